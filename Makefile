@@ -1,0 +1,25 @@
+# Two commands matter: `make lab` and `make test`. Both install first, where that is still to be done.
+PYTHON ?= python3
+COURSE = .venv/bin/python -m course_lib.cli
+
+.PHONY: lab test set-up set-up-dev data models
+
+lab: set-up
+	@$(COURSE) lab $(if $(PORT),--port $(PORT))
+
+test: set-up-dev
+	@$(COURSE) test
+
+set-up:
+	@$(PYTHON) course_lib/bootstrap.py
+
+set-up-dev:
+	@$(PYTHON) course_lib/bootstrap.py --dev
+
+# Write Haneul Bank's files again; the same bytes come out.
+data: set-up
+	@.venv/bin/python -m bankworld
+
+# Train the course's models again (hours on two cores; can be interrupted and goes on where it was).
+models: set-up
+	@.venv/bin/python -m pretraining

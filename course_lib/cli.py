@@ -1,0 +1,98 @@
+"""The command `course`: lab, run, test, doctor, models, data. Each says what it does and what to do when it cannot."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from course_lib.errors import CourseError
+
+
+def _lab(args: argparse.Namespace) -> int:
+    from course_lib.lab import open_lab
+
+    return open_lab(args.port, browser=not args.no_browser)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from course_lib.chapters import run_chapter
+
+    return run_chapter(args.chapter)
+
+
+def _test(args: argparse.Namespace) -> int:
+    from course_lib.testing import run_all
+
+    return run_all(args.only)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from course_lib.doctor import report
+
+    return report()
+
+
+def _models(args: argparse.Namespace) -> int:
+    from course_lib.models import catalog
+
+    print(f"tier {catalog.tier()}")
+    for entry in (catalog.role(r) for r in catalog.roles()):
+        catalog.folder_of(entry.model)
+        print(f"  {entry.role:14} {entry.model:18} {entry.parameters:>11,} parameters  {entry.licence}  files verified")
+    return 0
+
+
+def _data(args: argparse.Namespace) -> int:
+    from course_lib import data
+
+    passages, questions, messages = data.load_passages(), data.load_questions(), data.load_messages()
+    print(f"Haneul Bank: {len(passages)} passages, {len(questions)} questions, {len(messages)} messages; files verified")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="course", description="Local AI, Measured: a course on running AI models locally.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    lab = commands.add_parser("lab", help="open JupyterLab on chapter 00")
+    lab.add_argument("--port", type=int, default=8888, help="port on this machine (default 8888)")
+    lab.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    lab.set_defaults(do=_lab)
+
+    run = commands.add_parser("run", help="run a chapter in the terminal and write the result as a page")
+    run.add_argument("chapter", help="its number, such as 01")
+    run.set_defaults(do=_run)
+
+    test = commands.add_parser("test", help="check everything: lint, types, tests, every cell of every notebook")
+    test.add_argument("--only", choices=("lint", "types", "tests", "notebooks"), help="one of the steps")
+    test.set_defaults(do=_test)
+
+    for name, do, text in (
+        ("doctor", _doctor, "check this machine, line by line"),
+        ("models", _models, "list the models of this tier and verify their files"),
+        ("data", _data, "verify Haneul Bank's files and count them"),
+    ):
+        commands.add_parser(name, help=text).set_defaults(do=do)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; a CourseError becomes two lines and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show Hangul must not stop a command
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is downloaded unless somebody asks for it
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.do(args))
+    except CourseError as error:
+        print(f"course: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("course: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

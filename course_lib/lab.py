@@ -1,0 +1,59 @@
+"""Open JupyterLab on chapter 00, on this machine alone, with every call home switched off."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+from course_lib.data import CHAPTERS, ROOT
+from course_lib.errors import CourseError
+
+START = "00-start-here.ipynb"
+QUIET = (
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    "--LabApp.news_url=None",
+    "--LabApp.extension_manager=readonly",
+)
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on this port of the loopback address."""
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def next_free(port: int) -> int:
+    """The first free port above `port`. Raises CourseError when the next hundred are taken."""
+    for candidate in range(port + 1, min(port + 101, 65536)):
+        if port_is_free(candidate):
+            return candidate
+    raise CourseError(f"no free port in {port}-{port + 100}", "close another server, or choose one with: make lab PORT=9999")
+
+
+def lab_command(port: int, browser: bool) -> list[str]:
+    """The command line of the server: loopback, this port or none, chapter 00 first."""
+    command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={ROOT}", "--ServerApp.ip=127.0.0.1"]
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--LabApp.default_url=/lab/tree/chapters/{START}"]
+    command += [*QUIET, *([] if browser else ["--no-browser"])]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # containers and classroom images; the server still listens on loopback alone
+    return command
+
+
+def open_lab(port: int, *, browser: bool = True) -> int:
+    """Start the server and stay with it. Raises CourseError for a port that is taken or a missing chapter."""
+    if not (CHAPTERS / START).is_file():
+        raise CourseError(f"chapters/{START} is missing", "git checkout -- chapters")
+    if not port_is_free(port):
+        raise CourseError(f"port {port} is taken by another program", f"make lab PORT={next_free(port)}")
+    print(f"Opening http://127.0.0.1:{port}/lab on chapter 00 (about ten seconds). Ctrl-C ends it.", flush=True)
+    # Kernels find the interpreter of this environment first, wherever `make` was called from.
+    environment = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', '')}"}
+    return subprocess.run(lab_command(port, browser), cwd=ROOT, env=environment).returncode

@@ -1,0 +1,118 @@
+"""A causal language model in this process, by transformers: answers, log-probabilities, perplexity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from course_lib.errors import CourseError
+from course_lib.models import catalog
+
+
+class LanguageModel:
+    """A loaded model with its tokenizer. Greedy unless a temperature is given."""
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+        self.model, self.tokenizer, self.name = model, tokenizer, name
+
+    @classmethod
+    def load(cls, name: str | Path, *, precision: str = "float32") -> LanguageModel:
+        """Load a model shipped with the course by its name, or a local Hugging Face folder by its path.
+
+        precision: float32, bfloat16 or float16. Weights are read from safetensors only.
+        Raises CourseError for a missing or damaged model, ValueError for an unknown precision.
+        """
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
+
+        if precision not in ("float32", "bfloat16", "float16"):
+            raise ValueError(f"precision={precision!r}; one of float32, bfloat16, float16")
+        folder = name if isinstance(name, Path) else catalog.folder_of(name)
+        disable_progress_bar()
+        dtype = getattr(torch, precision)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return cls(model.eval(), tokenizer, folder.name)
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights, shared ones counted once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def context(self) -> int:
+        """The longest sequence the model reads, in tokens."""
+        return int(self.model.config.max_position_embeddings)
+
+    def chat_ids(self, prompt: str) -> list[int]:
+        """Token ids of a one-turn conversation up to where the answer begins."""
+        turns = [{"role": "user", "content": prompt}]
+        return self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: int = 48, temperature: float = 0.0,
+        seed: int = 0, batch_size: int = 16, raw: bool = False,
+    ) -> list[str]:  # fmt: skip
+        """Answer every prompt; prompts of like length share a batch.
+
+        temperature 0 means greedy decoding. raw=True continues the text itself, without the chat template.
+        Raises CourseError, with the numbers, when a prompt and its answer do not fit into the context.
+        """
+        if temperature < 0:
+            raise ValueError(f"temperature={temperature}; it cannot be negative")
+        ids = [self._raw_ids(p) if raw else self.chat_ids(p) for p in prompts]
+        self._fits(max(map(len, ids), default=0) + max_new_tokens)
+        answers = [""] * len(ids)
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        for at in range(0, len(order), batch_size):
+            chosen = order[at : at + batch_size]
+            for i, text in zip(chosen, self._generate([ids[i] for i in chosen], max_new_tokens, temperature, seed), strict=True):
+                answers[i] = text
+        return answers
+
+    def _raw_ids(self, text: str) -> list[int]:
+        return [self.tokenizer.bos_token_id, *self.tokenizer.encode(text, add_special_tokens=False)]
+
+    def _fits(self, tokens: int) -> None:
+        if tokens > self.context:
+            raise CourseError(
+                f"{tokens} tokens with the answer, but {self.name} reads {self.context}",
+                "give fewer or shorter passages, or a smaller max_new_tokens",
+            )
+
+    def _generate(self, ids: list[list[int]], max_new_tokens: int, temperature: float, seed: int) -> list[str]:
+        import torch
+
+        batch = self.tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt")
+        how: dict[str, Any] = {"do_sample": False}
+        if temperature > 0:
+            torch.manual_seed(seed)
+            how = {"do_sample": True, "temperature": temperature}
+        with torch.inference_mode():
+            out = self.model.generate(**batch, max_new_tokens=max_new_tokens, pad_token_id=self.tokenizer.pad_token_id, **how)
+        new = out[:, batch["input_ids"].shape[1] :]
+        return [t.strip() for t in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+    def log_probabilities(self, text: str) -> list[float]:
+        """Natural log-probability of every token of `text`, each given all before it (the first given <|bos|>)."""
+        import torch
+
+        ids = self._raw_ids(text)
+        self._fits(len(ids))
+        with torch.inference_mode():
+            logits = self.model(torch.tensor([ids])).logits[0, :-1].float()
+        chosen = torch.log_softmax(logits, -1).gather(1, torch.tensor(ids[1:])[:, None])
+        return chosen[:, 0].tolist()
+
+    def perplexity(self, texts: Sequence[str]) -> float:
+        """exp of the mean negative log-probability of a token over all texts (Jelinek et al. 1977).
+
+        Only models with the same tokenizer can be compared by it. Raises ValueError for no text.
+        """
+        logs = [p for text in texts for p in self.log_probabilities(text)]
+        if not logs:
+            raise ValueError("no tokens to take the perplexity of")
+        return math.exp(-sum(logs) / len(logs))

@@ -1,0 +1,92 @@
+"""Answer Haneul's questions with given passages, and say which answers are right."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from course_lib.data import Passage, Question
+from course_lib.models.language_model import LanguageModel
+from course_lib.rag.prompt import Source, question_prompt
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question, what the model answered, and whether that is the gold answer."""
+
+    question: Question
+    prediction: str
+    correct: bool
+
+
+def normalise(answer: str) -> str:
+    """Lower case, single spaces, no leading article, no surrounding punctuation; figures stay as they are.
+
+    >>> normalise("The KRW 3,000.")
+    'krw 3,000'
+    """
+    text = " ".join(answer.lower().split()).strip(" .;:!?\"'")
+    return re.sub(r"^(a|an|the) ", "", text)
+
+
+def without_letter(answer: str) -> str:
+    """The text of an answer such as `KRW 3,000 (C)`, without the letter of the option."""
+    return re.sub(r"\s*\([A-J]\)$", "", answer.strip())
+
+
+def exact_match(prediction: str, gold: str) -> bool:
+    """Whether the whole answer is right, after `normalise` (Rajpurkar et al. 2016, arXiv:1606.05250)."""
+    return normalise(without_letter(prediction)) == normalise(gold)
+
+
+def nearness(question: Question, passage: Passage) -> int:
+    """How misleading a passage is: 2 about the same entity, 1 the same attribute of a sibling, 0 neither."""
+    entities = {fact.rpartition(".")[0] for fact in question.facts}
+    if entities & set(passage.about):
+        return 2
+    wanted = {(fact.split(".")[0], fact.split(".")[2]) for fact in question.facts}
+    return int(any((fact.split(".")[0], fact.split(".")[2]) in wanted for fact, _ in passage.states))
+
+
+def hard_negatives(question: Question, passages: Iterable[Passage], n: int) -> list[Passage]:
+    """The `n` most misleading passages that do not answer the question, ties in an order fixed by the question."""
+    others = [p for p in passages if p.id not in question.gold]
+    random.Random(question.id).shuffle(others)
+    return sorted(others, key=lambda p: -nearness(question, p))[:n]
+
+
+def given_passages(question: Question, passages: Mapping[str, Passage], n: int) -> list[Passage]:
+    """`n` passages: all gold ones and hard negatives, in an order fixed by the question; none for n = 0.
+
+    Raises ValueError when the question has more gold passages than `n` (and n is not 0).
+    """
+    if n == 0:
+        return []
+    if len(question.gold) > n:
+        raise ValueError(f"{question.id} has {len(question.gold)} gold passages, more than n={n}")
+    chosen = [passages[p] for p in question.gold]
+    chosen += hard_negatives(question, passages.values(), n - len(chosen))
+    random.Random(question.id).shuffle(chosen)
+    return chosen
+
+
+def prompt_for(question: Question, passages: Sequence[Passage]) -> str:
+    return question_prompt(question.question, [Source(p.title, p.text) for p in passages], question.options)
+
+
+def answer_with(
+    model: LanguageModel, questions: Sequence[Question], passages: Mapping[str, Passage], n: int, *, batch_size: int = 16
+) -> list[Answered]:
+    """Answer each question from `n` passages (see `given_passages`), greedily."""
+    prompts = [prompt_for(q, given_passages(q, passages, n)) for q in questions]
+    predictions = model.generate(prompts, batch_size=batch_size)
+    return [Answered(q, p, exact_match(p, q.answer)) for q, p in zip(questions, predictions, strict=True)]
+
+
+def accuracy(answered: Sequence[Answered]) -> float:
+    """Share of right answers. Raises ValueError for none."""
+    if not answered:
+        raise ValueError("no answers to take the accuracy of")
+    return sum(a.correct for a in answered) / len(answered)

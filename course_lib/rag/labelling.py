@@ -1,0 +1,27 @@
+"""Classify a message with a language model that is shown the nearest labelled messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from course_lib.data import Message
+from course_lib.models.embedder import Embedder
+from course_lib.models.language_model import LanguageModel
+from course_lib.rag.prompt import label_prompt
+
+
+def nearest(embedder: Embedder, queries: Sequence[str], texts: Sequence[str], k: int) -> list[list[int]]:
+    """Indices of the `k` texts nearest to each query by cosine, the nearest last (next to the question)."""
+    scores = embedder.encode(queries) @ embedder.encode(texts).T
+    return [list(np.argsort(-row, kind="stable")[:k][::-1]) for row in scores]
+
+
+def label_with(
+    model: LanguageModel, embedder: Embedder, queries: Sequence[Message], labelled: Sequence[Message], k: int = 8
+) -> list[str]:
+    """The label that the model gives each query after reading its `k` nearest labelled messages."""
+    found = nearest(embedder, [q.message for q in queries], [m.message for m in labelled], k)
+    examples = [[(labelled[i].message, labelled[i].intent) for i in row] for row in found]
+    return model.generate([label_prompt(q.message, e) for q, e in zip(queries, examples, strict=True)], max_new_tokens=16)

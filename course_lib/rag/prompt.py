@@ -1,0 +1,55 @@
+"""How a question, its passages and its options become one prompt. The course's models were trained on this form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+REFUSAL = "Not in the handbook."
+LETTERS = "ABCDEFGHIJ"
+
+
+class Source(NamedTuple):
+    """A passage as the prompt shows it."""
+
+    title: str
+    text: str
+
+
+def context_block(passages: Sequence[Source]) -> str:
+    """`[1] Title` and text of each passage, numbered from 1."""
+    return "\n".join(f"[{i}] {p.title}\n{p.text}" for i, p in enumerate(passages, 1))
+
+
+def question_block(question: str, options: Sequence[str] = ()) -> str:
+    """The question, with lettered options where it has any.
+
+    Raises ValueError for more than ten options.
+    """
+    if len(options) > len(LETTERS):
+        raise ValueError(f"{len(options)} options; at most {len(LETTERS)} can be lettered")
+    lines = [f"Question: {question}"]
+    return "\n".join(lines + [f"({letter}) {text}" for letter, text in zip(LETTERS, options, strict=False)])
+
+
+def question_prompt(question: str, passages: Sequence[Source] = (), options: Sequence[str] = ()) -> str:
+    """The user's turn: passages first, then the question.
+
+    >>> print(question_prompt("When does it open?", [Source("Hours", "It opens at 09:00.")]))
+    [1] Hours
+    It opens at 09:00.
+    Question: When does it open?
+    """
+    blocks = [context_block(passages)] if passages else []
+    return "\n".join([*blocks, question_block(question, options)])
+
+
+def chosen_option(answer: str, options: Sequence[str]) -> str:
+    """The answer to a multiple-choice question as the model writes it: the text, then its letter."""
+    return f"{answer} ({LETTERS[list(options).index(answer)]})"
+
+
+def label_prompt(message: str, examples: Sequence[tuple[str, str]]) -> str:
+    """The user's turn for classification: labelled examples, then the message to label."""
+    shown = "".join(f"Message: {text}\nLabel: {label}\n" for text, label in examples)
+    return f"{shown}Message: {message}\nLabel:"

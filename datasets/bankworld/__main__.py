@@ -1,0 +1,83 @@
+"""`python -m bankworld`: write the files of Haneul Bank. The same input gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from bankworld import check, schema
+from bankworld.haneul import World, build_questions, build_relevance
+from bankworld.messages import build_messages
+
+OUT = schema.HANEUL.parent
+Rows = list[dict[str, Any]]
+
+
+def build() -> dict[str, str]:
+    """File name -> content, of everything that is generated for Haneul."""
+    world = World.load()
+    questions = build_questions(world)
+    tables: dict[str, Rows] = {
+        "facts": [{"id": f.id, **f.model_dump(exclude_none=True), "name": world.name(f)} for f in world.facts.values()],
+        "passages": [
+            {"id": i, "title": p.title, "text": p.text, "about": sorted(world.about[i]), "states": sorted(map(list, p.states))}
+            for i, p in world.passages.items()
+        ],
+        "questions": questions,
+        "relevance": build_relevance(world, questions),
+        "messages": build_messages(),
+    }
+    files = {f"{name}.jsonl": _jsonl(rows) for name, rows in tables.items()}
+    files["DATASHEET.md"] = datasheet(tables)
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
+    files["manifest.json"] = json.dumps({"sha256": digests}, indent=1) + "\n"
+    return files
+
+
+def _jsonl(rows: Rows) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _counts(rows: Rows, key: str) -> str:
+    return ", ".join(f"{k} {n}" for k, n in sorted(Counter(r[key] for r in rows).items()))
+
+
+def datasheet(tables: dict[str, Rows]) -> str:
+    """The datasheet with its figures counted from the very rows it describes."""
+    passages, questions = tables["passages"], tables["questions"]
+    words = sorted(len(p["text"].split()) for p in passages)
+    share, a, b = check.largest_overlap([p["text"] for p in passages])
+    specs, texts = schema.specs(), schema.texts()
+    figures = {
+        "areas": len(schema.AREAS), "kinds": len(specs), "fact_types": sum(map(len, specs.values())),
+        "asks": sum(len(a.asks) for t in texts.values() for a in t.attributes.values()),
+        "held": sum(len(a.held.lexical + a.held.paraphrase) for t in texts.values() for a in t.attributes.values()),
+        "facts": len(tables["facts"]), "changed": sum("old" in f for f in tables["facts"]),
+        "excepted": sum("exception" in f for f in tables["facts"]),
+        "passages": len(passages), "shortest": words[0], "median": words[len(words) // 2], "longest": words[-1],
+        "overlap": f"{share:.0%}", "overlap_a": passages[a]["id"], "overlap_b": passages[b]["id"],
+        "openings": len({" ".join(p["text"].split()[:3]).lower() for p in passages}),
+        "questions": len(questions), "question_kinds": _counts(questions, "kind"),
+        "question_formats": _counts(questions, "format"), "question_splits": _counts(questions, "split"),
+        "judged": len({r["question"] for r in tables["relevance"]}), "judgements": len(tables["relevance"]),
+        "grades": _counts(tables["relevance"], "grade"),
+        "messages": len(tables["messages"]), "intents": len({m["intent"] for m in tables["messages"]}),
+        "message_splits": _counts(tables["messages"], "split"),
+    }  # fmt: skip
+    return (schema.HANEUL / "DATASHEET.template.md").read_text("utf-8").format(**figures)
+
+
+def main(out: Path = OUT) -> None:
+    files = build()
+    for name, text in files.items():
+        partial = out / f"{name}.partial"
+        partial.write_text(text, "utf-8", newline="\n")
+        partial.replace(out / name)
+        print(f"{out.name}/{name}: {len(text.encode()) / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

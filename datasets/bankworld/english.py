@@ -1,0 +1,52 @@
+"""Facts as English words. A second language is a second module with the same functions."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from bankworld import schema
+from bankworld.values import Value
+
+LANGUAGE = "en"
+
+
+def plural(unit: str, amount: float) -> str:
+    """'1 day', '3 days'; 'y' after a consonant becomes 'ies'."""
+    if amount == 1:
+        return unit
+    if unit.endswith("y") and unit[-2] not in "aeiou":
+        return unit[:-1] + "ies"
+    return unit + ("es" if unit.endswith(("s", "x", "ch", "sh")) else "s")
+
+
+def day(iso: str) -> str:
+    d = date.fromisoformat(iso)
+    return f"{d.day} {schema.common()['months'][d.month - 1]} {d.year}"
+
+
+def render(value: Value, choices: dict[str, str]) -> str:
+    """A value as a reader sees it; `choices` holds the wording of the attribute's choice keys."""
+    if value.kind == "choice":
+        return choices[str(value.key)]
+    if value.kind in ("phone", "code"):
+        return str(value.key)
+    if value.kind == "date":
+        return day(str(value.key))
+    if value.kind == "person":
+        return str(value.key).title()
+    amount = value.amount or 0.0
+    if value.kind == "money":
+        return f"KRW {amount:,.0f}"
+    if value.kind == "percent":
+        return f"{amount:.2f}%"
+    if value.kind == "time":
+        return f"{int(amount) // 60:02d}:{int(amount) % 60:02d}"
+    return f"{amount:g} {plural(str(value.unit), amount)}"
+
+
+def render_for(kind: str, attribute: str, value: Value) -> str:
+    return render(value, schema.texts()[kind].attributes[attribute].choices)
+
+
+def group(key: str) -> str:
+    return schema.common()["groups"][key]

@@ -1,0 +1,231 @@
+"""Training documents: handbook prose, question answering, labelling and chat about banks that are not Haneul.
+
+A document is a list of (text, is_answer) pieces; `rows` turns documents into tokens.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+from dataclasses import dataclass, field
+
+from bankworld import questions, schema
+from bankworld.bank import Bank, Entity, Fact
+from bankworld.passages import Passage, compose, fill
+
+from course_lib.rag.prompt import REFUSAL, Source, chosen_option, context_block, label_prompt, question_block
+
+Turn = tuple[str, str]  # what the user says, what the assistant answers
+
+
+@functools.cache
+def templates() -> dict[str, list[schema.PassageTemplate]]:
+    """Entity kind -> the written training passages that are about it alone."""
+    by_kind: dict[str, list[schema.PassageTemplate]] = {}
+    for area in schema.AREAS:
+        for template in schema.passages_of(area, haneul=False):
+            if len(template.about) == 1:
+                by_kind.setdefault(next(iter(template.about.values())), []).append(template)
+    return by_kind
+
+
+@dataclass
+class Context:
+    """Some passages of one bank, and what they state."""
+
+    bank: Bank
+    passages: list[Passage] = field(default_factory=list)
+    entities: dict[str, Entity] = field(default_factory=dict)
+    stated: dict[str, set[str]] = field(default_factory=dict)  # fact id -> aspects
+    where: dict[str, int] = field(default_factory=dict)  # fact id -> index of the last passage that states it
+
+    def add(self, entity: Entity, passage: Passage) -> None:
+        self.entities[entity.id] = entity
+        self.passages.append(passage)
+        for fact, aspect in passage.states:
+            self.stated.setdefault(fact, set()).add(aspect)
+
+    def fact(self, id_: str) -> Fact:
+        entity, _, attribute = id_.rpartition(".")
+        return self.entities[entity].facts[attribute]
+
+    def name(self, fact: Fact) -> str:
+        return self.entities[fact.entity].name
+
+
+def write_passage(bank: Bank, entity: Entity, rng: random.Random, favourites: list[str], written: float) -> Passage:
+    """A passage about `entity`: from a written template with probability `written`, else composed of sentences."""
+    if rng.random() < written and entity.kind in templates():
+        template = rng.choice(templates()[entity.kind])
+        return fill(template, bank, {next(iter(template.about)): entity})
+    wanted = [a for a in favourites if a in entity.facts and rng.random() < 0.6]
+    others = [a for a in entity.facts if a not in wanted]
+    attributes = wanted[:3] + rng.sample(others, rng.choice((1, 2, 2, 3)))
+    rng.shuffle(attributes)
+    return compose(entity, attributes, rng)
+
+
+def make_context(rng: random.Random, n: int, written: float = 0.5) -> Context:
+    """`n` passages: mostly near misses of one another (siblings, the same product's other terms)."""
+    context = Context(Bank(rng.getrandbits(48)))
+    kinds = list(schema.specs())
+    kind = rng.choice(kinds)
+    favourites = rng.sample(list(schema.specs()[kind]), 3)
+    planned = []
+    for _ in range(n):
+        which = kind if rng.random() < 0.75 else rng.choice(kinds)
+        planned.append((which, str(rng.randrange(3 if n < 5 else 5))))
+    for which, key in planned:
+        entity = context.bank.entity(which, key)
+        context.add(entity, write_passage(context.bank, entity, rng, favourites, written))
+    for i, passage in enumerate(context.passages):
+        context.where |= {fact: i for fact, aspect in passage.states if aspect == "value"}
+    return context
+
+
+def answerable(context: Context, rng: random.Random) -> tuple[questions.Question, Fact]:
+    """A question of one fact that the context states."""
+    fact = context.fact(rng.choice(sorted(context.stated)))
+    possible = [a for a, needs in questions.ASPECTS.items() if context.stated[fact.id] >= set(needs)]
+    weights = [2 if a == "value" else 1 for a in possible]
+    about = rng.choices(possible, weights)[0] if possible else "value"
+    return questions.ask(context.bank, fact, context.name(fact), about, "train", rng), fact
+
+
+def unanswerable(context: Context, rng: random.Random) -> tuple[questions.Question, Fact]:
+    """A question about a fact that the context does not state: another attribute, or a sibling that is not there."""
+    entity = context.entities[rng.choice(sorted(context.entities))]
+    if rng.random() < 0.4:
+        entity = context.bank.entity(entity.kind, "absent")
+    missing = [a for a in entity.facts if f"{entity.id}.{a}" not in context.stated]
+    fact = entity.facts[rng.choice(missing or list(entity.facts))]
+    return questions.ask(context.bank, fact, entity.name, "value", "train", rng), fact
+
+
+def two_facts(context: Context, rng: random.Random) -> questions.Question | None:
+    """A question that needs two facts, or None where the context does not offer two."""
+    values = [context.fact(f) for f in sorted(context.stated) if "value" in context.stated[f]]
+    if len(values) < 2:
+        return None
+    first, second = rng.sample(values, 2)
+    twins = [f for f in values if f.attribute == first.attribute and f.entity != first.entity and f.kind == first.kind]
+    if twins and first.value.amount is not None and rng.random() < 0.7:
+        second = rng.choice(twins)
+        if second.value.amount != first.value.amount:
+            return questions.ask_compare(first, second, (context.name(first), context.name(second)), "train", rng)
+    return questions.ask_pair(first, second, (context.name(first), context.name(second)), "train", rng)
+
+
+def untrue(context: Context, rng: random.Random) -> Turn | None:
+    for id_ in rng.sample(sorted(context.entities), len(context.entities)):
+        facts = [context.fact(f) for f in sorted(context.stated) if f.startswith(id_ + ".") and "value" in context.stated[f]]
+        if len(facts) >= 3:
+            chosen = rng.sample(facts, min(5, len(facts)))
+            question, lines = questions.ask_untrue(chosen, context.entities[id_].name, "train", rng)
+            return question_block(question.text, lines), chosen_option(question.answer, lines)
+    return None
+
+
+def one_turn(context: Context, rng: random.Random) -> Turn:
+    """A question and its answer in one of the forms the models learn."""
+    draw = rng.random()
+    if draw < 0.08 and (question := two_facts(context, rng)):
+        return question_block(question.text), question.answer
+    if draw < 0.12 and (turn := untrue(context, rng)):
+        return turn
+    if draw < 0.26:
+        question, fact = unanswerable(context, rng)
+        if f"{fact.id}" not in context.stated:
+            if rng.random() < 0.15:
+                return _with_options(question.text, REFUSAL, fact, rng)
+            return question_block(question.text), REFUSAL
+    question, fact = answerable(context, rng)
+    form = rng.random()
+    if form < 0.18:
+        return _with_options(question.text, question.answer, fact, rng)
+    if form < 0.23 and fact.id in context.where:
+        return question_block(question.text + " Cite the passage."), f"{question.answer} [{context.where[fact.id] + 1}]"
+    if form < 0.28:
+        return question_block(question.text + " Answer in JSON."), json.dumps({"answer": question.answer}, ensure_ascii=False)
+    return question_block(question.text), question.answer
+
+
+def _with_options(text: str, answer: str, fact: Fact, rng: random.Random) -> Turn:
+    refused = answer == REFUSAL
+    options = questions.options_for(fact, questions.slot_text(fact, "value") if refused else answer, rng)
+    if refused:
+        options[rng.randrange(len(options))] = REFUSAL
+    elif rng.random() < 0.25:
+        options[options.index(answer) - 1] = REFUSAL
+    return question_block(text, options), chosen_option(answer, options)
+
+
+def question_answering(rng: random.Random, n: int, turns: int, written: float) -> list[Turn]:
+    """A conversation over `n` passages; the first turn carries them."""
+    context = make_context(rng, n, written)
+    out = [one_turn(context, rng) for _ in range(turns)]
+    shown = context_block([Source(p.title, p.text) for p in context.passages])
+    return [(f"{shown}\n{out[0][0]}", out[0][1]), *out[1:]]
+
+
+def closed_book(rng: random.Random) -> list[Turn]:
+    """A question without any passage: an honest model refuses."""
+    return [(question_block(answerable(make_context(rng, 1), rng)[0].text), REFUSAL)]
+
+
+@functools.cache
+def messages() -> dict[str, list[str]]:
+    folder = schema.HERE / "en" / "messages"
+    return {p.stem: p.read_text("utf-8").strip().splitlines() for p in sorted(folder.glob("*.txt"))}
+
+
+def invent_label(rng: random.Random) -> str:
+    """A label name that says nothing, or little: the model must take labels from the examples."""
+    words = [rng.choice(schema.common()["words"].split()).lower() for _ in range(rng.choice((1, 2, 2)))]
+    return rng.choice("_- ").join(words) + (str(rng.randrange(10)) if rng.random() < 0.2 else "")
+
+
+def _class_of_messages(rng: random.Random) -> tuple[str, list[str]]:
+    """One class: a name and its messages, from the customers' messages or from questions about one attribute."""
+    if rng.random() < 0.6:
+        intent = rng.choice(sorted(messages()))
+        return intent, messages()[intent]
+    kind = rng.choice(list(schema.texts()))
+    attribute, text = rng.choice(list(schema.texts()[kind].attributes.items()))
+    bank = Bank(rng.getrandbits(48))
+    asks = rng.sample(text.asks, 8)
+    return attribute, [q.format(name=bank.entity(kind, str(i % 3)).name, bank=bank.name) for i, q in enumerate(asks)]
+
+
+def labelling(rng: random.Random) -> list[Turn]:
+    """Eight labelled examples and a message of one of their classes; most label names are invented."""
+    classes = dict(_class_of_messages(rng) for _ in range(rng.choice((1, 2, 3, 4, 5))))
+    names = {c: c if rng.random() < 0.3 else invent_label(rng) for c in classes}
+    pool = [(rng.choice(messages_), names[c]) for c, messages_ in classes.items() for _ in range(8)]
+    pool = list(dict.fromkeys(pool))
+    picked = rng.sample(pool, min(len(pool), 9))
+    labels = {label for _, label in picked[1:]}
+    query = next((p for p in picked if p[1] in labels), picked[0])
+    examples = [p for p in picked if p is not query][:8]
+    return [(label_prompt(query[0], examples), query[1])] if query[1] in {e[1] for e in examples} else labelling(rng)
+
+
+@functools.cache
+def _chat() -> list[dict[str, str]]:
+    return schema.read_yaml(schema.HERE / "en" / "chat.yaml")
+
+
+def small_talk(rng: random.Random) -> list[Turn]:
+    return [(t["user"], t["assistant"]) for t in rng.sample(_chat(), rng.choice((1, 2, 3)))]
+
+
+def repeat_text(rng: random.Random) -> list[Turn]:
+    """Copy a passage or one of its sentences: the plainest use of attention."""
+    passage = make_context(rng, 1).passages[0]
+    return [(f"Repeat: {passage.text}", passage.text)]
+
+
+def prose(rng: random.Random) -> str:
+    """A few handbook passages in a row, as plain text."""
+    return "\n\n".join(f"{p.title}\n{p.text}" for p in make_context(rng, rng.choice((1, 2, 3)), 0.7).passages)

@@ -1,0 +1,67 @@
+"""What a trained model can do on Haneul's validation split: `python -m pretraining.evaluate haneul-1m`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from course_lib import data
+from course_lib.measure import bootstrap_interval
+from course_lib.models.embedder import Embedder
+from course_lib.models.language_model import LanguageModel
+from course_lib.rag.answering import Answered, accuracy, answer_with
+from course_lib.rag.labelling import label_with
+from pretraining.train import RUNS
+
+
+def score(answered: list[Answered]) -> dict[str, Any]:
+    low, high = bootstrap_interval([float(a.correct) for a in answered])
+    return {"exact_match": round(accuracy(answered), 4), "interval": [round(low, 4), round(high, 4)], "questions": len(answered)}
+
+
+def by_kind(answered: list[Answered]) -> dict[str, float]:
+    groups: dict[str, list[Answered]] = defaultdict(list)
+    for a in answered:
+        groups[f"{a.question.kind}, {a.question.about}, {a.question.format}"].append(a)
+    return {k: round(accuracy(v), 3) for k, v in sorted(groups.items())}
+
+
+def evaluate(model: LanguageModel, limit: int | None = None) -> dict[str, Any]:
+    """Exact match with 0, 1, 3 and 8 passages, refusals, perplexity, labelling; all on validation data."""
+    passages, questions = data.load_passages(), data.load_questions("validation")[:limit]
+    single = [q for q in questions if len(q.gold) == 1]
+    out: dict[str, Any] = {"model": model.name, "perplexity": model.perplexity([p.text for p in passages.values()])}
+    for n in (0, 1, 3, 8):
+        answered = answer_with(model, single, passages, n, batch_size=8)
+        out[f"passages_{n}"] = score(answered) | {"by_kind": by_kind(answered)}
+    two = [q for q in questions if q.kind == "two-passage" and len(q.gold) <= 3]
+    answered = answer_with(model, two, passages, 3)
+    out["two_passage_3"] = score(answered) | {"by_kind": by_kind(answered)}
+    missing = [q for q in questions if q.kind == "unanswerable"]
+    for n in (1, 3):
+        out[f"unanswerable_{n}"] = score(answer_with(model, missing, passages, n))
+    queries = data.load_messages("validation")[:limit]
+    labels = label_with(model, Embedder.load(), queries, data.load_messages("train"))
+    right = sum(label == q.intent for label, q in zip(labels, queries, strict=True))
+    out["labelling_8"] = {"accuracy": round(right / len(queries), 4), "messages": len(queries),
+                          "chance": round(1 / len({q.intent for q in queries}), 4)}  # fmt: skip
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name")
+    parser.add_argument("--limit", type=int, help="only the first so many questions")
+    args = parser.parse_args()
+    folder = RUNS / args.name / "model"
+    result = evaluate(LanguageModel.load(Path(folder)), args.limit)
+    result["model"] = args.name
+    (RUNS / args.name / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Make a model twice as wide without changing what it computes (Net2Net, Chen et al. 2015, arXiv:1511.05641)."""
+
+from __future__ import annotations
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+def double_width(small: LlamaForCausalLM, noise: float = 0.3, seed: int = 0) -> LlamaForCausalLM:
+    """Hidden size, heads and intermediate size doubled.
+
+    Every unit is copied; the weights that read a pair of copies are split unevenly, so that the copies can part.
+    """
+    c = small.config
+    config = LlamaConfig.from_dict(c.to_dict() | {
+        "hidden_size": 2 * c.hidden_size, "intermediate_size": 2 * c.intermediate_size,
+        "num_attention_heads": 2 * c.num_attention_heads, "num_key_value_heads": 2 * c.num_key_value_heads,
+    })  # fmt: skip
+    big, generator = LlamaForCausalLM(config), torch.Generator().manual_seed(seed)
+    old, new = small.state_dict(), big.state_dict()
+    for name, w in old.items():
+        if w.ndim == 1:
+            grown = torch.cat([w, w]) * (0.5 if name == "model.norm.weight" else 1.0)  # the tied head sums both copies
+        elif "embed_tokens" in name or "lm_head" in name:
+            grown = torch.cat([w, w], 1)
+        else:
+            rows = torch.cat([w, w], 0)  # a unit and its copy compute the same sum ...
+            delta = noise * rows.std() * torch.randn(rows.shape, generator=generator)
+            grown = torch.cat([rows / 2 + delta, rows / 2 - delta], 1)  # ... over two copies of each input
+        new[name].copy_(grown)
+    big.load_state_dict(new)
+    return big

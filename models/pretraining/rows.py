@@ -1,0 +1,100 @@
+"""Documents as rows of token ids with a mask of the tokens to learn. Row i depends on (seed, stage, i) alone."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from pretraining import documents
+from pretraining.tokenizer import ASSISTANT, BOS, END, USER
+
+# The shortest row that holds a document with its questions; shorter rows do not draw it.
+NEEDS = {"qa3": 640, "qa5": 1024, "qa8": 1536}
+LEARN_REST = 0.1  # share of the other tokens that are learnt too, in place of a loss weight of 0.1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stretch of training reads: the mixture, by name of the document, and row length x rows."""
+
+    name: str
+    steps: int
+    mixture: dict[str, float]
+    shapes: dict[tuple[int, int], float]  # (row length, rows) -> probability
+
+
+class Writer:
+    """Turns documents into rows."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+        self.seed = seed
+        self.encode = lambda text: tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+        self.bos, self.end, self.user, self.assistant = tokenizer.convert_tokens_to_ids([BOS, END, USER, ASSISTANT])
+        self.size = len(tokenizer)
+        self.special = len(tokenizer.all_special_ids)
+
+    def chat(self, turns: list[documents.Turn], rng: random.Random) -> tuple[list[int], list[bool]]:
+        ids, learn = [self.bos], [False]
+        for user, answer in turns:
+            asked = [self.user, *self.encode(user), self.end, self.assistant]
+            answered = [*self.encode(answer), self.end]
+            ids += asked + answered
+            learn += [rng.random() < LEARN_REST for _ in asked] + [True] * len(answered)
+        return ids, learn
+
+    def prose(self, rng: random.Random) -> tuple[list[int], list[bool]]:
+        ids = [self.bos, *self.encode(documents.prose(rng)), self.end]
+        return ids, [rng.random() < 0.5 for _ in ids]
+
+    def repeat(self, rng: random.Random, length: int) -> tuple[list[int], list[bool]]:
+        """Random tokens, then the same again: only the second half can be known."""
+        half = [rng.randrange(self.special, self.size) for _ in range(rng.randrange(8, length // 2))]
+        return [self.bos, *half, *half], [False] * (len(half) + 1) + [True] * len(half)
+
+    def recall(self, rng: random.Random, length: int) -> tuple[list[int], list[bool]]:
+        """Key-value pairs of random tokens, then keys in another order: their values can be known."""
+        width, n = rng.choice((1, 2, 3)), rng.randrange(4, length // 10)
+        pairs = [[rng.randrange(self.special, self.size) for _ in range(1 + width)] for _ in range(n)]
+        ids, learn = [self.bos, *(t for p in pairs for t in p)], [False] * (1 + n * (1 + width))
+        for pair in rng.sample(pairs, n):
+            ids += pair
+            learn += [False] + [True] * width
+        return ids, learn
+
+    def document(self, name: str, rng: random.Random, length: int) -> tuple[list[int], list[bool]]:
+        """A document by its name in a mixture: prose, repeat, recall, copy, label, talk, closed, or qaN."""
+        if name in ("repeat", "recall"):
+            return getattr(self, name)(rng, length)
+        if name == "prose":
+            return self.prose(rng)
+        if name.startswith("qa"):
+            n = rng.randint(*{"qa1": (1, 1), "qa3": (2, 3), "qa5": (4, 5), "qa8": (6, 8)}[name])
+            return self.chat(documents.question_answering(rng, n, rng.choice((6, 8, 10)), rng.choice((0.3, 0.6))), rng)
+        make = {"copy": documents.repeat_text, "label": documents.labelling,
+                "talk": documents.small_talk, "closed": documents.closed_book}[name]  # fmt: skip
+        return self.chat(make(rng), rng)
+
+    def row(self, stage: Stage, index: tuple[int, int], length: int) -> tuple[list[int], list[bool]]:
+        """Documents one after the other until the row is full; the last is cut."""
+        rng = random.Random(f"{self.seed}/{stage.name}/{index}")
+        ids: list[int] = []
+        learn: list[bool] = []
+        mixture = {name: w for name, w in stage.mixture.items() if NEEDS.get(name, 0) <= length}
+        while len(ids) <= length:
+            room = length - len(ids)
+            fitting = {n: w for n, w in mixture.items() if NEEDS.get(n, 0) <= room} or mixture
+            name = rng.choices(list(fitting), list(fitting.values()))[0]
+            more = self.document(name, rng, length)
+            ids += more[0]
+            learn += more[1]
+        return ids[: length + 1], learn[: length + 1]
+
+    def batch(self, stage: Stage, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """ids (rows, length + 1) int64 and learn (rows, length + 1) bool of one step."""
+        shapes = list(stage.shapes)
+        length, rows = random.Random(f"{self.seed}/{step}").choices(shapes, list(stage.shapes.values()))[0]
+        pairs = [self.row(stage, (step, r), length) for r in range(rows)]
+        return np.array([p[0] for p in pairs], dtype=np.int64), np.array([p[1] for p in pairs], dtype=bool)

@@ -1,0 +1,60 @@
+"""The byte-level BPE that all of the course's models share, and its chat template."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from pretraining import documents
+
+PAD, BOS, END, SYSTEM, USER, ASSISTANT = SPECIAL = (
+    "<|pad|>", "<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>",
+)  # fmt: skip
+VOCABULARY = 4096
+CONTEXT = 2048
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def sample_text(n: int, seed: int = 0) -> Iterator[str]:
+    """Text of every kind of training document, for counting pairs."""
+    for i in range(n):
+        rng = random.Random(f"tokenizer/{seed}/{i}")
+        yield documents.prose(rng)
+        for make in (documents.labelling, documents.small_talk, lambda r: documents.question_answering(r, 1, 6, 0.5)):
+            yield "\n".join(f"{user}\n{answer}" for user, answer in make(rng))
+
+
+def train(n: int = 6000) -> PreTrainedTokenizerFast:
+    """Digits and punctuation stay single tokens, so that amounts and codes are copied character by character."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.Punctuation(behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    ])  # fmt: skip
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sample_text(n), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=BOS, eos_token=END, pad_token=PAD,
+        additional_special_tokens=[SYSTEM, USER, ASSISTANT], chat_template=CHAT_TEMPLATE,
+        model_max_length=CONTEXT, clean_up_tokenization_spaces=False, padding_side="left",
+    )  # fmt: skip
+
+
+def load_or_train(folder: Path) -> PreTrainedTokenizerFast:
+    if not (folder / "tokenizer.json").exists():
+        train().save_pretrained(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)

@@ -1,0 +1,204 @@
+"""Train one of the course's models from scratch: `python -m pretraining.train haneul-1m`. Interrupt it at will.
+
+Muon for matrices, AdamW for embeddings and norms; constant rate, then linear decay; answers count fully and
+other tokens by a sample. A run writes `log.jsonl` and safetensors checkpoints, and starts again from the newest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from pretraining import tokenizer as tok
+from pretraining.grow import double_width
+from pretraining.muon import Muon
+from pretraining.rows import Stage, Writer
+
+FOLDER = Path(__file__).resolve().parents[1]
+RUNS = FOLDER.parent / "runs"
+
+
+@dataclass(frozen=True)
+class Size:
+    """Dimensions (divisible by 32, heads of 32) and the length of training."""
+
+    hidden: int
+    layers: int
+    intermediate: int
+    steps: int
+    grow_from: str = ""
+
+
+SIZES = {
+    "haneul-300k": Size(64, 2, 128, 5000),
+    "haneul-1m": Size(128, 4, 384, 5000),
+    "haneul-4m": Size(256, 4, 768, 2500, grow_from="haneul-1m"),
+}
+WARM = Stage("warm", 300, {"repeat": 1, "recall": 1}, {(128, 32): 1})
+COPY = Stage("copy", 400, {"recall": 0.1, "copy": 0.15, "qa1": 0.75}, {(384, 14): 1})
+FEW = Stage("few", 600, {"qa1": 0.5, "qa3": 0.45, "label": 0.05}, {(384, 14): 0.4, (768, 7): 0.6})
+FULL = Stage(
+    "full", 10**9,
+    {"qa1": 0.3, "qa3": 0.3, "qa5": 0.3, "qa8": 0.4, "label": 0.12, "prose": 0.08, "talk": 0.03, "closed": 0.03, "copy": 0.02},
+    {(384, 14): 0.42, (768, 7): 0.36, (1152, 5): 0.13, (1664, 4): 0.09},
+)  # fmt: skip
+STAGES = (WARM, COPY, FEW, FULL)
+
+
+def stage_at(step: int) -> Stage:
+    for stage in STAGES:
+        if step < stage.steps:
+            return stage
+        step -= stage.steps
+    raise AssertionError("the last stage has no end")
+
+
+def rate_at(step: int, steps: int, decay: float = 0.45, warm_up: int = 25) -> float:
+    """Share of the full learning rate: linear warm-up, constant, linear decay over the last `decay` of the run."""
+    return min(1.0, (step + 1) / warm_up, max(0.02, (steps - step) / (decay * steps)))
+
+
+def new_model(size: Size) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=tok.VOCABULARY, hidden_size=size.hidden, intermediate_size=size.intermediate,
+        num_hidden_layers=size.layers, num_attention_heads=size.hidden // 32, head_dim=32,
+        max_position_embeddings=tok.CONTEXT, tie_word_embeddings=True, rms_norm_eps=1e-5,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    ))  # fmt: skip
+
+
+def learn_loss(model: LlamaForCausalLM, ids: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of the tokens to learn; the head runs on those positions alone."""
+    hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+    chosen = learn[:, 1:]
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[chosen]).float(), ids[:, 1:][chosen])
+
+
+class Run:
+    """One training run in a folder: model, optimisers, step, log."""
+
+    def __init__(self, name: str, steps: int, folder: Path, rate: float = 1.0, skip: int = 0) -> None:
+        self.name, self.steps, self.folder, self.skip = name, steps, folder, skip
+        self.tokenizer: PreTrainedTokenizerFast = tok.load_or_train(RUNS / "tokenizer")
+        self.model = self._start()
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model.to(self.device)
+        named = dict(self.model.named_parameters())
+        matrices = [p for n, p in named.items() if p.ndim == 2 and "embed" not in n]
+        others = [p for n, p in named.items() if p.ndim == 1 or "embed" in n]
+        self.optimisers = [Muon(matrices, lr=1e-2 * rate), torch.optim.AdamW(others, lr=4e-3 * rate, weight_decay=0.0)]
+        self.full = [[g["lr"] for g in o.param_groups] for o in self.optimisers]
+        self.writer = Writer(self.tokenizer, seed=0)
+        self.step = self.tokens = 0
+        self.seconds = 0.0
+        self._resume()
+
+    def _start(self) -> LlamaForCausalLM:
+        small = SIZES[self.name].grow_from
+        if not small:
+            return new_model(SIZES[self.name])
+        print(f"growing {self.name} from {small}")
+        return double_width(LlamaForCausalLM.from_pretrained(RUNS / small / "model", dtype=torch.float32))
+
+    def _states(self) -> dict[str, torch.Tensor]:
+        out = {f"model/{n}": p.detach() for n, p in self.model.named_parameters()}
+        for i, optimiser in enumerate(self.optimisers):
+            for j, state in optimiser.state_dict()["state"].items():
+                out |= {f"opt/{i}/{j}/{k}": torch.as_tensor(v) for k, v in state.items()}
+        return out
+
+    def save(self) -> None:
+        """Checkpoint and model folder; written beside, then moved, so that a stop leaves the old or the new one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        meta = {"step": str(self.step), "tokens": str(self.tokens), "seconds": str(self.seconds)}
+        save_file({k: v.contiguous() for k, v in self._states().items()}, self.folder / "checkpoint.partial", meta)
+        os.replace(self.folder / "checkpoint.partial", self.folder / "checkpoint.safetensors")
+        self.model.save_pretrained(self.folder / "model")
+        self.tokenizer.save_pretrained(self.folder / "model")
+
+    def _resume(self) -> None:
+        path = self.folder / "checkpoint.safetensors"
+        if not path.exists():
+            return
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as f:
+            meta = f.metadata()
+        self.step, self.tokens, self.seconds = int(meta["step"]), int(meta["tokens"]), float(meta["seconds"])
+        tensors = load_file(path)
+        for n, p in self.model.named_parameters():
+            p.data.copy_(tensors[f"model/{n}"])
+        for i, optimiser in enumerate(self.optimisers):
+            whole = optimiser.state_dict()
+            for key in (k for k in tensors if k.startswith(f"opt/{i}/")):
+                _, _, j, k = key.split("/")
+                whole["state"].setdefault(int(j), {})[k] = tensors[key]
+            optimiser.load_state_dict(whole)
+        print(f"{self.name}: going on from step {self.step}")
+
+    def train_step(self) -> float:
+        ids_, learn_ = self.writer.batch(stage_at(self.step + self.skip), self.step + self.skip)
+        ids, learn = torch.from_numpy(ids_).to(self.device), torch.from_numpy(learn_).to(self.device)
+        share = rate_at(self.step, self.steps)
+        for optimiser, full in zip(self.optimisers, self.full, strict=True):
+            for group, lr in zip(optimiser.param_groups, full, strict=True):
+                group["lr"] = lr * share
+        with torch.autocast(self.device, dtype=torch.bfloat16):
+            loss = learn_loss(self.model, ids, learn)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.tokens += ids.numel()
+        self.step += 1
+        return float(loss.detach())
+
+    def train(self, save_every: float = 120.0) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        begun, saved, before = time.monotonic(), time.monotonic(), self.seconds
+        recent: list[float] = []
+        with open(self.folder / "log.jsonl", "a") as log, tqdm(total=self.steps, initial=self.step, desc=self.name) as bar:
+            while self.step < self.steps:
+                recent.append(self.train_step())
+                bar.update()
+                self.seconds = before + time.monotonic() - begun
+                if self.step % 50 == 0 or self.step == self.steps:
+                    row = {
+                        "step": self.step,
+                        "tokens": self.tokens,
+                        "seconds": round(self.seconds),
+                        "loss": sum(recent) / len(recent),
+                    }
+                    log.write(json.dumps(row) + "\n")
+                    log.flush()
+                    bar.set_postfix(loss=f"{row['loss']:.3f}", tokens=f"{self.tokens / 1e6:.1f}M")
+                    recent = []
+                if time.monotonic() - saved > save_every:
+                    self.save()
+                    saved = time.monotonic()
+        self.save()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=SIZES)
+    parser.add_argument("--steps", type=int, help="steps in all (default: the size's own)")
+    parser.add_argument("--rate", type=float, default=1.0, help="learning rates relative to the recipe's")
+    parser.add_argument("--skip", type=int, default=0, help="begin this many steps into the stream of rows")
+    args = parser.parse_args()
+    Run(args.name, args.steps or SIZES[args.name].steps, RUNS / args.name, args.rate, args.skip).train()
+
+
+if __name__ == "__main__":
+    main()
