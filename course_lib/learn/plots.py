@@ -1,0 +1,58 @@
+"""The pictures of the chapters. Each takes plain numbers, so that a test can look at what is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito: told apart by colour-blind readers
+MARKERS = ("o", "s", "^", "D")
+Point = tuple[float, float, float]  # value, low, high
+
+
+def lines_with_intervals(
+    lines: Mapping[str, Mapping[float, Point]], *, x: str, y: str, title: str, ticks: Mapping[float, str]
+) -> Figure:
+    """One line per name over a logarithmic x axis, each point with its interval; y is a share shown in per cent.
+
+    lines: name -> x value -> (value, low, high), all shares in 0-1. ticks: x value -> its label.
+    Raises ValueError for no lines and for more lines than there are colours.
+    """
+    from matplotlib.figure import Figure
+
+    if not 0 < len(lines) <= len(COLOURS):
+        raise ValueError(f"{len(lines)} lines; 1 to {len(COLOURS)} can be told apart")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for (name, points), colour, marker in zip(lines.items(), COLOURS, MARKERS, strict=False):
+        xs = sorted(points)
+        values = [100 * points[v][0] for v in xs]
+        spread = [[100 * (points[v][0] - points[v][1]) for v in xs], [100 * (points[v][2] - points[v][0]) for v in xs]]
+        axes.errorbar(xs, values, yerr=spread, label=name, color=colour, marker=marker, capsize=3)
+    axes.set(xscale="log", xlabel=x, ylabel=y, title=title, ylim=(-2, 102))
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.minorticks_off()
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(loc="best", frameon=False)
+    return figure
+
+
+def dots(values: Mapping[str, Sequence[float]], *, x: str, title: str) -> Figure:
+    """Every measured value as a dot, one row per name, the median as a bar: a spread that an average would hide."""
+    from statistics import median
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 0.9 + 0.6 * len(values)), layout="constrained")
+    axes = figure.add_subplot()
+    for row, (name, numbers) in enumerate(values.items()):
+        axes.plot(numbers, [row] * len(numbers), "o", color=COLOURS[0], alpha=0.55, label=name)
+        axes.plot([median(numbers)] * 2, [row - 0.25, row + 0.25], color=COLOURS[1], linewidth=2)
+    axes.set_yticks(range(len(values)), list(values))
+    axes.set(xlabel=x, title=title, ylim=(-0.6, len(values) - 0.4))
+    axes.set_xlim(left=0)
+    axes.grid(axis="x", alpha=0.3)
+    return figure

@@ -1,0 +1,35 @@
+"""Claims hold or say why not, and are recorded."""
+
+import json
+
+import pytest
+
+from course_lib.learn.claims import ClaimFailed, claim, claim_order
+
+
+def test_a_claim_that_holds_is_printed_and_recorded(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_CLAIMS", str(tmp_path / "claims.jsonl"))
+    claim("accuracy", 91.2, about=90, within=5, unit="%")
+    claim_order("bigger is better", 0.9, ">", 0.7)
+    rows = [json.loads(line) for line in (tmp_path / "claims.jsonl").read_text().splitlines()]
+    assert [r["name"] for r in rows] == ["accuracy", "bigger is better"]
+    assert rows[0]["value"] == 91.2 and rows[0]["unit"] == "%"
+    assert "91.2 %" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [80.0, 100.1, float("nan")])
+def test_a_claim_that_does_not_hold_names_both_numbers(value):
+    with pytest.raises(ClaimFailed, match="says about 90"):
+        claim("accuracy", value, about=90, within=5)
+
+
+def test_an_ordering_that_does_not_hold_fails():
+    with pytest.raises(ClaimFailed, match=r"0\.5 > 0\.7"):
+        claim_order("bigger is better", 0.5, ">", 0.7)
+
+
+def test_nonsense_is_refused():
+    with pytest.raises(ValueError, match="positive"):
+        claim("x", 1, about=1, within=0)
+    with pytest.raises(ValueError, match="relation"):
+        claim_order("x", 1, "=", 1)
