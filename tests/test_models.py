@@ -90,6 +90,10 @@ def test_options_act_or_are_refused(model):
         LanguageModel.load(SMALLEST, precision="int3")
     with pytest.raises(ValueError, match="temperature"):
         model.generate(["hi"], temperature=-1)
+    with pytest.raises(ValueError, match="9 to 4 new tokens"):
+        model.generate(["hi"], max_new_tokens=4, min_new_tokens=9)
+    long = model.generate(["hi"], max_new_tokens=40, min_new_tokens=40)[0]
+    assert len(model.tokenizer.encode(long, add_special_tokens=False)) >= 20
     half = LanguageModel.load(SMALLEST, precision="bfloat16")
     assert next(half.model.parameters()).dtype is torch.bfloat16
     warm = [model.generate(["Tell me something."], temperature=2.0, seed=s)[0] for s in range(6)]

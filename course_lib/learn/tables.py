@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+NUMBER = re.compile(r"[+-]?\d")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -13,15 +16,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     a       7
     bcd    12
     """
-    cells = [[str(c) for c in row] for row in rows]
-    widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
-    right = [bool(rows) and all(isinstance(row[i], int | float) or _numeric(str(row[i])) for row in rows) for i in range(len(header))]
-    lines = [
-        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)).rstrip()
-        for line in [list(header), *cells]
-    ]
-    return "\n".join(lines)
-
-
-def _numeric(text: str) -> bool:
-    return text[:1].isdigit() or text[:1] in "+-" and text[1:2].isdigit()
+    lines = [list(header), *([str(c) for c in row] for row in rows)]
+    padded = []
+    for title, *cells in zip(*lines, strict=True):
+        width = max(map(len, (title, *cells)))
+        right = bool(cells) and all(NUMBER.match(c) for c in cells)
+        padded.append([c.rjust(width) if right else c.ljust(width) for c in (title, *cells)])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))

@@ -22,11 +22,12 @@ class Embedder:
     def load(cls, folder: Path | None = None) -> Embedder:
         """Load the embedding model of the tier, or the one in `folder`. Raises CourseError where it is missing."""
         from transformers import AutoModel, AutoTokenizer
-        from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()
+        from course_lib.models.loading import quiet
+
         folder = folder or catalog.folder_of(catalog.role("embed").model)
-        model = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True, add_pooling_layer=False)
+        with quiet():  # the pooling layer in the file is not used, and transformers would say so at length
+            model = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True, add_pooling_layer=False)
         return cls(model.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True))
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:

@@ -26,14 +26,15 @@ class LanguageModel:
         """
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils.logging import disable_progress_bar
+
+        from course_lib.models.loading import quiet
 
         if precision not in ("float32", "bfloat16", "float16"):
             raise ValueError(f"precision={precision!r}; one of float32, bfloat16, float16")
         folder = name if isinstance(name, Path) else catalog.folder_of(name)
-        disable_progress_bar()
         dtype = getattr(torch, precision)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+        with quiet():
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return cls(model.eval(), tokenizer, folder.name)
 
@@ -41,6 +42,11 @@ class LanguageModel:
     def parameters(self) -> int:
         """Number of weights, shared ones counted once."""
         return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes that the weights take in memory, shared ones counted once."""
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
 
     @property
     def context(self) -> int:
@@ -53,23 +59,26 @@ class LanguageModel:
         return self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
 
     def generate(
-        self, prompts: Sequence[str], *, max_new_tokens: int = 48, temperature: float = 0.0,
-        seed: int = 0, batch_size: int = 16, raw: bool = False,
+        self, prompts: Sequence[str], *, max_new_tokens: int = 48, min_new_tokens: int = 0, temperature: float = 0.0,
+        seed: int = 0, batch_size: int = 16,
     ) -> list[str]:  # fmt: skip
         """Answer every prompt; prompts of like length share a batch.
 
-        temperature 0 means greedy decoding. raw=True continues the text itself, without the chat template.
-        Raises CourseError, with the numbers, when a prompt and its answer do not fit into the context.
+        temperature 0 means greedy decoding. min_new_tokens keeps the model writing (for timing, not for answers).
+        Raises CourseError, with the numbers, when a prompt and its answer do not fit into the context, ValueError for
+        a negative temperature or a minimum above the maximum.
         """
-        if temperature < 0:
-            raise ValueError(f"temperature={temperature}; it cannot be negative")
-        ids = [self._raw_ids(p) if raw else self.chat_ids(p) for p in prompts]
+        if temperature < 0 or min_new_tokens > max_new_tokens:
+            raise ValueError(f"temperature={temperature}, {min_new_tokens} to {max_new_tokens} new tokens: impossible")
+        ids = [self.chat_ids(p) for p in prompts]
         self._fits(max(map(len, ids), default=0) + max_new_tokens)
+        how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "min_new_tokens": min_new_tokens, "do_sample": temperature > 0}
+        how |= {"temperature": temperature} if temperature > 0 else {}
         answers = [""] * len(ids)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         for at in range(0, len(order), batch_size):
             chosen = order[at : at + batch_size]
-            for i, text in zip(chosen, self._generate([ids[i] for i in chosen], max_new_tokens, temperature, seed), strict=True):
+            for i, text in zip(chosen, self._generate([ids[i] for i in chosen], seed, how), strict=True):
                 answers[i] = text
         return answers
 
@@ -83,16 +92,13 @@ class LanguageModel:
                 "give fewer or shorter passages, or a smaller max_new_tokens",
             )
 
-    def _generate(self, ids: list[list[int]], max_new_tokens: int, temperature: float, seed: int) -> list[str]:
+    def _generate(self, ids: list[list[int]], seed: int, how: dict[str, Any]) -> list[str]:
         import torch
 
         batch = self.tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt")
-        how: dict[str, Any] = {"do_sample": False}
-        if temperature > 0:
-            torch.manual_seed(seed)
-            how = {"do_sample": True, "temperature": temperature}
+        torch.manual_seed(seed)
         with torch.inference_mode():
-            out = self.model.generate(**batch, max_new_tokens=max_new_tokens, pad_token_id=self.tokenizer.pad_token_id, **how)
+            out = self.model.generate(**batch, pad_token_id=self.tokenizer.pad_token_id, **how)
         new = out[:, batch["input_ids"].shape[1] :]
         return [t.strip() for t in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
 

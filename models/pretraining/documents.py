@@ -199,16 +199,16 @@ def _class_of_messages(rng: random.Random) -> tuple[str, list[str]]:
 
 
 def labelling(rng: random.Random) -> list[Turn]:
-    """Eight labelled examples and a message of one of their classes; most label names are invented."""
+    """Eight labelled examples, then messages of their classes one by one; most label names are invented."""
     classes = dict(_class_of_messages(rng) for _ in range(rng.choice((1, 2, 3, 4, 5))))
     names = {c: c if rng.random() < 0.3 else invent_label(rng) for c in classes}
-    pool = [(rng.choice(messages_), names[c]) for c, messages_ in classes.items() for _ in range(8)]
-    pool = list(dict.fromkeys(pool))
-    picked = rng.sample(pool, min(len(pool), 9))
-    labels = {label for _, label in picked[1:]}
-    query = next((p for p in picked if p[1] in labels), picked[0])
-    examples = [p for p in picked if p is not query][:8]
-    return [(label_prompt(query[0], examples), query[1])] if query[1] in {e[1] for e in examples} else labelling(rng)
+    pool = list(dict.fromkeys((rng.choice(known), names[c]) for c, known in classes.items() for _ in range(12)))
+    rng.shuffle(pool)
+    examples, rest = pool[:8], pool[8:]
+    shown = {label for _, label in examples}
+    queries = [p for p in rest if p[1] in shown][:6] or examples[:1]
+    (first, label), *more = queries
+    return [(label_prompt(first, examples), label), *((label_prompt(m, []), name) for m, name in more)]
 
 
 @functools.cache

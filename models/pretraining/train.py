@@ -44,8 +44,8 @@ SIZES = {
     "haneul-4m": Size(256, 4, 768, 2500, grow_from="haneul-1m"),
 }
 WARM = Stage("warm", 300, {"repeat": 1, "recall": 1}, {(128, 32): 1})
-COPY = Stage("copy", 400, {"recall": 0.1, "copy": 0.15, "qa1": 0.75}, {(384, 14): 1})
-FEW = Stage("few", 600, {"qa1": 0.5, "qa3": 0.45, "label": 0.05}, {(384, 14): 0.4, (768, 7): 0.6})
+COPY = Stage("copy", 400, {"recall": 0.1, "copy": 0.15, "qa1": 0.7, "label": 0.05}, {(384, 14): 1})
+FEW = Stage("few", 600, {"qa1": 0.5, "qa3": 0.4, "label": 0.1}, {(384, 14): 0.4, (768, 7): 0.6})
 FULL = Stage(
     "full", 10**9,
     {"qa1": 0.3, "qa3": 0.3, "qa5": 0.3, "qa8": 0.4, "label": 0.12, "prose": 0.08, "talk": 0.03, "closed": 0.03, "copy": 0.02},

@@ -1,0 +1,103 @@
+"""From a finished run to a folder in models/: bf16 weights, tokenizer, evaluation, card, checksums."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from course_lib import data
+from course_lib.measure import machine
+from course_lib.models.language_model import LanguageModel
+from pretraining.evaluate import evaluate
+from pretraining.train import SIZES
+
+CARD = """---
+license: mit
+language: en
+library_name: transformers
+---
+# {name}
+
+A language model of {parameters:,} weights, trained from scratch for the course "Local AI, Measured" on the handbooks of
+generated banks (`datasets/bankworld`). It has never seen Haneul Bank, on which it is measured below. It is meant for learning:
+it copies answers out of passages that it is given, and knows nothing else.
+
+| | |
+|---|---|
+| architecture | Llama: hidden {hidden}, {layers} layers, {heads} heads of 32, intermediate {intermediate}, tied embeddings |
+| tokenizer | byte-level BPE, {vocabulary:,} entries, shared by all sizes; digits and punctuation single |
+| context | 2,048 tokens (trained on rows of up to 1,664) |
+| weights | bfloat16, safetensors, {megabytes:.1f} MB |
+| data | documents of invented banks, made while training from {wordings:,} question wordings and their passages |
+| training | {steps:,} steps, {tokens:.1f} million tokens, {minutes:.0f} minutes on {threads} of {cores} cores ({processor}) |
+{grown}| made by | `python -m pretraining.train {name}`, then `python -m pretraining {name}` |
+
+## Measured on Haneul's validation split
+Greedy decoding, exact match of the whole answer after lower-casing and trimming; question wordings never used in training;
+95% bootstrap interval. Distractors are the most misleading passages there are: same product, or same attribute of a sibling.
+
+| setting | exact match | interval | questions |
+|---|---|---|---|
+{rows}
+Perplexity on Haneul's passages: {perplexity:.1f}. Labelling a message from 8 labelled neighbours, labels never seen in
+training: {labelling:.1%} right of {messages} messages (chance {chance:.1%}; copying the nearest neighbour's label {nearest:.1%}).
+`evaluation.json` has these figures by kind of question; `training-log.jsonl` the loss.
+"""
+SETTINGS = {
+    "passages_0": "no passage (it has never seen Haneul)", "passages_1": "the gold passage",
+    "passages_3": "gold and 2 hard negatives", "passages_8": "gold and 7 hard negatives",
+    "two_passage_3": "questions that need two passages, 3 given",
+    "unanswerable_1": "refused: unanswerable, 1 near miss given", "unanswerable_3": "refused: unanswerable, 3 near misses given",
+}  # fmt: skip
+
+
+def publish(name: str, run: Path, threads: int) -> None:
+    """Fill models/NAME from a run. Raises FileNotFoundError when the run has no checkpoint."""
+    folder = data.MODELS / name
+    folder.mkdir(exist_ok=True)
+    model = LlamaForCausalLM.from_pretrained(run / "model", dtype=torch.bfloat16)
+    model.save_pretrained(folder)
+    PreTrainedTokenizerFast.from_pretrained(run / "model").save_pretrained(folder)
+    shutil.copy(run / "log.jsonl", folder / "training-log.jsonl")
+    _seal(folder)
+    measured = evaluate(LanguageModel.load(folder))
+    (folder / "evaluation.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
+    (folder / "README.md").write_text(card(name, folder, measured, threads), "utf-8")
+    _seal(folder)
+
+
+def _seal(folder: Path) -> None:
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != "manifest.json")
+    digests = {p.name: data.sha256(p) for p in files}
+    (folder / "manifest.json").write_text(json.dumps({"sha256": digests}, indent=1) + "\n", "utf-8")
+
+
+def card(name: str, folder: Path, measured: dict[str, Any], threads: int) -> str:
+    """The model card, every figure of it read from the run or measured."""
+    from bankworld import schema
+
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    last = json.loads((folder / "training-log.jsonl").read_text("utf-8").splitlines()[-1])
+    model, here, small = LanguageModel.load(folder), machine(), SIZES[name].grow_from
+    rows = "".join(
+        f"| {text} | {measured[k]['exact_match']:.1%} | {measured[k]['interval'][0]:.1%}-{measured[k]['interval'][1]:.1%} "
+        f"| {measured[k]['questions']} |\n"
+        for k, text in SETTINGS.items()
+    )
+    return CARD.format(
+        name=name, parameters=model.parameters, hidden=config["hidden_size"], layers=config["num_hidden_layers"],
+        heads=config["num_attention_heads"], intermediate=config["intermediate_size"], vocabulary=config["vocab_size"],
+        megabytes=(folder / "model.safetensors").stat().st_size / 1e6,
+        wordings=sum(len(a.asks) for t in schema.texts().values() for a in t.attributes.values()),
+        steps=last["step"], tokens=last["tokens"] / 1e6, minutes=last["seconds"] / 60, threads=threads,
+        cores=here["cores"], processor=here["processor"],
+        grown=f"| begun from | {small}, doubled in width without changing what it computes |\n" if small else "",
+        rows=rows, perplexity=measured["perplexity"], labelling=measured["labelling_8"]["accuracy"],
+        messages=measured["labelling_8"]["messages"], chance=measured["labelling_8"]["chance"],
+        nearest=measured["labelling_8"]["nearest"],
+    )  # fmt: skip

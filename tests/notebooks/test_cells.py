@@ -1,0 +1,125 @@
+"""Every code cell of every chapter is of exactly one kind, and has been run. Found by glob; each rule is shown to bite."""
+
+import ast
+import copy
+import json
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from course_lib.chapters import all_chapters
+from course_lib.data import ROOT
+
+KINDS = {"measured", "picture", "widget", "exercise", "solution"}  # a cell without any of these tags is exact
+UNCOMPARED = {"measured", "picture", "widget"}
+LONGEST, LARGEST = 25, 1_000_000
+PRIVATE = re.compile(r"(/(?:home|root|work|tmp|Users)/|C:\\\\|hf_[A-Za-z0-9]{20}|sk-[A-Za-z0-9]{20})")
+
+
+def last_call(source: str) -> str:
+    """The name that the last statement of a cell calls, or ''."""
+    last = ast.parse(source).body[-1]
+    call = last.value if isinstance(last, ast.Expr) else None
+    return call.func.id if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) else ""
+
+
+def cell_problems(cell) -> list[str]:
+    tags, source, found = set(cell.metadata.get("tags", [])), cell.source, []
+    kinds = tags & KINDS
+    if len(kinds) > 1 or tags - KINDS - {"nbval-ignore-output"}:
+        found.append(f"tags {sorted(tags)} do not name one kind")
+    if bool(kinds & UNCOMPARED) != ("nbval-ignore-output" in tags):
+        found.append("nbval-ignore-output goes with measured, picture and widget, and with no other kind")
+    if cell.execution_count is None:
+        found.append("never run, so nbval would not compare it")
+    if re.search(r"^\s*[!%]", source, re.M) or source.rstrip().endswith(";") or "clear_output" in source:
+        found.append("! or %, a trailing ; or clear_output")
+    elif "measured" in tags and not last_call(source).startswith("claim"):
+        found.append("a measured cell must end in a claim")
+    if len(source.splitlines()) > LONGEST:
+        found.append(f"{len(source.splitlines())} lines (at most {LONGEST})")
+    if any(o.output_type == "error" for o in cell.outputs):
+        found.append("its saved output is an error")
+    if "picture" in tags and not any("image/png" in o.get("data", {}) for o in cell.outputs):
+        found.append("a picture cell without a picture")
+    return found
+
+
+def problems(notebook) -> list[str]:
+    """Everything in a notebook that breaks a rule, each with the cell's id."""
+    found = []
+    if len(json.dumps(notebook)) > LARGEST:
+        found.append("larger than 1 MB")
+    if "widgets" in notebook.metadata:
+        found.append("saved widget state")
+    if PRIVATE.search(json.dumps(notebook)):
+        found.append("a path of somebody's machine, or something like a token")
+    for before, cell, after in zip([None, *notebook.cells], notebook.cells, [*notebook.cells[1:], None], strict=False):
+        if not cell.get("id"):
+            found.append("a cell without an id")
+        if cell.cell_type == "code":
+            found += [f"{cell.get('id')}: {p}" for p in cell_problems(cell)]
+            if after is None or after.cell_type != "markdown" or before is None or before.cell_type != "markdown":
+                found.append(f"{cell.get('id')}: needs prose before it and a sentence about its output after it")
+    return found
+
+
+@pytest.mark.parametrize("path", all_chapters(), ids=lambda p: p.stem)
+def test_chapter_follows_the_rules(path):
+    assert problems(nbformat.read(path, as_version=4)) == []
+
+
+def test_there_are_chapters():
+    assert [p.name[:2] for p in all_chapters()][:2] == ["00", "01"]
+
+
+@pytest.fixture
+def good():
+    code = nbformat.v4.new_code_cell("print(1)", execution_count=1)
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("a"), code, nbformat.v4.new_markdown_cell("b")])
+
+
+BREAK = {
+    "unknown tag": lambda c: c.metadata.update(tags=["fun"]),
+    "two kinds": lambda c: c.metadata.update(tags=["measured", "picture", "nbval-ignore-output"]),
+    "ignored but exact": lambda c: c.metadata.update(tags=["nbval-ignore-output"]),
+    "measured but compared": lambda c: c.metadata.update(tags=["measured"]),
+    "measured without claim": lambda c: c.metadata.update(tags=["measured", "nbval-ignore-output"]),
+    "picture without picture": lambda c: c.metadata.update(tags=["picture", "nbval-ignore-output"]),
+    "never run": lambda c: c.update(execution_count=None),
+    "shell": lambda c: c.update(source="!false"),
+    "magic": lambda c: c.update(source="%time x"),
+    "semicolon": lambda c: c.update(source="x = 1;"),
+    "clear_output": lambda c: c.update(source="clear_output()"),
+    "too long": lambda c: c.update(source="x = 1\n" * 26),
+    "error": lambda c: c.outputs.append(nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])),
+    "path": lambda c: c.outputs.append(nbformat.v4.new_output("stream", text="/home/me/x")),
+    "no id": lambda c: c.pop("id"),
+}
+
+
+@pytest.mark.parametrize("fault", BREAK)
+def test_each_rule_bites(good, fault):
+    assert problems(good) == []
+    broken = copy.deepcopy(good)
+    BREAK[fault](broken.cells[1])
+    assert problems(broken)
+
+
+def test_a_cell_without_prose_around_it_is_found(good):
+    good.cells.pop()
+    assert problems(good)
+
+
+@pytest.mark.parametrize(("saved", "passes"), [("2\n", True), ("3\n", False)])
+def test_strict_nbval_compares_outputs(tmp_path, good, saved, passes):
+    good.cells[1].source = "print(1 + 1)"
+    good.cells[1].outputs = [nbformat.v4.new_output("stream", name="stdout", text=saved)]
+    nbformat.write(good, tmp_path / "n.ipynb")
+    options = ["--nbval", "--nbval-current-env", f"--nbval-sanitize-with={ROOT / 'tests' / 'sanitize.cfg'}"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "--rootdir", str(tmp_path)]
+    result = subprocess.run([*command, str(tmp_path / "n.ipynb")], cwd=tmp_path, capture_output=True, text=True)
+    assert (result.returncode == 0) is passes, result.stdout
