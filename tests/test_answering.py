@@ -49,7 +49,7 @@ def test_too_few_places_for_the_gold_passages_are_refused():
 
 def test_options_are_lettered_and_chosen_by_letter():
     text = prompt.question_prompt("Which?", [prompt.Source("T", "x")], ["one", "two"])
-    assert text == "[1] T\nx\nQuestion: Which?\n(A) one\n(B) two"
+    assert text == "[1] T\nx\nQuestion: Which?\none (A)\ntwo (B)"
     assert prompt.chosen_option("two", ["one", "two"]) == "two (B)"
     with pytest.raises(ValueError, match="11 options"):
         prompt.question_block("?", list("abcdefghijk"))

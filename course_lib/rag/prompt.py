@@ -22,14 +22,14 @@ def context_block(passages: Sequence[Source]) -> str:
 
 
 def question_block(question: str, options: Sequence[str] = ()) -> str:
-    """The question, with lettered options where it has any.
+    """The question, with lettered options where it has any. The letter follows its text, as it does in an answer.
 
     Raises ValueError for more than ten options.
     """
     if len(options) > len(LETTERS):
         raise ValueError(f"{len(options)} options; at most {len(LETTERS)} can be lettered")
     lines = [f"Question: {question}"]
-    return "\n".join(lines + [f"({letter}) {text}" for letter, text in zip(LETTERS, options, strict=False)])
+    return "\n".join(lines + [f"{text} ({letter})" for letter, text in zip(LETTERS, options, strict=False)])
 
 
 def question_prompt(question: str, passages: Sequence[Source] = (), options: Sequence[str] = ()) -> str:

@@ -72,7 +72,7 @@ class Writer:
             return self.prose(rng)
         if name.startswith("qa"):
             n = rng.randint(*{"qa1": (1, 1), "qa3": (2, 3), "qa5": (4, 5), "qa8": (6, 8)}[name])
-            return self.chat(documents.question_answering(rng, n, rng.choice((6, 8, 10)), rng.choice((0.3, 0.6))), rng)
+            return self.chat(documents.question_answering(rng, n, rng.choice((6, 8, 10)), rng.choice((0.4, 0.8))), rng)
         make = {"copy": documents.repeat_text, "label": documents.labelling,
                 "talk": documents.small_talk, "closed": documents.closed_book}[name]  # fmt: skip
         return self.chat(make(rng), rng)
