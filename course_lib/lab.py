@@ -11,9 +11,9 @@ from course_lib.data import CHAPTERS, ROOT
 from course_lib.errors import CourseError
 
 START = "00-start-here.ipynb"
+SETTINGS = ROOT / "course_lib" / "jupyter"  # switches off the question about news, which would call home
 QUIET = (
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-    "--LabApp.news_url=None",
     "--LabApp.extension_manager=readonly",
 )
 
@@ -56,4 +56,5 @@ def open_lab(port: int, *, browser: bool = True) -> int:
     print(f"Opening http://127.0.0.1:{port}/lab on chapter 00 (about ten seconds). Ctrl-C ends it.", flush=True)
     # Kernels find the interpreter of this environment first, wherever `make` was called from.
     environment = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', '')}"}
+    environment["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, (str(SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH"))))
     return subprocess.run(lab_command(port, browser), cwd=ROOT, env=environment).returncode

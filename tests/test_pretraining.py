@@ -89,7 +89,7 @@ def test_eight_passages_and_a_question_fit_into_the_context(tokenizer):
 def test_labels_of_the_queries_are_among_the_examples():
     for i in range(200):
         (first, _), *_ = turns = documents.labelling(random.Random(i))
-        assert all(f"Label: {label}\n" in first and user.endswith("Label:") for user, label in turns)
+        assert all(f"Label:\n{label}\n" in first and user.endswith("Label:") for user, label in turns)
 
 
 def test_answers_are_in_the_context_or_are_refusals():

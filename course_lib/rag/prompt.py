@@ -50,6 +50,10 @@ def chosen_option(answer: str, options: Sequence[str]) -> str:
 
 
 def label_prompt(message: str, examples: Sequence[tuple[str, str]]) -> str:
-    """The user's turn for classification: labelled examples, then the message to label."""
-    shown = "".join(f"Message: {text}\nLabel: {label}\n" for text, label in examples)
+    """The user's turn for classification: labelled examples, then the message to label.
+
+    A label stands on a line of its own, so that it is the same tokens there and in an answer: after a space it would
+    be others, and a small model cannot copy what it has never seen spelt that way.
+    """
+    shown = "".join(f"Message: {text}\nLabel:\n{label}\n" for text, label in examples)
     return f"{shown}Message: {message}\nLabel:"

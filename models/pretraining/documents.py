@@ -8,10 +8,11 @@ from __future__ import annotations
 import functools
 import json
 import random
+import re
 from dataclasses import dataclass, field
 
 from bankworld import questions, schema
-from bankworld.bank import Bank, Entity, Fact
+from bankworld.bank import Bank, Entity, Fact, invent_word
 from bankworld.passages import Passage, compose, fill
 
 from course_lib.rag.prompt import REFUSAL, Source, chosen_option, context_block, label_prompt, question_block
@@ -180,10 +181,16 @@ def messages() -> dict[str, list[str]]:
     return {p.stem: p.read_text("utf-8").strip().splitlines() for p in sorted(folder.glob("*.txt"))}
 
 
+@functools.cache
+def _message_words() -> list[str]:
+    return sorted({w for known in messages().values() for m in known for w in re.findall("[a-z]{3,}", m.lower())})
+
+
 def invent_label(rng: random.Random) -> str:
-    """A label name that says nothing, or little: the model must take labels from the examples."""
-    words = [rng.choice(schema.common()["words"].split()).lower() for _ in range(rng.choice((1, 2, 2)))]
-    return rng.choice("_- ").join(words) + (str(rng.randrange(10)) if rng.random() < 0.2 else "")
+    """A label name out of thousands of words, made-up ones too: it cannot be guessed, only copied from the examples."""
+    source = rng.choice((lambda: rng.choice(_message_words()), lambda: invent_word(rng).lower().replace(" ", "")))
+    words = [source() for _ in range(rng.choice((1, 2, 2, 3, 4)))]
+    return rng.choice(("_", "_", "-", " ")).join(words) + (str(rng.randrange(10)) if rng.random() < 0.2 else "")
 
 
 def _class_of_messages(rng: random.Random) -> tuple[str, list[str]]:
@@ -201,7 +208,7 @@ def _class_of_messages(rng: random.Random) -> tuple[str, list[str]]:
 def labelling(rng: random.Random) -> list[Turn]:
     """Eight labelled examples, then messages of their classes one by one; most label names are invented."""
     classes = dict(_class_of_messages(rng) for _ in range(rng.choice((1, 2, 3, 4, 5))))
-    names = {c: c if rng.random() < 0.3 else invent_label(rng) for c in classes}
+    names = {c: c if rng.random() < 0.1 else invent_label(rng) for c in classes}
     pool = list(dict.fromkeys((rng.choice(known), names[c]) for c, known in classes.items() for _ in range(12)))
     rng.shuffle(pool)
     examples, rest = pool[:8], pool[8:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,12 @@ Greedy decoding, exact match of the whole answer after lower-casing and trimming
 {rows}
 Perplexity on Haneul's passages: {perplexity:.1f}. Labelling a message from 8 labelled neighbours, labels never seen in
 training: {labelling:.1%} right of {messages} messages (chance {chance:.1%}; copying the nearest neighbour's label {nearest:.1%}).
-`evaluation.json` has these figures by kind of question; `training-log.jsonl` the loss.
+`evaluation.json` has these figures by kind of question; `training-log.jsonl` the loss; `models/pretraining/HISTORY.md` says in
+which steps the shipped weights were made.
+
+## Limits
+It copies and refuses; it does not reason, count or know anything. Asked to choose among options, it writes the option's text
+more reliably than the letter behind it: read the text. English only.
 """
 SETTINGS = {
     "passages_0": "no passage (it has never seen Haneul)", "passages_1": "the gold passage",
@@ -95,7 +101,7 @@ def card(name: str, folder: Path, measured: dict[str, Any], threads: int) -> str
         megabytes=(folder / "model.safetensors").stat().st_size / 1e6,
         wordings=sum(len(a.asks) for t in schema.texts().values() for a in t.attributes.values()),
         steps=last["step"], tokens=last["tokens"] / 1e6, minutes=last["seconds"] / 60, threads=threads,
-        cores=here["cores"], processor=here["processor"],
+        cores=os.cpu_count(), processor=here["processor"],
         grown=f"| begun from | {small}, doubled in width without changing what it computes |\n" if small else "",
         rows=rows, perplexity=measured["perplexity"], labelling=measured["labelling_8"]["accuracy"],
         messages=measured["labelling_8"]["messages"], chance=measured["labelling_8"]["chance"],
