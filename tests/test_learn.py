@@ -38,3 +38,7 @@ def test_every_time_is_a_dot_and_the_median_a_bar():
     assert list(axes.lines[2].get_xdata()) == [1.0, 1.2, 1.1]
     assert list(axes.lines[3].get_xdata()) == [1.1, 1.1]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["cold", "warm"]
+
+
+def test_a_picture_shows_itself_as_png():
+    assert dots({"a": [1.0]}, x="", title="")._repr_png_().startswith(b"\x89PNG")

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from io import BytesIO
+from statistics import median
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito: told apart by colour-blind readers
 MARKERS = ("o", "s", "^", "D")
 Point = tuple[float, float, float]  # value, low, high
 
 
+class Picture(Figure):
+    """A figure that a notebook shows without pyplot and its global state."""
+
+    def _repr_png_(self) -> bytes:
+        out = BytesIO()
+        self.savefig(out, format="png", dpi=100)
+        return out.getvalue()
+
+
 def lines_with_intervals(
     lines: Mapping[str, Mapping[float, Point]], *, x: str, y: str, title: str, ticks: Mapping[float, str]
-) -> Figure:
+) -> Picture:
     """One line per name over a logarithmic x axis, each point with its interval; y is a share shown in per cent.
 
     lines: name -> x value -> (value, low, high), all shares in 0-1. ticks: x value -> its label.
     Raises ValueError for no lines and for more lines than there are colours.
     """
-    from matplotlib.figure import Figure
-
     if not 0 < len(lines) <= len(COLOURS):
         raise ValueError(f"{len(lines)} lines; 1 to {len(COLOURS)} can be told apart")
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Picture(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     for (name, points), colour, marker in zip(lines.items(), COLOURS, MARKERS, strict=False):
         xs = sorted(points)
@@ -40,13 +47,9 @@ def lines_with_intervals(
     return figure
 
 
-def dots(values: Mapping[str, Sequence[float]], *, x: str, title: str) -> Figure:
+def dots(values: Mapping[str, Sequence[float]], *, x: str, title: str) -> Picture:
     """Every measured value as a dot, one row per name, the median as a bar: a spread that an average would hide."""
-    from statistics import median
-
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 0.9 + 0.6 * len(values)), layout="constrained")
+    figure = Picture(figsize=(7, 0.9 + 0.6 * len(values)), layout="constrained")
     axes = figure.add_subplot()
     for row, (name, numbers) in enumerate(values.items()):
         axes.plot(numbers, [row] * len(numbers), "o", color=COLOURS[0], alpha=0.55, label=name)
