@@ -118,3 +118,9 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(tmp_path, monkeypatch, tokeni
         assert torch.allclose(a, b, atol=1e-5)
     assert not list((tmp_path / "halves").glob("*.partial"))
     assert [p.suffix for p in sorted((tmp_path / "whole").iterdir()) if p.is_file()] == [".safetensors", ".jsonl"]
+
+
+def test_training_can_go_on_from_the_shipped_weights(tmp_path):
+    run = train.Run("haneul-300k", 1, tmp_path, shipped=True)
+    shipped = train.LlamaForCausalLM.from_pretrained(data.MODELS / "haneul-300k", dtype=torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(run.model.parameters(), shipped.parameters(), strict=True))

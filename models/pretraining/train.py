@@ -91,9 +91,11 @@ def learn_loss(model: LlamaForCausalLM, ids: torch.Tensor, learn: torch.Tensor) 
 class Run:
     """One training run in a folder: model, optimisers, step, log."""
 
-    def __init__(self, name: str, steps: int, folder: Path, rate: float = 1.0, skip: int = 0, decay: float = 0.45) -> None:
-        self.name, self.steps, self.folder, self.skip, self.decay = name, steps, folder, skip, decay
-        self.tokenizer: PreTrainedTokenizerFast = tok.load_or_train(RUNS / "tokenizer")
+    def __init__(
+        self, name: str, steps: int, folder: Path, *, rate: float = 1.0, skip: int = 0, decay: float = 0.45, shipped: bool = False
+    ) -> None:
+        self.name, self.steps, self.folder, self.skip, self.decay, self.shipped = name, steps, folder, skip, decay, shipped
+        self.tokenizer: PreTrainedTokenizerFast = tok.load_or_train(FOLDER / name if shipped else RUNS / "tokenizer")
         self.model = self._start()
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model.to(self.device)
@@ -108,6 +110,8 @@ class Run:
         self._resume()
 
     def _start(self) -> LlamaForCausalLM:
+        if self.shipped:
+            return LlamaForCausalLM.from_pretrained(FOLDER / self.name, dtype=torch.float32)
         small = SIZES[self.name].grow_from
         if not small:
             return new_model(SIZES[self.name])
@@ -201,8 +205,10 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1.0, help="learning rates relative to the recipe's")
     parser.add_argument("--skip", type=int, default=0, help="begin this many steps into the stream of rows")
     parser.add_argument("--decay", type=float, default=0.45, help="share of the run over which the rate falls to zero")
+    parser.add_argument("--shipped", action="store_true", help="begin from the weights in models/, where no run exists yet")
     args = parser.parse_args()
-    Run(args.name, args.steps or SIZES[args.name].steps, RUNS / args.name, args.rate, args.skip, args.decay).train()
+    options = {k: getattr(args, k) for k in ("rate", "skip", "decay", "shipped")}
+    Run(args.name, args.steps or SIZES[args.name].steps, RUNS / args.name, **options).train()
 
 
 if __name__ == "__main__":
