@@ -130,6 +130,7 @@ def test_damaged_weights_are_found_before_they_are_loaded(how, tmp_path, monkeyp
 
 
 def test_embeddings_have_length_one_and_meaning(embedder):
+    assert sum(p.numel() for p in embedder.model.parameters()) == catalog.role("embed").parameters
     vectors = embedder.encode(["My card was stolen.", "Someone took my debit card.", "When do you open?"])
     assert vectors.shape == (3, 384)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
