@@ -18,6 +18,11 @@ QUIET = (
 )
 
 
+def own_environment() -> dict[str, str]:
+    """The environment for programs that start kernels: they find this interpreter first, wherever `make` was called."""
+    return os.environ | {"PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
 def port_is_free(port: int) -> bool:
     """Whether a server could listen on this port of the loopback address."""
     with socket.socket() as s:
@@ -54,7 +59,6 @@ def open_lab(port: int, *, browser: bool = True) -> int:
     if not port_is_free(port):
         raise CourseError(f"port {port} is taken by another program", f"make lab PORT={next_free(port)}")
     print(f"Opening http://127.0.0.1:{port}/lab on chapter 00 (about ten seconds). Ctrl-C ends it.", flush=True)
-    # Kernels find the interpreter of this environment first, wherever `make` was called from.
-    environment = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', '')}"}
+    environment = own_environment()
     environment["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, (str(SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH"))))
     return subprocess.run(lab_command(port, browser), cwd=ROOT, env=environment).returncode

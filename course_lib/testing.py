@@ -9,6 +9,7 @@ import time
 
 from course_lib.chapters import all_chapters
 from course_lib.data import ROOT
+from course_lib.lab import own_environment
 
 PYTHON = (sys.executable, "-m")
 WORKERS = str(min(4, os.cpu_count() or 1))
@@ -30,8 +31,7 @@ def steps() -> dict[str, list[tuple[str, ...]]]:
 def run_all(only: str | None = None) -> int:
     """Run all steps, or one; go on after a failure, so that one run shows all. Returns 1 if any failed."""
     print("Checking lint, types, library, faults and every cell of every chapter: about 5 minutes on two cores.", flush=True)
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": _threads()}
-    environment["PATH"] = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = own_environment() | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": _threads()}
     failed = []
     for name, commands in steps().items():
         if only not in (None, name):

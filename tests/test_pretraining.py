@@ -12,6 +12,7 @@ from pretraining.muon import Muon, orthogonalise
 from transformers import PreTrainedTokenizerFast
 
 from course_lib import data
+from course_lib.errors import CourseError
 from course_lib.rag.prompt import REFUSAL
 
 TINY = train.Size(64, 2, 64, 8)
@@ -124,3 +125,10 @@ def test_training_can_go_on_from_the_shipped_weights(tmp_path):
     run = train.Run("haneul-300k", 1, tmp_path, shipped=True)
     shipped = train.LlamaForCausalLM.from_pretrained(data.MODELS / "haneul-300k", dtype=torch.float32)
     assert all(torch.equal(a, b) for a, b in zip(run.model.parameters(), shipped.parameters(), strict=True))
+
+
+def test_growing_from_a_run_that_is_not_there_says_what_to_do(tmp_path, monkeypatch, tokenizer):
+    monkeypatch.setattr(train, "RUNS", tmp_path)
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    with pytest.raises(CourseError, match=r"haneul-4m grows from haneul-1m(.|\n)*python -m pretraining haneul-1m"):
+        train.Run("haneul-4m", 1, tmp_path / "haneul-4m")

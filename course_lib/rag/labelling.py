@@ -19,9 +19,8 @@ def nearest(embedder: Embedder, queries: Sequence[str], texts: Sequence[str], k:
 
 
 def label_with(
-    model: LanguageModel, embedder: Embedder, queries: Sequence[Message], labelled: Sequence[Message], k: int = 8
+    model: LanguageModel, queries: Sequence[Message], labelled: Sequence[Message], found: Sequence[Sequence[int]]
 ) -> list[str]:
-    """The label that the model gives each query after reading its `k` nearest labelled messages."""
-    found = nearest(embedder, [q.message for q in queries], [m.message for m in labelled], k)
+    """The label that the model gives each query after reading the labelled messages whose indices `nearest` found."""
     examples = [[(labelled[i].message, labelled[i].intent) for i in row] for row in found]
     return model.generate([label_prompt(q.message, e) for q, e in zip(queries, examples, strict=True)], max_new_tokens=16)

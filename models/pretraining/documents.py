@@ -1,6 +1,6 @@
 """Training documents: handbook prose, question answering, labelling and chat about banks that are not Haneul.
 
-A document is a list of (text, is_answer) pieces; `rows` turns documents into tokens.
+A document is a list of turns (what the user says, what the assistant answers); `rows` turns documents into tokens.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def one_turn(context: Context, rng: random.Random) -> Turn:
         return turn
     if draw < 0.26:
         question, fact = unanswerable(context, rng)
-        if f"{fact.id}" not in context.stated:
+        if fact.id not in context.stated:
             if rng.random() < 0.15:
                 return _with_options(question.text, REFUSAL, fact, rng)
             return question_block(question.text), REFUSAL

@@ -49,10 +49,10 @@ def evaluate(model: LanguageModel, limit: int | None = None) -> dict[str, Any]:
 def labelling(model: LanguageModel, limit: int | None = None) -> dict[str, Any]:
     """Accuracy with 8 labelled neighbours, beside the accuracy of copying the nearest one's label."""
     queries, labelled, embedder = data.load_messages("validation")[:limit], data.load_messages("train"), Embedder.load()
-    given = label_with(model, embedder, queries, labelled)
-    first = nearest(embedder, [q.message for q in queries], [m.message for m in labelled], 1)
+    found = nearest(embedder, [q.message for q in queries], [m.message for m in labelled], 8)
+    given = label_with(model, queries, labelled, found)
     right = [label == q.intent for label, q in zip(given, queries, strict=True)]
-    copied = [labelled[i].intent == q.intent for (i,), q in zip(first, queries, strict=True)]
+    copied = [labelled[row[-1]].intent == q.intent for row, q in zip(found, queries, strict=True)]
     n, labels = len(queries), len({m.intent for m in labelled})
     return {
         "accuracy": round(sum(right) / n, 4),

@@ -71,9 +71,10 @@ def publish(name: str, run: Path, threads: int) -> None:
     PreTrainedTokenizerFast.from_pretrained(run / "model").save_pretrained(folder)
     shutil.copy(run / "log.jsonl", folder / "training-log.jsonl")
     _seal(folder)
-    measured = evaluate(LanguageModel.load(folder))
+    loaded = LanguageModel.load(folder)
+    measured = evaluate(loaded)
     (folder / "evaluation.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
-    (folder / "README.md").write_text(card(name, folder, measured, threads), "utf-8")
+    (folder / "README.md").write_text(card(name, folder, loaded.parameters, measured, threads), "utf-8")
     _seal(folder)
 
 
@@ -83,20 +84,20 @@ def _seal(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps({"sha256": digests}, indent=1) + "\n", "utf-8")
 
 
-def card(name: str, folder: Path, measured: dict[str, Any], threads: int) -> str:
+def card(name: str, folder: Path, parameters: int, measured: dict[str, Any], threads: int) -> str:
     """The model card, every figure of it read from the run or measured."""
     from bankworld import schema
 
     config = json.loads((folder / "config.json").read_text("utf-8"))
     last = json.loads((folder / "training-log.jsonl").read_text("utf-8").splitlines()[-1])
-    model, here, small = LanguageModel.load(folder), machine(), SIZES[name].grow_from
+    here, small = machine(), SIZES[name].grow_from
     rows = "".join(
         f"| {text} | {measured[k]['exact_match']:.1%} | {measured[k]['interval'][0]:.1%}-{measured[k]['interval'][1]:.1%} "
         f"| {measured[k]['questions']} |\n"
         for k, text in SETTINGS.items()
     )
     return CARD.format(
-        name=name, parameters=model.parameters, hidden=config["hidden_size"], layers=config["num_hidden_layers"],
+        name=name, parameters=parameters, hidden=config["hidden_size"], layers=config["num_hidden_layers"],
         heads=config["num_attention_heads"], intermediate=config["intermediate_size"], vocabulary=config["vocab_size"],
         megabytes=(folder / "model.safetensors").stat().st_size / 1e6,
         wordings=sum(len(a.asks) for t in schema.texts().values() for a in t.attributes.values()),

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from course_lib.errors import CourseError
 from pretraining import tokenizer as tok
 from pretraining.grow import double_width
 from pretraining.muon import Muon
@@ -110,11 +111,17 @@ class Run:
         self._resume()
 
     def _start(self) -> LlamaForCausalLM:
-        if self.shipped:
-            return LlamaForCausalLM.from_pretrained(FOLDER / self.name, dtype=torch.float32)
+        begun = (self.folder / "checkpoint.safetensors").exists() and (self.folder / "model").exists()
+        if begun or self.shipped:
+            folder = self.folder / "model" if begun else FOLDER / self.name
+            return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
         small = SIZES[self.name].grow_from
         if not small:
             return new_model(SIZES[self.name])
+        if not (RUNS / small / "model").exists():
+            raise CourseError(
+                f"{self.name} grows from {small}, and runs/{small} holds no model", f"python -m pretraining {small}"
+            )
         print(f"growing {self.name} from {small}")
         return double_width(LlamaForCausalLM.from_pretrained(RUNS / small / "model", dtype=torch.float32))
 
