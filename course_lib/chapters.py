@@ -1,19 +1,21 @@
-"""Find chapters, and run one in the terminal."""
+"""Find chapters, read them, and run one cell by cell."""
 
 from __future__ import annotations
 
-import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from course_lib.data import CHAPTERS, ROOT
+from course_lib.data import CHAPTERS, WORKSPACE, write_whole
 from course_lib.errors import CourseError
 
-WORKSPACE = ROOT / "workspace"
 
-
-def all_chapters() -> list[Path]:
+def all_chapters(folder: Path = CHAPTERS) -> list[Path]:
     """Every chapter, in order."""
-    return sorted(CHAPTERS.glob("[0-9][0-9]-*.ipynb"))
+    return sorted(folder.glob("[0-9][0-9]-*.ipynb"))
 
 
 def chapter(number: str) -> Path:
@@ -24,45 +26,116 @@ def chapter(number: str) -> Path:
     raise CourseError(f"no chapter {number!r}; there are {', '.join(p.name[:2] for p in all_chapters())}", "course run 00")
 
 
-def run_chapter(number: str, out: Path = WORKSPACE) -> int:
+def read(path: Path) -> Any:
+    """A notebook. Raises CourseError, with the reason, when the file is none."""
+    import nbformat
+
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise CourseError(f"{path.name} is no readable notebook: {error}", f"git checkout -- chapters/{path.name}") from error
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A run: seconds, the kernel's peak of resident memory in bytes, and what failed, if anything did."""
+
+    seconds: float
+    peak: int
+    failed: str
+
+
+def execute(notebook: Any, folder: Path, on_cell: Callable[[Any, Any], object] = lambda *_: None) -> Execution:
+    """Run every cell of `notebook`, in place, with `folder` as the kernel's own, until one fails.
+
+    `on_cell(client, cell)` is called after each code cell. The peak counts the kernel's children, too.
+    """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    client = NotebookClient(
+        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(folder)}},
+        extra_arguments=["--IPKernelApp.log_level=40"],  # else each kernel warns that loopback is not encrypted
+    )  # fmt: skip
+    begun, peak, failed = time.monotonic(), [0], ""
+    with client.setup_kernel():
+        done = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(client.km.provisioner.pid, peak, done), daemon=True)
+        watcher.start()
+        try:
+            for index, cell in enumerate(notebook.cells):
+                client.execute_cell(cell, index)
+                on_cell(client, cell)
+        except CellExecutionError as error:
+            failed = f"{error.ename}: {error.evalue}"
+        finally:
+            done.set()
+            watcher.join()
+    return Execution(time.monotonic() - begun, peak[0], failed)
+
+
+def _watch(pid: int, peak: list[int], done: threading.Event) -> None:
+    import psutil
+
+    try:
+        kernel = psutil.Process(pid)
+        while not done.wait(0.05):
+            family = [kernel, *kernel.children(recursive=True)]
+            peak[0] = max(peak[0], sum(p.memory_info().rss for p in family))
+    except psutil.Error:
+        return  # the kernel or a child of it has ended
+
+
+def _watched(number: str) -> tuple[Path, Any, Execution]:
+    """A chapter, executed with a progress bar."""
+    from tqdm import tqdm
+
+    path = chapter(number)
+    notebook = read(path)
+    with tqdm(total=sum(c.cell_type == "code" for c in notebook.cells), desc=path.stem, unit=" cells") as bar:
+        run = execute(notebook, CHAPTERS, lambda client, cell: bar.update(cell.cell_type == "code"))
+    return path, notebook, run
+
+
+VIEW = "application/vnd.jupyter.widget-view+json"  # of no use without the kernel that made it
+
+
+def save_chapter(number: str) -> int:
+    """For authors: execute a chapter and save its outputs in place, without what must not be saved. 1 when a cell failed.
+
+    Saved are execution counts, texts and pictures; not times, widget state, or the kernel's own description.
+    """
+    import nbformat
+
+    path, notebook, run = _watched(number)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(VIEW, None)
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata["language_info"] = {"name": "python"}
+    if not run.failed:
+        write_whole(path, nbformat.writes(notebook) + "\n")
+    how = f"not saved: {run.failed}" if run.failed else "saved"
+    print(f"{path.name}: {run.seconds / 60:.1f} min, peak {run.peak / 1e9:.2f} GB, {how}")
+    return 1 if run.failed else 0
+
+
+def run_chapter(number: str, out: Path = WORKSPACE / "runs") -> int:
     """Execute a chapter cell by cell, with a progress bar, into `out`: a notebook and a page to read.
 
     Returns 0, or 1 when a cell failed; what ran until then is written too.
     """
     import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
     from nbconvert import HTMLExporter
-    from tqdm import tqdm
 
-    path = chapter(number)
-    notebook = nbformat.read(path, as_version=4)
-    bar = tqdm(total=len(notebook.cells), desc=path.stem, unit=" cells")
-    client = NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(CHAPTERS)}},
-        on_cell_complete=lambda cell, cell_index: bar.update(cell_index + 1 - bar.n),
-    )  # fmt: skip
-    failed = None
+    path, notebook, run = _watched(number)
     try:
-        client.execute()
-    except CellExecutionError as error:
-        failed = error
-    finally:
-        bar.close()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        _write(out / f"{path.stem}.run.ipynb", nbformat.writes(notebook))
-        _write(out / f"{path.stem}.html", HTMLExporter().from_notebook_node(notebook)[0])
+        write_whole(out / f"{path.stem}.ipynb", nbformat.writes(notebook))
+        write_whole(out / f"{path.stem}.html", HTMLExporter().from_notebook_node(notebook)[0])
     except OSError as error:
         raise CourseError(f"the result cannot be written to {out}: {error}", "run it in a folder you can write") from error
-    print(f"The chapter as a page: {out / path.stem}.html\nAs a notebook:         {out / path.stem}.run.ipynb")
-    if failed:
-        print(f"A cell failed: {failed.ename}: {failed.evalue}")
-    return 1 if failed else 0
-
-
-def _write(path: Path, text: str) -> None:
-    """Beside first, then into place: an interruption leaves the old file or the new one."""
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    print(f"The chapter as a page: {out / path.stem}.html\nAs a notebook:         {out / path.stem}.ipynb")
+    if run.failed:
+        print(f"A cell failed: {run.failed}")
+    return 1 if run.failed else 0

@@ -1,10 +1,11 @@
-"""The command `course`: lab, run, test, doctor, models, data. Each says what it does and what to do when it cannot."""
+"""The command `course`: each of its commands says what it does, and what to do when it cannot."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from course_lib.errors import CourseError
 
@@ -16,9 +17,9 @@ def _lab(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from course_lib.chapters import run_chapter
+    from course_lib.chapters import run_chapter, save_chapter
 
-    return run_chapter(args.chapter)
+    return save_chapter(args.chapter) if args.save else run_chapter(args.chapter)
 
 
 def _test(args: argparse.Namespace) -> int:
@@ -30,7 +31,33 @@ def _test(args: argparse.Namespace) -> int:
 def _doctor(args: argparse.Namespace) -> int:
     from course_lib.doctor import report
 
+    return report(args.json)
+
+
+def _start(args: argparse.Namespace) -> int:
+    from course_lib.learn.workspace import start
+
+    start()
+    return 0
+
+
+def _progress(args: argparse.Namespace) -> int:
+    from course_lib.learn.progress import report
+
     return report()
+
+
+def _budget(args: argparse.Namespace) -> int:
+    from course_lib.learn.budget import report
+
+    return report(args.chapter)
+
+
+def _handout(args: argparse.Namespace) -> int:
+    from course_lib.learn.handout import handout
+
+    handout(args.out, solutions=not args.no_solutions)
+    return 0
 
 
 def _models(args: argparse.Namespace) -> int:
@@ -62,14 +89,29 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run a chapter in the terminal and write the result as a page")
     run.add_argument("chapter", help="its number, such as 01")
+    run.add_argument("--save", action="store_true", help="for authors: save the outputs in chapters/ itself")
     run.set_defaults(do=_run)
 
     test = commands.add_parser("test", help="check everything: lint, types, tests, every cell of every notebook")
     test.add_argument("--only", choices=("lint", "types", "tests", "notebooks"), help="one of the steps")
     test.set_defaults(do=_test)
 
+    doctor = commands.add_parser("doctor", help="check this machine, line by line")
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.set_defaults(do=_doctor)
+
+    budget = commands.add_parser("budget", help="run chapters and print declared beside measured")
+    budget.add_argument("chapter", nargs="?", help="its number; all without one")
+    budget.set_defaults(do=_budget)
+
+    handout = commands.add_parser("handout", help="write a zip of the course for a room of machines")
+    handout.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the zip")
+    handout.add_argument("--no-solutions", action="store_true", help="chapters as students find them")
+    handout.set_defaults(do=_handout)
+
     for name, do, text in (
-        ("doctor", _doctor, "check this machine, line by line"),
+        ("start", _start, "make or update your own copies in workspace/; what you wrote stays"),
+        ("progress", _progress, "chapters done, exercises passed, predictions"),
         ("models", _models, "list the models of this tier and verify their files"),
         ("data", _data, "verify Haneul Bank's files and count them"),
     ):

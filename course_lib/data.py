@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HANEUL = ROOT / "datasets" / "haneul"
 MODELS = ROOT / "models"
 CHAPTERS = ROOT / "chapters"
+WORKSPACE = ROOT / "workspace"  # the learner's own; git ignores it
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 KINDS = ("lexical", "paraphrase", "two-passage", "negated", "unanswerable")
@@ -88,6 +90,17 @@ def verify(folder: Path, mend: str) -> None:
                 f"SHA-256 {found[:12]}..., expected {digest[:12]}...",
                 mend,
             )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file beside its place, then move it there: an interruption leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @functools.cache

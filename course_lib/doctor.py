@@ -1,73 +1,212 @@
-"""`course doctor`: one line for each thing the course needs; under each failure the command that mends it."""
+"""`course doctor`: one line for each thing the course needs, and under each failure the command that mends it."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import os
 import shutil
-from collections.abc import Callable
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
 
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.lab import next_free, port_is_free
+from course_lib.learn import state
 from course_lib.measure import machine
 from course_lib.models import catalog
 
-
-def _python() -> str:
-    return f"Python {machine()['python']}"
-
-
-def _packages() -> str:
-    try:
-        found = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "jupyterlab")}
-    except importlib.metadata.PackageNotFoundError as error:
-        raise CourseError(f"the package {error.name} is not installed", "make lab") from error
-    return ", ".join(f"{name} {version}" for name, version in found.items())
+OLLAMA = "http://127.0.0.1:11434"
+HUB = ("huggingface.co", 443)
+MEMORY_GIB, DISK_GB = 4, 1
 
 
-def _memory() -> str:
-    m = machine()
-    if float(m["memory_gib"]) < 4:
-        raise CourseError(
-            f"{m['memory_gib']} GiB of memory; the chapters need 4", "close other programs, or use a larger machine"
-        )
-    return f"{m['cores']} cores, {m['memory_gib']} GiB of memory, {m['processor']}"
+@dataclass(frozen=True)
+class Finding:
+    """One line: ok, warn or fail; `mend` is the one command that helps, empty where nothing is needed."""
+
+    status: Literal["ok", "warn", "fail"]
+    check: str
+    what: str
+    mend: str = ""
 
 
-def _disk() -> str:
-    free = shutil.disk_usage(data.ROOT).free / 1e9
-    if free < 1:
-        raise CourseError(f"{free:.1f} GB of disk free; 1 GB is needed", "free some space")
-    return f"{free:.0f} GB of disk free"
+def _python() -> Iterable[Finding]:
+    version = str(machine()["python"])
+    old = sys.version_info < (3, 11)
+    yield Finding(
+        "fail" if old else "ok",
+        "python",
+        f"Python {version}{', 3.11 is needed' if old else ''}",
+        "make PYTHON=python3.11 lab" if old else "",
+    )
 
 
-def _models() -> str:
-    entries = [catalog.role(r) for r in catalog.roles()]
-    for entry in entries:
-        catalog.folder_of(entry.model)
-    return f"tier {catalog.tier()}: {len(entries)} models, files verified"
+def _packages() -> Iterable[Finding]:
+    """Every dependency of the course against its pin."""
+    from packaging.requirements import Requirement
 
-
-def _data() -> str:
-    return f"Haneul Bank: {len(data.load_passages())} passages, files verified"
-
-
-def _port() -> str:
-    if not port_is_free(8888):
-        return f"port 8888 is taken; another one is free: make lab PORT={next_free(8888)}"
-    return "port 8888 is free for make lab"
-
-
-CHECKS: tuple[Callable[[], str], ...] = (_python, _packages, _memory, _disk, _models, _data, _port)
-
-
-def report(checks: tuple[Callable[[], str], ...] = CHECKS) -> int:
-    """Print every check; return 1 when one failed."""
-    failures = 0
-    for check in checks:
+    wrong = []
+    wanted = [Requirement(r) for r in importlib.metadata.requires("local-ai-measured") or []]
+    wanted = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
+    for r in wanted:
         try:
-            print(f"ok    {check()}")
-        except CourseError as error:
-            failures += 1
-            print(f"FAIL  {error.what}\n      {error.mend}")
-    return 1 if failures else 0
+            found = importlib.metadata.version(r.name)
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(f"{r.name} is missing")
+            continue
+        if not r.specifier.contains(found.partition("+")[0], prereleases=True):
+            wrong.append(f"{r.name} {found}, pinned {r.specifier}")
+    # pip installs what is missing and what has moved; a stamp from a finished set-up would make `make lab` skip it
+    mend = f"{Path(sys.executable)} -m pip install --editable {data.ROOT}"
+    yield (
+        Finding("fail", "packages", "; ".join(wrong), mend)
+        if wrong
+        else Finding("ok", "packages", f"{len(wanted)} packages as pinned")
+    )
+
+
+def _kernel() -> Iterable[Finding]:
+    """The kernel that notebooks ask for exists, and is this Python."""
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    mend = f"{Path(sys.executable)} -m ipykernel install --sys-prefix"
+    try:
+        said = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    except NoSuchKernel:
+        yield Finding("fail", "kernel", "Jupyter knows no kernel named python3", mend)
+        return
+    # Jupyter runs a bare `python` as its own interpreter.
+    ours = not Path(said).is_absolute() or Path(said).parent == Path(sys.executable).parent
+    yield (
+        Finding("ok", "kernel", "python3")
+        if ours
+        else Finding("fail", "kernel", f"the kernel python3 is another Python: {said}", mend)
+    )
+
+
+def _memory() -> Iterable[Finding]:
+    m = machine()
+    small = float(m["memory_gib"]) < MEMORY_GIB
+    what = f"{m['memory_gib']} GiB of memory" + (f"; the chapters need {MEMORY_GIB}" if small else "")
+    yield Finding("fail", "memory", what, "use a machine with more memory") if small else Finding("ok", "memory", what)
+
+
+def _disk() -> Iterable[Finding]:
+    """Room, and the right to write: workspaces and results lie in the course's folder."""
+    free = shutil.disk_usage(data.ROOT).free / 1e9
+    probe = data.ROOT / f".doctor-{os.getpid()}"
+    try:
+        probe.write_bytes(b"x" * 4096)
+    except OSError as error:
+        yield Finding(
+            "fail",
+            "disk",
+            f"nothing can be written to the course's folder: {error.strerror}",
+            f"cp -r '{data.ROOT}' ~/local-ai-measured",
+        )
+        return
+    finally:
+        if probe.exists():
+            probe.unlink()
+    short = free < DISK_GB
+    yield Finding(
+        "fail" if short else "ok", "disk", f"{free:.0f} GB free, writable", f"free {DISK_GB} GB on this disk" if short else ""
+    )
+
+
+def _processor() -> Iterable[Finding]:
+    m = machine()
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        flags = set()
+    known = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd") if f in flags]
+    yield Finding("ok", "processor", f"{m['cores']} cores, {m['processor']}; {', '.join(known) or 'features unknown'}")
+
+
+def _gpu() -> Iterable[Finding]:
+    tool = shutil.which("nvidia-smi")
+    said = subprocess.run([tool, "-L"], capture_output=True, text=True).stdout.strip().splitlines() if tool else []
+    yield Finding("ok", "gpu", said[0].split(" (UUID")[0] if said else "none, and none is needed")
+
+
+def _models() -> Iterable[Finding]:
+    try:
+        entries = [catalog.role(r) for r in catalog.roles()]
+        for entry in entries:
+            catalog.folder_of(entry.model)
+    except CourseError as error:
+        yield Finding("fail", "models", error.what, error.mend)
+        return
+    yield Finding("ok", "models", f"tier {catalog.tier()}: {len(entries)} models, files verified")
+
+
+def _data() -> Iterable[Finding]:
+    try:
+        data.verify(data.HANEUL, "git checkout -- datasets/haneul")
+    except CourseError as error:
+        yield Finding("fail", "data", error.what, error.mend)
+        return
+    yield Finding("ok", "data", "Haneul Bank, files verified")
+
+
+def _port() -> Iterable[Finding]:
+    if port_is_free(8888):
+        yield Finding("ok", "port", "8888 is free for make lab")
+    else:
+        yield Finding("warn", "port", "8888 is taken; another one is free", f"make lab PORT={next_free(8888)}")
+
+
+def _ollama() -> Iterable[Finding]:
+    try:
+        with urllib.request.urlopen(f"{OLLAMA}/api/version", timeout=1) as reply:
+            yield Finding("ok", "ollama", f"version {json.load(reply)['version']} answers")
+    except (OSError, ValueError, KeyError, TypeError):
+        yield Finding("ok", "ollama", "does not answer on port 11434, and is not needed")
+
+
+def _hub() -> Iterable[Finding]:
+    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
+        yield Finding("ok", "hub", "offline by setting (HF_HUB_OFFLINE); the tier tiny needs no hub")
+        return
+    try:
+        socket.create_connection(HUB, timeout=2).close()
+        yield Finding("ok", "hub", f"{HUB[0]} can be reached")
+    except OSError:
+        yield Finding("ok", "hub", "cannot be reached; the tier tiny needs none")
+
+
+def _workspace() -> Iterable[Finding]:
+    """Looks, and moves nothing: `course progress` sets a damaged file aside."""
+    file = state.path() or state.default_path()
+    if not data.WORKSPACE.exists():
+        yield Finding("warn", "workspace", "not made yet", "course start")
+    elif not file.exists():
+        yield Finding("ok", "workspace", "no progress yet")
+    elif said := state.problem(file):
+        yield Finding("fail", "workspace", said, "course progress")
+    else:
+        yield Finding("ok", "workspace", f"{sum(e.passed for e in state.load(file).exercises.values())} exercises passed")
+
+
+CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
+    _python, _packages, _kernel, _memory, _disk, _processor, _gpu, _models, _data, _port, _ollama, _hub, _workspace,
+)  # fmt: skip
+
+
+def report(as_json: bool = False, checks: tuple[Callable[[], Iterable[Finding]], ...] = CHECKS) -> int:
+    """Print every finding; return 1 when one failed."""
+    found = [f for check in checks for f in check()]
+    if as_json:
+        print(json.dumps([asdict(f) for f in found], indent=1))
+    else:
+        for f in found:
+            print(f"{f.status:5} {f.check:10} {f.what}" + (f"\n      {f.mend}" if f.mend else ""))
+    return int(any(f.status == "fail" for f in found))

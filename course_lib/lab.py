@@ -1,4 +1,4 @@
-"""Open JupyterLab on chapter 00, on this machine alone, with every call home switched off."""
+"""Open JupyterLab on the learner's copy of chapter 00, on this machine alone, with every call home switched off."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 
 from course_lib.data import CHAPTERS, ROOT
 from course_lib.errors import CourseError
+from course_lib.learn.workspace import start
 
 START = "00-start-here.ipynb"
 SETTINGS = ROOT / "course_lib" / "jupyter"  # switches off the question about news, which would call home
@@ -45,7 +46,7 @@ def next_free(port: int) -> int:
 def lab_command(port: int, browser: bool) -> list[str]:
     """The command line of the server: loopback, this port or none, chapter 00 first."""
     command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={ROOT}", "--ServerApp.ip=127.0.0.1"]
-    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--LabApp.default_url=/lab/tree/chapters/{START}"]
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--LabApp.default_url=/lab/tree/workspace/{START}"]
     command += [*QUIET, *([] if browser else ["--no-browser"])]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # containers and classroom images; the server still listens on loopback alone
@@ -58,6 +59,7 @@ def open_lab(port: int, *, browser: bool = True) -> int:
         raise CourseError(f"chapters/{START} is missing", "git checkout -- chapters")
     if not port_is_free(port):
         raise CourseError(f"port {port} is taken by another program", f"make lab PORT={next_free(port)}")
+    start()
     print(f"Opening http://127.0.0.1:{port}/lab on chapter 00 (about ten seconds). Ctrl-C ends it.", flush=True)
     environment = own_environment()
     environment["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, (str(SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH"))))

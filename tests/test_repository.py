@@ -9,7 +9,7 @@ import yaml
 
 from course_lib.data import ROOT
 
-ROOMS = ["errors", "data", "measure", "models", "retrieval", "tuning", "serve", "rag", "learn", "chapters", "lab", "testing",
+ROOMS = ["errors", "data", "measure", "models", "retrieval", "tuning", "serve", "rag", "chapters", "learn", "lab", "testing",
          "doctor", "cli"]  # fmt: skip
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 

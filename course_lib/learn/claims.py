@@ -9,18 +9,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from course_lib.measure import machine
+
 Relation = Literal["<", "<=", ">", ">="]
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One recorded claim."""
+    """One recorded claim. `within`: its tolerance in `unit`, None for an ordering. `machine`: where it was measured."""
 
     name: str
     value: float
     unit: str
     statement: str
+    within: float | None
+    machine: dict[str, str | int | float]
 
 
 class ClaimFailed(AssertionError):
@@ -37,7 +41,7 @@ def claim(name: str, value: float, *, about: float, within: float, unit: str = "
     shown = f"{value:.3g}{_spaced(unit)}"
     if not abs(value - about) <= within:  # written so that NaN fails too
         raise ClaimFailed(f"{name}: measured {shown}, but the text says about {about:g}{_spaced(unit)} (within {within:g})")
-    _settle(Claim(name, value, unit, f"{name}: {shown}, as the text says ({about:g} within {within:g})"))
+    _settle(name, value, unit, f"{name}: {shown}, as the text says ({about:g} within {within:g})", within)
 
 
 def claim_order(name: str, left: float, relation: Relation, right: float, *, unit: str = "") -> None:
@@ -47,16 +51,17 @@ def claim_order(name: str, left: float, relation: Relation, right: float, *, uni
     statement = f"{name}: {left:.3g} {relation} {right:.3g}{_spaced(unit)}"
     if not RELATIONS[relation](left, right):
         raise ClaimFailed(f"{statement} does not hold on this machine")
-    _settle(Claim(name, left, unit, f"{statement} holds"))
+    _settle(name, left, unit, f"{statement} holds")
 
 
 def _spaced(unit: str) -> str:
     return f" {unit}" if unit else ""
 
 
-def _settle(made: Claim) -> None:
+def _settle(name: str, value: float, unit: str, statement: str, within: float | None = None) -> None:
     """Print the claim, and append it to the file named by COURSE_CLAIMS where one is named."""
-    print(made.statement)
+    print(statement)
     if path := os.environ.get("COURSE_CLAIMS"):
+        made = Claim(name, float(value), unit, statement, within, machine())
         with Path(path).open("a", encoding="utf-8") as f:
             f.write(json.dumps(asdict(made)) + "\n")

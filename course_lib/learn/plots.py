@@ -59,3 +59,36 @@ def dots(values: Mapping[str, Sequence[float]], *, x: str, title: str) -> Pictur
     axes.set_xlim(left=0)
     axes.grid(axis="x", alpha=0.3)
     return figure
+
+
+def calibration(ratios: Mapping[str, float]) -> Picture:
+    """Guess divided by measurement of every prediction, on a logarithmic axis: the line at 1 is a perfect guess.
+
+    ratios: name -> guess / measured, positive. Raises ValueError for none.
+    """
+    if not ratios:
+        raise ValueError("no predictions to draw")
+    figure = Picture(figsize=(7, 0.9 + 0.4 * len(ratios)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(1, color=COLOURS[1], linewidth=2)
+    axes.plot(list(ratios.values()), range(len(ratios)), "o", color=COLOURS[0])
+    widest = 2 * max(2.0, *(max(r, 1 / r) for r in ratios.values()))
+    axes.set_xscale("log")
+    axes.set(xlabel="guess / measurement", title="Your predictions", xlim=(1 / widest, widest), ylim=(-0.6, len(ratios) - 0.4))
+    axes.set_yticks(range(len(ratios)), list(ratios))
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def bounded_choice(
+    points: Mapping[str, tuple[float, float]], limit: float, chosen: str | None, *, x: str, y: str, title: str
+) -> Picture:
+    """Named points (x, share in 0-1 shown in per cent), a limit on x as a line, and the chosen one filled."""
+    figure = Picture(figsize=(6, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    for name, (across, up) in points.items():
+        axes.plot([across], [100 * up], "o", markersize=11, color=COLOURS[0], fillstyle="full" if name == chosen else "none")
+        axes.annotate(name, (across, 100 * up), xytext=(0, 10), textcoords="offset points", ha="center")
+    axes.axvline(limit, color=COLOURS[1], linestyle="--")
+    axes.set(xlabel=x, ylabel=y, title=title, ylim=(0, 108), xlim=(0, 1.25 * max(limit, *(p[0] for p in points.values()))))
+    return figure

@@ -86,11 +86,12 @@ def make_context(rng: random.Random, n: int, written: float = 0.5) -> Context:
 
 
 def answerable(context: Context, rng: random.Random) -> tuple[questions.Question, Fact]:
-    """A question of one fact that the context states."""
-    fact = context.fact(rng.choice(sorted(context.stated)))
+    """A question of one fact that the context states; dated changes and exceptions come up more often than they are stated."""
+    plain = sorted(context.stated)
+    rich = [f for f in plain if context.stated[f] - {"value"}]
+    fact = context.fact(rng.choice(rich if rich and rng.random() < 0.4 else plain))
     possible = [a for a, needs in questions.ASPECTS.items() if context.stated[fact.id] >= set(needs)]
-    weights = [2 if a == "value" else 1 for a in possible]
-    about = rng.choices(possible, weights)[0] if possible else "value"
+    about = rng.choice(possible) if possible else "value"
     return questions.ask(context.bank, fact, context.name(fact), about, "train", rng), fact
 
 

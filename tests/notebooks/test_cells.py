@@ -45,6 +45,8 @@ def cell_problems(cell) -> list[str]:
         found.append(f"{len(source.splitlines())} lines (at most {LONGEST})")
     if any(o.output_type == "error" for o in cell.outputs):
         found.append("its saved output is an error")
+    if "exercise" in tags and last_call(source) != "check":
+        found.append("an exercise must end in check(...)")
     if "picture" in tags and not any("image/png" in o.get("data", {}) for o in cell.outputs):
         found.append("a picture cell without a picture")
     elif "picture" in tags and last_call(source) not in DRAWN:
@@ -68,8 +70,25 @@ def problems(notebook) -> list[str]:
             found += [f"{cell.get('id')}: {p}" for p in cell_problems(cell)]
             if after is None or after.cell_type != "markdown" or before is None or before.cell_type != "markdown":
                 found.append(f"{cell.get('id')}: needs prose before it and a sentence about its output after it")
-            elif "picture" in cell.metadata.get("tags", []) and "In words" not in after.source:
-                found.append(f"{cell.get('id')}: a picture needs the same in words after it")
+            elif {"picture", "widget"} & set(cell.metadata.get("tags", [])) and "In words" not in after.source:
+                found.append(f"{cell.get('id')}: a picture or widget needs the same in words after it")
+    return found + answers_used(notebook)
+
+
+def answers_used(notebook) -> list[str]:
+    """Later cells that use what a learner writes: they would fail until it is right."""
+    answers, found = set(), []
+    for cell in (c for c in notebook.cells if c.cell_type == "code"):
+        tree = ast.parse(cell.source) if not re.search(r"^\s*[!%]", cell.source, re.M) else ast.parse("")
+        bound = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        if "exercise" in cell.metadata.get("tags", []):
+            answers |= {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
+            answers |= {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+            continue
+        used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        if shared := sorted((used - bound) & answers):
+            found.append(f"{cell.get('id')}: uses the learner's {', '.join(shared)}")
+        answers -= bound
     return found
 
 
@@ -99,6 +118,9 @@ BREAK = {
         c.metadata.update(tags=["picture", "nbval-ignore-output"]),
         c.outputs.append(nbformat.v4.new_output("display_data", data={"image/png": ""})),
     ),
+    "widget that is compared": lambda c: c.metadata.update(tags=["widget"]),
+    "widget without words": lambda c: c.metadata.update(tags=["widget", "nbval-ignore-output"]),
+    "exercise without check": lambda c: c.metadata.update(tags=["exercise"]),
     "never run": lambda c: c.update(execution_count=None),
     "shell": lambda c: c.update(source="!false"),
     "magic": lambda c: c.update(source="%time x"),
@@ -117,6 +139,28 @@ def test_each_rule_bites(good, fault):
     broken = copy.deepcopy(good)
     BREAK[fault](broken.cells[1])
     assert problems(broken)
+
+
+WHOLE = {
+    "saved widget state": lambda n: n.metadata.update(widgets={"x": 1}),
+    "larger than": lambda n: n.cells[0].update(source="x" * 1_000_001),
+    "like a token": lambda n: n.cells[0].update(source="hf_" + "a1B2c3D4e5" * 3),
+    "uses the learner's answer": lambda n: n.cells.extend(
+        [
+            nbformat.v4.new_code_cell('answer = 1\ncheck("00.1", answer)', metadata={"tags": ["exercise"]}, execution_count=2),
+            nbformat.v4.new_markdown_cell("c"),
+            nbformat.v4.new_code_cell("print(answer)", execution_count=3),
+            nbformat.v4.new_markdown_cell("d"),
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", WHOLE)
+def test_each_rule_about_a_whole_notebook_bites(good, fault):
+    assert problems(good) == []
+    WHOLE[fault](good)
+    assert fault in " ".join(problems(good))
 
 
 def test_a_cell_without_prose_around_it_is_found(good):

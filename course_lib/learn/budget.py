@@ -1,0 +1,102 @@
+"""What a chapter takes: declared in its metadata, shown for this machine, held by the tests, compared by `course budget`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from course_lib.chapters import all_chapters, chapter, execute, read
+from course_lib.data import CHAPTERS
+from course_lib.errors import CourseError
+from course_lib.learn.tables import table
+from course_lib.models.catalog import tier
+
+TOO_SLOW = 3.0  # times the declared minutes
+
+
+class Budget(BaseModel):
+    """One tier's budget. `speed` is what `calibrate()` gave on the machine where `minutes` were measured."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    minutes: float = Field(gt=0)
+    memory_gb: float = Field(gt=0)
+    disk_gb: float = Field(ge=0)
+    download_mb: float = Field(ge=0)
+    speed: float = Field(gt=0)
+
+    def minutes_at(self, speed: float) -> float:
+        """Minutes on a machine of this speed."""
+        return self.minutes * self.speed / speed
+
+
+def declared(notebook: Any, name: str) -> Budget:
+    """The budget of the present tier in a notebook's metadata. Raises CourseError where it declares none."""
+    budgets = notebook.metadata.get("course", {}).get("budget", {})
+    if tier() not in budgets:
+        raise CourseError(f"{name} declares no budget for tier {tier()}", "export COURSE_TIER=tiny")
+    return Budget.model_validate(budgets[tier()])
+
+
+def calibrate(seconds: float = 1.0) -> float:
+    """How fast this machine is: rounds a second of a fixed mixture of matrix products and plain Python."""
+    import numpy as np
+
+    a = np.random.default_rng(0).standard_normal((192, 192), dtype=np.float32)
+    begun, rounds = time.perf_counter(), 0
+    while (passed := time.perf_counter() - begun) < seconds:
+        for _ in range(20):
+            a = np.tanh(a @ a.T / 192)
+        sum(i * i for i in range(2000))
+        rounds += 1
+    return rounds / passed
+
+
+def show_budget(number: str) -> float:
+    """Print what a chapter takes on this machine; return the memory it needs, in GB."""
+    path = chapter(number)
+    budget = declared(read(path), path.name)
+    minutes = budget.minutes_at(calibrate())
+    print(f"about {max(1, round(minutes))} min to run, {budget.memory_gb:g} GB of memory, "
+          f"{budget.disk_gb:g} GB of disk, {budget.download_mb:g} MB to download (tier {tier()})")  # fmt: skip
+    return budget.memory_gb
+
+
+def over(budget: Budget, seconds: float, peak: int, speed: float) -> list[str]:
+    """What a run broke of its budget, in words: memory beyond the declared, or three times the time."""
+    found = []
+    if peak > budget.memory_gb * 1e9:
+        found.append(f"peak {peak / 1e9:.2f} GB, declared {budget.memory_gb:g} GB")
+    allowed = TOO_SLOW * budget.minutes_at(speed)
+    if seconds / 60 > allowed:
+        found.append(f"{seconds / 60:.1f} min, allowed {allowed:.1f} (three times the declared, on this machine)")
+    return found
+
+
+def report(number: str | None = None) -> int:
+    """Run one chapter or all, and print declared beside measured. Returns 1 when a budget is broken."""
+    paths: list[Path] = [chapter(number)] if number else all_chapters()
+    speed, rows, broken = calibrate(), [], []
+    for path in paths:
+        notebook = read(path)
+        budget = declared(notebook, path.name)
+        run = execute(notebook, CHAPTERS)
+        broken += [f"{path.name}: {p}" for p in over(budget, run.seconds, run.peak, speed)] + [
+            f"{path.name}: {run.failed}"
+        ] * bool(run.failed)
+        rows.append(
+            (
+                path.stem,
+                f"{budget.minutes_at(speed):.1f}",
+                f"{run.seconds / 60:.1f}",
+                f"{budget.memory_gb:g}",
+                f"{run.peak / 1e9:.2f}",
+            )
+        )
+    print(f"speed of this machine: {speed:.0f}")
+    print(table(["chapter", "minutes declared", "measured", "GB declared", "measured"], rows))
+    print("\n".join(broken))
+    return 1 if broken else 0

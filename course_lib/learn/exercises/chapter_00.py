@@ -1,0 +1,71 @@
+"""Exercises of chapter 00: change one thing, and count instead of trying."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from course_lib.learn.exercises.engine import Exercise, Wrong, compare
+from course_lib.rag.prompt import REFUSAL
+
+TEXT = "It opens at 10:30. On Mondays, too, it opens at 10:30."
+GUARD = "if old not in text:\n    raise ValueError(old)\n"
+
+
+def _forge(forge: Callable[[str, str, str], str]) -> str | None:
+    got = forge(TEXT, "10:30", "07:15")
+    if got == TEXT:
+        return "the text came back unchanged; strings cannot be changed in place, replace() gives a new one"
+    if got == TEXT.replace("10:30", "07:15", 1):
+        return "only the first of two places was changed, so the passage contradicts itself"
+    if got != TEXT.replace("10:30", "07:15"):
+        return f"forge({TEXT!r}, '10:30', '07:15') gave {got!r}"
+    try:
+        forge(TEXT, "09:00", "07:15")
+    except ValueError:
+        return None
+    return "09:00 is not in the text, yet no ValueError was raised: an experiment that changes nothing would go unnoticed"
+
+
+def _refusals(refusals: Callable[[list[str]], float]) -> str | None:
+    answers = [REFUSAL, "10:30", REFUSAL, "KRW 500", f"{REFUSAL[:-1]}, but 10:30"]
+    said = compare("the share in five answers, two of them refusals,", refusals(answers), 0.4, {
+        2.0: "2 is the number of refusals; the share is that number divided by all answers",
+        0.6: "0.6 counts an answer that refuses and answers at once; a refusal is exactly the sentence REFUSAL",
+    })  # fmt: skip
+    if said:
+        return said
+    try:
+        return compare("refusals([])", refusals([]), 0.0, {})
+    except ZeroDivisionError:
+        return "an empty list divides by zero; no answers hold no refusals, so the share is 0"
+
+
+EXERCISES = (
+    Exercise(
+        "00.1", "forge a passage",
+        ("`text.replace(old, new)` gives a new string in which every `old` has become `new`.",
+         "`if old not in text:` comes first, and raises ValueError.",
+         "if old not in text: raise ValueError(f'{old} is not in the text'), then return text.replace(old, new)."),
+        _forge,
+        {
+            "changes nothing": Wrong(f"{GUARD}text.replace(old, new)\nreturn text", "came back unchanged"),
+            "first place only": Wrong(f"{GUARD}return text.replace(old, new, 1)", "only the first of two"),
+            "silent when absent": Wrong("return text.replace(old, new)", "no ValueError was raised"),
+            "raises always": Wrong("raise ValueError(old)", "stopped with ValueError"),
+        },
+    ),
+    Exercise(
+        "00.2", "count refusals",
+        ("A refusal is an answer that equals REFUSAL.",
+         "`sum(a == REFUSAL for a in answers)` counts them, because True counts as 1.",
+         "Divide by len(answers), and return 0.0 first when the list is empty."),
+        _refusals,
+        {
+            "a count": Wrong("return sum(a == REFUSAL for a in answers)", "the number of refusals"),
+            "contains instead of equals": Wrong(
+                "return sum(REFUSAL[:-1] in a for a in answers) / max(1, len(answers))", "refuses and answers at once"),
+            "empty list": Wrong("return sum(a == REFUSAL for a in answers) / len(answers)", "divides by zero"),
+            "words": Wrong("return 'two of five'", "a number is wanted"),
+        },
+    ),
+)  # fmt: skip

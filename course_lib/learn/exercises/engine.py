@@ -1,0 +1,152 @@
+"""Judge an answer: right, not yet (and why), or not answered."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import numbers
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import EllipsisType
+from typing import Any, NamedTuple
+
+from course_lib.errors import CourseError
+from course_lib.learn import state
+from course_lib.learn.student import exercise_cell, inside, stub_of
+
+HERE = Path(__file__).parent
+
+
+class Wrong(NamedTuple):
+    """A wrong answer that people give: the code in place of the solution, and words of the reply that it must get."""
+
+    code: str
+    reply: str
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise of a chapter.
+
+    `check` takes the learner's answer and returns None when it is right, else what to say about this very mistake.
+    An exception that the learner's code raises on the way is reported; NotImplementedError means not answered.
+    """
+
+    id: str  # chapter and number, such as 01.3
+    title: str
+    hints: tuple[str, ...]
+    check: Callable[[Any], str | None]
+    wrong: Mapping[str, Wrong]  # name of the mistake -> code and reply; the tests give each of them
+
+    @property
+    def reference(self) -> str:
+        """The solution, as it stands in the chapter. Raises CourseError where this copy came without solutions."""
+        return inside(exercise_cell(self.id))
+
+    @property
+    def stub(self) -> str:
+        """What the learner finds in its place."""
+        return stub_of(exercise_cell(self.id))
+
+
+class ExerciseFailed(AssertionError):
+    """COURSE_CHECK=strict: an answer is not right."""
+
+
+def of_chapter(number: str) -> tuple[Exercise, ...]:
+    """The exercises of a chapter ('01'), in order."""
+    if not (HERE / f"chapter_{number}.py").is_file():
+        return ()
+    return tuple(importlib.import_module(f"course_lib.learn.exercises.chapter_{number}").EXERCISES)
+
+
+def all_exercises() -> dict[str, Exercise]:
+    """Every exercise by its id, found by glob."""
+    numbers = sorted(p.stem.removeprefix("chapter_") for p in HERE.glob("chapter_*.py"))
+    return {e.id: e for number in numbers for e in of_chapter(number)}
+
+
+def find(id_: str) -> Exercise:
+    """The exercise with this id. Raises CourseError, naming the chapter's exercises, when there is none."""
+    chapter = str(id_).partition(".")[0]
+    known = {e.id: e for e in of_chapter(chapter)} if chapter.isdigit() else {}
+    if id_ not in known:
+        names = ", ".join(known or all_exercises())
+        raise CourseError(f"no exercise {id_!r}; there are {names}", f'check("{next(iter(known), "00.1")}", your_answer)')
+    return known[id_]
+
+
+def judge(exercise: Exercise, answer: object) -> tuple[state.Verdict, str]:
+    """The verdict on an answer, and what to say about it."""
+    empty: tuple[state.Verdict, str] = ("not answered", f'write your code, run the cell again; hint("{exercise.id}") helps')
+    if isinstance(answer, EllipsisType):
+        return empty
+    if answer is None:
+        return "not yet", "your answer is None: was it printed where it should be returned or assigned?"
+    try:
+        said = exercise.check(answer)
+    except NotImplementedError:
+        return empty
+    except Exception as error:
+        return "not yet", f"your code stopped with {type(error).__name__}: {error}"
+    return ("right", exercise.title) if said is None else ("not yet", said)
+
+
+def check(id_: str, answer: object) -> None:
+    """Say whether an answer is right, and remember that it was tried.
+
+    Raises CourseError for an unknown id; with COURSE_CHECK=strict, ExerciseFailed for anything but a right answer.
+    """
+    exercise = find(id_)
+    verdict, said = judge(exercise, answer)
+    print(f"{id_} {verdict}: {said}")
+    with state.change() as s:
+        tried = s.exercises.setdefault(id_, state.Tried())
+        tried.attempts += verdict != "not answered"
+        tried.verdict = verdict
+        tried.passed = tried.passed or verdict == "right"
+    if os.environ.get("COURSE_CHECK") == "strict" and verdict != "right":
+        raise ExerciseFailed(f"{id_} {verdict}: {said}")
+
+
+def hint(id_: str) -> None:
+    """Show one more step each time it is called."""
+    exercise = find(id_)
+    with state.change() as s:
+        tried = s.exercises.setdefault(id_, state.Tried())
+        tried.hints = min(tried.hints + 1, len(exercise.hints))
+        shown = tried.hints
+    for i, text in enumerate(exercise.hints[:shown], 1):
+        print(f"Hint {i} of {len(exercise.hints)}: {text}")
+
+
+def solution(id_: str) -> None:
+    """Show the reference, once an answer was tried. COURSE_SOLUTIONS=off forbids it."""
+    exercise = find(id_)
+    if os.environ.get("COURSE_SOLUTIONS") == "off":
+        print(f"{id_}: solutions are switched off here (COURSE_SOLUTIONS=off); ask your teacher")
+    elif not state.current().exercises.get(id_, state.Tried()).attempts:
+        print(f'{id_}: try it once first, right or wrong; hint("{id_}") helps')
+    else:
+        print(exercise.reference)
+
+
+def compare(call: str, got: object, right: float, mistakes: Mapping[float, str], within: float = 1e-6) -> str | None:
+    """None when the number `got` is `right`, up to a share `within`; else what to say.
+
+    mistakes: a known wrong value -> what to say about it; for any other value both numbers are named.
+    """
+    if isinstance(got, bool) or not isinstance(got, numbers.Real):
+        return f"{call} gave {got!r}, a {type(got).__name__}; a number is wanted"
+
+    def same(a: float) -> bool:
+        return math.isclose(float(got), a, rel_tol=within, abs_tol=within)
+
+    if same(right):
+        return None
+    for value, message in mistakes.items():
+        if same(value):
+            return message
+    return f"{call} gave {got:.6g}; it should be {right:.6g}"

@@ -1,0 +1,56 @@
+"""`course handout`: a zip for a room of machines, everything in it, with the solutions or without."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import zipfile
+from pathlib import Path
+
+from course_lib.chapters import all_chapters, read
+from course_lib.data import ROOT
+from course_lib.errors import CourseError
+from course_lib.learn.student import student_copy
+
+FOLDER = "local-ai-measured"
+
+
+def course_files() -> list[Path]:
+    """The files of the course that git knows, relative to its root. Raises CourseError outside a git checkout."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    names = [n for n in listed.stdout.split("\0") if n and (ROOT / n).is_file()]
+    if listed.returncode or not names:
+        raise CourseError(
+            f"{ROOT.name}/ is no git checkout, so its own files are not known", "git clone the course and run it there"
+        )
+    return [Path(n) for n in names]
+
+
+def handout(out: Path, *, solutions: bool = True) -> Path:
+    """Write `out/local-ai-measured.zip`: the whole course; without solutions its chapters are the students' copies.
+
+    Raises CourseError where it cannot be written; no half-written zip stays.
+    """
+    import nbformat
+
+    target = out / (f"{FOLDER}.zip" if solutions else f"{FOLDER}-no-solutions.zip")
+    partial = target.with_suffix(".partial")
+    blanked = {} if solutions else {p.relative_to(ROOT): nbformat.writes(student_copy(read(p))) for p in all_chapters()}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as z:
+            for name in course_files():
+                if name in blanked:
+                    z.writestr(f"{FOLDER}/{name.as_posix()}", blanked[name])
+                else:
+                    z.write(ROOT / name, f"{FOLDER}/{name.as_posix()}")
+        os.replace(partial, target)
+    except OSError as error:
+        raise CourseError(
+            f"{target} cannot be written: {error}", "course handout --out FOLDER   (one that you can write)"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    kept = "with" if solutions else "without"
+    print(f"{target}: {target.stat().st_size / 1e6:.0f} MB, {len(all_chapters())} chapters, {kept} solutions")
+    return target

@@ -1,0 +1,78 @@
+"""What a learner finds: cells tagged `exercise` with their solution blanked, and no cells tagged `solution`."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import re
+import textwrap
+from typing import Any
+
+from course_lib.chapters import chapter, read
+from course_lib.errors import CourseError
+
+# nbgrader's delimiters (nbgrader.readthedocs.io, "Creating and grading assignments").
+REGION = re.compile(r"^([ \t]*)### BEGIN SOLUTION[^\n]*\n(.*?)^[ \t]*### END SOLUTION[^\n]*$", re.M | re.S)
+STUB = 'raise NotImplementedError("your code here")'
+
+
+def inside(source: str) -> str:
+    """The solution that a cell carries between its delimiters, without their indentation.
+
+    Raises ValueError unless there is exactly one.
+    """
+    regions = REGION.findall(source)
+    if len(regions) != 1 or source.count("### BEGIN SOLUTION") != 1 or source.count("### END SOLUTION") != 1:
+        raise ValueError(f"{len(regions)} solutions between delimiters; a cell has one")
+    return textwrap.dedent(regions[0][1]).strip("\n")
+
+
+def put(source: str, code: str) -> str:
+    """The cell with `code` in place of its solution, without the delimiters."""
+    inside(source)
+    return REGION.sub(lambda region: textwrap.indent(code, region[1]), source)
+
+
+def stub_of(source: str) -> str:
+    """The cell as a learner finds it: in a function it raises NotImplementedError, at the top level names are `...`.
+
+    Raises ValueError for a solution at the top level that assigns no name.
+    """
+    solution, indented = inside(source), REGION.findall(source)[0][0]
+    if indented:
+        return put(source, STUB)
+    assigned = [n.targets[0] for n in ast.parse(solution).body if isinstance(n, ast.Assign)]
+    if not assigned:
+        raise ValueError(f"nothing to blank: the solution assigns no name: {solution!r}")
+    return put(source, "\n".join(f"{ast.unparse(target)} = ..." for target in assigned))
+
+
+def tags(cell: Any) -> set[str]:
+    """The tags of a cell."""
+    return set(cell.metadata.get("tags", []))
+
+
+def student_copy(notebook: Any) -> Any:
+    """A chapter for a learner: solutions blanked, outputs cleared; ids and tags as they were."""
+    out = copy.deepcopy(notebook)
+    out.cells = [c for c in out.cells if "solution" not in tags(c)]
+    for cell in out.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+            if "exercise" in tags(cell) and REGION.search(cell.source):  # a handout without solutions has none
+                cell.source = stub_of(cell.source)
+    return out
+
+
+def exercise_cell(id_: str) -> str:
+    """The source of the chapter's cell that checks exercise `id_`.
+
+    Raises CourseError where no cell does, and where this copy of the course came without solutions.
+    """
+    path = chapter(id_.partition(".")[0])
+    for cell in read(path).cells:
+        if "exercise" in tags(cell) and f'check("{id_}"' in cell.source:
+            if not REGION.search(cell.source):
+                raise CourseError(f"this copy of the course came without the solution of {id_}", "ask your teacher for it")
+            return str(cell.source)
+    raise CourseError(f"no cell of {path.name} checks exercise {id_}", "git checkout -- chapters")

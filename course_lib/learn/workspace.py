@@ -1,0 +1,139 @@
+"""`course start`: make or update the learner's copies. What the learner wrote is never touched."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from course_lib.chapters import all_chapters, read
+from course_lib.data import CHAPTERS, WORKSPACE, write_whole
+from course_lib.errors import CourseError
+from course_lib.learn.student import student_copy
+
+NEWER = "-newer-"  # in the id of a cell that shows our new text beside the learner's
+
+
+@dataclass
+class Update:
+    """What became of one learner's copy."""
+
+    name: str
+    made: bool = False
+    renewed: int = 0
+    beside: list[str] = field(default_factory=list)  # ids of the learner's cells that ours now stands beside
+
+
+def digest(source: str) -> str:
+    """A short fingerprint of a cell's text."""
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
+
+
+def _given(notebook: Any) -> dict[str, str]:
+    """Cell id -> fingerprint of the text that the course gave; in the notebook's own metadata."""
+    return dict(notebook.metadata.get("course", {}).get("given", {}))
+
+
+def fresh(chapter: Any) -> Any:
+    """A new student copy that remembers what it gave."""
+    out = student_copy(chapter)
+    out.metadata.setdefault("course", {})["given"] = {c.id: digest(c.source) for c in out.cells}
+    return out
+
+
+def _note_id(cell: Any) -> str:
+    return f"{cell.id}{NEWER}{digest(cell.source)[:6]}"
+
+
+def _note(cell: Any) -> Any:
+    """Our new text of a cell that the learner changed: to read, not to run."""
+    from nbformat.v4 import new_markdown_cell
+
+    text = f"```python\n{cell.source}\n```" if cell.cell_type == "code" else cell.source
+    return new_markdown_cell(
+        f"*The course has changed the cell above. Yours is kept; this is the new one:*\n\n{text}", id=_note_id(cell)
+    )
+
+
+def merge(theirs: Any, ours: Any, update: Update) -> Any:
+    """The learner's copy brought up to date with `ours`, a fresh copy.
+
+    A cell that the learner left as given takes our new text. One they changed stays; where ours changed too, it is
+    put beside it. Cells of their own stay behind the cell they followed. Cells they deleted stay deleted.
+    """
+    given, new = _given(theirs), {c.id: c for c in ours.cells}
+    now = dict(ours.metadata["course"]["given"])
+    mine = {c.id: c for c in theirs.cells if c.id in new}
+    notes = {c.id for c in theirs.cells if NEWER in c.id and digest(c.source) == given.get(c.id)}
+    followers: dict[str, list[Any]] = {}
+    last = ""
+    for cell in theirs.cells:
+        if cell.id in mine:
+            last = cell.id
+        elif cell.id not in given or digest(cell.source) != given[cell.id]:  # their own, or changed where ours is gone
+            followers.setdefault(last, []).append(cell)
+    cells = followers.get("", [])
+    for id_, cell in new.items():
+        if id_ in mine:
+            cells += _pair(mine[id_], cell, given.get(id_, ""), update, kept=_note_id(cell) in notes)
+            now |= {c.id: digest(c.source) for c in cells[-1:] if NEWER in c.id}
+        elif id_ not in given:
+            cells.append(cell)
+            update.renewed += 1
+        cells += followers.get(id_, [])
+    ours.cells, ours.metadata["course"]["given"] = cells, now
+    return ours
+
+
+def _pair(their: Any, our: Any, given: str, update: Update, kept: bool) -> list[Any]:
+    """What stands in place of one cell: theirs, ours, or both. `kept`: ours stood beside theirs already."""
+    if their.source == our.source:
+        return [their]
+    if digest(their.source) == given:
+        update.renewed += 1
+        return [our]
+    if given != digest(our.source):
+        update.beside.append(their.id)
+        return [their, _note(our)]
+    return [their, _note(our)] if kept else [their]
+
+
+def update_one(path: Path, target: Path) -> Update:
+    """Make or update the learner's copy `target` of the chapter `path`. An unreadable copy is kept under another name."""
+    import nbformat
+
+    update, copy = Update(target.name), fresh(read(path))
+    if target.exists():
+        try:
+            copy = merge(read(target), copy, update)
+        except CourseError:
+            kept = next(p for i in range(1, 10**6) if not (p := target.with_name(f"{target.stem}.damaged-{i}.txt")).exists())
+            os.replace(target, kept)
+            print(f"{target.name} could not be read. It was kept as {kept.name}, and a new copy made.")
+            update.made = True
+    else:
+        update.made = True
+    text = nbformat.writes(copy)
+    if not target.exists() or target.read_text(encoding="utf-8") != text:
+        write_whole(target, text)
+    return update
+
+
+def start(workspace: Path = WORKSPACE, chapters: Path = CHAPTERS) -> list[Update]:
+    """Make or update every learner's copy, and say what happened. Raises CourseError where nothing can be written."""
+    updates = []
+    for path in all_chapters(chapters):
+        try:
+            updates.append(update_one(path, workspace / path.name))
+        except OSError as error:
+            raise CourseError(
+                f"{workspace.name}/{path.name} cannot be written: {error}", "copy the course to a folder of your own"
+            ) from error
+    made, renewed = sum(u.made for u in updates), sum(u.renewed for u in updates)
+    print(f"{workspace.name}/: {len(updates)} chapters; {made} new, {renewed} cells brought up to date.")
+    for u in updates:
+        for id_ in u.beside:
+            print(f"  {u.name}: you changed cell {id_}, and so did the course. Yours is kept, ours stands below it.")
+    return updates

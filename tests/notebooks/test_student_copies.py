@@ -1,0 +1,71 @@
+"""Every student copy, untouched, runs to the end under nbval, with every exercise not answered."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from course_lib.chapters import all_chapters, read
+from course_lib.data import ROOT
+from course_lib.learn import state
+from course_lib.learn.exercises.engine import of_chapter
+from course_lib.learn.student import REGION, exercise_cell, inside, put, stub_of, student_copy, tags
+from course_lib.learn.workspace import start
+
+
+@pytest.mark.parametrize("path", all_chapters(), ids=lambda p: p.stem)
+def test_an_untouched_copy_runs_with_nothing_answered(path, tmp_path):
+    start(tmp_path / "workspace")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
+    command += ["--nbval-cell-timeout=900", "--rootdir", str(tmp_path), str(tmp_path / "workspace" / path.name)]
+    environment = os.environ | {"COURSE_STATE": str(tmp_path / "state.json")}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+    tried = state.load(tmp_path / "state.json").exercises
+    assert {id_: (t.verdict, t.attempts) for id_, t in tried.items()} == {
+        e.id: ("not answered", 0) for e in of_chapter(path.name[:2])
+    }
+
+
+@pytest.mark.parametrize("path", all_chapters(), ids=lambda p: p.stem)
+def test_a_copy_with_the_references_put_back_is_the_chapter(path):
+    """So the strict run of the chapter is the strict run of that copy."""
+    chapter, copy = read(path), student_copy(read(path))
+    kept = [c for c in chapter.cells if "solution" not in tags(c)]
+    for ours, theirs in zip(kept, copy.cells, strict=True):
+        assert (ours.id, ours.cell_type, tags(ours)) == (theirs.id, theirs.cell_type, tags(theirs))
+        if "exercise" in tags(ours):
+            assert "SOLUTION" not in theirs.source and theirs.source == stub_of(ours.source) != ours.source
+            theirs.source = put(ours.source, inside(ours.source))
+        assert theirs.source == REGION.sub(lambda r: r[2].rstrip("\n"), ours.source)
+
+
+CELL = "def f(x):\n    ### BEGIN SOLUTION\n    if x:\n        return 1\n    return 2\n    ### END SOLUTION\n\n\ncheck('0', f)"
+TOP = "### BEGIN SOLUTION\na = 1\n### END SOLUTION\ncheck('0', a)"
+
+
+def test_solutions_are_blanked_and_replaced():
+    assert stub_of(CELL) == "def f(x):\n    raise NotImplementedError(\"your code here\")\n\n\ncheck('0', f)"
+    assert stub_of(TOP) == "a = ...\ncheck('0', a)"
+    assert inside(CELL) == "if x:\n    return 1\nreturn 2".replace("    return 1", "    return 1")
+    assert put(CELL, "return 3") == "def f(x):\n    return 3\n\n\ncheck('0', f)"
+    assert put(TOP, inside(TOP)) == "a = 1\ncheck('0', a)"
+
+
+@pytest.mark.parametrize(
+    "source", ["x = 1", TOP + "\n" + TOP, TOP.replace("### END SOLUTION", ""), "### END SOLUTION\n### BEGIN SOLUTION"]
+)
+def test_a_cell_without_exactly_one_solution_is_refused(source):
+    with pytest.raises(ValueError, match="a cell has one"):
+        stub_of(source)
+
+
+def test_a_solution_that_assigns_nothing_is_refused():
+    with pytest.raises(ValueError, match="assigns no name"):
+        stub_of("### BEGIN SOLUTION\nprint(1)\n### END SOLUTION")
+
+
+def test_solutions_lie_in_the_repository_once():
+    assert "### BEGIN SOLUTION" in exercise_cell("00.1")
+    assert not list((ROOT / "course_lib" / "learn" / "exercises").glob("*.ipynb"))

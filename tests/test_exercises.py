@@ -1,0 +1,109 @@
+"""Checking, hints and solutions as a learner meets them. The exercises themselves pass the gate in tests/notebooks."""
+
+import pytest
+
+from course_lib.errors import CourseError
+from course_lib.learn import state
+from course_lib.learn.exercises import Exercise, all_exercises, check, compare, find, hint, solution
+from course_lib.learn.exercises.engine import ExerciseFailed, judge
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_STATE", str(tmp_path / "state.json"))
+    monkeypatch.delenv("COURSE_CHECK", raising=False)
+
+
+def right(answers):
+    return sum(a == "Not in the handbook." for a in answers) / (len(answers) or 1)
+
+
+def unwritten(answers):
+    raise NotImplementedError("your code here")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply"),
+    [
+        (right, "00.2 right"),
+        (unwritten, "00.2 not answered"),
+        (..., "00.2 not answered"),
+        (None, "00.2 not yet: your answer is None"),
+        ("half", "00.2 not yet: your code stopped with TypeError"),
+        (lambda answers: 1 / 0, "00.2 not yet: your code stopped with ZeroDivisionError"),
+        (lambda answers: sum(a == "Not in the handbook." for a in answers), "the number of refusals"),
+    ],
+)
+def test_three_replies_and_never_an_exception(answer, reply, capsys):
+    check("00.2", answer)
+    assert reply in capsys.readouterr().out
+
+
+def test_what_was_once_right_stays_passed(capsys):
+    check("00.2", unwritten)
+    check("00.2", right)
+    check("00.2", lambda answers: 7)
+    tried = state.current().exercises["00.2"]
+    assert (tried.attempts, tried.passed, tried.verdict) == (2, True, "not yet")
+
+
+@pytest.mark.parametrize("answer", [unwritten, ..., lambda answers: 7])
+def test_strict_mode_raises(answer, monkeypatch):
+    monkeypatch.setenv("COURSE_CHECK", "strict")
+    with pytest.raises(ExerciseFailed, match=r"00\.2 not"):
+        check("00.2", answer)
+    check("00.2", right)
+
+
+def test_hints_come_one_by_one(capsys):
+    n = len(find("00.2").hints)
+    for shown in (*range(1, n + 1), n):
+        hint("00.2")
+        assert capsys.readouterr().out.count("Hint ") == shown
+
+
+def test_the_solution_is_shown_after_a_try(capsys, monkeypatch):
+    solution("00.2")
+    assert "try it once first" in capsys.readouterr().out
+    check("00.2", unwritten)
+    solution("00.2")
+    assert "try it once first" in capsys.readouterr().out
+    check("00.2", lambda answers: 7)
+    solution("00.2")
+    assert "return sum(a == REFUSAL" in capsys.readouterr().out
+    monkeypatch.setenv("COURSE_SOLUTIONS", "off")
+    solution("00.2")
+    assert "switched off" in capsys.readouterr().out
+
+
+def test_an_unknown_exercise_is_named(capsys):
+    for wrong in ("00.9", "7", "", "../00.1", "99.1"):
+        with pytest.raises(CourseError, match=r"there are .*00\.1"):
+            check(wrong, 1)
+
+
+def test_every_exercise_is_found_by_its_id():
+    assert all(find(id_) is exercise for id_, exercise in all_exercises().items())
+    assert "raise NotImplementedError" in find("00.1").stub and "return" in find("00.1").reference
+
+
+@pytest.mark.parametrize(
+    ("got", "said"),
+    [
+        (2.0, None),
+        (2, None),
+        (3.0, "three"),
+        (5.0, "gave 5; it should be 2"),
+        ("2", "a number is wanted"),
+        (True, "a bool"),
+        (float("nan"), "gave nan"),
+    ],
+)
+def test_compare(got, said):
+    reply = compare("f()", got, 2.0, {3.0: "three"})
+    assert reply is None if said is None else said in reply
+
+
+def test_a_verdict_of_a_checker_is_passed_on():
+    exercise = Exercise("x", "title", (), lambda answer: None if answer == 1 else "no", {})
+    assert judge(exercise, 1) == ("right", "title") and judge(exercise, 2) == ("not yet", "no")
