@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import zipfile
@@ -50,7 +51,8 @@ def handout(out: Path, *, solutions: bool = True) -> Path:
             f"{target} cannot be written: {error}", "course handout --out FOLDER   (one that you can write)"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
     kept = "with" if solutions else "without"
     print(f"{target}: {target.stat().st_size / 1e6:.0f} MB, {len(all_chapters())} chapters, {kept} solutions")
     return target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-NUMBER = re.compile(r"[+-]?\d")
+NUMBER = re.compile(r"[+-]?\d[\d,.]*( ?[%\w/]+)?$")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

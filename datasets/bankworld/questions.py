@@ -50,7 +50,7 @@ def wordings(fact: Fact, about: str, wording: Wording) -> list[str]:
 def ask(bank: Bank, fact: Fact, name: str, about: str, wording: Wording, rng: random.Random) -> Question:
     """A question about one aspect of one fact of the entity called `name`."""
     templates = wordings(fact, about, wording)
-    if wording == "train" and about == "value" and rng.random() < 0.2:
+    if wording == "train" and about == "value" and rng.random() < 0.25:
         templates = schema.common()["asks"]
     slots = {"name": name, "bank": bank.name, "label": label(fact)}
     slots |= {a: slot_text(fact, a) for a in ("since", "group") if getattr(fact, a)}

@@ -1,0 +1,68 @@
+"""Budgets: scaled to the machine, broken by memory or by three times the minutes."""
+
+import nbformat
+import pytest
+from pydantic import ValidationError
+
+from course_lib.chapters import all_chapters, execute, read
+from course_lib.errors import CourseError
+from course_lib.learn.budget import Budget, calibrate, declared, over, show_budget
+
+BUDGET = Budget(minutes=2, memory_gb=1, disk_gb=0, download_mb=0, speed=100)
+
+
+@pytest.mark.parametrize("path", all_chapters(), ids=lambda p: p.stem)
+def test_every_chapter_declares_a_budget(path):
+    assert declared(read(path), path.name).minutes > 0
+
+
+def test_a_machine_half_as_fast_gets_twice_the_minutes():
+    assert BUDGET.minutes_at(50) == 4 and BUDGET.minutes_at(100) == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "peak", "speed", "broken"),
+    [
+        (350, 1e9, 100, []),
+        (370, 0.5e9, 100, ["6.2 min"]),
+        (370, 0.5e9, 50, []),
+        (1, 1.01e9, 100, ["1.01 GB"]),
+        (999, 2e9, 100, ["2.00 GB", "min"]),
+    ],
+)
+def test_what_breaks_a_budget(seconds, peak, speed, broken):
+    found = over(BUDGET, seconds, int(peak), speed)
+    assert len(found) == len(broken) and all(b in f for b, f in zip(broken, found, strict=True))
+
+
+def test_a_notebook_without_a_budget_is_named():
+    with pytest.raises(CourseError, match="n declares no budget for tier tiny"):
+        declared(nbformat.v4.new_notebook(), "n")
+
+
+@pytest.mark.parametrize("wrong", [{"minutes": 0}, {"minutes": "long"}, {"memory_gb": -1}, {"gpu": 1}])
+def test_a_budget_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        Budget.model_validate(BUDGET.model_dump() | wrong)
+
+
+def test_the_first_cell_shows_it_for_this_machine(capsys):
+    assert show_budget("00") == declared(read(all_chapters()[0]), "00").memory_gb
+    assert " GB of memory, " in capsys.readouterr().out
+
+
+def test_calibration_is_a_positive_speed():
+    assert calibrate(0.05) > 0
+
+
+def test_a_run_measures_the_kernels_memory_and_stops_at_a_failure(tmp_path):
+    cells = [
+        nbformat.v4.new_code_cell(c)
+        for c in ("block = bytearray(300_000_000)", "import time; time.sleep(0.3)", "1 / 0", "print('never')")
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    run = execute(notebook, tmp_path)
+    assert run.peak > 300e6 and run.seconds > 0.3
+    assert "ZeroDivisionError" in run.failed and notebook.cells[3].outputs == []
+    small = execute(nbformat.v4.new_notebook(cells=[cells[1]]), tmp_path)
+    assert small.failed == "" and small.peak < run.peak
