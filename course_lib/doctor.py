@@ -113,7 +113,7 @@ def _disk() -> Iterable[Finding]:
         )
         return
     finally:
-        if probe.exists():
+        if probe.is_file():
             probe.unlink()
     short = free < DISK_GB
     yield Finding(

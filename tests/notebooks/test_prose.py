@@ -39,7 +39,7 @@ def claimed(notebook) -> set[str]:
     for cell in notebook.cells:
         for node in ast.walk(ast.parse(cell.source)) if cell.cell_type == "code" else ():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("claim", "claim_order"):
-                names |= {a.value for a in node.args[:1] if isinstance(a, ast.Constant)}
+                names |= {str(a.value) for a in node.args[:1] if isinstance(a, ast.Constant)}
     return names
 
 

@@ -137,10 +137,10 @@ EXERCISES = (
          "When it is, the questions cannot tell the two apart; that is all they say."),
         _reading,
         {
-            "a vote": Wrong('reading = "a"', "an interval is no vote"),
-            "equality": Wrong('reading = "c"', "no difference found is not no difference"),
-            "training": Wrong('reading = "D"', "nothing about the time of training"),
-            "no letter": Wrong('reading = "they are equal"', "none of the letters"),
+            "a vote": Wrong('follows = "a"', "an interval is no vote"),
+            "equality": Wrong('follows = "c"', "no difference found is not no difference"),
+            "training": Wrong('follows = "D"', "nothing about the time of training"),
+            "no letter": Wrong('follows = "they are equal"', "none of the letters"),
         },
     ),
 )  # fmt: skip

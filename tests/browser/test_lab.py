@@ -1,0 +1,155 @@
+"""JupyterLab in a real browser: a learner's chapter 01, a widget moved by keyboard, an exercise wrong and then right."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from course_lib.chapters import read
+from course_lib.data import ROOT
+from course_lib.lab import QUIET
+from course_lib.learn import state
+from course_lib.learn.student import tags
+from course_lib.learn.workspace import start
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+REQUIRED = os.environ.get("COURSE_BROWSER") == "required"  # CI sets it, so that a missing browser is no silent pass
+OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
+CHAPTER = "01-model-comparison.ipynb"
+ARTEFACTS = ROOT / "tests" / "artefacts"
+CONNECTED = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"
+RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
+
+pytestmark = pytest.mark.skipif(not BROWSER and not REQUIRED, reason="no Chromium here: sudo apt install chromium")
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture
+def server(tmp_path):
+    """JupyterLab on a fresh workspace; every folder of its own, no window of cells that are not drawn."""
+    start(tmp_path / "workspace")
+    settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)
+    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+    folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")
+    environment = os.environ | {name: str(tmp_path / name.lower()) for name in folders}
+    environment |= {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"), "COURSE_STATE": str(tmp_path / "state.json")}
+    environment |= {"JUPYTER_CONFIG_PATH": str(ROOT / "course_lib" / "jupyter"), "HF_HUB_OFFLINE": "1"}
+    port = free_port()
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", *QUIET]
+    command += [f"--ServerApp.port={port}", f"--ServerApp.root_dir={tmp_path / 'workspace'}", "--IdentityProvider.token="]
+    command += ["--LabApp.expose_app_in_browser=True"]
+    with (tmp_path / "lab.log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process:
+        try:
+            for _ in range(120):
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=1)
+                    break
+                time.sleep(0.5)
+            else:
+                pytest.fail((tmp_path / "lab.log").read_text())
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def page():
+    from playwright.sync_api import sync_playwright
+
+    assert BROWSER, "COURSE_BROWSER=required, and there is no Chromium: apt install chromium"
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=BROWSER, args=OPTIONS.split())
+        yield browser.new_page(viewport={"width": 1200, "height": 900})
+        browser.close()
+
+
+def picture(page, name):
+    ARTEFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTEFACTS / f"{name}.png")
+
+
+def answer(page, cell, text):
+    """Replace the text of a code cell by keyboard, and run it; what it says."""
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(text)
+    page.keyboard.press("Control+Enter")
+    page.wait_for_timeout(300)
+    page.wait_for_function("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
+    return cell.locator(".jp-OutputArea").inner_text()
+
+
+def short_copy(workspace: Path) -> None:
+    """The chapter's copy with fewer questions: the same cells, a quarter of the time. The whole copy is run by nbval."""
+    path = workspace / CHAPTER
+    notebook = read(path)
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("[::2][:80]", "[::8][:20]")
+    nbformat.write(notebook, path)
+
+
+def test_a_learner_in_chapter_01(server, page, tmp_path):
+    outside = []
+    page.on(
+        "request",
+        lambda r: (
+            outside.append(r.url) if not r.url.startswith((server, "data:", "blob:", server.replace("http", "ws"))) else None
+        ),
+    )
+    short_copy(tmp_path / "workspace")
+    page.goto(f"{server}/lab/tree/{CHAPTER}")
+    page.wait_for_function(CONNECTED, timeout=120_000)
+    page.set_default_timeout(60_000)
+    page.evaluate(RUN_ALL)
+
+    chooser = page.locator(".course-choose-model")
+    chooser.wait_for(timeout=900_000)
+    page.wait_for_function(
+        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'", timeout=300_000
+    )
+    status = chooser.get_by_role("status")
+    before = status.inner_text()
+    assert before.startswith("Choose haneul-")
+    memory = chooser.get_by_label("memory for weights, at most, MB")
+    memory.focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("2")
+    page.keyboard.press("Enter")
+    page.wait_for_function("([e, t]) => e.innerText !== t", arg=[status.element_handle(), before])
+    assert status.inner_text().startswith("Choose haneul-300k") and "Not haneul-4m: it takes 17.8 MB" in status.inner_text()
+    status.scroll_into_view_if_needed()
+    picture(page, "widget")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function("e => e.innerText.length > 0", arg=status.element_handle())
+
+    guess = page.locator(".course-predict").first
+    guess.get_by_label("Your guess:").fill("20")
+    page.keyboard.press("Enter")
+    guess.get_by_text("does not count").wait_for()  # the measurement below had been run already
+
+    exercise = page.locator(".jp-CodeCell").filter(has_text='check("01.1"')
+    exercise.scroll_into_view_if_needed()
+    assert "01.1 not answered" in exercise.locator(".jp-OutputArea").inner_text()
+    stub = next(c.source for c in read(tmp_path / "workspace" / CHAPTER).cells if "exercise" in tags(c))
+    wrong = stub.replace('raise NotImplementedError("your code here")', "return parameters * bits / 10**6")
+    assert "01.1 not yet: that counts 4 bits as 4 bytes" in answer(page, exercise, wrong)
+    picture(page, "exercise-wrong")
+    assert "01.1 right" in answer(page, exercise, wrong.replace("bits /", "bits / 8 /"))
+    picture(page, "exercise-right")
+
+    assert state.load(tmp_path / "state.json").exercises["01.1"].passed
+    assert outside == []
