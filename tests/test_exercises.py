@@ -76,10 +76,28 @@ def test_the_solution_is_shown_after_a_try(capsys, monkeypatch):
     assert "switched off" in capsys.readouterr().out
 
 
-def test_an_unknown_exercise_is_named(capsys):
-    for wrong in ("00.9", "7", "", "../00.1", "99.1"):
-        with pytest.raises(CourseError, match=r"there are .*00\.1"):
-            check(wrong, 1)
+@pytest.mark.parametrize("wrong", ["00.9", "7", "", "../00.1", "99.1", "00.1.1"])
+def test_an_unknown_exercise_is_told_and_strictly_raised(wrong, capsys, monkeypatch):
+    for call in (hint, solution, lambda id_: check(id_, 1)):
+        call(wrong)
+        assert "there are 00.1" in capsys.readouterr().out
+    monkeypatch.setenv("COURSE_CHECK", "strict")
+    with pytest.raises(CourseError, match=r"there are 00\.1"):
+        check(wrong, 1)
+
+
+def test_a_chapter_may_be_named_without_its_zero(capsys):
+    check("0.2", right)
+    assert capsys.readouterr().out.startswith("00.2 right") and state.current().exercises["00.2"].passed
+
+
+def test_a_file_of_a_newer_course_does_not_stop_the_lesson(tmp_path, capsys):
+    (tmp_path / "state.json").write_text('{"version": 9}')
+    check("00.2", right)
+    hint("00.2")
+    out = capsys.readouterr().out
+    assert "00.2 right" in out and "Hint 1" in out and "newer course" in out
+    assert (tmp_path / "state.json").read_text() == '{"version": 9}'
 
 
 def test_every_exercise_is_found_by_its_id():

@@ -113,35 +113,42 @@ def _set_aside(file: Path) -> State:
     return State()
 
 
+def _not_kept(error: Exception) -> None:
+    print(f"Your progress is not kept this time: {error}")
+
+
 @contextmanager
 def change() -> Iterator[State]:
     """The state to change; written back at the end, as one step, also when two notebooks do so at once.
 
-    Where it cannot be written (a full or read-only disk), a line says so and the lesson goes on.
+    Where it cannot be read or written (a full disk, a file of a newer course), a line says so and the lesson goes on.
     """
-    file = path()
-    if file is None:
-        yield _unsaved
-        return
+    file, kept = path(), _unsaved
+    lock = FileLock(file.with_name(f".{file.name}.lock"), timeout=10) if file else None
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(file.with_name(f".{file.name}.lock"), timeout=10)
-        lock.acquire()
-    except OSError as error:  # filelock's Timeout is one
-        print(f"Your progress is not kept this time: {error}")
-        yield _unsaved
-        return
+        if file and lock:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            kept = load(file)
+    except (OSError, CourseError) as error:  # filelock's Timeout is an OSError
+        _not_kept(error)
+        file = None
     try:
-        state = load(file)
-        yield state
-        write_whole(file, state.model_dump_json(indent=1) + "\n")
+        yield kept
+        if file:
+            write_whole(file, kept.model_dump_json(indent=1) + "\n")
     except OSError as error:
-        print(f"Your progress is not kept this time: {error}")
+        _not_kept(error)
     finally:
-        lock.release()
+        if lock:
+            lock.release()
 
 
 def current() -> State:
     """The state as it is now, to read."""
     file = path()
-    return _unsaved if file is None else load(file)
+    try:
+        return _unsaved if file is None else load(file)
+    except (OSError, CourseError) as error:
+        _not_kept(error)
+        return _unsaved

@@ -79,7 +79,7 @@ class Explorer:
         import ipywidgets as widgets
 
         self.fields = {key: _field(widgets, control) for key, control in self.controls.items()}
-        self.text, self.picture = widgets.HTML(), widgets.Image(format="png")
+        self.text, self.picture = widgets.HTML(), widgets.Image(format="png", layout={"max_width": "600px"})
         heading = widgets.HTML(f"<h4>{html.escape(self.title)}</h4>")
         self._box = widgets.VBox([heading, *self.fields.values(), self.text, self.picture])
         self._box.add_class(f"course-{self.name}")
@@ -107,7 +107,7 @@ class Explorer:
 
 
 def _field(widgets: Any, control: Range | Choice) -> Any:
-    wide = {"style": {"description_width": "16em"}, "layout": {"width": "28em"}}
+    wide = {"style": {"description_width": "20em"}, "layout": {"width": "32em"}}
     if isinstance(control, Choice):
         return widgets.Dropdown(options=control.options, description=control.label, **wide)
     return widgets.BoundedFloatText(
