@@ -117,7 +117,7 @@ def save_chapter(number: str) -> int:
     if not run.failed:
         write_whole(path, nbformat.writes(notebook) + "\n")
     how = f"not saved: {run.failed}" if run.failed else "saved"
-    print(f"{path.name}: {run.seconds / 60:.1f} min, peak {run.peak / 1e9:.2f} GB, {how}")
+    print(f"{path.name}: {run.seconds / 60:.1f} min, peak {run.peak / 2**30:.2f} GiB, {how}")
     return 1 if run.failed else 0
 
 

@@ -8,7 +8,7 @@ from course_lib.chapters import all_chapters, execute, read
 from course_lib.errors import CourseError
 from course_lib.learn.budget import Budget, calibrate, declared, over, show_budget
 
-BUDGET = Budget(minutes=2, memory_gb=1, disk_gb=0, download_mb=0, speed=100)
+BUDGET = Budget(minutes=2, memory_gib=1, disk_gb=0, download_mb=0, speed=100)
 
 
 @pytest.mark.parametrize("path", all_chapters(), ids=lambda p: p.stem)
@@ -23,11 +23,11 @@ def test_a_machine_half_as_fast_gets_twice_the_minutes():
 @pytest.mark.parametrize(
     ("seconds", "peak", "speed", "broken"),
     [
-        (350, 1e9, 100, []),
-        (370, 0.5e9, 100, ["6.2 min"]),
-        (370, 0.5e9, 50, []),
-        (1, 1.01e9, 100, ["1.01 GB"]),
-        (999, 2e9, 100, ["2.00 GB", "min"]),
+        (350, 2**30, 100, []),
+        (370, 2**29, 100, ["6.2 min"]),
+        (370, 2**29, 50, []),
+        (1, 1.01 * 2**30, 100, ["1.01 GiB"]),
+        (999, 2**31, 100, ["2.00 GiB", "min"]),
     ],
 )
 def test_what_breaks_a_budget(seconds, peak, speed, broken):
@@ -40,15 +40,15 @@ def test_a_notebook_without_a_budget_is_named():
         declared(nbformat.v4.new_notebook(), "n")
 
 
-@pytest.mark.parametrize("wrong", [{"minutes": 0}, {"minutes": "long"}, {"memory_gb": -1}, {"gpu": 1}])
+@pytest.mark.parametrize("wrong", [{"minutes": 0}, {"minutes": "long"}, {"memory_gib": -1}, {"gpu": 1}])
 def test_a_budget_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ValidationError):
         Budget.model_validate(BUDGET.model_dump() | wrong)
 
 
 def test_the_first_cell_shows_it_for_this_machine(capsys):
-    assert show_budget("00") == declared(read(all_chapters()[0]), "00").memory_gb
-    assert " GB of memory, " in capsys.readouterr().out
+    assert show_budget("00") == declared(read(all_chapters()[0]), "00").memory_gib
+    assert " GiB of memory, " in capsys.readouterr().out
 
 
 def test_calibration_is_a_positive_speed():

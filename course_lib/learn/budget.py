@@ -23,7 +23,7 @@ class Budget(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     minutes: float = Field(gt=0)
-    memory_gb: float = Field(gt=0)
+    memory_gib: float = Field(gt=0)
     disk_gb: float = Field(ge=0)
     download_mb: float = Field(ge=0)
     speed: float = Field(gt=0)
@@ -56,20 +56,20 @@ def calibrate(seconds: float = 1.0) -> float:
 
 
 def show_budget(number: str) -> float:
-    """Print what a chapter takes on this machine; return the memory it needs, in GB."""
+    """Print what a chapter takes on this machine; return the memory it needs, in GiB."""
     path = chapter(number)
     budget = declared(read(path), path.name)
     minutes = budget.minutes_at(calibrate())
-    print(f"about {max(1, round(minutes))} min to run, {budget.memory_gb:g} GB of memory, "
+    print(f"about {max(1, round(minutes))} min to run, {budget.memory_gib:g} GiB of memory, "
           f"{budget.disk_gb:g} GB of disk, {budget.download_mb:g} MB to download (tier {tier()})")  # fmt: skip
-    return budget.memory_gb
+    return budget.memory_gib
 
 
 def over(budget: Budget, seconds: float, peak: int, speed: float) -> list[str]:
     """What a run broke of its budget, in words: memory beyond the declared, or three times the time."""
     found = []
-    if peak > budget.memory_gb * 1e9:
-        found.append(f"peak {peak / 1e9:.2f} GB, declared {budget.memory_gb:g} GB")
+    if peak > budget.memory_gib * 2**30:
+        found.append(f"peak {peak / 2**30:.2f} GiB, declared {budget.memory_gib:g} GiB")
     allowed = TOO_SLOW * budget.minutes_at(speed)
     if seconds / 60 > allowed:
         found.append(f"{seconds / 60:.1f} min, allowed {allowed:.1f} (three times the declared, on this machine)")
@@ -92,11 +92,11 @@ def report(number: str | None = None) -> int:
                 path.stem,
                 f"{budget.minutes_at(speed):.1f}",
                 f"{run.seconds / 60:.1f}",
-                f"{budget.memory_gb:g}",
-                f"{run.peak / 1e9:.2f}",
+                f"{budget.memory_gib:g}",
+                f"{run.peak / 2**30:.2f}",
             )
         )
     print(f"speed of this machine: {speed:.0f}")
-    print(table(["chapter", "minutes declared", "measured", "GB declared", "measured"], rows))
+    print(table(["chapter", "minutes declared", "measured", "GiB declared", "measured"], rows))
     print("\n".join(broken))
     return 1 if broken else 0

@@ -76,7 +76,8 @@ def folder_of(model: str) -> Path:
     folder = data.MODELS / model
     shipped = sorted(p.parent.name for p in data.MODELS.glob("*/config.json"))
     if model not in shipped:
-        raise CourseError(f"no model {model!r} in models/; there are {', '.join(shipped) or 'none'}", "git checkout -- models")
+        mend = f'LanguageModel.load("{shipped[-1]}")' if shipped else "git checkout -- models"
+        raise CourseError(f"no model {model!r} in models/; there are {', '.join(shipped) or 'none'}", mend)
     _verify_once(folder)
     return folder
 
