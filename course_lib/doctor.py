@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -18,13 +19,14 @@ from typing import Literal
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.lab import next_free, port_is_free
-from course_lib.learn import state
 from course_lib.measure import machine
 from course_lib.models import catalog
 
 OLLAMA = "http://127.0.0.1:11434"
 HUB = ("huggingface.co", 443)
 MEMORY_GIB, DISK_GB = 4, 1
+# pip installs what is missing and what has moved; `make lab` would see a finished set-up and skip it
+INSTALL = f"{Path(sys.executable)} -m pip install --editable {data.ROOT}"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Finding:
 
 
 def _python() -> Iterable[Finding]:
-    version = str(machine()["python"])
+    version = platform.python_version()
     old = sys.version_info < (3, 11)
     yield Finding(
         "fail" if old else "ok",
@@ -53,7 +55,12 @@ def _packages() -> Iterable[Finding]:
     from packaging.requirements import Requirement
 
     wrong = []
-    wanted = [Requirement(r) for r in importlib.metadata.requires("local-ai-measured") or []]
+    try:
+        named = importlib.metadata.requires("local-ai-measured") or []
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("fail", "packages", f"the course is not installed in {Path(sys.executable)}", "make lab")
+        return
+    wanted = [Requirement(r) for r in named]
     wanted = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
     for r in wanted:
         try:
@@ -185,6 +192,8 @@ def _hub() -> Iterable[Finding]:
 
 def _workspace() -> Iterable[Finding]:
     """Looks, and moves nothing: `course progress` sets a damaged file aside."""
+    from course_lib.learn import state
+
     file = state.path() or state.default_path()
     if not data.WORKSPACE.exists():
         yield Finding("warn", "workspace", "not made yet", "course start")
@@ -201,9 +210,17 @@ CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
 )  # fmt: skip
 
 
+def examine(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """The findings of one check. One that cannot run because a package is missing is a finding, too."""
+    try:
+        return list(check())
+    except ModuleNotFoundError as error:
+        return [Finding("fail", check.__name__.removeprefix("_"), f"the package {error.name} is missing", INSTALL)]
+
+
 def report(as_json: bool = False, checks: tuple[Callable[[], Iterable[Finding]], ...] = CHECKS) -> int:
     """Print every finding; return 1 when one failed."""
-    found = [f for check in checks for f in check()]
+    found = [f for check in checks for f in examine(check)]
     if as_json:
         print(json.dumps([asdict(f) for f in found], indent=1))
     else:

@@ -23,6 +23,7 @@ from course_lib.learn.workspace import start
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 REQUIRED = os.environ.get("COURSE_BROWSER") == "required"  # CI sets it, so that a missing browser is no silent pass
 OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
+OPTIONS += " --disable-sync --disable-dev-shm-usage"
 CHAPTER = "01-model-comparison.ipynb"
 ARTEFACTS = ROOT / "tests" / "artefacts"
 CONNECTED = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"

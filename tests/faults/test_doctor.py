@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -113,16 +114,23 @@ def test_a_package_that_is_missing_or_has_moved_is_named(other_python):
     assert f"{python} -m pip install --editable {ROOT}" in result.stdout
 
 
-def test_a_missing_package_is_named(monkeypatch):
-    real = doctor.importlib.metadata.version
+def test_a_missing_package_is_named(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
+    site = next((tmp_path / "env" / "lib").glob("python3*")) / "site-packages"
+    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        if not entry.name.startswith("rank_bm25"):
+            (site / entry.name).symlink_to(entry)
+    result = run(python=str(tmp_path / "env" / "bin" / "python"))
+    assert "fail  packages   rank-bm25 is missing\n" in result.stdout and result.returncode == 1, result.stdout + result.stderr
 
-    def version(name):
-        if name == "rank-bm25":
-            raise doctor.importlib.metadata.PackageNotFoundError(name)
-        return real(name)
 
-    monkeypatch.setattr(doctor.importlib.metadata, "version", version)
-    assert finding(doctor._packages).what == "rank-bm25 is missing"
+def test_a_python_without_any_package_gets_lines_and_no_traceback(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
+    result = run(python=str(tmp_path / "env" / "bin" / "python"))
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    for line in ("ok    python", "the package psutil is missing", "the package packaging is missing", "ok    data"):
+        assert line in result.stdout
+    assert f"{tmp_path / 'env' / 'bin' / 'python'} -m pip install --editable {ROOT}" in result.stdout
 
 
 def test_a_taken_port_names_a_free_one():
