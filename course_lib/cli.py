@@ -60,6 +60,15 @@ def _handout(args: argparse.Namespace) -> int:
     return 0
 
 
+def _export(args: argparse.Namespace) -> int:
+    from course_lib.models.catalog import folder_of
+    from course_lib.models.gguf_file import export
+
+    target = export(folder_of(args.model), args.out, args.type)
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {args.type}; llama.cpp and Ollama read it")
+    return 0
+
+
 def _models(args: argparse.Namespace) -> int:
     from course_lib.models import catalog
 
@@ -108,6 +117,14 @@ def _parser() -> argparse.ArgumentParser:
     handout.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the zip")
     handout.add_argument("--no-solutions", action="store_true", help="chapters as students find them")
     handout.set_defaults(do=_handout)
+
+    export = commands.add_parser("export", help="write a model as GGUF, for llama.cpp and Ollama")
+    export.add_argument("model", help="its name, such as haneul-4m")
+    export.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .gguf file to write")
+    export.add_argument(
+        "--type", choices=("f32", "f16", "bf16", "q8_0", "q4_0"), default="f16", help="of the weights (default f16)"
+    )
+    export.set_defaults(do=_export)
 
     for name, do, text in (
         ("start", _start, "make or update your own copies in workspace/; what you wrote stays"),

@@ -181,7 +181,7 @@ def _ollama() -> Iterable[Finding]:
 
 def _hub() -> Iterable[Finding]:
     if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-        yield Finding("ok", "hub", "offline by setting (HF_HUB_OFFLINE); the tier tiny needs no hub")
+        yield Finding("ok", "hub", "not asked (HF_HUB_OFFLINE=0 asks it); the tier tiny needs no hub")
         return
     try:
         socket.create_connection(HUB, timeout=2).close()

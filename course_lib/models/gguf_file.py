@@ -1,0 +1,124 @@
+"""Write a Llama model folder as GGUF, the one file that llama.cpp and Ollama read (github.com/ggml-org/ggml, docs/gguf.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from course_lib.errors import CourseError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")  # bits per weight: 32, 16, 16, 8.5, 4.5
+BLOCK = 32  # weights that share a scale in q8_0 and q4_0
+
+
+def interleave(weight: np.ndarray, heads: int) -> np.ndarray:
+    """Rows of a query or key projection in llama.cpp's order: it rotates neighbours (0, 1), transformers halves (0, d/2).
+
+    weight: (heads * head_dim, hidden).
+    """
+    rows, hidden = weight.shape
+    return weight.reshape(heads, 2, rows // heads // 2, hidden).swapaxes(1, 2).reshape(rows, hidden)
+
+
+def _metadata(writer: Any, folder: Path, config: dict[str, Any], kind: str) -> None:
+    import gguf
+
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    writer.add_name(folder.name)
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_rope_dimension_count(head_dim)
+    writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(config["vocab_size"])
+    name = "ALL_F32" if kind == "f32" else f"MOSTLY_{kind.upper()}"
+    writer.add_file_type(gguf.LlamaFileType[name])
+
+
+def _tokenizer(writer: Any, folder: Path, config: dict[str, Any]) -> None:
+    """Byte-level BPE with its merges. Digits and punctuation, which we split one by one, need no rule: no merge joins them."""
+    import gguf
+
+    said = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    vocabulary, added = said["model"]["vocab"], {t["content"] for t in said["added_tokens"]}
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    control, normal = gguf.TokenType.CONTROL, gguf.TokenType.NORMAL
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([control if t in added else normal for t in tokens])
+    writer.add_token_merges([" ".join(pair) for pair in said["model"]["merges"]])
+    writer.add_bos_token_id(config["bos_token_id"])
+    writer.add_eos_token_id(config["eos_token_id"])
+    writer.add_pad_token_id(config["pad_token_id"])
+    writer.add_add_bos_token(False)  # the chat template writes it
+    writer.add_chat_template((folder / "chat_template.jinja").read_text("utf-8"))
+
+
+def _tensors(writer: Any, folder: Path, config: dict[str, Any], kind: str) -> None:
+    import gguf
+    from safetensors.torch import load_file
+
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        weight = tensor.float().numpy()
+        projection = name.split(".")[-2]
+        if projection in heads:
+            weight = interleave(weight, heads[projection])
+        wanted = gguf.GGMLQuantizationType[kind.upper() if weight.ndim == 2 else "F32"]  # norms stay whole
+        packed = gguf.quants.quantize(weight, wanted)
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), packed, raw_dtype=wanted)
+
+
+def export(folder: Path, target: Path, kind: str = "f32") -> Path:
+    """Write the model in `folder` (config, tokenizer, safetensors) to `target` with weights of `kind`, one of TYPES.
+
+    Raises ValueError for an unknown kind; CourseError for another architecture, for dimensions that blocks of 32 do not
+    divide, and where `target` cannot be written. No half-written file stays.
+    """
+    import gguf
+
+    if kind not in TYPES:
+        raise ValueError(f"kind={kind!r}; one of {', '.join(TYPES)}")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    if config.get("architectures") != ["LlamaForCausalLM"]:
+        raise CourseError(
+            f"{folder.name} is {config.get('architectures')}; only LlamaForCausalLM can be exported", "course models"
+        )
+    if kind.startswith("q") and (config["hidden_size"] % BLOCK or config["intermediate_size"] % BLOCK):
+        sizes = f"hidden {config['hidden_size']}, intermediate {config['intermediate_size']}"
+        raise CourseError(
+            f"{kind} packs weights by {BLOCK}, which does not divide {sizes}", f"course export {folder.name} --type f16"
+        )
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        writer = gguf.GGUFWriter(partial, "llama")
+        for write in (_metadata, _tensors):
+            write(writer, folder, config, kind)
+        _tokenizer(writer, folder, config)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        os.replace(partial, target)
+    except OSError as error:
+        raise CourseError(
+            f"{target} cannot be written: {error}", "choose a folder that you can write and that has room"
+        ) from error
+    finally:
+        if partial.is_file():
+            partial.unlink()
+    return target

@@ -1,0 +1,123 @@
+"""GGUF files of our models say in llama.cpp, token by token, what the models say in transformers."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from gguf import GGUFReader
+from gguf.quants import dequantize
+from safetensors.torch import load_file
+
+from course_lib import cli, data
+from course_lib.data import MODELS
+from course_lib.errors import CourseError
+from course_lib.models.gguf_file import TYPES, export, interleave
+from course_lib.models.language_model import LanguageModel
+from course_lib.rag.answering import given_passages
+from course_lib.rag.prompt import Source, question_prompt
+
+NAME = "haneul-1m"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return LanguageModel.load(NAME)
+
+
+@pytest.fixture(scope="module")
+def llama_cpp(tmp_path_factory):
+    """The real llama.cpp, in this process, over the float32 file."""
+    import xllamacpp
+
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(export(MODELS / NAME, tmp_path_factory.mktemp("gguf") / "model.gguf"))
+    parameters.n_ctx, parameters.n_parallel, parameters.cpuparams.n_threads = 2048, 1, 1
+    return xllamacpp.Server(parameters)
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    passages = data.load_passages()
+    chosen = [q for q in data.load_questions("validation") if len(q.gold) == 1][:50]
+    shown = [[Source(p.title, p.text) for p in given_passages(q, passages, 1)] for q in chosen]
+    return [question_prompt(q.question, s, q.options) for q, s in zip(chosen, shown, strict=True)]
+
+
+def test_the_same_greedy_text_on_fifty_prompts(model, llama_cpp, prompts):
+    ours = model.generate(prompts)
+    request = {"temperature": 0, "n_predict": 48, "cache_prompt": False}
+    replies = [llama_cpp.handle_completions(request | {"prompt": model.chat_ids(p)}) for p in prompts]
+    theirs = [r["choices"][0]["text"] for r in replies]
+    assert len(prompts) == 50 and [t.strip() for t in theirs] == ours
+
+
+def test_the_chat_template_and_the_tokenizer_agree(model, llama_cpp, prompts):
+    """llama.cpp tokenizes the chat by its own rules: as many prompt tokens, and the same answer."""
+    for prompt in prompts[::5]:
+        request = {"messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 48}
+        reply = llama_cpp.handle_chat_completions(request)
+        assert reply["usage"]["prompt_tokens"] == len(model.chat_ids(prompt))
+        assert reply["choices"][0]["message"]["content"].strip() == model.generate([prompt])[0]
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("f32", 32), ("f16", 16), ("bf16", 16), ("q8_0", 8.5), ("q4_0", 4.5)])
+def test_each_type_takes_its_bits(tmp_path, kind, bits):
+    reader = GGUFReader(export(MODELS / NAME, tmp_path / "m.gguf", kind))
+    matrices = [t for t in reader.tensors if len(t.shape) == 2]
+    assert {t.tensor_type.name for t in matrices} == {kind.upper()}
+    assert sum(t.n_bytes for t in matrices) * 8 / sum(t.n_elements for t in matrices) == bits
+    assert {t.tensor_type.name for t in reader.tensors if len(t.shape) == 1} == {"F32"}
+
+
+def test_weights_come_back(tmp_path):
+    weights = load_file(MODELS / NAME / "model.safetensors")
+    for kind, within in (("f32", 0), ("f16", 1e-3), ("q8_0", 0.01), ("q4_0", 0.15)):
+        tensors = {t.name: t for t in GGUFReader(export(MODELS / NAME, tmp_path / "m.gguf", kind)).tensors}
+        ours = weights["model.layers.0.mlp.up_proj.weight"].float().numpy()
+        theirs = dequantize(tensors["blk.0.ffn_up.weight"].data, tensors["blk.0.ffn_up.weight"].tensor_type)
+        assert np.linalg.norm(theirs - ours) <= within * np.linalg.norm(ours)
+
+
+def test_rows_are_interleaved_within_each_head():
+    rows = np.arange(8.0)[:, None]  # two heads of four rows
+    assert interleave(rows, 2)[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+
+
+def test_an_unknown_type_is_refused():
+    with pytest.raises(ValueError, match="one of f32, f16"):
+        export(MODELS / NAME, MODELS / "x.gguf", "q3")
+
+
+def altered(tmp_path, **changes):
+    folder = tmp_path / "other"
+    shutil.copytree(MODELS / NAME, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    return folder
+
+
+def test_another_architecture_and_odd_sizes_are_refused(tmp_path):
+    with pytest.raises(CourseError, match="only LlamaForCausalLM"):
+        export(altered(tmp_path / "a", architectures=["GPT2LMHeadModel"]), tmp_path / "x.gguf")
+    with pytest.raises(CourseError, match="does not divide hidden 100"):
+        export(altered(tmp_path / "b", hidden_size=100), tmp_path / "x.gguf", "q8_0")
+    assert not (tmp_path / "x.gguf").exists()
+
+
+def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CourseError, match="cannot be written"):
+        export(MODELS / NAME, tmp_path / "file" / "x.gguf")
+    (tmp_path / ".full.gguf.partial").symlink_to("/dev/full")
+    with pytest.raises(CourseError, match="No space left"):
+        export(MODELS / NAME, tmp_path / "full.gguf")
+    assert not (tmp_path / "full.gguf").exists()
+
+
+def test_the_command_writes_a_file_and_says_its_size(tmp_path, capsys):
+    target = tmp_path / "new" / "m.gguf"
+    assert cli.main(["export", NAME, "--out", str(target), "--type", "q8_0"]) == 0
+    assert f"{target}: 1.6 MB, q8_0" in capsys.readouterr().out
+    assert cli.main(["export", "llama3:13b", "--out", str(target)]) == 1
+    assert all(kind in TYPES for kind in ("f32", "q4_0"))
