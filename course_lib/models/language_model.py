@@ -11,6 +11,21 @@ from course_lib.errors import CourseError
 from course_lib.models import catalog
 
 
+def chat_ids(tokenizer: Any, prompt: str) -> list[int]:
+    """Token ids of a one-turn conversation up to where the answer begins."""
+    turns = [{"role": "user", "content": prompt}]
+    return tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+
+
+def check_fits(name: str, tokens: int, context: int) -> None:
+    """Raise CourseError, with the numbers, where a prompt and its answer are longer than the model reads."""
+    if tokens > context:
+        raise CourseError(
+            f"{tokens} tokens with the answer, but {name} reads {context}",
+            "give fewer or shorter passages, or a smaller max_new_tokens",
+        )
+
+
 class LanguageModel:
     """A loaded model with its tokenizer. Greedy unless a temperature is given."""
 
@@ -55,8 +70,7 @@ class LanguageModel:
 
     def chat_ids(self, prompt: str) -> list[int]:
         """Token ids of a one-turn conversation up to where the answer begins."""
-        turns = [{"role": "user", "content": prompt}]
-        return self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+        return chat_ids(self.tokenizer, prompt)
 
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int = 48, min_new_tokens: int = 0, temperature: float = 0.0,
@@ -71,7 +85,7 @@ class LanguageModel:
         if temperature < 0 or min_new_tokens > max_new_tokens:
             raise ValueError(f"temperature={temperature}, {min_new_tokens} to {max_new_tokens} new tokens: impossible")
         ids = [self.chat_ids(p) for p in prompts]
-        self._fits(max(map(len, ids), default=0) + max_new_tokens)
+        check_fits(self.name, max(map(len, ids), default=0) + max_new_tokens, self.context)
         how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "min_new_tokens": min_new_tokens, "do_sample": temperature > 0}
         how |= {"temperature": temperature} if temperature > 0 else {}
         answers = [""] * len(ids)
@@ -84,13 +98,6 @@ class LanguageModel:
 
     def _raw_ids(self, text: str) -> list[int]:
         return [self.tokenizer.bos_token_id, *self.tokenizer.encode(text, add_special_tokens=False)]
-
-    def _fits(self, tokens: int) -> None:
-        if tokens > self.context:
-            raise CourseError(
-                f"{tokens} tokens with the answer, but {self.name} reads {self.context}",
-                "give fewer or shorter passages, or a smaller max_new_tokens",
-            )
 
     def _generate(self, ids: list[list[int]], seed: int, how: dict[str, Any]) -> list[str]:
         import torch
@@ -107,7 +114,7 @@ class LanguageModel:
         import torch
 
         ids = self._raw_ids(text)
-        self._fits(len(ids))
+        check_fits(self.name, len(ids), self.context)
         with torch.inference_mode():
             logits = self.model(torch.tensor([ids])).logits[0, :-1].float()
         chosen = torch.log_softmax(logits, -1).gather(1, torch.tensor(ids[1:])[:, None])

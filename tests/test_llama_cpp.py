@@ -1,4 +1,4 @@
-"""GGUF files of our models say in llama.cpp, token by token, what the models say in transformers."""
+"""Our models as GGUF say in llama.cpp, token by token, what the models say in transformers."""
 
 import json
 import shutil
@@ -14,6 +14,7 @@ from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models.gguf_file import TYPES, export, interleave
 from course_lib.models.language_model import LanguageModel
+from course_lib.models.llama_cpp import LlamaCpp
 from course_lib.rag.answering import given_passages
 from course_lib.rag.prompt import Source, question_prompt
 
@@ -26,14 +27,9 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def llama_cpp(tmp_path_factory):
+def llama_cpp():
     """The real llama.cpp, in this process, over the float32 file."""
-    import xllamacpp
-
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(export(MODELS / NAME, tmp_path_factory.mktemp("gguf") / "model.gguf"))
-    parameters.n_ctx, parameters.n_parallel, parameters.cpuparams.n_threads = 2048, 1, 1
-    return xllamacpp.Server(parameters)
+    return LlamaCpp.load(NAME)
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +41,42 @@ def prompts():
 
 
 def test_the_same_greedy_text_on_fifty_prompts(model, llama_cpp, prompts):
-    ours = model.generate(prompts)
-    request = {"temperature": 0, "n_predict": 48, "cache_prompt": False}
-    replies = [llama_cpp.handle_completions(request | {"prompt": model.chat_ids(p)}) for p in prompts]
-    theirs = [r["choices"][0]["text"] for r in replies]
-    assert len(prompts) == 50 and [t.strip() for t in theirs] == ours
+    assert len(prompts) == 50 and llama_cpp.generate(prompts) == model.generate(prompts)
 
 
 def test_the_chat_template_and_the_tokenizer_agree(model, llama_cpp, prompts):
     """llama.cpp tokenizes the chat by its own rules: as many prompt tokens, and the same answer."""
     for prompt in prompts[::5]:
         request = {"messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 48}
-        reply = llama_cpp.handle_chat_completions(request)
+        reply = llama_cpp.server.handle_chat_completions(request)
         assert reply["usage"]["prompt_tokens"] == len(model.chat_ids(prompt))
         assert reply["choices"][0]["message"]["content"].strip() == model.generate([prompt])[0]
+
+
+def test_a_prompt_that_does_not_fit_is_refused_and_not_cut(llama_cpp):
+    with pytest.raises(CourseError, match=r"\d+ tokens with the answer, but haneul-1m reads 2048"):
+        llama_cpp.generate(["word " * 2100])
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": -1}, {"max_new_tokens": 8, "min_new_tokens": 4}])
+def test_what_llama_cpp_cannot_do_is_refused(llama_cpp, wrong):
+    with pytest.raises(ValueError, match="impossible"):
+        llama_cpp.generate(["Hello"], **wrong)
+
+
+def test_options_act(llama_cpp, prompts):
+    text = llama_cpp.generate(prompts[:1], max_new_tokens=40, min_new_tokens=40)[0]
+    assert len(llama_cpp.tokenizer.encode(text, add_special_tokens=False)) > 10
+    drawn = {llama_cpp.generate(prompts[:1], temperature=5.0, seed=s)[0] for s in (1, 2, 3)}
+    assert len(drawn) > 1
+    assert llama_cpp.generate(prompts[:1], temperature=5.0, seed=1) == llama_cpp.generate(prompts[:1], temperature=5.0, seed=1)
+    assert llama_cpp.generate([]) == []
+
+
+def test_quantized_weights_answer_too(prompts):
+    assert len(LlamaCpp.load(NAME, weights="q8_0").generate(prompts[:2])) == 2
+    with pytest.raises(ValueError, match="one of f32"):
+        LlamaCpp.load(NAME, weights="q3")
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("f32", 32), ("f16", 16), ("bf16", 16), ("q8_0", 8.5), ("q4_0", 4.5)])
