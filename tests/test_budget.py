@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from course_lib.chapters import all_chapters, execute, read
 from course_lib.errors import CourseError
-from course_lib.learn.budget import Budget, calibrate, declared, over, show_budget
+from course_lib.learn.budget import Budget, calibrate, declared, over, report, show_budget
 
 BUDGET = Budget(minutes=2, memory_gib=1, disk_gb=0, download_mb=0, speed=100)
 
@@ -66,3 +66,10 @@ def test_a_run_measures_the_kernels_memory_and_stops_at_a_failure(tmp_path):
     assert "ZeroDivisionError" in run.failed and notebook.cells[3].outputs == []
     small = execute(nbformat.v4.new_notebook(cells=[cells[1]]), tmp_path)
     assert small.failed == "" and small.peak < run.peak
+
+
+def test_the_command_prints_declared_beside_measured(capsys):
+    assert report("00") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("speed of this machine: ") and lines[2].startswith("00-start-here ")
+    assert len([float(x) for x in lines[2].split()[1:]]) == 4

@@ -1,5 +1,6 @@
 """Training: growing keeps the function, Muon orthogonalises, rows repeat, and a stopped run goes on as if never stopped."""
 
+import json
 import random
 
 import numpy as np
@@ -125,6 +126,11 @@ def test_training_can_go_on_from_the_shipped_weights(tmp_path):
     run = train.Run("haneul-300k", 1, tmp_path, shipped=True)
     shipped = train.LlamaForCausalLM.from_pretrained(data.MODELS / "haneul-300k", dtype=torch.float32)
     assert all(torch.equal(a, b) for a, b in zip(run.model.parameters(), shipped.parameters(), strict=True))
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    run.train()
+    last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == logged[-1]["step"] + 1 and last["tokens"] > logged[-1]["tokens"], "the log counts all of the training"
+    assert train.Run("haneul-300k", 1, tmp_path, shipped=True).earlier["step"] == logged[-1]["step"]
 
 
 def test_growing_from_a_run_that_is_not_there_says_what_to_do(tmp_path, monkeypatch, tokenizer):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,7 @@ class Run:
         self.writer = Writer(self.tokenizer, seed=0)
         self.step = self.tokens = 0
         self.seconds = 0.0
+        self.earlier = {"step": 0, "tokens": 0, "seconds": 0}  # of the shipped weights, where the run began from those
         self._resume()
 
     def _start(self) -> LlamaForCausalLM:
@@ -136,6 +138,7 @@ class Run:
         """Checkpoint and model folder; written beside, then moved, so that a stop leaves the old or the new one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         meta = {"step": str(self.step), "tokens": str(self.tokens), "seconds": str(self.seconds)}
+        meta["earlier"] = json.dumps(self.earlier)
         save_file({k: v.contiguous() for k, v in self._states().items()}, self.folder / "checkpoint.partial", meta)
         os.replace(self.folder / "checkpoint.partial", self.folder / "checkpoint.safetensors")
         self.model.save_pretrained(self.folder / "model")
@@ -144,12 +147,14 @@ class Run:
     def _resume(self) -> None:
         path = self.folder / "checkpoint.safetensors"
         if not path.exists():
+            self._follow_shipped()
             return
         from safetensors import safe_open
 
         with safe_open(path, "pt") as f:
             meta = f.metadata()
         self.step, self.tokens, self.seconds = int(meta["step"]), int(meta["tokens"]), float(meta["seconds"])
+        self.earlier = json.loads(meta.get("earlier", json.dumps(self.earlier)))
         tensors = load_file(path)
         for n, p in self.model.named_parameters():
             p.data.copy_(tensors[f"model/{n}"])
@@ -160,6 +165,15 @@ class Run:
                 whole["state"].setdefault(int(j), {})[k] = tensors[key]
             optimiser.load_state_dict(whole)
         print(f"{self.name}: going on from step {self.step}")
+
+    def _follow_shipped(self) -> None:
+        """A run from the shipped weights goes on with their log, so that the card counts all of the training."""
+        log = FOLDER / self.name / "training-log.jsonl"
+        if self.shipped and log.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(log, self.folder / "log.jsonl")
+            last = json.loads(log.read_text("utf-8").splitlines()[-1])
+            self.earlier = {key: last[key] for key in self.earlier}
 
     def train_step(self) -> float:
         ids_, learn_ = self.writer.batch(stage_at(self.step + self.skip), self.step + self.skip)
@@ -190,9 +204,9 @@ class Run:
                 self.seconds = before + time.monotonic() - begun
                 if self.step % 50 == 0 or self.step == self.steps:
                     row = {
-                        "step": self.step,
-                        "tokens": self.tokens,
-                        "seconds": round(self.seconds),
+                        "step": self.step + self.earlier["step"],
+                        "tokens": self.tokens + self.earlier["tokens"],
+                        "seconds": round(self.seconds + self.earlier["seconds"]),
                         "loss": sum(recent) / len(recent),
                     }
                     log.write(json.dumps(row) + "\n")
