@@ -8,6 +8,7 @@ from course_lib.learn.exercises.engine import Exercise, Wrong, compare
 from course_lib.rag.prompt import REFUSAL
 
 TEXT = "It opens at 10:30. On Mondays, too, it opens at 10:30."
+MIXED = "counts an answer that refuses and answers at once; a refusal is exactly the sentence REFUSAL"
 GUARD = "if old not in text:\n    raise ValueError(old)\n"
 
 
@@ -27,10 +28,11 @@ def _forge(forge: Callable[[str, str, str], str]) -> str | None:
 
 
 def _refusals(refusals: Callable[[list[str]], float]) -> str | None:
-    answers = [REFUSAL, "10:30", REFUSAL, "KRW 500", f"{REFUSAL[:-1]}, but 10:30"]
-    said = compare("the share in five answers, two of them refusals,", refusals(answers), 0.4, {
+    answers = [REFUSAL, "10:30", REFUSAL, f"10:30, I think. {REFUSAL}", f"{REFUSAL} But 10:30."]
+    said = compare("the share in five answers, two of them exactly REFUSAL,", refusals(answers), 0.4, {
         2.0: "2 is the number of refusals; the share is that number divided by all answers",
-        0.6: "0.6 counts an answer that refuses and answers at once; a refusal is exactly the sentence REFUSAL",
+        0.8: f"0.8 {MIXED}",
+        0.6: f"0.6 {MIXED}",
     })  # fmt: skip
     if said:
         return said
@@ -63,7 +65,7 @@ EXERCISES = (
         {
             "a count": Wrong("return sum(a == REFUSAL for a in answers)", "the number of refusals"),
             "contains instead of equals": Wrong(
-                "return sum(REFUSAL[:-1] in a for a in answers) / max(1, len(answers))", "refuses and answers at once"),
+                "return sum(REFUSAL in a for a in answers) / max(1, len(answers))", "refuses and answers at once"),
             "empty list": Wrong("return sum(a == REFUSAL for a in answers) / len(answers)", "divides by zero"),
             "words": Wrong("return 'two of five'", "a number is wanted"),
         },

@@ -44,7 +44,7 @@ def _advantage(advantage: Callable[[Sequence[bool], Sequence[bool]], tuple[int, 
     a = [True, True, True, False, True, False, True, False]
     b = [True, False, False, True, True, False, False, False]
     got = advantage(a, b)
-    if not isinstance(got, tuple) or len(got) != 3:
+    if not isinstance(got, (tuple, list)) or len(got) != 3:
         return f"three values are wanted: wins, losses, difference; got {got!r}"
     wins, losses, difference = got
     if (wins, losses) == (1, 3):
@@ -53,6 +53,7 @@ def _advantage(advantage: Callable[[Sequence[bool], Sequence[bool]], tuple[int, 
         return "those are all right answers of each; where both are right nobody has won"
     return compare("wins", wins, 3, {}) or compare("losses", losses, 1, {}) or compare("the difference", difference, 0.25, {
         2.0: "that is wins minus losses; divide by the number of questions",
+        -0.25: "that is b minus a; the difference is the share of a minus the share of b",
         0.5: "that divides by wins and losses alone; the questions where both agree count, too",
     })  # fmt: skip
 
@@ -89,7 +90,7 @@ EXERCISES = (
     Exercise(
         "01.2", "an honest speed",
         ("The first of the runs is the cold one: seconds[1:].",
-         "`statistics.median` is imported above.",
+         "`median` is imported in the same cell.",
          "tokens / median(seconds[1:])"),
         _speed,
         {
