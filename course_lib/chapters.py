@@ -31,8 +31,10 @@ def read(path: Path) -> Any:
     import nbformat
 
     try:
-        return nbformat.read(path, as_version=4)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        return notebook
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError) as error:
         raise CourseError(f"{path.name} is no readable notebook: {error}", f"git checkout -- chapters/{path.name}") from error
 
 
@@ -51,7 +53,7 @@ def execute(notebook: Any, folder: Path, on_cell: Callable[[Any, Any], object] =
     `on_cell(client, cell)` is called after each code cell. The peak counts the kernel's children, too.
     """
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     client = NotebookClient(
         notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(folder)}},
@@ -68,6 +70,8 @@ def execute(notebook: Any, folder: Path, on_cell: Callable[[Any, Any], object] =
                 on_cell(client, cell)
         except CellExecutionError as error:
             failed = f"{error.ename}: {error.evalue}"
+        except (CellTimeoutError, DeadKernelError) as error:  # out of time, or killed, as a full memory does
+            failed = f"{type(error).__name__}: {error}"
         finally:
             done.set()
             watcher.join()
@@ -77,13 +81,18 @@ def execute(notebook: Any, folder: Path, on_cell: Callable[[Any, Any], object] =
 def _watch(pid: int, peak: list[int], done: threading.Event) -> None:
     import psutil
 
-    try:
-        kernel = psutil.Process(pid)
-        while not done.wait(0.05):
-            family = [kernel, *kernel.children(recursive=True)]
-            peak[0] = max(peak[0], sum(p.memory_info().rss for p in family))
-    except psutil.Error:
-        return  # the kernel or a child of it has ended
+    def resident(process: psutil.Process) -> int:
+        try:
+            return int(process.memory_info().rss)
+        except psutil.Error:  # ended between two looks
+            return 0
+
+    while not done.wait(0.05):
+        try:
+            kernel = psutil.Process(pid)
+            peak[0] = max(peak[0], resident(kernel) + sum(map(resident, kernel.children(recursive=True))))
+        except psutil.Error:
+            continue
 
 
 def _watched(number: str) -> tuple[Path, Any, Execution]:

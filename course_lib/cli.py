@@ -87,12 +87,19 @@ def _data(args: argparse.Namespace) -> int:
     return 0
 
 
+def _port(text: str) -> int:
+    """A port that an ordinary user may take."""
+    if not text.isdigit() or not 1024 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; one from 1024 to 65535")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="course", description="Local AI, Measured: a course on running AI models locally.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     lab = commands.add_parser("lab", help="open JupyterLab on chapter 00")
-    lab.add_argument("--port", type=int, default=8888, help="port on this machine (default 8888)")
+    lab.add_argument("--port", type=_port, default=8888, help="port on this machine (default 8888)")
     lab.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
     lab.set_defaults(do=_lab)
 

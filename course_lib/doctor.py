@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import http.client
 import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -17,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from course_lib import data
+from course_lib.chapters import all_chapters
 from course_lib.errors import CourseError
 from course_lib.lab import next_free, port_is_free
 from course_lib.measure import machine
@@ -26,7 +31,8 @@ OLLAMA = "http://127.0.0.1:11434"
 HUB = ("huggingface.co", 443)
 MEMORY_GIB, DISK_GB = 4, 1
 # pip installs what is missing and what has moved; `make lab` would see a finished set-up and skip it
-INSTALL = f"{Path(sys.executable)} -m pip install --editable {data.ROOT}"
+PYTHON = shlex.quote(sys.executable)
+INSTALL = f"{PYTHON} -m pip install --editable {shlex.quote(str(data.ROOT))}"
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,9 @@ def _packages() -> Iterable[Finding]:
     """Every dependency of the course against its pin."""
     from packaging.requirements import Requirement
 
-    wrong = []
-    try:
-        named = importlib.metadata.requires("local-ai-measured") or []
-    except importlib.metadata.PackageNotFoundError:
-        yield Finding("fail", "packages", f"the course is not installed in {Path(sys.executable)}", "make lab")
-        return
-    wanted = [Requirement(r) for r in named]
-    wanted = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
+    # pyproject.toml as it is now: what pip wrote down when it installed is older after an update
+    project = tomllib.loads((data.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted, wrong = [Requirement(r) for r in project["dependencies"]], []
     for r in wanted:
         try:
             found = importlib.metadata.version(r.name)
@@ -83,11 +84,14 @@ def _kernel() -> Iterable[Finding]:
     """The kernel that notebooks ask for exists, and is this Python."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    mend = f"{Path(sys.executable)} -m ipykernel install --sys-prefix"
+    mend = f"{PYTHON} -m ipykernel install --sys-prefix"
     try:
         said = KernelSpecManager().get_kernel_spec("python3").argv[0]
-    except NoSuchKernel:
-        yield Finding("fail", "kernel", "Jupyter knows no kernel named python3", mend)
+    except NoSuchKernel:  # only where ipykernel itself cannot be imported
+        yield Finding("fail", "kernel", "Jupyter knows no kernel named python3", INSTALL)
+        return
+    except (ValueError, IndexError, KeyError) as error:
+        yield Finding("fail", "kernel", f"the description of the kernel python3 cannot be read: {error}", mend)
         return
     # Jupyter runs a bare `python` as its own interpreter.
     ours = not Path(said).is_absolute() or Path(said).parent == Path(sys.executable).parent
@@ -112,12 +116,9 @@ def _disk() -> Iterable[Finding]:
     try:
         probe.write_bytes(b"x" * 4096)
     except OSError as error:
-        yield Finding(
-            "fail",
-            "disk",
-            f"nothing can be written to the course's folder: {error.strerror}",
-            f"cp -r '{data.ROOT}' ~/local-ai-measured",
-        )
+        mend = f"cp -r {shlex.quote(str(data.ROOT))} ~/local-ai-measured"
+        mend = f"free {DISK_GB} GB on this disk" if error.errno == errno.ENOSPC else mend
+        yield Finding("fail", "disk", f"nothing can be written to the course's folder: {error.strerror}", mend)
         return
     finally:
         if probe.is_file():
@@ -140,8 +141,9 @@ def _processor() -> Iterable[Finding]:
 
 def _gpu() -> Iterable[Finding]:
     tool = shutil.which("nvidia-smi")
-    said = subprocess.run([tool, "-L"], capture_output=True, text=True).stdout.strip().splitlines() if tool else []
-    yield Finding("ok", "gpu", said[0].split(" (UUID")[0] if said else "none, and none is needed")
+    said = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20) if tool else None
+    found = said.stdout.strip().splitlines() if said and said.returncode == 0 else []
+    yield Finding("ok", "gpu", found[0].split(" (UUID")[0] if found else "none that answers, and none is needed")
 
 
 def _models() -> Iterable[Finding]:
@@ -175,7 +177,7 @@ def _ollama() -> Iterable[Finding]:
     try:
         with urllib.request.urlopen(f"{OLLAMA}/api/version", timeout=1) as reply:
             yield Finding("ok", "ollama", f"version {json.load(reply)['version']} answers")
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
         yield Finding("ok", "ollama", "does not answer on port 11434, and is not needed")
 
 
@@ -195,12 +197,12 @@ def _workspace() -> Iterable[Finding]:
     from course_lib.learn import state
 
     file = state.path() or state.default_path()
-    if not data.WORKSPACE.exists():
+    if not all_chapters(data.WORKSPACE):
         yield Finding("warn", "workspace", "not made yet", "course start")
     elif not file.exists():
         yield Finding("ok", "workspace", "no progress yet")
     elif said := state.problem(file):
-        yield Finding("fail", "workspace", said, "course progress")
+        yield Finding("fail", "workspace", said, "git pull" if "newer course" in said else "course progress")
     else:
         yield Finding("ok", "workspace", f"{sum(e.passed for e in state.load(file).exercises.values())} exercises passed")
 
@@ -211,11 +213,16 @@ CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
 
 
 def examine(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """The findings of one check. One that cannot run because a package is missing is a finding, too."""
+    """The findings of one check. One that cannot run is a finding, too."""
+    name = check.__name__.removeprefix("_")
     try:
         return list(check())
     except ModuleNotFoundError as error:
-        return [Finding("fail", check.__name__.removeprefix("_"), f"the package {error.name} is missing", INSTALL)]
+        return [Finding("fail", name, f"the package {error.name} is missing", INSTALL)]
+    except CourseError as error:
+        return [Finding("fail", name, error.what, error.mend)]
+    except Exception as error:  # whatever is wrong with this machine, the other lines are wanted
+        return [Finding("fail", name, f"could not be checked: {type(error).__name__}: {error}", INSTALL)]
 
 
 def report(as_json: bool = False, checks: tuple[Callable[[], Iterable[Finding]], ...] = CHECKS) -> int:

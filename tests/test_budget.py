@@ -68,6 +68,16 @@ def test_a_run_measures_the_kernels_memory_and_stops_at_a_failure(tmp_path):
     assert small.failed == "" and small.peak < run.peak
 
 
+def test_a_kernel_that_is_killed_is_a_failure_and_no_traceback(tmp_path):
+    killed = nbformat.v4.new_code_cell("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    run = execute(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print('before')"), killed]), tmp_path)
+    assert "DeadKernel" in run.failed
+
+
+def test_a_machine_that_seems_very_slow_gets_no_more_than_four_times_the_minutes():
+    assert over(BUDGET, 60 * 2 * 3 * 4 - 1, 0, 1) == [] and over(BUDGET, 60 * 2 * 3 * 4 + 1, 0, 1)
+
+
 def test_the_command_prints_declared_beside_measured(capsys):
     assert report("00") == 0
     lines = capsys.readouterr().out.splitlines()

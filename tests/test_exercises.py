@@ -1,5 +1,7 @@
 """Checking, hints and solutions as a learner meets them. The exercises themselves pass the gate in tests/notebooks."""
 
+from fractions import Fraction
+
 import pytest
 
 from course_lib.errors import CourseError
@@ -30,6 +32,8 @@ def unwritten(answers):
         (..., "00.2 not answered"),
         (None, "00.2 not yet: your answer is None"),
         ("half", "00.2 not yet: your code stopped with TypeError"),
+        (lambda answers: exit(), "00.2 not yet: your code stopped with SystemExit"),
+        (lambda answers: Fraction(1, 2), "gave 0.5; it should be 0.4"),
         (lambda answers: 1 / 0, "00.2 not yet: your code stopped with ZeroDivisionError"),
         (lambda answers: sum(a == "Not in the handbook." for a in answers), "the number of refusals"),
     ],
@@ -84,6 +88,29 @@ def test_an_unknown_exercise_is_told_and_strictly_raised(wrong, capsys, monkeypa
     monkeypatch.setenv("COURSE_CHECK", "strict")
     with pytest.raises(CourseError, match=r"there are 00\.1"):
         check(wrong, 1)
+
+
+def test_a_call_without_an_answer_is_told(capsys, monkeypatch):
+    check("00.2")
+    hint()
+    check(id_="00.2", answer=right)
+    out = capsys.readouterr().out
+    assert out.count("For example: check(") == 2 and "00.2 right" in out
+    monkeypatch.setenv("COURSE_CHECK", "strict")
+    with pytest.raises(TypeError):
+        check("00.2")
+
+
+def test_a_setting_that_means_nothing_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_SOLUTIONS", "no")
+    solution("00.2")
+    assert "COURSE_SOLUTIONS='no' means nothing; it is on or off" in capsys.readouterr().out
+    monkeypatch.setenv("COURSE_SOLUTIONS", "OFF")
+    solution("00.2")
+    assert "switched off" in capsys.readouterr().out
+    monkeypatch.setenv("COURSE_CHECK", "no")
+    with pytest.raises(CourseError, match="it is strict or gentle"):
+        check("00.2", lambda answers: 7)
 
 
 def test_a_chapter_may_be_named_without_its_zero(capsys):

@@ -6,6 +6,7 @@ from course_lib.learn import state
 from course_lib.learn.plots import calibration
 from course_lib.learn.predictions import predict, reveal
 from course_lib.learn.progress import ratios, summary
+from course_lib.learn.widgets import drive
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +34,8 @@ def test_a_guess_is_stored_and_shown_beside_the_measurement(capsys):
         ("0.5", "outside 1 to 1000"),
         ("1001", "outside"),
         ("nan", "outside"),
+        ("1,5", "such as 1.5"),
+        ("1,0000", "not a number"),
         ("inf", "outside"),
     ],
 )
@@ -54,6 +57,19 @@ def test_a_guess_after_the_measurement_does_not_count():
     reveal("speed", 100.0)
     prediction.field.value = "100"
     assert guess() is None and "does not count" in prediction.text
+    predict("speed", unit="ms", low=1, high=1000).field.value = "80"  # the cell is run again, another day
+    assert guess() == 80
+
+
+def test_a_guess_in_another_unit_is_forgotten():
+    predict("speed", unit="ms", low=1, high=1000).field.value = "50"
+    assert predict("speed", unit="s", low=0.1, high=10).field.value == "" and guess() is None
+
+
+def test_a_guess_of_zero_is_a_guess():
+    predict("share", unit="%", low=0, high=100).field.value = "0"
+    reveal("share", 4.0)
+    assert "1 predictions; 0 of them within" in summary(state.current())
 
 
 def test_without_a_guess_it_invites_one_and_goes_on(capsys):
@@ -77,6 +93,11 @@ def test_a_range_that_is_none_is_refused(low, high):
 def test_a_measurement_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match="nan"):
         reveal("speed", float("nan"))
+
+
+def test_a_prediction_is_driven_like_a_widget():
+    prediction = predict("speed", unit="ms", low=1, high=1000)
+    assert drive(prediction) == 4 and prediction.field.value == ""
 
 
 def test_an_input_has_a_label_and_a_static_form():

@@ -36,9 +36,13 @@ def test_only_copies_in_the_workspace_keep_anything(monkeypatch):
     assert state.path() == state.default_path()
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"version": "x"}', '{"version": 1, "exercises": 3}', '{"version": 1, "grade": 5}', "\x00"]
-)
+DAMAGED = (
+    "", "{", "[]", '{"version": "x"}', '{"version": 1, "exercises": 3}', '{"version": 1, "grade": 5}', "\x00",
+    '{"version": 1e999}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", DAMAGED)
 def test_a_damaged_file_is_kept_under_another_name(file, capsys, text):
     file.write_text(text)
     assert state.problem(file)
@@ -85,6 +89,24 @@ def test_an_interruption_while_writing_leaves_the_old_file(file, monkeypatch):
         s.exercises.clear()
     assert "00.1" in state.load(file).exercises
     assert [p.name for p in file.parent.iterdir() if "partial" in p.name] == []
+
+
+def test_a_file_that_cannot_be_opened_is_not_called_damaged(file, monkeypatch, capsys):
+    file.write_text('{"version": 1, "exercises": {"00.1": {"passed": true}}}')
+
+    def full(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.read_text", full)
+        assert state.current() == state.State()
+        with state.change() as s:
+            s.exercises["00.2"] = state.Tried(hints=2)
+        assert state.current().exercises["00.2"].hints == 2, "the session knows its own"
+    assert "not kept this time" in capsys.readouterr().out
+    with state.change():
+        pass
+    assert set(state.load(file).exercises) == {"00.1", "00.2"}, "what could not be written is written with the next change"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -1,5 +1,7 @@
 """Updating a learner's copy: whatever they did, nothing of theirs is lost. Hypothesis plays learner and author."""
 
+import json
+
 import nbformat
 import pytest
 from hypothesis import given
@@ -70,7 +72,7 @@ def test_a_cell_that_the_course_dropped_goes_unless_it_was_changed():
 
 @given(st.dictionaries(IDS, TEXTS), st.lists(st.dictionaries(IDS, TEXTS), max_size=3), st.data())
 def test_no_text_of_the_learner_is_ever_lost(first, versions, data):
-    copy = fresh(notebook(first))
+    copy, seen = fresh(notebook(first)), set(first)
     for version in versions:
         written = {}
         for cell in copy.cells:
@@ -83,7 +85,9 @@ def test_no_text_of_the_learner_is_ever_lost(first, versions, data):
         kept = sources(copy)
         assert all(kept.get(id_) == text for id_, text in written.items())
         assert len(kept) == len(copy.cells), "two cells share an id"
-        assert {i for i in version if i not in first} >= set() and nbformat.validate(copy) is None
+        assert seen | set(version) - set(kept) <= seen, "a cell that is new in the course is missing"
+        seen |= set(version)
+        assert nbformat.validate(copy) is None
 
 
 def test_start_makes_updates_and_reports(tmp_path, capsys):
@@ -113,6 +117,35 @@ def test_a_copy_that_cannot_be_read_is_kept(tmp_path, capsys):
     update_one(tmp_path / "00-a.ipynb", target)
     assert (target.parent / "00-a.damaged-1.txt").read_text() == "{ half a noteb"
     assert sources(read(target)) == {"x": "1"} and "kept as" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("spoil", ["no ids", "no given", "given is a list", "nbformat 4.4"])
+def test_a_copy_of_which_nothing_is_known_is_left_as_it_is(tmp_path, capsys, spoil):
+    nbformat.write(notebook({"x": "1"}), tmp_path / "00-a.ipynb")
+    start(tmp_path / "workspace", tmp_path)
+    target = tmp_path / "workspace" / "00-a.ipynb"
+    said = json.loads(target.read_text())
+    if spoil in ("no ids", "nbformat 4.4"):
+        del said["cells"][0]["id"]
+        said["nbformat_minor"] = 4
+    if spoil in ("no given", "given is a list"):
+        said["metadata"]["course"]["given"] = [] if "list" in spoil else {}
+    target.write_text(json.dumps(said))
+    before = target.read_text()
+    start(tmp_path / "workspace", tmp_path)
+    assert target.read_text() == before and "left as it is" in capsys.readouterr().out
+
+
+HEADER = '"metadata": {}, "nbformat": 4, "nbformat_minor": 5'
+
+
+@pytest.mark.parametrize("broken", ["{" + HEADER + "}", '{"cells": [{}], ' + HEADER + "}", '{"cells": 3, ' + HEADER + "}", "[]"])
+def test_a_copy_that_is_no_notebook_is_set_aside(tmp_path, broken):
+    nbformat.write(notebook({"x": "1"}), tmp_path / "00-a.ipynb")
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace" / "00-a.ipynb").write_text(broken)
+    start(tmp_path / "workspace", tmp_path)
+    assert (tmp_path / "workspace" / "00-a.damaged-1.txt").read_text() == broken
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):

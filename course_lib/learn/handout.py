@@ -18,9 +18,12 @@ FOLDER = "local-ai-measured"
 
 def course_files() -> list[Path]:
     """The files of the course that git knows, relative to its root. Raises CourseError outside a git checkout."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    names = [n for n in listed.stdout.split("\0") if n and (ROOT / n).is_file()]
-    if listed.returncode or not names:
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout
+    except FileNotFoundError as error:
+        raise CourseError("git is not installed, and it knows which files are the course's", "sudo apt install git") from error
+    names = [n for n in listed.split("\0") if n and (ROOT / n).is_file()]
+    if not names:
         raise CourseError(
             f"{ROOT.name}/ is no git checkout, so its own files are not known", "git clone the course and run it there"
         )
@@ -40,11 +43,10 @@ def handout(out: Path, *, solutions: bool = True) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as z:
-            for name in course_files():
-                if name in blanked:
-                    z.writestr(f"{FOLDER}/{name.as_posix()}", blanked[name])
-                else:
-                    z.write(ROOT / name, f"{FOLDER}/{name.as_posix()}")
+            for name in (n for n in course_files() if solutions or n.parts[0] != "tests"):  # the tests hold solutions, too
+                inside = zipfile.ZipInfo.from_file(ROOT / name, f"{FOLDER}/{name.as_posix()}")  # with the file's own mode
+                inside.compress_type = zipfile.ZIP_DEFLATED
+                z.writestr(inside, blanked.get(name) or (ROOT / name).read_bytes())
         os.replace(partial, target)
     except OSError as error:
         raise CourseError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from course_lib.learn import state
@@ -18,7 +19,9 @@ class Prediction:
             raise ValueError(f"prediction {name}: low={low}, high={high}; two finite numbers in order are needed")
         self.name, self.unit, self.low, self.high = name, unit, low, high
         with state.change() as s:
-            old = s.predictions.setdefault(name, state.Guess(unit=unit, low=low, high=high))
+            old = s.predictions.get(name)
+            if old is None or old.unit != unit or old.guess is None:  # never asked so, or never answered: a new chance
+                old = s.predictions[name] = state.Guess(unit=unit, low=low, high=high)
         self.field = widgets.Text(
             value="" if old.guess is None else f"{old.guess:g}",
             description="Your guess:", placeholder=f"{low:g} to {high:g}", continuous_update=False,
@@ -36,10 +39,9 @@ class Prediction:
         self.text = text
 
     def _take(self, typed: str) -> None:
-        try:
-            guess = float(typed.strip().removesuffix(self.unit).replace(",", ""))
-        except ValueError:
-            return self._say(f"{typed!r} is not a number. Type one from {self.low:g} to {self.high:g}.")
+        guess = number_typed(typed.strip().removesuffix(self.unit))
+        if guess is None:
+            return self._say(f"{typed!r} is not a number. Type one from {self.low:g} to {self.high:g}, such as 1.5 or 1,500.")
         if not self.low <= guess <= self.high:  # NaN lands here too
             return self._say(f"{guess:g} lies outside {self.low:g} to {self.high:g} {self.unit}. Guess again.")
         with state.change() as s:
@@ -49,9 +51,37 @@ class Prediction:
             seen.guess = guess
         return self._say(f"Noted: {guess:g} {self.unit}. Now measure.")
 
+    def drive(self) -> int:
+        """Type what people type, both ends of the range and what is no guess; how many were tried, for tests.
+
+        Raises AssertionError where the line below the field says nothing new.
+        """
+        before, typed = self.field.value, (f"{self.low:g}", f"{self.high:g}", "five", f"{self.high * 2 + 1:g}")
+        for text in typed:
+            said, self.text = self.text, ""
+            self.field.value = text
+            assert self.text, f"{self.name}: nothing is said about {text!r} (before: {said!r})"
+        self.field.value = before
+        return len(typed)
+
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         plain = {"text/plain": f"Predict: {self.name}, between {self.low:g} and {self.high:g} {self.unit}"}
         return self.box._repr_mimebundle_(**kwargs) | plain
+
+
+def number_typed(text: str) -> float | None:
+    """A number as people type it; commas only between thousands, so that 1,5 is asked again and not taken for 15.
+
+    >>> number_typed("1,500"), number_typed("1,5")
+    (1500.0, None)
+    """
+    text = text.strip()
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", text):
+        text = text.replace(",", "")
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def predict(name: str, *, unit: str, low: float, high: float) -> Prediction:

@@ -27,11 +27,11 @@ def ratios(known: state.State) -> dict[str, float]:
 
 
 def _on_predictions(known: state.State) -> str:
-    guessed = ratios(known)
-    if not guessed:
+    made = [p for p in known.predictions.values() if p.guess is not None and p.measured is not None]
+    if not made:
         return "No predictions yet: guess before you run a cell that measures."
-    near = sum(0.5 <= r <= 2 for r in guessed.values())
-    return f"{len(guessed)} predictions; {near} of them within a factor of two."
+    near = sum(0.5 <= r <= 2 for r in ratios(known).values()) + sum(p.guess == p.measured == 0 for p in made)
+    return f"{len(made)} predictions; {near} of them within a factor of two."
 
 
 def show_progress() -> None:

@@ -50,7 +50,8 @@ class State(_Strict):
     predictions: dict[str, Guess] = {}
 
 
-_unsaved = State()  # where nothing is kept, a session still knows its own hints and guesses
+# What this session did where nothing is kept, or could not be: it still knows its own hints and guesses.
+_unsaved: dict[Path | None, State] = {}
 
 
 def path() -> Path | None:
@@ -81,7 +82,7 @@ def _read(file: Path) -> State:
             return State.model_validate(said)
     except FileNotFoundError:
         return State()
-    except (OSError, ValueError, KeyError, TypeError) as error:  # unreadable, no UTF-8, no JSON, or not of our form
+    except (ValueError, KeyError, TypeError, OverflowError) as error:  # no UTF-8, no JSON, or not of our form
         raise Damaged(f"{file.name} is damaged: {type(error).__name__}") from error
     raise CourseError(f"{file.name} was written by a newer course (version {version}, this one reads {VERSION})", "git pull")
 
@@ -101,8 +102,10 @@ def problem(file: Path) -> str:
     """What is wrong with a state file, or ''. Changes nothing."""
     try:
         _read(file)
-    except (Damaged, CourseError) as error:
+    except (Damaged, OSError) as error:
         return str(error)
+    except CourseError as error:
+        return error.what
     return ""
 
 
@@ -111,6 +114,11 @@ def _set_aside(file: Path) -> State:
     os.replace(file, kept)
     print(f"{file.name} could not be read. It was kept as {kept.name}, and a new one begins.")
     return State()
+
+
+def _joined(kept: State, here: State) -> State:
+    """What the file says, and what this session could not write into it."""
+    return State(exercises=kept.exercises | here.exercises, predictions=kept.predictions | here.predictions)
 
 
 def _not_kept(error: Exception) -> None:
@@ -123,20 +131,23 @@ def change() -> Iterator[State]:
 
     Where it cannot be read or written (a full disk, a file of a newer course), a line says so and the lesson goes on.
     """
-    file, kept = path(), _unsaved
+    file = place = path()
+    changed = _unsaved.setdefault(place, State())
     lock = FileLock(file.with_name(f".{file.name}.lock"), timeout=10) if file else None
     try:
         if file and lock:
             file.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-            kept = load(file)
+            changed = _joined(load(file), _unsaved[place])
     except (OSError, CourseError) as error:  # filelock's Timeout is an OSError
         _not_kept(error)
         file = None
     try:
-        yield kept
+        yield changed
+        _unsaved[place] = changed
         if file:
-            write_whole(file, kept.model_dump_json(indent=1) + "\n")
+            write_whole(file, changed.model_dump_json(indent=1) + "\n")
+            del _unsaved[place]
     except OSError as error:
         _not_kept(error)
     finally:
@@ -147,8 +158,9 @@ def change() -> Iterator[State]:
 def current() -> State:
     """The state as it is now, to read."""
     file = path()
+    here = _unsaved.get(file, State())
     try:
-        return _unsaved if file is None else load(file)
+        return _joined(load(file), here) if file else here
     except (OSError, CourseError) as error:
         _not_kept(error)
-        return _unsaved
+        return here

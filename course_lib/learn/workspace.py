@@ -23,6 +23,7 @@ class Update:
     name: str
     made: bool = False
     renewed: int = 0
+    foreign: bool = False  # no cell of the copy is known: it was left as it is
     beside: list[str] = field(default_factory=list)  # ids of the learner's cells that ours now stands beside
 
 
@@ -33,7 +34,9 @@ def digest(source: str) -> str:
 
 def _given(notebook: Any) -> dict[str, str]:
     """Cell id -> fingerprint of the text that the course gave; in the notebook's own metadata."""
-    return dict(notebook.metadata.get("course", {}).get("given", {}))
+    said = notebook.metadata.get("course", {})
+    given = said.get("given", {}) if isinstance(said, dict) else {}
+    return {k: v for k, v in given.items() if isinstance(v, str)} if isinstance(given, dict) else {}
 
 
 def fresh(chapter: Any) -> Any:
@@ -67,6 +70,7 @@ def merge(theirs: Any, ours: Any, update: Update) -> Any:
     now = dict(ours.metadata["course"]["given"])
     mine = {c.id: c for c in theirs.cells if c.id in new}
     notes = {c.id for c in theirs.cells if NEWER in c.id and digest(c.source) == given.get(c.id)}
+    remarks = {c.id for c in theirs.cells if NEWER in c.id} - notes  # notes that the learner has written into
     followers: dict[str, list[Any]] = {}
     last = ""
     for cell in theirs.cells:
@@ -77,7 +81,8 @@ def merge(theirs: Any, ours: Any, update: Update) -> Any:
     cells = followers.get("", [])
     for id_, cell in new.items():
         if id_ in mine:
-            cells += _pair(mine[id_], cell, given.get(id_, ""), update, kept=_note_id(cell) in notes)
+            pair = _pair(mine[id_], cell, given.get(id_, ""), update, kept=_note_id(cell) in notes)
+            cells += [c for c in pair if c.id not in remarks]
             now |= {c.id: digest(c.source) for c in cells[-1:] if NEWER in c.id}
         elif id_ not in given:
             cells.append(cell)
@@ -107,7 +112,11 @@ def update_one(path: Path, target: Path) -> Update:
     update, copy = Update(target.name), fresh(read(path))
     if target.exists():
         try:
-            copy = merge(read(target), copy, update)
+            theirs = read(target)
+            if not any(c.get("id") in _given(theirs) for c in theirs.cells):
+                update.foreign = True
+                return update
+            copy = merge(theirs, copy, update)
         except CourseError:
             kept = next(p for i in range(1, 10**6) if not (p := target.with_name(f"{target.stem}.damaged-{i}.txt")).exists())
             os.replace(target, kept)
@@ -115,7 +124,7 @@ def update_one(path: Path, target: Path) -> Update:
             update.made = True
     else:
         update.made = True
-    text = nbformat.writes(copy)
+    text = nbformat.writes(copy) + "\n"  # as Jupyter writes it, so that what is unchanged stays unwritten
     if not target.exists() or target.read_text(encoding="utf-8") != text:
         write_whole(target, text)
     return update
@@ -134,6 +143,8 @@ def start(workspace: Path = WORKSPACE, chapters: Path = CHAPTERS) -> list[Update
     made, renewed = sum(u.made for u in updates), sum(u.renewed for u in updates)
     print(f"{workspace.name}/: {len(updates)} chapters; {made} new, {renewed} cells brought up to date.")
     for u in updates:
+        if u.foreign:
+            print(f"  {u.name}: none of its cells is known, so it was left as it is. Give it another name to get a fresh copy.")
         for id_ in u.beside:
             print(f"  {u.name}: you changed cell {id_}, and so did the course. Yours is kept, ours stands below it.")
     return updates

@@ -100,7 +100,8 @@ def export(folder: Path, target: Path, kind: str = "f32") -> Path:
     if kind.startswith("q") and (config["hidden_size"] % BLOCK or config["intermediate_size"] % BLOCK):
         sizes = f"hidden {config['hidden_size']}, intermediate {config['intermediate_size']}"
         raise CourseError(
-            f"{kind} packs weights by {BLOCK}, which does not divide {sizes}", f"course export {folder.name} --type f16"
+            f"{kind} packs weights by {BLOCK}, which does not divide {sizes}",
+            f"course export {folder.name} --type f16 --out {target}",
         )
     partial = target.with_name(f".{target.name}.partial")
     try:

@@ -58,9 +58,11 @@ class LlamaCpp:
         min_new_tokens: int = 0,
         temperature: float = 0.0,
         seed: int = 0,
+        batch_size: int = 1,
     ) -> list[str]:
         """Answer every prompt, one after the other; nothing is kept from one prompt for the next.
 
+        batch_size: at most so many prompts are read at once; llama.cpp here reads one, whatever it is.
         temperature 0 means greedy decoding. min_new_tokens keeps the model writing: llama.cpp knows 0 and max_new_tokens.
         Raises CourseError, with the numbers, when a prompt and its answer do not fit into the context, ValueError for a
         negative temperature or another minimum.

@@ -134,8 +134,9 @@ def test_a_learner_in_chapter_01(server, page, tmp_path):
     assert status.inner_text().startswith("Choose haneul-300k") and "Not haneul-4m: it takes 17.8 MB" in status.inner_text()
     status.scroll_into_view_if_needed()
     picture(page, "widget")
-    page.keyboard.press("ArrowDown")
-    page.wait_for_function("e => e.innerText.length > 0", arg=status.element_handle())
+    memory.fill("0")
+    page.keyboard.press("Enter")
+    page.wait_for_function("e => e.innerText.startsWith('None of them')", arg=status.element_handle())
 
     guess = page.locator(".course-predict").first
     guess.get_by_label("Your guess:").fill("20")

@@ -99,6 +99,10 @@ def test_a_kernel_of_another_python_is_named_and_mended_by_the_command(other_pyt
         "language": "python",
     }
     (spec / "kernel.json").write_text(json.dumps(broken))
+    (spec / "kernel.json").write_text("{")
+    said = {f["check"]: f for f in json.loads(run("--json", python=str(python)).stdout)}["kernel"]
+    assert said["status"] == "fail" and "cannot be read" in said["what"]
+    (spec / "kernel.json").write_text(json.dumps(broken))
     said = {f["check"]: f for f in json.loads(run("--json", python=str(python)).stdout)}["kernel"]
     assert said["status"] == "fail" and "/opt/old/bin/python" in said["what"]
     subprocess.run(said["mend"], shell=True, check=True, capture_output=True)
@@ -122,6 +126,16 @@ def test_a_missing_package_is_named(tmp_path):
             (site / entry.name).symlink_to(entry)
     result = run(python=str(tmp_path / "env" / "bin" / "python"))
     assert "fail  packages   rank-bm25 is missing\n" in result.stdout and result.returncode == 1, result.stdout + result.stderr
+
+
+def test_no_kernel_at_all_is_mended_by_installing(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
+    site = next((tmp_path / "env" / "lib").glob("python3*")) / "site-packages"
+    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        if not entry.name.startswith("ipykernel"):
+            (site / entry.name).symlink_to(entry)
+    result = run(python=str(tmp_path / "env" / "bin" / "python"))
+    assert "fail  kernel     Jupyter knows no kernel named python3\n" in result.stdout, result.stdout + result.stderr
 
 
 def test_a_python_without_any_package_gets_lines_and_no_traceback(tmp_path):
@@ -183,6 +197,22 @@ def test_ollama_there_or_something_else_on_its_port(monkeypatch, reply, said):
     assert found.status == "ok" and said in found.what
 
 
+def test_something_else_on_ollamas_port_is_no_error(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: server.accept()[0].sendall(b"SSH-2.0-x\r\n"), daemon=True).start()
+        monkeypatch.setattr(doctor, "OLLAMA", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert finding(doctor._ollama).status == "ok"
+
+
+def test_a_check_that_fails_by_itself_is_a_line_like_the_others(capsys):
+    def _odd():
+        raise ZeroDivisionError("planted")
+        yield
+
+    assert doctor.report(checks=(_odd, doctor._processor)) == 1
+    assert "could not be checked: ZeroDivisionError: planted" in capsys.readouterr().out
+
+
 def test_no_ollama_and_no_hub_are_no_errors(monkeypatch):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))  # bound, not listening: refused
@@ -202,6 +232,7 @@ def test_a_damaged_progress_file_is_mended_by_the_command(tmp_path, monkeypatch)
     file.write_text("{")
     monkeypatch.setenv("COURSE_STATE", str(file))
     monkeypatch.setattr(data, "WORKSPACE", tmp_path)
+    (tmp_path / "00-start-here.ipynb").write_text("{}")
     found = finding(doctor._workspace)
     assert (found.status, found.mend) == ("fail", "course progress") and file.exists(), "the doctor moves nothing"
     subprocess.run([sys.executable, "-m", "course_lib.cli", "progress"], check=True, capture_output=True)

@@ -133,12 +133,24 @@ BREAK = {
 }
 
 
+COMPLAINT = {
+    "unknown tag": "do not name one kind", "two kinds": "do not name one kind",
+    "ignored but exact": "nbval-ignore-output goes with",
+    "measured but compared": "nbval-ignore-output goes with", "measured without claim": "must end in a claim",
+    "picture without picture": "a picture cell without a picture", "picture of something untested": "whose drawings are tested",
+    "widget that is compared": "nbval-ignore-output goes with", "widget without words": "needs the same in words",
+    "exercise without check": "must end in check", "never run": "never run", "shell": "! or %", "magic": "! or %",
+    "semicolon": "trailing ;", "clear_output": "clear_output", "too long": "26 lines", "error": "saved output is an error",
+    "path": "a path of somebody's machine", "no id": "without an id",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("fault", BREAK)
 def test_each_rule_bites(good, fault):
     assert problems(good) == []
     broken = copy.deepcopy(good)
     BREAK[fault](broken.cells[1])
-    assert problems(broken)
+    assert COMPLAINT[fault] in " ".join(problems(broken))
 
 
 WHOLE = {

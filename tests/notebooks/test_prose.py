@@ -11,10 +11,11 @@ from course_lib.chapters import all_chapters, read
 
 UNITS = (
     r"%|ms|s|min|minutes?|hours?|seconds?|[kKMGT]i?B|bytes?|bits?|tokens?(?:/s)?|passages|questions|messages|characters|points"
-    r"|times|won|watts?|(?:thousand |million |billion )?(?:weights|parameters)"
+    r"|times|won|watts?|W|[kMG]?Hz|(?:thousand |million |billion )?(?:weights|parameters)"
 )
 TIE = r"(?: *<!-- (?P<kind>claim|cite): (?P<name>[^>]*?) -->)?"
-NUMBER = re.compile(rf"(?<![\w.,/-])(?P<number>[-+]?\d[\d,]*(?:\.\d+)?) ?(?P<unit>{UNITS})(?![\w/])\**{TIE}")
+RANGE = r"(?:\d[\d,.]*-)?"  # of 10-20 ms the last number counts
+NUMBER = re.compile(rf"(?<![\w.,/-]){RANGE}(?P<number>[-+]?\d[\d,]*(?:\.\d+)?) ?(?P<unit>(?:{UNITS})(?:/s)?)(?![\w/])\**{TIE}")
 CODE = re.compile(r"```.*?```|`[^`]*`", re.S)
 
 
@@ -84,6 +85,11 @@ def test_a_tied_number_is_read_with_its_tie():
     [
         ("It takes 12 MB.", "neither"),
         ("Right in 71% of cases.", "neither"),
+        ("10-20 ms", "neither"),
+        ("5 MB/s", "neither"),
+        ("15 passages/s", "neither"),
+        ("2 GHz", "neither"),
+        ("80 W", "neither"),
         ("It writes 1,200 tokens/s.", "neither"),
         ("12 MB <!-- claim: other -->", "no claim is named"),
         ("95% <!-- cite: Nobody 1900 -->", "not among the references"),

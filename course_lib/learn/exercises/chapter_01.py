@@ -20,22 +20,28 @@ def _megabytes(weigh: Callable[[int, float], float]) -> str | None:
 
 def _speed(speed: Callable[[int, Sequence[float]], float]) -> str | None:
     seconds = [9.0, 2.0, 2.5, 1.0, 2.0, 6.0]  # the first run is a cold one
-    return compare("speed(100, [9.0, 2.0, 2.5, 1.0, 2.0, 6.0])", speed(100, seconds), 50.0, {
+    said = compare("speed(100, [9.0, 2.0, 2.5, 1.0, 2.0, 6.0])", speed(100, seconds), 50.0, {
         100 / 2.25: "the first run is in it; it pays for what happens only once, leave it out",
         100 / 2.7: "that is the mean, which the one disturbed run of 6 s has moved; take the median",
         100 / 3.75: "that is the mean of all runs, the cold one too; leave the first out and take the median",
         100.0: "that is the fastest run; nobody will see that speed twice, take the median",
         0.02: "that is seconds for a token; tokens per second is the other way round",
     })  # fmt: skip
+    return said or compare("speed(100, [3.6, 2.0, 4.0, 3.0, 7.0])", speed(100, [3.6, 2.0, 4.0, 3.0, 7.0]), 100 / 3.5, {
+        100 / 3.3: "that leaves out the slowest or the last run; the one to leave out is the first",
+        100 / 3.6: "the first run is in it; it pays for what happens only once, leave it out",
+        50.0: "that is a single run; take the median of all but the first",
+    })  # fmt: skip
 
 
 def _perplexity(perplexity: Callable[[Sequence[float]], float]) -> str | None:
-    logs = [math.log(1 / 2), math.log(1 / 8)]
-    said = compare("perplexity of two tokens with probabilities 1/2 and 1/8", perplexity(logs), 4.0, {
-        0.25: "a perplexity below 1 cannot be; log-probabilities are negative, so the minus sign is missing",
-        16.0: "that is exp of the sum, which grows with the length of the text; take the mean of the log-probabilities",
-        5.0: "that is the mean of 1/p; take the mean of the logarithms first, then exp",
-        2**(math.log(16) / 2): "these are natural logarithms, so the way back is exp, not a power of 2",
+    logs = [math.log(1 / 2), math.log(1 / 4), math.log(1 / 64)]
+    said = compare("perplexity of three tokens with probabilities 1/2, 1/4 and 1/64", perplexity(logs), 8.0, {
+        0.125: "a perplexity below 1 cannot be; log-probabilities are negative, so the minus sign is missing",
+        512.0: "that is exp of the sum, which grows with the length of the text; take the mean of the log-probabilities",
+        70 / 3: "that is the mean of 1/p; take the mean of the logarithms first, then exp",
+        4.0: "that is the median of the log-probabilities; take their mean",
+        2 ** math.log(8): "these are natural logarithms, so the way back is exp, not a power of 2",
     })  # fmt: skip
     return said or compare("perplexity([log(1)])", perplexity([0.0]), 1.0, {})
 
@@ -97,6 +103,7 @@ EXERCISES = (
             "cold run counted": Wrong("return tokens / median(seconds)", "the first run is in it"),
             "mean": Wrong("return tokens / (sum(seconds[1:]) / len(seconds[1:]))", "that is the mean"),
             "fastest": Wrong("return tokens / min(seconds)", "the fastest run"),
+            "slowest dropped": Wrong("return tokens / median(sorted(seconds)[:-1])", "the slowest or the last run"),
             "upside down": Wrong("return median(seconds[1:]) / tokens", "the other way round"),
         },
     ),
@@ -110,6 +117,7 @@ EXERCISES = (
             "no minus": Wrong("return exp(sum(logs) / len(logs))", "minus sign is missing"),
             "sum": Wrong("return exp(-sum(logs))", "take the mean"),
             "mean of 1/p": Wrong("return sum(exp(-x) for x in logs) / len(logs)", "mean of 1/p"),
+            "median": Wrong("return exp(-sorted(logs)[len(logs) // 2])", "the median of the log-probabilities"),
             "base two": Wrong("return 2 ** (-sum(logs) / len(logs))", "not a power of 2"),
         },
     ),

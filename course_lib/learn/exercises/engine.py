@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import math
 import numbers
 import os
@@ -80,17 +81,32 @@ def find(id_: str) -> Exercise:
     return known[wanted]
 
 
+def switch(name: str, *, on: str, off: str, default: bool) -> bool:
+    """A setting of two words, in any case. Raises CourseError for a third: a teacher must not believe what does not hold."""
+    said = os.environ.get(name, "").strip().lower()
+    if said not in ("", on, off):
+        raise CourseError(f"{name}={said!r} means nothing; it is {on} or {off}", f"export {name}={off if default else on}")
+    return default if not said else said == on
+
+
+def strict() -> bool:
+    """Whether an answer that is not right is an error (COURSE_CHECK=strict)."""
+    return switch("COURSE_CHECK", on="strict", off="gentle", default=False)
+
+
 def _gently(say: Callable[..., None]) -> Callable[..., None]:
     """A mistake in the call is told, not raised: a learner's notebook runs on. COURSE_CHECK=strict raises."""
 
     @functools.wraps(say)
-    def told(*args: Any) -> None:
+    def told(*args: Any, **named: Any) -> None:
         try:
-            say(*args)
-        except CourseError as error:
-            if os.environ.get("COURSE_CHECK") == "strict":
+            inspect.signature(say).bind(*args, **named)
+            say(*args, **named)
+        except (CourseError, TypeError) as error:
+            if strict():
                 raise
-            print(error)
+            print(f'{error}\n  For example: check("00.1", your_answer), hint("00.1"), solution("00.1")'
+                  if isinstance(error, TypeError) else error)  # fmt: skip
 
     return told
 
@@ -106,7 +122,7 @@ def judge(exercise: Exercise, answer: object) -> tuple[state.Verdict, str]:
         said = exercise.check(answer)
     except NotImplementedError:
         return empty
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return "not yet", f"your code stopped with {type(error).__name__}: {error}"
     return ("right", exercise.title) if said is None else ("not yet", said)
 
@@ -127,7 +143,7 @@ def check(id_: str, answer: object) -> None:
         tried.attempts += verdict != "not answered"
         tried.verdict = verdict
         tried.passed = tried.passed or verdict == "right"
-    if os.environ.get("COURSE_CHECK") == "strict" and verdict != "right":
+    if strict() and verdict != "right":
         raise ExerciseFailed(f"{id_} {verdict}: {said}")
 
 
@@ -149,7 +165,7 @@ def solution(id_: str) -> None:
     """Show the reference, once an answer was tried. COURSE_SOLUTIONS=off forbids it."""
     exercise = find(id_)
     id_ = exercise.id
-    if os.environ.get("COURSE_SOLUTIONS") == "off":
+    if not switch("COURSE_SOLUTIONS", on="on", off="off", default=True):
         print(f"{id_}: solutions are switched off here (COURSE_SOLUTIONS=off); ask your teacher")
     elif not state.current().exercises.get(id_, state.Tried()).attempts:
         print(f'{id_}: try it once first, right or wrong; hint("{id_}") helps')
@@ -173,4 +189,4 @@ def compare(call: str, got: object, right: float, mistakes: Mapping[float, str],
     for value, message in mistakes.items():
         if same(value):
             return message
-    return f"{call} gave {got:.6g}; it should be {right:.6g}"
+    return f"{call} gave {float(got):.6g}; it should be {right:.6g}"

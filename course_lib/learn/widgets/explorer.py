@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from course_lib.learn.plots import Picture
+    from course_lib.learn.predictions import Prediction
 
 
 class Shown(NamedTuple):
@@ -116,11 +117,15 @@ def _field(widgets: Any, control: Range | Choice) -> Any:
     )  # fmt: skip
 
 
-def drive(explorer: Explorer) -> int:
+def drive(widget: Explorer | Prediction) -> int:
     """Move every control to each of its ends, as a hand would, and back; how many positions were shown.
 
     Raises AssertionError where a position shows no text, or where a control changes nothing at any of its ends.
     """
+    return _drive(widget) if isinstance(widget, Explorer) else widget.drive()
+
+
+def _drive(explorer: Explorer) -> int:
     explorer.box  # noqa: B018
     positions = 0
     for key, control in explorer.controls.items():
