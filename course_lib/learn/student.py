@@ -41,7 +41,10 @@ def stub_of(source: str) -> str:
     solution, indented = inside(source), REGION.findall(source)[0][0]
     if indented:
         return put(source, STUB)
-    assigned = [n.targets[0] for n in ast.parse(solution).body if isinstance(n, ast.Assign)]
+    assigned: list[ast.expr] = []
+    for statement in ast.parse(solution).body:
+        assigned += statement.targets if isinstance(statement, ast.Assign) else []
+        assigned += [statement.target] if isinstance(statement, ast.AnnAssign) else []
     if not assigned:
         raise ValueError(f"nothing to blank: the solution assigns no name: {solution!r}")
     return put(source, "\n".join(f"{ast.unparse(target)} = ..." for target in assigned))

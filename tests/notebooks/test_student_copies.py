@@ -50,7 +50,8 @@ TOP = "### BEGIN SOLUTION\na = 1\n### END SOLUTION\ncheck('0', a)"
 def test_solutions_are_blanked_and_replaced():
     assert stub_of(CELL) == "def f(x):\n    raise NotImplementedError(\"your code here\")\n\n\ncheck('0', f)"
     assert stub_of(TOP) == "a = ...\ncheck('0', a)"
-    assert inside(CELL) == "if x:\n    return 1\nreturn 2".replace("    return 1", "    return 1")
+    assert stub_of(TOP.replace("a = 1", "a = b = 1\nc: int = 2")) == "a = ...\nb = ...\nc = ...\ncheck('0', a)"
+    assert inside(CELL) == "if x:\n    return 1\nreturn 2"
     assert put(CELL, "return 3") == "def f(x):\n    return 3\n\n\ncheck('0', f)"
     assert put(TOP, inside(TOP)) == "a = 1\ncheck('0', a)"
 
