@@ -88,7 +88,7 @@ def bounded_choice(
     axes = figure.add_subplot()
     for name, (across, up) in points.items():
         axes.plot([across], [100 * up], "o", markersize=11, color=COLOURS[0], fillstyle="full" if name == chosen else "none")
-        axes.annotate(name, (across, 100 * up), xytext=(0, 10), textcoords="offset points", ha="center")
+        axes.annotate(name, (across, 100 * up), xytext=(8, 8), textcoords="offset points")
     axes.axvline(limit, color=COLOURS[1], linestyle="--")
     axes.set(xlabel=x, ylabel=y, title=title, ylim=(0, 108), xlim=(0, 1.25 * max(limit, *(p[0] for p in points.values()))))
     return figure
