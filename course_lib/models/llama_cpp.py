@@ -15,9 +15,8 @@ from course_lib.models.language_model import chat_ids, check_fits
 
 
 def threads() -> int:
-    """As many as PyTorch would take: OMP_NUM_THREADS, or one for each core that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(os.environ.get("OMP_NUM_THREADS") or cores)
+    """OMP_NUM_THREADS, or one: models as small as ours were slower on two, whose threads wait for each other at every step."""
+    return int(os.environ.get("OMP_NUM_THREADS") or 1)
 
 
 class LlamaCpp:

@@ -27,6 +27,17 @@ OPTIONS += " --disable-sync --disable-dev-shm-usage"
 CHAPTER = "01-model-comparison.ipynb"
 ARTEFACTS = ROOT / "tests" / "artefacts"
 CONNECTED = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"
+IDLE = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+# The chapter's last widget is there, or a cell has failed: then nothing more would come.
+ENDED = """() => {
+    const cells = window.jupyterapp.shell.currentWidget.content.model.cells;
+    for (let i = 0; i < cells.length; i++) {
+        const outputs = cells.get(i).outputs;
+        for (let j = 0; outputs && j < outputs.length; j++)
+            if (outputs.get(j).type === 'error') return 'cell ' + i + ': ' + outputs.get(j).toJSON().evalue;
+    }
+    return document.querySelector('.course-choose-model') ? 'shown' : false;
+}"""
 RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
 
 pytestmark = pytest.mark.skipif(not BROWSER and not REQUIRED, reason="no Chromium here: sudo apt install chromium")
@@ -90,7 +101,7 @@ def answer(page, cell, text):
     page.keyboard.insert_text(text)
     page.keyboard.press("Control+Enter")
     page.wait_for_timeout(300)
-    page.wait_for_function("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
+    page.wait_for_function(IDLE)
     return cell.locator(".jp-OutputArea").inner_text()
 
 
@@ -121,10 +132,8 @@ def test_a_learner_in_chapter_01(server, page, tmp_path):
     page.evaluate(RUN_ALL)
 
     chooser = page.locator(".course-choose-model")
-    chooser.wait_for(timeout=900_000)
-    page.wait_for_function(
-        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'", timeout=300_000
-    )
+    assert page.wait_for_function(ENDED, timeout=600_000).json_value() == "shown"
+    page.wait_for_function(IDLE, timeout=300_000)
     status = chooser.get_by_role("status")
     assert status.inner_text().startswith("Choose haneul-")
     memory = chooser.get_by_label("memory for weights, at most, MB")
@@ -134,7 +143,7 @@ def test_a_learner_in_chapter_01(server, page, tmp_path):
         page.keyboard.type(typed)
         page.keyboard.press("Enter")
         expect(status).to_contain_text(said)
-    status.scroll_into_view_if_needed()
+    chooser.scroll_into_view_if_needed()
     picture(page, "widget")
 
     guess = page.locator(".course-predict").first
