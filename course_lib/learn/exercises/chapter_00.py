@@ -14,6 +14,8 @@ GUARD = "if old not in text:\n    raise ValueError(old)\n"
 
 def _forge(forge: Callable[[str, str, str], str]) -> str | None:
     got = forge(TEXT, "10:30", "07:15")
+    if got is None:
+        return "your function gives back None: the new text must be returned"
     if got == TEXT:
         return "the text came back unchanged; strings cannot be changed in place, replace() gives a new one"
     if got == TEXT.replace("10:30", "07:15", 1):
@@ -50,6 +52,7 @@ EXERCISES = (
          "if old not in text: raise ValueError(f'{old} is not in the text'), then return text.replace(old, new)."),
         _forge,
         {
+            "no return": Wrong(f"{GUARD}text.replace(old, new)", "must be returned"),
             "changes nothing": Wrong(f"{GUARD}text.replace(old, new)\nreturn text", "came back unchanged"),
             "first place only": Wrong(f"{GUARD}return text.replace(old, new, 1)", "only the first of two"),
             "silent when absent": Wrong("return text.replace(old, new)", "no ValueError was raised"),
