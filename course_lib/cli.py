@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from course_lib.errors import CourseError
+from course_lib.models.gguf_file import TYPES
 
 
 def _lab(args: argparse.Namespace) -> int:
@@ -128,9 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write a model as GGUF, for llama.cpp and Ollama")
     export.add_argument("model", help="its name, such as haneul-4m")
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .gguf file to write")
-    export.add_argument(
-        "--type", choices=("f32", "f16", "bf16", "q8_0", "q4_0"), default="f16", help="of the weights (default f16)"
-    )
+    export.add_argument("--type", choices=TYPES, default="f16", help="of the weights (default f16)")
     export.set_defaults(do=_export)
 
     for name, do, text in (

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -92,15 +93,29 @@ def verify(folder: Path, mend: str) -> None:
             )
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file beside its place, then move it there: an interruption leaves the old file or the new one."""
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place beside `path` to write to; moved to `path` at the end. An interruption leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that an interruption leaves the old one or the new one."""
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def set_aside(path: Path, suffix: str) -> Path:
+    """Move a damaged file to the first free name beside it, such as `stem.damaged-1` and `suffix`; returns the new place."""
+    kept = next(p for i in range(1, 10**6) if not (p := path.with_name(f"{path.stem}.damaged-{i}{suffix}")).exists())
+    os.replace(path, kept)
+    return kept
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """Our models as GGUF say in llama.cpp, token by token, what the models say in transformers."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -127,7 +128,7 @@ def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CourseError, match="cannot be written"):
         export(MODELS / NAME, tmp_path / "file" / "x.gguf")
-    (tmp_path / ".full.gguf.partial").symlink_to("/dev/full")
+    (tmp_path / f".full.gguf.{os.getpid()}.partial").symlink_to("/dev/full")
     with pytest.raises(CourseError, match="No space left"):
         export(MODELS / NAME, tmp_path / "full.gguf")
     assert not (tmp_path / "full.gguf").exists()

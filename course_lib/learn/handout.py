@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import subprocess
 import zipfile
 from pathlib import Path
 
 from course_lib.chapters import all_chapters, read
-from course_lib.data import ROOT
+from course_lib.data import ROOT, whole
 from course_lib.errors import CourseError
 from course_lib.learn.student import student_copy
 
@@ -38,23 +36,17 @@ def handout(out: Path, *, solutions: bool = True) -> Path:
     import nbformat
 
     target = out / (f"{FOLDER}.zip" if solutions else f"{FOLDER}-no-solutions.zip")
-    partial = target.with_suffix(".partial")
     blanked = {} if solutions else {p.relative_to(ROOT): nbformat.writes(student_copy(read(p))) for p in all_chapters()}
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as z:
+        with whole(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as z:
             for name in (n for n in course_files() if solutions or n.parts[0] != "tests"):  # the tests hold solutions, too
                 inside = zipfile.ZipInfo.from_file(ROOT / name, f"{FOLDER}/{name.as_posix()}")  # with the file's own mode
                 inside.compress_type = zipfile.ZIP_DEFLATED
                 z.writestr(inside, blanked.get(name) or (ROOT / name).read_bytes())
-        os.replace(partial, target)
     except OSError as error:
         raise CourseError(
             f"{target} cannot be written: {error}", "course handout --out FOLDER   (one that you can write)"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
     kept = "with" if solutions else "without"
     print(f"{target}: {target.stat().st_size / 1e6:.0f} MB, {len(all_chapters())} chapters, {kept} solutions")
     return target

@@ -12,7 +12,7 @@ from typing import Literal
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
-from course_lib.data import WORKSPACE, write_whole
+from course_lib.data import WORKSPACE, set_aside, write_whole
 from course_lib.errors import CourseError
 
 VERSION = 1
@@ -95,7 +95,9 @@ def load(file: Path) -> State:
     try:
         return _read(file)
     except Damaged:
-        return _set_aside(file)
+        kept = set_aside(file, ".json")
+        print(f"{file.name} could not be read. It was kept as {kept.name}, and a new one begins.")
+        return State()
 
 
 def problem(file: Path) -> str:
@@ -107,13 +109,6 @@ def problem(file: Path) -> str:
     except CourseError as error:
         return error.what
     return ""
-
-
-def _set_aside(file: Path) -> State:
-    kept = next(p for i in range(1, 10**6) if not (p := file.with_name(f"{file.stem}.damaged-{i}.json")).exists())
-    os.replace(file, kept)
-    print(f"{file.name} could not be read. It was kept as {kept.name}, and a new one begins.")
-    return State()
 
 
 def _joined(kept: State, here: State) -> State:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from course_lib.chapters import all_chapters, read
-from course_lib.data import CHAPTERS, WORKSPACE, write_whole
+from course_lib.data import CHAPTERS, WORKSPACE, set_aside, write_whole
 from course_lib.errors import CourseError
 from course_lib.learn.student import student_copy
 
@@ -118,8 +117,7 @@ def update_one(path: Path, target: Path) -> Update:
                 return update
             copy = merge(theirs, copy, update)
         except CourseError:
-            kept = next(p for i in range(1, 10**6) if not (p := target.with_name(f"{target.stem}.damaged-{i}.txt")).exists())
-            os.replace(target, kept)
+            kept = set_aside(target, ".txt")
             print(f"{target.name} could not be read. It was kept as {kept.name}, and a new copy made.")
             update.made = True
     else:

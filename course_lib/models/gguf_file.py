@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from course_lib.data import whole
 from course_lib.errors import CourseError
 
 if TYPE_CHECKING:
@@ -103,23 +103,18 @@ def export(folder: Path, target: Path, kind: str = "f32") -> Path:
             f"{kind} packs weights by {BLOCK}, which does not divide {sizes}",
             f"course export {folder.name} --type f16 --out {target}",
         )
-    partial = target.with_name(f".{target.name}.partial")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        writer = gguf.GGUFWriter(partial, "llama")
-        for write in (_metadata, _tensors):
-            write(writer, folder, config, kind)
-        _tokenizer(writer, folder, config)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        os.replace(partial, target)
+        with whole(target) as partial:
+            writer = gguf.GGUFWriter(partial, "llama")
+            _metadata(writer, folder, config, kind)
+            _tokenizer(writer, folder, config)
+            _tensors(writer, folder, config, kind)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+            writer.close()
     except OSError as error:
         raise CourseError(
             f"{target} cannot be written: {error}", "choose a folder that you can write and that has room"
         ) from error
-    finally:
-        if partial.is_file():
-            partial.unlink()
     return target

@@ -118,23 +118,23 @@ def test_a_package_that_is_missing_or_has_moved_is_named(other_python):
     assert f"{python} -m pip install --editable {ROOT}" in result.stdout
 
 
-def test_a_missing_package_is_named(tmp_path):
+def without(tmp_path, package):
+    """An environment with all of our packages but this one; its Python."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
     site = next((tmp_path / "env" / "lib").glob("python3*")) / "site-packages"
     for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
-        if not entry.name.startswith("rank_bm25"):
+        if not entry.name.startswith(package):
             (site / entry.name).symlink_to(entry)
-    result = run(python=str(tmp_path / "env" / "bin" / "python"))
+    return str(tmp_path / "env" / "bin" / "python")
+
+
+def test_a_missing_package_is_named(tmp_path):
+    result = run(python=without(tmp_path, "rank_bm25"))
     assert "fail  packages   rank-bm25 is missing\n" in result.stdout and result.returncode == 1, result.stdout + result.stderr
 
 
 def test_no_kernel_at_all_is_mended_by_installing(tmp_path):
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
-    site = next((tmp_path / "env" / "lib").glob("python3*")) / "site-packages"
-    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
-        if not entry.name.startswith("ipykernel"):
-            (site / entry.name).symlink_to(entry)
-    result = run(python=str(tmp_path / "env" / "bin" / "python"))
+    result = run(python=without(tmp_path, "ipykernel"))
     assert "fail  kernel     Jupyter knows no kernel named python3\n" in result.stdout, result.stdout + result.stderr
 
 

@@ -89,7 +89,7 @@ class Explorer:
         self._refresh()
 
     def _refresh(self) -> None:
-        out = self.show(**{key: field.value for key, field in self.fields.items()})
+        self.now = out = self.show(**{key: field.value for key, field in self.fields.items()})
         lines = "<br>".join(html.escape(line) for line in out.text.splitlines())
         self.text.value = f'<div role="status" aria-label="{html.escape(self.title)}">{lines}</div>'
         self.picture.layout.display = "none" if out.picture is None else ""
@@ -97,14 +97,14 @@ class Explorer:
             self.picture.value = out.picture._repr_png_()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """The live widget where one can be shown; the picture and the text of the start values everywhere else."""
+        """The live widget where one can be shown; the picture and the text as they stand now everywhere else."""
         import base64
 
-        first = self.shown()
-        static = {"text/plain": f"{self.title}\n{first.text}"}
-        if first.picture is not None:
-            static["image/png"] = base64.b64encode(first.picture._repr_png_()).decode()
-        return self.box._repr_mimebundle_(**kwargs) | static
+        live = self.box._repr_mimebundle_(**kwargs)
+        static = {"text/plain": f"{self.title}\n{self.now.text}"}
+        if self.now.picture is not None:
+            static["image/png"] = base64.b64encode(self.picture.value).decode()
+        return live | static
 
 
 def _field(widgets: Any, control: Range | Choice) -> Any:
