@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,10 +45,10 @@ class Finding:
     mend: str = ""
 
 
-def _python() -> Iterable[Finding]:
+def _python() -> Finding:
     version = platform.python_version()
     old = sys.version_info < (3, 11)
-    yield Finding(
+    return Finding(
         "fail" if old else "ok",
         "python",
         f"Python {version}{', 3.11 is needed' if old else ''}",
@@ -56,7 +56,7 @@ def _python() -> Iterable[Finding]:
     )
 
 
-def _packages() -> Iterable[Finding]:
+def _packages() -> Finding:
     """Every dependency of the course against its pin."""
     from packaging.requirements import Requirement
 
@@ -73,14 +73,14 @@ def _packages() -> Iterable[Finding]:
             wrong.append(f"{r.name} {found}, pinned {r.specifier}")
     # pip installs what is missing and what has moved; a stamp from a finished set-up would make `make lab` skip it
     mend = f"{Path(sys.executable)} -m pip install --editable {data.ROOT}"
-    yield (
+    return (
         Finding("fail", "packages", "; ".join(wrong), mend)
         if wrong
         else Finding("ok", "packages", f"{len(wanted)} packages as pinned")
     )
 
 
-def _kernel() -> Iterable[Finding]:
+def _kernel() -> Finding:
     """The kernel that notebooks ask for exists, and is this Python."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
@@ -88,28 +88,26 @@ def _kernel() -> Iterable[Finding]:
     try:
         said = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:  # only where ipykernel itself cannot be imported
-        yield Finding("fail", "kernel", "Jupyter knows no kernel named python3", INSTALL)
-        return
+        return Finding("fail", "kernel", "Jupyter knows no kernel named python3", INSTALL)
     except (ValueError, IndexError, KeyError) as error:
-        yield Finding("fail", "kernel", f"the description of the kernel python3 cannot be read: {error}", mend)
-        return
+        return Finding("fail", "kernel", f"the description of the kernel python3 cannot be read: {error}", mend)
     # Jupyter runs a bare `python` as its own interpreter.
     ours = not Path(said).is_absolute() or Path(said).parent == Path(sys.executable).parent
-    yield (
+    return (
         Finding("ok", "kernel", "python3")
         if ours
         else Finding("fail", "kernel", f"the kernel python3 is another Python: {said}", mend)
     )
 
 
-def _memory() -> Iterable[Finding]:
+def _memory() -> Finding:
     m = machine()
     small = float(m["memory_gib"]) < MEMORY_GIB
     what = f"{m['memory_gib']} GiB of memory" + (f"; the chapters need {MEMORY_GIB}" if small else "")
-    yield Finding("fail", "memory", what, "use a machine with more memory") if small else Finding("ok", "memory", what)
+    return Finding("fail", "memory", what, "use a machine with more memory") if small else Finding("ok", "memory", what)
 
 
-def _disk() -> Iterable[Finding]:
+def _disk() -> Finding:
     """Room, and the right to write: workspaces and results lie in the course's folder."""
     free = shutil.disk_usage(data.ROOT).free / 1e9
     probe = data.ROOT / f".doctor-{os.getpid()}"
@@ -118,116 +116,106 @@ def _disk() -> Iterable[Finding]:
     except OSError as error:
         mend = f"cp -r {shlex.quote(str(data.ROOT))} ~/local-ai-measured"
         mend = f"free {DISK_GB} GB on this disk" if error.errno == errno.ENOSPC else mend
-        yield Finding("fail", "disk", f"nothing can be written to the course's folder: {error.strerror}", mend)
-        return
+        return Finding("fail", "disk", f"nothing can be written to the course's folder: {error.strerror}", mend)
     finally:
         if probe.is_file():
             probe.unlink()
     short = free < DISK_GB
-    yield Finding(
+    return Finding(
         "fail" if short else "ok", "disk", f"{free:.0f} GB free, writable", f"free {DISK_GB} GB on this disk" if short else ""
     )
 
 
-def _processor() -> Iterable[Finding]:
+def _processor() -> Finding:
     m = machine()
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
         flags = set()
     known = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd") if f in flags]
-    yield Finding("ok", "processor", f"{m['cores']} cores, {m['processor']}; {', '.join(known) or 'features unknown'}")
+    return Finding("ok", "processor", f"{m['cores']} cores, {m['processor']}; {', '.join(known) or 'features unknown'}")
 
 
-def _gpu() -> Iterable[Finding]:
+def _gpu() -> Finding:
     tool = shutil.which("nvidia-smi")
     said = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20) if tool else None
     found = said.stdout.strip().splitlines() if said and said.returncode == 0 else []
-    yield Finding("ok", "gpu", found[0].split(" (UUID")[0] if found else "none that answers, and none is needed")
+    return Finding("ok", "gpu", found[0].split(" (UUID")[0] if found else "none that answers, and none is needed")
 
 
-def _models() -> Iterable[Finding]:
-    try:
-        entries = [catalog.role(r) for r in catalog.roles()]
-        for entry in entries:
-            catalog.folder_of(entry.model)
-    except CourseError as error:
-        yield Finding("fail", "models", error.what, error.mend)
-        return
-    yield Finding("ok", "models", f"tier {catalog.tier()}: {len(entries)} models, files verified")
+def _models() -> Finding:
+    entries = [catalog.role(r) for r in catalog.roles()]
+    for entry in entries:
+        catalog.folder_of(entry.model)
+    return Finding("ok", "models", f"tier {catalog.tier()}: {len(entries)} models, files verified")
 
 
-def _data() -> Iterable[Finding]:
-    try:
-        data.verify(data.HANEUL, "git checkout -- datasets/haneul")
-    except CourseError as error:
-        yield Finding("fail", "data", error.what, error.mend)
-        return
-    yield Finding("ok", "data", "Haneul Bank, files verified")
+def _data() -> Finding:
+    data.verify(data.HANEUL, "git checkout -- datasets/haneul")
+    return Finding("ok", "data", "Haneul Bank, files verified")
 
 
-def _port() -> Iterable[Finding]:
+def _port() -> Finding:
     if port_is_free(8888):
-        yield Finding("ok", "port", "8888 is free for make lab")
+        return Finding("ok", "port", "8888 is free for make lab")
     else:
-        yield Finding("warn", "port", "8888 is taken; another one is free", f"make lab PORT={next_free(8888)}")
+        return Finding("warn", "port", "8888 is taken; another one is free", f"make lab PORT={next_free(8888)}")
 
 
-def _ollama() -> Iterable[Finding]:
+def _ollama() -> Finding:
     try:
         with urllib.request.urlopen(f"{OLLAMA}/api/version", timeout=1) as reply:
-            yield Finding("ok", "ollama", f"version {json.load(reply)['version']} answers")
+            return Finding("ok", "ollama", f"version {json.load(reply)['version']} answers")
     except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
-        yield Finding("ok", "ollama", "does not answer on port 11434, and is not needed")
+        return Finding("ok", "ollama", "does not answer on port 11434, and is not needed")
 
 
-def _hub() -> Iterable[Finding]:
+def _hub() -> Finding:
     if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-        yield Finding("ok", "hub", "not asked (HF_HUB_OFFLINE=0 asks it); the tier tiny needs no hub")
-        return
+        return Finding("ok", "hub", "not asked (HF_HUB_OFFLINE=0 asks it); the tier tiny needs no hub")
     try:
         socket.create_connection(HUB, timeout=2).close()
-        yield Finding("ok", "hub", f"{HUB[0]} can be reached")
+        return Finding("ok", "hub", f"{HUB[0]} can be reached")
     except OSError:
-        yield Finding("ok", "hub", "cannot be reached; the tier tiny needs none")
+        return Finding("ok", "hub", "cannot be reached; the tier tiny needs none")
 
 
-def _workspace() -> Iterable[Finding]:
+def _workspace() -> Finding:
     """Looks, and moves nothing: `course progress` sets a damaged file aside."""
     from course_lib.learn import state
 
     file = state.path() or state.default_path()
     if not all_chapters(data.WORKSPACE):
-        yield Finding("warn", "workspace", "not made yet", "course start")
+        return Finding("warn", "workspace", "not made yet", "course start")
     elif not file.exists():
-        yield Finding("ok", "workspace", "no progress yet")
+        return Finding("ok", "workspace", "no progress yet")
     elif said := state.problem(file):
-        yield Finding("fail", "workspace", said, "git pull" if "newer course" in said else "course progress")
+        return Finding("fail", "workspace", said, "git pull" if "newer course" in said else "course progress")
     else:
-        yield Finding("ok", "workspace", f"{sum(e.passed for e in state.load(file).exercises.values())} exercises passed")
+        return Finding("ok", "workspace", f"{sum(e.passed for e in state.load(file).exercises.values())} exercises passed")
 
 
-CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
+CHECKS: tuple[Callable[[], Finding], ...] = (
     _python, _packages, _kernel, _memory, _disk, _processor, _gpu, _models, _data, _port, _ollama, _hub, _workspace,
 )  # fmt: skip
 
 
-def examine(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """The findings of one check. One that cannot run is a finding, too."""
+def examine(check: Callable[[], Finding]) -> Finding:
+    """The finding of one check. One that cannot run, or raises a CourseError, is a failure with its cure."""
     name = check.__name__.removeprefix("_")
     try:
-        return list(check())
+        return check()
     except ModuleNotFoundError as error:
-        return [Finding("fail", name, f"the package {error.name} is missing", INSTALL)]
+        return Finding("fail", name, f"the package {error.name} is missing", INSTALL)
     except CourseError as error:
-        return [Finding("fail", name, error.what, error.mend)]
+        return Finding("fail", name, error.what, error.mend)
     except Exception as error:  # whatever is wrong with this machine, the other lines are wanted
-        return [Finding("fail", name, f"could not be checked: {type(error).__name__}: {error}", INSTALL)]
+        return Finding("fail", name, f"could not be checked: {type(error).__name__}: {error}", INSTALL)
 
 
-def report(as_json: bool = False, checks: tuple[Callable[[], Iterable[Finding]], ...] = CHECKS) -> int:
+def report(as_json: bool = False, checks: tuple[Callable[[], Finding], ...] = CHECKS) -> int:
     """Print every finding; return 1 when one failed."""
-    found = [f for check in checks for f in examine(check)]
+    found = [examine(check) for check in checks]
     if as_json:
         print(json.dumps([asdict(f) for f in found], indent=1))
     else:

@@ -6,7 +6,6 @@ from course_lib.learn import state
 from course_lib.learn.plots import calibration
 from course_lib.learn.predictions import predict, reveal
 from course_lib.learn.progress import ratios, summary
-from course_lib.learn.widgets import drive
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +96,7 @@ def test_a_measurement_that_is_no_number_is_refused():
 
 def test_a_prediction_is_driven_like_a_widget():
     prediction = predict("speed", unit="ms", low=1, high=1000)
-    assert drive(prediction) == 4 and prediction.field.value == ""
+    assert prediction.drive() == 4 and prediction.field.value == ""
 
 
 def test_an_input_has_a_label_and_a_static_form():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.learn.widgets import Choice, Explorer, Range, Shown, drive
+from course_lib.learn.widgets import Choice, Explorer, Range, Shown
 from course_lib.learn.widgets.choose_model import Candidate, choose, model_chooser, say
 
 CANDIDATES = (Candidate("small", 1.4, 90, 0.1), Candidate("middle", 5.5, 60, 0.7), Candidate("large", 17.8, 40, 0.7))
@@ -16,19 +16,19 @@ def explorer(show=lambda n, word: Shown(f"{word} {n:g} <b>")):
 
 def test_every_control_is_driven_to_its_ends():
     seen = []
-    assert drive(explorer(lambda n, word: seen.append((n, word)) or Shown(f"{n} {word}"))) == 6
+    assert explorer(lambda n, word: seen.append((n, word)) or Shown(f"{n} {word}")).drive() == 6
     assert {(0, "a"), (5, "a"), (1, "b")} <= set(seen)
 
 
 @pytest.mark.parametrize("show", [lambda n, word: Shown(f"{n}"), lambda n, word: Shown(word), lambda n, word: Shown("")])
 def test_a_control_that_changes_nothing_or_shows_nothing_is_found(show):
     with pytest.raises(AssertionError, match=r"changes nothing|shows no text"):
-        drive(explorer(show))
+        explorer(show).drive()
 
 
 def test_an_exception_at_an_end_is_found():
     with pytest.raises(ZeroDivisionError):
-        drive(explorer(lambda n, word: Shown(f"{1 / n} {word}")))
+        explorer(lambda n, word: Shown(f"{1 / n} {word}")).drive()
 
 
 def test_hooks_names_and_escapes():
@@ -80,6 +80,6 @@ def test_the_picture_fills_the_choice_alone_and_draws_the_limit():
 
 
 def test_the_chooser_moves_and_needs_candidates():
-    assert drive(model_chooser(CANDIDATES)) == 6
+    assert model_chooser(CANDIDATES).drive() == 6
     with pytest.raises(ValueError, match="no candidates"):
         model_chooser([])

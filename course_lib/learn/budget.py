@@ -91,18 +91,10 @@ def report(number: str | None = None) -> int:
         notebook = read(path)
         budget = declared(notebook, path.name)
         run = execute(notebook, CHAPTERS)
-        broken += [f"{path.name}: {p}" for p in over(budget, run.seconds, run.peak, speed)] + [
-            f"{path.name}: {run.failed}"
-        ] * bool(run.failed)
-        rows.append(
-            (
-                path.stem,
-                f"{budget.minutes_at(speed):.1f}",
-                f"{run.seconds / 60:.1f}",
-                f"{budget.memory_gib:g}",
-                f"{run.peak / 2**30:.2f}",
-            )
-        )
+        problems = over(budget, run.seconds, run.peak, speed) + ([run.failed] if run.failed else [])
+        broken += [f"{path.name}: {problem}" for problem in problems]
+        minutes = (f"{budget.minutes_at(speed):.1f}", f"{run.seconds / 60:.1f}")
+        rows.append((path.stem, *minutes, f"{budget.memory_gib:g}", f"{run.peak / 2**30:.2f}"))
     print(f"speed of this machine: {speed:.0f}")
     print(table(["chapter", "minutes declared", "measured", "GiB declared", "measured"], rows))
     print("\n".join(broken))

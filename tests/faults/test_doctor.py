@@ -18,12 +18,7 @@ from course_lib.data import ROOT
 from course_lib.learn import state
 from course_lib.models import catalog
 
-
-def finding(check, **environment):
-    """The lines of one check, as the doctor prints them."""
-    found = list(check())
-    assert len(found) == 1
-    return found[0]
+finding = doctor.examine
 
 
 def run(*arguments, python=sys.executable, **environment):
@@ -42,7 +37,7 @@ def test_every_line_is_ok_or_says_what_to_do(tmp_path):
 
 def test_a_failure_makes_the_exit_status_1_and_stands_above_its_command(capsys):
     def broken():
-        yield doctor.Finding("fail", "thing", "it is broken", "mend it")
+        return doctor.Finding("fail", "thing", "it is broken", "mend it")
 
     assert doctor.report(checks=(broken,)) == 1
     assert capsys.readouterr().out == "fail  thing      it is broken\n      mend it\n"
@@ -207,7 +202,6 @@ def test_something_else_on_ollamas_port_is_no_error(monkeypatch):
 def test_a_check_that_fails_by_itself_is_a_line_like_the_others(capsys):
     def _odd():
         raise ZeroDivisionError("planted")
-        yield
 
     assert doctor.report(checks=(_odd, doctor._processor)) == 1
     assert "could not be checked: ZeroDivisionError: planted" in capsys.readouterr().out

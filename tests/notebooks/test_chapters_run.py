@@ -16,12 +16,12 @@ from course_lib.learn.student import exercise_cell, put, student_copy, tags
 from tests.notebooks.test_prose import stated
 
 DRIVE = """
-from course_lib.learn.widgets import Explorer, drive
+from course_lib.learn.widgets import Explorer
 from course_lib.learn.predictions import Prediction
 last = max(Out, default=0)
 shown = Out[last] if last >= get_ipython().execution_count - 2 else None
 assert isinstance(shown, (Explorer, Prediction)), "a widget cell that shows none"
-print("drove", drive(shown))
+print("drove", shown.drive())
 """
 
 

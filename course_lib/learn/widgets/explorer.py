@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from course_lib.learn.plots import Picture
-    from course_lib.learn.predictions import Prediction
 
 
 class Shown(NamedTuple):
@@ -106,6 +105,23 @@ class Explorer:
             static["image/png"] = base64.b64encode(self.picture.value).decode()
         return live | static
 
+    def drive(self) -> int:
+        """Move every control to each of its ends, as a hand would, and back; how many positions were shown.
+
+        Raises AssertionError where a position shows no text, or where a control changes nothing at any of its ends.
+        """
+        self.box  # noqa: B018
+        positions = 0
+        for key, control in self.controls.items():
+            field, seen = self.fields[key], {self.text.value}
+            for end in (*control.ends, control.start):
+                field.value = end
+                assert self.now.text, f"{key}={end} shows no text"
+                seen.add(self.text.value)
+                positions += 1
+            assert len(seen) > 1, f"{self.name}: {key} changes nothing"
+        return positions
+
 
 def _field(widgets: Any, control: Range | Choice) -> Any:
     wide = {"style": {"description_width": "20em"}, "layout": {"width": "32em"}}
@@ -115,25 +131,3 @@ def _field(widgets: Any, control: Range | Choice) -> Any:
         value=control.start, min=control.low, max=control.high, step=control.step,
         description=f"{control.label}{f', {control.unit}' if control.unit else ''}", **wide,
     )  # fmt: skip
-
-
-def drive(widget: Explorer | Prediction) -> int:
-    """Move every control to each of its ends, as a hand would, and back; how many positions were shown.
-
-    Raises AssertionError where a position shows no text, or where a control changes nothing at any of its ends.
-    """
-    return _drive(widget) if isinstance(widget, Explorer) else widget.drive()
-
-
-def _drive(explorer: Explorer) -> int:
-    explorer.box  # noqa: B018
-    positions = 0
-    for key, control in explorer.controls.items():
-        field, seen = explorer.fields[key], {explorer.text.value}
-        for end in (*control.ends, control.start):
-            field.value = end
-            assert explorer.shown(**{k: f.value for k, f in explorer.fields.items()}).text, f"{key}={end} shows no text"
-            seen.add(explorer.text.value)
-            positions += 1
-        assert len(seen) > 1, f"{explorer.name}: {key} changes nothing"
-    return positions
