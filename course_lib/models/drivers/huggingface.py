@@ -1,0 +1,310 @@
+"""Models in this process by transformers: causal language models here, encoders in `encoder`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from course_lib.errors import CourseError
+from course_lib.models.engine import Ability, Engine, Prompt, Reply, Unsupported, check_fits
+from course_lib.models.options import Generation
+from course_lib.models.source import resolve
+from course_lib.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+GENERATION = frozenset(f"generation.{f}" for f in Generation.model_fields)
+ROWS_PER_PASS = 64  # continuations scored in one pass: the cache of a prompt is held once for each
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' progress bars and warnings, and give both back as they were."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def device_of(spec: ModelSpec) -> str:
+    """The device that `spec` asks for. Raises CourseError where this machine has none of the kind."""
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if spec.device == "auto":
+        return next(d for d in ("cuda", "mps", "cpu") if there[d])
+    if not there[spec.device]:
+        raise CourseError(f"device={spec.device!r}: torch {torch.__version__} finds none on this machine", "use device: auto")
+    return spec.device
+
+
+def dtype_of(spec: ModelSpec, device: str) -> Any:
+    """The type of the weights in memory. `auto`: 32 bits on a CPU, which most CPUs compute fastest; as stored elsewhere."""
+    import torch
+
+    if spec.precision == "auto":
+        return torch.float32 if device == "cpu" else "auto"
+    return getattr(torch, spec.precision)
+
+
+def from_pretrained(kind: Any, spec: ModelSpec, folder: Path, **more: Any) -> Any:
+    """A model by transformers, from safetensors alone, on its device, with its adapters merged in."""
+    device = device_of(spec)
+    if spec.low_cpu_mem_usage is False:
+        raise Unsupported("low_cpu_mem_usage=False: transformers 5 always loads weight by weight", "leave it out, or say true")
+    if folder.suffix == ".gguf":
+        raise Unsupported(f"{folder.name} is GGUF, which transformers would unpack to 32 bits", "use driver: llamacpp")
+    if not list(folder.glob("*.safetensors")):
+        raise CourseError(f"{folder} holds no .safetensors", "name a folder in Hugging Face form")
+    where = {"device_map": "auto"} if spec.device_mode == "auto" else {}
+    try:
+        with quiet():
+            model = kind.from_pretrained(
+                folder, dtype=dtype_of(spec, device), use_safetensors=True, local_files_only=True, trust_remote_code=False,
+                **where, **more,
+            )  # fmt: skip
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CourseError(f"transformers cannot load {folder.name}: {_short(error)}", "course doctor") from error
+    model = model if where else model.to(device)
+    for adapter in spec.adapters:
+        model = merged(model, adapter.path.expanduser(), adapter.weight)
+    return model.eval()
+
+
+def tokenizer_of(folder: Path) -> Any:
+    """The tokenizer in a folder. Raises CourseError where there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise CourseError(f"{folder.name} has no tokenizer that can be read: {_short(error)}", "course doctor") from error
+
+
+def merged(model: Any, adapter: Path, weight: float) -> Any:
+    """`model` with `weight` times a LoRA adapter added to its weights (Hu et al. 2021, arXiv:2106.09685): exact for any mix.
+
+    Raises CourseError for a folder that is no adapter, or one of another base model.
+    """
+    from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
+
+    if not (adapter / "adapter_model.safetensors").is_file() or not (adapter / "adapter_config.json").is_file():
+        raise CourseError(f"{adapter} is no LoRA adapter: adapter_config.json and adapter_model.safetensors are needed",
+                          "name the folder that save_pretrained wrote")  # fmt: skip
+    try:
+        with quiet():
+            adapted = PeftModel.from_pretrained(model, adapter, local_files_only=True)
+    except (RuntimeError, ValueError, KeyError, OSError, TypeError) as error:
+        raise CourseError(f"the adapter {adapter.name} does not fit this model: {_short(error)}",
+                          "use an adapter of this base model") from error  # fmt: skip
+    for module in adapted.modules():
+        if isinstance(module, LoraLayer):
+            module.scale_layer(weight)
+    return adapted.merge_and_unload()
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def template_ids(tokenizer: Any, turns: Sequence[Any], name: str) -> list[int]:
+    """Token ids of a conversation up to where the answer begins. Raises CourseError where the model has no template."""
+    if not tokenizer.chat_template:
+        raise CourseError(f"{name} has no chat template: it is no chat model", "load it with task: text-generation")
+    ids: list[int] = tokenizer.apply_chat_template([dict(t) for t in turns], add_generation_prompt=True, return_dict=False)
+    return ids
+
+
+class HuggingFace(Engine):
+    """A causal language model with its tokenizer."""
+
+    driver = "huggingface"
+    acts = GENERATION - {"generation.json_schema"} | {
+        "device", "device_mode", "precision", "batch_size", "low_cpu_mem_usage", "adapters", "context_length",
+    }  # fmt: skip
+    can: ClassVar[frozenset[Ability]] = frozenset({"generate", "stream", "score", "embed", "rerank", "classify"})
+
+    def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, context: int) -> None:
+        super().__init__(spec, context)
+        self.model, self.tokenizer = model, tokenizer
+
+    @classmethod
+    def load(cls, spec: ModelSpec) -> Engine:
+        """Load by the task of the specification. Raises CourseError for missing or damaged files."""
+        from course_lib.models.drivers.encoder import Encoder
+
+        if spec.task not in ("text-generation", "chat-completion"):
+            return Encoder.load(spec)
+        from transformers import AutoModelForCausalLM
+
+        folder = resolve(spec.source)
+        model = from_pretrained(AutoModelForCausalLM, spec, folder)
+        return cls(spec, model, tokenizer_of(folder), context_of(spec, int(model.config.max_position_embeddings)))
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+
+    @property
+    def device(self) -> str:
+        return str(self.model.device.type)
+
+    def close(self) -> None:
+        self.model = None
+
+    def ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt: of the conversation up to where the answer begins, or of a text after <bos>."""
+        if not isinstance(prompt, str):
+            return template_ids(self.tokenizer, prompt, self.name)
+        begin = self.tokenizer.bos_token_id
+        return [*([] if begin is None else [begin]), *self.tokenizer.encode(prompt, add_special_tokens=False)]
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(self.ids(self._prompt(prompt)))
+
+    def _generate(self, prompts: list[Prompt], how: Generation, batch_size: int) -> list[Reply]:
+        ids = [self.ids(p) for p in prompts]
+        check_fits(self.name, max(map(len, ids)) + how.max_output_length, self.context)
+        replies: list[Any] = [None] * len(ids)
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # like lengths share a batch: little padding
+        for at in range(0, len(order), batch_size):
+            chosen = order[at : at + batch_size]
+            for i, new in zip(chosen, self._write([ids[i] for i in chosen], how), strict=True):
+                replies[i] = self._reply(new, len(ids[i]), how)
+        return replies
+
+    def _write(self, ids: list[list[int]], how: Generation, **more: Any) -> list[list[int]]:
+        """New token ids of each row, up to its end."""
+        import torch
+
+        from course_lib.models.sampling import processors
+
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self._ends()[0]
+        longest = max(map(len, ids))
+        rows = torch.tensor([[pad] * (longest - len(row)) + row for row in ids], device=self.model.device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in ids], device=self.model.device)
+        said: dict[str, Any] = {
+            "max_new_tokens": how.max_output_length, "do_sample": False, "temperature": None, "top_p": None, "top_k": None,
+            "pad_token_id": pad, "logits_processor": processors(how, len(ids)),
+        } | more  # fmt: skip
+        if how.min_output_length:
+            said["min_new_tokens"] = how.min_output_length
+        if how.stop:
+            said |= {"stop_strings": list(how.stop), "tokenizer": self.tokenizer}
+        with torch.inference_mode():
+            out = self.model.generate(rows, attention_mask=mask, **said)
+        return [self._until_end(row) for row in out[:, longest:].tolist()]
+
+    def _ends(self) -> list[int]:
+        said = self.model.generation_config.eos_token_id
+        ends = said if isinstance(said, list) else [said]
+        return [e for e in [*ends, self.tokenizer.eos_token_id] if e is not None]
+
+    def _until_end(self, row: list[int]) -> list[int]:
+        ends = set(self._ends())
+        at = next((i for i, t in enumerate(row) if t in ends), None)
+        return row if at is None else row[: at + 1]
+
+    def _reply(self, new: list[int], read: int, how: Generation) -> Reply:
+        text = self.tokenizer.decode(new, skip_special_tokens=True)
+        cut = before_stop(text, how.stop)
+        ended = cut != text or (bool(new) and new[-1] in self._ends())
+        return Reply(cut.strip() if self.spec.task == "chat-completion" else cut, read, len(new), "stop" if ended else "length")
+
+    def _stream(self, prompt: Prompt, how: Generation) -> Iterator[str]:
+        from transformers import StoppingCriteria, TextIteratorStreamer
+
+        ids = self.ids(prompt)
+        check_fits(self.name, len(ids) + how.max_output_length, self.context)
+        pieces = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        left, failed = threading.Event(), []
+
+        class Left(StoppingCriteria):
+            def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+                import torch
+
+                return torch.full((len(input_ids),), left.is_set(), device=input_ids.device)
+
+        def write() -> None:
+            try:
+                self._write([ids], how, streamer=pieces, stopping_criteria=[Left()])
+            except BaseException as error:  # told to the reader of the stream, in its own thread
+                failed.append(error)
+                pieces.end()
+
+        return _from_thread(write, pieces, left, failed, how.stop)
+
+    def _score(self, prompts: list[Prompt], continuations: list[str]) -> NDArray[np.float64]:
+        from course_lib.models.scoring import score
+
+        ids = [self.ids(p) for p in prompts]
+        tails = [self.tokenizer.encode(c, add_special_tokens=False) for c in continuations]
+        check_fits(self.name, max(map(len, ids), default=0) + max(map(len, tails), default=0), self.context)
+        return score(self.model, ids, tails, ROWS_PER_PASS)
+
+    def _log_probabilities(self, text: str) -> list[float]:
+        from course_lib.models.scoring import log_probabilities
+
+        ids = self.ids(text)
+        check_fits(self.name, len(ids), self.context)
+        return log_probabilities(self.model, ids)
+
+
+def context_of(spec: ModelSpec, longest: int) -> int:
+    """The context in force. Raises CourseError where more is asked for than the model was made to read."""
+    if spec.context_length is not None and spec.context_length > longest:
+        raise CourseError(
+            f"context_length={spec.context_length}, but {spec.name} reads {longest}", "ask for less, or leave it out"
+        )
+    return spec.context_length or longest
+
+
+def before_stop(text: str, stops: Sequence[str]) -> str:
+    """`text` up to the first of `stops`."""
+    return text[: min((at for s in stops if (at := text.find(s)) >= 0), default=len(text))]
+
+
+def without_stops(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
+    """The pieces of a stream up to the first of `stops`; what may be the beginning of one is held back."""
+    held, keep = "", max(map(len, stops), default=1) - 1
+    for piece in pieces:
+        held += piece
+        if (cut := before_stop(held, stops)) != held:
+            yield cut
+            return
+        if len(held) > keep:
+            yield held[: len(held) - keep]
+            held = held[len(held) - keep :]
+    yield held
+
+
+def _from_thread(
+    write: Any, pieces: Any, left: threading.Event, failed: list[BaseException], stops: Sequence[str]
+) -> Iterator[str]:
+    worker = threading.Thread(target=write, daemon=True)
+    worker.start()
+    try:
+        yield from (p for p in without_stops(iter(pieces), stops) if p)
+        worker.join()
+        if failed:
+            raise failed[0]
+    finally:
+        left.set()  # the reader may have gone before the end
+        worker.join()

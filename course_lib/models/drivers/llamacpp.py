@@ -1,0 +1,271 @@
+"""Models in this process by llama.cpp (github.com/ggml-org/llama.cpp): GGUF files, and Llama folders written as GGUF."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from course_lib.errors import CourseError
+from course_lib.models import gguf_file
+from course_lib.models.engine import Ability, Engine, Prompt, Reply, Unsupported, check_fits
+from course_lib.models.options import Generation
+from course_lib.models.source import resolve
+from course_lib.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SMALL = 64_000_000  # bytes; threads of a model below wait for each other more than they compute (measured on ours)
+TYPE_OF_PRECISION = {"auto": "f32", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+
+
+def cores() -> int:
+    """OMP_NUM_THREADS where it is set, else the cores that this process may use."""
+    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+
+
+class LlamaCpp(Engine):
+    """A model in llama.cpp. Small ones run as several instances of one thread each, so that every core has work."""
+
+    driver = "llamacpp"
+    acts = frozenset({"device", "precision", "quantization", "context_length", "batch_size", "low_cpu_mem_usage", "adapters"}) | {
+        f"generation.{f}" for f in Generation.model_fields
+    }
+    can: ClassVar[frozenset[Ability]] = frozenset({"generate", "stream", "json_schema", "embed"})
+
+    def __init__(self, spec: ModelSpec, servers: list[Any], file: Path, folder: Any) -> None:
+        import httpx
+
+        self.servers, self.file, self._folder = servers, file, folder  # the folder holds the file while the model lives
+        self._http = httpx.Client(base_url=servers[0].listening_address, timeout=60, trust_env=False)
+        props = self._ask("/props")
+        super().__init__(spec, int(props["default_generation_settings"]["n_ctx"]))
+        self._bos, self._turn = str(props["bos_token"]), itertools.count()
+        self.slots = int(props["total_slots"]) * len(servers)
+
+    @classmethod
+    def load(cls, spec: ModelSpec) -> Engine:
+        """Load a .gguf file, or a Llama folder after writing it as GGUF with the precision or quantization asked for.
+
+        Raises CourseError for a missing or damaged model, and where llama.cpp cannot load it; Unsupported for a task or a
+        device that it does not have here.
+        """
+        if spec.task in ("rerank", "text-classification"):
+            raise Unsupported(f"the driver llamacpp has no task {spec.task}", "use driver: huggingface")
+        found = resolve(spec.source)
+        folder = tempfile.TemporaryDirectory(prefix="course-gguf-")
+        file = (
+            found if found.suffix == ".gguf" else gguf_file.export(found, Path(folder.name) / f"{found.name}.gguf", _type(spec))
+        )
+        _check_file(spec, file, given=found.suffix == ".gguf")
+        adapters = [(_adapter(a.path.expanduser(), found, Path(folder.name) / f"adapter-{i}.gguf"), a.weight)
+                    for i, a in enumerate(spec.adapters)]  # fmt: skip
+        return cls(spec, _start(spec, file, adapters), file, folder)
+
+    @property
+    def parameters(self) -> int:
+        return sum(int(t.n_elements) for t in self._tensors())
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(int(t.n_bytes) for t in self._tensors())
+
+    def _tensors(self) -> Any:
+        import gguf
+
+        return gguf.GGUFReader(self.file).tensors
+
+    def close(self) -> None:
+        self.servers = []
+        self._http.close()
+        self._folder.cleanup()
+
+    def _ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        return checked((self._http.get(path) if body is None else self._http.post(path, json=body)).json())
+
+    def ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt, by llama.cpp's own tokenizer and the template in the file."""
+        raw = isinstance(prompt, str)
+        text = prompt if raw else self._ask("/apply-template", {"messages": [dict(t) for t in prompt]})["prompt"]
+        begin = self._tokens(self._bos, special=True) if raw and self._bos else []
+        return [*begin, *self._tokens(text, special=not raw)]
+
+    def _tokens(self, text: str, *, special: bool) -> list[int]:
+        found: list[int] = self._ask("/tokenize", {"content": text, "add_special": False, "parse_special": special})["tokens"]
+        return found
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(self.ids(self._prompt(prompt)))
+
+    def _request(self, prompt: Prompt, how: Generation) -> dict[str, Any]:
+        if how.min_output_length not in (0, how.max_output_length):
+            raise Unsupported(
+                f"min_output_length={how.min_output_length}: llama.cpp knows 0 and max_output_length alone",
+                "use driver: huggingface",
+            )
+        ids = self.ids(prompt)
+        check_fits(self.name, len(ids) + how.max_output_length, self.context)
+        request = {
+            "prompt": ids, "n_predict": how.max_output_length, "ignore_eos": how.min_output_length > 0, "cache_prompt": False,
+            "temperature": how.temperature, "top_p": how.top_p, "top_k": how.top_k, "min_p": 0.0, "seed": how.seed,
+            "repeat_penalty": how.repetition_penalty, "repeat_last_n": self.context, "stop": list(how.stop),
+        }  # fmt: skip
+        return request if how.json_schema is None else request | {"json_schema": how.json_schema}
+
+    def _server(self) -> Any:
+        if not self.servers:
+            raise CourseError(f"{self.name} has been closed", "load it again")
+        return self.servers[next(self._turn) % len(self.servers)]
+
+    def _reply(self, request: dict[str, Any]) -> Reply:
+        said = checked(self._server().handle_completions(request))
+        choice, usage = said["choices"][0], said["usage"]
+        text = choice["text"].strip() if self.spec.task == "chat-completion" else choice["text"]
+        finish: Literal["stop", "length"] = "stop" if choice["finish_reason"] == "stop" else "length"
+        return Reply(text, usage["prompt_tokens"], usage["completion_tokens"], finish)
+
+    def _generate(self, prompts: list[Prompt], how: Generation, batch_size: int) -> list[Reply]:
+        requests = [self._request(p, how) for p in prompts]  # all are checked before the first is answered
+        at_once = min(batch_size, self.slots, len(requests))
+        if at_once == 1:
+            return [self._reply(r) for r in requests]
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(self._reply, requests))
+
+    def _stream(self, prompt: Prompt, how: Generation) -> Iterator[str]:
+        request = self._request(prompt, how) | {"stream": True}
+        server = self._server()
+        return (piece for said in streamed(server.handle_completions, request) if (piece := said["choices"][0]["text"]))
+
+    def _embed(self, texts: list[str]) -> NDArray[np.float32]:
+        import numpy as np
+
+        if not texts:
+            return np.zeros((0, self._ask("/v1/models")["data"][0]["meta"]["n_embd"]), dtype=np.float32)
+        longest = max(len(self._tokens(t, special=False)) + 1 for t in texts)
+        check_fits(self.name, longest, self.context)
+        rows = checked(self._server().handle_embeddings({"input": texts}))["data"]
+        vectors = np.array([r["embedding"] for r in sorted(rows, key=lambda r: r["index"])], dtype=np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+
+
+def checked(reply: Any) -> Any:
+    """A reply of llama.cpp, or CourseError with what it says of its error."""
+    if isinstance(reply, dict) and "error" in reply:
+        said = reply["error"]
+        raise CourseError(f"llama.cpp refused: {said.get('message', said) if isinstance(said, dict) else said}", "course doctor")
+    return reply
+
+
+def streamed(handle: Callable[..., Any], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The events of a streamed request as they come. Leaving early stops the work."""
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    left = threading.Event()
+
+    def on_event(said: Any) -> bool:
+        events.put(said)
+        return left.is_set()
+
+    def work() -> None:
+        try:
+            handle(request, on_event)
+        except Exception as error:  # told to the reader, in its own thread
+            events.put({"error": str(error)})
+        events.put(None)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while (said := events.get()) is not None:
+            yield checked(said)
+    finally:
+        left.set()
+
+
+def _type(spec: ModelSpec) -> str:
+    if spec.quantization == "none":
+        return TYPE_OF_PRECISION[spec.precision]
+    if spec.precision != "auto":
+        raise Unsupported(f"precision={spec.precision!r} beside quantization={spec.quantization!r}: weights have one type",
+                          "leave one of them out")  # fmt: skip
+    return spec.quantization
+
+
+def _check_file(spec: ModelSpec, file: Path, given: bool) -> None:
+    """Refuse another type of weights than those in a given file. Raises CourseError for a file that is no GGUF."""
+    import gguf
+
+    try:
+        field = gguf.GGUFReader(file).get_field("general.file_type")
+    except (ValueError, OSError, KeyError, IndexError, OverflowError, MemoryError, TypeError) as error:
+        raise CourseError(f"{file.name} is no readable GGUF file: {error}", "download or export it again") from error
+    if given and (spec.quantization, spec.precision) != ("none", "auto"):
+        held = (
+            gguf.LlamaFileType(field.contents()).name.removeprefix("MOSTLY_").removeprefix("ALL_").lower() if field else "unknown"
+        )
+        if held != _type(spec):
+            raise Unsupported(f"{file.name} holds weights of type {held}, not {_type(spec)}",
+                              "leave precision and quantization out, or name a file of that type")  # fmt: skip
+
+
+def _adapter(folder: Path, base: Path, target: Path) -> Path:
+    """An adapter as GGUF: the file itself, or one written from a PEFT folder, for which the base must be a folder, too."""
+    if folder.suffix == ".gguf":
+        return folder
+    if base.suffix == ".gguf":
+        raise Unsupported(f"the adapter {folder.name} is in PEFT form, and {base.name} is GGUF",
+                          "name the adapter's .gguf file, or the base model's folder")  # fmt: skip
+    return gguf_file.export_adapter(folder, base, target)
+
+
+def _start(spec: ModelSpec, file: Path, adapters: list[tuple[Path, float]]) -> list[Any]:
+    import xllamacpp
+
+    small = file.stat().st_size < SMALL
+    slots = spec.batch_size or 1
+    copies = min(cores(), slots) if small else 1
+    said = xllamacpp.CommonParams()
+    said.model.path = str(file)
+    said.n_parallel = -(-slots // copies)
+    said.n_ctx = said.n_parallel * _context(spec, file)
+    said.warmup, said.verbosity, said.ui = False, -1, False
+    said.embedding = spec.task == "text-embedding"
+    if said.embedding:
+        said.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    said.cpuparams.n_threads = said.cpuparams_batch.n_threads = 1 if small else cores()
+    said.n_gpu_layers = -1 if _gpu(spec, xllamacpp) else 0
+    mode = xllamacpp.llama_load_mode
+    said.load_mode = {None: mode.LLAMA_LOAD_MODE_AUTO, True: mode.LLAMA_LOAD_MODE_MMAP, False: mode.LLAMA_LOAD_MODE_NONE}[
+        spec.low_cpu_mem_usage
+    ]
+    said.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(path), weight) for path, weight in adapters]
+    try:
+        return [xllamacpp.Server(said) for _ in range(copies)]
+    except RuntimeError as error:
+        raise CourseError(f"llama.cpp cannot load {file.name}: {error}", "course doctor") from error
+
+
+def _context(spec: ModelSpec, file: Path) -> int:
+    import gguf
+
+    from course_lib.models.drivers.huggingface import context_of
+
+    reader = gguf.GGUFReader(file)
+    architecture = reader.get_field("general.architecture")
+    length = reader.get_field(f"{architecture.contents()}.context_length") if architecture else None
+    return context_of(spec, int(length.contents()) if length else 2048)
+
+
+def _gpu(spec: ModelSpec, xllamacpp: Any) -> bool:
+    """Whether to put the model on a GPU. Raises CourseError where one is asked for that this llama.cpp does not see."""
+    there = any("GPU" in str(d["type"]) for d in xllamacpp.get_device_info())
+    if spec.device in ("cuda", "mps") and not there:
+        raise CourseError(f"device={spec.device!r}: this build of llama.cpp sees no GPU", "use device: auto")
+    return there and spec.device != "cpu"

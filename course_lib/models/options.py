@@ -1,0 +1,38 @@
+"""How a text is drawn from a model: every option acts in a driver, or the driver refuses it by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Stop = Annotated[str, StringConstraints(min_length=1)]
+
+
+class Generation(BaseModel):
+    """Options of generation. What is not set follows the default named here, in every driver.
+
+    Raises pydantic.ValidationError (a ValueError) that names the field, for an unknown one too.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    max_output_length: int = Field(128, ge=1, le=1_000_000, description="tokens written, at most")
+    min_output_length: int = Field(0, ge=0, le=1_000_000, description="tokens written before it may end; for timing")
+    temperature: float = Field(0.0, ge=0, le=100, description="0 takes the most likely token every time (greedy)")
+    top_p: float = Field(1.0, gt=0, le=1, description="draw from the smallest set of tokens that holds this probability")
+    top_k: int = Field(0, ge=0, le=1_000_000, description="draw from the k most likely tokens; 0: from all")
+    repetition_penalty: float = Field(1.0, gt=0, le=10, description="above 1 makes tokens already seen less likely")
+    stop: tuple[Stop, ...] = Field((), max_length=16, description="texts at which writing ends; they are left out")
+    seed: int = Field(0, ge=0, lt=2**31, description="of the draw; the same seed, the same text")
+    json_schema: dict[str, Any] | None = Field(None, description="the answer must be JSON of this schema")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Generation:
+        if self.min_output_length > self.max_output_length:
+            raise ValueError(f"{self.min_output_length} to {self.max_output_length} new tokens: impossible")
+        return self
+
+    def but(self, **changes: Any) -> Generation:
+        """These options with some changed."""
+        return Generation(**(self.model_dump(exclude_unset=True) | changes))

@@ -1,0 +1,232 @@
+"""A model, declared: where its weights come from, what runs them, for what, and how. Every field acts or is refused."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from course_lib.errors import CourseError
+from course_lib.models.options import Generation
+
+Driver = Literal["huggingface", "llamacpp", "ollama", "openai", "custom", "unsloth", "vllm"]
+Task = Literal["text-generation", "chat-completion", "text-classification", "text-embedding", "rerank"]
+SERVED = ("ollama", "openai")  # drivers that talk to a server, which holds the weights
+LOCAL = re.compile(r"^(/|~|\.{1,2}([/\\]|$)|[A-Za-z]:[\\/])")
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?$")
+ENVIRONMENT = re.compile(r"^\$\{env\.([A-Za-z_][A-Za-z0-9_]*)\}$")
+SHA256 = re.compile(r"^[0-9a-f]{64}$")
+LONGEST = 65_536  # characters of a YAML text
+
+
+class SpecError(CourseError, ValueError):
+    """A specification that cannot be: names each field, its value and what is allowed."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+
+def _token(value: str | None) -> str | None:
+    if value is not None and not ENVIRONMENT.match(value):
+        raise ValueError("a token is never written down; name the variable that holds it, as ${env.HF_TOKEN}")
+    return value
+
+
+def secret(token: str | None) -> str | None:
+    """The value that `${env.NAME}` names. Raises CourseError where the variable is not set."""
+    if token is None:
+        return None
+    name = token.removeprefix("${env.").removesuffix("}")
+    if not os.environ.get(name):
+        raise CourseError(f"the token is to come from the variable {name}, which is not set", f"export {name}=...")
+    return os.environ[name]
+
+
+class HuggingFaceSource(_Part):
+    """A repository of the Hugging Face hub, or one file of it."""
+
+    type: Literal["huggingface"] = "huggingface"
+    repository: str
+    revision: str | None = Field(None, pattern=r"^[\w./-]{1,200}$", description="branch, tag or commit; a commit never moves")
+    filename: str | None = Field(None, description="one .gguf file of the repository")
+    cache_dir: Path | None = None
+    local_files_only: bool = False
+    token: str | None = None
+    sha256: dict[str, str] = Field(default_factory=dict, description="file name -> SHA-256 that it must have")
+
+    _check_token = field_validator("token")(_token)
+
+    @field_validator("repository")
+    @classmethod
+    def _id(cls, value: str) -> str:
+        if not HUB_ID.match(value) or ".." in value or "--" in value:
+            raise ValueError("a hub id is 'owner/name' of letters, digits, '-', '_' and '.'; a path begins with /, ./, ../ or ~/")
+        return value
+
+    @field_validator("filename")
+    @classmethod
+    def _file(cls, value: str | None) -> str | None:
+        if value is not None and (not value.endswith(".gguf") or ".." in Path(value).parts or LOCAL.match(value)):
+            raise ValueError("only a .gguf file inside the repository can be named")
+        return value
+
+    @field_validator("sha256")
+    @classmethod
+    def _digests(cls, value: dict[str, str]) -> dict[str, str]:
+        if not all(SHA256.match(v) for v in value.values()):
+            raise ValueError("a SHA-256 is 64 hex digits")
+        return value
+
+
+class LocalSource(_Part):
+    """A folder in Hugging Face form, or a .gguf file, on this machine."""
+
+    type: Literal["local"] = "local"
+    path: Path
+    format: Literal["auto", "safetensors", "gguf"] = "auto"
+
+    @field_validator("path")
+    @classmethod
+    def _no_nul(cls, value: Path) -> Path:
+        if "\0" in str(value):
+            raise ValueError("a path cannot hold a NUL character")
+        return value
+
+
+class ServerSource(_Part):
+    """A model that a server holds, by the name it has there."""
+
+    type: Literal["server"] = "server"
+    model: str = Field(min_length=1, max_length=300)
+    url: str | None = Field(None, pattern=r"^https?://[^\s]+$")
+    token: str | None = None
+
+    _check_token = field_validator("token")(_token)
+
+
+Source = Annotated[HuggingFaceSource | LocalSource | ServerSource, Field(discriminator="type")]
+
+
+class Adapter(_Part):
+    """A LoRA adapter: a folder in PEFT form, and how much of it is added."""
+
+    path: Path
+    weight: float = Field(1.0, ge=-10, le=10)
+
+
+class ModelSpec(_Part):
+    """What `load` and `ModelManager` take. `docs/model-fields.md` says which driver acts on which field."""
+
+    source: Source
+    driver: Driver = "huggingface"
+    implementation: str | None = Field(None, description="name of a registered class, for the driver custom")
+    task: Task = "chat-completion"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device_mode: Literal["single", "auto"] = "single"
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    quantization: Literal["none", "q8_0", "q4_0"] = "none"
+    context_length: int | None = Field(None, ge=8, le=10_000_000, description="tokens of prompt and answer, at most")
+    batch_size: int | None = Field(None, ge=1, le=1024, description="prompts in work at once; the driver's own number if none")
+    low_cpu_mem_usage: bool | None = None
+    adapters: tuple[Adapter, ...] = Field((), max_length=16)
+    keep_alive: float = Field(300, ge=-1, description="seconds without use until it is unloaded; -1: never")
+    generation: Generation = Field(default_factory=Generation)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _source_from_text(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("source"), str):
+            return value | {"source": _source(value["source"], value.get("driver"))}
+        return value
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> ModelSpec:
+        served, held = self.driver in SERVED, isinstance(self.source, ServerSource)
+        if served != held and self.driver != "custom":
+            kind = "a server source" if served else "a source of type huggingface or local"
+            raise ValueError(f"driver: {self.driver} takes {kind}, not {self.source.type}")
+        if (self.driver == "custom") != (self.implementation is not None):
+            raise ValueError(f"implementation: {self.implementation!r}; driver custom names one, and no other driver does")
+        return self
+
+    @classmethod
+    def parse(cls, value: ModelSpec | str | dict[str, Any], **changes: Any) -> ModelSpec:
+        """A specification from a name, a path, a hub id or a dict, with fields changed.
+
+        Raises SpecError that names every wrong field, its value and the allowed ones.
+        """
+        if isinstance(value, ModelSpec):
+            value = value.model_dump(exclude_unset=True) | {"source": value.source}
+        elif isinstance(value, str):
+            value = {"source": value}
+        elif not isinstance(value, dict):
+            raise SpecError(f"a specification is a text or a mapping, not {type(value).__name__}", "ModelSpec.parse('haneul-4m')")
+        try:
+            return cls.model_validate(value | changes)
+        except ValidationError as error:
+            raise SpecError("\n".join(map(_line, error.errors(include_url=False))), "see docs/model-fields.md") from None
+        except RecursionError:
+            raise SpecError("the specification is nested too deeply", "see docs/model-fields.md") from None
+
+    @classmethod
+    def from_yaml(cls, text: str, **changes: Any) -> ModelSpec:
+        """A specification from YAML. Raises SpecError for text that is no YAML, too long, or uses aliases."""
+        import yaml
+
+        if len(text) > LONGEST:
+            raise SpecError(f"{len(text)} characters of YAML; at most {LONGEST} are read", "see docs/model-fields.md")
+        try:
+            if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
+                raise SpecError("YAML aliases (*name) are not read: they can hide a huge value", "write the value out")
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError, KeyError, IndexError) as error:
+            if isinstance(error, SpecError):
+                raise
+            raise SpecError(f"this is no YAML: {' '.join(str(error).split())[:300]}", "see docs/model-fields.md") from None
+        return cls.parse(value, **changes)
+
+    @property
+    def name(self) -> str:
+        """A short name for messages: the repository, the file's or folder's name, or the name at the server."""
+        if isinstance(self.source, LocalSource):
+            return self.source.path.name
+        return self.source.repository if isinstance(self.source, HuggingFaceSource) else self.source.model
+
+    def key(self) -> str:
+        """Equal for two specifications that give the same weights in the same place, and for no others."""
+        said = self.model_dump(mode="json", exclude={"generation", "keep_alive"})
+        if isinstance(self.source, LocalSource):
+            said["source"]["path"] = str(self.source.path.expanduser().resolve())
+        import json
+
+        return json.dumps(said, sort_keys=True)
+
+
+def _source(text: str, driver: object) -> dict[str, Any]:
+    """The rules of recognition: a path by how it begins, a shipped model by its name, a server's model, else a hub id."""
+    from course_lib.models import catalog
+
+    if driver in SERVED:
+        return {"type": "server", "model": text}
+    if LOCAL.match(text):
+        return {"type": "local", "path": text}
+    return catalog.source_of(text) or {"type": "huggingface", "repository": text}
+
+
+def _line(error: Any) -> str:
+    """One line for one wrong field. A token's value is never shown."""
+    where = ".".join(str(p) for p in error["loc"] if p not in ("huggingface", "local", "server")) or "specification"
+    shown = repr(error["input"])
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    value = "" if "token" in where or isinstance(error["input"], dict) else f"{shown}: "
+    if error["type"] == "extra_forbidden":
+        allowed = Generation.model_fields if where.startswith("generation.") else ModelSpec.model_fields
+        return f"{where}: no such field" + ("" if where.startswith("source.") else f"; the fields are {', '.join(allowed)}")
+    return f"{where}: {value}{error['msg'].removeprefix('Value error, ')}"
+
+
+DRIVERS: tuple[str, ...] = get_args(Driver)
