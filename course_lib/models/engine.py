@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
+import threading
+import time
 from abc import ABC
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from course_lib.errors import CourseError
@@ -38,6 +43,37 @@ class Reply(str):
         return reply
 
 
+@dataclass
+class Counters:
+    """What an engine has done: seconds are of work, from call to return; first pieces are of streams, in seconds."""
+
+    load_seconds: float = 0.0
+    requests: int = 0
+    prompt_tokens: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    first_piece: deque[float] = field(default_factory=lambda: deque(maxlen=100))
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(self, replies: Sequence[Reply], seconds: float) -> None:
+        """Count the replies of one call."""
+        with self._lock:
+            self.requests += len(replies)
+            self.prompt_tokens += sum(r.prompt_tokens for r in replies)
+            self.tokens += sum(r.tokens for r in replies)
+            self.seconds += seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens written per second of work, reading included; 0 before the first answer."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def ttft(self) -> float | None:
+        """Median seconds to the first piece of the last hundred streams; None before the first."""
+        return statistics.median(self.first_piece) if self.first_piece else None
+
+
 class Engine(ABC):
     """A loaded model. Subclasses set `driver`, `acts`, `can` and fill in the methods with a leading underscore.
 
@@ -52,6 +88,7 @@ class Engine(ABC):
 
     def __init__(self, spec: ModelSpec, context: int) -> None:
         self.spec, self.name, self.context = spec, spec.name, context
+        self.counters = Counters()
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
@@ -74,7 +111,10 @@ class Engine(ABC):
         how = self._options(options, changes)
         if not len(prompts):
             return []
-        return self._generate([self._prompt(p) for p in prompts], how, batch_size or self.spec.batch_size or self.at_once)
+        begun = time.perf_counter()
+        replies = self._generate([self._prompt(p) for p in prompts], how, batch_size or self.spec.batch_size or self.at_once)
+        self.counters.add(replies, time.perf_counter() - begun)
+        return replies
 
     def stream(self, prompt: Prompt, options: Generation | None = None, **changes: Any) -> Iterator[str]:
         """The pieces of one answer as they are written; together they are what `generate` returns, but for outer spaces.
@@ -82,7 +122,15 @@ class Engine(ABC):
         Leaving the loop early stops the model. Errors are as in `generate`, and come with the call.
         """
         self._need("stream")
-        return self._stream(self._prompt(prompt), self._options(options, changes))
+        return self._timed(self._stream(self._prompt(prompt), self._options(options, changes)))
+
+    def _timed(self, pieces: Iterator[str]) -> Iterator[str]:
+        begun, first = time.perf_counter(), True
+        for piece in pieces:
+            if first:
+                self.counters.first_piece.append(time.perf_counter() - begun)
+            first = False
+            yield piece
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> NDArray[np.float64]:
         """Natural log-probability of each continuation after each prompt: shape (prompts, continuations), summed over tokens."""
@@ -140,7 +188,7 @@ class Engine(ABC):
         """Number of tokens that a prompt takes."""
         raise Unsupported(f"{self.driver} cannot count tokens", "use the driver huggingface or llamacpp")
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have nothing to give back
         """Give back what the model holds. Calling it again does nothing."""
 
     # -- for drivers ------------------------------------------------------------------------------------------------
@@ -213,11 +261,11 @@ def refuse_unused(driver: type[Engine], fields: Mapping[str, Any]) -> None:
     """Raise Unsupported for the first field on which the driver does not act, naming drivers that do."""
     from course_lib.models.drivers import acting
 
-    for field, value in fields.items():
-        if field not in driver.acts:
-            others = ", ".join(acting(field)) or "none"
+    for name, value in fields.items():
+        if name not in driver.acts:
+            others = ", ".join(acting(name)) or "none"
             raise Unsupported(
-                f"the driver {driver.driver} does not act on {field}={value!r}"[:300], f"leave it out, or use: {others}"
+                f"the driver {driver.driver} does not act on {name}={value!r}"[:300], f"leave it out, or use: {others}"
             )
 
 

@@ -93,10 +93,11 @@ class LlamaCpp(Engine):
 
     def ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt, by llama.cpp's own tokenizer and the template in the file."""
-        raw = isinstance(prompt, str)
-        text = prompt if raw else self._ask("/apply-template", {"messages": [dict(t) for t in prompt]})["prompt"]
-        begin = self._tokens(self._bos, special=True) if raw and self._bos else []
-        return [*begin, *self._tokens(text, special=not raw)]
+        if isinstance(prompt, str):
+            begin = self._tokens(self._bos, special=True) if self._bos else []
+            return [*begin, *self._tokens(prompt, special=False)]
+        said = self._ask("/apply-template", {"messages": [dict(t) for t in prompt]})
+        return self._tokens(said["prompt"], special=True)
 
     def _tokens(self, text: str, *, special: bool) -> list[int]:
         found: list[int] = self._ask("/tokenize", {"content": text, "add_special": False, "parse_special": special})["tokens"]

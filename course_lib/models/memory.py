@@ -1,0 +1,48 @@
+"""Bytes of weights, known from the files before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from course_lib.errors import CourseError
+from course_lib.models.source import resolve
+from course_lib.models.spec import ModelSpec, ServerSource
+
+BITS = {"F64": 64, "I64": 64, "F32": 32, "I32": 32, "F16": 16, "BF16": 16, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8,
+        "F8_E4M3": 8, "F8_E5M2": 8}  # fmt: skip
+BITS_OF = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0, "q8_0": 8.5, "q4_0": 4.5}
+
+
+def stored(folder: Path) -> tuple[int, int]:
+    """Number of weights and their bytes in a folder's safetensors, read from the headers alone.
+
+    Format: github.com/huggingface/safetensors. Raises CourseError for a header that cannot be read.
+    """
+    weights = size = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with open(path, "rb") as f:
+                header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+            for name, tensor in header.items():
+                if name != "__metadata__":
+                    count = math.prod(tensor["shape"])
+                    weights, size = weights + count, size + count * BITS[tensor["dtype"]] // 8
+        except (ValueError, KeyError, OverflowError, MemoryError, TypeError) as error:
+            raise CourseError(f"{path.name} has no readable header: {error}", "download it again") from error
+    return weights, size
+
+
+def bytes_to_load(spec: ModelSpec) -> int:
+    """Bytes that the weights will take in this process; 0 where a server holds them.
+
+    `auto` counts 32 bits a weight, as the drivers load them on a CPU; adapters, the KV cache and the program come on top.
+    """
+    if isinstance(spec.source, ServerSource):
+        return 0
+    path = resolve(spec.source)
+    if path.is_file():
+        return path.stat().st_size
+    kind = spec.quantization if spec.quantization != "none" else spec.precision
+    return round(stored(path)[0] * BITS_OF.get(kind, 32.0) / 8)
