@@ -1,16 +1,16 @@
-"""Answering a list of prompts with LanguageModel.generate (sorted by length, batched) beside one prompt at a time."""
+"""Answering a list of prompts with Engine.generate (sorted by length, batched) beside one prompt at a time."""
 
 import torch
 import transformers
 
 from course_lib import data
 from course_lib.measure import machine, measure
-from course_lib.models.language_model import LanguageModel
+from course_lib.models import load
 from course_lib.rag.answering import given_passages, prompt_for
 
 
 def main() -> None:
-    model, passages = LanguageModel.load("haneul-1m"), data.load_passages()
+    model, passages = load("haneul-1m"), data.load_passages()
     questions = [q for q in data.load_questions("validation") if len(q.gold) == 1][:32]
     prompts = [prompt_for(q, given_passages(q, passages, 1)) for q in questions]
     batched = measure(lambda: model.generate(prompts), repeats=5)

@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from course_lib import cli, data
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
+from course_lib.models import load
+from course_lib.models.engine import Unsupported
 from course_lib.models.gguf_file import TYPES, export, interleave
-from course_lib.models.language_model import LanguageModel
-from course_lib.models.llama_cpp import LlamaCpp
+from course_lib.models.spec import SpecError
 from course_lib.rag.answering import given_passages
 from course_lib.rag.prompt import Source, question_prompt
 
@@ -24,13 +25,13 @@ NAME = "haneul-1m"
 
 @pytest.fixture(scope="module")
 def model():
-    return LanguageModel.load(NAME)
+    return load(NAME)
 
 
 @pytest.fixture(scope="module")
 def llama_cpp():
     """The real llama.cpp, in this process, over the float32 file."""
-    return LlamaCpp.load(NAME)
+    return load(NAME, driver="llamacpp")
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,9 @@ def test_the_same_greedy_text_on_fifty_prompts(model, llama_cpp, prompts):
 def test_the_chat_template_and_the_tokenizer_agree(model, llama_cpp, prompts):
     """llama.cpp tokenizes the chat by its own rules: as many prompt tokens, and the same answer."""
     for prompt in prompts[::5]:
-        request = {"messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 48}
-        reply = llama_cpp.server.handle_chat_completions(request)
-        assert reply["usage"]["prompt_tokens"] == len(model.chat_ids(prompt))
+        request = {"messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 128}
+        reply = llama_cpp.servers[0].handle_chat_completions(request)
+        assert reply["usage"]["prompt_tokens"] == model.count_tokens(prompt) == llama_cpp.count_tokens(prompt)
         assert reply["choices"][0]["message"]["content"].strip() == model.generate([prompt])[0]
 
 
@@ -59,15 +60,16 @@ def test_a_prompt_that_does_not_fit_is_refused_and_not_cut(llama_cpp):
         llama_cpp.generate(["word " * 2100])
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -1}, {"max_new_tokens": 8, "min_new_tokens": 4}])
-def test_what_llama_cpp_cannot_do_is_refused(llama_cpp, wrong):
-    with pytest.raises(ValueError, match="impossible"):
-        llama_cpp.generate(["Hello"], **wrong)
+def test_what_llama_cpp_cannot_do_is_refused(llama_cpp):
+    with pytest.raises(SpecError, match="temperature: -1"):
+        llama_cpp.generate(["Hello"], temperature=-1)
+    with pytest.raises(Unsupported, match="min_output_length=4"):
+        llama_cpp.generate(["Hello"], max_output_length=8, min_output_length=4)
 
 
 def test_options_act(llama_cpp, prompts):
-    text = llama_cpp.generate(prompts[:1], max_new_tokens=40, min_new_tokens=40)[0]
-    assert len(llama_cpp.tokenizer.encode(text, add_special_tokens=False)) > 10
+    text = llama_cpp.generate(prompts[:1], max_output_length=40, min_output_length=40)[0]
+    assert text.tokens == 40 and text.finish == "length"
     drawn = {llama_cpp.generate(prompts[:1], temperature=5.0, seed=s)[0] for s in (1, 2, 3)}
     assert len(drawn) > 1
     assert llama_cpp.generate(prompts[:1], temperature=5.0, seed=1) == llama_cpp.generate(prompts[:1], temperature=5.0, seed=1)
@@ -75,9 +77,9 @@ def test_options_act(llama_cpp, prompts):
 
 
 def test_quantized_weights_answer_too(prompts):
-    assert len(LlamaCpp.load(NAME, weights="q8_0").generate(prompts[:2])) == 2
-    with pytest.raises(ValueError, match="one of f32"):
-        LlamaCpp.load(NAME, weights="q3")
+    assert len(load(NAME, driver="llamacpp", quantization="q8_0").generate(prompts[:2])) == 2
+    with pytest.raises(ValueError, match=r"q3.*q8_0"):
+        load(NAME, driver="llamacpp", quantization="q3")
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("f32", 32), ("f16", 16), ("bf16", 16), ("q8_0", 8.5), ("q4_0", 4.5)])

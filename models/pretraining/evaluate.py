@@ -9,8 +9,8 @@ from typing import Any
 
 from course_lib import data
 from course_lib.measure import bootstrap_interval
-from course_lib.models.embedder import Embedder
-from course_lib.models.language_model import LanguageModel
+from course_lib.models import catalog, load
+from course_lib.models.engine import Engine
 from course_lib.rag.answering import Answered, accuracy, answer_with
 from course_lib.rag.labelling import label_with, nearest
 from pretraining.train import RUNS
@@ -28,7 +28,7 @@ def by_kind(answered: list[Answered]) -> dict[str, float]:
     return {k: round(accuracy(v), 3) for k, v in sorted(groups.items())}
 
 
-def evaluate(model: LanguageModel, limit: int | None = None) -> dict[str, Any]:
+def evaluate(model: Engine, limit: int | None = None) -> dict[str, Any]:
     """Exact match with 0, 1, 3 and 8 passages, refusals, perplexity, labelling; all on validation data."""
     passages, questions = data.load_passages(), data.load_questions("validation")[:limit]
     single = [q for q in questions if len(q.gold) == 1]
@@ -46,9 +46,10 @@ def evaluate(model: LanguageModel, limit: int | None = None) -> dict[str, Any]:
     return out
 
 
-def labelling(model: LanguageModel, limit: int | None = None) -> dict[str, Any]:
+def labelling(model: Engine, limit: int | None = None) -> dict[str, Any]:
     """Accuracy with 8 labelled neighbours, beside the accuracy of copying the nearest one's label."""
-    queries, labelled, embedder = data.load_messages("validation")[:limit], data.load_messages("train"), Embedder.load()
+    queries, labelled = data.load_messages("validation")[:limit], data.load_messages("train")
+    embedder = load(catalog.role("embed").spec)
     found = nearest(embedder, [q.message for q in queries], [m.message for m in labelled], 8)
     given = label_with(model, queries, labelled, found)
     right = [label == q.intent for label, q in zip(given, queries, strict=True)]
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--limit", type=int, help="only the first so many questions")
     args = parser.parse_args()
-    print(json.dumps(evaluate(LanguageModel.load(RUNS / args.name / "model"), args.limit), indent=1))
+    print(json.dumps(evaluate(load(RUNS / args.name / "model"), args.limit), indent=1))
 
 
 if __name__ == "__main__":

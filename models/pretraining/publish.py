@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from course_lib import data
 from course_lib.measure import machine
-from course_lib.models.language_model import LanguageModel
+from course_lib.models import load
 from pretraining.evaluate import evaluate
 from pretraining.train import SIZES
 
@@ -71,7 +71,7 @@ def publish(name: str, run: Path, threads: int) -> None:
     PreTrainedTokenizerFast.from_pretrained(run / "model").save_pretrained(folder)
     shutil.copy(run / "log.jsonl", folder / "training-log.jsonl")
     _seal(folder)
-    loaded = LanguageModel.load(folder)
+    loaded = load(folder)
     measured = evaluate(loaded)
     (folder / "evaluation.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
     (folder / "README.md").write_text(card(name, folder, loaded.parameters, measured, threads), "utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from course_lib.models.engine import Engine, changed, refuse_unused
@@ -49,7 +50,7 @@ def acting(field: str) -> list[str]:
     return [d for d in CLASSES if field in driver_class(d).acts]
 
 
-def load(spec: ModelSpec | str | dict[str, Any], **changes: Any) -> Engine:
+def load(spec: ModelSpec | str | Path | dict[str, Any], **changes: Any) -> Engine:
     """Load a model: a shipped one by its name, a path, a hub id, a dict or a ModelSpec, with fields changed.
 
     Raises SpecError for a specification that cannot be, Unsupported for a field on which the driver does not act, and

@@ -145,8 +145,8 @@ def _without_pooler(folder: Path) -> dict[str, Any]:
 def _check_head(folder: Path, spec: ModelSpec) -> None:
     config = _said(folder, "config.json")
     if not any("ForSequenceClassification" in a for a in config.get("architectures") or []):
-        raise CourseError(f"{folder.name} is {config.get('architectures')}: it has no head for the task {spec.task}, and one made "
-                          "up at random would give random answers", "choose a model made for the task")  # fmt: skip
+        raise CourseError(f"{folder.name} is {config.get('architectures')}: it has no head for the task {spec.task}, and a new "
+                          "one would answer at random", "choose a model made for the task")  # fmt: skip
     labels = len(config.get("id2label") or {0: 0, 1: 1})
     if spec.task == "rerank" and labels != 1:
         raise CourseError(
