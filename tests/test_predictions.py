@@ -3,9 +3,9 @@
 import pytest
 
 from course_lib.learn import state
-from course_lib.learn.plots import calibration
 from course_lib.learn.predictions import predict, reveal
 from course_lib.learn.progress import ratios, summary
+from course_lib.plots import calibration
 
 
 @pytest.fixture(autouse=True)

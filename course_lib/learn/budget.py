@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from course_lib.chapters import all_chapters, chapter, execute, read
 from course_lib.data import CHAPTERS
 from course_lib.errors import CourseError
-from course_lib.learn.tables import table
 from course_lib.models.catalog import tier
+from course_lib.tables import table
 
 TOO_SLOW = 3.0  # times the declared minutes
 SLOWEST = 4.0  # a machine that seems slower than this, relative to where a budget was declared, gets no more time

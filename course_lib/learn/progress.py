@@ -5,7 +5,7 @@ from __future__ import annotations
 from course_lib.chapters import all_chapters
 from course_lib.learn import state
 from course_lib.learn.exercises.engine import of_chapter
-from course_lib.learn.tables import table
+from course_lib.tables import table
 
 
 def summary(known: state.State) -> str:
@@ -43,7 +43,7 @@ def show_progress() -> None:
     if guessed := ratios(known):
         from IPython.display import display
 
-        from course_lib.learn.plots import calibration
+        from course_lib.plots import calibration
 
         display(calibration(guessed))
 

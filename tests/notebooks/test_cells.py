@@ -10,9 +10,9 @@ import sys
 import nbformat
 import pytest
 
+from course_lib import plots
 from course_lib.chapters import all_chapters
 from course_lib.data import ROOT
-from course_lib.learn import plots
 
 KINDS = {"measured", "picture", "widget", "exercise", "solution"}  # a cell without any of these tags is exact
 UNCOMPARED = {"measured", "picture", "widget"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from course_lib.learn.plots import bounded_choice
 from course_lib.learn.widgets.explorer import Explorer, Range, Shown
+from course_lib.plots import bounded_choice
 
 
 class Candidate(NamedTuple):

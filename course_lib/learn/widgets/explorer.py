@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from course_lib.learn.plots import Picture
+    from course_lib.plots import Picture
 
 
 class Shown(NamedTuple):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from course_lib.learn.plots import dots, lines_with_intervals
-from course_lib.learn.tables import table
+from course_lib.plots import dots, lines_with_intervals
+from course_lib.tables import table
 
 
 def test_numbers_stand_to_the_right_and_words_to_the_left():
