@@ -1,69 +1,232 @@
-"""Which model plays which role, by tier, and where the shipped ones lie."""
+"""Which models there are, what they need and forbid, which role each plays by tier, and where the shipped ones lie."""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from course_lib import data
 from course_lib.errors import CourseError
 
 TIERS = ("tiny", "laptop", "gpu")
+PURPOSES = ("chat", "korean", "code", "reasoning", "embed", "rerank")
 MINILM = "all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A model in a role: its name, number of parameters, licence."""
+class Licence:
+    """A licence: whether the model may be used commercially, and in plain words what it asks or forbids."""
 
-    role: str
+    name: str
+    commercial: Literal["yes", "conditions", "no"]
+    note: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model, and the role it was asked for by, if any. `catalog.yaml` says where the numbers come from.
+
+    context: tokens it reads; languages: ISO 639 codes; good_at: its makers' claim; hub, ollama: its id and tag there;
+    sha256: of its model.safetensors; gated: the hub asks for an account; download_bits: bits per weight of its files.
+    """
+
     model: str
+    tier: str
     parameters: int
     licence: str
+    context: int
+    languages: tuple[str, ...]
+    task: Literal["chat-completion", "text-embedding", "rerank"] = "chat-completion"
+    good_at: tuple[Literal["code", "reasoning"], ...] = ()
+    hub: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    ollama: str | None = None
+    driver: Literal["huggingface", "ollama"] = "huggingface"
+    gated: bool = False
+    download_bits: float = 16
+    note: str = ""
+    role: str = ""
+
+    @property
+    def terms(self) -> Licence:
+        """Its licence, in full."""
+        return _catalogue().licences[self.licence]
+
+    @property
+    def korean(self) -> bool:
+        """Whether its makers name Korean among its languages."""
+        return "ko" in self.languages
+
+    @property
+    def purposes(self) -> tuple[str, ...]:
+        """Those of PURPOSES that it serves."""
+        if self.task != "chat-completion":
+            return ("embed",) if self.task == "text-embedding" else ("rerank",)
+        return ("chat", *("korean",) * self.korean, *self.good_at)
+
+    def weight_bytes(self, bits: float) -> int:
+        """Bytes of its weights alone: a running model also needs room for its context and for the program."""
+        return round(self.parameters * bits / 8)
+
+    @property
+    def download(self) -> int:
+        """Bytes to download, none for a shipped model. Computed from the parameters; the tokenizer comes on top."""
+        return 0 if self.tier == "tiny" else self.weight_bytes(self.download_bits)
+
+    @property
+    def fetch(self) -> str | None:
+        """The command that downloads it; None for a shipped model."""
+        if self.driver == "ollama":
+            return f"ollama pull {self.ollama}"
+        if self.hub is None:
+            return None
+        from course_lib.models.hub import pull_command
+        from course_lib.models.spec import HuggingFaceSource
+
+        return pull_command(HuggingFaceSource(**self._source()))
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What `load` and `ModelSpec.parse` take."""
+        return {"source": self._source(), "driver": self.driver, "task": self.task}
+
+    def _source(self) -> dict[str, Any]:
+        if self.driver == "ollama":
+            return {"type": "server", "model": self.ollama}
+        if self.hub is None:
+            return source_of(self.model) or {"type": "local", "path": str(data.MODELS / self.model)}
+        pinned = {"revision": self.revision, "sha256": {"model.safetensors": self.sha256} if self.sha256 else None}
+        return {"type": "huggingface", "repository": self.hub} | {k: v for k, v in pinned.items() if v}
 
 
-def tier() -> str:
-    """The tier named by COURSE_TIER, or `tiny`.
+class Fit(NamedTuple):
+    """A model for a purpose: GiB of its weights; what rules it out, nothing where it fits; what else speaks against it."""
 
-    Raises CourseError for a name that is no tier, and for a tier whose models are not in the catalogue yet.
-    """
-    name = os.environ.get("COURSE_TIER", "tiny")
-    if name not in TIERS:
-        raise CourseError(f"COURSE_TIER={name!r} is no tier; the tiers are {', '.join(TIERS)}", "export COURSE_TIER=tiny")
-    if name not in _catalogue():
-        raise CourseError(f"COURSE_TIER={name!r}: the catalogue holds no models of this tier yet", "export COURSE_TIER=tiny")
-    return name
+    entry: Entry
+    gib: float
+    excluded: tuple[str, ...]
+    against: tuple[str, ...]
+
+
+class _Catalogue(NamedTuple):
+    licences: dict[str, Licence]
+    roles: dict[str, dict[str, str]]
+    models: dict[str, Entry]
 
 
 @functools.cache
-def _catalogue() -> dict[str, dict[str, Entry]]:
+def _catalogue() -> _Catalogue:
     import yaml
 
-    text = (Path(__file__).parent / "catalog.yaml").read_text("utf-8")
-    return {t: {r: Entry(role=r, **e) for r, e in roles.items()} for t, roles in yaml.safe_load(text).items()}
+    read = yaml.safe_load((Path(__file__).parent / "catalog.yaml").read_text("utf-8"))
+    models = {name: _entry(name, tier, facts) for tier, named in read["models"].items() for name, facts in named.items()}
+    licences = {name: Licence(name, **said) for name, said in read["licences"].items()}
+    return _Catalogue(licences, read["roles"], models)
+
+
+def _entry(name: str, tier: str, facts: dict[str, Any]) -> Entry:
+    lists = {k: tuple(facts.get(k, ())) for k in ("languages", "good_at")}
+    return Entry(name, tier, **(facts | lists))
+
+
+def tier() -> str:
+    """The tier named by COURSE_TIER, or `tiny`. Raises CourseError for a name that is no tier."""
+    name = os.environ.get("COURSE_TIER", "tiny")
+    if name not in TIERS:
+        raise CourseError(f"COURSE_TIER={name!r} is no tier; the tiers are {', '.join(TIERS)}", "export COURSE_TIER=tiny")
+    return name
 
 
 def role(name: str) -> Entry:
     """The model that plays a role in the present tier. Raises ValueError for an unknown role."""
-    roles = _catalogue()[tier()]
-    if name not in roles:
-        raise ValueError(f"no role {name!r} in tier {tier()}; the roles are {', '.join(roles)}")
-    return roles[name]
+    if name not in roles():
+        raise ValueError(f"no role {name!r} in tier {tier()}; the roles are {', '.join(roles())}")
+    return replace(_catalogue().models[_catalogue().roles[tier()][name]], role=name)
 
 
 def roles() -> list[str]:
     """The roles of the present tier."""
-    return list(_catalogue()[tier()])
+    return list(_catalogue().roles[tier()])
 
 
 def chat_models() -> list[Entry]:
-    """All chat models of the tier, the smallest first."""
-    entries = [e for e in _catalogue()[tier()].values() if e.role.startswith("chat")]
-    return sorted(entries, key=lambda e: e.parameters)
+    """The models in the chat roles of the present tier, the smallest first."""
+    return sorted((role(r) for r in roles() if r.startswith("chat")), key=lambda e: e.parameters)
+
+
+def entries() -> list[Entry]:
+    """Every model of every tier, with or without a role, as the file orders them."""
+    return list(_catalogue().models.values())
+
+
+def entry(name: str) -> Entry:
+    """A model by its name in the catalogue. Raises CourseError, naming those that are alike, where there is none."""
+    from difflib import get_close_matches
+
+    if name not in _catalogue().models:
+        names = {n.lower(): n for n in _catalogue().models}
+        alike = [names[n] for n in get_close_matches(name.lower(), names, cutoff=0.5)]
+        raise CourseError(f"no model {name!r} in the catalogue", f"choose {' or '.join(alike or names.values())}")
+    return _catalogue().models[name]
+
+
+def guide(purpose: str, memory_gib: float, bits: float = 4.5, *, commercial: bool = False) -> list[Fit]:
+    """Every model for a purpose at so many bits per weight: those that fit into the memory first, the largest first.
+
+    Only the weights are counted. Raises ValueError for an unknown purpose, for bits that are not positive and for memory
+    that is negative.
+    """
+    if purpose not in PURPOSES or not bits > 0 or not memory_gib >= 0:
+        raise ValueError(f"{purpose!r} in {memory_gib} GiB at {bits} bits: a purpose is one of {', '.join(PURPOSES)}")
+    found = [_fit(e, memory_gib, bits, commercial) for e in entries() if purpose in e.purposes]
+    return sorted(found, key=lambda f: (bool(f.excluded), -f.entry.parameters))
+
+
+def largest(purpose: str, memory_gib: float, bits: float = 4.5, *, commercial: bool = False) -> Entry | None:
+    """The largest model for a purpose that fits; None where none does. See guide."""
+    first = guide(purpose, memory_gib, bits, commercial=commercial)[0]
+    return None if first.excluded else first.entry
+
+
+def _fit(entry: Entry, memory_gib: float, bits: float, commercial: bool) -> Fit:
+    gib, terms = entry.weight_bytes(bits) / 2**30, entry.terms
+    forbidden, conditions = terms.commercial == "no", terms.commercial == "conditions"
+    excluded = (gib > memory_gib, "its weights do not fit"), (commercial and forbidden, f"{terms.name}: no commercial use")
+    against = (
+        (forbidden and not commercial, f"{terms.name}: no commercial use"),
+        (conditions, f"{terms.name}: conditions on commercial use"),
+        (entry.gated, "gated: the hub asks for an account and your agreement"),
+        (entry.driver == "ollama", "needs Ollama"),
+        (entry.tier == "gpu", "slow without a GPU"),
+        (bool(entry.note), entry.note),
+    )
+    return Fit(entry, gib, _those(excluded), _those(against))
+
+
+def _those(said: Iterable[tuple[bool, str]]) -> tuple[str, ...]:
+    return tuple(text for holds, text in said if holds)
+
+
+def on_this_machine(entry: Entry) -> bool | None:
+    """Whether its files are here and whole, shipped or in the hub's cache. None where Ollama holds it: `ollama list` tells."""
+    if entry.driver == "ollama":
+        return None
+    if entry.hub is None:
+        return entry.model in shipped() or (entry.model == MINILM and _minilm() is not None)
+    from course_lib.models.hub import fetched
+    from course_lib.models.spec import HuggingFaceSource
+
+    try:
+        return fetched(HuggingFaceSource(**entry.spec["source"], local_files_only=True)).exists()
+    except CourseError:
+        return False
 
 
 def source_of(name: str) -> dict[str, str] | None:
@@ -91,6 +254,8 @@ def folder_of(model: str) -> Path:
     if model == MINILM:
         return _verified_minilm()
     if model not in shipped():
+        if (known := _catalogue().models.get(model)) and known.fetch:
+            raise CourseError(f"{model} is not shipped with the course: {known.download / 1e6:,.0f} MB to download", known.fetch)
         mend = f'load("{shipped()[-1]}")' if shipped() else "git checkout -- models"
         raise CourseError(f"no model {model!r} in models/; there are {', '.join(shipped()) or 'none'}", mend)
     folder = data.MODELS / model

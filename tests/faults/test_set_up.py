@@ -161,9 +161,9 @@ def test_an_unknown_tier():
     assert b"COURSE_TIER='huge' is no tier" in result.stderr and b"export COURSE_TIER=tiny" in result.stderr
 
 
-def test_a_tier_without_models_says_so():
-    result = course("doctor", COURSE_TIER="gpu")
-    assert result.returncode == 1 and b"no models of this tier yet" in result.stdout
+def test_a_tier_whose_models_are_not_here_says_how_to_get_them(tmp_path):
+    result = course("doctor", COURSE_TIER="gpu", HF_HUB_CACHE=str(tmp_path))
+    assert result.returncode == 1 and b"course models pull Qwen/Qwen2.5-7B-Instruct" in result.stdout
 
 
 def test_a_locale_that_is_not_utf_8():
