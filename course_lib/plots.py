@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from math import inf
 from statistics import median
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito: told apart by colour-blind readers
 MARKERS = ("o", "s", "^", "D")
@@ -77,6 +79,41 @@ def calibration(ratios: Mapping[str, float]) -> Picture:
     axes.set(xlabel="guess / measurement", title="Your predictions", xlim=(1 / widest, widest), ylim=(-0.6, len(ratios) - 0.4))
     axes.set_yticks(range(len(ratios)), list(ratios))
     axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def named_points(points: Mapping[str, tuple[Point, Point]], *, x: str, y: str, title: str) -> Picture:
+    """Named points, each with its interval on both axes. The x axis is logarithmic where values differ more than tenfold.
+
+    points: name -> ((x, low, high), (y, low, high)), none below 0. Every name has its own pair of colour and marker, hollow,
+    so that two points at the same place are both seen. Raises ValueError for no points, for more than there are pairs, and
+    for a number that is negative or not finite.
+    """
+    looks = [(colour, MARKERS[(i + turn) % 4]) for turn in range(4) for i, colour in enumerate(COLOURS)]
+    if not 0 < len(points) <= len(looks):
+        raise ValueError(f"{len(points)} points; 1 to {len(looks)} can be told apart")
+    if not all(0 <= number < inf for both in points.values() for point in both for number in point):
+        raise ValueError("a point with a number that is negative or not finite")
+    figure = Picture(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for (name, ((across, left, right), (up, low, high))), (colour, marker) in zip(points.items(), looks, strict=False):
+        axes.errorbar([across], [up], xerr=[[across - left], [right - across]], yerr=[[up - low], [high - up]],
+                      fmt="none", ecolor=colour, elinewidth=1, capsize=3)  # fmt: skip
+        axes.plot([across], [up], marker, label=name, color=colour, fillstyle="none", markersize=10, markeredgewidth=2)
+    axes.set(xlabel=x, ylabel=y, title=title)
+    axes.set_ylim(bottom=0)
+    values = [across[0] for across, _ in points.values()]
+    if max(values) > 10 * min(values) > 0:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_xlim(left=0)
+        axes.locator_params(axis="x", nbins=5)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,g}")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", frameon=False)
     return figure
 
 

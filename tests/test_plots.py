@@ -2,7 +2,7 @@
 
 import pytest
 
-from course_lib.plots import dots, lines_with_intervals
+from course_lib.plots import dots, lines_with_intervals, named_points
 from course_lib.tables import table
 
 
@@ -42,3 +42,41 @@ def test_every_time_is_a_dot_and_the_median_a_bar():
 
 def test_a_picture_shows_itself_as_png():
     assert dots({"a": [1.0]}, x="", title="")._repr_png_().startswith(b"\x89PNG")
+
+
+POINTS = {"a": ((10, 8, 11), (50, 40, 70)), "b": ((90, 90, 90), (60, 50, 65))}
+
+
+def test_a_named_point_has_its_marker_its_name_and_both_intervals():
+    figure = named_points(POINTS, x="speed, tokens/s", y="quality, %", title="t")
+    axes = figure.axes[0]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["a", "b"]
+    points = [line for line in axes.lines if line.get_label() in POINTS]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in points] == [(10, 50), (90, 60)]
+    across, up = (bar.get_segments()[0].tolist() for bar in axes.containers[0].lines[2])
+    assert across == [[8, 50], [11, 50]] and up == [[10, 40], [10, 70]]
+    assert axes.get_xscale() == "linear" and axes.get_xlim()[0] == axes.get_ylim()[0] == 0
+
+
+def test_sixteen_points_can_be_told_apart_without_colours_alone():
+    many = {str(i): POINTS["a"] for i in range(16)}
+    lines = [line for line in named_points(many, x="", y="", title="").axes[0].lines if line.get_label() in many]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 16
+    assert len({line.get_marker() for line in lines[:4]}) == 4
+    with pytest.raises(ValueError, match="17 points; 1 to 16"):
+        named_points(many | {"16": POINTS["a"]}, x="", y="", title="")
+
+
+def test_values_far_apart_are_drawn_on_a_logarithmic_axis_with_plain_numbers():
+    figure = named_points(POINTS | {"c": ((2000, 1000, 3000), (1, 0, 2))}, x="", y="", title="")
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log" and "1,000" in [t.get_text() for t in axes.get_xticklabels()]
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("inf"), float("nan")])
+def test_a_point_that_cannot_be_drawn_is_refused(wrong):
+    with pytest.raises(ValueError, match="negative or not finite"):
+        named_points({"a": ((1, 1, wrong), (1, 1, 1))}, x="", y="", title="")
+    with pytest.raises(ValueError, match="0 points"):
+        named_points({}, x="", y="", title="")
