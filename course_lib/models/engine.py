@@ -236,9 +236,9 @@ class Engine(ABC):
         return how
 
     def _need(self, ability: Ability) -> None:
-        if ability not in self.can:
-            from course_lib.models.drivers import able
+        from course_lib.models.drivers import able, driver_class
 
+        if ability not in driver_class(self.spec.driver, self.spec.implementation).can:
             others = ", ".join(able(ability)) or "none yet"
             raise Unsupported(f"the driver {self.driver} cannot {ability}", f"use a driver that can: {others}")
         wanted = NEEDS.get(ability, ("text-generation", "chat-completion"))

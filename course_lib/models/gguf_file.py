@@ -122,6 +122,26 @@ def export(folder: Path, target: Path, kind: str = "f32") -> Path:
     return target
 
 
+def context(path: Path) -> int:
+    """Tokens that a model was made to read: from the config of a folder, or from a .gguf file.
+
+    Raises CourseError for a file that cannot be read or does not say it.
+    """
+    import gguf
+
+    try:
+        if path.is_dir():
+            return int(json.loads((path / "config.json").read_text("utf-8"))["max_position_embeddings"])
+        reader = gguf.GGUFReader(path)
+        architecture = reader.get_field("general.architecture")
+        length = reader.get_field(f"{architecture.contents()}.context_length") if architecture else None
+        if length is None:
+            raise KeyError("context_length")
+        return int(length.contents())
+    except (ValueError, OSError, KeyError, IndexError, OverflowError, MemoryError, TypeError) as error:
+        raise CourseError(f"{path.name} does not say how long a text it reads: {error}", "download or export it again") from error
+
+
 def export_adapter(folder: Path, base: Path, target: Path) -> Path:
     """Write a LoRA adapter in PEFT form, of the model in `base`, as GGUF, for llama.cpp.
 

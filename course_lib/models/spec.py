@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -15,10 +16,10 @@ from course_lib.models.options import TABLE, Generation, SpecError, validated
 Driver = Literal["huggingface", "llamacpp", "ollama", "openai", "custom", "unsloth", "vllm"]
 Task = Literal["text-generation", "chat-completion", "text-classification", "text-embedding", "rerank"]
 SERVED = ("ollama", "openai")  # drivers that talk to a server, which holds the weights
-LOCAL = re.compile(r"^(/|~|\.{1,2}([/\\]|$)|[A-Za-z]:[\\/])")
-HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?$")
-ENVIRONMENT = re.compile(r"^\$\{env\.([A-Za-z_][A-Za-z0-9_]*)\}$")
-SHA256 = re.compile(r"^[0-9a-f]{64}$")
+LOCAL = re.compile(r"/|~([/\\]|\Z)|\.{1,2}([/\\]|\Z)|[A-Za-z]:[\\/]")  # how a path begins
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+ENVIRONMENT = re.compile(r"\$\{env\.[A-Za-z_][A-Za-z0-9_]*\}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 LONGEST = 65_536  # characters of a YAML text
 
 
@@ -27,7 +28,7 @@ class _Part(BaseModel):
 
 
 def _token(value: str | None) -> str | None:
-    if value is not None and not ENVIRONMENT.match(value):
+    if value is not None and not ENVIRONMENT.fullmatch(value):
         raise ValueError("a token is never written down; name the variable that holds it, as ${env.HF_TOKEN}")
     return value
 
@@ -59,7 +60,7 @@ class HuggingFaceSource(_Part):
     @field_validator("repository")
     @classmethod
     def _id(cls, value: str) -> str:
-        if not HUB_ID.match(value) or ".." in value or "--" in value:
+        if not HUB_ID.fullmatch(value) or ".." in value or "--" in value:
             from course_lib.models.catalog import shipped
 
             carried = ", ".join(shipped()) or "no model"
@@ -77,7 +78,7 @@ class HuggingFaceSource(_Part):
     @field_validator("sha256")
     @classmethod
     def _digests(cls, value: dict[str, str]) -> dict[str, str]:
-        if not all(SHA256.match(v) for v in value.values()):
+        if not all(SHA256.fullmatch(v) for v in value.values()):
             raise ValueError("a SHA-256 is 64 hex digits")
         return value
 
@@ -91,10 +92,13 @@ class LocalSource(_Part):
 
     @field_validator("path")
     @classmethod
-    def _no_nul(cls, value: Path) -> Path:
-        if "\0" in str(value):
-            raise ValueError("a path cannot hold a NUL character")
-        return value
+    def _possible(cls, value: Path) -> Path:
+        try:
+            if b"\0" not in os.fsencode(value):
+                return value
+        except UnicodeEncodeError:
+            pass
+        raise ValueError("no file system holds such a path")
 
 
 class ServerSource(_Part):
@@ -122,17 +126,19 @@ class ModelSpec(_Part):
     """What `load` and `ModelManager` take. `docs/model-fields.md` says which driver acts on which field."""
 
     source: Source
-    driver: Driver = "huggingface"
+    driver: Driver = Field("huggingface", description="what runs it")
     implementation: str | None = Field(None, description="name of a registered class, for the driver custom")
-    task: Task = "chat-completion"
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    device_mode: Literal["single", "auto"] = "single"
-    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    quantization: Literal["none", "q8_0", "q4_0"] = "none"
+    task: Task = Field("chat-completion", description="what it is for")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU where there is one")
+    device_mode: Literal["single", "auto"] = Field("single", description="auto: spread over all devices, by accelerate")
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="of the weights; auto: 32 bits on a CPU, as stored on a GPU and in a GGUF file"
+    )
+    quantization: Literal["none", "q8_0", "q4_0"] = Field("none", description="8.5 and 4.5 bits a weight, in blocks of 32")
     context_length: int | None = Field(None, ge=8, le=10_000_000, description="tokens of prompt and answer, at most")
     batch_size: int | None = Field(None, ge=1, le=1024, description="prompts in work at once; the driver's own number if none")
-    low_cpu_mem_usage: bool | None = None
-    adapters: tuple[Adapter, ...] = Field((), max_length=16)
+    low_cpu_mem_usage: bool | None = Field(None, description="read weights where they lie, without a second copy in memory")
+    adapters: tuple[Adapter, ...] = Field((), max_length=16, description="LoRA: path and weight of each")
     keep_alive: float = Field(300, ge=-1, description="seconds without use until it is unloaded; -1: never")
     generation: Generation = Field(default_factory=Generation)
 
@@ -197,9 +203,7 @@ class ModelSpec(_Part):
         """Equal for two specifications that give the same weights in the same place, and for no others."""
         said = self.model_dump(mode="json", exclude={"generation", "keep_alive"})
         if isinstance(self.source, LocalSource):
-            said["source"]["path"] = str(self.source.path.expanduser().resolve())
-        import json
-
+            said["source"]["path"] = os.path.realpath(os.path.expanduser(self.source.path))
         return json.dumps(said, sort_keys=True)
 
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from course_lib.models.engine import Engine, changed, refuse_unused
+from course_lib.models.engine import Engine, Unsupported, changed, refuse_unused
 from course_lib.models.spec import ModelSpec, SpecError
 
 CLASSES = {
@@ -62,5 +62,8 @@ def load(spec: ModelSpec | str | Path | dict[str, Any], **changes: Any) -> Engin
     spec = ModelSpec.parse(spec, **changes)
     engine = driver_class(spec.driver, spec.implementation)
     fields = {k: v for k, v in changed(spec).items() if k not in OF_EVERY_DRIVER}
-    refuse_unused(engine, fields | {f"generation.{k}": v for k, v in changed(spec.generation).items()})
+    options = changed(spec.generation)
+    if options and spec.task not in ("text-generation", "chat-completion"):
+        raise Unsupported(f"task {spec.task} generates nothing, and generation.{next(iter(options))} is set", "leave it out")
+    refuse_unused(engine, fields | {f"generation.{k}": v for k, v in options.items()})
     return engine.load(spec)

@@ -68,7 +68,7 @@ def from_pretrained(kind: Any, spec: ModelSpec, folder: Path, **more: Any) -> An
         raise Unsupported(f"{folder.name} is GGUF, which transformers would unpack to 32 bits", "use driver: llamacpp")
     if not list(folder.glob("*.safetensors")):
         raise CourseError(f"{folder} holds no .safetensors", "name a folder in Hugging Face form")
-    where = {"device_map": "auto"} if spec.device_mode == "auto" else {}
+    where = {"device_map": "auto"} if _spread(spec, device) else {}
     try:
         with quiet():
             model = kind.from_pretrained(
@@ -81,6 +81,13 @@ def from_pretrained(kind: Any, spec: ModelSpec, folder: Path, **more: Any) -> An
     for adapter in spec.adapters:
         model = merged(model, adapter.path.expanduser(), adapter.weight)
     return model.eval()
+
+
+def _spread(spec: ModelSpec, device: str) -> bool:
+    """Whether layers are to be spread over devices. Raises CourseError where there is nothing to spread them over."""
+    if spec.device_mode == "auto" and device == "cpu":
+        raise CourseError("device_mode='auto' spreads a model over GPUs, and torch finds none here", "use device_mode: single")
+    return spec.device_mode == "auto"
 
 
 def tokenizer_of(folder: Path) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from course_lib.errors import CourseError
 from course_lib.models import gguf_file
+from course_lib.models.drivers.huggingface import context_of
 from course_lib.models.engine import Ability, Engine, Prompt, Reply, Unsupported, check_fits
 from course_lib.models.options import Generation
 from course_lib.models.source import resolve
@@ -50,38 +51,39 @@ class LlamaCpp(Engine):
         super().__init__(spec, int(props["default_generation_settings"]["n_ctx"]))
         self._bos, self._turn = str(props["bos_token"]), itertools.count()
         self.slots = int(props["total_slots"]) * len(servers)
+        self._held: dict[str, Any] = self._ask("/v1/models")["data"][0]["meta"]
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
         """Load a .gguf file, or a Llama folder after writing it as GGUF with the precision or quantization asked for.
 
         Raises CourseError for a missing or damaged model, and where llama.cpp cannot load it; Unsupported for a task or a
-        device that it does not have here.
+        device that it does not have here, and for other weights than a file holds.
         """
         if spec.task in ("rerank", "text-classification"):
             raise Unsupported(f"the driver llamacpp has no task {spec.task}", "use driver: huggingface")
         found = resolve(spec.source)
         folder = tempfile.TemporaryDirectory(prefix="course-gguf-")
-        file = (
-            found if found.suffix == ".gguf" else gguf_file.export(found, Path(folder.name) / f"{found.name}.gguf", _type(spec))
-        )
-        _check_file(spec, file, given=found.suffix == ".gguf")
+        given = found.suffix == ".gguf"
+        wanted = _type(spec)
+        file = found if given else gguf_file.export(found, Path(folder.name) / f"{found.name}.gguf", wanted)
         adapters = [(_adapter(a.path.expanduser(), found, Path(folder.name) / f"adapter-{i}.gguf"), a.weight)
                     for i, a in enumerate(spec.adapters)]  # fmt: skip
-        return cls(spec, _start(spec, file, adapters), file, folder)
+        engine = cls(spec, _start(spec, file, context_of(spec, gguf_file.context(found)), adapters), file, folder)
+        held = engine._held["ftype"].split()[-1].lower()
+        if given and (spec.quantization, spec.precision) != ("none", "auto") and held != wanted:
+            engine.close()
+            raise Unsupported(f"{file.name} holds weights of type {held}, not {wanted}",
+                              "leave precision and quantization out, or name a file of that type")  # fmt: skip
+        return engine
 
     @property
     def parameters(self) -> int:
-        return sum(int(t.n_elements) for t in self._tensors())
+        return int(self._held["n_params"])
 
     @property
     def weight_bytes(self) -> int:
-        return sum(int(t.n_bytes) for t in self._tensors())
-
-    def _tensors(self) -> Any:
-        import gguf
-
-        return gguf.GGUFReader(self.file).tensors
+        return int(self._held["size"])
 
     def close(self) -> None:
         self.servers = []
@@ -150,7 +152,7 @@ class LlamaCpp(Engine):
         import numpy as np
 
         if not texts:
-            return np.zeros((0, self._ask("/v1/models")["data"][0]["meta"]["n_embd"]), dtype=np.float32)
+            return np.zeros((0, self._held["n_embd"]), dtype=np.float32)
         longest = max(len(self._tokens(t, special=False)) + 1 for t in texts)
         check_fits(self.name, longest, self.context)
         rows = checked(self._server().handle_embeddings({"input": texts}))["data"]
@@ -199,23 +201,6 @@ def _type(spec: ModelSpec) -> str:
     return spec.quantization
 
 
-def _check_file(spec: ModelSpec, file: Path, given: bool) -> None:
-    """Refuse another type of weights than those in a given file. Raises CourseError for a file that is no GGUF."""
-    import gguf
-
-    try:
-        field = gguf.GGUFReader(file).get_field("general.file_type")
-    except (ValueError, OSError, KeyError, IndexError, OverflowError, MemoryError, TypeError) as error:
-        raise CourseError(f"{file.name} is no readable GGUF file: {error}", "download or export it again") from error
-    if given and (spec.quantization, spec.precision) != ("none", "auto"):
-        held = (
-            gguf.LlamaFileType(field.contents()).name.removeprefix("MOSTLY_").removeprefix("ALL_").lower() if field else "unknown"
-        )
-        if held != _type(spec):
-            raise Unsupported(f"{file.name} holds weights of type {held}, not {_type(spec)}",
-                              "leave precision and quantization out, or name a file of that type")  # fmt: skip
-
-
 def _adapter(folder: Path, base: Path, target: Path) -> Path:
     """An adapter as GGUF: the file itself, or one written from a PEFT folder, for which the base must be a folder, too."""
     if folder.suffix == ".gguf":
@@ -226,7 +211,7 @@ def _adapter(folder: Path, base: Path, target: Path) -> Path:
     return gguf_file.export_adapter(folder, base, target)
 
 
-def _start(spec: ModelSpec, file: Path, adapters: list[tuple[Path, float]]) -> list[Any]:
+def _start(spec: ModelSpec, file: Path, context: int, adapters: list[tuple[Path, float]]) -> list[Any]:
     import xllamacpp
 
     small = file.stat().st_size < SMALL
@@ -235,7 +220,8 @@ def _start(spec: ModelSpec, file: Path, adapters: list[tuple[Path, float]]) -> l
     said = xllamacpp.CommonParams()
     said.model.path = str(file)
     said.n_parallel = -(-slots // copies)
-    said.n_ctx = said.n_parallel * _context(spec, file)
+    said.n_ctx = said.n_parallel * context
+    said.model_alias = {spec.name}
     said.warmup, said.verbosity, said.ui = False, -1, False
     said.embedding = spec.task == "text-embedding"
     if said.embedding:
@@ -251,17 +237,6 @@ def _start(spec: ModelSpec, file: Path, adapters: list[tuple[Path, float]]) -> l
         return [xllamacpp.Server(said) for _ in range(copies)]
     except RuntimeError as error:
         raise CourseError(f"llama.cpp cannot load {file.name}: {error}", "course doctor") from error
-
-
-def _context(spec: ModelSpec, file: Path) -> int:
-    import gguf
-
-    from course_lib.models.drivers.huggingface import context_of
-
-    reader = gguf.GGUFReader(file)
-    architecture = reader.get_field("general.architecture")
-    length = reader.get_field(f"{architecture.contents()}.context_length") if architecture else None
-    return context_of(spec, int(length.contents()) if length else 2048)
 
 
 def _gpu(spec: ModelSpec, xllamacpp: Any) -> bool:
