@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -236,27 +235,12 @@ class HuggingFace(Engine):
         return Reply(cut.strip() if self.spec.task == "chat-completion" else cut, read, len(new), "stop" if ended else "length")
 
     def _stream(self, prompt: Prompt, how: Generation) -> Iterator[str]:
-        from transformers import StoppingCriteria, TextIteratorStreamer
+        from course_lib.models.drivers.streaming import streamed
 
         ids = self.ids(prompt)
         check_fits(self.name, len(ids) + how.max_output_length, self.context)
-        pieces = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        left, failed = threading.Event(), []
-
-        class Left(StoppingCriteria):
-            def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-                import torch
-
-                return torch.full((len(input_ids),), left.is_set(), device=input_ids.device)
-
-        def write() -> None:
-            try:
-                self._write([ids], how, streamer=pieces, stopping_criteria=[Left()])
-            except BaseException as error:  # told to the reader of the stream, in its own thread
-                failed.append(error)
-                pieces.end()
-
-        return _from_thread(write, pieces, left, failed, how.stop)
+        pieces = streamed(self.tokenizer, lambda **more: self._write([ids], how, **more))
+        return (p for p in without_stops(pieces, how.stop) if p)
 
     def _score(self, prompts: list[Prompt], continuations: list[str]) -> NDArray[np.float64]:
         from course_lib.models.scoring import score
@@ -300,18 +284,3 @@ def without_stops(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
             yield held[: len(held) - keep]
             held = held[len(held) - keep :]
     yield held
-
-
-def _from_thread(
-    write: Any, pieces: Any, left: threading.Event, failed: list[BaseException], stops: Sequence[str]
-) -> Iterator[str]:
-    worker = threading.Thread(target=write, daemon=True)
-    worker.start()
-    try:
-        yield from (p for p in without_stops(iter(pieces), stops) if p)
-        worker.join()
-        if failed:
-            raise failed[0]
-    finally:
-        left.set()  # the reader may have gone before the end
-        worker.join()

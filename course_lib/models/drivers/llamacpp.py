@@ -153,6 +153,8 @@ class LlamaCpp(Engine):
 
         if not texts:
             return np.zeros((0, self._held["n_embd"]), dtype=np.float32)
+        if "" in texts:
+            raise ValueError(f"text {texts.index('')} of {len(texts)} is empty: llama.cpp embeds none")
         longest = max(len(self._tokens(t, special=False)) + 1 for t in texts)
         check_fits(self.name, longest, self.context)
         rows = checked(self._server().handle_embeddings({"input": texts}))["data"]
