@@ -125,6 +125,13 @@ def test_an_answer_of_one_token_is_too_short_to_time_decode_by(llama_cpp):
         measure_engine(ended, PROMPTS, new_tokens=3, repeats=1)
 
 
+def test_pieces_without_text_are_no_first_piece(llama_cpp):
+    silent = Recorded(llama_cpp, "a", [])
+    silent.stream = lambda prompt, **_: iter(["", ""])
+    with pytest.raises(CourseError, match="a streamed an empty answer"):
+        measure_engine(silent, PROMPTS, new_tokens=3, repeats=1)
+
+
 def test_the_memory_of_a_server_is_not_the_memory_of_this_process(llama_cpp):
     results = compare({"served": Recorded(llama_cpp, "served", [], weight_bytes=0)}, PROMPTS, new_tokens=2, repeats=1)
     assert results["served"].weights is results["served"].memory is results["served"].peak is None

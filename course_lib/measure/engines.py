@@ -135,7 +135,7 @@ def _run(engine: Engine, prompt: Any, new_tokens: int) -> tuple[float, float, fl
 def _first_piece(engine: Engine, prompt: Any, options: dict[str, int]) -> float:
     begun = time.perf_counter()
     pieces = engine.stream(prompt, **options)
-    if next(pieces, None) is None:
+    if next(filter(None, pieces), None) is None:
         raise CourseError(f"{engine.name} streamed an empty answer", "give prompts that it answers")
     seconds = time.perf_counter() - begun
     for _ in pieces:  # a stream that is left early may still be at work during the next run
