@@ -88,7 +88,7 @@ class EngineMeasurement:
     def ttft(self) -> Estimate:
         """Seconds from the call to the first piece of a stream, a mean over the prompts.
 
-        A piece is what the engine hands out: llama.cpp a token; transformers holds a word back until the next one begins.
+        A piece is what the engine hands out: a token, where that is whole characters.
         """
         return median_of(self.seconds("ttft"))
 

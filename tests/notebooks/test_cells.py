@@ -13,19 +13,26 @@ import pytest
 from course_lib import plots
 from course_lib.chapters import all_chapters
 from course_lib.data import ROOT
+from course_lib.measure import Results
 
 KINDS = {"measured", "picture", "widget", "exercise", "solution"}  # a cell without any of these tags is exact
 UNCOMPARED = {"measured", "picture", "widget"}
-DRAWN = {n for n in dir(plots) if getattr(getattr(plots, n), "__annotations__", {}).get("return") == "Picture"}
+DRAWN = {
+    n
+    for place in (plots, Results)
+    for n in dir(place)
+    if getattr(getattr(place, n), "__annotations__", {}).get("return") == "Picture"
+}
 LONGEST, LARGEST = 25, 1_000_000
 PRIVATE = re.compile(r"(/(?:home|root|work|tmp|Users)/|C:\\\\|hf_[A-Za-z0-9]{20}|sk-[A-Za-z0-9]{20})")
 
 
 def last_call(source: str) -> str:
-    """The name that the last statement of a cell calls, or ''."""
+    """The name of the function or method that the last statement of a cell calls, or ''."""
     last = ast.parse(source).body[-1]
     call = last.value if isinstance(last, ast.Expr) else None
-    return call.func.id if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) else ""
+    called = call.func if isinstance(call, ast.Call) else None
+    return called.id if isinstance(called, ast.Name) else called.attr if isinstance(called, ast.Attribute) else ""
 
 
 def cell_problems(cell) -> list[str]:

@@ -64,6 +64,57 @@ def _advantage(advantage: Callable[[Sequence[bool], Sequence[bool]], tuple[int, 
     })  # fmt: skip
 
 
+REPLY = {"prompt_eval_count": 300, "prompt_eval_duration": 50_000_000, "eval_count": 40, "eval_duration": 200_000_000,
+         "total_duration": 400_000_000}  # fmt: skip
+
+
+def _speeds(speeds: Callable[[dict[str, int]], tuple[float, float]]) -> str | None:
+    got = speeds(dict(REPLY))
+    if not isinstance(got, (tuple, list)) or len(got) != 2:
+        return f"two speeds are wanted, reading and writing; got {got!r}"
+    said = compare("the speed of writing", got[1], 200.0, {
+        6000.0: "reading and writing are the wrong way round",
+        2e-7: "that is tokens per nanosecond; a second has 10**9 of them",
+        200e-6: "that takes the durations for milliseconds; they are nanoseconds, a second has 10**9",
+        0.005: "that is seconds for a token; tokens per second is the other way round",
+        100.0: "that divides by total_duration, in which loading and reading are, too",
+    })  # fmt: skip
+    return said or compare("the speed of reading", got[0], 6000.0, {
+        750.0: "that divides by total_duration, in which loading and writing are, too",
+        300 / 0.25: "that divides by the time of reading and writing together",
+    })  # fmt: skip
+
+
+def _waiting(waiting: Callable[[int, int, float, float], tuple[float, float]]) -> str | None:
+    got = waiting(1000, 100, 5000.0, 50.0)
+    if not isinstance(got, (tuple, list)) or len(got) != 2:
+        return f"two times are wanted, to the first token and to the last; got {got!r}"
+    first, last = got
+    said = compare("the time to the last token", last, 2.2, {
+        2.0: "the prompt is read before anything is written: add the time of reading",
+        2.22: "the first token is one of the answer's; it has been counted twice",
+        22.0: "the prompt is not written but read, and reading has a speed of its own",
+        20.02: "the two speeds have changed places",
+    })  # fmt: skip
+    return said or compare("the time to the first token", first, 0.22, {
+        0.2: "the first token must be written, too, after the prompt was read",
+        0.02: "before the first token is written the whole prompt is read",
+        2.2: "that is the time to the last token",
+    })  # fmt: skip
+
+
+PROPOSALS = {
+    "a": "no model of that name was ever published: Llama 3 came with 8 and 70 billion weights",
+    "b": "it fits and it knows Korean, but its licence forbids use in a business",
+    "c": None,
+    "d": "in 16 bits its weights take 14 GiB, and the machine has 8; in 4.5 bits the same model fits",
+}
+
+
+def _proposal(answer: str) -> str | None:
+    return _letter(answer, PROPOSALS)
+
+
 READINGS = {
     "a": "an interval is no vote: zero lies inside it, however much of it lies above",
     "b": None,
@@ -73,10 +124,13 @@ READINGS = {
 
 
 def _reading(answer: str) -> str | None:
+    return _letter(answer, READINGS)
+
+
+def _letter(answer: str, replies: dict[str, str | None]) -> str | None:
+    """The reply to one of several letters; None for the right one."""
     letter = str(answer).strip().lower()
-    if letter not in READINGS:
-        return f"{answer!r} is none of the letters a, b, c, d"
-    return READINGS[letter]
+    return replies[letter] if letter in replies else f"{answer!r} is none of the letters {', '.join(replies)}"
 
 
 EXERCISES = (
@@ -150,6 +204,58 @@ EXERCISES = (
             "equality": Wrong('follows = "c"', "no difference found is not no difference"),
             "training": Wrong('follows = "D"', "nothing about the time of training"),
             "no letter": Wrong('follows = "they are equal"', "none of the letters"),
+        },
+    ),
+    Exercise(
+        "01.6", "speeds from a reply",
+        ("Tokens per second: a count divided by a duration in seconds.",
+         "Durations are in nanoseconds: divide them by 10**9.",
+         'reply["eval_count"] / reply["eval_duration"] * 1e9, and the same with prompt_eval_ for reading'),
+        _speeds,
+        {
+            "swapped": Wrong(
+                'read = reply["prompt_eval_count"] / reply["prompt_eval_duration"] * 1e9\n'
+                'written = reply["eval_count"] / reply["eval_duration"] * 1e9\nreturn written, read', "the wrong way round"),
+            "nanoseconds": Wrong(
+                'return (reply["prompt_eval_count"] / reply["prompt_eval_duration"],\n'
+                '        reply["eval_count"] / reply["eval_duration"])', "per nanosecond"),
+            "milliseconds": Wrong(
+                'return (reply["prompt_eval_count"] / reply["prompt_eval_duration"] * 1e3,\n'
+                '        reply["eval_count"] / reply["eval_duration"] * 1e3)', "takes the durations for milliseconds"),
+            "total": Wrong(
+                'return (reply["prompt_eval_count"] / reply["total_duration"] * 1e9,\n'
+                '        reply["eval_count"] / reply["total_duration"] * 1e9)', "in which loading and reading are"),
+            "upside down": Wrong(
+                'return (reply["prompt_eval_duration"] / reply["prompt_eval_count"] / 1e9,\n'
+                '        reply["eval_duration"] / reply["eval_count"] / 1e9)', "the other way round"),
+        },
+    ),
+    Exercise(
+        "01.7", "how long one waits",
+        ("Before the first token is written, the whole prompt is read: prompt / reads seconds.",
+         "One token takes 1 / writes seconds, an answer of n takes n / writes.",
+         "prompt / reads + 1 / writes, and prompt / reads + answer / writes"),
+        _waiting,
+        {
+            "reading forgotten": Wrong("return 1 / writes, answer / writes", "add the time of reading"),
+            "first for free": Wrong("return prompt / reads, prompt / reads + answer / writes", "must be written, too"),
+            "counted twice": Wrong(
+                "first = prompt / reads + 1 / writes\nreturn first, first + answer / writes", "counted twice"),
+            "speeds swapped": Wrong(
+                "return prompt / writes + 1 / reads, prompt / writes + answer / reads", "changed places"),
+        },
+    ),
+    Exercise(
+        "01.8", "one of four proposals",
+        ("Does each of them exist? The table of the catalogue knows.",
+         "May a business use it? Look at the column `commercial`.",
+         "8 GiB of memory: which of the others fits with room to spare?"),
+        _proposal,
+        {
+            "never existed": Wrong('proposal = "a"', "no model of that name"),
+            "forbidden": Wrong('proposal = "b"', "its licence forbids"),
+            "too large": Wrong('proposal = "D"', "the machine has 8"),
+            "no letter": Wrong('proposal = "Qwen"', "none of the letters"),
         },
     ),
 )  # fmt: skip
