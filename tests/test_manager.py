@@ -217,7 +217,7 @@ def test_defaults_come_from_dot_env(manager, tmp_path, monkeypatch):
     assert manager.registry.spec("haneul-4m", precision="float32").precision == "float32"
     assert "copy" in [i.name for i in manager.list_available_models()]
     monkeypatch.setenv("DEFAULT_EMBEDDING_MODEL", "all-MiniLM-L6-v2")
-    assert manager.get_embedding_model().spec.name == "model"
+    assert manager.get_embedding_model().spec.name == "all-MiniLM-L6-v2"
     monkeypatch.setenv("MODEL_DTYPE", "int3")
     with pytest.raises(CourseError, match="MODEL_DTYPE: Input should be 'auto', 'float32'"):
         manager.get_chat_model()

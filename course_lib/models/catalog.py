@@ -246,6 +246,11 @@ def ships(path: Path) -> bool:
     return (path.parent == data.MODELS and path.name in shipped()) or path == _minilm()
 
 
+def name_of(path: Path) -> str:
+    """The name of the model at a path: that of its file or folder, but for MiniLM, whose package calls the folder `model`."""
+    return MINILM if path == _minilm() else path.name
+
+
 def folder_of(model: str) -> Path:
     """The folder of a model that the course carries, after its files were checked against their SHA-256 sums.
 

@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from course_lib.errors import CourseError
 
 T = TypeVar("T", bound=BaseModel)
-TABLE = "docs/model-fields.md lists every field"
+TABLE = "look the field up in docs/model-fields.md"
 
 
 class SpecError(CourseError, ValueError):
     """A specification or an option that cannot be: names each field, its value and what is allowed."""
 
 
-def validated(kind: type[T], value: Any) -> T:
+def validated(kind: type[T], value: Any, mend: str = TABLE) -> T:
     """`value` as a `kind`. Raises SpecError with a line for every wrong field."""
     try:
         return kind.model_validate(value)
@@ -24,7 +24,7 @@ def validated(kind: type[T], value: Any) -> T:
         lines = [_line(e, kind) for e in error.errors(include_url=False)]
     except RecursionError:
         lines = ["nested too deeply"]
-    raise SpecError("\n".join(lines), TABLE)
+    raise SpecError("\n".join(lines), mend)
 
 
 def _line(error: Any, kind: type[BaseModel]) -> str:

@@ -168,7 +168,7 @@ class ModelSpec(_Part):
         if isinstance(value, ModelSpec):
             value = value.model_dump(exclude_unset=True) | {"source": value.source}
         elif isinstance(value, str):
-            value = {"source": value}
+            return validated(cls, {"source": value} | changes, 'name one that is there, such as load("haneul-4m")')
         elif isinstance(value, Path):
             value = {"source": {"type": "local", "path": value}}
         elif not isinstance(value, dict):
@@ -195,8 +195,10 @@ class ModelSpec(_Part):
     @property
     def name(self) -> str:
         """A short name for messages: the repository, the file's or folder's name, or the name at the server."""
+        from course_lib.models import catalog
+
         if isinstance(self.source, LocalSource):
-            return self.source.path.name
+            return catalog.name_of(self.source.path)
         return self.source.repository if isinstance(self.source, HuggingFaceSource) else self.source.model
 
     def key(self) -> str:
