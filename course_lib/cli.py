@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.gguf_file import TYPES
@@ -80,6 +81,27 @@ def _models(args: argparse.Namespace) -> int:
     return 0
 
 
+def _pull(args: argparse.Namespace) -> int:
+    from course_lib.models import catalog
+    from course_lib.models.hub import commit_in, fetched
+    from course_lib.models.spec import HuggingFaceSource, ModelSpec
+
+    known = {e.model: e for e in catalog.entries()}.get(args.name)
+    if known and known.driver == "ollama":
+        raise CourseError(f"{args.name} is a model that Ollama brings", str(known.fetch))
+    if known and known.hub is None:
+        print(f"{args.name} comes with the course, in {catalog.folder_of(args.name)}; files verified")
+        return 0
+    said = {"revision": args.revision, "filename": args.file, "cache_dir": args.cache_dir}
+    pinned = known.spec["source"] if known and not args.revision else {}
+    repository = {"type": "huggingface", "repository": known.hub if known else args.name}
+    source = ModelSpec.parse({"source": repository | pinned | {k: v for k, v in said.items() if v}}).source
+    assert isinstance(source, HuggingFaceSource)
+    found = fetched(source, pull=True)
+    print(f"{source.repository}: all here and verified, at commit {commit_in(found)}, in {found}")
+    return 0
+
+
 def _data(args: argparse.Namespace) -> int:
     from course_lib import data
 
@@ -95,9 +117,24 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _add_models(commands: Any) -> None:
+    models = commands.add_parser("models", help="list the models of this tier and verify their files, or pull one of the hub")
+    models.set_defaults(do=_models)
+    actions = models.add_subparsers(title="actions", metavar="ACTION")
+    actions.add_parser("list", help="as without an action").set_defaults(do=_models)
+    pull = actions.add_parser("pull", help="download a model of the hub, or go on where it broke off")
+    pull.add_argument("name", help="its id, OWNER/NAME, or its name in the catalogue")
+    pull.add_argument("--revision", help="branch, tag or commit (default main)")
+    pull.add_argument("--file", help="one .gguf file of it")
+    pull.add_argument("--cache-dir", type=Path, metavar="DIR", help="in place of the hub's cache")
+    pull.set_defaults(do=_pull, offline="0")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="course", description="Local AI, Measured: a course on running AI models locally.")
+    parser.set_defaults(offline="1")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_models(commands)
 
     lab = commands.add_parser("lab", help="open JupyterLab on chapter 00")
     lab.add_argument("--port", type=_port, default=8888, help="port on this machine (default 8888)")
@@ -135,7 +172,6 @@ def _parser() -> argparse.ArgumentParser:
     for name, do, text in (
         ("start", _start, "make or update your own copies in workspace/; what you wrote stays"),
         ("progress", _progress, "chapters done, exercises passed, predictions"),
-        ("models", _models, "list the models of this tier and verify their files"),
         ("data", _data, "verify Haneul Bank's files and count them"),
     ):
         commands.add_parser(name, help=text).set_defaults(do=do)
@@ -147,8 +183,8 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot show Hangul must not stop a command
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is downloaded unless somebody asks for it
     args = _parser().parse_args(argv)
+    os.environ.setdefault("HF_HUB_OFFLINE", args.offline)  # nothing is downloaded unless somebody asks for it
     try:
         return int(args.do(args))
     except CourseError as error:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 from course_lib import data
@@ -11,6 +15,11 @@ from course_lib.models.spec import HuggingFaceSource, LocalSource, ServerSource
 
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack"}
 GGUF_MAGIC = b"GGUF"
+GGUF_HEADER = 24  # bytes: magic, version, numbers of tensors and of facts
+LFS_POINTER = b"version https://git-lfs"
+WEIGHTS = [re.compile(p) for p in (r"model\.safetensors", r"model-\d{5}-of-\d{5}\.safetensors", r"[^/]+\.safetensors")]
+PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf|\.safetensors)")
+LONGEST_HEADER = 100_000_000  # bytes, the format's own limit
 
 
 def resolve(source: HuggingFaceSource | LocalSource | ServerSource) -> Path:
@@ -19,25 +28,41 @@ def resolve(source: HuggingFaceSource | LocalSource | ServerSource) -> Path:
     Raises CourseError where files are missing, damaged or of a kind that is not loaded.
     """
     if isinstance(source, LocalSource):
-        return _local(source)
+        try:
+            return _local(source)
+        except (OSError, RuntimeError) as error:  # no right to read it, a name too long, ~ of nobody
+            raise CourseError(f"{source.path} cannot be read: {error}", "give the path of a folder or of a .gguf file") from error
     if isinstance(source, HuggingFaceSource):
         from course_lib.models.hub import fetched
 
-        return fetched(source)
+        found = fetched(source)
+        return _gguf(found) if found.is_file() else safe_folder(found)
     raise CourseError(f"{source.model} lies on a server, not in files", "use driver: ollama or openai")
 
 
 def _local(source: LocalSource) -> Path:
-    path = source.path.expanduser()
+    path = _as_on_disk(source.path.expanduser())
     if catalog.ships(path):
+        _check_format(source, "safetensors")
         return catalog.folder_of(path.name if path.parent == data.MODELS else catalog.MINILM)
     if path.is_file():
-        _check_format(source, "gguf" if path.suffix == ".gguf" else path.suffix)
+        _check_format(source, path.suffix.removeprefix("."))
         return _gguf(path)
     if not path.is_dir():
         raise CourseError(f"{path} does not exist", "give the path of a folder or of a .gguf file")
-    _check_format(source, "safetensors")
+    names = [p.name for p in path.iterdir()]
+    held = [kind for kind, some in (("safetensors", weights(names)), ("gguf", ggufs(names))) if some]
+    found = source.format if source.format in held else held[0] if held else ""
+    _check_format(source, found)
+    if found == "gguf":
+        return _gguf(path / one_gguf(names, str(path), "give the path of one of them")[0])
     return safe_folder(path)
+
+
+def _as_on_disk(path: Path) -> Path:
+    """`path`, or the same name in the other Unicode form: a folder copied from a Mac may be named in NFD."""
+    forms = (path, *(path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD") if path.name))
+    return next((p for p in forms if p.exists()), path)
 
 
 def _check_format(source: LocalSource, found: str) -> None:
@@ -48,24 +73,92 @@ def _check_format(source: LocalSource, found: str) -> None:
 def _gguf(path: Path) -> Path:
     if path.suffix in PICKLES:
         raise CourseError(*pickle_refused(path.name))
+    if path.suffix == ".safetensors":
+        raise CourseError(f"{path.name} is the weights alone", f"name the folder, which has the configuration too: {path.parent}")
     with open(path, "rb") as f:
-        begins = f.read(4)
-    if begins != GGUF_MAGIC:
-        raise CourseError(f"{path.name} is no GGUF file: it begins with {begins!r}", "name a .gguf file, or a folder")
+        begins = f.read(len(LFS_POINTER))
+    _check_pointer(path, begins)
+    if begins[:4] != GGUF_MAGIC or path.stat().st_size < GGUF_HEADER:
+        raise CourseError(
+            f"{path.name} is no GGUF file: it has {path.stat().st_size:,} bytes and begins with {begins[:4]!r}",
+            "name a .gguf file, or a folder",
+        )
     return path
 
 
 def safe_folder(folder: Path) -> Path:
-    """`folder`, if it holds a configuration and weights as safetensors. Raises CourseError, with the reason, if not."""
+    """`folder`, if it holds a configuration and whole weights as safetensors. Raises CourseError, with the reason, if not."""
     names = sorted(p.name for p in folder.iterdir())
-    if not any(n.endswith(".safetensors") for n in names):
-        pickles = [n for n in names if Path(n).suffix in PICKLES]
-        if pickles:
-            raise CourseError(*pickle_refused(f"{folder.name}/{pickles[0]}"))
-        raise CourseError(f"{folder} holds no .safetensors", "name a folder in Hugging Face form, or a .gguf file")
+    found = weights(names)
+    if not found:
+        raise no_weights(names, folder.name)
     if "config.json" not in names:
         raise CourseError(f"{folder} holds no config.json", "name a folder in Hugging Face form")
+    for name in found:
+        _check_safetensors(folder / name)
     return folder
+
+
+def _check_safetensors(path: Path) -> None:
+    """Raise CourseError where a file is missing, or not as long as its own header says (huggingface.co/docs/safetensors)."""
+    if not path.is_file():
+        raise CourseError(f"{path.parent.name}/{path.name} is missing", "download the model again")
+    size = path.stat().st_size
+    with open(path, "rb") as f:
+        begins = f.read(8)
+        length = int.from_bytes(begins, "little")
+        header = f.read(length) if length <= min(size, LONGEST_HEADER) else b""
+    _check_pointer(path, begins + header)
+    try:
+        tensors = {k: v for k, v in json.loads(header).items() if k != "__metadata__"}
+        end = 8 + length + max((t["data_offsets"][1] for t in tensors.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise CourseError(f"{path.name} is no safetensors file: it begins with {begins!r}", "download it again") from None
+    if end != size:
+        raise CourseError(f"{path.name} has {size:,} bytes, and by its own header {end:,}", "download it again")
+
+
+def _check_pointer(path: Path, begins: bytes) -> None:
+    if LFS_POINTER.startswith(begins[: len(LFS_POINTER)]) and path.stat().st_size < 1024 and begins:
+        raise CourseError(f"{path.name} is a pointer of Git LFS, not the weights", "git lfs pull, in that folder")
+
+
+def weights(names: Iterable[str]) -> list[str]:
+    """The safetensors files that make up the model, missing parts included; of several sets, the one that transformers reads."""
+    names = sorted(names)
+    found = next((some for p in WEIGHTS if (some := [n for n in names if p.fullmatch(n)])), [])
+    return sorted({part for name in found for part in parts(name)})
+
+
+def parts(name: str) -> list[str]:
+    """All parts of a file that was split, named as `x-00001-of-00003.gguf`; the name alone for another.
+
+    >>> parts("m-00002-of-00002.gguf")
+    ['m-00001-of-00002.gguf', 'm-00002-of-00002.gguf']
+    """
+    split = PART.fullmatch(name)
+    return [f"{split[1]}-{i:05}-of-{split[3]}{split[4]}" for i in range(1, int(split[3]) + 1)] if split else [name]
+
+
+def ggufs(names: Iterable[str]) -> list[str]:
+    """The GGUF models among names: of one that was split, the first part."""
+    return sorted({parts(n)[0] for n in names if n.endswith(".gguf")})
+
+
+def one_gguf(names: Iterable[str], where: str, mend: str) -> list[str]:
+    """The parts of the only GGUF model among names. Raises CourseError that lists them where there are several."""
+    found = ggufs(names)
+    if len(found) != 1:
+        raise CourseError(f"{where} holds {len(found)} GGUF models: {', '.join(found)}", mend)
+    return parts(found[0])
+
+
+def no_weights(names: Iterable[str], where: str) -> CourseError:
+    """The error for a folder or repository without weights that are loaded: whether it holds pickles, or nothing."""
+    pickles = sorted(n for n in names if Path(n).suffix in PICKLES)
+    if pickles:
+        return CourseError(*pickle_refused(f"{where}/{pickles[0]}"))
+    return CourseError(f"{where} holds no .safetensors and no .gguf", "name a model in Hugging Face form, or a .gguf file")
 
 
 def pickle_refused(name: str) -> tuple[str, str]:

@@ -1,0 +1,298 @@
+"""What goes wrong with a hub: a model is whole or not there at all, pulls are resumed, and each message says what mends it."""
+
+import json
+import os
+import signal
+import socket
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+from course_lib.errors import CourseError
+from course_lib.models import hub_cache
+from course_lib.models.drivers import load
+from course_lib.models.hub_download import unsafe
+from tests.hub import git_sha1, sha256
+from tests.hub_client import BIG, PARTIAL, TINY, WEIGHTS, cached, done, get, pull, refused
+
+pytest_plugins = ["tests.hub_fixtures"]
+
+
+# -- interruptions ----------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_pull_leaves_nothing_usable_and_the_next_one_goes_on(big_hub, offline, tmp_path):
+    big_hub.plant("model.safetensors", stall=24_000_000)
+    process = pull("o/big")
+    until = time.monotonic() + 30
+    while sum(p.stat().st_size for p in cached(tmp_path, "o/big").glob(PARTIAL)) < 20_000_000 and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    code, out, err = done(process)
+    assert (code, out) == (130, "") and "interrupted" in err
+    [partial] = cached(tmp_path, "o/big").glob(PARTIAL)
+    here = partial.stat().st_size
+    assert 20_000_000 <= here < len(BIG) and not any(cached(tmp_path, "o/big").glob("snapshots/*"))
+    offline()
+    refused(r"missing of o/big at main .*: model\.safetensors \(26\.0 MB\)\. Downloads are off", "o/big")
+    big_hub.mend()
+    code, out, err = done(pull("o/big"))
+    assert code == 0 and f"verified, at commit {big_hub.commit('o/big')}" in out and "26.0M/26.0M" in err
+    assert big_hub.sent("model.safetensors") == len(BIG) - here
+    assert (get("o/big") / "model.safetensors").read_bytes() == BIG
+
+
+def test_a_kill_between_download_and_links_loses_nothing(hub, tmp_path, offline):
+    """Contents that are all here make a snapshot without the hub."""
+    folder = get()
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    (cached(tmp_path) / "refs" / "main").unlink()
+    offline()
+    assert (get() / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_an_update_that_breaks_off_leaves_the_old_snapshot(online, monkeypatch):
+    new = TINY | {"model.safetensors": save({"w": np.ones(100, dtype=np.float32)}), "config.json": b'{"new": 1}'}
+    hub = online({"o/tiny": {"main": TINY, "next": new}})
+    old = get()
+    hub.repositories["o/tiny"]["main"] = hub.repositories["o/tiny"]["next"]
+    hub.plant("model.safetensors", status=500)
+    refused("fault of its own")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert get() == old and (old / "config.json").read_bytes() == b"{}"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    hub.mend()
+    assert get() != old and (get() / "config.json").read_bytes() == b'{"new": 1}'
+    assert len(hub.asked("config.json")) == 0  # it had arrived the first time
+
+
+def test_a_connection_that_breaks_is_taken_up_where_it_broke(big_hub, hasty):
+    big_hub.plant("model.safetensors", cut=15_000_000, times=1)
+    assert (get("o/big") / "model.safetensors").read_bytes() == BIG
+    first, second = big_hub.asked("model.safetensors")
+    assert first.range == "" and second.range == f"bytes={10 * 2**20}-"
+    assert second.sent == len(BIG) - 10 * 2**20
+
+
+def test_a_hub_that_knows_no_ranges_sends_the_file_from_its_beginning(big_hub, hasty):
+    big_hub.plant("model.safetensors", cut=15_000_000, times=1)
+    big_hub.plant("model.safetensors", deaf=True)
+    assert (get("o/big") / "model.safetensors").read_bytes() == BIG
+
+
+def test_a_connection_that_always_breaks_is_told(big_hub, hasty):
+    big_hub.plant("model.safetensors", cut=1000)
+    refused("connection to http://127.0.0.1:.* broke off.*course models pull o/big.*goes on", "o/big")
+
+
+def test_two_pulls_at_once_bring_each_file_once(big_hub, tmp_path):
+    assert [done(p)[0] for p in [pull("o/big"), pull("o/big")]] == [0, 0]
+    assert big_hub.sent("/resolve/") == sum(map(len, (TINY | {"model.safetensors": BIG}).values()))
+
+
+# -- what the hub does wrong ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_wrong_hash_is_told_with_both_and_the_file_removed(hub, tmp_path, name):
+    hub.plant(name, flip=3)
+    stated = (sha256 if name == "model.safetensors" else git_sha1)(TINY[name])[:12]
+    error = refused(rf"o/tiny/{name} arrived with hash [0-9a-f]{{12}}\.\.\., and the hub states {stated}\.\.\.")
+    assert stated not in error.what.split("states")[0]
+    assert not any(cached(tmp_path).glob("snapshots/*")) and not any(cached(tmp_path).glob(PARTIAL))
+    hub.mend()
+    assert (get() / name).read_bytes() == TINY[name]
+
+
+def test_a_partial_file_that_is_of_something_else_is_found_and_removed(hub, tmp_path):
+    blob = cached(tmp_path) / "blobs" / f"{sha256(WEIGHTS)}.incomplete"
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(b"something else")
+    refused("arrived with hash")
+    assert (get() / "model.safetensors").read_bytes() == WEIGHTS
+    blob.write_bytes(bytes(10_000))  # longer than the whole file
+    (get() / "model.safetensors").resolve().unlink()
+    assert (get() / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_size_that_is_stated_too_large(online):
+    online({"o/tiny": TINY}, lies={"model.safetensors": len(WEIGHTS) + 100})
+    refused("another size than the hub states")
+    refused("HTTP 416|another size")  # what is here cannot be gone on with; it is removed
+    refused("another size than the hub states")
+
+
+def test_a_size_that_is_stated_too_small(online):
+    online({"o/tiny": TINY}, lies={"model.safetensors": 10})
+    refused("sends more of model.safetensors than the 10 bytes it states")
+
+
+def test_a_file_without_end_is_stopped(hub, tmp_path):
+    hub.plant("model.safetensors", more=50_000_000)
+    refused(f"sends more of model.safetensors than the {len(WEIGHTS):,} bytes")
+    assert sum(p.stat().st_size for p in cached(tmp_path).rglob("*") if p.is_file()) < 20_000_000
+
+
+def test_a_disk_without_room_is_told_with_the_numbers_before_anything_is_downloaded(online):
+    hub = online({"o/tiny": TINY}, lies={"model.safetensors": 10**16})
+    refused(r"o/tiny takes 10000000\.00 GB more, and [0-9.]+ GB are free at .*HF_HUB_CACHE")
+    assert not hub.asked("/resolve/")
+
+
+def test_a_cache_that_cannot_be_written_is_told(hub, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused("cannot be written: Not a directory.*HF_HUB_CACHE", cache_dir=tmp_path / "file" / "cache")
+
+
+@pytest.mark.parametrize(
+    ("where", "fault", "match"),
+    [
+        (
+            "/api/",
+            {"status": 401, "said": "Invalid credentials in Authorization header"},
+            "does not know the token.*hf auth login",
+        ),
+        ("/api/", {"status": 401}, "or it is private"),
+        ("/api/", {"status": 404, "code": "RepoNotFound"}, "or it is private"),
+        ("/api/", {"status": 404}, "or it is private"),
+        ("/api/", {"status": 404, "code": "RevisionNotFound"}, "no revision"),
+        ("/api/", {"status": 403}, "may not read o/tiny.*settings/tokens"),
+        ("/api/", {"status": 429}, "no more requests.*in some minutes"),
+        ("/api/", {"status": 500}, "fault of its own.*later"),
+        ("/api/", {"status": 503}, "fault of its own"),
+        ("/api/", {"status": 400}, "refuses o/tiny .HTTP 400"),
+        ("/api/", {"status": 418}, "refuses o/tiny .HTTP 418"),
+        ("/api/", {"body": b"<html>not here</html>"}, "does not answer as a hub.*unset HF_ENDPOINT"),
+        ("/api/", {"body": b"[]"}, "does not answer as a hub"),
+        ("/api/", {"body": b"{}"}, "does not answer as a hub"),
+        ("/api/", {"body": b"\xff\xfe"}, "does not answer as a hub"),
+        ("/api/", {"body": json.dumps({"id": "x", "sha": "../../x", "siblings": []}).encode()}, "does not answer as a hub"),
+        ("/api/", {"stall": 5}, "sent nothing for 0.3 s.*HF_HUB_DOWNLOAD_TIMEOUT="),
+        ("/api/", {"cut": 5}, "broke off"),
+        ("/resolve/", {"status": 403, "code": "GatedRepo"}, "gated.*accept them at http.*/o/tiny.*hf auth login"),
+        ("/resolve/", {"status": 404, "code": "EntryNotFound"}, "lists a file .*does not have"),
+        ("model.safetensors", {"stall": 100}, "sent nothing for 0.3 s"),
+        ("model.safetensors", {"status": 500}, "fault of its own"),
+    ],
+)
+def test_every_refusal_has_its_cure(hub, request, where, fault, match):
+    request.getfixturevalue("impatient" if "stall" in fault else "hasty")
+    hub.plant(where, **fault)
+    refused(match)
+    hub.mend()
+    assert get().is_dir()  # nothing that was refused has left a trace
+
+
+def test_a_gated_model_asks_for_its_conditions(online):
+    online({"o/tiny": TINY}, gated=("o/tiny",))
+    refused(r"o/tiny is gated.*accept them at http://127\.0\.0\.1:\d+/o/tiny.*HF_TOKEN")
+
+
+def test_a_hub_out_of_reach(online, monkeypatch, hasty):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        refused("cannot be reached.*online")
+
+
+@pytest.mark.parametrize("address", ["ftp://x", "http://", "http://user:hf_secret@x", "nonsense", "http://[x", "http://a b"])
+def test_an_address_that_is_none_is_refused(online, monkeypatch, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    assert "secret" not in str(refused("HF_ENDPOINT is no address.*unset HF_ENDPOINT"))
+
+
+def test_out_of_reach_what_was_last_seen_is_used_and_it_is_said_but_pull_refuses(hub):
+    folder = get()
+    hub.plant("/api/", status=503)
+    with pytest.warns(UserWarning, match=f"fault of its own.*using o/tiny as last seen, at {hub.commit('o/tiny')[:12]}"):
+        assert get() == folder
+    refused("fault of its own", pull=True)
+
+
+@pytest.mark.parametrize("where", ["/api/", "/resolve/"])
+def test_a_token_is_never_shown_even_where_the_hub_repeats_it(hub, monkeypatch, where):
+    monkeypatch.setenv("MY_TOKEN", "hf_secret")
+    hub.token = "hf_secret"
+    hub.plant(where, status=400, said="your token is hf_secret")
+    with pytest.raises(CourseError) as caught:
+        get(token="${env.MY_TOKEN}")
+    assert "hf_secret" not in "".join(traceback.format_exception(caught.value))
+    assert hub.asked(where)[0].token == "hf_secret"
+
+
+@pytest.mark.parametrize("token", ["hf_secret\n", "hf secret", "하늘secret"])
+def test_a_token_that_can_be_none_is_refused_and_not_shown(hub, monkeypatch, token):
+    monkeypatch.setenv("MY_TOKEN", token)
+    assert "secret" not in str(refused("MY_TOKEN holds a character that no token has", token="${env.MY_TOKEN}"))
+    monkeypatch.setenv("HF_TOKEN", f"hf_x {token}")
+    assert "secret" not in str(refused("HF_TOKEN holds a character"))
+    assert hub.requests == []
+
+
+# -- unsafe repositories ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pickles", [["pytorch_model.bin"], ["model.ckpt"], ["tf_model.h5", "flax_model.msgpack"]])
+def test_weights_as_pickles_alone_are_refused_before_anything_is_downloaded(online, pickles):
+    hub = online({"o/evil": {"config.json": b"{}"} | dict.fromkeys(pickles, b"\x80")})
+    refused(r"o/evil/\S+ is a pickle or the like: reading it can run any program.*\.safetensors or \.gguf", "o/evil")
+    assert not hub.asked("/resolve/")
+
+
+def test_a_repository_without_a_model_is_told_before_anything_is_downloaded(online):
+    hub = online({"o/none": {"README.md": b""}, "o/lora": {"adapter_config.json": b"{}", "adapter_model.safetensors": WEIGHTS}})
+    refused(r"no \.safetensors and no \.gguf", "o/none")
+    refused(r"no config\.json beside adapter_model\.safetensors", "o/lora")
+    assert not hub.asked("/resolve/")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../evil.json", "../../../evil.json", "/tmp/course-evil.json", "a/../../evil.json", "..\\evil.json", "C:evil.json",
+     "\\\\host\\evil.json", "a//evil.json", "./evil.json", "e\nvil.json"],
+)  # fmt: skip
+def test_a_file_name_that_leads_out_is_refused_and_nothing_written(online, tmp_path, name):
+    online({"o/evil": TINY | {name: b"{}"}})
+    refused("o/evil holds a file named .*outside of its folder.*do not use", "o/evil")
+    assert not list(tmp_path.rglob("*evil.json")) and not Path("/tmp/course-evil.json").exists()
+
+
+@given(st.text(st.sampled_from("a/\\.:C~ \n\0"), min_size=1, max_size=12))
+def test_a_name_that_is_not_unsafe_stays_in_its_folder(name):
+    if not unsafe(name):
+        assert os.path.normpath(os.path.join("/r/s", name)).startswith("/r/s/")
+
+
+def test_a_symbolic_link_in_a_repository_is_text_and_is_not_followed(online, tmp_path):
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(WEIGHTS)
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "config.json").symlink_to("/etc/passwd")
+    online({"o/evil": folder})
+    assert (get("o/evil") / "config.json").read_text() == "/etc/passwd"
+    with pytest.raises(CourseError):
+        load({"source": {"type": "huggingface", "repository": "o/evil"}})
+
+
+def test_a_record_that_is_damaged_is_made_again(hub, tmp_path, offline):
+    get()
+    for path in (cached(tmp_path) / "course").glob("*.json"):
+        path.write_text("{ nonsense")
+    assert get().is_dir()
+    offline()
+    assert get().is_dir()
+
+
+def test_the_hash_is_that_of_git_or_of_lfs(tmp_path):
+    (tmp_path / "x").write_bytes(b"Hello, World!")
+    assert hub_cache.digest_of(tmp_path / "x", "0" * 40) == "b45ef6fec89518d314f546fd6c3025367b721684"  # git hash-object
+    assert hub_cache.digest_of(tmp_path / "x", "0" * 64) == sha256(b"Hello, World!")
