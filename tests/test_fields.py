@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ollama import Client
 from peft import LoraConfig, get_peft_model
 
 from course_lib.data import ROOT
@@ -42,7 +43,9 @@ def address():
         @functools.cache
         def of(driver):
             if driver == "ollama":
-                return open_until_the_end.enter_context(serving())
+                url = open_until_the_end.enter_context(serving())
+                Client(url).pull(f"{NAME}:f32")
+                return url
             native = load(NAME, driver="llamacpp", batch_size=2)
             open_until_the_end.callback(native.close)
             return f"{native.servers[0].listening_address}/v1"
