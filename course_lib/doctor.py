@@ -146,7 +146,10 @@ def _gpu() -> Finding:
 def _models() -> Finding:
     entries = [catalog.role(r) for r in catalog.roles()]
     for entry in entries:
-        catalog.folder_of(entry.model)
+        if entry.tier == "tiny":
+            catalog.folder_of(entry.model)
+        elif catalog.on_this_machine(entry) is False:
+            return Finding("fail", "models", f"{entry.model} of the tier {catalog.tier()} is not here", entry.fetch or INSTALL)
     return Finding("ok", "models", f"tier {catalog.tier()}: {len(entries)} models, files verified")
 
 

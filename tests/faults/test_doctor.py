@@ -192,6 +192,13 @@ def test_ollama_there_or_something_else_on_its_port(monkeypatch, reply, said):
     assert found.status == "ok" and said in found.what
 
 
+def test_a_model_of_another_tier_that_is_not_here_is_a_line_with_the_command_that_fetches_it(monkeypatch):
+    monkeypatch.setenv("COURSE_TIER", "laptop")
+    found = finding(doctor._models)
+    assert found.status == "fail" and "of the tier laptop is not here" in found.what
+    assert found.mend.startswith(("course models pull ", "ollama pull "))
+
+
 def test_something_else_on_ollamas_port_is_no_error(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=lambda: server.accept()[0].sendall(b"SSH-2.0-x\r\n"), daemon=True).start()
