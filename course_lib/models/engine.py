@@ -122,10 +122,11 @@ class Engine(ABC):
         Leaving the loop early stops the model. Errors are as in `generate`, and come with the call.
         """
         self._need("stream")
-        return self._timed(self._stream(self._prompt(prompt), self._options(options, changes)))
+        begun = time.perf_counter()
+        return self._timed(self._stream(self._prompt(prompt), self._options(options, changes)), begun)
 
-    def _timed(self, pieces: Iterator[str]) -> Iterator[str]:
-        begun, first = time.perf_counter(), True
+    def _timed(self, pieces: Iterator[str], begun: float) -> Iterator[str]:
+        first = True
         for piece in pieces:
             if first:
                 self.counters.first_piece.append(time.perf_counter() - begun)
