@@ -1,5 +1,6 @@
 """What every engine promises: a stream is what generate says, a batch what each prompt says alone, scores are probabilities."""
 
+import shutil
 import threading
 import time
 
@@ -184,6 +185,31 @@ def test_a_head_that_is_not_there_is_not_made_up(heads):
         load(heads["text-classification"], task="rerank")
     with pytest.raises(CourseError, match="no head for the task text-classification"):
         load("haneul-300k", task="text-classification")
+
+
+@pytest.mark.parametrize(("file", "said", "told"), [
+    ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "pools by pooling_mode_max_tokens"),
+    ("1_Pooling/config.json", "{", "cannot be read"),
+    ("2_Dense/config.json", "{}", "has the layer 2_Dense"),
+])  # fmt: skip
+def test_vectors_are_made_as_the_model_says_or_not_at_all(tmp_path, file, said, told):
+    folder = tmp_path / "model"
+    shutil.copytree(catalog.folder_of(catalog.MINILM), folder)
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_text(said)
+    with pytest.raises(CourseError, match=told):
+        load(folder, task="text-embedding")
+
+
+def test_the_first_token_stands_for_the_text_where_the_model_says_so(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(catalog.folder_of(catalog.MINILM), folder)
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    engine = load(folder, task="text-embedding")
+    ids = engine.tokenizer("When do you open?", return_tensors="pt")
+    with torch.inference_mode():
+        hidden = engine.model(**ids).last_hidden_state[0, 0].numpy()
+    assert engine.embed(["When do you open?"])[0] == pytest.approx(hidden / np.linalg.norm(hidden), abs=1e-5)
 
 
 @settings(max_examples=10)

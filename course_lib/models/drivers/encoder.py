@@ -126,7 +126,10 @@ def _longest(folder: Path, config: Any) -> int:
 
 
 def _pooling(folder: Path) -> str:
-    """`mean` or `cls`. Raises CourseError for another kind, rather than giving vectors that mean something else."""
+    """`mean` or `cls`. Raises CourseError for another kind or a further layer, whose absence would change what vectors mean."""
+    layers = sorted(p.name for p in folder.glob("[0-9]_*") if p.name.split("_", 1)[1] not in ("Pooling", "Normalize"))
+    if layers:
+        raise CourseError(f"{folder.name} has the layer {layers[0]}, which is not run here", "choose another model")
     said = {k for k, v in _said(folder, "1_Pooling/config.json").items() if k.startswith("pooling_mode_") and v is True}
     known = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
     if not said:
