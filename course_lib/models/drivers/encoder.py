@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers.huggingface import context_of, from_pretrained, tokenizer_of
+from course_lib.models.drivers.huggingface import InTorch, context_of, from_pretrained, tokenizer_of
 from course_lib.models.engine import Ability, Engine
 from course_lib.models.source import resolve
 from course_lib.models.spec import ModelSpec
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Encoder(Engine):
+class Encoder(InTorch):
     """A bi-encoder (task text-embedding), a cross-encoder (rerank) or a classifier (text-classification).
 
     Vectors are pooled as the model's own files say (Reimers and Gurevych 2019, arXiv:1908.10084), and have length 1.
@@ -42,21 +42,6 @@ class Encoder(Engine):
             _check_head(folder, spec)
             model = from_pretrained(AutoModelForSequenceClassification, spec, folder)
         return cls(spec, model, tokenizer_of(folder), folder)
-
-    @property
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
-
-    @property
-    def weight_bytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self.model.parameters())
-
-    @property
-    def device(self) -> str:
-        return str(self.model.device.type)
-
-    def close(self) -> None:
-        self.model = None
 
     def _batches(self, ids: list[list[int]], pairs: list[Any] | None = None) -> Any:
         """Index lists and padded inputs, like lengths together. Raises CourseError for a text that is too long."""

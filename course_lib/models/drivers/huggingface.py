@@ -134,7 +134,28 @@ def template_ids(tokenizer: Any, turns: Sequence[Any], name: str) -> list[int]:
     return ids
 
 
-class HuggingFace(Engine):
+class InTorch(Engine):
+    """A model of transformers in this process."""
+
+    model: Any
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+
+    @property
+    def device(self) -> str:
+        return str(self.model.device.type)
+
+    def close(self) -> None:
+        self.model = None
+
+
+class HuggingFace(InTorch):
     """A causal language model with its tokenizer."""
 
     driver = "huggingface"
@@ -159,21 +180,6 @@ class HuggingFace(Engine):
         folder = resolve(spec.source)
         model = from_pretrained(AutoModelForCausalLM, spec, folder)
         return cls(spec, model, tokenizer_of(folder), context_of(spec, int(model.config.max_position_embeddings)))
-
-    @property
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
-
-    @property
-    def weight_bytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self.model.parameters())
-
-    @property
-    def device(self) -> str:
-        return str(self.model.device.type)
-
-    def close(self) -> None:
-        self.model = None
 
     def ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt: of the conversation up to where the answer begins, or of a text after <bos>."""
