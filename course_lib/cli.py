@@ -102,6 +102,12 @@ def _pull(args: argparse.Namespace) -> int:
     return 0
 
 
+def _serve(args: argparse.Namespace) -> int:
+    from course_lib.serve.server import serve
+
+    return serve(args.port, args.store)
+
+
 def _data(args: argparse.Namespace) -> int:
     from course_lib import data
 
@@ -168,6 +174,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .gguf file to write")
     export.add_argument("--type", choices=TYPES, default="f16", help="of the weights (default f16)")
     export.set_defaults(do=_export)
+
+    serve = commands.add_parser("serve", help="answer programs that speak with Ollama or OpenAI, from this machine's models")
+    serve.add_argument("--port", type=_port, default=11434, help="port on this machine (default 11434, which is Ollama's)")
+    serve.add_argument("--store", type=Path, metavar="DIR", help="folder for the models (default: a temporary one)")
+    serve.set_defaults(do=_serve)
 
     for name, do, text in (
         ("start", _start, "make or update your own copies in workspace/; what you wrote stays"),

@@ -1,0 +1,76 @@
+"""The course's server: eight clients beside one, and beside the same prompts given to the bare engine, eight at once."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import Any
+
+import ollama
+
+from course_lib import data
+from course_lib.measure import machine, median_of, paired_ratio
+from course_lib.models import load
+from course_lib.rag.answering import given_passages, prompt_for
+from course_lib.serve import find
+
+MODEL, CLIENTS, REQUESTS, ROUNDS = "haneul-4m", 8, 50, 7
+Ask = dict[str, Any]
+
+
+def seconds(run: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    run()
+    return time.perf_counter() - begun
+
+
+def by_client(url: str, asks: list[Ask]) -> list[str]:
+    client = ollama.Client(url)
+    return [client.generate(MODEL, **ask).response or "" for ask in asks]
+
+
+def by_clients(url: str, asks: list[Ask]) -> list[list[str]]:
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        return list(pool.map(lambda _: by_client(url, asks), range(CLIENTS)))
+
+
+def compare(what: str, url: str, asks: list[Ask], engine: Any, tokens: int) -> None:
+    """Rounds of all ways one after the other, so that what else the machine does falls on each of them."""
+    prompts, told = [a["prompt"] for a in asks], by_client(url, asks)
+    one, eight, bare, bare_one = [], [], [], []
+    for _ in range(ROUNDS):
+        one.append(seconds(lambda: by_client(url, asks)) / REQUESTS)
+        eight.append(seconds(lambda: by_clients(url, asks)) / REQUESTS / CLIENTS)
+        bare_one.append(seconds(lambda: [engine.generate([p], max_output_length=tokens) for p in prompts]) / REQUESTS)
+        bare.append(seconds(lambda: engine.generate(prompts * CLIENTS, max_output_length=tokens)) / REQUESTS / CLIENTS)
+    answers = [t for texts in by_clients(url, asks) for t in zip(texts, told, strict=True)]
+    print(f"{what}: requests per second")
+    for name, found in (
+        ("one client", one),
+        (f"{CLIENTS} clients", eight),
+        ("bare, one by one", bare_one),
+        ("bare, 8 at once", bare),
+    ):
+        print(f"  {name:18} {median_of(found).inverse()}")
+    print(f"  {CLIENTS} clients / one client           {paired_ratio(one, eight)}")
+    print(f"  {CLIENTS} clients / bare, 8 at once      {paired_ratio(bare, eight)}")
+    print(f"  bare, 8 at once / bare, one by one {paired_ratio(bare_one, bare)}")
+    print(f"  answers as of one client alone: {sum(a == b for a, b in answers)} of {len(answers)}")
+
+
+def main() -> None:
+    print(machine(), *(f"{p} {version(p)}" for p in ("xllamacpp", "uvicorn", "starlette", "ollama", "httpx")))
+    passages = data.load_passages()
+    questions = [q for q in data.load_questions("validation") if len(q.gold) == 1][:REQUESTS]
+    given = [prompt_for(q, given_passages(q, passages, 1)) for q in questions]
+    server = find.start()
+    spec = {"source": MODEL, "driver": "llamacpp", "quantization": "q8_0", "batch_size": CLIENTS}
+    asks = [{"prompt": p, "options": {"num_predict": 48}} for p in given]
+    compare("A question with its passage, some 200 tokens read and 8 written", server.url, asks, load(spec), 48)
+    written = [{"prompt": q.question, "raw": True, "options": {"num_predict": 64}} for q in questions]
+    compare("A text continued by 64 tokens at most", server.url, written, load(spec | {"task": "text-generation"}), 64)
+    server.close()
+
+
+if __name__ == "__main__":
+    main()

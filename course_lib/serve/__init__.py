@@ -1,0 +1,24 @@
+"""A local server that speaks Ollama's protocol and OpenAI's over llama.cpp, for rooms without Ollama.
+
+`ollama()` finds a real Ollama, or starts this server beside the notebook, and says which. `course serve` runs it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from course_lib.serve.find import Server
+
+__all__ = ["ollama"]
+
+
+def ollama(having: str | None = None) -> Server:
+    """A server with Ollama's protocol: the real Ollama where one answers, else the course's own. Its repr says which.
+
+    having: a model that it must hold, such as one that the course carries; a server without it is passed over.
+    Raises CourseError where no server answers and none can be started.
+    """
+    from course_lib.serve import find
+
+    return find.ollama(having)

@@ -1,0 +1,186 @@
+"""Ollama's routes (github.com/ollama/ollama, docs/api.md): names, durations in nanoseconds, one JSON object a line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+import course_lib
+from course_lib.errors import CourseError
+from course_lib.serve.desk import Desk
+from course_lib.serve.engine import Answer, Ask
+from course_lib.serve.ollama_bodies import (
+    Asking,
+    ChatBody,
+    CopyBody,
+    EmbedBody,
+    EmbeddingsBody,
+    GenerateBody,
+    Named,
+    PullBody,
+    ShowBody,
+)  # fmt: skip
+from course_lib.serve.refusal import Refused, told
+from course_lib.serve.show import described, details
+from course_lib.serve.store import Line, Tag, parse_name
+
+Shape = Callable[[str], Line]  # a piece of text, as the route writes it
+FOR_EVER = timedelta(days=365 * 100)
+
+
+async def generate(desk: Desk, body: GenerateBody) -> Response:
+    """POST /api/generate: a text after a prompt. Without a prompt: load the model, or unload it where keep_alive is 0."""
+    if body.raw and body.system:
+        raise Refused("system", "raw mode does not support template, system, or context")
+    turns = [{"role": "system", "content": body.system}] * bool(body.system) + [{"role": "user", "content": body.prompt}]
+    ask = body.ask(body.prompt if body.raw else turns, "prompt")
+    return await _answered(desk, body, ask, lambda piece: {"response": piece}, "generate", bool(body.prompt))
+
+
+async def chat(desk: Desk, body: ChatBody) -> Response:
+    """POST /api/chat: the next turn of a conversation. Without messages: load or unload the model."""
+    ask = body.ask([m.model_dump() for m in body.messages], "messages")
+    return await _answered(
+        desk, body, ask, lambda piece: {"message": {"role": "assistant", "content": piece}}, "chat", bool(body.messages)
+    )
+
+
+async def _answered(desk: Desk, body: Asking, ask: Ask, shape: Shape, what: str, asked: bool) -> Response:
+    begun, tag = time.perf_counter(), desk.store.writer(body.model, what)
+    if not asked:
+        return await _loaded(desk, tag, body, shape)
+    if not body.stream:
+        answer = await desk.run(desk.write, tag, ask, body.keep_alive)
+        return JSONResponse(_line(body.model, shape(answer.text)) | _last(answer, begun))
+    pieces = desk.stream(lambda each: desk.write(tag, ask, body.keep_alive, each))
+    first = await anext(pieces)  # what is refused is refused before the answer begins, with its own status
+
+    async def lines() -> AsyncIterator[Line]:
+        piece = first
+        while isinstance(piece, str):
+            yield _line(body.model, shape(piece)) | {"done": False}
+            piece = await anext(pieces)
+        yield _line(body.model, shape("")) | _last(piece, begun)
+
+    return ndjson(lines())
+
+
+async def _loaded(desk: Desk, tag: Tag, body: Asking, shape: Shape) -> Response:
+    unload = body.keep_alive == 0
+    await (desk.run(desk.unload, tag) if unload else desk.run(desk.load, tag, body.keep_alive))
+    return JSONResponse(_line(body.model, shape("")) | {"done": True, "done_reason": "unload" if unload else "load"})
+
+
+def ndjson(lines: AsyncIterator[Line]) -> Response:
+    """A stream of JSON objects, one a line. An error in its midst is its last line."""
+
+    async def written() -> AsyncIterator[bytes]:
+        try:
+            async for line in lines:
+                yield bytes(JSONResponse(line).body) + b"\n"
+        except CourseError as error:
+            yield bytes(JSONResponse({"error": told(error)}).body) + b"\n"
+
+    return StreamingResponse(written(), media_type="application/x-ndjson")
+
+
+def _line(model: str, piece: Line) -> Line:
+    return {"model": model, "created_at": _iso(datetime.now(UTC))} | piece
+
+
+def _last(answer: Answer, begun: float) -> Line:
+    return {
+        "done": True, "done_reason": answer.finish, "total_duration": _ns(time.perf_counter() - begun),
+        "load_duration": _ns(answer.load), "prompt_eval_count": answer.prompt_tokens,
+        "prompt_eval_duration": _ns(answer.read), "eval_count": answer.tokens, "eval_duration": _ns(answer.write),
+    }  # fmt: skip
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+async def embed(desk: Desk, body: EmbedBody) -> Response:
+    """POST /api/embed: a vector of length 1 for each text."""
+    begun, tag = time.perf_counter(), desk.store.embedder(body.model)
+    found = await desk.run(desk.embed, tag, body.input, body.keep_alive, body.options.num_ctx)
+    return JSONResponse({
+        "model": body.model, "embeddings": found.rows, "total_duration": _ns(time.perf_counter() - begun),
+        "load_duration": _ns(found.load), "prompt_eval_count": found.tokens,
+    })  # fmt: skip
+
+
+async def embeddings(desk: Desk, body: EmbeddingsBody) -> Response:
+    """POST /api/embeddings: the vector of one text, none for an empty one."""
+    tag, texts = desk.store.embedder(body.model), [body.prompt] * bool(body.prompt)
+    found = await desk.run(desk.embed, tag, texts, body.keep_alive, body.options.num_ctx, "prompt")
+    return JSONResponse({"embedding": found.rows[0] if found.rows else []})
+
+
+async def pull(desk: Desk, body: PullBody) -> Response:
+    """POST /api/pull: write a model of the catalogue into the store, with lines of progress."""
+    name = parse_name(body.said)
+
+    def job(each: Callable[[Any], bool]) -> None:
+        for line in desk.store.pull(name):
+            if each(line):
+                return
+
+    lines = desk.stream(job)
+    if body.stream:
+        return ndjson(line async for line in lines if line is not None)
+    last = [line async for line in lines if line is not None][-1]
+    return JSONResponse(last)
+
+
+async def version(desk: Desk) -> Response:
+    """GET /api/version. `server` tells this one from Ollama, which does not send it."""
+    return JSONResponse({"version": course_lib.__version__, "server": "Local AI, Measured"})
+
+
+async def tags(desk: Desk) -> Response:
+    """GET /api/tags: the models that are here."""
+    found = await desk.run(desk.store.tags)
+    return JSONResponse({"models": [_listed(t) | {"modified_at": t.modified_at} for t in found]})
+
+
+async def ps(desk: Desk) -> Response:
+    """GET /api/ps: the models in memory. size: bytes of weights."""
+    now, models = datetime.now(UTC), []
+    for tag, held in await desk.run(desk.loaded):
+        left = timedelta(seconds=held.expires_in) if held.expires_in <= FOR_EVER.total_seconds() else FOR_EVER
+        models.append(_listed(tag) | {
+            "size": held.bytes, "size_vram": 0 if held.device == "cpu" else held.bytes, "expires_at": _iso(now + left),
+            "context_length": desk.contexts[tag.digest],
+        })  # fmt: skip
+    return JSONResponse({"models": models})
+
+
+def _listed(tag: Tag) -> Line:
+    return {"name": tag.name, "model": tag.name, "size": tag.size, "digest": tag.digest, "details": details(tag)}
+
+
+async def show(desk: Desk, body: ShowBody) -> Response:
+    """POST /api/show: what is known of a model."""
+    tag = desk.store.find(body.said)
+    return JSONResponse(await desk.run(described, desk.store, tag, body.verbose))
+
+
+async def copy(desk: Desk, body: CopyBody) -> Response:
+    """POST /api/copy: a second name for a model."""
+    await desk.run(desk.store.copy, body.source, body.destination)
+    return Response()
+
+
+async def delete(desk: Desk, body: Named) -> Response:
+    """DELETE /api/delete: remove a name, and the file with the last of its names."""
+    await desk.run(desk.delete, body.said)
+    return Response()

@@ -1,0 +1,219 @@
+"""OpenAI's routes as Ollama has them (github.com/ollama/ollama, docs/openai.md): chat, completions, embeddings, models."""
+
+from __future__ import annotations
+
+import base64
+import time
+import uuid
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, PlainValidator
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from course_lib.errors import CourseError
+from course_lib.serve.desk import Desk
+from course_lib.serve.engine import Answer, Ask
+from course_lib.serve.fields import Body, Sampling, Texts, bounded, predict
+from course_lib.serve.refusal import Refused, told
+from course_lib.serve.store import Tag
+
+PROMPTS = 64  # of one request to /v1/completions
+
+
+def _content(value: Any) -> Any:
+    """A text, or the texts of its parts, one after the other."""
+    if not isinstance(value, list):
+        return value
+    for part in value:
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise ValueError("only parts of type text are read")
+    return "".join(part["text"] for part in value)
+
+
+def _response_format(value: Any) -> dict[str, Any] | None:
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return {"type": "object"}
+    said = value.get("json_schema") if kind == "json_schema" else None
+    if not isinstance(said, dict) or not isinstance(said.get("schema"), dict):
+        raise ValueError("type text, json_object, or json_schema with its schema")
+    return bounded(said["schema"])
+
+
+class Turn(Body):
+    """A message. OpenAI calls the system's turn developer, lately."""
+
+    UNUSED: ClassVar[frozenset[str]] = frozenset({"name", "tool_calls", "tool_call_id", "refusal", "audio", "function_call"})
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[str, BeforeValidator(_content)] = ""
+
+
+class StreamOptions(Body):
+    """What a stream brings besides the text."""
+
+    UNUSED: ClassVar[frozenset[str]] = frozenset({"include_obfuscation"})
+    include_usage: bool = False
+
+
+class Completing(Sampling):
+    """What both kinds of completion have in common."""
+
+    UNUSED: ClassVar[frozenset[str]] = frozenset(
+        {"frequency_penalty", "presence_penalty", "logprobs", "top_logprobs", "logit_bias"}
+    )
+    HARMLESS: ClassVar[frozenset[str]] = frozenset(
+        {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
+    )
+    model: str
+    stream: bool = False
+    stream_options: StreamOptions = Field(default_factory=StreamOptions)
+    n: int = Field(1, ge=1, le=1)
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    response_format: Annotated[dict[str, Any] | None, PlainValidator(_response_format)] = None
+
+    def ask(self, prompt: Any, field: str) -> Ask:
+        """What an engine is asked. Raises Refused."""
+        first, second = self.max_tokens, self.max_completion_tokens
+        if first is not None and second is not None and first != second:
+            raise Refused("max_tokens", f"{first}, but max_completion_tokens is {second}", "send one of them")
+        wanted = predict(first if second is None else second, "max_tokens" if second is None else "max_completion_tokens")
+        return Ask(prompt, self.generation("", self.response_format), None, wanted, field)
+
+
+class ChatBody(Completing):
+    """POST /v1/chat/completions."""
+
+    UNUSED: ClassVar[frozenset[str]] = Completing.UNUSED | {
+        "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call", "audio", "modalities", "prediction",
+        "reasoning_effort", "verbosity", "web_search_options",
+    }  # fmt: skip
+    messages: list[Turn] = Field(min_length=1)
+
+
+class CompletionBody(Completing):
+    """POST /v1/completions. As with Ollama, the prompt becomes the user's turn: the models here are chat models."""
+
+    UNUSED: ClassVar[frozenset[str]] = Completing.UNUSED | {"suffix", "echo"}
+    prompt: Annotated[Texts, Field(min_length=1, max_length=PROMPTS)]
+    best_of: int = Field(1, ge=1, le=1)
+
+
+class EmbeddingsBody(Body):
+    """POST /v1/embeddings."""
+
+    UNUSED: ClassVar[frozenset[str]] = frozenset({"dimensions"})
+    HARMLESS: ClassVar[frozenset[str]] = frozenset({"user"})
+    model: str
+    input: Texts
+    encoding_format: Literal["float", "base64"] = "float"
+
+
+async def chat_completions(desk: Desk, body: ChatBody) -> Response:
+    """POST /v1/chat/completions."""
+    turns = [{"role": t.role.replace("developer", "system"), "content": t.content} for t in body.messages]
+    ask, head = body.ask(turns, "messages"), _head(body, "chatcmpl", "chat.completion")
+    tag = desk.store.writer(body.model, "chat")
+    if body.stream:
+        return await _streamed(desk, tag, ask, body, head)
+    answer = await desk.run(desk.write, tag, ask, None)
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": answer.text},
+        "logprobs": None,
+        "finish_reason": answer.finish,
+    }
+    return JSONResponse(head | {"choices": [choice], "usage": _usage([answer])})
+
+
+async def completions(desk: Desk, body: CompletionBody) -> Response:
+    """POST /v1/completions: an answer to each prompt."""
+    asks = [body.ask([{"role": "user", "content": p}], "prompt") for p in body.prompt]
+    tag, head = desk.store.writer(body.model, "generate"), _head(body, "cmpl", "text_completion")
+    if body.stream:
+        if len(asks) > 1:
+            raise Refused("prompt", f"{len(asks)} prompts; a stream answers one", "send them one by one, or without stream")
+        return await _streamed(desk, tag, asks[0], body, head)
+    answers = await desk.run(lambda: [desk.write(tag, a, None) for a in asks])
+    choices = [{"index": i, "text": a.text, "logprobs": None, "finish_reason": a.finish} for i, a in enumerate(answers)]
+    return JSONResponse(head | {"choices": choices, "usage": _usage(answers)})
+
+
+def _head(body: Completing, prefix: str, kind: str) -> dict[str, Any]:
+    kind = f"{kind}.chunk" if body.stream and kind.startswith("chat") else kind
+    return {"id": f"{prefix}-{uuid.uuid4().hex[:12]}", "object": kind, "created": int(time.time()), "model": body.model}
+
+
+def _usage(answers: list[Answer]) -> dict[str, int]:
+    read, written = sum(a.prompt_tokens for a in answers), sum(a.tokens for a in answers)
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+
+async def _streamed(desk: Desk, tag: Tag, ask: Ask, body: Completing, head: dict[str, Any]) -> Response:
+    """Server-sent events: chunks of the text, the reason why it ended, usage where it is asked for, and [DONE]."""
+    pieces = desk.stream(lambda each: desk.write(tag, ask, None, each))
+    first = await anext(pieces)  # what is refused is refused before the answer begins, with its own status
+    is_chat = isinstance(body, ChatBody)
+
+    def chunk(piece: str, finish: str | None = None) -> dict[str, Any]:
+        text = {"delta": {"role": "assistant", "content": piece} if finish is None else {}} if is_chat else {"text": piece}
+        return head | {"choices": [{"index": 0, **text, "logprobs": None, "finish_reason": finish}]}
+
+    async def chunks() -> AsyncIterator[dict[str, Any]]:
+        piece = first
+        while isinstance(piece, str):
+            yield chunk(piece)
+            piece = await anext(pieces)
+        yield chunk("", piece.finish)
+        if body.stream_options.include_usage:
+            yield head | {"choices": [], "usage": _usage([piece])}
+
+    async def events() -> AsyncIterator[bytes]:
+        try:
+            async for said in chunks():
+                yield b"data: " + bytes(JSONResponse(said).body) + b"\n\n"
+        except CourseError as error:
+            yield b"data: " + bytes(JSONResponse(error_body(error)).body) + b"\n\n"
+        yield b"data: [DONE]\n\n"
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+def error_body(error: CourseError) -> dict[str, Any]:
+    """An error as OpenAI's clients read it."""
+    status = error.status if isinstance(error, Refused) else 500
+    kind = {400: "invalid_request_error", 404: "not_found_error"}.get(status, "api_error")
+    field = error.field if isinstance(error, Refused) else None
+    return {"error": {"message": told(error), "type": kind, "param": field, "code": None}}
+
+
+async def embeddings(desk: Desk, body: EmbeddingsBody) -> Response:
+    """POST /v1/embeddings: vectors as numbers, or as base64 of their float32 bytes, which OpenAI's client asks for."""
+    import numpy as np
+
+    found = await desk.run(desk.embed, desk.store.embedder(body.model), body.input, None)
+    rows: list[Any] = found.rows
+    if body.encoding_format == "base64":
+        rows = [base64.b64encode(np.array(r, dtype="<f4").tobytes()).decode() for r in found.rows]
+    listed = [{"object": "embedding", "index": i, "embedding": r} for i, r in enumerate(rows)]
+    usage = {"prompt_tokens": found.tokens, "total_tokens": found.tokens}
+    return JSONResponse({"object": "list", "data": listed, "model": body.model, "usage": usage})
+
+
+async def models(desk: Desk) -> Response:
+    """GET /v1/models."""
+    return JSONResponse({"object": "list", "data": [_model(t) for t in await desk.run(desk.store.tags)]})
+
+
+async def model(desk: Desk, name: str) -> Response:
+    """GET /v1/models/NAME."""
+    return JSONResponse(_model(desk.store.find(name)))
+
+
+def _model(tag: Tag) -> dict[str, Any]:
+    created = int(datetime.fromisoformat(tag.modified_at).timestamp())
+    return {"id": tag.name, "object": "model", "created": created, "owned_by": "library"}

@@ -1,0 +1,59 @@
+"""What is known of a model of the store, as Ollama shows it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from course_lib.models import catalog
+from course_lib.models.options import Generation
+from course_lib.serve.store import Store, Tag
+
+SHOWN = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
+
+
+def details(tag: Tag) -> dict[str, Any]:
+    """Family, size and quantization."""
+    family = "bert" if tag.embeds else "llama"
+    unit, letter = (1e6, "M") if tag.parameters >= 1e6 else (1e3, "K")
+    return {
+        "parent_model": "", "format": "safetensors" if tag.embeds else "gguf", "family": family, "families": [family],
+        "parameter_size": f"{tag.parameters / unit:.3g}{letter}", "quantization_level": tag.kind.upper(),
+    }  # fmt: skip
+
+
+def described(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
+    """The answer to /api/show. Long lists (the vocabulary) are left empty unless `verbose`."""
+    info = _of_folder(tag) if tag.embeds else _of_gguf(store, tag, verbose)
+    template = info.pop("tokenizer.chat_template", "")
+    ours = Generation()
+    parameters = {} if tag.embeds else {k.replace("repetition", "repeat"): getattr(ours, k) for k in SHOWN}
+    lines = "\n".join(f"{k:<30} {v}" for k, v in parameters.items())
+    card = (catalog.folder_of(tag.model) / "README.md").read_text("utf-8")
+    licence = re.search(r"^license: *(\S+)", card, re.MULTILINE)
+    modelfile = [f"# FROM {tag.name}", f"FROM sha256:{tag.digest}", *(f"PARAMETER {p}" for p in lines.splitlines())]
+    return {
+        "modelfile": "\n".join(modelfile),
+        "parameters": lines, "template": template, "license": licence[1] if licence else "", "details": details(tag),
+        "model_info": info, "capabilities": ["embedding"] if tag.embeds else ["completion"], "modified_at": tag.modified_at,
+    }  # fmt: skip
+
+
+def _of_gguf(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
+    import gguf
+
+    fields = gguf.GGUFReader(store.file(tag)).fields.items()
+    found = {k: f.contents() for k, f in fields if not k.startswith("GGUF.")}
+    info = {k: [] if isinstance(v, list) and not verbose else v for k, v in found.items()}
+    return info | {"general.parameter_count": tag.parameters}
+
+
+def _of_folder(tag: Tag) -> dict[str, Any]:
+    folder = catalog.folder_of(tag.model)
+    config, trained = (json.loads((folder / n).read_text("utf-8")) for n in ("config.json", "sentence_bert_config.json"))
+    return {
+        "general.architecture": "bert", "general.parameter_count": tag.parameters,
+        "bert.context_length": trained["max_seq_length"], "bert.embedding_length": config["hidden_size"],
+        "bert.block_count": config["num_hidden_layers"], "bert.attention.head_count": config["num_attention_heads"],
+    }  # fmt: skip

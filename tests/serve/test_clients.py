@@ -1,0 +1,91 @@
+"""LangChain's clients drive the server as they are."""
+
+import asyncio
+import warnings
+
+import ollama
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from pydantic import BaseModel
+
+MODEL = "haneul-300k"
+GREETING = "Hello, who are you?"
+
+
+@pytest.fixture(scope="module")
+def expected(client):
+    return client.generate(MODEL, GREETING).response
+
+
+class Opening(BaseModel):
+    """Whether a branch is open."""
+
+    open: bool
+
+
+def test_langchain_ollama_chats(server, expected):
+    from langchain_ollama import ChatOllama
+
+    model = ChatOllama(model=MODEL, base_url=server.url)
+    said = model.invoke(GREETING)
+    assert said.content == expected and said.response_metadata["done_reason"] == "stop"
+    assert said.usage_metadata["output_tokens"] == said.response_metadata["eval_count"] > 3
+    assert "".join(c.content for c in model.stream(GREETING)) == expected
+    assert [m.content for m in model.batch([GREETING] * 4)] == [expected] * 4
+    assert asyncio.run(model.ainvoke(GREETING)).content == expected
+    talk = [SystemMessage("Be brief."), HumanMessage("Hi"), AIMessage("Hello!"), HumanMessage(GREETING)]
+    assert model.invoke(talk).usage_metadata["input_tokens"] > said.usage_metadata["input_tokens"]
+
+
+def test_langchain_ollama_sets_options_and_a_schema(server):
+    from langchain_ollama import ChatOllama
+
+    options = {"temperature": 2.0, "top_k": 20, "top_p": 0.9, "repeat_penalty": 1.1, "num_ctx": 64, "keep_alive": "5m"}
+    model = ChatOllama(model=MODEL, base_url=server.url, num_predict=8, seed=3, stop=["###"], **options)
+    assert model.invoke("Hi").content == model.invoke("Hi").content
+    with pytest.raises(ollama.ResponseError, match=r"options\.mirostat"):
+        ChatOllama(model=MODEL, base_url=server.url, mirostat=1).invoke("Hi")
+    held = ChatOllama(model="haneul-4m", base_url=server.url).with_structured_output(Opening, method="json_schema")
+    assert isinstance(held.invoke("Is it open? Answer in JSON."), Opening)
+
+
+def test_langchain_ollama_completes_and_embeds(server, client, expected):
+    from langchain_ollama import OllamaEmbeddings, OllamaLLM
+
+    assert OllamaLLM(model=MODEL, base_url=server.url).invoke(GREETING) == expected
+    vectors = OllamaEmbeddings(model="all-minilm", base_url=server.url)
+    assert vectors.embed_query("a") == client.embed("all-minilm", "a").embeddings[0]
+    assert len(vectors.embed_documents(["a", "b"])) == 2
+
+
+def test_langchain_communitys_ollama_answers(server, client, expected):
+    """What older tutorials show. It sends every option it knows, as null."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from langchain_community.embeddings import OllamaEmbeddings
+        from langchain_community.llms import Ollama
+
+        model = Ollama(model=MODEL, base_url=server.url)
+        vectors = OllamaEmbeddings(model="all-minilm", base_url=server.url, embed_instruction="", query_instruction="")
+    assert model.invoke(GREETING) == expected
+    assert "".join(model.stream(GREETING)) == expected
+    assert asyncio.run(model.ainvoke(GREETING)) == expected
+    assert Ollama(model=MODEL, base_url=server.url, temperature=0, num_predict=2).invoke(GREETING) != expected
+    assert vectors.embed_query("a") == pytest.approx(client.embed("all-minilm", "a").embeddings[0], abs=1e-6)
+
+
+def test_langchain_openai_chats_completes_and_embeds(server, client, expected):
+    from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
+
+    place = {"base_url": f"{server.url}/v1", "api_key": "none", "max_retries": 0}
+    model = ChatOpenAI(model=MODEL, **place)
+    said = model.invoke(GREETING)
+    assert said.content == expected and said.usage_metadata["output_tokens"] > 3
+    chunks = list(model.stream(GREETING, stream_usage=True))
+    assert "".join(c.content for c in chunks) == expected
+    assert sum(c.usage_metadata["output_tokens"] for c in chunks if c.usage_metadata) == said.usage_metadata["output_tokens"]
+    held = ChatOpenAI(model="haneul-4m", **place).with_structured_output(Opening, method="json_schema")
+    assert isinstance(held.invoke("Is it open? Answer in JSON."), Opening)
+    assert OpenAI(model=MODEL, temperature=0, **place).invoke(GREETING) == expected
+    vectors = OpenAIEmbeddings(model="all-minilm", check_embedding_ctx_length=False, **place)  # it would count in GPT's tokens
+    assert vectors.embed_query("a") == pytest.approx(client.embed("all-minilm", "a").embeddings[0], abs=1e-6)

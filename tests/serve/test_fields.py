@@ -1,0 +1,75 @@
+"""Bodies: durations, schemas, and what is not set."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_lib.serve.fields import REPEATS, Sampling, bounded
+from course_lib.serve.ollama_bodies import GenerateBody
+from course_lib.serve.refusal import Refused
+from course_lib.serve.store import parse_name
+
+UNITS = {"h": 3600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+
+def body(**fields):
+    return GenerateBody.read(json.dumps({"model": "m", **fields}).encode())
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), st.sampled_from(list(UNITS))), min_size=1, max_size=4))
+def test_a_duration_is_the_sum_of_its_parts(parts):
+    text = "".join(f"{n}{unit}" for n, unit in parts)
+    assert math.isclose(body(keep_alive=text).keep_alive, sum(n * UNITS[u] for n, u in parts), abs_tol=1e-12)
+    assert body(keep_alive=f"-{text}").keep_alive in (-1, 0)
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("1.5h", 5400), ("0", 0), (0, 0), (-5, -1), (2.5, 2.5), ("-1m", -1), (None, None)])
+def test_durations_as_ollama_reads_them(said, seconds):
+    assert body(keep_alive=said).keep_alive == seconds
+
+
+@pytest.mark.parametrize("said", ["5", "5 m", "m", "", "5m ", "1e3s", True, [], {}, 1e300, "9" * 90 + "h", "5m" * 60])
+def test_what_is_no_duration_is_refused(said):
+    with pytest.raises(Refused) as found:
+        body(keep_alive=said)
+    assert found.value.field == "keep_alive"
+
+
+def test_null_and_empty_mean_not_set():
+    empty = dict.fromkeys(["suffix", "template", "images", "context", "think", "format", "system", "raw", "stream", "keep_alive"])
+    assert body(**empty) == body() == body(suffix="", images=[], think=False, format="")
+    assert body(options={"mirostat": None, "stop": None}) == body(options={}) == body()
+
+
+@given(st.dictionaries(st.sampled_from(["temperature", "top_p", "top_k", "seed", "repeat_penalty"]), st.floats() | st.integers()))
+def test_bounds_are_those_of_generation_and_named_as_they_were_sent(options):
+    try:
+        how = Sampling.model_validate({k: v for k, v in options.items() if not isinstance(v, float) or math.isfinite(v)})
+        how.generation("options.")
+    except Refused as refused:
+        assert refused.field.removeprefix("options.") in options
+    except ValueError:
+        assert any(isinstance(options.get(k), float) for k in ("top_k", "seed"))  # a whole number is wanted
+
+
+def test_demands_that_exhaust_the_machine_are_found_however_deep_they_lie():
+    deep = {"anyOf": [{"properties": {"a": {"items": [{"maxItems": REPEATS + 1}]}}}]}
+    with pytest.raises(ValueError, match=f"maxItems {REPEATS + 1}"):
+        bounded(deep)
+    with pytest.raises(ValueError, match="multipleOf"):
+        bounded({"allOf": [{"multipleOf": 9973}, {"multipleOf": 9967}]})
+    fine = {"maxItems": REPEATS, "multipleOf": 0.01, "properties": {"maxItems": {"type": "integer"}}}
+    assert bounded(fine) is fine
+
+
+@given(st.text(max_size=100))
+def test_a_name_is_a_name_or_refused(text):
+    try:
+        name = parse_name(text)
+    except Refused as refused:
+        assert refused.field == "model"
+    else:
+        assert name.count(":") == 1 and ".." not in name and not set(name) & set("/\\ \0\n") and parse_name(name) == name

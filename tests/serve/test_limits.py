@@ -1,0 +1,152 @@
+"""What the server lets in, how much of it, and what happens when somebody goes away."""
+
+import asyncio
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+import uvicorn
+
+from course_lib.serve import app as serving
+from course_lib.serve.app import BODY, application
+from course_lib.serve.desk import Desk
+from course_lib.serve.server import bind
+
+ASK = {"model": "haneul-300k", "prompt": "Hi", "stream": False}
+
+
+# -- who may ask ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "10.0.0.1:11434", "0.0.0.0", "[::2]", "[", "a" * 300, ""]
+)
+def test_another_host_is_refused(http, host):
+    """A page whose name was made to point here (DNS rebinding) still sends its own name."""
+    reply = http.get("/api/tags", headers={"host": host})
+    assert reply.status_code == 403 and reply.json()["error"].startswith("Host: ")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:11434", "localhost", "LOCALHOST:1", "[::1]:80", "127.0.0.2"])
+def test_this_machine_is_let_in_under_each_of_its_names(http, host):
+    assert http.get("/api/version", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil.example", "file://"])
+def test_a_page_of_another_site_is_refused(http, origin):
+    for path in ("/api/generate", "/v1/chat/completions"):
+        reply = http.post(path, json=ASK, headers={"origin": origin, "content-type": "text/plain"})
+        assert reply.status_code == 403 and "Origin: " in reply.text
+
+
+def test_no_page_is_allowed_to_read_answers(http):
+    asked = {"origin": "http://localhost:8888", "access-control-request-method": "POST"}
+    for reply in (http.options("/api/chat", headers=asked), http.get("/api/tags", headers=asked)):
+        assert not [h for h in reply.headers if h.startswith("access-control")]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.com", ""])
+def test_it_binds_to_this_machine_alone(host):
+    with pytest.raises(Exception, match="this server answers this machine alone"):
+        bind(0, host)
+    with bind(0) as bound:
+        assert bound.getsockname()[0] == "127.0.0.1"
+
+
+# -- how much ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_body_that_is_too_long_is_refused(http, server):
+    reply = http.post("/api/generate", content=b"x" * (BODY + 1))
+    assert reply.status_code == 413 and reply.json()["error"].startswith("body: more than 4,000,000 bytes")
+    pieces = (b"x" * 100_000 for _ in range(BODY // 100_000 + 2))  # no length is told beforehand
+    assert httpx.post(f"{server.url}/api/generate", content=pieces).status_code == 413
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(desk, monkeypatch):
+    monkeypatch.setattr(serving, "PATIENCE", 0.05)
+    headers = [(b"host", b"127.0.0.1"), (b"content-length", b"10")]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/chat",
+        "headers": headers,
+        "query_string": b"",
+        "http_version": "1.1",
+    }
+    sent = []
+
+    async def never():
+        await asyncio.sleep(60)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(application(desk)(scope, never, send))
+    assert sent[0]["status"] == 408 and b"body: it did not arrive" in sent[1]["body"]
+
+
+def test_beyond_the_queue_requests_are_refused_with_503(store):
+    desk = Desk(store, queue=2, at_once=1)
+
+    async def ask():
+        transport = httpx.ASGITransport(application(desk))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await asyncio.gather(*(client.post("/api/generate", json=ASK) for _ in range(9)))
+
+    replies = asyncio.run(ask())
+    refused = [r for r in replies if r.status_code == 503]
+    assert len(refused) == 6 and {r.headers["retry-after"] for r in refused} == {"1"}
+    assert all(r.json()["error"].startswith("server: server busy") for r in refused)
+    assert len({r.json()["response"] for r in replies if r.status_code == 200}) == 1
+    assert desk.outstanding == 0
+    desk.close()
+
+
+def test_unknown_paths_and_methods_are_told_in_either_protocol(http):
+    assert http.post("/api/nope").json()["error"].startswith("path: ") and http.post("/api/nope").status_code == 404
+    assert http.get("/v1/nope").json()["error"]["param"] == "path"
+    reply = http.get("/api/chat")
+    assert reply.status_code == 405 and reply.headers["allow"] == "POST" and reply.json()["error"].startswith("method: GET")
+    assert http.post("/api/create", json={}).status_code == http.post("/api/push", json={}).status_code == 501
+    assert http.get("/").status_code == http.head("/").status_code == http.head("/api/tags").status_code == 200
+
+
+# -- going away -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def running(desk):
+    """The application behind a real socket, in this process, so that its desk can be looked at."""
+    bound = bind(0)
+    server = uvicorn.Server(uvicorn.Config(application(desk), log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+    bound.close()
+
+
+def test_a_client_that_goes_away_stops_the_generation(desk, running):
+    ask = {"model": "haneul-4m", "prompt": "The", "raw": True, "options": {"num_predict": -1}}
+    whole = httpx.post(f"{running}/api/generate", json=ask | {"stream": False}).json()
+    assert whole["eval_count"] > 1000, "too short to be interrupted"
+    before = next(m.counters.tokens for m in desk.manager.ps() if "haneul-4m" in m.name or m.counters.tokens >= 1000)
+    with httpx.stream("POST", f"{running}/api/generate", json=ask) as reply:
+        next(reply.iter_lines())
+    deadline = time.monotonic() + 30
+    while desk.outstanding and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert desk.outstanding == 0
+    after = next(m.counters.tokens for m in desk.manager.ps() if m.counters.tokens >= before)
+    assert after - before < 1000, "it wrote on to the end"
+
+
+def test_a_client_that_sends_half_a_request_harms_nobody(running):
+    address = running.removeprefix("http://").split(":")
+    with socket.create_connection((address[0], int(address[1]))) as half:
+        half.sendall(b"POST /api/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{")
+        assert httpx.post(f"{running}/api/generate", json=ASK).status_code == 200

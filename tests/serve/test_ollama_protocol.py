@@ -1,0 +1,252 @@
+"""Ollama's routes, by its official client: what they answer, and how they refuse."""
+
+import json
+from datetime import datetime, timedelta
+
+import httpx
+import numpy as np
+import ollama
+import pytest
+
+from course_lib.data import sha256
+from course_lib.models.drivers import load
+from course_lib.models.gguf_file import TYPES
+
+MODEL = "haneul-300k"
+TURNS = [{"role": "user", "content": "Hello, who are you?"}]
+FORM = {"type": "object", "properties": {"open": {"enum": ["yes", "no"]}}, "required": ["open"], "additionalProperties": False}
+
+
+def refused(call, *arguments, **named):
+    with pytest.raises(ollama.ResponseError) as found:
+        said = call(*arguments, **named)
+        list(said)
+    return found.value.status_code, found.value.error
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_answer_is_that_of_the_model_without_a_server(client):
+    engine = load(MODEL, driver="llamacpp", quantization="q8_0")
+    expected = engine.generate([TURNS])[0]
+    said = client.chat(MODEL, TURNS)
+    assert said.message.content.strip() == expected and said.done_reason == "stop"
+    assert (said.prompt_eval_count, said.eval_count) == (expected.prompt_tokens, expected.tokens)
+    assert client.generate(MODEL, TURNS[0]["content"]).response == said.message.content
+
+
+def test_a_stream_brings_the_same_text_and_the_same_counts(client):
+    whole, parts = client.chat(MODEL, TURNS), list(client.chat(MODEL, TURNS, stream=True))
+    assert "".join(p.message.content for p in parts) == whole.message.content
+    assert [p.done for p in parts] == [False] * (len(parts) - 1) + [True] and len(parts) > 3
+    assert (parts[-1].prompt_eval_count, parts[-1].eval_count) == (whole.prompt_eval_count, whole.eval_count)
+
+
+def test_durations_are_nanoseconds_and_their_parts_fit_into_the_whole(client):
+    said = client.generate(MODEL, "Hello")
+    parts = said.load_duration, said.prompt_eval_duration, said.eval_duration
+    assert min(parts) > 0 and sum(parts) <= said.total_duration < 60e9
+    assert datetime.fromisoformat(said.created_at).tzinfo is not None
+
+
+def test_system_is_a_turn_before_the_prompt(client):
+    turns = [{"role": "system", "content": "Be brief."}, *TURNS]
+    a, b = client.generate(MODEL, TURNS[0]["content"], system="Be brief."), client.chat(MODEL, turns)
+    assert a.response == b.message.content and a.prompt_eval_count == b.prompt_eval_count
+    assert a.prompt_eval_count > client.chat(MODEL, TURNS).prompt_eval_count
+
+
+def test_a_raw_prompt_with_the_template_written_out_is_a_chat(client):
+    raw = client.generate(MODEL, "<|bos|><|user|>Hello, who are you?<|end|><|assistant|>", raw=True)
+    chat = client.chat(MODEL, TURNS)
+    assert raw.response == chat.message.content and raw.prompt_eval_count == chat.prompt_eval_count
+
+
+def test_without_a_prompt_a_model_is_loaded_and_with_keep_alive_0_unloaded(client):
+    assert client.generate(MODEL, keep_alive="10m").done_reason == "load"
+    held = next(m for m in client.ps().models if m.name == f"{MODEL}:latest")
+    assert held.context_length == 2048 and held.size > 300_000 and held.size_vram == 0
+    left = held.expires_at - datetime.now(held.expires_at.tzinfo)
+    assert timedelta(minutes=9) < left <= timedelta(minutes=10)
+    assert client.chat(MODEL, [], keep_alive=0).done_reason == "unload"
+    assert f"{MODEL}:latest" not in [m.name for m in client.ps().models]
+    client.chat(MODEL, TURNS, keep_alive=0)
+    assert f"{MODEL}:latest" not in [m.name for m in client.ps().models]
+    client.generate(MODEL, keep_alive=-1)
+    held = next(m for m in client.ps().models if m.name == f"{MODEL}:latest")
+    assert held.expires_at - datetime.now(held.expires_at.tzinfo) > timedelta(days=3000)
+
+
+# -- options ----------------------------------------------------------------------------------------------------------
+
+
+def written(client, **options):
+    return client.generate(MODEL, "The", raw=True, options={"num_predict": 24, **options})
+
+
+def test_every_option_acts(client):
+    greedy = written(client)
+    assert greedy.eval_count == 24 and greedy.done_reason == "length"
+    hot = {written(client, temperature=5.0, seed=s).response for s in (1, 2, 3)}
+    assert len(hot) == 3
+    assert written(client, temperature=5.0, seed=1).response == written(client, temperature=5.0, seed=1).response
+    assert len({written(client, temperature=5.0, seed=-1).response for _ in range(3)}) > 1
+    assert written(client, temperature=5.0, top_k=1).response == greedy.response
+    assert written(client, temperature=5.0, top_p=1e-6).response == greedy.response
+    assert written(client, repeat_penalty=10.0).response != greedy.response
+    word = greedy.response.split()[2]
+    stopped = written(client, stop=[word])
+    assert stopped.response == greedy.response[: greedy.response.index(word)] and stopped.done_reason == "stop"
+
+
+def test_num_predict_minus_1_writes_until_the_end_or_the_room_is_full(client):
+    assert client.chat(MODEL, TURNS, options={"num_predict": -1}).done_reason == "stop"
+    said = client.generate(MODEL, "The", raw=True, options={"num_predict": -1, "num_ctx": 40, "repeat_penalty": 1.0})
+    assert said.done_reason == "length" and said.prompt_eval_count + said.eval_count == 40
+
+
+def test_num_predict_is_a_bound_and_so_is_the_room(client):
+    said = client.generate(MODEL, "The", raw=True, options={"num_predict": 500, "num_ctx": 30})
+    assert said.done_reason == "length" and said.prompt_eval_count + said.eval_count == 30
+
+
+def test_a_prompt_over_num_ctx_is_refused_and_not_cut(client):
+    count = client.chat(MODEL, TURNS).prompt_eval_count
+    assert client.chat(MODEL, TURNS, options={"num_ctx": count + 1}).eval_count == 1
+    status, text = refused(client.chat, MODEL, TURNS, options={"num_ctx": count})
+    assert status == 400 and text.startswith(f"messages: {count} tokens with system and template, but {count} are read")
+    status, text = refused(client.generate, MODEL, "word " * 3000, stream=True)
+    assert status == 400 and text.startswith("prompt: ") and "2048 are read" in text
+    status, text = refused(client.generate, MODEL, "Hi", options={"num_ctx": 2049})
+    assert status == 400 and text.startswith("options.num_ctx: 2049, but this model reads 2048 tokens")
+
+
+def test_format_json_and_a_schema_hold_the_answer(client):
+    said = client.generate("haneul-4m", "Hello", format=FORM, options={"num_predict": 40})
+    assert said.done_reason == "stop" and json.loads(said.response)["open"] in ("yes", "no")
+    streamed = client.generate("haneul-4m", "Hello", format=FORM, options={"num_predict": 40}, stream=True)
+    assert "".join(p.response for p in streamed) == said.response
+    assert client.generate(MODEL, "Hello", format="json", options={"num_predict": 8}).response.startswith("{")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "banana"}, {"$ref": "#/nowhere"}, {"enum": []}, {"type": "object", "properties": [1]}, {"minItems": 10**8},
+     {"type": "integer", "minimum": 5, "maximum": 1}, {"type": "integer", "minimum": 10**30}, {"multipleOf": 999_983},
+     {"allOf": [{"multipleOf": 9973}, {"multipleOf": 9967}]}],
+)  # fmt: skip
+def test_a_schema_that_cannot_be_held_is_refused(client, schema):
+    """llama.cpp itself drops most of these without a word, and takes all memory for some."""
+    status, text = refused(client.generate, MODEL, "Hello", format=schema, options={"num_predict": 8})
+    assert status == 400 and text.startswith("format: ")
+
+
+@pytest.mark.parametrize(
+    ("field", "call"),
+    [("options.mirostat", {"options": {"mirostat": 1}}), ("options.num_gpu", {"options": {"num_gpu": 1}}),
+     ("options.top_p", {"options": {"top_p": 0.0}}), ("options.temperature", {"options": {"temperature": -1}}),
+     ("options.seed", {"options": {"seed": 2**31}}), ("options.num_predict", {"options": {"num_predict": 0}}),
+     ("options.repeat_penalty", {"options": {"repeat_penalty": 0.0}}), ("keep_alive", {"keep_alive": "soon"}),
+     ("suffix", {"suffix": "x"}), ("template", {"template": "x"}), ("think", {"think": True}), ("context", {"context": [1]}),
+     ("images", {"images": [b"x"]}), ("logprobs", {"logprobs": True})],
+)  # fmt: skip
+def test_what_has_no_effect_is_refused_by_name(client, field, call):
+    status, text = refused(client.generate, MODEL, "Hi", **call)
+    assert status == 400 and text.startswith(f"{field}: ")
+
+
+def test_tools_and_other_roles_are_refused_and_empty_fields_are_not(client):
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    assert refused(client.chat, MODEL, TURNS, tools=[tool])[1].startswith("tools: ")
+    assert refused(client.chat, MODEL, [{"role": "tool", "content": "x"}])[1].startswith("messages.0.role: ")
+    assert client.chat(MODEL, TURNS, think=False, tools=[]).done
+    assert refused(client.generate, MODEL, "Hi", raw=True, system="x")[1].startswith("system: raw mode")
+
+
+# -- vectors ----------------------------------------------------------------------------------------------------------
+
+
+def test_vectors_are_those_of_the_embedding_model(client):
+    texts = ["opening hours", "when does it open?", "loan"]
+    engine = load("all-MiniLM-L6-v2", task="text-embedding")
+    said = client.embed("all-minilm", texts)
+    assert np.allclose(said.embeddings, engine.embed(texts), atol=1e-6)
+    assert said.prompt_eval_count == sum(len(engine.tokenizer.encode(t)) for t in texts)
+    assert client.embed("all-minilm", texts[0]).embeddings[0] == pytest.approx(said.embeddings[0], abs=1e-6)
+    assert client.embeddings("all-minilm", texts[0]).embedding == pytest.approx(said.embeddings[0], abs=1e-6)
+    assert client.embed("all-minilm", []).embeddings == [] and client.embeddings("all-minilm", "").embedding == []
+
+
+def test_a_long_text_is_refused_even_where_cutting_it_is_permitted(client):
+    for truncate in (None, True, False):
+        status, text = refused(client.embed, "all-minilm", ["short", "word " * 300], truncate=truncate)
+        assert status == 400 and text.startswith("input: text 1 has 302 tokens, and 256 are read")
+    assert refused(client.embed, "all-minilm", "a b c", options={"num_ctx": 4})[1].startswith("input: text 0 has 5 tokens, and 4")
+    assert refused(client.embed, "all-minilm", "a", options={"num_ctx": 512})[1].startswith("options.num_ctx: 512")
+
+
+def test_each_model_does_what_it_can(client):
+    assert refused(client.embed, MODEL, "x") == (400, f'model: "{MODEL}" does not support embeddings; all-minilm does')
+    assert refused(client.generate, "all-minilm", "x")[1].startswith('model: "all-minilm" does not support generate')
+    assert refused(client.chat, "all-minilm", TURNS)[1].startswith('model: "all-minilm" does not support chat')
+
+
+# -- the store --------------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_models_are_there_from_the_beginning(client, store):
+    found = {m.model: m for m in client.list().models}
+    assert {f"{n}:latest" for n in ("haneul-300k", "haneul-1m", "haneul-4m", "all-minilm")} <= set(found)
+    latest = found["haneul-4m:latest"]
+    assert latest.details.quantization_level == "Q8_0" and latest.details.parameter_size == "4.46M"
+    file = store.blobs / f"sha256-{latest.digest}.gguf"
+    assert sha256(file) == latest.digest and file.stat().st_size == latest.size
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_pull_writes_the_file_and_tells_its_progress(client, store, kind):
+    name = f"{MODEL}:{kind}"
+    lines = list(client.pull(name, stream=True))
+    assert lines[0].status == "pulling manifest"
+    assert [line.status for line in lines[-3:]] == ["verifying sha256 digest", "writing manifest", "success"]
+    moved = [line for line in lines if line.digest]
+    assert moved[-1].completed == moved[-1].total and moved[-1].status == f"pulling {moved[-1].digest[7:19]}"
+    assert sha256(store.blobs / f"{moved[-1].digest.replace(':', '-')}.gguf") == moved[-1].digest[7:]
+    assert client.pull(name).status == "success"
+    assert client.chat(name, TURNS).message.content
+    shown = client.show(name)
+    assert shown.details.quantization_level == kind.upper() and shown.capabilities == ["completion"] and shown.license == "mit"
+    assert shown.modelinfo["llama.context_length"] == 2048 and shown.modelinfo["tokenizer.ggml.tokens"] == []
+    assert "<|assistant|>" in shown.template and "temperature" in shown.parameters
+
+
+def test_copy_and_delete(client, store):
+    client.pull("haneul-1m:q4_0")
+    client.copy("haneul-1m:q4_0", "Mine:v2")
+    digest = next(m.digest for m in client.list().models if m.model == "mine:v2")
+    client.delete("haneul-1m:q4_0")
+    assert client.chat("mine:v2", TURNS).message.content and (store.blobs / f"sha256-{digest}.gguf").is_file()
+    client.delete("mine:v2")
+    assert not (store.blobs / f"sha256-{digest}.gguf").exists()
+    assert "mine:v2" not in [m.name for m in client.ps().models]
+    assert refused(client.chat, "mine:v2", TURNS)[0] == 404
+    assert refused(client.delete, "mine:v2")[0] == 404
+    assert refused(client.copy, "mine:v2", "other")[1].startswith("source: model 'mine:v2' not found")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a..b", "", ".", "x:../y", "/etc/passwd", "a:b:c", "a b", "x" * 90])
+def test_a_name_that_is_no_name_is_refused(server, name):
+    for path in ("show", "chat", "generate", "pull"):
+        reply = httpx.post(f"{server.url}/api/{path}", json={"model": name})
+        assert reply.status_code == 400 and reply.json()["error"].startswith("model: ")
+    reply = httpx.post(f"{server.url}/api/copy", json={"source": MODEL, "destination": name})
+    assert reply.status_code == 400 and reply.json()["error"].startswith("destination: ")
+
+
+def test_a_model_that_is_not_there_and_one_that_is_not_in_the_catalogue(client):
+    assert refused(client.chat, "llama3", TURNS)[0] == 404
+    status, text = refused(client.pull, "llama3:13b")
+    assert status == 404 and text.startswith("model: pull model manifest: file does not exist") and "haneul-4m" in text
+    assert refused(client.pull, "llama3:13b", stream=True)[1].startswith("model: pull model manifest")
+    assert refused(client.show, "llama3")[1].startswith("model: model 'llama3' not found")
