@@ -15,6 +15,7 @@ from course_lib.errors import CourseError
 from course_lib.models import catalog, load
 from course_lib.models.drivers.huggingface import before_stop, without_stops
 from course_lib.models.engine import Unsupported
+from course_lib.models.options import SpecError
 from course_lib.models.scoring import log_probabilities
 
 ASKED = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the Sorin branch open?"
@@ -125,6 +126,17 @@ def test_the_probabilities_of_all_tokens_sum_to_one(model):
     every = model.tokenizer.batch_decode([[i] for i in range(200, 1200)])
     single = [t for t in every if len(model.tokenizer.encode(t, add_special_tokens=False)) == 1]
     assert len(single) > 500 and np.exp(model.score([ASKED], single)).sum() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("schema", [{"type": "banana"}, {"$ref": "#/nowhere"}, {"enum": []}])
+def test_a_schema_to_which_llama_cpp_holds_nothing_is_refused_and_not_dropped(schema):
+    with pytest.raises(Unsupported, match="schema"):
+        load("haneul-300k", driver="llamacpp").generate(["hi"], json_schema=schema)
+
+
+def test_a_schema_that_would_take_all_memory_is_refused():
+    with pytest.raises(SpecError, match="maxItems 100000000; at most 10000"):
+        load("haneul-300k", driver="llamacpp", generation={"json_schema": {"type": "array", "maxItems": 10**8}})
 
 
 def test_what_llama_cpp_cannot_do_names_who_can():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from course_lib.errors import CourseError
+from course_lib.models.json_schema import bounded
 
 T = TypeVar("T", bound=BaseModel)
 TABLE = "look the field up in docs/model-fields.md"
@@ -60,6 +61,11 @@ class Generation(BaseModel):
     stop: tuple[Stop, ...] = Field((), max_length=16, description="texts at which writing ends; they are left out")
     seed: int = Field(0, ge=0, lt=2**31, description="of the draw; the same seed, the same text")
     json_schema: dict[str, Any] | None = Field(None, description="the answer must be JSON of this schema")
+
+    @field_validator("json_schema")
+    @classmethod
+    def _bounded(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        return value if value is None else bounded(value)
 
     @model_validator(mode="after")
     def _ordered(self) -> Generation:

@@ -12,7 +12,7 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models.drivers import register
 from course_lib.models.drivers.llamacpp import LlamaCpp, checked
-from course_lib.models.engine import Engine, Prompt, Reply
+from course_lib.models.engine import Engine, Prompt, Reply, Unsupported
 from course_lib.models.options import Generation
 from course_lib.models.spec import ModelSpec
 from course_lib.serve.refusal import Refused
@@ -83,7 +83,10 @@ class Served(LlamaCpp):
         room = context - len(ids)
         how = ask.how.but(max_output_length=min(room, ask.num_predict or room))
         if how.json_schema is not None:
-            self._check_held(how.json_schema)
+            try:
+                self.check_held(how.json_schema)
+            except Unsupported as error:
+                raise Refused("format", error.what) from error
         begun = time.perf_counter()
         answer = _answer(*self._complete(self._request("", how) | {"prompt": ids}, each))
         self.counters.add([Reply(answer.text, answer.prompt_tokens, answer.tokens, answer.finish)], time.perf_counter() - begun)
@@ -113,21 +116,6 @@ class Served(LlamaCpp):
 
         self._server().handle_completions(request | {"stream": True}, on_event)
         return "".join(pieces), checked(last)
-
-    def _check_held(self, schema: dict[str, Any]) -> None:
-        """Raise Refused where llama.cpp would not hold an answer to `schema`: it drops such a schema without a word.
-
-        It is asked for one token with all weight on the letter Q, with which no JSON begins: a Q shows that nothing holds it.
-        """
-        bias = [[t, 100.0] for t in self._tokens("Q", special=False)]
-        ask = {"prompt": self._tokens("Q", special=False), "n_predict": 1, "temperature": 0.0, "logit_bias": bias}
-        try:
-            said = checked(self._server().handle_completions(ask | {"json_schema": schema}))
-        except (TypeError, RuntimeError, CourseError) as error:
-            raise Refused("format", f"no schema that llama.cpp reads: {error}") from error
-        if said["choices"][0]["text"].startswith("Q"):
-            raise Refused("format", "llama.cpp can hold no answer to this schema: a keyword or a type that it does not know, a "
-                          "reference that leads nowhere, or a demand that nothing meets")  # fmt: skip
 
 
 def _answer(text: str, said: dict[str, Any]) -> Answer:

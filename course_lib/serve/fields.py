@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 import secrets
-from collections.abc import Iterator
-from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, ValidationError, model_validator
 from pydantic_core import from_json
 
+from course_lib.models.json_schema import bounded
 from course_lib.models.options import Generation
 from course_lib.serve.refusal import Refused
 
@@ -19,10 +17,6 @@ DURATION = re.compile(r"^[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))
 PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
 SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 LONGEST = 1e8  # seconds, three years
-REPEATS = (
-    10_000  # a demand for more made llama.cpp take all the memory there is (maxItems 1e8, seen), or minutes (multipleOf 1e6)
-)
-COUNTS = frozenset({"minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains"})
 
 
 class Body(BaseModel):
@@ -96,28 +90,6 @@ def _schema(value: Any) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise ValueError("'json' or a JSON schema")
     return bounded(value)
-
-
-def bounded(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema`, if llama.cpp can be asked for it without harm. Raises ValueError for demands that would exhaust the machine."""
-    steps = 1
-    for key, value in _pairs(schema):
-        if key in COUNTS and isinstance(value, int | float) and value > REPEATS:
-            raise ValueError(f"{key} {value}; at most {REPEATS}")
-        if key == "multipleOf" and isinstance(value, int | float) and value > 0:
-            fraction = Fraction(str(value))
-            steps = math.lcm(steps, fraction.numerator * fraction.denominator)
-            if steps > REPEATS:
-                raise ValueError(f"multipleOf {value}; steps finer or together longer than {REPEATS}")
-    return schema
-
-
-def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
-    for key, inner in value.items() if isinstance(value, dict) else ((None, v) for v in value):
-        if key is not None:
-            yield key, inner
-        if isinstance(inner, dict | list):
-            yield from _pairs(inner)
 
 
 KeepAlive = Annotated[float, BeforeValidator(_seconds)]

@@ -13,9 +13,10 @@ from pydantic import BeforeValidator, Field, PlainValidator
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from course_lib.errors import CourseError
+from course_lib.models.json_schema import bounded
 from course_lib.serve.desk import Desk
 from course_lib.serve.engine import Answer, Ask
-from course_lib.serve.fields import Body, Sampling, Texts, bounded, predict
+from course_lib.serve.fields import Body, Sampling, Texts, predict
 from course_lib.serve.refusal import Refused, told
 from course_lib.serve.store import Tag
 

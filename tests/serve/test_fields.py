@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.serve.fields import REPEATS, Sampling, bounded
+from course_lib.models.json_schema import REPEATS, bounded
+from course_lib.serve.fields import Sampling
 from course_lib.serve.ollama_bodies import GenerateBody
 from course_lib.serve.refusal import Refused
 from course_lib.serve.store import parse_name

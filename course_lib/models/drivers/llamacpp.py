@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import queue
 import tempfile
@@ -50,6 +51,7 @@ class LlamaCpp(Engine):
         props = self._ask("/props")
         super().__init__(spec, int(props["default_generation_settings"]["n_ctx"]))
         self._bos, self._turn = str(props["bos_token"]), itertools.count()
+        self._known: set[str] = set()  # schemas to which it was seen to hold an answer
         self.slots = int(props["total_slots"]) * len(servers)
         self._held: dict[str, Any] = self._ask("/v1/models")["data"][0]["meta"]
 
@@ -121,7 +123,29 @@ class LlamaCpp(Engine):
             "temperature": how.temperature, "top_p": how.top_p, "top_k": how.top_k, "min_p": 0.0, "seed": how.seed,
             "repeat_penalty": how.repetition_penalty, "repeat_last_n": self.context, "stop": list(how.stop),
         }  # fmt: skip
-        return request if how.json_schema is None else request | {"json_schema": how.json_schema}
+        if how.json_schema is None:
+            return request
+        self.check_held(how.json_schema)
+        return request | {"json_schema": how.json_schema}
+
+    def check_held(self, schema: dict[str, Any]) -> None:
+        """Raise Unsupported where llama.cpp would not hold an answer to `schema`: it drops such a schema without a word.
+
+        It is asked for one token with all weight on the letter Q, with which no JSON begins: a Q shows that nothing holds it.
+        """
+        said = json.dumps(schema, sort_keys=True)
+        if said in self._known:
+            return
+        letter = self._tokens("Q", special=False)
+        ask = {"prompt": letter, "n_predict": 1, "temperature": 0.0, "logit_bias": [[t, 100.0] for t in letter]}
+        try:
+            free = checked(self._server().handle_completions(ask | {"json_schema": schema}))["choices"][0]["text"].startswith("Q")
+        except (TypeError, RuntimeError, CourseError) as error:
+            raise Unsupported(f"no schema that llama.cpp reads: {error}", "mend the schema") from error
+        if free:
+            raise Unsupported("llama.cpp can hold no answer to this schema: a keyword or a type that it does not know, a "
+                              "reference that leads nowhere, or a demand that nothing meets", "mend the schema")  # fmt: skip
+        self._known.add(said)
 
     def _server(self) -> Any:
         if not self.servers:
