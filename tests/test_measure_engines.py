@@ -214,7 +214,8 @@ def test_the_text_says_all_with_intervals():
         "slow              4                  20                       30  75 (30.1-95.4)",
         "fast              4                  20                       30  25 (4.56-69.9)",
         "",
-        "Times: medians of 7 rounds, 2 prompts of 50 tokens one at a time, up to 11 tokens written; in brackets 98% intervals.",
+        "Times: medians of 7 rounds, 2 prompts of 50 tokens one at a time, up to 11 tokens written; in",
+        "brackets 98% intervals.",
         "Quality: 4 answers; in brackets 95% intervals.",
     ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,6 +52,7 @@ COLUMNS = {
     "load": Column("load_s", "load, s", 1),
     "quality": Column("quality_percent", "quality, %", 100),
 }
+WIDTH = 95  # characters of a line that a notebook shows unbroken
 SPEEDS, OTHERS = ("ttft", "prefill", "decode"), ("weights", "added", "peak", "load", "quality")
 ESTIMATED = (*SPEEDS, "quality")
 
@@ -185,7 +187,7 @@ class Results:
         parts = [self._table(SPEEDS)]
         if measured := [q for q in OTHERS if any(row.shown(q) is not None for row in self.rows.values())]:
             parts.append(self._table(measured))
-        return "\n\n".join([*parts, "\n".join(self._notes())])
+        return "\n\n".join([*parts, "\n".join(textwrap.fill(note, WIDTH) for note in self._notes())])
 
     __repr__ = __str__
 
