@@ -63,10 +63,19 @@ def _handout(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from course_lib.models.catalog import folder_of
+    from course_lib.models import catalog
     from course_lib.models.gguf_file import export
+    from course_lib.models.source import resolve
+    from course_lib.models.spec import ModelSpec
 
-    target = export(folder_of(args.model), args.out, args.type)
+    here = Path(args.name).is_dir() and catalog.source_of(args.name) is None
+    spec = ModelSpec.parse(Path(args.name) if here else args.name)
+    folder, target = resolve(spec.source), args.out or Path(f"{Path(spec.name).name}-{args.type}.gguf")
+    if folder.is_file():
+        raise CourseError(f"{folder.name} is {args.to} already", "name the folder of a model")
+    if target.exists() and not args.force:
+        raise CourseError(f"{target} exists already", "add --force to replace it, or name another file with --out")
+    export(folder, target, args.type)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {args.type}; llama.cpp and Ollama read it")
     return 0
 
@@ -124,7 +133,7 @@ def _port(text: str) -> int:
 
 
 def _add_models(commands: Any) -> None:
-    models = commands.add_parser("models", help="list the models of this tier and verify their files, or pull one of the hub")
+    models = commands.add_parser("models", help="list this tier's models and verify their files, pull one, or export one")
     models.set_defaults(do=_models)
     actions = models.add_subparsers(title="actions", metavar="ACTION")
     actions.add_parser("list", help="as without an action").set_defaults(do=_models)
@@ -134,6 +143,13 @@ def _add_models(commands: Any) -> None:
     pull.add_argument("--file", help="one .gguf file of it")
     pull.add_argument("--cache-dir", type=Path, metavar="DIR", help="in place of the hub's cache")
     pull.set_defaults(do=_pull, offline="0")
+    export = actions.add_parser("export", help="write a model as GGUF, the one file that llama.cpp and Ollama read")
+    export.add_argument("name", help="its name, such as haneul-4m, or the path of its folder")
+    export.add_argument("--to", choices=("gguf",), default="gguf", help="the format (default gguf)")
+    export.add_argument("--type", choices=TYPES, default="f16", help="of the weights (default f16)")
+    export.add_argument("--out", type=Path, metavar="FILE", help="the file to write (default NAME-TYPE.gguf, here)")
+    export.add_argument("--force", action="store_true", help="replace the file where it exists")
+    export.set_defaults(do=_export)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -168,12 +184,6 @@ def _parser() -> argparse.ArgumentParser:
     handout.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the zip")
     handout.add_argument("--no-solutions", action="store_true", help="chapters as students find them")
     handout.set_defaults(do=_handout)
-
-    export = commands.add_parser("export", help="write a model as GGUF, for llama.cpp and Ollama")
-    export.add_argument("model", help="its name, such as haneul-4m")
-    export.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .gguf file to write")
-    export.add_argument("--type", choices=TYPES, default="f16", help="of the weights (default f16)")
-    export.set_defaults(do=_export)
 
     serve = commands.add_parser("serve", help="answer programs that speak with Ollama or OpenAI, from this machine's models")
     serve.add_argument("--port", type=_port, default=11434, help="port on this machine (default 11434, which is Ollama's)")

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -103,6 +104,19 @@ def whole(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `path` at the end, or vanishes. Raises CourseError where something lies there."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise CourseError(f"{path} exists already", "name a new folder, or remove it first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as made:
+        partial = Path(made) / path.name
+        partial.mkdir()
+        yield partial
+        os.replace(partial, path)
 
 
 def write_whole(path: Path, text: str) -> None:

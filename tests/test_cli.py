@@ -16,7 +16,7 @@ def course(*arguments, **environment):
 
 def test_help_names_every_command():
     text = course("--help").stdout
-    for command in ("lab", "run", "test", "doctor", "budget", "handout", "export", "start", "progress", "models", "data"):
+    for command in ("lab", "run", "test", "doctor", "budget", "handout", "start", "progress", "models", "data"):
         assert f"\n    {command} " in text, command
 
 

@@ -2,9 +2,6 @@
 
 import functools
 import json
-import os
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,8 +21,9 @@ ASKED = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the So
 LONG = "Tell me everything about the fees of the bank, please."
 SCHEMA = {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"]}
 VALUES = {
-    "device": "cpu", "device_mode": "auto", "precision": "bfloat16", "quantization": "q8_0", "context_length": 64,
-    "batch_size": 2, "low_cpu_mem_usage": True, "adapters": [{"path": "adapter", "weight": 1.0}],
+    "device": "cpu", "device_mode": "auto", "precision": "bfloat16", "quantization": "q8_0", "compute_dtype": "bfloat16",
+    "double_quantization": True, "context_length": 64, "batch_size": 2, "low_cpu_mem_usage": True,
+    "adapters": [{"path": "adapter", "weight": 1.0}],
     "generation.max_output_length": 3, "generation.min_output_length": 8, "generation.temperature": 0.5,
     "generation.top_p": 0.5, "generation.top_k": 5, "generation.repetition_penalty": 1.5, "generation.stop": ["x"],
     "generation.seed": 7, "generation.json_schema": SCHEMA,
@@ -191,11 +189,45 @@ def precision(driver, make, _):
 
 
 def quantization(driver, make, _):
+    if driver == "huggingface":
+        whole = make(driver)
+        for kind, bits in (("int8", 8.5), ("nf4", 5), ("fp4", 5)):
+            engine = make(driver, "quantization", kind)
+            assert engine.parameters == whole.parameters and packed_bits(engine) == pytest.approx(bits, abs=0.5)
+            assert 0 < abs(engine.perplexity([ASKED]) / whole.perplexity([ASKED]) - 1) < 0.5
+        return
     for kind, bits in (("q8_0", 8.5), ("q4_0", 4.5)):
         engine = make(driver, "quantization", kind)
         assert engine.weight_bytes * 8 / engine.parameters == pytest.approx(bits, rel=0.02)
     with pytest.raises(Unsupported, match="weights have one type"):
         make(driver, "quantization", "q8_0", precision="float16")
+
+
+def packed_bits(engine):
+    """Bits that a weight takes, of those in the matrices of layers."""
+    layers = sum(p.numel() for n, p in load(NAME).model.named_parameters() if "layers" in n and p.ndim == 2)
+    return (engine.weight_bytes - 4 * (engine.parameters - layers)) * 8 / layers
+
+
+def compute(driver, make, _):
+    """The same packed weights, multiplied in another type."""
+    whole, half = (make(driver, "compute_dtype", t, quantization="nf4") for t in ("float32", "bfloat16"))
+    assert make(driver, quantization="nf4").log_probabilities(ASKED) == whole.log_probabilities(ASKED)
+    assert 0 < abs(half.perplexity([ASKED]) / whole.perplexity([ASKED]) - 1) < 0.1
+    refused(driver, make, "compute_dtype", "bfloat16")
+
+
+def double(driver, make, _):
+    once, twice = (make(driver, "double_quantization", said, quantization="nf4") for said in (False, True))
+    assert twice.weight_bytes < once.weight_bytes and twice.log_probabilities(ASKED) != once.log_probabilities(ASKED)
+    refused(driver, make, "double_quantization", True)
+
+
+def refused(driver, make, field, value):
+    """A field of 4-bit weights beside others."""
+    for kind in ("none", "int8"):
+        with pytest.raises(Unsupported, match=rf"{field}={value!r} acts on 4-bit weights, and quantization is {kind}"):
+            make(driver, field, value, quantization=kind)
 
 
 def device(driver, make, _):
@@ -232,13 +264,17 @@ def adapters(driver, make, folder):
     assert with_it != plain and make(driver, "adapters", [{"path": folder, "weight": 0.0}]).generate([ASKED, LONG]) == plain
     twice = [{"path": folder, "weight": 0.4}, {"path": folder, "weight": 0.6}]
     assert make(driver, "adapters", twice).generate([ASKED, LONG]) == with_it
+    if driver == "huggingface":
+        with pytest.raises(Unsupported, match="adapters beside weights packed as nf4"):
+            make(driver, "adapters", twice, quantization="nf4")
 
 
 EFFECTS = {
     "generation.max_output_length": longest, "generation.min_output_length": shortest, "generation.temperature": temperature,
     "generation.seed": seed, "generation.top_p": top_p, "generation.top_k": top_k, "generation.stop": stop,
     "generation.repetition_penalty": repetition, "generation.json_schema": schema, "context_length": context,
-    "batch_size": batches, "precision": precision, "quantization": quantization, "device": device, "device_mode": spread,
+    "batch_size": batches, "precision": precision, "quantization": quantization, "compute_dtype": compute,
+    "double_quantization": double, "device": device, "device_mode": spread,
     "low_cpu_mem_usage": mapped, "adapters": adapters,
 }  # fmt: skip
 
@@ -248,50 +284,16 @@ def test_both_engines_say_the_same_with_an_adapter(make, adapter):
     assert make("huggingface", **how).generate([ASKED, LONG]) == make("llamacpp", **how).generate([ASKED, LONG])
 
 
+@pytest.mark.parametrize(("driver", "kind"), [cell for cell, has in fields.packs().items() if not has])
+def test_a_quantization_that_a_driver_does_not_have_is_refused_and_one_that_has_it_named(driver, kind):
+    source = {"type": "server", "model": "m", "url": "http://127.0.0.1:9"} if driver in ("ollama", "openai") else NAME
+    able = next(d for (d, q), has in fields.packs().items() if has and q == kind)
+    with pytest.raises(CourseError, match=rf"(?s)quantization.*{kind}.*{able}"):
+        load({"source": source, "driver": driver, "quantization": kind})
+
+
 @pytest.mark.parametrize(("driver", "task"), [cell for cell, has in fields.tasks().items() if not has])
 def test_a_task_that_a_driver_does_not_have_is_refused(driver, task):
     source = {"type": "server", "model": "m", "url": "http://127.0.0.1:9"} if driver in ("ollama", "openai") else NAME
     with pytest.raises(CourseError, match=rf"{task}|this machine"):
         load({"source": source, "driver": driver, "task": task})
-
-
-def test_an_encoder_refuses_what_belongs_to_writing():
-    with pytest.raises(Unsupported, match=r"generates nothing, and generation\.temperature is set"):
-        load("all-MiniLM-L6-v2", task="text-embedding", generation={"temperature": 1})
-    with pytest.raises(Unsupported, match="loaded for text-embedding, and cannot generate"):
-        load("all-MiniLM-L6-v2", task="text-embedding").generate(["hi"])
-
-
-@pytest.mark.parametrize("driver", ["unsloth", "vllm"])
-def test_what_needs_a_gpu_says_what_is_missing_and_how_to_go_on(driver):
-    with pytest.raises(
-        CourseError, match=rf"(?s)driver {driver}: this machine lacks.*To mend it: .*(vllm serve|save_pretrained)"
-    ):
-        load(NAME, driver=driver)
-
-
-def test_low_memory_loading_makes_no_second_copy(tmp_path):
-    """Peak memory while loading 64 MB of weights, in a process of its own: less than twice the weights."""
-    code = """
-import resource, sys, torch
-from transformers import LlamaConfig, LlamaForCausalLM
-folder = sys.argv[1]
-from course_lib.models.drivers.huggingface import from_pretrained
-from course_lib.models.spec import ModelSpec
-import peft, course_lib.models.drivers.encoder
-spec = ModelSpec.parse({"source": "haneul-300k", "low_cpu_mem_usage": True})
-from pathlib import Path
-from transformers import AutoModelForCausalLM
-from_pretrained(AutoModelForCausalLM, spec, Path(sys.argv[2]))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-model = from_pretrained(AutoModelForCausalLM, spec, Path(folder))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / sum(p.numel() * 4 for p in model.parameters()))
-"""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(vocab_size=4096, hidden_size=512, intermediate_size=1536, num_hidden_layers=8, num_attention_heads=8)
-    LlamaForCausalLM(config).save_pretrained(tmp_path)
-    said = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(ROOT / "models" / "haneul-300k")],
-                          capture_output=True, text=True, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
-    assert said.returncode == 0, said.stderr
-    assert float(said.stdout) < 1.7

@@ -1,8 +1,8 @@
 """Our models as GGUF say in llama.cpp, token by token, what the models say in transformers."""
 
-import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.engine import Unsupported
-from course_lib.models.gguf_file import TYPES, export, interleave
+from course_lib.models.gguf_file import export, interleave
 from course_lib.models.spec import SpecError
 from course_lib.rag.answering import given_passages
 from course_lib.rag.prompt import Source, question_prompt
@@ -80,6 +80,18 @@ def test_quantized_weights_answer_too(prompts):
     assert len(load(NAME, driver="llamacpp", quantization="q8_0").generate(prompts[:2])) == 2
     with pytest.raises(ValueError, match=r"q3.*q8_0"):
         load(NAME, driver="llamacpp", quantization="q3")
+    for kind in ("int8", "nf4", "fp4"):
+        with pytest.raises(
+            SpecError, match=f"quantization: '{kind}' is of the driver huggingface; the driver llamacpp has q8_0, q4_0"
+        ):
+            load(NAME, driver="llamacpp", quantization=kind)
+
+
+def test_a_file_keeps_its_own_type(tmp_path):
+    target = export(MODELS / NAME, tmp_path / "m.gguf", "q4_0")
+    assert load(target, driver="llamacpp", quantization="q4_0").generate(["Hello"])
+    with pytest.raises(Unsupported, match=r"m\.gguf holds weights of type q4_0, not q8_0"):
+        load(target, driver="llamacpp", quantization="q8_0")
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("f32", 32), ("f16", 16), ("bf16", 16), ("q8_0", 8.5), ("q4_0", 4.5)])
@@ -110,22 +122,6 @@ def test_an_unknown_type_is_refused():
         export(MODELS / NAME, MODELS / "x.gguf", "q3")
 
 
-def altered(tmp_path, **changes):
-    folder = tmp_path / "other"
-    shutil.copytree(MODELS / NAME, folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | changes))
-    return folder
-
-
-def test_another_architecture_and_odd_sizes_are_refused(tmp_path):
-    with pytest.raises(CourseError, match="only LlamaForCausalLM"):
-        export(altered(tmp_path / "a", architectures=["GPT2LMHeadModel"]), tmp_path / "x.gguf")
-    with pytest.raises(CourseError, match="does not divide hidden 100"):
-        export(altered(tmp_path / "b", hidden_size=100), tmp_path / "x.gguf", "q8_0")
-    assert not (tmp_path / "x.gguf").exists()
-
-
 def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CourseError, match="cannot be written"):
@@ -136,9 +132,74 @@ def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path):
     assert not (tmp_path / "full.gguf").exists()
 
 
-def test_the_command_writes_a_file_and_says_its_size(tmp_path, capsys):
+def test_the_command_writes_a_file_and_says_its_size(tmp_path, capsys, monkeypatch):
     target = tmp_path / "new" / "m.gguf"
-    assert cli.main(["export", NAME, "--out", str(target), "--type", "q8_0"]) == 0
+    assert cli.main(["models", "export", NAME, "--to", "gguf", "--out", str(target), "--type", "q8_0"]) == 0
     assert f"{target}: 1.6 MB, q8_0" in capsys.readouterr().out
-    assert cli.main(["export", "llama3:13b", "--out", str(target)]) == 1
-    assert all(kind in TYPES for kind in ("f32", "q4_0"))
+    assert cli.main(["models", "export", "llama3:13b", "--out", str(target)]) == 1
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(MODELS / NAME, tmp_path / "mine")
+    for name in (NAME, "mine", str(tmp_path / "mine")):
+        assert cli.main(["models", "export", name, "--type", "q4_0", "--force"]) == 0
+    assert {p.name for p in tmp_path.glob("*.gguf")} == {f"{NAME}-q4_0.gguf", "mine-q4_0.gguf"}
+    assert load(tmp_path / "mine-q4_0.gguf", driver="llamacpp").parameters == 1_377_408
+
+
+def test_the_command_replaces_nothing_unasked(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target = tmp_path / f"{NAME}-f16.gguf"
+    target.write_text("my own")
+    assert cli.main(["models", "export", NAME]) == 1 and target.read_text() == "my own"
+    assert "exists already" in (said := capsys.readouterr().err) and "--force" in said
+    assert cli.main(["models", "export", NAME, "--force"]) == 0 and target.stat().st_size > 2_000_000
+    assert cli.main(["models", "export", str(target), "--out", "x.gguf"]) == 1
+    assert "is gguf already" in capsys.readouterr().err
+    assert cli.main(["models", "export", "all-MiniLM-L6-v2"]) == 1
+    assert "only LlamaForCausalLM" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "value", "known"), [("--to", "onnx", "gguf"), ("--type", "q3_k", "q4_0")])
+def test_an_unknown_format_is_told_the_known_ones(option, value, known, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["models", "export", NAME, option, value])
+    assert value in (said := capsys.readouterr().err) and known in said
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The bytes of a GGUF file."""
+    return export(MODELS / "haneul-300k", tmp_path_factory.mktemp("gguf") / "m.gguf", "q8_0").read_bytes()
+
+
+@pytest.mark.parametrize("kept", [0.0001, 0.1, 0.5, 0.9, 0.9999])
+def test_a_file_cut_short_is_told_with_its_size(whole, kept, tmp_path):
+    size = int(kept * len(whole))
+    (tmp_path / "cut.gguf").write_bytes(whole[:size])
+    with pytest.raises(CourseError, match=rf"cut\.gguf is cut short or damaged: it has {size:,} bytes"):
+        load(tmp_path / "cut.gguf", driver="llamacpp")
+
+
+def test_a_file_of_an_unknown_architecture_is_told_by_its_name(whole, tmp_path):
+    (tmp_path / "m.gguf").write_bytes(
+        whole.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0lxama").replace(b"llama.", b"lxama.")
+    )
+    with pytest.raises(CourseError, match=r"m\.gguf is a model of the architecture 'lxama', which llama.cpp does not know"):
+        load(tmp_path / "m.gguf", driver="llamacpp")
+
+
+def real(name):
+    """A GGUF file of somebody else, from the folder that COURSE_DATA_DIR names."""
+    path = Path(os.environ.get("COURSE_DATA_DIR", "../shared/data")) / "models" / name
+    if not path.is_file():
+        pytest.skip(f"{path} is not here: set COURSE_DATA_DIR to the folder of real data")
+    return path
+
+
+def test_a_tokenizer_alone_is_no_model():
+    with pytest.raises(CourseError, match=r"ggml-vocab-gpt-2\.gguf holds a tokenizer \(gpt2\) and no weights"):
+        load(real("ggml-vocab-gpt-2.gguf"), driver="llamacpp", task="text-generation")
+
+
+def test_a_model_of_somebody_else_is_loaded():
+    engine = load(real("stories260K.gguf"), driver="llamacpp", task="text-generation")
+    assert engine.generate(["Once upon a"], max_output_length=4)[0].startswith(" time")

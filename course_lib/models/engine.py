@@ -10,6 +10,7 @@ from abc import ABC
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from course_lib.errors import CourseError
@@ -188,6 +189,10 @@ class Engine(ABC):
     def count_tokens(self, prompt: Prompt) -> int:
         """Number of tokens that a prompt takes."""
         raise Unsupported(f"{self.driver} cannot count tokens", "use the driver huggingface or llamacpp")
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the model as a new folder that loads again to the same answers."""
+        raise Unsupported(f"the driver {self.driver} does not save models", "load it with driver: huggingface")
 
     def close(self) -> None:  # noqa: B027 - most have nothing to give back
         """Give back what the model holds. Calling it again does nothing."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+from pydantic import BaseModel
+
 from course_lib.models.drivers import CLASSES, OF_EVERY_DRIVER, driver_class
 from course_lib.models.engine import NEEDS
 from course_lib.models.options import Generation
-from course_lib.models.spec import HuggingFaceSource, LocalSource, ModelSpec, ServerSource
+from course_lib.models.spec import PACKS, HuggingFaceSource, LocalSource, ModelSpec, Quantization, ServerSource
 
 PAGE = """# The fields of a model specification
 
@@ -18,6 +22,20 @@ missing and how the model is served or loaded instead. Of the driver custom, the
 ## Fields
 
 {fields}
+
+## Quantizations
+
+{packs}
+
+int8, nf4 and fp4 are bitsandbytes': the matrices of all layers are packed while the model is loaded, and embeddings, norms and
+the head keep the `precision`. `compute_dtype` and `double_quantization` act beside nf4 and fp4 and are refused elsewhere; with
+`compute_dtype: auto` products are computed in the precision. Adapters are refused there: save the model with them, then pack it.
+A folder of packed weights (`Engine.save` writes one) is loaded as its own configuration says; `quantization` is then left out, or
+names the same. On a CPU with AVX512-BF16, 4-bit weights that are multiplied in bfloat16 are rearranged by their first use, and
+can be saved before it only.
+
+q8_0 and q4_0 are GGUF's: all matrices are packed, by 32 weights a scale, and `precision` is refused beside them. A .gguf file has
+its own; another one is refused.
 
 ## Tasks
 
@@ -43,7 +61,7 @@ else is a hub id. A token is never written down: `${{env.NAME}}` names the varia
 |---|---|---|---|
 {values}
 """
-SOURCES = {"huggingface": HuggingFaceSource, "local": LocalSource, "server": ServerSource}
+SOURCES: dict[str, type[BaseModel]] = {"huggingface": HuggingFaceSource, "local": LocalSource, "server": ServerSource}
 BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
 
@@ -53,6 +71,11 @@ def cells() -> dict[tuple[str, str], bool]:
         f"generation.{f}" for f in Generation.model_fields
     ]
     return {(d, f): f in driver_class(d).acts for d in CLASSES for f in fields}
+
+
+def packs() -> dict[tuple[str, str], bool]:
+    """(driver, quantization) -> whether the driver has it."""
+    return {(d, q): q in PACKS.get(d, ()) for d in CLASSES for q in get_args(Quantization) if q != "none"}
 
 
 def tasks() -> dict[tuple[str, str], bool]:
@@ -69,8 +92,8 @@ def page() -> str:
         for name, kind in SOURCES.items()
     ]
     return PAGE.format(
-        fields=_grid("field", cells()), tasks=_grid("task", tasks()), sources="\n".join(sources),
-        values="\n".join([*_values(ModelSpec, ""), *_values(Generation, "generation.")]),
+        fields=_grid("field", cells()), packs=_grid("quantization", packs()), tasks=_grid("task", tasks()),
+        sources="\n".join(sources), values="\n".join([*_values(ModelSpec, ""), *_values(Generation, "generation.")]),
     )  # fmt: skip
 
 

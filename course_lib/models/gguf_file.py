@@ -3,32 +3,57 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from course_lib.data import whole
 from course_lib.errors import CourseError
+from course_lib.models import gguf_tokenizer
+from course_lib.models.gguf_tokenizer import CONVERT
+from course_lib.models.source import safe_folder, weights
 
 if TYPE_CHECKING:
     import numpy as np
 
 TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")  # bits per weight: 32, 16, 16, 8.5, 4.5
+ROPES = ("default", "linear", "llama3")  # kinds of rotary positions, by transformers' names
 BLOCK = 32  # weights that share a scale in q8_0 and q4_0
 
 
 def interleave(weight: np.ndarray, heads: int) -> np.ndarray:
     """Rows of a query or key projection in llama.cpp's order: it rotates neighbours (0, 1), transformers halves (0, d/2).
 
-    weight: (heads * head_dim, hidden).
+    weight: (heads * head_dim, hidden), or a bias of (heads * head_dim,).
     """
-    rows, hidden = weight.shape
-    return weight.reshape(heads, 2, rows // heads // 2, hidden).swapaxes(1, 2).reshape(rows, hidden)
+    rows, *rest = weight.shape
+    return weight.reshape(heads, 2, rows // heads // 2, *rest).swapaxes(1, 2).reshape(weight.shape)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """The configuration of a Llama model, completed by transformers' defaults.
+
+    Raises CourseError for a folder that is not whole, another architecture, and weights that are packed.
+    """
+    said = json.loads((safe_folder(folder) / "config.json").read_text("utf-8"))
+    if said.get("architectures") != ["LlamaForCausalLM"]:
+        raise CourseError(f"{folder.name} is {said.get('architectures')}; only LlamaForCausalLM is exported", CONVERT)
+    if said.get("quantization_config"):
+        raise CourseError(f"{folder.name} holds packed weights, which would be rounded a second time", "export the whole weights")
+    from transformers import LlamaConfig
+
+    found: dict[str, Any] = LlamaConfig.from_dict(said).to_dict()
+    rope = found["rope_parameters"]
+    if rope["rope_type"] not in ROPES or rope.get("partial_rotary_factor", 1) != 1 or found["hidden_act"] != "silu":
+        raise CourseError(f"{folder.name} has positions of type {rope['rope_type']!r} and activation {found['hidden_act']!r}; "
+                          f"written here are {', '.join(ROPES)}, over whole heads, and silu", CONVERT)  # fmt: skip
+    return found
 
 
 def _metadata(writer: Any, folder: Path, config: dict[str, Any], kind: str) -> None:
     import gguf
 
-    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     writer.add_name(folder.name)
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -36,34 +61,14 @@ def _metadata(writer: Any, folder: Path, config: dict[str, Any], kind: str) -> N
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(config["num_attention_heads"])
     writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_key_length(head_dim)
-    writer.add_value_length(head_dim)
-    writer.add_rope_dimension_count(head_dim)
+    writer.add_key_length(config["head_dim"])
+    writer.add_value_length(config["head_dim"])
+    writer.add_rope_dimension_count(config["head_dim"])
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
     name = "ALL_F32" if kind == "f32" else f"MOSTLY_{kind.upper()}"
     writer.add_file_type(gguf.LlamaFileType[name])
-
-
-def _tokenizer(writer: Any, folder: Path, config: dict[str, Any]) -> None:
-    """Byte-level BPE with its merges. Digits and punctuation, which we split one by one, need no rule: no merge joins them."""
-    import gguf
-
-    said = json.loads((folder / "tokenizer.json").read_text("utf-8"))
-    vocabulary, added = said["model"]["vocab"], {t["content"] for t in said["added_tokens"]}
-    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
-    control, normal = gguf.TokenType.CONTROL, gguf.TokenType.NORMAL
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
-    writer.add_token_types([control if t in added else normal for t in tokens])
-    writer.add_token_merges([" ".join(pair) for pair in said["model"]["merges"]])
-    writer.add_bos_token_id(config["bos_token_id"])
-    writer.add_eos_token_id(config["eos_token_id"])
-    writer.add_pad_token_id(config["pad_token_id"])
-    writer.add_add_bos_token(False)  # the chat template writes it
-    writer.add_chat_template((folder / "chat_template.jinja").read_text("utf-8"))
 
 
 def _in_order(module: str, weight: np.ndarray, config: dict[str, Any]) -> np.ndarray:
@@ -77,69 +82,106 @@ def _tensors(writer: Any, folder: Path, config: dict[str, Any], kind: str) -> No
     from safetensors.torch import load_file
 
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
-    for name, tensor in load_file(folder / "model.safetensors").items():
-        weight = _in_order(name.removesuffix(".weight"), tensor.float().numpy(), config)
-        wanted = gguf.GGMLQuantizationType[kind.upper() if weight.ndim == 2 else "F32"]  # norms stay whole
-        packed = gguf.quants.quantize(weight, wanted)
-        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), packed, raw_dtype=wanted)
+    for file in weights(p.name for p in folder.iterdir()):
+        for name, tensor in load_file(folder / file).items():
+            module, _, part = name.rpartition(".")
+            place = names.get_name(module)
+            if part == "inv_freq":  # of old files: follows from the configuration
+                continue
+            if place is None:
+                raise CourseError(f"{folder.name}: llama.cpp has no place for {name} in a Llama model", CONVERT)
+            weight = _in_order(module, tensor.float().numpy(), config)
+            if kind.startswith("q") and weight.ndim == 2 and weight.shape[1] % BLOCK:
+                raise CourseError(f"{kind} packs weights by {BLOCK}, which does not divide the {weight.shape[1]} of a row of "
+                                  f"{name} in {folder.name}", "export it with --type f16")  # fmt: skip
+            wanted = gguf.GGMLQuantizationType[kind.upper() if weight.ndim == 2 else "F32"]  # norms stay whole
+            writer.add_tensor(f"{place}.{part}", gguf.quants.quantize(weight, wanted), raw_dtype=wanted)
+    if config["rope_parameters"]["rope_type"] != "default":
+        writer.add_tensor("rope_freqs.weight", _stretched(config))
+
+
+def _stretched(config: dict[str, Any]) -> np.ndarray:
+    """By how much each frequency of the positions is divided, for a context longer than the first one; (head_dim / 2,)."""
+    import numpy as np
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    rope, width = config["rope_parameters"], config["head_dim"]
+    frequencies, _ = ROPE_INIT_FUNCTIONS[rope["rope_type"]](LlamaConfig.from_dict(config), device="cpu")
+    plain = rope["rope_theta"] ** -(np.arange(0, width, 2) / width)
+    return (plain / frequencies.double().numpy()).astype(np.float32)
 
 
 def export(folder: Path, target: Path, kind: str = "f32") -> Path:
     """Write the model in `folder` (config, tokenizer, safetensors) to `target` with weights of `kind`, one of TYPES.
 
-    Raises ValueError for an unknown kind; CourseError for another architecture, for dimensions that blocks of 32 do not
+    Raises ValueError for an unknown kind; CourseError for another architecture or tokenizer, for rows that blocks of 32 do not
     divide, and where `target` cannot be written. No half-written file stays.
     """
-    import gguf
-
     if kind not in TYPES:
         raise ValueError(f"kind={kind!r}; one of {', '.join(TYPES)}")
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    if config.get("architectures") != ["LlamaForCausalLM"]:
-        raise CourseError(
-            f"{folder.name} is {config.get('architectures')}; only LlamaForCausalLM can be exported", "course models"
-        )
-    if kind.startswith("q") and (config["hidden_size"] % BLOCK or config["intermediate_size"] % BLOCK):
-        sizes = f"hidden {config['hidden_size']}, intermediate {config['intermediate_size']}"
-        raise CourseError(
-            f"{kind} packs weights by {BLOCK}, which does not divide {sizes}",
-            f"course export {folder.name} --type f16 --out {target}",
-        )
+    config = _config(folder)
     try:
-        with whole(target) as partial:
-            writer = gguf.GGUFWriter(partial, "llama")
+        with whole(target) as partial, _writing(partial) as writer:
             _metadata(writer, folder, config, kind)
-            _tokenizer(writer, folder, config)
+            gguf_tokenizer.write(writer, folder, config)
             _tensors(writer, folder, config, kind)
-            writer.write_header_to_file()
-            writer.write_kv_data_to_file()
-            writer.write_tensors_to_file()
-            writer.close()
     except OSError as error:
         raise CourseError(
             f"{target} cannot be written: {error}", "choose a folder that you can write and that has room"
         ) from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise CourseError(f"{folder.name} is not whole: {type(error).__name__}: {error}", "download or save it again") from error
     return target
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[Any]:
+    """A writer of a GGUF file of the architecture llama, which writes it at the end."""
+    import gguf
+
+    writer = gguf.GGUFWriter(target, "llama")
+    yield writer
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def context(path: Path) -> int:
     """Tokens that a model was made to read: from the config of a folder, or from a .gguf file.
 
-    Raises CourseError for a file that cannot be read or does not say it.
+    Raises CourseError for a file that is cut short, that holds no model, or one that llama.cpp does not know.
     """
-    import gguf
-
     try:
         if path.is_dir():
             return int(json.loads((path / "config.json").read_text("utf-8"))["max_position_embeddings"])
-        reader = gguf.GGUFReader(path)
-        architecture = reader.get_field("general.architecture")
-        length = reader.get_field(f"{architecture.contents()}.context_length") if architecture else None
+        length = _of_model(path, "context_length")
         if length is None:
             raise KeyError("context_length")
-        return int(length.contents())
-    except (ValueError, OSError, KeyError, IndexError, OverflowError, MemoryError, TypeError) as error:
+        return int(length)
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise CourseError(f"{path.name} does not say how long a text it reads: {error}", "download or export it again") from error
+
+
+def _of_model(path: Path, fact: str) -> Any:
+    """A fact of the model in a GGUF file, None where it does not say it. Raises CourseError as `context`."""
+    import gguf
+
+    try:
+        reader = gguf.GGUFReader(path)
+    except (ValueError, OSError, KeyError, IndexError, OverflowError, MemoryError, TypeError) as error:
+        raise CourseError(f"{path.name} is cut short or damaged: it has {path.stat().st_size:,} bytes, and reading it fails with "
+                          f"{str(error)[:200]!r}", "download or export it again") from error  # fmt: skip
+    said = reader.get_field("general.architecture")
+    architecture = str(said.contents()) if said else "none"
+    if architecture not in gguf.MODEL_ARCH_NAMES.values():
+        raise CourseError(f"{path.name} is a model of the architecture {architecture!r}, which llama.cpp does not know",
+                          "choose a model of another architecture, such as llama")  # fmt: skip
+    if not reader.tensors and not reader.get_field("split.count"):  # the first part of several may be without
+        raise CourseError(f"{path.name} holds a tokenizer ({architecture}) and no weights", "choose the file of the whole model")
+    found = reader.get_field(f"{architecture}.{fact}")
+    return found.contents() if found else None
 
 
 def export_adapter(folder: Path, base: Path, target: Path) -> Path:
@@ -155,12 +197,11 @@ def export_adapter(folder: Path, base: Path, target: Path) -> Path:
     try:
         said = json.loads((folder / "adapter_config.json").read_text("utf-8"))
         weights = load_file(folder / "adapter_model.safetensors")
-        config = json.loads((base / "config.json").read_text("utf-8"))
+        config = _config(base)
     except (OSError, ValueError) as error:
         raise CourseError(f"{folder} is no LoRA adapter: {error}", "name the folder that save_pretrained wrote") from error
     rank, names = int(said["r"]), gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 1000)
-    with whole(target) as partial:
-        writer = gguf.GGUFWriter(partial, "llama")
+    with whole(target) as partial, _writing(partial) as writer:
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
         writer.add_float32("adapter.lora.alpha", said["lora_alpha"] * (rank**0.5 if said.get("use_rslora") else 1))
@@ -172,8 +213,4 @@ def export_adapter(folder: Path, base: Path, target: Path) -> Path:
             weight = tensor.float().numpy()
             weight = _in_order(module, weight, config) if half == "lora_B" else weight
             writer.add_tensor(f"{place}.weight.{half.lower()}", weight)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
     return target

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.source import resolve
@@ -46,3 +48,25 @@ def bytes_to_load(spec: ModelSpec) -> int:
         return path.stat().st_size
     kind = spec.quantization if spec.quantization != "none" else spec.precision
     return round(stored(path)[0] * BITS_OF.get(kind, 32.0) / 8)
+
+
+def held_bytes(model: Any) -> int:
+    """Bytes in memory of a torch model's weights, and of the scales and codes that unpack them; shared ones count once."""
+    found = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for m in model.modules() for t in _tensors(m, set())}
+    return sum(found.values())
+
+
+def _tensors(thing: Any, seen: set[int]) -> Iterator[Any]:
+    """The parameters of a module itself, and the tensors that bitsandbytes keeps beside them."""
+    import torch
+
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, torch.Tensor):
+        yield thing
+    parts = list(thing.parameters(recurse=False)) if isinstance(thing, torch.nn.Module) else []
+    if type(thing).__module__.startswith("bitsandbytes"):
+        parts += vars(thing).values()
+    for part in parts:
+        yield from _tensors(part, seen)

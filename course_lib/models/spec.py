@@ -15,6 +15,9 @@ from course_lib.models.options import TABLE, Generation, SpecError, validated
 
 Driver = Literal["huggingface", "llamacpp", "ollama", "openai", "custom", "unsloth", "vllm"]
 Task = Literal["text-generation", "chat-completion", "text-classification", "text-embedding", "rerank"]
+Precision = Literal["auto", "float32", "float16", "bfloat16"]
+Quantization = Literal["none", "int8", "nf4", "fp4", "q8_0", "q4_0"]
+PACKS = {"huggingface": ("int8", "nf4", "fp4"), "llamacpp": ("q8_0", "q4_0")}  # driver -> the quantizations that it has
 SERVED = ("ollama", "openai")  # drivers that talk to a server, which holds the weights
 LOCAL = re.compile(r"/|~([/\\]|\Z)|\.{1,2}([/\\]|\Z)|[A-Za-z]:[\\/]")  # how a path begins
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
@@ -131,10 +134,14 @@ class ModelSpec(_Part):
     task: Task = Field("chat-completion", description="what it is for")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU where there is one")
     device_mode: Literal["single", "auto"] = Field("single", description="auto: spread over all devices, by accelerate")
-    precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        "auto", description="of the weights; auto: 32 bits on a CPU, as stored on a GPU and in a GGUF file"
+    precision: Precision = Field(
+        "auto",
+        description="of the weights, beside int8, nf4 and fp4 of those not packed; auto: 32 bits on a CPU, as stored on a GPU "
+        "and in a GGUF file",
     )
-    quantization: Literal["none", "q8_0", "q4_0"] = Field("none", description="8.5 and 4.5 bits a weight, in blocks of 32")
+    quantization: Quantization = Field("none", description="how weights are packed; of a model that is packed already: none")
+    compute_dtype: Precision = Field("auto", description="in which nf4 and fp4 weights are multiplied; auto: as precision")
+    double_quantization: bool = Field(False, description="pack the scales of nf4 and fp4, too")
     context_length: int | None = Field(None, ge=8, le=10_000_000, description="tokens of prompt and answer, at most")
     batch_size: int | None = Field(None, ge=1, le=1024, description="prompts in work at once; the driver's own number if none")
     low_cpu_mem_usage: bool | None = Field(None, description="read weights where they lie, without a second copy in memory")
@@ -157,6 +164,10 @@ class ModelSpec(_Part):
             raise ValueError(f"driver: {self.driver} takes {kind}, not {self.source.type}")
         if (self.driver == "custom") != (self.implementation is not None):
             raise ValueError(f"implementation: {self.implementation!r}; driver custom names one, and no other driver does")
+        if self.quantization not in ("none", *PACKS.get(self.driver, get_args(Quantization))):
+            able = next(driver for driver, kinds in PACKS.items() if self.quantization in kinds)
+            raise ValueError(f"quantization: {self.quantization!r} is of the driver {able}; the driver {self.driver} has "
+                             f"{', '.join(PACKS[self.driver])}")  # fmt: skip
         return self
 
     @classmethod

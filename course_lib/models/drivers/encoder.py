@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers.huggingface import InTorch, context_of, from_pretrained, tokenizer_of
+from course_lib.models.drivers.huggingface import InTorch, context_of
+from course_lib.models.drivers.pretrained import facts, from_pretrained, tokenizer_of
 from course_lib.models.engine import Ability, Engine
 from course_lib.models.source import resolve
 from course_lib.models.spec import ModelSpec
@@ -15,6 +15,9 @@ from course_lib.models.spec import ModelSpec
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+BESIDE = ("modules.json", "*sentence*.json", "[0-9]_*/*.json")  # how sentence-transformers pools, and how much it reads
 
 
 class Encoder(InTorch):
@@ -29,6 +32,7 @@ class Encoder(InTorch):
     def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, folder: Path) -> None:
         super().__init__(spec, context_of(spec, _longest(folder, model.config)))
         self.model, self.tokenizer, self.pooling = model, tokenizer, _pooling(folder)
+        self.beside = {str(p.relative_to(folder)): p for pattern in BESIDE for p in sorted(folder.glob(pattern))}
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
@@ -93,21 +97,9 @@ class Encoder(InTorch):
         return [{names[i]: float(p) for i, p in enumerate(row)} for row in shares]
 
 
-def _said(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON file of the model, or nothing where it has none."""
-    path = folder / name
-    if not path.is_file():
-        return {}
-    try:
-        said = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise CourseError(f"{path.name} of {folder.name} cannot be read: {error}", "download it again") from error
-    return said if isinstance(said, dict) else {}
-
-
 def _longest(folder: Path, config: Any) -> int:
     """Tokens that the model was trained to read, where its files say so; else the places it has."""
-    return int(_said(folder, "sentence_bert_config.json").get("max_seq_length") or config.max_position_embeddings)
+    return int(facts(folder, "sentence_bert_config.json").get("max_seq_length") or config.max_position_embeddings)
 
 
 def _pooling(folder: Path) -> str:
@@ -115,7 +107,7 @@ def _pooling(folder: Path) -> str:
     layers = sorted(p.name for p in folder.glob("[0-9]_*") if p.name.split("_", 1)[1] not in ("Pooling", "Normalize"))
     if layers:
         raise CourseError(f"{folder.name} has the layer {layers[0]}, which is not run here", "choose another model")
-    said = {k for k, v in _said(folder, "1_Pooling/config.json").items() if k.startswith("pooling_mode_") and v is True}
+    said = {k for k, v in facts(folder, "1_Pooling/config.json").items() if k.startswith("pooling_mode_") and v is True}
     known = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
     if not said:
         return "mean"
@@ -126,12 +118,12 @@ def _pooling(folder: Path) -> str:
 
 def _without_pooler(folder: Path) -> dict[str, Any]:
     """BERT's pooling layer is not used here, and would be made up at random where the file lacks it."""
-    bert = any(kind in str(_said(folder, "config.json").get("model_type")) for kind in ("bert", "roberta"))
-    return {"add_pooling_layer": False} if bert and "distil" not in str(_said(folder, "config.json").get("model_type")) else {}
+    bert = any(kind in str(facts(folder, "config.json").get("model_type")) for kind in ("bert", "roberta"))
+    return {"add_pooling_layer": False} if bert and "distil" not in str(facts(folder, "config.json").get("model_type")) else {}
 
 
 def _check_head(folder: Path, spec: ModelSpec) -> None:
-    config = _said(folder, "config.json")
+    config = facts(folder, "config.json")
     if not any("ForSequenceClassification" in a for a in config.get("architectures") or []):
         raise CourseError(f"{folder.name} is {config.get('architectures')}: it has no head for the task {spec.task}, and a new "
                           "one would answer at random", "choose a model made for the task")  # fmt: skip

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from course_lib.data import whole_folder
 from course_lib.errors import CourseError
-from course_lib.models.engine import Ability, Engine, Prompt, Reply, Unsupported, check_fits
+from course_lib.models.drivers import packed
+from course_lib.models.drivers.pretrained import from_pretrained, quiet, tokenizer_of
+from course_lib.models.engine import Ability, Engine, Prompt, Reply, check_fits
+from course_lib.models.memory import held_bytes
 from course_lib.models.options import Generation
 from course_lib.models.source import resolve
 from course_lib.models.spec import ModelSpec
@@ -19,111 +24,6 @@ if TYPE_CHECKING:
 
 GENERATION = frozenset(f"generation.{f}" for f in Generation.model_fields)
 ROWS_PER_PASS = 64  # continuations scored in one pass: the cache of a prompt is held once for each
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and warnings, and give both back as they were."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def device_of(spec: ModelSpec) -> str:
-    """The device that `spec` asks for. Raises CourseError where this machine has none of the kind."""
-    import torch
-
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if spec.device == "auto":
-        return next(d for d in ("cuda", "mps", "cpu") if there[d])
-    if not there[spec.device]:
-        raise CourseError(f"device={spec.device!r}: torch {torch.__version__} finds none on this machine", "use device: auto")
-    return spec.device
-
-
-def dtype_of(spec: ModelSpec, device: str) -> Any:
-    """The type of the weights in memory. `auto`: 32 bits on a CPU, which most CPUs compute fastest; as stored elsewhere."""
-    import torch
-
-    if spec.precision == "auto":
-        return torch.float32 if device == "cpu" else "auto"
-    return getattr(torch, spec.precision)
-
-
-def from_pretrained(kind: Any, spec: ModelSpec, folder: Path, **more: Any) -> Any:
-    """A model by transformers, from safetensors alone, on its device, with its adapters merged in."""
-    device = device_of(spec)
-    if spec.low_cpu_mem_usage is False:
-        raise Unsupported("low_cpu_mem_usage=False: transformers 5 always loads weight by weight", "leave it out, or say true")
-    if folder.suffix == ".gguf":
-        raise Unsupported(f"{folder.name} is GGUF, which transformers would unpack to 32 bits", "use driver: llamacpp")
-    if not list(folder.glob("*.safetensors")):
-        raise CourseError(f"{folder} holds no .safetensors", "name a folder in Hugging Face form")
-    where = {"device_map": "auto"} if _spread(spec, device) else {}
-    try:
-        with quiet():
-            model = kind.from_pretrained(
-                folder, dtype=dtype_of(spec, device), use_safetensors=True, local_files_only=True, trust_remote_code=False,
-                **where, **more,
-            )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CourseError(f"transformers cannot load {folder.name}: {_short(error)}", "course doctor") from error
-    model = model if where else model.to(device)
-    for adapter in spec.adapters:
-        model = merged(model, adapter.path.expanduser(), adapter.weight)
-    return model.eval()
-
-
-def _spread(spec: ModelSpec, device: str) -> bool:
-    """Whether layers are to be spread over devices. Raises CourseError where there is nothing to spread them over."""
-    if spec.device_mode == "auto" and device == "cpu":
-        raise CourseError("device_mode='auto' spreads a model over GPUs, and torch finds none here", "use device_mode: single")
-    return spec.device_mode == "auto"
-
-
-def tokenizer_of(folder: Path) -> Any:
-    """The tokenizer in a folder. Raises CourseError where there is none."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CourseError(f"{folder.name} has no tokenizer that can be read: {_short(error)}", "course doctor") from error
-
-
-def merged(model: Any, adapter: Path, weight: float) -> Any:
-    """`model` with `weight` times a LoRA adapter added to its weights (Hu et al. 2021, arXiv:2106.09685): exact for any mix.
-
-    Raises CourseError for a folder that is no adapter, or one of another base model.
-    """
-    from peft import PeftModel
-    from peft.tuners.lora import LoraLayer
-
-    if not (adapter / "adapter_model.safetensors").is_file() or not (adapter / "adapter_config.json").is_file():
-        raise CourseError(f"{adapter} is no LoRA adapter: adapter_config.json and adapter_model.safetensors are needed",
-                          "name the folder that save_pretrained wrote")  # fmt: skip
-    try:
-        with quiet():
-            adapted = PeftModel.from_pretrained(model, adapter, local_files_only=True)
-    except (RuntimeError, ValueError, KeyError, OSError, TypeError) as error:
-        raise CourseError(f"the adapter {adapter.name} does not fit this model: {_short(error)}",
-                          "use an adapter of this base model") from error  # fmt: skip
-    for module in adapted.modules():
-        if isinstance(module, LoraLayer):
-            module.scale_layer(weight)
-    return adapted.merge_and_unload()
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def template_ids(tokenizer: Any, turns: Sequence[Any], name: str) -> list[int]:
@@ -138,18 +38,44 @@ class InTorch(Engine):
     """A model of transformers in this process."""
 
     model: Any
+    tokenizer: Any
+    beside: Mapping[str, Path] = MappingProxyType({})  # name -> file that tells what the model's own files do not
 
     @property
     def parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
+        return sum(packed.count(p) for p in self.model.parameters())
 
     @property
     def weight_bytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+        return held_bytes(self.model)
 
     @property
     def device(self) -> str:
         return str(self.model.device.type)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the model with its tokenizer as a new folder that loads again to the same answers; returns the folder.
+
+        Raises CourseError where something lies there already, where it cannot be written, and for 4-bit weights whose scales
+        their first use rounded (computing in bfloat16 on some CPUs). What is interrupted leaves nothing.
+        """
+        from safetensors import SafetensorError
+
+        target = Path(folder).expanduser()
+        if self.model is None:
+            raise CourseError(f"{self.name} has been closed", "load it again")
+        packed.check_whole(self.model, self.name)
+        try:
+            with whole_folder(target) as partial, quiet():
+                self.model.save_pretrained(partial)
+                self.tokenizer.save_pretrained(partial)
+                for name, file in self.beside.items():
+                    (partial / name).parent.mkdir(exist_ok=True)
+                    shutil.copyfile(file, partial / name)
+        except (OSError, SafetensorError) as error:
+            mend = "name a folder that you can write and that has room"
+            raise CourseError(f"{target} cannot be written: {error}", mend) from error
+        return target
 
     def close(self) -> None:
         self.model = None
@@ -160,7 +86,8 @@ class HuggingFace(InTorch):
 
     driver = "huggingface"
     acts = GENERATION - {"generation.json_schema"} | {
-        "device", "device_mode", "precision", "batch_size", "low_cpu_mem_usage", "adapters", "context_length",
+        "device", "device_mode", "precision", "quantization", "compute_dtype", "double_quantization", "batch_size",
+        "low_cpu_mem_usage", "adapters", "context_length",
     }  # fmt: skip
     can: ClassVar[frozenset[Ability]] = frozenset({"generate", "stream", "score", "embed", "rerank", "classify"})
 
@@ -173,6 +100,7 @@ class HuggingFace(InTorch):
         """Load by the task of the specification. Raises CourseError for missing or damaged files."""
         from course_lib.models.drivers.encoder import Encoder
 
+        packed.check(spec)
         if spec.task not in ("text-generation", "chat-completion"):
             return Encoder.load(spec)
         from transformers import AutoModelForCausalLM
