@@ -225,8 +225,11 @@ def test_a_busy_machine_is_named_and_not_drawn_as_if_it_were_quiet():
     results = Results({"slow": disturbed, "fast": FAST}, {})
     assert "The machine was busy, measure again: slow (prefill, decode)." in str(results) and results.to_frame()["noisy"]["slow"]
     assert "inf)" in str(results)
+    labels = {line.get_label() for line in results.plot("decode", "prefill").axes[0].lines}
+    assert {"slow (disturbed)", "fast"} <= labels
+    drowned = Results({"slow": row(*(r._replace(short=9.0) for r in SLOW.rounds)), "fast": FAST}, {})
     with pytest.raises(CourseError, match="decode of slow drowned"):
-        results.plot("decode", "prefill")
+        drowned.plot("decode", "prefill")
     with pytest.raises(CourseError, match="a round was disturbed"):
         results.times_as_fast("fast", than="slow")
 

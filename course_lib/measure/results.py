@@ -168,10 +168,13 @@ class Results:
         return paired_ratio(slow, fast)
 
     def plot(self, x: str = "decode", y: str = "quality") -> Picture:
-        """One quantity against another, an engine a point. Raises CourseError where an engine has no value of them."""
+        """One quantity against another, an engine a point; "disturbed" where its interval has no upper end to be drawn.
+
+        Raises CourseError where an engine has no value of them.
+        """
         from course_lib.plots import named_points
 
-        points = {name: (self._point(name, x), self._point(name, y)) for name in self.rows}
+        points = {self._label(name, x, y): (self._point(name, x), self._point(name, y)) for name in self.rows}
         across, up = COLUMNS[x].title, COLUMNS[y].title
         return named_points(points, x=across, y=up, title=f"{up.split(',')[0].capitalize()} against {across.split(',')[0]}")
 
@@ -179,9 +182,15 @@ class Results:
         ends = _ends(self[name].shown(quantity))
         if ends is None:
             raise CourseError(f"{quantity} of {name} was not measured", "plot another quantity, or measure it")
-        if not max(ends) < math.inf:
+        value, low, high = ends
+        if not value < math.inf:
             raise CourseError(f"{quantity} of {name} drowned in disturbances", "close other programs, measure again")
-        return ends
+        return value, low, high if high < math.inf else value
+
+    def _label(self, name: str, *quantities: str) -> str:
+        """The name, and a word where an interval has no upper end that could be drawn."""
+        endless = any((ends := _ends(self[name].shown(q))) and ends[2] == math.inf for q in quantities)
+        return f"{name} (disturbed)" if endless else name
 
     def __str__(self) -> str:
         parts = [self._table(SPEEDS)]
