@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
+from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import catalog, load
 from course_lib.models.drivers.huggingface import before_stop, without_stops
 from course_lib.models.engine import Unsupported
+from course_lib.models.gguf_file import export
 from course_lib.models.options import SpecError
 from course_lib.models.scoring import log_probabilities
 
@@ -126,6 +128,19 @@ def test_the_probabilities_of_all_tokens_sum_to_one(model):
     every = model.tokenizer.batch_decode([[i] for i in range(200, 1200)])
     single = [t for t in every if len(model.tokenizer.encode(t, add_special_tokens=False)) == 1]
     assert len(single) > 500 and np.exp(model.score([ASKED], single)).sum() <= 1 + 1e-6
+
+
+def test_a_model_without_a_template_is_no_chat_model_in_either_engine(tmp_path):
+    folder = tmp_path / "plain"
+    shutil.copytree(MODELS / "haneul-300k", folder)
+    (folder / "chat_template.jinja").unlink()
+    file = export(folder, tmp_path / "plain.gguf")
+    for source, driver in ((folder, "llamacpp"), (file, "llamacpp")):
+        with pytest.raises(CourseError, match="has no chat template"):
+            load(source, driver=driver)
+        assert len(load(source, driver=driver, task="text-generation").generate(["The fee"], max_output_length=3)) == 1
+    with pytest.raises(CourseError, match="has no chat template"):
+        load(folder).generate(["hi"])
 
 
 @pytest.mark.parametrize("schema", [{"type": "banana"}, {"$ref": "#/nowhere"}, {"enum": []}])

@@ -224,8 +224,11 @@ def test_defaults_come_from_dot_env(manager, tmp_path, monkeypatch):
 
 
 def test_bytes_are_known_before_loading():
-    for said in SPECS[:3]:
-        assert bytes_to_load(ModelSpec.parse(said)) == pytest.approx(load(said).weight_bytes, rel=1e-3)
+    packed = [{"source": "haneul-4m", "quantization": q} for q in ("int8", "nf4", "fp4")]
+    packed += [{"source": "haneul-4m", "quantization": "nf4", "precision": "bfloat16"}]
+    for said in SPECS[:3] + packed:
+        within = 0.02 if said in packed else 1e-3
+        assert bytes_to_load(ModelSpec.parse(said)) == pytest.approx(load(said).weight_bytes, rel=within)
     assert bytes_to_load(ModelSpec.parse({"source": "x", "driver": "ollama"})) == 0
 
 

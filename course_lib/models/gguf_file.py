@@ -164,6 +164,17 @@ def context(path: Path) -> int:
         raise CourseError(f"{path.name} does not say how long a text it reads: {error}", "download or export it again") from error
 
 
+def has_template(path: Path) -> bool:
+    """Whether the model in a folder or .gguf file says how a conversation is written; llama.cpp would make up a way."""
+    import gguf
+
+    from course_lib.models.gguf_tokenizer import template
+
+    if path.is_dir():
+        return bool(template(path))
+    return gguf.GGUFReader(path).get_field("tokenizer.chat_template") is not None
+
+
 def _of_model(path: Path, fact: str) -> Any:
     """A fact of the model in a GGUF file, None where it does not say it. Raises CourseError as `context`."""
     import gguf

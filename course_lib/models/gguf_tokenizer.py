@@ -56,11 +56,11 @@ def write(writer: Any, folder: Path, config: dict[str, Any]) -> None:
     writer.add_token_types(kinds)
     writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in said["model"]["merges"]])
     begin = _special(writer, folder, config)
-    template = _template(folder)
-    if template:
-        writer.add_chat_template(template)
+    conversation = template(folder)
+    if conversation:
+        writer.add_chat_template(conversation)
     begins = tokens[begin] in json.dumps(said.get("post_processor"), ensure_ascii=False)
-    writer.add_add_bos_token(begins and not template)  # the chat template writes it
+    writer.add_add_bos_token(begins and not conversation)  # the chat template writes it
 
 
 def _tokens(said: dict[str, Any], rows: int, name: str) -> tuple[list[str], list[int]]:
@@ -94,7 +94,8 @@ def _special(writer: Any, folder: Path, config: dict[str, Any]) -> int:
     return int(config["bos_token_id"])
 
 
-def _template(folder: Path) -> str | None:
+def template(folder: Path) -> str | None:
+    """The chat template in a folder, None where there is none."""
     path = folder / "chat_template.jinja"
     said = path.read_text("utf-8") if path.is_file() else _read(folder, "tokenizer_config.json").get("chat_template")
     return said if isinstance(said, str) else None

@@ -183,7 +183,7 @@ class ModelManager:
                 self._change.notify_all()
             raise
         with self._change:
-            held.engine, held.users, held.bytes = engine, 1, max(held.bytes, engine.weight_bytes)
+            held.engine, held.users, held.bytes = engine, 1, engine.weight_bytes or held.bytes
             held.loaded_at = held.last_used = time.monotonic()
             self._change.notify_all()
         return held

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from course_lib.errors import CourseError
 from course_lib.models.source import resolve
@@ -14,15 +15,25 @@ from course_lib.models.spec import ModelSpec, ServerSource
 
 BITS = {"F64": 64, "I64": 64, "F32": 32, "I32": 32, "F16": 16, "BF16": 16, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8,
         "F8_E4M3": 8, "F8_E5M2": 8}  # fmt: skip
-BITS_OF = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0, "q8_0": 8.5, "q4_0": 4.5}
+BITS_OF = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0, "q8_0": 8.5, "q4_0": 4.5,
+           "int8": 8.0, "nf4": 4.5, "fp4": 4.5}  # fmt: skip
+OUTSIDE = re.compile(r"embed|lm_head|classifier|pooler")  # matrices that stay whole
 
 
-def stored(folder: Path) -> tuple[int, int]:
-    """Number of weights and their bytes in a folder's safetensors, read from the headers alone.
+class Stored(NamedTuple):
+    """Weights and bytes in the files; `packable`: weights in the matrices of layers, which bitsandbytes packs."""
+
+    weights: int
+    bytes: int
+    packable: int
+
+
+def stored(folder: Path) -> Stored:
+    """What a folder's safetensors hold, read from their headers alone.
 
     Format: github.com/huggingface/safetensors. Raises CourseError for a header that cannot be read.
     """
-    weights = size = 0
+    weights = size = packable = 0
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with open(path, "rb") as f:
@@ -31,9 +42,10 @@ def stored(folder: Path) -> tuple[int, int]:
                 if name != "__metadata__":
                     count = math.prod(tensor["shape"])
                     weights, size = weights + count, size + count * BITS[tensor["dtype"]] // 8
+                    packable += count * (len(tensor["shape"]) == 2 and not OUTSIDE.search(name))
         except (ValueError, KeyError, OverflowError, MemoryError, TypeError) as error:
             raise CourseError(f"{path.name} has no readable header: {error}", "download it again") from error
-    return weights, size
+    return Stored(weights, size, packable)
 
 
 def bytes_to_load(spec: ModelSpec) -> int:
@@ -46,8 +58,10 @@ def bytes_to_load(spec: ModelSpec) -> int:
     path = resolve(spec.source)
     if path.is_file():
         return path.stat().st_size
-    kind = spec.quantization if spec.quantization != "none" else spec.precision
-    return round(stored(path)[0] * BITS_OF.get(kind, 32.0) / 8)
+    held, whole = stored(path), BITS_OF.get(spec.precision, 32.0)
+    packed = BITS_OF.get(spec.quantization, whole)
+    packable = held.packable if spec.quantization in ("int8", "nf4", "fp4") else held.weights
+    return round((packable * packed + (held.weights - packable) * whole) / 8)
 
 
 def held_bytes(model: Any) -> int:

@@ -132,7 +132,7 @@ class Store:
                 made = catalog.folder_of(model) / "model.safetensors"
             else:
                 made = gguf_file.export(catalog.folder_of(model), Path(work) / f"{model}.gguf", kind)
-            tag = Tag(name, model, kind, data.sha256(made), made.stat().st_size, stored(catalog.folder_of(model))[0], _now())
+            tag = Tag(name, model, kind, data.sha256(made), made.stat().st_size, stored(catalog.folder_of(model)).weights, _now())
             yield from self._brought(made, tag)
         yield {"status": "verifying sha256 digest"}
         if data.sha256(self.file(tag)) != tag.digest:

@@ -71,7 +71,10 @@ class LlamaCpp(Engine):
         file = found if given else gguf_file.export(found, Path(folder.name) / f"{found.name}.gguf", wanted)
         adapters = [(_adapter(a.path.expanduser(), found, Path(folder.name) / f"adapter-{i}.gguf"), a.weight)
                     for i, a in enumerate(spec.adapters)]  # fmt: skip
-        engine = cls(spec, _start(spec, file, context_of(spec, gguf_file.context(found)), adapters), file, folder)
+        context = context_of(spec, gguf_file.context(found))
+        if spec.task == "chat-completion" and not gguf_file.has_template(found):
+            raise CourseError(f"{spec.name} has no chat template: it is no chat model", "load it with task: text-generation")
+        engine = cls(spec, _start(spec, file, context, adapters), file, folder)
         held = engine._held["ftype"].split()[-1].lower()
         if given and (spec.quantization, spec.precision) != ("none", "auto") and held != wanted:
             engine.close()
