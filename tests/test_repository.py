@@ -33,7 +33,7 @@ def test_the_packages_that_the_course_promises_are_dependencies():
 
 
 def test_importing_the_library_loads_nothing_heavy():
-    heavy = "{'torch', 'transformers', 'faiss', 'matplotlib', 'pandas', 'langchain_core', 'yaml'}"
+    heavy = "{'torch', 'pydantic', 'transformers', 'faiss', 'matplotlib', 'pandas', 'langchain_core', 'yaml'}"
     modules = "course_lib, course_lib.cli, course_lib.data, course_lib.measure, course_lib.learn.claims"
     code = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

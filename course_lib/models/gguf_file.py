@@ -12,7 +12,6 @@ from course_lib.data import whole
 from course_lib.errors import CourseError
 from course_lib.models import gguf_tokenizer
 from course_lib.models.gguf_tokenizer import CONVERT
-from course_lib.models.source import safe_folder, weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +35,8 @@ def _config(folder: Path) -> dict[str, Any]:
 
     Raises CourseError for a folder that is not whole, another architecture, and weights that are packed.
     """
+    from course_lib.models.source import safe_folder  # lazily: the command line reads TYPES alone
+
     said = json.loads((safe_folder(folder) / "config.json").read_text("utf-8"))
     if said.get("architectures") != ["LlamaForCausalLM"]:
         raise CourseError(f"{folder.name} is {said.get('architectures')}; only LlamaForCausalLM is exported", CONVERT)
@@ -80,6 +81,8 @@ def _in_order(module: str, weight: np.ndarray, config: dict[str, Any]) -> np.nda
 def _tensors(writer: Any, folder: Path, config: dict[str, Any], kind: str) -> None:
     import gguf
     from safetensors.torch import load_file
+
+    from course_lib.models.source import weights
 
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
     for file in weights(p.name for p in folder.iterdir()):
