@@ -65,7 +65,7 @@ def test_a_signal_ends_it_cleanly_in_the_midst_of_answers(tmp_path, store, sent)
 def test_a_signal_while_it_begins_ends_it_too(tmp_path):
     process = subprocess.Popen([sys.executable, "-m", "course_lib.serve", "--port", "0"], cwd=ROOT, stderr=subprocess.PIPE,
                                env=os.environ | {"TMPDIR": str(tmp_path)})  # fmt: skip
-    while not list(tmp_path.iterdir()):
+    while not list(tmp_path.glob("course-serve-*")):
         assert process.poll() is None
         time.sleep(0.01)
     process.terminate()
