@@ -85,8 +85,13 @@ def _models(args: argparse.Namespace) -> int:
 
     print(f"tier {catalog.tier()}")
     for entry in (catalog.role(r) for r in catalog.roles()):
-        catalog.folder_of(entry.model)
-        print(f"  {entry.role:14} {entry.model:18} {entry.parameters:>11,} parameters  {entry.licence}  files verified")
+        if entry.tier == "tiny":
+            catalog.folder_of(entry.model)
+            place = "files verified"
+        else:
+            here = catalog.on_this_machine(entry)
+            place = "is here" if here else f"{entry.download / 1e6:,.0f} MB to download: {entry.fetch}"
+        print(f"  {entry.role:14} {entry.model:30} {entry.parameters:>14,} parameters  {entry.licence}  {place}")
     return 0
 
 

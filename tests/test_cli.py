@@ -37,3 +37,10 @@ def test_doctor_speaks_json(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COURSE_STATE", str(tmp_path / "none.json"))
     cli.main(["doctor", "--json"])
     assert {"status", "check", "what", "mend"} == set(json.loads(capsys.readouterr().out)[0])
+
+
+def test_models_of_another_tier_are_listed_with_their_size_and_command(monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_TIER", "laptop")
+    assert cli.main(["models"]) == 0
+    said = capsys.readouterr().out
+    assert "Qwen2.5-0.5B-Instruct" in said and "988 MB to download: course models pull Qwen/Qwen2.5-0.5B-Instruct" in said
