@@ -62,7 +62,7 @@ def test_a_body_that_is_too_long_is_refused(http, server):
     reply = http.post("/api/generate", content=b"x" * (BODY + 1))
     assert reply.status_code == 413 and reply.json()["error"].startswith("body: more than 4,000,000 bytes")
     pieces = (b"x" * 100_000 for _ in range(BODY // 100_000 + 2))  # no length is told beforehand
-    assert httpx.post(f"{server.url}/api/generate", content=pieces).status_code == 413
+    assert httpx.post(f"{server.url}/api/generate", content=pieces, timeout=120).status_code == 413
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(desk, monkeypatch):
@@ -132,10 +132,10 @@ def running(desk):
 
 def test_a_client_that_goes_away_stops_the_generation(desk, running):
     ask = {"model": "haneul-4m", "prompt": "The", "raw": True, "options": {"num_predict": -1}}
-    whole = httpx.post(f"{running}/api/generate", json=ask | {"stream": False}).json()
+    whole = httpx.post(f"{running}/api/generate", json=ask | {"stream": False}, timeout=120).json()
     assert whole["eval_count"] > 1000, "too short to be interrupted"
     before = next(m.counters.tokens for m in desk.manager.ps() if "haneul-4m" in m.name or m.counters.tokens >= 1000)
-    with httpx.stream("POST", f"{running}/api/generate", json=ask) as reply:
+    with httpx.stream("POST", f"{running}/api/generate", json=ask, timeout=120) as reply:
         next(reply.iter_lines())
     deadline = time.monotonic() + 30
     while desk.outstanding and time.monotonic() < deadline:
@@ -149,4 +149,4 @@ def test_a_client_that_sends_half_a_request_harms_nobody(running):
     address = running.removeprefix("http://").split(":")
     with socket.create_connection((address[0], int(address[1]))) as half:
         half.sendall(b"POST /api/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{")
-        assert httpx.post(f"{running}/api/generate", json=ASK).status_code == 200
+        assert httpx.post(f"{running}/api/generate", json=ASK, timeout=120).status_code == 200

@@ -238,9 +238,9 @@ def test_copy_and_delete(client, store):
 @pytest.mark.parametrize("name", ["../x", "a/b", "a..b", "", ".", "x:../y", "/etc/passwd", "a:b:c", "a b", "x" * 90])
 def test_a_name_that_is_no_name_is_refused(server, name):
     for path in ("show", "chat", "generate", "pull"):
-        reply = httpx.post(f"{server.url}/api/{path}", json={"model": name})
+        reply = httpx.post(f"{server.url}/api/{path}", json={"model": name}, timeout=120)
         assert reply.status_code == 400 and reply.json()["error"].startswith("model: ")
-    reply = httpx.post(f"{server.url}/api/copy", json={"source": MODEL, "destination": name})
+    reply = httpx.post(f"{server.url}/api/copy", json={"source": MODEL, "destination": name}, timeout=120)
     assert reply.status_code == 400 and reply.json()["error"].startswith("destination: ")
 
 

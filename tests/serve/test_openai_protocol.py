@@ -73,8 +73,10 @@ def test_vectors_as_numbers_and_as_bytes(asking, client, server):
     said = asking.embeddings.create(model="all-minilm", input=["a", "b c"])  # the client asks for base64
     assert np.allclose([d.embedding for d in said.data], theirs, atol=1e-6) and said.usage.prompt_tokens == 7
     body = {"model": "all-minilm", "input": "a"}
-    plain = httpx.post(f"{server.url}/v1/embeddings", json=body).json()["data"][0]["embedding"]
-    packed = httpx.post(f"{server.url}/v1/embeddings", json=body | {"encoding_format": "base64"}).json()["data"][0]["embedding"]
+    plain = httpx.post(f"{server.url}/v1/embeddings", json=body, timeout=120).json()["data"][0]["embedding"]
+    packed = httpx.post(f"{server.url}/v1/embeddings", json=body | {"encoding_format": "base64"}, timeout=120).json()["data"][0][
+        "embedding"
+    ]
     assert np.frombuffer(base64.b64decode(packed), dtype="<f4") == pytest.approx(plain, abs=1e-7)
 
 
@@ -110,7 +112,7 @@ def test_what_does_not_fit_is_refused_before_a_stream_begins(asking):
 
 def test_a_stream_ends_with_done(server):
     body = {"model": MODEL, "messages": TURNS, "stream": True}
-    reply = httpx.post(f"{server.url}/v1/chat/completions", json=body)
+    reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=120)
     events = reply.text.strip().split("\n\n")
     assert reply.headers["content-type"].startswith("text/event-stream") and events[-1] == "data: [DONE]"
     assert {json.loads(e[6:])["object"] for e in events[:-1]} == {"chat.completion.chunk"}

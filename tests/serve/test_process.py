@@ -154,7 +154,7 @@ def test_without_one_the_courses_own_is_started_once_and_started_again_after_its
         os.kill(found._process.pid, signal.SIGKILL)
         found._process.wait()
         again = ollama()
-        assert again is not found and httpx.get(f"{again.url}/api/tags").status_code == 200
+        assert again is not found and httpx.get(f"{again.url}/api/tags", timeout=120).status_code == 200
         again.close()
         again.close()
         assert gone(again.url)
@@ -167,7 +167,7 @@ def test_the_server_ends_when_the_notebook_dies(tmp_path):
     environment = os.environ | {"OLLAMA_HOST": host, "TMPDIR": str(tmp_path)}
     notebook = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     url = notebook.stdout.readline().strip()
-    assert httpx.get(f"{url}/api/version").json()["server"]
+    assert httpx.get(f"{url}/api/version", timeout=120).json()["server"]
     notebook.kill()
     notebook.wait()
     assert gone(url)
