@@ -129,3 +129,26 @@ def bounded_choice(
     axes.axvline(limit, color=COLOURS[1], linestyle="--")
     axes.set(xlabel=x, ylabel=y, title=title, ylim=(0, 108), xlim=(0, 1.25 * max(limit, *(p[0] for p in points.values()))))
     return figure
+
+
+def stacked_bar(parts: Mapping[str, float], limit: float, *, x: str, title: str) -> Picture:
+    """One bar, cut into named parts from left to right, and a limit as a dashed line.
+
+    Parts without a size are left out. Every part has its own pair of colour and pattern, and its name and size in the legend.
+    Raises ValueError for none, for more than there are pairs, and for a size that is negative or not finite.
+    """
+    looks = [(colour, pattern) for pattern in ("", "//", "..") for colour in COLOURS]
+    if not 0 < len(parts) <= len(looks) or not all(0 <= size < inf for size in parts.values()):
+        raise ValueError(f"{len(parts)} parts; 1 to {len(looks)} can be told apart, of sizes that are finite and not negative")
+    figure = Picture(figsize=(7, 2.2), layout="constrained")
+    axes = figure.add_subplot()
+    begin = 0.0
+    for (name, size), (colour, pattern) in zip(parts.items(), looks, strict=False):
+        if size:
+            axes.barh([0], [size], left=[begin], color=colour, hatch=pattern, edgecolor="white", label=f"{name}: {size:.2f}")
+        begin += size
+    axes.axvline(limit, color="black", linestyle="--", label=f"limit: {limit:.2f}")
+    axes.set(xlabel=x, title=title, xlim=(0, 1.1 * max(limit, begin) or 1), ylim=(-0.5, 0.5))
+    axes.set_yticks([])
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure

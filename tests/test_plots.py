@@ -2,7 +2,7 @@
 
 import pytest
 
-from course_lib.plots import dots, lines_with_intervals, named_points
+from course_lib.plots import dots, lines_with_intervals, named_points, stacked_bar
 from course_lib.tables import table
 
 
@@ -80,3 +80,16 @@ def test_a_point_that_cannot_be_drawn_is_refused(wrong):
         named_points({"a": ((1, 1, wrong), (1, 1, 1))}, x="", y="", title="")
     with pytest.raises(ValueError, match="0 points"):
         named_points({}, x="", y="", title="")
+
+
+def test_a_stacked_bar_has_its_parts_one_after_the_other_and_its_limit():
+    figure = stacked_bar({"a": 2, "b": 0, "c": 3}, 4, x="GiB", title="t")
+    axes = figure.axes[0]
+    assert [(bar.get_x(), bar.get_width()) for bar in axes.patches] == [(0, 2), (2, 3)]
+    assert list(axes.lines[0].get_xdata()) == [4, 4] and axes.get_xlim()[0] == 0 < 5 < axes.get_xlim()[1]
+    assert {t.get_text() for t in figure.legends[0].get_texts()} == {"a: 2.00", "c: 3.00", "limit: 4.00"}
+    many = stacked_bar({str(i): 1 for i in range(12)}, 4, x="", title="").axes[0].patches
+    assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in many}) == 12
+    for wrong in ({}, {str(i): 1 for i in range(13)}, {"a": -1}, {"a": float("nan")}):
+        with pytest.raises(ValueError, match=f"{len(wrong)} parts; 1 to 12"):
+            stacked_bar(wrong, 1, x="", title="")

@@ -1,15 +1,16 @@
-"""Bytes of weights, known from the files before anything is loaded."""
+"""Bytes of weights: known from the files before anything is loaded, and measured in what is loaded."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from course_lib.errors import CourseError
+from course_lib.measure.memory import peak_memory
 from course_lib.models.source import resolve
 from course_lib.models.spec import ModelSpec, ServerSource
 
@@ -17,6 +18,7 @@ BITS = {"F64": 64, "I64": 64, "F32": 32, "I32": 32, "F16": 16, "BF16": 16, "I16"
         "F8_E4M3": 8, "F8_E5M2": 8}  # fmt: skip
 BITS_OF = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0, "q8_0": 8.5, "q4_0": 4.5,
            "int8": 8.0, "nf4": 4.5, "fp4": 4.5}  # fmt: skip
+T = TypeVar("T")
 OUTSIDE = re.compile(r"embed|lm_head|classifier|pooler")  # matrices that stay whole
 
 
@@ -62,6 +64,32 @@ def bytes_to_load(spec: ModelSpec) -> int:
     packed = BITS_OF.get(spec.quantization, whole)
     packable = held.packable if spec.quantization in ("int8", "nf4", "fp4") else held.weights
     return round((packable * packed + (held.weights - packable) * whole) / 8)
+
+
+class Real(NamedTuple):
+    """Bytes that a loaded model truly holds.
+
+    weights: parameters, whole or packed, with the scales that unpack them; buffers: what it keeps beside them; grown: by how
+    much the process's resident memory is larger than before. Another process's memory and a GPU's are not in `grown`, nor is
+    what this process had taken earlier and uses again.
+    """
+
+    weights: int
+    buffers: int
+    grown: int
+
+
+def real_bytes(load: Callable[[], T]) -> tuple[T, Real]:
+    """Call `load`, which returns an engine or a torch model, and measure what it holds. Libraries report less: see tests.
+
+    A .gguf file that is mapped is resident as far as it has been read: generate first, in `load`, to count all of it.
+    """
+    made, memory = peak_memory(load)
+    model: Any = getattr(made, "model", made)
+    torch_model = hasattr(model, "buffers")
+    buffers = sum({b.data_ptr(): b.nbytes for b in model.buffers()}.values()) if torch_model else 0
+    weights = held_bytes(model) if torch_model else int(model.weight_bytes)
+    return made, Real(weights, buffers, memory.after - memory.before)
 
 
 def held_bytes(model: Any) -> int:
