@@ -252,6 +252,7 @@ def _start(spec: ModelSpec, file: Path, context: int, adapters: list[tuple[Path,
     said.n_ctx = said.n_parallel * context
     said.model_alias = {spec.name}
     said.warmup, said.verbosity, said.ui = False, -1, False
+    said.cache_ram_mib = 0  # else it keeps the KV cache of every prompt it has read, up to 8 GiB (seen)
     said.embedding = spec.task == "text-embedding"
     if said.embedding:
         said.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
