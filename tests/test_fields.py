@@ -2,7 +2,7 @@
 
 import functools
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from course_lib.data import ROOT
 from course_lib.errors import CourseError
 from course_lib.models import fields, load
 from course_lib.models.engine import Unsupported
-from tests.serving import serving
+from course_lib.serve import find
 
 NAME = "haneul-1m"
 ASKED = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the Sorin branch open?"
@@ -41,7 +41,7 @@ def address():
         @functools.cache
         def of(driver):
             if driver == "ollama":
-                url = open_until_the_end.enter_context(serving())
+                url = open_until_the_end.enter_context(closing(find.start())).url
                 Client(url).pull(f"{NAME}:f32")
                 return url
             native = load(NAME, driver="llamacpp", batch_size=2)

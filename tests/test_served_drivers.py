@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import closing
 
 import httpx
 import numpy as np
@@ -12,7 +13,7 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.engine import Unsupported
-from tests.serving import serving
+from course_lib.serve import find
 
 NAME = "haneul-1m"
 ASKED = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the Sorin branch open?"
@@ -32,7 +33,8 @@ def native():
 @pytest.fixture(scope="module")
 def url():
     """The course's own server, which speaks the protocol of Ollama."""
-    with serving() as address:
+    with closing(find.start()) as server:
+        address = server.url
         ollama.Client(address, trust_env=False).pull(f"{NAME}:f32")
         yield address
 

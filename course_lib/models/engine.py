@@ -282,3 +282,12 @@ def check_fits(name: str, tokens: int, context: int) -> None:
             f"{tokens} tokens with the answer, but {name} reads {context}",
             "give fewer or shorter passages, or a smaller max_output_length",
         )
+
+
+def context_of(spec: ModelSpec, longest: int) -> int:
+    """The context in force. Raises CourseError where more is asked for than the model was made to read."""
+    if spec.context_length is not None and spec.context_length > longest:
+        raise CourseError(
+            f"context_length={spec.context_length}, but {spec.name} reads {longest}", "ask for less, or leave it out"
+        )
+    return spec.context_length or longest

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from course_lib.data import whole
 from course_lib.errors import CourseError
@@ -151,35 +151,33 @@ def _writing(target: Path) -> Iterator[Any]:
     writer.close()
 
 
-def context(path: Path) -> int:
-    """Tokens that a model was made to read: from the config of a folder, or from a .gguf file.
+class Reads(NamedTuple):
+    """What a model reads: a text of so many tokens, and whether it says how a conversation is written."""
+
+    context: int
+    chat: bool
+
+
+def reads(path: Path) -> Reads:
+    """What the model in a folder or a .gguf file reads, from its configuration or its header alone.
 
     Raises CourseError for a file that is cut short, that holds no model, or one that llama.cpp does not know.
     """
     try:
         if path.is_dir():
-            return int(json.loads((path / "config.json").read_text("utf-8"))["max_position_embeddings"])
-        length = _of_model(path, "context_length")
+            length = json.loads((path / "config.json").read_text("utf-8"))["max_position_embeddings"]
+            return Reads(int(length), bool(gguf_tokenizer.template(path)))
+        reader, architecture = _model_in(path)
+        length = reader.get_field(f"{architecture}.context_length")
         if length is None:
             raise KeyError("context_length")
-        return int(length)
+        return Reads(int(length.contents()), reader.get_field("tokenizer.chat_template") is not None)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise CourseError(f"{path.name} does not say how long a text it reads: {error}", "download or export it again") from error
 
 
-def has_template(path: Path) -> bool:
-    """Whether the model in a folder or .gguf file says how a conversation is written; llama.cpp would make up a way."""
-    import gguf
-
-    from course_lib.models.gguf_tokenizer import template
-
-    if path.is_dir():
-        return bool(template(path))
-    return gguf.GGUFReader(path).get_field("tokenizer.chat_template") is not None
-
-
-def _of_model(path: Path, fact: str) -> Any:
-    """A fact of the model in a GGUF file, None where it does not say it. Raises CourseError as `context`."""
+def _model_in(path: Path) -> tuple[Any, str]:
+    """The reader of a GGUF file that holds a model, and its architecture. Raises CourseError as `reads`."""
     import gguf
 
     try:
@@ -194,8 +192,7 @@ def _of_model(path: Path, fact: str) -> Any:
                           "choose a model of another architecture, such as llama")  # fmt: skip
     if not reader.tensors and not reader.get_field("split.count"):  # the first part of several may be without
         raise CourseError(f"{path.name} holds a tokenizer ({architecture}) and no weights", "choose the file of the whole model")
-    found = reader.get_field(f"{architecture}.{fact}")
-    return found.contents() if found else None
+    return reader, architecture
 
 
 def export_adapter(folder: Path, base: Path, target: Path) -> Path:

@@ -45,7 +45,9 @@ def write(writer: Any, folder: Path, config: dict[str, Any]) -> None:
 
     Raises CourseError for another kind of tokenizer, or one that does not fit the model.
     """
-    said = _read(folder, "tokenizer.json")
+    from course_lib.models.source import facts  # lazily, here and below: the command line reads TYPES alone
+
+    said = facts(folder, "tokenizer.json")
     cut = rule(said) if said else None
     if cut is None:
         raise CourseError(f"{folder.name} has no tokenizer of byte-level BPE in a form that is written here", CONVERT)
@@ -81,7 +83,9 @@ def _tokens(said: dict[str, Any], rows: int, name: str) -> tuple[list[str], list
 
 def _special(writer: Any, folder: Path, config: dict[str, Any]) -> int:
     """Write which tokens begin, end and fill; returns the one that begins. llama.cpp makes up a missing one, so none may be."""
-    ends = _read(folder, "generation_config.json").get("eos_token_id", config["eos_token_id"])
+    from course_lib.models.source import facts
+
+    ends = facts(folder, "generation_config.json").get("eos_token_id", config["eos_token_id"])
     ends = ends if isinstance(ends, list) else [ends]
     if config["bos_token_id"] is None or None in ends or not 1 <= len(ends) <= 3:
         raise CourseError(f"{folder.name} begins with token {config['bos_token_id']} and ends with {ends}; llama.cpp needs one "
@@ -96,11 +100,8 @@ def _special(writer: Any, folder: Path, config: dict[str, Any]) -> int:
 
 def template(folder: Path) -> str | None:
     """The chat template in a folder, None where there is none."""
+    from course_lib.models.source import facts
+
     path = folder / "chat_template.jinja"
-    said = path.read_text("utf-8") if path.is_file() else _read(folder, "tokenizer_config.json").get("chat_template")
+    said = path.read_text("utf-8") if path.is_file() else facts(folder, "tokenizer_config.json").get("chat_template")
     return said if isinstance(said, str) else None
-
-
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from course_lib.errors import CourseError
 from course_lib.measure.memory import peak_memory
-from course_lib.models.source import resolve
-from course_lib.models.spec import ModelSpec, ServerSource
+from course_lib.models.source import resolve, tensors_in
+from course_lib.models.spec import PACKS, ModelSpec, ServerSource
 
-BITS = {"F64": 64, "I64": 64, "F32": 32, "I32": 32, "F16": 16, "BF16": 16, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8,
-        "F8_E4M3": 8, "F8_E5M2": 8}  # fmt: skip
 BITS_OF = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0, "q8_0": 8.5, "q4_0": 4.5,
            "int8": 8.0, "nf4": 4.5, "fp4": 4.5}  # fmt: skip
 T = TypeVar("T")
@@ -33,20 +29,14 @@ class Stored(NamedTuple):
 def stored(folder: Path) -> Stored:
     """What a folder's safetensors hold, read from their headers alone.
 
-    Format: github.com/huggingface/safetensors. Raises CourseError for a header that cannot be read.
+    Raises CourseError as `tensors_in`.
     """
     weights = size = packable = 0
     for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with open(path, "rb") as f:
-                header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
-            for name, tensor in header.items():
-                if name != "__metadata__":
-                    count = math.prod(tensor["shape"])
-                    weights, size = weights + count, size + count * BITS[tensor["dtype"]] // 8
-                    packable += count * (len(tensor["shape"]) == 2 and not OUTSIDE.search(name))
-        except (ValueError, KeyError, OverflowError, MemoryError, TypeError) as error:
-            raise CourseError(f"{path.name} has no readable header: {error}", "download it again") from error
+        for name, tensor in tensors_in(path).items():
+            count = math.prod(tensor.shape)
+            weights, size = weights + count, size + tensor.bytes
+            packable += count * (len(tensor.shape) == 2 and not OUTSIDE.search(name))
     return Stored(weights, size, packable)
 
 
@@ -62,7 +52,7 @@ def bytes_to_load(spec: ModelSpec) -> int:
         return path.stat().st_size
     held, whole = stored(path), BITS_OF.get(spec.precision, 32.0)
     packed = BITS_OF.get(spec.quantization, whole)
-    packable = held.packable if spec.quantization in ("int8", "nf4", "fp4") else held.weights
+    packable = held.packable if spec.quantization in PACKS["huggingface"] else held.weights
     return round((packable * packed + (held.weights - packable) * whole) / 8)
 
 

@@ -16,12 +16,13 @@ from typing import Literal
 from course_lib.errors import CourseError
 from course_lib.models.architectures import Architecture, architecture
 from course_lib.models.memory import BITS_OF
+from course_lib.models.spec import PACKS
 from course_lib.tables import table
 
 Driver = Literal["huggingface", "llamacpp"]
 MIB, GIB = 2**20, 2**30
 WHOLE = ("float32", "float16", "bfloat16")
-PACKED = ("int8", "nf4", "fp4")  # by bitsandbytes: the matrices of the layers alone
+PACKED = PACKS["huggingface"]  # by bitsandbytes: the matrices of the layers alone
 BITS = BITS_OF | {"q4_k_m": 4.89}  # bits a weight; q4_k_m: llama.cpp's own average over Llama-3.1-8B, an approximation
 FORMATS = ("q4_0", "q4_k_m", "q8_0", "nf4", "fp4", "int8", "bfloat16", "float16", "float32")
 CELLS, READ_AT_ONCE = 256, 512  # llama.cpp rounds a cache up to so many tokens, and reads a prompt in pieces of so many

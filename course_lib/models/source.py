@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from course_lib import data
 from course_lib.errors import CourseError
@@ -95,12 +96,22 @@ def safe_folder(folder: Path) -> Path:
     if "config.json" not in names:
         raise CourseError(f"{folder} holds no config.json", "name a folder in Hugging Face form")
     for name in found:
-        _check_safetensors(folder / name)
+        tensors_in(folder / name)
     return folder
 
 
-def _check_safetensors(path: Path) -> None:
-    """Raise CourseError where a file is missing, or not as long as its own header says (huggingface.co/docs/safetensors)."""
+class Tensor(NamedTuple):
+    """A tensor as the header of its file tells of it."""
+
+    shape: tuple[int, ...]
+    bytes: int
+
+
+def tensors_in(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name, from its header alone (huggingface.co/docs/safetensors).
+
+    Raises CourseError where the file is missing, or not as long as its own header says.
+    """
     if not path.is_file():
         raise CourseError(f"{path.parent.name}/{path.name} is missing", "download the model again")
     size = path.stat().st_size
@@ -110,12 +121,27 @@ def _check_safetensors(path: Path) -> None:
         header = f.read(length) if length <= min(size, LONGEST_HEADER) else b""
     _check_pointer(path, begins + header)
     try:
-        tensors = {k: v for k, v in json.loads(header).items() if k != "__metadata__"}
-        end = 8 + length + max((t["data_offsets"][1] for t in tensors.values()), default=0)
+        said = {k: v for k, v in json.loads(header).items() if k != "__metadata__"}
+        places = {name: (int(t["data_offsets"][0]), int(t["data_offsets"][1])) for name, t in said.items()}
+        found = {name: Tensor(tuple(map(int, t["shape"])), places[name][1] - places[name][0]) for name, t in said.items()}
+        end = 8 + length + max((place[1] for place in places.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise CourseError(f"{path.name} is no safetensors file: it begins with {begins!r}", "download it again") from None
     if end != size:
         raise CourseError(f"{path.name} has {size:,} bytes, and by its own header {end:,}", "download it again")
+    return found
+
+
+def facts(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON file of the model, or nothing where it has none."""
+    path = folder / name
+    if not path.is_file():
+        return {}
+    try:
+        said = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise CourseError(f"{path.name} of {folder.name} cannot be read: {error}", "download it again") from error
+    return said if isinstance(said, dict) else {}
 
 
 def _check_pointer(path: Path, begins: bytes) -> None:

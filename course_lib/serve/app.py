@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -19,6 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from course_lib.errors import CourseError
+from course_lib.models.drivers.wire import loopback
 from course_lib.serve import ollama_protocol as ollama
 from course_lib.serve import openai_protocol as openai
 from course_lib.serve.desk import Desk
@@ -119,19 +118,11 @@ class Guard:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             for field, value in (("Host", f"//{headers.get('host', '')}"), ("Origin", headers.get("origin"))):
-                if value is not None and not _is_here(value):
+                if value is not None and not loopback(value):
                     app = _error(
                         scope["path"], Refused(field, f"{value[:100]!r} is not this machine", "use http://127.0.0.1", status=403)
                     )
         await app(scope, receive, send)
-
-
-def _is_here(address: str) -> bool:
-    try:
-        host = urlsplit(address).hostname
-        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
 
 
 def _error(path: str, error: CourseError) -> Response:

@@ -12,10 +12,10 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
 
 from course_lib import data
 from course_lib.errors import CourseError
+from course_lib.models.drivers.wire import ollama_address
 
 PATIENCE = 1.0  # seconds for a server to answer
 START = 120.0  # seconds for the course's own to begin
@@ -54,7 +54,7 @@ class Server:
 def ollama(having: str | None = None) -> Server:
     """See course_lib.serve.ollama. One server is started for a process, however often it is called."""
     global _own
-    url = address(os.environ.get("OLLAMA_HOST", ""))
+    url = ollama_address(os.environ.get("OLLAMA_HOST", ""))
     what = answering(url)
     if what is not None and (having is None or holds(url, having)):
         return Server(url, what)
@@ -73,23 +73,6 @@ def holds(url: str, model: str) -> bool:
         return (model if ":" in model else f"{model}:latest") in {m["name"] for m in said["models"]}
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return False
-
-
-def address(text: str) -> str:
-    """The URL that OLLAMA_HOST means: a host, a port or both, with or without http://; 127.0.0.1:11434 where it is empty.
-
-    >>> address("0.0.0.0"), address("http://gpu-box"), address(":8000")
-    ('http://127.0.0.1:11434', 'http://gpu-box:80', 'http://127.0.0.1:8000')
-    """
-    given = "://" in text
-    try:
-        parts = urlsplit(text.strip() if given else f"http://{text.strip()}")
-        port = parts.port or ({"http": 80, "https": 443}[parts.scheme] if given else 11434)
-    except (ValueError, KeyError) as error:
-        raise CourseError(f"OLLAMA_HOST={text!r} is no address: {error}", "export OLLAMA_HOST=127.0.0.1:11434") from error
-    host = parts.hostname or "127.0.0.1"
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # a server listens there, a client cannot ask there
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def answering(url: str) -> str | None:

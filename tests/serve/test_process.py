@@ -16,6 +16,7 @@ import pytest
 from course_lib import cli
 from course_lib.data import ROOT
 from course_lib.errors import CourseError
+from course_lib.models.drivers.wire import ollama_address
 from course_lib.serve import find, ollama
 from course_lib.serve.server import bind
 
@@ -189,10 +190,10 @@ def test_a_server_that_cannot_begin_is_told_with_its_reason():
      (" box:1 ", "http://box:1"), ("http://box:1/", "http://box:1")],
 )  # fmt: skip
 def test_ollama_host_means_what_it_means_to_ollama(said, url):
-    assert find.address(said) == url
+    assert ollama_address(said) == url
 
 
 @pytest.mark.parametrize("said", ["box:port", "ftp://box", "http://box:99999", "[::1"])
 def test_an_ollama_host_that_is_no_address_is_told(said):
     with pytest.raises(CourseError, match="is no address"):
-        find.address(said)
+        ollama_address(said)

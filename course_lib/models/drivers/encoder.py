@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers.huggingface import InTorch, context_of
-from course_lib.models.drivers.pretrained import facts, from_pretrained, tokenizer_of
-from course_lib.models.engine import Ability, Engine
-from course_lib.models.source import resolve
+from course_lib.models.drivers.huggingface import InTorch
+from course_lib.models.drivers.pretrained import from_pretrained, tokenizer_of
+from course_lib.models.engine import Ability, Engine, context_of
+from course_lib.models.source import facts, resolve
 from course_lib.models.spec import ModelSpec
 
 if TYPE_CHECKING:

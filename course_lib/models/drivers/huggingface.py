@@ -12,7 +12,7 @@ from course_lib.data import whole_folder
 from course_lib.errors import CourseError
 from course_lib.models.drivers import packed
 from course_lib.models.drivers.pretrained import from_pretrained, quiet, tokenizer_of
-from course_lib.models.engine import Ability, Engine, Prompt, Reply, check_fits
+from course_lib.models.engine import Ability, Engine, Prompt, Reply, check_fits, context_of
 from course_lib.models.memory import held_bytes
 from course_lib.models.options import Generation
 from course_lib.models.source import resolve
@@ -190,15 +190,6 @@ class HuggingFace(InTorch):
         ids = self.ids(text)
         check_fits(self.name, len(ids), self.context)
         return log_probabilities(self.model, ids)
-
-
-def context_of(spec: ModelSpec, longest: int) -> int:
-    """The context in force. Raises CourseError where more is asked for than the model was made to read."""
-    if spec.context_length is not None and spec.context_length > longest:
-        raise CourseError(
-            f"context_length={spec.context_length}, but {spec.name} reads {longest}", "ask for less, or leave it out"
-        )
-    return spec.context_length or longest
 
 
 def before_stop(text: str, stops: Sequence[str]) -> str:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import queue
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from course_lib.errors import CourseError
 from course_lib.models import gguf_file
-from course_lib.models.drivers.huggingface import context_of
-from course_lib.models.engine import Ability, Engine, Prompt, Reply, Unsupported, check_fits
+from course_lib.models.drivers.streaming import from_thread
+from course_lib.models.drivers.wire import at_once
+from course_lib.models.engine import Ability, Engine, Prompt, Reply, Unsupported, check_fits, context_of
 from course_lib.models.options import Generation
 from course_lib.models.source import resolve
 from course_lib.models.spec import ModelSpec
@@ -71,8 +70,9 @@ class LlamaCpp(Engine):
         file = found if given else gguf_file.export(found, Path(folder.name) / f"{found.name}.gguf", wanted)
         adapters = [(_adapter(a.path.expanduser(), found, Path(folder.name) / f"adapter-{i}.gguf"), a.weight)
                     for i, a in enumerate(spec.adapters)]  # fmt: skip
-        context = context_of(spec, gguf_file.context(found))
-        if spec.task == "chat-completion" and not gguf_file.has_template(found):
+        read = gguf_file.reads(found)
+        context = context_of(spec, read.context)
+        if spec.task == "chat-completion" and not read.chat:
             raise CourseError(f"{spec.name} has no chat template: it is no chat model", "load it with task: text-generation")
         engine = cls(spec, _start(spec, file, context, adapters), file, folder)
         held = engine._held["ftype"].split()[-1].lower()
@@ -164,11 +164,7 @@ class LlamaCpp(Engine):
 
     def _generate(self, prompts: list[Prompt], how: Generation, batch_size: int) -> list[Reply]:
         requests = [self._request(p, how) for p in prompts]  # all are checked before the first is answered
-        at_once = min(batch_size, self.slots, len(requests))
-        if at_once == 1:
-            return [self._reply(r) for r in requests]
-        with ThreadPoolExecutor(at_once) as pool:
-            return list(pool.map(self._reply, requests))
+        return at_once(self._reply, requests, min(batch_size, self.slots))
 
     def _stream(self, prompt: Prompt, how: Generation) -> Iterator[str]:
         request = self._request(prompt, how) | {"stream": True}
@@ -199,26 +195,19 @@ def checked(reply: Any) -> Any:
 
 def streamed(handle: Callable[..., Any], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The events of a streamed request as they come. Leaving early stops the work."""
-    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    left = threading.Event()
 
-    def on_event(said: Any) -> bool:
-        events.put(said)
-        return left.is_set()
+    def work(put: Callable[[Any], None], left: threading.Event) -> None:
+        def on_event(said: Any) -> bool:
+            put(said)
+            return left.is_set()
 
-    def work() -> None:
         try:
             handle(request, on_event)
-        except Exception as error:  # told to the reader, in its own thread
-            events.put({"error": str(error)})
-        events.put(None)
+        except Exception as error:
+            put({"error": str(error)})
 
-    threading.Thread(target=work, daemon=True).start()
-    try:
-        while (said := events.get()) is not None:
-            yield checked(said)
-    finally:
-        left.set()
+    for said in from_thread(work):
+        yield checked(said)
 
 
 def _type(spec: ModelSpec) -> str:

@@ -13,9 +13,8 @@ import ollama
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers import wire
-from course_lib.models.drivers.huggingface import context_of
 from course_lib.models.drivers.served import End, Parts, Served
-from course_lib.models.engine import Prompt
+from course_lib.models.engine import Prompt, context_of
 from course_lib.models.options import Generation
 from course_lib.models.spec import ModelSpec, ServerSource
 
@@ -74,10 +73,7 @@ class Ollama(Served):
     @classmethod
     def _completed(cls, address: str) -> str:
         """OLLAMA_HOST may lack the scheme, the host or the port; 0.0.0.0 is where a server listens, not where it is."""
-        if "://" not in address:
-            host, colon, port = address.rpartition(":") if re.search(r":\d+$", address) else (address, ":", "11434")
-            address = f"http://{host or '127.0.0.1'}{colon}{port}"
-        return address.replace("://0.0.0.0", "://127.0.0.1")
+        return address.replace("://0.0.0.0", "://127.0.0.1") if "://" in address else wire.ollama_address(address)
 
     def close(self) -> None:
         if not self._http.is_closed and self.context:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.models.drivers import packed
 from course_lib.models.engine import Unsupported
+from course_lib.models.source import facts
 from course_lib.models.spec import ModelSpec
 
 
@@ -42,18 +42,6 @@ def device_of(spec: ModelSpec) -> str:
     return spec.device
 
 
-def facts(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON file of the model, or nothing where it has none."""
-    path = folder / name
-    if not path.is_file():
-        return {}
-    try:
-        said = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise CourseError(f"{path.name} of {folder.name} cannot be read: {error}", "download it again") from error
-    return said if isinstance(said, dict) else {}
-
-
 def dtype_of(spec: ModelSpec, device: str) -> Any:
     """The type of the weights in memory. `auto`: 32 bits on a CPU, which most CPUs compute fastest; as stored elsewhere."""
     import torch
@@ -70,8 +58,6 @@ def from_pretrained(kind: Any, spec: ModelSpec, folder: Path, **more: Any) -> An
         raise Unsupported("low_cpu_mem_usage=False: transformers 5 always loads weight by weight", "leave it out, or say true")
     if folder.suffix == ".gguf":
         raise Unsupported(f"{folder.name} is GGUF, which transformers would unpack to 32 bits", "use driver: llamacpp")
-    if not list(folder.glob("*.safetensors")):
-        raise CourseError(f"{folder} holds no .safetensors", "name a folder in Hugging Face form")
     dtype, said = dtype_of(spec, device), facts(folder, "config.json").get("quantization_config") or {}
     more |= packed.how(spec, folder.name, said, dtype, device) | ({"device_map": "auto"} if _spread(spec, device) else {})
     try:

@@ -36,10 +36,27 @@ def address_of(said: str) -> str:
     return said.rstrip("/")
 
 
+def ollama_address(text: str) -> str:
+    """The URL that OLLAMA_HOST means: a host, a port or both, with or without http://; 127.0.0.1:11434 where it is empty.
+
+    >>> ollama_address("0.0.0.0"), ollama_address("http://gpu-box"), ollama_address(":8000")
+    ('http://127.0.0.1:11434', 'http://gpu-box:80', 'http://127.0.0.1:8000')
+    """
+    given = "://" in text
+    try:
+        parts = urlsplit(text.strip() if given else f"http://{text.strip()}")
+        port = parts.port or ({"http": 80, "https": 443}[parts.scheme] if given else 11434)
+    except (ValueError, KeyError) as error:
+        raise CourseError(f"OLLAMA_HOST={text!r} is no address: {error}", "export OLLAMA_HOST=127.0.0.1:11434") from error
+    host = parts.hostname or "127.0.0.1"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # a server listens there, a client cannot ask there
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def loopback(address: str) -> bool:
     """Whether an address is of this machine."""
-    host = urlsplit(address).hostname or ""
     try:
+        host = urlsplit(address).hostname or ""
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
