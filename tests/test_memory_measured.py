@@ -23,6 +23,17 @@ ENCODER = catalog.MINILM
 WITHIN = 0.05
 
 
+@pytest.fixture(autouse=True)
+def two_threads():
+    """Attention holds 0.5 MB a thread beside what is planned, which models of this size would notice."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def model_of(name, **fields):
     return load(name, task="text-embedding" if name == ENCODER else "text-generation", **fields)
 
