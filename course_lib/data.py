@@ -22,6 +22,8 @@ CHAPTERS = ROOT / "chapters"
 WORKSPACE = ROOT / "workspace"  # the learner's own; git ignores it
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Language = Literal["en", "ko"]
+LANGUAGES: tuple[Language, ...] = ("en", "ko")
 KINDS = ("lexical", "paraphrase", "two-passage", "negated", "unanswerable")
 T = TypeVar("T")
 
@@ -138,7 +140,11 @@ def _verified(folder: Path) -> Path:
     return folder
 
 
-def _rows(name: str, folder: Path) -> Iterator[dict[str, Any]]:
+def _rows(name: str, folder: Path, language: str = "en") -> Iterator[dict[str, Any]]:
+    """The rows of one file. Raises CourseError for an altered file and for a language that is not there."""
+    if language not in LANGUAGES:
+        raise CourseError(f"Haneul Bank is not written in language={language!r}", "choose 'en' (English) or 'ko' (Korean)")
+    name = name if language == "en" else f"{language}/{name}"
     with open(_verified(folder) / f"{name}.jsonl", encoding="utf-8") as f:
         yield from map(json.loads, f)
 
@@ -156,23 +162,40 @@ def _in(value: str | None, allowed: tuple[str, ...], what: str) -> None:
         raise ValueError(f"{what}={value!r}; one of {', '.join(allowed)}")
 
 
-def load_passages(folder: Path = HANEUL) -> dict[str, Passage]:
-    """Haneul's handbook, by passage id. Raises CourseError for an altered file."""
-    return {row["id"]: _as(Passage, row) for row in _rows("passages", folder)}
+def load_passages(folder: Path = HANEUL, language: Language = "en") -> dict[str, Passage]:
+    """Haneul's handbook, by passage id, which is the same in both languages.
+
+    Raises CourseError for an altered file or an unknown language.
+    """
+    return {row["id"]: _as(Passage, row) for row in _rows("passages", folder, language)}
 
 
-def load_questions(split: Split | None = None, kind: str | None = None, folder: Path = HANEUL) -> list[Question]:
-    """Haneul's questions, of one split and one kind or of all. Raises ValueError for an unknown split or kind."""
+def load_questions(
+    split: Split | None = None,
+    kind: str | None = None,
+    folder: Path = HANEUL,
+    language: Language = "en",
+    english_names: bool = False,
+) -> list[Question]:
+    """Haneul's questions, of one split and one kind or of all; ids and gold passages are the same in both languages.
+
+    `english_names=True` with `language="ko"`: Korean questions that call the products by their English names.
+    Raises ValueError for an unknown split or kind, CourseError for an altered file or an unknown language.
+    """
     _in(split, SPLITS, "split")
     _in(kind, KINDS, "kind")
-    rows = (_as(Question, row) for row in _rows("questions", folder))
+    name = "questions_english_names" if english_names and language == "ko" else "questions"
+    rows = (_as(Question, row) for row in _rows(name, folder, language))
     return [q for q in rows if split in (None, q.split) and kind in (None, q.kind)]
 
 
-def load_messages(split: Split | None = None, folder: Path = HANEUL) -> list[Message]:
-    """Customers' messages of one split or of all."""
+def load_messages(split: Split | None = None, folder: Path = HANEUL, language: Language = "en") -> list[Message]:
+    """Customers' messages of one split or of all. Ids, splits and intents are the same in both languages, contents are not.
+
+    Raises ValueError for an unknown split, CourseError for an altered file or an unknown language.
+    """
     _in(split, SPLITS, "split")
-    rows = (_as(Message, row) for row in _rows("messages", folder))
+    rows = (_as(Message, row) for row in _rows("messages", folder, language))
     return [m for m in rows if split in (None, m.split)]
 
 

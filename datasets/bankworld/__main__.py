@@ -8,33 +8,41 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bankworld import check, schema
+from bankworld import check, korean_haneul, schema
 from bankworld.haneul import World, build_questions, build_relevance
 from bankworld.messages import build_messages
+from bankworld.passages import Passage
 
 OUT = schema.HANEUL.parent
 Rows = list[dict[str, Any]]
 
 
 def build() -> dict[str, str]:
-    """File name -> content, of everything that is generated for Haneul."""
+    """File name -> content, of everything that is generated for Haneul. Korean files lie in `ko/`."""
     world = World.load()
-    questions = build_questions(world)
+    questions, messages = build_questions(world), build_messages()
     tables: dict[str, Rows] = {
         "facts": [{"id": f.id, **f.model_dump(exclude_none=True), "name": world.name(f)} for f in world.facts.values()],
-        "passages": [
-            {"id": i, "title": p.title, "text": p.text, "about": sorted(world.about[i]), "states": sorted(map(list, p.states))}
-            for i, p in world.passages.items()
-        ],
+        "passages": _passages(world, world.passages),
         "questions": questions,
         "relevance": build_relevance(world, questions),
-        "messages": build_messages(),
+        "messages": messages,
+        "ko/passages": _passages(world, korean_haneul.build_passages(world)),
+        "ko/questions": korean_haneul.build_questions(world, questions),
+        "ko/questions_english_names": korean_haneul.build_questions(world, questions, english_names=True),
     }
     files = {f"{name}.jsonl": _jsonl(rows) for name, rows in tables.items()}
     files["DATASHEET.md"] = datasheet(tables)
     digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
     files["manifest.json"] = json.dumps({"sha256": digests}, indent=1) + "\n"
     return files
+
+
+def _passages(world: World, passages: dict[str, Passage]) -> Rows:
+    return [
+        {"id": i, "title": p.title, "text": p.text, "about": sorted(world.about[i]), "states": sorted(map(list, p.states))}
+        for i, p in passages.items()
+    ]
 
 
 def _jsonl(rows: Rows) -> str:
@@ -71,11 +79,14 @@ def datasheet(tables: dict[str, Rows]) -> str:
 
 
 def main(out: Path = OUT) -> None:
+    """Write every file beside the old one, then put all in place at once: readers who check sums see old or new."""
     files = build()
     for name, text in files.items():
-        partial = out / f"{name}.partial"
-        partial.write_text(text, "utf-8", newline="\n")
-        partial.replace(out / name)
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / f"{name}.partial").write_text(text, "utf-8", newline="\n")
+    for name in files:
+        (out / f"{name}.partial").replace(out / name)
+    for name, text in files.items():
         print(f"{out.name}/{name}: {len(text.encode()) / 1e3:.0f} kB")
 
 

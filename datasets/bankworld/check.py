@@ -78,10 +78,12 @@ def problems(area: str) -> list[str]:
 
 
 def main(areas: list[str]) -> int:
+    from bankworld import korean_check  # here, because it uses this module
+
     count = 0
     for area in areas or schema.AREAS:
         try:
-            found = problems(area)
+            found = problems(area) + korean_check.problems(area)
         except (OSError, ValueError, KeyError) as error:
             found = [f"{area}: {error}"]
         count += len(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from bankworld import schema
-from bankworld.values import Value
+from bankworld.values import Ranged, Value
 
 LANGUAGE = "en"
 
@@ -50,3 +50,33 @@ def render_for(kind: str, attribute: str, value: Value) -> str:
 
 def group(key: str) -> str:
     return schema.common()["groups"][key]
+
+
+def parse(words: str, kind: str, attribute: str) -> Value:
+    """The value of an attribute that `words` render. Raises ValueError for words that render none."""
+    spec = schema.specs()[kind][attribute]
+    if spec.kind == "choice":
+        keys = [k for k, text in schema.texts()[kind].attributes[attribute].choices.items() if text == words]
+        value = Value(kind="choice", key=keys[0] if keys else None)
+    elif isinstance(spec, Ranged):
+        value = Value(kind=spec.kind, amount=_amount(words), unit=spec.unit)
+    else:
+        keys_of = {"date": parse_day, "person": str.lower}
+        value = Value(kind=spec.kind, key=keys_of.get(spec.kind, str)(words))
+    if (value.key is None and value.amount is None) or render_for(kind, attribute, value) != words:
+        raise ValueError(f"{words!r} renders no value of {kind}.{attribute}")
+    return value
+
+
+def parse_day(words: str) -> str:
+    """'4 May 2025' -> '2025-05-04'."""
+    number, month, year = words.split()
+    return date(int(year), schema.common()["months"].index(month) + 1, int(number)).isoformat()
+
+
+def _amount(words: str) -> float:
+    if ":" in words:
+        hours, minutes = words.split(":")
+        return float(int(hours) * 60 + int(minutes))
+    digits = "".join(c for c in words.split(" ")[-1 if words.startswith("KRW") else 0] if c.isdigit() or c == ".")
+    return float(digits)
