@@ -1,13 +1,17 @@
 """Haneul Bank in Korean: particles and numbers, and the same facts, questions and judgements as in English."""
 
+import os
 import random
 import re
+import subprocess
+import sys
 import unicodedata
 
 import pytest
 from bankworld import check, english, korean, korean_check, korean_haneul, korean_text, schema
 from bankworld.bank import draw_fact
 from bankworld.haneul import REFUSAL, World
+from bankworld.messages import near_pairs
 from bankworld.values import Value
 from hypothesis import given
 from hypothesis import strategies as st
@@ -228,3 +232,31 @@ def test_an_unknown_language_names_the_two_that_there_are(load):
 def test_english_is_the_default():
     assert data.load_passages() == data.load_passages(language="en")
     assert data.load_questions(english_names=True) == data.load_questions(language="en")
+
+
+def test_messages_have_the_ids_intents_and_splits_of_the_english_ones():
+    found, twins = data.load_messages(language="ko"), data.load_messages()
+    assert [(m.id, m.intent, m.split) for m in found] == [(m.id, m.intent, m.split) for m in twins]
+    assert len({m.message for m in found}) == len(found)
+    assert near_pairs([m.message for m in found]) == []
+    for m in found:
+        assert korean_check.text_problems(m.id, m.message) == []
+
+
+def test_no_part_of_a_message_lies_in_two_splits():
+    splits = {}
+    found = data.load_messages(language="ko")
+    for intent in {m.intent for m in found}:
+        written = korean_text.messages_of(intent)
+        for part in written.situations + written.requests:
+            splits[part] = {m.split for m in found if m.intent == intent and part in m.message}
+    assert len(splits) >= 550 and max(map(len, splits.values())) == 1
+
+
+def test_the_files_do_not_depend_on_the_hash_seed():
+    code = "import hashlib; from bankworld.__main__ import build; print(hashlib.sha256(repr(build()).encode()).hexdigest())"
+    digests = []
+    for seed in ("0", "1"):
+        env = {**os.environ, "PYTHONHASHSEED": seed}
+        digests.append(subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout)
+    assert digests[0] == digests[1]

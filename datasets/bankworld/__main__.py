@@ -8,12 +8,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bankworld import check, korean_haneul, schema
+from bankworld import check, korean_haneul, korean_messages, korean_text, schema
 from bankworld.haneul import World, build_questions, build_relevance
 from bankworld.messages import build_messages
 from bankworld.passages import Passage
 
 OUT = schema.HANEUL.parent
+ABOUTS = ("old", "since", "exception", "negated", "untrue", "pair", "compare")  # what else questions are about
 Rows = list[dict[str, Any]]
 
 
@@ -30,6 +31,7 @@ def build() -> dict[str, str]:
         "ko/passages": _passages(world, korean_haneul.build_passages(world)),
         "ko/questions": korean_haneul.build_questions(world, questions),
         "ko/questions_english_names": korean_haneul.build_questions(world, questions, english_names=True),
+        "ko/messages": korean_messages.build_messages(messages),
     }
     files = {f"{name}.jsonl": _jsonl(rows) for name, rows in tables.items()}
     files["DATASHEET.md"] = datasheet(tables)
@@ -75,7 +77,25 @@ def datasheet(tables: dict[str, Rows]) -> str:
         "messages": len(tables["messages"]), "intents": len({m["intent"] for m in tables["messages"]}),
         "message_splits": _counts(tables["messages"], "split"),
     }  # fmt: skip
+    figures |= _korean_figures(tables, sum(words))
     return (schema.HANEUL / "DATASHEET.template.md").read_text("utf-8").format(**figures)
+
+
+def _korean_figures(tables: dict[str, Rows], english_words: int) -> dict[str, Any]:
+    passages, messages = tables["ko/passages"], tables["ko/messages"]
+    texts = [p["text"] for p in passages]
+    words = sorted(len(t.split()) for t in texts)
+    whole = {m for intent in {r["intent"] for r in messages} for m in korean_text.messages_of(intent).whole}
+    own = [w for kind in korean_text.texts().values() for a in kind.values() for w in (*a.lexical, *a.paraphrase)]
+    shared = [w for about in ("value", *ABOUTS) for w in korean_text.common()[about]]
+    return {
+        "ko_passages": len(passages), "ko_shortest": words[0], "ko_median": words[len(words) // 2], "ko_longest": words[-1],
+        "ko_shorter": f"{1 - sum(words) / english_words:.0%}", "ko_overlap": f"{check.largest_overlap(texts)[0]:.0%}",
+        "ko_openings": len({" ".join(t.split()[:3]) for t in texts}),
+        "ko_unnamed": sum("(Haneul " not in p["title"] for p in passages),
+        "ko_questions": len(tables["ko/questions"]), "ko_wordings": len(own) + len(shared),
+        "ko_messages": len(messages), "ko_joined": sum(m["message"] not in whole for m in messages),
+    }  # fmt: skip
 
 
 def main(out: Path = OUT) -> None:

@@ -37,9 +37,9 @@ class Passage(_Strict):
 class Messages(_Strict):
     """Customers' messages of one intent: whole ones, and situations and requests that may be said one after the other."""
 
-    whole: list[str] = Field(min_length=10)
-    situations: list[str] = Field(min_length=10)
-    requests: list[str] = Field(min_length=8)
+    whole: list[str] = Field(min_length=20)
+    situations: list[str] = Field(min_length=16)
+    requests: list[str] = Field(min_length=13)
 
 
 def _load(path: Path, kind: Any) -> Any:

@@ -1,0 +1,68 @@
+"""Customers' messages in Korean: whole ones as written, and situations followed by a request.
+
+A Korean message has the id, the intent and the split of an English one, but not its content: it was not translated.
+Each split has situations and requests of its own, so that no part of a test message occurs in training.
+"""
+
+from __future__ import annotations
+
+import random
+from itertools import product
+from typing import Any
+
+from bankworld import korean_text
+from bankworld.messages import NEAR, similarity, trigrams
+
+Row = dict[str, Any]
+
+
+def build_messages(english: list[Row]) -> list[Row]:
+    """One Korean message for each English one. Raises ValueError where an intent has too few wordings."""
+    texts: dict[tuple[str, str], list[str]] = {}
+    for intent in dict.fromkeys(row["intent"] for row in english):
+        wanted = {s: sum(r["intent"] == intent and r["split"] == s for r in english) for s in ("train", "validation", "test")}
+        texts |= {(intent, split): drawn for split, drawn in _draw(intent, wanted).items()}
+    return [row | {"message": texts[row["intent"], row["split"]].pop()} for row in english]
+
+
+def _draw(intent: str, wanted: dict[str, int]) -> dict[str, list[str]]:
+    """For each split as many messages of an intent as are `wanted`: whole ones, dealt out by need, and joined ones."""
+    written = korean_text.messages_of(intent)
+    rng = random.Random(f"haneul/ko/{intent}")
+    situations, requests = _shares(rng, written.situations, wanted), _shares(rng, written.requests, wanted)
+    joined, whole = {}, rng.sample(written.whole, len(written.whole))
+    for split in wanted:
+        pairs = [f"{situation} {request}" for situation, request in product(situations[split], requests[split])]
+        joined[split] = _apart(rng.sample(pairs, len(pairs)))
+    take = {split: max(0, count - len(joined[split])) for split, count in wanted.items()}
+    if sum(take.values()) > len(whole):
+        raise ValueError(f"{intent}: {sum(take.values()) - len(whole)} messages are missing: write more")
+    while sum(take.values()) < len(whole):  # the rest goes where whole messages are rarest
+        take[min(take, key=lambda s: take[s] / wanted[s])] += 1
+    out = {}
+    for split, count in wanted.items():
+        own, whole = whole[: take[split]], whole[take[split] :]
+        out[split] = rng.sample([*own, *joined[split]][:count], count)
+    return out
+
+
+def _shares(rng: random.Random, parts: list[str], wanted: dict[str, int]) -> dict[str, list[str]]:
+    """The parts dealt out to the splits by the root of their sizes, as situations times requests make the messages."""
+    left, out = rng.sample(parts, len(parts)), {}
+    roots = [count**0.5 for count in wanted.values()]
+    for i, split in enumerate(wanted):
+        take = round(len(left) * roots[i] / sum(roots[i:]))
+        out[split], left = left[:take], left[take:]
+    return out
+
+
+def _apart(texts: list[str]) -> list[str]:
+    """`texts` without those that are nearly the same as an earlier one."""
+    kept: list[str] = []
+    grams: list[set[tuple[str, ...]]] = []
+    for text in texts:
+        gram = trigrams(text)
+        if all(similarity(gram, other) < NEAR for other in grams):
+            kept.append(text)
+            grams.append(gram)
+    return kept
