@@ -1,0 +1,1 @@
+"""Finding passages; for now, how good a ranking is (`metrics`)."""
