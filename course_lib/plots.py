@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from math import inf
 from statistics import median
+from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito: told apart by colour-blind readers
 MARKERS = ("o", "s", "^", "D")
@@ -151,4 +153,76 @@ def stacked_bar(parts: Mapping[str, float], limit: float, *, x: str, title: str)
     axes.set(xlabel=x, title=title, xlim=(0, 1.1 * max(limit, begin) or 1), ylim=(-0.5, 0.5))
     axes.set_yticks([])
     figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def histograms(values: Mapping[str, Any], *, x: str, title: str, levels: Mapping[str, Sequence[float]] | None = None) -> Picture:
+    """How many numbers lie where: a row for each name, all on one x axis; counts are logarithmic, so that few are seen, too.
+
+    values: name -> array of any shape. levels: name -> places marked by a thin line, such as the steps of a format.
+    Raises ValueError for no names, and for an array that is empty or holds a number that is not finite.
+    """
+    arrays = {name: np.asarray(numbers, dtype=np.float64).ravel() for name, numbers in values.items()}
+    if not arrays or not all(a.size and np.isfinite(a).all() for a in arrays.values()):
+        raise ValueError("nothing to draw, or a number that is not finite")
+    edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins=120)
+    figure = Picture(figsize=(7, 0.6 + 1.5 * len(arrays)), layout="constrained")
+    rows = figure.subplots(len(arrays), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, numbers) in zip(rows, arrays.items(), strict=True):
+        for level in (levels or {}).get(name, ()):
+            axes.axvline(level, color=COLOURS[1], linewidth=0.8)
+        axes.hist(numbers, bins=edges, color=COLOURS[0])
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylabel("weights")
+        axes.set_title(name, loc="left", fontsize="medium")
+    rows[-1].set_xlabel(x)
+    figure.suptitle(title)
+    return figure
+
+
+def bars(values: Mapping[str, float], *, x: str, title: str, line: float | None = None) -> Picture:
+    """A bar for each name, from above to below in the order given; `line` marks what they are compared with.
+
+    Raises ValueError for none, and for a number that is negative or not finite.
+    """
+    if not values or not all(0 <= number < inf for number in values.values()):
+        raise ValueError("nothing to draw, or a number that is negative or not finite")
+    figure = Picture(figsize=(7, 0.9 + 0.22 * len(values)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.barh(range(len(values)), list(values.values()), color=COLOURS[0])
+    axes.set_yticks(range(len(values)), list(values), fontsize="small")
+    axes.invert_yaxis()
+    if line is not None:
+        axes.axvline(line, color=COLOURS[1], linestyle="--")
+    axes.set(xlabel=x, title=title)
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def curves(
+    lines: Mapping[str, Mapping[float, float]], *, x: str, y: str, title: str, levels: Mapping[str, float] | None = None
+) -> Picture:
+    """One line per name through its points, both axes logarithmic, x in powers of 2; levels: dashed lines across, by name.
+
+    Raises ValueError for no lines, for more than there are colours, and for a number that is not positive and finite.
+    """
+    marked = dict(levels or {})
+    if not 0 < len(lines) <= len(COLOURS) or len(marked) > len(COLOURS):
+        raise ValueError(f"{len(lines)} lines and {len(marked)} levels; 1 to {len(COLOURS)} can be told apart")
+    if not all(0 < n < inf for line in lines.values() for n in line.values()) or not all(0 < n < inf for n in marked.values()):
+        raise ValueError("a number that is not positive and finite has no place on a logarithmic axis")
+    figure = Picture(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for (name, points), colour, marker in zip(lines.items(), COLOURS, MARKERS, strict=False):
+        axes.plot(list(points), list(points.values()), label=name, color=colour, marker=marker)
+    for (name, level), style in zip(marked.items(), ("--", ":", "-.", (0, (1, 4))), strict=False):
+        axes.axhline(level, label=name, color="black", linestyle=style)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set(xlabel=x, ylabel=y, title=title)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,g}")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best", frameon=False)
     return figure

@@ -2,7 +2,7 @@
 
 import pytest
 
-from course_lib.plots import dots, lines_with_intervals, named_points, stacked_bar
+from course_lib.plots import bars, curves, dots, histograms, lines_with_intervals, named_points, stacked_bar
 from course_lib.tables import table
 
 
@@ -93,3 +93,45 @@ def test_a_stacked_bar_has_its_parts_one_after_the_other_and_its_limit():
     for wrong in ({}, {str(i): 1 for i in range(13)}, {"a": -1}, {"a": float("nan")}):
         with pytest.raises(ValueError, match=f"{len(wrong)} parts; 1 to 12"):
             stacked_bar(wrong, 1, x="", title="")
+
+
+def test_every_number_is_in_its_histogram_and_all_share_an_axis():
+    figure = histograms({"wide": [[-1.0, 0.0], [0.0, 1.0]], "narrow": [0.0]}, x="x", title="t", levels={"wide": [0.5, -0.5]})
+    wide, narrow = figure.axes
+    assert sum(bar.get_height() for bar in wide.patches) == 4 and sum(bar.get_height() for bar in narrow.patches) == 1
+    assert [line.get_xdata()[0] for line in wide.lines] == [0.5, -0.5] and not narrow.lines
+    assert wide.get_yscale() == "log" and wide.get_xlim() == narrow.get_xlim()
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["wide", "narrow"]
+
+
+@pytest.mark.parametrize("values", [{}, {"none": []}, {"broken": [1.0, float("nan")]}])
+def test_a_histogram_of_nothing_is_refused(values):
+    with pytest.raises(ValueError, match="nothing to draw"):
+        histograms(values, x="", title="")
+
+
+def test_bars_stand_in_their_order_from_above():
+    axes = bars({"first": 3.0, "second": 1.0}, x="x", title="t", line=2.0).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [3.0, 1.0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["first", "second"] and axes.yaxis_inverted()
+    assert axes.lines[0].get_xdata()[0] == 2.0
+
+
+@pytest.mark.parametrize("values", [{}, {"a": -1.0}, {"a": float("inf")}])
+def test_bars_that_cannot_be_drawn_are_refused(values):
+    with pytest.raises(ValueError, match="nothing to draw"):
+        bars(values, x="", title="")
+
+
+def test_curves_go_through_their_points_and_levels_lie_across():
+    axes = curves({"cache": {1024: 1.0, 2048: 2.0}}, x="x", y="y", title="t", levels={"weights": 1.5}).axes[0]
+    line, level = axes.lines
+    assert list(line.get_xdata()) == [1024, 2048] and list(line.get_ydata()) == [1.0, 2.0]
+    assert list(level.get_ydata()) == [1.5, 1.5]
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["cache", "weights"]
+
+
+@pytest.mark.parametrize(("lines", "levels"), [({}, {}), ({"a": {1: 0.0}}, {}), ({"a": {1: 1.0}}, {"b": -1.0})])
+def test_curves_that_cannot_be_drawn_are_refused(lines, levels):
+    with pytest.raises(ValueError, match=r"0 lines|no place"):
+        curves(lines, x="", y="", title="", levels=levels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from course_lib.learn.exercises.engine import Exercise, Wrong, compare
+from course_lib.learn.exercises.engine import Exercise, Wrong, compare, letter
 
 
 def _megabytes(weigh: Callable[[int, float], float]) -> str | None:
@@ -112,7 +112,7 @@ PROPOSALS = {
 
 
 def _proposal(answer: str) -> str | None:
-    return _letter(answer, PROPOSALS)
+    return letter(answer, PROPOSALS)
 
 
 READINGS = {
@@ -124,13 +124,7 @@ READINGS = {
 
 
 def _reading(answer: str) -> str | None:
-    return _letter(answer, READINGS)
-
-
-def _letter(answer: str, replies: dict[str, str | None]) -> str | None:
-    """The reply to one of several letters; None for the right one."""
-    letter = str(answer).strip().lower()
-    return replies[letter] if letter in replies else f"{answer!r} is none of the letters {', '.join(replies)}"
+    return letter(answer, READINGS)
 
 
 EXERCISES = (

@@ -190,3 +190,9 @@ def compare(call: str, got: object, right: float, mistakes: Mapping[float, str],
         if same(value):
             return message
     return f"{call} gave {float(got):.6g}; it should be {right:.6g}"
+
+
+def letter(answer: str, replies: Mapping[str, str | None]) -> str | None:
+    """The reply to one of several letters; None for the right one."""
+    given = str(answer).strip().lower()
+    return replies[given] if given in replies else f"{answer!r} is none of the letters {', '.join(replies)}"
