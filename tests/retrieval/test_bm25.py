@@ -1,0 +1,266 @@
+"""Scores are those of rank_bm25 and bm25s, whatever came and went before; hits are hits, in one order."""
+
+import os
+import random
+import subprocess
+import sys
+import unicodedata
+
+import bm25s
+import numpy as np
+import pytest
+import rank_bm25
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from course_lib.data import ROOT
+from course_lib.errors import CourseError
+from course_lib.retrieval import BM25, Hit, Tokenizer
+from course_lib.retrieval import bm25 as module
+from course_lib.retrieval.scores import VARIANTS
+
+SPACES = Tokenizer("spaces")
+WORDS = st.sampled_from(["a", "b", "c", "d", "e", "f", "카드", "수수료"])
+TEXTS = st.lists(WORDS, max_size=12).map(" ".join)
+CORPORA = st.lists(TEXTS, min_size=1, max_size=15).filter(any)
+
+
+def corpus(texts):
+    return {f"d{i}": text for i, text in enumerate(texts)}
+
+
+def index(documents, variant="lucene", **settings):
+    made = BM25(SPACES, variant=variant, **settings)
+    made.add(documents)
+    return made
+
+
+def zipf(documents, words, seed=0, vocabulary=5000):
+    """Texts of words that are as unevenly common as those of a language."""
+    rng = np.random.default_rng(seed)
+    share = 1 / np.arange(1, vocabulary + 1)
+    return [" ".join(f"w{n}" for n in row) for row in rng.choice(vocabulary, (documents, words), p=share / share.sum())]
+
+
+# -- the formulas ---------------------------------------------------------------------------------------------------------
+
+
+@given(CORPORA, TEXTS)
+def test_okapi_is_rank_bm25(texts, query):
+    theirs = rank_bm25.BM25Okapi([text.split() for text in texts]).get_scores(query.split())
+    ours = index(corpus(texts), "okapi", k1=1.5).scores(query)
+    np.testing.assert_allclose(list(ours.values()), theirs, rtol=0, atol=1e-9)
+
+
+@given(CORPORA, TEXTS, st.sampled_from(["lucene", "atire"]), st.floats(0.1, 3), st.floats(0, 1))
+def test_lucene_and_atire_are_those_of_bm25s_within_float32(texts, query, variant, k1, b):
+    theirs = bm25s.BM25(method=variant, k1=k1, b=b)
+    theirs.index([text.split() or ["nothing at all"] for text in texts], show_progress=False)
+    known = [word for word in query.split() if word in theirs.vocab_dict]
+    ours = index(corpus(text or "nothing-at-all" for text in texts), variant, k1=k1, b=b).scores(" ".join(known))
+    expected = theirs.get_scores(known) if known else np.zeros(len(texts))
+    np.testing.assert_allclose(list(ours.values()), expected, rtol=1e-5, atol=1e-5)
+
+
+@given(CORPORA, WORDS)
+def test_bm25_plus_is_that_of_rank_bm25_where_the_word_is(texts, word):
+    ours = index(corpus(texts), "bm25+", k1=1.5).scores(word)
+    theirs = rank_bm25.BM25Plus([text.split() for text in texts]).get_scores([word])
+    for text, our, their in zip(texts, ours.values(), theirs, strict=True):
+        assert our == pytest.approx(their if word in text.split() else 0, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_large_corpus_has_the_scores_and_the_order_of_others(seed):
+    texts, queries = zipf(2000, 40, seed), zipf(20, 6, seed + 100)
+    lucene, okapi = index(corpus(texts), k1=1.5), index(corpus(texts), "okapi", k1=1.5)
+    theirs = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
+    theirs.index([text.split() for text in texts], show_progress=False)
+    theirs_okapi = rank_bm25.BM25Okapi([text.split() for text in texts])
+    for query in queries:
+        np.testing.assert_allclose(list(lucene.scores(query).values()), theirs.get_scores(query.split()), rtol=1e-4, atol=1e-5)
+        expected = theirs_okapi.get_scores(query.split())
+        np.testing.assert_allclose(list(okapi.scores(query).values()), expected, rtol=0, atol=1e-9)
+        best = sorted((-score, f"d{i}") for i, score in enumerate(okapi.scores(query).values()) if score > 0)[:25]
+        assert okapi.search(query, 25) == [Hit(id, -score) for score, id in best]
+
+
+def test_okapi_floors_what_lucene_orders():
+    """A word in exactly half of the documents weighs nothing, and one in most of them more than one in almost half."""
+    texts = ["common half", "common half", "common rare1 rare2 rare3", "common other"]
+    okapi, lucene = index(corpus(texts), "okapi"), index(corpus(texts))
+    assert okapi.search("half", 9) == [] and len(lucene.search("half", 9)) == 2
+    assert len(okapi.search("common", 9)) == 4
+    parts = {part.term: part.idf for part in lucene.explain("common half", "d0").parts}
+    assert parts["half"] > parts["common"] > 0
+
+
+# -- documents come and go ------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.booleans(), st.lists(TEXTS, max_size=6)), max_size=12), TEXTS, st.sampled_from(list(VARIANTS)),
+       st.randoms(use_true_random=False))  # fmt: skip
+def test_after_any_history_scores_are_those_of_a_fresh_index(history, query, variant, chance):
+    lived, living, n = BM25(SPACES, variant=variant), {}, 0
+    for deleting, texts in history:
+        if deleting:
+            gone = [id for id in living if chance.random() < 0.4]
+            lived.delete(gone)
+            living = {id: text for id, text in living.items() if id not in gone}
+        else:
+            new = {f"d{n + i}": text for i, text in enumerate(texts)}
+            n += len(texts)
+            lived.add(new)
+            living |= new
+        fresh = index(living, variant)
+        assert lived.ids == list(living) and len(lived) == len(living)
+        np.testing.assert_allclose(list(lived.scores(query).values()), list(fresh.scores(query).values()), atol=1e-12)
+        if variant != "okapi":  # its mean idf is summed in the order of terms, and a last digit may part two that tie
+            assert lived.search(query, 4) == fresh.search(query, 4)
+        for id in list(living)[:3]:
+            assert lived.explain(query, id).score == lived.scores(query)[id]
+
+
+def test_one_by_one_is_the_same_as_all_at_once_and_keeps_few_parts():
+    texts, query = corpus(zipf(500, 20)), "w1 w7 w30"
+    one = BM25(SPACES)
+    for id, text in texts.items():
+        one.add({id: text})
+    assert len(one._parts) < 12
+    assert one.search(query, 50) == index(texts).search(query, 50)
+
+
+def test_what_was_deleted_is_forgotten():
+    texts = corpus(zipf(300, 20))
+    made = index(texts)
+    made.delete([f"d{i}" for i in range(299)])
+    assert len(made._vocabulary) == len(set(texts["d299"].split())) and made._parts[0].documents.size == len(made._vocabulary)
+    made.delete(["d299"])
+    assert not made._vocabulary and made.search("w1") == [] and len(made) == 0
+    made.add(texts)
+    assert made.search("w1 w2", 9) == index(texts).search("w1 w2", 9)
+
+
+def test_a_refused_change_changes_nothing():
+    made = index({"a": "x y", "b": "y z"})
+    before = made.scores("x y z new")
+    with pytest.raises(CourseError, match="the id 'a' is in the index already"):
+        made.add({"c": "new words", "a": "x"})
+    with pytest.raises(CourseError, match="the id 'c' is given twice"):
+        made.add([("c", "new"), ("c", "new")])
+    with pytest.raises(CourseError, match="document 1 is 'id', no pair"):
+        made.add(["id"])
+    with pytest.raises(CourseError, match=r"document 2 is \('d', None\), no pair"):
+        made.add([("c", "new"), ("d", None)])
+    with pytest.raises(CourseError, match="1 of 2 ids are not in the index, the first 'q'"):
+        made.delete(["a", "q"])
+    with pytest.raises(CourseError, match="a document for each letter"):
+        made.delete("ab")
+    assert made.scores("x y z new") == before and made.ids == ["a", "b"] and "c" not in made
+    made.add({"c": "new"})
+    assert [hit.id for hit in made.search("new", 9)] == ["c"]
+
+
+# -- searching ------------------------------------------------------------------------------------------------------------
+
+
+@given(CORPORA, TEXTS, st.integers(1, 20), st.sets(st.integers(0, 20).map("d{}".format)) | st.none())
+def test_hits_are_the_best_with_a_score_ties_by_id_filtered_first(texts, query, k, allowed):
+    made = index(corpus(texts))
+    every = [(-score, id) for id, score in made.scores(query).items() if score > 0 and (allowed is None or id in allowed)]
+    assert made.search(query, k, allowed) == [Hit(id, -score) for score, id in sorted(every)[:k]]
+
+
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.5]) | st.floats(0, 9), max_size=300), st.integers(1, 40))
+def test_the_best_are_found_among_groups(scores, k):
+    found, least = module.best(np.array(scores), k)
+    expected = sorted((s for s in scores if s > 0), reverse=True)[:k]
+    assert sorted((scores[i] for i in found), reverse=True)[:k] == expected
+    assert least == (expected[-1] if expected else np.inf) and all(scores[i] >= least for i in found)
+
+
+def test_ties_by_the_thousand_come_in_the_order_of_their_ids():
+    made = index({f"{i:05}": "same words" for i in random.Random(0).sample(range(20_000), 20_000)})
+    assert [hit.id for hit in made.search("same", 5)] == ["00000", "00001", "00002", "00003", "00004"]
+    assert [hit.id for hit in made.search("words", 2, allowed=["19999", "00700", "12345"])] == ["00700", "12345"]
+
+
+def test_nothing_to_find():
+    for made in (BM25(), index({}), index({"a": "", "b": "  "})):
+        assert made.search("카드") == made.search("") == [] and set(made.scores("카드").values()) <= {0}
+    made = index({"a": "x y", "b": ""})
+    assert made.search("") == made.search("z") == made.search("x", 5, allowed=[]) == made.search("x", 5, allowed=["b", "q"]) == []
+    assert [hit.id for hit in made.search("x", 1000)] == ["a"]
+    assert str(made.explain("z", "a")) == "a: 0.00, no word in common"
+
+
+def test_nfd_finds_nfc():
+    made = BM25()
+    made.add({"card": "체크카드 연회비", "nfd": unicodedata.normalize("NFD", "적금 금리")})
+    assert [hit.id for hit in made.search(unicodedata.normalize("NFD", "체크카드"))] == ["card"]
+    assert [hit.id for hit in made.search("금리")] == ["nfd"]
+
+
+def test_the_order_of_words_changes_no_digit():
+    made, words = index(corpus(zipf(300, 30))), [f"w{i}" for i in range(30)]
+    for _ in range(5):
+        random.Random(1).shuffle(words)
+        assert made.search(" ".join(words), 50) == made.search(" ".join(sorted(words)), 50)
+
+
+def test_parts_add_up_and_say_why():
+    made = BM25(Tokenizer("words"))
+    made.add({"fee": "The annual fee is a fee", "limit": "The limit"})
+    told = made.explain("the fee fee of it", "fee")
+    assert [(p.term, p.in_question, p.in_document, p.documents) for p in told.parts] == [("fee", 2, 2, 1), ("the", 1, 1, 2)]
+    assert told.score == made.scores("the fee fee of it")["fee"] == pytest.approx(sum(p.score for p in told.parts))
+    for part in told.parts:
+        assert part.score == pytest.approx(part.in_question * part.idf * part.share)
+    assert str(told).startswith("fee: ") and "'fee' 0.76 (here 2x, in 1 of 2 documents) + 'the'" in str(told)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: index({"a": "x"}).search("x", 0), "k=0: a search returns"),
+        (lambda: index({"a": "x"}).search("x", -3), "k=-3"),
+        (lambda: index({"a": "x"}).search("x", 2.5), r"k=2\.5"),
+        (lambda: index({"a": "x"}).search("x", 5, allowed="a"), "allowed='a' is one string"),
+        (lambda: index({"a": "x"}).explain("x", "b"), "the id 'b' is not in the index of 1 documents"),
+        (lambda: BM25(variant="bm26"), "no BM25 variant 'bm26'(.|\n)*lucene, okapi"),
+        (lambda: BM25(k1=-1), "k1=-1"),
+        (lambda: BM25(k1=float("nan")), "k1=nan"),
+        (lambda: BM25(b=1.5), r"b=1\.5"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(call, message):
+    with pytest.raises(CourseError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_extreme_settings_give_numbers(variant):
+    for k1, b in ((0, 0), (0, 1), (1.2, 0), (1.2, 1), (1e5, 1)):
+        scores = index({"a": "x", "b": "x y " * 500, "c": ""}, variant, k1=k1, b=b).scores("x y")
+        assert all(np.isfinite(score) for score in scores.values())
+
+
+def test_ten_megabytes_in_one_document():
+    made = BM25()
+    made.add({"long": "체크카드 annual fee 2,000원 " * 300_000, "short": "연회비"})
+    assert [hit.id for hit in made.search("체크카드", 5)] == ["long"]
+    assert made.explain("체크", "long").parts[0].in_document == 300_000
+
+
+def test_results_do_not_depend_on_the_seed_of_hashes():
+    code = (
+        "from course_lib.retrieval import BM25; from tests.retrieval.test_bm25 import zipf, corpus, SPACES; m = BM25(SPACES);"
+        "m.add(corpus(zipf(300, 20))); m.delete(set(m.ids[:100]));"
+        "print(m.search('w1 w2 w3 w4 w5', 200), m.explain('w1 w2 w3', m.ids[0]), list(m._vocabulary)[:50])"
+    )
+    outs = {
+        subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed})
+        for seed in ("0", "1", "random")
+    }
+    assert len(outs) == 1 and b"Hit(" in outs.pop()

@@ -1,0 +1,138 @@
+"""Every script is cut in its own way, and a tokenizer comes back from its settings as it was."""
+
+import json
+import sys
+import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import snowballstemmer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_lib.errors import CourseError
+from course_lib.retrieval import Tokenizer
+from course_lib.retrieval import tokenize as t
+
+ENGLISH = Tokenizer("words", stop_words=True, stem=True)
+TEXTS = st.text(st.one_of(st.characters(), st.sampled_from("가나다라각ㅋ 에서는 카드 aé.,'1230Å")), max_size=60)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("Haneul 체크카드 연회비 2,000원", "haneul 체크 크카 카드 연회 회비 2000 원"),
+        ("1,250,000 = 1250000", "1250000 1250000"),
+        ("3.5% 3.50% 3.0", "3.5 3.5 3"),
+        ("2024.03.15, 192.168.0.1", "2024 03 15 192 168 0 1"),
+        ("12,34 1,2345 1234,567", "12 34 1 2345 1234 567"),
+        ("12,345,67", "12 345 67"),
+        ("02-1234-0070", "02 1234 0070"),
+        ("1,000.", "1000"),
+        ("KB카드로 MP3 5G x_y", "kb 카드 드로 mp3 5 g x y"),
+        ("the bank's fee, the bank’s FEE, don't", "the bank fee the bank fee don't"),
+        ("ㅋㅋㅋ 값", "ㅋㅋ ㅋㅋ 값"),
+        ("Straße café naïve", "straße café naïve"),
+        ("  \n\t…!?", ""),
+        ("", ""),
+    ],
+)
+def test_bigrams_of_hangul_words_of_letters_and_one_spelling_for_a_number(text, tokens):
+    assert Tokenizer()(text) == tokens.split()
+
+
+def test_the_name_says_how_hangul_is_cut_and_leaves_the_rest():
+    text = "Haneul 체크카드를 2,000원에"
+    assert Tokenizer("words")(text) == ["haneul", "체크카드를", "2000", "원에"]
+    assert Tokenizer("spaces")(text) == text.split()
+    assert ENGLISH("The fees of Haneul's accounts were not transferred") == ["fee", "haneul", "account", "were", "transfer"]
+
+
+@given(TEXTS, st.sampled_from(["spaces", "words", "bigrams"]))
+def test_nfd_gives_the_tokens_of_nfc_and_no_token_is_empty(text, name):
+    tokens = Tokenizer(name)(text)
+    assert tokens == Tokenizer(name)(unicodedata.normalize("NFD", text))
+    assert all(tokens)
+
+
+@given(TEXTS)
+def test_every_syllable_is_in_some_token(text):
+    there = {c for c in unicodedata.normalize("NFC", text) if "가" <= c <= "힣"}
+    for name in ("words", "bigrams"):
+        assert there <= set("".join(Tokenizer(name)(text)))
+
+
+@given(st.integers(0, 10**15), st.integers(0, 99))
+def test_a_number_is_one_token_however_it_is_written(whole, cents):
+    assert Tokenizer()(f"{whole:,}") == Tokenizer()(str(whole)) == [str(whole)]
+    assert Tokenizer()(f"{whole:,}.{cents:02}") == Tokenizer()(f"{whole}.{cents:02}")
+
+
+def test_stems_are_porter2_also_from_many_threads():
+    words = [f"{a}{b}" for a in ("bank", "relat", "gener", "transfer") for b in ("ing", "ed", "ional", "al", "s", "ation")]
+    t.stem.cache_clear()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda w: Tokenizer("words", stem=True)(w)[0], words * 20))
+    stemmer = snowballstemmer.stemmer("english")
+    assert found == [stemmer.stemWord(w) for w in words] * 20
+    assert Tokenizer("words", stem=True)("a" * 65 + "ing") == ["a" * 65 + "ing"]
+
+
+def need_kiwi():
+    pytest.importorskip("kiwipiepy", reason='Kiwi is not here: pip install -e ".[ko]"')
+
+
+def test_korean_morphemes_leave_particles_and_endings_out():
+    need_kiwi()
+    text = "체크카드를 해외에서 사용하면 수수료가 1.2% 부과됩니다 (Visa)"
+    morphemes = Tokenizer("morphemes")(text)
+    assert morphemes == ["체크", "카드", "해외", "사용", "수수료", "1.2", "부과", "visa"]
+    assert sorted(Tokenizer("kiwi")(text)) == sorted(Tokenizer()(text) + [m for m in morphemes if not m[0].isascii()])
+    assert Tokenizer("kiwi")(unicodedata.normalize("NFD", text)) == Tokenizer("kiwi")(text)
+    assert Tokenizer("morphemes")("체크카드\ud800를 \U0001f600") == ["체크", "카드"]  # half a letter, and none of Korean
+
+
+def test_without_kiwi_an_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "kiwipiepy", None)  # what an import finds where a package is not installed
+    t.kiwi.cache_clear()
+    for name in ("morphemes", "kiwi"):
+        with pytest.raises(CourseError, match=r'Kiwi(.|\n)*pip install -e "\.\[ko\]"'):
+            Tokenizer(name)("카드")
+        assert Tokenizer(name)("card") == ["card"]
+        with pytest.raises(CourseError, match="not installed"):
+            Tokenizer(name).settings()
+
+
+@pytest.mark.parametrize("tokenizer", [Tokenizer(), Tokenizer("spaces"), ENGLISH, Tokenizer("kiwi", stem=True)], ids=str)
+def test_a_tokenizer_comes_back_from_its_settings(tokenizer):
+    if tokenizer.name == "kiwi":
+        need_kiwi()
+    settings = json.loads(json.dumps(tokenizer.settings()))
+    assert Tokenizer.from_settings(settings) == tokenizer
+    assert set(settings["made_with"]) == ({"snowballstemmer"} if tokenizer.stem else set()) | (
+        {"kiwipiepy", "kiwipiepy_model"} if tokenizer.name == "kiwi" else set()
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "wordpiece"}, "no tokenizer 'wordpiece'(.|\n)*spaces, words, bigrams"),
+        ({"name": ["bigrams"]}, "no tokenizer"),
+        ({"stem": "yes"}, "stem='yes' is neither True nor False"),
+        ({"name": "spaces", "stem": True}, "no stop words, no stems"),
+        ({"lower": True}, "'lower' is none of them"),
+        ({"made_with": {"snowballstemmer": "1.0"}}, "cut with {'snowballstemmer': '1.0'}, and here is {}"),
+    ],
+)
+def test_settings_that_cannot_act_are_refused(change, message):
+    with pytest.raises(CourseError, match=message):
+        Tokenizer.from_settings(Tokenizer().settings() | change)
+    with pytest.raises(CourseError, match="'made_with' is missing"):
+        Tokenizer.from_settings({"name": "bigrams", "stop_words": False, "stem": False})
+
+
+def test_ten_megabytes_without_a_space_and_with():
+    assert len(Tokenizer("words", stem=True)("x" * 10_000_000)) == 1
+    assert len(Tokenizer()("가" * 3_400_000)) == 3_399_999
+    assert len(Tokenizer()("카드, " * 1_100_000 + " " * 1_000_000)) == 1_100_000
