@@ -1,0 +1,117 @@
+"""Two legs become comparable and one, and nothing that is empty, equal or NaN goes by unnoticed."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_lib.errors import CourseError
+from course_lib.retrieval import fusion as f
+
+IDS = st.sampled_from("abcdefgh")
+SCORES = st.dictionaries(IDS, st.floats(-1e6, 1e6))
+POSITIVE = st.dictionaries(IDS, st.floats(0, 1e6))
+EVERY = {"min_max": f.min_max, "z_score": f.z_score, "theoretical": lambda s: f.theoretical_min_max(s, -1e6)}
+
+
+@pytest.mark.parametrize("normalise", EVERY.values(), ids=EVERY)
+@given(scores=SCORES)
+def test_order_is_kept_and_absence_is_never_better_than_a_hit(normalise, scores):
+    leg = normalise(scores)
+    assert leg.found.keys() == scores.keys()
+    for a in scores:
+        assert math.isfinite(leg.of(a)) and leg.of(a) >= leg.absent == leg.of("not found")
+        assert all(leg.of(a) <= leg.of(b) for b in scores if scores[a] < scores[b])
+        assert all(leg.of(a) == leg.of(b) for b in scores if scores[a] == scores[b])
+    if normalise is not f.z_score:
+        assert all(0 <= score <= 1 for score in leg.found.values())
+
+
+@given(st.dictionaries(IDS, st.integers(-1000, 1000), min_size=2).filter(lambda s: len(set(s.values())) > 1))
+def test_z_scores_have_mean_0_and_deviation_1(scores):
+    found = f.z_score(scores).found.values()
+    assert math.fsum(found) == pytest.approx(0, abs=1e-9)
+    assert math.fsum(z * z for z in found) / len(found) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "min_max", "z", "theoretical"),
+    [
+        ({}, {}, {}, {}),
+        ({"a": 7.0}, {"a": 1}, {"a": 0}, {"a": 1}),
+        ({"a": 7.0, "b": 7.0}, {"a": 1, "b": 1}, {"a": 0, "b": 0}, {"a": 1, "b": 1}),
+        ({"a": 0.0, "b": 0.0}, {"a": 1, "b": 1}, {"a": 0, "b": 0}, {"a": 0, "b": 0}),
+        ({"a": 0.1, "b": 0.1, "c": 0.1}, dict.fromkeys("abc", 1), dict.fromkeys("abc", 0), dict.fromkeys("abc", 1)),
+    ],
+)
+def test_nothing_one_hit_and_equal_scores(scores, min_max, z, theoretical):
+    assert f.min_max(scores) == (min_max, 0)
+    assert f.z_score(scores) == (z, -1)
+    assert f.theoretical_min_max(scores, f.LOWEST_BM25) == (theoretical, 0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e101])
+def test_nan_and_infinity_are_refused_by_name(bad):
+    for normalise in (*EVERY.values(), f.ranked):
+        with pytest.raises(CourseError, match=f"the score of 'b' is {bad}".replace("+", r"\+")):
+            normalise({"a": 1.0, "b": bad})
+
+
+def test_a_score_below_the_lowest_is_refused():
+    with pytest.raises(CourseError, match=r"lowest=0, but there is a score of -0\.2"):
+        f.theoretical_min_max({"a": -0.2}, 0)
+    with pytest.raises(CourseError, match="lowest=nan"):
+        f.theoretical_min_max({"a": 1}, math.nan)
+
+
+def test_a_document_of_one_leg_gets_nothing_from_the_other():
+    dense, lexical = f.min_max({"a": 0.9, "b": 0.5}), f.min_max({"c": 3.0, "b": 9.0})
+    assert f.convex(dense, lexical) == pytest.approx({"a": 0.7, "b": 0.3, "c": 0})
+    z = f.convex(f.z_score({"a": 0.9, "b": 0.5}), f.z_score({"c": 3.0}), 0.5)
+    assert z == pytest.approx({"a": 0.5 - 0.5, "b": -0.5 - 0.5, "c": -0.5 + 0})
+
+
+@given(POSITIVE, POSITIVE, st.floats(0, 1), st.sampled_from([f.min_max, f.z_score]))
+def test_alpha_at_its_ends_is_one_leg_and_an_empty_leg_leaves_the_order_to_the_other(dense, lexical, alpha, normalise):
+    d, w, none = normalise(dense), normalise(lexical), normalise({})
+    assert f.convex(d, w, 1) == pytest.approx(d.found) and f.convex(d, w, 0) == pytest.approx(w.found)
+    assert f.convex(none, none, alpha) == {}
+    if 0.01 < alpha < 0.99:
+        assert f.convex(d, w, alpha).keys() == dense.keys() | lexical.keys()
+        alone = f.convex(d, none, alpha)
+        assert all(alone[a] <= alone[b] for a in dense for b in dense if dense[a] < dense[b])
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan])
+def test_alpha_outside_0_to_1_is_refused(alpha):
+    with pytest.raises(CourseError, match="alpha="):
+        f.convex(f.min_max({}), f.min_max({}), alpha)
+
+
+def test_reciprocal_ranks_by_hand():
+    assert f.rrf([["a", "b"], ["b", "c"]]) == pytest.approx({"a": 1 / 61, "b": 1 / 62 + 1 / 61, "c": 1 / 62})
+    assert f.rrf([["a"], ["b"]], [0.7, 0.3], k=0) == {"a": 0.7, "b": 0.3}
+    assert f.rrf([["a"], ["b"]], [1, 0]) == {"a": 1 / 61}
+    assert f.rrf([]) == f.rrf([[], []]) == {}
+    assert f.rrf([[], ["x", "y"]]) == f.rrf([["x", "y"]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([["a", "a"]],), "2 places in a ranking for 1 ids"),
+        ((["aab"],), "3 places in a ranking for 2 ids"),
+        (([["a"]], [1, 2]), r"1 rankings, weights=\[1, 2\]"),
+        (([["a"]], [-1]), r"weights=\[-1\]"),
+        (([["a"]], [math.nan]), "weights="),
+        (([["a"]], None, -1), "k=-1"),
+    ],
+)
+def test_rankings_that_cannot_be_fused_are_refused(arguments, message):
+    with pytest.raises(CourseError, match=message):
+        f.rrf(*arguments)
+
+
+def test_ranked_is_best_first_ties_by_id():
+    assert f.ranked({"b": 1, "a": 1, "c": 2, "d": 0}) == [("c", 2), ("a", 1), ("b", 1), ("d", 0)]
