@@ -1,6 +1,6 @@
 """Public test collections, read from the folder that COURSE_DATA_DIR names. Nothing of them is part of the project.
 
-Folders as in the README of this folder: each has corpus.jsonl, queries.jsonl and qrels.tsv, and KorQuAD its original JSON.
+A folder holds corpus.jsonl, queries.jsonl and qrels.tsv; that of TAT-QA corpus.jsonl and qa_*.jsonl; KorQuAD its original JSON.
 """
 
 import json
@@ -35,7 +35,7 @@ def folder(name: str) -> Path:
 
 def load(name: str) -> Collection:
     """One of NAMES. Raises FileNotFoundError where it is not there."""
-    return korquad(folder(name)) if name == "korquad1_dev" else from_lines(folder(name))
+    return {"korquad1_dev": korquad, "tatqa": tatqa}.get(name, from_lines)(folder(name))
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -53,6 +53,15 @@ def from_lines(place: Path) -> Collection:
     documents = {row["id"]: f"{row['title']} {row['text']}".strip() for row in rows(place / "corpus.jsonl")}
     queries = {row["id"]: row["text"] for row in rows(place / "queries.jsonl") if row["id"] in judgements}
     return Collection(place.name, documents, queries, judgements)
+
+
+def tatqa(place: Path) -> Collection:
+    """Of each question the table and text for which it was written are relevant."""
+    asked = [row for name in ("qa_dev.jsonl", "qa_test_gold.jsonl") for row in rows(place / name)]
+    documents = {row["id"]: row["text"] for row in rows(place / "corpus.jsonl")}
+    return Collection(
+        place.name, documents, {row["id"]: row["question"] for row in asked}, {row["id"]: {row["doc_id"]: 1} for row in asked}
+    )
 
 
 def korquad(place: Path) -> Collection:
