@@ -11,13 +11,12 @@ import torch
 import transformers
 
 from course_lib import data
-from course_lib.measure import bootstrap_interval, machine, measure
-from course_lib.measure.intervals import paired_ratio
+from course_lib.measure import machine, measure, paired_ratio
 from course_lib.models import load
 from course_lib.models.catalog import chat_models, role
 from course_lib.models.engine import Engine
 from course_lib.rag.answering import given_passages, prompt_for
-from course_lib.retrieval.metrics import ndcg
+from course_lib.retrieval.metrics import difference, evaluate
 
 NEW = 64
 
@@ -65,12 +64,11 @@ def finding(name: str) -> None:
         embedder = load(role("embed").spec, quantization=way)
         texts = [beginning(embedder, text) for text in public.documents.values()]
         near = embedder.embed(list(public.queries.values())) @ embedder.embed(texts).T
-        found[way] = [ndcg([ids[i] for i in np.argsort(-row, kind="stable")[:10]], public.judgements[q], 10)
-                      for q, row in zip(public.queries, near, strict=True)]  # fmt: skip
-        low, high = bootstrap_interval([b - a for a, b in zip(found["none"], found[way], strict=True)])
-        change = np.mean(found[way]) / np.mean(found["none"]) - 1
-        print(f"  {name}, {len(public.queries)} questions, {len(ids)} texts: {way:4} nDCG@10 {np.mean(found[way]):.4f} "
-              f"({change:+.2%}; difference {low:+.4f} to {high:+.4f})", flush=True)  # fmt: skip
+        run = {q: [ids[i] for i in np.argsort(-row, kind="stable")[:10]] for q, row in zip(public.queries, near, strict=True)}
+        evaluated = evaluate(run, public.judgements, ["ndcg@10"])
+        found[way], mean = evaluated.values["ndcg@10"], evaluated.mean("ndcg@10").value
+        print(f"  {name}, {len(public.queries)} questions, {len(ids)} texts: {way:4} nDCG@10 {mean:.4f}; "
+              f"whole - packed: {difference(found['none'], found[way])}", flush=True)  # fmt: skip
 
 
 def main() -> None:

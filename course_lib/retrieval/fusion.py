@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from course_lib.errors import CourseError
+from course_lib.retrieval.metrics import checked_ranking
 
 LARGEST = 1e100  # of a score; squares of larger ones overflow
 RRF_K = 60  # Cormack et al. 2009, section 2
@@ -123,9 +124,8 @@ def rrf(rankings: Sequence[Sequence[str]], weights: Sequence[float] | None = Non
                           "give each ranking a weight of 0 or more, and k of 0 or more")  # fmt: skip
     fused: dict[str, float] = {}
     for ranking, weight in zip(rankings, weights, strict=True):
-        if isinstance(ranking, str) or len(set(ranking)) < len(ranking):
-            raise CourseError(f"{len(ranking)} places in a ranking for {len(set(ranking))} ids", "rank every document once")
-        for rank, id in enumerate(ranking if weight else (), start=1):
+        ids = checked_ranking(ranking)
+        for rank, id in enumerate(ids if weight else (), start=1):
             fused[id] = fused.get(id, 0.0) + weight / (k + rank)
     return fused
 

@@ -30,9 +30,14 @@ def grades(ranking: Ranking, judgements: Judgements, k: int | None = None) -> li
     """
     if k is not None and k < 1:
         raise CourseError(f"k={k}: a ranking is looked at up to place 1 at least", "choose k of 1 or more")
+    return [max(0, judgements.get(id, 0)) for id in checked_ranking(ranking)[:k]]
+
+
+def checked_ranking(ranking: Ranking) -> Ranking:
+    """`ranking`. Raises CourseError for an id twice, and for a lone string."""
     if isinstance(ranking, str) or len(set(ranking)) < len(ranking):
         raise CourseError(f"{len(ranking)} places in a ranking for {len(set(ranking))} ids", "rank every document once")
-    return [max(0, judgements.get(id, 0)) for id in ranking[:k]]
+    return ranking
 
 
 # -- one ranking ----------------------------------------------------------------------------------------------------------
