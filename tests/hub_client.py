@@ -1,6 +1,7 @@
 """Short ways in which the tests of hub models ask for one."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -42,10 +43,12 @@ def cached(tmp_path, repository="o/tiny"):
 
 
 def pull(*arguments, **environment):
-    """The command, in a process of its own, as somebody types it."""
+    """The command, in a process of its own, as somebody types it: it can be interrupted, also where a shell that runs the tests
+    in the background has made them deaf to that."""
     clean = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
     command = [sys.executable, "-m", "course_lib.cli", "models", "pull", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env=clean | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, cwd=ROOT, env=clean | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
 
 
 def done(process):

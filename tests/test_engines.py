@@ -26,7 +26,10 @@ PROMPTS = [ASKED, "hi", "Question: What is the monthly fee of the Haneul Pine Sa
 
 @pytest.fixture(scope="module", params=["huggingface", "llamacpp"])
 def engine(request):
-    return load("haneul-1m", driver=request.param, batch_size=2)
+    """On two cores llama.cpp has an instance for each of two texts; on one they would share it, as `LlamaCpp` says."""
+    with pytest.MonkeyPatch.context() as setting:
+        setting.setenv("OMP_NUM_THREADS", "2")
+        return load("haneul-1m", driver=request.param, batch_size=2)
 
 
 @pytest.fixture(scope="module")
