@@ -34,6 +34,7 @@ class Entry:
 
     context: tokens it reads; languages: ISO 639 codes; good_at: its makers' claim; hub, ollama: its id and tag there;
     sha256: of its model.safetensors; gated: the hub asks for an account; download_bits: bits per weight of its files.
+    query_prefix, passage_prefix: what an embedder was trained to read before a question and before a passage.
     """
 
     model: str
@@ -51,6 +52,8 @@ class Entry:
     driver: Literal["huggingface", "ollama"] = "huggingface"
     gated: bool = False
     download_bits: float = 16
+    query_prefix: str = ""
+    passage_prefix: str = ""
     note: str = ""
     role: str = ""
 
@@ -289,3 +292,9 @@ def _verified_minilm() -> Path:
     if not weights.is_file() or data.sha256(weights) != MINILM_SHA256:
         raise CourseError("the files of all-MiniLM-L6-v2 are missing or altered", mend)
     return folder
+
+
+def prefixes(name: str) -> tuple[str, str]:
+    """What an embedder reads before a question and before a passage, by its name or hub id; nothing for an unknown one."""
+    entry = next((e for e in _catalogue().models.values() if name in (e.model, e.hub)), None)
+    return (entry.query_prefix, entry.passage_prefix) if entry else ("", "")

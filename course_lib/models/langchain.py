@@ -122,20 +122,31 @@ class ChatModel(BaseChatModel):
 
 
 class EmbeddingModel(Embeddings):
-    """LangChain Embeddings: lists of floats, each of length 1."""
+    """LangChain Embeddings: lists of floats, each of length 1.
 
-    def __init__(self, manager: ModelManager, spec: ModelSpec) -> None:
+    query_prefix, passage_prefix: what the model was trained to read before each question and each passage.
+    """
+
+    def __init__(self, manager: ModelManager, spec: ModelSpec, query_prefix: str = "", passage_prefix: str = "") -> None:
         self.manager, self.spec = manager, spec
+        self.query_prefix, self.passage_prefix = query_prefix, passage_prefix
 
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """A vector for each text. A text that is too long raises CourseError."""
+    def _embed(self, texts: Sequence[str], prefix: str) -> list[list[float]]:
         with self.manager.use(self.spec) as engine:
-            vectors: list[list[float]] = engine.embed(texts).tolist()
+            vectors: list[list[float]] = engine.embed([prefix + text for text in texts]).tolist()
         return vectors
 
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """A vector for each passage. A text that is too long raises CourseError."""
+        return self._embed(texts, self.passage_prefix)
+
+    def embed_queries(self, texts: list[str]) -> list[list[float]]:
+        """A vector for each question, all at once."""
+        return self._embed(texts, self.query_prefix)
+
     def embed_query(self, text: str) -> list[float]:
-        """The vector of one text."""
-        return self.embed_documents([text])[0]
+        """The vector of one question."""
+        return self.embed_queries([text])[0]
 
 
 class Reranker:

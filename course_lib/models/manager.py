@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from course_lib.errors import CourseError
-from course_lib.models import memory
+from course_lib.models import catalog, memory
 from course_lib.models.drivers import load
 from course_lib.models.engine import Counters, Engine
 from course_lib.models.registry import ModelInfo, Registry
@@ -106,10 +106,14 @@ class ModelManager:
         return ChatModel(manager=self, spec=spec, options=spec.generation.but(**options))
 
     def get_embedding_model(self, name: str | None = None) -> EmbeddingModel:
-        """LangChain Embeddings, by the same names; DEFAULT_EMBEDDING_MODEL where none is given."""
+        """LangChain Embeddings, by the same names; DEFAULT_EMBEDDING_MODEL where none is given.
+
+        A model of the catalogue that was trained with words before questions and passages gets them.
+        """
         from course_lib.models.langchain import EmbeddingModel
 
-        return EmbeddingModel(self, self.registry.spec(name, task="text-embedding"))
+        spec = self.registry.spec(name, task="text-embedding")
+        return EmbeddingModel(self, spec, *catalog.prefixes(spec.name))
 
     def get_reranker(self, name: str = "rerank") -> Reranker:
         """A reranker, by the same names."""

@@ -1,7 +1,26 @@
-"""Finding passages: text to tokens (`tokenize`), scores by words (`bm25`), two rankings into one (`fusion`), and how good a
-ranking is (`metrics`)."""
+"""Finding passages: text to tokens (`tokenize`), scores by words (`bm25`) and by meaning (`dense`, `lsa`), two rankings into one
+(`fusion`, `hybrid`), over a vector store (`vector_store`), to and from files (`storage`), long texts in pieces (`chunk`), and how
+good a ranking is (`metrics`)."""
 
-from course_lib.retrieval.bm25 import BM25, Explanation, Hit
+from typing import TYPE_CHECKING, Any
+
+from course_lib.retrieval.bm25 import BM25, Explanation
+from course_lib.retrieval.dense import Dense
+from course_lib.retrieval.documents import Hit
 from course_lib.retrieval.tokenize import Tokenizer
 
-__all__ = ["BM25", "Explanation", "Hit", "Tokenizer"]
+if TYPE_CHECKING:
+    from course_lib.retrieval.hybrid import HybridRetriever
+    from course_lib.retrieval.lsa import LSA
+    from course_lib.retrieval.vector_store import StoreLeg
+
+__all__ = ["BM25", "LSA", "Dense", "Explanation", "Hit", "HybridRetriever", "StoreLeg", "Tokenizer"]
+LATER = {"HybridRetriever": "hybrid", "LSA": "lsa", "StoreLeg": "vector_store"}  # name -> module; LangChain takes a second
+
+
+def __getattr__(name: str) -> Any:
+    if name not in LATER:
+        raise AttributeError(f"course_lib.retrieval has no {name}")
+    from importlib import import_module
+
+    return getattr(import_module(f"course_lib.retrieval.{LATER[name]}"), name)

@@ -11,25 +11,18 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.postings import Postings
+from course_lib.retrieval.documents import Hit, checked_gone, checked_search, new_documents
+from course_lib.retrieval.postings import Postings, Stored
 from course_lib.retrieval.scores import VARIANTS, Numbers, length_norm
 from course_lib.retrieval.tokenize import Tokenizer
 
 GROUP = 32  # scores of which only the largest is looked at first
-
-
-class Hit(NamedTuple):
-    """A document that was found, and its score."""
-
-    id: str
-    score: float
 
 
 class Part(NamedTuple):
@@ -67,13 +60,6 @@ class Figures(NamedTuple):
     df: NDArray[np.int64]
     idf: Numbers
     norms: Numbers
-
-
-def checked_k(k: int) -> int:
-    """`k`. Raises CourseError for what is no whole number from 1."""
-    if not isinstance(k, Integral) or k < 1:
-        raise CourseError(f"k={k!r}: a search returns the best k hits", "ask for 1 or more")
-    return k
 
 
 def best(scores: Numbers, k: int) -> tuple[NDArray[np.intp], float]:
@@ -141,18 +127,9 @@ class BM25:
 
         Raises CourseError for an id that is there already or twice, and for what is no pair of two strings.
         """
-        pairs = documents.items() if isinstance(documents, Mapping) else documents
         new: dict[str, int] = {}
         lengths, tokens, terms = array("q"), array("i"), self._vocabulary
-        for pair in pairs:
-            if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(p, str) for p in pair)):
-                raise CourseError(f"document {len(new) + 1} is {pair!r:.80}, no pair of an id and a text", "pass {id: text, ...}")
-            id, text = pair
-            if id in self._numbers or id in new:
-                raise CourseError(
-                    f"the id {id!r} is {'in the index already' if id in self._numbers else 'given twice'}",
-                    f"delete([{id!r}]) first, or give every document an id of its own",
-                )
+        for id, text in new_documents(documents, self._numbers):
             found = self.tokenizer(text)
             new[id] = len(self._ids) + len(new)
             lengths.append(len(found))
@@ -177,11 +154,7 @@ class BM25:
 
     def delete(self, ids: Collection[str]) -> None:
         """Delete documents by id: all, or none where one is not there. Raises CourseError then, and for a lone string."""
-        if isinstance(ids, str):
-            raise CourseError(f"delete({ids!r}) would delete a document for each letter", f"pass a list: delete([{ids!r}])")
-        ids = set(ids)
-        if absent := sorted(ids - self._numbers.keys()):
-            raise CourseError(f"{len(absent)} of {len(ids)} ids are not in the index, the first {absent[0]!r}", "look at .ids")
+        ids = checked_gone(ids, self._numbers)
         gone = np.zeros(self._alive.size, np.bool_)
         gone[[self._numbers.pop(id) for id in ids]] = True
         self._alive = self._alive & ~gone
@@ -198,12 +171,33 @@ class BM25:
         tokens = list(self._vocabulary)
         self._vocabulary = {tokens[term]: i for i, term in enumerate(kept.tolist())}
         self._df = self._df[kept]
-        part = Postings.merged(self._parts, numbers)
+        part = Postings.merged(self._parts, numbers) if self._parts else Postings.empty()
         self._parts = [replace(part, terms=np.searchsorted(kept, part.terms).astype(np.int32))]
         self._ids = list(self._numbers)
         self._numbers = {id: number for number, id in enumerate(self._ids)}
         self._lengths = self._lengths[self._alive]
         self._alive = np.ones(len(self._ids), np.bool_)
+
+    def stored(self) -> Stored:
+        """What `of_stored` takes, without what was deleted."""
+        self._compact()
+        (part,) = self._parts
+        return Stored(list(self._vocabulary), self._lengths, part.terms, part.starts, part.documents, part.counts)
+
+    @classmethod
+    def of_stored(cls, ids: list[str], stored: Stored, **settings: Any) -> BM25:
+        """The index of documents that `stored` tells of. Raises CourseError where its parts do not fit each other."""
+        made, terms = cls(**settings), len(stored.tokens)
+        part = Postings(stored.terms, stored.starts, stored.documents, stored.counts)
+        if len(stored.lengths) != len(ids) or not part.fits(terms, len(ids)):
+            raise CourseError(f"postings of {len(stored.lengths)} documents and {terms} tokens do not fit {len(ids)} ids",
+                              "build the index anew")  # fmt: skip
+        made._vocabulary = {token: term for term, token in enumerate(stored.tokens)}
+        made._ids, made._numbers = list(ids), {id: number for number, id in enumerate(ids)}
+        made._lengths, made._alive, made._parts = stored.lengths, np.ones(len(ids), np.bool_), [part]
+        made._df = np.zeros(terms, np.int64)
+        made._df[part.terms] = np.diff(part.starts)
+        return made
 
     # -- questions
 
@@ -213,9 +207,7 @@ class BM25:
         allowed: ids among which to search (a filter chooses before the best k are taken, so that it costs no hits); ids that
         are not in the index cannot be found. Raises CourseError for k below 1, and for a lone string as `allowed`.
         """
-        if isinstance(allowed, str):
-            raise CourseError(f"allowed={allowed!r} is one string, not a collection of ids", f"pass [{allowed!r}]")
-        checked_k(k)
+        checked_search(k, allowed)
         scores = self._scores(query)
         if allowed is not None or len(self) < len(self._ids):
             scores *= self._alive if allowed is None else self._among(allowed)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from course_lib.errors import CourseError
+from course_lib.retrieval.documents import Hit
 from course_lib.retrieval.metrics import checked_ranking
 
+Fusion = Literal["min-max", "theoretical", "z-score", "rrf"]
+FUSIONS: tuple[Fusion, ...] = ("min-max", "theoretical", "z-score", "rrf")
 LARGEST = 1e100  # of a score; squares of larger ones overflow
 RRF_K = 60  # Cormack et al. 2009, section 2
 LOWEST_BM25, LOWEST_COSINE = 0.0, -1.0  # what a score cannot fall below
@@ -91,6 +95,13 @@ def z_score(scores: Mapping[str, float]) -> Leg:
 # -- one score from two ---------------------------------------------------------------------------------------------------
 
 
+def checked_alpha(alpha: float) -> float:
+    """`alpha`. Raises CourseError where it is not from 0 to 1."""
+    if not 0 <= alpha <= 1:
+        raise CourseError(f"alpha={alpha}: it is the weight of the dense leg, from 0 to 1", "choose e.g. 0.7")
+    return alpha
+
+
 def convex(dense: Leg, lexical: Leg, alpha: float = 0.7) -> dict[str, float]:
     """alpha x dense + (1 - alpha) x lexical, of every document that either leg found, unless its weight is 0.
 
@@ -101,8 +112,7 @@ def convex(dense: Leg, lexical: Leg, alpha: float = 0.7) -> dict[str, float]:
     >>> {id: round(score, 2) for id, score in convex(dense, lexical, alpha=0.5).items()}
     {'a': 0.5, 'b': 0.5, 'c': 0.25, 'd': 0.0}
     """
-    if not 0 <= alpha <= 1:
-        raise CourseError(f"alpha={alpha}: it is the weight of the dense leg, from 0 to 1", "choose e.g. 0.7")
+    checked_alpha(alpha)
     ids = [*(dense.found if alpha > 0 else ()), *(lexical.found if alpha < 1 else ())]
     return {id: alpha * dense.of(id) + (1 - alpha) * lexical.of(id) for id in dict.fromkeys(ids)}
 
@@ -133,3 +143,75 @@ def rrf(rankings: Sequence[Sequence[str]], weights: Sequence[float] | None = Non
 def ranked(scores: Mapping[str, float]) -> list[tuple[str, float]]:
     """Ids and scores, best first, ties by id. Raises CourseError as `checked`."""
     return sorted(checked(scores).items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+# -- two legs into one ranking ---------------------------------------------------------------------------------------------
+
+
+class Legs(NamedTuple):
+    """What each leg found for a question, best first, before anything is fused: alpha can be moved without a new search."""
+
+    query: str
+    dense: tuple[Hit, ...]
+    lexical: tuple[Hit, ...]
+    lowest: float | None  # of the dense leg's scores
+
+
+@dataclass(frozen=True)
+class Place:
+    """A document's place in one leg: its rank from 1, the leg's own score, and that score as fusion takes it."""
+
+    rank: int
+    score: float
+    normalised: float
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A document in the fused ranking. dense, lexical: its place there; None where that leg did not find it."""
+
+    id: str
+    rank: int
+    score: float
+    dense: Place | None
+    lexical: Place | None
+
+
+def fuse(legs: Legs, alpha: float = 0.7, fusion: Fusion = "theoretical") -> list[Fused]:
+    """All that either leg found, best first, ties by id. alpha: weight of the dense leg; 1 is that leg alone.
+
+    "min-max", "theoretical" (min-max) and "z-score" add scores that were made comparable, "rrf" adds alpha / (60 + rank) and
+    (1 - alpha) / (60 + rank). "theoretical" is the default: at alpha 0.7 it was the best or within .001 of it on seven
+    collections (`benchmarks/retrieval.py`). Raises CourseError for an unknown fusion, an alpha outside 0 to 1, and as `checked`.
+
+    >>> legs = Legs("q", (Hit("a", 0.9), Hit("b", 0.7)), (Hit("b", 8.0), Hit("c", 5.0)), -1.0)
+    >>> [(hit.id, round(hit.score, 2)) for hit in fuse(legs, alpha=0.7)]
+    [('b', 0.93), ('a', 0.7), ('c', 0.19)]
+    """
+    if fusion not in FUSIONS:
+        raise CourseError(f"there is no fusion {fusion!r}", f"choose one of {', '.join(FUSIONS)}")
+    checked_alpha(alpha)
+    found = legs.dense, legs.lexical
+    if fusion == "rrf":
+        scores = rrf([[hit.id for hit in hits] for hits in found], [alpha, 1 - alpha])
+        dense, lexical = (Leg({h.id: 1 / (RRF_K + i) for i, h in enumerate(hits, 1)}, 0.0) for hits in found)
+    else:
+        dense, lexical = normalised(legs, fusion)
+        scores = convex(dense, lexical, alpha)
+    places = [
+        {h.id: Place(i, h.score, leg.of(h.id)) for i, h in enumerate(hits, 1)}
+        for hits, leg in zip(found, (dense, lexical), strict=True)
+    ]
+    return [Fused(id, i, score, places[0].get(id), places[1].get(id)) for i, (id, score) in enumerate(ranked(scores), 1)]
+
+
+def normalised(legs: Legs, fusion: Fusion) -> tuple[Leg, Leg]:
+    """Comparable scores of the dense and of the lexical leg. Raises CourseError for "theoretical" where nobody knows how low
+    the dense scores could be."""
+    dense, lexical = dict(legs.dense), dict(legs.lexical)
+    if fusion == "theoretical":
+        if legs.lowest is None:
+            raise CourseError("the lowest score of this vector store is not known", 'say lowest=..., or choose "min-max"')
+        return theoretical_min_max(dense, legs.lowest), theoretical_min_max(lexical, LOWEST_BM25)
+    scale = min_max if fusion == "min-max" else z_score
+    return scale(dense), scale(lexical)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,11 @@ class Postings:
     starts: NDArray[np.int64]
     documents: NDArray[np.int32]
     counts: NDArray[np.int32]
+
+    @classmethod
+    def empty(cls) -> Postings:
+        """Of no document."""
+        return cls.of_entries(*np.zeros((3, 0), np.int32))
 
     @classmethod
     def of_entries(cls, terms: NDArray[np.int32], documents: NDArray[np.int32], counts: NDArray[np.int32]) -> Postings:
@@ -65,3 +71,23 @@ class Postings:
         """The terms of documents, one after the other: wanted[number] says of which documents."""
         entries = np.flatnonzero(wanted[self.documents])
         return self.terms[np.searchsorted(self.starts, entries, side="right") - 1]
+
+    def fits(self, terms: int, documents: int) -> bool:
+        """Whether the arrays belong together, and name no other terms and documents than these many."""
+        whole = self.starts.size == self.terms.size + 1 and self.starts[0] == 0 and self.starts[-1] == self.documents.size
+        known = all(
+            a.min(initial=0) >= 0 and a.max(initial=-1) < n for a, n in ((self.terms, terms), (self.documents, documents))
+        )
+        return bool(whole and known and self.counts.size == self.documents.size and (np.diff(self.starts) > 0).all())
+
+
+class Stored(NamedTuple):
+    """All that an index knows of its documents, but for their ids: tokens in the order of their terms, how many of them each
+    document has, and the postings."""
+
+    tokens: list[str]
+    lengths: NDArray[np.int64]
+    terms: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    documents: NDArray[np.int32]
+    counts: NDArray[np.int32]

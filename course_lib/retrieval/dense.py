@@ -1,0 +1,236 @@
+"""Search by meaning: every text is a vector of length 1, and a FAISS index finds those that point the way of the question.
+
+The score is the cosine of the angle between two vectors, from -1 to 1. "flat" compares the question with every vector and is
+exact. "hnsw" walks from neighbour to neighbour (Malkov and Yashunin 2018, arXiv:1603.09320): it takes far longer to build, is
+far faster for many documents, and may miss some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from course_lib.errors import CourseError
+from course_lib.retrieval.documents import Hit, checked_gone, checked_search, new_documents
+from course_lib.retrieval.fusion import LOWEST_COSINE
+
+if TYPE_CHECKING:
+    from langchain_core.embeddings import Embeddings
+
+Vectors = NDArray[Any]  # float32
+KINDS = ("flat", "hnsw")
+NEIGHBOURS, BUILD_WIDTH, SEARCH_WIDTH = 32, 200, 64  # HNSW's M, efConstruction and efSearch
+
+
+def unit_vectors(found: Any, texts: int, dimensions: int | None = None) -> Vectors:
+    """Vectors of length 1, (texts, dimensions), float32. One of zeros stays: it points nowhere and matches nothing.
+
+    Raises CourseError for another number of vectors, other dimensions, NaN and infinity.
+    """
+    try:
+        vectors = np.array(found, np.float32, ndmin=2)
+    except (TypeError, ValueError) as error:
+        raise CourseError(f"an embedder gave no table of numbers: {error}", "every text needs a vector of one length") from error
+    if vectors.shape[0] != texts or vectors.ndim != 2 or not vectors.shape[1]:
+        raise CourseError(f"{texts} texts, but vectors of shape {vectors.shape}", "an embedder gives one vector for each text")
+    if dimensions not in (None, vectors.shape[1]):
+        raise CourseError(f"a vector of {vectors.shape[1]} numbers, and the index holds vectors of {dimensions}",
+                          "ask with the embedder with which the index was built, or build it anew")  # fmt: skip
+    if not np.isfinite(vectors).all():
+        bad = int((~np.isfinite(vectors)).any(axis=1).sum())
+        raise CourseError(f"{bad} of {texts} vectors hold NaN or infinity", "look at the texts; load the embedder in float32")
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+
+def query_vectors(embeddings: Embeddings, queries: Sequence[str]) -> Any:
+    """A vector for each question: at once where the embedder has `embed_queries`, which is no part of LangChain's interface."""
+    if together := getattr(embeddings, "embed_queries", None):
+        return together(list(queries)) if queries else []
+    return [embeddings.embed_query(query) for query in queries]
+
+
+class Dense:
+    """An index of documents by their vectors.
+
+    embeddings: any LangChain Embeddings. kind: "flat" or "hnsw", of which neighbours, build_width and search_width are M,
+    efConstruction and efSearch. Raises CourseError for an unknown kind and widths below 1.
+    """
+
+    lowest: float | None = LOWEST_COSINE
+
+    def __init__(
+        self, embeddings: Embeddings, *, kind: str = "flat", neighbours: int = NEIGHBOURS, build_width: int = BUILD_WIDTH,
+        search_width: int = SEARCH_WIDTH,
+    ) -> None:  # fmt: skip
+        widths = {"neighbours": neighbours, "build_width": build_width, "search_width": search_width}
+        if kind not in KINDS:
+            raise CourseError(f"there is no index of kind {kind!r}", f"choose one of {', '.join(KINDS)}")
+        if kind == "flat" and widths != {"neighbours": NEIGHBOURS, "build_width": BUILD_WIDTH, "search_width": SEARCH_WIDTH}:
+            raise CourseError(f"{widths} are of HNSW alone; a flat index compares all", 'leave them out, or choose kind="hnsw"')
+        if min(widths.values()) < 1 or neighbours < 2:
+            raise CourseError(f"{widths}: HNSW needs 2 neighbours and widths of 1 at least", "leave them as they are")
+        self.embeddings, self.kind, self.widths = embeddings, kind, widths
+        self._index: Any = None  # FAISS; made when the first vectors tell their dimensions
+        self._ids: list[str] = []  # number -> id
+        self._numbers: dict[str, int] = {}  # id -> number, of living documents
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._numbers
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the documents in the index, in the order in which they were added."""
+        return list(self._numbers)
+
+    @property
+    def dimensions(self) -> int | None:
+        """Numbers of a vector; None before the first."""
+        return None if self._index is None else int(self._index.d)
+
+    @property
+    def vectors(self) -> Vectors:
+        """The vectors of living documents, (documents, dimensions), in the order of `ids`."""
+        if self._index is None:
+            return np.zeros((0, 0), np.float32)
+        return self._index.reconstruct_batch(np.fromiter(self._numbers.values(), np.int64, len(self)))
+
+    # -- documents come and go
+
+    def add(self, documents: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
+        """Add documents, id and text. All are added, or none where one is refused or its text is too long to be embedded.
+
+        Raises CourseError for an id that is there already or twice, for what is no pair of two strings, as `unit_vectors`
+        does, and as the embedder does.
+        """
+        new = dict(new_documents(documents, self._numbers))
+        if new:
+            self.add_vectors(list(new), self.embeddings.embed_documents(list(new.values())))
+
+    def add_vectors(self, ids: Sequence[str], vectors: Any) -> None:
+        """Add documents whose vectors are known, (documents, dimensions). Raises CourseError as `add`."""
+        if not list(new_documents(((id, "") for id in ids), self._numbers)):
+            return
+        rows = unit_vectors(vectors, len(ids), self.dimensions)
+        self._index = self._index or self._made(rows.shape[1])
+        self._insert(rows)
+        self._numbers |= {id: number for number, id in enumerate(ids, start=len(self._ids))}
+        self._ids += ids
+
+    def _made(self, dimensions: int) -> Any:
+        import faiss
+
+        if self.kind == "flat":
+            return faiss.IndexFlatIP(dimensions)
+        index = faiss.IndexHNSWFlat(dimensions, self.widths["neighbours"], faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction, index.hnsw.efSearch = self.widths["build_width"], self.widths["search_width"]
+        return index
+
+    def _insert(self, rows: Vectors) -> None:
+        """On one thread: several would link HNSW's neighbours in another order each time, and find other hits."""
+        import faiss
+
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
+            self._index.add(rows)
+        finally:
+            faiss.omp_set_num_threads(threads)
+
+    def delete(self, ids: Collection[str]) -> None:
+        """Delete documents by id: all, or none where one is not there. Raises CourseError then, and for a lone string.
+
+        They are passed over by searches until half of the index is such; then it is built anew from the others.
+        """
+        for id in checked_gone(ids, self._numbers):
+            del self._numbers[id]
+        if 2 * len(self) < len(self._ids):
+            self._compact()
+
+    def _compact(self) -> None:
+        """Forget what was deleted."""
+        ids, rows = self.ids, self.vectors
+        self._index, self._ids, self._numbers = None, [], {}
+        if ids:
+            self._index = self._made(rows.shape[1])
+            self._insert(rows)
+            self._ids, self._numbers = ids, {id: number for number, id in enumerate(ids)}
+
+    def write(self, path: Path) -> None:
+        """Write FAISS' index, without what was deleted. An empty one has one dimension."""
+        import faiss
+
+        if len(self) < len(self._ids):
+            self._compact()
+        faiss.write_index(self._index or self._made(1), str(path))
+
+    def read(self, path: Path, ids: Sequence[str]) -> None:
+        """Read what `write` wrote for these documents. Raises CourseError for an index of another kind or of other documents."""
+        import faiss
+
+        index = faiss.read_index(str(path))
+        if type(index) is not type(self._made(1)) or index.ntotal != len(ids):
+            raise CourseError(f"{type(index).__name__} of {index.ntotal} vectors for {len(ids)} documents and kind={self.kind!r}",
+                              "build the index anew")  # fmt: skip
+        self._index = index if len(ids) else None
+        self._ids, self._numbers = list(ids), {id: number for number, id in enumerate(ids)}
+
+    # -- questions
+
+    def search(self, query: str, k: int = 10, allowed: Collection[str] | None = None) -> list[Hit]:
+        """The best k documents by the cosine of their vectors with the query's, best first, ties by id.
+
+        allowed: ids among which to search; they are compared one by one, exactly, by HNSW too, which could get lost among
+        the others. An empty question has no meaning, and no hits. Raises CourseError for k below 1, for a lone string as
+        `allowed`, and as `unit_vectors`.
+        """
+        (hits,) = self.search_all([query], k, allowed)
+        return hits
+
+    def search_all(self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None) -> list[list[Hit]]:
+        """As `search`, for many questions, which are embedded together."""
+        checked_search(k, allowed)
+        asked = [query for query in queries if query.strip()] if len(self) else []
+        vectors = iter(query_vectors(self.embeddings, asked))
+        return [self.search_vector(next(vectors), k, allowed) if asked and query.strip() else [] for query in queries]
+
+    def search_vector(self, vector: Any, k: int = 10, allowed: Collection[str] | None = None) -> list[Hit]:
+        """As `search`, for the vector of a question, (dimensions,). One of zeros has no hits."""
+        checked_search(k, allowed)
+        row = unit_vectors(vector, 1, self.dimensions)
+        among = self._numbers if allowed is None else {id: self._numbers[id] for id in allowed if id in self._numbers}
+        if not among or not row.any():
+            return []
+        index = self._index if allowed is None or self.kind == "flat" else self._index.storage
+        choice = self._only(among, index) if len(among) < len(self._ids) else None
+        wanted = min(k, len(among))
+        # FAISS breaks ties as it likes, so it is asked for one more until the last that is wanted stands clear of the next
+        asked = wanted + 1
+        while True:
+            scores, numbers = index.search(row, min(asked, len(self._ids)), params=choice)
+            found = numbers[0] >= 0
+            if asked >= len(among) or found.sum() < asked or scores[0][asked - 1] < scores[0][wanted - 1]:
+                break
+            asked *= 2
+        cosines = scores[0][found].clip(-1, 1).tolist()  # rounding can go beyond
+        hits = [Hit(self._ids[n], cosine) for n, cosine in zip(numbers[0][found].tolist(), cosines, strict=True)]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:wanted]
+
+    def _only(self, among: Mapping[str, int], index: Any) -> Any:
+        """FAISS' parameters for a search among some documents."""
+        import faiss as untyped
+
+        faiss: Any = untyped  # whose stubs know neither the bitmap of numpy nor HNSW's parameters
+        chosen = np.zeros((len(self._ids) + 7) // 8 * 8, np.uint8)
+        chosen[list(among.values())] = 1
+        selector = faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
+        if isinstance(index, faiss.IndexHNSW):
+            return faiss.SearchParametersHNSW(sel=selector, efSearch=self.widths["search_width"])
+        return faiss.SearchParameters(sel=selector)

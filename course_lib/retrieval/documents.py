@@ -1,0 +1,54 @@
+"""What every index takes and gives back: documents by their ids, checked before anything is changed, and hits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from numbers import Integral
+from typing import NamedTuple
+
+from course_lib.errors import CourseError
+
+
+class Hit(NamedTuple):
+    """A document that was found, and its score."""
+
+    id: str
+    score: float
+
+
+def new_documents(documents: Mapping[str, str] | Iterable[tuple[str, str]], there: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Id and text of each document, all new to an index that holds the ids `there`.
+
+    Raises CourseError for an id that is there already or twice, and for what is no pair of two strings.
+    """
+    new: set[str] = set()
+    for pair in documents.items() if isinstance(documents, Mapping) else documents:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(p, str) for p in pair)):
+            raise CourseError(f"document {len(new) + 1} is {pair!r:.80}, no pair of an id and a text", "pass {id: text, ...}")
+        id, text = pair
+        if id in there or id in new:
+            raise CourseError(
+                f"the id {id!r} is {'in the index already' if id in there else 'given twice'}",
+                f"delete([{id!r}]) first, or give every document an id of its own",
+            )
+        new.add(id)
+        yield id, text
+
+
+def checked_gone(ids: Collection[str], there: Mapping[str, object]) -> set[str]:
+    """Ids to delete from an index that holds the ids `there`. Raises CourseError for one that is not there, and for a lone
+    string, of which every letter would be an id."""
+    if isinstance(ids, str):
+        raise CourseError(f"delete({ids!r}) would delete a document for each letter", f"pass a list: delete([{ids!r}])")
+    gone = set(ids)
+    if absent := sorted(gone - there.keys()):
+        raise CourseError(f"{len(absent)} of {len(gone)} ids are not in the index, the first {absent[0]!r}", "look at .ids")
+    return gone
+
+
+def checked_search(k: int, allowed: Collection[str] | None) -> None:
+    """Raises CourseError for a k that is no whole number from 1, and for a lone string as `allowed`."""
+    if not isinstance(k, Integral) or k < 1:
+        raise CourseError(f"k={k!r}: a search returns the best k hits", "ask for 1 or more")
+    if isinstance(allowed, str):
+        raise CourseError(f"allowed={allowed!r} is one string, not a collection of ids", f"pass [{allowed!r}]")

@@ -1,0 +1,272 @@
+"""Hybrid search: by words and by meaning at once, and every hit tells where its score comes from.
+
+each leg's best candidates  ->  their scores made comparable  ->  alpha x dense + (1 - alpha) x lexical  ->  the best k
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from langchain_core.callbacks import CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableConfig
+from pydantic import ConfigDict, PrivateAttr
+
+from course_lib.errors import CourseError
+from course_lib.retrieval.bm25 import BM25
+from course_lib.retrieval.dense import Dense
+from course_lib.retrieval.documents import Hit, checked_search, new_documents
+from course_lib.retrieval.fusion import Fused, Fusion, Legs, Place, fuse
+from course_lib.retrieval.tokenize import Tokenizer
+
+Filter = Mapping[str, Any] | Callable[[Mapping[str, Any]], bool]
+KEY = "retrieval"  # in the metadata of a document that was found; what a document had there before is not given back
+
+
+class DenseLeg(Protocol):
+    """Search by meaning: `Dense`, or `vector_store.StoreLeg`. lowest: what a score cannot fall below, if that is known."""
+
+    lowest: float | None
+
+    def __len__(self) -> int: ...
+    def add(self, documents: Mapping[str, str]) -> None: ...
+    def delete(self, ids: Collection[str]) -> None: ...
+    def search_all(self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None) -> list[list[Hit]]: ...
+
+
+@dataclass(frozen=True)
+class HybridHit(Fused):
+    """A document that was found: what it is, and how it came to its place. alpha, fusion: with which it was ranked."""
+
+    document: Document
+    query: str
+    alpha: float
+    fusion: Fusion
+
+    def as_document(self) -> Document:
+        """The document as LangChain wants it; metadata["retrieval"] has the scores and ranks, ready for JSON."""
+        told = {"rank": self.rank, "score": self.score, "alpha": self.alpha, "fusion": self.fusion}
+        legs = {name: place and vars(place) for name, place in (("dense", self.dense), ("lexical", self.lexical))}
+        return Document(
+            id=self.id, page_content=self.document.page_content, metadata={**self.document.metadata, KEY: told | legs}
+        )
+
+
+class HybridRetriever(BaseRetriever):
+    """Search over documents, as a LangChain retriever: invoke, batch and ainvoke, each with k=, alpha=, fusion= and filter=.
+
+    alpha: weight of meaning, from 0, words alone, to 1. candidates: how many each leg gives; k: how many of them are wanted,
+    at most as many. Made by `from_documents` or `over`; `search` gives what `invoke` gives, with all that is known of it.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    alpha: float = 0.7
+    candidates: int = 25
+    k: int = 5
+    fusion: Fusion = "theoretical"
+    _lexical: BM25 = PrivateAttr()
+    _dense: DenseLeg = PrivateAttr()
+    _documents: dict[str, Document] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def from_documents(
+        cls, documents: Mapping[str, str] | Iterable[Document], embeddings: Embeddings, *,
+        lexical: BM25 | Tokenizer | None = None, kind: str = "flat", **settings: Any,
+    ) -> HybridRetriever:  # fmt: skip
+        """A retriever of its own index: {id: text}, or LangChain documents that have ids.
+
+        embeddings: any LangChain Embeddings. lexical: an empty BM25, or the tokenizer of one. kind: of the FAISS index.
+        settings: alpha, candidates, k, fusion. Raises CourseError as `add_documents`.
+        """
+        return cls.of_legs(lexical, Dense(embeddings, kind=kind), documents, **settings)
+
+    @classmethod
+    def of_legs(
+        cls, lexical: BM25 | Tokenizer | None, dense: DenseLeg, documents: Mapping[str, str] | Iterable[Document] = (),
+        **settings: Any,
+    ) -> HybridRetriever:  # fmt: skip
+        """A retriever of two legs; documents are added to both. dense: an index, or `StoreLeg(any LangChain VectorStore)`."""
+        made = cls(**settings)
+        made._lexical = lexical if isinstance(lexical, BM25) else BM25(lexical)
+        made._dense = dense
+        if len(made._lexical) or len(dense):
+            raise CourseError(f"legs that hold {len(made._lexical)} and {len(dense)} documents already",
+                              "give empty ones: both legs must hold the same documents")  # fmt: skip
+        made.add_documents(documents)
+        return made
+
+    @classmethod
+    def of_whole(cls, documents: Mapping[str, Document], lexical: BM25, dense: DenseLeg, **settings: Any) -> HybridRetriever:
+        """A retriever of legs that hold these documents already, as `storage.load` has them."""
+        made = cls(**settings)
+        made._documents, made._lexical, made._dense = dict(documents), lexical, dense
+        return made
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    @property
+    def documents(self) -> list[Document]:
+        """The documents, in the order in which they were added."""
+        return list(self._documents.values())
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the documents, in the order in which they were added."""
+        return list(self._documents)
+
+    @property
+    def lexical(self) -> BM25:
+        """The leg of words."""
+        return self._lexical
+
+    @property
+    def dense(self) -> DenseLeg:
+        """The leg of meaning."""
+        return self._dense
+
+    # -- documents come and go
+
+    def add_documents(self, documents: Mapping[str, str] | Iterable[Document]) -> None:
+        """Add documents to both legs: all, or none where one is refused.
+
+        Raises CourseError for a document without an id, an id twice or there already, and as the embedder does.
+        """
+        new = _with_ids(documents)
+        texts = dict(new_documents(((id, document.page_content) for id, document in new), self._documents))
+        self._lexical.add(texts)
+        try:
+            self._dense.add(texts)
+        except BaseException:
+            self._lexical.delete(texts.keys())
+            raise
+        self._documents |= dict(new)
+
+    def delete(self, ids: Collection[str]) -> None:
+        """Delete documents by id: all, or none where one is not there. Raises CourseError then, and for a lone string."""
+        self._lexical.delete(ids)
+        self._dense.delete(ids)
+        for id in set(ids):
+            del self._documents[id]
+
+    # -- files
+
+    def save(self, folder: Path | str) -> None:
+        """Write the index to a folder, in place of an older one there; see `storage`. Raises CourseError as it does."""
+        from course_lib.retrieval import storage
+
+        storage.save(self, folder)
+
+    @classmethod
+    def load(cls, folder: Path | str, embeddings: Embeddings | None = None) -> HybridRetriever:
+        """Read an index that `save` wrote; embeddings: the embedder with which it was built. Raises CourseError as `storage`."""
+        from course_lib.retrieval import storage
+
+        return storage.load(folder, embeddings)
+
+    # -- questions
+
+    def search(
+        self, query: str, k: int | None = None, *, alpha: float | None = None, fusion: Fusion | None = None,
+        filter: Filter | None = None,
+    ) -> list[HybridHit]:  # fmt: skip
+        """The best k documents, best first; fewer where fewer were found. What is not said is as the retriever has it.
+
+        filter: {field: value, or a list of values} of the metadata, or a function of it; it chooses before the best are taken.
+        Raises CourseError for k below 1 or above `candidates`, as `fuse` does, and for a field that no document has.
+        """
+        (legs,) = self.legs([query], filter)
+        return self.hits(legs, k, alpha=alpha, fusion=fusion)
+
+    def legs(self, queries: Sequence[str], filter: Filter | None = None) -> list[Legs]:
+        """What each leg finds for each question; questions are embedded together. An empty question finds nothing."""
+        if isinstance(queries, str):
+            raise CourseError(f"legs({queries!r}) would ask a question for each letter", f"pass a list: [{queries!r}]")
+        checked_search(self.candidates, None)
+        allowed = None if filter is None else _allowed(self._documents, filter)
+        by_meaning = self._dense.search_all(queries, self.candidates, allowed) if self._documents else [[] for _ in queries]
+        by_words = [self._lexical.search(query, self.candidates, allowed) for query in queries]
+        found = zip(queries, by_meaning, by_words, strict=True)
+        return [Legs(query, tuple(dense), tuple(lexical), self._dense.lowest) for query, dense, lexical in found]
+
+    def hits(
+        self, legs: Legs, k: int | None = None, *, alpha: float | None = None, fusion: Fusion | None = None
+    ) -> list[HybridHit]:
+        """The best k of what the legs found. Raises as `search`."""
+        k = self.k if k is None else k
+        checked_search(k, None)
+        if k > self.candidates:
+            raise CourseError(f"k={k}, but each leg gives {self.candidates} candidates", f"HybridRetriever(..., candidates={k})")
+        alpha, fusion = self.alpha if alpha is None else alpha, fusion or self.fusion
+        return [
+            HybridHit(**vars(hit), document=self._documents[hit.id], query=legs.query, alpha=alpha, fusion=fusion)
+            for hit in fuse(legs, alpha, fusion)[:k]
+        ]
+
+    def explain(self, hit: HybridHit) -> str:
+        """Why a hit has its place, in a sentence. Raises CourseError where the document has been deleted since."""
+        lexical = self._lexical.explain(hit.query, hit.id)
+        words = ", ".join(f"{part.term!r} {part.score:.2f}" for part in lexical.parts[:4])
+        by_words = f"BM25 finds {words}" if words else "No word in common"
+        dense = _told(hit, hit.alpha, hit.dense, "meaning", "similarity")
+        words_leg = _told(hit, 1 - hit.alpha, hit.lexical, "words", "BM25")
+        return f"{hit.id} is number {hit.rank} with {hit.score:.3f} = {dense} + {words_leg}. {by_words}."
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun | None = None, k: int | None = None,
+        alpha: float | None = None, fusion: Fusion | None = None, filter: Filter | None = None,
+    ) -> list[Document]:  # fmt: skip
+        return [hit.as_document() for hit in self.search(query, k, alpha=alpha, fusion=fusion, filter=filter)]
+
+    def batch(
+        self, inputs: list[str], config: RunnableConfig | list[RunnableConfig] | None = None, *, return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[list[Document]]:  # fmt: skip
+        """Answer all questions, embedded together; one by one in threads where callbacks or exceptions are asked for."""
+        if config or return_exceptions:
+            return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+        filter = kwargs.pop("filter", None)
+        return [[hit.as_document() for hit in self.hits(legs, **kwargs)] for legs in self.legs(inputs, filter)]
+
+
+def _with_ids(documents: Mapping[str, str] | Iterable[Document]) -> list[tuple[str, Document]]:
+    if isinstance(documents, Mapping):
+        return [(id, Document(id=id, page_content=text)) for id, text in new_documents(documents, ())]
+    new: list[tuple[str, Document]] = []
+    for document in documents:
+        if not isinstance(document, Document) or document.id is None:
+            raise CourseError(
+                f"document {len(new) + 1} is {document!r:.80}, which has no id", "Document(id=..., page_content=...)"
+            )
+        new.append((document.id, document))
+    return new
+
+
+def _allowed(documents: Mapping[str, Document], filter: Filter) -> set[str]:
+    """Ids of the documents that a filter lets through. Raises CourseError for a field that no document has."""
+    if callable(filter):
+        return {id for id, document in documents.items() if filter(document.metadata)}
+    wanted = {field: value if isinstance(value, (list, tuple, set)) else [value] for field, value in filter.items()}
+    for field in wanted if documents else ():
+        if not any(field in document.metadata for document in documents.values()):
+            raise CourseError(f"no document has a field {field!r} in its metadata",
+                              f"the first has {', '.join(next(iter(documents.values())).metadata) or 'none'}")  # fmt: skip
+    return {
+        id for id, document in documents.items()
+        if all(field in document.metadata and document.metadata[field] in values for field, values in wanted.items())
+    }  # fmt: skip
+
+
+def _told(hit: HybridHit, weight: float, place: Place | None, by: str, what: str) -> str:
+    """One leg's part of a score. A leg of which the document is no candidate gives what the other does not."""
+    if place:
+        return f"{weight:.2g} x {place.normalised:.3g} for {by} (number {place.rank}, {what} {place.score:.3g})"
+    other = hit.lexical if hit.dense is None else hit.dense
+    rest = hit.score - (1 - weight) * other.normalised if other else hit.score
+    return f"{rest:.2g} for {by} (not among its candidates)"
