@@ -27,7 +27,7 @@ NEIGHBOURS, BUILD_WIDTH, SEARCH_WIDTH = 32, 200, 64  # HNSW's M, efConstruction 
 
 
 def unit_vectors(found: Any, texts: int, dimensions: int | None = None) -> Vectors:
-    """Vectors of length 1, (texts, dimensions), float32. One of zeros stays: it points nowhere and matches nothing.
+    """Vectors of length 1, (texts, dimensions), float32. One of zeros stays: it points nowhere, and has cosine 0 with all.
 
     Raises CourseError for another number of vectors, other dimensions, NaN and infinity.
     """
@@ -165,11 +165,13 @@ class Dense:
 
     def write(self, path: Path) -> None:
         """Write FAISS' index, without what was deleted. An empty one has one dimension."""
-        import faiss
+        import faiss as untyped
 
+        faiss: Any = untyped  # whose stubs do not know the writer
         if len(self) < len(self._ids):
             self._compact()
-        faiss.write_index(self._index or self._made(1), str(path))
+        with open(path, "wb") as file:  # FAISS' own file says nothing where a disk is too full for its last bytes
+            faiss.write_index(self._index or self._made(1), faiss.PyCallbackIOWriter(file.write))
 
     def read(self, path: Path, ids: Sequence[str]) -> None:
         """Read what `write` wrote for these documents. Raises CourseError for an index of another kind or of other documents."""
@@ -197,14 +199,19 @@ class Dense:
     def search_all(self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None) -> list[list[Hit]]:
         """As `search`, for many questions, which are embedded together."""
         checked_search(k, allowed)
-        asked = [query for query in queries if query.strip()] if len(self) else []
-        vectors = iter(query_vectors(self.embeddings, asked))
-        return [self.search_vector(next(vectors), k, allowed) if asked and query.strip() else [] for query in queries]
+        found: list[list[Hit]] = [[] for _ in queries]
+        if asked := [place for place, query in enumerate(queries) if query.strip()] if len(self) else []:
+            vectors = query_vectors(self.embeddings, [queries[place] for place in asked])
+            for place, row in zip(asked, unit_vectors(vectors, len(asked), self.dimensions), strict=True):
+                found[place] = self._nearest(row[None], k, allowed)
+        return found
 
     def search_vector(self, vector: Any, k: int = 10, allowed: Collection[str] | None = None) -> list[Hit]:
         """As `search`, for the vector of a question, (dimensions,). One of zeros has no hits."""
         checked_search(k, allowed)
-        row = unit_vectors(vector, 1, self.dimensions)
+        return self._nearest(unit_vectors(vector, 1, self.dimensions), k, allowed)
+
+    def _nearest(self, row: Vectors, k: int, allowed: Collection[str] | None) -> list[Hit]:
         among = self._numbers if allowed is None else {id: self._numbers[id] for id in allowed if id in self._numbers}
         if not among or not row.any():
             return []

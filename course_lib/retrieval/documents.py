@@ -1,10 +1,15 @@
-"""What every index takes and gives back: documents by their ids, checked before anything is changed, and hits."""
+"""What every index takes and gives back: documents by ids, checked before anything is changed, hits, arrays as files."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from io import BytesIO
 from numbers import Integral
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
 
@@ -52,3 +57,10 @@ def checked_search(k: int, allowed: Collection[str] | None) -> None:
         raise CourseError(f"k={k!r}: a search returns the best k hits", "ask for 1 or more")
     if isinstance(allowed, str):
         raise CourseError(f"allowed={allowed!r} is one string, not a collection of ids", f"pass [{allowed!r}]")
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array as .npy, without pickle. np.save to a file says nothing where a disk is too full for the last bytes."""
+    file = BytesIO()
+    np.save(file, array, allow_pickle=False)
+    path.write_bytes(file.getbuffer())

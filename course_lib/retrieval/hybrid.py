@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from langchain_core.callbacks import CallbackManagerForRetrieverRun
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, PrivateAttr
 
 from course_lib.errors import CourseError
 from course_lib.retrieval.bm25 import BM25
 from course_lib.retrieval.dense import Dense
-from course_lib.retrieval.documents import Hit, checked_search, new_documents
+from course_lib.retrieval.documents import Hit, checked_gone, checked_search, new_documents
 from course_lib.retrieval.fusion import Fused, Fusion, Legs, Place, fuse
 from course_lib.retrieval.tokenize import Tokenizer
 
@@ -61,7 +62,7 @@ class HybridRetriever(BaseRetriever):
     """Search over documents, as a LangChain retriever: invoke, batch and ainvoke, each with k=, alpha=, fusion= and filter=.
 
     alpha: weight of meaning, from 0, words alone, to 1. candidates: how many each leg gives; k: how many of them are wanted,
-    at most as many. Made by `from_documents` or `over`; `search` gives what `invoke` gives, with all that is known of it.
+    at most as many. Made by `from_documents` or `of_legs`; `search` gives what `invoke` gives, with all that is known of it.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -150,9 +151,10 @@ class HybridRetriever(BaseRetriever):
 
     def delete(self, ids: Collection[str]) -> None:
         """Delete documents by id: all, or none where one is not there. Raises CourseError then, and for a lone string."""
-        self._lexical.delete(ids)
-        self._dense.delete(ids)
-        for id in set(ids):
+        gone = sorted(checked_gone(ids, self._documents))
+        self._dense.delete(gone)  # first, for a vector store can fail
+        self._lexical.delete(gone)
+        for id in gone:
             del self._documents[id]
 
     # -- files
@@ -224,6 +226,11 @@ class HybridRetriever(BaseRetriever):
     ) -> list[Document]:  # fmt: skip
         return [hit.as_document() for hit in self.search(query, k, alpha=alpha, fusion=fusion, filter=filter)]
 
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun | None = None, **asked: Any
+    ) -> list[Document]:  # LangChain's own takes no k=
+        return await run_in_executor(None, self._get_relevant_documents, query, **asked)
+
     def batch(
         self, inputs: list[str], config: RunnableConfig | list[RunnableConfig] | None = None, *, return_exceptions: bool = False,
         **kwargs: Any,
@@ -249,10 +256,13 @@ def _with_ids(documents: Mapping[str, str] | Iterable[Document]) -> list[tuple[s
 
 
 def _allowed(documents: Mapping[str, Document], filter: Filter) -> set[str]:
-    """Ids of the documents that a filter lets through. Raises CourseError for a field that no document has."""
+    """Ids of the documents that a filter lets through. Raises CourseError for what is no filter, and for a field that no
+    document has."""
     if callable(filter):
         return {id for id, document in documents.items() if filter(document.metadata)}
-    wanted = {field: value if isinstance(value, (list, tuple, set)) else [value] for field, value in filter.items()}
+    if not isinstance(filter, Mapping):
+        raise CourseError(f"filter={filter!r:.80} is neither a mapping nor a function", 'say e.g. filter={"lang": "ko"}')
+    wanted = {field: list(v) if isinstance(v, (list, tuple, set, frozenset)) else [v] for field, v in filter.items()}
     for field in wanted if documents else ():
         if not any(field in document.metadata for document in documents.values()):
             raise CourseError(f"no document has a field {field!r} in its metadata",

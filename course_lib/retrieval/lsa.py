@@ -8,8 +8,9 @@ it is the honest small stand-in where no trained model for a language is at hand
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,16 @@ from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
+from course_lib.retrieval.documents import write_array
 
 NGRAMS = (2, 3)  # characters
+SPACES = re.compile(r"\s\s+")  # taken for one, as scikit-learn's own n-grams do
 
 
-def _cleaned(text: str) -> str:
-    return unicodedata.normalize("NFC", text).lower()
+def _ngrams(text: str) -> Iterator[str]:
+    """One after the other: all those of a book at once would fill the memory."""
+    text = SPACES.sub(" ", unicodedata.normalize("NFC", text).lower())
+    return (text[i : i + n] for n in NGRAMS for i in range(len(text) - n + 1))
 
 
 class LSA(Embeddings):
@@ -45,9 +50,7 @@ class LSA(Embeddings):
     def _vectorizer(**options: Any) -> Any:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        return TfidfVectorizer(
-            analyzer="char", ngram_range=NGRAMS, sublinear_tf=True, preprocessor=_cleaned, dtype=np.float32, **options
-        )
+        return TfidfVectorizer(analyzer=_ngrams, sublinear_tf=True, dtype=np.float32, **options)
 
     @classmethod
     def fit(cls, texts: Sequence[str], dimensions: int = 256, rarest: int = 2) -> LSA:
@@ -62,11 +65,11 @@ class LSA(Embeddings):
         vectorizer = cls._vectorizer(min_df=min(rarest, max(len(texts), 1)))
         try:
             rows = vectorizer.fit_transform(texts)
-        except ValueError as error:  # scikit-learn: "empty vocabulary", "After pruning, no terms remain"
-            raise CourseError(f"{len(texts)} texts have no {NGRAMS[0]} characters in common: {error}",
+            with np.errstate(invalid="ignore"):  # of one text, it divides by a variance of 0
+                directions = TruncatedSVD(min(dimensions, *rows.shape), random_state=0).fit(rows).components_
+        except ValueError as error:  # scikit-learn: "empty vocabulary", "After pruning, no terms remain", "with 1 feature"
+            raise CourseError(f"{len(texts)} texts have too few of {NGRAMS[0]} or {NGRAMS[1]} characters in common: {error}",
                               "fit it on more texts, or with rarest=1") from error  # fmt: skip
-        kept = min(dimensions, *rows.shape)
-        directions = TruncatedSVD(kept, algorithm="randomized", random_state=0).fit(rows).components_
         terms = {str(term): int(column) for term, column in sorted(vectorizer.vocabulary_.items(), key=lambda pair: pair[1])}
         return cls(terms, vectorizer.idf_.astype(np.float32), directions.astype(np.float32))
 
@@ -91,8 +94,8 @@ class LSA(Embeddings):
     def save(self, folder: Path) -> None:
         """Write FILES."""
         (folder / "terms.json").write_text(json.dumps(list(self.terms), ensure_ascii=False), encoding="utf-8")
-        np.save(folder / "idf.npy", self.idf, allow_pickle=False)
-        np.save(folder / "directions.npy", self.directions, allow_pickle=False)
+        write_array(folder / "idf.npy", self.idf)
+        write_array(folder / "directions.npy", self.directions)
 
     @classmethod
     def load(cls, folder: Path) -> LSA:

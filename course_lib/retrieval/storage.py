@@ -28,6 +28,7 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.retrieval.bm25 import BM25
 from course_lib.retrieval.dense import Dense, query_vectors, unit_vectors
+from course_lib.retrieval.documents import write_array
 from course_lib.retrieval.lsa import LSA
 from course_lib.retrieval.postings import Stored
 from course_lib.retrieval.tokenize import Tokenizer
@@ -42,6 +43,8 @@ ANEW = "build the index anew and save it"
 ARRAYS = Stored._fields[1:]
 FILES = {"documents.jsonl", "tokens.json", "vectors.faiss", "embedder/probe.npy", *(f"{name}.npy" for name in ARRAYS)}
 LSA_FILES = {f"embedder/{name}" for name in LSA.FILES}
+DATA = re.compile(r"[0-9a-f]{16}")  # name of a folder of files
+OURS = re.compile(rf"{DATA.pattern}|manifest\.json|\..*")
 
 
 # -- save ------------------------------------------------------------------------------------------------------------------
@@ -65,11 +68,11 @@ def save(retriever: HybridRetriever, folder: Path | str) -> None:
         stored = lexical.stored()
         (made / "tokens.json").write_text(json.dumps(stored.tokens, ensure_ascii=False), encoding="utf-8")
         for name in ARRAYS:
-            np.save(made / f"{name}.npy", getattr(stored, name), allow_pickle=False)
+            write_array(made / f"{name}.npy", getattr(stored, name))
         dense.write(made / "vectors.faiss")
         if isinstance(dense.embeddings, LSA):
             dense.embeddings.save(made / "embedder")
-        np.save(made / "embedder" / "probe.npy", _probe(dense.embeddings), allow_pickle=False)
+        write_array(made / "embedder" / "probe.npy", _probe(dense.embeddings))
         name, digests = _digests(made)
         manifest = {
             "format": FORMAT,
@@ -84,9 +87,9 @@ def save(retriever: HybridRetriever, folder: Path | str) -> None:
             shutil.rmtree(folder / name, ignore_errors=True)
             os.replace(made, folder / name)
         data.write_whole(folder / "manifest.json", json.dumps(manifest | {"self": _self(manifest)}, ensure_ascii=False, indent=1))
-    for other in folder.iterdir():
-        if other.is_dir() and other.name != name:
-            shutil.rmtree(other, ignore_errors=True)
+        for other in folder.iterdir():
+            if DATA.fullmatch(other.name) and other.name != name:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 @contextmanager
@@ -94,13 +97,18 @@ def _writing(folder: Path) -> Iterator[Path]:
     """A place to write files to. Raises CourseError for a folder that is no index, and where another process is saving."""
     if folder.exists() and not folder.is_dir():
         raise CourseError(f"{folder} is a file", "name a folder")
-    if folder.is_dir() and not (folder / "manifest.json").exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
-        raise CourseError(f"{folder} holds files that are no index", "name a new folder, which the index will have for itself")
+    if odd := sorted(p.name for p in folder.glob("*") if not OURS.fullmatch(p.name)):
+        raise CourseError(
+            f"{folder} holds {odd[0]}, which is of no index", "name a new folder, which the index will have for itself"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0), tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
-            (made := Path(partial) / "data").mkdir()
-            yield made
+        with FileLock(folder / ".lock", timeout=0):
+            for left in folder.glob(".partial-*"):  # by one that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
+                (made := Path(partial) / "data").mkdir()
+                yield made
     except Timeout:
         raise CourseError(f"another process is saving to {folder}", "wait until it is done, or name another folder") from None
     except (OSError, RuntimeError) as error:  # FAISS raises RuntimeError
@@ -153,17 +161,36 @@ def load(folder: Path | str, embeddings: Embeddings | None = None) -> HybridRetr
     Raises CourseError for a folder without an index, for one that is damaged, altered or of a newer version, for another
     embedder, and where packages cut text into tokens differently than when it was built.
     """
+    folder = Path(folder)
+    with _reading(folder):
+        manifest = _manifest(folder)
+        data.verify(folder, ANEW)
+        made = folder / next(iter(manifest["sha256"])).split("/")[0]
+    embedder = _embedder(manifest["embedder"], made / "embedder", embeddings)
+    with _reading(folder):
+        return _retriever(manifest, made, embedder)
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Raises CourseError for whatever files with fitting hashes and unfitting content lead to."""
+    try:
+        yield
+    except CourseError:
+        raise
+    except Exception as error:
+        raise CourseError(f"the index in {folder} cannot be read: {type(error).__name__}: {str(error)[-200:]}", ANEW) from error
+
+
+def _retriever(manifest: dict[str, Any], made: Path, embedder: Embeddings) -> HybridRetriever:
     from course_lib.retrieval.hybrid import HybridRetriever
 
-    folder = Path(folder)
-    manifest = _manifest(folder)
-    data.verify(folder, ANEW)
-    made = folder / next(iter(manifest["sha256"])).split("/")[0]
-    embedder = _embedder(manifest["embedder"], made / "embedder", embeddings)
     with open(made / "documents.jsonl", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     documents = {row["id"]: Document(id=row["id"], page_content=row["text"], metadata=row["metadata"]) for row in rows}
     arrays = {name: np.load(made / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
+    if any(array.ndim != 1 or array.dtype.kind != "i" for array in arrays.values()):
+        raise CourseError(f"{made} holds postings that are no rows of whole numbers", ANEW)
     stored = Stored(json.loads((made / "tokens.json").read_text("utf-8")), **arrays)
     settings = dict(manifest["lexical"])
     lexical = BM25.of_stored(list(documents), stored, tokenizer=Tokenizer.from_settings(settings.pop("tokenizer")), **settings)
@@ -183,7 +210,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CourseError(f"{folder}/manifest.json cannot be read: {error}", ANEW) from error
-    if not isinstance(version, int) or version > FORMAT:
+    if version != FORMAT:
         raise CourseError(f"the index in {folder} has format {version}, and this course_lib knows {FORMAT}",
                           "update the course: git pull; or build the index anew")  # fmt: skip
     said = manifest.pop("self", None)
@@ -191,14 +218,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise CourseError(f"{folder}/manifest.json was altered after it was written", ANEW)
     files = FILES | (LSA_FILES if manifest["embedder"] == "lsa" else set())
     named = [str(name).partition("/") for name in manifest["sha256"]]
-    if (
-        {file for _, _, file in named} != files
-        or len({top for top, _, _ in named}) != 1
-        or not re.fullmatch(r"[0-9a-f]{16}", named[0][0])
-    ):
-        raise CourseError(
-            f"{folder}/manifest.json names other files than an index has: {sorted(manifest['sha256'])[0]!r:.80}", ANEW
-        )
+    if {file for _, _, file in named} != files or len({top for top, _, _ in named}) != 1 or not DATA.fullmatch(named[0][0]):
+        raise CourseError(f"{folder}/manifest.json names other files than an index has: {sorted(manifest['sha256'])!r:.80}", ANEW)
     return manifest
 
 
@@ -207,11 +228,14 @@ def _embedder(name: str, folder: Path, given: Embeddings | None) -> Embeddings:
     if name == "lsa":
         if given is not None:
             raise CourseError("this index carries its own embedder", "leave embeddings out")
-        return LSA.load(folder)
+        with _reading(folder):
+            return LSA.load(folder)
     if given is None:
         raise CourseError(f"the vectors of this index were made by an embedder of class {name}, which questions need, too",
                           "pass the same one: load(folder, embeddings)")  # fmt: skip
-    then, now = np.load(folder / "probe.npy", allow_pickle=False), _probe(given)
+    with _reading(folder):
+        then = np.load(folder / "probe.npy", allow_pickle=False).astype(np.float32)
+    now = _probe(given)
     cosine = float(then @ now) if then.shape == now.shape else float("nan")
     if not cosine >= SAME:
         raise CourseError(

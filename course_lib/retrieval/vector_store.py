@@ -21,9 +21,10 @@ class StoreLeg:
 
     scores: what the store's numbers mean. "relevance" asks it to say so itself, from 0 to 1; "similarity", the higher the
     better, and "distance", the lower the better, are for one that cannot. lowest: the least score that is possible, for
-    theoretical min-max; 0 of relevance. only: turns ids into the store's own filter, as keywords of its search, e.g.
-    `lambda ids: {"expr": f"id in {sorted(ids)}"}` for Milvus. Without it a filtered search asks the store for ever more hits
-    until enough are allowed ones: no hit is lost in any store, but a filter that lets few through takes longer.
+    theoretical min-max; 0 of relevance. (The relevance of LangChain's FAISS goes below 0. Say scores="distance", lowest=-4
+    there: squared distances of vectors of length 1 go up to 4.) only: turns ids into the store's own filter, as keywords of its
+    search, e.g. `lambda ids: {"expr": f"id in {sorted(ids)}"}` for Milvus. Without it a filtered search asks the store for ever
+    more hits until enough are allowed ones: no hit is lost in any store, but a filter that lets few through takes longer.
     """
 
     def __init__(
@@ -79,11 +80,10 @@ class StoreLeg:
         else:
             pairs = self.store.similarity_search_with_score(query, k, **own)
         sign = -1.0 if self.scores == "distance" else 1.0
-        return [Hit(_id(document), sign * float(score)) for document, score in pairs]
+        return [Hit(self._id(document), sign * float(score)) for document, score in pairs]
 
-
-def _id(document: Document) -> str:
-    if ID not in document.metadata:
-        raise CourseError(f"the store gave a document without its {ID!r}: {document.page_content!r:.60}",
-                          "use a store, or a collection of it, that holds nothing else")  # fmt: skip
-    return str(document.metadata[ID])
+    def _id(self, document: Document) -> str:
+        if (id := str(document.metadata.get(ID))) not in self._ids:
+            raise CourseError(f"the store gave a document that was not added here, {ID} {id!r}: {document.page_content!r:.60}",
+                              "use a store, or a collection of it, that holds nothing else")  # fmt: skip
+        return id
