@@ -1,0 +1,363 @@
+"""Chunks are places in the document, hold all of it, end where sentences end, and are never longer than the model reads."""
+
+import doctest
+import re
+import time
+import unicodedata
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from course_lib.errors import CourseError
+from course_lib.models import catalog
+from course_lib.retrieval import chunk as module
+from course_lib.retrieval.chunk import TokenSpans, chunk_documents, chunks, token_spans
+
+WORDS = TokenSpans(lambda text: [found.span() for found in re.finditer(r"\S+", text)])
+LETTERS = TokenSpans(lambda text: [(at, at + 1) for at, letter in enumerate(text) if not letter.isspace()])
+READERS = {name: AutoTokenizer.from_pretrained(catalog.folder_of(name)) for name in ("all-MiniLM-L6-v2", "haneul-4m")}
+SPANS = {name: token_spans(tokenizer) for name, tokenizer in READERS.items()} | {"words": WORDS, "letters": LETTERS}
+NAMES = st.sampled_from(list(SPANS))
+NFD = unicodedata.normalize("NFD", "수수료는 2,000원입니다. 한도가 있어요!")
+FRAGMENTS = st.sampled_from(
+    ["The fee is 2,000 won. ", "Dr. Kim of the U.S. said no. ", "수수료는 3.5 %입니다. ", "한도가 있어요! ", NFD, "word ",
+     "왜 그럴까?그래서 ", "카드", "x" * 90, "가" * 40, "https://haneul.example/a?b=c&d=1.2 ", "👨‍👩‍👧‍👦", "🇰🇷🇰🇷", "[SEP]",
+     "e\u0301\u0302 ", "\u200b", "\x00", "\ufeff", "\n", "\n\n", "\r\n", "\r\n\r\n", "   ", "\t", "# Card\n", "\n## Fees #\n",
+     "\n### Deep\n", "#no\n", "```\n", "\n~~~\n# code\n", "\n| a | b |\n|---|---|\n", "| 1 | two words. Here |\n", "...",
+     "\nname,fee\ncard,1\nloan,2\n", "a\tb\nc\t2\n", "\n- item one\n", "1. first ", "“Yes.” ", "「はい。」", "<|pad|>"]
+)  # fmt: skip
+TEXTS = st.lists(st.one_of(FRAGMENTS, st.text(max_size=8)), max_size=40).map("".join)
+SIZES = st.sampled_from([(16, 0), (16, 6), (24, 8), (64, 16), (256, 32)])
+
+
+def texts_of(text, spans=WORDS, **sizes):
+    return [chunk.text for chunk in chunks(text, spans, **{"most": 16, "overlap": 0} | sizes)]
+
+
+def sentences(text):
+    """What lies between the places at which a chunk may end."""
+    return [text[start:end].strip() for start, end in pairwise([0, *module._outline(text).stops])]
+
+
+# -- what holds for every text --------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=3000)
+@given(TEXTS, NAMES, SIZES)
+def test_chunks_are_places_in_order_that_hold_everything_within_the_limit(text, name, sizes):
+    (most, overlap), spans = sizes, SPANS[name]
+    found = chunks(text, spans, most=most, overlap=overlap)
+    assert found == chunks(text, spans, most=most, overlap=overlap)
+    held, stops = bytearray(len(text)), module._outline(text).stops
+    assert stops == sorted(stops)
+    for chunk in found:
+        assert text[chunk.start : chunk.end] == chunk.text == chunk.text.strip() != ""
+        assert chunk.tokens == spans.count(chunk.text)
+        assert spans.count(chunk.for_embedding) + spans.special <= most
+        held[chunk.start : chunk.end] = b"\1" * len(chunk.text)
+    assert all(inside or letter.isspace() for letter, inside in zip(text, held, strict=True))
+    for one, next_one in pairwise(found):
+        assert one.start < next_one.start and one.end < next_one.end
+        assert spans.count(text[next_one.start : max(one.end, next_one.start)]) <= overlap
+
+
+@settings(max_examples=200)
+@given(TEXTS, st.sampled_from(list(READERS)), SIZES)
+def test_what_the_model_reads_is_never_truncated(text, name, sizes):
+    for chunk in chunks(text, SPANS[name], most=sizes[0], overlap=sizes[1]):
+        read = READERS[name](chunk.for_embedding, truncation=False, padding=False, verbose=False)["input_ids"]
+        assert len(read) <= sizes[0]
+        assert len(read) - SPANS[name].special == SPANS[name].count(chunk.for_embedding)
+
+
+@settings(max_examples=300)
+@given(TEXTS, NAMES)
+def test_a_text_that_fits_is_one_chunk(text, name):
+    text = text.replace("#", "").strip()
+    fits = SPANS[name].count(text) + SPANS[name].special <= 256
+    found = chunks(text, SPANS[name], most=256, overlap=0)
+    assert [chunk.text for chunk in found] == [text] * bool(text) if fits else len(found) > 1
+    for chunk in found:
+        assert [again.text for again in chunks(chunk.text, SPANS[name], most=256, overlap=0)] == [chunk.text]
+
+
+@settings(max_examples=300)
+@given(TEXTS, NAMES, SIZES)
+def test_sentences_and_rows_that_fit_are_in_some_chunk_whole(text, name, sizes):
+    text = text.replace("#", "")  # below a heading a sentence is cut where the two do not fit
+    found = chunks(text, SPANS[name], most=sizes[0], overlap=sizes[1])
+    for start, end in pairwise([0, *module._outline(text).stops]):
+        start += len(text[start:end]) - len(text[start:end].lstrip())
+        if SPANS[name].count(text[start:end]) + SPANS[name].special <= sizes[0]:
+            assert any(chunk.start <= start and end <= chunk.end for chunk in found)
+
+
+@settings(max_examples=300)
+@given(TEXTS, NAMES, SIZES)
+def test_characters_stay_whole(text, name, sizes):
+    for chunk in chunks(text, SPANS[name], most=max(sizes[0], 64), overlap=sizes[1]):
+        first, before = chunk.text[0], text[: chunk.start][-1:]
+        assert not before or before.isspace() or not (unicodedata.combining(first) or "\u1160" <= first <= "\u11ff")
+        assert not (first == "\u200d" or (before == "\u200d" and first in "👨👩👧👦"))
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\r\n\t\u3000\u2028 "])
+def test_nothing_is_no_chunk(text):
+    assert chunks(text, WORDS) == [] and chunk_documents({"a": text}, WORDS) == {}
+
+
+# -- sentences ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The fee is 2,000 won.| It is due monthly!| Is it?| Yes…| So it is.",
+        "Dr. Kim of the U.S. office, e.g. in No. 5, said 3.5 % vs. 4. 5 etc. and J. Smith agreed.| So be it.",
+        'He said "Stop."| Then (it was late.)| He left.',
+        "It rose to 3.5.| The rest fell to 2024.| Nothing else.",
+        "수수료는 2,000원입니다.| 한도가 있어요!| 정말 그럴까?| 그렇죠.| 끝",
+        "수수료가 있습니다.|한도도 있어요!|그럴까?|네 있죠.|끝",
+        "2024. 3. 15. 시행한다.| 2024.3.15. 시행한다.| 다음",
+        "“알겠습니다.”| 그가 말했다.| 「정말?」| 그래",
+        "はい。|いいえ！|「そう。」|終",
+        "1. 첫째 항목이다.| 가. 둘째 항목이다.| 셋째",
+        "version 1.2.3 at haneul.example.com is out.| Done",
+    ],
+)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_where_sentences_end(text, form):
+    expected = [part.strip() for part in unicodedata.normalize(form, text).split("|")]
+    assert sentences(unicodedata.normalize(form, text.replace("|", ""))) == expected
+
+
+def test_blank_lines_and_items_of_lists_end_a_sentence_and_a_line_does_not():
+    assert sentences("one\ntwo\n\nthree\n- four\n- five\n  six\n1) seven") == [
+        "one\ntwo", "three", "- four", "- five\n  six", "1) seven"
+    ]  # fmt: skip
+
+
+def test_sentences_that_fit_are_whole_and_come_again_up_to_the_overlap():
+    text = " ".join(f"This is sentence number {n}." for n in range(9))
+    plain, again = texts_of(text), texts_of(text, overlap=11)
+    assert [t[-2:] for t in plain] == ["2.", "5.", "8."]
+    assert ["".join(re.findall(r"\d", t)) for t in again] == ["012", "123", "234", "345", "456", "567", "678"]
+    assert texts_of(text, overlap=4) == plain  # a sentence has five words
+
+
+def test_an_overlap_gives_way_to_a_sentence_that_fits_only_without():
+    text = "One is short. Two is short. " + "Word " * 14 + "end. Last is short."
+    assert texts_of(text, overlap=8) == ["One is short. Two is short.", "Word " * 14 + "end.", "Last is short."]
+
+
+def test_a_long_sentence_is_cut_between_lines_else_words_else_characters():
+    assert texts_of("a " * 10 + "\n" + "b " * 10) == [("a " * 10).strip(), ("b " * 10).strip()]
+    assert texts_of("a " * 20) == [("a " * 16).strip(), ("a " * 4).strip()]
+    assert texts_of("가" * 20, LETTERS) == ["가" * 16, "가" * 4]
+    assert texts_of(unicodedata.normalize("NFD", "강" * 10), LETTERS) == [unicodedata.normalize("NFD", "강" * 5)] * 2
+    assert texts_of("🇰🇷" * 9 + "x", LETTERS) == ["🇰🇷" * 8, "🇰🇷x"]
+    assert texts_of("e" + "\u0301" * 20, LETTERS) == ["e" + "\u0301" * 15, "\u0301" * 5]  # one letter, longer than a chunk
+
+
+def test_korean_without_spaces_is_cut_between_characters_of_several_tokens():
+    text = "뷁쀍" * 100
+    found = chunks(text, SPANS["haneul-4m"], most=32, overlap=0)
+    assert "".join(chunk.text for chunk in found) == text and all("\ufffd" not in chunk.text for chunk in found)
+    assert max(chunk.tokens for chunk in found) <= 32 < SPANS["haneul-4m"].count(text)
+
+
+# -- headings -------------------------------------------------------------------------------------------------------------
+
+MANUAL = """Before it.
+
+# Card
+Of cards.
+## Fees ##
+Of fees. They are low.
+## Empty
+## Limits
+### Daily
+Of limits.
+```sh
+# no heading
+```
+#태그 is none
+# Loans
+"""
+
+
+def test_headings_begin_chunks_and_give_the_path():
+    found = [(chunk.text.splitlines()[0], chunk.headings, chunk.lead) for chunk in chunks(MANUAL, WORDS, most=64, overlap=16)]
+    assert found == [
+        ("Before it.", (), ""),
+        ("# Card", ("Card",), ""),
+        ("## Fees ##", ("Card", "Fees"), "Card\n"),
+        ("## Empty", ("Card", "Empty"), "Card\n"),
+        ("## Limits", ("Card", "Limits", "Daily"), "Card\n"),
+        ("# Loans", ("Loans",), ""),
+    ]
+
+
+def test_later_chunks_of_a_section_carry_its_headings():
+    first, second, *_ = chunks("# Card\n## Fees\n" + "A fee of one won. " * 5, WORDS, most=16, overlap=0)
+    assert first.text.startswith("# Card\n## Fees\nA fee") and first.lead == ""
+    assert second.for_embedding.startswith("Card\nFees\nA fee of one won. A fee")
+
+
+def test_a_heading_is_never_left_alone_before_text():
+    for below in ("word " * 40, "x" * 400, "word " * 15 + "end. More.", "| " + "cell " * 40 + "|"):
+        first = chunks("# A heading of six words\n" + below, LETTERS, most=64, overlap=8)[0]
+        assert len(first.text.splitlines()) == 2
+
+
+def test_outer_headings_give_way_to_a_sentence_that_fits_only_without():
+    text = "# Out er\n## In\nStart.\n\n" + "w " * 14 + "end. More."
+    assert [chunk.lead for chunk in chunks(text, WORDS, most=16, overlap=0)][1] == "In\n"
+    long = chunks("# " + "long " * 9 + "\nStart.\n\n" + "w " * 5 + "x.", WORDS, most=16, overlap=0)
+    assert long[-1].lead == "" and long[-1].headings == (("long " * 9).strip(),)
+
+
+def test_headings_longer_than_a_chunk_are_cut_too():
+    found = texts_of("# " + "long " * 40 + "\nText.")
+    assert " ".join(found).split() == ("# " + "long " * 40 + "Text.").split()
+
+
+def test_a_byte_order_mark_hides_no_heading_and_carriage_returns_no_lines():
+    found = chunks("\ufeff# Card\r\nText.\r\n\r\n## Fees\r\nMore.\r\n", WORDS, most=16, overlap=0)
+    assert [(chunk.text, chunk.headings) for chunk in found] == [
+        ("\ufeff# Card\r\nText.", ("Card",)), ("## Fees\r\nMore.", ("Card", "Fees"))
+    ]  # fmt: skip
+
+
+def test_a_fence_stays_with_its_code_and_code_is_cut_between_lines():
+    found = texts_of("Text here.\n```py\n" + "a = 1\n" * 8 + "```\nAfter.")
+    assert found[0].startswith("Text here.\n```py\na = 1") and found[-1].endswith("a = 1\n```\nAfter.")
+    assert all(line in ("a = 1", "```", "```py", "Text here.", "After.") for text in found for line in text.splitlines())
+
+
+# -- tables ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "header"),
+    [
+        ("| name | fee |\n|---|---|\n", "| Card. Yes | {} won |\n", "| name | fee |"),
+        ("name | fee\n---|---\n", "Card. Yes | {} won\n", "name | fee"),
+        ("name\tfee\n", "Card. Yes\t{} won\n", "name\tfee"),
+        ("name,fee\n", '"Card, one. Yes",{} won\n', "name,fee"),
+        ("", "Card. Yes\t{}\n", ""),
+        ("", "| Card. Yes | {} |\n", ""),
+    ],
+)
+def test_rows_are_whole_and_later_ones_know_their_header(head, row, header):
+    text = "# Fees\nBefore.\n\n" + head + "".join(row.format(n) for n in range(20))
+    found = chunks(text, WORDS, most=24, overlap=0)
+    rows = {line.strip() for line in text.splitlines()}
+    assert len(found) > 2 and all(line in rows for chunk in found for line in chunk.text.splitlines())
+    assert found[0].table_header == "" and {chunk.table_header for chunk in found[1:]} == {header}
+    assert all(chunk.lead == "Fees\n" + (header and header + "\n") for chunk in found[1:])
+
+
+def test_a_row_too_long_is_cut_between_cells():
+    row = "|" + "|".join(f" c{n} with four words " for n in range(6)) + "|"
+    assert all(text.startswith("| c") for text in texts_of("| a | b |\n|---|---|\n" + row)[1:])
+
+
+def test_a_row_that_fits_alone_stays_whole_below_a_heading_that_does_not_fit_beside_it():
+    row = "| " + "w " * 12 + "|"
+    assert texts_of(f"# Some words here\n{row}\n{row}") == ["# Some words here", row, row]
+
+
+def test_amounts_in_prose_are_no_table():
+    assert sentences("It costs 1,250 won. It\nrose by 2,500 won. Yes.") == [
+        "It costs 1,250 won.",
+        "It\nrose by 2,500 won.",
+        "Yes.",
+    ]
+
+
+# -- tokenizers, sizes, documents -----------------------------------------------------------------------------------------
+
+
+def test_the_whole_text_is_counted_though_the_file_of_minilm_says_to_truncate():
+    tokenizer = READERS["all-MiniLM-L6-v2"]
+    fresh = AutoTokenizer.from_pretrained(catalog.folder_of("all-MiniLM-L6-v2"))
+    before = fresh.backend_tokenizer.to_str()
+    assert fresh.backend_tokenizer.truncation is not None
+    assert token_spans(fresh).count("fee " * 5000) == 5000 and token_spans(fresh).special == 2
+    assert fresh.backend_tokenizer.to_str() == before  # the model's own is as it was
+    assert token_spans(tokenizer.backend_tokenizer).spans("a fee") == [(0, 1), (2, 5)]
+
+
+PAGE = "The annual fee is 2,000 won, i.e. little. 수수료는 2,000원입니다. 카드를 만들 수 있습니다.\n\n"
+
+
+def test_ten_megabytes_take_seconds_and_chunks_are_full():
+    text = PAGE * (10_000_000 // len(PAGE.encode()))
+    start = time.perf_counter()
+    found = chunks(text, SPANS["all-MiniLM-L6-v2"], most=512, overlap=64)
+    assert time.perf_counter() - start < 120  # it took 15 seconds on one core
+    assert found[-1].end == len(text.rstrip()) and min(chunk.tokens for chunk in found[:-1]) > 450
+
+
+def test_ten_times_the_text_takes_ten_times_as_long():
+    def seconds(times):
+        start = time.perf_counter()
+        chunks(PAGE * times, SPANS["haneul-4m"], most=512, overlap=64)
+        return time.perf_counter() - start
+
+    assert seconds(10_000) < 40 * seconds(1_000)
+
+
+@pytest.mark.parametrize("text", ["a" * 1_000_000, "가" * 300_000, "e" + "\u0301" * 100_000, "a." * 100_000, "|a" * 100_000])
+def test_a_million_letters_without_a_space_are_cut(text):
+    found = chunks(text, SPANS["haneul-4m"], most=512, overlap=64)
+    assert "".join(chunk.text for chunk in found) == text
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"most": 15}, "most=15"),
+        ({"most": 16.0}, "most=16.0"),
+        ({"most": 64, "overlap": 64}, "overlap=64, and most=64 leaves 64 tokens"),
+        ({"overlap": -1}, "overlap=-1"),
+        ({"overlap": None}, "overlap=None"),
+        ({"tokens": TokenSpans(WORDS.spans, special=10), "most": 16}, "takes 10 for itself"),
+    ],
+)
+def test_sizes_out_of_range_are_refused(sizes, message):
+    with pytest.raises(CourseError, match=message):
+        chunks("text", **{"tokens": WORDS} | sizes)
+
+
+def test_special_tokens_are_taken_from_the_limit():
+    with pytest.raises(CourseError, match="overlap=62, and most=64 leaves 62 tokens"):
+        chunks("text", SPANS["all-MiniLM-L6-v2"], most=64, overlap=62)
+    assert [chunk.tokens for chunk in chunks("fee " * 30, SPANS["all-MiniLM-L6-v2"], most=16, overlap=0)] == [14, 14, 2]
+
+
+def test_what_cannot_be_read_is_refused():
+    with pytest.raises(CourseError, match="character 2 of 3 is half of a surrogate pair"):
+        chunks("ab\ud800", WORDS)
+    with pytest.raises(CourseError, match="a bytes is no text"):
+        chunks(b"text", WORDS)
+    with pytest.raises(CourseError, match="of type str does not say where its tokens lie"):
+        token_spans("all-MiniLM-L6-v2")
+    with pytest.raises(CourseError, match="alone has more than the 16 tokens"):
+        chunks("ab", TokenSpans(lambda text: [(at, at + 1) for at in range(len(text)) for _ in range(20)]), most=16, overlap=0)
+
+
+def test_ids_of_chunks_are_unique_whatever_the_ids_of_documents():
+    documents = {"a": "x " * 40, "a#1": "y " * 40, "a#1#0": "z", "": "v"}
+    found = chunk_documents(documents, WORDS, most=16, overlap=0)
+    assert list(found) == ["a#0", "a#1", "a#2", "a#1#0", "a#1#1", "a#1#2", "a#1#0#0", "#0"]
+    assert all(chunk.text in documents[id.rpartition("#")[0]] for id, chunk in found.items())
+
+
+def test_the_example_holds():
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed
