@@ -1,0 +1,206 @@
+"""The systems that benchmarks/retrieval.py compares, each a function from documents and their vectors to a way to search them."""
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import bm25s
+import faiss
+import numpy as np
+import rank_bm25
+from langchain_classic.retrievers import EnsembleRetriever
+from langchain_community.retrievers import BM25Retriever
+from langchain_community.vectorstores import FAISS
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from public_sets import Collection
+
+from course_lib import data
+from course_lib.retrieval import BM25, LSA, Dense, HybridRetriever, Tokenizer
+from course_lib.retrieval.fusion import Fusion
+
+Search = Callable[[str, int], list[str]]  # question, k -> ids
+Builder = Callable[[dict[str, str], Embeddings], Search]  # documents and what knows their vectors -> a way to search them
+Cut = Callable[[str], list[str]]
+SPLIT = Tokenizer("spaces")
+BIGRAMS = Tokenizer("bigrams", stop_words=True, stem=True)  # the words of every hybrid, in both languages
+CANDIDATES = HybridRetriever.model_fields["candidates"].default
+ALPHA = HybridRetriever.model_fields["alpha"].default
+AT_ONCE = 50_000  # documents that are added together: a million vectors at once would need several GB for a moment
+
+# One question takes FAISS one thread; where the machine is busy it would wait 20 ms for a second one, which has nothing to do.
+faiss.omp_set_num_threads(1)
+
+
+# -- vectors, made once for all systems -----------------------------------------------------------------------------------
+
+
+class Known(Embeddings):
+    """Vectors that were made before, so that no time of building or searching is time of embedding.
+
+    Those of documents come as an array, and not as LangChain's lists, which would take the time of the index itself.
+    """
+
+    def __init__(self, documents: Sequence[str], vectors: Any, questions: Sequence[str], asked: Any) -> None:
+        self.places = {text: place for place, text in enumerate(documents)}
+        self.vectors, self.asked = vectors, dict(zip(questions, asked, strict=True))
+
+    def embed_documents(self, texts: list[str]) -> Any:
+        return self.vectors[[self.places[text] for text in texts]]
+
+    def embed_query(self, text: str) -> list[float]:
+        return self.asked[text].tolist()
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A collection's vectors, and how they came about, in words."""
+
+    known: Known
+    told: str
+
+
+def by_lsa(collection: Collection) -> Embedded:
+    """Fitted on the documents themselves."""
+    texts, questions, begun = list(collection.documents.values()), list(collection.queries.values()), time.perf_counter()
+    lsa = LSA.fit(texts)
+    known = Known(texts, lsa.vectors(texts), questions, lsa.vectors(questions))
+    return Embedded(known, f"LSA was fitted and embedded all in {time.perf_counter() - begun:.1f} s")
+
+
+def by_minilm(collection: Collection) -> Embedded:
+    """Of texts that are too long for it the beginnings, as a user of it would have to embed them."""
+    from quantization import beginning
+
+    from course_lib.models.manager import ModelManager
+
+    texts, questions, manager = list(collection.documents.values()), list(collection.queries.values()), ModelManager.shared()
+    model = manager.get_embedding_model("embed")
+    with manager.use(model.spec) as engine:
+        cut = [beginning(engine, text) for text in (*texts, *questions)]
+    changed = sum(a != b for a, b in zip(cut, (*texts, *questions), strict=True))
+    documents, asked = cut[: len(texts)], cut[len(texts) :]
+    vectors, took = kept(model.spec.name, documents, model.embed_documents)
+    of_questions, longer = kept(model.spec.name, asked, model.embed_documents)
+    told = f"{model.spec.name} embedded all in {took + longer:.0f} s, of {changed:,} long texts the first {engine.context} tokens"
+    return Embedded(Known(texts, vectors, questions, of_questions), told)
+
+
+def kept(name: str, texts: list[str], embed: Callable[[list[str]], Any]) -> tuple[Any, float]:
+    """Vectors and the seconds that they took: now, or when they were made for an earlier run and laid down for later ones."""
+    key = hashlib.sha256(json.dumps([name, texts]).encode()).hexdigest()[:24]
+    path = Path(tempfile.gettempdir()) / "course-benchmark-vectors" / f"{key}.npz"
+    if not path.exists():
+        begun = time.perf_counter()
+        vectors = np.array(embed(texts), np.float32)
+        with data.whole(path) as partial, partial.open("wb") as file:
+            np.savez(file, vectors=vectors, seconds=time.perf_counter() - begun)
+    with np.load(path, allow_pickle=False) as found:
+        return found["vectors"], float(found["seconds"])
+
+
+# -- by words -------------------------------------------------------------------------------------------------------------
+
+
+def ours(cut: Cut, k1: float = 1.2) -> Builder:
+    def build(documents: dict[str, str], embeddings: Embeddings) -> Search:
+        index = BM25(cut, k1=k1)
+        index.add(documents)
+        return lambda question, k: [hit.id for hit in index.search(question, k)]
+
+    return build
+
+
+def by_rank_bm25(cut: Cut) -> Builder:
+    """As tutorials have it, ties and documents without a hit as numpy's argsort leaves them."""
+
+    def build(documents: dict[str, str], embeddings: Embeddings) -> Search:
+        index, ids = rank_bm25.BM25Okapi([cut(text) for text in documents.values()]), list(documents)
+        return lambda question, k: index.get_top_n(cut(question), ids, k)
+
+    return build
+
+
+def by_bm25s(cut: Cut) -> Builder:
+    """Without numba, which would compile for seconds at the first question."""
+
+    def build(documents: dict[str, str], embeddings: Embeddings) -> Search:
+        index, ids = bm25s.BM25(method="lucene", k1=1.5, b=0.75, backend="numpy"), np.array(list(documents))
+        index.index([cut(text) for text in documents.values()], show_progress=False)
+
+        def search(question: str, k: int) -> list[str]:
+            found = index.retrieve([cut(question)], k=min(k, len(ids)), show_progress=False).documents
+            return ids[found[0]].tolist()
+
+        return search
+
+    return build
+
+
+def bm25s_words(text: str) -> list[str]:
+    """The tokens of bm25s' README: words of two letters and more, without English stop words."""
+    return bm25s.tokenize([text], stopwords="en", return_ids=False, show_progress=False)[0]
+
+
+# -- by meaning, and by both ----------------------------------------------------------------------------------------------
+
+
+def pieces(documents: dict[str, str]) -> Iterator[dict[str, str]]:
+    rest = iter(documents.items())
+    while piece := dict(islice(rest, AT_ONCE)):
+        yield piece
+
+
+def dense(kind: str = "flat") -> Builder:
+    def build(documents: dict[str, str], embeddings: Embeddings) -> Search:
+        index = Dense(embeddings, kind=kind)
+        for piece in pieces(documents):
+            index.add(piece)
+        return lambda question, k: [hit.id for hit in index.search(question, k)]
+
+    return build
+
+
+def retriever(documents: dict[str, str], embeddings: Embeddings, **settings: Any) -> HybridRetriever:
+    made = HybridRetriever.from_documents({}, embeddings, lexical=BIGRAMS, **settings)
+    for piece in pieces(documents):
+        made.add_documents(piece)
+    return made
+
+
+def hybrid(fusion: Fusion | None = None) -> Builder:
+    """With every setting at its default, or another fusion."""
+
+    def build(documents: dict[str, str], embeddings: Embeddings) -> Search:
+        made = retriever(documents, embeddings)
+        return lambda question, k: [hit.id for hit in made.search(question, k, fusion=fusion)]
+
+    return build
+
+
+def explained(documents: dict[str, str], embeddings: Embeddings) -> Search:
+    """All that a reader of a hit sees: as many hits as are the default, each with its explanation."""
+    made = retriever(documents, embeddings)
+
+    def search(question: str, k: int) -> list[str]:
+        hits = made.search(question)
+        for hit in hits:
+            made.explain(hit)
+        return [hit.id for hit in hits]
+
+    return search
+
+
+def ensemble(documents: dict[str, str], embeddings: Embeddings) -> Search:
+    """As most tutorials have it: rank-bm25 over split(), FAISS and rank fusion; with the weights and candidates of our hybrid."""
+    texts = [Document(id=id, page_content=text) for id, text in documents.items()]
+    by_words = BM25Retriever.from_documents(texts, k=CANDIDATES)
+    by_meaning = FAISS.from_documents(texts, embeddings).as_retriever(search_kwargs={"k": CANDIDATES})
+    both = EnsembleRetriever(retrievers=[by_words, by_meaning], weights=[1 - ALPHA, ALPHA])
+    return lambda question, k: [str(document.id) for document in both.invoke(question)][:k]
