@@ -1,0 +1,68 @@
+"""What the tests of searching by meaning share: Haneul's passages, and embedders, real and small ones."""
+
+import os
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from langchain_core.embeddings import Embeddings
+
+from course_lib.data import ROOT, load_passages
+from course_lib.models import ModelManager
+from course_lib.retrieval import LSA
+
+
+class Hashed(Embeddings):
+    """Every word a vector that its letters decide, a text their sum: no meaning, but the same numbers everywhere."""
+
+    def __init__(self, dimensions=16, salt=""):
+        self.dimensions, self.salt = dimensions, salt
+
+    def embed_query(self, text):
+        words = [
+            np.random.default_rng(zlib.crc32((self.salt + word).encode())).normal(size=self.dimensions) for word in text.split()
+        ]
+        return sum(words, np.zeros(self.dimensions)).tolist()
+
+    def embed_documents(self, texts):
+        return [self.embed_query(text) for text in texts]
+
+
+class Broken(Hashed):
+    """Gives `wrong` in place of the vectors of texts, or raises it, once it is set."""
+
+    wrong = None
+
+    def embed_documents(self, texts):
+        if isinstance(self.wrong, Exception):
+            raise self.wrong
+        return super().embed_documents(texts) if self.wrong is None else self.wrong
+
+    embed_queries = embed_documents
+
+
+@pytest.fixture(scope="session")
+def passages():
+    return {id: passage.text for id, passage in load_passages(language="ko").items()}
+
+
+@pytest.fixture(scope="session")
+def lsa(passages):
+    return LSA.fit(list(passages.values()), 48)
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    return ModelManager().get_embedding_model("embed")
+
+
+def child(code, **environment):
+    """What another process prints, which imports what tests share."""
+    out = subprocess.run(
+        [sys.executable, "-c", f"from tests.retrieval.conftest import *\n{code}"], cwd=ROOT, env=os.environ | environment,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert out.returncode == 0, out.stderr[-3000:]
+    return out.stdout

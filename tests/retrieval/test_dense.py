@@ -1,0 +1,274 @@
+"""A flat index finds what plain arithmetic finds; HNSW nearly so, and exactly among chosen ones; nothing broken gets in."""
+
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from course_lib.errors import CourseError
+from course_lib.retrieval import Dense, Hit
+from course_lib.retrieval.dense import unit_vectors
+from tests.retrieval.conftest import Broken, Hashed, child
+
+KINDS = pytest.mark.parametrize("kind", ["flat", "hnsw"])
+
+
+def index(vectors, kind="flat", ids=None, **widths):
+    made = Dense(Hashed(), kind=kind, **widths)
+    made.add_vectors(ids or [f"d{i:04}" for i in range(len(vectors))], vectors)
+    return made
+
+
+def cosines(vectors, query):
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
+    return np.round(vectors @ query / np.where(lengths > 0, lengths, 1), 5)
+
+
+def expected(ids, vectors, query, k, among):
+    """The best ids by numpy, in 64 bits, ties by id."""
+    scores = dict(zip(ids, cosines(vectors, query), strict=True))
+    return sorted(among, key=lambda id: (-scores[id], id))[:k]
+
+
+def clusters(documents, dimensions=32, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(60, dimensions))
+    return centres[rng.integers(60, size=documents)] + 0.5 * rng.normal(size=(documents, dimensions))
+
+
+# -- flat is exact --------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 20), st.integers(1, 50), st.booleans(), st.booleans())
+def test_flat_is_numpy_ties_by_id_whatever_was_deleted_and_is_allowed(seed, documents, dimensions, k, deleting, filtering):
+    rng = np.random.default_rng(seed)
+    pool = np.vstack([rng.normal(size=(6, dimensions)) * rng.uniform(0.01, 100, (6, 1)), np.zeros((1, dimensions))])
+    vectors, query = pool[rng.integers(7, size=documents)], rng.normal(size=dimensions)  # many are the same
+    ids = [f"d{i:02}" for i in rng.permutation(documents)]
+    made = index(vectors, ids=ids)
+    gone = {id for id in ids if deleting and rng.random() < 0.4}
+    made.delete(gone)
+    allowed = [id for id in ids if rng.random() < 0.5] + ["unknown"] if filtering else None
+    living = [id for id in ids if id not in gone]
+    assert made.ids == living and len(made) == len(living) and all((id in made) != (id in gone) for id in ids)
+    hits = made.search_vector(query, k, allowed)
+    among = [id for id in living if allowed is None or id in allowed]
+    assert [hit.id for hit in hits] == expected(ids, vectors, query, k, among)
+    known = dict(zip(ids, cosines(vectors, query), strict=True))
+    assert [hit.score for hit in hits] == pytest.approx([known[hit.id] for hit in hits], abs=1e-4)
+    assert all(-1 <= hit.score <= 1 for hit in hits)
+
+
+def test_ties_by_the_thousand_come_in_the_order_of_their_ids():
+    for kind in ("flat", "hnsw"):
+        made = index(np.ones((3000, 4)), kind, ids=[f"{i:04}" for i in np.random.default_rng(0).permutation(3000)])
+        made.delete(["0001"])
+        assert [hit.id for hit in made.search_vector(np.ones(4), 2, ["2999", "0700", "1234", "0001"])] == ["0700", "1234"]
+        if kind == "flat":
+            assert [hit.id for hit in made.search_vector(np.ones(4), 3)] == ["0000", "0002", "0003"]
+
+
+def test_added_in_pieces_or_at_once_or_after_a_deletion_is_the_same():
+    vectors = clusters(300)
+    whole, pieces = index(vectors), Dense(Hashed())
+    for start in range(0, 300, 77):
+        pieces.add_vectors([f"d{i:04}" for i in range(start, min(300, start + 77))], vectors[start : start + 77])
+    assert pieces.search_vector(vectors[3] + 1, 300) == whole.search_vector(vectors[3] + 1, 300)
+    pieces.delete([f"d{i:04}" for i in range(200)])  # more than half: built anew
+    assert len(pieces._ids) == 100 and pieces.ids == whole.ids[200:]
+    np.testing.assert_array_equal(pieces.vectors, whole.vectors[200:])
+    pieces.add_vectors(["d0000"], vectors[:1])
+    assert pieces.search_vector(vectors[0], 1)[0].id == "d0000"
+    pieces.delete(pieces.ids)
+    assert len(pieces) == 0 and pieces.dimensions is None and pieces.search("x") == []
+    pieces.add_vectors(["other"], [[1, 2]])  # of other dimensions
+    assert pieces.search_vector([1, 2]) == [Hit("other", pytest.approx(1))]
+
+
+# -- HNSW -----------------------------------------------------------------------------------------------------------------
+
+
+def test_hnsw_finds_nearly_all_and_exactly_all_among_chosen_ones():
+    vectors, queries = clusters(3000), clusters(30, seed=1)
+    flat, hnsw = index(vectors), index(vectors, "hnsw")
+    for gone in ([], flat.ids[::5]):
+        flat.delete(gone)
+        hnsw.delete(gone)
+        common = [len(set(flat.search_vector(q, 25)) & set(hnsw.search_vector(q, 25))) for q in queries]
+        assert np.mean(common) / 25 >= 0.95
+        for query, share in zip(queries, (1, 2, 30, 700, 3000) * 6, strict=True):
+            allowed = flat.ids[::share]
+            assert hnsw.search_vector(query, 25, allowed) == flat.search_vector(query, 25, allowed)
+        assert not set(gone) & {hit.id for q in queries for hit in hnsw.search_vector(q, 100)}
+
+
+def test_wider_is_surer():
+    vectors, queries = clusters(3000, seed=2), clusters(20, seed=3)
+    flat = index(vectors)
+
+    def recall(**widths):
+        made = index(vectors, "hnsw", **widths)
+        return np.mean([len(set(flat.search_vector(q, 10)) & set(made.search_vector(q, 10))) for q in queries]) / 10
+
+    assert recall(neighbours=2, build_width=4, search_width=1) < 0.9 < recall()
+
+
+# -- what is refused leaves the index as it was ---------------------------------------------------------------------------
+
+WRONG = [
+    ([[float("nan")] * 16, [1.0] * 16], "1 of 2 vectors hold NaN"),
+    ([[float("inf")] * 16, [float("-inf")] * 16], "2 of 2 vectors hold NaN or infinity"),
+    ([[1e300] * 16] * 2, "2 of 2 vectors hold NaN or infinity"),
+    ([[1.0] * 15] * 2, "a vector of 15 numbers, and the index holds vectors of 16"),
+    ([[1.0] * 16], r"2 texts, but vectors of shape \(1, 16\)"),
+    ([[1.0] * 16] * 3, r"2 texts, but vectors of shape \(3, 16\)"),
+    ([1.0] * 16, r"2 texts, but vectors of shape \(1, 16\)"),
+    ([[[1.0] * 16]] * 2, r"shape \(2, 1, 16\)"),
+    ([[], []], r"shape \(2, 0\)"),
+    ([], r"2 texts, but vectors of shape \(1, 0\)"),
+    (["text", "more text"], "no table of numbers"),
+    ([[1.0] * 16, [1.0] * 15], "no table of numbers"),
+    ([["a"] * 16] * 2, "no table of numbers"),
+    (None, "."),
+]
+
+
+@KINDS
+@pytest.mark.parametrize(("wrong", "message"), WRONG)
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_wrong_vectors_are_refused_with_numbers(kind, wrong, message):
+    embedder = Broken()
+    made = Dense(embedder, kind=kind)
+    made.add({"a": "one text", "b": "another"})
+    before = made.search_all(["one", "another"], 9)
+    with pytest.raises(CourseError, match=message):
+        made.add_vectors(["c", "d"], wrong)
+    if wrong is not None:
+        embedder.wrong = wrong
+        with pytest.raises(CourseError, match=message):
+            made.add({"c": "new", "d": "newer"})
+        with pytest.raises(CourseError, match=message):
+            made.search_all(["one", " ", "another"], 9)  # two that are asked
+    embedder.wrong = None
+    assert made.ids == ["a", "b"] and made.search_all(["one", "another"], 9) == before
+    made.add({"c": "new"})
+    assert made.search("new", 1)[0].id == "c"
+
+
+@KINDS
+def test_wrong_ids_are_refused(kind):
+    made = Dense(Hashed(), kind=kind)
+    made.add({"a": "one", "b": "two"})
+    before = made.search("one", 9)
+    for call, message in [
+        (lambda: made.add({"c": "new", "a": "one"}), "the id 'a' is in the index already"),
+        (lambda: made.add([("c", "new"), ("c", "new")]), "the id 'c' is given twice"),
+        (lambda: made.add([("c", None)]), "no pair"),
+        (lambda: made.add_vectors(["c", "c"], np.ones((2, 16))), "the id 'c' is given twice"),
+        (lambda: made.delete(["a", "q"]), "1 of 2 ids are not in the index, the first 'q'"),
+        (lambda: made.delete("ab"), "a document for each letter"),
+        (lambda: made.search("one", allowed="ab"), "allowed='ab' is one string"),
+        (lambda: made.search_vector(np.ones(16), allowed="ab"), "allowed='ab' is one string"),
+        (lambda: made.search("one", 0), "k=0"),
+        (lambda: made.search_vector(np.ones(16), 2.5), r"k=2\.5"),
+        (lambda: made.search_vector(np.ones(15)), "a vector of 15 numbers"),
+        (lambda: made.search_vector([np.nan] * 16), "1 of 1 vectors hold NaN"),
+    ]:
+        with pytest.raises(CourseError, match=message):
+            call()
+    assert made.ids == ["a", "b"] and made.search("one", 9) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "ivf"}, "no index of kind 'ivf'(.|\n)*flat, hnsw"),
+        ({"neighbours": 16}, "are of HNSW alone"),
+        ({"search_width": 100}, "are of HNSW alone"),
+        ({"kind": "hnsw", "search_width": 0}, "needs 2 neighbours and widths of 1"),
+        ({"kind": "hnsw", "neighbours": 1}, "needs 2 neighbours"),
+    ],
+)
+def test_settings_that_would_not_act_are_refused(settings, message):
+    with pytest.raises(CourseError, match=message):
+        Dense(Hashed(), **settings)
+
+
+# -- nothing to find ------------------------------------------------------------------------------------------------------
+
+
+@KINDS
+def test_nothing_to_find(kind):
+    made = Dense(Hashed(), kind=kind)
+    made.add({})
+    made.delete([])
+    assert made.search("x") == made.search_vector([1, 2]) == made.ids == [] and made.vectors.shape == (0, 0)
+    made.add({"a": "some words", "empty": ""})
+    assert made.search("") == made.search(" \n\t") == made.search_vector(np.zeros(16)) == made.search("x", 5, allowed=[]) == []
+    assert made.search_all(["", "some", " "], 1) == [[], made.search("some", 1), []] and made.search_all([], 1) == []
+    assert made.search("some words", 1000) == [Hit("a", pytest.approx(1)), Hit("empty", 0)]  # a vector of zeros is harmless
+
+
+def test_lengths_do_not_matter_however_extreme():
+    rows = unit_vectors([[3e-39, 4e-39], [3e38, 3e38], [0, 0], [0.6, 0.8]], 4)
+    np.testing.assert_allclose(rows, [[0.6, 0.8], [0.5**0.5, 0.5**0.5], [0, 0], [0.6, 0.8]], rtol=1e-5)
+
+
+# -- embedders ------------------------------------------------------------------------------------------------------------
+
+
+def test_nfd_finds_what_nfc_finds(lsa, passages):
+    made = Dense(lsa)
+    made.add(passages)
+    query = "체크카드 연회비는 얼마인가요"
+    assert made.search(query, 25) == made.search(unicodedata.normalize("NFD", query), 25) != []
+
+
+def test_together_is_one_by_one_but_for_rounding(minilm):
+    made, queries = Dense(minilm), ["how much is the fee?", "", "a lost card, and how long it takes to get a new one", "fee"]
+    made.add(
+        {"fee": "The annual fee is 2,000 won", "lost": "Report a lost card", "rate": "Interest on savings", "again": "The fee"}
+    )
+    for query, together in zip(queries, made.search_all(queries, 9), strict=True):
+        alone = made.search(query, 9)
+        assert [hit.id for hit in together] == [hit.id for hit in alone] and bool(alone) == bool(query)
+        assert [hit.score for hit in together] == pytest.approx([hit.score for hit in alone], abs=1e-6)
+    assert made.search(queries[2], 1)[0].id == "lost"
+
+
+# -- files and processes --------------------------------------------------------------------------------------------------
+
+
+@KINDS
+def test_what_was_written_is_read(kind, tmp_path):
+    made = index(clusters(300), kind)
+    made.delete(made.ids[::3])
+    made.write(tmp_path / "first")
+    other = Dense(Hashed(), kind=kind)
+    other.read(tmp_path / "first", made.ids)
+    other.write(tmp_path / "second")
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+    for query in clusters(5, seed=4):
+        assert made.search_vector(query, 20) == other.search_vector(query, 20)
+    with pytest.raises(CourseError, match="of 200 vectors for 199 documents"):
+        other.read(tmp_path / "first", made.ids[1:])
+    with pytest.raises(CourseError, match="build the index anew"):
+        Dense(Hashed(), kind={"flat": "hnsw", "hnsw": "flat"}[kind]).read(tmp_path / "first", made.ids)
+    Dense(Hashed(), kind=kind).write(tmp_path / "empty")
+    other.read(tmp_path / "empty", [])
+    assert len(other) == 0 and other.search("x") == []
+
+
+def test_neither_hash_seeds_nor_threads_change_a_byte(tmp_path):
+    code = (
+        "from tests.retrieval.test_dense import *; import hashlib, pathlib, sys\n"
+        "for kind in ('flat', 'hnsw'):\n"
+        "    made = index(clusters(1500), kind); made.delete(set(made.ids[::4]))\n"
+        "    print(made.search_vector(np.ones(32), 30), made.search_vector(np.ones(32), 30, set(made.ids[:400])))\n"
+        f"    made.write(path := pathlib.Path({str(tmp_path)!r}, kind)); print(hashlib.sha256(path.read_bytes()).hexdigest())\n"
+    )
+    outs = [child(code, PYTHONHASHSEED=seed, OMP_NUM_THREADS=threads) for seed, threads in (("0", "1"), ("1", "2"))]
+    assert outs[0] == outs[1] and outs[0].count("Hit(") == 120
