@@ -207,15 +207,11 @@ class BM25:
         allowed: ids among which to search (a filter chooses before the best k are taken, so that it costs no hits); ids that
         are not in the index cannot be found. Raises CourseError for k below 1, and for a lone string as `allowed`.
         """
-        checked_search(k, allowed)
-        scores = self._scores(query)
-        if allowed is not None or len(self) < len(self._ids):
-            scores *= self._alive if allowed is None else self._among(allowed)
-        numbers, least = best(scores, k)
-        better = [Hit(self._ids[i], float(scores[i])) for i in numbers[scores[numbers] > least].tolist()]
-        tied = (self._ids[i] for i in numbers[scores[numbers] == least].tolist())
-        last = [Hit(id, least) for id in heapq.nsmallest(k - len(better), tied)]
-        return sorted(better, key=lambda hit: (-hit.score, hit.id)) + last
+        return self.ask(query).best(k, allowed)
+
+    def ask(self, query: str) -> AskedWords:
+        """The question with all its scores, which are computed once: `best(k)` as `search` has it, and `of(ids)`."""
+        return AskedWords(self, self._scores(query))
 
     def scores(self, query: str) -> dict[str, float]:
         """The score of every document, found or not, as `rank_bm25.BM25Okapi.get_scores` gives it."""
@@ -278,3 +274,27 @@ class BM25:
         may = np.zeros(len(self._ids), np.bool_)
         may[[self._numbers[id] for id in allowed if id in self._numbers]] = True
         return may
+
+
+class AskedWords:
+    """A question that an index was asked, until the index is changed."""
+
+    def __init__(self, index: BM25, scores: Numbers) -> None:
+        self._index, self._scores = index, scores
+
+    def best(self, k: int, allowed: Collection[str] | None = None) -> list[Hit]:
+        """As `BM25.search`."""
+        checked_search(k, allowed)
+        index, scores = self._index, self._scores
+        if allowed is not None or len(index) < len(index._ids):
+            scores = scores * (index._alive if allowed is None else index._among(allowed))
+        numbers, least = best(scores, k)
+        better = [Hit(index._ids[i], float(scores[i])) for i in numbers[scores[numbers] > least].tolist()]
+        tied = (index._ids[i] for i in numbers[scores[numbers] == least].tolist())
+        last = [Hit(id, least) for id in heapq.nsmallest(k - len(better), tied)]
+        return sorted(better, key=lambda hit: (-hit.score, hit.id)) + last
+
+    def of(self, ids: Collection[str]) -> list[Hit]:
+        """The scores of these documents, of those that have a word of the question."""
+        found = [Hit(id, float(self._scores[self._index._numbers[id]])) for id in sorted(ids)]
+        return [hit for hit in found if hit.score > 0]

@@ -199,12 +199,16 @@ class Dense:
     def search_all(self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None) -> list[list[Hit]]:
         """As `search`, for many questions, which are embedded together."""
         checked_search(k, allowed)
-        found: list[list[Hit]] = [[] for _ in queries]
-        if asked := [place for place, query in enumerate(queries) if query.strip()] if len(self) else []:
-            vectors = query_vectors(self.embeddings, [queries[place] for place in asked])
-            for place, row in zip(asked, unit_vectors(vectors, len(asked), self.dimensions), strict=True):
-                found[place] = self._nearest(row[None], k, allowed)
-        return found
+        return [asked.best(k, allowed) for asked in self.ask_all(queries)]
+
+    def ask_all(self, queries: Sequence[str]) -> list[AskedMeaning]:
+        """Questions with their vectors, which are made together and once: `best(k)` as `search` has it, and `of(ids)`."""
+        rows: list[Vectors | None] = [None] * len(queries)
+        if some := [place for place, query in enumerate(queries) if query.strip()] if len(self) else []:
+            vectors = query_vectors(self.embeddings, [queries[place] for place in some])
+            for place, row in zip(some, unit_vectors(vectors, len(some), self.dimensions), strict=True):
+                rows[place] = row[None]
+        return [AskedMeaning(self, row) for row in rows]
 
     def search_vector(self, vector: Any, k: int = 10, allowed: Collection[str] | None = None) -> list[Hit]:
         """As `search`, for the vector of a question, (dimensions,). One of zeros has no hits."""
@@ -241,3 +245,23 @@ class Dense:
         if isinstance(index, faiss.IndexHNSW):
             return faiss.SearchParametersHNSW(sel=selector, efSearch=self.widths["search_width"])
         return faiss.SearchParameters(sel=selector)
+
+
+class AskedMeaning:
+    """A question that an index was asked: its vector, (1, dimensions), or None for an empty question."""
+
+    def __init__(self, index: Dense, row: Vectors | None) -> None:
+        self._index, self._row = index, row
+
+    def best(self, k: int, allowed: Collection[str] | None = None) -> list[Hit]:
+        """As `Dense.search`."""
+        checked_search(k, allowed)
+        return [] if self._row is None else self._index._nearest(self._row, k, allowed)
+
+    def of(self, ids: Collection[str]) -> list[Hit]:
+        """The cosines of these documents."""
+        if self._row is None or not self._row.any() or not ids:
+            return []
+        numbers = np.array([self._index._numbers[id] for id in sorted(ids)])
+        cosines = (self._index._index.reconstruct_batch(numbers) @ self._row[0]).clip(-1, 1).tolist()
+        return [Hit(id, cosine) for id, cosine in zip(sorted(ids), cosines, strict=True)]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from io import BytesIO
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,13 @@ class Hit(NamedTuple):
 
     id: str
     score: float
+
+
+class Asked(Protocol):
+    """A question that one leg was asked: its best k hits, and the scores of documents that are named, as far as they have one."""
+
+    def best(self, k: int, allowed: Collection[str] | None = None) -> list[Hit]: ...
+    def of(self, ids: Collection[str]) -> list[Hit]: ...
 
 
 def new_documents(documents: Mapping[str, str] | Iterable[tuple[str, str]], there: Collection[str]) -> Iterator[tuple[str, str]]:

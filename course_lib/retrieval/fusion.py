@@ -155,20 +155,23 @@ class Legs(NamedTuple):
     dense: tuple[Hit, ...]
     lexical: tuple[Hit, ...]
     lowest: float | None  # of the dense leg's scores
+    more_dense: tuple[Hit, ...] = ()  # scores of what the lexical leg alone found
+    more_lexical: tuple[Hit, ...] = ()  # and of what the dense leg alone found
 
 
 @dataclass(frozen=True)
 class Place:
-    """A document's place in one leg: its rank from 1, the leg's own score, and that score as fusion takes it."""
+    """A document's place in one leg: its rank from 1, None beyond the leg's candidates, the leg's own score, and that score
+    as fusion takes it."""
 
-    rank: int
+    rank: int | None
     score: float
     normalised: float
 
 
 @dataclass(frozen=True)
 class Fused:
-    """A document in the fused ranking. dense, lexical: its place there; None where that leg did not find it."""
+    """A document in the fused ranking. dense, lexical: its place there; None where that leg has no score for it."""
 
     id: str
     rank: int
@@ -181,8 +184,8 @@ def fuse(legs: Legs, alpha: float = 0.7, fusion: Fusion = "theoretical") -> list
     """All that either leg found, best first, ties by id. alpha: weight of the dense leg; 1 is that leg alone.
 
     "min-max", "theoretical" (min-max) and "z-score" add scores that were made comparable, "rrf" adds alpha / (60 + rank) and
-    (1 - alpha) / (60 + rank). "theoretical" is the default: at alpha 0.7 it was the best or within .001 of it on seven
-    collections (`benchmarks/retrieval.py`). Raises CourseError for an unknown fusion, an alpha outside 0 to 1, and as `checked`.
+    (1 - alpha) / (60 + rank). "theoretical" is the default: at alpha 0.7 it was the best or level with the best on every
+    collection (`benchmarks/retrieval.py`). Raises CourseError for an unknown fusion, an alpha outside 0 to 1, and as `checked`.
 
     >>> legs = Legs("q", (Hit("a", 0.9), Hit("b", 0.7)), (Hit("b", 8.0), Hit("c", 5.0)), -1.0)
     >>> [(hit.id, round(hit.score, 2)) for hit in fuse(legs, alpha=0.7)]
@@ -199,16 +202,20 @@ def fuse(legs: Legs, alpha: float = 0.7, fusion: Fusion = "theoretical") -> list
         dense, lexical = normalised(legs, fusion)
         scores = convex(dense, lexical, alpha)
     places = [
-        {h.id: Place(i, h.score, leg.of(h.id)) for i, h in enumerate(hits, 1)}
-        for hits, leg in zip(found, (dense, lexical), strict=True)
+        {h.id: Place(None, h.score, leg.of(h.id)) for h in more}
+        | {h.id: Place(i, h.score, leg.of(h.id)) for i, h in enumerate(hits, 1)}
+        for hits, more, leg in zip(found, (legs.more_dense, legs.more_lexical), (dense, lexical), strict=True)
     ]
     return [Fused(id, i, score, places[0].get(id), places[1].get(id)) for i, (id, score) in enumerate(ranked(scores), 1)]
 
 
 def normalised(legs: Legs, fusion: Fusion) -> tuple[Leg, Leg]:
-    """Comparable scores of the dense and of the lexical leg. Raises CourseError for "theoretical" where nobody knows how low
-    the dense scores could be."""
-    dense, lexical = dict(legs.dense), dict(legs.lexical)
+    """Comparable scores of the dense and of the lexical leg. A candidate of one leg counts in the other with its true score
+    where that is known (Bruch et al. 2023, section 3), and with nothing where it is not.
+
+    Raises CourseError for "theoretical" where nobody knows how low the dense scores could be.
+    """
+    dense, lexical = dict(legs.dense + legs.more_dense), dict(legs.lexical + legs.more_lexical)
     if fusion == "theoretical":
         if legs.lowest is None:
             raise CourseError("the lowest score of this vector store is not known", 'say lowest=..., or choose "min-max"')

@@ -21,7 +21,7 @@ from pydantic import ConfigDict, PrivateAttr
 from course_lib.errors import CourseError
 from course_lib.retrieval.bm25 import BM25
 from course_lib.retrieval.dense import Dense
-from course_lib.retrieval.documents import Hit, checked_gone, checked_search, new_documents
+from course_lib.retrieval.documents import Asked, checked_gone, checked_search, new_documents
 from course_lib.retrieval.fusion import Fused, Fusion, Legs, Place, fuse
 from course_lib.retrieval.tokenize import Tokenizer
 
@@ -37,7 +37,7 @@ class DenseLeg(Protocol):
     def __len__(self) -> int: ...
     def add(self, documents: Mapping[str, str]) -> None: ...
     def delete(self, ids: Collection[str]) -> None: ...
-    def search_all(self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None) -> list[list[Hit]]: ...
+    def ask_all(self, queries: Sequence[str]) -> Sequence[Asked]: ...
 
 
 @dataclass(frozen=True)
@@ -192,10 +192,14 @@ class HybridRetriever(BaseRetriever):
             raise CourseError(f"legs({queries!r}) would ask a question for each letter", f"pass a list: [{queries!r}]")
         checked_search(self.candidates, None)
         allowed = None if filter is None else _allowed(self._documents, filter)
-        by_meaning = self._dense.search_all(queries, self.candidates, allowed) if self._documents else [[] for _ in queries]
-        by_words = [self._lexical.search(query, self.candidates, allowed) for query in queries]
-        found = zip(queries, by_meaning, by_words, strict=True)
-        return [Legs(query, tuple(dense), tuple(lexical), self._dense.lowest) for query, dense, lexical in found]
+        asked = zip(queries, self._dense.ask_all(queries), map(self._lexical.ask, queries), strict=True)
+        return [self._found(query, dense, lexical, allowed) for query, dense, lexical in asked]
+
+    def _found(self, query: str, by_meaning: Asked, by_words: Asked, allowed: Collection[str] | None) -> Legs:
+        dense, lexical = (tuple(asked.best(self.candidates, allowed)) for asked in (by_meaning, by_words))
+        near, worded = {hit.id for hit in dense}, {hit.id for hit in lexical}
+        more = by_meaning.of(worded - near), by_words.of(near - worded)
+        return Legs(query, dense, lexical, self._dense.lowest, *map(tuple, more))
 
     def hits(
         self, legs: Legs, k: int | None = None, *, alpha: float | None = None, fusion: Fusion | None = None
@@ -218,7 +222,7 @@ class HybridRetriever(BaseRetriever):
         by_words = f"BM25 finds {words}" if words else "No word in common"
         dense = _told(hit, hit.alpha, hit.dense, "meaning", "similarity")
         words_leg = _told(hit, 1 - hit.alpha, hit.lexical, "words", "BM25")
-        return f"{hit.id} is number {hit.rank} with {hit.score:.3f} = {dense} + {words_leg}. {by_words}."
+        return f"{hit.id} is number {hit.rank} with {hit.score:.3g} = {dense} + {words_leg}. {by_words}."
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun | None = None, k: int | None = None,
@@ -274,9 +278,10 @@ def _allowed(documents: Mapping[str, Document], filter: Filter) -> set[str]:
 
 
 def _told(hit: HybridHit, weight: float, place: Place | None, by: str, what: str) -> str:
-    """One leg's part of a score. A leg of which the document is no candidate gives what the other does not."""
+    """One leg's part of a score. A leg that has no score for the document gives what the other does not."""
     if place:
-        return f"{weight:.2g} x {place.normalised:.3g} for {by} (number {place.rank}, {what} {place.score:.3g})"
+        rank = f"number {place.rank}" if place.rank else "beyond its candidates"
+        return f"{weight:.3g} x {place.normalised:.3g} for {by} ({rank}, {what} {place.score:.3g})"
     other = hit.lexical if hit.dense is None else hit.dense
-    rest = hit.score - (1 - weight) * other.normalised if other else hit.score
-    return f"{rest:.2g} for {by} (not among its candidates)"
+    rest = round(hit.score - (1 - weight) * (other.normalised if other else 0), 9) + 0.0  # neither -0 nor 1e-17
+    return f"{rest:.3g} for {by} (not found)"

@@ -24,7 +24,8 @@ class StoreLeg:
     theoretical min-max; 0 of relevance. (The relevance of LangChain's FAISS goes below 0. Say scores="distance", lowest=-4
     there: squared distances of vectors of length 1 go up to 4.) only: turns ids into the store's own filter, as keywords of its
     search, e.g. `lambda ids: {"expr": f"id in {sorted(ids)}"}` for Milvus. Without it a filtered search asks the store for ever
-    more hits until enough are allowed ones: no hit is lost in any store, but a filter that lets few through takes longer.
+    more hits until enough are allowed ones: no hit is lost in any store, but a filter that lets few through takes longer. And
+    without it what words alone found counts as not found by meaning, for the store cannot be asked for its score.
     """
 
     def __init__(
@@ -52,6 +53,10 @@ class StoreLeg:
             raise CourseError(f"{type(self.store).__name__} did not delete {len(ids)} documents", "look at the store itself")
         for id in ids:
             self._ids.pop(id, None)
+
+    def ask_all(self, queries: Sequence[str]) -> list[AskedStore]:
+        """Questions to be asked. The store makes a vector of each every time."""
+        return [AskedStore(self, query) for query in queries]
 
     def search_all(self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None) -> list[list[Hit]]:
         """The best k documents for each question, best first, ties by id. An empty question has no hits."""
@@ -87,3 +92,19 @@ class StoreLeg:
             raise CourseError(f"the store gave a document that was not added here, {ID} {id!r}: {document.page_content!r:.60}",
                               "use a store, or a collection of it, that holds nothing else")  # fmt: skip
         return id
+
+
+class AskedStore:
+    """A question to a store."""
+
+    def __init__(self, leg: StoreLeg, query: str) -> None:
+        self._leg, self._query = leg, query
+
+    def best(self, k: int, allowed: Collection[str] | None = None) -> list[Hit]:
+        """As `StoreLeg.search_all`, for one question."""
+        (hits,) = self._leg.search_all([self._query], k, allowed)
+        return hits
+
+    def of(self, ids: Collection[str]) -> list[Hit]:
+        """The scores of these documents, where the store can be asked for them alone (`only`); none where it cannot."""
+        return self.best(len(ids), ids) if ids and self._leg.only else []
