@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
+from itertools import pairwise
 from math import inf
 from statistics import median
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito: told apart by colour-blind readers
 MARKERS = ("o", "s", "^", "D")
+LOOKS = [(colour, MARKERS[(i + turn) % 4]) for turn in range(4) for i, colour in enumerate(COLOURS)]  # 16 different pairs
 Point = tuple[float, float, float]  # value, low, high
 
 
@@ -91,14 +96,13 @@ def named_points(points: Mapping[str, tuple[Point, Point]], *, x: str, y: str, t
     so that two points at the same place are both seen. Raises ValueError for no points, for more than there are pairs, and
     for a number that is negative or not finite.
     """
-    looks = [(colour, MARKERS[(i + turn) % 4]) for turn in range(4) for i, colour in enumerate(COLOURS)]
-    if not 0 < len(points) <= len(looks):
-        raise ValueError(f"{len(points)} points; 1 to {len(looks)} can be told apart")
+    if not 0 < len(points) <= len(LOOKS):
+        raise ValueError(f"{len(points)} points; 1 to {len(LOOKS)} can be told apart")
     if not all(0 <= number < inf for both in points.values() for point in both for number in point):
         raise ValueError("a point with a number that is negative or not finite")
     figure = Picture(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    for (name, ((across, left, right), (up, low, high))), (colour, marker) in zip(points.items(), looks, strict=False):
+    for (name, ((across, left, right), (up, low, high))), (colour, marker) in zip(points.items(), LOOKS, strict=False):
         axes.errorbar([across], [up], xerr=[[across - left], [right - across]], yerr=[[up - low], [high - up]],
                       fmt="none", ecolor=colour, elinewidth=1, capsize=3)  # fmt: skip
         axes.plot([across], [up], marker, label=name, color=colour, fillstyle="none", markersize=10, markeredgewidth=2)
@@ -201,28 +205,95 @@ def bars(values: Mapping[str, float], *, x: str, title: str, line: float | None 
 
 
 def curves(
-    lines: Mapping[str, Mapping[float, float]], *, x: str, y: str, title: str, levels: Mapping[str, float] | None = None
-) -> Picture:
+    lines: Mapping[str, Mapping[float, float]], *, x: str, y: str, title: str, levels: Mapping[str, float] | None = None,
+    linear: bool = False,
+) -> Picture:  # fmt: skip
     """One line per name through its points, both axes logarithmic, x in powers of 2; levels: dashed lines across, by name.
 
-    Raises ValueError for no lines, for more than there are colours, and for a number that is not positive and finite.
+    linear: both axes as they are, for numbers of any sign. Raises ValueError for no lines, for more than there are colours,
+    and for a number that is not finite, or not positive where the axes are logarithmic.
     """
-    marked = dict(levels or {})
+    marked, lowest = dict(levels or {}), -inf if linear else 0
     if not 0 < len(lines) <= len(COLOURS) or len(marked) > len(COLOURS):
         raise ValueError(f"{len(lines)} lines and {len(marked)} levels; 1 to {len(COLOURS)} can be told apart")
-    if not all(0 < n < inf for line in lines.values() for n in line.values()) or not all(0 < n < inf for n in marked.values()):
-        raise ValueError("a number that is not positive and finite has no place on a logarithmic axis")
+    across = [number for points in lines.values() for number in points]
+    if not all(lowest < n < inf for n in (*across, *marked.values(), *(n for line in lines.values() for n in line.values()))):
+        raise ValueError(f"a number that is not{'' if linear else ' positive and'} finite has no place on these axes")
     figure = Picture(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     for (name, points), colour, marker in zip(lines.items(), COLOURS, MARKERS, strict=False):
         axes.plot(list(points), list(points.values()), label=name, color=colour, marker=marker)
     for (name, level), style in zip(marked.items(), ("--", ":", "-.", (0, (1, 4))), strict=False):
         axes.axhline(level, label=name, color="black", linestyle=style)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+    if not linear:
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
     axes.set(xlabel=x, ylabel=y, title=title)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
     axes.grid(alpha=0.3)
     axes.legend(loc="best", frameon=False)
+    return figure
+
+
+def rankings(columns: Mapping[str, Sequence[str]], marked: Collection[str], *, title: str) -> Picture:
+    """Rankings side by side, the best above; a line leads an id from each column to the next. The marked are bold, in colour.
+
+    columns: name -> ids, best first. In words: the place of every marked id in each column. Raises ValueError for no column
+    and more than 4, for none or more than 25 rows, and for an id twice in a column.
+    """
+    rows, n = max((len(ids) for ids in columns.values()), default=0), len(columns)
+    if n > 4 or not 0 < rows <= 25 or any(len(set(ids)) < len(ids) for ids in columns.values()):
+        raise ValueError(f"{n} columns of {rows} rows; 1 to 4 of 1 to 25 can be read, with every id once in a column")
+    bold = FontProperties(weight="bold", size=10)  # what is between two $ would be measured as a formula
+    labels = [[TextPath((0, 0), id.replace("$", "S"), prop=bold).get_extents() for id in ids] for ids in columns.values()]
+    reach = [max((label.width for label in column), default=0) for column in labels]
+    wide = max(7, n * (max(reach) / 72 + 0.6))  # inches
+    half = [(inches / 72 / 2 + 0.12) * (n + 0.2) / wide for inches in reach]  # of a label and of the space around it
+    figure = Picture(figsize=(wide, 0.8 + 0.27 * rows), layout="constrained")
+    axes = figure.add_subplot()
+    for x, (name, ids) in enumerate(columns.items()):
+        axes.text(x, -1, name, ha="center", va="center", parse_math=False)
+        for y, id in enumerate(ids):
+            colour, weight = (COLOURS[0], "bold") if id in marked else ("dimgrey", "normal")
+            axes.text(x, y, id, ha="center", va="center", color=colour, weight=weight, parse_math=False)
+    for x, (left, right) in enumerate(pairwise(columns.values())):
+        for id in (i for i in left if i in right):
+            colour, width = (COLOURS[0], 2.0) if id in marked else ("darkgrey", 0.8)
+            ends = [x + half[x], x + 1 - half[x + 1]], [list(left).index(id), list(right).index(id)]
+            axes.plot(*ends, color=colour, linewidth=width)
+    for y in range(rows):
+        axes.text(-0.58, y, str(y + 1), ha="left", va="center", color="dimgrey")
+    axes.set(title=title, xlim=(-0.6, n - 0.4), ylim=(rows - 0.4, -1.5))
+    axes.axis("off")
+    return figure
+
+
+def scatter(
+    groups: Mapping[str, Sequence[tuple[float, float]]], *, title: str, notes: Mapping[str, tuple[float, float]] | None = None
+) -> Picture:
+    """A map: points that are near each other are alike, directions mean nothing. notes: a few words -> place of a star.
+
+    Every group has its own pair of colour and marker. In words: which groups lie apart and which mix. Raises ValueError for
+    no groups, for more than there are pairs, for a group without points, and for a number that is not finite.
+    """
+    stars = dict(notes or {})
+    if not 0 < len(groups) <= len(LOOKS):
+        raise ValueError(f"{len(groups)} groups; 1 to {len(LOOKS)} can be told apart")
+    places = [np.asarray(points, dtype=np.float64) for points in (*groups.values(), [(0, 0), *stars.values()])]
+    if not all(p.size and np.isfinite(p).all() for p in places):
+        raise ValueError("a group without points, or a number that is not finite")
+    figure = Picture(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot(xticks=[], yticks=[], title=title)
+    for (name, points), (colour, marker) in zip(groups.items(), LOOKS, strict=False):
+        axes.plot(*zip(*points, strict=True), marker, label=name, color=colour, fillstyle="none", markersize=6)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.plot(*places[-1][1:].T, "*", color="black", markersize=14)
+    middle = sum(axes.get_xlim()) / 2
+    for turn, (name, place) in enumerate(sorted(stars.items(), key=lambda star: -star[1][1])):
+        side, above = -1 if place[0] > middle else 1, 2 * turn < len(stars)  # labels lead away from each other
+        axes.annotate(fill(name, 28), place, xytext=(8 * side, 4 if above else -4), textcoords="offset points",
+                      ha="left" if side > 0 else "right", va="bottom" if above else "top", parse_math=False,
+                      bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1})  # fmt: skip
+    figure.legend(loc="outside right upper", frameon=False)
     return figure

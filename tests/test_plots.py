@@ -2,7 +2,18 @@
 
 import pytest
 
-from course_lib.plots import bars, curves, dots, histograms, lines_with_intervals, named_points, stacked_bar
+from course_lib.plots import (
+    COLOURS,
+    bars,
+    curves,
+    dots,
+    histograms,
+    lines_with_intervals,
+    named_points,
+    rankings,
+    scatter,
+    stacked_bar,
+)
 from course_lib.tables import table
 
 
@@ -135,3 +146,89 @@ def test_curves_go_through_their_points_and_levels_lie_across():
 def test_curves_that_cannot_be_drawn_are_refused(lines, levels):
     with pytest.raises(ValueError, match=r"0 lines|no place"):
         curves(lines, x="", y="", title="", levels=levels)
+
+
+def test_linear_curves_take_numbers_of_any_sign():
+    figure = curves({"gain": {0.0: -0.1, 0.5: 0.0, 1.0: 0.2}}, x="", y="", title="", levels={"none": 0.0}, linear=True)
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    assert axes.get_xscale() == axes.get_yscale() == "linear"
+    assert list(axes.lines[0].get_ydata()) == [-0.1, 0.0, 0.2] and "0.2" in [t.get_text() for t in axes.get_xticklabels()]
+
+
+@pytest.mark.parametrize(("linear", "wrong"), [(False, 0.0), (True, float("nan")), (True, float("inf")), (False, -1.0)])
+def test_what_has_no_place_on_the_axes_is_refused(linear, wrong):
+    for lines, levels in (({"a": {1.0: wrong}}, {}), ({"a": {wrong: 1.0}}, {}), ({"a": {1.0: 1.0}}, {"b": wrong})):
+        with pytest.raises(ValueError, match="has no place on these axes"):
+            curves(lines, x="", y="", title="", levels=levels, linear=linear)
+
+
+RANKINGS = {"words": ["a", "b", "c"], "both": ["b", "x", "a"], "meaning": ["x", "y"]}
+
+
+def test_every_id_stands_in_its_column_at_its_place():
+    texts = {t.get_position(): t for t in rankings(RANKINGS, {"a"}, title="t").axes[0].texts}
+    for x, (name, ids) in enumerate(RANKINGS.items()):
+        assert texts[x, -1].get_text() == name
+        assert [texts[x, y].get_text() for y in range(len(ids))] == ids
+    assert [t.get_text() for (x, _), t in texts.items() if x < 0] == ["1", "2", "3"]
+    bold = {(t.get_text(), t.get_color()) for t in texts.values() if t.get_weight() == "bold"}
+    assert bold == {("a", COLOURS[0])}
+
+
+def test_a_line_leads_an_id_from_column_to_column():
+    axes = rankings(RANKINGS, ["a"], title="t").axes[0]
+    lines = {(int(sum(line.get_xdata()) / 2), tuple(line.get_ydata())): line for line in axes.lines}  # left column, places
+    assert lines.keys() == {(0, (0, 2)), (0, (1, 0)), (1, (1, 0))}
+    assert lines[0, (0, 2)].get_color() == COLOURS[0] and lines[0, (1, 0)].get_color() != COLOURS[0]
+    assert axes.yaxis_inverted()
+
+
+@pytest.mark.parametrize("long", ["cards-07", "a-rather-long-name-of-a-passage-01", "$a long name of x$ and y"])
+def test_no_label_is_cut_or_runs_into_a_line_or_its_neighbour(long):
+    orders = {"a": range(25), "b": range(24, -1, -1), "c": range(25), "d": ()}
+    figure = rankings({name: [f"{long}{i}" for i in order] for name, order in orders.items()}, [f"{long}3"], title="t")
+    figure._repr_png_()
+    axes, whole = figure.axes[0], figure.bbox
+    boxes = [t.get_window_extent() for t in axes.texts]
+    assert all(whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1 for box in boxes)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    for line in axes.lines:
+        (left, _), (right, _) = axes.transData.transform(line.get_xydata())
+        assert left < right and not any(left <= x <= right for box in boxes for x in (box.x0, box.x1))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{}, {"a": []}, {"a": ["x", "x"]}, {"a": [str(i) for i in range(26)]}, {str(i): ["x"] for i in range(5)}],
+)
+def test_rankings_that_cannot_be_read_are_refused(columns):
+    with pytest.raises(ValueError, match=r"columns of \d+ rows"):
+        rankings(columns, [], title="")
+
+
+def test_a_map_has_a_look_for_every_group_and_no_numbers():
+    groups = {str(i): [(i, 0.0), (i, -1.0)] for i in range(16)}
+    figure = scatter(groups, title="t", notes={"my $5 question": (15.0, 3.0), "other": (0.0, -3.0)})
+    figure._repr_png_()
+    axes = figure.axes[0]
+    looks = {line.get_label(): (line.get_color(), line.get_marker()) for line in axes.lines if line.get_label() in groups}
+    assert len(set(looks.values())) == 16
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == list(groups)
+    assert list(axes.lines[3].get_xdata()) == [3, 3] and list(axes.lines[3].get_ydata()) == [0, -1]
+    stars = next(line for line in axes.lines if line.get_marker() == "*")
+    assert list(zip(stars.get_xdata(), stars.get_ydata(), strict=True)) == [(15, 3), (0, -3)]
+    assert {t.get_text(): t.xy for t in axes.texts} == {"my $5 question": (15, 3), "other": (0, -3)}
+    assert not list(axes.get_xticks()) and not list(axes.get_yticks())
+    frame = axes.get_window_extent()
+    assert all(frame.x0 <= t.get_window_extent().x0 and t.get_window_extent().x1 <= frame.x1 for t in axes.texts)
+
+
+@pytest.mark.parametrize(
+    ("groups", "notes"),
+    [({}, {}), ({str(i): [(0, 0)] for i in range(17)}, {}), ({"a": []}, {}), ({"a": [(0, float("nan"))]}, {}),
+     ({"a": [(0, 0)]}, {"b": (float("inf"), 0)})],
+)  # fmt: skip
+def test_a_map_that_cannot_be_drawn_is_refused(groups, notes):
+    with pytest.raises(ValueError, match=r"groups; 1 to 16|without points|not finite"):
+        scatter(groups, title="", notes=notes)

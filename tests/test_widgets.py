@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.learn.widgets import Choice, Explorer, Range, Shown
+from course_lib.learn.widgets import Choice, Explorer, Range, Shown, Text
 from course_lib.learn.widgets.choose_model import Candidate, choose, model_chooser, say
 
 CANDIDATES = (Candidate("small", 1.4, 90, 0.1), Candidate("middle", 5.5, 60, 0.7), Candidate("large", 17.8, 40, 0.7))
@@ -36,6 +36,24 @@ def test_hooks_names_and_escapes():
     assert "course-test" in e.box._dom_classes
     assert 'role="status"' in e.text.value and 'aria-label="A &amp; B"' in e.text.value and "a 1 &lt;b&gt;" in e.text.value
     assert [f.description for f in e.fields.values()] == ["how many", "which"]
+
+
+def test_words_are_typed_and_taken_when_the_field_is_left():
+    typed = Explorer("test", "T", lambda own: Shown(f"<{own}>"), {"own": Text("your own", "", ("a & b", "c"))})
+    assert typed.drive() == 3 and typed.shown().text == "<>"
+    field = typed.fields["own"]
+    assert (field.value, field.description, field.continuous_update) == ("", "your own", False)
+    field.value = "a & b"
+    assert "&lt;a &amp; b&gt;" in typed.text.value
+    with pytest.raises(AssertionError, match="own changes nothing"):
+        Explorer("test", "T", lambda own: Shown("x"), {"own": Text("", "", ("a",))}).drive()
+
+
+def test_a_field_is_as_wide_as_what_it_holds():
+    words = {"short": Choice("", ("a", "b")), "long": Choice("", ("a" * 60,)), "typed": Text("", "", ())}
+    e = Explorer("test", "T", lambda **_: Shown("x"), words)
+    e.box  # noqa: B018
+    assert [e.fields[key].layout.width for key in words] == ["32em", "56em", "56em"]
 
 
 def test_a_static_form_stands_in_where_nothing_runs():

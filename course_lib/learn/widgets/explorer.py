@@ -50,6 +50,19 @@ class Choice:
         return self.options
 
 
+@dataclass(frozen=True)
+class Text:
+    """Words that a reader types; they are taken when the field is left or Enter is pressed. `examples` are what `drive` types."""
+
+    label: str
+    start: str
+    examples: tuple[str, ...]
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        return self.examples
+
+
 class Explorer:
     """Controls over `show`, a pure function of their values by name.
 
@@ -57,7 +70,7 @@ class Explorer:
     sliders: a label belongs to them, and they can be typed into. Raises ValueError where a start lies outside its range.
     """
 
-    def __init__(self, name: str, title: str, show: Callable[..., Shown], controls: Mapping[str, Range | Choice]) -> None:
+    def __init__(self, name: str, title: str, show: Callable[..., Shown], controls: Mapping[str, Range | Choice | Text]) -> None:
         for key, control in controls.items():
             if isinstance(control, Range) and not control.low <= control.start <= control.high:
                 raise ValueError(f"{name}.{key}: start {control.start} lies outside {control.low} to {control.high}")
@@ -123,10 +136,13 @@ class Explorer:
         return positions
 
 
-def _field(widgets: Any, control: Range | Choice) -> Any:
-    wide = {"style": {"description_width": "20em"}, "layout": {"width": "32em"}}
+def _field(widgets: Any, control: Range | Choice | Text) -> Any:
+    long = isinstance(control, Text) or (isinstance(control, Choice) and max(map(len, control.options)) > 30)
+    wide = {"style": {"description_width": "20em"}, "layout": {"width": "56em" if long else "32em", "max_width": "100%"}}
     if isinstance(control, Choice):
         return widgets.Dropdown(options=control.options, description=control.label, **wide)
+    if isinstance(control, Text):
+        return widgets.Text(value=control.start, description=control.label, continuous_update=False, **wide)
     return widgets.BoundedFloatText(
         value=control.start, min=control.low, max=control.high, step=control.step,
         description=f"{control.label}{f', {control.unit}' if control.unit else ''}", **wide,

@@ -1,0 +1,98 @@
+"""Chapter 03: what does alpha do to a ranking? One question, searched for by words, by meaning, and by what lies between."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+
+from course_lib.errors import CourseError
+from course_lib.learn.widgets.explorer import Choice, Explorer, Range, Shown, Text
+from course_lib.plots import Picture, rankings
+from course_lib.retrieval.fusion import FUSIONS, LOWEST_COSINE, Legs, Place
+from course_lib.retrieval.hybrid import HybridHit, HybridRetriever
+from course_lib.retrieval.metrics import Judgements, ndcg
+
+SHOWN, JUDGED = 8, 10  # hits that are shown, and places that nDCG looks at
+
+
+def say(hits: Sequence[HybridHit], grades: Mapping[str, int], titles: Mapping[str, str], similarity: str = "cosine") -> str:
+    """A line for each hit: its place, its score, where each leg has it, and how relevant somebody judged it to be.
+
+    similarity: what the scores of meaning are.
+    """
+    lines = []
+    for hit in hits:
+        name = f"{hit.id}, {titles[hit.id]}" if titles.get(hit.id) else hit.id
+        facts = [f"{hit.score:.3f}", _place("meaning", hit.dense, similarity), _place("words", hit.lexical, "BM25")]
+        if hit.id in grades:
+            facts.append(f"{'relevant' if grades[hit.id] > 0 else 'not relevant'}, grade {grades[hit.id]}")
+        lines.append(f"{hit.rank}. {name}: {'; '.join(facts)}.")
+    return "\n".join(lines)
+
+
+def _place(leg: str, place: Place | None, score: str) -> str:
+    rank = f"{leg} number {place.rank}" if place and place.rank else f"{leg}: not among the candidates"
+    return f"{rank} ({score} {place.score:.2f})" if place else rank
+
+
+def measured(ranking: Sequence[str], legs: Legs, grades: Judgements | None) -> str:
+    """How good the ranking is, beside each leg alone; or why nobody can say. grades: None for a question that was not judged."""
+    if grades is None:
+        return "Nobody judged which passages are relevant to this question, so there is no nDCG: judge with your own eyes."
+    words, meaning = ([hit.id for hit in leg] for leg in (legs.lexical, legs.dense))
+    value, by_words, by_meaning = (ndcg(ids, grades, JUDGED) for ids in (ranking, words, meaning))
+    return f"nDCG@{JUDGED}: {value:.3f}; words alone {by_words:.3f}, meaning alone {by_meaning:.3f}."
+
+
+def columns(ranking: Sequence[str], legs: Legs, alpha: float, relevant: Collection[str]) -> Picture | None:
+    """Words alone, this alpha, meaning alone: the first of each side by side. None where nothing was found."""
+    found = [hit.id for hit in legs.lexical], list(ranking), [hit.id for hit in legs.dense]
+    if not any(found):
+        return None
+    names = "words alone", f"alpha = {alpha:.2f}", "meaning alone"
+    title = "Blue and bold: relevant" if relevant else "Each line: one passage"
+    return rankings({name: ids[:SHOWN] for name, ids in zip(names, found, strict=True)}, relevant, title=title)
+
+
+def hybrid_search(
+    retriever: HybridRetriever, questions: Mapping[str, str], judgements: Mapping[str, Judgements], titles: Mapping[str, str]
+) -> Explorer:
+    """The explorer. questions: id -> text; judgements: question's id -> passage's id -> grade; titles: passage's id -> title.
+
+    A question is searched for once, however often alpha is moved, so documents that are added later are not found by it.
+    Raises ValueError for no questions.
+    """
+    if not questions:
+        raise ValueError("no questions to ask")
+    ids = {text: id for id, text in reversed(list(questions.items()))}  # of two with the same text the first
+    texts = tuple(dict.fromkeys(questions.values()))
+    similarity = "cosine" if retriever.dense.lowest == LOWEST_COSINE else "similarity"
+
+    @lru_cache(maxsize=256)
+    def legs_of(question: str) -> Legs:
+        return retriever.legs([question])[0]
+
+    def show(question: str, own: str, alpha: float, fusion: str) -> Shown:
+        asked = own.strip() or question
+        grades = judgements.get(ids.get(asked, ""))
+        try:
+            legs = legs_of(asked)
+            hits = retriever.hits(legs, min(JUDGED, retriever.candidates), alpha=alpha, fusion=fusion)  # type: ignore[arg-type]
+        except CourseError as error:
+            return Shown(f"{error.what}: {error.mend}.")
+        ranking = [hit.id for hit in hits]
+        lines = [f"Question: {asked}", measured(ranking, legs, grades)]
+        if hits:
+            lines += [say(hits[:SHOWN], grades or {}, titles, similarity), f"Why number 1? {retriever.explain(hits[0])}"]
+        else:
+            lines.append(f"Nothing was found with alpha = {alpha:.2f}: words found {len(legs.lexical)} passages, meaning "
+                         f"{len(legs.dense)}.")  # fmt: skip
+        relevant = [id for id, grade in (grades or {}).items() if grade > 0]
+        return Shown("\n".join(lines), columns(ranking, legs, alpha, relevant))
+
+    return Explorer("hybrid-search", "Move alpha", show, {
+        "question": Choice("question", texts),
+        "own": Text("or your own question", "", (texts[-1], "?")),
+        "alpha": Range("alpha, the weight of meaning", 0, 1, 0.7, 0.05),
+        "fusion": Choice("fusion", tuple(sorted(FUSIONS, key=lambda f: f != retriever.fusion))),
+    })  # fmt: skip
