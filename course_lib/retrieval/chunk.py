@@ -6,47 +6,23 @@ begins a chunk, and short sections are not merged: what stands under one heading
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, groupby
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
+from course_lib.retrieval.outline import Outline, Place, Section, Table, joined, outline, skip
 
 PIECE = 100_000  # characters that are tokenized at once, which bounds the memory; what it changes at a seam is checked later
 SLACK = 2  # tokens by which a text may have fewer on its own than within its document; every chunk is counted on its own
 LEAST = 16  # tokens, for `most`
 ENDS = ("sentence", "line", "word", "character", "code point")  # how a chunk may end, the best way first
-
-NONSPACE = re.compile(r"\S")
-FENCE = re.compile(r"[ \t>]*(`{3,}(?=[^`]*$)|~{3,})")
-HEADING = re.compile(r"\ufeff? {0,3}(#{1,6})[ \t]+(?=\S)")
-ITEM = re.compile(r"\s*(?:[-*+•·]|\d{1,3}[.)]|[가-하][.)])[ \t]+\S")  # begins an item of a list
-QUOTED = re.compile(r'"[^"]*"')
-NUMBER = re.compile(r'[\s"+-]*\d[\d.,]*[\s"%]*')
-ROWS = {"|": 2, "\t": 2, ",": 3, ";": 3}  # lines in a row, with as many cells each, from which on they are a table
-MARK = re.compile(r"([.!?。！？…]+)[\"'”’»)\]）」』】》〉*_]*")
-BULLET = re.compile(r"[\W_]*(?:\d{1,3}|[A-Za-z]|[가-힣]|[ivxIVX]{1,4})")
-LETTERS = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")  # U.S, e.g, and the J in J. Smith
-DATE = re.compile(r"\d\.(?:\d{1,2}\.)?\s?\d{1,2}$")  # 2024. 3. 15 and 2024.3.15
-HANGUL = re.compile(r"[가-힣\u1100-\u115f]")
-DONE = frozenset("다요죠까")  # Korean sentences end so, often with no space after the full stop
-ABBREVIATIONS = frozenset(
-    ["dr", "mr", "mrs", "ms", "prof", "st", "jr", "sr", "vs", "etc", "cf", "approx", "inc", "ltd", "co", "corp", "dept", "est",
-     "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "mt", "al", "viz", "gen", "rev"]
-)  # fmt: skip
-NUMBERED = frozenset(["no", "nos", "p", "pp", "fig", "figs", "art", "sec", "vol", "ch", "eq", "para"])  # only before a number
-FLAGS = "".join(map(chr, range(0x1F1E6, 0x1F200)))  # letters of which two make a flag
-JOINING = re.compile("[\u200d\u1160-\u11ff\ud7b0-\ud7ff\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")
-
-Place = tuple[int, int]  # start and end in a text
 
 
 # -- what is said to, and what comes back ---------------------------------------------------------------------------------
@@ -111,6 +87,7 @@ def chunks(text: str, tokens: TokenSpans, *, most: int = 512, overlap: int = 64)
     A sentence that alone is too long is cut between lines, cells or words, in this order, or else between characters.
     Raises CourseError for sizes out of range, and for a text with half a surrogate pair.
 
+    >>> import re
     >>> words = TokenSpans(lambda text: [found.span() for found in re.finditer(r"\\S+", text)])
     >>> text = "# Card\\nIt costs 2,000 won, i.e. little.\\n## Limits\\n" + "".join(f"Limit {n} is here. " for n in range(4))
     >>> for chunk in chunks(text, words, most=16, overlap=4):
@@ -127,7 +104,7 @@ def chunks(text: str, tokens: TokenSpans, *, most: int = 512, overlap: int = 64)
     except UnicodeEncodeError as error:
         what = f"character {error.start:,} of {len(text):,} is half of a surrogate pair, which no tokenizer reads"
         raise CourseError(what, 'read the file with encoding="utf-8", errors="replace"') from error
-    found = _outline(text)
+    found = outline(text)
     cutter = _Cutter(text, lru_cache(256)(tokens.count), limit, overlap, found, _starts(text, tokens))
     return [chunk for section in found.sections for chunk in cutter.chunks(section)]
 
@@ -165,194 +142,6 @@ def _starts(text: str, tokens: TokenSpans) -> NDArray[np.int64]:
     return np.maximum.accumulate(np.concatenate(found)) if found else np.zeros(0, np.int64)
 
 
-# -- where a document may be cut ------------------------------------------------------------------------------------------
-
-
-class _Heading(NamedTuple):
-    start: int
-    end: int
-    level: int
-    title: str
-
-
-class _Section(NamedTuple):
-    """A heading, or several with no text between them, and the text below. floor: the end of the last of these headings,
-    behind which its first chunk must end; above: the headings over the first of them; headings: those and its own."""
-
-    start: int
-    floor: int
-    end: int
-    above: tuple[str, ...]
-    headings: tuple[str, ...]
-
-
-class _Table(NamedTuple):
-    """Rows between start and end, those from `body` on below the header."""
-
-    start: int
-    body: int
-    end: int
-    separator: str
-    header: str
-
-
-@dataclass
-class _Outline:
-    """stops: ends of sentences, rows, lines of code and headings, in their order."""
-
-    sections: list[_Section] = field(default_factory=list)
-    tables: list[_Table] = field(default_factory=list)
-    stops: list[int] = field(default_factory=list)
-
-
-def _outline(text: str) -> _Outline:
-    """A document's structure, line by line. A fence of code that is never closed reaches to the end, as in CommonMark."""
-    out, headings, block, fence, fenced, at = _Outline(), list[_Heading](), list[Place](), "", 0, 0
-    for line in text.splitlines(keepends=True):
-        start, end, at = at, at + len(line.rstrip()), at + len(line)
-        mark = FENCE.match(line.rstrip())
-        if fence:
-            closes = mark and mark[1].startswith(fence) and mark.end() == end - start
-            if closes and out.stops and out.stops[-1] > fenced:
-                out.stops.pop()  # the last line of code and the closing fence stay together
-            fence = "" if closes else fence
-            out.stops += [end] if line.strip() else []
-            continue
-        if not (mark or line.isspace() or (found := HEADING.match(line))):
-            block.append((start, end))
-            continue
-        _read_block(text, block, out)
-        block = []
-        if mark:  # not a stop: the opening fence stays with the first line of code
-            fence, fenced = mark[1], end
-        elif not line.isspace() and found:
-            headings.append(_Heading(start, end, len(found[1]), _title(line[found.end() :])))
-            out.stops.append(end)
-    _read_block(text, block, out)
-    out.stops += [len(text.rstrip())] if fence else []
-    out.sections = _sections(text, headings)
-    return out
-
-
-def _title(line: str) -> str:
-    """The title of a heading, without the #s that may close it."""
-    title = line.rstrip()
-    bare = title.rstrip("#")
-    return bare.rstrip() or title if bare.endswith((" ", "\t")) else title
-
-
-def _sections(text: str, headings: list[_Heading]) -> list[_Section]:
-    """The parts of a text that no chunk crosses. A heading whose section is empty is a part of its own."""
-    ends = [*(heading.start for heading in headings), len(text)]
-    start = _skip(text, 0)
-    parts, path = [_Section(start, start, ends[0], (), ())], list[_Heading]()
-    for heading, end in zip(headings, ends[1:], strict=True):
-        last = path[-1] if path else None
-        path = [above for above in path if above.level < heading.level]
-        titles = tuple(above.title for above in path)
-        part = _Section(_skip(text, heading.start), heading.end, end, titles, (*titles, heading.title))
-        if last and last.level < heading.level and not text[last.end : heading.start].strip():
-            before = parts.pop()
-            part = part._replace(start=before.start, above=before.above)
-        parts.append(part)
-        path.append(heading)
-    return parts
-
-
-def _read_block(text: str, lines: list[Place], out: _Outline) -> None:
-    """Stops and tables of lines with no blank one between them: runs of rows, and prose with its lists."""
-    prose: list[Place] = []
-
-    def read_prose() -> None:
-        if prose:
-            out.stops += _sentence_ends(text, prose[0][0], prose[-1][1])
-            prose.clear()
-
-    for (separator, _), run in groupby(lines, key=lambda line: _cells(text[line[0] : line[1]])):
-        rows = list(run)
-        first = text[rows[0][0] : rows[0][1]].strip()
-        if separator and (len(rows) >= ROWS[separator] or first.startswith("|")):
-            read_prose()
-            out.tables.append(_table(text, rows, separator, first))
-            out.stops += [end for _, end in rows]
-            continue
-        for line in rows:
-            if ITEM.match(text, *line):
-                read_prose()
-            prose.append(line)
-    read_prose()
-
-
-def _cells(line: str) -> tuple[str, int]:
-    """What separates the cells of a line, and how often; rows of one table have it in common. An empty string for prose."""
-    bare = line.strip()
-    if bare.startswith("|") or " | " in bare or (set(bare) <= set("|:- ") and "|" in bare):
-        return "|", 0
-    if "\t" in bare:
-        return "\t", line.count("\t")
-    bare = QUOTED.sub("", bare)
-    return next(((mark, bare.count(mark)) for mark in ",;" if mark in bare and mark + " " not in bare), ("", 0))
-
-
-def _table(text: str, rows: list[Place], separator: str, first: str) -> _Table:
-    """A table. Its first row is a header where a row of dashes follows or, without pipes, where no cell of it is a number."""
-    start, end, header = rows[0][0], rows[-1][1], ""
-    if len(rows) > 1:
-        second = set(text[rows[1][0] : rows[1][1]])
-        dashed = "-" in second and second <= set("|:- \t")
-        named = separator != "|" and not any(NUMBER.fullmatch(cell) for cell in first.split(separator))
-        header = first if dashed or named else ""
-    return _Table(start, rows[1][0] if header else end, end, separator, header)
-
-
-def _sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
-    """Where sentences of a block of prose end; its own end is the last."""
-    for mark in MARK.finditer(text, start, end):
-        if mark.end() < end and _ends_sentence(text, start, mark, end):
-            yield mark.end()
-            start = mark.end()
-    yield end
-
-
-def _ends_sentence(text: str, start: int, mark: re.Match[str], end: int) -> bool:
-    """Whether a sentence that began at `start` ends with a mark such as a full stop, and not only an abbreviation."""
-    dots, after, head = mark[1], text[mark.end()], text[max(start, mark.start() - 16) : mark.start()]
-    if set(dots) & set("。！？"):
-        return True
-    if not after.isspace():
-        closed = unicodedata.normalize("NFC", head[-2:])[-1:]
-        return mark[0] == dots and closed in DONE and HANGUL.match(after) is not None
-    follows = NONSPACE.search(text, mark.end(), end)
-    if not follows or follows[0].islower() or dots != ".":
-        return not (follows and follows[0].islower())
-    word = "".join(head.split()[-1:]).strip("([{\"'“‘«*_")
-    if follows[0].isdigit() and (word[-1:].isdigit() or word.lower() in NUMBERED):
-        return False
-    if HANGUL.match(follows[0]) and DATE.search(head):
-        return False
-    whole = unicodedata.normalize("NFC", head) if mark.start() - start <= 16 else "..."
-    return not (BULLET.fullmatch(whole) or word.lower() in ABBREVIATIONS or LETTERS.fullmatch(word))
-
-
-def _skip(text: str, at: int) -> int:
-    """The first character from a place on that is no white space, or the end of the text."""
-    found = NONSPACE.search(text, at)
-    return found.start() if found else len(text)
-
-
-def _joined(text: str, start: int, at: int) -> bool:
-    """Whether a cut of `text[start:]` at a place would part what is read as one character.
-
-    A letter from its marks, NFD's letters of a syllable, emoji that are joined, the two halves of a flag, CR from LF.
-    """
-    if not start < at < len(text):
-        return False
-    before, after = text[at - 1], text[at]
-    if after in FLAGS and before in FLAGS:
-        return (at - start - len(text[start:at].rstrip(FLAGS))) % 2 == 1
-    return bool(before == "\u200d" or JOINING.match(after) or unicodedata.category(after)[0] == "M" or before + after == "\r\n")
-
-
 # -- the cutting ----------------------------------------------------------------------------------------------------------
 
 
@@ -364,20 +153,20 @@ class _Cutter:
     count: Callable[[str], int]
     limit: int
     overlap: int
-    found: _Outline
+    found: Outline
     starts: NDArray[np.int64]
 
-    def chunks(self, section: _Section) -> Iterator[Chunk]:
+    def chunks(self, section: Section) -> Iterator[Chunk]:
         """The chunks of a section, none for one that is blank."""
         before = done = section.start
-        while (start := _skip(self.text, done)) < section.end:
+        while (start := skip(self.text, done)) < section.end:
             begin, done, lead = self._next(section, before, done, start)
             text = self.text[begin:done]
             header = "".join(self._header(begin))
             yield Chunk(text, begin, done, self.count(text), section.headings, header, lead)
             before = begin
 
-    def _next(self, section: _Section, before: int, done: int, start: int) -> tuple[int, int, str]:
+    def _next(self, section: Section, before: int, done: int, start: int) -> tuple[int, int, str]:
         """Start, end and lead of the chunk that holds the text from `start` on: the first way to end with a sentence, if any.
 
         Raises CourseError for a character that alone has more tokens than a chunk.
@@ -389,7 +178,7 @@ class _Cutter:
             if end := self._end("sentence", lead, begin, floor, section.end):
                 return begin, end, lead
         fullest = next(self._leads(section, start))
-        row = floor > start and self._fits_row(_skip(self.text, floor))
+        row = floor > start and self._fits_row(skip(self.text, floor))
         if row and (end := self._end("sentence", fullest, start, start, floor)):
             return start, end, fullest  # headings that do not fit into one chunk with a row that does
         for lead, least in ((fullest, floor), (fullest, start), ("", start)):
@@ -403,11 +192,11 @@ class _Cutter:
         stops, first = self.found.stops, int(np.searchsorted(self.starts, done)) - self.overlap - SLACK
         least = max(before, int(self.starts[first]) - 1 if first > 0 else 0)
         for at in range(bisect_left(stops, least), bisect_left(stops, done) if self.overlap else 0):
-            begin = _skip(self.text, stops[at])
+            begin = skip(self.text, stops[at])
             if before < begin < done and self.count(self.text[begin:done]) <= self.overlap:
                 yield begin
 
-    def _leads(self, section: _Section, begin: int) -> Iterator[str]:
+    def _leads(self, section: Section, begin: int) -> Iterator[str]:
         """What may stand before the text of a chunk that begins at a place, the fullest first; the last is empty."""
         lines = [*(section.above if begin == section.start else section.headings), *self._header(begin)]
         for first in range(len(lines) + 1):
@@ -436,13 +225,13 @@ class _Cutter:
             at = bisect_right(self.found.stops, reach)
             return self.found.stops[at - 1] if at else 0
         if kind == "line":
-            table = self._table(_skip(text, floor))
+            table = self._table(skip(text, floor))
             separator = table.separator if table else "\n"
             end = text.rfind(separator, floor, reach) + (separator in ",;")
         elif kind == "word" and reach < len(text) and not any(map(str.isspace, text[reach - 1 : reach + 1])):
             words = text[floor:reach].rsplit(None, 1)
             end = floor + len(words[0]) if len(words) > 1 else floor
-        while kind == "character" and end > floor and _joined(text, begin, end):
+        while kind == "character" and end > floor and joined(text, begin, end):
             end -= 1
         return floor + len(text[floor:end].rstrip()) if end > floor else floor
 
@@ -451,7 +240,7 @@ class _Cutter:
         stops = self.found.stops
         return bool(self._table(at)) and self.count(self.text[at : stops[bisect_right(stops, at)]]) <= self.limit
 
-    def _table(self, at: int) -> _Table | None:
+    def _table(self, at: int) -> Table | None:
         """The table that a place is in."""
         tables = self.found.tables
         before = bisect_right(tables, at, key=lambda table: table.start)

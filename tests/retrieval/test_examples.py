@@ -10,7 +10,7 @@ import pytest
 from course_lib.data import ROOT
 
 
-@pytest.mark.parametrize("name", ["tokenize", "scores", "bm25", "fusion", "metrics"])
+@pytest.mark.parametrize("name", ["tokenize", "scores", "bm25", "fusion", "metrics", "chunk"])
 def test_examples_hold(name):
     found = doctest.testmod(import_module(f"course_lib.retrieval.{name}"))
     assert found.attempted and not found.failed

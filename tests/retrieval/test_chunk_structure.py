@@ -1,0 +1,115 @@
+"""Headings, code and tables: what a chunk keeps together, and what a later one is told of those before."""
+
+import pytest
+
+from course_lib.retrieval.chunk import chunks
+from tests.retrieval.test_chunk import LETTERS, WORDS, sentences, texts_of
+
+# -- headings -------------------------------------------------------------------------------------------------------------
+
+MANUAL = """Before it.
+
+# Card
+Of cards.
+## Fees ##
+Of fees. They are low.
+## Empty
+## Limits
+### Daily
+Of limits.
+```sh
+# no heading
+```
+#태그 is none
+# Loans
+"""
+
+
+def test_headings_begin_chunks_and_give_the_path():
+    found = [(chunk.text.splitlines()[0], chunk.headings, chunk.lead) for chunk in chunks(MANUAL, WORDS, most=64, overlap=16)]
+    assert found == [
+        ("Before it.", (), ""),
+        ("# Card", ("Card",), ""),
+        ("## Fees ##", ("Card", "Fees"), "Card\n"),
+        ("## Empty", ("Card", "Empty"), "Card\n"),
+        ("## Limits", ("Card", "Limits", "Daily"), "Card\n"),
+        ("# Loans", ("Loans",), ""),
+    ]
+
+
+def test_later_chunks_of_a_section_carry_its_headings():
+    first, second, *_ = chunks("# Card\n## Fees\n" + "A fee of one won. " * 5, WORDS, most=16, overlap=0)
+    assert first.text.startswith("# Card\n## Fees\nA fee") and first.lead == ""
+    assert second.for_embedding.startswith("Card\nFees\nA fee of one won. A fee")
+
+
+def test_a_heading_is_never_left_alone_before_text():
+    for below in ("word " * 40, "x" * 400, "word " * 15 + "end. More.", "| " + "cell " * 40 + "|"):
+        first = chunks("# A heading of six words\n" + below, LETTERS, most=64, overlap=8)[0]
+        assert len(first.text.splitlines()) == 2
+
+
+def test_outer_headings_give_way_to_a_sentence_that_fits_only_without():
+    text = "# Out er\n## In\nStart.\n\n" + "w " * 14 + "end. More."
+    assert [chunk.lead for chunk in chunks(text, WORDS, most=16, overlap=0)][1] == "In\n"
+    long = chunks("# " + "long " * 9 + "\nStart.\n\n" + "w " * 5 + "x.", WORDS, most=16, overlap=0)
+    assert long[-1].lead == "" and long[-1].headings == (("long " * 9).strip(),)
+
+
+def test_headings_longer_than_a_chunk_are_cut_too():
+    found = texts_of("# " + "long " * 40 + "\nText.")
+    assert " ".join(found).split() == ("# " + "long " * 40 + "Text.").split()
+
+
+def test_a_byte_order_mark_hides_no_heading_and_carriage_returns_no_lines():
+    found = chunks("\ufeff# Card\r\nText.\r\n\r\n## Fees\r\nMore.\r\n", WORDS, most=16, overlap=0)
+    assert [(chunk.text, chunk.headings) for chunk in found] == [
+        ("\ufeff# Card\r\nText.", ("Card",)), ("## Fees\r\nMore.", ("Card", "Fees"))
+    ]  # fmt: skip
+
+
+def test_a_fence_stays_with_its_code_and_code_is_cut_between_lines():
+    found = texts_of("Text here.\n```py\n" + "a = 1\n" * 8 + "```\nAfter.")
+    assert found[0].startswith("Text here.\n```py\na = 1") and found[-1].endswith("a = 1\n```\nAfter.")
+    assert all(line in ("a = 1", "```", "```py", "Text here.", "After.") for text in found for line in text.splitlines())
+
+
+# -- tables ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "header"),
+    [
+        ("| name | fee |\n|---|---|\n", "| Card. Yes | {} won |\n", "| name | fee |"),
+        ("name | fee\n---|---\n", "Card. Yes | {} won\n", "name | fee"),
+        ("name\tfee\n", "Card. Yes\t{} won\n", "name\tfee"),
+        ("name,fee\n", '"Card, one. Yes",{} won\n', "name,fee"),
+        ("", "Card. Yes\t{}\n", ""),
+        ("", "| Card. Yes | {} |\n", ""),
+    ],
+)
+def test_rows_are_whole_and_later_ones_know_their_header(head, row, header):
+    text = "# Fees\nBefore.\n\n" + head + "".join(row.format(n) for n in range(20))
+    found = chunks(text, WORDS, most=24, overlap=0)
+    rows = {line.strip() for line in text.splitlines()}
+    assert len(found) > 2 and all(line in rows for chunk in found for line in chunk.text.splitlines())
+    assert found[0].table_header == "" and {chunk.table_header for chunk in found[1:]} == {header}
+    assert all(chunk.lead == "Fees\n" + (header and header + "\n") for chunk in found[1:])
+
+
+def test_a_row_too_long_is_cut_between_cells():
+    row = "|" + "|".join(f" c{n} with four words " for n in range(6)) + "|"
+    assert all(text.startswith("| c") for text in texts_of("| a | b |\n|---|---|\n" + row)[1:])
+
+
+def test_a_row_that_fits_alone_stays_whole_below_a_heading_that_does_not_fit_beside_it():
+    row = "| " + "w " * 12 + "|"
+    assert texts_of(f"# Some words here\n{row}\n{row}") == ["# Some words here", row, row]
+
+
+def test_amounts_in_prose_are_no_table():
+    assert sentences("It costs 1,250 won. It\nrose by 2,500 won. Yes.") == [
+        "It costs 1,250 won.",
+        "It\nrose by 2,500 won.",
+        "Yes.",
+    ]
