@@ -1,0 +1,249 @@
+"""An index comes back from its files as it was, and from whole files alone."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from langchain_core.documents import Document
+
+from course_lib.errors import CourseError
+from course_lib.retrieval import BM25, HybridRetriever, Tokenizer
+from tests.retrieval.conftest import Hashed, child
+
+SOME = {"a": "annual fee of the card", "b": "fee for a transfer", "c": "체크카드 연회비", "empty": ""}
+QUERIES = ("annual fee", "카드 연회비", "nothing", "transfer of the card")
+
+
+def retriever(documents=SOME, embedder=None, **settings):
+    return HybridRetriever.from_documents(documents, embedder or Hashed(), **settings)
+
+
+def tree(folder):
+    """Every file's path and bytes, but for the lock."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
+def same(made, loaded):
+    assert loaded.documents == made.documents
+    assert [getattr(loaded, f) for f in type(made).model_fields] == [getattr(made, f) for f in type(made).model_fields]
+    for query in QUERIES:
+        hits = made.search(query)
+        assert loaded.search(query) == hits
+        assert [loaded.explain(hit) for hit in hits] == [made.explain(hit) for hit in hits]
+
+
+def rewritten(folder, change, **files):
+    """The manifest changed and every hash made anew, as somebody would who wants the index to be taken for whole."""
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    (data,) = (p for p in folder.iterdir() if p.is_dir())
+    for name, content in files.items():
+        path = next(data.rglob(name.replace("__", ".")))
+        np.save(path, content(np.load(path))) if callable(content) else path.write_bytes(content)
+        manifest["sha256"][path.relative_to(folder).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest = change(manifest) or manifest
+    if isinstance(manifest, dict):
+        manifest.pop("self", None)
+        manifest["self"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+# -- there and back -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+@pytest.mark.parametrize("own", [True, False], ids=["LSA", "given"])
+def test_what_was_saved_is_loaded_and_saved_again_with_the_same_bytes(kind, own, lsa, passages, tmp_path):
+    embedder = lsa if own else Hashed()
+    documents = [Document(id=id, page_content=text, metadata={"n": i, "of": [1.5, None, {"a": "ㄱ\u2028\r\n"}]})
+                 for i, (id, text) in enumerate(passages.items())]  # fmt: skip
+    bm25 = BM25(Tokenizer("words", stem=True), variant="bm25+", k1=0.9, b=0.4)
+    made = retriever(documents, embedder, kind=kind, lexical=bm25, alpha=0.25, candidates=9, k=4, fusion="z-score")
+    made.delete(list(passages)[5:50])
+    made.save(tmp_path / "first")
+    loaded = HybridRetriever.load(tmp_path / "first", None if own else Hashed())
+    same(made, loaded)
+    loaded.save(tmp_path / "second")
+    assert tree(tmp_path / "first") == tree(tmp_path / "second")
+    loaded.add_documents({"new": "체크카드 연회비 new"})
+    assert loaded.search("체크카드 연회비 new", k=1)[0].id == "new"
+
+
+def test_a_real_embedder_and_an_empty_index(minilm, tmp_path):
+    for name, documents in (("some", SOME), ("none", {})):
+        made = retriever(documents, minilm)
+        made.save(tmp_path / name)
+        same(made, HybridRetriever.load(tmp_path / name, minilm))
+    with pytest.raises(CourseError, match="384 numbers, class "):
+        HybridRetriever.load(tmp_path / "some", Hashed())
+
+
+def test_neither_hash_seeds_nor_processes_change_a_byte(tmp_path):
+    code = (
+        "from tests.retrieval.test_storage import *; import course_lib.data as d, pathlib\n"
+        "texts = {id: p.text for id, p in list(d.load_passages(language='ko').items())[:60]}\n"
+        "for kind in ('flat', 'hnsw'):\n"
+        "    made = retriever(texts, LSA.fit(list(texts.values()), 16), kind=kind)\n"
+        "    made.delete(set(made.ids[:9]))\n"
+        "    made.save(folder := pathlib.Path(FOLDER, kind))\n"
+        "    print({name: hashlib.sha256(content).hexdigest() for name, content in sorted(tree(folder).items())})\n"
+    )
+    outs = [child(f"FOLDER = {str(tmp_path / seed)!r}\n{code}", PYTHONHASHSEED=seed, OMP_NUM_THREADS="1") for seed in "01"]
+    assert outs[0] == outs[1] and outs[0].count("vectors.faiss") == 2
+
+
+def test_files_hold_text_and_numbers_and_nothing_that_could_run(lsa, tmp_path):
+    retriever(SOME, lsa).save(tmp_path)
+    for name, content in tree(tmp_path).items():
+        if name.endswith(".npy"):
+            assert np.load(tmp_path / name, allow_pickle=False).dtype.kind in "if"
+        elif name.endswith(".faiss"):
+            assert content[:4] == b"IxFI"
+        else:
+            assert all(json.loads(part) for part in (content.splitlines() if name.endswith(".jsonl") else [content]))
+
+
+# -- whole files alone ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_one_flipped_bit_in_any_file_is_told_by_its_name(own, lsa, tmp_path):
+    retriever(SOME, lsa if own else None).save(tmp_path)
+    files = tree(tmp_path)
+    assert len(files) == 10 + 3 * own
+    for name, content in files.items():
+        for broken in (bytes([*content[:-9], content[-9] ^ 1, *content[-8:]]), content[:-1], None):
+            (tmp_path / name).unlink() if broken is None else (tmp_path / name).write_bytes(broken)
+            with pytest.raises(CourseError, match=f"{name}(.|\n)*To mend it: (build the index anew|save one there)"):
+                HybridRetriever.load(tmp_path, None if own else Hashed())
+        (tmp_path / name).write_bytes(content)
+    HybridRetriever.load(tmp_path, None if own else Hashed())
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ("no JSON", r"manifest\.json cannot be read"),
+        ("[]", r"manifest\.json cannot be read"),
+        ("null", r"manifest\.json cannot be read"),
+        ("{}", r"manifest\.json cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ('{"format": 2}', "format 2, and this course_lib knows 1(.|\n)*git pull"),
+        ('{"format": "1"}', "format 1, and this"),
+        ('{"format": 1}', "was altered after it was written"),
+    ],
+)
+def test_a_manifest_that_is_none_is_told(manifest, message, tmp_path):
+    (tmp_path / "manifest.json").write_text(manifest)
+    with pytest.raises(CourseError, match=message):
+        HybridRetriever.load(tmp_path)
+
+
+def test_no_index_and_an_edited_manifest_are_told(tmp_path):
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(CourseError, match="there is no index in"):
+            HybridRetriever.load(folder)
+    retriever().save(tmp_path)
+    path = tmp_path / "manifest.json"
+    path.write_text(path.read_text("utf-8").replace('"alpha": 0.7', '"alpha": 0.9'), "utf-8")
+    with pytest.raises(CourseError, match="was altered after it was written"):
+        HybridRetriever.load(tmp_path, Hashed())
+
+
+def moved(name):
+    def change(manifest):
+        digests = manifest["sha256"]
+        for old in [file for file in digests if file.endswith("tokens.json")]:
+            digests[name] = digests.pop(old)
+
+    return change  # fmt: skip
+
+
+def top(name):
+    def change(manifest):
+        manifest["sha256"] = {f"{name}/{file.partition('/')[2]}": digest for file, digest in manifest["sha256"].items()}
+
+    return change  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [moved("../../outside/tokens.json"), moved("/etc/hostname"), moved("../tokens.json"), moved("0123456789abcdef/tokens.json"),
+     moved("0123456789abcdef/../tokens.json"), top(".."), top("/tmp"), top(""), top("."), top("0123456789abcdeF"),
+     lambda m: m.update(sha256={}), lambda m: m.update(sha256=[])],
+)  # fmt: skip
+def test_a_manifest_that_names_files_elsewhere_reads_nothing(change, tmp_path, monkeypatch):
+    retriever().save(tmp_path / "index")
+    (tmp_path / "outside").mkdir()
+    shutil.copy(next((tmp_path / "index").rglob("tokens.json")), tmp_path / "outside")
+    rewritten(tmp_path / "index", change)
+    monkeypatch.setattr("course_lib.data.sha256", lambda path: pytest.fail(f"{path} was read"))
+    with pytest.raises(CourseError, match="names other files than an index has"):
+        HybridRetriever.load(tmp_path / "index", Hashed())
+
+
+@pytest.mark.parametrize(
+    ("change", "files"),
+    [
+        (lambda m: None, {"documents__npy": lambda a: a + 99}),
+        (lambda m: None, {"documents__npy": lambda a: a - 99}),
+        (lambda m: None, {"documents__npy": lambda a: a[:-1]}),
+        (lambda m: None, {"terms__npy": lambda a: a + 99}),
+        (lambda m: None, {"terms__npy": lambda a: a.astype(str)}),
+        (lambda m: None, {"starts__npy": lambda a: a[::-1]}),
+        (lambda m: None, {"starts__npy": lambda a: a[:0]}),
+        (lambda m: None, {"counts__npy": lambda a: a[:, None]}),
+        (lambda m: None, {"counts__npy": lambda a: a.astype(np.float32)}),
+        (lambda m: None, {"lengths__npy": lambda a: a[:-1]}),
+        (lambda m: None, {"lengths__npy": b"PK\x03\x04 no array"}),
+        (lambda m: None, {"tokens__json": b"[]"}),
+        (lambda m: None, {"tokens__json": b"7"}),
+        (lambda m: None, {"documents__jsonl": b'{"id": "a"}\n'}),
+        (lambda m: None, {"documents__jsonl": b'{"id": "a", "text": "", "metadata": {}}\n' * 4}),
+        (lambda m: None, {"documents__jsonl": b"[]\n"}),
+        (lambda m: None, {"vectors__faiss": b"IxFI and so on"}),
+        (lambda m: None, {"vectors__faiss": b""}),
+        (lambda m: None, {"probe__npy": lambda a: np.array(["a"] * len(a))}),
+        (lambda m: None, {"probe__npy": b"nothing"}),
+        (lambda m: m["dense"].update(kind="hnsw"), {}),
+        (lambda m: m["dense"].update(depth=3), {}),
+        (lambda m: m["retriever"].update(alpha="much"), {}),
+        (lambda m: m["retriever"].update(odd=1), {}),
+        (lambda m: m["lexical"].update(variant="bm26"), {}),
+        (lambda m: m["lexical"].pop("tokenizer"), {}),
+        (lambda m: m.pop("retriever"), {}),
+        (lambda m: m.pop("embedder"), {}),
+        (lambda m: m.update(lexical=7), {}),
+        (lambda m: m.update(embedder="lsa"), {}),
+    ],
+)
+def test_files_that_fit_their_hashes_and_not_each_other_are_refused(change, files, tmp_path):
+    retriever().save(tmp_path)
+    rewritten(tmp_path, change, **files)
+    with pytest.raises(CourseError):
+        HybridRetriever.load(tmp_path, Hashed())
+
+
+# -- the same embedder and the same tokenizer -----------------------------------------------------------------------------
+
+
+def test_another_embedder_is_refused(lsa, tmp_path):
+    retriever().save(tmp_path / "given")
+    retriever(SOME, lsa).save(tmp_path / "own")
+    for embedder, message in [
+        (None, "made by an embedder of class Hashed(.|\n)*load\\(folder, embeddings\\)"),
+        (Hashed(8), "vectors of 8 numbers, cosine nan (.|\n)*16 numbers, class Hashed"),
+        (Hashed(salt="other"), r"vectors of 16 numbers, cosine -?0\.\d+"),
+    ]:
+        with pytest.raises(CourseError, match=message):
+            HybridRetriever.load(tmp_path / "given", embedder)
+    with pytest.raises(CourseError, match="carries its own embedder"):
+        HybridRetriever.load(tmp_path / "own", lsa)
+
+
+def test_tokens_cut_by_another_version_are_refused(tmp_path):
+    retriever(lexical=Tokenizer("words", stem=True)).save(tmp_path)
+    rewritten(tmp_path, lambda m: m["lexical"]["tokenizer"]["made_with"].update(snowballstemmer="1.0"))
+    with pytest.raises(CourseError, match=r"tokens were cut with \{'snowballstemmer': '1\.0'\}"):
+        HybridRetriever.load(tmp_path, Hashed())
