@@ -44,6 +44,12 @@ def measured(ranking: Sequence[str], legs: Legs, grades: Judgements | None) -> s
     return f"nDCG@{JUDGED}: {value:.3f}; words alone {by_words:.3f}, meaning alone {by_meaning:.3f}."
 
 
+def nothing(legs: Legs, alpha: float) -> str:
+    """What is said where the ranking is empty."""
+    found = f"words found {len(legs.lexical)} passages, meaning {len(legs.dense)}"
+    return f"Nothing was found with alpha = {alpha:.2f}: {found}."
+
+
 def columns(ranking: Sequence[str], legs: Legs, alpha: float, relevant: Collection[str]) -> Picture | None:
     """Words alone, this alpha, meaning alone: the first of each side by side. None where nothing was found."""
     found = [hit.id for hit in legs.lexical], list(ranking), [hit.id for hit in legs.dense]
@@ -81,14 +87,10 @@ def hybrid_search(
         except CourseError as error:
             return Shown(f"{error.what}: {error.mend}.")
         ranking = [hit.id for hit in hits]
-        lines = [f"Question: {asked}", measured(ranking, legs, grades)]
-        if hits:
-            lines += [say(hits[:SHOWN], grades or {}, titles, similarity), f"Why number 1? {retriever.explain(hits[0])}"]
-        else:
-            lines.append(f"Nothing was found with alpha = {alpha:.2f}: words found {len(legs.lexical)} passages, meaning "
-                         f"{len(legs.dense)}.")  # fmt: skip
+        lines = [f"Question: {asked}", measured(ranking, legs, grades), say(hits[:SHOWN], grades or {}, titles, similarity)]
+        why = f"Why number 1? {retriever.explain(hits[0])}" if hits else nothing(legs, alpha)
         relevant = [id for id, grade in (grades or {}).items() if grade > 0]
-        return Shown("\n".join(lines), columns(ranking, legs, alpha, relevant))
+        return Shown("\n".join(filter(None, [*lines, why])), columns(ranking, legs, alpha, relevant))
 
     return Explorer("hybrid-search", "Move alpha", show, {
         "question": Choice("question", texts),
