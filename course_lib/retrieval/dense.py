@@ -259,9 +259,5 @@ class AskedMeaning:
         return [] if self._row is None else self._index._nearest(self._row, k, allowed)
 
     def of(self, ids: Collection[str]) -> list[Hit]:
-        """The cosines of these documents."""
-        if self._row is None or not self._row.any() or not ids:
-            return []
-        numbers = np.array([self._index._numbers[id] for id in sorted(ids)])
-        cosines = (self._index._index.reconstruct_batch(numbers) @ self._row[0]).clip(-1, 1).tolist()
-        return [Hit(id, cosine) for id, cosine in zip(sorted(ids), cosines, strict=True)]
+        """The cosines of these documents, to the last digit as `best` has them: the same text must have the same score."""
+        return [] if self._row is None else self._index._nearest(self._row, max(len(ids), 1), ids)

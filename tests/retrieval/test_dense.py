@@ -62,6 +62,18 @@ def test_flat_is_numpy_ties_by_id_whatever_was_deleted_and_is_allowed(seed, docu
     assert all(-1 <= hit.score <= 1 for hit in hits)
 
 
+@KINDS
+def test_scores_of_named_documents_are_to_the_last_digit_those_of_a_search(kind):
+    """Else one of two equal texts would be ahead of the other in hybrid search."""
+    made = index(clusters(100), kind)
+    for vector in clusters(40, seed=5):
+        made.embeddings.embed_queries = lambda queries, vector=vector: [vector] * len(queries)
+        (asked,) = made.ask_all(["question"])
+        found = asked.best(50)
+        assert asked.of([hit.id for hit in found]) == found
+        assert asked.of([]) == [] == made.ask_all([" "])[0].of(made.ids)
+
+
 def test_ties_by_the_thousand_come_in_the_order_of_their_ids():
     for kind in ("flat", "hnsw"):
         made = index(np.ones((3000, 4)), kind, ids=[f"{i:04}" for i in np.random.default_rng(0).permutation(3000)])
