@@ -15,7 +15,7 @@ from course_lib.retrieval import LSA
 
 
 class Hashed(Embeddings):
-    """Every word a vector that its letters decide, a text their sum: no meaning, but the same numbers everywhere."""
+    """Every word a vector that its letters decide, a text their sum, of length 1: no meaning, but the same everywhere."""
 
     def __init__(self, dimensions=16, salt=""):
         self.dimensions, self.salt = dimensions, salt
@@ -24,7 +24,8 @@ class Hashed(Embeddings):
         words = [
             np.random.default_rng(zlib.crc32((self.salt + word).encode())).normal(size=self.dimensions) for word in text.split()
         ]
-        return sum(words, np.zeros(self.dimensions)).tolist()
+        vector = sum(words, np.zeros(self.dimensions))
+        return (vector / (np.linalg.norm(vector) or 1)).tolist()
 
     def embed_documents(self, texts):
         return [self.embed_query(text) for text in texts]
