@@ -25,46 +25,7 @@ ROWS = "rows = np.flatnonzero(allowed)\n"
 
 EXERCISES = (
     Exercise(
-        "03.1", "the weight of a word",
-        ("Divide how many documents lack the word by how many have it, each with 0.5 added.",
-         "1 + that, and of the sum the natural logarithm: math.log.",
-         "math.log(1 + (n - df + 0.5) / (df + 0.5))"),
-        idf_reply,
-        {
-            "nothing added": Wrong("return math.log((n - df + 0.5) / (df + 0.5))", "weigh -1.37"),
-            "plain": Wrong("return math.log(n / df)", "the plain idf"),
-            "base 2": Wrong("return math.log2(1 + (n - df + 0.5) / (df + 0.5))", "to base 2"),
-            "base 10": Wrong("return math.log10(1 + (n - df + 0.5) / (df + 0.5))", "to base 10"),
-            "no logarithm": Wrong("return 1 + (n - df + 0.5) / (df + 0.5)", "still needs the logarithm"),
-            "upside down": Wrong("return math.log(1 + (df + 0.5) / (n - df + 0.5))", "the rare one says more"),
-            "1 outside": Wrong("return 1 + math.log((n - df + 0.5) / (df + 0.5))", "stands outside"),
-            "no parentheses": Wrong("return math.log(1 + n - df + 0.5 / df + 0.5)", "97.5 by 3.5"),
-            "one of two parentheses": Wrong("return math.log(1 + (n - df + 0.5) / df + 0.5)", "the second 0.5"),
-            "all documents": Wrong("return math.log(1 + (n + 0.5) / (df + 0.5))", "not all 100"),
-        },
-    ),
-    Exercise(
-        "03.2", "pairs of syllables",
-        ('First unicodedata.normalize("NFC", text), so that a syllable is one character; then .split().',
-         "A word of n syllables has n - 1 pairs: word[i : i + 2] for i in range(n - 1). What has a word of one?",
-         "Go through range(max(1, len(word) - 1)): then a word of one syllable gives word[0:2], which is all of it."),
-        bigrams_reply,
-        {
-            "with spaces": Wrong('text = unicodedata.normalize("NFC", text)\n'
-                                 "return [text[i : i + 2] for i in range(len(text) - 1)]", "holds a space"),
-            "across spaces": Wrong('text = unicodedata.normalize("NFC", text).replace(" ", "")\n'
-                                   "return [text[i : i + 2] for i in range(len(text) - 1)]", "reaches across a space"),
-            "single lost": Wrong(WORDS + "return [w[i : i + 2] for w in words for i in range(len(w) - 1)]", "후 is lost"),
-            "no overlap": Wrong(WORDS + "return [w[i : i + 2] for w in words for i in range(0, len(w), 2)]", "pairs overlap"),
-            "one too many": Wrong(WORDS + "return [w[i : i + 2] for w in words for i in range(len(w))]", "has 2 pairs"),
-            "not normalised": Wrong("return [w[i : i + 2] for w in text.split() for i in range(max(1, len(w) - 1))]", "NFD"),
-            "a set": Wrong(WORDS + "return list({w[i : i + 2] for w in words for i in range(max(1, len(w) - 1))})", "came once"),
-            "syllables": Wrong(WORDS + 'return list("".join(words))', "10 single syllables"),
-            "words": Wrong(WORDS + "return words", "the 5 words"),
-        },
-    ),
-    Exercise(
-        "03.3", "nDCG by hand",
+        "03.1", "nDCG by hand",
         ("The gain of a passage is its grade, 0 without one; at place 1, 2, 3 it is divided by log2(2), log2(3), log2(4).",
          "Do the same for the best ranking that could be: all grades, highest first, cut at k.",
          "Divide the one by the other; where the best is 0, return 0."),
@@ -86,6 +47,45 @@ EXERCISES = (
             "not sorted": Wrong(FOUND + "return dcg(found) / dcg(list(grades.values())[:k])", "sorted, 3 first"),
             "relevant or not": Wrong(BEST + "return dcg(map(bool, found)) / dcg(map(bool, best))", "no more than grade 1"),
             "nothing relevant": Wrong(BEST + "return dcg(found) / dcg(best)", "return 0 then"),
+        },
+    ),
+    Exercise(
+        "03.2", "the weight of a word",
+        ("Divide how many documents lack the word by how many have it, each with 0.5 added.",
+         "1 + that, and of the sum the natural logarithm: math.log.",
+         "math.log(1 + (n - df + 0.5) / (df + 0.5))"),
+        idf_reply,
+        {
+            "nothing added": Wrong("return math.log((n - df + 0.5) / (df + 0.5))", "weigh -1.37"),
+            "plain": Wrong("return math.log(n / df)", "the plain idf"),
+            "base 2": Wrong("return math.log2(1 + (n - df + 0.5) / (df + 0.5))", "to base 2"),
+            "base 10": Wrong("return math.log10(1 + (n - df + 0.5) / (df + 0.5))", "to base 10"),
+            "no logarithm": Wrong("return 1 + (n - df + 0.5) / (df + 0.5)", "still needs the logarithm"),
+            "upside down": Wrong("return math.log(1 + (df + 0.5) / (n - df + 0.5))", "the rare one says more"),
+            "1 outside": Wrong("return 1 + math.log((n - df + 0.5) / (df + 0.5))", "stands outside"),
+            "no parentheses": Wrong("return math.log(1 + n - df + 0.5 / df + 0.5)", "97.5 by 3.5"),
+            "one of two parentheses": Wrong("return math.log(1 + (n - df + 0.5) / df + 0.5)", "the second 0.5"),
+            "all documents": Wrong("return math.log(1 + (n + 0.5) / (df + 0.5))", "not all 100"),
+        },
+    ),
+    Exercise(
+        "03.3", "pairs of syllables",
+        ('First unicodedata.normalize("NFC", text), so that a syllable is one character; then .split().',
+         "A word of n syllables has n - 1 pairs: word[i : i + 2] for i in range(n - 1). What has a word of one?",
+         "Go through range(max(1, len(word) - 1)): then a word of one syllable gives word[0:2], which is all of it."),
+        bigrams_reply,
+        {
+            "with spaces": Wrong('text = unicodedata.normalize("NFC", text)\n'
+                                 "return [text[i : i + 2] for i in range(len(text) - 1)]", "holds a space"),
+            "across spaces": Wrong('text = unicodedata.normalize("NFC", text).replace(" ", "")\n'
+                                   "return [text[i : i + 2] for i in range(len(text) - 1)]", "reaches across a space"),
+            "single lost": Wrong(WORDS + "return [w[i : i + 2] for w in words for i in range(len(w) - 1)]", "후 is lost"),
+            "no overlap": Wrong(WORDS + "return [w[i : i + 2] for w in words for i in range(0, len(w), 2)]", "pairs overlap"),
+            "one too many": Wrong(WORDS + "return [w[i : i + 2] for w in words for i in range(len(w))]", "has 2 pairs"),
+            "not normalised": Wrong("return [w[i : i + 2] for w in text.split() for i in range(max(1, len(w) - 1))]", "NFD"),
+            "a set": Wrong(WORDS + "return list({w[i : i + 2] for w in words for i in range(max(1, len(w) - 1))})", "came once"),
+            "syllables": Wrong(WORDS + 'return list("".join(words))', "10 single syllables"),
+            "words": Wrong(WORDS + "return words", "the 5 words"),
         },
     ),
     Exercise(
@@ -135,7 +135,19 @@ EXERCISES = (
         },
     ),
     Exercise(
-        "03.6", "filter first",
+        "03.6", "what the intervals say for your users",
+        ("Which of the two kinds of question do your users ask?",
+         "An interval on one side of 0 tells which is better on that kind; how much is gained there, how much lost here?"),
+        lambda answer: letter(answer, CHOICES),
+        {
+            "more questions": Wrong('right_is = "a"', "how your customers ask"),
+            "proves nothing": Wrong('right_is = "C"', "the other way round"),
+            "always": Wrong('right_is = "d"', "does not follow"),
+            "no letter": Wrong('right_is = "hybrid"', "none of the letters"),
+        },
+    ),
+    Exercise(
+        "03.7", "filter first",
         ("np.flatnonzero(allowed) gives the numbers of the allowed rows.",
          "vectors[rows] @ query are their scores; np.argsort(-scores)[:k] says which of *them* are best.",
          "rows[best] turns places among the allowed into numbers of `vectors`."),
@@ -155,18 +167,6 @@ EXERCISES = (
             "filled up": Wrong("return np.argsort(-np.where(allowed, vectors @ query, -np.inf))[:k].tolist()", "fills no place"),
             "zeros": Wrong("return np.argsort(-(vectors @ query * allowed))[:k].tolist()", "row 5 scores -0.98"),
             "scores": Wrong("return np.sort(vectors[allowed] @ query)[::-1][:k].tolist()", "rows' numbers"),
-        },
-    ),
-    Exercise(
-        "03.7", "what the intervals say for your users",
-        ("Which of the two kinds of question do your users ask?",
-         "An interval on one side of 0 tells which is better on that kind; how much is gained there, how much lost here?"),
-        lambda answer: letter(answer, CHOICES),
-        {
-            "more questions": Wrong('right_is = "a"', "how your customers ask"),
-            "proves nothing": Wrong('right_is = "C"', "the other way round"),
-            "always": Wrong('right_is = "d"', "does not follow"),
-            "no letter": Wrong('right_is = "hybrid"', "none of the letters"),
         },
     ),
 )  # fmt: skip
