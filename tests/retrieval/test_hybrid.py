@@ -82,6 +82,12 @@ def test_every_hit_tells_ranks_scores_and_parts_that_add_up(texts, query, alpha,
         assert not re.search(r"e-1\d|-0 ", made.explain(hit))  # what is nothing is written as 0
 
 
+@pytest.mark.parametrize("fusion", ["min-max", "theoretical", "rrf"])
+def test_a_leg_that_found_nothing_adds_0_and_no_rounding_error(fusion):
+    made = retriever({"a": "fee", "b": "card"}, alpha=0.1, fusion=fusion)
+    assert made.explain(made.search("fee")[1]).endswith("+ 0 for words (not found). No word in common.")
+
+
 @settings(max_examples=40)
 @given(CORPORA, TEXTS, st.lists(st.tuples(ALPHAS, FUSED, st.integers(1, 9)), min_size=1, max_size=4))
 def test_moving_alpha_needs_no_new_search(texts, query, moves):

@@ -26,9 +26,8 @@ def of_faiss(embedder, dimensions):
 
 @pytest.fixture
 def of_milvus(tmp_path):
-    pytest.importorskip("milvus_lite")
+    server = pytest.importorskip("milvus_lite.server_manager").server_manager_instance
     from langchain_milvus import Milvus
-    from milvus_lite.server_manager import server_manager_instance
 
     made = []
 
@@ -46,7 +45,7 @@ def of_milvus(tmp_path):
     yield of
     for store in made:
         store.client.close()
-    server_manager_instance.release_all()  # else its threads outlive the test
+    server.release_all()  # else its threads outlive the test
 
 
 @pytest.fixture(params=["faiss by distance", "faiss by relevance", "memory", "milvus", "milvus, its own filter"])
