@@ -83,8 +83,9 @@ def test_neither_hash_seeds_nor_processes_change_a_byte(tmp_path):
     code = (
         "from tests.retrieval.test_storage import *; import course_lib.data as d, pathlib\n"
         "texts = {id: p.text for id, p in list(d.load_passages(language='ko').items())[:60]}\n"
+        "fitted = LSA.fit(list(texts.values()), 16)\n"
         "for kind in ('flat', 'hnsw'):\n"
-        "    made = retriever(texts, LSA.fit(list(texts.values()), 16), kind=kind)\n"
+        "    made = retriever(texts, fitted, kind=kind)\n"
         "    made.delete(set(made.ids[:9]))\n"
         "    made.save(folder := pathlib.Path(FOLDER, kind))\n"
         "    print({name: hashlib.sha256(content).hexdigest() for name, content in sorted(tree(folder).items())})\n"
