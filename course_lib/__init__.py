@@ -1,6 +1,7 @@
 """Local AI, Measured: the library behind the chapters.
 
-Rooms, lowest first: `errors`, `data`, `tables`, `plots`, `measure`, `models`, `tuning`, `retrieval`, `serve`, `rag`, `learn`, `cli`.
+Rooms, lowest first: `errors`, `data`, `tables`, `plots`, `measure`, `models`, `tuning`, `retrieval`, `serve`, `rag`,
+`learn`, `cli`.
 Nothing heavy is imported until it is used. Two names are within reach at once: `load`, a model by its name, and `ollama`, a
 server that speaks Ollama's protocol.
 """

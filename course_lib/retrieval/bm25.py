@@ -222,11 +222,11 @@ class BM25:
         """Why a document has the score that it has. Raises CourseError for an id that is not in the index."""
         if id not in self._numbers:
             raise CourseError(f"the id {id!r} is not in the index of {len(self)} documents", "look at .ids")
-        number, figures, parts = self._numbers[id], self._known(), []
-        for token, times, term in self._terms(query):
-            for part in self._parts:
-                (entries,) = part.entries(np.array([term], np.int32))
-                at = entries.start + np.searchsorted(part.documents[entries], number)
+        number, figures, parts, wanted = self._numbers[id], self._known(), [], self._terms(query)
+        terms = np.array([term for _, _, term in wanted], np.int32)
+        for part in self._parts:
+            for (token, times, term), entries in zip(wanted, part.entries(terms), strict=True):
+                at = entries.start + part.documents[entries].searchsorted(number)
                 if at < entries.stop and part.documents[at] == number:
                     share = VARIANTS[self.variant].share(part.counts[at : at + 1], figures.norms[number : number + 1], self.k1)
                     idf, df = figures.idf[term], int(figures.df[term])

@@ -7,7 +7,8 @@ far faster for many documents, and may miss some.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Vectors = NDArray[Any]  # float32
 KINDS = ("flat", "hnsw")
+ROUNDING = 1e-6  # by which cosines that are equal may differ
 NEIGHBOURS, BUILD_WIDTH, SEARCH_WIDTH = 32, 200, 64  # HNSW's M, efConstruction and efSearch
 
 
@@ -43,7 +45,7 @@ def unit_vectors(found: Any, texts: int, dimensions: int | None = None) -> Vecto
     if not np.isfinite(vectors).all():
         bad = int((~np.isfinite(vectors)).any(axis=1).sum())
         raise CourseError(f"{bad} of {texts} vectors hold NaN or infinity", "look at the texts; load the embedder in float32")
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))[:, None]  # no copy in 64 bits
     return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
@@ -52,6 +54,19 @@ def query_vectors(embeddings: Embeddings, queries: Sequence[str]) -> Any:
     if together := getattr(embeddings, "embed_queries", None):
         return together(list(queries)) if queries else []
     return [embeddings.embed_query(query) for query in queries]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """FAISS on one thread."""
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 class Dense:
@@ -134,15 +149,8 @@ class Dense:
         return index
 
     def _insert(self, rows: Vectors) -> None:
-        """On one thread: several would link HNSW's neighbours in another order each time, and find other hits."""
-        import faiss
-
-        threads = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)
-        try:
+        with one_thread():  # several would link HNSW's neighbours in another order each time, and find other hits
             self._index.add(rows)
-        finally:
-            faiss.omp_set_num_threads(threads)
 
     def delete(self, ids: Collection[str]) -> None:
         """Delete documents by id: all, or none where one is not there. Raises CourseError then, and for a lone string.
@@ -225,14 +233,25 @@ class Dense:
         # FAISS breaks ties as it likes, so it is asked for one more until the last that is wanted stands clear of the next
         asked = wanted + 1
         while True:
-            scores, numbers = index.search(row, min(asked, len(self._ids)), params=choice)
-            found = numbers[0] >= 0
-            if asked >= len(among) or found.sum() < asked or scores[0][asked - 1] < scores[0][wanted - 1]:
+            with one_thread():  # for one question several wait for each other longer than they work, on a busy machine
+                scores, numbers = index.search(row, min(asked, len(self._ids)), params=choice)
+            found = np.ascontiguousarray(numbers[0][numbers[0] >= 0])
+            if asked >= len(among) or found.size < asked or scores[0][asked - 1] < scores[0][wanted - 1] - ROUNDING:
                 break
             asked *= 2
-        cosines = scores[0][found].clip(-1, 1).tolist()  # rounding can go beyond
-        hits = [Hit(self._ids[n], cosine) for n, cosine in zip(numbers[0][found].tolist(), cosines, strict=True)]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:wanted]
+        return self._hits(row, found)[:wanted]
+
+    def _hits(self, row: Vectors, numbers: NDArray[np.int64]) -> list[Hit]:
+        """A question, (1, dimensions), with documents by their numbers, best first, ties by id. Cosines are computed one by
+        one: a search computes several at once, and then two equal texts may differ in the last digit."""
+        import faiss as untyped
+
+        faiss: Any = untyped  # whose stubs do not know this
+        flat = self._index if self.kind == "flat" else faiss.downcast_index(self._index.storage)
+        cosines = np.empty(numbers.size, np.float32)
+        flat.compute_distance_subset(1, faiss.swig_ptr(row), numbers.size, faiss.swig_ptr(cosines), faiss.swig_ptr(numbers))
+        found = zip(numbers.tolist(), cosines.clip(-1, 1).tolist(), strict=True)  # rounding can go beyond
+        return sorted((Hit(self._ids[n], cosine) for n, cosine in found), key=lambda hit: (-hit.score, hit.id))
 
     def _only(self, among: Mapping[str, int], index: Any) -> Any:
         """FAISS' parameters for a search among some documents."""
@@ -260,4 +279,6 @@ class AskedMeaning:
 
     def of(self, ids: Collection[str]) -> list[Hit]:
         """The cosines of these documents, to the last digit as `best` has them: the same text must have the same score."""
-        return [] if self._row is None else self._index._nearest(self._row, max(len(ids), 1), ids)
+        if self._row is None or not self._row.any() or not ids:
+            return []
+        return self._index._hits(self._row, np.array([self._index._numbers[id] for id in ids], np.int64))

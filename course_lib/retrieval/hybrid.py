@@ -71,8 +71,8 @@ class HybridRetriever(BaseRetriever):
     candidates: int = 25
     k: int = 5
     fusion: Fusion = "theoretical"
-    _lexical: BM25 = PrivateAttr()
-    _dense: DenseLeg = PrivateAttr()
+    _lexical: BM25 = PrivateAttr(default_factory=BM25)
+    _dense: DenseLeg | None = PrivateAttr(default=None)
     _documents: dict[str, Document] = PrivateAttr(default_factory=dict)
 
     @classmethod
@@ -129,7 +129,9 @@ class HybridRetriever(BaseRetriever):
 
     @property
     def dense(self) -> DenseLeg:
-        """The leg of meaning."""
+        """The leg of meaning. Raises CourseError for a retriever that was made without one."""
+        if self._dense is None:
+            raise CourseError("this retriever has no index", "HybridRetriever.from_documents(documents, embeddings)")
         return self._dense
 
     # -- documents come and go
@@ -143,7 +145,7 @@ class HybridRetriever(BaseRetriever):
         texts = dict(new_documents(((id, document.page_content) for id, document in new), self._documents))
         self._lexical.add(texts)
         try:
-            self._dense.add(texts)
+            self.dense.add(texts)
         except BaseException:
             self._lexical.delete(texts.keys())
             raise
@@ -152,7 +154,7 @@ class HybridRetriever(BaseRetriever):
     def delete(self, ids: Collection[str]) -> None:
         """Delete documents by id: all, or none where one is not there. Raises CourseError then, and for a lone string."""
         gone = sorted(checked_gone(ids, self._documents))
-        self._dense.delete(gone)  # first, for a vector store can fail
+        self.dense.delete(gone)  # first, for a vector store can fail
         self._lexical.delete(gone)
         for id in gone:
             del self._documents[id]
@@ -192,14 +194,14 @@ class HybridRetriever(BaseRetriever):
             raise CourseError(f"legs({queries!r}) would ask a question for each letter", f"pass a list: [{queries!r}]")
         checked_search(self.candidates, None)
         allowed = None if filter is None else _allowed(self._documents, filter)
-        asked = zip(queries, self._dense.ask_all(queries), map(self._lexical.ask, queries), strict=True)
+        asked = zip(queries, self.dense.ask_all(queries), map(self._lexical.ask, queries), strict=True)
         return [self._found(query, dense, lexical, allowed) for query, dense, lexical in asked]
 
     def _found(self, query: str, by_meaning: Asked, by_words: Asked, allowed: Collection[str] | None) -> Legs:
         dense, lexical = (tuple(asked.best(self.candidates, allowed)) for asked in (by_meaning, by_words))
         near, worded = {hit.id for hit in dense}, {hit.id for hit in lexical}
         more = by_meaning.of(worded - near), by_words.of(near - worded)
-        return Legs(query, dense, lexical, self._dense.lowest, *map(tuple, more))
+        return Legs(query, dense, lexical, self.dense.lowest, *map(tuple, more))
 
     def hits(
         self, legs: Legs, k: int | None = None, *, alpha: float | None = None, fusion: Fusion | None = None

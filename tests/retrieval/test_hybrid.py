@@ -283,3 +283,8 @@ def test_ten_megabytes_in_one_document(lsa):
     (hit,) = made.search("체크카드 연회비", 1)
     assert hit.id == "long" and hit.dense.rank == hit.lexical.rank == 1
     assert "'체크' " in made.explain(hit)
+
+
+def test_a_retriever_without_an_index_says_how_to_make_one():
+    with pytest.raises(CourseError, match="no index"):
+        HybridRetriever().search("fee")
