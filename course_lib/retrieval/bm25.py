@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.documents import Hit, checked_gone, checked_search, new_documents
+from course_lib.retrieval.documents import Hit, Numbered, checked_gone, checked_search, new_documents
 from course_lib.retrieval.postings import Postings, Stored
 from course_lib.retrieval.scores import VARIANTS, Numbers, length_norm
 from course_lib.retrieval.tokenize import Tokenizer
@@ -77,7 +77,7 @@ def best(scores: Numbers, k: int) -> tuple[NDArray[np.intp], float]:
     return found, float(scores[found].min(initial=np.inf))
 
 
-class BM25:
+class BM25(Numbered):
     """An index of documents by their tokens.
 
     tokenizer: text to tokens, for documents and for questions. variant: a name of `scores.VARIANTS`. k1: from 0, at which a
@@ -108,17 +108,6 @@ class BM25:
         self._alive: NDArray[np.bool_] = np.zeros(0, np.bool_)  # number -> not deleted
         self._parts: list[Postings] = []  # each of documents that were added before those of the next
         self._figures: Figures | None = None  # None after a change, until they are needed
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __contains__(self, id: object) -> bool:
-        return id in self._numbers
-
-    @property
-    def ids(self) -> list[str]:
-        """Ids of the documents in the index, in the order in which they were added."""
-        return list(self._numbers)
 
     # -- documents come and go
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.documents import Hit, checked_gone, checked_search, new_documents
+from course_lib.retrieval.documents import Hit, Numbered, checked_gone, checked_search, new_documents
 from course_lib.retrieval.fusion import LOWEST_COSINE
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def one_thread() -> Iterator[None]:
         faiss.omp_set_num_threads(threads)
 
 
-class Dense:
+class Dense(Numbered):
     """An index of documents by their vectors.
 
     embeddings: any LangChain Embeddings. kind: "flat" or "hnsw", of which neighbours, build_width and search_width are M,
@@ -93,17 +93,6 @@ class Dense:
         self._index: Any = None  # FAISS; made when the first vectors tell their dimensions
         self._ids: list[str] = []  # number -> id
         self._numbers: dict[str, int] = {}  # id -> number, of living documents
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __contains__(self, id: object) -> bool:
-        return id in self._numbers
-
-    @property
-    def ids(self) -> list[str]:
-        """Ids of the documents in the index, in the order in which they were added."""
-        return list(self._numbers)
 
     @property
     def dimensions(self) -> int | None:

@@ -21,6 +21,23 @@ class Hit(NamedTuple):
     score: float
 
 
+class Numbered:
+    """An index that knows its documents by ids, and by numbers inside. _numbers: id -> number, of living documents."""
+
+    _numbers: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._numbers
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the documents in the index, in the order in which they were added."""
+        return list(self._numbers)
+
+
 class Asked(Protocol):
     """A question that one leg was asked: its best k hits, and the scores of documents that are named, as far as they have one."""
 
