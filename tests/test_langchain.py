@@ -11,8 +11,9 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import BaseModel
 
-from course_lib.models import ModelManager
+from course_lib.models import ModelManager, catalog
 from course_lib.models.engine import Unsupported
+from course_lib.models.langchain import EmbeddingModel
 from course_lib.models.spec import SpecError
 
 PASSAGE = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the {place} branch open?"
@@ -111,3 +112,18 @@ def test_embeddings_serve_a_vector_store(manager):
     assert len(vector) == 384 and np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
     assert np.allclose(asyncio.run(embeddings.aembed_query("hello")), vector)
     assert embeddings.embed_documents([]) == []
+
+
+def test_questions_and_passages_get_the_words_that_the_embedder_was_trained_with(manager):
+    plain = manager.get_embedding_model("all-MiniLM-L6-v2")
+    prefixed = EmbeddingModel(manager, plain.spec, *catalog.prefixes("intfloat/multilingual-e5-small"))
+    assert (prefixed.query_prefix, prefixed.passage_prefix) == ("query: ", "passage: ")
+    assert prefixed.embed_query("fee") == plain.embed_query("query: fee") == prefixed.embed_queries(["fee"])[0]
+    assert prefixed.embed_documents(["fee"]) == plain.embed_documents(["passage: fee"])
+    assert (plain.query_prefix, plain.passage_prefix) == ("", "") == catalog.prefixes("somebody/else")
+
+
+def test_the_role_of_the_laptop_comes_with_its_words(monkeypatch, manager):
+    monkeypatch.setenv("COURSE_TIER", "laptop")
+    found = manager.get_embedding_model("embed")
+    assert (found.spec.name, found.query_prefix) == ("intfloat/multilingual-e5-small", "query: ")
