@@ -34,7 +34,8 @@ CANDIDATES = HybridRetriever.model_fields["candidates"].default
 ALPHA = HybridRetriever.model_fields["alpha"].default
 AT_ONCE = 50_000  # documents that are added together: a million vectors at once would need several GB for a moment
 
-# One question takes FAISS one thread; where the machine is busy it would wait 20 ms for a second one, which has nothing to do.
+# The course's index takes one thread for a question, for on a busy machine it would wait 20 ms for a second one. So that it is
+# no advantage, its peers' FAISS gets one thread, too.
 faiss.omp_set_num_threads(1)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.documents import Hit, Numbered, checked_gone, checked_search, new_documents
+from course_lib.retrieval.documents import Hit, Numbered, best_first, checked_gone, checked_search, new_documents
 from course_lib.retrieval.postings import Postings, Stored
 from course_lib.retrieval.scores import VARIANTS, Numbers, length_norm
 from course_lib.retrieval.tokenize import Tokenizer
@@ -281,7 +281,7 @@ class AskedWords:
         better = [Hit(index._ids[i], float(scores[i])) for i in numbers[scores[numbers] > least].tolist()]
         tied = (index._ids[i] for i in numbers[scores[numbers] == least].tolist())
         last = [Hit(id, least) for id in heapq.nsmallest(k - len(better), tied)]
-        return sorted(better, key=lambda hit: (-hit.score, hit.id)) + last
+        return best_first(better) + last
 
     def of(self, ids: Collection[str]) -> list[Hit]:
         """The scores of these documents, of those that have a word of the question."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.documents import Hit, Numbered, checked_gone, checked_search, new_documents
+from course_lib.retrieval.documents import Hit, Numbered, best_first, checked_gone, checked_search, new_documents
 from course_lib.retrieval.fusion import LOWEST_COSINE
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class Dense(Numbered):
         cosines = np.empty(numbers.size, np.float32)
         flat.compute_distance_subset(1, faiss.swig_ptr(row), numbers.size, faiss.swig_ptr(cosines), faiss.swig_ptr(numbers))
         found = zip(numbers.tolist(), cosines.clip(-1, 1).tolist(), strict=True)  # rounding can go beyond
-        return sorted((Hit(self._ids[n], cosine) for n, cosine in found), key=lambda hit: (-hit.score, hit.id))
+        return best_first(Hit(self._ids[n], cosine) for n, cosine in found)
 
     def _only(self, among: Mapping[str, int], index: Any) -> Any:
         """FAISS' parameters for a search among some documents."""

@@ -21,6 +21,11 @@ class Hit(NamedTuple):
     score: float
 
 
+def best_first(hits: Iterable[Hit]) -> list[Hit]:
+    """The order of every ranking: the highest score first, ties by id."""
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+
 class Numbered:
     """An index that knows its documents by ids, and by numbers inside. _numbers: id -> number, of living documents."""
 

@@ -93,9 +93,7 @@ class HybridRetriever(BaseRetriever):
         **settings: Any,
     ) -> HybridRetriever:  # fmt: skip
         """A retriever of two legs; documents are added to both. dense: an index, or `StoreLeg(any LangChain VectorStore)`."""
-        made = cls(**settings)
-        made._lexical = lexical if isinstance(lexical, BM25) else BM25(lexical)
-        made._dense = dense
+        made = cls.of_whole({}, lexical if isinstance(lexical, BM25) else BM25(lexical), dense, **settings)
         if len(made._lexical) or len(dense):
             raise CourseError(f"legs that hold {len(made._lexical)} and {len(dense)} documents already",
                               "give empty ones: both legs must hold the same documents")  # fmt: skip

@@ -19,6 +19,7 @@ from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
+from course_lib.retrieval.dense import unit_vectors
 from course_lib.retrieval.documents import write_array
 
 NGRAMS = (2, 3)  # characters
@@ -75,9 +76,7 @@ class LSA(Embeddings):
 
     def vectors(self, texts: Sequence[str]) -> NDArray[Any]:
         """(texts, dimensions), float32."""
-        found = np.asarray(self._tfidf.transform(texts) @ self.directions.T)
-        lengths = np.linalg.norm(found, axis=1, keepdims=True)
-        return found / np.where(lengths > 0, lengths, 1)
+        return unit_vectors(self._tfidf.transform(texts) @ self.directions.T, len(texts))
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """A vector for each text."""

@@ -7,7 +7,7 @@ for an empty ranking and where nothing is relevant. k: how many places are looke
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from course_lib.errors import CourseError
@@ -89,7 +89,7 @@ def average_precision(ranking: Ranking, judgements: Judgements, k: int | None = 
     return total / max(relevant(judgements), 1)
 
 
-def discounted(gains: Sequence[float]) -> float:
+def discounted(gains: Iterable[float]) -> float:
     """The sum of gains, each divided by log2(1 + place): the second place counts .63 of the first, the tenth .29."""
     return math.fsum(gain / math.log2(1 + place) for place, gain in enumerate(gains, start=1))
 

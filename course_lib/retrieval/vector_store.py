@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.documents import Hit, checked_search
+from course_lib.retrieval.documents import Hit, best_first, checked_search
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -61,9 +61,7 @@ class StoreLeg:
     def search_all(self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None) -> list[list[Hit]]:
         """The best k documents for each question, best first, ties by id. An empty question has no hits."""
         checked_search(k, allowed)
-        among = None if allowed is None else self._ids.keys() & set(allowed)
-        some = bool(self._ids) if among is None else bool(among)
-        return [self._search(query, k, among) if some and query.strip() else [] for query in queries]
+        return [asked.best(k, allowed) for asked in self.ask_all(queries)]
 
     def _search(self, query: str, k: int, among: set[str] | None) -> list[Hit]:
         own: Mapping[str, Any] = self.only(among) if self.only and among is not None else {}
@@ -72,7 +70,7 @@ class StoreLeg:
             found = self._found(query, min(asked, len(self._ids)), own)
             hits = [hit for hit in found if among is None or hit.id in among]
             if len(hits) >= min(k, len(self._ids if among is None else among)) or asked >= len(self._ids):
-                return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
+                return best_first(hits)[:k]
             asked *= 2
 
     def _found(self, query: str, k: int, own: Mapping[str, Any]) -> list[Hit]:
@@ -102,8 +100,11 @@ class AskedStore:
 
     def best(self, k: int, allowed: Collection[str] | None = None) -> list[Hit]:
         """As `StoreLeg.search_all`, for one question."""
-        (hits,) = self._leg.search_all([self._query], k, allowed)
-        return hits
+        checked_search(k, allowed)
+        there = self._leg._ids
+        among = None if allowed is None else there.keys() & set(allowed)
+        some = there if among is None else among
+        return self._leg._search(self._query, k, among) if some and self._query.strip() else []
 
     def of(self, ids: Collection[str]) -> list[Hit]:
         """The scores of these documents, where the store can be asked for them alone (`only`); none where it cannot."""
