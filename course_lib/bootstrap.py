@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "course-install"
-NEEDED_BYTES = 4 * 1024**3  # torch alone unpacks to 1 GB, the whole environment to 2.1 GB, pip's copies beside it
+NEEDED_BYTES = 4 * 1024**3  # torch alone unpacks to 1 GB, the whole environment to 2.4 GB, pip's copies beside it
 OLDEST = (3, 11)
 
 
