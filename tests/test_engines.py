@@ -1,5 +1,6 @@
 """What every engine promises: a stream is what generate says, a batch what each prompt says alone, scores are probabilities."""
 
+import math
 import shutil
 import threading
 import time
@@ -9,7 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerFast,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
 
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
@@ -19,6 +28,7 @@ from course_lib.models.engine import Unsupported
 from course_lib.models.gguf_file import export
 from course_lib.models.options import SpecError
 from course_lib.models.scoring import log_probabilities
+from course_lib.retrieval.rerank import rerank
 
 ASKED = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the Sorin branch open?"
 PROMPTS = [ASKED, "hi", "Question: What is the monthly fee of the Haneul Pine Salary Account?"]
@@ -181,7 +191,7 @@ def heads(tmp_path_factory):
     for name, labels in (("rerank", 1), ("text-classification", 3)):
         torch.manual_seed(1)
         config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, num_labels=labels,
-                            max_position_embeddings=64)  # fmt: skip
+                            max_position_embeddings=64, initializer_range=0.2)  # fmt: skip
         out[name] = tmp_path_factory.mktemp(name)
         BertForSequenceClassification(config).save_pretrained(out[name])
         AutoTokenizer.from_pretrained(minilm).save_pretrained(out[name])
@@ -199,8 +209,153 @@ def test_a_cross_encoder_scores_pairs_in_a_batch_as_alone(heads):
     with torch.inference_mode():
         assert scores[0] == pytest.approx(float(engine.model(**said).logits), abs=1e-5)
     assert engine.rerank("x", []) == []
-    with pytest.raises(CourseError, match="reads 64"):
-        engine.rerank("x", ["word " * 80])
+
+
+QUERY = "When do you open?"
+WORDS = ["branch", "opens", "at", "nine", "card", "fee", "lost", "saturday", "won", "."]  # a token each
+
+
+@pytest.fixture(scope="module")
+def cross(heads):
+    return load(heads["rerank"], task="rerank")
+
+
+def cut(ids, room, shared):
+    """Windows of `room` ids, of which each has `shared` in common with the one before, up to the end."""
+    return [ids[at : at + room] for at in range(0, max(len(ids) - room, 0) + room - shared, room - shared)]
+
+
+def by_hand(engine, query, text):
+    """The score of each window of a text, one pass each."""
+    asked, read = (engine.tokenizer.encode(part, add_special_tokens=False) for part in (query, text))
+    (begin, *_, end) = engine.tokenizer.encode("x")
+    scores = []
+    for window in cut(read, 64 - 3 - len(asked), (64 - 2 - len(asked)) // 4):
+        ids = [begin, *asked, end, *window, end]
+        kinds = [0] * (2 + len(asked)) + [1] * (1 + len(window))
+        with torch.inference_mode():
+            scores.append(float(engine.model(torch.tensor([ids]), token_type_ids=torch.tensor([kinds])).logits))
+    return scores
+
+
+@settings(max_examples=25)
+@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=200).map(" ".join), min_size=1, max_size=4), st.integers(1, 3))
+def test_a_text_that_is_too_long_has_the_score_of_its_best_window(cross, texts, words):
+    query = " ".join(QUERY.split()[:words])
+    assert cross.rerank(query, texts) == pytest.approx([max(by_hand(cross, query, text)) for text in texts], abs=1e-5)
+
+
+def test_the_best_window_may_be_any_and_a_text_within_the_limit_is_one(cross):
+    room = 64 - 3 - 5  # beside the question
+    for words in (0, 1, room - 1, room):
+        assert len(by_hand(cross, QUERY, "fee " * words)) == 1
+    assert len(by_hand(cross, QUERY, "fee " * (room + 1))) == 2
+    chance = np.random.default_rng(0)
+    texts = [" ".join(chance.choice(WORDS, 190)) for _ in range(20)]
+    scores = [by_hand(cross, QUERY, text) for text in texts]
+    assert cross.rerank(QUERY, texts) == pytest.approx(list(map(max, scores)), abs=1e-5)
+    assert {int(np.argmax(row)) for row in scores} >= {0, 1, 2}
+
+
+def test_a_passage_of_5000_tokens_is_read_to_its_end(cross):
+    plain, told = "fee " * 5000, "fee " * 4990 + "lost card saturday nine " * 3
+    scores = by_hand(cross, QUERY, told)
+    assert len(scores) > 100
+    assert cross.rerank(QUERY, [plain, told]) == pytest.approx([max(by_hand(cross, QUERY, plain)), max(scores)], abs=1e-5)
+
+
+def test_a_question_that_leaves_less_than_half_to_the_text_is_refused(cross):
+    for words in (31, 64, 5000):
+        with pytest.raises(CourseError, match=rf"a question of {words + 2} tokens; .* reads 64, with the passage"):
+            cross.rerank("fee " * words, ["card"])
+    text = "fee " * 300
+    assert cross.rerank("fee " * 30, [text]) == pytest.approx([max(by_hand(cross, "fee " * 30, text))], abs=1e-5)
+
+
+def test_threads_that_ask_one_cross_encoder_get_their_own_scores(cross):
+    """How far a tokenizer cuts is its state: one thread must not see what another has set."""
+    texts = ["fee card " * words for words in (1, 40, 150)]
+    queries = ["open", "When do you open?", "Which fee is taken for a card that was lost on Saturday?"]
+    expected = {query: cross.rerank(query, texts) for query in queries}
+    wrong = []
+
+    def ask(query):
+        try:
+            found = [cross.rerank(query, texts) for _ in range(30)]
+            wrong.extend(scores for scores in found if scores != pytest.approx(expected[query], abs=1e-4))
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=ask, args=(query,)) for query in queries * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_scores_of_weights_that_are_none_are_no_order(heads):
+    engine = load(heads["rerank"], task="rerank")
+    with torch.no_grad():
+        engine.model.classifier.bias.fill_(float("nan"))
+    assert all(map(math.isnan, engine.rerank(QUERY, [*TEXTS, "fee " * 200])))
+    with pytest.raises(CourseError, match="Encoder gave 4 of 4 candidates no finite score: nan"):
+        rerank(engine, QUERY, TEXTS)
+
+
+@pytest.fixture(scope="module")
+def bi(heads):
+    return load(heads["rerank"], task="text-embedding")
+
+
+@settings(max_examples=25)
+@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=200).map(" ".join), max_size=4))
+def test_every_token_has_a_vector_and_a_long_text_is_read_in_windows(bi, texts):
+    (begin, _, end) = bi.tokenizer.encode("fee")
+    found = bi.embed_tokens(texts)
+    assert len(found) == len(texts)
+    for text, vectors in zip(texts, found, strict=True):
+        expected = []
+        for window in cut(bi.tokenizer.encode(text, add_special_tokens=False), 62, 64 // 4):
+            with torch.inference_mode():
+                hidden = bi.model(torch.tensor([[begin, *window, end]])).last_hidden_state[0, 1:-1].numpy()
+            expected.append(hidden / np.linalg.norm(hidden, axis=1, keepdims=True))
+        assert vectors.shape == np.concatenate(expected).shape and vectors.dtype == np.float32
+        assert vectors == pytest.approx(np.concatenate(expected), abs=1e-5)
+
+
+def test_who_has_no_vectors_of_tokens_says_so(cross, embedder):
+    with pytest.raises(Unsupported, match="was loaded for rerank, and cannot embed_tokens"):
+        cross.embed_tokens(["fee"])
+    with pytest.raises(Unsupported, match=r"llamacpp cannot embed_tokens\n.*huggingface"):
+        embedder.embed_tokens(["fee"])
+
+
+def test_a_model_of_the_kind_of_roberta_leaves_its_first_places_unused(tmp_path):
+    """Its places are numbered from pad_token_id + 1, so that a model of 34 reads 32 tokens; the 33rd has no place."""
+    torch.manual_seed(1)
+    pieces = Tokenizer(models.WordLevel({w: i for i, w in enumerate(["<s>", "<pad>", "</s>", "<unk>", *WORDS])}, "<unk>"))
+    pieces.pre_tokenizer = pre_tokenizers.Whitespace()
+    pieces.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=pieces, bos_token="<s>", pad_token="<pad>", eos_token="</s>",
+                                        unk_token="<unk>", model_input_names=["input_ids", "attention_mask"])  # fmt: skip
+    config = XLMRobertaConfig(vocab_size=14, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+                              max_position_embeddings=34, pad_token_id=1, num_labels=1, initializer_range=0.2)  # fmt: skip
+    XLMRobertaForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    engine = load(tmp_path, task="rerank")
+    assert engine.context == 32
+    with torch.inference_mode():
+        engine.model(torch.full((1, 32), 4))
+        with pytest.raises((IndexError, RuntimeError)):
+            engine.model(torch.full((1, 33), 4))
+    text = "fee lost card . " * 1000
+    read = engine.tokenizer.encode(text, add_special_tokens=False)
+    with torch.inference_mode():
+        scores = [float(engine.model(torch.tensor([[0, 8, 2, 2, *part, 2]])).logits) for part in cut(read, 27, (32 - 3) // 4)]
+    assert len(read) == 4000 and engine.rerank("card", [text, "fee"])[0] == pytest.approx(max(scores), abs=1e-5)
+    vectors = load(tmp_path, task="text-embedding").embed_tokens([text])[0]
+    assert len(vectors) > 4000 and np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_classifier_gives_probabilities(heads):

@@ -1,0 +1,347 @@
+"""A new order of what was found: the highest score first, nothing lost, and what is no score is no order."""
+
+import asyncio
+import json
+import re
+import unicodedata
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_classic.retrievers import ContextualCompressionRetriever
+from langchain_core.documents import Document
+from pydantic import ValidationError
+
+from course_lib.errors import CourseError
+from course_lib.models import ModelManager
+from course_lib.retrieval import HybridRetriever, LateInteraction, LLMReranker, RerankCompressor, Tokenizer
+from course_lib.retrieval.rerank import KINDS, NoInformation, by_kind, rerank
+from tests.retrieval.conftest import Hashed
+from tests.retrieval.test_hybrid import ALPHAS, CORPORA, FUSED, TEXTS, corpus, ids, retriever
+from tests.retrieval.test_storage import rewritten, same
+
+ANY_SCORES = st.lists(st.floats(-9, 9) | st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-300, 1e300, -1e300]), max_size=12)
+SILENT = pytest.mark.filterwarnings("ignore::course_lib.retrieval.rerank.NoInformation")
+NAN, INF = float("nan"), float("inf")
+SOME = ["annual fee", "lost card", "fee of a transfer"]
+
+
+class Given:
+    """A reranker whose scores were decided before it was asked."""
+
+    def __init__(self, *scores):
+        self.scores = scores
+
+    def rerank(self, query, texts):
+        return self.scores
+
+
+class Shared:
+    """Scores a text by the share of its words that the question has: another order than that of either leg."""
+
+    cut = Tokenizer()
+
+    def __init__(self):
+        self.asked = []
+
+    def rerank(self, query, texts):
+        self.asked.append((query, texts))
+        wanted = set(self.cut(query))
+        return [sum(token in wanted for token in self.cut(text)) / (1 + len(self.cut(text))) for text in texts]
+
+
+# -- the order ------------------------------------------------------------------------------------------------------------
+
+
+@SILENT
+@settings(max_examples=200)
+@given(ANY_SCORES, st.none() | st.integers(1, 15))
+def test_the_best_k_come_first_and_ties_in_the_order_given(scores, k):
+    texts = [f"text {i}" for i in range(len(scores))]
+    whole, found = rerank(Given(*scores), "fee?", texts), rerank(Given(*scores), "fee?", texts, k)
+    assert found == whole[:k] and [r.rank for r in whole] == list(range(1, len(texts) + 1))
+    assert sorted(r.before for r in whole) == [r.rank for r in whole]
+    assert [r.rerank_score for r in whole] == [scores[r.before - 1] for r in whole]
+    slack = 1e-6 * max(map(abs, scores), default=0)  # below it scores say nothing
+    if scores and max(scores) - min(scores) > slack:
+        assert [(-r.rerank_score, r.before) for r in whole] == sorted((-score, i) for i, score in enumerate(scores, 1))
+    else:
+        assert [r.before for r in whole] == [r.rank for r in whole]
+
+
+@given(st.lists(TEXTS, max_size=9), TEXTS, st.none() | st.integers(1, 12))
+def test_none_keeps_the_order(texts, query, k):
+    assert [(r.rerank_score, r.rank, r.before) for r in rerank("none", query, texts, k)] == [
+        (None, i, i) for i in range(1, len(texts) + 1)
+    ][:k]
+
+
+@given(st.permutations(range(6)))
+def test_candidates_in_another_order_have_the_same_best(order):
+    texts = ["annual fee", "annual fee of the card", "card", "lost", "a fee for something else", "annual"]
+    given_so = [texts[i] for i in order]
+    assert [given_so[r.before - 1] for r in rerank(Shared(), "annual fee", given_so)][:4] == [
+        "annual fee", "annual", "annual fee of the card", "a fee for something else",
+    ]  # fmt: skip
+
+
+def test_numbers_of_numpy_become_numbers_of_json():
+    found = rerank(Given(*np.array([1, 2, 3], np.float32)), "fee", SOME)
+    assert json.dumps([vars(r) for r in found[:1]]) == '[{"rerank_score": 3.0, "rank": 1, "before": 3}]'
+
+
+# -- what is no order -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scores", [[0.5] * 3, [0, -0.0, 0], [3, 3 + 1e-6, 3 - 1e-6], [-1e300] * 3])
+def test_equal_scores_of_different_texts_are_no_information_and_change_no_order(scores):
+    with pytest.warns(NoInformation, match="Given gave all 3 candidates the score .*: that is no information, and they stay"):
+        found = rerank(Given(*scores), "fee", SOME)
+    assert [r.before for r in found] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("scores", "texts"), [([0.5], ["fee"]), ([0], [""]), ([0.5] * 3, ["fee"] * 3), ([0.5, 0.5, 0.50001], SOME), ([], [])]
+)
+def test_one_candidate_equal_texts_and_one_score_that_differs_are_no_reason_to_warn(scores, texts):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(rerank(Given(*scores), "fee", texts)) == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([1.0, 2.0], r"Given gave 2 scores for 3 candidates\n.*one for each"),
+        ([1.0] * 4, "Given gave 4 scores for 3 candidates"),
+        ([], "Given gave 0 scores for 3 candidates"),
+        ([1.0, NAN, 2.0], r"Given gave 1 of 3 candidates no finite score: nan for 'lost card'\n.*course doctor"),
+        ([NAN] * 3, "3 of 3 candidates no finite score: nan for 'annual fee'"),
+        ([1.0, 2.0, INF], "1 of 3 candidates no finite score: inf for 'fee of a transfer'"),
+        ([-INF, 2.0, NAN], "2 of 3 candidates no finite score: -inf for 'annual fee'"),
+    ],
+)
+def test_what_is_no_score_for_each_candidate_is_refused(scores, message):
+    with pytest.raises(CourseError, match=message):
+        rerank(Given(*scores), "fee", SOME)
+    made = retriever(dict(zip("abc", SOME, strict=True)))
+    with pytest.raises(CourseError, match=message.partition(": ")[0]):  # for the search has another first
+        made.search("annual fee of a lost card", rerank=Given(*scores))
+    assert len(made.search("annual fee of a lost card", rerank="none")) == 3
+
+
+@pytest.mark.parametrize("query", ["", " \n", "?", "... !?", "—", "💳", "，。"])
+def test_a_question_without_a_letter_or_figure_is_not_asked(query):
+    shared = Shared()
+    with pytest.raises(CourseError, match="asks nothing"):
+        rerank(shared, query, SOME)
+    assert shared.asked == [] and len(rerank("none", query, SOME)) == 3
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_less_than_one_candidate_is_refused_even_of_none(k):
+    for reranker, texts in ((Shared(), SOME), ("none", SOME), (Shared(), [])):
+        with pytest.raises(CourseError, match=f"k={k}"):
+            rerank(reranker, "fee", texts, k)
+
+
+def test_no_candidates_are_no_question():
+    shared = Shared()
+    assert rerank(shared, "fee", []) == rerank(shared, "", []) == rerank(shared, "fee", (), 3) == shared.asked == []
+
+
+class Odd:
+    rerank = "not a method"
+
+
+@pytest.mark.parametrize("other", [object(), None, "cross-encoder", Shared, Given, Odd(), len, HybridRetriever(), 5])
+def test_what_cannot_rerank_is_refused_where_it_is_given(other):
+    made = retriever({"a": "fee"})
+    asks = [lambda: rerank(other, "fee", SOME), lambda: HybridRetriever(rerank=other), lambda: RerankCompressor(reranker=other)]
+    if other is not None:  # as the retriever has it
+        asks += [lambda: made.search("fee", rerank=other), lambda: made.invoke("fee", rerank=other)]
+    for ask in asks:
+        with pytest.raises(CourseError, match=r"has no method rerank\(query, texts\)\n.*none, cross-encoder, late-interaction"):
+            ask()
+
+
+def test_a_kind_is_a_reranker_of_the_models_in_their_roles():
+    """None of them is loaded before it is asked."""
+    manager = ModelManager()
+    late, llm, cross = (by_kind(kind, manager) for kind in ("late-interaction", "llm", "cross-encoder"))
+    assert isinstance(late, LateInteraction) and late.embeddings.spec.name == "all-MiniLM-L6-v2"
+    assert isinstance(llm, LLMReranker) and llm.model.spec.name == "haneul-4m"
+    assert cross.spec.task == "rerank" and cross.manager is llm.model.manager is late.embeddings.manager is manager
+    assert by_kind("none") == "none" and by_kind("llm").model.manager is ModelManager.shared() and manager.ps() == []
+    assert len(KINDS) == 4
+    with pytest.raises(CourseError, match=r"no kind of reranker 'colbert'\n.*none, cross-encoder, late-interaction, llm"):
+        by_kind("colbert")
+
+
+# -- search, then rerank, in one call -------------------------------------------------------------------------------------
+
+
+def places(hits):
+    return [(hit.id, hit.rank, hit.before, hit.rerank_score) for hit in hits]
+
+
+@SILENT
+@settings(max_examples=60)
+@given(CORPORA, TEXTS, ALPHAS, FUSED, st.integers(3, 25))
+def test_one_call_gives_what_reranking_its_first_candidates_gives(texts, query, alpha, fusion, candidates):
+    shared = Shared()
+    made = retriever(corpus(texts), alpha=alpha, fusion=fusion, candidates=candidates, k=3, rerank=shared)
+    first, found = made.search(query, candidates, rerank="none"), made.search(query)
+    assert len(shared.asked) == (1 if first else 0)
+    read = [hit.document.page_content for hit in first]
+    expected = rerank(Shared(), query, read, 3)
+    assert places(found) == [(first[r.before - 1].id, r.rank, r.before, r.rerank_score) for r in expected]
+    for hit in found:  # all else is as the search told
+        assert replace(hit, rank=hit.before, before=None, rerank_score=None) == first[hit.before - 1]
+
+
+def test_the_best_three_of_twenty_five_of_the_handbook(passages):
+    shared = Shared()
+    made = HybridRetriever.from_documents(passages, Hashed(), candidates=25, k=3, rerank=shared)
+    query = "체크카드 연회비는 얼마인가요?"
+    first, found = made.search(query, 25, rerank="none"), made.search(query)
+    ((asked, read),) = shared.asked
+    assert asked == query and read == [passages[hit.id] for hit in first] and len(read) == 25 and len(found) == 3
+    assert places(found) == [(first[r.before - 1].id, r.rank, r.before, r.rerank_score) for r in rerank(Shared(), query, read, 3)]
+    assert ids(found) != ids(first[:3])
+
+
+@SILENT
+@settings(max_examples=30)
+@given(CORPORA, st.lists(TEXTS, max_size=3), ALPHAS, FUSED, st.integers(1, 5), st.booleans())
+def test_search_invoke_batch_and_ainvoke_give_the_same(texts, queries, alpha, fusion, k, in_call):
+    """Whether the retriever has the reranker, or the call brings it."""
+    made = retriever(corpus(texts), **({} if in_call else {"rerank": Shared()}))
+    asked = {"k": k, "alpha": alpha, "fusion": fusion, "filter": {"year": [2020, 2022]}} | (
+        {"rerank": Shared()} if in_call else {}
+    )
+    found = [[hit.as_document() for hit in made.search(query, **asked)] for query in queries]
+    assert [made.invoke(query, **asked) for query in queries] == found
+    assert [asyncio.run(made.ainvoke(query, **asked)) for query in queries] == found
+    assert made.batch(queries, **asked) == made.batch(queries, {"tags": ["x"]}, **asked) == found
+    assert asyncio.run(made.abatch(queries, **asked)) == found
+    for documents in found:
+        assert json.loads(json.dumps([document.metadata for document in documents])) == [d.metadata for d in documents]
+        for rank, document in enumerate(documents, 1):
+            told = document.metadata["retrieval"]
+            assert told.keys() == {"rank", "score", "alpha", "fusion", "rerank_score", "before", "dense", "lexical"}
+            assert told["rank"] == rank and document.metadata["year"] in (2020, 2022)
+
+
+@settings(max_examples=30)
+@given(CORPORA, TEXTS)
+def test_none_in_the_call_is_a_search_without_a_reranker(texts, query):
+    shared = Shared()
+    with_it, without = retriever(corpus(texts), rerank=shared), retriever(corpus(texts))
+    found = with_it.search(query, rerank="none")
+    assert found == without.search(query) and with_it.invoke(query, rerank="none") == without.invoke(query)
+    assert {(hit.before, hit.rerank_score) for hit in found} <= {(None, None)} and shared.asked == []
+    assert all("before" not in hit.as_document().metadata["retrieval"] for hit in found)
+
+
+@SILENT
+def test_an_explanation_tells_both_places():
+    made = retriever({"a": "annual fee of the card and the fee for more", "b": "fee", "c": "lost card"}, alpha=0, rerank=Shared())
+    hit = next(hit for hit in made.search("annual fee") if hit.id == "b")
+    plain = next(hit for hit in made.search("annual fee", rerank="none") if hit.id == "b")
+    assert (hit.rank, hit.before) == (1, 2) and hit.rerank_score == 0.5
+    told = made.explain(hit)
+    assert told.startswith("b is number 1, by the reranker's 0.5; the search had it as number 2 with ")
+    assert re.sub("number 1, .* number 2 with", "number 2 with", told) == made.explain(plain)
+
+
+def test_where_nothing_is_found_nobody_is_asked():
+    shared = Shared()
+    made = retriever([Document(id="a", page_content="annual fee", metadata={"year": 2020})], rerank=shared)
+    asks = [
+        ("", {}), (" \n", {}), ("annual fee", {"filter": lambda metadata: False}), ("annual fee", {"filter": {"year": 1999}}),
+    ]  # fmt: skip
+    for query, asked in asks:
+        assert made.search(query, **asked) == made.invoke(query, **asked) == made.batch([query], **asked)[0] == []
+    assert shared.asked == [] and retriever({}, rerank=shared).search("fee") == [] == shared.asked
+
+
+def test_a_korean_question_may_be_spelt_in_letters_or_in_syllables(minilm):
+    texts = ["체크카드 연회비는 2,000원입니다.", "카드를 잃어버리면 바로 신고하세요.", "적금 금리는 연 3.5%입니다."]
+    query = "체크카드 연회비"
+    apart = unicodedata.normalize("NFD", query)
+    assert apart != query
+    made = retriever(corpus(texts), alpha=0, rerank=Shared())
+    assert places(made.search(apart)) == places(made.search(query)) and made.search(query)[0].document.page_content == texts[0]
+    for reranker in (Shared(), LateInteraction(minilm)):
+        assert rerank(reranker, apart, texts) == rerank(reranker, query, texts)
+
+
+# -- as LangChain asks ----------------------------------------------------------------------------------------------------
+
+
+@SILENT
+@settings(max_examples=30)
+@given(CORPORA, TEXTS, st.integers(1, 5))
+def test_a_compressor_over_a_retriever_gives_what_the_retriever_gives_with_its_reranker(texts, query, k):
+    made, with_it = (retriever(corpus(texts), candidates=9, **more) for more in ({"k": 9}, {"k": k, "rerank": Shared()}))
+    chain = ContextualCompressionRetriever(base_compressor=RerankCompressor(reranker=Shared(), k=k), base_retriever=made)
+    found, expected = chain.invoke(query), with_it.search(query)
+    assert asyncio.run(chain.ainvoke(query)) == found and chain.batch([query, query]) == [found, found]
+    assert [(d.id, d.metadata["rerank"]) for d in found] == [
+        (hit.id, {"rerank_score": hit.rerank_score, "rank": hit.rank, "before": hit.before}) for hit in expected
+    ]
+    assert all(document.metadata["retrieval"]["rank"] == document.metadata["rerank"]["before"] for document in found)
+    assert json.loads(json.dumps([document.metadata for document in found])) == [document.metadata for document in found]
+
+
+def test_a_compressor_changes_no_document_that_it_was_given():
+    documents = [Document(id=text[0], page_content=text, metadata={"n": i, "rerank": "old"}) for i, text in enumerate(SOME)]
+    before = [document.model_copy(deep=True) for document in documents]
+    found = RerankCompressor(reranker=Shared(), k=2).compress_documents(documents, "a lost card")
+    assert documents == before and (found[0].id, found[0].metadata["n"], found[0].metadata["rerank"]["before"]) == ("l", 1, 2)
+    assert RerankCompressor(reranker=Shared()).compress_documents([], "fee") == []
+    kept = RerankCompressor(reranker="none").compress_documents(documents, "fee")
+    assert [d.metadata["rerank"] for d in kept] == [{"rerank_score": None, "rank": i, "before": i} for i in (1, 2, 3)]
+    with pytest.raises(CourseError, match="asks nothing"):
+        RerankCompressor(reranker=Shared()).compress_documents(documents, "?")
+
+
+@pytest.mark.parametrize("said", [{"k": 0}, {"k": -1}, {"top_n": 3}, {"k": "many"}])
+def test_a_compressor_of_no_documents_or_unknown_settings_is_refused(said):
+    with pytest.raises(ValidationError):
+        RerankCompressor(reranker=Shared(), **said)
+
+
+# -- files ----------------------------------------------------------------------------------------------------------------
+
+
+@SILENT
+def test_an_index_that_was_searched_with_a_reranker_wants_one_or_is_told_that_there_is_none(tmp_path):
+    made = retriever(dict(zip("abc", SOME, strict=True)), rerank=(shared := Shared()))
+    made.save(tmp_path)
+    with pytest.raises(CourseError, match=r"a reranker of class Shared(.|\n)*rerank='none'"):
+        HybridRetriever.load(tmp_path, Hashed())
+    with pytest.raises(CourseError, match="cannot rerank"):
+        HybridRetriever.load(tmp_path, Hashed(), object())
+    same(made, HybridRetriever.load(tmp_path, Hashed(), rerank=shared))
+    without = HybridRetriever.load(tmp_path, Hashed(), rerank="none")
+    assert without.rerank == "none" and without.search("annual fee") == made.search("annual fee", rerank="none")
+
+
+@SILENT
+@pytest.mark.parametrize("older", [False, True], ids=["now", "before there were rerankers"])
+def test_an_index_without_a_reranker_wants_none_and_may_be_given_one(older, tmp_path):
+    documents = dict(zip("abc", SOME, strict=True))
+    made = retriever(documents)
+    made.save(tmp_path)
+    if older:
+        rewritten(tmp_path, lambda manifest: manifest.pop("reranker") and None)
+        assert "reranker" not in json.loads((tmp_path / "manifest.json").read_text("utf-8"))
+    same(made, HybridRetriever.load(tmp_path, Hashed()))
+    same(made, HybridRetriever.load(tmp_path, Hashed(), "none"))
+    loaded = HybridRetriever.load(tmp_path, Hashed(), rerank=(shared := Shared()))
+    same(retriever(documents, rerank=shared), loaded)
