@@ -23,3 +23,4 @@ data: set-up
 # Train the course's models again (hours on two cores; can be interrupted and goes on where it was).
 models: set-up
 	@.venv/bin/python -m pretraining
+	@.venv/bin/python -m finetuning

@@ -6,7 +6,6 @@ The second half wants COURSE_DATA_DIR, the folder of the public sets.
 import os
 
 import numpy as np
-import public_sets
 import torch
 import transformers
 
@@ -16,6 +15,7 @@ from course_lib.models import load
 from course_lib.models.catalog import chat_models, role
 from course_lib.models.engine import Engine
 from course_lib.rag.answering import given_passages, prompt_for
+from course_lib.retrieval import public_sets
 from course_lib.retrieval.metrics import difference, evaluate
 
 NEW = 64

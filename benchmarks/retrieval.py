@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
-import public_sets
 from retrieval_systems import (
     BIGRAMS,
     SPLIT,
@@ -41,7 +40,7 @@ from retrieval_systems import (
 from course_lib import data
 from course_lib.measure import machine, paired_ratio
 from course_lib.plots import curves
-from course_lib.retrieval import HybridRetriever, Tokenizer
+from course_lib.retrieval import HybridRetriever, Tokenizer, public_sets
 from course_lib.retrieval.fusion import FUSIONS
 from course_lib.retrieval.metrics import Evaluation, difference, evaluate
 from course_lib.tables import table
@@ -133,7 +132,7 @@ def qualities(found: dict[str, Evaluation]) -> str:
     for name, evaluation in found.items():
         gap = difference(evaluation.values[MEASURES[0]], first)
         told = {"A": "better", "B": "worse", "undecided": "undecided"}[gap.verdict] if rows else "-"
-        rows.append([name, *(_interval(evaluation.mean(m)) for m in MEASURES), f"{gap.value:+.3f}", told])
+        rows.append([name, *(interval(evaluation.mean(m)) for m in MEASURES), f"{gap.value:+.3f}", told])
     return table(["system", "nDCG@10", MEASURES[1], "nDCG - first's", "that is"], rows)
 
 
@@ -143,7 +142,7 @@ def beside_legs(found: dict[str, Evaluation]) -> str:
     return f"A, hybrid by default; B, {leg}, its better leg: {difference(*(found[n].values[MEASURES[0]] for n in (HYBRID, leg)))}"
 
 
-def _interval(found: Any) -> str:
+def interval(found: Any) -> str:
     return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 

@@ -19,11 +19,11 @@ from langchain_community.retrievers import BM25Retriever
 from langchain_community.vectorstores import FAISS
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
-from public_sets import Collection
 
 from course_lib import data
 from course_lib.retrieval import BM25, LSA, Dense, HybridRetriever, Tokenizer
 from course_lib.retrieval.fusion import Fusion
+from course_lib.retrieval.public_sets import Collection
 
 Search = Callable[[str, int], list[str]]  # question, k -> ids
 Builder = Callable[[dict[str, str], Embeddings], Search]  # documents and what knows their vectors -> a way to search them

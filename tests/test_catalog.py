@@ -55,19 +55,19 @@ def test_no_name_is_given_twice_and_no_licence_is_without_a_model():
 def test_every_role_of_a_tier_is_played_by_a_model_of_its_kind(tier, monkeypatch):
     monkeypatch.setenv("COURSE_TIER", tier)
     assert catalog.tier() == tier
-    kind = {"embed": "text-embedding", "rerank": "rerank"}
+    kind = {"embed": "text-embedding", "embed-tokens": "text-embedding", "rerank": "rerank"}
     assert {r: catalog.role(r).task for r in catalog.roles()} == {r: kind.get(r, "chat-completion") for r in catalog.roles()}
     assert [e.role for e in catalog.chat_models()] == ["chat-smallest", "chat-small", "chat"], "each larger than the one before"
     assert not any(catalog.role(r).gated for r in catalog.roles()), "a chapter must run without an account"
     assert all(catalog.role(r).terms.commercial == "yes" for r in catalog.roles())
 
 
-def test_laptop_and_gpu_have_the_roles_of_tiny_and_a_reranker(monkeypatch):
+def test_every_tier_has_the_same_roles(monkeypatch):
     roles = {}
     for tier in catalog.TIERS:
         monkeypatch.setenv("COURSE_TIER", tier)
         roles[tier] = set(catalog.roles())
-    assert roles["laptop"] == roles["gpu"] == roles["tiny"] | {"rerank"}
+    assert roles["laptop"] == roles["gpu"] == roles["tiny"]
 
 
 def test_an_unknown_tier_role_and_model_name_those_that_are_there(monkeypatch):
@@ -83,7 +83,7 @@ def test_an_unknown_tier_role_and_model_name_those_that_are_there(monkeypatch):
 
 
 def test_a_shipped_model_loads_by_its_role():
-    for role in ("chat-smallest", "embed"):
+    for role in ("chat-smallest", "embed", "embed-tokens", "rerank"):
         engine = load(catalog.role(role).spec)
         assert engine.parameters == catalog.role(role).parameters
         assert engine.context == catalog.role(role).context

@@ -70,11 +70,11 @@ def test_measured_speeds_stand_beside_their_models():
 def test_the_picture_fills_what_fits_and_draws_the_limit(explorer):
     axes = explorer.shown(memory=24, purpose="rerank", bits="32 (float32)").picture.axes[0]
     assert list(axes.lines[0].get_xdata()) == [23, 23]
-    assert [p.get_fill() for p in axes.patches] == [True, True]
+    assert [p.get_fill() for p in axes.patches] == [True] * 4
     axes = explorer.shown(memory=3, purpose="rerank", bits="32 (float32)").picture.axes[0]
     names = [t.get_text() for t in axes.get_yticklabels()]
     assert dict(zip(names, [p.get_fill() for p in axes.patches], strict=True)) == {
-        "ms-marco-MiniLM-L6-v2": True, "bge-reranker-v2-m3": False,
+        "haneul-cross-encoder": True, "haneul-late-interaction": True, "ms-marco-MiniLM-L6-v2": True, "bge-reranker-v2-m3": False,
     }  # fmt: skip
     explorer.shown(memory=0)._replace(text="").picture._repr_png_()
 

@@ -34,6 +34,7 @@ class Entry:
 
     context: tokens it reads; languages: ISO 639 codes; good_at: its makers' claim; hub, ollama: its id and tag there;
     sha256: of its model.safetensors; gated: the hub asks for an account; download_bits: bits per weight of its files.
+    adapter_of: the model that it changes, for a LoRA adapter; parameters are those of both.
     query_prefix, passage_prefix: what an embedder was trained to read before a question and before a passage.
     """
 
@@ -52,6 +53,7 @@ class Entry:
     driver: Literal["huggingface", "ollama"] = "huggingface"
     gated: bool = False
     download_bits: float = 16
+    adapter_of: str = ""
     query_prefix: str = ""
     passage_prefix: str = ""
     note: str = ""
@@ -71,7 +73,7 @@ class Entry:
     def purposes(self) -> tuple[str, ...]:
         """Those of PURPOSES that it serves."""
         if self.task != "chat-completion":
-            return ("embed",) if self.task == "text-embedding" else ("rerank",)
+            return ("embed",) if self.task == "text-embedding" and not self.adapter_of else ("rerank",)
         return ("chat", *("korean",) * self.korean, *self.good_at)
 
     def weight_bytes(self, bits: float) -> int:
@@ -98,13 +100,15 @@ class Entry:
     @property
     def spec(self) -> dict[str, Any]:
         """What `load` and `ModelSpec.parse` take."""
-        return {"source": self._source(), "driver": self.driver, "task": self.task}
+        adapters = {"adapters": [{"path": str(data.MODELS / self.model)}]} if self.adapter_of else {}
+        return {"source": self._source(), "driver": self.driver, "task": self.task} | adapters
 
     def _source(self) -> dict[str, Any]:
         if self.driver == "ollama":
             return {"type": "server", "model": self.ollama}
         if self.hub is None:
-            return source_of(self.model) or {"type": "local", "path": str(data.MODELS / self.model)}
+            base = self.adapter_of or self.model
+            return source_of(base) or {"type": "local", "path": str(data.MODELS / base)}
         pinned = {"revision": self.revision, "sha256": {"model.safetensors": self.sha256} if self.sha256 else None}
         return {"type": "huggingface", "repository": self.hub} | {k: v for k, v in pinned.items() if v}
 
@@ -221,8 +225,11 @@ def on_this_machine(entry: Entry) -> bool | None:
     """Whether its files are here and whole, shipped or in the hub's cache. None where Ollama holds it: `ollama list` tells."""
     if entry.driver == "ollama":
         return None
+    if entry.adapter_of and not (data.MODELS / entry.model / "adapter_model.safetensors").is_file():
+        return False
     if entry.hub is None:
-        return entry.model in shipped() or (entry.model == MINILM and _minilm() is not None)
+        base = entry.adapter_of or entry.model
+        return base in shipped() or (base == MINILM and _minilm() is not None)
     from course_lib.models.hub import fetched
     from course_lib.models.spec import HuggingFaceSource
 
@@ -230,6 +237,12 @@ def on_this_machine(entry: Entry) -> bool | None:
         return fetched(HuggingFaceSource(**entry.spec["source"], local_files_only=True)).exists()
     except CourseError:
         return False
+
+
+def adapted(name: str) -> dict[str, Any]:
+    """The specification that an adapter of the course stands for: its base, the adapter, its task. Nothing for another name."""
+    entry = _catalogue().models.get(name)
+    return {k: v for k, v in entry.spec.items() if k != "driver"} if entry and entry.adapter_of else {}
 
 
 def source_of(name: str) -> dict[str, str] | None:
@@ -255,14 +268,15 @@ def name_of(path: Path) -> str:
 
 
 def folder_of(model: str) -> Path:
-    """The folder of a model that the course carries, after its files were checked against their SHA-256 sums.
+    """The folder of a model or an adapter that the course carries, after its files were checked against their SHA-256 sums.
 
     Raises CourseError when the model is unknown, missing, truncated or altered.
     """
     if model == MINILM:
         return _verified_minilm()
-    if model not in shipped():
-        if (known := _catalogue().models.get(model)) and known.fetch:
+    known = _catalogue().models.get(model)
+    if model not in shipped() and not (known and known.adapter_of):
+        if known and known.fetch:
             raise CourseError(f"{model} is not shipped with the course: {known.download / 1e6:,.0f} MB to download", known.fetch)
         mend = f'load("{shipped()[-1]}")' if shipped() else "git checkout -- models"
         raise CourseError(f"no model {model!r} in models/; there are {', '.join(shipped()) or 'none'}", mend)

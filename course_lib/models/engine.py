@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Turn = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 Prompt = str | Sequence[Turn]  # a text, or the turns of a conversation
-Ability = Literal["generate", "stream", "json_schema", "score", "embed", "rerank", "classify"]
+Ability = Literal["generate", "stream", "json_schema", "score", "embed", "embed_tokens", "rerank", "classify"]
 ROLES = ("system", "user", "assistant")
 
 
@@ -159,8 +159,20 @@ class Engine(ABC):
         self._need("embed")
         return self._embed(list(texts))
 
+    def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """For each text a vector of length 1 for each of its tokens: shape (tokens, dimensions), none for an empty text.
+
+        A text that is too long is read in overlapping windows, and tokens in two of them have two vectors.
+        """
+        self._need("embed_tokens")
+        return self._embed_tokens(list(texts))
+
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
-        """A score for each text, the higher the better it answers the query."""
+        """A score for each text, the higher the better it answers the query.
+
+        A text that is too long is read in overlapping windows, of which the best counts. A question that leaves less than half
+        of the context to the text raises CourseError.
+        """
         self._need("rerank")
         return self._rerank(query, list(texts))
 
@@ -214,6 +226,9 @@ class Engine(ABC):
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         raise NotImplementedError
 
+    def _embed_tokens(self, texts: list[str]) -> list[NDArray[np.float32]]:
+        raise NotImplementedError
+
     def _rerank(self, query: str, texts: list[str]) -> list[float]:
         raise NotImplementedError
 
@@ -254,7 +269,10 @@ class Engine(ABC):
             )
 
 
-NEEDS: dict[str, tuple[str, ...]] = {"embed": ("text-embedding",), "rerank": ("rerank",), "classify": ("text-classification",)}
+NEEDS: dict[str, tuple[str, ...]] = {
+    "embed": ("text-embedding",), "embed_tokens": ("text-embedding",),
+    "rerank": ("rerank",), "classify": ("text-classification",),
+}  # fmt: skip
 
 
 def changed(part: Any) -> dict[str, Any]:

@@ -80,9 +80,11 @@ def packs() -> dict[tuple[str, str], bool]:
 
 def tasks() -> dict[tuple[str, str], bool]:
     """(driver, task) -> whether the driver has it."""
-    of_task = {task: ability for ability, needed in NEEDS.items() for task in needed}
-    known = ("chat-completion", "text-generation", *of_task)
-    return {(d, t): of_task.get(t, "generate") in driver_class(d).can for d in CLASSES for t in known}
+    abilities: dict[str, set[str]] = {task: {"generate"} for task in ("chat-completion", "text-generation")}
+    for ability, needed in NEEDS.items():
+        for task in needed:
+            abilities.setdefault(task, set()).add(ability)
+    return {(d, task): bool(some & driver_class(d).can) for d in CLASSES for task, some in abilities.items()}
 
 
 def page() -> str:

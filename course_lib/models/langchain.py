@@ -21,6 +21,9 @@ from course_lib.models.options import Generation
 from course_lib.models.spec import ModelSpec
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from course_lib.models.manager import ModelManager
 
 ROLES = {"system": "system", "human": "user", "ai": "assistant"}
@@ -147,6 +150,16 @@ class EmbeddingModel(Embeddings):
     def embed_query(self, text: str) -> list[float]:
         """The vector of one question."""
         return self.embed_queries([text])[0]
+
+    def embed_document_tokens(self, texts: list[str]) -> list[NDArray[np.float32]]:
+        """For each passage, of any length, a vector of length 1 for each of its tokens: (tokens, dimensions)."""
+        with self.manager.use(self.spec) as engine:
+            return engine.embed_tokens([self.passage_prefix + text for text in texts])
+
+    def embed_query_tokens(self, text: str) -> NDArray[np.float32]:
+        """The same of one question."""
+        with self.manager.use(self.spec) as engine:
+            return engine.embed_tokens([self.query_prefix + text])[0]
 
 
 class Reranker:

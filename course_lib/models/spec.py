@@ -152,9 +152,13 @@ class ModelSpec(_Part):
     @model_validator(mode="before")
     @classmethod
     def _source_from_text(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("source"), str):
-            return value | {"source": _source(value["source"], value.get("driver"))}
-        return value
+        if not isinstance(value, dict) or not isinstance(value.get("source"), str):
+            return value
+        from course_lib.models import catalog
+
+        if said := {} if value.get("driver") in SERVED else catalog.adapted(value["source"]):
+            return said | value | {"source": said["source"], "adapters": [*said["adapters"], *value.get("adapters", ())]}
+        return value | {"source": _source(value["source"], value.get("driver"))}
 
     @model_validator(mode="after")
     def _belong_together(self) -> ModelSpec:
@@ -205,7 +209,11 @@ class ModelSpec(_Part):
 
     @property
     def name(self) -> str:
-        """A short name for messages: the repository, the file's or folder's name, or the name at the server."""
+        """A short name for messages: the repository, the file or folder, or the name at the server; then its adapters."""
+        return "+".join([self._base_name, *(adapter.path.name for adapter in self.adapters)])
+
+    @property
+    def _base_name(self) -> str:
         from course_lib.models import catalog
 
         if isinstance(self.source, LocalSource):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from io import BytesIO
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
+
+if TYPE_CHECKING:
+    from langchain_core.documents import Document
+
+
+Filter = Mapping[str, Any] | Callable[[Mapping[str, Any]], bool]  # {field: value or values}, or a function of the metadata
 
 
 class Hit(NamedTuple):
@@ -86,6 +92,24 @@ def checked_search(k: int, allowed: Collection[str] | None) -> None:
         raise CourseError(f"k={k!r}: a search returns the best k hits", "ask for 1 or more")
     if isinstance(allowed, str):
         raise CourseError(f"allowed={allowed!r} is one string, not a collection of ids", f"pass [{allowed!r}]")
+
+
+def allowed(documents: Mapping[str, Document], filter: Filter) -> set[str]:
+    """Ids of the documents that a filter lets through. Raises CourseError for what is no filter, and for a field that no
+    document has."""
+    if callable(filter):
+        return {id for id, document in documents.items() if filter(document.metadata)}
+    if not isinstance(filter, Mapping):
+        raise CourseError(f"filter={filter!r:.80} is neither a mapping nor a function", 'say e.g. filter={"lang": "ko"}')
+    wanted = {field: list(v) if isinstance(v, (list, tuple, set, frozenset)) else [v] for field, v in filter.items()}
+    for field in wanted if documents else ():
+        if not any(field in document.metadata for document in documents.values()):
+            raise CourseError(f"no document has a field {field!r} in its metadata",
+                              f"the first has {', '.join(next(iter(documents.values())).metadata) or 'none'}")  # fmt: skip
+    return {
+        id for id, document in documents.items()
+        if all(field in document.metadata and document.metadata[field] in values for field, values in wanted.items())
+    }  # fmt: skip
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:

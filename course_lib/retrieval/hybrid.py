@@ -1,14 +1,15 @@
 """Hybrid search: by words and by meaning at once, and every hit tells where its score comes from.
 
 each leg's best candidates  ->  their scores made comparable  ->  alpha x dense + (1 - alpha) x lexical  ->  the best k
+With a reranker: ... the best candidates of both  ->  the reranker's scores  ->  the best k
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
@@ -16,16 +17,16 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import run_in_executor
-from pydantic import ConfigDict, PrivateAttr
+from pydantic import ConfigDict, PrivateAttr, field_validator
 
 from course_lib.errors import CourseError
 from course_lib.retrieval.bm25 import BM25
 from course_lib.retrieval.dense import Dense
-from course_lib.retrieval.documents import Asked, checked_gone, checked_search, new_documents
+from course_lib.retrieval.documents import Asked, Filter, allowed, checked_gone, checked_search, new_documents
 from course_lib.retrieval.fusion import Fused, Fusion, Legs, Place, fuse
+from course_lib.retrieval.rerank import Reranker, checked, rerank
 from course_lib.retrieval.tokenize import Tokenizer
 
-Filter = Mapping[str, Any] | Callable[[Mapping[str, Any]], bool]
 KEY = "retrieval"  # in the metadata of a document that was found; what a document had there before is not given back
 
 
@@ -42,16 +43,23 @@ class DenseLeg(Protocol):
 
 @dataclass(frozen=True)
 class HybridHit(Fused):
-    """A document that was found: what it is, and how it came to its place. alpha, fusion: with which it was ranked."""
+    """A document that was found: what it is, and how it came to its place. alpha, fusion: with which it was ranked.
+
+    After reranking, rank is its new place and before its place in the search; score stays that of the search.
+    """
 
     document: Document
     query: str
     alpha: float
     fusion: Fusion
+    rerank_score: float | None = None
+    before: int | None = None
 
     def as_document(self) -> Document:
         """The document as LangChain wants it; metadata["retrieval"] has the scores and ranks, ready for JSON."""
-        told = {"rank": self.rank, "score": self.score, "alpha": self.alpha, "fusion": self.fusion}
+        told: dict[str, Any] = {"rank": self.rank, "score": self.score, "alpha": self.alpha, "fusion": self.fusion}
+        if self.before is not None:
+            told |= {"rerank_score": self.rerank_score, "before": self.before}
         legs = {name: place and vars(place) for name, place in (("dense", self.dense), ("lexical", self.lexical))}
         return Document(
             id=self.id, page_content=self.document.page_content, metadata={**self.document.metadata, KEY: told | legs}
@@ -59,10 +67,11 @@ class HybridHit(Fused):
 
 
 class HybridRetriever(BaseRetriever):
-    """Search over documents, as a LangChain retriever: invoke, batch and ainvoke, each with k=, alpha=, fusion= and filter=.
+    """Search over documents, as a LangChain retriever: invoke, batch, ainvoke, with k=, alpha=, fusion=, rerank= and filter=.
 
     alpha: weight of meaning, from 0, words alone, to 1. candidates: how many each leg gives; k: how many of them are wanted,
-    at most as many. Made by `from_documents` or `of_legs`; `search` gives what `invoke` gives, with all that is known of it.
+    at most as many. rerank: a reranker, which gives the best candidates of both legs a new order before k are taken.
+    Made by `from_documents` or `of_legs`; `search` gives what `invoke` gives, with all that is known of it.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -71,9 +80,12 @@ class HybridRetriever(BaseRetriever):
     candidates: int = 25
     k: int = 5
     fusion: Fusion = "theoretical"
+    rerank: Any = "none"
     _lexical: BM25 = PrivateAttr(default_factory=BM25)
     _dense: DenseLeg | None = PrivateAttr(default=None)
     _documents: dict[str, Document] = PrivateAttr(default_factory=dict)
+
+    _check_rerank = field_validator("rerank")(checked)
 
     @classmethod
     def from_documents(
@@ -83,7 +95,7 @@ class HybridRetriever(BaseRetriever):
         """A retriever of its own index: {id: text}, or LangChain documents that have ids.
 
         embeddings: any LangChain Embeddings. lexical: an empty BM25, or the tokenizer of one. kind: of the FAISS index.
-        settings: alpha, candidates, k, fusion. Raises CourseError as `add_documents`.
+        settings: alpha, candidates, k, fusion, rerank. Raises CourseError as `add_documents`.
         """
         return cls.of_legs(lexical, Dense(embeddings, kind=kind), documents, **settings)
 
@@ -160,40 +172,45 @@ class HybridRetriever(BaseRetriever):
     # -- files
 
     def save(self, folder: Path | str) -> None:
-        """Write the index to a folder, in place of an older one there; see `storage`. Raises CourseError as it does."""
+        """Write the index to a folder, in place of an older one there; see `storage`. Raises CourseError as it does.
+
+        A reranker is a model and no part of an index; that there was one is written down, and `load` wants to be given it.
+        """
         from course_lib.retrieval import storage
 
         storage.save(self, folder)
 
     @classmethod
-    def load(cls, folder: Path | str, embeddings: Embeddings | None = None) -> HybridRetriever:
-        """Read an index that `save` wrote; embeddings: the embedder with which it was built. Raises CourseError as `storage`."""
+    def load(
+        cls, folder: Path | str, embeddings: Embeddings | None = None, rerank: Reranker | Literal["none"] | None = None
+    ) -> HybridRetriever:
+        """Read an index that `save` wrote; embeddings, rerank: those with which it was built. Raises CourseError as `storage`."""
         from course_lib.retrieval import storage
 
-        return storage.load(folder, embeddings)
+        return storage.load(folder, embeddings, rerank)
 
     # -- questions
 
     def search(
         self, query: str, k: int | None = None, *, alpha: float | None = None, fusion: Fusion | None = None,
-        filter: Filter | None = None,
+        filter: Filter | None = None, rerank: Reranker | Literal["none"] | None = None,
     ) -> list[HybridHit]:  # fmt: skip
         """The best k documents, best first; fewer where fewer were found. What is not said is as the retriever has it.
 
         filter: {field: value, or a list of values} of the metadata, or a function of it; it chooses before the best are taken.
-        Raises CourseError for k below 1 or above `candidates`, as `fuse` does, and for a field that no document has.
+        Raises CourseError for k below 1 or above `candidates`, for a field that no document has, and as `fuse` and `rerank` do.
         """
         (legs,) = self.legs([query], filter)
-        return self.hits(legs, k, alpha=alpha, fusion=fusion)
+        return self.hits(legs, k, alpha=alpha, fusion=fusion, rerank=rerank)
 
     def legs(self, queries: Sequence[str], filter: Filter | None = None) -> list[Legs]:
         """What each leg finds for each question; questions are embedded together. An empty question finds nothing."""
         if isinstance(queries, str):
             raise CourseError(f"legs({queries!r}) would ask a question for each letter", f"pass a list: [{queries!r}]")
         checked_search(self.candidates, None)
-        allowed = None if filter is None else _allowed(self._documents, filter)
+        chosen = None if filter is None else allowed(self._documents, filter)
         asked = zip(queries, self.dense.ask_all(queries), map(self._lexical.ask, queries), strict=True)
-        return [self._found(query, dense, lexical, allowed) for query, dense, lexical in asked]
+        return [self._found(query, dense, lexical, chosen) for query, dense, lexical in asked]
 
     def _found(self, query: str, by_meaning: Asked, by_words: Asked, allowed: Collection[str] | None) -> Legs:
         dense, lexical = (tuple(asked.best(self.candidates, allowed)) for asked in (by_meaning, by_words))
@@ -202,18 +219,21 @@ class HybridRetriever(BaseRetriever):
         return Legs(query, dense, lexical, self.dense.lowest, *map(tuple, more))
 
     def hits(
-        self, legs: Legs, k: int | None = None, *, alpha: float | None = None, fusion: Fusion | None = None
-    ) -> list[HybridHit]:
+        self, legs: Legs, k: int | None = None, *, alpha: float | None = None, fusion: Fusion | None = None,
+        rerank: Reranker | Literal["none"] | None = None,
+    ) -> list[HybridHit]:  # fmt: skip
         """The best k of what the legs found. Raises as `search`."""
         k = self.k if k is None else k
         checked_search(k, None)
         if k > self.candidates:
             raise CourseError(f"k={k}, but each leg gives {self.candidates} candidates", f"HybridRetriever(..., candidates={k})")
         alpha, fusion = self.alpha if alpha is None else alpha, fusion or self.fusion
-        return [
+        reranker = self.rerank if rerank is None else checked(rerank)
+        found = [
             HybridHit(**vars(hit), document=self._documents[hit.id], query=legs.query, alpha=alpha, fusion=fusion)
-            for hit in fuse(legs, alpha, fusion)[:k]
+            for hit in fuse(legs, alpha, fusion)[: k if reranker == "none" else self.candidates]
         ]
+        return found if reranker == "none" else _reranked(reranker, found, k)
 
     def explain(self, hit: HybridHit) -> str:
         """Why a hit has its place, in a sentence. Raises CourseError where the document has been deleted since."""
@@ -222,13 +242,17 @@ class HybridRetriever(BaseRetriever):
         by_words = f"BM25 finds {words}" if words else "No word in common"
         dense = _told(hit, hit.alpha, hit.dense, "meaning", "similarity")
         words_leg = _told(hit, 1 - hit.alpha, hit.lexical, "words", "BM25")
-        return f"{hit.id} is number {hit.rank} with {hit.score:.3g} = {dense} + {words_leg}. {by_words}."
+        place = f"{hit.id} is number {hit.rank}"
+        if hit.before is not None:
+            place += f", by the reranker's {hit.rerank_score:.3g}; the search had it as number {hit.before}"
+        return f"{place} with {hit.score:.3g} = {dense} + {words_leg}. {by_words}."
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun | None = None, k: int | None = None,
         alpha: float | None = None, fusion: Fusion | None = None, filter: Filter | None = None,
+        rerank: Reranker | Literal["none"] | None = None,
     ) -> list[Document]:  # fmt: skip
-        return [hit.as_document() for hit in self.search(query, k, alpha=alpha, fusion=fusion, filter=filter)]
+        return [hit.as_document() for hit in self.search(query, k, alpha=alpha, fusion=fusion, filter=filter, rerank=rerank)]
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun | None = None, **asked: Any
@@ -246,6 +270,12 @@ class HybridRetriever(BaseRetriever):
         return [[hit.as_document() for hit in self.hits(legs, **kwargs)] for legs in self.legs(inputs, filter)]
 
 
+def _reranked(reranker: Reranker, hits: Sequence[HybridHit], k: int) -> list[HybridHit]:
+    """The best k hits by a reranker, which reads a document as it stands, without its metadata."""
+    found = rerank(reranker, hits[0].query, [hit.document.page_content for hit in hits], k) if hits else []
+    return [replace(hits[r.before - 1], **vars(r)) for r in found]
+
+
 def _with_ids(documents: Mapping[str, str] | Iterable[Document]) -> list[tuple[str, Document]]:
     if isinstance(documents, Mapping):
         return [(id, Document(id=id, page_content=text)) for id, text in new_documents(documents, ())]
@@ -257,24 +287,6 @@ def _with_ids(documents: Mapping[str, str] | Iterable[Document]) -> list[tuple[s
             )
         new.append((document.id, document))
     return new
-
-
-def _allowed(documents: Mapping[str, Document], filter: Filter) -> set[str]:
-    """Ids of the documents that a filter lets through. Raises CourseError for what is no filter, and for a field that no
-    document has."""
-    if callable(filter):
-        return {id for id, document in documents.items() if filter(document.metadata)}
-    if not isinstance(filter, Mapping):
-        raise CourseError(f"filter={filter!r:.80} is neither a mapping nor a function", 'say e.g. filter={"lang": "ko"}')
-    wanted = {field: list(v) if isinstance(v, (list, tuple, set, frozenset)) else [v] for field, v in filter.items()}
-    for field in wanted if documents else ():
-        if not any(field in document.metadata for document in documents.values()):
-            raise CourseError(f"no document has a field {field!r} in its metadata",
-                              f"the first has {', '.join(next(iter(documents.values())).metadata) or 'none'}")  # fmt: skip
-    return {
-        id for id, document in documents.items()
-        if all(field in document.metadata and document.metadata[field] in values for field, values in wanted.items())
-    }  # fmt: skip
 
 
 def _told(hit: HybridHit, weight: float, place: Place | None, by: str, what: str) -> str:

@@ -80,6 +80,7 @@ def save(retriever: HybridRetriever, folder: Path | str) -> None:
             "retriever": {field: getattr(retriever, field) for field in ("alpha", "candidates", "k", "fusion")},
             "lexical": {"tokenizer": lexical.tokenizer.settings(), "variant": lexical.variant, "k1": lexical.k1, "b": lexical.b},
             "dense": {"kind": dense.kind, **dense.widths},
+            "reranker": retriever.rerank if retriever.rerank == "none" else type(retriever.rerank).__name__,
             "embedder": "lsa" if isinstance(dense.embeddings, LSA) else type(dense.embeddings).__name__,
             "sha256": digests,
         }
@@ -155,20 +156,25 @@ def _self(manifest: dict[str, Any]) -> str:
 # -- load ------------------------------------------------------------------------------------------------------------------
 
 
-def load(folder: Path | str, embeddings: Embeddings | None = None) -> HybridRetriever:
+def load(folder: Path | str, embeddings: Embeddings | None = None, rerank: Any = None) -> HybridRetriever:
     """Read what `save` wrote. embeddings: the embedder with which it was built, but for LSA, which is part of the index.
 
-    Raises CourseError for a folder without an index, for one that is damaged, altered or of a newer version, for another
-    embedder, and where packages cut text into tokens differently than when it was built.
+    rerank: the reranker, or "none"; it has to be said where there was one. Raises CourseError for a folder without an index,
+    for one that is damaged, altered or of a newer version, for another embedder, for a reranker that is not given, and where
+    packages cut text into tokens differently than when it was built.
     """
     folder = Path(folder)
     with _reading(folder):
         manifest = _manifest(folder)
         data.verify(folder, ANEW)
         made = folder / next(iter(manifest["sha256"])).split("/")[0]
+        had = manifest.get("reranker", "none")  # indexes of the first version say nothing of one
+    if rerank is None and had != "none":
+        raise CourseError(f"this index was searched with a reranker of class {had}, which is a model and no part of the index",
+                          "pass one, or say that there is none: load(folder, embeddings, rerank='none')")  # fmt: skip
     embedder = _embedder(manifest["embedder"], made / "embedder", embeddings)
     with _reading(folder):
-        return _retriever(manifest, made, embedder)
+        return _retriever(manifest, made, embedder, rerank or "none")
 
 
 @contextmanager
@@ -182,7 +188,7 @@ def _reading(folder: Path) -> Iterator[None]:
         raise CourseError(f"the index in {folder} cannot be read: {type(error).__name__}: {str(error)[-200:]}", ANEW) from error
 
 
-def _retriever(manifest: dict[str, Any], made: Path, embedder: Embeddings) -> HybridRetriever:
+def _retriever(manifest: dict[str, Any], made: Path, embedder: Embeddings, rerank: Any) -> HybridRetriever:
     from course_lib.retrieval.hybrid import HybridRetriever
 
     with open(made / "documents.jsonl", encoding="utf-8") as lines:
@@ -196,7 +202,7 @@ def _retriever(manifest: dict[str, Any], made: Path, embedder: Embeddings) -> Hy
     lexical = BM25.of_stored(list(documents), stored, tokenizer=Tokenizer.from_settings(settings.pop("tokenizer")), **settings)
     dense = Dense(embedder, **manifest["dense"])
     dense.read(made / "vectors.faiss", list(documents))
-    return HybridRetriever.of_whole(documents, lexical, dense, **manifest["retriever"])
+    return HybridRetriever.of_whole(documents, lexical, dense, rerank=rerank, **manifest["retriever"])
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -70,15 +70,16 @@ def publish(name: str, run: Path, threads: int) -> None:
     model.save_pretrained(folder)
     PreTrainedTokenizerFast.from_pretrained(run / "model").save_pretrained(folder)
     shutil.copy(run / "log.jsonl", folder / "training-log.jsonl")
-    _seal(folder)
+    seal(folder)
     loaded = load(folder)
     measured = evaluate(loaded)
     (folder / "evaluation.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
     (folder / "README.md").write_text(card(name, folder, loaded.parameters, measured, threads), "utf-8")
-    _seal(folder)
+    seal(folder)
 
 
-def _seal(folder: Path) -> None:
+def seal(folder: Path) -> None:
+    """Write the SHA-256 of every file of a folder into its manifest."""
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != "manifest.json")
     digests = {p.name: data.sha256(p) for p in files}
     (folder / "manifest.json").write_text(json.dumps({"sha256": digests}, indent=1) + "\n", "utf-8")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from benchmarks.public_sets import load
 from course_lib.retrieval import BM25, Tokenizer
 from course_lib.retrieval.metrics import evaluate
+from course_lib.retrieval.public_sets import load
 
 ENGLISH = Tokenizer("words", stop_words=True, stem=True)
 

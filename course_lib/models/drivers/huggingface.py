@@ -89,7 +89,7 @@ class HuggingFace(InTorch):
         "device", "device_mode", "precision", "quantization", "compute_dtype", "double_quantization", "batch_size",
         "low_cpu_mem_usage", "adapters", "context_length",
     }  # fmt: skip
-    can: ClassVar[frozenset[Ability]] = frozenset({"generate", "stream", "score", "embed", "rerank", "classify"})
+    can: ClassVar[frozenset[Ability]] = frozenset({"generate", "stream", "score", "embed", "embed_tokens", "rerank", "classify"})
 
     def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, context: int) -> None:
         super().__init__(spec, context)

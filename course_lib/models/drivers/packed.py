@@ -46,7 +46,7 @@ def how(spec: ModelSpec, name: str, said: dict[str, Any], dtype: Any, device: st
     """
     if not said and spec.quantization == "none":
         return {}
-    _silence()
+    silence()
     where = {"device_map": {"": device}}  # bitsandbytes packs on the way to the device
     if said:
         _check_same(spec, name, said)
@@ -103,7 +103,7 @@ def count(parameter: Any) -> int:
     return int(parameter.numel() if state is None else state.shape.numel())
 
 
-def _silence() -> None:
+def silence() -> None:
     """Keep what bitsandbytes writes for every layer of every answer off the screen, and nothing else."""
     for name in ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops"):
         logging.getLogger(name).addFilter(_worth_reading)
