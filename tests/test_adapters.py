@@ -182,28 +182,28 @@ def test_a_folder_of_an_adapter_is_no_model_and_names_the_way(made):
 def test_the_name_of_an_adapter_of_the_course_stands_for_base_adapter_and_task(tmp_path, monkeypatch):
     """One in another place, for the course's own is exchanged now and then."""
     monkeypatch.setattr(data, "MODELS", tmp_path)
-    folder, minilm = tmp_path / "haneul-reranker", catalog.folder_of(catalog.MINILM)
+    folder, minilm = tmp_path / "haneul-cross-encoder", catalog.folder_of(catalog.MINILM)
     assert catalog.adapted("haneul-1m") == catalog.adapted("all-MiniLM-L6-v2") == catalog.adapted("nobody") == {}
-    said = catalog.adapted("haneul-reranker")
+    said = catalog.adapted("haneul-cross-encoder")
     assert said == {"source": catalog.source_of("all-MiniLM-L6-v2"), "task": "rerank", "adapters": [{"path": str(folder)}]}
-    assert catalog.on_this_machine(catalog.entry("haneul-reranker")) is False
-    with pytest.raises(CourseError, match=r"haneul-reranker/manifest\.json cannot be read(.|\n)*git checkout"):
-        load("haneul-reranker")
+    assert catalog.on_this_machine(catalog.entry("haneul-cross-encoder")) is False
+    with pytest.raises(CourseError, match=r"haneul-cross-encoder/manifest\.json cannot be read(.|\n)*git checkout"):
+        load("haneul-cross-encoder")
     expected = [row[0] for row in adapter(minilm, folder, model=catalog.MINILM, sha256=catalog.MINILM_SHA256)]
     sums = {path.name: data.sha256(path) for path in folder.iterdir()}
     (folder / "manifest.json").write_text(json.dumps({"sha256": sums}))
-    assert catalog.on_this_machine(catalog.entry("haneul-reranker")) is True
-    for engine in (load("haneul-reranker"), load("haneul-reranker", task="rerank", batch_size=2)):
+    assert catalog.on_this_machine(catalog.entry("haneul-cross-encoder")) is True
+    for engine in (load("haneul-cross-encoder"), load("haneul-cross-encoder", task="rerank", batch_size=2)):
         assert engine.rerank(QUERY, TEXTS) == pytest.approx(expected, abs=1e-5)
-        assert engine.name == "all-MiniLM-L6-v2+haneul-reranker" and engine.context == 256
-        assert engine.parameters == catalog.entry("haneul-reranker").parameters
+        assert engine.name == "all-MiniLM-L6-v2+haneul-cross-encoder" and engine.context == 256
+        assert engine.parameters == catalog.entry("haneul-cross-encoder").parameters
 
 
 def test_an_altered_adapter_of_the_course_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "MODELS", tmp_path)
-    (folder := tmp_path / "haneul-reranker").mkdir()
+    (folder := tmp_path / "haneul-cross-encoder").mkdir()
     for name in FILES:
         (folder / name).write_bytes(b"altered")
     (folder / "manifest.json").write_text(json.dumps({"sha256": dict.fromkeys(FILES, "0" * 64)}))
-    with pytest.raises(CourseError, match=r"is not the published file(.|\n)*git checkout -- models/haneul-reranker"):
-        load("haneul-reranker")
+    with pytest.raises(CourseError, match=r"is not the published file(.|\n)*git checkout -- models/haneul-cross-encoder"):
+        load("haneul-cross-encoder")

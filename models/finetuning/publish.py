@@ -77,7 +77,7 @@ SOURCES = {
 
 
 def publish(run: Run) -> Path:
-    """Write models/haneul-reranker from a finished run; of an older evaluation nothing is kept."""
+    """Write models/NAME from a finished run; of an older evaluation nothing is kept."""
     folder = data.MODELS / run.name
     shutil.rmtree(folder, ignore_errors=True)
     model = run.exactly()

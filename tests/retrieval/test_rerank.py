@@ -172,7 +172,7 @@ def test_a_kind_is_a_reranker_of_the_models_in_their_roles():
     """None of them is loaded before it is asked."""
     manager = ModelManager()
     late, llm, cross = (by_kind(kind, manager) for kind in ("late-interaction", "llm", "cross-encoder"))
-    assert isinstance(late, LateInteraction) and late.embeddings.spec.name == "all-MiniLM-L6-v2"
+    assert isinstance(late, LateInteraction) and late.embeddings.spec.name == "all-MiniLM-L6-v2+haneul-late-interaction"
     assert isinstance(llm, LLMReranker) and llm.model.spec.name == "haneul-4m"
     assert cross.spec.task == "rerank" and cross.manager is llm.model.manager is late.embeddings.manager is manager
     assert by_kind("none") == "none" and by_kind("llm").model.manager is ModelManager.shared() and manager.ps() == []
