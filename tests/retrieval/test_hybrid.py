@@ -101,11 +101,8 @@ def test_moving_alpha_needs_no_new_search(texts, query, moves):
 # -- as LangChain asks ----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30)
-@given(CORPORA, st.lists(TEXTS, max_size=3), ALPHAS, FUSED, st.integers(1, 5))
-def test_search_invoke_batch_and_ainvoke_give_the_same(texts, queries, alpha, fusion, k):
-    made = retriever(corpus(texts))
-    asked = {"k": k, "alpha": alpha, "fusion": fusion, "filter": {"year": [2020, 2022]}}
+def asked_every_way(made, queries, asked):
+    """The documents of each question, which come alike from search, invoke, batch and their async forms, and as JSON."""
     found = [[hit.as_document() for hit in made.search(query, **asked)] for query in queries]
     assert [made.invoke(query, **asked) for query in queries] == found
     assert [asyncio.run(made.ainvoke(query, **asked)) for query in queries] == found
@@ -113,6 +110,15 @@ def test_search_invoke_batch_and_ainvoke_give_the_same(texts, queries, alpha, fu
     assert asyncio.run(made.abatch(queries, **asked)) == found
     for documents in found:
         assert json.loads(json.dumps([document.metadata for document in documents])) == [d.metadata for d in documents]
+    return found
+
+
+@settings(max_examples=30)
+@given(CORPORA, st.lists(TEXTS, max_size=3), ALPHAS, FUSED, st.integers(1, 5))
+def test_search_invoke_batch_and_ainvoke_give_the_same(texts, queries, alpha, fusion, k):
+    made = retriever(corpus(texts))
+    asked = {"k": k, "alpha": alpha, "fusion": fusion, "filter": {"year": [2020, 2022]}}
+    for documents in asked_every_way(made, queries, asked):
         for rank, document in enumerate(documents, 1):
             assert document.metadata["year"] in (2020, 2022) and "retrieval" not in made._documents[document.id].metadata
             assert document.metadata["retrieval"].items() >= {"rank": rank, "alpha": alpha, "fusion": fusion}.items()

@@ -20,7 +20,7 @@ from course_lib.models import ModelManager
 from course_lib.retrieval import HybridRetriever, LateInteraction, LLMReranker, RerankCompressor, Tokenizer
 from course_lib.retrieval.rerank import KINDS, NoInformation, by_kind, rerank
 from tests.retrieval.conftest import Hashed
-from tests.retrieval.test_hybrid import ALPHAS, CORPORA, FUSED, TEXTS, corpus, ids, retriever
+from tests.retrieval.test_hybrid import ALPHAS, CORPORA, FUSED, TEXTS, asked_every_way, corpus, ids, retriever
 from tests.retrieval.test_storage import rewritten, same
 
 ANY_SCORES = st.lists(st.floats(-9, 9) | st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-300, 1e300, -1e300]), max_size=12)
@@ -223,13 +223,7 @@ def test_search_invoke_batch_and_ainvoke_give_the_same(texts, queries, alpha, fu
     asked = {"k": k, "alpha": alpha, "fusion": fusion, "filter": {"year": [2020, 2022]}} | (
         {"rerank": Shared()} if in_call else {}
     )
-    found = [[hit.as_document() for hit in made.search(query, **asked)] for query in queries]
-    assert [made.invoke(query, **asked) for query in queries] == found
-    assert [asyncio.run(made.ainvoke(query, **asked)) for query in queries] == found
-    assert made.batch(queries, **asked) == made.batch(queries, {"tags": ["x"]}, **asked) == found
-    assert asyncio.run(made.abatch(queries, **asked)) == found
-    for documents in found:
-        assert json.loads(json.dumps([document.metadata for document in documents])) == [d.metadata for d in documents]
+    for documents in asked_every_way(made, queries, asked):
         for rank, document in enumerate(documents, 1):
             told = document.metadata["retrieval"]
             assert told.keys() == {"rank", "score", "alpha", "fusion", "rerank_score", "before", "dense", "lexical"}
