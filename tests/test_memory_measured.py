@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,6 +37,12 @@ def two_threads():
 
 def model_of(name, **fields):
     return load(name, task="text-embedding" if name == ENCODER else "text-generation", **fields)
+
+
+def cpu_flags():
+    """Of Linux; elsewhere nothing is said."""
+    told = Path("/proc/cpuinfo")
+    return told.read_text().split() if told.exists() else []
 
 
 def most_held(run):
@@ -80,7 +87,7 @@ def test_transformers_takes_what_was_planned(name, format):
     said, peak = most_held(run)
     if name != ENCODER:
         assert planned.kv == pytest.approx(cache_bytes(said), rel=0.01)
-    native = format == "float16" and peak > planned.kv + planned.overhead  # CPUs with kernels for it (AVX512-FP16) hold copies
+    native = format == "float16" and "avx512_fp16" in cpu_flags()  # whose kernels hold copies that no plan knows
     assert planned.kv + planned.overhead == pytest.approx(peak, rel=0.15 if native else 0.02)
     assert planned.total == pytest.approx(engine.weight_bytes + peak, rel=WITHIN)
 

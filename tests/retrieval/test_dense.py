@@ -4,7 +4,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
@@ -23,7 +23,7 @@ def index(vectors, kind="flat", ids=None, **widths):
 
 def cosines(vectors, query):
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
-    return np.round(vectors @ query / np.where(lengths > 0, lengths, 1), 5)
+    return np.round(vectors @ query / np.where(lengths > 0, lengths, 1), 8)  # equal vectors alike, others apart
 
 
 def expected(ids, vectors, query, k, among):
@@ -42,6 +42,7 @@ def clusters(documents, dimensions=32, seed=0):
 
 
 @settings(max_examples=200)
+@example(4578, 18, 11, 1, True, True)  # two cosines that are equal to five digits, and not to six
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 20), st.integers(1, 50), st.booleans(), st.booleans())
 def test_flat_is_numpy_ties_by_id_whatever_was_deleted_and_is_allowed(seed, documents, dimensions, k, deleting, filtering):
     rng = np.random.default_rng(seed)
@@ -56,9 +57,8 @@ def test_flat_is_numpy_ties_by_id_whatever_was_deleted_and_is_allowed(seed, docu
     assert made.ids == living and len(made) == len(living) and all((id in made) != (id in gone) for id in ids)
     hits = made.search_vector(query, k, allowed)
     among = [id for id in living if allowed is None or id in allowed]
-    known, wanted = dict(zip(ids, cosines(vectors, query), strict=True)), expected(ids, vectors, query, k, among)
-    found = [hit.id for hit in hits]  # on some CPUs (AVX512) FAISS gives equal vectors scores that differ in the last digit
-    assert found == wanted or [known[id] for id in found] == pytest.approx([known[id] for id in wanted], abs=1e-6)
+    assert [hit.id for hit in hits] == expected(ids, vectors, query, k, among)
+    known = dict(zip(ids, cosines(vectors, query), strict=True))
     assert [hit.score for hit in hits] == pytest.approx([known[hit.id] for hit in hits], abs=1e-4)
     assert all(-1 <= hit.score <= 1 for hit in hits)
 
