@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from course_lib.retrieval.late_interaction import LateInteraction
     from course_lib.retrieval.llm_rerank import LLMReranker
     from course_lib.retrieval.lsa import LSA
-    from course_lib.retrieval.rerank import RerankCompressor
+    from course_lib.retrieval.rerank import RerankCompressor, Weighted
     from course_lib.retrieval.vector_store import StoreLeg
 
 __all__ = ["BM25", "LSA", "Dense", "Explanation", "Hit", "HybridRetriever", "LLMReranker", "LateInteraction", "RerankCompressor",
-           "StoreLeg", "Tokenizer"]  # fmt: skip
+           "StoreLeg", "Tokenizer", "Weighted"]  # fmt: skip
 # Name -> module; LangChain takes a second.
 LATER = {"HybridRetriever": "hybrid", "LLMReranker": "llm_rerank", "LSA": "lsa", "LateInteraction": "late_interaction",
-         "RerankCompressor": "rerank", "StoreLeg": "vector_store"}  # fmt: skip
+         "RerankCompressor": "rerank", "StoreLeg": "vector_store", "Weighted": "rerank"}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

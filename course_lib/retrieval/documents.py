@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from langchain_core.documents import Document
 
 
+FOUND = "retrieval"  # in the metadata of a document that was found; what a document had there before is not given back
 Filter = Mapping[str, Any] | Callable[[Mapping[str, Any]], bool]  # {field: value or values}, or a function of the metadata
 
 

@@ -22,12 +22,10 @@ from pydantic import ConfigDict, PrivateAttr, field_validator
 from course_lib.errors import CourseError
 from course_lib.retrieval.bm25 import BM25
 from course_lib.retrieval.dense import Dense
-from course_lib.retrieval.documents import Asked, Filter, allowed, checked_gone, checked_search, new_documents
+from course_lib.retrieval.documents import FOUND, Asked, Filter, allowed, checked_gone, checked_search, new_documents
 from course_lib.retrieval.fusion import Fused, Fusion, Legs, Place, fuse
 from course_lib.retrieval.rerank import Reranker, checked, rerank
 from course_lib.retrieval.tokenize import Tokenizer
-
-KEY = "retrieval"  # in the metadata of a document that was found; what a document had there before is not given back
 
 
 class DenseLeg(Protocol):
@@ -62,7 +60,7 @@ class HybridHit(Fused):
             told |= {"rerank_score": self.rerank_score, "before": self.before}
         legs = {name: place and vars(place) for name, place in (("dense", self.dense), ("lexical", self.lexical))}
         return Document(
-            id=self.id, page_content=self.document.page_content, metadata={**self.document.metadata, KEY: told | legs}
+            id=self.id, page_content=self.document.page_content, metadata={**self.document.metadata, FOUND: told | legs}
         )
 
 
@@ -244,7 +242,7 @@ class HybridRetriever(BaseRetriever):
         words_leg = _told(hit, 1 - hit.alpha, hit.lexical, "words", "BM25")
         place = f"{hit.id} is number {hit.rank}"
         if hit.before is not None:
-            place += f", by the reranker's {hit.rerank_score:.3g}; the search had it as number {hit.before}"
+            place += f", with the reranker's {hit.rerank_score:.3g}; the search had it as number {hit.before}"
         return f"{place} with {hit.score:.3g} = {dense} + {words_leg}. {by_words}."
 
     def _get_relevant_documents(
@@ -272,7 +270,8 @@ class HybridRetriever(BaseRetriever):
 
 def _reranked(reranker: Reranker, hits: Sequence[HybridHit], k: int) -> list[HybridHit]:
     """The best k hits by a reranker, which reads a document as it stands, without its metadata."""
-    found = rerank(reranker, hits[0].query, [hit.document.page_content for hit in hits], k) if hits else []
+    texts, scores = [hit.document.page_content for hit in hits], [hit.score for hit in hits]
+    found = rerank(reranker, hits[0].query, texts, k, scores) if hits else []
     return [replace(hits[r.before - 1], **vars(r)) for r in found]
 
 

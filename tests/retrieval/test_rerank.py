@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from course_lib.errors import CourseError
 from course_lib.models import ModelManager
-from course_lib.retrieval import HybridRetriever, LateInteraction, LLMReranker, RerankCompressor, Tokenizer
+from course_lib.retrieval import HybridRetriever, LateInteraction, LLMReranker, RerankCompressor, Tokenizer, Weighted
 from course_lib.retrieval.rerank import KINDS, NoInformation, by_kind, rerank
 from tests.retrieval.conftest import Hashed
 from tests.retrieval.test_hybrid import ALPHAS, CORPORA, FUSED, TEXTS, asked_every_way, corpus, ids, retriever
@@ -248,7 +248,7 @@ def test_an_explanation_tells_both_places():
     plain = next(hit for hit in made.search("annual fee", rerank="none") if hit.id == "b")
     assert (hit.rank, hit.before) == (1, 2) and hit.rerank_score == 0.5
     told = made.explain(hit)
-    assert told.startswith("b is number 1, by the reranker's 0.5; the search had it as number 2 with ")
+    assert told.startswith("b is number 1, with the reranker's 0.5; the search had it as number 2 with ")
     assert re.sub("number 1, .* number 2 with", "number 2 with", told) == made.explain(plain)
 
 
@@ -339,3 +339,50 @@ def test_an_index_without_a_reranker_wants_none_and_may_be_given_one(older, tmp_
     same(made, HybridRetriever.load(tmp_path, Hashed(), "none"))
     loaded = HybridRetriever.load(tmp_path, Hashed(), rerank=(shared := Shared()))
     same(retriever(documents, rerank=shared), loaded)
+
+
+# -- a reranker that does not decide alone ---------------------------------------------------------------------------------
+
+
+@SILENT
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=1, max_size=12), st.sampled_from([0, 0.25, 0.5, 1]))
+def test_a_weighted_reranker_orders_by_the_mean_of_both_scaled_scores(pairs, weight):
+    own, search = (np.array(scores) for scores in zip(*pairs, strict=True))
+    found = rerank(Weighted(Given(*own), weight), "fee?", [f"text {i}" for i in range(len(own))], search=list(search))
+    assert [r.rerank_score for r in found] == [own[r.before - 1] for r in found]
+    if np.ptp(own) <= 1e-6 * abs(own).max():
+        assert [r.before for r in found] == [r.rank for r in found]
+        return
+    scaled = [(s - s.min()) / np.ptp(s) if np.ptp(s) else np.ones_like(s) for s in (own, search)]
+    mixed = (weight * scaled[0] + (1 - weight) * scaled[1])[[r.before - 1 for r in found]]
+    assert (np.diff(mixed) <= 1e-12).all()
+
+
+def test_a_retriever_and_a_compressor_give_a_weighted_reranker_the_scores_of_the_search():
+    texts = {"a": "annual fee of the card", "b": "annual", "c": "lost card", "d": "a fee for something else, annual"}
+    made, query = retriever(texts), "annual fee"
+    plain = made.search(query, 4)
+    assert [hit.id for hit in made.search(query, 4, rerank=Weighted(Shared(), 0))] == [hit.id for hit in plain]
+    assert made.search(query, 4, rerank=Weighted(Shared(), 1)) == made.search(query, 4, rerank=Shared())
+    half = Weighted(Shared())
+    expected = rerank(half, query, [hit.document.page_content for hit in plain], 3, [hit.score for hit in plain])
+    assert [hit.before for hit in made.search(query, 3, rerank=half)] == [r.before for r in expected]
+    kept = RerankCompressor(reranker=half, k=3).compress_documents(made.invoke(query, k=4), query)
+    assert [document.metadata["rerank"]["before"] for document in kept] == [r.before for r in expected]
+
+
+def test_a_weighted_reranker_without_scores_of_the_search_or_with_a_strange_weight_is_refused():
+    with pytest.raises(CourseError, match="0 scores of the search for 3 candidates: Weighted mixes both"):
+        rerank(Weighted(Shared()), "fee", SOME)
+    with pytest.raises(CourseError, match="2 scores of the search for 3 candidates"):
+        rerank(Weighted(Shared()), "fee", SOME, search=[1, 2])
+    with pytest.raises(CourseError, match="0 scores of the search for 3 candidates"):
+        RerankCompressor(reranker=Weighted(Shared())).compress_documents([Document(page_content=t) for t in SOME], "fee")
+    for weight in (-0.1, 1.1, NAN):
+        with pytest.raises(CourseError, match="the reranker's share, from 0 to 1"):
+            Weighted(Shared(), weight)
+    with pytest.raises(CourseError, match="no reranker to weigh"):
+        Weighted("none")
+    with pytest.raises(CourseError, match="cannot rerank"):
+        Weighted("fee")
