@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models import ModelManager, catalog, load
-from course_lib.models.drivers.pretrained import sha256_of_weights
+from course_lib.models.drivers.adapters import sha256_of_weights
 from course_lib.models.engine import Unsupported
 
 QUERY, TEXTS = "When do you open?", ["Cards are blocked at once.", "no", "The branch opens at nine and closes at five.", "fees"]
@@ -61,7 +61,7 @@ def copy(made, tmp_path):
 
 
 def judge(base, folder, task="rerank", **more):
-    return load(base, task=task, adapters=[{"path": folder} | more])
+    return load(base, task=task, adapters=[{"source": folder} | more])
 
 
 # -- what is loaded -------------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def test_scores_are_those_of_peft(base, made):
     assert engine.rerank(QUERY, TEXTS) == pytest.approx(expected, abs=1e-5) and engine.name == "base+judge"
     assert max(expected) - min(expected) > 0.01  # else it would show nothing
     assert engine.rerank(QUERY, TEXTS) == judge(base, folder, weight=1.0).rerank(QUERY, TEXTS)
-    asked = {"source": str(base), "adapters": [{"path": str(folder)}]}
+    asked = {"source": str(base), "adapters": [{"source": str(folder)}]}
     assert ModelManager().get_reranker(asked).rerank(QUERY, TEXTS) == pytest.approx(expected, abs=1e-5)
 
 
@@ -117,7 +117,7 @@ def test_a_missing_adapter_is_told(base, copy, missing):
         with pytest.raises(CourseError, match=r"judge is no LoRA adapter: adapter_config\.json and adapter_model\.safetensors"):
             judge(base, copy, task)
     with pytest.raises(CourseError, match="is no LoRA adapter"):
-        load("haneul-300k", adapters=[{"path": copy}])
+        load("haneul-300k", adapters=[{"source": copy}])
 
 
 @pytest.mark.parametrize("cut", [1, 100, 5000, None])
@@ -125,7 +125,7 @@ def test_a_truncated_adapter_is_told_whatever_it_changes(base, copy, cut, tmp_pa
     lora = LoraConfig(r=16, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
     get_peft_model(load("haneul-300k").model, lora).save_pretrained(tmp_path / "words")
     for folder, ask in ((copy, lambda: judge(base, copy)),
-                        (tmp_path / "words", lambda: load("haneul-300k", adapters=[{"path": tmp_path / "words"}]))):  # fmt: skip
+                        (tmp_path / "words", lambda: load("haneul-300k", adapters=[tmp_path / "words"]))):  # fmt: skip
         file = folder / "adapter_model.safetensors"
         file.write_bytes(b"" if cut is None else file.read_bytes()[:-cut])
         with pytest.raises(CourseError, match=r"adapter_model\.safetensors (has [\d,]+ bytes, and by|is no safetensors file)"):
@@ -172,7 +172,7 @@ def test_a_share_of_a_head_is_none(base, made):
 
 def test_a_folder_of_an_adapter_is_no_model_and_names_the_way(made):
     for task in ("rerank", "text-embedding", "chat-completion"):
-        with pytest.raises(CourseError, match=r"judge is a LoRA adapter(.|\n)*made for, with adapters=\[\{'path': '.*judge'\}\]"):
+        with pytest.raises(CourseError, match=r"judge is a LoRA adapter(.|\n)*made for, with adapters=\['.*judge'\]"):
             load(made[0], task=task)
 
 
@@ -185,7 +185,7 @@ def test_the_name_of_an_adapter_of_the_course_stands_for_base_adapter_and_task(t
     folder, minilm = tmp_path / "haneul-cross-encoder", catalog.folder_of(catalog.MINILM)
     assert catalog.adapted("haneul-1m") == catalog.adapted("all-MiniLM-L6-v2") == catalog.adapted("nobody") == {}
     said = catalog.adapted("haneul-cross-encoder")
-    assert said == {"source": catalog.source_of("all-MiniLM-L6-v2"), "task": "rerank", "adapters": [{"path": str(folder)}]}
+    assert said == {"source": catalog.source_of("all-MiniLM-L6-v2"), "task": "rerank", "adapters": [{"source": str(folder)}]}
     assert catalog.on_this_machine(catalog.entry("haneul-cross-encoder")) is False
     with pytest.raises(CourseError, match=r"haneul-cross-encoder/manifest\.json cannot be read(.|\n)*git checkout"):
         load("haneul-cross-encoder")

@@ -23,7 +23,7 @@ SCHEMA = {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}},
 VALUES = {
     "device": "cpu", "device_mode": "auto", "precision": "bfloat16", "quantization": "q8_0", "compute_dtype": "bfloat16",
     "double_quantization": True, "context_length": 64, "batch_size": 2, "low_cpu_mem_usage": True,
-    "adapters": [{"path": "adapter", "weight": 1.0}],
+    "adapters": [{"source": "adapter", "weight": 1.0}], "mixing": "svd",
     "generation.max_output_length": 3, "generation.min_output_length": 8, "generation.temperature": 0.5,
     "generation.top_p": 0.5, "generation.top_k": 5, "generation.repetition_penalty": 1.5, "generation.stop": ["x"],
     "generation.seed": 7, "generation.json_schema": SCHEMA,
@@ -260,13 +260,25 @@ def mapped(driver, make, _):
 
 def adapters(driver, make, folder):
     plain = make(driver).generate([ASKED, LONG])
-    with_it = make(driver, "adapters", [{"path": folder, "weight": 1.0}]).generate([ASKED, LONG])
-    assert with_it != plain and make(driver, "adapters", [{"path": folder, "weight": 0.0}]).generate([ASKED, LONG]) == plain
-    twice = [{"path": folder, "weight": 0.4}, {"path": folder, "weight": 0.6}]
+    with_it = make(driver, "adapters", [{"source": folder, "weight": 1.0}]).generate([ASKED, LONG])
+    assert with_it != plain and make(driver, "adapters", [{"source": folder, "weight": 0.0}]).generate([ASKED, LONG]) == plain
+    twice = [{"source": folder, "weight": 0.4}, {"source": folder, "weight": 0.6}]
     assert make(driver, "adapters", twice).generate([ASKED, LONG]) == with_it
     if driver == "huggingface":
-        with pytest.raises(Unsupported, match="adapters beside weights packed as nf4"):
-            make(driver, "adapters", twice, quantization="nf4")
+        packed = make(driver, "quantization", "nf4", compute_dtype="float32").generate([ASKED, LONG])
+        assert make(driver, "adapters", twice, quantization="nf4", compute_dtype="float32").generate([ASKED, LONG]) != packed
+
+
+def mixing(driver, make, folder):
+    twice = {"adapters": [{"source": folder, "weight": 0.4}, {"source": folder, "weight": 0.6}]}
+    once = make(driver, "adapters", [folder]).generate([ASKED, LONG])
+    assert make(driver, "mixing", "cat", **twice).generate([ASKED, LONG]) == once
+    if driver == "llamacpp":
+        with pytest.raises(Unsupported, match=r"mixing='svd': llama\.cpp adds each adapter by itself"):
+            make(driver, "mixing", "svd", **twice)
+        return
+    assert make(driver, "mixing", "svd", **twice).generate([ASKED, LONG]) == once  # of one and the same, nothing is lost
+    assert make(driver, "mixing", "linear", **twice).generate([ASKED, LONG]) != once  # (sqrt(.4) + sqrt(.6))^2 = 1.98 of it
 
 
 EFFECTS = {
@@ -275,12 +287,12 @@ EFFECTS = {
     "generation.repetition_penalty": repetition, "generation.json_schema": schema, "context_length": context,
     "batch_size": batches, "precision": precision, "quantization": quantization, "compute_dtype": compute,
     "double_quantization": double, "device": device, "device_mode": spread,
-    "low_cpu_mem_usage": mapped, "adapters": adapters,
+    "low_cpu_mem_usage": mapped, "adapters": adapters, "mixing": mixing,
 }  # fmt: skip
 
 
 def test_both_engines_say_the_same_with_an_adapter(make, adapter):
-    how = {"adapters": [{"path": adapter, "weight": 0.7}]}
+    how = {"adapters": [{"source": adapter, "weight": 0.7}]}
     assert make("huggingface", **how).generate([ASKED, LONG]) == make("llamacpp", **how).generate([ASKED, LONG])
 
 

@@ -122,7 +122,7 @@ def published(kind, tmp_path, known, monkeypatch):
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == BASE
     assert "20 steps of 2 questions" in (folder / "README.md").read_text("utf-8")
     data.verify(folder, "")
-    return run, {"source": BASE, "adapters": [{"path": str(folder)}]}
+    return run, {"source": BASE, "adapters": [{"source": str(folder)}]}
 
 
 def test_a_published_cross_encoder_scores_as_it_was_trained(tmp_path, known, monkeypatch):

@@ -171,8 +171,6 @@ def test_a_packed_folder_is_loaded_by_its_own_config(packed):
             load(packed, quantization=kind)
     with pytest.raises(CourseError, match="nf4 was packed with double_quantization=False"):
         load(packed, **TWICE)
-    with pytest.raises(Unsupported, match="adapters beside weights packed as nf4"):
-        load(packed, adapters=[{"path": "a"}])
     with pytest.raises(CourseError, match="nf4 holds packed weights"):
         load(packed, driver="llamacpp")
 
@@ -187,11 +185,32 @@ def test_a_packing_of_another_library_is_told(packed, tmp_path):
         load(folder, **NF4)
 
 
-def test_a_model_is_saved_with_its_adapters_in_it_and_packed_then(tmp_path):
+@pytest.fixture
+def adapter(tmp_path):
     torch.manual_seed(0)
     lora = LoraConfig(r=4, lora_alpha=8, init_lora_weights=False, target_modules=["q_proj", "up_proj"])
     get_peft_model(load(NAME).model, lora).save_pretrained(tmp_path / "adapter")
-    engine = load(NAME, adapters=[{"path": tmp_path / "adapter", "weight": 0.5}])
+    return tmp_path / "adapter"
+
+
+@pytest.mark.parametrize("kind", ["nf4", "fp4", "int8"])
+def test_an_adapter_beside_packed_weights_adds_what_it_adds_to_whole_ones(adapter, packed, kind, tmp_path):
+    before, after = (load(NAME, quantization=kind, adapters=some) for some in ([], [{"source": adapter, "weight": 0.5}]))
+    assert before.log_probabilities(PROMPTS[1]) != after.log_probabilities(PROMPTS[1])
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    name = "model.layers.1.mlp.up_proj"
+    a, b = (tensors[f"base_model.model.{name}.lora_{half}.weight"] for half in "AB")
+    x = torch.randn(2, 3, a.shape[1])
+    with torch.inference_mode():
+        alone, beside = before.model.get_submodule(name)(x), after.model.get_base_model().get_submodule(name)(x)
+        assert torch.allclose(beside - alone, 0.5 * 2 * (x @ a.T @ b.T), atol=1e-5)
+    with pytest.raises(Unsupported, match="adapters beside packed weights cannot be added to them without rounding"):
+        after.save(tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_model_is_saved_with_its_adapters_in_it_and_packed_then(adapter, tmp_path):
+    engine = load(NAME, adapters=[{"source": adapter, "weight": 0.5}])
     folder = engine.save(tmp_path / "merged")
     assert load(folder).log_probabilities(PROMPTS[1]) == engine.log_probabilities(PROMPTS[1])
     assert load(folder, **NF4).parameters == engine.parameters

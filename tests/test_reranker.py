@@ -56,7 +56,7 @@ def test_late_interaction_is_better_than_none_on_questions_that_it_has_never_see
 def test_they_are_found_by_role_by_name_and_as_base_and_adapter(engine, monkeypatch):
     monkeypatch.setenv("COURSE_TIER", "tiny")
     for name, role, task in ((CROSS, "rerank", "rerank"), (LATE, "embed-tokens", "text-embedding")):
-        declared = {"source": catalog.MINILM, "task": task, "adapters": [{"path": str(data.MODELS / name)}]}
+        declared = {"source": catalog.MINILM, "task": task, "adapters": [{"source": str(data.MODELS / name)}]}
         specs = ModelSpec.parse(name), ModelSpec.parse(declared), ModelSpec.parse(catalog.role(role).spec)
         assert len({spec.key() for spec in specs}) == 1
     texts = ["The fee is 2,000 won a year.", "The branch opens at nine."]
@@ -97,4 +97,4 @@ def test_other_tasks_and_shares_of_a_head_are_refused():
     with pytest.raises(CourseError, match="no head for the task rerank"):
         load(LATE, task="rerank")
     with pytest.raises(CourseError, match="a share of a head"):
-        load({"source": catalog.MINILM, "task": "rerank", "adapters": [{"path": str(data.MODELS / CROSS), "weight": 0.5}]})
+        load({"source": catalog.MINILM, "task": "rerank", "adapters": [{"source": str(data.MODELS / CROSS), "weight": 0.5}]})

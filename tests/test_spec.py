@@ -86,7 +86,7 @@ def test_a_text_a_dict_and_yaml_say_the_same():
     ({"quantisation": "q8_0"}, "quantisation: no such field; the fields are source"),
     ({"driver": "ollama", "source": {"type": "local", "path": "x"}}, "driver: ollama takes a server source, not local"),
     ({"implementation": "x"}, "implementation: 'x'; driver custom names one"),
-    ({"adapters": [{"path": "a", "weight": "heavy"}]}, "adapters.0.weight: 'heavy': Input should be a valid number"),
+    ({"adapters": [{"source": "a", "weight": "heavy"}]}, "adapters.0.weight: 'heavy': Input should be a valid number"),
     ({"source": {"type": "ftp"}}, "source: Input tag 'ftp'"),
     ({"source": {"type": "huggingface", "repository": "a/b", "filename": "../x.gguf"}}, "source.filename: '../x.gguf': only"),
     ({"source": {"type": "huggingface", "repository": "a/b", "sha256": {"x": "1"}}}, "source.sha256: a SHA-256 is 64 hex digits"),

@@ -100,7 +100,7 @@ class Entry:
     @property
     def spec(self) -> dict[str, Any]:
         """What `load` and `ModelSpec.parse` take."""
-        adapters = {"adapters": [{"path": str(data.MODELS / self.model)}]} if self.adapter_of else {}
+        adapters = {"adapters": [{"source": str(data.MODELS / self.model)}]} if self.adapter_of else {}
         return {"source": self._source(), "driver": self.driver, "task": self.task} | adapters
 
     def _source(self) -> dict[str, Any]:

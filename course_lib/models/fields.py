@@ -29,7 +29,8 @@ missing and how the model is served or loaded instead. Of the driver custom, the
 
 int8, nf4 and fp4 are bitsandbytes': the matrices of all layers are packed while the model is loaded, and embeddings, norms and
 the head keep the `precision`. `compute_dtype` and `double_quantization` act beside nf4 and fp4 and are refused elsewhere; with
-`compute_dtype: auto` products are computed in the precision. Adapters are refused there: save the model with them, then pack it.
+`compute_dtype: auto` products are computed in the precision. Adapters stay beside packed weights, which would be
+rounded anew if they were added; such a model is not saved as one.
 A folder of packed weights (`Engine.save` writes one) is loaded as its own configuration says; `quantization` is then left out, or
 names the same. On a CPU with AVX512-BF16, 4-bit weights that are multiplied in bfloat16 are rearranged by their first use, and
 can be saved before it only.

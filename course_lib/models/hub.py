@@ -19,6 +19,7 @@ from course_lib.models.spec import HuggingFaceSource
 BESIDE = re.compile(  # what goes with weights: configuration, tokenizer, templates, modules of sentence-transformers
     r"[^/]+\.(json|txt|jinja|model)|\d+_[^/]+/[^/]+\.(json|txt|safetensors)|additional_chat_templates/[^/]+\.jinja"
 )
+CONFIGURATIONS = ("config.json", "adapter_config.json")  # of a model, and of a LoRA adapter, which `ModelSpec.adapters` names
 INDEX_OF_PICKLES = re.compile(r".*\.(bin|h5|msgpack)\.index\.json")
 
 
@@ -104,14 +105,14 @@ def _lacking(source: HuggingFaceSource, cache: Cache, listing: Listing) -> list[
 def _wanted(source: HuggingFaceSource, listing: Listing) -> list[str]:
     """Names of the files to have. Raises CourseError where there are no weights that are loaded, or several to choose from."""
     names, where = list(listing.files), source.repository
-    found, configured = weights(names), "config.json" in names
+    found, configured = weights(names), next((name for name in CONFIGURATIONS if name in names), None)
     if source.filename:
         wanted = parts(source.filename)
     elif ggufs(names) and not (found and configured):
         wanted = one_gguf(names, where, f"say which: {pull_command(source, file=ggufs(names)[0])}")
     elif (found and configured) or not listing.whole:
         beside = {n for n in names if BESIDE.fullmatch(n) and not INDEX_OF_PICKLES.fullmatch(n)}
-        wanted = sorted({"config.json", *(found or ["*.safetensors"]), *beside})
+        wanted = sorted({configured or "config.json", *(found or ["*.safetensors"]), *beside})
     elif found:
         raise CourseError(f"{where} holds no config.json beside {found[0]}: it is no whole model", "name its base model")
     else:

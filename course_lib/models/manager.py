@@ -35,6 +35,7 @@ class _Held:
     last_used: float = 0.0
     keep_alive: float = 0.0
     dropped: bool = False  # taken off the list; closed when its last user is done
+    base: _Held | None = None  # the model whose weights it shares, which counts it among its users
 
     def expires(self) -> float:
         """The moment (time.monotonic) at which it is idle for long enough; infinite while it is used or kept for ever."""
@@ -62,7 +63,8 @@ class ModelManager:
     """Models by name. Thread-safe. Two specifications share a model only if their weights and place are the same.
 
     byte_limit: bytes of weights held at once; four fifths of the machine's memory where none is given. To keep to it the
-    model that was not used for longest goes first, and one in use never.
+    model that was not used for longest goes first, and one in use never. A language model with adapters shares the weights of the
+    same model without: adapters are exchanged without loading it again, and several are used at once.
     """
 
     def __init__(self, byte_limit: int | None = None) -> None:
@@ -146,14 +148,14 @@ class ModelManager:
             if held is None or held.engine is None:
                 return False
             closing = self._drop(key)
-        _close(closing)
+        self._close(closing)
         return True
 
     def unload_all(self) -> None:
         """Unload every model, those in use when their users are done."""
         with self._change:
-            closing = [e for key in list(self._held) if self._held[key].engine for e in self._drop(key)]
-        _close(closing)
+            closing = [held for key in list(self._held) if self._held[key].engine for held in self._drop(key)]
+        self._close(closing)
 
     def ps(self) -> list[Loaded]:
         """The loaded models, the one not used for longest first."""
@@ -176,18 +178,22 @@ class ModelManager:
                 return held
             held = self._held[key] = _Held(spec, 0)
         try:
-            held.bytes = memory.bytes_to_load(spec)
+            if alone := _alone(spec):
+                held.base = self._take(alone)
+            held.bytes = 0 if held.base else memory.bytes_to_load(spec)
             self._make_room(key, held)
             begun = time.perf_counter()
-            engine = load(spec)
+            engine: Engine = held.base.engine.with_adapters(spec) if held.base else load(spec)  # type: ignore[union-attr]
             engine.counters.load_seconds = time.perf_counter() - begun
         except BaseException:
             with self._change:
                 self._held.pop(key, None)
                 self._change.notify_all()
+            self._close([held])
             raise
         with self._change:
-            held.engine, held.users, held.bytes = engine, 1, engine.weight_bytes or held.bytes
+            held.engine, held.users = engine, 1
+            held.bytes = (engine.weight_bytes or held.bytes) - (held.base.bytes if held.base else 0)
             held.loaded_at = held.last_used = time.monotonic()
             self._change.notify_all()
         return held
@@ -195,7 +201,7 @@ class ModelManager:
     def _make_room(self, key: str, wanted: _Held) -> None:
         """Unload idle models, the one not used for longest first, until `wanted` fits. Raises CourseError if it cannot."""
         with self._change:
-            idle = [k for k, h in self._held.items() if k != key and h.engine and not h.users]
+            idle = self._idle(key)
             staying = {k: h for k, h in self._held.items() if k not in idle}
             short = sum(h.bytes for h in staying.values()) - self.byte_limit
             if short > 0:
@@ -205,48 +211,66 @@ class ModelManager:
                     f"{self.byte_limit / 1e6:,.1f} MB; in use: {in_use}",
                     "unload a model, take a smaller one or fewer bits, or raise byte_limit",
                 )
-            closing: list[Engine] = []
+            closing: list[_Held] = []
             while sum(h.bytes for h in self._held.values()) > self.byte_limit:
                 closing += self._drop(idle.pop(0))
-        _close(closing)
+        self._close(closing)
 
-    def _drop(self, key: str) -> list[Engine]:
-        """Take a model off the list (the lock is held); the engine to close, if nobody uses it."""
+    def _idle(self, key: str) -> list[str]:
+        """The models, but for one, that nobody uses, or that only idle models with adapters share: those come before it."""
+        unused = {k: h for k, h in self._held.items() if k != key and h.engine and not h.users}
+        sharing = [h.base for h in unused.values() if h.base]
+        free = {k: h for k, h in self._held.items() if k in unused or 0 < h.users == sum(base is h for base in sharing)}
+        return sorted(free, key=lambda k: free[k].base is None and free[k].users > 0)
+
+    def _drop(self, key: str) -> list[_Held]:
+        """Take a model off the list (the lock is held); it is to be closed if nobody uses it."""
         held = self._held.pop(key)
         held.dropped = True
-        return [held.engine] if held.engine and not held.users else []
+        return [held] if held.engine and not held.users else []
 
     def _release(self, held: _Held, keep_alive: float) -> None:
         with self._change:
             held.users -= 1
             held.last_used, held.keep_alive = time.monotonic(), keep_alive
-            closing = [held.engine] if held.dropped and not held.users and held.engine else []
+            closing = [held] if held.dropped and not held.users and held.engine else []
             if not held.dropped and not held.users and keep_alive == 0:
                 closing = self._drop(held.spec.key())
             if not held.dropped and keep_alive > 0 and self._reaper is None:
                 self._reaper = threading.Thread(target=self._reap, daemon=True, name="course-idle-models")
                 self._reaper.start()
             self._change.notify_all()
-        _close(closing)
+        self._close(closing)
+
+    def _close(self, models: list[_Held]) -> None:
+        """Close models (the lock is not held), and let go of those whose weights they shared."""
+        for held in models:
+            if held.engine:
+                held.engine.close()
+            if held.base:
+                self._release(held.base, held.base.spec.keep_alive)
 
     def _reap(self) -> None:
         """Unload what is idle for long enough; ends when nothing is left that will ever be."""
         while True:
             with self._change:
                 now = time.monotonic()
-                closing = [e for k, h in list(self._held.items()) if h.expires() <= now for e in self._drop(k)]
+                closing = [held for k, h in list(self._held.items()) if h.expires() <= now for held in self._drop(k)]
                 if not closing and not self._held:
                     self._reaper = None
                     return
                 if not closing:
                     soonest = min(h.expires() for h in self._held.values())
                     self._change.wait(None if soonest == float("inf") else soonest - now)
-            _close(closing)
+            self._close(closing)
 
 
-def _close(engines: list[Engine]) -> None:
-    for engine in engines:
-        engine.close()
+def _alone(spec: ModelSpec) -> ModelSpec | None:
+    """The same model without its adapters, where its driver can share its weights with one that has them."""
+    language = spec.task in ("chat-completion", "text-generation")
+    if not (spec.adapters and language and spec.driver == "huggingface"):
+        return None
+    return spec.model_copy(update={"adapters": (), "mixing": "cat"})
 
 
 _shared: ModelManager | None = None

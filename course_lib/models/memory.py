@@ -84,13 +84,15 @@ def real_bytes(load: Callable[[], T]) -> tuple[T, Real]:
 
 def held_bytes(model: Any) -> int:
     """Bytes in memory of a torch model's weights, and of the scales and codes that unpack them; shared ones count once."""
-    found = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for m in model.modules() for t in _tensors(m, set())}
+    found = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for m in model.modules() for t in tensors_of(m)}
     return sum(found.values())
 
 
-def _tensors(thing: Any, seen: set[int]) -> Iterator[Any]:
+def tensors_of(thing: Any, seen: set[int] | None = None) -> Iterator[Any]:
     """The parameters of a module itself, and the tensors that bitsandbytes keeps beside them."""
     import torch
+
+    seen = set() if seen is None else seen
 
     if id(thing) in seen:
         return
@@ -101,4 +103,4 @@ def _tensors(thing: Any, seen: set[int]) -> Iterator[Any]:
     if type(thing).__module__.startswith("bitsandbytes"):
         parts += vars(thing).values()
     for part in parts:
-        yield from _tensors(part, seen)
+        yield from tensors_of(part, seen)

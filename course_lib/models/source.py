@@ -92,7 +92,7 @@ def safe_folder(folder: Path) -> Path:
     names = sorted(p.name for p in folder.iterdir())
     if "adapter_config.json" in names and "config.json" not in names:
         raise CourseError(f"{folder.name} is a LoRA adapter, which changes a model and is none",
-                          f"load the model that it was made for, with adapters=[{{'path': '{folder}'}}]")  # fmt: skip
+                          f"load the model that it was made for, with adapters=['{folder}']")  # fmt: skip
     found = weights(names)
     if not found:
         raise no_weights(names, folder.name)

@@ -17,6 +17,7 @@ Driver = Literal["huggingface", "llamacpp", "ollama", "openai", "custom", "unslo
 Task = Literal["text-generation", "chat-completion", "text-classification", "text-embedding", "rerank"]
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 Quantization = Literal["none", "int8", "nf4", "fp4", "q8_0", "q4_0"]
+Mixing = Literal["cat", "svd", "linear"]
 PACKS = {"huggingface": ("int8", "nf4", "fp4"), "llamacpp": ("q8_0", "q4_0")}  # driver -> the quantizations that it has
 SERVED = ("ollama", "openai")  # drivers that talk to a server, which holds the weights
 LOCAL = re.compile(r"/|~([/\\]|\Z)|\.{1,2}([/\\]|\Z)|[A-Za-z]:[\\/]")  # how a path begins
@@ -119,10 +120,24 @@ Source = Annotated[HuggingFaceSource | LocalSource | ServerSource, Field(discrim
 
 
 class Adapter(_Part):
-    """A LoRA adapter: a folder in PEFT form, and how much of it is added."""
+    """A LoRA adapter in PEFT form, and how much of it is added. A text is its source: a path, a shipped one, a hub id."""
 
-    path: Path
+    source: LocalSource | HuggingFaceSource = Field(discriminator="type")
+    name: str | None = Field(None, min_length=1, max_length=100, description="for messages; that of its folder if none")
     weight: float = Field(1.0, ge=-10, le=10)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _source_from_text(cls, value: Any) -> Any:
+        said = {"source": value} if isinstance(value, str | Path) else value
+        if not isinstance(said, dict) or not isinstance(said.get("source"), str | Path):
+            return said
+        return said | {"source": _adapter_source(said["source"])}
+
+    @property
+    def called(self) -> str:
+        """Its name, or that of its folder or repository."""
+        return self.name or (self.source.path.name if isinstance(self.source, LocalSource) else self.source.repository)
 
 
 class ModelSpec(_Part):
@@ -145,7 +160,8 @@ class ModelSpec(_Part):
     context_length: int | None = Field(None, ge=8, le=10_000_000, description="tokens of prompt and answer, at most")
     batch_size: int | None = Field(None, ge=1, le=1024, description="prompts in work at once; the driver's own number if none")
     low_cpu_mem_usage: bool | None = Field(None, description="read weights where they lie, without a second copy in memory")
-    adapters: tuple[Adapter, ...] = Field((), max_length=16, description="LoRA: path and weight of each")
+    adapters: tuple[Adapter, ...] = Field((), max_length=16, description="LoRA: source, name and weight of each")
+    mixing: Mixing = Field("cat", description="of adapters: cat is their exact sum; svd and linear are peft's, and are not")
     keep_alive: float = Field(300, ge=-1, description="seconds without use until it is unloaded; -1: never")
     generation: Generation = Field(default_factory=Generation)
 
@@ -210,7 +226,7 @@ class ModelSpec(_Part):
     @property
     def name(self) -> str:
         """A short name for messages: the repository, the file or folder, or the name at the server; then its adapters."""
-        return "+".join([self._base_name, *(adapter.path.name for adapter in self.adapters)])
+        return "+".join([self._base_name, *(adapter.called for adapter in self.adapters)])
 
     @property
     def _base_name(self) -> str:
@@ -225,6 +241,10 @@ class ModelSpec(_Part):
         said = self.model_dump(mode="json", exclude={"generation", "keep_alive"})
         if isinstance(self.source, LocalSource):
             said["source"]["path"] = os.path.realpath(os.path.expanduser(self.source.path))
+        for adapter in said["adapters"]:
+            del adapter["name"]
+            if "path" in adapter["source"]:
+                adapter["source"]["path"] = os.path.realpath(os.path.expanduser(adapter["source"]["path"]))
         return json.dumps(said, sort_keys=True)
 
 
@@ -237,6 +257,18 @@ def _source(text: str, driver: object) -> dict[str, Any]:
     if LOCAL.match(text):
         return {"type": "local", "path": text}
     return catalog.source_of(text) or {"type": "huggingface", "repository": text}
+
+
+def _adapter_source(text: str | Path) -> dict[str, Any]:
+    """The same rules for an adapter: a path, one that the course carries, else a hub id."""
+    from course_lib import data
+    from course_lib.models import catalog
+
+    if isinstance(text, Path) or LOCAL.match(text):
+        return {"type": "local", "path": text}
+    if catalog.adapted(text):
+        return {"type": "local", "path": data.MODELS / text}
+    return {"type": "huggingface", "repository": text}
 
 
 DRIVERS: tuple[str, ...] = get_args(Driver)

@@ -13,7 +13,8 @@ from pretraining.publish import seal
 
 from course_lib import data
 from course_lib.models import catalog
-from course_lib.models.drivers.pretrained import WEIGHTS, sha256_of_weights
+from course_lib.models.drivers.adapters import BASE as BASE_FILE
+from course_lib.models.drivers.adapters import WEIGHTS, describe
 from course_lib.models.source import tensors_in
 from finetuning.run import BASE, LONGEST, Recipe, Run
 
@@ -83,8 +84,7 @@ def publish(run: Run) -> Path:
     model = run.exactly()
     model.peft_config["default"].base_model_name_or_path = BASE  # peft has put the path on this machine there
     model.save_pretrained(folder)
-    made_for = {"model": BASE, "sha256": sha256_of_weights(catalog.folder_of(BASE))}
-    (folder / "base.json").write_text(json.dumps(made_for, indent=1) + "\n", "utf-8")
+    (folder / BASE_FILE).write_text(json.dumps(describe(catalog.folder_of(BASE)), indent=1) + "\n", "utf-8")
     shutil.copy(run.folder / "log.jsonl", folder / "training-log.jsonl")
     write_card(run.name, run.recipe)
     return folder

@@ -22,7 +22,7 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.measure import machine
 from course_lib.models import catalog
-from course_lib.models.drivers.pretrained import quiet
+from course_lib.models.drivers.quiet import quiet
 from course_lib.models.manager import ModelManager
 from course_lib.retrieval.chunk import token_spans
 from finetuning.pairs import Pairs, of_banks, of_public

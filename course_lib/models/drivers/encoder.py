@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from course_lib.errors import CourseError
+from course_lib.models.drivers.adapters import head_of
 from course_lib.models.drivers.huggingface import InTorch
-from course_lib.models.drivers.pretrained import from_pretrained, head_of_adapters, tokenizer_of
+from course_lib.models.drivers.pretrained import from_pretrained, tokenizer_of
 from course_lib.models.engine import Ability, Engine, Prompt, context_of
 from course_lib.models.source import facts, resolve
 from course_lib.models.spec import ModelSpec
@@ -49,7 +50,7 @@ class Encoder(InTorch):
         if spec.task == "text-embedding":
             model = from_pretrained(AutoModel, spec, folder, **_without_pooler(folder))
         else:
-            labels = head_of_adapters(spec.adapters)
+            labels = head_of(spec.adapters)
             _check_head(folder, spec, labels)
             more = {} if labels is None else {"num_labels": labels}
             model = _first_token_alone(from_pretrained(AutoModelForSequenceClassification, spec, folder, **more))

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from course_lib.data import whole_folder
 from course_lib.errors import CourseError
-from course_lib.models.drivers import packed
-from course_lib.models.drivers.pretrained import from_pretrained, quiet, tokenizer_of
+from course_lib.models.drivers import adapters, packed
+from course_lib.models.drivers.pretrained import from_pretrained, tokenizer_of
+from course_lib.models.drivers.quiet import quiet
 from course_lib.models.engine import Ability, Engine, Prompt, Reply, check_fits, context_of
 from course_lib.models.memory import held_bytes
 from course_lib.models.options import Generation
@@ -43,7 +44,7 @@ class InTorch(Engine):
 
     @property
     def parameters(self) -> int:
-        return sum(packed.count(p) for p in self.model.parameters())
+        return sum(packed.count(p) for name, p in self.model.named_parameters() if ".lora_" not in name)
 
     @property
     def weight_bytes(self) -> int:
@@ -67,7 +68,7 @@ class InTorch(Engine):
         packed.check_whole(self.model, self.name)
         try:
             with whole_folder(target) as partial, quiet():
-                self.model.save_pretrained(partial)
+                adapters.whole(self.model, self.name).save_pretrained(partial)
                 self.tokenizer.save_pretrained(partial)
                 for name, file in self.beside.items():
                     (partial / name).parent.mkdir(exist_ok=True)
@@ -87,7 +88,7 @@ class HuggingFace(InTorch):
     driver = "huggingface"
     acts = GENERATION - {"generation.json_schema"} | {
         "device", "device_mode", "precision", "quantization", "compute_dtype", "double_quantization", "batch_size",
-        "low_cpu_mem_usage", "adapters", "context_length",
+        "low_cpu_mem_usage", "adapters", "mixing", "context_length",
     }  # fmt: skip
     can: ClassVar[frozenset[Ability]] = frozenset({"generate", "stream", "score", "embed", "embed_tokens", "rerank", "classify"})
 
@@ -108,6 +109,15 @@ class HuggingFace(InTorch):
         folder = resolve(spec.source)
         model = from_pretrained(AutoModelForCausalLM, spec, folder)
         return cls(spec, model, tokenizer_of(folder), context_of(spec, int(model.config.max_position_embeddings)))
+
+    def with_adapters(self, spec: ModelSpec) -> Engine:
+        """An engine of the same weights with the adapters of `spec` beside them: nothing but the adapters is read or held anew.
+
+        Both can be used at the same time; closing one does not touch the other. Raises as loading does.
+        """
+        some = adapters.parts(spec.adapters, resolve(spec.source))
+        model = adapters.applied(adapters.twin(self.model), some, spec.mixing)
+        return HuggingFace(spec, model.eval(), self.tokenizer, self.context)
 
     def ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt: of the conversation up to where the answer begins, or of a text after <bos>."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from course_lib.errors import CourseError
 from course_lib.models import gguf_file
+from course_lib.models.drivers.adapters import parts
 from course_lib.models.drivers.streaming import from_thread
 from course_lib.models.drivers.wire import at_once
 from course_lib.models.engine import Ability, Engine, Prompt, Reply, Unsupported, check_fits, context_of
@@ -41,9 +42,9 @@ class LlamaCpp(Engine):
     """
 
     driver = "llamacpp"
-    acts = frozenset({"device", "precision", "quantization", "context_length", "batch_size", "low_cpu_mem_usage", "adapters"}) | {
-        f"generation.{f}" for f in Generation.model_fields
-    }
+    acts = frozenset(
+        {"device", "precision", "quantization", "context_length", "batch_size", "low_cpu_mem_usage", "adapters", "mixing"}
+    ) | {f"generation.{f}" for f in Generation.model_fields}
     can: ClassVar[frozenset[Ability]] = frozenset({"generate", "stream", "json_schema", "embed"})
 
     def __init__(self, spec: ModelSpec, servers: list[Any], file: Path, folder: Any) -> None:
@@ -72,8 +73,10 @@ class LlamaCpp(Engine):
         given = found.suffix == ".gguf"
         wanted = _type(spec)
         file = found if given else gguf_file.export(found, Path(folder.name) / f"{found.name}.gguf", wanted)
-        adapters = [(_adapter(a.path.expanduser(), found, Path(folder.name) / f"adapter-{i}.gguf"), a.weight)
-                    for i, a in enumerate(spec.adapters)]  # fmt: skip
+        if len(spec.adapters) > 1 and spec.mixing != "cat":
+            raise Unsupported(f"mixing={spec.mixing!r}: llama.cpp adds each adapter by itself", "leave it out: the sum is exact")
+        adapters = [(_adapter(part.folder, found, Path(folder.name) / f"adapter-{i}.gguf"), part.weight)
+                    for i, part in enumerate(parts(spec.adapters, found))]  # fmt: skip
         read = gguf_file.reads(found)
         context = context_of(spec, read.context)
         if spec.task == "chat-completion" and not read.chat:

@@ -21,14 +21,6 @@ def check(spec: ModelSpec) -> None:
         if spec.quantization not in FOUR_BITS and getattr(spec, name) not in ("auto", False):
             raise Unsupported(f"{name}={getattr(spec, name)!r} acts on 4-bit weights, and quantization is {spec.quantization}",
                               "leave it out, or say quantization: nf4")  # fmt: skip
-    if spec.quantization != "none":
-        _refuse_adapters(spec, spec.quantization)
-
-
-def _refuse_adapters(spec: ModelSpec, kind: str) -> None:
-    if spec.adapters:
-        raise Unsupported(f"adapters beside weights packed as {kind}: what they add would be rounded, too",
-                          "load it unpacked with its adapters, save(FOLDER), and load FOLDER with quantization")  # fmt: skip
 
 
 def kind_of(said: dict[str, Any]) -> str:
@@ -70,7 +62,6 @@ def _check_same(spec: ModelSpec, name: str, said: dict[str, Any]) -> None:
                           "leave quantization out, or name a folder of unpacked weights")  # fmt: skip
     if "double_quantization" in spec.model_fields_set and spec.double_quantization != double:
         raise CourseError(f"{name} was packed with double_quantization={double}", "leave double_quantization out")
-    _refuse_adapters(spec, kind)
 
 
 def settle(model: Any, spec: ModelSpec) -> None:
@@ -95,6 +86,11 @@ def check_whole(model: Any, name: str) -> None:
     if any(getattr(getattr(p, "quant_state", None), "packing_format_for_cpu", False) for p in model.parameters()):
         raise CourseError(f"{name} has been used: bitsandbytes rearranged its weights for this CPU and rounded their scales",
                           "load it again and save it before its first use, or load it with compute_dtype: float32")  # fmt: skip
+
+
+def is_packed(parameter: Any) -> bool:
+    """Whether a parameter holds codes in place of weights."""
+    return type(parameter).__name__ in ("Params4bit", "Int8Params")
 
 
 def count(parameter: Any) -> int:
