@@ -109,7 +109,7 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(kind, tmp_path, known):
     again = kind(SMALL, tmp_path / "stopped")
     assert again.step == 2
     again.train({"banks": known})
-    assert all(torch.equal(whole.exact[name], again.exact[name]) for name in whole.exact)
+    assert all(torch.equal(whole.learner.exact[name], again.learner.exact[name]) for name in whole.learner.exact)
     with pytest.raises(CourseError, match="begun with"):
         kind(Recipe(steps=4, rate=1e-3, rank=3), tmp_path / "stopped")
 

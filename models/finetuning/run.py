@@ -13,8 +13,6 @@ from typing import Any, ClassVar
 
 import torch
 from peft import LoraConfig, get_peft_model
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
@@ -25,6 +23,8 @@ from course_lib.models import catalog
 from course_lib.models.drivers.quiet import quiet
 from course_lib.models.manager import ModelManager
 from course_lib.retrieval.chunk import token_spans
+from course_lib.tuning.learner import Learner, told
+from course_lib.tuning.train import CHECKPOINT
 from finetuning.pairs import Pairs, of_banks, of_public
 
 BASE = catalog.MINILM
@@ -93,7 +93,7 @@ class Run(ABC):
     standard: ClassVar[Recipe]
 
     def __init__(self, recipe: Recipe | None = None, folder: Path | None = None) -> None:
-        self.recipe, self.folder, self.step, self.seconds = recipe or self.standard, folder or RUNS / self.name, 0, 0.0
+        self.recipe, self.folder, self.seconds = recipe or self.standard, folder or RUNS / self.name, 0.0
         base = catalog.folder_of(BASE)
         self.tokenizer = AutoTokenizer.from_pretrained(base)
         torch.manual_seed(0)
@@ -102,10 +102,14 @@ class Run(ABC):
         config = LoraConfig(r=self.recipe.rank, lora_alpha=2 * self.recipe.rank, target_modules=LAYERS, **task)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model: Any = get_peft_model(whole, config, autocast_adapter_dtype=False).to(self.device)
-        self.learnt = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        self.exact = {name: p.detach().float() for name, p in self.learnt.items()}  # steps too small for 16 bits add up here
-        self.optimiser = torch.optim.AdamW(self.exact.values(), lr=self.recipe.rate, weight_decay=0.01)
+        self.learner = Learner(self.model, steps=self.recipe.steps, rate=self.recipe.rate, warm_up=self.recipe.warm_up,
+                               weight_decay=0.01)  # fmt: skip
         self._resume()
+
+    @property
+    def step(self) -> int:
+        """Steps that were made."""
+        return self.learner.step
 
     @staticmethod
     @abstractmethod
@@ -129,28 +133,16 @@ class Run(ABC):
 
     def train_step(self, known: Mapping[str, Sequence[Pairs]]) -> float:
         """One step; returns its loss, the cross-entropy of choosing what answers."""
-        recipe, left = self.recipe, (self.recipe.steps - self.step) / self.recipe.steps
-        for group in self.optimiser.param_groups:
-            group["lr"] = recipe.rate * min((self.step + 1) / recipe.warm_up, left)
-        loss = torch.nn.functional.cross_entropy(*self.scores(*drawn(known, recipe, self.step)))
+        loss = torch.nn.functional.cross_entropy(*self.scores(*drawn(known, self.recipe, self.step)))
         loss.backward()
-        for name, p in self.learnt.items():
-            self.exact[name].grad, p.grad = p.grad.float(), None  # type: ignore[union-attr]
-        torch.nn.utils.clip_grad_norm_(self.exact.values(), 1.0)
-        self.optimiser.step()
-        self._use_exact()
-        self.step += 1
+        self.learner.update()
         return float(loss.detach())
 
     def exactly(self) -> Any:
         """The model in 32 bits, with what was learnt as exactly as it was kept."""
         self.model = self.model.float()
-        self._use_exact()
+        self.learner.use_exact()
         return self.model
-
-    def _use_exact(self) -> None:
-        for name, p in self.learnt.items():
-            p.data.copy_(self.exact[name])
 
     def train(self, known: Mapping[str, Sequence[Pairs]], save_every: float = 60.0) -> None:
         """Go on to the last step. A checkpoint is written every minute and at the end."""
@@ -177,31 +169,18 @@ class Run(ABC):
                     saved = time.monotonic()
 
     def save(self) -> None:
-        """What was learnt and the optimiser's state in one file: a stop leaves the old one or the new one."""
-        tensors = {f"model/{name}": tensor for name, tensor in self.exact.items()}
-        for i, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser/{i}/{name}": torch.as_tensor(value) for name, value in state.items()}
-        with data.whole(self.folder / "checkpoint.safetensors") as partial:
-            about = {"step": str(self.step), "seconds": str(self.seconds), "recipe": json.dumps(asdict(self.recipe))}
-            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, about)
+        """What was learnt and the optimiser's state in one file."""
+        about = {"seconds": str(self.seconds), "recipe": json.dumps(asdict(self.recipe))}
+        self.learner.save(self.folder / CHECKPOINT, about)
 
     def _resume(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "checkpoint.safetensors"
+        path = self.folder / CHECKPOINT
         if not path.exists():
             (self.folder / "log.jsonl").unlink(missing_ok=True)
             return
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
+        about = told(path)
         if Recipe(**json.loads(about["recipe"])) != self.recipe:
             raise CourseError(f"{path} was begun with {about['recipe']}", f"remove {self.folder} to begin anew")
-        self.step, self.seconds, tensors = int(about["step"]), float(about["seconds"]), load_file(path)
-        for name, tensor in self.exact.items():
-            tensor.copy_(tensors[f"model/{name}"])
-        self._use_exact()
-        whole = self.optimiser.state_dict()
-        for name, tensor in tensors.items():
-            if name.startswith("optimiser/"):
-                _, i, key = name.split("/")
-                whole["state"].setdefault(int(i), {})[key] = tensor
-        self.optimiser.load_state_dict(whole)
+        self.learner.resume(path)
+        self.seconds = float(about["seconds"])
