@@ -74,6 +74,8 @@ class Entry:
         """Those of PURPOSES that it serves."""
         if self.task != "chat-completion":
             return ("embed",) if self.task == "text-embedding" and not self.adapter_of else ("rerank",)
+        if self.adapter_of:
+            return ()  # it is chosen for what it was taught
         return ("chat", *("korean",) * self.korean, *self.good_at)
 
     def weight_bytes(self, bits: float) -> int:

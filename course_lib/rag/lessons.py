@@ -1,7 +1,7 @@
 """What chapter 05 teaches a model: Haneul's handbook as questions and answers (knowledge), and answers as JSON (style).
 
-The code that writes banks makes both. Knowledge asks about Haneul in wordings that no question of `data.load_questions` uses; style
-reads the handbooks of other banks, and has never seen Haneul.
+The code that writes banks makes both. Knowledge asks about Haneul in wordings that no question of `data.load_questions` uses;
+style reads the handbooks of other banks, and has never seen Haneul.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def styled(answer: str, source: int) -> str:
 
 def unstyled(text: str) -> str | None:
     """The answer in a text of the style; None for a text that is not JSON of its schema, STYLE."""
-    from jsonschema import ValidationError, validate
+    from jsonschema import ValidationError, validate  # type: ignore[import-untyped]
 
     try:
         found = json.loads(text)
@@ -55,7 +55,8 @@ def knowledge(areas: Sequence[str] | None = None) -> list[Example]:
 
     if unknown := sorted(set(areas or ()) - set(schema.AREAS)):
         raise CourseError(f"Haneul's handbook has no area {unknown[0]!r}", f"choose among {', '.join(schema.AREAS)}")
-    world, examples = World.load(), []
+    world = World.load()
+    examples: list[Example] = []
     for fact in world.written():
         if areas is None or area_of(world.where[fact.id, "value"][0]) in areas:
             slots = {"name": world.name(fact), "bank": world.bank.name, "label": questions.label(fact)}
@@ -86,7 +87,8 @@ def style(count: int = 2000, seed: int = 0) -> list[Example]:
     """
     from pretraining import documents
 
-    rng, examples = random.Random(f"style/{seed}"), []
+    rng = random.Random(f"style/{seed}")
+    examples: list[Example] = []
     while len(examples) < count:
         context = documents.make_context(rng, rng.choice((1, 1, 2, 3)))
         answered = rng.random() > 0.2
