@@ -10,7 +10,7 @@ import json
 import random
 from collections.abc import Sequence
 
-from course_lib.data import Question
+from course_lib.data import Passage, Question
 from course_lib.errors import CourseError
 from course_lib.rag.prompt import REFUSAL, Source, question_prompt
 from course_lib.tuning.recipe import Example
@@ -75,9 +75,22 @@ def area_of(passage: str) -> str:
     return passage.rpartition("-")[0]
 
 
+def asked(question: Question, passages: Sequence[Passage] = ()) -> str:
+    """The prompt of a question without its options: an answer is to be written, not chosen."""
+    return question_prompt(question.question, [Source(p.title, p.text) for p in passages])
+
+
 def closed_book(questions: Sequence[Question], areas: Sequence[str] | None = None) -> list[Question]:
     """Those that ask for one value which the handbook states: what `knowledge` teaches, in other words than it used."""
     return [q for q in questions if q.about == "value" and q.gold and (areas is None or area_of(q.gold[0]) in areas)]
+
+
+def other_handbooks(count: int = 20, seed: int = 0) -> list[str]:
+    """Pages from the handbooks of other banks: how well a model still reads them shows what an adapter made it forget."""
+    from pretraining.documents import prose
+
+    rng = random.Random(f"other/{seed}")
+    return [prose(rng) for _ in range(count)]
 
 
 def style(count: int = 2000, seed: int = 0) -> list[Example]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pretraining.documents import prose
 from pretraining.publish import seal
 
 from course_lib import data
@@ -20,8 +18,8 @@ from course_lib.measure import bootstrap_interval, machine
 from course_lib.models import load
 from course_lib.models.engine import Engine
 from course_lib.rag.answering import LONGEST_ANSWER, exact_match, given_passages
-from course_lib.rag.lessons import closed_book, knowledge, style, unstyled
-from course_lib.rag.prompt import REFUSAL, Source, question_prompt
+from course_lib.rag.lessons import asked, closed_book, knowledge, other_handbooks, style, unstyled
+from course_lib.rag.prompt import REFUSAL
 from course_lib.tuning.recipe import Example, Recipe
 from course_lib.tuning.train import Trained, train
 from finetuning.run import RUNS
@@ -73,15 +71,11 @@ class Lesson:
     card: dict[str, str]
 
 
-def asked(question: Question, n: int) -> str:
-    """The prompt of a question with `n` passages and without options: an answer is to be written, not chosen."""
-    shown = given_passages(question, data.load_passages(), n)
-    return question_prompt(question.question, [Source(p.title, p.text) for p in shown])
-
-
 def answers(model: Engine, questions: Sequence[Question], n: int) -> list[str]:
-    """What the model writes, greedily."""
-    return [str(reply) for reply in model.generate([asked(q, n) for q in questions], max_output_length=LONGEST_ANSWER)]
+    """What the model writes, greedily, from `n` passages."""
+    passages = data.load_passages()
+    prompts = [asked(q, given_passages(q, passages, n)) for q in questions]
+    return [str(reply) for reply in model.generate(prompts, max_output_length=LONGEST_ANSWER)]
 
 
 def _one_passage(split: data.Split) -> list[Question]:
@@ -117,7 +111,7 @@ def measured_style(model: Engine) -> dict[str, list[float]]:
 
 def _paraphrased() -> list[Example]:
     """Validation: other wordings than those learnt, of facts in the validation split."""
-    return [Example(asked(q, 0), q.answer) for q in closed_book(data.load_questions("validation"))]
+    return [Example(asked(q), q.answer) for q in closed_book(data.load_questions("validation"))]
 
 
 LESSONS = (
@@ -145,10 +139,9 @@ LESSONS = (
 )  # fmt: skip
 
 
-def perplexities(model: Engine) -> float:
-    """Of the handbooks of other banks, made for this: what an adapter makes its base forget."""
-    rng = random.Random("forgetting")
-    return model.perplexity([prose(rng) for _ in range(20)])
+def forgotten(model: Engine) -> float:
+    """Perplexity on the handbooks of other banks: it rises where an adapter made its base forget."""
+    return model.perplexity(other_handbooks())
 
 
 def run(lesson: Lesson) -> Path:
@@ -160,7 +153,7 @@ def run(lesson: Lesson) -> Path:
     alone, with_it = load(BASE), load(BASE, adapters=[{"source": {"type": "local", "path": trained.folder}}])
     rows = {name: {"alone": _share(before), "with it": _share(after)} for (name, before), after in
             zip(lesson.measure(alone).items(), lesson.measure(with_it).values(), strict=True)}  # fmt: skip
-    found = {"rows": rows, "perplexity": {"alone": perplexities(alone), "with it": perplexities(with_it)}}
+    found = {"rows": rows, "perplexity": {"alone": forgotten(alone), "with it": forgotten(with_it)}}
     data.write_whole(folder / "evaluation.json", json.dumps(found, indent=1) + "\n")
     data.write_whole(folder / "README.md", card(lesson, trained, found))
     seal(folder)

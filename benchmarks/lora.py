@@ -1,0 +1,115 @@
+"""Training a LoRA adapter: the course's loop beside peft with transformers' Trainer, on the same data.
+
+    python benchmarks/lora.py [ROUNDS]      default 3
+
+Each run has a process of its own, in turns, so that a disturbance hits all and peak memory is that run's alone. Tokens are those
+of the examples, without padding; seconds are of the training loop, without loading; the loss is that of the finished adapter on
+questions in other wordings.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from course_lib.data import load_questions
+from course_lib.measure import machine, median_of, paired_ratio
+from course_lib.measure.memory import high_water
+from course_lib.models import load
+from course_lib.models.catalog import folder_of
+from course_lib.rag.lessons import asked, closed_book, knowledge
+from course_lib.tables import table
+from course_lib.tuning.recipe import Example, Recipe
+from course_lib.tuning.rows import Row, batch, encoded
+from course_lib.tuning.train import _base, adapted, loss_of, train
+
+BASE, AREAS = "haneul-4m", ["cards", "loans"]
+RECIPE = Recipe(steps=150, batch_size=32, warm_up=20, rate=2e-3)
+RUNS = {
+    "course": {}, "course, float32": {"precision": "float32"}, "Trainer, float32, as it comes": {},
+    "Trainer, bfloat16": {"dtype": "bfloat16"},
+    "Trainer, bfloat16, eager attention, like lengths together": {"dtype": "bfloat16", "attn_implementation": "eager",
+                                                                  "group": True},
+}  # fmt: skip
+
+
+def by_course(rows: list[Row], how: dict[str, Any], folder: Path) -> tuple[float, Callable[[], Any]]:
+    """Seconds, and what gives the adapted model."""
+    trained = train(BASE, knowledge(AREAS), folder / "adapter", recipe=RECIPE.but(**how))
+    engine: Any = lambda: load(BASE, precision="float32", adapters=[trained.folder])  # noqa: E731
+    return trained.seconds, lambda: engine().model
+
+
+def by_trainer(rows: list[Row], how: dict[str, Any], folder: Path) -> tuple[float, Callable[[], Any]]:
+    """Seconds of Trainer.train, and what gives the adapted model."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+    how, group = dict(how), how.get("group", False)
+    how.pop("group", None)
+    torch.manual_seed(0)
+    whole = AutoModelForCausalLM.from_pretrained(folder_of(BASE), **({"dtype": "float32"} | how))
+    config = LoraConfig(r=RECIPE.rank, lora_alpha=int(RECIPE.alpha), target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(whole, config)  # as it comes: adapters of a 16-bit model learn in 32
+    data = [{"input_ids": row.prompt + row.answer, "labels": [-100] * len(row.prompt) + row.answer} for row in rows]
+    arguments = TrainingArguments(
+        str(folder), max_steps=RECIPE.steps, per_device_train_batch_size=RECIPE.batch_size, learning_rate=RECIPE.rate,
+        warmup_steps=RECIPE.warm_up, lr_scheduler_type="linear", max_grad_norm=RECIPE.clip, logging_steps=50,
+        save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True, bf16=how.get("dtype") == "bfloat16",
+        train_sampling_strategy="group_by_length" if group else "random", dataloader_pin_memory=False,
+    )  # fmt: skip
+    collate = DataCollatorForSeq2Seq(AutoTokenizer.from_pretrained(folder_of(BASE)), padding=True)
+    done = Trainer(model, arguments, train_dataset=data, data_collator=collate).train()  # type: ignore[arg-type]
+    return float(done.metrics["train_runtime"]), lambda: model.float()
+
+
+def one(name: str) -> None:
+    """One run, in this process: print what was measured as JSON."""
+    engine: Any = _base(BASE, RECIPE.but(precision="float32"))
+    rows = encoded(engine, knowledge(AREAS), RECIPE.longest)
+    others = [Example(asked(q), q.answer) for q in closed_book(load_questions("validation"), AREAS)]
+    before = high_water()
+    with tempfile.TemporaryDirectory() as folder:
+        seconds, finished = (by_course if name.startswith("course") else by_trainer)(rows, RUNS[name], Path(folder))
+        grown = high_water() - before
+        model = finished().eval()
+    adapted(engine, RECIPE)  # its hook lets loss_of compute what is learnt alone
+    checked = encoded(engine, others, RECIPE.longest)
+    model.get_output_embeddings().register_forward_pre_hook(*engine.model.get_output_embeddings()._forward_pre_hooks.values())
+    with torch.no_grad():
+        loss = float(loss_of(model, *batch(checked, "cpu"))) / sum(len(row.answer) for row in checked)
+    tokens = RECIPE.steps * RECIPE.batch_size * sum(map(len, rows)) / len(rows)
+    print(json.dumps({"tokens_per_second": tokens / seconds, "grown": grown, "loss": loss}))
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--one"]:
+        one(sys.argv[2])
+        return
+    rounds = int(sys.argv[1]) if sys.argv[1:] else 3
+    print(machine(), *(f"{name} {version(name)}" for name in ("torch", "transformers", "peft")))
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in RUNS}
+    for _ in range(rounds):
+        for name in RUNS:
+            said = subprocess.run([sys.executable, __file__, "--one", name], capture_output=True, text=True, check=True)
+            found[name].append(json.loads(said.stdout.splitlines()[-1]))
+            print(name, found[name][-1], file=sys.stderr)
+    ours = [run["tokens_per_second"] for run in found["course"]]
+    rows = [
+        [name, f"{median_of([run['tokens_per_second'] for run in runs])}",
+         str(paired_ratio(ours, [run["tokens_per_second"] for run in runs])) if name != "course" else "-",
+         f"{median_of([run['grown'] / 1e6 for run in runs])}", f"{median_of([run['loss'] for run in runs])}"]
+        for name, runs in found.items()
+    ]  # fmt: skip
+    print(f"{BASE}, rank {RECIPE.rank}, {RECIPE.steps} steps of {RECIPE.batch_size} examples")
+    print(table(["run", "tokens/s", "the course's, times this", "memory grown, MB", "loss on other wordings"], rows))
+
+
+if __name__ == "__main__":
+    main()
