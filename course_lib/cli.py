@@ -64,19 +64,31 @@ def _handout(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from course_lib.models import catalog
-    from course_lib.models.gguf_file import export
+    from course_lib.models.drivers.adapters import CONFIG, base_of, found, parts
+    from course_lib.models.gguf_file import export, export_adapter
     from course_lib.models.source import resolve
-    from course_lib.models.spec import ModelSpec
+    from course_lib.models.spec import Adapter, ModelSpec
 
-    here = Path(args.name).is_dir() and catalog.source_of(args.name) is None
-    spec = ModelSpec.parse(Path(args.name) if here else args.name)
-    folder, target = resolve(spec.source), args.out or Path(f"{Path(spec.name).name}-{args.type}.gguf")
+    here, adapter = Path(args.name).is_dir() and catalog.source_of(args.name) is None, None
+    if catalog.adapted(args.name) or (Path(args.name) / CONFIG).is_file():
+        adapter = Adapter(source=Path(args.name) if here else args.name)
+        spec = ModelSpec.parse(args.base or base_of(found(adapter)))
+    else:
+        spec = ModelSpec.parse(Path(args.name) if here else args.name)
+    folder, kind = resolve(spec.source), args.type or ("f32" if adapter else "f16")
+    target = args.out or Path(f"{Path(adapter.called if adapter else spec.name).name}-{kind}.gguf")
     if folder.is_file():
         raise CourseError(f"{folder.name} is {args.to} already", "name the folder of a model")
+    if (adapter is None and args.base) or (adapter and kind != "f32"):
+        raise CourseError("--base is of adapters, and --type of models: adapters are written in 32 bits", "leave it out")
     if target.exists() and not args.force:
         raise CourseError(f"{target} exists already", "add --force to replace it, or name another file with --out")
-    export(folder, target, args.type)
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {args.type}; llama.cpp and Ollama read it")
+    if adapter:
+        export_adapter(parts([adapter], folder)[0].folder, folder, target)
+    else:
+        export(folder, target, kind)
+    reads = f"beside {spec.name}" if adapter else "llama.cpp and Ollama read it"
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {kind}; {reads}")
     return 0
 
 
@@ -149,9 +161,10 @@ def _add_models(commands: Any) -> None:
     pull.add_argument("--cache-dir", type=Path, metavar="DIR", help="in place of the hub's cache")
     pull.set_defaults(do=_pull, offline="0")
     export = actions.add_parser("export", help="write a model as GGUF, the one file that llama.cpp and Ollama read")
-    export.add_argument("name", help="its name, such as haneul-4m, or the path of its folder")
+    export.add_argument("name", help="its name, such as haneul-4m, or the path of its folder; of an adapter, too")
     export.add_argument("--to", choices=("gguf",), default="gguf", help="the format (default gguf)")
-    export.add_argument("--type", choices=TYPES, default="f16", help="of the weights (default f16)")
+    export.add_argument("--type", choices=TYPES, help="of a model's weights (default f16)")
+    export.add_argument("--base", metavar="MODEL", help="for which an adapter was made, where it does not say so itself")
     export.add_argument("--out", type=Path, metavar="FILE", help="the file to write (default NAME-TYPE.gguf, here)")
     export.add_argument("--force", action="store_true", help="replace the file where it exists")
     export.set_defaults(do=_export)

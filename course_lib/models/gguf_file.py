@@ -211,6 +211,10 @@ def export_adapter(folder: Path, base: Path, target: Path) -> Path:
         config = _config(base)
     except (OSError, ValueError) as error:
         raise CourseError(f"{folder} is no LoRA adapter: {error}", "name the folder that save_pretrained wrote") from error
+    if said.get("alpha_pattern"):
+        raise CourseError(
+            f"{folder.name} has an alpha of its own for some layers, and GGUF has one for all", "use driver: huggingface"
+        )
     rank, names = int(said["r"]), gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 1000)
     with whole(target) as partial, _writing(partial) as writer:
         writer.add_type("adapter")

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 from course_lib import data
 from course_lib.errors import CourseError
-from course_lib.models import load
-from course_lib.models.drivers.adapters import CONFIG, WEIGHTS, describe
-from course_lib.models.drivers.quiet import quiet
+from course_lib.models.drivers.adapters import WEIGHTS, describe
 from course_lib.models.source import resolve
-from course_lib.models.spec import ModelSpec
-from course_lib.tuning.learner import Learner, told
+from course_lib.models.spec import ModelSpec, SpecError
+from course_lib.tuning.adapted import adapted, base_of, loss_of, save_adapter, seeded
+from course_lib.tuning.learner import Learner, damaged, told, uninterrupted
 from course_lib.tuning.recipe import Example, Recipe
 from course_lib.tuning.rows import Order, Row, batch, encoded, fingerprint
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "training-log.json"
 NO_ROOM = ("can't allocate memory", "out of memory", "not enough memory")  # of a CPU, of CUDA, of MPS
+T = TypeVar("T")
 
 
 @dataclass
@@ -67,11 +67,14 @@ def train(
     changes: see Recipe. Interrupted, it leaves a checkpoint in the folder, and the same call goes on from there to the same
     weights; once it is finished, the same call gives what is there.
 
-    Raises CourseError for a base that cannot be trained, examples that cannot be learnt, an unknown target module, a loss that is
-    not finite, a folder that holds something else, a full disk. What was learnt up to the last checkpoint stays.
+    Raises SpecError for a recipe that cannot be; CourseError for a base that cannot be trained, examples that cannot be learnt,
+    an unknown target module, a loss that is not finite, a folder that holds something else, too little memory for one example,
+    a full disk. What was learnt up to the last checkpoint stays.
     """
     how, target = (recipe or Recipe()).but(**changes), Path(folder).expanduser()
-    engine = _base(base, how)
+    engine = base_of(base, how)
+    if how.patience and not validation:
+        raise SpecError(f"patience={how.patience} and no validation examples to look at", "name some, or leave it out")
     rows, checked = encoded(engine, examples, how.longest), encoded(engine, validation, how.longest) if validation else []
     made_of = {"recipe": how.model_dump(mode="json"), "base": describe(resolve(engine.spec.source)), "quantization":
                engine.spec.quantization, "examples": fingerprint(rows), "validation": fingerprint(checked)}  # fmt: skip
@@ -86,28 +89,6 @@ def train(
     return run.publish()
 
 
-def _base(base: Any, how: Recipe) -> HuggingFace:
-    """The model to adapt, in the precision to compute in."""
-    spec = ModelSpec.parse(base)
-    if spec.driver != "huggingface" or spec.task not in ("chat-completion", "text-generation") or spec.adapters:
-        raise CourseError(f"{spec.name}: adapters are trained on a language model of the driver huggingface, without adapters",
-                          "name the model itself, such as haneul-4m")  # fmt: skip
-    if spec.quantization == "int8":
-        raise CourseError("quantization int8: bitsandbytes' 8-bit layers give no gradients on a CPU", "say quantization: nf4")
-    precision = ("bfloat16" if _native_bfloat16() else "float32") if how.precision == "auto" else how.precision
-    engine: Any = load(spec, precision=precision)
-    if precision == "bfloat16" and engine.device == "cpu":
-        engine.model.set_attn_implementation("eager")  # the other's backward pass is five times as slow in 16 bits (measured)
-    for layer in engine.model.modules():
-        if hasattr(layer, "support_avx512bf16_for_cpu"):
-            layer.support_avx512bf16_for_cpu = False  # bitsandbytes' fused kernel has no backward pass
-    return engine
-
-
-def _native_bfloat16() -> bool:
-    return torch.cuda.is_available() or bool(torch.cpu._is_avx512_bf16_supported())
-
-
 class _Run:
     """A training run: the adapted model, its learner, where it is."""
 
@@ -115,6 +96,7 @@ class _Run:
         self, engine: HuggingFace, rows: list[Row], checked: list[Row], how: Recipe, folder: Path, made_of: dict[str, Any]
     ) -> None:
         self.rows, self.checked, self.how, self.made_of = rows, checked, how, made_of
+        _check_folder(folder)
         self.model = adapted(engine, how)
         self.learner = Learner(self.model, steps=how.steps, rate=how.rate, warm_up=how.warm_up,
                                weight_decay=how.weight_decay, clip=how.clip)  # fmt: skip
@@ -124,76 +106,106 @@ class _Run:
         self.best: dict[str, torch.Tensor] = {}
         if (folder / CHECKPOINT).exists():
             self._resume()
-        elif folder.exists() and any(folder.iterdir()):
-            raise CourseError(f"{folder} holds something else already", "name a new folder")
 
     def train(self) -> None:
-        """Go on to the last step, or to where it gets no better."""
-        how, trained, saved = self.how, self.trained, time.monotonic()
-        with tqdm(total=how.steps, initial=trained.steps, desc="training", unit=" steps") as bar:
+        """Go on to the last step, or to where it gets no better. An interruption comes before or after a step, or a look."""
+        trained, saved = self.trained, time.monotonic()
+        with tqdm(total=self.how.steps, initial=trained.steps, desc="training", unit=" steps") as bar:
             while not trained.stopped:
                 begun = time.monotonic()
-                trained.losses.append(self._step(self.order[trained.steps]))
-                if self.checked and (trained.steps % how.validate_every == 0 or trained.steps == how.steps):
+                if not self._unseen():
+                    self._step()
+                if self._unseen():
                     self._validate()
-                if trained.steps == how.steps and not trained.stopped:
-                    trained.stopped = "steps"
+                trained.stopped = self._stopped()
                 trained.seconds += time.monotonic() - begun
-                bar.update()
                 bar.set_postfix(loss=f"{trained.losses[-1]:.3f}", refresh=False)
-                if time.monotonic() - saved > how.save_every or trained.stopped:
+                bar.update(trained.steps - bar.n)
+                if time.monotonic() - saved > self.how.save_every or trained.stopped:
                     self.save()
                     saved = time.monotonic()
 
-    def _step(self, chosen: list[int]) -> float:
-        """One step over the chosen rows, in parts where they do not fit into memory together; returns the loss of a token."""
+    def _step(self) -> None:
+        """One step over the rows whose turn it is."""
+        trained, chosen = self.trained, self.order[self.trained.steps]
+        loss, tokens = self._fitting(lambda: self._gradients(chosen))
+        if not math.isfinite(loss):
+            raise self._lost(f"the loss of step {trained.steps + 1} is {loss}")
+        with uninterrupted():
+            try:
+                self.learner.update()
+            except FloatingPointError as error:
+                raise self._lost(str(error)) from error
+            trained.losses.append(loss)
+            trained.tokens += tokens
+
+    def _gradients(self, chosen: list[int]) -> tuple[float, int]:
+        """The loss of a token over the chosen rows, whose gradients are left in the model, and how many tokens were read."""
+        total, loss, read = sum(len(self.rows[i].answer) for i in chosen), 0.0, 0
+        with seeded(self.how.seed, self.trained.steps):
+            for part in self._parts([self.rows[i] for i in chosen]):
+                ids, learn = batch(part, self.model.device)
+                summed = loss_of(self.model, ids, learn) / total
+                summed.backward()
+                loss, read = loss + float(summed.detach()), read + ids.numel()
+        return loss, read
+
+    def _parts(self, rows: list[Row]) -> list[list[Row]]:
+        size = self.trained.at_once
+        return [rows[at : at + size] for at in range(0, len(rows), size)]
+
+    def _fitting(self, work: Callable[[], T]) -> T:
+        """What `work` gives; where it does not fit into memory, with half as many examples at once."""
         while True:
             try:
-                loss = self._gradients(chosen)
-                break
+                return work()
             except (RuntimeError, MemoryError) as error:
-                if self.trained.at_once == 1 or not (isinstance(error, MemoryError) or any(t in str(error) for t in NO_ROOM)):
+                if not (isinstance(error, MemoryError) or any(said in str(error) for said in NO_ROOM)):
                     raise
-                self.model.zero_grad()
-                self.trained.at_once //= 2
-        if not math.isfinite(loss):
-            raise CourseError(f"the loss of step {self.trained.steps + 1} is {loss}: its steps were too long",
-                              f"remove {self.trained.folder}, and train with a rate below {self.how.rate:g}")  # fmt: skip
-        self.learner.update()
-        return loss
+                if self.trained.at_once == 1:
+                    mend = "take shorter examples or a smaller model, or gradient_checkpointing=True"
+                    raise CourseError(f"there is no room for one example at once: {error}"[:300], mend) from error
+            self.model.zero_grad()  # here the error is gone, and with it what the failed attempt held
+            self.trained.at_once //= 2
 
-    def _gradients(self, chosen: list[int]) -> float:
-        at_once, total = self.trained.at_once, sum(len(self.rows[i].answer) for i in chosen)
-        loss = 0.0
-        with _seeded(self.how, self.trained.steps):
-            for at in range(0, len(chosen), at_once):
-                ids, learn = batch([self.rows[i] for i in chosen[at : at + at_once]], self.model.device)
-                part = loss_of(self.model, ids, learn) / total
-                part.backward()
-                loss += float(part.detach())
-                self.trained.tokens += ids.numel()
-        return loss
+    def _unseen(self) -> bool:
+        """Whether the validation examples are to be looked at now."""
+        steps, how = self.trained.steps, self.how
+        due = steps > 0 and (steps % how.validate_every == 0 or steps == how.steps)
+        return bool(self.checked) and due and steps not in self.trained.validation
 
     def _validate(self) -> None:
-        trained, patience = self.trained, self.how.patience
-        loss = self.validation_loss()
-        if loss < min(trained.validation.values(), default=math.inf):
-            self.best, trained.kept = {n: p.detach().clone() for n, p in self.learner.learnt.items()}, trained.steps
-        trained.validation[trained.steps] = loss
-        looks = [step for step in trained.validation if step > trained.kept]
-        if patience and len(looks) >= patience:
-            trained.stopped = "early"
+        trained, loss = self.trained, self._fitting(self.validation_loss)
+        if not math.isfinite(loss):
+            raise self._lost(f"the validation loss after step {trained.steps} is {loss}")
+        with uninterrupted():
+            if loss < min(trained.validation.values(), default=math.inf):
+                self.best, trained.kept = {n: p.detach().clone() for n, p in self.learner.learnt.items()}, trained.steps
+            trained.validation[trained.steps] = loss
 
     def validation_loss(self) -> float:
         """The loss of a token over the validation rows."""
-        order = sorted(range(len(self.checked)), key=lambda i: len(self.checked[i]))
         self.model.eval()
-        with torch.no_grad():
-            parts = [[self.checked[i] for i in order[at : at + self.trained.at_once]]
-                     for at in range(0, len(order), self.trained.at_once)]  # fmt: skip
-            loss = sum(float(loss_of(self.model, *batch(part, self.model.device))) for part in parts)
-        self.model.train()
+        try:
+            with torch.no_grad():
+                parts = self._parts(sorted(self.checked, key=len))
+                loss = sum(float(loss_of(self.model, *batch(part, self.model.device))) for part in parts)
+        finally:
+            self.model.train()
         return loss / sum(len(row.answer) for row in self.checked)
+
+    def _stopped(self) -> str:
+        trained, patience = self.trained, self.how.patience
+        if patience and sum(step > trained.kept for step in trained.validation) >= patience:
+            return "early"
+        return "steps" if trained.steps == self.how.steps else ""
+
+    def _lost(self, what: str) -> CourseError:
+        """The error for a loss that is none any more."""
+        if not self.trained.steps:
+            return CourseError(f"{what}: nothing was learnt yet, the model itself gives it", "choose another base")
+        return CourseError(f"{what}: its steps were too long",
+                           f"remove {self.trained.folder}, and train with a rate below {self.how.rate:g}")  # fmt: skip
 
     # -- files
 
@@ -208,10 +220,15 @@ class _Run:
         path = self.trained.folder / CHECKPOINT
         about = told(path)
         if about.get("made_of") != json.dumps(self.made_of):
-            raise CourseError(f"{path} was begun with {_differences(about, self.made_of)}", f"remove {path.parent} to begin anew")
-        more, state = self.learner.resume(path), json.loads(about["state"])
-        state["validation"] = {int(step): loss for step, loss in state["validation"].items()}
-        self.trained = Trained(self.trained.folder, losses=more.pop("losses").tolist(), **state)
+            before = json.loads(about.get("made_of", "{}"))
+            raise CourseError(
+                f"{path} was begun with {_differences(before, self.made_of)}", f"remove {path.parent} to begin anew"
+            )
+        more = self.learner.resume(path)
+        try:
+            self.trained = _trained(self.trained.folder, json.loads(about["state"]) | {"losses": more.pop("losses").tolist()})
+        except (KeyError, ValueError, TypeError) as error:
+            raise damaged(path, error) from error
         self.best = {name.removeprefix("best/"): tensor for name, tensor in more.items()}
 
     def publish(self) -> Trained:
@@ -223,93 +240,42 @@ class _Run:
             save_adapter(self.model, folder, self.made_of["base"])
             data.write_whole(folder / LOG, json.dumps({"made_of": self.made_of, **log}) + "\n")
             (folder / CHECKPOINT).unlink(missing_ok=True)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise CourseError(f"the adapter cannot be written to {folder}: {error}",
                               "make room, and start again: its last checkpoint is there") from error  # fmt: skip
         return self.trained
 
 
-def adapted(engine: HuggingFace, how: Recipe) -> Any:
-    """The engine's model with peft's layers in it, ready to be trained. Raises CourseError for an unknown target module."""
-    from peft import LoraConfig, get_peft_model
-
-    targets = how.targets if how.targets == "all-linear" else list(how.targets)
-    said: dict[str, Any] = {"r": how.rank, "lora_alpha": how.alpha, "lora_dropout": how.dropout, "target_modules": targets}
-    config = LoraConfig(**said, task_type="CAUSAL_LM")
-    if isinstance(targets, list):
-        there = {name.rpartition(".")[2] for name, m in engine.model.named_modules() if isinstance(m, torch.nn.Linear)}
-        if unknown := [t for t in targets if t not in there]:
-            mend = f"choose among {', '.join(sorted(there))}"
-            raise CourseError(f"no linear layer of {engine.name} is called {unknown[0]!r}", mend)
-    with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(how.seed)
-        model: Any = get_peft_model(engine.model, config, autocast_adapter_dtype=False)
-    if how.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.get_output_embeddings().register_forward_pre_hook(_only_learnt)
-    return model.train()
-
-
-def loss_of(model: Any, ids: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
-    """The summed cross-entropy of the tokens to learn, each given all before it. ids, learn: (rows, length).
-
-    The output layer computes those alone: of a batch of questions with short answers that is a tenth of the work there.
-    """
-    head, chosen = model.get_output_embeddings(), learn[:, 1:]
-    head.chosen = chosen
-    try:
-        logits = model(input_ids=ids, use_cache=False).logits
-    finally:
-        del head.chosen
-    return torch.nn.functional.cross_entropy(logits.view(-1, logits.shape[-1]).float(), ids[:, 1:][chosen], reduction="sum")
-
-
-def _only_learnt(head: Any, given: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
-    chosen = getattr(head, "chosen", None)
-    return None if chosen is None else (given[0][:, :-1][chosen][None],)
-
-
-@contextmanager
-def _seeded(how: Recipe, step: int) -> Iterator[None]:
-    """Dropout of a step depends on the seed and the step alone, so that a run that goes on draws what it would have drawn."""
-    if not how.dropout:
-        yield
-        return
-    with torch.random.fork_rng():
-        torch.manual_seed(how.seed * 1_000_003 + step)
-        yield
-
-
-def save_adapter(model: Any, folder: Path, base: dict[str, Any]) -> None:
-    """Configuration, weights and base of an adapter, the weights last: what is interrupted is no adapter yet."""
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    config = model.peft_config["default"].to_dict() | {"base_model_name_or_path": base["model"], "inference_mode": True}
-    said = {k: sorted(v) if isinstance(v, set) else getattr(v, "value", v) for k, v in config.items()}
-    data.write_whole(folder / CONFIG, json.dumps(said, indent=1, sort_keys=True) + "\n")
-    data.write_whole(folder / "base.json", json.dumps(base, indent=1) + "\n")
-    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
-    with data.whole(folder / WEIGHTS) as partial:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, partial, {"format": "pt"})
+def _check_folder(folder: Path) -> None:
+    """Raises CourseError for a folder that holds something else than a run; what a killed one left half-written goes."""
+    if folder.exists() and not folder.is_dir():
+        raise CourseError(f"{folder} is a file", "name a new folder")
+    for left in folder.glob(".*.partial"):
+        left.unlink()
+    if folder.exists() and any(folder.iterdir()) and not (folder / CHECKPOINT).exists():
+        raise CourseError(f"{folder} holds something else already", "name a new folder")
 
 
 def _finished(folder: Path, made_of: dict[str, Any]) -> Trained | None:
     """What the same call made before. Raises CourseError for an adapter that was made otherwise."""
-    if not (folder / LOG).is_file():
+    if not all((folder / name).is_file() for name in (LOG, WEIGHTS)):
         return None
-    said = json.loads((folder / LOG).read_text("utf-8"))
-    if (before := said.pop("made_of")) != made_of:
-        raise CourseError(f"{folder} holds an adapter made with {_differences({'made_of': json.dumps(before)}, made_of)}",
-                          "name a new folder")  # fmt: skip
-    said["validation"] = {int(step): loss for step, loss in said["validation"].items()}
-    return Trained(folder, **said)
+    try:
+        said = json.loads((folder / LOG).read_text("utf-8"))
+        before, trained = said.pop("made_of"), _trained(folder, said)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CourseError(f"{folder / LOG} is damaged: {error}"[:300], "name a new folder") from error
+    if before != made_of:
+        raise CourseError(f"{folder} holds an adapter made with {_differences(before, made_of)}", "name a new folder")
+    return trained
 
 
-def _differences(about: dict[str, str], made_of: dict[str, Any]) -> str:
+def _trained(folder: Path, said: dict[str, Any]) -> Trained:
+    return Trained(folder, **said | {"validation": {int(step): loss for step, loss in said["validation"].items()}})
+
+
+def _differences(before: dict[str, Any], made_of: dict[str, Any]) -> str:
     """What differs between a run on disk and the one that was asked for."""
-    before = json.loads(about.get("made_of", "{}"))
-    flat: Callable[[dict[str, Any]], dict[str, Any]] = lambda d: {**d, **d.get("recipe", {}), "recipe": None}  # noqa: E731
-    odd = {k: flat(before).get(k) for k, v in flat(made_of).items() if flat(before).get(k) != v}
-    return ", ".join(f"{k}={v!r:.60}, not {flat(made_of)[k]!r:.60}" for k, v in odd.items()) or "another version of the course"
+    old, new = ({**d, **d.get("recipe", {}), "recipe": None} for d in (before, made_of))
+    odd = [f"{k}={old.get(k)!r:.60}, not {v!r:.60}" for k, v in new.items() if old.get(k) != v]
+    return ", ".join(odd) or "another version of the course"
