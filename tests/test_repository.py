@@ -9,8 +9,8 @@ import yaml
 
 from course_lib.data import ROOT
 
-ROOMS = ["errors", "tables", "plots", "plots_reading", "data", "measure", "models", "retrieval", "tuning", "serve", "rag",
-         "chapters", "learn", "lab", "testing", "doctor", "cli"]  # fmt: skip
+ROOMS = ["errors", "tables", "plots", "plots_reading", "plots_tuning", "data", "measure", "models", "retrieval", "tuning",
+         "serve", "rag", "chapters", "learn", "lab", "testing", "doctor", "cli"]  # fmt: skip
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
