@@ -135,7 +135,7 @@ def test_a_truncated_adapter_is_told_whatever_it_changes(base, copy, cut, tmp_pa
 @pytest.mark.parametrize("said", ["", "{", "[]", '{"r": 4}', '{"peft_type": "NONE"}'])
 def test_settings_of_an_adapter_that_are_none_are_told(base, copy, said):
     (copy / "adapter_config.json").write_text(said)
-    with pytest.raises(CourseError, match="judge does not fit this model"):
+    with pytest.raises(CourseError, match=r"judge (does not fit this model|cannot be read)"):
         judge(base, copy)
 
 

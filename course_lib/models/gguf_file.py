@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")  # bits per weight: 32, 16, 16, 8.5, 4.5
 ROPES = ("default", "linear", "llama3")  # kinds of rotary positions, by transformers' names
+ROOM, HERE = "choose a folder that you can write and that has room", "use driver: huggingface"
 BLOCK = 32  # weights that share a scale in q8_0 and q4_0
 
 
@@ -130,9 +131,7 @@ def export(folder: Path, target: Path, kind: str = "f32") -> Path:
             gguf_tokenizer.write(writer, folder, config)
             _tensors(writer, folder, config, kind)
     except OSError as error:
-        raise CourseError(
-            f"{target} cannot be written: {error}", "choose a folder that you can write and that has room"
-        ) from error
+        raise CourseError(f"{target} cannot be written: {error}", ROOM) from error
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise CourseError(f"{folder.name} is not whole: {type(error).__name__}: {error}", "download or save it again") from error
     return target
@@ -200,32 +199,35 @@ def export_adapter(folder: Path, base: Path, target: Path) -> Path:
 
     Its scale is alpha / rank, or alpha / sqrt(rank) for rsLoRA.
 
-    Raises CourseError for a folder that is no LoRA adapter of a Llama model, or has parts that GGUF cannot hold.
+    Raises CourseError for a folder that is no LoRA adapter of a Llama model, or has parts that GGUF cannot hold, and where
+    `target` cannot be written.
     """
     import gguf
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         said = json.loads((folder / "adapter_config.json").read_text("utf-8"))
         weights = load_file(folder / "adapter_model.safetensors")
-        config = _config(base)
-    except (OSError, ValueError) as error:
+        config, alpha = _config(base), said["lora_alpha"] * (int(said["r"]) ** 0.5 if said.get("use_rslora") else 1)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CourseError(f"{folder} is no LoRA adapter: {error}", "name the folder that save_pretrained wrote") from error
-    if said.get("alpha_pattern"):
-        raise CourseError(
-            f"{folder.name} has an alpha of its own for some layers, and GGUF has one for all", "use driver: huggingface"
-        )
-    rank, names = int(said["r"]), gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 1000)
-    with whole(target) as partial, _writing(partial) as writer:
-        writer.add_type("adapter")
-        writer.add_string("adapter.type", "lora")
-        writer.add_float32("adapter.lora.alpha", said["lora_alpha"] * (rank**0.5 if said.get("use_rslora") else 1))
-        for name, tensor in weights.items():
-            module, _, half = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
-            place = names.get_name(module)
-            if place is None or half not in ("lora_A", "lora_B"):
-                raise CourseError(f"{folder.name}: llama.cpp has no place for {name}", "use driver: huggingface")
-            weight = tensor.float().numpy()
-            weight = _in_order(module, weight, config) if half == "lora_B" else weight
-            writer.add_tensor(f"{place}.weight.{half.lower()}", weight)
+    if said.get("alpha_pattern") or (said.get("use_rslora") and said.get("rank_pattern")):
+        raise CourseError(f"{folder.name} has an alpha of its own for some layers, and GGUF has one for all", HERE)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 1000)
+    try:
+        with whole(target) as partial, _writing(partial) as writer:
+            writer.add_type("adapter")
+            writer.add_string("adapter.type", "lora")
+            writer.add_float32("adapter.lora.alpha", alpha)
+            for name, tensor in weights.items():
+                module, _, half = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
+                place = names.get_name(module)
+                if place is None or half not in ("lora_A", "lora_B"):
+                    raise CourseError(f"{folder.name}: llama.cpp has no place for {name}", HERE)
+                weight = tensor.float().numpy()
+                weight = _in_order(module, weight, config) if half == "lora_B" else weight
+                writer.add_tensor(f"{place}.weight.{half.lower()}", weight)
+    except OSError as error:
+        raise CourseError(f"{target} cannot be written: {error}", ROOM) from error
     return target

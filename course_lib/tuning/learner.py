@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +33,16 @@ class Learner:
         self.optimiser = torch.optim.AdamW(self.exact.values(), lr=rate, weight_decay=weight_decay)
 
     def update(self) -> None:
-        """One step along the gradients that the model has; they are cleared."""
+        """One step along the gradients that the model has; they are cleared. Raises FloatingPointError, and makes no step, where
+        they are not finite."""
         share = min((self.step + 1) / max(self.warm_up, 1), (self.steps - self.step) / self.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate * share
         for name, p in self.learnt.items():
             self.exact[name].grad, p.grad = None if p.grad is None else p.grad.float(), None
-        torch.nn.utils.clip_grad_norm_(self.exact.values(), self.clip)
+        length = torch.nn.utils.clip_grad_norm_(self.exact.values(), self.clip)
+        if not length.isfinite():
+            raise FloatingPointError(f"the gradients of step {self.step + 1} have the length {float(length)}")
         self.optimiser.step()
         self.use_exact()
         self.step += 1
@@ -94,3 +100,19 @@ def told(path: Path) -> dict[str, str]:
 def damaged(path: Path, error: BaseException) -> CourseError:
     """The error for a checkpoint that cannot be read."""
     return CourseError(f"the checkpoint {path} is damaged: {str(error)[:200]}", f"remove {path} to begin anew")
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block: what belongs together is done, or not begun."""
+    if threading.current_thread() is not threading.main_thread():  # to which alone it comes
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt

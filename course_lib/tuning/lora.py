@@ -48,11 +48,11 @@ def inject(model: nn.Module, targets: Sequence[str], rank: int, alpha: float) ->
 
     Returns what was put in. Raises CourseError for a target that no linear layer has.
     """
-    model.requires_grad_(False)
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     if unknown := [target for target in targets if target not in map(_last, linear)]:
         there = ", ".join(dict.fromkeys(map(_last, linear)))
         raise CourseError(f"no linear layer is called {unknown[0]!r}", f"choose among {there}")
+    model.requires_grad_(False)
     made = {name: LoRALinear(base, rank, alpha) for name, base in linear.items() if _last(name) in targets}
     for name, module in made.items():
         model.set_submodule(name, module)

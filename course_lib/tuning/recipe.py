@@ -24,7 +24,7 @@ class Recipe(BaseModel):
 
     rank: int = Field(8, ge=1, le=4096, description="rows of A and columns of B (Hu et al. 2021)")
     alpha: float = Field(16, gt=0, description="what is added is alpha / rank * B A")
-    targets: tuple[str, ...] | Literal["all-linear"] = Field("all-linear", description="names of linear layers")
+    targets: tuple[str, ...] | Literal["all-linear"] = Field("all-linear", min_length=1, description="names of linear layers")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of what reaches A that is left out")
     steps: int = Field(600, ge=1, description="updates of the weights")
     batch_size: int = Field(64, ge=1, description="examples in a step")

@@ -33,14 +33,18 @@ class Row(NamedTuple):
 
 def encoded(engine: HuggingFace, examples: Sequence[Example], longest: int) -> list[Row]:
     """Examples in the form in which the model will read them. Raises CourseError for none, for an empty answer, for an example
-    above `longest` tokens, and for a chat template in which an answer changes what stands before it."""
+    above `longest` tokens, for a chat template in which an answer changes what stands before it, and for a model without a mark
+    that ends a text."""
     if not examples:
         raise CourseError("there are no examples to learn from", "train(base, [Example(prompt, answer), ...], folder)")
     if empty := [i for i, e in enumerate(examples) if not e.answer.strip()]:
         raise CourseError(f"example {empty[0]} has no answer: {examples[empty[0]].prompt!r:.80}", "leave it out")
     texts = [_texts(engine, example) for example in examples]
-    ids = [engine.tokenizer(list(some), add_special_tokens=False)["input_ids"] for some in zip(*texts, strict=True)]
-    rows = [Row(*row) for row in zip(*ids, strict=True)]
+    prompts, answers = (engine.tokenizer(list(some), add_special_tokens=False)["input_ids"] for some in zip(*texts, strict=True))
+    begin, ends = engine.ids("") if engine.spec.task == "text-generation" else [], engine._ends()
+    if not ends:
+        raise CourseError(f"{engine.name} has no token that ends a text, and would learn no end", "choose another model")
+    rows = [Row(begin + prompt, _ended(answer, ends)) for prompt, answer in zip(prompts, answers, strict=True)]
     if long := [i for i, row in enumerate(rows) if len(row) > min(longest, engine.context)]:
         raise CourseError(
             f"{len(long)} of {len(rows)} examples are longer than {min(longest, engine.context)} tokens; number {long[0]} has "
@@ -53,7 +57,7 @@ def _texts(engine: HuggingFace, example: Example) -> tuple[str, str]:
     """The text of the prompt up to where the answer begins, and the rest."""
     tokenizer, prompt = engine.tokenizer, engine._prompt(example.prompt)
     if isinstance(prompt, str):
-        return (tokenizer.bos_token or "") + prompt, example.answer + tokenizer.eos_token
+        return prompt, example.answer
     turns = [dict(turn) for turn in prompt]
     before: str = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
     whole: str = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": example.answer}], tokenize=False)
@@ -63,11 +67,17 @@ def _texts(engine: HuggingFace, example: Example) -> tuple[str, str]:
     return before, whole[len(before) :]
 
 
+def _ended(answer: list[int], ends: Sequence[int]) -> list[int]:
+    """The answer up to its last mark of an end, behind which a template may write more, or with one behind it."""
+    marks = [at for at, token in enumerate(answer) if token in ends]
+    return answer[: marks[-1] + 1] if marks else [*answer, ends[-1]]
+
+
 def fingerprint(rows: Sequence[Row]) -> str:
     """The same for the same rows in the same order, and for no others."""
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(np.array([len(row.prompt), *row.prompt, *row.answer], np.int64).tobytes())
+        digest.update(np.array([len(row.prompt), len(row.answer), *row.prompt, *row.answer], np.int64).tobytes())
     return digest.hexdigest()
 
 

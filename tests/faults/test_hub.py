@@ -248,9 +248,9 @@ def test_weights_as_pickles_alone_are_refused_before_anything_is_downloaded(onli
 
 
 def test_a_repository_without_a_model_is_told_before_anything_is_downloaded(online):
-    hub = online({"o/none": {"README.md": b""}, "o/lora": {"adapter_config.json": b"{}", "adapter_model.safetensors": WEIGHTS}})
+    hub = online({"o/none": {"README.md": b""}, "o/half": {"generation_config.json": b"{}", "model.safetensors": WEIGHTS}})
     refused(r"no \.safetensors and no \.gguf", "o/none")
-    refused(r"no config\.json beside adapter_model\.safetensors", "o/lora")
+    refused(r"no config\.json beside model\.safetensors", "o/half")
     assert not hub.asked("/resolve/")
 
 

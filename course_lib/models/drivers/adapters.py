@@ -72,6 +72,14 @@ def describe(base: Path) -> dict[str, str]:
     return {"model": catalog.name_of(base), "sha256": sha256_of_weights(base)}
 
 
+def base_of(adapter: Path) -> str:
+    """The model for which an adapter says that it was made. Raises CourseError where it says nothing."""
+    said = facts(adapter, BASE).get("model")
+    if not said:
+        raise CourseError(f"{adapter.name} does not say for which model it was made: it has no {BASE}", "name it with --base")
+    return str(said)
+
+
 def sha256_of_weights(folder: Path) -> str:
     """The SHA-256 of the file of weights; of several, that of their sums, one after the other."""
     sums = [data.sha256(folder / name) for name in weights(p.name for p in folder.iterdir())]
@@ -82,13 +90,14 @@ def check_base(adapter: Path, base: Path) -> None:
     """Raises CourseError for an adapter that changes matrices of another shape, or says that it was made for other weights."""
     if adapter.suffix == ".gguf" or base.suffix == ".gguf":
         return  # llama.cpp compares shapes itself
+    turned = bool(facts(adapter, CONFIG).get("fan_in_fan_out"))  # GPT-2 keeps its matrices as (inputs, outputs)
     files = () if facts(base, "config.json").get("quantization_config") else weights(p.name for p in base.iterdir())
     there = {name: tensor.shape for file in files for name, tensor in tensors_in(base / file).items()}
     for name, tensor in tensors_in(adapter / WEIGHTS).items():
         module, _, half = name.removeprefix("base_model.model.").partition(".lora_")
         shape = there.get(f"{module}.weight")
         side = {"A.weight": 1, "B.weight": 0}.get(half)
-        if shape and side is not None and len(shape) == 2 and tensor.shape[side] != shape[side]:
+        if shape and side is not None and len(shape) == 2 and tensor.shape[side] != shape[side ^ turned]:
             raise CourseError(f"the adapter {adapter.name} does not fit this model: its {half[0]} for {module} has the shape "
                               f"{_by(tensor.shape)}, and the matrix there {_by(shape)}", OTHER_BASE)  # fmt: skip
     said = facts(adapter, BASE).get("sha256")
@@ -133,9 +142,9 @@ def applied(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
     to make one adapter of them, and are not: see chapter 05. Raises CourseError for an adapter that does not fit, and for ranks
     that cannot be mixed so; Unsupported for a share of an adapter that brings a head, and for one beside others.
     """
+    packed.silence()  # peft imports bitsandbytes, which would tell of kernels that nobody asked for
     from peft import PeftModel
 
-    packed.silence()  # peft imports bitsandbytes, which would tell of kernels that nobody asked for
     for part in some:
         if head_tensors(part.folder) and (part.weight != 1 or len(some) > 1):
             raise Unsupported(f"weight={part.weight} of {part.folder.name}, which brings a head of its own, one of {len(some)}: "
@@ -164,7 +173,7 @@ def applied(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
 
 def merged(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
     """The model with adapters added to its weights: no slower than without. Raises as `applied`."""
-    return applied(model, some, mixing).merge_and_unload()
+    return _merge(applied(model, some, mixing))
 
 
 def twin(model: Any) -> Any:
@@ -183,7 +192,20 @@ def whole(model: Any, name: str) -> Any:
     if any(packed.is_packed(p) for p in model.parameters()):
         raise Unsupported(f"{name}: adapters beside packed weights cannot be added to them without rounding",
                           "load it unpacked with its adapters, save(FOLDER), and load FOLDER with quantization")  # fmt: skip
-    return copy.deepcopy(model).merge_and_unload()
+    return _merge(copy.deepcopy(model))
+
+
+def _merge(adapted: Any) -> Any:
+    """The model with what lies beside its weights added to them. Token embeddings and an output layer that are one matrix become
+    two where an adapter changes one of them: else it would change both."""
+    from torch.nn import Parameter
+
+    ends: list[Any] = [adapted.get_input_embeddings(), adapted.get_output_embeddings()]
+    words, head = (getattr(end, "base_layer", end) for end in ends)
+    if ends != [words, head] and head is not None and head.weight is words.weight:
+        head.weight = Parameter(words.weight.detach().clone(), requires_grad=False)
+        adapted.base_model.model.config.tie_word_embeddings = False
+    return adapted.merge_and_unload()
 
 
 @contextmanager
