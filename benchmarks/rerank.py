@@ -1,9 +1,11 @@
-"""Reranking: how much better, how much slower, for nothing, late interaction, a cross-encoder and a language model.
+"""Reranking: how much better, how much slower, for nothing, late interaction (alone, or with the search), a cross-encoder and a
+language model.
 
     python benchmarks/rerank.py [quality [--keep]] [throughput]      both without a word
 
-quality: Haneul Bank's test questions, and some questions of each public collection that COURSE_DATA_DIR holds, the same each
-time: the first 25 of hybrid search, in the order of each system. --keep: what the models' cards tell, into evaluation.json.
+quality: Haneul Bank's test questions, and those of each public collection that COURSE_DATA_DIR holds: the first 25 of hybrid
+search, in the order of each system. The slow systems are asked forty of them. --keep: what the models' cards tell, into
+evaluation.json.
 throughput: pairs of mixed lengths, beside sentence-transformers' CrossEncoder with the same weights.
 """
 
@@ -16,39 +18,41 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from retrieval import collections, interval
 from retrieval_systems import retriever
 
 from course_lib import data
-from course_lib.errors import CourseError
 from course_lib.measure import machine, median_of, paired_ratio
 from course_lib.models import load
 from course_lib.models.manager import ModelManager
-from course_lib.retrieval import LateInteraction, public_sets
+from course_lib.retrieval import LateInteraction, Weighted, public_sets
 from course_lib.retrieval.metrics import Evaluation, difference, evaluate
-from course_lib.retrieval.rerank import Reranker, by_kind, rerank
+from course_lib.retrieval.rerank import by_kind, rerank
 from course_lib.tables import table
 
-QUESTIONS, CANDIDATES, SEED = 40, 25, 0  # of a collection, drawn with this seed; of the English Haneul all test questions
-MEASURES = ("mrr@3", "success@3", "ndcg@10")
+CANDIDATES, SEED = 25, 0
+MOST = {"tatqa": 400, "korquad1_dev": 400}  # questions, drawn with this seed; of other collections all
+FEW = 40  # questions for the slow systems, drawn likewise; of the English Haneul all
+MEASURES, GAPS = ("mrr@3", "success@3", "ndcg@10"), ("mrr@3", "ndcg@10")  # what is told, and compared with no reranking
 CARDS = {"late interaction": "haneul-late-interaction", "cross-encoder": "haneul-cross-encoder"}  # system -> model
 ROUNDS, PAIRS, WORDS = 7, 100, 230  # of throughput: rounds, pairs, and words of the longest passage
 
 
-def asked(collection: public_sets.Collection) -> dict[str, str]:
-    """The questions that are asked: of Haneul those of the test split, of others as many as are affordable."""
-    if not collection.name.startswith("haneul"):
-        return sample(collection.queries, QUESTIONS)
-    test = {q.id for q in data.load_questions("test")}
-    of_test = {q: text for q, text in collection.queries.items() if q in test}
-    return sample(of_test, None if collection.name == "haneul, en" else QUESTIONS)
+def asked(collection: public_sets.Collection) -> tuple[dict[str, str], dict[str, str]]:
+    """Questions for the quick systems, and for the slow ones; of Haneul those of the test split."""
+    queries = collection.queries
+    if collection.name.startswith("haneul"):
+        test = {q.id for q in data.load_questions("test")}
+        queries = {q: text for q, text in queries.items() if q in test}
+    many = sample(queries, MOST.get(collection.name, len(queries)))
+    return many, many if collection.name == "haneul, en" else sample(queries, FEW)
 
 
-def sample(queries: dict[str, str], count: int | None) -> dict[str, str]:
-    drawn = random.Random(SEED).sample(sorted(queries), min(count or len(queries), len(queries)))
+def sample(queries: dict[str, str], count: int) -> dict[str, str]:
+    drawn = random.Random(SEED).sample(sorted(queries), min(count, len(queries)))
     return {q: queries[q] for q in drawn}
 
 
@@ -60,54 +64,57 @@ def answers(collection: public_sets.Collection) -> dict[str, dict[str, int]]:
     return {q: of for q, of in answering.items() if of}
 
 
-def systems() -> dict[str, Reranker | Literal["none"]]:
-    embedder = ModelManager.shared().get_embedding_model("embed")
-    return {
-        "none": "none", "late interaction, untrained": LateInteraction(embedder), "late interaction": by_kind("late-interaction"),
-        "cross-encoder": by_kind("cross-encoder"),
-    }  # fmt: skip
+def quick() -> dict[str, Any]:
+    late: Any = by_kind("late-interaction")
+    untrained = LateInteraction(ModelManager.shared().get_embedding_model("embed"))
+    return {"late interaction, untrained": untrained, "late interaction": late, "late interaction, half": Weighted(late)}
+
+
+def slow(collection: public_sets.Collection) -> dict[str, Any]:
+    """The language model reads English about banks."""
+    language_model = {"language model": by_kind("llm")} if collection.name == "haneul, en" else {}
+    return {"cross-encoder": by_kind("cross-encoder"), **language_model}
 
 
 def quality(keep: bool) -> None:
     kept: dict[str, dict[str, Any]] = {system: {} for system in CARDS}
     for collection, embed in collections():
-        judged, questions = answers(collection), asked(collection)
+        judged, (many, few) = answers(collection), asked(collection)
         search = retriever(collection.documents, embed(collection).known, k=CANDIDATES)
+        questions, rows = many | few, []
         found = {q: search.hits(legs) for q, legs in zip(questions, search.legs(list(questions.values())), strict=True)}
-        print(
-            f"\n{collection.name}: {len(collection.documents):,} documents, {len(questions)} questions, {CANDIDATES} candidates"
-        )
-        results, rows = {}, []
-        asking = {"language model": by_kind("llm")} if collection.name == "haneul, en" else {}  # it reads English about banks
-        for name, reranker in (systems() | asking).items():
-            try:
-                run, seconds = reranked(reranker, questions, found, collection.documents)
-            except CourseError as error:
-                rows.append([name, "-", "-", "-", "-", f"{error.what:.60}"])
-                continue
-            results[name] = evaluate(run, {q: judged[q] for q in questions}, MEASURES)
-            rows.append([name, *told(results[name], results["none"]), f"{1e3 * seconds:.0f}"])
-        print(table(["reranker", *MEASURES, f"{MEASURES[0]} - none's", "a question, ms"], rows), flush=True)
-        for system, model in CARDS.items():
-            kept[system][collection.name] = summary(results["none"], results[system])
-            if keep:
-                data.write_whole(data.MODELS / model / "evaluation.json", json.dumps(kept[system], indent=1) + "\n")
+        print(f"\n{collection.name}: {len(collection.documents):,} documents, {CANDIDATES} candidates")
+        for these, systems in ((many, quick()), (few, slow(collection))):
+            none, _ = reranked("none", these, found, judged)
+            rows.append(["none", len(these), *(interval(none.mean(m)) for m in MEASURES), "", "", ""])
+            for name, reranker in systems.items():
+                after, seconds = reranked(reranker, these, found, judged)
+                rows.append([name, len(these), *told(after, none), f"{1e3 * seconds:.0f}"])
+                if name in CARDS:
+                    kept[name][collection.name] = summary(none, after)
+        gaps = (f"{measure} - none's" for measure in GAPS)
+        print(table(["reranker", "questions", *MEASURES, *gaps, "a question, ms"], rows), flush=True)
+    for system, model in CARDS.items() if keep else ():
+        data.write_whole(data.MODELS / model / "evaluation.json", json.dumps(kept[system], indent=1) + "\n")
 
 
-def reranked(reranker: Any, questions: dict[str, str], found: dict[str, Any], documents: dict[str, str]) -> tuple[Any, float]:
-    """Question -> ids in the new order, and seconds for a question; what late interaction prepares is not counted."""
-    if isinstance(reranker, LateInteraction):
-        reranker.add({documents[hit.id] for hits in found.values() for hit in hits})
+def reranked(
+    reranker: Any, questions: dict[str, str], found: dict[str, list[Any]], judged: dict[str, dict[str, int]]
+) -> tuple[Evaluation, float]:
+    """How good the new order is, and seconds for a question; what late interaction prepares is not counted."""
+    if isinstance(late := getattr(reranker, "reranker", reranker), LateInteraction):
+        late.add({hit.document.page_content for q in questions for hit in found[q]})
     run, begun = {}, time.perf_counter()
-    for question, text in questions.items():
-        ids = [hit.id for hit in found[question]]
-        run[question] = [ids[r.before - 1] for r in rerank(reranker, text, [documents[id] for id in ids])]
-    return run, (time.perf_counter() - begun) / len(questions)
+    for q, text in questions.items():
+        hits = found[q]
+        order = rerank(reranker, text, [hit.document.page_content for hit in hits], search=[hit.score for hit in hits])
+        run[q] = [hits[r.before - 1].id for r in order]
+    return evaluate(run, {q: judged[q] for q in questions}, MEASURES), (time.perf_counter() - begun) / len(questions)
 
 
-def told(found: Evaluation, first: Evaluation) -> list[str]:
-    gap = difference(found.values[MEASURES[0]], first.values[MEASURES[0]])
-    return [*(interval(found.mean(m)) for m in MEASURES), f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"]
+def told(after: Evaluation, before: Evaluation) -> list[str]:
+    gaps = [difference(after.values[measure], before.values[measure]) for measure in GAPS]
+    return [*(interval(after.mean(m)) for m in MEASURES), *(f"{g.value:+.3f} ({g.low:+.3f} to {g.high:+.3f})" for g in gaps)]
 
 
 def summary(before: Evaluation, after: Evaluation) -> dict[str, Any]:
