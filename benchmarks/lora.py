@@ -25,9 +25,10 @@ from course_lib.models import load
 from course_lib.models.catalog import folder_of
 from course_lib.rag.lessons import asked, closed_book, knowledge
 from course_lib.tables import table
+from course_lib.tuning.adapted import adapted, base_of, loss_of
 from course_lib.tuning.recipe import Example, Recipe
 from course_lib.tuning.rows import Row, batch, encoded
-from course_lib.tuning.train import _base, adapted, loss_of, train
+from course_lib.tuning.train import train
 
 BASE, AREAS = "haneul-4m", ["cards", "loans"]
 RECIPE = Recipe(steps=150, batch_size=32, warm_up=20, rate=2e-3)
@@ -71,7 +72,7 @@ def by_trainer(rows: list[Row], how: dict[str, Any], folder: Path) -> tuple[floa
 
 def one(name: str) -> None:
     """One run, in this process: print what was measured as JSON."""
-    engine: Any = _base(BASE, RECIPE.but(precision="float32"))
+    engine: Any = base_of(BASE, RECIPE.but(precision="float32"))
     rows = encoded(engine, knowledge(AREAS), RECIPE.longest)
     others = [Example(asked(q), q.answer) for q in closed_book(load_questions("validation"), AREAS)]
     before = high_water()

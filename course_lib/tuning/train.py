@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from course_lib import data
 from course_lib.errors import CourseError
@@ -110,7 +110,7 @@ class _Run:
     def train(self) -> None:
         """Go on to the last step, or to where it gets no better. An interruption comes before or after a step, or a look."""
         trained, saved = self.trained, time.monotonic()
-        with tqdm(total=self.how.steps, initial=trained.steps, desc="training", unit=" steps") as bar:
+        with tqdm(total=self.how.steps, initial=trained.steps, desc="training", unit=" steps", leave=False) as bar:
             while not trained.stopped:
                 begun = time.monotonic()
                 if not self._unseen():
