@@ -102,7 +102,7 @@ def by_cases(situations):
     [("05.1", by_layer), ("05.1", by_loop), ("05.1", lambda x, W, A, B, alpha: x @ (W + alpha / len(A) * B @ A).T),
      ("05.2", by_counter), ("05.2", cost.adapter_weights), ("05.3", by_if), ("05.3", lambda *n: cost.training_bytes(*n).all),
      ("05.4", by_array), ("05.4", by_tensor), ("05.4", lambda prompt, answer, end: (*(-100 for _ in prompt), *answer, end)),
-     ("05.5", on_a), ("05.5", by_svd), ("05.5", by_roots), ("05.5", in_float32), ("05.6", by_looking_back), ("05.7", by_cases)],
+     ("05.6", on_a), ("05.6", by_svd), ("05.6", by_roots), ("05.6", in_float32), ("05.5", by_looking_back), ("05.7", by_cases)],
 )  # fmt: skip
 def test_what_is_right_in_another_way_is_right(id_, answer):
     assert judge(find(id_), answer) == ("right", find(id_).title)
@@ -130,12 +130,12 @@ def only_this_case(losses, patience):
      ("05.4", nothing, "a list of labels is wanted"), ("05.4", lambda *row: [1], "gave 1 labels"),
      ("05.4", lambda *row: [-100] * 7 + [2], "it should be [-100, -100, -100, -100, 5, 7, 9, 2]"),
      ("05.4", lambda *row: [-100] * 4 + [5, 7, 9, 2], "it should be [-100, -100, 4, 2]"),
-     ("05.5", nothing, "two matrices are wanted"), ("05.5", lambda adapters, weights: (1.0, 2.0), "with rows and columns"),
-     ("05.5", lambda adapters, weights: (np.zeros((4, 9)), np.zeros((8, 3))), "A has 4 rows and B 3 columns"),
-     ("05.5", lambda adapters, weights: (np.zeros((4, 9)), np.zeros((8, 4))), "100% off"),
-     ("05.5", lambda adapters, weights: on_a(adapters, [max(0, w) for w in weights]), "was left out"),
-     ("05.5", lambda adapters, weights: on_a(adapters[:2], weights[:2]), "the third adapter is missing"),
-     ("05.6", nothing, "None came back"), ("05.6", only_this_case, "and 4 came back"),
+     ("05.6", nothing, "two matrices are wanted"), ("05.6", lambda adapters, weights: (1.0, 2.0), "with rows and columns"),
+     ("05.6", lambda adapters, weights: (np.zeros((4, 9)), np.zeros((8, 3))), "A has 4 rows and B 3 columns"),
+     ("05.6", lambda adapters, weights: (np.zeros((4, 9)), np.zeros((8, 4))), "100% off"),
+     ("05.6", lambda adapters, weights: on_a(adapters, [max(0, w) for w in weights]), "was left out"),
+     ("05.6", lambda adapters, weights: on_a(adapters[:2], weights[:2]), "the third adapter is missing"),
+     ("05.5", nothing, "None came back"), ("05.5", only_this_case, "and 4 came back"),
      ("05.7", nothing, "a dict is wanted"), ("05.7", lambda situations: {"rates": "search"}, "the situations are"),
      ("05.7", lambda situations: by_cases(situations) | {"news": "both"}, "news, {'changes_daily': True"),
      ("05.7", lambda situations: dict.fromkeys(situations, math.nan), "is none of")],

@@ -126,7 +126,32 @@ EXERCISES = (
         },
     ),
     Exercise(
-        "05.5", "adapters mixed exactly",
+        "05.5", "when to stop",
+        ("Go through the looks in order, and keep the lowest loss so far, its step, and how long ago it was.",
+         "A loss below the lowest begins the count anew; any other, an equal one too, adds 1 to it.",
+         "When the count has come to patience, stop looking: break; then return the step of the lowest."),
+        stop_reply,
+        {
+            "last": Wrong("return list(losses)[-1]", "1600 is the last step"),
+            "lowest of all": Wrong("return min(losses, key=losses.get)", "was never reached"),
+            "where it ended": Wrong(_look(kept="step"), "1400 is where training ended"),
+            "highest": Wrong("return max(losses, key=losses.get)", "has the highest loss"),
+            "no patience": Wrong(_look(patience="1"), "the first look that was worse"),
+            "one too few": Wrong(_look(patience="patience - 1"), "after two looks without"),
+            "one too many": Wrong(_look(patience="patience + 1"), "one look too many"),
+            "counted in all": Wrong(_look(start="waited"), "were counted in all"),
+            "the look before": Wrong("best, before, waited = None, float('inf'), 0\nfor step, loss in losses.items():\n"
+                                     "    if best is None or loss < losses[best]:\n        best = step\n"
+                                     "    waited = 0 if loss < before else waited + 1\n    before = loss\n"
+                                     "    if waited == patience:\n        break\nreturn best", "not the look before"),
+            "tie to the later": Wrong(_look(better="<="), "of equals the earlier"),
+            "equal is better": Wrong(_look().replace("    else:\n", "    elif loss > lowest:\n"), "an equal loss is no gain"),
+            "loss": Wrong(_look(kept="lowest"), "1.3 is the loss"),
+            "place": Wrong(_look(kept="list(losses).index(best)"), "the place in the dict"),
+        },
+    ),
+    Exercise(
+        "05.6", "adapters mixed exactly",
         ("Side by side: put one A below the other, and one B beside the other; B A is then the sum of the products.",
          "Multiply each B, or each A, but not both, by w * alpha / r, where r is len(A).",
          "np.vstack of the A, and np.hstack of the w * alpha / len(A) * B."),
@@ -158,31 +183,6 @@ EXERCISES = (
             "rank of the first": Wrong(STACKED.format(factor="w * alpha / len(adapters[0][0])"), "the others have 3 and 1"),
             "in place": Wrong("for w, (A, B, alpha) in zip(weights, adapters):\n    B *= w * alpha / len(A)\n"
                               + STACKED.format(factor="1"), "were changed in place"),
-        },
-    ),
-    Exercise(
-        "05.6", "when to stop",
-        ("Go through the looks in order, and keep the lowest loss so far, its step, and how long ago it was.",
-         "A loss below the lowest begins the count anew; any other, an equal one too, adds 1 to it.",
-         "When the count has come to patience, stop looking: break; then return the step of the lowest."),
-        stop_reply,
-        {
-            "last": Wrong("return list(losses)[-1]", "1600 is the last step"),
-            "lowest of all": Wrong("return min(losses, key=losses.get)", "was never reached"),
-            "where it ended": Wrong(_look(kept="step"), "1400 is where training ended"),
-            "highest": Wrong("return max(losses, key=losses.get)", "has the highest loss"),
-            "no patience": Wrong(_look(patience="1"), "the first look that was worse"),
-            "one too few": Wrong(_look(patience="patience - 1"), "after two looks without"),
-            "one too many": Wrong(_look(patience="patience + 1"), "one look too many"),
-            "counted in all": Wrong(_look(start="waited"), "were counted in all"),
-            "the look before": Wrong("best, before, waited = None, float('inf'), 0\nfor step, loss in losses.items():\n"
-                                     "    if best is None or loss < losses[best]:\n        best = step\n"
-                                     "    waited = 0 if loss < before else waited + 1\n    before = loss\n"
-                                     "    if waited == patience:\n        break\nreturn best", "not the look before"),
-            "tie to the later": Wrong(_look(better="<="), "of equals the earlier"),
-            "equal is better": Wrong(_look().replace("    else:\n", "    elif loss > lowest:\n"), "an equal loss is no gain"),
-            "loss": Wrong(_look(kept="lowest"), "1.3 is the loss"),
-            "place": Wrong(_look(kept="list(losses).index(best)"), "the place in the dict"),
         },
     ),
     Exercise(

@@ -1,4 +1,4 @@
-"""What an answer to exercise 05.5, mixing adapters, is told: None when it is right, else which mistake it is."""
+"""What an answer to exercise 05.6, mixing adapters, is told: None when it is right, else which mistake it is."""
 
 from __future__ import annotations
 
