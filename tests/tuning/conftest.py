@@ -1,0 +1,54 @@
+"""What the tests of training share: a tiny random model, examples to learn, and a short run."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from course_lib.models import catalog
+from course_lib.tuning.recipe import Example
+from course_lib.tuning.rows import batch
+from course_lib.tuning.train import train
+
+WEIGHTS = "adapter_model.safetensors"
+EXAMPLES = [Example(f"What is the fee of account {i}?", f"KRW {7 * i % 10} at branch {i}" * (1 + i % 3)) for i in range(13)]
+VALIDATION = [Example(f"And the fee of account {i}?", f"KRW {7 * i % 10} at branch {i}") for i in range(5)]
+
+
+def llama(folder, seed=0, **shape):
+    """A small, random model with haneul-300k's tokenizer."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2} | shape
+    config = LlamaConfig(**sizes, vocab_size=4096, max_position_embeddings=256, initializer_range=0.1, bos_token_id=1,
+                         eos_token_id=2, pad_token_id=0)  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(catalog.folder_of("haneul-300k")).save_pretrained(folder)
+    return folder
+
+
+def weights(folder):
+    return load_file(folder / WEIGHTS)
+
+
+def mean_loss(model, rows):
+    """The loss of transformers: labels of -100 are not learnt, padding is masked."""
+    ids, learn = batch(rows, "cpu")
+    mask = torch.tensor([[1] * len(row) + [0] * (ids.shape[1] - len(row)) for row in rows])
+    return model(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(~learn, -100)).loss
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    return llama(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def short(tiny, tmp_path):
+    """A function that trains in float32, 6 steps of 4 examples, into a folder of a name."""
+
+    def run(name="adapter", examples=EXAMPLES, base=tiny, **more):
+        said = {"steps": 6, "batch_size": 4, "rate": 1e-2, "warm_up": 2, "rank": 4, "precision": "float32"}
+        return train(base, examples, tmp_path / name, **said | more)
+
+    return run
