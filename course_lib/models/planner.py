@@ -75,13 +75,15 @@ def size(number: float) -> str:
 def plan(
     model: str | Path | Architecture, format: str = "q4_0", context: int = 4096, batch: int = 1, *,
     driver: Driver | None = None, precision: str | None = None, kv: str | None = None, double_quantization: bool = False,
+    threads: int = 0,
 ) -> Plan:  # fmt: skip
     """The plan for a model: a well-known or shipped one by its name, or a folder, of which the config.json is read.
 
     format: one of FORMATS. llama.cpp has q4_0, q4_k_m and q8_0, bitsandbytes nf4, fp4 and int8; the whole ones are of both,
     transformers' where no driver is named. precision: of what nf4, fp4 and int8 leave whole, bfloat16 where none is named (on a
     CPU `load` takes float32). kv: of llama.cpp's cache: float16, float32, bfloat16, q8_0 or q4_0; transformers keeps it in the
-    precision. Raises CourseError for what cannot be combined, and for a context that the model does not read.
+    precision. threads: of a CPU on which transformers will run float16, as `float16_threads()` counts them. Raises CourseError
+    for what cannot be combined, and for a context that the model does not read.
     """
     sizes = architecture(model)
     chosen = _driver(format, driver)
@@ -97,7 +99,8 @@ def plan(
         embeddings=round(sizes.in_embeddings * BITS[rest] / 8),
         norms=round(sizes.in_norms * BITS[norms] / 8),
         kv=kv_bytes(sizes, context, batch, cache, chosen),
-        overhead=_llamacpp(sizes, context, batch) if chosen == "llamacpp" else _huggingface(sizes, format, context, batch, rest),
+        overhead=_llamacpp(sizes, context, batch) if chosen == "llamacpp"
+        else _huggingface(sizes, format, context, batch, rest, threads),
     )  # fmt: skip
 
 
@@ -194,7 +197,7 @@ def _llamacpp(sizes: Architecture, context: int, batch: int) -> int:
     return piece * (4 * rows + 36 + 2 * masks) + 4 * batch * sizes.vocabulary
 
 
-def _huggingface(sizes: Architecture, format: str, context: int, batch: int, precision: str) -> int:
+def _huggingface(sizes: Architecture, format: str, context: int, batch: int, precision: str, threads: int) -> int:
     """The most that torch holds at once beside weights and cache while it reads whole prompts of one length, on a CPU.
 
     That is in a feed-forward layer, or where the logits of the last token are sorted out. int8 needs its products in 32 bits,
@@ -206,6 +209,9 @@ def _huggingface(sizes: Architecture, format: str, context: int, batch: int, pre
     seen = min(context, sizes.window or context)
     masked = context**2 if seen < context and not sizes.family.encoder else 0
     needs = [tokens * width * each + masked, 33 * batch * sizes.vocabulary * (not sizes.family.encoder)]
+    if format == "float16" and threads:  # in the matrix that leaves the feed-forward layer, where what it multiplied has gone
+        gone = (1 if sizes.family.encoder or sizes.family.fused else 2) * sizes.feed_forward - sizes.hidden
+        needs.append(tokens * (width - gone) * each + masked + _widened(sizes.hidden, sizes.feed_forward, tokens, threads))
     if format == "int8":
         needs[0] += tokens * ((8 if precision == "float32" else 12) * sizes.feed_forward + sizes.hidden)
     if format in ("nf4", "fp4"):
@@ -226,3 +232,23 @@ def _width(sizes: Architecture) -> int:
     if sizes.family.encoder:
         return 2 * sizes.feed_forward + 3 * sizes.hidden
     return (4 if sizes.family.fused else 3) * sizes.feed_forward + 4 * sizes.hidden + 2 * sizes.head_dim
+
+
+def float16_threads() -> int:
+    """Threads with which torch multiplies float16 on this CPU, where it widens pieces of matrices (`_widened`); else 0."""
+    import torch
+
+    has = torch.cpu.get_capabilities()
+    return torch.get_num_threads() if has.get("avx512_fp16") and not has.get("amx_fp16") else 0
+
+
+def _widened(rows: int, columns: int, tokens: int, threads: int) -> int:
+    """Bytes that threads hold while they multiply tokens by a matrix in float16, with avx512_fp16 (oneDNN 3.12, as measured).
+
+    Each holds in 32 bits up to 256 tokens and 64 of the matrix' rows, whole or 512 columns at a time (1024 of more than 1024),
+    and the sums: of these rows, or of up to 1024 where a row comes in pieces. So it is where threads divide the tokens; with less
+    than 256 for each they may divide the matrix, and hold up to twice as much.
+    """
+    piece = min(columns, 512 if columns <= 1024 else 1024)
+    sums = 64 if piece == columns else min(rows, 1024) + 16
+    return 4 * threads * (min(256, -(-tokens // threads)) * (piece + sums) + 64 * piece)
