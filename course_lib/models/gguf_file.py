@@ -139,7 +139,7 @@ def export(folder: Path, target: Path, kind: str = "f32") -> Path:
 
 @contextmanager
 def _writing(target: Path) -> Iterator[Any]:
-    """A writer of a GGUF file of the architecture llama, which writes it at the end."""
+    """A writer of a GGUF file of the architecture llama, which writes it at the end. Raises OSError where it cannot."""
     import gguf
 
     writer = gguf.GGUFWriter(target, "llama")
@@ -148,6 +148,10 @@ def _writing(target: Path) -> Iterator[Any]:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    try:
+        gguf.GGUFReader(target)  # it is written by numpy, which does not tell of a disk that is full (seen)
+    except ValueError as error:
+        raise OSError(f"it was cut short, as where no space is left: {error}") from error
 
 
 class Reads(NamedTuple):

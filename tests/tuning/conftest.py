@@ -17,8 +17,8 @@ VALIDATION = [Example(f"And the fee of account {i}?", f"KRW {7 * i % 10} at bran
 
 def llama(folder, seed=0, **shape):
     """A small, random model with haneul-300k's tokenizer."""
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2} | shape
-    config = LlamaConfig(**sizes, vocab_size=4096, max_position_embeddings=256, initializer_range=0.1, bos_token_id=1,
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 4096}
+    config = LlamaConfig(**sizes | shape, max_position_embeddings=256, initializer_range=0.1, bos_token_id=1,
                          eos_token_id=2, pad_token_id=0)  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -36,6 +36,19 @@ def mean_loss(model, rows):
     ids, learn = batch(rows, "cpu")
     mask = torch.tensor([[1] * len(row) + [0] * (ids.shape[1] - len(row)) for row in rows])
     return model(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(~learn, -100)).loss
+
+
+def at_call(number, before, method):
+    """The method, before whose call of a number something is done."""
+    calls = []
+
+    def wrapped(*said, **more):
+        calls.append(1)
+        if len(calls) == number:
+            before()
+        return method(*said, **more)
+
+    return wrapped
 
 
 @pytest.fixture(scope="session")

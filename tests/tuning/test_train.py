@@ -93,6 +93,14 @@ def test_a_seed_decides_everything(short):
     assert a == b != c
 
 
+def test_dropout_of_the_base_itself_is_drawn_by_the_seed_too(short, tmp_path):
+    base = llama(tmp_path / "forgetful", attention_dropout=0.5)
+    once = short("once", base=base)
+    torch.rand(7)  # whatever was drawn before
+    assert (short("again", base=base).folder / WEIGHTS).read_bytes() == (once.folder / WEIGHTS).read_bytes()
+    assert short("other", base=base, seed=1).losses != once.losses
+
+
 # -- the recipe -----------------------------------------------------------------------------------------------------------
 
 CHANGES = {"rank": 2, "alpha": 4, "targets": ["q_proj"], "dropout": 0.3, "steps": 5, "batch_size": 3, "rate": 2e-2, "warm_up": 4,

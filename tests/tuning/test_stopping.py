@@ -1,0 +1,188 @@
+"""A run that is stopped anywhere goes on to the same losses and the same adapter, byte for byte."""
+
+import os
+import re
+import shutil
+import signal
+import time
+
+import pytest
+
+from course_lib.errors import CourseError
+from course_lib.tuning import train as module
+from course_lib.tuning.learner import Learner, told
+from course_lib.tuning.train import CHECKPOINT, train
+from tests.tuning.conftest import EXAMPLES, VALIDATION, WEIGHTS, at_call, llama
+from tests.tuning.trainee import begin
+
+STEPS = 60
+SAID = {"steps": STEPS, "batch_size": 4, "rate": 1e-2, "warm_up": 10, "rank": 4, "precision": "float32", "dropout": 0.2,
+        "validation": VALIDATION, "validate_every": 3, "weight_decay": 0.1}  # fmt: skip
+NOTHING_SAVED = {"save_every": 1e9}
+
+
+def same(a, b):
+    """Whether two runs are the same, but for the time they took."""
+    alike = all(getattr(a, k) == getattr(b, k) for k in ("losses", "validation", "tokens", "stopped", "kept", "at_once"))
+    return alike and (a.folder / WEIGHTS).read_bytes() == (b.folder / WEIGHTS).read_bytes()
+
+
+def finished(process, code=0):
+    process.join(60)
+    assert process.exitcode == code
+
+
+def wait_for(something, process):
+    until = time.monotonic() + 60
+    while not something():
+        assert process.is_alive() and time.monotonic() < until
+        time.sleep(0.001)
+
+
+def steps_in(bar):
+    """The step that a progress bar shows last."""
+    return int((re.findall(rf"(\d+)/{STEPS} ", bar.read_text() if bar.exists() else "") or [0])[-1])
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A base with a dropout of its own, which is drawn anew after a stop, too."""
+    return llama(tmp_path_factory.mktemp("models") / "base", attention_dropout=0.1)
+
+
+@pytest.fixture(scope="module")
+def through(base, tmp_path_factory):
+    """The run that nothing stops; in a process of its own, as those that are killed."""
+    folder = tmp_path_factory.mktemp("runs")
+    finished(begin(folder / "bar", base, EXAMPLES, folder / "through", **SAID, save_every=0))
+    return train(base, EXAMPLES, folder / "through", **SAID, save_every=0)
+
+
+# -- processes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [1, 20, 45])
+def test_a_killed_run_goes_on_to_the_same_bytes(base, through, tmp_path, after):
+    arguments, folder = (tmp_path / "bar", base, EXAMPLES, tmp_path / "killed"), tmp_path / "killed"
+    process = begin(*arguments, **SAID, save_every=0)
+    wait_for(lambda: (folder / CHECKPOINT).exists() and int(told(folder / CHECKPOINT)["step"]) >= after, process)
+    process.kill()
+    finished(process, -signal.SIGKILL)
+    assert after <= int(told(folder / CHECKPOINT)["step"]) < STEPS and not (folder / WEIGHTS).exists()
+    finished(begin(*arguments, **SAID, save_every=0))
+    assert same(train(base, EXAMPLES, folder, **SAID, save_every=0), through)
+    assert not list(folder.glob(".*")) and not (folder / CHECKPOINT).exists()
+
+
+def test_an_interrupted_run_leaves_where_it_was_and_goes_on(base, through, tmp_path):
+    """Ctrl-C, twice, at whatever it does at that moment."""
+    arguments, folder, said = (tmp_path / "bar", base, EXAMPLES, tmp_path / "stopped"), tmp_path / "stopped", SAID | NOTHING_SAVED
+    stops = [0]
+    for _ in range(2):
+        process = begin(*arguments, **said)
+        wait_for(lambda: steps_in(tmp_path / "bar") > stops[-1], process)
+        os.kill(process.pid, signal.SIGINT)
+        finished(process, 1)
+        assert "KeyboardInterrupt" in (tmp_path / "bar").read_text() and not (folder / WEIGHTS).exists()
+        stops.append(int(told(folder / CHECKPOINT)["step"]))
+        assert stops[-2] < stops[-1] < STEPS
+    finished(begin(*arguments, **said))
+    assert same(train(base, EXAMPLES, folder, **said), through)
+
+
+# -- the worst moments ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def calm(base, tmp_path_factory):
+    """The run that nothing stops, in this process."""
+    return train(base, EXAMPLES, tmp_path_factory.mktemp("runs") / "calm", **SAID)
+
+
+def interrupted(base, folder, **more):
+    with pytest.raises(KeyboardInterrupt):
+        train(base, EXAMPLES, folder, **SAID, **more)
+    return int(told(folder / CHECKPOINT)["step"])
+
+
+@pytest.fixture
+def ctrl_c():
+    """Whoever runs these tests, Ctrl-C interrupts this process."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(("owner", "name", "step"), [
+    (Learner, "use_exact", 7), (Learner, "update", 7), (module._Run, "_gradients", 6), (module._Run, "validation_loss", 21),
+    (module, "batch", None), (Learner, "save", 0),
+], ids=lambda value: getattr(value, "__name__", str(value)))  # fmt: skip
+def test_ctrl_c_at_the_worst_moment_loses_no_half_of_a_step(base, calm, tmp_path, monkeypatch, ctrl_c, owner, name, step):
+    """In the middle of an update it waits until the end of that; between a step and a look at the validation, the look comes."""
+    folder = tmp_path / "run"
+    monkeypatch.setattr(owner, name, at_call(1 if step == 0 else 7, ctrl_c, getattr(owner, name)))
+    made = interrupted(base, folder, save_every=0 if step == 0 else 1e9)
+    assert made == {None: made, 0: 1}.get(step, step)
+    monkeypatch.undo()
+    again = train(base, EXAMPLES, folder, **SAID, save_every=0 if step == 0 else 1e9)
+    assert same(again, calm)
+
+
+def test_a_run_that_was_stopped_between_its_end_and_its_adapter_only_writes_it(base, calm, tmp_path, monkeypatch, ctrl_c):
+    monkeypatch.setattr(module, "save_adapter", at_call(1, ctrl_c, module.save_adapter))
+    with pytest.raises(KeyboardInterrupt):
+        train(base, EXAMPLES, tmp_path / "run", **SAID)
+    monkeypatch.undo()
+    monkeypatch.setattr(Learner, "update", None)  # there is nothing more to learn
+    assert same(train(base, EXAMPLES, tmp_path / "run", **SAID), calm)
+
+
+# -- checkpoints ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def half(base, tmp_path, monkeypatch, ctrl_c):
+    """A folder with a checkpoint of step 7."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Learner, "update", at_call(7, ctrl_c, Learner.update))
+        interrupted(base, tmp_path / "half")
+    return tmp_path / "half"
+
+
+@pytest.mark.parametrize("cut", [1, 5000, None])
+def test_a_truncated_checkpoint_is_told_with_its_path_and_left_as_it_is(base, half, cut):
+    file = half / CHECKPOINT
+    file.write_bytes(content := b"" if cut is None else file.read_bytes()[:-cut])
+    with pytest.raises(CourseError, match=rf"checkpoint {file} is damaged: .*(.|\n)*remove {file}"):
+        train(base, EXAMPLES, half, **SAID)
+    assert file.read_bytes() == content
+
+
+def test_a_file_that_is_no_checkpoint_is_told(base, half):
+    for content in (b"\x10\0\0\0\0\0\0\0nonsense", (base / "model.safetensors").read_bytes()):
+        (half / CHECKPOINT).write_bytes(content)
+        with pytest.raises(CourseError, match=rf"{half / CHECKPOINT} (is damaged|was begun with)"):
+            train(base, EXAMPLES, half, **SAID)
+
+
+@pytest.mark.parametrize(("change", "told_of"), [({"rate": 0.5}, r"rate=0\.01, not 0\.5"), ({"seed": 3}, "seed=0, not 3"),
+                                                 ({"validation": []}, "validation='")])  # fmt: skip
+def test_a_checkpoint_of_another_run_is_refused_with_what_differs(base, half, change, told_of):
+    before = (half / CHECKPOINT).read_bytes()
+    with pytest.raises(CourseError, match=rf"{CHECKPOINT} was begun with {told_of}(.|\n)*remove {half} to begin anew"):
+        train(base, EXAMPLES, half, **SAID | change)
+    with pytest.raises(CourseError, match=r"examples='.*(.|\n)*to begin anew"):
+        train(base, EXAMPLES[1:], half, **SAID)
+    with pytest.raises(CourseError, match=r"base={'model': 'base'.*not {'model': 'haneul-300k'"):
+        train("haneul-300k", EXAMPLES, half, **SAID)
+    assert (half / CHECKPOINT).read_bytes() == before
+
+
+def test_what_a_killed_process_left_half_written_is_removed(base, calm, half):
+    shutil.copy(half / CHECKPOINT, half / f".{CHECKPOINT}.1.partial")
+    assert same(train(base, EXAMPLES, half, **SAID), calm)
+    assert sorted(path.name for path in half.iterdir()) == sorted(path.name for path in calm.folder.iterdir())
+    fresh = half.with_name("fresh")  # killed before the first one was whole
+    fresh.mkdir()
+    (fresh / f".{CHECKPOINT}.1.partial").write_bytes(b"half")
+    assert same(train(base, EXAMPLES, fresh, **SAID), calm)

@@ -1,0 +1,34 @@
+"""Training in a process of its own, to be killed or kept short of memory; forked from a server that has imported everything."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+
+import peft  # noqa: F401 - imported once, for all
+import psutil
+import torch
+from transformers.models.llama import modeling_llama  # noqa: F401
+
+from course_lib.tuning.train import train
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload([__name__])
+
+
+def begin(bar, *said, room=None, **more):
+    """A process that trains as `train` would; its progress goes to the file `bar`. room: bytes that it may take more."""
+    process = SERVER.Process(target=_train, args=(bar, room, said, more))
+    process.start()
+    return process
+
+
+def _train(bar, room, said, more):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have made this process deaf to it
+    sys.stderr = os.fdopen(os.open(bar, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), "w", buffering=1)
+    torch.set_num_threads(1)
+    if room is not None:
+        limit = psutil.Process(os.getpid()).memory_info().vms + room
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    train(*said, **more)
