@@ -37,7 +37,7 @@ def resolve(source: HuggingFaceSource | LocalSource | ServerSource) -> Path:
         from course_lib.models.hub import fetched
 
         found = fetched(source)
-        return _gguf(found) if found.is_file() else safe_folder(found)
+        return _gguf(found) if found.is_file() else safe_folder(found, source.repository)
     raise CourseError(f"{source.model} lies on a server, not in files", "use driver: ollama or openai")
 
 
@@ -87,12 +87,15 @@ def _gguf(path: Path) -> Path:
     return path
 
 
-def safe_folder(folder: Path) -> Path:
-    """`folder`, if it holds a configuration and whole weights as safetensors. Raises CourseError, with the reason, if not."""
+def safe_folder(folder: Path, name: str = "") -> Path:
+    """`folder`, if it holds a configuration and whole weights as safetensors. Raises CourseError, with the reason, if not.
+
+    name: by which it was asked for, where that is not the folder's.
+    """
     names = sorted(p.name for p in folder.iterdir())
     if "adapter_config.json" in names and "config.json" not in names:
-        raise CourseError(f"{folder.name} is a LoRA adapter, which changes a model and is none",
-                          f"load the model that it was made for, with adapters=['{folder}']")  # fmt: skip
+        raise CourseError(f"{name or folder.name} is a LoRA adapter, which changes a model and is none",
+                          f"load the model that it was made for, with adapters=['{name or folder}']")  # fmt: skip
     found = weights(names)
     if not found:
         raise no_weights(names, folder.name)

@@ -1,5 +1,7 @@
 """The learner: steps too small for 16 bits add up, a rate that rises and falls, and what training truly holds in memory."""
 
+import itertools
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -45,7 +47,7 @@ def test_the_rate_rises_and_falls():
     for _ in range(steps):
         step(learner, model)
         places.append(model.weight.item())
-    lengths = [before - after for before, after in zip(places, places[1:], strict=False)]
+    lengths = [before - after for before, after in itertools.pairwise(places)]
     expected = [1e-3 * min((i + 1) / 5, (steps - i) / steps) for i in range(steps)]
     assert lengths == pytest.approx(expected, abs=1e-6) and learner.step == steps
 
