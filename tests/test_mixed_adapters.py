@@ -246,5 +246,8 @@ def test_an_adapter_of_the_hub_is_downloaded_and_is_no_model(made, online, offli
         load("course/small")
     offline()
     assert load(BASE, adapters=["course/small"]).generate(PROMPTS) == load(BASE, adapters=[made["small"]]).generate(PROMPTS)
+    for said, called in (("course/small", "course/small"), ({"source": "course/small", "name": "mine"}, "mine")):
+        with pytest.raises(CourseError, match=f"the adapter {called} does not fit this model"):
+            load("haneul-1m", adapters=[said])
     with pytest.raises(CourseError, match=r"course/other .*is missing(.|\n)*course models pull course/other"):
         load(BASE, adapters=["course/other"])

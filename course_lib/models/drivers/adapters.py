@@ -29,10 +29,11 @@ OTHER_BASE = "use an adapter of this base model"
 
 
 class Part(NamedTuple):
-    """An adapter that was found and checked, and how much of it is added."""
+    """An adapter that was found and checked, how much of it is added, and what messages call it."""
 
     folder: Path
     weight: float
+    called: str
 
 
 def found(adapter: Adapter) -> Path:
@@ -58,9 +59,9 @@ def found(adapter: Adapter) -> Path:
 
 def parts(adapters: Sequence[Adapter], base: Path) -> list[Part]:
     """The adapters of a specification, each checked against the folder of the model. Raises CourseError as `check_base`."""
-    some = [Part(found(adapter), adapter.weight) for adapter in adapters]
+    some = [Part(found(adapter), adapter.weight, adapter.called) for adapter in adapters]
     for part in some:
-        check_base(part.folder, base)
+        check_base(part, base)
     return some
 
 
@@ -86,8 +87,9 @@ def sha256_of_weights(folder: Path) -> str:
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
-def check_base(adapter: Path, base: Path) -> None:
+def check_base(part: Part, base: Path) -> None:
     """Raises CourseError for an adapter that changes matrices of another shape, or says that it was made for other weights."""
+    adapter = part.folder
     if adapter.suffix == ".gguf" or base.suffix == ".gguf":
         return  # llama.cpp compares shapes itself
     turned = bool(facts(adapter, CONFIG).get("fan_in_fan_out"))  # GPT-2 keeps its matrices as (inputs, outputs)
@@ -98,12 +100,12 @@ def check_base(adapter: Path, base: Path) -> None:
         shape = there.get(f"{module}.weight")
         side = {"A.weight": 1, "B.weight": 0}.get(half)
         if shape and side is not None and len(shape) == 2 and tensor.shape[side] != shape[side ^ turned]:
-            raise CourseError(f"the adapter {adapter.name} does not fit this model: its {half[0]} for {module} has the shape "
+            raise CourseError(f"the adapter {part.called} does not fit this model: its {half[0]} for {module} has the shape "
                               f"{_by(tensor.shape)}, and the matrix there {_by(shape)}", OTHER_BASE)  # fmt: skip
     said = facts(adapter, BASE).get("sha256")
     if said and (sum_ := sha256_of_weights(base)) != said:
         raise CourseError(
-            f"the adapter {adapter.name} was made for {facts(adapter, BASE).get('model')}, whose weights have SHA-256 "
+            f"the adapter {part.called} was made for {facts(adapter, BASE).get('model')}, whose weights have SHA-256 "
             f"{said[:12]}...; those of {base.name} have {sum_[:12]}...", OTHER_BASE,
         )  # fmt: skip
 
@@ -147,17 +149,17 @@ def applied(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
 
     for part in some:
         if head_tensors(part.folder) and (part.weight != 1 or len(some) > 1):
-            raise Unsupported(f"weight={part.weight} of {part.folder.name}, which brings a head of its own, one of {len(some)}: "
+            raise Unsupported(f"weight={part.weight} of {part.called}, which brings a head of its own, one of {len(some)}: "
                               "a share of a head is none", "use it alone, and leave the weight out")  # fmt: skip
     adapted: Any = None
     names = [f"part{i}" for i in range(len(some))]  # a bare number would be taken for that of a layer
     for name, part in zip(names, some, strict=True):
-        with _told(part.folder):
+        with _told(part.called):
             if adapted is None:
                 adapted = PeftModel.from_pretrained(model, part.folder, adapter_name=name, local_files_only=True)
             else:
                 adapted.load_adapter(part.folder, adapter_name=name, local_files_only=True)
-        _check_all_used(adapted, name, part.folder)
+        _check_all_used(adapted, name, part)
     if mixing == "cat" or len(some) == 1:
         _side_by_side(adapted, {name: part.weight for name, part in zip(names, some, strict=True)})
     else:
@@ -209,7 +211,7 @@ def _merge(adapted: Any) -> Any:
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _told(called: str) -> Iterator[None]:
     """Silence while peft reads an adapter; what it cannot read becomes a CourseError."""
     try:
         with quiet(), warnings.catch_warnings():
@@ -217,17 +219,17 @@ def _told(folder: Path) -> Iterator[None]:
             yield
     except (RuntimeError, ValueError, KeyError, OSError, TypeError, AttributeError) as error:
         what = " ".join(str(error).split())[:300]
-        raise CourseError(f"the adapter {folder.name} does not fit this model: {what}", OTHER_BASE) from error
+        raise CourseError(f"the adapter {called} does not fit this model: {what}", OTHER_BASE) from error
 
 
-def _check_all_used(adapted: Any, name: str, folder: Path) -> None:
+def _check_all_used(adapted: Any, name: str, part: Part) -> None:
     """Raises CourseError for an adapter of more or fewer layers: peft would leave out what does not fit."""
     from peft import get_peft_model_state_dict
 
-    said = {tensor for tensor in tensors_in(folder / WEIGHTS) if ".lora_" in tensor}
+    said = {tensor for tensor in tensors_in(part.folder / WEIGHTS) if ".lora_" in tensor}
     has = {t for t in get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False) if ".lora_" in t}
     if odd := sorted(said ^ has):
-        raise CourseError(f"the adapter {folder.name} does not fit this model: {odd[0]} is only in one of the two", OTHER_BASE)
+        raise CourseError(f"the adapter {part.called} does not fit this model: {odd[0]} is only in one of the two", OTHER_BASE)
 
 
 def _side_by_side(adapted: Any, weight_of: dict[str, float]) -> None:
