@@ -14,7 +14,7 @@ from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import Generation, ModelSpec, load
 from course_lib.models.options import SpecError
-from course_lib.models.spec import HuggingFaceSource, LocalSource, ServerSource, secret
+from course_lib.models.spec import Adapter, HuggingFaceSource, LocalSource, ServerSource, secret
 
 PATHS = ["/models/x", "./x", "../x", "~/x", "~", ".", "..", "C:\\models\\x", "D:/x", ".\\x", "..\\x", "./모델"]
 IDS = ["Qwen/Qwen2.5-0.5B-Instruct", "gpt2", "BAAI/bge-m3", "microsoft/phi-2", "a/b.c-d_e"]
@@ -87,6 +87,15 @@ def test_a_text_a_dict_and_yaml_say_the_same():
     ({"driver": "ollama", "source": {"type": "local", "path": "x"}}, "driver: ollama takes a server source, not local"),
     ({"implementation": "x"}, "implementation: 'x'; driver custom names one"),
     ({"adapters": [{"source": "a", "weight": "heavy"}]}, "adapters.0.weight: 'heavy': Input should be a valid number"),
+    ({"adapters": [{"source": "a", "weight": 10.1}]}, "adapters.0.weight: 10.1: Input should be less than or equal to 10"),
+    ({"adapters": [{"source": "a", "weight": float("nan")}]}, "adapters.0.weight: "),
+    ({"adapters": [{"source": "a", "wieght": 1}]}, "adapters.0.wieght: no such field"),
+    ({"adapters": [{"weight": 1}]}, "adapters.0.source: "),
+    ({"adapters": ["a b"]}, "adapters.0.source.repository: 'a b': "),
+    ({"adapters": [{"source": {"type": "server", "model": "x"}}]}, "adapters.0.source: Input tag 'server'"),
+    ({"adapters": [{"source": "a", "name": ""}]}, "adapters.0.name: "),
+    ({"adapters": ["a"] * 17}, "adapters: "),
+    ({"mixing": "sum"}, "mixing: 'sum': Input should be 'cat', 'svd' or 'linear'"),
     ({"source": {"type": "ftp"}}, "source: Input tag 'ftp'"),
     ({"source": {"type": "huggingface", "repository": "a/b", "filename": "../x.gguf"}}, "source.filename: '../x.gguf': only"),
     ({"source": {"type": "huggingface", "repository": "a/b", "sha256": {"x": "1"}}}, "source.sha256: a SHA-256 is 64 hex digits"),
@@ -96,6 +105,34 @@ def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(change, told)
     with pytest.raises(SpecError) as error:
         ModelSpec.parse({"source": "haneul-1m"} | change)
     assert told in str(error.value)
+
+
+def test_an_adapter_is_a_path_a_name_a_hub_id_or_a_mapping():
+    for said, source in (("./a", LocalSource(path=Path("./a"))), (Path("a"), LocalSource(path=Path("a"))),
+                         ("owner/a", HuggingFaceSource(repository="owner/a")),
+                         ("haneul-cross-encoder", LocalSource(path=MODELS / "haneul-cross-encoder"))):  # fmt: skip
+        for form in (said, {"source": said}, {"source": source.model_dump()}, {"source": source}):
+            spec = ModelSpec.parse("haneul-1m", adapters=[form])
+            assert spec.adapters == (Adapter(source=source),) and spec.adapters[0].weight == 1
+            assert ModelSpec.parse(spec) == spec and ModelSpec.parse(spec).key() == spec.key()
+    named = ModelSpec.parse("haneul-1m", adapters=["/x/style", "owner/a", {"source": "owner/a", "name": "manners"}])
+    assert named.name == "haneul-1m+style+owner/a+manners"
+    text = "source: haneul-1m\nadapters: [./a, {source: owner/b, weight: -0.5}]\nmixing: svd"
+    assert ModelSpec.from_yaml(text) == ModelSpec.parse(
+        "haneul-1m", adapters=["./a", {"source": "owner/b", "weight": -0.5}], mixing="svd"
+    )
+
+
+def test_a_share_and_a_way_to_mix_make_another_model_and_a_name_does_not(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+
+    def key(*adapters, **more):
+        return ModelSpec.parse("haneul-1m", adapters=adapters, **more).key()
+
+    one, two = {"source": tmp_path / "a"}, {"source": tmp_path / "b"}
+    assert key(one, two) == key(one | {"name": "x"}, two | {"weight": 1}) == key(tmp_path / "link", two)
+    others = [key(), key(one), key(two, one), key(one | {"weight": 0.5}, two), key(one, two, mixing="linear"), key(one, one)]
+    assert len({*others, key(one, two)}) == 7
 
 
 def test_all_wrong_fields_are_told_at_once():

@@ -197,7 +197,7 @@ class ModelSpec(_Part):
         Raises SpecError that names every wrong field, its value and the allowed ones.
         """
         if isinstance(value, ModelSpec):
-            value = value.model_dump(exclude_unset=True) | {"source": value.source}
+            value = {name: getattr(value, name) for name in value.model_fields_set}
         elif isinstance(value, str):
             return validated(cls, {"source": value} | changes, 'name one that is there, such as load("haneul-4m")')
         elif isinstance(value, Path):

@@ -43,4 +43,4 @@ class Recipe(BaseModel):
 
     def but(self, **changes: Any) -> Recipe:
         """This recipe with some fields changed. Raises SpecError."""
-        return validated(Recipe, self.model_dump() | changes)
+        return validated(Recipe, self.model_dump() | changes, "Recipe.model_fields has them all, each with its limits")
