@@ -75,6 +75,23 @@ def test_only_what_is_needed_is_downloaded(online):
     assert {r.path.split(f"{hub.commit('o/all')}/")[1] for r in hub.asked("/resolve/")} == needed - {"vocab.txt"}  # empty
 
 
+def test_of_an_adapter_its_settings_its_weights_and_its_base_come(online, offline):
+    needed = {"adapter_config.json": b"{}", "adapter_model.safetensors": WEIGHTS, "base.json": b'{"model": "x"}'}
+    hub = online({"o/lora": needed | {"README.md": b"#", "optimizer.pt": b"\x80", "merged/model.safetensors": WEIGHTS},
+                  "o/half": {"adapter_config.json": b"{}"},
+                  "o/old": {"adapter_config.json": b"{}", "adapter_model.bin": b""}})  # fmt: skip
+    folder = get("o/lora")
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == needed
+    assert done(pull("o/lora"))[0] == 0
+    refused(r"o/half holds no \.safetensors and no \.gguf", "o/half")
+    refused(r"o/old/adapter_model\.bin is a pickle", "o/old")
+    assert {r.path.rpartition("/")[2] for r in hub.asked("/resolve/")} == needed.keys()
+    offline()
+    assert get("o/lora") == folder
+    (folder / "adapter_model.safetensors").resolve().write_bytes(bytes(len(WEIGHTS)))
+    refused(r"adapter_model\.safetensors .*which was damaged.*course models pull o/lora", "o/lora")
+
+
 def test_all_parts_of_the_weights_come(online):
     split = {f"model-0000{i}-of-00002.safetensors": WEIGHTS for i in (1, 2)}
     online(
