@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from course_lib.errors import CourseError
 from course_lib.models import load
-from course_lib.tuning.adapted import adapted, loss_of
+from course_lib.tuning.adapted import adapted, loss_of, seeded
 from course_lib.tuning.cost import adapter_weights, kept_bytes, training_bytes
 from course_lib.tuning.learner import Learner, uninterrupted
 from course_lib.tuning.recipe import Recipe
@@ -86,6 +86,18 @@ def test_a_checkpoint_holds_everything(tmp_path, dtype):
 def test_a_block_that_is_not_to_be_interrupted_keeps_its_own_error():
     with pytest.raises(ValueError, match="mine"), uninterrupted():
         raise ValueError("mine")
+
+
+def test_what_is_drawn_depends_on_the_seed_and_the_step_alone():
+    def drawn(seed, step):
+        with seeded(seed, step):
+            return torch.rand(4).tolist()
+
+    torch.manual_seed(5)
+    some, after = [drawn(*of) for of in ((0, 0), (0, 1), (1, 0), (1, 1))], torch.rand(3).tolist()
+    assert len(set(map(tuple, some))) == 4 and drawn(0, 1) == some[1]
+    torch.manual_seed(5)
+    assert torch.rand(3).tolist() == after  # and whoever draws beside it draws what he would have drawn
 
 
 # -- what it takes --------------------------------------------------------------------------------------------------------
