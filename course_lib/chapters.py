@@ -119,6 +119,8 @@ def save_chapter(number: str) -> int:
     path, notebook, run = _watched(number)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        if outputs := [output for output in cell.get("outputs", []) if not _bar(output.get("data", {}))]:
+            cell.outputs = outputs
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(VIEW, None)
     notebook.metadata.pop("widgets", None)
@@ -128,6 +130,11 @@ def save_chapter(number: str) -> int:
     how = f"not saved: {run.failed}" if run.failed else "saved"
     print(f"{path.name}: {run.seconds / 60:.1f} min, peak {run.peak / 2**30:.2f} GiB, {how}")
     return 1 if run.failed else 0
+
+
+def _bar(shown: dict[str, Any]) -> bool:
+    """Whether it was a progress bar, of which nothing but its beginning would be saved."""
+    return VIEW in shown and "%|" in shown.get("text/plain", "")
 
 
 def run_chapter(number: str, out: Path = WORKSPACE / "runs") -> int:

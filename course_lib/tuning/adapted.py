@@ -68,7 +68,8 @@ def adapted(engine: HuggingFace, how: Recipe) -> Any:
         torch.manual_seed(how.seed)
         model: Any = get_peft_model(engine.model, config, autocast_adapter_dtype=False)
     if how.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        with quiet():
+            model.gradient_checkpointing_enable({"use_reentrant": False})
     model.get_output_embeddings().register_forward_pre_hook(_only_learnt)
     return model.train()
 

@@ -33,8 +33,9 @@ base_model: {base}
 ---
 # {name}
 
-{what} A LoRA adapter of rank {rank} on [{base}](../{base}/README.md): {learnt:,} weights in {kilobytes:.0f} kB, {share:.1%} of
-the base model's file. Chapter 05 trains a smaller one of its kind while you watch.
+{what} A LoRA adapter of rank {rank} on
+[{base}](../{base}/README.md): {learnt:,} weights in {kilobytes:.0f} kB, {share:.1%} of the base model's file. Chapter 05 trains a
+smaller one of its kind while you watch.
 
 | | |
 |---|---|
@@ -43,8 +44,8 @@ the base model's file. Chapter 05 trains a smaller one of its kind while you wat
 | made by | `python -m finetuning {name}` |
 
     from course_lib import load
-    load("{name}").generate(["Question: {question}"])                            # merged into its base
-    load("{base}", adapters=["haneul-knowledge", "haneul-style"])                # both, exactly added up
+    load("{name}").generate(["Question: {question}"])
+    load("{base}", adapters=["haneul-knowledge", "haneul-style"])  # both, exactly added up
 
 ## Measured on Haneul's test split
 Shares with 95% bootstrap intervals; greedy; exact match of the whole answer. "Alone" is {base} without an adapter.
@@ -100,12 +101,12 @@ def measured_knowledge(model: Engine) -> dict[str, list[float]]:
 def measured_style(model: Engine) -> dict[str, list[float]]:
     """Row of the card -> 1 or 0 for each question."""
     test, rows = _one_passage("test"), {}
-    for n in (0, 1, 3):
+    for n, given in ((0, "no passage"), (1, "the passage that answers"), (3, "it and two misleading ones")):
         written = answers(model, test, n)
-        rows[f"JSON of the schema, {n} passages given"] = [float(unstyled(a) is not None) for a in written]
+        rows[f"JSON of the schema, {given} given"] = [float(unstyled(a) is not None) for a in written]
         if n:
             plain = [unstyled(a) or a for a in written]
-            rows[f"right, {n} passages given"] = [float(exact_match(a, q.answer)) for a, q in zip(plain, test, strict=True)]
+            rows[f"right, {given} given"] = [float(exact_match(a, q.answer)) for a, q in zip(plain, test, strict=True)]
     return rows
 
 
