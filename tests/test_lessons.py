@@ -1,4 +1,4 @@
-"""What chapter 05 teaches: lessons that no exam question repeats, a style that is checked, and two adapters that have learnt them."""
+"""Lessons of chapter 05: no exam question repeats one, the style is checked, and two adapters have learnt them."""
 
 import json
 
@@ -51,7 +51,8 @@ def test_style_is_valid_about_other_banks_and_cites_what_says_so():
 
 @pytest.mark.parametrize("text", [
     "KRW 2,500", "", "{", '{"answer": "x"}', '{"answer": "x", "source": "1"}', '{"answer": 1, "source": 1}', "[]",
-    '{"answer": "x", "source": -1}', '{"answer": "x", "source": 1, "more": 2}', '{"answer": "x", "source": 1} and more', "[" * 9999,
+    '{"answer": "x", "source": -1}', '{"answer": "x", "source": 1, "more": 2}', '{"answer": "x", "source": 1} and more',
+    "[" * 9999,
 ])  # fmt: skip
 def test_what_is_not_json_of_the_style_is_none(text):
     assert unstyled(text) is None
