@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from course_lib import data
 from course_lib.errors import CourseError
+from course_lib.measure.memory import give_back
 from course_lib.models.drivers.adapters import WEIGHTS, describe
 from course_lib.models.source import resolve
 from course_lib.models.spec import ModelSpec, SpecError
@@ -83,10 +84,13 @@ def train(
     run = _Run(engine, rows, checked, how, target, made_of)
     try:
         run.train()
+        return run.publish()
     except KeyboardInterrupt:
         run.save()
         raise
-    return run.publish()
+    finally:
+        del engine, run
+        give_back()
 
 
 class _Run:
