@@ -242,7 +242,7 @@ class HybridRetriever(BaseRetriever):
         words_leg = _told(hit, 1 - hit.alpha, hit.lexical, "words", "BM25")
         place = f"{hit.id} is number {hit.rank}"
         if hit.before is not None:
-            place += f", with the reranker's {hit.rerank_score:.3g}; the search had it as number {hit.before}"
+            place += f", by the reranker's {hit.rerank_score:.3g}; the search had it as number {hit.before}"
         return f"{place} with {hit.score:.3g} = {dense} + {words_leg}. {by_words}."
 
     def _get_relevant_documents(

@@ -248,7 +248,7 @@ def test_an_explanation_tells_both_places():
     plain = next(hit for hit in made.search("annual fee", rerank="none") if hit.id == "b")
     assert (hit.rank, hit.before) == (1, 2) and hit.rerank_score == 0.5
     told = made.explain(hit)
-    assert told.startswith("b is number 1, with the reranker's 0.5; the search had it as number 2 with ")
+    assert told.startswith("b is number 1, by the reranker's 0.5; the search had it as number 2 with ")
     assert re.sub("number 1, .* number 2 with", "number 2 with", told) == made.explain(plain)
 
 
