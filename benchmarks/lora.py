@@ -25,7 +25,7 @@ from course_lib.models import load
 from course_lib.models.catalog import folder_of
 from course_lib.rag.lessons import asked, closed_book, knowledge
 from course_lib.tables import table
-from course_lib.tuning.adapted import adapted, base_of, loss_of
+from course_lib.tuning.adapted import base_of, loss_of
 from course_lib.tuning.recipe import Example, Recipe
 from course_lib.tuning.rows import Row, batch, encoded
 from course_lib.tuning.train import train
@@ -43,8 +43,7 @@ RUNS = {
 def by_course(rows: list[Row], how: dict[str, Any], folder: Path) -> tuple[float, Callable[[], Any]]:
     """Seconds, and what gives the adapted model."""
     trained = train(BASE, knowledge(AREAS), folder / "adapter", recipe=RECIPE.but(**how))
-    engine: Any = lambda: load(BASE, precision="float32", adapters=[trained.folder])  # noqa: E731
-    return trained.seconds, lambda: engine().model
+    return trained.seconds, lambda: load(BASE, precision="float32", adapters=[trained.folder]).model  # type: ignore[attr-defined]
 
 
 def by_trainer(rows: list[Row], how: dict[str, Any], folder: Path) -> tuple[float, Callable[[], Any]]:
@@ -72,7 +71,7 @@ def by_trainer(rows: list[Row], how: dict[str, Any], folder: Path) -> tuple[floa
 
 def one(name: str) -> None:
     """One run, in this process: print what was measured as JSON."""
-    engine: Any = base_of(BASE, RECIPE.but(precision="float32"))
+    engine = base_of(BASE, RECIPE.but(precision="float32"))
     rows = encoded(engine, knowledge(AREAS), RECIPE.longest)
     others = [Example(asked(q), q.answer) for q in closed_book(load_questions("validation"), AREAS)]
     before = high_water()
@@ -80,9 +79,7 @@ def one(name: str) -> None:
         seconds, finished = (by_course if name.startswith("course") else by_trainer)(rows, RUNS[name], Path(folder))
         grown = high_water() - before
         model = finished().eval()
-    adapted(engine, RECIPE)  # its hook lets loss_of compute what is learnt alone
     checked = encoded(engine, others, RECIPE.longest)
-    model.get_output_embeddings().register_forward_pre_hook(*engine.model.get_output_embeddings()._forward_pre_hooks.values())
     with torch.no_grad():
         loss = float(loss_of(model, *batch(checked, "cpu"))) / sum(len(row.answer) for row in checked)
     tokens = RECIPE.steps * RECIPE.batch_size * sum(map(len, rows)) / len(rows)

@@ -119,10 +119,10 @@ def save_chapter(number: str) -> int:
     path, notebook, run = _watched(number)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-        if outputs := [output for output in cell.get("outputs", []) if not _bar(output.get("data", {}))]:
-            cell.outputs = outputs
-        for output in cell.get("outputs", []):
-            output.get("data", {}).pop(VIEW, None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _bar(output.get("data", {}))]
+            for output in cell.outputs:
+                output.get("data", {}).pop(VIEW, None)
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}
     if not run.failed:

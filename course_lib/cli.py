@@ -64,7 +64,7 @@ def _handout(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from course_lib.models import catalog
-    from course_lib.models.drivers.adapters import CONFIG, base_of, found, parts
+    from course_lib.models.drivers.adapters import CONFIG, found, made_for, parts
     from course_lib.models.gguf_file import export, export_adapter
     from course_lib.models.source import resolve
     from course_lib.models.spec import Adapter, ModelSpec
@@ -72,7 +72,7 @@ def _export(args: argparse.Namespace) -> int:
     here, adapter = Path(args.name).is_dir() and catalog.source_of(args.name) is None, None
     if catalog.adapted(args.name) or (Path(args.name) / CONFIG).is_file():
         adapter = Adapter(source=Path(args.name) if here else args.name)
-        spec = ModelSpec.parse(args.base or base_of(found(adapter)))
+        spec = ModelSpec.parse(args.base or made_for(found(adapter)))
     else:
         spec = ModelSpec.parse(Path(args.name) if here else args.name)
     folder, kind = resolve(spec.source), args.type or ("f32" if adapter else "f16")

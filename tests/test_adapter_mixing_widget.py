@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from course_lib.learn.widgets.adapter_mixing import adapter_mixing, formula, say, styled
-from course_lib.models import ModelManager, load
+from course_lib.models import load
 from course_lib.models.engine import Reply
 from course_lib.models.spec import ModelSpec
 from course_lib.rag.prompt import Source, question_prompt
@@ -31,13 +31,6 @@ def made(folder, seed, **changes):
 def adapters(tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapters")
     return {name: made(folder / name, seed) for seed, name in enumerate(("knowledge", "style"), 1)}
-
-
-@pytest.fixture
-def manager():
-    manager = ModelManager()
-    yield manager
-    manager.unload_all()
 
 
 @pytest.fixture

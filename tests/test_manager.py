@@ -50,13 +50,6 @@ class Echo(Engine):
 
 
 @pytest.fixture
-def manager():
-    made = ModelManager()
-    yield made
-    made.unload_all()
-
-
-@pytest.fixture
 def echo():
     Echo.loaded = Echo.closed = 0
     return Echo

@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from course_lib.errors import CourseError
-from course_lib.models import ModelManager, load
+from course_lib.models import load
 from course_lib.models.drivers import pretrained
 from course_lib.models.memory import held_bytes
 
@@ -33,14 +33,6 @@ def expected(made):
     told = {name: load(said).generate(PROMPTS) for name, said in made.items()} | {"base": load(BASE).generate(PROMPTS)}
     assert len(set(map(tuple, told.values()))) == 3
     return told
-
-
-@pytest.fixture
-def manager():
-    made = ModelManager()
-    yield made
-    made.unload_all()
-    assert made.ps() == [] and made._held == {}
 
 
 @pytest.fixture

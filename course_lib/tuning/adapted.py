@@ -14,7 +14,6 @@ import torch
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models import load
-from course_lib.models.drivers import packed
 from course_lib.models.drivers.adapters import BASE, CONFIG, WEIGHTS
 from course_lib.models.drivers.quiet import quiet
 from course_lib.models.spec import ModelSpec
@@ -52,7 +51,6 @@ def _native_bfloat16() -> bool:
 
 def adapted(engine: HuggingFace, how: Recipe) -> Any:
     """The engine's model with peft's layers in it, ready to be trained. Raises CourseError for an unknown target module."""
-    packed.silence()  # peft imports bitsandbytes, which would tell of kernels that nobody asked for
     from peft import LoraConfig, get_peft_model
 
     targets = how.targets if how.targets == "all-linear" else list(how.targets)
@@ -67,10 +65,8 @@ def adapted(engine: HuggingFace, how: Recipe) -> Any:
         warnings.simplefilter("ignore", UserWarning)  # of tied weights, which are told apart when they are merged
         torch.manual_seed(how.seed)
         model: Any = get_peft_model(engine.model, config, autocast_adapter_dtype=False)
-    if how.gradient_checkpointing:
-        with quiet():
+        if how.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.get_output_embeddings().register_forward_pre_hook(_only_learnt)
     return model.train()
 
 
@@ -79,18 +75,13 @@ def loss_of(model: Any, ids: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
 
     The output layer computes those alone: of a batch of questions with short answers that is a tenth of the work there.
     """
-    head, chosen = model.get_output_embeddings(), learn[:, 1:]
-    head.chosen = chosen
+    chosen = learn[:, 1:]
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda head, given: (given[0][:, :-1][chosen][None],))
     try:
         logits = model(input_ids=ids, use_cache=False).logits
     finally:
-        del head.chosen
+        hook.remove()
     return torch.nn.functional.cross_entropy(logits.view(-1, logits.shape[-1]).float(), ids[:, 1:][chosen], reduction="sum")
-
-
-def _only_learnt(head: Any, given: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
-    chosen = getattr(head, "chosen", None)
-    return None if chosen is None else (given[0][:, :-1][chosen][None],)
 
 
 @contextmanager

@@ -12,9 +12,10 @@ from course_lib.models import ModelManager
 from course_lib.models.engine import Reply
 from course_lib.models.options import Generation
 from course_lib.models.spec import ModelSpec
+from course_lib.rag.answering import LONGEST_ANSWER
 from course_lib.rag.lessons import unstyled
 
-MOST, LONGEST = 3, 48  # adapters, and tokens of an answer
+MOST = 3  # adapters
 Weights = tuple[float, ...]  # of each adapter
 
 
@@ -57,7 +58,7 @@ def adapter_mixing(
         spec = models.registry.spec(base)
         mixed = [{"source": source, "weight": w} for source, w in zip(adapters.values(), weights, strict=True) if w]
         with models.use(spec, 0 if mixed else None, adapters=[*spec.adapters, *mixed]) as engine:
-            return engine.generate([prompt], Generation(max_output_length=LONGEST))[0]
+            return engine.generate([prompt], Generation(max_output_length=LONGEST_ANSWER))[0]
 
     def show(question: str, **weights: float) -> Shown:
         prompt, mix = questions[question], formula(weights)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,11 +57,14 @@ def found(adapter: Adapter) -> Path:
     return path
 
 
-def parts(adapters: Sequence[Adapter], base: Path) -> list[Part]:
-    """The adapters of a specification, each checked against the folder of the model. Raises CourseError as `check_base`."""
+def parts(adapters: Sequence[Adapter], base: Path, sum_of: Callable[[Path], str] | None = None) -> list[Part]:
+    """The adapters of a specification, each checked against the folder of the model. Raises CourseError as `check_base`.
+
+    sum_of: what tells the sum of the base's weights, where that need not be `sha256_of_weights` each time.
+    """
     some = [Part(found(adapter), adapter.weight, adapter.called) for adapter in adapters]
     for part in some:
-        check_base(part, base)
+        check_base(part, base, sum_of or sha256_of_weights)
     return some
 
 
@@ -73,7 +76,7 @@ def describe(base: Path) -> dict[str, str]:
     return {"model": catalog.name_of(base), "sha256": sha256_of_weights(base)}
 
 
-def base_of(adapter: Path) -> str:
+def made_for(adapter: Path) -> str:
     """The model for which an adapter says that it was made. Raises CourseError where it says nothing."""
     said = facts(adapter, BASE).get("model")
     if not said:
@@ -87,7 +90,7 @@ def sha256_of_weights(folder: Path) -> str:
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
-def check_base(part: Part, base: Path) -> None:
+def check_base(part: Part, base: Path, sum_of: Callable[[Path], str]) -> None:
     """Raises CourseError for an adapter that changes matrices of another shape, or says that it was made for other weights."""
     adapter = part.folder
     if adapter.suffix == ".gguf" or base.suffix == ".gguf":
@@ -103,7 +106,7 @@ def check_base(part: Part, base: Path) -> None:
             raise CourseError(f"the adapter {part.called} does not fit this model: its {half[0]} for {module} has the shape "
                               f"{_by(tensor.shape)}, and the matrix there {_by(shape)}", OTHER_BASE)  # fmt: skip
     said = facts(adapter, BASE).get("sha256")
-    if said and (sum_ := sha256_of_weights(base)) != said:
+    if said and (sum_ := sum_of(base)) != said:
         raise CourseError(
             f"the adapter {part.called} was made for {facts(adapter, BASE).get('model')}, whose weights have SHA-256 "
             f"{said[:12]}...; those of {base.name} have {sum_[:12]}...", OTHER_BASE,
@@ -144,7 +147,6 @@ def applied(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
     to make one adapter of them, and are not: see chapter 05. Raises CourseError for an adapter that does not fit, and for ranks
     that cannot be mixed so; Unsupported for a share of an adapter that brings a head, and for one beside others.
     """
-    packed.silence()  # peft imports bitsandbytes, which would tell of kernels that nobody asked for
     from peft import PeftModel
 
     for part in some:

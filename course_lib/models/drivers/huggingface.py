@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -95,6 +96,7 @@ class HuggingFace(InTorch):
     def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, context: int) -> None:
         super().__init__(spec, context)
         self.model, self.tokenizer = model, tokenizer
+        self._sum_of = functools.cache(adapters.sha256_of_weights)  # once: a large model's takes as long as loading it
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
@@ -115,7 +117,7 @@ class HuggingFace(InTorch):
 
         Both can be used at the same time; closing one does not touch the other. Raises as loading does.
         """
-        some = adapters.parts(spec.adapters, resolve(spec.source))
+        some = adapters.parts(spec.adapters, resolve(spec.source), self._sum_of)
         model = adapters.applied(adapters.twin(self.model), some, spec.mixing)
         return HuggingFace(spec, model.eval(), self.tokenizer, self.context)
 

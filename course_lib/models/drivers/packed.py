@@ -38,7 +38,6 @@ def how(spec: ModelSpec, name: str, said: dict[str, Any], dtype: Any, device: st
     """
     if not said and spec.quantization == "none":
         return {}
-    silence()
     where = {"device_map": {"": device}}  # bitsandbytes packs on the way to the device
     if said:
         _check_same(spec, name, said)

@@ -36,7 +36,7 @@ def dtype_of(spec: ModelSpec, device: str) -> Any:
 
 def from_pretrained(kind: Any, spec: ModelSpec, folder: Path, **more: Any) -> Any:
     """A model by transformers, from safetensors alone, on its device, with its adapters merged in, or beside packed weights."""
-    packed.silence()  # also for who imports peft after this: it imports bitsandbytes, which tells of kernels nobody asked for
+    packed.silence()  # before anybody imports peft: it imports bitsandbytes, which tells of kernels that nobody asked for
     device = device_of(spec)
     if spec.low_cpu_mem_usage is False:
         raise Unsupported("low_cpu_mem_usage=False: transformers 5 always loads weight by weight", "leave it out, or say true")
