@@ -18,6 +18,7 @@ from course_lib.models.drivers.adapters import BASE, CONFIG, WEIGHTS
 from course_lib.models.drivers.quiet import quiet
 from course_lib.models.spec import ModelSpec
 from course_lib.tuning.recipe import Recipe
+from course_lib.tuning.rows import recurring
 
 if TYPE_CHECKING:
     from course_lib.models.drivers.huggingface import HuggingFace
@@ -73,15 +74,20 @@ def adapted(engine: HuggingFace, how: Recipe) -> Any:
 def loss_of(model: Any, ids: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
     """The summed cross-entropy of the tokens to learn, each given all before it. ids, learn: (rows, length).
 
-    The output layer computes those alone: of a batch of questions with short answers that is a tenth of the work there.
+    The output layer computes those alone, and zeros up to a number that recurs: of a batch of questions with short answers that
+    is a tenth of the work there.
     """
     chosen = learn[:, 1:]
-    hook = model.get_output_embeddings().register_forward_pre_hook(lambda head, given: (given[0][:, :-1][chosen][None],))
+    wanted = ids[:, 1:][chosen]
+    more = (0, 0, 0, recurring(len(wanted)) - len(wanted))
+    hook = model.get_output_embeddings().register_forward_pre_hook(
+        lambda head, given: (torch.nn.functional.pad(given[0][:, :-1][chosen], more)[None],)
+    )
     try:
-        logits = model(input_ids=ids, use_cache=False).logits
+        logits = model(input_ids=ids, use_cache=False).logits[0, : len(wanted)]
     finally:
         hook.remove()
-    return torch.nn.functional.cross_entropy(logits.view(-1, logits.shape[-1]).float(), ids[:, 1:][chosen], reduction="sum")
+    return torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum")
 
 
 @contextmanager

@@ -37,7 +37,7 @@ T = TypeVar("T")
 class Trained:
     """An adapter in a folder, and how it was made.
 
-    losses: of each step, in nats a token; validation: step -> loss; tokens: read, padding included; stopped: "steps" or "early";
+    losses: of each step, in nats a token; validation: step -> loss; tokens: read, without padding; stopped: "steps" or "early";
     at_once: examples in memory at once; kept: the step whose weights were kept.
     """
 
@@ -104,6 +104,7 @@ class _Run:
         self.model = adapted(engine, how)
         self.learner = Learner(self.model, steps=how.steps, rate=how.rate, warm_up=how.warm_up,
                                weight_decay=how.weight_decay, clip=how.clip)  # fmt: skip
+        self.context = engine.context
         self.order = Order([len(row) for row in rows], how.batch_size, how.seed)
         learnt = sum(p.numel() for p in self.learner.learnt.values())
         self.trained = Trained(folder, learnt, at_once=how.at_once or how.batch_size)
@@ -148,10 +149,10 @@ class _Run:
         total, loss, read = sum(len(self.rows[i].answer) for i in chosen), 0.0, 0
         with seeded(self.how.seed, self.trained.steps):
             for part in self._parts([self.rows[i] for i in chosen]):
-                ids, learn = batch(part, self.model.device)
+                ids, learn = batch(part, self.model.device, self.context)
                 summed = loss_of(self.model, ids, learn) / total
                 summed.backward()
-                loss, read = loss + float(summed.detach()), read + ids.numel()
+                loss, read = loss + float(summed.detach()), read + sum(map(len, part))
         return loss, read
 
     def _parts(self, rows: list[Row]) -> list[list[Row]]:
@@ -193,7 +194,7 @@ class _Run:
         try:
             with torch.no_grad():
                 parts = self._parts(sorted(self.checked, key=len))
-                loss = sum(float(loss_of(self.model, *batch(part, self.model.device))) for part in parts)
+                loss = sum(float(loss_of(self.model, *batch(part, self.model.device, self.context))) for part in parts)
         finally:
             self.model.train()
         return loss / sum(len(row.answer) for row in self.checked)

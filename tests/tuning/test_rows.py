@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.tuning.recipe import Example
-from course_lib.tuning.rows import Order, Row, batch, encoded, fingerprint
+from course_lib.tuning.rows import Order, Row, batch, encoded, fingerprint, recurring
 from tests.tuning.conftest import EXAMPLES
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -149,8 +149,20 @@ def test_batches_hold_little_padding_and_are_not_read_in_the_order_of_their_leng
 @given(ROWS.filter(bool).filter(lambda rows: all(map(len, rows))))
 def test_a_batch_is_padded_behind_and_learns_answers_alone(rows):
     ids, learn = batch(rows, "cpu")
-    assert ids.shape == learn.shape == (len(rows), max(map(len, rows))) and learn.dtype == torch.bool
+    assert ids.shape == learn.shape == (len(rows), recurring(max(map(len, rows)))) and learn.dtype == torch.bool
     for row, some, learnt in zip(rows, ids.tolist(), learn.tolist(), strict=True):
         assert some[: len(row)] == row.prompt + row.answer and not any(some[len(row) :])
         assert [token for token, yes in zip(some, learnt, strict=True) if yes] == row.answer
         assert not any(learnt[: len(row.prompt)])
+
+
+@given(ROWS.filter(bool).filter(lambda rows: all(map(len, rows))), st.integers(0, 20))
+def test_a_batch_is_no_longer_than_the_model_reads(rows, spare):
+    longest = max(map(len, rows))
+    assert batch(rows, "cpu", longest + spare)[0].shape[1] == min(recurring(longest), longest + spare)
+
+
+@given(st.integers(0, 1 << 20))
+def test_shapes_recur_and_cost_an_eighth_at_most(count):
+    assert count <= recurring(count) <= max(count + 7, count * 9 / 8) and recurring(recurring(count)) == recurring(count)
+    assert len({recurring(n) for n in range(count % 1000, count % 1000 + 64)}) <= 9
