@@ -96,13 +96,42 @@ def test_closing_one_leaves_the_others(manager, made, expected):
         with manager.use(made["two"], keep_alive=0), manager.use(BASE, keep_alive=0):
             pass
         assert one.generate(PROMPTS) == expected["one"] and set(listed(manager)) == {BASE, one.name}
-        assert manager.unload(BASE) and set(listed(manager)) == {one.name}
-        assert one.generate(PROMPTS) == expected["one"]  # weights that are used stay
-        base = manager._held[next(iter(manager._held))].base
-        assert base.engine.model is not None
-    assert base.engine.model is not None
-    assert manager.unload(made["one"])
+
+
+def test_unloading_a_base_unloads_what_shares_its_weights(manager, made, expected):
+    with manager.use(made["two"]) as two:
+        pass
+    with manager.use(made["one"]) as one:
+        base = next(held.base for held in manager._held.values() if held.base)
+        assert manager.unload(BASE) and manager.ps() == [] and two.model is None
+        assert one.generate(PROMPTS) == expected["one"] and base.engine.model is not None  # weights that are used stay
     assert base.engine.model is None and one.model is None  # and go with their last user
+    with manager.use(made["one"]) as again:
+        assert again.generate(PROMPTS) == expected["one"] and len(manager.ps()) == 2
+
+
+def test_what_is_unloaded_and_still_used_counts(manager, made):
+    manager.byte_limit = 4 * 1_377_408 + BYTES // 2
+    with manager.use(made["one"]):
+        manager.unload(BASE)
+        with pytest.raises(CourseError, match=r"haneul-1m takes 5\.5 MB, .*in use: haneul-300k, haneul-300k\+one\n"):
+            manager.use("haneul-1m").__enter__()
+    with manager.use("haneul-1m"):
+        manager.unload("haneul-1m")
+        with pytest.raises(CourseError, match="in use: haneul-1m"):
+            manager.use(BASE, precision="float32", task="text-generation").__enter__()
+    assert manager._leaving == []
+
+
+def test_a_base_unloaded_while_an_adapter_is_loaded_takes_it_along(manager, made, monkeypatch):
+    from course_lib.models.drivers.huggingface import HuggingFace
+
+    with_adapters = HuggingFace.with_adapters
+    monkeypatch.setattr(HuggingFace, "with_adapters",
+                        lambda engine, spec: (manager.unload(BASE), with_adapters(engine, spec))[1])  # fmt: skip
+    with manager.use(made["one"]) as one:
+        assert manager.ps() == [] and one.generate(["Hello"])
+    assert one.model is None and manager._leaving == []
 
 
 def test_a_mixture_shares_too(manager, made, expected, read):

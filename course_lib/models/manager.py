@@ -73,6 +73,7 @@ class ModelManager:
         self.byte_limit = int(SHARE * psutil.virtual_memory().total) if byte_limit is None else byte_limit
         self.registry = Registry()
         self._held: OrderedDict[str, _Held] = OrderedDict()  # the one not used for longest comes first
+        self._leaving: list[_Held] = []  # taken off that list, and still used
         self._change = threading.Condition()
         self._reaper: threading.Thread | None = None
 
@@ -141,13 +142,15 @@ class ModelManager:
             self._release(held, spec.keep_alive if keep_alive is None else keep_alive)
 
     def unload(self, model: ModelSpec | str | dict[str, Any], **changes: Any) -> bool:
-        """Unload a model, at once or when its present users are done; whether it was loaded."""
+        """Unload a model, at once or when its present users are done; whether it was loaded. Those with adapters that share its
+        weights go with it."""
         key = self.registry.spec(model, **changes).key()
         with self._change:
             held = self._held.get(key)
             if held is None or held.engine is None:
                 return False
-            closing = self._drop(key)
+            sharing = [k for k, h in self._held.items() if h.engine and h.base is held]
+            closing = [dropped for k in (key, *sharing) for dropped in self._drop(k)]
         self._close(closing)
         return True
 
@@ -195,6 +198,8 @@ class ModelManager:
             held.engine, held.users = engine, 1
             held.bytes = (engine.weight_bytes or held.bytes) - (held.base.bytes if held.base else 0)
             held.loaded_at = held.last_used = time.monotonic()
+            if held.base and held.base.dropped:  # unloaded meanwhile
+                self._drop(key)
             self._change.notify_all()
         return held
 
@@ -203,16 +208,18 @@ class ModelManager:
         with self._change:
             idle = self._idle(key)
             staying = {k: h for k, h in self._held.items() if k not in idle}
-            short = sum(h.bytes for h in staying.values()) - self.byte_limit
+            leaving = sum(h.bytes for h in self._leaving)
+            short = leaving + sum(h.bytes for h in staying.values()) - self.byte_limit
             if short > 0:
-                in_use = ", ".join(h.spec.name for k, h in staying.items() if k != key) or "no other model"
+                others = [*self._leaving, *(h for k, h in staying.items() if k != key)]
+                in_use = ", ".join(h.spec.name for h in others) or "no other model"
                 raise CourseError(
                     f"{wanted.spec.name} takes {wanted.bytes / 1e6:,.1f} MB, {short / 1e6:,.1f} MB over the limit of "
                     f"{self.byte_limit / 1e6:,.1f} MB; in use: {in_use}",
                     "unload a model, take a smaller one or fewer bits, or raise byte_limit",
                 )
             closing: list[_Held] = []
-            while sum(h.bytes for h in self._held.values()) > self.byte_limit:
+            while leaving + sum(h.bytes for h in self._held.values()) > self.byte_limit:
                 closing += self._drop(idle.pop(0))
         self._close(closing)
 
@@ -227,13 +234,17 @@ class ModelManager:
         """Take a model off the list (the lock is held); it is to be closed if nobody uses it."""
         held = self._held.pop(key)
         held.dropped = True
-        return [held] if held.engine and not held.users else []
+        if held.engine and not held.users:
+            return [held]
+        self._leaving.append(held)
+        return []
 
     def _release(self, held: _Held, keep_alive: float) -> None:
         with self._change:
             held.users -= 1
             held.last_used, held.keep_alive = time.monotonic(), keep_alive
             closing = [held] if held.dropped and not held.users and held.engine else []
+            self._leaving = [h for h in self._leaving if h is not held or h.users]
             if not held.dropped and not held.users and keep_alive == 0:
                 closing = self._drop(held.spec.key())
             if not held.dropped and keep_alive > 0 and self._reaper is None:
