@@ -54,3 +54,30 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / sum
                           capture_output=True, text=True, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
     assert said.returncode == 0, said.stderr
     assert float(said.stdout) < 1.7
+
+
+def test_silence_of_threads_that_overlap_ends_with_the_last():
+    """The second begins before the first ends, and ends after it: nobody may take silence for what was there before."""
+    import warnings
+
+    from transformers.utils import logging
+
+    from course_lib.models.drivers.quiet import quiet
+
+    logging.set_verbosity_info()
+    logging.enable_progress_bar()
+    before = list(warnings.filters)
+    first, second = quiet(), quiet()
+    try:
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert logging.get_verbosity() == logging.ERROR and not logging.is_progress_bar_enabled()
+        second.__exit__(None, None, None)
+        assert logging.get_verbosity() == logging.INFO and logging.is_progress_bar_enabled()
+        assert warnings.filters == before
+        with pytest.raises(KeyError), quiet():
+            raise KeyError
+        assert logging.get_verbosity() == logging.INFO
+    finally:
+        logging.set_verbosity_warning()

@@ -17,6 +17,7 @@ from course_lib.models import load
 from course_lib.models.drivers.adapters import BASE, CONFIG, WEIGHTS
 from course_lib.models.drivers.quiet import quiet
 from course_lib.models.spec import ModelSpec
+from course_lib.tuning.lora import linear_layers
 from course_lib.tuning.recipe import Recipe
 from course_lib.tuning.rows import recurring
 
@@ -58,10 +59,7 @@ def adapted(engine: HuggingFace, how: Recipe) -> Any:
     said: dict[str, Any] = {"r": how.rank, "lora_alpha": how.alpha, "lora_dropout": how.dropout, "target_modules": targets}
     config = LoraConfig(**said, task_type="CAUSAL_LM")
     if isinstance(targets, list):
-        there = {name.rpartition(".")[2] for name, m in engine.model.named_modules() if isinstance(m, torch.nn.Linear)}
-        if unknown := [t for t in targets if t not in there]:
-            mend = f"choose among {', '.join(sorted(there))}"
-            raise CourseError(f"no linear layer of {engine.name} is called {unknown[0]!r}", mend)
+        linear_layers(engine.model, targets, engine.name)  # an unknown one is told
     with torch.random.fork_rng(devices=[]), quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of tied weights, which are told apart when they are merged
         torch.manual_seed(how.seed)

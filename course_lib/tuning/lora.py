@@ -48,15 +48,24 @@ def inject(model: nn.Module, targets: Sequence[str], rank: int, alpha: float) ->
 
     Returns what was put in. Raises CourseError for a target that no linear layer has.
     """
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    if unknown := [target for target in targets if target not in map(_last, linear)]:
-        there = ", ".join(dict.fromkeys(map(_last, linear)))
-        raise CourseError(f"no linear layer is called {unknown[0]!r}", f"choose among {there}")
+    linear = linear_layers(model, targets)
     model.requires_grad_(False)
-    made = {name: LoRALinear(base, rank, alpha) for name, base in linear.items() if _last(name) in targets}
+    made = {name: LoRALinear(base, rank, alpha) for name, base in linear.items()}
     for name, module in made.items():
         model.set_submodule(name, module)
     return list(made.values())
+
+
+def linear_layers(model: nn.Module, targets: Sequence[str], called: str = "this model") -> dict[str, nn.Linear]:
+    """Every linear layer whose name ends in one of `targets`, by its whole name.
+
+    called: the model, in the error. Raises CourseError for a target that no linear layer has.
+    """
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    there = list(dict.fromkeys(map(_last, linear)))
+    if unknown := [target for target in targets if target not in there]:
+        raise CourseError(f"no linear layer of {called} is called {unknown[0]!r}", f"choose among {', '.join(there)}")
+    return {name: module for name, module in linear.items() if _last(name) in targets}
 
 
 def merge(model: nn.Module) -> nn.Module:

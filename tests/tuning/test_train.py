@@ -248,7 +248,10 @@ def test_a_damaged_log_is_told(short):
 
 
 def test_an_unknown_layer_is_told_with_those_that_are_there(short):
-    with pytest.raises(CourseError, match=r"no linear layer of tiny is called 'query'(.|\n)*down_proj, gate_proj, k_proj"):
+    with pytest.raises(
+        CourseError,
+        match=r"no linear layer of tiny is called 'query'(.|\n)*q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj",
+    ):
         short(targets=["q_proj", "query"])
 
 

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+
+_lock, _silence = threading.Lock(), ExitStack()
+_users = 0  # blocks that want silence now: what is silenced belongs to the whole process, and threads load side by side
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and warnings, and give both back as they were."""
+    """Silence transformers' progress bars and warnings. The last block that ends gives both back as the first found them."""
+    global _users
+    with _lock:
+        if not _users:
+            _silence.enter_context(_silenced())
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if not _users:
+                _silence.close()
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
