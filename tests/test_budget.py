@@ -1,5 +1,7 @@
 """Budgets: scaled to the machine, broken by memory or by three times the minutes."""
 
+import re
+
 import nbformat
 import pytest
 from pydantic import ValidationError
@@ -44,6 +46,12 @@ def test_a_notebook_without_a_budget_is_named():
 def test_a_budget_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ValidationError):
         Budget.model_validate(BUDGET.model_dump() | wrong)
+
+
+def test_a_tier_for_which_nothing_was_measured_is_told_and_stops_nobody(capsys, monkeypatch):
+    monkeypatch.setenv("COURSE_TIER", "laptop")
+    assert show_budget("00") > 0
+    assert re.search(r"\(tier tiny\)\nIn tier laptop nothing was measured: .* take more", capsys.readouterr().out)
 
 
 def test_the_first_cell_shows_it_for_this_machine(capsys):

@@ -36,10 +36,14 @@ class Budget(BaseModel):
 
 def declared(notebook: Any, name: str) -> Budget:
     """The budget of the present tier in a notebook's metadata. Raises CourseError where it declares none."""
-    budgets = notebook.metadata.get("course", {}).get("budget", {})
-    if tier() not in budgets:
+    if tier() not in _budgets(notebook):
         raise CourseError(f"{name} declares no budget for tier {tier()}", "export COURSE_TIER=tiny")
-    return Budget.model_validate(budgets[tier()])
+    return Budget.model_validate(_budgets(notebook)[tier()])
+
+
+def _budgets(notebook: Any) -> dict[str, Any]:
+    found: dict[str, Any] = notebook.metadata.get("course", {}).get("budget", {})
+    return found
 
 
 def calibrate(seconds: float = 1.0, slices: int = 5) -> float:
@@ -63,12 +67,18 @@ def calibrate(seconds: float = 1.0, slices: int = 5) -> float:
 
 
 def show_budget(number: str) -> float:
-    """Print what a chapter takes on this machine; return the memory it needs, in GiB."""
-    path = chapter(number)
-    budget = declared(read(path), path.name)
+    """Print what a chapter takes on this machine; return the memory it needs, in GiB.
+
+    In a tier for which nothing was measured, what it takes in tier tiny, and that it takes more.
+    """
+    budgets = _budgets(read(chapter(number)))
+    measured = tier() if tier() in budgets else "tiny"
+    budget = Budget.model_validate(budgets[measured])
     minutes = budget.minutes_at(calibrate())
     print(f"about {max(1, round(minutes))} min to run, {budget.memory_gib:g} GiB of memory, "
-          f"{budget.disk_gb:g} GB of disk, {budget.download_mb:g} MB to download (tier {tier()})")  # fmt: skip
+          f"{budget.disk_gb:g} GB of disk, {budget.download_mb:g} MB to download (tier {measured})")  # fmt: skip
+    if measured != tier():
+        print(f"In tier {tier()} nothing was measured: its models are larger, are downloaded, and take more of everything.")
     return budget.memory_gib
 
 
