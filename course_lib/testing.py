@@ -30,7 +30,7 @@ def steps() -> dict[str, list[tuple[str, ...]]]:
 
 def run_all(only: str | None = None) -> int:
     """Run all steps, or one; go on after a failure, so that one run shows all. Returns 1 if any failed."""
-    print("Checking lint, types, library, faults and every cell of every chapter: about 10 minutes on two cores.", flush=True)
+    print("Checking lint, types, library, faults and every cell of every chapter: about half an hour on two cores.", flush=True)
     environment = own_environment() | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": _threads()}
     failed = []
     for name, commands in steps().items():
