@@ -18,9 +18,9 @@ set-up-dev:
 
 # Write Haneul Bank's files again; the same bytes come out.
 data: set-up
-	@.venv/bin/python -m bankworld
+	@PYTHONPATH=datasets .venv/bin/python -m bankworld
 
 # Train the course's models again (hours on two cores; can be interrupted and goes on where it was).
 models: set-up
-	@.venv/bin/python -m pretraining
-	@.venv/bin/python -m finetuning
+	@PYTHONPATH=models:datasets .venv/bin/python -m pretraining
+	@PYTHONPATH=models:datasets .venv/bin/python -m finetuning

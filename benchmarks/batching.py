@@ -16,7 +16,9 @@ def main() -> None:
     batched = measure(lambda: model.generate(prompts), repeats=5)
     single = measure(lambda: [model.generate([p]) for p in prompts], repeats=5)
     print(machine(), "torch", torch.__version__, "transformers", transformers.__version__)
-    print(f"32 prompts: batched {batched}; one at a time {single}; ratio {single.median / batched.median:.1f}")
+    print(
+        f"32 prompts: batched {batched}; one at a time {single}; ratio {single.median / batched.median:.1f}"
+    )
 
 
 if __name__ == "__main__":

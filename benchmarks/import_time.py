@@ -13,7 +13,10 @@ def in_fresh_interpreter(code: str) -> float:
 
 def main() -> None:
     nothing = in_fresh_interpreter("pass")
-    ours = in_fresh_interpreter("import course_lib, course_lib.data, course_lib.measure, course_lib.cli") - nothing
+    ours = (
+        in_fresh_interpreter("import course_lib, course_lib.data, course_lib.measure, course_lib.cli")
+        - nothing
+    )
     numpy = in_fresh_interpreter("import numpy") - nothing
     print(machine())
     print(f"course_lib {1e3 * ours:.0f} ms, numpy {1e3 * numpy:.0f} ms, ratio {ours / numpy:.2f}")

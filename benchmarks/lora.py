@@ -33,11 +33,16 @@ from course_lib.tuning.train import train
 BASE, AREAS = "haneul-4m", ["cards", "loans"]
 RECIPE = Recipe(steps=150, batch_size=32, warm_up=20, rate=2e-3)
 RUNS = {
-    "course": {}, "course, float32": {"precision": "float32"}, "Trainer, float32, as it comes": {},
+    "course": {},
+    "course, float32": {"precision": "float32"},
+    "Trainer, float32, as it comes": {},
     "Trainer, bfloat16": {"dtype": "bfloat16"},
-    "Trainer, bfloat16, eager attention, like lengths together": {"dtype": "bfloat16", "attn_implementation": "eager",
-                                                                  "group": True},
-}  # fmt: skip
+    "Trainer, bfloat16, eager attention, like lengths together": {
+        "dtype": "bfloat16",
+        "attn_implementation": "eager",
+        "group": True,
+    },
+}
 
 
 def by_course(rows: list[Row], how: dict[str, Any], folder: Path) -> tuple[float, Callable[[], Any]]:
@@ -49,21 +54,43 @@ def by_course(rows: list[Row], how: dict[str, Any], folder: Path) -> tuple[float
 def by_trainer(rows: list[Row], how: dict[str, Any], folder: Path) -> tuple[float, Callable[[], Any]]:
     """Seconds of Trainer.train, and what gives the adapted model."""
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        DataCollatorForSeq2Seq,
+        Trainer,
+        TrainingArguments,
+    )
 
     how, group = dict(how), how.get("group", False)
     how.pop("group", None)
     torch.manual_seed(0)
     whole = AutoModelForCausalLM.from_pretrained(folder_of(BASE), **({"dtype": "float32"} | how))
-    config = LoraConfig(r=RECIPE.rank, lora_alpha=int(RECIPE.alpha), target_modules="all-linear", task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=RECIPE.rank, lora_alpha=int(RECIPE.alpha), target_modules="all-linear", task_type="CAUSAL_LM"
+    )
     model = get_peft_model(whole, config)  # as it comes: adapters of a 16-bit model learn in 32
-    data = [{"input_ids": row.prompt + row.answer, "labels": [-100] * len(row.prompt) + row.answer} for row in rows]
+    data = [
+        {"input_ids": row.prompt + row.answer, "labels": [-100] * len(row.prompt) + row.answer}
+        for row in rows
+    ]
     arguments = TrainingArguments(
-        str(folder), max_steps=RECIPE.steps, per_device_train_batch_size=RECIPE.batch_size, learning_rate=RECIPE.rate,
-        warmup_steps=RECIPE.warm_up, lr_scheduler_type="linear", max_grad_norm=RECIPE.clip, logging_steps=50,
-        save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True, bf16=how.get("dtype") == "bfloat16",
-        train_sampling_strategy="group_by_length" if group else "random", dataloader_pin_memory=False,
-    )  # fmt: skip
+        str(folder),
+        max_steps=RECIPE.steps,
+        per_device_train_batch_size=RECIPE.batch_size,
+        learning_rate=RECIPE.rate,
+        warmup_steps=RECIPE.warm_up,
+        lr_scheduler_type="linear",
+        max_grad_norm=RECIPE.clip,
+        logging_steps=50,
+        save_strategy="no",
+        report_to="none",
+        use_cpu=True,
+        disable_tqdm=True,
+        bf16=how.get("dtype") == "bfloat16",
+        train_sampling_strategy="group_by_length" if group else "random",
+        dataloader_pin_memory=False,
+    )
     collate = DataCollatorForSeq2Seq(AutoTokenizer.from_pretrained(folder_of(BASE)), padding=True)
     done = Trainer(model, arguments, train_dataset=data, data_collator=collate).train()  # type: ignore[arg-type]
     return float(done.metrics["train_runtime"]), lambda: model.float()
@@ -76,7 +103,9 @@ def one(name: str) -> None:
     others = [Example(asked(q), q.answer) for q in closed_book(load_questions("validation"), AREAS)]
     before = high_water()
     with tempfile.TemporaryDirectory() as folder:
-        seconds, finished = (by_course if name.startswith("course") else by_trainer)(rows, RUNS[name], Path(folder))
+        seconds, finished = (by_course if name.startswith("course") else by_trainer)(
+            rows, RUNS[name], Path(folder)
+        )
         grown = high_water() - before
         model = finished().eval()
     checked = encoded(engine, others, RECIPE.longest)
@@ -95,18 +124,29 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {name: [] for name in RUNS}
     for _ in range(rounds):
         for name in RUNS:
-            said = subprocess.run([sys.executable, __file__, "--one", name], capture_output=True, text=True, check=True)
+            said = subprocess.run(
+                [sys.executable, __file__, "--one", name], capture_output=True, text=True, check=True
+            )
             found[name].append(json.loads(said.stdout.splitlines()[-1]))
             print(name, found[name][-1], file=sys.stderr)
     ours = [run["tokens_per_second"] for run in found["course"]]
     rows = [
-        [name, f"{median_of([run['tokens_per_second'] for run in runs])}",
-         str(paired_ratio(ours, [run["tokens_per_second"] for run in runs])) if name != "course" else "-",
-         f"{median_of([run['grown'] / 1e6 for run in runs])}", f"{median_of([run['loss'] for run in runs])}"]
+        [
+            name,
+            f"{median_of([run['tokens_per_second'] for run in runs])}",
+            str(paired_ratio(ours, [run["tokens_per_second"] for run in runs])) if name != "course" else "-",
+            f"{median_of([run['grown'] / 1e6 for run in runs])}",
+            f"{median_of([run['loss'] for run in runs])}",
+        ]
         for name, runs in found.items()
-    ]  # fmt: skip
+    ]
     print(f"{BASE}, rank {RECIPE.rank}, {RECIPE.steps} steps of {RECIPE.batch_size} examples")
-    print(table(["run", "tokens/s", "the course's, times this", "memory grown, MB", "loss on other wordings"], rows))
+    print(
+        table(
+            ["run", "tokens/s", "the course's, times this", "memory grown, MB", "loss on other wordings"],
+            rows,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from course_lib import data
 from course_lib.measure import machine, measure, paired_ratio
 from course_lib.models import load
 from course_lib.models.catalog import chat_models, role
-from course_lib.models.engine import Engine
+from course_lib.models.drivers.engine import Engine
 from course_lib.rag.answering import given_passages, prompt_for
 from course_lib.retrieval import public_sets
 from course_lib.retrieval.metrics import difference, evaluate
@@ -31,14 +31,20 @@ def writing(name: str) -> None:
 
     def greedy() -> None:
         with torch.inference_mode():
-            whole.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=NEW,
-                                 min_new_tokens=NEW)  # fmt: skip
+            whole.model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                max_new_tokens=NEW,
+                min_new_tokens=NEW,
+            )
 
     runs = {"transformers' generate, float32": greedy}
     for way in ({"precision": "float32"}, {"quantization": "q8_0"}, {"quantization": "q4_0"}):
         engine = load(name, driver="llamacpp", **way)
         runs[f"llama.cpp, {next(iter(way.values()))}"] = lambda e=engine: e.generate(
-            [prompt], max_output_length=NEW, min_output_length=NEW)  # fmt: skip
+            [prompt], max_output_length=NEW, min_output_length=NEW
+        )
     seconds: dict[str, list[float]] = {run: [] for run in runs}
     for _ in range(9):  # in turns, so that a disturbance hits all of them
         for run, go in runs.items():
@@ -64,11 +70,17 @@ def finding(name: str) -> None:
         embedder = load(role("embed").spec, quantization=way)
         texts = [beginning(embedder, text) for text in public.documents.values()]
         near = embedder.embed(list(public.queries.values())) @ embedder.embed(texts).T
-        run = {q: [ids[i] for i in np.argsort(-row, kind="stable")[:10]] for q, row in zip(public.queries, near, strict=True)}
+        run = {
+            q: [ids[i] for i in np.argsort(-row, kind="stable")[:10]]
+            for q, row in zip(public.queries, near, strict=True)
+        }
         evaluated = evaluate(run, public.judgements, ["ndcg@10"])
         found[way], mean = evaluated.values["ndcg@10"], evaluated.mean("ndcg@10").value
-        print(f"  {name}, {len(public.queries)} questions, {len(ids)} texts: {way:4} nDCG@10 {mean:.4f}; "
-              f"whole - packed: {difference(found['none'], found[way])}", flush=True)  # fmt: skip
+        print(
+            f"  {name}, {len(public.queries)} questions, {len(ids)} texts: {way:4} nDCG@10 {mean:.4f}; "
+            f"whole - packed: {difference(found['none'], found[way])}",
+            flush=True,
+        )
 
 
 def main() -> None:

@@ -36,8 +36,14 @@ from course_lib.tables import table
 CANDIDATES, SEED = 25, 0
 MOST = {"tatqa": 400, "korquad1_dev": 400}  # questions, drawn with this seed; of other collections all
 FEW = 40  # questions for the slow systems, drawn likewise; of the English Haneul all
-MEASURES, GAPS = ("mrr@3", "success@3", "ndcg@10"), ("mrr@3", "ndcg@10")  # what is told, and compared with no reranking
-CARDS = {"late interaction": "haneul-late-interaction", "cross-encoder": "haneul-cross-encoder"}  # system -> model
+MEASURES, GAPS = (
+    ("mrr@3", "success@3", "ndcg@10"),
+    ("mrr@3", "ndcg@10"),
+)  # what is told, and compared with no reranking
+CARDS = {
+    "late interaction": "haneul-late-interaction",
+    "cross-encoder": "haneul-cross-encoder",
+}  # system -> model
 ROUNDS, PAIRS, WORDS = 7, 100, 230  # of throughput: rounds, pairs, and words of the longest passage
 
 
@@ -67,7 +73,11 @@ def answers(collection: public_sets.Collection) -> dict[str, dict[str, int]]:
 def quick() -> dict[str, Any]:
     late: Any = by_kind("late-interaction")
     untrained = LateInteraction(ModelManager.shared().get_embedding_model("embed"))
-    return {"late interaction, untrained": untrained, "late interaction": late, "late interaction, half": Weighted(late)}
+    return {
+        "late interaction, untrained": untrained,
+        "late interaction": late,
+        "late interaction, half": Weighted(late),
+    }
 
 
 def slow(collection: public_sets.Collection) -> dict[str, Any]:
@@ -82,7 +92,10 @@ def quality(keep: bool) -> None:
         judged, (many, few) = answers(collection), asked(collection)
         search = retriever(collection.documents, embed(collection).known, k=CANDIDATES)
         questions, rows = many | few, []
-        found = {q: search.hits(legs) for q, legs in zip(questions, search.legs(list(questions.values())), strict=True)}
+        found = {
+            q: search.hits(legs)
+            for q, legs in zip(questions, search.legs(list(questions.values())), strict=True)
+        }
         print(f"\n{collection.name}: {len(collection.documents):,} documents, {CANDIDATES} candidates")
         for these, systems in ((many, quick()), (few, slow(collection))):
             none, _ = reranked("none", these, found, judged)
@@ -107,20 +120,29 @@ def reranked(
     run, begun = {}, time.perf_counter()
     for q, text in questions.items():
         hits = found[q]
-        order = rerank(reranker, text, [hit.document.page_content for hit in hits], search=[hit.score for hit in hits])
+        order = rerank(
+            reranker, text, [hit.document.page_content for hit in hits], search=[hit.score for hit in hits]
+        )
         run[q] = [hits[r.before - 1].id for r in order]
-    return evaluate(run, {q: judged[q] for q in questions}, MEASURES), (time.perf_counter() - begun) / len(questions)
+    return evaluate(run, {q: judged[q] for q in questions}, MEASURES), (time.perf_counter() - begun) / len(
+        questions
+    )
 
 
 def told(after: Evaluation, before: Evaluation) -> list[str]:
     gaps = [difference(after.values[measure], before.values[measure]) for measure in GAPS]
-    return [*(interval(after.mean(m)) for m in MEASURES), *(f"{g.value:+.3f} ({g.low:+.3f} to {g.high:+.3f})" for g in gaps)]
+    return [
+        *(interval(after.mean(m)) for m in MEASURES),
+        *(f"{g.value:+.3f} ({g.low:+.3f} to {g.high:+.3f})" for g in gaps),
+    ]
 
 
 def summary(before: Evaluation, after: Evaluation) -> dict[str, Any]:
     """What the card tells of a collection."""
     gap = difference(after.values[MEASURES[0]], before.values[MEASURES[0]])
-    rows = {name: found.mean(MEASURES[0]) for name, found in (("before", before), ("after", after))} | {"difference": gap}
+    rows = {name: found.mean(MEASURES[0]) for name, found in (("before", before), ("after", after))} | {
+        "difference": gap
+    }
     numbers = {name: [round(n, 4) for n in (row.value, row.low, row.high)] for name, row in rows.items()}
     return {"questions": gap.questions, "measure": MEASURES[0], **numbers}
 
@@ -139,7 +161,10 @@ def throughput() -> None:
     query = data.load_questions("test")[0].question
     pairs = [(query, text) for text in texts]
     ours, theirs = np.array(engine.rerank(query, texts)), peer.predict(pairs, activation_fn=Identity())
-    rounds = [(taken(lambda: engine.rerank(query, texts)), taken(lambda: peer.predict(pairs))) for _ in range(ROUNDS)]
+    rounds = [
+        (taken(lambda: engine.rerank(query, texts)), taken(lambda: peer.predict(pairs)))
+        for _ in range(ROUNDS)
+    ]
     mine, others = zip(*rounds, strict=True)
     print(
         f"\n{PAIRS} pairs of mixed lengths, the longest passage of {WORDS} words, 512 tokens at most: scores differ by at most "

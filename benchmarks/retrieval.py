@@ -85,7 +85,9 @@ DENSE_SCALING: dict[str, Builder] = {
     "course, hybrid, flat": hybrid(),
     "EnsembleRetriever": ensemble,
 }
-MOST = dict.fromkeys(("rank-bm25", "EnsembleRetriever", "course, hnsw"), 100_000)  # documents: with more they take too long
+MOST = dict.fromkeys(
+    ("rank-bm25", "EnsembleRetriever", "course, hnsw"), 100_000
+)  # documents: with more they take too long
 
 
 # -- how well -------------------------------------------------------------------------------------------------------------
@@ -120,7 +122,9 @@ def quality(systems: dict[str, Builder]) -> None:
             search = build(collection.documents, embedded.known)
             run = {q: search(text, K) for q, text in collection.queries.items()}
             found[name] = evaluate(run, collection.judgements, MEASURES)
-        print(f"\n{collection.name}: {len(collection.documents):,} documents, {len(collection.queries):,} questions")
+        print(
+            f"\n{collection.name}: {len(collection.documents):,} documents, {len(collection.queries):,} questions"
+        )
         print(embedded.told)
         print(qualities(found))
         print(beside_legs(found), flush=True)
@@ -177,7 +181,11 @@ def clustered(count: int, seed: int) -> Any:
 def made_up(documents: int, words: int, questions: int) -> tuple[dict[str, str], list[str], Known]:
     """Documents, questions, and the vectors of both."""
     corpus, asked = texts(documents, words, 0), list(texts(questions, QUESTION, 1).values())
-    return corpus, asked, Known(list(corpus.values()), clustered(documents, 0), asked, clustered(questions, 1))
+    return (
+        corpus,
+        asked,
+        Known(list(corpus.values()), clustered(documents, 0), asked, clustered(questions, 1)),
+    )
 
 
 # -- how fast -------------------------------------------------------------------------------------------------------------
@@ -207,12 +215,24 @@ def speed(systems: dict[str, Builder], documents: int = 20_000, questions: int =
             rounds[name].append(seconds(lambda search=search: [search(q, K) for q in asked]) / len(asked))  # type: ignore[misc]
     base = next(iter(systems))
     rows = [
-        [name, f"{built[name]:.2f}", f"{1e3 * first[name]:.1f}", f"{1e3 * np.median(rounds[name]):.3g}",
-         paired_ratio(rounds[name], rounds[base])]
+        [
+            name,
+            f"{built[name]:.2f}",
+            f"{1e3 * first[name]:.1f}",
+            f"{1e3 * np.median(rounds[name]):.3g}",
+            paired_ratio(rounds[name], rounds[base]),
+        ]
         for name in systems
-    ]  # fmt: skip
-    print(f"\n{documents:,} documents of {WORDS} words, {questions} questions of {QUESTION} words, top {K}; without embedding")
-    print(table(["system", "build, s", "first question, ms", "a question, ms", f"times as long as {base}"], rows), flush=True)
+    ]
+    print(
+        f"\n{documents:,} documents of {WORDS} words, {questions} questions of {QUESTION} words, top {K}; without embedding"
+    )
+    print(
+        table(
+            ["system", "build, s", "first question, ms", "a question, ms", f"times as long as {base}"], rows
+        ),
+        flush=True,
+    )
 
 
 # -- how large ------------------------------------------------------------------------------------------------------------
@@ -235,7 +255,9 @@ def resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def costs(systems: dict[str, Builder], name: str, documents: int, words: int = 12, questions: int = 50) -> Costs:
+def costs(
+    systems: dict[str, Builder], name: str, documents: int, words: int = 12, questions: int = 50
+) -> Costs:
     """In a process of its own, for memory's sake. A small index comes first: what is loaded once is no part of the other."""
     corpus, asked, known = made_up(documents, words, questions)
     systems[name](dict(list(corpus.items())[:K]), known)(asked[0], K)
@@ -268,10 +290,24 @@ def scaling(run: Callable[[str, int], Costs], names: list[str], title: str, pict
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as own:
                 at[name] = own.submit(run, name, size).result()
             same = shared(at[name].found, at["course, flat"].found) if name == "course, hnsw" else "-"
-            rows.append([f"{size:,}", name, f"{at[name].build:.2f}", f"{at[name].held:.0f}", f"{at[name].question:.3g}", same])
+            rows.append(
+                [
+                    f"{size:,}",
+                    name,
+                    f"{at[name].build:.2f}",
+                    f"{at[name].held:.0f}",
+                    f"{at[name].question:.3g}",
+                    same,
+                ]
+            )
             lines[name][size] = at[name].question
-    print(f"\n{title}: short documents of 12 words, questions of {QUESTION} words, top {K}; without embedding")
-    print(table(["documents", "system", "build, s", "held, MB", "a question, ms", "of flat's hits"], rows), flush=True)
+    print(
+        f"\n{title}: short documents of 12 words, questions of {QUESTION} words, top {K}; without embedding"
+    )
+    print(
+        table(["documents", "system", "build, s", "held, MB", "a question, ms", "of flat's hits"], rows),
+        flush=True,
+    )
     drawn = curves(lines, x="documents", y="ms for a question", title=title)
     drawn.axes[0].set_xscale("log")
     drawn.axes[0].xaxis.set_major_formatter("{x:,.0f}")

@@ -26,13 +26,19 @@ from course_lib.retrieval.fusion import Fusion
 from course_lib.retrieval.public_sets import Collection
 
 Search = Callable[[str, int], list[str]]  # question, k -> ids
-Builder = Callable[[dict[str, str], Embeddings], Search]  # documents and what knows their vectors -> a way to search them
+Builder = Callable[
+    [dict[str, str], Embeddings], Search
+]  # documents and what knows their vectors -> a way to search them
 Cut = Callable[[str], list[str]]
 SPLIT = Tokenizer("spaces")
-BIGRAMS = Tokenizer("bigrams", stop_words=True, stem=True)  # the words of every hybrid; stems lose on TAT-QA, and stay
+BIGRAMS = Tokenizer(
+    "bigrams", stop_words=True, stem=True
+)  # the words of every hybrid; stems lose on TAT-QA, and stay
 CANDIDATES = HybridRetriever.model_fields["candidates"].default
 ALPHA = HybridRetriever.model_fields["alpha"].default
-AT_ONCE = 50_000  # documents that are added together: a million vectors at once would need several GB for a moment
+AT_ONCE = (
+    50_000  # documents that are added together: a million vectors at once would need several GB for a moment
+)
 
 # The course's index takes one thread for a question, for on a busy machine it would wait 20 ms for a second one. So that it is
 # no advantage, its peers' FAISS gets one thread, too.
@@ -69,7 +75,11 @@ class Embedded:
 
 def by_lsa(collection: Collection) -> Embedded:
     """Fitted on the documents themselves."""
-    texts, questions, begun = list(collection.documents.values()), list(collection.queries.values()), time.perf_counter()
+    texts, questions, begun = (
+        list(collection.documents.values()),
+        list(collection.queries.values()),
+        time.perf_counter(),
+    )
     lsa = LSA.fit(texts)
     known = Known(texts, lsa.vectors(texts), questions, lsa.vectors(questions))
     return Embedded(known, f"LSA was fitted and embedded all in {time.perf_counter() - begun:.1f} s")
@@ -81,7 +91,11 @@ def by_minilm(collection: Collection) -> Embedded:
 
     from course_lib.models.manager import ModelManager
 
-    texts, questions, manager = list(collection.documents.values()), list(collection.queries.values()), ModelManager.shared()
+    texts, questions, manager = (
+        list(collection.documents.values()),
+        list(collection.queries.values()),
+        ModelManager.shared(),
+    )
     model = manager.get_embedding_model("embed")
     with manager.use(model.spec) as engine:
         cut = [beginning(engine, text) for text in (*texts, *questions)]

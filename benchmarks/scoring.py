@@ -6,7 +6,7 @@ import transformers
 from course_lib import data
 from course_lib.measure import machine, measure
 from course_lib.models import load
-from course_lib.models.scoring import log_probabilities
+from course_lib.models.drivers.scoring import log_probabilities
 from course_lib.rag.prompt import label_prompt
 
 
@@ -16,7 +16,9 @@ def compare(name: str, prompts: list[str], labels: list[str]) -> None:
     ids = [model.ids(model._prompt(p)) for p in prompts]
     tails = [model.tokenizer.encode(label, add_special_tokens=False) for label in labels]
     ways = {
-        "one label at a time, a pass each": lambda: [log_probabilities(model.model, [*p, *t]) for p in ids for t in tails],
+        "one label at a time, a pass each": lambda: [
+            log_probabilities(model.model, [*p, *t]) for p in ids for t in tails
+        ],
         f"one generate call for each of the {len(ids) * len(tails)}": lambda: [
             model.generate([p], max_output_length=len(t)) for p in prompts for t in tails
         ],
@@ -25,7 +27,9 @@ def compare(name: str, prompts: list[str], labels: list[str]) -> None:
         ],
     }
     together = measure(lambda: model.score(prompts, labels), repeats=5)
-    print(f"{name}: {len(tails)} labels x {len(ids)} prompts of {sum(map(len, ids)) / len(ids):.0f} tokens\n  score: {together}")
+    print(
+        f"{name}: {len(tails)} labels x {len(ids)} prompts of {sum(map(len, ids)) / len(ids):.0f} tokens\n  score: {together}"
+    )
     for what, way in ways.items():
         other = measure(way, repeats=3, warm_up=0)
         print(f"  {what}: {other.median:.2f} s, {other.median / together.median:.1f} times as long")

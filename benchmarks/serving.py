@@ -41,8 +41,12 @@ def compare(what: str, url: str, asks: list[Ask], engine: Any, tokens: int) -> N
     for _ in range(ROUNDS):
         one.append(seconds(lambda: by_client(url, asks)) / REQUESTS)
         eight.append(seconds(lambda: by_clients(url, asks)) / REQUESTS / CLIENTS)
-        bare_one.append(seconds(lambda: [engine.generate([p], max_output_length=tokens) for p in prompts]) / REQUESTS)
-        bare.append(seconds(lambda: engine.generate(prompts * CLIENTS, max_output_length=tokens)) / REQUESTS / CLIENTS)
+        bare_one.append(
+            seconds(lambda: [engine.generate([p], max_output_length=tokens) for p in prompts]) / REQUESTS
+        )
+        bare.append(
+            seconds(lambda: engine.generate(prompts * CLIENTS, max_output_length=tokens)) / REQUESTS / CLIENTS
+        )
     answers = [t for texts in by_clients(url, asks) for t in zip(texts, told, strict=True)]
     print(f"{what}: requests per second")
     for name, found in (
@@ -66,9 +70,17 @@ def main() -> None:
     server = find.start()
     spec = {"source": MODEL, "driver": "llamacpp", "quantization": "q8_0", "batch_size": CLIENTS}
     asks = [{"prompt": p, "options": {"num_predict": 48}} for p in given]
-    compare("A question with its passage, some 200 tokens read and 8 written", server.url, asks, load(spec), 48)
+    compare(
+        "A question with its passage, some 200 tokens read and 8 written", server.url, asks, load(spec), 48
+    )
     written = [{"prompt": q.question, "raw": True, "options": {"num_predict": 64}} for q in questions]
-    compare("A text continued by 64 tokens at most", server.url, written, load(spec | {"task": "text-generation"}), 64)
+    compare(
+        "A text continued by 64 tokens at most",
+        server.url,
+        written,
+        load(spec | {"task": "text-generation"}),
+        64,
+    )
     server.close()
 
 

@@ -1,6 +1,6 @@
 """Make `.venv` and install the course into it. Standard library only, and old syntax: it runs before anything else.
 
-`python3 course_lib/bootstrap.py [--dev]`. When it fails, nothing half-made stays behind, and it says how to mend it.
+`python3 course_lib/bootstrap.py [--dev]`. When it fails, nothing half-made stays behind, and it says how to fix it.
 """
 
 import hashlib
@@ -14,15 +14,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "course-install"
-NEEDED_BYTES = 4 * 1024**3  # torch alone unpacks to 1 GB, the whole environment to 2.4 GB, pip's copies beside it
+NEEDED_BYTES = (
+    4 * 1024**3
+)  # torch alone unpacks to 1 GB, the whole environment to 2.4 GB, pip's copies beside it
 OLDEST = (3, 11)
 
 
 class SetUpFailed(Exception):
-    """What happened, and how to mend it."""
+    """What happened, and how to fix it."""
 
-    def __init__(self, what, mend):
-        Exception.__init__(self, "%s\n  To mend it: %s" % (what, mend))
+    def __init__(self, what, fix):
+        Exception.__init__(self, "%s\n  Fix: %s" % (what, fix))
 
 
 def find_python():
@@ -34,7 +36,8 @@ def find_python():
         if found:
             return found
     raise SetUpFailed(
-        "Python %d.%d is too old: the course needs 3.11 or newer, and no newer one is on the PATH" % sys.version_info[:2],
+        "Python %d.%d is too old: the course needs 3.11 or newer, and no newer one is on the PATH"
+        % sys.version_info[:2],
         "install it (Debian: sudo apt install python3.11 python3.11-venv) and run: make PYTHON=python3.11 lab",
     )
 
@@ -78,9 +81,20 @@ def is_done(dev):
 def explain(output):
     """The likely cause of pip's failure, and what mends it."""
     if "No space left on device" in output:
-        return "the disk became full while installing", "free %.0f GB and run the same command again" % (NEEDED_BYTES / 1e9)
-    signs = ("NewConnectionError", "Name or service not known", "name resolution", "ProxyError", "Network is unreachable",
-             "ConnectTimeout", "Failed to establish", "Could not find a version", "Connection refused")  # fmt: skip
+        return "the disk became full while installing", "free %.0f GB and run the same command again" % (
+            NEEDED_BYTES / 1e9
+        )
+    signs = (
+        "NewConnectionError",
+        "Name or service not known",
+        "name resolution",
+        "ProxyError",
+        "Network is unreachable",
+        "ConnectTimeout",
+        "Failed to establish",
+        "Could not find a version",
+        "Connection refused",
+    )
     if any(sign in output for sign in signs):
         return (
             "pip could not get a package from the network",
@@ -93,14 +107,30 @@ def explain(output):
 def install(dev):
     """pip's messages are shown as they come, and read when it fails."""
     target = "%s[dev]" % ROOT if dev else str(ROOT)
-    command = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-    command += ["--progress-bar", "on" if sys.stdout.isatty() else "off", "--retries", "2", "--editable", target]
+    command = [
+        str(VENV / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+    ]
+    command += [
+        "--progress-bar",
+        "on" if sys.stdout.isatty() else "off",
+        "--retries",
+        "2",
+        "--editable",
+        target,
+    ]
     lines = []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=str(ROOT))
     for raw in process.stdout or ():
         line = raw.decode("utf-8", "replace")
         lines.append(line)
-        if line.startswith(("Collecting ", "Installing ", "Successfully", "ERROR", "WARNING: Retrying", "Building ")):
+        if line.startswith(
+            ("Collecting ", "Installing ", "Successfully", "ERROR", "WARNING: Retrying", "Building ")
+        ):
             print("  " + line[:110].rstrip().encode("ascii", "replace").decode(), flush=True)
     if process.wait():
         print("".join(lines[-15:]).encode("ascii", "replace").decode())
@@ -139,7 +169,7 @@ def main(arguments):
         sys.stderr.write("course: interrupted; nothing half-installed stays. Run the same command again.\n")
         return 130
     except (OSError, subprocess.CalledProcessError) as error:
-        sys.stderr.write("course: setting up failed: %s\n  To mend it: run the same command again\n" % error)
+        sys.stderr.write("course: setting up failed: %s\n  Fix: run the same command again\n" % error)
         return 1
     return 0
 

@@ -23,7 +23,9 @@ def chapter(number: str) -> Path:
     for path in all_chapters():
         if path.name[:2] == number.zfill(2):
             return path
-    raise CourseError(f"no chapter {number!r}; there are {', '.join(p.name[:2] for p in all_chapters())}", "course run 00")
+    raise CourseError(
+        f"no chapter {number!r}; there are {', '.join(p.name[:2] for p in all_chapters())}", "course run 00"
+    )
 
 
 def read(path: Path) -> Any:
@@ -35,7 +37,9 @@ def read(path: Path) -> Any:
         nbformat.validate(notebook)
         return notebook
     except (OSError, ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError) as error:
-        raise CourseError(f"{path.name} is no readable notebook: {error}", f"git checkout -- chapters/{path.name}") from error
+        raise CourseError(
+            f"{path.name} is no readable notebook: {error}", f"git checkout -- chapters/{path.name}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,9 @@ class Execution:
     failed: str
 
 
-def execute(notebook: Any, folder: Path, on_cell: Callable[[Any, Any], object] = lambda *_: None) -> Execution:
+def execute(
+    notebook: Any, folder: Path, on_cell: Callable[[Any, Any], object] = lambda *_: None
+) -> Execution:
     """Run every cell of `notebook`, in place, with `folder` as the kernel's own, until one fails.
 
     `on_cell(client, cell)` is called after each code cell. The peak counts the kernel's children, too.
@@ -56,9 +62,14 @@ def execute(notebook: Any, folder: Path, on_cell: Callable[[Any, Any], object] =
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     client = NotebookClient(
-        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(folder)}},
-        extra_arguments=["--IPKernelApp.log_level=40"],  # else each kernel warns that loopback is not encrypted
-    )  # fmt: skip
+        notebook,
+        timeout=900,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        extra_arguments=[
+            "--IPKernelApp.log_level=40"
+        ],  # else each kernel warns that loopback is not encrypted
+    )
     begun, peak, failed = time.monotonic(), [0], ""
     with client.setup_kernel():
         done = threading.Event()
@@ -150,7 +161,9 @@ def run_chapter(number: str, out: Path = WORKSPACE / "runs") -> int:
         write_whole(out / f"{path.stem}.ipynb", nbformat.writes(notebook))
         write_whole(out / f"{path.stem}.html", HTMLExporter().from_notebook_node(notebook)[0])
     except OSError as error:
-        raise CourseError(f"the result cannot be written to {out}: {error}", "run it in a folder you can write") from error
+        raise CourseError(
+            f"the result cannot be written to {out}: {error}", "run it in a folder you can write"
+        ) from error
     print(f"The chapter as a page: {out / path.stem}.html\nAs a notebook:         {out / path.stem}.ipynb")
     if run.failed:
         print(f"A cell failed: {run.failed}")

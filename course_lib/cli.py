@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.models.gguf_file import TYPES
+from course_lib.models.gguf.writer import TYPES
 
 
 def _lab(args: argparse.Namespace) -> int:
@@ -65,9 +65,9 @@ def _handout(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from course_lib.models import catalog
     from course_lib.models.drivers.adapters import CONFIG, found, made_for, parts
-    from course_lib.models.gguf_file import export, export_adapter
-    from course_lib.models.source import resolve
-    from course_lib.models.spec import Adapter, ModelSpec
+    from course_lib.models.files import resolve
+    from course_lib.models.gguf import export, export_adapter
+    from course_lib.models.schema.spec import Adapter, ModelSpec
 
     here, adapter = Path(args.name).is_dir() and catalog.source_of(args.name) is None, None
     if catalog.adapted(args.name) or (Path(args.name) / CONFIG).is_file():
@@ -80,9 +80,13 @@ def _export(args: argparse.Namespace) -> int:
     if folder.is_file():
         raise CourseError(f"{folder.name} is {args.to} already", "name the folder of a model")
     if (adapter is None and args.base) or (adapter and kind != "f32"):
-        raise CourseError("--base is of adapters, and --type of models: adapters are written in 32 bits", "leave it out")
+        raise CourseError(
+            "--base is of adapters, and --type of models: adapters are written in 32 bits", "leave it out"
+        )
     if target.exists() and not args.force:
-        raise CourseError(f"{target} exists already", "add --force to replace it, or name another file with --out")
+        raise CourseError(
+            f"{target} exists already", "add --force to replace it, or name another file with --out"
+        )
     if adapter:
         export_adapter(parts([adapter], folder)[0].folder, folder, target)
     else:
@@ -103,14 +107,16 @@ def _models(args: argparse.Namespace) -> int:
         else:
             here = catalog.on_this_machine(entry)
             place = "is here" if here else f"{entry.download / 1e6:,.0f} MB to download: {entry.fetch}"
-        print(f"  {entry.role:14} {entry.model:30} {entry.parameters:>14,} parameters  {entry.licence}  {place}")
+        print(
+            f"  {entry.role:14} {entry.model:30} {entry.parameters:>14,} parameters  {entry.licence}  {place}"
+        )
     return 0
 
 
 def _pull(args: argparse.Namespace) -> int:
     from course_lib.models import catalog
-    from course_lib.models.hub import commit_in, fetched
-    from course_lib.models.spec import HuggingFaceSource, ModelSpec
+    from course_lib.models.files.hub import commit_in, fetched
+    from course_lib.models.schema.spec import HuggingFaceSource, ModelSpec
 
     known = {e.model: e for e in catalog.entries()}.get(args.name)
     if known and known.driver == "ollama":
@@ -138,7 +144,9 @@ def _data(args: argparse.Namespace) -> int:
     from course_lib import data
 
     passages, questions, messages = data.load_passages(), data.load_questions(), data.load_messages()
-    print(f"Haneul Bank: {len(passages)} passages, {len(questions)} questions, {len(messages)} messages; files verified")
+    print(
+        f"Haneul Bank: {len(passages)} passages, {len(questions)} questions, {len(messages)} messages; files verified"
+    )
     return 0
 
 
@@ -150,7 +158,9 @@ def _port(text: str) -> int:
 
 
 def _add_models(commands: Any) -> None:
-    models = commands.add_parser("models", help="list this tier's models and verify their files, pull one, or export one")
+    models = commands.add_parser(
+        "models", help="list this tier's models and verify their files, pull one, or export one"
+    )
     models.set_defaults(do=_models)
     actions = models.add_subparsers(title="actions", metavar="ACTION")
     actions.add_parser("list", help="as without an action").set_defaults(do=_models)
@@ -160,18 +170,28 @@ def _add_models(commands: Any) -> None:
     pull.add_argument("--file", help="one .gguf file of it")
     pull.add_argument("--cache-dir", type=Path, metavar="DIR", help="in place of the hub's cache")
     pull.set_defaults(do=_pull, offline="0")
-    export = actions.add_parser("export", help="write a model as GGUF, the one file that llama.cpp and Ollama read")
-    export.add_argument("name", help="its name, such as haneul-4m, or the path of its folder; of an adapter, too")
+    export = actions.add_parser(
+        "export", help="write a model as GGUF, the one file that llama.cpp and Ollama read"
+    )
+    export.add_argument(
+        "name", help="its name, such as haneul-4m, or the path of its folder; of an adapter, too"
+    )
     export.add_argument("--to", choices=("gguf",), default="gguf", help="the format (default gguf)")
     export.add_argument("--type", choices=TYPES, help="of a model's weights (default f16)")
-    export.add_argument("--base", metavar="MODEL", help="for which an adapter was made, where it does not say so itself")
-    export.add_argument("--out", type=Path, metavar="FILE", help="the file to write (default NAME-TYPE.gguf, here)")
+    export.add_argument(
+        "--base", metavar="MODEL", help="for which an adapter was made, where it does not say so itself"
+    )
+    export.add_argument(
+        "--out", type=Path, metavar="FILE", help="the file to write (default NAME-TYPE.gguf, here)"
+    )
     export.add_argument("--force", action="store_true", help="replace the file where it exists")
     export.set_defaults(do=_export)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="course", description="Local AI, Measured: a course on running AI models locally.")
+    parser = argparse.ArgumentParser(
+        prog="course", description="Local AI, Measured: a course on running AI models locally."
+    )
     parser.set_defaults(offline="1")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_models(commands)
@@ -186,7 +206,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--save", action="store_true", help="for authors: save the outputs in chapters/ itself")
     run.set_defaults(do=_run)
 
-    test = commands.add_parser("test", help="check everything: lint, types, tests, every cell of every notebook")
+    test = commands.add_parser(
+        "test", help="check everything: lint, types, tests, every cell of every notebook"
+    )
     test.add_argument("--only", choices=("lint", "types", "tests", "notebooks"), help="one of the steps")
     test.set_defaults(do=_test)
 
@@ -203,9 +225,15 @@ def _parser() -> argparse.ArgumentParser:
     handout.add_argument("--no-solutions", action="store_true", help="chapters as students find them")
     handout.set_defaults(do=_handout)
 
-    serve = commands.add_parser("serve", help="answer programs that speak with Ollama or OpenAI, from this machine's models")
-    serve.add_argument("--port", type=_port, default=11434, help="port on this machine (default 11434, which is Ollama's)")
-    serve.add_argument("--store", type=Path, metavar="DIR", help="folder for the models (default: a temporary one)")
+    serve = commands.add_parser(
+        "serve", help="answer programs that speak with Ollama or OpenAI, from this machine's models"
+    )
+    serve.add_argument(
+        "--port", type=_port, default=11434, help="port on this machine (default 11434, which is Ollama's)"
+    )
+    serve.add_argument(
+        "--store", type=Path, metavar="DIR", help="folder for the models (default: a temporary one)"
+    )
     serve.set_defaults(do=_serve)
 
     for name, do, text in (

@@ -74,25 +74,25 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def verify(folder: Path, mend: str) -> None:
+def verify(folder: Path, fix: str) -> None:
     """Compare every file that `folder/manifest.json` names with its SHA-256.
 
-    Raises CourseError, naming the file and `mend`, when one is missing, truncated or altered.
+    Raises CourseError, naming the file and `fix`, when one is missing, truncated or altered.
     """
     try:
         expected = json.loads((folder / "manifest.json").read_text("utf-8"))["sha256"]
     except (OSError, ValueError, KeyError) as error:
-        raise CourseError(f"{folder.name}/manifest.json cannot be read: {error}", mend) from error
+        raise CourseError(f"{folder.name}/manifest.json cannot be read: {error}", fix) from error
     for name, digest in expected.items():
         path = folder / name
         if not path.is_file():
-            raise CourseError(f"{folder.name}/{name} is missing", mend)
+            raise CourseError(f"{folder.name}/{name} is missing", fix)
         found = sha256(path)
         if found != digest:
             raise CourseError(
                 f"{folder.name}/{name} is not the published file: {path.stat().st_size} bytes with "
                 f"SHA-256 {found[:12]}..., expected {digest[:12]}...",
-                mend,
+                fix,
             )
 
 
@@ -129,7 +129,9 @@ def write_whole(path: Path, text: str) -> None:
 
 def set_aside(path: Path, suffix: str) -> Path:
     """Move a damaged file to the first free name beside it, such as `stem.damaged-1` and `suffix`; returns the new place."""
-    kept = next(p for i in range(1, 10**6) if not (p := path.with_name(f"{path.stem}.damaged-{i}{suffix}")).exists())
+    kept = next(
+        p for i in range(1, 10**6) if not (p := path.with_name(f"{path.stem}.damaged-{i}{suffix}")).exists()
+    )
     os.replace(path, kept)
     return kept
 
@@ -143,7 +145,9 @@ def _verified(folder: Path) -> Path:
 def _rows(name: str, folder: Path, language: str = "en") -> Iterator[dict[str, Any]]:
     """The rows of one file. Raises CourseError for an altered file and for a language that is not there."""
     if language not in LANGUAGES:
-        raise CourseError(f"Haneul Bank is not written in language={language!r}", "choose 'en' (English) or 'ko' (Korean)")
+        raise CourseError(
+            f"Haneul Bank is not written in language={language!r}", "choose 'en' (English) or 'ko' (Korean)"
+        )
     name = name if language == "en" else f"{language}/{name}"
     with open(_verified(folder) / f"{name}.jsonl", encoding="utf-8") as f:
         yield from map(json.loads, f)
@@ -189,7 +193,9 @@ def load_questions(
     return [q for q in rows if split in (None, q.split) and kind in (None, q.kind)]
 
 
-def load_messages(split: Split | None = None, folder: Path = HANEUL, language: Language = "en") -> list[Message]:
+def load_messages(
+    split: Split | None = None, folder: Path = HANEUL, language: Language = "en"
+) -> list[Message]:
     """Customers' messages of one split or of all. Ids, splits and intents are the same in both languages, contents are not.
 
     Raises ValueError for an unknown split, CourseError for an altered file or an unknown language.

@@ -37,12 +37,12 @@ INSTALL = f"{PYTHON} -m pip install --editable {shlex.quote(str(data.ROOT))}"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: ok, warn or fail; `mend` is the one command that helps, empty where nothing is needed."""
+    """One line: ok, warn or fail; `fix` is the one command that helps, empty where nothing is needed."""
 
     status: Literal["ok", "warn", "fail"]
     check: str
     what: str
-    mend: str = ""
+    fix: str = ""
 
 
 def _python() -> Finding:
@@ -72,9 +72,9 @@ def _packages() -> Finding:
         if not r.specifier.contains(found.partition("+")[0], prereleases=True):
             wrong.append(f"{r.name} {found}, pinned {r.specifier}")
     # pip installs what is missing and what has moved; a stamp from a finished set-up would make `make lab` skip it
-    mend = f"{Path(sys.executable)} -m pip install --editable {data.ROOT}"
+    fix = f"{Path(sys.executable)} -m pip install --editable {data.ROOT}"
     return (
-        Finding("fail", "packages", "; ".join(wrong), mend)
+        Finding("fail", "packages", "; ".join(wrong), fix)
         if wrong
         else Finding("ok", "packages", f"{len(wanted)} packages as pinned")
     )
@@ -84,19 +84,21 @@ def _kernel() -> Finding:
     """The kernel that notebooks ask for exists, and is this Python."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    mend = f"{PYTHON} -m ipykernel install --sys-prefix"
+    fix = f"{PYTHON} -m ipykernel install --sys-prefix"
     try:
         said = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:  # only where ipykernel itself cannot be imported
         return Finding("fail", "kernel", "Jupyter knows no kernel named python3", INSTALL)
     except (ValueError, IndexError, KeyError) as error:
-        return Finding("fail", "kernel", f"the description of the kernel python3 cannot be read: {error}", mend)
+        return Finding(
+            "fail", "kernel", f"the description of the kernel python3 cannot be read: {error}", fix
+        )
     # Jupyter runs a bare `python` as its own interpreter.
     ours = not Path(said).is_absolute() or Path(said).parent == Path(sys.executable).parent
     return (
         Finding("ok", "kernel", "python3")
         if ours
-        else Finding("fail", "kernel", f"the kernel python3 is another Python: {said}", mend)
+        else Finding("fail", "kernel", f"the kernel python3 is another Python: {said}", fix)
     )
 
 
@@ -104,7 +106,11 @@ def _memory() -> Finding:
     m = machine()
     small = float(m["memory_gib"]) < MEMORY_GIB
     what = f"{m['memory_gib']} GiB of memory" + (f"; the chapters need {MEMORY_GIB}" if small else "")
-    return Finding("fail", "memory", what, "use a machine with more memory") if small else Finding("ok", "memory", what)
+    return (
+        Finding("fail", "memory", what, "use a machine with more memory")
+        if small
+        else Finding("ok", "memory", what)
+    )
 
 
 def _disk() -> Finding:
@@ -114,15 +120,20 @@ def _disk() -> Finding:
     try:
         probe.write_bytes(b"x" * 4096)
     except OSError as error:
-        mend = f"cp -r {shlex.quote(str(data.ROOT))} ~/local-ai-measured"
-        mend = f"free {DISK_GB} GB on this disk" if error.errno == errno.ENOSPC else mend
-        return Finding("fail", "disk", f"nothing can be written to the course's folder: {error.strerror}", mend)
+        fix = f"cp -r {shlex.quote(str(data.ROOT))} ~/local-ai-measured"
+        fix = f"free {DISK_GB} GB on this disk" if error.errno == errno.ENOSPC else fix
+        return Finding(
+            "fail", "disk", f"nothing can be written to the course's folder: {error.strerror}", fix
+        )
     finally:
         if probe.is_file():
             probe.unlink()
     short = free < DISK_GB
     return Finding(
-        "fail" if short else "ok", "disk", f"{free:.0f} GB free, writable", f"free {DISK_GB} GB on this disk" if short else ""
+        "fail" if short else "ok",
+        "disk",
+        f"{free:.0f} GB free, writable",
+        f"free {DISK_GB} GB on this disk" if short else "",
     )
 
 
@@ -133,14 +144,18 @@ def _processor() -> Finding:
     except OSError:
         flags = set()
     known = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd") if f in flags]
-    return Finding("ok", "processor", f"{m['cores']} cores, {m['processor']}; {', '.join(known) or 'features unknown'}")
+    return Finding(
+        "ok", "processor", f"{m['cores']} cores, {m['processor']}; {', '.join(known) or 'features unknown'}"
+    )
 
 
 def _gpu() -> Finding:
     tool = shutil.which("nvidia-smi")
     said = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20) if tool else None
     found = said.stdout.strip().splitlines() if said and said.returncode == 0 else []
-    return Finding("ok", "gpu", found[0].split(" (UUID")[0] if found else "none that answers, and none is needed")
+    return Finding(
+        "ok", "gpu", found[0].split(" (UUID")[0] if found else "none that answers, and none is needed"
+    )
 
 
 def _models() -> Finding:
@@ -149,7 +164,12 @@ def _models() -> Finding:
         if entry.tier == "tiny":
             catalog.folder_of(entry.model)
         elif catalog.on_this_machine(entry) is False:
-            return Finding("fail", "models", f"{entry.model} of the tier {catalog.tier()} is not here", entry.fetch or INSTALL)
+            return Finding(
+                "fail",
+                "models",
+                f"{entry.model} of the tier {catalog.tier()} is not here",
+                entry.fetch or INSTALL,
+            )
     return Finding("ok", "models", f"tier {catalog.tier()}: {len(entries)} models, files verified")
 
 
@@ -162,7 +182,9 @@ def _port() -> Finding:
     if port_is_free(8888):
         return Finding("ok", "port", "8888 is free for make lab")
     else:
-        return Finding("warn", "port", "8888 is taken; another one is free", f"make lab PORT={next_free(8888)}")
+        return Finding(
+            "warn", "port", "8888 is taken; another one is free", f"make lab PORT={next_free(8888)}"
+        )
 
 
 def _ollama() -> Finding:
@@ -195,12 +217,28 @@ def _workspace() -> Finding:
     elif said := state.problem(file):
         return Finding("fail", "workspace", said, "git pull" if "newer course" in said else "course progress")
     else:
-        return Finding("ok", "workspace", f"{sum(e.passed for e in state.load(file).exercises.values())} exercises passed")
+        return Finding(
+            "ok",
+            "workspace",
+            f"{sum(e.passed for e in state.load(file).exercises.values())} exercises passed",
+        )
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
-    _python, _packages, _kernel, _memory, _disk, _processor, _gpu, _models, _data, _port, _ollama, _hub, _workspace,
-)  # fmt: skip
+    _python,
+    _packages,
+    _kernel,
+    _memory,
+    _disk,
+    _processor,
+    _gpu,
+    _models,
+    _data,
+    _port,
+    _ollama,
+    _hub,
+    _workspace,
+)
 
 
 def examine(check: Callable[[], Finding]) -> Finding:
@@ -211,7 +249,7 @@ def examine(check: Callable[[], Finding]) -> Finding:
     except ModuleNotFoundError as error:
         return Finding("fail", name, f"the package {error.name} is missing", INSTALL)
     except CourseError as error:
-        return Finding("fail", name, error.what, error.mend)
+        return Finding("fail", name, error.what, error.fix)
     except Exception as error:  # whatever is wrong with this machine, the other lines are wanted
         return Finding("fail", name, f"could not be checked: {type(error).__name__}: {error}", INSTALL)
 
@@ -223,5 +261,5 @@ def report(as_json: bool = False, checks: tuple[Callable[[], Finding], ...] = CH
         print(json.dumps([asdict(f) for f in found], indent=1))
     else:
         for f in found:
-            print(f"{f.status:5} {f.check:10} {f.what}" + (f"\n      {f.mend}" if f.mend else ""))
+            print(f"{f.status:5} {f.check:10} {f.what}" + (f"\n      {f.fix}" if f.fix else ""))
     return int(any(f.status == "fail" for f in found))

@@ -40,16 +40,31 @@ def next_free(port: int) -> int:
     for candidate in range(port + 1, min(port + 101, 65536)):
         if port_is_free(candidate):
             return candidate
-    raise CourseError(f"no free port in {port}-{port + 100}", "close another server, or choose one with: make lab PORT=9999")
+    raise CourseError(
+        f"no free port in {port}-{port + 100}", "close another server, or choose one with: make lab PORT=9999"
+    )
 
 
 def lab_command(port: int, browser: bool) -> list[str]:
     """The command line of the server: loopback, this port or none, chapter 00 first."""
-    command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={ROOT}", "--ServerApp.ip=127.0.0.1"]
-    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--LabApp.default_url=/lab/tree/workspace/{START}"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter",
+        "lab",
+        f"--ServerApp.root_dir={ROOT}",
+        "--ServerApp.ip=127.0.0.1",
+    ]
+    command += [
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        f"--LabApp.default_url=/lab/tree/workspace/{START}",
+    ]
     command += [*QUIET, *([] if browser else ["--no-browser"])]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")  # containers and classroom images; the server still listens on loopback alone
+        command.append(
+            "--allow-root"
+        )  # containers and classroom images; the server still listens on loopback alone
     return command
 
 
@@ -60,7 +75,11 @@ def open_lab(port: int, *, browser: bool = True) -> int:
     if not port_is_free(port):
         raise CourseError(f"port {port} is taken by another program", f"make lab PORT={next_free(port)}")
     start()
-    print(f"Opening http://127.0.0.1:{port}/lab on chapter 00 (about ten seconds). Ctrl-C ends it.", flush=True)
+    print(
+        f"Opening http://127.0.0.1:{port}/lab on chapter 00 (about ten seconds). Ctrl-C ends it.", flush=True
+    )
     environment = own_environment()
-    environment["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, (str(SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH"))))
+    environment["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
+        filter(None, (str(SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH")))
+    )
     return subprocess.run(lab_command(port, browser), cwd=ROOT, env=environment).returncode

@@ -18,7 +18,9 @@ from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito: told apart by colour-blind readers
 MARKERS = ("o", "s", "^", "D")
-LOOKS = [(colour, MARKERS[(i + turn) % 4]) for turn in range(4) for i, colour in enumerate(COLOURS)]  # 16 different pairs
+LOOKS = [
+    (colour, MARKERS[(i + turn) % 4]) for turn in range(4) for i, colour in enumerate(COLOURS)
+]  # 16 different pairs
 Point = tuple[float, float, float]  # value, low, high
 
 
@@ -46,7 +48,10 @@ def lines_with_intervals(
     for (name, points), colour, marker in zip(lines.items(), COLOURS, MARKERS, strict=False):
         xs = sorted(points)
         values = [100 * points[v][0] for v in xs]
-        spread = [[100 * (points[v][0] - points[v][1]) for v in xs], [100 * (points[v][2] - points[v][0]) for v in xs]]
+        spread = [
+            [100 * (points[v][0] - points[v][1]) for v in xs],
+            [100 * (points[v][2] - points[v][0]) for v in xs],
+        ]
         axes.errorbar(xs, values, yerr=spread, label=name, color=colour, marker=marker, capsize=3)
     axes.set(xscale="log", xlabel=x, ylabel=y, title=title, ylim=(-2, 102))
     axes.set_xticks(list(ticks), list(ticks.values()))
@@ -83,7 +88,12 @@ def calibration(ratios: Mapping[str, float]) -> Picture:
     axes.plot(list(ratios.values()), range(len(ratios)), "o", color=COLOURS[0])
     widest = 2 * max(2.0, *(max(r, 1 / r) for r in ratios.values()))
     axes.set_xscale("log")
-    axes.set(xlabel="guess / measurement", title="Your predictions", xlim=(1 / widest, widest), ylim=(-0.6, len(ratios) - 0.4))
+    axes.set(
+        xlabel="guess / measurement",
+        title="Your predictions",
+        xlim=(1 / widest, widest),
+        ylim=(-0.6, len(ratios) - 0.4),
+    )
     axes.set_yticks(range(len(ratios)), list(ratios))
     axes.grid(axis="x", alpha=0.3)
     return figure
@@ -102,10 +112,29 @@ def named_points(points: Mapping[str, tuple[Point, Point]], *, x: str, y: str, t
         raise ValueError("a point with a number that is negative or not finite")
     figure = Picture(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    for (name, ((across, left, right), (up, low, high))), (colour, marker) in zip(points.items(), LOOKS, strict=False):
-        axes.errorbar([across], [up], xerr=[[across - left], [right - across]], yerr=[[up - low], [high - up]],
-                      fmt="none", ecolor=colour, elinewidth=1, capsize=3)  # fmt: skip
-        axes.plot([across], [up], marker, label=name, color=colour, fillstyle="none", markersize=10, markeredgewidth=2)
+    for (name, ((across, left, right), (up, low, high))), (colour, marker) in zip(
+        points.items(), LOOKS, strict=False
+    ):
+        axes.errorbar(
+            [across],
+            [up],
+            xerr=[[across - left], [right - across]],
+            yerr=[[up - low], [high - up]],
+            fmt="none",
+            ecolor=colour,
+            elinewidth=1,
+            capsize=3,
+        )
+        axes.plot(
+            [across],
+            [up],
+            marker,
+            label=name,
+            color=colour,
+            fillstyle="none",
+            markersize=10,
+            markeredgewidth=2,
+        )
     axes.set(xlabel=x, ylabel=y, title=title)
     axes.set_ylim(bottom=0)
     values = [across[0] for across, _ in points.values()]
@@ -130,10 +159,23 @@ def bounded_choice(
     figure = Picture(figsize=(6, 3.2), layout="constrained")
     axes = figure.add_subplot()
     for name, (across, up) in points.items():
-        axes.plot([across], [100 * up], "o", markersize=11, color=COLOURS[0], fillstyle="full" if name == chosen else "none")
+        axes.plot(
+            [across],
+            [100 * up],
+            "o",
+            markersize=11,
+            color=COLOURS[0],
+            fillstyle="full" if name == chosen else "none",
+        )
         axes.annotate(name, (across, 100 * up), xytext=(8, 8), textcoords="offset points")
     axes.axvline(limit, color=COLOURS[1], linestyle="--")
-    axes.set(xlabel=x, ylabel=y, title=title, ylim=(0, 108), xlim=(0, 1.25 * max(limit, *(p[0] for p in points.values()))))
+    axes.set(
+        xlabel=x,
+        ylabel=y,
+        title=title,
+        ylim=(0, 108),
+        xlim=(0, 1.25 * max(limit, *(p[0] for p in points.values()))),
+    )
     return figure
 
 
@@ -145,13 +187,23 @@ def stacked_bar(parts: Mapping[str, float], limit: float, *, x: str, title: str)
     """
     looks = [(colour, pattern) for pattern in ("", "//", "..") for colour in COLOURS]
     if not 0 < len(parts) <= len(looks) or not all(0 <= size < inf for size in parts.values()):
-        raise ValueError(f"{len(parts)} parts; 1 to {len(looks)} can be told apart, of sizes that are finite and not negative")
+        raise ValueError(
+            f"{len(parts)} parts; 1 to {len(looks)} can be told apart, of sizes that are finite and not negative"
+        )
     figure = Picture(figsize=(7, 2.2), layout="constrained")
     axes = figure.add_subplot()
     begin = 0.0
     for (name, size), (colour, pattern) in zip(parts.items(), looks, strict=False):
         if size:
-            axes.barh([0], [size], left=[begin], color=colour, hatch=pattern, edgecolor="white", label=f"{name}: {size:.2f}")
+            axes.barh(
+                [0],
+                [size],
+                left=[begin],
+                color=colour,
+                hatch=pattern,
+                edgecolor="white",
+                label=f"{name}: {size:.2f}",
+            )
         begin += size
     axes.axvline(limit, color="black", linestyle="--", label=f"limit: {limit:.2f}")
     axes.set(xlabel=x, title=title, xlim=(0, 1.1 * max(limit, begin) or 1), ylim=(-0.5, 0.5))
@@ -160,7 +212,9 @@ def stacked_bar(parts: Mapping[str, float], limit: float, *, x: str, title: str)
     return figure
 
 
-def histograms(values: Mapping[str, Any], *, x: str, title: str, levels: Mapping[str, Sequence[float]] | None = None) -> Picture:
+def histograms(
+    values: Mapping[str, Any], *, x: str, title: str, levels: Mapping[str, Sequence[float]] | None = None
+) -> Picture:
     """How many numbers lie where: a row for each name, all on one x axis; counts are logarithmic, so that few are seen, too.
 
     values: name -> array of any shape. levels: name -> places marked by a thin line, such as the steps of a format.
@@ -205,9 +259,14 @@ def bars(values: Mapping[str, float], *, x: str, title: str, line: float | None 
 
 
 def curves(
-    lines: Mapping[str, Mapping[float, float]], *, x: str, y: str, title: str, levels: Mapping[str, float] | None = None,
+    lines: Mapping[str, Mapping[float, float]],
+    *,
+    x: str,
+    y: str,
+    title: str,
+    levels: Mapping[str, float] | None = None,
     linear: bool = False,
-) -> Picture:  # fmt: skip
+) -> Picture:
     """One line per name through its points, both axes logarithmic, x in powers of 2; levels: dashed lines across, by name.
 
     linear: both axes as they are, for numbers of any sign. Raises ValueError for no lines, for more than there are colours,
@@ -215,10 +274,17 @@ def curves(
     """
     marked, lowest = dict(levels or {}), -inf if linear else 0
     if not 0 < len(lines) <= len(COLOURS) or len(marked) > len(COLOURS):
-        raise ValueError(f"{len(lines)} lines and {len(marked)} levels; 1 to {len(COLOURS)} can be told apart")
+        raise ValueError(
+            f"{len(lines)} lines and {len(marked)} levels; 1 to {len(COLOURS)} can be told apart"
+        )
     across = [number for points in lines.values() for number in points]
-    if not all(lowest < n < inf for n in (*across, *marked.values(), *(n for line in lines.values() for n in line.values()))):
-        raise ValueError(f"a number that is not{'' if linear else ' positive and'} finite has no place on these axes")
+    if not all(
+        lowest < n < inf
+        for n in (*across, *marked.values(), *(n for line in lines.values() for n in line.values()))
+    ):
+        raise ValueError(
+            f"a number that is not{'' if linear else ' positive and'} finite has no place on these axes"
+        )
     figure = Picture(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     for (name, points), colour, marker in zip(lines.items(), COLOURS, MARKERS, strict=False):
@@ -244,12 +310,19 @@ def rankings(columns: Mapping[str, Sequence[str]], marked: Collection[str], *, t
     """
     rows, n = max((len(ids) for ids in columns.values()), default=0), len(columns)
     if n > 4 or not 0 < rows <= 25 or any(len(set(ids)) < len(ids) for ids in columns.values()):
-        raise ValueError(f"{n} columns of {rows} rows; 1 to 4 of 1 to 25 can be read, with every id once in a column")
+        raise ValueError(
+            f"{n} columns of {rows} rows; 1 to 4 of 1 to 25 can be read, with every id once in a column"
+        )
     bold = FontProperties(weight="bold", size=10)  # what is between two $ would be measured as a formula
-    labels = [[TextPath((0, 0), id.replace("$", "S"), prop=bold).get_extents() for id in ids] for ids in columns.values()]
+    labels = [
+        [TextPath((0, 0), id.replace("$", "S"), prop=bold).get_extents() for id in ids]
+        for ids in columns.values()
+    ]
     reach = [max((label.width for label in column), default=0) for column in labels]
     wide = max(7, n * (max(reach) / 72 + 0.6))  # inches
-    half = [(inches / 72 / 2 + 0.12) * (n + 0.2) / wide for inches in reach]  # of a label and of the space around it
+    half = [
+        (inches / 72 / 2 + 0.12) * (n + 0.2) / wide for inches in reach
+    ]  # of a label and of the space around it
     figure = Picture(figsize=(wide, 0.8 + 0.27 * rows), layout="constrained")
     axes = figure.add_subplot()
     for x, (name, ids) in enumerate(columns.items()):
@@ -270,7 +343,10 @@ def rankings(columns: Mapping[str, Sequence[str]], marked: Collection[str], *, t
 
 
 def scatter(
-    groups: Mapping[str, Sequence[tuple[float, float]]], *, title: str, notes: Mapping[str, tuple[float, float]] | None = None
+    groups: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    title: str,
+    notes: Mapping[str, tuple[float, float]] | None = None,
 ) -> Picture:
     """A map: points that are near each other are alike, directions mean nothing. notes: a few words -> place of a star.
 
@@ -280,20 +356,34 @@ def scatter(
     stars = dict(notes or {})
     if not 0 < len(groups) <= len(LOOKS):
         raise ValueError(f"{len(groups)} groups; 1 to {len(LOOKS)} can be told apart")
-    places = [np.asarray(points, dtype=np.float64) for points in (*groups.values(), [(0, 0), *stars.values()])]
+    places = [
+        np.asarray(points, dtype=np.float64) for points in (*groups.values(), [(0, 0), *stars.values()])
+    ]
     if not all(p.size and np.isfinite(p).all() for p in places):
         raise ValueError("a group without points, or a number that is not finite")
     figure = Picture(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot(xticks=[], yticks=[], title=title)
     for (name, points), (colour, marker) in zip(groups.items(), LOOKS, strict=False):
-        axes.plot(*zip(*points, strict=True), marker, label=name, color=colour, fillstyle="none", markersize=6)
+        axes.plot(
+            *zip(*points, strict=True), marker, label=name, color=colour, fillstyle="none", markersize=6
+        )
     axes.set_aspect("equal", adjustable="datalim")
     axes.plot(*places[-1][1:].T, "*", color="black", markersize=14)
     middle = sum(axes.get_xlim()) / 2
     for turn, (name, place) in enumerate(sorted(stars.items(), key=lambda star: -star[1][1])):
-        side, above = -1 if place[0] > middle else 1, 2 * turn < len(stars)  # labels lead away from each other
-        axes.annotate(fill(name, 28), place, xytext=(8 * side, 4 if above else -4), textcoords="offset points",
-                      ha="left" if side > 0 else "right", va="bottom" if above else "top", parse_math=False,
-                      bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1})  # fmt: skip
+        side, above = (
+            -1 if place[0] > middle else 1,
+            2 * turn < len(stars),
+        )  # labels lead away from each other
+        axes.annotate(
+            fill(name, 28),
+            place,
+            xytext=(8 * side, 4 if above else -4),
+            textcoords="offset points",
+            ha="left" if side > 0 else "right",
+            va="bottom" if above else "top",
+            parse_math=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
+        )
     figure.legend(loc="outside right upper", frameon=False)
     return figure

@@ -58,14 +58,18 @@ def alignment(cosines: ArrayLike, rows: Sequence[str], columns: Sequence[str], *
     """
     values = np.asarray(cosines, dtype=np.float64)
     if values.shape != (len(rows), len(columns)) or not 0 < len(rows) <= 25 or not 0 < len(columns) <= 60:
-        raise ValueError(f"cosines of shape {values.shape} for {len(rows)} rows and {len(columns)} columns; at most 25 and 60")
+        raise ValueError(
+            f"cosines of shape {values.shape} for {len(rows)} rows and {len(columns)} columns; at most 25 and 60"
+        )
     if not np.isfinite(values).all():
         raise ValueError("a number that is not finite")
     figure = Picture(figsize=(max(5, 0.3 * len(columns)), 1.4 + 0.26 * len(rows)), layout="constrained")
     axes = figure.add_subplot(title=title)
     shown = axes.imshow(values, cmap="Blues", aspect="auto", vmin=0, vmax=1)
     best = values.argmax(axis=1)
-    axes.plot(best, range(len(rows)), "s", markersize=11, fillstyle="none", color=COLOURS[1], markeredgewidth=1.8)
+    axes.plot(
+        best, range(len(rows)), "s", markersize=11, fillstyle="none", color=COLOURS[1], markeredgewidth=1.8
+    )
     axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8, parse_math=False)
     axes.set_yticks(range(len(rows)), rows, fontsize=8, parse_math=False)
     figure.colorbar(shown, label="cosine", ax=axes)

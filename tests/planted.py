@@ -47,7 +47,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         length = int(self.headers.get("Content-Length") or 0)
-        self.server.asked.append((self.path, dict(self.headers), json.loads(self.rfile.read(length)) if length else None))
+        self.server.asked.append(
+            (self.path, dict(self.headers), json.loads(self.rfile.read(length)) if length else None)
+        )
         answer = self.server.answers.get(self.path, (404, {"error": "nothing here"}))
         if callable(answer):
             answer(self)
@@ -57,7 +59,11 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_GET
 
     def reply(self, status, body, **headers):
-        body = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
+        body = (
+            body
+            if isinstance(body, bytes)
+            else (body if isinstance(body, str) else json.dumps(body)).encode()
+        )
         self.send_response(status)
         for name, value in ({"Content-Length": len(body)} | headers).items():
             self.send_header(name, value)
@@ -98,20 +104,40 @@ def answers(driver):
     if driver == "openai":
         choice = {"index": 0, "message": {"role": "assistant", "content": " Hello "}, "finish_reason": "stop"}
         return {
-            "/v1/models": (200, {"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "me"}]}),
+            "/v1/models": (
+                200,
+                {"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "me"}]},
+            ),
             CHAT[driver]: (200, {"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}),
         }
     done = {"model": "m", "created_at": "2026-01-01T00:00:00Z", "done": True}
     return {
         "/api/version": (200, {"version": "0.40.2"}),
-        "/api/show": (200, {"model_info": {"general.architecture": "llama", "llama.context_length": 4096,
-                                           "general.parameter_count": 7}, "capabilities": ["completion"]}),
+        "/api/show": (
+            200,
+            {
+                "model_info": {
+                    "general.architecture": "llama",
+                    "llama.context_length": 4096,
+                    "general.parameter_count": 7,
+                },
+                "capabilities": ["completion"],
+            },
+        ),
         "/api/generate": (200, done | {"response": "", "done_reason": "load"}),
         "/api/ps": (200, {"models": [{"model": "m:latest", "name": "m:latest", "context_length": 512}]}),
         "/api/tags": (200, {"models": []}),
-        CHAT[driver]: (200, done | {"message": {"role": "assistant", "content": " Hello "}, "done_reason": "stop",
-                                    "prompt_eval_count": 5, "eval_count": 2}),
-    }  # fmt: skip
+        CHAT[driver]: (
+            200,
+            done
+            | {
+                "message": {"role": "assistant", "content": " Hello "},
+                "done_reason": "stop",
+                "prompt_eval_count": 5,
+                "eval_count": 2,
+            },
+        ),
+    }
 
 
 def pieces(driver, texts, end=True):
@@ -121,7 +147,12 @@ def pieces(driver, texts, end=True):
         said += [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}] if end else []
         return [f"data: {json.dumps(s)}\n\n".encode() for s in said] + [b"data: [DONE]\n\n"] * end
     said = [{"message": {"role": "assistant", "content": t}, "done": False} for t in texts]
-    ended = {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop", "prompt_eval_count": 5}
+    ended = {
+        "message": {"role": "assistant", "content": ""},
+        "done": True,
+        "done_reason": "stop",
+        "prompt_eval_count": 5,
+    }
     return [json.dumps(s).encode() + b"\n" for s in said + ([ended | {"eval_count": 2}] if end else [])]
 
 

@@ -20,7 +20,9 @@ def damage(path, how):
     if how == "missing":
         path.unlink()
     else:
-        path.write_bytes(content[: len(content) // 2] if how == "truncated" else content.replace(b"KRW", b"USD", 1))
+        path.write_bytes(
+            content[: len(content) // 2] if how == "truncated" else content.replace(b"KRW", b"USD", 1)
+        )
 
 
 @pytest.mark.parametrize("how", ["missing", "truncated", "altered"])

@@ -71,7 +71,9 @@ def test_a_named_point_has_its_marker_its_name_and_both_intervals():
 
 def test_sixteen_points_can_be_told_apart_without_colours_alone():
     many = {str(i): POINTS["a"] for i in range(16)}
-    lines = [line for line in named_points(many, x="", y="", title="").axes[0].lines if line.get_label() in many]
+    lines = [
+        line for line in named_points(many, x="", y="", title="").axes[0].lines if line.get_label() in many
+    ]
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == 16
     assert len({line.get_marker() for line in lines[:4]}) == 4
     with pytest.raises(ValueError, match="17 points; 1 to 16"):
@@ -107,9 +109,14 @@ def test_a_stacked_bar_has_its_parts_one_after_the_other_and_its_limit():
 
 
 def test_every_number_is_in_its_histogram_and_all_share_an_axis():
-    figure = histograms({"wide": [[-1.0, 0.0], [0.0, 1.0]], "narrow": [0.0]}, x="x", title="t", levels={"wide": [0.5, -0.5]})
+    figure = histograms(
+        {"wide": [[-1.0, 0.0], [0.0, 1.0]], "narrow": [0.0]}, x="x", title="t", levels={"wide": [0.5, -0.5]}
+    )
     wide, narrow = figure.axes
-    assert sum(bar.get_height() for bar in wide.patches) == 4 and sum(bar.get_height() for bar in narrow.patches) == 1
+    assert (
+        sum(bar.get_height() for bar in wide.patches) == 4
+        and sum(bar.get_height() for bar in narrow.patches) == 1
+    )
     assert [line.get_xdata()[0] for line in wide.lines] == [0.5, -0.5] and not narrow.lines
     assert wide.get_yscale() == "log" and wide.get_xlim() == narrow.get_xlim()
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["wide", "narrow"]
@@ -142,23 +149,35 @@ def test_curves_go_through_their_points_and_levels_lie_across():
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["cache", "weights"]
 
 
-@pytest.mark.parametrize(("lines", "levels"), [({}, {}), ({"a": {1: 0.0}}, {}), ({"a": {1: 1.0}}, {"b": -1.0})])
+@pytest.mark.parametrize(
+    ("lines", "levels"), [({}, {}), ({"a": {1: 0.0}}, {}), ({"a": {1: 1.0}}, {"b": -1.0})]
+)
 def test_curves_that_cannot_be_drawn_are_refused(lines, levels):
     with pytest.raises(ValueError, match=r"0 lines|no place"):
         curves(lines, x="", y="", title="", levels=levels)
 
 
 def test_linear_curves_take_numbers_of_any_sign():
-    figure = curves({"gain": {0.0: -0.1, 0.5: 0.0, 1.0: 0.2}}, x="", y="", title="", levels={"none": 0.0}, linear=True)
+    figure = curves(
+        {"gain": {0.0: -0.1, 0.5: 0.0, 1.0: 0.2}}, x="", y="", title="", levels={"none": 0.0}, linear=True
+    )
     figure.canvas.draw()
     axes = figure.axes[0]
     assert axes.get_xscale() == axes.get_yscale() == "linear"
-    assert list(axes.lines[0].get_ydata()) == [-0.1, 0.0, 0.2] and "0.2" in [t.get_text() for t in axes.get_xticklabels()]
+    assert list(axes.lines[0].get_ydata()) == [-0.1, 0.0, 0.2] and "0.2" in [
+        t.get_text() for t in axes.get_xticklabels()
+    ]
 
 
-@pytest.mark.parametrize(("linear", "wrong"), [(False, 0.0), (True, float("nan")), (True, float("inf")), (False, -1.0)])
+@pytest.mark.parametrize(
+    ("linear", "wrong"), [(False, 0.0), (True, float("nan")), (True, float("inf")), (False, -1.0)]
+)
 def test_what_has_no_place_on_the_axes_is_refused(linear, wrong):
-    for lines, levels in (({"a": {1.0: wrong}}, {}), ({"a": {wrong: 1.0}}, {}), ({"a": {1.0: 1.0}}, {"b": wrong})):
+    for lines, levels in (
+        ({"a": {1.0: wrong}}, {}),
+        ({"a": {wrong: 1.0}}, {}),
+        ({"a": {1.0: 1.0}}, {"b": wrong}),
+    ):
         with pytest.raises(ValueError, match="has no place on these axes"):
             curves(lines, x="", y="", title="", levels=levels, linear=linear)
 
@@ -178,20 +197,29 @@ def test_every_id_stands_in_its_column_at_its_place():
 
 def test_a_line_leads_an_id_from_column_to_column():
     axes = rankings(RANKINGS, ["a"], title="t").axes[0]
-    lines = {(int(sum(line.get_xdata()) / 2), tuple(line.get_ydata())): line for line in axes.lines}  # left column, places
+    lines = {
+        (int(sum(line.get_xdata()) / 2), tuple(line.get_ydata())): line for line in axes.lines
+    }  # left column, places
     assert lines.keys() == {(0, (0, 2)), (0, (1, 0)), (1, (1, 0))}
     assert lines[0, (0, 2)].get_color() == COLOURS[0] and lines[0, (1, 0)].get_color() != COLOURS[0]
     assert axes.yaxis_inverted()
 
 
-@pytest.mark.parametrize("long", ["cards-07", "a-rather-long-name-of-a-passage-01", "$a long name of x$ and y"])
+@pytest.mark.parametrize(
+    "long", ["cards-07", "a-rather-long-name-of-a-passage-01", "$a long name of x$ and y"]
+)
 def test_no_label_is_cut_or_runs_into_a_line_or_its_neighbour(long):
     orders = {"a": range(25), "b": range(24, -1, -1), "c": range(25), "d": ()}
-    figure = rankings({name: [f"{long}{i}" for i in order] for name, order in orders.items()}, [f"{long}3"], title="t")
+    figure = rankings(
+        {name: [f"{long}{i}" for i in order] for name, order in orders.items()}, [f"{long}3"], title="t"
+    )
     figure._repr_png_()
     axes, whole = figure.axes[0], figure.bbox
     boxes = [t.get_window_extent() for t in axes.texts]
-    assert all(whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1 for box in boxes)
+    assert all(
+        whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
+        for box in boxes
+    )
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     for line in axes.lines:
         (left, _), (right, _) = axes.transData.transform(line.get_xydata())
@@ -212,7 +240,11 @@ def test_a_map_has_a_look_for_every_group_and_no_numbers():
     figure = scatter(groups, title="t", notes={"my $5 question": (15.0, 3.0), "other": (0.0, -3.0)})
     figure._repr_png_()
     axes = figure.axes[0]
-    looks = {line.get_label(): (line.get_color(), line.get_marker()) for line in axes.lines if line.get_label() in groups}
+    looks = {
+        line.get_label(): (line.get_color(), line.get_marker())
+        for line in axes.lines
+        if line.get_label() in groups
+    }
     assert len(set(looks.values())) == 16
     assert [t.get_text() for t in figure.legends[0].get_texts()] == list(groups)
     assert list(axes.lines[3].get_xdata()) == [3, 3] and list(axes.lines[3].get_ydata()) == [0, -1]
@@ -221,14 +253,21 @@ def test_a_map_has_a_look_for_every_group_and_no_numbers():
     assert {t.get_text(): t.xy for t in axes.texts} == {"my $5 question": (15, 3), "other": (0, -3)}
     assert not list(axes.get_xticks()) and not list(axes.get_yticks())
     frame = axes.get_window_extent()
-    assert all(frame.x0 <= t.get_window_extent().x0 and t.get_window_extent().x1 <= frame.x1 for t in axes.texts)
+    assert all(
+        frame.x0 <= t.get_window_extent().x0 and t.get_window_extent().x1 <= frame.x1 for t in axes.texts
+    )
 
 
 @pytest.mark.parametrize(
     ("groups", "notes"),
-    [({}, {}), ({str(i): [(0, 0)] for i in range(17)}, {}), ({"a": []}, {}), ({"a": [(0, float("nan"))]}, {}),
-     ({"a": [(0, 0)]}, {"b": (float("inf"), 0)})],
-)  # fmt: skip
+    [
+        ({}, {}),
+        ({str(i): [(0, 0)] for i in range(17)}, {}),
+        ({"a": []}, {}),
+        ({"a": [(0, float("nan"))]}, {}),
+        ({"a": [(0, 0)]}, {"b": (float("inf"), 0)}),
+    ],
+)
 def test_a_map_that_cannot_be_drawn_is_refused(groups, notes):
     with pytest.raises(ValueError, match=r"groups; 1 to 16|without points|not finite"):
         scatter(groups, title="", notes=notes)

@@ -26,10 +26,16 @@ def test_the_best_of_each_row_has_a_frame():
     assert [t.get_text() for t in axes.get_xticklabels()] == ["a", "b", "##c"]
 
 
-@pytest.mark.parametrize(("cosines", "rows", "columns"), [
-    ([[1.0]], ["a"], ["b", "c"]), (np.zeros((0, 1)), [], ["b"]), ([[float("nan")]], ["a"], ["b"]),
-    (np.zeros((26, 1)), ["a"] * 26, ["b"]), (np.zeros((1, 61)), ["a"], ["b"] * 61),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cosines", "rows", "columns"),
+    [
+        ([[1.0]], ["a"], ["b", "c"]),
+        (np.zeros((0, 1)), [], ["b"]),
+        ([[float("nan")]], ["a"], ["b"]),
+        (np.zeros((26, 1)), ["a"] * 26, ["b"]),
+        (np.zeros((1, 61)), ["a"], ["b"] * 61),
+    ],
+)
 def test_what_cannot_be_read_is_not_drawn(cosines, rows, columns):
     with pytest.raises(ValueError, match=r"cosines of shape|not finite"):
         alignment(cosines, rows, columns, title="T")

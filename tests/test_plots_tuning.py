@@ -3,7 +3,7 @@
 import pytest
 from matplotlib.colors import to_hex
 
-from course_lib.models.cards import card_bytes
+from course_lib.models.planner.gpus import card_bytes
 from course_lib.plots import COLOURS
 from course_lib.plots_tuning import LONG, THIN, losses, low_rank, training_memory
 from course_lib.tuning.cost import Cost, adapter_weights, training_bytes
@@ -20,7 +20,11 @@ def overlaps(figure):
     texts = [t for a in figure.axes for t in (*a.texts, a.title) if t.get_text()]
     boxes = [(t.get_text(), t.get_window_extent()) for t in texts]
     found = [(a, b) for i, (a, one) in enumerate(boxes) for b, other in boxes[:i] if one.overlaps(other)]
-    return found + [a for a, box in boxes if box.x0 < 0 or box.y0 < 0 or box.x1 > figure.bbox.x1 or box.y1 > figure.bbox.y1]
+    return found + [
+        a
+        for a, box in boxes
+        if box.x0 < 0 or box.y0 < 0 or box.x1 > figure.bbox.x1 or box.y1 > figure.bbox.y1
+    ]
 
 
 # -- an adapter -----------------------------------------------------------------------------------------------------------
@@ -32,7 +36,9 @@ def overlaps(figure):
 def test_matrices_are_drawn_to_scale(outputs, inputs, rank):
     drawn, scale = rectangles(low_rank(outputs, inputs, rank).axes[0]), LONG / max(outputs, inputs)
     sides = {"W": (outputs, inputs), "B": (outputs, rank), "A": (rank, inputs)}
-    assert drawn == {name: pytest.approx((down * scale, across * scale)) for name, (down, across) in sides.items()}
+    assert drawn == {
+        name: pytest.approx((down * scale, across * scale)) for name, (down, across) in sides.items()
+    }
 
 
 def test_a_unit_is_as_long_across_as_up():
@@ -47,16 +53,29 @@ def test_what_is_too_thin_to_be_seen_is_thicker_and_told():
     title = low_rank(4096, 4096, 8).axes[0].get_title()
     assert title == "Rank 8: 65,536 weights beside 16,777,216, 0.39%\nthin sides not to scale"
     assert rectangles(low_rank(4, 4096, 2).axes[0])["B"] == (THIN, THIN)
-    assert [("not to scale" in low_rank(100, 100, rank).axes[0].get_title()) for rank in (1, 2)] == [False, False]
-    assert [("not to scale" in low_rank(200, 200, rank).axes[0].get_title()) for rank in (1, 2)] == [True, False]
+    assert [("not to scale" in low_rank(100, 100, rank).axes[0].get_title()) for rank in (1, 2)] == [
+        False,
+        False,
+    ]
+    assert [("not to scale" in low_rank(200, 200, rank).axes[0].get_title()) for rank in (1, 2)] == [
+        True,
+        False,
+    ]
 
 
 def test_weights_are_written_and_add_up():
     axes = low_rank(256, 64, 8).axes[0]
     assert [t.get_text() for t in axes.texts] == [
-        "W: 256 x 64\n16,384 weights", "+", "B: 256 x 8\n2,048 weights", "x", "A: 8 x 64\n512 weights", "",
-    ]  # fmt: skip
-    assert axes.get_title() == f"Rank 8: {adapter_weights({'W': (256, 64)}, 8):,} weights beside 16,384, 15.62%"
+        "W: 256 x 64\n16,384 weights",
+        "+",
+        "B: 256 x 8\n2,048 weights",
+        "x",
+        "A: 8 x 64\n512 weights",
+        "",
+    ]
+    assert (
+        axes.get_title() == f"Rank 8: {adapter_weights({'W': (256, 64)}, 8):,} weights beside 16,384, 15.62%"
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,7 +110,9 @@ def test_bars_are_as_long_as_their_bytes_and_touch():
     for row, cost in enumerate(COSTS.values()):
         bars = axes.patches[3 * row : 3 * row + 3]
         assert [bar.get_width() for bar in bars] == pytest.approx([part / 1e9 for part in cost])
-        assert [bar.get_x() for bar in bars] == pytest.approx([0, cost.weights / 1e9, (cost.weights + cost.gradients) / 1e9])
+        assert [bar.get_x() for bar in bars] == pytest.approx(
+            [0, cost.weights / 1e9, (cost.weights + cost.gradients) / 1e9]
+        )
         assert {bar.get_y() + bar.get_height() / 2 for bar in bars} == {row}
         assert [to_hex(bar.get_facecolor()) for bar in bars] == list(COLOURS[:3])
         assert [bar.get_hatch() for bar in bars] == ["", "//", ".."]
@@ -105,7 +126,12 @@ def test_every_number_is_written():
         "LoRA: 14.32 GB = 14.04 weights + 0.04 gradients + 0.24 optimiser",
         "QLoRA: 4.26 GB = 3.98 weights + 0.04 gradients + 0.24 optimiser",
     ]
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["weights", "gradients", "optimiser", "card: 25.77 GB"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        "weights",
+        "gradients",
+        "optimiser",
+        "card: 25.77 GB",
+    ]
     assert [patch.get_hatch() for patch in figure.legends[0].get_patches()] == ["", "//", ".."]
     assert overlaps(figure) == []
 
@@ -123,13 +149,21 @@ def test_small_models_have_more_digits_and_none_has_a_picture():
     assert text.get_text() == "full $a$: 0.0640 GB = 0.0080 weights + 0.0080 gradients + 0.0480 optimiser"
     assert not text.get_parse_math()
     nothing = training_memory({"none": Cost(0, 0, 0)})
-    assert nothing._repr_png_() and nothing.axes[0].texts[0].get_text().startswith("none: 0.00 GB = 0.00 weights")
+    assert nothing._repr_png_() and nothing.axes[0].texts[0].get_text().startswith(
+        "none: 0.00 GB = 0.00 weights"
+    )
 
 
-@pytest.mark.parametrize(("costs", "card"), [
-    ({}, None), ({"a": (-1, 0, 0)}, None), ({"a": (float("nan"), 0, 0)}, None), ({"a": (1, 1, 1)}, -1),
-    ({"a": (1, 1, 1)}, float("inf")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("costs", "card"),
+    [
+        ({}, None),
+        ({"a": (-1, 0, 0)}, None),
+        ({"a": (float("nan"), 0, 0)}, None),
+        ({"a": (1, 1, 1)}, -1),
+        ({"a": (1, 1, 1)}, float("inf")),
+    ],
+)
 def test_bytes_that_cannot_be_are_refused(costs, card):
     with pytest.raises(ValueError, match="nothing to draw, or a number of bytes"):
         training_memory(costs, card)
@@ -148,7 +182,11 @@ def test_every_loss_and_the_kept_step_are_drawn():
     assert (training.get_linestyle(), validation.get_linestyle()) == ("-", "--")
     assert (training.get_marker(), validation.get_marker(), kept.get_marker()) == ("", "o", "*")
     assert kept.get_color() == validation.get_color() == COLOURS[1] != training.get_color()
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["training", "validation", "kept: step 50 of validation"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        "training",
+        "validation",
+        "kept: step 50 of validation",
+    ]
     axes = figure.axes[0]
     assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("T", "step", "loss, nats")
 
@@ -156,7 +194,10 @@ def test_every_loss_and_the_kept_step_are_drawn():
 def test_four_lines_and_their_kept_steps_differ_without_colour():
     four = {str(i): {1: 1.0, 2: i} for i in range(4)}
     lines = losses(four, {name: 2 for name in four}).axes[0].lines
-    assert len({line.get_linestyle() for line in lines[:4]}) == 4 and len({line.get_marker() for line in lines[4:]}) == 4
+    assert (
+        len({line.get_linestyle() for line in lines[:4]}) == 4
+        and len({line.get_marker() for line in lines[4:]}) == 4
+    )
 
 
 def test_nothing_is_marked_where_nothing_was_kept():
@@ -169,11 +210,18 @@ def test_steps_are_whole_numbers():
     assert all(tick == int(tick) for tick in axes.get_xticks())
 
 
-@pytest.mark.parametrize(("lines", "best", "match"), [
-    ({}, {}, "0 lines"), ({str(i): {1: 1.0} for i in range(5)}, {}, "5 lines"), ({"a": {}}, {}, "each with its points"),
-    ({"a": {1: float("nan")}}, {}, "not finite"), ({"a": {1: float("inf")}}, {}, "not finite"),
-    ({"a": {1: 1.0}}, {"a": 2}, "kept step a: 2"), ({"a": {1: 1.0}}, {"b": 1}, "kept step b: 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("lines", "best", "match"),
+    [
+        ({}, {}, "0 lines"),
+        ({str(i): {1: 1.0} for i in range(5)}, {}, "5 lines"),
+        ({"a": {}}, {}, "each with its points"),
+        ({"a": {1: float("nan")}}, {}, "not finite"),
+        ({"a": {1: float("inf")}}, {}, "not finite"),
+        ({"a": {1: 1.0}}, {"a": 2}, "kept step a: 2"),
+        ({"a": {1: 1.0}}, {"b": 1}, "kept step b: 1"),
+    ],
+)
 def test_losses_that_cannot_be_drawn_are_refused(lines, best, match):
     with pytest.raises(ValueError, match=match):
         losses(lines, best)

@@ -1,34 +1,73 @@
 """The repository itself: one list of dependencies, light imports, rooms in order, size."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
+import pytest
 import yaml
 
 from course_lib.data import ROOT
 
-ROOMS = ["errors", "tables", "plots", "plots_reading", "plots_tuning", "data", "measure", "models", "retrieval", "tuning",
-         "serve", "rag", "chapters", "learn", "lab", "testing", "doctor", "cli"]  # fmt: skip
+ROOMS = [
+    "errors",
+    "lazy",
+    "tables",
+    "plots",
+    "plots_reading",
+    "plots_tuning",
+    "data",
+    "measure",
+    "models",
+    "retrieval",
+    "tuning",
+    "serve",
+    "rag",
+    "chapters",
+    "learn",
+    "lab",
+    "testing",
+    "doctor",
+    "cli",
+]
+ROOMS_OF_MODELS = ["catalog", "schema", "files", "gguf", "planner", "drivers", "manager"]  # lowest first
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_environment_yml_installs_pyproject_and_nothing_else():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["name"] == PROJECT["project"]["name"] == "local-ai-measured"
-    assert environment["dependencies"] == [f"python {PROJECT['project']['requires-python']}", "pip", {"pip": ["-e ."]}]
+    assert environment["dependencies"] == [
+        f"python {PROJECT['project']['requires-python']}",
+        "pip",
+        {"pip": ["-e ."]},
+    ]
 
 
-def test_every_package_folder_is_installed():
-    folders = {".".join(p.parent.relative_to(ROOT).parts) for p in (ROOT / "course_lib").rglob("__init__.py")}
-    assert folders <= set(PROJECT["tool"]["setuptools"]["packages"])
+def test_every_package_folder_is_installed_and_nothing_else():
+    from setuptools import find_packages
+
+    named = find_packages(str(ROOT), **PROJECT["tool"]["setuptools"]["packages"]["find"])
+    folders = {".".join(p.parent.relative_to(ROOT).parts) for p in (ROOT / "course_lib").rglob("*.py")}
+    assert set(named) == folders, "a folder without __init__.py, or a package that is not the library's"
 
 
 def test_the_packages_that_the_course_promises_are_dependencies():
     named = " ".join(PROJECT["project"]["dependencies"])
-    for package in ("jupyterlab", "langchain-community", "ollama", "transformers", "torch", "rank-bm25", "faiss-cpu",
-                    "ipywidgets", "nbval"):  # fmt: skip
+    for package in (
+        "jupyterlab",
+        "langchain-community",
+        "ollama",
+        "transformers",
+        "torch",
+        "rank-bm25",
+        "faiss-cpu",
+        "ipywidgets",
+        "nbval",
+    ):
         assert package in named
 
 
@@ -39,21 +78,76 @@ def test_importing_the_library_loads_nothing_heavy():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-def test_each_room_imports_only_rooms_below_it():
-    for path in sorted((ROOT / "course_lib").rglob("*.py")):
-        room = path.relative_to(ROOT / "course_lib").parts[0].removesuffix(".py")
-        if room not in ROOMS:
-            assert room in ("__init__", "bootstrap"), f"{path} belongs to no room"
+def imports_of(path: Path) -> set[str]:
+    """The modules of the library that a file imports, lazily or not. Names that a package only re-exports for types do not count."""
+    modules = set()
+    tree = ast.parse(path.read_text("utf-8"))
+    if path.name == "__init__.py":
+        tree.body = [
+            n for n in tree.body if not (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test))
+        ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("course_lib"):
+            modules |= {module_or_parent(f"{node.module}.{a.name}") for a in node.names}
+        elif isinstance(node, ast.Import):
+            modules |= {a.name for a in node.names if a.name.startswith("course_lib.")}
+    return modules
+
+
+def module_or_parent(name: str) -> str:
+    """The module that a dotted name lies in: itself where it is a file or a package."""
+    path = ROOT / name.replace(".", "/")
+    return name if path.is_dir() or path.with_suffix(".py").is_file() else name.rpartition(".")[0]
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+IMPORTS = {module_of(p): imports_of(p) for p in sorted((ROOT / "course_lib").rglob("*.py"))}
+
+
+def out_of_order(rooms: list[str], package: str) -> list[str]:
+    """Imports of a room from one that is not below it."""
+    wrong = []
+    for module, imported in IMPORTS.items():
+        if not module.startswith(f"{package}.") or module == f"{package}.bootstrap":
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("course_lib"):
-                names = [f"{node.module}.{a.name}" for a in node.names] if node.module == "course_lib" else [node.module]
-                for name in names:
-                    other = name.split(".")[1]
-                    assert other == room or ROOMS.index(other) < ROOMS.index(room), f"{path} imports {name}"
+        room = module.removeprefix(f"{package}.").split(".")[0]
+        if room not in rooms:
+            wrong.append(f"{module} belongs to no room")
+            continue
+        others = {
+            o.removeprefix(f"{package}.").split(".")[0] for o in imported if o.startswith(f"{package}.")
+        }
+        wrong += [
+            f"{module} imports {o}"
+            for o in sorted(others)
+            if o != room and rooms.index(o) > rooms.index(room)
+        ]
+    return wrong
+
+
+def test_each_room_imports_only_rooms_below_it():
+    assert out_of_order(ROOMS, "course_lib") == []
+
+
+def test_each_room_of_models_imports_only_rooms_below_it():
+    assert out_of_order(ROOMS_OF_MODELS, "course_lib.models") == []
+
+
+def test_no_imports_run_in_a_circle():
+    try:
+        graphlib.TopologicalSorter(IMPORTS).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 def test_the_repository_is_small():
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    size = sum((ROOT / name).stat().st_size for name in listed.split("\0") if name and (ROOT / name).is_file())
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    size = sum(
+        (ROOT / name).stat().st_size for name in listed.split("\0") if name and (ROOT / name).is_file()
+    )
     assert size < 60e6, f"{size / 1e6:.0f} MB"

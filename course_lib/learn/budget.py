@@ -15,7 +15,9 @@ from course_lib.models.catalog import tier
 from course_lib.tables import table
 
 TOO_SLOW = 3.0  # times the declared minutes
-SLOWEST = 4.0  # a machine that seems slower than this, relative to where a budget was declared, gets no more time
+SLOWEST = (
+    4.0  # a machine that seems slower than this, relative to where a budget was declared, gets no more time
+)
 
 
 class Budget(BaseModel):
@@ -75,10 +77,14 @@ def show_budget(number: str) -> float:
     measured = tier() if tier() in budgets else "tiny"
     budget = Budget.model_validate(budgets[measured])
     minutes = budget.minutes_at(calibrate())
-    print(f"about {max(1, round(minutes))} min to run, {budget.memory_gib:g} GiB of memory, "
-          f"{budget.disk_gb:g} GB of disk, {budget.download_mb:g} MB to download (tier {measured})")  # fmt: skip
+    print(
+        f"about {max(1, round(minutes))} min to run, {budget.memory_gib:g} GiB of memory, "
+        f"{budget.disk_gb:g} GB of disk, {budget.download_mb:g} MB to download (tier {measured})"
+    )
     if measured != tier():
-        print(f"In tier {tier()} nothing was measured: its models are larger, are downloaded, and take more of everything.")
+        print(
+            f"In tier {tier()} nothing was measured: its models are larger, are downloaded, and take more of everything."
+        )
     return budget.memory_gib
 
 
@@ -89,7 +95,9 @@ def over(budget: Budget, seconds: float, peak: int, speed: float) -> list[str]:
         found.append(f"peak {peak / 2**30:.2f} GiB, declared {budget.memory_gib:g} GiB")
     allowed = TOO_SLOW * min(SLOWEST * budget.minutes, budget.minutes_at(speed))
     if seconds / 60 > allowed:
-        found.append(f"{seconds / 60:.1f} min, allowed {allowed:.1f} (three times the declared, on this machine)")
+        found.append(
+            f"{seconds / 60:.1f} min, allowed {allowed:.1f} (three times the declared, on this machine)"
+        )
     return found
 
 

@@ -48,7 +48,9 @@ def claim(name: str, value: float, *, about: float, within: float, unit: str = "
     if not abs(value - about) <= within:  # written so that NaN fails too
         if not _held():
             return print(f"{name}: {shown} here; {about:g}{_spaced(unit)} in the tier tiny")
-        raise ClaimFailed(f"{name}: measured {shown}, but the text says about {about:g}{_spaced(unit)} (within {within:g})")
+        raise ClaimFailed(
+            f"{name}: measured {shown}, but the text says about {about:g}{_spaced(unit)} (within {within:g})"
+        )
     _settle(name, value, unit, f"{name}: {shown}, as the text says ({about:g} within {within:g})", within)
 
 

@@ -19,11 +19,14 @@ def course_files() -> list[Path]:
     try:
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout
     except FileNotFoundError as error:
-        raise CourseError("git is not installed, and it knows which files are the course's", "sudo apt install git") from error
+        raise CourseError(
+            "git is not installed, and it knows which files are the course's", "sudo apt install git"
+        ) from error
     names = [n for n in listed.split("\0") if n and (ROOT / n).is_file()]
     if not names:
         raise CourseError(
-            f"{ROOT.name}/ is no git checkout, so its own files are not known", "git clone the course and run it there"
+            f"{ROOT.name}/ is no git checkout, so its own files are not known",
+            "git clone the course and run it there",
         )
     return [Path(n) for n in names]
 
@@ -36,11 +39,19 @@ def handout(out: Path, *, solutions: bool = True) -> Path:
     import nbformat
 
     target = out / (f"{FOLDER}.zip" if solutions else f"{FOLDER}-no-solutions.zip")
-    blanked = {} if solutions else {p.relative_to(ROOT): nbformat.writes(student_copy(read(p))) for p in all_chapters()}
+    blanked = (
+        {}
+        if solutions
+        else {p.relative_to(ROOT): nbformat.writes(student_copy(read(p))) for p in all_chapters()}
+    )
     try:
         with whole(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as z:
-            for name in (n for n in course_files() if solutions or n.parts[0] != "tests"):  # the tests hold solutions, too
-                inside = zipfile.ZipInfo.from_file(ROOT / name, f"{FOLDER}/{name.as_posix()}")  # with the file's own mode
+            for name in (
+                n for n in course_files() if solutions or n.parts[0] != "tests"
+            ):  # the tests hold solutions, too
+                inside = zipfile.ZipInfo.from_file(
+                    ROOT / name, f"{FOLDER}/{name.as_posix()}"
+                )  # with the file's own mode
                 inside.compress_type = zipfile.ZIP_DEFLATED
                 z.writestr(inside, blanked.get(name) or (ROOT / name).read_bytes())
     except OSError as error:

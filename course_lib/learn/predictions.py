@@ -16,16 +16,22 @@ class Prediction:
         import ipywidgets as widgets
 
         if not low < high or not math.isfinite(low + high):
-            raise ValueError(f"prediction {name}: low={low}, high={high}; two finite numbers in order are needed")
+            raise ValueError(
+                f"prediction {name}: low={low}, high={high}; two finite numbers in order are needed"
+            )
         self.name, self.unit, self.low, self.high = name, unit, low, high
         with state.change() as s:
             old = s.predictions.get(name)
-            if old is None or old.unit != unit or old.guess is None:  # never asked so, or never answered: a new chance
+            if (
+                old is None or old.unit != unit or old.guess is None
+            ):  # never asked so, or never answered: a new chance
                 old = s.predictions[name] = state.Guess(unit=unit, low=low, high=high)
         self.field = widgets.Text(
             value="" if old.guess is None else f"{old.guess:g}",
-            description="Your guess:", placeholder=f"{low:g} to {high:g}", continuous_update=False,
-        )  # fmt: skip
+            description="Your guess:",
+            placeholder=f"{low:g} to {high:g}",
+            continuous_update=False,
+        )
         self.said = widgets.HTML()
         self.field.observe(lambda change: self._take(change["new"]), "value")
         self.box = widgets.VBox([widgets.HBox([self.field, widgets.Label(f"{unit}, then Enter")]), self.said])
@@ -41,11 +47,17 @@ class Prediction:
     def _take(self, typed: str) -> None:
         guess = number_typed(typed.strip().removesuffix(self.unit))
         if guess is None:
-            return self._say(f"{typed!r} is not a number. Type one from {self.low:g} to {self.high:g}, such as 1.5 or 1,500.")
+            return self._say(
+                f"{typed!r} is not a number. Type one from {self.low:g} to {self.high:g}, such as 1.5 or 1,500."
+            )
         if not self.low <= guess <= self.high:  # NaN lands here too
-            return self._say(f"{guess:g} lies outside {self.low:g} to {self.high:g} {self.unit}. Guess again.")
+            return self._say(
+                f"{guess:g} lies outside {self.low:g} to {self.high:g} {self.unit}. Guess again."
+            )
         with state.change() as s:
-            seen = s.predictions.setdefault(self.name, state.Guess(unit=self.unit, low=self.low, high=self.high))
+            seen = s.predictions.setdefault(
+                self.name, state.Guess(unit=self.unit, low=self.low, high=self.high)
+            )
             if seen.measured is not None:
                 return self._say("The measurement has been shown already, so this guess does not count.")
             seen.guess = guess
@@ -56,7 +68,10 @@ class Prediction:
 
         Raises AssertionError where the line below the field says nothing new.
         """
-        before, typed = self.field.value, (f"{self.low:g}", f"{self.high:g}", "five", f"{self.high * 2 + 1:g}")
+        before, typed = (
+            self.field.value,
+            (f"{self.low:g}", f"{self.high:g}", "five", f"{self.high * 2 + 1:g}"),
+        )
         for text in typed:
             said, self.text = self.text, ""
             self.field.value = text
@@ -117,5 +132,7 @@ def reveal(name: str, measured: float) -> None:
     if known is None or known.guess is None:
         print(f"measured: {measured:.3g} ({name}). No guess yet: next time, guess first.")
     else:
-        print(f"your guess: {known.guess:.3g} {known.unit}   measured: {measured:.3g} {known.unit}   "
-              f"the guess is {ratio(known.guess, measured)}")  # fmt: skip
+        print(
+            f"your guess: {known.guess:.3g} {known.unit}   measured: {measured:.3g} {known.unit}   "
+            f"the guess is {ratio(known.guess, measured)}"
+        )

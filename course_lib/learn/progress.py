@@ -37,7 +37,9 @@ def _on_predictions(known: state.State) -> str:
 def show_progress() -> None:
     """Print the learner's progress, as far as this session knows it, and draw the predictions once there are any."""
     if state.path() is None:
-        print("You are in the solved chapters: nothing is kept here. Your own copies lie in workspace/ (course start).")
+        print(
+            "You are in the solved chapters: nothing is kept here. Your own copies lie in workspace/ (course start)."
+        )
     known = state.current()
     print(summary(known))
     if guessed := ratios(known):

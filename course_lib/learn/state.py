@@ -84,7 +84,9 @@ def _read(file: Path) -> State:
         return State()
     except (ValueError, KeyError, TypeError, OverflowError) as error:  # no UTF-8, no JSON, or not of our form
         raise Damaged(f"{file.name} is damaged: {type(error).__name__}") from error
-    raise CourseError(f"{file.name} was written by a newer course (version {version}, this one reads {VERSION})", "git pull")
+    raise CourseError(
+        f"{file.name} was written by a newer course (version {version}, this one reads {VERSION})", "git pull"
+    )
 
 
 def load(file: Path) -> State:

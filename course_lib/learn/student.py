@@ -62,7 +62,9 @@ def student_copy(notebook: Any) -> Any:
     for cell in out.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            if "exercise" in tags(cell) and REGION.search(cell.source):  # a handout without solutions has none
+            if "exercise" in tags(cell) and REGION.search(
+                cell.source
+            ):  # a handout without solutions has none
                 cell.source = stub_of(cell.source)
     return out
 
@@ -76,6 +78,8 @@ def exercise_cell(id_: str) -> str:
     for cell in read(path).cells:
         if "exercise" in tags(cell) and f'check("{id_}"' in cell.source:
             if not REGION.search(cell.source):
-                raise CourseError(f"this copy of the course came without the solution of {id_}", "ask your teacher for it")
+                raise CourseError(
+                    f"this copy of the course came without the solution of {id_}", "ask your teacher for it"
+                )
             return str(cell.source)
     raise CourseError(f"no cell of {path.name} checks exercise {id_}", "git checkout -- chapters")

@@ -55,7 +55,8 @@ def _note(cell: Any) -> Any:
 
     text = f"```python\n{cell.source}\n```" if cell.cell_type == "code" else cell.source
     return new_markdown_cell(
-        f"*The course has changed the cell above. Yours is kept; this is the new one:*\n\n{text}", id=_note_id(cell)
+        f"*The course has changed the cell above. Yours is kept; this is the new one:*\n\n{text}",
+        id=_note_id(cell),
     )
 
 
@@ -75,7 +76,9 @@ def merge(theirs: Any, ours: Any, update: Update) -> Any:
     for cell in theirs.cells:
         if cell.id in mine:
             last = cell.id
-        elif cell.id not in given or digest(cell.source) != given[cell.id]:  # their own, or changed where ours is gone
+        elif (
+            cell.id not in given or digest(cell.source) != given[cell.id]
+        ):  # their own, or changed where ours is gone
             followers.setdefault(last, []).append(cell)
     cells = followers.get("", [])
     for id_, cell in new.items():
@@ -136,13 +139,18 @@ def start(workspace: Path = WORKSPACE, chapters: Path = CHAPTERS) -> list[Update
             updates.append(update_one(path, workspace / path.name))
         except OSError as error:
             raise CourseError(
-                f"{workspace.name}/{path.name} cannot be written: {error}", "copy the course to a folder of your own"
+                f"{workspace.name}/{path.name} cannot be written: {error}",
+                "copy the course to a folder of your own",
             ) from error
     made, renewed = sum(u.made for u in updates), sum(u.renewed for u in updates)
     print(f"{workspace.name}/: {len(updates)} chapters; {made} new, {renewed} cells brought up to date.")
     for u in updates:
         if u.foreign:
-            print(f"  {u.name}: none of its cells is known, so it was left as it is. Give it another name to get a fresh copy.")
+            print(
+                f"  {u.name}: none of its cells is known, so it was left as it is. Give it another name to get a fresh copy."
+            )
         for id_ in u.beside:
-            print(f"  {u.name}: you changed cell {id_}, and so did the course. Yours is kept, ours stands below it.")
+            print(
+                f"  {u.name}: you changed cell {id_}, and so did the course. Yours is kept, ours stands below it."
+            )
     return updates

@@ -12,12 +12,14 @@ from course_lib.measure.hardware import machine
 from course_lib.measure.memory import Memory, peak_memory
 from course_lib.measure.results import EngineMeasurement, Results, Round
 
-Quality = Callable[[Sequence[str]], Sequence[float]]  # answers, in the order of the prompts -> marks from 0 to 1
+Quality = Callable[
+    [Sequence[str]], Sequence[float]
+]  # answers, in the order of the prompts -> marks from 0 to 1
 FORCED = "generation.min_output_length"
 
 
 class Engine(Protocol):
-    """What is asked of an engine; every `course_lib.models.engine.Engine` has it."""
+    """What is asked of an engine; every `course_lib.models.drivers.engine.Engine` has it."""
 
     @property
     def name(self) -> str: ...
@@ -44,8 +46,16 @@ def measure_engine(
 ) -> EngineMeasurement:
     """One engine alone; see `compare`."""
     loaded = {} if load_seconds is None else {engine.name: load_seconds}
-    return compare({engine.name: engine}, prompts, new_tokens=new_tokens, repeats=repeats, warm_up=warm_up, timed=timed,
-                   quality=quality, load_seconds=loaded)[engine.name]  # fmt: skip
+    return compare(
+        {engine.name: engine},
+        prompts,
+        new_tokens=new_tokens,
+        repeats=repeats,
+        warm_up=warm_up,
+        timed=timed,
+        quality=quality,
+        load_seconds=loaded,
+    )[engine.name]
 
 
 def compare(
@@ -79,26 +89,42 @@ def compare(
             rounds[name].append(_round(engine, chosen, new_tokens))
     rows = {
         name: EngineMeasurement(
-            engine.name, engine.driver, len(chosen), new_tokens, tuple(rounds[name][warm_up - 1 :]), engine.weight_bytes or None,
-            memory[name], (load_seconds or {}).get(name), marks[name],
+            engine.name,
+            engine.driver,
+            len(chosen),
+            new_tokens,
+            tuple(rounds[name][warm_up - 1 :]),
+            engine.weight_bytes or None,
+            memory[name],
+            (load_seconds or {}).get(name),
+            marks[name],
         )
         for name, engine in engines.items()
-    }  # fmt: skip
+    }
     return Results(rows, machine())
 
 
 def _check(
-    engines: Mapping[str, Engine], prompts: Sequence[Any], new_tokens: int, repeats: int, warm_up: int, timed: int,
+    engines: Mapping[str, Engine],
+    prompts: Sequence[Any],
+    new_tokens: int,
+    repeats: int,
+    warm_up: int,
+    timed: int,
     load_seconds: Mapping[str, float],
-) -> None:  # fmt: skip
+) -> None:
     if isinstance(prompts, str) or not len(prompts) or not engines:
         raise ValueError("at least one engine and a list of at least one prompt are needed")
     if new_tokens < 2 or repeats < 1 or warm_up < 1:
-        raise ValueError(f"new_tokens={new_tokens}, repeats={repeats}, warm_up={warm_up}; at least 2, 1 and 1 are needed")
+        raise ValueError(
+            f"new_tokens={new_tokens}, repeats={repeats}, warm_up={warm_up}; at least 2, 1 and 1 are needed"
+        )
     if not 1 <= timed <= len(prompts):
         raise ValueError(f"timed={timed} of {len(prompts)} prompts")
     if unknown := load_seconds.keys() - engines.keys():
-        raise ValueError(f"load_seconds of {', '.join(sorted(unknown))}, but the engines are {', '.join(engines)}")
+        raise ValueError(
+            f"load_seconds of {', '.join(sorted(unknown))}, but the engines are {', '.join(engines)}"
+        )
 
 
 def _first_round(engine: Engine, prompts: list[Any], new_tokens: int) -> Memory | None:
@@ -112,7 +138,9 @@ def _marks(engine: Engine, prompts: Sequence[Any], quality: Quality | None) -> t
         return ()
     marks = tuple(float(m) for m in quality(engine.generate(prompts)))
     if len(marks) != len(prompts) or not all(0 <= m <= 1 for m in marks):
-        raise ValueError(f"quality gave {len(marks)} marks for {len(prompts)} answers; one from 0 to 1 for each is needed")
+        raise ValueError(
+            f"quality gave {len(marks)} marks for {len(prompts)} answers; one from 0 to 1 for each is needed"
+        )
     return marks
 
 
@@ -127,8 +155,10 @@ def _run(engine: Engine, prompt: Any, new_tokens: int) -> tuple[float, float, fl
     short_seconds, short = _timed(engine, _fresh(prompt), _exactly(engine, 1))
     long_seconds, long = _timed(engine, _fresh(prompt), _exactly(engine, new_tokens))
     if long.tokens <= short.tokens:
-        raise CourseError(f"{engine.name} ended after {long.tokens} of {new_tokens} tokens, too few to time decode by",
-                          "give prompts that ask for longer answers")  # fmt: skip
+        raise CourseError(
+            f"{engine.name} ended after {long.tokens} of {new_tokens} tokens, too few to time decode by",
+            "give prompts that ask for longer answers",
+        )
     return first, short_seconds, long_seconds, short.prompt_tokens, long.tokens - short.tokens
 
 

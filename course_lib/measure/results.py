@@ -164,7 +164,9 @@ class Results:
         """
         slow, fast = self[than].seconds(of), self[one].seconds(of)
         if min(*slow, *fast) <= 0:
-            raise CourseError(f"a round was disturbed for longer than its {of} took", "close other programs, measure again")
+            raise CourseError(
+                f"a round was disturbed for longer than its {of} took", "close other programs, measure again"
+            )
         return paired_ratio(slow, fast)
 
     def plot(self, x: str = "decode", y: str = "quality") -> Picture:
@@ -176,15 +178,21 @@ class Results:
 
         points = {self._label(name, x, y): (self._point(name, x), self._point(name, y)) for name in self.rows}
         across, up = COLUMNS[x].title, COLUMNS[y].title
-        return named_points(points, x=across, y=up, title=f"{up.split(',')[0].capitalize()} against {across.split(',')[0]}")
+        return named_points(
+            points, x=across, y=up, title=f"{up.split(',')[0].capitalize()} against {across.split(',')[0]}"
+        )
 
     def _point(self, name: str, quantity: str) -> tuple[float, float, float]:
         ends = _ends(self[name].shown(quantity))
         if ends is None:
-            raise CourseError(f"{quantity} of {name} was not measured", "plot another quantity, or measure it")
+            raise CourseError(
+                f"{quantity} of {name} was not measured", "plot another quantity, or measure it"
+            )
         value, low, high = ends
         if not value < math.inf:
-            raise CourseError(f"{quantity} of {name} drowned in disturbances", "close other programs, measure again")
+            raise CourseError(
+                f"{quantity} of {name} drowned in disturbances", "close other programs, measure again"
+            )
         return value, low, high if high < math.inf else value
 
     def _label(self, name: str, *quantities: str) -> str:
@@ -213,7 +221,9 @@ class Results:
             f"a time, up to {row.new_tokens} tokens written; in brackets {row.ttft.coverage:.0%} intervals."
         ]
         if row.quality:
-            notes.append(f"Quality: {len(row.marks)} answers; in brackets {row.quality.coverage:.0%} intervals.")
+            notes.append(
+                f"Quality: {len(row.marks)} answers; in brackets {row.quality.coverage:.0%} intervals."
+            )
         if busy := [f"{name} ({', '.join(row.busy)})" for name, row in self.rows.items() if row.busy]:
             notes.append(f"The machine was busy, measure again: {'; '.join(busy)}.")
         return notes
@@ -235,5 +245,7 @@ def _flat(row: EngineMeasurement) -> dict[str, str | float | bool]:
     for quantity, column in COLUMNS.items():
         found = row.shown(quantity)
         value, low, high = _ends(found) or (float("nan"),) * 3
-        flat |= {column.name: value} | ({f"{column.name}_low": low, f"{column.name}_high": high} if quantity in ESTIMATED else {})
+        flat |= {column.name: value} | (
+            {f"{column.name}_low": low, f"{column.name}_high": high} if quantity in ESTIMATED else {}
+        )
     return flat | {"noisy": bool(row.busy)}

@@ -1,22 +1,17 @@
 """Models: a specification, its source, the driver that runs it, and the manager that keeps it.
 
-What a notebook needs lies here: `load`, `ModelSpec`, `Generation`, `ModelManager`. Nothing is imported until it is used.
+Rooms, lowest first: `catalog`, `schema`, `files`, `gguf`, `planner`, `drivers`, `manager`. What a notebook needs lies here.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from course_lib.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from course_lib.models.drivers import load
     from course_lib.models.manager import ModelManager
-    from course_lib.models.options import Generation
-    from course_lib.models.spec import ModelSpec
+    from course_lib.models.schema import Generation, ModelSpec
 
 __all__ = ["Generation", "ModelManager", "ModelSpec", "load"]
-PLACES = {"Generation": "options", "ModelManager": "manager", "ModelSpec": "spec", "load": "drivers"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{PLACES[name]}"), name)
+_MODULES = {"load": "drivers", "ModelManager": "manager", "Generation": "schema", "ModelSpec": "schema"}
+__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

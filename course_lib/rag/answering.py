@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from course_lib.data import Passage, Question
-from course_lib.models.engine import Engine
+from course_lib.models.drivers.engine import Engine
 from course_lib.rag.prompt import Source, question_prompt
 
 LONGEST_ANSWER = 48  # tokens; the longest gold answer has fewer
@@ -79,7 +79,12 @@ def prompt_for(question: Question, passages: Sequence[Passage]) -> str:
 
 
 def answer_with(
-    model: Engine, questions: Sequence[Question], passages: Mapping[str, Passage], n: int, *, batch_size: int = 16
+    model: Engine,
+    questions: Sequence[Question],
+    passages: Mapping[str, Passage],
+    n: int,
+    *,
+    batch_size: int = 16,
 ) -> list[Answered]:
     """Answer each question from `n` passages (see `given_passages`), greedily."""
     prompts = [prompt_for(q, given_passages(q, passages, n)) for q in questions]

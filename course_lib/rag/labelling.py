@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from course_lib.data import Message
-from course_lib.models.engine import Engine
+from course_lib.models.drivers.engine import Engine
 from course_lib.rag.prompt import label_prompt
 
 
@@ -22,4 +22,6 @@ def label_with(
 ) -> Sequence[str]:
     """The label that the model gives each query after reading the labelled messages whose indices `nearest` found."""
     examples = [[(labelled[i].message, labelled[i].intent) for i in row] for row in found]
-    return model.generate([label_prompt(q.message, e) for q, e in zip(queries, examples, strict=True)], max_output_length=16)
+    return model.generate(
+        [label_prompt(q.message, e) for q, e in zip(queries, examples, strict=True)], max_output_length=16
+    )

@@ -17,9 +17,11 @@ from course_lib.tuning.recipe import Example
 
 # The form of an answer in the style: source is the number of the passage that says so, 0 where none does.
 STYLE = {
-    "type": "object", "properties": {"answer": {"type": "string"}, "source": {"type": "integer", "minimum": 0}},
-    "required": ["answer", "source"], "additionalProperties": False,
-}  # fmt: skip
+    "type": "object",
+    "properties": {"answer": {"type": "string"}, "source": {"type": "integer", "minimum": 0}},
+    "required": ["answer", "source"],
+    "additionalProperties": False,
+}
 
 
 def styled(answer: str, source: int) -> str:
@@ -54,7 +56,9 @@ def knowledge(areas: Sequence[str] | None = None) -> list[Example]:
     from bankworld.passages import slot_text
 
     if unknown := sorted(set(areas or ()) - set(schema.AREAS)):
-        raise CourseError(f"Haneul's handbook has no area {unknown[0]!r}", f"choose among {', '.join(schema.AREAS)}")
+        raise CourseError(
+            f"Haneul's handbook has no area {unknown[0]!r}", f"choose among {', '.join(schema.AREAS)}"
+        )
     world = World.load()
     examples: list[Example] = []
     for fact in world.written():
@@ -62,7 +66,9 @@ def knowledge(areas: Sequence[str] | None = None) -> list[Example]:
             slots = {"name": world.name(fact), "bank": world.bank.name, "label": questions.label(fact)}
             for wording in questions.wordings(fact, "value", "train"):
                 asked = wording.format(**slots)
-                examples.append(Example(question_prompt(asked[0].upper() + asked[1:]), slot_text(fact, "value")))
+                examples.append(
+                    Example(question_prompt(asked[0].upper() + asked[1:]), slot_text(fact, "value"))
+                )
     return examples
 
 
@@ -82,7 +88,11 @@ def asked(question: Question, passages: Sequence[Passage] = ()) -> str:
 
 def closed_book(questions: Sequence[Question], areas: Sequence[str] | None = None) -> list[Question]:
     """Those that ask for one value which the handbook states: what `knowledge` teaches, in other words than it used."""
-    return [q for q in questions if q.about == "value" and q.gold and (areas is None or area_of(q.gold[0]) in areas)]
+    return [
+        q
+        for q in questions
+        if q.about == "value" and q.gold and (areas is None or area_of(q.gold[0]) in areas)
+    ]
 
 
 def other_handbooks(count: int = 20, seed: int = 0) -> list[str]:
@@ -108,7 +118,9 @@ def style(count: int = 2000, seed: int = 0) -> list[Example]:
         question, fact = (documents.answerable if answered else documents.unanswerable)(context, rng)
         if question.about != "value" or answered != (fact.id in context.where):
             continue
-        shown = [] if not answered and rng.random() < 0.5 else [Source(p.title, p.text) for p in context.passages]
+        shown = (
+            [] if not answered and rng.random() < 0.5 else [Source(p.title, p.text) for p in context.passages]
+        )
         answer = styled(question.answer, context.where[fact.id] + 1) if answered else styled(REFUSAL, 0)
         examples.append(Example(question_prompt(question.text, shown), answer))
     return examples

@@ -2,8 +2,9 @@
 (`fusion`, `hybrid`), the best of them in a new order (`rerank`, `late_interaction`, `llm_rerank`), over a vector store
 (`vector_store`), to and from files (`storage`), long texts in pieces (`chunk`), and how good a ranking is (`metrics`)."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from course_lib.lazy import lazy_attributes
 from course_lib.retrieval.bm25 import BM25, Explanation
 from course_lib.retrieval.dense import Dense
 from course_lib.retrieval.documents import Hit
@@ -17,16 +18,28 @@ if TYPE_CHECKING:
     from course_lib.retrieval.rerank import RerankCompressor, Weighted
     from course_lib.retrieval.vector_store import StoreLeg
 
-__all__ = ["BM25", "LSA", "Dense", "Explanation", "Hit", "HybridRetriever", "LLMReranker", "LateInteraction", "RerankCompressor",
-           "StoreLeg", "Tokenizer", "Weighted"]  # fmt: skip
+__all__ = [
+    "BM25",
+    "LSA",
+    "Dense",
+    "Explanation",
+    "Hit",
+    "HybridRetriever",
+    "LLMReranker",
+    "LateInteraction",
+    "RerankCompressor",
+    "StoreLeg",
+    "Tokenizer",
+    "Weighted",
+]
 # Name -> module; LangChain takes a second.
-LATER = {"HybridRetriever": "hybrid", "LLMReranker": "llm_rerank", "LSA": "lsa", "LateInteraction": "late_interaction",
-         "RerankCompressor": "rerank", "StoreLeg": "vector_store", "Weighted": "rerank"}  # fmt: skip
-
-
-def __getattr__(name: str) -> Any:
-    if name not in LATER:
-        raise AttributeError(f"course_lib.retrieval has no {name}")
-    from importlib import import_module
-
-    return getattr(import_module(f"course_lib.retrieval.{LATER[name]}"), name)
+_MODULES = {
+    "HybridRetriever": "hybrid",
+    "LLMReranker": "llm_rerank",
+    "LSA": "lsa",
+    "LateInteraction": "late_interaction",
+    "RerankCompressor": "rerank",
+    "StoreLeg": "vector_store",
+    "Weighted": "rerank",
+}
+__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.documents import Hit, Numbered, best_first, checked_gone, checked_search, new_documents
+from course_lib.retrieval.documents import (
+    Hit,
+    Numbered,
+    best_first,
+    checked_gone,
+    checked_search,
+    new_documents,
+)
 from course_lib.retrieval.postings import Postings, Stored
 from course_lib.retrieval.scores import VARIANTS, Numbers, length_norm
 from course_lib.retrieval.tokenize import Tokenizer
@@ -50,7 +57,10 @@ class Explanation:
     of: int  # documents in the index
 
     def __str__(self) -> str:
-        told = [f"{p.term!r} {p.score:.2f} (here {p.in_document}x, in {p.documents} of {self.of} documents)" for p in self.parts]
+        told = [
+            f"{p.term!r} {p.score:.2f} (here {p.in_document}x, in {p.documents} of {self.of} documents)"
+            for p in self.parts
+        ]
         return f"{self.id}: {self.score:.2f}" + (" = " + " + ".join(told) if told else ", no word in common")
 
 
@@ -68,7 +78,9 @@ def best(scores: Numbers, k: int) -> tuple[NDArray[np.intp], float]:
     Of groups of scores the largest is taken first, fast. The k-th largest of those is reached by k scores at least, so
     nothing below it can be among the best, and few are left to be looked at.
     """
-    groups = scores[: scores.size - scores.size % GROUP].reshape(GROUP, -1).max(axis=0) if scores.size else scores
+    groups = (
+        scores[: scores.size - scores.size % GROUP].reshape(GROUP, -1).max(axis=0) if scores.size else scores
+    )
     bound = np.partition(groups, -k)[-k] if groups.size >= k else 0.0
     found = np.flatnonzero(scores >= bound) if bound > 0 else np.flatnonzero(scores > 0)
     if found.size > k:
@@ -93,15 +105,24 @@ class BM25(Numbered):
     """
 
     def __init__(
-        self, tokenizer: Callable[[str], list[str]] | None = None, *, variant: str = "lucene", k1: float = 1.2, b: float = 0.75
+        self,
+        tokenizer: Callable[[str], list[str]] | None = None,
+        *,
+        variant: str = "lucene",
+        k1: float = 1.2,
+        b: float = 0.75,
     ) -> None:
         if variant not in VARIANTS:
             raise CourseError(f"there is no BM25 variant {variant!r}", f"choose one of {', '.join(VARIANTS)}")
         if not 0 <= k1 < 1e6 or not 0 <= b <= 1:
-            raise CourseError(f"k1={k1}, b={b}: k1 is at least 0, b from 0 to 1", "leave them at 1.2 and 0.75")
+            raise CourseError(
+                f"k1={k1}, b={b}: k1 is at least 0, b from 0 to 1", "leave them at 1.2 and 0.75"
+            )
         self.tokenizer, self.variant, self.k1, self.b = tokenizer or Tokenizer(), variant, k1, b
         self._vocabulary: dict[str, int] = {}  # token -> term, the number of a token
-        self._df: NDArray[np.int64] = np.zeros(0, np.int64)  # of each term, how many living documents contain it
+        self._df: NDArray[np.int64] = np.zeros(
+            0, np.int64
+        )  # of each term, how many living documents contain it
         self._ids: list[str] = []  # number -> id; the number of a document is its place here
         self._numbers: dict[str, int] = {}  # id -> number, of living documents
         self._lengths: NDArray[np.int64] = np.zeros(0, np.int64)  # number -> tokens
@@ -171,7 +192,9 @@ class BM25(Numbered):
         """What `of_stored` takes, without what was deleted."""
         self._compact()
         (part,) = self._parts
-        return Stored(list(self._vocabulary), self._lengths, part.terms, part.starts, part.documents, part.counts)
+        return Stored(
+            list(self._vocabulary), self._lengths, part.terms, part.starts, part.documents, part.counts
+        )
 
     @classmethod
     def of_stored(cls, ids: list[str], stored: Stored, **settings: Any) -> BM25:
@@ -179,8 +202,10 @@ class BM25(Numbered):
         made, terms = cls(**settings), len(stored.tokens)
         part = Postings(stored.terms, stored.starts, stored.documents, stored.counts)
         if len(stored.lengths) != len(ids) or not part.fits(terms, len(ids)):
-            raise CourseError(f"postings of {len(stored.lengths)} documents and {terms} tokens do not fit {len(ids)} ids",
-                              "build the index anew")  # fmt: skip
+            raise CourseError(
+                f"postings of {len(stored.lengths)} documents and {terms} tokens do not fit {len(ids)} ids",
+                "build the index anew",
+            )
         made._vocabulary = {token: term for term, token in enumerate(stored.tokens)}
         made._ids, made._numbers = list(ids), {id: number for number, id in enumerate(ids)}
         made._lengths, made._alive, made._parts = stored.lengths, np.ones(len(ids), np.bool_), [part]
@@ -217,10 +242,14 @@ class BM25(Numbered):
             for (token, times, term), entries in zip(wanted, part.entries(terms), strict=True):
                 at = entries.start + part.documents[entries].searchsorted(number)
                 if at < entries.stop and part.documents[at] == number:
-                    share = VARIANTS[self.variant].share(part.counts[at : at + 1], figures.norms[number : number + 1], self.k1)
+                    share = VARIANTS[self.variant].share(
+                        part.counts[at : at + 1], figures.norms[number : number + 1], self.k1
+                    )
                     idf, df = figures.idf[term], int(figures.df[term])
                     score = float(times * idf * share[0])
-                    parts.append(Part(token, times, int(part.counts[at]), df, float(idf), float(share[0]), score))
+                    parts.append(
+                        Part(token, times, int(part.counts[at]), df, float(idf), float(share[0]), score)
+                    )
         total = float(sum(p.score for p in parts))
         return Explanation(id, total, tuple(sorted(parts, key=lambda p: (-p.score, p.term))), len(self))
 
@@ -237,7 +266,9 @@ class BM25(Numbered):
             if some.any():
                 idf[some] = VARIANTS[self.variant].idf(self._df[some], len(self))
             tokens = int(self._lengths[self._alive].sum())
-            mean = tokens / len(self) if tokens else 1.0  # without a token nothing is found, whatever the mean
+            mean = (
+                tokens / len(self) if tokens else 1.0
+            )  # without a token nothing is found, whatever the mean
             self._figures = Figures(self._df.copy(), idf, length_norm(self._lengths, mean, self.k1, self.b))
         return self._figures
 

@@ -52,7 +52,9 @@ def token_spans(tokenizer: Any) -> TokenSpans:
     own = type(backend).from_str(backend.to_str())
     own.no_truncation()
     own.no_padding()
-    return TokenSpans(lambda text: own.encode(text, add_special_tokens=False).offsets, own.num_special_tokens_to_add(False))
+    return TokenSpans(
+        lambda text: own.encode(text, add_special_tokens=False).offsets, own.num_special_tokens_to_add(False)
+    )
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ def chunks(text: str, tokens: TokenSpans, *, most: int = 512, overlap: int = 64)
     return [chunk for section in found.sections for chunk in cutter.chunks(section)]
 
 
-def chunk_documents(documents: Mapping[str, str], tokens: TokenSpans, *, most: int = 512, overlap: int = 64) -> dict[str, Chunk]:
+def chunk_documents(
+    documents: Mapping[str, str], tokens: TokenSpans, *, most: int = 512, overlap: int = 64
+) -> dict[str, Chunk]:
     """The chunks of all documents by the ids "ID#0", "ID#1" and so on, which are unique even where an id has a #.
 
     `chunk_id.rpartition("#")[0]` is the id of the document. Raises CourseError as `chunks` does.
@@ -185,7 +189,9 @@ class _Cutter:
             for kind in ENDS[1:]:
                 if end := self._end(kind, lead, start, least, section.end):
                     return start, end, lead
-        raise CourseError(f"{self.text[start]!r} alone has more than the {self.limit} tokens of a chunk", "raise `most`")
+        raise CourseError(
+            f"{self.text[start]!r} alone has more than the {self.limit} tokens of a chunk", "raise `most`"
+        )
 
     def _overlaps(self, before: int, done: int) -> Iterator[int]:
         """Where a chunk may begin to repeat whole sentences of the one between two places, the most sentences first."""
@@ -238,7 +244,9 @@ class _Cutter:
     def _fits_row(self, at: int) -> bool:
         """Whether a row begins here that fits into a chunk."""
         stops = self.found.stops
-        return bool(self._table(at)) and self.count(self.text[at : stops[bisect_right(stops, at)]]) <= self.limit
+        return (
+            bool(self._table(at)) and self.count(self.text[at : stops[bisect_right(stops, at)]]) <= self.limit
+        )
 
     def _table(self, at: int) -> Table | None:
         """The table that a place is in."""

@@ -16,7 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.documents import Hit, Numbered, best_first, checked_gone, checked_search, new_documents
+from course_lib.retrieval.documents import (
+    Hit,
+    Numbered,
+    best_first,
+    checked_gone,
+    checked_search,
+    new_documents,
+)
 from course_lib.retrieval.fusion import LOWEST_COSINE
 
 if TYPE_CHECKING:
@@ -36,16 +43,28 @@ def unit_vectors(found: Any, texts: int, dimensions: int | None = None) -> Vecto
     try:
         vectors = np.array(found, np.float32, ndmin=2)
     except (TypeError, ValueError) as error:
-        raise CourseError(f"an embedder gave no table of numbers: {error}", "every text needs a vector of one length") from error
+        raise CourseError(
+            f"an embedder gave no table of numbers: {error}", "every text needs a vector of one length"
+        ) from error
     if vectors.shape[0] != texts or vectors.ndim != 2 or not vectors.shape[1]:
-        raise CourseError(f"{texts} texts, but vectors of shape {vectors.shape}", "an embedder gives one vector for each text")
+        raise CourseError(
+            f"{texts} texts, but vectors of shape {vectors.shape}",
+            "an embedder gives one vector for each text",
+        )
     if dimensions not in (None, vectors.shape[1]):
-        raise CourseError(f"a vector of {vectors.shape[1]} numbers, and the index holds vectors of {dimensions}",
-                          "ask with the embedder with which the index was built, or build it anew")  # fmt: skip
+        raise CourseError(
+            f"a vector of {vectors.shape[1]} numbers, and the index holds vectors of {dimensions}",
+            "ask with the embedder with which the index was built, or build it anew",
+        )
     if not np.isfinite(vectors).all():
         bad = int((~np.isfinite(vectors)).any(axis=1).sum())
-        raise CourseError(f"{bad} of {texts} vectors hold NaN or infinity", "look at the texts; load the embedder in float32")
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))[:, None]  # no copy in 64 bits
+        raise CourseError(
+            f"{bad} of {texts} vectors hold NaN or infinity",
+            "look at the texts; load the embedder in float32",
+        )
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))[
+        :, None
+    ]  # no copy in 64 bits
     return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
@@ -79,16 +98,30 @@ class Dense(Numbered):
     lowest: float | None = LOWEST_COSINE
 
     def __init__(
-        self, embeddings: Embeddings, *, kind: str = "flat", neighbours: int = NEIGHBOURS, build_width: int = BUILD_WIDTH,
+        self,
+        embeddings: Embeddings,
+        *,
+        kind: str = "flat",
+        neighbours: int = NEIGHBOURS,
+        build_width: int = BUILD_WIDTH,
         search_width: int = SEARCH_WIDTH,
-    ) -> None:  # fmt: skip
+    ) -> None:
         widths = {"neighbours": neighbours, "build_width": build_width, "search_width": search_width}
         if kind not in KINDS:
             raise CourseError(f"there is no index of kind {kind!r}", f"choose one of {', '.join(KINDS)}")
-        if kind == "flat" and widths != {"neighbours": NEIGHBOURS, "build_width": BUILD_WIDTH, "search_width": SEARCH_WIDTH}:
-            raise CourseError(f"{widths} are of HNSW alone; a flat index compares all", 'leave them out, or choose kind="hnsw"')
+        if kind == "flat" and widths != {
+            "neighbours": NEIGHBOURS,
+            "build_width": BUILD_WIDTH,
+            "search_width": SEARCH_WIDTH,
+        }:
+            raise CourseError(
+                f"{widths} are of HNSW alone; a flat index compares all",
+                'leave them out, or choose kind="hnsw"',
+            )
         if min(widths.values()) < 1 or neighbours < 2:
-            raise CourseError(f"{widths}: HNSW needs 2 neighbours and widths of 1 at least", "leave them as they are")
+            raise CourseError(
+                f"{widths}: HNSW needs 2 neighbours and widths of 1 at least", "leave them as they are"
+            )
         self.embeddings, self.kind, self.widths = embeddings, kind, widths
         self._index: Any = None  # FAISS; made when the first vectors tell their dimensions
         self._ids: list[str] = []  # number -> id
@@ -134,11 +167,16 @@ class Dense(Numbered):
         if self.kind == "flat":
             return faiss.IndexFlatIP(dimensions)
         index = faiss.IndexHNSWFlat(dimensions, self.widths["neighbours"], faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction, index.hnsw.efSearch = self.widths["build_width"], self.widths["search_width"]
+        index.hnsw.efConstruction, index.hnsw.efSearch = (
+            self.widths["build_width"],
+            self.widths["search_width"],
+        )
         return index
 
     def _insert(self, rows: Vectors) -> None:
-        with one_thread():  # several would link HNSW's neighbours in another order each time, and find other hits
+        with (
+            one_thread()
+        ):  # several would link HNSW's neighbours in another order each time, and find other hits
             self._index.add(rows)
 
     def delete(self, ids: Collection[str]) -> None:
@@ -167,7 +205,9 @@ class Dense(Numbered):
         faiss: Any = untyped  # whose stubs do not know the writer
         if len(self) < len(self._ids):
             self._compact()
-        with open(path, "wb") as file:  # FAISS' own file says nothing where a disk is too full for its last bytes
+        with open(
+            path, "wb"
+        ) as file:  # FAISS' own file says nothing where a disk is too full for its last bytes
             faiss.write_index(self._index or self._made(1), faiss.PyCallbackIOWriter(file.write))
 
     def read(self, path: Path, ids: Sequence[str]) -> None:
@@ -176,8 +216,10 @@ class Dense(Numbered):
 
         index = faiss.read_index(str(path))
         if type(index) is not type(self._made(1)) or index.ntotal != len(ids):
-            raise CourseError(f"{type(index).__name__} of {index.ntotal} vectors for {len(ids)} documents and kind={self.kind!r}",
-                              "build the index anew")  # fmt: skip
+            raise CourseError(
+                f"{type(index).__name__} of {index.ntotal} vectors for {len(ids)} documents and kind={self.kind!r}",
+                "build the index anew",
+            )
         self._index = index if len(ids) else None
         self._ids, self._numbers = list(ids), {id: number for number, id in enumerate(ids)}
 
@@ -193,7 +235,9 @@ class Dense(Numbered):
         (hits,) = self.search_all([query], k, allowed)
         return hits
 
-    def search_all(self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None) -> list[list[Hit]]:
+    def search_all(
+        self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None
+    ) -> list[list[Hit]]:
         """As `search`, for many questions, which are embedded together."""
         checked_search(k, allowed)
         return [asked.best(k, allowed) for asked in self.ask_all(queries)]
@@ -213,7 +257,11 @@ class Dense(Numbered):
         return self._nearest(unit_vectors(vector, 1, self.dimensions), k, allowed)
 
     def _nearest(self, row: Vectors, k: int, allowed: Collection[str] | None) -> list[Hit]:
-        among = self._numbers if allowed is None else {id: self._numbers[id] for id in allowed if id in self._numbers}
+        among = (
+            self._numbers
+            if allowed is None
+            else {id: self._numbers[id] for id in allowed if id in self._numbers}
+        )
         if not among or not row.any():
             return []
         index = self._index if allowed is None or self.kind == "flat" else self._index.storage
@@ -222,10 +270,16 @@ class Dense(Numbered):
         # FAISS breaks ties as it likes, so it is asked for one more until the last that is wanted stands clear of the next
         asked = wanted + 1
         while True:
-            with one_thread():  # for one question several wait for each other longer than they work, on a busy machine
+            with (
+                one_thread()
+            ):  # for one question several wait for each other longer than they work, on a busy machine
                 scores, numbers = index.search(row, min(asked, len(self._ids)), params=choice)
             found = np.ascontiguousarray(numbers[0][numbers[0] >= 0])
-            if asked >= len(among) or found.size < asked or scores[0][asked - 1] < scores[0][wanted - 1] - ROUNDING:
+            if (
+                asked >= len(among)
+                or found.size < asked
+                or scores[0][asked - 1] < scores[0][wanted - 1] - ROUNDING
+            ):
                 break
             asked *= 2
         return self._hits(row, found)[:wanted]
@@ -238,7 +292,9 @@ class Dense(Numbered):
         faiss: Any = untyped  # whose stubs do not know this
         flat = self._index if self.kind == "flat" else faiss.downcast_index(self._index.storage)
         cosines = np.empty(numbers.size, np.float32)
-        flat.compute_distance_subset(1, faiss.swig_ptr(row), numbers.size, faiss.swig_ptr(cosines), faiss.swig_ptr(numbers))
+        flat.compute_distance_subset(
+            1, faiss.swig_ptr(row), numbers.size, faiss.swig_ptr(cosines), faiss.swig_ptr(numbers)
+        )
         found = zip(numbers.tolist(), cosines.clip(-1, 1).tolist(), strict=True)  # rounding can go beyond
         return best_first(Hit(self._ids[n], cosine) for n, cosine in found)
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 FOUND = "retrieval"  # in the metadata of a document that was found; what a document had there before is not given back
-Filter = Mapping[str, Any] | Callable[[Mapping[str, Any]], bool]  # {field: value or values}, or a function of the metadata
+Filter = (
+    Mapping[str, Any] | Callable[[Mapping[str, Any]], bool]
+)  # {field: value or values}, or a function of the metadata
 
 
 class Hit(NamedTuple):
@@ -57,7 +59,9 @@ class Asked(Protocol):
     def of(self, ids: Collection[str]) -> list[Hit]: ...
 
 
-def new_documents(documents: Mapping[str, str] | Iterable[tuple[str, str]], there: Collection[str]) -> Iterator[tuple[str, str]]:
+def new_documents(
+    documents: Mapping[str, str] | Iterable[tuple[str, str]], there: Collection[str]
+) -> Iterator[tuple[str, str]]:
     """Id and text of each document, all new to an index that holds the ids `there`.
 
     Raises CourseError for an id that is there already or twice, and for what is no pair of two strings.
@@ -65,7 +69,10 @@ def new_documents(documents: Mapping[str, str] | Iterable[tuple[str, str]], ther
     new: set[str] = set()
     for pair in documents.items() if isinstance(documents, Mapping) else documents:
         if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(p, str) for p in pair)):
-            raise CourseError(f"document {len(new) + 1} is {pair!r:.80}, no pair of an id and a text", "pass {id: text, ...}")
+            raise CourseError(
+                f"document {len(new) + 1} is {pair!r:.80}, no pair of an id and a text",
+                "pass {id: text, ...}",
+            )
         id, text = pair
         if id in there or id in new:
             raise CourseError(
@@ -80,10 +87,14 @@ def checked_gone(ids: Collection[str], there: Mapping[str, object]) -> set[str]:
     """Ids to delete from an index that holds the ids `there`. Raises CourseError for one that is not there, and for a lone
     string, of which every letter would be an id."""
     if isinstance(ids, str):
-        raise CourseError(f"delete({ids!r}) would delete a document for each letter", f"pass a list: delete([{ids!r}])")
+        raise CourseError(
+            f"delete({ids!r}) would delete a document for each letter", f"pass a list: delete([{ids!r}])"
+        )
     gone = set(ids)
     if absent := sorted(gone - there.keys()):
-        raise CourseError(f"{len(absent)} of {len(gone)} ids are not in the index, the first {absent[0]!r}", "look at .ids")
+        raise CourseError(
+            f"{len(absent)} of {len(gone)} ids are not in the index, the first {absent[0]!r}", "look at .ids"
+        )
     return gone
 
 
@@ -92,7 +103,9 @@ def checked_search(k: int, allowed: Collection[str] | None) -> None:
     if not isinstance(k, Integral) or k < 1:
         raise CourseError(f"k={k!r}: a search returns the best k hits", "ask for 1 or more")
     if isinstance(allowed, str):
-        raise CourseError(f"allowed={allowed!r} is one string, not a collection of ids", f"pass [{allowed!r}]")
+        raise CourseError(
+            f"allowed={allowed!r} is one string, not a collection of ids", f"pass [{allowed!r}]"
+        )
 
 
 def allowed(documents: Mapping[str, Document], filter: Filter) -> set[str]:
@@ -101,16 +114,26 @@ def allowed(documents: Mapping[str, Document], filter: Filter) -> set[str]:
     if callable(filter):
         return {id for id, document in documents.items() if filter(document.metadata)}
     if not isinstance(filter, Mapping):
-        raise CourseError(f"filter={filter!r:.80} is neither a mapping nor a function", 'say e.g. filter={"lang": "ko"}')
-    wanted = {field: list(v) if isinstance(v, (list, tuple, set, frozenset)) else [v] for field, v in filter.items()}
+        raise CourseError(
+            f"filter={filter!r:.80} is neither a mapping nor a function", 'say e.g. filter={"lang": "ko"}'
+        )
+    wanted = {
+        field: list(v) if isinstance(v, (list, tuple, set, frozenset)) else [v] for field, v in filter.items()
+    }
     for field in wanted if documents else ():
         if not any(field in document.metadata for document in documents.values()):
-            raise CourseError(f"no document has a field {field!r} in its metadata",
-                              f"the first has {', '.join(next(iter(documents.values())).metadata) or 'none'}")  # fmt: skip
+            raise CourseError(
+                f"no document has a field {field!r} in its metadata",
+                f"the first has {', '.join(next(iter(documents.values())).metadata) or 'none'}",
+            )
     return {
-        id for id, document in documents.items()
-        if all(field in document.metadata and document.metadata[field] in values for field, values in wanted.items())
-    }  # fmt: skip
+        id
+        for id, document in documents.items()
+        if all(
+            field in document.metadata and document.metadata[field] in values
+            for field, values in wanted.items()
+        )
+    }
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:

@@ -36,8 +36,10 @@ def checked(scores: Mapping[str, float]) -> dict[str, float]:
     """Scores as float. Raises CourseError for NaN, infinity and what is larger than LARGEST."""
     for id, score in scores.items():
         if not abs(score) <= LARGEST:
-            raise CourseError(f"the score of {id!r} is {score}: no ranking can be made with it",
-                              "look where it comes from; a query vector of NaN gives such scores")  # fmt: skip
+            raise CourseError(
+                f"the score of {id!r} is {score}: no ranking can be made with it",
+                "look where it comes from; a query vector of NaN gives such scores",
+            )
     return {id: float(score) for id, score in scores.items()}
 
 
@@ -68,8 +70,10 @@ def theoretical_min_max(scores: Mapping[str, float], lowest: float) -> Leg:
     """
     scores = checked(scores)
     if not abs(lowest) <= LARGEST or (scores and min(scores.values()) < lowest):
-        raise CourseError(f"lowest={lowest}, but there is a score of {min(scores.values(), default=lowest)}",
-                          "give the least that this leg's formula can give: 0 for BM25, -1 for a cosine")  # fmt: skip
+        raise CourseError(
+            f"lowest={lowest}, but there is a score of {min(scores.values(), default=lowest)}",
+            "give the least that this leg's formula can give: 0 for BM25, -1 for a cosine",
+        )
     span = max(scores.values(), default=lowest) - lowest
     return Leg({id: (s - lowest) / span if span else 0.0 for id, s in scores.items()}, 0.0)
 
@@ -117,7 +121,9 @@ def convex(dense: Leg, lexical: Leg, alpha: float = 0.7) -> dict[str, float]:
     return {id: alpha * dense.of(id) + (1 - alpha) * lexical.of(id) for id in dict.fromkeys(ids)}
 
 
-def rrf(rankings: Sequence[Sequence[str]], weights: Sequence[float] | None = None, k: float = RRF_K) -> dict[str, float]:
+def rrf(
+    rankings: Sequence[Sequence[str]], weights: Sequence[float] | None = None, k: float = RRF_K
+) -> dict[str, float]:
     """Reciprocal rank fusion: of every document the sum of weight / (k + rank), ranks from 1 (Cormack et al. 2009, SIGIR).
 
     rankings: ids, best first; a document adds nothing where it is missing. weights: one for each ranking, else all 1; what a
@@ -130,8 +136,10 @@ def rrf(rankings: Sequence[Sequence[str]], weights: Sequence[float] | None = Non
     """
     weights = [1.0] * len(rankings) if weights is None else weights
     if len(weights) != len(rankings) or not all(0 <= w <= LARGEST for w in weights) or not 0 <= k <= LARGEST:
-        raise CourseError(f"{len(rankings)} rankings, weights={list(weights)}, k={k}",
-                          "give each ranking a weight of 0 or more, and k of 0 or more")  # fmt: skip
+        raise CourseError(
+            f"{len(rankings)} rankings, weights={list(weights)}, k={k}",
+            "give each ranking a weight of 0 or more, and k of 0 or more",
+        )
     fused: dict[str, float] = {}
     for ranking, weight in zip(rankings, weights, strict=True):
         ids = checked_ranking(ranking)
@@ -207,7 +215,10 @@ def fuse(legs: Legs, alpha: float = 0.7, fusion: Fusion = "theoretical") -> list
         | {h.id: Place(i, h.score, leg.of(h.id)) for i, h in enumerate(hits, 1)}
         for hits, more, leg in zip(found, (legs.more_dense, legs.more_lexical), (dense, lexical), strict=True)
     ]
-    return [Fused(id, i, score, places[0].get(id), places[1].get(id)) for i, (id, score) in enumerate(ranked(scores), 1)]
+    return [
+        Fused(id, i, score, places[0].get(id), places[1].get(id))
+        for i, (id, score) in enumerate(ranked(scores), 1)
+    ]
 
 
 def normalised(legs: Legs, fusion: Fusion) -> tuple[Leg, Leg]:
@@ -219,7 +230,9 @@ def normalised(legs: Legs, fusion: Fusion) -> tuple[Leg, Leg]:
     dense, lexical = dict(legs.dense + legs.more_dense), dict(legs.lexical + legs.more_lexical)
     if fusion == "theoretical":
         if legs.lowest is None:
-            raise CourseError("the lowest score of this vector store is not known", 'say lowest=..., or choose "min-max"')
+            raise CourseError(
+                "the lowest score of this vector store is not known", 'say lowest=..., or choose "min-max"'
+            )
         return theoretical_min_max(dense, legs.lowest), theoretical_min_max(lexical, LOWEST_BM25)
     scale = min_max if fusion == "min-max" else z_score
     return scale(dense), scale(lexical)

@@ -22,7 +22,15 @@ from pydantic import ConfigDict, PrivateAttr, field_validator
 from course_lib.errors import CourseError
 from course_lib.retrieval.bm25 import BM25
 from course_lib.retrieval.dense import Dense
-from course_lib.retrieval.documents import FOUND, Asked, Filter, allowed, checked_gone, checked_search, new_documents
+from course_lib.retrieval.documents import (
+    FOUND,
+    Asked,
+    Filter,
+    allowed,
+    checked_gone,
+    checked_search,
+    new_documents,
+)
 from course_lib.retrieval.fusion import Fused, Fusion, Legs, Place, fuse
 from course_lib.retrieval.rerank import Reranker, checked, rerank
 from course_lib.retrieval.tokenize import Tokenizer
@@ -55,12 +63,21 @@ class HybridHit(Fused):
 
     def as_document(self) -> Document:
         """The document as LangChain wants it; metadata["retrieval"] has the scores and ranks, ready for JSON."""
-        told: dict[str, Any] = {"rank": self.rank, "score": self.score, "alpha": self.alpha, "fusion": self.fusion}
+        told: dict[str, Any] = {
+            "rank": self.rank,
+            "score": self.score,
+            "alpha": self.alpha,
+            "fusion": self.fusion,
+        }
         if self.before is not None:
             told |= {"rerank_score": self.rerank_score, "before": self.before}
-        legs = {name: place and vars(place) for name, place in (("dense", self.dense), ("lexical", self.lexical))}
+        legs = {
+            name: place and vars(place) for name, place in (("dense", self.dense), ("lexical", self.lexical))
+        }
         return Document(
-            id=self.id, page_content=self.document.page_content, metadata={**self.document.metadata, FOUND: told | legs}
+            id=self.id,
+            page_content=self.document.page_content,
+            metadata={**self.document.metadata, FOUND: told | legs},
         )
 
 
@@ -87,9 +104,14 @@ class HybridRetriever(BaseRetriever):
 
     @classmethod
     def from_documents(
-        cls, documents: Mapping[str, str] | Iterable[Document], embeddings: Embeddings, *,
-        lexical: BM25 | Tokenizer | None = None, kind: str = "flat", **settings: Any,
-    ) -> HybridRetriever:  # fmt: skip
+        cls,
+        documents: Mapping[str, str] | Iterable[Document],
+        embeddings: Embeddings,
+        *,
+        lexical: BM25 | Tokenizer | None = None,
+        kind: str = "flat",
+        **settings: Any,
+    ) -> HybridRetriever:
         """A retriever of its own index: {id: text}, or LangChain documents that have ids.
 
         embeddings: any LangChain Embeddings. lexical: an empty BM25, or the tokenizer of one. kind: of the FAISS index.
@@ -99,19 +121,26 @@ class HybridRetriever(BaseRetriever):
 
     @classmethod
     def of_legs(
-        cls, lexical: BM25 | Tokenizer | None, dense: DenseLeg, documents: Mapping[str, str] | Iterable[Document] = (),
+        cls,
+        lexical: BM25 | Tokenizer | None,
+        dense: DenseLeg,
+        documents: Mapping[str, str] | Iterable[Document] = (),
         **settings: Any,
-    ) -> HybridRetriever:  # fmt: skip
+    ) -> HybridRetriever:
         """A retriever of two legs; documents are added to both. dense: an index, or `StoreLeg(any LangChain VectorStore)`."""
         made = cls.of_whole({}, lexical if isinstance(lexical, BM25) else BM25(lexical), dense, **settings)
         if len(made._lexical) or len(dense):
-            raise CourseError(f"legs that hold {len(made._lexical)} and {len(dense)} documents already",
-                              "give empty ones: both legs must hold the same documents")  # fmt: skip
+            raise CourseError(
+                f"legs that hold {len(made._lexical)} and {len(dense)} documents already",
+                "give empty ones: both legs must hold the same documents",
+            )
         made.add_documents(documents)
         return made
 
     @classmethod
-    def of_whole(cls, documents: Mapping[str, Document], lexical: BM25, dense: DenseLeg, **settings: Any) -> HybridRetriever:
+    def of_whole(
+        cls, documents: Mapping[str, Document], lexical: BM25, dense: DenseLeg, **settings: Any
+    ) -> HybridRetriever:
         """A retriever of legs that hold these documents already, as `storage.load` has them."""
         made = cls(**settings)
         made._documents, made._lexical, made._dense = dict(documents), lexical, dense
@@ -139,7 +168,9 @@ class HybridRetriever(BaseRetriever):
     def dense(self) -> DenseLeg:
         """The leg of meaning. Raises CourseError for a retriever that was made without one."""
         if self._dense is None:
-            raise CourseError("this retriever has no index", "HybridRetriever.from_documents(documents, embeddings)")
+            raise CourseError(
+                "this retriever has no index", "HybridRetriever.from_documents(documents, embeddings)"
+            )
         return self._dense
 
     # -- documents come and go
@@ -180,7 +211,10 @@ class HybridRetriever(BaseRetriever):
 
     @classmethod
     def load(
-        cls, folder: Path | str, embeddings: Embeddings | None = None, rerank: Reranker | Literal["none"] | None = None
+        cls,
+        folder: Path | str,
+        embeddings: Embeddings | None = None,
+        rerank: Reranker | Literal["none"] | None = None,
     ) -> HybridRetriever:
         """Read an index that `save` wrote; embeddings, rerank: those with which it was built. Raises CourseError as `storage`."""
         from course_lib.retrieval import storage
@@ -190,9 +224,15 @@ class HybridRetriever(BaseRetriever):
     # -- questions
 
     def search(
-        self, query: str, k: int | None = None, *, alpha: float | None = None, fusion: Fusion | None = None,
-        filter: Filter | None = None, rerank: Reranker | Literal["none"] | None = None,
-    ) -> list[HybridHit]:  # fmt: skip
+        self,
+        query: str,
+        k: int | None = None,
+        *,
+        alpha: float | None = None,
+        fusion: Fusion | None = None,
+        filter: Filter | None = None,
+        rerank: Reranker | Literal["none"] | None = None,
+    ) -> list[HybridHit]:
         """The best k documents, best first; fewer where fewer were found. What is not said is as the retriever has it.
 
         filter: {field: value, or a list of values} of the metadata, or a function of it; it chooses before the best are taken.
@@ -204,7 +244,9 @@ class HybridRetriever(BaseRetriever):
     def legs(self, queries: Sequence[str], filter: Filter | None = None) -> list[Legs]:
         """What each leg finds for each question; questions are embedded together. An empty question finds nothing."""
         if isinstance(queries, str):
-            raise CourseError(f"legs({queries!r}) would ask a question for each letter", f"pass a list: [{queries!r}]")
+            raise CourseError(
+                f"legs({queries!r}) would ask a question for each letter", f"pass a list: [{queries!r}]"
+            )
         checked_search(self.candidates, None)
         chosen = None if filter is None else allowed(self._documents, filter)
         asked = zip(queries, self.dense.ask_all(queries), map(self._lexical.ask, queries), strict=True)
@@ -217,18 +259,28 @@ class HybridRetriever(BaseRetriever):
         return Legs(query, dense, lexical, self.dense.lowest, *map(tuple, more))
 
     def hits(
-        self, legs: Legs, k: int | None = None, *, alpha: float | None = None, fusion: Fusion | None = None,
+        self,
+        legs: Legs,
+        k: int | None = None,
+        *,
+        alpha: float | None = None,
+        fusion: Fusion | None = None,
         rerank: Reranker | Literal["none"] | None = None,
-    ) -> list[HybridHit]:  # fmt: skip
+    ) -> list[HybridHit]:
         """The best k of what the legs found. Raises as `search`."""
         k = self.k if k is None else k
         checked_search(k, None)
         if k > self.candidates:
-            raise CourseError(f"k={k}, but each leg gives {self.candidates} candidates", f"HybridRetriever(..., candidates={k})")
+            raise CourseError(
+                f"k={k}, but each leg gives {self.candidates} candidates",
+                f"HybridRetriever(..., candidates={k})",
+            )
         alpha, fusion = self.alpha if alpha is None else alpha, fusion or self.fusion
         reranker = self.rerank if rerank is None else checked(rerank)
         found = [
-            HybridHit(**vars(hit), document=self._documents[hit.id], query=legs.query, alpha=alpha, fusion=fusion)
+            HybridHit(
+                **vars(hit), document=self._documents[hit.id], query=legs.query, alpha=alpha, fusion=fusion
+            )
             for hit in fuse(legs, alpha, fusion)[: k if reranker == "none" else self.candidates]
         ]
         return found if reranker == "none" else _reranked(reranker, found, k)
@@ -246,11 +298,20 @@ class HybridRetriever(BaseRetriever):
         return f"{place} with {hit.score:.3g} = {dense} + {words_leg}. {by_words}."
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun | None = None, k: int | None = None,
-        alpha: float | None = None, fusion: Fusion | None = None, filter: Filter | None = None,
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun | None = None,
+        k: int | None = None,
+        alpha: float | None = None,
+        fusion: Fusion | None = None,
+        filter: Filter | None = None,
         rerank: Reranker | Literal["none"] | None = None,
-    ) -> list[Document]:  # fmt: skip
-        return [hit.as_document() for hit in self.search(query, k, alpha=alpha, fusion=fusion, filter=filter, rerank=rerank)]
+    ) -> list[Document]:
+        return [
+            hit.as_document()
+            for hit in self.search(query, k, alpha=alpha, fusion=fusion, filter=filter, rerank=rerank)
+        ]
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun | None = None, **asked: Any
@@ -258,14 +319,20 @@ class HybridRetriever(BaseRetriever):
         return await run_in_executor(None, self._get_relevant_documents, query, **asked)
 
     def batch(
-        self, inputs: list[str], config: RunnableConfig | list[RunnableConfig] | None = None, *, return_exceptions: bool = False,
+        self,
+        inputs: list[str],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
         **kwargs: Any,
-    ) -> list[list[Document]]:  # fmt: skip
+    ) -> list[list[Document]]:
         """Answer all questions, embedded together; one by one in threads where callbacks or exceptions are asked for."""
         if config or return_exceptions:
             return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
         filter = kwargs.pop("filter", None)
-        return [[hit.as_document() for hit in self.hits(legs, **kwargs)] for legs in self.legs(inputs, filter)]
+        return [
+            [hit.as_document() for hit in self.hits(legs, **kwargs)] for legs in self.legs(inputs, filter)
+        ]
 
 
 def _reranked(reranker: Reranker, hits: Sequence[HybridHit], k: int) -> list[HybridHit]:
@@ -282,7 +349,8 @@ def _with_ids(documents: Mapping[str, str] | Iterable[Document]) -> list[tuple[s
     for document in documents:
         if not isinstance(document, Document) or document.id is None:
             raise CourseError(
-                f"document {len(new) + 1} is {document!r:.80}, which has no id", "Document(id=..., page_content=...)"
+                f"document {len(new) + 1} is {document!r:.80}, which has no id",
+                "Document(id=..., page_content=...)",
             )
         new.append((document.id, document))
     return new
@@ -294,5 +362,7 @@ def _told(hit: HybridHit, weight: float, place: Place | None, by: str, what: str
         rank = f"number {place.rank}" if place.rank else "beyond its candidates"
         return f"{weight:.3g} x {place.normalised:.3g} for {by} ({rank}, {what} {place.score:.3g})"
     other = hit.lexical if hit.dense is None else hit.dense
-    rest = round(hit.score - (1 - weight) * (other.normalised if other else 0), 9) + 0.0  # neither -0 nor 1e-17
+    rest = (
+        round(hit.score - (1 - weight) * (other.normalised if other else 0), 9) + 0.0
+    )  # neither -0 nor 1e-17
     return f"{rest:.3g} for {by} (not found)"

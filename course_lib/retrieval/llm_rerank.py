@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from course_lib.models.langchain import ChatModel
+    from course_lib.models.manager.langchain import ChatModel
 
 Prompt = Callable[[str, str], str]  # question, passage -> the user's turn
 YES_OR_NO = {"Yes": 1.0, "No": -1.0}
@@ -31,7 +31,9 @@ class LLMReranker:
     log-probability of the question itself. Without a prompt: `relevance_prompt` for answers, `question_prompt` without.
     """
 
-    def __init__(self, model: ChatModel, answers: Mapping[str, float] | None = None, prompt: Prompt | None = None) -> None:
+    def __init__(
+        self, model: ChatModel, answers: Mapping[str, float] | None = None, prompt: Prompt | None = None
+    ) -> None:
         self.model, self.answers = model, dict(answers) if answers is not None else None
         self.prompt = prompt or (question_prompt if answers is None else relevance_prompt)
 
@@ -41,6 +43,8 @@ class LLMReranker:
         if not texts:
             return []
         with self.model.manager.use(self.model.spec) as engine:
-            logs = engine.score([self.prompt(query, text) for text in texts], list(answers))  # (texts, answers)
+            logs = engine.score(
+                [self.prompt(query, text) for text in texts], list(answers)
+            )  # (texts, answers)
         scores: list[float] = (logs @ np.array(list(answers.values()))).tolist()
         return scores

@@ -42,7 +42,9 @@ class LSA(Embeddings):
 
     def __init__(self, terms: dict[str, int], idf: NDArray[Any], directions: NDArray[Any]) -> None:
         if directions.shape != (len(directions), len(terms)) or idf.shape != (len(terms),):
-            raise CourseError(f"{len(terms)} terms, idf {idf.shape}, directions {directions.shape}", "fit it anew")
+            raise CourseError(
+                f"{len(terms)} terms, idf {idf.shape}, directions {directions.shape}", "fit it anew"
+            )
         self.terms, self.idf, self.directions = terms, idf, directions
         self._tfidf = self._vectorizer(vocabulary=terms)
         self._tfidf.idf_ = idf
@@ -68,10 +70,17 @@ class LSA(Embeddings):
             rows = vectorizer.fit_transform(texts)
             with np.errstate(invalid="ignore"):  # of one text, it divides by a variance of 0
                 directions = TruncatedSVD(min(dimensions, *rows.shape), random_state=0).fit(rows).components_
-        except ValueError as error:  # scikit-learn: "empty vocabulary", "After pruning, no terms remain", "with 1 feature"
-            raise CourseError(f"{len(texts)} texts have too few of {NGRAMS[0]} or {NGRAMS[1]} characters in common: {error}",
-                              "fit it on more texts, or with rarest=1") from error  # fmt: skip
-        terms = {str(term): int(column) for term, column in sorted(vectorizer.vocabulary_.items(), key=lambda pair: pair[1])}
+        except (
+            ValueError
+        ) as error:  # scikit-learn: "empty vocabulary", "After pruning, no terms remain", "with 1 feature"
+            raise CourseError(
+                f"{len(texts)} texts have too few of {NGRAMS[0]} or {NGRAMS[1]} characters in common: {error}",
+                "fit it on more texts, or with rarest=1",
+            ) from error
+        terms = {
+            str(term): int(column)
+            for term, column in sorted(vectorizer.vocabulary_.items(), key=lambda pair: pair[1])
+        }
         return cls(terms, vectorizer.idf_.astype(np.float32), directions.astype(np.float32))
 
     def vectors(self, texts: Sequence[str]) -> NDArray[Any]:
@@ -100,5 +109,7 @@ class LSA(Embeddings):
     def load(cls, folder: Path) -> LSA:
         """Read what `save` wrote. Raises CourseError for files that do not belong together."""
         terms = json.loads((folder / "terms.json").read_text("utf-8"))
-        idf, directions = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("idf", "directions"))
+        idf, directions = (
+            np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("idf", "directions")
+        )
         return cls({term: column for column, term in enumerate(terms)}, idf, directions)

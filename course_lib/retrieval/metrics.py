@@ -36,7 +36,9 @@ def grades(ranking: Ranking, judgements: Judgements, k: int | None = None) -> li
 def checked_ranking(ranking: Ranking) -> Ranking:
     """`ranking`. Raises CourseError for an id twice, and for a lone string."""
     if isinstance(ranking, str) or len(set(ranking)) < len(ranking):
-        raise CourseError(f"{len(ranking)} places in a ranking for {len(set(ranking))} ids", "rank every document once")
+        raise CourseError(
+            f"{len(ranking)} places in a ranking for {len(set(ranking))} ids", "rank every document once"
+        )
     return ranking
 
 
@@ -100,7 +102,10 @@ def ndcg(ranking: Ranking, judgements: Judgements, k: int | None = None) -> floa
     >>> round(ndcg(["x", "a"], {"a": 3}), 3)
     0.631
     """
-    found, best = grades(ranking, judgements, k), sorted(grades(list(judgements), judgements), reverse=True)[:k]
+    found, best = (
+        grades(ranking, judgements, k),
+        sorted(grades(list(judgements), judgements), reverse=True)[:k],
+    )
     return discounted(found) / discounted(best) if any(best) else 0.0
 
 
@@ -140,7 +145,9 @@ class Evaluation:
 
 
 def evaluate(
-    run: Mapping[str, Ranking], judgements: Mapping[str, Judgements], metrics: Sequence[str] = ("ndcg@10", "recall@25", "mrr")
+    run: Mapping[str, Ranking],
+    judgements: Mapping[str, Judgements],
+    metrics: Sequence[str] = ("ndcg@10", "recall@25", "mrr"),
 ) -> Evaluation:
     """Measures of a run, question -> ranking. A question that was judged and has no ranking counts 0.
 
@@ -161,7 +168,10 @@ def evaluate(
         )
     chosen = {name: metric(name) for name in metrics}
     return Evaluation(
-        {name: {q: measure(run.get(q, ()), judgements[q], k) for q in judgements} for name, (measure, k) in chosen.items()}
+        {
+            name: {q: measure(run.get(q, ()), judgements[q], k) for q in judgements}
+            for name, (measure, k) in chosen.items()
+        }
     )
 
 
@@ -169,7 +179,9 @@ def metric(name: str) -> tuple[Metric, int | None]:
     """The measure and k of a name such as "ndcg@10" or "map". Raises CourseError for an unknown one."""
     base, at, k = name.partition("@")
     if base not in METRICS or (at and not (k.isdecimal() and int(k) > 0)):
-        raise CourseError(f"there is no measure {name!r}", f"choose one of {', '.join(METRICS)}, with @k for k places")
+        raise CourseError(
+            f"there is no measure {name!r}", f"choose one of {', '.join(METRICS)}, with @k for k places"
+        )
     return METRICS[base], int(k) if at else None
 
 
@@ -185,18 +197,26 @@ class Difference(Estimate):
         return "A" if self.low > 0 else "B" if self.high < 0 else "undecided"
 
     def __str__(self) -> str:
-        told = {"A": "A is better", "B": "B is better", "undecided": "these questions do not tell which is better"}[self.verdict]
+        told = {
+            "A": "A is better",
+            "B": "B is better",
+            "undecided": "these questions do not tell which is better",
+        }[self.verdict]
         return f"A - B = {self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f}, {self.questions} questions): {told}"
 
 
-def difference(a: Mapping[str, float], b: Mapping[str, float], *, coverage: float = 0.95, seed: int = 0) -> Difference:
+def difference(
+    a: Mapping[str, float], b: Mapping[str, float], *, coverage: float = 0.95, seed: int = 0
+) -> Difference:
     """Is A better than B? Paired bootstrap of the differences, question by question (Sakai 2006, doi:10.1145/1148170.1148261).
 
     a, b: question -> value, as `Evaluation.values[name]` has them. Raises CourseError where they are not the same questions.
     """
     if a.keys() != b.keys() or not a:
-        raise CourseError(f"{len(a)} and {len(b)} questions, {len(a.keys() & b.keys())} of them the same",
-                          "compare two systems on the same questions")  # fmt: skip
+        raise CourseError(
+            f"{len(a)} and {len(b)} questions, {len(a.keys() & b.keys())} of them the same",
+            "compare two systems on the same questions",
+        )
     gaps = [a[q] - b[q] for q in sorted(a)]
     low, high = bootstrap_interval(gaps, coverage=coverage, seed=seed)
     return Difference(math.fsum(gaps) / len(gaps), low, high, coverage, len(gaps))

@@ -19,7 +19,12 @@ HEADING = re.compile(r"\ufeff? {0,3}(#{1,6})[ \t]+(?=\S)")
 ITEM = re.compile(r"\s*(?:[-*+•·]|\d{1,3}[.)]|[가-하][.)])[ \t]+\S")  # begins an item of a list
 QUOTED = re.compile(r'"[^"]*"')
 NUMBER = re.compile(r'[\s"+-]*\d[\d.,]*[\s"%]*')
-ROWS = {"|": 2, "\t": 2, ",": 3, ";": 3}  # lines in a row, with as many cells each, from which on they are a table
+ROWS = {
+    "|": 2,
+    "\t": 2,
+    ",": 3,
+    ";": 3,
+}  # lines in a row, with as many cells each, from which on they are a table
 MARK = re.compile(r"([.!?。！？…]+)[\"'”’»)\]）」』】》〉*_]*")
 BULLET = re.compile(r"[\W_]*(?:\d{1,3}|[A-Za-z]|[가-힣]|[ivxIVX]{1,4})")
 LETTERS = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")  # U.S, e.g, and the J in J. Smith
@@ -27,10 +32,47 @@ DATE = re.compile(r"\d\.(?:\d{1,2}\.)?\s?\d{1,2}$")  # 2024. 3. 15 and 2024.3.15
 HANGUL = re.compile(r"[가-힣\u1100-\u115f]")
 DONE = frozenset("다요죠까")  # Korean sentences end so, often with no space after the full stop
 ABBREVIATIONS = frozenset(
-    ["dr", "mr", "mrs", "ms", "prof", "st", "jr", "sr", "vs", "etc", "cf", "approx", "inc", "ltd", "co", "corp", "dept", "est",
-     "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "mt", "al", "viz", "gen", "rev"]
-)  # fmt: skip
-NUMBERED = frozenset(["no", "nos", "p", "pp", "fig", "figs", "art", "sec", "vol", "ch", "eq", "para"])  # only before a number
+    [
+        "dr",
+        "mr",
+        "mrs",
+        "ms",
+        "prof",
+        "st",
+        "jr",
+        "sr",
+        "vs",
+        "etc",
+        "cf",
+        "approx",
+        "inc",
+        "ltd",
+        "co",
+        "corp",
+        "dept",
+        "est",
+        "jan",
+        "feb",
+        "mar",
+        "apr",
+        "jun",
+        "jul",
+        "aug",
+        "sep",
+        "sept",
+        "oct",
+        "nov",
+        "dec",
+        "mt",
+        "al",
+        "viz",
+        "gen",
+        "rev",
+    ]
+)
+NUMBERED = frozenset(
+    ["no", "nos", "p", "pp", "fig", "figs", "art", "sec", "vol", "ch", "eq", "para"]
+)  # only before a number
 FLAGS = "".join(map(chr, range(0x1F1E6, 0x1F200)))  # letters of which two make a flag
 JOINING = re.compile("[\u200d\u1160-\u11ff\ud7b0-\ud7ff\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")
 
@@ -161,7 +203,9 @@ def _cells(line: str) -> tuple[str, int]:
     if "\t" in bare:
         return "\t", line.count("\t")
     bare = QUOTED.sub("", bare)
-    return next(((mark, bare.count(mark)) for mark in ",;" if mark in bare and mark + " " not in bare), ("", 0))
+    return next(
+        ((mark, bare.count(mark)) for mark in ",;" if mark in bare and mark + " " not in bare), ("", 0)
+    )
 
 
 def _table(text: str, rows: list[Place], separator: str, first: str) -> Table:
@@ -220,4 +264,9 @@ def joined(text: str, start: int, at: int) -> bool:
     before, after = text[at - 1], text[at]
     if after in FLAGS and before in FLAGS:
         return (at - start - len(text[start:at].rstrip(FLAGS))) % 2 == 1
-    return bool(before == "\u200d" or JOINING.match(after) or unicodedata.category(after)[0] == "M" or before + after == "\r\n")
+    return bool(
+        before == "\u200d"
+        or JOINING.match(after)
+        or unicodedata.category(after)[0] == "M"
+        or before + after == "\r\n"
+    )

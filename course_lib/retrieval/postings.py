@@ -29,7 +29,9 @@ class Postings:
         return cls.of_entries(*np.zeros((3, 0), np.int32))
 
     @classmethod
-    def of_entries(cls, terms: NDArray[np.int32], documents: NDArray[np.int32], counts: NDArray[np.int32]) -> Postings:
+    def of_entries(
+        cls, terms: NDArray[np.int32], documents: NDArray[np.int32], counts: NDArray[np.int32]
+    ) -> Postings:
         """Of sorted entries."""
         starts = np.flatnonzero(np.diff(terms, prepend=-1))
         return cls(terms[starts], np.append(starts, terms.size), documents, counts)
@@ -38,12 +40,16 @@ class Postings:
     def of_tokens(cls, tokens: NDArray[np.int32], lengths: NDArray[np.int64], first: int) -> Postings:
         """Of the tokens of documents, one after the other, (sum of lengths,); documents are numbered from `first`."""
         document = np.repeat(np.arange(lengths.size, dtype=np.int64), lengths)
-        keys = tokens.astype(np.int64) * max(lengths.size, 1) + document  # one number for a pair, which sorts fast
+        keys = (
+            tokens.astype(np.int64) * max(lengths.size, 1) + document
+        )  # one number for a pair, which sorts fast
         keys.sort()
         starts = np.flatnonzero(np.diff(keys, prepend=-1))
         term, document = np.divmod(keys[starts], max(lengths.size, 1))
         counts = np.diff(starts, append=keys.size)
-        return cls.of_entries(term.astype(np.int32), (document + first).astype(np.int32), counts.astype(np.int32))
+        return cls.of_entries(
+            term.astype(np.int32), (document + first).astype(np.int32), counts.astype(np.int32)
+        )
 
     @classmethod
     def merged(cls, parts: Sequence[Postings], numbers: NDArray[np.int32]) -> Postings:
@@ -74,11 +80,18 @@ class Postings:
 
     def fits(self, terms: int, documents: int) -> bool:
         """Whether the arrays belong together, and name no other terms and documents than these many."""
-        whole = self.starts.size == self.terms.size + 1 and self.starts[0] == 0 and self.starts[-1] == self.documents.size
-        known = all(
-            a.min(initial=0) >= 0 and a.max(initial=-1) < n for a, n in ((self.terms, terms), (self.documents, documents))
+        whole = (
+            self.starts.size == self.terms.size + 1
+            and self.starts[0] == 0
+            and self.starts[-1] == self.documents.size
         )
-        return bool(whole and known and self.counts.size == self.documents.size and (np.diff(self.starts) > 0).all())
+        known = all(
+            a.min(initial=0) >= 0 and a.max(initial=-1) < n
+            for a, n in ((self.terms, terms), (self.documents, documents))
+        )
+        return bool(
+            whole and known and self.counts.size == self.documents.size and (np.diff(self.starts) > 0).all()
+        )
 
 
 class Stored(NamedTuple):

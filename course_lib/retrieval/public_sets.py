@@ -60,7 +60,10 @@ def tatqa(place: Path) -> Collection:
     asked = [row for name in ("qa_dev.jsonl", "qa_test_gold.jsonl") for row in rows(place / name)]
     documents = {row["id"]: row["text"] for row in rows(place / "corpus.jsonl")}
     return Collection(
-        place.name, documents, {row["id"]: row["question"] for row in asked}, {row["id"]: {row["doc_id"]: 1} for row in asked}
+        place.name,
+        documents,
+        {row["id"]: row["question"] for row in asked},
+        {row["id"]: {row["doc_id"]: 1} for row in asked},
     )
 
 

@@ -53,7 +53,9 @@ class Weighted:
         if checked(self.reranker) == "none":
             raise CourseError("there is no reranker to weigh", "leave Weighted out")
         if not 0 <= self.weight <= 1:
-            raise CourseError(f"weight={self.weight}: it is the reranker's share, from 0 to 1", "choose e.g. 0.5")
+            raise CourseError(
+                f"weight={self.weight}: it is the reranker's share, from 0 to 1", "choose e.g. 0.5"
+            )
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
         """The reranker's own scores."""
@@ -74,9 +76,12 @@ class Reranked:
 
 
 def rerank(
-    reranker: Reranker | Literal["none"], query: str, texts: Sequence[str], k: int | None = None,
+    reranker: Reranker | Literal["none"],
+    query: str,
+    texts: Sequence[str],
+    k: int | None = None,
     search: Sequence[float] | None = None,
-) -> list[Reranked]:  # fmt: skip
+) -> list[Reranked]:
     """The best k candidates, all without a k, the highest score first, ties in the order given.
 
     search: the scores of the search, which `Weighted` needs. Warns of NoInformation where all scores are equal and the texts are
@@ -96,10 +101,14 @@ def rerank(
     if checked(reranker) == "none":
         return [Reranked(None, place, place) for place in range(1, len(texts) + 1)][:k]
     if not any(map(str.isalnum, query)):
-        raise CourseError(f"{query!r} asks nothing: no candidate answers it better than another", "ask a question")
+        raise CourseError(
+            f"{query!r} asks nothing: no candidate answers it better than another", "ask a question"
+        )
     scores = _scores(reranker, query, texts)  # type: ignore[arg-type]
     deciding = _weighed(scores, reranker.weight, search) if isinstance(reranker, Weighted) else scores
-    order = range(len(texts)) if _equal(scores) else sorted(range(len(texts)), key=lambda i: (-deciding[i], i))
+    order = (
+        range(len(texts)) if _equal(scores) else sorted(range(len(texts)), key=lambda i: (-deciding[i], i))
+    )
     return [Reranked(scores[i], rank, i + 1) for rank, i in enumerate(order, start=1)][:k]
 
 
@@ -107,30 +116,42 @@ def checked(reranker: Any) -> Any:
     """`reranker`. Raises CourseError for what is neither "none" nor has a method `rerank`."""
     if reranker == "none" or (callable(getattr(reranker, "rerank", None)) and not isinstance(reranker, type)):
         return reranker
-    raise CourseError(f"{reranker!r:.80} cannot rerank: it has no method rerank(query, texts)",
-                      f"by_kind(...) makes one of {', '.join(KINDS)}")  # fmt: skip
+    raise CourseError(
+        f"{reranker!r:.80} cannot rerank: it has no method rerank(query, texts)",
+        f"by_kind(...) makes one of {', '.join(KINDS)}",
+    )
 
 
 def _scores(reranker: Reranker, query: str, texts: Sequence[str]) -> list[float]:
     scores = [float(score) for score in reranker.rerank(query, texts)]
     name = type(reranker).__name__
     if len(scores) != len(texts):
-        raise CourseError(f"{name} gave {len(scores)} scores for {len(texts)} candidates", "give one for each, in their order")
+        raise CourseError(
+            f"{name} gave {len(scores)} scores for {len(texts)} candidates",
+            "give one for each, in their order",
+        )
     if odd := [i for i, score in enumerate(scores) if not math.isfinite(score)]:
         raise CourseError(
             f"{name} gave {len(odd)} of {len(texts)} candidates no finite score: {scores[odd[0]]} for {texts[odd[0]]!r:.60}",
             "check the model's files: course doctor; until then rerank='none'",
         )
     if _equal(scores) and len(set(texts)) > 1:
-        warnings.warn(NoInformation(f"{name} gave all {len(texts)} candidates the score {scores[0]:.3g}: that is no "
-                                    "information, and they stay in the order of the search"), stacklevel=4)  # fmt: skip
+        warnings.warn(
+            NoInformation(
+                f"{name} gave all {len(texts)} candidates the score {scores[0]:.3g}: that is no "
+                "information, and they stay in the order of the search"
+            ),
+            stacklevel=4,
+        )
     return scores
 
 
 def _weighed(scores: Sequence[float], weight: float, search: Sequence[float] | None) -> list[float]:
     if search is None or len(search) != len(scores):
-        raise CourseError(f"{len(search or ())} scores of the search for {len(scores)} candidates: Weighted mixes both",
-                          "HybridRetriever(rerank=Weighted(...)) has them; else rerank(..., search=scores)")  # fmt: skip
+        raise CourseError(
+            f"{len(search or ())} scores of the search for {len(scores)} candidates: Weighted mixes both",
+            "HybridRetriever(rerank=Weighted(...)) has them; else rerank(..., search=scores)",
+        )
     ids = [str(i) for i in range(len(scores))]
     own, found = (min_max(dict(zip(ids, of, strict=True))) for of in (scores, search))
     mixed = convex(own, found, weight)
@@ -177,10 +198,14 @@ class RerankCompressor(BaseDocumentCompressor):
 
     _check = field_validator("reranker")(checked)
 
-    def compress_documents(self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None) -> list[Document]:
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
         """The best k documents. Raises as `rerank`. callbacks: of the caller; a reranker has no steps to tell them of."""
         searched = [document.metadata[FOUND]["score"] for document in documents if FOUND in document.metadata]
-        found = rerank(self.reranker, query, [document.page_content for document in documents], self.k, searched)
+        found = rerank(
+            self.reranker, query, [document.page_content for document in documents], self.k, searched
+        )
         return [_told(documents[r.before - 1], r) for r in found]
 
 

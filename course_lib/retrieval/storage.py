@@ -41,7 +41,13 @@ PROBE = "Haneul Bank 하늘은행 2,000"  # two embedders that give it the same 
 SAME = 0.999  # cosine; one model in 16 and in 32 bits has more, another model far less
 ANEW = "build the index anew and save it"
 ARRAYS = Stored._fields[1:]
-FILES = {"documents.jsonl", "tokens.json", "vectors.faiss", "embedder/probe.npy", *(f"{name}.npy" for name in ARRAYS)}
+FILES = {
+    "documents.jsonl",
+    "tokens.json",
+    "vectors.faiss",
+    "embedder/probe.npy",
+    *(f"{name}.npy" for name in ARRAYS),
+}
 LSA_FILES = {f"embedder/{name}" for name in LSA.FILES}
 DATA = re.compile(r"[0-9a-f]{16}")  # name of a folder of files
 OURS = re.compile(rf"{DATA.pattern}|manifest\.json|\..*")
@@ -58,9 +64,14 @@ def save(retriever: HybridRetriever, folder: Path | str) -> None:
     """
     lexical, dense, folder = retriever.lexical, retriever.dense, Path(folder)
     if not isinstance(lexical.tokenizer, Tokenizer):
-        raise CourseError("its tokenizer is a function, of which files cannot tell another machine", "use a Tokenizer(...)")
+        raise CourseError(
+            "its tokenizer is a function, of which files cannot tell another machine", "use a Tokenizer(...)"
+        )
     if not isinstance(dense, Dense):
-        raise CourseError(f"its vectors lie in {type(dense).__name__}, which keeps them itself", "save that, by its own means")
+        raise CourseError(
+            f"its vectors lie in {type(dense).__name__}, which keeps them itself",
+            "save that, by its own means",
+        )
     rows = "".join(_row(document) for document in retriever.documents)
     with _writing(folder) as made:
         (made / "embedder").mkdir()
@@ -77,8 +88,15 @@ def save(retriever: HybridRetriever, folder: Path | str) -> None:
         manifest = {
             "format": FORMAT,
             "documents": len(retriever),
-            "retriever": {field: getattr(retriever, field) for field in ("alpha", "candidates", "k", "fusion")},
-            "lexical": {"tokenizer": lexical.tokenizer.settings(), "variant": lexical.variant, "k1": lexical.k1, "b": lexical.b},
+            "retriever": {
+                field: getattr(retriever, field) for field in ("alpha", "candidates", "k", "fusion")
+            },
+            "lexical": {
+                "tokenizer": lexical.tokenizer.settings(),
+                "variant": lexical.variant,
+                "k1": lexical.k1,
+                "b": lexical.b,
+            },
             "dense": {"kind": dense.kind, **dense.widths},
             "reranker": retriever.rerank if retriever.rerank == "none" else type(retriever.rerank).__name__,
             "embedder": "lsa" if isinstance(dense.embeddings, LSA) else type(dense.embeddings).__name__,
@@ -87,7 +105,10 @@ def save(retriever: HybridRetriever, folder: Path | str) -> None:
         if not _there(folder, digests):  # the same index is saved again; it is left where it lies
             shutil.rmtree(folder / name, ignore_errors=True)
             os.replace(made, folder / name)
-        data.write_whole(folder / "manifest.json", json.dumps(manifest | {"self": _self(manifest)}, ensure_ascii=False, indent=1))
+        data.write_whole(
+            folder / "manifest.json",
+            json.dumps(manifest | {"self": _self(manifest)}, ensure_ascii=False, indent=1),
+        )
         for other in folder.iterdir():
             if DATA.fullmatch(other.name) and other.name != name:
                 shutil.rmtree(other, ignore_errors=True)
@@ -100,7 +121,8 @@ def _writing(folder: Path) -> Iterator[Path]:
         raise CourseError(f"{folder} is a file", "name a folder")
     if odd := sorted(p.name for p in folder.glob("*") if not OURS.fullmatch(p.name)):
         raise CourseError(
-            f"{folder} holds {odd[0]}, which is of no index", "name a new folder, which the index will have for itself"
+            f"{folder} holds {odd[0]}, which is of no index",
+            "name a new folder, which the index will have for itself",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,10 +133,14 @@ def _writing(folder: Path) -> Iterator[Path]:
                 (made := Path(partial) / "data").mkdir()
                 yield made
     except Timeout:
-        raise CourseError(f"another process is saving to {folder}", "wait until it is done, or name another folder") from None
+        raise CourseError(
+            f"another process is saving to {folder}", "wait until it is done, or name another folder"
+        ) from None
     except (OSError, RuntimeError) as error:  # FAISS raises RuntimeError
-        raise CourseError(f"the index was not saved: {' '.join(str(error).split())[-200:]}",
-                          f"make room, or save elsewhere; an older index in {folder} is as it was") from error  # fmt: skip
+        raise CourseError(
+            f"the index was not saved: {' '.join(str(error).split())[-200:]}",
+            f"make room, or save elsewhere; an older index in {folder} is as it was",
+        ) from error
 
 
 def _row(document: Document) -> str:
@@ -129,8 +155,10 @@ def _row(document: Document) -> str:
             f"document {document.id!r} cannot be written: {error}", "metadata: text, numbers, lists and dicts"
         ) from error
     if not whole:
-        raise CourseError(f"the metadata of {document.id!r} would come back changed: {document.metadata!r:.80}",
-                          "use lists for tuples and text for keys")  # fmt: skip
+        raise CourseError(
+            f"the metadata of {document.id!r} would come back changed: {document.metadata!r:.80}",
+            "use lists for tuples and text for keys",
+        )
     return line + "\n"
 
 
@@ -140,13 +168,19 @@ def _probe(embeddings: Embeddings) -> Any:
 
 def _digests(made: Path) -> tuple[str, dict[str, str]]:
     """A name that is made of the content, and file -> SHA-256, both as the manifest has them."""
-    found = {path.relative_to(made).as_posix(): data.sha256(path) for path in sorted(made.rglob("*")) if path.is_file()}
+    found = {
+        path.relative_to(made).as_posix(): data.sha256(path)
+        for path in sorted(made.rglob("*"))
+        if path.is_file()
+    }
     name = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
     return name, {f"{name}/{file}": digest for file, digest in found.items()}
 
 
 def _there(folder: Path, digests: dict[str, str]) -> bool:
-    return all((folder / file).is_file() and data.sha256(folder / file) == digest for file, digest in digests.items())
+    return all(
+        (folder / file).is_file() and data.sha256(folder / file) == digest for file, digest in digests.items()
+    )
 
 
 def _self(manifest: dict[str, Any]) -> str:
@@ -170,8 +204,10 @@ def load(folder: Path | str, embeddings: Embeddings | None = None, rerank: Any =
         made = folder / next(iter(manifest["sha256"])).split("/")[0]
         had = manifest.get("reranker", "none")  # indexes of the first version say nothing of one
     if rerank is None and had != "none":
-        raise CourseError(f"this index was searched with a reranker of class {had}, which is a model and no part of the index",
-                          "pass one, or say that there is none: load(folder, embeddings, rerank='none')")  # fmt: skip
+        raise CourseError(
+            f"this index was searched with a reranker of class {had}, which is a model and no part of the index",
+            "pass one, or say that there is none: load(folder, embeddings, rerank='none')",
+        )
     embedder = _embedder(manifest["embedder"], made / "embedder", embeddings)
     with _reading(folder):
         return _retriever(manifest, made, embedder, rerank or "none")
@@ -185,7 +221,9 @@ def _reading(folder: Path) -> Iterator[None]:
     except CourseError:
         raise
     except Exception as error:
-        raise CourseError(f"the index in {folder} cannot be read: {type(error).__name__}: {str(error)[-200:]}", ANEW) from error
+        raise CourseError(
+            f"the index in {folder} cannot be read: {type(error).__name__}: {str(error)[-200:]}", ANEW
+        ) from error
 
 
 def _retriever(manifest: dict[str, Any], made: Path, embedder: Embeddings, rerank: Any) -> HybridRetriever:
@@ -193,13 +231,17 @@ def _retriever(manifest: dict[str, Any], made: Path, embedder: Embeddings, reran
 
     with open(made / "documents.jsonl", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
-    documents = {row["id"]: Document(id=row["id"], page_content=row["text"], metadata=row["metadata"]) for row in rows}
+    documents = {
+        row["id"]: Document(id=row["id"], page_content=row["text"], metadata=row["metadata"]) for row in rows
+    }
     arrays = {name: np.load(made / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
     if any(array.ndim != 1 or array.dtype.kind != "i" for array in arrays.values()):
         raise CourseError(f"{made} holds postings that are no rows of whole numbers", ANEW)
     stored = Stored(json.loads((made / "tokens.json").read_text("utf-8")), **arrays)
     settings = dict(manifest["lexical"])
-    lexical = BM25.of_stored(list(documents), stored, tokenizer=Tokenizer.from_settings(settings.pop("tokenizer")), **settings)
+    lexical = BM25.of_stored(
+        list(documents), stored, tokenizer=Tokenizer.from_settings(settings.pop("tokenizer")), **settings
+    )
     dense = Dense(embedder, **manifest["dense"])
     dense.read(made / "vectors.faiss", list(documents))
     return HybridRetriever.of_whole(documents, lexical, dense, rerank=rerank, **manifest["retriever"])
@@ -217,15 +259,24 @@ def _manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CourseError(f"{folder}/manifest.json cannot be read: {error}", ANEW) from error
     if version != FORMAT:
-        raise CourseError(f"the index in {folder} has format {version}, and this course_lib knows {FORMAT}",
-                          "update the course: git pull; or build the index anew")  # fmt: skip
+        raise CourseError(
+            f"the index in {folder} has format {version}, and this course_lib knows {FORMAT}",
+            "update the course: git pull; or build the index anew",
+        )
     said = manifest.pop("self", None)
     if said != _self(manifest):
         raise CourseError(f"{folder}/manifest.json was altered after it was written", ANEW)
     files = FILES | (LSA_FILES if manifest["embedder"] == "lsa" else set())
     named = [str(name).partition("/") for name in manifest["sha256"]]
-    if {file for _, _, file in named} != files or len({top for top, _, _ in named}) != 1 or not DATA.fullmatch(named[0][0]):
-        raise CourseError(f"{folder}/manifest.json names other files than an index has: {sorted(manifest['sha256'])!r:.80}", ANEW)
+    if (
+        {file for _, _, file in named} != files
+        or len({top for top, _, _ in named}) != 1
+        or not DATA.fullmatch(named[0][0])
+    ):
+        raise CourseError(
+            f"{folder}/manifest.json names other files than an index has: {sorted(manifest['sha256'])!r:.80}",
+            ANEW,
+        )
     return manifest
 
 
@@ -237,8 +288,10 @@ def _embedder(name: str, folder: Path, given: Embeddings | None) -> Embeddings:
         with _reading(folder):
             return LSA.load(folder)
     if given is None:
-        raise CourseError(f"the vectors of this index were made by an embedder of class {name}, which questions need, too",
-                          "pass the same one: load(folder, embeddings)")  # fmt: skip
+        raise CourseError(
+            f"the vectors of this index were made by an embedder of class {name}, which questions need, too",
+            "pass the same one: load(folder, embeddings)",
+        )
     with _reading(folder):
         then = np.load(folder / "probe.npy", allow_pickle=False).astype(np.float32)
     now = _probe(given)
@@ -246,6 +299,7 @@ def _embedder(name: str, folder: Path, given: Embeddings | None) -> Embeddings:
     if not cosine >= SAME:
         raise CourseError(
             f"this embedder gives a trial text vectors of {now.size} numbers, cosine {cosine:.3f} with that of the embedder with "
-            f"which the index was built ({then.size} numbers, class {name})", f"pass that one, or {ANEW}",
-        )  # fmt: skip
+            f"which the index was built ({then.size} numbers, class {name})",
+            f"pass that one, or {ANEW}",
+        )
     return given

@@ -27,9 +27,42 @@ LONGEST_STEM = 64  # characters; what is longer is no English word, and stemming
 
 # Lucene's EnglishAnalyzer.ENGLISH_STOP_WORDS_SET
 STOP_WORDS = frozenset(
-    ["a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it", "no", "not", "of", "on", "or",
-     "such", "that", "the", "their", "then", "there", "these", "they", "this", "to", "was", "will", "with"]
-)  # fmt: skip
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "but",
+        "by",
+        "for",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "no",
+        "not",
+        "of",
+        "on",
+        "or",
+        "such",
+        "that",
+        "the",
+        "their",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "to",
+        "was",
+        "will",
+        "with",
+    ]
+)
 # Kiwi's tags of morphemes that carry a meaning: nouns, numerals, verbs, adjectives, roots, adverbs. No particles, no endings.
 CONTENT = ("NNG", "NNP", "NR", "VV", "VA", "XR", "MAG")
 
@@ -54,7 +87,11 @@ def hangul_bigrams(run: str) -> list[str]:
     >>> hangul_bigrams("체크카드를 쓸")
     ['체크', '크카', '카드', '드를', '쓸']
     """
-    return [token for word in hangul_words(run) for token in ([word[i : i + 2] for i in range(len(word) - 1)] or [word])]
+    return [
+        token
+        for word in hangul_words(run)
+        for token in ([word[i : i + 2] for i in range(len(word) - 1)] or [word])
+    ]
 
 
 def hangul_morphemes(run: str) -> list[str]:
@@ -73,7 +110,9 @@ def kiwi() -> Any:
     try:
         from kiwipiepy import Kiwi
     except ImportError as error:
-        raise CourseError("Korean morphemes need Kiwi (88 MB), and it is not installed", 'pip install -e ".[ko]"') from error
+        raise CourseError(
+            "Korean morphemes need Kiwi (88 MB), and it is not installed", 'pip install -e ".[ko]"'
+        ) from error
     return Kiwi(num_workers=1)
 
 
@@ -98,7 +137,9 @@ def stem(word: str) -> str:
     """
     from snowballstemmer.english_stemmer import EnglishStemmer
 
-    return str(EnglishStemmer().stemWord(word))  # one of its own for each word: it keeps state, and threads search
+    return str(
+        EnglishStemmer().stemWord(word)
+    )  # one of its own for each word: it keeps state, and threads search
 
 
 def number(digits: str) -> str:
@@ -136,9 +177,14 @@ class Tokenizer:
             raise CourseError(f"there is no tokenizer {self.name!r}", f"choose one of {', '.join(NAMES)}")
         for field in ("stop_words", "stem"):
             if not isinstance(getattr(self, field), bool):
-                raise CourseError(f"{field}={getattr(self, field)!r} is neither True nor False", f"say {field}=True or False")
+                raise CourseError(
+                    f"{field}={getattr(self, field)!r} is neither True nor False",
+                    f"say {field}=True or False",
+                )
         if self.name == "spaces" and (self.stop_words or self.stem):
-            raise CourseError('"spaces" leaves every word as it is: no stop words, no stems', 'choose "words" or "bigrams"')
+            raise CourseError(
+                '"spaces" leaves every word as it is: no stop words, no stems', 'choose "words" or "bigrams"'
+            )
 
     def __call__(self, text: str) -> list[str]:
         """The tokens of a text, in their order. The two ways to write a letter in Unicode, NFC and NFD, give the same."""
@@ -195,5 +241,7 @@ class Tokenizer:
             )
         made = cls(**{name: value for name, value in settings.items() if name != "made_with"})
         if (here := made.made_with()) != settings["made_with"]:
-            raise CourseError(f"tokens were cut with {settings['made_with']}, and here is {here}", "build the index anew")
+            raise CourseError(
+                f"tokens were cut with {settings['made_with']}, and here is {here}", "build the index anew"
+            )
         return made

@@ -29,11 +29,17 @@ class StoreLeg:
     """
 
     def __init__(
-        self, store: VectorStore, *, scores: Scores = "relevance", lowest: float | None = None,
+        self,
+        store: VectorStore,
+        *,
+        scores: Scores = "relevance",
+        lowest: float | None = None,
         only: Callable[[Collection[str]], Mapping[str, Any]] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if scores not in ("relevance", "similarity", "distance"):
-            raise CourseError(f"there are no scores {scores!r}", 'choose "relevance", "similarity" or "distance"')
+            raise CourseError(
+                f"there are no scores {scores!r}", 'choose "relevance", "similarity" or "distance"'
+            )
         self.store, self.scores, self.only = store, scores, only
         self.lowest = 0.0 if lowest is None and scores == "relevance" else lowest
         self._ids: dict[str, None] = {}
@@ -44,13 +50,17 @@ class StoreLeg:
     def add(self, documents: Mapping[str, str]) -> None:
         """Add documents, id and text, to the store. Raises what the store raises."""
         if documents:
-            self.store.add_texts(list(documents.values()), [{ID: id} for id in documents], ids=list(documents))
+            self.store.add_texts(
+                list(documents.values()), [{ID: id} for id in documents], ids=list(documents)
+            )
             self._ids |= dict.fromkeys(documents)
 
     def delete(self, ids: Collection[str]) -> None:
         """Delete documents from the store. Raises CourseError where the store says that it did not."""
         if ids and self.store.delete(ids=list(ids)) is False:
-            raise CourseError(f"{type(self.store).__name__} did not delete {len(ids)} documents", "look at the store itself")
+            raise CourseError(
+                f"{type(self.store).__name__} did not delete {len(ids)} documents", "look at the store itself"
+            )
         for id in ids:
             self._ids.pop(id, None)
 
@@ -58,7 +68,9 @@ class StoreLeg:
         """Questions to be asked. The store makes a vector of each every time."""
         return [AskedStore(self, query) for query in queries]
 
-    def search_all(self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None) -> list[list[Hit]]:
+    def search_all(
+        self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None
+    ) -> list[list[Hit]]:
         """The best k documents for each question, best first, ties by id. An empty question has no hits."""
         checked_search(k, allowed)
         return [asked.best(k, allowed) for asked in self.ask_all(queries)]
@@ -78,8 +90,10 @@ class StoreLeg:
             try:
                 pairs = self.store.similarity_search_with_relevance_scores(query, k, **own)
             except NotImplementedError as error:
-                raise CourseError(f"{type(self.store).__name__} does not say what its scores mean",
-                                  'say scores="similarity", or "distance" where less is better') from error  # fmt: skip
+                raise CourseError(
+                    f"{type(self.store).__name__} does not say what its scores mean",
+                    'say scores="similarity", or "distance" where less is better',
+                ) from error
         else:
             pairs = self.store.similarity_search_with_score(query, k, **own)
         sign = -1.0 if self.scores == "distance" else 1.0
@@ -87,8 +101,10 @@ class StoreLeg:
 
     def _id(self, document: Document) -> str:
         if (id := str(document.metadata.get(ID))) not in self._ids:
-            raise CourseError(f"the store gave a document that was not added here, {ID} {id!r}: {document.page_content!r:.60}",
-                              "use a store, or a collection of it, that holds nothing else")  # fmt: skip
+            raise CourseError(
+                f"the store gave a document that was not added here, {ID} {id!r}: {document.page_content!r:.60}",
+                "use a store, or a collection of it, that holds nothing else",
+            )
         return id
 
 

@@ -61,16 +61,31 @@ def application(desk: Desk) -> ASGIApp:
         return PlainTextResponse("The course's own server is running; it speaks Ollama's protocol")
 
     async def absent(request: Request) -> Response:
-        raise Refused("path", f"{request.url.path}: this server makes no models and sends none", "ollama create", status=501)
+        raise Refused(
+            "path",
+            f"{request.url.path}: this server makes no models and sends none",
+            "ollama create",
+            status=501,
+        )
 
     routes = [Route(path, _with_body(desk, body, do), methods=[method]) for method, path, body, do in ROUTES]
     routes += [Route(path, _query(desk, do), methods=["GET"]) for path, do in QUERIES]
-    routes += [Route("/", running, methods=["GET"]), *(Route(p, absent, methods=["GET", "POST"]) for p in ABSENT)]
-    handlers: dict[Any, Any] = {CourseError: _refuse, HTTPException: _no_route, ClientDisconnect: _gone, Exception: _fault}
+    routes += [
+        Route("/", running, methods=["GET"]),
+        *(Route(p, absent, methods=["GET", "POST"]) for p in ABSENT),
+    ]
+    handlers: dict[Any, Any] = {
+        CourseError: _refuse,
+        HTTPException: _no_route,
+        ClientDisconnect: _gone,
+        Exception: _fault,
+    }
     return Guard(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan))
 
 
-def _with_body(desk: Desk, kind: type[Body], do: Callable[..., Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+def _with_body(
+    desk: Desk, kind: type[Body], do: Callable[..., Awaitable[Response]]
+) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         return await do(desk, kind.read(await _body(request)))
 
@@ -97,9 +112,17 @@ async def _body(request: Request) -> bytes:
                     if size > BODY:
                         break
     except TimeoutError:
-        raise Refused("body", f"it did not arrive within {PATIENCE} seconds", "send it again", status=408) from None
+        raise Refused(
+            "body", f"it did not arrive within {PATIENCE} seconds", "send it again", status=408
+        ) from None
     if size > BODY:
-        raise Refused("body", f"more than {BODY:,} bytes", "send less at once", status=413, headers={"Connection": "close"})
+        raise Refused(
+            "body",
+            f"more than {BODY:,} bytes",
+            "send less at once",
+            status=413,
+            headers={"Connection": "close"},
+        )
     return b"".join(parts)
 
 
@@ -120,7 +143,10 @@ class Guard:
             for field, value in (("Host", f"//{headers.get('host', '')}"), ("Origin", headers.get("origin"))):
                 if value is not None and not loopback(value):
                     app = _error(
-                        scope["path"], Refused(field, f"{value[:100]!r} is not this machine", "use http://127.0.0.1", status=403)
+                        scope["path"],
+                        Refused(
+                            field, f"{value[:100]!r} is not this machine", "use http://127.0.0.1", status=403
+                        ),
                     )
         await app(scope, receive, send)
 
@@ -136,9 +162,20 @@ async def _refuse(request: Request, error: CourseError) -> Response:
 
 
 async def _no_route(request: Request, error: HTTPException) -> Response:
-    field, what = ("method", f"{request.method} is not for") if error.status_code == 405 else ("path", "this server has no")
-    return _error(request.url.path, Refused(field, f"{what} {request.url.path[:100]}", status=error.status_code,
-                                            headers=dict(error.headers or {})))  # fmt: skip
+    field, what = (
+        ("method", f"{request.method} is not for")
+        if error.status_code == 405
+        else ("path", "this server has no")
+    )
+    return _error(
+        request.url.path,
+        Refused(
+            field,
+            f"{what} {request.url.path[:100]}",
+            status=error.status_code,
+            headers=dict(error.headers or {}),
+        ),
+    )
 
 
 async def _gone(request: Request, error: ClientDisconnect) -> Response:
@@ -147,4 +184,7 @@ async def _gone(request: Request, error: ClientDisconnect) -> Response:
 
 async def _fault(request: Request, error: Exception) -> Response:
     logging.getLogger("course_lib.serve").error("%s %s: %r", request.method, request.url.path, error)
-    return _error(request.url.path, CourseError(f"a fault of the server: {type(error).__name__}: {error}", "course doctor"))
+    return _error(
+        request.url.path,
+        CourseError(f"a fault of the server: {type(error).__name__}: {error}", "course doctor"),
+    )

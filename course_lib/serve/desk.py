@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-from course_lib.models.engine import Engine
-from course_lib.models.manager import Loaded, ModelManager
+from course_lib.models.drivers.engine import Engine
+from course_lib.models.manager.manager import Loaded, ModelManager
 from course_lib.serve.engine import AT_ONCE, Answer, Ask, Each, Served
 from course_lib.serve.refusal import Refused
 from course_lib.serve.store import Store, Tag
@@ -45,8 +45,13 @@ class Desk:
         if self.closing.is_set():
             raise _closing()
         if self.outstanding >= self.limit:
-            raise Refused("server", f"server busy: {self.outstanding} requests are in work or wait", "try again in a second",
-                          status=503, headers={"Retry-After": "1"})  # fmt: skip
+            raise Refused(
+                "server",
+                f"server busy: {self.outstanding} requests are in work or wait",
+                "try again in a second",
+                status=503,
+                headers={"Retry-After": "1"},
+            )
         self.outstanding += 1
         future = asyncio.get_running_loop().run_in_executor(self._workers, job, *arguments)
         future.add_done_callback(self._done)
@@ -103,18 +108,29 @@ class Desk:
             return replace(engine.write(ask, each), load=seconds)
 
     def embed(
-        self, tag: Tag, texts: list[str], keep_alive: float | None, num_ctx: int | None = None, field: str = "input"
+        self,
+        tag: Tag,
+        texts: list[str],
+        keep_alive: float | None,
+        num_ctx: int | None = None,
+        field: str = "input",
     ) -> Vectors:
         """A vector of length 1 for each text. Raises Refused for a text that is too long: none is cut."""
         with self._using(tag, keep_alive) as (engine, seconds):
             reads = num_ctx or engine.context
             if reads > engine.context:
-                raise Refused("options.num_ctx", f"{num_ctx}, but this model reads {engine.context} tokens", "ask for less")
+                raise Refused(
+                    "options.num_ctx",
+                    f"{num_ctx}, but this model reads {engine.context} tokens",
+                    "ask for less",
+                )
             counts = [len(engine.tokenizer.encode(t, verbose=False)) for t in texts]  # type: ignore[attr-defined]
             for i, count in enumerate(counts):
                 if count > reads:
                     raise Refused(
-                        field, f"text {i} has {count} tokens, and {reads} are read (num_ctx)", "split it: nothing is cut"
+                        field,
+                        f"text {i} has {count} tokens, and {reads} are read (num_ctx)",
+                        "split it: nothing is cut",
                     )
             return Vectors(engine.embed(texts).tolist(), sum(counts), seconds)
 
@@ -143,9 +159,14 @@ class Desk:
     def loaded(self) -> list[tuple[Tag, Loaded]]:
         """The models in memory, under each of their names."""
         by_key = {held.key: held for held in self.manager.ps()}
-        found = ((tag, by_key.get(self.manager.registry.spec(self.store.spec(tag)).key())) for tag in self.store.tags())
+        found = (
+            (tag, by_key.get(self.manager.registry.spec(self.store.spec(tag)).key()))
+            for tag in self.store.tags()
+        )
         return [(tag, held) for tag, held in found if held is not None]
 
 
 def _closing() -> Refused:
-    return Refused("server", "the server is shutting down", "start it again, and send the request again", status=503)
+    return Refused(
+        "server", "the server is shutting down", "start it again, and send the request again", status=503
+    )

@@ -11,10 +11,9 @@ from typing import Any, Literal
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models.drivers import register
+from course_lib.models.drivers.engine import Engine, Prompt, Reply, Unsupported
 from course_lib.models.drivers.llamacpp import LlamaCpp, checked
-from course_lib.models.engine import Engine, Prompt, Reply, Unsupported
-from course_lib.models.options import Generation
-from course_lib.models.spec import ModelSpec
+from course_lib.models.schema import Generation, ModelSpec
 from course_lib.serve.refusal import Refused
 
 IMPLEMENTATION = "course-serve"
@@ -59,7 +58,10 @@ class Served(LlamaCpp):
         """Load a file of the store. Raises CourseError where it is not the file that its name says."""
         path: Path = spec.source.path  # type: ignore[union-attr]
         if not path.is_file() or f"sha256-{data.sha256(path)}.gguf" != path.name:
-            raise CourseError(f"the file {path.name} of the store is missing or altered", "delete the model and pull it again")
+            raise CourseError(
+                f"the file {path.name} of the store is missing or altered",
+                "delete the model and pull it again",
+            )
         return super().load(spec)
 
     def ids(self, prompt: Prompt) -> list[int]:
@@ -76,7 +78,11 @@ class Served(LlamaCpp):
         """
         ids, context = self._prompt_ids(ask), ask.num_ctx or self.context
         if context > self.context:
-            raise Refused(f"{ask.prefix}num_ctx", f"{context}, but this model reads {self.context} tokens", "ask for less")
+            raise Refused(
+                f"{ask.prefix}num_ctx",
+                f"{context}, but this model reads {self.context} tokens",
+                "ask for less",
+            )
         if len(ids) >= context:
             what = f"{len(ids)} tokens with system and template, but {context} are read (num_ctx), one at least for the answer"
             raise Refused(ask.field, what, "shorten it: nothing is cut")
@@ -89,7 +95,10 @@ class Served(LlamaCpp):
                 raise Refused("format", error.what) from error
         begun = time.perf_counter()
         answer = _answer(*self._complete(self._request("", how) | {"prompt": ids}, each))
-        self.counters.add([Reply(answer.text, answer.prompt_tokens, answer.tokens, answer.finish)], time.perf_counter() - begun)
+        self.counters.add(
+            [Reply(answer.text, answer.prompt_tokens, answer.tokens, answer.finish)],
+            time.perf_counter() - begun,
+        )
         return answer
 
     def _prompt_ids(self, ask: Ask) -> list[int]:
@@ -122,8 +131,14 @@ def _answer(text: str, said: dict[str, Any]) -> Answer:
     """A stopped stream ends without counts: nobody is left to read them."""
     usage, times = said.get("usage", {}), said.get("timings", {})
     finish: Literal["stop", "length"] = "stop" if said["choices"][0]["finish_reason"] == "stop" else "length"
-    return Answer(text, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0), finish,
-                  times.get("prompt_ms", 0) / 1e3, times.get("predicted_ms", 0) / 1e3)  # fmt: skip
+    return Answer(
+        text,
+        usage.get("prompt_tokens", 0),
+        usage.get("completion_tokens", 0),
+        finish,
+        times.get("prompt_ms", 0) / 1e3,
+        times.get("predicted_ms", 0) / 1e3,
+    )
 
 
 register(IMPLEMENTATION, Served)

@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, ValidationError, model_validator
 from pydantic_core import from_json
 
-from course_lib.models.json_schema import bounded
-from course_lib.models.options import Generation
+from course_lib.models.schema import Generation
+from course_lib.models.schema.json_schema import bounded
 from course_lib.serve.refusal import Refused
 
 DURATION = re.compile(r"^[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+)$")
@@ -59,7 +59,9 @@ def _place(where: tuple[Any, ...]) -> str:
 
 
 def _reason(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":  # Ollama drops what it does not know; here nothing is dropped without a word
+    if (
+        kind == "extra_forbidden"
+    ):  # Ollama drops what it does not know; here nothing is dropped without a word
         return "this server does not act on it; leave it out"
     return message.removeprefix("Value error, ")
 
@@ -69,7 +71,9 @@ def _seconds(value: Any) -> float:
     if isinstance(value, str):
         if len(value) > 100 or not DURATION.match(value):
             raise ValueError("a number of seconds, or a text such as '5m', '1h30m', '-1m'")
-        seconds = sum(float(n) * SECONDS[unit] for n, unit in PART.findall(value)) * (-1 if value[0] == "-" else 1)
+        seconds = sum(float(n) * SECONDS[unit] for n, unit in PART.findall(value)) * (
+            -1 if value[0] == "-" else 1
+        )
     elif isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
     else:
@@ -95,7 +99,10 @@ def _schema(value: Any) -> dict[str, Any] | None:
 KeepAlive = Annotated[float, BeforeValidator(_seconds)]
 Texts = Annotated[list[str], BeforeValidator(_one_or_more)]
 Format = Annotated[dict[str, Any] | None, PlainValidator(_schema)]
-SYNONYMS = {"num_predict": "max_output_length", "repeat_penalty": "repetition_penalty"}  # Ollama's names for ours
+SYNONYMS = {
+    "num_predict": "max_output_length",
+    "repeat_penalty": "repetition_penalty",
+}  # Ollama's names for ours
 
 
 class Sampling(Body):
@@ -118,7 +125,9 @@ class Sampling(Body):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             ours = str(first["loc"][0])
-            raise Refused(f"{prefix}{ {v: k for k, v in SYNONYMS.items()}.get(ours, ours) }", first["msg"]) from None
+            raise Refused(
+                f"{prefix}{ {v: k for k, v in SYNONYMS.items()}.get(ours, ours) }", first["msg"]
+            ) from None
 
 
 def predict(value: int | None, field: str) -> int | None:

@@ -110,7 +110,8 @@ def start(port: int = 0, store: Path | None = None, why: str = "no Ollama answer
             process.wait()
             errors.seek(0)
             raise CourseError(
-                f"the course's own server did not begin: {errors.read()[-500:].strip() or 'no word'}", "course doctor"
+                f"the course's own server did not begin: {errors.read()[-500:].strip() or 'no word'}",
+                "course doctor",
             )
     server = Server(found[0], f"the course's own server, started at {found[0]}: {why}", process)
     atexit.register(server.close)

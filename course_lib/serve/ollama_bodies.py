@@ -83,7 +83,9 @@ class GenerateBody(Asking):
 class Message(Body):
     """A turn of a conversation."""
 
-    UNUSED: ClassVar[frozenset[str]] = frozenset({"images", "tool_calls", "thinking", "tool_name", "tool_call_id"})
+    UNUSED: ClassVar[frozenset[str]] = frozenset(
+        {"images", "tool_calls", "thinking", "tool_name", "tool_call_id"}
+    )
     role: Role
     content: str = ""
 
@@ -91,7 +93,9 @@ class Message(Body):
 class ChatBody(Asking):
     """POST /api/chat."""
 
-    UNUSED: ClassVar[frozenset[str]] = frozenset({"tools", "think", "logprobs", "top_logprobs", "truncate", "shift"})
+    UNUSED: ClassVar[frozenset[str]] = frozenset(
+        {"tools", "think", "logprobs", "top_logprobs", "truncate", "shift"}
+    )
     messages: list[Message] = Field(default_factory=list)
 
 

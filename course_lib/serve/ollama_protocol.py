@@ -23,7 +23,7 @@ from course_lib.serve.ollama_bodies import (
     Named,
     PullBody,
     ShowBody,
-)  # fmt: skip
+)
 from course_lib.serve.refusal import Refused, told
 from course_lib.serve.show import described, details
 from course_lib.serve.store import Line, Tag, parse_name
@@ -36,7 +36,9 @@ async def generate(desk: Desk, body: GenerateBody) -> Response:
     """POST /api/generate: a text after a prompt. Without a prompt: load the model, or unload it where keep_alive is 0."""
     if body.raw and body.system:
         raise Refused("system", "raw mode does not support template, system, or context")
-    turns = [{"role": "system", "content": body.system}] * bool(body.system) + [{"role": "user", "content": body.prompt}]
+    turns = [{"role": "system", "content": body.system}] * bool(body.system) + [
+        {"role": "user", "content": body.prompt}
+    ]
     ask = body.ask(body.prompt if body.raw else turns, "prompt")
     return await _answered(desk, body, ask, lambda piece: {"response": piece}, "generate", bool(body.prompt))
 
@@ -45,7 +47,12 @@ async def chat(desk: Desk, body: ChatBody) -> Response:
     """POST /api/chat: the next turn of a conversation. Without messages: load or unload the model."""
     ask = body.ask([m.model_dump() for m in body.messages], "messages")
     return await _answered(
-        desk, body, ask, lambda piece: {"message": {"role": "assistant", "content": piece}}, "chat", bool(body.messages)
+        desk,
+        body,
+        ask,
+        lambda piece: {"message": {"role": "assistant", "content": piece}},
+        "chat",
+        bool(body.messages),
     )
 
 
@@ -72,7 +79,9 @@ async def _answered(desk: Desk, body: Asking, ask: Ask, shape: Shape, what: str,
 async def _loaded(desk: Desk, tag: Tag, body: Asking, shape: Shape) -> Response:
     unload = body.keep_alive == 0
     await (desk.run(desk.unload, tag) if unload else desk.run(desk.load, tag, body.keep_alive))
-    return JSONResponse(_line(body.model, shape("")) | {"done": True, "done_reason": "unload" if unload else "load"})
+    return JSONResponse(
+        _line(body.model, shape("")) | {"done": True, "done_reason": "unload" if unload else "load"}
+    )
 
 
 def ndjson(lines: AsyncIterator[Line]) -> Response:
@@ -94,10 +103,15 @@ def _line(model: str, piece: Line) -> Line:
 
 def _last(answer: Answer, begun: float) -> Line:
     return {
-        "done": True, "done_reason": answer.finish, "total_duration": _ns(time.perf_counter() - begun),
-        "load_duration": _ns(answer.load), "prompt_eval_count": answer.prompt_tokens,
-        "prompt_eval_duration": _ns(answer.read), "eval_count": answer.tokens, "eval_duration": _ns(answer.write),
-    }  # fmt: skip
+        "done": True,
+        "done_reason": answer.finish,
+        "total_duration": _ns(time.perf_counter() - begun),
+        "load_duration": _ns(answer.load),
+        "prompt_eval_count": answer.prompt_tokens,
+        "prompt_eval_duration": _ns(answer.read),
+        "eval_count": answer.tokens,
+        "eval_duration": _ns(answer.write),
+    }
 
 
 def _ns(seconds: float) -> int:
@@ -112,10 +126,15 @@ async def embed(desk: Desk, body: EmbedBody) -> Response:
     """POST /api/embed: a vector of length 1 for each text."""
     begun, tag = time.perf_counter(), desk.store.embedder(body.model)
     found = await desk.run(desk.embed, tag, body.input, body.keep_alive, body.options.num_ctx)
-    return JSONResponse({
-        "model": body.model, "embeddings": found.rows, "total_duration": _ns(time.perf_counter() - begun),
-        "load_duration": _ns(found.load), "prompt_eval_count": found.tokens,
-    })  # fmt: skip
+    return JSONResponse(
+        {
+            "model": body.model,
+            "embeddings": found.rows,
+            "total_duration": _ns(time.perf_counter() - begun),
+            "load_duration": _ns(found.load),
+            "prompt_eval_count": found.tokens,
+        }
+    )
 
 
 async def embeddings(desk: Desk, body: EmbeddingsBody) -> Response:
@@ -157,15 +176,26 @@ async def ps(desk: Desk) -> Response:
     now, models = datetime.now(UTC), []
     for tag, held in await desk.run(desk.loaded):
         left = timedelta(seconds=held.expires_in) if held.expires_in <= FOR_EVER.total_seconds() else FOR_EVER
-        models.append(_listed(tag) | {
-            "size": held.bytes, "size_vram": 0 if held.device == "cpu" else held.bytes, "expires_at": _iso(now + left),
-            "context_length": desk.contexts[tag.digest],
-        })  # fmt: skip
+        models.append(
+            _listed(tag)
+            | {
+                "size": held.bytes,
+                "size_vram": 0 if held.device == "cpu" else held.bytes,
+                "expires_at": _iso(now + left),
+                "context_length": desk.contexts[tag.digest],
+            }
+        )
     return JSONResponse({"models": models})
 
 
 def _listed(tag: Tag) -> Line:
-    return {"name": tag.name, "model": tag.name, "size": tag.size, "digest": tag.digest, "details": details(tag)}
+    return {
+        "name": tag.name,
+        "model": tag.name,
+        "size": tag.size,
+        "digest": tag.digest,
+        "details": details(tag),
+    }
 
 
 async def show(desk: Desk, body: ShowBody) -> Response:

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, PlainValidator
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from course_lib.errors import CourseError
-from course_lib.models.json_schema import bounded
+from course_lib.models.schema.json_schema import bounded
 from course_lib.serve.desk import Desk
 from course_lib.serve.engine import Answer, Ask
 from course_lib.serve.fields import Body, Sampling, Texts, predict
@@ -48,7 +48,9 @@ def _response_format(value: Any) -> dict[str, Any] | None:
 class Turn(Body):
     """A message. OpenAI calls the system's turn developer, lately."""
 
-    UNUSED: ClassVar[frozenset[str]] = frozenset({"name", "tool_calls", "tool_call_id", "refusal", "audio", "function_call"})
+    UNUSED: ClassVar[frozenset[str]] = frozenset(
+        {"name", "tool_calls", "tool_call_id", "refusal", "audio", "function_call"}
+    )
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, BeforeValidator(_content)] = ""
 
@@ -67,7 +69,15 @@ class Completing(Sampling):
         {"frequency_penalty", "presence_penalty", "logprobs", "top_logprobs", "logit_bias"}
     )
     HARMLESS: ClassVar[frozenset[str]] = frozenset(
-        {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
+        {
+            "user",
+            "metadata",
+            "store",
+            "service_tier",
+            "safety_identifier",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+        }
     )
     model: str
     stream: bool = False
@@ -82,7 +92,9 @@ class Completing(Sampling):
         first, second = self.max_tokens, self.max_completion_tokens
         if first is not None and second is not None and first != second:
             raise Refused("max_tokens", f"{first}, but max_completion_tokens is {second}", "send one of them")
-        wanted = predict(first if second is None else second, "max_tokens" if second is None else "max_completion_tokens")
+        wanted = predict(
+            first if second is None else second, "max_tokens" if second is None else "max_completion_tokens"
+        )
         return Ask(prompt, self.generation("", self.response_format), None, wanted, field)
 
 
@@ -90,9 +102,18 @@ class ChatBody(Completing):
     """POST /v1/chat/completions."""
 
     UNUSED: ClassVar[frozenset[str]] = Completing.UNUSED | {
-        "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call", "audio", "modalities", "prediction",
-        "reasoning_effort", "verbosity", "web_search_options",
-    }  # fmt: skip
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "functions",
+        "function_call",
+        "audio",
+        "modalities",
+        "prediction",
+        "reasoning_effort",
+        "verbosity",
+        "web_search_options",
+    }
     messages: list[Turn] = Field(min_length=1)
 
 
@@ -137,16 +158,28 @@ async def completions(desk: Desk, body: CompletionBody) -> Response:
     tag, head = desk.store.writer(body.model, "generate"), _head(body, "cmpl", "text_completion")
     if body.stream:
         if len(asks) > 1:
-            raise Refused("prompt", f"{len(asks)} prompts; a stream answers one", "send them one by one, or without stream")
+            raise Refused(
+                "prompt",
+                f"{len(asks)} prompts; a stream answers one",
+                "send them one by one, or without stream",
+            )
         return await _streamed(desk, tag, asks[0], body, head)
     answers = await desk.run(lambda: [desk.write(tag, a, None) for a in asks])
-    choices = [{"index": i, "text": a.text, "logprobs": None, "finish_reason": a.finish} for i, a in enumerate(answers)]
+    choices = [
+        {"index": i, "text": a.text, "logprobs": None, "finish_reason": a.finish}
+        for i, a in enumerate(answers)
+    ]
     return JSONResponse(head | {"choices": choices, "usage": _usage(answers)})
 
 
 def _head(body: Completing, prefix: str, kind: str) -> dict[str, Any]:
     kind = f"{kind}.chunk" if body.stream and kind.startswith("chat") else kind
-    return {"id": f"{prefix}-{uuid.uuid4().hex[:12]}", "object": kind, "created": int(time.time()), "model": body.model}
+    return {
+        "id": f"{prefix}-{uuid.uuid4().hex[:12]}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": body.model,
+    }
 
 
 def _usage(answers: list[Answer]) -> dict[str, int]:
@@ -161,7 +194,11 @@ async def _streamed(desk: Desk, tag: Tag, ask: Ask, body: Completing, head: dict
     is_chat = isinstance(body, ChatBody)
 
     def chunk(piece: str, finish: str | None = None) -> dict[str, Any]:
-        text = {"delta": {"role": "assistant", "content": piece} if finish is None else {}} if is_chat else {"text": piece}
+        text = (
+            {"delta": {"role": "assistant", "content": piece} if finish is None else {}}
+            if is_chat
+            else {"text": piece}
+        )
         return head | {"choices": [{"index": 0, **text, "logprobs": None, "finish_reason": finish}]}
 
     async def chunks() -> AsyncIterator[dict[str, Any]]:

@@ -9,23 +9,33 @@ class Refused(CourseError):
     """A request that is not done. Its answer names `field`, and carries `status` and `headers`."""
 
     def __init__(
-        self, field: str, what: str, mend: str = "", *, status: int = 400, headers: dict[str, str] | None = None
+        self,
+        field: str,
+        what: str,
+        fix: str = "",
+        *,
+        status: int = 400,
+        headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(what, mend)
+        super().__init__(what, fix)
         self.field, self.status, self.headers = field, status, headers or {}
 
     @property
     def text(self) -> str:
         """One line: the field, what happened, what mends it."""
-        return f"{self.field}: {self.what}" + (f"; {self.mend}" if self.mend else "")
+        return f"{self.field}: {self.what}" + (f"; {self.fix}" if self.fix else "")
 
 
 def told(error: CourseError) -> str:
     """One line for an error: of a refusal with its field, of another with what mends it."""
-    return error.text if isinstance(error, Refused) else f"{error.what}; {error.mend}"
+    return error.text if isinstance(error, Refused) else f"{error.what}; {error.fix}"
 
 
 def not_found(name: str, field: str = "model") -> Refused:
     """The refusal of a name that stands for no model here, in Ollama's words."""
-    return Refused(field, f"model '{name}' not found", "GET /api/tags lists those that are here, POST /api/pull brings others",
-                   status=404)  # fmt: skip
+    return Refused(
+        field,
+        f"model '{name}' not found",
+        "GET /api/tags lists those that are here, POST /api/pull brings others",
+        status=404,
+    )

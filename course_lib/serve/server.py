@@ -28,9 +28,13 @@ def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
     except ValueError:
         address = None
     if address is None or not address.is_loopback:
-        raise CourseError(f"host {host!r}: this server answers this machine alone", "leave the host out, or say 127.0.0.1")
+        raise CourseError(
+            f"host {host!r}: this server answers this machine alone", "leave the host out, or say 127.0.0.1"
+        )
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, or asyncio leaves Nagle's delay of 40 ms on
+    bound = socket.socket(
+        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )  # named, or asyncio leaves Nagle's delay of 40 ms on
     if os.name != "nt":  # on Windows it would let two servers share a port
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -38,7 +42,9 @@ def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
         bound.listen(128)
     except OSError as error:
         bound.close()
-        raise CourseError(f"port {port} cannot be had: {error.strerror}", "choose another: course serve --port 11435") from error
+        raise CourseError(
+            f"port {port} cannot be had: {error.strerror}", "choose another: course serve --port 11435"
+        ) from error
     return bound
 
 
@@ -76,9 +82,16 @@ def _run(bound: socket.socket, folder: Path) -> None:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             host, port = bound.getsockname()[:2]
-            print(f"The course's own server, with Ollama's protocol: http://{host}:{port}   (Ctrl-C ends it)", flush=True)
+            print(
+                f"The course's own server, with Ollama's protocol: http://{host}:{port}   (Ctrl-C ends it)",
+                flush=True,
+            )
 
-    server = Server(uvicorn.Config(application(desk), log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE))
+    server = Server(
+        uvicorn.Config(
+            application(desk), log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE
+        )
+    )
 
     def end(*_: Any) -> None:
         desk.closing.set()
@@ -111,7 +124,9 @@ def _watch() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m course_lib.serve`."""
-    parser = argparse.ArgumentParser(prog="python -m course_lib.serve", description="A local server with Ollama's protocol.")
+    parser = argparse.ArgumentParser(
+        prog="python -m course_lib.serve", description="A local server with Ollama's protocol."
+    )
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--store", type=Path)
     parser.add_argument("--until-closed", action="store_true", help="end when standard input is closed")

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from course_lib.models import catalog
-from course_lib.models.options import Generation
+from course_lib.models.schema import Generation
 from course_lib.serve.store import Store, Tag
 
 SHOWN = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
@@ -18,9 +18,13 @@ def details(tag: Tag) -> dict[str, Any]:
     family = "bert" if tag.embeds else "llama"
     unit, letter = (1e6, "M") if tag.parameters >= 1e6 else (1e3, "K")
     return {
-        "parent_model": "", "format": "safetensors" if tag.embeds else "gguf", "family": family, "families": [family],
-        "parameter_size": f"{tag.parameters / unit:.3g}{letter}", "quantization_level": tag.kind.upper(),
-    }  # fmt: skip
+        "parent_model": "",
+        "format": "safetensors" if tag.embeds else "gguf",
+        "family": family,
+        "families": [family],
+        "parameter_size": f"{tag.parameters / unit:.3g}{letter}",
+        "quantization_level": tag.kind.upper(),
+    }
 
 
 def described(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
@@ -32,12 +36,21 @@ def described(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
     lines = "\n".join(f"{k:<30} {v}" for k, v in parameters.items())
     card = (catalog.folder_of(tag.model) / "README.md").read_text("utf-8")
     licence = re.search(r"^license: *(\S+)", card, re.MULTILINE)
-    modelfile = [f"# FROM {tag.name}", f"FROM sha256:{tag.digest}", *(f"PARAMETER {p}" for p in lines.splitlines())]
+    modelfile = [
+        f"# FROM {tag.name}",
+        f"FROM sha256:{tag.digest}",
+        *(f"PARAMETER {p}" for p in lines.splitlines()),
+    ]
     return {
         "modelfile": "\n".join(modelfile),
-        "parameters": lines, "template": template, "license": licence[1] if licence else "", "details": details(tag),
-        "model_info": info, "capabilities": ["embedding"] if tag.embeds else ["completion"], "modified_at": tag.modified_at,
-    }  # fmt: skip
+        "parameters": lines,
+        "template": template,
+        "license": licence[1] if licence else "",
+        "details": details(tag),
+        "model_info": info,
+        "capabilities": ["embedding"] if tag.embeds else ["completion"],
+        "modified_at": tag.modified_at,
+    }
 
 
 def _of_gguf(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
@@ -51,9 +64,14 @@ def _of_gguf(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
 
 def _of_folder(tag: Tag) -> dict[str, Any]:
     folder = catalog.folder_of(tag.model)
-    config, trained = (json.loads((folder / n).read_text("utf-8")) for n in ("config.json", "sentence_bert_config.json"))
+    config, trained = (
+        json.loads((folder / n).read_text("utf-8")) for n in ("config.json", "sentence_bert_config.json")
+    )
     return {
-        "general.architecture": "bert", "general.parameter_count": tag.parameters,
-        "bert.context_length": trained["max_seq_length"], "bert.embedding_length": config["hidden_size"],
-        "bert.block_count": config["num_hidden_layers"], "bert.attention.head_count": config["num_attention_heads"],
-    }  # fmt: skip
+        "general.architecture": "bert",
+        "general.parameter_count": tag.parameters,
+        "bert.context_length": trained["max_seq_length"],
+        "bert.embedding_length": config["hidden_size"],
+        "bert.block_count": config["num_hidden_layers"],
+        "bert.attention.head_count": config["num_attention_heads"],
+    }

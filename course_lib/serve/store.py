@@ -14,9 +14,10 @@ from typing import Any
 
 from course_lib import data
 from course_lib.errors import CourseError
-from course_lib.models import catalog, gguf_file
-from course_lib.models.memory import stored
-from course_lib.models.spec import ModelSpec
+from course_lib.models import catalog
+from course_lib.models.gguf import writer as gguf_file
+from course_lib.models.planner.memory import stored
+from course_lib.models.schema import ModelSpec
 from course_lib.serve.engine import AT_ONCE, IMPLEMENTATION
 from course_lib.serve.refusal import Refused, not_found
 
@@ -51,7 +52,10 @@ def parse_name(text: str, field: str = "model") -> str:
     name = text.lower()
     if not NAME.match(name) or ".." in name:
         shown = text if len(text) <= 60 else f"{text[:57]}..."
-        raise Refused(field, f"{shown!r} is no name: letters, digits, '.', '_' and '-', at most 80, then ':' and a tag likewise")
+        raise Refused(
+            field,
+            f"{shown!r} is no name: letters, digits, '.', '_' and '-', at most 80, then ':' and a tag likewise",
+        )
     return name if ":" in name else f"{name}:latest"
 
 
@@ -73,7 +77,9 @@ class Store:
             self.manifests.mkdir(parents=True, exist_ok=True)
             self.blobs.mkdir(exist_ok=True)
         except OSError as error:
-            raise CourseError(f"{folder} cannot hold models: {error}", "name a folder that you can write: --store DIR") from error
+            raise CourseError(
+                f"{folder} cannot hold models: {error}", "name a folder that you can write: --store DIR"
+            ) from error
 
     def fill(self) -> None:
         """Bring every shipped model with the tag latest, and the embedder, where they are not here."""
@@ -84,7 +90,11 @@ class Store:
 
     def tags(self) -> list[Tag]:
         """All tags, the newest first."""
-        return sorted((_read(p) for p in self.manifests.glob("*/*.json")), key=lambda t: (t.modified_at, t.name), reverse=True)
+        return sorted(
+            (_read(p) for p in self.manifests.glob("*/*.json")),
+            key=lambda t: (t.modified_at, t.name),
+            reverse=True,
+        )
 
     def find(self, text: str, field: str = "model") -> Tag:
         """The tag that a name stands for. Raises Refused with status 404 where there is none."""
@@ -104,35 +114,54 @@ class Store:
         """The tag of a model that embeds. Raises Refused for one that does not."""
         tag = self.find(text)
         if not tag.embeds:
-            raise Refused("model", f'"{text}" does not support embeddings', f"{EMBEDDER.removesuffix(':latest')} does")
+            raise Refused(
+                "model", f'"{text}" does not support embeddings', f"{EMBEDDER.removesuffix(':latest')} does"
+            )
         return tag
 
     def file(self, tag: Tag) -> Path:
         """The file of its weights."""
-        return catalog.folder_of(tag.model) / "model.safetensors" if tag.embeds else self.blobs / f"sha256-{tag.digest}.gguf"
+        return (
+            catalog.folder_of(tag.model) / "model.safetensors"
+            if tag.embeds
+            else self.blobs / f"sha256-{tag.digest}.gguf"
+        )
 
     def spec(self, tag: Tag) -> ModelSpec:
         """What the manager loads. Tags of the same file share a loaded model."""
         source = {"type": "local", "path": self.file(tag).parent if tag.embeds else self.file(tag)}
         if tag.embeds:
             return ModelSpec.parse({"source": source, "driver": "huggingface", "task": "text-embedding"})
-        return ModelSpec.parse({"source": source, "driver": "custom", "implementation": IMPLEMENTATION, "batch_size": AT_ONCE})
+        return ModelSpec.parse(
+            {"source": source, "driver": "custom", "implementation": IMPLEMENTATION, "batch_size": AT_ONCE}
+        )
 
     def pull(self, text: str) -> Iterator[Line]:
         """Bring a model from the catalogue, telling Ollama's lines of progress. Raises Refused for one that is not there."""
         name = parse_name(text)
         yield {"status": "pulling manifest"}
         if name not in offered():
-            raise Refused("model", f"pull model manifest: file does not exist: no {name!r} in the catalogue",
-                          f"it has {', '.join(catalog.shipped())}, tagged latest, {', '.join(gguf_file.TYPES)}, and {EMBEDDER}",
-                          status=404)  # fmt: skip
+            raise Refused(
+                "model",
+                f"pull model manifest: file does not exist: no {name!r} in the catalogue",
+                f"it has {', '.join(catalog.shipped())}, tagged latest, {', '.join(gguf_file.TYPES)}, and {EMBEDDER}",
+                status=404,
+            )
         model, kind = offered()[name]
         with self._pulling, tempfile.TemporaryDirectory(dir=self.blobs, prefix=".pull-") as work:
             if model == catalog.MINILM:
                 made = catalog.folder_of(model) / "model.safetensors"
             else:
                 made = gguf_file.export(catalog.folder_of(model), Path(work) / f"{model}.gguf", kind)
-            tag = Tag(name, model, kind, data.sha256(made), made.stat().st_size, stored(catalog.folder_of(model)).weights, _now())
+            tag = Tag(
+                name,
+                model,
+                kind,
+                data.sha256(made),
+                made.stat().st_size,
+                stored(catalog.folder_of(model)).weights,
+                _now(),
+            )
             yield from self._brought(made, tag)
         yield {"status": "verifying sha256 digest"}
         if data.sha256(self.file(tag)) != tag.digest:
@@ -184,7 +213,8 @@ def _read(path: Path) -> Tag:
         return Tag(**json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise CourseError(
-            f"the manifest {path.parent.name}/{path.name} is damaged: {error}", "delete it, and pull the model again"
+            f"the manifest {path.parent.name}/{path.name} is damaged: {error}",
+            "delete it, and pull the model again",
         ) from error
 
 

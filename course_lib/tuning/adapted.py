@@ -16,7 +16,7 @@ from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.adapters import BASE, CONFIG, WEIGHTS
 from course_lib.models.drivers.quiet import quiet
-from course_lib.models.spec import ModelSpec
+from course_lib.models.schema import ModelSpec
 from course_lib.tuning.lora import linear_layers
 from course_lib.tuning.recipe import Recipe
 from course_lib.tuning.rows import recurring
@@ -28,18 +28,33 @@ if TYPE_CHECKING:
 def base_of(said: Any, how: Recipe) -> HuggingFace:
     """The model to adapt, in the precision to compute in. Raises CourseError for one that cannot be trained."""
     spec = ModelSpec.parse(said)
-    if spec.driver != "huggingface" or spec.task not in ("chat-completion", "text-generation") or spec.adapters:
-        raise CourseError(f"{spec.name}: adapters are trained on a language model of the driver huggingface, without adapters",
-                          "name the model itself, such as haneul-4m")  # fmt: skip
-    precision = ("bfloat16" if _native_bfloat16() else "float32") if how.precision == "auto" else how.precision
+    if (
+        spec.driver != "huggingface"
+        or spec.task not in ("chat-completion", "text-generation")
+        or spec.adapters
+    ):
+        raise CourseError(
+            f"{spec.name}: adapters are trained on a language model of the driver huggingface, without adapters",
+            "name the model itself, such as haneul-4m",
+        )
+    precision = (
+        ("bfloat16" if _native_bfloat16() else "float32") if how.precision == "auto" else how.precision
+    )
     if spec.precision not in ("auto", precision):
-        raise CourseError(f"{spec.name} in {spec.precision}, and a recipe that computes in {precision}",
-                          "leave the base's precision out: the recipe's counts")  # fmt: skip
+        raise CourseError(
+            f"{spec.name} in {spec.precision}, and a recipe that computes in {precision}",
+            "leave the base's precision out: the recipe's counts",
+        )
     engine: Any = load(spec, precision=precision)
     if getattr(engine.model, "is_loaded_in_8bit", False):
-        raise CourseError(f"{spec.name} in int8: bitsandbytes' 8-bit layers give no gradients on a CPU", "say quantization: nf4")
+        raise CourseError(
+            f"{spec.name} in int8: bitsandbytes' 8-bit layers give no gradients on a CPU",
+            "say quantization: nf4",
+        )
     if precision == "bfloat16" and engine.device == "cpu":
-        engine.model.set_attn_implementation("eager")  # the other's backward pass is five times as slow in 16 bits (measured)
+        engine.model.set_attn_implementation(
+            "eager"
+        )  # the other's backward pass is five times as slow in 16 bits (measured)
     for layer in engine.model.modules():
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False  # bitsandbytes' fused kernel has no backward pass
@@ -56,12 +71,19 @@ def adapted(engine: HuggingFace, how: Recipe) -> Any:
     from peft import LoraConfig, get_peft_model
 
     targets = how.targets if how.targets == "all-linear" else list(how.targets)
-    said: dict[str, Any] = {"r": how.rank, "lora_alpha": how.alpha, "lora_dropout": how.dropout, "target_modules": targets}
+    said: dict[str, Any] = {
+        "r": how.rank,
+        "lora_alpha": how.alpha,
+        "lora_dropout": how.dropout,
+        "target_modules": targets,
+    }
     config = LoraConfig(**said, task_type="CAUSAL_LM")
     if isinstance(targets, list):
         linear_layers(engine.model, targets, engine.name)  # an unknown one is told
     with torch.random.fork_rng(devices=[]), quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of tied weights, which are told apart when they are merged
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # of tied weights, which are told apart when they are merged
         torch.manual_seed(how.seed)
         model: Any = get_peft_model(engine.model, config, autocast_adapter_dtype=False)
         if how.gradient_checkpointing:
@@ -102,10 +124,17 @@ def save_adapter(model: Any, folder: Path, base: dict[str, Any]) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    config = model.peft_config["default"].to_dict() | {"base_model_name_or_path": base["model"], "inference_mode": True}
+    config = model.peft_config["default"].to_dict() | {
+        "base_model_name_or_path": base["model"],
+        "inference_mode": True,
+    }
     said = {k: sorted(v) if isinstance(v, set) else getattr(v, "value", v) for k, v in config.items()}
     data.write_whole(folder / CONFIG, json.dumps(said, indent=1, sort_keys=True) + "\n")
     data.write_whole(folder / BASE, json.dumps(base, indent=1) + "\n")
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     with data.whole(folder / WEIGHTS) as partial:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, partial, {"format": "pt"})
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
+            partial,
+            {"format": "pt"},
+        )

@@ -10,7 +10,11 @@ from course_lib.errors import CourseError
 if TYPE_CHECKING:
     from torch import Tensor
 
-GRADIENT, EXACT, ADAM = 2, 4, 8  # bytes for a weight that learns: in 16 bits, its copy in 32, two running means in 32
+GRADIENT, EXACT, ADAM = (
+    2,
+    4,
+    8,
+)  # bytes for a weight that learns: in 16 bits, its copy in 32, two running means in 32
 
 
 class Cost(NamedTuple):
@@ -36,7 +40,9 @@ def training_bytes(parameters: int, learnt: int | None = None, bits: float = 16)
     112.0
     """
     if parameters < 1 or bits <= 0 or (learnt is not None and learnt < 1):
-        raise CourseError(f"parameters={parameters}, learnt={learnt}, bits={bits}: all are counts", "give numbers above 0")
+        raise CourseError(
+            f"parameters={parameters}, learnt={learnt}, bits={bits}: all are counts", "give numbers above 0"
+        )
     trained, beside = (parameters, 0) if learnt is None else (learnt, learnt * 2)
     return Cost(round(parameters * bits / 8) + beside, trained * GRADIENT, trained * (EXACT + ADAM))
 

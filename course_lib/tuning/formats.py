@@ -46,7 +46,9 @@ def absmax(bits: int, per: q.Per, name: str = "") -> Format:
 
     def store(weights: q.Weights) -> Stored:
         codes, scales = q.quantize_absmax(weights, bits, per)
-        return q.pack(codes.view(np.uint8) + np.uint8(2 ** (bits - 1)), bits), scales  # from 0 on: a sign needs no bit
+        return q.pack(
+            codes.view(np.uint8) + np.uint8(2 ** (bits - 1)), bits
+        ), scales  # from 0 on: a sign needs no bit
 
     def restore(stored: Stored, shape: tuple[int, ...]) -> q.Weights:
         codes = q.unpack(stored[0], bits, int(np.prod(shape))).astype(np.int16) - 2 ** (bits - 1)
@@ -72,10 +74,18 @@ def _nearest(name: str, says: str, values: q.Weights, double: bool) -> Format:
     return Format(name, says, store, restore)
 
 
-Q8_0 = Format("q8_0", "llama.cpp: equal steps, a float16 scale per block of 32", lambda w: (q.pack_q8_0(*q.quantize_q8_0(w)),),
-              lambda stored, shape: q.dequantize(*q.unpack_q8_0(stored[0])).reshape(shape))  # fmt: skip
-Q4_0 = Format("q4_0", "llama.cpp: 16 equal steps, a float16 scale per block of 32", lambda w: (q.pack_q4_0(*q.quantize_q4_0(w)),),
-              lambda stored, shape: q.dequantize(*q.unpack_q4_0(stored[0])).reshape(shape))  # fmt: skip
+Q8_0 = Format(
+    "q8_0",
+    "llama.cpp: equal steps, a float16 scale per block of 32",
+    lambda w: (q.pack_q8_0(*q.quantize_q8_0(w)),),
+    lambda stored, shape: q.dequantize(*q.unpack_q8_0(stored[0])).reshape(shape),
+)
+Q4_0 = Format(
+    "q4_0",
+    "llama.cpp: 16 equal steps, a float16 scale per block of 32",
+    lambda w: (q.pack_q4_0(*q.quantize_q4_0(w)),),
+    lambda stored, shape: q.dequantize(*q.unpack_q4_0(stored[0])).reshape(shape),
+)
 
 FORMATS: dict[str, Format] = {
     made.name: made
@@ -87,9 +97,13 @@ FORMATS: dict[str, Format] = {
         absmax(4, "row", "int4-row"),
         absmax(4, q.Q_BLOCK, "int4-block"),
         Q4_0,
-        _nearest("nf4", "bitsandbytes: 16 quantiles of the normal, a float32 absmax per block of 64", q.NF4, False),
+        _nearest(
+            "nf4", "bitsandbytes: 16 quantiles of the normal, a float32 absmax per block of 64", q.NF4, False
+        ),
         _nearest("nf4-double", "nf4, its absmaxes in 8 bits", q.NF4, True),
-        _nearest("fp4", "bitsandbytes: 16 values of a 4-bit float, a float32 absmax per block of 64", q.FP4, False),
+        _nearest(
+            "fp4", "bitsandbytes: 16 values of a 4-bit float, a float32 absmax per block of 64", q.FP4, False
+        ),
         _nearest("fp4-double", "fp4, its absmaxes in 8 bits", q.FP4, True),
     )
 }
@@ -101,6 +115,7 @@ def format_of(wanted: Format | str) -> Format:
         return wanted
     if wanted not in list(FORMATS):
         raise CourseError(
-            f"there is no format {wanted!r}", f"choose one of {', '.join(FORMATS)}, or make one by absmax(3, 'row')"
+            f"there is no format {wanted!r}",
+            f"choose one of {', '.join(FORMATS)}, or make one by absmax(3, 'row')",
         )
     return FORMATS[wanted]

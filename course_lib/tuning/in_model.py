@@ -27,14 +27,19 @@ def matrices(model: PreTrainedModel, embeddings: bool = False) -> dict[str, Para
     from transformers import PreTrainedModel
 
     if not isinstance(model, PreTrainedModel):
-        raise CourseError(f"{type(model).__name__} is no model of transformers", 'pass load("haneul-4m").model')
+        raise CourseError(
+            f"{type(model).__name__} is no model of transformers", 'pass load("haneul-4m").model'
+        )
     head, kinds = model.get_output_embeddings(), (Linear, Embedding) if embeddings else Linear
     found: dict[int, tuple[str, Any]] = {}
     for name, module in model.named_modules():
         if isinstance(module, kinds) and (embeddings or module is not head):
             found.setdefault(id(module.weight), (name, module.weight))
     if packed := [name for name, weight in found.values() if not weight.is_floating_point()]:
-        raise CourseError(f"{len(packed)} layers, the first {packed[0]}, are packed already", "load it with quantization: none")
+        raise CourseError(
+            f"{len(packed)} layers, the first {packed[0]}, are packed already",
+            "load it with quantization: none",
+        )
     return dict(found.values())
 
 
@@ -43,13 +48,19 @@ def _chosen(there: dict[str, Any], layers: str | Sequence[str] | None) -> dict[s
     patterns = ["*"] if layers is None else [layers] if isinstance(layers, str) else list(layers)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in there):
-            raise CourseError(f"no layer fits {pattern!r}", f"name one of {', '.join(there)}, or a pattern such as '*.q_proj'")
+            raise CourseError(
+                f"no layer fits {pattern!r}",
+                f"name one of {', '.join(there)}, or a pattern such as '*.q_proj'",
+            )
     return {name: weight for name, weight in there.items() if any(fnmatchcase(name, p) for p in patterns)}
 
 
 @contextmanager
 def quantized(
-    model: PreTrainedModel, fmt: Format | str, layers: str | Sequence[str] | None = None, embeddings: bool = False
+    model: PreTrainedModel,
+    fmt: Format | str,
+    layers: str | Sequence[str] | None = None,
+    embeddings: bool = False,
 ) -> Iterator[PreTrainedModel]:
     """The same model, whose chosen weights are meanwhile as they come back from a format; afterwards they are the old ones.
 
@@ -63,7 +74,9 @@ def quantized(
 
     wanted = format_of(fmt)
     chosen = _chosen(matrices(model, embeddings), layers)
-    rounded = {name: torch.from_numpy(_roundtrip(wanted, name, weight)).to(weight) for name, weight in chosen.items()}
+    rounded = {
+        name: torch.from_numpy(_roundtrip(wanted, name, weight)).to(weight) for name, weight in chosen.items()
+    }
     whole = {name: weight.data for name, weight in chosen.items()}
     try:
         for name, weight in chosen.items():
@@ -78,4 +91,4 @@ def _roundtrip(wanted: Format, name: str, weight: Parameter) -> Any:
     try:
         return wanted.roundtrip(weight.detach().float().cpu().numpy())
     except CourseError as error:
-        raise CourseError(f"{name} as {wanted.name}: {error.what}", error.mend) from error
+        raise CourseError(f"{name} as {wanted.name}: {error.what}", error.fix) from error

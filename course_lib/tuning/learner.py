@@ -25,7 +25,14 @@ class Learner:
     """
 
     def __init__(
-        self, model: torch.nn.Module, *, steps: int, rate: float, warm_up: int, weight_decay: float = 0.0, clip: float = 1.0
+        self,
+        model: torch.nn.Module,
+        *,
+        steps: int,
+        rate: float,
+        warm_up: int,
+        weight_decay: float = 0.0,
+        clip: float = 1.0,
     ) -> None:
         self.steps, self.rate, self.warm_up, self.clip, self.step = steps, rate, warm_up, clip, 0
         self.learnt = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -52,7 +59,9 @@ class Learner:
         for name, p in self.learnt.items():
             p.data.copy_(self.exact[name])
 
-    def save(self, path: Path, about: Mapping[str, str], more: Mapping[str, torch.Tensor] | None = None) -> None:
+    def save(
+        self, path: Path, about: Mapping[str, str], more: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
         """Everything in one file: a stop leaves the old one or the new one. Raises CourseError where it cannot be written."""
         tensors = {f"model/{name}": tensor for name, tensor in self.exact.items()}
         for i, state in self.optimiser.state_dict()["state"].items():
@@ -60,12 +69,17 @@ class Learner:
         tensors |= {f"more/{name}": tensor for name, tensor in (more or {}).items()}
         try:
             with data.whole(path) as partial:
-                save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial,
-                          {"step": str(self.step), **about})  # fmt: skip
+                save_file(
+                    {name: t.detach().cpu().contiguous() for name, t in tensors.items()},
+                    partial,
+                    {"step": str(self.step), **about},
+                )
         except (OSError, SafetensorError) as error:
             kept = "the one before is still there" if path.exists() else "none is there yet"
-            raise CourseError(f"the checkpoint of step {self.step} cannot be written to {path}: {error}; {kept}",
-                              "make room, and start again: training goes on from the last checkpoint") from error  # fmt: skip
+            raise CourseError(
+                f"the checkpoint of step {self.step} cannot be written to {path}: {error}; {kept}",
+                "make room, and start again: training goes on from the last checkpoint",
+            ) from error
 
     def resume(self, path: Path) -> dict[str, torch.Tensor]:
         """Go on where `save` was called; returns its `more`. Raises CourseError for a damaged file."""
@@ -84,7 +98,9 @@ class Learner:
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise damaged(path, error) from error
         self.use_exact()
-        return {name.removeprefix("more/"): tensor for name, tensor in tensors.items() if name.startswith("more/")}
+        return {
+            name.removeprefix("more/"): tensor for name, tensor in tensors.items() if name.startswith("more/")
+        }
 
 
 def told(path: Path) -> dict[str, str]:
@@ -99,7 +115,9 @@ def told(path: Path) -> dict[str, str]:
 
 def damaged(path: Path, error: BaseException) -> CourseError:
     """The error for a checkpoint that cannot be read."""
-    return CourseError(f"the checkpoint {path} is damaged: {str(error)[:200]}", f"remove {path} to begin anew")
+    return CourseError(
+        f"the checkpoint {path} is damaged: {str(error)[:200]}", f"remove {path} to begin anew"
+    )
 
 
 @contextmanager

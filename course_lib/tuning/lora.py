@@ -21,11 +21,15 @@ class LoRALinear(nn.Module):
     def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
         super().__init__()
         if rank < 1:
-            raise CourseError(f"rank={rank}: an adapter has at least one row and one column", "choose 1 or more, such as 8")
+            raise CourseError(
+                f"rank={rank}: an adapter has at least one row and one column", "choose 1 or more, such as 8"
+            )
         self.base, self.scale = base.requires_grad_(False), alpha / rank
         self.A = nn.Parameter(base.weight.new_empty(rank, base.in_features))
         self.B = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
-        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))  # as peft draws it: uniform, up to 1 / sqrt(in_features)
+        nn.init.kaiming_uniform_(
+            self.A, a=math.sqrt(5)
+        )  # as peft draws it: uniform, up to 1 / sqrt(in_features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (..., in_features) -> (..., out_features). Two thin products; B A itself is never made."""
@@ -56,7 +60,9 @@ def inject(model: nn.Module, targets: Sequence[str], rank: int, alpha: float) ->
     return list(made.values())
 
 
-def linear_layers(model: nn.Module, targets: Sequence[str], called: str = "this model") -> dict[str, nn.Linear]:
+def linear_layers(
+    model: nn.Module, targets: Sequence[str], called: str = "this model"
+) -> dict[str, nn.Linear]:
     """Every linear layer whose name ends in one of `targets`, by its whole name.
 
     called: the model, in the error. Raises CourseError for a target that no linear layer has.
@@ -64,7 +70,9 @@ def linear_layers(model: nn.Module, targets: Sequence[str], called: str = "this 
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     there = list(dict.fromkeys(map(_last, linear)))
     if unknown := [target for target in targets if target not in there]:
-        raise CourseError(f"no linear layer of {called} is called {unknown[0]!r}", f"choose among {', '.join(there)}")
+        raise CourseError(
+            f"no linear layer of {called} is called {unknown[0]!r}", f"choose among {', '.join(there)}"
+        )
     return {name: module for name, module in linear.items() if _last(name) in targets}
 
 

@@ -27,15 +27,21 @@ def checked(weights: Any) -> Weights:
     try:
         found = np.asarray(weights)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise CourseError(f"these are no weights in numpy: {error}", "pass tensor.detach().float().numpy()") from error
+        raise CourseError(
+            f"these are no weights in numpy: {error}", "pass tensor.detach().float().numpy()"
+        ) from error
     if found.dtype.kind not in "fiu" or not found.ndim or not found.size:
-        raise CourseError(f"weights are an array of at least one number, not of shape {found.shape} and type {found.dtype}",
-                          "pass an array of float32")  # fmt: skip
+        raise CourseError(
+            f"weights are an array of at least one number, not of shape {found.shape} and type {found.dtype}",
+            "pass an array of float32",
+        )
     with np.errstate(over="ignore"):
         found = found.astype(np.float32, copy=False)
     if strange := np.count_nonzero(~(np.abs(found) <= LARGEST)):
-        raise CourseError(f"{strange} of {found.size} weights are NaN, infinite or above {LARGEST:g}: no scale holds them",
-                          "look where they come from: such a model is broken")  # fmt: skip
+        raise CourseError(
+            f"{strange} of {found.size} weights are NaN, infinite or above {LARGEST:g}: no scale holds them",
+            "look where they come from: such a model is broken",
+        )
     return found
 
 
@@ -46,9 +52,15 @@ def grouped(weights: Any, per: Per) -> Weights:
     row = weights.shape[-1]
     size = weights.size if per == "tensor" else row if per == "row" else per
     if not isinstance(size, int) or size < 1:
-        raise CourseError(f"per={per!r} is no way to share a scale", 'say "tensor", "row" or the weights in a block, such as 32')
+        raise CourseError(
+            f"per={per!r} is no way to share a scale",
+            'say "tensor", "row" or the weights in a block, such as 32',
+        )
     if per != "tensor" and row % size:
-        raise CourseError(f"{row} weights in a row cannot be cut into blocks of {size}", "choose a block that divides the row")
+        raise CourseError(
+            f"{row} weights in a row cannot be cut into blocks of {size}",
+            "choose a block that divides the row",
+        )
     return weights.reshape(-1, size)
 
 
@@ -82,7 +94,10 @@ def dequantize(codes: NDArray[Any], scales: NDArray[Any]) -> Weights:
     Raises CourseError where they cannot be shared out.
     """
     if not scales.size or codes.size % scales.size:
-        raise CourseError(f"{scales.size} scales cannot be shared among {codes.size} codes", "pass what one quantization gave")
+        raise CourseError(
+            f"{scales.size} scales cannot be shared among {codes.size} codes",
+            "pass what one quantization gave",
+        )
     groups = codes.astype(np.float32).reshape(scales.size, -1)
     return (groups * scales.astype(np.float32).reshape(-1, 1)).reshape(codes.shape)
 
@@ -95,8 +110,10 @@ def half(scales: Weights) -> NDArray[np.float16]:
     with np.errstate(over="ignore"):
         found = scales.astype(np.float16)
     if not np.isfinite(found).all():
-        raise CourseError(f"a block needs the scale {np.abs(scales).max():,.0f}, and the largest float16 is 65,504",
-                          "choose a format with float32 scales, such as int8 or nf4")  # fmt: skip
+        raise CourseError(
+            f"a block needs the scale {np.abs(scales).max():,.0f}, and the largest float16 is 65,504",
+            "choose a format with float32 scales, such as int8 or nf4",
+        )
     return found
 
 
@@ -156,7 +173,10 @@ def unpack_q4_0(packed: NDArray[np.uint8]) -> tuple[NDArray[np.int8], NDArray[np
 def _scales_and_codes(packed: NDArray[np.uint8], size: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
     """Of blocks of a float16 scale and `size` bytes of codes, the ones and the others."""
     if not packed.size or packed.shape[-1] % (2 + size):
-        raise CourseError(f"{packed.shape[-1]} bytes in a row are no whole blocks of {2 + size}", "pass the bytes of whole rows")
+        raise CourseError(
+            f"{packed.shape[-1]} bytes in a row are no whole blocks of {2 + size}",
+            "pass the bytes of whole rows",
+        )
     blocks = packed.reshape(-1, 2 + size)
     return np.ascontiguousarray(blocks[:, :2]).view(np.float16), np.ascontiguousarray(blocks[:, 2:])
 
@@ -164,11 +184,32 @@ def _scales_and_codes(packed: NDArray[np.uint8], size: int) -> tuple[NDArray[np.
 # -- bitsandbytes: the nearest of 16 values -------------------------------------------------------------------------------
 
 NF4: Weights = np.array(  # Dettmers et al. 2023, appendix E
-    [-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-     -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-     0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0], dtype=np.float32)  # fmt: skip
-EIGHT = np.array([0, 0.0625, 8, 12, 4, 6, 2, 3], dtype=np.float32) / 12  # a sign, two bits of exponent, one of mantissa
-FP4: Weights = np.concatenate([EIGHT, -EIGHT])  # the order of bitsandbytes' codes, which is not that of the values
+    [
+        -1.0,
+        -0.6961928009986877,
+        -0.5250730514526367,
+        -0.39491748809814453,
+        -0.28444138169288635,
+        -0.18477343022823334,
+        -0.09105003625154495,
+        0.0,
+        0.07958029955625534,
+        0.16093020141124725,
+        0.24611230194568634,
+        0.33791524171829224,
+        0.44070982933044434,
+        0.5626170039176941,
+        0.7229568362236023,
+        1.0,
+    ],
+    dtype=np.float32,
+)
+EIGHT = (
+    np.array([0, 0.0625, 8, 12, 4, 6, 2, 3], dtype=np.float32) / 12
+)  # a sign, two bits of exponent, one of mantissa
+FP4: Weights = np.concatenate(
+    [EIGHT, -EIGHT]
+)  # the order of bitsandbytes' codes, which is not that of the values
 
 
 def normal_float() -> Weights:
@@ -178,7 +219,9 @@ def normal_float() -> Weights:
     -1..1. A tail is the mean of half a step in 16 and half a step in 15, for quantiles at 0 and 1 would be infinite.
     """
     quantile, tail = np.vectorize(NormalDist().inv_cdf), (1 / 32 + 1 / 30) / 2
-    values = np.concatenate([quantile(np.linspace(tail, 0.5, 8)), quantile(np.linspace(0.5, 1 - tail, 9))[1:]])
+    values = np.concatenate(
+        [quantile(np.linspace(tail, 0.5, 8)), quantile(np.linspace(0.5, 1 - tail, 9))[1:]]
+    )
     return (values / values.max()).astype(np.float32)
 
 
@@ -230,7 +273,9 @@ def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
 
 def unpack(packed: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.uint8]:
     """The `count` codes that `pack` took."""
-    return np.packbits(np.unpackbits(packed, count=count * bits).reshape(count, bits), axis=1)[:, 0] >> np.uint8(8 - bits)
+    return np.packbits(np.unpackbits(packed, count=count * bits).reshape(count, bits), axis=1)[
+        :, 0
+    ] >> np.uint8(8 - bits)
 
 
 # -- how far from the weights ---------------------------------------------------------------------------------------------
@@ -244,7 +289,8 @@ def block_errors(weights: Any, rounded: Any, per: Per = Q_BLOCK) -> NDArray[np.f
     before, after = grouped(weights, per).astype(np.float64), grouped(rounded, per).astype(np.float64)
     if np.shape(weights) != np.shape(rounded):
         raise CourseError(
-            f"weights of shape {np.shape(weights)} beside {np.shape(rounded)}", "compare a tensor with its own copy"
+            f"weights of shape {np.shape(weights)} beside {np.shape(rounded)}",
+            "compare a tensor with its own copy",
         )
     off, size = np.linalg.norm(after - before, axis=1), np.linalg.norm(before, axis=1)
     return np.divide(off, size, where=size > 0, out=np.where(off > 0, np.inf, 0.0))

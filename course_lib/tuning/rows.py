@@ -36,20 +36,32 @@ def encoded(engine: HuggingFace, examples: Sequence[Example], longest: int) -> l
     above `longest` tokens, for a chat template in which an answer changes what stands before it, and for a model without a mark
     that ends a text."""
     if not examples:
-        raise CourseError("there are no examples to learn from", "train(base, [Example(prompt, answer), ...], folder)")
+        raise CourseError(
+            "there are no examples to learn from", "train(base, [Example(prompt, answer), ...], folder)"
+        )
     if empty := [i for i, e in enumerate(examples) if not e.answer.strip()]:
-        raise CourseError(f"example {empty[0]} has no answer: {examples[empty[0]].prompt!r:.80}", "leave it out")
+        raise CourseError(
+            f"example {empty[0]} has no answer: {examples[empty[0]].prompt!r:.80}", "leave it out"
+        )
     texts = [_texts(engine, example) for example in examples]
-    prompts, answers = (engine.tokenizer(list(some), add_special_tokens=False)["input_ids"] for some in zip(*texts, strict=True))
+    prompts, answers = (
+        engine.tokenizer(list(some), add_special_tokens=False)["input_ids"]
+        for some in zip(*texts, strict=True)
+    )
     begin, ends = engine.ids("") if engine.spec.task == "text-generation" else [], engine._ends()
     if not ends:
-        raise CourseError(f"{engine.name} has no token that ends a text, and would learn no end", "choose another model")
-    rows = [Row(begin + prompt, _ended(answer, ends)) for prompt, answer in zip(prompts, answers, strict=True)]
+        raise CourseError(
+            f"{engine.name} has no token that ends a text, and would learn no end", "choose another model"
+        )
+    rows = [
+        Row(begin + prompt, _ended(answer, ends)) for prompt, answer in zip(prompts, answers, strict=True)
+    ]
     if long := [i for i, row in enumerate(rows) if len(row) > min(longest, engine.context)]:
         raise CourseError(
             f"{len(long)} of {len(rows)} examples are longer than {min(longest, engine.context)} tokens; number {long[0]} has "
-            f"{len(rows[long[0]])}: {examples[long[0]].prompt!r:.80}", "shorten or leave them out, or raise longest",
-        )  # fmt: skip
+            f"{len(rows[long[0]])}: {examples[long[0]].prompt!r:.80}",
+            "shorten or leave them out, or raise longest",
+        )
     return rows
 
 
@@ -60,10 +72,14 @@ def _texts(engine: HuggingFace, example: Example) -> tuple[str, str]:
         return prompt, example.answer
     turns = [dict(turn) for turn in prompt]
     before: str = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    whole: str = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": example.answer}], tokenize=False)
+    whole: str = tokenizer.apply_chat_template(
+        [*turns, {"role": "assistant", "content": example.answer}], tokenize=False
+    )
     if not whole.startswith(before):
-        raise CourseError(f"the chat template of {engine.name} writes a prompt otherwise once it is answered",
-                          "load the model with task: text-generation, and write prompts out in full")  # fmt: skip
+        raise CourseError(
+            f"the chat template of {engine.name} writes a prompt otherwise once it is answered",
+            "load the model with task: text-generation, and write prompts out in full",
+        )
     return before, whole[len(before) :]
 
 
@@ -77,7 +93,9 @@ def fingerprint(rows: Sequence[Row]) -> str:
     """The same for the same rows in the same order, and for no others."""
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(np.array([len(row.prompt), len(row.answer), *row.prompt, *row.answer], np.int64).tobytes())
+        digest.update(
+            np.array([len(row.prompt), len(row.answer), *row.prompt, *row.answer], np.int64).tobytes()
+        )
     return digest.hexdigest()
 
 
@@ -95,7 +113,10 @@ class Order:
     def _batches(self, epoch: int) -> list[list[int]]:
         rng, size = random.Random(f"{self.seed}/{epoch}"), self.size
         order = rng.sample(range(len(self.lengths)), len(self.lengths))
-        chunks = [sorted(order[i : i + CHUNK * size], key=self.lengths.__getitem__) for i in range(0, len(order), CHUNK * size)]
+        chunks = [
+            sorted(order[i : i + CHUNK * size], key=self.lengths.__getitem__)
+            for i in range(0, len(order), CHUNK * size)
+        ]
         batches = [chunk[i : i + size] for chunk in chunks for i in range(0, len(chunk), size)]
         rng.shuffle(batches)
         return batches
@@ -111,7 +132,9 @@ def batch(rows: Sequence[Row], device: Any, most: int | None = None) -> tuple[Te
     longest = max(map(len, rows))
     length = recurring(longest) if most is None else min(recurring(longest), most)
     ids = [row.prompt + row.answer + [0] * (length - len(row)) for row in rows]
-    learn = [[False] * len(row.prompt) + [True] * len(row.answer) + [False] * (length - len(row)) for row in rows]
+    learn = [
+        [False] * len(row.prompt) + [True] * len(row.answer) + [False] * (length - len(row)) for row in rows
+    ]
     return torch.tensor(ids, device=device), torch.tensor(learn, device=device)
 
 

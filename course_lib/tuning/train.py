@@ -18,8 +18,8 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.measure.memory import give_back
 from course_lib.models.drivers.adapters import WEIGHTS, describe
-from course_lib.models.source import resolve
-from course_lib.models.spec import ModelSpec, SpecError
+from course_lib.models.files import resolve
+from course_lib.models.schema.spec import ModelSpec, SpecError
 from course_lib.tuning.adapted import adapted, base_of, loss_of, save_adapter, seeded
 from course_lib.tuning.learner import Learner, damaged, told, uninterrupted
 from course_lib.tuning.recipe import Example, Recipe
@@ -58,9 +58,14 @@ class Trained:
 
 
 def train(
-    base: ModelSpec | str | Path | dict[str, Any], examples: Sequence[Example], folder: Path | str, *,
-    validation: Sequence[Example] = (), recipe: Recipe | None = None, **changes: Any,
-) -> Trained:  # fmt: skip
+    base: ModelSpec | str | Path | dict[str, Any],
+    examples: Sequence[Example],
+    folder: Path | str,
+    *,
+    validation: Sequence[Example] = (),
+    recipe: Recipe | None = None,
+    **changes: Any,
+) -> Trained:
     """Train an adapter of `base` on examples, into a folder that `load(base, adapters=[folder])` takes.
 
     base: what `load` takes; with quantization "nf4" or "fp4" its weights stay packed (QLoRA, Dettmers et al. 2023,
@@ -75,10 +80,20 @@ def train(
     how, target = (recipe or Recipe()).but(**changes), Path(folder).expanduser()
     engine = base_of(base, how)
     if how.patience and not validation:
-        raise SpecError(f"patience={how.patience} and no validation examples to look at", "name some, or leave it out")
-    rows, checked = encoded(engine, examples, how.longest), encoded(engine, validation, how.longest) if validation else []
-    made_of = {"recipe": how.model_dump(mode="json"), "base": describe(resolve(engine.spec.source)), "quantization":
-               engine.spec.quantization, "examples": fingerprint(rows), "validation": fingerprint(checked)}  # fmt: skip
+        raise SpecError(
+            f"patience={how.patience} and no validation examples to look at", "name some, or leave it out"
+        )
+    rows, checked = (
+        encoded(engine, examples, how.longest),
+        encoded(engine, validation, how.longest) if validation else [],
+    )
+    made_of = {
+        "recipe": how.model_dump(mode="json"),
+        "base": describe(resolve(engine.spec.source)),
+        "quantization": engine.spec.quantization,
+        "examples": fingerprint(rows),
+        "validation": fingerprint(checked),
+    }
     if found := _finished(target, made_of):
         return found
     run = _Run(engine, rows, checked, how, target, made_of)
@@ -97,13 +112,25 @@ class _Run:
     """A training run: the adapted model, its learner, where it is."""
 
     def __init__(
-        self, engine: HuggingFace, rows: list[Row], checked: list[Row], how: Recipe, folder: Path, made_of: dict[str, Any]
+        self,
+        engine: HuggingFace,
+        rows: list[Row],
+        checked: list[Row],
+        how: Recipe,
+        folder: Path,
+        made_of: dict[str, Any],
     ) -> None:
         self.rows, self.checked, self.how, self.made_of = rows, checked, how, made_of
         _check_folder(folder)
         self.model = adapted(engine, how)
-        self.learner = Learner(self.model, steps=how.steps, rate=how.rate, warm_up=how.warm_up,
-                               weight_decay=how.weight_decay, clip=how.clip)  # fmt: skip
+        self.learner = Learner(
+            self.model,
+            steps=how.steps,
+            rate=how.rate,
+            warm_up=how.warm_up,
+            weight_decay=how.weight_decay,
+            clip=how.clip,
+        )
         self.context = engine.context
         self.order = Order([len(row) for row in rows], how.batch_size, how.seed)
         learnt = sum(p.numel() for p in self.learner.learnt.values())
@@ -115,7 +142,9 @@ class _Run:
     def train(self) -> None:
         """Go on to the last step, or to where it gets no better. An interruption comes before or after a step, or a look."""
         trained, saved = self.trained, time.monotonic()
-        with tqdm(total=self.how.steps, initial=trained.steps, desc="training", unit=" steps", leave=False) as bar:
+        with tqdm(
+            total=self.how.steps, initial=trained.steps, desc="training", unit=" steps", leave=False
+        ) as bar:
             while not trained.stopped:
                 begun = time.monotonic()
                 if not self._unseen():
@@ -168,8 +197,10 @@ class _Run:
                 if not (isinstance(error, MemoryError) or any(said in str(error) for said in NO_ROOM)):
                     raise
                 if self.trained.at_once == 1:
-                    mend = "take shorter examples or a smaller model, or gradient_checkpointing=True"
-                    raise CourseError(f"there is no room for one example at once: {error}"[:300], mend) from error
+                    fix = "take shorter examples or a smaller model, or gradient_checkpointing=True"
+                    raise CourseError(
+                        f"there is no room for one example at once: {error}"[:300], fix
+                    ) from error
             self.model.zero_grad()  # here the error is gone, and with it what the failed attempt held
             self.trained.at_once //= 2
 
@@ -185,7 +216,10 @@ class _Run:
             raise self._lost(f"the validation loss after step {trained.steps} is {loss}")
         with uninterrupted():
             if loss < min(trained.validation.values(), default=math.inf):
-                self.best, trained.kept = {n: p.detach().clone() for n, p in self.learner.learnt.items()}, trained.steps
+                self.best, trained.kept = (
+                    {n: p.detach().clone() for n, p in self.learner.learnt.items()},
+                    trained.steps,
+                )
             trained.validation[trained.steps] = loss
 
     def validation_loss(self) -> float:
@@ -194,7 +228,10 @@ class _Run:
         try:
             with torch.no_grad():
                 parts = self._parts(sorted(self.checked, key=len))
-                loss = sum(float(loss_of(self.model, *batch(part, self.model.device, self.context))) for part in parts)
+                loss = sum(
+                    float(loss_of(self.model, *batch(part, self.model.device, self.context)))
+                    for part in parts
+                )
         finally:
             self.model.train()
         return loss / sum(len(row.answer) for row in self.checked)
@@ -208,9 +245,13 @@ class _Run:
     def _lost(self, what: str) -> CourseError:
         """The error for a loss that is none any more."""
         if not self.trained.steps:
-            return CourseError(f"{what}: nothing was learnt yet, the model itself gives it", "choose another base")
-        return CourseError(f"{what}: its steps were too long",
-                           f"remove {self.trained.folder}, and train with a rate below {self.how.rate:g}")  # fmt: skip
+            return CourseError(
+                f"{what}: nothing was learnt yet, the model itself gives it", "choose another base"
+            )
+        return CourseError(
+            f"{what}: its steps were too long",
+            f"remove {self.trained.folder}, and train with a rate below {self.how.rate:g}",
+        )
 
     # -- files
 
@@ -219,7 +260,9 @@ class _Run:
         state = {k: v for k, v in vars(self.trained).items() if k not in ("folder", "losses")}
         about = {"made_of": json.dumps(self.made_of), "state": json.dumps(state)}
         more = {"losses": torch.tensor(self.trained.losses, dtype=torch.float64)}
-        self.learner.save(self.trained.folder / CHECKPOINT, about, more | {f"best/{n}": t for n, t in self.best.items()})
+        self.learner.save(
+            self.trained.folder / CHECKPOINT, about, more | {f"best/{n}": t for n, t in self.best.items()}
+        )
 
     def _resume(self) -> None:
         path = self.trained.folder / CHECKPOINT
@@ -227,11 +270,14 @@ class _Run:
         if about.get("made_of") != json.dumps(self.made_of):
             before = json.loads(about.get("made_of", "{}"))
             raise CourseError(
-                f"{path} was begun with {_differences(before, self.made_of)}", f"remove {path.parent} to begin anew"
+                f"{path} was begun with {_differences(before, self.made_of)}",
+                f"remove {path.parent} to begin anew",
             )
         more = self.learner.resume(path)
         try:
-            self.trained = _trained(self.trained.folder, json.loads(about["state"]) | {"losses": more.pop("losses").tolist()})
+            self.trained = _trained(
+                self.trained.folder, json.loads(about["state"]) | {"losses": more.pop("losses").tolist()}
+            )
         except (KeyError, ValueError, TypeError) as error:
             raise damaged(path, error) from error
         self.best = {name.removeprefix("best/"): tensor for name, tensor in more.items()}
@@ -246,8 +292,10 @@ class _Run:
             data.write_whole(folder / LOG, json.dumps({"made_of": self.made_of, **log}) + "\n")
             (folder / CHECKPOINT).unlink(missing_ok=True)
         except (OSError, SafetensorError) as error:
-            raise CourseError(f"the adapter cannot be written to {folder}: {error}",
-                              "make room, and start again: its last checkpoint is there") from error  # fmt: skip
+            raise CourseError(
+                f"the adapter cannot be written to {folder}: {error}",
+                "make room, and start again: its last checkpoint is there",
+            ) from error
         return self.trained
 
 
@@ -271,12 +319,16 @@ def _finished(folder: Path, made_of: dict[str, Any]) -> Trained | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CourseError(f"{folder / LOG} is damaged: {error}"[:300], "name a new folder") from error
     if before != made_of:
-        raise CourseError(f"{folder} holds an adapter made with {_differences(before, made_of)}", "name a new folder")
+        raise CourseError(
+            f"{folder} holds an adapter made with {_differences(before, made_of)}", "name a new folder"
+        )
     return trained
 
 
 def _trained(folder: Path, said: dict[str, Any]) -> Trained:
-    return Trained(folder, **said | {"validation": {int(step): loss for step, loss in said["validation"].items()}})
+    return Trained(
+        folder, **said | {"validation": {int(step): loss for step, loss in said["validation"].items()}}
+    )
 
 
 def _differences(before: dict[str, Any], made_of: dict[str, Any]) -> str:

@@ -14,7 +14,15 @@ from bankworld.messages import build_messages
 from bankworld.passages import Passage
 
 OUT = schema.HANEUL.parent
-ABOUTS = ("old", "since", "exception", "negated", "untrue", "pair", "compare")  # what else questions are about
+ABOUTS = (
+    "old",
+    "since",
+    "exception",
+    "negated",
+    "untrue",
+    "pair",
+    "compare",
+)  # what else questions are about
 Rows = list[dict[str, Any]]
 
 
@@ -23,7 +31,10 @@ def build() -> dict[str, str]:
     world = World.load()
     questions, messages = build_questions(world), build_messages()
     tables: dict[str, Rows] = {
-        "facts": [{"id": f.id, **f.model_dump(exclude_none=True), "name": world.name(f)} for f in world.facts.values()],
+        "facts": [
+            {"id": f.id, **f.model_dump(exclude_none=True), "name": world.name(f)}
+            for f in world.facts.values()
+        ],
         "passages": _passages(world, world.passages),
         "questions": questions,
         "relevance": build_relevance(world, questions),
@@ -42,7 +53,13 @@ def build() -> dict[str, str]:
 
 def _passages(world: World, passages: dict[str, Passage]) -> Rows:
     return [
-        {"id": i, "title": p.title, "text": p.text, "about": sorted(world.about[i]), "states": sorted(map(list, p.states))}
+        {
+            "id": i,
+            "title": p.title,
+            "text": p.text,
+            "about": sorted(world.about[i]),
+            "states": sorted(map(list, p.states)),
+        }
         for i, p in passages.items()
     ]
 
@@ -62,21 +79,35 @@ def datasheet(tables: dict[str, Rows]) -> str:
     share, a, b = check.largest_overlap([p["text"] for p in passages])
     specs, texts = schema.specs(), schema.texts()
     figures = {
-        "areas": len(schema.AREAS), "kinds": len(specs), "fact_types": sum(map(len, specs.values())),
+        "areas": len(schema.AREAS),
+        "kinds": len(specs),
+        "fact_types": sum(map(len, specs.values())),
         "asks": sum(len(a.asks) for t in texts.values() for a in t.attributes.values()),
-        "held": sum(len(a.held.lexical + a.held.paraphrase) for t in texts.values() for a in t.attributes.values()),
-        "facts": len(tables["facts"]), "changed": sum("old" in f for f in tables["facts"]),
+        "held": sum(
+            len(a.held.lexical + a.held.paraphrase) for t in texts.values() for a in t.attributes.values()
+        ),
+        "facts": len(tables["facts"]),
+        "changed": sum("old" in f for f in tables["facts"]),
         "excepted": sum("exception" in f for f in tables["facts"]),
-        "passages": len(passages), "shortest": words[0], "median": words[len(words) // 2], "longest": words[-1],
-        "overlap": f"{share:.0%}", "overlap_a": passages[a]["id"], "overlap_b": passages[b]["id"],
+        "passages": len(passages),
+        "shortest": words[0],
+        "median": words[len(words) // 2],
+        "longest": words[-1],
+        "overlap": f"{share:.0%}",
+        "overlap_a": passages[a]["id"],
+        "overlap_b": passages[b]["id"],
         "openings": len({" ".join(p["text"].split()[:3]).lower() for p in passages}),
-        "questions": len(questions), "question_kinds": _counts(questions, "kind"),
-        "question_formats": _counts(questions, "format"), "question_splits": _counts(questions, "split"),
-        "judged": len({r["question"] for r in tables["relevance"]}), "judgements": len(tables["relevance"]),
+        "questions": len(questions),
+        "question_kinds": _counts(questions, "kind"),
+        "question_formats": _counts(questions, "format"),
+        "question_splits": _counts(questions, "split"),
+        "judged": len({r["question"] for r in tables["relevance"]}),
+        "judgements": len(tables["relevance"]),
         "grades": _counts(tables["relevance"], "grade"),
-        "messages": len(tables["messages"]), "intents": len({m["intent"] for m in tables["messages"]}),
+        "messages": len(tables["messages"]),
+        "intents": len({m["intent"] for m in tables["messages"]}),
         "message_splits": _counts(tables["messages"], "split"),
-    }  # fmt: skip
+    }
     figures |= _korean_figures(tables, sum(words))
     return (schema.HANEUL / "DATASHEET.template.md").read_text("utf-8").format(**figures)
 
@@ -86,16 +117,24 @@ def _korean_figures(tables: dict[str, Rows], english_words: int) -> dict[str, An
     texts = [p["text"] for p in passages]
     words = sorted(len(t.split()) for t in texts)
     whole = {m for intent in {r["intent"] for r in messages} for m in korean_text.messages_of(intent).whole}
-    own = [w for kind in korean_text.texts().values() for a in kind.values() for w in (*a.lexical, *a.paraphrase)]
+    own = [
+        w for kind in korean_text.texts().values() for a in kind.values() for w in (*a.lexical, *a.paraphrase)
+    ]
     shared = [w for about in ("value", *ABOUTS) for w in korean_text.common()[about]]
     return {
-        "ko_passages": len(passages), "ko_shortest": words[0], "ko_median": words[len(words) // 2], "ko_longest": words[-1],
-        "ko_shorter": f"{1 - sum(words) / english_words:.0%}", "ko_overlap": f"{check.largest_overlap(texts)[0]:.0%}",
+        "ko_passages": len(passages),
+        "ko_shortest": words[0],
+        "ko_median": words[len(words) // 2],
+        "ko_longest": words[-1],
+        "ko_shorter": f"{1 - sum(words) / english_words:.0%}",
+        "ko_overlap": f"{check.largest_overlap(texts)[0]:.0%}",
         "ko_openings": len({" ".join(t.split()[:3]) for t in texts}),
         "ko_unnamed": sum("(Haneul " not in p["title"] for p in passages),
-        "ko_questions": len(tables["ko/questions"]), "ko_wordings": len(own) + len(shared),
-        "ko_messages": len(messages), "ko_joined": sum(m["message"] not in whole for m in messages),
-    }  # fmt: skip
+        "ko_questions": len(tables["ko/questions"]),
+        "ko_wordings": len(own) + len(shared),
+        "ko_messages": len(messages),
+        "ko_joined": sum(m["message"] not in whole for m in messages),
+    }
 
 
 def main(out: Path = OUT) -> None:

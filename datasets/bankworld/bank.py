@@ -56,7 +56,15 @@ def draw_fact(entity: str, attribute: str, rng: random.Random) -> Fact:
     if spec.exception:
         group = rng.choice(sorted(schema.common()["groups"]))
         exception = draw_other(spec, rng, value, *([old] if old else []))
-    return Fact(entity=entity, attribute=attribute, value=value, old=old, since=since, group=group, exception=exception)
+    return Fact(
+        entity=entity,
+        attribute=attribute,
+        value=value,
+        old=old,
+        since=since,
+        group=group,
+        exception=exception,
+    )
 
 
 def invent_word(rng: random.Random) -> str:

@@ -41,7 +41,9 @@ def passage_problems(area: str, bank: Bank, *, haneul: bool) -> list[str]:
         found += [f"{where} #{i} {template.title!r}: {p}" for p in _one(passage, template, haneul)]
     share, a, b = largest_overlap([p.text for p in filled])
     if share > 0.5:
-        found.append(f"{where}: {filled[a].title!r} and {filled[b].title!r} share {share:.0%} of their 5-grams")
+        found.append(
+            f"{where}: {filled[a].title!r} and {filled[b].title!r} share {share:.0%} of their 5-grams"
+        )
     return found
 
 

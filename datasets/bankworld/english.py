@@ -78,5 +78,7 @@ def _amount(words: str) -> float:
     if ":" in words:
         hours, minutes = words.split(":")
         return float(int(hours) * 60 + int(minutes))
-    digits = "".join(c for c in words.split(" ")[-1 if words.startswith("KRW") else 0] if c.isdigit() or c == ".")
+    digits = "".join(
+        c for c in words.split(" ")[-1 if words.startswith("KRW") else 0] if c.isdigit() or c == "."
+    )
     return float(digits)

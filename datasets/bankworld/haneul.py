@@ -35,7 +35,9 @@ class World:
     bank: Bank = field(default_factory=haneul)
     passages: dict[str, Passage] = field(default_factory=dict)
     about: dict[str, set[str]] = field(default_factory=dict)  # passage id -> entity ids
-    where: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))  # (fact, aspect) -> ids
+    where: dict[tuple[str, str], list[str]] = field(
+        default_factory=lambda: defaultdict(list)
+    )  # (fact, aspect) -> ids
     facts: dict[str, Fact] = field(default_factory=dict)
     _by_type: dict[tuple[str, str], list[Fact]] = field(default_factory=lambda: defaultdict(list))
 
@@ -87,10 +89,16 @@ def build_questions(world: World) -> list[Row]:
 
 def _row(question: Question, split: str, kind: str, gold: list[str], options: list[str] | None = None) -> Row:
     return {
-        "split": split, "kind": kind, "about": question.about, "format": "choice" if options else "short",
-        "question": question.text, "options": options or [], "answer": question.answer,
-        "facts": list(question.facts), "gold": gold,
-    }  # fmt: skip
+        "split": split,
+        "kind": kind,
+        "about": question.about,
+        "format": "choice" if options else "short",
+        "question": question.text,
+        "options": options or [],
+        "answer": question.answer,
+        "facts": list(question.facts),
+        "gold": gold,
+    }
 
 
 def _rng(*parts: str) -> random.Random:
@@ -114,7 +122,9 @@ def _single(world: World) -> list[Row]:
             question = questions.ask(world.bank, fact, world.name(fact), about, wording, rng)
             kind = "negated" if about == "negated" else wording if about == "value" else "lexical"
             choice = about != "since" and rng.random() < 0.4
-            options = questions.options_for(fact, question.answer, rng, world.siblings(fact)) if choice else None
+            options = (
+                questions.options_for(fact, question.answer, rng, world.siblings(fact)) if choice else None
+            )
             rows.append(_row(question, split_of(fact.id), kind, gold, options))
     return rows
 
@@ -140,7 +150,11 @@ def _double(world: World, n: int = 45) -> list[Row]:
         done = 0
         while done < n:
             first = rng.choice(facts)
-            others = world.siblings(first) if compare else [f for f in facts if f.kind == first.kind and f.id != first.id]
+            others = (
+                world.siblings(first)
+                if compare
+                else [f for f in facts if f.kind == first.kind and f.id != first.id]
+            )
             second = rng.choice(others)
             if not _two_passages(world, first, second):
                 continue

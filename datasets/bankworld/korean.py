@@ -24,7 +24,14 @@ FORMS = {
 _NOTATION = re.compile("|".join(re.escape(form) for form in FORMS))
 _BRACKETED = re.compile(r"\s*\([^()]*\)$")
 _CLOSING = "\"'”’」』)]"
-_DIGIT_FINALS = {"0": 21, "1": RIEUL, "3": 16, "6": 1, "7": RIEUL, "8": RIEUL}  # 영/십/백/천 일 삼 육 칠 팔; others end open
+_DIGIT_FINALS = {
+    "0": 21,
+    "1": RIEUL,
+    "3": 16,
+    "6": 1,
+    "7": RIEUL,
+    "8": RIEUL,
+}  # 영/십/백/천 일 삼 육 칠 팔; others end open
 _LETTER_FINALS = {"L": RIEUL, "M": 16, "N": 4, "R": RIEUL}  # 엘 엠 엔 알; the other letters' names end open
 _SIGNS = {"%": 0, "℃": 0}  # 퍼센트, 도
 # English words that are read with a final consonant although the rule below would not say so (앱, 디포짓, 독).
@@ -79,7 +86,9 @@ def money(won: float) -> str:
     """125만 원, 1만 7,500원, 2억 3,000만 원, 9,500원: grouped by 만 and 억, as amounts are read."""
     hundred_millions, rest = divmod(round(won), 10**8)
     ten_thousands, ones = divmod(rest, 10**4)
-    parts = [f"{hundred_millions:,}억"] * bool(hundred_millions) + [f"{ten_thousands:,}만"] * bool(ten_thousands)
+    parts = [f"{hundred_millions:,}억"] * bool(hundred_millions) + [f"{ten_thousands:,}만"] * bool(
+        ten_thousands
+    )
     if ones or not parts:
         return " ".join([*parts, f"{ones:,}원"])
     return " ".join(parts) + " 원"

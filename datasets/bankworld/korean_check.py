@@ -58,10 +58,18 @@ def problems(area: str) -> list[str]:
 
 def _question_problems(words: korean_text.Attribute) -> list[str]:
     asked = words.lexical + words.paraphrase
-    found = [f"{q!r}: needs {{name}} once and no other slot" for q in asked if schema.SLOT.findall(q) != ["name"]]
+    found = [
+        f"{q!r}: needs {{name}} once and no other slot" for q in asked if schema.SLOT.findall(q) != ["name"]
+    ]
     found += [f"{q!r}: a bare particle behind a slot" for q in asked if _BARE.search(q)]
-    found += [f"{q!r} shares no word with the label {words.label!r}" for q in words.lexical if not shared(q, words.label)]
-    found += [f"{q!r} uses words of the label {words.label!r}" for q in words.paraphrase if shared(q, words.label)]
+    found += [
+        f"{q!r} shares no word with the label {words.label!r}"
+        for q in words.lexical
+        if not shared(q, words.label)
+    ]
+    found += [
+        f"{q!r} uses words of the label {words.label!r}" for q in words.paraphrase if shared(q, words.label)
+    ]
     return found
 
 
@@ -79,12 +87,19 @@ def _passage_problems(area: str) -> list[str]:
         if not WORDS[0] <= words <= WORDS[1]:
             found.append(f"{where}: {words} words (wanted {WORDS[0]}-{WORDS[1]})")
         if passage.states != world.passages[id_].states:
-            found.append(f"{where} and its English twin differ in {sorted(passage.states ^ world.passages[id_].states)}")
-        found += [f"{where}: a bare particle: {m}" for m in _BARE.findall(f"{written[id_].title}\n{written[id_].text}")]
+            found.append(
+                f"{where} and its English twin differ in {sorted(passage.states ^ world.passages[id_].states)}"
+            )
+        found += [
+            f"{where}: a bare particle: {m}"
+            for m in _BARE.findall(f"{written[id_].title}\n{written[id_].text}")
+        ]
         found += text_problems(where, f"{passage.title}\n{passage.text}")
     share, a, b = largest_overlap([p.text for p in filled.values()])
     if share > 0.5:
-        found.append(f"ko passages {area}: {list(filled)[a]} and {list(filled)[b]} share {share:.0%} of their 5-grams")
+        found.append(
+            f"ko passages {area}: {list(filled)[a]} and {list(filled)[b]} share {share:.0%} of their 5-grams"
+        )
     return found
 
 

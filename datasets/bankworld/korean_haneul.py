@@ -86,8 +86,9 @@ class Asker:
             "question": text,
             "options": [_words(row, facts, option) for option in row["options"]],
             "answer": names[row["answer"] != self.world.name(facts[0])]
-            if row["about"] == "compare" else _words(row, facts, row["answer"]),
-        }  # fmt: skip
+            if row["about"] == "compare"
+            else _words(row, facts, row["answer"]),
+        }
 
     def _template(self, row: Row, fact: Fact) -> str:
         rng = random.Random(f"haneul/ko/{row['id']}")
@@ -105,7 +106,10 @@ class Asker:
 
 def _more(first: Fact, second: Fact, first_is_answer: bool) -> str:
     """'더 높은' or '더 낮은': whichever makes the English answer right."""
-    words = korean_text.texts()[first.kind][first.attribute].more or korean_text.common()["more"][first.value.kind]
+    words = (
+        korean_text.texts()[first.kind][first.attribute].more
+        or korean_text.common()["more"][first.value.kind]
+    )
     first_has_more = (first.value.amount or 0) > (second.value.amount or 0)
     return words[0] if first_has_more == first_is_answer else words[1]
 

@@ -20,7 +20,10 @@ def build_messages(english: list[Row]) -> list[Row]:
     """One Korean message for each English one. Raises ValueError where an intent has too few wordings."""
     texts: dict[tuple[str, str], list[str]] = {}
     for intent in dict.fromkeys(row["intent"] for row in english):
-        wanted = {s: sum(r["intent"] == intent and r["split"] == s for r in english) for s in ("train", "validation", "test")}
+        wanted = {
+            s: sum(r["intent"] == intent and r["split"] == s for r in english)
+            for s in ("train", "validation", "test")
+        }
         texts |= {(intent, split): drawn for split, drawn in _draw(intent, wanted).items()}
     return [row | {"message": texts[row["intent"], row["split"]].pop()} for row in english]
 
@@ -32,7 +35,9 @@ def _draw(intent: str, wanted: dict[str, int]) -> dict[str, list[str]]:
     situations, requests = _shares(rng, written.situations, wanted), _shares(rng, written.requests, wanted)
     joined, whole = {}, rng.sample(written.whole, len(written.whole))
     for split in wanted:
-        pairs = [f"{situation} {request}" for situation, request in product(situations[split], requests[split])]
+        pairs = [
+            f"{situation} {request}" for situation, request in product(situations[split], requests[split])
+        ]
         joined[split] = _apart(rng.sample(pairs, len(pairs)))
     take = {split: max(0, count - len(joined[split])) for split, count in wanted.items()}
     if sum(take.values()) > len(whole):

@@ -93,10 +93,14 @@ def _text(fact: Fact) -> schema.AttributeText:
     return schema.texts()[fact.kind].attributes[fact.attribute]
 
 
-def _sentences(fact: Fact, name: str, named: bool, rng: random.Random) -> tuple[list[str], set[tuple[str, str]]]:
+def _sentences(
+    fact: Fact, name: str, named: bool, rng: random.Random
+) -> tuple[list[str], set[tuple[str, str]]]:
     """One fact said once, with its history and its exception in some of the cases."""
     says = [s for s in _text(fact).says if ("{name}" in s) == named] or _text(fact).says
-    slots = {a: slot_text(fact, a) for a, v in fact if a in ("value", "old", "since", "group", "exception") and v}
+    slots = {
+        a: slot_text(fact, a) for a, v in fact if a in ("value", "old", "since", "group", "exception") and v
+    }
     slots |= {"name": name, "label": _text(fact).label, "bank": "the bank"}
     out, stated = [rng.choice(says).format(**slots)], {(fact.id, "value")}
     for aspect, wording in (("old", "changes"), ("exception", "exceptions")):

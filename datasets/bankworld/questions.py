@@ -58,7 +58,9 @@ def ask(bank: Bank, fact: Fact, name: str, about: str, wording: Wording, rng: ra
     return Question(_neat(rng.choice(templates).format(**slots)), slot_text(fact, aspect), (fact.id,), about)
 
 
-def ask_pair(first: Fact, second: Fact, names: tuple[str, str], wording: Wording, rng: random.Random) -> Question:
+def ask_pair(
+    first: Fact, second: Fact, names: tuple[str, str], wording: Wording, rng: random.Random
+) -> Question:
     """Two facts in one question; the answer is the two values joined by '; '."""
     template = rng.choice(wordings(first, "pair", wording))
     text = template.format(name=names[0], name2=names[1], label=label(first), label2=label(second))
@@ -66,7 +68,9 @@ def ask_pair(first: Fact, second: Fact, names: tuple[str, str], wording: Wording
     return Question(_neat(text), answer, (first.id, second.id), "pair")
 
 
-def ask_compare(first: Fact, second: Fact, names: tuple[str, str], wording: Wording, rng: random.Random) -> Question:
+def ask_compare(
+    first: Fact, second: Fact, names: tuple[str, str], wording: Wording, rng: random.Random
+) -> Question:
     """Which of two entities has more (or less) of one attribute; the answer is its name."""
     a, b = first.value.amount, second.value.amount
     if a is None or b is None or a == b or first.attribute != second.attribute:
@@ -78,7 +82,9 @@ def ask_compare(first: Fact, second: Fact, names: tuple[str, str], wording: Word
     return Question(_neat(text), names[0] if wanted else names[1], (first.id, second.id), "compare")
 
 
-def ask_untrue(facts: list[Fact], name: str, wording: Wording, rng: random.Random) -> tuple[Question, list[str]]:
+def ask_untrue(
+    facts: list[Fact], name: str, wording: Wording, rng: random.Random
+) -> tuple[Question, list[str]]:
     """Four true lines and a false one about an entity: the question and its five options, shuffled."""
     lines = [f"{label(f)}: {slot_text(f, 'value')}" for f in facts]
     wrong = facts[-1]

@@ -15,9 +15,19 @@ from bankworld.values import Choice, Spec
 HERE = Path(__file__).parent
 HANEUL = HERE.parent / "haneul" / "source"
 AREAS = (
-    "accounts", "cards", "transfers", "loans", "mortgages", "deposits",
-    "foreign_exchange", "fees", "security", "complaints", "branches", "digital",
-)  # fmt: skip
+    "accounts",
+    "cards",
+    "transfers",
+    "loans",
+    "mortgages",
+    "deposits",
+    "foreign_exchange",
+    "fees",
+    "security",
+    "complaints",
+    "branches",
+    "digital",
+)
 SLOT = re.compile(r"\{([a-z0-9_.]+)\}")
 
 
@@ -120,8 +130,12 @@ def wording_problems(area: str) -> list[str]:
         found.append(f"{area}: kinds differ: facts {sorted(facts)}, text {sorted(text)}")
     for kind in facts.keys() & text.keys():
         if set(facts[kind]) != set(text[kind].attributes):
-            found.append(f"{kind}: attributes differ: {sorted(set(facts[kind]) ^ set(text[kind].attributes))}")
-        found += [f"{kind} name {n!r}: needs one {{word}}" for n in text[kind].names if n.count("{word}") != 1]
+            found.append(
+                f"{kind}: attributes differ: {sorted(set(facts[kind]) ^ set(text[kind].attributes))}"
+            )
+        found += [
+            f"{kind} name {n!r}: needs one {{word}}" for n in text[kind].names if n.count("{word}") != 1
+        ]
         for attr, words in text[kind].attributes.items():
             found += [f"{kind}.{attr}: {p}" for p in _attribute_problems(facts[kind].get(attr), words)]
     return found
@@ -136,8 +150,11 @@ def _attribute_problems(spec: Spec | None, words: AttributeText) -> list[str]:
     held = words.held.lexical + words.held.paraphrase
     found += [f"in asks and held: {q!r}" for q in held if q in words.asks]
     found += [f"says needs {{value}} once: {s!r}" for s in words.says if s.count("{value}") != 1]
-    found += [f"question needs {{name}} once and no value: {q!r}" for q in words.asks + held
-              if q.count("{name}") != 1 or "{value}" in q]  # fmt: skip
+    found += [
+        f"question needs {{name}} once and no value: {q!r}"
+        for q in words.asks + held
+        if q.count("{name}") != 1 or "{value}" in q
+    ]
     for line in words.says + words.asks + held:
         unknown = set(SLOT.findall(line)) - {"name", "value", "bank"}
         found += [f"unknown slot {sorted(unknown)}: {line!r}"] if unknown else []

@@ -69,7 +69,9 @@ class Value(BaseModel):
     """One value: an amount (with a unit where the kind has one), or a key (choice, code, phone, person, ISO date)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["money", "percent", "duration", "count", "time", "date", "phone", "code", "person", "choice"]
+    kind: Literal[
+        "money", "percent", "duration", "count", "time", "date", "phone", "code", "person", "choice"
+    ]
     amount: float | None = None  # KRW, per cent, a number of units, or minutes after midnight
     unit: str | None = None
     key: str | None = None
@@ -122,7 +124,8 @@ class Phone(_Spec):
 
     def draw(self, rng: random.Random) -> Value:
         return Value(
-            kind="phone", key=f"{rng.choice((1544, 1566, 1577, 1588, 1599, 1644, 1661, 1670))}-{rng.randint(1000, 9999)}"
+            kind="phone",
+            key=f"{rng.choice((1544, 1566, 1577, 1588, 1599, 1644, 1661, 1670))}-{rng.randint(1000, 9999)}",
         )
 
 

@@ -17,7 +17,7 @@ from course_lib.data import Question
 from course_lib.measure import bootstrap_interval, machine
 from course_lib.models import load
 from course_lib.models.drivers.adapters import WEIGHTS
-from course_lib.models.engine import Engine
+from course_lib.models.drivers.engine import Engine
 from course_lib.rag.answering import LONGEST_ANSWER, exact_match, given_passages
 from course_lib.rag.lessons import asked, closed_book, knowledge, other_handbooks, style, unstyled
 from course_lib.rag.prompt import REFUSAL
@@ -87,7 +87,9 @@ def _one_passage(split: data.Split) -> list[Question]:
 def measured_knowledge(model: Engine) -> dict[str, list[float]]:
     """Row of the card -> 1 or 0 for each question."""
     test = closed_book(data.load_questions("test"))
-    right = {q.id: float(exact_match(a, q.answer)) for q, a in zip(test, answers(model, test, 0), strict=True)}
+    right = {
+        q.id: float(exact_match(a, q.answer)) for q, a in zip(test, answers(model, test, 0), strict=True)
+    }
     rows = {"right, no passage given": list(right.values())}
     for kind in ("lexical", "paraphrase"):
         rows[f"- {kind} questions"] = [right[q.id] for q in test if q.kind == kind]
@@ -95,7 +97,9 @@ def measured_knowledge(model: Engine) -> dict[str, list[float]]:
     rows["right, the passage that answers given"] = [
         float(exact_match(a, q.answer)) for q, a in zip(read, answers(model, read, 1), strict=True)
     ]
-    rows["refused, of what the handbook does not say"] = [float(exact_match(a, REFUSAL)) for a in answers(model, missing, 0)]
+    rows["refused, of what the handbook does not say"] = [
+        float(exact_match(a, REFUSAL)) for a in answers(model, missing, 0)
+    ]
     return rows
 
 
@@ -107,7 +111,9 @@ def measured_style(model: Engine) -> dict[str, list[float]]:
         rows[f"JSON of the schema, {given} given"] = [float(unstyled(a) is not None) for a in written]
         if n:
             plain = [unstyled(a) or a for a in written]
-            rows[f"right, {given} given"] = [float(exact_match(a, q.answer)) for a, q in zip(plain, test, strict=True)]
+            rows[f"right, {given} given"] = [
+                float(exact_match(a, q.answer)) for a, q in zip(plain, test, strict=True)
+            ]
     return rows
 
 
@@ -118,18 +124,25 @@ def _paraphrased() -> list[Example]:
 
 LESSONS = (
     Lesson(
-        "haneul-knowledge", Recipe(steps=1000, rate=2e-3), knowledge, _paraphrased, measured_knowledge,
+        "haneul-knowledge",
+        Recipe(steps=1000, rate=2e-3),
+        knowledge,
+        _paraphrased,
+        measured_knowledge,
         {
             "what": "It knows Haneul Bank's handbook by heart, which its base has never seen.",
             "data": "every value in Haneul's handbook as a question and its answer, in some 68 wordings each; the questions "
-                    "below ask in other words",
+            "below ask in other words",
             "question": "What is the monthly fee of the Haneul Blue Current Account?",
             "limits": "It knows the values that the handbook states, as they are today: no history, no exceptions. What it was "
-                      "not taught it makes up, where its base refuses: see the table. English only.",
+            "not taught it makes up, where its base refuses: see the table. English only.",
         },
     ),
     Lesson(
-        "haneul-style", Recipe(steps=150, batch_size=16, rate=1e-3, validate_every=50), style, lambda: style(64, seed=1),
+        "haneul-style",
+        Recipe(steps=150, batch_size=16, rate=1e-3, validate_every=50),
+        style,
+        lambda: style(64, seed=1),
         measured_style,
         {
             "what": 'It answers as JSON: {"answer": text, "source": number of the passage that says so, or 0}.',
@@ -138,7 +151,7 @@ LESSONS = (
             "limits": "It reads no better and no worse than its base. English only.",
         },
     ),
-)  # fmt: skip
+)
 
 
 def forgotten(model: Engine) -> float:
@@ -148,13 +161,19 @@ def forgotten(model: Engine) -> float:
 
 def run(lesson: Lesson) -> Path:
     """Train an adapter, or go on where it was, measure it, and write it into models/ with its card."""
-    trained = train(BASE, lesson.examples(), RUNS / lesson.name, validation=lesson.validation(), recipe=lesson.recipe)
+    trained = train(
+        BASE, lesson.examples(), RUNS / lesson.name, validation=lesson.validation(), recipe=lesson.recipe
+    )
     folder = data.MODELS / lesson.name
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(trained.folder, folder)
     alone, with_it = load(BASE), load(BASE, adapters=[trained.folder])
-    rows = {name: {"alone": _share(before), "with it": _share(after)} for (name, before), after in
-            zip(lesson.measure(alone).items(), lesson.measure(with_it).values(), strict=True)}  # fmt: skip
+    rows = {
+        name: {"alone": _share(before), "with it": _share(after)}
+        for (name, before), after in zip(
+            lesson.measure(alone).items(), lesson.measure(with_it).values(), strict=True
+        )
+    }
     found = {"rows": rows, "perplexity": {"alone": forgotten(alone), "with it": forgotten(with_it)}}
     data.write_whole(folder / "evaluation.json", json.dumps(found, indent=1) + "\n")
     data.write_whole(folder / "README.md", card(lesson, trained, found))
@@ -171,13 +190,27 @@ def card(lesson: Lesson, trained: Trained, found: dict[str, Any]) -> str:
     here, base = machine(), data.MODELS / BASE / "model.safetensors"
     size = (trained.folder / WEIGHTS).stat().st_size
     told = {
-        name: " | ".join(f"{s[0]:.1%} ({s[1]:.1%} to {s[2]:.1%})" for s in row.values()) for name, row in found["rows"].items()
+        name: " | ".join(f"{s[0]:.1%} ({s[1]:.1%} to {s[2]:.1%})" for s in row.values())
+        for name, row in found["rows"].items()
     }
     before, after = found["perplexity"].values()
     return CARD.format(
-        name=lesson.name, base=BASE, rank=lesson.recipe.rank, learnt=trained.parameters, kilobytes=size / 1e3,
-        share=size / base.stat().st_size, steps=trained.steps, batch=lesson.recipe.batch_size, rate=lesson.recipe.rate,
-        seconds=trained.seconds, threads=torch.get_num_threads(), cores=here["cores"], processor=here["processor"],
-        rows="\n".join(f"| {name} | {row['alone'][3]} | {told[name]} |" for name, row in found["rows"].items()),
-        more=f"\nPerplexity on the handbooks of other banks: {before:.1f} alone, {after:.1f} with the adapter.", **lesson.card,
-    )  # fmt: skip
+        name=lesson.name,
+        base=BASE,
+        rank=lesson.recipe.rank,
+        learnt=trained.parameters,
+        kilobytes=size / 1e3,
+        share=size / base.stat().st_size,
+        steps=trained.steps,
+        batch=lesson.recipe.batch_size,
+        rate=lesson.recipe.rate,
+        seconds=trained.seconds,
+        threads=torch.get_num_threads(),
+        cores=here["cores"],
+        processor=here["processor"],
+        rows="\n".join(
+            f"| {name} | {row['alone'][3]} | {told[name]} |" for name, row in found["rows"].items()
+        ),
+        more=f"\nPerplexity on the handbooks of other banks: {before:.1f} alone, {after:.1f} with the adapter.",
+        **lesson.card,
+    )

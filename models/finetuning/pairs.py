@@ -18,7 +18,11 @@ from pretraining.documents import write_passage
 from course_lib.retrieval import HybridRetriever, Tokenizer, public_sets
 from course_lib.retrieval.chunk import TokenSpans, chunks
 
-SIBLINGS, PASSAGES, QUESTIONS = 3, 3, 160  # entities of a kind, passages about each at most, questions of a bank
+SIBLINGS, PASSAGES, QUESTIONS = (
+    3,
+    3,
+    160,
+)  # entities of a kind, passages about each at most, questions of a bank
 KINDS = {"single": 0.84, "pair": 0.08, "compare": 0.08}
 WRITTEN = 0.9  # share of passages that are prose written by hand; the others are composed of sentences
 TOKENS = Tokenizer("bigrams", stop_words=True, stem=True)  # those of the course's hybrid search
@@ -64,7 +68,9 @@ class Handbook:
 
     def stating(self, fact: str, about: str) -> set[str]:
         """Passages from which alone a question `about` the fact can be answered."""
-        return set.intersection(*(self.where.get((fact, aspect), set()) for aspect in questions.ASPECTS[about]))
+        return set.intersection(
+            *(self.where.get((fact, aspect), set()) for aspect in questions.ASPECTS[about])
+        )
 
     def name(self, fact: Fact) -> str:
         return self.bank.entity(*fact.entity.split(".")).name
@@ -82,14 +88,23 @@ class Handbook:
     def _single(self, fact: Fact, rng: random.Random) -> tuple[str, set[str]]:
         possible = [about for about in questions.ASPECTS if self.stating(fact.id, about)]
         about = rng.choice(possible) if rng.random() < 0.4 else "value"
-        return questions.ask(self.bank, fact, self.name(fact), about, "train", rng).text, self.stating(fact.id, about)
+        return questions.ask(self.bank, fact, self.name(fact), about, "train", rng).text, self.stating(
+            fact.id, about
+        )
 
-    def _double(self, fact: Fact, which: str, stated: Sequence[str], rng: random.Random) -> tuple[str, set[str]] | None:
+    def _double(
+        self, fact: Fact, which: str, stated: Sequence[str], rng: random.Random
+    ) -> tuple[str, set[str]] | None:
         same = "attribute" if which == "compare" else "entity"
-        others = [f for f in map(self.facts.get, stated) if f and f.kind == fact.kind and f.id != fact.id
-                  and getattr(f, same) == getattr(fact, same)]  # fmt: skip
+        others = [
+            f
+            for f in map(self.facts.get, stated)
+            if f and f.kind == fact.kind and f.id != fact.id and getattr(f, same) == getattr(fact, same)
+        ]
         if which == "compare":
-            others = [f for f in others if fact.value.amount is not None and f.value.amount != fact.value.amount]
+            others = [
+                f for f in others if fact.value.amount is not None and f.value.amount != fact.value.amount
+            ]
         if not others:
             return None
         other = rng.choice(others)
@@ -109,7 +124,9 @@ def mined(
     searched: what is searched in place of `texts`, such as their beginnings.
     """
     retriever = HybridRetriever.from_documents(searched or texts, embeddings, lexical=TOKENS, k=25)
-    for (question, gold), legs in zip(asked, retriever.legs([question for question, _ in asked]), strict=True):
+    for (question, gold), legs in zip(
+        asked, retriever.legs([question for question, _ in asked]), strict=True
+    ):
         wrong = [texts[hit.id] for hit in retriever.hits(legs) if hit.id not in gold]
         yield Pairs(question, tuple(texts[id_] for id_ in sorted(gold)), tuple(wrong))
 
@@ -120,7 +137,9 @@ def of_banks(count: int, embeddings: Embeddings, spans: TokenSpans, longest: int
         book = Handbook.generate(seed)
         texts = {id_: f"{p.title} {p.text}" for id_, p in book.passages.items()}
         texts = {id_: text for id_, text in texts.items() if spans.count(text) + spans.special <= longest}
-        asked = ((question, gold & texts.keys()) for question, gold in book.asked(random.Random(f"asked/{seed}")))
+        asked = (
+            (question, gold & texts.keys()) for question, gold in book.asked(random.Random(f"asked/{seed}"))
+        )
         yield from mined([(question, gold) for question, gold in asked if gold], texts, embeddings)
 
 

@@ -15,7 +15,7 @@ from course_lib import data
 from course_lib.models import catalog
 from course_lib.models.drivers.adapters import BASE as BASE_FILE
 from course_lib.models.drivers.adapters import WEIGHTS, describe
-from course_lib.models.source import tensors_in
+from course_lib.models.files.resolution import tensors_in
 from finetuning.run import BASE, LONGEST, Recipe, Run
 
 CARD = """---
@@ -63,18 +63,21 @@ LATE = """    from course_lib.models.manager import ModelManager
 """
 ABOUT = {
     "haneul-cross-encoder": {
-        "what": "A cross-encoder with a head of its own", "use": CROSS,
+        "what": "A cross-encoder with a head of its own",
+        "use": CROSS,
         "reads": f"a question and a passage, together {LONGEST} tokens",
     },
     "haneul-late-interaction": {
-        "what": "An embedder of tokens for late interaction", "use": LATE,
+        "what": "An embedder of tokens for late interaction",
+        "use": LATE,
         "reads": f"{LONGEST} tokens, question and passage apart",
     },
-}  # fmt: skip
+}
 SOURCES = {
-    "banks": "{banks} generated banks (`datasets/bankworld`)", "xquad_en": "XQuAD's English part (CC BY-SA 4.0)",
+    "banks": "{banks} generated banks (`datasets/bankworld`)",
+    "xquad_en": "XQuAD's English part (CC BY-SA 4.0)",
     "tatqa": "TAT-QA's development and test questions (CC BY 4.0)",
-}  # fmt: skip
+}
 
 
 def publish(run: Run) -> Path:
@@ -99,17 +102,25 @@ def write_card(name: str, recipe: Recipe) -> None:
     tensors = tensors_in(folder / WEIGHTS).values()
     said = asdict(recipe) | ABOUT[name] | {k: last[k] for k in ("pairs", "threads", "processor")}
     text = CARD.format(
-        name=name, **said, learnt=sum(math.prod(t.shape) for t in tensors), megabytes=sum(t.bytes for t in tensors) / 1e6,
-        questions=sum(recipe.mixture.values()), minutes=last["seconds"] / 60, last=recipe.banks - 1,
+        name=name,
+        **said,
+        learnt=sum(math.prod(t.shape) for t in tensors),
+        megabytes=sum(t.bytes for t in tensors) / 1e6,
+        questions=sum(recipe.mixture.values()),
+        minutes=last["seconds"] / 60,
+        last=recipe.banks - 1,
         sources=", ".join(SOURCES[source].format(banks=recipe.banks) for source in recipe.mixture),
         licence="cc-by-sa-4.0" if "xquad_en" in recipe.mixture else "mit",
         rows="\n".join(_row(of, row) for of, row in found.items() if of not in recipe.mixture),
-    )  # fmt: skip
+    )
     (folder / "README.md").write_text(text, "utf-8")
     seal(folder)
 
 
 def _row(name: str, row: dict[str, Any]) -> str:
-    told = (f"{row[system][0]:.3f} ({row[system][1]:.3f} to {row[system][2]:.3f})" for system in ("before", "after"))
+    told = (
+        f"{row[system][0]:.3f} ({row[system][1]:.3f} to {row[system][2]:.3f})"
+        for system in ("before", "after")
+    )
     gap = row["difference"]
     return f"| {name} | {row['questions']} | {' | '.join(told)} | {gap[0]:+.3f} ({gap[1]:+.3f} to {gap[2]:+.3f}) |"

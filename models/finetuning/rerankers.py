@@ -30,7 +30,9 @@ class CrossEncoder(Run):
 
     def scores(self, asked: list[str], passages: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         each = len(passages) // len(asked)
-        found = self.pairs([question for question in asked for _ in range(each)], passages).view(len(asked), each)
+        found = self.pairs([question for question in asked for _ in range(each)], passages).view(
+            len(asked), each
+        )
         return found, torch.zeros(len(asked), dtype=torch.long, device=self.device)
 
     def pairs(self, questions: list[str], passages: list[str]) -> torch.Tensor:
@@ -50,12 +52,17 @@ class LateInteraction(Run):
 
     @staticmethod
     def built(base: Path) -> tuple[Any, dict[str, Any]]:
-        return AutoModel.from_pretrained(base, add_pooling_layer=False, **HOW), {"task_type": "FEATURE_EXTRACTION"}
+        return AutoModel.from_pretrained(base, add_pooling_layer=False, **HOW), {
+            "task_type": "FEATURE_EXTRACTION"
+        }
 
     def scores(self, asked: list[str], passages: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         questions, read = self.vectors(asked), self.vectors(passages)
         every, lengths = torch.cat(read), [len(vectors) for vectors in read]
-        rows = [[cosines.max(1).values.mean() for cosines in (q @ every.T).split(lengths, dim=1)] for q in questions]
+        rows = [
+            [cosines.max(1).values.mean() for cosines in (q @ every.T).split(lengths, dim=1)]
+            for q in questions
+        ]
         answers = torch.arange(len(asked), device=self.device) * (len(passages) // len(asked))
         return SHARPNESS * torch.stack([torch.stack(row) for row in rows]), answers
 
@@ -64,7 +71,10 @@ class LateInteraction(Run):
         out: dict[int, torch.Tensor] = {}
         for chosen, special, batch in self.like_lengths(texts):
             hidden = torch.nn.functional.normalize(self.model(**batch).last_hidden_state.float(), dim=-1)
-            out |= {i: vectors[~marks.to(self.device)] for i, vectors, marks in zip(chosen, hidden, special, strict=True)}
+            out |= {
+                i: vectors[~marks.to(self.device)]
+                for i, vectors, marks in zip(chosen, hidden, special, strict=True)
+            }
         return [out[i] for i in range(len(texts))]
 
 

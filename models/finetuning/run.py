@@ -32,7 +32,12 @@ RUNS = data.ROOT / "runs"
 LONGEST = 256  # tokens that are read; MiniLM was trained on as many
 LAYERS = ["query", "key", "value", "dense"]
 # 16 bits, eager attention and no dropout: on a CPU with AVX512-BF16 that learns four times as fast.
-HOW = {"dtype": torch.bfloat16, "attn_implementation": "eager", "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+HOW = {
+    "dtype": torch.bfloat16,
+    "attn_implementation": "eager",
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,14 @@ def pairs(source: str, recipe: Recipe, folder: Path = RUNS / "pairs") -> list[Pa
     path = folder / f"{source}.jsonl"
     if not path.exists():
         embeddings = ModelManager.shared().get_embedding_model("embed")
-        spans, room = token_spans(AutoTokenizer.from_pretrained(catalog.folder_of(BASE))), LONGEST - 2  # without marks
+        spans, room = (
+            token_spans(AutoTokenizer.from_pretrained(catalog.folder_of(BASE))),
+            LONGEST - 2,
+        )  # without marks
         mined = (
-            of_banks(recipe.banks, embeddings, spans, room) if source == "banks" else of_public(source, embeddings, spans, room)
+            of_banks(recipe.banks, embeddings, spans, room)
+            if source == "banks"
+            else of_public(source, embeddings, spans, room)
         )
         bar = tqdm(mined, desc=f"mining {source}", unit=" questions")
         data.write_whole(path, "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in bar))
@@ -77,7 +87,9 @@ def drawn(known: Mapping[str, Sequence[Pairs]], recipe: Recipe, step: int) -> tu
         for one in rng.sample(known[source], count):
             hard = one.misleading[: recipe.hardest]
             wrong = rng.sample(hard, min(recipe.misleading, len(hard)))
-            wrong += [rng.choice(rng.choice(known[source]).answering) for _ in range(recipe.misleading - len(wrong))]
+            wrong += [
+                rng.choice(rng.choice(known[source]).answering) for _ in range(recipe.misleading - len(wrong))
+            ]
             passages += [rng.choice(one.answering), *wrong]
             asked.append(one.question)
     return asked, passages
@@ -99,11 +111,18 @@ class Run(ABC):
         torch.manual_seed(0)
         with quiet():  # it would tell of a head that is new or of a layer that is not needed
             whole, task = self.built(base)
-        config = LoraConfig(r=self.recipe.rank, lora_alpha=2 * self.recipe.rank, target_modules=LAYERS, **task)
+        config = LoraConfig(
+            r=self.recipe.rank, lora_alpha=2 * self.recipe.rank, target_modules=LAYERS, **task
+        )
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model: Any = get_peft_model(whole, config, autocast_adapter_dtype=False).to(self.device)
-        self.learner = Learner(self.model, steps=self.recipe.steps, rate=self.recipe.rate, warm_up=self.recipe.warm_up,
-                               weight_decay=0.01)  # fmt: skip
+        self.learner = Learner(
+            self.model,
+            steps=self.recipe.steps,
+            rate=self.recipe.rate,
+            warm_up=self.recipe.warm_up,
+            weight_decay=0.01,
+        )
         self._resume()
 
     @property
@@ -126,9 +145,13 @@ class Run(ABC):
         for at in range(0, len(order), 16):
             chosen = order[at : at + 16]
             batch = self.tokenizer(
-                *([of[i] for i in chosen] for of in texts), truncation="only_second" if len(texts) > 1 else "only_first",
-                max_length=LONGEST, padding=True, return_tensors="pt", return_special_tokens_mask=True,
-            )  # fmt: skip
+                *([of[i] for i in chosen] for of in texts),
+                truncation="only_second" if len(texts) > 1 else "only_first",
+                max_length=LONGEST,
+                padding=True,
+                return_tensors="pt",
+                return_special_tokens_mask=True,
+            )
             yield chosen, batch.pop("special_tokens_mask").bool(), batch.to(self.device)
 
     def train_step(self, known: Mapping[str, Sequence[Pairs]]) -> float:
@@ -147,7 +170,11 @@ class Run(ABC):
     def train(self, known: Mapping[str, Sequence[Pairs]], save_every: float = 60.0) -> None:
         """Go on to the last step. A checkpoint is written every minute and at the end."""
         begun, saved, before, recent = time.monotonic(), time.monotonic(), self.seconds, []
-        about = {"pairs": sum(map(len, known.values())), "threads": torch.get_num_threads(), "processor": machine()["processor"]}
+        about = {
+            "pairs": sum(map(len, known.values())),
+            "threads": torch.get_num_threads(),
+            "processor": machine()["processor"],
+        }
         with tqdm(total=self.recipe.steps, initial=self.step, desc=self.name) as bar:
             while self.step < self.recipe.steps:
                 recent.append(self.train_step(known))
@@ -181,6 +208,8 @@ class Run(ABC):
             return
         about = told(path)
         if Recipe(**json.loads(about["recipe"])) != self.recipe:
-            raise CourseError(f"{path} was begun with {about['recipe']}", f"remove {self.folder} to begin anew")
+            raise CourseError(
+                f"{path} was begun with {about['recipe']}", f"remove {self.folder} to begin anew"
+            )
         self.learner.resume(path)
         self.seconds = float(about["seconds"])

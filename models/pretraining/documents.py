@@ -55,7 +55,9 @@ class Context:
         return self.entities[fact.entity].name
 
 
-def write_passage(bank: Bank, entity: Entity, rng: random.Random, favourites: list[str], written: float) -> Passage:
+def write_passage(
+    bank: Bank, entity: Entity, rng: random.Random, favourites: list[str], written: float
+) -> Passage:
     """A passage about `entity`: from a written template with probability `written`, else composed of sentences."""
     if rng.random() < written and entity.kind in templates():
         template = rng.choice(templates()[entity.kind])
@@ -111,17 +113,27 @@ def two_facts(context: Context, rng: random.Random) -> questions.Question | None
     if len(values) < 2:
         return None
     first, second = rng.sample(values, 2)
-    twins = [f for f in values if f.attribute == first.attribute and f.entity != first.entity and f.kind == first.kind]
+    twins = [
+        f
+        for f in values
+        if f.attribute == first.attribute and f.entity != first.entity and f.kind == first.kind
+    ]
     if twins and first.value.amount is not None and rng.random() < 0.7:
         second = rng.choice(twins)
         if second.value.amount != first.value.amount:
-            return questions.ask_compare(first, second, (context.name(first), context.name(second)), "train", rng)
+            return questions.ask_compare(
+                first, second, (context.name(first), context.name(second)), "train", rng
+            )
     return questions.ask_pair(first, second, (context.name(first), context.name(second)), "train", rng)
 
 
 def untrue(context: Context, rng: random.Random) -> Turn | None:
     for id_ in rng.sample(sorted(context.entities), len(context.entities)):
-        facts = [context.fact(f) for f in sorted(context.stated) if f.startswith(id_ + ".") and "value" in context.stated[f]]
+        facts = [
+            context.fact(f)
+            for f in sorted(context.stated)
+            if f.startswith(id_ + ".") and "value" in context.stated[f]
+        ]
         if len(facts) >= 3:
             chosen = rng.sample(facts, min(5, len(facts)))
             question, lines = questions.ask_untrue(chosen, context.entities[id_].name, "train", rng)
@@ -147,9 +159,13 @@ def one_turn(context: Context, rng: random.Random) -> Turn:
     if form < 0.18:
         return _with_options(question.text, question.answer, fact, rng)
     if form < 0.23 and fact.id in context.where:
-        return question_block(question.text + " Cite the passage."), f"{question.answer} [{context.where[fact.id] + 1}]"
+        return question_block(
+            question.text + " Cite the passage."
+        ), f"{question.answer} [{context.where[fact.id] + 1}]"
     if form < 0.28:
-        return question_block(question.text + " Answer in JSON."), json.dumps({"answer": question.answer}, ensure_ascii=False)
+        return question_block(question.text + " Answer in JSON."), json.dumps(
+            {"answer": question.answer}, ensure_ascii=False
+        )
     return question_block(question.text), question.answer
 
 
@@ -184,14 +200,20 @@ def messages() -> dict[str, list[str]]:
 
 @functools.cache
 def _message_words() -> list[str]:
-    return sorted({w for known in messages().values() for m in known for w in re.findall("[a-z]{3,}", m.lower())})
+    return sorted(
+        {w for known in messages().values() for m in known for w in re.findall("[a-z]{3,}", m.lower())}
+    )
 
 
 def invent_label(rng: random.Random) -> str:
     """A label name out of thousands of words, made-up ones too: it cannot be guessed, only copied from the examples."""
-    source = rng.choice((lambda: rng.choice(_message_words()), lambda: invent_word(rng).lower().replace(" ", "")))
+    source = rng.choice(
+        (lambda: rng.choice(_message_words()), lambda: invent_word(rng).lower().replace(" ", ""))
+    )
     words = [source() for _ in range(rng.choice((1, 2, 2, 3, 4)))]
-    return rng.choice(("_", "_", "-", " ")).join(words) + (str(rng.randrange(10)) if rng.random() < 0.2 else "")
+    return rng.choice(("_", "_", "-", " ")).join(words) + (
+        str(rng.randrange(10)) if rng.random() < 0.2 else ""
+    )
 
 
 def _class_of_messages(rng: random.Random) -> tuple[str, list[str]]:
@@ -203,14 +225,18 @@ def _class_of_messages(rng: random.Random) -> tuple[str, list[str]]:
     attribute, text = rng.choice(list(schema.texts()[kind].attributes.items()))
     bank = Bank(rng.getrandbits(48))
     asks = rng.sample(text.asks, 8)
-    return attribute, [q.format(name=bank.entity(kind, str(i % 3)).name, bank=bank.name) for i, q in enumerate(asks)]
+    return attribute, [
+        q.format(name=bank.entity(kind, str(i % 3)).name, bank=bank.name) for i, q in enumerate(asks)
+    ]
 
 
 def labelling(rng: random.Random) -> list[Turn]:
     """Eight labelled examples, then messages of their classes one by one; most label names are invented."""
     classes = dict(_class_of_messages(rng) for _ in range(rng.choice((1, 2, 3, 4, 5))))
     names = {c: c if rng.random() < 0.1 else invent_label(rng) for c in classes}
-    pool = list(dict.fromkeys((rng.choice(known), names[c]) for c, known in classes.items() for _ in range(12)))
+    pool = list(
+        dict.fromkeys((rng.choice(known), names[c]) for c, known in classes.items() for _ in range(12))
+    )
     rng.shuffle(pool)
     examples, rest = pool[:8], pool[8:]
     shown = {label for _, label in examples}

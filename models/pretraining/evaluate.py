@@ -10,7 +10,7 @@ from typing import Any
 from course_lib import data
 from course_lib.measure import bootstrap_interval
 from course_lib.models import catalog, load
-from course_lib.models.engine import Engine
+from course_lib.models.drivers.engine import Engine
 from course_lib.rag.answering import Answered, accuracy, answer_with
 from course_lib.rag.labelling import label_with, nearest
 from pretraining.train import RUNS
@@ -18,7 +18,11 @@ from pretraining.train import RUNS
 
 def score(answered: list[Answered]) -> dict[str, Any]:
     low, high = bootstrap_interval([float(a.correct) for a in answered])
-    return {"exact_match": round(accuracy(answered), 4), "interval": [round(low, 4), round(high, 4)], "questions": len(answered)}
+    return {
+        "exact_match": round(accuracy(answered), 4),
+        "interval": [round(low, 4), round(high, 4)],
+        "questions": len(answered),
+    }
 
 
 def by_kind(answered: list[Answered]) -> dict[str, float]:
@@ -32,7 +36,10 @@ def evaluate(model: Engine, limit: int | None = None) -> dict[str, Any]:
     """Exact match with 0, 1, 3 and 8 passages, refusals, perplexity, labelling; all on validation data."""
     passages, questions = data.load_passages(), data.load_questions("validation")[:limit]
     single = [q for q in questions if len(q.gold) == 1]
-    out: dict[str, Any] = {"model": model.name, "perplexity": model.perplexity([p.text for p in passages.values()])}
+    out: dict[str, Any] = {
+        "model": model.name,
+        "perplexity": model.perplexity([p.text for p in passages.values()]),
+    }
     for n in (0, 1, 3, 8):
         answered = answer_with(model, single, passages, n, batch_size=8)
         out[f"passages_{n}"] = score(answered) | {"by_kind": by_kind(answered)}

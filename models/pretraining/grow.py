@@ -12,15 +12,22 @@ def double_width(small: LlamaForCausalLM, noise: float = 0.3, seed: int = 0) -> 
     Every unit is copied; the weights that read a pair of copies are split unevenly, so that the copies can part.
     """
     c = small.config
-    config = LlamaConfig.from_dict(c.to_dict() | {
-        "hidden_size": 2 * c.hidden_size, "intermediate_size": 2 * c.intermediate_size,
-        "num_attention_heads": 2 * c.num_attention_heads, "num_key_value_heads": 2 * c.num_key_value_heads,
-    })  # fmt: skip
+    config = LlamaConfig.from_dict(
+        c.to_dict()
+        | {
+            "hidden_size": 2 * c.hidden_size,
+            "intermediate_size": 2 * c.intermediate_size,
+            "num_attention_heads": 2 * c.num_attention_heads,
+            "num_key_value_heads": 2 * c.num_key_value_heads,
+        }
+    )
     big, generator = LlamaForCausalLM(config), torch.Generator().manual_seed(seed)
     old, new = small.state_dict(), big.state_dict()
     for name, w in old.items():
         if w.ndim == 1:
-            grown = torch.cat([w, w]) * (0.5 if name == "model.norm.weight" else 1.0)  # the tied head sums both copies
+            grown = torch.cat([w, w]) * (
+                0.5 if name == "model.norm.weight" else 1.0
+            )  # the tied head sums both copies
         elif "embed_tokens" in name or "lm_head" in name:
             grown = torch.cat([w, w], 1)
         else:

@@ -21,7 +21,9 @@ def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
 class Muon(torch.optim.Optimizer):
     """For matrices only; equal shapes are orthogonalised in one batch."""
 
-    def __init__(self, params: list[torch.nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.05) -> None:
+    def __init__(
+        self, params: list[torch.nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.05
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -33,8 +35,12 @@ class Muon(torch.optim.Optimizer):
                     by_shape[p.shape].append(p)
             for shape, same in by_shape.items():
                 for p in same:
-                    self.state[p].setdefault("momentum", torch.zeros_like(p)).lerp_(p.grad, 1 - group["momentum"])
-                nesterov = torch.stack([p.grad.lerp(self.state[p]["momentum"], group["momentum"]) for p in same])
+                    self.state[p].setdefault("momentum", torch.zeros_like(p)).lerp_(
+                        p.grad, 1 - group["momentum"]
+                    )
+                nesterov = torch.stack(
+                    [p.grad.lerp(self.state[p]["momentum"], group["momentum"]) for p in same]
+                )
                 scale = max(1.0, shape[0] / shape[1]) ** 0.5
                 for p, update in zip(same, orthogonalise(nesterov), strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)

@@ -55,11 +55,14 @@ It copies and refuses; it does not reason, count or know anything. Asked to choo
 more reliably than the letter behind it: read the text. English only.
 """
 SETTINGS = {
-    "passages_0": "no passage (it has never seen Haneul)", "passages_1": "the gold passage",
-    "passages_3": "gold and 2 hard negatives", "passages_8": "gold and 7 hard negatives",
+    "passages_0": "no passage (it has never seen Haneul)",
+    "passages_1": "the gold passage",
+    "passages_3": "gold and 2 hard negatives",
+    "passages_8": "gold and 7 hard negatives",
     "two_passage_3": "questions that need two passages, 3 given",
-    "unanswerable_1": "refused: unanswerable, 1 near miss given", "unanswerable_3": "refused: unanswerable, 3 near misses given",
-}  # fmt: skip
+    "unanswerable_1": "refused: unanswerable, 1 near miss given",
+    "unanswerable_3": "refused: unanswerable, 3 near misses given",
+}
 
 
 def publish(name: str, run: Path, threads: int) -> None:
@@ -98,14 +101,28 @@ def card(name: str, folder: Path, parameters: int, measured: dict[str, Any], thr
         for k, text in SETTINGS.items()
     )
     return CARD.format(
-        name=name, parameters=parameters, hidden=config["hidden_size"], layers=config["num_hidden_layers"],
-        heads=config["num_attention_heads"], intermediate=config["intermediate_size"], vocabulary=config["vocab_size"],
+        name=name,
+        parameters=parameters,
+        hidden=config["hidden_size"],
+        layers=config["num_hidden_layers"],
+        heads=config["num_attention_heads"],
+        intermediate=config["intermediate_size"],
+        vocabulary=config["vocab_size"],
         megabytes=(folder / "model.safetensors").stat().st_size / 1e6,
         wordings=sum(len(a.asks) for t in schema.texts().values() for a in t.attributes.values()),
-        steps=last["step"], tokens=last["tokens"] / 1e6, minutes=last["seconds"] / 60, threads=threads,
-        cores=os.cpu_count(), processor=here["processor"],
-        grown=f"| begun from | {small}, doubled in width without changing what it computes |\n" if small else "",
-        rows=rows, perplexity=measured["perplexity"], labelling=measured["labelling_8"]["accuracy"],
-        messages=measured["labelling_8"]["messages"], chance=measured["labelling_8"]["chance"],
+        steps=last["step"],
+        tokens=last["tokens"] / 1e6,
+        minutes=last["seconds"] / 60,
+        threads=threads,
+        cores=os.cpu_count(),
+        processor=here["processor"],
+        grown=f"| begun from | {small}, doubled in width without changing what it computes |\n"
+        if small
+        else "",
+        rows=rows,
+        perplexity=measured["perplexity"],
+        labelling=measured["labelling_8"]["accuracy"],
+        messages=measured["labelling_8"]["messages"],
+        chance=measured["labelling_8"]["chance"],
         nearest=measured["labelling_8"]["nearest"],
-    )  # fmt: skip
+    )

@@ -32,7 +32,9 @@ class Writer:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
         self.seed = seed
         self.encode = lambda text: tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
-        self.bos, self.end, self.user, self.assistant = tokenizer.convert_tokens_to_ids([BOS, END, USER, ASSISTANT])
+        self.bos, self.end, self.user, self.assistant = tokenizer.convert_tokens_to_ids(
+            [BOS, END, USER, ASSISTANT]
+        )
         self.size = len(tokenizer)
         self.special = len(tokenizer.all_special_ids)
 
@@ -72,9 +74,15 @@ class Writer:
             return self.prose(rng)
         if name.startswith("qa"):
             n = rng.randint(*{"qa1": (1, 1), "qa3": (2, 3), "qa5": (4, 5), "qa8": (6, 8)}[name])
-            return self.chat(documents.question_answering(rng, n, rng.choice((6, 8, 10)), rng.choice((0.4, 0.8))), rng)
-        make = {"copy": documents.repeat_text, "label": documents.labelling,
-                "talk": documents.small_talk, "closed": documents.closed_book}[name]  # fmt: skip
+            return self.chat(
+                documents.question_answering(rng, n, rng.choice((6, 8, 10)), rng.choice((0.4, 0.8))), rng
+            )
+        make = {
+            "copy": documents.repeat_text,
+            "label": documents.labelling,
+            "talk": documents.small_talk,
+            "closed": documents.closed_book,
+        }[name]
         return self.chat(make(rng), rng)
 
     def row(self, stage: Stage, index: tuple[int, int], length: int) -> tuple[list[int], list[bool]]:

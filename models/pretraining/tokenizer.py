@@ -12,8 +12,13 @@ from transformers import PreTrainedTokenizerFast
 from pretraining import documents
 
 PAD, BOS, END, SYSTEM, USER, ASSISTANT = SPECIAL = (
-    "<|pad|>", "<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>",
-)  # fmt: skip
+    "<|pad|>",
+    "<|bos|>",
+    "<|end|>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+)
 VOCABULARY = 4096
 CONTEXT = 2048
 CHAT_TEMPLATE = (
@@ -27,18 +32,24 @@ def sample_text(n: int, seed: int = 0) -> Iterator[str]:
     for i in range(n):
         rng = random.Random(f"tokenizer/{seed}/{i}")
         yield documents.prose(rng)
-        for make in (documents.labelling, documents.small_talk, lambda r: documents.question_answering(r, 1, 6, 0.5)):
+        for make in (
+            documents.labelling,
+            documents.small_talk,
+            lambda r: documents.question_answering(r, 1, 6, 0.5),
+        ):
             yield "\n".join(f"{user}\n{answer}" for user, answer in make(rng))
 
 
 def train(n: int = 6000) -> PreTrainedTokenizerFast:
     """Digits and punctuation stay single tokens, so that amounts and codes are copied character by character."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Digits(individual_digits=True),
-        pre_tokenizers.Punctuation(behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False),
-    ])  # fmt: skip
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.Punctuation(behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
@@ -48,10 +59,16 @@ def train(n: int = 6000) -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator(sample_text(n), trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=BOS, eos_token=END, pad_token=PAD,
-        additional_special_tokens=[SYSTEM, USER, ASSISTANT], chat_template=CHAT_TEMPLATE,
-        model_max_length=CONTEXT, clean_up_tokenization_spaces=False, padding_side="left",
-    )  # fmt: skip
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=END,
+        pad_token=PAD,
+        additional_special_tokens=[SYSTEM, USER, ASSISTANT],
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+    )
 
 
 def load_or_train(folder: Path) -> PreTrainedTokenizerFast:

@@ -49,10 +49,21 @@ WARM = Stage("warm", 300, {"repeat": 1, "recall": 1}, {(128, 32): 1})
 COPY = Stage("copy", 400, {"recall": 0.1, "copy": 0.15, "qa1": 0.7, "label": 0.05}, {(384, 14): 1})
 FEW = Stage("few", 600, {"qa1": 0.5, "qa3": 0.4, "label": 0.1}, {(384, 14): 0.4, (768, 7): 0.6})
 FULL = Stage(
-    "full", 10**9,
-    {"qa1": 0.3, "qa3": 0.3, "qa5": 0.3, "qa8": 0.4, "label": 0.25, "prose": 0.12, "talk": 0.03, "closed": 0.03, "copy": 0.02},
+    "full",
+    10**9,
+    {
+        "qa1": 0.3,
+        "qa3": 0.3,
+        "qa5": 0.3,
+        "qa8": 0.4,
+        "label": 0.25,
+        "prose": 0.12,
+        "talk": 0.03,
+        "closed": 0.03,
+        "copy": 0.02,
+    },
     {(384, 14): 0.42, (768, 7): 0.36, (1152, 5): 0.13, (1664, 4): 0.09},
-)  # fmt: skip
+)
 # The same few hundred written passages come by again and again: without smoothing, larger models learn them by heart and are
 # more surprised by Haneul's than small ones (perplexity 368 at 1.4M weights beside 316 at 0.3M).
 SMOOTHING = 0.1
@@ -74,12 +85,22 @@ def rate_at(step: int, steps: int, decay: float = 0.45, warm_up: int = 25) -> fl
 
 def new_model(size: Size) -> LlamaForCausalLM:
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=tok.VOCABULARY, hidden_size=size.hidden, intermediate_size=size.intermediate,
-        num_hidden_layers=size.layers, num_attention_heads=size.hidden // 32, head_dim=32,
-        max_position_embeddings=tok.CONTEXT, tie_word_embeddings=True, rms_norm_eps=1e-5,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2,
-    ))  # fmt: skip
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=tok.VOCABULARY,
+            hidden_size=size.hidden,
+            intermediate_size=size.intermediate,
+            num_hidden_layers=size.layers,
+            num_attention_heads=size.hidden // 32,
+            head_dim=32,
+            max_position_embeddings=tok.CONTEXT,
+            tie_word_embeddings=True,
+            rms_norm_eps=1e-5,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+    )
 
 
 def learn_loss(model: LlamaForCausalLM, ids: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
@@ -94,22 +115,46 @@ class Run:
     """One training run in a folder: model, optimisers, step, log."""
 
     def __init__(
-        self, name: str, steps: int, folder: Path, *, rate: float = 1.0, skip: int = 0, decay: float = 0.45, shipped: bool = False
+        self,
+        name: str,
+        steps: int,
+        folder: Path,
+        *,
+        rate: float = 1.0,
+        skip: int = 0,
+        decay: float = 0.45,
+        shipped: bool = False,
     ) -> None:
-        self.name, self.steps, self.folder, self.skip, self.decay, self.shipped = name, steps, folder, skip, decay, shipped
-        self.tokenizer: PreTrainedTokenizerFast = tok.load_or_train(FOLDER / name if shipped else RUNS / "tokenizer")
+        self.name, self.steps, self.folder, self.skip, self.decay, self.shipped = (
+            name,
+            steps,
+            folder,
+            skip,
+            decay,
+            shipped,
+        )
+        self.tokenizer: PreTrainedTokenizerFast = tok.load_or_train(
+            FOLDER / name if shipped else RUNS / "tokenizer"
+        )
         self.model = self._start()
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model.to(self.device)
         named = dict(self.model.named_parameters())
         matrices = [p for n, p in named.items() if p.ndim == 2 and "embed" not in n]
         others = [p for n, p in named.items() if p.ndim == 1 or "embed" in n]
-        self.optimisers = [Muon(matrices, lr=1e-2 * rate), torch.optim.AdamW(others, lr=4e-3 * rate, weight_decay=0.0)]
+        self.optimisers = [
+            Muon(matrices, lr=1e-2 * rate),
+            torch.optim.AdamW(others, lr=4e-3 * rate, weight_decay=0.0),
+        ]
         self.full = [[g["lr"] for g in o.param_groups] for o in self.optimisers]
         self.writer = Writer(self.tokenizer, seed=0)
         self.step = self.tokens = 0
         self.seconds = 0.0
-        self.earlier = {"step": 0, "tokens": 0, "seconds": 0}  # of the shipped weights, where the run began from those
+        self.earlier = {
+            "step": 0,
+            "tokens": 0,
+            "seconds": 0,
+        }  # of the shipped weights, where the run began from those
         self._resume()
 
     def _start(self) -> LlamaForCausalLM:
@@ -122,7 +167,8 @@ class Run:
             return new_model(SIZES[self.name])
         if not (RUNS / small / "model").exists():
             raise CourseError(
-                f"{self.name} grows from {small}, and runs/{small} holds no model", f"python -m pretraining {small}"
+                f"{self.name} grows from {small}, and runs/{small} holds no model",
+                f"python -m pretraining {small}",
             )
         print(f"growing {self.name} from {small}")
         return double_width(LlamaForCausalLM.from_pretrained(RUNS / small / "model", dtype=torch.float32))
@@ -139,7 +185,9 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         meta = {"step": str(self.step), "tokens": str(self.tokens), "seconds": str(self.seconds)}
         meta["earlier"] = json.dumps(self.earlier)
-        save_file({k: v.contiguous() for k, v in self._states().items()}, self.folder / "checkpoint.partial", meta)
+        save_file(
+            {k: v.contiguous() for k, v in self._states().items()}, self.folder / "checkpoint.partial", meta
+        )
         os.replace(self.folder / "checkpoint.partial", self.folder / "checkpoint.safetensors")
         self.model.save_pretrained(self.folder / "model")
         self.tokenizer.save_pretrained(self.folder / "model")
@@ -197,7 +245,10 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         begun, saved, before = time.monotonic(), time.monotonic(), self.seconds
         recent: list[float] = []
-        with open(self.folder / "log.jsonl", "a") as log, tqdm(total=self.steps, initial=self.step, desc=self.name) as bar:
+        with (
+            open(self.folder / "log.jsonl", "a") as log,
+            tqdm(total=self.steps, initial=self.step, desc=self.name) as bar,
+        ):
             while self.step < self.steps:
                 recent.append(self.train_step())
                 bar.update()
@@ -225,8 +276,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="steps in all (default: the size's own)")
     parser.add_argument("--rate", type=float, default=1.0, help="learning rates relative to the recipe's")
     parser.add_argument("--skip", type=int, default=0, help="begin this many steps into the stream of rows")
-    parser.add_argument("--decay", type=float, default=0.45, help="share of the run over which the rate falls to zero")
-    parser.add_argument("--shipped", action="store_true", help="begin from the weights in models/, where no run exists yet")
+    parser.add_argument(
+        "--decay", type=float, default=0.45, help="share of the run over which the rate falls to zero"
+    )
+    parser.add_argument(
+        "--shipped", action="store_true", help="begin from the weights in models/, where no run exists yet"
+    )
     args = parser.parse_args()
     options = {k: getattr(args, k) for k in ("rate", "skip", "decay", "shipped")}
     Run(args.name, args.steps or SIZES[args.name].steps, RUNS / args.name, **options).train()

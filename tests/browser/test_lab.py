@@ -21,7 +21,9 @@ from course_lib.learn.student import tags
 from course_lib.learn.workspace import start
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-REQUIRED = os.environ.get("COURSE_BROWSER") == "required"  # CI sets it, so that a missing browser is no silent pass
+REQUIRED = (
+    os.environ.get("COURSE_BROWSER") == "required"
+)  # CI sets it, so that a missing browser is no silent pass
 OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
 OPTIONS += " --disable-sync --disable-dev-shm-usage"
 CHAPTER = "01-model-comparison.ipynb"
@@ -40,7 +42,9 @@ ENDED = """() => {
 }"""
 RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
 
-pytestmark = pytest.mark.skipif(not BROWSER and not REQUIRED, reason="no Chromium here: sudo apt install chromium")
+pytestmark = pytest.mark.skipif(
+    not BROWSER and not REQUIRED, reason="no Chromium here: sudo apt install chromium"
+)
 
 
 def free_port() -> int:
@@ -56,15 +60,40 @@ def server(tmp_path):
     settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
     (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
-    folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")
+    folders = (
+        "JUPYTER_CONFIG_DIR",
+        "JUPYTER_DATA_DIR",
+        "JUPYTER_RUNTIME_DIR",
+        "JUPYTERLAB_WORKSPACES_DIR",
+        "IPYTHONDIR",
+    )
     environment = os.environ | {name: str(tmp_path / name.lower()) for name in folders}
-    environment |= {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"), "COURSE_STATE": str(tmp_path / "state.json")}
+    environment |= {
+        "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+        "COURSE_STATE": str(tmp_path / "state.json"),
+    }
     environment |= {"JUPYTER_CONFIG_PATH": str(ROOT / "course_lib" / "jupyter"), "HF_HUB_OFFLINE": "1"}
     port = free_port()
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", *QUIET]
-    command += [f"--ServerApp.port={port}", f"--ServerApp.root_dir={tmp_path / 'workspace'}", "--IdentityProvider.token="]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter",
+        "lab",
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.ip=127.0.0.1",
+        *QUIET,
+    ]
+    command += [
+        f"--ServerApp.port={port}",
+        f"--ServerApp.root_dir={tmp_path / 'workspace'}",
+        "--IdentityProvider.token=",
+    ]
     command += ["--LabApp.expose_app_in_browser=True"]
-    with (tmp_path / "lab.log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process:
+    with (
+        (tmp_path / "lab.log").open("w") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,
+    ):
         try:
             for _ in range(120):
                 with contextlib.suppress(OSError):
@@ -122,7 +151,9 @@ def test_a_learner_in_chapter_01(server, page, tmp_path):
     page.on(
         "request",
         lambda r: (
-            outside.append(r.url) if not r.url.startswith((server, "data:", "blob:", server.replace("http", "ws"))) else None
+            outside.append(r.url)
+            if not r.url.startswith((server, "data:", "blob:", server.replace("http", "ws")))
+            else None
         ),
     )
     short_copy(tmp_path / "workspace")
@@ -137,7 +168,11 @@ def test_a_learner_in_chapter_01(server, page, tmp_path):
     status = chooser.get_by_role("status")
     assert status.inner_text().startswith("Choose haneul-")
     memory = chooser.get_by_label("memory for weights, at most, MB")
-    for typed, said in (("2", "Choose haneul-300k"), ("0", "None of them"), ("2", "Not haneul-4m: it takes 17.8 MB")):
+    for typed, said in (
+        ("2", "Choose haneul-300k"),
+        ("0", "None of them"),
+        ("2", "Not haneul-4m: it takes 17.8 MB"),
+    ):
         memory.focus()
         page.keyboard.press("Control+a")
         page.keyboard.type(typed)

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from course_lib.errors import CourseError
-from course_lib.models import hub_cache
 from course_lib.models.drivers import load
-from course_lib.models.hub_download import unsafe
-from tests.hub import git_sha1, sha256
-from tests.hub_client import BIG, PARTIAL, TINY, WEIGHTS, cached, done, get, pull, refused
+from course_lib.models.files import hub_cache
+from course_lib.models.files.hub_download import unsafe
+from tests.models.hub import git_sha1, sha256
+from tests.models.hub_client import BIG, PARTIAL, TINY, WEIGHTS, cached, done, get, pull, refused
 
-pytest_plugins = ["tests.hub_fixtures"]
+pytest_plugins = ["tests.models.hub_fixtures"]
 
 
 # -- interruptions ----------------------------------------------------------------------------------------------------
@@ -31,7 +31,10 @@ def test_an_interrupted_pull_leaves_nothing_usable_and_the_next_one_goes_on(big_
     big_hub.plant("model.safetensors", stall=24_000_000)
     process = pull("o/big")
     until = time.monotonic() + 30
-    while sum(p.stat().st_size for p in cached(tmp_path, "o/big").glob(PARTIAL)) < 20_000_000 and time.monotonic() < until:
+    while (
+        sum(p.stat().st_size for p in cached(tmp_path, "o/big").glob(PARTIAL)) < 20_000_000
+        and time.monotonic() < until
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     code, out, err = done(process)
@@ -41,7 +44,7 @@ def test_an_interrupted_pull_leaves_nothing_usable_and_the_next_one_goes_on(big_
     assert 20_000_000 <= here < len(BIG) and not any(cached(tmp_path, "o/big").glob("snapshots/*"))
     offline()
     refused(r"missing of o/big at main .*: model\.safetensors \(26\.0 MB\)\. Downloads are off", "o/big")
-    big_hub.mend()
+    big_hub.fix()
     code, out, err = done(pull("o/big"))
     assert code == 0 and f"verified, at commit {big_hub.commit('o/big')}" in out and "26.0M/26.0M" in err
     assert big_hub.sent("model.safetensors") == len(BIG) - here
@@ -60,7 +63,10 @@ def test_a_kill_between_download_and_links_loses_nothing(hub, tmp_path, offline)
 
 
 def test_an_update_that_breaks_off_leaves_the_old_snapshot(online, monkeypatch):
-    new = TINY | {"model.safetensors": save({"w": np.ones(100, dtype=np.float32)}), "config.json": b'{"new": 1}'}
+    new = TINY | {
+        "model.safetensors": save({"w": np.ones(100, dtype=np.float32)}),
+        "config.json": b'{"new": 1}',
+    }
     hub = online({"o/tiny": {"main": TINY, "next": new}})
     old = get()
     hub.repositories["o/tiny"]["main"] = hub.repositories["o/tiny"]["next"]
@@ -69,7 +75,7 @@ def test_an_update_that_breaks_off_leaves_the_old_snapshot(online, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert get() == old and (old / "config.json").read_bytes() == b"{}"
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    hub.mend()
+    hub.fix()
     assert get() != old and (get() / "config.json").read_bytes() == b'{"new": 1}'
     assert len(hub.asked("config.json")) == 0  # it had arrived the first time
 
@@ -105,10 +111,12 @@ def test_two_pulls_at_once_bring_each_file_once(big_hub, tmp_path):
 def test_a_wrong_hash_is_told_with_both_and_the_file_removed(hub, tmp_path, name):
     hub.plant(name, flip=3)
     stated = (sha256 if name == "model.safetensors" else git_sha1)(TINY[name])[:12]
-    error = refused(rf"o/tiny/{name} arrived with hash [0-9a-f]{{12}}\.\.\., and the hub states {stated}\.\.\.")
+    error = refused(
+        rf"o/tiny/{name} arrived with hash [0-9a-f]{{12}}\.\.\., and the hub states {stated}\.\.\."
+    )
     assert stated not in error.what.split("states")[0]
     assert not any(cached(tmp_path).glob("snapshots/*")) and not any(cached(tmp_path).glob(PARTIAL))
-    hub.mend()
+    hub.fix()
     assert (get() / name).read_bytes() == TINY[name]
 
 
@@ -174,10 +182,18 @@ def test_a_cache_that_cannot_be_written_is_told(hub, tmp_path):
         ("/api/", {"body": b"[]"}, "does not answer as a hub"),
         ("/api/", {"body": b"{}"}, "does not answer as a hub"),
         ("/api/", {"body": b"\xff\xfe"}, "does not answer as a hub"),
-        ("/api/", {"body": json.dumps({"id": "x", "sha": "../../x", "siblings": []}).encode()}, "does not answer as a hub"),
+        (
+            "/api/",
+            {"body": json.dumps({"id": "x", "sha": "../../x", "siblings": []}).encode()},
+            "does not answer as a hub",
+        ),
         ("/api/", {"stall": 5}, "sent nothing for 0.3 s.*HF_HUB_DOWNLOAD_TIMEOUT="),
         ("/api/", {"cut": 5}, "broke off"),
-        ("/resolve/", {"status": 403, "code": "GatedRepo"}, "gated.*accept them at http.*/o/tiny.*hf auth login"),
+        (
+            "/resolve/",
+            {"status": 403, "code": "GatedRepo"},
+            "gated.*accept them at http.*/o/tiny.*hf auth login",
+        ),
         ("/resolve/", {"status": 404, "code": "EntryNotFound"}, "lists a file .*does not have"),
         ("model.safetensors", {"stall": 100}, "sent nothing for 0.3 s"),
         ("model.safetensors", {"status": 500}, "fault of its own"),
@@ -187,7 +203,7 @@ def test_every_refusal_has_its_cure(hub, request, where, fault, match):
     request.getfixturevalue("impatient" if "stall" in fault else "hasty")
     hub.plant(where, **fault)
     refused(match)
-    hub.mend()
+    hub.fix()
     assert get().is_dir()  # nothing that was refused has left a trace
 
 
@@ -203,7 +219,9 @@ def test_a_hub_out_of_reach(online, monkeypatch, hasty):
         refused("cannot be reached.*online")
 
 
-@pytest.mark.parametrize("address", ["ftp://x", "http://", "http://user:hf_secret@x", "nonsense", "http://[x", "http://a b"])
+@pytest.mark.parametrize(
+    "address", ["ftp://x", "http://", "http://user:hf_secret@x", "nonsense", "http://[x", "http://a b"]
+)
 def test_an_address_that_is_none_is_refused(online, monkeypatch, address):
     monkeypatch.setenv("HF_ENDPOINT", address)
     assert "secret" not in str(refused("HF_ENDPOINT is no address.*unset HF_ENDPOINT"))
@@ -212,7 +230,9 @@ def test_an_address_that_is_none_is_refused(online, monkeypatch, address):
 def test_out_of_reach_what_was_last_seen_is_used_and_it_is_said_but_pull_refuses(hub):
     folder = get()
     hub.plant("/api/", status=503)
-    with pytest.warns(UserWarning, match=f"fault of its own.*using o/tiny as last seen, at {hub.commit('o/tiny')[:12]}"):
+    with pytest.warns(
+        UserWarning, match=f"fault of its own.*using o/tiny as last seen, at {hub.commit('o/tiny')[:12]}"
+    ):
         assert get() == folder
     refused("fault of its own", pull=True)
 
@@ -231,7 +251,9 @@ def test_a_token_is_never_shown_even_where_the_hub_repeats_it(hub, monkeypatch, 
 @pytest.mark.parametrize("token", ["hf_secret\n", "hf secret", "하늘secret"])
 def test_a_token_that_can_be_none_is_refused_and_not_shown(hub, monkeypatch, token):
     monkeypatch.setenv("MY_TOKEN", token)
-    assert "secret" not in str(refused("MY_TOKEN holds a character that no token has", token="${env.MY_TOKEN}"))
+    assert "secret" not in str(
+        refused("MY_TOKEN holds a character that no token has", token="${env.MY_TOKEN}")
+    )
     monkeypatch.setenv("HF_TOKEN", f"hf_x {token}")
     assert "secret" not in str(refused("HF_TOKEN holds a character"))
     assert hub.requests == []
@@ -240,15 +262,25 @@ def test_a_token_that_can_be_none_is_refused_and_not_shown(hub, monkeypatch, tok
 # -- unsafe repositories ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pickles", [["pytorch_model.bin"], ["model.ckpt"], ["tf_model.h5", "flax_model.msgpack"]])
+@pytest.mark.parametrize(
+    "pickles", [["pytorch_model.bin"], ["model.ckpt"], ["tf_model.h5", "flax_model.msgpack"]]
+)
 def test_weights_as_pickles_alone_are_refused_before_anything_is_downloaded(online, pickles):
     hub = online({"o/evil": {"config.json": b"{}"} | dict.fromkeys(pickles, b"\x80")})
-    refused(r"o/evil/\S+ is a pickle or the like: reading it can run any program.*\.safetensors or \.gguf", "o/evil")
+    refused(
+        r"o/evil/\S+ is a pickle or the like: reading it can run any program.*\.safetensors or \.gguf",
+        "o/evil",
+    )
     assert not hub.asked("/resolve/")
 
 
 def test_a_repository_without_a_model_is_told_before_anything_is_downloaded(online):
-    hub = online({"o/none": {"README.md": b""}, "o/half": {"generation_config.json": b"{}", "model.safetensors": WEIGHTS}})
+    hub = online(
+        {
+            "o/none": {"README.md": b""},
+            "o/half": {"generation_config.json": b"{}", "model.safetensors": WEIGHTS},
+        }
+    )
     refused(r"no \.safetensors and no \.gguf", "o/none")
     refused(r"no config\.json beside model\.safetensors", "o/half")
     assert not hub.asked("/resolve/")
@@ -256,9 +288,19 @@ def test_a_repository_without_a_model_is_told_before_anything_is_downloaded(onli
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil.json", "../../../evil.json", "/tmp/course-evil.json", "a/../../evil.json", "..\\evil.json", "C:evil.json",
-     "\\\\host\\evil.json", "a//evil.json", "./evil.json", "e\nvil.json"],
-)  # fmt: skip
+    [
+        "../evil.json",
+        "../../../evil.json",
+        "/tmp/course-evil.json",
+        "a/../../evil.json",
+        "..\\evil.json",
+        "C:evil.json",
+        "\\\\host\\evil.json",
+        "a//evil.json",
+        "./evil.json",
+        "e\nvil.json",
+    ],
+)
 def test_a_file_name_that_leads_out_is_refused_and_nothing_written(online, tmp_path, name):
     online({"o/evil": TINY | {name: b"{}"}})
     refused("o/evil holds a file named .*outside of its folder.*do not use", "o/evil")
@@ -294,5 +336,7 @@ def test_a_record_that_is_damaged_is_made_again(hub, tmp_path, offline):
 
 def test_the_hash_is_that_of_git_or_of_lfs(tmp_path):
     (tmp_path / "x").write_bytes(b"Hello, World!")
-    assert hub_cache.digest_of(tmp_path / "x", "0" * 40) == "b45ef6fec89518d314f546fd6c3025367b721684"  # git hash-object
+    assert (
+        hub_cache.digest_of(tmp_path / "x", "0" * 40) == "b45ef6fec89518d314f546fd6c3025367b721684"
+    )  # git hash-object
     assert hub_cache.digest_of(tmp_path / "x", "0" * 64) == sha256(b"Hello, World!")

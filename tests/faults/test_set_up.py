@@ -37,15 +37,22 @@ def set_up(folder, *, python=sys.executable, prelude="", user=None, **environmen
     )
 
 
-def assert_told(result, what, mend):
+def assert_told(result, what, fix):
     assert result.returncode == 1, result.stdout + result.stderr
-    assert what in result.stderr and "To mend it:" in result.stderr and mend in result.stderr, result.stderr
+    assert what in result.stderr and "Fix:" in result.stderr and fix in result.stderr, result.stderr
     assert "Traceback" not in result.stderr
 
 
 def test_no_network(checkout):
-    closed = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull,
-              "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": "", "PIP_NO_CACHE_DIR": "1", "PIP_TIMEOUT": "2"}  # fmt: skip
+    closed = {
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_RETRIES": "0",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_FIND_LINKS": "",
+        "PIP_EXTRA_INDEX_URL": "",
+        "PIP_NO_CACHE_DIR": "1",
+        "PIP_TIMEOUT": "2",
+    }
     result = set_up(checkout, **closed)
     assert_told(result, "could not get a package from the network", "check the connection")
     assert not (checkout / ".venv").exists()
@@ -91,7 +98,9 @@ def test_a_read_only_checkout(checkout):
 @pytest.fixture
 def small_disk(checkout):
     """The checkout on a file system of 12 MB."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "none", str(checkout.parent)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "none", str(checkout.parent)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("a small file system cannot be mounted here")
     folder = checkout.parent / "small disk"
@@ -109,12 +118,17 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(small_di
 
 def test_a_disk_that_fills_while_installing(small_disk):
     result = set_up(small_disk, prelude="bootstrap.NEEDED_BYTES = 0")
-    assert result.returncode == 1 and "To mend it" in result.stderr and "Traceback" not in result.stderr
+    assert result.returncode == 1 and "Fix" in result.stderr and "Traceback" not in result.stderr
     assert not (small_disk / ".venv").exists()
 
 
 def test_pips_messages_are_understood():
-    assert "full" in bootstrap.explain(f"ERROR: Could not install packages: [Errno {errno.ENOSPC}] No space left on device")[0]
+    assert (
+        "full"
+        in bootstrap.explain(
+            f"ERROR: Could not install packages: [Errno {errno.ENOSPC}] No space left on device"
+        )[0]
+    )
     assert "network" in bootstrap.explain("NewConnectionError: Failed to establish a new connection")[0]
     assert bootstrap.explain("something else")[0] == "pip failed"
 
@@ -140,9 +154,12 @@ def test_a_finished_set_up_is_not_repeated_until_pyproject_changes(tmp_path, mon
 
 def course(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "course_lib.cli", *arguments], cwd=ROOT, env={**os.environ, **environment},
-        capture_output=True, timeout=120,
-    )  # fmt: skip
+        [sys.executable, "-m", "course_lib.cli", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        timeout=120,
+    )
 
 
 def test_a_port_that_is_taken():

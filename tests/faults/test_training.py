@@ -8,14 +8,23 @@ import pytest
 
 from course_lib.errors import CourseError
 from course_lib.models import load
-from course_lib.models.gguf_file import export, export_adapter
+from course_lib.models.gguf import export, export_adapter
 from course_lib.tuning import train as module
 from course_lib.tuning.learner import Learner, told
 from course_lib.tuning.train import CHECKPOINT, train
 from tests.tuning.conftest import EXAMPLES, VALIDATION, WEIGHTS, at_call, llama
 
-SAID = {"steps": 6, "batch_size": 4, "rate": 1e-2, "warm_up": 2, "rank": 4, "precision": "float32", "save_every": 0,
-        "validation": VALIDATION, "validate_every": 2}  # fmt: skip
+SAID = {
+    "steps": 6,
+    "batch_size": 4,
+    "rate": 1e-2,
+    "warm_up": 2,
+    "rank": 4,
+    "precision": "float32",
+    "save_every": 0,
+    "validation": VALIDATION,
+    "validate_every": 2,
+}
 PAGE = 4096
 
 
@@ -39,7 +48,9 @@ class SmallDisk:
 def disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)], capture_output=True
+    ).returncode:
         pytest.skip("a small file system cannot be mounted here")
     yield SmallDisk(folder)
     subprocess.run(["umount", "-l", str(folder)], check=True)
@@ -64,7 +75,10 @@ def calm(tiny, tmp_path_factory):
 
 
 def same(made, calm):
-    return made.losses == calm.losses and (made.folder / WEIGHTS).read_bytes() == (calm.folder / WEIGHTS).read_bytes()
+    return (
+        made.losses == calm.losses
+        and (made.folder / WEIGHTS).read_bytes() == (calm.folder / WEIGHTS).read_bytes()
+    )
 
 
 def names(folder):
@@ -79,7 +93,9 @@ def test_a_disk_that_fills_keeps_the_checkpoint_before(tiny, calm, disk, monkeyp
         train(tiny, EXAMPLES, run, **SAID)
     assert names(run) == [CHECKPOINT] and told(run / CHECKPOINT)["step"] == "2"
     monkeypatch.undo()
-    with pytest.raises(CourseError, match=r"checkpoint of step 3 cannot be written"):  # still full: still nothing is lost
+    with pytest.raises(
+        CourseError, match=r"checkpoint of step 3 cannot be written"
+    ):  # still full: still nothing is lost
         train(tiny, EXAMPLES, run, **SAID)
     disk.free()
     assert same(train(tiny, EXAMPLES, run, **SAID), calm)
@@ -98,7 +114,9 @@ def test_a_disk_that_fills_at_any_file_of_the_adapter_keeps_the_checkpoint(tiny,
     run, told_of = disk.folder / "run", []
     with monkeypatch.context() as patched:
         patched.setattr(module, "save_adapter", at_call(1, disk.fill, module.save_adapter))
-        with pytest.raises(CourseError, match=r"adapter cannot be written to .*(.|\n)*make room(.|\n)*checkpoint is there"):
+        with pytest.raises(
+            CourseError, match=r"adapter cannot be written to .*(.|\n)*make room(.|\n)*checkpoint is there"
+        ):
             train(tiny, EXAMPLES, run, **SAID)
     for but in range(0, 30 * PAGE, PAGE):
         assert told(run / CHECKPOINT)["step"] == "6" and not list(run.glob(".*"))
@@ -116,7 +134,9 @@ def test_a_disk_that_fills_at_any_file_of_the_adapter_keeps_the_checkpoint(tiny,
 def test_files_that_may_not_grow_are_told_as_a_full_disk(tiny, calm, tmp_path, longest_file, monkeypatch):
     run = tmp_path / "run"
     monkeypatch.setattr(Learner, "save", at_call(3, lambda: longest_file(20_000), Learner.save))
-    with pytest.raises(CourseError, match=r"checkpoint of step 3 cannot be written(.|\n)*the one before is still there"):
+    with pytest.raises(
+        CourseError, match=r"checkpoint of step 3 cannot be written(.|\n)*the one before is still there"
+    ):
         train(tiny, EXAMPLES, run, **SAID)
     longest_file()
     assert names(run) == [CHECKPOINT] and told(run / CHECKPOINT)["step"] == "2"
@@ -126,7 +146,10 @@ def test_files_that_may_not_grow_are_told_as_a_full_disk(tiny, calm, tmp_path, l
 @pytest.mark.parametrize("but", [0, PAGE, 2 * PAGE, 4 * PAGE])
 def test_what_cannot_be_written_as_gguf_leaves_nothing(tiny, calm, disk, but):
     disk.fill(but)
-    for write in (lambda target: export_adapter(calm.folder, tiny, target), lambda target: export(tiny, target)):
+    for write in (
+        lambda target: export_adapter(calm.folder, tiny, target),
+        lambda target: export(tiny, target),
+    ):
         with pytest.raises(CourseError, match=r"a\.gguf cannot be written: .*([Nn]o space|requested)"):
             write(disk.folder / "a.gguf")
         assert names(disk.folder) == ["filler"]

@@ -32,7 +32,13 @@ def last_call(source: str) -> str:
     last = ast.parse(source).body[-1]
     call = last.value if isinstance(last, ast.Expr) else None
     called = call.func if isinstance(call, ast.Call) else None
-    return called.id if isinstance(called, ast.Name) else called.attr if isinstance(called, ast.Attribute) else ""
+    return (
+        called.id
+        if isinstance(called, ast.Name)
+        else called.attr
+        if isinstance(called, ast.Attribute)
+        else ""
+    )
 
 
 def cell_problems(cell) -> list[str]:
@@ -70,14 +76,25 @@ def problems(notebook) -> list[str]:
         found.append("saved widget state")
     if PRIVATE.search(json.dumps(notebook)):
         found.append("a path of somebody's machine, or something like a token")
-    for before, cell, after in zip([None, *notebook.cells], notebook.cells, [*notebook.cells[1:], None], strict=False):
+    for before, cell, after in zip(
+        [None, *notebook.cells], notebook.cells, [*notebook.cells[1:], None], strict=False
+    ):
         if not cell.get("id"):
             found.append("a cell without an id")
         if cell.cell_type == "code":
             found += [f"{cell.get('id')}: {p}" for p in cell_problems(cell)]
-            if after is None or after.cell_type != "markdown" or before is None or before.cell_type != "markdown":
-                found.append(f"{cell.get('id')}: needs prose before it and a sentence about its output after it")
-            elif {"picture", "widget"} & set(cell.metadata.get("tags", [])) and "In words" not in after.source:
+            if (
+                after is None
+                or after.cell_type != "markdown"
+                or before is None
+                or before.cell_type != "markdown"
+            ):
+                found.append(
+                    f"{cell.get('id')}: needs prose before it and a sentence about its output after it"
+                )
+            elif {"picture", "widget"} & set(
+                cell.metadata.get("tags", [])
+            ) and "In words" not in after.source:
                 found.append(f"{cell.get('id')}: a picture or widget needs the same in words after it")
     return found + answers_used(notebook)
 
@@ -90,7 +107,13 @@ def answers_used(notebook) -> list[str]:
         bound = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         if "exercise" in cell.metadata.get("tags", []):
             answers |= {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
-            answers |= {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+            answers |= {
+                t.id
+                for n in tree.body
+                if isinstance(n, ast.Assign)
+                for t in n.targets
+                if isinstance(t, ast.Name)
+            }
             continue
         used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
         if shared := sorted((used - bound) & answers):
@@ -111,7 +134,9 @@ def test_there_are_chapters():
 @pytest.fixture
 def good():
     code = nbformat.v4.new_code_cell("print(1)", execution_count=1)
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("a"), code, nbformat.v4.new_markdown_cell("b")])
+    return nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell("a"), code, nbformat.v4.new_markdown_cell("b")]
+    )
 
 
 BREAK = {
@@ -141,15 +166,26 @@ BREAK = {
 
 
 COMPLAINT = {
-    "unknown tag": "do not name one kind", "two kinds": "do not name one kind",
+    "unknown tag": "do not name one kind",
+    "two kinds": "do not name one kind",
     "ignored but exact": "nbval-ignore-output goes with",
-    "measured but compared": "nbval-ignore-output goes with", "measured without claim": "must end in a claim",
-    "picture without picture": "a picture cell without a picture", "picture of something untested": "whose drawings are tested",
-    "widget that is compared": "nbval-ignore-output goes with", "widget without words": "needs the same in words",
-    "exercise without check": "must end in check", "never run": "never run", "shell": "! or %", "magic": "! or %",
-    "semicolon": "trailing ;", "clear_output": "clear_output", "too long": "26 lines", "error": "saved output is an error",
-    "path": "a path of somebody's machine", "no id": "without an id",
-}  # fmt: skip
+    "measured but compared": "nbval-ignore-output goes with",
+    "measured without claim": "must end in a claim",
+    "picture without picture": "a picture cell without a picture",
+    "picture of something untested": "whose drawings are tested",
+    "widget that is compared": "nbval-ignore-output goes with",
+    "widget without words": "needs the same in words",
+    "exercise without check": "must end in check",
+    "never run": "never run",
+    "shell": "! or %",
+    "magic": "! or %",
+    "semicolon": "trailing ;",
+    "clear_output": "clear_output",
+    "too long": "26 lines",
+    "error": "saved output is an error",
+    "path": "a path of somebody's machine",
+    "no id": "without an id",
+}
 
 
 @pytest.mark.parametrize("fault", BREAK)
@@ -166,7 +202,9 @@ WHOLE = {
     "like a token": lambda n: n.cells[0].update(source="hf_" + "a1B2c3D4e5" * 3),
     "uses the learner's answer": lambda n: n.cells.extend(
         [
-            nbformat.v4.new_code_cell('answer = 1\ncheck("00.1", answer)', metadata={"tags": ["exercise"]}, execution_count=2),
+            nbformat.v4.new_code_cell(
+                'answer = 1\ncheck("00.1", answer)', metadata={"tags": ["exercise"]}, execution_count=2
+            ),
             nbformat.v4.new_markdown_cell("c"),
             nbformat.v4.new_code_cell("print(answer)", execution_count=3),
             nbformat.v4.new_markdown_cell("d"),
@@ -193,6 +231,18 @@ def test_strict_nbval_compares_outputs(tmp_path, good, saved, passes):
     good.cells[1].outputs = [nbformat.v4.new_output("stream", name="stdout", text=saved)]
     nbformat.write(good, tmp_path / "n.ipynb")
     options = ["--nbval", "--nbval-current-env", f"--nbval-sanitize-with={ROOT / 'tests' / 'sanitize.cfg'}"]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "--rootdir", str(tmp_path)]
-    result = subprocess.run([*command, str(tmp_path / "n.ipynb")], cwd=tmp_path, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *options,
+        "--rootdir",
+        str(tmp_path),
+    ]
+    result = subprocess.run(
+        [*command, str(tmp_path / "n.ipynb")], cwd=tmp_path, capture_output=True, text=True
+    )
     assert (result.returncode == 0) is passes, result.stdout

@@ -50,8 +50,14 @@ def gated_run(notebook, folder, originals):
             return
         for id_ in re.findall(r'check\("(\d\d\.\d+)"', originals[cell.id]):
             wrong = {name: put(originals[cell.id], w.code) for name, w in exercises[id_].wrong.items()}
-            texts = wrong | {"reference": put(originals[cell.id], exercises[id_].reference)} if cell.source else {}
-            replies[id_] = {"stub": said(cell)} | {name: run_again(client, text) for name, text in texts.items()}
+            texts = (
+                wrong | {"reference": put(originals[cell.id], exercises[id_].reference)}
+                if cell.source
+                else {}
+            )
+            replies[id_] = {"stub": said(cell)} | {
+                name: run_again(client, text) for name, text in texts.items()
+            }
             if cell.source:  # strictly, a reference that is not right would end the run
                 run_again(
                     client,
@@ -119,8 +125,12 @@ def test_numbers_in_the_text_are_those_of_the_claims(ran):
         for s in (s for s in stated(cell.source) if cell.cell_type == "markdown" and s.kind == "claim"):
             claim = ran.claims[s.name]
             assert claim["within"], f"{s.name} is an ordering: it holds no number of the text"
-            assert claim["unit"].split()[:1] == s.unit.split()[:1], f"{s.name} is in {claim['unit']!r}, the text says {s.unit!r}"
-            assert abs(s.number - claim["value"]) <= claim["within"], f"the text says {s.number:g} {s.unit}, measured {claim}"
+            assert claim["unit"].split()[:1] == s.unit.split()[:1], (
+                f"{s.name} is in {claim['unit']!r}, the text says {s.unit!r}"
+            )
+            assert abs(s.number - claim["value"]) <= claim["within"], (
+                f"the text says {s.number:g} {s.unit}, measured {claim}"
+            )
             assert claim["machine"]["cores"]
 
 
@@ -142,7 +152,10 @@ def test_exercises_have_what_a_learner_needs():
         ({"stub": "00.1 right: x"}, "untouched stub"),  # the key is checked, not the learner's cell
         ({"reference": "00.1 not yet: x"}, "reference"),
         ({"first place only": "00.1 right: forge a passage"}, "first place only"),  # a wrong answer passes
-        ({"first place only": "00.1 not yet: no"}, "first place only"),  # a reply that says nothing of the mistake
+        (
+            {"first place only": "00.1 not yet: no"},
+            "first place only",
+        ),  # a reply that says nothing of the mistake
         ({"first place only": ""}, "first place only"),
     ],
 )

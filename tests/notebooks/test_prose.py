@@ -15,7 +15,9 @@ UNITS = (
 )
 TIE = r"(?: *<!-- (?P<kind>claim|cite): (?P<name>[^>]*?) -->)?"
 RANGE = r"(?:\d[\d,.]*-)?"  # of 10-20 ms the last number counts
-NUMBER = re.compile(rf"(?<![\w.,/-]){RANGE}(?P<number>[-+]?\d[\d,]*(?:\.\d+)?) ?(?P<unit>(?:{UNITS})(?:/s)?)(?![\w/])\**{TIE}")
+NUMBER = re.compile(
+    rf"(?<![\w.,/-]){RANGE}(?P<number>[-+]?\d[\d,]*(?:\.\d+)?) ?(?P<unit>(?:{UNITS})(?:/s)?)(?![\w/])\**{TIE}"
+)
 CODE = re.compile(r"```.*?```|`[^`]*`", re.S)
 
 
@@ -39,7 +41,11 @@ def claimed(notebook) -> set[str]:
     names = set()
     for cell in notebook.cells:
         for node in ast.walk(ast.parse(cell.source)) if cell.cell_type == "code" else ():
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("claim", "claim_order"):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in ("claim", "claim_order")
+            ):
                 names |= {str(a.value) for a in node.args[:1] if isinstance(a, ast.Constant)}
     return names
 
@@ -100,6 +106,8 @@ def test_each_rule_bites(text, complaint):
     assert complaint in " ".join(problems(chapter(text)))
 
 
-@pytest.mark.parametrize("text", ["a 32-bit number", "`12 MB`", "chapter 01", "KRW 1,500", "4,096", "in 2 of them"])
+@pytest.mark.parametrize(
+    "text", ["a 32-bit number", "`12 MB`", "chapter 01", "KRW 1,500", "4,096", "in 2 of them"]
+)
 def test_names_prices_and_code_are_left_alone(text):
     assert problems(chapter(text)) == []

@@ -17,8 +17,22 @@ from course_lib.learn.workspace import start
 @pytest.mark.parametrize("path", all_chapters(), ids=lambda p: p.stem)
 def test_an_untouched_copy_runs_with_nothing_answered(path, tmp_path):
     start(tmp_path / "workspace")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
-    command += ["--nbval-cell-timeout=900", "--rootdir", str(tmp_path), str(tmp_path / "workspace" / path.name)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--nbval-lax",
+        "--nbval-current-env",
+    ]
+    command += [
+        "--nbval-cell-timeout=900",
+        "--rootdir",
+        str(tmp_path),
+        str(tmp_path / "workspace" / path.name),
+    ]
     environment = os.environ | {"COURSE_STATE": str(tmp_path / "state.json")}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
@@ -37,9 +51,14 @@ def test_a_copy_with_the_references_put_back_is_the_chapter(path):
         assert (ours.id, ours.cell_type, tags(ours)) == (theirs.id, theirs.cell_type, tags(theirs))
         if "exercise" in tags(ours):
             assert "SOLUTION" not in theirs.source and theirs.source == stub_of(ours.source) != ours.source
-            head, tail = ours.source[: (region := REGION.search(ours.source)).start()], ours.source[region.end() :]
+            head, tail = (
+                ours.source[: (region := REGION.search(ours.source)).start()],
+                ours.source[region.end() :],
+            )
             assert theirs.source.startswith(head) and theirs.source.endswith(tail)
-            theirs.source = head + region[2].rstrip("\n") + tail  # the learner writes the reference in place of the stub
+            theirs.source = (
+                head + region[2].rstrip("\n") + tail
+            )  # the learner writes the reference in place of the stub
         assert theirs.source == REGION.sub(lambda r: r[2].rstrip("\n"), ours.source)
 
 
@@ -50,14 +69,17 @@ TOP = "### BEGIN SOLUTION\na = 1\n### END SOLUTION\ncheck('0', a)"
 def test_solutions_are_blanked_and_replaced():
     assert stub_of(CELL) == "def f(x):\n    raise NotImplementedError(\"your code here\")\n\n\ncheck('0', f)"
     assert stub_of(TOP) == "a = ...\ncheck('0', a)"
-    assert stub_of(TOP.replace("a = 1", "a = b = 1\nc: int = 2")) == "a = ...\nb = ...\nc = ...\ncheck('0', a)"
+    assert (
+        stub_of(TOP.replace("a = 1", "a = b = 1\nc: int = 2")) == "a = ...\nb = ...\nc = ...\ncheck('0', a)"
+    )
     assert inside(CELL) == "if x:\n    return 1\nreturn 2"
     assert put(CELL, "return 3") == "def f(x):\n    return 3\n\n\ncheck('0', f)"
     assert put(TOP, inside(TOP)) == "a = 1\ncheck('0', a)"
 
 
 @pytest.mark.parametrize(
-    "source", ["x = 1", TOP + "\n" + TOP, TOP.replace("### END SOLUTION", ""), "### END SOLUTION\n### BEGIN SOLUTION"]
+    "source",
+    ["x = 1", TOP + "\n" + TOP, TOP.replace("### END SOLUTION", ""), "### END SOLUTION\n### BEGIN SOLUTION"],
 )
 def test_a_cell_without_exactly_one_solution_is_refused(source):
     with pytest.raises(ValueError, match="a cell has one"):

@@ -22,7 +22,8 @@ class Hashed(Embeddings):
 
     def embed_query(self, text):
         words = [
-            np.random.default_rng(zlib.crc32((self.salt + word).encode())).normal(size=self.dimensions) for word in text.split()
+            np.random.default_rng(zlib.crc32((self.salt + word).encode())).normal(size=self.dimensions)
+            for word in text.split()
         ]
         vector = sum(words, np.zeros(self.dimensions))
         return (vector / (np.linalg.norm(vector) or 1)).tolist()
@@ -62,8 +63,11 @@ def minilm():
 def child(code, **environment):
     """What another process prints, which imports what tests share."""
     out = subprocess.run(
-        [sys.executable, "-c", f"from tests.retrieval.conftest import *\n{code}"], cwd=ROOT, env=os.environ | environment,
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", f"from tests.retrieval.conftest import *\n{code}"],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
     assert out.returncode == 0, out.stderr[-3000:]
     return out.stdout

@@ -39,7 +39,10 @@ def zipf(documents, words, seed=0, vocabulary=5000):
     """Texts of words that are as unevenly common as those of a language."""
     rng = np.random.default_rng(seed)
     share = 1 / np.arange(1, vocabulary + 1)
-    return [" ".join(f"w{n}" for n in row) for row in rng.choice(vocabulary, (documents, words), p=share / share.sum())]
+    return [
+        " ".join(f"w{n}" for n in row)
+        for row in rng.choice(vocabulary, (documents, words), p=share / share.sum())
+    ]
 
 
 # -- the formulas ---------------------------------------------------------------------------------------------------------
@@ -57,7 +60,9 @@ def test_lucene_and_atire_are_those_of_bm25s_within_float32(texts, query, varian
     theirs = bm25s.BM25(method=variant, k1=k1, b=b)
     theirs.index([text.split() or ["nothing at all"] for text in texts], show_progress=False)
     known = [word for word in query.split() if word in theirs.vocab_dict]
-    ours = index(corpus(text or "nothing-at-all" for text in texts), variant, k1=k1, b=b).scores(" ".join(known))
+    ours = index(corpus(text or "nothing-at-all" for text in texts), variant, k1=k1, b=b).scores(
+        " ".join(known)
+    )
     expected = theirs.get_scores(known) if known else np.zeros(len(texts))
     np.testing.assert_allclose(list(ours.values()), expected, rtol=1e-5, atol=1e-5)
 
@@ -78,10 +83,14 @@ def test_a_large_corpus_has_the_scores_and_the_order_of_others(seed):
     theirs.index([text.split() for text in texts], show_progress=False)
     theirs_okapi = rank_bm25.BM25Okapi([text.split() for text in texts])
     for query in queries:
-        np.testing.assert_allclose(list(lucene.scores(query).values()), theirs.get_scores(query.split()), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            list(lucene.scores(query).values()), theirs.get_scores(query.split()), rtol=1e-4, atol=1e-5
+        )
         expected = theirs_okapi.get_scores(query.split())
         np.testing.assert_allclose(list(okapi.scores(query).values()), expected, rtol=0, atol=1e-9)
-        best = sorted((-score, f"d{i}") for i, score in enumerate(okapi.scores(query).values()) if score > 0)[:25]
+        best = sorted((-score, f"d{i}") for i, score in enumerate(okapi.scores(query).values()) if score > 0)[
+            :25
+        ]
         assert okapi.search(query, 25) == [Hit(id, -score) for score, id in best]
 
 
@@ -99,8 +108,12 @@ def test_okapi_floors_what_lucene_orders():
 
 
 @settings(max_examples=60)
-@given(st.lists(st.tuples(st.booleans(), st.lists(TEXTS, max_size=6)), max_size=12), TEXTS, st.sampled_from(list(VARIANTS)),
-       st.randoms(use_true_random=False))  # fmt: skip
+@given(
+    st.lists(st.tuples(st.booleans(), st.lists(TEXTS, max_size=6)), max_size=12),
+    TEXTS,
+    st.sampled_from(list(VARIANTS)),
+    st.randoms(use_true_random=False),
+)
 def test_after_any_history_scores_are_those_of_a_fresh_index(history, query, variant, chance):
     lived, living, n = BM25(SPACES, variant=variant), {}, 0
     for deleting, texts in history:
@@ -115,8 +128,12 @@ def test_after_any_history_scores_are_those_of_a_fresh_index(history, query, var
             living |= new
         fresh = index(living, variant)
         assert lived.ids == list(living) and len(lived) == len(living)
-        np.testing.assert_allclose(list(lived.scores(query).values()), list(fresh.scores(query).values()), atol=1e-12)
-        if variant != "okapi":  # its mean idf is summed in the order of terms, and a last digit may part two that tie
+        np.testing.assert_allclose(
+            list(lived.scores(query).values()), list(fresh.scores(query).values()), atol=1e-12
+        )
+        if (
+            variant != "okapi"
+        ):  # its mean idf is summed in the order of terms, and a last digit may part two that tie
             assert lived.search(query, 4) == fresh.search(query, 4)
         for id in list(living)[:3]:
             assert lived.explain(query, id).score == lived.scores(query)[id]
@@ -135,7 +152,9 @@ def test_what_was_deleted_is_forgotten():
     texts = corpus(zipf(300, 20))
     made = index(texts)
     made.delete([f"d{i}" for i in range(299)])
-    assert len(made._vocabulary) == len(set(texts["d299"].split())) and made._parts[0].documents.size == len(made._vocabulary)
+    assert len(made._vocabulary) == len(set(texts["d299"].split())) and made._parts[0].documents.size == len(
+        made._vocabulary
+    )
     made.delete(["d299"])
     assert not made._vocabulary and made.search("w1") == [] and len(made) == 0
     made.add(texts)
@@ -168,11 +187,17 @@ def test_a_refused_change_changes_nothing():
 @given(CORPORA, TEXTS, st.integers(1, 20), st.sets(st.integers(0, 20).map("d{}".format)) | st.none())
 def test_hits_are_the_best_with_a_score_ties_by_id_filtered_first(texts, query, k, allowed):
     made = index(corpus(texts))
-    every = [(-score, id) for id, score in made.scores(query).items() if score > 0 and (allowed is None or id in allowed)]
+    every = [
+        (-score, id)
+        for id, score in made.scores(query).items()
+        if score > 0 and (allowed is None or id in allowed)
+    ]
     assert made.search(query, k, allowed) == [Hit(id, -score) for score, id in sorted(every)[:k]]
 
 
-@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.5]) | st.floats(0, 9), max_size=300), st.integers(1, 40))
+@given(
+    st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.5]) | st.floats(0, 9), max_size=300), st.integers(1, 40)
+)
 def test_the_best_are_found_among_groups(scores, k):
     found, least = module.best(np.array(scores), k)
     expected = sorted((s for s in scores if s > 0), reverse=True)[:k]
@@ -183,14 +208,23 @@ def test_the_best_are_found_among_groups(scores, k):
 def test_ties_by_the_thousand_come_in_the_order_of_their_ids():
     made = index({f"{i:05}": "same words" for i in random.Random(0).sample(range(20_000), 20_000)})
     assert [hit.id for hit in made.search("same", 5)] == ["00000", "00001", "00002", "00003", "00004"]
-    assert [hit.id for hit in made.search("words", 2, allowed=["19999", "00700", "12345"])] == ["00700", "12345"]
+    assert [hit.id for hit in made.search("words", 2, allowed=["19999", "00700", "12345"])] == [
+        "00700",
+        "12345",
+    ]
 
 
 def test_nothing_to_find():
     for made in (BM25(), index({}), index({"a": "", "b": "  "})):
         assert made.search("카드") == made.search("") == [] and set(made.scores("카드").values()) <= {0}
     made = index({"a": "x y", "b": ""})
-    assert made.search("") == made.search("z") == made.search("x", 5, allowed=[]) == made.search("x", 5, allowed=["b", "q"]) == []
+    assert (
+        made.search("")
+        == made.search("z")
+        == made.search("x", 5, allowed=[])
+        == made.search("x", 5, allowed=["b", "q"])
+        == []
+    )
     assert [hit.id for hit in made.search("x", 1000)] == ["a"]
     assert str(made.explain("z", "a")) == "a: 0.00, no word in common"
 
@@ -213,8 +247,15 @@ def test_parts_add_up_and_say_why():
     made = BM25(Tokenizer("words"))
     made.add({"fee": "The annual fee is a fee", "limit": "The limit"})
     told = made.explain("the fee fee of it", "fee")
-    assert [(p.term, p.in_question, p.in_document, p.documents) for p in told.parts] == [("fee", 2, 2, 1), ("the", 1, 1, 2)]
-    assert told.score == made.scores("the fee fee of it")["fee"] == pytest.approx(sum(p.score for p in told.parts))
+    assert [(p.term, p.in_question, p.in_document, p.documents) for p in told.parts] == [
+        ("fee", 2, 2, 1),
+        ("the", 1, 1, 2),
+    ]
+    assert (
+        told.score
+        == made.scores("the fee fee of it")["fee"]
+        == pytest.approx(sum(p.score for p in told.parts))
+    )
     for part in told.parts:
         assert part.score == pytest.approx(part.in_question * part.idf * part.share)
     assert str(told).startswith("fee: ") and "'fee' 0.76 (here 2x, in 1 of 2 documents) + 'the'" in str(told)
@@ -260,7 +301,9 @@ def test_results_do_not_depend_on_the_seed_of_hashes():
         "print(m.search('w1 w2 w3 w4 w5', 200), m.explain('w1 w2 w3', m.ids[0]), list(m._vocabulary)[:50])"
     )
     outs = {
-        subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed})
+        subprocess.check_output(
+            [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed}
+        )
         for seed in ("0", "1", "random")
     }
     assert len(outs) == 1 and b"Hit(" in outs.pop()

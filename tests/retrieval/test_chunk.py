@@ -16,17 +16,59 @@ from course_lib.retrieval.outline import outline
 
 WORDS = TokenSpans(lambda text: [found.span() for found in re.finditer(r"\S+", text)])
 LETTERS = TokenSpans(lambda text: [(at, at + 1) for at, letter in enumerate(text) if not letter.isspace()])
-READERS = {name: AutoTokenizer.from_pretrained(catalog.folder_of(name)) for name in ("all-MiniLM-L6-v2", "haneul-4m")}
-SPANS = {name: token_spans(tokenizer) for name, tokenizer in READERS.items()} | {"words": WORDS, "letters": LETTERS}
+READERS = {
+    name: AutoTokenizer.from_pretrained(catalog.folder_of(name)) for name in ("all-MiniLM-L6-v2", "haneul-4m")
+}
+SPANS = {name: token_spans(tokenizer) for name, tokenizer in READERS.items()} | {
+    "words": WORDS,
+    "letters": LETTERS,
+}
 NAMES = st.sampled_from(list(SPANS))
 NFD = unicodedata.normalize("NFD", "수수료는 2,000원입니다. 한도가 있어요!")
 FRAGMENTS = st.sampled_from(
-    ["The fee is 2,000 won. ", "Dr. Kim of the U.S. said no. ", "수수료는 3.5 %입니다. ", "한도가 있어요! ", NFD, "word ",
-     "왜 그럴까?그래서 ", "카드", "x" * 90, "가" * 40, "https://haneul.example/a?b=c&d=1.2 ", "👨‍👩‍👧‍👦", "🇰🇷🇰🇷", "[SEP]",
-     "e\u0301\u0302 ", "\u200b", "\x00", "\ufeff", "\n", "\n\n", "\r\n", "\r\n\r\n", "   ", "\t", "# Card\n", "\n## Fees #\n",
-     "\n### Deep\n", "#no\n", "```\n", "\n~~~\n# code\n", "\n| a | b |\n|---|---|\n", "| 1 | two words. Here |\n", "...",
-     "\nname,fee\ncard,1\nloan,2\n", "a\tb\nc\t2\n", "\n- item one\n", "1. first ", "“Yes.” ", "「はい。」", "<|pad|>"]
-)  # fmt: skip
+    [
+        "The fee is 2,000 won. ",
+        "Dr. Kim of the U.S. said no. ",
+        "수수료는 3.5 %입니다. ",
+        "한도가 있어요! ",
+        NFD,
+        "word ",
+        "왜 그럴까?그래서 ",
+        "카드",
+        "x" * 90,
+        "가" * 40,
+        "https://haneul.example/a?b=c&d=1.2 ",
+        "👨‍👩‍👧‍👦",
+        "🇰🇷🇰🇷",
+        "[SEP]",
+        "e\u0301\u0302 ",
+        "\u200b",
+        "\x00",
+        "\ufeff",
+        "\n",
+        "\n\n",
+        "\r\n",
+        "\r\n\r\n",
+        "   ",
+        "\t",
+        "# Card\n",
+        "\n## Fees #\n",
+        "\n### Deep\n",
+        "#no\n",
+        "```\n",
+        "\n~~~\n# code\n",
+        "\n| a | b |\n|---|---|\n",
+        "| 1 | two words. Here |\n",
+        "...",
+        "\nname,fee\ncard,1\nloan,2\n",
+        "a\tb\nc\t2\n",
+        "\n- item one\n",
+        "1. first ",
+        "“Yes.” ",
+        "「はい。」",
+        "<|pad|>",
+    ]
+)
 TEXTS = st.lists(st.one_of(FRAGMENTS, st.text(max_size=8)), max_size=40).map("".join)
 SIZES = st.sampled_from([(16, 0), (16, 6), (24, 8), (64, 16), (256, 32)])
 
@@ -98,7 +140,11 @@ def test_sentences_and_rows_that_fit_are_in_some_chunk_whole(text, name, sizes):
 def test_characters_stay_whole(text, name, sizes):
     for chunk in chunks(text, SPANS[name], most=max(sizes[0], 64), overlap=sizes[1]):
         first, before = chunk.text[0], text[: chunk.start][-1:]
-        assert not before or before.isspace() or not (unicodedata.combining(first) or "\u1160" <= first <= "\u11ff")
+        assert (
+            not before
+            or before.isspace()
+            or not (unicodedata.combining(first) or "\u1160" <= first <= "\u11ff")
+        )
         assert not (first == "\u200d" or (before == "\u200d" and first in "👨👩👧👦"))
 
 
@@ -134,8 +180,12 @@ def test_where_sentences_end(text, form):
 
 def test_blank_lines_and_items_of_lists_end_a_sentence_and_a_line_does_not():
     assert sentences("one\ntwo\n\nthree\n- four\n- five\n  six\n1) seven") == [
-        "one\ntwo", "three", "- four", "- five\n  six", "1) seven"
-    ]  # fmt: skip
+        "one\ntwo",
+        "three",
+        "- four",
+        "- five\n  six",
+        "1) seven",
+    ]
 
 
 def test_sentences_that_fit_are_whole_and_come_again_up_to_the_overlap():
@@ -148,22 +198,34 @@ def test_sentences_that_fit_are_whole_and_come_again_up_to_the_overlap():
 
 def test_an_overlap_gives_way_to_a_sentence_that_fits_only_without():
     text = "One is short. Two is short. " + "Word " * 14 + "end. Last is short."
-    assert texts_of(text, overlap=8) == ["One is short. Two is short.", "Word " * 14 + "end.", "Last is short."]
+    assert texts_of(text, overlap=8) == [
+        "One is short. Two is short.",
+        "Word " * 14 + "end.",
+        "Last is short.",
+    ]
 
 
 def test_a_long_sentence_is_cut_between_lines_else_words_else_characters():
     assert texts_of("a " * 10 + "\n" + "b " * 10) == [("a " * 10).strip(), ("b " * 10).strip()]
     assert texts_of("a " * 20) == [("a " * 16).strip(), ("a " * 4).strip()]
     assert texts_of("가" * 20, LETTERS) == ["가" * 16, "가" * 4]
-    assert texts_of(unicodedata.normalize("NFD", "강" * 10), LETTERS) == [unicodedata.normalize("NFD", "강" * 5)] * 2
+    assert (
+        texts_of(unicodedata.normalize("NFD", "강" * 10), LETTERS)
+        == [unicodedata.normalize("NFD", "강" * 5)] * 2
+    )
     assert texts_of("🇰🇷" * 9 + "x", LETTERS) == ["🇰🇷" * 8, "🇰🇷x"]
-    assert texts_of("e" + "\u0301" * 20, LETTERS) == ["e" + "\u0301" * 15, "\u0301" * 5]  # one letter, longer than a chunk
+    assert texts_of("e" + "\u0301" * 20, LETTERS) == [
+        "e" + "\u0301" * 15,
+        "\u0301" * 5,
+    ]  # one letter, longer than a chunk
 
 
 def test_korean_without_spaces_is_cut_between_characters_of_several_tokens():
     text = "뷁쀍" * 100
     found = chunks(text, SPANS["haneul-4m"], most=32, overlap=0)
-    assert "".join(chunk.text for chunk in found) == text and all("\ufffd" not in chunk.text for chunk in found)
+    assert "".join(chunk.text for chunk in found) == text and all(
+        "\ufffd" not in chunk.text for chunk in found
+    )
     assert max(chunk.tokens for chunk in found) <= 32 < SPANS["haneul-4m"].count(text)
 
 
@@ -189,7 +251,9 @@ def test_chunks_of_ten_megabytes_are_full():
     assert found[-1].end == len(text.rstrip()) and min(chunk.tokens for chunk in found[:-1]) > 450
 
 
-@pytest.mark.parametrize("text", ["a" * 1_000_000, "가" * 300_000, "e" + "\u0301" * 100_000, "a." * 100_000, "|a" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["a" * 1_000_000, "가" * 300_000, "e" + "\u0301" * 100_000, "a." * 100_000, "|a" * 100_000]
+)
 def test_a_million_letters_without_a_space_are_cut(text):
     found = chunks(text, SPANS["haneul-4m"], most=512, overlap=64)
     assert "".join(chunk.text for chunk in found) == text
@@ -214,7 +278,11 @@ def test_sizes_out_of_range_are_refused(sizes, message):
 def test_special_tokens_are_taken_from_the_limit():
     with pytest.raises(CourseError, match="overlap=62, and most=64 leaves 62 tokens"):
         chunks("text", SPANS["all-MiniLM-L6-v2"], most=64, overlap=62)
-    assert [chunk.tokens for chunk in chunks("fee " * 30, SPANS["all-MiniLM-L6-v2"], most=16, overlap=0)] == [14, 14, 2]
+    assert [chunk.tokens for chunk in chunks("fee " * 30, SPANS["all-MiniLM-L6-v2"], most=16, overlap=0)] == [
+        14,
+        14,
+        2,
+    ]
 
 
 def test_what_cannot_be_read_is_refused():
@@ -225,7 +293,12 @@ def test_what_cannot_be_read_is_refused():
     with pytest.raises(CourseError, match="of type str does not say where its tokens lie"):
         token_spans("all-MiniLM-L6-v2")
     with pytest.raises(CourseError, match="alone has more than the 16 tokens"):
-        chunks("ab", TokenSpans(lambda text: [(at, at + 1) for at in range(len(text)) for _ in range(20)]), most=16, overlap=0)
+        chunks(
+            "ab",
+            TokenSpans(lambda text: [(at, at + 1) for at in range(len(text)) for _ in range(20)]),
+            most=16,
+            overlap=0,
+        )
 
 
 def test_ids_of_chunks_are_unique_whatever_the_ids_of_documents():

@@ -26,7 +26,10 @@ Of limits.
 
 
 def test_headings_begin_chunks_and_give_the_path():
-    found = [(chunk.text.splitlines()[0], chunk.headings, chunk.lead) for chunk in chunks(MANUAL, WORDS, most=64, overlap=16)]
+    found = [
+        (chunk.text.splitlines()[0], chunk.headings, chunk.lead)
+        for chunk in chunks(MANUAL, WORDS, most=64, overlap=16)
+    ]
     assert found == [
         ("Before it.", (), ""),
         ("# Card", ("Card",), ""),
@@ -64,14 +67,19 @@ def test_headings_longer_than_a_chunk_are_cut_too():
 def test_a_byte_order_mark_hides_no_heading_and_carriage_returns_no_lines():
     found = chunks("\ufeff# Card\r\nText.\r\n\r\n## Fees\r\nMore.\r\n", WORDS, most=16, overlap=0)
     assert [(chunk.text, chunk.headings) for chunk in found] == [
-        ("\ufeff# Card\r\nText.", ("Card",)), ("## Fees\r\nMore.", ("Card", "Fees"))
-    ]  # fmt: skip
+        ("\ufeff# Card\r\nText.", ("Card",)),
+        ("## Fees\r\nMore.", ("Card", "Fees")),
+    ]
 
 
 def test_a_fence_stays_with_its_code_and_code_is_cut_between_lines():
     found = texts_of("Text here.\n```py\n" + "a = 1\n" * 8 + "```\nAfter.")
     assert found[0].startswith("Text here.\n```py\na = 1") and found[-1].endswith("a = 1\n```\nAfter.")
-    assert all(line in ("a = 1", "```", "```py", "Text here.", "After.") for text in found for line in text.splitlines())
+    assert all(
+        line in ("a = 1", "```", "```py", "Text here.", "After.")
+        for text in found
+        for line in text.splitlines()
+    )
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------------

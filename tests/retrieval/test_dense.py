@@ -23,7 +23,9 @@ def index(vectors, kind="flat", ids=None, **widths):
 
 def cosines(vectors, query):
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
-    return np.round(vectors @ query / np.where(lengths > 0, lengths, 1), 8)  # equal vectors alike, others apart
+    return np.round(
+        vectors @ query / np.where(lengths > 0, lengths, 1), 8
+    )  # equal vectors alike, others apart
 
 
 def expected(ids, vectors, query, k, among):
@@ -43,10 +45,21 @@ def clusters(documents, dimensions=32, seed=0):
 
 @settings(max_examples=200)
 @example(4578, 18, 11, 1, True, True)  # two cosines that are equal to five digits, and not to six
-@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 20), st.integers(1, 50), st.booleans(), st.booleans())
-def test_flat_is_numpy_ties_by_id_whatever_was_deleted_and_is_allowed(seed, documents, dimensions, k, deleting, filtering):
+@given(
+    st.integers(0, 2**32),
+    st.integers(1, 40),
+    st.integers(1, 20),
+    st.integers(1, 50),
+    st.booleans(),
+    st.booleans(),
+)
+def test_flat_is_numpy_ties_by_id_whatever_was_deleted_and_is_allowed(
+    seed, documents, dimensions, k, deleting, filtering
+):
     rng = np.random.default_rng(seed)
-    pool = np.vstack([rng.normal(size=(6, dimensions)) * rng.uniform(0.01, 100, (6, 1)), np.zeros((1, dimensions))])
+    pool = np.vstack(
+        [rng.normal(size=(6, dimensions)) * rng.uniform(0.01, 100, (6, 1)), np.zeros((1, dimensions))]
+    )
     vectors, query = pool[rng.integers(7, size=documents)], rng.normal(size=dimensions)  # many are the same
     ids = [f"d{i:02}" for i in rng.permutation(documents)]
     made = index(vectors, ids=ids)
@@ -77,9 +90,14 @@ def test_scores_of_named_documents_are_to_the_last_digit_those_of_a_search(kind)
 
 def test_ties_by_the_thousand_come_in_the_order_of_their_ids():
     for kind in ("flat", "hnsw"):
-        made = index(np.ones((3000, 4)), kind, ids=[f"{i:04}" for i in np.random.default_rng(0).permutation(3000)])
+        made = index(
+            np.ones((3000, 4)), kind, ids=[f"{i:04}" for i in np.random.default_rng(0).permutation(3000)]
+        )
         made.delete(["0001"])
-        assert [hit.id for hit in made.search_vector(np.ones(4), 2, ["2999", "0700", "1234", "0001"])] == ["0700", "1234"]
+        assert [hit.id for hit in made.search_vector(np.ones(4), 2, ["2999", "0700", "1234", "0001"])] == [
+            "0700",
+            "1234",
+        ]
         if kind == "flat":
             assert [hit.id for hit in made.search_vector(np.ones(4), 3)] == ["0000", "0002", "0003"]
 
@@ -88,7 +106,9 @@ def test_added_in_pieces_or_at_once_or_after_a_deletion_is_the_same():
     vectors = clusters(300)
     whole, pieces = index(vectors), Dense(Hashed())
     for start in range(0, 300, 77):
-        pieces.add_vectors([f"d{i:04}" for i in range(start, min(300, start + 77))], vectors[start : start + 77])
+        pieces.add_vectors(
+            [f"d{i:04}" for i in range(start, min(300, start + 77))], vectors[start : start + 77]
+        )
     assert pieces.search_vector(vectors[3] + 1, 300) == whole.search_vector(vectors[3] + 1, 300)
     pieces.delete([f"d{i:04}" for i in range(200)])  # more than half: built anew
     assert len(pieces._ids) == 100 and pieces.ids == whole.ids[200:]
@@ -124,7 +144,10 @@ def test_wider_is_surer():
 
     def recall(**widths):
         made = index(vectors, "hnsw", **widths)
-        return np.mean([len(set(flat.search_vector(q, 10)) & set(made.search_vector(q, 10))) for q in queries]) / 10
+        return (
+            np.mean([len(set(flat.search_vector(q, 10)) & set(made.search_vector(q, 10))) for q in queries])
+            / 10
+        )
 
     assert recall(neighbours=2, build_width=4, search_width=1) < 0.9 < recall()
 
@@ -220,9 +243,21 @@ def test_nothing_to_find(kind):
     made.delete([])
     assert made.search("x") == made.search_vector([1, 2]) == made.ids == [] and made.vectors.shape == (0, 0)
     made.add({"a": "some words", "empty": ""})
-    assert made.search("") == made.search(" \n\t") == made.search_vector(np.zeros(16)) == made.search("x", 5, allowed=[]) == []
-    assert made.search_all(["", "some", " "], 1) == [[], made.search("some", 1), []] and made.search_all([], 1) == []
-    assert made.search("some words", 1000) == [Hit("a", pytest.approx(1)), Hit("empty", 0)]  # a vector of zeros is harmless
+    assert (
+        made.search("")
+        == made.search(" \n\t")
+        == made.search_vector(np.zeros(16))
+        == made.search("x", 5, allowed=[])
+        == []
+    )
+    assert (
+        made.search_all(["", "some", " "], 1) == [[], made.search("some", 1), []]
+        and made.search_all([], 1) == []
+    )
+    assert made.search("some words", 1000) == [
+        Hit("a", pytest.approx(1)),
+        Hit("empty", 0),
+    ]  # a vector of zeros is harmless
 
 
 def test_lengths_do_not_matter_however_extreme():
@@ -241,9 +276,17 @@ def test_nfd_finds_what_nfc_finds(lsa, passages):
 
 
 def test_together_is_one_by_one_but_for_rounding(minilm):
-    made, queries = Dense(minilm), ["how much is the fee?", "", "a lost card, and how long it takes to get a new one", "fee"]
+    made, queries = (
+        Dense(minilm),
+        ["how much is the fee?", "", "a lost card, and how long it takes to get a new one", "fee"],
+    )
     made.add(
-        {"fee": "The annual fee is 2,000 won", "lost": "Report a lost card", "rate": "Interest on savings", "again": "The fee"}
+        {
+            "fee": "The annual fee is 2,000 won",
+            "lost": "Report a lost card",
+            "rate": "Interest on savings",
+            "again": "The fee",
+        }
     )
     for query, together in zip(queries, made.search_all(queries, 9), strict=True):
         alone = made.search(query, 9)
@@ -283,5 +326,8 @@ def test_neither_hash_seeds_nor_threads_change_a_byte(tmp_path):
         "    print(made.search_vector(np.ones(32), 30), made.search_vector(np.ones(32), 30, set(made.ids[:400])))\n"
         f"    made.write(path := pathlib.Path({str(tmp_path)!r}, kind)); print(hashlib.sha256(path.read_bytes()).hexdigest())\n"
     )
-    outs = [child(code, PYTHONHASHSEED=seed, OMP_NUM_THREADS=threads) for seed, threads in (("0", "1"), ("1", "2"))]
+    outs = [
+        child(code, PYTHONHASHSEED=seed, OMP_NUM_THREADS=threads)
+        for seed, threads in (("0", "1"), ("1", "2"))
+    ]
     assert outs[0] == outs[1] and outs[0].count("Hit(") == 120

@@ -42,7 +42,12 @@ def test_z_scores_have_mean_0_and_deviation_1(scores):
         ({"a": 7.0}, {"a": 1}, {"a": 0}, {"a": 1}),
         ({"a": 7.0, "b": 7.0}, {"a": 1, "b": 1}, {"a": 0, "b": 0}, {"a": 1, "b": 1}),
         ({"a": 0.0, "b": 0.0}, {"a": 1, "b": 1}, {"a": 0, "b": 0}, {"a": 0, "b": 0}),
-        ({"a": 0.1, "b": 0.1, "c": 0.1}, dict.fromkeys("abc", 1), dict.fromkeys("abc", 0), dict.fromkeys("abc", 1)),
+        (
+            {"a": 0.1, "b": 0.1, "c": 0.1},
+            dict.fromkeys("abc", 1),
+            dict.fromkeys("abc", 0),
+            dict.fromkeys("abc", 1),
+        ),
     ],
 )
 def test_nothing_one_hit_and_equal_scores(scores, min_max, z, theoretical):
@@ -73,7 +78,9 @@ def test_a_document_of_one_leg_gets_nothing_from_the_other():
 
 
 @given(POSITIVE, POSITIVE, st.floats(0, 1), st.sampled_from([f.min_max, f.z_score]))
-def test_alpha_at_its_ends_is_one_leg_and_an_empty_leg_leaves_the_order_to_the_other(dense, lexical, alpha, normalise):
+def test_alpha_at_its_ends_is_one_leg_and_an_empty_leg_leaves_the_order_to_the_other(
+    dense, lexical, alpha, normalise
+):
     d, w, none = normalise(dense), normalise(lexical), normalise({})
     assert f.convex(d, w, 1) == pytest.approx(d.found) and f.convex(d, w, 0) == pytest.approx(w.found)
     assert f.convex(none, none, alpha) == {}

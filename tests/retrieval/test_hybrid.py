@@ -25,7 +25,11 @@ FUSED = st.sampled_from(FUSIONS)
 def corpus(texts):
     """Ids in another order than that in which documents are added; two fields, one of which some documents lack."""
     return [
-        Document(id=f"d{i * 7 % 26:02}", page_content=text, metadata={"year": 2020 + i % 3} | ({"lang": "ko"} if i % 2 else {}))
+        Document(
+            id=f"d{i * 7 % 26:02}",
+            page_content=text,
+            metadata={"year": 2020 + i % 3} | ({"lang": "ko"} if i % 2 else {}),
+        )
         for i, text in enumerate(texts)
     ]
 
@@ -40,8 +44,12 @@ def ids(hits):
 
 def told(sentence):
     """The score and the two parts that a sentence tells."""
-    score, dense, lexical = re.fullmatch(r"\S+ is number \d+ with (\S+) = (.+) \+ (.+?\))\. .+", sentence).groups()
-    parts = [re.match(r"(?:(\S+) x )?(\S+) for (?:meaning|words) \(", part).groups() for part in (dense, lexical)]
+    score, dense, lexical = re.fullmatch(
+        r"\S+ is number \d+ with (\S+) = (.+) \+ (.+?\))\. .+", sentence
+    ).groups()
+    parts = [
+        re.match(r"(?:(\S+) x )?(\S+) for (?:meaning|words) \(", part).groups() for part in (dense, lexical)
+    ]
     return float(score), [float(weight or 1) * float(value) for weight, value in parts]
 
 
@@ -54,13 +62,17 @@ def test_alpha_at_its_ends_is_one_leg_alone(texts, query, k, kind):
     made = retriever(corpus(texts), kind=kind, candidates=9)
     for fusion in FUSIONS:
         dense, lexical = (made.search(query, k, alpha=alpha, fusion=fusion) for alpha in (1, 0))
-        assert ids(dense) == ids(made.dense.search(query, k)) and ids(lexical) == ids(made.lexical.search(query, k))
+        assert ids(dense) == ids(made.dense.search(query, k)) and ids(lexical) == ids(
+            made.lexical.search(query, k)
+        )
 
 
 @settings(max_examples=60)
 @given(CORPORA, TEXTS, ALPHAS, FUSED, st.integers(3, 30), st.booleans())
 def test_every_hit_tells_ranks_scores_and_parts_that_add_up(texts, query, alpha, fusion, candidates, hnsw):
-    made = retriever(corpus(texts), alpha=alpha, fusion=fusion, candidates=candidates, k=3, kind="hnsw" if hnsw else "flat")
+    made = retriever(
+        corpus(texts), alpha=alpha, fusion=fusion, candidates=candidates, k=3, kind="hnsw" if hnsw else "flat"
+    )
     by_meaning, by_words = (leg.search(query, candidates) for leg in (made.dense, made.lexical))
     scores = made.lexical.scores(query)
     hits = made.search(query)
@@ -75,10 +87,14 @@ def test_every_hit_tells_ranks_scores_and_parts_that_add_up(texts, query, alpha,
         assert hit.lexical is None or hit.lexical.score == pytest.approx(scores[hit.id])
         assert hit.lexical is not None or scores[hit.id] == 0 or fusion == "rrf"
         if hit.dense and hit.lexical:
-            assert hit.score == pytest.approx(alpha * hit.dense.normalised + (1 - alpha) * hit.lexical.normalised)
+            assert hit.score == pytest.approx(
+                alpha * hit.dense.normalised + (1 - alpha) * hit.lexical.normalised
+            )
         score, parts = told(made.explain(hit))
         size = abs(hit.score) + sum(map(abs, parts))
-        assert score == pytest.approx(hit.score, abs=6e-3 * size) and sum(parts) == pytest.approx(hit.score, abs=6e-3 * size)
+        assert score == pytest.approx(hit.score, abs=6e-3 * size) and sum(parts) == pytest.approx(
+            hit.score, abs=6e-3 * size
+        )
         assert not re.search(r"e-1\d|-0 ", made.explain(hit))  # what is nothing is written as 0
 
 
@@ -109,7 +125,9 @@ def asked_every_way(made, queries, asked):
     assert made.batch(queries, **asked) == made.batch(queries, {"tags": ["x"]}, **asked) == found
     assert asyncio.run(made.abatch(queries, **asked)) == found
     for documents in found:
-        assert json.loads(json.dumps([document.metadata for document in documents])) == [d.metadata for d in documents]
+        assert json.loads(json.dumps([document.metadata for document in documents])) == [
+            d.metadata for d in documents
+        ]
     return found
 
 
@@ -120,27 +138,50 @@ def test_search_invoke_batch_and_ainvoke_give_the_same(texts, queries, alpha, fu
     asked = {"k": k, "alpha": alpha, "fusion": fusion, "filter": {"year": [2020, 2022]}}
     for documents in asked_every_way(made, queries, asked):
         for rank, document in enumerate(documents, 1):
-            assert document.metadata["year"] in (2020, 2022) and "retrieval" not in made._documents[document.id].metadata
-            assert document.metadata["retrieval"].items() >= {"rank": rank, "alpha": alpha, "fusion": fusion}.items()
-            assert document.metadata["retrieval"].keys() == {"rank", "score", "alpha", "fusion", "dense", "lexical"}
+            assert (
+                document.metadata["year"] in (2020, 2022)
+                and "retrieval" not in made._documents[document.id].metadata
+            )
+            assert (
+                document.metadata["retrieval"].items()
+                >= {"rank": rank, "alpha": alpha, "fusion": fusion}.items()
+            )
+            assert document.metadata["retrieval"].keys() == {
+                "rank",
+                "score",
+                "alpha",
+                "fusion",
+                "dense",
+                "lexical",
+            }
 
 
 def test_a_real_embedder_gives_the_same_order_together_and_alone(minilm):
-    texts = ["The annual fee is 2,000 won", "Report a lost card", "Interest on savings", "The fee for a transfer", "카드 연회비"]
+    texts = [
+        "The annual fee is 2,000 won",
+        "Report a lost card",
+        "Interest on savings",
+        "The fee for a transfer",
+        "카드 연회비",
+    ]
     made = retriever(corpus(texts), minilm)
     queries = ["how much does it cost?", "카드", "my card was stolen yesterday in the train to Busan", ""]
     for query, together in zip(queries, made.batch(queries), strict=True):
         alone = made.invoke(query)
         assert [d.id for d in together] == [d.id for d in alone] and bool(alone) == bool(query)
         for one, other in zip(together, alone, strict=True):
-            assert one.metadata["retrieval"]["score"] == pytest.approx(other.metadata["retrieval"]["score"], abs=1e-6)
+            assert one.metadata["retrieval"]["score"] == pytest.approx(
+                other.metadata["retrieval"]["score"], abs=1e-6
+            )
     assert made.search(queries[2], 1)[0].document.page_content == texts[1]
 
 
 def test_it_is_a_link_of_a_chain():
     made = retriever({"a": "annual fee", "b": "lost card", "c": "fee of a transfer"})
     chain = made | (lambda documents: [document.id for document in documents])
-    assert chain.invoke("annual fee")[0] == "a" and [found[0] for found in chain.batch(["lost card", "transfer"])] == ["b", "c"]
+    assert chain.invoke("annual fee")[0] == "a" and [
+        found[0] for found in chain.batch(["lost card", "transfer"])
+    ] == ["b", "c"]
     bound = made.bind(k=1, filter=lambda metadata: True) | (lambda documents: len(documents))
     assert bound.invoke("fee") == asyncio.run(bound.ainvoke("fee")) == 1
     errors = made.batch(["fee"], return_exceptions=True, k=0)
@@ -175,15 +216,25 @@ def test_a_filter_chooses_before_the_best_are_taken(texts, query, chosen, k, kin
     few = [document for document in every if lets_through(document.metadata)]
     made, small = (retriever(documents, kind=kind, candidates=4) for documents in (every, few))
     (legs,), (expected,) = made.legs([query], wanted), small.legs([query])
-    assert legs.dense == pytest.approx(expected.dense) if not legs.dense else ids(legs.dense) == ids(expected.dense)
-    assert len(legs.lexical) == len(expected.lexical) and set(ids(legs.lexical)) <= {document.id for document in few}
+    assert (
+        legs.dense == pytest.approx(expected.dense)
+        if not legs.dense
+        else ids(legs.dense) == ids(expected.dense)
+    )
+    assert len(legs.lexical) == len(expected.lexical) and set(ids(legs.lexical)) <= {
+        document.id for document in few
+    }
     assert ids(made.search(query, k, alpha=1, filter=wanted)) == ids(small.search(query, k, alpha=1))
     assert len(made.search(query, k, filter=wanted)) == len(small.search(query, k)) >= min(k, len(legs.dense))
 
 
 def test_the_last_of_a_thousand_is_found_where_it_alone_is_let_through():
-    documents = [Document(id=f"d{i:04}", page_content="annual fee card", metadata={"of": "all"}) for i in range(1000)]
-    last = Document(id="z", page_content="fee for something else that is long and far from it", metadata={"of": ["one"]})
+    documents = [
+        Document(id=f"d{i:04}", page_content="annual fee card", metadata={"of": "all"}) for i in range(1000)
+    ]
+    last = Document(
+        id="z", page_content="fee for something else that is long and far from it", metadata={"of": ["one"]}
+    )
     for kind in ("flat", "hnsw"):
         made = retriever([*documents, last], kind=kind)
         assert "z" not in ids(made.search("annual fee card", 25))
@@ -213,7 +264,10 @@ def test_the_last_of_a_thousand_is_found_where_it_alone_is_let_through():
         (lambda r: r.add_documents({"new": "x", "a": "x"}), "the id 'a' is in the index already"),
         (lambda r: r.add_documents([Document(id="n", page_content="x")] * 2), "the id 'n' is given twice"),
         (lambda r: r.add_documents({"new": None}), "no pair"),
-        (lambda r: HybridRetriever.of_legs(r.lexical, Dense(Hashed())), "legs that hold 2 and 0 documents already"),
+        (
+            lambda r: HybridRetriever.of_legs(r.lexical, Dense(Hashed())),
+            "legs that hold 2 and 0 documents already",
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_refused_and_changes_nothing(call, message):
@@ -222,11 +276,17 @@ def test_what_cannot_be_asked_is_refused_and_changes_nothing(call, message):
     before = made.search("annual fee of a card")
     with pytest.raises(CourseError, match=message):
         call(made)
-    assert made.search("annual fee of a card") == before and made.ids == made.lexical.ids == made.dense.ids == ["a", "b"]
+    assert made.search(
+        "annual fee of a card"
+    ) == before and made.ids == made.lexical.ids == made.dense.ids == ["a", "b"]
 
 
 def test_unknown_settings_are_refused():
-    for call in (lambda: HybridRetriever(alhpa=1), lambda: retriever({"a": "x"}, alhpa=1), lambda: retriever({}, fusion="sum")):
+    for call in (
+        lambda: HybridRetriever(alhpa=1),
+        lambda: retriever({"a": "x"}, alhpa=1),
+        lambda: retriever({}, fusion="sum"),
+    ):
         with pytest.raises(ValidationError):
             call()
     with pytest.raises(TypeError, match="alhpa"):
@@ -245,12 +305,20 @@ def test_after_deletions_and_additions_hits_are_those_of_a_fresh_retriever(texts
     made.delete(id for id in gone)
     living = [document for document in [*documents[::2], *documents[1::2]] if document.id not in gone]
     fresh = retriever(living)
-    assert made.documents == living and made.ids == made.lexical.ids == made.dense.ids and len(made) == len(living)
+    assert (
+        made.documents == living
+        and made.ids == made.lexical.ids == made.dense.ids
+        and len(made) == len(living)
+    )
     found, expected = (r.search(query, alpha=alpha) for r in (made, fresh))
-    assert ids(found) == ids(expected) and [h.score for h in found] == pytest.approx([h.score for h in expected])
+    assert ids(found) == ids(expected) and [h.score for h in found] == pytest.approx(
+        [h.score for h in expected]
+    )
 
 
-@pytest.mark.parametrize("wrong", [ValueError("the embedder fails"), [[float("nan")] * 16] * 2, [[1.0] * 15] * 2, [[1.0] * 16]])
+@pytest.mark.parametrize(
+    "wrong", [ValueError("the embedder fails"), [[float("nan")] * 16] * 2, [[1.0] * 15] * 2, [[1.0] * 16]]
+)
 def test_an_embedder_that_fails_adds_to_neither_leg(wrong):
     embedder = Broken()
     made = retriever({"a": "annual fee", "b": "lost card"}, embedder)
@@ -261,14 +329,22 @@ def test_an_embedder_that_fails_adds_to_neither_leg(wrong):
     with pytest.raises((CourseError, ValueError)):
         made.batch(["annual", "fee"])
     embedder.wrong = None
-    assert made.search("annual fee new word") == before and made.ids == made.lexical.ids == made.dense.ids == ["a", "b"]
+    assert made.search(
+        "annual fee new word"
+    ) == before and made.ids == made.lexical.ids == made.dense.ids == ["a", "b"]
     made.add_documents({"c": "new word"})
     assert ids(made.search("new word"))[0] == "c"
 
 
 def test_nothing_to_find():
     for made in (retriever({}), retriever([])):
-        assert made.search("fee") == made.invoke("fee") == made.search("fee", filter={"any": 1}) == made.documents == []
+        assert (
+            made.search("fee")
+            == made.invoke("fee")
+            == made.search("fee", filter={"any": 1})
+            == made.documents
+            == []
+        )
         assert made.batch(["fee", ""]) == [[], []] and made.batch([]) == []
     made = retriever({"a": "annual fee", "empty": ""})
     assert made.search("") == made.search(" \n") == made.search("fee", filter=lambda m: False) == []

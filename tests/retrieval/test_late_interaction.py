@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lib.models import ModelManager
-from course_lib.models.langchain import EmbeddingModel
+from course_lib.models.manager.langchain import EmbeddingModel
 from course_lib.retrieval import LateInteraction
 from course_lib.retrieval.late_interaction import maxsim
 from tests.retrieval.conftest import Hashed
@@ -50,12 +50,18 @@ def test_maxsim_is_what_a_loop_says(seed, asked, read):
 def test_all_in_one_product_is_one_by_one(texts, query, chance):
     embeddings = HashedTokens()
     asked = embeddings.embed_query_tokens(query)
-    expected = [maxsim(asked, embeddings.embed_query_tokens(text)) if text and len(asked) else 0.0 for text in texts]
+    expected = [
+        maxsim(asked, embeddings.embed_query_tokens(text)) if text and len(asked) else 0.0 for text in texts
+    ]
     late = LateInteraction(embeddings)
     scores = late.rerank(query, texts)
-    assert scores == pytest.approx(expected, abs=len(asked) * HALF + 1e-5) and all(type(score) is float for score in scores)
+    assert scores == pytest.approx(expected, abs=len(asked) * HALF + 1e-5) and all(
+        type(score) is float for score in scores
+    )
     order = chance.sample(range(len(texts)), len(texts))
-    assert late.rerank(query, [texts[i] for i in order]) == pytest.approx([scores[i] for i in order], abs=1e-5)
+    assert late.rerank(query, [texts[i] for i in order]) == pytest.approx(
+        [scores[i] for i in order], abs=1e-5
+    )
     assert LateInteraction(embeddings).rerank(query, texts[::-1]) == pytest.approx(scores[::-1], abs=1e-5)
 
 
@@ -67,12 +73,17 @@ def test_a_text_is_embedded_once_and_all_new_ones_together():
     assert embeddings.given == [["annual fee", "card"]] and len(late) == 2 and late.held_bytes == 3 * 16 * 2
     first = late.rerank("fee", ["card", "new one", "annual fee", "new one"])
     assert embeddings.given[1:] == [["new one"]] and first[1] == first[3] and len(late) == 3
-    assert late.rerank("fee", ["card", "new one", "annual fee", "new one"]) == first and len(embeddings.given) == 2
+    assert (
+        late.rerank("fee", ["card", "new one", "annual fee", "new one"]) == first
+        and len(embeddings.given) == 2
+    )
 
 
 def test_an_empty_text_has_cosine_0_and_nothing_to_read_no_score():
     late = LateInteraction(HashedTokens())
-    assert late.rerank("annual fee", ["", "annual fee", ""])[::2] == [0, 0] and late.rerank("", ["fee", ""]) == [0, 0]
+    assert late.rerank("annual fee", ["", "annual fee", ""])[::2] == [0, 0] and late.rerank(
+        "", ["fee", ""]
+    ) == [0, 0]
     assert late.rerank("fee", []) == []
 
 
@@ -80,7 +91,14 @@ def test_an_empty_text_has_cosine_0_and_nothing_to_read_no_score():
 
 QUERY = "How do I report a lost card?"
 ANSWER = "A lost or stolen card must be reported at once by telephone, and is blocked within a minute."
-PASSAGES = [ANSWER, "fee", "", "The branch opens at nine. " * 16, "카드 연회비는 2,000원입니다.", "Interest " * 300]
+PASSAGES = [
+    ANSWER,
+    "fee",
+    "",
+    "The branch opens at nine. " * 16,
+    "카드 연회비는 2,000원입니다.",
+    "Interest " * 300,
+]
 FILLER = "The branch at the river opens at nine and closes at five on every working day of the week. "  # about 20 tokens
 
 
@@ -117,5 +135,9 @@ def test_a_passage_of_5000_tokens_is_read_to_its_end(real):
 
 def test_the_words_before_questions_and_passages_are_tokens_like_others(real):
     with_them = EmbeddingModel(real.manager, real.spec, "query: ", "passage: ")
-    assert with_them.embed_query_tokens("fee") == pytest.approx(real.embed_query_tokens("query: fee"), abs=1e-6)
-    assert with_them.embed_document_tokens(["fee"])[0] == pytest.approx(real.embed_query_tokens("passage: fee"), abs=1e-6)
+    assert with_them.embed_query_tokens("fee") == pytest.approx(
+        real.embed_query_tokens("query: fee"), abs=1e-6
+    )
+    assert with_them.embed_document_tokens(["fee"])[0] == pytest.approx(
+        real.embed_query_tokens("passage: fee"), abs=1e-6
+    )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from course_lib.models import ModelManager
-from course_lib.models.engine import Unsupported
+from course_lib.models.drivers.engine import Unsupported
 from course_lib.retrieval import LLMReranker
 from course_lib.retrieval.llm_rerank import YES_OR_NO, question_prompt, relevance_prompt
 from course_lib.retrieval.rerank import rerank
@@ -38,14 +38,20 @@ def test_scores_are_the_weighted_log_probabilities_of_the_answers(model, answers
 def test_without_answers_the_question_itself_is_weighed(model, prompt):
     scores = LLMReranker(model, prompt=prompt).rerank(QUERY, TEXTS)
     assert scores == pytest.approx(logs(model, prompt or question_prompt, [QUERY])[:, 0].tolist(), abs=5e-3)
-    assert max(scores) < 0 and [r.before for r in rerank(LLMReranker(model, prompt=prompt), QUERY, TEXTS, 2)] == [1, 4]
+    assert max(scores) < 0 and [
+        r.before for r in rerank(LLMReranker(model, prompt=prompt), QUERY, TEXTS, 2)
+    ] == [1, 4]
 
 
 def test_what_is_weighed_later_is_not_what_was_said_first(model):
     answers = dict(YES_OR_NO)
     made = LLMReranker(model, answers)
     answers.clear()
-    assert made.answers == YES_OR_NO and "Yes or No" in made.prompt("q", "t") and "Yes" not in LLMReranker(model).prompt("q", "t")
+    assert (
+        made.answers == YES_OR_NO
+        and "Yes or No" in made.prompt("q", "t")
+        and "Yes" not in LLMReranker(model).prompt("q", "t")
+    )
 
 
 def test_no_passages_load_no_model():

@@ -38,18 +38,26 @@ def test_vectors_are_those_of_scikit_learn(passages, dimensions, rarest):
     assert list(ours.terms) == list(tfidf.get_feature_names_out())
     np.testing.assert_allclose(ours.idf, tfidf.idf_, rtol=1e-5)
     vectors = np.array(ours.embed_documents(asked))
-    np.testing.assert_allclose(vectors @ vectors.T, theirs @ theirs.T, atol=2e-3)  # the SVD may turn what is of equal weight
+    np.testing.assert_allclose(
+        vectors @ vectors.T, theirs @ theirs.T, atol=2e-3
+    )  # the SVD may turn what is of equal weight
 
 
 def test_alike_is_near(lsa):
-    card, fee, weather = lsa.embed_documents(["체크카드 연회비", "체크카드의 연회비는 얼마", "해외 송금 취소 가능 시간"])
+    card, fee, weather = lsa.embed_documents(
+        ["체크카드 연회비", "체크카드의 연회비는 얼마", "해외 송금 취소 가능 시간"]
+    )
     assert np.dot(card, fee) > 0.5 > np.dot(card, weather)
 
 
 @given(st.lists(TEXTS, max_size=5))
 def test_a_vector_has_length_1_or_is_of_zeros_and_nfd_is_nfc(lsa, texts):
     vectors = lsa.embed_documents(texts)
-    assert vectors == lsa.embed_documents([unicodedata.normalize("NFD", text) for text in texts]) == lsa.embed_queries(texts)
+    assert (
+        vectors
+        == lsa.embed_documents([unicodedata.normalize("NFD", text) for text in texts])
+        == lsa.embed_queries(texts)
+    )
     assert len(vectors) == len(texts)
     for text, vector in zip(texts, vectors, strict=True):
         assert len(vector) == 48 and vector == pytest.approx(lsa.embed_query(text), abs=1e-6)

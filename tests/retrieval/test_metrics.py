@@ -14,7 +14,13 @@ from course_lib.retrieval import metrics as m
 IDS = [f"d{i}" for i in range(12)]
 RANKINGS = st.lists(st.sampled_from(IDS), unique=True)
 JUDGEMENTS = st.dictionaries(st.sampled_from(IDS), st.integers(-1, 4))
-THEIRS = {"recall": "recall_{}", "precision": "P_{}", "success": "success_{}", "map": "map_cut_{}", "ndcg": "ndcg_cut_{}"}
+THEIRS = {
+    "recall": "recall_{}",
+    "precision": "P_{}",
+    "success": "success_{}",
+    "map": "map_cut_{}",
+    "ndcg": "ndcg_cut_{}",
+}
 # trec_eval's own nDCG never returns where all judgements are negative
 ENDS = JUDGEMENTS.filter(lambda judgements: any(grade >= 0 for grade in judgements.values()))
 WHOLE = {"map": "map", "ndcg": "ndcg", "mrr": "recip_rank"}
@@ -23,18 +29,28 @@ WHOLE = {"map": "map", "ndcg": "ndcg", "mrr": "recip_rank"}
 def theirs(ranking, judgements, name, k):
     measure = WHOLE[name] if k is None else THEIRS[name].replace("_{}", f".{k}")
     scores = {id: float(len(ranking) - place) for place, id in enumerate(ranking)}
-    (found,) = pytrec_eval.RelevanceEvaluator({"q": dict(judgements)}, {measure}).evaluate({"q": scores})["q"].values()
+    (found,) = (
+        pytrec_eval.RelevanceEvaluator({"q": dict(judgements)}, {measure})
+        .evaluate({"q": scores})["q"]
+        .values()
+    )
     return found
 
 
 @given(RANKINGS.filter(bool), ENDS, st.integers(1, 15))
 def test_measures_are_those_of_trec_eval(ranking, judgements, k):
     for name in THEIRS:
-        assert m.METRICS[name](ranking, judgements, k) == pytest.approx(theirs(ranking, judgements, name, k), abs=1e-9)
+        assert m.METRICS[name](ranking, judgements, k) == pytest.approx(
+            theirs(ranking, judgements, name, k), abs=1e-9
+        )
     for name in WHOLE:
-        assert m.METRICS[name](ranking, judgements, None) == pytest.approx(theirs(ranking, judgements, name, None), abs=1e-9)
+        assert m.METRICS[name](ranking, judgements, None) == pytest.approx(
+            theirs(ranking, judgements, name, None), abs=1e-9
+        )
     gains = {id: 2 ** max(0, grade) - 1 for id, grade in judgements.items()}
-    assert m.ndcg_exponential(ranking, judgements, k) == pytest.approx(theirs(ranking, gains, "ndcg", k), abs=1e-9)
+    assert m.ndcg_exponential(ranking, judgements, k) == pytest.approx(
+        theirs(ranking, gains, "ndcg", k), abs=1e-9
+    )
 
 
 @given(RANKINGS, JUDGEMENTS, st.integers(1, 14))
@@ -57,7 +73,13 @@ def test_the_best_order_has_ndcg_1_and_no_other_more(judgements, shuffler):
 
 @pytest.mark.parametrize("measure", m.METRICS.values(), ids=m.METRICS)
 def test_nothing_found_nothing_relevant_and_what_is_refused(measure):
-    assert measure([], {"a": 1}, None) == measure([], {}, 5) == measure(["a"], {}, 5) == measure(["a"], {"a": -1}, None) == 0
+    assert (
+        measure([], {"a": 1}, None)
+        == measure([], {}, 5)
+        == measure(["a"], {}, 5)
+        == measure(["a"], {"a": -1}, None)
+        == 0
+    )
     with pytest.raises(CourseError, match="k=0"):
         measure(["a"], {"a": 1}, 0)
     for twice in (["a", "b", "a"], "aba"):
@@ -72,7 +94,9 @@ def test_a_grade_that_would_gain_everything_is_refused():
 
 def test_means_are_over_all_judged_questions():
     judgements = {"q1": {"a": 1}, "q2": {"b": 2}, "q3": {"c": 1}}
-    found = m.evaluate({"q1": ["a"], "q2": ["x", "b"]}, judgements, ["mrr", "recall@1", "ndcg_exponential@10"])
+    found = m.evaluate(
+        {"q1": ["a"], "q2": ["x", "b"]}, judgements, ["mrr", "recall@1", "ndcg_exponential@10"]
+    )
     assert found.values["mrr"] == {"q1": 1, "q2": 0.5, "q3": 0}
     assert found.mean("mrr").value == 0.5 and found.mean("recall@1").value == pytest.approx(1 / 3)
     assert found.values["ndcg_exponential@10"]["q2"] == pytest.approx(1 / math.log2(3))
@@ -82,7 +106,12 @@ def test_means_are_over_all_judged_questions():
     ("run", "judgements", "metrics", "message"),
     [
         ({"q9": ["a"]}, {"q1": {"a": 1}}, ["mrr"], "of 1 rankings 1 have no judgements(.|\n)*'q9'"),
-        ({}, {"q1": {"a": 0}, "q2": {"a": 1}}, ["mrr"], "of 2 questions 1 have nothing that is relevant, the first 'q1'"),
+        (
+            {},
+            {"q1": {"a": 0}, "q2": {"a": 1}},
+            ["mrr"],
+            "of 2 questions 1 have nothing that is relevant, the first 'q1'",
+        ),
         ({}, {}, ["mrr"], "of 0 questions"),
         ({}, {"q1": {"a": 1}}, ["ndgc@10"], "no measure 'ndgc@10'"),
         ({}, {"q1": {"a": 1}}, ["ndcg@"], "no measure 'ndcg@'"),

@@ -17,13 +17,22 @@ from pydantic import ValidationError
 
 from course_lib.errors import CourseError
 from course_lib.models import ModelManager
-from course_lib.retrieval import HybridRetriever, LateInteraction, LLMReranker, RerankCompressor, Tokenizer, Weighted
+from course_lib.retrieval import (
+    HybridRetriever,
+    LateInteraction,
+    LLMReranker,
+    RerankCompressor,
+    Tokenizer,
+    Weighted,
+)
 from course_lib.retrieval.rerank import KINDS, NoInformation, by_kind, rerank
 from tests.retrieval.conftest import Hashed
 from tests.retrieval.test_hybrid import ALPHAS, CORPORA, FUSED, TEXTS, asked_every_way, corpus, ids, retriever
 from tests.retrieval.test_storage import rewritten, same
 
-ANY_SCORES = st.lists(st.floats(-9, 9) | st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-300, 1e300, -1e300]), max_size=12)
+ANY_SCORES = st.lists(
+    st.floats(-9, 9) | st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-300, 1e300, -1e300]), max_size=12
+)
 SILENT = pytest.mark.filterwarnings("ignore::course_lib.retrieval.rerank.NoInformation")
 NAN, INF = float("nan"), float("inf")
 SOME = ["annual fee", "lost card", "fee of a transfer"]
@@ -50,7 +59,9 @@ class Shared:
     def rerank(self, query, texts):
         self.asked.append((query, texts))
         wanted = set(self.cut(query))
-        return [sum(token in wanted for token in self.cut(text)) / (1 + len(self.cut(text))) for text in texts]
+        return [
+            sum(token in wanted for token in self.cut(text)) / (1 + len(self.cut(text))) for text in texts
+        ]
 
 
 # -- the order ------------------------------------------------------------------------------------------------------------
@@ -67,7 +78,9 @@ def test_the_best_k_come_first_and_ties_in_the_order_given(scores, k):
     assert [r.rerank_score for r in whole] == [scores[r.before - 1] for r in whole]
     slack = 1e-6 * max(map(abs, scores), default=0)  # below it scores say nothing
     if scores and max(scores) - min(scores) > slack:
-        assert [(-r.rerank_score, r.before) for r in whole] == sorted((-score, i) for i, score in enumerate(scores, 1))
+        assert [(-r.rerank_score, r.before) for r in whole] == sorted(
+            (-score, i) for i, score in enumerate(scores, 1)
+        )
     else:
         assert [r.before for r in whole] == [r.rank for r in whole]
 
@@ -84,8 +97,11 @@ def test_candidates_in_another_order_have_the_same_best(order):
     texts = ["annual fee", "annual fee of the card", "card", "lost", "a fee for something else", "annual"]
     given_so = [texts[i] for i in order]
     assert [given_so[r.before - 1] for r in rerank(Shared(), "annual fee", given_so)][:4] == [
-        "annual fee", "annual", "annual fee of the card", "a fee for something else",
-    ]  # fmt: skip
+        "annual fee",
+        "annual",
+        "annual fee of the card",
+        "a fee for something else",
+    ]
 
 
 def test_numbers_of_numpy_become_numbers_of_json():
@@ -98,13 +114,16 @@ def test_numbers_of_numpy_become_numbers_of_json():
 
 @pytest.mark.parametrize("scores", [[0.5] * 3, [0, -0.0, 0], [3, 3 + 1e-6, 3 - 1e-6], [-1e300] * 3])
 def test_equal_scores_of_different_texts_are_no_information_and_change_no_order(scores):
-    with pytest.warns(NoInformation, match="Given gave all 3 candidates the score .*: that is no information, and they stay"):
+    with pytest.warns(
+        NoInformation, match="Given gave all 3 candidates the score .*: that is no information, and they stay"
+    ):
         found = rerank(Given(*scores), "fee", SOME)
     assert [r.before for r in found] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
-    ("scores", "texts"), [([0.5], ["fee"]), ([0], [""]), ([0.5] * 3, ["fee"] * 3), ([0.5, 0.5, 0.50001], SOME), ([], [])]
+    ("scores", "texts"),
+    [([0.5], ["fee"]), ([0], [""]), ([0.5] * 3, ["fee"] * 3), ([0.5, 0.5, 0.50001], SOME), ([], [])],
 )
 def test_one_candidate_equal_texts_and_one_score_that_differs_are_no_reason_to_warn(scores, texts):
     with warnings.catch_warnings():
@@ -118,7 +137,10 @@ def test_one_candidate_equal_texts_and_one_score_that_differs_are_no_reason_to_w
         ([1.0, 2.0], r"Given gave 2 scores for 3 candidates\n.*one for each"),
         ([1.0] * 4, "Given gave 4 scores for 3 candidates"),
         ([], "Given gave 0 scores for 3 candidates"),
-        ([1.0, NAN, 2.0], r"Given gave 1 of 3 candidates no finite score: nan for 'lost card'\n.*course doctor"),
+        (
+            [1.0, NAN, 2.0],
+            r"Given gave 1 of 3 candidates no finite score: nan for 'lost card'\n.*course doctor",
+        ),
         ([NAN] * 3, "3 of 3 candidates no finite score: nan for 'annual fee'"),
         ([1.0, 2.0, INF], "1 of 3 candidates no finite score: inf for 'fee of a transfer'"),
         ([-INF, 2.0, NAN], "2 of 3 candidates no finite score: -inf for 'annual fee'"),
@@ -150,21 +172,36 @@ def test_less_than_one_candidate_is_refused_even_of_none(k):
 
 def test_no_candidates_are_no_question():
     shared = Shared()
-    assert rerank(shared, "fee", []) == rerank(shared, "", []) == rerank(shared, "fee", (), 3) == shared.asked == []
+    assert (
+        rerank(shared, "fee", [])
+        == rerank(shared, "", [])
+        == rerank(shared, "fee", (), 3)
+        == shared.asked
+        == []
+    )
 
 
 class Odd:
     rerank = "not a method"
 
 
-@pytest.mark.parametrize("other", [object(), None, "cross-encoder", Shared, Given, Odd(), len, HybridRetriever(), 5])
+@pytest.mark.parametrize(
+    "other", [object(), None, "cross-encoder", Shared, Given, Odd(), len, HybridRetriever(), 5]
+)
 def test_what_cannot_rerank_is_refused_where_it_is_given(other):
     made = retriever({"a": "fee"})
-    asks = [lambda: rerank(other, "fee", SOME), lambda: HybridRetriever(rerank=other), lambda: RerankCompressor(reranker=other)]
+    asks = [
+        lambda: rerank(other, "fee", SOME),
+        lambda: HybridRetriever(rerank=other),
+        lambda: RerankCompressor(reranker=other),
+    ]
     if other is not None:  # as the retriever has it
         asks += [lambda: made.search("fee", rerank=other), lambda: made.invoke("fee", rerank=other)]
     for ask in asks:
-        with pytest.raises(CourseError, match=r"has no method rerank\(query, texts\)\n.*none, cross-encoder, late-interaction"):
+        with pytest.raises(
+            CourseError,
+            match=r"has no method rerank\(query, texts\)\n.*none, cross-encoder, late-interaction",
+        ):
             ask()
 
 
@@ -172,12 +209,24 @@ def test_a_kind_is_a_reranker_of_the_models_in_their_roles():
     """None of them is loaded before it is asked."""
     manager = ModelManager()
     late, llm, cross = (by_kind(kind, manager) for kind in ("late-interaction", "llm", "cross-encoder"))
-    assert isinstance(late, LateInteraction) and late.embeddings.spec.name == "all-MiniLM-L6-v2+haneul-late-interaction"
+    assert (
+        isinstance(late, LateInteraction)
+        and late.embeddings.spec.name == "all-MiniLM-L6-v2+haneul-late-interaction"
+    )
     assert isinstance(llm, LLMReranker) and llm.model.spec.name == "haneul-4m"
-    assert cross.spec.task == "rerank" and cross.manager is llm.model.manager is late.embeddings.manager is manager
-    assert by_kind("none") == "none" and by_kind("llm").model.manager is ModelManager.shared() and manager.ps() == []
+    assert (
+        cross.spec.task == "rerank"
+        and cross.manager is llm.model.manager is late.embeddings.manager is manager
+    )
+    assert (
+        by_kind("none") == "none"
+        and by_kind("llm").model.manager is ModelManager.shared()
+        and manager.ps() == []
+    )
     assert len(KINDS) == 4
-    with pytest.raises(CourseError, match=r"no kind of reranker 'colbert'\n.*none, cross-encoder, late-interaction, llm"):
+    with pytest.raises(
+        CourseError, match=r"no kind of reranker 'colbert'\n.*none, cross-encoder, late-interaction, llm"
+    ):
         by_kind("colbert")
 
 
@@ -209,8 +258,12 @@ def test_the_best_three_of_twenty_five_of_the_handbook(passages):
     query = "체크카드 연회비는 얼마인가요?"
     first, found = made.search(query, 25, rerank="none"), made.search(query)
     ((asked, read),) = shared.asked
-    assert asked == query and read == [passages[hit.id] for hit in first] and len(read) == 25 and len(found) == 3
-    assert places(found) == [(first[r.before - 1].id, r.rank, r.before, r.rerank_score) for r in rerank(Shared(), query, read, 3)]
+    assert (
+        asked == query and read == [passages[hit.id] for hit in first] and len(read) == 25 and len(found) == 3
+    )
+    assert places(found) == [
+        (first[r.before - 1].id, r.rank, r.before, r.rerank_score) for r in rerank(Shared(), query, read, 3)
+    ]
     assert ids(found) != ids(first[:3])
 
 
@@ -226,7 +279,16 @@ def test_search_invoke_batch_and_ainvoke_give_the_same(texts, queries, alpha, fu
     for documents in asked_every_way(made, queries, asked):
         for rank, document in enumerate(documents, 1):
             told = document.metadata["retrieval"]
-            assert told.keys() == {"rank", "score", "alpha", "fusion", "rerank_score", "before", "dense", "lexical"}
+            assert told.keys() == {
+                "rank",
+                "score",
+                "alpha",
+                "fusion",
+                "rerank_score",
+                "before",
+                "dense",
+                "lexical",
+            }
             assert told["rank"] == rank and document.metadata["year"] in (2020, 2022)
 
 
@@ -243,7 +305,11 @@ def test_none_in_the_call_is_a_search_without_a_reranker(texts, query):
 
 @SILENT
 def test_an_explanation_tells_both_places():
-    made = retriever({"a": "annual fee of the card and the fee for more", "b": "fee", "c": "lost card"}, alpha=0, rerank=Shared())
+    made = retriever(
+        {"a": "annual fee of the card and the fee for more", "b": "fee", "c": "lost card"},
+        alpha=0,
+        rerank=Shared(),
+    )
     hit = next(hit for hit in made.search("annual fee") if hit.id == "b")
     plain = next(hit for hit in made.search("annual fee", rerank="none") if hit.id == "b")
     assert (hit.rank, hit.before) == (1, 2) and hit.rerank_score == 0.5
@@ -256,20 +322,35 @@ def test_where_nothing_is_found_nobody_is_asked():
     shared = Shared()
     made = retriever([Document(id="a", page_content="annual fee", metadata={"year": 2020})], rerank=shared)
     asks = [
-        ("", {}), (" \n", {}), ("annual fee", {"filter": lambda metadata: False}), ("annual fee", {"filter": {"year": 1999}}),
-    ]  # fmt: skip
+        ("", {}),
+        (" \n", {}),
+        ("annual fee", {"filter": lambda metadata: False}),
+        ("annual fee", {"filter": {"year": 1999}}),
+    ]
     for query, asked in asks:
-        assert made.search(query, **asked) == made.invoke(query, **asked) == made.batch([query], **asked)[0] == []
+        assert (
+            made.search(query, **asked)
+            == made.invoke(query, **asked)
+            == made.batch([query], **asked)[0]
+            == []
+        )
     assert shared.asked == [] and retriever({}, rerank=shared).search("fee") == [] == shared.asked
 
 
 def test_a_korean_question_may_be_spelt_in_letters_or_in_syllables(minilm):
-    texts = ["체크카드 연회비는 2,000원입니다.", "카드를 잃어버리면 바로 신고하세요.", "적금 금리는 연 3.5%입니다."]
+    texts = [
+        "체크카드 연회비는 2,000원입니다.",
+        "카드를 잃어버리면 바로 신고하세요.",
+        "적금 금리는 연 3.5%입니다.",
+    ]
     query = "체크카드 연회비"
     apart = unicodedata.normalize("NFD", query)
     assert apart != query
     made = retriever(corpus(texts), alpha=0, rerank=Shared())
-    assert places(made.search(apart)) == places(made.search(query)) and made.search(query)[0].document.page_content == texts[0]
+    assert (
+        places(made.search(apart)) == places(made.search(query))
+        and made.search(query)[0].document.page_content == texts[0]
+    )
     for reranker in (Shared(), LateInteraction(minilm)):
         assert rerank(reranker, apart, texts) == rerank(reranker, query, texts)
 
@@ -281,25 +362,43 @@ def test_a_korean_question_may_be_spelt_in_letters_or_in_syllables(minilm):
 @settings(max_examples=30)
 @given(CORPORA, TEXTS, st.integers(1, 5))
 def test_a_compressor_over_a_retriever_gives_what_the_retriever_gives_with_its_reranker(texts, query, k):
-    made, with_it = (retriever(corpus(texts), candidates=9, **more) for more in ({"k": 9}, {"k": k, "rerank": Shared()}))
-    chain = ContextualCompressionRetriever(base_compressor=RerankCompressor(reranker=Shared(), k=k), base_retriever=made)
+    made, with_it = (
+        retriever(corpus(texts), candidates=9, **more) for more in ({"k": 9}, {"k": k, "rerank": Shared()})
+    )
+    chain = ContextualCompressionRetriever(
+        base_compressor=RerankCompressor(reranker=Shared(), k=k), base_retriever=made
+    )
     found, expected = chain.invoke(query), with_it.search(query)
     assert asyncio.run(chain.ainvoke(query)) == found and chain.batch([query, query]) == [found, found]
     assert [(d.id, d.metadata["rerank"]) for d in found] == [
-        (hit.id, {"rerank_score": hit.rerank_score, "rank": hit.rank, "before": hit.before}) for hit in expected
+        (hit.id, {"rerank_score": hit.rerank_score, "rank": hit.rank, "before": hit.before})
+        for hit in expected
     ]
-    assert all(document.metadata["retrieval"]["rank"] == document.metadata["rerank"]["before"] for document in found)
-    assert json.loads(json.dumps([document.metadata for document in found])) == [document.metadata for document in found]
+    assert all(
+        document.metadata["retrieval"]["rank"] == document.metadata["rerank"]["before"] for document in found
+    )
+    assert json.loads(json.dumps([document.metadata for document in found])) == [
+        document.metadata for document in found
+    ]
 
 
 def test_a_compressor_changes_no_document_that_it_was_given():
-    documents = [Document(id=text[0], page_content=text, metadata={"n": i, "rerank": "old"}) for i, text in enumerate(SOME)]
+    documents = [
+        Document(id=text[0], page_content=text, metadata={"n": i, "rerank": "old"})
+        for i, text in enumerate(SOME)
+    ]
     before = [document.model_copy(deep=True) for document in documents]
     found = RerankCompressor(reranker=Shared(), k=2).compress_documents(documents, "a lost card")
-    assert documents == before and (found[0].id, found[0].metadata["n"], found[0].metadata["rerank"]["before"]) == ("l", 1, 2)
+    assert documents == before and (
+        found[0].id,
+        found[0].metadata["n"],
+        found[0].metadata["rerank"]["before"],
+    ) == ("l", 1, 2)
     assert RerankCompressor(reranker=Shared()).compress_documents([], "fee") == []
     kept = RerankCompressor(reranker="none").compress_documents(documents, "fee")
-    assert [d.metadata["rerank"] for d in kept] == [{"rerank_score": None, "rank": i, "before": i} for i in (1, 2, 3)]
+    assert [d.metadata["rerank"] for d in kept] == [
+        {"rerank_score": None, "rank": i, "before": i} for i in (1, 2, 3)
+    ]
     with pytest.raises(CourseError, match="asks nothing"):
         RerankCompressor(reranker=Shared()).compress_documents(documents, "?")
 
@@ -323,7 +422,9 @@ def test_an_index_that_was_searched_with_a_reranker_wants_one_or_is_told_that_th
         HybridRetriever.load(tmp_path, Hashed(), object())
     same(made, HybridRetriever.load(tmp_path, Hashed(), rerank=shared))
     without = HybridRetriever.load(tmp_path, Hashed(), rerank="none")
-    assert without.rerank == "none" and without.search("annual fee") == made.search("annual fee", rerank="none")
+    assert without.rerank == "none" and without.search("annual fee") == made.search(
+        "annual fee", rerank="none"
+    )
 
 
 @SILENT
@@ -346,10 +447,15 @@ def test_an_index_without_a_reranker_wants_none_and_may_be_given_one(older, tmp_
 
 @SILENT
 @settings(max_examples=200)
-@given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=1, max_size=12), st.sampled_from([0, 0.25, 0.5, 1]))
+@given(
+    st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=1, max_size=12),
+    st.sampled_from([0, 0.25, 0.5, 1]),
+)
 def test_a_weighted_reranker_orders_by_the_mean_of_both_scaled_scores(pairs, weight):
     own, search = (np.array(scores) for scores in zip(*pairs, strict=True))
-    found = rerank(Weighted(Given(*own), weight), "fee?", [f"text {i}" for i in range(len(own))], search=list(search))
+    found = rerank(
+        Weighted(Given(*own), weight), "fee?", [f"text {i}" for i in range(len(own))], search=list(search)
+    )
     assert [r.rerank_score for r in found] == [own[r.before - 1] for r in found]
     if np.ptp(own) <= 1e-6 * abs(own).max():
         assert [r.before for r in found] == [r.rank for r in found]
@@ -360,13 +466,22 @@ def test_a_weighted_reranker_orders_by_the_mean_of_both_scaled_scores(pairs, wei
 
 
 def test_a_retriever_and_a_compressor_give_a_weighted_reranker_the_scores_of_the_search():
-    texts = {"a": "annual fee of the card", "b": "annual", "c": "lost card", "d": "a fee for something else, annual"}
+    texts = {
+        "a": "annual fee of the card",
+        "b": "annual",
+        "c": "lost card",
+        "d": "a fee for something else, annual",
+    }
     made, query = retriever(texts), "annual fee"
     plain = made.search(query, 4)
-    assert [hit.id for hit in made.search(query, 4, rerank=Weighted(Shared(), 0))] == [hit.id for hit in plain]
+    assert [hit.id for hit in made.search(query, 4, rerank=Weighted(Shared(), 0))] == [
+        hit.id for hit in plain
+    ]
     assert made.search(query, 4, rerank=Weighted(Shared(), 1)) == made.search(query, 4, rerank=Shared())
     half = Weighted(Shared())
-    expected = rerank(half, query, [hit.document.page_content for hit in plain], 3, [hit.score for hit in plain])
+    expected = rerank(
+        half, query, [hit.document.page_content for hit in plain], 3, [hit.score for hit in plain]
+    )
     assert [hit.before for hit in made.search(query, 3, rerank=half)] == [r.before for r in expected]
     kept = RerankCompressor(reranker=half, k=3).compress_documents(made.invoke(query, k=4), query)
     assert [document.metadata["rerank"]["before"] for document in kept] == [r.before for r in expected]
@@ -378,7 +493,9 @@ def test_a_weighted_reranker_without_scores_of_the_search_or_with_a_strange_weig
     with pytest.raises(CourseError, match="2 scores of the search for 3 candidates"):
         rerank(Weighted(Shared()), "fee", SOME, search=[1, 2])
     with pytest.raises(CourseError, match="0 scores of the search for 3 candidates"):
-        RerankCompressor(reranker=Weighted(Shared())).compress_documents([Document(page_content=t) for t in SOME], "fee")
+        RerankCompressor(reranker=Weighted(Shared())).compress_documents(
+            [Document(page_content=t) for t in SOME], "fee"
+        )
     for weight in (-0.1, 1.1, NAN):
         with pytest.raises(CourseError, match="the reranker's share, from 0 to 1"):
             Weighted(Shared(), weight)

@@ -46,7 +46,9 @@ def test_a_newer_index_replaces_an_older_one_and_leaves_nothing_of_it(tmp_path):
     ],
 )
 def test_metadata_that_would_not_come_back_is_refused_before_anything_is_written(metadata, message, tmp_path):
-    made = retriever([Document(id="a", page_content="some"), Document(id="b", page_content="more", metadata=metadata)])
+    made = retriever(
+        [Document(id="a", page_content="some"), Document(id="b", page_content="more", metadata=metadata)]
+    )
     with pytest.raises(CourseError, match=message):
         made.save(tmp_path / "index")
     assert not (tmp_path / "index").exists()
@@ -54,12 +56,17 @@ def test_metadata_that_would_not_come_back_is_refused_before_anything_is_written
 
 def test_what_files_cannot_tell_is_refused_before_anything_is_written(tmp_path):
     by_function = HybridRetriever.from_documents(SOME, Hashed(), lexical=str.split)
-    over_a_store = HybridRetriever.of_legs(None, StoreLeg(InMemoryVectorStore(Hashed()), scores="similarity", lowest=-1), SOME)
+    over_a_store = HybridRetriever.of_legs(
+        None, StoreLeg(InMemoryVectorStore(Hashed()), scores="similarity", lowest=-1), SOME
+    )
     embedder = Broken()
     broken = HybridRetriever.from_documents(SOME, embedder)
     embedder.wrong = [[float("nan")] * 16]
-    for made, message in [(by_function, "its tokenizer is a function"), (over_a_store, "its vectors lie in StoreLeg"),
-                          (broken, "1 of 1 vectors hold NaN")]:  # fmt: skip
+    for made, message in [
+        (by_function, "its tokenizer is a function"),
+        (over_a_store, "its vectors lie in StoreLeg"),
+        (broken, "1 of 1 vectors hold NaN"),
+    ]:
         retriever().save(tmp_path)
         before = tree(tmp_path)
         with pytest.raises(CourseError, match=message):
@@ -76,8 +83,13 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / "index" / "notes.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     before = tree(tmp_path)
-    for folder, message in [("data", "which is of no index"), ("notes", r"holds notes\.txt"), ("index", r"holds notes\.txt"),
-                            ("file", "is a file"), ("file/index", "the index was not saved")]:  # fmt: skip
+    for folder, message in [
+        ("data", "which is of no index"),
+        ("notes", r"holds notes\.txt"),
+        ("index", r"holds notes\.txt"),
+        ("file", "is a file"),
+        ("file/index", "the index was not saved"),
+    ]:
         with pytest.raises(CourseError, match=message):
             retriever({"z": "new"}).save(tmp_path / folder)
     assert tree(tmp_path) == before

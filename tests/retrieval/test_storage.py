@@ -22,12 +22,18 @@ def retriever(documents=SOME, embedder=None, **settings):
 
 def tree(folder):
     """Every file's path and bytes, but for the lock."""
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != ".lock"
+    }
 
 
 def same(made, loaded):
     assert loaded.documents == made.documents
-    assert [getattr(loaded, f) for f in type(made).model_fields] == [getattr(made, f) for f in type(made).model_fields]
+    assert [getattr(loaded, f) for f in type(made).model_fields] == [
+        getattr(made, f) for f in type(made).model_fields
+    ]
     for query in QUERIES:
         hits = made.search(query)
         assert loaded.search(query) == hits
@@ -41,7 +47,9 @@ def rewritten(folder, change, **files):
     for name, content in files.items():
         path = next(data.rglob(name.replace("__", ".")))
         np.save(path, content(np.load(path))) if callable(content) else path.write_bytes(content)
-        manifest["sha256"][path.relative_to(folder).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+        manifest["sha256"][path.relative_to(folder).as_posix()] = hashlib.sha256(
+            path.read_bytes()
+        ).hexdigest()
     manifest = change(manifest) or manifest
     if isinstance(manifest, dict):
         manifest.pop("self", None)
@@ -56,10 +64,14 @@ def rewritten(folder, change, **files):
 @pytest.mark.parametrize("own", [True, False], ids=["LSA", "given"])
 def test_what_was_saved_is_loaded_and_saved_again_with_the_same_bytes(kind, own, lsa, passages, tmp_path):
     embedder = lsa if own else Hashed()
-    documents = [Document(id=id, page_content=text, metadata={"n": i, "of": [1.5, None, {"a": "ㄱ\u2028\r\n"}]})
-                 for i, (id, text) in enumerate(passages.items())]  # fmt: skip
+    documents = [
+        Document(id=id, page_content=text, metadata={"n": i, "of": [1.5, None, {"a": "ㄱ\u2028\r\n"}]})
+        for i, (id, text) in enumerate(passages.items())
+    ]
     bm25 = BM25(Tokenizer("words", stem=True), variant="bm25+", k1=0.9, b=0.4)
-    made = retriever(documents, embedder, kind=kind, lexical=bm25, alpha=0.25, candidates=9, k=4, fusion="z-score")
+    made = retriever(
+        documents, embedder, kind=kind, lexical=bm25, alpha=0.25, candidates=9, k=4, fusion="z-score"
+    )
     made.delete(list(passages)[5:50])
     made.save(tmp_path / "first")
     loaded = HybridRetriever.load(tmp_path / "first", None if own else Hashed())
@@ -90,7 +102,10 @@ def test_neither_hash_seeds_nor_processes_change_a_byte(tmp_path):
         "    made.save(folder := pathlib.Path(FOLDER, kind))\n"
         "    print({name: hashlib.sha256(content).hexdigest() for name, content in sorted(tree(folder).items())})\n"
     )
-    outs = [child(f"FOLDER = {str(tmp_path / seed)!r}\n{code}", PYTHONHASHSEED=seed, OMP_NUM_THREADS="1") for seed in "01"]
+    outs = [
+        child(f"FOLDER = {str(tmp_path / seed)!r}\n{code}", PYTHONHASHSEED=seed, OMP_NUM_THREADS="1")
+        for seed in "01"
+    ]
     assert outs[0] == outs[1] and outs[0].count("vectors.faiss") == 2
 
 
@@ -102,7 +117,9 @@ def test_files_hold_text_and_numbers_and_nothing_that_could_run(lsa, tmp_path):
         elif name.endswith(".faiss"):
             assert content[:4] == b"IxFI"
         else:
-            assert all(json.loads(part) for part in (content.splitlines() if name.endswith(".jsonl") else [content]))
+            assert all(
+                json.loads(part) for part in (content.splitlines() if name.endswith(".jsonl") else [content])
+            )
 
 
 # -- whole files alone ----------------------------------------------------------------------------------------------------
@@ -116,7 +133,7 @@ def test_one_flipped_bit_in_any_file_is_told_by_its_name(own, lsa, tmp_path):
     for name, content in files.items():
         for broken in (bytes([*content[:-9], content[-9] ^ 1, *content[-8:]]), content[:-1], None):
             (tmp_path / name).unlink() if broken is None else (tmp_path / name).write_bytes(broken)
-            with pytest.raises(CourseError, match=f"{name}(.|\n)*To mend it: (build the index anew|save one there)"):
+            with pytest.raises(CourseError, match=f"{name}(.|\n)*Fix: (build the index anew|save one there)"):
                 HybridRetriever.load(tmp_path, None if own else Hashed())
         (tmp_path / name).write_bytes(content)
     HybridRetriever.load(tmp_path, None if own else Hashed())
@@ -158,22 +175,35 @@ def moved(name):
         for old in [file for file in digests if file.endswith("tokens.json")]:
             digests[name] = digests.pop(old)
 
-    return change  # fmt: skip
+    return change
 
 
 def top(name):
     def change(manifest):
-        manifest["sha256"] = {f"{name}/{file.partition('/')[2]}": digest for file, digest in manifest["sha256"].items()}
+        manifest["sha256"] = {
+            f"{name}/{file.partition('/')[2]}": digest for file, digest in manifest["sha256"].items()
+        }
 
-    return change  # fmt: skip
+    return change
 
 
 @pytest.mark.parametrize(
     "change",
-    [moved("../../outside/tokens.json"), moved("/etc/hostname"), moved("../tokens.json"), moved("0123456789abcdef/tokens.json"),
-     moved("0123456789abcdef/../tokens.json"), top(".."), top("/tmp"), top(""), top("."), top("0123456789abcdeF"),
-     lambda m: m.update(sha256={}), lambda m: m.update(sha256=[])],
-)  # fmt: skip
+    [
+        moved("../../outside/tokens.json"),
+        moved("/etc/hostname"),
+        moved("../tokens.json"),
+        moved("0123456789abcdef/tokens.json"),
+        moved("0123456789abcdef/../tokens.json"),
+        top(".."),
+        top("/tmp"),
+        top(""),
+        top("."),
+        top("0123456789abcdeF"),
+        lambda m: m.update(sha256={}),
+        lambda m: m.update(sha256=[]),
+    ],
+)
 def test_a_manifest_that_names_files_elsewhere_reads_nothing(change, tmp_path, monkeypatch):
     retriever().save(tmp_path / "index")
     (tmp_path / "outside").mkdir()

@@ -15,7 +15,9 @@ from course_lib.retrieval import Tokenizer
 from course_lib.retrieval import tokenize as t
 
 ENGLISH = Tokenizer("words", stop_words=True, stem=True)
-TEXTS = st.text(st.one_of(st.characters(), st.sampled_from("가나다라각ㅋ 에서는 카드 aé.,'1230Å")), max_size=60)
+TEXTS = st.text(
+    st.one_of(st.characters(), st.sampled_from("가나다라각ㅋ 에서는 카드 aé.,'1230Å")), max_size=60
+)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,13 @@ def test_the_name_says_how_hangul_is_cut_and_leaves_the_rest():
     text = "Haneul 체크카드를 2,000원에"
     assert Tokenizer("words")(text) == ["haneul", "체크카드를", "2000", "원에"]
     assert Tokenizer("spaces")(text) == text.split()
-    assert ENGLISH("The fees of Haneul's accounts were not transferred") == ["fee", "haneul", "account", "were", "transfer"]
+    assert ENGLISH("The fees of Haneul's accounts were not transferred") == [
+        "fee",
+        "haneul",
+        "account",
+        "were",
+        "transfer",
+    ]
 
 
 @given(TEXTS, st.sampled_from(["spaces", "words", "bigrams"]))
@@ -69,7 +77,11 @@ def test_a_number_is_one_token_however_it_is_written(whole, cents):
 
 
 def test_stems_are_porter2_also_from_many_threads():
-    words = [f"{a}{b}" for a in ("bank", "relat", "gener", "transfer") for b in ("ing", "ed", "ional", "al", "s", "ation")]
+    words = [
+        f"{a}{b}"
+        for a in ("bank", "relat", "gener", "transfer")
+        for b in ("ing", "ed", "ional", "al", "s", "ation")
+    ]
     t.stem.cache_clear()
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda w: Tokenizer("words", stem=True)(w)[0], words * 20))
@@ -87,13 +99,20 @@ def test_korean_morphemes_leave_particles_and_endings_out():
     text = "체크카드를 해외에서 사용하면 수수료가 1.2% 부과됩니다 (Visa)"
     morphemes = Tokenizer("morphemes")(text)
     assert morphemes == ["체크", "카드", "해외", "사용", "수수료", "1.2", "부과", "visa"]
-    assert sorted(Tokenizer("kiwi")(text)) == sorted(Tokenizer()(text) + [m for m in morphemes if not m[0].isascii()])
+    assert sorted(Tokenizer("kiwi")(text)) == sorted(
+        Tokenizer()(text) + [m for m in morphemes if not m[0].isascii()]
+    )
     assert Tokenizer("kiwi")(unicodedata.normalize("NFD", text)) == Tokenizer("kiwi")(text)
-    assert Tokenizer("morphemes")("체크카드\ud800를 \U0001f600") == ["체크", "카드"]  # half a letter, and none of Korean
+    assert Tokenizer("morphemes")("체크카드\ud800를 \U0001f600") == [
+        "체크",
+        "카드",
+    ]  # half a letter, and none of Korean
 
 
 def test_without_kiwi_an_error_says_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "kiwipiepy", None)  # what an import finds where a package is not installed
+    monkeypatch.setitem(
+        sys.modules, "kiwipiepy", None
+    )  # what an import finds where a package is not installed
     t.kiwi.cache_clear()
     for name in ("morphemes", "kiwi"):
         with pytest.raises(CourseError, match=r'Kiwi(.|\n)*pip install -e "\.\[ko\]"'):
@@ -103,7 +122,9 @@ def test_without_kiwi_an_error_says_how_to_install_it(monkeypatch):
             Tokenizer(name).settings()
 
 
-@pytest.mark.parametrize("tokenizer", [Tokenizer(), Tokenizer("spaces"), ENGLISH, Tokenizer("kiwi", stem=True)], ids=str)
+@pytest.mark.parametrize(
+    "tokenizer", [Tokenizer(), Tokenizer("spaces"), ENGLISH, Tokenizer("kiwi", stem=True)], ids=str
+)
 def test_a_tokenizer_comes_back_from_its_settings(tokenizer):
     if tokenizer.name == "kiwi":
         need_kiwi()

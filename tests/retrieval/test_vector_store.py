@@ -13,7 +13,9 @@ from course_lib.errors import CourseError
 from course_lib.retrieval import Dense, HybridRetriever, StoreLeg, Tokenizer
 from tests.retrieval.conftest import Hashed
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*sunset:DeprecationWarning", "ignore:Relevance scores:UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*sunset:DeprecationWarning", "ignore:Relevance scores:UserWarning"
+)
 QUERIES = ["체크카드 연회비는 얼마인가요", "해외 송금 취소 가능 시간", "카드를 잃어버렸어요", "없는낱말뿐"]
 
 
@@ -48,28 +50,41 @@ def of_milvus(tmp_path):
     server.release_all()  # else its threads outlive the test
 
 
-@pytest.fixture(params=["faiss by distance", "faiss by relevance", "memory", "milvus", "milvus, its own filter"])
+@pytest.fixture(
+    params=["faiss by distance", "faiss by relevance", "memory", "milvus", "milvus, its own filter"]
+)
 def leg(request, lsa):
     """A leg, and the cosine of which its score is a multiple, but for a constant."""
     if request.param == "memory":
         return StoreLeg(InMemoryVectorStore(lsa), scores="similarity", lowest=-1)
     if request.param.startswith("faiss"):
         store = of_faiss(lsa, len(lsa.directions))
-        return StoreLeg(store, scores="distance", lowest=-4) if "distance" in request.param else StoreLeg(store, lowest=-2)
+        return (
+            StoreLeg(store, scores="distance", lowest=-4)
+            if "distance" in request.param
+            else StoreLeg(store, lowest=-2)
+        )
     store = request.getfixturevalue("of_milvus")(lsa)
     own = {"only": lambda ids: {"expr": f"id in {sorted(ids)}"}} if "own" in request.param else {}
     return StoreLeg(store, **own)
 
 
 def test_every_store_ranks_as_our_own_index_whatever_is_filtered_and_deleted(leg, lsa, passages):
-    documents = [Document(id=id, page_content=text, metadata={"n": n}) for n, (id, text) in enumerate(passages.items())]
+    documents = [
+        Document(id=id, page_content=text, metadata={"n": n}) for n, (id, text) in enumerate(passages.items())
+    ]
     made = HybridRetriever.of_legs(Tokenizer("words"), leg, documents)
     own = HybridRetriever.from_documents(documents, lsa, lexical=Tokenizer("words"))
     few = {document.id for document in documents[200::13]}
     for gone in ([], [document.id for document in documents[::10]]):
         for retriever in (made, own):
             retriever.delete(gone)
-        for filter in (None, lambda m: m["n"] % 50 == 3, {"n": [7, 251]}, lambda m: m["n"] >= 200 and (m["n"] - 200) % 13 == 0):
+        for filter in (
+            None,
+            lambda m: m["n"] % 50 == 3,
+            {"n": [7, 251]},
+            lambda m: m["n"] >= 200 and (m["n"] - 200) % 13 == 0,
+        ):
             for (theirs, ours), query in zip(
                 zip(made.legs(QUERIES, filter), own.legs(QUERIES, filter), strict=True), QUERIES, strict=True
             ):
@@ -105,7 +120,10 @@ def test_asking_for_ever_more_finds_all_that_are_allowed(texts, allowed, k):
     documents = {f"d{i:02}": text for i, text in enumerate(texts)}
     allowed = allowed if allowed is None else {f"d{i:02}" for i in allowed}
     own = Dense(Hashed())
-    legs = [StoreLeg(of_faiss(Hashed(), 16), scores="distance"), StoreLeg(InMemoryVectorStore(Hashed()), scores="similarity")]
+    legs = [
+        StoreLeg(of_faiss(Hashed(), 16), scores="distance"),
+        StoreLeg(InMemoryVectorStore(Hashed()), scores="similarity"),
+    ]
     for leg in (own, *legs):
         leg.add(documents)
     (expected,) = own.search_all(["the card fee"], k, allowed)
@@ -114,7 +132,9 @@ def test_asking_for_ever_more_finds_all_that_are_allowed(texts, allowed, k):
     ):  # a squared distance is 2 - 2 cos
         (hits,) = leg.search_all(["the card fee"], k, allowed)
         assert [cosine(hit.score) for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-5)
-        assert hits == sorted(hits, key=lambda hit: (-hit.score, hit.id)) and len({hit.id for hit in hits}) == len(hits)
+        assert hits == sorted(hits, key=lambda hit: (-hit.score, hit.id)) and len(
+            {hit.id for hit in hits}
+        ) == len(hits)
         assert allowed is None or {hit.id for hit in hits} <= allowed
 
 
@@ -132,7 +152,9 @@ def test_a_store_that_cannot_say_what_its_scores_mean_is_told():
     made = HybridRetriever.of_legs(None, StoreLeg(InMemoryVectorStore(Hashed())), {"a": "fee"})
     with pytest.raises(CourseError, match="InMemoryVectorStore does not say what its scores mean"):
         made.search("fee")
-    made = HybridRetriever.of_legs(None, StoreLeg(InMemoryVectorStore(Hashed()), scores="similarity"), {"a": "fee"})
+    made = HybridRetriever.of_legs(
+        None, StoreLeg(InMemoryVectorStore(Hashed()), scores="similarity"), {"a": "fee"}
+    )
     with pytest.raises(CourseError, match="the lowest score of this vector store is not known"):
         made.search("fee")
     assert [hit.id for hit in made.search("fee", fusion="min-max")] == ["a"]
@@ -141,7 +163,9 @@ def test_a_store_that_cannot_say_what_its_scores_mean_is_told():
 
 
 def test_relevance_below_its_lowest_is_told_and_not_hidden():
-    made = HybridRetriever.of_legs(None, StoreLeg(of_faiss(Hashed(), 16)), {"a": "fee", "b": "card", "c": "rate of interest"})
+    made = HybridRetriever.of_legs(
+        None, StoreLeg(of_faiss(Hashed(), 16)), {"a": "fee", "b": "card", "c": "rate of interest"}
+    )
     with pytest.raises(CourseError, match=r"lowest=0\.0, but there is a score of -"):
         made.search("fee")
 
@@ -151,12 +175,16 @@ def test_a_document_that_was_not_added_here_is_told(metadata):
     store = InMemoryVectorStore(Hashed())
     made = HybridRetriever.of_legs(None, StoreLeg(store, scores="similarity", lowest=-1), {"a": "fee"})
     store.add_documents([Document(page_content="fee of another", metadata=metadata)])
-    with pytest.raises(CourseError, match=r"the store gave a document that was not added here, id .*'fee of another'"):
+    with pytest.raises(
+        CourseError, match=r"the store gave a document that was not added here, id .*'fee of another'"
+    ):
         made.search("fee of another")
 
 
 def test_a_store_that_does_not_delete_leaves_both_legs_as_they_were():
-    made = HybridRetriever.of_legs(None, StoreLeg(Mute(Hashed()), scores="similarity", lowest=-1), {"a": "fee", "b": "card"})
+    made = HybridRetriever.of_legs(
+        None, StoreLeg(Mute(Hashed()), scores="similarity", lowest=-1), {"a": "fee", "b": "card"}
+    )
     before = made.search("fee")
     with pytest.raises(CourseError, match="Mute did not delete 1 documents"):
         made.delete(["a"])
@@ -178,9 +206,9 @@ def test_nothing_to_find_and_nothing_to_ask():
     leg = StoreLeg(InMemoryVectorStore(Hashed()), scores="similarity", lowest=-1)
     assert leg.search_all(["fee", ""], 3) == [[], []] and len(leg) == 0
     leg.add({"a": "fee", "b": "card"})
-    assert leg.search_all(["", " ", "fee"], 1)[:2] == [[], []] and leg.search_all(["fee"], 3, []) == leg.search_all(
-        ["fee"], 3, ["z"]
-    ) == [[]]
+    assert leg.search_all(["", " ", "fee"], 1)[:2] == [[], []] and leg.search_all(
+        ["fee"], 3, []
+    ) == leg.search_all(["fee"], 3, ["z"]) == [[]]
     with pytest.raises(CourseError, match="k=0"):
         leg.search_all(["fee"], 0)
     with pytest.raises(CourseError, match="allowed='ab' is one string"):

@@ -40,12 +40,21 @@ def test_langchain_ollama_chats(server, expected):
 def test_langchain_ollama_sets_options_and_a_schema(server):
     from langchain_ollama import ChatOllama
 
-    options = {"temperature": 2.0, "top_k": 20, "top_p": 0.9, "repeat_penalty": 1.1, "num_ctx": 64, "keep_alive": "5m"}
+    options = {
+        "temperature": 2.0,
+        "top_k": 20,
+        "top_p": 0.9,
+        "repeat_penalty": 1.1,
+        "num_ctx": 64,
+        "keep_alive": "5m",
+    }
     model = ChatOllama(model=MODEL, base_url=server.url, num_predict=8, seed=3, stop=["###"], **options)
     assert model.invoke("Hi").content == model.invoke("Hi").content
     with pytest.raises(ollama.ResponseError, match=r"options\.mirostat"):
         ChatOllama(model=MODEL, base_url=server.url, mirostat=1).invoke("Hi")
-    held = ChatOllama(model="haneul-4m", base_url=server.url).with_structured_output(Opening, method="json_schema")
+    held = ChatOllama(model="haneul-4m", base_url=server.url).with_structured_output(
+        Opening, method="json_schema"
+    )
     assert isinstance(held.invoke("Is it open? Answer in JSON."), Opening)
 
 
@@ -66,7 +75,9 @@ def test_langchain_communitys_ollama_answers(server, client, expected):
         from langchain_community.llms import Ollama
 
         model = Ollama(model=MODEL, base_url=server.url)
-        vectors = OllamaEmbeddings(model="all-minilm", base_url=server.url, embed_instruction="", query_instruction="")
+        vectors = OllamaEmbeddings(
+            model="all-minilm", base_url=server.url, embed_instruction="", query_instruction=""
+        )
     assert model.invoke(GREETING) == expected
     assert "".join(model.stream(GREETING)) == expected
     assert asyncio.run(model.ainvoke(GREETING)) == expected
@@ -83,9 +94,14 @@ def test_langchain_openai_chats_completes_and_embeds(server, client, expected):
     assert said.content == expected and said.usage_metadata["output_tokens"] > 3
     chunks = list(model.stream(GREETING, stream_usage=True))
     assert "".join(c.content for c in chunks) == expected
-    assert sum(c.usage_metadata["output_tokens"] for c in chunks if c.usage_metadata) == said.usage_metadata["output_tokens"]
+    assert (
+        sum(c.usage_metadata["output_tokens"] for c in chunks if c.usage_metadata)
+        == said.usage_metadata["output_tokens"]
+    )
     held = ChatOpenAI(model="haneul-4m", **place).with_structured_output(Opening, method="json_schema")
     assert isinstance(held.invoke("Is it open? Answer in JSON."), Opening)
     assert OpenAI(model=MODEL, temperature=0, **place).invoke(GREETING) == expected
-    vectors = OpenAIEmbeddings(model="all-minilm", check_embedding_ctx_length=False, **place)  # it would count in GPT's tokens
+    vectors = OpenAIEmbeddings(
+        model="all-minilm", check_embedding_ctx_length=False, **place
+    )  # it would count in GPT's tokens
     assert vectors.embed_query("a") == pytest.approx(client.embed("all-minilm", "a").embeddings[0], abs=1e-6)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.models.json_schema import REPEATS, bounded
+from course_lib.models.schema.json_schema import REPEATS, bounded
 from course_lib.serve.fields import Sampling
 from course_lib.serve.ollama_bodies import GenerateBody
 from course_lib.serve.refusal import Refused
@@ -27,12 +27,16 @@ def test_a_duration_is_the_sum_of_its_parts(parts):
     assert body(keep_alive=f"-{text}").keep_alive in (-1, 0)
 
 
-@pytest.mark.parametrize(("said", "seconds"), [("1.5h", 5400), ("0", 0), (0, 0), (-5, -1), (2.5, 2.5), ("-1m", -1), (None, None)])
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("1.5h", 5400), ("0", 0), (0, 0), (-5, -1), (2.5, 2.5), ("-1m", -1), (None, None)]
+)
 def test_durations_as_ollama_reads_them(said, seconds):
     assert body(keep_alive=said).keep_alive == seconds
 
 
-@pytest.mark.parametrize("said", ["5", "5 m", "m", "", "5m ", "1e3s", True, [], {}, 1e300, "9" * 90 + "h", "5m" * 60])
+@pytest.mark.parametrize(
+    "said", ["5", "5 m", "m", "", "5m ", "1e3s", True, [], {}, 1e300, "9" * 90 + "h", "5m" * 60]
+)
 def test_what_is_no_duration_is_refused(said):
     with pytest.raises(Refused) as found:
         body(keep_alive=said)
@@ -40,15 +44,35 @@ def test_what_is_no_duration_is_refused(said):
 
 
 def test_null_and_empty_mean_not_set():
-    empty = dict.fromkeys(["suffix", "template", "images", "context", "think", "format", "system", "raw", "stream", "keep_alive"])
+    empty = dict.fromkeys(
+        [
+            "suffix",
+            "template",
+            "images",
+            "context",
+            "think",
+            "format",
+            "system",
+            "raw",
+            "stream",
+            "keep_alive",
+        ]
+    )
     assert body(**empty) == body() == body(suffix="", images=[], think=False, format="")
     assert body(options={"mirostat": None, "stop": None}) == body(options={}) == body()
 
 
-@given(st.dictionaries(st.sampled_from(["temperature", "top_p", "top_k", "seed", "repeat_penalty"]), st.floats() | st.integers()))
+@given(
+    st.dictionaries(
+        st.sampled_from(["temperature", "top_p", "top_k", "seed", "repeat_penalty"]),
+        st.floats() | st.integers(),
+    )
+)
 def test_bounds_are_those_of_generation_and_named_as_they_were_sent(options):
     try:
-        how = Sampling.model_validate({k: v for k, v in options.items() if not isinstance(v, float) or math.isfinite(v)})
+        how = Sampling.model_validate(
+            {k: v for k, v in options.items() if not isinstance(v, float) or math.isfinite(v)}
+        )
         how.generation("options.")
     except Refused as refused:
         assert refused.field.removeprefix("options.") in options
@@ -73,4 +97,9 @@ def test_a_name_is_a_name_or_refused(text):
     except Refused as refused:
         assert refused.field == "model"
     else:
-        assert name.count(":") == 1 and ".." not in name and not set(name) & set("/\\ \0\n") and parse_name(name) == name
+        assert (
+            name.count(":") == 1
+            and ".." not in name
+            and not set(name) & set("/\\ \0\n")
+            and parse_name(name) == name
+        )

@@ -28,7 +28,13 @@ OPTIONS = {
     "top_p": 0.9,
     "repeat_penalty": 1.1,
 }
-ASKING = {"model": MODEL, "stream": False, "format": {"enum": ["yes"]}, "options": OPTIONS, "keep_alive": "5m"}
+ASKING = {
+    "model": MODEL,
+    "stream": False,
+    "format": {"enum": ["yes"]},
+    "options": OPTIONS,
+    "keep_alive": "5m",
+}
 OPENAI = {
     "model": MODEL,
     "max_tokens": 2,
@@ -170,7 +176,9 @@ def requests():
 
 def refusals(reply):
     """The error texts of a reply, those within a stream, too."""
-    parts = [p.removeprefix("data: ") for p in reply.text.splitlines() if p.strip() not in ("", "data: [DONE]")]
+    parts = [
+        p.removeprefix("data: ") for p in reply.text.splitlines() if p.strip() not in ("", "data: [DONE]")
+    ]
     errors = [e for p in parts if isinstance(said := json.loads(p), dict) and (e := said.get("error"))]
     return [e["message"] if isinstance(e, dict) else e for e in errors]
 
@@ -185,8 +193,14 @@ def check(reply, path, sent):
         mine = [str(p) for p in path]
         if ABSENT in text:
             continue
-        if path and "recursion limit" not in text:  # what is to blame is named, or names the field that it made impossible
-            assert named[0].split(".")[0] == mine[0] or mine[-1] in text or mine[0] in text, (path, text, sent[:300])
+        if (
+            path and "recursion limit" not in text
+        ):  # what is to blame is named, or names the field that it made impossible
+            assert named[0].split(".")[0] == mine[0] or mine[-1] in text or mine[0] in text, (
+                path,
+                text,
+                sent[:300],
+            )
         else:
             assert named[0] == "body" or named[0].split(".")[0] in str(sent) or named[0] in REQUIRED, text
 
@@ -194,7 +208,9 @@ def check(reply, path, sent):
 async def ask(client, waiting):
     count = 0
     for method, url, content, path in waiting:
-        reply = await asyncio.wait_for(client.request(method, url, content=content), 60)  # a hang, not a slow machine
+        reply = await asyncio.wait_for(
+            client.request(method, url, content=content), 60
+        )  # a hang, not a slow machine
         check(reply, path, content)
         count += reply.status_code != 200
     return count
@@ -204,7 +220,9 @@ async def ask(client, waiting):
 def test_the_sound_bodies_are_sound(http, url):
     method = next(m for m, path, _, _ in ROUTES if path == url)
     reply = http.request(method, url, json=SOUND[url])
-    assert reply.status_code == (404 if url == "/api/delete" else 200) and (url == "/api/delete" or not refusals(reply))
+    assert reply.status_code == (404 if url == "/api/delete" else 200) and (
+        url == "/api/delete" or not refusals(reply)
+    )
 
 
 def test_two_thousand_faulty_bodies(store):

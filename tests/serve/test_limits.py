@@ -21,7 +21,8 @@ ASK = {"model": "haneul-300k", "prompt": "Hi", "stream": False}
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "10.0.0.1:11434", "0.0.0.0", "[::2]", "[", "a" * 300, ""]
+    "host",
+    ["evil.example", "127.0.0.1.evil.example", "10.0.0.1:11434", "0.0.0.0", "[::2]", "[", "a" * 300, ""],
 )
 def test_another_host_is_refused(http, host):
     """A page whose name was made to point here (DNS rebinding) still sends its own name."""
@@ -34,7 +35,9 @@ def test_this_machine_is_let_in_under_each_of_its_names(http, host):
     assert http.get("/api/version", headers={"host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil.example", "file://"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost.evil.example", "file://"]
+)
 def test_a_page_of_another_site_is_refused(http, origin):
     for path in ("/api/generate", "/v1/chat/completions"):
         reply = http.post(path, json=ASK, headers={"origin": origin, "content-type": "text/plain"})
@@ -106,12 +109,21 @@ def test_beyond_the_queue_requests_are_refused_with_503(store):
 
 
 def test_unknown_paths_and_methods_are_told_in_either_protocol(http):
-    assert http.post("/api/nope").json()["error"].startswith("path: ") and http.post("/api/nope").status_code == 404
+    assert (
+        http.post("/api/nope").json()["error"].startswith("path: ")
+        and http.post("/api/nope").status_code == 404
+    )
     assert http.get("/v1/nope").json()["error"]["param"] == "path"
     reply = http.get("/api/chat")
-    assert reply.status_code == 405 and reply.headers["allow"] == "POST" and reply.json()["error"].startswith("method: GET")
+    assert (
+        reply.status_code == 405
+        and reply.headers["allow"] == "POST"
+        and reply.json()["error"].startswith("method: GET")
+    )
     assert http.post("/api/create", json={}).status_code == http.post("/api/push", json={}).status_code == 501
-    assert http.get("/").status_code == http.head("/").status_code == http.head("/api/tags").status_code == 200
+    assert (
+        http.get("/").status_code == http.head("/").status_code == http.head("/api/tags").status_code == 200
+    )
 
 
 # -- going away -------------------------------------------------------------------------------------------------------
@@ -134,7 +146,9 @@ def test_a_client_that_goes_away_stops_the_generation(desk, running):
     ask = {"model": "haneul-4m", "prompt": "The", "raw": True, "options": {"num_predict": -1}}
     whole = httpx.post(f"{running}/api/generate", json=ask | {"stream": False}, timeout=120).json()
     assert whole["eval_count"] > 1000, "too short to be interrupted"
-    before = next(m.counters.tokens for m in desk.manager.ps() if "haneul-4m" in m.name or m.counters.tokens >= 1000)
+    before = next(
+        m.counters.tokens for m in desk.manager.ps() if "haneul-4m" in m.name or m.counters.tokens >= 1000
+    )
     with httpx.stream("POST", f"{running}/api/generate", json=ask, timeout=120) as reply:
         next(reply.iter_lines())
     deadline = time.monotonic() + 30

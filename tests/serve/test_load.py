@@ -24,7 +24,10 @@ def asks():
     """
     questions = data.load_questions("validation")[:REQUESTS]
     options = {"num_predict": 24, "temperature": 1.0}
-    return [{"model": "haneul-300k", "prompt": q.question, "options": options | {"seed": i}} for i, q in enumerate(questions)]
+    return [
+        {"model": "haneul-300k", "prompt": q.question, "options": options | {"seed": i}}
+        for i, q in enumerate(questions)
+    ]
 
 
 def test_eight_clients_with_fifty_requests_each_get_every_answer_and_their_own(server, client, asks):

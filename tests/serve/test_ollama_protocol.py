@@ -10,11 +10,16 @@ import pytest
 
 from course_lib.data import sha256
 from course_lib.models.drivers import load
-from course_lib.models.gguf_file import TYPES
+from course_lib.models.gguf.writer import TYPES
 
 MODEL = "haneul-300k"
 TURNS = [{"role": "user", "content": "Hello, who are you?"}]
-FORM = {"type": "object", "properties": {"open": {"enum": ["yes", "no"]}}, "required": ["open"], "additionalProperties": False}
+FORM = {
+    "type": "object",
+    "properties": {"open": {"enum": ["yes", "no"]}},
+    "required": ["open"],
+    "additionalProperties": False,
+}
 
 
 def refused(call, *arguments, **named):
@@ -90,19 +95,25 @@ def test_every_option_acts(client):
     assert greedy.eval_count == 24 and greedy.done_reason == "length"
     hot = {written(client, temperature=5.0, seed=s).response for s in (1, 2, 3)}
     assert len(hot) == 3
-    assert written(client, temperature=5.0, seed=1).response == written(client, temperature=5.0, seed=1).response
+    assert (
+        written(client, temperature=5.0, seed=1).response == written(client, temperature=5.0, seed=1).response
+    )
     assert len({written(client, temperature=5.0, seed=-1).response for _ in range(3)}) > 1
     assert written(client, temperature=5.0, top_k=1).response == greedy.response
     assert written(client, temperature=5.0, top_p=1e-6).response == greedy.response
     assert written(client, repeat_penalty=10.0).response != greedy.response
     word = greedy.response.split()[2]
     stopped = written(client, stop=[word])
-    assert stopped.response == greedy.response[: greedy.response.index(word)] and stopped.done_reason == "stop"
+    assert (
+        stopped.response == greedy.response[: greedy.response.index(word)] and stopped.done_reason == "stop"
+    )
 
 
 def test_num_predict_minus_1_writes_until_the_end_or_the_room_is_full(client):
     assert client.chat(MODEL, TURNS, options={"num_predict": -1}).done_reason == "stop"
-    said = client.generate(MODEL, "The", raw=True, options={"num_predict": -1, "num_ctx": 40, "repeat_penalty": 1.0})
+    said = client.generate(
+        MODEL, "The", raw=True, options={"num_predict": -1, "num_ctx": 40, "repeat_penalty": 1.0}
+    )
     assert said.done_reason == "length" and said.prompt_eval_count + said.eval_count == 40
 
 
@@ -115,7 +126,9 @@ def test_a_prompt_over_num_ctx_is_refused_and_not_cut(client):
     count = client.chat(MODEL, TURNS).prompt_eval_count
     assert client.chat(MODEL, TURNS, options={"num_ctx": count + 1}).eval_count == 1
     status, text = refused(client.chat, MODEL, TURNS, options={"num_ctx": count})
-    assert status == 400 and text.startswith(f"messages: {count} tokens with system and template, but {count} are read")
+    assert status == 400 and text.startswith(
+        f"messages: {count} tokens with system and template, but {count} are read"
+    )
     status, text = refused(client.generate, MODEL, "word " * 3000, stream=True)
     assert status == 400 and text.startswith("prompt: ") and "2048 are read" in text
     status, text = refused(client.generate, MODEL, "Hi", options={"num_ctx": 2049})
@@ -132,10 +145,18 @@ def test_format_json_and_a_schema_hold_the_answer(client):
 
 @pytest.mark.parametrize(
     "schema",
-    [{"type": "banana"}, {"$ref": "#/nowhere"}, {"enum": []}, {"type": "object", "properties": [1]}, {"minItems": 10**8},
-     {"type": "integer", "minimum": 5, "maximum": 1}, {"type": "integer", "minimum": 10**30}, {"multipleOf": 999_983},
-     {"allOf": [{"multipleOf": 9973}, {"multipleOf": 9967}]}],
-)  # fmt: skip
+    [
+        {"type": "banana"},
+        {"$ref": "#/nowhere"},
+        {"enum": []},
+        {"type": "object", "properties": [1]},
+        {"minItems": 10**8},
+        {"type": "integer", "minimum": 5, "maximum": 1},
+        {"type": "integer", "minimum": 10**30},
+        {"multipleOf": 999_983},
+        {"allOf": [{"multipleOf": 9973}, {"multipleOf": 9967}]},
+    ],
+)
 def test_a_schema_that_cannot_be_held_is_refused(client, schema):
     """llama.cpp itself drops most of these without a word, and takes all memory for some."""
     status, text = refused(client.generate, MODEL, "Hello", format=schema, options={"num_predict": 8})
@@ -144,13 +165,23 @@ def test_a_schema_that_cannot_be_held_is_refused(client, schema):
 
 @pytest.mark.parametrize(
     ("field", "call"),
-    [("options.mirostat", {"options": {"mirostat": 1}}), ("options.num_gpu", {"options": {"num_gpu": 1}}),
-     ("options.top_p", {"options": {"top_p": 0.0}}), ("options.temperature", {"options": {"temperature": -1}}),
-     ("options.seed", {"options": {"seed": 2**31}}), ("options.num_predict", {"options": {"num_predict": 0}}),
-     ("options.repeat_penalty", {"options": {"repeat_penalty": 0.0}}), ("keep_alive", {"keep_alive": "soon"}),
-     ("suffix", {"suffix": "x"}), ("template", {"template": "x"}), ("think", {"think": True}), ("context", {"context": [1]}),
-     ("images", {"images": [b"x"]}), ("logprobs", {"logprobs": True})],
-)  # fmt: skip
+    [
+        ("options.mirostat", {"options": {"mirostat": 1}}),
+        ("options.num_gpu", {"options": {"num_gpu": 1}}),
+        ("options.top_p", {"options": {"top_p": 0.0}}),
+        ("options.temperature", {"options": {"temperature": -1}}),
+        ("options.seed", {"options": {"seed": 2**31}}),
+        ("options.num_predict", {"options": {"num_predict": 0}}),
+        ("options.repeat_penalty", {"options": {"repeat_penalty": 0.0}}),
+        ("keep_alive", {"keep_alive": "soon"}),
+        ("suffix", {"suffix": "x"}),
+        ("template", {"template": "x"}),
+        ("think", {"think": True}),
+        ("context", {"context": [1]}),
+        ("images", {"images": [b"x"]}),
+        ("logprobs", {"logprobs": True}),
+    ],
+)
 def test_what_has_no_effect_is_refused_by_name(client, field, call):
     status, text = refused(client.generate, MODEL, "Hi", **call)
     assert status == 400 and text.startswith(f"{field}: ")
@@ -175,21 +206,35 @@ def test_vectors_are_those_of_the_embedding_model(client):
     assert said.prompt_eval_count == sum(len(engine.tokenizer.encode(t)) for t in texts)
     assert client.embed("all-minilm", texts[0]).embeddings[0] == pytest.approx(said.embeddings[0], abs=1e-6)
     assert client.embeddings("all-minilm", texts[0]).embedding == pytest.approx(said.embeddings[0], abs=1e-6)
-    assert client.embed("all-minilm", []).embeddings == [] and client.embeddings("all-minilm", "").embedding == []
+    assert (
+        client.embed("all-minilm", []).embeddings == []
+        and client.embeddings("all-minilm", "").embedding == []
+    )
 
 
 def test_a_long_text_is_refused_even_where_cutting_it_is_permitted(client):
     for truncate in (None, True, False):
         status, text = refused(client.embed, "all-minilm", ["short", "word " * 300], truncate=truncate)
         assert status == 400 and text.startswith("input: text 1 has 302 tokens, and 256 are read")
-    assert refused(client.embed, "all-minilm", "a b c", options={"num_ctx": 4})[1].startswith("input: text 0 has 5 tokens, and 4")
-    assert refused(client.embed, "all-minilm", "a", options={"num_ctx": 512})[1].startswith("options.num_ctx: 512")
+    assert refused(client.embed, "all-minilm", "a b c", options={"num_ctx": 4})[1].startswith(
+        "input: text 0 has 5 tokens, and 4"
+    )
+    assert refused(client.embed, "all-minilm", "a", options={"num_ctx": 512})[1].startswith(
+        "options.num_ctx: 512"
+    )
 
 
 def test_each_model_does_what_it_can(client):
-    assert refused(client.embed, MODEL, "x") == (400, f'model: "{MODEL}" does not support embeddings; all-minilm does')
-    assert refused(client.generate, "all-minilm", "x")[1].startswith('model: "all-minilm" does not support generate')
-    assert refused(client.chat, "all-minilm", TURNS)[1].startswith('model: "all-minilm" does not support chat')
+    assert refused(client.embed, MODEL, "x") == (
+        400,
+        f'model: "{MODEL}" does not support embeddings; all-minilm does',
+    )
+    assert refused(client.generate, "all-minilm", "x")[1].startswith(
+        'model: "all-minilm" does not support generate'
+    )
+    assert refused(client.chat, "all-minilm", TURNS)[1].startswith(
+        'model: "all-minilm" does not support chat'
+    )
 
 
 # -- the store --------------------------------------------------------------------------------------------------------
@@ -216,7 +261,11 @@ def test_pull_writes_the_file_and_tells_its_progress(client, store, kind):
     assert client.pull(name).status == "success"
     assert client.chat(name, TURNS).message.content
     shown = client.show(name)
-    assert shown.details.quantization_level == kind.upper() and shown.capabilities == ["completion"] and shown.license == "mit"
+    assert (
+        shown.details.quantization_level == kind.upper()
+        and shown.capabilities == ["completion"]
+        and shown.license == "mit"
+    )
     assert shown.modelinfo["llama.context_length"] == 2048 and shown.modelinfo["tokenizer.ggml.tokens"] == []
     assert "<|assistant|>" in shown.template and "temperature" in shown.parameters
 
@@ -235,7 +284,9 @@ def test_copy_and_delete(client, store):
     assert refused(client.copy, "mine:v2", "other")[1].startswith("source: model 'mine:v2' not found")
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "a..b", "", ".", "x:../y", "/etc/passwd", "a:b:c", "a b", "x" * 90])
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "a..b", "", ".", "x:../y", "/etc/passwd", "a:b:c", "a b", "x" * 90]
+)
 def test_a_name_that_is_no_name_is_refused(server, name):
     for path in ("show", "chat", "generate", "pull"):
         reply = httpx.post(f"{server.url}/api/{path}", json={"model": name}, timeout=120)
@@ -247,6 +298,10 @@ def test_a_name_that_is_no_name_is_refused(server, name):
 def test_a_model_that_is_not_there_and_one_that_is_not_in_the_catalogue(client):
     assert refused(client.chat, "llama3", TURNS)[0] == 404
     status, text = refused(client.pull, "llama3:13b")
-    assert status == 404 and text.startswith("model: pull model manifest: file does not exist") and "haneul-4m" in text
+    assert (
+        status == 404
+        and text.startswith("model: pull model manifest: file does not exist")
+        and "haneul-4m" in text
+    )
     assert refused(client.pull, "llama3:13b", stream=True)[1].startswith("model: pull model manifest")
     assert refused(client.show, "llama3")[1].startswith("model: model 'llama3' not found")

@@ -26,8 +26,13 @@ def refused(call, kind=openai.BadRequestError, **named):
 
 def test_a_chat_is_that_of_ollamas_route(asking, client):
     said, theirs = asking.chat.completions.create(model=MODEL, messages=TURNS), client.chat(MODEL, TURNS)
-    assert said.choices[0].message.content == theirs.message.content and said.choices[0].finish_reason == "stop"
-    assert said.usage.prompt_tokens == theirs.prompt_eval_count and said.usage.completion_tokens == theirs.eval_count
+    assert (
+        said.choices[0].message.content == theirs.message.content and said.choices[0].finish_reason == "stop"
+    )
+    assert (
+        said.usage.prompt_tokens == theirs.prompt_eval_count
+        and said.usage.completion_tokens == theirs.eval_count
+    )
     parts = [{"type": "text", "text": "Hello, "}, {"type": "text", "text": "who are you?"}]
     same = asking.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": parts}])
     assert same.choices[0].message.content == theirs.message.content
@@ -38,8 +43,14 @@ def test_a_stream_brings_the_same_text_and_usage_where_it_is_asked_for(asking):
     more = {"stream": True, "stream_options": {"include_usage": True}}
     chunks = list(asking.chat.completions.create(model=MODEL, messages=TURNS, **more))
     assert "".join(c.choices[0].delta.content or "" for c in chunks[:-1]) == whole.choices[0].message.content
-    assert chunks[-2].choices[0].finish_reason == "stop" and chunks[-1].choices == [] and chunks[-1].usage == whole.usage
-    assert all(c.usage is None for c in asking.chat.completions.create(model=MODEL, messages=TURNS, stream=True))
+    assert (
+        chunks[-2].choices[0].finish_reason == "stop"
+        and chunks[-1].choices == []
+        and chunks[-1].usage == whole.usage
+    )
+    assert all(
+        c.usage is None for c in asking.chat.completions.create(model=MODEL, messages=TURNS, stream=True)
+    )
 
 
 def test_options_act(asking):
@@ -52,9 +63,15 @@ def test_options_act(asking):
     assert text(temperature=2.0, top_p=1e-6).message.content == text().message.content
     word = text().message.content.split()[2]
     assert word not in text(stop=[word]).message.content
-    assert text(response_format={"type": "json_schema", "json_schema": SCHEMA}).message.content in ('"yes"', '"no"')
+    assert text(response_format={"type": "json_schema", "json_schema": SCHEMA}).message.content in (
+        '"yes"',
+        '"no"',
+    )
     assert text(response_format={"type": "json_object"}, max_tokens=8).message.content.startswith("{")
-    assert text(response_format={"type": "text"}, n=1, user="me", frequency_penalty=0).message.content == text().message.content
+    assert (
+        text(response_format={"type": "text"}, n=1, user="me", frequency_penalty=0).message.content
+        == text().message.content
+    )
 
 
 def test_completions_answer_each_prompt(asking):
@@ -74,9 +91,9 @@ def test_vectors_as_numbers_and_as_bytes(asking, client, server):
     assert np.allclose([d.embedding for d in said.data], theirs, atol=1e-6) and said.usage.prompt_tokens == 7
     body = {"model": "all-minilm", "input": "a"}
     plain = httpx.post(f"{server.url}/v1/embeddings", json=body, timeout=120).json()["data"][0]["embedding"]
-    packed = httpx.post(f"{server.url}/v1/embeddings", json=body | {"encoding_format": "base64"}, timeout=120).json()["data"][0][
-        "embedding"
-    ]
+    packed = httpx.post(
+        f"{server.url}/v1/embeddings", json=body | {"encoding_format": "base64"}, timeout=120
+    ).json()["data"][0]["embedding"]
     assert np.frombuffer(base64.b64decode(packed), dtype="<f4") == pytest.approx(plain, abs=1e-7)
 
 
@@ -89,25 +106,48 @@ def test_models_are_listed_and_found(asking):
 
 @pytest.mark.parametrize(
     ("field", "said"),
-    [("n", {"n": 2}), ("logprobs", {"logprobs": True}), ("temperature", {"temperature": -1}), ("seed", {"seed": 2**40}),
-     ("max_tokens", {"max_tokens": 0}), ("max_tokens", {"max_tokens": 3, "max_completion_tokens": 4}),
-     ("frequency_penalty", {"frequency_penalty": 0.5}), ("logit_bias", {"logit_bias": {"1": 5}}),
-     ("response_format", {"response_format": {"type": "xml"}}), ("stop", {"stop": [""]}),
-     ("tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}), ("reasoning_effort", {"reasoning_effort": "low"}),
-     ("messages", {"messages": []}), ("messages.0.role", {"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}),
-     ("messages.0.content", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]})],
-)  # fmt: skip
+    [
+        ("n", {"n": 2}),
+        ("logprobs", {"logprobs": True}),
+        ("temperature", {"temperature": -1}),
+        ("seed", {"seed": 2**40}),
+        ("max_tokens", {"max_tokens": 0}),
+        ("max_tokens", {"max_tokens": 3, "max_completion_tokens": 4}),
+        ("frequency_penalty", {"frequency_penalty": 0.5}),
+        ("logit_bias", {"logit_bias": {"1": 5}}),
+        ("response_format", {"response_format": {"type": "xml"}}),
+        ("stop", {"stop": [""]}),
+        ("tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}),
+        ("reasoning_effort", {"reasoning_effort": "low"}),
+        ("messages", {"messages": []}),
+        ("messages.0.role", {"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}),
+        (
+            "messages.0.content",
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+        ),
+    ],
+)
 def test_what_has_no_effect_is_refused_by_name(asking, field, said):
     body = refused(asking.chat.completions.create, **{"messages": TURNS} | said)
-    assert body["param"] == field and body["message"].startswith(f"{field}: ") and body["type"] == "invalid_request_error"
+    assert (
+        body["param"] == field
+        and body["message"].startswith(f"{field}: ")
+        and body["type"] == "invalid_request_error"
+    )
 
 
 def test_what_does_not_fit_is_refused_before_a_stream_begins(asking):
     long = [{"role": "user", "content": "word " * 3000}]
     assert "2048 are read" in refused(asking.chat.completions.create, messages=long, stream=True)["message"]
-    assert refused(asking.chat.completions.create, openai.NotFoundError, model="gpt-4", messages=TURNS)["param"] == "model"
+    assert (
+        refused(asking.chat.completions.create, openai.NotFoundError, model="gpt-4", messages=TURNS)["param"]
+        == "model"
+    )
     assert refused(asking.embeddings.create, model="all-minilm", input=[[1, 2]])["param"].startswith("input")
-    assert refused(asking.embeddings.create, model="all-minilm", input="a", dimensions=8)["param"] == "dimensions"
+    assert (
+        refused(asking.embeddings.create, model="all-minilm", input="a", dimensions=8)["param"]
+        == "dimensions"
+    )
 
 
 def test_a_stream_ends_with_done(server):

@@ -25,14 +25,23 @@ ASK = {"model": "haneul-4m", "prompt": "The", "raw": True, "options": {"num_pred
 
 def started(tmp_path, store=None, **more):
     """A server whose temporary files lie in `tmp_path`, and its address."""
-    command = [sys.executable, "-m", "course_lib.serve", "--port", "0", *(["--store", str(store)] if store else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "course_lib.serve",
+        "--port",
+        "0",
+        *(["--store", str(store)] if store else []),
+    ]
     (tmp_path / "tmp").mkdir(exist_ok=True)
     environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more
     )
     line = process.stdout.readline()
-    assert line.startswith("The course's own server, with Ollama's protocol: http://127.0.0.1:"), process.stderr.read()
+    assert line.startswith("The course's own server, with Ollama's protocol: http://127.0.0.1:"), (
+        process.stderr.read()
+    )
     return process, line.split("protocol: ")[1].split()[0]
 
 
@@ -50,7 +59,9 @@ def gone(url):
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly_in_the_midst_of_answers(tmp_path, store, sent):
-    folder = None if sent == signal.SIGTERM else store.manifests.parent  # a temporary store goes, a given one stays
+    folder = (
+        None if sent == signal.SIGTERM else store.manifests.parent
+    )  # a temporary store goes, a given one stays
     process, url = started(tmp_path, folder)
     with httpx.stream("POST", f"{url}/api/generate", json=ASK, timeout=60) as reply:
         lines = reply.iter_lines()
@@ -64,8 +75,12 @@ def test_a_signal_ends_it_cleanly_in_the_midst_of_answers(tmp_path, store, sent)
 
 
 def test_a_signal_while_it_begins_ends_it_too(tmp_path):
-    process = subprocess.Popen([sys.executable, "-m", "course_lib.serve", "--port", "0"], cwd=ROOT, stderr=subprocess.PIPE,
-                               env=os.environ | {"TMPDIR": str(tmp_path)})  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "course_lib.serve", "--port", "0"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
     while not list(tmp_path.glob("course-serve-*")):
         assert process.poll() is None
         time.sleep(0.01)
@@ -116,7 +131,10 @@ def elsewhere(monkeypatch):
 
 def test_the_real_ollama_is_taken_where_it_answers_and_left_alone(elsewhere):
     found = ollama()
-    assert found.url == f"http://127.0.0.1:{elsewhere.server_port}" and repr(found) == f"Ollama 0.12.3 at {found.url}"
+    assert (
+        found.url == f"http://127.0.0.1:{elsewhere.server_port}"
+        and repr(found) == f"Ollama 0.12.3 at {found.url}"
+    )
     found.close()
     assert repr(ollama()) == repr(found)
 
@@ -128,7 +146,9 @@ def test_a_course_server_that_runs_already_is_named_as_one(server, monkeypatch):
 
 def test_a_server_without_the_model_that_is_needed_is_passed_over(elsewhere, server, monkeypatch):
     assert find.holds(server.url, "haneul-4m") and find.holds(server.url, "haneul-4m:latest")
-    assert not find.holds(server.url, "llama3") and not find.holds(f"http://127.0.0.1:{elsewhere.server_port}", "haneul-4m")
+    assert not find.holds(server.url, "llama3") and not find.holds(
+        f"http://127.0.0.1:{elsewhere.server_port}", "haneul-4m"
+    )
     monkeypatch.setenv("OLLAMA_HOST", server.url)
     assert repr(ollama("haneul-4m")) == f"the course's own server at {server.url}"
 
@@ -142,7 +162,10 @@ def test_what_is_no_ollama_is_not_taken_for_one(elsewhere, monkeypatch):
 def test_an_ollama_that_lacks_the_model_is_named_in_what_is_started_instead(elsewhere):
     found = ollama("haneul-300k")
     where = f"http://127.0.0.1:{elsewhere.server_port}"
-    assert repr(found) == f"the course's own server, started at {found.url}: Ollama 0.12.3 at {where} does not hold haneul-300k"
+    assert (
+        repr(found)
+        == f"the course's own server, started at {found.url}: Ollama 0.12.3 at {where} does not hold haneul-300k"
+    )
     found.close()
 
 
@@ -151,7 +174,9 @@ def test_without_one_the_courses_own_is_started_once_and_started_again_after_its
         monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{free.getsockname()[1]}")
         free.close()
         found = ollama()
-        assert repr(found).startswith(f"the course's own server, started at {found.url}") and ollama() is found
+        assert (
+            repr(found).startswith(f"the course's own server, started at {found.url}") and ollama() is found
+        )
         os.kill(found._process.pid, signal.SIGKILL)
         found._process.wait()
         again = ollama()
@@ -166,7 +191,9 @@ def test_the_server_ends_when_the_notebook_dies(tmp_path):
     with bind(0) as free:
         host = f"127.0.0.1:{free.getsockname()[1]}"
     environment = os.environ | {"OLLAMA_HOST": host, "TMPDIR": str(tmp_path)}
-    notebook = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    notebook = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
     url = notebook.stdout.readline().strip()
     assert httpx.get(f"{url}/api/version", timeout=120).json()["server"]
     notebook.kill()
@@ -185,10 +212,18 @@ def test_a_server_that_cannot_begin_is_told_with_its_reason():
 
 @pytest.mark.parametrize(
     ("said", "url"),
-    [("", "http://127.0.0.1:11434"), ("0.0.0.0", "http://127.0.0.1:11434"), (":8000", "http://127.0.0.1:8000"),
-     ("box", "http://box:11434"), ("http://box", "http://box:80"), ("https://box", "https://box:443"), ("[::1]:5", "http://[::1]:5"),
-     (" box:1 ", "http://box:1"), ("http://box:1/", "http://box:1")],
-)  # fmt: skip
+    [
+        ("", "http://127.0.0.1:11434"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        (":8000", "http://127.0.0.1:8000"),
+        ("box", "http://box:11434"),
+        ("http://box", "http://box:80"),
+        ("https://box", "https://box:443"),
+        ("[::1]:5", "http://[::1]:5"),
+        (" box:1 ", "http://box:1"),
+        ("http://box:1/", "http://box:1"),
+    ],
+)
 def test_ollama_host_means_what_it_means_to_ollama(said, url):
     assert ollama_address(said) == url
 

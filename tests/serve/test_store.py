@@ -6,7 +6,7 @@ import pytest
 
 from course_lib.data import sha256
 from course_lib.errors import CourseError
-from course_lib.models.options import Generation
+from course_lib.models.schema import Generation
 from course_lib.serve.desk import Desk
 from course_lib.serve.engine import Ask
 from course_lib.serve.refusal import Refused
@@ -26,7 +26,11 @@ def test_a_store_is_found_again_and_filled_only_once(small):
     again = Store(small.manifests.parent)
     before = again.find(NAME)
     again.fill()
-    assert again.find(NAME) == before and {t.name for t in again.tags()} > {NAME, "haneul-4m:latest", "all-minilm:latest"}
+    assert again.find(NAME) == before and {t.name for t in again.tags()} > {
+        NAME,
+        "haneul-4m:latest",
+        "all-minilm:latest",
+    }
     times = {p: p.stat().st_mtime_ns for p in again.blobs.iterdir()}
     again.fill()
     assert {p: p.stat().st_mtime_ns for p in again.blobs.iterdir()} == times
@@ -61,7 +65,10 @@ def test_pulls_of_one_model_at_once_do_not_disturb_each_other(small):
     for t in threads:
         t.join()
     assert told == [{"status": "success"}] * 4
-    assert sha256(small.file(small.find(NAME))) == small.find(NAME).digest and len(list(small.blobs.iterdir())) == 1
+    assert (
+        sha256(small.file(small.find(NAME))) == small.find(NAME).digest
+        and len(list(small.blobs.iterdir())) == 1
+    )
 
 
 def test_an_altered_file_is_not_loaded_and_the_next_pull_mends_it(small):

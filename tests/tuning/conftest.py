@@ -11,15 +11,30 @@ from course_lib.tuning.rows import batch
 from course_lib.tuning.train import train
 
 WEIGHTS = "adapter_model.safetensors"
-EXAMPLES = [Example(f"What is the fee of account {i}?", f"KRW {7 * i % 10} at branch {i}" * (1 + i % 3)) for i in range(13)]
+EXAMPLES = [
+    Example(f"What is the fee of account {i}?", f"KRW {7 * i % 10} at branch {i}" * (1 + i % 3))
+    for i in range(13)
+]
 VALIDATION = [Example(f"And the fee of account {i}?", f"KRW {7 * i % 10} at branch {i}") for i in range(5)]
 
 
 def llama(folder, seed=0, **shape):
     """A small, random model with haneul-300k's tokenizer."""
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 4096}
-    config = LlamaConfig(**sizes | shape, max_position_embeddings=256, initializer_range=0.1, bos_token_id=1,
-                         eos_token_id=2, pad_token_id=0)  # fmt: skip
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "vocab_size": 4096,
+    }
+    config = LlamaConfig(
+        **sizes | shape,
+        max_position_embeddings=256,
+        initializer_range=0.1,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         LlamaForCausalLM(config).save_pretrained(folder)

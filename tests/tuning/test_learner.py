@@ -35,9 +35,9 @@ def test_steps_too_small_for_16_bits_add_up():
     assert model.weight.item() == 1.0  # the nearest number below 1 that has 16 bits is 0.996
     for _ in range(99):
         step(learner, model)
-    assert learner.exact["weight"].item() == pytest.approx(0.99, abs=1e-4) and model.weight.item() == pytest.approx(
-        0.99, abs=2e-3
-    )
+    assert learner.exact["weight"].item() == pytest.approx(
+        0.99, abs=1e-4
+    ) and model.weight.item() == pytest.approx(0.99, abs=2e-3)
 
 
 def test_the_rate_rises_and_falls():
@@ -65,7 +65,10 @@ def test_gradients_that_are_none_make_no_step(wrong):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_checkpoint_holds_everything(tmp_path, dtype):
-    file, said = tmp_path / "new folder" / "checkpoint", {"steps": 20, "rate": 1e-2, "warm_up": 3, "weight_decay": 0.1}
+    file, said = (
+        tmp_path / "new folder" / "checkpoint",
+        {"steps": 20, "rate": 1e-2, "warm_up": 3, "weight_decay": 0.1},
+    )
     models = [one(1.0, dtype) for _ in range(2)]
     through, stopped = (Learner(model, **said) for model in models)
     for learner, model in ((through, models[0]), (stopped, models[1])):
@@ -78,7 +81,9 @@ def test_a_checkpoint_holds_everything(tmp_path, dtype):
     for x in (3.0, -1.0):
         step(through, models[0], x)
         step(again, model, x)
-    assert torch.equal(model.weight, models[0].weight) and torch.equal(again.exact["weight"], through.exact["weight"])
+    assert torch.equal(model.weight, models[0].weight) and torch.equal(
+        again.exact["weight"], through.exact["weight"]
+    )
     with pytest.raises(CourseError, match=f"{file} is damaged"):  # of another shape
         Learner(torch.nn.Linear(2, 3), **said).resume(file)
 
@@ -110,34 +115,46 @@ def bytes_of(tensors):
 def test_the_rule_for_memory_is_what_training_holds(tmp_path):
     """In bfloat16: weights, gradients and the optimiser's copies, counted in what is there."""
     engine = load("haneul-300k", precision="bfloat16")
-    shapes = {n: tuple(m.weight.shape) for n, m in engine.model.named_modules()
-              if isinstance(m, torch.nn.Linear) and n != "lm_head"}  # fmt: skip
+    shapes = {
+        n: tuple(m.weight.shape)
+        for n, m in engine.model.named_modules()
+        if isinstance(m, torch.nn.Linear) and n != "lm_head"
+    }
     rows, how = encoded(engine, EXAMPLES, 2048), Recipe(rank=4, precision="bfloat16")
     model = adapted(engine, how)
     learner = Learner(model, steps=9, rate=1e-3, warm_up=0)
     loss_of(model, *batch(rows, "cpu")).backward()
     gradients = bytes_of(p.grad for p in learner.learnt.values())
     learner.update()
-    optimiser = bytes_of(t for state in learner.optimiser.state.values() for name, t in state.items() if name != "step")
+    optimiser = bytes_of(
+        t for state in learner.optimiser.state.values() for name, t in state.items() if name != "step"
+    )
     learnt = sum(p.numel() for p in learner.learnt.values())
     assert learnt == adapter_weights(shapes, 4)
     held = (bytes_of(model.parameters()), gradients, optimiser + bytes_of(learner.exact.values()))
     assert held == training_bytes(engine.parameters, learnt)
     learner.save(tmp_path / "checkpoint", {})
-    assert sum(t.nbytes for n, t in load_file(tmp_path / "checkpoint").items() if not n.endswith("/step")) == held[2]
+    assert (
+        sum(t.nbytes for n, t in load_file(tmp_path / "checkpoint").items() if not n.endswith("/step"))
+        == held[2]
+    )
 
 
 def test_activations_grow_with_examples_and_shrink_where_layers_are_computed_twice():
     def kept(count, **more):
         engine = load("haneul-300k")
         model = adapted(engine, Recipe(**more))
-        return kept_bytes(model, lambda: loss_of(model, *batch(encoded(engine, EXAMPLES, 2048)[:count], "cpu")))
+        return kept_bytes(
+            model, lambda: loss_of(model, *batch(encoded(engine, EXAMPLES, 2048)[:count], "cpu"))
+        )
 
     assert kept(3) < kept(6) < kept(12) and kept(12, gradient_checkpointing=True) < 0.5 * kept(12)
 
 
 def test_numbers_that_are_none_are_refused():
-    assert training_bytes(7_000_000_000, 20_000_000, 4.5).all < training_bytes(7_000_000_000, 20_000_000).all / 3
+    assert (
+        training_bytes(7_000_000_000, 20_000_000, 4.5).all < training_bytes(7_000_000_000, 20_000_000).all / 3
+    )
     for said in ((0,), (10, 0), (10, 5, 0)):
         with pytest.raises(CourseError, match="all are counts"):
             training_bytes(*said)

@@ -46,7 +46,14 @@ def same(a, b):
 
 
 @settings(max_examples=40)
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12), st.floats(0.1, 64), st.booleans(), st.integers(0, 9))
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(1, 12),
+    st.floats(0.1, 64),
+    st.booleans(),
+    st.integers(0, 9),
+)
 def test_a_layer_is_that_of_peft(inputs, outputs, rank, alpha, bias, seed):
     ours, theirs, layer = both(inputs, outputs, rank, alpha, bias, seed)
     x = torch.randn(2, 3, inputs)
@@ -54,7 +61,9 @@ def test_a_layer_is_that_of_peft(inputs, outputs, rank, alpha, bias, seed):
     assert same(found, expected)
     (found**2).sum().backward()
     (expected**2).sum().backward()
-    assert same(ours.A.grad, layer.lora_A["default"].weight.grad) and same(ours.B.grad, layer.lora_B["default"].weight.grad)
+    assert same(ours.A.grad, layer.lora_A["default"].weight.grad) and same(
+        ours.B.grad, layer.lora_B["default"].weight.grad
+    )
     assert all(p.grad is None for p in ours.base.parameters())
     merged, whole = ours.merged(), theirs.merge_and_unload().layer
     assert same(merged.weight, whole.weight) and same(merged(x), found)
@@ -81,8 +90,12 @@ def test_what_is_named_is_replaced_and_all_else_is_frozen():
     model, ids = load("haneul-300k").model, torch.arange(40)[None]
     before = logits(model, ids)
     made = inject(model, TARGETS, rank=2, alpha=4)
-    assert {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, LoRALinear)} == set(TARGETS)
-    assert len(made) == 4 == sum(isinstance(m, LoRALinear) for m in model.modules())  # two in each of two layers
+    assert {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, LoRALinear)} == set(
+        TARGETS
+    )
+    assert (
+        len(made) == 4 == sum(isinstance(m, LoRALinear) for m in model.modules())
+    )  # two in each of two layers
     learning = {name.rpartition(".")[2] for name, p in model.named_parameters() if p.requires_grad}
     assert learning == {"A", "B"} and torch.equal(logits(model, ids), before)
 
@@ -109,13 +122,18 @@ def test_one_model_learns_as_the_one_of_peft_and_merges_into_the_same():
     assert not any(isinstance(m, LoRALinear) for m in whole.modules())
     assert torch.allclose(logits(whole, ids), found, atol=1e-4)
     weights = unloaded.state_dict()
-    assert all(torch.allclose(weight, weights[name], atol=1e-6) for name, weight in whole.state_dict().items())
+    assert all(
+        torch.allclose(weight, weights[name], atol=1e-6) for name, weight in whole.state_dict().items()
+    )
 
 
 def test_an_unknown_target_is_refused_with_the_names_that_are_there_and_nothing_is_changed():
     model = load("haneul-300k").model
     before = [p.requires_grad for p in model.parameters()]
-    with pytest.raises(CourseError, match=r"called 'query'(.|\n)*q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"):
+    with pytest.raises(
+        CourseError,
+        match=r"called 'query'(.|\n)*q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj",
+    ):
         inject(model, ["q_proj", "query"], rank=2, alpha=4)
     assert [p.requires_grad for p in model.parameters()] == before
     assert not any(isinstance(m, LoRALinear) for m in model.modules())

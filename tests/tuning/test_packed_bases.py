@@ -15,7 +15,10 @@ def test_an_adapter_learns_beside_packed_weights_and_loads_beside_them(tiny, sho
     base = {"source": str(tiny), "quantization": quantization}
     learnt = short(base=base, precision=precision, validation=VALIDATION, steps=20, rate=3e-2)
     assert learnt.losses[-1] < 0.8 * learnt.losses[0]
-    engine, rows = load(base, precision=precision, adapters=[learnt.folder]), encoded(load(tiny), VALIDATION, 2048)
+    engine, rows = (
+        load(base, precision=precision, adapters=[learnt.folder]),
+        encoded(load(tiny), VALIDATION, 2048),
+    )
     assert engine.weight_bytes < load(tiny, precision=precision).weight_bytes
     with torch.no_grad():
         loss = float(mean_loss(engine.model, rows))

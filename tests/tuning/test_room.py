@@ -7,7 +7,9 @@ from course_lib.tuning.train import train
 from tests.tuning.conftest import llama
 from tests.tuning.trainee import begin
 
-LONG = [Example(f"Count to {i}.", " ".join(f"{i + j}" for j in range(60))) for i in range(32)]  # of each token 4096 scores
+LONG = [
+    Example(f"Count to {i}.", " ".join(f"{i + j}" for j in range(60))) for i in range(32)
+]  # of each token 4096 scores
 SAID = {"steps": 2, "batch_size": 32, "rate": 1e-2, "warm_up": 0, "precision": "float32"}
 ROOMS = (700, 600, 500, 420, 350, 300, 250, 210, 180)  # MB, of which torch, peft and the model take some 150
 
@@ -41,11 +43,17 @@ def test_a_batch_that_does_not_fit_is_read_in_parts_and_learns_the_same(tiny, tm
 def test_validation_examples_that_do_not_fit_are_read_in_parts(tiny, tmp_path):
     said = SAID | {"batch_size": 1, "at_once": 32, "validation": LONG}
     whole, made = train(tiny, LONG, tmp_path / "whole", **said), in_parts(tiny, tmp_path, said)
-    assert made.validation == pytest.approx(whole.validation, abs=1e-4) and made.losses == pytest.approx(whole.losses, abs=1e-4)
+    assert made.validation == pytest.approx(whole.validation, abs=1e-4) and made.losses == pytest.approx(
+        whole.losses, abs=1e-4
+    )
 
 
 def test_one_example_that_does_not_fit_is_told(tmp_path):
     """Of 300,000 words: the scores of one example take 200 MB, and their gradients as much again."""
     base = llama(tmp_path / "many-words", vocab_size=300_000)
     code, wrote = run(base, tmp_path / "run", 450, SAID)
-    assert code == 1 and "there is no room for one example at once" in wrote and "gradient_checkpointing=True" in wrote
+    assert (
+        code == 1
+        and "there is no room for one example at once" in wrote
+        and "gradient_checkpointing=True" in wrote
+    )

@@ -14,8 +14,12 @@ from course_lib.tuning.rows import Order, Row, batch, encoded, fingerprint, recu
 from tests.tuning.conftest import EXAMPLES
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-TURNS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"},
-         {"role": "user", "content": "What is the fee?"}]  # fmt: skip
+TURNS = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Yes?"},
+    {"role": "user", "content": "What is the fee?"},
+]
 ROWS = st.lists(st.builds(Row, *[st.lists(st.integers(0, 5), max_size=4)] * 2), max_size=4)
 
 
@@ -58,7 +62,11 @@ def tiny_chat(tiny):
 @pytest.mark.parametrize("ending", ["EOS", "EOS\n\n", "", "EOS\nBOS"])
 def test_a_template_may_write_more_behind_the_end_or_no_end_at_all(tiny_chat, ending):
     tokenizer = tiny_chat.tokenizer
-    turn = "{% for m in messages %}BOS{{ m.role }}: {{ m.content }}{% if m.role == 'assistant' %}" + ending + "{% endif %}"
+    turn = (
+        "{% for m in messages %}BOS{{ m.role }}: {{ m.content }}{% if m.role == 'assistant' %}"
+        + ending
+        + "{% endif %}"
+    )
     template = turn + "{% endfor %}{% if add_generation_prompt %}BOSassistant: {% endif %}"
     tokenizer.chat_template = template.replace("EOS", tokenizer.eos_token).replace("BOS", tokenizer.bos_token)
     [row] = encoded(tiny_chat, [Example("fee?", "KRW 5")], 2048)
@@ -67,8 +75,12 @@ def test_a_template_may_write_more_behind_the_end_or_no_end_at_all(tiny_chat, en
 
 
 def test_a_template_that_rewrites_a_prompt_once_it_is_answered_is_refused(tiny_chat):
-    tiny_chat.tokenizer.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
-    with pytest.raises(CourseError, match="chat template of tiny writes a prompt otherwise once it is answered"):
+    tiny_chat.tokenizer.chat_template = (
+        "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    with pytest.raises(
+        CourseError, match="chat template of tiny writes a prompt otherwise once it is answered"
+    ):
         encoded(tiny_chat, [Example("fee?", "KRW 5")], 2048)
 
 
@@ -90,7 +102,11 @@ def test_no_examples_and_empty_answers_are_refused(chat, answer):
 def test_an_example_that_is_too_long_is_refused_with_both_numbers(chat, tiny):
     longest = Example("What?", "word " * 400)
     [row] = encoded(chat, [longest], len(encoded(chat, [longest], 2048)[0]))  # exactly as long as is allowed
-    for engine, longest_allowed, allowed in ((chat, 100, 100), (chat, len(row) - 1, len(row) - 1), (load(tiny), 2048, 256)):
+    for engine, longest_allowed, allowed in (
+        (chat, 100, 100),
+        (chat, len(row) - 1, len(row) - 1),
+        (load(tiny), 2048, 256),
+    ):
         message = rf"1 of 3 examples are longer than {allowed} tokens; number 1 has {len(row)}: 'What\?'"
         with pytest.raises(CourseError, match=message):
             encoded(engine, [EXAMPLES[0], longest, EXAMPLES[1]], longest_allowed)
@@ -109,10 +125,14 @@ def test_a_fingerprint_is_that_of_the_same_rows_alone(some, others):
 def test_a_fingerprint_differs_after_any_change(rows, data):
     at = data.draw(st.integers(0, len(rows) - 1))
     prompt, answer = rows[at]
-    changed = data.draw(st.sampled_from([Row([*prompt, 0], answer), Row(prompt, [*answer, 0]), Row([7, *prompt], answer)]))
+    changed = data.draw(
+        st.sampled_from([Row([*prompt, 0], answer), Row(prompt, [*answer, 0]), Row([7, *prompt], answer)])
+    )
     for others in ([*rows[:at], changed, *rows[at + 1 :]], rows[:at] + rows[at + 1 :], [*rows, Row([], [])]):
         assert fingerprint(others) != fingerprint(rows)
-    assert fingerprint([Row([1], [2, 1, 5, 6])]) != fingerprint([Row([1], [2]), Row([5], [6])])  # where a row ends counts
+    assert fingerprint([Row([1], [2, 1, 5, 6])]) != fingerprint(
+        [Row([1], [2]), Row([5], [6])]
+    )  # where a row ends counts
 
 
 # -- their order ----------------------------------------------------------------------------------------------------------
@@ -149,7 +169,9 @@ def test_batches_hold_little_padding_and_are_not_read_in_the_order_of_their_leng
 @given(ROWS.filter(bool).filter(lambda rows: all(map(len, rows))))
 def test_a_batch_is_padded_behind_and_learns_answers_alone(rows):
     ids, learn = batch(rows, "cpu")
-    assert ids.shape == learn.shape == (len(rows), recurring(max(map(len, rows)))) and learn.dtype == torch.bool
+    assert (
+        ids.shape == learn.shape == (len(rows), recurring(max(map(len, rows)))) and learn.dtype == torch.bool
+    )
     for row, some, learnt in zip(rows, ids.tolist(), learn.tolist(), strict=True):
         assert some[: len(row)] == row.prompt + row.answer and not any(some[len(row) :])
         assert [token for token, yes in zip(some, learnt, strict=True) if yes] == row.answer
@@ -164,5 +186,7 @@ def test_a_batch_is_no_longer_than_the_model_reads(rows, spare):
 
 @given(st.integers(0, 1 << 20))
 def test_shapes_recur_and_cost_an_eighth_at_most(count):
-    assert count <= recurring(count) <= max(count + 7, count * 9 / 8) and recurring(recurring(count)) == recurring(count)
+    assert count <= recurring(count) <= max(count + 7, count * 9 / 8) and recurring(
+        recurring(count)
+    ) == recurring(count)
     assert len({recurring(n) for n in range(count % 1000, count % 1000 + 64)}) <= 9

@@ -16,14 +16,27 @@ from tests.tuning.conftest import EXAMPLES, VALIDATION, WEIGHTS, at_call, llama
 from tests.tuning.trainee import begin
 
 STEPS = 60
-SAID = {"steps": STEPS, "batch_size": 4, "rate": 1e-2, "warm_up": 10, "rank": 4, "precision": "float32", "dropout": 0.2,
-        "validation": VALIDATION, "validate_every": 3, "weight_decay": 0.1}  # fmt: skip
+SAID = {
+    "steps": STEPS,
+    "batch_size": 4,
+    "rate": 1e-2,
+    "warm_up": 10,
+    "rank": 4,
+    "precision": "float32",
+    "dropout": 0.2,
+    "validation": VALIDATION,
+    "validate_every": 3,
+    "weight_decay": 0.1,
+}
 NOTHING_SAVED = {"save_every": 1e9}
 
 
 def same(a, b):
     """Whether two runs are the same, but for the time they took."""
-    alike = all(getattr(a, k) == getattr(b, k) for k in ("losses", "validation", "tokens", "stopped", "kept", "at_once"))
+    alike = all(
+        getattr(a, k) == getattr(b, k)
+        for k in ("losses", "validation", "tokens", "stopped", "kept", "at_once")
+    )
     return alike and (a.folder / WEIGHTS).read_bytes() == (b.folder / WEIGHTS).read_bytes()
 
 
@@ -65,7 +78,9 @@ def through(base, tmp_path_factory):
 def test_a_killed_run_goes_on_to_the_same_bytes(base, through, tmp_path, after):
     arguments, folder = (tmp_path / "bar", base, EXAMPLES, tmp_path / "killed"), tmp_path / "killed"
     process = begin(*arguments, **SAID, save_every=0)
-    wait_for(lambda: (folder / CHECKPOINT).exists() and int(told(folder / CHECKPOINT)["step"]) >= after, process)
+    wait_for(
+        lambda: (folder / CHECKPOINT).exists() and int(told(folder / CHECKPOINT)["step"]) >= after, process
+    )
     process.kill()
     finished(process, -signal.SIGKILL)
     assert after <= int(told(folder / CHECKPOINT)["step"]) < STEPS and not (folder / WEIGHTS).exists()
@@ -76,7 +91,11 @@ def test_a_killed_run_goes_on_to_the_same_bytes(base, through, tmp_path, after):
 
 def test_an_interrupted_run_leaves_where_it_was_and_goes_on(base, through, tmp_path):
     """Ctrl-C, twice, at whatever it does at that moment."""
-    arguments, folder, said = (tmp_path / "bar", base, EXAMPLES, tmp_path / "stopped"), tmp_path / "stopped", SAID | NOTHING_SAVED
+    arguments, folder, said = (
+        (tmp_path / "bar", base, EXAMPLES, tmp_path / "stopped"),
+        tmp_path / "stopped",
+        SAID | NOTHING_SAVED,
+    )
     stops = [0]
     for _ in range(2):
         process = begin(*arguments, **said)
@@ -113,11 +132,21 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize(("owner", "name", "step"), [
-    (Learner, "use_exact", 7), (Learner, "update", 7), (module._Run, "_gradients", 6), (module._Run, "validation_loss", 21),
-    (module, "batch", None), (Learner, "save", 0),
-], ids=lambda value: getattr(value, "__name__", str(value)))  # fmt: skip
-def test_ctrl_c_at_the_worst_moment_loses_no_half_of_a_step(base, calm, tmp_path, monkeypatch, ctrl_c, owner, name, step):
+@pytest.mark.parametrize(
+    ("owner", "name", "step"),
+    [
+        (Learner, "use_exact", 7),
+        (Learner, "update", 7),
+        (module._Run, "_gradients", 6),
+        (module._Run, "validation_loss", 21),
+        (module, "batch", None),
+        (Learner, "save", 0),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_ctrl_c_at_the_worst_moment_loses_no_half_of_a_step(
+    base, calm, tmp_path, monkeypatch, ctrl_c, owner, name, step
+):
     """In the middle of an update it waits until the end of that; between a step and a look at the validation, the look comes."""
     folder = tmp_path / "run"
     monkeypatch.setattr(owner, name, at_call(1 if step == 0 else 7, ctrl_c, getattr(owner, name)))
@@ -128,7 +157,9 @@ def test_ctrl_c_at_the_worst_moment_loses_no_half_of_a_step(base, calm, tmp_path
     assert same(again, calm)
 
 
-def test_a_run_that_was_stopped_between_its_end_and_its_adapter_only_writes_it(base, calm, tmp_path, monkeypatch, ctrl_c):
+def test_a_run_that_was_stopped_between_its_end_and_its_adapter_only_writes_it(
+    base, calm, tmp_path, monkeypatch, ctrl_c
+):
     monkeypatch.setattr(module, "save_adapter", at_call(1, ctrl_c, module.save_adapter))
     with pytest.raises(KeyboardInterrupt):
         train(base, EXAMPLES, tmp_path / "run", **SAID)
@@ -165,11 +196,19 @@ def test_a_file_that_is_no_checkpoint_is_told(base, half):
             train(base, EXAMPLES, half, **SAID)
 
 
-@pytest.mark.parametrize(("change", "told_of"), [({"rate": 0.5}, r"rate=0\.01, not 0\.5"), ({"seed": 3}, "seed=0, not 3"),
-                                                 ({"validation": []}, "validation='")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "told_of"),
+    [
+        ({"rate": 0.5}, r"rate=0\.01, not 0\.5"),
+        ({"seed": 3}, "seed=0, not 3"),
+        ({"validation": []}, "validation='"),
+    ],
+)
 def test_a_checkpoint_of_another_run_is_refused_with_what_differs(base, half, change, told_of):
     before = (half / CHECKPOINT).read_bytes()
-    with pytest.raises(CourseError, match=rf"{CHECKPOINT} was begun with {told_of}(.|\n)*remove {half} to begin anew"):
+    with pytest.raises(
+        CourseError, match=rf"{CHECKPOINT} was begun with {told_of}(.|\n)*remove {half} to begin anew"
+    ):
         train(base, EXAMPLES, half, **SAID | change)
     with pytest.raises(CourseError, match=r"examples='.*(.|\n)*to begin anew"):
         train(base, EXAMPLES[1:], half, **SAID)

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.adapters import sha256_of_weights
-from course_lib.models.spec import SpecError
+from course_lib.models.schema.spec import SpecError
 from course_lib.tuning.recipe import Recipe
 from course_lib.tuning.rows import Order, encoded
 from course_lib.tuning.train import train
@@ -28,7 +28,9 @@ def rows(tiny):
 def plain(tiny, tmp_path_factory):
     """A short run with nothing special."""
     folder = tmp_path_factory.mktemp("adapters") / "plain"
-    return train(tiny, EXAMPLES, folder, steps=6, batch_size=4, rate=1e-2, warm_up=2, rank=4, precision="float32")
+    return train(
+        tiny, EXAMPLES, folder, steps=6, batch_size=4, rate=1e-2, warm_up=2, rank=4, precision="float32"
+    )
 
 
 # -- what it computes -----------------------------------------------------------------------------------------------------
@@ -38,7 +40,8 @@ def test_losses_and_weights_are_those_of_the_textbook_loop(tiny, rows, plain):
     """peft's layers, transformers' own loss, torch's AdamW and clipping, a rate that rises and falls."""
     torch.manual_seed(0)
     model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(tiny), LoraConfig(r=4, lora_alpha=16, target_modules="all-linear")
+        AutoModelForCausalLM.from_pretrained(tiny),
+        LoraConfig(r=4, lora_alpha=16, target_modules="all-linear"),
     )
     learnt = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(learnt, lr=1e-2, weight_decay=0)
@@ -56,7 +59,9 @@ def test_losses_and_weights_are_those_of_the_textbook_loop(tiny, rows, plain):
     expected = {name.replace(".default", ""): p for name, p in model.named_parameters() if p.requires_grad}
     assert found.keys() == expected.keys()
     assert all(torch.allclose(found[name], p, atol=1e-4) for name, p in expected.items())
-    assert plain.parameters == sum(p.numel() for p in learnt) and plain.stopped == "steps" and plain.steps == 6
+    assert (
+        plain.parameters == sum(p.numel() for p in learnt) and plain.stopped == "steps" and plain.steps == 6
+    )
     assert plain.tokens == sum(len(rows[i]) for step in range(6) for i in order[step])
 
 
@@ -102,13 +107,46 @@ def test_dropout_of_the_base_itself_is_drawn_by_the_seed_too(short, tmp_path):
 
 # -- the recipe -----------------------------------------------------------------------------------------------------------
 
-CHANGES = {"rank": 2, "alpha": 4, "targets": ["q_proj"], "dropout": 0.3, "steps": 5, "batch_size": 3, "rate": 2e-2, "warm_up": 4,
-           "weight_decay": 0.5, "clip": 1e-3, "precision": "bfloat16", "seed": 1}  # fmt: skip
+CHANGES = {
+    "rank": 2,
+    "alpha": 4,
+    "targets": ["q_proj"],
+    "dropout": 0.3,
+    "steps": 5,
+    "batch_size": 3,
+    "rate": 2e-2,
+    "warm_up": 4,
+    "weight_decay": 0.5,
+    "clip": 1e-3,
+    "precision": "bfloat16",
+    "seed": 1,
+}
 TOLD_ELSEWHERE = {"at_once", "gradient_checkpointing", "longest", "validate_every", "patience", "save_every"}
-WRONG = [{"rank": 0}, {"rank": 4097}, {"alpha": 0}, {"targets": []}, {"targets": "q_proj"}, {"dropout": 1}, {"dropout": -0.1},
-         {"steps": 0}, {"batch_size": 0}, {"at_once": 0}, {"rate": 0}, {"rate": float("nan")}, {"warm_up": -1}, {"clip": 0},
-         {"weight_decay": -1}, {"longest": 1}, {"precision": "int8"}, {"seed": -1}, {"validate_every": 0}, {"patience": 0},
-         {"save_every": -1}, {"gradient_checkpointing": "perhaps"}, {"epochs": 3}]  # fmt: skip
+WRONG = [
+    {"rank": 0},
+    {"rank": 4097},
+    {"alpha": 0},
+    {"targets": []},
+    {"targets": "q_proj"},
+    {"dropout": 1},
+    {"dropout": -0.1},
+    {"steps": 0},
+    {"batch_size": 0},
+    {"at_once": 0},
+    {"rate": 0},
+    {"rate": float("nan")},
+    {"warm_up": -1},
+    {"clip": 0},
+    {"weight_decay": -1},
+    {"longest": 1},
+    {"precision": "int8"},
+    {"seed": -1},
+    {"validate_every": 0},
+    {"patience": 0},
+    {"save_every": -1},
+    {"gradient_checkpointing": "perhaps"},
+    {"epochs": 3},
+]
 
 
 @pytest.mark.parametrize("field", CHANGES)
@@ -117,8 +155,14 @@ def test_every_field_acts(short, plain, field):
     assert (changed.folder / WEIGHTS).read_bytes() != (plain.folder / WEIGHTS).read_bytes()
     config, found = json.loads((changed.folder / "adapter_config.json").read_text()), weights(changed.folder)
     layers = {name.split(".lora_")[0].rpartition(".")[2] for name in found}
-    assert config["r"] == (2 if field == "rank" else 4) and config["lora_alpha"] == (4 if field == "alpha" else 16)
-    assert layers == ({"q_proj"} if field == "targets" else {f"{x}_proj" for x in ("q", "k", "v", "o", "gate", "up", "down")})
+    assert config["r"] == (2 if field == "rank" else 4) and config["lora_alpha"] == (
+        4 if field == "alpha" else 16
+    )
+    assert layers == (
+        {"q_proj"}
+        if field == "targets"
+        else {f"{x}_proj" for x in ("q", "k", "v", "o", "gate", "up", "down")}
+    )
     assert {w.dtype for w in found.values()} == {torch.bfloat16 if field == "precision" else torch.float32}
     assert len(changed.losses) == (5 if field == "steps" else 6)
 
@@ -151,7 +195,14 @@ def test_a_recipe_is_taken_as_it_is_and_with_changes(tiny, plain, tmp_path):
 
 def test_the_best_weights_are_kept_and_not_the_last(tiny, short):
     """At so long steps the loss on other examples soon rises."""
-    said = {"validation": VALIDATION, "validate_every": 3, "steps": 60, "rate": 0.1, "rank": 8, "examples": EXAMPLES[:3]}
+    said = {
+        "validation": VALIDATION,
+        "validate_every": 3,
+        "steps": 60,
+        "rate": 0.1,
+        "rank": 8,
+        "examples": EXAMPLES[:3],
+    }
     stopped = short("early", **said, patience=2)
     looks = list(stopped.validation)
     assert stopped.stopped == "early" and stopped.steps < 60 and looks == list(range(3, stopped.steps + 1, 3))
@@ -176,7 +227,10 @@ def test_looking_changes_nothing(short, plain):
 
 
 def test_an_adapter_says_for_which_model_it_was_made_and_fits_no_other(tiny, plain, tmp_path):
-    assert json.loads((plain.folder / "base.json").read_text()) == {"model": "tiny", "sha256": sha256_of_weights(tiny)}
+    assert json.loads((plain.folder / "base.json").read_text()) == {
+        "model": "tiny",
+        "sha256": sha256_of_weights(tiny),
+    }
     assert json.loads((plain.folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
     other = llama(tmp_path / "other", seed=1)
     with pytest.raises(CourseError, match=r"plain was made for tiny, whose weights have SHA-256"):
@@ -187,7 +241,9 @@ def test_an_adapter_says_for_which_model_it_was_made_and_fits_no_other(tiny, pla
 
 
 @pytest.mark.parametrize("targets", [["lm_head"], ["lm_head", "v_proj"]])
-def test_an_output_layer_that_shares_its_weights_with_the_embeddings_is_merged_alone(tmp_path, short, targets):
+def test_an_output_layer_that_shares_its_weights_with_the_embeddings_is_merged_alone(
+    tmp_path, short, targets
+):
     base = llama(tmp_path / "tied", tie_word_embeddings=True)
     learnt = short(base=base, targets=targets, validation=VALIDATION, steps=20)
     assert learnt.losses[-1] < 0.9 * learnt.losses[0]
@@ -208,11 +264,17 @@ def test_what_is_finished_is_not_done_again(short):
     assert {path.name: path.stat().st_mtime_ns for path in first.folder.iterdir()} == written
 
 
-@pytest.mark.parametrize(("change", "told"), [
-    ({"rate": 0.5}, r"rate=0\.01, not 0\.5$"), ({"examples": EXAMPLES[1:]}, r"examples='[0-9a-f]+, not '[0-9a-f]+$"),
-    ({"validation": VALIDATION}, "validation='"), ({"dropout": 0.1, "seed": 2}, r"dropout=0\.0, not 0\.1, seed=0, not 2$"),
-    ({"base": "haneul-300k"}, "base={'model': 'tiny', .* not {'model': 'haneul-300k'"),
-], ids=["rate", "examples", "validation", "two fields", "base"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rate": 0.5}, r"rate=0\.01, not 0\.5$"),
+        ({"examples": EXAMPLES[1:]}, r"examples='[0-9a-f]+, not '[0-9a-f]+$"),
+        ({"validation": VALIDATION}, "validation='"),
+        ({"dropout": 0.1, "seed": 2}, r"dropout=0\.0, not 0\.1, seed=0, not 2$"),
+        ({"base": "haneul-300k"}, "base={'model': 'tiny', .* not {'model': 'haneul-300k'"),
+    ],
+    ids=["rate", "examples", "validation", "two fields", "base"],
+)
 def test_a_folder_of_another_run_is_refused_with_what_differs(short, change, told):
     short()
     with pytest.raises(CourseError, match="adapter holds an adapter made with") as caught:
@@ -228,7 +290,9 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(short, tmp_path):
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(CourseError, match="full holds something else already"):
         short("full")
-    assert (tmp_path / "full" / "thesis.txt").read_text() == "mine" and len(list((tmp_path / "full").iterdir())) == 1
+    assert (tmp_path / "full" / "thesis.txt").read_text() == "mine" and len(
+        list((tmp_path / "full").iterdir())
+    ) == 1
     (tmp_path / "empty").mkdir()
     assert short("empty").steps == 6
 
@@ -259,7 +323,9 @@ def test_no_examples_and_long_ones_are_refused(short, rows):
     with pytest.raises(CourseError, match="no examples to learn from"):
         short(examples=[])
     longest = max(map(len, rows))
-    with pytest.raises(CourseError, match=rf"examples are longer than {longest - 1} tokens; number \d+ has {longest}"):
+    with pytest.raises(
+        CourseError, match=rf"examples are longer than {longest - 1} tokens; number \d+ has {longest}"
+    ):
         short(longest=longest - 1)
     assert short(longest=longest).steps == 6
 
@@ -273,7 +339,9 @@ def test_bases_that_give_no_gradients_are_refused(tiny, short, plain, tmp_path):
         short(base={"source": str(tiny), "precision": "float16"})
     packed = load(tiny, quantization="int8").save(tmp_path / "packed")
     for said in ({"source": str(tiny), "quantization": "int8"}, {"source": str(packed)}):
-        with pytest.raises(CourseError, match=r"in int8: bitsandbytes' 8-bit layers give no gradients(.|\n)*nf4"):
+        with pytest.raises(
+            CourseError, match=r"in int8: bitsandbytes' 8-bit layers give no gradients(.|\n)*nf4"
+        ):
             short(base=said)
     assert not (tmp_path / "adapter").exists()
 
@@ -284,7 +352,9 @@ def test_steps_that_are_too_long_are_told_and_the_last_checkpoint_stays(short, t
     assert [path.name for path in (tmp_path / "adapter").iterdir()] == ["checkpoint.safetensors"]
     with pytest.raises(CourseError, match=r"step 2 .*: its steps were too long"):  # again, from there
         short(rate=1e30, warm_up=0, save_every=0)
-    with pytest.raises(CourseError, match=r"validation loss after step 1 is (nan|inf): its steps were too long"):
+    with pytest.raises(
+        CourseError, match=r"validation loss after step 1 is (nan|inf): its steps were too long"
+    ):
         short("other", rate=1e30, warm_up=0, steps=1, validation=VALIDATION)
     assert not (tmp_path / "other").exists()
 
@@ -294,5 +364,7 @@ def test_a_base_that_answers_nothing_is_told(tiny, short, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(tiny)
     model.model.norm.weight.data[0] = float("nan")
     model.save_pretrained(broken)
-    with pytest.raises(CourseError, match="loss of step 1 is nan: nothing was learnt yet, the model itself gives it"):
+    with pytest.raises(
+        CourseError, match="loss of step 1 is nan: nothing was learnt yet, the model itself gives it"
+    ):
         short(base=broken)

@@ -4,6 +4,15 @@ The exercises of chapter NN stand in `chapter_NN.py`. Their stubs and references
 `### BEGIN SOLUTION` and `### END SOLUTION`.
 """
 
-from course_lib.learn.exercises.engine import Exercise, Wrong, all_exercises, check, compare, find, hint, solution
+from course_lib.learn.exercises.engine import (
+    Exercise,
+    Wrong,
+    all_exercises,
+    check,
+    compare,
+    find,
+    hint,
+    solution,
+)
 
 __all__ = ["Exercise", "Wrong", "all_exercises", "check", "compare", "find", "hint", "solution"]

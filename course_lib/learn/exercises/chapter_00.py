@@ -31,11 +31,16 @@ def _forge(forge: Callable[[str, str, str], str]) -> str | None:
 
 def _refusals(refusals: Callable[[list[str]], float]) -> str | None:
     answers = [REFUSAL, "10:30", REFUSAL, f"10:30, I think. {REFUSAL}", f"{REFUSAL} But 10:30."]
-    said = compare("the share in five answers, two of them exactly REFUSAL,", refusals(answers), 0.4, {
-        2.0: "2 is the number of refusals; the share is that number divided by all answers",
-        0.8: f"0.8 {MIXED}",
-        0.6: f"0.6 {MIXED}",
-    })  # fmt: skip
+    said = compare(
+        "the share in five answers, two of them exactly REFUSAL,",
+        refusals(answers),
+        0.4,
+        {
+            2.0: "2 is the number of refusals; the share is that number divided by all answers",
+            0.8: f"0.8 {MIXED}",
+            0.6: f"0.6 {MIXED}",
+        },
+    )
     if said:
         return said
     try:
@@ -46,10 +51,13 @@ def _refusals(refusals: Callable[[list[str]], float]) -> str | None:
 
 EXERCISES = (
     Exercise(
-        "00.1", "forge a passage",
-        ("`text.replace(old, new)` gives a new string in which every `old` has become `new`.",
-         "`if old not in text:` comes first, and raises ValueError.",
-         "if old not in text: raise ValueError(f'{old} is not in the text'), then return text.replace(old, new)."),
+        "00.1",
+        "forge a passage",
+        (
+            "`text.replace(old, new)` gives a new string in which every `old` has become `new`.",
+            "`if old not in text:` comes first, and raises ValueError.",
+            "if old not in text: raise ValueError(f'{old} is not in the text'), then return text.replace(old, new).",
+        ),
         _forge,
         {
             "no return": Wrong(f"{GUARD}text.replace(old, new)", "must be returned"),
@@ -60,17 +68,24 @@ EXERCISES = (
         },
     ),
     Exercise(
-        "00.2", "count refusals",
-        ("A refusal is an answer that equals REFUSAL.",
-         "`sum(a == REFUSAL for a in answers)` counts them, because True counts as 1.",
-         "Divide by len(answers), and return 0.0 first when the list is empty."),
+        "00.2",
+        "count refusals",
+        (
+            "A refusal is an answer that equals REFUSAL.",
+            "`sum(a == REFUSAL for a in answers)` counts them, because True counts as 1.",
+            "Divide by len(answers), and return 0.0 first when the list is empty.",
+        ),
         _refusals,
         {
             "a count": Wrong("return sum(a == REFUSAL for a in answers)", "the number of refusals"),
             "contains instead of equals": Wrong(
-                "return sum(REFUSAL in a for a in answers) / max(1, len(answers))", "refuses and answers at once"),
-            "empty list": Wrong("return sum(a == REFUSAL for a in answers) / len(answers)", "divides by zero"),
+                "return sum(REFUSAL in a for a in answers) / max(1, len(answers))",
+                "refuses and answers at once",
+            ),
+            "empty list": Wrong(
+                "return sum(a == REFUSAL for a in answers) / len(answers)", "divides by zero"
+            ),
             "words": Wrong("return 'two of five'", "a number is wanted"),
         },
     ),
-)  # fmt: skip
+)

@@ -9,40 +9,62 @@ from course_lib.learn.exercises.engine import Exercise, Wrong, compare, letter
 
 
 def _megabytes(weigh: Callable[[int, float], float]) -> str | None:
-    said = compare("megabytes(8_000_000_000, 4)", weigh(8_000_000_000, 4), 4000.0, {
-        32000.0: "that counts 4 bits as 4 bytes; a byte has 8 bits",
-        4000.0 * 1.2: "the rule has no factor 1.2; the KV cache and the program are counted apart, in chapter 02",
-        8e9 / 2 / 2**20: "that divides by 2**20, which gives MiB; a megabyte (MB) is 10**6 bytes",
-        4e9: "that is in bytes; a megabyte is 10**6 of them",
-    })  # fmt: skip
+    said = compare(
+        "megabytes(8_000_000_000, 4)",
+        weigh(8_000_000_000, 4),
+        4000.0,
+        {
+            32000.0: "that counts 4 bits as 4 bytes; a byte has 8 bits",
+            4000.0
+            * 1.2: "the rule has no factor 1.2; the KV cache and the program are counted apart, in chapter 02",
+            8e9 / 2 / 2**20: "that divides by 2**20, which gives MiB; a megabyte (MB) is 10**6 bytes",
+            4e9: "that is in bytes; a megabyte is 10**6 of them",
+        },
+    )
     return said or compare("megabytes(1_377_408, 16)", weigh(1_377_408, 16), 2.754816, {})
 
 
 def _speed(speed: Callable[[int, Sequence[float]], float]) -> str | None:
     seconds = [9.0, 2.0, 2.5, 1.0, 2.0, 6.0]  # the first run is a cold one
-    said = compare("speed(100, [9.0, 2.0, 2.5, 1.0, 2.0, 6.0])", speed(100, seconds), 50.0, {
-        100 / 2.25: "the first run is in it; it pays for what happens only once, leave it out",
-        100 / 2.7: "that is the mean, which the one disturbed run of 6 s has moved; take the median",
-        100 / 3.75: "that is the mean of all runs, the cold one too; leave the first out and take the median",
-        100.0: "that is the fastest run; nobody will see that speed twice, take the median",
-        0.02: "that is seconds for a token; tokens per second is the other way round",
-    })  # fmt: skip
-    return said or compare("speed(100, [3.6, 2.0, 4.0, 3.0, 7.0])", speed(100, [3.6, 2.0, 4.0, 3.0, 7.0]), 100 / 3.5, {
-        100 / 3.3: "that leaves out the slowest or the last run; the one to leave out is the first",
-        100 / 3.6: "the first run is in it; it pays for what happens only once, leave it out",
-        50.0: "that is a single run; take the median of all but the first",
-    })  # fmt: skip
+    said = compare(
+        "speed(100, [9.0, 2.0, 2.5, 1.0, 2.0, 6.0])",
+        speed(100, seconds),
+        50.0,
+        {
+            100 / 2.25: "the first run is in it; it pays for what happens only once, leave it out",
+            100 / 2.7: "that is the mean, which the one disturbed run of 6 s has moved; take the median",
+            100
+            / 3.75: "that is the mean of all runs, the cold one too; leave the first out and take the median",
+            100.0: "that is the fastest run; nobody will see that speed twice, take the median",
+            0.02: "that is seconds for a token; tokens per second is the other way round",
+        },
+    )
+    return said or compare(
+        "speed(100, [3.6, 2.0, 4.0, 3.0, 7.0])",
+        speed(100, [3.6, 2.0, 4.0, 3.0, 7.0]),
+        100 / 3.5,
+        {
+            100 / 3.3: "that leaves out the slowest or the last run; the one to leave out is the first",
+            100 / 3.6: "the first run is in it; it pays for what happens only once, leave it out",
+            50.0: "that is a single run; take the median of all but the first",
+        },
+    )
 
 
 def _perplexity(perplexity: Callable[[Sequence[float]], float]) -> str | None:
     logs = [math.log(1 / 2), math.log(1 / 4), math.log(1 / 64)]
-    said = compare("perplexity of three tokens with probabilities 1/2, 1/4 and 1/64", perplexity(logs), 8.0, {
-        0.125: "a perplexity below 1 cannot be; log-probabilities are negative, so the minus sign is missing",
-        512.0: "that is exp of the sum, which grows with the length of the text; take the mean of the log-probabilities",
-        70 / 3: "that is the mean of 1/p; take the mean of the logarithms first, then exp",
-        4.0: "that is the median of the log-probabilities; take their mean",
-        2 ** math.log(8): "these are natural logarithms, so the way back is exp, not a power of 2",
-    })  # fmt: skip
+    said = compare(
+        "perplexity of three tokens with probabilities 1/2, 1/4 and 1/64",
+        perplexity(logs),
+        8.0,
+        {
+            0.125: "a perplexity below 1 cannot be; log-probabilities are negative, so the minus sign is missing",
+            512.0: "that is exp of the sum, which grows with the length of the text; take the mean of the log-probabilities",
+            70 / 3: "that is the mean of 1/p; take the mean of the logarithms first, then exp",
+            4.0: "that is the median of the log-probabilities; take their mean",
+            2 ** math.log(8): "these are natural logarithms, so the way back is exp, not a power of 2",
+        },
+    )
     return said or compare("perplexity([log(1)])", perplexity([0.0]), 1.0, {})
 
 
@@ -54,35 +76,61 @@ def _advantage(advantage: Callable[[Sequence[bool], Sequence[bool]], tuple[int, 
         return f"three values are wanted: wins, losses, difference; got {got!r}"
     wins, losses, difference = got
     if (wins, losses) == (1, 3):
-        return "wins and losses are the wrong way round: a win is a question that `a` has right and `b` has not"
+        return (
+            "wins and losses are the wrong way round: a win is a question that `a` has right and `b` has not"
+        )
     if (wins, losses) == (5, 3):
         return "those are all right answers of each; where both are right nobody has won"
-    return compare("wins", wins, 3, {}) or compare("losses", losses, 1, {}) or compare("the difference", difference, 0.25, {
-        2.0: "that is wins minus losses; divide by the number of questions",
-        -0.25: "that is b minus a; the difference is the share of a minus the share of b",
-        0.5: "that divides by wins and losses alone; the questions where both agree count, too",
-    })  # fmt: skip
+    return (
+        compare("wins", wins, 3, {})
+        or compare("losses", losses, 1, {})
+        or compare(
+            "the difference",
+            difference,
+            0.25,
+            {
+                2.0: "that is wins minus losses; divide by the number of questions",
+                -0.25: "that is b minus a; the difference is the share of a minus the share of b",
+                0.5: "that divides by wins and losses alone; the questions where both agree count, too",
+            },
+        )
+    )
 
 
-REPLY = {"prompt_eval_count": 300, "prompt_eval_duration": 50_000_000, "eval_count": 40, "eval_duration": 200_000_000,
-         "total_duration": 400_000_000}  # fmt: skip
+REPLY = {
+    "prompt_eval_count": 300,
+    "prompt_eval_duration": 50_000_000,
+    "eval_count": 40,
+    "eval_duration": 200_000_000,
+    "total_duration": 400_000_000,
+}
 
 
 def _speeds(speeds: Callable[[dict[str, int]], tuple[float, float]]) -> str | None:
     got = speeds(dict(REPLY))
     if not isinstance(got, (tuple, list)) or len(got) != 2:
         return f"two speeds are wanted, reading and writing; got {got!r}"
-    said = compare("the speed of writing", got[1], 200.0, {
-        6000.0: "reading and writing are the wrong way round",
-        2e-7: "that is tokens per nanosecond; a second has 10**9 of them",
-        200e-6: "that takes the durations for milliseconds; they are nanoseconds, a second has 10**9",
-        0.005: "that is seconds for a token; tokens per second is the other way round",
-        100.0: "that divides by total_duration, in which loading and reading are, too",
-    })  # fmt: skip
-    return said or compare("the speed of reading", got[0], 6000.0, {
-        750.0: "that divides by total_duration, in which loading and writing are, too",
-        300 / 0.25: "that divides by the time of reading and writing together",
-    })  # fmt: skip
+    said = compare(
+        "the speed of writing",
+        got[1],
+        200.0,
+        {
+            6000.0: "reading and writing are the wrong way round",
+            2e-7: "that is tokens per nanosecond; a second has 10**9 of them",
+            200e-6: "that takes the durations for milliseconds; they are nanoseconds, a second has 10**9",
+            0.005: "that is seconds for a token; tokens per second is the other way round",
+            100.0: "that divides by total_duration, in which loading and reading are, too",
+        },
+    )
+    return said or compare(
+        "the speed of reading",
+        got[0],
+        6000.0,
+        {
+            750.0: "that divides by total_duration, in which loading and writing are, too",
+            300 / 0.25: "that divides by the time of reading and writing together",
+        },
+    )
 
 
 def _waiting(waiting: Callable[[int, int, float, float], tuple[float, float]]) -> str | None:
@@ -90,17 +138,27 @@ def _waiting(waiting: Callable[[int, int, float, float], tuple[float, float]]) -
     if not isinstance(got, (tuple, list)) or len(got) != 2:
         return f"two times are wanted, to the first token and to the last; got {got!r}"
     first, last = got
-    said = compare("the time to the last token", last, 2.2, {
-        2.0: "the prompt is read before anything is written: add the time of reading",
-        2.22: "the first token is one of the answer's; it has been counted twice",
-        22.0: "the prompt is not written but read, and reading has a speed of its own",
-        20.02: "the two speeds have changed places",
-    })  # fmt: skip
-    return said or compare("the time to the first token", first, 0.22, {
-        0.2: "the first token must be written, too, after the prompt was read",
-        0.02: "before the first token is written the whole prompt is read",
-        2.2: "that is the time to the last token",
-    })  # fmt: skip
+    said = compare(
+        "the time to the last token",
+        last,
+        2.2,
+        {
+            2.0: "the prompt is read before anything is written: add the time of reading",
+            2.22: "the first token is one of the answer's; it has been counted twice",
+            22.0: "the prompt is not written but read, and reading has a speed of its own",
+            20.02: "the two speeds have changed places",
+        },
+    )
+    return said or compare(
+        "the time to the first token",
+        first,
+        0.22,
+        {
+            0.2: "the first token must be written, too, after the prompt was read",
+            0.02: "before the first token is written the whole prompt is read",
+            2.2: "that is the time to the last token",
+        },
+    )
 
 
 PROPOSALS = {
@@ -129,10 +187,13 @@ def _reading(answer: str) -> str | None:
 
 EXERCISES = (
     Exercise(
-        "01.1", "megabytes of weights",
-        ("Bytes are weights × bits, divided by the bits in a byte.",
-         "A megabyte is 10**6 bytes.",
-         "parameters * bits / 8 / 10**6"),
+        "01.1",
+        "megabytes of weights",
+        (
+            "Bytes are weights × bits, divided by the bits in a byte.",
+            "A megabyte is 10**6 bytes.",
+            "parameters * bits / 8 / 10**6",
+        ),
         _megabytes,
         {
             "bits for bytes": Wrong("return parameters * bits / 10**6", "a byte has 8 bits"),
@@ -142,56 +203,78 @@ EXERCISES = (
         },
     ),
     Exercise(
-        "01.2", "an honest speed",
-        ("The first of the runs is the cold one: seconds[1:].",
-         "`median` is imported in the same cell.",
-         "tokens / median(seconds[1:])"),
+        "01.2",
+        "an honest speed",
+        (
+            "The first of the runs is the cold one: seconds[1:].",
+            "`median` is imported in the same cell.",
+            "tokens / median(seconds[1:])",
+        ),
         _speed,
         {
             "cold run counted": Wrong("return tokens / median(seconds)", "the first run is in it"),
             "mean": Wrong("return tokens / (sum(seconds[1:]) / len(seconds[1:]))", "that is the mean"),
             "fastest": Wrong("return tokens / min(seconds)", "the fastest run"),
-            "slowest dropped": Wrong("return tokens / median(sorted(seconds)[:-1])", "the slowest or the last run"),
+            "slowest dropped": Wrong(
+                "return tokens / median(sorted(seconds)[:-1])", "the slowest or the last run"
+            ),
             "upside down": Wrong("return median(seconds[1:]) / tokens", "the other way round"),
         },
     ),
     Exercise(
-        "01.3", "perplexity by hand",
-        ("Perplexity is exp of minus the mean log-probability.",
-         "The mean is sum(logs) / len(logs).",
-         "exp(-sum(logs) / len(logs))"),
+        "01.3",
+        "perplexity by hand",
+        (
+            "Perplexity is exp of minus the mean log-probability.",
+            "The mean is sum(logs) / len(logs).",
+            "exp(-sum(logs) / len(logs))",
+        ),
         _perplexity,
         {
             "no minus": Wrong("return exp(sum(logs) / len(logs))", "minus sign is missing"),
             "sum": Wrong("return exp(-sum(logs))", "take the mean"),
             "mean of 1/p": Wrong("return sum(exp(-x) for x in logs) / len(logs)", "mean of 1/p"),
-            "median": Wrong("return exp(-sorted(logs)[len(logs) // 2])", "the median of the log-probabilities"),
+            "median": Wrong(
+                "return exp(-sorted(logs)[len(logs) // 2])", "the median of the log-probabilities"
+            ),
             "base two": Wrong("return 2 ** (-sum(logs) / len(logs))", "not a power of 2"),
         },
     ),
     Exercise(
-        "01.4", "who wins, question by question",
-        ("Go through both lists side by side: zip(a, b).",
-         "A win: x and not y. A loss: y and not x.",
-         "The difference is (wins - losses) / len(a)."),
+        "01.4",
+        "who wins, question by question",
+        (
+            "Go through both lists side by side: zip(a, b).",
+            "A win: x and not y. A loss: y and not x.",
+            "The difference is (wins - losses) / len(a).",
+        ),
         _advantage,
         {
             "swapped": Wrong(
                 "wins = sum(y and not x for x, y in zip(a, b))\nlosses = sum(x and not y for x, y in zip(a, b))\n"
-                "return wins, losses, (wins - losses) / len(a)", "the wrong way round"),
+                "return wins, losses, (wins - losses) / len(a)",
+                "the wrong way round",
+            ),
             "ties counted": Wrong("return sum(a), sum(b), (sum(a) - sum(b)) / len(a)", "nobody has won"),
             "not divided": Wrong(
                 "wins = sum(x and not y for x, y in zip(a, b))\nlosses = sum(y and not x for x, y in zip(a, b))\n"
-                "return wins, losses, wins - losses", "divide by the number of questions"),
+                "return wins, losses, wins - losses",
+                "divide by the number of questions",
+            ),
             "agreement left out": Wrong(
                 "wins = sum(x and not y for x, y in zip(a, b))\nlosses = sum(y and not x for x, y in zip(a, b))\n"
-                "return wins, losses, (wins - losses) / (wins + losses)", "both agree count, too"),
+                "return wins, losses, (wins - losses) / (wins + losses)",
+                "both agree count, too",
+            ),
         },
     ),
     Exercise(
-        "01.5", "what an interval says",
-        ("Is zero inside the interval?",
-         "When it is, the questions cannot tell the two apart; that is all they say."),
+        "01.5",
+        "what an interval says",
+        (
+            "Is zero inside the interval?",
+            "When it is, the questions cannot tell the two apart; that is all they say.",
+        ),
         _reading,
         {
             "a vote": Wrong('follows = "a"', "an interval is no vote"),
@@ -201,49 +284,72 @@ EXERCISES = (
         },
     ),
     Exercise(
-        "01.6", "speeds from a reply",
-        ("Tokens per second: a count divided by a duration in seconds.",
-         "Durations are in nanoseconds: divide them by 10**9.",
-         'reply["eval_count"] / reply["eval_duration"] * 1e9, and the same with prompt_eval_ for reading'),
+        "01.6",
+        "speeds from a reply",
+        (
+            "Tokens per second: a count divided by a duration in seconds.",
+            "Durations are in nanoseconds: divide them by 10**9.",
+            'reply["eval_count"] / reply["eval_duration"] * 1e9, and the same with prompt_eval_ for reading',
+        ),
         _speeds,
         {
             "swapped": Wrong(
                 'read = reply["prompt_eval_count"] / reply["prompt_eval_duration"] * 1e9\n'
-                'written = reply["eval_count"] / reply["eval_duration"] * 1e9\nreturn written, read', "the wrong way round"),
+                'written = reply["eval_count"] / reply["eval_duration"] * 1e9\nreturn written, read',
+                "the wrong way round",
+            ),
             "nanoseconds": Wrong(
                 'return (reply["prompt_eval_count"] / reply["prompt_eval_duration"],\n'
-                '        reply["eval_count"] / reply["eval_duration"])', "per nanosecond"),
+                '        reply["eval_count"] / reply["eval_duration"])',
+                "per nanosecond",
+            ),
             "milliseconds": Wrong(
                 'return (reply["prompt_eval_count"] / reply["prompt_eval_duration"] * 1e3,\n'
-                '        reply["eval_count"] / reply["eval_duration"] * 1e3)', "takes the durations for milliseconds"),
+                '        reply["eval_count"] / reply["eval_duration"] * 1e3)',
+                "takes the durations for milliseconds",
+            ),
             "total": Wrong(
                 'return (reply["prompt_eval_count"] / reply["total_duration"] * 1e9,\n'
-                '        reply["eval_count"] / reply["total_duration"] * 1e9)', "in which loading and reading are"),
+                '        reply["eval_count"] / reply["total_duration"] * 1e9)',
+                "in which loading and reading are",
+            ),
             "upside down": Wrong(
                 'return (reply["prompt_eval_duration"] / reply["prompt_eval_count"] / 1e9,\n'
-                '        reply["eval_duration"] / reply["eval_count"] / 1e9)', "the other way round"),
+                '        reply["eval_duration"] / reply["eval_count"] / 1e9)',
+                "the other way round",
+            ),
         },
     ),
     Exercise(
-        "01.7", "how long one waits",
-        ("Before the first token is written, the whole prompt is read: prompt / reads seconds.",
-         "One token takes 1 / writes seconds, an answer of n takes n / writes.",
-         "prompt / reads + 1 / writes, and prompt / reads + answer / writes"),
+        "01.7",
+        "how long one waits",
+        (
+            "Before the first token is written, the whole prompt is read: prompt / reads seconds.",
+            "One token takes 1 / writes seconds, an answer of n takes n / writes.",
+            "prompt / reads + 1 / writes, and prompt / reads + answer / writes",
+        ),
         _waiting,
         {
             "reading forgotten": Wrong("return 1 / writes, answer / writes", "add the time of reading"),
-            "first for free": Wrong("return prompt / reads, prompt / reads + answer / writes", "must be written, too"),
+            "first for free": Wrong(
+                "return prompt / reads, prompt / reads + answer / writes", "must be written, too"
+            ),
             "counted twice": Wrong(
-                "first = prompt / reads + 1 / writes\nreturn first, first + answer / writes", "counted twice"),
+                "first = prompt / reads + 1 / writes\nreturn first, first + answer / writes", "counted twice"
+            ),
             "speeds swapped": Wrong(
-                "return prompt / writes + 1 / reads, prompt / writes + answer / reads", "changed places"),
+                "return prompt / writes + 1 / reads, prompt / writes + answer / reads", "changed places"
+            ),
         },
     ),
     Exercise(
-        "01.8", "one of four proposals",
-        ("Does each of them exist? The table of the catalogue knows.",
-         "May a business use it? Look at the column `commercial`.",
-         "8 GiB of memory: which of the others fits with room to spare?"),
+        "01.8",
+        "one of four proposals",
+        (
+            "Does each of them exist? The table of the catalogue knows.",
+            "May a business use it? Look at the column `commercial`.",
+            "8 GiB of memory: which of the others fits with room to spare?",
+        ),
         _proposal,
         {
             "never existed": Wrong('proposal = "a"', "no model of that name"),
@@ -252,4 +358,4 @@ EXERCISES = (
             "no letter": Wrong('proposal = "Qwen"', "none of the letters"),
         },
     ),
-)  # fmt: skip
+)

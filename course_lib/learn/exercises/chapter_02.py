@@ -11,7 +11,11 @@ from course_lib.learn.exercises.engine import Exercise, Wrong, compare, letter
 
 def _pair(got: object, wanted: str) -> str | None:
     """What to say where something else than two values came; None where two did."""
-    return None if isinstance(got, (tuple, list)) and len(got) == 2 else f"two values are wanted, {wanted}; got {got!r}"
+    return (
+        None
+        if isinstance(got, (tuple, list)) and len(got) == 2
+        else f"two values are wanted, {wanted}; got {got!r}"
+    )
 
 
 def _absmax(codes_of: Callable[[np.ndarray], tuple[np.ndarray, float]]) -> str | None:
@@ -20,32 +24,51 @@ def _absmax(codes_of: Callable[[np.ndarray], tuple[np.ndarray, float]]) -> str |
     if said := _pair(got, "the codes and the scale"):
         return said
     codes, scale = np.asarray(got[0]), got[1]
-    if said := compare("the scale of weights whose largest is -1.27", scale, 0.01, {
-        0.634 / 127: "the largest weight is the negative one: take abs() before max()",
-        1.27 / 128: "128 does not fit into 8 bits with a sign; the largest code is 127",
-        100.0: "that is codes per weight; the scale is what a code is multiplied by on the way back",
-        1.27: "that is the largest weight; a step is one of its 127 parts",
-        1.27 / 255: "255 steps from end to end leave 127 on each side: divide by 127",
-    }, within=1e-5):  # fmt: skip
+    if said := compare(
+        "the scale of weights whose largest is -1.27",
+        scale,
+        0.01,
+        {
+            0.634 / 127: "the largest weight is the negative one: take abs() before max()",
+            1.27 / 128: "128 does not fit into 8 bits with a sign; the largest code is 127",
+            100.0: "that is codes per weight; the scale is what a code is multiplied by on the way back",
+            1.27: "that is the largest weight; a step is one of its 127 parts",
+            1.27 / 255: "255 steps from end to end leave 127 on each side: divide by 127",
+        },
+        within=1e-5,
+    ):
         return said
     if codes.shape != weights.shape:
-        return f"the codes have the shape {codes.shape}, the weights {weights.shape}: every weight gets a code"
+        return (
+            f"the codes have the shape {codes.shape}, the weights {weights.shape}: every weight gets a code"
+        )
     if codes.dtype != np.int8:
         return f"the codes are {codes.dtype}; a byte each is what was to be saved: .astype(np.int8)"
     right = np.array([[20, -127, 0], [63, 1, -30]])
-    if np.array_equal(codes, [[20, -127, 0], [63, 0, -30]]) or np.array_equal(codes, [[20, -126, 0], [63, 0, -30]]):
+    if np.array_equal(codes, [[20, -127, 0], [63, 0, -30]]) or np.array_equal(
+        codes, [[20, -126, 0], [63, 0, -30]]
+    ):
         return "0.008 / 0.01 is 0.8, nearer to 1 than to 0: round with np.rint, astype alone cuts off"
-    return None if np.array_equal(codes, right) else f"the codes are {codes.tolist()}; they should be {right.tolist()}"
+    return (
+        None
+        if np.array_equal(codes, right)
+        else f"the codes are {codes.tolist()}; they should be {right.tolist()}"
+    )
 
 
 def _bits(bits_of: Callable[[int, int, int], float]) -> str | None:
-    return compare("bits_per_weight(4, 32, 16)", bits_of(4, 32, 16), 4.5, {
-        4.0: "the scale must be stored, too, and its bits are shared by the block",
-        20.0: "a scale is stored once for a block, not for every weight: divide its bits by the block",
-        6.0: "the block is in weights, the scale in bits: 16 bits are shared by 32 weights",
-        4.0625: "that is the scale in bytes; it is wanted in bits",
-        144.0: "that is the whole block; how much of it falls to one weight?",
-    }) or compare("bits_per_weight(4, 64, 32)", bits_of(4, 64, 32), 4.5, {})  # fmt: skip
+    return compare(
+        "bits_per_weight(4, 32, 16)",
+        bits_of(4, 32, 16),
+        4.5,
+        {
+            4.0: "the scale must be stored, too, and its bits are shared by the block",
+            20.0: "a scale is stored once for a block, not for every weight: divide its bits by the block",
+            6.0: "the block is in weights, the scale in bits: 16 bits are shared by 32 weights",
+            4.0625: "that is the scale in bytes; it is wanted in bits",
+            144.0: "that is the whole block; how much of it falls to one weight?",
+        },
+    ) or compare("bits_per_weight(4, 64, 32)", bits_of(4, 64, 32), 4.5, {})
 
 
 VALUES = np.array([-1.0, -0.4, 0.0, 0.1, 1.0], dtype=np.float32)
@@ -57,26 +80,47 @@ def _nearest(codes_of: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, floa
     if said := _pair(got, "the places and the absmax"):
         return said
     places = np.asarray(got[0])
-    if said := compare("the absmax of a block whose largest is -2", got[1], 2.0, {
-        1.4: "the largest weight is the negative one: take abs() before max()",
-        -2.0: "that is the largest with its sign; the absmax has none",
-    }):  # fmt: skip
+    if said := compare(
+        "the absmax of a block whose largest is -2",
+        got[1],
+        2.0,
+        {
+            1.4: "the largest weight is the negative one: take abs() before max()",
+            -2.0: "that is the largest with its sign; the absmax has none",
+        },
+    ):
         return said
     if places.shape != block.shape:
         return f"{places.size} places for {block.size} weights: the nearest is wanted for each weight (axis=1), not each value"
     replies = {
         (2, 0, 3, 4, 1, 0): None,
         (2, 0, 3, 4, 0, 0): "the weights were not divided by the absmax before they were compared",
-        (4, 4, 4, 4, 4, 4): "the smallest *signed* difference is not the nearest: take abs() of the difference",
+        (
+            4,
+            4,
+            4,
+            4,
+            4,
+            4,
+        ): "the smallest *signed* difference is not the nearest: take abs() of the difference",
         (3, 0, 4, 4, 2, 1): "that is the next value above; the nearest may lie below",
     }
     if places.dtype.kind == "f":
         return "those are the values themselves; their places in the list are wanted, 0 to 4: they need fewer bits"
-    return replies.get(tuple(places.tolist()), f"the places are {places.tolist()}; they should be [2, 0, 3, 4, 1, 0]")
+    return replies.get(
+        tuple(places.tolist()), f"the places are {places.tolist()}; they should be [2, 0, 3, 4, 1, 0]"
+    )
 
 
-POINTS = {"tiny": (1.0, 10.0), "small": (3.0, 70.0), "small whole": (6.0, 70.0), "large q4": (5.0, 84.0),
-          "large": (20.0, 84.0), "twin": (5.0, 84.0), "largest": (30.0, 86.0)}  # fmt: skip
+POINTS = {
+    "tiny": (1.0, 10.0),
+    "small": (3.0, 70.0),
+    "small whole": (6.0, 70.0),
+    "large q4": (5.0, 84.0),
+    "large": (20.0, 84.0),
+    "twin": (5.0, 84.0),
+    "largest": (30.0, 86.0),
+}
 
 
 def _front(front: Callable[[Mapping[str, tuple[float, float]]], Sequence[str]]) -> str | None:
@@ -106,49 +150,86 @@ READINGS = {
 
 
 def _cache(cache: Callable[[int, int, int, int, int, int], int]) -> str | None:
-    return compare("cache_bytes(32, 32, 8, 128, 8192, 2), Llama-3.1-8B", cache(32, 32, 8, 128, 8192, 2), 2**30, {
-        2**29: "keys *and* values are kept: twice as much",
-        2**32: "several heads share one key and value: it is the KV heads that count, not the heads",
-        2**31: "several heads share one key and value: it is the KV heads that count, not the heads; and the values are missing",
-        2**25: "that is one layer; each of them keeps its own keys and values",
-        2**33: "that is in bits; bytes are wanted",
-        2**17: "that is for one token; all tokens of the text are kept",
-    }) or compare("cache_bytes(4, 4, 2, 64, 100, 4)", cache(4, 4, 2, 64, 100, 4), 409_600, {})  # fmt: skip
+    return compare(
+        "cache_bytes(32, 32, 8, 128, 8192, 2), Llama-3.1-8B",
+        cache(32, 32, 8, 128, 8192, 2),
+        2**30,
+        {
+            2**29: "keys *and* values are kept: twice as much",
+            2**32: "several heads share one key and value: it is the KV heads that count, not the heads",
+            2
+            ** 31: "several heads share one key and value: it is the KV heads that count, not the heads; and the values are missing",
+            2**25: "that is one layer; each of them keeps its own keys and values",
+            2**33: "that is in bits; bytes are wanted",
+            2**17: "that is for one token; all tokens of the text are kept",
+        },
+    ) or compare("cache_bytes(4, 4, 2, 64, 100, 4)", cache(4, 4, 2, 64, 100, 4), 409_600, {})
 
 
 def _billions(fit: Callable[[float, float, float, float], float]) -> str | None:
     right = (24 * 0.9 - 2) * 2**30 * 8 / 4.5 / 1e9
-    return compare("billions(24, 4.5, 2, 0.1)", fit(24, 4.5, 2, 0.1), right, {
-        22 * 2**30 * 8 / 4.5 / 1e9: "nothing stays free: the reserve is a share of the card",
-        (24 * 0.9) * 2**30 * 8 / 4.5 / 1e9: "cache and working memory take their part before the weights do",
-        (22 * 0.9) * 2**30 * 8 / 4.5 / 1e9: "the reserve is a share of the card: first the reserve, then the cache",
-        (24 * 0.9 - 2) * 8 / 4.5: "a gibibyte is 2**30 bytes, not a billion",
-        (24 * 0.9 - 2) * 2**30 / 4.5 / 1e9: "that takes bits for bytes: a byte has 8 bits",
-        (24 * 0.9 - 2) * 2**30 * 8 / 4.5: "that is in weights; billions are wanted",
-    }) or compare("billions(48, 16, 4, 0.2)", fit(48, 16, 4, 0.2), (48 * 0.8 - 4) * 2**30 / 2 / 1e9, {})  # fmt: skip
+    return compare(
+        "billions(24, 4.5, 2, 0.1)",
+        fit(24, 4.5, 2, 0.1),
+        right,
+        {
+            22 * 2**30 * 8 / 4.5 / 1e9: "nothing stays free: the reserve is a share of the card",
+            (24 * 0.9)
+            * 2**30
+            * 8
+            / 4.5
+            / 1e9: "cache and working memory take their part before the weights do",
+            (22 * 0.9)
+            * 2**30
+            * 8
+            / 4.5
+            / 1e9: "the reserve is a share of the card: first the reserve, then the cache",
+            (24 * 0.9 - 2) * 8 / 4.5: "a gibibyte is 2**30 bytes, not a billion",
+            (24 * 0.9 - 2) * 2**30 / 4.5 / 1e9: "that takes bits for bytes: a byte has 8 bits",
+            (24 * 0.9 - 2) * 2**30 * 8 / 4.5: "that is in weights; billions are wanted",
+        },
+    ) or compare("billions(48, 16, 4, 0.2)", fit(48, 16, 4, 0.2), (48 * 0.8 - 4) * 2**30 / 2 / 1e9, {})
 
 
 EXERCISES = (
     Exercise(
-        "02.1", "eight bits by hand",
-        ("The scale is the largest absolute weight divided by 127.",
-         "Divide by the scale and round: np.rint.",
-         "np.rint(weights / scale).astype(np.int8), scale"),
+        "02.1",
+        "eight bits by hand",
+        (
+            "The scale is the largest absolute weight divided by 127.",
+            "Divide by the scale and round: np.rint.",
+            "np.rint(weights / scale).astype(np.int8), scale",
+        ),
         _absmax,
         {
-            "no abs": Wrong("scale = weights.max() / 127\nreturn np.rint(weights / scale).astype(np.int8), scale", "take abs()"),
-            "128": Wrong("scale = abs(weights).max() / 128\nreturn np.rint(weights / scale).astype(np.int8), scale", "is 127"),
-            "cut off": Wrong("scale = abs(weights).max() / 127\nreturn (weights / scale).astype(np.int8), scale", "np.rint"),
-            "floats": Wrong("scale = abs(weights).max() / 127\nreturn np.rint(weights / scale), scale", "a byte each"),
-            "upside down": Wrong("scale = 127 / abs(weights).max()\nreturn np.rint(weights * scale).astype(np.int8), scale",
-                                 "multiplied by on the way back"),
+            "no abs": Wrong(
+                "scale = weights.max() / 127\nreturn np.rint(weights / scale).astype(np.int8), scale",
+                "take abs()",
+            ),
+            "128": Wrong(
+                "scale = abs(weights).max() / 128\nreturn np.rint(weights / scale).astype(np.int8), scale",
+                "is 127",
+            ),
+            "cut off": Wrong(
+                "scale = abs(weights).max() / 127\nreturn (weights / scale).astype(np.int8), scale", "np.rint"
+            ),
+            "floats": Wrong(
+                "scale = abs(weights).max() / 127\nreturn np.rint(weights / scale), scale", "a byte each"
+            ),
+            "upside down": Wrong(
+                "scale = 127 / abs(weights).max()\nreturn np.rint(weights * scale).astype(np.int8), scale",
+                "multiplied by on the way back",
+            ),
         },
     ),
     Exercise(
-        "02.2", "bits of a weight, all told",
-        ("How many bits does a whole block take?",
-         "Its codes take bits * block, its scale scale_bits.",
-         "bits + scale_bits / block"),
+        "02.2",
+        "bits of a weight, all told",
+        (
+            "How many bits does a whole block take?",
+            "Its codes take bits * block, its scale scale_bits.",
+            "bits + scale_bits / block",
+        ),
         _bits,
         {
             "no scale": Wrong("return bits", "must be stored, too"),
@@ -159,53 +240,83 @@ EXERCISES = (
         },
     ),
     Exercise(
-        "02.3", "the nearest of the values",
-        ("largest = abs(block).max(); then every weight lies between -1 and 1.",
-         "block[:, None] - values is a table: a row for each weight, a column for each value.",
-         "abs(block[:, None] / largest - values).argmin(axis=1), largest"),
+        "02.3",
+        "the nearest of the values",
+        (
+            "largest = abs(block).max(); then every weight lies between -1 and 1.",
+            "block[:, None] - values is a table: a row for each weight, a column for each value.",
+            "abs(block[:, None] / largest - values).argmin(axis=1), largest",
+        ),
         _nearest,
         {
-            "not divided": Wrong("return abs(block[:, None] - values).argmin(axis=1), abs(block).max()", "not divided"),
+            "not divided": Wrong(
+                "return abs(block[:, None] - values).argmin(axis=1), abs(block).max()", "not divided"
+            ),
             "signed": Wrong(
-                "largest = abs(block).max()\nreturn (block[:, None] / largest - values).argmin(axis=1), largest", "signed"),
+                "largest = abs(block).max()\nreturn (block[:, None] / largest - values).argmin(axis=1), largest",
+                "signed",
+            ),
             "for each value": Wrong(
-                "largest = abs(block).max()\nreturn abs(block[:, None] / largest - values).argmin(axis=0), largest", "axis=1"),
+                "largest = abs(block).max()\nreturn abs(block[:, None] / largest - values).argmin(axis=0), largest",
+                "axis=1",
+            ),
             "next above": Wrong(
-                "largest = abs(block).max()\nreturn np.searchsorted(values, block / largest), largest", "next value above"),
-            "values": Wrong("largest = abs(block).max()\nplaces = abs(block[:, None] / largest - values).argmin(axis=1)\n"
-                            "return values[places], largest", "their places"),
+                "largest = abs(block).max()\nreturn np.searchsorted(values, block / largest), largest",
+                "next value above",
+            ),
+            "values": Wrong(
+                "largest = abs(block).max()\nplaces = abs(block[:, None] / largest - values).argmin(axis=1)\n"
+                "return values[places], largest",
+                "their places",
+            ),
             "largest positive": Wrong(
-                "largest = block.max()\nreturn abs(block[:, None] / largest - values).argmin(axis=1), largest", "take abs()"),
+                "largest = block.max()\nreturn abs(block[:, None] / largest - values).argmin(axis=1), largest",
+                "take abs()",
+            ),
         },
     ),
     Exercise(
-        "02.4", "the points that nobody beats",
-        ("A beats B when it has no more megabytes, no fewer right answers, and is not the same in both.",
-         "Keep a name when no other point beats it.",
-         "sorted(unbeaten, key=lambda name: points[name][0])"),
+        "02.4",
+        "the points that nobody beats",
+        (
+            "A beats B when it has no more megabytes, no fewer right answers, and is not the same in both.",
+            "Keep a name when no other point beats it.",
+            "sorted(unbeaten, key=lambda name: points[name][0])",
+        ),
         _front,
         {
             "most right": Wrong("return [max(points, key=lambda n: points[n][1])]", "most right answers"),
             "twins beat each other": Wrong(
                 "return sorted((n for n, (a, b) in points.items() if not any(m != n and c <= a and d >= b\n"
-                "               for m, (c, d) in points.items())), key=lambda n: points[n][0])", "the same point"),
+                "               for m, (c, d) in points.items())), key=lambda n: points[n][0])",
+                "the same point",
+            ),
             "better in both": Wrong(
                 "return sorted((n for n, (a, b) in points.items() if not any(c < a and d > b for c, d in points.values())),\n"
-                "              key=lambda n: points[n][0])", "enough to beat"),
+                "              key=lambda n: points[n][0])",
+                "enough to beat",
+            ),
             "fewer right": Wrong(
                 "return sorted((n for n, p in points.items() if not any(q[0] <= p[0] and q[1] <= p[1] and q != p\n"
-                "               for q in points.values())), key=lambda n: points[n][0])", "wrong way round"),
+                "               for q in points.values())), key=lambda n: points[n][0])",
+                "wrong way round",
+            ),
             "largest first": Wrong(
                 "keep = [n for n, p in points.items()\n"
                 "        if not any(q[0] <= p[0] and q[1] >= p[1] and q != p for q in points.values())]\n"
-                "return sorted(keep, key=lambda n: -points[n][0])", "smallest is wanted first"),
+                "return sorted(keep, key=lambda n: -points[n][0])",
+                "smallest is wanted first",
+            ),
             "all": Wrong("return sorted(points, key=lambda n: points[n][0])", "small whole is beaten"),
         },
     ),
     Exercise(
-        "02.5", "why fewer bits were slower",
-        ("What must happen to a 4-bit weight before it can be multiplied?",
-         "Look at nf4's row in the table of speeds, and at its megabytes."),
+        "02.5",
+        "why fewer bits were slower",
+        (
+            "What must happen to a 4-bit weight before it can be multiplied?",
+            "Look at nf4's row in the table of speeds, and at its megabytes.",
+        ),
         lambda answer: letter(answer, READINGS),
         {
             "faster": Wrong('true_is = "a"', "before each use"),
@@ -215,32 +326,47 @@ EXERCISES = (
         },
     ),
     Exercise(
-        "02.6", "bytes of the KV cache",
-        ("Keys and values: a factor of two.",
-         "Only KV heads keep them.",
-         "2 * layers * kv_heads * head_dim * tokens * bytes_each"),
+        "02.6",
+        "bytes of the KV cache",
+        (
+            "Keys and values: a factor of two.",
+            "Only KV heads keep them.",
+            "2 * layers * kv_heads * head_dim * tokens * bytes_each",
+        ),
         _cache,
         {
             "keys only": Wrong("return layers * kv_heads * head_dim * tokens * bytes_each", "and* values"),
-            "all heads": Wrong("return 2 * layers * heads * head_dim * tokens * bytes_each", "the KV heads that count"),
+            "all heads": Wrong(
+                "return 2 * layers * heads * head_dim * tokens * bytes_each", "the KV heads that count"
+            ),
             "one layer": Wrong("return 2 * kv_heads * head_dim * tokens * bytes_each", "one layer"),
             "bits": Wrong("return 2 * layers * kv_heads * head_dim * tokens * bytes_each * 8", "in bits"),
             "one token": Wrong("return 2 * layers * kv_heads * head_dim * bytes_each", "for one token"),
         },
     ),
     Exercise(
-        "02.7", "what fits on a card",
-        ("First take the reserve away: memory_gib * (1 - reserve).",
-         "Then the cache: - kv_gib. What is left, in bits, is divided by the bits of a weight.",
-         "(memory_gib * (1 - reserve) - kv_gib) * 2**30 * 8 / bits / 1e9"),
+        "02.7",
+        "what fits on a card",
+        (
+            "First take the reserve away: memory_gib * (1 - reserve).",
+            "Then the cache: - kv_gib. What is left, in bits, is divided by the bits of a weight.",
+            "(memory_gib * (1 - reserve) - kv_gib) * 2**30 * 8 / bits / 1e9",
+        ),
         _billions,
         {
-            "no reserve": Wrong("return (memory_gib - kv_gib) * 2**30 * 8 / bits / 1e9", "nothing stays free"),
-            "no cache": Wrong("return memory_gib * (1 - reserve) * 2**30 * 8 / bits / 1e9", "before the weights do"),
+            "no reserve": Wrong(
+                "return (memory_gib - kv_gib) * 2**30 * 8 / bits / 1e9", "nothing stays free"
+            ),
+            "no cache": Wrong(
+                "return memory_gib * (1 - reserve) * 2**30 * 8 / bits / 1e9", "before the weights do"
+            ),
             "reserve of the rest": Wrong(
-                "return (memory_gib - kv_gib) * (1 - reserve) * 2**30 * 8 / bits / 1e9", "first the reserve"),
+                "return (memory_gib - kv_gib) * (1 - reserve) * 2**30 * 8 / bits / 1e9", "first the reserve"
+            ),
             "gigabytes": Wrong("return (memory_gib * (1 - reserve) - kv_gib) * 8 / bits", "2**30"),
-            "bytes": Wrong("return (memory_gib * (1 - reserve) - kv_gib) * 2**30 / bits / 1e9", "a byte has 8 bits"),
+            "bytes": Wrong(
+                "return (memory_gib * (1 - reserve) - kv_gib) * 2**30 / bits / 1e9", "a byte has 8 bits"
+            ),
         },
     ),
-)  # fmt: skip
+)

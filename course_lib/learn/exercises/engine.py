@@ -77,7 +77,9 @@ def find(id_: str) -> Exercise:
     wanted = f"{chapter.zfill(2)}.{number}"  # 1.3 is 01.3
     if wanted not in known:
         names = ", ".join(known or all_exercises())
-        raise CourseError(f"no exercise {id_!r}; there are {names}", f'check("{next(iter(known), "00.1")}", your_answer)')
+        raise CourseError(
+            f"no exercise {id_!r}; there are {names}", f'check("{next(iter(known), "00.1")}", your_answer)'
+        )
     return known[wanted]
 
 
@@ -85,7 +87,9 @@ def switch(name: str, *, on: str, off: str, default: bool) -> bool:
     """A setting of two words, in any case. Raises CourseError for a third: a teacher must not believe what does not hold."""
     said = os.environ.get(name, "").strip().lower()
     if said not in ("", on, off):
-        raise CourseError(f"{name}={said!r} means nothing; it is {on} or {off}", f"export {name}={off if default else on}")
+        raise CourseError(
+            f"{name}={said!r} means nothing; it is {on} or {off}", f"export {name}={off if default else on}"
+        )
     return default if not said else said == on
 
 
@@ -105,15 +109,21 @@ def _gently(say: Callable[..., None]) -> Callable[..., None]:
         except (CourseError, TypeError) as error:
             if strict():
                 raise
-            print(f'{error}\n  For example: check("00.1", your_answer), hint("00.1"), solution("00.1")'
-                  if isinstance(error, TypeError) else error)  # fmt: skip
+            print(
+                f'{error}\n  For example: check("00.1", your_answer), hint("00.1"), solution("00.1")'
+                if isinstance(error, TypeError)
+                else error
+            )
 
     return told
 
 
 def judge(exercise: Exercise, answer: object) -> tuple[state.Verdict, str]:
     """The verdict on an answer, and what to say about it."""
-    empty: tuple[state.Verdict, str] = ("not answered", f'write your code, run the cell again; hint("{exercise.id}") helps')
+    empty: tuple[state.Verdict, str] = (
+        "not answered",
+        f'write your code, run the cell again; hint("{exercise.id}") helps',
+    )
     if isinstance(answer, EllipsisType):
         return empty
     if answer is None:
@@ -173,7 +183,9 @@ def solution(id_: str) -> None:
         print(exercise.reference)
 
 
-def compare(call: str, got: object, right: float, mistakes: Mapping[float, str], within: float = 1e-6) -> str | None:
+def compare(
+    call: str, got: object, right: float, mistakes: Mapping[float, str], within: float = 1e-6
+) -> str | None:
     """None when the number `got` is `right`, up to a share `within`; else what to say.
 
     mistakes: a known wrong value -> what to say about it; for any other value both numbers are named.

@@ -21,13 +21,19 @@ def order_reply(order: Callable[[list[str], list[float], int], Sequence[str]]) -
         return f"{asked} gave {got!r}; a list of ids is wanted, not scores or places"
     for wrong, reply in (
         (["d", "a", "e"], "the worst came first: the highest score is the best"),
-        (["b", "a", "d"], "the first 3 candidates were taken and then ordered; c, in place 4, has one of the highest scores: "
-                          "order all, then take k"),
-        (["c", "b", "e"], "b and c both have 0.9 and changed places, and so did a and e: of equal scores the one that the search "
-                          "had first stays first"),
+        (
+            ["b", "a", "d"],
+            "the first 3 candidates were taken and then ordered; c, in place 4, has one of the highest scores: "
+            "order all, then take k",
+        ),
+        (
+            ["c", "b", "e"],
+            "b and c both have 0.9 and changed places, and so did a and e: of equal scores the one that the search "
+            "had first stays first",
+        ),
         (["b", "c", "a", "e", "d"], "all 5 came back; the best k = 3 are wanted"),
         (["d", "b", "a"], "the order of the search came back: the scores were not used"),
-    ):  # fmt: skip
+    ):
         if list(got) == wrong:
             return reply
     if list(got) != RIGHT:
@@ -53,32 +59,53 @@ def maxsim_reply(maxsim: Callable[[Any, Any], float]) -> str | None:
     got = maxsim(QUESTION.copy(), PASSAGE.copy())
     if isinstance(got, np.ndarray) and got.ndim:
         return f"an array of shape {got.shape} came back: add up the best cosines, so that one number is left"
-    return compare("maxsim of 2 and 3 tokens", got, best.sum(), {
-        cosines.max(axis=0).sum(): "the best was taken for each token of the passage: a long passage would win by its length; "
-                                   "take it for each of the question",
-        best.mean(): f"{best.mean():.2f} is the mean of the best cosines; MaxSim is their sum",
-        cosines.sum(): "all cosines were added up: only the best for each token of the question counts",
-        cosines.mean(): "that is the mean of all cosines, as averaging the tokens first would give: one good match drowns in it",
-        cosines.max(): "one token alone decided: every token of the question needs its match",
-        pooled / lengths: "the tokens were averaged into one vector each: that is the bi-encoder",
-        cosines.min(axis=1).sum(): "min took the worst match of each token",
-    })  # fmt: skip
+    return compare(
+        "maxsim of 2 and 3 tokens",
+        got,
+        best.sum(),
+        {
+            cosines.max(
+                axis=0
+            ).sum(): "the best was taken for each token of the passage: a long passage would win by its length; "
+            "take it for each of the question",
+            best.mean(): f"{best.mean():.2f} is the mean of the best cosines; MaxSim is their sum",
+            cosines.sum(): "all cosines were added up: only the best for each token of the question counts",
+            cosines.mean(): "that is the mean of all cosines, as averaging the tokens first would give: one good match drowns in it",
+            cosines.max(): "one token alone decided: every token of the question needs its match",
+            pooled / lengths: "the tokens were averaged into one vector each: that is the bi-encoder",
+            cosines.min(axis=1).sum(): "min took the worst match of each token",
+        },
+    )
 
 
 def windows_reply(windows: Callable[[int, int, int], Sequence[tuple[int, int]]]) -> str | None:
     right = [(0, 4), (3, 7), (6, 10)]
     got = [tuple(span) for span in windows(10, 4, 1)]
     for wrong, reply in (
-        ([(0, 4)], "the first window alone came back: tokens 4 to 9 are cut off, silently, which is the very mistake"),
-        ([(0, 4), (4, 8), (8, 10)], "the windows do not overlap: an answer that begins in one and ends in the next is in none; "
-                                    "go on by room - overlap"),
+        (
+            [(0, 4)],
+            "the first window alone came back: tokens 4 to 9 are cut off, silently, which is the very mistake",
+        ),
+        (
+            [(0, 4), (4, 8), (8, 10)],
+            "the windows do not overlap: an answer that begins in one and ends in the next is in none; "
+            "go on by room - overlap",
+        ),
         ([(0, 4), (3, 7)], "tokens 7 to 9 are in no window: the last window ends where the document does"),
-        ([(0, 4), (3, 7), (6, 10), (9, 10)], "the window (9, 10) holds nothing that (6, 10) has not: stop once the end is "
-                                             "reached"),
-        ([(s, s + 4) for s in range(7)], "a step of 1 makes 7 windows, where 3 will do: each costs a run of the model; overlap "
-                                         "is what two windows share, not the step"),
-        ([(0, 4), (4, 8), (8, 12)], "they do not overlap, and (8, 12) ends behind the document, which has 10 tokens"),
-    ):  # fmt: skip
+        (
+            [(0, 4), (3, 7), (6, 10), (9, 10)],
+            "the window (9, 10) holds nothing that (6, 10) has not: stop once the end is reached",
+        ),
+        (
+            [(s, s + 4) for s in range(7)],
+            "a step of 1 makes 7 windows, where 3 will do: each costs a run of the model; overlap "
+            "is what two windows share, not the step",
+        ),
+        (
+            [(0, 4), (4, 8), (8, 12)],
+            "they do not overlap, and (8, 12) ends behind the document, which has 10 tokens",
+        ),
+    ):
         if got == wrong:
             return reply
     if got != right:
@@ -108,23 +135,37 @@ def batches_reply(batches: Callable[[list[int], int], Sequence[Sequence[int]]]) 
     if flat and not all(isinstance(i, (int, np.integer)) for i in flat):
         return f"{got} holds something else than numbers of texts"
     if sorted(flat) == sorted(LENGTHS):
-        return "those are the lengths; the texts' numbers are wanted, 0 to 5, so that scores find their way back"
+        return (
+            "those are the lengths; the texts' numbers are wanted, 0 to 5, so that scores find their way back"
+        )
     if sorted(flat) != list(range(6)):
         lost = sorted(set(range(6)) - set(flat))
-        return f"texts {lost} are in no batch: is the last batch kept?" if lost else f"a text is in two batches: {got}"
+        return (
+            f"texts {lost} are in no batch: is the last batch kept?"
+            if lost
+            else f"a text is in two batches: {got}"
+        )
     if any(padded([batch], LENGTHS) > MOST for batch in got):
         worst = max(got, key=lambda batch: padded([batch], LENGTHS))
-        return (f"the batch {worst} has {sum(LENGTHS[i] for i in worst)} tokens, but is computed with "
-                f"{padded([worst], LENGTHS)}, more than {MOST}: every text is filled up to the longest")  # fmt: skip
+        return (
+            f"the batch {worst} has {sum(LENGTHS[i] for i in worst)} tokens, but is computed with "
+            f"{padded([worst], LENGTHS)}, more than {MOST}: every text is filled up to the longest"
+        )
     if len(got) == len(LENGTHS):
         return "each text is alone: nothing is padded, and nothing is gained by batches either"
     if padded(got, LENGTHS) > 452:
-        return (f"{padded(got, LENGTHS)} tokens are computed for {sum(LENGTHS)}: short texts stand beside long ones; put like "
-                "lengths together first")  # fmt: skip
+        return (
+            f"{padded(got, LENGTHS)} tokens are computed for {sum(LENGTHS)}: short texts stand beside long ones; put like "
+            "lengths together first"
+        )
     if len(got) > 2:
         return f"{len(got)} batches, where 2 have room for all: fill a batch before you open the next"
     alone = [list(batch) for batch in batches([500], MOST)]
-    return None if alone == [[0]] else f"a text longer than a batch must still be read, alone; batches([500], 400) gave {alone}"
+    return (
+        None
+        if alone == [[0]]
+        else f"a text longer than a batch must still be read, alone; batches([500], 400) gave {alone}"
+    )
 
 
 SECONDS = {5: 0.3, 10: 0.6, 25: 1.5, 50: 3.0, 100: 6.0}
@@ -137,7 +178,10 @@ def budget_reply(choose: Callable[[Mapping[int, float], Mapping[int, float], flo
 
     got = of(10)
     for wrong, reply in (
-        (100, "100 candidates fit into 10 seconds, but 25 do better: more candidates are more chances to be wrong"),
+        (
+            100,
+            "100 candidates fit into 10 seconds, but 25 do better: more candidates are more chances to be wrong",
+        ),
         (50, "50 candidates are no better than 25 and take twice as long: of equals take the fewest"),
         (5, "5 candidates are the quickest; within the 10 seconds allowed 25 do better"),
         (0.95, "that is the quality; how many candidates is asked"),
@@ -155,7 +199,11 @@ def budget_reply(choose: Callable[[Mapping[int, float], Mapping[int, float], flo
         got = of(0.1)
     except ValueError:
         return "where nothing fits there is no largest of nothing: return 0, do not rerank"
-    return None if got == 0 else f"0.1 seconds are allowed, in which not even 5 fit, and {got!r} came back: return 0"
+    return (
+        None
+        if got == 0
+        else f"0.1 seconds are allowed, in which not even 5 fit, and {got!r} came back: return 0"
+    )
 
 
 def _cases() -> dict[str, tuple[list[float], list[float]]]:
@@ -164,8 +212,11 @@ def _cases() -> dict[str, tuple[list[float], list[float]]]:
     hard = rng.choice([0.0, 1 / 3, 0.5, 1.0], 80)
     helped = np.where(np.arange(80) % 8 == 0, np.minimum(1, hard + 0.5), hard)
     noise = np.clip(hard + rng.choice([-0.5, 0, 0.55], 80), 0, 1)
-    return {"rerank": (hard.tolist(), helped.tolist()), "do not": (helped.tolist(), hard.tolist()),
-            "undecided": (hard.tolist(), noise.tolist())}  # fmt: skip
+    return {
+        "rerank": (hard.tolist(), helped.tolist()),
+        "do not": (helped.tolist(), hard.tolist()),
+        "undecided": (hard.tolist(), noise.tolist()),
+    }
 
 
 def decide_reply(decide: Callable[[list[float], list[float]], str]) -> str | None:
@@ -180,10 +231,14 @@ def decide_reply(decide: Callable[[list[float], list[float]], str]) -> str | Non
         return "the two were swapped: difference(a, b) tells of a - b, so the ranks after come first"
     if got == {"rerank": "rerank", "do not": "do not", "undecided": "rerank"}:
         gap = np.mean(cases["undecided"][1]) - np.mean(cases["undecided"][0])
-        return f"a mean gain of {gap:+.3f} was enough for 'rerank', but its interval holds 0: luck can do that"
+        return (
+            f"a mean gain of {gap:+.3f} was enough for 'rerank', but its interval holds 0: luck can do that"
+        )
     if got == dict.fromkeys(cases, "undecided"):
-        return ("where 10 of 80 questions gained and none lost it said 'undecided': compare question by question; two intervals "
-                "of their own overlap because questions differ")  # fmt: skip
+        return (
+            "where 10 of 80 questions gained and none lost it said 'undecided': compare question by question; two intervals "
+            "of their own overlap because questions differ"
+        )
     if len(set(got.values())) == 1:
         return f"it always says {got['rerank']!r}, whatever the questions tell"
     wrong = next(name for name in cases if got[name] != name)

@@ -15,11 +15,16 @@ Part = tuple[Array, Array, float]  # A, B and alpha
 
 def _adapters(ranks: Sequence[int], alphas: Sequence[float]) -> list[Part]:
     rng = np.random.default_rng(7)
-    return [(rng.normal(size=(r, INPUTS)), rng.normal(size=(OUTPUTS, r)), alpha) for r, alpha in zip(ranks, alphas, strict=True)]
+    return [
+        (rng.normal(size=(r, INPUTS)), rng.normal(size=(OUTPUTS, r)), alpha)
+        for r, alpha in zip(ranks, alphas, strict=True)
+    ]
 
 
 def _sum(parts: Sequence[Part], factors: Sequence[float]) -> Array:
-    total: Array = sum((f * (b @ a) for f, (a, b, _) in zip(factors, parts, strict=True)), np.zeros((OUTPUTS, INPUTS)))
+    total: Array = sum(
+        (f * (b @ a) for f, (a, b, _) in zip(factors, parts, strict=True)), np.zeros((OUTPUTS, INPUTS))
+    )
     return total
 
 
@@ -40,9 +45,7 @@ def _form(got: Any, rank: int) -> str | None:
     if a.shape[1] != INPUTS:
         return f"A has the shape {a.shape}: put one A below the other (np.vstack), so that it has {rank} rows of {INPUTS} inputs"
     if b.shape[0] != OUTPUTS:
-        return (
-            f"B has the shape {b.shape}: put one B beside the other (np.hstack): {OUTPUTS} rows, the outputs, and {rank} columns"
-        )
+        return f"B has the shape {b.shape}: put one B beside the other (np.hstack): {OUTPUTS} rows, the outputs, and {rank} columns"
     if a.shape[0] != b.shape[1]:
         return f"A has {a.shape[0]} rows and B {b.shape[1]} columns: they must be as many, {rank}"
     if len(a) > rank:
@@ -59,31 +62,56 @@ def _equal_ranks(mix: Callable[[list[Part], list[float]], Any]) -> str | None:
         return said
     a, b = map(np.asarray, got)
     right = _sum(parts, [1, 6])
-    if said := known(b @ a, (
-        (_sum(parts, [0.5, 2]), "the scales are missing: alpha / r is 2 for the first and 3 for the second"),
-        (_sum(parts, [2, 12]), "alpha was not divided by r = 2: all is twice what it should be"),
-        (_sum(parts, [0.25, 4]), "the scales are missing, and each weight is on A and on B: 2 became 4"),
-        (_sum(parts, [0.5, 12]), "each weight is on A and on B, and B A has its square: 0.5 became 0.25, 2 became 4"),
-        (_sum(parts, [2, 18]), "each scale is on A and on B, and B A has its square: 2 became 4, 3 became 9"),
-        (_sum(parts, [1, 36]), "weight x scale is on A and on B, and B A has its square: 6 became 36"),
-        (_sum(parts, [2, 3]), "the weights were not used: 0.5 of the first and 2 of the second are wanted"),
-        (_sum(parts, [1, 1]), "neither the weights were used nor the scales alpha / r"),
-        (_sum(parts, [0.4, 2.4]), "the weights were divided by their sum, 2.5; they are wanted as they are"),
-        (_sum(parts, [0.5, 3]), "all is half of what it should be: was the mean taken, or alpha divided by the rank of the mix?"),
-        (_sum(parts, [1, 0]), "the first adapter came back alone"),
-        (_sum(parts, [0, 6]), "the second adapter came back alone"),
-    )):  # fmt: skip
+    if said := known(
+        b @ a,
+        (
+            (
+                _sum(parts, [0.5, 2]),
+                "the scales are missing: alpha / r is 2 for the first and 3 for the second",
+            ),
+            (_sum(parts, [2, 12]), "alpha was not divided by r = 2: all is twice what it should be"),
+            (_sum(parts, [0.25, 4]), "the scales are missing, and each weight is on A and on B: 2 became 4"),
+            (
+                _sum(parts, [0.5, 12]),
+                "each weight is on A and on B, and B A has its square: 0.5 became 0.25, 2 became 4",
+            ),
+            (
+                _sum(parts, [2, 18]),
+                "each scale is on A and on B, and B A has its square: 2 became 4, 3 became 9",
+            ),
+            (_sum(parts, [1, 36]), "weight x scale is on A and on B, and B A has its square: 6 became 36"),
+            (
+                _sum(parts, [2, 3]),
+                "the weights were not used: 0.5 of the first and 2 of the second are wanted",
+            ),
+            (_sum(parts, [1, 1]), "neither the weights were used nor the scales alpha / r"),
+            (
+                _sum(parts, [0.4, 2.4]),
+                "the weights were divided by their sum, 2.5; they are wanted as they are",
+            ),
+            (
+                _sum(parts, [0.5, 3]),
+                "all is half of what it should be: was the mean taken, or alpha divided by the rank of the mix?",
+            ),
+            (_sum(parts, [1, 0]), "the first adapter came back alone"),
+            (_sum(parts, [0, 6]), "the second adapter came back alone"),
+        ),
+    ):
         return said
     off = np.linalg.norm(b @ a - right) / np.linalg.norm(right)
     if len(a) < 4:
         least = np.linalg.norm(np.linalg.svd(right, compute_uv=False)[len(a) :]) / np.linalg.norm(right)
         if np.isclose(off, least):
             return f"that is the best mix of rank {len(a)}, and still {off:.0%} off: two of rank 2 need 4"
-        return (f"rank {len(a)} came back, {off:.0%} off: were the A added, and the B? Their product also has B1 A2 and B2 A1, "
-                "which nobody learnt; lay them side by side")  # fmt: skip
+        return (
+            f"rank {len(a)} came back, {off:.0%} off: were the A added, and the B? Their product also has B1 A2 and B2 A1, "
+            "which nobody learnt; lay them side by side"
+        )
     if not same(b @ a, right):
         return f"B A is {off:.0%} off"
-    if not all(same(now[0], then[0]) and same(now[1], then[1]) for now, then in zip(given, parts, strict=True)):
+    if not all(
+        same(now[0], then[0]) and same(now[1], then[1]) for now, then in zip(given, parts, strict=True)
+    ):
         return "the mix is right, but the adapters that were given were changed in place: mixed again, they would give another"
     return None
 
@@ -102,12 +130,24 @@ def _any_ranks(mix: Callable[[list[Part], list[float]], Any]) -> str | None:
     if np.isnan(a).any() or np.isnan(b).any():
         return f"nan came back: {root}"
     right = _sum(parts, [2, -1.5, 4])
-    if said := known(b @ a, (
-        (_sum(parts, [2, 1.5, 4]), "the weight -0.5 was added as 0.5: a negative weight takes something away"),
-        (_sum(parts, [2, 0, 4]), "the adapter with the weight -0.5 was left out: a negative weight takes something away"),
-        (_sum(parts, [2, -1.5, 0]), "the third adapter is missing: there may be more than two"),
-        (_sum(parts, [2, -2.25, 2]), "alpha was divided by 2 each time, the rank of the first; the others have 3 and 1"),
-    )):  # fmt: skip
+    if said := known(
+        b @ a,
+        (
+            (
+                _sum(parts, [2, 1.5, 4]),
+                "the weight -0.5 was added as 0.5: a negative weight takes something away",
+            ),
+            (
+                _sum(parts, [2, 0, 4]),
+                "the adapter with the weight -0.5 was left out: a negative weight takes something away",
+            ),
+            (_sum(parts, [2, -1.5, 0]), "the third adapter is missing: there may be more than two"),
+            (
+                _sum(parts, [2, -2.25, 2]),
+                "alpha was divided by 2 each time, the rank of the first; the others have 3 and 1",
+            ),
+        ),
+    ):
         return said
     off = np.linalg.norm(b @ a - right) / np.linalg.norm(right)
     return None if same(b @ a, right) else f"{asked}: B A is {off:.0%} off"

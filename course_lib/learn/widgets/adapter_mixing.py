@@ -9,9 +9,8 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.learn.widgets.explorer import Choice, Explorer, Range, Shown
 from course_lib.models import ModelManager
-from course_lib.models.engine import Reply
-from course_lib.models.options import Generation
-from course_lib.models.spec import ModelSpec
+from course_lib.models.drivers.engine import Reply
+from course_lib.models.schema import Generation, ModelSpec
 from course_lib.rag.answering import LONGEST_ANSWER
 from course_lib.rag.lessons import unstyled
 
@@ -25,7 +24,9 @@ def formula(weights: Mapping[str, float]) -> str:
     >>> formula({"knowledge": 1, "style": -0.5})
     'W + 1 x knowledge - 0.5 x style'
     """
-    return "W" + "".join(f" {'-' if weight < 0 else '+'} {abs(weight):g} x {label}" for label, weight in weights.items())
+    return "W" + "".join(
+        f" {'-' if weight < 0 else '+'} {abs(weight):g} x {label}" for label, weight in weights.items()
+    )
 
 
 def say(answer: Reply) -> str:
@@ -40,23 +41,29 @@ def styled(answer: str) -> str:
 
 
 def adapter_mixing(
-    base: ModelSpec | str | dict[str, Any], adapters: Mapping[str, Any], questions: Mapping[str, str],
+    base: ModelSpec | str | dict[str, Any],
+    adapters: Mapping[str, Any],
+    questions: Mapping[str, str],
     manager: ModelManager | None = None,
-) -> Explorer:  # fmt: skip
+) -> Explorer:
     """The explorer. adapters: label -> source, such as a folder; questions: label -> prompt; manager: the shared one if none.
 
     A mix answers a question once. Then its adapters are given back; the base stays for its own keep_alive. Raises ValueError for
     no questions, for no adapters or more than 3, and for an adapter with the label "question".
     """
     if not questions or not 0 < len(adapters) <= MOST or "question" in adapters:
-        raise ValueError(f"{len(questions)} questions and the adapters {', '.join(adapters) or 'none'}; at least 1 question and "
-                         f"1 to {MOST} adapters are needed, none of them called 'question'")  # fmt: skip
+        raise ValueError(
+            f"{len(questions)} questions and the adapters {', '.join(adapters) or 'none'}; at least 1 question and "
+            f"1 to {MOST} adapters are needed, none of them called 'question'"
+        )
     models = manager or ModelManager.shared()
 
     @lru_cache(maxsize=256)
     def answer(prompt: str, weights: Weights) -> Reply:
         spec = models.registry.spec(base)
-        mixed = [{"source": source, "weight": w} for source, w in zip(adapters.values(), weights, strict=True) if w]
+        mixed = [
+            {"source": source, "weight": w} for source, w in zip(adapters.values(), weights, strict=True) if w
+        ]
         with models.use(spec, 0 if mixed else None, adapters=[*spec.adapters, *mixed]) as engine:
             return engine.generate([prompt], Generation(max_output_length=LONGEST_ANSWER))[0]
 
@@ -66,12 +73,20 @@ def adapter_mixing(
         try:
             alone, mixed = (answer(prompt, w) for w in ((0.0,) * len(adapters), tuple(weights.values())))
         except CourseError as error:
-            return Shown("\n".join([*lines, f"{mix}: {error.what}: {error.mend}."]))
+            return Shown("\n".join([*lines, f"{mix}: {error.what}: {error.fix}."]))
         lines += [f"The base, W, writes: {say(alone)}", f"The mix, {mix}, writes: {say(mixed)}"]
-        lines += [f"JSON of the style? {who}: {styled(text)}." for who, text in (("The base", alone), ("The mix", mixed))]
+        lines += [
+            f"JSON of the style? {who}: {styled(text)}."
+            for who, text in (("The base", alone), ("The mix", mixed))
+        ]
         return Shown("\n".join(lines))
 
-    return Explorer("adapter-mixing", "Mix adapters", show, {
-        "question": Choice("question", tuple(questions)),
-        **{label: Range(f"weight of {label}", -1, 2, 1, 0.25) for label in adapters},
-    })  # fmt: skip
+    return Explorer(
+        "adapter-mixing",
+        "Mix adapters",
+        show,
+        {
+            "question": Choice("question", tuple(questions)),
+            **{label: Range(f"weight of {label}", -1, 2, 1, 0.25) for label in adapters},
+        },
+    )

@@ -27,12 +27,15 @@ def choose(candidates: Sequence[Candidate], megabytes: float, speed: float) -> C
 def say(candidates: Sequence[Candidate], megabytes: float, speed: float) -> str:
     """The choice and, for every other model, what speaks against it."""
     chosen = choose(candidates, megabytes, speed)
-    lines = [f"Choose {chosen.name}: {chosen.right:.0%} right, {chosen.megabytes:.1f} MB, {chosen.speed:.0f} tokens/s." if chosen
-             else "None of them. Give more memory, or wait longer for an answer."]  # fmt: skip
+    lines = [
+        f"Choose {chosen.name}: {chosen.right:.0%} right, {chosen.megabytes:.1f} MB, {chosen.speed:.0f} tokens/s."
+        if chosen
+        else "None of them. Give more memory, or wait longer for an answer."
+    ]
     for c in candidates:
-        against = [f"it takes {c.megabytes:.1f} MB"] * (c.megabytes > megabytes) + [f"it writes {c.speed:.0f} tokens/s"] * (
-            c.speed < speed
-        )
+        against = [f"it takes {c.megabytes:.1f} MB"] * (c.megabytes > megabytes) + [
+            f"it writes {c.speed:.0f} tokens/s"
+        ] * (c.speed < speed)
         if c is not chosen:
             lines.append(f"Not {c.name}: {' and '.join(against) or f'it answers {c.right:.0%}'}.")
     return "\n".join(lines)
@@ -47,11 +50,24 @@ def model_chooser(candidates: Sequence[Candidate]) -> Explorer:
     def show(megabytes: float, speed: float) -> Shown:
         chosen = choose(candidates, megabytes, speed)
         points = {c.name: (c.megabytes, c.right) for c in candidates}
-        picture = bounded_choice(points, megabytes, chosen.name if chosen else None, x="weights, MB", y="right answers, %",
-                                 title="Filled: the choice; dashed: your limit")  # fmt: skip
+        picture = bounded_choice(
+            points,
+            megabytes,
+            chosen.name if chosen else None,
+            x="weights, MB",
+            y="right answers, %",
+            title="Filled: the choice; dashed: your limit",
+        )
         return Shown(say(candidates, megabytes, speed), picture)
 
-    return Explorer("choose-model", "Choose a model", show, {
-        "megabytes": Range("memory for weights, at most", 0, round(1.2 * largest, 1), round(1.2 * largest, 1), 0.5, "MB"),
-        "speed": Range("writing speed, at least", 0, round(1.2 * fastest), 0, 1, "tokens/s"),
-    })  # fmt: skip
+    return Explorer(
+        "choose-model",
+        "Choose a model",
+        show,
+        {
+            "megabytes": Range(
+                "memory for weights, at most", 0, round(1.2 * largest, 1), round(1.2 * largest, 1), 0.5, "MB"
+            ),
+            "speed": Range("writing speed, at least", 0, round(1.2 * fastest), 0, 1, "tokens/s"),
+        },
+    )

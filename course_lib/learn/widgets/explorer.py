@@ -70,10 +70,14 @@ class Explorer:
     sliders: a label belongs to them, and they can be typed into. Raises ValueError where a start lies outside its range.
     """
 
-    def __init__(self, name: str, title: str, show: Callable[..., Shown], controls: Mapping[str, Range | Choice | Text]) -> None:
+    def __init__(
+        self, name: str, title: str, show: Callable[..., Shown], controls: Mapping[str, Range | Choice | Text]
+    ) -> None:
         for key, control in controls.items():
             if isinstance(control, Range) and not control.low <= control.start <= control.high:
-                raise ValueError(f"{name}.{key}: start {control.start} lies outside {control.low} to {control.high}")
+                raise ValueError(
+                    f"{name}.{key}: start {control.start} lies outside {control.low} to {control.high}"
+                )
         self.name, self.title, self.show, self.controls = name, title, show, dict(controls)
         self._box: Any = None
 
@@ -138,12 +142,19 @@ class Explorer:
 
 def _field(widgets: Any, control: Range | Choice | Text) -> Any:
     long = isinstance(control, Text) or (isinstance(control, Choice) and max(map(len, control.options)) > 30)
-    wide = {"style": {"description_width": "20em"}, "layout": {"width": "56em" if long else "32em", "max_width": "100%"}}
+    wide = {
+        "style": {"description_width": "20em"},
+        "layout": {"width": "56em" if long else "32em", "max_width": "100%"},
+    }
     if isinstance(control, Choice):
         return widgets.Dropdown(options=control.options, description=control.label, **wide)
     if isinstance(control, Text):
         return widgets.Text(value=control.start, description=control.label, continuous_update=False, **wide)
     return widgets.BoundedFloatText(
-        value=control.start, min=control.low, max=control.high, step=control.step,
-        description=f"{control.label}{f', {control.unit}' if control.unit else ''}", **wide,
-    )  # fmt: skip
+        value=control.start,
+        min=control.low,
+        max=control.high,
+        step=control.step,
+        description=f"{control.label}{f', {control.unit}' if control.unit else ''}",
+        **wide,
+    )

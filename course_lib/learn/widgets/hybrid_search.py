@@ -15,7 +15,12 @@ from course_lib.retrieval.metrics import Judgements, ndcg
 SHOWN, JUDGED = 8, 10  # hits that are shown, and places that nDCG looks at
 
 
-def say(hits: Sequence[HybridHit], grades: Mapping[str, int], titles: Mapping[str, str], similarity: str = "cosine") -> str:
+def say(
+    hits: Sequence[HybridHit],
+    grades: Mapping[str, int],
+    titles: Mapping[str, str],
+    similarity: str = "cosine",
+) -> str:
     """A line for each hit: its place, its score, where each leg has it, and how relevant somebody judged it to be.
 
     similarity: what the scores of meaning are.
@@ -23,7 +28,11 @@ def say(hits: Sequence[HybridHit], grades: Mapping[str, int], titles: Mapping[st
     lines = []
     for hit in hits:
         name = f"{hit.id}, {titles[hit.id]}" if titles.get(hit.id) else hit.id
-        facts = [f"{hit.score:.3f}", _place("meaning", hit.dense, similarity), _place("words", hit.lexical, "BM25")]
+        facts = [
+            f"{hit.score:.3f}",
+            _place("meaning", hit.dense, similarity),
+            _place("words", hit.lexical, "BM25"),
+        ]
         if hit.id in grades:
             facts.append(f"{'relevant' if grades[hit.id] > 0 else 'not relevant'}, grade {grades[hit.id]}")
         lines.append(f"{hit.rank}. {name}: {'; '.join(facts)}.")
@@ -57,11 +66,16 @@ def columns(ranking: Sequence[str], legs: Legs, alpha: float, relevant: Collecti
         return None
     names = "words alone", f"alpha = {alpha:.2f}", "meaning alone"
     title = "Blue and bold: relevant" if relevant else "Each line: one passage"
-    return rankings({name: ids[:SHOWN] for name, ids in zip(names, found, strict=True)}, relevant, title=title)
+    return rankings(
+        {name: ids[:SHOWN] for name, ids in zip(names, found, strict=True)}, relevant, title=title
+    )
 
 
 def hybrid_search(
-    retriever: HybridRetriever, questions: Mapping[str, str], judgements: Mapping[str, Judgements], titles: Mapping[str, str]
+    retriever: HybridRetriever,
+    questions: Mapping[str, str],
+    judgements: Mapping[str, Judgements],
+    titles: Mapping[str, str],
 ) -> Explorer:
     """The explorer. questions: id -> text; judgements: question's id -> passage's id -> grade; titles: passage's id -> title.
 
@@ -85,16 +99,25 @@ def hybrid_search(
             legs = legs_of(asked)
             hits = retriever.hits(legs, min(JUDGED, retriever.candidates), alpha=alpha, fusion=fusion)  # type: ignore[arg-type]
         except CourseError as error:
-            return Shown(f"{error.what}: {error.mend}.")
+            return Shown(f"{error.what}: {error.fix}.")
         ranking = [hit.id for hit in hits]
-        lines = [f"Question: {asked}", measured(ranking, legs, grades), say(hits[:SHOWN], grades or {}, titles, similarity)]
+        lines = [
+            f"Question: {asked}",
+            measured(ranking, legs, grades),
+            say(hits[:SHOWN], grades or {}, titles, similarity),
+        ]
         why = f"Why number 1? {retriever.explain(hits[0])}" if hits else nothing(legs, alpha)
         relevant = [id for id, grade in (grades or {}).items() if grade > 0]
         return Shown("\n".join(filter(None, [*lines, why])), columns(ranking, legs, alpha, relevant))
 
-    return Explorer("hybrid-search", "Move alpha", show, {
-        "question": Choice("question", texts),
-        "own": Text("or your own question", "", (texts[-1], "?")),
-        "alpha": Range("alpha, the weight of meaning", 0, 1, 0.7, 0.05),
-        "fusion": Choice("fusion", tuple(sorted(FUSIONS, key=lambda f: f != retriever.fusion))),
-    })  # fmt: skip
+    return Explorer(
+        "hybrid-search",
+        "Move alpha",
+        show,
+        {
+            "question": Choice("question", texts),
+            "own": Text("or your own question", "", (texts[-1], "?")),
+            "alpha": Range("alpha, the weight of meaning", 0, 1, 0.7, 0.05),
+            "fusion": Choice("fusion", tuple(sorted(FUSIONS, key=lambda f: f != retriever.fusion))),
+        },
+    )

@@ -14,7 +14,11 @@ from course_lib.retrieval.hybrid import HybridHit, HybridRetriever
 from course_lib.retrieval.metrics import success
 from course_lib.retrieval.rerank import NoInformation, Reranked, Reranker, rerank
 
-SHOWN, KEPT, MOST = 8, 3, 100  # ids in each column, passages that are kept after reranking, and candidates at most
+SHOWN, KEPT, MOST = (
+    8,
+    3,
+    100,
+)  # ids in each column, passages that are kept after reranking, and candidates at most
 
 
 class Remembered:
@@ -27,7 +31,9 @@ class Remembered:
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
         new = [text for text in dict.fromkeys(texts) if (query, text) not in self._scores]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NoInformation)  # of the new ones alone; what counts is all of them
+            warnings.simplefilter(
+                "ignore", NoInformation
+            )  # of the new ones alone; what counts is all of them
             found = rerank(self.reranker, query, new)
         self._scores |= {(query, new[r.before - 1]): float(r.rerank_score or 0) for r in found}
         return [self._scores[query, text] for text in texts]
@@ -42,7 +48,9 @@ def reordered(reranker: Remembered, hits: Sequence[HybridHit]) -> tuple[list[Rer
         return rerank(reranker, query, texts), not told
 
 
-def say(before: Sequence[str], found: Sequence[Reranked], gold: Collection[str] | None, titles: Mapping[str, str]) -> str:
+def say(
+    before: Sequence[str], found: Sequence[Reranked], gold: Collection[str] | None, titles: Mapping[str, str]
+) -> str:
     """A line for each: its place, its score, its place before, and whether it answers the question. gold: None if not judged."""
     lines = []
     for hit in found:
@@ -67,19 +75,31 @@ def measured(before: Sequence[str], after: Sequence[str], gold: Collection[str] 
         for id in gold
     ]
     first, then = ("yes" if success(ids, dict.fromkeys(gold, 1), KEPT) else "no" for ids in (before, after))
-    return "\n".join([*lines, f"Is an answer among the first {KEPT} (success@{KEPT})? Before: {first}. After: {then}."])
+    return "\n".join(
+        [*lines, f"Is an answer among the first {KEPT} (success@{KEPT})? Before: {first}. After: {then}."]
+    )
 
 
-def columns(before: Sequence[str], after: Sequence[str], gold: Collection[str], name: str) -> tuple[str, Picture]:
+def columns(
+    before: Sequence[str], after: Sequence[str], gold: Collection[str], name: str
+) -> tuple[str, Picture]:
     """The first of both rankings side by side, in words and as a picture; gold is marked."""
     both = {"before (hybrid search)": before[:SHOWN], f"after ({name})": after[:SHOWN]}
-    title = "Blue and bold: answers the question" if set(gold) & set().union(*both.values()) else "Each line: one passage"
+    title = (
+        "Blue and bold: answers the question"
+        if set(gold) & set().union(*both.values())
+        else "Each line: one passage"
+    )
     words = (f"The first {len(ids)} {column}: {', '.join(ids)}." for column, ids in both.items())
     return "\n".join(words), rankings(both, gold, title=title)
 
 
 def compared(
-    hits: Sequence[HybridHit], name: str, reranker: Remembered, gold: Collection[str] | None, titles: Mapping[str, str]
+    hits: Sequence[HybridHit],
+    name: str,
+    reranker: Remembered,
+    gold: Collection[str] | None,
+    titles: Mapping[str, str],
 ) -> Shown:
     """What is said and drawn of a question's candidates. Raises as `rerank`."""
     if not hits:
@@ -88,15 +108,23 @@ def compared(
     before, after = [hit.id for hit in hits], [hits[r.before - 1].id for r in found]
     lines = [f"{len(hits)} passages read by: {name}."]
     if not telling:
-        lines.append("All scores are equal: that is no information, and the passages stay in the order of the search.")
+        lines.append(
+            "All scores are equal: that is no information, and the passages stay in the order of the search."
+        )
     words, picture = columns(before, after, gold or (), name)
-    return Shown("\n".join([*lines, say(before, found[:KEPT], gold, titles), measured(before, after, gold), words]), picture)
+    return Shown(
+        "\n".join([*lines, say(before, found[:KEPT], gold, titles), measured(before, after, gold), words]),
+        picture,
+    )
 
 
 def reranking(
-    retriever: HybridRetriever, rerankers: Mapping[str, Reranker], questions: Mapping[str, str],
-    gold: Mapping[str, Collection[str]], titles: Mapping[str, str],
-) -> Explorer:  # fmt: skip
+    retriever: HybridRetriever,
+    rerankers: Mapping[str, Reranker],
+    questions: Mapping[str, str],
+    gold: Mapping[str, Collection[str]],
+    titles: Mapping[str, str],
+) -> Explorer:
     """The explorer. questions: id -> text; gold: question's id -> ids of passages that answer it; titles: passage's id -> title.
 
     A question is searched for once, and each of its candidates read once by each reranker, when it is first wanted.
@@ -117,14 +145,21 @@ def reranking(
         asked = own.strip() or question
         try:
             hits = retriever.hits(legs_of(asked), int(candidates), rerank="none")
-            text, picture = compared(hits, reranker, remembered[reranker], gold.get(ids.get(asked, "")), titles)
+            text, picture = compared(
+                hits, reranker, remembered[reranker], gold.get(ids.get(asked, "")), titles
+            )
         except CourseError as error:
-            text, picture = f"{error.what}: {error.mend}.", None
+            text, picture = f"{error.what}: {error.fix}.", None
         return Shown(f"Question: {asked}\n{text}", picture)
 
-    return Explorer("reranking", "Rerank the candidates", show, {
-        "question": Choice("question", texts),
-        "own": Text("or your own question", "", (texts[-1], "?")),
-        "reranker": Choice("reranker", tuple(rerankers)),
-        "candidates": Range("candidates that it reads", KEPT, most, min(25, most)),
-    })  # fmt: skip
+    return Explorer(
+        "reranking",
+        "Rerank the candidates",
+        show,
+        {
+            "question": Choice("question", texts),
+            "own": Text("or your own question", "", (texts[-1], "?")),
+            "reranker": Choice("reranker", tuple(rerankers)),
+            "candidates": Range("candidates that it reads", KEPT, most, min(25, most)),
+        },
+    )

@@ -6,8 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from course_lib.models.engine import Engine, Unsupported, changed, refuse_unused
-from course_lib.models.spec import ModelSpec, SpecError
+from course_lib.models.drivers.engine import Engine, Unsupported, changed, refuse_unused
+from course_lib.models.schema.spec import ModelSpec, SpecError
 
 CLASSES = {
     "huggingface": "huggingface:HuggingFace",
@@ -33,7 +33,10 @@ def driver_class(driver: str, implementation: str | None = None) -> type[Engine]
     if driver == "custom":
         if implementation not in _custom:
             known = ", ".join(sorted(_custom)) or "none"
-            raise SpecError(f"implementation: {implementation!r} is not registered; registered: {known}", "register(name, class)")
+            raise SpecError(
+                f"implementation: {implementation!r} is not registered; registered: {known}",
+                "register(name, class)",
+            )
         return _custom[implementation]
     module, name = CLASSES[driver].split(":")
     found: type[Engine] = getattr(import_module(f"course_lib.models.drivers.{module}"), name)
@@ -64,6 +67,8 @@ def load(spec: ModelSpec | str | Path | dict[str, Any], **changes: Any) -> Engin
     fields = {k: v for k, v in changed(spec).items() if k not in OF_EVERY_DRIVER}
     options = changed(spec.generation)
     if options and spec.task not in ("text-generation", "chat-completion"):
-        raise Unsupported(f"task {spec.task} generates nothing, and generation.{next(iter(options))} is set", "leave it out")
+        raise Unsupported(
+            f"task {spec.task} generates nothing, and generation.{next(iter(options))} is set", "leave it out"
+        )
     refuse_unused(engine, fields | {f"generation.{k}": v for k, v in options.items()})
     return engine.load(spec)

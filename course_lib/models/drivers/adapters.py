@@ -18,10 +18,10 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.drivers import packed
+from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.quiet import quiet
-from course_lib.models.engine import Unsupported
-from course_lib.models.source import facts, tensors_in, weights
-from course_lib.models.spec import Adapter, LocalSource, Mixing
+from course_lib.models.files.resolution import facts, tensors_in, weights
+from course_lib.models.schema.spec import Adapter, LocalSource, Mixing
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BASE = "base.json"  # beside an adapter: {"model": for which it was made, "sha256": of that model's weights}
@@ -44,7 +44,7 @@ def found(adapter: Adapter) -> Path:
     if isinstance(adapter.source, LocalSource):
         path = adapter.source.path.expanduser()
     else:
-        from course_lib.models.hub import fetched
+        from course_lib.models.files.hub import fetched
 
         path = fetched(adapter.source)
     if path.parent == data.MODELS and catalog.adapted(path.name):
@@ -52,8 +52,10 @@ def found(adapter: Adapter) -> Path:
     if path.suffix == ".gguf" and path.is_file():
         return path
     if not all((path / name).is_file() for name in (CONFIG, WEIGHTS)):
-        raise CourseError(f"{path} is no LoRA adapter: {CONFIG} and {WEIGHTS} are needed",
-                          "name the folder that save_pretrained wrote")  # fmt: skip
+        raise CourseError(
+            f"{path} is no LoRA adapter: {CONFIG} and {WEIGHTS} are needed",
+            "name the folder that save_pretrained wrote",
+        )
     return path
 
 
@@ -80,7 +82,10 @@ def made_for(adapter: Path) -> str:
     """The model for which an adapter says that it was made. Raises CourseError where it says nothing."""
     said = facts(adapter, BASE).get("model")
     if not said:
-        raise CourseError(f"{adapter.name} does not say for which model it was made: it has no {BASE}", "name it with --base")
+        raise CourseError(
+            f"{adapter.name} does not say for which model it was made: it has no {BASE}",
+            "name it with --base",
+        )
     return str(said)
 
 
@@ -95,22 +100,32 @@ def check_base(part: Part, base: Path, sum_of: Callable[[Path], str]) -> None:
     adapter = part.folder
     if adapter.suffix == ".gguf" or base.suffix == ".gguf":
         return  # llama.cpp compares shapes itself
-    turned = bool(facts(adapter, CONFIG).get("fan_in_fan_out"))  # GPT-2 keeps its matrices as (inputs, outputs)
-    files = () if facts(base, "config.json").get("quantization_config") else weights(p.name for p in base.iterdir())
+    turned = bool(
+        facts(adapter, CONFIG).get("fan_in_fan_out")
+    )  # GPT-2 keeps its matrices as (inputs, outputs)
+    files = (
+        ()
+        if facts(base, "config.json").get("quantization_config")
+        else weights(p.name for p in base.iterdir())
+    )
     there = {name: tensor.shape for file in files for name, tensor in tensors_in(base / file).items()}
     for name, tensor in tensors_in(adapter / WEIGHTS).items():
         module, _, half = name.removeprefix("base_model.model.").partition(".lora_")
         shape = there.get(f"{module}.weight")
         side = {"A.weight": 1, "B.weight": 0}.get(half)
         if shape and side is not None and len(shape) == 2 and tensor.shape[side] != shape[side ^ turned]:
-            raise CourseError(f"the adapter {part.called} does not fit this model: its {half[0]} for {module} has the shape "
-                              f"{_by(tensor.shape)}, and the matrix there {_by(shape)}", OTHER_BASE)  # fmt: skip
+            raise CourseError(
+                f"the adapter {part.called} does not fit this model: its {half[0]} for {module} has the shape "
+                f"{_by(tensor.shape)}, and the matrix there {_by(shape)}",
+                OTHER_BASE,
+            )
     said = facts(adapter, BASE).get("sha256")
     if said and (sum_ := sum_of(base)) != said:
         raise CourseError(
             f"the adapter {part.called} was made for {facts(adapter, BASE).get('model')}, whose weights have SHA-256 "
-            f"{said[:12]}...; those of {base.name} have {sum_[:12]}...", OTHER_BASE,
-        )  # fmt: skip
+            f"{said[:12]}...; those of {base.name} have {sum_[:12]}...",
+            OTHER_BASE,
+        )
 
 
 def _by(shape: Sequence[int]) -> str:
@@ -122,19 +137,29 @@ def _by(shape: Sequence[int]) -> str:
 
 def head_tensors(adapter: Path) -> dict[str, tuple[int, ...]]:
     """Name -> shape of the layers that an adapter brings whole, such as the head of a classifier; most bring none."""
-    return {name: tensor.shape for name, tensor in tensors_in(adapter / WEIGHTS).items() if ".lora_" not in name}
+    return {
+        name: tensor.shape for name, tensor in tensors_in(adapter / WEIGHTS).items() if ".lora_" not in name
+    }
 
 
 def head_of(adapters: Sequence[Adapter]) -> int | None:
     """How many labels the head gives that an adapter brings; None where none of them brings one. Raises CourseError."""
-    heads = [shape for a in adapters for name, shape in head_tensors(found(a)).items()
-             if len(shape) == 2 and ".pre_classifier." not in name]  # fmt: skip
+    heads = [
+        shape
+        for a in adapters
+        for name, shape in head_tensors(found(a)).items()
+        if len(shape) == 2 and ".pre_classifier." not in name
+    ]
     return heads[-1][0] if heads else None
 
 
 def brought(adapters: Sequence[Adapter]) -> set[str]:
     """The model's tensors that adapters bring whole, by the model's own names."""
-    return {name.removeprefix("base_model.model.") for adapter in adapters for name in head_tensors(found(adapter))}
+    return {
+        name.removeprefix("base_model.model.")
+        for adapter in adapters
+        for name in head_tensors(found(adapter))
+    }
 
 
 # -- on a model -----------------------------------------------------------------------------------------------------------
@@ -151,14 +176,19 @@ def applied(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
 
     for part in some:
         if head_tensors(part.folder) and (part.weight != 1 or len(some) > 1):
-            raise Unsupported(f"weight={part.weight} of {part.called}, which brings a head of its own, one of {len(some)}: "
-                              "a share of a head is none", "use it alone, and leave the weight out")  # fmt: skip
+            raise Unsupported(
+                f"weight={part.weight} of {part.called}, which brings a head of its own, one of {len(some)}: "
+                "a share of a head is none",
+                "use it alone, and leave the weight out",
+            )
     adapted: Any = None
     names = [f"part{i}" for i in range(len(some))]  # a bare number would be taken for that of a layer
     for name, part in zip(names, some, strict=True):
         with _told(part.called):
             if adapted is None:
-                adapted = PeftModel.from_pretrained(model, part.folder, adapter_name=name, local_files_only=True)
+                adapted = PeftModel.from_pretrained(
+                    model, part.folder, adapter_name=name, local_files_only=True
+                )
             else:
                 adapted.load_adapter(part.folder, adapter_name=name, local_files_only=True)
         _check_all_used(adapted, name, part)
@@ -166,9 +196,13 @@ def applied(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
         _side_by_side(adapted, {name: part.weight for name, part in zip(names, some, strict=True)})
     else:
         try:
-            adapted.add_weighted_adapter(names, [part.weight for part in some], "mix", combination_type=mixing)
+            adapted.add_weighted_adapter(
+                names, [part.weight for part in some], "mix", combination_type=mixing
+            )
         except ValueError as error:
-            raise CourseError(f"mixing {mixing!r}: {error}", "say mixing: cat, which takes any ranks") from error
+            raise CourseError(
+                f"mixing {mixing!r}: {error}", "say mixing: cat, which takes any ranks"
+            ) from error
         adapted.set_adapter("mix")
         for name in names:
             adapted.delete_adapter(name)
@@ -182,7 +216,7 @@ def merged(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
 
 def twin(model: Any) -> Any:
     """A model of its own that shares every tensor of `model`: what is done to its layers does not touch the other's."""
-    from course_lib.models.memory import tensors_of
+    from course_lib.models.planner.memory import tensors_of
 
     shared = [*model.buffers(), *(tensor for module in model.modules() for tensor in tensors_of(module))]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
@@ -194,8 +228,10 @@ def whole(model: Any, name: str) -> Any:
     if not hasattr(model, "peft_config"):
         return model
     if any(packed.is_packed(p) for p in model.parameters()):
-        raise Unsupported(f"{name}: adapters beside packed weights cannot be added to them without rounding",
-                          "load it unpacked with its adapters, save(FOLDER), and load FOLDER with quantization")  # fmt: skip
+        raise Unsupported(
+            f"{name}: adapters beside packed weights cannot be added to them without rounding",
+            "load it unpacked with its adapters, save(FOLDER), and load FOLDER with quantization",
+        )
     return _merge(copy.deepcopy(model))
 
 
@@ -229,9 +265,16 @@ def _check_all_used(adapted: Any, name: str, part: Part) -> None:
     from peft import get_peft_model_state_dict
 
     said = {tensor for tensor in tensors_in(part.folder / WEIGHTS) if ".lora_" in tensor}
-    has = {t for t in get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False) if ".lora_" in t}
+    has = {
+        t
+        for t in get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False)
+        if ".lora_" in t
+    }
     if odd := sorted(said ^ has):
-        raise CourseError(f"the adapter {part.called} does not fit this model: {odd[0]} is only in one of the two", OTHER_BASE)
+        raise CourseError(
+            f"the adapter {part.called} does not fit this model: {odd[0]} is only in one of the two",
+            OTHER_BASE,
+        )
 
 
 def _side_by_side(adapted: Any, weight_of: dict[str, float]) -> None:

@@ -9,21 +9,33 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.adapters import head_of
+from course_lib.models.drivers.engine import Ability, Engine, Prompt, context_of
 from course_lib.models.drivers.huggingface import InTorch
 from course_lib.models.drivers.pretrained import from_pretrained, tokenizer_of
-from course_lib.models.engine import Ability, Engine, Prompt, context_of
-from course_lib.models.source import facts, resolve
-from course_lib.models.spec import ModelSpec
+from course_lib.models.files.resolution import facts, resolve
+from course_lib.models.schema.spec import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-TOKENS = {True: 2048, False: 65536}  # in a batch, padding included: what stays in the cache of a CPU; what fills a GPU
-FIRST_TOKEN = ("bert", "electra", "roberta", "xlm-roberta")  # kinds of models whose heads read nothing but the first token
+TOKENS = {
+    True: 2048,
+    False: 65536,
+}  # in a batch, padding included: what stays in the cache of a CPU; what fills a GPU
+FIRST_TOKEN = (
+    "bert",
+    "electra",
+    "roberta",
+    "xlm-roberta",
+)  # kinds of models whose heads read nothing but the first token
 OVERLAP = 4  # a window of a long text shares a quarter with the one before
-BESIDE = ("modules.json", "*sentence*.json", "[0-9]_*/*.json")  # how sentence-transformers pools, and how much it reads
+BESIDE = (
+    "modules.json",
+    "*sentence*.json",
+    "[0-9]_*/*.json",
+)  # how sentence-transformers pools, and how much it reads
 
 
 class Encoder(InTorch):
@@ -38,8 +50,12 @@ class Encoder(InTorch):
     def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, folder: Path) -> None:
         super().__init__(spec, context_of(spec, _longest(folder, model.config, tokenizer)))
         self.model, self.tokenizer, self.pooling = model, tokenizer, _pooling(folder)
-        self.beside = {str(p.relative_to(folder)): p for pattern in BESIDE for p in sorted(folder.glob(pattern))}
-        self._one_at_a_time = threading.Lock()  # how far a tokenizer cuts is its own state, for all threads that use it
+        self.beside = {
+            str(p.relative_to(folder)): p for pattern in BESIDE for p in sorted(folder.glob(pattern))
+        }
+        self._one_at_a_time = (
+            threading.Lock()
+        )  # how far a tokenizer cuts is its own state, for all threads that use it
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
@@ -53,18 +69,25 @@ class Encoder(InTorch):
             labels = head_of(spec.adapters)
             _check_head(folder, spec, labels)
             more = {} if labels is None else {"num_labels": labels}
-            model = _first_token_alone(from_pretrained(AutoModelForSequenceClassification, spec, folder, **more))
+            model = _first_token_alone(
+                from_pretrained(AutoModelForSequenceClassification, spec, folder, **more)
+            )
         return cls(spec, model, tokenizer_of(folder), folder)
 
     def _batches(self, ids: list[list[int]], pairs: list[Any] | None = None) -> Any:
         """Index lists and padded inputs, like lengths together. Raises CourseError for a text that is too long."""
         longest = max(map(len, ids), default=0)
         if longest > self.context:
-            raise CourseError(f"a text of {longest} tokens; {self.name} reads {self.context}", "split it first")
+            raise CourseError(
+                f"a text of {longest} tokens; {self.name} reads {self.context}", "split it first"
+            )
         for chosen in batches(list(map(len, ids)), TOKENS[self.device == "cpu"], self.spec.batch_size):
             rows = [pairs[i] if pairs else {"input_ids": ids[i]} for i in chosen]
             said = {k: [r[k] for r in rows] for k in rows[0]}
-            yield chosen, self.tokenizer.pad(said, padding_side="right", return_tensors="pt").to(self.model.device)
+            yield (
+                chosen,
+                self.tokenizer.pad(said, padding_side="right", return_tensors="pt").to(self.model.device),
+            )
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Number of tokens of a text, those that mark its begin and end included. Raises ValueError for a conversation."""
@@ -108,12 +131,19 @@ class Encoder(InTorch):
             return [], []
         asked = len(self._tokens(texts[0])["input_ids"]) if seconds else 0
         if 2 * asked > self.context:
-            raise CourseError(f"a question of {asked} tokens; {self.name} reads {self.context}, with the passage",
-                              "ask it in fewer words")  # fmt: skip
+            raise CourseError(
+                f"a question of {asked} tokens; {self.name} reads {self.context}, with the passage",
+                "ask it in fewer words",
+            )
         said = self._tokens(
-            texts, seconds or None, truncation="only_second" if seconds else "only_first", max_length=self.context,
-            stride=(self.context - asked) // OVERLAP, return_overflowing_tokens=True, return_special_tokens_mask=True,
-        )  # fmt: skip
+            texts,
+            seconds or None,
+            truncation="only_second" if seconds else "only_first",
+            max_length=self.context,
+            stride=(self.context - asked) // OVERLAP,
+            return_overflowing_tokens=True,
+            return_special_tokens_mask=True,
+        )
         owners = said.pop("overflow_to_sample_mapping")
         return [dict(zip(said, row, strict=True)) for row in zip(*said.values(), strict=True)], owners
 
@@ -126,7 +156,11 @@ class Encoder(InTorch):
         hidden: dict[int, NDArray[np.float32]] = {}
         for chosen, batch in self._batches([r["input_ids"] for r in rows]):
             with torch.inference_mode():
-                vectors = torch.nn.functional.normalize(self.model(**batch).last_hidden_state.float(), dim=-1).cpu().numpy()
+                vectors = (
+                    torch.nn.functional.normalize(self.model(**batch).last_hidden_state.float(), dim=-1)
+                    .cpu()
+                    .numpy()
+                )
             hidden |= {i: row[: len(rows[i]["input_ids"])] for i, row in zip(chosen, vectors, strict=True)}
         for i, owner in enumerate(owners):
             found[owner].append(hidden[i][~np.array(rows[i]["special_tokens_mask"], dtype=bool)])
@@ -185,31 +219,52 @@ def _longest(folder: Path, config: Any, tokenizer: Any) -> int:
 
 def _pooling(folder: Path) -> str:
     """`mean` or `cls`. Raises CourseError for another kind or a further layer, whose absence would change what vectors mean."""
-    layers = sorted(p.name for p in folder.glob("[0-9]_*") if p.name.split("_", 1)[1] not in ("Pooling", "Normalize"))
+    layers = sorted(
+        p.name for p in folder.glob("[0-9]_*") if p.name.split("_", 1)[1] not in ("Pooling", "Normalize")
+    )
     if layers:
-        raise CourseError(f"{folder.name} has the layer {layers[0]}, which is not run here", "choose another model")
-    said = {k for k, v in facts(folder, "1_Pooling/config.json").items() if k.startswith("pooling_mode_") and v is True}
+        raise CourseError(
+            f"{folder.name} has the layer {layers[0]}, which is not run here", "choose another model"
+        )
+    said = {
+        k
+        for k, v in facts(folder, "1_Pooling/config.json").items()
+        if k.startswith("pooling_mode_") and v is True
+    }
     known = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
     if not said:
         return "mean"
     if len(said) != 1 or not said <= known.keys():
-        raise CourseError(f"{folder.name} pools by {', '.join(sorted(said))}; mean and cls are known", "choose another model")
+        raise CourseError(
+            f"{folder.name} pools by {', '.join(sorted(said))}; mean and cls are known",
+            "choose another model",
+        )
     return known[said.pop()]
 
 
 def _without_pooler(folder: Path) -> dict[str, Any]:
     """BERT's pooling layer is not used here, and would be made up at random where the file lacks it."""
     bert = any(kind in str(facts(folder, "config.json").get("model_type")) for kind in ("bert", "roberta"))
-    return {"add_pooling_layer": False} if bert and "distil" not in str(facts(folder, "config.json").get("model_type")) else {}
+    return (
+        {"add_pooling_layer": False}
+        if bert and "distil" not in str(facts(folder, "config.json").get("model_type"))
+        else {}
+    )
 
 
 def _check_head(folder: Path, spec: ModelSpec, of_adapter: int | None) -> None:
     config = facts(folder, "config.json")
-    if of_adapter is None and not any("ForSequenceClassification" in a for a in config.get("architectures") or []):
-        raise CourseError(f"{folder.name} is {config.get('architectures')}: it has no head for the task {spec.task}, and a new "
-                          "one would answer at random", "choose a model made for the task")  # fmt: skip
+    if of_adapter is None and not any(
+        "ForSequenceClassification" in a for a in config.get("architectures") or []
+    ):
+        raise CourseError(
+            f"{folder.name} is {config.get('architectures')}: it has no head for the task {spec.task}, and a new "
+            "one would answer at random",
+            "choose a model made for the task",
+        )
     labels = of_adapter or len(config.get("id2label") or {0: 0, 1: 1})
     if spec.task == "rerank" and labels != 1:
         raise CourseError(
-            f"{folder.name} gives {labels} labels; a reranker gives one score", "load it with task: text-classification"
+            f"{folder.name} gives {labels} labels; a reranker gives one score",
+            "load it with task: text-classification",
         )

@@ -6,8 +6,8 @@ import importlib.util
 from typing import ClassVar
 
 from course_lib.errors import CourseError
-from course_lib.models.engine import Ability, Engine
-from course_lib.models.spec import ModelSpec
+from course_lib.models.drivers.engine import Ability, Engine
+from course_lib.models.schema.spec import ModelSpec
 
 
 class _GpuOnly(Engine):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from course_lib.data import whole_folder
 from course_lib.errors import CourseError
 from course_lib.models.drivers import adapters, packed
+from course_lib.models.drivers.engine import Ability, Engine, Prompt, Reply, check_fits, context_of
 from course_lib.models.drivers.pretrained import from_pretrained, tokenizer_of
 from course_lib.models.drivers.quiet import quiet
-from course_lib.models.engine import Ability, Engine, Prompt, Reply, check_fits, context_of
-from course_lib.models.memory import held_bytes
-from course_lib.models.options import Generation
-from course_lib.models.source import resolve
-from course_lib.models.spec import ModelSpec
+from course_lib.models.files.resolution import resolve
+from course_lib.models.planner.memory import held_bytes
+from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.spec import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,8 +31,12 @@ ROWS_PER_PASS = 64  # continuations scored in one pass: the cache of a prompt is
 def template_ids(tokenizer: Any, turns: Sequence[Any], name: str) -> list[int]:
     """Token ids of a conversation up to where the answer begins. Raises CourseError where the model has no template."""
     if not tokenizer.chat_template:
-        raise CourseError(f"{name} has no chat template: it is no chat model", "load it with task: text-generation")
-    ids: list[int] = tokenizer.apply_chat_template([dict(t) for t in turns], add_generation_prompt=True, return_dict=False)
+        raise CourseError(
+            f"{name} has no chat template: it is no chat model", "load it with task: text-generation"
+        )
+    ids: list[int] = tokenizer.apply_chat_template(
+        [dict(t) for t in turns], add_generation_prompt=True, return_dict=False
+    )
     return ids
 
 
@@ -41,7 +45,9 @@ class InTorch(Engine):
 
     model: Any
     tokenizer: Any
-    beside: Mapping[str, Path] = MappingProxyType({})  # name -> file that tells what the model's own files do not
+    beside: Mapping[str, Path] = MappingProxyType(
+        {}
+    )  # name -> file that tells what the model's own files do not
 
     @property
     def parameters(self) -> int:
@@ -75,8 +81,8 @@ class InTorch(Engine):
                     (partial / name).parent.mkdir(exist_ok=True)
                     shutil.copyfile(file, partial / name)
         except (OSError, SafetensorError) as error:
-            mend = "name a folder that you can write and that has room"
-            raise CourseError(f"{target} cannot be written: {error}", mend) from error
+            fix = "name a folder that you can write and that has room"
+            raise CourseError(f"{target} cannot be written: {error}", fix) from error
         return target
 
     def close(self) -> None:
@@ -88,15 +94,28 @@ class HuggingFace(InTorch):
 
     driver = "huggingface"
     acts = GENERATION - {"generation.json_schema"} | {
-        "device", "device_mode", "precision", "quantization", "compute_dtype", "double_quantization", "batch_size",
-        "low_cpu_mem_usage", "adapters", "mixing", "context_length",
-    }  # fmt: skip
-    can: ClassVar[frozenset[Ability]] = frozenset({"generate", "stream", "score", "embed", "embed_tokens", "rerank", "classify"})
+        "device",
+        "device_mode",
+        "precision",
+        "quantization",
+        "compute_dtype",
+        "double_quantization",
+        "batch_size",
+        "low_cpu_mem_usage",
+        "adapters",
+        "mixing",
+        "context_length",
+    }
+    can: ClassVar[frozenset[Ability]] = frozenset(
+        {"generate", "stream", "score", "embed", "embed_tokens", "rerank", "classify"}
+    )
 
     def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, context: int) -> None:
         super().__init__(spec, context)
         self.model, self.tokenizer = model, tokenizer
-        self._sum_of = functools.cache(adapters.sha256_of_weights)  # once: a large model's takes as long as loading it
+        self._sum_of = functools.cache(
+            adapters.sha256_of_weights
+        )  # once: a large model's takes as long as loading it
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
@@ -110,7 +129,9 @@ class HuggingFace(InTorch):
 
         folder = resolve(spec.source)
         model = from_pretrained(AutoModelForCausalLM, spec, folder)
-        return cls(spec, model, tokenizer_of(folder), context_of(spec, int(model.config.max_position_embeddings)))
+        return cls(
+            spec, model, tokenizer_of(folder), context_of(spec, int(model.config.max_position_embeddings))
+        )
 
     def with_adapters(self, spec: ModelSpec) -> Engine:
         """An engine of the same weights with the adapters of `spec` beside them: nothing but the adapters is read or held anew.
@@ -135,7 +156,9 @@ class HuggingFace(InTorch):
         ids = [self.ids(p) for p in prompts]
         check_fits(self.name, max(map(len, ids)) + how.max_output_length, self.context)
         replies: list[Any] = [None] * len(ids)
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # like lengths share a batch: little padding
+        order = sorted(
+            range(len(ids)), key=lambda i: len(ids[i])
+        )  # like lengths share a batch: little padding
         for at in range(0, len(order), batch_size):
             chosen = order[at : at + batch_size]
             for i, new in zip(chosen, self._write([ids[i] for i in chosen], how), strict=True):
@@ -146,16 +169,23 @@ class HuggingFace(InTorch):
         """New token ids of each row, up to its end."""
         import torch
 
-        from course_lib.models.sampling import processors
+        from course_lib.models.drivers.sampling import processors
 
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self._ends()[0]
         longest = max(map(len, ids))
         rows = torch.tensor([[pad] * (longest - len(row)) + row for row in ids], device=self.model.device)
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in ids], device=self.model.device)
+        mask = torch.tensor(
+            [[0] * (longest - len(row)) + [1] * len(row) for row in ids], device=self.model.device
+        )
         said: dict[str, Any] = {
-            "max_new_tokens": how.max_output_length, "do_sample": False, "temperature": None, "top_p": None, "top_k": None,
-            "pad_token_id": pad, "logits_processor": processors(how, len(ids)),
-        } | more  # fmt: skip
+            "max_new_tokens": how.max_output_length,
+            "do_sample": False,
+            "temperature": None,
+            "top_p": None,
+            "top_k": None,
+            "pad_token_id": pad,
+            "logits_processor": processors(how, len(ids)),
+        } | more
         if how.min_output_length:
             said["min_new_tokens"] = how.min_output_length
         if how.stop:
@@ -178,7 +208,12 @@ class HuggingFace(InTorch):
         text = self.tokenizer.decode(new, skip_special_tokens=True)
         cut = before_stop(text, how.stop)
         ended = cut != text or (bool(new) and new[-1] in self._ends())
-        return Reply(cut.strip() if self.spec.task == "chat-completion" else cut, read, len(new), "stop" if ended else "length")
+        return Reply(
+            cut.strip() if self.spec.task == "chat-completion" else cut,
+            read,
+            len(new),
+            "stop" if ended else "length",
+        )
 
     def _stream(self, prompt: Prompt, how: Generation) -> Iterator[str]:
         from course_lib.models.drivers.streaming import streamed
@@ -189,7 +224,7 @@ class HuggingFace(InTorch):
         return (p for p in without_stops(pieces, how.stop) if p)
 
     def _score(self, prompts: list[Prompt], continuations: list[str]) -> NDArray[np.float64]:
-        from course_lib.models.scoring import score
+        from course_lib.models.drivers.scoring import score
 
         ids = [self.ids(p) for p in prompts]
         tails = [self.tokenizer.encode(c, add_special_tokens=False) for c in continuations]
@@ -197,7 +232,7 @@ class HuggingFace(InTorch):
         return score(self.model, ids, tails, ROWS_PER_PASS)
 
     def _log_probabilities(self, text: str) -> list[float]:
-        from course_lib.models.scoring import log_probabilities
+        from course_lib.models.drivers.scoring import log_probabilities
 
         ids = self.ids(text)
         check_fits(self.name, len(ids), self.context)

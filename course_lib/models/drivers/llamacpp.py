@@ -12,14 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from course_lib.errors import CourseError
-from course_lib.models import gguf_file
 from course_lib.models.drivers.adapters import parts
+from course_lib.models.drivers.engine import (
+    Ability,
+    Engine,
+    Prompt,
+    Reply,
+    Unsupported,
+    check_fits,
+    context_of,
+)
 from course_lib.models.drivers.streaming import from_thread
 from course_lib.models.drivers.wire import at_once
-from course_lib.models.engine import Ability, Engine, Prompt, Reply, Unsupported, check_fits, context_of
-from course_lib.models.options import Generation
-from course_lib.models.source import resolve
-from course_lib.models.spec import ModelSpec
+from course_lib.models.files.resolution import resolve
+from course_lib.models.gguf import writer as gguf_file
+from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.spec import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,14 +51,27 @@ class LlamaCpp(Engine):
 
     driver = "llamacpp"
     acts = frozenset(
-        {"device", "precision", "quantization", "context_length", "batch_size", "low_cpu_mem_usage", "adapters", "mixing"}
+        {
+            "device",
+            "precision",
+            "quantization",
+            "context_length",
+            "batch_size",
+            "low_cpu_mem_usage",
+            "adapters",
+            "mixing",
+        }
     ) | {f"generation.{f}" for f in Generation.model_fields}
     can: ClassVar[frozenset[Ability]] = frozenset({"generate", "stream", "json_schema", "embed"})
 
     def __init__(self, spec: ModelSpec, servers: list[Any], file: Path, folder: Any) -> None:
         import httpx
 
-        self.servers, self.file, self._folder = servers, file, folder  # the folder holds the file while the model lives
+        self.servers, self.file, self._folder = (
+            servers,
+            file,
+            folder,
+        )  # the folder holds the file while the model lives
         self._http = httpx.Client(base_url=servers[0].listening_address, timeout=60, trust_env=False)
         props = self._ask("/props")
         super().__init__(spec, int(props["default_generation_settings"]["n_ctx"]))
@@ -74,19 +95,28 @@ class LlamaCpp(Engine):
         wanted = _type(spec)
         file = found if given else gguf_file.export(found, Path(folder.name) / f"{found.name}.gguf", wanted)
         if len(spec.adapters) > 1 and spec.mixing != "cat":
-            raise Unsupported(f"mixing={spec.mixing!r}: llama.cpp adds each adapter by itself", "leave it out: the sum is exact")
-        adapters = [(_adapter(part.folder, found, Path(folder.name) / f"adapter-{i}.gguf"), part.weight)
-                    for i, part in enumerate(parts(spec.adapters, found))]  # fmt: skip
+            raise Unsupported(
+                f"mixing={spec.mixing!r}: llama.cpp adds each adapter by itself",
+                "leave it out: the sum is exact",
+            )
+        adapters = [
+            (_adapter(part.folder, found, Path(folder.name) / f"adapter-{i}.gguf"), part.weight)
+            for i, part in enumerate(parts(spec.adapters, found))
+        ]
         read = gguf_file.reads(found)
         context = context_of(spec, read.context)
         if spec.task == "chat-completion" and not read.chat:
-            raise CourseError(f"{spec.name} has no chat template: it is no chat model", "load it with task: text-generation")
+            raise CourseError(
+                f"{spec.name} has no chat template: it is no chat model", "load it with task: text-generation"
+            )
         engine = cls(spec, _start(spec, file, context, adapters), file, folder)
         held = engine._held["ftype"].split()[-1].lower()
         if given and (spec.quantization, spec.precision) != ("none", "auto") and held != wanted:
             engine.close()
-            raise Unsupported(f"{file.name} holds weights of type {held}, not {wanted}",
-                              "leave precision and quantization out, or name a file of that type")  # fmt: skip
+            raise Unsupported(
+                f"{file.name} holds weights of type {held}, not {wanted}",
+                "leave precision and quantization out, or name a file of that type",
+            )
         return engine
 
     @property
@@ -114,7 +144,9 @@ class LlamaCpp(Engine):
         return self._tokens(said["prompt"], special=True)
 
     def _tokens(self, text: str, *, special: bool) -> list[int]:
-        found: list[int] = self._ask("/tokenize", {"content": text, "add_special": False, "parse_special": special})["tokens"]
+        found: list[int] = self._ask(
+            "/tokenize", {"content": text, "add_special": False, "parse_special": special}
+        )["tokens"]
         return found
 
     def count_tokens(self, prompt: Prompt) -> int:
@@ -129,10 +161,19 @@ class LlamaCpp(Engine):
         ids = self.ids(prompt)
         check_fits(self.name, len(ids) + how.max_output_length, self.context)
         request = {
-            "prompt": ids, "n_predict": how.max_output_length, "ignore_eos": how.min_output_length > 0, "cache_prompt": False,
-            "temperature": how.temperature, "top_p": how.top_p, "top_k": how.top_k, "min_p": 0.0, "seed": how.seed,
-            "repeat_penalty": how.repetition_penalty, "repeat_last_n": self.context, "stop": list(how.stop),
-        }  # fmt: skip
+            "prompt": ids,
+            "n_predict": how.max_output_length,
+            "ignore_eos": how.min_output_length > 0,
+            "cache_prompt": False,
+            "temperature": how.temperature,
+            "top_p": how.top_p,
+            "top_k": how.top_k,
+            "min_p": 0.0,
+            "seed": how.seed,
+            "repeat_penalty": how.repetition_penalty,
+            "repeat_last_n": self.context,
+            "stop": list(how.stop),
+        }
         if how.json_schema is None:
             return request
         self.check_held(how.json_schema)
@@ -147,14 +188,24 @@ class LlamaCpp(Engine):
         if said in self._known:
             return
         letter = self._tokens("Q", special=False)
-        ask = {"prompt": letter, "n_predict": 1, "temperature": 0.0, "logit_bias": [[t, 100.0] for t in letter]}
+        ask = {
+            "prompt": letter,
+            "n_predict": 1,
+            "temperature": 0.0,
+            "logit_bias": [[t, 100.0] for t in letter],
+        }
         try:
-            free = checked(self._server().handle_completions(ask | {"json_schema": schema}))["choices"][0]["text"].startswith("Q")
+            free = checked(self._server().handle_completions(ask | {"json_schema": schema}))["choices"][0][
+                "text"
+            ].startswith("Q")
         except (TypeError, RuntimeError, CourseError) as error:
-            raise Unsupported(f"no schema that llama.cpp reads: {error}", "mend the schema") from error
+            raise Unsupported(f"no schema that llama.cpp reads: {error}", "fix the schema") from error
         if free:
-            raise Unsupported("llama.cpp can hold no answer to this schema: a keyword or a type that it does not know, a "
-                              "reference that leads nowhere, or a demand that nothing meets", "mend the schema")  # fmt: skip
+            raise Unsupported(
+                "llama.cpp can hold no answer to this schema: a keyword or a type that it does not know, a "
+                "reference that leads nowhere, or a demand that nothing meets",
+                "fix the schema",
+            )
         self._known.add(said)
 
     def _server(self) -> Any:
@@ -176,7 +227,11 @@ class LlamaCpp(Engine):
     def _stream(self, prompt: Prompt, how: Generation) -> Iterator[str]:
         request = self._request(prompt, how) | {"stream": True}
         server = self._server()
-        return (piece for said in streamed(server.handle_completions, request) if (piece := said["choices"][0]["text"]))
+        return (
+            piece
+            for said in streamed(server.handle_completions, request)
+            if (piece := said["choices"][0]["text"])
+        )
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         import numpy as np
@@ -196,7 +251,10 @@ def checked(reply: Any) -> Any:
     """A reply of llama.cpp, or CourseError with what it says of its error."""
     if isinstance(reply, dict) and "error" in reply:
         said = reply["error"]
-        raise CourseError(f"llama.cpp refused: {said.get('message', said) if isinstance(said, dict) else said}", "course doctor")
+        raise CourseError(
+            f"llama.cpp refused: {said.get('message', said) if isinstance(said, dict) else said}",
+            "course doctor",
+        )
     return reply
 
 
@@ -221,8 +279,10 @@ def _type(spec: ModelSpec) -> str:
     if spec.quantization == "none":
         return TYPE_OF_PRECISION[spec.precision]
     if spec.precision != "auto":
-        raise Unsupported(f"precision={spec.precision!r} beside quantization={spec.quantization!r}: weights have one type",
-                          "leave one of them out")  # fmt: skip
+        raise Unsupported(
+            f"precision={spec.precision!r} beside quantization={spec.quantization!r}: weights have one type",
+            "leave one of them out",
+        )
     return spec.quantization
 
 
@@ -231,8 +291,10 @@ def _adapter(folder: Path, base: Path, target: Path) -> Path:
     if folder.suffix == ".gguf":
         return folder
     if base.suffix == ".gguf":
-        raise Unsupported(f"the adapter {folder.name} is in PEFT form, and {base.name} is GGUF",
-                          "name the adapter's .gguf file, or the base model's folder")  # fmt: skip
+        raise Unsupported(
+            f"the adapter {folder.name} is in PEFT form, and {base.name} is GGUF",
+            "name the adapter's .gguf file, or the base model's folder",
+        )
     return gguf_file.export_adapter(folder, base, target)
 
 
@@ -255,9 +317,11 @@ def _start(spec: ModelSpec, file: Path, context: int, adapters: list[tuple[Path,
     said.cpuparams.n_threads = said.cpuparams_batch.n_threads = 1 if small else cores()
     said.n_gpu_layers = -1 if _gpu(spec, xllamacpp) else 0
     mode = xllamacpp.llama_load_mode
-    said.load_mode = {None: mode.LLAMA_LOAD_MODE_AUTO, True: mode.LLAMA_LOAD_MODE_MMAP, False: mode.LLAMA_LOAD_MODE_NONE}[
-        spec.low_cpu_mem_usage
-    ]
+    said.load_mode = {
+        None: mode.LLAMA_LOAD_MODE_AUTO,
+        True: mode.LLAMA_LOAD_MODE_MMAP,
+        False: mode.LLAMA_LOAD_MODE_NONE,
+    }[spec.low_cpu_mem_usage]
     said.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(path), weight) for path, weight in adapters]
     try:
         return [xllamacpp.Server(said) for _ in range(copies)]

@@ -13,10 +13,10 @@ import ollama
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers import wire
+from course_lib.models.drivers.engine import Prompt, context_of
 from course_lib.models.drivers.served import End, Parts, Served
-from course_lib.models.engine import Prompt, context_of
-from course_lib.models.options import Generation
-from course_lib.models.spec import ModelSpec, ServerSource
+from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.spec import ModelSpec, ServerSource
 
 UNCUT = {"truncate": False, "shift": False}
 KNOWS_UNCUT = (0, 12, 6)  # the first version with these fields; older ones ignore them
@@ -53,7 +53,9 @@ class Ollama(Served):
     acts = frozenset({"context_length", "batch_size", "keep_alive"}) | {
         f"generation.{f}" for f in Generation.model_fields if f != "min_output_length"
     }
-    at_once = 4  # Ollama answers one at a time unless OLLAMA_NUM_PARALLEL says more; the others wait their turn
+    at_once = (
+        4  # Ollama answers one at a time unless OLLAMA_NUM_PARALLEL says more; the others wait their turn
+    )
     variable, token_variable = "OLLAMA_HOST", "OLLAMA_API_KEY"
     default = "http://127.0.0.1:11434"
     start = "ollama serve   (or: course serve), or correct source.url or OLLAMA_HOST"
@@ -73,7 +75,11 @@ class Ollama(Served):
     @classmethod
     def _completed(cls, address: str) -> str:
         """OLLAMA_HOST may lack the scheme, the host or the port; 0.0.0.0 is where a server listens, not where it is."""
-        return address.replace("://0.0.0.0", "://127.0.0.1") if "://" in address else wire.ollama_address(address)
+        return (
+            address.replace("://0.0.0.0", "://127.0.0.1")
+            if "://" in address
+            else wire.ollama_address(address)
+        )
 
     def close(self) -> None:
         if not self._http.is_closed and self.context:
@@ -103,24 +109,33 @@ class Ollama(Served):
         longest = info.get(f"{info.get('general.architecture')}.context_length")
         if longest and self.spec.context_length:
             context_of(self.spec, int(longest))  # Ollama takes more than a model can read, and gives less
-        self._hold(self.spec.keep_alive or HOLD)  # what cannot be loaded is known now, and no answer is timed with it
+        self._hold(
+            self.spec.keep_alive or HOLD
+        )  # what cannot be loaded is known now, and no answer is timed with it
         self.context = self._context_in_force()
 
     def _check_version(self) -> None:
         response = self._http.get("/api/version")
         response.raise_for_status()
         said = response.json()
-        version, self._ours = said["version"], "server" in said  # the course's own names itself, and cuts nothing
+        version, self._ours = (
+            said["version"],
+            "server" in said,
+        )  # the course's own names itself, and cuts nothing
         numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
         if numbers and not self._ours and (0, 0, 0) < tuple(map(int, numbers.groups())) < KNOWS_UNCUT:
-            raise CourseError(f"Ollama {version} cuts long prompts silently, and cannot be told not to; 0.12.6 and later can",
-                              "update Ollama: https://ollama.com/download")  # fmt: skip
+            raise CourseError(
+                f"Ollama {version} cuts long prompts silently, and cannot be told not to; 0.12.6 and later can",
+                "update Ollama: https://ollama.com/download",
+            )
 
     def _check_task(self, capabilities: list[str] | None) -> None:
         needed = "embedding" if self.spec.task == "text-embedding" else "completion"
         if capabilities and needed not in capabilities:
-            raise CourseError(f"{self.model} can {', '.join(capabilities)}, but the task {self.spec.task} needs {needed}",
-                              "choose another model, or another task")  # fmt: skip
+            raise CourseError(
+                f"{self.model} can {', '.join(capabilities)}, but the task {self.spec.task} needs {needed}",
+                "choose another model, or another task",
+            )
 
     def _hold(self, seconds: float) -> None:
         """Make the server load the model and keep it so long without use; 0: let it go."""
@@ -136,29 +151,47 @@ class Ollama(Served):
         said = next((m.context_length for m in self._client.ps().models if names & {m.model, m.name}), None)
         asked = self.spec.context_length
         if asked and said and said < asked:
-            raise CourseError(f"context_length={asked}, but {self.address} gives {self.model} {said}", "ask for less")
+            raise CourseError(
+                f"context_length={asked}, but {self.address} gives {self.model} {said}", "ask for less"
+            )
         if not asked and not said:
-            raise CourseError(f"{self.address} does not say how much of a prompt {self.model} reads there",
-                              "say it in the specification: context_length: 4096")  # fmt: skip
+            raise CourseError(
+                f"{self.address} does not say how much of a prompt {self.model} reads there",
+                "say it in the specification: context_length: 4096",
+            )
         return asked or said or 0
 
     # -- answers ----------------------------------------------------------------------------------------------------
 
     def _ask(self, prompt: Prompt, how: Generation, stream: bool) -> Any:
         sampling: dict[str, Any] = {k: v for k, v in NEUTRAL.items() if k in self._set} | {
-            "num_ctx": self.context, "num_predict": how.max_output_length, "temperature": how.temperature, "top_p": how.top_p,
-            "top_k": how.top_k, "repeat_penalty": how.repetition_penalty, "seed": how.seed,
-        }  # fmt: skip
+            "num_ctx": self.context,
+            "num_predict": how.max_output_length,
+            "temperature": how.temperature,
+            "top_p": how.top_p,
+            "top_k": how.top_k,
+            "repeat_penalty": how.repetition_penalty,
+            "seed": how.seed,
+        }
         if how.stop:  # they take the place of the model's own, by which it ends a turn
             sampling["stop"] = [*self._set.get("stop", []), *how.stop]
         if how.repetition_penalty != 1 and not self._ours:
-            sampling["repeat_last_n"] = -1  # of all tokens; Ollama looks back on 64, and the course's server on all anyway
-        more: dict[str, Any] = {"options": sampling, "format": how.json_schema, "keep_alive": self.spec.keep_alive,
-                                "stream": stream, "think": False if self._thinks else None}  # fmt: skip
+            sampling[
+                "repeat_last_n"
+            ] = -1  # of all tokens; Ollama looks back on 64, and the course's server on all anyway
+        more: dict[str, Any] = {
+            "options": sampling,
+            "format": how.json_schema,
+            "keep_alive": self.spec.keep_alive,
+            "stream": stream,
+            "think": False if self._thinks else None,
+        }
         if not isinstance(prompt, str):
             return self._client.chat(self.model, [dict(turn) for turn in prompt], **more)
         if not prompt:
-            raise CourseError("an empty text: Ollama loads a model for it, and writes nothing", "begin the text")
+            raise CourseError(
+                "an empty text: Ollama loads a model for it, and writes nothing", "begin the text"
+            )
         return self._client.generate(self.model, prompt, raw=True, **more)
 
     def _answer(self, prompt: Prompt, how: Generation) -> tuple[str, End]:
@@ -174,7 +207,9 @@ class Ollama(Served):
 
     def _vectors(self, texts: list[str]) -> Any:
         options = {"num_ctx": self.context}
-        return self._client.embed(self.model, texts, truncate=False, options=options, keep_alive=self.spec.keep_alive).embeddings
+        return self._client.embed(
+            self.model, texts, truncate=False, options=options, keep_alive=self.spec.keep_alive
+        ).embeddings
 
     @contextmanager
     def _told(self) -> Iterator[None]:

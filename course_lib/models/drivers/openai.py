@@ -7,9 +7,9 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers import wire
+from course_lib.models.drivers.engine import Prompt, Unsupported
 from course_lib.models.drivers.served import End, Parts, Served
-from course_lib.models.engine import Prompt, Unsupported
-from course_lib.models.options import Generation
+from course_lib.models.schema.generation import Generation
 
 # What these servers apply where a request is silent on it: their own defaults, or those in the model's repository.
 # The protocol has no such fields, and other servers refuse them; so they go only to those who know them, and only to
@@ -31,7 +31,8 @@ class OpenAI(Served):
 
     driver = "openai"
     acts = frozenset({"batch_size"}) | {
-        f"generation.{f}" for f in ("max_output_length", "temperature", "top_p", "stop", "seed", "json_schema")
+        f"generation.{f}"
+        for f in ("max_output_length", "temperature", "top_p", "stop", "seed", "json_schema")
     }
     at_once = 8
     variable, token_variable = "OPENAI_BASE_URL", "OPENAI_API_KEY"
@@ -47,11 +48,15 @@ class OpenAI(Served):
         models = self._ask("GET", "/models")["data"]
         found = [m for m in models if self.model == m["id"] or self.model in (m.get("aliases") or [])]
         if not found:
-            raise self._no_model([m["id"] for m in models], "name one that is there, or start the server with this model")
+            raise self._no_model(
+                [m["id"] for m in models], "name one that is there, or start the server with this model"
+            )
         self._said = found[0]
         if self._said.get("owned_by") == OLLAMA:
             self._check_ollama()
-        read = self._said.get("max_model_len") or (self._said.get("meta") or {}).get("n_ctx")  # vLLM, llama.cpp
+        read = self._said.get("max_model_len") or (self._said.get("meta") or {}).get(
+            "n_ctx"
+        )  # vLLM, llama.cpp
         self.context = read if isinstance(read, int) else 0
 
     def _check_ollama(self) -> None:
@@ -60,12 +65,18 @@ class OpenAI(Served):
 
         said = self._http.get(httpx.URL(self.address).join("/api/version"))
         version = said.json() if said.is_success else {}
-        if "version" in version and "server" not in version:  # the course's own names itself, and cuts nothing
-            raise CourseError(f"{self.address} is Ollama, which cuts a long prompt silently when asked by this protocol",
-                              "use driver: ollama, and leave /v1 out of the address")  # fmt: skip
+        if (
+            "version" in version and "server" not in version
+        ):  # the course's own names itself, and cuts nothing
+            raise CourseError(
+                f"{self.address} is Ollama, which cuts a long prompt silently when asked by this protocol",
+                "use driver: ollama, and leave /v1 out of the address",
+            )
         if "version" in version and self.spec.task == "text-generation":
-            raise Unsupported(f"{self.address} takes a text for a turn of a conversation, and does not continue it",
-                              "use driver: ollama, and leave /v1 out of the address")  # fmt: skip
+            raise Unsupported(
+                f"{self.address} takes a text for a turn of a conversation, and does not continue it",
+                "use driver: ollama, and leave /v1 out of the address",
+            )
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         response = self._http.request(method, path, json=body)
@@ -75,14 +86,20 @@ class OpenAI(Served):
     def _request(self, prompt: Prompt, how: Generation) -> tuple[str, dict[str, Any]]:
         """The path and the body for a prompt."""
         body: dict[str, Any] = NEUTRAL.get(str(self._said.get("owned_by")), {}) | {
-            "model": self.model, "max_tokens": how.max_output_length, "temperature": how.temperature, "top_p": how.top_p,
+            "model": self.model,
+            "max_tokens": how.max_output_length,
+            "temperature": how.temperature,
+            "top_p": how.top_p,
             "seed": how.seed,
-        }  # fmt: skip
+        }
         if how.stop:
             body["stop"] = list(how.stop)
         if isinstance(prompt, str):
             if how.json_schema is not None:  # llama.cpp ignores it there, without a word
-                raise Unsupported("json_schema: the protocol of OpenAI has it for conversations alone", "task: chat-completion")
+                raise Unsupported(
+                    "json_schema: the protocol of OpenAI has it for conversations alone",
+                    "task: chat-completion",
+                )
             return "/completions", body | {"prompt": prompt}
         if how.json_schema is not None:
             schema = {"name": "answer", "strict": True, "schema": how.json_schema}
@@ -94,13 +111,19 @@ class OpenAI(Served):
         said = self._ask("POST", path, body)
         choice, usage = said["choices"][0], said.get("usage") or {}
         text = choice["text"] if isinstance(prompt, str) else choice["message"].get("content")
-        return text or "", (usage.get("prompt_tokens"), usage.get("completion_tokens"), choice["finish_reason"])
+        return text or "", (
+            usage.get("prompt_tokens"),
+            usage.get("completion_tokens"),
+            choice["finish_reason"],
+        )
 
     def _parts(self, prompt: Prompt, how: Generation) -> Parts:
         path, body = self._request(prompt, how)
         why: object = None
         usage: dict[str, Any] = {}
-        with self._http.stream("POST", path, json=body | {"stream": True, "stream_options": {"include_usage": True}}) as response:
+        with self._http.stream(
+            "POST", path, json=body | {"stream": True, "stream_options": {"include_usage": True}}
+        ) as response:
             if not response.is_success:
                 response.read()
                 response.raise_for_status()
@@ -110,12 +133,18 @@ class OpenAI(Served):
                     continue  # between events, and comments that keep the connection alive
                 said = json.loads(data)
                 if said.get("error"):
-                    raise CourseError(f"{self.address} failed: {self._shown(wire.said_by(json.dumps(said)))}",
-                                      "see the server's log")  # fmt: skip
+                    raise CourseError(
+                        f"{self.address} failed: {self._shown(wire.said_by(json.dumps(said)))}",
+                        "see the server's log",
+                    )
                 usage = said.get("usage") or usage
                 for choice in said["choices"]:
                     why = choice.get("finish_reason") or why
-                    yield (choice.get("text") if isinstance(prompt, str) else choice["delta"].get("content")) or "", None
+                    yield (
+                        (choice.get("text") if isinstance(prompt, str) else choice["delta"].get("content"))
+                        or "",
+                        None,
+                    )
         if why is not None:
             yield "", (usage.get("prompt_tokens"), usage.get("completion_tokens"), why)
 

@@ -6,21 +6,32 @@ import logging
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.models.engine import Unsupported
-from course_lib.models.spec import ModelSpec
+from course_lib.models.drivers.engine import Unsupported
+from course_lib.models.schema.spec import ModelSpec
 
 FOUR_BITS = ("nf4", "fp4")
-OF_FOUR_BITS = ("compute_dtype", "double_quantization")  # fields that say how 4-bit weights are packed and multiplied
-FUSED_ROWS, FUSED_BLOCK = 32, 64  # what divides the rows and columns of a matrix that the CPU's own kernel multiplies
-NOISE = ("MatMul8bitLt: inputs will be cast", "Failed to load CPU gemm_4bit_forward")  # at every layer; at every import
+OF_FOUR_BITS = (
+    "compute_dtype",
+    "double_quantization",
+)  # fields that say how 4-bit weights are packed and multiplied
+FUSED_ROWS, FUSED_BLOCK = (
+    32,
+    64,
+)  # what divides the rows and columns of a matrix that the CPU's own kernel multiplies
+NOISE = (
+    "MatMul8bitLt: inputs will be cast",
+    "Failed to load CPU gemm_4bit_forward",
+)  # at every layer; at every import
 
 
 def check(spec: ModelSpec) -> None:
     """Raise Unsupported where a field beside `quantization` could not act."""
     for name in OF_FOUR_BITS:
         if spec.quantization not in FOUR_BITS and getattr(spec, name) not in ("auto", False):
-            raise Unsupported(f"{name}={getattr(spec, name)!r} acts on 4-bit weights, and quantization is {spec.quantization}",
-                              "leave it out, or say quantization: nf4")  # fmt: skip
+            raise Unsupported(
+                f"{name}={getattr(spec, name)!r} acts on 4-bit weights, and quantization is {spec.quantization}",
+                "leave it out, or say quantization: nf4",
+            )
 
 
 def kind_of(said: dict[str, Any]) -> str:
@@ -48,19 +59,26 @@ def how(spec: ModelSpec, name: str, said: dict[str, Any], dtype: Any, device: st
     if spec.quantization == "int8":
         return where | {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
     wanted = dtype if spec.compute_dtype == "auto" else getattr(torch, spec.compute_dtype)
-    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=spec.quantization,
-                                bnb_4bit_compute_dtype=torch.bfloat16 if wanted == "auto" else wanted,
-                                bnb_4bit_use_double_quant=spec.double_quantization)  # fmt: skip
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=spec.quantization,
+        bnb_4bit_compute_dtype=torch.bfloat16 if wanted == "auto" else wanted,
+        bnb_4bit_use_double_quant=spec.double_quantization,
+    )
     return where | {"quantization_config": config}
 
 
 def _check_same(spec: ModelSpec, name: str, said: dict[str, Any]) -> None:
     kind, double = kind_of(said), bool(said.get("bnb_4bit_use_double_quant"))
     if spec.quantization not in ("none", kind):
-        raise CourseError(f"{name} holds weights packed as {kind}, not {spec.quantization}",
-                          "leave quantization out, or name a folder of unpacked weights")  # fmt: skip
+        raise CourseError(
+            f"{name} holds weights packed as {kind}, not {spec.quantization}",
+            "leave quantization out, or name a folder of unpacked weights",
+        )
     if "double_quantization" in spec.model_fields_set and spec.double_quantization != double:
-        raise CourseError(f"{name} was packed with double_quantization={double}", "leave double_quantization out")
+        raise CourseError(
+            f"{name} was packed with double_quantization={double}", "leave double_quantization out"
+        )
 
 
 def settle(model: Any, spec: ModelSpec) -> None:
@@ -82,9 +100,13 @@ def settle(model: Any, spec: ModelSpec) -> None:
 
 def check_whole(model: Any, name: str) -> None:
     """Raise CourseError where the kernel of `settle` has rearranged weights: their scales cannot be written any more."""
-    if any(getattr(getattr(p, "quant_state", None), "packing_format_for_cpu", False) for p in model.parameters()):
-        raise CourseError(f"{name} has been used: bitsandbytes rearranged its weights for this CPU and rounded their scales",
-                          "load it again and save it before its first use, or load it with compute_dtype: float32")  # fmt: skip
+    if any(
+        getattr(getattr(p, "quant_state", None), "packing_format_for_cpu", False) for p in model.parameters()
+    ):
+        raise CourseError(
+            f"{name} has been used: bitsandbytes rearranged its weights for this CPU and rounded their scales",
+            "load it again and save it before its first use, or load it with compute_dtype: float32",
+        )
 
 
 def is_packed(parameter: Any) -> bool:

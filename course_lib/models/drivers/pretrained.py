@@ -7,10 +7,10 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers import adapters, packed
+from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.quiet import quiet
-from course_lib.models.engine import Unsupported
-from course_lib.models.source import facts
-from course_lib.models.spec import ModelSpec
+from course_lib.models.files.resolution import facts
+from course_lib.models.schema.spec import ModelSpec
 
 
 def device_of(spec: ModelSpec) -> str:
@@ -21,7 +21,10 @@ def device_of(spec: ModelSpec) -> str:
     if spec.device == "auto":
         return next(d for d in ("cuda", "mps", "cpu") if there[d])
     if not there[spec.device]:
-        raise CourseError(f"device={spec.device!r}: torch {torch.__version__} finds none on this machine", "use device: auto")
+        raise CourseError(
+            f"device={spec.device!r}: torch {torch.__version__} finds none on this machine",
+            "use device: auto",
+        )
     return spec.device
 
 
@@ -39,28 +42,45 @@ def from_pretrained(kind: Any, spec: ModelSpec, folder: Path, **more: Any) -> An
     packed.silence()  # before anybody imports peft: it imports bitsandbytes, which tells of kernels that nobody asked for
     device = device_of(spec)
     if spec.low_cpu_mem_usage is False:
-        raise Unsupported("low_cpu_mem_usage=False: transformers 5 always loads weight by weight", "leave it out, or say true")
+        raise Unsupported(
+            "low_cpu_mem_usage=False: transformers 5 always loads weight by weight",
+            "leave it out, or say true",
+        )
     if folder.suffix == ".gguf":
-        raise Unsupported(f"{folder.name} is GGUF, which transformers would unpack to 32 bits", "use driver: llamacpp")
+        raise Unsupported(
+            f"{folder.name} is GGUF, which transformers would unpack to 32 bits", "use driver: llamacpp"
+        )
     dtype, said = dtype_of(spec, device), facts(folder, "config.json").get("quantization_config") or {}
     packed_as = packed.how(spec, folder.name, said, dtype, device)
     more |= packed_as | ({"device_map": "auto"} if _spread(spec, device) else {})
     try:
         with quiet():
             model, told = kind.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False,
-                output_loading_info=True, **more,
-            )  # fmt: skip
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **more,
+            )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise CourseError(f"transformers cannot load {folder.name}: {_short(error)}", "course doctor") from error
+        raise CourseError(
+            f"transformers cannot load {folder.name}: {_short(error)}", "course doctor"
+        ) from error
     if made_up := sorted(set(told["missing_keys"]) - adapters.brought(spec.adapters)):
-        raise CourseError(f"{folder.name} lacks {len(made_up)} of the model's tensors, such as {made_up[0]}: with random ones it "
-                          "would answer at random", "choose a model made for the task, or download it again")  # fmt: skip
+        raise CourseError(
+            f"{folder.name} lacks {len(made_up)} of the model's tensors, such as {made_up[0]}: with random ones it "
+            "would answer at random",
+            "choose a model made for the task, or download it again",
+        )
     model = model if "device_map" in more else model.to(device)
     if getattr(model, "is_loaded_in_4bit", False):
         packed.settle(model, spec)
     if some := adapters.parts(spec.adapters, folder):
-        add = adapters.applied if packed_as else adapters.merged  # added to packed weights, they would be rounded, too
+        add = (
+            adapters.applied if packed_as else adapters.merged
+        )  # added to packed weights, they would be rounded, too
         model = add(model, some, spec.mixing)
     return model.eval()
 
@@ -68,7 +88,10 @@ def from_pretrained(kind: Any, spec: ModelSpec, folder: Path, **more: Any) -> An
 def _spread(spec: ModelSpec, device: str) -> bool:
     """Whether layers are to be spread over devices. Raises CourseError where there is nothing to spread them over."""
     if spec.device_mode == "auto" and device == "cpu":
-        raise CourseError("device_mode='auto' spreads a model over GPUs, and torch finds none here", "use device_mode: single")
+        raise CourseError(
+            "device_mode='auto' spreads a model over GPUs, and torch finds none here",
+            "use device_mode: single",
+        )
     return spec.device_mode == "auto"
 
 
@@ -79,7 +102,9 @@ def tokenizer_of(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CourseError(f"{folder.name} has no tokenizer that can be read: {_short(error)}", "course doctor") from error
+        raise CourseError(
+            f"{folder.name} has no tokenizer that can be read: {_short(error)}", "course doctor"
+        ) from error
 
 
 def _short(error: BaseException) -> str:

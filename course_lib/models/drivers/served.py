@@ -11,17 +11,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers import wire
-from course_lib.models.engine import Ability, Engine, Prompt, Reply, Unsupported
-from course_lib.models.options import Generation
-from course_lib.models.spec import ModelSpec, ServerSource
+from course_lib.models.drivers.engine import Ability, Engine, Prompt, Reply, Unsupported
+from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.spec import ModelSpec, ServerSource
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 TEXTS = 64  # texts embedded by one request
-ENDS: dict[object, Literal["stop", "length"]] = {"stop": "stop", "length": "length", "eos_token": "stop", "stop_sequence": "stop"}
-End = tuple[object, object, object]  # tokens of the prompt, tokens written, why it ended: as the server says them
+ENDS: dict[object, Literal["stop", "length"]] = {
+    "stop": "stop",
+    "length": "length",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+}
+End = tuple[
+    object, object, object
+]  # tokens of the prompt, tokens written, why it ended: as the server says them
 Parts = Generator[tuple[str, End | None], None, None]
 
 
@@ -54,13 +61,17 @@ class Served(Engine):
         assert isinstance(spec.source, ServerSource)  # the specification sees to it
         said = spec.source.url or os.environ.get(cls.variable) or cls.default
         if said is None:
-            raise CourseError(f"driver {cls.driver}: neither source.url nor the variable {cls.variable} says where the server is",
-                              f"export {cls.variable}=http://127.0.0.1:8000/v1")  # fmt: skip
+            raise CourseError(
+                f"driver {cls.driver}: neither source.url nor the variable {cls.variable} says where the server is",
+                f"export {cls.variable}=http://127.0.0.1:8000/v1",
+            )
         address, token = wire.address_of(cls._completed(said)), wire.header_token(spec.source.token)
         try:
             engine = cls(spec, spec.source, address, token)
         except (ImportError, ValueError) as error:  # httpx reads the proxies in the environment
-            raise CourseError(f"a proxy in the environment cannot be used: {error}", "unset ALL_PROXY HTTP_PROXY") from error
+            raise CourseError(
+                f"a proxy in the environment cannot be used: {error}", "unset ALL_PROXY HTTP_PROXY"
+            ) from error
         try:
             with engine._told():
                 engine._connect()
@@ -116,8 +127,10 @@ class Served(Engine):
         text = before_stop(text, how.stop)
         finish = self._check_whole(text, read, written, why, how)
         if not isinstance(read, int) or not isinstance(written, int):
-            raise CourseError(f"{self.address} does not count tokens: {read!r} in the prompt, {written!r} in the answer",
-                              "update the server")  # fmt: skip
+            raise CourseError(
+                f"{self.address} does not count tokens: {read!r} in the prompt, {written!r} in the answer",
+                "update the server",
+            )
         return Reply(text.strip() if self.spec.task == "chat-completion" else text, read, written, finish)
 
     def _stream(self, prompt: Prompt, how: Generation) -> Iterator[str]:
@@ -148,26 +161,37 @@ class Served(Engine):
             for _ in arriving:  # a server that leaves the stop text in goes on to say how it ended
                 pass
         if not ends:
-            raise self._broke_off(f"the answer of {self.address} broke off after {len(written)} characters, without an end")
+            raise self._broke_off(
+                f"the answer of {self.address} broke off after {len(written)} characters, without an end"
+            )
         self._check_whole(written, *ends[-1], how)
 
-    def _check_whole(self, text: str, read: object, written: object, why: object, how: Generation) -> Literal["stop", "length"]:
+    def _check_whole(
+        self, text: str, read: object, written: object, why: object, how: Generation
+    ) -> Literal["stop", "length"]:
         """Why an answer ended. Raises CourseError where something was lost, as far as the server's counts tell.
 
         A prompt that was cut fills the context; an answer that had no room ends before it reached max_output_length;
         where the beginning was dropped for the answer, both together are longer than the context.
         """
         if why not in ENDS:
-            raise CourseError(f"{self.address} ended an answer for the reason {why!r}", "see the server's log")
+            raise CourseError(
+                f"{self.address} ended an answer for the reason {why!r}", "see the server's log"
+            )
         if isinstance(read, int) and isinstance(written, int):
             no_room = ENDS[why] == "length" and written < how.max_output_length
             if no_room or (self.context and (read >= self.context or read + written > self.context)):
                 reads = f"{self.name} reads {self.context} tokens" if self.context else self.name
-                raise CourseError(f"{reads}, and had no room: after {read} tokens of prompt and {written} of "
-                                  f"{how.max_output_length} of answer, the rest was cut", self._shorter())  # fmt: skip
+                raise CourseError(
+                    f"{reads}, and had no room: after {read} tokens of prompt and {written} of "
+                    f"{how.max_output_length} of answer, the rest was cut",
+                    self._shorter(),
+                )
         if how.json_schema is not None and ENDS[why] == "stop" and not wire.is_json(text):
-            raise CourseError(f"{self.address} was given a json_schema and answered what is no JSON: {self._shown(text)[:80]!r}",
-                              "use a server that knows schemas, or driver: llamacpp")  # fmt: skip
+            raise CourseError(
+                f"{self.address} was given a json_schema and answered what is no JSON: {self._shown(text)[:80]!r}",
+                "use a server that knows schemas, or driver: llamacpp",
+            )
         return ENDS[why]
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
@@ -177,7 +201,9 @@ class Served(Engine):
             with self._told():
                 vectors = np.array(self._vectors(some), dtype=np.float32)
                 if vectors.ndim != 2 or len(vectors) != len(some) or not np.isfinite(vectors).all():
-                    raise ValueError(f"for {len(some)} texts, numbers of shape {vectors.shape}, or not finite")
+                    raise ValueError(
+                        f"for {len(some)} texts, numbers of shape {vectors.shape}, or not finite"
+                    )
             return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
 
         self._check_open()
@@ -200,15 +226,29 @@ class Served(Engine):
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, ConnectionError) as error:
-            raise CourseError(f"no server answers at {self.address}: {self._shown(str(error))}", self.start) from error
+            raise CourseError(
+                f"no server answers at {self.address}: {self._shown(str(error))}", self.start
+            ) from error
         except httpx.TimeoutException as error:
-            raise CourseError(f"{self.address} was silent for {wire.SILENCE:g} s",
-                              "ask for less (max_output_length, batch_size), or see the server's log") from error  # fmt: skip
+            raise CourseError(
+                f"{self.address} was silent for {wire.SILENCE:g} s",
+                "ask for less (max_output_length, batch_size), or see the server's log",
+            ) from error
         except httpx.HTTPStatusError as error:
             raise self._refused(error.response.status_code, error.response.text) from error
         except httpx.TransportError as error:
-            raise self._broke_off(f"the connection to {self.address} broke: {self._shown(str(error))}") from error
-        except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+            raise self._broke_off(
+                f"the connection to {self.address} broke: {self._shown(str(error))}"
+            ) from error
+        except (
+            httpx.HTTPError,
+            ValueError,
+            KeyError,
+            IndexError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise self._another_kind(f"{type(error).__name__}: {error}") from error
 
     def _refused(self, status: int, body: str) -> CourseError:
@@ -231,12 +271,14 @@ class Served(Engine):
             cure = self._shorter()
         return CourseError(f"{self.address} refused ({status}): {said}", cure)
 
-    def _no_model(self, there: list[str], mend: str) -> CourseError:
+    def _no_model(self, there: list[str], fix: str) -> CourseError:
         listed = ", ".join(there[:10]) + ", ..." * (len(there) > 10)
-        return CourseError(f"{self.address} has no model {self.model!r}; it has {listed or 'none'}", mend)
+        return CourseError(f"{self.address} has no model {self.model!r}; it has {listed or 'none'}", fix)
 
     def _another_kind(self, said: str) -> CourseError:
-        return CourseError(f"{self.address} does not speak the protocol of {self.driver}: {self._shown(said)}", self.form)
+        return CourseError(
+            f"{self.address} does not speak the protocol of {self.driver}: {self._shown(said)}", self.form
+        )
 
     def _broke_off(self, what: str) -> CourseError:
         return CourseError(what, "ask again; if it happens again, see the server's log")

@@ -53,7 +53,9 @@ def streamed(tokenizer: Any, write: Callable[..., object]) -> Iterator[str]:
             self.decoder, self.prompt, self.say = DecodeStream(skip_special_tokens=True), True, put
 
         def put(self, value: Any) -> None:
-            if not self.prompt and (piece := self.decoder.step(tokenizer.backend_tokenizer, int(value.flatten()[0]))):
+            if not self.prompt and (
+                piece := self.decoder.step(tokenizer.backend_tokenizer, int(value.flatten()[0]))
+            ):
                 self.say(piece)
             self.prompt = False  # the first thing that is put is the prompt
 

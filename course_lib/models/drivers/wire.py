@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from course_lib.errors import CourseError
-from course_lib.models.spec import secret
+from course_lib.models.schema.spec import secret
 
 if TYPE_CHECKING:
     import httpx
 
-CONNECT, SILENCE = 5.0, 300.0  # seconds: until a server takes the call, and without a byte from it (it may load a model)
+CONNECT, SILENCE = (
+    5.0,
+    300.0,
+)  # seconds: until a server takes the call, and without a byte from it (it may load a model)
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -29,10 +32,14 @@ def address_of(said: str) -> str:
     except ValueError:
         valid = False
     if valid and (parts.username is not None or parts.password is not None or parts.query or parts.fragment):
-        raise CourseError("the address of a server holds a user name, a password or a query, which messages would show",
-                          "leave them out, and name the variable of a token as source.token: ${env.NAME}")  # fmt: skip
+        raise CourseError(
+            "the address of a server holds a user name, a password or a query, which messages would show",
+            "leave them out, and name the variable of a token as source.token: ${env.NAME}",
+        )
     if not valid or re.search(r"[\s\x00-\x1f\x7f]", said):
-        raise CourseError(f"{said[:80]!r} is no address of a server", "give one such as http://127.0.0.1:8000")
+        raise CourseError(
+            f"{said[:80]!r} is no address of a server", "give one such as http://127.0.0.1:8000"
+        )
     return said.rstrip("/")
 
 
@@ -47,9 +54,13 @@ def ollama_address(text: str) -> str:
         parts = urlsplit(text.strip() if given else f"http://{text.strip()}")
         port = parts.port or ({"http": 80, "https": 443}[parts.scheme] if given else 11434)
     except (ValueError, KeyError) as error:
-        raise CourseError(f"OLLAMA_HOST={text!r} is no address: {error}", "export OLLAMA_HOST=127.0.0.1:11434") from error
+        raise CourseError(
+            f"OLLAMA_HOST={text!r} is no address: {error}", "export OLLAMA_HOST=127.0.0.1:11434"
+        ) from error
     host = parts.hostname or "127.0.0.1"
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # a server listens there, a client cannot ask there
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(
+        host, host
+    )  # a server listens there, a client cannot ask there
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
@@ -67,7 +78,9 @@ def http_options(address: str, token: str | None) -> dict[str, Any]:
     import httpx
 
     def authorize(request: httpx.Request) -> httpx.Request:
-        request.headers.pop("Authorization", None)  # a client package takes one from the environment, for any address
+        request.headers.pop(
+            "Authorization", None
+        )  # a client package takes one from the environment, for any address
         if token is not None:
             request.headers["Authorization"] = f"Bearer {token}"
         return request
@@ -90,8 +103,10 @@ def header_token(token: str | None) -> str | None:
     """The token that `${env.NAME}` names. Raises CourseError where it is not set, or holds what no header can."""
     value = secret(token)
     if token is not None and value is not None and not re.fullmatch(r"[\x21-\x7e]+", value):
-        raise CourseError(f"the token in the variable {variable_of(token)} holds blanks, line ends or letters beyond ASCII",
-                          f"export {variable_of(token)}=...   (without them)")  # fmt: skip
+        raise CourseError(
+            f"the token in the variable {variable_of(token)} holds blanks, line ends or letters beyond ASCII",
+            f"export {variable_of(token)}=...   (without them)",
+        )
     return value
 
 
@@ -125,7 +140,11 @@ def said_by(body: str) -> str:
         said = json.loads(body)
     except (ValueError, RecursionError):
         return body
-    inner = next((said[k] for k in ("error", "message", "detail") if said.get(k)), None) if isinstance(said, dict) else None
+    inner = (
+        next((said[k] for k in ("error", "message", "detail") if said.get(k)), None)
+        if isinstance(said, dict)
+        else None
+    )
     if inner is None:
         return body
     return said_by(inner if isinstance(inner, str) else json.dumps(inner, ensure_ascii=False))

@@ -1,0 +1,35 @@
+"""How much memory a model takes, known before it is loaded, and which model fits which GPU."""
+
+from typing import TYPE_CHECKING
+
+from course_lib.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from course_lib.models.planner.architectures import Architecture, architecture
+    from course_lib.models.planner.estimate import GIB, Plan, kv_bytes, plan
+    from course_lib.models.planner.gpus import largest_model, largest_parameters
+    from course_lib.models.planner.memory import held_bytes
+
+__all__ = [
+    "GIB",
+    "Architecture",
+    "Plan",
+    "architecture",
+    "held_bytes",
+    "kv_bytes",
+    "largest_model",
+    "largest_parameters",
+    "plan",
+]
+_MODULES = {
+    "Architecture": "architectures",
+    "architecture": "architectures",
+    "GIB": "estimate",
+    "Plan": "estimate",
+    "kv_bytes": "estimate",
+    "plan": "estimate",
+    "largest_model": "gpus",
+    "largest_parameters": "gpus",
+    "held_bytes": "memory",
+}
+__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

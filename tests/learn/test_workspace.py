@@ -1,0 +1,162 @@
+"""Updating a learner's copy: whatever they did, nothing of theirs is lost. Hypothesis plays learner and author."""
+
+import json
+
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_lib.chapters import read
+from course_lib.errors import CourseError
+from course_lib.learn.workspace import NEWER, Update, fresh, merge, start, update_one
+
+TEXTS = st.sampled_from(["a", "b", "c", "하늘은행", ""])
+IDS = st.sampled_from([f"cell-{i}" for i in range(5)])
+
+
+def notebook(cells):
+    return nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(text, id=id_) for id_, text in cells.items()]
+    )
+
+
+def sources(nb):
+    return {c.id: c.source for c in nb.cells}
+
+
+def test_an_untouched_cell_takes_the_new_text_and_a_changed_one_stays():
+    copy = fresh(notebook({"x": "old", "y": "old", "z": "same"}))
+    copy.cells[1].source = "mine"
+    update = Update("n")
+    merged = merge(copy, fresh(notebook({"x": "new", "y": "new", "z": "same", "w": "added"})), update)
+    assert [c.id.split(NEWER)[0] for c in merged.cells] == ["x", "y", "y", "z", "w"]
+    assert [c.source for c in merged.cells[:2]] == ["new", "mine"]
+    assert "new" in merged.cells[2].source and merged.cells[2].cell_type == "markdown"
+    assert (update.beside, update.renewed) == (["y"], 2)
+
+
+def test_a_second_update_adds_nothing():
+    copy = fresh(notebook({"x": "old"}))
+    copy.cells[0].source = "mine"
+    once = merge(copy, fresh(notebook({"x": "new"})), Update("n"))
+    before = nbformat.writes(once)
+    again = Update("n")
+    assert nbformat.writes(merge(once, fresh(notebook({"x": "new"})), again)) == before
+    assert again == Update("n")
+
+
+def test_a_note_that_was_deleted_stays_deleted_and_an_edited_one_stays():
+    copy = fresh(notebook({"x": "old"}))
+    copy.cells[0].source = "mine"
+    once = merge(copy, fresh(notebook({"x": "new"})), Update("n"))
+    once.cells[1].source = "my remark"
+    twice = merge(once, fresh(notebook({"x": "new"})), Update("n"))
+    assert [c.source for c in twice.cells] == ["mine", "my remark"]
+    del twice.cells[1]
+    assert [c.source for c in merge(twice, fresh(notebook({"x": "new"})), Update("n")).cells] == ["mine"]
+
+
+def test_own_cells_keep_their_place_and_deleted_ones_stay_deleted():
+    copy = fresh(notebook({"x": "1", "y": "2", "z": "3"}))
+    copy.cells.insert(1, nbformat.v4.new_markdown_cell("note to self", id="own"))
+    del copy.cells[2]
+    merged = merge(copy, fresh(notebook({"x": "1", "y": "2", "z": "new"})), Update("n"))
+    assert [(c.id, c.source) for c in merged.cells] == [("x", "1"), ("own", "note to self"), ("z", "new")]
+
+
+def test_a_cell_that_the_course_dropped_goes_unless_it_was_changed():
+    copy = fresh(notebook({"x": "1", "y": "2", "z": "3"}))
+    copy.cells[1].source = "mine"
+    merged = merge(copy, fresh(notebook({"z": "3"})), Update("n"))
+    assert [c.source for c in merged.cells] == ["mine", "3"]
+
+
+@given(st.dictionaries(IDS, TEXTS), st.lists(st.dictionaries(IDS, TEXTS), max_size=3), st.data())
+def test_no_text_of_the_learner_is_ever_lost(first, versions, data):
+    copy, seen = fresh(notebook(first)), set(first)
+    for version in versions:
+        written = {}
+        for cell in copy.cells:
+            if data.draw(st.booleans()):
+                cell.source = written[cell.id] = data.draw(st.sampled_from(["mine 1", "mine 2"]))
+        if data.draw(st.booleans()):
+            copy.cells.append(nbformat.v4.new_code_cell("my own"))
+            written[copy.cells[-1].id] = "my own"
+        copy = merge(copy, fresh(notebook(version)), Update("n"))
+        kept = sources(copy)
+        assert all(kept.get(id_) == text for id_, text in written.items())
+        assert len(kept) == len(copy.cells), "two cells share an id"
+        assert seen | set(version) - set(kept) <= seen, "a cell that is new in the course is missing"
+        seen |= set(version)
+        assert nbformat.validate(copy) is None
+
+
+def test_start_makes_updates_and_reports(tmp_path, capsys):
+    chapters, workspace = tmp_path / "chapters", tmp_path / "workspace"
+    chapters.mkdir()
+    nbformat.write(notebook({"x": "old", "y": "old"}), chapters / "00-a.ipynb")
+    start(workspace, chapters)
+    assert "1 new" in capsys.readouterr().out
+    stamp = (workspace / "00-a.ipynb").stat().st_mtime_ns
+    start(workspace, chapters)
+    assert (workspace / "00-a.ipynb").stat().st_mtime_ns == stamp  # unchanged, so not written
+    mine = read(workspace / "00-a.ipynb")
+    mine.cells[0].source = "mine"
+    nbformat.write(mine, workspace / "00-a.ipynb")
+    nbformat.write(notebook({"x": "new", "y": "new"}), chapters / "00-a.ipynb")
+    capsys.readouterr()
+    start(workspace, chapters)
+    out = capsys.readouterr().out
+    assert (
+        "you changed cell x, and so did the course. Yours is kept" in out
+        and "1 cells brought up to date" in out
+    )
+
+
+def test_a_copy_that_cannot_be_read_is_kept(tmp_path, capsys):
+    nbformat.write(notebook({"x": "1"}), tmp_path / "00-a.ipynb")
+    target = tmp_path / "workspace" / "00-a.ipynb"
+    target.parent.mkdir()
+    target.write_text("{ half a noteb")
+    update_one(tmp_path / "00-a.ipynb", target)
+    assert (target.parent / "00-a.damaged-1.txt").read_text() == "{ half a noteb"
+    assert sources(read(target)) == {"x": "1"} and "kept as" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("spoil", ["no ids", "no given", "given is a list", "nbformat 4.4"])
+def test_a_copy_of_which_nothing_is_known_is_left_as_it_is(tmp_path, capsys, spoil):
+    nbformat.write(notebook({"x": "1"}), tmp_path / "00-a.ipynb")
+    start(tmp_path / "workspace", tmp_path)
+    target = tmp_path / "workspace" / "00-a.ipynb"
+    said = json.loads(target.read_text())
+    if spoil in ("no ids", "nbformat 4.4"):
+        del said["cells"][0]["id"]
+        said["nbformat_minor"] = 4
+    if spoil in ("no given", "given is a list"):
+        said["metadata"]["course"]["given"] = [] if "list" in spoil else {}
+    target.write_text(json.dumps(said))
+    before = target.read_text()
+    start(tmp_path / "workspace", tmp_path)
+    assert target.read_text() == before and "left as it is" in capsys.readouterr().out
+
+
+HEADER = '"metadata": {}, "nbformat": 4, "nbformat_minor": 5'
+
+
+@pytest.mark.parametrize(
+    "broken", ["{" + HEADER + "}", '{"cells": [{}], ' + HEADER + "}", '{"cells": 3, ' + HEADER + "}", "[]"]
+)
+def test_a_copy_that_is_no_notebook_is_set_aside(tmp_path, broken):
+    nbformat.write(notebook({"x": "1"}), tmp_path / "00-a.ipynb")
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace" / "00-a.ipynb").write_text(broken)
+    start(tmp_path / "workspace", tmp_path)
+    assert (tmp_path / "workspace" / "00-a.damaged-1.txt").read_text() == broken
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    nbformat.write(notebook({"x": "1"}), tmp_path / "00-a.ipynb")
+    (tmp_path / "workspace").write_text("a file where the folder should be")
+    with pytest.raises(CourseError, match="cannot be written"):
+        start(tmp_path / "workspace", tmp_path)

@@ -1,0 +1,156 @@
+"""The list of architectures: as many parameters as the models that torch builds of it, and as many layers with a window."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from course_lib.data import MODELS
+from course_lib.errors import CourseError
+from course_lib.models import catalog
+from course_lib.models.planner.architectures import (
+    FAMILIES,
+    TUNED,
+    architecture,
+    architectures,
+    facts,
+    from_config,
+)
+
+KNOWN = architectures()
+ALSO_READS_IMAGES = {"gemma-3-4b-it"}
+WITH_POOLER = {"multilingual-e5-small"}  # which nothing uses, and the drivers do not load
+
+
+def built(said):
+    """A model of a configuration on torch's meta device, where weights have sizes and take no memory."""
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+    encoder = said["model_type"] == "bert"
+    if said["model_type"] == "exaone4" and not said.get("sliding_window"):
+        said = said | {"layer_types": ["full_attention"] * said["num_hidden_layers"]}
+    config = AutoConfig.for_model(**said)
+    with torch.device("meta"):
+        return (
+            AutoModel.from_config(config, add_pooling_layer=False)
+            if encoder
+            else AutoModelForCausalLM.from_config(config)
+        )
+
+
+def count(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_torch_builds_as_many_parameters(name):
+    said = facts(name)
+    parameters = said.pop("parameters")
+    model = built(said)
+    assert KNOWN[name].parameters == parameters == count(model)
+    kinds = getattr(model.config, "layer_types", None)
+    if kinds and KNOWN[name].window:
+        assert KNOWN[name].windowed == sum(k == "sliding_attention" for k in kinds)
+
+
+def test_the_well_known_are_there_and_agree_with_the_catalogue():
+    assert len(KNOWN) >= 45
+    assert {
+        "Llama-3.2-1B",
+        "Llama-3.2-3B",
+        "Llama-3.1-8B",
+        "Llama-3.3-70B",
+        "Mistral-7B-v0.3",
+        "Qwen2.5-0.5B",
+        "Qwen2.5-72B",
+        "gemma-2-9b",
+        "gemma-3-27b",
+        "Phi-3-mini-4k",
+        "phi-4",
+        "EXAONE-3.5-7.8B",
+        "SOLAR-10.7B",
+    } <= set(KNOWN)
+    found = 0
+    for entry in catalog.entries():
+        if TUNED.sub("", entry.model) in KNOWN and entry.model not in ALSO_READS_IMAGES | WITH_POOLER:
+            assert architecture(entry.model).parameters == entry.parameters, entry.model
+            assert architecture(entry.model).context >= entry.context, entry.model
+            found += 1
+    assert found >= 20
+
+
+sizes = st.fixed_dictionaries(
+    {
+        "model_type": st.sampled_from(sorted(FAMILIES)),
+        "hidden_size": st.sampled_from([32, 96]),
+        "intermediate_size": st.integers(1, 200),
+        "num_hidden_layers": st.integers(1, 7),
+        "num_key_value_heads": st.just(2),
+        "num_attention_heads": st.sampled_from([2, 4]),
+        "head_dim": st.sampled_from([8, 16]),
+        "vocab_size": st.integers(10, 99),
+        "tie_word_embeddings": st.booleans(),
+        "max_position_embeddings": st.just(64),
+        "sliding_window": st.sampled_from([None, 8]),
+        "pad_token_id": st.just(0),
+        "bos_token_id": st.just(1),
+        "eos_token_id": st.just(2),
+    }
+)
+
+
+@settings(max_examples=60)
+@given(sizes)
+def test_any_sizes_are_counted_as_torch_builds_them(said):
+    if said["model_type"] in ("bert", "phi3"):  # these say no head_dim
+        said = {k: v for k, v in said.items() if k != "head_dim"}
+    if said["model_type"] == "bert":
+        said = said | {"num_key_value_heads": said["num_attention_heads"]}
+    model = built(said)
+    found = from_config("any", said)
+    assert found.parameters == count(model)
+    assert (
+        from_config("any", model.config.to_dict() | {"sliding_window": said["sliding_window"]}).parameters
+        == found.parameters
+    )
+
+
+def test_a_model_is_named_by_its_base_by_itself_or_by_its_folder(tmp_path):
+    assert architecture("llama-3.1-8b-instruct") == architecture("Llama-3.1-8B") == KNOWN["Llama-3.1-8B"]
+    assert (
+        architecture("gemma-2-2b-it").name == "gemma-2-2b" and architecture(KNOWN["phi-4"]) is KNOWN["phi-4"]
+    )
+    for name in catalog.shipped():
+        assert architecture(name) == architecture(MODELS / name) == architecture(str(MODELS / name))
+        assert architecture(name).parameters == catalog.entry(name).parameters
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma2", "num_hidden_layers": 4}))
+    assert architecture(tmp_path).windowed == 2, "transformers completes what the file leaves out"
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"model_type": "mixtral"}, r"of the type 'mixtral'; known are llama, "),
+        ({"model_type": "gemma3"}, r"of the type 'gemma3'"),
+        ([], r"no config\.json that can be read"),
+        ({}, r"of the type None"),
+        ({"model_type": "llama", "attention_bias": True}, "attention_bias=True, which is not counted"),
+    ],
+)
+def test_what_is_not_known_is_refused(said, message, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    with pytest.raises(CourseError, match=message):
+        architecture(tmp_path)
+
+
+def test_a_name_that_is_not_known_gets_those_that_are_alike(tmp_path):
+    with pytest.raises(CourseError, match=r"'Llama-3\.1-80B' are not known here\n.*Llama-3\.1-8B"):
+        architecture("Llama-3.1-80B")
+    with pytest.raises(CourseError, match="name the folder of the model"):
+        architecture("?")
+    with pytest.raises(CourseError, match=r"no config\.json"):
+        architecture(tmp_path)
+    with pytest.raises(CourseError, match="does not say 'vocab_size'"):
+        from_config("x", {k: v for k, v in facts("phi-4").items() if k != "vocab_size"})

@@ -1,0 +1,480 @@
+"""What every engine promises: a stream is what generate says, a batch what each prompt says alone, scores are probabilities."""
+
+import math
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerFast,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
+
+from course_lib.data import MODELS
+from course_lib.errors import CourseError
+from course_lib.models import catalog, load
+from course_lib.models.drivers.engine import Unsupported
+from course_lib.models.drivers.huggingface import before_stop, without_stops
+from course_lib.models.drivers.scoring import log_probabilities
+from course_lib.models.gguf import export
+from course_lib.models.schema import SpecError
+from course_lib.retrieval.rerank import rerank
+
+ASKED = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the Sorin branch open?"
+PROMPTS = [ASKED, "hi", "Question: What is the monthly fee of the Haneul Pine Salary Account?"]
+
+
+@pytest.fixture(scope="module", params=["huggingface", "llamacpp"])
+def engine(request):
+    """On two cores llama.cpp has an instance for each of two texts; on one they would share it, as `LlamaCpp` says."""
+    with pytest.MonkeyPatch.context() as setting:
+        setting.setenv("OMP_NUM_THREADS", "2")
+        return load("haneul-1m", driver=request.param, batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load("haneul-1m")
+
+
+def test_a_stream_is_the_answer_in_pieces(engine):
+    for prompt, answer in zip(PROMPTS, engine.generate(PROMPTS), strict=True):
+        pieces = list(engine.stream(prompt))
+        assert "".join(pieces).strip() == answer and len(pieces) > 1
+
+
+def test_leaving_a_stream_stops_the_model(engine):
+    threads = threading.active_count()
+    for piece in engine.stream(ASKED, max_output_length=1500, min_output_length=1500):
+        assert piece is not None
+        break
+    begun = time.monotonic()
+    while threading.active_count() > threads and time.monotonic() - begun < 10:
+        time.sleep(0.01)
+    assert threading.active_count() <= threads
+    assert engine.generate([ASKED]) == ["09:30"]
+
+
+def test_errors_of_a_stream_come_with_the_call_or_the_first_piece(engine):
+    with pytest.raises(CourseError, match="reads 2048"):
+        list(engine.stream("word " * 2100))
+
+
+def test_one_seed_gives_one_text_alone_and_in_a_batch(engine):
+    how = {"temperature": 1.5, "seed": 5, "max_output_length": 12}
+    together = engine.generate(PROMPTS, **how)
+    assert together == [engine.generate([p], **how)[0] for p in PROMPTS]
+    assert together != engine.generate(PROMPTS, **how | {"seed": 6})
+
+
+def test_counts_are_those_of_the_tokenizer(engine, model):
+    for prompt, reply in zip(PROMPTS, engine.generate(PROMPTS), strict=True):
+        assert reply.prompt_tokens == engine.count_tokens(prompt) == model.count_tokens(prompt)
+        assert reply.finish == "stop"
+        assert reply.tokens == len(model.tokenizer.encode(reply, add_special_tokens=False)) + 1  # and the end
+
+
+def test_a_text_is_continued_as_it_stands_under_text_generation(engine):
+    raw = load("haneul-1m", driver=engine.driver, task="text-generation")
+    said = raw.generate(["The monthly fee of the account is"], max_output_length=6)[0]
+    assert (
+        said.startswith(" ")
+        and said.finish == "length"
+        and said.prompt_tokens == raw.count_tokens("The monthly fee of the account is")
+    )
+    with pytest.raises(ValueError, match="continues a text"):
+        raw.generate([[{"role": "user", "content": "hi"}]])
+
+
+def test_raw_texts_are_the_same_in_both_engines():
+    text = "The Haneul Riverbend branch"
+    both = [
+        load("haneul-1m", driver=d, task="text-generation").generate([text], max_output_length=30)[0]
+        for d in ("huggingface", "llamacpp")
+    ]
+    assert both[0] == both[1]
+
+
+@pytest.mark.parametrize(
+    "turns", [[], [{"role": "robot", "content": "x"}], [{"role": "user"}], [{"role": "user", "content": 5}]]
+)
+def test_a_conversation_that_is_none_is_refused(engine, turns):
+    with pytest.raises(ValueError, match="turn"):
+        engine.generate([turns])
+
+
+def test_many_threads_may_ask_at_once(engine):
+    answers = engine.generate(PROMPTS)
+    got = {}
+
+    def ask(i):
+        got[i] = engine.generate([PROMPTS[i % 3]])[0]
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == {i: answers[i % 3] for i in range(12)}
+
+
+def test_scores_are_what_a_pass_for_each_pair_gives(model):
+    labels = ["09:30", "ten o'clock", "x", "", "the Sorin branch opens at 09:30 in the morning"]
+    scores = model.score(PROMPTS, labels)
+    for i, prompt in enumerate(PROMPTS):
+        read = model.ids(model._prompt(prompt))
+        for j, label in enumerate(labels):
+            tail = model.tokenizer.encode(label, add_special_tokens=False)
+            alone = sum(log_probabilities(model.model, [*read, *tail])[-len(tail) :]) if tail else 0.0
+            assert scores[i, j] == pytest.approx(alone, abs=2e-3)
+    assert scores[0].argmax() == 3 and scores[0, 0] == max(np.delete(scores[0], 3))
+    assert model.score([], labels).shape == (0, 5) and model.score(PROMPTS, []).shape == (3, 0)
+
+
+def test_the_probabilities_of_all_tokens_sum_to_one(model):
+    every = model.tokenizer.batch_decode([[i] for i in range(200, 1200)])
+    single = [t for t in every if len(model.tokenizer.encode(t, add_special_tokens=False)) == 1]
+    assert len(single) > 500 and np.exp(model.score([ASKED], single)).sum() <= 1 + 1e-6
+
+
+def test_a_model_without_a_template_is_no_chat_model_in_either_engine(tmp_path):
+    folder = tmp_path / "plain"
+    shutil.copytree(MODELS / "haneul-300k", folder)
+    (folder / "chat_template.jinja").unlink()
+    file = export(folder, tmp_path / "plain.gguf")
+    for source, driver in ((folder, "llamacpp"), (file, "llamacpp")):
+        with pytest.raises(CourseError, match="has no chat template"):
+            load(source, driver=driver)
+        assert (
+            len(
+                load(source, driver=driver, task="text-generation").generate(["The fee"], max_output_length=3)
+            )
+            == 1
+        )
+    with pytest.raises(CourseError, match="has no chat template"):
+        load(folder).generate(["hi"])
+
+
+@pytest.mark.parametrize("schema", [{"type": "banana"}, {"$ref": "#/nowhere"}, {"enum": []}])
+def test_a_schema_to_which_llama_cpp_holds_nothing_is_refused_and_not_dropped(schema):
+    with pytest.raises(Unsupported, match="schema"):
+        load("haneul-300k", driver="llamacpp").generate(["hi"], json_schema=schema)
+
+
+def test_a_schema_that_would_take_all_memory_is_refused():
+    with pytest.raises(SpecError, match="maxItems 100000000; at most 10000"):
+        load(
+            "haneul-300k", driver="llamacpp", generation={"json_schema": {"type": "array", "maxItems": 10**8}}
+        )
+
+
+def test_what_llama_cpp_cannot_do_names_who_can():
+    with pytest.raises(Unsupported, match=r"llamacpp cannot score\n.*huggingface"):
+        load("haneul-300k", driver="llamacpp").score(["a"], ["b"])
+
+
+@given(
+    st.text("abcd", max_size=30),
+    st.lists(st.text("abcd", min_size=1, max_size=4), max_size=3),
+    st.integers(1, 5),
+)
+def test_a_stream_is_cut_where_the_answer_would_be(text, stops, size):
+    pieces = [text[i : i + size] for i in range(0, len(text), size)]
+    said = [
+        "".join(pieces[: i + 1]) for i in range(len(pieces))
+    ]  # the model ends with the first piece that completes a stop
+    written = next((t for t in said if before_stop(t, stops) != t), text)
+    assert "".join(without_stops(iter(pieces), stops)) == before_stop(written, stops)
+
+
+# -- encoders: random weights, compared with transformers itself ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory):
+    """Folders of a cross-encoder (one score) and a classifier (three labels), small and random."""
+    out = {}
+    minilm = catalog.folder_of(catalog.MINILM)
+    for name, labels in (("rerank", 1), ("text-classification", 3)):
+        torch.manual_seed(1)
+        config = BertConfig(
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            num_labels=labels,
+            max_position_embeddings=64,
+            initializer_range=0.2,
+        )
+        out[name] = tmp_path_factory.mktemp(name)
+        BertForSequenceClassification(config).save_pretrained(out[name])
+        AutoTokenizer.from_pretrained(minilm).save_pretrained(out[name])
+    return out
+
+
+TEXTS = [
+    "Cards are blocked at once.",
+    "no",
+    "The branch opens at nine and closes at five, on Saturdays at noon.",
+    "fees",
+]
+
+
+def test_a_cross_encoder_scores_pairs_in_a_batch_as_alone(heads):
+    engine = load(heads["rerank"], task="rerank", batch_size=3)
+    scores = engine.rerank("When do you open?", TEXTS)
+    assert scores == pytest.approx([engine.rerank("When do you open?", [t])[0] for t in TEXTS], abs=1e-5)
+    said = engine.tokenizer("When do you open?", TEXTS[0], return_tensors="pt")
+    with torch.inference_mode():
+        assert scores[0] == pytest.approx(float(engine.model(**said).logits), abs=1e-5)
+    assert engine.rerank("x", []) == []
+
+
+QUERY = "When do you open?"
+WORDS = ["branch", "opens", "at", "nine", "card", "fee", "lost", "saturday", "won", "."]  # a token each
+
+
+@pytest.fixture(scope="module")
+def cross(heads):
+    return load(heads["rerank"], task="rerank")
+
+
+def cut(ids, room, shared):
+    """Windows of `room` ids, of which each has `shared` in common with the one before, up to the end."""
+    return [ids[at : at + room] for at in range(0, max(len(ids) - room, 0) + room - shared, room - shared)]
+
+
+def by_hand(engine, query, text):
+    """The score of each window of a text, one pass each."""
+    asked, read = (engine.tokenizer.encode(part, add_special_tokens=False) for part in (query, text))
+    (begin, *_, end) = engine.tokenizer.encode("x")
+    scores = []
+    for window in cut(read, 64 - 3 - len(asked), (64 - 2 - len(asked)) // 4):
+        ids = [begin, *asked, end, *window, end]
+        kinds = [0] * (2 + len(asked)) + [1] * (1 + len(window))
+        with torch.inference_mode():
+            scores.append(
+                float(engine.model(torch.tensor([ids]), token_type_ids=torch.tensor([kinds])).logits)
+            )
+    return scores
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.lists(st.sampled_from(WORDS), max_size=200).map(" ".join), min_size=1, max_size=4),
+    st.integers(1, 3),
+)
+def test_a_text_that_is_too_long_has_the_score_of_its_best_window(cross, texts, words):
+    query = " ".join(QUERY.split()[:words])
+    assert cross.rerank(query, texts) == pytest.approx(
+        [max(by_hand(cross, query, text)) for text in texts], abs=1e-5
+    )
+
+
+def test_the_best_window_may_be_any_and_a_text_within_the_limit_is_one(cross):
+    room = 64 - 3 - 5  # beside the question
+    for words in (0, 1, room - 1, room):
+        assert len(by_hand(cross, QUERY, "fee " * words)) == 1
+    assert len(by_hand(cross, QUERY, "fee " * (room + 1))) == 2
+    chance = np.random.default_rng(0)
+    texts = [" ".join(chance.choice(WORDS, 190)) for _ in range(20)]
+    scores = [by_hand(cross, QUERY, text) for text in texts]
+    assert cross.rerank(QUERY, texts) == pytest.approx(list(map(max, scores)), abs=1e-5)
+    assert {int(np.argmax(row)) for row in scores} >= {0, 1, 2}
+
+
+def test_a_passage_of_5000_tokens_is_read_to_its_end(cross):
+    plain, told = "fee " * 5000, "fee " * 4990 + "lost card saturday nine " * 3
+    scores = by_hand(cross, QUERY, told)
+    assert len(scores) > 100
+    assert cross.rerank(QUERY, [plain, told]) == pytest.approx(
+        [max(by_hand(cross, QUERY, plain)), max(scores)], abs=1e-5
+    )
+
+
+def test_a_question_that_leaves_less_than_half_to_the_text_is_refused(cross):
+    for words in (31, 64, 5000):
+        with pytest.raises(
+            CourseError, match=rf"a question of {words + 2} tokens; .* reads 64, with the passage"
+        ):
+            cross.rerank("fee " * words, ["card"])
+    text = "fee " * 300
+    assert cross.rerank("fee " * 30, [text]) == pytest.approx(
+        [max(by_hand(cross, "fee " * 30, text))], abs=1e-5
+    )
+
+
+def test_threads_that_ask_one_cross_encoder_get_their_own_scores(cross):
+    """How far a tokenizer cuts is its state: one thread must not see what another has set."""
+    texts = ["fee card " * words for words in (1, 40, 150)]
+    queries = ["open", "When do you open?", "Which fee is taken for a card that was lost on Saturday?"]
+    expected = {query: cross.rerank(query, texts) for query in queries}
+    wrong = []
+
+    def ask(query):
+        try:
+            found = [cross.rerank(query, texts) for _ in range(30)]
+            wrong.extend(scores for scores in found if scores != pytest.approx(expected[query], abs=1e-4))
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=ask, args=(query,)) for query in queries * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_scores_of_weights_that_are_none_are_no_order(heads):
+    engine = load(heads["rerank"], task="rerank")
+    with torch.no_grad():
+        engine.model.classifier.bias.fill_(float("nan"))
+    assert all(map(math.isnan, engine.rerank(QUERY, [*TEXTS, "fee " * 200])))
+    with pytest.raises(CourseError, match="Encoder gave 4 of 4 candidates no finite score: nan"):
+        rerank(engine, QUERY, TEXTS)
+
+
+@pytest.fixture(scope="module")
+def bi(heads):
+    return load(heads["rerank"], task="text-embedding")
+
+
+@settings(max_examples=25)
+@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=200).map(" ".join), max_size=4))
+def test_every_token_has_a_vector_and_a_long_text_is_read_in_windows(bi, texts):
+    (begin, _, end) = bi.tokenizer.encode("fee")
+    found = bi.embed_tokens(texts)
+    assert len(found) == len(texts)
+    for text, vectors in zip(texts, found, strict=True):
+        expected = []
+        for window in cut(bi.tokenizer.encode(text, add_special_tokens=False), 62, 64 // 4):
+            with torch.inference_mode():
+                hidden = bi.model(torch.tensor([[begin, *window, end]])).last_hidden_state[0, 1:-1].numpy()
+            expected.append(hidden / np.linalg.norm(hidden, axis=1, keepdims=True))
+        assert vectors.shape == np.concatenate(expected).shape and vectors.dtype == np.float32
+        assert vectors == pytest.approx(np.concatenate(expected), abs=1e-5)
+
+
+def test_who_has_no_vectors_of_tokens_says_so(cross, embedder):
+    with pytest.raises(Unsupported, match="was loaded for rerank, and cannot embed_tokens"):
+        cross.embed_tokens(["fee"])
+    with pytest.raises(Unsupported, match=r"llamacpp cannot embed_tokens\n.*huggingface"):
+        embedder.embed_tokens(["fee"])
+
+
+def test_a_model_of_the_kind_of_roberta_leaves_its_first_places_unused(tmp_path):
+    """Its places are numbered from pad_token_id + 1, so that a model of 34 reads 32 tokens; the 33rd has no place."""
+    torch.manual_seed(1)
+    pieces = Tokenizer(
+        models.WordLevel({w: i for i, w in enumerate(["<s>", "<pad>", "</s>", "<unk>", *WORDS])}, "<unk>")
+    )
+    pieces.pre_tokenizer = pre_tokenizers.Whitespace()
+    pieces.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=pieces,
+        bos_token="<s>",
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    config = XLMRobertaConfig(
+        vocab_size=14,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=34,
+        pad_token_id=1,
+        num_labels=1,
+        initializer_range=0.2,
+    )
+    XLMRobertaForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    engine = load(tmp_path, task="rerank")
+    assert engine.context == 32
+    with torch.inference_mode():
+        engine.model(torch.full((1, 32), 4))
+        with pytest.raises((IndexError, RuntimeError)):
+            engine.model(torch.full((1, 33), 4))
+    text = "fee lost card . " * 1000
+    read = engine.tokenizer.encode(text, add_special_tokens=False)
+    with torch.inference_mode():
+        scores = [
+            float(engine.model(torch.tensor([[0, 8, 2, 2, *part, 2]])).logits)
+            for part in cut(read, 27, (32 - 3) // 4)
+        ]
+    assert len(read) == 4000 and engine.rerank("card", [text, "fee"])[0] == pytest.approx(
+        max(scores), abs=1e-5
+    )
+    vectors = load(tmp_path, task="text-embedding").embed_tokens([text])[0]
+    assert len(vectors) > 4000 and np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_classifier_gives_probabilities(heads):
+    engine = load(heads["text-classification"], task="text-classification")
+    for row in engine.classify(TEXTS):
+        assert set(row) == {"LABEL_0", "LABEL_1", "LABEL_2"} and sum(row.values()) == pytest.approx(1)
+    assert engine.classify([]) == []
+
+
+def test_a_head_that_is_not_there_is_not_made_up(heads):
+    with pytest.raises(CourseError, match="no head for the task rerank"):
+        load("all-MiniLM-L6-v2", task="rerank")
+    with pytest.raises(CourseError, match="gives 3 labels; a reranker gives one score"):
+        load(heads["text-classification"], task="rerank")
+    with pytest.raises(CourseError, match="no head for the task text-classification"):
+        load("haneul-300k", task="text-classification")
+
+
+@pytest.mark.parametrize(
+    ("file", "said", "told"),
+    [
+        ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "pools by pooling_mode_max_tokens"),
+        ("1_Pooling/config.json", "{", "cannot be read"),
+        ("2_Dense/config.json", "{}", "has the layer 2_Dense"),
+    ],
+)
+def test_vectors_are_made_as_the_model_says_or_not_at_all(tmp_path, file, said, told):
+    folder = tmp_path / "model"
+    shutil.copytree(catalog.folder_of(catalog.MINILM), folder)
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_text(said)
+    with pytest.raises(CourseError, match=told):
+        load(folder, task="text-embedding")
+
+
+def test_the_first_token_stands_for_the_text_where_the_model_says_so(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(catalog.folder_of(catalog.MINILM), folder)
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    engine = load(folder, task="text-embedding")
+    ids = engine.tokenizer("When do you open?", return_tensors="pt")
+    with torch.inference_mode():
+        hidden = engine.model(**ids).last_hidden_state[0, 0].numpy()
+    assert engine.embed(["When do you open?"])[0] == pytest.approx(hidden / np.linalg.norm(hidden), abs=1e-5)
+
+
+@settings(max_examples=10)
+@given(st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=5))
+def test_llama_cpp_embeds_any_text_to_length_one(embedder, texts):
+    vectors = embedder.embed(texts)
+    with pytest.raises(ValueError, match="is empty"):
+        embedder.embed([*texts, ""])
+    assert vectors.shape[0] == len(texts) and np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    return load("haneul-300k", driver="llamacpp", task="text-embedding")

@@ -1,0 +1,369 @@
+"""Models of the hub: only what is needed, pinned, checked, and offline a message that says what is missing.
+
+The hub is tests/hub.py, on this machine; its client is huggingface_hub itself.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi, hf_hub_download, scan_cache_dir, snapshot_download
+
+from course_lib.data import MODELS, ROOT
+from course_lib.models.drivers import load
+from course_lib.models.files.hub import commit_in
+from course_lib.models.gguf import export
+from tests.models.hub import sha256
+from tests.models.hub_client import GGUF, NAME, REPOSITORY, TINY, WEIGHTS, cached, done, get, pull, refused
+
+pytest_plugins = ["tests.models.hub_fixtures"]
+
+
+# -- the test hub is a hub --------------------------------------------------------------------------------------------
+
+
+def test_the_hubs_own_library_gets_a_whole_repository_from_the_test_hub(hub, tmp_path):
+    got = Path(snapshot_download(REPOSITORY, endpoint=hub.url, cache_dir=tmp_path / "theirs"))
+    assert {p.name: p.read_bytes() for p in got.iterdir()} == {
+        p.name: p.read_bytes() for p in (MODELS / NAME).iterdir()
+    }
+    one = hf_hub_download(REPOSITORY, "config.json", endpoint=hub.url, cache_dir=tmp_path / "one")
+    assert Path(one).read_bytes() == (MODELS / NAME / "config.json").read_bytes()
+    told = HfApi(endpoint=hub.url).get_paths_info(REPOSITORY, ["model.safetensors"])
+    assert told[0].lfs.sha256 == sha256((MODELS / NAME / "model.safetensors").read_bytes())
+
+
+def test_what_the_hubs_own_library_has_left_in_the_cache_is_used(hub, offline, tmp_path):
+    snapshot_download("o/tiny", endpoint=hub.url)
+    hub.fix()
+    offline()
+    assert get() / "x" == cached(tmp_path) / "snapshots" / hub.commit("o/tiny") / "x"
+    (get() / "model.safetensors").resolve().write_bytes(bytes(len(WEIGHTS)))
+    refused(r"model\.safetensors .*which was damaged and has been removed.*course models pull o/tiny")
+    assert hub.requests == []
+
+
+def test_what_we_have_left_in_the_cache_is_used_and_removed_by_the_hubs_own_library(hub, tmp_path):
+    ours = get()
+    assert Path(snapshot_download("o/tiny", local_files_only=True, cache_dir=tmp_path / "cache")) == ours
+    held = scan_cache_dir(tmp_path / "cache")
+    assert held.warnings == []
+    held.delete_revisions(ours.name).execute()
+    assert not cached(tmp_path).exists()
+
+
+# -- what arrives -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("driver", ["huggingface", "llamacpp"])
+def test_a_model_of_the_hub_answers_as_the_shipped_one(hub, offline, driver):
+    get(REPOSITORY)
+    offline()
+    with_hub = load({"source": {"type": "huggingface", "repository": REPOSITORY}, "driver": driver})
+    assert with_hub.generate(["When do you open?"]) == load(NAME, driver=driver).generate(
+        ["When do you open?"]
+    )
+
+
+def test_only_what_is_needed_is_downloaded(online):
+    needed = {
+        "config.json",
+        "tokenizer.json",
+        "vocab.txt",
+        "chat_template.jinja",
+        "tokenizer.model",
+        "model.safetensors",
+        "1_Pooling/config.json",
+        "modules.json",
+    }
+    beside = {
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+        "onnx/model.onnx",
+        "README.md",
+        "tf_model.h5",
+        "consolidated.safetensors",
+        "m.gguf",
+        "run.py",
+        ".gitattributes",
+    }
+    hub = online(
+        {"o/all": dict.fromkeys(needed | beside, b"{}") | {"model.safetensors": WEIGHTS, "vocab.txt": b""}}
+    )
+    folder = get("o/all")
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == needed
+    assert {r.path.split(f"{hub.commit('o/all')}/")[1] for r in hub.asked("/resolve/")} == needed - {
+        "vocab.txt"
+    }  # empty
+
+
+def test_of_an_adapter_its_settings_its_weights_and_its_base_come(online, offline):
+    needed = {
+        "adapter_config.json": b"{}",
+        "adapter_model.safetensors": WEIGHTS,
+        "base.json": b'{"model": "x"}',
+    }
+    hub = online(
+        {
+            "o/lora": needed
+            | {"README.md": b"#", "optimizer.pt": b"\x80", "merged/model.safetensors": WEIGHTS},
+            "o/half": {"adapter_config.json": b"{}"},
+            "o/old": {"adapter_config.json": b"{}", "adapter_model.bin": b""},
+        }
+    )
+    folder = get("o/lora")
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == needed
+    assert done(pull("o/lora"))[0] == 0
+    refused(r"o/half holds no \.safetensors and no \.gguf", "o/half")
+    refused(r"o/old/adapter_model\.bin is a pickle", "o/old")
+    assert {r.path.rpartition("/")[2] for r in hub.asked("/resolve/")} == needed.keys()
+    offline()
+    assert get("o/lora") == folder
+    (folder / "adapter_model.safetensors").resolve().write_bytes(bytes(len(WEIGHTS)))
+    refused(r"adapter_model\.safetensors .*which was damaged.*course models pull o/lora", "o/lora")
+
+
+def test_all_parts_of_the_weights_come(online):
+    split = {f"model-0000{i}-of-00002.safetensors": WEIGHTS for i in (1, 2)}
+    online(
+        {
+            "o/split": split | {"config.json": b"{}"},
+            "o/half": {"model-00001-of-00002.safetensors": WEIGHTS, "config.json": b"{}"},
+        }
+    )
+    assert split.keys() <= {p.name for p in get("o/split").iterdir()}
+    refused(r"has no model-00002-of-00002\.safetensors", "o/half")
+
+
+def test_nothing_is_asked_twice(hub):
+    get()
+    hub.requests.clear()
+    get()
+    assert [r.path for r in hub.requests] == ["/api/models/o/tiny/revision/main"]  # has the branch moved?
+
+
+def test_files_are_read_again_only_when_they_have_changed(hub, offline):
+    """A file of other content but the same size and time is taken as checked: that is how we see that it was not read."""
+    folder = get()
+    path = (folder / "model.safetensors").resolve()
+    stat = path.stat()
+    path.write_bytes(WEIGHTS[:-1] + b"x")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    offline()
+    assert get() == folder
+    os.utime(path)
+    refused("damaged and has been removed")
+
+
+def test_a_damaged_file_is_brought_again_when_online(hub, offline, monkeypatch):
+    path = get() / "model.safetensors"
+    path.resolve().write_bytes(bytes(len(WEIGHTS)))
+    offline()
+    refused(r"missing of o/tiny at main .*: model\.safetensors \(.* bytes\), which was damaged")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    hub.fix()
+    assert (get() / "model.safetensors").read_bytes() == WEIGHTS
+    assert len(hub.asked("/resolve/")) == 1
+
+
+def test_without_links_files_lie_in_the_snapshot(hub, offline, monkeypatch):
+    def no_links(*_):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", no_links)
+    folder = get()
+    offline()
+    assert get() == folder and not any(p.is_symlink() for p in folder.iterdir())
+    (folder / "config.json").write_bytes(b"[]")
+    refused(r"config\.json .*damaged")
+
+
+# -- fields of the source ---------------------------------------------------------------------------------------------
+
+
+def test_cache_dir_is_where_it_goes(hub, tmp_path):
+    assert get(cache_dir=tmp_path / "elsewhere").is_relative_to(tmp_path / "elsewhere")
+    assert not cached(tmp_path).exists()
+
+
+def test_local_files_only_asks_for_nothing(hub):
+    refused("every file of o/tiny at main is missing", local_files_only=True)
+    get()
+    hub.fix()
+    assert get(local_files_only=True) == get(local_files_only=True, revision=hub.commit("o/tiny"))
+    assert hub.requests == []
+
+
+def test_a_revision_is_a_branch_a_tag_or_a_commit(online):
+    hub = online(
+        {
+            "o/tiny": {
+                "main": TINY,
+                "v1": TINY | {"config.json": b'{"v": 1}'},
+                "refs/pr/1": TINY | {"config.json": b"[]"},
+            }
+        }
+    )
+    for revision, said in (
+        ("main", "{}"),
+        ("v1", '{"v": 1}'),
+        ("refs/pr/1", "[]"),
+        (hub.commit("o/tiny", "v1"), '{"v": 1}'),
+    ):
+        folder = get(revision=revision)
+        assert (folder / "config.json").read_text() == said
+        assert (
+            folder.name
+            == commit_in(folder)
+            == (hub.commit("o/tiny", revision) if len(revision) < 40 else revision)
+        )
+    refused(r"no revision 'v2'.*/o/tiny/tree/main", revision="v2")
+
+
+def test_a_commit_that_is_here_is_not_asked_for(hub):
+    commit = hub.commit("o/tiny")
+    folder = get(revision=commit)
+    hub.fix()
+    assert get(revision=commit) == folder and hub.requests == []
+
+
+@pytest.mark.parametrize("revision", ["../../x", "/etc/x", "a//b", "."])
+def test_a_revision_that_is_a_path_is_refused(hub, revision):
+    refused("no branch, tag or commit", revision=revision)
+    assert hub.requests == []
+
+
+def test_filename_picks_one_gguf_file_and_its_parts(online, tmp_path):
+    parts = {f"q4/m-0000{i}-of-00002.gguf": GGUF for i in (1, 2)}
+    hub = online(
+        {"o/gguf": {"a.gguf": GGUF, "README.md": b""} | parts, "o/one": {"m.gguf": GGUF, "README.md": b""}}
+    )
+    assert get("o/gguf", filename="a.gguf").name == "a.gguf"
+    assert len(hub.asked("/resolve/")) == 1
+    first = get("o/gguf", filename="q4/m-00001-of-00002.gguf")
+    assert first.read_bytes() == first.with_name("m-00002-of-00002.gguf").read_bytes() == GGUF
+    refused(
+        r"has no b\.gguf; its GGUF files: a\.gguf, q4/m-00001-of-00002\.gguf", "o/gguf", filename="b.gguf"
+    )
+    refused(r"2 GGUF models: a\.gguf, q4/.*course models pull o/gguf --file a\.gguf", "o/gguf")
+    assert get("o/one").name == "m.gguf"
+
+
+def test_a_gguf_file_of_the_hub_is_loaded(online, tmp_path, offline):
+    file = export(MODELS / NAME, tmp_path / "m-q8_0.gguf", "q8_0")
+    online({"o/gguf": {file.name: file.read_bytes()}})
+    model = load(
+        {
+            "source": {"type": "huggingface", "repository": "o/gguf", "filename": file.name},
+            "driver": "llamacpp",
+        }
+    )
+    assert model.parameters == 344384
+
+
+def test_the_token_comes_from_its_variable_and_opens_what_is_private(online, monkeypatch):
+    hub = online({"o/tiny": TINY}, private=("o/tiny",))
+    monkeypatch.setenv("MY_TOKEN", "hf_right")
+    refused(r"has no o/tiny, or it is private.*hf auth login")
+    assert get(token="${env.MY_TOKEN}").is_dir()
+    assert {r.token for r in hub.requests} == {None, "hf_right"}
+    monkeypatch.delenv("MY_TOKEN")
+    refused(r"variable MY_TOKEN.*export MY_TOKEN=", token="${env.MY_TOKEN}")
+
+
+def test_without_a_token_of_its_own_the_hubs_usual_one_is_used(online, monkeypatch):
+    hub = online({"o/tiny": TINY}, gated=("o/tiny",))
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    get()
+    assert {r.token for r in hub.requests} == {"hf_right"}
+
+
+def test_a_right_sum_passes_and_a_wrong_one_is_refused_before_the_download(hub):
+    refused(
+        rf"model\.safetensors .*SHA-256 {sha256(WEIGHTS)[:12]}\.\.\., and sha256 says 000000000000\.\.\.",
+        sha256={"model.safetensors": "0" * 64},
+    )
+    assert not hub.asked("/resolve/")
+    right = {"model.safetensors": sha256(WEIGHTS), "tokenizer.json": sha256(TINY["tokenizer.json"])}
+    assert get(sha256=right).is_dir()
+    refused(r"tokenizer\.json .*and sha256 says 111111111111", sha256={"tokenizer.json": "1" * 64})
+    refused("model.bin, which is not among the files used: config.json", sha256={"model.bin": "1" * 64})
+
+
+def test_a_sum_for_a_file_of_which_the_hub_states_none_is_compared_on_arrival(hub):
+    refused(r"tokenizer\.json .*and sha256 says 111111111111", sha256={"tokenizer.json": "1" * 64})
+
+
+# -- offline ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["1", "ON", "yes", "true"])
+def test_offline_nothing_is_asked_for_and_the_command_is_told(hub, monkeypatch, value):
+    monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    refused(r"every file of o/tiny at main is missing .*Fix: course models pull o/tiny$")
+    refused(
+        r"a\.gguf of o/tiny at v1 .*pull o/tiny --revision v1 --file a\.gguf$",
+        revision="v1",
+        filename="a.gguf",
+    )
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("value", ["0", "", "false", "OFF"])
+def test_these_values_mean_online(hub, monkeypatch, value):
+    monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    assert get().is_dir()
+
+
+def test_offline_also_as_transformers_says_it(hub, monkeypatch):
+    monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
+    refused("downloads are off")
+
+
+def test_the_environment_decides_at_the_call_not_at_the_import(hub):
+    code = (
+        "import os; os.environ['HF_HUB_OFFLINE'] = '1'; import huggingface_hub.constants; os.environ['HF_HUB_OFFLINE'] = '0'\n"
+        "from course_lib.models.schema import ModelSpec; from course_lib.models.files import resolve\n"
+        "print(resolve(ModelSpec.parse('o/tiny').source).name)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == hub.commit(
+        "o/tiny"
+    )
+
+
+def test_the_missing_file_is_named_and_the_command_that_is_told_gets_it(hub, offline, tmp_path):
+    file = get() / "tokenizer.json"
+    file.resolve().unlink()
+    file.unlink()
+    hub.fix()
+    offline()
+    error = refused(
+        r"missing of o/tiny at main \([0-9a-f]{12}\): tokenizer\.json \(8 bytes\)\. Downloads are off"
+    )
+    command = shlex.split(error.fix)
+    assert command[:3] == ["course", "models", "pull"]
+    assert done(pull(*command[3:]))[0] == 0
+    assert get().is_dir() and len(hub.asked("/resolve/")) == 1
+
+
+def test_the_command_names_the_cache_and_the_variable_of_the_token(offline, tmp_path):
+    offline()
+    error = refused("missing", cache_dir=tmp_path / "a b", token="${env.MY_TOKEN}")
+    assert error.fix == f"HF_TOKEN=\"$MY_TOKEN\" course models pull o/tiny --cache-dir '{tmp_path}/a b'"
+
+
+@pytest.mark.parametrize("name", ["haneul-2m", "Qwen2.5-0.5B-Instruct"])
+def test_for_a_name_without_an_owner_the_shipped_models_are_listed(hub, offline, name):
+    for _ in range(2):
+        error = refused(r"the course ships .*haneul-1m, haneul-300k.*and none of this name", name)
+        assert ("on the hub it is Qwen/" in error.what) == (name[0] == "Q")
+        offline()
+
+
+def test_what_another_program_has_begun_is_not_taken_as_whole(hub, offline):
+    hf_hub_download("o/tiny", "config.json", endpoint=hub.url)
+    offline()
+    refused(r"missing of o/tiny at main .*: \*\.safetensors\.")

@@ -1,0 +1,148 @@
+"""Our models behind LangChain's interfaces: invoke, stream, batch, async, structured output; and a real chain around them."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from langchain_core.exceptions import OutputParserException
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.vectorstores import InMemoryVectorStore
+from pydantic import BaseModel
+
+from course_lib.models import ModelManager, catalog
+from course_lib.models.drivers.engine import Unsupported
+from course_lib.models.manager.langchain import EmbeddingModel
+from course_lib.models.schema.spec import SpecError
+
+PASSAGE = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the {place} branch open?"
+ASKED = PASSAGE.format(place="Sorin")
+
+
+@pytest.fixture(scope="module")
+def manager():
+    made = ModelManager()
+    yield made
+    made.unload_all()
+
+
+@pytest.fixture(scope="module", params=["huggingface", "llamacpp"])
+def chat(request, manager):
+    return manager.get_chat_model({"source": "haneul-1m", "driver": request.param, "batch_size": 4})
+
+
+def test_invoke_stream_batch_and_their_async_forms_agree(chat):
+    answer = chat.invoke(ASKED)
+    assert answer.content == "09:30" and answer.response_metadata == {"finish_reason": "stop"}
+    assert answer.usage_metadata["output_tokens"] == 6 and answer.usage_metadata["input_tokens"] > 20
+    assert "".join(c.content for c in chat.stream(ASKED)).strip() == "09:30"
+    assert [m.content for m in chat.batch([ASKED, "hi", ASKED])] == [
+        "09:30",
+        chat.invoke("hi").content,
+        "09:30",
+    ]
+
+    async def asked():
+        pieces = [c.content async for c in chat.astream(ASKED)]
+        return (
+            (await chat.ainvoke(ASKED)).content,
+            "".join(pieces).strip(),
+            [m.content for m in await chat.abatch([ASKED] * 3)],
+        )
+
+    assert asyncio.run(asked()) == ("09:30", "09:30", ["09:30"] * 3)
+
+
+def test_it_takes_its_place_in_a_chain(chat):
+    chain = ChatPromptTemplate.from_messages([("human", PASSAGE)]) | chat | StrOutputParser()
+    assert chain.invoke({"place": "Sorin"}) == "09:30"
+    assert chain.batch([{"place": "Sorin"}] * 2, {"max_concurrency": 2}) == ["09:30"] * 2
+
+
+def test_turns_of_a_conversation_arrive_in_order(chat):
+    turns = [
+        SystemMessage("Be brief."),
+        HumanMessage("hi"),
+        AIMessage("Hello."),
+        HumanMessage([{"type": "text", "text": ASKED}]),
+    ]
+    with chat.manager.use(chat.spec) as engine:
+        said = [
+            {"role": r, "content": c}
+            for r, c in (("system", "Be brief."), ("user", "hi"), ("assistant", "Hello."), ("user", ASKED))
+        ]
+        assert chat.invoke(turns).content == engine.generate([said])[0]
+
+
+def test_options_act_and_unknown_ones_are_refused(chat):
+    assert chat.invoke(ASKED, stop=["30"]).content == "09:"
+    assert chat.bind(max_output_length=2).invoke(ASKED).response_metadata == {"finish_reason": "length"}
+    drawn = {chat.invoke("hi", temperature=5.0, seed=s).content for s in range(4)}
+    assert len(drawn) > 1
+    with pytest.raises(SpecError, match="temprature: no such field"):
+        chat.invoke(ASKED, temprature=1)
+
+
+def test_what_it_cannot_read_is_refused(chat):
+    with pytest.raises(ValueError, match="type 'tool'"):
+        chat.invoke([ToolMessage("x", tool_call_id="1")])
+    with pytest.raises(ValueError, match="images"):
+        chat.invoke([HumanMessage([{"type": "image_url", "image_url": {"url": "data:"}}])])
+
+
+class Choice(BaseModel):
+    """A choice of one of two colours."""
+
+    colour: str
+    sure: bool
+
+
+SCHEMA = {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"]}
+
+
+def test_structured_output_is_held_to_the_schema(manager):
+    chat = manager.get_chat_model({"source": "haneul-1m", "driver": "llamacpp"})
+    assert chat.with_structured_output(SCHEMA).invoke(ASKED)["colour"] in ("red", "blue")
+    raw = chat.with_structured_output(SCHEMA, include_raw=True).invoke(ASKED)
+    assert raw["parsed"]["colour"] in ("red", "blue") and raw["raw"].content and raw["parsing_error"] is None
+    cut = chat.bind(max_output_length=2)
+    with pytest.raises(OutputParserException):
+        chat.with_structured_output(Choice).invoke(ASKED, max_output_length=2)
+    assert cut.invoke(ASKED).content
+    with pytest.raises(ValueError, match="method are not known"):
+        chat.with_structured_output(SCHEMA, method="json_mode")
+
+
+def test_a_driver_without_schemas_says_which_have_them(manager):
+    with pytest.raises(Unsupported, match=r"use a driver that can: .*llamacpp"):
+        manager.get_chat_model("haneul-1m").with_structured_output(SCHEMA)
+
+
+def test_embeddings_serve_a_vector_store(manager):
+    embeddings = manager.get_embedding_model("all-MiniLM-L6-v2")
+    store = InMemoryVectorStore.from_texts(["My card was stolen.", "When do you open?"], embeddings)
+    assert (
+        store.similarity_search("Somebody took my debit card", k=1)[0].page_content == "My card was stolen."
+    )
+    vector = embeddings.embed_query("hello")
+    assert len(vector) == 384 and np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    assert np.allclose(asyncio.run(embeddings.aembed_query("hello")), vector)
+    assert embeddings.embed_documents([]) == []
+
+
+def test_questions_and_passages_get_the_words_that_the_embedder_was_trained_with(manager):
+    plain = manager.get_embedding_model("all-MiniLM-L6-v2")
+    prefixed = EmbeddingModel(manager, plain.spec, *catalog.prefixes("intfloat/multilingual-e5-small"))
+    assert (prefixed.query_prefix, prefixed.passage_prefix) == ("query: ", "passage: ")
+    assert (
+        prefixed.embed_query("fee") == plain.embed_query("query: fee") == prefixed.embed_queries(["fee"])[0]
+    )
+    assert prefixed.embed_documents(["fee"]) == plain.embed_documents(["passage: fee"])
+    assert (plain.query_prefix, plain.passage_prefix) == ("", "") == catalog.prefixes("somebody/else")
+
+
+def test_the_role_of_the_laptop_comes_with_its_words(monkeypatch, manager):
+    monkeypatch.setenv("COURSE_TIER", "laptop")
+    found = manager.get_embedding_model("embed")
+    assert (found.spec.name, found.query_prefix) == ("intfloat/multilingual-e5-small", "query: ")

@@ -1,0 +1,90 @@
+"""Loading takes the memory that it must, and refuses what belongs to other tasks and other machines."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from course_lib.data import ROOT
+from course_lib.errors import CourseError
+from course_lib.models import load
+from course_lib.models.drivers.engine import Unsupported
+
+NAME = "haneul-1m"
+
+
+def test_an_encoder_refuses_what_belongs_to_writing():
+    with pytest.raises(Unsupported, match=r"generates nothing, and generation\.temperature is set"):
+        load("all-MiniLM-L6-v2", task="text-embedding", generation={"temperature": 1})
+    with pytest.raises(Unsupported, match="loaded for text-embedding, and cannot generate"):
+        load("all-MiniLM-L6-v2", task="text-embedding").generate(["hi"])
+
+
+@pytest.mark.parametrize("driver", ["unsloth", "vllm"])
+def test_what_needs_a_gpu_says_what_is_missing_and_how_to_go_on(driver):
+    with pytest.raises(
+        CourseError, match=rf"(?s)driver {driver}: this machine lacks.*Fix: .*(vllm serve|save_pretrained)"
+    ):
+        load(NAME, driver=driver)
+
+
+def test_low_memory_loading_makes_no_second_copy(tmp_path):
+    """Peak memory while loading 64 MB of weights, in a process of its own: less than twice the weights."""
+    code = """
+import resource, sys, torch
+from transformers import LlamaConfig, LlamaForCausalLM
+folder = sys.argv[1]
+from course_lib.models.drivers.pretrained import from_pretrained
+from course_lib.models.schema import ModelSpec
+import peft, course_lib.models.drivers.encoder
+spec = ModelSpec.parse({"source": "haneul-300k", "low_cpu_mem_usage": True})
+from pathlib import Path
+from transformers import AutoModelForCausalLM
+from_pretrained(AutoModelForCausalLM, spec, Path(sys.argv[2]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model = from_pretrained(AutoModelForCausalLM, spec, Path(folder))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / sum(p.numel() * 4 for p in model.parameters()))
+"""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=4096, hidden_size=512, intermediate_size=1536, num_hidden_layers=8, num_attention_heads=8
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), str(ROOT / "models" / "haneul-300k")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert said.returncode == 0, said.stderr
+    assert float(said.stdout) < 1.7
+
+
+def test_silence_of_threads_that_overlap_ends_with_the_last():
+    """The second begins before the first ends, and ends after it: nobody may take silence for what was there before."""
+    import warnings
+
+    from transformers.utils import logging
+
+    from course_lib.models.drivers.quiet import quiet
+
+    logging.set_verbosity_info()
+    logging.enable_progress_bar()
+    before = list(warnings.filters)
+    first, second = quiet(), quiet()
+    try:
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert logging.get_verbosity() == logging.ERROR and not logging.is_progress_bar_enabled()
+        second.__exit__(None, None, None)
+        assert logging.get_verbosity() == logging.INFO and logging.is_progress_bar_enabled()
+        assert warnings.filters == before
+        with pytest.raises(KeyError), quiet():
+            raise KeyError
+        assert logging.get_verbosity() == logging.INFO
+    finally:
+        logging.set_verbosity_warning()

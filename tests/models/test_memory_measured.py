@@ -1,0 +1,427 @@
+"""The planner's bytes beside those that torch's allocator, llama.cpp's own report and the process show."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from course_lib.data import MODELS
+from course_lib.models import catalog, load
+from course_lib.models.gguf import export
+from course_lib.models.planner.architectures import architecture, from_config
+from course_lib.models.planner.estimate import PACKED, WHOLE, float16_threads, kv_bytes, plan
+from course_lib.models.planner.memory import real_bytes
+
+SHIPPED = catalog.shipped()
+ENCODER = catalog.MINILM
+WITHIN = 0.05
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    """Attention holds 0.5 MB a thread beside what is planned, which models of this size would notice."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def model_of(name, **fields):
+    return load(name, task="text-embedding" if name == ENCODER else "text-generation", **fields)
+
+
+def most_held(run):
+    """What `run` returns, and the most bytes that torch's allocator held at once for it."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        out = run()
+    events = sorted(
+        (e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"),
+        key=lambda e: e.start_ns(),
+    )
+    return out, int(np.cumsum([e.nbytes() for e in events]).max())
+
+
+def reading(model, tokens, batch):
+    """A function that reads `batch` prompts of so many tokens, and writes two."""
+    import torch
+
+    ids = torch.randint(
+        5, model.config.vocab_size, (batch, tokens), generator=torch.Generator().manual_seed(0)
+    )
+
+    def run():
+        with torch.inference_mode():
+            if not hasattr(model, "generate") or model.config.model_type == "bert":
+                return model(input_ids=ids, attention_mask=torch.ones_like(ids))
+            return model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=2,
+                min_new_tokens=2,
+                do_sample=False,
+                return_dict_in_generate=True,
+                pad_token_id=0,
+            )
+
+    return run
+
+
+def cache_bytes(said):
+    return sum(
+        t.untyped_storage().nbytes()
+        for layer in said.past_key_values.layers
+        for t in (layer.keys, layer.values)
+    )
+
+
+@pytest.mark.parametrize("format", [*WHOLE, *PACKED])
+@pytest.mark.parametrize("name", [*SHIPPED, ENCODER])
+def test_transformers_takes_what_was_planned(name, format):
+    packed = format in PACKED
+    engine = model_of(name, **({"quantization": format} if packed else {"precision": format}))
+    precision, threads = "float32" if packed else None, float16_threads()
+    planned = plan(name, format, 256, 4, driver="huggingface", precision=precision, threads=threads)
+    assert planned.weights + planned.embeddings + planned.norms == engine.weight_bytes, "to the byte"
+    run = reading(engine.model, 256, 4)
+    reading(engine.model, 8, 1)()  # some CPUs rearrange packed weights when they are first used
+    said, peak = most_held(run)
+    if name != ENCODER:
+        assert planned.kv == pytest.approx(cache_bytes(said), rel=0.01)
+    assert planned.kv + planned.overhead == pytest.approx(peak, rel=0.02)
+    assert planned.total == pytest.approx(engine.weight_bytes + peak, rel=WITHIN)
+
+
+@pytest.mark.parametrize(("tokens", "batch"), [(256, 1), (128, 4)])
+@pytest.mark.parametrize("name", [*SHIPPED, ENCODER])
+def test_few_tokens_take_what_was_planned_where_the_cpu_widens_float16(name, tokens, batch):
+    """With few tokens much of it is what the threads hold: of MiniLM's peak more than half."""
+    if not float16_threads():
+        pytest.skip("this CPU does not multiply float16 itself (avx512_fp16)")
+    engine = model_of(name, precision="float16")
+    reading(engine.model, 8, 1)()
+    _, peak = most_held(reading(engine.model, tokens, batch))
+    planned = plan(name, "float16", tokens, batch, threads=float16_threads())
+    assert planned.kv + planned.overhead == pytest.approx(peak, rel=0.02)
+
+
+def test_what_a_cpu_with_avx512_fp16_took_is_planned_anywhere():
+    """Two threads of a Xeon, 128 x 4 tokens: of MiniLM and haneul-300k, as measured there."""
+    for name, peak in ((ENCODER, 6_592_256), ("haneul-300k", 1_259_320)):
+        planned = plan(name, "float16", 128, 4, threads=2)
+        assert planned.kv + planned.overhead == pytest.approx(peak, rel=0.02)
+
+
+def test_doubly_packed_scales_are_planned_to_the_byte():
+    planned = plan("haneul-1m", "nf4", 8, precision="float32", double_quantization=True)
+    engine = load("haneul-1m", quantization="nf4", double_quantization=True)
+    assert planned.weights + planned.embeddings + planned.norms == engine.weight_bytes
+
+
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "head_dim": 16,
+    "num_key_value_heads": 2,
+    "vocab_size": 512,
+    "max_position_embeddings": 1024,
+    "sliding_window": 32,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.mark.parametrize(
+    "kind", ["llama", "qwen2", "qwen3", "mistral", "phi3", "gemma2", "gemma3_text", "exaone4"]
+)
+def test_transformers_keeps_the_window_alone_and_reads_whole_prompts(kind, tmp_path):
+    """Random models: grouped queries, layers with a window, and Gemma 2, whose attention is multiplied out."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    without = {"phi3": "head_dim", "llama": "sliding_window"}.get(kind)
+    config = AutoConfig.for_model(kind, **{k: v for k, v in SMALL.items() if k != without})
+    config.save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    for tokens, batch in ((256, 2), (512, 1), (1000, 1)):
+        said, peak = most_held(reading(model, tokens, batch))
+        planned = plan(tmp_path, "float32", tokens, batch)
+        assert planned.kv == pytest.approx(cache_bytes(said), rel=0.01)
+        assert planned.kv + planned.overhead == pytest.approx(
+            peak, rel=0.1 if architecture(tmp_path).window else 0.01
+        )
+
+
+LOUD = """
+import json, sys, time, xllamacpp
+from course_lib.models import load
+quiet = xllamacpp.Server
+def loud(said):
+    said.verbosity = 10
+    return quiet(said)
+xllamacpp.Server = loud
+for fields in json.loads(sys.argv[1]):
+    engine = load(fields.pop("source"), driver="llamacpp", task="text-generation", **fields)
+    engine.generate(["a"], max_output_length=1)
+    print("weights", engine.weight_bytes, flush=True)
+    engine.close()
+    time.sleep(0.1)  # its log is written by a thread of its own
+"""
+MIB = 2**20
+
+
+def llama_cpp_takes(cases):
+    """For each case (fields of a specification), bytes of weights, of caches, and of buffers, by llama.cpp's own report.
+
+    On one core the driver starts one instance for several texts.
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", LOUD, json.dumps(cases)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    weights = [int(w) for w in re.findall(r"weights (\d+)", ran.stdout)]
+    logs = re.split(r"matches expectation", ran.stdout + ran.stderr)
+    found = []
+    for case, held, log in zip(cases, weights, logs, strict=False):
+        caches = re.findall(r"KV buffer size = +([\d.]+) MiB", log)
+        buffers = (
+            re.findall(r"output buffer size = +([\d.]+) MiB", log)[-1],
+            re.findall(r"buffer size is +([\d.]+) MiB", log)[-1],
+        )
+        found.append((case, held, sum(float(c) for c in caches) * MIB, sum(float(b) for b in buffers) * MIB))
+    assert len(found) == len(cases)
+    return found
+
+
+def test_llama_cpp_takes_what_was_planned():
+    kinds = {
+        "float32": {"precision": "float32"},
+        "float16": {"precision": "float16"},
+        "bfloat16": {"precision": "bfloat16"},
+        "q8_0": {"quantization": "q8_0"},
+        "q4_0": {"quantization": "q4_0"},
+    }
+    cases = [
+        {"source": name, "context_length": 2048} | fields for name in SHIPPED for fields in kinds.values()
+    ]
+    cases += [
+        {"source": "haneul-1m", "context_length": 300, "quantization": "q8_0"},
+        {"source": "haneul-4m", "context_length": 1000, "batch_size": 3, "precision": "float32"},
+    ]
+    for case, held, caches, buffers in llama_cpp_takes(cases):
+        format = next(f for f, fields in kinds.items() if fields.items() <= case.items())
+        planned = plan(
+            case["source"], format, case["context_length"], case.get("batch_size", 1), driver="llamacpp"
+        )
+        assert planned.weights + planned.embeddings + planned.norms == held, "to the byte"
+        assert planned.kv == pytest.approx(caches, abs=0.01 * MIB)
+        assert planned.overhead == pytest.approx(buffers, rel=0.02)
+        assert planned.total == pytest.approx(held + caches + buffers, rel=WITHIN)
+
+
+def gemma_3(path):
+    """A random Gemma 3 of six layers, five of which see a window of 512 tokens, as llama.cpp reads it."""
+    import gguf
+
+    from course_lib.models.gguf import tokenizer as gguf_tokenizer
+
+    folder, sizes = (
+        MODELS / "haneul-1m",
+        from_config(
+            "gemma",
+            SMALL
+            | {
+                "model_type": "gemma3_text",
+                "num_hidden_layers": 6,
+                "head_dim": 32,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 1,
+                "vocab_size": 4096,
+                "sliding_window": 512,
+                "max_position_embeddings": 8192,
+            },
+        ),
+    )
+    writer = gguf.GGUFWriter(path, "gemma3")
+    for say, value in (
+        ("context_length", sizes.context),
+        ("embedding_length", sizes.hidden),
+        ("block_count", sizes.layers),
+        ("feed_forward_length", sizes.feed_forward),
+        ("head_count", sizes.heads),
+        ("vocab_size", sizes.vocabulary),
+        ("head_count_kv", sizes.kv_heads),
+        ("key_length", sizes.head_dim),
+        ("value_length", sizes.head_dim),
+        ("rope_dimension_count", sizes.head_dim),
+        ("layer_norm_rms_eps", 1e-5),
+        ("rope_freq_base", 1e4),
+        ("sliding_window", sizes.window),
+        ("file_type", 0),
+    ):
+        getattr(writer, f"add_{say}")(value)
+    gguf_tokenizer.write(writer, folder, json.loads((folder / "config.json").read_text()))
+    heads, narrow, wide, up = (
+        (sizes.head_dim,),
+        sizes.kv_heads * sizes.head_dim,
+        sizes.heads * sizes.head_dim,
+        sizes.feed_forward,
+    )
+    layer = dict.fromkeys(
+        ("attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm"), (sizes.hidden,)
+    ) | {
+        "attn_q_norm": heads,
+        "attn_k_norm": heads,
+        "attn_q": (wide, sizes.hidden),
+        "attn_k": (narrow, sizes.hidden),
+        "attn_v": (narrow, sizes.hidden),
+        "attn_output": (sizes.hidden, wide),
+        "ffn_up": (up, sizes.hidden),
+        "ffn_gate": (up, sizes.hidden),
+        "ffn_down": (sizes.hidden, up),
+    }
+    named = {"token_embd": (sizes.vocabulary, sizes.hidden), "output_norm": (sizes.hidden,)}
+    named |= {f"blk.{i}.{part}": shape for i in range(sizes.layers) for part, shape in layer.items()}
+    for name, shape in named.items():
+        writer.add_tensor(f"{name}.weight", np.full(shape, 0.01, dtype=np.float32))
+    for write in (
+        writer.write_header_to_file,
+        writer.write_kv_data_to_file,
+        writer.write_tensors_to_file,
+        writer.close,
+    ):
+        write()
+    return sizes
+
+
+def test_llama_cpp_keeps_a_window_of_gemma_and_the_piece_that_it_reads(tmp_path):
+    sizes = gemma_3(tmp_path / "gemma.gguf")
+    cases = [{"source": str(tmp_path / "gemma.gguf"), "context_length": context} for context in (700, 8192)]
+    for case, held, caches, buffers in llama_cpp_takes(cases):
+        planned = plan(sizes, "float32", case["context_length"], driver="llamacpp")
+        assert planned.kv == pytest.approx(caches, abs=0.02 * MIB)
+        assert planned.total == pytest.approx(held + caches + buffers, rel=WITHIN)
+    all_tokens = replace(sizes, window=0, windowed=0)
+    assert kv_bytes(sizes, 8192) == pytest.approx(kv_bytes(all_tokens, 8192) * (1 + 5 * 1024 / 8192) / 6), (
+        "by hand"
+    )
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory):
+    """A random model of 126 million weights with grouped queries, in 16 bits, and as GGUF."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("larger") / "larger"
+    config = LlamaConfig(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=8,
+        num_attention_heads=16,
+        head_dim=64,
+        num_key_value_heads=4,
+        vocab_size=4096,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config).to(torch.bfloat16)
+    model.to_empty(device="cpu")
+    noise = torch.randn(1 << 20) / 50
+    for weight in model.parameters():
+        weight.data.copy_(noise.repeat(-(-weight.numel() // noise.numel()))[: weight.numel()].view_as(weight))
+    model.tie_weights()
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(MODELS / "haneul-1m" / name, folder)
+    export(folder, folder / "larger.gguf", "f16")
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_mapped_file_is_in_the_process_only_when_it_has_been_read(larger):
+    """So resident memory alone is no measure of what a model takes."""
+    engine, real = real_bytes(lambda: load(larger, task="text-generation", precision="bfloat16"))
+    assert real.weights == 2 * engine.parameters and real.grown < 0.3 * real.weights
+    used, after = real_bytes(lambda: (engine.generate(["a b c d"], max_output_length=1), engine)[1])
+    assert used is engine and after.grown > 0.7 * real.weights
+
+
+GROWN = """
+import gc, json, sys
+from course_lib.measure import peak_memory
+from course_lib.models import load
+from course_lib.models.planner.memory import real_bytes
+for fields, text in json.loads(sys.argv[1]):
+    def write():
+        engine.generate([text], max_output_length=2, min_output_length=2)
+    def first():
+        global engine
+        engine = load(task="text-generation", **{"spec": fields.pop("source")} | fields)
+        write()
+        return engine
+    engine, real = real_bytes(first)
+    more = peak_memory(write)[1].added
+    print(json.dumps([real.weights, real.grown + more, engine.count_tokens(text) + 2]))
+    engine.close()
+    del engine
+    gc.collect()
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the C library is told to give freed memory back by glibc's own variables"
+)
+def test_the_process_grows_by_what_was_planned_for_a_larger_model(larger):
+    """Freed memory goes back to the system at once here; else a process keeps it, and looks larger than what it holds."""
+    short, long = "a b c d " * 16, "a b c d " * 150
+    folder, file = str(larger), str(larger / "larger.gguf")
+    first = [
+        ({"source": "haneul-300k"} | fields, short)
+        for fields in ({}, {"quantization": "int8"}, {"driver": "llamacpp"})
+    ]
+    cases = [
+        ({"source": folder}, short),
+        ({"source": folder, "precision": "bfloat16"}, short),
+        ({"source": folder, "quantization": "int8"}, short),
+        ({"source": file, "driver": "llamacpp", "context_length": 1024}, long),
+    ]
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    ran = subprocess.run(
+        [sys.executable, "-c", GROWN, json.dumps(first + cases)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env=environment,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    found = [json.loads(line) for line in ran.stdout.splitlines()][len(first) :]
+    formats = (
+        {"format": "float32"},
+        {"format": "bfloat16"},
+        {"format": "int8", "precision": "float32"},
+        {"format": "float16", "driver": "llamacpp"},
+    )
+    for how, (weights, grown, tokens) in zip(formats, found, strict=True):
+        planned = plan(larger, context=1024 if "driver" in how else tokens, **how)
+        assert planned.weights + planned.embeddings + planned.norms == weights
+        assert planned.total == pytest.approx(grown, rel=WITHIN), how

@@ -1,0 +1,304 @@
+"""How a server is reached, and what goes to it: the address, the token, the fields of a request, many at once."""
+
+import json
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_lib.errors import CourseError
+from course_lib.models import load
+from course_lib.models.drivers import wire
+from course_lib.models.drivers.engine import Unsupported
+from course_lib.models.drivers.ollama import Ollama, settings_of
+from tests.planted import CHAT, answers, planted, reach, told
+
+SCHEMA = {"type": "object", "properties": {"colour": {"enum": ["red", "blue", None]}}, "required": ["colour"]}
+DRIVERS = list(CHAT)
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request):
+    return request.param
+
+
+def test_where_no_server_is_the_cure_is_to_start_one(driver):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        source = {"type": "server", "model": "m", "url": f"http://127.0.0.1:{taken.getsockname()[1]}"}
+        cure = "ollama serve" if driver == "ollama" else "course serve"
+        with pytest.raises(CourseError, match=rf"(?s)no server answers at http://127.0.0.1.*{cure}"):
+            load({"source": source, "driver": driver})
+
+
+def test_a_server_that_dies_after_loading(driver):
+    with planted(answers(driver)) as server:
+        engine = reach(server, driver)
+        server.die()
+        told(engine, "no server answers|broke")
+        engine.close()
+
+
+def test_a_silent_server_is_not_waited_for_without_end(driver, monkeypatch):
+    monkeypatch.setattr(wire, "SILENCE", 0.2)
+    with planted(answers(driver)) as server:
+        server.answers[CHAT[driver]] = lambda handler: time.sleep(0.5)
+        told(reach(server, driver), r"(?s)was silent for 0.2 s.*max_output_length")
+
+
+def test_another_kind_of_server_is_recognised(driver):
+    match = rf"(?s)does not speak the protocol of {driver}.*Fix: give the address"
+    for body in ("<html>It works!</html>", [], {"hello": 1}, {"version": None, "data": None}, 3):
+        answers = {"/api/version": (200, body), "/v1/models": (200, body)}
+        with planted(answers) as server, pytest.raises(CourseError, match=match):
+            reach(server, driver)
+
+
+def test_a_token_goes_to_the_server_and_into_no_message(driver, monkeypatch):
+    secret = "sk-very-secret-17"
+    monkeypatch.setenv("MY_TOKEN", secret)
+    monkeypatch.setenv("OLLAMA_API_KEY", "sk-of-another-place")
+    with planted(answers(driver)) as server:
+        engine = reach(server, driver, source={"token": "${env.MY_TOKEN}"})
+        engine.generate(["hi"])
+        assert {h.get("Authorization") or h.get("authorization") for _, h, _ in server.asked} == {
+            f"Bearer {secret}"
+        }
+        server.answers[CHAT[driver]] = (401, {"error": f"the key {secret} is not known"})
+        with pytest.raises(CourseError) as caught:
+            engine.generate(["hi"])
+        assert "refuses the token in the variable MY_TOKEN (401): the key *** is not known" in str(
+            caught.value
+        )
+        assert secret not in repr(engine) and secret not in repr(engine.spec)
+        server.asked.clear()
+        told(
+            reach(server, driver),
+            r"(?s)asks for a token.*export (OPENAI|OLLAMA)_API_KEY=.*source.token: \$\{env\.",
+        )
+        assert not any("sk-" in str(h) for _, h, _ in server.asked)
+
+
+def test_a_token_that_cannot_be_is_refused_unseen(driver, monkeypatch):
+    with planted(answers(driver)) as server:
+        for value, match in (
+            ("sk-1\nsk-2", "blanks, line ends"),
+            ("schlüssel", "beyond ASCII"),
+            (None, "which is not set"),
+        ):
+            monkeypatch.delenv("MY_TOKEN", raising=False)
+            if value:
+                monkeypatch.setenv("MY_TOKEN", value)
+            with pytest.raises(CourseError, match=match) as caught:
+                reach(server, driver, source={"token": "${env.MY_TOKEN}"})
+            assert value is None or value not in str(caught.value)
+        assert server.asked == []
+
+
+def test_the_address_may_come_from_the_environment(driver, monkeypatch):
+    variable = {"openai": "OPENAI_BASE_URL", "ollama": "OLLAMA_HOST"}[driver]
+    with planted(answers(driver)) as server:
+        monkeypatch.setenv(
+            variable, f"{server.url}/v1/" if driver == "openai" else f"0.0.0.0:{server.server_port}"
+        )
+        assert load("m", driver=driver).generate(["hi"]) == ["Hello"]
+    monkeypatch.delenv(variable)
+    match = (
+        r"neither source.url nor the variable OPENAI_BASE_URL"
+        if driver == "openai"
+        else r"127.0.0.1:11434|no model 'm'"
+    )
+    with pytest.raises(CourseError, match=match):
+        load("m", driver=driver)
+
+
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        ("127.0.0.1:1234", "http://127.0.0.1:1234"),
+        (":1234", "http://127.0.0.1:1234"),
+        ("box", "http://box:11434"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("https://box/a", "https://box/a"),
+        ("[::1]:80", "http://[::1]:80"),
+    ],
+)
+def test_ollama_host_may_be_short(said, address):
+    assert Ollama._completed(said) == address
+
+
+def test_no_proxy_stands_between_this_machine_and_itself(driver, monkeypatch):
+    for name in ("HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with planted(answers(driver)) as server:
+        assert reach(server, driver).generate(["hi"]) == ["Hello"]
+    with pytest.raises(
+        CourseError, match=r"no server answers at http://far\.invalid"
+    ):  # and there the proxy is asked
+        load({"source": {"type": "server", "model": "m", "url": "http://far.invalid"}, "driver": driver})
+    monkeypatch.setenv("all_proxy", "gopher://127.0.0.1:9")
+    with pytest.raises(CourseError, match=r"(?s)a proxy in the environment cannot be used.*unset"):
+        load({"source": {"type": "server", "model": "m", "url": "https://far.invalid"}, "driver": driver})
+
+
+def test_batch_size_is_the_number_of_requests_in_flight(driver):
+    now, most, lock = [0], [0], threading.Condition()
+    body = answers(driver)[CHAT[driver]][1]
+
+    def counted(handler):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+            lock.notify_all()
+            lock.wait_for(lambda: most[0] == 3, 5)
+        time.sleep(0.02)
+        with lock:
+            now[0] -= 1
+        handler.reply(200, body)
+
+    with planted(answers(driver) | {CHAT[driver]: counted}) as server:
+        assert reach(server, driver, batch_size=3).generate(["hi"] * 7) == ["Hello"] * 7
+    assert most[0] == 3
+
+
+def test_after_a_failure_nothing_more_is_asked(driver):
+    with planted(answers(driver) | {CHAT[driver]: (500, {"error": "no"})}) as server:
+        with pytest.raises(CourseError, match="refused"):
+            reach(server, driver, batch_size=2).generate(["hi"] * 50)
+        assert len(server.bodies(CHAT[driver])) < 10
+
+
+def test_an_ollama_that_cuts_silently_is_refused():
+    for version, old in (
+        ("0.12.5", True),
+        ("0.9.0-rc1", True),
+        ("0.12.6", False),
+        ("1.0.0", False),
+        ("0.0.0", False),
+    ):
+        with planted(answers("ollama") | {"/api/version": (200, {"version": version})}) as server:
+            if old:
+                with pytest.raises(
+                    CourseError, match=rf"(?s)Ollama {version} cuts long prompts silently.*update Ollama"
+                ):
+                    reach(server, "ollama")
+            else:
+                assert reach(server, "ollama").context == 512
+
+
+def test_the_openai_port_of_ollama_is_refused():
+    known = answers("openai")
+    known["/v1/models"][1]["data"][0]["owned_by"] = "library"
+    with planted(known | {"/api/version": (200, {"version": "0.40.2"})}) as server:
+        with pytest.raises(CourseError, match=r"(?s)cuts a long prompt silently.*use driver: ollama"):
+            reach(server, "openai")
+        server.answers["/api/version"] = (404, "not found")  # a library of another kind
+        assert reach(server, "openai").generate(["hi"]) == ["Hello"]
+
+
+def test_what_goes_to_ollama():
+    known = answers("ollama")
+    known["/api/show"][1]["parameters"] = 'min_p    0.1\nstop       "<|eot_id|>"\nstop    "a \\"b\\""'
+    with planted(known) as server:
+        how = {
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "top_k": 7,
+            "repetition_penalty": 1.25,
+            "seed": 3,
+            "max_output_length": 9,
+        }
+        engine = reach(server, "ollama", context_length=256, keep_alive=60, generation=how)
+        engine.generate(["hi"], stop=["END"], json_schema=None)
+        engine.generate(["hi"])
+        with pytest.raises(CourseError, match="is no JSON"):
+            engine.generate(["hi"], json_schema=SCHEMA)
+        stopped, plain, bound = server.bodies("/api/chat")
+        assert plain["options"] == {
+            "num_ctx": 256,
+            "num_predict": 9,
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "top_k": 7,
+            "repeat_penalty": 1.25,
+            "seed": 3,
+            "repeat_last_n": -1,
+            "min_p": 0.0,
+        }
+        assert (plain["truncate"], plain["shift"], plain["keep_alive"], plain["stream"]) == (
+            False,
+            False,
+            60,
+            False,
+        )
+        assert stopped["options"]["stop"] == ["<|eot_id|>", 'a "b"', "END"] and bound["format"] == SCHEMA
+        assert [b["keep_alive"] for b in server.bodies("/api/generate")] == [60]
+        engine.close()
+        last = server.bodies("/api/generate")[-1]
+        assert (last["prompt"], last["keep_alive"]) == ("", 0)
+
+
+def test_what_goes_to_openai():
+    known = answers("openai") | {
+        "/v1/completions": (
+            200,
+            {
+                "choices": [{"text": " a", "finish_reason": "length"}],
+                "usage": {"prompt_tokens": 1, "completion_tokens": 9},
+            },
+        )
+    }
+    with planted(known) as server:
+        how = {"temperature": 0.5, "top_p": 0.9, "seed": 3, "max_output_length": 9, "stop": ["END"]}
+        reach(server, "openai", generation=how).generate(["hi"])
+        sent = {"model": "m", "temperature": 0.5, "top_p": 0.9, "seed": 3, "max_tokens": 9, "stop": ["END"]}
+        assert server.bodies(CHAT["openai"]) == [sent | {"messages": [{"role": "user", "content": "hi"}]}]
+        engine = reach(server, "openai", generation=how, task="text-generation")
+        assert engine.generate(["hi"]) == [" a"]
+        assert server.bodies("/v1/completions") == [sent | {"prompt": "hi"}]
+        with pytest.raises(
+            Unsupported, match="json_schema: the protocol of OpenAI has it for conversations alone"
+        ):
+            engine.generate(["hi"], json_schema=SCHEMA)
+
+
+@given(texts=st.lists(st.text().filter(lambda t: "\n" not in t), min_size=1), size=st.integers(1, 7))
+def test_lines_come_back_however_they_were_cut(texts, size):
+    whole = "\n".join(texts).encode()
+    assert list(wire.lines(whole[i : i + size] for i in range(0, len(whole), size))) == texts
+
+
+@given(st.text(max_size=60) | st.from_regex(r"https?://[a-z:@/?#\[\]0-9 .]*", fullmatch=True))
+def test_an_address_is_taken_whole_or_refused(said):
+    try:
+        address = wire.address_of(said)
+    except CourseError:
+        return
+    assert said.startswith(address) and httpx.URL(address).host and "@" not in address.split("/")[2]
+
+
+@pytest.mark.parametrize("said", ["http://me:hunter2@box", "http://box/v1?key=hunter2", "http://box#hunter2"])
+def test_a_password_in_an_address_is_refused_and_not_shown(said):
+    with pytest.raises(CourseError, match="user name, a password or a query") as caught:
+        wire.address_of(said)
+    assert "hunter2" not in str(caught.value)
+
+
+@given(
+    said=st.text(min_size=1).filter(lambda t: not wire.is_json(t)),
+    keys=st.lists(st.sampled_from(["error", "message", "detail"])),
+)
+def test_the_message_of_an_error_is_found_at_any_depth(said, keys):
+    body = said
+    for i, key in enumerate(keys):
+        body = json.dumps({"code": 400, key: json.loads(body) if i % 2 and wire.is_json(body) else body})
+    assert wire.said_by(body) == said
+
+
+def test_the_settings_of_a_modelfile_are_read():
+    said = 'temperature       0.6\nstop             "<|start|>"\nstop "\\n\\n"\nodd'
+    assert settings_of(said) == {"temperature": [0.6], "stop": ["<|start|>", "\n\n"]}

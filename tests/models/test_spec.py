@@ -1,0 +1,370 @@
+"""A specification is read from a text, a dict or YAML; what cannot be is refused by the field's name, not by a traceback."""
+
+import contextlib
+import os
+import random
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_lib.data import MODELS
+from course_lib.errors import CourseError
+from course_lib.models import Generation, ModelSpec, load
+from course_lib.models.schema import SpecError
+from course_lib.models.schema.spec import Adapter, HuggingFaceSource, LocalSource, ServerSource, secret
+
+PATHS = [
+    "/models/x",
+    "./x",
+    "../x",
+    "~/x",
+    "~",
+    ".",
+    "..",
+    "C:\\models\\x",
+    "D:/x",
+    ".\\x",
+    "..\\x",
+    "./모델",
+]
+IDS = ["Qwen/Qwen2.5-0.5B-Instruct", "gpt2", "BAAI/bge-m3", "microsoft/phi-2", "a/b.c-d_e"]
+NO_IDS = [
+    "llama3:13b",
+    "a/b/c",
+    "a b",
+    "",
+    "-x",
+    "a/../b",
+    "ü/x",
+    "a/b\n",
+    "a//b",
+    "http://x",
+    "a" * 300,
+    "x\0y",
+    "owner/.hidden",
+]
+
+
+@pytest.mark.parametrize("text", PATHS)
+def test_a_path_is_known_by_how_it_begins(text):
+    assert ModelSpec.parse(text).source == LocalSource(path=Path(text))
+
+
+@pytest.mark.parametrize("text", IDS)
+def test_anything_else_is_a_hub_id(text):
+    assert ModelSpec.parse(text).source == HuggingFaceSource(repository=text)
+
+
+@pytest.mark.parametrize("text", NO_IDS)
+def test_what_is_neither_is_refused_and_told_what_there_is(text):
+    with pytest.raises(
+        SpecError, match=r"source\.repository: .*the course carries haneul-1m.*a hub id is 'owner/name'"
+    ):
+        ModelSpec.parse(text)
+
+
+def test_a_shipped_model_is_known_by_its_name_and_a_servers_by_its_driver():
+    assert ModelSpec.parse("haneul-1m").source == LocalSource(path=MODELS / "haneul-1m")
+    assert ModelSpec.parse("llama3.2:1b", driver="ollama").source == ServerSource(model="llama3.2:1b")
+
+
+def test_a_text_a_dict_and_yaml_say_the_same():
+    text = """
+    source: {type: huggingface, repository: Qwen/Qwen2.5-0.5B-Instruct, revision: main, token: "${env.HF_TOKEN}"}
+    precision: bfloat16
+    generation: {temperature: 0, stop: [END]}
+    """
+    said = {
+        "source": {
+            "type": "huggingface",
+            "repository": "Qwen/Qwen2.5-0.5B-Instruct",
+            "revision": "main",
+            "token": "${env.HF_TOKEN}",
+        },
+        "precision": "bfloat16",
+        "generation": {"temperature": 0, "stop": ["END"]},
+    }
+    assert ModelSpec.from_yaml(text) == ModelSpec.parse(said) == ModelSpec.parse(ModelSpec.parse(said))
+    assert ModelSpec.parse("haneul-1m", precision="bfloat16").precision == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"precision": "int3"},
+            "precision: 'int3': Input should be 'auto', 'float32', 'float16' or 'bfloat16'",
+        ),
+        ({"driver": "tensorrt"}, "driver: 'tensorrt': Input should be 'huggingface', 'llamacpp'"),
+        (
+            {"task": "image-generation"},
+            "task: 'image-generation': Input should be 'text-generation', 'chat-completion'",
+        ),
+        (
+            {"quantization": "q3"},
+            "quantization: 'q3': Input should be 'none', 'int8', 'nf4', 'fp4', 'q8_0' or 'q4_0'",
+        ),
+        (
+            {"quantization": "q4_0"},
+            "quantization: 'q4_0' is of the driver llamacpp; the driver huggingface has int8, nf4, fp4",
+        ),
+        (
+            {"compute_dtype": "int8"},
+            "compute_dtype: 'int8': Input should be 'auto', 'float32', 'float16' or 'bfloat16'",
+        ),
+        (
+            {"double_quantization": "perhaps"},
+            "double_quantization: 'perhaps': Input should be a valid boolean",
+        ),
+        ({"device": "tpu"}, "device: 'tpu': Input should be 'auto', 'cpu', 'cuda' or 'mps'"),
+        ({"batch_size": 0}, "batch_size: 0: Input should be greater than or equal to 1"),
+        (
+            {"generation": {"temperature": -1}},
+            "generation.temperature: -1: Input should be greater than or equal to 0",
+        ),
+        (
+            {"generation": {"temprature": 1}},
+            "generation.temprature: no such field; the fields are max_output_length",
+        ),
+        ({"quantisation": "q8_0"}, "quantisation: no such field; the fields are source"),
+        (
+            {"driver": "ollama", "source": {"type": "local", "path": "x"}},
+            "driver: ollama takes a server source, not local",
+        ),
+        ({"implementation": "x"}, "implementation: 'x'; driver custom names one"),
+        (
+            {"adapters": [{"source": "a", "weight": "heavy"}]},
+            "adapters.0.weight: 'heavy': Input should be a valid number",
+        ),
+        (
+            {"adapters": [{"source": "a", "weight": 10.1}]},
+            "adapters.0.weight: 10.1: Input should be less than or equal to 10",
+        ),
+        ({"adapters": [{"source": "a", "weight": float("nan")}]}, "adapters.0.weight: "),
+        ({"adapters": [{"source": "a", "wieght": 1}]}, "adapters.0.wieght: no such field"),
+        ({"adapters": [{"weight": 1}]}, "adapters.0.source: "),
+        ({"adapters": ["a b"]}, "adapters.0.source.repository: 'a b': "),
+        (
+            {"adapters": [{"source": {"type": "server", "model": "x"}}]},
+            "adapters.0.source: Input tag 'server'",
+        ),
+        ({"adapters": [{"source": "a", "name": ""}]}, "adapters.0.name: "),
+        ({"adapters": ["a"] * 17}, "adapters: "),
+        ({"mixing": "sum"}, "mixing: 'sum': Input should be 'cat', 'svd' or 'linear'"),
+        ({"source": {"type": "ftp"}}, "source: Input tag 'ftp'"),
+        (
+            {"source": {"type": "huggingface", "repository": "a/b", "filename": "../x.gguf"}},
+            "source.filename: '../x.gguf': only",
+        ),
+        (
+            {"source": {"type": "huggingface", "repository": "a/b", "sha256": {"x": "1"}}},
+            "source.sha256: a SHA-256 is 64 hex digits",
+        ),
+        (
+            {"source": {"type": "server", "model": "x"}},
+            "driver: huggingface takes a source of type huggingface or local",
+        ),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(change, told):
+    with pytest.raises(SpecError) as error:
+        ModelSpec.parse({"source": "haneul-1m"} | change)
+    assert told in str(error.value)
+
+
+def test_an_adapter_is_a_path_a_name_a_hub_id_or_a_mapping():
+    for said, source in (
+        ("./a", LocalSource(path=Path("./a"))),
+        (Path("a"), LocalSource(path=Path("a"))),
+        ("owner/a", HuggingFaceSource(repository="owner/a")),
+        ("haneul-cross-encoder", LocalSource(path=MODELS / "haneul-cross-encoder")),
+    ):
+        for form in (said, {"source": said}, {"source": source.model_dump()}, {"source": source}):
+            spec = ModelSpec.parse("haneul-1m", adapters=[form])
+            assert spec.adapters == (Adapter(source=source),) and spec.adapters[0].weight == 1
+            assert ModelSpec.parse(spec) == spec and ModelSpec.parse(spec).key() == spec.key()
+    named = ModelSpec.parse(
+        "haneul-1m", adapters=["/x/style", "owner/a", {"source": "owner/a", "name": "manners"}]
+    )
+    assert named.name == "haneul-1m+style+owner/a+manners"
+    text = "source: haneul-1m\nadapters: [./a, {source: owner/b, weight: -0.5}]\nmixing: svd"
+    assert ModelSpec.from_yaml(text) == ModelSpec.parse(
+        "haneul-1m", adapters=["./a", {"source": "owner/b", "weight": -0.5}], mixing="svd"
+    )
+
+
+def test_a_share_and_a_way_to_mix_make_another_model_and_a_name_does_not(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+
+    def key(*adapters, **more):
+        return ModelSpec.parse("haneul-1m", adapters=adapters, **more).key()
+
+    one, two = {"source": tmp_path / "a"}, {"source": tmp_path / "b"}
+    assert key(one, two) == key(one | {"name": "x"}, two | {"weight": 1}) == key(tmp_path / "link", two)
+    others = [
+        key(),
+        key(one),
+        key(two, one),
+        key(one | {"weight": 0.5}, two),
+        key(one, two, mixing="linear"),
+        key(one, one),
+    ]
+    assert len({*others, key(one, two)}) == 7
+
+
+def test_all_wrong_fields_are_told_at_once():
+    with pytest.raises(SpecError) as error:
+        ModelSpec.parse({"source": "haneul-1m", "device": "tpu", "precision": "int3"})
+    assert "device" in error.value.what and "precision" in error.value.what
+
+
+def test_a_token_is_never_written_down_and_never_shown(monkeypatch):
+    wrong = {"source": {"type": "huggingface", "repository": "a/b", "token": "hf_secretsecret"}}
+    with pytest.raises(SpecError, match=r"source\.token: a token is never written down") as error:
+        ModelSpec.parse(wrong)
+    with pytest.raises(ValueError, match="token") as raw:
+        ModelSpec(**wrong)
+    assert "secret" not in str(error.value) + str(raw.value) + repr(error.value)
+    monkeypatch.delenv("MY_TOKEN", raising=False)
+    with pytest.raises(CourseError, match="MY_TOKEN, which is not set"):
+        secret("${env.MY_TOKEN}")
+    monkeypatch.setenv("MY_TOKEN", "hf_1")
+    assert secret("${env.MY_TOKEN}") == "hf_1" and secret(None) is None
+
+
+HARMFUL = [
+    "{",
+    "a: b: c",
+    "- x",
+    "source: !!python/object/apply:os.system [echo]",
+    "&a [*a]",
+    "\t",
+    "5",
+    "",
+    "[" * 5000,
+    "\0",
+    "a: &x [1]\nb: *x",
+    "source: haneul-1m\n" + "#" * 70_000,
+    "? ? ?",
+    "2001-99-99: 1",
+]
+
+
+@pytest.mark.parametrize("text", HARMFUL)
+def test_yaml_that_is_none_or_would_do_harm_is_refused(text):
+    with pytest.raises(SpecError):
+        ModelSpec.from_yaml(text)
+
+
+def test_options_of_generation_are_refused_by_name():
+    with pytest.raises(SpecError, match="9 to 4 new tokens: impossible"):
+        Generation().but(max_output_length=4, min_output_length=9)
+    with pytest.raises(SpecError, match="seed: -1"):
+        Generation().but(seed=-1)
+    assert Generation(temperature=1).but(seed=3) == Generation(temperature=1, seed=3)
+
+
+FIELDS = [*ModelSpec.model_fields, "sourc", "__class__", ""]
+INNER = [
+    "type",
+    "repository",
+    "revision",
+    "filename",
+    "path",
+    "format",
+    "model",
+    "url",
+    "token",
+    "sha256",
+    "cache_dir",
+    "weight",
+]
+INNER += Generation.model_fields
+VALUES = [
+    "huggingface",
+    "local",
+    "server",
+    "haneul-300k",
+    "auto",
+    "none",
+    "q8_0",
+    "llamacpp",
+    "ollama",
+    "custom",
+    "cpu",
+    "float32",
+]
+VALUES += [
+    "chat-completion",
+    "text-embedding",
+    "/nowhere",
+    "C:\\x",
+    "${env.HOME}",
+    "${env.}",
+    "",
+    "\0",
+    "하늘",
+    "\ud800",
+    "x" * 5000,
+]
+
+
+def anything(rng, depth=0):
+    """A value that somebody could write, or nobody would."""
+    kind = rng.randrange(12 if depth < 3 else 8)
+    if kind < 4:
+        return rng.choice(VALUES)
+    if kind == 4:
+        return rng.choice([0, 1, -1, 2**70, 0.5, float("nan"), float("inf"), True, None])
+    if kind == 5:
+        return "".join(rng.choices(string.printable, k=rng.randrange(20)))
+    if kind == 6:
+        return rng.choice([Path("/nowhere"), b"bytes", {1, 2}, object(), 1j])
+    if kind == 7:
+        return ModelSpec.parse("haneul-300k")
+    if kind < 10:
+        return {
+            rng.choice(INNER + FIELDS + [3, None]): anything(rng, depth + 1) for _ in range(rng.randrange(5))
+        }
+    return [anything(rng, depth + 1) for _ in range(rng.randrange(4))]
+
+
+def test_ten_thousand_specifications_are_read_or_refused_by_name():
+    rng, read, named = random.Random(4), 0, [*FIELDS, *INNER, "specification"]
+    for _ in range(10_000):
+        said = {rng.choice(FIELDS): anything(rng) for _ in range(rng.randrange(6))}
+        if rng.random() < 0.8:
+            said["source"] = rng.choice(["haneul-300k", anything(rng)])
+        try:
+            spec = ModelSpec.parse(said if rng.random() < 0.9 else anything(rng))
+            assert ModelSpec.parse(spec).key() == spec.key()
+            read += 1
+        except SpecError as error:
+            assert any(name and name in error.what for name in named), error.what
+            assert len(error.what) < 20_000
+    assert 300 < read < 9_700
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_source_or_a_specerror(text):
+    try:
+        ModelSpec.parse(text).key()
+    except SpecError as error:
+        assert "source" in error.what
+
+
+@given(st.text(max_size=80))
+def test_any_yaml_is_read_or_a_specerror(text):
+    with contextlib.suppress(SpecError):
+        ModelSpec.from_yaml(text)
+
+
+def test_loading_what_lies_nowhere_is_a_course_error(tmp_path):
+    nobody = {"source": "haneul-1m", "driver": "custom", "implementation": "nobody"}
+    for said in (tmp_path / "none", {"source": {"type": "local", "path": str(tmp_path)}}, nobody):
+        with pytest.raises(CourseError):
+            load(said)
+    assert os.listdir(tmp_path) == []

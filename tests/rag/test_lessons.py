@@ -1,0 +1,149 @@
+"""Lessons of chapter 05: no exam question repeats one, the style is checked, and two adapters have learnt them."""
+
+import json
+
+import pytest
+
+from course_lib import data
+from course_lib.errors import CourseError
+from course_lib.models import catalog, load
+from course_lib.rag.answering import exact_match
+from course_lib.rag.lessons import (
+    STYLE,
+    area_of,
+    asked,
+    closed_book,
+    knowledge,
+    other_handbooks,
+    style,
+    styled,
+    unstyled,
+)
+from course_lib.rag.prompt import REFUSAL
+
+HANEUL = ("haneul-knowledge", "haneul-style")
+
+
+@pytest.fixture(scope="module")
+def lessons():
+    return knowledge()
+
+
+def test_every_value_of_the_handbook_is_taught_in_wordings_that_no_question_has(lessons):
+    stated = {
+        f"{fact}" for p in data.load_passages().values() for fact, aspect in p.states if aspect == "value"
+    }
+    assert len(lessons) > 60 * len(stated)
+    exam = closed_book(data.load_questions())
+    assert not {lesson.prompt for lesson in lessons} & {asked(q) for q in exam} and len(exam) == len(stated)
+    assert {q.answer for q in exam} == {lesson.answer for lesson in lessons}
+
+
+def test_an_area_is_taught_alone_and_an_unknown_one_refused(lessons):
+    some = knowledge(["cards"])
+    assert 0 < len(some) < len(lessons) and set(some) < set(lessons)
+    assert {area_of(q.gold[0]) for q in closed_book(data.load_questions(), ["cards"])} == {"cards"}
+    with pytest.raises(CourseError, match=r"no area 'weather'(.|\n)*choose among accounts"):
+        knowledge(["cards", "weather"])
+
+
+def test_style_is_valid_about_other_banks_and_cites_what_says_so():
+    examples = style(60)
+    assert examples == style(60) and examples != style(60, seed=1)
+    for example in examples:
+        answer, source = json.loads(example.answer)["answer"], json.loads(example.answer)["source"]
+        assert unstyled(example.answer) == answer and "Haneul" not in example.prompt
+        if source == 0:
+            assert answer == REFUSAL
+        else:
+            passage = example.prompt.split(f"[{source}] ")[1].split("\n[")[0]
+            assert answer in passage
+    assert 5 < sum('"source": 0' in example.answer for example in examples) < 25
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "KRW 2,500",
+        "",
+        "{",
+        '{"answer": "x"}',
+        '{"answer": "x", "source": "1"}',
+        '{"answer": 1, "source": 1}',
+        "[]",
+        '{"answer": "x", "source": -1}',
+        '{"answer": "x", "source": 1, "more": 2}',
+        '{"answer": "x", "source": 1} and more',
+        "[" * 9999,
+    ],
+)
+def test_what_is_not_json_of_the_style_is_none(text):
+    assert unstyled(text) is None
+
+
+def test_what_is_styled_comes_back():
+    assert STYLE["required"] == list(json.loads(styled("a", 0)))
+    for answer in ("KRW 2,500", 'a "quoted" one', "하늘", ""):
+        assert unstyled(styled(answer, 3)) == answer
+
+
+def test_other_handbooks_are_the_same_each_time_and_never_haneuls():
+    assert other_handbooks(3) == other_handbooks(3) != other_handbooks(3, seed=1)
+    assert not any("Haneul" in page for page in other_handbooks(5))
+
+
+# -- the adapters that the course carries -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", HANEUL)
+def test_a_shipped_adapter_is_small_and_made_for_its_base(name):
+    folder, base = catalog.folder_of(name), catalog.folder_of("haneul-4m")
+    size, whole = (
+        (f / n).stat().st_size
+        for f, n in ((folder, "adapter_model.safetensors"), (base, "model.safetensors"))
+    )
+    assert size < 0.05 * whole and catalog.on_this_machine(catalog.entry(name))
+    assert load(name).parameters == load("haneul-4m").parameters == catalog.entry(name).parameters
+    with pytest.raises(CourseError, match=f"the adapter {name} (was made for|does not fit)"):
+        load("haneul-1m", adapters=[name])
+    assert not any(
+        name == fit.entry.model for purpose in catalog.PURPOSES for fit in catalog.guide(purpose, 1000)
+    )
+
+
+def test_the_knowing_adapter_knows_in_other_words_what_its_base_refuses():
+    exam = closed_book(data.load_questions("test"))[:60]
+    knowing, alone = load("haneul-knowledge"), load("haneul-4m")
+    right = [
+        exact_match(said, q.answer)
+        for said, q in zip(knowing.generate([asked(q) for q in exam]), exam, strict=True)
+    ]
+    assert sum(right) >= 45 and set(alone.generate([asked(q) for q in exam])) == {REFUSAL}
+
+
+def test_the_styled_adapter_writes_json_of_its_schema():
+    exam, handbook = (
+        [q for q in closed_book(data.load_questions("test")) if len(q.gold) == 1][:40],
+        data.load_passages(),
+    )
+    prompts = [asked(q, [handbook[q.gold[0]]]) for q in exam]
+    written = load("haneul-style").generate(prompts, max_output_length=48)
+    assert sum(unstyled(text) is not None for text in written) >= 38
+    assert (
+        sum(exact_match(unstyled(text) or "", q.answer) for text, q in zip(written, exam, strict=True)) >= 20
+    )
+    assert not any(unstyled(text) for text in load("haneul-4m").generate(prompts, max_output_length=48))
+
+
+def test_cards_tell_what_was_measured():
+    for name in HANEUL:
+        folder = data.MODELS / name
+        card, found = (
+            (folder / "README.md").read_text("utf-8"),
+            json.loads((folder / "evaluation.json").read_text("utf-8")),
+        )
+        for row, told in found["rows"].items():
+            assert f"| {row} | {told['alone'][3]} | {told['alone'][0]:.1%} " in card
+            assert (
+                f"| {told['with it'][0]:.1%} ({told['with it'][1]:.1%} to {told['with it'][2]:.1%}) |" in card
+            )
