@@ -12,7 +12,7 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models.drivers import register
 from course_lib.models.drivers.engine import Engine, Prompt, Reply, Unsupported
-from course_lib.models.drivers.llamacpp import LlamaCpp, checked
+from course_lib.models.drivers.llamacpp import LlamaCpp, raise_on_error
 from course_lib.models.schema import Generation, ModelSpec
 from course_lib.serve.refusal import Refused
 
@@ -90,7 +90,7 @@ class Served(LlamaCpp):
         how = ask.how.but(max_output_length=min(room, ask.num_predict or room))
         if how.json_schema is not None:
             try:
-                self.check_held(how.json_schema)
+                self.check_schema(how.json_schema)
             except Unsupported as error:
                 raise Refused("format", error.what) from error
         begun = time.perf_counter()
@@ -110,7 +110,7 @@ class Served(LlamaCpp):
     def _complete(self, request: dict[str, Any], each: Each | None) -> tuple[str, dict[str, Any]]:
         """The text and llama.cpp's last event, in which the counts stand."""
         if each is None:
-            said = checked(self._server().handle_completions(request))
+            said = raise_on_error(self._server().handle_completions(request))
             return said["choices"][0]["text"], said
         pieces: list[str] = []
         last: dict[str, Any] = {}
@@ -124,7 +124,7 @@ class Served(LlamaCpp):
             return each(piece)
 
         self._server().handle_completions(request | {"stream": True}, on_event)
-        return "".join(pieces), checked(last)
+        return "".join(pieces), raise_on_error(last)
 
 
 def _answer(text: str, said: dict[str, Any]) -> Answer:

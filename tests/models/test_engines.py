@@ -80,7 +80,7 @@ def test_one_seed_gives_one_text_alone_and_in_a_batch(engine):
 def test_counts_are_those_of_the_tokenizer(engine, model):
     for prompt, reply in zip(PROMPTS, engine.generate(PROMPTS), strict=True):
         assert reply.prompt_tokens == engine.count_tokens(prompt) == model.count_tokens(prompt)
-        assert reply.finish == "stop"
+        assert reply.finish_reason == "stop"
         assert reply.tokens == len(model.tokenizer.encode(reply, add_special_tokens=False)) + 1  # and the end
 
 
@@ -89,7 +89,7 @@ def test_a_text_is_continued_as_it_stands_under_text_generation(engine):
     said = raw.generate(["The monthly fee of the account is"], max_output_length=6)[0]
     assert (
         said.startswith(" ")
-        and said.finish == "length"
+        and said.finish_reason == "length"
         and said.prompt_tokens == raw.count_tokens("The monthly fee of the account is")
     )
     with pytest.raises(ValueError, match="continues a text"):

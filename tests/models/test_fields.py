@@ -123,7 +123,7 @@ def test_a_field_on_which_a_driver_acts_shows_in_what_comes_out(driver, field, m
 
 def longest(driver, make, _):
     short = make(driver, "generation.max_output_length", 3).generate([LONG])[0]
-    assert short.tokens == 3 and short.finish == "length" and make(driver).generate([LONG])[0].tokens > 3
+    assert short.tokens == 3 and short.finish_reason == "length" and make(driver).generate([LONG])[0].tokens > 3
 
 
 def shortest(driver, make, _):

@@ -28,8 +28,8 @@ class Echo(Engine):
     """An engine of one's own: it says back what it hears. Counts how often it was loaded and closed."""
 
     driver = "custom"
-    acts = frozenset({"generation.max_output_length"})
-    can = frozenset({"generate"})
+    supported_fields = frozenset({"generation.max_output_length"})
+    capabilities = frozenset({"generate"})
     loaded = closed = 0
 
     @classmethod

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import ModelSpec, catalog, load
-from course_lib.models.drivers.adapters import describe
+from course_lib.models.drivers.adapters import base_record
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.gguf import export, export_adapter
 
@@ -259,7 +259,7 @@ def test_matrices_of_another_shape_are_told_with_both_shapes(made, driver, monke
 @pytest.mark.parametrize("driver", ["huggingface", "llamacpp"])
 def test_an_adapter_of_other_weights_is_refused_by_both_drivers(tmp_path, driver):
     folder = adapter(tmp_path / "mine", **KINDS["small"])
-    (folder / "base.json").write_text(json.dumps(describe(MODELS / BASE)))
+    (folder / "base.json").write_text(json.dumps(base_record(MODELS / BASE)))
     assert load(BASE, driver=driver, adapters=[folder]).generate(["Hello"])
     model = load(BASE).model
     model.model.norm.weight.data[0] += 1

@@ -145,7 +145,7 @@ def test_a_packed_cross_encoder_scores_nearly_the_same(task, labels, tmp_path):
 
 @HERE
 def test_bitsandbytes_itself_loses_the_scales_after_one_use(tmp_path):
-    """If this fails, bitsandbytes has been mended, and `packed.check_whole` may go."""
+    """If this fails, bitsandbytes has been mended, and `bitsandbytes_weights.check_saveable` may go."""
     config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
     model = AutoModelForCausalLM.from_pretrained(
         MODELS / NAME, quantization_config=config, dtype=torch.float32

@@ -31,7 +31,7 @@ def test_nothing_wrong(reached):
     engine, server, path = reached
     server.answers[path] = answers(engine.driver)[path]
     reply = engine.generate(["hi"])[0]
-    assert (reply, reply.prompt_tokens, reply.tokens, reply.finish) == ("Hello", 5, 2, "stop")
+    assert (reply, reply.prompt_tokens, reply.tokens, reply.finish_reason) == ("Hello", 5, 2, "stop")
 
 
 @pytest.mark.parametrize(

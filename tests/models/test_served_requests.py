@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
 from course_lib.models import load
-from course_lib.models.drivers import wire
+from course_lib.models.drivers import http_client
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.ollama import Ollama, settings_of
 from tests.planted import CHAT, answers, planted, reach, told
@@ -44,7 +44,7 @@ def test_a_server_that_dies_after_loading(driver):
 
 
 def test_a_silent_server_is_not_waited_for_without_end(driver, monkeypatch):
-    monkeypatch.setattr(wire, "SILENCE", 0.2)
+    monkeypatch.setattr(http_client, "SILENCE", 0.2)
     with planted(answers(driver)) as server:
         server.answers[CHAT[driver]] = lambda handler: time.sleep(0.5)
         told(reach(server, driver), r"(?s)was silent for 0.2 s.*max_output_length")
@@ -269,13 +269,13 @@ def test_what_goes_to_openai():
 @given(texts=st.lists(st.text().filter(lambda t: "\n" not in t), min_size=1), size=st.integers(1, 7))
 def test_lines_come_back_however_they_were_cut(texts, size):
     whole = "\n".join(texts).encode()
-    assert list(wire.lines(whole[i : i + size] for i in range(0, len(whole), size))) == texts
+    assert list(http_client.split_lines(whole[i : i + size] for i in range(0, len(whole), size))) == texts
 
 
 @given(st.text(max_size=60) | st.from_regex(r"https?://[a-z:@/?#\[\]0-9 .]*", fullmatch=True))
 def test_an_address_is_taken_whole_or_refused(said):
     try:
-        address = wire.address_of(said)
+        address = http_client.server_url(said)
     except CourseError:
         return
     assert said.startswith(address) and httpx.URL(address).host and "@" not in address.split("/")[2]
@@ -284,19 +284,19 @@ def test_an_address_is_taken_whole_or_refused(said):
 @pytest.mark.parametrize("said", ["http://me:hunter2@box", "http://box/v1?key=hunter2", "http://box#hunter2"])
 def test_a_password_in_an_address_is_refused_and_not_shown(said):
     with pytest.raises(CourseError, match="user name, a password or a query") as caught:
-        wire.address_of(said)
+        http_client.server_url(said)
     assert "hunter2" not in str(caught.value)
 
 
 @given(
-    said=st.text(min_size=1).filter(lambda t: not wire.is_json(t)),
+    said=st.text(min_size=1).filter(lambda t: not http_client.is_json(t)),
     keys=st.lists(st.sampled_from(["error", "message", "detail"])),
 )
 def test_the_message_of_an_error_is_found_at_any_depth(said, keys):
     body = said
     for i, key in enumerate(keys):
-        body = json.dumps({"code": 400, key: json.loads(body) if i % 2 and wire.is_json(body) else body})
-    assert wire.said_by(body) == said
+        body = json.dumps({"code": 400, key: json.loads(body) if i % 2 and http_client.is_json(body) else body})
+    assert http_client.error_message(body) == said
 
 
 def test_the_settings_of_a_modelfile_are_read():

@@ -31,7 +31,7 @@ def formula(weights: Mapping[str, float]) -> str:
 
 def say(answer: Reply) -> str:
     """The answer, and whether it was cut."""
-    return f"{answer or '(no words)'}{f' (cut after {answer.tokens} tokens)' if answer.finish == 'length' else ''}"
+    return f"{answer or '(no words)'}{f' (cut after {answer.tokens} tokens)' if answer.finish_reason == 'length' else ''}"
 
 
 def styled(answer: str) -> str:
