@@ -103,7 +103,7 @@ class HuggingFace(InTorch):
         "batch_size",
         "low_cpu_mem_usage",
         "adapters",
-        "mixing",
+        "combination_type",
         "context_length",
     }
     can: ClassVar[frozenset[Ability]] = frozenset(
@@ -139,7 +139,7 @@ class HuggingFace(InTorch):
         Both can be used at the same time; closing one does not touch the other. Raises as loading does.
         """
         some = adapters.parts(spec.adapters, resolve(spec.source), self._sum_of)
-        model = adapters.applied(adapters.twin(self.model), some, spec.mixing)
+        model = adapters.applied(adapters.twin(self.model), some, spec.combination_type)
         return HuggingFace(spec, model.eval(), self.tokenizer, self.context)
 
     def ids(self, prompt: Prompt) -> list[int]:
