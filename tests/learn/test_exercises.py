@@ -150,5 +150,5 @@ def test_compare(got, said):
 
 
 def test_a_verdict_of_a_checker_is_passed_on():
-    exercise = Exercise("x", "title", (), lambda answer: None if answer == 1 else "no", {})
+    exercise = Exercise("x", "title", (), lambda answer: None if answer == 1 else "no")
     assert judge(exercise, 1) == ("right", "title") and judge(exercise, 2) == ("not yet", "no")

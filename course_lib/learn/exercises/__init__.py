@@ -6,7 +6,6 @@ The exercises of chapter NN stand in `chapter_NN.py`. Their stubs and references
 
 from course_lib.learn.exercises.engine import (
     Exercise,
-    Wrong,
     all_exercises,
     check,
     compare,
@@ -15,4 +14,4 @@ from course_lib.learn.exercises.engine import (
     solution,
 )
 
-__all__ = ["Exercise", "Wrong", "all_exercises", "check", "compare", "find", "hint", "solution"]
+__all__ = ["Exercise", "all_exercises", "check", "compare", "find", "hint", "solution"]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from course_lib.learn.exercises.engine import Exercise, Wrong, compare
+from course_lib.learn.exercises.engine import Exercise, compare
 from course_lib.rag.prompt import REFUSAL
 
 TEXT = "It opens at 10:30. On Mondays, too, it opens at 10:30."
 MIXED = "counts an answer that refuses and answers at once; a refusal is exactly the sentence REFUSAL"
-GUARD = "if old not in text:\n    raise ValueError(old)\n"
 
 
 def _forge(forge: Callable[[str, str, str], str]) -> str | None:
@@ -59,13 +58,6 @@ EXERCISES = (
             "if old not in text: raise ValueError(f'{old} is not in the text'), then return text.replace(old, new).",
         ),
         _forge,
-        {
-            "no return": Wrong(f"{GUARD}text.replace(old, new)", "must be returned"),
-            "changes nothing": Wrong(f"{GUARD}text.replace(old, new)\nreturn text", "came back unchanged"),
-            "first place only": Wrong(f"{GUARD}return text.replace(old, new, 1)", "only the first of two"),
-            "silent when absent": Wrong("return text.replace(old, new)", "no ValueError was raised"),
-            "raises always": Wrong("raise ValueError(old)", "stopped with ValueError"),
-        },
     ),
     Exercise(
         "00.2",
@@ -76,16 +68,5 @@ EXERCISES = (
             "Divide by len(answers), and return 0.0 first when the list is empty.",
         ),
         _refusals,
-        {
-            "a count": Wrong("return sum(a == REFUSAL for a in answers)", "the number of refusals"),
-            "contains instead of equals": Wrong(
-                "return sum(REFUSAL in a for a in answers) / max(1, len(answers))",
-                "refuses and answers at once",
-            ),
-            "empty list": Wrong(
-                "return sum(a == REFUSAL for a in answers) / len(answers)", "divides by zero"
-            ),
-            "words": Wrong("return 'two of five'", "a number is wanted"),
-        },
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from course_lib.learn.exercises.engine import Exercise, Wrong, compare, letter
+from course_lib.learn.exercises.engine import Exercise, compare, letter
 
 
 def _megabytes(weigh: Callable[[int, float], float]) -> str | None:
@@ -195,12 +195,6 @@ EXERCISES = (
             "parameters * bits / 8 / 10**6",
         ),
         _megabytes,
-        {
-            "bits for bytes": Wrong("return parameters * bits / 10**6", "a byte has 8 bits"),
-            "overhead": Wrong("return 1.2 * parameters * bits / 8 / 10**6", "no factor 1.2"),
-            "MiB": Wrong("return parameters * bits / 8 / 2**20", "gives MiB"),
-            "bytes": Wrong("return parameters * bits / 8", "that is in bytes"),
-        },
     ),
     Exercise(
         "01.2",
@@ -211,15 +205,6 @@ EXERCISES = (
             "tokens / median(seconds[1:])",
         ),
         _speed,
-        {
-            "cold run counted": Wrong("return tokens / median(seconds)", "the first run is in it"),
-            "mean": Wrong("return tokens / (sum(seconds[1:]) / len(seconds[1:]))", "that is the mean"),
-            "fastest": Wrong("return tokens / min(seconds)", "the fastest run"),
-            "slowest dropped": Wrong(
-                "return tokens / median(sorted(seconds)[:-1])", "the slowest or the last run"
-            ),
-            "upside down": Wrong("return median(seconds[1:]) / tokens", "the other way round"),
-        },
     ),
     Exercise(
         "01.3",
@@ -230,15 +215,6 @@ EXERCISES = (
             "exp(-sum(logs) / len(logs))",
         ),
         _perplexity,
-        {
-            "no minus": Wrong("return exp(sum(logs) / len(logs))", "minus sign is missing"),
-            "sum": Wrong("return exp(-sum(logs))", "take the mean"),
-            "mean of 1/p": Wrong("return sum(exp(-x) for x in logs) / len(logs)", "mean of 1/p"),
-            "median": Wrong(
-                "return exp(-sorted(logs)[len(logs) // 2])", "the median of the log-probabilities"
-            ),
-            "base two": Wrong("return 2 ** (-sum(logs) / len(logs))", "not a power of 2"),
-        },
     ),
     Exercise(
         "01.4",
@@ -249,24 +225,6 @@ EXERCISES = (
             "The difference is (wins - losses) / len(a).",
         ),
         _advantage,
-        {
-            "swapped": Wrong(
-                "wins = sum(y and not x for x, y in zip(a, b))\nlosses = sum(x and not y for x, y in zip(a, b))\n"
-                "return wins, losses, (wins - losses) / len(a)",
-                "the wrong way round",
-            ),
-            "ties counted": Wrong("return sum(a), sum(b), (sum(a) - sum(b)) / len(a)", "nobody has won"),
-            "not divided": Wrong(
-                "wins = sum(x and not y for x, y in zip(a, b))\nlosses = sum(y and not x for x, y in zip(a, b))\n"
-                "return wins, losses, wins - losses",
-                "divide by the number of questions",
-            ),
-            "agreement left out": Wrong(
-                "wins = sum(x and not y for x, y in zip(a, b))\nlosses = sum(y and not x for x, y in zip(a, b))\n"
-                "return wins, losses, (wins - losses) / (wins + losses)",
-                "both agree count, too",
-            ),
-        },
     ),
     Exercise(
         "01.5",
@@ -276,12 +234,6 @@ EXERCISES = (
             "When it is, the questions cannot tell the two apart; that is all they say.",
         ),
         _reading,
-        {
-            "a vote": Wrong('follows = "a"', "an interval is no vote"),
-            "equality": Wrong('follows = "c"', "no difference found is not no difference"),
-            "training": Wrong('follows = "D"', "nothing about the time of training"),
-            "no letter": Wrong('follows = "they are equal"', "none of the letters"),
-        },
     ),
     Exercise(
         "01.6",
@@ -292,33 +244,6 @@ EXERCISES = (
             'reply["eval_count"] / reply["eval_duration"] * 1e9, and the same with prompt_eval_ for reading',
         ),
         _speeds,
-        {
-            "swapped": Wrong(
-                'read = reply["prompt_eval_count"] / reply["prompt_eval_duration"] * 1e9\n'
-                'written = reply["eval_count"] / reply["eval_duration"] * 1e9\nreturn written, read',
-                "the wrong way round",
-            ),
-            "nanoseconds": Wrong(
-                'return (reply["prompt_eval_count"] / reply["prompt_eval_duration"],\n'
-                '        reply["eval_count"] / reply["eval_duration"])',
-                "per nanosecond",
-            ),
-            "milliseconds": Wrong(
-                'return (reply["prompt_eval_count"] / reply["prompt_eval_duration"] * 1e3,\n'
-                '        reply["eval_count"] / reply["eval_duration"] * 1e3)',
-                "takes the durations for milliseconds",
-            ),
-            "total": Wrong(
-                'return (reply["prompt_eval_count"] / reply["total_duration"] * 1e9,\n'
-                '        reply["eval_count"] / reply["total_duration"] * 1e9)',
-                "in which loading and reading are",
-            ),
-            "upside down": Wrong(
-                'return (reply["prompt_eval_duration"] / reply["prompt_eval_count"] / 1e9,\n'
-                '        reply["eval_duration"] / reply["eval_count"] / 1e9)',
-                "the other way round",
-            ),
-        },
     ),
     Exercise(
         "01.7",
@@ -329,18 +254,6 @@ EXERCISES = (
             "prompt / reads + 1 / writes, and prompt / reads + answer / writes",
         ),
         _waiting,
-        {
-            "reading forgotten": Wrong("return 1 / writes, answer / writes", "add the time of reading"),
-            "first for free": Wrong(
-                "return prompt / reads, prompt / reads + answer / writes", "must be written, too"
-            ),
-            "counted twice": Wrong(
-                "first = prompt / reads + 1 / writes\nreturn first, first + answer / writes", "counted twice"
-            ),
-            "speeds swapped": Wrong(
-                "return prompt / writes + 1 / reads, prompt / writes + answer / reads", "changed places"
-            ),
-        },
     ),
     Exercise(
         "01.8",
@@ -351,11 +264,5 @@ EXERCISES = (
             "8 GiB of memory: which of the others fits with room to spare?",
         ),
         _proposal,
-        {
-            "never existed": Wrong('proposal = "a"', "no model of that name"),
-            "forbidden": Wrong('proposal = "b"', "its licence forbids"),
-            "too large": Wrong('proposal = "D"', "the machine has 8"),
-            "no letter": Wrong('proposal = "Qwen"', "none of the letters"),
-        },
     ),
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from course_lib.learn.exercises.engine import Exercise, Wrong, compare, letter
+from course_lib.learn.exercises.engine import Exercise, compare, letter
 
 
 def _pair(got: object, wanted: str) -> str | None:
@@ -201,26 +201,6 @@ EXERCISES = (
             "np.rint(weights / scale).astype(np.int8), scale",
         ),
         _absmax,
-        {
-            "no abs": Wrong(
-                "scale = weights.max() / 127\nreturn np.rint(weights / scale).astype(np.int8), scale",
-                "take abs()",
-            ),
-            "128": Wrong(
-                "scale = abs(weights).max() / 128\nreturn np.rint(weights / scale).astype(np.int8), scale",
-                "is 127",
-            ),
-            "cut off": Wrong(
-                "scale = abs(weights).max() / 127\nreturn (weights / scale).astype(np.int8), scale", "np.rint"
-            ),
-            "floats": Wrong(
-                "scale = abs(weights).max() / 127\nreturn np.rint(weights / scale), scale", "a byte each"
-            ),
-            "upside down": Wrong(
-                "scale = 127 / abs(weights).max()\nreturn np.rint(weights * scale).astype(np.int8), scale",
-                "multiplied by on the way back",
-            ),
-        },
     ),
     Exercise(
         "02.2",
@@ -231,13 +211,6 @@ EXERCISES = (
             "bits + scale_bits / block",
         ),
         _bits,
-        {
-            "no scale": Wrong("return bits", "must be stored, too"),
-            "not shared": Wrong("return bits + scale_bits", "once for a block"),
-            "upside down": Wrong("return bits + block / scale_bits", "shared by 32"),
-            "bytes": Wrong("return bits + scale_bits / 8 / block", "in bytes"),
-            "whole block": Wrong("return bits * block + scale_bits", "the whole block"),
-        },
     ),
     Exercise(
         "02.3",
@@ -248,32 +221,6 @@ EXERCISES = (
             "abs(block[:, None] / largest - values).argmin(axis=1), largest",
         ),
         _nearest,
-        {
-            "not divided": Wrong(
-                "return abs(block[:, None] - values).argmin(axis=1), abs(block).max()", "not divided"
-            ),
-            "signed": Wrong(
-                "largest = abs(block).max()\nreturn (block[:, None] / largest - values).argmin(axis=1), largest",
-                "signed",
-            ),
-            "for each value": Wrong(
-                "largest = abs(block).max()\nreturn abs(block[:, None] / largest - values).argmin(axis=0), largest",
-                "axis=1",
-            ),
-            "next above": Wrong(
-                "largest = abs(block).max()\nreturn np.searchsorted(values, block / largest), largest",
-                "next value above",
-            ),
-            "values": Wrong(
-                "largest = abs(block).max()\nplaces = abs(block[:, None] / largest - values).argmin(axis=1)\n"
-                "return values[places], largest",
-                "their places",
-            ),
-            "largest positive": Wrong(
-                "largest = block.max()\nreturn abs(block[:, None] / largest - values).argmin(axis=1), largest",
-                "take abs()",
-            ),
-        },
     ),
     Exercise(
         "02.4",
@@ -284,31 +231,6 @@ EXERCISES = (
             "sorted(unbeaten, key=lambda name: points[name][0])",
         ),
         _front,
-        {
-            "most right": Wrong("return [max(points, key=lambda n: points[n][1])]", "most right answers"),
-            "twins beat each other": Wrong(
-                "return sorted((n for n, (a, b) in points.items() if not any(m != n and c <= a and d >= b\n"
-                "               for m, (c, d) in points.items())), key=lambda n: points[n][0])",
-                "the same point",
-            ),
-            "better in both": Wrong(
-                "return sorted((n for n, (a, b) in points.items() if not any(c < a and d > b for c, d in points.values())),\n"
-                "              key=lambda n: points[n][0])",
-                "enough to beat",
-            ),
-            "fewer right": Wrong(
-                "return sorted((n for n, p in points.items() if not any(q[0] <= p[0] and q[1] <= p[1] and q != p\n"
-                "               for q in points.values())), key=lambda n: points[n][0])",
-                "wrong way round",
-            ),
-            "largest first": Wrong(
-                "keep = [n for n, p in points.items()\n"
-                "        if not any(q[0] <= p[0] and q[1] >= p[1] and q != p for q in points.values())]\n"
-                "return sorted(keep, key=lambda n: -points[n][0])",
-                "smallest is wanted first",
-            ),
-            "all": Wrong("return sorted(points, key=lambda n: points[n][0])", "small whole is beaten"),
-        },
     ),
     Exercise(
         "02.5",
@@ -318,12 +240,6 @@ EXERCISES = (
             "Look at nf4's row in the table of speeds, and at its megabytes.",
         ),
         lambda answer: letter(answer, READINGS),
-        {
-            "faster": Wrong('true_is = "a"', "before each use"),
-            "longer prompt": Wrong('true_is = "c"', "not a gain"),
-            "double": Wrong('true_is = "D"', "one more thing to unpack"),
-            "no letter": Wrong('true_is = "the colleague"', "none of the letters"),
-        },
     ),
     Exercise(
         "02.6",
@@ -334,15 +250,6 @@ EXERCISES = (
             "2 * layers * kv_heads * head_dim * tokens * bytes_each",
         ),
         _cache,
-        {
-            "keys only": Wrong("return layers * kv_heads * head_dim * tokens * bytes_each", "and* values"),
-            "all heads": Wrong(
-                "return 2 * layers * heads * head_dim * tokens * bytes_each", "the KV heads that count"
-            ),
-            "one layer": Wrong("return 2 * kv_heads * head_dim * tokens * bytes_each", "one layer"),
-            "bits": Wrong("return 2 * layers * kv_heads * head_dim * tokens * bytes_each * 8", "in bits"),
-            "one token": Wrong("return 2 * layers * kv_heads * head_dim * bytes_each", "for one token"),
-        },
     ),
     Exercise(
         "02.7",
@@ -353,20 +260,5 @@ EXERCISES = (
             "(memory_gib * (1 - reserve) - kv_gib) * 2**30 * 8 / bits / 1e9",
         ),
         _billions,
-        {
-            "no reserve": Wrong(
-                "return (memory_gib - kv_gib) * 2**30 * 8 / bits / 1e9", "nothing stays free"
-            ),
-            "no cache": Wrong(
-                "return memory_gib * (1 - reserve) * 2**30 * 8 / bits / 1e9", "before the weights do"
-            ),
-            "reserve of the rest": Wrong(
-                "return (memory_gib - kv_gib) * (1 - reserve) * 2**30 * 8 / bits / 1e9", "first the reserve"
-            ),
-            "gigabytes": Wrong("return (memory_gib * (1 - reserve) - kv_gib) * 8 / bits", "2**30"),
-            "bytes": Wrong(
-                "return (memory_gib * (1 - reserve) - kv_gib) * 2**30 / bits / 1e9", "a byte has 8 bits"
-            ),
-        },
     ),
 )

@@ -12,20 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
-from typing import Any, NamedTuple
+from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.learn import state
 from course_lib.learn.student import exercise_cell, inside, stub_of
 
 HERE = Path(__file__).parent
-
-
-class Wrong(NamedTuple):
-    """A wrong answer that people give: the code in place of the solution, and words of the reply that it must get."""
-
-    code: str
-    reply: str
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,6 @@ class Exercise:
     title: str
     hints: tuple[str, ...]
     check: Callable[[Any], str | None]
-    wrong: Mapping[str, Wrong]  # name of the mistake -> code and reply; the tests give each of them
 
     @property
     def reference(self) -> str:
