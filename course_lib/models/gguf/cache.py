@@ -78,7 +78,7 @@ def _sha256(path: Path, size: int, modified: int) -> str:
 
 @functools.cache
 def _version() -> tuple[str, ...]:
-    code = (Path(module.__file__) for module in (writer, tokenizer))
+    code = (Path(str(module.__file__)) for module in (writer, tokenizer))
     return version("gguf"), *map(data.sha256, code)
 
 
