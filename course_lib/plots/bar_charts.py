@@ -70,7 +70,7 @@ def training_memory(costs: Mapping[str, tuple[int, int, int]], card: float | Non
         check_numbers([*parts, limit] if parts else [], low=0)
     largest = max(limit, *map(sum, rows.values()))
     digits = max(2, 2 - floor(log10(largest))) if largest else 2
-    looks = [
+    looks: list[dict[str, Any]] = [
         {"facecolor": colour, "hatch": pattern, "edgecolor": "white", "linewidth": 0, "label": part}
         for (part, pattern), colour in zip(TRAINING_PARTS.items(), COLOURS, strict=False)
     ]

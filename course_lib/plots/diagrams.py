@@ -77,7 +77,10 @@ def low_rank(outputs: int, inputs: int, rank: int) -> Picture:
     inches = UNIT * (high + BELOW + ABOVE)
     tall = inches + 0.35 + 0.2 * bool(note)  # with room for the title
     figure = Picture(figsize=(UNIT * wide, tall))
-    limits = {"xlim": (-GAP / 2, wide - GAP / 2), "ylim": (-high / 2 - BELOW, high / 2 + ABOVE)}
+    limits: dict[str, Any] = {
+        "xlim": (-GAP / 2, wide - GAP / 2),
+        "ylim": (-high / 2 - BELOW, high / 2 + ABOVE),
+    }
     axes = figure.add_axes((0, 0, 1, inches / tall), **limits)
     axes.axis("off")
     left = 0.0
