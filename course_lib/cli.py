@@ -64,7 +64,12 @@ def _handout(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from course_lib.models import catalog
-    from course_lib.models.drivers.adapters import CONFIG_FILE, adapter_path, base_model_name, resolve_adapters
+    from course_lib.models.drivers.adapters import (
+        CONFIG_FILE,
+        adapter_path,
+        base_model_name,
+        resolve_adapters,
+    )
     from course_lib.models.files import resolve
     from course_lib.models.gguf import export, export_adapter
     from course_lib.models.schema.spec import Adapter, ModelSpec

@@ -11,8 +11,10 @@ from typing import Any, Literal
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models.drivers import register
-from course_lib.models.drivers.engine import Engine, Prompt, Reply, Unsupported
-from course_lib.models.drivers.llamacpp import LlamaCpp, raise_on_error
+from course_lib.models.drivers.engine import Engine, Unsupported
+from course_lib.models.drivers.llamacpp import LlamaCpp
+from course_lib.models.drivers.llamacpp_server import raise_on_error
+from course_lib.models.drivers.reply import Prompt, Reply
 from course_lib.models.schema import Generation, ModelSpec
 from course_lib.serve.refusal import Refused
 
@@ -67,7 +69,7 @@ class Served(LlamaCpp):
     def ids(self, prompt: Prompt) -> list[int]:
         """Token ids of turns by the template in the file, or of a raw text as it stands."""
         if isinstance(prompt, str):
-            return self._tokens(prompt, special=True) if prompt else []
+            return self._tokenize([prompt], special=True)[0] if prompt else []
         return super().ids(prompt)
 
     def write(self, ask: Ask, each: Each | None = None) -> Answer:
@@ -94,7 +96,7 @@ class Served(LlamaCpp):
             except Unsupported as error:
                 raise Refused("format", error.what) from error
         begun = time.perf_counter()
-        answer = _answer(*self._complete(self._request("", how) | {"prompt": ids}, each))
+        answer = _answer(*self._complete(self._request(ids, how), each))
         self.counters.add(
             [Reply(answer.text, answer.prompt_tokens, answer.tokens, answer.finish)],
             time.perf_counter() - begun,

@@ -89,7 +89,7 @@ class HuggingFace(TorchEngine):
 
         from course_lib.models.drivers.sampling import logits_processors
 
-        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self._end_ids()[0]
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_ids()[0]
         length, device = max(map(len, ids)), self.model.device
         rows = torch.tensor([[pad] * (length - len(row)) + row for row in ids], device=device)
         mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in ids], device=device)
@@ -110,20 +110,21 @@ class HuggingFace(TorchEngine):
             output = self.model.generate(rows, attention_mask=mask, **kwargs)
         return [self._until_end(row) for row in output[:, length:].tolist()]
 
-    def _end_ids(self) -> list[int]:
+    def end_ids(self) -> list[int]:
+        """The tokens that end an answer."""
         configured = self.model.generation_config.eos_token_id
         ends = configured if isinstance(configured, list) else [configured]
         return [end for end in [*ends, self.tokenizer.eos_token_id] if end is not None]
 
     def _until_end(self, row: list[int]) -> list[int]:
-        ends = set(self._end_ids())
+        ends = set(self.end_ids())
         end = next((i for i, token in enumerate(row) if token in ends), len(row))
         return row[: end + 1]
 
     def _reply(self, answer: list[int], prompt_tokens: int, options: Generation) -> Reply:
         full = self.tokenizer.decode(answer, skip_special_tokens=True)
         text = before_stop(full, options.stop)
-        ended = text != full or (bool(answer) and answer[-1] in self._end_ids())
+        ended = text != full or (bool(answer) and answer[-1] in self.end_ids())
         text = text.strip() if self.spec.task == "chat-completion" else text
         return Reply(text, prompt_tokens, len(answer), "stop" if ended else "length")
 

@@ -190,7 +190,7 @@ class LlamaCpp(Engine):
             "json_schema": schema,
         }
         try:
-            enforced = not self._complete(request)["choices"][0]["text"].startswith("Q")
+            enforced = not self._completion(request)["choices"][0]["text"].startswith("Q")
         except (TypeError, RuntimeError, CourseError) as error:
             raise Unsupported(f"llama.cpp cannot read this JSON schema: {error}", "fix the schema") from error
         if not enforced:
@@ -202,11 +202,11 @@ class LlamaCpp(Engine):
         self._check_open()
         return self.servers[next(self._requests) % len(self.servers)]
 
-    def _complete(self, request: dict[str, Any]) -> Any:
+    def _completion(self, request: dict[str, Any]) -> Any:
         return raise_on_error(self._server().handle_completions(request))
 
     def _reply(self, request: dict[str, Any]) -> Reply:
-        response = self._complete(request)
+        response = self._completion(request)
         choice, usage = response["choices"][0], response["usage"]
         text = choice["text"].strip() if self.spec.task == "chat-completion" else choice["text"]
         finish_reason: FinishReason = "stop" if choice["finish_reason"] == "stop" else "length"
