@@ -1,4 +1,4 @@
-"""What an answer to an exercise of chapter 03 is told: None when it is right, else which mistake it is, with its numbers."""
+"""The checks of chapter 03: each takes an answer and returns None when it is right, else feedback."""
 
 from __future__ import annotations
 
@@ -10,56 +10,47 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from course_lib.learn.exercises.engine import compare
-from course_lib.retrieval.metrics import discounted
+from course_lib.learn.exercises.comparing import compare, known_mistake
+from course_lib.retrieval.metrics import discounted as dcg_of
 
 
-def idf_reply(idf: Callable[[int, int], float]) -> str | None:
+def check_idf(idf: Callable[[int, int], float]) -> str | None:
     ratio = (100 - 3 + 0.5) / (3 + 0.5)
-    right, two, ten = math.log(1 + ratio), math.log2(1 + ratio), math.log10(1 + ratio)
-    return compare(
-        "idf(3, 100)",
-        idf(3, 100),
-        right,
-        {
-            math.log(
-                ratio
-            ): f"without the 1 + a word in 80 of 100 documents would weigh {math.log(20.5 / 80.5):.2f}: finding it "
-            "would cost points",
-            math.log(
-                100 / 3
-            ): f"ln(n / df), {math.log(100 / 3):.2f}, is the plain idf; Lucene's compares the documents without the "
-            f"word with those that have it, {right:.2f}",
-            two: f"{two:.2f} is the logarithm to base 2; the natural one, math.log, gives {right:.2f}",
-            ten: f"{ten:.2f} is the logarithm to base 10; the natural one, math.log, gives {right:.2f}",
-            1
-            + ratio: f"{1 + ratio:.1f} still needs the logarithm: without it one rare word outweighs all others together",
-            math.log(
-                1 + 1 / ratio
-            ): f"upside down: a word in 3 of 100 documents would weigh {math.log(1 + 1 / ratio):.2f}, one in "
-            f"97 would weigh {right:.2f}; the rare one says more",
-            1
-            + math.log(
-                ratio
-            ): f"{1 + math.log(ratio):.2f}: the 1 stands outside the logarithm; inside, no weight falls below 0",
-            math.log(
-                1 + 97 + 0.5 / 3 + 0.5
-            ): "parentheses: all of n - df + 0.5 is divided by all of df + 0.5, 97.5 by 3.5",
-            math.log(
-                1 + 97.5 / 3 + 0.5
-            ): "parentheses: the second 0.5 belongs below the line, to df: 97.5 is divided by 3.5",
-            math.log(
-                1 + 100.5 / 3.5
-            ): "above the line stand the documents without the word, n - df = 97, not all 100",
-        },
-    ) or compare("idf(80, 100)", idf(80, 100), math.log(1 + 20.5 / 80.5), {})
+    right, base_2, base_10 = math.log(1 + ratio), math.log2(1 + ratio), math.log10(1 + ratio)
+    plain, inverse, outside = math.log(100 / 3), math.log(1 + 1 / ratio), 1 + math.log(ratio)
+    mistakes = {
+        math.log(ratio): "without the 1 + a word in 80 of 100 documents would weigh "
+        f"{math.log(20.5 / 80.5):.2f}: finding it would cost points",
+        plain: f"ln(n / df), {plain:.2f}, is the plain idf; Lucene's compares the documents without the word with "
+        f"those that have it, {right:.2f}",
+        base_2: f"{base_2:.2f} is the logarithm to base 2; the natural one, math.log, gives {right:.2f}",
+        base_10: f"{base_10:.2f} is the logarithm to base 10; the natural one, math.log, gives {right:.2f}",
+        1
+        + ratio: f"{1 + ratio:.1f} still needs the logarithm: without it one rare word outweighs all others "
+        "together",
+        inverse: f"upside down: a word in 3 of 100 documents would weigh {inverse:.2f}, one in 97 would weigh "
+        f"{right:.2f}; the rare one says more",
+        outside: f"{outside:.2f}: the 1 stands outside the logarithm; inside, no weight falls below 0",
+        math.log(
+            1 + 97 + 0.5 / 3 + 0.5
+        ): "parentheses: all of n - df + 0.5 is divided by all of df + 0.5, 97.5 by 3.5",
+        math.log(
+            1 + 97.5 / 3 + 0.5
+        ): "parentheses: the second 0.5 belongs below the line, to df: 97.5 is divided by 3.5",
+        math.log(
+            1 + 100.5 / 3.5
+        ): "above the line stand the documents without the word, n - df = 97, not all 100",
+    }
+    return compare("idf(3, 100)", idf(3, 100), right, mistakes) or compare(
+        "idf(80, 100)", idf(80, 100), math.log(1 + 20.5 / 80.5)
+    )
 
 
 KOREAN = "카드를 잃은 후 카드 정지"
 BIGRAMS = ["카드", "드를", "잃은", "후", "카드", "정지"]
 
 
-def bigrams_reply(bigrams: Callable[[str], Sequence[str]]) -> str | None:
+def check_bigrams(bigrams: Callable[[str], Sequence[str]]) -> str | None:
     asked = f"bigrams({KOREAN!r})"
     given = bigrams(KOREAN)
     got = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
@@ -74,7 +65,7 @@ def bigrams_reply(bigrams: Callable[[str], Sequence[str]]) -> str | None:
             'unicodedata.normalize("NFC", text)'
         )
     words = KOREAN.split()
-    for wrong, reply in (
+    mistakes = (
         (
             [KOREAN[i : i + 2] for i in range(len(KOREAN) - 1)],
             "'를 ' holds a space: the pairs are of one word each, so split the text first",
@@ -107,75 +98,82 @@ def bigrams_reply(bigrams: Callable[[str], Sequence[str]]) -> str | None:
             words,
             "those are the 5 words; 카드를 should give 카드 and 드를, so that 카드 finds it whatever ending it has",
         ),
-    ):
-        if Counter(got) == Counter(wrong):
-            return reply
-    return f"{asked} gave {got}; it should be {BIGRAMS}"
+    )
+    return (
+        known_mistake(got, mistakes, same=lambda a, b: Counter(a) == Counter(b))
+        or f"{asked} gave {got}; it should be {BIGRAMS}"
+    )
 
 
 RANKING, GRADES = ["x", "b", "a", "y", "c"], {"b": 1, "d": 2, "a": 3, "c": 2}
 
 
-def ndcg_reply(ndcg: Callable[[list[str], dict[str, int], int], float]) -> str | None:
-    gains, all_grades = [GRADES.get(id, 0) for id in RANKING], sorted(GRADES.values(), reverse=True)
-    dcg, ideal = discounted(gains[:3]), discounted(all_grades[:3])
-    found = sorted(gains, reverse=True)
-    replies = {
+def check_ndcg(ndcg: Callable[[list[str], dict[str, int], int], float]) -> str | None:
+    gains, grades = [GRADES.get(id_, 0) for id_ in RANKING], sorted(GRADES.values(), reverse=True)
+    dcg, ideal = dcg_of(gains[:3]), dcg_of(grades[:3])
+    mistakes = {
         dcg
-        / discounted(
+        / dcg_of(
             sorted(gains[:3], reverse=True)
-        ): "the ideal ranking was made of the first 3 places alone, so it costs "
-        f"nothing to miss c and d; it holds all that is relevant, and gains {ideal:.3f}",
+        ): "the ideal ranking was made of the first 3 places alone, so "
+        f"it costs nothing to miss c and d; it holds all that is relevant, and gains {ideal:.3f}",
         dcg
-        / discounted(
-            found[:3]
+        / dcg_of(
+            sorted(gains, reverse=True)[:3]
         ): "the ideal ranking was made of what was found; d, of grade 2, was not, and belongs there",
-        discounted(gains) / ideal: "c at place 5 counted, but k is 3: cut the ranking",
+        dcg_of(gains) / ideal: "c at place 5 counted, but k is 3: cut the ranking",
         dcg
-        / discounted(
-            all_grades
+        / dcg_of(
+            grades
         ): "the ideal ranking is cut at k = 3, too: 4 relevant passages have no room in 3 places",
-        discounted(gains)
-        / discounted(all_grades): "neither ranking was cut: only the first k = 3 places count, of both",
-        discounted(2**g - 1 for g in gains[:3])
-        / discounted(2**g - 1 for g in all_grades[:3]): "gains of 2 ** grade - 1 make "
+        dcg_of(gains) / dcg_of(grades): "neither ranking was cut: only the first k = 3 places count, of both",
+        dcg_of(2**g - 1 for g in gains[:3])
+        / dcg_of(2**g - 1 for g in grades[:3]): "gains of 2 ** grade - 1 make "
         "grade 3 count 7 times as much as grade 1; here a gain is the grade itself",
-        dcg: f"{dcg:.3f} is the gain itself; divide by the ideal ranking's, {ideal:.3f}, so that 1 is the best that can be",
+        dcg: f"{dcg:.3f} is the gain itself; divide by the ideal ranking's, {ideal:.3f}, so that 1 is the best that "
+        "can be",
         sum(gains[:3])
-        / sum(all_grades[:3]): "every place counts the same: divide the gain at place 3 by log2(1 + 3) = 2",
+        / sum(grades[:3]): "every place counts the same: divide the gain at place 3 by log2(1 + 3) = 2",
         dcg
-        / discounted(
+        / dcg_of(
             list(GRADES.values())[:3]
         ): "1, 2, 3 is how the dict has them: the ideal ranking is sorted, 3 first",
-        discounted(map(bool, gains[:3]))
-        / discounted([1, 1, 1]): "grade 3 counted no more than grade 1: the gain is the grade",
+        dcg_of(map(bool, gains[:3]))
+        / dcg_of([1, 1, 1]): "grade 3 counted no more than grade 1: the gain is the grade",
         (1 + 3 / math.log2(3))
-        / (3 + 2 + 2 / math.log2(3)): "place 2 was divided by log2(2) = 1, an older form, where place 2 "
-        "counts as much as place 1; here it is log2(1 + 2) = 1.585",
+        / (3 + 2 + 2 / math.log2(3)): "place 2 was divided by log2(2) = 1, an older form, "
+        "where place 2 counts as much as place 1; here it is log2(1 + 2) = 1.585",
     }
-    first = "the first place was divided by log2(1), which is 0: the place is counted from 1, and divided by log2(1 + place)"
+    first = (
+        "the first place was divided by log2(1), which is 0: the place is counted from 1, and divided by "
+        "log2(1 + place)"
+    )
     try:
         got = ndcg(list(RANKING), dict(GRADES), 3)
     except ZeroDivisionError:
         return first
-    if isinstance(got, numbers.Real) and math.isnan(got):
+    if _is_nan(got):
         return first
-    return compare(f"ndcg({RANKING}, {GRADES}, 3)", got, dcg / ideal, replies) or _ndcg_edges(ndcg)
+    return compare(f"ndcg({RANKING}, {GRADES}, 3)", got, dcg / ideal, mistakes) or _check_ndcg_edges(ndcg)
 
 
-def _ndcg_edges(ndcg: Callable[[list[str], dict[str, int], int], float]) -> str | None:
+def _is_nan(value: object) -> bool:
+    return isinstance(value, numbers.Real) and math.isnan(value)
+
+
+def _check_ndcg_edges(ndcg: Callable[[list[str], dict[str, int], int], float]) -> str | None:
     nothing = "with no relevant passage the ideal is 0, and nothing can be divided by it: return 0 then"
     try:
         none = ndcg(["x", "y"], {"x": 0}, 3), ndcg(["x", "y"], {}, 3)
     except (ZeroDivisionError, ValueError):
         return nothing
-    if any(isinstance(value, numbers.Real) and math.isnan(value) for value in none):
+    if any(map(_is_nan, none)):
         return nothing
     short = {"b": 1, "a": 3}
     return (
-        compare('ndcg(["x", "y"], {"x": 0}, 3)', none[0], 0.0, {})
-        or compare('ndcg(["x", "y"], {}, 3)', none[1], 0.0, {})
-        or compare(f'ndcg(["a"], {short}, 10)', ndcg(["a"], dict(short), 10), 3 / discounted([3, 1]), {})
+        compare('ndcg(["x", "y"], {"x": 0}, 3)', none[0], 0.0)
+        or compare('ndcg(["x", "y"], {}, 3)', none[1], 0.0)
+        or compare(f'ndcg(["a"], {short}, 10)', ndcg(["a"], dict(short), 10), 3 / dcg_of([3, 1]))
     )
 
 
@@ -188,22 +186,21 @@ def _same(got: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
 Scores = Mapping[str, float]
 
 
-def _scores(call: str, got: object, right: Scores, wrong: Sequence[tuple[Scores, str]] = ()) -> str | None:
-    """None where the scores are right, else what to say."""
+def _compare_scores(
+    call: str, got: object, right: Scores, mistakes: Sequence[tuple[Scores, str]] = ()
+) -> str | None:
+    """None where the scores are right, else feedback."""
     if not isinstance(got, Mapping) or not all(isinstance(score, numbers.Real) for score in got.values()):
         return f"{call} gave {got!r}; a dict is wanted, from id to a number"
     if _same(got, right):
         return None
-    told = {id: round(float(score), 4) for id, score in got.items()}
-    wanted = {id: round(score, 4) for id, score in right.items()}
-    return next(
-        (reply for scores, reply in wrong if _same(got, scores)), f"{call} gave {told}; it should be {wanted}"
-    )
+    rounded, wanted = ({id_: round(float(score), 4) for id_, score in s.items()} for s in (got, right))
+    return known_mistake(got, mistakes, _same) or f"{call} gave {rounded}; it should be {wanted}"
 
 
-def min_max_reply(min_max: Callable[[dict[str, float]], dict[str, float]]) -> str | None:
+def check_min_max(min_max: Callable[[dict[str, float]], dict[str, float]]) -> str | None:
     scores = {"a": 12.0, "b": 10.0, "c": 4.0}
-    said = _scores(
+    feedback = _compare_scores(
         f"min_max({scores})",
         min_max(dict(scores)),
         {"a": 1.0, "b": 0.75, "c": 0.0},
@@ -228,32 +225,34 @@ def min_max_reply(min_max: Callable[[dict[str, float]], dict[str, float]]) -> st
             ),
         ],
     )
-    if said:
-        return said
+    if feedback:
+        return feedback
     try:
         equal, one = min_max({"a": 0.7, "b": 0.7}), min_max({"a": 5.0})
     except ZeroDivisionError:
         return "two scores of 0.7 have a range of 0, by which nothing can be divided: where all are equal, all get 1"
     zero = "got 0, as if it had not been found; it was, and nothing better was: it gets 1"
-    said = _scores(
+    feedback = _compare_scores(
         "min_max({'a': 0.7, 'b': 0.7})",
         equal,
         {"a": 1.0, "b": 1.0},
         [({"a": 0.0, "b": 0.0}, f"each of two equal {zero}")],
     )
-    said = said or _scores("min_max({'a': 5.0})", one, {"a": 1.0}, [({"a": 0.0}, f"the only hit {zero}")])
-    if said:
-        return said
+    feedback = feedback or _compare_scores(
+        "min_max({'a': 5.0})", one, {"a": 1.0}, [({"a": 0.0}, f"the only hit {zero}")]
+    )
+    if feedback:
+        return feedback
     try:
-        return _scores("min_max({})", min_max({}), {})
+        return _compare_scores("min_max({})", min_max({}), {})
     except (ValueError, ZeroDivisionError, StopIteration, IndexError) as error:
         return f"a leg may find 0 documents: {type(error).__name__} for an empty dict, and an empty one should come back"
 
 
-def rrf_reply(rrf: Callable[..., dict[str, float]]) -> str | None:
+def check_rrf(rrf: Callable[..., dict[str, float]]) -> str | None:
     rankings = [["a", "b", "c"], ["b", "d"]]
     right = {"a": 1 / 61, "b": 1 / 62 + 1 / 61, "c": 1 / 63, "d": 1 / 62}
-    said = _scores(
+    feedback = _compare_scores(
         f"rrf({rankings})",
         rrf([list(r) for r in rankings]),
         right,
@@ -295,7 +294,7 @@ def rrf_reply(rrf: Callable[..., dict[str, float]]) -> str | None:
         ],
     )
     one = {"a": 1 / 2, "b": 1 / 3 + 1 / 2, "c": 1 / 4, "d": 1 / 3}
-    return said or _scores(
+    return feedback or _compare_scores(
         f"rrf({rankings}, k=1)",
         rrf([list(r) for r in rankings], k=1),
         one,
@@ -309,29 +308,35 @@ def _directions(degrees: Sequence[float]) -> np.ndarray:
     return np.stack([np.cos(turned), np.sin(turned)], axis=1)
 
 
-def _numbers(call: str, got: object, right: list[int], wrong: Sequence[tuple[list[int], str]]) -> str | None:
+def _compare_rows(
+    call: str, got: object, right: list[int], mistakes: Sequence[tuple[list[int], str]] = ()
+) -> str | None:
+    """None where these row numbers are right, else feedback."""
     rows = np.asarray(list(got) if isinstance(got, Iterable) else [got])
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
         return f"{call} gave {got!r}; a list of the rows' numbers is wanted, such as {right}"
     given = rows.tolist()
-    return (
-        None
-        if given == right
-        else next((reply for w, reply in wrong if w == given), f"{call} gave {given}; it should be {right}")
-    )
+    if given == right:
+        return None
+    return known_mistake(given, mistakes) or f"{call} gave {given}; it should be {right}"
 
 
-def nearest_reply(nearest: Callable[[np.ndarray, np.ndarray, np.ndarray, int], list[int]]) -> str | None:
+def check_nearest(nearest: Callable[[np.ndarray, np.ndarray, np.ndarray, int], list[int]]) -> str | None:
     vectors, query = _directions([80, 5, 40, 10, 60, 170]), np.array([1.0, 0.0])
     allowed = np.array([True, False, True, False, True, True])
 
-    def of(k: int) -> list[int]:
+    too_many = (
+        "4 rows are allowed, and 5 came back: a row that is not allowed fills no place, even an empty one"
+    )
+    lost = "row 5 scores -0.98 and is lost: rows that are not allowed got 0, which is more; leave them out"
+
+    def first(k: int) -> list[int]:
         return nearest(vectors.copy(), query.copy(), allowed.copy(), k)
 
     return (
-        _numbers(
+        _compare_rows(
             "nearest, k=2, with rows 0, 2, 4 and 5 allowed,",
-            of(2),
+            first(2),
             [2, 4],
             [
                 (
@@ -350,47 +355,44 @@ def nearest_reply(nearest: Callable[[np.ndarray, np.ndarray, np.ndarray, int], l
                 ),
             ],
         )
-        or _numbers(
+        or _compare_rows(
             "nearest, k=5, with rows 0, 2, 4 and 5 allowed,",
-            of(5),
+            first(5),
             [2, 4, 0, 5],
             [
-                *(
-                    (
-                        filled,
-                        "4 rows are allowed, and 5 came back: a row that is not allowed fills no place, even an empty one",
-                    )
-                    for filled in ([2, 4, 0, 5, 1], [2, 4, 0, 5, 3])
-                ),
-                *(
-                    (
-                        filled,
-                        "row 5 scores -0.98 and is lost: rows that are not allowed got 0, which is more; leave them out",
-                    )
-                    for filled in ([2, 4, 0, 1, 3], [2, 4, 0, 3, 1])
-                ),
+                *((rows, too_many) for rows in ([2, 4, 0, 5, 1], [2, 4, 0, 5, 3])),
+                *((rows, lost) for rows in ([2, 4, 0, 1, 3], [2, 4, 0, 3, 1])),
             ],
         )
-        or _nearest_of_many(nearest)
+        or _check_nearest_of_many(nearest)
     )
 
 
-def _nearest_of_many(nearest: Callable[[np.ndarray, np.ndarray, np.ndarray, int], list[int]]) -> str | None:
+def _check_nearest_of_many(
+    nearest: Callable[[np.ndarray, np.ndarray, np.ndarray, int], list[int]],
+) -> str | None:
     vectors, query = _directions(range(60)), np.array([1.0, 0.0])
     allowed = np.isin(np.arange(60), (50, 57))
-    more = "50 rows that are not allowed lie nearer: to fetch a few more before the filter is no cure; filter before the best k"
+    more = (
+        "50 rows that are not allowed lie nearer: to fetch a few more before the filter is no cure; filter "
+        "before the best k"
+    )
     few, none = nearest(vectors, query, allowed, 2), nearest(vectors, query, np.zeros(60, dtype=bool), 2)
-    return _numbers(
+    return _compare_rows(
         "nearest, k=2, with rows 50 and 57 of 60 allowed,", few, [50, 57], [([], more)]
-    ) or _numbers("nearest with no row allowed", none, [], [])
+    ) or _compare_rows("nearest with no row allowed", none, [])
 
 
 SUM = 242 * 0.039 - 459 * 0.009
 CHOICES = {
-    "a": "459 against 242 is how many questions of each kind were written, not how your customers ask; they type as the 242 do, "
+    (
+        "a"
+    ): "459 against 242 is how many questions of each kind were written, not how your customers ask; they type as the 242 do, "
     "and there hybrid gains 0.039, four times the 0.009 that it loses elsewhere",
     "b": None,
-    "c": "the other way round: an interval that holds no 0 says that the difference is hardly chance, and neither holds it, "
+    (
+        "c"
+    ): "the other way round: an interval that holds no 0 says that the difference is hardly chance, and neither holds it, "
     "-0.016 to -0.003 and +0.025 to +0.053",
     "d": f"the sum, 242 x 0.039 - 459 x 0.009 = {SUM:+.1f}, hangs on how many questions of each kind there are: with 1,100 of "
     'the first kind it would be negative, so "always" does not follow',
