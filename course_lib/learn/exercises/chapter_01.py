@@ -179,7 +179,7 @@ READINGS = {
     "a": "an interval is no vote: zero lies inside it, however much of it lies above",
     "b": None,
     "c": "no difference found is not no difference: with more questions one might show",
-    ("d"): (
+    "d": (
         "the interval is about these questions and the luck of drawing them; it says nothing about the "
         "time of training"
     ),

@@ -77,22 +77,21 @@ def check_nearest(codes_of: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray,
     ):
         return feedback
     if places.shape != block.shape:
-        return f"{places.size} places for {block.size} weights: the nearest is wanted for each weight (axis=1), not each value"
+        return (
+            f"{places.size} places for {block.size} weights: the nearest is wanted for each weight "
+            "(axis=1), not each value"
+        )
     feedbacks = {
         (2, 0, 3, 4, 1, 0): None,
         (2, 0, 3, 4, 0, 0): "the weights were not divided by the absmax before they were compared",
-        (
-            4,
-            4,
-            4,
-            4,
-            4,
-            4,
-        ): "the smallest *signed* difference is not the nearest: take abs() of the difference",
+        (4,) * 6: "the smallest *signed* difference is not the nearest: take abs() of the difference",
         (3, 0, 4, 4, 2, 1): "that is the next value above; the nearest may lie below",
     }
     if places.dtype.kind == "f":
-        return "those are the values themselves; their places in the list are wanted, 0 to 4: they need fewer bits"
+        return (
+            "those are the values themselves; their places in the list are wanted, 0 to 4: they need fewer "
+            "bits"
+        )
     return feedbacks.get(
         tuple(places.tolist()), f"the places are {places.tolist()}; they should be [2, 0, 3, 4, 1, 0]"
     )
@@ -118,7 +117,10 @@ def check_front(front: Callable[[Mapping[str, tuple[float, float]]], Sequence[st
     if got == ["tiny"]:
         return "more right answers are better: one of the two comparisons is the wrong way round"
     if len(got) == len(POINTS):
-        return "small whole is beaten by small: as many right answers, fewer megabytes; leave the beaten ones out"
+        return (
+            "small whole is beaten by small: as many right answers, fewer megabytes; leave the beaten ones "
+            "out"
+        )
     if "large" in got and "large q4" in got:
         return "large is beaten by large q4: as good in the one and better in the other is enough to beat"
     if set(got) == {"tiny", "small", "large q4", "twin", "largest"}:
@@ -128,27 +130,29 @@ def check_front(front: Callable[[Mapping[str, tuple[float, float]]], Sequence[st
 
 
 READINGS = {
-    (
-        "a"
-    ): "four bits are fewer to store; before each use nf4 is unpacked to 16 bits or more, and the arithmetic is the same",
+    "a": (
+        "four bits are fewer to store; before each use nf4 is unpacked to 16 bits or more, and the "
+        "arithmetic is the same"
+    ),
     "b": None,
-    (
-        "c"
-    ): "a longer prompt is more arithmetic on unpacked weights; the unpacking weighs less then, but it is not a gain",
+    "c": (
+        "a longer prompt is more arithmetic on unpacked weights; the unpacking weighs less then, but it is "
+        "not a gain"
+    ),
     "d": "double quantization packs the scales, too: less memory, and one more thing to unpack",
 }
 
 
 def check_cache(cache: Callable[[int, int, int, int, int, int], int]) -> str | None:
+    heads = "several heads share one key and value: it is the KV heads that count, not the heads"
     return compare(
         "cache_bytes(32, 32, 8, 128, 8192, 2), Llama-3.1-8B",
         cache(32, 32, 8, 128, 8192, 2),
         2**30,
         {
             2**29: "keys *and* values are kept: twice as much",
-            2**32: "several heads share one key and value: it is the KV heads that count, not the heads",
-            2
-            ** 31: "several heads share one key and value: it is the KV heads that count, not the heads; and the values are missing",
+            2**32: heads,
+            2**31: f"{heads}; and the values are missing",
             2**25: "that is one layer; each of them keeps its own keys and values",
             2**33: "that is in bits; bytes are wanted",
             2**17: "that is for one token; all tokens of the text are kept",

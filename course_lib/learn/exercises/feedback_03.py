@@ -18,28 +18,31 @@ def check_idf(idf: Callable[[int, int], float]) -> str | None:
     ratio = (100 - 3 + 0.5) / (3 + 0.5)
     right, base_2, base_10 = math.log(1 + ratio), math.log2(1 + ratio), math.log10(1 + ratio)
     plain, inverse, outside = math.log(100 / 3), math.log(1 + 1 / ratio), 1 + math.log(ratio)
+    no_parentheses, one_parenthesis = math.log(1 + 97 + 0.5 / 3 + 0.5), math.log(1 + 97.5 / 3 + 0.5)
+    may_be_negative, all_documents, no_log = math.log(ratio), math.log(1 + 100.5 / 3.5), 1 + ratio
+    common = math.log(20.5 / 80.5)
     mistakes = {
-        math.log(ratio): "without the 1 + a word in 80 of 100 documents would weigh "
-        f"{math.log(20.5 / 80.5):.2f}: finding it would cost points",
-        plain: f"ln(n / df), {plain:.2f}, is the plain idf; Lucene's compares the documents without the word with "
-        f"those that have it, {right:.2f}",
+        may_be_negative: (
+            f"without the 1 + a word in 80 of 100 documents would weigh {common:.2f}: finding it would cost "
+            "points"
+        ),
+        plain: (
+            f"ln(n / df), {plain:.2f}, is the plain idf; Lucene's compares the documents without the word "
+            f"with those that have it, {right:.2f}"
+        ),
         base_2: f"{base_2:.2f} is the logarithm to base 2; the natural one, math.log, gives {right:.2f}",
         base_10: f"{base_10:.2f} is the logarithm to base 10; the natural one, math.log, gives {right:.2f}",
-        1
-        + ratio: f"{1 + ratio:.1f} still needs the logarithm: without it one rare word outweighs all others "
-        "together",
-        inverse: f"upside down: a word in 3 of 100 documents would weigh {inverse:.2f}, one in 97 would weigh "
-        f"{right:.2f}; the rare one says more",
+        no_log: (
+            f"{no_log:.1f} still needs the logarithm: without it one rare word outweighs all others together"
+        ),
+        inverse: (
+            f"upside down: a word in 3 of 100 documents would weigh {inverse:.2f}, one in 97 would weigh "
+            f"{right:.2f}; the rare one says more"
+        ),
         outside: f"{outside:.2f}: the 1 stands outside the logarithm; inside, no weight falls below 0",
-        math.log(
-            1 + 97 + 0.5 / 3 + 0.5
-        ): "parentheses: all of n - df + 0.5 is divided by all of df + 0.5, 97.5 by 3.5",
-        math.log(
-            1 + 97.5 / 3 + 0.5
-        ): "parentheses: the second 0.5 belongs below the line, to df: 97.5 is divided by 3.5",
-        math.log(
-            1 + 100.5 / 3.5
-        ): "above the line stand the documents without the word, n - df = 97, not all 100",
+        no_parentheses: "parentheses: all of n - df + 0.5 is divided by all of df + 0.5, 97.5 by 3.5",
+        one_parenthesis: "parentheses: the second 0.5 belongs below the line, to df: 97.5 is divided by 3.5",
+        all_documents: "above the line stand the documents without the word, n - df = 97, not all 100",
     }
     return compare("idf(3, 100)", idf(3, 100), right, mistakes) or compare(
         "idf(80, 100)", idf(80, 100), math.log(1 + 20.5 / 80.5)
@@ -61,7 +64,8 @@ def check_bigrams(bigrams: Callable[[str], Sequence[str]]) -> str | None:
         if Counter(decomposed) == Counter(BIGRAMS):
             return None
         return (
-            f"the same text came in NFD, where 잃 is three characters, and {len(decomposed)} pieces came back, not 6: first "
+            f"the same text came in NFD, where 잃 is three characters, and {len(decomposed)} pieces came "
+            "back, not 6: first "
             'unicodedata.normalize("NFC", text)'
         )
     words = KOREAN.split()
@@ -84,7 +88,10 @@ def check_bigrams(bigrams: Callable[[str], Sequence[str]]) -> str | None:
         ),
         (
             [w[i : i + 2] for w in words for i in range(len(w))],
-            "the last syllable of every word came alone as well, such as 를: a word of 3 syllables has 2 pairs",
+            (
+                "the last syllable of every word came alone as well, such as 를: a word of 3 syllables has 2 "
+                "pairs"
+            ),
         ),
         (
             set(BIGRAMS),
@@ -96,7 +103,10 @@ def check_bigrams(bigrams: Callable[[str], Sequence[str]]) -> str | None:
         ),
         (
             words,
-            "those are the 5 words; 카드를 should give 카드 and 드를, so that 카드 finds it whatever ending it has",
+            (
+                "those are the 5 words; 카드를 should give 카드 and 드를, so that "
+                "카드 finds it whatever ending it has"
+            ),
         ),
     )
     return (
@@ -111,38 +121,40 @@ RANKING, GRADES = ["x", "b", "a", "y", "c"], {"b": 1, "d": 2, "a": 3, "c": 2}
 def check_ndcg(ndcg: Callable[[list[str], dict[str, int], int], float]) -> str | None:
     gains, grades = [GRADES.get(id_, 0) for id_ in RANKING], sorted(GRADES.values(), reverse=True)
     dcg, ideal = dcg_of(gains[:3]), dcg_of(grades[:3])
+    ideal_of_first = dcg_of(sorted(gains[:3], reverse=True))
+    ideal_of_found = dcg_of(sorted(gains, reverse=True)[:3])
+    exponential = dcg_of(2**g - 1 for g in gains[:3]) / dcg_of(2**g - 1 for g in grades[:3])
+    older = (1 + 3 / math.log2(3)) / (3 + 2 + 2 / math.log2(3))  # places 1 and 2 count the same
+    no_discount, binary = sum(gains[:3]) / sum(grades[:3]), dcg_of(map(bool, gains[:3])) / dcg_of([1, 1, 1])
+    not_sorted = dcg / dcg_of(list(GRADES.values())[:3])
     mistakes = {
-        dcg
-        / dcg_of(
-            sorted(gains[:3], reverse=True)
-        ): "the ideal ranking was made of the first 3 places alone, so "
-        f"it costs nothing to miss c and d; it holds all that is relevant, and gains {ideal:.3f}",
-        dcg
-        / dcg_of(
-            sorted(gains, reverse=True)[:3]
-        ): "the ideal ranking was made of what was found; d, of grade 2, was not, and belongs there",
+        dcg / ideal_of_first: (
+            "the ideal ranking was made of the first 3 places alone, so it costs nothing to miss c and d; "
+            f"it holds all that is relevant, and gains {ideal:.3f}"
+        ),
+        dcg / ideal_of_found: (
+            "the ideal ranking was made of what was found; d, of grade 2, was not, and belongs there"
+        ),
         dcg_of(gains) / ideal: "c at place 5 counted, but k is 3: cut the ranking",
-        dcg
-        / dcg_of(
-            grades
-        ): "the ideal ranking is cut at k = 3, too: 4 relevant passages have no room in 3 places",
+        dcg / dcg_of(grades): (
+            "the ideal ranking is cut at k = 3, too: 4 relevant passages have no room in 3 places"
+        ),
         dcg_of(gains) / dcg_of(grades): "neither ranking was cut: only the first k = 3 places count, of both",
-        dcg_of(2**g - 1 for g in gains[:3])
-        / dcg_of(2**g - 1 for g in grades[:3]): "gains of 2 ** grade - 1 make "
-        "grade 3 count 7 times as much as grade 1; here a gain is the grade itself",
-        dcg: f"{dcg:.3f} is the gain itself; divide by the ideal ranking's, {ideal:.3f}, so that 1 is the best that "
-        "can be",
-        sum(gains[:3])
-        / sum(grades[:3]): "every place counts the same: divide the gain at place 3 by log2(1 + 3) = 2",
-        dcg
-        / dcg_of(
-            list(GRADES.values())[:3]
-        ): "1, 2, 3 is how the dict has them: the ideal ranking is sorted, 3 first",
-        dcg_of(map(bool, gains[:3]))
-        / dcg_of([1, 1, 1]): "grade 3 counted no more than grade 1: the gain is the grade",
-        (1 + 3 / math.log2(3))
-        / (3 + 2 + 2 / math.log2(3)): "place 2 was divided by log2(2) = 1, an older form, "
-        "where place 2 counts as much as place 1; here it is log2(1 + 2) = 1.585",
+        exponential: (
+            "gains of 2 ** grade - 1 make grade 3 count 7 times as much as grade 1; here a gain is the "
+            "grade itself"
+        ),
+        dcg: (
+            f"{dcg:.3f} is the gain itself; divide by the ideal ranking's, {ideal:.3f}, so that 1 is the "
+            "best that can be"
+        ),
+        no_discount: "every place counts the same: divide the gain at place 3 by log2(1 + 3) = 2",
+        not_sorted: "1, 2, 3 is how the dict has them: the ideal ranking is sorted, 3 first",
+        binary: "grade 3 counted no more than grade 1: the gain is the grade",
+        older: (
+            "place 2 was divided by log2(2) = 1, an older form, where place 2 counts as much as place 1; "
+            "here it is log2(1 + 2) = 1.585"
+        ),
     }
     first = (
         "the first place was divided by log2(1), which is 0: the place is counted from 1, and divided by "
@@ -212,7 +224,10 @@ def check_min_max(min_max: Callable[[dict[str, float]], dict[str, float]]) -> st
             ({i: s - 4 for i, s in scores.items()}, "a, the best, got 8 and should get 1: divide by 12 - 4"),
             (
                 {i: (s - 4) / 12 for i, s in scores.items()},
-                "a, the best, got 0.667 and should get 1: divide by the range, 12 - 4 = 8, not by the highest score",
+                (
+                    "a, the best, got 0.667 and should get 1: divide by the range, 12 - 4 = 8, not by the "
+                    "highest score"
+                ),
             ),
             ({i: (12 - s) / 8 for i, s in scores.items()}, "upside down: the best got 0, and the worst 1"),
             (
@@ -230,7 +245,10 @@ def check_min_max(min_max: Callable[[dict[str, float]], dict[str, float]]) -> st
     try:
         equal, one = min_max({"a": 0.7, "b": 0.7}), min_max({"a": 5.0})
     except ZeroDivisionError:
-        return "two scores of 0.7 have a range of 0, by which nothing can be divided: where all are equal, all get 1"
+        return (
+            "two scores of 0.7 have a range of 0, by which nothing can be divided: where all are equal, "
+            "all get 1"
+        )
     zero = "got 0, as if it had not been found; it was, and nothing better was: it gets 1"
     feedback = _compare_scores(
         "min_max({'a': 0.7, 'b': 0.7})",
@@ -246,7 +264,10 @@ def check_min_max(min_max: Callable[[dict[str, float]], dict[str, float]]) -> st
     try:
         return _compare_scores("min_max({})", min_max({}), {})
     except (ValueError, ZeroDivisionError, StopIteration, IndexError) as error:
-        return f"a leg may find 0 documents: {type(error).__name__} for an empty dict, and an empty one should come back"
+        return (
+            f"a leg may find 0 documents: {type(error).__name__} for an empty dict, and an empty one should "
+            "come back"
+        )
 
 
 def check_rrf(rrf: Callable[..., dict[str, float]]) -> str | None:
@@ -341,17 +362,26 @@ def check_nearest(nearest: Callable[[np.ndarray, np.ndarray, np.ndarray, int], l
             [
                 (
                     [],
-                    "the 2 nearest of all rows, 1 and 3, were taken first, and the filter left neither: filter first, then take k",
+                    (
+                        "the 2 nearest of all rows, 1 and 3, were taken first, and the filter left neither: "
+                        "filter first, then take k"
+                    ),
                 ),
                 (
                     [1, 2],
-                    "1 and 2 are places among the 4 rows that are allowed; their numbers in `vectors` are 2 and 4",
+                    (
+                        "1 and 2 are places among the 4 rows that are allowed; their numbers in `vectors` "
+                        "are 2 and 4"
+                    ),
                 ),
                 ([1, 3], "rows 1 and 3 are the nearest of all, and are not allowed"),
                 ([4, 2], "those are the right rows; the best one, 2, comes first"),
                 (
                     [5, 0],
-                    "5 and 0 are the farthest that are allowed: argsort begins with the smallest, so sort by the negative",
+                    (
+                        "5 and 0 are the farthest that are allowed: argsort begins with the smallest, so "
+                        "sort by the negative"
+                    ),
                 ),
             ],
         )
@@ -385,15 +415,12 @@ def _check_nearest_of_many(
 
 SUM = 242 * 0.039 - 459 * 0.009
 CHOICES = {
-    (
-        "a"
-    ): "459 against 242 is how many questions of each kind were written, not how your customers ask; they type as the 242 do, "
-    "and there hybrid gains 0.039, four times the 0.009 that it loses elsewhere",
+    "a": "459 against 242 is how many questions of each kind were written, not how your customers ask; they "
+    "type as the 242 do, and there hybrid gains 0.039, four times the 0.009 that it loses elsewhere",
     "b": None,
-    (
-        "c"
-    ): "the other way round: an interval that holds no 0 says that the difference is hardly chance, and neither holds it, "
-    "-0.016 to -0.003 and +0.025 to +0.053",
-    "d": f"the sum, 242 x 0.039 - 459 x 0.009 = {SUM:+.1f}, hangs on how many questions of each kind there are: with 1,100 of "
+    "c": "the other way round: an interval that holds no 0 says that the difference is hardly chance, and "
+    "neither holds it, -0.016 to -0.003 and +0.025 to +0.053",
+    "d": f"the sum, 242 x 0.039 - 459 x 0.009 = {SUM:+.1f}, hangs on how many questions of each kind there "
+    "are: with 1,100 of "
     'the first kind it would be negative, so "always" does not follow',
 }

@@ -57,7 +57,8 @@ PASSAGE = np.array([[0.8, 0.6, 0.0], [0.0, 0.28, 0.96], [0.6, 0.0, 0.8]])
 
 def check_maxsim(maxsim: Callable[[Any, Any], float]) -> str | None:
     cosines = QUESTION @ PASSAGE.T
-    best, pooled = cosines.max(axis=1), QUESTION.mean(axis=0) @ PASSAGE.mean(axis=0)
+    best, for_passage = cosines.max(axis=1), cosines.max(axis=0).sum()
+    pooled = QUESTION.mean(axis=0) @ PASSAGE.mean(axis=0)
     lengths = np.linalg.norm(QUESTION.mean(axis=0)) * np.linalg.norm(PASSAGE.mean(axis=0))
     got = maxsim(QUESTION.copy(), PASSAGE.copy())
     if isinstance(got, np.ndarray) and got.ndim:
@@ -67,10 +68,8 @@ def check_maxsim(maxsim: Callable[[Any, Any], float]) -> str | None:
         got,
         best.sum(),
         {
-            cosines.max(
-                axis=0
-            ).sum(): "the best was taken for each token of the passage: a long passage would win by its length; "
-            "take it for each of the question",
+            for_passage: "the best was taken for each token of the passage: a long passage would win by its "
+            "length; take it for each of the question",
             best.mean(): f"{best.mean():.2f} is the mean of the best cosines; MaxSim is their sum",
             cosines.sum(): "all cosines were added up: only the best for each token of the question counts",
             cosines.mean(): (

@@ -45,8 +45,8 @@ def check_lora(lora: Callable[[Any, Any, Any, Any, float], Any]) -> str | None:
             (
                 base + 8 / 5 * beside,
                 (
-                    "alpha was divided by 5, the rows of x: what a row gives would depend on its neighbours; r "
-                    "is 2"
+                    "alpha was divided by 5, the rows of x: what a row gives would depend on its "
+                    "neighbours; r is 2"
                 ),
             ),
             (base + 8 / 3 * beside, "alpha was divided by 3, the inputs; r is 2, the rows of A"),
