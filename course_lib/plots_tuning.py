@@ -66,14 +66,14 @@ def low_rank(outputs: int, inputs: int, rank: int) -> Picture:
     return figure
 
 
-def training_memory(costs: Mapping[str, tuple[int, int, int]], card: float | None = None) -> Picture:
+def training_memory(costs: Mapping[str, tuple[int, int, int]], gpu_bytes: float | None = None) -> Picture:
     """A bar for each way to train, from above to below: GB (10**9 bytes) of weights, gradients and the optimiser.
 
-    costs: name -> a `tuning.cost.Cost`, in bytes; card: bytes of a card, a dashed line. In words: the lines above the bars, and
+    costs: name -> a `tuning.cost.Cost`, in bytes; gpu_bytes: bytes of a card, a dashed line. In words: the lines above the bars, and
     which of them end before the card does. Raises ValueError for none, and for a number that is negative or not finite.
     """
     rows = {name: [part / 1e9 for part in cost] for name, cost in costs.items()}
-    limit = 0.0 if card is None else card / 1e9
+    limit = 0.0 if gpu_bytes is None else gpu_bytes / 1e9
     if not rows or not all(0 <= part < inf for parts in (*rows.values(), [limit]) for part in parts):
         raise ValueError("nothing to draw, or a number of bytes that is negative or not finite")
     most = max(limit, *map(sum, rows.values()))
@@ -116,7 +116,7 @@ def training_memory(costs: Mapping[str, tuple[int, int, int]], card: float | Non
         Patch(facecolor=c, hatch=h, edgecolor="white", linewidth=0, label=part)
         for (part, h), c in zip(PARTS.items(), COLOURS, strict=False)
     ]
-    if card is not None:
+    if gpu_bytes is not None:
         handles.append(
             axes.axvline(limit, color="black", linestyle="--", label=f"card: {limit:,.{places}f} GB")
         )

@@ -96,7 +96,7 @@ def bootstrap_interval(
     return float(np.quantile(means, tail)), float(np.quantile(means, 1 - tail))
 
 
-def share_interval(right: int, of: int, *, coverage: float = 0.95) -> tuple[float, float]:
+def proportion_interval(right: int, of: int, *, coverage: float = 0.95) -> tuple[float, float]:
     """Interval of the share that `right` of `of` estimate (Wilson 1927, doi:10.1080/01621459.1927.10502953).
 
     Unlike the bootstrap it knows that 20 right of 20 do not prove a share of 1. Raises ValueError for counts that cannot be.
@@ -117,7 +117,7 @@ def mean_of(marks: Sequence[float], coverage: float = 0.95) -> Estimate:
     if not marks or not all(0 <= m <= 1 for m in marks):
         raise ValueError(f"{len(marks)} marks; at least one is needed, and each from 0 to 1")
     if set(marks) <= {0, 1}:
-        low, high = share_interval(int(sum(marks)), len(marks), coverage=coverage)
+        low, high = proportion_interval(int(sum(marks)), len(marks), coverage=coverage)
     else:
         low, high = bootstrap_interval(marks, coverage=coverage)
     return Estimate(statistics.fmean(marks), low, high, coverage)

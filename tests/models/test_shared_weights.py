@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers import pretrained
-from course_lib.models.planner import held_bytes
+from course_lib.models.planner import memory_footprint
 
 BASE, BYTES = "haneul-300k", 4 * 344_384
 PROMPTS = ["When do you open?", "What is the fee of a card?", "Hello"]
@@ -94,7 +94,7 @@ def test_bytes_are_counted_once(manager, made):
         )
         for engine in (one, two):
             own = sum(p.nbytes for name, p in engine.model.named_parameters() if ".lora_" in name)
-            assert 0 < lines[engine.name].bytes == own == held_bytes(engine.model) - BYTES < BYTES / 10
+            assert 0 < lines[engine.name].bytes == own == memory_footprint(engine.model) - BYTES < BYTES / 10
             assert engine.weight_bytes == BYTES + own  # what it needs, were it alone
 
 

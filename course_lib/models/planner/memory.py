@@ -86,11 +86,11 @@ def real_bytes(load: Callable[[], T]) -> tuple[T, Real]:
     model: Any = getattr(made, "model", made)
     torch_model = hasattr(model, "buffers")
     buffers = sum({b.data_ptr(): b.nbytes for b in model.buffers()}.values()) if torch_model else 0
-    weights = held_bytes(model) if torch_model else int(model.weight_bytes)
+    weights = memory_footprint(model) if torch_model else int(model.weight_bytes)
     return made, Real(weights, buffers, memory.after - memory.before)
 
 
-def held_bytes(model: Any) -> int:
+def memory_footprint(model: Any) -> int:
     """Bytes in memory of a torch model's weights, and of the scales and codes that unpack them; shared ones count once."""
     found = {
         t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
