@@ -5,7 +5,7 @@ import pytest
 from course_lib.errors import CourseError
 from course_lib.learn.widgets.memory_planner import MODELS, memory_planner, say
 from course_lib.models.planner.estimate import FORMATS, GIB, plan
-from course_lib.models.planner.gpus import GPUS, gpu_bytes, fits, largest_context
+from course_lib.models.planner.gpus import GPUS, fits, gpu_bytes, largest_context
 
 GPU = "GeForce RTX 3090, 24 GB"
 

@@ -152,7 +152,9 @@ def test_the_bootstrap_agrees_with_scipy():
 def test_the_interval_of_a_share_is_wilsons(counts, coverage):
     right, of = counts
     theirs = stats.binomtest(right, of).proportion_ci(coverage, method="wilson")
-    assert proportion_interval(right, of, coverage=coverage) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    assert proportion_interval(right, of, coverage=coverage) == pytest.approx(
+        (theirs.low, theirs.high), abs=1e-9
+    )
 
 
 def test_of_few_answers_wilson_covers_where_the_bootstrap_does_not():
@@ -172,7 +174,7 @@ def test_marks_have_a_mean_with_an_interval():
     parts = [0.0, 0.5, 1.0, 0.25] * 5
     assert mean_of(parts) == Estimate(0.4375, *bootstrap_interval(parts), 0.95)
     for wrong in ([], [1.5], [-0.1], [math.nan]):
-        with pytest.raises(ValueError, match="marks"):
+        with pytest.raises(ValueError, match="scores"):
             mean_of(wrong)
     for right, of in ((1, 0), (3, 2), (-1, 2)):
         with pytest.raises(ValueError, match="right of"):

@@ -227,7 +227,11 @@ def test_llama_cpp_takes_what_was_planned():
     for case, held, caches, buffers in llama_cpp_takes(cases):
         weight_format = next(f for f, fields in kinds.items() if fields.items() <= case.items())
         planned = plan(
-            case["source"], weight_format, case["context_length"], case.get("batch_size", 1), driver="llamacpp"
+            case["source"],
+            weight_format,
+            case["context_length"],
+            case.get("batch_size", 1),
+            driver="llamacpp",
         )
         assert planned.weights + planned.embeddings + planned.norms == held, "to the byte"
         assert planned.kv == pytest.approx(caches, abs=0.01 * MIB)

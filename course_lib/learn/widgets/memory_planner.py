@@ -8,7 +8,14 @@ from course_lib.errors import CourseError
 from course_lib.learn.widgets.explorer import Choice, Explorer, Range, Shown
 from course_lib.models.planner import architecture
 from course_lib.models.planner.estimate import FORMATS, GIB, Plan, plan, size
-from course_lib.models.planner.gpus import GPUS, RESERVE, gpu_bytes, largest_context, largest_model, usable_bytes
+from course_lib.models.planner.gpus import (
+    GPUS,
+    RESERVE,
+    gpu_bytes,
+    largest_context,
+    largest_model,
+    usable_bytes,
+)
 from course_lib.plots import Picture, stacked_bar
 
 MODELS = (
@@ -72,7 +79,10 @@ def bar(needed: Plan, gpu: str) -> Picture:
     kept = gpu_bytes(gpu) - usable_bytes(gpu)
     parts = {name: part / GIB for name, part in (needed.parts | {"kept free": kept}).items()}
     return stacked_bar(
-        parts, gpu_bytes(gpu) / GIB, x="memory, GiB", title=f"{needed.model}, {needed.weight_format}, on {gpu}"
+        parts,
+        gpu_bytes(gpu) / GIB,
+        x="memory, GiB",
+        title=f"{needed.model}, {needed.weight_format}, on {gpu}",
     )
 
 

@@ -15,10 +15,10 @@ __all__ = [
     "Architecture",
     "Plan",
     "architecture",
-    "memory_footprint",
     "kv_bytes",
     "largest_model",
     "largest_parameters",
+    "memory_footprint",
     "plan",
 ]
 _MODULES = {

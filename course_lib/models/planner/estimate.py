@@ -112,7 +112,9 @@ def plan(
         rest, norms, cache = weight_format, "float32", kv or "float16"
     else:
         rest = norms = cache = weight_format if weight_format in WHOLE else precision or "bfloat16"
-    matrices = sum(_matrix(rows, columns, weight_format, double_quantization) for rows, columns in sizes.matrices)
+    matrices = sum(
+        _matrix(rows, columns, weight_format, double_quantization) for rows, columns in sizes.matrices
+    )
     return Plan(
         sizes.name,
         weight_format,
