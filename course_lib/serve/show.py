@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from course_lib.models import catalog
+from course_lib.models.gguf.header import read_header
 from course_lib.models.schema import Generation
 from course_lib.serve.store import Store, Tag
 
@@ -54,11 +55,8 @@ def described(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
 
 
 def _of_gguf(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
-    import gguf
-
-    fields = gguf.GGUFReader(store.file(tag)).fields.items()
-    found = {k: f.contents() for k, f in fields if not k.startswith("GGUF.")}
-    info = {k: [] if isinstance(v, list) and not verbose else v for k, v in found.items()}
+    fields = read_header(store.file(tag), lists=verbose).fields
+    info = {key: [] if value is None else value for key, value in fields.items()}
     return info | {"general.parameter_count": tag.parameters}
 
 

@@ -16,6 +16,7 @@ from course_lib import data
 from course_lib.atomic import atomic_file, atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.models import catalog
+from course_lib.models.gguf import cached_export
 from course_lib.models.gguf import writer as gguf_file
 from course_lib.models.planner.memory import stored
 from course_lib.models.schema import ModelSpec
@@ -153,7 +154,7 @@ class Store:
             if model == catalog.MINILM:
                 made = catalog.folder_of(model) / "model.safetensors"
             else:
-                made = gguf_file.export(catalog.folder_of(model), Path(work) / f"{model}.gguf", kind)
+                made = cached_export(catalog.folder_of(model), kind, scratch=Path(work))
             tag = Tag(
                 name,
                 model,

@@ -26,6 +26,7 @@ from course_lib.models.drivers.engine import (
 from course_lib.models.drivers.streaming import from_thread
 from course_lib.models.drivers.wire import at_once
 from course_lib.models.files.resolution import resolve
+from course_lib.models.gguf import cached_export
 from course_lib.models.gguf import writer as gguf_file
 from course_lib.models.schema.generation import Generation
 from course_lib.models.schema.spec import ModelSpec
@@ -94,7 +95,7 @@ class LlamaCpp(Engine):
         folder = tempfile.TemporaryDirectory(prefix="course-gguf-")
         given = found.suffix == ".gguf"
         wanted = _type(spec)
-        file = found if given else gguf_file.export(found, Path(folder.name) / f"{found.name}.gguf", wanted)
+        file = found if given else cached_export(found, wanted, scratch=Path(folder.name))
         if len(spec.adapters) > 1 and spec.combination_type != "cat":
             raise Unsupported(
                 f"combination_type={spec.combination_type!r}: llama.cpp adds each adapter by itself",
