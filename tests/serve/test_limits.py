@@ -147,7 +147,9 @@ def test_a_client_that_goes_away_stops_the_generation(worker, running):
     whole = httpx.post(f"{running}/api/generate", json=ask | {"stream": False}, timeout=120).json()
     assert whole["eval_count"] > 1000, "too short to be interrupted"
     before = next(
-        m.counters.tokens for m in worker.manager.loaded_models() if "haneul-4m" in m.name or m.counters.tokens >= 1000
+        m.counters.tokens
+        for m in worker.manager.loaded_models()
+        if "haneul-4m" in m.name or m.counters.tokens >= 1000
     )
     with httpx.stream("POST", f"{running}/api/generate", json=ask, timeout=120) as reply:
         next(reply.iter_lines())
