@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from course_lib.errors import CourseError
+from course_lib.measure.hardware import usable_cores
 from course_lib.models.drivers.adapters import parts
 from course_lib.models.drivers.engine import (
     Ability,
@@ -40,7 +41,7 @@ TYPE_OF_PRECISION = {"auto": "f32", "float32": "f32", "float16": "f16", "bfloat1
 
 def cores() -> int:
     """OMP_NUM_THREADS where it is set, else the cores that this process may use."""
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    return int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
 
 
 class LlamaCpp(Engine):
