@@ -7,7 +7,7 @@ import platform
 
 
 def usable_cores() -> int:
-    """How many cores this process may use. Only Linux can restrict a process to some; elsewhere it is all of them."""
+    """How many cores this process may use. Only Linux restricts a process to some of them."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 

@@ -14,7 +14,7 @@ from course_lib.models.drivers import adapters, bitsandbytes_weights
 from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.quiet import quiet
-from course_lib.models.planner.memory import held_bytes
+from course_lib.models.planner.memory import memory_footprint
 
 
 class TorchEngine(Engine):
@@ -35,7 +35,7 @@ class TorchEngine(Engine):
 
     @property
     def weight_bytes(self) -> int:
-        return held_bytes(self.model)
+        return memory_footprint(self.model)
 
     @property
     def device(self) -> str:
