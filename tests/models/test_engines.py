@@ -443,7 +443,7 @@ def test_a_head_that_is_not_there_is_not_made_up(heads):
     [
         ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "pools by pooling_mode_max_tokens"),
         ("1_Pooling/config.json", "{", "cannot be read"),
-        ("2_Dense/config.json", "{}", "has the layer 2_Dense"),
+        ("2_Dense/config.json", "{}", "has the unsupported layer 2_Dense"),
     ],
 )
 def test_vectors_are_made_as_the_model_says_or_not_at_all(tmp_path, file, said, told):

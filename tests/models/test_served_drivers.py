@@ -177,7 +177,7 @@ def test_the_course_server_by_the_protocol_of_openai(url, native):
     for prompt in ("word " * 3000, "word " * 2000):
         with pytest.raises(CourseError, match=r"\d+ tokens"):
             engine.generate([prompt], temperature=2.0, max_output_length=100)
-    with pytest.raises(Unsupported, match=r"(?s)takes a text for a turn.*use driver: ollama"):
+    with pytest.raises(Unsupported, match=r'(?s)takes a text for the turn.*driver="ollama"'):
         load({"source": source, "driver": "openai", "task": "text-generation"})
 
 
