@@ -13,8 +13,8 @@ from course_lib.models.catalog.catalogue import (
     similar_names,
 )
 from course_lib.models.catalog.selection import PURPOSES, Fit, guide, largest
-from course_lib.models.catalog.tiers import TIERS, chat_models, role, roles, tier
 from course_lib.models.catalog.shipped_models import MINILM, is_shipped, model_name, shipped, shipped_folder
+from course_lib.models.catalog.tiers import TIERS, chat_models, role, roles, tier
 
 __all__ = [
     "MINILM",

@@ -11,9 +11,17 @@ from huggingface_hub import constants
 
 from course_lib import data
 from course_lib.errors import CourseError
-from course_lib.models.files.hub_cache import SHA1, Cache, Listing
-from course_lib.models.files.hub_download import OutOfReach, ask, fetch_files, pull_command, size, told, unsafe
 from course_lib.models.files.headers import gguf_models, no_weights, only_gguf, shards, weight_files
+from course_lib.models.files.hub_cache import SHA1, Cache, Listing
+from course_lib.models.files.hub_download import (
+    OutOfReach,
+    ask,
+    fetch_files,
+    pull_command,
+    size,
+    told,
+    unsafe,
+)
 from course_lib.models.schema.sources import HuggingFaceSource
 
 BESIDE = re.compile(  # what goes with weights: configuration, tokenizer, templates, modules of sentence-transformers
@@ -166,9 +174,7 @@ def _missing(source: HuggingFaceSource, cache: Cache, listing: Listing | None, p
     where = f"{source.repository} at {source.revision or constants.DEFAULT_REVISION}"
     if listing is None:
         what = source.filename or "every file"
-        return CourseError(
-            f"{what} of {where} is missing in {cache.root}, and downloads are off", fix
-        )
+        return CourseError(f"{what} of {where} is missing in {cache.root}, and downloads are off", fix)
     lines = []
     for name in _lacking(source, cache, listing):
         file, damaged = listing.files.get(name), (cache.snapshot(listing.commit) / name).is_file()

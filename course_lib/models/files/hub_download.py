@@ -170,7 +170,9 @@ class _Within:
         self.bar.update(count)
 
 
-def fetch_files(source: HuggingFaceSource, cache: Cache, listing: Listing, names: list[str], show: bool) -> None:
+def fetch_files(
+    source: HuggingFaceSource, cache: Cache, listing: Listing, names: list[str], show: bool
+) -> None:
     """Bring files into the cache, the small ones first, each where it broke off the last time, and checked before it counts."""
     from tqdm import tqdm
 

@@ -13,6 +13,7 @@ from course_lib.models.files.headers import (
     gguf_models,
     no_weights,
     only_gguf,
+    read_json,
     tensors_in,
     weight_files,
 )
@@ -36,17 +37,16 @@ def resolve(source: HuggingFaceSource | LocalSource | ServerSource) -> Path:
     raise CourseError(f"{source.model} is held by a server, not in files", fix)
 
 
-def from_hub(source: HuggingFaceSource) -> Path:
-    """The snapshot folder or .gguf file in the hub's cache. Raises CourseError as `hub.download` does.
+def from_hub(source: HuggingFaceSource, *, pull: bool = False) -> Path:
+    """The snapshot folder or .gguf file in the hub's cache; see `hub.download`, which raises the errors.
 
-    For a name without an owner, which was perhaps meant as one of the catalogue or of a folder, the error
-    proposes those.
+    For a name without an owner the error proposes similar names of the catalogue, or a folder of that name.
     """
     from course_lib.models.files.hub import download
 
     name = source.repository
     try:
-        return download(source)
+        return download(source, pull=pull)
     except CourseError as error:
         if "/" in name:
             raise
@@ -56,7 +56,9 @@ def from_hub(source: HuggingFaceSource) -> Path:
         hub = f"; on the hub it is {exact.hub}" if exact and exact.hub else ""
         raise CourseError(
             f"{error.what}; the course ships {', '.join(catalog.shipped())}, and none of this name{hub}",
-            f'load("{similar[0]}")' if similar else error.fix,
+            (f"course models pull {similar[0]}" if pull else f'load("{similar[0]}")')
+            if similar
+            else error.fix,
         ) from None
 
 
@@ -92,7 +94,9 @@ def _resolve_local(source: LocalSource) -> Path:
         fix = f"git checkout -- models/{path.name}" if shipped else f'load("{catalog.shipped()[-1]}")'
         raise CourseError(f"{path} does not exist", fix)
     names = [p.name for p in path.iterdir()]
-    formats = [kind for kind, files in (("safetensors", weight_files(names)), ("gguf", gguf_models(names))) if files]
+    formats = [
+        kind for kind, files in (("safetensors", weight_files(names)), ("gguf", gguf_models(names))) if files
+    ]
     actual = source.format if source.format in formats else next(iter(formats), "")
     _check_format(source, actual)
     if actual == "gguf":
@@ -103,8 +107,12 @@ def _resolve_local(source: LocalSource) -> Path:
 
 def _as_on_disk(path: Path) -> Path:
     """`path`, or the same name in the other Unicode form: a folder copied from a Mac may be named in NFD."""
-    forms = ("NFC", "NFD") if path.name else ()
-    spellings = (path, *(path.with_name(unicodedata.normalize(form, path.name)) for form in forms))
+    if path.exists() or not path.name:
+        return path
+    spellings = [
+        path.with_name(unicodedata.normalize("NFC", path.name)),
+        path.with_name(unicodedata.normalize("NFD", path.name)),
+    ]
     return next((p for p in spellings if p.exists()), path)
 
 
@@ -121,10 +129,9 @@ def check_folder(folder: Path, name: str = "") -> Path:
     """
     names = sorted(p.name for p in folder.iterdir())
     if "adapter_config.json" in names and "config.json" not in names:
-        raise CourseError(
-            f"{name or folder.name} is a LoRA adapter, which changes a model and is none",
-            f'load("BASE", adapters=["{name or folder}"]), with the model it was made for as BASE',
-        )
+        base = read_json(folder, "base.json").get("model", "BASE")
+        what = f"{name or folder.name} is a LoRA adapter, which changes a model and is none"
+        raise CourseError(what, f'load("{base}", adapters=["{name or folder}"])')
     files = weight_files(names)
     if not files:
         raise no_weights(names, folder.name)

@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from course_lib.models.schema.spec import Adapter, ModelSpec
     from course_lib.models.schema.validation import SpecError
 
-__all__ = ["Adapter", "Generation", "HuggingFaceSource", "LocalSource", "ModelSpec", "ServerSource", "SpecError"]
+__all__ = [
+    "Adapter",
+    "Generation",
+    "HuggingFaceSource",
+    "LocalSource",
+    "ModelSpec",
+    "ServerSource",
+    "SpecError",
+]
 _MODULES = {
     "Generation": "generation",
     "HuggingFaceSource": "sources",

@@ -38,7 +38,9 @@ def secret(token: str | None) -> str | None:
         return None
     name = variable_of(token)
     if not os.environ.get(name):
-        raise CourseError(f"the token is read from the variable {name}, which is not set", f"export {name}=...")
+        raise CourseError(
+            f"the token is read from the variable {name}, which is not set", f"export {name}=..."
+        )
     return os.environ[name]
 
 

@@ -92,7 +92,8 @@ class ModelSpec(Frozen):
         None, ge=1, le=1024, description="prompts processed at once; the driver's own number if none"
     )
     low_cpu_mem_usage: bool | None = Field(
-        None, description="true: map the file of weights into memory; false: read a copy; none: llama.cpp decides"
+        None,
+        description="true: map the file of weights into memory; false: read a copy; none: llama.cpp decides",
     )
     adapters: tuple[Adapter, ...] = Field(
         (), max_length=16, description="LoRA: source, name and weight of each"
@@ -127,7 +128,9 @@ class ModelSpec(Frozen):
             what = f"driver: {self.driver} takes {kind}, not {self.source.type}"
             raise FieldError(what, f'load(..., driver="{other}")')
         if (self.driver == "custom") != (self.implementation is not None):
-            what = f"implementation: {self.implementation!r}; driver custom names one, and no other driver does"
+            what = (
+                f"implementation: {self.implementation!r}; driver custom names one, and no other driver does"
+            )
             raise FieldError(what, 'load(..., driver="custom", implementation="NAME")')
         if self.quantization not in ("none", *QUANTIZATIONS.get(self.driver, get_args(Quantization))):
             able = next(driver for driver, kinds in QUANTIZATIONS.items() if self.quantization in kinds)

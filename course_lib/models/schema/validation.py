@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from course_lib.errors import CourseError
 
 T = TypeVar("T", bound=BaseModel)
-FIELDS = "look the field up in docs/model-fields.md"
 
 
 class SpecError(CourseError, ValueError):
@@ -32,7 +31,9 @@ class Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
     def __repr_args__(self) -> Any:
-        return ((name, getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set)
+        return (
+            (name, getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set
+        )
 
 
 def validate(model: type[T], value: Any, call: str) -> T:
@@ -45,7 +46,7 @@ def validate(model: type[T], value: Any, call: str) -> T:
     except ValidationError as error:
         problems = error.errors(include_url=False)
     except RecursionError:
-        raise SpecError("nested too deeply", FIELDS) from None
+        raise SpecError("nested too deeply", f"see {model.__name__}.model_fields") from None
     raise SpecError("\n".join(_line(p, model) for p in problems), _fix(problems[0], model, call))
 
 
@@ -68,24 +69,28 @@ def _line(problem: Any, model: type[BaseModel]) -> str:
 
 def _fix(problem: Any, model: type[BaseModel], call: str) -> str:
     """The correction of one wrong field: the validator's own, an allowed value, the right name, or the default."""
-    path, context = _path(problem), problem.get("ctx", {})
+    path, context, fields = _path(problem), problem.get("ctx", {}), f"see {model.__name__}.model_fields"
     if isinstance(context.get("error"), FieldError):
         return str(context["error"].fix)
     if problem["type"] == "extra_forbidden":
         similar = get_close_matches(path[-1], _fields(path[:-1], model), n=1)
-        return f"{call}(..., {similar[0]}=...)" if similar and len(path) == 1 else FIELDS
-    if len(path) != 1 or model.model_fields[path[0]].is_required():
-        return FIELDS
-    allowed = get_close_matches(str(problem["input"]), re.findall("'(.+?)'", context.get("expected", "")), n=1)
-    default = model.model_fields[path[0]].get_default(call_default_factory=True)
-    return f"{call}(..., {path[0]}={(allowed or [default])[0]!r})"
+        return f"{call}(..., {similar[0]}=...)" if similar and len(path) == 1 else fields
+    field = model.model_fields.get(path[0]) if len(path) == 1 else None
+    if field is None or field.is_required():
+        return fields
+    allowed = get_close_matches(
+        str(problem["input"]), re.findall("'(.+?)'", context.get("expected", "")), n=1
+    )
+    return f"{call}(..., {path[0]}={(allowed or [field.get_default(call_default_factory=True)])[0]!r})"
 
 
 def _fields(path: list[str], model: type[BaseModel]) -> list[str]:
     """Names of the fields of the part at `path`; none where the part has several forms."""
     for name in path:
         field = model.model_fields.get(name)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        if field is None or not (
+            isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        ):
             return []
         model = field.annotation
     return list(model.model_fields)
