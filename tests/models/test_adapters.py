@@ -202,9 +202,7 @@ def test_a_share_of_a_head_is_none(base, made):
 
 def test_a_folder_of_an_adapter_is_no_model_and_names_the_way(made):
     for task in ("rerank", "text-embedding", "chat-completion"):
-        with pytest.raises(
-            CourseError, match=r"judge is a LoRA adapter(.|\n)*adapters=\[".*judge"\]"
-        ):
+        with pytest.raises(CourseError, match=r'judge is a LoRA adapter(.|\n)*adapters=\[".*judge"\]'):
             load(made[0], task=task)
 
 
@@ -226,7 +224,9 @@ def test_the_name_of_an_adapter_of_the_course_stands_for_base_adapter_and_task(t
         CourseError, match=r"haneul-cross-encoder/manifest\.json cannot be read(.|\n)*git checkout"
     ):
         load("haneul-cross-encoder")
-    expected = [row[0] for row in adapter(minilm, folder, model=catalog.MINILM, sha256=shipped_models.MINILM_SHA256)]
+    expected = [
+        row[0] for row in adapter(minilm, folder, model=catalog.MINILM, sha256=shipped_models.MINILM_SHA256)
+    ]
     sums = {path.name: data.sha256(path) for path in folder.iterdir()}
     (folder / "manifest.json").write_text(json.dumps({"sha256": sums}))
     assert on_this_machine(catalog.entry("haneul-cross-encoder")) is True
