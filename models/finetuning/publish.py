@@ -14,7 +14,7 @@ from pretraining.publish import seal
 from course_lib import data
 from course_lib.models import catalog
 from course_lib.models.drivers.adapters import BASE_FILE, WEIGHTS_FILE, base_record
-from course_lib.models.files.resolution import tensors_in
+from course_lib.models.files.headers import tensors_in
 from finetuning.run import BASE, LONGEST, Recipe, Run
 
 CARD = """---

@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from course_lib.data import ROOT
-from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.engine import Unsupported
 

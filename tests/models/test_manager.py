@@ -13,7 +13,7 @@ from course_lib.models import ModelManager, load
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.reply import Reply
 from course_lib.models.planner.memory import bytes_to_load
-from course_lib.models.schema.spec import ModelSpec, SpecError
+from course_lib.models.schema import ModelSpec, SpecError
 
 SPECS = [
     {"source": "haneul-300k"},

@@ -8,7 +8,7 @@ from typing import Any
 
 from course_lib.models.drivers.capabilities import COMMON_FIELDS, GENERATION_TASKS
 from course_lib.models.drivers.engine import Engine, Unsupported, non_default_fields, refuse_unsupported
-from course_lib.models.schema.spec import ModelSpec, SpecError
+from course_lib.models.schema import ModelSpec, SpecError
 
 CLASSES = {  # driver -> module:class; encoders are another class of the driver huggingface
     "huggingface": "huggingface:HuggingFace",

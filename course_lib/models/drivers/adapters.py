@@ -19,8 +19,10 @@ from course_lib.models import catalog
 from course_lib.models.drivers import bitsandbytes_weights
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.quiet import quiet
-from course_lib.models.files.resolution import facts, tensors_in, weights
-from course_lib.models.schema.spec import Adapter, CombinationType, LocalSource
+from course_lib.models.files.headers import read_json, tensors_in, weight_files
+from course_lib.models.files.resolution import from_hub
+from course_lib.models.schema import Adapter, LocalSource
+from course_lib.models.schema.spec import CombinationType
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 BASE_FILE = "base.json"  # in an adapter's folder: {"model": its base, "sha256": of the base's weights}
@@ -44,10 +46,8 @@ def adapter_path(adapter: Adapter) -> Path:
     if isinstance(adapter.source, LocalSource):
         path = adapter.source.path.expanduser()
     else:
-        from course_lib.models.files.hub import fetched
-
-        path = fetched(adapter.source)
-    if path.parent == data.MODELS and catalog.adapted(path.name):
+        path = from_hub(adapter.source)
+    if path.parent == data.MODELS and catalog.is_adapter(path.name):
         return catalog.folder_of(path.name)
     if path.suffix == ".gguf" and path.is_file():
         return path
@@ -64,7 +64,7 @@ def resolve_adapters(
 
     sha256: computes the hash of the base's weights; `sha256_of_weights` by default.
     """
-    resolved = [ResolvedAdapter(adapter_path(a), a.weight, a.called) for a in adapters]
+    resolved = [ResolvedAdapter(adapter_path(a), a.weight, a.label) for a in adapters]
     for adapter in resolved:
         check_base(adapter, base, sha256 or sha256_of_weights)
     return resolved
@@ -75,12 +75,12 @@ def resolve_adapters(
 
 def base_record(base: Path) -> dict[str, str]:
     """The content of BASE_FILE: the name of the base model, and the SHA-256 of its weights."""
-    return {"model": catalog.name_of(base), "sha256": sha256_of_weights(base)}
+    return {"model": catalog.model_name(base), "sha256": sha256_of_weights(base)}
 
 
 def base_model_name(adapter: Path) -> str:
     """The base model that an adapter's BASE_FILE names. Raises CourseError without such a file."""
-    name = facts(adapter, BASE_FILE).get("model")
+    name = read_json(adapter, BASE_FILE).get("model")
     if not name:
         what = f"{adapter.name} does not say for which model it was made: it has no {BASE_FILE}"
         raise CourseError(what, "name the model with --base")
@@ -89,7 +89,7 @@ def base_model_name(adapter: Path) -> str:
 
 def sha256_of_weights(folder: Path) -> str:
     """The SHA-256 of a model's weights file; of several files, that of their hashes, one after the other."""
-    hashes = [data.sha256(folder / name) for name in weights(p.name for p in folder.iterdir())]
+    hashes = [data.sha256(folder / name) for name in weight_files(p.name for p in folder.iterdir())]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
@@ -98,7 +98,7 @@ def check_base(adapter: ResolvedAdapter, base: Path, sha256: Callable[[Path], st
     if adapter.path.suffix == ".gguf" or base.suffix == ".gguf":
         return  # llama.cpp compares shapes itself
     _check_shapes(adapter, base)
-    record = facts(adapter.path, BASE_FILE)
+    record = read_json(adapter.path, BASE_FILE)
     expected = record.get("sha256")
     if expected and (actual := sha256(base)) != expected:
         raise CourseError(
@@ -109,10 +109,12 @@ def check_base(adapter: ResolvedAdapter, base: Path, sha256: Callable[[Path], st
 
 
 def _check_shapes(adapter: ResolvedAdapter, base: Path) -> None:
-    if facts(base, "config.json").get("quantization_config"):
+    if read_json(base, "config.json").get("quantization_config"):
         return  # quantized matrices have other shapes
-    transposed = bool(facts(adapter.path, CONFIG_FILE).get("fan_in_fan_out"))  # GPT-2's are (inputs, outputs)
-    files = weights(p.name for p in base.iterdir())
+    transposed = bool(
+        read_json(adapter.path, CONFIG_FILE).get("fan_in_fan_out")
+    )  # GPT-2's are (inputs, outputs)
+    files = weight_files(p.name for p in base.iterdir())
     shapes = {name: tensor.shape for file in files for name, tensor in tensors_in(base / file).items()}
     for name, tensor in tensors_in(adapter.path / WEIGHTS_FILE).items():
         module, _, matrix = name.removeprefix(BASE_PREFIX).partition(".lora_")

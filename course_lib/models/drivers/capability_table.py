@@ -16,16 +16,8 @@ from course_lib.models.drivers.capabilities import (
     SUPPORTED_FIELDS,
     TASKS,
 )
-from course_lib.models.schema.generation import Generation
-from course_lib.models.schema.spec import (
-    PACKS,
-    HuggingFaceSource,
-    LocalSource,
-    ModelSpec,
-    Quantization,
-    ServerSource,
-    Task,
-)
+from course_lib.models.schema import Generation, HuggingFaceSource, LocalSource, ModelSpec, ServerSource
+from course_lib.models.schema.spec import QUANTIZATIONS, Quantization, Task
 
 PAGE = """# The fields of a model specification
 
@@ -108,7 +100,7 @@ def fields() -> Grid:
 def quantizations() -> Grid:
     """(driver, quantization) -> whether the driver has it."""
     names = [name for name in get_args(Quantization) if name != "none"]
-    return _grid(names, lambda driver, name: name in PACKS.get(driver, ()))
+    return _grid(names, lambda driver, name: name in QUANTIZATIONS.get(driver, ()))
 
 
 def tasks() -> Grid:

@@ -13,8 +13,9 @@ from course_lib.models.drivers.engine import Engine, context_length
 from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer
 from course_lib.models.drivers.reply import Prompt
 from course_lib.models.drivers.torch_engine import TorchEngine
-from course_lib.models.files.resolution import facts, resolve
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.files import resolve
+from course_lib.models.files.headers import read_json
+from course_lib.models.schema import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -198,7 +199,7 @@ def _compute_first_token_only(model: Any) -> None:
 
 def _max_length(folder: Path, config: Any, tokenizer: Any) -> int:
     """Tokens that the model was trained to read, where its files say so; else its number of positions."""
-    if trained := facts(folder, "sentence_bert_config.json").get("max_seq_length"):
+    if trained := read_json(folder, "sentence_bert_config.json").get("max_seq_length"):
         return int(trained)
     unused = config.pad_token_id + 1 if "roberta" in config.model_type else 0  # positions at the beginning
     return int(min(config.max_position_embeddings - unused, tokenizer.model_max_length))
@@ -210,7 +211,7 @@ def _pooling(folder: Path) -> str:
     layers = sorted(name for name in modules if name.split("_", 1)[1] not in ("Pooling", "Normalize"))
     if layers:
         raise CourseError(f"{folder.name} has the unsupported layer {layers[0]}", "choose another model")
-    config = facts(folder, "1_Pooling/config.json")
+    config = read_json(folder, "1_Pooling/config.json")
     modes = {key for key, value in config.items() if key.startswith("pooling_mode_") and value is True}
     if not modes:
         return "mean"
@@ -222,13 +223,13 @@ def _pooling(folder: Path) -> str:
 
 def _no_pooler(folder: Path) -> dict[str, Any]:
     """Leave out BERT's pooling layer: it is not used, and would be random where the file does not have it."""
-    model_type = str(facts(folder, "config.json").get("model_type"))
+    model_type = str(read_json(folder, "config.json").get("model_type"))
     return {"add_pooling_layer": False} if "bert" in model_type and "distil" not in model_type else {}
 
 
 def _check_head(folder: Path, spec: ModelSpec, adapter_labels: int | None) -> None:
     """Raise CourseError where neither model nor adapter has a head: a new one would be random."""
-    config = facts(folder, "config.json")
+    config = read_json(folder, "config.json")
     architectures = config.get("architectures") or []
     if adapter_labels is None and not any("ForSequenceClassification" in name for name in architectures):
         raise CourseError(

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from course_lib.errors import CourseError
 from course_lib.models.drivers.capabilities import TASKS, Capability, drivers_supporting, drivers_with
 from course_lib.models.drivers.reply import Counters, Prompt, Reply
-from course_lib.models.schema.generation import Generation
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.schema import Generation, ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -237,7 +236,7 @@ class Engine(ABC):
 
     def _options(self, options: Generation | None, changes: Mapping[str, Any]) -> Generation:
         merged = options if options is not None else self.spec.generation
-        merged = merged.but(**changes) if changes else merged
+        merged = merged.replace(**changes) if changes else merged
         refuse_unsupported(type(self), {f"generation.{k}": v for k, v in non_default_fields(merged).items()})
         if merged.json_schema is not None:
             self._require("json_schema")

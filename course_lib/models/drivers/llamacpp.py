@@ -16,11 +16,10 @@ from course_lib.models.drivers.engine import Engine, Unsupported, check_fits, co
 from course_lib.models.drivers.http_client import map_concurrently
 from course_lib.models.drivers.llamacpp_server import raise_on_error, start_servers, stream_events
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
-from course_lib.models.files.resolution import resolve
+from course_lib.models.files import resolve
 from course_lib.models.gguf import cached_export, export_adapter
 from course_lib.models.gguf.writer import reads
-from course_lib.models.schema.generation import Generation
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.schema import Generation, ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np

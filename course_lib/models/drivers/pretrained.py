@@ -9,8 +9,8 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers import adapters, bitsandbytes_weights
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.quiet import quiet
-from course_lib.models.files.resolution import facts
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.files.headers import read_json
+from course_lib.models.schema import ModelSpec
 
 LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
 
@@ -52,7 +52,10 @@ def from_pretrained(auto_class: Any, spec: ModelSpec, folder: Path, **kwargs: An
     if folder.suffix == ".gguf":
         what = f"{folder.name} is GGUF, which transformers would unpack to 32 bits"
         raise Unsupported(what, 'load(..., driver="llamacpp")')
-    dtype, config = weight_dtype(spec, device), facts(folder, "config.json").get("quantization_config") or {}
+    dtype, config = (
+        weight_dtype(spec, device),
+        read_json(folder, "config.json").get("quantization_config") or {},
+    )
     quantization = bitsandbytes_weights.loading_options(spec, folder.name, config, dtype, device)
     kwargs |= quantization | ({"device_map": "auto"} if _spread_over_gpus(spec, device) else {})
     try:

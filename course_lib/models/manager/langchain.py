@@ -19,8 +19,7 @@ from course_lib.models.drivers import driver_class
 from course_lib.models.drivers.capabilities import drivers_with
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.reply import Reply, Turn
-from course_lib.models.schema.generation import Generation
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.schema import Generation, ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +74,7 @@ class ChatModel(BaseChatModel):
         return {"model": self.spec.name, "driver": self.spec.driver, **self.options.model_dump()}
 
     def _how(self, stop: list[str] | None, changes: dict[str, Any]) -> Generation:
-        return self.options.but(**changes | ({"stop": stop} if stop else {}))
+        return self.options.replace(**changes | ({"stop": stop} if stop else {}))
 
     def _generate(
         self,
