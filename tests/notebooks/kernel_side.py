@@ -18,19 +18,19 @@ def begin(settings):
 def end(keep):
     """Unset the environment variables, and undo what was bound since `begin` unless `keep`.
 
-    Returns the names bound before that are bound to something else now.
+    Returns the names that are bound to something else now; not those that were `...`, an answer still to be given.
     """
     for name in SETTINGS:
         os.environ.pop(name, None)
-    missing, after = object(), _names()
-    rebound = sorted(name for name, value in _before.items() if after.get(name, missing) is not value)
+    after = _names()
+    rebound = [k for k, value in _before.items() if value is not ... and after.get(k, ...) is not value]
     if not keep:
         namespace = get_ipython().user_ns
         for name in after.keys() - _before.keys():
             del namespace[name]
         namespace.update(_before)
     _before.clear()
-    return rebound
+    return sorted(rebound)
 
 
 def drive():

@@ -81,11 +81,9 @@ from course_lib.learn import state
 from course_lib.learn.claims import claim, claim_order
 from course_lib.learn.widgets import Explorer, Range, Shown
 known, items, moved = 1, [1], []""")
-FORGE = """def checked(text, old):
-    if old not in text:
-        raise ValueError(old)
-forge = lambda text, old, new: checked(text, old) or text.replace(old, new)"""
+FORGE = "forge = lambda text, old, new: text.index(old) + 1 and text.replace(old, new)"
 RIGHT = "00.1 right: forge a passage\n"
+UNCHANGED = "00.1 not yet: the text came back unchanged; strings cannot be changed in place, replace() gives a new one\n"
 SOUND = [
     TOP,
     Planted('predict("p", unit="s", low=1, high=9)', tags="widget"),
@@ -135,13 +133,18 @@ CELLS = {
     "one that a later cell needs": Planted("hidden", fails={"": "NameError"}),
     "one that a later cell shows": Planted("print(known)", "1\n"),
     "a saved reply that nobody gets": Planted(
-        exercise(FORGE), "00.1 right: x\n", "exercise", fails={"": "Cell outputs differ"}
+        exercise(f"import colorsys\n{FORGE}"),
+        "00.1 right: x\n",
+        "exercise",
+        fails={"": "Cell outputs differ"},
     ),
-    "a cell that needs the answer": Planted("forge('a', 'a', 'b')", fails={"": "'ellipsis' object is not callable"}),
-    "a cell that needs the answer's helper": Planted("checked('a', 'a')", fails={"": "NameError"}),
+    "a cell that needs the answer": Planted(
+        "forge('a', 'a', 'b')", fails={"": "'ellipsis' object is not callable"}
+    ),
+    "a cell that needs the solution's import": Planted("colorsys", fails={"": "NameError"}),
     "a reference that is not right": Planted(
         exercise("forge = lambda text, old, new: text"),
-        "00.1 not yet: the text came back unchanged",
+        UNCHANGED,
         "exercise",
         fails={"": "the reference got", " [00.1 reference, strictly]": "ExerciseFailed"},
     ),
@@ -218,9 +221,7 @@ def test_nothing_else_is_found(faulty):
     assert faulty.failures.keys() == expected_failures().keys()
 
 
-FIRST_ONLY = FORGE.replace("(old, new)", "(old, new, 1)").replace(
-    "def checked", "import colorsys\ndef checked"
-)
+FIRST_ONLY = "import colorsys\n" + FORGE.replace("(old, new)", "(old, new, 1)")
 WRONG = {
     "accepted": Wrong(FORGE, "anything"),
     "met with other words": Wrong(FIRST_ONLY, "never said"),
@@ -234,7 +235,7 @@ COMPLAINTS = {
     "met with other words": "does not say 'never said'",
     "known already": "the same reply as to 'known'",
     "no Python": "SyntaxError",
-    "without a reply": "this wrong answer got '00.1 Ellipsis'",
+    "without a reply": "this wrong answer got '00.1 Ellipsis",
 }
 
 
@@ -269,8 +270,8 @@ def test_a_kernel_that_dies_fails_its_cell_and_all_later_ones(tmp_path):
 
 
 def test_a_part_of_a_chapter_is_not_judged_as_a_whole(tmp_path):
-    result = run(chapter(tmp_path, SOUND), "-k", "Cell 0 or hold")
-    assert [outcome for outcome, _ in result.steps.values()] == ["passed", "skipped", "skipped"]
+    result = run(chapter(tmp_path, SOUND), "-k", "hold")
+    assert [outcome for outcome, _ in result.steps.values()] == ["skipped", "skipped"]
 
 
 def test_every_chapter_is_collected():
