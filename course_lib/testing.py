@@ -15,7 +15,7 @@ from course_lib.lab import own_environment
 PYTHON = (sys.executable, "-m")
 WORKERS = min(4, os.cpu_count() or 1)
 PYTEST = (*PYTHON, "pytest", "-q", "-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder")
-STATIC = {  # step -> commands that read the code and run nothing of it
+STATIC: dict[str, list[tuple[str, ...]]] = {  # step -> commands that read the code and run nothing of it
     "lint": [(*PYTHON, "ruff", "check", "."), (*PYTHON, "ruff", "format", "--check", ".")],
     "types": [(*PYTHON, "mypy")],
 }
