@@ -1,14 +1,18 @@
 # Two commands matter: `make lab` and `make test`. Both install first, where that is still to be done.
+# While writing, `make check` runs lint, types and the tests of what changed since the last commit.
 PYTHON ?= python3
 COURSE = .venv/bin/python -m course_lib.cli
 
-.PHONY: lab test set-up set-up-dev data models
+.PHONY: lab test check set-up set-up-dev data models
 
 lab: set-up
 	@$(COURSE) lab $(if $(PORT),--port $(PORT))
 
 test: set-up-dev
 	@$(COURSE) test
+
+check: set-up-dev
+	@$(COURSE) check
 
 set-up:
 	@$(PYTHON) course_lib/bootstrap.py
