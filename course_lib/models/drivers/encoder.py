@@ -13,9 +13,9 @@ from course_lib.models.drivers.engine import Engine, context_length
 from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer
 from course_lib.models.drivers.reply import Prompt
 from course_lib.models.drivers.torch_engine import TorchEngine
-from course_lib.models.files import resolve
 from course_lib.models.files.headers import read_json
-from course_lib.models.schema import ModelSpec
+from course_lib.models.files.resolution import resolve
+from course_lib.models.schema.spec import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np

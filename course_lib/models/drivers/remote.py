@@ -14,7 +14,9 @@ from course_lib.models.drivers import http_client
 from course_lib.models.drivers.engine import Engine, Unsupported
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.drivers.streaming import before_stop, without_stops
-from course_lib.models.schema import Generation, ModelSpec, ServerSource
+from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.sources import ServerSource
+from course_lib.models.schema.spec import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
