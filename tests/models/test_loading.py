@@ -35,7 +35,8 @@ from transformers import AutoModelForCausalLM
 from_pretrained(AutoModelForCausalLM, spec, Path(sys.argv[2]))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 model = from_pretrained(AutoModelForCausalLM, spec, Path(folder))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / sum(p.numel() * 4 for p in model.parameters()))
+grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+print(grown / sum(p.numel() * 4 for p in model.parameters()))
 """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -43,19 +44,19 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / sum
         vocab_size=4096, hidden_size=512, intermediate_size=1536, num_hidden_layers=8, num_attention_heads=8
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path)
-    said = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path), str(ROOT / "models" / "haneul-300k")],
         capture_output=True,
         text=True,
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    assert said.returncode == 0, said.stderr
-    assert float(said.stdout) < 1.7
+    assert process.returncode == 0, process.stderr
+    assert float(process.stdout) < 1.7
 
 
 def test_silence_of_threads_that_overlap_ends_with_the_last():
-    """The second begins before the first ends, and ends after it: nobody may take silence for what was there before."""
+    """The second begins before the first ends, and ends after it: the settings before both come back."""
     import warnings
 
     from transformers.utils import logging
