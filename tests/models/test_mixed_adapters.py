@@ -308,8 +308,7 @@ def test_an_adapter_of_the_hub_is_downloaded_and_is_no_model(made, online, offli
     requested = {request.path.rpartition("/")[2] for request in hub.requested("/resolve/")}
     assert requested == {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"}
     with pytest.raises(
-        CourseError,
-        match=r'course/small is a LoRA adapter, .*(.|\n)*adapters=\["course/small"\]',
+        CourseError, match=r'course/small is a LoRA adapter, .*(.|\n)*adapters=\["course/small"\]'
     ):
         load("course/small")
     offline()

@@ -77,8 +77,7 @@ def test_a_token_goes_to_the_server_and_into_no_message(driver, monkeypatch):
         assert secret not in repr(engine) and secret not in repr(engine.spec)
         server.asked.clear()
         assert_error(
-            reach(server, driver),
-            r"(?s)asks for a token.*export (OPENAI|OLLAMA)_API_KEY=.*token.*\$\{env\.",
+            reach(server, driver), r"(?s)asks for a token.*export (OPENAI|OLLAMA)_API_KEY=.*token.*\$\{env\."
         )
         assert not any("sk-" in str(h) for _, h, _ in server.asked)
 

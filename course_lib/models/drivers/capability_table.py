@@ -10,12 +10,7 @@ from typing import get_args
 
 from pydantic import BaseModel
 
-from course_lib.models.drivers.capabilities import (
-    CAPABILITIES,
-    COMMON_FIELDS,
-    SUPPORTED_FIELDS,
-    TASKS,
-)
+from course_lib.models.drivers.capabilities import CAPABILITIES, COMMON_FIELDS, SUPPORTED_FIELDS, TASKS
 from course_lib.models.schema.generation import Generation
 from course_lib.models.schema.sources import HuggingFaceSource, LocalSource, ServerSource
 from course_lib.models.schema.spec import QUANTIZATIONS, ModelSpec, Quantization, Task
