@@ -263,7 +263,10 @@ def as_list(items: Iterable[T], call: str) -> list[T]:
 
 
 def check_fields(engine: type[Engine], spec: ModelSpec) -> None:
-    """Raise Unsupported for a field of a specification that has no effect on its driver or its task."""
+    """Raise Unsupported for a task that the driver does not have, and for a field without an effect."""
+    if not any(spec.task in TASKS[capability] for capability in engine.capabilities):
+        what = f"the driver {engine.driver} does not have the task {spec.task}"
+        raise Unsupported(what, 'load(..., driver="huggingface")')
     options = non_default_fields(spec.generation, "generation.")
     if options and spec.task not in TASKS["generate"]:
         what = f"the task {spec.task} generates no text, and {next(iter(options))} is set"

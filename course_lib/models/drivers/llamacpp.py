@@ -60,11 +60,8 @@ class LlamaCpp(Engine):
         """Load a .gguf file, or a Llama folder converted to GGUF with that precision or quantization.
 
         Raises CourseError for a missing or damaged model, and where llama.cpp cannot load it; Unsupported for
-        a task or a device that it does not have, and for another quantization than that of a file.
+        a device that it does not find, and for another quantization than that of a file.
         """
-        if spec.task in ("rerank", "text-classification"):
-            what = f"the driver llamacpp does not have the task {spec.task}"
-            raise Unsupported(what, 'load(..., driver="huggingface")')
         if len(spec.adapters) > 1 and spec.combination_type != "cat":
             what = f"combination_type={spec.combination_type!r}: llama.cpp adds each adapter by itself"
             raise Unsupported(what, "leave combination_type out: the sum is exact")
