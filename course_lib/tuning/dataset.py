@@ -1,4 +1,4 @@
-"""Examples as rows of tokens, of which the answers are learnt, and the order in which they are read."""
+"""Examples as token ids, of which the answers are learnt; the order in which they are read; batches."""
 
 from __future__ import annotations
 
@@ -11,140 +11,160 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from course_lib.errors import CourseError
-from course_lib.tuning.recipe import Example
+from course_lib.tuning.config import Example
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from course_lib.models.drivers.huggingface import HuggingFace
 
-CHUNK = 16  # batches that are sorted by length together: little padding, and still a shuffled order
+BUCKET = 16  # batches that are sorted by length together: little padding, and still a shuffled order
 
 
-class Row(NamedTuple):
-    """Token ids of a prompt, and of what is to be learnt: the answer with the mark that ends it."""
+class TokenizedExample(NamedTuple):
+    """Token ids of the prompt, and of the answer with the token that ends it."""
 
     prompt: list[int]
     answer: list[int]
 
-    def __len__(self) -> int:
+    @property
+    def length(self) -> int:
+        """Tokens of both."""
         return len(self.prompt) + len(self.answer)
 
 
-def encoded(engine: HuggingFace, examples: Sequence[Example], longest: int) -> list[Row]:
-    """Examples in the form in which the model will read them. Raises CourseError for none, for an empty answer, for an example
-    above `longest` tokens, for a chat template in which an answer changes what stands before it, and for a model without a mark
-    that ends a text."""
+def tokenize(engine: HuggingFace, examples: Sequence[Example], max_length: int) -> list[TokenizedExample]:
+    """Examples as the model will read them.
+
+    Raises CourseError for no examples, an empty answer, an example above `max_length` tokens, a chat template that
+    changes the prompt once it is answered, and a model without an end token.
+    """
     if not examples:
         raise CourseError(
-            "there are no examples to learn from", "train(base, [Example(prompt, answer), ...], folder)"
+            "there are no examples to learn from",
+            'train("haneul-4m", [Example("Question: What is the fee?", "KRW 2,000")], "my-adapter")',
         )
-    if empty := [i for i, e in enumerate(examples) if not e.answer.strip()]:
-        raise CourseError(
-            f"example {empty[0]} has no answer: {examples[empty[0]].prompt!r:.80}", "leave it out"
-        )
-    texts = [_texts(engine, example) for example in examples]
-    prompts, answers = (
-        engine.tokenizer(list(some), add_special_tokens=False)["input_ids"]
-        for some in zip(*texts, strict=True)
-    )
-    begin, ends = engine.ids("") if engine.spec.task == "text-generation" else [], engine._ends()
+    for i, example in enumerate(examples):
+        if not example.answer.strip():
+            raise CourseError(f"example {i} has no answer: {example.prompt!r:.80}", f"del examples[{i}]")
+    prompts, answers = _texts(engine, examples)
+    prompt_ids = engine.tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    answer_ids = engine.tokenizer(answers, add_special_tokens=False)["input_ids"]
+    start, ends = engine.ids("") if engine.spec.task == "text-generation" else [], engine._ends()
     if not ends:
         raise CourseError(
-            f"{engine.name} has no token that ends a text, and would learn no end", "choose another model"
+            f"{engine.name} has no token that ends a text, so it cannot learn where an answer ends",
+            'train("haneul-4m", examples, folder)',
         )
-    rows = [
-        Row(begin + prompt, _ended(answer, ends)) for prompt, answer in zip(prompts, answers, strict=True)
+    dataset = [
+        TokenizedExample(start + prompt, _with_end(answer, ends))
+        for prompt, answer in zip(prompt_ids, answer_ids, strict=True)
     ]
-    if long := [i for i, row in enumerate(rows) if len(row) > min(longest, engine.context)]:
+    limit = min(max_length, engine.context)
+    if too_long := [i for i, example in enumerate(dataset) if example.length > limit]:
+        first, longest = too_long[0], max(example.length for example in dataset)
         raise CourseError(
-            f"{len(long)} of {len(rows)} examples are longer than {min(longest, engine.context)} tokens; number {long[0]} has "
-            f"{len(rows[long[0]])}: {examples[long[0]].prompt!r:.80}",
-            "shorten or leave them out, or raise longest",
+            f"{len(too_long)} of {len(dataset)} examples are longer than {limit} tokens; number {first} has "
+            f"{dataset[first].length}: {examples[first].prompt!r:.80}",
+            f"train(..., max_length={longest})"
+            if longest <= engine.context
+            else "shorten them or leave them out",
         )
-    return rows
+    return dataset
 
 
-def _texts(engine: HuggingFace, example: Example) -> tuple[str, str]:
-    """The text of the prompt up to where the answer begins, and the rest."""
-    tokenizer, prompt = engine.tokenizer, engine._prompt(example.prompt)
-    if isinstance(prompt, str):
-        return prompt, example.answer
-    turns = [dict(turn) for turn in prompt]
-    before: str = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    whole: str = tokenizer.apply_chat_template(
-        [*turns, {"role": "assistant", "content": example.answer}], tokenize=False
-    )
-    if not whole.startswith(before):
-        raise CourseError(
-            f"the chat template of {engine.name} writes a prompt otherwise once it is answered",
-            "load the model with task: text-generation, and write prompts out in full",
-        )
-    return before, whole[len(before) :]
+def _texts(engine: HuggingFace, examples: Sequence[Example]) -> tuple[list[str], list[str]]:
+    """For each example the text up to where the answer begins, and the rest. Both are rendered in one call each."""
+    prompts = [engine._prompt(example.prompt) for example in examples]
+    if engine.spec.task == "text-generation":
+        return [str(prompt) for prompt in prompts], [example.answer for example in examples]
+    conversations = [[dict(turn) for turn in prompt] for prompt in prompts]  # type: ignore[call-overload]
+    answered = [
+        [*turns, {"role": "assistant", "content": example.answer}]
+        for turns, example in zip(conversations, examples, strict=True)
+    ]
+    render = functools.partial(engine.tokenizer.apply_chat_template, tokenize=False)
+    before: list[str] = render(conversations, add_generation_prompt=True)
+    complete: list[str] = render(answered)
+    for prompt, text in zip(before, complete, strict=True):
+        if not text.startswith(prompt):
+            raise CourseError(
+                f"the chat template of {engine.name} changes a prompt once it is answered",
+                'train({"source": ..., "task": "text-generation"}, examples, folder), with prompts written out',
+            )
+    return before, [text[len(prompt) :] for prompt, text in zip(before, complete, strict=True)]
 
 
-def _ended(answer: list[int], ends: Sequence[int]) -> list[int]:
-    """The answer up to its last mark of an end, behind which a template may write more, or with one behind it."""
-    marks = [at for at, token in enumerate(answer) if token in ends]
-    return answer[: marks[-1] + 1] if marks else [*answer, ends[-1]]
+def _with_end(answer: list[int], ends: Sequence[int]) -> list[int]:
+    """The answer up to its last end token (a template may write more behind it), or with one added."""
+    found = [i for i, token in enumerate(answer) if token in ends]
+    return answer[: found[-1] + 1] if found else [*answer, ends[-1]]
 
 
-def fingerprint(rows: Sequence[Row]) -> str:
-    """The same for the same rows in the same order, and for no others."""
+def fingerprint(dataset: Sequence[TokenizedExample]) -> str:
+    """A SHA-256 that is equal for equal examples in the same order, and for nothing else."""
     digest = hashlib.sha256()
-    for row in rows:
-        digest.update(
-            np.array([len(row.prompt), len(row.answer), *row.prompt, *row.answer], np.int64).tobytes()
-        )
+    for prompt, answer in dataset:
+        digest.update(np.array([len(prompt), len(answer), *prompt, *answer], np.int64).tobytes())
     return digest.hexdigest()
 
 
-class Order:
-    """Which rows a step reads: every row once in an epoch, like lengths together. It depends on the seed and the step alone."""
+class BatchOrder:
+    """Which examples each step reads: each once in an epoch, in batches of similar length. order[step] lists indices.
 
-    def __init__(self, lengths: Sequence[int], size: int, seed: int) -> None:
-        self.lengths, self.size, self.seed = lengths, size, seed
-        self.batches = functools.lru_cache(2)(self._batches)
+    It depends on the seed and the step alone, so that a resumed run reads what it would have read.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
+        self._cached = functools.lru_cache(2)(self._batches)
+
+    def __repr__(self) -> str:
+        return f"BatchOrder({len(self.lengths):,} examples, batch_size={self.batch_size}, seed={self.seed})"
 
     def __getitem__(self, step: int) -> list[int]:
-        epoch, at = divmod(step, -(-len(self.lengths) // self.size))
-        return self.batches(epoch)[at]
+        epoch, i = divmod(step, -(-len(self.lengths) // self.batch_size))
+        return self._cached(epoch)[i]
 
     def _batches(self, epoch: int) -> list[list[int]]:
-        rng, size = random.Random(f"{self.seed}/{epoch}"), self.size
+        rng, size = random.Random(f"{self.seed}/{epoch}"), self.batch_size
         order = rng.sample(range(len(self.lengths)), len(self.lengths))
-        chunks = [
-            sorted(order[i : i + CHUNK * size], key=self.lengths.__getitem__)
-            for i in range(0, len(order), CHUNK * size)
+        buckets = [
+            sorted(order[i : i + BUCKET * size], key=self.lengths.__getitem__)
+            for i in range(0, len(order), BUCKET * size)
         ]
-        batches = [chunk[i : i + size] for chunk in chunks for i in range(0, len(chunk), size)]
+        batches = [bucket[i : i + size] for bucket in buckets for i in range(0, len(bucket), size)]
         rng.shuffle(batches)
         return batches
 
 
-def batch(rows: Sequence[Row], device: Any, most: int | None = None) -> tuple[Tensor, Tensor]:
-    """ids (rows, length), padded behind, where a causal model does not look; and for each token whether it is learnt.
+def collate(
+    dataset: Sequence[TokenizedExample], device: Any, context: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """ids and answer_mask (examples, length) of a batch: token ids, and for each whether it belongs to the answer.
 
-    The length is the longest row's, made to recur: see `recurring`. most: tokens that the model can read, where it has a limit.
+    Padding stands at the end, where a causal model does not look. The length is the longest example's
+    `padded_length`, and at most `context` where that is given.
     """
     import torch
 
-    longest = max(map(len, rows))
-    length = recurring(longest) if most is None else min(recurring(longest), most)
-    ids = [row.prompt + row.answer + [0] * (length - len(row)) for row in rows]
-    learn = [
-        [False] * len(row.prompt) + [True] * len(row.answer) + [False] * (length - len(row)) for row in rows
-    ]
-    return torch.tensor(ids, device=device), torch.tensor(learn, device=device)
+    length = padded_length(max(example.length for example in dataset))
+    length = length if context is None else min(length, context)
+    ids = torch.zeros(len(dataset), length, dtype=torch.long)
+    answer_mask = torch.zeros(len(dataset), length, dtype=torch.bool)
+    for i, example in enumerate(dataset):
+        ids[i, : example.length] = torch.tensor(example.prompt + example.answer)
+        answer_mask[i, len(example.prompt) : example.length] = True
+    return ids.to(device), answer_mask.to(device)
 
 
-def recurring(count: int) -> int:
-    """A count that is at most an eighth larger, or a multiple of 8: shapes of matrices that come again and again.
+def padded_length(count: int) -> int:
+    """`count` rounded up to a multiple of 8, or by at most an eighth, so that few different shapes occur.
 
-    A CPU's library (oneDNN) prepares its kernels for each shape in 16 bits anew and keeps them: with shapes that recur, a step
-    took three fifths of the time and training half of the memory (measured).
+    A CPU's library (oneDNN) prepares and keeps kernels for each new shape in 16 bits. With few shapes a step took
+    three fifths of the time and training half of the memory (measured).
 
-    >>> [recurring(n) for n in (1, 30, 65, 500)]
+    >>> [padded_length(n) for n in (1, 30, 65, 500)]
     [8, 32, 72, 512]
     """
     part = 1 << max(3, count.bit_length() - 4)

@@ -1,4 +1,4 @@
-"""The weights that learn: exact copies of them, their optimiser, and a checkpoint from which training goes on exactly."""
+"""AdamW for models that compute in 16 bits, with a learning-rate schedule and checkpoints to resume from exactly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,120 +16,131 @@ from course_lib import data
 from course_lib.errors import CourseError
 
 
-class Learner:
-    """Every weight of a model that requires a gradient, trained by AdamW.
+class MixedPrecisionAdamW:
+    """AdamW for every weight of a model that requires a gradient.
 
-    A model that computes in 16 bits loses steps that are too small for it: they add up in copies of 32 bits (Micikevicius et
-    al. 2017, arXiv:1710.03740). rate: rises in `warm_up` steps, then falls to 0 in `steps`. clip: the longest gradient.
+    In 16 bits a small step would be rounded away. The steps therefore add up in 32-bit copies of the weights,
+    `master_weights`, which are rounded into the model after each step (Micikevicius et al. 2017, arXiv:1710.03740).
+
+    learning_rate: the peak. It rises linearly for `warmup_steps` and falls linearly to 0 at `total_steps`.
+    max_grad_norm: longer gradients are shortened to this length. `trainable` holds the weights by name.
     """
 
     def __init__(
         self,
         model: torch.nn.Module,
         *,
-        steps: int,
-        rate: float,
-        warm_up: int,
+        total_steps: int,
+        learning_rate: float,
+        warmup_steps: int,
         weight_decay: float = 0.0,
-        clip: float = 1.0,
+        max_grad_norm: float = 1.0,
     ) -> None:
-        self.steps, self.rate, self.warm_up, self.clip, self.step = steps, rate, warm_up, clip, 0
-        self.learnt = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.exact = {name: p.detach().float() for name, p in self.learnt.items()}
-        self.optimiser = torch.optim.AdamW(self.exact.values(), lr=rate, weight_decay=weight_decay)
+        self.total_steps, self.learning_rate, self.warmup_steps = total_steps, learning_rate, warmup_steps
+        self.max_grad_norm, self.steps_done = max_grad_norm, 0
+        self.trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.master_weights = {name: p.detach().float() for name, p in self.trainable.items()}
+        self.adamw = torch.optim.AdamW(
+            self.master_weights.values(), lr=learning_rate, weight_decay=weight_decay
+        )
 
-    def update(self) -> None:
-        """One step along the gradients that the model has; they are cleared. Raises FloatingPointError, and makes no step, where
-        they are not finite."""
-        share = min((self.step + 1) / max(self.warm_up, 1), (self.steps - self.step) / self.steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate * share
-        for name, p in self.learnt.items():
-            self.exact[name].grad, p.grad = None if p.grad is None else p.grad.float(), None
-        length = torch.nn.utils.clip_grad_norm_(self.exact.values(), self.clip)
-        if not length.isfinite():
-            raise FloatingPointError(f"the gradients of step {self.step + 1} have the length {float(length)}")
-        self.optimiser.step()
-        self.use_exact()
-        self.step += 1
+    def __repr__(self) -> str:
+        weights = sum(p.numel() for p in self.trainable.values())
+        return (
+            f"MixedPrecisionAdamW({weights:,} weights, step {self.steps_done} of {self.total_steps}, "
+            f"learning_rate={self.learning_rate:g})"
+        )
 
-    def use_exact(self) -> None:
-        """Give the model what was learnt, rounded to its own type."""
-        for name, p in self.learnt.items():
-            p.data.copy_(self.exact[name])
+    def step(self) -> None:
+        """One step along the model's gradients, which are then cleared.
+
+        Raises FloatingPointError, and changes no weight, if the gradients are not finite.
+        """
+        step = self.steps_done
+        warmup, decay = (step + 1) / max(self.warmup_steps, 1), (self.total_steps - step) / self.total_steps
+        for group in self.adamw.param_groups:
+            group["lr"] = self.learning_rate * min(warmup, decay)
+        for name, p in self.trainable.items():
+            self.master_weights[name].grad, p.grad = None if p.grad is None else p.grad.float(), None
+        norm = torch.nn.utils.clip_grad_norm_(self.master_weights.values(), self.max_grad_norm)
+        if not norm.isfinite():
+            raise FloatingPointError(f"gradient norm is {float(norm)} at step {step + 1}")
+        self.adamw.step()
+        self.copy_to_model()
+        self.steps_done += 1
+
+    def copy_to_model(self) -> None:
+        """Round the master weights into the model's own type."""
+        for name, p in self.trainable.items():
+            p.data.copy_(self.master_weights[name])
 
     def save(
-        self, path: Path, about: Mapping[str, str], more: Mapping[str, torch.Tensor] | None = None
+        self, path: Path, metadata: Mapping[str, str], extra: Mapping[str, torch.Tensor] | None = None
     ) -> None:
-        """Everything in one file: a stop leaves the old one or the new one. Raises CourseError where it cannot be written."""
-        tensors = {f"model/{name}": tensor for name, tensor in self.exact.items()}
-        for i, state in self.optimiser.state_dict()["state"].items():
+        """Write weights, optimiser state and `extra` tensors into one file, atomically.
+
+        Raises CourseError if the file cannot be written; an older checkpoint is then still there.
+        """
+        tensors = {f"model/{name}": tensor for name, tensor in self.master_weights.items()}
+        for i, state in self.adamw.state_dict()["state"].items():
             tensors |= {f"optimiser/{i}/{name}": torch.as_tensor(value) for name, value in state.items()}
-        tensors |= {f"more/{name}": tensor for name, tensor in (more or {}).items()}
+        tensors |= {f"more/{name}": tensor for name, tensor in (extra or {}).items()}
+        tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
         try:
             with data.whole(path) as partial:
-                save_file(
-                    {name: t.detach().cpu().contiguous() for name, t in tensors.items()},
-                    partial,
-                    {"step": str(self.step), **about},
-                )
+                save_file(tensors, partial, {"step": str(self.steps_done), **metadata})
         except (OSError, SafetensorError) as error:
-            kept = "the one before is still there" if path.exists() else "none is there yet"
+            left = "the checkpoint before it is still there" if path.exists() else "there is none before it"
             raise CourseError(
-                f"the checkpoint of step {self.step} cannot be written to {path}: {error}; {kept}",
-                "make room, and start again: training goes on from the last checkpoint",
+                f"the checkpoint of step {self.steps_done} cannot be written to {path}: {error}; {left}",
+                "free disk space and make the same call again: training resumes from the last checkpoint",
             ) from error
 
     def resume(self, path: Path) -> dict[str, torch.Tensor]:
-        """Go on where `save` was called; returns its `more`. Raises CourseError for a damaged file."""
-        about = told(path)
+        """Restore what `save` wrote; returns its `extra` tensors. Raises CourseError for a damaged file."""
+        metadata = checkpoint_metadata(path)
         try:
             tensors = load_file(path)
-            for name, tensor in self.exact.items():
+            for name, tensor in self.master_weights.items():
                 tensor.copy_(tensors[f"model/{name}"])
-            whole = self.optimiser.state_dict()
+            state = self.adamw.state_dict()
             for name, tensor in tensors.items():
                 if name.startswith("optimiser/"):
                     _, i, key = name.split("/")
-                    whole["state"].setdefault(int(i), {})[key] = tensor
-            self.optimiser.load_state_dict(whole)
-            self.step = int(about["step"])
+                    state["state"].setdefault(int(i), {})[key] = tensor
+            self.adamw.load_state_dict(state)
+            self.steps_done = int(metadata["step"])
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            raise damaged(path, error) from error
-        self.use_exact()
-        return {
-            name.removeprefix("more/"): tensor for name, tensor in tensors.items() if name.startswith("more/")
-        }
+            raise damaged_checkpoint(path, error) from error
+        self.copy_to_model()
+        return {name.removeprefix("more/"): t for name, t in tensors.items() if name.startswith("more/")}
 
 
-def told(path: Path) -> dict[str, str]:
-    """What a checkpoint says of itself. Raises CourseError for a damaged file."""
+def checkpoint_metadata(path: Path) -> dict[str, str]:
+    """The texts that `save` stored beside the tensors. Raises CourseError for a damaged file."""
     try:
         with safe_open(path, "pt") as file:
-            found: Any = file.metadata()
+            return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise damaged(path, error) from error
-    return dict(found or {})
+        raise damaged_checkpoint(path, error) from error
 
 
-def damaged(path: Path, error: BaseException) -> CourseError:
+def damaged_checkpoint(path: Path, error: BaseException) -> CourseError:
     """The error for a checkpoint that cannot be read."""
-    return CourseError(
-        f"the checkpoint {path} is damaged: {str(error)[:200]}", f"remove {path} to begin anew"
-    )
+    return CourseError(f"the checkpoint {path} is damaged: {str(error)[:200]}", f"rm {path}")
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block: what belongs together is done, or not begun."""
-    if threading.current_thread() is not threading.main_thread():  # to which alone it comes
+def defer_interrupt() -> Iterator[None]:
+    """Let Ctrl-C take effect only at the end of the block, so that the block is done completely or not at all."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread receives Ctrl-C
         yield
         return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    received: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
+        signal.signal(signal.SIGINT, previous)
+    if received:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The model that is trained: a base in the precision to compute in, with peft's layers in it; its loss; its adapter's files."""
+"""The model that is trained: a loaded base with peft's LoRA layers in it, its loss, and its adapter's files."""
 
 from __future__ import annotations
 
@@ -17,124 +17,118 @@ from course_lib.models import load
 from course_lib.models.drivers.adapters import BASE, CONFIG, WEIGHTS
 from course_lib.models.drivers.quiet import quiet
 from course_lib.models.schema import ModelSpec
+from course_lib.tuning.config import LoRATrainingConfig
+from course_lib.tuning.dataset import padded_length
 from course_lib.tuning.lora import linear_layers
-from course_lib.tuning.recipe import Recipe
-from course_lib.tuning.rows import recurring
 
 if TYPE_CHECKING:
     from course_lib.models.drivers.huggingface import HuggingFace
 
 
-def base_of(said: Any, how: Recipe) -> HuggingFace:
-    """The model to adapt, in the precision to compute in. Raises CourseError for one that cannot be trained."""
-    spec = ModelSpec.parse(said)
-    if (
-        spec.driver != "huggingface"
-        or spec.task not in ("chat-completion", "text-generation")
-        or spec.adapters
-    ):
+def load_base(base: Any, config: LoRATrainingConfig) -> HuggingFace:
+    """Load the model to adapt, in the precision to compute in. Raises CourseError for one that cannot be trained."""
+    spec = ModelSpec.parse(base)
+    language_model = spec.task in ("chat-completion", "text-generation")
+    if spec.driver != "huggingface" or not language_model or spec.adapters:
         raise CourseError(
             f"{spec.name}: adapters are trained on a language model of the driver huggingface, without adapters",
-            "name the model itself, such as haneul-4m",
+            'train("haneul-4m", examples, folder)',
         )
-    precision = (
-        ("bfloat16" if _native_bfloat16() else "float32") if how.precision == "auto" else how.precision
-    )
+    auto = "bfloat16" if _has_native_bfloat16() else "float32"
+    precision = auto if config.precision == "auto" else config.precision
     if spec.precision not in ("auto", precision):
         raise CourseError(
-            f"{spec.name} in {spec.precision}, and a recipe that computes in {precision}",
-            "leave the base's precision out: the recipe's counts",
+            f"the base {spec.name} has precision={spec.precision!r}, but training computes in {precision}",
+            f"train(base, examples, folder, precision={precision!r}), with a base that leaves its precision out",
         )
     engine: Any = load(spec, precision=precision)
     if getattr(engine.model, "is_loaded_in_8bit", False):
         raise CourseError(
             f"{spec.name} in int8: bitsandbytes' 8-bit layers give no gradients on a CPU",
-            "say quantization: nf4",
+            'train({"source": ..., "quantization": "nf4"}, examples, folder)',
         )
     if precision == "bfloat16" and engine.device == "cpu":
-        engine.model.set_attn_implementation(
-            "eager"
-        )  # the other's backward pass is five times as slow in 16 bits (measured)
+        # The backward pass of the default attention is five times as slow in 16 bits (measured).
+        engine.model.set_attn_implementation("eager")
     for layer in engine.model.modules():
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False  # bitsandbytes' fused kernel has no backward pass
-    trainable: HuggingFace = engine
-    return trainable
+    base_engine: HuggingFace = engine
+    return base_engine
 
 
-def _native_bfloat16() -> bool:
+def _has_native_bfloat16() -> bool:
     return torch.cuda.is_available() or bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def adapted(engine: HuggingFace, how: Recipe) -> Any:
-    """The engine's model with peft's layers in it, ready to be trained. Raises CourseError for an unknown target module."""
+def add_lora(engine: HuggingFace, config: LoRATrainingConfig) -> Any:
+    """Put peft's LoRA layers into the engine's model and return it as a PeftModel, ready to train.
+
+    Raises CourseError for an unknown target module.
+    """
     from peft import LoraConfig, get_peft_model
 
-    targets = how.targets if how.targets == "all-linear" else list(how.targets)
-    said: dict[str, Any] = {
-        "r": how.rank,
-        "lora_alpha": how.alpha,
-        "lora_dropout": how.dropout,
-        "target_modules": targets,
-    }
-    config = LoraConfig(**said, task_type="CAUSAL_LM")
-    if isinstance(targets, list):
-        linear_layers(engine.model, targets, engine.name)  # an unknown one is told
+    targets = config.target_modules
+    if targets != "all-linear":
+        targets = tuple(targets)
+        linear_layers(engine.model, targets, engine.name)  # raises for an unknown name
+    lora_config = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,  # type: ignore[arg-type] # a float is as good
+        lora_dropout=config.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+    )
     with torch.random.fork_rng(devices=[]), quiet(), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # of tied weights, which are told apart when they are merged
-        torch.manual_seed(how.seed)
-        model: Any = get_peft_model(engine.model, config, autocast_adapter_dtype=False)
-        if how.gradient_checkpointing:
+        warnings.simplefilter("ignore", UserWarning)  # about tied weights, which merging takes care of
+        torch.manual_seed(config.seed)
+        model: Any = get_peft_model(engine.model, lora_config, autocast_adapter_dtype=False)
+        if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
     return model.train()
 
 
-def loss_of(model: Any, ids: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
-    """The summed cross-entropy of the tokens to learn, each given all before it. ids, learn: (rows, length).
+def loss_of(model: Any, ids: torch.Tensor, answer_mask: torch.Tensor) -> torch.Tensor:
+    """The cross-entropy in nats of the answers' tokens, summed: each is predicted from all tokens before it.
 
-    The output layer computes those alone, and zeros up to a number that recurs: of a batch of questions with short answers that
-    is a tenth of the work there.
+    ids, answer_mask: (examples, length). The output layer computes only those tokens, padded to a `padded_length`:
+    for questions with short answers that is a tenth of its work.
     """
-    chosen = learn[:, 1:]
-    wanted = ids[:, 1:][chosen]
-    more = (0, 0, 0, recurring(len(wanted)) - len(wanted))
+    predicted = answer_mask[:, 1:]
+    labels = ids[:, 1:][predicted]
+    padding = (0, 0, 0, padded_length(len(labels)) - len(labels))
     hook = model.get_output_embeddings().register_forward_pre_hook(
-        lambda head, given: (torch.nn.functional.pad(given[0][:, :-1][chosen], more)[None],)
+        lambda head, inputs: (torch.nn.functional.pad(inputs[0][:, :-1][predicted], padding)[None],)
     )
     try:
-        logits = model(input_ids=ids, use_cache=False).logits[0, : len(wanted)]
+        logits = model(input_ids=ids, use_cache=False).logits[0, : len(labels)]
     finally:
         hook.remove()
-    return torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum")
+    return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
 
 
 @contextmanager
 def seeded(seed: int, step: int) -> Iterator[None]:
-    """Dropout, the base's too, depends on the seed and the step alone: a run that goes on draws what it would have drawn."""
+    """Seed the random numbers of a step, so that a resumed run draws the same dropout as one that never stopped."""
     with torch.random.fork_rng():
         torch.manual_seed(seed * 1_000_003 + step)
         yield
 
 
 def save_adapter(model: Any, folder: Path, base: dict[str, Any]) -> None:
-    """Configuration, weights and base of an adapter, the weights last: what is interrupted is no adapter yet."""
+    """Write an adapter's configuration, base and weights; the weights last, since without them it is not an adapter."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    config = model.peft_config["default"].to_dict() | {
-        "base_model_name_or_path": base["model"],
-        "inference_mode": True,
+    changes = {"base_model_name_or_path": base["model"], "inference_mode": True}
+    config = {
+        key: sorted(value) if isinstance(value, set) else getattr(value, "value", value)
+        for key, value in (model.peft_config["default"].to_dict() | changes).items()
     }
-    said = {k: sorted(v) if isinstance(v, set) else getattr(v, "value", v) for k, v in config.items()}
-    data.write_whole(folder / CONFIG, json.dumps(said, indent=1, sort_keys=True) + "\n")
+    data.write_whole(folder / CONFIG, json.dumps(config, indent=1, sort_keys=True) + "\n")
     data.write_whole(folder / BASE, json.dumps(base, indent=1) + "\n")
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with data.whole(folder / WEIGHTS) as partial:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
-            partial,
-            {"format": "pt"},
-        )
+        save_file(tensors, partial, {"format": "pt"})
