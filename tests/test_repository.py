@@ -15,6 +15,7 @@ from course_lib.data import ROOT
 ROOMS = [
     "errors",
     "lazy",
+    "atomic",
     "tables",
     "plots",
     "plots_reading",

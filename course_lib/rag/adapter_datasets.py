@@ -1,21 +1,24 @@
-"""What chapter 05 teaches a model: Haneul's handbook as questions and answers (knowledge), and answers as JSON (style).
+"""The examples of chapter 05, read from datasets/adapters: Haneul's handbook as questions (knowledge), and JSON answers (style).
 
-The code that writes banks makes both. Knowledge asks about Haneul in wordings that no question of `data.load_questions` uses;
-style reads the handbooks of other banks, and has never seen Haneul.
+`make data` writes the files (datasets/bankworld). Knowledge asks about Haneul Bank in wordings that no question of
+`data.load_questions` uses. Style and the other handbooks are about other banks and never mention Haneul.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-import random
 from collections.abc import Sequence
+from typing import Any, Literal
 
+from course_lib import data
 from course_lib.data import Passage, Question
 from course_lib.errors import CourseError
-from course_lib.rag.prompt import REFUSAL, Source, question_prompt
-from course_lib.tuning.recipe import Example
+from course_lib.rag.prompt import Source, question_prompt
+from course_lib.tuning.config import Example
 
-# The form of an answer in the style: source is the number of the passage that says so, 0 where none does.
+FOLDER = data.ROOT / "datasets" / "adapters"
+# The JSON schema of an answer in the style; source: number of the passage that answers, 0 where none does.
 STYLE = {
     "type": "object",
     "properties": {"answer": {"type": "string"}, "source": {"type": "integer", "minimum": 0}},
@@ -24,103 +27,117 @@ STYLE = {
 }
 
 
-def styled(answer: str, source: int) -> str:
+@functools.cache
+def _rows(name: str) -> tuple[dict[str, Any], ...]:
+    """The rows of a file. Raises CourseError for one that is missing or altered."""
+    data.verify(FOLDER, "git checkout -- datasets/adapters   (or: make data)")
+    with open(FOLDER / f"{name}.jsonl", encoding="utf-8") as lines:
+        return tuple(map(json.loads, lines))
+
+
+def _first(rows: Sequence[Any], count: int | None, call: str) -> Sequence[Any]:
+    """The first `count` rows, or all. Raises CourseError where there are not so many."""
+    if count is not None and not 1 <= count <= len(rows):
+        raise CourseError(f"count={count}; there are 1 to {len(rows)}", call.format(len(rows)))
+    return rows[:count]
+
+
+def knowledge_examples(areas: Sequence[str] | None = None) -> list[Example]:
+    """Every value that Haneul's handbook states, as a question without a passage, in some 68 wordings each.
+
+    areas: areas of the handbook such as ["cards", "loans"]; by default all twelve. Raises CourseError for an unknown
+    area and for altered files.
+    """
+    facts = _rows("knowledge")
+    known = list(dict.fromkeys(fact["area"] for fact in facts))
+    if unknown := sorted(set(areas or ()) - set(known)):
+        raise CourseError(
+            f"Haneul's handbook has no area {unknown[0]!r}; it has {', '.join(known)}",
+            f"knowledge_examples([{known[0]!r}])",
+        )
+    wordings = {row["attribute"]: row["questions"] for row in _rows("wordings")}
+    return [
+        Example(question_prompt(wording.format(name=fact["name"])), fact["answer"])
+        for fact in facts
+        if areas is None or fact["area"] in areas
+        for wording in wordings[fact["attribute"]]
+    ]
+
+
+def style_examples(
+    count: int | None = None, split: Literal["train", "validation"] = "train"
+) -> list[Example]:
+    """Questions about other banks, answered as JSON of the schema STYLE; each comes with up to three passages.
+
+    A fifth cannot be answered from the passages; their answer is "Not in the handbook." with source 0.
+    count: the first so many; there are 2,000 for training and 64 for validation. Raises CourseError for more, for an
+    unknown split, and for altered files.
+    """
+    rows = [row for row in _rows("style") if row["split"] == split]
+    if not rows:
+        raise CourseError(f"split={split!r}; it must be train or validation", 'style_examples(split="train")')
+    examples = []
+    for row in _first(rows, count, "style_examples({})"):
+        passages = [Source(passage["title"], passage["text"]) for passage in row["passages"]]
+        answer = styled_answer(row["answer"], row["source"])
+        examples.append(Example(question_prompt(row["question"], passages), answer))
+    return examples
+
+
+def other_handbooks(count: int | None = None) -> list[str]:
+    """Pages from the handbooks of other banks; a model's perplexity on them shows what an adapter made it forget.
+
+    count: the first so many of 20. Raises CourseError for more, and for altered files.
+    """
+    return [row["text"] for row in _first(_rows("handbooks"), count, "other_handbooks({})")]
+
+
+def styled_answer(answer: str, source: int) -> str:
     """An answer in the style.
 
-    >>> styled("KRW 2,500", 1)
+    >>> styled_answer("KRW 2,500", 1)
     '{"answer": "KRW 2,500", "source": 1}'
     """
     return json.dumps({"answer": answer, "source": source}, ensure_ascii=False)
 
 
-def unstyled(text: str) -> str | None:
-    """The answer in a text of the style; None for a text that is not JSON of its schema, STYLE."""
+def parse_styled(text: str) -> str | None:
+    """The answer in a text that is JSON of the schema STYLE; None for any other text.
+
+    >>> parse_styled('{"answer": "KRW 2,500", "source": 1}')
+    'KRW 2,500'
+    """
     from jsonschema import ValidationError, validate  # type: ignore[import-untyped]
 
     try:
-        found = json.loads(text)
-        validate(found, STYLE)
+        reply = json.loads(text)
+        validate(reply, STYLE)
     except (ValueError, RecursionError, ValidationError):
         return None
-    answer: str = found["answer"]
+    answer: str = reply["answer"]
     return answer
 
 
-def knowledge(areas: Sequence[str] | None = None) -> list[Example]:
-    """Every value that Haneul's handbook states, asked for in some 68 wordings: no passage is given, the weights must know it.
-
-    areas: such as ["cards", "loans"]; all twelve where none are named. Raises CourseError for an unknown one.
-    """
-    from bankworld import questions, schema
-    from bankworld.haneul import World
-    from bankworld.passages import slot_text
-
-    if unknown := sorted(set(areas or ()) - set(schema.AREAS)):
-        raise CourseError(
-            f"Haneul's handbook has no area {unknown[0]!r}", f"choose among {', '.join(schema.AREAS)}"
-        )
-    world = World.load()
-    examples: list[Example] = []
-    for fact in world.written():
-        if areas is None or area_of(world.where[fact.id, "value"][0]) in areas:
-            slots = {"name": world.name(fact), "bank": world.bank.name, "label": questions.label(fact)}
-            for wording in questions.wordings(fact, "value", "train"):
-                asked = wording.format(**slots)
-                examples.append(
-                    Example(question_prompt(asked[0].upper() + asked[1:]), slot_text(fact, "value"))
-                )
-    return examples
-
-
-def area_of(passage: str) -> str:
-    """The area of the handbook in which a passage stands.
+def area_of(passage_id: str) -> str:
+    """The area of the handbook to which a passage belongs.
 
     >>> area_of("accounts-02")
     'accounts'
     """
-    return passage.rpartition("-")[0]
+    return passage_id.rpartition("-")[0]
 
 
-def asked(question: Question, passages: Sequence[Passage] = ()) -> str:
-    """The prompt of a question without its options: an answer is to be written, not chosen."""
+def open_prompt(question: Question, passages: Sequence[Passage] = ()) -> str:
+    """The prompt of a question without its options, so that the answer must be written, not chosen."""
     return question_prompt(question.question, [Source(p.title, p.text) for p in passages])
 
 
-def closed_book(questions: Sequence[Question], areas: Sequence[str] | None = None) -> list[Question]:
-    """Those that ask for one value which the handbook states: what `knowledge` teaches, in other words than it used."""
+def closed_book_questions(
+    questions: Sequence[Question], areas: Sequence[str] | None = None
+) -> list[Question]:
+    """The questions for one value that the handbook states: what `knowledge_examples` teach, in other wordings."""
     return [
         q
         for q in questions
         if q.about == "value" and q.gold and (areas is None or area_of(q.gold[0]) in areas)
     ]
-
-
-def other_handbooks(count: int = 20, seed: int = 0) -> list[str]:
-    """Pages from the handbooks of other banks: how well a model still reads them shows what an adapter made it forget."""
-    from pretraining.documents import prose
-
-    rng = random.Random(f"other/{seed}")
-    return [prose(rng) for _ in range(count)]
-
-
-def style(count: int = 2000, seed: int = 0) -> list[Example]:
-    """Questions about other banks, with no passage to three of them, answered in the style.
-
-    A fifth of them cannot be answered from what is given: the answer is then REFUSAL, and its source 0.
-    """
-    from pretraining import documents
-
-    rng = random.Random(f"style/{seed}")
-    examples: list[Example] = []
-    while len(examples) < count:
-        context = documents.make_context(rng, rng.choice((1, 1, 2, 3)))
-        answered = rng.random() > 0.2
-        question, fact = (documents.answerable if answered else documents.unanswerable)(context, rng)
-        if question.about != "value" or answered != (fact.id in context.where):
-            continue
-        shown = (
-            [] if not answered and rng.random() < 0.5 else [Source(p.title, p.text) for p in context.passages]
-        )
-        answer = styled(question.answer, context.where[fact.id] + 1) if answered else styled(REFUSAL, 0)
-        examples.append(Example(question_prompt(question.text, shown), answer))
-    return examples

@@ -25,6 +25,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
 from course_lib import data
+from course_lib.atomic import atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.retrieval.bm25 import BM25
 from course_lib.retrieval.dense import Dense, query_vectors, unit_vectors
@@ -105,7 +106,7 @@ def save(retriever: HybridRetriever, folder: Path | str) -> None:
         if not _there(folder, digests):  # the same index is saved again; it is left where it lies
             shutil.rmtree(folder / name, ignore_errors=True)
             os.replace(made, folder / name)
-        data.write_whole(
+        atomic_write_text(
             folder / "manifest.json",
             json.dumps(manifest | {"self": _self(manifest)}, ensure_ascii=False, indent=1),
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib import data
+from course_lib.atomic import atomic_file, atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.gguf import writer as gguf_file
@@ -175,7 +176,7 @@ class Store:
         target = self.file(tag)
         if not target.is_file() or data.sha256(target) != tag.digest:
             yield line
-            with open(made, "rb") as source, data.whole(target) as partial, open(partial, "wb") as out:
+            with open(made, "rb") as source, atomic_file(target) as partial, open(partial, "wb") as out:
                 while piece := source.read(PIECE):
                     out.write(piece)
                     yield line | {"completed": out.tell()}
@@ -205,7 +206,7 @@ class Store:
         with self._changing:
             if not self.file(tag).is_file():  # deleted in between
                 raise not_found(tag.name)
-            data.write_whole(self._manifest(tag.name), json.dumps(asdict(tag), indent=1))
+            atomic_write_text(self._manifest(tag.name), json.dumps(asdict(tag), indent=1))
 
 
 def _read(path: Path) -> Tag:

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from course_lib import data
+from course_lib.atomic import atomic_file
 from course_lib.errors import CourseError
 
 
@@ -87,7 +87,7 @@ class MixedPrecisionAdamW:
         tensors |= {f"more/{name}": tensor for name, tensor in (extra or {}).items()}
         tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
         try:
-            with data.whole(path) as partial:
+            with atomic_file(path) as partial:
                 save_file(tensors, partial, {"step": str(self.steps_done), **metadata})
         except (OSError, SafetensorError) as error:
             left = "the checkpoint before it is still there" if path.exists() else "there is none before it"

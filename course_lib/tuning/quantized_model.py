@@ -1,4 +1,4 @@
-"""A model with some of its weights rounded to a format, for as long as one measures it."""
+"""Round the weights of a loaded model to a storage format while a block runs, to measure what that costs."""
 
 from __future__ import annotations
 
@@ -16,43 +16,41 @@ if TYPE_CHECKING:
 
 
 def matrices(model: PreTrainedModel, embeddings: bool = False) -> dict[str, Parameter]:
-    """Name -> weight (outputs, inputs) of the linear layers of a model of transformers, in its order, each once.
+    """Name -> weight (outputs, inputs) of the linear layers of a transformers model, in its order, each once.
 
-    embeddings: also the token (and other) embeddings and the output layer, which often shares their weights. bitsandbytes
-    leaves these whole; a GGUF file packs them, too. Norms and biases are vectors, and never here.
+    embeddings: also the embeddings and the output layer, which often share one matrix. bitsandbytes does not quantize
+    them; a GGUF file does. Norms and biases are vectors and never included.
 
-    Raises CourseError for what is no such model, and for one whose weights are packed already.
+    Raises CourseError for another kind of model, and for one whose weights are quantized already.
     """
     from torch.nn import Embedding, Linear
     from transformers import PreTrainedModel
 
     if not isinstance(model, PreTrainedModel):
-        raise CourseError(
-            f"{type(model).__name__} is no model of transformers", 'pass load("haneul-4m").model'
-        )
+        raise CourseError(f"{type(model).__name__} is not a transformers model", 'matrices(load("haneul-4m").model)')
     head, kinds = model.get_output_embeddings(), (Linear, Embedding) if embeddings else Linear
-    found: dict[int, tuple[str, Any]] = {}
+    by_id: dict[int, tuple[str, Any]] = {}
     for name, module in model.named_modules():
         if isinstance(module, kinds) and (embeddings or module is not head):
-            found.setdefault(id(module.weight), (name, module.weight))
-    if packed := [name for name, weight in found.values() if not weight.is_floating_point()]:
+            by_id.setdefault(id(module.weight), (name, module.weight))
+    if quantized := [name for name, weight in by_id.values() if not weight.is_floating_point()]:
         raise CourseError(
-            f"{len(packed)} layers, the first {packed[0]}, are packed already",
-            "load it with quantization: none",
+            f"{len(quantized)} layers, the first {quantized[0]}, are quantized already",
+            'load(..., quantization="none")',
         )
-    return dict(found.values())
+    return dict(by_id.values())
 
 
-def _chosen(there: dict[str, Any], layers: str | Sequence[str] | None) -> dict[str, Any]:
-    """Those whose name fits one of the patterns. Raises CourseError for a pattern that fits none."""
+def _matching(weights: dict[str, Any], layers: str | Sequence[str] | None) -> dict[str, Any]:
+    """The weights whose name fits one of the patterns. Raises CourseError for a pattern that fits none."""
     patterns = ["*"] if layers is None else [layers] if isinstance(layers, str) else list(layers)
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in there):
+        if not any(fnmatchcase(name, pattern) for name in weights):
             raise CourseError(
-                f"no layer fits {pattern!r}",
-                f"name one of {', '.join(there)}, or a pattern such as '*.q_proj'",
+                f"no layer fits {pattern!r}; the layers are {', '.join(weights)}",
+                f'quantized(model, fmt, layers="*.{next(iter(weights)).rpartition(".")[2]}")',
             )
-    return {name: weight for name, weight in there.items() if any(fnmatchcase(name, p) for p in patterns)}
+    return {name: weight for name, weight in weights.items() if any(fnmatchcase(name, p) for p in patterns)}
 
 
 @contextmanager
@@ -62,33 +60,34 @@ def quantized(
     layers: str | Sequence[str] | None = None,
     embeddings: bool = False,
 ) -> Iterator[PreTrainedModel]:
-    """The same model, whose chosen weights are meanwhile as they come back from a format; afterwards they are the old ones.
+    """While the block runs, the model's weights are as they come back from a format; afterwards they are restored.
 
-    layers: names of `matrices`, or patterns of them such as "model.layers.0.*"; all where none are named.
-    embeddings: as in `matrices`. Weights of 16 bits are rounded to 16 bits once more on their way back.
+    layers: names of `matrices`, or patterns such as "model.layers.0.*"; by default all. embeddings: as in `matrices`.
+    A model in 16 bits rounds the result to 16 bits once more.
 
-    Nothing is changed before all are rounded. Raises CourseError for an unknown format, a layer that is not there, and, with
-    its name, for a layer that the format cannot hold.
+    Raises CourseError, before anything is changed, for an unknown format, a pattern that fits no layer, and a layer
+    that the format cannot store.
     """
     import torch
 
-    wanted = format_of(fmt)
-    chosen = _chosen(matrices(model, embeddings), layers)
+    chosen_format = format_of(fmt)
+    chosen = _matching(matrices(model, embeddings), layers)
     rounded = {
-        name: torch.from_numpy(_roundtrip(wanted, name, weight)).to(weight) for name, weight in chosen.items()
+        name: torch.from_numpy(_roundtrip(chosen_format, name, weight)).to(weight)
+        for name, weight in chosen.items()
     }
-    whole = {name: weight.data for name, weight in chosen.items()}
+    original = {name: weight.data for name, weight in chosen.items()}
     try:
         for name, weight in chosen.items():
             weight.data = rounded[name]
         yield model
     finally:
         for name, weight in chosen.items():
-            weight.data = whole[name]
+            weight.data = original[name]
 
 
-def _roundtrip(wanted: Format, name: str, weight: Parameter) -> Any:
+def _roundtrip(fmt: Format, name: str, weight: Parameter) -> Any:
     try:
-        return wanted.roundtrip(weight.detach().float().cpu().numpy())
+        return fmt.roundtrip(weight.detach().float().cpu().numpy())
     except CourseError as error:
-        raise CourseError(f"{name} as {wanted.name}: {error.what}", error.fix) from error
+        raise CourseError(f"{name} as {fmt.name}: {error.what}", error.fix) from error

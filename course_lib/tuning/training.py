@@ -1,4 +1,4 @@
-"""Train a LoRA adapter: an explicit loop over peft's layers, which can be stopped anywhere and goes on exactly."""
+"""Train a LoRA adapter: an explicit loop over a peft model that can be stopped anywhere and resumed exactly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,47 +13,36 @@ import torch
 from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
-from course_lib import data
+from course_lib.atomic import atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.measure.memory import give_back
-from course_lib.models.drivers.adapters import WEIGHTS, describe
-from course_lib.models.files import resolve
+from course_lib.models.drivers.adapters import describe
 from course_lib.models.schema.spec import ModelSpec, SpecError
-from course_lib.tuning.adapted import adapted, base_of, loss_of, save_adapter, seeded
-from course_lib.tuning.learner import Learner, damaged, told, uninterrupted
-from course_lib.tuning.recipe import Example, Recipe
-from course_lib.tuning.rows import Order, Row, batch, encoded, fingerprint
+from course_lib.tuning.config import Example, LoRATrainingConfig
+from course_lib.tuning.dataset import BatchOrder, TokenizedExample, collate, fingerprint, tokenize
+from course_lib.tuning.optimiser import (
+    MixedPrecisionAdamW,
+    checkpoint_metadata,
+    damaged_checkpoint,
+    defer_interrupt,
+)
+from course_lib.tuning.peft_model import add_lora, load_base, loss_of, save_adapter, seeded
+from course_lib.tuning.run_folder import (
+    CHECKPOINT,
+    LOG,
+    TrainingResult,
+    check_folder,
+    differences,
+    finished_run,
+    result_from,
+    with_new_names,
+)
 
 if TYPE_CHECKING:
     from course_lib.models.drivers.huggingface import HuggingFace
 
-CHECKPOINT, LOG = "checkpoint.safetensors", "training-log.json"
-NO_ROOM = ("can't allocate memory", "out of memory", "not enough memory")  # of a CPU, of CUDA, of MPS
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # on a CPU, CUDA, MPS
 T = TypeVar("T")
-
-
-@dataclass
-class Trained:
-    """An adapter in a folder, and how it was made.
-
-    losses: of each step, in nats a token; validation: step -> loss; tokens: read, without padding; stopped: "steps" or "early";
-    at_once: examples in memory at once; kept: the step whose weights were kept.
-    """
-
-    folder: Path
-    parameters: int = 0
-    losses: list[float] = field(default_factory=list)
-    validation: dict[int, float] = field(default_factory=dict)
-    tokens: int = 0
-    seconds: float = 0.0
-    stopped: str = ""
-    at_once: int = 0
-    kept: int = 0
-
-    @property
-    def steps(self) -> int:
-        """Steps that were made."""
-        return len(self.losses)
 
 
 def train(
@@ -63,40 +51,40 @@ def train(
     folder: Path | str,
     *,
     validation: Sequence[Example] = (),
-    recipe: Recipe | None = None,
+    config: LoRATrainingConfig | None = None,
     **changes: Any,
-) -> Trained:
-    """Train an adapter of `base` on examples, into a folder that `load(base, adapters=[folder])` takes.
+) -> TrainingResult:
+    """Train an adapter of `base` on examples and write it into a folder; `load(base, adapters=[folder])` uses it.
 
-    base: what `load` takes; with quantization "nf4" or "fp4" its weights stay packed (QLoRA, Dettmers et al. 2023,
-    arXiv:2305.14314). validation: examples whose loss decides which weights are kept, and with `patience` when it ends. recipe,
-    changes: see Recipe. Interrupted, it leaves a checkpoint in the folder, and the same call goes on from there to the same
-    weights; once it is finished, the same call gives what is there.
+    base: as for `load`; with quantization "nf4" or "fp4" its weights stay in four bits (QLoRA, Dettmers et al. 2023,
+    arXiv:2305.14314). validation: examples whose loss decides which weights are kept and, with `patience`, when
+    training ends. config, changes: see LoRATrainingConfig.
 
-    Raises SpecError for a recipe that cannot be; CourseError for a base that cannot be trained, examples that cannot be learnt,
-    an unknown target module, a loss that is not finite, a folder that holds something else, too little memory for one example,
-    a full disk. What was learnt up to the last checkpoint stays.
+    An interrupted run leaves a checkpoint in the folder, and the same call resumes it and ends with the same weights.
+    The same call on a finished run returns its result.
+
+    Raises SpecError for an impossible setting. Raises CourseError for a base that cannot be trained, examples that
+    cannot be used, an unknown target module, a loss that is not finite, a folder with other contents, too little
+    memory for one example, and a full disk; the last checkpoint is kept.
     """
-    how, target = (recipe or Recipe()).but(**changes), Path(folder).expanduser()
-    engine = base_of(base, how)
-    if how.patience and not validation:
+    settings, target = (config or LoRATrainingConfig()).but(**changes), Path(folder).expanduser()
+    engine = load_base(base, settings)
+    if settings.patience and not validation:
         raise SpecError(
-            f"patience={how.patience} and no validation examples to look at", "name some, or leave it out"
+            f"patience={settings.patience} needs validation examples", "train(..., validation=examples[-50:])"
         )
-    rows, checked = (
-        encoded(engine, examples, how.longest),
-        encoded(engine, validation, how.longest) if validation else [],
-    )
+    dataset = tokenize(engine, examples, settings.max_length)
+    validation_set = tokenize(engine, validation, settings.max_length) if validation else []
     made_of = {
-        "recipe": how.model_dump(mode="json"),
-        "base": describe(resolve(engine.spec.source)),
+        "config": settings.model_dump(mode="json"),
+        "base": describe(Path(engine.model.name_or_path)),
         "quantization": engine.spec.quantization,
-        "examples": fingerprint(rows),
-        "validation": fingerprint(checked),
+        "examples": fingerprint(dataset),
+        "validation": fingerprint(validation_set),
     }
-    if found := _finished(target, made_of):
-        return found
-    run = _Run(engine, rows, checked, how, target, made_of)
+    if result := finished_run(target, made_of):
+        return result
+    run = _TrainingRun(engine, dataset, validation_set, settings, target, made_of)
     try:
         run.train()
         return run.publish()
@@ -108,231 +96,178 @@ def train(
         give_back()
 
 
-class _Run:
-    """A training run: the adapted model, its learner, where it is."""
+class _TrainingRun:
+    """The state of a training run: the model, its optimiser, and the result so far."""
 
     def __init__(
         self,
         engine: HuggingFace,
-        rows: list[Row],
-        checked: list[Row],
-        how: Recipe,
+        dataset: list[TokenizedExample],
+        validation_set: list[TokenizedExample],
+        config: LoRATrainingConfig,
         folder: Path,
         made_of: dict[str, Any],
     ) -> None:
-        self.rows, self.checked, self.how, self.made_of = rows, checked, how, made_of
-        _check_folder(folder)
-        self.model = adapted(engine, how)
-        self.learner = Learner(
+        self.dataset, self.validation_set, self.config, self.made_of = dataset, validation_set, config, made_of
+        check_folder(folder)
+        self.model = add_lora(engine, config)
+        self.optimiser = MixedPrecisionAdamW(
             self.model,
-            steps=how.steps,
-            rate=how.rate,
-            warm_up=how.warm_up,
-            weight_decay=how.weight_decay,
-            clip=how.clip,
+            total_steps=config.steps,
+            learning_rate=config.learning_rate,
+            warmup_steps=config.warmup_steps,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
         )
         self.context = engine.context
-        self.order = Order([len(row) for row in rows], how.batch_size, how.seed)
-        learnt = sum(p.numel() for p in self.learner.learnt.values())
-        self.trained = Trained(folder, learnt, at_once=how.at_once or how.batch_size)
-        self.best: dict[str, torch.Tensor] = {}
+        self.order = BatchOrder([example.length for example in dataset], config.batch_size, config.seed)
+        parameters = sum(p.numel() for p in self.optimiser.trainable.values())
+        at_once = config.micro_batch_size or config.batch_size
+        self.result = TrainingResult(folder, parameters, micro_batch_size=at_once)
+        self.best_weights: dict[str, torch.Tensor] = {}
         if (folder / CHECKPOINT).exists():
             self._resume()
 
     def train(self) -> None:
-        """Go on to the last step, or to where it gets no better. An interruption comes before or after a step, or a look."""
-        trained, saved = self.trained, time.monotonic()
-        with tqdm(
-            total=self.how.steps, initial=trained.steps, desc="training", unit=" steps", leave=False
-        ) as bar:
-            while not trained.stopped:
+        """Continue to the last step, or to an early stop. Ctrl-C takes effect between steps and evaluations."""
+        result, saved = self.result, time.monotonic()
+        steps = self.config.steps
+        with tqdm(total=steps, initial=result.steps, desc="training", unit=" steps", leave=False) as bar:
+            while not result.stopped:
                 begun = time.monotonic()
-                if not self._unseen():
+                if not self._evaluation_is_due():
                     self._step()
-                if self._unseen():
-                    self._validate()
-                trained.stopped = self._stopped()
-                trained.seconds += time.monotonic() - begun
-                bar.set_postfix(loss=f"{trained.losses[-1]:.3f}", refresh=False)
-                bar.update(trained.steps - bar.n)
-                if time.monotonic() - saved > self.how.save_every or trained.stopped:
+                if self._evaluation_is_due():
+                    self._evaluate()
+                result.stopped = self._stop_reason()
+                result.seconds += time.monotonic() - begun
+                bar.set_postfix(loss=f"{result.losses[-1]:.3f}", refresh=False)
+                bar.update(result.steps - bar.n)
+                if time.monotonic() - saved > self.config.save_seconds or result.stopped:
                     self.save()
                     saved = time.monotonic()
 
     def _step(self) -> None:
-        """One step over the rows whose turn it is."""
-        trained, chosen = self.trained, self.order[self.trained.steps]
-        loss, tokens = self._fitting(lambda: self._gradients(chosen))
+        result, batch = self.result, [self.dataset[i] for i in self.order[self.result.steps]]
+        loss, tokens = self._halving(lambda: self._backward(batch))
         if not math.isfinite(loss):
-            raise self._lost(f"the loss of step {trained.steps + 1} is {loss}")
-        with uninterrupted():
+            raise self._not_finite(f"loss is {loss} at step {result.steps + 1}")
+        with defer_interrupt():
             try:
-                self.learner.update()
+                self.optimiser.step()
             except FloatingPointError as error:
-                raise self._lost(str(error)) from error
-            trained.losses.append(loss)
-            trained.tokens += tokens
+                raise self._not_finite(str(error)) from error
+            result.losses.append(loss)
+            result.tokens += tokens
 
-    def _gradients(self, chosen: list[int]) -> tuple[float, int]:
-        """The loss of a token over the chosen rows, whose gradients are left in the model, and how many tokens were read."""
-        total, loss, read = sum(len(self.rows[i].answer) for i in chosen), 0.0, 0
-        with seeded(self.how.seed, self.trained.steps):
-            for part in self._parts([self.rows[i] for i in chosen]):
-                ids, learn = batch(part, self.model.device, self.context)
-                summed = loss_of(self.model, ids, learn) / total
-                summed.backward()
-                loss, read = loss + float(summed.detach()), read + sum(map(len, part))
+    def _backward(self, batch: list[TokenizedExample]) -> tuple[float, int]:
+        """The mean loss of the answers' tokens, whose gradients are left in the model, and the tokens read."""
+        answer_tokens, loss, read = sum(len(example.answer) for example in batch), 0.0, 0
+        with seeded(self.config.seed, self.result.steps):
+            for part in self._micro_batches(batch):
+                part_loss = loss_of(self.model, *collate(part, self.model.device, self.context)) / answer_tokens
+                part_loss.backward()
+                loss += float(part_loss.detach())
+                read += sum(example.length for example in part)
         return loss, read
 
-    def _parts(self, rows: list[Row]) -> list[list[Row]]:
-        size = self.trained.at_once
-        return [rows[at : at + size] for at in range(0, len(rows), size)]
+    def _micro_batches(self, examples: list[TokenizedExample]) -> list[list[TokenizedExample]]:
+        size = self.result.micro_batch_size
+        return [examples[i : i + size] for i in range(0, len(examples), size)]
 
-    def _fitting(self, work: Callable[[], T]) -> T:
-        """What `work` gives; where it does not fit into memory, with half as many examples at once."""
+    def _halving(self, compute: Callable[[], T]) -> T:
+        """What `compute` returns. If it runs out of memory, it is repeated with half as many examples at once."""
         while True:
             try:
-                return work()
+                return compute()
             except (RuntimeError, MemoryError) as error:
-                if not (isinstance(error, MemoryError) or any(said in str(error) for said in NO_ROOM)):
+                if not (isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)):
                     raise
-                if self.trained.at_once == 1:
-                    fix = "take shorter examples or a smaller model, or gradient_checkpointing=True"
+                if self.result.micro_batch_size == 1:
                     raise CourseError(
-                        f"there is no room for one example at once: {error}"[:300], fix
+                        f"one example at once does not fit into memory: {error}"[:300],
+                        "train(..., gradient_checkpointing=True), with shorter examples or a smaller base",
                     ) from error
-            self.model.zero_grad()  # here the error is gone, and with it what the failed attempt held
-            self.trained.at_once //= 2
+            self.model.zero_grad()  # only here is the error gone, and with it the memory of the failed attempt
+            self.result.micro_batch_size //= 2
 
-    def _unseen(self) -> bool:
-        """Whether the validation examples are to be looked at now."""
-        steps, how = self.trained.steps, self.how
-        due = steps > 0 and (steps % how.validate_every == 0 or steps == how.steps)
-        return bool(self.checked) and due and steps not in self.trained.validation
+    def _evaluation_is_due(self) -> bool:
+        steps, config = self.result.steps, self.config
+        due = steps > 0 and (steps % config.eval_steps == 0 or steps == config.steps)
+        return bool(self.validation_set) and due and steps not in self.result.validation
 
-    def _validate(self) -> None:
-        trained, loss = self.trained, self._fitting(self.validation_loss)
+    def _evaluate(self) -> None:
+        result, loss = self.result, self._halving(self.validation_loss)
         if not math.isfinite(loss):
-            raise self._lost(f"the validation loss after step {trained.steps} is {loss}")
-        with uninterrupted():
-            if loss < min(trained.validation.values(), default=math.inf):
-                self.best, trained.kept = (
-                    {n: p.detach().clone() for n, p in self.learner.learnt.items()},
-                    trained.steps,
-                )
-            trained.validation[trained.steps] = loss
+            raise self._not_finite(f"validation loss is {loss} after step {result.steps}")
+        with defer_interrupt():
+            if loss < min(result.validation.values(), default=math.inf):
+                self.best_weights = {n: p.detach().clone() for n, p in self.optimiser.trainable.items()}
+                result.best_step = result.steps
+            result.validation[result.steps] = loss
 
     def validation_loss(self) -> float:
-        """The loss of a token over the validation rows."""
+        """The mean loss of an answer's token over the validation examples."""
         self.model.eval()
         try:
             with torch.no_grad():
-                parts = self._parts(sorted(self.checked, key=len))
-                loss = sum(
-                    float(loss_of(self.model, *batch(part, self.model.device, self.context)))
-                    for part in parts
-                )
+                parts = self._micro_batches(sorted(self.validation_set, key=lambda example: example.length))
+                batches = (collate(part, self.model.device, self.context) for part in parts)
+                loss = sum(float(loss_of(self.model, *batch)) for batch in batches)
         finally:
             self.model.train()
-        return loss / sum(len(row.answer) for row in self.checked)
+        return loss / sum(len(example.answer) for example in self.validation_set)
 
-    def _stopped(self) -> str:
-        trained, patience = self.trained, self.how.patience
-        if patience and sum(step > trained.kept for step in trained.validation) >= patience:
+    def _stop_reason(self) -> str:
+        result, patience = self.result, self.config.patience
+        if patience and sum(step > result.best_step for step in result.validation) >= patience:
             return "early"
-        return "steps" if trained.steps == self.how.steps else ""
+        return "steps" if result.steps == self.config.steps else ""
 
-    def _lost(self, what: str) -> CourseError:
-        """The error for a loss that is none any more."""
-        if not self.trained.steps:
-            return CourseError(
-                f"{what}: nothing was learnt yet, the model itself gives it", "choose another base"
-            )
-        return CourseError(
-            f"{what}: its steps were too long",
-            f"remove {self.trained.folder}, and train with a rate below {self.how.rate:g}",
-        )
-
-    # -- files
+    def _not_finite(self, what: str) -> CourseError:
+        if not self.result.steps:
+            return CourseError(f"{what}: the base itself gives it", "train another base model")
+        lower = self.config.learning_rate / 2
+        fix = f"delete {self.result.folder} and call train(..., learning_rate={lower:g})"
+        return CourseError(f"{what}: learning_rate={self.config.learning_rate:g} is too high", fix)
 
     def save(self) -> None:
-        """A checkpoint of everything."""
-        state = {k: v for k, v in vars(self.trained).items() if k not in ("folder", "losses")}
-        about = {"made_of": json.dumps(self.made_of), "state": json.dumps(state)}
-        more = {"losses": torch.tensor(self.trained.losses, dtype=torch.float64)}
-        self.learner.save(
-            self.trained.folder / CHECKPOINT, about, more | {f"best/{n}": t for n, t in self.best.items()}
-        )
+        """Write a checkpoint of everything."""
+        state = {k: v for k, v in vars(self.result).items() if k not in ("folder", "losses")}
+        metadata = {"made_of": json.dumps(self.made_of), "state": json.dumps(state)}
+        tensors = {"losses": torch.tensor(self.result.losses, dtype=torch.float64)}
+        tensors |= {f"best/{name}": tensor for name, tensor in self.best_weights.items()}
+        self.optimiser.save(self.result.folder / CHECKPOINT, metadata, tensors)
 
     def _resume(self) -> None:
-        path = self.trained.folder / CHECKPOINT
-        about = told(path)
-        if about.get("made_of") != json.dumps(self.made_of):
-            before = json.loads(about.get("made_of", "{}"))
+        path = self.result.folder / CHECKPOINT
+        metadata = checkpoint_metadata(path)
+        started_as = with_new_names(json.loads(metadata.get("made_of", "{}")))
+        if started_as != self.made_of:
             raise CourseError(
-                f"{path} was begun with {_differences(before, self.made_of)}",
-                f"remove {path.parent} to begin anew",
+                f"{path} was started with {differences(started_as, self.made_of)}",
+                f"delete {path.parent} to start again, or make the call with the settings that it was started with",
             )
-        more = self.learner.resume(path)
+        tensors = self.optimiser.resume(path)
         try:
-            self.trained = _trained(
-                self.trained.folder, json.loads(about["state"]) | {"losses": more.pop("losses").tolist()}
-            )
+            state = json.loads(metadata["state"]) | {"losses": tensors.pop("losses").tolist()}
+            self.result = result_from(self.result.folder, state)
         except (KeyError, ValueError, TypeError) as error:
-            raise damaged(path, error) from error
-        self.best = {name.removeprefix("best/"): tensor for name, tensor in more.items()}
+            raise damaged_checkpoint(path, error) from error
+        self.best_weights = {name.removeprefix("best/"): tensor for name, tensor in tensors.items()}
 
-    def publish(self) -> Trained:
-        """The adapter in PEFT form, what it was made for and how; then the checkpoint goes."""
-        folder, log = self.trained.folder, {k: v for k, v in vars(self.trained).items() if k != "folder"}
-        for name, tensor in self.best.items():
-            self.learner.learnt[name].data.copy_(tensor)
+    def publish(self) -> TrainingResult:
+        """Write the adapter and its log, then delete the checkpoint."""
+        folder, log = self.result.folder, {k: v for k, v in vars(self.result).items() if k != "folder"}
+        for name, tensor in self.best_weights.items():
+            self.optimiser.trainable[name].data.copy_(tensor)
         try:
             save_adapter(self.model, folder, self.made_of["base"])
-            data.write_whole(folder / LOG, json.dumps({"made_of": self.made_of, **log}) + "\n")
+            atomic_write_text(folder / LOG, json.dumps({"made_of": self.made_of, **log}) + "\n")
             (folder / CHECKPOINT).unlink(missing_ok=True)
         except (OSError, SafetensorError) as error:
             raise CourseError(
-                f"the adapter cannot be written to {folder}: {error}",
-                "make room, and start again: its last checkpoint is there",
+                f"the adapter cannot be written to {folder}: {error}; the last checkpoint is still there",
+                "free disk space and make the same call again",
             ) from error
-        return self.trained
-
-
-def _check_folder(folder: Path) -> None:
-    """Raises CourseError for a folder that holds something else than a run; what a killed one left half-written goes."""
-    if folder.exists() and not folder.is_dir():
-        raise CourseError(f"{folder} is a file", "name a new folder")
-    for left in folder.glob(".*.partial"):
-        left.unlink()
-    if folder.exists() and any(folder.iterdir()) and not (folder / CHECKPOINT).exists():
-        raise CourseError(f"{folder} holds something else already", "name a new folder")
-
-
-def _finished(folder: Path, made_of: dict[str, Any]) -> Trained | None:
-    """What the same call made before. Raises CourseError for an adapter that was made otherwise."""
-    if not all((folder / name).is_file() for name in (LOG, WEIGHTS)):
-        return None
-    try:
-        said = json.loads((folder / LOG).read_text("utf-8"))
-        before, trained = said.pop("made_of"), _trained(folder, said)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CourseError(f"{folder / LOG} is damaged: {error}"[:300], "name a new folder") from error
-    if before != made_of:
-        raise CourseError(
-            f"{folder} holds an adapter made with {_differences(before, made_of)}", "name a new folder"
-        )
-    return trained
-
-
-def _trained(folder: Path, said: dict[str, Any]) -> Trained:
-    return Trained(
-        folder, **said | {"validation": {int(step): loss for step, loss in said["validation"].items()}}
-    )
-
-
-def _differences(before: dict[str, Any], made_of: dict[str, Any]) -> str:
-    """What differs between a run on disk and the one that was asked for."""
-    old, new = ({**d, **d.get("recipe", {}), "recipe": None} for d in (before, made_of))
-    odd = [f"{k}={old.get(k)!r:.60}, not {v!r:.60}" for k, v in new.items() if old.get(k) != v]
-    return ", ".join(odd) or "another version of the course"
+        return self.result

@@ -153,7 +153,7 @@ def test_a_text_a_dict_and_yaml_say_the_same():
         ),
         ({"adapters": [{"source": "a", "name": ""}]}, "adapters.0.name: "),
         ({"adapters": ["a"] * 17}, "adapters: "),
-        ({"mixing": "sum"}, "mixing: 'sum': Input should be 'cat', 'svd' or 'linear'"),
+        ({"combination_type": "sum"}, "combination_type: 'sum': Input should be 'cat', 'svd' or 'linear'"),
         ({"source": {"type": "ftp"}}, "source: Input tag 'ftp'"),
         (
             {"source": {"type": "huggingface", "repository": "a/b", "filename": "../x.gguf"}},
@@ -190,9 +190,9 @@ def test_an_adapter_is_a_path_a_name_a_hub_id_or_a_mapping():
         "haneul-1m", adapters=["/x/style", "owner/a", {"source": "owner/a", "name": "manners"}]
     )
     assert named.name == "haneul-1m+style+owner/a+manners"
-    text = "source: haneul-1m\nadapters: [./a, {source: owner/b, weight: -0.5}]\nmixing: svd"
+    text = "source: haneul-1m\nadapters: [./a, {source: owner/b, weight: -0.5}]\ncombination_type: svd"
     assert ModelSpec.from_yaml(text) == ModelSpec.parse(
-        "haneul-1m", adapters=["./a", {"source": "owner/b", "weight": -0.5}], mixing="svd"
+        "haneul-1m", adapters=["./a", {"source": "owner/b", "weight": -0.5}], combination_type="svd"
     )
 
 
@@ -209,7 +209,7 @@ def test_a_share_and_a_way_to_mix_make_another_model_and_a_name_does_not(tmp_pat
         key(one),
         key(two, one),
         key(one | {"weight": 0.5}, two),
-        key(one, two, mixing="linear"),
+        key(one, two, combination_type="linear"),
         key(one, one),
     ]
     assert len({*others, key(one, two)}) == 7

@@ -21,7 +21,7 @@ from course_lib.models.drivers import packed
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.quiet import quiet
 from course_lib.models.files.resolution import facts, tensors_in, weights
-from course_lib.models.schema.spec import Adapter, LocalSource, Mixing
+from course_lib.models.schema.spec import Adapter, CombinationType, LocalSource
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BASE = "base.json"  # beside an adapter: {"model": for which it was made, "sha256": of that model's weights}
@@ -165,10 +165,10 @@ def brought(adapters: Sequence[Adapter]) -> set[str]:
 # -- on a model -----------------------------------------------------------------------------------------------------------
 
 
-def applied(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
+def applied(model: Any, some: Sequence[Part], combination_type: CombinationType = "cat") -> Any:
     """The model with adapters beside its weights, as a PeftModel; its own linear layers are replaced.
 
-    mixing "cat": all of them side by side, each times its weight, which is exactly the sum. "svd" and "linear" are peft's ways
+    combination_type "cat": all of them side by side, each times its weight, which is exactly the sum. "svd" and "linear" are peft's ways
     to make one adapter of them, and are not: see chapter 05. Raises CourseError for an adapter that does not fit, and for ranks
     that cannot be mixed so; Unsupported for a share of an adapter that brings a head, and for one beside others.
     """
@@ -192,16 +192,17 @@ def applied(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
             else:
                 adapted.load_adapter(part.folder, adapter_name=name, local_files_only=True)
         _check_all_used(adapted, name, part)
-    if mixing == "cat" or len(some) == 1:
+    if combination_type == "cat" or len(some) == 1:
         _side_by_side(adapted, {name: part.weight for name, part in zip(names, some, strict=True)})
     else:
         try:
             adapted.add_weighted_adapter(
-                names, [part.weight for part in some], "mix", combination_type=mixing
+                names, [part.weight for part in some], "mix", combination_type=combination_type
             )
         except ValueError as error:
             raise CourseError(
-                f"mixing {mixing!r}: {error}", "say mixing: cat, which takes any ranks"
+                f"combination_type={combination_type!r}: {error}",
+                "say combination_type: cat, which takes any ranks",
             ) from error
         adapted.set_adapter("mix")
         for name in names:
@@ -209,9 +210,9 @@ def applied(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
     return adapted
 
 
-def merged(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
+def merged(model: Any, some: Sequence[Part], combination_type: CombinationType = "cat") -> Any:
     """The model with adapters added to its weights: no slower than without. Raises as `applied`."""
-    return _merge(applied(model, some, mixing))
+    return _merge(applied(model, some, combination_type))
 
 
 def twin(model: Any) -> Any:

@@ -59,7 +59,7 @@ class LlamaCpp(Engine):
             "batch_size",
             "low_cpu_mem_usage",
             "adapters",
-            "mixing",
+            "combination_type",
         }
     ) | {f"generation.{f}" for f in Generation.model_fields}
     can: ClassVar[frozenset[Ability]] = frozenset({"generate", "stream", "json_schema", "embed"})
@@ -94,9 +94,9 @@ class LlamaCpp(Engine):
         given = found.suffix == ".gguf"
         wanted = _type(spec)
         file = found if given else gguf_file.export(found, Path(folder.name) / f"{found.name}.gguf", wanted)
-        if len(spec.adapters) > 1 and spec.mixing != "cat":
+        if len(spec.adapters) > 1 and spec.combination_type != "cat":
             raise Unsupported(
-                f"mixing={spec.mixing!r}: llama.cpp adds each adapter by itself",
+                f"combination_type={spec.combination_type!r}: llama.cpp adds each adapter by itself",
                 "leave it out: the sum is exact",
             )
         adapters = [

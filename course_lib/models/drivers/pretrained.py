@@ -81,7 +81,7 @@ def from_pretrained(kind: Any, spec: ModelSpec, folder: Path, **more: Any) -> An
         add = (
             adapters.applied if packed_as else adapters.merged
         )  # added to packed weights, they would be rounded, too
-        model = add(model, some, spec.mixing)
+        model = add(model, some, spec.combination_type)
     return model.eval()
 
 

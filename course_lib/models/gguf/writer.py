@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from course_lib.data import whole
+from course_lib.atomic import atomic_file
 from course_lib.errors import CourseError
 from course_lib.models.gguf import tokenizer as gguf_tokenizer
 from course_lib.models.gguf.tokenizer import CONVERT
@@ -147,7 +147,7 @@ def export(folder: Path, target: Path, kind: str = "f32") -> Path:
         raise ValueError(f"kind={kind!r}; one of {', '.join(TYPES)}")
     config = _config(folder)
     try:
-        with whole(target) as partial, _writing(partial) as writer:
+        with atomic_file(target) as partial, _writing(partial) as writer:
             _metadata(writer, folder, config, kind)
             gguf_tokenizer.write(writer, folder, config)
             _tensors(writer, folder, config, kind)
@@ -260,7 +260,7 @@ def export_adapter(folder: Path, base: Path, target: Path) -> Path:
         )
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 1000)
     try:
-        with whole(target) as partial, _writing(partial) as writer:
+        with atomic_file(target) as partial, _writing(partial) as writer:
             writer.add_type("adapter")
             writer.add_string("adapter.type", "lora")
             writer.add_float32("adapter.lora.alpha", alpha)

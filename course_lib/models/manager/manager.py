@@ -306,7 +306,7 @@ def _alone(spec: ModelSpec) -> ModelSpec | None:
     language = spec.task in ("chat-completion", "text-generation")
     if not (spec.adapters and language and spec.driver == "huggingface"):
         return None
-    return spec.model_copy(update={"adapters": (), "mixing": "cat"})
+    return spec.model_copy(update={"adapters": (), "combination_type": "cat"})
 
 
 _shared: ModelManager | None = None

@@ -17,7 +17,7 @@ Driver = Literal["huggingface", "llamacpp", "ollama", "openai", "custom", "unslo
 Task = Literal["text-generation", "chat-completion", "text-classification", "text-embedding", "rerank"]
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 Quantization = Literal["none", "int8", "nf4", "fp4", "q8_0", "q4_0"]
-Mixing = Literal["cat", "svd", "linear"]
+CombinationType = Literal["cat", "svd", "linear"]
 PACKS = {
     "huggingface": ("int8", "nf4", "fp4"),
     "llamacpp": ("q8_0", "q4_0"),
@@ -192,7 +192,7 @@ class ModelSpec(_Part):
     adapters: tuple[Adapter, ...] = Field(
         (), max_length=16, description="LoRA: source, name and weight of each"
     )
-    mixing: Mixing = Field(
+    combination_type: CombinationType = Field(
         "cat", description="of adapters: cat is their exact sum; svd and linear are peft's, and are not"
     )
     keep_alive: float = Field(300, ge=-1, description="seconds without use until it is unloaded; -1: never")
