@@ -78,7 +78,7 @@ def _texts(engine: HuggingFace, examples: Sequence[Example]) -> tuple[list[str],
     prompts = [engine._prompt(example.prompt) for example in examples]
     if engine.spec.task == "text-generation":
         return [str(prompt) for prompt in prompts], [example.answer for example in examples]
-    conversations = [[dict(turn) for turn in prompt] for prompt in prompts]  # type: ignore[call-overload]
+    conversations: list[Any] = [[dict(turn) for turn in prompt] for prompt in prompts]  # type: ignore[arg-type]
     answered = [
         [*turns, {"role": "assistant", "content": example.answer}]
         for turns, example in zip(conversations, examples, strict=True)

@@ -21,7 +21,9 @@ class LoRALinear(nn.Module):
     def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
         super().__init__()
         if rank < 1:
-            raise CourseError(f"rank={rank}: the rank of an adapter is at least 1", "LoRALinear(base, rank=8, alpha=16)")
+            raise CourseError(
+                f"rank={rank}: the rank of an adapter is at least 1", "LoRALinear(base, rank=8, alpha=16)"
+            )
         self.base, self.rank, self.scale = base.requires_grad_(False), rank, alpha / rank
         self.A = nn.Parameter(base.weight.new_empty(rank, base.in_features))
         self.B = nn.Parameter(base.weight.new_zeros(base.out_features, rank))

@@ -54,7 +54,9 @@ def grouped(weights: Any, per: Per) -> Weights:
     row = weights.shape[-1]
     size = weights.size if per == "tensor" else row if per == "row" else per
     if not isinstance(size, int) or size < 1:
-        raise CourseError(f'per={per!r}; it must be "tensor", "row" or a positive number of weights', "per=32")
+        raise CourseError(
+            f'per={per!r}; it must be "tensor", "row" or a positive number of weights', "per=32"
+        )
     if per != "tensor" and row % size:
         divisor = next(n for n in range(min(size, row), 0, -1) if row % n == 0)
         raise CourseError(f"{row} weights in a row cannot be cut into blocks of {size}", f"per={divisor}")
@@ -188,7 +190,9 @@ NF4: Weights = np.array([  # Dettmers et al. 2023, appendix E
     0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
 ], dtype=np.float32)
 # fmt: on
-_POSITIVE = np.array([0, 0.0625, 8, 12, 4, 6, 2, 3], dtype=np.float32) / 12  # 2 bits of exponent, 1 of mantissa
+_POSITIVE = (
+    np.array([0, 0.0625, 8, 12, 4, 6, 2, 3], dtype=np.float32) / 12
+)  # 2 bits of exponent, 1 of mantissa
 FP4: Weights = np.concatenate([_POSITIVE, -_POSITIVE])  # in the order of bitsandbytes' codes, not sorted
 
 
@@ -220,7 +224,7 @@ def quantize_nearest(weights: Any, values: Weights, block: int) -> tuple[NDArray
     Codes have the weights' shape; absmaxes are float32, one per block. A block may run on into the next row, as in
     bitsandbytes. A weight midway between two values goes to the lower one.
     """
-    blocks = grouped(checked(weights).reshape(-1), block)
+    blocks = grouped(as_float32(weights).reshape(-1), block)
     absmax = np.abs(blocks).max(axis=1, keepdims=True)
     order = np.argsort(values, kind="stable")
     midway = (values[order][1:] + values[order][:-1]) / 2

@@ -27,7 +27,9 @@ def matrices(model: PreTrainedModel, embeddings: bool = False) -> dict[str, Para
     from transformers import PreTrainedModel
 
     if not isinstance(model, PreTrainedModel):
-        raise CourseError(f"{type(model).__name__} is not a transformers model", 'matrices(load("haneul-4m").model)')
+        raise CourseError(
+            f"{type(model).__name__} is not a transformers model", 'matrices(load("haneul-4m").model)'
+        )
     head, kinds = model.get_output_embeddings(), (Linear, Embedding) if embeddings else Linear
     by_id: dict[int, tuple[str, Any]] = {}
     for name, module in model.named_modules():

@@ -53,7 +53,9 @@ class TrainingResult:
     def __repr__(self) -> str:
         losses = f", loss {self.losses[0]:.3f} to {self.losses[-1]:.3f}" if self.losses else ""
         best = f", best_step={self.best_step}" if self.validation else ""
-        size = f"{self.parameters:,} weights, {self.steps} steps, {self.tokens:,} tokens, {self.seconds:.0f} s"
+        size = (
+            f"{self.parameters:,} weights, {self.steps} steps, {self.tokens:,} tokens, {self.seconds:.0f} s"
+        )
         return f"TrainingResult({str(self.folder)!r}, {size}{losses}{best})"
 
 

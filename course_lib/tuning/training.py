@@ -108,7 +108,12 @@ class _TrainingRun:
         folder: Path,
         made_of: dict[str, Any],
     ) -> None:
-        self.dataset, self.validation_set, self.config, self.made_of = dataset, validation_set, config, made_of
+        self.dataset, self.validation_set, self.config, self.made_of = (
+            dataset,
+            validation_set,
+            config,
+            made_of,
+        )
         check_folder(folder)
         self.model = add_lora(engine, config)
         self.optimiser = MixedPrecisionAdamW(
@@ -165,7 +170,9 @@ class _TrainingRun:
         answer_tokens, loss, read = sum(len(example.answer) for example in batch), 0.0, 0
         with seeded(self.config.seed, self.result.steps):
             for part in self._micro_batches(batch):
-                part_loss = loss_of(self.model, *collate(part, self.model.device, self.context)) / answer_tokens
+                part_loss = (
+                    loss_of(self.model, *collate(part, self.model.device, self.context)) / answer_tokens
+                )
                 part_loss.backward()
                 loss += float(part_loss.detach())
                 read += sum(example.length for example in part)

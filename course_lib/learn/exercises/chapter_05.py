@@ -40,7 +40,7 @@ EXERCISES = (
         (
             "Without an adapter: 2 + 2 + 4 + 8 for each weight.",
             "With one, the model's weights are only read, two bytes each; gradient, copy and means belong to what learns.",
-            "16 * parameters, or 2 * parameters + 16 * learnt where learnt is not None.",
+            "16 * parameters, or 2 * parameters + 16 * trainable where trainable is not None.",
         ),
         bytes_reply,
     ),

@@ -136,7 +136,7 @@ def weights_reply(count: Callable[[dict[str, tuple[int, int]], int], float]) -> 
 
 
 def bytes_reply(held: Callable[..., float]) -> str | None:
-    model, learnt = 7_000_000_000, 20_000_000
+    model, trainable = 7_000_000_000, 20_000_000
     return compare(
         "training_bytes(7_000_000_000)",
         held(model),
@@ -155,7 +155,7 @@ def bytes_reply(held: Callable[..., float]) -> str | None:
         },
     ) or compare(
         "training_bytes(7_000_000_000, 20_000_000)",
-        held(model, learnt),
+        held(model, trainable),
         14.32e9,
         {
             112e9: "112 GB again: with an adapter the model is frozen, and only 20 million weights learn",
