@@ -20,7 +20,7 @@ import torch
 
 from course_lib.data import load_questions
 from course_lib.measure import machine, median_of, paired_ratio
-from course_lib.measure.memory import high_water
+from course_lib.measure.memory import peak_resident_bytes
 from course_lib.models import load
 from course_lib.models.catalog import folder_of
 from course_lib.rag.adapter_datasets import closed_book_questions, knowledge_examples, open_prompt
@@ -49,7 +49,7 @@ def by_course(
     rows: list[TokenizedExample], how: dict[str, Any], folder: Path
 ) -> tuple[float, Callable[[], Any]]:
     """Seconds, and what gives the adapted model."""
-    trained = train(BASE, knowledge_examples(AREAS), folder / "adapter", config=CONFIG.but(**how))
+    trained = train(BASE, knowledge_examples(AREAS), folder / "adapter", config=CONFIG.replace(**how))
     return trained.seconds, lambda: load(BASE, precision="float32", adapters=[trained.folder]).model  # type: ignore[attr-defined]
 
 
@@ -102,17 +102,17 @@ def by_trainer(
 
 def one(name: str) -> None:
     """One run, in this process: print what was measured as JSON."""
-    engine = load_base(BASE, CONFIG.but(precision="float32"))
+    engine = load_base(BASE, CONFIG.replace(precision="float32"))
     rows = tokenize(engine, knowledge_examples(AREAS), CONFIG.max_length)
     others = [
         Example(open_prompt(q), q.answer) for q in closed_book_questions(load_questions("validation"), AREAS)
     ]
-    before = high_water()
+    before = peak_resident_bytes()
     with tempfile.TemporaryDirectory() as folder:
         seconds, finished = (by_course if name.startswith("course") else by_trainer)(
             rows, RUNS[name], Path(folder)
         )
-        grown = high_water() - before
+        grown = peak_resident_bytes() - before
         model = finished().eval()
     checked = tokenize(engine, others, CONFIG.max_length)
     with torch.no_grad():

@@ -18,8 +18,6 @@ ROOMS = [
     "atomic",
     "tables",
     "plots",
-    "plots_reading",
-    "plots_tuning",
     "data",
     "measure",
     "models",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from course_lib.models.drivers.engine import Prompt
-from course_lib.models.schema.generation import validated
+from course_lib.models.schema.validation import Frozen, validate
 
 
 class Example(NamedTuple):
@@ -17,10 +17,8 @@ class Example(NamedTuple):
     answer: str
 
 
-class LoRATrainingConfig(BaseModel):
-    """How a LoRA adapter is trained. `but` raises SpecError for a field that is unknown or out of range."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class LoRATrainingConfig(Frozen):
+    """How a LoRA adapter is trained. `replace` raises SpecError for a field that is unknown or out of range."""
 
     rank: int = Field(8, ge=1, le=4096, description="rows of A and columns of B (Hu et al. 2021)")
     alpha: float = Field(16, gt=0, description="the adapter adds alpha / rank * B A to a matrix")
@@ -55,7 +53,6 @@ class LoRATrainingConfig(BaseModel):
     )
     save_seconds: float = Field(60.0, ge=0, description="seconds between two checkpoints")
 
-    def but(self, **changes: Any) -> LoRATrainingConfig:
+    def replace(self, **changes: Any) -> LoRATrainingConfig:
         """This configuration with some fields changed. Raises SpecError."""
-        fix = "LoRATrainingConfig.model_fields lists every field with its limits"
-        return validated(LoRATrainingConfig, self.model_dump() | changes, fix)
+        return validate(LoRATrainingConfig, self.model_dump(exclude_unset=True) | changes, "train")

@@ -15,9 +15,9 @@ from tqdm.auto import tqdm
 
 from course_lib.atomic import atomic_write_text
 from course_lib.errors import CourseError
-from course_lib.measure.memory import give_back
+from course_lib.measure.memory import release_memory
 from course_lib.models.drivers.adapters import describe
-from course_lib.models.schema.spec import ModelSpec, SpecError
+from course_lib.models.schema import ModelSpec, SpecError
 from course_lib.tuning.config import Example, LoRATrainingConfig
 from course_lib.tuning.dataset import BatchOrder, TokenizedExample, collate, fingerprint, tokenize
 from course_lib.tuning.optimiser import (
@@ -67,7 +67,7 @@ def train(
     cannot be used, an unknown target module, a loss that is not finite, a folder with other contents, too little
     memory for one example, and a full disk; the last checkpoint is kept.
     """
-    settings, target = (config or LoRATrainingConfig()).but(**changes), Path(folder).expanduser()
+    settings, target = (config or LoRATrainingConfig()).replace(**changes), Path(folder).expanduser()
     engine = load_base(base, settings)
     if settings.patience and not validation:
         raise SpecError(
@@ -93,7 +93,7 @@ def train(
         raise
     finally:
         del engine, run
-        give_back()
+        release_memory()
 
 
 class _TrainingRun:

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.adapters import sha256_of_weights
-from course_lib.models.schema.spec import SpecError
+from course_lib.models.schema import SpecError
 from course_lib.tuning.config import LoRATrainingConfig
 from course_lib.tuning.dataset import BatchOrder, tokenize
 from course_lib.tuning.training import train
