@@ -3,7 +3,7 @@
 import pytest
 from matplotlib.colors import to_hex
 
-from course_lib.models.planner.gpus import card_bytes
+from course_lib.models.planner.gpus import gpu_bytes
 from course_lib.plots import COLOURS, losses, low_rank, training_memory
 from course_lib.plots.diagrams import LONGEST, THINNEST
 from course_lib.tuning.cost import Cost, adapter_weights, training_bytes
@@ -101,11 +101,11 @@ COSTS = {
     "LoRA": training_bytes(7_000_000_000, 20_000_000),
     "QLoRA": training_bytes(7_000_000_000, 20_000_000, 4.5),
 }
-CARD = card_bytes("GeForce RTX 3090, 24 GB")
+GPU = gpu_bytes("GeForce RTX 3090, 24 GB")
 
 
 def test_bars_are_as_long_as_their_bytes_and_touch():
-    axes = training_memory(COSTS, CARD).axes[0]
+    axes = training_memory(COSTS, GPU).axes[0]
     assert len(axes.patches) == 9
     for row, cost in enumerate(COSTS.values()):
         bars = axes.patches[3 * row : 3 * row + 3]
@@ -120,7 +120,7 @@ def test_bars_are_as_long_as_their_bytes_and_touch():
 
 
 def test_every_number_is_written():
-    figure = training_memory(COSTS, CARD)
+    figure = training_memory(COSTS, GPU)
     assert [t.get_text() for t in figure.axes[0].texts] == [
         "full: 112.00 GB = 14.00 weights + 14.00 gradients + 84.00 optimiser",
         "LoRA: 14.32 GB = 14.04 weights + 0.04 gradients + 0.24 optimiser",
@@ -137,9 +137,9 @@ def test_every_number_is_written():
 
 
 def test_the_card_is_a_dashed_line_and_may_be_left_out():
-    (line,) = training_memory(COSTS, CARD).axes[0].lines
-    assert list(line.get_xdata()) == [CARD / 1e9] * 2 and line.get_linestyle() == "--"
-    assert training_memory({"a": COSTS["QLoRA"]}, CARD).axes[0].get_xlim()[1] > CARD / 1e9
+    (line,) = training_memory(COSTS, GPU).axes[0].lines
+    assert list(line.get_xdata()) == [GPU / 1e9] * 2 and line.get_linestyle() == "--"
+    assert training_memory({"a": COSTS["QLoRA"]}, GPU).axes[0].get_xlim()[1] > GPU / 1e9
     without = training_memory(COSTS)
     assert not without.axes[0].lines and len(without.legends[0].get_texts()) == 3
 

@@ -57,15 +57,15 @@ def stacked_bar(parts: Mapping[str, float], limit: float, *, x: str, title: str)
     return figure
 
 
-def training_memory(costs: Mapping[str, tuple[int, int, int]], card: float | None = None) -> Picture:
+def training_memory(costs: Mapping[str, tuple[int, int, int]], gpu_bytes: float | None = None) -> Picture:
     """A bar for each way to train, from the top: GB (10**9 bytes) of weights, gradients and the optimiser.
 
-    costs: name -> a `tuning.cost.Cost`, in bytes. card: bytes of a GPU, a dashed line. In words: the lines
+    costs: name -> a `tuning.cost.Cost`, in bytes. gpu_bytes: bytes of a GPU, a dashed line. In words: the lines
     above the bars, and which of them end before the GPU's memory does. Raises ValueError for none, and for a
     number that is negative or not finite.
     """
     rows = {name: [part / 1e9 for part in cost] for name, cost in costs.items()}
-    limit = 0.0 if card is None else card / 1e9
+    limit = 0.0 if gpu_bytes is None else gpu_bytes / 1e9
     for parts in rows.values() or [[]]:
         check_numbers([*parts, limit] if parts else [], low=0)
     largest = max(limit, *map(sum, rows.values()))
@@ -86,7 +86,7 @@ def training_memory(costs: Mapping[str, tuple[int, int, int]], card: float | Non
         background = {"facecolor": "white", "edgecolor": "none", "pad": 1}
         axes.text(0.01, y - 0.26, f"{name}: {sum(parts):,.{digits}f} GB = {sizes}", bbox=background, **text)
     handles: list[Any] = [Patch(**look) for look in looks]
-    if card is not None:
+    if gpu_bytes is not None:
         label = f"card: {limit:,.{digits}f} GB"
         handles.append(axes.axvline(limit, color="black", linestyle="--", label=label))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)

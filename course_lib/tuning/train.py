@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from course_lib.atomic import atomic_write_text
 from course_lib.errors import CourseError
-from course_lib.measure.memory import give_back
+from course_lib.measure.memory import release_memory
 from course_lib.models.drivers.adapters import WEIGHTS, describe
 from course_lib.models.files import resolve
 from course_lib.models.schema.spec import ModelSpec, SpecError
@@ -105,7 +105,7 @@ def train(
         raise
     finally:
         del engine, run
-        give_back()
+        release_memory()
 
 
 class _Run:

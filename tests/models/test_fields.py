@@ -15,7 +15,7 @@ from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers import capability_table as fields
 from course_lib.models.drivers.engine import Unsupported
-from course_lib.serve import find
+from course_lib.serve import discovery
 
 NAME = "haneul-1m"
 ASKED = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the Sorin branch open?"
@@ -56,7 +56,7 @@ def address():
         @functools.cache
         def of(driver):
             if driver == "ollama":
-                url = open_until_the_end.enter_context(closing(find.start())).url
+                url = open_until_the_end.enter_context(closing(discovery.start())).url
                 Client(url).pull(f"{NAME}:f32")
                 return url
             native = load(NAME, driver="llamacpp", batch_size=2)

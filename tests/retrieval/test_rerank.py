@@ -221,7 +221,7 @@ def test_a_kind_is_a_reranker_of_the_models_in_their_roles():
     assert (
         by_kind("none") == "none"
         and by_kind("llm").model.manager is ModelManager.shared()
-        and manager.ps() == []
+        and manager.loaded_models() == []
     )
     assert len(KINDS) == 4
     with pytest.raises(

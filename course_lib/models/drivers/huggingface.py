@@ -16,7 +16,7 @@ from course_lib.models.drivers.engine import Ability, Engine, Prompt, Reply, che
 from course_lib.models.drivers.pretrained import from_pretrained, tokenizer_of
 from course_lib.models.drivers.quiet import quiet
 from course_lib.models.files.resolution import resolve
-from course_lib.models.planner.memory import held_bytes
+from course_lib.models.planner.memory import memory_footprint
 from course_lib.models.schema.generation import Generation
 from course_lib.models.schema.spec import ModelSpec
 
@@ -55,7 +55,7 @@ class InTorch(Engine):
 
     @property
     def weight_bytes(self) -> int:
-        return held_bytes(self.model)
+        return memory_footprint(self.model)
 
     @property
     def device(self) -> str:

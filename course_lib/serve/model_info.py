@@ -11,7 +11,7 @@ from course_lib.models.gguf.header import read_header
 from course_lib.models.schema import Generation
 from course_lib.serve.store import Store, Tag
 
-SHOWN = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
+SHOWN_OPTIONS = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
 
 
 def details(tag: Tag) -> dict[str, Any]:
@@ -28,12 +28,14 @@ def details(tag: Tag) -> dict[str, Any]:
     }
 
 
-def described(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
+def model_info(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
     """The answer to /api/show. Long lists (the vocabulary) are left empty unless `verbose`."""
     info = _of_folder(tag) if tag.embeds else _of_gguf(store, tag, verbose)
     template = info.pop("tokenizer.chat_template", "")
     ours = Generation()
-    parameters = {} if tag.embeds else {k.replace("repetition", "repeat"): getattr(ours, k) for k in SHOWN}
+    parameters = (
+        {} if tag.embeds else {k.replace("repetition", "repeat"): getattr(ours, k) for k in SHOWN_OPTIONS}
+    )
     lines = "\n".join(f"{k:<30} {v}" for k, v in parameters.items())
     card = (catalog.folder_of(tag.model) / "README.md").read_text("utf-8")
     licence = re.search(r"^license: *(\S+)", card, re.MULTILINE)
