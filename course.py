@@ -11,7 +11,7 @@ if sys.version_info < (3, 6):
     sys.exit("course: this is Python %d.%d\n  Fix: python3 course.py lab" % sys.version_info[:2])
 
 from bootstrap.environment import ensure_installed
-from bootstrap.surroundings import venv_program
+from bootstrap.surroundings import IS_WINDOWS, venv_program
 
 USAGE = """usage: python3 course.py COMMAND
 
@@ -28,7 +28,7 @@ def run(arguments):
     """Become the command `course` of the environment. On Windows, wait for it and return its exit status."""
     command = [str(venv_program("python")), "-m", "course_lib.cli"] + arguments
     sys.stdout.flush()
-    if os.name != "nt":
+    if not IS_WINDOWS:
         os.execv(command[0], command)
     process = subprocess.Popen(command)
     while True:

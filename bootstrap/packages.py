@@ -12,10 +12,20 @@ import subprocess
 import sys
 import urllib.request
 
-from bootstrap.surroundings import GB, LOG, ROOT, VENV, SetUpFailed, check_disk, quote, venv_program
+from bootstrap.surroundings import (
+    GB,
+    IS_WINDOWS,
+    LOG,
+    ROOT,
+    VENV,
+    SetUpFailed,
+    check_disk,
+    quote,
+    venv_program,
+)
 
 # Measured on Linux: the environment of `lab`, what `test` adds, CUDA's libraries; each with pip's downloads.
-NEEDED, NEEDED_FOR_TESTS, NEEDED_FOR_CUDA = 3 * GB, GB, 9 * GB
+NEEDED, NEEDED_FOR_TESTS, NEEDED_FOR_CUDA = 3.5 * GB, GB, 6 * GB
 PIP = [str(venv_program("python")), "-m", "pip", "install", "--disable-pip-version-check"]
 PYTORCH = "https://download.pytorch.org/whl/"
 NETWORK_SIGNS = (
@@ -62,7 +72,7 @@ def torch_index(name):
     PyPI has the CUDA build for Linux, and builds for processors for macOS and Windows.
     """
     if name == "cuda":
-        name = "cu130" if os.name == "nt" else ""
+        name = "cu130" if IS_WINDOWS else ""
     elif not name and sys.platform == "linux":
         name = "cpu"
     return PYTORCH + name if name else None
@@ -88,15 +98,17 @@ def explain(output):
             "pip does not trust the certificate of this network, as behind a company's proxy",
             "pip config set global.cert FILE, with the file of your network's certificates",
         )
+    check_network = "check the connection (a proxy goes into HTTPS_PROXY) and %s" % again
     if any(sign in output for sign in NETWORK_SIGNS):
-        return (
-            "pip could not get a package from the network",
-            "check the connection (a proxy goes into HTTPS_PROXY) and %s; only installing needs a network"
-            % again,
-        )
+        return "pip could not get a package from the network", check_network
     if missing:
-        what = "pip found no file of %s for this Python on %s %s"
-        return what % (missing[0], platform.system(), platform.machine()), "see 'Where it runs' in README.md"
+        system = "%s for this Python on %s %s" % (missing[0], platform.system(), platform.machine())
+        if "(from versions: none)" in output:
+            return (
+                "pip could not get a package from the network: it found no file of %s" % system,
+                check_network,
+            )
+        return "pip found no file of %s" % system, "see 'Where it runs' in README.md"
     return "pip failed: %s" % (errors[-1] if errors else "it gave no reason"), "read %s" % quote(LOG)
 
 
@@ -189,7 +201,9 @@ def install_torch(name, dev, progress):
         check_disk(needed_bytes(dev, cuda=True))
         progress.end()
         why = "" if chosen else "PyTorch's index of builds for processors cannot be used here. "
-        print("  %sThe package index brings CUDA: 3.1 GB to download, 5.6 GB on disk." % why)
+        print(
+            "  %sThe package index brings CUDA: 3.1 GB to download and 5.6 GB on disk, not 0.6 and 2.4." % why
+        )
 
 
 def install(name, dev):

@@ -12,6 +12,7 @@ VENV = ROOT / ".venv"
 LOG = ROOT / "set-up.log"
 OLDEST, NEWEST = (3, 11), (3, 14)
 GB = 10**9
+IS_WINDOWS = os.name == "nt"
 GET_PYTHON = {
     "linux": "sudo apt install python3.11 python3.11-venv && python3.11 course.py lab",
     "darwin": "brew install python@3.13 && python3.13 course.py lab",
@@ -28,12 +29,12 @@ class SetUpFailed(Exception):
 
 def quote(path):
     """A path as it can be pasted into the shell of this system."""
-    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
+    return subprocess.list2cmdline([str(path)]) if IS_WINDOWS else shlex.quote(str(path))
 
 
 def venv_program(name):
     """Where an environment keeps a program: `bin/python`, on Windows `Scripts/python.exe`."""
-    return VENV / "Scripts" / (name + ".exe") if os.name == "nt" else VENV / "bin" / name
+    return VENV / "Scripts" / (name + ".exe") if IS_WINDOWS else VENV / "bin" / name
 
 
 def find_python():
@@ -71,7 +72,7 @@ def check_folder():
     if not os.access(str(ROOT), os.W_OK):
         copy = (
             "xcopy /E /I %s %%USERPROFILE%%\\local-ai-measured"
-            if os.name == "nt"
+            if IS_WINDOWS
             else "cp -r %s ~/local-ai-measured"
         )
         raise SetUpFailed("the folder of the course is read-only: %s" % ROOT, copy % quote(ROOT))

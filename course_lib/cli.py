@@ -10,6 +10,7 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.gguf.writer import TYPES
+from course_lib.shell import pasteable
 
 
 def _lab(args: argparse.Namespace) -> int:
@@ -255,7 +256,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(args.do(args))
     except CourseError as error:
-        print(f"course: {error}", file=sys.stderr)
+        print(f"course: {error.what}\n  Fix: {pasteable(error.fix)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("course: interrupted", file=sys.stderr)

@@ -147,6 +147,7 @@ def test_the_lock_has_the_requirements_of_pyproject():
 
 @pytest.mark.skipif(not shutil.which("uv", path=str(Path(sys.executable).parent)), reason="no uv here")
 def test_uv_finds_nothing_to_change_in_the_lock():
-    command = [Path(sys.executable).parent / "uv", "lock", "--check", "--offline"]
+    command = [Path(sys.executable).parent / "uv", "lock", "--check", "--offline", "--no-cache"]
+    command += ["--python", sys.executable]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
