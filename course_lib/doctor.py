@@ -25,6 +25,7 @@ from course_lib.errors import CourseError
 from course_lib.lab import next_free, port_is_free
 from course_lib.measure import machine
 from course_lib.models import catalog
+from course_lib.models.files import on_this_machine
 from course_lib.shell import command_line, pasteable
 
 OLLAMA = "http://127.0.0.1:11434"
@@ -64,15 +65,14 @@ def fail(what: str, fix: str) -> Finding:
 
 
 def _python() -> Finding:
-    if sys.version_info[:2] > (3, 14):
-        return fail(
-            f"Python {platform.python_version()}; 3.11 to 3.14 are needed", "python3.13 course.py lab"
-        )
-    return ok(f"Python {platform.python_version()}")
+    version = f"Python {platform.python_version()}"
+    if not (3, 11) <= sys.version_info[:2] <= (3, 14):
+        return fail(f"{version}; 3.11 to 3.14 are needed", "python3.13 course.py lab")
+    return ok(version)
 
 
 def _packages() -> Finding:
-    """Every dependency of the course against its pin in pyproject.toml, which is newer than what pip noted."""
+    """Every dependency of the course against pyproject.toml, which may be newer than what pip noted."""
     from packaging.requirements import Requirement
 
     project = tomllib.loads((data.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -154,9 +154,9 @@ def _models() -> Finding:
     for entry in entries:
         if entry.tier == "tiny":
             catalog.folder_of(entry.model)
-        elif catalog.on_this_machine(entry) is False:
+        elif on_this_machine(entry) is False:
             what = f"{entry.model} of the tier {catalog.tier()} is not here"
-            return fail(what, entry.fetch or INSTALL)
+            return fail(what, entry.download_command or INSTALL)
     return ok(f"tier {catalog.tier()}: {len(entries)} models, files verified")
 
 

@@ -87,7 +87,7 @@ class ServedLlamaCpp(LlamaCpp):
             what = f"{len(ids)} tokens with system and template, but {context} are read (num_ctx), one at least for the answer"
             raise ApiError(ask.field, what, "shorten it: nothing is cut")
         room = context - len(ids)
-        how = ask.how.but(max_output_length=min(room, ask.num_predict or room))
+        how = ask.how.replace(max_output_length=min(room, ask.num_predict or room))
         if how.json_schema is not None:
             try:
                 self.check_held(how.json_schema)

@@ -19,7 +19,7 @@ from course_lib.errors import CourseError
 from course_lib.measure.memory import release_memory
 from course_lib.models.drivers.adapters import WEIGHTS, describe
 from course_lib.models.files import resolve
-from course_lib.models.schema.spec import ModelSpec, SpecError
+from course_lib.models.schema import ModelSpec, SpecError
 from course_lib.tuning.adapted import adapted, base_of, loss_of, save_adapter, seeded
 from course_lib.tuning.learner import Learner, damaged, told, uninterrupted
 from course_lib.tuning.recipe import Example, Recipe

@@ -1,4 +1,4 @@
-"""Bad surroundings, planted for real where the machine allows it: a clear line, its fix, nothing half-made."""
+"""Bad surroundings, planted for real where possible: a clear line, its fix, nothing half-made."""
 
 import errno
 import json

@@ -12,7 +12,7 @@ from course_lib.errors import CourseError
 from course_lib.models import ModelManager, load
 from course_lib.models.drivers.engine import Engine, Reply
 from course_lib.models.planner.memory import bytes_to_load
-from course_lib.models.schema.spec import ModelSpec, SpecError
+from course_lib.models.schema import ModelSpec, SpecError
 
 SPECS = [
     {"source": "haneul-300k"},

@@ -301,7 +301,7 @@ def test_an_adapter_of_the_hub_is_downloaded_and_is_no_model(made, online, offli
     assert asked == {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"}
     with pytest.raises(
         CourseError,
-        match=r"course/small is a LoRA adapter, which changes a model and is none(.|\n)*adapters=\['course/small'\]",
+        match=r'course/small is a LoRA adapter, which changes a model and is none(.|\n)*adapters=\["course/small"\]',
     ):
         load("course/small")
     offline()

@@ -15,10 +15,9 @@ from course_lib.models.drivers import adapters, packed
 from course_lib.models.drivers.engine import Ability, Engine, Prompt, Reply, check_fits, context_of
 from course_lib.models.drivers.pretrained import from_pretrained, tokenizer_of
 from course_lib.models.drivers.quiet import quiet
-from course_lib.models.files.resolution import resolve
+from course_lib.models.files import resolve
 from course_lib.models.planner.memory import memory_footprint
-from course_lib.models.schema.generation import Generation
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.schema import Generation, ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np

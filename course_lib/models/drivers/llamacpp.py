@@ -25,11 +25,10 @@ from course_lib.models.drivers.engine import (
 )
 from course_lib.models.drivers.streaming import from_thread
 from course_lib.models.drivers.wire import at_once
-from course_lib.models.files.resolution import resolve
+from course_lib.models.files import resolve
 from course_lib.models.gguf import cached_export
 from course_lib.models.gguf import writer as gguf_file
-from course_lib.models.schema.generation import Generation
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.schema import Generation, ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,7 +16,7 @@ from course_lib.models.drivers import load
 from course_lib.models.drivers.engine import Counters, Engine
 from course_lib.models.manager.registry import ModelInfo, Registry
 from course_lib.models.planner import memory
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.schema import ModelSpec
 
 if TYPE_CHECKING:
     from course_lib.models.manager.langchain import ChatModel, EmbeddingModel, Reranker
@@ -111,7 +111,7 @@ class ModelManager:
         from course_lib.models.manager.langchain import ChatModel
 
         spec = self.registry.spec(name, task="chat-completion")
-        return ChatModel(manager=self, spec=spec, options=spec.generation.but(**options))
+        return ChatModel(manager=self, spec=spec, options=spec.generation.replace(**options))
 
     def get_embedding_model(self, name: str | None = None) -> EmbeddingModel:
         """LangChain Embeddings, by the same names; DEFAULT_EMBEDDING_MODEL where none is given.
