@@ -25,7 +25,6 @@ from course_lib.errors import CourseError
 from course_lib.lab import next_free, port_is_free
 from course_lib.measure import machine
 from course_lib.models import catalog
-from course_lib.models.files import on_this_machine
 from course_lib.shell import command_line, pasteable
 
 OLLAMA = "http://127.0.0.1:11434"
@@ -150,6 +149,8 @@ def _gpu() -> Finding:
 
 
 def _models() -> Finding:
+    from course_lib.models.files import on_this_machine
+
     entries = [catalog.role(r) for r in catalog.roles()]
     for entry in entries:
         if entry.tier == "tiny":
