@@ -1,4 +1,5 @@
-# `make lab` and `make test` are all that a reader needs. Without make, `python3 course.py lab` does the same.
+# `make lab` and `make test` are all that a reader needs; `python3 course.py lab` does the same without make.
+# While writing, `make check` runs lint, types and the tests of what changed since the last commit.
 PYTHON ?= python3
 COURSE = @$(PYTHON) course.py
 

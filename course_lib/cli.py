@@ -26,9 +26,15 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _test(args: argparse.Namespace) -> int:
-    from course_lib.testing import run_all
+    from course_lib.testing import run_all, run_chapter
 
-    return run_all(args.only)
+    return run_chapter(args.chapter) if args.chapter else run_all(args.only)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from course_lib.testing import run_changed
+
+    return run_changed()
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -214,7 +220,9 @@ def _parser() -> argparse.ArgumentParser:
     test = commands.add_parser(
         "test", help="check everything: lint, types, tests, every cell of every notebook"
     )
-    test.add_argument("--only", choices=("lint", "types", "tests", "notebooks"), help="one of the steps")
+    part = test.add_mutually_exclusive_group()
+    part.add_argument("--only", choices=("lint", "types", "tests", "notebooks"), help="one of the steps")
+    part.add_argument("--chapter", metavar="NN", help="one chapter: its run, its text and its exercises")
     test.set_defaults(do=_test)
 
     doctor = commands.add_parser("doctor", help="check this machine, line by line")
@@ -243,6 +251,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, do, text in (
         ("start", _start, "make or update your own copies in workspace/; what you wrote stays"),
+        ("check", _check, "while writing: lint, types, and the tests of what changed since the last commit"),
         ("progress", _progress, "chapters done, exercises passed, predictions"),
         ("data", _data, "verify Haneul Bank's files and count them"),
     ):
