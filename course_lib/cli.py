@@ -71,15 +71,20 @@ def _handout(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from course_lib.models import catalog
-    from course_lib.models.drivers.adapters import CONFIG, found, made_for, parts
+    from course_lib.models.drivers.adapters import (
+        CONFIG_FILE,
+        adapter_path,
+        base_model_name,
+        resolve_adapters,
+    )
     from course_lib.models.files import resolve
     from course_lib.models.gguf import export, export_adapter
     from course_lib.models.schema import Adapter, ModelSpec
 
     here, adapter = Path(args.name).is_dir() and catalog.shipped_folder(args.name) is None, None
-    if catalog.is_adapter(args.name) or (Path(args.name) / CONFIG).is_file():
+    if catalog.is_adapter(args.name) or (Path(args.name) / CONFIG_FILE).is_file():
         adapter = Adapter(source=Path(args.name) if here else args.name)
-        spec = ModelSpec.parse(args.base or made_for(found(adapter)))
+        spec = ModelSpec.parse(args.base or base_model_name(adapter_path(adapter)))
     else:
         spec = ModelSpec.parse(Path(args.name) if here else args.name)
     folder, kind = resolve(spec.source), args.type or ("f32" if adapter else "f16")
@@ -95,7 +100,7 @@ def _export(args: argparse.Namespace) -> int:
             f"{target} exists already", "add --force to replace it, or name another file with --out"
         )
     if adapter:
-        export_adapter(parts([adapter], folder)[0].folder, folder, target)
+        export_adapter(resolve_adapters([adapter], folder)[0].path, folder, target)
     else:
         export(folder, target, kind)
     reads = f"beside {spec.name}" if adapter else "llama.cpp and Ollama read it"
