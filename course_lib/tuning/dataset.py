@@ -50,7 +50,7 @@ def tokenize(engine: HuggingFace, examples: Sequence[Example], max_length: int) 
     prompts, answers = _texts(engine, examples)
     prompt_ids = engine.tokenizer(prompts, add_special_tokens=False)["input_ids"]
     answer_ids = engine.tokenizer(answers, add_special_tokens=False)["input_ids"]
-    start, ends = engine.ids("") if engine.spec.task == "text-generation" else [], engine._ends()
+    start, ends = engine.ids("") if engine.spec.task == "text-generation" else [], engine.end_ids()
     if not ends:
         raise CourseError(
             f"{engine.name} has no token that ends a text, so it cannot learn where an answer ends",

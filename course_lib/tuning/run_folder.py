@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers.adapters import WEIGHTS
+from course_lib.models.drivers.adapters import WEIGHTS_FILE
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "training-log.json"
 # Settings in logs and checkpoints of version 0.1 -> as they are called now.
@@ -86,7 +86,7 @@ def check_folder(folder: Path) -> None:
 
 def finished_run(folder: Path, made_of: dict[str, Any]) -> TrainingResult | None:
     """The result of the same call made before, if it is finished. Raises CourseError for one with other settings."""
-    if not all((folder / name).is_file() for name in (LOG, WEIGHTS)):
+    if not all((folder / name).is_file() for name in (LOG, WEIGHTS_FILE)):
         return None
     fix = 'train(base, examples, "another-folder")'
     try:

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from course_lib.atomic import atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.measure.memory import release_memory
-from course_lib.models.drivers.adapters import describe
+from course_lib.models.drivers.adapters import base_record
 from course_lib.models.schema import ModelSpec, SpecError
 from course_lib.tuning.config import Example, LoRATrainingConfig
 from course_lib.tuning.dataset import BatchOrder, TokenizedExample, collate, fingerprint, tokenize
@@ -77,7 +77,7 @@ def train(
     validation_set = tokenize(engine, validation, settings.max_length) if validation else []
     made_of = {
         "config": settings.model_dump(mode="json"),
-        "base": describe(Path(engine.model.name_or_path)),
+        "base": base_record(Path(engine.model.name_or_path)),
         "quantization": engine.spec.quantization,
         "examples": fingerprint(dataset),
         "validation": fingerprint(validation_set),

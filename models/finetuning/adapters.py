@@ -17,7 +17,7 @@ from course_lib.atomic import atomic_write_text
 from course_lib.data import Question
 from course_lib.measure import bootstrap_interval, machine
 from course_lib.models import load
-from course_lib.models.drivers.adapters import WEIGHTS
+from course_lib.models.drivers.adapters import WEIGHTS_FILE
 from course_lib.models.drivers.engine import Engine
 from course_lib.rag.adapter_datasets import (
     closed_book_questions,
@@ -195,7 +195,7 @@ def _interval(right: list[float]) -> list[float]:
 def card(adapter: Adapter, result: TrainingResult, evaluation: dict[str, Any]) -> str:
     """The model card; every figure in it was measured."""
     computer, base = machine(), data.MODELS / BASE / "model.safetensors"
-    size = (result.folder / WEIGHTS).stat().st_size
+    size = (result.folder / WEIGHTS_FILE).stat().st_size
     lines = []
     for row, cells in evaluation["rows"].items():
         shares = (f"{mean:.1%} ({low:.1%} to {high:.1%})" for mean, low, high, _ in cells.values())

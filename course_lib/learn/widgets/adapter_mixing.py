@@ -9,7 +9,7 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.learn.widgets.explorer import Choice, Explorer, Range, Shown
 from course_lib.models import ModelManager
-from course_lib.models.drivers.engine import Reply
+from course_lib.models.drivers.reply import Reply
 from course_lib.models.schema import Generation, ModelSpec
 from course_lib.rag.adapter_datasets import parse_styled
 from course_lib.rag.answering import MAX_ANSWER_TOKENS
@@ -31,7 +31,7 @@ def formula(weights: Mapping[str, float]) -> str:
 
 def say(answer: Reply) -> str:
     """The answer, and whether it was cut."""
-    return f"{answer or '(no words)'}{f' (cut after {answer.tokens} tokens)' if answer.finish == 'length' else ''}"
+    return f"{answer or '(no words)'}{f' (cut after {answer.tokens} tokens)' if answer.finish_reason == 'length' else ''}"
 
 
 def styled(answer: str) -> str:
