@@ -8,7 +8,7 @@ from typing import Any
 
 from course_lib.learn.widgets.explorer import Choice, Control, Explorer, Output, Range
 from course_lib.models import ModelManager
-from course_lib.models.drivers.engine import Reply
+from course_lib.models.drivers.reply import Reply
 from course_lib.models.schema import Generation, ModelSpec
 from course_lib.rag.answering import LONGEST_ANSWER
 from course_lib.rag.lessons import unstyled
@@ -30,7 +30,7 @@ def formula(weights: Mapping[str, float]) -> str:
 
 def describe(answer: Reply) -> str:
     """The answer, and whether it was cut."""
-    cut = f" (cut after {answer.tokens} tokens)" if answer.finish == "length" else ""
+    cut = f" (cut after {answer.tokens} tokens)" if answer.finish_reason == "length" else ""
     return f"{answer or '(no words)'}{cut}"
 
 

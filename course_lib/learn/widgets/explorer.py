@@ -135,8 +135,7 @@ class Explorer:
         return live | static
 
     def drive(self) -> int:
-        """Set every control to each of its ends and back to its start, for tests; returns how many outputs were
-        shown.
+        """Set every control to each of its ends and back, for tests; return how many outputs that made.
 
         Raises AssertionError where an output has no text, or where a control changes nothing at any of its
         ends.
