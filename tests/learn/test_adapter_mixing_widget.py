@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from course_lib.learn.widgets.adapter_mixing import adapter_mixing, formula, describe, styled
+from course_lib.learn.widgets.adapter_mixing import adapter_mixing, describe, formula, styled
 from course_lib.models import load
 from course_lib.models.drivers.reply import Reply
 from course_lib.models.schema import ModelSpec

@@ -3,7 +3,7 @@
 import pytest
 
 from course_lib.errors import CourseError
-from course_lib.learn.widgets.memory_planner import MODELS, memory_planner, describe
+from course_lib.learn.widgets.memory_planner import MODELS, describe, memory_planner
 from course_lib.models.planner.estimate import FORMATS, GIB, plan
 from course_lib.models.planner.gpus import GPUS, fits, gpu_bytes, largest_context
 

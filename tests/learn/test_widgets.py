@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.learn.widgets import Choice, Explorer, Range, Output, Text
-from course_lib.learn.widgets.choose_model import Candidate, choose, model_chooser, describe
+from course_lib.learn.widgets import Choice, Explorer, Output, Range, Text
+from course_lib.learn.widgets.choose_model import Candidate, choose, describe, model_chooser
 
 CANDIDATES = (
     Candidate("small", 1.4, 90, 0.1),
