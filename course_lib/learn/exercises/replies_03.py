@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from course_lib.learn.exercises.engine import compare
-from course_lib.retrieval.metrics import discounted
+from course_lib.retrieval.metrics import dcg
 
 
 def idf_reply(idf: Callable[[int, int], float]) -> str | None:
@@ -118,37 +118,36 @@ RANKING, GRADES = ["x", "b", "a", "y", "c"], {"b": 1, "d": 2, "a": 3, "c": 2}
 
 def ndcg_reply(ndcg: Callable[[list[str], dict[str, int], int], float]) -> str | None:
     gains, all_grades = [GRADES.get(id, 0) for id in RANKING], sorted(GRADES.values(), reverse=True)
-    dcg, ideal = discounted(gains[:3]), discounted(all_grades[:3])
+    own_dcg, ideal = dcg(gains[:3]), dcg(all_grades[:3])
     found = sorted(gains, reverse=True)
     replies = {
-        dcg
-        / discounted(
+        own_dcg
+        / dcg(
             sorted(gains[:3], reverse=True)
         ): "the ideal ranking was made of the first 3 places alone, so it costs "
         f"nothing to miss c and d; it holds all that is relevant, and gains {ideal:.3f}",
-        dcg
-        / discounted(
+        own_dcg
+        / dcg(
             found[:3]
         ): "the ideal ranking was made of what was found; d, of grade 2, was not, and belongs there",
-        discounted(gains) / ideal: "c at place 5 counted, but k is 3: cut the ranking",
-        dcg
-        / discounted(
+        dcg(gains) / ideal: "c at place 5 counted, but k is 3: cut the ranking",
+        own_dcg
+        / dcg(
             all_grades
         ): "the ideal ranking is cut at k = 3, too: 4 relevant passages have no room in 3 places",
-        discounted(gains)
-        / discounted(all_grades): "neither ranking was cut: only the first k = 3 places count, of both",
-        discounted(2**g - 1 for g in gains[:3])
-        / discounted(2**g - 1 for g in all_grades[:3]): "gains of 2 ** grade - 1 make "
+        dcg(gains) / dcg(all_grades): "neither ranking was cut: only the first k = 3 places count, of both",
+        dcg(2**g - 1 for g in gains[:3])
+        / dcg(2**g - 1 for g in all_grades[:3]): "gains of 2 ** grade - 1 make "
         "grade 3 count 7 times as much as grade 1; here a gain is the grade itself",
-        dcg: f"{dcg:.3f} is the gain itself; divide by the ideal ranking's, {ideal:.3f}, so that 1 is the best that can be",
+        own_dcg: f"{own_dcg:.3f} is the gain itself; divide by the ideal ranking's, {ideal:.3f}, so that 1 is the best that can be",
         sum(gains[:3])
         / sum(all_grades[:3]): "every place counts the same: divide the gain at place 3 by log2(1 + 3) = 2",
-        dcg
-        / discounted(
+        own_dcg
+        / dcg(
             list(GRADES.values())[:3]
         ): "1, 2, 3 is how the dict has them: the ideal ranking is sorted, 3 first",
-        discounted(map(bool, gains[:3]))
-        / discounted([1, 1, 1]): "grade 3 counted no more than grade 1: the gain is the grade",
+        dcg(map(bool, gains[:3]))
+        / dcg([1, 1, 1]): "grade 3 counted no more than grade 1: the gain is the grade",
         (1 + 3 / math.log2(3))
         / (3 + 2 + 2 / math.log2(3)): "place 2 was divided by log2(2) = 1, an older form, where place 2 "
         "counts as much as place 1; here it is log2(1 + 2) = 1.585",
@@ -160,7 +159,7 @@ def ndcg_reply(ndcg: Callable[[list[str], dict[str, int], int], float]) -> str |
         return first
     if isinstance(got, numbers.Real) and math.isnan(got):
         return first
-    return compare(f"ndcg({RANKING}, {GRADES}, 3)", got, dcg / ideal, replies) or _ndcg_edges(ndcg)
+    return compare(f"ndcg({RANKING}, {GRADES}, 3)", got, own_dcg / ideal, replies) or _ndcg_edges(ndcg)
 
 
 def _ndcg_edges(ndcg: Callable[[list[str], dict[str, int], int], float]) -> str | None:
@@ -175,7 +174,7 @@ def _ndcg_edges(ndcg: Callable[[list[str], dict[str, int], int], float]) -> str 
     return (
         compare('ndcg(["x", "y"], {"x": 0}, 3)', none[0], 0.0, {})
         or compare('ndcg(["x", "y"], {}, 3)', none[1], 0.0, {})
-        or compare(f'ndcg(["a"], {short}, 10)', ndcg(["a"], dict(short), 10), 3 / discounted([3, 1]), {})
+        or compare(f'ndcg(["a"], {short}, 10)', ndcg(["a"], dict(short), 10), 3 / dcg([3, 1]), {})
     )
 
 
