@@ -20,7 +20,7 @@ import torch
 
 from course_lib.data import load_questions
 from course_lib.measure import machine, median_of, paired_ratio
-from course_lib.measure.memory import high_water
+from course_lib.measure.memory import peak_resident_bytes
 from course_lib.models import load
 from course_lib.models.catalog import folder_of
 from course_lib.rag.lessons import asked, closed_book, knowledge
@@ -101,12 +101,12 @@ def one(name: str) -> None:
     engine = base_of(BASE, RECIPE.but(precision="float32"))
     rows = encoded(engine, knowledge(AREAS), RECIPE.longest)
     others = [Example(asked(q), q.answer) for q in closed_book(load_questions("validation"), AREAS)]
-    before = high_water()
+    before = peak_resident_bytes()
     with tempfile.TemporaryDirectory() as folder:
         seconds, finished = (by_course if name.startswith("course") else by_trainer)(
             rows, RUNS[name], Path(folder)
         )
-        grown = high_water() - before
+        grown = peak_resident_bytes() - before
         model = finished().eval()
     checked = encoded(engine, others, RECIPE.longest)
     with torch.no_grad():

@@ -25,6 +25,7 @@ from retrieval import collections, interval
 from retrieval_systems import retriever
 
 from course_lib import data
+from course_lib.atomic import atomic_write_text
 from course_lib.measure import machine, median_of, paired_ratio
 from course_lib.models import load
 from course_lib.models.manager import ModelManager
@@ -108,7 +109,7 @@ def quality(keep: bool) -> None:
         gaps = (f"{measure} - none's" for measure in GAPS)
         print(table(["reranker", "questions", *MEASURES, *gaps, "a question, ms"], rows), flush=True)
     for system, model in CARDS.items() if keep else ():
-        data.write_whole(data.MODELS / model / "evaluation.json", json.dumps(kept[system], indent=1) + "\n")
+        atomic_write_text(data.MODELS / model / "evaluation.json", json.dumps(kept[system], indent=1) + "\n")
 
 
 def reranked(

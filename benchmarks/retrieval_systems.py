@@ -20,7 +20,7 @@ from langchain_community.vectorstores import FAISS
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
-from course_lib import data
+from course_lib.atomic import atomic_file
 from course_lib.retrieval import BM25, LSA, Dense, HybridRetriever, Tokenizer
 from course_lib.retrieval.fusion import Fusion
 from course_lib.retrieval.public_sets import Collection
@@ -114,7 +114,7 @@ def kept(name: str, texts: list[str], embed: Callable[[list[str]], Any]) -> tupl
     if not path.exists():
         begun = time.perf_counter()
         vectors = np.array(embed(texts), np.float32)
-        with data.whole(path) as partial, partial.open("wb") as file:
+        with atomic_file(path) as partial, partial.open("wb") as file:
             np.savez(file, vectors=vectors, seconds=time.perf_counter() - begun)
     with np.load(path, allow_pickle=False) as found:
         return found["vectors"], float(found["seconds"])

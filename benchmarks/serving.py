@@ -7,12 +7,12 @@ from importlib.metadata import version
 from typing import Any
 
 import ollama
+from course_lib.rag.identify import given_passages, prompt_for
 
 from course_lib import data
 from course_lib.measure import machine, median_of, paired_ratio
 from course_lib.models import load
-from course_lib.rag.answering import given_passages, prompt_for
-from course_lib.serve import find
+from course_lib.serve import discovery
 
 MODEL, CLIENTS, REQUESTS, ROUNDS = "haneul-4m", 8, 50, 7
 Ask = dict[str, Any]
@@ -67,7 +67,7 @@ def main() -> None:
     passages = data.load_passages()
     questions = [q for q in data.load_questions("validation") if len(q.gold) == 1][:REQUESTS]
     given = [prompt_for(q, given_passages(q, passages, 1)) for q in questions]
-    server = find.start()
+    server = discovery.start()
     spec = {"source": MODEL, "driver": "llamacpp", "quantization": "q8_0", "batch_size": CLIENTS}
     asks = [{"prompt": p, "options": {"num_predict": 48}} for p in given]
     compare(

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from course_lib.data import CHAPTERS, WORKSPACE, write_whole
+from course_lib.atomic import atomic_write_text
+from course_lib.data import CHAPTERS, WORKSPACE
 from course_lib.errors import CourseError
 
 
@@ -137,7 +138,7 @@ def save_chapter(number: str) -> int:
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}
     if not run.failed:
-        write_whole(path, nbformat.writes(notebook) + "\n")
+        atomic_write_text(path, nbformat.writes(notebook) + "\n")
     how = f"not saved: {run.failed}" if run.failed else "saved"
     print(f"{path.name}: {run.seconds / 60:.1f} min, peak {run.peak / 2**30:.2f} GiB, {how}")
     return 1 if run.failed else 0
@@ -158,8 +159,8 @@ def run_chapter(number: str, out: Path = WORKSPACE / "runs") -> int:
 
     path, notebook, run = _watched(number)
     try:
-        write_whole(out / f"{path.stem}.ipynb", nbformat.writes(notebook))
-        write_whole(out / f"{path.stem}.html", HTMLExporter().from_notebook_node(notebook)[0])
+        atomic_write_text(out / f"{path.stem}.ipynb", nbformat.writes(notebook))
+        atomic_write_text(out / f"{path.stem}.html", HTMLExporter().from_notebook_node(notebook)[0])
     except OSError as error:
         raise CourseError(
             f"the result cannot be written to {out}: {error}", "run it in a folder you can write"

@@ -67,16 +67,16 @@ def _export(args: argparse.Namespace) -> int:
     from course_lib.models.drivers.adapters import CONFIG, found, made_for, parts
     from course_lib.models.files import resolve
     from course_lib.models.gguf import export, export_adapter
-    from course_lib.models.schema.spec import Adapter, ModelSpec
+    from course_lib.models.schema import Adapter, ModelSpec
 
-    here, adapter = Path(args.name).is_dir() and catalog.source_of(args.name) is None, None
-    if catalog.adapted(args.name) or (Path(args.name) / CONFIG).is_file():
+    here, adapter = Path(args.name).is_dir() and catalog.shipped_folder(args.name) is None, None
+    if catalog.is_adapter(args.name) or (Path(args.name) / CONFIG).is_file():
         adapter = Adapter(source=Path(args.name) if here else args.name)
         spec = ModelSpec.parse(args.base or made_for(found(adapter)))
     else:
         spec = ModelSpec.parse(Path(args.name) if here else args.name)
     folder, kind = resolve(spec.source), args.type or ("f32" if adapter else "f16")
-    target = args.out or Path(f"{Path(adapter.called if adapter else spec.name).name}-{kind}.gguf")
+    target = args.out or Path(f"{Path(adapter.label if adapter else spec.name).name}-{kind}.gguf")
     if folder.is_file():
         raise CourseError(f"{folder.name} is {args.to} already", "name the folder of a model")
     if (adapter is None and args.base) or (adapter and kind != "f32"):
@@ -98,6 +98,7 @@ def _export(args: argparse.Namespace) -> int:
 
 def _models(args: argparse.Namespace) -> int:
     from course_lib.models import catalog
+    from course_lib.models.files import on_this_machine
 
     print(f"tier {catalog.tier()}")
     for entry in (catalog.role(r) for r in catalog.roles()):
@@ -105,8 +106,10 @@ def _models(args: argparse.Namespace) -> int:
             catalog.folder_of(entry.model)
             place = "files verified"
         else:
-            here = catalog.on_this_machine(entry)
-            place = "is here" if here else f"{entry.download / 1e6:,.0f} MB to download: {entry.fetch}"
+            here = on_this_machine(entry)
+            place = (
+                "is here" if here else f"{entry.download / 1e6:,.0f} MB to download: {entry.download_command}"
+            )
         print(
             f"  {entry.role:14} {entry.model:30} {entry.parameters:>14,} parameters  {entry.licence}  {place}"
         )
@@ -115,12 +118,13 @@ def _models(args: argparse.Namespace) -> int:
 
 def _pull(args: argparse.Namespace) -> int:
     from course_lib.models import catalog
-    from course_lib.models.files.hub import commit_in, fetched
-    from course_lib.models.schema.spec import HuggingFaceSource, ModelSpec
+    from course_lib.models.files.hub import commit_in
+    from course_lib.models.files.resolution import from_hub
+    from course_lib.models.schema import HuggingFaceSource, ModelSpec
 
     known = {e.model: e for e in catalog.entries()}.get(args.name)
     if known and known.driver == "ollama":
-        raise CourseError(f"{args.name} is a model that Ollama brings", str(known.fetch))
+        raise CourseError(f"{args.name} is a model that Ollama brings", str(known.download_command))
     if known and known.hub is None:
         print(f"{args.name} comes with the course, in {catalog.folder_of(args.name)}; files verified")
         return 0
@@ -129,7 +133,7 @@ def _pull(args: argparse.Namespace) -> int:
     repository = {"type": "huggingface", "repository": known.hub if known else args.name}
     source = ModelSpec.parse({"source": repository | pinned | {k: v for k, v in said.items() if v}}).source
     assert isinstance(source, HuggingFaceSource)
-    found = fetched(source, pull=True)
+    found = from_hub(source, pull=True)
     print(f"{source.repository}: all here and verified, at commit {commit_in(found)}, in {found}")
     return 0
 

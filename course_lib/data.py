@@ -5,10 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -94,46 +91,6 @@ def verify(folder: Path, fix: str) -> None:
                 f"SHA-256 {found[:12]}..., expected {digest[:12]}...",
                 fix,
             )
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write to; moved to `path` at the end. An interruption leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `path` at the end, or vanishes. Raises CourseError where something lies there."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise CourseError(f"{path} exists already", "name a new folder, or remove it first")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as made:
-        partial = Path(made) / path.name
-        partial.mkdir()
-        yield partial
-        os.replace(partial, path)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that an interruption leaves the old one or the new one."""
-    with whole(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-def set_aside(path: Path, suffix: str) -> Path:
-    """Move a damaged file to the first free name beside it, such as `stem.damaged-1` and `suffix`; returns the new place."""
-    kept = next(
-        p for i in range(1, 10**6) if not (p := path.with_name(f"{path.stem}.damaged-{i}{suffix}")).exists()
-    )
-    os.replace(path, kept)
-    return kept
 
 
 @functools.cache

@@ -26,6 +26,7 @@ from course_lib.errors import CourseError
 from course_lib.lab import next_free, port_is_free
 from course_lib.measure import machine
 from course_lib.models import catalog
+from course_lib.models.files import on_this_machine
 
 OLLAMA = "http://127.0.0.1:11434"
 HUB = ("huggingface.co", 443)
@@ -163,12 +164,12 @@ def _models() -> Finding:
     for entry in entries:
         if entry.tier == "tiny":
             catalog.folder_of(entry.model)
-        elif catalog.on_this_machine(entry) is False:
+        elif on_this_machine(entry) is False:
             return Finding(
                 "fail",
                 "models",
                 f"{entry.model} of the tier {catalog.tier()} is not here",
-                entry.fetch or INSTALL,
+                entry.download_command or INSTALL,
             )
     return Finding("ok", "models", f"tier {catalog.tier()}: {len(entries)} models, files verified")
 

@@ -61,7 +61,7 @@ def lab_command(port: int, browser: bool) -> list[str]:
         f"--LabApp.default_url=/lab/tree/workspace/{START}",
     ]
     command += [*QUIET, *([] if browser else ["--no-browser"])]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
+    if getattr(os, "geteuid", lambda: 1)() == 0:
         command.append(
             "--allow-root"
         )  # containers and classroom images; the server still listens on loopback alone

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from course_lib.plots_reading import WAYS, alignment, ways_to_read
+from course_lib.plots import alignment, ways_to_read
+from course_lib.plots.diagrams import WAYS
 
 
 def test_each_way_to_read_has_its_panel_and_its_parts():

@@ -3,9 +3,9 @@
 import pytest
 from matplotlib.colors import to_hex
 
-from course_lib.models.planner.gpus import card_bytes
-from course_lib.plots import COLOURS
-from course_lib.plots_tuning import LONG, THIN, losses, low_rank, training_memory
+from course_lib.models.planner.gpus import gpu_bytes
+from course_lib.plots import COLOURS, losses, low_rank, training_memory
+from course_lib.plots.diagrams import LONGEST, THINNEST
 from course_lib.tuning.cost import Cost, adapter_weights, training_bytes
 
 
@@ -34,7 +34,7 @@ def overlaps(figure):
     ("outputs", "inputs", "rank"), [(256, 64, 8), (128, 512, 16), (512, 512, 6), (16, 16, 16), (100, 100, 1)]
 )
 def test_matrices_are_drawn_to_scale(outputs, inputs, rank):
-    drawn, scale = rectangles(low_rank(outputs, inputs, rank).axes[0]), LONG / max(outputs, inputs)
+    drawn, scale = rectangles(low_rank(outputs, inputs, rank).axes[0]), LONGEST / max(outputs, inputs)
     sides = {"W": (outputs, inputs), "B": (outputs, rank), "A": (rank, inputs)}
     assert drawn == {
         name: pytest.approx((down * scale, across * scale)) for name, (down, across) in sides.items()
@@ -49,10 +49,10 @@ def test_a_unit_is_as_long_across_as_up():
 
 def test_what_is_too_thin_to_be_seen_is_thicker_and_told():
     drawn = rectangles(low_rank(4096, 4096, 8).axes[0])
-    assert drawn == {"W": (LONG, LONG), "B": (LONG, THIN), "A": (THIN, LONG)}
+    assert drawn == {"W": (LONGEST, LONGEST), "B": (LONGEST, THINNEST), "A": (THINNEST, LONGEST)}
     title = low_rank(4096, 4096, 8).axes[0].get_title()
     assert title == "Rank 8: 65,536 weights beside 16,777,216, 0.39%\nthin sides not to scale"
-    assert rectangles(low_rank(4, 4096, 2).axes[0])["B"] == (THIN, THIN)
+    assert rectangles(low_rank(4, 4096, 2).axes[0])["B"] == (THINNEST, THINNEST)
     assert [("not to scale" in low_rank(100, 100, rank).axes[0].get_title()) for rank in (1, 2)] == [
         False,
         False,
@@ -101,11 +101,11 @@ COSTS = {
     "LoRA": training_bytes(7_000_000_000, 20_000_000),
     "QLoRA": training_bytes(7_000_000_000, 20_000_000, 4.5),
 }
-CARD = card_bytes("GeForce RTX 3090, 24 GB")
+GPU = gpu_bytes("GeForce RTX 3090, 24 GB")
 
 
 def test_bars_are_as_long_as_their_bytes_and_touch():
-    axes = training_memory(COSTS, CARD).axes[0]
+    axes = training_memory(COSTS, GPU).axes[0]
     assert len(axes.patches) == 9
     for row, cost in enumerate(COSTS.values()):
         bars = axes.patches[3 * row : 3 * row + 3]
@@ -120,7 +120,7 @@ def test_bars_are_as_long_as_their_bytes_and_touch():
 
 
 def test_every_number_is_written():
-    figure = training_memory(COSTS, CARD)
+    figure = training_memory(COSTS, GPU)
     assert [t.get_text() for t in figure.axes[0].texts] == [
         "full: 112.00 GB = 14.00 weights + 14.00 gradients + 84.00 optimiser",
         "LoRA: 14.32 GB = 14.04 weights + 0.04 gradients + 0.24 optimiser",
@@ -137,9 +137,9 @@ def test_every_number_is_written():
 
 
 def test_the_card_is_a_dashed_line_and_may_be_left_out():
-    (line,) = training_memory(COSTS, CARD).axes[0].lines
-    assert list(line.get_xdata()) == [CARD / 1e9] * 2 and line.get_linestyle() == "--"
-    assert training_memory({"a": COSTS["QLoRA"]}, CARD).axes[0].get_xlim()[1] > CARD / 1e9
+    (line,) = training_memory(COSTS, GPU).axes[0].lines
+    assert list(line.get_xdata()) == [GPU / 1e9] * 2 and line.get_linestyle() == "--"
+    assert training_memory({"a": COSTS["QLoRA"]}, GPU).axes[0].get_xlim()[1] > GPU / 1e9
     without = training_memory(COSTS)
     assert not without.axes[0].lines and len(without.legends[0].get_texts()) == 3
 
@@ -165,7 +165,7 @@ def test_small_models_have_more_digits_and_none_has_a_picture():
     ],
 )
 def test_bytes_that_cannot_be_are_refused(costs, card):
-    with pytest.raises(ValueError, match="nothing to draw, or a number of bytes"):
+    with pytest.raises(ValueError, match="nothing to draw, or a number"):
         training_memory(costs, card)
 
 

@@ -15,10 +15,9 @@ from course_lib.data import ROOT
 ROOMS = [
     "errors",
     "lazy",
+    "atomic",
     "tables",
     "plots",
-    "plots_reading",
-    "plots_tuning",
     "data",
     "measure",
     "models",

@@ -6,8 +6,9 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+from course_lib.atomic import atomic_file
 from course_lib.chapters import all_chapters, read
-from course_lib.data import ROOT, whole
+from course_lib.data import ROOT
 from course_lib.errors import CourseError
 from course_lib.learn.student import student_copy
 
@@ -45,7 +46,7 @@ def handout(out: Path, *, solutions: bool = True) -> Path:
         else {p.relative_to(ROOT): nbformat.writes(student_copy(read(p))) for p in all_chapters()}
     )
     try:
-        with whole(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as z:
+        with atomic_file(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as z:
             for name in (
                 n for n in course_files() if solutions or n.parts[0] != "tests"
             ):  # the tests hold solutions, too

@@ -12,7 +12,8 @@ from typing import Literal
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
-from course_lib.data import WORKSPACE, set_aside, write_whole
+from course_lib.atomic import atomic_write_text, rename_damaged
+from course_lib.data import WORKSPACE
 from course_lib.errors import CourseError
 
 VERSION = 1
@@ -97,7 +98,7 @@ def load(file: Path) -> State:
     try:
         return _read(file)
     except Damaged:
-        kept = set_aside(file, ".json")
+        kept = rename_damaged(file, ".json")
         print(f"{file.name} could not be read. It was kept as {kept.name}, and a new one begins.")
         return State()
 
@@ -143,7 +144,7 @@ def change() -> Iterator[State]:
         yield changed
         _unsaved[place] = changed
         if file:
-            write_whole(file, changed.model_dump_json(indent=1) + "\n")
+            atomic_write_text(file, changed.model_dump_json(indent=1) + "\n")
             del _unsaved[place]
     except OSError as error:
         _not_kept(error)

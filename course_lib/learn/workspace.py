@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from course_lib.atomic import atomic_write_text, rename_damaged
 from course_lib.chapters import all_chapters, read
-from course_lib.data import CHAPTERS, WORKSPACE, set_aside, write_whole
+from course_lib.data import CHAPTERS, WORKSPACE
 from course_lib.errors import CourseError
 from course_lib.learn.student import student_copy
 
@@ -120,14 +121,14 @@ def update_one(path: Path, target: Path) -> Update:
                 return update
             copy = merge(theirs, copy, update)
         except CourseError:
-            kept = set_aside(target, ".txt")
+            kept = rename_damaged(target, ".txt")
             print(f"{target.name} could not be read. It was kept as {kept.name}, and a new copy made.")
             update.made = True
     else:
         update.made = True
     text = nbformat.writes(copy) + "\n"  # as Jupyter writes it, so that what is unchanged stays unwritten
     if not target.exists() or target.read_text(encoding="utf-8") != text:
-        write_whole(target, text)
+        atomic_write_text(target, text)
     return update
 
 

@@ -9,7 +9,7 @@ from course_lib.measure.intervals import (
     median_interval,
     median_of,
     paired_ratio,
-    share_interval,
+    proportion_interval,
 )
 from course_lib.measure.memory import Memory, peak_memory
 from course_lib.measure.results import EngineMeasurement, Results, Round
@@ -32,5 +32,5 @@ __all__ = [
     "median_of",
     "paired_ratio",
     "peak_memory",
-    "share_interval",
+    "proportion_interval",
 ]

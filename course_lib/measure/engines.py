@@ -14,7 +14,7 @@ from course_lib.measure.results import EngineMeasurement, Results, Round
 
 Quality = Callable[
     [Sequence[str]], Sequence[float]
-]  # answers, in the order of the prompts -> marks from 0 to 1
+]  # answers, in the order of the prompts -> scores from 0 to 1
 FORCED = "generation.min_output_length"
 
 
@@ -82,7 +82,7 @@ def compare(
     _check(engines, prompts, new_tokens, repeats, warm_up, timed, load_seconds or {})
     chosen = list(prompts[:timed])
     memory = {name: _first_round(engine, chosen, new_tokens) for name, engine in engines.items()}
-    marks = {name: _marks(engine, prompts, quality) for name, engine in engines.items()}
+    scores = {name: _marks(engine, prompts, quality) for name, engine in engines.items()}
     rounds: dict[str, list[Round]] = {name: [] for name in engines}
     for _ in range(warm_up - 1 + repeats):
         for name, engine in engines.items():
@@ -97,7 +97,7 @@ def compare(
             engine.weight_bytes or None,
             memory[name],
             (load_seconds or {}).get(name),
-            marks[name],
+            scores[name],
         )
         for name, engine in engines.items()
     }
@@ -136,12 +136,12 @@ def _first_round(engine: Engine, prompts: list[Any], new_tokens: int) -> Memory 
 def _marks(engine: Engine, prompts: Sequence[Any], quality: Quality | None) -> tuple[float, ...]:
     if quality is None:
         return ()
-    marks = tuple(float(m) for m in quality(engine.generate(prompts)))
-    if len(marks) != len(prompts) or not all(0 <= m <= 1 for m in marks):
+    scores = tuple(float(m) for m in quality(engine.generate(prompts)))
+    if len(scores) != len(prompts) or not all(0 <= m <= 1 for m in scores):
         raise ValueError(
-            f"quality gave {len(marks)} marks for {len(prompts)} answers; one from 0 to 1 for each is needed"
+            f"quality gave {len(scores)} scores for {len(prompts)} answers; one from 0 to 1 for each is needed"
         )
-    return marks
+    return scores
 
 
 def _round(engine: Engine, prompts: list[Any], new_tokens: int) -> Round:

@@ -6,13 +6,19 @@ import os
 import platform
 
 
+def usable_cores() -> int:
+    """How many cores this process may use. Only Linux restricts a process to some of them."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def machine() -> dict[str, str | int | float]:
     """What a measurement must be read with: processor, cores, memory, Python; no name, no path, no user."""
     import psutil
 
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": usable_cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

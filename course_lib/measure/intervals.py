@@ -96,7 +96,7 @@ def bootstrap_interval(
     return float(np.quantile(means, tail)), float(np.quantile(means, 1 - tail))
 
 
-def share_interval(right: int, of: int, *, coverage: float = 0.95) -> tuple[float, float]:
+def proportion_interval(right: int, of: int, *, coverage: float = 0.95) -> tuple[float, float]:
     """Interval of the share that `right` of `of` estimate (Wilson 1927, doi:10.1080/01621459.1927.10502953).
 
     Unlike the bootstrap it knows that 20 right of 20 do not prove a share of 1. Raises ValueError for counts that cannot be.
@@ -109,15 +109,15 @@ def share_interval(right: int, of: int, *, coverage: float = 0.95) -> tuple[floa
     return max(0.0, (centre - half) / (1 + weight)), min(1.0, (centre + half) / (1 + weight))
 
 
-def mean_of(marks: Sequence[float], coverage: float = 0.95) -> Estimate:
-    """The mean of marks from 0 to 1: of all 0 or 1 with Wilson's interval, else with the bootstrap's.
+def mean_of(scores: Sequence[float], coverage: float = 0.95) -> Estimate:
+    """The mean of scores from 0 to 1: of all 0 or 1 with Wilson's interval, else with the bootstrap's.
 
-    Raises ValueError for no marks and for one outside 0 to 1.
+    Raises ValueError for no scores and for one outside 0 to 1.
     """
-    if not marks or not all(0 <= m <= 1 for m in marks):
-        raise ValueError(f"{len(marks)} marks; at least one is needed, and each from 0 to 1")
-    if set(marks) <= {0, 1}:
-        low, high = share_interval(int(sum(marks)), len(marks), coverage=coverage)
+    if not scores or not all(0 <= m <= 1 for m in scores):
+        raise ValueError(f"{len(scores)} scores; at least one is needed, and each from 0 to 1")
+    if set(scores) <= {0, 1}:
+        low, high = proportion_interval(int(sum(scores)), len(scores), coverage=coverage)
     else:
-        low, high = bootstrap_interval(marks, coverage=coverage)
-    return Estimate(statistics.fmean(marks), low, high, coverage)
+        low, high = bootstrap_interval(scores, coverage=coverage)
+    return Estimate(statistics.fmean(scores), low, high, coverage)

@@ -36,7 +36,7 @@ def peak_memory(run: Callable[[], Any], *, every: float = 0.002) -> tuple[Any, M
     import psutil
 
     process, done = psutil.Process(), threading.Event()
-    mark = high_water()
+    mark = peak_resident_bytes()
     before = peak = process.memory_info().rss
 
     def watch() -> None:
@@ -51,12 +51,12 @@ def peak_memory(run: Callable[[], Any], *, every: float = 0.002) -> tuple[Any, M
     finally:
         done.set()
         watcher.join()
-    after, top = process.memory_info().rss, high_water()
+    after, top = process.memory_info().rss, peak_resident_bytes()
     exact = mark is not None and top is not None and top > mark
     return result, Memory(before, max(peak, after, top if exact and top else 0), after, exact)
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Return memory that is no longer used to the system: glibc keeps it by the gigabyte after a training. Elsewhere no need."""
     import ctypes
     import gc
@@ -66,7 +66,7 @@ def give_back() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def high_water() -> int | None:
+def peak_resident_bytes() -> int | None:
     """The most bytes that this process has held since it began, by Linux's own count; None on another system."""
     try:
         with open("/proc/self/status", encoding="utf-8") as f:

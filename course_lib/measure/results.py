@@ -62,7 +62,7 @@ class EngineMeasurement:
     """One engine on given prompts. Times are medians over rounds, with exact intervals; they hold for these prompts.
 
     weights: bytes, None where a server holds them. memory: of this process in the engine's first round, None likewise.
-    marks: one for each answer, empty where quality was not asked for.
+    scores: one for each answer, empty where quality was not asked for.
     """
 
     model: str
@@ -73,7 +73,7 @@ class EngineMeasurement:
     weights: int | None
     memory: Memory | None
     load: float | None
-    marks: tuple[float, ...]
+    scores: tuple[float, ...]
 
     def seconds(self, of: str) -> list[float]:
         """Round by round: seconds to the first piece (ttft), per token of the prompt (prefill), per token written (decode)."""
@@ -106,8 +106,8 @@ class EngineMeasurement:
 
     @cached_property
     def quality(self) -> Estimate | None:
-        """Mean of the marks; the interval is for other prompts of the same kind."""
-        return mean_of(self.marks) if self.marks else None
+        """Mean of the scores; the interval is for other prompts of the same kind."""
+        return mean_of(self.scores) if self.scores else None
 
     @property
     def added(self) -> int | None:
@@ -157,7 +157,7 @@ class Results:
         frame.attrs["machine"] = dict(self.machine)
         return frame
 
-    def times_as_fast(self, one: str, than: str, of: str = "decode") -> Estimate:
+    def speedup(self, one: str, than: str, of: str = "decode") -> Estimate:
         """How many times as fast one engine is as another, round by round: in prefill, in decode or to the first piece.
 
         Raises CourseError where a round was so disturbed that its time for decode is not above 0.
@@ -222,7 +222,7 @@ class Results:
         ]
         if row.quality:
             notes.append(
-                f"Quality: {len(row.marks)} answers; in brackets {row.quality.coverage:.0%} intervals."
+                f"Quality: {len(row.scores)} answers; in brackets {row.quality.coverage:.0%} intervals."
             )
         if busy := [f"{name} ({', '.join(row.busy)})" for name, row in self.rows.items() if row.busy]:
             notes.append(f"The machine was busy, measure again: {'; '.join(busy)}.")

@@ -27,6 +27,7 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save as tensor_bytes
 
 from course_lib import data
+from course_lib.atomic import atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.retrieval.bm25 import BM25
 from course_lib.retrieval.dense import Dense, query_vectors, unit_vectors
@@ -86,7 +87,7 @@ def save(index: SavedIndex, folder: Path | str) -> None:
             os.replace(new, folder / name)
         manifest = _manifest(index, digests)
         text = json.dumps(manifest | {"self": _hash(manifest)}, ensure_ascii=False, indent=1)
-        data.write_whole(folder / "manifest.json", text)
+        atomic_write_text(folder / "manifest.json", text)
         for other in folder.iterdir():
             if DATA_FOLDER.fullmatch(other.name) and other.name != name:
                 shutil.rmtree(other, ignore_errors=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from course_lib.serve.find import Server
+    from course_lib.serve.discovery import Server
 
 __all__ = ["ollama"]
 
@@ -19,6 +19,6 @@ def ollama(having: str | None = None) -> Server:
     having: a model that it must hold, such as one that the course carries; a server without it is passed over.
     Raises CourseError where no server answers and none can be started.
     """
-    from course_lib.serve import find
+    from course_lib.serve import discovery
 
-    return find.ollama(having)
+    return discovery.ollama(having)

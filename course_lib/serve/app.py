@@ -20,14 +20,14 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers.wire import loopback
 from course_lib.serve import ollama_protocol as ollama
 from course_lib.serve import openai_protocol as openai
-from course_lib.serve.desk import Desk
-from course_lib.serve.fields import Body
-from course_lib.serve.refusal import Refused, told
+from course_lib.serve.errors import ApiError, error_line
+from course_lib.serve.schemas import RequestBody
+from course_lib.serve.worker import Worker
 
-BODY = 4_000_000  # bytes of a request, at most
-PATIENCE = 30  # seconds for a body to arrive
+MAX_BODY_BYTES = 4_000_000  # bytes of a request, at most
+TIMEOUT = 30  # seconds for a body to arrive
 ABSENT = ("/api/create", "/api/push", "/api/blobs/{digest}")  # of Ollama's routes
-ROUTES: tuple[tuple[str, str, type[Body], Callable[..., Awaitable[Response]]], ...] = (
+ROUTES: tuple[tuple[str, str, type[RequestBody], Callable[..., Awaitable[Response]]], ...] = (
     ("POST", "/api/generate", ollama.GenerateBody, ollama.generate),
     ("POST", "/api/chat", ollama.ChatBody, ollama.chat),
     ("POST", "/api/embed", ollama.EmbedBody, ollama.embed),
@@ -35,7 +35,7 @@ ROUTES: tuple[tuple[str, str, type[Body], Callable[..., Awaitable[Response]]], .
     ("POST", "/api/pull", ollama.PullBody, ollama.pull),
     ("POST", "/api/show", ollama.ShowBody, ollama.show),
     ("POST", "/api/copy", ollama.CopyBody, ollama.copy),
-    ("DELETE", "/api/delete", ollama.Named, ollama.delete),
+    ("DELETE", "/api/delete", ollama.ModelBody, ollama.delete),
     ("POST", "/v1/chat/completions", openai.ChatBody, openai.chat_completions),
     ("POST", "/v1/completions", openai.CompletionBody, openai.completions),
     ("POST", "/v1/embeddings", openai.EmbeddingsBody, openai.embeddings),
@@ -49,27 +49,29 @@ QUERIES: tuple[tuple[str, Callable[..., Awaitable[Response]]], ...] = (
 )
 
 
-def application(desk: Desk) -> ASGIApp:
-    """The server as an ASGI application. The desk is closed when it ends."""
+def application(worker: Worker) -> ASGIApp:
+    """The server as an ASGI application. The worker is closed when it ends."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(desk.close)
+        await asyncio.to_thread(worker.close)
 
     async def running(_: Request) -> Response:
         return PlainTextResponse("The course's own server is running; it speaks Ollama's protocol")
 
     async def absent(request: Request) -> Response:
-        raise Refused(
+        raise ApiError(
             "path",
             f"{request.url.path}: this server makes no models and sends none",
             "ollama create",
             status=501,
         )
 
-    routes = [Route(path, _with_body(desk, body, do), methods=[method]) for method, path, body, do in ROUTES]
-    routes += [Route(path, _query(desk, do), methods=["GET"]) for path, do in QUERIES]
+    routes = [
+        Route(path, _with_body(worker, body, do), methods=[method]) for method, path, body, do in ROUTES
+    ]
+    routes += [Route(path, _query(worker, do), methods=["GET"]) for path, do in QUERIES]
     routes += [
         Route("/", running, methods=["GET"]),
         *(Route(p, absent, methods=["GET", "POST"]) for p in ABSENT),
@@ -80,45 +82,47 @@ def application(desk: Desk) -> ASGIApp:
         ClientDisconnect: _gone,
         Exception: _fault,
     }
-    return Guard(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan))
+    return LocalOnlyMiddleware(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan))
 
 
 def _with_body(
-    desk: Desk, kind: type[Body], do: Callable[..., Awaitable[Response]]
+    worker: Worker, kind: type[RequestBody], do: Callable[..., Awaitable[Response]]
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        return await do(desk, kind.read(await _body(request)))
+        return await do(worker, kind.read(await _body(request)))
 
     return endpoint
 
 
-def _query(desk: Desk, do: Callable[..., Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+def _query(
+    worker: Worker, do: Callable[..., Awaitable[Response]]
+) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        return await do(desk, **request.path_params)
+        return await do(worker, **request.path_params)
 
     return endpoint
 
 
 async def _body(request: Request) -> bytes:
-    """The body. Raises Refused where it is too long, or does not come."""
+    """The body. Raises ApiError where it is too long, or does not come."""
     parts, size = [], int(request.headers.get("content-length", "0"))
     try:
-        async with asyncio.timeout(PATIENCE):
-            if size <= BODY:
+        async with asyncio.timeout(TIMEOUT):
+            if size <= MAX_BODY_BYTES:
                 size = 0
                 async for part in request.stream():
                     size += len(part)
                     parts.append(part)
-                    if size > BODY:
+                    if size > MAX_BODY_BYTES:
                         break
     except TimeoutError:
-        raise Refused(
-            "body", f"it did not arrive within {PATIENCE} seconds", "send it again", status=408
+        raise ApiError(
+            "body", f"it did not arrive within {TIMEOUT} seconds", "send it again", status=408
         ) from None
-    if size > BODY:
-        raise Refused(
+    if size > MAX_BODY_BYTES:
+        raise ApiError(
             "body",
-            f"more than {BODY:,} bytes",
+            f"more than {MAX_BODY_BYTES:,} bytes",
             "send less at once",
             status=413,
             headers={"Connection": "close"},
@@ -126,7 +130,7 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-class Guard:
+class LocalOnlyMiddleware:
     """Lets in only what is sent to this machine by name, and by no page of another site.
 
     A page of any site can send requests to a port of its reader's machine, and by DNS rebinding read the answers: the Host
@@ -144,7 +148,7 @@ class Guard:
                 if value is not None and not loopback(value):
                     app = _error(
                         scope["path"],
-                        Refused(
+                        ApiError(
                             field, f"{value[:100]!r} is not this machine", "use http://127.0.0.1", status=403
                         ),
                     )
@@ -152,8 +156,8 @@ class Guard:
 
 
 def _error(path: str, error: CourseError) -> Response:
-    refused = error if isinstance(error, Refused) else None
-    body = openai.error_body(error) if path.startswith("/v1/") else {"error": told(error)}
+    refused = error if isinstance(error, ApiError) else None
+    body = openai.error_body(error) if path.startswith("/v1/") else {"error": error_line(error)}
     return JSONResponse(body, refused.status if refused else 500, refused.headers if refused else None)
 
 
@@ -169,7 +173,7 @@ async def _no_route(request: Request, error: HTTPException) -> Response:
     )
     return _error(
         request.url.path,
-        Refused(
+        ApiError(
             field,
             f"{what} {request.url.path[:100]}",
             status=error.status_code,

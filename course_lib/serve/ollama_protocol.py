@@ -11,43 +11,45 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 import course_lib
 from course_lib.errors import CourseError
-from course_lib.serve.desk import Desk
-from course_lib.serve.engine import Answer, Ask
-from course_lib.serve.ollama_bodies import (
-    Asking,
+from course_lib.serve.completion import Completion, CompletionRequest
+from course_lib.serve.errors import ApiError, error_line
+from course_lib.serve.model_info import details, model_info
+from course_lib.serve.ollama_schemas import (
     ChatBody,
     CopyBody,
     EmbedBody,
     EmbeddingsBody,
     GenerateBody,
-    Named,
+    ModelBody,
+    PromptBody,
     PullBody,
     ShowBody,
 )
-from course_lib.serve.refusal import Refused, told
-from course_lib.serve.show import described, details
 from course_lib.serve.store import Line, Tag, parse_name
+from course_lib.serve.worker import Worker
 
 Shape = Callable[[str], Line]  # a piece of text, as the route writes it
 FOR_EVER = timedelta(days=365 * 100)
 
 
-async def generate(desk: Desk, body: GenerateBody) -> Response:
+async def generate(worker: Worker, body: GenerateBody) -> Response:
     """POST /api/generate: a text after a prompt. Without a prompt: load the model, or unload it where keep_alive is 0."""
     if body.raw and body.system:
-        raise Refused("system", "raw mode does not support template, system, or context")
+        raise ApiError("system", "raw mode does not support template, system, or context")
     turns = [{"role": "system", "content": body.system}] * bool(body.system) + [
         {"role": "user", "content": body.prompt}
     ]
     ask = body.ask(body.prompt if body.raw else turns, "prompt")
-    return await _answered(desk, body, ask, lambda piece: {"response": piece}, "generate", bool(body.prompt))
+    return await _answered(
+        worker, body, ask, lambda piece: {"response": piece}, "generate", bool(body.prompt)
+    )
 
 
-async def chat(desk: Desk, body: ChatBody) -> Response:
+async def chat(worker: Worker, body: ChatBody) -> Response:
     """POST /api/chat: the next turn of a conversation. Without messages: load or unload the model."""
     ask = body.ask([m.model_dump() for m in body.messages], "messages")
     return await _answered(
-        desk,
+        worker,
         body,
         ask,
         lambda piece: {"message": {"role": "assistant", "content": piece}},
@@ -56,14 +58,16 @@ async def chat(desk: Desk, body: ChatBody) -> Response:
     )
 
 
-async def _answered(desk: Desk, body: Asking, ask: Ask, shape: Shape, what: str, asked: bool) -> Response:
-    begun, tag = time.perf_counter(), desk.store.writer(body.model, what)
+async def _answered(
+    worker: Worker, body: PromptBody, ask: CompletionRequest, shape: Shape, what: str, asked: bool
+) -> Response:
+    begun, tag = time.perf_counter(), worker.store.find_generative(body.model, what)
     if not asked:
-        return await _loaded(desk, tag, body, shape)
+        return await _loaded(worker, tag, body, shape)
     if not body.stream:
-        answer = await desk.run(desk.write, tag, ask, body.keep_alive)
+        answer = await worker.run(worker.write, tag, ask, body.keep_alive)
         return JSONResponse(_line(body.model, shape(answer.text)) | _last(answer, begun))
-    pieces = desk.stream(lambda each: desk.write(tag, ask, body.keep_alive, each))
+    pieces = worker.stream(lambda each: worker.write(tag, ask, body.keep_alive, each))
     first = await anext(pieces)  # what is refused is refused before the answer begins, with its own status
 
     async def lines() -> AsyncIterator[Line]:
@@ -76,9 +80,9 @@ async def _answered(desk: Desk, body: Asking, ask: Ask, shape: Shape, what: str,
     return ndjson(lines())
 
 
-async def _loaded(desk: Desk, tag: Tag, body: Asking, shape: Shape) -> Response:
+async def _loaded(worker: Worker, tag: Tag, body: PromptBody, shape: Shape) -> Response:
     unload = body.keep_alive == 0
-    await (desk.run(desk.unload, tag) if unload else desk.run(desk.load, tag, body.keep_alive))
+    await (worker.run(worker.unload, tag) if unload else worker.run(worker.load, tag, body.keep_alive))
     return JSONResponse(
         _line(body.model, shape("")) | {"done": True, "done_reason": "unload" if unload else "load"}
     )
@@ -92,7 +96,7 @@ def ndjson(lines: AsyncIterator[Line]) -> Response:
             async for line in lines:
                 yield bytes(JSONResponse(line).body) + b"\n"
         except CourseError as error:
-            yield bytes(JSONResponse({"error": told(error)}).body) + b"\n"
+            yield bytes(JSONResponse({"error": error_line(error)}).body) + b"\n"
 
     return StreamingResponse(written(), media_type="application/x-ndjson")
 
@@ -101,7 +105,7 @@ def _line(model: str, piece: Line) -> Line:
     return {"model": model, "created_at": _iso(datetime.now(UTC))} | piece
 
 
-def _last(answer: Answer, begun: float) -> Line:
+def _last(answer: Completion, begun: float) -> Line:
     return {
         "done": True,
         "done_reason": answer.finish,
@@ -122,10 +126,10 @@ def _iso(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-async def embed(desk: Desk, body: EmbedBody) -> Response:
+async def embed(worker: Worker, body: EmbedBody) -> Response:
     """POST /api/embed: a vector of length 1 for each text."""
-    begun, tag = time.perf_counter(), desk.store.embedder(body.model)
-    found = await desk.run(desk.embed, tag, body.input, body.keep_alive, body.options.num_ctx)
+    begun, tag = time.perf_counter(), worker.store.find_embedding(body.model)
+    found = await worker.run(worker.embed, tag, body.input, body.keep_alive, body.options.num_ctx)
     return JSONResponse(
         {
             "model": body.model,
@@ -137,44 +141,44 @@ async def embed(desk: Desk, body: EmbedBody) -> Response:
     )
 
 
-async def embeddings(desk: Desk, body: EmbeddingsBody) -> Response:
+async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
     """POST /api/embeddings: the vector of one text, none for an empty one."""
-    tag, texts = desk.store.embedder(body.model), [body.prompt] * bool(body.prompt)
-    found = await desk.run(desk.embed, tag, texts, body.keep_alive, body.options.num_ctx, "prompt")
+    tag, texts = worker.store.find_embedding(body.model), [body.prompt] * bool(body.prompt)
+    found = await worker.run(worker.embed, tag, texts, body.keep_alive, body.options.num_ctx, "prompt")
     return JSONResponse({"embedding": found.rows[0] if found.rows else []})
 
 
-async def pull(desk: Desk, body: PullBody) -> Response:
+async def pull(worker: Worker, body: PullBody) -> Response:
     """POST /api/pull: write a model of the catalogue into the store, with lines of progress."""
     name = parse_name(body.said)
 
     def job(each: Callable[[Any], bool]) -> None:
-        for line in desk.store.pull(name):
+        for line in worker.store.pull(name):
             if each(line):
                 return
 
-    lines = desk.stream(job)
+    lines = worker.stream(job)
     if body.stream:
         return ndjson(line async for line in lines if line is not None)
     last = [line async for line in lines if line is not None][-1]
     return JSONResponse(last)
 
 
-async def version(desk: Desk) -> Response:
+async def version(worker: Worker) -> Response:
     """GET /api/version. `server` tells this one from Ollama, which does not send it."""
     return JSONResponse({"version": course_lib.__version__, "server": "Local AI, Measured"})
 
 
-async def tags(desk: Desk) -> Response:
+async def tags(worker: Worker) -> Response:
     """GET /api/tags: the models that are here."""
-    found = await desk.run(desk.store.tags)
+    found = await worker.run(worker.store.tags)
     return JSONResponse({"models": [_listed(t) | {"modified_at": t.modified_at} for t in found]})
 
 
-async def ps(desk: Desk) -> Response:
+async def ps(worker: Worker) -> Response:
     """GET /api/ps: the models in memory. size: bytes of weights."""
     now, models = datetime.now(UTC), []
-    for tag, held in await desk.run(desk.loaded):
+    for tag, held in await worker.run(worker.loaded):
         left = timedelta(seconds=held.expires_in) if held.expires_in <= FOR_EVER.total_seconds() else FOR_EVER
         models.append(
             _listed(tag)
@@ -182,7 +186,7 @@ async def ps(desk: Desk) -> Response:
                 "size": held.bytes,
                 "size_vram": 0 if held.device == "cpu" else held.bytes,
                 "expires_at": _iso(now + left),
-                "context_length": desk.contexts[tag.digest],
+                "context_length": worker.contexts[tag.digest],
             }
         )
     return JSONResponse({"models": models})
@@ -198,19 +202,19 @@ def _listed(tag: Tag) -> Line:
     }
 
 
-async def show(desk: Desk, body: ShowBody) -> Response:
+async def show(worker: Worker, body: ShowBody) -> Response:
     """POST /api/show: what is known of a model."""
-    tag = desk.store.find(body.said)
-    return JSONResponse(await desk.run(described, desk.store, tag, body.verbose))
+    tag = worker.store.find(body.said)
+    return JSONResponse(await worker.run(model_info, worker.store, tag, body.verbose))
 
 
-async def copy(desk: Desk, body: CopyBody) -> Response:
+async def copy(worker: Worker, body: CopyBody) -> Response:
     """POST /api/copy: a second name for a model."""
-    await desk.run(desk.store.copy, body.source, body.destination)
+    await worker.run(worker.store.copy, body.source, body.destination)
     return Response()
 
 
-async def delete(desk: Desk, body: Named) -> Response:
+async def delete(worker: Worker, body: ModelBody) -> Response:
     """DELETE /api/delete: remove a name, and the file with the last of its names."""
-    await desk.run(desk.delete, body.said)
+    await worker.run(worker.delete, body.said)
     return Response()

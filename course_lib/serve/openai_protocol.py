@@ -13,12 +13,12 @@ from pydantic import BeforeValidator, Field, PlainValidator
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from course_lib.errors import CourseError
-from course_lib.models.schema.json_schema import bounded
-from course_lib.serve.desk import Desk
-from course_lib.serve.engine import Answer, Ask
-from course_lib.serve.fields import Body, Sampling, Texts, predict
-from course_lib.serve.refusal import Refused, told
+from course_lib.models.schema.json_schema import check_size
+from course_lib.serve.completion import Completion, CompletionRequest
+from course_lib.serve.errors import ApiError, error_line
+from course_lib.serve.schemas import RequestBody, SamplingOptions, Texts, predict
 from course_lib.serve.store import Tag
+from course_lib.serve.worker import Worker
 
 PROMPTS = 64  # of one request to /v1/completions
 
@@ -42,10 +42,10 @@ def _response_format(value: Any) -> dict[str, Any] | None:
     said = value.get("json_schema") if kind == "json_schema" else None
     if not isinstance(said, dict) or not isinstance(said.get("schema"), dict):
         raise ValueError("type text, json_object, or json_schema with its schema")
-    return bounded(said["schema"])
+    return check_size(said["schema"])
 
 
-class Turn(Body):
+class Turn(RequestBody):
     """A message. OpenAI calls the system's turn developer, lately."""
 
     UNUSED: ClassVar[frozenset[str]] = frozenset(
@@ -55,14 +55,14 @@ class Turn(Body):
     content: Annotated[str, BeforeValidator(_content)] = ""
 
 
-class StreamOptions(Body):
+class StreamOptions(RequestBody):
     """What a stream brings besides the text."""
 
     UNUSED: ClassVar[frozenset[str]] = frozenset({"include_obfuscation"})
     include_usage: bool = False
 
 
-class Completing(Sampling):
+class CommonBody(SamplingOptions):
     """What both kinds of completion have in common."""
 
     UNUSED: ClassVar[frozenset[str]] = frozenset(
@@ -87,21 +87,23 @@ class Completing(Sampling):
     max_completion_tokens: int | None = None
     response_format: Annotated[dict[str, Any] | None, PlainValidator(_response_format)] = None
 
-    def ask(self, prompt: Any, field: str) -> Ask:
-        """What an engine is asked. Raises Refused."""
+    def ask(self, prompt: Any, field: str) -> CompletionRequest:
+        """What an engine is asked. Raises ApiError."""
         first, second = self.max_tokens, self.max_completion_tokens
         if first is not None and second is not None and first != second:
-            raise Refused("max_tokens", f"{first}, but max_completion_tokens is {second}", "send one of them")
+            raise ApiError(
+                "max_tokens", f"{first}, but max_completion_tokens is {second}", "send one of them"
+            )
         wanted = predict(
             first if second is None else second, "max_tokens" if second is None else "max_completion_tokens"
         )
-        return Ask(prompt, self.generation("", self.response_format), None, wanted, field)
+        return CompletionRequest(prompt, self.generation("", self.response_format), None, wanted, field)
 
 
-class ChatBody(Completing):
+class ChatBody(CommonBody):
     """POST /v1/chat/completions."""
 
-    UNUSED: ClassVar[frozenset[str]] = Completing.UNUSED | {
+    UNUSED: ClassVar[frozenset[str]] = CommonBody.UNUSED | {
         "tools",
         "tool_choice",
         "parallel_tool_calls",
@@ -117,15 +119,15 @@ class ChatBody(Completing):
     messages: list[Turn] = Field(min_length=1)
 
 
-class CompletionBody(Completing):
+class CompletionBody(CommonBody):
     """POST /v1/completions. As with Ollama, the prompt becomes the user's turn: the models here are chat models."""
 
-    UNUSED: ClassVar[frozenset[str]] = Completing.UNUSED | {"suffix", "echo"}
+    UNUSED: ClassVar[frozenset[str]] = CommonBody.UNUSED | {"suffix", "echo"}
     prompt: Annotated[Texts, Field(min_length=1, max_length=PROMPTS)]
     best_of: int = Field(1, ge=1, le=1)
 
 
-class EmbeddingsBody(Body):
+class EmbeddingsBody(RequestBody):
     """POST /v1/embeddings."""
 
     UNUSED: ClassVar[frozenset[str]] = frozenset({"dimensions"})
@@ -135,14 +137,14 @@ class EmbeddingsBody(Body):
     encoding_format: Literal["float", "base64"] = "float"
 
 
-async def chat_completions(desk: Desk, body: ChatBody) -> Response:
+async def chat_completions(worker: Worker, body: ChatBody) -> Response:
     """POST /v1/chat/completions."""
     turns = [{"role": t.role.replace("developer", "system"), "content": t.content} for t in body.messages]
     ask, head = body.ask(turns, "messages"), _head(body, "chatcmpl", "chat.completion")
-    tag = desk.store.writer(body.model, "chat")
+    tag = worker.store.find_generative(body.model, "chat")
     if body.stream:
-        return await _streamed(desk, tag, ask, body, head)
-    answer = await desk.run(desk.write, tag, ask, None)
+        return await _streamed(worker, tag, ask, body, head)
+    answer = await worker.run(worker.write, tag, ask, None)
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": answer.text},
@@ -152,19 +154,19 @@ async def chat_completions(desk: Desk, body: ChatBody) -> Response:
     return JSONResponse(head | {"choices": [choice], "usage": _usage([answer])})
 
 
-async def completions(desk: Desk, body: CompletionBody) -> Response:
+async def completions(worker: Worker, body: CompletionBody) -> Response:
     """POST /v1/completions: an answer to each prompt."""
     asks = [body.ask([{"role": "user", "content": p}], "prompt") for p in body.prompt]
-    tag, head = desk.store.writer(body.model, "generate"), _head(body, "cmpl", "text_completion")
+    tag, head = worker.store.find_generative(body.model, "generate"), _head(body, "cmpl", "text_completion")
     if body.stream:
         if len(asks) > 1:
-            raise Refused(
+            raise ApiError(
                 "prompt",
                 f"{len(asks)} prompts; a stream answers one",
                 "send them one by one, or without stream",
             )
-        return await _streamed(desk, tag, asks[0], body, head)
-    answers = await desk.run(lambda: [desk.write(tag, a, None) for a in asks])
+        return await _streamed(worker, tag, asks[0], body, head)
+    answers = await worker.run(lambda: [worker.write(tag, a, None) for a in asks])
     choices = [
         {"index": i, "text": a.text, "logprobs": None, "finish_reason": a.finish}
         for i, a in enumerate(answers)
@@ -172,7 +174,7 @@ async def completions(desk: Desk, body: CompletionBody) -> Response:
     return JSONResponse(head | {"choices": choices, "usage": _usage(answers)})
 
 
-def _head(body: Completing, prefix: str, kind: str) -> dict[str, Any]:
+def _head(body: CommonBody, prefix: str, kind: str) -> dict[str, Any]:
     kind = f"{kind}.chunk" if body.stream and kind.startswith("chat") else kind
     return {
         "id": f"{prefix}-{uuid.uuid4().hex[:12]}",
@@ -182,14 +184,16 @@ def _head(body: Completing, prefix: str, kind: str) -> dict[str, Any]:
     }
 
 
-def _usage(answers: list[Answer]) -> dict[str, int]:
+def _usage(answers: list[Completion]) -> dict[str, int]:
     read, written = sum(a.prompt_tokens for a in answers), sum(a.tokens for a in answers)
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-async def _streamed(desk: Desk, tag: Tag, ask: Ask, body: Completing, head: dict[str, Any]) -> Response:
+async def _streamed(
+    worker: Worker, tag: Tag, ask: CompletionRequest, body: CommonBody, head: dict[str, Any]
+) -> Response:
     """Server-sent events: chunks of the text, the reason why it ended, usage where it is asked for, and [DONE]."""
-    pieces = desk.stream(lambda each: desk.write(tag, ask, None, each))
+    pieces = worker.stream(lambda each: worker.write(tag, ask, None, each))
     first = await anext(pieces)  # what is refused is refused before the answer begins, with its own status
     is_chat = isinstance(body, ChatBody)
 
@@ -223,17 +227,17 @@ async def _streamed(desk: Desk, tag: Tag, ask: Ask, body: Completing, head: dict
 
 def error_body(error: CourseError) -> dict[str, Any]:
     """An error as OpenAI's clients read it."""
-    status = error.status if isinstance(error, Refused) else 500
+    status = error.status if isinstance(error, ApiError) else 500
     kind = {400: "invalid_request_error", 404: "not_found_error"}.get(status, "api_error")
-    field = error.field if isinstance(error, Refused) else None
-    return {"error": {"message": told(error), "type": kind, "param": field, "code": None}}
+    field = error.field if isinstance(error, ApiError) else None
+    return {"error": {"message": error_line(error), "type": kind, "param": field, "code": None}}
 
 
-async def embeddings(desk: Desk, body: EmbeddingsBody) -> Response:
+async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
     """POST /v1/embeddings: vectors as numbers, or as base64 of their float32 bytes, which OpenAI's client asks for."""
     import numpy as np
 
-    found = await desk.run(desk.embed, desk.store.embedder(body.model), body.input, None)
+    found = await worker.run(worker.embed, worker.store.find_embedding(body.model), body.input, None)
     rows: list[Any] = found.rows
     if body.encoding_format == "base64":
         rows = [base64.b64encode(np.array(r, dtype="<f4").tobytes()).decode() for r in found.rows]
@@ -242,14 +246,14 @@ async def embeddings(desk: Desk, body: EmbeddingsBody) -> Response:
     return JSONResponse({"object": "list", "data": listed, "model": body.model, "usage": usage})
 
 
-async def models(desk: Desk) -> Response:
+async def models(worker: Worker) -> Response:
     """GET /v1/models."""
-    return JSONResponse({"object": "list", "data": [_model(t) for t in await desk.run(desk.store.tags)]})
+    return JSONResponse({"object": "list", "data": [_model(t) for t in await worker.run(worker.store.tags)]})
 
 
-async def model(desk: Desk, name: str) -> Response:
+async def model(worker: Worker, name: str) -> Response:
     """GET /v1/models/NAME."""
-    return JSONResponse(_model(desk.store.find(name)))
+    return JSONResponse(_model(worker.store.find(name)))
 
 
 def _model(tag: Tag) -> dict[str, Any]:

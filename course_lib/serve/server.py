@@ -65,12 +65,12 @@ def _run(bound: socket.socket, folder: Path) -> None:
     import uvicorn
 
     from course_lib.serve.app import application
-    from course_lib.serve.desk import Desk
     from course_lib.serve.store import Store
+    from course_lib.serve.worker import Worker
 
     store = Store(folder)
     store.fill()
-    desk = Desk(store)
+    worker = Worker(store)
 
     class Server(uvicorn.Server):
         """Says where it is once it answers. Signals are handled here: uvicorn would raise them again at the end."""
@@ -89,12 +89,12 @@ def _run(bound: socket.socket, folder: Path) -> None:
 
     server = Server(
         uvicorn.Config(
-            application(desk), log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE
+            application(worker), log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE
         )
     )
 
     def end(*_: Any) -> None:
-        desk.closing.set()
+        worker.closing.set()
         server.should_exit = True
 
     with _ended_by(end):

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from course_lib import data
+from course_lib.atomic import atomic_file, atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.models import catalog
+from course_lib.models.gguf import cached_export
 from course_lib.models.gguf import writer as gguf_file
-from course_lib.models.planner.memory import stored
+from course_lib.models.planner.memory import stored_weights
 from course_lib.models.schema import ModelSpec
-from course_lib.serve.engine import AT_ONCE, IMPLEMENTATION
-from course_lib.serve.refusal import Refused, not_found
+from course_lib.serve.completion import IMPLEMENTATION, MAX_RUNNING
+from course_lib.serve.errors import ApiError, not_found
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,79}(:[a-z0-9][a-z0-9._-]{0,79})?$")
 PIECE = 1 << 20  # bytes copied between two lines of progress
@@ -48,18 +50,18 @@ class Tag:
 
 
 def parse_name(text: str, field: str = "model") -> str:
-    """`name:tag` in small letters; the tag is `latest` where none is given. Raises Refused for what is no name."""
+    """`name:tag` in small letters; the tag is `latest` where none is given. Raises ApiError for what is no name."""
     name = text.lower()
     if not NAME.match(name) or ".." in name:
         shown = text if len(text) <= 60 else f"{text[:57]}..."
-        raise Refused(
+        raise ApiError(
             field,
             f"{shown!r} is no name: letters, digits, '.', '_' and '-', at most 80, then ':' and a tag likewise",
         )
     return name if ":" in name else f"{name}:latest"
 
 
-def offered() -> dict[str, tuple[str, str]]:
+def pullable() -> dict[str, tuple[str, str]]:
     """What can be pulled: name and tag -> the shipped model and the kind of its weights."""
     kinds = {"latest": LATEST} | {k: k for k in gguf_file.TYPES}
     return {f"{m}:{tag}": (m, kind) for m in catalog.shipped() for tag, kind in kinds.items()} | {
@@ -83,7 +85,7 @@ class Store:
 
     def fill(self) -> None:
         """Bring every shipped model with the tag latest, and the embedder, where they are not here."""
-        for name in offered():
+        for name in pullable():
             if name.endswith(":latest") and not self._manifest(name).is_file():
                 for _ in self.pull(name):
                     pass
@@ -97,24 +99,24 @@ class Store:
         )
 
     def find(self, text: str, field: str = "model") -> Tag:
-        """The tag that a name stands for. Raises Refused with status 404 where there is none."""
+        """The tag that a name stands for. Raises ApiError with status 404 where there is none."""
         path = self._manifest(parse_name(text, field))
         if not path.is_file():
             raise not_found(text, field)
         return _read(path)
 
-    def writer(self, text: str, what: str) -> Tag:
-        """The tag of a model that writes. Raises Refused, in Ollama's words, for one that does not."""
+    def find_generative(self, text: str, what: str) -> Tag:
+        """The tag of a model that writes. Raises ApiError, in Ollama's words, for one that does not."""
         tag = self.find(text)
         if tag.embeds:
-            raise Refused("model", f'"{text}" does not support {what}', f"{catalog.shipped()[-1]} does")
+            raise ApiError("model", f'"{text}" does not support {what}', f"{catalog.shipped()[-1]} does")
         return tag
 
-    def embedder(self, text: str) -> Tag:
-        """The tag of a model that embeds. Raises Refused for one that does not."""
+    def find_embedding(self, text: str) -> Tag:
+        """The tag of a model that embeds. Raises ApiError for one that does not."""
         tag = self.find(text)
         if not tag.embeds:
-            raise Refused(
+            raise ApiError(
                 "model", f'"{text}" does not support embeddings', f"{EMBEDDER.removesuffix(':latest')} does"
             )
         return tag
@@ -133,33 +135,38 @@ class Store:
         if tag.embeds:
             return ModelSpec.parse({"source": source, "driver": "huggingface", "task": "text-embedding"})
         return ModelSpec.parse(
-            {"source": source, "driver": "custom", "implementation": IMPLEMENTATION, "batch_size": AT_ONCE}
+            {
+                "source": source,
+                "driver": "custom",
+                "implementation": IMPLEMENTATION,
+                "batch_size": MAX_RUNNING,
+            }
         )
 
     def pull(self, text: str) -> Iterator[Line]:
-        """Bring a model from the catalogue, telling Ollama's lines of progress. Raises Refused for one that is not there."""
+        """Bring a model from the catalogue, telling Ollama's lines of progress. Raises ApiError for one that is not there."""
         name = parse_name(text)
         yield {"status": "pulling manifest"}
-        if name not in offered():
-            raise Refused(
+        if name not in pullable():
+            raise ApiError(
                 "model",
                 f"pull model manifest: file does not exist: no {name!r} in the catalogue",
                 f"it has {', '.join(catalog.shipped())}, tagged latest, {', '.join(gguf_file.TYPES)}, and {EMBEDDER}",
                 status=404,
             )
-        model, kind = offered()[name]
+        model, kind = pullable()[name]
         with self._pulling, tempfile.TemporaryDirectory(dir=self.blobs, prefix=".pull-") as work:
             if model == catalog.MINILM:
                 made = catalog.folder_of(model) / "model.safetensors"
             else:
-                made = gguf_file.export(catalog.folder_of(model), Path(work) / f"{model}.gguf", kind)
+                made = cached_export(catalog.folder_of(model), kind, scratch=Path(work))
             tag = Tag(
                 name,
                 model,
                 kind,
                 data.sha256(made),
                 made.stat().st_size,
-                stored(catalog.folder_of(model)).weights,
+                stored_weights(catalog.folder_of(model)).weights,
                 _now(),
             )
             yield from self._brought(made, tag)
@@ -175,19 +182,19 @@ class Store:
         target = self.file(tag)
         if not target.is_file() or data.sha256(target) != tag.digest:
             yield line
-            with open(made, "rb") as source, data.whole(target) as partial, open(partial, "wb") as out:
+            with open(made, "rb") as source, atomic_file(target) as partial, open(partial, "wb") as out:
                 while piece := source.read(PIECE):
                     out.write(piece)
                     yield line | {"completed": out.tell()}
         yield line | {"completed": tag.size}
 
     def copy(self, source: str, destination: str) -> None:
-        """Give a model a second name. Raises Refused where there is no such model."""
+        """Give a model a second name. Raises ApiError where there is no such model."""
         tag, name = self.find(source, "source"), parse_name(destination, "destination")
         self._write(Tag(**(asdict(tag) | {"name": name, "modified_at": _now()})))
 
     def delete(self, text: str) -> Tag | None:
-        """Remove a name, and the file if no other name has it; the tag then, else None. Raises Refused where there is none."""
+        """Remove a name, and the file if no other name has it; the tag then, else None. Raises ApiError where there is none."""
         tag = self.find(text)
         with self._changing:
             self._manifest(tag.name).unlink(missing_ok=True)
@@ -205,7 +212,7 @@ class Store:
         with self._changing:
             if not self.file(tag).is_file():  # deleted in between
                 raise not_found(tag.name)
-            data.write_whole(self._manifest(tag.name), json.dumps(asdict(tag), indent=1))
+            atomic_write_text(self._manifest(tag.name), json.dumps(asdict(tag), indent=1))
 
 
 def _read(path: Path) -> Tag:

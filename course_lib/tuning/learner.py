@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from course_lib import data
+from course_lib.atomic import atomic_file
 from course_lib.errors import CourseError
 
 
@@ -68,7 +68,7 @@ class Learner:
             tensors |= {f"optimiser/{i}/{name}": torch.as_tensor(value) for name, value in state.items()}
         tensors |= {f"more/{name}": tensor for name, tensor in (more or {}).items()}
         try:
-            with data.whole(path) as partial:
+            with atomic_file(path) as partial:
                 save_file(
                     {name: t.detach().cpu().contiguous() for name, t in tensors.items()},
                     partial,

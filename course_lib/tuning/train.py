@@ -14,12 +14,12 @@ import torch
 from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
-from course_lib import data
+from course_lib.atomic import atomic_write_text
 from course_lib.errors import CourseError
-from course_lib.measure.memory import give_back
+from course_lib.measure.memory import release_memory
 from course_lib.models.drivers.adapters import WEIGHTS, describe
 from course_lib.models.files import resolve
-from course_lib.models.schema.spec import ModelSpec, SpecError
+from course_lib.models.schema import ModelSpec, SpecError
 from course_lib.tuning.adapted import adapted, base_of, loss_of, save_adapter, seeded
 from course_lib.tuning.learner import Learner, damaged, told, uninterrupted
 from course_lib.tuning.recipe import Example, Recipe
@@ -105,7 +105,7 @@ def train(
         raise
     finally:
         del engine, run
-        give_back()
+        release_memory()
 
 
 class _Run:
@@ -289,7 +289,7 @@ class _Run:
             self.learner.learnt[name].data.copy_(tensor)
         try:
             save_adapter(self.model, folder, self.made_of["base"])
-            data.write_whole(folder / LOG, json.dumps({"made_of": self.made_of, **log}) + "\n")
+            atomic_write_text(folder / LOG, json.dumps({"made_of": self.made_of, **log}) + "\n")
             (folder / CHECKPOINT).unlink(missing_ok=True)
         except (OSError, SafetensorError) as error:
             raise CourseError(

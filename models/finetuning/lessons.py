@@ -13,6 +13,7 @@ import torch
 from pretraining.publish import seal
 
 from course_lib import data
+from course_lib.atomic import atomic_write_text
 from course_lib.data import Question
 from course_lib.measure import bootstrap_interval, machine
 from course_lib.models import load
@@ -175,8 +176,8 @@ def run(lesson: Lesson) -> Path:
         )
     }
     found = {"rows": rows, "perplexity": {"alone": forgotten(alone), "with it": forgotten(with_it)}}
-    data.write_whole(folder / "evaluation.json", json.dumps(found, indent=1) + "\n")
-    data.write_whole(folder / "README.md", card(lesson, trained, found))
+    atomic_write_text(folder / "evaluation.json", json.dumps(found, indent=1) + "\n")
+    atomic_write_text(folder / "README.md", card(lesson, trained, found))
     seal(folder)
     return folder
 

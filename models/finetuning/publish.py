@@ -15,7 +15,7 @@ from course_lib import data
 from course_lib.models import catalog
 from course_lib.models.drivers.adapters import BASE as BASE_FILE
 from course_lib.models.drivers.adapters import WEIGHTS, describe
-from course_lib.models.files.resolution import tensors_in
+from course_lib.models.files.headers import tensors_in
 from finetuning.run import BASE, LONGEST, Recipe, Run
 
 CARD = """---

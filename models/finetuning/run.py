@@ -17,6 +17,7 @@ from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from course_lib import data
+from course_lib.atomic import atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.measure import machine
 from course_lib.models import catalog
@@ -73,7 +74,7 @@ def pairs(source: str, recipe: Recipe, folder: Path = RUNS / "pairs") -> list[Pa
             else of_public(source, embeddings, spans, room)
         )
         bar = tqdm(mined, desc=f"mining {source}", unit=" questions")
-        data.write_whole(path, "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in bar))
+        atomic_write_text(path, "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in bar))
     with path.open(encoding="utf-8") as lines:
         rows = map(json.loads, lines)
         return [Pairs(row["question"], tuple(row["answering"]), tuple(row["misleading"])) for row in rows]

@@ -133,16 +133,21 @@ def test_an_answer_is_written_once(explorer, written):
 
 def test_models_are_given_back(explorer, manager, adapters):
     explorer.drive()
-    assert [(held.name, held.users, held.expires_in > 0) for held in manager.ps()] == [(BASE, 0, True)]
+    assert [(held.name, held.users, held.expires_in > 0) for held in manager.loaded_models()] == [
+        (BASE, 0, True)
+    ]
     with manager.use(BASE, adapters=[{"source": adapters["style"]}]):
         explorer.shown(knowledge=0.75)
-        assert sorted((held.name, held.users) for held in manager.ps()) == [(BASE, 1), (f"{BASE}+style", 1)]
+        assert sorted((held.name, held.users) for held in manager.loaded_models()) == [
+            (BASE, 1),
+            (f"{BASE}+style", 1),
+        ]
 
 
 def test_the_shared_manager_is_used_where_none_is_named(adapters, monkeypatch, manager):
     monkeypatch.setattr("course_lib.models.manager.manager._shared", manager)
     adapter_mixing(BASE, adapters, QUESTIONS).shown()
-    assert [held.name for held in manager.ps()] == [BASE]
+    assert [held.name for held in manager.loaded_models()] == [BASE]
 
 
 def test_a_base_with_adapters_of_its_own_keeps_them(adapters, manager):

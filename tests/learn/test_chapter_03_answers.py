@@ -8,7 +8,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from course_lib.learn.exercises import find
+from course_lib.learn.exercises import find_exercise
 from course_lib.learn.exercises.engine import judge
 from course_lib.retrieval import fusion, metrics, scores
 from course_lib.retrieval.tokenize import hangul_bigrams
@@ -73,7 +73,7 @@ def bigrams(text):
     ],
 )
 def test_what_is_right_in_another_way_is_right(id_, answer):
-    assert judge(find(id_), answer)[0] == "right"
+    assert judge(find_exercise(id_), answer)[0] == "right"
 
 
 @pytest.mark.parametrize(
@@ -99,5 +99,5 @@ def test_what_is_right_in_another_way_is_right(id_, answer):
     ],
 )
 def test_an_odd_answer_is_told_what_is_wanted(id_, answer, said):
-    verdict, reply = judge(find(id_), answer)
+    verdict, reply = judge(find_exercise(id_), answer)
     assert verdict == "not yet" and said in reply

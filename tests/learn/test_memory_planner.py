@@ -5,9 +5,9 @@ import pytest
 from course_lib.errors import CourseError
 from course_lib.learn.widgets.memory_planner import MODELS, memory_planner, say
 from course_lib.models.planner.estimate import FORMATS, GIB, plan
-from course_lib.models.planner.gpus import CARDS, card_bytes, fits, largest_context
+from course_lib.models.planner.gpus import GPUS, fits, gpu_bytes, largest_context
 
-CARD = "GeForce RTX 3090, 24 GB"
+GPU = "GeForce RTX 3090, 24 GB"
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def lines_of(explorer, **values):
 
 
 def test_every_control_changes_what_is_said(explorer):
-    assert explorer.drive() == len(CARDS) + 1 + len(MODELS) + 1 + len(FORMATS) + 1 + 3 + 3
+    assert explorer.drive() == len(GPUS) + 1 + len(MODELS) + 1 + len(FORMATS) + 1 + 3 + 3
 
 
 def test_the_parts_are_said_with_their_bytes(explorer):
@@ -33,25 +33,25 @@ def test_the_parts_are_said_with_their_bytes(explorer):
         "- KV cache: 1.00 GiB, 19%",
         "- overhead: 0.13 GiB, 2%",
     ]
-    assert f"{CARD} holds 24.00 GiB, of which 10% stay free: it fits, 16.26 GiB are left." in lines
+    assert f"{GPU} holds 24.00 GiB, of which 10% stay free: it fits, 16.26 GiB are left." in lines
     assert "The longest context that fits: 131,072 tokens, all that it reads." in lines
     assert "The largest model of the list that fits so: Qwen2.5-32B." in lines
 
 
 def test_it_says_how_much_is_missing(explorer):
     lines = lines_of(explorer, model="Llama-3.3-70B")
-    missing = plan("Llama-3.3-70B", "q4_0", 8192).total - 0.9 * card_bytes(CARD)
+    missing = plan("Llama-3.3-70B", "q4_0", 8192).total - 0.9 * gpu_bytes(GPU)
     assert f"it does not fit, {missing / GIB:.2f} GiB are missing" in lines[6]
     assert lines[7] == "The longest context that fits: none."
-    longest = largest_context(CARD, "Qwen2.5-32B")
+    longest = largest_context(GPU, "Qwen2.5-32B")
     assert f"{longest:,} tokens, of the 32,768 that it reads" in lines_of(explorer, model="Qwen2.5-32B")[7]
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_what_is_said_to_fit_fits(format):
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_what_is_said_to_fit_fits(weight_format):
     for model in MODELS:
-        text = say(plan(model, format, 4096, 2), CARD)
-        assert ("it fits," in text) == fits(CARD, model, format, 4096, 2)
+        text = say(plan(model, weight_format, 4096, 2), GPU)
+        assert ("it fits," in text) == fits(GPU, model, weight_format, 4096, 2)
 
 
 def test_a_context_that_a_model_does_not_read_is_refused_in_words(explorer):
@@ -63,9 +63,9 @@ def test_a_context_that_a_model_does_not_read_is_refused_in_words(explorer):
 
 
 def test_what_is_only_near_the_truth_says_so(explorer):
-    assert "an approximation" in explorer.shown(format="q4_k_m").text
-    assert "Only the matrices of the layers are packed" in explorer.shown(format="nf4").text
-    assert "its own programs take a part" in explorer.shown(card="laptop, 16 GB of RAM").text
+    assert "an approximation" in explorer.shown(weight_format="q4_k_m").text
+    assert "Only the matrices of the layers are packed" in explorer.shown(weight_format="nf4").text
+    assert "its own programs take a part" in explorer.shown(gpu="laptop, 16 GB of RAM").text
     assert "its own programs" not in explorer.shown().text
 
 
@@ -74,10 +74,10 @@ def test_the_bar_ends_before_the_limit_where_it_fits(explorer, model):
     axes = explorer.shown(model=model).picture.axes[0]
     parts = plan(model, "q4_0", 8192).parts
     widths = [bar.get_width() * GIB for bar in axes.patches]
-    assert widths == pytest.approx([*parts.values(), 0.1 * card_bytes(CARD)], abs=1)
+    assert widths == pytest.approx([*parts.values(), 0.1 * gpu_bytes(GPU)], abs=1)
     end = axes.patches[-1].get_x() + axes.patches[-1].get_width()
     assert list(axes.lines[0].get_xdata()) == [24, 24] and axes.lines[0].get_linestyle() == "--"
-    assert (end <= 24) == fits(CARD, model, "q4_0", 8192) and axes.get_xlim()[1] > max(end, 24)
+    assert (end <= 24) == fits(GPU, model, "q4_0", 8192) and axes.get_xlim()[1] > max(end, 24)
 
 
 def test_own_models_can_be_planned_for_and_unknown_ones_are_refused():

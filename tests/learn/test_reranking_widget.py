@@ -221,14 +221,20 @@ def test_what_a_reranker_refuses_is_said_and_is_asked_again(retriever):
     assert "25 passages read by: refusing." in explorer.shown().text
 
 
-@pytest.mark.parametrize("scores", [[float("nan")] * 25, [1.0]])
-def test_scores_that_cannot_be_are_said(retriever, scores):
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([float("nan")] * 25, "25 of 25 scores of Odd are not finite"),
+        ([1.0], "Odd gave 1 scores for 25 texts"),
+    ],
+)
+def test_scores_that_cannot_be_are_said(retriever, scores, message):
     class Odd:
         def rerank(self, query, texts):
             return scores
 
     shown = reranking(retriever, {"odd": Odd()}, QUESTIONS, GOLD, TITLES).shown()
-    assert "Odd" in shown.text and shown.picture is None
+    assert f"\n{message}" in shown.text and shown.picture is None
 
 
 def test_equal_scores_are_said_to_tell_nothing(explorer, retriever):

@@ -22,9 +22,9 @@ from course_lib.measure import (
     median_of,
     paired_ratio,
     peak_memory,
-    share_interval,
+    proportion_interval,
 )
-from course_lib.measure.memory import high_water
+from course_lib.measure.memory import peak_resident_bytes
 
 positive = st.floats(1e-6, 1e6)
 
@@ -152,13 +152,15 @@ def test_the_bootstrap_agrees_with_scipy():
 def test_the_interval_of_a_share_is_wilsons(counts, coverage):
     right, of = counts
     theirs = stats.binomtest(right, of).proportion_ci(coverage, method="wilson")
-    assert share_interval(right, of, coverage=coverage) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    assert proportion_interval(right, of, coverage=coverage) == pytest.approx(
+        (theirs.low, theirs.high), abs=1e-9
+    )
 
 
 def test_of_few_answers_wilson_covers_where_the_bootstrap_does_not():
     """True share 0.9, 20 answers, summed exactly over the binomial: the bootstrap of the mean is itself a binomial."""
     chances = stats.binom.pmf(range(21), 20, 0.9)
-    wilson = [share_interval(k, 20) for k in range(21)]
+    wilson = [proportion_interval(k, 20) for k in range(21)]
     boot = [stats.binom.ppf([0.025, 0.975], 20, k / 20) / 20 for k in range(21)]
     covered = [
         sum(p for p, (low, high) in zip(chances, each, strict=True) if low <= 0.9 <= high)
@@ -172,11 +174,11 @@ def test_marks_have_a_mean_with_an_interval():
     parts = [0.0, 0.5, 1.0, 0.25] * 5
     assert mean_of(parts) == Estimate(0.4375, *bootstrap_interval(parts), 0.95)
     for wrong in ([], [1.5], [-0.1], [math.nan]):
-        with pytest.raises(ValueError, match="marks"):
+        with pytest.raises(ValueError, match="scores"):
             mean_of(wrong)
     for right, of in ((1, 0), (3, 2), (-1, 2)):
         with pytest.raises(ValueError, match="right of"):
-            share_interval(right, of)
+            proportion_interval(right, of)
 
 
 @pytest.mark.parametrize("function", [median_interval, bootstrap_interval])
@@ -218,9 +220,9 @@ def test_peak_memory_sees_an_array_that_is_gone_afterwards():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark is Linux's")
 def test_the_systems_mark_sees_a_peak_between_two_samples():
-    bytes_needed = high_water() + 100_000_000
+    bytes_needed = peak_resident_bytes() + 100_000_000
     _, memory = peak_memory(lambda: np.ones(bytes_needed, dtype=np.uint8).nbytes, every=60)
-    assert memory.exact and memory.peak == high_water() > memory.after + 100_000_000
+    assert memory.exact and memory.peak == peak_resident_bytes() > memory.after + 100_000_000
     _, again = peak_memory(lambda: np.ones(bytes_needed // 2, dtype=np.uint8).nbytes, every=60)
     assert not again.exact and again.added < bytes_needed // 2  # below the mark only samples see
 

@@ -91,7 +91,7 @@ def test_no_two_runs_begin_alike_and_every_prompt_is_marked_as_it_is(llama_cpp):
         all(p[6:] == " " + PROMPTS[0] for p in timed) and len({p[:6] for p in timed}) == len(timed) == 3 * 3
     )
     assert [prompts for _, what, prompts, how in log if what == "generate" and not how] == [PROMPTS]
-    assert marked == llama_cpp.generate(PROMPTS) and row.marks == (1, 0) and row.quality.value == 0.5
+    assert marked == llama_cpp.generate(PROMPTS) and row.scores == (1, 0) and row.quality.value == 0.5
 
 
 def test_turns_of_a_conversation_are_measured_too(llama_cpp):
@@ -170,7 +170,7 @@ def test_the_memory_of_a_server_is_not_the_memory_of_this_process(llama_cpp):
         ({"warm_up": 0}, "warm_up=0"),
         ({"timed": 3}, "timed=3 of 2 prompts"),
         ({"load_seconds": {"b": 1}}, "load_seconds of b, but the engines are a"),
-        ({"quality": lambda answers: [1]}, "1 marks for 2 answers"),
+        ({"quality": lambda answers: [1]}, "1 scores for 2 answers"),
         ({"quality": lambda answers: [1, 2]}, "one from 0 to 1"),
     ],
 )
@@ -184,7 +184,7 @@ def test_what_cannot_be_measured_is_refused(llama_cpp, changes, said):
 # -- known rounds -------------------------------------------------------------------------------------------------------
 
 
-def row(*rounds, marks=(), **changes):
+def row(*rounds, scores=(), **changes):
     known = {
         "model": "m",
         "driver": "d",
@@ -194,15 +194,15 @@ def row(*rounds, marks=(), **changes):
         "weights": 4_000_000,
         "memory": Memory(10_000_000, 30_000_000, 20_000_000, True),
         "load": None,
-        "marks": marks,
+        "scores": scores,
     }
     return EngineMeasurement(**(known | changes))
 
 
 SLOW = row(
-    *(Round(0.4 + i / 1000, 0.5 + i / 1000, 2.5 + i / 1000, 100, 20) for i in range(7)), marks=(1, 1, 1, 0)
+    *(Round(0.4 + i / 1000, 0.5 + i / 1000, 2.5 + i / 1000, 100, 20) for i in range(7)), scores=(1, 1, 1, 0)
 )
-FAST = row(*(Round(0.04, 0.05, 0.25, 100, 20) for _ in range(7)), marks=(1, 0, 0, 0))
+FAST = row(*(Round(0.04, 0.05, 0.25, 100, 20) for _ in range(7)), scores=(1, 0, 0, 0))
 RESULTS = Results({"slow": SLOW, "fast": FAST}, {"cores": 2})
 seconds = st.floats(1e-3, 10)
 rounds = st.builds(
@@ -219,15 +219,13 @@ def test_speeds_of_known_rounds():
         1 - 2 / 2**7
     )
     assert (SLOW.added, SLOW.peak, SLOW.quality.value) == (20_000_000, 30_000_000, 0.75)
-    ratio = RESULTS.times_as_fast("fast", than="slow")
-    assert (
-        ratio.value == pytest.approx(10) and RESULTS.times_as_fast("slow", than="fast", of="ttft").value < 0.1
-    )
+    ratio = RESULTS.speedup("fast", than="slow")
+    assert ratio.value == pytest.approx(10) and RESULTS.speedup("slow", than="fast", of="ttft").value < 0.1
 
 
 @given(st.lists(rounds, min_size=1, max_size=12))
 def test_every_estimate_lies_in_its_interval(some):
-    measured = row(*some, marks=(0, 1))
+    measured = row(*some, scores=(0, 1))
     for estimate in (measured.ttft, measured.prefill, measured.decode, measured.quality):
         assert 0 < estimate.low <= estimate.value <= estimate.high
 
@@ -282,7 +280,7 @@ def test_a_busy_machine_is_named_and_not_drawn_as_if_it_were_quiet():
     with pytest.raises(CourseError, match="decode of slow drowned"):
         drowned.plot("decode", "prefill")
     with pytest.raises(CourseError, match="a round was disturbed"):
-        results.times_as_fast("fast", than="slow")
+        results.speedup("fast", than="slow")
 
 
 def test_the_picture_holds_both_quantities_of_every_engine():
@@ -301,6 +299,6 @@ def test_a_quantity_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match="'speed' is not measured; one of ttft, prefill, decode"):
         RESULTS.plot(x="speed")
     with pytest.raises(ValueError, match="of='quality'; one of ttft, prefill, decode"):
-        RESULTS.times_as_fast("slow", "fast", of="quality")
+        RESULTS.speedup("slow", "fast", of="quality")
     with pytest.raises(CourseError, match="load of slow was not measured"):
         RESULTS.plot(x="load")

@@ -15,7 +15,7 @@ from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers import capability_table as fields
 from course_lib.models.drivers.engine import Unsupported
-from course_lib.serve import find
+from course_lib.serve import discovery
 
 NAME = "haneul-1m"
 ASKED = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the Sorin branch open?"
@@ -32,7 +32,7 @@ VALUES = {
     "batch_size": 2,
     "low_cpu_mem_usage": True,
     "adapters": [{"source": "adapter", "weight": 1.0}],
-    "mixing": "svd",
+    "combination_type": "svd",
     "generation.max_output_length": 3,
     "generation.min_output_length": 8,
     "generation.temperature": 0.5,
@@ -56,7 +56,7 @@ def address():
         @functools.cache
         def of(driver):
             if driver == "ollama":
-                url = open_until_the_end.enter_context(closing(find.start())).url
+                url = open_until_the_end.enter_context(closing(discovery.start())).url
                 Client(url).pull(f"{NAME}:f32")
                 return url
             native = load(NAME, driver="llamacpp", batch_size=2)
@@ -313,16 +313,18 @@ def adapters(driver, make, folder):
 def mixing(driver, make, folder):
     twice = {"adapters": [{"source": folder, "weight": 0.4}, {"source": folder, "weight": 0.6}]}
     once = make(driver, "adapters", [folder]).generate([ASKED, LONG])
-    assert make(driver, "mixing", "cat", **twice).generate([ASKED, LONG]) == once
+    assert make(driver, "combination_type", "cat", **twice).generate([ASKED, LONG]) == once
     if driver == "llamacpp":
-        with pytest.raises(Unsupported, match=r"mixing='svd': llama\.cpp adds each adapter by itself"):
-            make(driver, "mixing", "svd", **twice)
+        with pytest.raises(
+            Unsupported, match=r"combination_type='svd': llama\.cpp adds each adapter by itself"
+        ):
+            make(driver, "combination_type", "svd", **twice)
         return
     assert (
-        make(driver, "mixing", "svd", **twice).generate([ASKED, LONG]) == once
+        make(driver, "combination_type", "svd", **twice).generate([ASKED, LONG]) == once
     )  # of one and the same, nothing is lost
     assert (
-        make(driver, "mixing", "linear", **twice).generate([ASKED, LONG]) != once
+        make(driver, "combination_type", "linear", **twice).generate([ASKED, LONG]) != once
     )  # (sqrt(.4) + sqrt(.6))^2 = 1.98 of it
 
 
@@ -346,7 +348,7 @@ EFFECTS = {
     "device_mode": spread,
     "low_cpu_mem_usage": mapped,
     "adapters": adapters,
-    "mixing": mixing,
+    "combination_type": mixing,
 }
 
 

@@ -12,7 +12,7 @@ from course_lib.errors import CourseError
 from course_lib.models import ModelManager, load
 from course_lib.models.drivers.engine import Engine, Reply
 from course_lib.models.planner.memory import bytes_to_load
-from course_lib.models.schema.spec import ModelSpec, SpecError
+from course_lib.models.schema import ModelSpec, SpecError
 
 SPECS = [
     {"source": "haneul-300k"},
@@ -69,9 +69,9 @@ def test_asking_for_one_model_never_returns_another(order, limit):
                 assert engine.weight_bytes == pytest.approx(bytes_to_load(engine.spec), rel=0.3)
         except CourseError as error:  # haneul-1m alone is larger than the smallest limit
             assert i == 1 and limit == 1_500_000 and "over the limit" in str(error)
-        assert sum(line.bytes for line in manager.ps()) <= manager.byte_limit
+        assert sum(line.bytes for line in manager.loaded_models()) <= manager.byte_limit
     manager.unload_all()
-    assert manager.ps() == []
+    assert manager.loaded_models() == []
 
 
 def test_options_of_generation_share_a_model_and_everything_else_does_not(manager):
@@ -93,7 +93,7 @@ def test_many_threads_load_a_model_once_and_each_gets_its_own_answer(manager, ec
             pool.map(lambda i: manager.get_chat_model("echo").invoke(f"number {i}").content, range(64))
         )
     assert said == [f"number {i}" for i in range(64)]
-    assert echo.loaded == 1 and manager.ps()[0].counters.requests == 64
+    assert echo.loaded == 1 and manager.loaded_models()[0].counters.requests == 64
 
 
 def test_the_model_not_used_for_longest_makes_room(manager):
@@ -104,8 +104,8 @@ def test_the_model_not_used_for_longest_makes_room(manager):
     with manager.use("haneul-300k"):
         pass
     with manager.use({"source": "haneul-1m", "precision": "bfloat16"}):
-        assert [line.name for line in manager.ps()] == ["haneul-300k", "haneul-1m"]
-        assert manager.ps()[1].bytes == 2 * 1_377_408
+        assert [line.name for line in manager.loaded_models()] == ["haneul-300k", "haneul-1m"]
+        assert manager.loaded_models()[1].bytes == 2 * 1_377_408
 
 
 def test_a_model_in_use_is_never_pushed_out(manager):
@@ -118,7 +118,7 @@ def test_a_model_in_use_is_never_pushed_out(manager):
             manager.use("haneul-300k").__enter__()
         assert len(engine.generate(["hello"])) == 1
     with manager.use("haneul-300k"):
-        assert [line.name for line in manager.ps()] == ["haneul-300k"]
+        assert [line.name for line in manager.loaded_models()] == ["haneul-300k"]
 
 
 def test_what_can_never_fit_pushes_nothing_out(manager):
@@ -127,24 +127,24 @@ def test_what_can_never_fit_pushes_nothing_out(manager):
     manager.byte_limit = 2_000_000
     with pytest.raises(CourseError, match="over the limit"):
         manager.use("haneul-4m").__enter__()
-    assert [line.name for line in manager.ps()] == ["haneul-300k"]
+    assert [line.name for line in manager.loaded_models()] == ["haneul-300k"]
 
 
 def test_idle_time_ends_a_model(manager, echo):
     manager.register("echo", echo)
     with manager.use("echo", keep_alive=0.2):
         time.sleep(0.4)  # in use is not idle
-        assert len(manager.ps()) == 1
+        assert len(manager.loaded_models()) == 1
     deadline = time.monotonic() + 5
-    while manager.ps() and time.monotonic() < deadline:
+    while manager.loaded_models() and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert manager.ps() == [] and echo.closed == 1
+    assert manager.loaded_models() == [] and echo.closed == 1
     with manager.use("echo", keep_alive=0):
         pass
-    assert manager.ps() == [] and echo.closed == 2
+    assert manager.loaded_models() == [] and echo.closed == 2
     with manager.use("echo", keep_alive=-1):
         pass
-    assert manager.ps()[0].expires_in == float("inf")
+    assert manager.loaded_models()[0].expires_in == float("inf")
 
 
 def test_the_specifications_own_keep_alive_acts(manager, echo):
@@ -152,13 +152,13 @@ def test_the_specifications_own_keep_alive_acts(manager, echo):
     spec = manager.registry.spec("kept", keep_alive=0)
     with manager.use(spec):
         pass
-    assert manager.ps() == []
+    assert manager.loaded_models() == []
 
 
 def test_unloading_waits_for_those_who_are_using_it(manager, echo):
     manager.register("echo", echo)
     with manager.use("echo") as engine:
-        assert manager.unload("echo") and manager.ps() == [] and echo.closed == 0
+        assert manager.unload("echo") and manager.loaded_models() == [] and echo.closed == 0
         assert engine.generate(["still here"]) == ["still here"]
     assert echo.closed == 1
     assert not manager.unload("echo")
@@ -177,9 +177,9 @@ def test_a_load_that_fails_leaves_nothing_and_the_next_one_works(manager, monkey
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(ask) for _ in range(4)]:
             done.result(timeout=5)
-    assert manager.ps() == [] and manager._held == {}
+    assert manager.loaded_models() == [] and manager._held == {}
     with manager.use("haneul-300k"):
-        assert len(manager.ps()) == 1
+        assert len(manager.loaded_models()) == 1
 
 
 def test_versions_and_metadata(manager):
@@ -206,7 +206,7 @@ def test_ps_says_what_is_held_and_what_it_did(manager):
     with manager.use("haneul-300k") as engine:
         engine.generate(["hello", "when do you open?"])
         list(engine.stream("hello"))
-    (line,) = manager.ps()
+    (line,) = manager.loaded_models()
     assert (line.name, line.driver, line.device, line.users) == ("haneul-300k", "huggingface", "cpu", 0)
     assert line.bytes == 4 * 344_384 and 0 <= line.idle < 60 and 200 < line.expires_in <= 300
     did = line.counters

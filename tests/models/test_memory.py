@@ -1,4 +1,4 @@
-"""The memory planner: what fits on which card, what is often told and wrong, and what libraries report and is wrong."""
+"""The memory planner: what fits on which GPU, what is often told and wrong, and what libraries report and is wrong."""
 
 import pytest
 from hypothesis import given
@@ -9,39 +9,39 @@ from course_lib.models import catalog, load
 from course_lib.models.planner.architectures import architecture, architectures
 from course_lib.models.planner.estimate import BITS, FORMATS, GIB, PACKED, WHOLE, kv_bytes, plan, size
 from course_lib.models.planner.gpus import (
-    CARDS,
-    candidates,
-    card_bytes,
+    GPUS,
     fits,
+    fitting_models,
+    gpu_bytes,
     largest_context,
     largest_model,
     largest_parameters,
-    usable,
+    usable_bytes,
 )
 from course_lib.models.planner.memory import real_bytes
 
-CARD = "GeForce RTX 3090, 24 GB"
+GPU = "GeForce RTX 3090, 24 GB"
 KNOWN = architectures()
 WRITERS = sorted(name for name, a in KNOWN.items() if not a.family.encoder)
 
 
 def test_a_card_of_24_gb_holds_what_the_guides_say():
     """Of 24 GiB a tenth stays free, and 2 GiB hold keys and values."""
-    assert card_bytes(CARD) == 24 * GIB
+    assert gpu_bytes(GPU) == 24 * GIB
     for bits, billions in ((4.5, 37.4), (8.5, 19.8), (16, 10.5)):
-        assert largest_parameters(CARD, bits, 2 * GIB) / 1e9 == pytest.approx(billions, abs=0.05)
+        assert largest_parameters(GPU, bits, 2 * GIB) / 1e9 == pytest.approx(billions, abs=0.05)
     assert largest_parameters(int(24e9), 4.5, 2e9) / 1e9 == pytest.approx(34.8, abs=0.05), (
         "GB are 7% less than GiB"
     )
 
 
 def test_the_largest_models_for_a_card_of_24_gb():
-    found = {f: largest_model(CARD, f, 8192) for f in ("q4_0", "q8_0", "float16")}
+    found = {f: largest_model(GPU, f, 8192) for f in ("q4_0", "q8_0", "float16")}
     assert found == {"q4_0": "Qwen2.5-32B", "q8_0": "Qwen2.5-14B", "float16": "Qwen3-8B"}
     assert largest_model("A100, 80 GB", "q4_0", 8192) == "Qwen2.5-72B"
     assert largest_model(GIB // 10) is None
-    assert largest_context(CARD, "Llama-3.1-8B") == 131072
-    assert 0 < largest_context(CARD, "Qwen2.5-32B") < 32768 and largest_context(CARD, "Llama-3.3-70B") == 0
+    assert largest_context(GPU, "Llama-3.1-8B") == 131072
+    assert 0 < largest_context(GPU, "Qwen2.5-32B") < 32768 and largest_context(GPU, "Llama-3.3-70B") == 0
 
 
 def test_a_model_of_7_billion_does_not_need_34_gb():
@@ -50,15 +50,13 @@ def test_a_model_of_7_billion_does_not_need_34_gb():
     assert 1.2 * seven.parameters * 4 == pytest.approx(34.8e9, rel=0.01)
     assert plan(seven, "q4_0", 4096).total == pytest.approx(4.75e9, rel=0.01)
     assert plan(seven, "float16", 4096, driver="llamacpp").total < 15.3e9
-    assert fits("GeForce RTX 4060, 8 GB", seven, "q4_0", 4096) and fits(CARD, seven, "float16", 8192)
+    assert fits("GeForce RTX 4060, 8 GB", seven, "q4_0", 4096) and fits(GPU, seven, "float16", 8192)
 
 
 def test_a_model_of_70_billion_at_4_bits_does_not_fit_in_24_gb():
     seventy = KNOWN["Llama-3.3-70B"]
     assert seventy.parameters * 4.5 / 8 == pytest.approx(39.7e9, rel=0.001)
-    assert not any(
-        fits(card, seventy, f, 512) for card, mib in CARDS.items() if mib < 40_000 for f in FORMATS
-    )
+    assert not any(fits(gpu, seventy, f, 512) for gpu, mib in GPUS.items() if mib < 40_000 for f in FORMATS)
     assert fits("RTX A6000, 48 GB", seventy, "q4_0", 4096)
     assert 24 * GIB * 8 / seventy.parameters < 3, "bits a weight, with nothing left for anything else"
 
@@ -66,8 +64,8 @@ def test_a_model_of_70_billion_at_4_bits_does_not_fit_in_24_gb():
 def test_no_factor_gives_the_memory_from_the_size():
     """The rule "size x 1.2": the true factor depends on context, texts at once, heads and engine."""
 
-    def factor(name, format, context, batch=1, **how):
-        needed = plan(name, format, context, batch, **how)
+    def factor(name, weight_format, context, batch=1, **how):
+        needed = plan(name, weight_format, context, batch, **how)
         return needed.total / (needed.weights + needed.embeddings + needed.norms)
 
     assert factor("Llama-3.1-8B", "q4_0", 512) < 1.05
@@ -138,30 +136,30 @@ plans = st.tuples(st.sampled_from(WRITERS), st.sampled_from(FORMATS), st.integer
 
 @given(plans)
 def test_a_plan_adds_up_and_grows_with_context_and_batch(said):
-    name, format, context, batch = said
+    name, weight_format, context, batch = said
     made = plan(*said)
     assert made.total == sum(made.parts.values()) and all(part > 0 for part in made.parts.values())
-    assert plan(name, format, context, batch + 1).total > made.total
-    assert plan(name, format, min(context + 1, KNOWN[name].context), batch).total >= made.total
+    assert plan(name, weight_format, context, batch + 1).total > made.total
+    assert plan(name, weight_format, min(context + 1, KNOWN[name].context), batch).total >= made.total
     weights = made.weights + made.embeddings + made.norms
-    assert weights >= KNOWN[name].parameters * BITS[format] / 8 * 0.999
+    assert weights >= KNOWN[name].parameters * BITS[weight_format] / 8 * 0.999
 
 
 @given(plans)
 def test_what_is_longest_fits_and_what_is_longer_does_not(said):
-    name, format, context, batch = said
-    card = plan(*said).total
-    longest = largest_context(card, name, format, batch, reserve=0)
-    assert longest >= context and fits(card, name, format, longest, batch, reserve=0)
-    assert longest == KNOWN[name].context or not fits(card, name, format, longest + 1, batch, reserve=0)
+    name, weight_format, context, batch = said
+    gpu = plan(*said).total
+    longest = largest_context(gpu, name, weight_format, batch, reserve=0)
+    assert longest >= context and fits(gpu, name, weight_format, longest, batch, reserve=0)
+    assert longest == KNOWN[name].context or not fits(gpu, name, weight_format, longest + 1, batch, reserve=0)
 
 
-@given(st.sampled_from(sorted(CARDS)), st.sampled_from(FORMATS), st.sampled_from([512, 8192, 32768]))
-def test_candidates_fit_and_the_first_is_the_largest(card, format, context):
-    found = [a.name for a in candidates(card, format, context)]
-    assert found[:1] == [n for n in [largest_model(card, format, context)] if n]
+@given(st.sampled_from(sorted(GPUS)), st.sampled_from(FORMATS), st.sampled_from([512, 8192, 32768]))
+def test_candidates_fit_and_the_first_is_the_largest(gpu, weight_format, context):
+    found = [a.name for a in fitting_models(gpu, weight_format, context)]
+    assert found[:1] == [n for n in [largest_model(gpu, weight_format, context)] if n]
     assert set(found) == {
-        n for n in WRITERS if KNOWN[n].context >= context and fits(card, n, format, context)
+        n for n in WRITERS if KNOWN[n].context >= context and fits(gpu, n, weight_format, context)
     }
 
 
@@ -181,9 +179,9 @@ def test_the_text_says_every_part_in_order():
 
 
 def test_whole_formats_run_in_both_engines_and_packed_ones_in_their_own():
-    for format in FORMATS:
-        expected = "llamacpp" if format.startswith("q") else "huggingface"
-        assert plan("haneul-1m", format, 64).driver == expected
+    for weight_format in FORMATS:
+        expected = "llamacpp" if weight_format.startswith("q") else "huggingface"
+        assert plan("haneul-1m", weight_format, 64).driver == expected
     assert (
         plan("haneul-1m", "float16", 64, driver="llamacpp").norms
         == 2 * plan("haneul-1m", "float16", 64).norms
@@ -195,7 +193,7 @@ def test_whole_formats_run_in_both_engines_and_packed_ones_in_their_own():
 @pytest.mark.parametrize(
     ("said", "how", "message"),
     [
-        (("phi-4", "q3"), {}, r"format='q3' is unknown\n.*name one of q4_0"),
+        (("phi-4", "q3"), {}, r"weight_format='q3' is unknown\n.*name one of q4_0"),
         (("phi-4", "q4_0"), {"driver": "huggingface"}, "huggingface has no format q4_0"),
         (("phi-4", "nf4"), {"driver": "llamacpp"}, "llamacpp has no format nf4"),
         (("phi-4", "q4_0"), {"driver": "ollama"}, "'ollama' is not planned for"),
@@ -217,16 +215,20 @@ def test_what_cannot_be_is_refused(said, how, message):
 
 
 def test_a_card_is_named_or_given_in_bytes():
-    assert usable(1000) == 900 and usable(1000, 0) == 1000 and set(WHOLE) | set(PACKED) < set(FORMATS)
-    with pytest.raises(CourseError, match="'RTX 9090' is not known here"):
-        card_bytes("RTX 9090")
+    assert (
+        usable_bytes(1000) == 900
+        and usable_bytes(1000, 0) == 1000
+        and set(WHOLE) | set(PACKED) < set(FORMATS)
+    )
+    with pytest.raises(CourseError, match="no GPU 'RTX 9090' in the list"):
+        gpu_bytes("RTX 9090")
     with pytest.raises(ValueError, match=r"reserve=1\.5"):
-        usable(CARD, 1.5)
-    with pytest.raises(ValueError, match="0 bits"):
-        largest_parameters(CARD, 0)
-    assert largest_parameters(CARD, 4.5, 1e12) == 0
-    promised = [int(name.split(", ")[1].split()[0]) for name in CARDS]
-    assert all(0.93 * gb <= mib / 1024 <= gb for gb, mib in zip(promised, CARDS.values(), strict=True)), (
+        usable_bytes(GPU, 1.5)
+    with pytest.raises(ValueError, match="bits=0"):
+        largest_parameters(GPU, 0)
+    assert largest_parameters(GPU, 4.5, 1e12) == 0
+    promised = [int(name.split(", ")[1].split()[0]) for name in GPUS]
+    assert all(0.93 * gb <= mib / 1024 <= gb for gb, mib in zip(promised, GPUS.values(), strict=True)), (
         "GB are said, GiB meant"
     )
     assert architecture("phi-4").context == 16384

@@ -84,13 +84,13 @@ def cache_bytes(said):
     )
 
 
-@pytest.mark.parametrize("format", [*WHOLE, *PACKED])
+@pytest.mark.parametrize("weight_format", [*WHOLE, *PACKED])
 @pytest.mark.parametrize("name", [*SHIPPED, ENCODER])
-def test_transformers_takes_what_was_planned(name, format):
-    packed = format in PACKED
-    engine = model_of(name, **({"quantization": format} if packed else {"precision": format}))
+def test_transformers_takes_what_was_planned(name, weight_format):
+    packed = weight_format in PACKED
+    engine = model_of(name, **({"quantization": weight_format} if packed else {"precision": weight_format}))
     precision, threads = "float32" if packed else None, float16_threads()
-    planned = plan(name, format, 256, 4, driver="huggingface", precision=precision, threads=threads)
+    planned = plan(name, weight_format, 256, 4, driver="huggingface", precision=precision, threads=threads)
     assert planned.weights + planned.embeddings + planned.norms == engine.weight_bytes, "to the byte"
     run = reading(engine.model, 256, 4)
     reading(engine.model, 8, 1)()  # some CPUs rearrange packed weights when they are first used
@@ -225,9 +225,13 @@ def test_llama_cpp_takes_what_was_planned():
         {"source": "haneul-4m", "context_length": 1000, "batch_size": 3, "precision": "float32"},
     ]
     for case, held, caches, buffers in llama_cpp_takes(cases):
-        format = next(f for f, fields in kinds.items() if fields.items() <= case.items())
+        weight_format = next(f for f, fields in kinds.items() if fields.items() <= case.items())
         planned = plan(
-            case["source"], format, case["context_length"], case.get("batch_size", 1), driver="llamacpp"
+            case["source"],
+            weight_format,
+            case["context_length"],
+            case.get("batch_size", 1),
+            driver="llamacpp",
         )
         assert planned.weights + planned.embeddings + planned.norms == held, "to the byte"
         assert planned.kv == pytest.approx(caches, abs=0.01 * MIB)
@@ -416,10 +420,10 @@ def test_the_process_grows_by_what_was_planned_for_a_larger_model(larger):
     assert ran.returncode == 0, ran.stderr[-2000:]
     found = [json.loads(line) for line in ran.stdout.splitlines()][len(first) :]
     formats = (
-        {"format": "float32"},
-        {"format": "bfloat16"},
-        {"format": "int8", "precision": "float32"},
-        {"format": "float16", "driver": "llamacpp"},
+        {"weight_format": "float32"},
+        {"weight_format": "bfloat16"},
+        {"weight_format": "int8", "precision": "float32"},
+        {"weight_format": "float16", "driver": "llamacpp"},
     )
     for how, (weights, grown, tokens) in zip(formats, found, strict=True):
         planned = plan(larger, context=1024 if "driver" in how else tokens, **how)

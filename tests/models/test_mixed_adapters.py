@@ -150,27 +150,35 @@ def test_no_weight_is_the_base_bit_for_bit(plain, made):
     assert plain.generate(PROMPTS) == merged.generate(PROMPTS) == beside.generate(PROMPTS)
 
 
-@pytest.mark.parametrize("mixing", ["svd", "linear"])
-def test_other_ways_to_mix_act_and_are_not_the_sum(plain, tmp_path, mixing):
+@pytest.mark.parametrize("combination_type", ["svd", "linear"])
+def test_other_ways_to_mix_act_and_are_not_the_sum(plain, tmp_path, combination_type):
     """Even of two adapters of one rank and the same layers, which is all that linear takes."""
     pair = {name: adapter(tmp_path / name, seed, **KINDS["large"]) for seed, name in enumerate(["a", "b"])}
     weight_of = {"a": 0.7, "b": 0.6}
     expected = summed(plain, pair, weight_of)
-    exact, other = (load(BASE, adapters=asked(pair, weight_of), mixing=way) for way in ("cat", mixing))
+    exact, other = (
+        load(BASE, adapters=asked(pair, weight_of), combination_type=way) for way in ("cat", combination_type)
+    )
     assert error(exact, expected) < 1e-5 < 1e-3 < error(other, expected)
     assert (
         logits(other) - logits(plain)
     ).abs().max() > 0.1 and other.model.state_dict().keys() == expected.keys()
-    beside = plain.with_adapters(ModelSpec.parse(BASE, adapters=asked(pair, weight_of), mixing=mixing))
+    beside = plain.with_adapters(
+        ModelSpec.parse(BASE, adapters=asked(pair, weight_of), combination_type=combination_type)
+    )
     assert torch.allclose(logits(beside), logits(other), rtol=1e-4, atol=1e-3)
-    alone = load(BASE, adapters=asked(pair, {"a": 0.7}), mixing=mixing)  # of one there is nothing to mix
+    alone = load(
+        BASE, adapters=asked(pair, {"a": 0.7}), combination_type=combination_type
+    )  # of one there is nothing to mix
     assert error(alone, summed(plain, pair, {"a": 0.7})) < 1e-5
 
 
 def test_ranks_that_linear_cannot_mix_are_told(made):
-    with pytest.raises(CourseError, match=r"mixing 'linear': .*same r(.|\n)*say mixing: cat"):
-        load(BASE, adapters=asked(made, {"small": 1, "large": 1}), mixing="linear")
-    assert load(BASE, adapters=asked(made, {"small": 1, "large": 1}), mixing="svd").parameters > 0
+    with pytest.raises(
+        CourseError, match=r"combination_type='linear': .*same r(.|\n)*say combination_type: cat"
+    ):
+        load(BASE, adapters=asked(made, {"small": 1, "large": 1}), combination_type="linear")
+    assert load(BASE, adapters=asked(made, {"small": 1, "large": 1}), combination_type="svd").parameters > 0
 
 
 def test_a_mixture_is_saved_as_one_model(plain, made, tmp_path):
@@ -214,8 +222,8 @@ def test_llama_cpp_takes_gguf_files_of_both(made, tmp_path):
 
 
 def test_what_llama_cpp_cannot_hold_is_told(made, tmp_path):
-    with pytest.raises(Unsupported, match=r"mixing='svd': llama\.cpp adds each adapter by itself"):
-        load(BASE, driver="llamacpp", adapters=asked(made, {"small": 1, "large": 1}), mixing="svd")
+    with pytest.raises(Unsupported, match=r"combination_type='svd': llama\.cpp adds each adapter by itself"):
+        load(BASE, driver="llamacpp", adapters=asked(made, {"small": 1, "large": 1}), combination_type="svd")
     one = adapter(tmp_path / "one", r=2, target_modules=["q_proj", "up_proj"], alpha_pattern={"up_proj": 3})
     two = adapter(
         tmp_path / "two",
@@ -293,7 +301,7 @@ def test_an_adapter_of_the_hub_is_downloaded_and_is_no_model(made, online, offli
     assert asked == {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"}
     with pytest.raises(
         CourseError,
-        match=r"course/small is a LoRA adapter, which changes a model and is none(.|\n)*adapters=\['course/small'\]",
+        match=r'course/small is a LoRA adapter, which changes a model and is none(.|\n)*adapters=\["course/small"\]',
     ):
         load("course/small")
     offline()

@@ -13,7 +13,7 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.engine import Unsupported
-from course_lib.serve import find
+from course_lib.serve import discovery
 
 NAME = "haneul-1m"
 ASKED = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the Sorin branch open?"
@@ -33,7 +33,7 @@ def native():
 @pytest.fixture(scope="module")
 def url():
     """The course's own server, which speaks the protocol of Ollama."""
-    with closing(find.start()) as server:
+    with closing(discovery.start()) as server:
         address = server.url
         ollama.Client(address, trust_env=False).pull(f"{NAME}:f32")
         yield address

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers import pretrained
-from course_lib.models.planner import held_bytes
+from course_lib.models.planner import memory_footprint
 
 BASE, BYTES = "haneul-300k", 4 * 344_384
 PROMPTS = ["When do you open?", "What is the fee of a card?", "Hello"]
@@ -57,7 +57,7 @@ def places(engine):
 
 
 def listed(manager):
-    return {line.name: line for line in manager.ps()}
+    return {line.name: line for line in manager.loaded_models()}
 
 
 # -- once in memory -------------------------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def test_all_are_used_at_once_and_none_takes_anothers_place(manager, made, expec
     with ThreadPoolExecutor(6) as pool:
         for name, told in pool.map(ask, range(18)):
             assert told == expected[name]
-    assert read == [BASE] and len(manager.ps()) == 3
+    assert read == [BASE] and len(manager.loaded_models()) == 3
 
 
 def test_bytes_are_counted_once(manager, made):
@@ -94,7 +94,7 @@ def test_bytes_are_counted_once(manager, made):
         )
         for engine in (one, two):
             own = sum(p.nbytes for name, p in engine.model.named_parameters() if ".lora_" in name)
-            assert 0 < lines[engine.name].bytes == own == held_bytes(engine.model) - BYTES < BYTES / 10
+            assert 0 < lines[engine.name].bytes == own == memory_footprint(engine.model) - BYTES < BYTES / 10
             assert engine.weight_bytes == BYTES + own  # what it needs, were it alone
 
 
@@ -110,13 +110,13 @@ def test_unloading_a_base_unloads_what_shares_its_weights(manager, made, expecte
         pass
     with manager.use(made["one"]) as one:
         base = next(held.base for held in manager._held.values() if held.base)
-        assert manager.unload(BASE) and manager.ps() == [] and two.model is None
+        assert manager.unload(BASE) and manager.loaded_models() == [] and two.model is None
         assert (
             one.generate(PROMPTS) == expected["one"] and base.engine.model is not None
         )  # weights that are used stay
     assert base.engine.model is None and one.model is None  # and go with their last user
     with manager.use(made["one"]) as again:
-        assert again.generate(PROMPTS) == expected["one"] and len(manager.ps()) == 2
+        assert again.generate(PROMPTS) == expected["one"] and len(manager.loaded_models()) == 2
 
 
 def test_what_is_unloaded_and_still_used_counts(manager, made):
@@ -144,7 +144,7 @@ def test_a_base_unloaded_while_an_adapter_is_loaded_takes_it_along(manager, made
         lambda engine, spec: (manager.unload(BASE), with_adapters(engine, spec))[1],
     )
     with manager.use(made["one"]) as one:
-        assert manager.ps() == [] and one.generate(["Hello"])
+        assert manager.loaded_models() == [] and one.generate(["Hello"])
     assert one.model is None and manager._leaving == []
 
 
@@ -173,7 +173,7 @@ def test_packed_weights_are_shared_as_well(manager, made):
 
 def test_models_in_another_type_share_nothing(manager, made):
     with manager.use(made["one"]) as one, manager.use(made["two"], precision="bfloat16") as two:
-        assert not places(one) & places(two) and len(manager.ps()) == 4
+        assert not places(one) & places(two) and len(manager.loaded_models()) == 4
 
 
 def test_an_adapter_beside_shared_weights_is_saved_as_a_model_of_its_own(manager, made, expected, tmp_path):
@@ -191,7 +191,7 @@ def test_idle_adapters_and_then_their_base_make_room(manager, made):
     for name in ("one", "two"):
         with manager.use(made[name]):
             pass
-    assert len(manager.ps()) == 3
+    assert len(manager.loaded_models()) == 3
     bases = {id(held.base): held.base for held in manager._held.values() if held.base}
     with manager.use("haneul-1m"):
         assert list(listed(manager)) == ["haneul-1m"]
@@ -209,14 +209,16 @@ def test_a_base_whose_adapter_is_used_stays(manager, made, expected):
             CourseError, match=r"haneul-1m takes 5\.5 MB, .*in use: haneul-300k\+one, haneul-300k\n"
         ):
             manager.use("haneul-1m").__enter__()
-        assert one.generate(PROMPTS) == expected["one"] and len(manager.ps()) == 3  # nothing went in vain
+        assert (
+            one.generate(PROMPTS) == expected["one"] and len(manager.loaded_models()) == 3
+        )  # nothing went in vain
 
 
 def test_only_so_many_go_as_are_needed(manager, made):
     for name in ("one", "two"):
         with manager.use(made[name]):
             pass
-    manager.byte_limit = sum(line.bytes for line in manager.ps()) + 4 * 1_377_408 - 1
+    manager.byte_limit = sum(line.bytes for line in manager.loaded_models()) + 4 * 1_377_408 - 1
     with manager.use("haneul-1m"):
         assert set(listed(manager)) == {BASE, f"{BASE}+two", "haneul-1m"}
 
@@ -232,12 +234,12 @@ def test_idle_time_ends_an_adapter_and_then_its_base(manager, made):
     with manager.use(made["one"] | {"keep_alive": 0.2}) as one:
         base = next(held.base for held in manager._held.values() if held.base)
         time.sleep(0.4)
-        assert len(manager.ps()) == 2
-    wait_until(lambda: not manager.ps())
+        assert len(manager.loaded_models()) == 2
+    wait_until(lambda: not manager.loaded_models())
     assert one.model is None and base.engine.model is None
     with manager.use(made["one"] | {"keep_alive": 0}):
-        assert len(manager.ps()) == 2
-    assert manager.ps() == []
+        assert len(manager.loaded_models()) == 2
+    assert manager.loaded_models() == []
 
 
 def test_a_base_that_is_used_for_itself_outlives_its_adapter(manager, made, expected):
@@ -258,7 +260,7 @@ def test_an_adapter_that_cannot_be_loaded_lets_the_base_go(manager, made, expect
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(ask) for _ in range(4)]:
             done.result(timeout=30)
-    assert [(line.name, line.users) for line in manager.ps()] == [(BASE, 0)] and read == [BASE]
+    assert [(line.name, line.users) for line in manager.loaded_models()] == [(BASE, 0)] and read == [BASE]
     with (
         pytest.raises(CourseError, match="nothing is no LoRA adapter"),
         manager.use(broken | {"keep_alive": 0}),
@@ -272,7 +274,7 @@ def test_an_adapter_that_cannot_be_loaded_lets_the_base_go(manager, made, expect
         manager.use(broken | {"keep_alive": 0}),
     ):
         pass
-    assert manager.ps() == [] and manager._held == {}
+    assert manager.loaded_models() == [] and manager._held == {}
 
 
 def test_a_base_that_cannot_be_loaded_leaves_nothing(manager, made, monkeypatch):
@@ -281,10 +283,10 @@ def test_a_base_that_cannot_be_loaded_leaves_nothing(manager, made, monkeypatch)
     )
     with pytest.raises(CourseError, match="no device"), manager.use(made["one"]):
         pass
-    assert manager.ps() == [] and manager._held == {}
+    assert manager.loaded_models() == [] and manager._held == {}
     monkeypatch.undo()
     with manager.use(made["one"]):
-        assert len(manager.ps()) == 2
+        assert len(manager.loaded_models()) == 2
 
 
 def test_many_threads_load_and_close_and_leave_nothing(manager, made, expected):
@@ -300,7 +302,7 @@ def test_many_threads_load_and_close_and_leave_nothing(manager, made, expected):
         assert all(pool.map(ask, range(27)))
     assert all(
         line.users == sum(held.base is not None for held in manager._held.values()) * (line.name == BASE)
-        for line in manager.ps()
+        for line in manager.loaded_models()
     )
     manager.unload_all()
     assert manager._held == {}

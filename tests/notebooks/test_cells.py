@@ -10,7 +10,7 @@ import sys
 import nbformat
 import pytest
 
-from course_lib import plots, plots_reading, plots_tuning
+from course_lib import plots
 from course_lib.chapters import all_chapters
 from course_lib.data import ROOT
 from course_lib.measure import Results
@@ -19,7 +19,7 @@ KINDS = {"measured", "picture", "widget", "exercise", "solution"}  # a cell with
 UNCOMPARED = {"measured", "picture", "widget"}
 DRAWN = {
     n
-    for place in (plots, plots_reading, plots_tuning, Results)
+    for place in (plots, Results)
     for n in dir(place)
     if getattr(getattr(place, n), "__annotations__", {}).get("return") == "Picture"
 }

@@ -266,10 +266,10 @@ def test_a_million_letters_without_a_space_are_cut(text):
     [
         ({"max_tokens": 15}, "max_tokens=15"),
         ({"max_tokens": 16.0}, "max_tokens=16.0"),
-        ({"max_tokens": 64, "overlap": 64}, "overlap=64, and max_tokens=64 leaves 64 tokens"),
+        ({"max_tokens": 64, "overlap": 64}, "overlap=64; with max_tokens=64 it must be from 0 to 63"),
         ({"overlap": -1}, "overlap=-1"),
         ({"overlap": None}, "overlap=None"),
-        ({"tokens": TokenSpans(WORDS.spans, special=10), "max_tokens": 16}, "takes 10 for itself"),
+        ({"tokens": TokenSpans(WORDS.spans, special=10), "max_tokens": 16}, "of which 10 are special"),
     ],
 )
 def test_sizes_out_of_range_are_refused(sizes, message):
@@ -278,7 +278,7 @@ def test_sizes_out_of_range_are_refused(sizes, message):
 
 
 def test_special_tokens_are_taken_from_the_limit():
-    with pytest.raises(CourseError, match="overlap=62, and max_tokens=64 leaves 62 tokens"):
+    with pytest.raises(CourseError, match="overlap=62; with max_tokens=64 it must be from 0 to 61"):
         chunks("text", SPANS["all-MiniLM-L6-v2"], max_tokens=64, overlap=62)
     assert [
         chunk.tokens for chunk in chunks("fee " * 30, SPANS["all-MiniLM-L6-v2"], max_tokens=16, overlap=0)
@@ -292,7 +292,7 @@ def test_special_tokens_are_taken_from_the_limit():
 def test_what_cannot_be_read_is_refused():
     with pytest.raises(CourseError, match="character 2 of 3 is half of a surrogate pair"):
         chunks("ab\ud800", WORDS)
-    with pytest.raises(CourseError, match="a bytes is no text"):
+    with pytest.raises(CourseError, match="a text must be a str; got bytes"):
         chunks(b"text", WORDS)
     with pytest.raises(CourseError, match="of type str does not say where its tokens lie"):
         token_spans("all-MiniLM-L6-v2")

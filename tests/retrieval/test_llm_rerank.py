@@ -58,7 +58,7 @@ def test_no_passages_load_no_model():
     manager = ModelManager()
     for answers in (None, YES_OR_NO):
         assert LLMReranker(manager.get_chat_model("haneul-300k"), answers).rerank(QUERY, []) == []
-    assert manager.ps() == []
+    assert manager.loaded_models() == []
 
 
 def test_a_driver_without_log_probabilities_is_refused():

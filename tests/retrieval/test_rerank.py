@@ -220,7 +220,7 @@ def test_a_kind_is_a_reranker_of_the_models_in_their_roles():
         cross.spec.task == "rerank"
         and cross.manager is llm.model.manager is late.embeddings.manager is manager
     )
-    assert make_reranker("llm").model.manager is ModelManager.shared() and manager.ps() == []
+    assert make_reranker("llm").model.manager is ModelManager.shared() and manager.loaded_models() == []
     assert len(KINDS) == 3
     with pytest.raises(
         CourseError, match=r"unknown kind of reranker 'colbert'; known: cross-encoder, late-interaction, llm"

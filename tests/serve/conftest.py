@@ -4,10 +4,10 @@ import ollama
 import pytest
 from starlette.testclient import TestClient
 
-from course_lib.serve import find
+from course_lib.serve import discovery
 from course_lib.serve.app import application
-from course_lib.serve.desk import Desk
 from course_lib.serve.store import Store
+from course_lib.serve.worker import Worker
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(store):
-    started = find.start(store=store.manifests.parent)
+    started = discovery.start(store=store.manifests.parent)
     yield started
     started.close()
 
@@ -31,14 +31,14 @@ def client(server):
 
 
 @pytest.fixture(scope="module")
-def desk(store):
-    desk = Desk(store)
-    yield desk
-    desk.close()
+def worker(store):
+    worker = Worker(store)
+    yield worker
+    worker.close()
 
 
 @pytest.fixture(scope="module")
-def http(desk):
+def http(worker):
     """Requests to the application without a network between."""
-    with TestClient(application(desk), base_url="http://127.0.0.1:11434") as asking:
+    with TestClient(application(worker), base_url="http://127.0.0.1:11434") as asking:
         yield asking

@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from course_lib.serve.app import ROUTES, application
-from course_lib.serve.desk import Desk
+from course_lib.serve.worker import Worker
 
 REQUIRED = ("model", "messages", "prompt", "input", "source", "destination")
-BODIES, AT_ONCE, SEED = 2000, 4, 7
+BODIES, MAX_RUNNING, SEED = 2000, 4, 7
 ABSENT = "fuzz:absent"  # nothing is deleted, so every body finds the same models
 MODEL = "haneul-300k"
 TURNS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
@@ -227,12 +227,12 @@ def test_the_sound_bodies_are_sound(http, url):
 
 def test_two_thousand_faulty_bodies(store):
     async def all_of_them():
-        desk, waiting = Desk(store), requests()
-        transport = httpx.ASGITransport(application(desk))
+        worker, waiting = Worker(store), requests()
+        transport = httpx.ASGITransport(application(worker))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            counts = await asyncio.gather(*(ask(client, waiting) for _ in range(AT_ONCE)))
-        assert desk.outstanding == 0
-        desk.close()
+            counts = await asyncio.gather(*(ask(client, waiting) for _ in range(MAX_RUNNING)))
+        assert worker.outstanding == 0
+        worker.close()
         return sum(counts)
 
     refused = asyncio.run(all_of_them())

@@ -10,9 +10,9 @@ import pytest
 import uvicorn
 
 from course_lib.serve import app as serving
-from course_lib.serve.app import BODY, application
-from course_lib.serve.desk import Desk
+from course_lib.serve.app import MAX_BODY_BYTES, application
 from course_lib.serve.server import bind
+from course_lib.serve.worker import Worker
 
 ASK = {"model": "haneul-300k", "prompt": "Hi", "stream": False}
 
@@ -62,14 +62,14 @@ def test_it_binds_to_this_machine_alone(host):
 
 
 def test_a_body_that_is_too_long_is_refused(http, server):
-    reply = http.post("/api/generate", content=b"x" * (BODY + 1))
+    reply = http.post("/api/generate", content=b"x" * (MAX_BODY_BYTES + 1))
     assert reply.status_code == 413 and reply.json()["error"].startswith("body: more than 4,000,000 bytes")
-    pieces = (b"x" * 100_000 for _ in range(BODY // 100_000 + 2))  # no length is told beforehand
+    pieces = (b"x" * 100_000 for _ in range(MAX_BODY_BYTES // 100_000 + 2))  # no length is told beforehand
     assert httpx.post(f"{server.url}/api/generate", content=pieces, timeout=120).status_code == 413
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(desk, monkeypatch):
-    monkeypatch.setattr(serving, "PATIENCE", 0.05)
+def test_a_body_that_does_not_come_is_not_waited_for(worker, monkeypatch):
+    monkeypatch.setattr(serving, "TIMEOUT", 0.05)
     headers = [(b"host", b"127.0.0.1"), (b"content-length", b"10")]
     scope = {
         "type": "http",
@@ -87,15 +87,15 @@ def test_a_body_that_does_not_come_is_not_waited_for(desk, monkeypatch):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(application(desk)(scope, never, send))
+    asyncio.run(application(worker)(scope, never, send))
     assert sent[0]["status"] == 408 and b"body: it did not arrive" in sent[1]["body"]
 
 
 def test_beyond_the_queue_requests_are_refused_with_503(store):
-    desk = Desk(store, queue=2, at_once=1)
+    worker = Worker(store, queue=2, at_once=1)
 
     async def ask():
-        transport = httpx.ASGITransport(application(desk))
+        transport = httpx.ASGITransport(application(worker))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await asyncio.gather(*(client.post("/api/generate", json=ASK) for _ in range(9)))
 
@@ -104,8 +104,8 @@ def test_beyond_the_queue_requests_are_refused_with_503(store):
     assert len(refused) == 6 and {r.headers["retry-after"] for r in refused} == {"1"}
     assert all(r.json()["error"].startswith("server: server busy") for r in refused)
     assert len({r.json()["response"] for r in replies if r.status_code == 200}) == 1
-    assert desk.outstanding == 0
-    desk.close()
+    assert worker.outstanding == 0
+    worker.close()
 
 
 def test_unknown_paths_and_methods_are_told_in_either_protocol(http):
@@ -130,10 +130,10 @@ def test_unknown_paths_and_methods_are_told_in_either_protocol(http):
 
 
 @pytest.fixture
-def running(desk):
-    """The application behind a real socket, in this process, so that its desk can be looked at."""
+def running(worker):
+    """The application behind a real socket, in this process, so that its worker can be looked at."""
     bound = bind(0)
-    server = uvicorn.Server(uvicorn.Config(application(desk), log_level="error", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(application(worker), log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     yield f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -142,20 +142,22 @@ def running(desk):
     bound.close()
 
 
-def test_a_client_that_goes_away_stops_the_generation(desk, running):
+def test_a_client_that_goes_away_stops_the_generation(worker, running):
     ask = {"model": "haneul-4m", "prompt": "The", "raw": True, "options": {"num_predict": -1}}
     whole = httpx.post(f"{running}/api/generate", json=ask | {"stream": False}, timeout=120).json()
     assert whole["eval_count"] > 1000, "too short to be interrupted"
     before = next(
-        m.counters.tokens for m in desk.manager.ps() if "haneul-4m" in m.name or m.counters.tokens >= 1000
+        m.counters.tokens
+        for m in worker.manager.loaded_models()
+        if "haneul-4m" in m.name or m.counters.tokens >= 1000
     )
     with httpx.stream("POST", f"{running}/api/generate", json=ask, timeout=120) as reply:
         next(reply.iter_lines())
     deadline = time.monotonic() + 30
-    while desk.outstanding and time.monotonic() < deadline:
+    while worker.outstanding and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert desk.outstanding == 0
-    after = next(m.counters.tokens for m in desk.manager.ps() if m.counters.tokens >= before)
+    assert worker.outstanding == 0
+    after = next(m.counters.tokens for m in worker.manager.loaded_models() if m.counters.tokens >= before)
     assert after - before < 1000, "it wrote on to the end"
 
 

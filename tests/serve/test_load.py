@@ -9,7 +9,7 @@ import ollama
 import pytest
 
 from course_lib import data
-from course_lib.serve import find
+from course_lib.serve import discovery
 
 CLIENTS, REQUESTS = 8, 50
 
@@ -47,7 +47,7 @@ def test_eight_clients_with_fifty_requests_each_get_every_answer_and_their_own(s
 
 def test_a_server_killed_and_started_again_is_told_clearly_and_answers_again(store, asks):
     folder = store.manifests.parent
-    server = find.start(store=folder)
+    server = discovery.start(store=folder)
     port = int(server.url.rsplit(":", 1)[1])
     expected = ollama.Client(server.url).generate(**asks[0]).response
 
@@ -70,7 +70,7 @@ def test_a_server_killed_and_started_again_is_told_clearly_and_answers_again(sto
     with ThreadPoolExecutor(4) as pool:
         ended = list(pool.map(until_it_fails, [False, True, True, False]))
     assert all(error for _, error in ended)
-    again = find.start(port, folder)
+    again = discovery.start(port, folder)
     assert again.url == server.url
     assert [own.generate(**asks[0]).response for own, _ in ended] == [expected] * 4
     again.close()

@@ -17,7 +17,7 @@ from course_lib import cli
 from course_lib.data import ROOT
 from course_lib.errors import CourseError
 from course_lib.models.drivers.wire import ollama_address
-from course_lib.serve import find, ollama
+from course_lib.serve import discovery, ollama
 from course_lib.serve.server import bind
 
 ASK = {"model": "haneul-4m", "prompt": "The", "raw": True, "options": {"num_predict": -1}}
@@ -145,8 +145,10 @@ def test_a_course_server_that_runs_already_is_named_as_one(server, monkeypatch):
 
 
 def test_a_server_without_the_model_that_is_needed_is_passed_over(elsewhere, server, monkeypatch):
-    assert find.holds(server.url, "haneul-4m") and find.holds(server.url, "haneul-4m:latest")
-    assert not find.holds(server.url, "llama3") and not find.holds(
+    assert discovery.has_model(server.url, "haneul-4m") and discovery.has_model(
+        server.url, "haneul-4m:latest"
+    )
+    assert not discovery.has_model(server.url, "llama3") and not discovery.has_model(
         f"http://127.0.0.1:{elsewhere.server_port}", "haneul-4m"
     )
     monkeypatch.setenv("OLLAMA_HOST", server.url)
@@ -156,7 +158,7 @@ def test_a_server_without_the_model_that_is_needed_is_passed_over(elsewhere, ser
 def test_what_is_no_ollama_is_not_taken_for_one(elsewhere, monkeypatch):
     for answer in (b"hello", b"[]", b'{"version": 5}'):
         monkeypatch.setattr(Ollama, "answer", answer)
-        assert find.answering(f"http://127.0.0.1:{elsewhere.server_port}") is None
+        assert discovery.identify(f"http://127.0.0.1:{elsewhere.server_port}") is None
 
 
 def test_an_ollama_that_lacks_the_model_is_named_in_what_is_started_instead(elsewhere):
@@ -207,7 +209,7 @@ def test_the_server_ends_when_the_notebook_dies(tmp_path):
 
 def test_a_server_that_cannot_begin_is_told_with_its_reason():
     with bind(0) as taken, pytest.raises(CourseError, match=r"did not begin: course: port .* cannot be had"):
-        find.start(taken.getsockname()[1])
+        discovery.start(taken.getsockname()[1])
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 from course_lib.data import sha256
 from course_lib.errors import CourseError
 from course_lib.models.schema import Generation
-from course_lib.serve.desk import Desk
-from course_lib.serve.engine import Ask
-from course_lib.serve.refusal import Refused
+from course_lib.serve.completion import CompletionRequest
+from course_lib.serve.errors import ApiError
 from course_lib.serve.store import Store
+from course_lib.serve.worker import Worker
 
 NAME = "haneul-300k:q4_0"
 
@@ -53,7 +53,7 @@ def test_a_pull_that_is_left_leaves_nothing(small):
         pass
     lines.close()
     assert set(small.blobs.iterdir()) == before
-    with pytest.raises(Refused, match="not found"):
+    with pytest.raises(ApiError, match="not found"):
         small.find("haneul-1m:f32")
 
 
@@ -72,18 +72,18 @@ def test_pulls_of_one_model_at_once_do_not_disturb_each_other(small):
 
 
 def test_an_altered_file_is_not_loaded_and_the_next_pull_mends_it(small):
-    desk, file = Desk(small), small.file(small.find(NAME))
-    ask = Ask([{"role": "user", "content": "Hi"}], Generation(), num_predict=4)
-    good = desk.write(small.find(NAME), ask, 0).text
+    worker, file = Worker(small), small.file(small.find(NAME))
+    ask = CompletionRequest([{"role": "user", "content": "Hi"}], Generation(), num_predict=4)
+    good = worker.write(small.find(NAME), ask, 0).text
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(CourseError, match=r"missing or altered\n.*pull it again"):
-        desk.write(small.find(NAME), ask, 0)
+        worker.write(small.find(NAME), ask, 0)
     list(small.pull(NAME))
-    assert desk.write(small.find(NAME), ask, 0).text == good
+    assert worker.write(small.find(NAME), ask, 0).text == good
     file.unlink()
     with pytest.raises(CourseError):
-        desk.write(small.find(NAME), ask, 0)
-    desk.close()
+        worker.write(small.find(NAME), ask, 0)
+    worker.close()
 
 
 def test_a_damaged_manifest_is_named(small):

@@ -4,34 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from course_lib.learn.exercises.engine import Exercise, Wrong, compare
+from course_lib.learn.exercises.comparing import compare
+from course_lib.learn.exercises.engine import Exercise
 from course_lib.rag.prompt import REFUSAL
 
 TEXT = "It opens at 10:30. On Mondays, too, it opens at 10:30."
 MIXED = "counts an answer that refuses and answers at once; a refusal is exactly the sentence REFUSAL"
-GUARD = "if old not in text:\n    raise ValueError(old)\n"
 
 
-def _forge(forge: Callable[[str, str, str], str]) -> str | None:
-    got = forge(TEXT, "10:30", "07:15")
-    if got is None:
+def check_forge(forge: Callable[[str, str, str], str]) -> str | None:
+    forged = forge(TEXT, "10:30", "07:15")
+    if forged is None:
         return "your function gives back None: the new text must be returned"
-    if got == TEXT:
+    if forged == TEXT:
         return "the text came back unchanged; strings cannot be changed in place, replace() gives a new one"
-    if got == TEXT.replace("10:30", "07:15", 1):
+    if forged == TEXT.replace("10:30", "07:15", 1):
         return "only the first of two places was changed, so the passage contradicts itself"
-    if got != TEXT.replace("10:30", "07:15"):
-        return f"forge({TEXT!r}, '10:30', '07:15') gave {got!r}"
+    if forged != TEXT.replace("10:30", "07:15"):
+        return f"forge({TEXT!r}, '10:30', '07:15') gave {forged!r}"
     try:
         forge(TEXT, "09:00", "07:15")
     except ValueError:
         return None
-    return "09:00 is not in the text, yet no ValueError was raised: an experiment that changes nothing would go unnoticed"
+    return (
+        "09:00 is not in the text, yet no ValueError was raised: an experiment that changes nothing would "
+        "go unnoticed"
+    )
 
 
-def _refusals(refusals: Callable[[list[str]], float]) -> str | None:
+def check_refusals(refusals: Callable[[list[str]], float]) -> str | None:
     answers = [REFUSAL, "10:30", REFUSAL, f"10:30, I think. {REFUSAL}", f"{REFUSAL} But 10:30."]
-    said = compare(
+    feedback = compare(
         "the share in five answers, two of them exactly REFUSAL,",
         refusals(answers),
         0.4,
@@ -41,10 +44,10 @@ def _refusals(refusals: Callable[[list[str]], float]) -> str | None:
             0.6: f"0.6 {MIXED}",
         },
     )
-    if said:
-        return said
+    if feedback:
+        return feedback
     try:
-        return compare("refusals([])", refusals([]), 0.0, {})
+        return compare("refusals([])", refusals([]), 0.0)
     except ZeroDivisionError:
         return "an empty list divides by zero; no answers hold no refusals, so the share is 0"
 
@@ -56,16 +59,12 @@ EXERCISES = (
         (
             "`text.replace(old, new)` gives a new string in which every `old` has become `new`.",
             "`if old not in text:` comes first, and raises ValueError.",
-            "if old not in text: raise ValueError(f'{old} is not in the text'), then return text.replace(old, new).",
+            (
+                "if old not in text: raise ValueError(f'{old} is not in the text'), then return "
+                "text.replace(old, new)."
+            ),
         ),
-        _forge,
-        {
-            "no return": Wrong(f"{GUARD}text.replace(old, new)", "must be returned"),
-            "changes nothing": Wrong(f"{GUARD}text.replace(old, new)\nreturn text", "came back unchanged"),
-            "first place only": Wrong(f"{GUARD}return text.replace(old, new, 1)", "only the first of two"),
-            "silent when absent": Wrong("return text.replace(old, new)", "no ValueError was raised"),
-            "raises always": Wrong("raise ValueError(old)", "stopped with ValueError"),
-        },
+        check_forge,
     ),
     Exercise(
         "00.2",
@@ -75,17 +74,6 @@ EXERCISES = (
             "`sum(a == REFUSAL for a in answers)` counts them, because True counts as 1.",
             "Divide by len(answers), and return 0.0 first when the list is empty.",
         ),
-        _refusals,
-        {
-            "a count": Wrong("return sum(a == REFUSAL for a in answers)", "the number of refusals"),
-            "contains instead of equals": Wrong(
-                "return sum(REFUSAL in a for a in answers) / max(1, len(answers))",
-                "refuses and answers at once",
-            ),
-            "empty list": Wrong(
-                "return sum(a == REFUSAL for a in answers) / len(answers)", "divides by zero"
-            ),
-            "words": Wrong("return 'two of five'", "a number is wanted"),
-        },
+        check_refusals,
     ),
 )

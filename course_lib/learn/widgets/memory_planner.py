@@ -1,4 +1,4 @@
-"""Does this model fit on this card? What fills the memory, and how long a context still fits."""
+"""Does this model fit on this GPU? What fills the memory, and how long a context still fits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from course_lib.errors import CourseError
 from course_lib.learn.widgets.explorer import Choice, Explorer, Range, Shown
 from course_lib.models.planner import architecture
 from course_lib.models.planner.estimate import FORMATS, GIB, Plan, plan, size
-from course_lib.models.planner.gpus import CARDS, RESERVE, card_bytes, largest_context, largest_model, usable
+from course_lib.models.planner.gpus import (
+    GPUS,
+    RESERVE,
+    gpu_bytes,
+    largest_context,
+    largest_model,
+    usable_bytes,
+)
 from course_lib.plots import Picture, stacked_bar
 
 MODELS = (
@@ -37,29 +44,29 @@ NOTES = {
 )
 
 
-def say(needed: Plan, card: str) -> str:
+def say(needed: Plan, gpu: str) -> str:
     """What fills the memory, whether it fits, and what would: a line each."""
-    free = usable(card) - needed.total
+    free = usable_bytes(gpu) - needed.total
     verdict = (
         f"it fits, {size(free)} are left" if free >= 0 else f"it does not fit, {size(-free)} are missing"
     )
-    what = f"{needed.model} in {needed.format} by {ENGINES[needed.driver]}, {needed.batch} x {needed.context:,} tokens"
+    what = f"{needed.model} in {needed.weight_format} by {ENGINES[needed.driver]}, {needed.batch} x {needed.context:,} tokens"
     lines = [f"{what}: {size(needed.total)} ({needed.total / 1e9:,.2f} GB)."]
     lines += [f"- {name}: {size(part)}, {part / needed.total:.0%}" for name, part in needed.parts.items()]
-    lines.append(f"{card} holds {size(card_bytes(card))}, of which {RESERVE:.0%} stay free: {verdict}.")
-    lines.append(f"The longest context that fits: {_longest(needed, card)}.")
-    best = largest_model(card, needed.format, needed.context, needed.batch)
+    lines.append(f"{gpu} holds {size(gpu_bytes(gpu))}, of which {RESERVE:.0%} stay free: {verdict}.")
+    lines.append(f"The longest context that fits: {_longest(needed, gpu)}.")
+    best = largest_model(gpu, needed.weight_format, needed.context, needed.batch)
     lines.append(f"The largest model of the list that fits so: {best or 'none'}.")
-    if card.startswith("laptop"):
+    if gpu.startswith("laptop"):
         lines.append(
-            f"Of a laptop's memory its own programs take a part, too: look how much of the {size(usable(card))} is free."
+            f"Of a laptop's memory its own programs take a part, too: look how much of the {size(usable_bytes(gpu))} is free."
         )
-    return "\n".join([*lines, *filter(None, [NOTES.get(needed.format)])])
+    return "\n".join([*lines, *filter(None, [NOTES.get(needed.weight_format)])])
 
 
-def _longest(needed: Plan, card: str) -> str:
+def _longest(needed: Plan, gpu: str) -> str:
     longest, reads = (
-        largest_context(card, needed.model, needed.format, needed.batch),
+        largest_context(gpu, needed.model, needed.weight_format, needed.batch),
         architecture(needed.model).context,
     )
     if not longest:
@@ -67,12 +74,15 @@ def _longest(needed: Plan, card: str) -> str:
     return f"{longest:,} tokens, {'all' if longest == reads else f'of the {reads:,}'} that it reads"
 
 
-def bar(needed: Plan, card: str) -> Picture:
+def bar(needed: Plan, gpu: str) -> Picture:
     """What fills the memory, in GiB, with what stays free at its end: it fits where the bar ends before the dashed line."""
-    kept = card_bytes(card) - usable(card)
+    kept = gpu_bytes(gpu) - usable_bytes(gpu)
     parts = {name: part / GIB for name, part in (needed.parts | {"kept free": kept}).items()}
     return stacked_bar(
-        parts, card_bytes(card) / GIB, x="memory, GiB", title=f"{needed.model}, {needed.format}, on {card}"
+        parts,
+        gpu_bytes(gpu) / GIB,
+        x="memory, GiB",
+        title=f"{needed.model}, {needed.weight_format}, on {gpu}",
     )
 
 
@@ -82,24 +92,24 @@ def memory_planner(models: Sequence[str] = MODELS) -> Explorer:
         raise ValueError("no models to plan for")
     names = tuple(architecture(m).name for m in models)
 
-    def show(card: str, model: str, format: str, context: float, batch: float) -> Shown:
+    def show(gpu: str, model: str, weight_format: str, context: float, batch: float) -> Shown:
         try:
-            needed = plan(model, format, int(context), int(batch))
+            needed = plan(model, weight_format, int(context), int(batch))
         except CourseError as error:
             return Shown(f"{error.what}: {error.fix}.")
-        return Shown(say(needed, card), bar(needed, card))
+        return Shown(say(needed, gpu), bar(needed, gpu))
 
     return Explorer(
         "memory-planner",
         "Does it fit?",
         show,
         {
-            "card": Choice(
+            "gpu": Choice(
                 "card",
-                tuple(sorted(CARDS, key=lambda c: (c.startswith("laptop"), c != "GeForce RTX 3090, 24 GB"))),
+                tuple(sorted(GPUS, key=lambda c: (c.startswith("laptop"), c != "GeForce RTX 3090, 24 GB"))),
             ),
             "model": Choice("model", names),
-            "format": Choice("format", FORMATS),
+            "weight_format": Choice("format", FORMATS),
             "context": Range("context", 256, 131_072, 8192, 256, "tokens"),
             "batch": Range("texts at once", 1, 64, 1, 1),
         },

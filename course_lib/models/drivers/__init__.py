@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.models.drivers.engine import Engine, Unsupported, changed, refuse_unused
-from course_lib.models.schema.spec import ModelSpec, SpecError
+from course_lib.models.schema import ModelSpec, SpecError
 
 CLASSES = {
     "huggingface": "huggingface:HuggingFace",

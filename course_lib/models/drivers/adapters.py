@@ -20,8 +20,10 @@ from course_lib.models import catalog
 from course_lib.models.drivers import packed
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.quiet import quiet
-from course_lib.models.files.resolution import facts, tensors_in, weights
-from course_lib.models.schema.spec import Adapter, LocalSource, Mixing
+from course_lib.models.files.headers import read_json, tensors_in, weight_files
+from course_lib.models.files.resolution import from_hub
+from course_lib.models.schema import Adapter, LocalSource
+from course_lib.models.schema.spec import CombinationType
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BASE = "base.json"  # beside an adapter: {"model": for which it was made, "sha256": of that model's weights}
@@ -44,10 +46,8 @@ def found(adapter: Adapter) -> Path:
     if isinstance(adapter.source, LocalSource):
         path = adapter.source.path.expanduser()
     else:
-        from course_lib.models.files.hub import fetched
-
-        path = fetched(adapter.source)
-    if path.parent == data.MODELS and catalog.adapted(path.name):
+        path = from_hub(adapter.source)
+    if path.parent == data.MODELS and catalog.is_adapter(path.name):
         return catalog.folder_of(path.name)
     if path.suffix == ".gguf" and path.is_file():
         return path
@@ -64,7 +64,7 @@ def parts(adapters: Sequence[Adapter], base: Path, sum_of: Callable[[Path], str]
 
     sum_of: what tells the sum of the base's weights, where that need not be `sha256_of_weights` each time.
     """
-    some = [Part(found(adapter), adapter.weight, adapter.called) for adapter in adapters]
+    some = [Part(found(adapter), adapter.weight, adapter.label) for adapter in adapters]
     for part in some:
         check_base(part, base, sum_of or sha256_of_weights)
     return some
@@ -75,12 +75,12 @@ def parts(adapters: Sequence[Adapter], base: Path, sum_of: Callable[[Path], str]
 
 def describe(base: Path) -> dict[str, str]:
     """What an adapter records of the model it is made for: its name, and the sum of its weights."""
-    return {"model": catalog.name_of(base), "sha256": sha256_of_weights(base)}
+    return {"model": catalog.model_name(base), "sha256": sha256_of_weights(base)}
 
 
 def made_for(adapter: Path) -> str:
     """The model for which an adapter says that it was made. Raises CourseError where it says nothing."""
-    said = facts(adapter, BASE).get("model")
+    said = read_json(adapter, BASE).get("model")
     if not said:
         raise CourseError(
             f"{adapter.name} does not say for which model it was made: it has no {BASE}",
@@ -91,7 +91,7 @@ def made_for(adapter: Path) -> str:
 
 def sha256_of_weights(folder: Path) -> str:
     """The SHA-256 of the file of weights; of several, that of their sums, one after the other."""
-    sums = [data.sha256(folder / name) for name in weights(p.name for p in folder.iterdir())]
+    sums = [data.sha256(folder / name) for name in weight_files(p.name for p in folder.iterdir())]
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
@@ -101,12 +101,12 @@ def check_base(part: Part, base: Path, sum_of: Callable[[Path], str]) -> None:
     if adapter.suffix == ".gguf" or base.suffix == ".gguf":
         return  # llama.cpp compares shapes itself
     turned = bool(
-        facts(adapter, CONFIG).get("fan_in_fan_out")
+        read_json(adapter, CONFIG).get("fan_in_fan_out")
     )  # GPT-2 keeps its matrices as (inputs, outputs)
     files = (
         ()
-        if facts(base, "config.json").get("quantization_config")
-        else weights(p.name for p in base.iterdir())
+        if read_json(base, "config.json").get("quantization_config")
+        else weight_files(p.name for p in base.iterdir())
     )
     there = {name: tensor.shape for file in files for name, tensor in tensors_in(base / file).items()}
     for name, tensor in tensors_in(adapter / WEIGHTS).items():
@@ -119,10 +119,10 @@ def check_base(part: Part, base: Path, sum_of: Callable[[Path], str]) -> None:
                 f"{_by(tensor.shape)}, and the matrix there {_by(shape)}",
                 OTHER_BASE,
             )
-    said = facts(adapter, BASE).get("sha256")
+    said = read_json(adapter, BASE).get("sha256")
     if said and (sum_ := sum_of(base)) != said:
         raise CourseError(
-            f"the adapter {part.called} was made for {facts(adapter, BASE).get('model')}, whose weights have SHA-256 "
+            f"the adapter {part.called} was made for {read_json(adapter, BASE).get('model')}, whose weights have SHA-256 "
             f"{said[:12]}...; those of {base.name} have {sum_[:12]}...",
             OTHER_BASE,
         )
@@ -165,10 +165,10 @@ def brought(adapters: Sequence[Adapter]) -> set[str]:
 # -- on a model -----------------------------------------------------------------------------------------------------------
 
 
-def applied(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
+def applied(model: Any, some: Sequence[Part], combination_type: CombinationType = "cat") -> Any:
     """The model with adapters beside its weights, as a PeftModel; its own linear layers are replaced.
 
-    mixing "cat": all of them side by side, each times its weight, which is exactly the sum. "svd" and "linear" are peft's ways
+    combination_type "cat": all of them side by side, each times its weight, which is exactly the sum. "svd" and "linear" are peft's ways
     to make one adapter of them, and are not: see chapter 05. Raises CourseError for an adapter that does not fit, and for ranks
     that cannot be mixed so; Unsupported for a share of an adapter that brings a head, and for one beside others.
     """
@@ -192,16 +192,17 @@ def applied(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
             else:
                 adapted.load_adapter(part.folder, adapter_name=name, local_files_only=True)
         _check_all_used(adapted, name, part)
-    if mixing == "cat" or len(some) == 1:
+    if combination_type == "cat" or len(some) == 1:
         _side_by_side(adapted, {name: part.weight for name, part in zip(names, some, strict=True)})
     else:
         try:
             adapted.add_weighted_adapter(
-                names, [part.weight for part in some], "mix", combination_type=mixing
+                names, [part.weight for part in some], "mix", combination_type=combination_type
             )
         except ValueError as error:
             raise CourseError(
-                f"mixing {mixing!r}: {error}", "say mixing: cat, which takes any ranks"
+                f"combination_type={combination_type!r}: {error}",
+                "say combination_type: cat, which takes any ranks",
             ) from error
         adapted.set_adapter("mix")
         for name in names:
@@ -209,9 +210,9 @@ def applied(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
     return adapted
 
 
-def merged(model: Any, some: Sequence[Part], mixing: Mixing = "cat") -> Any:
+def merged(model: Any, some: Sequence[Part], combination_type: CombinationType = "cat") -> Any:
     """The model with adapters added to its weights: no slower than without. Raises as `applied`."""
-    return _merge(applied(model, some, mixing))
+    return _merge(applied(model, some, combination_type))
 
 
 def twin(model: Any) -> Any:

@@ -8,15 +8,8 @@ from pydantic import BaseModel
 
 from course_lib.models.drivers import CLASSES, OF_EVERY_DRIVER, driver_class
 from course_lib.models.drivers.engine import NEEDS
-from course_lib.models.schema.generation import Generation
-from course_lib.models.schema.spec import (
-    PACKS,
-    HuggingFaceSource,
-    LocalSource,
-    ModelSpec,
-    Quantization,
-    ServerSource,
-)
+from course_lib.models.schema import Generation, HuggingFaceSource, LocalSource, ModelSpec, ServerSource
+from course_lib.models.schema.spec import QUANTIZATIONS, Quantization
 
 PAGE = """# The fields of a model specification
 
@@ -92,7 +85,9 @@ def cells() -> dict[tuple[str, str], bool]:
 
 def packs() -> dict[tuple[str, str], bool]:
     """(driver, quantization) -> whether the driver has it."""
-    return {(d, q): q in PACKS.get(d, ()) for d in CLASSES for q in get_args(Quantization) if q != "none"}
+    return {
+        (d, q): q in QUANTIZATIONS.get(d, ()) for d in CLASSES for q in get_args(Quantization) if q != "none"
+    }
 
 
 def tasks() -> dict[tuple[str, str], bool]:

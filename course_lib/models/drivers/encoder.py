@@ -12,8 +12,9 @@ from course_lib.models.drivers.adapters import head_of
 from course_lib.models.drivers.engine import Ability, Engine, Prompt, context_of
 from course_lib.models.drivers.huggingface import InTorch
 from course_lib.models.drivers.pretrained import from_pretrained, tokenizer_of
-from course_lib.models.files.resolution import facts, resolve
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.files import resolve
+from course_lib.models.files.headers import read_json
+from course_lib.models.schema import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -211,7 +212,7 @@ def _first_token_alone(model: Any) -> Any:
 
 def _longest(folder: Path, config: Any, tokenizer: Any) -> int:
     """Tokens that the model was trained to read, where its files say so; else the places it has."""
-    if said := facts(folder, "sentence_bert_config.json").get("max_seq_length"):
+    if said := read_json(folder, "sentence_bert_config.json").get("max_seq_length"):
         return int(said)
     unused = config.pad_token_id + 1 if "roberta" in config.model_type else 0  # the first of its places
     return int(min(config.max_position_embeddings - unused, tokenizer.model_max_length))
@@ -228,7 +229,7 @@ def _pooling(folder: Path) -> str:
         )
     said = {
         k
-        for k, v in facts(folder, "1_Pooling/config.json").items()
+        for k, v in read_json(folder, "1_Pooling/config.json").items()
         if k.startswith("pooling_mode_") and v is True
     }
     known = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
@@ -244,16 +245,18 @@ def _pooling(folder: Path) -> str:
 
 def _without_pooler(folder: Path) -> dict[str, Any]:
     """BERT's pooling layer is not used here, and would be made up at random where the file lacks it."""
-    bert = any(kind in str(facts(folder, "config.json").get("model_type")) for kind in ("bert", "roberta"))
+    bert = any(
+        kind in str(read_json(folder, "config.json").get("model_type")) for kind in ("bert", "roberta")
+    )
     return (
         {"add_pooling_layer": False}
-        if bert and "distil" not in str(facts(folder, "config.json").get("model_type"))
+        if bert and "distil" not in str(read_json(folder, "config.json").get("model_type"))
         else {}
     )
 
 
 def _check_head(folder: Path, spec: ModelSpec, of_adapter: int | None) -> None:
-    config = facts(folder, "config.json")
+    config = read_json(folder, "config.json")
     if of_adapter is None and not any(
         "ForSequenceClassification" in a for a in config.get("architectures") or []
     ):

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from course_lib.errors import CourseError
-from course_lib.models.schema.generation import Generation
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.schema import Generation, ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -263,7 +262,7 @@ class Engine(ABC):
 
     def _options(self, options: Generation | None, changes: Mapping[str, Any]) -> Generation:
         how = options if options is not None else self.spec.generation
-        how = how.but(**changes) if changes else how
+        how = how.replace(**changes) if changes else how
         refuse_unused(type(self), {f"generation.{k}": v for k, v in changed(how).items()})
         if how.json_schema is not None:
             self._need("json_schema")

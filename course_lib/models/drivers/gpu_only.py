@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.engine import Ability, Engine
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.schema import ModelSpec
 
 
 class _GpuOnly(Engine):

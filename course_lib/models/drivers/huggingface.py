@@ -9,16 +9,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from course_lib.data import whole_folder
+from course_lib.atomic import atomic_folder
 from course_lib.errors import CourseError
 from course_lib.models.drivers import adapters, packed
 from course_lib.models.drivers.engine import Ability, Engine, Prompt, Reply, check_fits, context_of
 from course_lib.models.drivers.pretrained import from_pretrained, tokenizer_of
 from course_lib.models.drivers.quiet import quiet
-from course_lib.models.files.resolution import resolve
-from course_lib.models.planner.memory import held_bytes
-from course_lib.models.schema.generation import Generation
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.files import resolve
+from course_lib.models.planner.memory import memory_footprint
+from course_lib.models.schema import Generation, ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +54,7 @@ class InTorch(Engine):
 
     @property
     def weight_bytes(self) -> int:
-        return held_bytes(self.model)
+        return memory_footprint(self.model)
 
     @property
     def device(self) -> str:
@@ -74,7 +73,7 @@ class InTorch(Engine):
             raise CourseError(f"{self.name} has been closed", "load it again")
         packed.check_whole(self.model, self.name)
         try:
-            with whole_folder(target) as partial, quiet():
+            with atomic_folder(target) as partial, quiet():
                 adapters.whole(self.model, self.name).save_pretrained(partial)
                 self.tokenizer.save_pretrained(partial)
                 for name, file in self.beside.items():
@@ -103,7 +102,7 @@ class HuggingFace(InTorch):
         "batch_size",
         "low_cpu_mem_usage",
         "adapters",
-        "mixing",
+        "combination_type",
         "context_length",
     }
     can: ClassVar[frozenset[Ability]] = frozenset(
@@ -139,7 +138,7 @@ class HuggingFace(InTorch):
         Both can be used at the same time; closing one does not touch the other. Raises as loading does.
         """
         some = adapters.parts(spec.adapters, resolve(spec.source), self._sum_of)
-        model = adapters.applied(adapters.twin(self.model), some, spec.mixing)
+        model = adapters.applied(adapters.twin(self.model), some, spec.combination_type)
         return HuggingFace(spec, model.eval(), self.tokenizer, self.context)
 
     def ids(self, prompt: Prompt) -> list[int]:

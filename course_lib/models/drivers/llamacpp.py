@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from course_lib.errors import CourseError
+from course_lib.measure.hardware import usable_cores
 from course_lib.models.drivers.adapters import parts
 from course_lib.models.drivers.engine import (
     Ability,
@@ -24,10 +25,10 @@ from course_lib.models.drivers.engine import (
 )
 from course_lib.models.drivers.streaming import from_thread
 from course_lib.models.drivers.wire import at_once
-from course_lib.models.files.resolution import resolve
+from course_lib.models.files import resolve
+from course_lib.models.gguf import cached_export
 from course_lib.models.gguf import writer as gguf_file
-from course_lib.models.schema.generation import Generation
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.schema import Generation, ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +40,7 @@ TYPE_OF_PRECISION = {"auto": "f32", "float32": "f32", "float16": "f16", "bfloat1
 
 def cores() -> int:
     """OMP_NUM_THREADS where it is set, else the cores that this process may use."""
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    return int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
 
 
 class LlamaCpp(Engine):
@@ -59,7 +60,7 @@ class LlamaCpp(Engine):
             "batch_size",
             "low_cpu_mem_usage",
             "adapters",
-            "mixing",
+            "combination_type",
         }
     ) | {f"generation.{f}" for f in Generation.model_fields}
     can: ClassVar[frozenset[Ability]] = frozenset({"generate", "stream", "json_schema", "embed"})
@@ -93,10 +94,10 @@ class LlamaCpp(Engine):
         folder = tempfile.TemporaryDirectory(prefix="course-gguf-")
         given = found.suffix == ".gguf"
         wanted = _type(spec)
-        file = found if given else gguf_file.export(found, Path(folder.name) / f"{found.name}.gguf", wanted)
-        if len(spec.adapters) > 1 and spec.mixing != "cat":
+        file = found if given else cached_export(found, wanted, scratch=Path(folder.name))
+        if len(spec.adapters) > 1 and spec.combination_type != "cat":
             raise Unsupported(
-                f"mixing={spec.mixing!r}: llama.cpp adds each adapter by itself",
+                f"combination_type={spec.combination_type!r}: llama.cpp adds each adapter by itself",
                 "leave it out: the sum is exact",
             )
         adapters = [

@@ -15,8 +15,7 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers import wire
 from course_lib.models.drivers.engine import Prompt, context_of
 from course_lib.models.drivers.served import End, Parts, Served
-from course_lib.models.schema.generation import Generation
-from course_lib.models.schema.spec import ModelSpec, ServerSource
+from course_lib.models.schema import Generation, ModelSpec, ServerSource
 
 UNCUT = {"truncate": False, "shift": False}
 KNOWS_UNCUT = (0, 12, 6)  # the first version with these fields; older ones ignore them

@@ -9,7 +9,7 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers import wire
 from course_lib.models.drivers.engine import Prompt, Unsupported
 from course_lib.models.drivers.served import End, Parts, Served
-from course_lib.models.schema.generation import Generation
+from course_lib.models.schema import Generation
 
 # What these servers apply where a request is silent on it: their own defaults, or those in the model's repository.
 # The protocol has no such fields, and other servers refuse them; so they go only to those who know them, and only to

@@ -7,7 +7,7 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.engine import Unsupported
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.schema import ModelSpec
 
 FOUR_BITS = ("nf4", "fp4")
 OF_FOUR_BITS = (

@@ -9,8 +9,8 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers import adapters, packed
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.quiet import quiet
-from course_lib.models.files.resolution import facts
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.files.headers import read_json
+from course_lib.models.schema import ModelSpec
 
 
 def device_of(spec: ModelSpec) -> str:
@@ -50,7 +50,7 @@ def from_pretrained(kind: Any, spec: ModelSpec, folder: Path, **more: Any) -> An
         raise Unsupported(
             f"{folder.name} is GGUF, which transformers would unpack to 32 bits", "use driver: llamacpp"
         )
-    dtype, said = dtype_of(spec, device), facts(folder, "config.json").get("quantization_config") or {}
+    dtype, said = dtype_of(spec, device), read_json(folder, "config.json").get("quantization_config") or {}
     packed_as = packed.how(spec, folder.name, said, dtype, device)
     more |= packed_as | ({"device_map": "auto"} if _spread(spec, device) else {})
     try:
@@ -81,7 +81,7 @@ def from_pretrained(kind: Any, spec: ModelSpec, folder: Path, **more: Any) -> An
         add = (
             adapters.applied if packed_as else adapters.merged
         )  # added to packed weights, they would be rounded, too
-        model = add(model, some, spec.mixing)
+        model = add(model, some, spec.combination_type)
     return model.eval()
 
 

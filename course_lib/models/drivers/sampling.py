@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from course_lib.models.schema.generation import Generation
+from course_lib.models.schema import Generation
 
 
 def processors(how: Generation, rows: int) -> Any:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from course_lib.errors import CourseError
 from course_lib.models.drivers import wire
 from course_lib.models.drivers.engine import Ability, Engine, Prompt, Reply, Unsupported
-from course_lib.models.schema.generation import Generation
-from course_lib.models.schema.spec import ModelSpec, ServerSource
+from course_lib.models.schema import Generation, ModelSpec, ServerSource
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from course_lib.errors import CourseError
-from course_lib.models.schema.spec import secret
+from course_lib.models.schema.sources import secret
 
 if TYPE_CHECKING:
     import httpx

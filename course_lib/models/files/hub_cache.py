@@ -24,6 +24,7 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils.sha import git_hash
 
 from course_lib import data
+from course_lib.atomic import atomic_write_text
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SHA1 = re.compile(r"[0-9a-f]{40}")  # of a commit, or of a small file as git hashes it
@@ -105,9 +106,9 @@ class Cache:
     def remember(self, listing: Listing, revision: str) -> None:
         """Keep what the hub said of a revision."""
         said = {name: asdict(file) for name, file in listing.files.items()}
-        data.write_whole(self.folder / "course" / f"{listing.commit}.json", json.dumps(said, indent=1))
+        atomic_write_text(self.folder / "course" / f"{listing.commit}.json", json.dumps(said, indent=1))
         if revision != listing.commit:
-            data.write_whole(self.folder / "course" / "refs" / revision, listing.commit)
+            atomic_write_text(self.folder / "course" / "refs" / revision, listing.commit)
 
     def place(self, listing: Listing, name: str) -> Path | None:
         """Where a file of a commit lies, its content checked; None where it is missing or not what its hash says."""
@@ -133,7 +134,7 @@ class Cache:
     def _note(self, path: Path, file: File) -> None:
         with suppress(OSError):  # in a cache that cannot be written, files are read each time
             said = self._checked() | {str(file.digest): _stamp(path)}
-            data.write_whole(self.folder / "course" / "checked.json", json.dumps(said, indent=1))
+            atomic_write_text(self.folder / "course" / "checked.json", json.dumps(said, indent=1))
 
     def _checked(self) -> dict[str, Any]:
         try:
@@ -196,7 +197,7 @@ class Cache:
     def name(self, revision: str, commit: str) -> None:
         """Remember the commit of a branch or tag: from now on, it is what the cache holds of it."""
         if revision != commit and self._read(self.folder / "refs" / revision) != commit:
-            data.write_whole(self.folder / "refs" / revision, commit)
+            atomic_write_text(self.folder / "refs" / revision, commit)
 
 
 def _stamp(path: Path) -> list[int]:

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from course_lib.data import whole
+from course_lib.atomic import atomic_file
 from course_lib.errors import CourseError
 from course_lib.models.gguf import tokenizer as gguf_tokenizer
+from course_lib.models.gguf.header import read_header
 from course_lib.models.gguf.tokenizer import CONVERT
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ def _config(folder: Path) -> dict[str, Any]:
 
     Raises CourseError for a folder that is not whole, another architecture, and weights that are packed.
     """
-    from course_lib.models.files.resolution import safe_folder  # lazily: the command line reads TYPES alone
+    from course_lib.models.files.resolution import check_folder  # lazily: the command line reads TYPES alone
 
-    said = json.loads((safe_folder(folder) / "config.json").read_text("utf-8"))
+    said = json.loads((check_folder(folder) / "config.json").read_text("utf-8"))
     if said.get("architectures") != ["LlamaForCausalLM"]:
         raise CourseError(
             f"{folder.name} is {said.get('architectures')}; only LlamaForCausalLM is exported", CONVERT
@@ -97,10 +98,10 @@ def _tensors(writer: Any, folder: Path, config: dict[str, Any], kind: str) -> No
     import gguf
     from safetensors.torch import load_file
 
-    from course_lib.models.files.resolution import weights
+    from course_lib.models.files.headers import weight_files
 
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
-    for file in weights(p.name for p in folder.iterdir()):
+    for file in weight_files(p.name for p in folder.iterdir()):
         for name, tensor in load_file(folder / file).items():
             module, _, part = name.rpartition(".")
             place = names.get_name(module)
@@ -137,27 +138,33 @@ def _stretched(config: dict[str, Any]) -> np.ndarray:
     return (plain / frequencies.double().numpy()).astype(np.float32)
 
 
-def export(folder: Path, target: Path, kind: str = "f32") -> Path:
-    """Write the model in `folder` (config, tokenizer, safetensors) to `target` with weights of `kind`, one of TYPES.
+def export(folder: Path, target: Path, weight_type: str = "f32") -> Path:
+    """Write the model in `folder` (config, tokenizer, safetensors) to `target` with weights of `weight_type`, one of TYPES.
 
-    Raises ValueError for an unknown kind; CourseError for another architecture or tokenizer, for rows that blocks of 32 do not
-    divide, and where `target` cannot be written. No half-written file stays.
+    Raises ValueError for an unknown type; CourseError for another architecture or tokenizer, for rows that blocks of 32 do
+    not divide, and where `target` cannot be written. No half-written file stays.
     """
-    if kind not in TYPES:
-        raise ValueError(f"kind={kind!r}; one of {', '.join(TYPES)}")
-    config = _config(folder)
     try:
-        with whole(target) as partial, _writing(partial) as writer:
-            _metadata(writer, folder, config, kind)
-            gguf_tokenizer.write(writer, folder, config)
-            _tensors(writer, folder, config, kind)
+        write(folder, target, weight_type)
     except OSError as error:
         raise CourseError(f"{target} cannot be written: {error}", ROOM) from error
+    return target
+
+
+def write(folder: Path, target: Path, weight_type: str) -> None:
+    """As `export`, but raises OSError where `target` cannot be written."""
+    if weight_type not in TYPES:
+        raise ValueError(f"weight_type={weight_type!r}; one of {', '.join(TYPES)}")
+    config = _config(folder)
+    try:
+        with atomic_file(target) as partial, _writing(partial) as writer:
+            _metadata(writer, folder, config, weight_type)
+            gguf_tokenizer.write(writer, folder, config)
+            _tensors(writer, folder, config, weight_type)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise CourseError(
             f"{folder.name} is not whole: {type(error).__name__}: {error}", "download or save it again"
         ) from error
-    return target
 
 
 @contextmanager
@@ -172,20 +179,20 @@ def _writing(target: Path) -> Iterator[Any]:
     writer.write_tensors_to_file()
     writer.close()
     try:
-        gguf.GGUFReader(target)  # it is written by numpy, which does not tell of a disk that is full (seen)
+        read_header(target)  # numpy writes it, which does not report a full disk (seen)
     except ValueError as error:
         raise OSError(f"it was cut short, as where no space is left: {error}") from error
 
 
 class Reads(NamedTuple):
-    """What a model reads: a text of so many tokens, and whether it says how a conversation is written."""
+    """The longest text that a model reads, in tokens, and whether it has a chat template."""
 
     context: int
     chat: bool
 
 
 def reads(path: Path) -> Reads:
-    """What the model in a folder or a .gguf file reads, from its configuration or its header alone.
+    """Context length and chat template of the model in a folder or a .gguf file, from its configuration or its header alone.
 
     Raises CourseError for a file that is cut short, that holds no model, or one that llama.cpp does not know.
     """
@@ -193,42 +200,39 @@ def reads(path: Path) -> Reads:
         if path.is_dir():
             length = json.loads((path / "config.json").read_text("utf-8"))["max_position_embeddings"]
             return Reads(int(length), bool(gguf_tokenizer.template(path)))
-        reader, architecture = _model_in(path)
-        length = reader.get_field(f"{architecture}.context_length")
-        if length is None:
-            raise KeyError("context_length")
-        return Reads(int(length.contents()), reader.get_field("tokenizer.chat_template") is not None)
+        fields = _model_fields(path)
+        length = fields[f"{fields['general.architecture']}.context_length"]
+        return Reads(int(length), "tokenizer.chat_template" in fields)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise CourseError(
-            f"{path.name} does not say how long a text it reads: {error}", "download or export it again"
+            f"{path.name} does not state its context length: {error}", "download or export it again"
         ) from error
 
 
-def _model_in(path: Path) -> tuple[Any, str]:
-    """The reader of a GGUF file that holds a model, and its architecture. Raises CourseError as `reads`."""
+def _model_fields(path: Path) -> dict[str, Any]:
+    """The fields of a GGUF file that holds a model. Raises CourseError as `reads`."""
     import gguf
 
     try:
-        reader = gguf.GGUFReader(path)
-    except (ValueError, OSError, KeyError, IndexError, OverflowError, MemoryError, TypeError) as error:
+        fields, tensors = read_header(path)
+    except (ValueError, OSError) as error:
         raise CourseError(
             f"{path.name} is cut short or damaged: it has {path.stat().st_size:,} bytes, and reading it fails with "
             f"{str(error)[:200]!r}",
             "download or export it again",
         ) from error
-    said = reader.get_field("general.architecture")
-    architecture = str(said.contents()) if said else "none"
+    architecture = fields.get("general.architecture", "none")
     if architecture not in gguf.MODEL_ARCH_NAMES.values():
         raise CourseError(
             f"{path.name} is a model of the architecture {architecture!r}, which llama.cpp does not know",
             "choose a model of another architecture, such as llama",
         )
-    if not reader.tensors and not reader.get_field("split.count"):  # the first part of several may be without
+    if not tensors and not fields.get("split.count"):  # the first part of several may be without
         raise CourseError(
             f"{path.name} holds a tokenizer ({architecture}) and no weights",
             "choose the file of the whole model",
         )
-    return reader, architecture
+    return fields
 
 
 def export_adapter(folder: Path, base: Path, target: Path) -> Path:
@@ -260,7 +264,7 @@ def export_adapter(folder: Path, base: Path, target: Path) -> Path:
         )
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 1000)
     try:
-        with whole(target) as partial, _writing(partial) as writer:
+        with atomic_file(target) as partial, _writing(partial) as writer:
             writer.add_type("adapter")
             writer.add_string("adapter.type", "lora")
             writer.add_float32("adapter.lora.alpha", alpha)

@@ -17,8 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from course_lib.models.drivers import able, driver_class
 from course_lib.models.drivers.engine import Reply, Turn, Unsupported
-from course_lib.models.schema.generation import Generation
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.schema import Generation, ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +72,7 @@ class ChatModel(BaseChatModel):
         return {"model": self.spec.name, "driver": self.spec.driver, **self.options.model_dump()}
 
     def _how(self, stop: list[str] | None, changes: dict[str, Any]) -> Generation:
-        return self.options.but(**changes | ({"stop": stop} if stop else {}))
+        return self.options.replace(**changes | ({"stop": stop} if stop else {}))
 
     def _generate(
         self,

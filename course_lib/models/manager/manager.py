@@ -1,4 +1,4 @@
-"""Loaded models, kept while they are used: loaded once, never mixed up, unloaded when idle or when memory is short."""
+"""LoadedModel models, kept while they are used: loaded once, never mixed up, unloaded when idle or when memory is short."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from course_lib.models.drivers import load
 from course_lib.models.drivers.engine import Counters, Engine
 from course_lib.models.manager.registry import ModelInfo, Registry
 from course_lib.models.planner import memory
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.schema import ModelSpec
 
 if TYPE_CHECKING:
     from course_lib.models.manager.langchain import ChatModel, EmbeddingModel, Reranker
@@ -25,7 +25,7 @@ SHARE = 0.8  # of the machine's memory, for weights, where no limit is given
 
 
 @dataclass
-class _Held:
+class _Entry:
     """A model in memory, or on its way there (engine is None then)."""
 
     spec: ModelSpec
@@ -36,7 +36,7 @@ class _Held:
     last_used: float = 0.0
     keep_alive: float = 0.0
     dropped: bool = False  # taken off the list; closed when its last user is done
-    base: _Held | None = None  # the model whose weights it shares, which counts it among its users
+    base: _Entry | None = None  # the model whose weights it shares, which counts it among its users
 
     def expires(self) -> float:
         """The moment (time.monotonic) at which it is idle for long enough; infinite while it is used or kept for ever."""
@@ -48,7 +48,7 @@ class _Held:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A line of `ps`: bytes of weights, where it runs, seconds since its last use and until it is unloaded, counters."""
 
     name: str
@@ -77,8 +77,8 @@ class ModelManager:
 
         self.byte_limit = int(SHARE * psutil.virtual_memory().total) if byte_limit is None else byte_limit
         self.registry = Registry()
-        self._held: OrderedDict[str, _Held] = OrderedDict()  # the one not used for longest comes first
-        self._leaving: list[_Held] = []  # taken off that list, and still used
+        self._held: OrderedDict[str, _Entry] = OrderedDict()  # the one not used for longest comes first
+        self._leaving: list[_Entry] = []  # taken off that list, and still used
         self._change = threading.Condition()
         self._reaper: threading.Thread | None = None
 
@@ -111,7 +111,7 @@ class ModelManager:
         from course_lib.models.manager.langchain import ChatModel
 
         spec = self.registry.spec(name, task="chat-completion")
-        return ChatModel(manager=self, spec=spec, options=spec.generation.but(**options))
+        return ChatModel(manager=self, spec=spec, options=spec.generation.replace(**options))
 
     def get_embedding_model(self, name: str | None = None) -> EmbeddingModel:
         """LangChain Embeddings, by the same names; DEFAULT_EMBEDDING_MODEL where none is given.
@@ -167,12 +167,12 @@ class ModelManager:
             closing = [held for key in list(self._held) if self._held[key].engine for held in self._drop(key)]
         self._close(closing)
 
-    def ps(self) -> list[Loaded]:
+    def loaded_models(self) -> list[LoadedModel]:
         """The loaded models, the one not used for longest first."""
         now = time.monotonic()
         with self._change:
             return [
-                Loaded(
+                LoadedModel(
                     self.registry.name_of(h.spec),
                     key,
                     h.spec.driver,
@@ -189,7 +189,7 @@ class ModelManager:
                 if h.engine is not None
             ]
 
-    def _take(self, spec: ModelSpec) -> _Held:
+    def _take(self, spec: ModelSpec) -> _Entry:
         key = spec.key()
         with self._change:
             while (held := self._held.get(key)) is not None and held.engine is None:
@@ -198,7 +198,7 @@ class ModelManager:
                 held.users += 1
                 self._held.move_to_end(key)
                 return held
-            held = self._held[key] = _Held(spec, 0)
+            held = self._held[key] = _Entry(spec, 0)
         try:
             if alone := _alone(spec):
                 held.base = self._take(alone)
@@ -222,7 +222,7 @@ class ModelManager:
             self._change.notify_all()
         return held
 
-    def _make_room(self, key: str, wanted: _Held) -> None:
+    def _make_room(self, key: str, wanted: _Entry) -> None:
         """Unload idle models, the one not used for longest first, until `wanted` fits. Raises CourseError if it cannot."""
         with self._change:
             idle = self._idle(key)
@@ -237,7 +237,7 @@ class ModelManager:
                     f"{self.byte_limit / 1e6:,.1f} MB; in use: {in_use}",
                     "unload a model, take a smaller one or fewer bits, or raise byte_limit",
                 )
-            closing: list[_Held] = []
+            closing: list[_Entry] = []
             while leaving + sum(h.bytes for h in self._held.values()) > self.byte_limit:
                 closing += self._drop(idle.pop(0))
         self._close(closing)
@@ -253,7 +253,7 @@ class ModelManager:
         }
         return sorted(free, key=lambda k: free[k].base is None and free[k].users > 0)
 
-    def _drop(self, key: str) -> list[_Held]:
+    def _drop(self, key: str) -> list[_Entry]:
         """Take a model off the list (the lock is held); it is to be closed if nobody uses it."""
         held = self._held.pop(key)
         held.dropped = True
@@ -262,7 +262,7 @@ class ModelManager:
         self._leaving.append(held)
         return []
 
-    def _release(self, held: _Held, keep_alive: float) -> None:
+    def _release(self, held: _Entry, keep_alive: float) -> None:
         with self._change:
             held.users -= 1
             held.last_used, held.keep_alive = time.monotonic(), keep_alive
@@ -276,7 +276,7 @@ class ModelManager:
             self._change.notify_all()
         self._close(closing)
 
-    def _close(self, models: list[_Held]) -> None:
+    def _close(self, models: list[_Entry]) -> None:
         """Close models (the lock is not held), and let go of those whose weights they shared."""
         for held in models:
             if held.engine:
@@ -306,7 +306,7 @@ def _alone(spec: ModelSpec) -> ModelSpec | None:
     language = spec.task in ("chat-completion", "text-generation")
     if not (spec.adapters and language and spec.driver == "huggingface"):
         return None
-    return spec.model_copy(update={"adapters": (), "mixing": "cat"})
+    return spec.model_copy(update={"adapters": (), "combination_type": "cat"})
 
 
 _shared: ModelManager | None = None

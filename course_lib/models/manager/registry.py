@@ -13,7 +13,7 @@ from course_lib.models.drivers import driver_class
 from course_lib.models.drivers import register as register_class
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.manager.settings import settings
-from course_lib.models.schema.spec import ModelSpec, SpecError
+from course_lib.models.schema import ModelSpec, SpecError
 
 NAME = re.compile(r"^[\w][\w.+-]{0,99}$")
 

@@ -8,17 +8,17 @@ if TYPE_CHECKING:
     from course_lib.models.planner.architectures import Architecture, architecture
     from course_lib.models.planner.estimate import GIB, Plan, kv_bytes, plan
     from course_lib.models.planner.gpus import largest_model, largest_parameters
-    from course_lib.models.planner.memory import held_bytes
+    from course_lib.models.planner.memory import memory_footprint
 
 __all__ = [
     "GIB",
     "Architecture",
     "Plan",
     "architecture",
-    "held_bytes",
     "kv_bytes",
     "largest_model",
     "largest_parameters",
+    "memory_footprint",
     "plan",
 ]
 _MODULES = {
@@ -30,6 +30,6 @@ _MODULES = {
     "plan": "estimate",
     "largest_model": "gpus",
     "largest_parameters": "gpus",
-    "held_bytes": "memory",
+    "memory_footprint": "memory",
 }
 __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

@@ -90,18 +90,18 @@ class Architecture:
         return (*attention, *(up,) * (1 if self.family.encoder else 2), down)
 
     @property
-    def in_matrices(self) -> int:
+    def matrix_parameters(self) -> int:
         """Weights in the matrices of all layers."""
         return self.layers * sum(rows * columns for rows, columns in self.matrices)
 
     @property
-    def in_embeddings(self) -> int:
+    def embedding_parameters(self) -> int:
         """Weights that turn tokens, and in an encoder places and the two kinds of text, into vectors and vectors into tokens."""
         places = self.context + 2 if self.family.encoder else 0
         return self.hidden * (self.vocabulary * (1 if self.tied else 2) + places)
 
     @property
-    def in_norms(self) -> int:
+    def norm_parameters(self) -> int:
         """Weights of norms and biases."""
         family, norm = self.family, self.hidden * (2 if self.family.encoder else 1)
         a_layer = family.norms * norm + family.head_norms * 2 * self.head_dim
@@ -111,7 +111,7 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        return self.in_matrices + self.in_embeddings + self.in_norms
+        return self.matrix_parameters + self.embedding_parameters + self.norm_parameters
 
 
 def from_config(name: str, said: Mapping[str, Any]) -> Architecture:
@@ -186,9 +186,9 @@ def architecture(of: str | Path | Architecture) -> Architecture:
     if isinstance(of, Architecture):
         return of
     from course_lib.models.catalog import shipped
-    from course_lib.models.schema.spec import LOCAL
+    from course_lib.models.schema.sources import PATH
 
-    if isinstance(of, Path) or LOCAL.match(of):
+    if isinstance(of, Path) or PATH.match(of):
         return _in_folder(Path(of).expanduser())
     names = {name.lower(): name for name in _facts()}
     found = names.get(of.lower()) or names.get(TUNED.sub("", of).lower())

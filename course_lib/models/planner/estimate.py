@@ -16,13 +16,13 @@ from typing import Literal
 from course_lib.errors import CourseError
 from course_lib.models.planner.architectures import Architecture, architecture
 from course_lib.models.planner.memory import BITS_OF
-from course_lib.models.schema.spec import PACKS
+from course_lib.models.schema.spec import QUANTIZATIONS
 from course_lib.tables import table
 
 Driver = Literal["huggingface", "llamacpp"]
 MIB, GIB = 2**20, 2**30
 WHOLE = ("float32", "float16", "bfloat16")
-PACKED = PACKS["huggingface"]  # by bitsandbytes: the matrices of the layers alone
+PACKED = QUANTIZATIONS["huggingface"]  # by bitsandbytes: the matrices of the layers alone
 BITS = BITS_OF | {
     "q4_k_m": 4.89
 }  # bits a weight; q4_k_m: llama.cpp's own average over Llama-3.1-8B, an approximation
@@ -42,7 +42,7 @@ class Plan:
     """
 
     model: str
-    format: str
+    weight_format: str
     driver: Driver
     context: int
     batch: int
@@ -68,7 +68,7 @@ class Plan:
         }
 
     def __str__(self) -> str:
-        title = f"{self.model}, {self.format}, {self.driver}: {self.batch} x {self.context:,} tokens"
+        title = f"{self.model}, {self.weight_format}, {self.driver}: {self.batch} x {self.context:,} tokens"
         rows = [
             [name, size(n), f"{n / self.total:.0%}"]
             for name, n in (self.parts | {"total": self.total}).items()
@@ -87,7 +87,7 @@ def size(number: float) -> str:
 
 def plan(
     model: str | Path | Architecture,
-    format: str = "q4_0",
+    weight_format: str = "q4_0",
     context: int = 4096,
     batch: int = 1,
     *,
@@ -99,52 +99,54 @@ def plan(
 ) -> Plan:
     """The plan for a model: a well-known or shipped one by its name, or a folder, of which the config.json is read.
 
-    format: one of FORMATS. llama.cpp has q4_0, q4_k_m and q8_0, bitsandbytes nf4, fp4 and int8; the whole ones are of both,
+    weight_format: one of FORMATS. llama.cpp has q4_0, q4_k_m and q8_0, bitsandbytes nf4, fp4 and int8; the whole ones are of both,
     transformers' where no driver is named. precision: of what nf4, fp4 and int8 leave whole, bfloat16 where none is named (on a
     CPU `load` takes float32). kv: of llama.cpp's cache: float16, float32, bfloat16, q8_0 or q4_0; transformers keeps it in the
     precision. threads: of a CPU on which transformers will run float16, as `float16_threads()` counts them. Raises CourseError
     for what cannot be combined, and for a context that the model does not read.
     """
     sizes = architecture(model)
-    chosen = _driver(format, driver)
-    _check(sizes, format, chosen, context, batch, precision, kv, double_quantization)
+    chosen = _driver(weight_format, driver)
+    _check(sizes, weight_format, chosen, context, batch, precision, kv, double_quantization)
     if chosen == "llamacpp":
-        rest, norms, cache = format, "float32", kv or "float16"
+        rest, norms, cache = weight_format, "float32", kv or "float16"
     else:
-        rest = norms = cache = format if format in WHOLE else precision or "bfloat16"
-    matrices = sum(_matrix(rows, columns, format, double_quantization) for rows, columns in sizes.matrices)
+        rest = norms = cache = weight_format if weight_format in WHOLE else precision or "bfloat16"
+    matrices = sum(
+        _matrix(rows, columns, weight_format, double_quantization) for rows, columns in sizes.matrices
+    )
     return Plan(
         sizes.name,
-        format,
+        weight_format,
         chosen,
         context,
         batch,
         weights=round(sizes.layers * matrices),
-        embeddings=round(sizes.in_embeddings * BITS[rest] / 8),
-        norms=round(sizes.in_norms * BITS[norms] / 8),
+        embeddings=round(sizes.embedding_parameters * BITS[rest] / 8),
+        norms=round(sizes.norm_parameters * BITS[norms] / 8),
         kv=kv_bytes(sizes, context, batch, cache, chosen),
         overhead=_llamacpp(sizes, context, batch)
         if chosen == "llamacpp"
-        else _huggingface(sizes, format, context, batch, rest, threads),
+        else _huggingface(sizes, weight_format, context, batch, rest, threads),
     )
 
 
-def _driver(format: str, driver: Driver | None) -> Driver:
-    if format not in FORMATS:
-        raise CourseError(f"format={format!r} is unknown", f"name one of {', '.join(FORMATS)}")
+def _driver(weight_format: str, driver: Driver | None) -> Driver:
+    if weight_format not in FORMATS:
+        raise CourseError(f"weight_format={weight_format!r} is unknown", f"name one of {', '.join(FORMATS)}")
     if driver not in (None, "huggingface", "llamacpp"):
         raise CourseError(f"driver={driver!r} is not planned for", "name huggingface or llamacpp")
-    if format in WHOLE:
+    if weight_format in WHOLE:
         return driver or "huggingface"
-    has: Driver = "huggingface" if format in PACKED else "llamacpp"
+    has: Driver = "huggingface" if weight_format in PACKED else "llamacpp"
     if driver not in (None, has):
-        raise CourseError(f"the driver {driver} has no format {format}", f"name driver {has}, or none")
+        raise CourseError(f"the driver {driver} has no format {weight_format}", f"name driver {has}, or none")
     return has
 
 
 def _check(
     sizes: Architecture,
-    format: str,
+    weight_format: str,
     driver: Driver,
     context: int,
     batch: int,
@@ -161,9 +163,9 @@ def _check(
         raise CourseError(
             f"{sizes.name} is an encoder, which was not measured in llama.cpp", "name driver huggingface"
         )
-    if precision not in (None, *WHOLE) or (precision and format not in PACKED):
+    if precision not in (None, *WHOLE) or (precision and weight_format not in PACKED):
         raise CourseError(
-            f"precision={precision!r} beside {format}: it is for what {', '.join(PACKED)} leave whole, and one of "
+            f"precision={precision!r} beside {weight_format}: it is for what {', '.join(PACKED)} leave whole, and one of "
             f"{', '.join(WHOLE)}",
             "leave it out",
         )
@@ -173,21 +175,21 @@ def _check(
             "values in the precision of the rest",
             "leave it out",
         )
-    if double and format not in ("nf4", "fp4"):
+    if double and weight_format not in ("nf4", "fp4"):
         raise CourseError(
-            f"double_quantization beside {format}: it packs the scales of nf4 and fp4", "leave it out"
+            f"double_quantization beside {weight_format}: it packs the scales of nf4 and fp4", "leave it out"
         )
 
 
-def _matrix(rows: int, columns: int, format: str, double: bool) -> float:
+def _matrix(rows: int, columns: int, weight_format: str, double: bool) -> float:
     """Bytes of a matrix with its scales: int8 one of 4 bytes a row (arXiv:2208.07339); nf4 and fp4 one for 64 weights and a
     table of 16 values, and doubly quantized one byte for 64 weights and 4 bytes for 256 of these (arXiv:2305.14314).
     """
     weights = rows * columns
-    if format == "int8":
+    if weight_format == "int8":
         return weights + 4 * rows
-    if format not in ("nf4", "fp4"):
-        return weights * BITS[format] / 8
+    if weight_format not in ("nf4", "fp4"):
+        return weights * BITS[weight_format] / 8
     blocks = -(-weights // 64)
     scales = blocks + 4 * -(-blocks // 256) + 4 * 256 + 4 if double else 4 * blocks
     return -(-weights // 2) + 4 * 16 + scales
@@ -238,7 +240,7 @@ def _llamacpp(sizes: Architecture, context: int, batch: int) -> int:
 
 
 def _huggingface(
-    sizes: Architecture, format: str, context: int, batch: int, precision: str, threads: int
+    sizes: Architecture, weight_format: str, context: int, batch: int, precision: str, threads: int
 ) -> int:
     """The most that torch holds at once beside weights and cache while it reads whole prompts of one length, on a CPU.
 
@@ -252,7 +254,7 @@ def _huggingface(
     masked = context**2 if seen < context and not sizes.family.encoder else 0
     needs = [tokens * width * each + masked, 33 * batch * sizes.vocabulary * (not sizes.family.encoder)]
     if (
-        format == "float16" and threads
+        weight_format == "float16" and threads
     ):  # in the matrix that leaves the feed-forward layer, where what it multiplied has gone
         gone = (1 if sizes.family.encoder or sizes.family.fused else 2) * sizes.feed_forward - sizes.hidden
         needs.append(
@@ -260,9 +262,9 @@ def _huggingface(
             + masked
             + _widened(sizes.hidden, sizes.feed_forward, tokens, threads)
         )
-    if format == "int8":
+    if weight_format == "int8":
         needs[0] += tokens * ((8 if precision == "float32" else 12) * sizes.feed_forward + sizes.hidden)
-    if format in ("nf4", "fp4"):
+    if weight_format in ("nf4", "fp4"):
         largest = max(rows * columns for rows, columns in sizes.matrices)
         needs.append((tokens * (width - sizes.feed_forward) + largest) * each + masked)
     attention = tokens * (3 * sizes.hidden + (4 * sizes.heads + 2) * sizes.head_dim) * each

@@ -1,4 +1,4 @@
-"""What fits on which card: makers say GB and mean GiB, so that "24 GB" are 24 x 2**30 bytes, or a few MiB less."""
+"""Which model fits on which GPU. Makers write GB and mean GiB: "24 GB" are 24 x 2**30 bytes, or a few MiB less."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from course_lib.errors import CourseError
 from course_lib.models.planner.architectures import Architecture, architecture, architectures
 from course_lib.models.planner.estimate import MIB, plan
 
-RESERVE = (
-    0.1  # share that stays free: for the screen, the driver, the program, and memory that is cut into pieces
-)
-CARDS = {  # MiB as nvidia-smi gives them
+RESERVE = 0.1  # share that stays free for the screen, the GPU's driver, the program, and fragmentation
+GPUS = {  # MiB as nvidia-smi gives them
     "GeForce RTX 4060, 8 GB": 8188,
     "GeForce RTX 3060, 12 GB": 12288,
     "Tesla T4, 16 GB": 15360,
@@ -30,82 +28,80 @@ CARDS = {  # MiB as nvidia-smi gives them
 }
 
 
-def card_bytes(card: str | int) -> int:
-    """Bytes of a card of CARDS, or the bytes that are given. Raises CourseError for an unknown one."""
-    if isinstance(card, str) and card not in CARDS:
-        raise CourseError(
-            f"the card {card!r} is not known here", f"name one of {'; '.join(CARDS)}; or give its bytes"
-        )
-    return CARDS[card] * MIB if isinstance(card, str) else card
+def gpu_bytes(gpu: str | int) -> int:
+    """Bytes of memory of a GPU in GPUS; a number of bytes is returned as it is. Raises CourseError for an unknown name."""
+    if isinstance(gpu, int):
+        return gpu
+    if gpu not in GPUS:
+        raise CourseError(f"no GPU {gpu!r} in the list", f"name one of {'; '.join(GPUS)}; or give its bytes")
+    return GPUS[gpu] * MIB
 
 
-def usable(card: str | int, reserve: float = RESERVE) -> int:
-    """Bytes of a card less the share that stays free. Raises ValueError for a share outside 0 to 1."""
+def usable_bytes(gpu: str | int, reserve: float = RESERVE) -> int:
+    """Bytes of a GPU less the reserve, a share from 0 to below 1. Raises ValueError for another share."""
     if not 0 <= reserve < 1:
-        raise ValueError(f"reserve={reserve}: a share from 0 to 1")
-    return int(card_bytes(card) * (1 - reserve))
+        raise ValueError(f"reserve={reserve}: it must be at least 0 and below 1")
+    return int(gpu_bytes(gpu) * (1 - reserve))
 
 
 def fits(
-    card: str | int,
+    gpu: str | int,
     model: str | Path | Architecture,
-    format: str = "q4_0",
+    weight_format: str = "q4_0",
     context: int = 4096,
     batch: int = 1,
     *,
     reserve: float = RESERVE,
-    **how: Any,
+    **options: Any,
 ) -> bool:
-    """Whether a model fits on a card, of which a share stays free. Errors and further arguments as in `plan`."""
-    return plan(model, format, context, batch, **how).total <= usable(card, reserve)
+    """Whether a model fits on a GPU beside the reserve. `options` and errors are those of `plan`."""
+    return plan(model, weight_format, context, batch, **options).total <= usable_bytes(gpu, reserve)
 
 
 def largest_context(
-    card: str | int,
+    gpu: str | int,
     model: str | Path | Architecture,
-    format: str = "q4_0",
+    weight_format: str = "q4_0",
     batch: int = 1,
     *,
     reserve: float = RESERVE,
-    **how: Any,
+    **options: Any,
 ) -> int:
-    """The longest context, in tokens, with which a model fits on a card; 0 where it fits with none."""
+    """The longest context, in tokens, with which a model fits on a GPU; 0 where it fits with none."""
     sizes = architecture(model)
     low, high = 0, sizes.context
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (
-            (middle, high)
-            if fits(card, sizes, format, middle, batch, reserve=reserve, **how)
-            else (low, middle - 1)
-        )
+        if fits(gpu, sizes, weight_format, middle, batch, reserve=reserve, **options):
+            low = middle
+        else:
+            high = middle - 1
     return low
 
 
-def largest_parameters(card: str | int, bits: float, kv: float = 0, reserve: float = RESERVE) -> int:
-    """Weights of so many bits that fit on a card beside `kv` bytes for all else. Raises ValueError for bits that are none.
+def largest_parameters(gpu: str | int, bits: float, kv: float = 0, reserve: float = RESERVE) -> int:
+    """How many weights of `bits` bits fit on a GPU beside `kv` bytes for everything else. Raises ValueError for bits <= 0.
 
     >>> f"{largest_parameters(24 * 2**30, 4.5, 2 * 2**30) / 1e9:.1f} billion"
     '37.4 billion'
     """
     if not bits > 0:
-        raise ValueError(f"{bits} bits a weight")
-    return max(0, int((usable(card, reserve) - kv) * 8 / bits))
+        raise ValueError(f"bits={bits}: it must be above 0")
+    return max(0, int((usable_bytes(gpu, reserve) - kv) * 8 / bits))
 
 
-def candidates(
-    card: str | int, format: str = "q4_0", context: int = 4096, batch: int = 1, **how: Any
+def fitting_models(
+    gpu: str | int, weight_format: str = "q4_0", context: int = 4096, batch: int = 1, **options: Any
 ) -> Iterator[Architecture]:
-    """The well-known language models that read so long a context and fit on a card with it, the largest first."""
+    """The well-known language models that fit on a GPU with this context, the largest first."""
     known = [a for a in architectures().values() if a.context >= context and not a.family.encoder]
     for sizes in sorted(known, key=lambda a: -a.parameters):
-        if fits(card, sizes, format, context, batch, **how):
+        if fits(gpu, sizes, weight_format, context, batch, **options):
             yield sizes
 
 
 def largest_model(
-    card: str | int, format: str = "q4_0", context: int = 4096, batch: int = 1, **how: Any
+    gpu: str | int, weight_format: str = "q4_0", context: int = 4096, batch: int = 1, **options: Any
 ) -> str | None:
-    """The first of `candidates`; None where none fits."""
-    found = next(candidates(card, format, context, batch, **how), None)
-    return found.name if found else None
+    """The name of the first of `fitting_models`; None where none fits."""
+    return next((sizes.name for sizes in fitting_models(gpu, weight_format, context, batch, **options)), None)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from course_lib.measure.memory import peak_memory
-from course_lib.models.files.resolution import resolve, tensors_in
-from course_lib.models.schema.spec import PACKS, ModelSpec, ServerSource
+from course_lib.models.files import resolve
+from course_lib.models.files.headers import tensors_in
+from course_lib.models.schema import ModelSpec, ServerSource
+from course_lib.models.schema.spec import QUANTIZATIONS
 
 BITS_OF = {
     "float32": 32.0,
@@ -26,7 +28,7 @@ T = TypeVar("T")
 OUTSIDE = re.compile(r"embed|lm_head|classifier|pooler")  # matrices that stay whole
 
 
-class Stored(NamedTuple):
+class StoredWeights(NamedTuple):
     """Weights and bytes in the files; `packable`: weights in the matrices of layers, which bitsandbytes packs."""
 
     weights: int
@@ -34,7 +36,7 @@ class Stored(NamedTuple):
     packable: int
 
 
-def stored(folder: Path) -> Stored:
+def stored_weights(folder: Path) -> StoredWeights:
     """What a folder's safetensors hold, read from their headers alone.
 
     Raises CourseError as `tensors_in`.
@@ -45,7 +47,7 @@ def stored(folder: Path) -> Stored:
             count = math.prod(tensor.shape)
             weights, size = weights + count, size + tensor.bytes
             packable += count * (len(tensor.shape) == 2 and not OUTSIDE.search(name))
-    return Stored(weights, size, packable)
+    return StoredWeights(weights, size, packable)
 
 
 def bytes_to_load(spec: ModelSpec) -> int:
@@ -58,9 +60,9 @@ def bytes_to_load(spec: ModelSpec) -> int:
     path = resolve(spec.source)
     if path.is_file():
         return path.stat().st_size
-    held, whole = stored(path), BITS_OF.get(spec.precision, 32.0)
+    held, whole = stored_weights(path), BITS_OF.get(spec.precision, 32.0)
     packed = BITS_OF.get(spec.quantization, whole)
-    packable = held.packable if spec.quantization in PACKS["huggingface"] else held.weights
+    packable = held.packable if spec.quantization in QUANTIZATIONS["huggingface"] else held.weights
     return round((packable * packed + (held.weights - packable) * whole) / 8)
 
 
@@ -86,11 +88,11 @@ def real_bytes(load: Callable[[], T]) -> tuple[T, Real]:
     model: Any = getattr(made, "model", made)
     torch_model = hasattr(model, "buffers")
     buffers = sum({b.data_ptr(): b.nbytes for b in model.buffers()}.values()) if torch_model else 0
-    weights = held_bytes(model) if torch_model else int(model.weight_bytes)
+    weights = memory_footprint(model) if torch_model else int(model.weight_bytes)
     return made, Real(weights, buffers, memory.after - memory.before)
 
 
-def held_bytes(model: Any) -> int:
+def memory_footprint(model: Any) -> int:
     """Bytes in memory of a torch model's weights, and of the scales and codes that unpack them; shared ones count once."""
     found = {
         t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()

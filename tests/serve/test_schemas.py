@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.models.schema.json_schema import REPEATS, bounded
-from course_lib.serve.fields import Sampling
-from course_lib.serve.ollama_bodies import GenerateBody
-from course_lib.serve.refusal import Refused
+from course_lib.models.schema.json_schema import REPEATS, check_size
+from course_lib.serve.errors import ApiError
+from course_lib.serve.ollama_schemas import GenerateBody
+from course_lib.serve.schemas import SamplingOptions
 from course_lib.serve.store import parse_name
 
 UNITS = {"h": 3600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -38,7 +38,7 @@ def test_durations_as_ollama_reads_them(said, seconds):
     "said", ["5", "5 m", "m", "", "5m ", "1e3s", True, [], {}, 1e300, "9" * 90 + "h", "5m" * 60]
 )
 def test_what_is_no_duration_is_refused(said):
-    with pytest.raises(Refused) as found:
+    with pytest.raises(ApiError) as found:
         body(keep_alive=said)
     assert found.value.field == "keep_alive"
 
@@ -70,11 +70,11 @@ def test_null_and_empty_mean_not_set():
 )
 def test_bounds_are_those_of_generation_and_named_as_they_were_sent(options):
     try:
-        how = Sampling.model_validate(
+        how = SamplingOptions.model_validate(
             {k: v for k, v in options.items() if not isinstance(v, float) or math.isfinite(v)}
         )
         how.generation("options.")
-    except Refused as refused:
+    except ApiError as refused:
         assert refused.field.removeprefix("options.") in options
     except ValueError:
         assert any(isinstance(options.get(k), float) for k in ("top_k", "seed"))  # a whole number is wanted
@@ -83,18 +83,18 @@ def test_bounds_are_those_of_generation_and_named_as_they_were_sent(options):
 def test_demands_that_exhaust_the_machine_are_found_however_deep_they_lie():
     deep = {"anyOf": [{"properties": {"a": {"items": [{"maxItems": REPEATS + 1}]}}}]}
     with pytest.raises(ValueError, match=f"maxItems {REPEATS + 1}"):
-        bounded(deep)
+        check_size(deep)
     with pytest.raises(ValueError, match="multipleOf"):
-        bounded({"allOf": [{"multipleOf": 9973}, {"multipleOf": 9967}]})
+        check_size({"allOf": [{"multipleOf": 9973}, {"multipleOf": 9967}]})
     fine = {"maxItems": REPEATS, "multipleOf": 0.01, "properties": {"maxItems": {"type": "integer"}}}
-    assert bounded(fine) is fine
+    assert check_size(fine) is fine
 
 
 @given(st.text(max_size=100))
 def test_a_name_is_a_name_or_refused(text):
     try:
         name = parse_name(text)
-    except Refused as refused:
+    except ApiError as refused:
         assert refused.field == "model"
     else:
         assert (

@@ -17,7 +17,7 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models.drivers.wire import ollama_address
 
-PATIENCE = 1.0  # seconds for a server to answer
+TIMEOUT = 1.0  # seconds for a server to answer
 START = 120.0  # seconds for the course's own to begin
 _lock = threading.Lock()
 _own: Server | None = None
@@ -55,8 +55,8 @@ def ollama(having: str | None = None) -> Server:
     """See course_lib.serve.ollama. One server is started for a process, however often it is called."""
     global _own
     url = ollama_address(os.environ.get("OLLAMA_HOST", ""))
-    what = answering(url)
-    if what is not None and (having is None or holds(url, having)):
+    what = identify(url)
+    if what is not None and (having is None or has_model(url, having)):
         return Server(url, what)
     with _lock:
         if _own is None or not _own.running:
@@ -64,23 +64,23 @@ def ollama(having: str | None = None) -> Server:
         return _own
 
 
-def holds(url: str, model: str) -> bool:
+def has_model(url: str, model: str) -> bool:
     """Whether the server at `url` has a model of this name; the tag is `latest` where none is given."""
     import httpx
 
     try:
-        said = httpx.get(f"{url}/api/tags", timeout=PATIENCE, trust_env=False).raise_for_status().json()
+        said = httpx.get(f"{url}/api/tags", timeout=TIMEOUT, trust_env=False).raise_for_status().json()
         return (model if ":" in model else f"{model}:latest") in {m["name"] for m in said["models"]}
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return False
 
 
-def answering(url: str) -> str | None:
+def identify(url: str) -> str | None:
     """What answers at `url`, in words; None where nothing with Ollama's protocol does within a second."""
     import httpx
 
     try:
-        said = httpx.get(f"{url}/api/version", timeout=PATIENCE, trust_env=False).raise_for_status().json()
+        said = httpx.get(f"{url}/api/version", timeout=TIMEOUT, trust_env=False).raise_for_status().json()
         if not isinstance(said, dict) or not isinstance(said.get("version"), str):
             return None
     except (httpx.HTTPError, ValueError):

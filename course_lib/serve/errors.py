@@ -5,7 +5,7 @@ from __future__ import annotations
 from course_lib.errors import CourseError
 
 
-class Refused(CourseError):
+class ApiError(CourseError):
     """A request that is not done. Its answer names `field`, and carries `status` and `headers`."""
 
     def __init__(
@@ -26,14 +26,14 @@ class Refused(CourseError):
         return f"{self.field}: {self.what}" + (f"; {self.fix}" if self.fix else "")
 
 
-def told(error: CourseError) -> str:
+def error_line(error: CourseError) -> str:
     """One line for an error: of a refusal with its field, of another with what mends it."""
-    return error.text if isinstance(error, Refused) else f"{error.what}; {error.fix}"
+    return error.text if isinstance(error, ApiError) else f"{error.what}; {error.fix}"
 
 
-def not_found(name: str, field: str = "model") -> Refused:
+def not_found(name: str, field: str = "model") -> ApiError:
     """The refusal of a name that stands for no model here, in Ollama's words."""
-    return Refused(
+    return ApiError(
         field,
         f"model '{name}' not found",
         "GET /api/tags lists those that are here, POST /api/pull brings others",

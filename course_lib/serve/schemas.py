@@ -10,8 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, Val
 from pydantic_core import from_json
 
 from course_lib.models.schema import Generation
-from course_lib.models.schema.json_schema import bounded
-from course_lib.serve.refusal import Refused
+from course_lib.models.schema.json_schema import check_size
+from course_lib.serve.errors import ApiError
 
 DURATION = re.compile(r"^[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+)$")
 PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
@@ -19,7 +19,7 @@ SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h"
 LONGEST = 1e8  # seconds, three years
 
 
-class Body(BaseModel):
+class RequestBody(BaseModel):
     """A body. null means not set, as clients send it. UNUSED: fields of the protocol that have no effect here, and are
     refused unless they are empty; HARMLESS: fields that ask for nothing that changes an answer."""
 
@@ -39,18 +39,18 @@ class Body(BaseModel):
 
     @classmethod
     def read(cls, raw: bytes) -> Self:
-        """The body in JSON text. Raises Refused that names the fields which are wrong."""
+        """The body in JSON text. Raises ApiError that names the fields which are wrong."""
         try:
             value = from_json(raw, allow_inf_nan=False)
         except ValueError as error:
-            raise Refused(
+            raise ApiError(
                 "body", f"no JSON that can be read: {error}"[:200] if raw.strip() else "missing request body"
             ) from error
         try:
             return cls.model_validate(value)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            raise Refused(_place(first["loc"]), _reason(first["type"], first["msg"])) from None
+            raise ApiError(_place(first["loc"]), _reason(first["type"], first["msg"])) from None
 
 
 def _place(where: tuple[Any, ...]) -> str:
@@ -93,7 +93,7 @@ def _schema(value: Any) -> dict[str, Any] | None:
         return {"type": "object"} if value else None
     if not isinstance(value, dict):
         raise ValueError("'json' or a JSON schema")
-    return bounded(value)
+    return check_size(value)
 
 
 KeepAlive = Annotated[float, BeforeValidator(_seconds)]
@@ -105,7 +105,7 @@ SYNONYMS = {
 }  # Ollama's names for ours
 
 
-class Sampling(Body):
+class SamplingOptions(RequestBody):
     """Ollama's options of drawing; their bounds and what is not set follow Generation."""
 
     temperature: float | None = None
@@ -116,8 +116,10 @@ class Sampling(Body):
     repeat_penalty: float | None = None
 
     def generation(self, prefix: str = "", json_schema: dict[str, Any] | None = None) -> Generation:
-        """As options of the course's engines. Raises Refused that names the field, after `prefix`."""
-        said = {SYNONYMS.get(k, k): v for k in Sampling.model_fields if (v := getattr(self, k)) is not None}
+        """As options of the course's engines. Raises ApiError that names the field, after `prefix`."""
+        said = {
+            SYNONYMS.get(k, k): v for k in SamplingOptions.model_fields if (v := getattr(self, k)) is not None
+        }
         if said.get("seed") == -1:  # in both protocols: another draw every time
             said["seed"] = secrets.randbelow(2**31)
         try:
@@ -125,15 +127,15 @@ class Sampling(Body):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             ours = str(first["loc"][0])
-            raise Refused(
+            raise ApiError(
                 f"{prefix}{ {v: k for k, v in SYNONYMS.items()}.get(ours, ours) }", first["msg"]
             ) from None
 
 
 def predict(value: int | None, field: str) -> int | None:
-    """Tokens of an answer, at most; None for as many as there is room for, which -1 and -2 say. Raises Refused."""
+    """Tokens of an answer, at most; None for as many as there is room for, which -1 and -2 say. Raises ApiError."""
     if value is not None and value < 1 and value not in (-1, -2):
-        raise Refused(field, f"{value}; at least 1, or -1 for as many as there is room for")
+        raise ApiError(field, f"{value}; at least 1, or -1 for as many as there is room for")
     return value if value is not None and value > 0 else None
 
 

@@ -1,4 +1,4 @@
-"""The desk between requests and models: a queue with an end, worker threads, and one manager that keeps the models."""
+"""The worker between requests and models: a queue with an end, worker threads, and one manager that keeps the models."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from course_lib.models.drivers.engine import Engine
-from course_lib.models.manager.manager import Loaded, ModelManager
-from course_lib.serve.engine import AT_ONCE, Answer, Ask, Each, Served
-from course_lib.serve.refusal import Refused
+from course_lib.models.manager.manager import LoadedModel, ModelManager
+from course_lib.serve.completion import MAX_RUNNING, Completion, CompletionRequest, OnToken, ServedLlamaCpp
+from course_lib.serve.errors import ApiError
 from course_lib.serve.store import Store, Tag
 
 T = TypeVar("T")
-QUEUE = 64  # requests that wait; the next is refused
+MAX_QUEUED = 64  # requests that wait; the next is refused
 
 
 class Vectors(NamedTuple):
@@ -29,10 +29,10 @@ class Vectors(NamedTuple):
     load: float
 
 
-class Desk:
+class Worker:
     """Does the work of requests. `run` and `stream` belong to the event loop, the jobs to worker threads."""
 
-    def __init__(self, store: Store, *, queue: int = QUEUE, at_once: int = AT_ONCE) -> None:
+    def __init__(self, store: Store, *, queue: int = MAX_QUEUED, at_once: int = MAX_RUNNING) -> None:
         self.store, self.manager, self.closing = store, ModelManager(), threading.Event()
         self.limit, self.outstanding = queue + at_once, 0
         self.contexts: dict[str, int] = {}  # digest -> tokens that the model reads, once it was loaded
@@ -41,11 +41,11 @@ class Desk:
     # -- in the event loop ------------------------------------------------------------------------------------------
 
     def submit(self, job: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-        """Start a job in a worker thread. Raises Refused, status 503, where the queue is full or the server is closing."""
+        """Start a job in a worker thread. Raises ApiError, status 503, where the queue is full or the server is closing."""
         if self.closing.is_set():
             raise _closing()
         if self.outstanding >= self.limit:
-            raise Refused(
+            raise ApiError(
                 "server",
                 f"server busy: {self.outstanding} requests are in work or wait",
                 "try again in a second",
@@ -101,10 +101,12 @@ class Desk:
 
     # -- jobs -------------------------------------------------------------------------------------------------------
 
-    def write(self, tag: Tag, ask: Ask, keep_alive: float | None, each: Each | None = None) -> Answer:
+    def write(
+        self, tag: Tag, ask: CompletionRequest, keep_alive: float | None, each: OnToken | None = None
+    ) -> Completion:
         """An answer by a model of the store."""
         with self._using(tag, keep_alive) as (engine, seconds):
-            assert isinstance(engine, Served)
+            assert isinstance(engine, ServedLlamaCpp)
             return replace(engine.write(ask, each), load=seconds)
 
     def embed(
@@ -115,11 +117,11 @@ class Desk:
         num_ctx: int | None = None,
         field: str = "input",
     ) -> Vectors:
-        """A vector of length 1 for each text. Raises Refused for a text that is too long: none is cut."""
+        """A vector of length 1 for each text. Raises ApiError for a text that is too long: none is cut."""
         with self._using(tag, keep_alive) as (engine, seconds):
             reads = num_ctx or engine.context
             if reads > engine.context:
-                raise Refused(
+                raise ApiError(
                     "options.num_ctx",
                     f"{num_ctx}, but this model reads {engine.context} tokens",
                     "ask for less",
@@ -127,7 +129,7 @@ class Desk:
             counts = [len(engine.tokenizer.encode(t, verbose=False)) for t in texts]  # type: ignore[attr-defined]
             for i, count in enumerate(counts):
                 if count > reads:
-                    raise Refused(
+                    raise ApiError(
                         field,
                         f"text {i} has {count} tokens, and {reads} are read (num_ctx)",
                         "split it: nothing is cut",
@@ -156,9 +158,9 @@ class Desk:
         if (tag := self.store.delete(name)) is not None:
             self.unload(tag)
 
-    def loaded(self) -> list[tuple[Tag, Loaded]]:
+    def loaded(self) -> list[tuple[Tag, LoadedModel]]:
         """The models in memory, under each of their names."""
-        by_key = {held.key: held for held in self.manager.ps()}
+        by_key = {held.key: held for held in self.manager.loaded_models()}
         found = (
             (tag, by_key.get(self.manager.registry.spec(self.store.spec(tag)).key()))
             for tag in self.store.tags()
@@ -166,7 +168,7 @@ class Desk:
         return [(tag, held) for tag, held in found if held is not None]
 
 
-def _closing() -> Refused:
-    return Refused(
+def _closing() -> ApiError:
+    return ApiError(
         "server", "the server is shutting down", "start it again, and send the request again", status=503
     )

@@ -7,10 +7,11 @@ import re
 from typing import Any
 
 from course_lib.models import catalog
+from course_lib.models.gguf.header import read_header
 from course_lib.models.schema import Generation
 from course_lib.serve.store import Store, Tag
 
-SHOWN = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
+SHOWN_OPTIONS = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
 
 
 def details(tag: Tag) -> dict[str, Any]:
@@ -27,12 +28,14 @@ def details(tag: Tag) -> dict[str, Any]:
     }
 
 
-def described(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
+def model_info(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
     """The answer to /api/show. Long lists (the vocabulary) are left empty unless `verbose`."""
     info = _of_folder(tag) if tag.embeds else _of_gguf(store, tag, verbose)
     template = info.pop("tokenizer.chat_template", "")
     ours = Generation()
-    parameters = {} if tag.embeds else {k.replace("repetition", "repeat"): getattr(ours, k) for k in SHOWN}
+    parameters = (
+        {} if tag.embeds else {k.replace("repetition", "repeat"): getattr(ours, k) for k in SHOWN_OPTIONS}
+    )
     lines = "\n".join(f"{k:<30} {v}" for k, v in parameters.items())
     card = (catalog.folder_of(tag.model) / "README.md").read_text("utf-8")
     licence = re.search(r"^license: *(\S+)", card, re.MULTILINE)
@@ -54,11 +57,8 @@ def described(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
 
 
 def _of_gguf(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
-    import gguf
-
-    fields = gguf.GGUFReader(store.file(tag)).fields.items()
-    found = {k: f.contents() for k, f in fields if not k.startswith("GGUF.")}
-    info = {k: [] if isinstance(v, list) and not verbose else v for k, v in found.items()}
+    fields = read_header(store.file(tag), lists=verbose).fields
+    info = {key: [] if value is None else value for key, value in fields.items()}
     return info | {"general.parameter_count": tag.parameters}
 
 

@@ -14,15 +14,15 @@ from course_lib.models.drivers import register
 from course_lib.models.drivers.engine import Engine, Prompt, Reply, Unsupported
 from course_lib.models.drivers.llamacpp import LlamaCpp, checked
 from course_lib.models.schema import Generation, ModelSpec
-from course_lib.serve.refusal import Refused
+from course_lib.serve.errors import ApiError
 
 IMPLEMENTATION = "course-serve"
-AT_ONCE = 8  # requests in work at once
-Each = Callable[[str], bool]  # takes a piece of the text, and says whether to stop
+MAX_RUNNING = 8  # requests in work at once
+OnToken = Callable[[str], bool]  # takes a piece of the text, and says whether to stop
 
 
 @dataclass(frozen=True)
-class Ask:
+class CompletionRequest:
     """What to write after: turns, or a raw text that is taken as it stands, special tokens and all.
 
     num_ctx: tokens of prompt and answer, at most; num_predict: of the answer. Where they are None, what the model reads.
@@ -38,7 +38,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Completion:
     """A text and what it took. Seconds: of reading the prompt, of writing the answer, of loading the model before."""
 
     text: str
@@ -50,7 +50,7 @@ class Answer:
     load: float = 0.0
 
 
-class Served(LlamaCpp):
+class ServedLlamaCpp(LlamaCpp):
     """A GGUF file of the store in llama.cpp."""
 
     @classmethod
@@ -70,29 +70,29 @@ class Served(LlamaCpp):
             return self._tokens(prompt, special=True) if prompt else []
         return super().ids(prompt)
 
-    def write(self, ask: Ask, each: Each | None = None) -> Answer:
-        """Answer. `each` is called with every piece as it is written, in this thread, and stops the work by answering True.
+    def write(self, ask: CompletionRequest, each: OnToken | None = None) -> Completion:
+        """Complete a prompt. `each` is called with every piece as it is written, in this thread, and stops the work by answering True.
 
         An answer ends where the model ends it ("stop"), after num_predict tokens, or where the room is full ("length").
-        Raises Refused for a prompt that leaves no room, and for a schema to which llama.cpp cannot hold an answer.
+        Raises ApiError for a prompt that leaves no room, and for a schema to which llama.cpp cannot hold an answer.
         """
         ids, context = self._prompt_ids(ask), ask.num_ctx or self.context
         if context > self.context:
-            raise Refused(
+            raise ApiError(
                 f"{ask.prefix}num_ctx",
                 f"{context}, but this model reads {self.context} tokens",
                 "ask for less",
             )
         if len(ids) >= context:
             what = f"{len(ids)} tokens with system and template, but {context} are read (num_ctx), one at least for the answer"
-            raise Refused(ask.field, what, "shorten it: nothing is cut")
+            raise ApiError(ask.field, what, "shorten it: nothing is cut")
         room = context - len(ids)
-        how = ask.how.but(max_output_length=min(room, ask.num_predict or room))
+        how = ask.how.replace(max_output_length=min(room, ask.num_predict or room))
         if how.json_schema is not None:
             try:
                 self.check_held(how.json_schema)
             except Unsupported as error:
-                raise Refused("format", error.what) from error
+                raise ApiError("format", error.what) from error
         begun = time.perf_counter()
         answer = _answer(*self._complete(self._request("", how) | {"prompt": ids}, each))
         self.counters.add(
@@ -101,13 +101,13 @@ class Served(LlamaCpp):
         )
         return answer
 
-    def _prompt_ids(self, ask: Ask) -> list[int]:
+    def _prompt_ids(self, ask: CompletionRequest) -> list[int]:
         try:
             return self.ids(ask.prompt)
         except CourseError as error:  # the template refuses the turns
-            raise Refused(ask.field, error.what) from error
+            raise ApiError(ask.field, error.what) from error
 
-    def _complete(self, request: dict[str, Any], each: Each | None) -> tuple[str, dict[str, Any]]:
+    def _complete(self, request: dict[str, Any], each: OnToken | None) -> tuple[str, dict[str, Any]]:
         """The text and llama.cpp's last event, in which the counts stand."""
         if each is None:
             said = checked(self._server().handle_completions(request))
@@ -127,11 +127,11 @@ class Served(LlamaCpp):
         return "".join(pieces), checked(last)
 
 
-def _answer(text: str, said: dict[str, Any]) -> Answer:
+def _answer(text: str, said: dict[str, Any]) -> Completion:
     """A stopped stream ends without counts: nobody is left to read them."""
     usage, times = said.get("usage", {}), said.get("timings", {})
     finish: Literal["stop", "length"] = "stop" if said["choices"][0]["finish_reason"] == "stop" else "length"
-    return Answer(
+    return Completion(
         text,
         usage.get("prompt_tokens", 0),
         usage.get("completion_tokens", 0),
@@ -141,4 +141,4 @@ def _answer(text: str, said: dict[str, Any]) -> Answer:
     )
 
 
-register(IMPLEMENTATION, Served)
+register(IMPLEMENTATION, ServedLlamaCpp)

@@ -6,25 +6,25 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from course_lib.serve.engine import Ask
-from course_lib.serve.fields import Body, Format, KeepAlive, Role, Sampling, Texts, predict
-from course_lib.serve.refusal import Refused
+from course_lib.serve.completion import CompletionRequest
+from course_lib.serve.errors import ApiError
+from course_lib.serve.schemas import Format, KeepAlive, RequestBody, Role, SamplingOptions, Texts, predict
 
 
-class Options(Sampling):
+class Options(SamplingOptions):
     """Ollama's `options` on which this server acts. It refuses the others; Ollama ignores a name that it does not know."""
 
     num_ctx: int | None = Field(None, ge=1)
     num_predict: int | None = None
 
 
-class EmbedOptions(Body):
+class EmbedOptions(RequestBody):
     """The one of the options that means something for vectors."""
 
     num_ctx: int | None = Field(None, ge=1)
 
 
-class Named(Body):
+class ModelBody(RequestBody):
     """A request about a model: `name` is what `model` was called before."""
 
     model: str = ""
@@ -32,15 +32,15 @@ class Named(Body):
 
     @property
     def said(self) -> str:
-        """The model's name. Raises Refused where there is none."""
+        """The model's name. Raises ApiError where there is none."""
         if not (self.model or self.name):
-            raise Refused("model", "model is required")
+            raise ApiError("model", "model is required")
         if self.model and self.name and self.model != self.name:
-            raise Refused("name", f"{self.name!r}, but model is {self.model!r}"[:200], "send one of them")
+            raise ApiError("name", f"{self.name!r}, but model is {self.model!r}"[:200], "send one of them")
         return self.model or self.name
 
 
-class Asking(Body):
+class PromptBody(RequestBody):
     """What generating and chatting have in common."""
 
     model: str
@@ -49,14 +49,14 @@ class Asking(Body):
     options: Options = Field(default_factory=Options)
     keep_alive: KeepAlive | None = None
 
-    def ask(self, prompt: Any, field: str) -> Ask:
-        """What an engine is asked. Raises Refused."""
+    def ask(self, prompt: Any, field: str) -> CompletionRequest:
+        """What an engine is asked. Raises ApiError."""
         how = self.options.generation("options.", self.format)
         wanted = predict(self.options.num_predict, "options.num_predict")
-        return Ask(prompt, how, self.options.num_ctx, wanted, field, "options.")
+        return CompletionRequest(prompt, how, self.options.num_ctx, wanted, field, "options.")
 
 
-class GenerateBody(Asking):
+class GenerateBody(PromptBody):
     """POST /api/generate."""
 
     UNUSED: ClassVar[frozenset[str]] = frozenset(
@@ -80,7 +80,7 @@ class GenerateBody(Asking):
     raw: bool = False
 
 
-class Message(Body):
+class Message(RequestBody):
     """A turn of a conversation."""
 
     UNUSED: ClassVar[frozenset[str]] = frozenset(
@@ -90,7 +90,7 @@ class Message(Body):
     content: str = ""
 
 
-class ChatBody(Asking):
+class ChatBody(PromptBody):
     """POST /api/chat."""
 
     UNUSED: ClassVar[frozenset[str]] = frozenset(
@@ -99,7 +99,7 @@ class ChatBody(Asking):
     messages: list[Message] = Field(default_factory=list)
 
 
-class EmbedBody(Body):
+class EmbedBody(RequestBody):
     """POST /api/embed. `truncate` is only a permission, of which no use is made: a text that is too long is refused."""
 
     UNUSED: ClassVar[frozenset[str]] = frozenset({"dimensions"})
@@ -110,7 +110,7 @@ class EmbedBody(Body):
     keep_alive: KeepAlive | None = None
 
 
-class EmbeddingsBody(Body):
+class EmbeddingsBody(RequestBody):
     """POST /api/embeddings, the older form."""
 
     model: str
@@ -119,21 +119,21 @@ class EmbeddingsBody(Body):
     keep_alive: KeepAlive | None = None
 
 
-class PullBody(Named):
+class PullBody(ModelBody):
     """POST /api/pull. There is no connection that could be insecure."""
 
     UNUSED: ClassVar[frozenset[str]] = frozenset({"insecure"})
     stream: bool = True
 
 
-class ShowBody(Named):
+class ShowBody(ModelBody):
     """POST /api/show."""
 
     UNUSED: ClassVar[frozenset[str]] = frozenset({"system", "template", "options"})
     verbose: bool = False
 
 
-class CopyBody(Body):
+class CopyBody(RequestBody):
     """POST /api/copy."""
 
     source: str

@@ -1,0 +1,29 @@
+"""The pictures of the chapters: functions that take plain numbers and return a figure."""
+
+from course_lib.plots.bar_charts import bars, histograms, stacked_bar, training_memory
+from course_lib.plots.base import COLOURS, Picture
+from course_lib.plots.diagrams import low_rank, ways_to_read
+from course_lib.plots.line_charts import curves, lines_with_intervals, losses
+from course_lib.plots.point_charts import bounded_choice, calibration, dots, named_points, scatter
+from course_lib.plots.search_charts import alignment, rankings
+
+__all__ = [
+    "COLOURS",
+    "Picture",
+    "alignment",
+    "bars",
+    "bounded_choice",
+    "calibration",
+    "curves",
+    "dots",
+    "histograms",
+    "lines_with_intervals",
+    "losses",
+    "low_rank",
+    "named_points",
+    "rankings",
+    "scatter",
+    "stacked_bar",
+    "training_memory",
+    "ways_to_read",
+]

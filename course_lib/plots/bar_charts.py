@@ -1,0 +1,121 @@
+"""Bars: of named values, one bar in parts with its limit, memory for training, and histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from math import floor, log10
+from typing import Any
+
+import numpy as np
+from matplotlib.patches import Patch
+from matplotlib.ticker import NullFormatter
+
+from course_lib.plots.base import COLOURS, Picture, check_count, check_numbers, new_picture
+
+BAR_LOOKS = [(colour, pattern) for pattern, colour in product(("", "//", ".."), COLOURS)]
+TRAINING_PARTS = {"weights": "", "gradients": "//", "optimiser": ".."}  # name -> pattern
+
+
+def bars(values: Mapping[str, float], *, x: str, title: str, line: float | None = None) -> Picture:
+    """A bar for each name, in the order given from the top; `line` marks what they are compared with.
+
+    Raises ValueError for none, and for a number that is negative or not finite.
+    """
+    check_numbers(values.values(), low=0)
+    figure, axes = new_picture(7, 0.9 + 0.22 * len(values))
+    axes.barh(range(len(values)), list(values.values()), color=COLOURS[0])
+    axes.set_yticks(range(len(values)), list(values), fontsize="small")
+    axes.invert_yaxis()
+    if line is not None:
+        axes.axvline(line, color=COLOURS[1], linestyle="--")
+    axes.set(xlabel=x, title=title)
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def stacked_bar(parts: Mapping[str, float], limit: float, *, x: str, title: str) -> Picture:
+    """One bar, cut into named parts from left to right, and a limit as a dashed line.
+
+    Parts of size 0 are left out. Every part has its own pair of colour and pattern, and its name and size in
+    the legend. Raises ValueError for none, for more than there are pairs, and for a size that is negative or
+    not finite.
+    """
+    check_count(len(parts), len(BAR_LOOKS), "parts")
+    check_numbers(parts.values(), low=0)
+    figure, axes = new_picture(7, 2.2)
+    left = 0.0
+    for (name, size), (colour, pattern) in zip(parts.items(), BAR_LOOKS, strict=False):
+        if size:
+            look = {"color": colour, "hatch": pattern, "edgecolor": "white"}
+            axes.barh([0], [size], left=[left], label=f"{name}: {size:.2f}", **look)
+        left += size
+    axes.axvline(limit, color="black", linestyle="--", label=f"limit: {limit:.2f}")
+    axes.set(xlabel=x, title=title, xlim=(0, 1.1 * max(limit, left) or 1), ylim=(-0.5, 0.5))
+    axes.set_yticks([])
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def training_memory(costs: Mapping[str, tuple[int, int, int]], gpu_bytes: float | None = None) -> Picture:
+    """A bar for each way to train, from the top: GB (10**9 bytes) of weights, gradients and the optimiser.
+
+    costs: name -> a `tuning.cost.Cost`, in bytes. gpu_bytes: bytes of a GPU, a dashed line. In words: the lines
+    above the bars, and which of them end before the GPU's memory does. Raises ValueError for none, and for a
+    number that is negative or not finite.
+    """
+    rows = {name: [part / 1e9 for part in cost] for name, cost in costs.items()}
+    limit = 0.0 if gpu_bytes is None else gpu_bytes / 1e9
+    for parts in rows.values() or [[]]:
+        check_numbers([*parts, limit] if parts else [], low=0)
+    largest = max(limit, *map(sum, rows.values()))
+    digits = max(2, 2 - floor(log10(largest))) if largest else 2
+    looks: list[dict[str, Any]] = [
+        {"facecolor": colour, "hatch": pattern, "edgecolor": "white", "linewidth": 0, "label": part}
+        for (part, pattern), colour in zip(TRAINING_PARTS.items(), COLOURS, strict=False)
+    ]
+    figure, axes = new_picture(7.5, 1.3 + 0.75 * len(rows), title="Memory for training, without activations")
+    axes.set(xlabel="GB", xlim=(0, 1.06 * largest or 1), ylim=(len(rows) - 0.5, -0.75), yticks=[])
+    text = {"va": "bottom", "parse_math": False, "zorder": 3, "transform": axes.get_yaxis_transform()}
+    for y, (name, parts) in enumerate(rows.items()):
+        for i, (size, look) in enumerate(zip(parts, looks, strict=True)):
+            axes.barh([y], [size], 0.4, [sum(parts[:i])], **look)
+        sizes = " + ".join(
+            f"{size:,.{digits}f} {part}" for size, part in zip(parts, TRAINING_PARTS, strict=True)
+        )
+        background = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axes.text(0.01, y - 0.26, f"{name}: {sum(parts):,.{digits}f} GB = {sizes}", bbox=background, **text)
+    handles: list[Any] = [Patch(**look) for look in looks]
+    if gpu_bytes is not None:
+        label = f"card: {limit:,.{digits}f} GB"
+        handles.append(axes.axvline(limit, color="black", linestyle="--", label=label))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    return figure
+
+
+def histograms(
+    values: Mapping[str, Any], *, x: str, title: str, levels: Mapping[str, Sequence[float]] | None = None
+) -> Picture:
+    """How many numbers lie where: a row for each name over one x axis; counts are logarithmic.
+
+    values: name -> array of any shape. levels: name -> places marked by a thin line, such as the steps of a
+    format. Raises ValueError for no names, and for an array that is empty or holds a number that is not
+    finite.
+    """
+    arrays = {name: np.asarray(numbers, dtype=np.float64).ravel() for name, numbers in values.items()}
+    if not arrays or not all(a.size and np.isfinite(a).all() for a in arrays.values()):
+        raise ValueError("nothing to draw, or a number that is not finite")
+    edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins=120)
+    figure = Picture(figsize=(7, 0.6 + 1.5 * len(arrays)), layout="constrained")
+    rows = figure.subplots(len(arrays), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, numbers) in zip(rows, arrays.items(), strict=True):
+        for level in (levels or {}).get(name, ()):
+            axes.axvline(level, color=COLOURS[1], linewidth=0.8)
+        axes.hist(numbers, bins=edges, color=COLOURS[0])
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylabel("weights")
+        axes.set_title(name, loc="left", fontsize="medium")
+    rows[-1].set_xlabel(x)
+    figure.suptitle(title)
+    return figure

@@ -1,0 +1,76 @@
+"""Pictures of searching: rankings side by side, and which token of a question finds which of a passage."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
+from numpy.typing import ArrayLike
+
+from course_lib.plots.base import COLOURS, Picture, check_numbers, new_picture
+
+
+def rankings(columns: Mapping[str, Sequence[str]], marked: Collection[str], *, title: str) -> Picture:
+    """Rankings side by side, the best at the top; a line leads an id from each column to the next.
+
+    columns: name -> ids, best first. marked: ids that are bold and in colour. In words: the place of every
+    marked id in each column. Raises ValueError for no column and more than 4, for none or more than 25 rows,
+    and for an id that is twice in a column.
+    """
+    rows, n = max((len(ids) for ids in columns.values()), default=0), len(columns)
+    if n > 4 or not 0 < rows <= 25 or any(len(set(ids)) < len(ids) for ids in columns.values()):
+        raise ValueError(
+            f"{n} columns of {rows} rows; 1 to 4 of 1 to 25 can be read, with every id once in a column"
+        )
+    widths = [max(map(_label_width, ids), default=0.0) for ids in columns.values()]
+    wide = max(7, n * (max(widths) + 0.6))
+    half = [(width / 2 + 0.12) * (n + 0.2) / wide for width in widths]  # of a label and the space around it
+    figure, axes = new_picture(wide, 0.8 + 0.27 * rows)
+    text = {"ha": "center", "va": "center", "parse_math": False}
+    for x, (name, ids) in enumerate(columns.items()):
+        axes.text(x, -1, name, **text)
+        for y, id_ in enumerate(ids):
+            colour, weight = (COLOURS[0], "bold") if id_ in marked else ("dimgrey", "normal")
+            axes.text(x, y, id_, color=colour, weight=weight, **text)
+    for x, (left, right) in enumerate(pairwise(columns.values())):
+        for id_ in (i for i in left if i in right):
+            colour, width = (COLOURS[0], 2.0) if id_ in marked else ("darkgrey", 0.8)
+            ends = [x + half[x], x + 1 - half[x + 1]], [list(left).index(id_), list(right).index(id_)]
+            axes.plot(*ends, color=colour, linewidth=width)
+    for y in range(rows):
+        axes.text(-0.58, y, str(y + 1), ha="left", va="center", color="dimgrey")
+    axes.set(title=title, xlim=(-0.6, n - 0.4), ylim=(rows - 0.4, -1.5))
+    axes.axis("off")
+    return figure
+
+
+def _label_width(text: str) -> float:
+    """Inches that a bold label takes; a formula between two $ would be measured as one, so $ is replaced."""
+    bold = FontProperties(weight="bold", size=10)
+    return float(TextPath((0, 0), text.replace("$", "S"), prop=bold).get_extents().width) / 72
+
+
+def alignment(cosines: ArrayLike, rows: Sequence[str], columns: Sequence[str], *, title: str) -> Picture:
+    """A square for each pair of tokens, the darker the nearer; the best of each row has a frame.
+
+    cosines: (rows, columns). In words: which token of the passage each token of the question finds. Raises
+    ValueError for another shape than that of the labels, for more than 25 rows or 60 columns, and for a
+    number that is not finite.
+    """
+    values = np.asarray(cosines, dtype=np.float64)
+    if values.shape != (len(rows), len(columns)) or not 0 < len(rows) <= 25 or not 0 < len(columns) <= 60:
+        raise ValueError(
+            f"cosines of shape {values.shape} for {len(rows)} rows, {len(columns)} columns; at most 25 and 60"
+        )
+    check_numbers(values.ravel())
+    figure, axes = new_picture(max(5, 0.3 * len(columns)), 1.4 + 0.26 * len(rows), title=title)
+    image = axes.imshow(values, cmap="Blues", aspect="auto", vmin=0, vmax=1)
+    frame = {"markersize": 11, "fillstyle": "none", "color": COLOURS[1], "markeredgewidth": 1.8}
+    axes.plot(values.argmax(axis=1), range(len(rows)), "s", **frame)
+    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(rows)), rows, fontsize=8, parse_math=False)
+    figure.colorbar(image, label="cosine", ax=axes)
+    return figure

@@ -1,0 +1,77 @@
+"""The header of a GGUF file, read without its lists, beside gguf's own reader."""
+
+import os
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+
+from course_lib.data import MODELS
+from course_lib.models.gguf import export
+from course_lib.models.gguf.header import read_header
+
+
+def by_gguf(path):
+    reader = gguf.GGUFReader(path)
+    return {k: f.contents() for k, f in reader.fields.items() if not k.startswith("GGUF.")}, len(
+        reader.tensors
+    )
+
+
+def assert_equal_to_gguf(path):
+    fields, tensors = by_gguf(path)
+    assert read_header(path, lists=True) == (fields, tensors)
+    without = {k: None if isinstance(v, list) else v for k, v in fields.items()}
+    assert read_header(path) == (without, tensors) and None in without.values()
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    return export(MODELS / "haneul-300k", tmp_path_factory.mktemp("gguf") / "m.gguf", "q8_0")
+
+
+def test_the_fields_of_our_exports_are_those_that_gguf_reads(ours):
+    assert_equal_to_gguf(ours)
+
+
+def test_the_fields_of_another_program_s_file_are_those_that_gguf_reads():
+    path = Path(os.environ.get("COURSE_DATA_DIR", "../shared/data")) / "models" / "stories260K.gguf"
+    if not path.is_file():
+        pytest.skip("set COURSE_DATA_DIR")
+    assert_equal_to_gguf(path)
+
+
+def test_every_type_of_field_is_read(tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    for add, value in {
+        "uint8": 200, "int8": -100, "uint16": 60_000, "int16": -30_000, "uint32": 2**32 - 1, "int32": -1,
+        "uint64": 2**64 - 1, "int64": -1, "float32": 0.1, "float64": 0.1, "bool": True, "string": "하늘",
+    }.items():  # fmt: skip
+        getattr(writer, f"add_{add}")(f"a.{add}", value)
+    for name, values in {"texts": ["", "하늘"], "floats": [0.5, 1.5], "flags": [True, False]}.items():
+        writer.add_array(f"a.{name}", values)
+    writer.add_custom_alignment(64)
+    writer.add_tensor("t", np.zeros((3, 5), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert_equal_to_gguf(tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_damaged_header_is_an_error_of_value_or_is_read(seed, ours, tmp_path):
+    raw, rng = bytearray(ours.read_bytes()), np.random.default_rng(seed)
+    for place in rng.integers(0, 4000, 20):
+        raw[place] = rng.integers(256)
+    (tmp_path / "m.gguf").write_bytes(raw)
+    with pytest.raises(ValueError):
+        read_header(tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize("length", [0, 3, 20, 24, 100, 5000, -1])
+def test_a_file_that_ends_too_early_is_an_error_of_value(length, ours, tmp_path):
+    (tmp_path / "m.gguf").write_bytes(ours.read_bytes()[:length])
+    with pytest.raises(ValueError):
+        read_header(tmp_path / "m.gguf")
