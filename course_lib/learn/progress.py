@@ -35,7 +35,7 @@ def _on_predictions(known: state.State) -> str:
 
 
 def show_progress() -> None:
-    """Print the learner's progress, as far as this session knows it, and draw the predictions once there are any."""
+    """Print the student's progress, as far as this session knows it, and draw the predictions once there are any."""
     if state.path() is None:
         print(
             "You are in the solved chapters: nothing is kept here. Your own copies lie in workspace/ (course start)."
@@ -51,6 +51,6 @@ def show_progress() -> None:
 
 
 def report() -> int:
-    """The learner's file, whatever folder the command is typed in."""
+    """The student's file, whatever folder the command is typed in."""
     print(summary(state.load(state.path() or state.default_path())))
     return 0

@@ -1,4 +1,4 @@
-"""What a learner has done: one readable JSON file on this machine, and nowhere else."""
+"""What a student has done: one readable JSON file on this machine, and nowhere else."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _unsaved: dict[Path | None, State] = {}
 def path() -> Path | None:
     """COURSE_STATE where it is set; the workspace's file where the notebook lies in the workspace; else None: nothing is kept.
 
-    The solved chapters keep nothing, so that running one is not counted as the learner's work.
+    The solved chapters keep nothing, so that running one is not counted as the student's work.
     """
     if named := os.environ.get("COURSE_STATE"):
         return Path(named)
@@ -67,7 +67,7 @@ def path() -> Path | None:
 
 
 def default_path() -> Path:
-    """The learner's file."""
+    """The student's file."""
     return WORKSPACE / "progress.json"
 
 

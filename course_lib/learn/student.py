@@ -1,4 +1,4 @@
-"""What a learner finds: cells tagged `exercise` with their solution blanked, and no cells tagged `solution`."""
+"""What a student finds: cells tagged `exercise` with their solution blanked, and no cells tagged `solution`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def put(source: str, code: str) -> str:
 
 
 def stub_of(source: str) -> str:
-    """The cell as a learner finds it: in a function it raises NotImplementedError, at the top level names are `...`.
+    """The cell as a student finds it: in a function it raises NotImplementedError, at the top level names are `...`.
 
     Raises ValueError for a solution at the top level that assigns no name.
     """
@@ -56,7 +56,7 @@ def tags(cell: Any) -> set[str]:
 
 
 def student_copy(notebook: Any) -> Any:
-    """A chapter for a learner: solutions blanked, outputs cleared; ids and tags as they were."""
+    """A chapter for a student: solutions blanked, outputs cleared; ids and tags as they were."""
     out = copy.deepcopy(notebook)
     out.cells = [c for c in out.cells if "solution" not in tags(c)]
     for cell in out.cells:

@@ -1,4 +1,4 @@
-"""`course start`: make or update the learner's copies. What the learner wrote is never touched."""
+"""`course start`: make or update the student's copies. What the student wrote is never touched."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from course_lib.data import CHAPTERS, WORKSPACE
 from course_lib.errors import CourseError
 from course_lib.learn.student import student_copy
 
-NEWER = "-newer-"  # in the id of a cell that shows our new text beside the learner's
+NEWER = "-newer-"  # in the id of a cell that shows our new text beside the student's
 
 
 @dataclass
 class Update:
-    """What became of one learner's copy."""
+    """What became of one student's copy."""
 
     name: str
     made: bool = False
     renewed: int = 0
     foreign: bool = False  # no cell of the copy is known: it was left as it is
-    beside: list[str] = field(default_factory=list)  # ids of the learner's cells that ours now stands beside
+    beside: list[str] = field(default_factory=list)  # ids of the student's cells that ours now stands beside
 
 
 def digest(source: str) -> str:
@@ -51,7 +51,7 @@ def _note_id(cell: Any) -> str:
 
 
 def _note(cell: Any) -> Any:
-    """Our new text of a cell that the learner changed: to read, not to run."""
+    """Our new text of a cell that the student changed: to read, not to run."""
     from nbformat.v4 import new_markdown_cell
 
     text = f"```python\n{cell.source}\n```" if cell.cell_type == "code" else cell.source
@@ -62,16 +62,16 @@ def _note(cell: Any) -> Any:
 
 
 def merge(theirs: Any, ours: Any, update: Update) -> Any:
-    """The learner's copy brought up to date with `ours`, a fresh copy.
+    """The student's copy brought up to date with `ours`, a fresh copy.
 
-    A cell that the learner left as given takes our new text. One they changed stays; where ours changed too, it is
+    A cell that the student left as given takes our new text. One they changed stays; where ours changed too, it is
     put beside it. Cells of their own stay behind the cell they followed. Cells they deleted stay deleted.
     """
     given, new = _given(theirs), {c.id: c for c in ours.cells}
     now = dict(ours.metadata["course"]["given"])
     mine = {c.id: c for c in theirs.cells if c.id in new}
     notes = {c.id for c in theirs.cells if NEWER in c.id and digest(c.source) == given.get(c.id)}
-    remarks = {c.id for c in theirs.cells if NEWER in c.id} - notes  # notes that the learner has written into
+    remarks = {c.id for c in theirs.cells if NEWER in c.id} - notes  # notes that the student has written into
     followers: dict[str, list[Any]] = {}
     last = ""
     for cell in theirs.cells:
@@ -109,7 +109,7 @@ def _pair(their: Any, our: Any, given: str, update: Update, kept: bool) -> list[
 
 
 def update_one(path: Path, target: Path) -> Update:
-    """Make or update the learner's copy `target` of the chapter `path`. An unreadable copy is kept under another name."""
+    """Make or update the student's copy `target` of the chapter `path`. An unreadable copy is kept under another name."""
     import nbformat
 
     update, copy = Update(target.name), fresh(read(path))
@@ -133,7 +133,7 @@ def update_one(path: Path, target: Path) -> Update:
 
 
 def start(workspace: Path = WORKSPACE, chapters: Path = CHAPTERS) -> list[Update]:
-    """Make or update every learner's copy, and say what happened. Raises CourseError where nothing can be written."""
+    """Make or update every student's copy, and say what happened. Raises CourseError where nothing can be written."""
     updates = []
     for path in all_chapters(chapters):
         try:

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from course_lib.models.drivers.engine import Prompt
+from course_lib.models.drivers.reply import Prompt
 from course_lib.models.schema.validation import validate
 
 

@@ -1,4 +1,4 @@
-"""Updating a learner's copy: whatever they did, nothing of theirs is lost. Hypothesis plays learner and author."""
+"""Updating a student's copy: whatever they did, nothing of theirs is lost. Hypothesis plays student and author."""
 
 import json
 

@@ -294,9 +294,9 @@ def test_what_cannot_be_read_is_refused():
         chunks("ab\ud800", WORDS)
     with pytest.raises(CourseError, match="a text must be a str; got bytes"):
         chunks(b"text", WORDS)
-    with pytest.raises(CourseError, match="of type str does not say where its tokens lie"):
+    with pytest.raises(CourseError, match="of type str does not give the positions of its tokens"):
         token_spans("all-MiniLM-L6-v2")
-    with pytest.raises(CourseError, match="alone has more than the 16 tokens"):
+    with pytest.raises(CourseError, match="has more than the 16 tokens"):
         chunks(
             "ab",
             TokenSpans(lambda text: [(at, at + 1) for at in range(len(text)) for _ in range(20)]),

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 
 from course_lib.errors import CourseError
-from course_lib.learn.widgets.explorer import Choice, Explorer, Range, Shown, Text
+from course_lib.learn.widgets.explorer import Choice, Explorer, Output, Range, Text
 from course_lib.plots import Picture, rankings
 from course_lib.retrieval.fusion import FUSIONS, MIN_COSINE, Candidates, RetrieverScore
 from course_lib.retrieval.hybrid import HybridHit, HybridRetriever
@@ -15,7 +15,7 @@ from course_lib.retrieval.metrics import Qrels, ndcg
 SHOWN, JUDGED = 8, 10  # hits that are shown, and places that nDCG looks at
 
 
-def say(
+def describe(
     hits: Sequence[HybridHit],
     grades: Mapping[str, int],
     titles: Mapping[str, str],
@@ -79,7 +79,7 @@ def hybrid_search(
     qrels: Mapping[str, Qrels],
     titles: Mapping[str, str],
 ) -> Explorer:
-    """The explorer. questions: id -> text; qrels: question's id -> passage's id -> grade; titles: passage's id -> title.
+    """The widget. questions: id -> text; qrels: question's id -> passage's id -> grade; titles: passage's id -> title.
 
     A question is searched for once, however often alpha is moved, so documents that are added later are not found by it.
     Raises ValueError for no questions.
@@ -94,23 +94,23 @@ def hybrid_search(
     def retrieve(question: str) -> Candidates:
         return retriever.retrieve([question])[0]
 
-    def show(question: str, own: str, alpha: float, fusion: str) -> Shown:
+    def show(question: str, own: str, alpha: float, fusion: str) -> Output:
         asked = own.strip() or question
         grades = qrels.get(ids.get(asked, ""))
         try:
             candidates = retrieve(asked)
             hits = retriever.rank(candidates, min(JUDGED, retriever.candidates), alpha=alpha, fusion=fusion)  # type: ignore[arg-type]
         except CourseError as error:
-            return Shown(f"{error.what}: {error.fix}.")
+            return Output(f"{error.what}: {error.fix}.")
         ranking = [hit.id for hit in hits]
         lines = [
             f"Question: {asked}",
             measured(ranking, candidates, grades),
-            say(hits[:SHOWN], grades or {}, titles, similarity),
+            describe(hits[:SHOWN], grades or {}, titles, similarity),
         ]
         why = f"Why number 1? {retriever.explain(hits[0])}" if hits else nothing(candidates, alpha)
         relevant = [id for id, grade in (grades or {}).items() if grade > 0]
-        return Shown("\n".join(filter(None, [*lines, why])), columns(ranking, candidates, alpha, relevant))
+        return Output("\n".join(filter(None, [*lines, why])), columns(ranking, candidates, alpha, relevant))
 
     return Explorer(
         "hybrid-search",

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 
 from course_lib.errors import CourseError
-from course_lib.learn.widgets.explorer import Choice, Explorer, Range, Shown, Text
+from course_lib.learn.widgets.explorer import Choice, Explorer, Output, Range, Text
 from course_lib.plots import Picture, rankings
 from course_lib.retrieval.fusion import Candidates
 from course_lib.retrieval.hybrid import HybridHit, HybridRetriever
@@ -48,7 +48,7 @@ def reordered(reranker: Remembered, hits: Sequence[HybridHit]) -> tuple[list[Rer
         return rerank(reranker, query, texts), not told
 
 
-def say(
+def describe(
     before: Sequence[str], found: Sequence[Reranked], gold: Collection[str] | None, titles: Mapping[str, str]
 ) -> str:
     """A line for each: its place, its score, its place before, and whether it answers the question. gold: None if not judged."""
@@ -100,10 +100,10 @@ def compared(
     reranker: Remembered,
     gold: Collection[str] | None,
     titles: Mapping[str, str],
-) -> Shown:
+) -> Output:
     """What is said and drawn of a question's candidates. Raises as `rerank`."""
     if not hits:
-        return Shown("The search found nothing, so that there is nothing to rerank.")
+        return Output("The search found nothing, so that there is nothing to rerank.")
     found, telling = reordered(reranker, hits)
     before, after = [hit.id for hit in hits], [hits[r.previous_rank - 1].id for r in found]
     lines = [f"{len(hits)} passages read by: {name}."]
@@ -112,8 +112,10 @@ def compared(
             "All scores are equal: that is no information, and the passages stay in the order of the search."
         )
     words, picture = columns(before, after, gold or (), name)
-    return Shown(
-        "\n".join([*lines, say(before, found[:KEPT], gold, titles), measured(before, after, gold), words]),
+    return Output(
+        "\n".join(
+            [*lines, describe(before, found[:KEPT], gold, titles), measured(before, after, gold), words]
+        ),
         picture,
     )
 
@@ -125,7 +127,7 @@ def reranking(
     gold: Mapping[str, Collection[str]],
     titles: Mapping[str, str],
 ) -> Explorer:
-    """The explorer. questions: id -> text; gold: question's id -> ids of passages that answer it; titles: passage's id -> title.
+    """The widget. questions: id -> text; gold: question's id -> ids of passages that answer it; titles: passage's id -> title.
 
     A question is searched for once, and each of its candidates read once by each reranker, when it is first wanted.
     Raises ValueError for no questions, no rerankers, and a retriever of fewer than 3 candidates.
@@ -141,7 +143,7 @@ def reranking(
     def retrieve(question: str) -> Candidates:
         return retriever.retrieve([question])[0]
 
-    def show(question: str, own: str, reranker: str, candidates: float) -> Shown:
+    def show(question: str, own: str, reranker: str, candidates: float) -> Output:
         asked = own.strip() or question
         try:
             hits = retriever.rank(retrieve(asked), int(candidates), rerank=None)
@@ -150,7 +152,7 @@ def reranking(
             )
         except CourseError as error:
             text, picture = f"{error.what}: {error.fix}.", None
-        return Shown(f"Question: {asked}\n{text}", picture)
+        return Output(f"Question: {asked}\n{text}", picture)
 
     return Explorer(
         "reranking",

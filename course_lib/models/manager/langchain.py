@@ -15,8 +15,10 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableMap, RunnablePassthrough
 from pydantic import BaseModel, ConfigDict
 
-from course_lib.models.drivers import able, driver_class
-from course_lib.models.drivers.engine import Reply, Turn, Unsupported
+from course_lib.models.drivers import driver_class
+from course_lib.models.drivers.capabilities import drivers_with
+from course_lib.models.drivers.engine import Unsupported
+from course_lib.models.drivers.reply import Reply, Turn
 from course_lib.models.schema import Generation, ModelSpec
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def message(reply: Reply) -> AIMessage:
         total_tokens=reply.prompt_tokens + reply.tokens,
     )
     return AIMessage(
-        content=str(reply), usage_metadata=usage, response_metadata={"finish_reason": reply.finish}
+        content=str(reply), usage_metadata=usage, response_metadata={"finish_reason": reply.finish_reason}
     )
 
 
@@ -124,10 +126,10 @@ class ChatModel(BaseChatModel):
         """
         if kwargs:
             raise ValueError(f"options {', '.join(kwargs)} are not known; schema and include_raw are")
-        if "json_schema" not in driver_class(self.spec.driver, self.spec.implementation).can:
+        if "json_schema" not in driver_class(self.spec).capabilities:
             raise Unsupported(
                 f"the driver {self.spec.driver} cannot hold an answer to a schema",
-                f"use a driver that can: {', '.join(able('json_schema'))}",
+                f"use a driver that can: {', '.join(drivers_with('json_schema'))}",
             )
         is_class = isinstance(schema, type)
         parser: Any = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.drivers import load
-from course_lib.models.drivers.engine import Counters, Engine
+from course_lib.models.drivers.engine import Engine
+from course_lib.models.drivers.reply import Counters
 from course_lib.models.manager.registry import ModelInfo, Registry
 from course_lib.models.planner import memory
 from course_lib.models.schema import ModelSpec

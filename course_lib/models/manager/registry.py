@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.models import catalog
-from course_lib.models.drivers import driver_class
 from course_lib.models.drivers import register as register_class
+from course_lib.models.drivers.capabilities import SUPPORTED_FIELDS
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.manager.settings import settings
 from course_lib.models.schema import ModelSpec, SpecError
@@ -133,8 +133,8 @@ def _models_in(folder: Path | None) -> dict[str, Path]:
 
 def _left_open(spec: ModelSpec, device: str, dtype: str) -> dict[str, Any]:
     """The settings for fields that a specification does not set, where its driver acts on them."""
-    acts = driver_class(spec.driver).acts
+    supported = SUPPORTED_FIELDS.get(spec.driver, frozenset())
     given = {"device": device, "precision": dtype}
     if spec.quantization != "none" and spec.driver == "llamacpp":
         del given["precision"]  # quantized weights have their own
-    return {k: v for k, v in given.items() if v != "auto" and k in acts and getattr(spec, k) == "auto"}
+    return {k: v for k, v in given.items() if v != "auto" and k in supported and getattr(spec, k) == "auto"}
