@@ -121,10 +121,10 @@ def mine(
     such as their beginnings.
     """
     retriever = HybridRetriever.from_documents(indexed or texts, embeddings, lexical=TOKENS, k=25)
-    for (question, gold), legs in zip(
-        questions, retriever.legs([question for question, _ in questions]), strict=True
+    for (question, gold), candidates in zip(
+        questions, retriever.retrieve([question for question, _ in questions]), strict=True
     ):
-        wrong = [texts[hit.id] for hit in retriever.hits(legs) if hit.id not in gold]
+        wrong = [texts[hit.id] for hit in retriever.rank(candidates) if hit.id not in gold]
         yield Pairs(question, tuple(texts[id_] for id_ in sorted(gold)), tuple(wrong))
 
 
@@ -147,8 +147,8 @@ def pairs_of_public_set(
     Raises FileNotFoundError if the collection is not on this machine.
     """
     collection = public_sets.load(name)
-    questions = [(collection.queries[query], set(grades)) for query, grades in collection.judgements.items()]
+    questions = [(collection.queries[query], set(grades)) for query, grades in collection.qrels.items()]
     beginnings = {
-        id_: chunks(text, spans, most=max_tokens)[0].text for id_, text in collection.documents.items()
+        id_: chunks(text, spans, max_tokens=max_tokens)[0].text for id_, text in collection.documents.items()
     }
     yield from mine(questions, collection.documents, embeddings, beginnings)
