@@ -36,8 +36,8 @@ class TokenizedExample(NamedTuple):
 def tokenize(engine: HuggingFace, examples: Sequence[Example], max_length: int) -> list[TokenizedExample]:
     """Examples as the model will read them.
 
-    Raises CourseError for no examples, an empty answer, an example above `max_length` tokens, a chat template that
-    changes the prompt once it is answered, and a model without an end token.
+    Raises CourseError for no examples, an empty answer, an example above `max_length` tokens, a chat template
+    that changes the prompt once it is answered, and a model without an end token.
     """
     if not examples:
         raise CourseError(
@@ -74,7 +74,10 @@ def tokenize(engine: HuggingFace, examples: Sequence[Example], max_length: int) 
 
 
 def _texts(engine: HuggingFace, examples: Sequence[Example]) -> tuple[list[str], list[str]]:
-    """For each example the text up to where the answer begins, and the rest. Both are rendered in one call each."""
+    """For each example the text up to where the answer begins, and the rest.
+
+    Both are rendered in one call each.
+    """
     prompts = [engine._prompt(example.prompt) for example in examples]
     if engine.spec.task == "text-generation":
         return [str(prompt) for prompt in prompts], [example.answer for example in examples]
@@ -90,7 +93,7 @@ def _texts(engine: HuggingFace, examples: Sequence[Example]) -> tuple[list[str],
         if not text.startswith(prompt):
             raise CourseError(
                 f"the chat template of {engine.name} changes a prompt once it is answered",
-                'train({"source": ..., "task": "text-generation"}, examples, folder), with prompts written out',
+                'train({"source": ..., "task": "text-generation"}, examples, folder)',
             )
     return before, [text[len(prompt) :] for prompt, text in zip(before, complete, strict=True)]
 
@@ -110,7 +113,7 @@ def fingerprint(dataset: Sequence[TokenizedExample]) -> str:
 
 
 class BatchOrder:
-    """Which examples each step reads: each once in an epoch, in batches of similar length. order[step] lists indices.
+    """The indices of the examples that a step reads: each once in an epoch, in batches of similar length.
 
     It depends on the seed and the step alone, so that a resumed run reads what it would have read.
     """
@@ -141,7 +144,7 @@ class BatchOrder:
 def collate(
     dataset: Sequence[TokenizedExample], device: Any, context: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """ids and answer_mask (examples, length) of a batch: token ids, and for each whether it belongs to the answer.
+    """A batch: token ids and a mask of those that belong to the answer, both of shape (examples, length).
 
     Padding stands at the end, where a causal model does not look. The length is the longest example's
     `padded_length`, and at most `context` where that is given.
@@ -161,8 +164,8 @@ def collate(
 def padded_length(count: int) -> int:
     """`count` rounded up to a multiple of 8, or by at most an eighth, so that few different shapes occur.
 
-    A CPU's library (oneDNN) prepares and keeps kernels for each new shape in 16 bits. With few shapes a step took
-    three fifths of the time and training half of the memory (measured).
+    A CPU's library (oneDNN) prepares and keeps kernels for each new shape in 16 bits. With few shapes a step
+    took three fifths of the time and training half of the memory (measured).
 
     >>> [padded_length(n) for n in (1, 30, 65, 500)]
     [8, 32, 72, 512]

@@ -12,7 +12,7 @@ from course_lib.tuning.quantize import Q_BLOCK, Per, as_float32, grouped
 
 
 def block_errors(weights: Any, rounded: Any, per: Per = Q_BLOCK) -> NDArray[np.float64]:
-    """||rounded - weights|| / ||weights|| of each group; 0 where they are equal, infinite where only the weights are all 0.
+    """||rounded - weights|| / ||weights|| of each group; infinite if all its weights are 0 and were changed.
 
     Raises CourseError for different shapes, and as `grouped`.
     """
@@ -32,7 +32,7 @@ def relative_error(weights: Any, rounded: Any) -> float:
 
 
 def snr_db(weights: Any, rounded: Any) -> float:
-    """Signal to noise in decibels: 20 log10(1 / relative error); 6.02 dB for every bit of equal steps; infinite if exact."""
+    """Signal to noise in decibels, 20 log10(1 / relative error): 6.02 dB for every bit; infinite if exact."""
     error = relative_error(weights, rounded)
     return float(-20 * np.log10(error)) if error else float("inf")
 
