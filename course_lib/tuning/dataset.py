@@ -41,34 +41,29 @@ def tokenize(engine: HuggingFace, examples: Sequence[Example], max_length: int) 
     """
     if not examples:
         raise CourseError(
-            "there are no examples to learn from",
-            'train("haneul-4m", [Example("Question: What is the fee?", "KRW 2,000")], "my-adapter")',
+            "there are no examples to learn from", 'train(base, [Example("fee?", "1")], folder)'
         )
     for i, example in enumerate(examples):
         if not example.answer.strip():
             raise CourseError(f"example {i} has no answer: {example.prompt!r:.80}", f"del examples[{i}]")
-    prompts, answers = _texts(engine, examples)
-    prompt_ids = engine.tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    answer_ids = engine.tokenizer(answers, add_special_tokens=False)["input_ids"]
     start, ends = engine.ids("") if engine.spec.task == "text-generation" else [], engine.end_ids()
     if not ends:
-        raise CourseError(
-            f"{engine.name} has no token that ends a text, so it cannot learn where an answer ends",
-            'train("haneul-4m", examples, folder)',
-        )
+        what = f"{engine.name} has no token that ends a text, so it cannot learn where an answer ends"
+        raise CourseError(what, 'train("haneul-4m", examples, folder)')
+    texts = _texts(engine, examples)
+    prompts, answers = (engine.tokenizer(part, add_special_tokens=False)["input_ids"] for part in texts)
     dataset = [
         TokenizedExample(start + prompt, _with_end(answer, ends))
-        for prompt, answer in zip(prompt_ids, answer_ids, strict=True)
+        for prompt, answer in zip(prompts, answers, strict=True)
     ]
     limit = min(max_length, engine.context)
     if too_long := [i for i, example in enumerate(dataset) if example.length > limit]:
-        first, longest = too_long[0], max(example.length for example in dataset)
+        number, longest = too_long[0], max(example.length for example in dataset)
+        fits = longest <= engine.context
         raise CourseError(
-            f"{len(too_long)} of {len(dataset)} examples are longer than {limit} tokens; number {first} has "
-            f"{dataset[first].length}: {examples[first].prompt!r:.80}",
-            f"train(..., max_length={longest})"
-            if longest <= engine.context
-            else "shorten them or leave them out",
+            f"{len(too_long)} of {len(dataset)} examples are longer than {limit} tokens; number {number} has "
+            f"{dataset[number].length}: {examples[number].prompt!r:.80}",
+            f"train(..., max_length={longest})" if fits else "shorten them or leave them out",
         )
     return dataset
 
@@ -78,10 +73,14 @@ def _texts(engine: HuggingFace, examples: Sequence[Example]) -> tuple[list[str],
 
     Both are rendered in one call each.
     """
-    prompts = [engine._prompt(example.prompt) for example in examples]
     if engine.spec.task == "text-generation":
-        return [str(prompt) for prompt in prompts], [example.answer for example in examples]
-    conversations: list[Any] = [[dict(turn) for turn in prompt] for prompt in prompts]  # type: ignore[arg-type]
+        return [str(engine._prompt(e.prompt)) for e in examples], [e.answer for e in examples]
+    conversations: list[Any] = [
+        [{"role": "user", "content": prompt}]
+        if isinstance(prompt, str)
+        else [dict(turn) for turn in engine._prompt(prompt)]  # type: ignore[arg-type]
+        for prompt, _ in examples
+    ]
     answered = [
         [*turns, {"role": "assistant", "content": example.answer}]
         for turns, example in zip(conversations, examples, strict=True)

@@ -11,19 +11,14 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers.adapters import WEIGHTS_FILE
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "training-log.json"
-# Settings in logs and checkpoints of version 0.1 -> as they are called now.
+# Settings as logs and checkpoints of version 0.1 call them, and their present names.
+# fmt: off
 NEW_NAMES = {
-    "recipe": "config",
-    "targets": "target_modules",
-    "at_once": "micro_batch_size",
-    "rate": "learning_rate",
-    "warm_up": "warmup_steps",
-    "clip": "max_grad_norm",
-    "longest": "max_length",
-    "validate_every": "eval_steps",
-    "save_every": "save_seconds",
-    "kept": "best_step",
+    "recipe": "config", "targets": "target_modules", "at_once": "micro_batch_size", "rate": "learning_rate",
+    "warm_up": "warmup_steps", "clip": "max_grad_norm", "longest": "max_length",
+    "validate_every": "eval_steps", "save_every": "save_seconds", "kept": "best_step",
 }
+# fmt: on
 
 
 @dataclass

@@ -125,7 +125,9 @@ class _TrainingRun:
             max_grad_norm=config.max_grad_norm,
         )
         self.context = engine.context
-        self.order = BatchOrder([example.length for example in dataset], config.batch_size, config.seed)
+        self.order = BatchOrder(
+            [len(e.prompt) + len(e.answer) for e in dataset], config.batch_size, config.seed
+        )
         parameters = sum(p.numel() for p in self.optimiser.trainable.values())
         at_once = config.micro_batch_size or config.batch_size
         self.result = TrainingResult(folder, parameters, micro_batch_size=at_once)
@@ -153,30 +155,29 @@ class _TrainingRun:
                     saved = time.monotonic()
 
     def _step(self) -> None:
-        result, batch = self.result, [self.dataset[i] for i in self.order[self.result.steps]]
-        loss, tokens = self._halving(lambda: self._backward(batch))
+        result, indices = self.result, self.order[len(self.result.losses)]
+        loss = self._halving(lambda: self._backward([self.dataset[i] for i in indices]))
         if not math.isfinite(loss):
-            raise self._not_finite(f"loss is {loss} at step {result.steps + 1}")
+            raise self._not_finite(f"loss is {loss} at step {len(result.losses) + 1}")
         with defer_interrupt():
             try:
                 self.optimiser.step()
             except FloatingPointError as error:
                 raise self._not_finite(str(error)) from error
             result.losses.append(loss)
-            result.tokens += tokens
+            result.tokens += sum(self.order.lengths[i] for i in indices)
 
-    def _backward(self, batch: list[TokenizedExample]) -> tuple[float, int]:
-        """Backpropagate a batch. Returns the mean loss of the answers' tokens, and the tokens read."""
-        answer_tokens, loss, read = sum(len(example.answer) for example in batch), 0.0, 0
-        with seeded(self.config.seed, self.result.steps):
+    def _backward(self, batch: list[TokenizedExample]) -> float:
+        """Backpropagate a batch; returns the mean loss of the answers' tokens."""
+        answer_tokens, loss = sum(len(example.answer) for example in batch), 0.0
+        with seeded(self.config.seed, len(self.result.losses)):
             for part in self._micro_batches(batch):
                 part_loss = (
                     loss_of(self.model, *collate(part, self.model.device, self.context)) / answer_tokens
                 )
                 part_loss.backward()
                 loss += float(part_loss.detach())
-                read += sum(example.length for example in part)
-        return loss, read
+        return loss
 
     def _micro_batches(self, examples: list[TokenizedExample]) -> list[list[TokenizedExample]]:
         size = self.result.micro_batch_size
@@ -202,7 +203,7 @@ class _TrainingRun:
             self.result.micro_batch_size //= 2
 
     def _evaluation_is_due(self) -> bool:
-        steps, config = self.result.steps, self.config
+        steps, config = len(self.result.losses), self.config
         due = steps > 0 and (steps % config.eval_steps == 0 or steps == config.steps)
         return bool(self.validation_set) and due and steps not in self.result.validation
 

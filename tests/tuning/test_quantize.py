@@ -16,18 +16,9 @@ from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.gguf import export
-from course_lib.tuning import (
-    FORMATS,
-    absmax,
-    block_errors,
-    format_of,
-    largest_error,
-    matrices,
-    quantized,
-    relative_error,
-    snr_db,
-)
+from course_lib.tuning import FORMATS, absmax, format_of, matrices, quantized, relative_error
 from course_lib.tuning import quantize as q
+from course_lib.tuning.quantize import block_errors, largest_error, snr_db
 
 logging.disable(logging.WARNING)  # bitsandbytes warns at its import of a kernel that is not there
 from bitsandbytes import functional as bnb  # noqa: E402
