@@ -42,7 +42,7 @@ class LLMReranker:
         answers = {query: 1.0} if self.answers is None else self.answers
         if not texts:
             return []
-        with self.model.manager.use(self.model.spec) as engine:
+        with self.model.engine() as engine:
             logs = engine.score(
                 [self.prompt(query, text) for text in texts], list(answers)
             )  # (texts, answers)
