@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, PlainValidator
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from course_lib.errors import CourseError
-from course_lib.models.schema.json_schema import bounded
+from course_lib.models.schema.json_schema import check_size
 from course_lib.serve.completion import Completion, CompletionRequest
 from course_lib.serve.errors import ApiError, error_line
 from course_lib.serve.schemas import RequestBody, SamplingOptions, Texts, predict
@@ -42,7 +42,7 @@ def _response_format(value: Any) -> dict[str, Any] | None:
     said = value.get("json_schema") if kind == "json_schema" else None
     if not isinstance(said, dict) or not isinstance(said.get("schema"), dict):
         raise ValueError("type text, json_object, or json_schema with its schema")
-    return bounded(said["schema"])
+    return check_size(said["schema"])
 
 
 class Turn(RequestBody):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, Val
 from pydantic_core import from_json
 
 from course_lib.models.schema import Generation
-from course_lib.models.schema.json_schema import bounded
+from course_lib.models.schema.json_schema import check_size
 from course_lib.serve.errors import ApiError
 
 DURATION = re.compile(r"^[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+)$")
@@ -93,7 +93,7 @@ def _schema(value: Any) -> dict[str, Any] | None:
         return {"type": "object"} if value else None
     if not isinstance(value, dict):
         raise ValueError("'json' or a JSON schema")
-    return bounded(value)
+    return check_size(value)
 
 
 KeepAlive = Annotated[float, BeforeValidator(_seconds)]

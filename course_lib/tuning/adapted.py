@@ -14,7 +14,7 @@ import torch
 from course_lib.atomic import atomic_file, atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.models import load
-from course_lib.models.drivers.adapters import BASE, CONFIG, WEIGHTS
+from course_lib.models.drivers.adapters import BASE_FILE, CONFIG_FILE, WEIGHTS_FILE
 from course_lib.models.drivers.quiet import quiet
 from course_lib.models.schema import ModelSpec
 from course_lib.tuning.lora import linear_layers
@@ -129,10 +129,10 @@ def save_adapter(model: Any, folder: Path, base: dict[str, Any]) -> None:
         "inference_mode": True,
     }
     said = {k: sorted(v) if isinstance(v, set) else getattr(v, "value", v) for k, v in config.items()}
-    atomic_write_text(folder / CONFIG, json.dumps(said, indent=1, sort_keys=True) + "\n")
-    atomic_write_text(folder / BASE, json.dumps(base, indent=1) + "\n")
+    atomic_write_text(folder / CONFIG_FILE, json.dumps(said, indent=1, sort_keys=True) + "\n")
+    atomic_write_text(folder / BASE_FILE, json.dumps(base, indent=1) + "\n")
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
-    with atomic_file(folder / WEIGHTS) as partial:
+    with atomic_file(folder / WEIGHTS_FILE) as partial:
         save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
             partial,

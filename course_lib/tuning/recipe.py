@@ -6,8 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from course_lib.models.drivers.engine import Prompt
-from course_lib.models.schema.generation import validated
+from course_lib.models.drivers.reply import Prompt
+from course_lib.models.schema.validation import validate
 
 
 class Example(NamedTuple):
@@ -55,6 +55,4 @@ class Recipe(BaseModel):
 
     def but(self, **changes: Any) -> Recipe:
         """This recipe with some fields changed. Raises SpecError."""
-        return validated(
-            Recipe, self.model_dump() | changes, "Recipe.model_fields has them all, each with its limits"
-        )
+        return validate(Recipe, self.model_dump() | changes, "train")

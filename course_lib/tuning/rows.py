@@ -48,7 +48,7 @@ def encoded(engine: HuggingFace, examples: Sequence[Example], longest: int) -> l
         engine.tokenizer(list(some), add_special_tokens=False)["input_ids"]
         for some in zip(*texts, strict=True)
     )
-    begin, ends = engine.ids("") if engine.spec.task == "text-generation" else [], engine._ends()
+    begin, ends = engine.ids("") if engine.spec.task == "text-generation" else [], engine.end_ids()
     if not ends:
         raise CourseError(
             f"{engine.name} has no token that ends a text, and would learn no end", "choose another model"

@@ -17,9 +17,9 @@ from tqdm.auto import tqdm
 from course_lib.atomic import atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.measure.memory import release_memory
-from course_lib.models.drivers.adapters import WEIGHTS, describe
+from course_lib.models.drivers.adapters import WEIGHTS_FILE, base_record
 from course_lib.models.files import resolve
-from course_lib.models.schema.spec import ModelSpec, SpecError
+from course_lib.models.schema import ModelSpec, SpecError
 from course_lib.tuning.adapted import adapted, base_of, loss_of, save_adapter, seeded
 from course_lib.tuning.learner import Learner, damaged, told, uninterrupted
 from course_lib.tuning.recipe import Example, Recipe
@@ -89,7 +89,7 @@ def train(
     )
     made_of = {
         "recipe": how.model_dump(mode="json"),
-        "base": describe(resolve(engine.spec.source)),
+        "base": base_record(resolve(engine.spec.source)),
         "quantization": engine.spec.quantization,
         "examples": fingerprint(rows),
         "validation": fingerprint(checked),
@@ -311,7 +311,7 @@ def _check_folder(folder: Path) -> None:
 
 def _finished(folder: Path, made_of: dict[str, Any]) -> Trained | None:
     """What the same call made before. Raises CourseError for an adapter that was made otherwise."""
-    if not all((folder / name).is_file() for name in (LOG, WEIGHTS)):
+    if not all((folder / name).is_file() for name in (LOG, WEIGHTS_FILE)):
         return None
     try:
         said = json.loads((folder / LOG).read_text("utf-8"))

@@ -17,7 +17,7 @@ from course_lib.atomic import atomic_write_text
 from course_lib.data import Question
 from course_lib.measure import bootstrap_interval, machine
 from course_lib.models import load
-from course_lib.models.drivers.adapters import WEIGHTS
+from course_lib.models.drivers.adapters import WEIGHTS_FILE
 from course_lib.models.drivers.engine import Engine
 from course_lib.rag.answering import LONGEST_ANSWER, exact_match, given_passages
 from course_lib.rag.lessons import asked, closed_book, knowledge, other_handbooks, style, unstyled
@@ -189,7 +189,7 @@ def _share(right: list[float]) -> list[float]:
 def card(lesson: Lesson, trained: Trained, found: dict[str, Any]) -> str:
     """The model card, every figure of it measured."""
     here, base = machine(), data.MODELS / BASE / "model.safetensors"
-    size = (trained.folder / WEIGHTS).stat().st_size
+    size = (trained.folder / WEIGHTS_FILE).stat().st_size
     told = {
         name: " | ".join(f"{s[0]:.1%} ({s[1]:.1%} to {s[2]:.1%})" for s in row.values())
         for name, row in found["rows"].items()

@@ -124,10 +124,10 @@ def mined(
     searched: what is searched in place of `texts`, such as their beginnings.
     """
     retriever = HybridRetriever.from_documents(searched or texts, embeddings, lexical=TOKENS, k=25)
-    for (question, gold), legs in zip(
-        asked, retriever.legs([question for question, _ in asked]), strict=True
+    for (question, gold), candidates in zip(
+        asked, retriever.retrieve([question for question, _ in asked]), strict=True
     ):
-        wrong = [texts[hit.id] for hit in retriever.hits(legs) if hit.id not in gold]
+        wrong = [texts[hit.id] for hit in retriever.rank(candidates) if hit.id not in gold]
         yield Pairs(question, tuple(texts[id_] for id_ in sorted(gold)), tuple(wrong))
 
 
@@ -149,6 +149,8 @@ def of_public(name: str, embeddings: Embeddings, spans: TokenSpans, longest: int
     Raises FileNotFoundError where the collection is not on this machine.
     """
     collection = public_sets.load(name)
-    asked = [(collection.queries[query], set(of_query)) for query, of_query in collection.judgements.items()]
-    begins = {id_: chunks(text, spans, most=longest)[0].text for id_, text in collection.documents.items()}
+    asked = [(collection.queries[query], set(of_query)) for query, of_query in collection.qrels.items()]
+    begins = {
+        id_: chunks(text, spans, max_tokens=longest)[0].text for id_, text in collection.documents.items()
+    }
     yield from mined(asked, collection.documents, embeddings, begins)

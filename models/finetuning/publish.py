@@ -13,9 +13,8 @@ from pretraining.publish import seal
 
 from course_lib import data
 from course_lib.models import catalog
-from course_lib.models.drivers.adapters import BASE as BASE_FILE
-from course_lib.models.drivers.adapters import WEIGHTS, describe
-from course_lib.models.files.resolution import tensors_in
+from course_lib.models.drivers.adapters import BASE_FILE, WEIGHTS_FILE, base_record
+from course_lib.models.files.headers import tensors_in
 from finetuning.run import BASE, LONGEST, Recipe, Run
 
 CARD = """---
@@ -87,7 +86,9 @@ def publish(run: Run) -> Path:
     model = run.exactly()
     model.peft_config["default"].base_model_name_or_path = BASE  # peft has put the path on this machine there
     model.save_pretrained(folder)
-    (folder / BASE_FILE).write_text(json.dumps(describe(catalog.folder_of(BASE)), indent=1) + "\n", "utf-8")
+    (folder / BASE_FILE).write_text(
+        json.dumps(base_record(catalog.folder_of(BASE)), indent=1) + "\n", "utf-8"
+    )
     shutil.copy(run.folder / "log.jsonl", folder / "training-log.jsonl")
     write_card(run.name, run.recipe)
     return folder
@@ -99,7 +100,7 @@ def write_card(name: str, recipe: Recipe) -> None:
     measured = folder / "evaluation.json"
     found = json.loads(measured.read_text("utf-8")) if measured.exists() else {}
     last = json.loads((folder / "training-log.jsonl").read_text("utf-8").splitlines()[-1])
-    tensors = tensors_in(folder / WEIGHTS).values()
+    tensors = tensors_in(folder / WEIGHTS_FILE).values()
     said = asdict(recipe) | ABOUT[name] | {k: last[k] for k in ("pairs", "threads", "processor")}
     text = CARD.format(
         name=name,

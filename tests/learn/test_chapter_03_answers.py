@@ -8,7 +8,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from course_lib.learn.exercises import find
+from course_lib.learn.exercises import find_exercise
 from course_lib.learn.exercises.engine import judge
 from course_lib.retrieval import fusion, metrics, scores
 from course_lib.retrieval.tokenize import hangul_bigrams
@@ -64,7 +64,7 @@ def bigrams(text):
         ("03.1", by_ln),
         ("03.1", by_numpy),
         ("03.1", metrics.ndcg),
-        ("03.4", lambda scores: fusion.min_max(scores).found),
+        ("03.4", lambda scores: fusion.min_max(scores).scores),
         ("03.5", by_defaultdict),
         ("03.5", lambda rankings, k=60: fusion.rrf(rankings, k=k)),
         ("03.7", by_sorting),
@@ -73,7 +73,7 @@ def bigrams(text):
     ],
 )
 def test_what_is_right_in_another_way_is_right(id_, answer):
-    assert judge(find(id_), answer)[0] == "right"
+    assert judge(find_exercise(id_), answer)[0] == "right"
 
 
 @pytest.mark.parametrize(
@@ -99,5 +99,5 @@ def test_what_is_right_in_another_way_is_right(id_, answer):
     ],
 )
 def test_an_odd_answer_is_told_what_is_wanted(id_, answer, said):
-    verdict, reply = judge(find(id_), answer)
+    verdict, reply = judge(find_exercise(id_), answer)
     assert verdict == "not yet" and said in reply

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from course_lib.learn.exercises import find
+from course_lib.learn.exercises import find_exercise
 from course_lib.learn.exercises.engine import judge
 from course_lib.measure.intervals import bootstrap_interval
 from course_lib.models.drivers import encoder
@@ -64,7 +64,7 @@ def by_bootstrap(before, after):
     ],
 )
 def test_what_is_right_in_another_way_is_right(id_, answer):
-    assert judge(find(id_), answer)[0] == "right"
+    assert judge(find_exercise(id_), answer)[0] == "right"
 
 
 @pytest.mark.parametrize(
@@ -79,5 +79,5 @@ def test_what_is_right_in_another_way_is_right(id_, answer):
     ],
 )
 def test_odd_answers_are_told_what_is_wanted(id_, answer, told):
-    verdict, said = judge(find(id_), answer)
+    verdict, said = judge(find_exercise(id_), answer)
     assert verdict == "not yet" and told in said

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib.learn.exercises import find
+from course_lib.learn.exercises import find_exercise
 from course_lib.learn.exercises.engine import judge
 from course_lib.tuning import cost
 from course_lib.tuning.lora import LoRALinear
@@ -122,7 +122,7 @@ def by_cases(situations):
     ],
 )
 def test_what_is_right_in_another_way_is_right(id_, answer):
-    assert judge(find(id_), answer) == ("right", find(id_).title)
+    assert judge(find_exercise(id_), answer) == ("right", find_exercise(id_).title)
 
 
 def nothing(*given):
@@ -171,5 +171,5 @@ def only_this_case(losses, patience):
     ],
 )
 def test_an_odd_answer_is_told_what_is_wanted(id_, answer, told):
-    verdict, said = judge(find(id_), answer)
+    verdict, said = judge(find_exercise(id_), answer)
     assert verdict == "not yet" and told in said

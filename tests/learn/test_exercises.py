@@ -1,4 +1,4 @@
-"""Checking, hints and solutions as a learner meets them. The exercises themselves pass the gate in tests/notebooks."""
+"""Checking, hints and solutions as a student meets them. The exercises themselves pass the gate in tests/notebooks."""
 
 from fractions import Fraction
 
@@ -6,7 +6,8 @@ import pytest
 
 from course_lib.errors import CourseError
 from course_lib.learn import state
-from course_lib.learn.exercises import Exercise, all_exercises, check, compare, find, hint, solution
+from course_lib.learn.exercises import Exercise, all_exercises, check, find_exercise, hint, solution
+from course_lib.learn.exercises.comparing import compare
 from course_lib.learn.exercises.engine import ExerciseFailed, judge
 
 
@@ -60,7 +61,7 @@ def test_strict_mode_raises(answer, monkeypatch):
 
 
 def test_hints_come_one_by_one(capsys):
-    n = len(find("00.2").hints)
+    n = len(find_exercise("00.2").hints)
     for shown in (*range(1, n + 1), n):
         hint("00.2")
         assert capsys.readouterr().out.count("Hint ") == shown
@@ -93,7 +94,7 @@ def test_an_unknown_exercise_is_told_and_strictly_raised(wrong, capsys, monkeypa
 def test_a_call_without_an_answer_is_told(capsys, monkeypatch):
     check("00.2")
     hint()
-    check(id_="00.2", answer=right)
+    check(exercise_id="00.2", answer=right)
     out = capsys.readouterr().out
     assert out.count("For example: check(") == 2 and "00.2 right" in out
     monkeypatch.setenv("COURSE_CHECK", "strict")
@@ -128,8 +129,11 @@ def test_a_file_of_a_newer_course_does_not_stop_the_lesson(tmp_path, capsys):
 
 
 def test_every_exercise_is_found_by_its_id():
-    assert all(find(id_) is exercise for id_, exercise in all_exercises().items())
-    assert "raise NotImplementedError" in find("00.1").stub and "return" in find("00.1").reference
+    assert all(find_exercise(id_) is exercise for id_, exercise in all_exercises().items())
+    assert (
+        "raise NotImplementedError" in find_exercise("00.1").stub
+        and "return" in find_exercise("00.1").reference
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from safetensors.numpy import save
 
 from course_lib.data import ROOT
 from course_lib.errors import CourseError
-from course_lib.models.files.hub import fetched
+from course_lib.models.files.resolution import from_hub
 from course_lib.models.schema import ModelSpec
 
 NAME = "haneul-300k"
@@ -30,7 +30,7 @@ def source(repository="o/tiny", **more):
 
 
 def get(repository="o/tiny", *, pull=False, **more):
-    return fetched(source(repository, **more), pull=pull)
+    return from_hub(source(repository, **more), pull=pull)
 
 
 def refused(match, repository="o/tiny", **more):

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import ModelSpec, catalog, load
+from course_lib.models.files import on_this_machine
 
 ENTRIES = catalog.entries()
 NAMES = [e.model for e in ENTRIES]
@@ -91,11 +93,11 @@ def test_a_shipped_model_loads_by_its_role():
         engine = load(catalog.role(role).spec)
         assert engine.parameters == catalog.role(role).parameters
         assert engine.context == catalog.role(role).context
-        assert catalog.on_this_machine(catalog.role(role)) is True
+        assert on_this_machine(catalog.role(role)) is True
 
 
 def test_the_size_of_a_file_follows_from_parameters_and_bits():
-    files = {p.parent.name: p.stat().st_size for p in catalog.data.MODELS.glob("*/model.safetensors")}
+    files = {p.parent.name: p.stat().st_size for p in MODELS.glob("*/model.safetensors")}
     for name, size in files.items():
         assert BY_NAME[name].weight_bytes(16) == pytest.approx(size, rel=0.01)
     published = {  # bytes of model.safetensors, or of its parts, as public repositories give them
@@ -235,14 +237,14 @@ def test_the_hub_cache_is_looked_into(monkeypatch, tmp_path):
     entry = BY_NAME["SmolLM2-135M-Instruct"]
     folder = tmp_path / "models--HuggingFaceTB--SmolLM2-135M-Instruct" / "snapshots" / entry.revision
     folder.mkdir(parents=True)
-    assert catalog.on_this_machine(entry) is False
+    assert on_this_machine(entry) is False
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
     unpinned = replace(entry, sha256=None)
-    assert catalog.on_this_machine(unpinned) is False, "no weights yet"
+    assert on_this_machine(unpinned) is False, "no weights yet"
     (folder / "model.safetensors").write_bytes(b"not these")
-    assert catalog.on_this_machine(unpinned) is True
-    assert catalog.on_this_machine(entry) is False, "not the published weights"
-    assert catalog.on_this_machine(BY_NAME["bge-m3"]) is None
+    assert on_this_machine(unpinned) is True
+    assert on_this_machine(entry) is False, "not the published weights"
+    assert on_this_machine(BY_NAME["bge-m3"]) is None
 
 
 def test_importing_the_catalogue_loads_neither_yaml_nor_the_hub():

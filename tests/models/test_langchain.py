@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from course_lib.models import ModelManager, catalog
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.manager.langchain import EmbeddingModel
-from course_lib.models.schema.spec import SpecError
+from course_lib.models.schema import SpecError
 
 PASSAGE = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the {place} branch open?"
 ASKED = PASSAGE.format(place="Sorin")

@@ -16,7 +16,7 @@ from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.gguf.writer import export, interleave
-from course_lib.models.schema.spec import SpecError
+from course_lib.models.schema import SpecError
 from course_lib.rag.answering import given_passages
 from course_lib.rag.prompt import Source, question_prompt
 
@@ -69,7 +69,7 @@ def test_what_llama_cpp_cannot_do_is_refused(llama_cpp):
 
 def test_options_act(llama_cpp, prompts):
     text = llama_cpp.generate(prompts[:1], max_output_length=40, min_output_length=40)[0]
-    assert text.tokens == 40 and text.finish == "length"
+    assert text.tokens == 40 and text.finish_reason == "length"
     drawn = {llama_cpp.generate(prompts[:1], temperature=5.0, seed=s)[0] for s in (1, 2, 3)}
     assert len(drawn) > 1
     assert llama_cpp.generate(prompts[:1], temperature=5.0, seed=1) == llama_cpp.generate(

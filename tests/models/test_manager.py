@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import ModelManager, load
-from course_lib.models.drivers.engine import Engine, Reply
+from course_lib.models.drivers.engine import Engine
+from course_lib.models.drivers.reply import Reply
 from course_lib.models.manager import settings as settings_of
 from course_lib.models.planner.memory import bytes_to_load
-from course_lib.models.schema.spec import ModelSpec, SpecError
+from course_lib.models.schema import ModelSpec, SpecError
 
 SPECS = [
     {"source": "haneul-300k"},
@@ -29,8 +30,8 @@ class Echo(Engine):
     """An engine of one's own: it says back what it hears. Counts how often it was loaded and closed."""
 
     driver = "custom"
-    acts = frozenset({"generation.max_output_length"})
-    can = frozenset({"generate"})
+    supported_fields = frozenset({"generation.max_output_length"})
+    capabilities = frozenset({"generate"})
     loaded = closed = 0
 
     @classmethod
@@ -194,7 +195,7 @@ def test_versions_and_metadata(manager):
         manager.register("answers", "haneul-4m", version="2")
     with pytest.raises(ValueError, match="a name is letters"):
         manager.register("../evil", "haneul-4m")
-    with pytest.raises(TypeError, match="no subclass of Engine"):
+    with pytest.raises(TypeError, match="not a subclass of Engine"):
         manager.register("text", str)
     listed = {(i.name, i.version): i for i in manager.list_available_models()}
     assert listed["answers", "1"].metadata == {"licence": "MIT"} and listed["answers", "2"].metadata == {

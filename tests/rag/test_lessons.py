@@ -7,6 +7,7 @@ import pytest
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models import catalog, load
+from course_lib.models.files import on_this_machine
 from course_lib.rag.answering import exact_match
 from course_lib.rag.lessons import (
     STYLE,
@@ -102,7 +103,7 @@ def test_a_shipped_adapter_is_small_and_made_for_its_base(name):
         (f / n).stat().st_size
         for f, n in ((folder, "adapter_model.safetensors"), (base, "model.safetensors"))
     )
-    assert size < 0.05 * whole and catalog.on_this_machine(catalog.entry(name))
+    assert size < 0.05 * whole and on_this_machine(catalog.entry(name))
     assert load(name).parameters == load("haneul-4m").parameters == catalog.entry(name).parameters
     with pytest.raises(CourseError, match=f"the adapter {name} (was made for|does not fit)"):
         load("haneul-1m", adapters=[name])

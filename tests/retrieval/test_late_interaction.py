@@ -115,7 +115,7 @@ def test_every_token_has_a_vector_of_length_1(real):
     assert real.embed_document_tokens([]) == []
 
 
-def test_the_answer_comes_first_and_neighbours_in_a_batch_change_nothing(real):
+def test_the_answer_comes_first_and_m_in_a_batch_change_nothing(real):
     together = LateInteraction(real).rerank(QUERY, PASSAGES)
     assert np.argmax(together) == 0 and together[2] == 0
     for text, score in zip(PASSAGES, together, strict=True):
@@ -129,7 +129,7 @@ def test_a_passage_of_5000_tokens_is_read_to_its_end(real):
     filler = FILLER * 250
     late = LateInteraction(real)
     scores = late.rerank(QUERY, [filler, filler + ANSWER, ANSWER + " " + filler])
-    assert all(len(vectors) > 5000 for vectors in late._known.values())
+    assert all(len(vectors) > 5000 for vectors in late._vectors.values())
     assert scores[1] > scores[0] + 1 and scores[2] > scores[0] + 1
 
 

@@ -39,7 +39,7 @@ def test_without_answers_the_question_itself_is_weighed(model, prompt):
     scores = LLMReranker(model, prompt=prompt).rerank(QUERY, TEXTS)
     assert scores == pytest.approx(logs(model, prompt or question_prompt, [QUERY])[:, 0].tolist(), abs=5e-3)
     assert max(scores) < 0 and [
-        r.before for r in rerank(LLMReranker(model, prompt=prompt), QUERY, TEXTS, 2)
+        r.previous_rank for r in rerank(LLMReranker(model, prompt=prompt), QUERY, TEXTS, 2)
     ] == [1, 4]
 
 

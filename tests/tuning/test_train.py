@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.adapters import sha256_of_weights
-from course_lib.models.schema.spec import SpecError
+from course_lib.models.schema import SpecError
 from course_lib.tuning.recipe import Recipe
 from course_lib.tuning.rows import Order, encoded
 from course_lib.tuning.train import train

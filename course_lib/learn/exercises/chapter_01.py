@@ -5,30 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from course_lib.learn.exercises.engine import Exercise, compare, letter
+from course_lib.learn.exercises.comparing import choose_letter, compare, count_values
+from course_lib.learn.exercises.engine import Exercise
 
 
-def _megabytes(weigh: Callable[[int, float], float]) -> str | None:
-    said = compare(
+def check_megabytes(weigh: Callable[[int, float], float]) -> str | None:
+    feedback = compare(
         "megabytes(8_000_000_000, 4)",
         weigh(8_000_000_000, 4),
         4000.0,
         {
             32000.0: "that counts 4 bits as 4 bytes; a byte has 8 bits",
-            4000.0
-            * 1.2: "the rule has no factor 1.2; the KV cache and the program are counted apart, in chapter 02",
+            4800.0: (
+                "the rule has no factor 1.2; the KV cache and the program are counted apart, in chapter 02"
+            ),
             8e9 / 2 / 2**20: "that divides by 2**20, which gives MiB; a megabyte (MB) is 10**6 bytes",
             4e9: "that is in bytes; a megabyte is 10**6 of them",
         },
     )
-    return said or compare("megabytes(1_377_408, 16)", weigh(1_377_408, 16), 2.754816, {})
+    return feedback or compare("megabytes(1_377_408, 16)", weigh(1_377_408, 16), 2.754816)
 
 
-def _speed(speed: Callable[[int, Sequence[float]], float]) -> str | None:
-    seconds = [9.0, 2.0, 2.5, 1.0, 2.0, 6.0]  # the first run is a cold one
-    said = compare(
+def check_speed(speed: Callable[[int, Sequence[float]], float]) -> str | None:
+    feedback = compare(
         "speed(100, [9.0, 2.0, 2.5, 1.0, 2.0, 6.0])",
-        speed(100, seconds),
+        speed(100, [9.0, 2.0, 2.5, 1.0, 2.0, 6.0]),  # the first run is a cold one,
         50.0,
         {
             100 / 2.25: "the first run is in it; it pays for what happens only once, leave it out",
@@ -39,7 +40,7 @@ def _speed(speed: Callable[[int, Sequence[float]], float]) -> str | None:
             0.02: "that is seconds for a token; tokens per second is the other way round",
         },
     )
-    return said or compare(
+    return feedback or compare(
         "speed(100, [3.6, 2.0, 4.0, 3.0, 7.0])",
         speed(100, [3.6, 2.0, 4.0, 3.0, 7.0]),
         100 / 3.5,
@@ -51,29 +52,36 @@ def _speed(speed: Callable[[int, Sequence[float]], float]) -> str | None:
     )
 
 
-def _perplexity(perplexity: Callable[[Sequence[float]], float]) -> str | None:
+def check_perplexity(perplexity: Callable[[Sequence[float]], float]) -> str | None:
     logs = [math.log(1 / 2), math.log(1 / 4), math.log(1 / 64)]
-    said = compare(
+    feedback = compare(
         "perplexity of three tokens with probabilities 1/2, 1/4 and 1/64",
         perplexity(logs),
         8.0,
         {
-            0.125: "a perplexity below 1 cannot be; log-probabilities are negative, so the minus sign is missing",
-            512.0: "that is exp of the sum, which grows with the length of the text; take the mean of the log-probabilities",
+            0.125: (
+                "a perplexity below 1 cannot be; log-probabilities are negative, so the minus sign is missing"
+            ),
+            512.0: (
+                "that is exp of the sum, which grows with the length of the text; take the mean of the "
+                "log-probabilities"
+            ),
             70 / 3: "that is the mean of 1/p; take the mean of the logarithms first, then exp",
             4.0: "that is the median of the log-probabilities; take their mean",
             2 ** math.log(8): "these are natural logarithms, so the way back is exp, not a power of 2",
         },
     )
-    return said or compare("perplexity([log(1)])", perplexity([0.0]), 1.0, {})
+    return feedback or compare("perplexity([log(1)])", perplexity([0.0]), 1.0)
 
 
-def _advantage(advantage: Callable[[Sequence[bool], Sequence[bool]], tuple[int, int, float]]) -> str | None:
+def check_advantage(
+    advantage: Callable[[Sequence[bool], Sequence[bool]], tuple[int, int, float]],
+) -> str | None:
     a = [True, True, True, False, True, False, True, False]
     b = [True, False, False, True, True, False, False, False]
     got = advantage(a, b)
-    if not isinstance(got, (tuple, list)) or len(got) != 3:
-        return f"three values are wanted: wins, losses, difference; got {got!r}"
+    if feedback := count_values(got, "values are wanted: wins, losses, difference", 3):
+        return feedback
     wins, losses, difference = got
     if (wins, losses) == (1, 3):
         return (
@@ -82,8 +90,8 @@ def _advantage(advantage: Callable[[Sequence[bool], Sequence[bool]], tuple[int, 
     if (wins, losses) == (5, 3):
         return "those are all right answers of each; where both are right nobody has won"
     return (
-        compare("wins", wins, 3, {})
-        or compare("losses", losses, 1, {})
+        compare("wins", wins, 3)
+        or compare("losses", losses, 1)
         or compare(
             "the difference",
             difference,
@@ -106,11 +114,9 @@ REPLY = {
 }
 
 
-def _speeds(speeds: Callable[[dict[str, int]], tuple[float, float]]) -> str | None:
+def check_speeds(speeds: Callable[[dict[str, int]], tuple[float, float]]) -> str | None:
     got = speeds(dict(REPLY))
-    if not isinstance(got, (tuple, list)) or len(got) != 2:
-        return f"two speeds are wanted, reading and writing; got {got!r}"
-    said = compare(
+    feedback = count_values(got, "speeds are wanted, reading and writing") or compare(
         "the speed of writing",
         got[1],
         200.0,
@@ -122,7 +128,7 @@ def _speeds(speeds: Callable[[dict[str, int]], tuple[float, float]]) -> str | No
             100.0: "that divides by total_duration, in which loading and reading are, too",
         },
     )
-    return said or compare(
+    return feedback or compare(
         "the speed of reading",
         got[0],
         6000.0,
@@ -133,12 +139,12 @@ def _speeds(speeds: Callable[[dict[str, int]], tuple[float, float]]) -> str | No
     )
 
 
-def _waiting(waiting: Callable[[int, int, float, float], tuple[float, float]]) -> str | None:
+def check_waiting(waiting: Callable[[int, int, float, float], tuple[float, float]]) -> str | None:
     got = waiting(1000, 100, 5000.0, 50.0)
-    if not isinstance(got, (tuple, list)) or len(got) != 2:
-        return f"two times are wanted, to the first token and to the last; got {got!r}"
+    if feedback := count_values(got, "times are wanted, to the first token and to the last"):
+        return feedback
     first, last = got
-    said = compare(
+    feedback = compare(
         "the time to the last token",
         last,
         2.2,
@@ -149,7 +155,7 @@ def _waiting(waiting: Callable[[int, int, float, float], tuple[float, float]]) -
             20.02: "the two speeds have changed places",
         },
     )
-    return said or compare(
+    return feedback or compare(
         "the time to the first token",
         first,
         0.22,
@@ -169,20 +175,15 @@ PROPOSALS = {
 }
 
 
-def _proposal(answer: str) -> str | None:
-    return letter(answer, PROPOSALS)
-
-
 READINGS = {
     "a": "an interval is no vote: zero lies inside it, however much of it lies above",
     "b": None,
     "c": "no difference found is not no difference: with more questions one might show",
-    "d": "the interval is about these questions and the luck of drawing them; it says nothing about the time of training",
+    "d": (
+        "the interval is about these questions and the luck of drawing them; it says nothing about the "
+        "time of training"
+    ),
 }
-
-
-def _reading(answer: str) -> str | None:
-    return letter(answer, READINGS)
 
 
 EXERCISES = (
@@ -194,7 +195,7 @@ EXERCISES = (
             "A megabyte is 10**6 bytes.",
             "parameters * bits / 8 / 10**6",
         ),
-        _megabytes,
+        check_megabytes,
     ),
     Exercise(
         "01.2",
@@ -204,7 +205,7 @@ EXERCISES = (
             "`median` is imported in the same cell.",
             "tokens / median(seconds[1:])",
         ),
-        _speed,
+        check_speed,
     ),
     Exercise(
         "01.3",
@@ -214,7 +215,7 @@ EXERCISES = (
             "The mean is sum(logs) / len(logs).",
             "exp(-sum(logs) / len(logs))",
         ),
-        _perplexity,
+        check_perplexity,
     ),
     Exercise(
         "01.4",
@@ -224,7 +225,7 @@ EXERCISES = (
             "A win: x and not y. A loss: y and not x.",
             "The difference is (wins - losses) / len(a).",
         ),
-        _advantage,
+        check_advantage,
     ),
     Exercise(
         "01.5",
@@ -233,7 +234,7 @@ EXERCISES = (
             "Is zero inside the interval?",
             "When it is, the questions cannot tell the two apart; that is all they say.",
         ),
-        _reading,
+        lambda answer: choose_letter(answer, READINGS),
     ),
     Exercise(
         "01.6",
@@ -243,7 +244,7 @@ EXERCISES = (
             "Durations are in nanoseconds: divide them by 10**9.",
             'reply["eval_count"] / reply["eval_duration"] * 1e9, and the same with prompt_eval_ for reading',
         ),
-        _speeds,
+        check_speeds,
     ),
     Exercise(
         "01.7",
@@ -253,7 +254,7 @@ EXERCISES = (
             "One token takes 1 / writes seconds, an answer of n takes n / writes.",
             "prompt / reads + 1 / writes, and prompt / reads + answer / writes",
         ),
-        _waiting,
+        check_waiting,
     ),
     Exercise(
         "01.8",
@@ -263,6 +264,6 @@ EXERCISES = (
             "May a business use it? Look at the column `commercial`.",
             "8 GiB of memory: which of the others fits with room to spare?",
         ),
-        _proposal,
+        lambda answer: choose_letter(answer, PROPOSALS),
     ),
 )

@@ -1,4 +1,4 @@
-"""Exercises of chapter 02: rounding by hand, bits, the nearest value, the Pareto front, the cache and what fits."""
+"""Exercises of chapter 02: rounding, bits of a weight, the Pareto front, the KV cache, what fits on a GPU."""
 
 from __future__ import annotations
 
@@ -6,25 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from course_lib.learn.exercises.engine import Exercise, compare, letter
+from course_lib.learn.exercises.comparing import choose_letter, compare, count_values
+from course_lib.learn.exercises.engine import Exercise
 
 
-def _pair(got: object, wanted: str) -> str | None:
-    """What to say where something else than two values came; None where two did."""
-    return (
-        None
-        if isinstance(got, (tuple, list)) and len(got) == 2
-        else f"two values are wanted, {wanted}; got {got!r}"
-    )
-
-
-def _absmax(codes_of: Callable[[np.ndarray], tuple[np.ndarray, float]]) -> str | None:
+def check_absmax(codes_of: Callable[[np.ndarray], tuple[np.ndarray, float]]) -> str | None:
     weights = np.array([[0.2, -1.27, 0.0], [0.634, 0.008, -0.3]], dtype=np.float32)
     got = codes_of(weights.copy())
-    if said := _pair(got, "the codes and the scale"):
-        return said
+    if feedback := count_values(got, "values are wanted, the codes and the scale"):
+        return feedback
     codes, scale = np.asarray(got[0]), got[1]
-    if said := compare(
+    if feedback := compare(
         "the scale of weights whose largest is -1.27",
         scale,
         0.01,
@@ -35,28 +27,22 @@ def _absmax(codes_of: Callable[[np.ndarray], tuple[np.ndarray, float]]) -> str |
             1.27: "that is the largest weight; a step is one of its 127 parts",
             1.27 / 255: "255 steps from end to end leave 127 on each side: divide by 127",
         },
-        within=1e-5,
+        tolerance=1e-5,
     ):
-        return said
+        return feedback
     if codes.shape != weights.shape:
         return (
             f"the codes have the shape {codes.shape}, the weights {weights.shape}: every weight gets a code"
         )
     if codes.dtype != np.int8:
         return f"the codes are {codes.dtype}; a byte each is what was to be saved: .astype(np.int8)"
-    right = np.array([[20, -127, 0], [63, 1, -30]])
-    if np.array_equal(codes, [[20, -127, 0], [63, 0, -30]]) or np.array_equal(
-        codes, [[20, -126, 0], [63, 0, -30]]
-    ):
+    right = [[20, -127, 0], [63, 1, -30]]
+    if codes.tolist() in ([[20, -127, 0], [63, 0, -30]], [[20, -126, 0], [63, 0, -30]]):
         return "0.008 / 0.01 is 0.8, nearer to 1 than to 0: round with np.rint, astype alone cuts off"
-    return (
-        None
-        if np.array_equal(codes, right)
-        else f"the codes are {codes.tolist()}; they should be {right.tolist()}"
-    )
+    return None if codes.tolist() == right else f"the codes are {codes.tolist()}; they should be {right}"
 
 
-def _bits(bits_of: Callable[[int, int, int], float]) -> str | None:
+def check_bits(bits_of: Callable[[int, int, int], float]) -> str | None:
     return compare(
         "bits_per_weight(4, 32, 16)",
         bits_of(4, 32, 16),
@@ -68,19 +54,19 @@ def _bits(bits_of: Callable[[int, int, int], float]) -> str | None:
             4.0625: "that is the scale in bytes; it is wanted in bits",
             144.0: "that is the whole block; how much of it falls to one weight?",
         },
-    ) or compare("bits_per_weight(4, 64, 32)", bits_of(4, 64, 32), 4.5, {})
+    ) or compare("bits_per_weight(4, 64, 32)", bits_of(4, 64, 32), 4.5)
 
 
 VALUES = np.array([-1.0, -0.4, 0.0, 0.1, 1.0], dtype=np.float32)
 
 
-def _nearest(codes_of: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float]]) -> str | None:
+def check_nearest(codes_of: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float]]) -> str | None:
     block = np.array([0.02, -2.0, 0.3, 1.4, -0.75, -1.5], dtype=np.float32)
     got = codes_of(block.copy(), VALUES.copy())
-    if said := _pair(got, "the places and the absmax"):
-        return said
+    if feedback := count_values(got, "values are wanted, the places and the absmax"):
+        return feedback
     places = np.asarray(got[0])
-    if said := compare(
+    if feedback := compare(
         "the absmax of a block whose largest is -2",
         got[1],
         2.0,
@@ -89,25 +75,24 @@ def _nearest(codes_of: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, floa
             -2.0: "that is the largest with its sign; the absmax has none",
         },
     ):
-        return said
+        return feedback
     if places.shape != block.shape:
-        return f"{places.size} places for {block.size} weights: the nearest is wanted for each weight (axis=1), not each value"
-    replies = {
+        return (
+            f"{places.size} places for {block.size} weights: the nearest is wanted for each weight "
+            "(axis=1), not each value"
+        )
+    feedbacks = {
         (2, 0, 3, 4, 1, 0): None,
         (2, 0, 3, 4, 0, 0): "the weights were not divided by the absmax before they were compared",
-        (
-            4,
-            4,
-            4,
-            4,
-            4,
-            4,
-        ): "the smallest *signed* difference is not the nearest: take abs() of the difference",
+        (4,) * 6: "the smallest *signed* difference is not the nearest: take abs() of the difference",
         (3, 0, 4, 4, 2, 1): "that is the next value above; the nearest may lie below",
     }
     if places.dtype.kind == "f":
-        return "those are the values themselves; their places in the list are wanted, 0 to 4: they need fewer bits"
-    return replies.get(
+        return (
+            "those are the values themselves; their places in the list are wanted, 0 to 4: they need fewer "
+            "bits"
+        )
+    return feedbacks.get(
         tuple(places.tolist()), f"the places are {places.tolist()}; they should be [2, 0, 3, 4, 1, 0]"
     )
 
@@ -123,7 +108,7 @@ POINTS = {
 }
 
 
-def _front(front: Callable[[Mapping[str, tuple[float, float]]], Sequence[str]]) -> str | None:
+def check_front(front: Callable[[Mapping[str, tuple[float, float]]], Sequence[str]]) -> str | None:
     got = list(front(dict(POINTS)))
     if set(got) == {"tiny", "small", "largest"}:
         return "large q4 and twin are the same point: neither is better in anything, so neither is beaten"
@@ -132,7 +117,10 @@ def _front(front: Callable[[Mapping[str, tuple[float, float]]], Sequence[str]]) 
     if got == ["tiny"]:
         return "more right answers are better: one of the two comparisons is the wrong way round"
     if len(got) == len(POINTS):
-        return "small whole is beaten by small: as many right answers, fewer megabytes; leave the beaten ones out"
+        return (
+            "small whole is beaten by small: as many right answers, fewer megabytes; leave the beaten ones "
+            "out"
+        )
     if "large" in got and "large q4" in got:
         return "large is beaten by large q4: as good in the one and better in the other is enough to beat"
     if set(got) == {"tiny", "small", "large q4", "twin", "largest"}:
@@ -142,53 +130,51 @@ def _front(front: Callable[[Mapping[str, tuple[float, float]]], Sequence[str]]) 
 
 
 READINGS = {
-    "a": "four bits are fewer to store; before each use nf4 is unpacked to 16 bits or more, and the arithmetic is the same",
+    "a": (
+        "four bits are fewer to store; before each use nf4 is unpacked to 16 bits or more, and the "
+        "arithmetic is the same"
+    ),
     "b": None,
-    "c": "a longer prompt is more arithmetic on unpacked weights; the unpacking weighs less then, but it is not a gain",
+    "c": (
+        "a longer prompt is more arithmetic on unpacked weights; the unpacking weighs less then, but it is "
+        "not a gain"
+    ),
     "d": "double quantization packs the scales, too: less memory, and one more thing to unpack",
 }
 
 
-def _cache(cache: Callable[[int, int, int, int, int, int], int]) -> str | None:
+def check_cache(cache: Callable[[int, int, int, int, int, int], int]) -> str | None:
+    heads = "several heads share one key and value: it is the KV heads that count, not the heads"
     return compare(
         "cache_bytes(32, 32, 8, 128, 8192, 2), Llama-3.1-8B",
         cache(32, 32, 8, 128, 8192, 2),
         2**30,
         {
             2**29: "keys *and* values are kept: twice as much",
-            2**32: "several heads share one key and value: it is the KV heads that count, not the heads",
-            2
-            ** 31: "several heads share one key and value: it is the KV heads that count, not the heads; and the values are missing",
+            2**32: heads,
+            2**31: f"{heads}; and the values are missing",
             2**25: "that is one layer; each of them keeps its own keys and values",
             2**33: "that is in bits; bytes are wanted",
             2**17: "that is for one token; all tokens of the text are kept",
         },
-    ) or compare("cache_bytes(4, 4, 2, 64, 100, 4)", cache(4, 4, 2, 64, 100, 4), 409_600, {})
+    ) or compare("cache_bytes(4, 4, 2, 64, 100, 4)", cache(4, 4, 2, 64, 100, 4), 409_600)
 
 
-def _billions(fit: Callable[[float, float, float, float], float]) -> str | None:
-    right = (24 * 0.9 - 2) * 2**30 * 8 / 4.5 / 1e9
+def check_billions(fit: Callable[[float, float, float, float], float]) -> str | None:
+    scale = 2**30 * 8 / 4.5 / 1e9  # from GiB to billions of weights
     return compare(
         "billions(24, 4.5, 2, 0.1)",
         fit(24, 4.5, 2, 0.1),
-        right,
+        (24 * 0.9 - 2) * scale,
         {
-            22 * 2**30 * 8 / 4.5 / 1e9: "nothing stays free: the reserve is a share of the card",
-            (24 * 0.9)
-            * 2**30
-            * 8
-            / 4.5
-            / 1e9: "cache and working memory take their part before the weights do",
-            (22 * 0.9)
-            * 2**30
-            * 8
-            / 4.5
-            / 1e9: "the reserve is a share of the card: first the reserve, then the cache",
+            22 * scale: "nothing stays free: the reserve is a share of the card",
+            24 * 0.9 * scale: "cache and working memory take their part before the weights do",
+            22 * 0.9 * scale: "the reserve is a share of the card: first the reserve, then the cache",
             (24 * 0.9 - 2) * 8 / 4.5: "a gibibyte is 2**30 bytes, not a billion",
-            (24 * 0.9 - 2) * 2**30 / 4.5 / 1e9: "that takes bits for bytes: a byte has 8 bits",
-            (24 * 0.9 - 2) * 2**30 * 8 / 4.5: "that is in weights; billions are wanted",
+            (24 * 0.9 - 2) * scale / 8: "that takes bits for bytes: a byte has 8 bits",
+            (24 * 0.9 - 2) * scale * 1e9: "that is in weights; billions are wanted",
         },
-    ) or compare("billions(48, 16, 4, 0.2)", fit(48, 16, 4, 0.2), (48 * 0.8 - 4) * 2**30 / 2 / 1e9, {})
+    ) or compare("billions(48, 16, 4, 0.2)", fit(48, 16, 4, 0.2), (48 * 0.8 - 4) * 2**30 / 2 / 1e9)
 
 
 EXERCISES = (
@@ -200,7 +186,7 @@ EXERCISES = (
             "Divide by the scale and round: np.rint.",
             "np.rint(weights / scale).astype(np.int8), scale",
         ),
-        _absmax,
+        check_absmax,
     ),
     Exercise(
         "02.2",
@@ -210,7 +196,7 @@ EXERCISES = (
             "Its codes take bits * block, its scale scale_bits.",
             "bits + scale_bits / block",
         ),
-        _bits,
+        check_bits,
     ),
     Exercise(
         "02.3",
@@ -220,7 +206,7 @@ EXERCISES = (
             "block[:, None] - values is a table: a row for each weight, a column for each value.",
             "abs(block[:, None] / largest - values).argmin(axis=1), largest",
         ),
-        _nearest,
+        check_nearest,
     ),
     Exercise(
         "02.4",
@@ -230,7 +216,7 @@ EXERCISES = (
             "Keep a name when no other point beats it.",
             "sorted(unbeaten, key=lambda name: points[name][0])",
         ),
-        _front,
+        check_front,
     ),
     Exercise(
         "02.5",
@@ -239,7 +225,7 @@ EXERCISES = (
             "What must happen to a 4-bit weight before it can be multiplied?",
             "Look at nf4's row in the table of speeds, and at its megabytes.",
         ),
-        lambda answer: letter(answer, READINGS),
+        lambda answer: choose_letter(answer, READINGS),
     ),
     Exercise(
         "02.6",
@@ -249,7 +235,7 @@ EXERCISES = (
             "Only KV heads keep them.",
             "2 * layers * kv_heads * head_dim * tokens * bytes_each",
         ),
-        _cache,
+        check_cache,
     ),
     Exercise(
         "02.7",
@@ -259,6 +245,6 @@ EXERCISES = (
             "Then the cache: - kv_gib. What is left, in bits, is divided by the bits of a weight.",
             "(memory_gib * (1 - reserve) - kv_gib) * 2**30 * 8 / bits / 1e9",
         ),
-        _billions,
+        check_billions,
     ),
 )

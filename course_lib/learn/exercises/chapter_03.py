@@ -1,16 +1,17 @@
-"""Exercises of chapter 03: a word's weight, bigrams, nDCG, two ways to fuse, a filter, and a choice that intervals decide."""
+"""Exercises of chapter 03: nDCG, the weight of a word, bigrams, fusion, filters, and reading intervals."""
 
 from __future__ import annotations
 
-from course_lib.learn.exercises.engine import Exercise, letter
-from course_lib.learn.exercises.replies_03 import (
+from course_lib.learn.exercises.comparing import choose_letter
+from course_lib.learn.exercises.engine import Exercise
+from course_lib.learn.exercises.feedback_03 import (
     CHOICES,
-    bigrams_reply,
-    idf_reply,
-    min_max_reply,
-    ndcg_reply,
-    nearest_reply,
-    rrf_reply,
+    check_bigrams,
+    check_idf,
+    check_min_max,
+    check_ndcg,
+    check_nearest,
+    check_rrf,
 )
 
 EXERCISES = (
@@ -18,11 +19,14 @@ EXERCISES = (
         "03.1",
         "nDCG by hand",
         (
-            "The gain of a passage is its grade, 0 without one; at place 1, 2, 3 it is divided by log2(2), log2(3), log2(4).",
+            (
+                "The gain of a passage is its grade, 0 without one; at place 1, 2, 3 it is divided by "
+                "log2(2), log2(3), log2(4)."
+            ),
             "Do the same for the best ranking that could be: all grades, highest first, cut at k.",
             "Divide the one by the other; where the best is 0, return 0.",
         ),
-        ndcg_reply,
+        check_ndcg,
     ),
     Exercise(
         "03.2",
@@ -32,17 +36,23 @@ EXERCISES = (
             "1 + that, and of the sum the natural logarithm: math.log.",
             "math.log(1 + (n - df + 0.5) / (df + 0.5))",
         ),
-        idf_reply,
+        check_idf,
     ),
     Exercise(
         "03.3",
         "pairs of syllables",
         (
             'First unicodedata.normalize("NFC", text), so that a syllable is one character; then .split().',
-            "A word of n syllables has n - 1 pairs: word[i : i + 2] for i in range(n - 1). What has a word of one?",
-            "Go through range(max(1, len(word) - 1)): then a word of one syllable gives word[0:2], which is all of it.",
+            (
+                "A word of n syllables has n - 1 pairs: word[i : i + 2] for i in range(n - 1). What has a "
+                "word of one?"
+            ),
+            (
+                "Go through range(max(1, len(word) - 1)): then a word of one syllable gives word[0:2], which "
+                "is all of it."
+            ),
         ),
-        bigrams_reply,
+        check_bigrams,
     ),
     Exercise(
         "03.4",
@@ -52,7 +62,7 @@ EXERCISES = (
             "Where highest and lowest are the same there is nothing to divide by: each gets 1.",
             "min() and max() of nothing raise an error: an empty dict is given back before.",
         ),
-        min_max_reply,
+        check_min_max,
     ),
     Exercise(
         "03.5",
@@ -61,16 +71,19 @@ EXERCISES = (
             "Go through every ranking; enumerate(ranking, start=1) gives rank and id.",
             "Add 1 / (k + rank) to what the id has so far: fused.get(id, 0).",
         ),
-        rrf_reply,
+        check_rrf,
     ),
     Exercise(
         "03.6",
         "what the intervals say for your users",
         (
             "Which of the two kinds of question do your users ask?",
-            "An interval on one side of 0 tells which is better on that kind; how much is gained there, how much lost here?",
+            (
+                "An interval on one side of 0 tells which is better on that kind; how much is gained there, "
+                "how much lost here?"
+            ),
         ),
-        lambda answer: letter(answer, CHOICES),
+        lambda answer: choose_letter(answer, CHOICES),
     ),
     Exercise(
         "03.7",
@@ -80,6 +93,6 @@ EXERCISES = (
             "vectors[rows] @ query are their scores; np.argsort(-scores)[:k] says which of *them* are best.",
             "rows[best] turns places among the allowed into numbers of `vectors`.",
         ),
-        nearest_reply,
+        check_nearest,
     ),
 )

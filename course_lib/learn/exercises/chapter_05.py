@@ -1,17 +1,17 @@
-"""Exercises of chapter 05: LoRA's forward pass, its size and memory, what is learnt, mixing, when to stop, adapter or search."""
+"""Exercises of chapter 05: LoRA, its size and memory, labels, early stopping, mixing, adapter or search."""
 
 from __future__ import annotations
 
 from course_lib.learn.exercises.engine import Exercise
-from course_lib.learn.exercises.replies_05 import (
-    bytes_reply,
-    choose_reply,
-    labels_reply,
-    lora_reply,
-    stop_reply,
-    weights_reply,
+from course_lib.learn.exercises.feedback_05 import (
+    check_bytes,
+    check_choose,
+    check_labels,
+    check_lora,
+    check_stop,
+    check_weights,
 )
-from course_lib.learn.exercises.replies_05_mix import mix_reply
+from course_lib.learn.exercises.feedback_05_mix import check_mix
 
 EXERCISES = (
     Exercise(
@@ -19,10 +19,13 @@ EXERCISES = (
         "an adapter beside a layer",
         (
             "The layer alone gives x @ W.T: a row for each row of x, a column for each output.",
-            "The adapter goes the same way in two steps: x @ A.T leaves r numbers, and @ B.T makes outputs of them.",
+            (
+                "The adapter goes the same way in two steps: x @ A.T leaves r numbers, and @ B.T makes "
+                "outputs of them."
+            ),
             "r is len(A): x @ W.T + alpha / len(A) * x @ A.T @ B.T",
         ),
-        lora_reply,
+        check_lora,
     ),
     Exercise(
         "05.2",
@@ -32,17 +35,20 @@ EXERCISES = (
             "So a matrix gets rank * inputs + rank * outputs weights.",
             "Add up over shapes.values(), not over a set of them: equal shapes are different matrices.",
         ),
-        weights_reply,
+        check_weights,
     ),
     Exercise(
         "05.3",
         "what training holds",
         (
             "Without an adapter: 2 + 2 + 4 + 8 for each weight.",
-            "With one, the model's weights are only read, two bytes each; gradient, copy and means belong to what learns.",
+            (
+                "With one, the model's weights are only read, two bytes each; gradient, copy and means "
+                "belong to what learns."
+            ),
             "16 * parameters, or 2 * parameters + 16 * learnt where learnt is not None.",
         ),
-        bytes_reply,
+        check_bytes,
     ),
     Exercise(
         "05.4",
@@ -52,36 +58,45 @@ EXERCISES = (
             "-100 as often as the prompt has tokens: [-100] * len(prompt).",
             "Then the answer's own ids, then the end's, none of them moved.",
         ),
-        labels_reply,
+        check_labels,
     ),
     Exercise(
         "05.5",
         "when to stop",
         (
-            "Go through the looks in order, and keep the lowest loss so far, its step, and how long ago it was.",
+            (
+                "Go through the looks in order, and keep the lowest loss so far, its step, and how long "
+                "ago it was."
+            ),
             "A loss below the lowest begins the count anew; any other, an equal one too, adds 1 to it.",
             "When the count has come to patience, stop looking: break; then return the step of the lowest.",
         ),
-        stop_reply,
+        check_stop,
     ),
     Exercise(
         "05.6",
         "adapters mixed exactly",
         (
-            "Side by side: put one A below the other, and one B beside the other; B A is then the sum of the products.",
+            (
+                "Side by side: put one A below the other, and one B beside the other; B A is then the sum of "
+                "the products."
+            ),
             "Multiply each B, or each A, but not both, by w * alpha / r, where r is len(A).",
             "np.vstack of the A, and np.hstack of the w * alpha / len(A) * B.",
         ),
-        mix_reply,
+        check_mix,
     ),
     Exercise(
         "05.7",
         "adapter or search",
         (
             "Two questions for each: is there a reason for a search, and is there one for an adapter?",
-            "A search: changes_daily or must_cite. An adapter: form. questions_per_second is a reason for neither.",
+            (
+                "A search: changes_daily or must_cite. An adapter: form. questions_per_second is a reason "
+                "for neither."
+            ),
             "Both reasons: 'both'; else the one that there is.",
         ),
-        choose_reply,
+        check_choose,
     ),
 )

@@ -11,19 +11,18 @@ from huggingface_hub import constants
 
 from course_lib import data
 from course_lib.errors import CourseError
+from course_lib.models.files.headers import gguf_models, no_weights, only_gguf, shards, weight_files
 from course_lib.models.files.hub_cache import SHA1, Cache, Listing
 from course_lib.models.files.hub_download import (
     OutOfReach,
     ask,
-    download,
+    fetch_files,
     pull_command,
-    shipped,
     size,
     told,
     unsafe,
 )
-from course_lib.models.files.resolution import ggufs, no_weights, one_gguf, parts, weights
-from course_lib.models.schema.spec import HuggingFaceSource
+from course_lib.models.schema.sources import HuggingFaceSource
 
 BESIDE = re.compile(  # what goes with weights: configuration, tokenizer, templates, modules of sentence-transformers
     r"[^/]+\.(json|txt|jinja|model)|\d+_[^/]+/[^/]+\.(json|txt|safetensors)|additional_chat_templates/[^/]+\.jinja"
@@ -35,7 +34,7 @@ CONFIGURATIONS = (
 INDEX_OF_PICKLES = re.compile(r".*\.(bin|h5|msgpack)\.index\.json")
 
 
-def fetched(source: HuggingFaceSource, *, pull: bool = False) -> Path:
+def download(source: HuggingFaceSource, *, pull: bool = False) -> Path:
     """The snapshot folder in the hub's cache, or the .gguf file in it, with every file checked against its hash.
 
     Offline (HF_HUB_OFFLINE, or `local_files_only`) nothing is asked for; otherwise what is missing is downloaded, and goes
@@ -65,7 +64,7 @@ def fetched(source: HuggingFaceSource, *, pull: bool = False) -> Path:
 
 
 def commit_in(path: Path) -> str:
-    """The commit of what `fetched` returned."""
+    """The commit of what `download` returned."""
     return next(part for part in reversed(path.parts) if SHA1.fullmatch(part))
 
 
@@ -102,7 +101,7 @@ def _brought(source: HuggingFaceSource, cache: Cache, revision: str, pull: bool)
     if lacking:
         with told(source), cache.lock():
             cache.remember(listing, revision)
-            download(source, cache, listing, _lacking(source, cache, listing), pull)
+            fetch_files(source, cache, listing, _lacking(source, cache, listing), pull)
             _settle(source, cache, listing, revision)
     return listing
 
@@ -126,11 +125,11 @@ def _lacking(source: HuggingFaceSource, cache: Cache, listing: Listing) -> list[
 def _wanted(source: HuggingFaceSource, listing: Listing) -> list[str]:
     """Names of the files to have. Raises CourseError where there are no weights that are loaded, or several to choose from."""
     names, where = list(listing.files), source.repository
-    found, configured = weights(names), next((name for name in CONFIGURATIONS if name in names), None)
+    found, configured = weight_files(names), next((name for name in CONFIGURATIONS if name in names), None)
     if source.filename:
-        wanted = parts(source.filename)
-    elif ggufs(names) and not (found and configured):
-        wanted = one_gguf(names, where, f"say which: {pull_command(source, file=ggufs(names)[0])}")
+        wanted = shards(source.filename)
+    elif gguf_models(names) and not (found and configured):
+        wanted = only_gguf(names, where, f"say which: {pull_command(source, file=gguf_models(names)[0])}")
     elif (found and configured) or not listing.whole:
         beside = {n for n in names if BESIDE.fullmatch(n) and not INDEX_OF_PICKLES.fullmatch(n)}
         wanted = sorted({configured or "config.json", *(found or ["*.safetensors"]), *beside})
@@ -142,7 +141,7 @@ def _wanted(source: HuggingFaceSource, listing: Listing) -> list[str]:
         raise no_weights(names, where)
     absent = [n for n in wanted if n not in listing.files]
     if absent and listing.whole:
-        held = ", ".join(ggufs(names)) or "none"
+        held = ", ".join(gguf_models(names)) or "none"
         raise CourseError(
             f"{where} at {listing.commit[:12]} has no {absent[0]}; its GGUF files: {held}",
             "name one of its files",
@@ -175,9 +174,7 @@ def _missing(source: HuggingFaceSource, cache: Cache, listing: Listing | None, p
     where = f"{source.repository} at {source.revision or constants.DEFAULT_REVISION}"
     if listing is None:
         what = source.filename or "every file"
-        return CourseError(
-            f"{what} of {where} is missing in {cache.root}, and downloads are off{shipped(source)}", fix
-        )
+        return CourseError(f"{what} of {where} is missing in {cache.root}, and downloads are off", fix)
     lines = []
     for name in _lacking(source, cache, listing):
         file, damaged = listing.files.get(name), (cache.snapshot(listing.commit) / name).is_file()

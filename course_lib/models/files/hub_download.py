@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -27,7 +26,7 @@ from huggingface_hub.utils import build_hf_headers
 from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.files.hub_cache import SHA1, SHA256, Cache, File, Listing
-from course_lib.models.schema.spec import HuggingFaceSource, secret
+from course_lib.models.schema.sources import HuggingFaceSource, secret, variable_of
 
 HUB = "https://huggingface.co"
 US = "local-ai-measured"
@@ -42,28 +41,18 @@ class OutOfReach(CourseError):
 
 def pull_command(source: HuggingFaceSource, file: str | None = None) -> str:
     """The command that downloads what `source` names."""
-    said = ["course", "models", "pull", source.repository]
-    chosen = {
-        "--revision": source.revision,
-        "--file": file or source.filename,
-        "--cache-dir": source.cache_dir,
-    }
-    said += [word for option, value in chosen.items() if value for word in (option, str(value))]
-    return (f'HF_TOKEN="${_variable(source)}" ' if source.token else "") + shlex.join(said)
+    token = variable_of(source.token) if source.token else None
+    return catalog.pull_command(
+        source.repository,
+        revision=source.revision,
+        filename=file or source.filename,
+        cache_dir=source.cache_dir,
+        token=token,
+    )
 
 
 def _variable(source: HuggingFaceSource) -> str:
-    return source.token.removeprefix("${env.").removesuffix("}") if source.token else "HF_TOKEN"
-
-
-def shipped(source: HuggingFaceSource) -> str:
-    """For a name that was perhaps meant as that of a shipped model, or of one in the catalogue."""
-    if "/" in source.repository:
-        return ""
-    ids = [e.hub for e in catalog.entries() if e.model == source.repository and e.hub]
-    return f"; the course ships {', '.join(catalog.shipped())}, and none of this name" + (
-        f"; on the hub it is {ids[0]}" if ids else ""
-    )
+    return variable_of(source.token) if source.token else "HF_TOKEN"
 
 
 def size(count: int) -> str:
@@ -181,7 +170,9 @@ class _Within:
         self.bar.update(count)
 
 
-def download(source: HuggingFaceSource, cache: Cache, listing: Listing, names: list[str], show: bool) -> None:
+def fetch_files(
+    source: HuggingFaceSource, cache: Cache, listing: Listing, names: list[str], show: bool
+) -> None:
     """Bring files into the cache, the small ones first, each where it broke off the last time, and checked before it counts."""
     from tqdm import tqdm
 
@@ -290,7 +281,7 @@ def _refusal(source: HuggingFaceSource, error: HfHubHTTPError) -> CourseError:
         )
     if status in (401, 404):
         return CourseError(
-            f"{hub} has no {repository}, or it is private and not for this token (HTTP {status}){shipped(source)}",
+            f"{hub} has no {repository}, or it is private and not for this token (HTTP {status})",
             "correct the name, or, for a private one: hf auth login",
         )
     if status == 403:

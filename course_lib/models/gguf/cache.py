@@ -57,9 +57,9 @@ def cached_export(folder: Path, weight_type: str, scratch: Path) -> Path:
 
 def _sources(folder: Path) -> list[Path]:
     """The files that a GGUF file is written from."""
-    from course_lib.models.files.resolution import weights
+    from course_lib.models.files.headers import weight_files
 
-    names = [*weights(p.name for p in folder.iterdir()), *READ_BY_THE_WRITER]
+    names = [*weight_files(p.name for p in folder.iterdir()), *READ_BY_THE_WRITER]
     return [folder / name for name in names if (folder / name).is_file()]
 
 

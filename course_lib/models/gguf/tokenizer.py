@@ -47,11 +47,11 @@ def write(writer: Any, folder: Path, config: dict[str, Any]) -> None:
 
     Raises CourseError for another kind of tokenizer, or one that does not fit the model.
     """
-    from course_lib.models.files.resolution import (
-        facts,
+    from course_lib.models.files.headers import (
+        read_json,
     )  # lazily, here and below: the command line reads TYPES alone
 
-    said = facts(folder, "tokenizer.json")
+    said = read_json(folder, "tokenizer.json")
     cut = rule(said) if said else None
     if cut is None:
         raise CourseError(
@@ -94,9 +94,9 @@ def _tokens(said: dict[str, Any], rows: int, name: str) -> tuple[list[str], list
 
 def _special(writer: Any, folder: Path, config: dict[str, Any]) -> int:
     """Write which tokens begin, end and fill; returns the one that begins. llama.cpp makes up a missing one, so none may be."""
-    from course_lib.models.files.resolution import facts
+    from course_lib.models.files.headers import read_json
 
-    ends = facts(folder, "generation_config.json").get("eos_token_id", config["eos_token_id"])
+    ends = read_json(folder, "generation_config.json").get("eos_token_id", config["eos_token_id"])
     ends = ends if isinstance(ends, list) else [ends]
     if config["bos_token_id"] is None or None in ends or not 1 <= len(ends) <= 3:
         raise CourseError(
@@ -116,12 +116,12 @@ def _special(writer: Any, folder: Path, config: dict[str, Any]) -> int:
 
 def template(folder: Path) -> str | None:
     """The chat template in a folder, None where there is none."""
-    from course_lib.models.files.resolution import facts
+    from course_lib.models.files.headers import read_json
 
     path = folder / "chat_template.jinja"
     said = (
         path.read_text("utf-8")
         if path.is_file()
-        else facts(folder, "tokenizer_config.json").get("chat_template")
+        else read_json(folder, "tokenizer_config.json").get("chat_template")
     )
     return said if isinstance(said, str) else None

@@ -37,9 +37,9 @@ def _config(folder: Path) -> dict[str, Any]:
 
     Raises CourseError for a folder that is not whole, another architecture, and weights that are packed.
     """
-    from course_lib.models.files.resolution import safe_folder  # lazily: the command line reads TYPES alone
+    from course_lib.models.files.resolution import check_folder  # lazily: the command line reads TYPES alone
 
-    said = json.loads((safe_folder(folder) / "config.json").read_text("utf-8"))
+    said = json.loads((check_folder(folder) / "config.json").read_text("utf-8"))
     if said.get("architectures") != ["LlamaForCausalLM"]:
         raise CourseError(
             f"{folder.name} is {said.get('architectures')}; only LlamaForCausalLM is exported", CONVERT
@@ -98,10 +98,10 @@ def _tensors(writer: Any, folder: Path, config: dict[str, Any], kind: str) -> No
     import gguf
     from safetensors.torch import load_file
 
-    from course_lib.models.files.resolution import weights
+    from course_lib.models.files.headers import weight_files
 
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
-    for file in weights(p.name for p in folder.iterdir()):
+    for file in weight_files(p.name for p in folder.iterdir()):
         for name, tensor in load_file(folder / file).items():
             module, _, part = name.rpartition(".")
             place = names.get_name(module)

@@ -16,10 +16,11 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableMap, RunnablePassthrough
 from pydantic import BaseModel, ConfigDict
 
-from course_lib.models.drivers import able, driver_class
-from course_lib.models.drivers.engine import Engine, Reply, Turn, Unsupported
-from course_lib.models.schema.generation import Generation
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.drivers import driver_class
+from course_lib.models.drivers.capabilities import drivers_with
+from course_lib.models.drivers.engine import Engine, Unsupported
+from course_lib.models.drivers.reply import Reply, Turn
+from course_lib.models.schema import Generation, ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +57,7 @@ def to_message(reply: Reply) -> AIMessage:
         usage_metadata=UsageMetadata(
             input_tokens=reply.prompt_tokens, output_tokens=reply.tokens, total_tokens=total
         ),
-        response_metadata={"finish_reason": reply.finish},
+        response_metadata={"finish_reason": reply.finish_reason},
     )
 
 
@@ -86,7 +87,7 @@ class ChatModel(BaseChatModel):
         return source.use_resolved(self.spec)
 
     def _options(self, stop: list[str] | None, changes: dict[str, Any]) -> Generation:
-        return self.options.but(**changes | ({"stop": stop} if stop else {}))
+        return self.options.replace(**changes | ({"stop": stop} if stop else {}))
 
     def _generate(
         self,
@@ -138,10 +139,10 @@ class ChatModel(BaseChatModel):
         """
         if kwargs:
             raise ValueError(f"options {', '.join(kwargs)} are not known; schema and include_raw are")
-        if "json_schema" not in driver_class(self.spec.driver, self.spec.implementation).can:
+        if "json_schema" not in driver_class(self.spec).capabilities:
             raise Unsupported(
                 f"the driver {self.spec.driver} cannot hold an answer to a schema",
-                f"use a driver that can: {', '.join(able('json_schema'))}",
+                f"use a driver that can: {', '.join(drivers_with('json_schema'))}",
             )
         is_class = isinstance(schema, type)
         parser: Any = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()

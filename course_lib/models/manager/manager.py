@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.drivers import load
-from course_lib.models.drivers.engine import Counters, Engine
+from course_lib.models.drivers.engine import Engine
+from course_lib.models.drivers.reply import Counters
 from course_lib.models.manager.registry import ModelInfo, Registry
 from course_lib.models.planner import memory
-from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.schema import ModelSpec
 
 if TYPE_CHECKING:
     from course_lib.models.manager.langchain import ChatModel, EmbeddingModel, RerankerModel
@@ -116,7 +117,7 @@ class ModelManager:
         from course_lib.models.manager.langchain import ChatModel
 
         spec = self.registry.spec(name, task="chat-completion")
-        return ChatModel(manager=self, spec=spec, options=spec.generation.but(**options))
+        return ChatModel(manager=self, spec=spec, options=spec.generation.replace(**options))
 
     def get_embedding_model(self, name: Model | None = None) -> EmbeddingModel:
         """LangChain Embeddings, by the same names; by default DEFAULT_EMBEDDING_MODEL.

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.models import catalog
-from course_lib.models.drivers import driver_class
 from course_lib.models.drivers import register as register_class
+from course_lib.models.drivers.capabilities import SUPPORTED_FIELDS
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.manager.settings import Settings, settings
-from course_lib.models.schema.spec import ModelSpec, SpecError
+from course_lib.models.schema import ModelSpec, SpecError
 
 NAME = re.compile(r"^[\w][\w.+-]{0,99}$")
 
@@ -128,7 +128,7 @@ def _models_in(folder: Path | None) -> dict[str, Path]:
 
 def _defaults_for(spec: ModelSpec, defaults: Settings) -> dict[str, Any]:
     """The settings for fields that a specification leaves open and its driver supports."""
-    supported = driver_class(spec.driver).acts
+    supported = SUPPORTED_FIELDS.get(spec.driver, frozenset())
     values = {"device": defaults.model_device, "precision": defaults.model_dtype}
     if spec.quantization != "none" and spec.driver == "llamacpp":
         del values["precision"]  # the quantization determines it

@@ -186,9 +186,9 @@ def architecture(of: str | Path | Architecture) -> Architecture:
     if isinstance(of, Architecture):
         return of
     from course_lib.models.catalog import shipped
-    from course_lib.models.schema.spec import LOCAL
+    from course_lib.models.schema.sources import PATH
 
-    if isinstance(of, Path) or LOCAL.match(of):
+    if isinstance(of, Path) or PATH.match(of):
         return _in_folder(Path(of).expanduser())
     names = {name.lower(): name for name in _facts()}
     found = names.get(of.lower()) or names.get(TUNED.sub("", of).lower())

@@ -16,13 +16,13 @@ from typing import Literal
 from course_lib.errors import CourseError
 from course_lib.models.planner.architectures import Architecture, architecture
 from course_lib.models.planner.memory import BITS_OF
-from course_lib.models.schema.spec import PACKS
+from course_lib.models.schema.spec import QUANTIZATIONS
 from course_lib.tables import table
 
 Driver = Literal["huggingface", "llamacpp"]
 MIB, GIB = 2**20, 2**30
 WHOLE = ("float32", "float16", "bfloat16")
-PACKED = PACKS["huggingface"]  # by bitsandbytes: the matrices of the layers alone
+PACKED = QUANTIZATIONS["huggingface"]  # by bitsandbytes: the matrices of the layers alone
 BITS = BITS_OF | {
     "q4_k_m": 4.89
 }  # bits a weight; q4_k_m: llama.cpp's own average over Llama-3.1-8B, an approximation

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from course_lib.measure.memory import peak_memory
-from course_lib.models.files.resolution import resolve, tensors_in
-from course_lib.models.schema.spec import PACKS, ModelSpec, ServerSource
+from course_lib.models.files import resolve
+from course_lib.models.files.headers import tensors_in
+from course_lib.models.schema import ModelSpec, ServerSource
+from course_lib.models.schema.spec import QUANTIZATIONS
 
 BITS_OF = {
     "float32": 32.0,
@@ -60,7 +62,7 @@ def bytes_to_load(spec: ModelSpec) -> int:
         return path.stat().st_size
     held, whole = stored_weights(path), BITS_OF.get(spec.precision, 32.0)
     packed = BITS_OF.get(spec.quantization, whole)
-    packable = held.packable if spec.quantization in PACKS["huggingface"] else held.weights
+    packable = held.packable if spec.quantization in QUANTIZATIONS["huggingface"] else held.weights
     return round((packable * packed + (held.weights - packable) * whole) / 8)
 
 

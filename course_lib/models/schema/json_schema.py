@@ -1,4 +1,4 @@
-"""What a JSON schema may demand of an engine that holds answers to it."""
+"""Limits on the JSON schema that an answer must follow, because llama.cpp fails on very large ones."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-REPEATS = 10_000  # more made llama.cpp take all the memory there is (maxItems 1e8, seen), or minutes (multipleOf 1e6)
+REPEATS = 10_000  # maxItems=1e8 made llama.cpp use all memory; multipleOf=1e6 took minutes
 COUNTS = frozenset({"minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains"})
 
 
-def bounded(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema`, if llama.cpp can be asked for it without harm. Raises ValueError for demands that would exhaust the machine."""
+def check_size(schema: dict[str, Any]) -> dict[str, Any]:
+    """`schema` itself. Raises ValueError for counts and steps that would make llama.cpp exhaust the machine."""
     steps = 1
     for key, value in _pairs(schema):
         if key in COUNTS and isinstance(value, int | float) and value > REPEATS:

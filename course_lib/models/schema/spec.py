@@ -1,137 +1,41 @@
-"""A model, declared: where its weights come from, what runs them, for what, and how. Every field acts or is refused."""
+"""The specification of a model: where its weights come from, what runs it, for which task, with which settings."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from course_lib.errors import CourseError
-from course_lib.models.schema.generation import TABLE, Generation, SpecError, validated
+from course_lib import data
+from course_lib.models import catalog
+from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.sources import (
+    SERVER_DRIVERS,
+    HuggingFaceSource,
+    LocalSource,
+    ServerSource,
+    Source,
+    is_path,
+    source_from_text,
+)
+from course_lib.models.schema.validation import FieldError, Frozen, SpecError, validate
 
 Driver = Literal["huggingface", "llamacpp", "ollama", "openai", "custom", "unsloth", "vllm"]
 Task = Literal["text-generation", "chat-completion", "text-classification", "text-embedding", "rerank"]
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 Quantization = Literal["none", "int8", "nf4", "fp4", "q8_0", "q4_0"]
 CombinationType = Literal["cat", "svd", "linear"]
-PACKS = {
+QUANTIZATIONS = {  # driver -> the quantizations that it has
     "huggingface": ("int8", "nf4", "fp4"),
     "llamacpp": ("q8_0", "q4_0"),
-}  # driver -> the quantizations that it has
-SERVED = ("ollama", "openai")  # drivers that talk to a server, which holds the weights
-LOCAL = re.compile(r"/|~([/\\]|\Z)|\.{1,2}([/\\]|\Z)|[A-Za-z]:[\\/]")  # how a path begins
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
-ENVIRONMENT = re.compile(r"\$\{env\.[A-Za-z_][A-Za-z0-9_]*\}")
-SHA256 = re.compile(r"[0-9a-f]{64}")
-LONGEST = 65_536  # characters of a YAML text
+}
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
-
-
-def _token(value: str | None) -> str | None:
-    if value is not None and not ENVIRONMENT.fullmatch(value):
-        raise ValueError("a token is never written down; name the variable that holds it, as ${env.HF_TOKEN}")
-    return value
-
-
-def secret(token: str | None) -> str | None:
-    """The value that `${env.NAME}` names. Raises CourseError where the variable is not set."""
-    if token is None:
-        return None
-    name = token.removeprefix("${env.").removesuffix("}")
-    if not os.environ.get(name):
-        raise CourseError(
-            f"the token is to come from the variable {name}, which is not set", f"export {name}=..."
-        )
-    return os.environ[name]
-
-
-class HuggingFaceSource(_Part):
-    """A repository of the Hugging Face hub, or one file of it."""
-
-    type: Literal["huggingface"] = "huggingface"
-    repository: str
-    revision: str | None = Field(
-        None, pattern=r"^[\w./-]{1,200}$", description="branch, tag or commit; a commit never moves"
-    )
-    filename: str | None = Field(None, description="one .gguf file of the repository")
-    cache_dir: Path | None = None
-    local_files_only: bool = False
-    token: str | None = None
-    sha256: dict[str, str] = Field(default_factory=dict, description="file name -> SHA-256 that it must have")
-
-    _check_token = field_validator("token")(_token)
-
-    @field_validator("repository")
-    @classmethod
-    def _id(cls, value: str) -> str:
-        if not HUB_ID.fullmatch(value) or ".." in value or "--" in value:
-            from course_lib.models.catalog import shipped
-
-            carried = ", ".join(shipped()) or "no model"
-            raise ValueError(
-                f"the course carries {carried}; a hub id is 'owner/name' of letters, digits, '-', '_' and '.'; "
-                "a path begins with /, ./, ../ or ~/"
-            )
-        return value
-
-    @field_validator("filename")
-    @classmethod
-    def _file(cls, value: str | None) -> str | None:
-        if value is not None and (
-            not value.endswith(".gguf") or ".." in Path(value).parts or LOCAL.match(value)
-        ):
-            raise ValueError("only a .gguf file inside the repository can be named")
-        return value
-
-    @field_validator("sha256")
-    @classmethod
-    def _digests(cls, value: dict[str, str]) -> dict[str, str]:
-        if not all(SHA256.fullmatch(v) for v in value.values()):
-            raise ValueError("a SHA-256 is 64 hex digits")
-        return value
-
-
-class LocalSource(_Part):
-    """A folder in Hugging Face form, or a .gguf file, on this machine."""
-
-    type: Literal["local"] = "local"
-    path: Path
-    format: Literal["auto", "safetensors", "gguf"] = "auto"
-
-    @field_validator("path")
-    @classmethod
-    def _possible(cls, value: Path) -> Path:
-        try:
-            if b"\0" not in os.fsencode(value):
-                return value
-        except UnicodeEncodeError:
-            pass
-        raise ValueError("no file system holds such a path")
-
-
-class ServerSource(_Part):
-    """A model that a server holds, by the name it has there."""
-
-    type: Literal["server"] = "server"
-    model: str = Field(min_length=1, max_length=300)
-    url: str | None = Field(None, pattern=r"^https?://[^\s]+$")
-    token: str | None = None
-
-    _check_token = field_validator("token")(_token)
-
-
-Source = Annotated[HuggingFaceSource | LocalSource | ServerSource, Field(discriminator="type")]
-
-
-class Adapter(_Part):
-    """A LoRA adapter in PEFT form, and how much of it is added. A text is its source: a path, a shipped one, a hub id."""
+class Adapter(Frozen):
+    """A LoRA adapter in PEFT form and its weight. A text stands for its source: a path, a shipped one, a hub id."""
 
     source: LocalSource | HuggingFaceSource = Field(discriminator="type")
     name: str | None = Field(
@@ -142,26 +46,27 @@ class Adapter(_Part):
     @model_validator(mode="before")
     @classmethod
     def _source_from_text(cls, value: Any) -> Any:
-        said = {"source": value} if isinstance(value, str | Path) else value
-        if not isinstance(said, dict) or not isinstance(said.get("source"), str | Path):
-            return said
-        return said | {"source": _adapter_source(said["source"])}
+        fields = {"source": value} if isinstance(value, str | Path) else value
+        if not isinstance(fields, dict) or not isinstance(fields.get("source"), str | Path):
+            return fields
+        text = fields["source"]
+        shipped = isinstance(text, str) and catalog.is_adapter(text)
+        return fields | {"source": source_from_text(data.MODELS / text if shipped else text)}
 
     @property
-    def called(self) -> str:
+    def label(self) -> str:
         """Its name, or that of its folder or repository."""
-        return self.name or (
-            self.source.path.name if isinstance(self.source, LocalSource) else self.source.repository
-        )
+        source = self.source
+        return self.name or (source.path.name if isinstance(source, LocalSource) else source.repository)
 
 
-class ModelSpec(_Part):
+class ModelSpec(Frozen):
     """What `load` and `ModelManager` take. `docs/model-fields.md` says which driver acts on which field."""
 
     source: Source
-    driver: Driver = Field("huggingface", description="what runs it")
+    driver: Driver = Field("huggingface", description="what runs it; of a .gguf file: llamacpp")
     implementation: str | None = Field(None, description="name of a registered class, for the driver custom")
-    task: Task = Field("chat-completion", description="what it is for")
+    task: Task = Field("chat-completion", description="what it is for; of a model of the catalogue: its own")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="auto: a GPU where there is one"
     )
@@ -170,8 +75,8 @@ class ModelSpec(_Part):
     )
     precision: Precision = Field(
         "auto",
-        description="of the weights, beside int8, nf4 and fp4 of those not packed; auto: 32 bits on a CPU, as stored on a GPU "
-        "and in a GGUF file",
+        description="of the weights, beside int8, nf4 and fp4 of those not packed; auto: 32 bits on a CPU, as "
+        "stored on a GPU and in a GGUF file",
     )
     quantization: Quantization = Field(
         "none", description="how weights are packed; of a model that is packed already: none"
@@ -184,10 +89,11 @@ class ModelSpec(_Part):
         None, ge=8, le=10_000_000, description="tokens of prompt and answer, at most"
     )
     batch_size: int | None = Field(
-        None, ge=1, le=1024, description="prompts in work at once; the driver's own number if none"
+        None, ge=1, le=1024, description="prompts processed at once; the driver's own number if none"
     )
     low_cpu_mem_usage: bool | None = Field(
-        None, description="read weights where they lie, without a second copy in memory"
+        None,
+        description="true: map the file of weights into memory; false: read a copy; none: llama.cpp decides",
     )
     adapters: tuple[Adapter, ...] = Field(
         (), max_length=16, description="LoRA: source, name and weight of each"
@@ -200,34 +106,38 @@ class ModelSpec(_Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _source_from_text(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or not isinstance(value.get("source"), str):
+    def _complete(cls, value: Any) -> Any:
+        """Resolve a text by the catalogue or by its form; a .gguf file is run by llama.cpp."""
+        if not isinstance(value, dict):
             return value
-        from course_lib.models import catalog
-
-        if said := {} if value.get("driver") in SERVED else catalog.adapted(value["source"]):
-            return (
-                said
-                | value
-                | {"source": said["source"], "adapters": [*said["adapters"], *value.get("adapters", ())]}
-            )
-        return value | {"source": _source(value["source"], value.get("driver"))}
+        if isinstance(value.get("source"), str):
+            value = _resolve_text(value["source"], value)
+        if "driver" not in value and _is_gguf(value.get("source")):
+            value = value | {"driver": "llamacpp"}
+        return value
 
     @model_validator(mode="after")
-    def _belong_together(self) -> ModelSpec:
-        served, held = self.driver in SERVED, isinstance(self.source, ServerSource)
-        if served != held and self.driver != "custom":
-            kind = "a server source" if served else "a source of type huggingface or local"
-            raise ValueError(f"driver: {self.driver} takes {kind}, not {self.source.type}")
+    def _check_combination(self) -> ModelSpec:
+        served, from_server = self.driver in SERVER_DRIVERS, isinstance(self.source, ServerSource)
+        if served != from_server and self.driver != "custom":
+            kind, other = (
+                ("a server source", "huggingface")
+                if served
+                else ("a source of type huggingface or local", "ollama")
+            )
+            what = f"driver: {self.driver} takes {kind}, not {self.source.type}"
+            raise FieldError(what, f'load(..., driver="{other}")')
         if (self.driver == "custom") != (self.implementation is not None):
-            raise ValueError(
+            what = (
                 f"implementation: {self.implementation!r}; driver custom names one, and no other driver does"
             )
-        if self.quantization not in ("none", *PACKS.get(self.driver, get_args(Quantization))):
-            able = next(driver for driver, kinds in PACKS.items() if self.quantization in kinds)
-            raise ValueError(
+            raise FieldError(what, 'load(..., driver="custom", implementation="NAME")')
+        if self.quantization not in ("none", *QUANTIZATIONS.get(self.driver, get_args(Quantization))):
+            able = next(driver for driver, kinds in QUANTIZATIONS.items() if self.quantization in kinds)
+            raise FieldError(
                 f"quantization: {self.quantization!r} is of the driver {able}; the driver {self.driver} has "
-                f"{', '.join(PACKS[self.driver])}"
+                f"{', '.join(QUANTIZATIONS[self.driver])}",
+                f'load(..., driver="{able}", quantization="{self.quantization}")',
             )
         return self
 
@@ -240,91 +150,57 @@ class ModelSpec(_Part):
         if isinstance(value, ModelSpec):
             value = {name: getattr(value, name) for name in value.model_fields_set}
         elif isinstance(value, str):
-            return validated(
-                cls, {"source": value} | changes, 'name one that is there, such as load("haneul-4m")'
-            )
+            value = {"source": value}
         elif isinstance(value, Path):
             value = {"source": {"type": "local", "path": value}}
         elif not isinstance(value, dict):
-            raise SpecError(
-                f"a specification is a text or a mapping, not {type(value).__name__}",
-                "ModelSpec.parse('haneul-4m')",
-            )
-        return validated(cls, value | changes)
-
-    @classmethod
-    def from_yaml(cls, text: str, **changes: Any) -> ModelSpec:
-        """A specification from YAML. Raises SpecError for text that is no YAML, too long, or uses aliases."""
-        import yaml
-
-        if len(text) > LONGEST:
-            raise SpecError(f"{len(text)} characters of YAML; at most {LONGEST} are read", TABLE)
-        try:
-            if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
-                raise SpecError(
-                    "YAML aliases (*name) are not read: they can hide a huge value", "write the value out"
-                )
-            value = yaml.safe_load(text)
-        except (
-            yaml.YAMLError,
-            ValueError,
-            RecursionError,
-            TypeError,
-            AttributeError,
-            KeyError,
-            IndexError,
-        ) as error:
-            if isinstance(error, SpecError):
-                raise
-            raise SpecError(f"this is no YAML: {' '.join(str(error).split())[:300]}", TABLE) from None
-        return cls.parse(value, **changes)
+            what = f"a specification is a text or a mapping, not {type(value).__name__}"
+            raise SpecError(what, 'load("haneul-4m")')
+        return validate(cls, value | changes, "load")
 
     @property
     def name(self) -> str:
-        """A short name for messages: the repository, the file or folder, or the name at the server; then its adapters."""
-        return "+".join([self._base_name, *(adapter.called for adapter in self.adapters)])
-
-    @property
-    def _base_name(self) -> str:
-        from course_lib.models import catalog
-
-        if isinstance(self.source, LocalSource):
-            return catalog.name_of(self.source.path)
-        return self.source.repository if isinstance(self.source, HuggingFaceSource) else self.source.model
+        """A short name for messages: the repository, file, folder or server's name, then those of its adapters."""
+        source = self.source
+        if isinstance(source, LocalSource):
+            base = catalog.model_name(source.path)
+        else:
+            base = source.repository if isinstance(source, HuggingFaceSource) else source.model
+        return "+".join([base, *(adapter.label for adapter in self.adapters)])
 
     def key(self) -> str:
-        """Equal for two specifications that give the same weights in the same place, and for no others."""
-        said = self.model_dump(mode="json", exclude={"generation", "keep_alive"})
-        if isinstance(self.source, LocalSource):
-            said["source"]["path"] = os.path.realpath(os.path.expanduser(self.source.path))
-        for adapter in said["adapters"]:
+        """A text that is equal for two specifications exactly if they load the same weights in the same way."""
+        fields = self.model_dump(mode="json", exclude={"generation", "keep_alive"})
+        for adapter in fields["adapters"]:
             del adapter["name"]
-            if "path" in adapter["source"]:
-                adapter["source"]["path"] = os.path.realpath(os.path.expanduser(adapter["source"]["path"]))
-        return json.dumps(said, sort_keys=True)
+        for source in (fields["source"], *(adapter["source"] for adapter in fields["adapters"])):
+            if "path" in source:
+                source["path"] = os.path.realpath(os.path.expanduser(source["path"]))
+        return json.dumps(fields, sort_keys=True)
 
 
-def _source(text: str, driver: object) -> dict[str, Any]:
-    """The rules of recognition: a path by how it begins, a shipped model by its name, a server's model, else a hub id."""
-    from course_lib.models import catalog
+def _resolve_text(text: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with a source in place of a text.
 
-    if driver in SERVED:
-        return {"type": "server", "model": text}
-    if LOCAL.match(text):
-        return {"type": "local", "path": text}
-    return catalog.source_of(text) or {"type": "huggingface", "repository": text}
-
-
-def _adapter_source(text: str | Path) -> dict[str, Any]:
-    """The same rules for an adapter: a path, one that the course carries, else a hub id."""
-    from course_lib import data
-    from course_lib.models import catalog
-
-    if isinstance(text, Path) or LOCAL.match(text):
-        return {"type": "local", "path": text}
-    if catalog.adapted(text):
-        return {"type": "local", "path": data.MODELS / text}
-    return {"type": "huggingface", "repository": text}
+    A name of the catalogue brings its task and, for an adapter of the course, the base model; a hub id that
+    the catalogue knows brings its task. Fields that are given win.
+    """
+    driver = fields.get("driver")
+    if driver in SERVER_DRIVERS:
+        return fields | {"source": {"type": "server", "model": text}}
+    entry = None if is_path(text) else catalog.find(text)
+    known = entry.spec if entry else {}
+    if text != (entry and entry.model) or (driver and known["driver"] in SERVER_DRIVERS):
+        source = source_from_text(catalog.shipped_folder(text) or text)
+        known = {"source": source} | {k: v for k, v in known.items() if k == "task"}
+    given = fields.get("adapters", ())
+    if "adapters" in known and isinstance(given, list | tuple):
+        fields = fields | {"adapters": [*known["adapters"], *given]}
+    known = {k: v for k, v in known.items() if v != ModelSpec.model_fields[k].default}
+    return known | fields | {"source": known["source"]}
 
 
-DRIVERS: tuple[str, ...] = get_args(Driver)
+def _is_gguf(source: object) -> bool:
+    """Whether a source, checked or not, names a .gguf file."""
+    fields = source if isinstance(source, dict) else getattr(source, "__dict__", {})
+    return any(str(fields.get(key)).endswith(".gguf") for key in ("path", "filename"))

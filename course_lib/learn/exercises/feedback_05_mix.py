@@ -1,4 +1,4 @@
-"""What an answer to exercise 05.6, mixing adapters, is told: None when it is right, else which mistake it is."""
+"""The check of exercise 05.6, mixing adapters: None when the answer is right, else feedback."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from course_lib.learn.exercises.replies_05 import Array, known, same
+from course_lib.learn.exercises.comparing import known_mistake
+from course_lib.learn.exercises.feedback_05 import Array, same
 
 OUTPUTS, INPUTS = 8, 9
 Part = tuple[Array, Array, float]  # A, B and alpha
@@ -28,7 +29,7 @@ def _sum(parts: Sequence[Part], factors: Sequence[float]) -> Array:
     return total
 
 
-def mix_reply(mix: Callable[[list[Part], list[float]], Any]) -> str | None:
+def check_mix(mix: Callable[[list[Part], list[float]], Any]) -> str | None:
     with np.errstate(invalid="ignore"):
         return _equal_ranks(mix) or _any_ranks(mix)
 
@@ -43,13 +44,22 @@ def _form(got: Any, rank: int) -> str | None:
     if a.shape == (OUTPUTS, rank) and b.shape == (rank, INPUTS):
         return "B came first; return (A, B)"
     if a.shape[1] != INPUTS:
-        return f"A has the shape {a.shape}: put one A below the other (np.vstack), so that it has {rank} rows of {INPUTS} inputs"
+        return (
+            f"A has the shape {a.shape}: put one A below the other (np.vstack), so that it has {rank} rows "
+            f"of {INPUTS} inputs"
+        )
     if b.shape[0] != OUTPUTS:
-        return f"B has the shape {b.shape}: put one B beside the other (np.hstack): {OUTPUTS} rows, the outputs, and {rank} columns"
+        return (
+            f"B has the shape {b.shape}: put one B beside the other (np.hstack): {OUTPUTS} rows, the "
+            f"outputs, and {rank} columns"
+        )
     if a.shape[0] != b.shape[1]:
         return f"A has {a.shape[0]} rows and B {b.shape[1]} columns: they must be as many, {rank}"
     if len(a) > rank:
-        return f"the mix has rank {len(a)}, where {rank} is enough: the sum of the ranks; a whole matrix is no adapter"
+        return (
+            f"the mix has rank {len(a)}, where {rank} is enough: the sum of the ranks; a whole matrix is no "
+            "adapter"
+        )
     if "c" in (a.dtype.kind, b.dtype.kind):
         return "complex numbers came back: the root of a negative weight; put the whole weight on A or on B"
     return None
@@ -58,11 +68,11 @@ def _form(got: Any, rank: int) -> str | None:
 def _equal_ranks(mix: Callable[[list[Part], list[float]], Any]) -> str | None:
     parts, given = _adapters([2, 2], [4, 6]), _adapters([2, 2], [4, 6])
     got = mix(given, [0.5, 2.0])
-    if said := _form(got, rank=4):
-        return said
+    if feedback := _form(got, rank=4):
+        return feedback
     a, b = map(np.asarray, got)
     right = _sum(parts, [1, 6])
-    if said := known(
+    if feedback := known_mistake(
         b @ a,
         (
             (
@@ -91,28 +101,35 @@ def _equal_ranks(mix: Callable[[list[Part], list[float]], Any]) -> str | None:
             ),
             (
                 _sum(parts, [0.5, 3]),
-                "all is half of what it should be: was the mean taken, or alpha divided by the rank of the mix?",
+                (
+                    "all is half of what it should be: was the mean taken, or alpha divided by the rank of "
+                    "the mix?"
+                ),
             ),
             (_sum(parts, [1, 0]), "the first adapter came back alone"),
             (_sum(parts, [0, 6]), "the second adapter came back alone"),
         ),
+        same,
     ):
-        return said
+        return feedback
     off = np.linalg.norm(b @ a - right) / np.linalg.norm(right)
     if len(a) < 4:
         least = np.linalg.norm(np.linalg.svd(right, compute_uv=False)[len(a) :]) / np.linalg.norm(right)
         if np.isclose(off, least):
             return f"that is the best mix of rank {len(a)}, and still {off:.0%} off: two of rank 2 need 4"
         return (
-            f"rank {len(a)} came back, {off:.0%} off: were the A added, and the B? Their product also has B1 A2 and B2 A1, "
-            "which nobody learnt; lay them side by side"
+            f"rank {len(a)} came back, {off:.0%} off: were the A added, and the B? Their product also has "
+            "B1 A2 and B2 A1, which nobody learnt; lay them side by side"
         )
     if not same(b @ a, right):
         return f"B A is {off:.0%} off"
     if not all(
         same(now[0], then[0]) and same(now[1], then[1]) for now, then in zip(given, parts, strict=True)
     ):
-        return "the mix is right, but the adapters that were given were changed in place: mixed again, they would give another"
+        return (
+            "the mix is right, but the adapters that were given were changed in place: mixed again, they "
+            "would give another"
+        )
     return None
 
 
@@ -124,13 +141,13 @@ def _any_ranks(mix: Callable[[list[Part], list[float]], Any]) -> str | None:
     except ValueError as error:
         # math.sqrt: "math domain error", from Python 3.14 on "expected a nonnegative input"
         return root if "domain" in str(error) or "nonnegative" in str(error) else f"{asked}: {error}"
-    if said := _form(got, rank=6):
-        return f"{asked}: {said}"
+    if feedback := _form(got, rank=6):
+        return f"{asked}: {feedback}"
     a, b = map(np.asarray, got)
     if np.isnan(a).any() or np.isnan(b).any():
         return f"nan came back: {root}"
     right = _sum(parts, [2, -1.5, 4])
-    if said := known(
+    if feedback := known_mistake(
         b @ a,
         (
             (
@@ -147,7 +164,8 @@ def _any_ranks(mix: Callable[[list[Part], list[float]], Any]) -> str | None:
                 "alpha was divided by 2 each time, the rank of the first; the others have 3 and 1",
             ),
         ),
+        same,
     ):
-        return said
+        return feedback
     off = np.linalg.norm(b @ a - right) / np.linalg.norm(right)
     return None if same(b @ a, right) else f"{asked}: B A is {off:.0%} off"

@@ -1,4 +1,4 @@
-"""What an answer to an exercise of chapter 04 is told: None when it is right, else which mistake it is, with its numbers."""
+"""The checks of chapter 04: each takes an answer and returns None when it is right, else feedback."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Any
 
 import numpy as np
 
-from course_lib.learn.exercises.engine import compare
+from course_lib.learn.exercises.comparing import compare, known_mistake
 
 IDS, SCORES = ["d", "b", "a", "c", "e"], [0.2, 0.9, 0.5, 0.9, 0.5]
 RIGHT = ["b", "c", "a"]
 
 
-def order_reply(order: Callable[[list[str], list[float], int], Sequence[str]]) -> str | None:
+def check_order(order: Callable[[list[str], list[float], int], Sequence[str]]) -> str | None:
     asked = f"best({IDS}, {SCORES}, 3)"
     got = order(list(IDS), list(SCORES), 3)
-    if isinstance(got, str) or not all(isinstance(id, str) for id in got):
+    if isinstance(got, str) or not all(isinstance(id_, str) for id_ in got):
         return f"{asked} gave {got!r}; a list of ids is wanted, not scores or places"
-    for wrong, reply in (
+    mistakes = (
         (["d", "a", "e"], "the worst came first: the highest score is the best"),
         (
             ["b", "a", "d"],
-            "the first 3 candidates were taken and then ordered; c, in place 4, has one of the highest scores: "
-            "order all, then take k",
+            "the first 3 candidates were taken and then ordered; c, in place 4, has one of the highest "
+            "scores: order all, then take k",
         ),
         (
             ["c", "b", "e"],
-            "b and c both have 0.9 and changed places, and so did a and e: of equal scores the one that the search "
-            "had first stays first",
+            "b and c both have 0.9 and changed places, and so did a and e: of equal scores the one that "
+            "the search had first stays first",
         ),
         (["b", "c", "a", "e", "d"], "all 5 came back; the best k = 3 are wanted"),
         (["d", "b", "a"], "the order of the search came back: the scores were not used"),
-    ):
-        if list(got) == wrong:
-            return reply
+    )
+    if feedback := known_mistake(list(got), mistakes):
+        return feedback
     if list(got) != RIGHT:
         return f"{asked} gave {list(got)}; it should be {RIGHT}"
     named = list(order(["z", "y"], [1.0, 1.0], 2))
@@ -45,16 +45,20 @@ def order_reply(order: Callable[[list[str], list[float], int], Sequence[str]]) -
         order(["a", "b"], [math.nan, 1.0], 2)
     except ValueError:
         return None
-    return "a score of NaN compares as neither more nor less, so any order may come out: raise a ValueError for it"
+    return (
+        "a score of NaN compares as neither more nor less, so any order may come out: raise a ValueError "
+        "for it"
+    )
 
 
 QUESTION = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 PASSAGE = np.array([[0.8, 0.6, 0.0], [0.0, 0.28, 0.96], [0.6, 0.0, 0.8]])
 
 
-def maxsim_reply(maxsim: Callable[[Any, Any], float]) -> str | None:
+def check_maxsim(maxsim: Callable[[Any, Any], float]) -> str | None:
     cosines = QUESTION @ PASSAGE.T
-    best, pooled = cosines.max(axis=1), QUESTION.mean(axis=0) @ PASSAGE.mean(axis=0)
+    best, for_passage = cosines.max(axis=1), cosines.max(axis=0).sum()
+    pooled = QUESTION.mean(axis=0) @ PASSAGE.mean(axis=0)
     lengths = np.linalg.norm(QUESTION.mean(axis=0)) * np.linalg.norm(PASSAGE.mean(axis=0))
     got = maxsim(QUESTION.copy(), PASSAGE.copy())
     if isinstance(got, np.ndarray) and got.ndim:
@@ -64,13 +68,14 @@ def maxsim_reply(maxsim: Callable[[Any, Any], float]) -> str | None:
         got,
         best.sum(),
         {
-            cosines.max(
-                axis=0
-            ).sum(): "the best was taken for each token of the passage: a long passage would win by its length; "
-            "take it for each of the question",
+            for_passage: "the best was taken for each token of the passage: a long passage would win by its "
+            "length; take it for each of the question",
             best.mean(): f"{best.mean():.2f} is the mean of the best cosines; MaxSim is their sum",
             cosines.sum(): "all cosines were added up: only the best for each token of the question counts",
-            cosines.mean(): "that is the mean of all cosines, as averaging the tokens first would give: one good match drowns in it",
+            cosines.mean(): (
+                "that is the mean of all cosines, as averaging the tokens first would give: one good match "
+                "drowns in it"
+            ),
             cosines.max(): "one token alone decided: every token of the question needs its match",
             pooled / lengths: "the tokens were averaged into one vector each: that is the bi-encoder",
             cosines.min(axis=1).sum(): "min took the worst match of each token",
@@ -78,13 +83,16 @@ def maxsim_reply(maxsim: Callable[[Any, Any], float]) -> str | None:
     )
 
 
-def windows_reply(windows: Callable[[int, int, int], Sequence[tuple[int, int]]]) -> str | None:
+def check_windows(windows: Callable[[int, int, int], Sequence[tuple[int, int]]]) -> str | None:
     right = [(0, 4), (3, 7), (6, 10)]
     got = [tuple(span) for span in windows(10, 4, 1)]
-    for wrong, reply in (
+    mistakes = (
         (
             [(0, 4)],
-            "the first window alone came back: tokens 4 to 9 are cut off, silently, which is the very mistake",
+            (
+                "the first window alone came back: tokens 4 to 9 are cut off, silently, which is the very "
+                "mistake"
+            ),
         ),
         (
             [(0, 4), (4, 8), (8, 10)],
@@ -105,9 +113,9 @@ def windows_reply(windows: Callable[[int, int, int], Sequence[tuple[int, int]]])
             [(0, 4), (4, 8), (8, 12)],
             "they do not overlap, and (8, 12) ends behind the document, which has 10 tokens",
         ),
-    ):
-        if got == wrong:
-            return reply
+    )
+    if feedback := known_mistake(got, mistakes):
+        return feedback
     if got != right:
         return f"windows(10, 4, 1) gave {got}; it should be {right}"
     ends = [tuple(span) for span in windows(9, 4, 1)]
@@ -129,7 +137,7 @@ def padded(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
     return sum(len(batch) * max(lengths[i] for i in batch) for batch in batches if batch)
 
 
-def batches_reply(batches: Callable[[list[int], int], Sequence[Sequence[int]]]) -> str | None:
+def check_batches(batches: Callable[[list[int], int], Sequence[Sequence[int]]]) -> str | None:
     got = [list(batch) for batch in batches(list(LENGTHS), MOST)]
     flat = [i for batch in got for i in batch]
     if flat and not all(isinstance(i, (int, np.integer)) for i in flat):
@@ -155,8 +163,8 @@ def batches_reply(batches: Callable[[list[int], int], Sequence[Sequence[int]]]) 
         return "each text is alone: nothing is padded, and nothing is gained by batches either"
     if padded(got, LENGTHS) > 452:
         return (
-            f"{padded(got, LENGTHS)} tokens are computed for {sum(LENGTHS)}: short texts stand beside long ones; put like "
-            "lengths together first"
+            f"{padded(got, LENGTHS)} tokens are computed for {sum(LENGTHS)}: short texts stand beside long "
+            "ones; put like lengths together first"
         )
     if len(got) > 2:
         return f"{len(got)} batches, where 2 have room for all: fill a batch before you open the next"
@@ -172,22 +180,25 @@ SECONDS = {5: 0.3, 10: 0.6, 25: 1.5, 50: 3.0, 100: 6.0}
 QUALITY = {5: 0.88, 10: 0.93, 25: 0.95, 50: 0.95, 100: 0.94}
 
 
-def budget_reply(choose: Callable[[Mapping[int, float], Mapping[int, float], float], int]) -> str | None:
+def check_budget(choose: Callable[[Mapping[int, float], Mapping[int, float], float], int]) -> str | None:
     def of(allowed: float) -> int:
         return choose(dict(SECONDS), dict(QUALITY), allowed)
 
     got = of(10)
-    for wrong, reply in (
+    mistakes = (
         (
             100,
-            "100 candidates fit into 10 seconds, but 25 do better: more candidates are more chances to be wrong",
+            (
+                "100 candidates fit into 10 seconds, but 25 do better: more candidates are more chances to "
+                "be wrong"
+            ),
         ),
         (50, "50 candidates are no better than 25 and take twice as long: of equals take the fewest"),
         (5, "5 candidates are the quickest; within the 10 seconds allowed 25 do better"),
         (0.95, "that is the quality; how many candidates is asked"),
-    ):
-        if got == wrong:
-            return reply
+    )
+    if feedback := known_mistake(got, mistakes):
+        return feedback
     if got != 25:
         return f"with 10 seconds allowed {got!r} came back; it should be 25"
     if (got := of(0.7)) != 10:
@@ -219,7 +230,7 @@ def _cases() -> dict[str, tuple[list[float], list[float]]]:
     }
 
 
-def decide_reply(decide: Callable[[list[float], list[float]], str]) -> str | None:
+def check_decide(decide: Callable[[list[float], list[float]], str]) -> str | None:
     cases = _cases()
     got = {name: decide(list(before), list(after)) for name, (before, after) in cases.items()}
     if got == {name: name for name in cases}:
@@ -236,8 +247,8 @@ def decide_reply(decide: Callable[[list[float], list[float]], str]) -> str | Non
         )
     if got == dict.fromkeys(cases, "undecided"):
         return (
-            "where 10 of 80 questions gained and none lost it said 'undecided': compare question by question; two intervals "
-            "of their own overlap because questions differ"
+            "where 10 of 80 questions gained and none lost it said 'undecided': compare question by "
+            "question; two intervals of their own overlap because questions differ"
         )
     if len(set(got.values())) == 1:
         return f"it always says {got['rerank']!r}, whatever the questions tell"

@@ -1,0 +1,198 @@
+"""What the catalogue knows about each model: size, licence, languages, where to get it. Read from `catalog.yaml`."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from course_lib import data
+from course_lib.errors import CourseError
+from course_lib.models.catalog.shipped_models import shipped, shipped_folder, verify
+
+
+@dataclass(frozen=True)
+class Licence:
+    """A licence: whether the model may be used commercially, and what it asks or forbids in plain words."""
+
+    name: str
+    commercial: Literal["yes", "conditions", "no"]
+    note: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of the catalogue. `catalog.yaml` says where the numbers come from.
+
+    context: tokens it reads; languages: ISO 639 codes; good_at: what its makers claim;
+    hub, ollama: its id on the Hugging Face hub and its tag in Ollama; revision: a commit of the hub;
+    sha256: of its model.safetensors; gated: the hub asks for an account;
+    download_bits: bits per weight of the files that are downloaded;
+    adapter_of: for a LoRA adapter, the model that it changes (`parameters` counts both);
+    query_prefix, passage_prefix: what an embedder expects before a question and before a passage;
+    role: the role it was asked for by, if any.
+    """
+
+    model: str
+    tier: str
+    parameters: int
+    licence: str
+    context: int
+    languages: tuple[str, ...]
+    task: Literal["chat-completion", "text-embedding", "rerank"] = "chat-completion"
+    good_at: tuple[Literal["code", "reasoning"], ...] = ()
+    hub: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    ollama: str | None = None
+    driver: Literal["huggingface", "ollama"] = "huggingface"
+    gated: bool = False
+    download_bits: float = 16
+    adapter_of: str = ""
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    note: str = ""
+    role: str = ""
+
+    @property
+    def terms(self) -> Licence:
+        """Its licence, in full."""
+        return _catalogue().licences[self.licence]
+
+    @property
+    def korean(self) -> bool:
+        """Whether its makers name Korean among its languages."""
+        return "ko" in self.languages
+
+    @property
+    def purposes(self) -> tuple[str, ...]:
+        """The members of PURPOSES that it serves. An adapter for chat serves none: it is chosen for its lesson."""
+        if self.task != "chat-completion":
+            return ("embed",) if self.task == "text-embedding" and not self.adapter_of else ("rerank",)
+        return () if self.adapter_of else ("chat", *("korean",) * self.korean, *self.good_at)
+
+    def weight_bytes(self, bits: float) -> int:
+        """Bytes of its weights alone; a running model also needs memory for its context and the program."""
+        return round(self.parameters * bits / 8)
+
+    @property
+    def download(self) -> int:
+        """Bytes of weights to download, computed from the parameters; 0 for a shipped model."""
+        return 0 if self.tier == "tiny" else self.weight_bytes(self.download_bits)
+
+    @property
+    def download_command(self) -> str | None:
+        """The command that downloads it; None for a shipped model."""
+        if self.driver == "ollama":
+            return f"ollama pull {self.ollama}"
+        return pull_command(self.hub, revision=self.revision) if self.hub else None
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What `load` and `ModelSpec.parse` take."""
+        adapters = {"adapters": [{"source": str(data.MODELS / self.model)}]} if self.adapter_of else {}
+        return {"source": self._source(), "driver": self.driver, "task": self.task} | adapters
+
+    def _source(self) -> dict[str, Any]:
+        if self.driver == "ollama":
+            return {"type": "server", "model": self.ollama}
+        if self.hub is None:
+            base = self.adapter_of or self.model
+            return {"type": "local", "path": str(shipped_folder(base) or data.MODELS / base)}
+        sha256 = {"model.safetensors": self.sha256} if self.sha256 else None
+        pins = {"revision": self.revision, "sha256": sha256}
+        return {"type": "huggingface", "repository": self.hub} | {k: v for k, v in pins.items() if v}
+
+
+class _Catalogue(NamedTuple):
+    licences: dict[str, Licence]
+    roles: dict[str, dict[str, str]]  # tier -> role -> model
+    models: dict[str, Entry]
+
+
+@functools.cache
+def _catalogue() -> _Catalogue:
+    import yaml
+
+    document = yaml.safe_load((Path(__file__).parent / "catalog.yaml").read_text("utf-8"))
+    models = {}
+    for tier, fields_of in document["models"].items():
+        for name, fields in fields_of.items():
+            lists = {key: tuple(fields.get(key, ())) for key in ("languages", "good_at")}
+            models[name] = Entry(name, tier, **(fields | lists))
+    licences = {name: Licence(name, **fields) for name, fields in document["licences"].items()}
+    return _Catalogue(licences, document["roles"], models)
+
+
+def roles_by_tier() -> dict[str, dict[str, str]]:
+    """Tier -> role -> name of the model that plays it."""
+    return _catalogue().roles
+
+
+def entries() -> list[Entry]:
+    """Every model of every tier, with or without a role, in the order of `catalog.yaml`."""
+    return list(_catalogue().models.values())
+
+
+def find(name: str) -> Entry | None:
+    """The model of this name or hub id, or None."""
+    models = _catalogue().models
+    return models.get(name) or next((e for e in models.values() if e.hub == name), None)
+
+
+def entry(name: str) -> Entry:
+    """The model of this name. Raises CourseError that proposes similar names where there is none."""
+    if found := find(name):
+        return found
+    proposals = similar_names(name) or list(_catalogue().models)
+    raise CourseError(f"no model {name!r} in the catalogue", f"choose {' or '.join(proposals)}")
+
+
+def similar_names(name: str, cutoff: float = 0.5) -> list[str]:
+    """Up to three names of the catalogue that look like `name`, the most similar first; case does not count."""
+    names = {n.lower(): n for n in _catalogue().models}
+    return [names[n] for n in get_close_matches(name.lower(), names, cutoff=cutoff)]
+
+
+def is_adapter(name: str) -> bool:
+    """Whether this is the name of a LoRA adapter that the course carries."""
+    return bool((found := find(name)) and found.adapter_of)
+
+
+def prefixes(name: str) -> tuple[str, str]:
+    """What an embedder expects before a question and before a passage, by its name or hub id; ("", "") if unknown."""
+    found = find(name)
+    return (found.query_prefix, found.passage_prefix) if found else ("", "")
+
+
+def folder_of(model: str) -> Path:
+    """The folder of a shipped model or adapter, whose files have just been compared with their SHA-256.
+
+    Raises CourseError when the model is unknown, missing, truncated or altered.
+    """
+    if shipped_folder(model) or is_adapter(model):
+        return verify(model)
+    known = find(model)
+    if known and known.download_command:
+        size = f"{known.download / 1e6:,.0f} MB to download"
+        raise CourseError(f"{model} is not shipped with the course: {size}", known.download_command)
+    fix = f'load("{shipped()[-1]}")' if shipped() else "git checkout -- models"
+    raise CourseError(f"no model {model!r} in models/; there are {', '.join(shipped()) or 'none'}", fix)
+
+
+def pull_command(
+    repository: str,
+    *,
+    revision: str | None = None,
+    filename: str | None = None,
+    cache_dir: Path | None = None,
+    token: str | None = None,
+) -> str:
+    """The shell command that downloads a repository of the hub. token: the name of its environment variable."""
+    options = {"--revision": revision, "--file": filename, "--cache-dir": cache_dir}
+    words = [word for option, value in options.items() if value for word in (option, str(value))]
+    prefix = f'HF_TOKEN="${token}" ' if token else ""
+    return prefix + shlex.join(["course", "models", "pull", repository, *words])

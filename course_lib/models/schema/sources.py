@@ -1,0 +1,137 @@
+"""Where a model's weights come from: a repository of the Hugging Face hub, a local path, or a server."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from course_lib.errors import CourseError
+from course_lib.models import catalog
+from course_lib.models.schema.validation import FieldError, Frozen
+
+SERVER_DRIVERS = ("ollama", "openai")  # a server holds the weights
+PATH = re.compile(r"/|~([/\\]|\Z)|\.{1,2}([/\\]|\Z)|[A-Za-z]:[\\/]")  # how a path begins
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+ENVIRONMENT = re.compile(r"\$\{env\.[A-Za-z_][A-Za-z0-9_]*\}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _check_token(value: str | None) -> str | None:
+    if value is not None and not ENVIRONMENT.fullmatch(value):
+        what = "a token is never written down; name the variable that holds it, as ${env.HF_TOKEN}"
+        raise FieldError(what, '"token": "${env.HF_TOKEN}"')
+    return value
+
+
+def variable_of(token: str) -> str:
+    """The name of the environment variable in `${env.NAME}`."""
+    return token.removeprefix("${env.").removesuffix("}")
+
+
+def secret(token: str | None) -> str | None:
+    """The value of the variable that `${env.NAME}` names. Raises CourseError where it is not set."""
+    if token is None:
+        return None
+    name = variable_of(token)
+    if not os.environ.get(name):
+        raise CourseError(
+            f"the token is read from the variable {name}, which is not set", f"export {name}=..."
+        )
+    return os.environ[name]
+
+
+class HuggingFaceSource(Frozen):
+    """A repository of the Hugging Face hub, or one .gguf file of it."""
+
+    type: Literal["huggingface"] = "huggingface"
+    repository: str
+    revision: str | None = Field(
+        None, pattern=r"^[\w./-]{1,200}$", description="branch, tag or commit; a commit never moves"
+    )
+    filename: str | None = Field(None, description="one .gguf file of the repository")
+    cache_dir: Path | None = None
+    local_files_only: bool = False
+    token: str | None = None
+    sha256: dict[str, str] = Field(default_factory=dict, description="file name -> SHA-256 that it must have")
+
+    _token = field_validator("token")(_check_token)
+
+    @field_validator("repository")
+    @classmethod
+    def _check_repository(cls, value: str) -> str:
+        if not HUB_ID.fullmatch(value) or ".." in value or "--" in value:
+            names = [*catalog.similar_names(value, 0.7), *catalog.shipped(), "haneul-4m"]
+            raise FieldError(
+                f"the course carries {', '.join(catalog.shipped()) or 'no model'}; a hub id is 'owner/name' of "
+                "letters, digits, '-', '_' and '.'; a path begins with /, ./, ../ or ~/",
+                f'load("{names[0]}")',
+            )
+        return value
+
+    @field_validator("filename")
+    @classmethod
+    def _check_filename(cls, value: str | None) -> str | None:
+        if value is not None and (
+            not value.endswith(".gguf") or ".." in Path(value).parts or PATH.match(value)
+        ):
+            raise ValueError("only a .gguf file inside the repository can be named")
+        return value
+
+    @field_validator("sha256")
+    @classmethod
+    def _check_digests(cls, value: dict[str, str]) -> dict[str, str]:
+        if not all(SHA256.fullmatch(digest) for digest in value.values()):
+            raise ValueError("a SHA-256 is 64 hex digits")
+        return value
+
+
+class LocalSource(Frozen):
+    """A folder in Hugging Face form, or a .gguf file, on this machine."""
+
+    type: Literal["local"] = "local"
+    path: Path
+    format: Literal["auto", "safetensors", "gguf"] = "auto"
+
+    @field_validator("path")
+    @classmethod
+    def _check_path(cls, value: Path) -> Path:
+        try:
+            if b"\0" not in os.fsencode(value):
+                return value
+        except UnicodeEncodeError:
+            pass
+        raise ValueError("a path cannot contain this character")
+
+
+class ServerSource(Frozen):
+    """A model that a server holds, by its name there."""
+
+    type: Literal["server"] = "server"
+    model: str = Field(min_length=1, max_length=300)
+    url: str | None = Field(None, pattern=r"^https?://[^\s]+$")
+    token: str | None = None
+
+    _token = field_validator("token")(_check_token)
+
+
+Source = Annotated[HuggingFaceSource | LocalSource | ServerSource, Field(discriminator="type")]
+
+
+def is_path(text: str) -> bool:
+    """Whether a text is a path: by how it begins, or because it names a .gguf file and is no file of the hub.
+
+    >>> is_path("./model"), is_path("m.gguf"), is_path("owner/name")
+    (True, True, False)
+    """
+    return bool(PATH.match(text)) or (text.endswith(".gguf") and ("/" not in text or os.path.isfile(text)))
+
+
+def source_from_text(text: str | Path) -> dict[str, Any]:
+    """The source of a path or of a hub id."""
+    if isinstance(text, Path) or is_path(text):
+        return {"type": "local", "path": text}
+    return {"type": "huggingface", "repository": text}
