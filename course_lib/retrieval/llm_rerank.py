@@ -52,7 +52,7 @@ class LLMReranker:
             return []
         answers = {query: 1.0} if self.answers is None else self.answers
         prompts = [self.prompt(query, text) for text in texts]
-        with self.model.manager.use(self.model.spec) as engine:
+        with self.model.engine() as engine:
             log_probabilities = engine.score(prompts, list(answers))  # (texts, answers)
         scores: list[float] = (log_probabilities @ np.array(list(answers.values()))).tolist()
         return scores

@@ -125,11 +125,11 @@ def test_the_answer_comes_first_and_m_in_a_batch_change_nothing(real):
         assert LateInteraction(real).rerank(QUERY, [text])[0] == pytest.approx(score, abs=1e-3)
 
 
-def test_a_passage_of_5000_tokens_is_read_to_its_end(real):
-    filler = FILLER * 250
+def test_a_passage_of_2000_tokens_is_read_to_its_end(real):
+    filler = FILLER * 100
     late = LateInteraction(real)
     scores = late.rerank(QUERY, [filler, filler + ANSWER, ANSWER + " " + filler])
-    assert all(len(vectors) > 5000 for vectors in late._vectors.values())
+    assert all(len(vectors) > 2000 for vectors in late._vectors.values())
     assert scores[1] > scores[0] + 1 and scores[2] > scores[0] + 1
 
 

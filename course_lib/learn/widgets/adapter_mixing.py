@@ -10,8 +10,8 @@ from course_lib.learn.widgets.explorer import Choice, Control, Explorer, Output,
 from course_lib.models import ModelManager
 from course_lib.models.drivers.reply import Reply
 from course_lib.models.schema import Generation, ModelSpec
-from course_lib.rag.answering import LONGEST_ANSWER
-from course_lib.rag.lessons import unstyled
+from course_lib.rag.adapter_datasets import parse_styled
+from course_lib.rag.answering import MAX_ANSWER_TOKENS
 
 MAX_ADAPTERS = 3
 Weights = tuple[float, ...]  # of each adapter
@@ -36,7 +36,7 @@ def describe(answer: Reply) -> str:
 
 def styled(answer: str) -> str:
     """Whether an answer is JSON of the style's schema, and what it then says."""
-    content = unstyled(answer)
+    content = parse_styled(answer)
     return "no" if content is None else f"yes, and its answer is: {content or '(no words)'}"
 
 
@@ -68,7 +68,7 @@ def adapter_mixing(
             {"source": source, "weight": w} for source, w in zip(adapters.values(), weights, strict=True) if w
         ]
         with models.use(spec, 0 if own else None, adapters=[*spec.adapters, *own]) as engine:
-            return engine.generate([prompt], Generation(max_output_length=LONGEST_ANSWER))[0]
+            return engine.generate([prompt], Generation(max_output_length=MAX_ANSWER_TOKENS))[0]
 
     def show(question: str, **weights: float) -> Output:
         prompt, mix = questions[question], formula(weights)
