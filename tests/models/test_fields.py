@@ -280,11 +280,6 @@ def spread(driver, make, _):
 
 
 def mapped(driver, make, _):
-    if driver == "huggingface":
-        assert make(driver, "low_cpu_mem_usage", True).generate([ASKED]) == ["09:30"]
-        with pytest.raises(Unsupported, match="low_cpu_mem_usage=False: transformers 5"):
-            make(driver, "low_cpu_mem_usage", False)
-        return
     for said in (True, False):
         engine = make(driver, "low_cpu_mem_usage", said)
         assert (str(engine.file) in Path("/proc/self/maps").read_text()) is said

@@ -38,7 +38,7 @@ folder = sys.argv[1]
 from course_lib.models.drivers.pretrained import from_pretrained
 from course_lib.models.schema import ModelSpec
 import peft, course_lib.models.drivers.encoder
-spec = ModelSpec.parse({"source": "haneul-300k", "low_cpu_mem_usage": True})
+spec = ModelSpec.parse({"source": "haneul-300k"})
 from pathlib import Path
 from transformers import AutoModelForCausalLM
 from_pretrained(AutoModelForCausalLM, spec, Path(sys.argv[2]))

@@ -13,7 +13,13 @@ from course_lib.models.catalog.catalogue import (
     similar_names,
 )
 from course_lib.models.catalog.selection import PURPOSES, Fit, guide, largest
-from course_lib.models.catalog.shipped_models import MINILM, is_shipped, model_name, shipped, shipped_folder
+from course_lib.models.catalog.shipped_models import (
+    MINILM,
+    model_name,
+    shipped,
+    shipped_folder,
+    verified_folder,
+)
 from course_lib.models.catalog.tiers import TIERS, chat_models, role, roles, tier
 
 __all__ = [
@@ -30,7 +36,6 @@ __all__ = [
     "folder_of",
     "guide",
     "is_adapter",
-    "is_shipped",
     "largest",
     "model_name",
     "prefixes",
@@ -41,4 +46,5 @@ __all__ = [
     "shipped_folder",
     "similar_names",
     "tier",
+    "verified_folder",
 ]

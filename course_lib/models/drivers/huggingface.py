@@ -100,7 +100,6 @@ class HuggingFace(InTorch):
         "compute_dtype",
         "double_quantization",
         "batch_size",
-        "low_cpu_mem_usage",
         "adapters",
         "combination_type",
         "context_length",

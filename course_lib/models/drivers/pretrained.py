@@ -41,11 +41,6 @@ def from_pretrained(kind: Any, spec: ModelSpec, folder: Path, **more: Any) -> An
     """A model by transformers, from safetensors alone, on its device, with its adapters merged in, or beside packed weights."""
     packed.silence()  # before anybody imports peft: it imports bitsandbytes, which tells of kernels that nobody asked for
     device = device_of(spec)
-    if spec.low_cpu_mem_usage is False:
-        raise Unsupported(
-            "low_cpu_mem_usage=False: transformers 5 always loads weight by weight",
-            "leave it out, or say true",
-        )
     if folder.suffix == ".gguf":
         raise Unsupported(
             f"{folder.name} is GGUF, which transformers would unpack to 32 bits", "use driver: llamacpp"

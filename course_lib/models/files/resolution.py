@@ -83,9 +83,9 @@ def on_this_machine(entry: catalog.Entry) -> bool | None:
 
 def _resolve_local(source: LocalSource) -> Path:
     path = _as_on_disk(source.path.expanduser())
-    if catalog.is_shipped(path):
+    if shipped := catalog.verified_folder(path):
         _check_format(source, "safetensors")
-        return catalog.folder_of(catalog.model_name(path))
+        return shipped
     if path.is_file():
         _check_format(source, path.suffix.removeprefix("."))
         return check_gguf(path)
