@@ -148,9 +148,8 @@ def _data(args: argparse.Namespace) -> int:
     from course_lib import data
 
     passages, questions, messages = data.load_passages(), data.load_questions(), data.load_messages()
-    print(
-        f"Haneul Bank: {len(passages)} passages, {len(questions)} questions, {len(messages)} messages; files verified"
-    )
+    counts = f"{len(passages)} passages, {len(questions)} questions, {len(messages)} messages"
+    print(f"Haneul Bank: {counts}; files verified")
     return 0
 
 

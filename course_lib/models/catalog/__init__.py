@@ -1,5 +1,6 @@
 """The catalogue of models: what each needs and allows, which plays which role, where the shipped ones lie."""
 
+# ruff: noqa: F401  (what this package offers)
 from course_lib.models.catalog.catalogue import (
     Entry,
     Licence,
@@ -21,30 +22,3 @@ from course_lib.models.catalog.shipped_models import (
     verified_folder,
 )
 from course_lib.models.catalog.tiers import TIERS, chat_models, role, roles, tier
-
-__all__ = [
-    "MINILM",
-    "PURPOSES",
-    "TIERS",
-    "Entry",
-    "Fit",
-    "Licence",
-    "chat_models",
-    "entries",
-    "entry",
-    "find",
-    "folder_of",
-    "guide",
-    "is_adapter",
-    "largest",
-    "model_name",
-    "prefixes",
-    "pull_command",
-    "role",
-    "roles",
-    "shipped",
-    "shipped_folder",
-    "similar_names",
-    "tier",
-    "verified_folder",
-]

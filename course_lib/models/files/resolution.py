@@ -123,7 +123,7 @@ def _check_format(source: LocalSource, actual: str) -> None:
 
 
 def check_folder(folder: Path, name: str = "") -> Path:
-    """`folder`, if it holds a configuration and complete safetensors. Raises CourseError, with the reason, if not.
+    """`folder`, if it holds a configuration and complete safetensors. Raises CourseError if not.
 
     name: what it was asked for by, if that is not the folder's name.
     """
