@@ -74,7 +74,7 @@ def finding(name: str) -> None:
             q: [ids[i] for i in np.argsort(-row, kind="stable")[:10]]
             for q, row in zip(public.queries, near, strict=True)
         }
-        evaluated = evaluate(run, public.judgements, ["ndcg@10"])
+        evaluated = evaluate(run, public.qrels, ["ndcg@10"])
         found[way], mean = evaluated.values["ndcg@10"], evaluated.mean("ndcg@10").value
         print(
             f"  {name}, {len(public.queries)} questions, {len(ids)} texts: {way:4} nDCG@10 {mean:.4f}; "

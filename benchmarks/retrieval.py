@@ -90,16 +90,16 @@ MOST = dict.fromkeys(
 )  # documents: with more they take too long
 
 
-# -- how well -------------------------------------------------------------------------------------------------------------
+# -- how well ------------------------------------------------------------------------------------------------
 
 
 def haneul(language: data.Language, english_names: bool = False) -> public_sets.Collection:
-    passages, judgements = data.load_passages(language=language), data.load_relevance()
+    passages, qrels = data.load_passages(language=language), data.load_relevance()
     asked = data.load_questions(language=language, english_names=english_names)
-    questions = {q.id: q.question for q in asked if q.id in judgements}
+    questions = {q.id: q.question for q in asked if q.id in qrels}
     texts = {id: f"{p.title} {p.text}" for id, p in passages.items()}
     name = f"haneul, {language}{' with English names' if english_names else ''}"
-    return public_sets.Collection(name, texts, questions, {q: judgements[q] for q in questions})
+    return public_sets.Collection(name, texts, questions, {q: qrels[q] for q in questions})
 
 
 def collections() -> Iterator[tuple[public_sets.Collection, Callable[[public_sets.Collection], Embedded]]]:
@@ -121,7 +121,7 @@ def quality(systems: dict[str, Builder]) -> None:
         for name, build in systems.items():
             search = build(collection.documents, embedded.known)
             run = {q: search(text, K) for q, text in collection.queries.items()}
-            found[name] = evaluate(run, collection.judgements, MEASURES)
+            found[name] = evaluate(run, collection.qrels, MEASURES)
         print(
             f"\n{collection.name}: {len(collection.documents):,} documents, {len(collection.queries):,} questions"
         )
@@ -150,7 +150,7 @@ def interval(found: Any) -> str:
     return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
-# -- documents that are made up -------------------------------------------------------------------------------------------
+# -- documents that are made up ------------------------------------------------------------------------------
 
 
 def texts(count: int, words: int, seed: int, vocabulary: int = 50_000) -> dict[str, str]:
@@ -188,7 +188,7 @@ def made_up(documents: int, words: int, questions: int) -> tuple[dict[str, str],
     )
 
 
-# -- how fast -------------------------------------------------------------------------------------------------------------
+# -- how fast ------------------------------------------------------------------------------------------------
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -235,7 +235,7 @@ def speed(systems: dict[str, Builder], documents: int = 20_000, questions: int =
     )
 
 
-# -- how large ------------------------------------------------------------------------------------------------------------
+# -- how large -----------------------------------------------------------------------------------------------
 
 
 class Costs(NamedTuple):

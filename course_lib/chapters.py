@@ -71,11 +71,8 @@ def execute(
             "--IPKernelApp.log_level=40"
         ],  # else each kernel warns that loopback is not encrypted
     )
-    begun, peak, failed = time.monotonic(), [0], ""
-    with client.setup_kernel():
-        done = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(client.km.provisioner.pid, peak, done), daemon=True)
-        watcher.start()
+    begun, failed = time.monotonic(), ""
+    with client.setup_kernel(), PeakMemory(client.km.provisioner.pid) as peak:
         try:
             for index, cell in enumerate(notebook.cells):
                 client.execute_cell(cell, index)
@@ -84,27 +81,41 @@ def execute(
             failed = f"{error.ename}: {error.evalue}"
         except (CellTimeoutError, DeadKernelError) as error:  # out of time, or killed, as a full memory does
             failed = f"{type(error).__name__}: {error}"
-        finally:
-            done.set()
-            watcher.join()
-    return Execution(time.monotonic() - begun, peak[0], failed)
+    return Execution(time.monotonic() - begun, peak.bytes, failed)
 
 
-def _watch(pid: int, peak: list[int], done: threading.Event) -> None:
-    import psutil
+class PeakMemory:
+    """The largest resident memory of a process and its children while the block runs: `bytes`, sampled in a thread."""
 
-    def resident(process: psutil.Process) -> int:
-        try:
-            return int(process.memory_info().rss)
-        except psutil.Error:  # ended between two looks
-            return 0
+    def __init__(self, pid: int) -> None:
+        self.pid, self.bytes = pid, 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
 
-    while not done.wait(0.05):
-        try:
-            kernel = psutil.Process(pid)
-            peak[0] = max(peak[0], resident(kernel) + sum(map(resident, kernel.children(recursive=True))))
-        except psutil.Error:
-            continue
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        import psutil
+
+        def resident(process: psutil.Process) -> int:
+            try:
+                return int(process.memory_info().rss)
+            except psutil.Error:  # it ended between two samples
+                return 0
+
+        while not self._done.wait(0.05):
+            try:
+                process = psutil.Process(self.pid)
+                processes = [process, *process.children(recursive=True)]
+                self.bytes = max(self.bytes, sum(map(resident, processes)))
+            except psutil.Error:
+                continue
 
 
 def _watched(number: str) -> tuple[Path, Any, Execution]:

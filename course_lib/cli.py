@@ -10,6 +10,7 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.gguf.writer import TYPES
+from course_lib.shell import pasteable
 
 
 def _lab(args: argparse.Namespace) -> int:
@@ -25,9 +26,15 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _test(args: argparse.Namespace) -> int:
-    from course_lib.testing import run_all
+    from course_lib.testing import run_all, run_chapter
 
-    return run_all(args.only)
+    return run_chapter(args.chapter) if args.chapter else run_all(args.only)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from course_lib.testing import run_changed
+
+    return run_changed()
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -64,15 +71,20 @@ def _handout(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from course_lib.models import catalog
-    from course_lib.models.drivers.adapters import CONFIG, found, made_for, parts
+    from course_lib.models.drivers.adapters import (
+        CONFIG_FILE,
+        adapter_path,
+        base_model_name,
+        resolve_adapters,
+    )
     from course_lib.models.files import resolve
     from course_lib.models.gguf import export, export_adapter
     from course_lib.models.schema import Adapter, ModelSpec
 
     here, adapter = Path(args.name).is_dir() and catalog.shipped_folder(args.name) is None, None
-    if catalog.is_adapter(args.name) or (Path(args.name) / CONFIG).is_file():
+    if catalog.is_adapter(args.name) or (Path(args.name) / CONFIG_FILE).is_file():
         adapter = Adapter(source=Path(args.name) if here else args.name)
-        spec = ModelSpec.parse(args.base or made_for(found(adapter)))
+        spec = ModelSpec.parse(args.base or base_model_name(adapter_path(adapter)))
     else:
         spec = ModelSpec.parse(Path(args.name) if here else args.name)
     folder, kind = resolve(spec.source), args.type or ("f32" if adapter else "f16")
@@ -88,7 +100,7 @@ def _export(args: argparse.Namespace) -> int:
             f"{target} exists already", "add --force to replace it, or name another file with --out"
         )
     if adapter:
-        export_adapter(parts([adapter], folder)[0].folder, folder, target)
+        export_adapter(resolve_adapters([adapter], folder)[0].path, folder, target)
     else:
         export(folder, target, kind)
     reads = f"beside {spec.name}" if adapter else "llama.cpp and Ollama read it"
@@ -212,7 +224,9 @@ def _parser() -> argparse.ArgumentParser:
     test = commands.add_parser(
         "test", help="check everything: lint, types, tests, every cell of every notebook"
     )
-    test.add_argument("--only", choices=("lint", "types", "tests", "notebooks"), help="one of the steps")
+    part = test.add_mutually_exclusive_group()
+    part.add_argument("--only", choices=("lint", "types", "tests", "notebooks"), help="one of the steps")
+    part.add_argument("--chapter", metavar="NN", help="one chapter: its run, its text and its exercises")
     test.set_defaults(do=_test)
 
     doctor = commands.add_parser("doctor", help="check this machine, line by line")
@@ -241,6 +255,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, do, text in (
         ("start", _start, "make or update your own copies in workspace/; what you wrote stays"),
+        ("check", _check, "while writing: lint, types, and the tests of what changed since the last commit"),
         ("progress", _progress, "chapters done, exercises passed, predictions"),
         ("data", _data, "verify Haneul Bank's files and count them"),
     ):
@@ -258,7 +273,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(args.do(args))
     except CourseError as error:
-        print(f"course: {error}", file=sys.stderr)
+        print(f"course: {error.what}\n  Fix: {pasteable(error.fix)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("course: interrupted", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`course test`: everything that must hold, step by step, each with its time."""
+"""`course test` and `course check`: lint, types, tests and chapters, side by side."""
 
 from __future__ import annotations
 
@@ -6,70 +6,76 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-from course_lib.chapters import all_chapters
-from course_lib.data import ROOT
+from course_lib import chapters
+from course_lib.data import CHAPTERS, ROOT
 from course_lib.lab import own_environment
 
 PYTHON = (sys.executable, "-m")
-WORKERS = str(min(4, os.cpu_count() or 1))
-
-
-def steps() -> dict[str, list[tuple[str, ...]]]:
-    """Step -> commands. Notebooks are found by glob; each runs whole in one worker."""
-    notebooks = (
-        "--nbval",
-        "--nbval-current-env",
-        "--nbval-cell-timeout=300",
-        "--nbval-sanitize-with=tests/sanitize.cfg",
-    )
-    return {
-        "lint": [(*PYTHON, "ruff", "check", "."), (*PYTHON, "ruff", "format", "--check", ".")],
-        "types": [(*PYTHON, "mypy")],
-        "tests": [(*PYTHON, "pytest", "-q", "-n", WORKERS, "--dist", "loadfile", "tests")],
-        "notebooks": [
-            (
-                *PYTHON,
-                "pytest",
-                "-q",
-                *notebooks,
-                "-n",
-                WORKERS,
-                "--dist",
-                "loadfile",
-                *(str(p) for p in all_chapters()),
-            )
-        ],
-    }
+WORKERS = min(4, os.cpu_count() or 1)
+PYTEST = (*PYTHON, "pytest", "-q", "-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder")
+STATIC: dict[str, list[tuple[str, ...]]] = {  # step -> commands that read the code and run nothing of it
+    "lint": [(*PYTHON, "ruff", "check", "."), (*PYTHON, "ruff", "format", "--check", ".")],
+    "types": [(*PYTHON, "mypy")],
+}
+PATHS = {"tests": ["tests"], "notebooks": [str(CHAPTERS)]}  # step -> what pytest runs
+NOTHING_TO_RUN = 5  # pytest's exit status
 
 
 def run_all(only: str | None = None) -> int:
-    """Run all steps, or one; go on after a failure, so that one run shows all. Returns 1 if any failed."""
-    print(
-        "Checking lint, types, library, faults and every cell of every chapter: about half an hour on two cores.",
-        flush=True,
-    )
+    """Run every step, or one of lint, types, tests and notebooks. Returns 1 if any failed.
+
+    A failure does not stop the others, so that one run shows all.
+    """
+    static = [name for name in STATIC if only in (None, name)]
+    paths = [path for name, folders in PATHS.items() if only in (None, name) for path in folders]
+    return _run(static, (*PYTEST, *paths) if paths else None)
+
+
+def run_chapter(number: str) -> int:
+    """Run one chapter with all its checks, and the tests of its text and exercises. Returns 1 if any failed.
+
+    Raises CourseError where there is no such chapter.
+    """
+    path = chapters.chapter(number)
+    select = f"{path.stem} or chapter_{path.stem[:2]}"
+    return _run([], (*PYTEST, str(path), "tests/notebooks", "tests/learn", "-k", select))
+
+
+def run_changed() -> int:
+    """Run lint, types and the tests that import what changed since the last commit. Returns 1 if any failed."""
+    return _run(list(STATIC), (*PYTEST, "--changed"))
+
+
+def _run(static: list[str], pytest_command: tuple[str, ...] | None) -> int:
+    """Run the static steps in the background and pytest in the foreground; print what failed."""
     environment = own_environment() | {
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "OMP_NUM_THREADS": _threads(),
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // WORKERS)),  # workers do not fight for cores
     }
-    failed = []
-    for name, commands in steps().items():
-        if only not in (None, name):
-            continue
-        begun = time.monotonic()
-        print(f"\n== {name}", flush=True)
-        if any([subprocess.run(c, cwd=ROOT, env=environment).returncode for c in commands]):
-            failed.append(name)
-        print(
-            f"== {name}: {'FAILED' if name in failed else 'passed'} in {time.monotonic() - begun:.0f} s",
-            flush=True,
-        )
-    print(f"\nFailed: {', '.join(failed)}" if failed else "\nEverything holds.")
+    begun, failed = time.monotonic(), []
+    with ThreadPoolExecutor() as background:
+        checks = {name: background.submit(_check, name, environment) for name in static}
+        if pytest_command:
+            status = subprocess.run(pytest_command, cwd=ROOT, env=environment).returncode
+            failed += [] if status in (0, NOTHING_TO_RUN) else ["pytest"]
+        for name, check in checks.items():
+            passed, text = check.result()
+            print(f"== {name}: {'passed' if passed else 'FAILED'}\n{text}", end="", flush=True)
+            failed += [] if passed else [name]
+    minutes = f"{(time.monotonic() - begun) / 60:.1f} min"
+    print(f"Failed after {minutes}: {', '.join(failed)}" if failed else f"Everything holds, after {minutes}.")
     return 1 if failed else 0
 
 
-def _threads() -> str:
-    """One thread a worker, so that parallel notebooks do not fight for cores."""
-    return str(max(1, (os.cpu_count() or 1) // int(WORKERS)))
+def _check(name: str, environment: dict[str, str]) -> tuple[bool, str]:
+    """Run the commands of a static step. Returns whether all passed, and what they printed."""
+    results = [
+        subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for command in STATIC[name]
+    ]
+    return not any(r.returncode for r in results), "".join(r.stdout for r in results)

@@ -26,7 +26,7 @@ class Engine(Protocol):
     @property
     def driver(self) -> str: ...
     @property
-    def acts(self) -> frozenset[str]: ...
+    def supported_fields(self) -> frozenset[str]: ...
     @property
     def weight_bytes(self) -> int: ...
     def generate(self, prompts: Sequence[Any], **changes: Any) -> Sequence[Any]: ...
@@ -181,7 +181,9 @@ def _timed(engine: Engine, prompt: Any, options: dict[str, int]) -> tuple[float,
 
 def _exactly(engine: Engine, tokens: int) -> dict[str, int]:
     """Options that make an engine write so many tokens, or at most so many where it cannot be made to."""
-    return {"max_output_length": tokens} | ({"min_output_length": tokens} if FORCED in engine.acts else {})
+    return {"max_output_length": tokens} | (
+        {"min_output_length": tokens} if FORCED in engine.supported_fields else {}
+    )
 
 
 def _fresh(prompt: Any) -> Any:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers.wire import loopback
+from course_lib.models.drivers.http_client import is_loopback
 from course_lib.serve import ollama_protocol as ollama
 from course_lib.serve import openai_protocol as openai
 from course_lib.serve.errors import ApiError, error_line
@@ -145,7 +145,7 @@ class LocalOnlyMiddleware:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             for field, value in (("Host", f"//{headers.get('host', '')}"), ("Origin", headers.get("origin"))):
-                if value is not None and not loopback(value):
+                if value is not None and not is_loopback(value):
                     app = _error(
                         scope["path"],
                         ApiError(

@@ -11,8 +11,10 @@ from typing import Any, Literal
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models.drivers import register
-from course_lib.models.drivers.engine import Engine, Prompt, Reply, Unsupported
-from course_lib.models.drivers.llamacpp import LlamaCpp, checked
+from course_lib.models.drivers.engine import Engine, Unsupported
+from course_lib.models.drivers.llamacpp import LlamaCpp
+from course_lib.models.drivers.llamacpp_server import raise_on_error
+from course_lib.models.drivers.reply import Prompt, Reply
 from course_lib.models.schema import Generation, ModelSpec
 from course_lib.serve.errors import ApiError
 
@@ -67,7 +69,7 @@ class ServedLlamaCpp(LlamaCpp):
     def ids(self, prompt: Prompt) -> list[int]:
         """Token ids of turns by the template in the file, or of a raw text as it stands."""
         if isinstance(prompt, str):
-            return self._tokens(prompt, special=True) if prompt else []
+            return self._tokenize([prompt], special=True)[0] if prompt else []
         return super().ids(prompt)
 
     def write(self, ask: CompletionRequest, each: OnToken | None = None) -> Completion:
@@ -90,11 +92,11 @@ class ServedLlamaCpp(LlamaCpp):
         how = ask.how.replace(max_output_length=min(room, ask.num_predict or room))
         if how.json_schema is not None:
             try:
-                self.check_held(how.json_schema)
+                self.check_schema(how.json_schema)
             except Unsupported as error:
                 raise ApiError("format", error.what) from error
         begun = time.perf_counter()
-        answer = _answer(*self._complete(self._request("", how) | {"prompt": ids}, each))
+        answer = _answer(*self._complete(self._request(ids, how), each))
         self.counters.add(
             [Reply(answer.text, answer.prompt_tokens, answer.tokens, answer.finish)],
             time.perf_counter() - begun,
@@ -110,7 +112,7 @@ class ServedLlamaCpp(LlamaCpp):
     def _complete(self, request: dict[str, Any], each: OnToken | None) -> tuple[str, dict[str, Any]]:
         """The text and llama.cpp's last event, in which the counts stand."""
         if each is None:
-            said = checked(self._server().handle_completions(request))
+            said = raise_on_error(self._server().handle_completions(request))
             return said["choices"][0]["text"], said
         pieces: list[str] = []
         last: dict[str, Any] = {}
@@ -124,7 +126,7 @@ class ServedLlamaCpp(LlamaCpp):
             return each(piece)
 
         self._server().handle_completions(request | {"stream": True}, on_event)
-        return "".join(pieces), checked(last)
+        return "".join(pieces), raise_on_error(last)
 
 
 def _answer(text: str, said: dict[str, Any]) -> Completion:

@@ -15,7 +15,7 @@ from typing import IO
 
 from course_lib import data
 from course_lib.errors import CourseError
-from course_lib.models.drivers.wire import ollama_address
+from course_lib.models.drivers.http_client import ollama_address
 
 TIMEOUT = 1.0  # seconds for a server to answer
 START = 120.0  # seconds for the course's own to begin

@@ -10,8 +10,7 @@ from typing import Any
 
 from bankworld import questions, schema
 from bankworld.bank import Bank, Entity, Fact, haneul
-from bankworld.check import bind
-from bankworld.passages import Passage, fill
+from bankworld.passages import Passage, bind, fill
 from bankworld.questions import ASPECTS, Question, Wording
 
 REFUSAL = schema.common()["refusal"]

@@ -1,4 +1,4 @@
-"""What of the Korean text breaks the rules of AUTHORING.md; `python -m bankworld.check` runs it after the English rules."""
+"""Checks the written Korean text of an area against the rules of AUTHORING.md: slots, particles, lengths, repetition."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 import unicodedata
 
 from bankworld import korean, korean_text, schema
-from bankworld.check import largest_overlap
 from bankworld.haneul import World
 from bankworld.korean_haneul import build_passages
+from bankworld.overlap import largest_overlap
 
 WORDS = (35, 120)  # of a passage, counted by spaces: Korean needs about six tenths of the English number
 # A bare particle behind a slot agrees with some values only; it is written in both forms: 은(는).

@@ -62,6 +62,15 @@ def fill(template: PassageTemplate, bank: Bank, entities: dict[str, Entity]) -> 
     return Passage(schema.SLOT.sub(words, template.title), text, frozenset(states))
 
 
+def bind(bank: Bank, template: schema.PassageTemplate) -> dict[str, Entity]:
+    """The entities that fill a template: 'kind.key' names one, 'kind' alone draws one by the binding's name."""
+    out = {}
+    for name, what in template.about.items():
+        kind, _, key = what.partition(".")
+        out[name] = bank.entity(kind, key or name)
+    return out
+
+
 def compose(entity: Entity, attributes: list[str], rng: random.Random) -> Passage:
     """A passage about one entity in single sentences, as prose, table, list or JSON."""
     facts = [entity.facts[a] for a in attributes]

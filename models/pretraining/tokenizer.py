@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from bankworld.contexts import prose
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -31,7 +32,7 @@ def sample_text(n: int, seed: int = 0) -> Iterator[str]:
     """Text of every kind of training document, for counting pairs."""
     for i in range(n):
         rng = random.Random(f"tokenizer/{seed}/{i}")
-        yield documents.prose(rng)
+        yield prose(rng)
         for make in (
             documents.labelling,
             documents.small_talk,

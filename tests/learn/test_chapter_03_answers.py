@@ -64,7 +64,7 @@ def bigrams(text):
         ("03.1", by_ln),
         ("03.1", by_numpy),
         ("03.1", metrics.ndcg),
-        ("03.4", lambda scores: fusion.min_max(scores).found),
+        ("03.4", lambda scores: fusion.min_max(scores).scores),
         ("03.5", by_defaultdict),
         ("03.5", lambda rankings, k=60: fusion.rrf(rankings, k=k)),
         ("03.7", by_sorting),

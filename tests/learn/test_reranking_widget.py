@@ -84,9 +84,9 @@ def explorer(retriever, overlap):
 
 def expected(retriever, question, n, reranker):
     """Ids before and after, and what the library says of each."""
-    hits = retriever.hits(retriever.legs([question])[0], n, rerank="none")
+    hits = retriever.rank(retriever.retrieve([question])[0], n, rerank=None)
     found = rerank(reranker, question, [hit.document.page_content for hit in hits])
-    return [hit.id for hit in hits], [hits[r.before - 1].id for r in found], found
+    return [hit.id for hit in hits], [hits[r.previous_rank - 1].id for r in found], found
 
 
 def drawn(picture):
@@ -115,7 +115,7 @@ def test_places_scores_and_measures_are_those_of_the_library(explorer, retriever
         answers = "answers the question" if id in asked.gold else "does not answer it"
         assert (
             line
-            == f"{r.rank}. {id}, {TITLES[id]}: score {r.rerank_score:.4g}; number {r.before} before; {answers}."
+            == f"{r.rank}. {id}, {TITLES[id]}: score {r.rerank_score:.4g}; number {r.previous_rank} before; {answers}."
         )
     for id, line in zip(asked.gold, lines[5:], strict=False):
         if id in before:
@@ -208,10 +208,7 @@ def test_a_question_that_asks_nothing_is_refused_in_words(explorer, minilm, over
     )
     few = HybridRetriever.from_documents({id: PASSAGES[id].text for id in list(PASSAGES)[:5]}, minilm)
     shown = reranking(few, {"overlap": overlap}, QUESTIONS, GOLD, TITLES).shown(own=" ?! ")
-    assert (
-        shown.text
-        == "Question: ?!\n'?!' asks nothing: no candidate answers it better than another: ask a question."
-    )
+    assert shown.text == "Question: ?!\nthe query '?!' has no letter and no digit: ask a question in words."
     assert shown.picture is None and not overlap.read
 
 
@@ -224,14 +221,20 @@ def test_what_a_reranker_refuses_is_said_and_is_asked_again(retriever):
     assert "25 passages read by: refusing." in explorer.shown().text
 
 
-@pytest.mark.parametrize("scores", [[float("nan")] * 25, [1.0]])
-def test_scores_that_cannot_be_are_said(retriever, scores):
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([float("nan")] * 25, "25 of 25 scores of Odd are not finite"),
+        ([1.0], "Odd gave 1 scores for 25 texts"),
+    ],
+)
+def test_scores_that_cannot_be_are_said(retriever, scores, message):
     class Odd:
         def rerank(self, query, texts):
             return scores
 
     shown = reranking(retriever, {"odd": Odd()}, QUESTIONS, GOLD, TITLES).shown()
-    assert "\nOdd gave " in shown.text and shown.picture is None
+    assert f"\n{message}" in shown.text and shown.picture is None
 
 
 def test_equal_scores_are_said_to_tell_nothing(explorer, retriever):
@@ -282,7 +285,7 @@ def test_late_interaction_reranks_with_the_real_model(retriever, minilm):
     shown = explorer.shown(candidates=12)
     before, after, found = expected(retriever, FIRST.question, 12, late)
     assert drawn(shown.picture)[:2] == (before[:8], after[:8])
-    best = f"1. {after[0]}, {TITLES[after[0]]}: score {found[0].rerank_score:.4g}; number {found[0].before} before; "
+    best = f"1. {after[0]}, {TITLES[after[0]]}: score {found[0].rerank_score:.4g}; number {found[0].previous_rank} before; "
     assert best in shown.text
     assert "12 passages read by: late interaction." in shown.text
 

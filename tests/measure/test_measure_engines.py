@@ -127,7 +127,7 @@ def test_an_engine_with_a_prompt_cache_cannot_answer_out_of_it():
 
 def test_an_engine_that_cannot_be_made_to_go_on_is_timed_by_what_it_wrote(llama_cpp):
     log = []
-    engine = Recorded(llama_cpp, "a", log, acts=frozenset())
+    engine = Recorded(llama_cpp, "a", log, supported_fields=frozenset())
     row = measure_engine(engine, PROMPTS[:1], new_tokens=3, repeats=2)
     assert not any("min_output_length" in how for *_, how in log) and {r.written for r in row.rounds} <= {
         1,
@@ -136,7 +136,7 @@ def test_an_engine_that_cannot_be_made_to_go_on_is_timed_by_what_it_wrote(llama_
 
 
 def test_an_answer_of_one_token_is_too_short_to_time_decode_by(llama_cpp):
-    ended = Recorded(llama_cpp, "a", [], acts=frozenset())
+    ended = Recorded(llama_cpp, "a", [], supported_fields=frozenset())
     ended.generate = lambda prompts, **_: llama_cpp.generate(prompts, max_output_length=1)
     with pytest.raises(CourseError, match="a ended after 1 of 3 tokens, too few"):
         measure_engine(ended, PROMPTS, new_tokens=3, repeats=1)

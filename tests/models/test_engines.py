@@ -24,8 +24,8 @@ from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import catalog, load
 from course_lib.models.drivers.engine import Unsupported
-from course_lib.models.drivers.huggingface import before_stop, without_stops
 from course_lib.models.drivers.scoring import log_probabilities
+from course_lib.models.drivers.streaming import before_stop, without_stops
 from course_lib.models.gguf import export
 from course_lib.models.schema import SpecError
 from course_lib.retrieval.rerank import rerank
@@ -80,7 +80,7 @@ def test_one_seed_gives_one_text_alone_and_in_a_batch(engine):
 def test_counts_are_those_of_the_tokenizer(engine, model):
     for prompt, reply in zip(PROMPTS, engine.generate(PROMPTS), strict=True):
         assert reply.prompt_tokens == engine.count_tokens(prompt) == model.count_tokens(prompt)
-        assert reply.finish == "stop"
+        assert reply.finish_reason == "stop"
         assert reply.tokens == len(model.tokenizer.encode(reply, add_special_tokens=False)) + 1  # and the end
 
 
@@ -89,7 +89,7 @@ def test_a_text_is_continued_as_it_stands_under_text_generation(engine):
     said = raw.generate(["The monthly fee of the account is"], max_output_length=6)[0]
     assert (
         said.startswith(" ")
-        and said.finish == "length"
+        and said.finish_reason == "length"
         and said.prompt_tokens == raw.count_tokens("The monthly fee of the account is")
     )
     with pytest.raises(ValueError, match="continues a text"):
@@ -179,7 +179,7 @@ def test_a_schema_that_would_take_all_memory_is_refused():
 
 
 def test_what_llama_cpp_cannot_do_names_who_can():
-    with pytest.raises(Unsupported, match=r"llamacpp cannot score\n.*huggingface"):
+    with pytest.raises(Unsupported, match=r"llamacpp cannot score; huggingface can\n"):
         load("haneul-300k", driver="llamacpp").score(["a"], ["b"])
 
 
@@ -369,7 +369,7 @@ def test_every_token_has_a_vector_and_a_long_text_is_read_in_windows(bi, texts):
 def test_who_has_no_vectors_of_tokens_says_so(cross, embedder):
     with pytest.raises(Unsupported, match="was loaded for rerank, and cannot embed_tokens"):
         cross.embed_tokens(["fee"])
-    with pytest.raises(Unsupported, match=r"llamacpp cannot embed_tokens\n.*huggingface"):
+    with pytest.raises(Unsupported, match=r"llamacpp cannot embed_tokens; huggingface can\n"):
         embedder.embed_tokens(["fee"])
 
 
@@ -443,7 +443,7 @@ def test_a_head_that_is_not_there_is_not_made_up(heads):
     [
         ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "pools by pooling_mode_max_tokens"),
         ("1_Pooling/config.json", "{", "cannot be read"),
-        ("2_Dense/config.json", "{}", "has the layer 2_Dense"),
+        ("2_Dense/config.json", "{}", "has the unsupported layer 2_Dense"),
     ],
 )
 def test_vectors_are_made_as_the_model_says_or_not_at_all(tmp_path, file, said, told):

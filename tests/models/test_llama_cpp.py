@@ -69,7 +69,7 @@ def test_what_llama_cpp_cannot_do_is_refused(llama_cpp):
 
 def test_options_act(llama_cpp, prompts):
     text = llama_cpp.generate(prompts[:1], max_output_length=40, min_output_length=40)[0]
-    assert text.tokens == 40 and text.finish == "length"
+    assert text.tokens == 40 and text.finish_reason == "length"
     drawn = {llama_cpp.generate(prompts[:1], temperature=5.0, seed=s)[0] for s in (1, 2, 3)}
     assert len(drawn) > 1
     assert llama_cpp.generate(prompts[:1], temperature=5.0, seed=1) == llama_cpp.generate(

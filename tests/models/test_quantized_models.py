@@ -145,7 +145,7 @@ def test_a_packed_cross_encoder_scores_nearly_the_same(task, labels, tmp_path):
 
 @HERE
 def test_bitsandbytes_itself_loses_the_scales_after_one_use(tmp_path):
-    """If this fails, bitsandbytes has been mended, and `packed.check_whole` may go."""
+    """If this fails, bitsandbytes has been mended, and `check_saveable` may go."""
     config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
     model = AutoModelForCausalLM.from_pretrained(
         MODELS / NAME, quantization_config=config, dtype=torch.float32
@@ -209,10 +209,10 @@ def test_a_packed_folder_is_loaded_by_its_own_config(packed):
     assert half.log_probabilities(PROMPTS[1]) != load(packed).log_probabilities(PROMPTS[1])
     for kind in ("int8", "fp4"):
         with pytest.raises(
-            CourseError, match=f"nf4 holds weights packed as nf4, not {kind}\n.*leave quantization out"
+            CourseError, match=f"nf4 holds weights quantized as nf4, not {kind}\n.*leave quantization out"
         ):
             load(packed, quantization=kind)
-    with pytest.raises(CourseError, match="nf4 was packed with double_quantization=False"):
+    with pytest.raises(CourseError, match="nf4 was quantized with double_quantization=False"):
         load(packed, **TWICE)
     with pytest.raises(CourseError, match="nf4 holds packed weights"):
         load(packed, driver="llamacpp")
@@ -226,7 +226,7 @@ def test_a_packing_of_another_library_is_told(packed, tmp_path):
     (folder / "config.json").write_text(json.dumps(said))
     with pytest.raises(CourseError, match="transformers cannot load gptq: "):
         load(folder)
-    with pytest.raises(CourseError, match="gptq holds weights packed as gptq, not nf4"):
+    with pytest.raises(CourseError, match="gptq holds weights quantized as gptq, not nf4"):
         load(folder, **NF4)
 
 
@@ -255,7 +255,7 @@ def test_an_adapter_beside_packed_weights_adds_what_it_adds_to_whole_ones(adapte
         )
         assert torch.allclose(beside - alone, 0.5 * 2 * (x @ a.T @ b.T), atol=1e-5)
     with pytest.raises(
-        Unsupported, match="adapters beside packed weights cannot be added to them without rounding"
+        Unsupported, match="adapters cannot be merged into quantized weights without rounding"
     ):
         after.save(tmp_path / "never")
     assert not (tmp_path / "never").exists()
@@ -290,7 +290,7 @@ def test_saving_replaces_nothing_and_leaves_nothing_half_written(tmp_path, monke
     engine.close()
     with pytest.raises(CourseError, match="has been closed"):
         engine.save(tmp_path / "new")
-    with pytest.raises(Unsupported, match=r"llamacpp does not save models\n.*driver: huggingface"):
+    with pytest.raises(Unsupported, match=r"llamacpp does not save models\n.*huggingface"):
         load("haneul-300k", driver="llamacpp").save(tmp_path / "new")
 
 

@@ -63,8 +63,8 @@ def test_the_same_text_letter_by_letter_as_in_this_process(driver, by, native):
     engine = by(driver)
     replies, ours = engine.generate(questions), native.generate(questions)
     assert replies == ours and any(replies)
-    said = [(r.prompt_tokens, r.tokens, r.finish) for r in replies]
-    assert said == [(r.prompt_tokens, r.tokens, r.finish) for r in ours]
+    said = [(r.prompt_tokens, r.tokens, r.finish_reason) for r in replies]
+    assert said == [(r.prompt_tokens, r.tokens, r.finish_reason) for r in ours]
     for seed in range(4):
         how = {"temperature": 2.0, "seed": seed, "max_output_length": 24}
         assert engine.generate([LONG], **how) == native.generate([LONG], **how)
@@ -92,7 +92,7 @@ def test_a_stream_is_the_answer_in_pieces(driver, by):
 def test_stop_texts_are_left_out_of_answers_and_of_streams(driver, by):
     engine = by(driver, generation={"stop": ["30", "never"]})
     reply = engine.generate([ASKED])[0]
-    assert reply == "09:" and reply.finish == "stop"
+    assert reply == "09:" and reply.finish_reason == "stop"
     assert "".join(engine.stream(ASKED)).strip() == "09:"
 
 
@@ -177,7 +177,7 @@ def test_the_course_server_by_the_protocol_of_openai(url, native):
     for prompt in ("word " * 3000, "word " * 2000):
         with pytest.raises(CourseError, match=r"\d+ tokens"):
             engine.generate([prompt], temperature=2.0, max_output_length=100)
-    with pytest.raises(Unsupported, match=r"(?s)takes a text for a turn.*use driver: ollama"):
+    with pytest.raises(Unsupported, match=r'(?s)takes a text for the turn.*driver="ollama"'):
         load({"source": source, "driver": "openai", "task": "text-generation"})
 
 

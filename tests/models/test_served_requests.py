@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
 from course_lib.models import load
-from course_lib.models.drivers import wire
+from course_lib.models.drivers import http_client
 from course_lib.models.drivers.engine import Unsupported
-from course_lib.models.drivers.ollama import Ollama, settings_of
+from course_lib.models.drivers.ollama import Ollama, modelfile_options
 from tests.planted import CHAT, answers, planted, reach, told
 
 SCHEMA = {"type": "object", "properties": {"colour": {"enum": ["red", "blue", None]}}, "required": ["colour"]}
@@ -44,14 +44,14 @@ def test_a_server_that_dies_after_loading(driver):
 
 
 def test_a_silent_server_is_not_waited_for_without_end(driver, monkeypatch):
-    monkeypatch.setattr(wire, "SILENCE", 0.2)
+    monkeypatch.setattr(http_client, "READ_TIMEOUT", 0.2)
     with planted(answers(driver)) as server:
         server.answers[CHAT[driver]] = lambda handler: time.sleep(0.5)
         told(reach(server, driver), r"(?s)was silent for 0.2 s.*max_output_length")
 
 
 def test_another_kind_of_server_is_recognised(driver):
-    match = rf"(?s)does not speak the protocol of {driver}.*Fix: give the address"
+    match = rf"(?s)does not speak the protocol of {driver}.*Fix: export O.*address"
     for body in ("<html>It works!</html>", [], {"hello": 1}, {"version": None, "data": None}, 3):
         answers = {"/api/version": (200, body), "/v1/models": (200, body)}
         with planted(answers) as server, pytest.raises(CourseError, match=match):
@@ -78,7 +78,7 @@ def test_a_token_goes_to_the_server_and_into_no_message(driver, monkeypatch):
         server.asked.clear()
         told(
             reach(server, driver),
-            r"(?s)asks for a token.*export (OPENAI|OLLAMA)_API_KEY=.*source.token: \$\{env\.",
+            r"(?s)asks for a token.*export (OPENAI|OLLAMA)_API_KEY=.*token.*\$\{env\.",
         )
         assert not any("sk-" in str(h) for _, h, _ in server.asked)
 
@@ -128,7 +128,7 @@ def test_the_address_may_come_from_the_environment(driver, monkeypatch):
     ],
 )
 def test_ollama_host_may_be_short(said, address):
-    assert Ollama._completed(said) == address
+    assert Ollama._complete_url(said) == address
 
 
 def test_no_proxy_stands_between_this_machine_and_itself(driver, monkeypatch):
@@ -194,7 +194,7 @@ def test_the_openai_port_of_ollama_is_refused():
     known = answers("openai")
     known["/v1/models"][1]["data"][0]["owned_by"] = "library"
     with planted(known | {"/api/version": (200, {"version": "0.40.2"})}) as server:
-        with pytest.raises(CourseError, match=r"(?s)cuts a long prompt silently.*use driver: ollama"):
+        with pytest.raises(CourseError, match=r'(?s)cuts a long prompt silently.*driver="ollama"'):
             reach(server, "openai")
         server.answers["/api/version"] = (404, "not found")  # a library of another kind
         assert reach(server, "openai").generate(["hi"]) == ["Hello"]
@@ -260,22 +260,20 @@ def test_what_goes_to_openai():
         engine = reach(server, "openai", generation=how, task="text-generation")
         assert engine.generate(["hi"]) == [" a"]
         assert server.bodies("/v1/completions") == [sent | {"prompt": "hi"}]
-        with pytest.raises(
-            Unsupported, match="json_schema: the protocol of OpenAI has it for conversations alone"
-        ):
+        with pytest.raises(Unsupported, match="json_schema: OpenAI's protocol has it for conversations only"):
             engine.generate(["hi"], json_schema=SCHEMA)
 
 
 @given(texts=st.lists(st.text().filter(lambda t: "\n" not in t), min_size=1), size=st.integers(1, 7))
 def test_lines_come_back_however_they_were_cut(texts, size):
     whole = "\n".join(texts).encode()
-    assert list(wire.lines(whole[i : i + size] for i in range(0, len(whole), size))) == texts
+    assert list(http_client.split_lines(whole[i : i + size] for i in range(0, len(whole), size))) == texts
 
 
 @given(st.text(max_size=60) | st.from_regex(r"https?://[a-z:@/?#\[\]0-9 .]*", fullmatch=True))
 def test_an_address_is_taken_whole_or_refused(said):
     try:
-        address = wire.address_of(said)
+        address = http_client.server_url(said)
     except CourseError:
         return
     assert said.startswith(address) and httpx.URL(address).host and "@" not in address.split("/")[2]
@@ -284,21 +282,23 @@ def test_an_address_is_taken_whole_or_refused(said):
 @pytest.mark.parametrize("said", ["http://me:hunter2@box", "http://box/v1?key=hunter2", "http://box#hunter2"])
 def test_a_password_in_an_address_is_refused_and_not_shown(said):
     with pytest.raises(CourseError, match="user name, a password or a query") as caught:
-        wire.address_of(said)
+        http_client.server_url(said)
     assert "hunter2" not in str(caught.value)
 
 
 @given(
-    said=st.text(min_size=1).filter(lambda t: not wire.is_json(t)),
+    said=st.text(min_size=1).filter(lambda t: not http_client.is_json(t)),
     keys=st.lists(st.sampled_from(["error", "message", "detail"])),
 )
 def test_the_message_of_an_error_is_found_at_any_depth(said, keys):
     body = said
     for i, key in enumerate(keys):
-        body = json.dumps({"code": 400, key: json.loads(body) if i % 2 and wire.is_json(body) else body})
-    assert wire.said_by(body) == said
+        body = json.dumps(
+            {"code": 400, key: json.loads(body) if i % 2 and http_client.is_json(body) else body}
+        )
+    assert http_client.error_message(body) == said
 
 
-def test_the_settings_of_a_modelfile_are_read():
+def test_the_modelfile_options_a_modelfile_are_read():
     said = 'temperature       0.6\nstop             "<|start|>"\nstop "\\n\\n"\nodd'
-    assert settings_of(said) == {"temperature": [0.6], "stop": ["<|start|>", "\n\n"]}
+    assert modelfile_options(said) == {"temperature": [0.6], "stop": ["<|start|>", "\n\n"]}

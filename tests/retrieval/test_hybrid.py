@@ -53,7 +53,7 @@ def told(sentence):
     return float(score), [float(weight or 1) * float(value) for weight, value in parts]
 
 
-# -- the ranking ----------------------------------------------------------------------------------------------------------
+# -- the ranking ---------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60)
@@ -88,7 +88,7 @@ def test_every_hit_tells_ranks_scores_and_parts_that_add_up(texts, query, alpha,
         assert hit.lexical is not None or scores[hit.id] == 0 or fusion == "rrf"
         if hit.dense and hit.lexical:
             assert hit.score == pytest.approx(
-                alpha * hit.dense.normalised + (1 - alpha) * hit.lexical.normalised
+                alpha * hit.dense.normalized + (1 - alpha) * hit.lexical.normalized
             )
         score, parts = told(made.explain(hit))
         size = abs(hit.score) + sum(map(abs, parts))
@@ -108,13 +108,13 @@ def test_a_leg_that_found_nothing_adds_0_and_no_rounding_error(fusion):
 @given(CORPORA, TEXTS, st.lists(st.tuples(ALPHAS, FUSED, st.integers(1, 9)), min_size=1, max_size=4))
 def test_moving_alpha_needs_no_new_search(texts, query, moves):
     made = retriever(corpus(texts), candidates=9)
-    (legs,) = made.legs([query], {"year": [2020, 2021]})
+    (legs,) = made.retrieve([query], {"year": [2020, 2021]})
     for alpha, fusion, k in moves:
         found = made.search(query, k, alpha=alpha, fusion=fusion, filter={"year": [2020, 2021]})
-        assert made.hits(legs, k, alpha=alpha, fusion=fusion) == found
+        assert made.rank(legs, k, alpha=alpha, fusion=fusion) == found
 
 
-# -- as LangChain asks ----------------------------------------------------------------------------------------------------
+# -- as LangChain asks ---------------------------------------------------------------------------------------
 
 
 def asked_every_way(made, queries, asked):
@@ -188,7 +188,7 @@ def test_it_is_a_link_of_a_chain():
     assert isinstance(errors[0], CourseError)
 
 
-# -- filters --------------------------------------------------------------------------------------------------------------
+# -- filters -------------------------------------------------------------------------------------------------
 
 FILTERS = [
     ({"year": 2021}, lambda m: m["year"] == 2021),
@@ -215,7 +215,7 @@ def test_a_filter_chooses_before_the_best_are_taken(texts, query, chosen, k, kin
     every = corpus(texts)
     few = [document for document in every if lets_through(document.metadata)]
     made, small = (retriever(documents, kind=kind, candidates=4) for documents in (every, few))
-    (legs,), (expected,) = made.legs([query], wanted), small.legs([query])
+    (legs,), (expected,) = made.retrieve([query], wanted), small.retrieve([query])
     assert (
         legs.dense == pytest.approx(expected.dense)
         if not legs.dense
@@ -242,7 +242,7 @@ def test_the_last_of_a_thousand_is_found_where_it_alone_is_let_through():
         assert ids(made.search("annual fee card", 25, filter={"of": [["one"]]})) == ["z"]
 
 
-# -- what cannot be asked -------------------------------------------------------------------------------------------------
+# -- what cannot be asked ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -250,23 +250,26 @@ def test_the_last_of_a_thousand_is_found_where_it_alone_is_let_through():
     [
         (lambda r: r.search("fee", 0), "k=0"),
         (lambda r: r.search("fee", -1), "k=-1"),
-        (lambda r: r.search("fee", 26), r"k=26, but each leg gives 25 candidates(.|\n)*candidates=26"),
+        (lambda r: r.search("fee", 26), r"k=26, but each retriever gives 25 candidates(.|\n)*candidates=26"),
         (lambda r: r.search("fee", alpha=1.5), r"alpha=1\.5"),
         (lambda r: r.search("fee", alpha=float("nan")), "alpha=nan"),
-        (lambda r: r.search("fee", fusion="sum"), "no fusion 'sum'(.|\n)*theoretical"),
-        (lambda r: r.search("fee", filter={"yaer": 1}), r"no document has a field 'yaer'(.|\n)*year, lang"),
+        (lambda r: r.search("fee", fusion="sum"), "fusion='sum' is unknown; known: min-max, theoretical"),
+        (
+            lambda r: r.search("fee", filter={"yaer": 1}),
+            r"no document has the metadata field 'yaer'; .*year, lang",
+        ),
         (lambda r: r.search("fee", filter="ko"), "filter='ko' is neither a mapping nor a function"),
-        (lambda r: r.legs("fee"), "a question for each letter"),
-        (lambda r: r.delete("ab"), "a document for each letter"),
-        (lambda r: r.delete(["a", "q"]), "1 of 2 ids are not in the index, the first 'q'"),
+        (lambda r: r.retrieve("fee"), "queries must be a list of strings; got the string 'fee'"),
+        (lambda r: r.delete("ab"), "ids must be a list of strings; got the string 'ab'"),
+        (lambda r: r.delete(["a", "q"]), "1 of 2 ids are not in the index, the first is 'q'"),
         (lambda r: r.add_documents([Document(page_content="x")]), "document 1 is .* which has no id"),
         (lambda r: r.add_documents(["text"]), "document 1 is 'text', which has no id"),
-        (lambda r: r.add_documents({"new": "x", "a": "x"}), "the id 'a' is in the index already"),
-        (lambda r: r.add_documents([Document(id="n", page_content="x")] * 2), "the id 'n' is given twice"),
-        (lambda r: r.add_documents({"new": None}), "no pair"),
+        (lambda r: r.add_documents({"new": "x", "a": "x"}), "the id 'a' is already in the index"),
+        (lambda r: r.add_documents([Document(id="n", page_content="x")] * 2), "the id 'n' occurs twice"),
+        (lambda r: r.add_documents({"new": None}), "not an id and a text"),
         (
-            lambda r: HybridRetriever.of_legs(r.lexical, Dense(Hashed())),
-            "legs that hold 2 and 0 documents already",
+            lambda r: HybridRetriever.from_retrievers(r.lexical, Dense(Hashed())),
+            r"the retrievers hold 2 \(lexical\) and 0 \(dense\) documents",
         ),
     ],
 )
@@ -283,7 +286,7 @@ def test_what_cannot_be_asked_is_refused_and_changes_nothing(call, message):
 
 def test_unknown_settings_are_refused():
     for call in (
-        lambda: HybridRetriever(alhpa=1),
+        lambda: HybridRetriever(dense=Dense(Hashed()), alhpa=1),
         lambda: retriever({"a": "x"}, alhpa=1),
         lambda: retriever({}, fusion="sum"),
     ):
@@ -293,7 +296,7 @@ def test_unknown_settings_are_refused():
         retriever({"a": "x"}).invoke("x", alhpa=1)
 
 
-# -- documents come and go ------------------------------------------------------------------------------------------------
+# -- documents come and go -----------------------------------------------------------------------------------
 
 
 @settings(max_examples=40)
@@ -367,6 +370,42 @@ def test_ten_megabytes_in_one_document(lsa):
     assert "'체크' " in made.explain(hit)
 
 
-def test_a_retriever_without_an_index_says_how_to_make_one():
-    with pytest.raises(CourseError, match="no index"):
-        HybridRetriever().search("fee")
+def test_the_constructor_works_and_needs_a_dense_retriever():
+    made = HybridRetriever(dense=Dense(Hashed()), k=1)
+    made.add_documents({"a": "annual fee", "b": "lost card"})
+    assert ids(made.search("fee")) == ["a"]
+    for wrong in ({}, {"dense": Hashed()}, {"dense": Dense(Hashed()), "lexical": "words"}):
+        with pytest.raises(ValidationError):
+            HybridRetriever(**wrong)
+
+
+def test_texts_get_numbers_or_the_ids_and_metadata_given():
+    made = HybridRetriever.from_texts(["annual fee", "lost card"], Hashed(), k=1)
+    assert made.ids == ["0", "1"] and ids(made.search("card")) == ["1"]
+    made = HybridRetriever.from_texts(["fee"], Hashed(), [{"year": 2020}], ids=["a"])
+    assert made.documents == [Document(id="a", page_content="fee", metadata={"year": 2020})]
+    with pytest.raises(CourseError, match="texts must be a list of strings; got the string 'fee'"):
+        HybridRetriever.from_texts("fee", Hashed())
+    with pytest.raises(CourseError, match="2 texts, 2 metadatas and 1 ids"):
+        HybridRetriever.from_texts(["fee", "card"], Hashed(), ids=["a"])
+
+
+def test_repr_shows_sizes_and_settings():
+    made = retriever({"a": "annual fee", "b": "lost card"}, k=2, kind="hnsw")
+    assert (
+        repr(made)
+        == str(made)
+        == (
+            "HybridRetriever(2 documents, alpha=0.7, candidates=25, k=2, fusion='theoretical', rerank=None, "
+            "lexical=BM25(2 documents, 4 terms, Tokenizer(name='bigrams', stop_words=False, stem=False), "
+            "variant='lucene', k1=1.2, b=0.75), "
+            "dense=Dense(Hashed, 2 documents, 16 dimensions, kind='hnsw', m=32, ef_construction=200, ef_search=64))"
+        )
+    )
+
+
+def test_a_copy_with_other_settings_shares_the_index():
+    made = retriever({"a": "annual fee", "b": "lost card"})
+    other = made.model_copy(update={"candidates": 100, "k": 100})
+    assert other.dense is made.dense and ids(other.search("fee")) == ids(made.search("fee"))
+    assert other.k == 100 and made.k == 5

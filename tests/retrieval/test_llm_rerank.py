@@ -39,7 +39,7 @@ def test_without_answers_the_question_itself_is_weighed(model, prompt):
     scores = LLMReranker(model, prompt=prompt).rerank(QUERY, TEXTS)
     assert scores == pytest.approx(logs(model, prompt or question_prompt, [QUERY])[:, 0].tolist(), abs=5e-3)
     assert max(scores) < 0 and [
-        r.before for r in rerank(LLMReranker(model, prompt=prompt), QUERY, TEXTS, 2)
+        r.previous_rank for r in rerank(LLMReranker(model, prompt=prompt), QUERY, TEXTS, 2)
     ] == [1, 4]
 
 
@@ -64,5 +64,5 @@ def test_no_passages_load_no_model():
 def test_a_driver_without_log_probabilities_is_refused():
     silent = ModelManager().get_chat_model({"source": "haneul-300k", "driver": "llamacpp"})
     for answers in (None, YES_OR_NO):
-        with pytest.raises(Unsupported, match=r"llamacpp cannot score\n.*huggingface"):
+        with pytest.raises(Unsupported, match=r"llamacpp cannot score.*huggingface"):
             LLMReranker(silent, answers).rerank(QUERY, TEXTS)

@@ -25,15 +25,15 @@ from course_lib.retrieval import (
     Tokenizer,
     Weighted,
 )
-from course_lib.retrieval.rerank import KINDS, NoInformation, by_kind, rerank
+from course_lib.retrieval.rerank import KINDS, EqualScoresWarning, make_reranker, rerank
 from tests.retrieval.conftest import Hashed
 from tests.retrieval.test_hybrid import ALPHAS, CORPORA, FUSED, TEXTS, asked_every_way, corpus, ids, retriever
-from tests.retrieval.test_storage import rewritten, same
+from tests.retrieval.test_storage import same
 
 ANY_SCORES = st.lists(
     st.floats(-9, 9) | st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-300, 1e300, -1e300]), max_size=12
 )
-SILENT = pytest.mark.filterwarnings("ignore::course_lib.retrieval.rerank.NoInformation")
+SILENT = pytest.mark.filterwarnings("ignore::course_lib.retrieval.rerank.EqualScoresWarning")
 NAN, INF = float("nan"), float("inf")
 SOME = ["annual fee", "lost card", "fee of a transfer"]
 
@@ -64,7 +64,7 @@ class Shared:
         ]
 
 
-# -- the order ------------------------------------------------------------------------------------------------------------
+# -- the order -----------------------------------------------------------------------------------------------
 
 
 @SILENT
@@ -74,20 +74,20 @@ def test_the_best_k_come_first_and_ties_in_the_order_given(scores, k):
     texts = [f"text {i}" for i in range(len(scores))]
     whole, found = rerank(Given(*scores), "fee?", texts), rerank(Given(*scores), "fee?", texts, k)
     assert found == whole[:k] and [r.rank for r in whole] == list(range(1, len(texts) + 1))
-    assert sorted(r.before for r in whole) == [r.rank for r in whole]
-    assert [r.rerank_score for r in whole] == [scores[r.before - 1] for r in whole]
+    assert sorted(r.previous_rank for r in whole) == [r.rank for r in whole]
+    assert [r.rerank_score for r in whole] == [scores[r.previous_rank - 1] for r in whole]
     slack = 1e-6 * max(map(abs, scores), default=0)  # below it scores say nothing
     if scores and max(scores) - min(scores) > slack:
-        assert [(-r.rerank_score, r.before) for r in whole] == sorted(
+        assert [(-r.rerank_score, r.previous_rank) for r in whole] == sorted(
             (-score, i) for i, score in enumerate(scores, 1)
         )
     else:
-        assert [r.before for r in whole] == [r.rank for r in whole]
+        assert [r.previous_rank for r in whole] == [r.rank for r in whole]
 
 
 @given(st.lists(TEXTS, max_size=9), TEXTS, st.none() | st.integers(1, 12))
 def test_none_keeps_the_order(texts, query, k):
-    assert [(r.rerank_score, r.rank, r.before) for r in rerank("none", query, texts, k)] == [
+    assert [(r.rerank_score, r.rank, r.previous_rank) for r in rerank(None, query, texts, k)] == [
         (None, i, i) for i in range(1, len(texts) + 1)
     ][:k]
 
@@ -96,7 +96,7 @@ def test_none_keeps_the_order(texts, query, k):
 def test_candidates_in_another_order_have_the_same_best(order):
     texts = ["annual fee", "annual fee of the card", "card", "lost", "a fee for something else", "annual"]
     given_so = [texts[i] for i in order]
-    assert [given_so[r.before - 1] for r in rerank(Shared(), "annual fee", given_so)][:4] == [
+    assert [given_so[r.previous_rank - 1] for r in rerank(Shared(), "annual fee", given_so)][:4] == [
         "annual fee",
         "annual",
         "annual fee of the card",
@@ -106,19 +106,22 @@ def test_candidates_in_another_order_have_the_same_best(order):
 
 def test_numbers_of_numpy_become_numbers_of_json():
     found = rerank(Given(*np.array([1, 2, 3], np.float32)), "fee", SOME)
-    assert json.dumps([vars(r) for r in found[:1]]) == '[{"rerank_score": 3.0, "rank": 1, "before": 3}]'
+    assert (
+        json.dumps([vars(r) for r in found[:1]]) == '[{"rerank_score": 3.0, "rank": 1, "previous_rank": 3}]'
+    )
 
 
-# -- what is no order -----------------------------------------------------------------------------------------------------
+# -- what is no order ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scores", [[0.5] * 3, [0, -0.0, 0], [3, 3 + 1e-6, 3 - 1e-6], [-1e300] * 3])
 def test_equal_scores_of_different_texts_are_no_information_and_change_no_order(scores):
     with pytest.warns(
-        NoInformation, match="Given gave all 3 candidates the score .*: that is no information, and they stay"
+        EqualScoresWarning,
+        match="Given gave all 3 candidates the score .*: that is no information, and they stay",
     ):
         found = rerank(Given(*scores), "fee", SOME)
-    assert [r.before for r in found] == [1, 2, 3]
+    assert [r.previous_rank for r in found] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -134,16 +137,16 @@ def test_one_candidate_equal_texts_and_one_score_that_differs_are_no_reason_to_w
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ([1.0, 2.0], r"Given gave 2 scores for 3 candidates\n.*one for each"),
-        ([1.0] * 4, "Given gave 4 scores for 3 candidates"),
-        ([], "Given gave 0 scores for 3 candidates"),
+        ([1.0, 2.0], r"Given gave 2 scores for 3 texts\n.*one score for each"),
+        ([1.0] * 4, "Given gave 4 scores for 3 texts"),
+        ([], "Given gave 0 scores for 3 texts"),
         (
             [1.0, NAN, 2.0],
-            r"Given gave 1 of 3 candidates no finite score: nan for 'lost card'\n.*course doctor",
+            r"1 of 3 scores of Given are not finite: nan for 'lost card'\n.*course doctor",
         ),
-        ([NAN] * 3, "3 of 3 candidates no finite score: nan for 'annual fee'"),
-        ([1.0, 2.0, INF], "1 of 3 candidates no finite score: inf for 'fee of a transfer'"),
-        ([-INF, 2.0, NAN], "2 of 3 candidates no finite score: -inf for 'annual fee'"),
+        ([NAN] * 3, "3 of 3 scores of Given are not finite: nan for 'annual fee'"),
+        ([1.0, 2.0, INF], "1 of 3 scores of Given are not finite: inf for 'fee of a transfer'"),
+        ([-INF, 2.0, NAN], "2 of 3 scores of Given are not finite: -inf for 'annual fee'"),
     ],
 )
 def test_what_is_no_score_for_each_candidate_is_refused(scores, message):
@@ -152,22 +155,33 @@ def test_what_is_no_score_for_each_candidate_is_refused(scores, message):
     made = retriever(dict(zip("abc", SOME, strict=True)))
     with pytest.raises(CourseError, match=message.partition(": ")[0]):  # for the search has another first
         made.search("annual fee of a lost card", rerank=Given(*scores))
-    assert len(made.search("annual fee of a lost card", rerank="none")) == 3
+    assert len(made.search("annual fee of a lost card", rerank=None)) == 3
 
 
 @pytest.mark.parametrize("query", ["", " \n", "?", "... !?", "—", "💳", "，。"])
 def test_a_question_without_a_letter_or_figure_is_not_asked(query):
     shared = Shared()
-    with pytest.raises(CourseError, match="asks nothing"):
+    with pytest.raises(CourseError, match="has no letter and no digit"):
         rerank(shared, query, SOME)
-    assert shared.asked == [] and len(rerank("none", query, SOME)) == 3
+    assert shared.asked == [] and len(rerank(None, query, SOME)) == 3
 
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_less_than_one_candidate_is_refused_even_of_none(k):
-    for reranker, texts in ((Shared(), SOME), ("none", SOME), (Shared(), [])):
+    for reranker, texts in ((Shared(), SOME), (None, SOME), (Shared(), [])):
         with pytest.raises(CourseError, match=f"k={k}"):
             rerank(reranker, "fee", texts, k)
+
+
+def test_one_string_is_not_taken_for_a_list_of_letters():
+    late, llm = LateInteraction(Hashed()), LLMReranker(ModelManager().get_chat_model("haneul-300k"))
+    asks = [lambda r=reranker: rerank(r, "fee", "fee") for reranker in (None, Given(1.0), Shared(), late)]
+    asks += [lambda r=reranker: r.rerank("fee", "fee") for reranker in (late, llm)]
+    for ask in (*asks, lambda: late.add("fee")):
+        with pytest.raises(CourseError, match="texts must be a list of strings; got the string 'fee'"):
+            ask()
+    assert repr(late) == "LateInteraction(Hashed, 0 passages, 0.0 MB)"
+    assert repr(llm) == "LLMReranker('haneul-300k', answers=None, prompt=question_prompt)"
 
 
 def test_no_candidates_are_no_question():
@@ -186,7 +200,7 @@ class Odd:
 
 
 @pytest.mark.parametrize(
-    "other", [object(), None, "cross-encoder", Shared, Given, Odd(), len, HybridRetriever(), 5]
+    "other", [object(), "none", "cross-encoder", Shared, Given, Odd(), len, retriever({}), 5]
 )
 def test_what_cannot_rerank_is_refused_where_it_is_given(other):
     made = retriever({"a": "fee"})
@@ -195,12 +209,11 @@ def test_what_cannot_rerank_is_refused_where_it_is_given(other):
         lambda: HybridRetriever(rerank=other),
         lambda: RerankCompressor(reranker=other),
     ]
-    if other is not None:  # as the retriever has it
-        asks += [lambda: made.search("fee", rerank=other), lambda: made.invoke("fee", rerank=other)]
+    asks += [lambda: made.search("fee", rerank=other), lambda: made.invoke("fee", rerank=other)]
     for ask in asks:
         with pytest.raises(
             CourseError,
-            match=r"has no method rerank\(query, texts\)\n.*none, cross-encoder, late-interaction",
+            match=r"has no method rerank\(query, texts\)\n.*make_reranker\(.late-interaction.\)",
         ):
             ask()
 
@@ -208,7 +221,7 @@ def test_what_cannot_rerank_is_refused_where_it_is_given(other):
 def test_a_kind_is_a_reranker_of_the_models_in_their_roles():
     """None of them is loaded before it is asked."""
     manager = ModelManager()
-    late, llm, cross = (by_kind(kind, manager) for kind in ("late-interaction", "llm", "cross-encoder"))
+    late, llm, cross = (make_reranker(kind, manager) for kind in ("late-interaction", "llm", "cross-encoder"))
     assert (
         isinstance(late, LateInteraction)
         and late.embeddings.spec.name == "all-MiniLM-L6-v2+haneul-late-interaction"
@@ -218,23 +231,19 @@ def test_a_kind_is_a_reranker_of_the_models_in_their_roles():
         cross.spec.task == "rerank"
         and cross.manager is llm.model.manager is late.embeddings.manager is manager
     )
-    assert (
-        by_kind("none") == "none"
-        and by_kind("llm").model.manager is ModelManager.shared()
-        and manager.loaded_models() == []
-    )
-    assert len(KINDS) == 4
+    assert make_reranker("llm").model.manager is ModelManager.shared() and manager.loaded_models() == []
+    assert len(KINDS) == 3
     with pytest.raises(
-        CourseError, match=r"no kind of reranker 'colbert'\n.*none, cross-encoder, late-interaction, llm"
+        CourseError, match=r"kind='colbert' is unknown; known: cross-encoder, late-interaction, llm"
     ):
-        by_kind("colbert")
+        make_reranker("colbert")
 
 
-# -- search, then rerank, in one call -------------------------------------------------------------------------------------
+# -- search, then rerank, in one call ------------------------------------------------------------------------
 
 
 def places(hits):
-    return [(hit.id, hit.rank, hit.before, hit.rerank_score) for hit in hits]
+    return [(hit.id, hit.rank, hit.previous_rank, hit.rerank_score) for hit in hits]
 
 
 @SILENT
@@ -243,26 +252,32 @@ def places(hits):
 def test_one_call_gives_what_reranking_its_first_candidates_gives(texts, query, alpha, fusion, candidates):
     shared = Shared()
     made = retriever(corpus(texts), alpha=alpha, fusion=fusion, candidates=candidates, k=3, rerank=shared)
-    first, found = made.search(query, candidates, rerank="none"), made.search(query)
+    first, found = made.search(query, candidates, rerank=None), made.search(query)
     assert len(shared.asked) == (1 if first else 0)
     read = [hit.document.page_content for hit in first]
     expected = rerank(Shared(), query, read, 3)
-    assert places(found) == [(first[r.before - 1].id, r.rank, r.before, r.rerank_score) for r in expected]
+    assert places(found) == [
+        (first[r.previous_rank - 1].id, r.rank, r.previous_rank, r.rerank_score) for r in expected
+    ]
     for hit in found:  # all else is as the search told
-        assert replace(hit, rank=hit.before, before=None, rerank_score=None) == first[hit.before - 1]
+        assert (
+            replace(hit, rank=hit.previous_rank, previous_rank=None, rerank_score=None)
+            == first[hit.previous_rank - 1]
+        )
 
 
 def test_the_best_three_of_twenty_five_of_the_handbook(passages):
     shared = Shared()
     made = HybridRetriever.from_documents(passages, Hashed(), candidates=25, k=3, rerank=shared)
     query = "체크카드 연회비는 얼마인가요?"
-    first, found = made.search(query, 25, rerank="none"), made.search(query)
+    first, found = made.search(query, 25, rerank=None), made.search(query)
     ((asked, read),) = shared.asked
     assert (
         asked == query and read == [passages[hit.id] for hit in first] and len(read) == 25 and len(found) == 3
     )
     assert places(found) == [
-        (first[r.before - 1].id, r.rank, r.before, r.rerank_score) for r in rerank(Shared(), query, read, 3)
+        (first[r.previous_rank - 1].id, r.rank, r.previous_rank, r.rerank_score)
+        for r in rerank(Shared(), query, read, 3)
     ]
     assert ids(found) != ids(first[:3])
 
@@ -285,7 +300,7 @@ def test_search_invoke_batch_and_ainvoke_give_the_same(texts, queries, alpha, fu
                 "alpha",
                 "fusion",
                 "rerank_score",
-                "before",
+                "previous_rank",
                 "dense",
                 "lexical",
             }
@@ -297,10 +312,10 @@ def test_search_invoke_batch_and_ainvoke_give_the_same(texts, queries, alpha, fu
 def test_none_in_the_call_is_a_search_without_a_reranker(texts, query):
     shared = Shared()
     with_it, without = retriever(corpus(texts), rerank=shared), retriever(corpus(texts))
-    found = with_it.search(query, rerank="none")
-    assert found == without.search(query) and with_it.invoke(query, rerank="none") == without.invoke(query)
-    assert {(hit.before, hit.rerank_score) for hit in found} <= {(None, None)} and shared.asked == []
-    assert all("before" not in hit.as_document().metadata["retrieval"] for hit in found)
+    found = with_it.search(query, rerank=None)
+    assert found == without.search(query) and with_it.invoke(query, rerank=None) == without.invoke(query)
+    assert {(hit.previous_rank, hit.rerank_score) for hit in found} <= {(None, None)} and shared.asked == []
+    assert all("previous_rank" not in hit.as_document().metadata["retrieval"] for hit in found)
 
 
 @SILENT
@@ -311,8 +326,8 @@ def test_an_explanation_tells_both_places():
         rerank=Shared(),
     )
     hit = next(hit for hit in made.search("annual fee") if hit.id == "b")
-    plain = next(hit for hit in made.search("annual fee", rerank="none") if hit.id == "b")
-    assert (hit.rank, hit.before) == (1, 2) and hit.rerank_score == 0.5
+    plain = next(hit for hit in made.search("annual fee", rerank=None) if hit.id == "b")
+    assert (hit.rank, hit.previous_rank) == (1, 2) and hit.rerank_score == 0.5
     told = made.explain(hit)
     assert told.startswith("b is number 1, by the reranker's 0.5; the search had it as number 2 with ")
     assert re.sub("number 1, .* number 2 with", "number 2 with", told) == made.explain(plain)
@@ -355,7 +370,7 @@ def test_a_korean_question_may_be_spelt_in_letters_or_in_syllables(minilm):
         assert rerank(reranker, apart, texts) == rerank(reranker, query, texts)
 
 
-# -- as LangChain asks ----------------------------------------------------------------------------------------------------
+# -- as LangChain asks ---------------------------------------------------------------------------------------
 
 
 @SILENT
@@ -371,11 +386,12 @@ def test_a_compressor_over_a_retriever_gives_what_the_retriever_gives_with_its_r
     found, expected = chain.invoke(query), with_it.search(query)
     assert asyncio.run(chain.ainvoke(query)) == found and chain.batch([query, query]) == [found, found]
     assert [(d.id, d.metadata["rerank"]) for d in found] == [
-        (hit.id, {"rerank_score": hit.rerank_score, "rank": hit.rank, "before": hit.before})
+        (hit.id, {"rerank_score": hit.rerank_score, "rank": hit.rank, "previous_rank": hit.previous_rank})
         for hit in expected
     ]
     assert all(
-        document.metadata["retrieval"]["rank"] == document.metadata["rerank"]["before"] for document in found
+        document.metadata["retrieval"]["rank"] == document.metadata["rerank"]["previous_rank"]
+        for document in found
     )
     assert json.loads(json.dumps([document.metadata for document in found])) == [
         document.metadata for document in found
@@ -392,14 +408,14 @@ def test_a_compressor_changes_no_document_that_it_was_given():
     assert documents == before and (
         found[0].id,
         found[0].metadata["n"],
-        found[0].metadata["rerank"]["before"],
+        found[0].metadata["rerank"]["previous_rank"],
     ) == ("l", 1, 2)
     assert RerankCompressor(reranker=Shared()).compress_documents([], "fee") == []
-    kept = RerankCompressor(reranker="none").compress_documents(documents, "fee")
+    kept = RerankCompressor(reranker=None).compress_documents(documents, "fee")
     assert [d.metadata["rerank"] for d in kept] == [
-        {"rerank_score": None, "rank": i, "before": i} for i in (1, 2, 3)
+        {"rerank_score": None, "rank": i, "previous_rank": i} for i in (1, 2, 3)
     ]
-    with pytest.raises(CourseError, match="asks nothing"):
+    with pytest.raises(CourseError, match="has no letter and no digit"):
         RerankCompressor(reranker=Shared()).compress_documents(documents, "?")
 
 
@@ -409,40 +425,36 @@ def test_a_compressor_of_no_documents_or_unknown_settings_is_refused(said):
         RerankCompressor(reranker=Shared(), **said)
 
 
-# -- files ----------------------------------------------------------------------------------------------------------------
+# -- files ---------------------------------------------------------------------------------------------------
 
 
 @SILENT
 def test_an_index_that_was_searched_with_a_reranker_wants_one_or_is_told_that_there_is_none(tmp_path):
     made = retriever(dict(zip("abc", SOME, strict=True)), rerank=(shared := Shared()))
     made.save(tmp_path)
-    with pytest.raises(CourseError, match=r"a reranker of class Shared(.|\n)*rerank='none'"):
+    with pytest.raises(
+        CourseError, match=r"the reranker of this index, a Shared, is not saved with it(.|\n)*rerank=None"
+    ):
         HybridRetriever.load(tmp_path, Hashed())
     with pytest.raises(CourseError, match="cannot rerank"):
         HybridRetriever.load(tmp_path, Hashed(), object())
     same(made, HybridRetriever.load(tmp_path, Hashed(), rerank=shared))
-    without = HybridRetriever.load(tmp_path, Hashed(), rerank="none")
-    assert without.rerank == "none" and without.search("annual fee") == made.search(
-        "annual fee", rerank="none"
-    )
+    without = HybridRetriever.load(tmp_path, Hashed(), rerank=None)
+    assert without.rerank is None and without.search("annual fee") == made.search("annual fee", rerank=None)
 
 
 @SILENT
-@pytest.mark.parametrize("older", [False, True], ids=["now", "before there were rerankers"])
-def test_an_index_without_a_reranker_wants_none_and_may_be_given_one(older, tmp_path):
+def test_an_index_without_a_reranker_wants_none_and_may_be_given_one(tmp_path):
     documents = dict(zip("abc", SOME, strict=True))
     made = retriever(documents)
     made.save(tmp_path)
-    if older:
-        rewritten(tmp_path, lambda manifest: manifest.pop("reranker") and None)
-        assert "reranker" not in json.loads((tmp_path / "manifest.json").read_text("utf-8"))
     same(made, HybridRetriever.load(tmp_path, Hashed()))
-    same(made, HybridRetriever.load(tmp_path, Hashed(), "none"))
+    same(made, HybridRetriever.load(tmp_path, Hashed(), None))
     loaded = HybridRetriever.load(tmp_path, Hashed(), rerank=(shared := Shared()))
     same(retriever(documents, rerank=shared), loaded)
 
 
-# -- a reranker that does not decide alone ---------------------------------------------------------------------------------
+# -- a reranker that does not decide alone -------------------------------------------------------------------
 
 
 @SILENT
@@ -454,14 +466,17 @@ def test_an_index_without_a_reranker_wants_none_and_may_be_given_one(older, tmp_
 def test_a_weighted_reranker_orders_by_the_mean_of_both_scaled_scores(pairs, weight):
     own, search = (np.array(scores) for scores in zip(*pairs, strict=True))
     found = rerank(
-        Weighted(Given(*own), weight), "fee?", [f"text {i}" for i in range(len(own))], search=list(search)
+        Weighted(Given(*own), weight),
+        "fee?",
+        [f"text {i}" for i in range(len(own))],
+        search_scores=list(search),
     )
-    assert [r.rerank_score for r in found] == [own[r.before - 1] for r in found]
+    assert [r.rerank_score for r in found] == [own[r.previous_rank - 1] for r in found]
     if np.ptp(own) <= 1e-6 * abs(own).max():
-        assert [r.before for r in found] == [r.rank for r in found]
+        assert [r.previous_rank for r in found] == [r.rank for r in found]
         return
     scaled = [(s - s.min()) / np.ptp(s) if np.ptp(s) else np.ones_like(s) for s in (own, search)]
-    mixed = (weight * scaled[0] + (1 - weight) * scaled[1])[[r.before - 1 for r in found]]
+    mixed = (weight * scaled[0] + (1 - weight) * scaled[1])[[r.previous_rank - 1 for r in found]]
     assert (np.diff(mixed) <= 1e-12).all()
 
 
@@ -482,24 +497,28 @@ def test_a_retriever_and_a_compressor_give_a_weighted_reranker_the_scores_of_the
     expected = rerank(
         half, query, [hit.document.page_content for hit in plain], 3, [hit.score for hit in plain]
     )
-    assert [hit.before for hit in made.search(query, 3, rerank=half)] == [r.before for r in expected]
+    assert [hit.previous_rank for hit in made.search(query, 3, rerank=half)] == [
+        r.previous_rank for r in expected
+    ]
     kept = RerankCompressor(reranker=half, k=3).compress_documents(made.invoke(query, k=4), query)
-    assert [document.metadata["rerank"]["before"] for document in kept] == [r.before for r in expected]
+    assert [document.metadata["rerank"]["previous_rank"] for document in kept] == [
+        r.previous_rank for r in expected
+    ]
 
 
 def test_a_weighted_reranker_without_scores_of_the_search_or_with_a_strange_weight_is_refused():
-    with pytest.raises(CourseError, match="0 scores of the search for 3 candidates: Weighted mixes both"):
+    with pytest.raises(CourseError, match="Weighted needs 3 scores of the search; got 0"):
         rerank(Weighted(Shared()), "fee", SOME)
-    with pytest.raises(CourseError, match="2 scores of the search for 3 candidates"):
-        rerank(Weighted(Shared()), "fee", SOME, search=[1, 2])
-    with pytest.raises(CourseError, match="0 scores of the search for 3 candidates"):
+    with pytest.raises(CourseError, match="Weighted needs 3 scores of the search; got 2"):
+        rerank(Weighted(Shared()), "fee", SOME, search_scores=[1, 2])
+    with pytest.raises(CourseError, match="Weighted needs 3 scores of the search; got 0"):
         RerankCompressor(reranker=Weighted(Shared())).compress_documents(
             [Document(page_content=t) for t in SOME], "fee"
         )
     for weight in (-0.1, 1.1, NAN):
-        with pytest.raises(CourseError, match="the reranker's share, from 0 to 1"):
+        with pytest.raises(CourseError, match="the reranker's weight must be from 0 to 1"):
             Weighted(Shared(), weight)
-    with pytest.raises(CourseError, match="no reranker to weigh"):
-        Weighted("none")
+    with pytest.raises(CourseError, match="Weighted needs a reranker; got None"):
+        Weighted(None)
     with pytest.raises(CourseError, match="cannot rerank"):
         Weighted("fee")

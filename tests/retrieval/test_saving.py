@@ -9,7 +9,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 
 from course_lib.data import HANEUL
 from course_lib.errors import CourseError
-from course_lib.retrieval import HybridRetriever, StoreLeg
+from course_lib.retrieval import HybridRetriever, StoreRetriever
 from tests.retrieval.conftest import Broken, Hashed, child
 from tests.retrieval.test_storage import SOME, retriever, same, tree
 
@@ -38,8 +38,8 @@ def test_a_newer_index_replaces_an_older_one_and_leaves_nothing_of_it(tmp_path):
     [
         ({"x": float("nan")}, "document 'b' cannot be written: Out of range float"),
         ({"x": float("inf")}, "document 'b' cannot be written: Out of range float"),
-        ({"x": ("a", "b")}, "metadata of 'b' would come back changed"),
-        ({"x": {1: "a"}}, "metadata of 'b' would come back changed"),
+        ({"x": ("a", "b")}, "metadata of document 'b' would come back changed"),
+        ({"x": {1: "a"}}, "metadata of document 'b' would come back changed"),
         ({"x": "\ud800"}, "document 'b' cannot be written: 'utf-8' codec"),
         ({"x": {1, 2}}, "document 'b' cannot be written: Object of type set"),
         ({"x": b"bytes"}, "document 'b' cannot be written: Object of type bytes"),
@@ -56,16 +56,16 @@ def test_metadata_that_would_not_come_back_is_refused_before_anything_is_written
 
 def test_what_files_cannot_tell_is_refused_before_anything_is_written(tmp_path):
     by_function = HybridRetriever.from_documents(SOME, Hashed(), lexical=str.split)
-    over_a_store = HybridRetriever.of_legs(
-        None, StoreLeg(InMemoryVectorStore(Hashed()), scores="similarity", lowest=-1), SOME
+    over_a_store = HybridRetriever.from_retrievers(
+        None, StoreRetriever(InMemoryVectorStore(Hashed()), score_type="similarity", min_score=-1), SOME
     )
     embedder = Broken()
     broken = HybridRetriever.from_documents(SOME, embedder)
     embedder.wrong = [[float("nan")] * 16]
     for made, message in [
-        (by_function, "its tokenizer is a function"),
-        (over_a_store, "its vectors lie in StoreLeg"),
-        (broken, "1 of 1 vectors hold NaN"),
+        (by_function, "a custom tokenizer function cannot be saved"),
+        (over_a_store, "the vectors are in a StoreRetriever"),
+        (broken, "1 of 1 vectors contain NaN"),
     ]:
         retriever().save(tmp_path)
         before = tree(tmp_path)
@@ -84,7 +84,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / "file").write_text("mine")
     before = tree(tmp_path)
     for folder, message in [
-        ("data", "which is of no index"),
+        ("data", "does not belong to an index"),
         ("notes", r"holds notes\.txt"),
         ("index", r"holds notes\.txt"),
         ("file", "is a file"),
@@ -165,6 +165,6 @@ def test_where_a_disk_is_full_the_older_index_stays(own, tmp_path):
         "newer.save(folder); print(sorted(map(str, found)), loaded())\n"
     )
     texts = {f"e{i}": f"other fee {i}" for i in range(40)}
-    embedder = f"LSA.fit({list(texts.values())}, 40, rarest=1)" if own else "Hashed(300)"
+    embedder = f"LSA.fit({list(texts.values())}, 40, min_df=1)" if own else "Hashed(300)"
     out = child(f"FOLDER, MORE, OTHER = {str(tmp_path / 'index')!r}, {texts}, {embedder}\n{code}")
     assert out == "[\"('CourseError', True)\", '60'] 40\n"

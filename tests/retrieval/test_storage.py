@@ -7,9 +7,11 @@ import shutil
 import numpy as np
 import pytest
 from langchain_core.documents import Document
+from safetensors.numpy import load_file, save_file
 
 from course_lib.errors import CourseError
 from course_lib.retrieval import BM25, HybridRetriever, Tokenizer
+from course_lib.retrieval.hybrid import SETTINGS
 from tests.retrieval.conftest import Hashed, child
 
 SOME = {"a": "annual fee of the card", "b": "fee for a transfer", "c": "체크카드 연회비", "empty": ""}
@@ -31,9 +33,7 @@ def tree(folder):
 
 def same(made, loaded):
     assert loaded.documents == made.documents
-    assert [getattr(loaded, f) for f in type(made).model_fields] == [
-        getattr(made, f) for f in type(made).model_fields
-    ]
+    assert [getattr(loaded, name) for name in SETTINGS] == [getattr(made, name) for name in SETTINGS]
     for query in QUERIES:
         hits = made.search(query)
         assert loaded.search(query) == hits
@@ -41,12 +41,16 @@ def same(made, loaded):
 
 
 def rewritten(folder, change, **files):
-    """The manifest changed and every hash made anew, as somebody would who wants the index to be taken for whole."""
+    """Change the manifest and files, and make all hashes fit again. files: name -> bytes, or a change of an array."""
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     (data,) = (p for p in folder.iterdir() if p.is_dir())
     for name, content in files.items():
-        path = next(data.rglob(name.replace("__", ".")))
-        np.save(path, content(np.load(path))) if callable(content) else path.write_bytes(content)
+        path = next(data.rglob("index.safetensors" if callable(content) else name.replace("__", ".")))
+        if callable(content):
+            arrays = load_file(path)
+            save_file(arrays | {name: np.ascontiguousarray(content(arrays[name]))}, path)
+        else:
+            path.write_bytes(content)
         manifest["sha256"][path.relative_to(folder).as_posix()] = hashlib.sha256(
             path.read_bytes()
         ).hexdigest()
@@ -57,7 +61,7 @@ def rewritten(folder, change, **files):
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
-# -- there and back -------------------------------------------------------------------------------------------------------
+# -- there and back ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw"])
@@ -87,7 +91,7 @@ def test_a_real_embedder_and_an_empty_index(minilm, tmp_path):
         made = retriever(documents, minilm)
         made.save(tmp_path / name)
         same(made, HybridRetriever.load(tmp_path / name, minilm))
-    with pytest.raises(CourseError, match="384 numbers, class "):
+    with pytest.raises(CourseError, match="the saved one of 384 dimensions"):
         HybridRetriever.load(tmp_path / "some", Hashed())
 
 
@@ -112,8 +116,8 @@ def test_neither_hash_seeds_nor_processes_change_a_byte(tmp_path):
 def test_files_hold_text_and_numbers_and_nothing_that_could_run(lsa, tmp_path):
     retriever(SOME, lsa).save(tmp_path)
     for name, content in tree(tmp_path).items():
-        if name.endswith(".npy"):
-            assert np.load(tmp_path / name, allow_pickle=False).dtype.kind in "if"
+        if name.endswith(".safetensors"):
+            assert {array.dtype.kind for array in load_file(tmp_path / name).values()} <= {"i", "f"}
         elif name.endswith(".faiss"):
             assert content[:4] == b"IxFI"
         else:
@@ -122,18 +126,20 @@ def test_files_hold_text_and_numbers_and_nothing_that_could_run(lsa, tmp_path):
             )
 
 
-# -- whole files alone ----------------------------------------------------------------------------------------------------
+# -- whole files alone ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("own", [True, False])
 def test_one_flipped_bit_in_any_file_is_told_by_its_name(own, lsa, tmp_path):
     retriever(SOME, lsa if own else None).save(tmp_path)
     files = tree(tmp_path)
-    assert len(files) == 10 + 3 * own
+    assert len(files) == 5 + 2 * own
     for name, content in files.items():
         for broken in (bytes([*content[:-9], content[-9] ^ 1, *content[-8:]]), content[:-1], None):
             (tmp_path / name).unlink() if broken is None else (tmp_path / name).write_bytes(broken)
-            with pytest.raises(CourseError, match=f"{name}(.|\n)*Fix: (build the index anew|save one there)"):
+            with pytest.raises(
+                CourseError, match=f"{name}(.|\n)*Fix: (rebuild the index and save it again|retriever.save)"
+            ):
                 HybridRetriever.load(tmp_path, None if own else Hashed())
         (tmp_path / name).write_bytes(content)
     HybridRetriever.load(tmp_path, None if own else Hashed())
@@ -147,9 +153,13 @@ def test_one_flipped_bit_in_any_file_is_told_by_its_name(own, lsa, tmp_path):
         ("null", r"manifest\.json cannot be read"),
         ("{}", r"manifest\.json cannot be read"),
         ("[" * 100_000, "cannot be read"),
-        ('{"format": 2}', "format 2, and this course_lib knows 1(.|\n)*git pull"),
-        ('{"format": "1"}', "format 1, and this"),
-        ('{"format": 1}', "was altered after it was written"),
+        ('{"format": 3}', "format 3, and this course_lib reads format 2(.|\n)*git pull"),
+        (
+            '{"format": 1}',
+            "format 1, and this course_lib reads format 2(.|\n)*rebuild the index and save it again",
+        ),
+        ('{"format": "2"}', "format 2, and this(.|\n)*rebuild"),
+        ('{"format": 2}', "was altered after it was written"),
     ],
 )
 def test_a_manifest_that_is_none_is_told(manifest, message, tmp_path):
@@ -210,24 +220,24 @@ def test_a_manifest_that_names_files_elsewhere_reads_nothing(change, tmp_path, m
     shutil.copy(next((tmp_path / "index").rglob("tokens.json")), tmp_path / "outside")
     rewritten(tmp_path / "index", change)
     monkeypatch.setattr("course_lib.data.sha256", lambda path: pytest.fail(f"{path} was read"))
-    with pytest.raises(CourseError, match="names other files than an index has"):
+    with pytest.raises(CourseError, match="lists other files than an index has"):
         HybridRetriever.load(tmp_path / "index", Hashed())
 
 
 @pytest.mark.parametrize(
     ("change", "files"),
     [
-        (lambda m: None, {"documents__npy": lambda a: a + 99}),
-        (lambda m: None, {"documents__npy": lambda a: a - 99}),
-        (lambda m: None, {"documents__npy": lambda a: a[:-1]}),
-        (lambda m: None, {"terms__npy": lambda a: a + 99}),
-        (lambda m: None, {"terms__npy": lambda a: a.astype(str)}),
-        (lambda m: None, {"starts__npy": lambda a: a[::-1]}),
-        (lambda m: None, {"starts__npy": lambda a: a[:0]}),
-        (lambda m: None, {"counts__npy": lambda a: a[:, None]}),
-        (lambda m: None, {"counts__npy": lambda a: a.astype(np.float32)}),
-        (lambda m: None, {"lengths__npy": lambda a: a[:-1]}),
-        (lambda m: None, {"lengths__npy": b"PK\x03\x04 no array"}),
+        (lambda m: None, {"rows": lambda a: a + 99}),
+        (lambda m: None, {"rows": lambda a: a - 99}),
+        (lambda m: None, {"rows": lambda a: a[:-1]}),
+        (lambda m: None, {"terms": lambda a: a + 99}),
+        (lambda m: None, {"terms": lambda a: a.astype(np.uint32)}),
+        (lambda m: None, {"starts": lambda a: a[::-1]}),
+        (lambda m: None, {"starts": lambda a: a[:0]}),
+        (lambda m: None, {"counts": lambda a: a[:, None]}),
+        (lambda m: None, {"counts": lambda a: a.astype(np.float32)}),
+        (lambda m: None, {"lengths": lambda a: a[:-1]}),
+        (lambda m: None, {"index__safetensors": b"PK\x03\x04 no array"}),
         (lambda m: None, {"tokens__json": b"[]"}),
         (lambda m: None, {"tokens__json": b"7"}),
         (lambda m: None, {"documents__jsonl": b'{"id": "a"}\n'}),
@@ -235,8 +245,8 @@ def test_a_manifest_that_names_files_elsewhere_reads_nothing(change, tmp_path, m
         (lambda m: None, {"documents__jsonl": b"[]\n"}),
         (lambda m: None, {"vectors__faiss": b"IxFI and so on"}),
         (lambda m: None, {"vectors__faiss": b""}),
-        (lambda m: None, {"probe__npy": lambda a: np.array(["a"] * len(a))}),
-        (lambda m: None, {"probe__npy": b"nothing"}),
+        (lambda m: None, {"probe": lambda a: a[:-1]}),
+        (lambda m: None, {"probe": lambda a: a * np.nan}),
         (lambda m: m["dense"].update(kind="hnsw"), {}),
         (lambda m: m["dense"].update(depth=3), {}),
         (lambda m: m["retriever"].update(alpha="much"), {}),
@@ -256,25 +266,28 @@ def test_files_that_fit_their_hashes_and_not_each_other_are_refused(change, file
         HybridRetriever.load(tmp_path, Hashed())
 
 
-# -- the same embedder and the same tokenizer -----------------------------------------------------------------------------
+# -- the same embedder and the same tokenizer ----------------------------------------------------------------
 
 
 def test_another_embedder_is_refused(lsa, tmp_path):
     retriever().save(tmp_path / "given")
     retriever(SOME, lsa).save(tmp_path / "own")
     for embedder, message in [
-        (None, "made by an embedder of class Hashed(.|\n)*load\\(folder, embeddings\\)"),
-        (Hashed(8), "vectors of 8 numbers, cosine nan (.|\n)*16 numbers, class Hashed"),
-        (Hashed(salt="other"), r"vectors of 16 numbers, cosine -?0\.\d+"),
+        (None, "the embedder that built it, of class Hashed(.|\n)*load\\(folder, embeddings\\)"),
+        (
+            Hashed(8),
+            "of class Hashed: .* has 8 dimensions and cosine nan with the saved one of 16 dimensions",
+        ),
+        (Hashed(salt="other"), r"has 16 dimensions and cosine -?0\.\d+"),
     ]:
         with pytest.raises(CourseError, match=message):
             HybridRetriever.load(tmp_path / "given", embedder)
-    with pytest.raises(CourseError, match="carries its own embedder"):
+    with pytest.raises(CourseError, match="saved with its own embedder"):
         HybridRetriever.load(tmp_path / "own", lsa)
 
 
 def test_tokens_cut_by_another_version_are_refused(tmp_path):
     retriever(lexical=Tokenizer("words", stem=True)).save(tmp_path)
-    rewritten(tmp_path, lambda m: m["lexical"]["tokenizer"]["made_with"].update(snowballstemmer="1.0"))
-    with pytest.raises(CourseError, match=r"tokens were cut with \{'snowballstemmer': '1\.0'\}"):
+    rewritten(tmp_path, lambda m: m["lexical"]["tokenizer"]["package_versions"].update(snowballstemmer="1.0"))
+    with pytest.raises(CourseError, match=r"the index was built with \{'snowballstemmer': '1\.0'\}"):
         HybridRetriever.load(tmp_path, Hashed())

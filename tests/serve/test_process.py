@@ -16,7 +16,7 @@ import pytest
 from course_lib import cli
 from course_lib.data import ROOT
 from course_lib.errors import CourseError
-from course_lib.models.drivers.wire import ollama_address
+from course_lib.models.drivers.http_client import ollama_address
 from course_lib.serve import discovery, ollama
 from course_lib.serve.server import bind
 

@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 
 from course_lib.errors import CourseError
-from course_lib.learn.widgets.explorer import Choice, Explorer, Range, Shown, Text
+from course_lib.learn.widgets.explorer import Choice, Explorer, Output, Range, Text
 from course_lib.plots import Picture, rankings
-from course_lib.retrieval.fusion import Legs
+from course_lib.retrieval.fusion import Candidates
 from course_lib.retrieval.hybrid import HybridHit, HybridRetriever
 from course_lib.retrieval.metrics import success
-from course_lib.retrieval.rerank import NoInformation, Reranked, Reranker, rerank
+from course_lib.retrieval.rerank import EqualScoresWarning, Reranked, Reranker, rerank
 
 SHOWN, KEPT, MOST = (
     8,
@@ -32,10 +32,10 @@ class Remembered:
         new = [text for text in dict.fromkeys(texts) if (query, text) not in self._scores]
         with warnings.catch_warnings():
             warnings.simplefilter(
-                "ignore", NoInformation
+                "ignore", EqualScoresWarning
             )  # of the new ones alone; what counts is all of them
             found = rerank(self.reranker, query, new)
-        self._scores |= {(query, new[r.before - 1]): float(r.rerank_score or 0) for r in found}
+        self._scores |= {(query, new[r.previous_rank - 1]): float(r.rerank_score or 0) for r in found}
         return [self._scores[query, text] for text in texts]
 
 
@@ -44,18 +44,18 @@ def reordered(reranker: Remembered, hits: Sequence[HybridHit]) -> tuple[list[Rer
     query, texts = hits[0].query, [hit.document.page_content for hit in hits]
     reranker.rerank(query, texts)  # all is read here: below there is but one warning to catch
     with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", NoInformation)
+        warnings.simplefilter("always", EqualScoresWarning)
         return rerank(reranker, query, texts), not told
 
 
-def say(
+def describe(
     before: Sequence[str], found: Sequence[Reranked], gold: Collection[str] | None, titles: Mapping[str, str]
 ) -> str:
     """A line for each: its place, its score, its place before, and whether it answers the question. gold: None if not judged."""
     lines = []
     for hit in found:
-        id = before[hit.before - 1]
-        facts = [f"score {hit.rerank_score:.4g}", f"number {hit.before} before"]
+        id = before[hit.previous_rank - 1]
+        facts = [f"score {hit.rerank_score:.4g}", f"number {hit.previous_rank} before"]
         if gold is not None:
             facts.append("answers the question" if id in gold else "does not answer it")
         lines.append(f"{hit.rank}. {f'{id}, {titles[id]}' if titles.get(id) else id}: {'; '.join(facts)}.")
@@ -100,20 +100,22 @@ def compared(
     reranker: Remembered,
     gold: Collection[str] | None,
     titles: Mapping[str, str],
-) -> Shown:
+) -> Output:
     """What is said and drawn of a question's candidates. Raises as `rerank`."""
     if not hits:
-        return Shown("The search found nothing, so that there is nothing to rerank.")
+        return Output("The search found nothing, so that there is nothing to rerank.")
     found, telling = reordered(reranker, hits)
-    before, after = [hit.id for hit in hits], [hits[r.before - 1].id for r in found]
+    before, after = [hit.id for hit in hits], [hits[r.previous_rank - 1].id for r in found]
     lines = [f"{len(hits)} passages read by: {name}."]
     if not telling:
         lines.append(
             "All scores are equal: that is no information, and the passages stay in the order of the search."
         )
     words, picture = columns(before, after, gold or (), name)
-    return Shown(
-        "\n".join([*lines, say(before, found[:KEPT], gold, titles), measured(before, after, gold), words]),
+    return Output(
+        "\n".join(
+            [*lines, describe(before, found[:KEPT], gold, titles), measured(before, after, gold), words]
+        ),
         picture,
     )
 
@@ -125,7 +127,7 @@ def reranking(
     gold: Mapping[str, Collection[str]],
     titles: Mapping[str, str],
 ) -> Explorer:
-    """The explorer. questions: id -> text; gold: question's id -> ids of passages that answer it; titles: passage's id -> title.
+    """The widget. questions: id -> text; gold: question's id -> ids of passages that answer it; titles: passage's id -> title.
 
     A question is searched for once, and each of its candidates read once by each reranker, when it is first wanted.
     Raises ValueError for no questions, no rerankers, and a retriever of fewer than 3 candidates.
@@ -138,19 +140,19 @@ def reranking(
     most = min(MOST, retriever.candidates)
 
     @lru_cache(maxsize=256)
-    def legs_of(question: str) -> Legs:
-        return retriever.legs([question])[0]
+    def retrieve(question: str) -> Candidates:
+        return retriever.retrieve([question])[0]
 
-    def show(question: str, own: str, reranker: str, candidates: float) -> Shown:
+    def show(question: str, own: str, reranker: str, candidates: float) -> Output:
         asked = own.strip() or question
         try:
-            hits = retriever.hits(legs_of(asked), int(candidates), rerank="none")
+            hits = retriever.rank(retrieve(asked), int(candidates), rerank=None)
             text, picture = compared(
                 hits, reranker, remembered[reranker], gold.get(ids.get(asked, "")), titles
             )
         except CourseError as error:
             text, picture = f"{error.what}: {error.fix}.", None
-        return Shown(f"Question: {asked}\n{text}", picture)
+        return Output(f"Question: {asked}\n{text}", picture)
 
     return Explorer(
         "reranking",

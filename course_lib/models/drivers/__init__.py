@@ -1,4 +1,4 @@
-"""What runs a model. One class a driver; `load` picks it, checks that it acts on every field that was set, and loads."""
+"""`load` and the drivers that run models: one class of `Engine` for each driver and kind of task."""
 
 from __future__ import annotations
 
@@ -6,69 +6,75 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from course_lib.models.drivers.engine import Engine, Unsupported, changed, refuse_unused
+from course_lib.models.drivers.capabilities import COMMON_FIELDS, GENERATION_TASKS
+from course_lib.models.drivers.engine import Engine, Unsupported, non_default_fields, refuse_unsupported
 from course_lib.models.schema import ModelSpec, SpecError
 
-CLASSES = {
+CLASSES = {  # driver -> module:class; encoders are another class of the driver huggingface
     "huggingface": "huggingface:HuggingFace",
     "llamacpp": "llamacpp:LlamaCpp",
     "ollama": "ollama:Ollama",
     "openai": "openai:OpenAI",
-    "unsloth": "gpu_only:Unsloth",
-    "vllm": "gpu_only:Vllm",
 }
-OF_EVERY_DRIVER = frozenset({"source", "driver", "implementation", "task", "keep_alive", "generation"})
+ENCODER = "encoder:Encoder"
+# Drivers that a specification may name and that do not run in this process: what happened, and how to go on.
+_SERVER = '{"type": "server", "model": "MODEL", "url": "http://HOST:8000/v1"}'
+ELSEWHERE = {
+    "vllm": (
+        "vllm is a server, not a driver: start `vllm serve MODEL --port 8000` on a machine with a GPU",
+        f'load({{"source": {_SERVER}, "driver": "openai"}})',
+    ),
+    "unsloth": (
+        "unsloth trains models and is not a driver: save with `save_pretrained_merged(FOLDER, tokenizer)`",
+        'load("./FOLDER")',
+    ),
+}
 _custom: dict[str, type[Engine]] = {}
 
 
 def register(name: str, engine: type[Engine]) -> None:
-    """Make a class of one's own known as `implementation: NAME` of the driver custom. Raises TypeError for no Engine."""
+    """Register a class as `implementation=NAME` of the driver custom. Raises TypeError if it is no Engine."""
     if not (isinstance(engine, type) and issubclass(engine, Engine)):
-        raise TypeError(f"{engine!r} is no subclass of Engine")
+        raise TypeError(f"{engine!r} is not a subclass of Engine")
     _custom[name] = engine
 
 
-def driver_class(driver: str, implementation: str | None = None) -> type[Engine]:
-    """The class of a driver, imported when it is first asked for. Raises SpecError for an unknown implementation."""
-    if driver == "custom":
-        if implementation not in _custom:
+def driver_class(spec: ModelSpec) -> type[Engine]:
+    """The class that runs a specification, imported on first use.
+
+    Raises SpecError for an unknown implementation, and Unsupported for vllm and unsloth.
+    """
+    if spec.driver in ELSEWHERE:
+        raise Unsupported(*ELSEWHERE[spec.driver])
+    if spec.driver == "custom":
+        if spec.implementation not in _custom:
             known = ", ".join(sorted(_custom)) or "none"
             raise SpecError(
-                f"implementation: {implementation!r} is not registered; registered: {known}",
-                "register(name, class)",
+                f"implementation: {spec.implementation!r} is not registered; registered: {known}",
+                f"register({spec.implementation!r}, MyEngine)",
             )
-        return _custom[implementation]
-    module, name = CLASSES[driver].split(":")
-    found: type[Engine] = getattr(import_module(f"course_lib.models.drivers.{module}"), name)
-    return found
-
-
-def able(ability: str) -> list[str]:
-    """The drivers with an ability."""
-    return [d for d in CLASSES if ability in driver_class(d).can]
-
-
-def acting(field: str) -> list[str]:
-    """The drivers that act on a field."""
-    return [d for d in CLASSES if field in driver_class(d).acts]
+        return _custom[str(spec.implementation)]
+    encoder = spec.driver == "huggingface" and spec.task not in GENERATION_TASKS
+    module, name = (ENCODER if encoder else CLASSES[spec.driver]).split(":")
+    engine: type[Engine] = getattr(import_module(f"{__name__}.{module}"), name)
+    return engine
 
 
 def load(spec: ModelSpec | str | Path | dict[str, Any], **changes: Any) -> Engine:
     """Load a model: a shipped one by its name, a path, a hub id, a dict or a ModelSpec, with fields changed.
 
-    Raises SpecError for a specification that cannot be, Unsupported for a field on which the driver does not act, and
-    CourseError for what is missing or damaged.
+    Raises SpecError for an invalid specification, Unsupported for a field that has no effect on the driver,
+    and CourseError for missing or damaged files.
 
     >>> load("haneul-300k").parameters
     344384
     """
     spec = ModelSpec.parse(spec, **changes)
-    engine = driver_class(spec.driver, spec.implementation)
-    fields = {k: v for k, v in changed(spec).items() if k not in OF_EVERY_DRIVER}
-    options = changed(spec.generation)
-    if options and spec.task not in ("text-generation", "chat-completion"):
-        raise Unsupported(
-            f"task {spec.task} generates nothing, and generation.{next(iter(options))} is set", "leave it out"
-        )
-    refuse_unused(engine, fields | {f"generation.{k}": v for k, v in options.items()})
+    engine = driver_class(spec)
+    options = {f"generation.{name}": value for name, value in non_default_fields(spec.generation).items()}
+    if options and spec.task not in GENERATION_TASKS:
+        what = f"the task {spec.task} generates no text, and {next(iter(options))} is set"
+        raise Unsupported(what, f"leave {next(iter(options))} out")
+    fields = {k: v for k, v in non_default_fields(spec).items() if k not in COMMON_FIELDS}
+    refuse_unsupported(engine, fields | options)
     return engine.load(spec)

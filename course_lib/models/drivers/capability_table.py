@@ -1,23 +1,32 @@
-"""Which driver acts on which field. `python -m course_lib.models.drivers.capability_table` prints the page docs/model-fields.md."""
+"""Print docs/model-fields.md, the page of the fields of a model specification, from the code.
+
+Run it as `python -m course_lib.models.drivers.capability_table > docs/model-fields.md`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import get_args
 
 from pydantic import BaseModel
 
-from course_lib.models.drivers import CLASSES, OF_EVERY_DRIVER, driver_class
-from course_lib.models.drivers.engine import NEEDS
+from course_lib.models.drivers.capabilities import (
+    CAPABILITIES,
+    COMMON_FIELDS,
+    SUPPORTED_FIELDS,
+    TASKS,
+)
 from course_lib.models.schema import Generation, HuggingFaceSource, LocalSource, ModelSpec, ServerSource
-from course_lib.models.schema.spec import QUANTIZATIONS, Quantization
+from course_lib.models.schema.spec import QUANTIZATIONS, Quantization, Task
 
 PAGE = """# The fields of a model specification
 
-Written by `python -m course_lib.models.drivers.capability_table`; a test keeps it true. A driver *acts* on a field, which a test shows by its
-effect, or loading *raises* an error that names the field and the drivers that act on it. Nothing is ignored.
+Written by `python -m course_lib.models.drivers.capability_table`; a test keeps it true.
+A driver *supports* a field, and a test shows its effect; or `load` *refuses* the field by its name, and
+names the drivers that support it. No field is ignored.
 
-unsloth and vllm need an NVIDIA GPU and are not driven in this process: their specification is read, and loading says what is
-missing and how the model is served or loaded instead. Of the driver custom, the registered class says on which fields it acts.
+The drivers unsloth and vllm do not run in this process: a specification may name them, and `load` says how
+to go on. For the driver custom, the registered class says which fields it supports.
 
 ## Fields
 
@@ -25,18 +34,18 @@ missing and how the model is served or loaded instead. Of the driver custom, the
 
 ## Quantizations
 
-{packs}
+{quantizations}
 
-int8, nf4 and fp4 are bitsandbytes': the matrices of all layers are packed while the model is loaded, and embeddings, norms and
-the head keep the `precision`. `compute_dtype` and `double_quantization` act beside nf4 and fp4 and are refused elsewhere; with
-`compute_dtype: auto` products are computed in the precision. Adapters stay beside packed weights, which would be
-rounded anew if they were added; such a model is not saved as one.
-A folder of packed weights (`Engine.save` writes one) is loaded as its own configuration says; `quantization` is then left out, or
-names the same. On a CPU with AVX512-BF16, 4-bit weights that are multiplied in bfloat16 are rearranged by their first use, and
-can be saved before it only.
+int8, nf4 and fp4 are bitsandbytes': the matrices of all layers are quantized while the model is loaded, and
+embeddings, norms and the head keep the `precision`. `compute_dtype` and `double_quantization` apply to nf4
+and fp4, and are refused with others; with `compute_dtype` auto, products are computed in the precision.
+Adapters stay beside quantized weights, for merging would round these a second time; such a model cannot be
+saved. A folder of quantized weights (`Engine.save` writes one) is loaded by its own configuration; leave
+`quantization` out, or name the same. On a CPU with AVX512-BF16, 4-bit weights that are multiplied in
+bfloat16 are rearranged by their first use, and can only be saved before it.
 
-q8_0 and q4_0 are GGUF's: all matrices are packed, by 32 weights a scale, and `precision` is refused beside them. A .gguf file has
-its own; another one is refused.
+q8_0 and q4_0 are GGUF's: all matrices are quantized, with a scale for 32 weights, and `precision` is refused
+with them. A .gguf file has its own quantization; another one is refused.
 
 ## Tasks
 
@@ -44,17 +53,18 @@ its own; another one is refused.
 
 ## Every driver
 
-`source`, `driver`, `task` and `generation` say what is loaded, by what, and for what. `implementation` names the class of the
-driver custom and is refused beside any other. `keep_alive` is the manager's: seconds without use until it unloads the model
-(-1: never); the driver ollama passes it on.
+`source`, `driver`, `task` and `generation` say what is loaded, by what, and for what. `implementation` names
+the class of the driver custom, and is refused with other drivers. `keep_alive` is the manager's: seconds
+without use until it unloads the model (-1: never). The driver ollama passes it on to the server.
 
 ## Sources
 
 {sources}
 
-A source may be written as a text: one that begins with `/`, `./`, `../`, `~/`, `.\\` or a drive such as `C:\\` is a path; the
-name of a model that the course carries is that model; with the drivers ollama and openai it is the name at the server; anything
-else is a hub id. A token is never written down: `${{env.NAME}}` names the variable that holds it.
+A source may be written as a text. One that begins with `/`, `./`, `../`, `~/`, `.\\` or a drive such as
+`C:\\` is a path. The name of a model that the course carries is that model. With the drivers ollama and
+openai it is the model's name on the server. Anything else is a hub id. A token is never written down:
+`${{env.NAME}}` names the variable that holds it.
 
 ## Values
 
@@ -73,67 +83,69 @@ BOUNDS = {
     "maximum": "at most",
     "exclusiveMaximum": "below",
 }
+Grid = dict[tuple[str, str], bool]
 
 
-def cells() -> dict[tuple[str, str], bool]:
-    """(driver, field) -> whether the driver acts on it. Fields of generation have the prefix `generation.`."""
-    fields = [f for f in ModelSpec.model_fields if f not in OF_EVERY_DRIVER] + [
-        f"generation.{f}" for f in Generation.model_fields
-    ]
-    return {(d, f): f in driver_class(d).acts for d in CLASSES for f in fields}
+def _grid(names: list[str], supports: Callable[[str, str], bool]) -> Grid:
+    return {(driver, name): supports(driver, name) for driver in CAPABILITIES for name in names}
 
 
-def packs() -> dict[tuple[str, str], bool]:
+def fields() -> Grid:
+    """(driver, field) -> whether the driver supports it. Those of generation begin with `generation.`."""
+    names = [name for name in ModelSpec.model_fields if name not in COMMON_FIELDS]
+    names += [f"generation.{name}" for name in Generation.model_fields]
+    return _grid(names, lambda driver, name: name in SUPPORTED_FIELDS[driver])
+
+
+def quantizations() -> Grid:
     """(driver, quantization) -> whether the driver has it."""
-    return {
-        (d, q): q in QUANTIZATIONS.get(d, ()) for d in CLASSES for q in get_args(Quantization) if q != "none"
-    }
+    names = [name for name in get_args(Quantization) if name != "none"]
+    return _grid(names, lambda driver, name: name in QUANTIZATIONS.get(driver, ()))
 
 
-def tasks() -> dict[tuple[str, str], bool]:
+def tasks() -> Grid:
     """(driver, task) -> whether the driver has it."""
-    abilities: dict[str, set[str]] = {task: {"generate"} for task in ("chat-completion", "text-generation")}
-    for ability, needed in NEEDS.items():
-        for task in needed:
-            abilities.setdefault(task, set()).add(ability)
-    return {(d, task): bool(some & driver_class(d).can) for d in CLASSES for task, some in abilities.items()}
+    needed = {task: {name for name, of in TASKS.items() if task in of} for task in get_args(Task)}
+    return _grid(sorted(needed), lambda driver, task: bool(needed[task] & CAPABILITIES[driver]))
 
 
 def page() -> str:
-    """The whole page, in Markdown."""
-    sources = [
-        f"- **{name}**: {', '.join(f'`{f}`' for f in kind.model_fields if f != 'type')}. {(kind.__doc__ or '').strip()}"
-        for name, kind in SOURCES.items()
-    ]
+    """The page in Markdown."""
+    sources = []
+    for name, source in SOURCES.items():
+        names = ", ".join(f"`{field}`" for field in source.model_fields if field != "type")
+        sources.append(f"- **{name}**: {names}. {(source.__doc__ or '').strip()}")
     return PAGE.format(
-        fields=_grid("field", cells()),
-        packs=_grid("quantization", packs()),
-        tasks=_grid("task", tasks()),
+        fields=_table("field", fields()),
+        quantizations=_table("quantization", quantizations()),
+        tasks=_table("task", tasks()),
         sources="\n".join(sources),
         values="\n".join([*_values(ModelSpec, ""), *_values(Generation, "generation.")]),
     )
 
 
-def _grid(what: str, found: dict[tuple[str, str], bool]) -> str:
-    rows = dict.fromkeys(name for _, name in found)
-    head = [f"| {what} | {' | '.join(CLASSES)} |", "|---" * (len(CLASSES) + 1) + "|"]
-    return "\n".join(
-        head + [f"| {r} | {' | '.join('acts' if found[d, r] else 'raises' for d in CLASSES)} |" for r in rows]
-    )
+def _table(title: str, grid: Grid) -> str:
+    drivers = list(CAPABILITIES)
+    lines = [f"| {title} | {' | '.join(drivers)} |", "|---" * (len(drivers) + 1) + "|"]
+    for name in dict.fromkeys(name for _, name in grid):
+        marks = ("supports" if grid[driver, name] else "refuses" for driver in drivers)
+        lines.append(f"| {name} | {' | '.join(marks)} |")
+    return "\n".join(lines)
 
 
-def _values(kind: type[ModelSpec] | type[Generation], prefix: str) -> list[str]:
-    properties, out = kind.model_json_schema()["properties"], []
-    for name, field in kind.model_fields.items():
+def _values(model: type[ModelSpec] | type[Generation], prefix: str) -> list[str]:
+    properties, lines = model.model_json_schema()["properties"], []
+    for name, field in model.model_fields.items():
         if name in ("source", "generation"):
             continue
-        said = properties[name]
-        bounds = {k: said.get(k, next((o[k] for o in said.get("anyOf", []) if k in o), None)) for k in BOUNDS}
-        allowed = [f"`{v}`" for v in said.get("enum", [])]
-        allowed += [f"{sign} {bounds[k]:,}" for k, sign in BOUNDS.items() if bounds[k] is not None]
+        schema = properties[name]
+        options = [schema, *schema.get("anyOf", [])]
+        bounds = {key: next((o[key] for o in options if key in o), None) for key in BOUNDS}
+        allowed = [f"`{value}`" for value in schema.get("enum", [])]
+        allowed += [f"{sign} {bounds[key]:,}" for key, sign in BOUNDS.items() if bounds[key] is not None]
         default = field.get_default(call_default_factory=True)
-        out.append(f"| {prefix}{name} | `{default}` | {', '.join(allowed)} | {field.description or ''} |")
-    return out
+        lines.append(f"| {prefix}{name} | `{default}` | {', '.join(allowed)} | {field.description or ''} |")
+    return lines
 
 
 if __name__ == "__main__":

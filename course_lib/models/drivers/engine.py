@@ -1,90 +1,44 @@
-"""The one interface of all drivers. What an engine cannot do, it says, and names those that can."""
+"""`Engine`: the interface of all drivers. It checks the input; a driver fills in the methods with a `_`."""
 
 from __future__ import annotations
 
 import math
-import statistics
-import threading
 import time
 from abc import ABC
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from course_lib.errors import CourseError
+from course_lib.models.drivers.capabilities import TASKS, Capability, drivers_supporting, drivers_with
+from course_lib.models.drivers.reply import Counters, Prompt, Reply
 from course_lib.models.schema import Generation, ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Turn = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
-Prompt = str | Sequence[Turn]  # a text, or the turns of a conversation
-Ability = Literal["generate", "stream", "json_schema", "score", "embed", "embed_tokens", "rerank", "classify"]
 ROLES = ("system", "user", "assistant")
+T = TypeVar("T")
 
 
 class Unsupported(CourseError):
     """A capability or an option that a driver does not have."""
 
 
-class Reply(str):
-    """A text that a model wrote, and what it took. `finish`: stop (it ended) or length (max_output_length was reached)."""
-
-    prompt_tokens: int
-    tokens: int
-    finish: Literal["stop", "length"]
-
-    def __new__(cls, text: str, prompt_tokens: int, tokens: int, finish: Literal["stop", "length"]) -> Reply:
-        reply = super().__new__(cls, text)
-        reply.prompt_tokens, reply.tokens, reply.finish = prompt_tokens, tokens, finish
-        return reply
-
-
-@dataclass
-class Counters:
-    """What an engine has done: seconds are of work, from call to return; first pieces are of streams, in seconds."""
-
-    load_seconds: float = 0.0
-    requests: int = 0
-    prompt_tokens: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    first_piece: deque[float] = field(default_factory=lambda: deque(maxlen=100))
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-
-    def add(self, replies: Sequence[Reply], seconds: float) -> None:
-        """Count the replies of one call."""
-        with self._lock:
-            self.requests += len(replies)
-            self.prompt_tokens += sum(r.prompt_tokens for r in replies)
-            self.tokens += sum(r.tokens for r in replies)
-            self.seconds += seconds
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens written per second of work, reading included; 0 before the first answer."""
-        return self.tokens / self.seconds if self.seconds else 0.0
-
-    @property
-    def ttft(self) -> float | None:
-        """Median seconds to the first piece of the last hundred streams; None before the first."""
-        return statistics.median(self.first_piece) if self.first_piece else None
-
-
 class Engine(ABC):
-    """A loaded model. Subclasses set `driver`, `acts`, `can` and fill in the methods with a leading underscore.
+    """A loaded model. Lists in, lists out: every method but `stream` takes a list, and refuses a lone string.
 
-    acts: the fields of ModelSpec, and of its `generation` with the prefix `generation.`, on which the driver acts.
-    can: its abilities.
+    supported_fields: the fields of ModelSpec, and of its `generation` with the prefix `generation.`, that
+    have an effect.
     """
 
     driver: ClassVar[str]
-    acts: ClassVar[frozenset[str]]
-    can: ClassVar[frozenset[Ability]]
-    at_once: ClassVar[int] = 16  # prompts in work at once where the specification names no batch_size
+    supported_fields: ClassVar[frozenset[str]]
+    capabilities: ClassVar[frozenset[Capability]]
+    default_batch_size: ClassVar[int] = (
+        16  # prompts in work at the same time, where the specification has no batch_size
+    )
 
     def __init__(self, spec: ModelSpec, context: int) -> None:
         self.spec, self.name, self.context = spec, spec.name, context
@@ -92,10 +46,20 @@ class Engine(ABC):
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
-        """Load the model. Raises CourseError for what is missing or cannot be done."""
+        """Load the model. Raises CourseError for missing or damaged files."""
         raise NotImplementedError
 
-    # -- what it can do ---------------------------------------------------------------------------------------------
+    def __repr__(self) -> str:
+        settings: dict[str, Any] = {"driver": self.driver, "task": self.spec.task}
+        if self._is_closed():
+            settings["closed"] = True
+        else:
+            settings |= {
+                name: getattr(self, name) for name in ("parameters", "weight_bytes", "device", "context")
+            }
+        return f"{type(self).__name__}({self.name!r}, {', '.join(f'{k}={v!r}' for k, v in settings.items())})"
+
+    # -- what a model can do ------------------------------------------------------------------------------
 
     def generate(
         self,
@@ -107,47 +71,50 @@ class Engine(ABC):
     ) -> list[Reply]:
         """Answer every prompt, in order.
 
-        A text is one turn of the user under the task chat-completion, and is continued as it stands under
-        text-generation. `options`: the specification's own where none are given; `changes` replace single ones.
-        Raises CourseError, with the numbers, where a prompt and its answer do not fit into the context; Unsupported for an
-        option on which the driver does not act; ValueError for an option that cannot be.
+        With the task chat-completion a text is the message of a user; with text-generation the model
+        continues it as it stands. `options` replaces the specification's own options, and `changes` single
+        ones. Raises CourseError for a prompt that does not fit into the context with its answer,
+        Unsupported for an option that has no effect on the driver, and ValueError for an invalid one.
         """
-        self._need("generate")
-        how = self._options(options, changes)
-        if not len(prompts):
+        self._require("generate")
+        prompts = as_list(prompts, "generate([{}])[0]")
+        merged = self._options(options, changes)
+        if not prompts:
             return []
-        begun = time.perf_counter()
-        replies = self._generate(
-            [self._prompt(p) for p in prompts], how, batch_size or self.spec.batch_size or self.at_once
-        )
-        self.counters.add(replies, time.perf_counter() - begun)
+        started = time.perf_counter()
+        size = batch_size or self.spec.batch_size or self.default_batch_size
+        replies = self._generate([self._prompt(p) for p in prompts], merged, size)
+        self.counters.add(replies, time.perf_counter() - started)
         return replies
 
     def stream(self, prompt: Prompt, options: Generation | None = None, **changes: Any) -> Iterator[str]:
-        """The pieces of one answer as they are written; together they are what `generate` returns, but for outer spaces.
+        """The pieces of one answer as they are generated; joined, they are the answer of `generate`.
 
-        Leaving the loop early stops the model. Errors are as in `generate`, and come with the call.
+        Leaving the loop early stops the model. The errors are those of `generate`, raised by the call. Spaces
+        at the ends of an answer are in its pieces, and `generate` leaves them out for chat-completion.
         """
-        self._need("stream")
-        begun = time.perf_counter()
-        return self._timed(self._stream(self._prompt(prompt), self._options(options, changes)), begun)
+        self._require("stream")
+        started = time.perf_counter()
+        return self._timed(self._stream(self._prompt(prompt), self._options(options, changes)), started)
 
-    def _timed(self, pieces: Iterator[str], begun: float) -> Iterator[str]:
-        first = True
-        for piece in pieces:
-            if first:
-                self.counters.first_piece.append(time.perf_counter() - begun)
-            first = False
+    def _timed(self, pieces: Iterator[str], started: float) -> Iterator[str]:
+        for i, piece in enumerate(pieces):
+            if i == 0:
+                self.counters.first_piece_seconds.append(time.perf_counter() - started)
             yield piece
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> NDArray[np.float64]:
-        """Natural log-probability of each continuation after each prompt: shape (prompts, continuations), summed over tokens."""
-        self._need("score")
-        return self._score([self._prompt(p) for p in prompts], list(continuations))
+        """Natural log-probability of each continuation after each prompt, summed over its tokens.
+
+        Shape (prompts, continuations).
+        """
+        self._require("score")
+        prompts = as_list(prompts, "score([{}], continuations)")
+        return self._score([self._prompt(p) for p in prompts], as_list(continuations, "score(prompts, [{}])"))
 
     def log_probabilities(self, text: str) -> list[float]:
-        """Natural log-probability of every token of `text`, each given all before it."""
-        self._need("score")
+        """Natural log-probability of every token of `text`, given the tokens before it."""
+        self._require("score")
         return self._log_probabilities(text)
 
     def perplexity(self, texts: Sequence[str]) -> float:
@@ -155,74 +122,73 @@ class Engine(ABC):
 
         Only models with the same tokenizer can be compared by it. Raises ValueError for no text.
         """
-        logs = [p for text in texts for p in self.log_probabilities(text)]
-        if not logs:
+        texts = as_list(texts, "perplexity([{}])")
+        values = [value for text in texts for value in self.log_probabilities(text)]
+        if not values:
             raise ValueError("no tokens to take the perplexity of")
-        return math.exp(-sum(logs) / len(logs))
+        return math.exp(-sum(values) / len(values))
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of shape (texts, dimensions), each of length 1. A text that is too long raises CourseError."""
-        self._need("embed")
-        return self._embed(list(texts))
+        """Vectors of length 1: shape (texts, dimensions). A text that is too long raises CourseError."""
+        self._require("embed")
+        return self._embed(as_list(texts, "embed([{}])[0]"))
 
     def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """For each text a vector of length 1 for each of its tokens: shape (tokens, dimensions), none for an empty text.
+        """For each text the vectors of its tokens, each of length 1: shape (tokens, dimensions).
 
-        A text that is too long is read in overlapping windows, and tokens in two of them have two vectors.
+        A text longer than the context is read in overlapping windows; tokens in two of them have two vectors.
         """
-        self._need("embed_tokens")
-        return self._embed_tokens(list(texts))
+        self._require("embed_tokens")
+        return self._embed_tokens(as_list(texts, "embed_tokens([{}])[0]"))
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
-        """A score for each text, the higher the better it answers the query.
+        """A score for each text: the higher, the better it answers the query.
 
-        A text that is too long is read in overlapping windows, of which the best counts. A question that leaves less than half
-        of the context to the text raises CourseError.
+        A text longer than the context is read in overlapping windows, and has the score of the best. Raises
+        CourseError for a query that leaves less than half of the context to the text.
         """
-        self._need("rerank")
-        return self._rerank(query, list(texts))
+        self._require("rerank")
+        return self._rerank(query, as_list(texts, "rerank(query, [{}])[0]"))
 
     def classify(self, texts: Sequence[str]) -> list[dict[str, float]]:
-        """For each text, label -> probability."""
-        self._need("classify")
-        return self._classify(list(texts))
+        """For each text the probability of each label."""
+        self._require("classify")
+        return self._classify(as_list(texts, "classify([{}])[0]"))
 
-    # -- what it takes ----------------------------------------------------------------------------------------------
+    # -- sizes and files ----------------------------------------------------------------------------------
 
     @property
     def parameters(self) -> int:
-        """Number of weights, shared ones counted once; 0 where a server does not say."""
+        """Number of weights, shared ones counted once; 0 where a server does not report it."""
         return 0
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes that the weights take in this process; 0 where a server holds them."""
+        """Bytes of the weights in this process; 0 where a server holds them."""
         return 0
 
     @property
     def device(self) -> str:
-        """Where it runs: cpu, cuda, mps, or the address of a server."""
+        """Where the model runs: cpu, cuda, mps, or the address of a server."""
         return "cpu"
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """Number of tokens that a prompt takes."""
-        raise Unsupported(f"{self.driver} cannot count tokens", "use the driver huggingface or llamacpp")
+        """Number of tokens of a prompt."""
+        raise Unsupported(f"the driver {self.driver} cannot count tokens", 'load(..., driver="huggingface")')
 
     def save(self, folder: Path | str) -> Path:
         """Write the model as a new folder that loads again to the same answers."""
-        raise Unsupported(
-            f"the driver {self.driver} does not save models", "load it with driver: huggingface"
-        )
+        raise Unsupported(f"the driver {self.driver} does not save models", 'load(..., driver="huggingface")')
 
-    def close(self) -> None:  # noqa: B027 - most have nothing to give back
-        """Give back what the model holds. Calling it again does nothing."""
+    def close(self) -> None:  # noqa: B027 - not every driver holds something
+        """Free what the model holds. Closing it again does nothing."""
 
-    # -- for drivers ------------------------------------------------------------------------------------------------
+    # -- for drivers --------------------------------------------------------------------------------------
 
-    def _generate(self, prompts: list[Prompt], how: Generation, batch_size: int) -> list[Reply]:
+    def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int) -> list[Reply]:
         raise NotImplementedError
 
-    def _stream(self, prompt: Prompt, how: Generation) -> Iterator[str]:
+    def _stream(self, prompt: Prompt, options: Generation) -> Iterator[str]:
         raise NotImplementedError
 
     def _score(self, prompts: list[Prompt], continuations: list[str]) -> NDArray[np.float64]:
@@ -243,76 +209,83 @@ class Engine(ABC):
     def _classify(self, texts: list[str]) -> list[dict[str, float]]:
         raise NotImplementedError
 
+    def _is_closed(self) -> bool:
+        return False
+
+    def _check_open(self) -> None:
+        if self._is_closed():
+            raise CourseError(f"{self.name} has been closed", "load it again")
+
     def _prompt(self, prompt: Prompt) -> Prompt:
-        """The prompt as the task wants it: turns for chat-completion, a text for text-generation. Raises ValueError."""
+        """Turns for the task chat-completion, a text for text-generation. Raises ValueError for others."""
+        raw = self.spec.task == "text-generation"
         if isinstance(prompt, str):
-            return prompt if self.spec.task == "text-generation" else ({"role": "user", "content": prompt},)
-        if self.spec.task == "text-generation":
+            return prompt if raw else ({"role": "user", "content": prompt},)
+        if raw:
             raise ValueError(
-                "task text-generation continues a text; for a conversation load the model for chat-completion"
+                "task text-generation continues a text; load the model for chat-completion for turns"
             )
         for turn in prompt:
             if turn.get("role") not in ROLES or not isinstance(turn.get("content"), str):
                 raise ValueError(
-                    f"a turn is {{'role': one of {', '.join(ROLES)}, 'content': a text}}, not {turn!r}"[:300]
+                    f"a turn is {{'role': one of {ROLES}, 'content': a text}}, not {turn!r}"[:300]
                 )
         if not prompt:
-            raise ValueError("a conversation of no turns")
+            raise ValueError("a conversation without a turn")
         return prompt
 
     def _options(self, options: Generation | None, changes: Mapping[str, Any]) -> Generation:
-        how = options if options is not None else self.spec.generation
-        how = how.replace(**changes) if changes else how
-        refuse_unused(type(self), {f"generation.{k}": v for k, v in changed(how).items()})
-        if how.json_schema is not None:
-            self._need("json_schema")
-        return how
+        merged = options if options is not None else self.spec.generation
+        merged = merged.replace(**changes) if changes else merged
+        refuse_unsupported(type(self), {f"generation.{k}": v for k, v in non_default_fields(merged).items()})
+        if merged.json_schema is not None:
+            self._require("json_schema")
+        return merged
 
-    def _need(self, ability: Ability) -> None:
-        from course_lib.models.drivers import able, driver_class
-
-        if ability not in driver_class(self.spec.driver, self.spec.implementation).can:
-            others = ", ".join(able(ability)) or "none yet"
-            raise Unsupported(
-                f"the driver {self.driver} cannot {ability}", f"use a driver that can: {others}"
-            )
-        wanted = NEEDS.get(ability, ("text-generation", "chat-completion"))
-        if self.spec.task not in wanted:
-            raise Unsupported(
-                f"{self.name} was loaded for {self.spec.task}, and cannot {ability}",
-                f"load it with task={wanted[-1]!r}",
-            )
+    def _require(self, capability: Capability) -> None:
+        """Raise CourseError if the engine is closed, Unsupported if driver or task lack a capability."""
+        self._check_open()
+        if capability not in self.capabilities:
+            drivers = drivers_with(capability)
+            what = f"the driver {self.driver} cannot {capability}; {', '.join(drivers)} can"
+            raise Unsupported(what, f'load(..., driver="{drivers[0]}")')
+        if self.spec.task not in (tasks := TASKS[capability]):
+            what = f"{self.name} was loaded for {self.spec.task}, and cannot {capability}"
+            raise Unsupported(what, f'load(..., task="{tasks[-1]}")')
 
 
-NEEDS: dict[str, tuple[str, ...]] = {
-    "embed": ("text-embedding",),
-    "embed_tokens": ("text-embedding",),
-    "rerank": ("rerank",),
-    "classify": ("text-classification",),
-}
+def as_list(items: Iterable[T], call: str) -> list[T]:
+    """The items as a list. Raises CourseError, with the call to write, for one text or one conversation.
+
+    Python would take a lone text for a list of letters, and a conversation for a list of prompts.
+    """
+    if isinstance(items, str):
+        raise CourseError(
+            f"{items[:40]!r} is one text where a list is expected", call.format(repr(items[:40]))
+        )
+    items = list(items)
+    if items and isinstance(items[0], Mapping):
+        raise CourseError("one conversation where a list of prompts is expected", call.format("conversation"))
+    return items
 
 
-def changed(part: Any) -> dict[str, Any]:
+def non_default_fields(model: Any) -> dict[str, Any]:
     """The fields of a pydantic model that were set to something other than their default."""
-    defaults = {k: f.get_default(call_default_factory=True) for k, f in type(part).model_fields.items()}
-    return {k: v for k in part.model_fields_set if (v := getattr(part, k)) != defaults[k]}
+    defaults = {k: f.get_default(call_default_factory=True) for k, f in type(model).model_fields.items()}
+    return {k: v for k in model.model_fields_set if (v := getattr(model, k)) != defaults[k]}
 
 
-def refuse_unused(driver: type[Engine], fields: Mapping[str, Any]) -> None:
-    """Raise Unsupported for the first field on which the driver does not act, naming drivers that do."""
-    from course_lib.models.drivers import acting
-
+def refuse_unsupported(engine: type[Engine], fields: Mapping[str, Any]) -> None:
+    """Raise Unsupported for the first field that has no effect on the driver, naming drivers where it has."""
     for name, value in fields.items():
-        if name not in driver.acts:
-            others = ", ".join(acting(name)) or "none"
-            raise Unsupported(
-                f"the driver {driver.driver} does not act on {name}={value!r}"[:300],
-                f"leave it out, or use: {others}",
-            )
+        if name not in engine.supported_fields:
+            others = ", ".join(drivers_supporting(name)) or "none"
+            what = f"the driver {engine.driver} does not support {name}={value!r}"
+            raise Unsupported(f"{what[:250]} (drivers that do: {others})", f"leave {name} out")
 
 
 def check_fits(name: str, tokens: int, context: int) -> None:
-    """Raise CourseError, with the numbers, where a prompt and its answer are longer than the model reads."""
+    """Raise CourseError where a prompt and its answer, `tokens` in all, do not fit into the context."""
     if tokens > context:
         raise CourseError(
             f"{tokens} tokens with the answer, but {name} reads {context}",
@@ -320,11 +293,12 @@ def check_fits(name: str, tokens: int, context: int) -> None:
         )
 
 
-def context_of(spec: ModelSpec, longest: int) -> int:
-    """The context in force. Raises CourseError where more is asked for than the model was made to read."""
+def context_length(spec: ModelSpec, longest: int) -> int:
+    """The context in tokens: what the specification asks for, else `longest`, all that the model can read.
+
+    Raises CourseError where the specification asks for more.
+    """
     if spec.context_length is not None and spec.context_length > longest:
-        raise CourseError(
-            f"context_length={spec.context_length}, but {spec.name} reads {longest}",
-            "ask for less, or leave it out",
-        )
+        what = f"context_length={spec.context_length}, but {spec.name} reads {longest}"
+        raise CourseError(what, f"load(..., context_length={longest})")
     return spec.context_length or longest

@@ -1,225 +1,137 @@
-"""Models in this process by transformers: causal language models here, encoders in `encoder`."""
+"""The driver huggingface for language models: they generate and score texts in this process."""
 
 from __future__ import annotations
 
 import functools
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from course_lib.atomic import atomic_folder
 from course_lib.errors import CourseError
-from course_lib.models.drivers import adapters, packed
-from course_lib.models.drivers.engine import Ability, Engine, Prompt, Reply, check_fits, context_of
-from course_lib.models.drivers.pretrained import from_pretrained, tokenizer_of
-from course_lib.models.drivers.quiet import quiet
+from course_lib.models.drivers import adapters
+from course_lib.models.drivers.engine import Engine, check_fits, context_length
+from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer
+from course_lib.models.drivers.reply import Prompt, Reply
+from course_lib.models.drivers.streaming import before_stop, stream_tokens, without_stops
+from course_lib.models.drivers.torch_engine import TorchEngine
 from course_lib.models.files import resolve
-from course_lib.models.planner.memory import memory_footprint
 from course_lib.models.schema import Generation, ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-GENERATION = frozenset(f"generation.{f}" for f in Generation.model_fields)
-ROWS_PER_PASS = 64  # continuations scored in one pass: the cache of a prompt is held once for each
+CONTINUATIONS_PER_PASS = 64  # each of them holds a copy of the KV cache of its prompt
 
 
 def template_ids(tokenizer: Any, turns: Sequence[Any], name: str) -> list[int]:
-    """Token ids of a conversation up to where the answer begins. Raises CourseError where the model has no template."""
+    """Token ids of a conversation up to where the answer begins. Raises CourseError without a template."""
     if not tokenizer.chat_template:
-        raise CourseError(
-            f"{name} has no chat template: it is no chat model", "load it with task: text-generation"
-        )
-    ids: list[int] = tokenizer.apply_chat_template(
-        [dict(t) for t in turns], add_generation_prompt=True, return_dict=False
-    )
+        what = f"{name} has no chat template: it is no chat model"
+        raise CourseError(what, 'load(..., task="text-generation")')
+    messages = [dict(turn) for turn in turns]
+    ids: list[int] = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     return ids
 
 
-class InTorch(Engine):
-    """A model of transformers in this process."""
-
-    model: Any
-    tokenizer: Any
-    beside: Mapping[str, Path] = MappingProxyType(
-        {}
-    )  # name -> file that tells what the model's own files do not
-
-    @property
-    def parameters(self) -> int:
-        return sum(packed.count(p) for name, p in self.model.named_parameters() if ".lora_" not in name)
-
-    @property
-    def weight_bytes(self) -> int:
-        return memory_footprint(self.model)
-
-    @property
-    def device(self) -> str:
-        return str(self.model.device.type)
-
-    def save(self, folder: Path | str) -> Path:
-        """Write the model with its tokenizer as a new folder that loads again to the same answers; returns the folder.
-
-        Raises CourseError where something lies there already, where it cannot be written, and for 4-bit weights whose scales
-        their first use rounded (computing in bfloat16 on some CPUs). What is interrupted leaves nothing.
-        """
-        from safetensors import SafetensorError
-
-        target = Path(folder).expanduser()
-        if self.model is None:
-            raise CourseError(f"{self.name} has been closed", "load it again")
-        packed.check_whole(self.model, self.name)
-        try:
-            with atomic_folder(target) as partial, quiet():
-                adapters.whole(self.model, self.name).save_pretrained(partial)
-                self.tokenizer.save_pretrained(partial)
-                for name, file in self.beside.items():
-                    (partial / name).parent.mkdir(exist_ok=True)
-                    shutil.copyfile(file, partial / name)
-        except (OSError, SafetensorError) as error:
-            fix = "name a folder that you can write and that has room"
-            raise CourseError(f"{target} cannot be written: {error}", fix) from error
-        return target
-
-    def close(self) -> None:
-        self.model = None
-
-
-class HuggingFace(InTorch):
+class HuggingFace(TorchEngine):
     """A causal language model with its tokenizer."""
-
-    driver = "huggingface"
-    acts = GENERATION - {"generation.json_schema"} | {
-        "device",
-        "device_mode",
-        "precision",
-        "quantization",
-        "compute_dtype",
-        "double_quantization",
-        "batch_size",
-        "adapters",
-        "combination_type",
-        "context_length",
-    }
-    can: ClassVar[frozenset[Ability]] = frozenset(
-        {"generate", "stream", "score", "embed", "embed_tokens", "rerank", "classify"}
-    )
 
     def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, context: int) -> None:
         super().__init__(spec, context)
         self.model, self.tokenizer = model, tokenizer
-        self._sum_of = functools.cache(
-            adapters.sha256_of_weights
-        )  # once: a large model's takes as long as loading it
+        # Hashing the weights of a large model takes as long as loading it.
+        self._sha256_of_weights = functools.cache(adapters.sha256_of_weights)
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
-        """Load by the task of the specification. Raises CourseError for missing or damaged files."""
-        from course_lib.models.drivers.encoder import Encoder
-
-        packed.check(spec)
-        if spec.task not in ("text-generation", "chat-completion"):
-            return Encoder.load(spec)
+        """Load a language model. Raises CourseError for missing or damaged files."""
         from transformers import AutoModelForCausalLM
 
         folder = resolve(spec.source)
         model = from_pretrained(AutoModelForCausalLM, spec, folder)
-        return cls(
-            spec, model, tokenizer_of(folder), context_of(spec, int(model.config.max_position_embeddings))
-        )
+        context = context_length(spec, int(model.config.max_position_embeddings))
+        return cls(spec, model, load_tokenizer(folder), context)
 
     def with_adapters(self, spec: ModelSpec) -> Engine:
-        """An engine of the same weights with the adapters of `spec` beside them: nothing but the adapters is read or held anew.
+        """A second engine with the same weights and the adapters of `spec`: only the adapters are loaded.
 
-        Both can be used at the same time; closing one does not touch the other. Raises as loading does.
+        Both can be used at the same time, and closing one does not affect the other. Raises as `load`.
         """
-        some = adapters.parts(spec.adapters, resolve(spec.source), self._sum_of)
-        model = adapters.applied(adapters.twin(self.model), some, spec.combination_type)
+        resolved = adapters.resolve_adapters(spec.adapters, resolve(spec.source), self._sha256_of_weights)
+        model = adapters.attach(adapters.share_weights(self.model), resolved, spec.combination_type)
         return HuggingFace(spec, model.eval(), self.tokenizer, self.context)
 
     def ids(self, prompt: Prompt) -> list[int]:
-        """Token ids of a prompt: of the conversation up to where the answer begins, or of a text after <bos>."""
+        """Token ids of a conversation up to where the answer begins, or of a text after <bos>."""
         if not isinstance(prompt, str):
             return template_ids(self.tokenizer, prompt, self.name)
-        begin = self.tokenizer.bos_token_id
-        return [*([] if begin is None else [begin]), *self.tokenizer.encode(prompt, add_special_tokens=False)]
+        bos = self.tokenizer.bos_token_id
+        return [*([] if bos is None else [bos]), *self.tokenizer.encode(prompt, add_special_tokens=False)]
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self.ids(self._prompt(prompt)))
 
-    def _generate(self, prompts: list[Prompt], how: Generation, batch_size: int) -> list[Reply]:
+    def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int) -> list[Reply]:
         ids = [self.ids(p) for p in prompts]
-        check_fits(self.name, max(map(len, ids)) + how.max_output_length, self.context)
+        check_fits(self.name, max(map(len, ids)) + options.max_output_length, self.context)
         replies: list[Any] = [None] * len(ids)
-        order = sorted(
-            range(len(ids)), key=lambda i: len(ids[i])
-        )  # like lengths share a batch: little padding
-        for at in range(0, len(order), batch_size):
-            chosen = order[at : at + batch_size]
-            for i, new in zip(chosen, self._write([ids[i] for i in chosen], how), strict=True):
-                replies[i] = self._reply(new, len(ids[i]), how)
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # similar lengths need little padding
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            for i, answer in zip(batch, self._complete([ids[i] for i in batch], options), strict=True):
+                replies[i] = self._reply(answer, len(ids[i]), options)
         return replies
 
-    def _write(self, ids: list[list[int]], how: Generation, **more: Any) -> list[list[int]]:
-        """New token ids of each row, up to its end."""
+    def _complete(self, ids: list[list[int]], options: Generation, **kwargs: Any) -> list[list[int]]:
+        """The generated token ids of each row, up to and including its end token."""
         import torch
 
-        from course_lib.models.drivers.sampling import processors
+        from course_lib.models.drivers.sampling import logits_processors
 
-        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self._ends()[0]
-        longest = max(map(len, ids))
-        rows = torch.tensor([[pad] * (longest - len(row)) + row for row in ids], device=self.model.device)
-        mask = torch.tensor(
-            [[0] * (longest - len(row)) + [1] * len(row) for row in ids], device=self.model.device
-        )
-        said: dict[str, Any] = {
-            "max_new_tokens": how.max_output_length,
-            "do_sample": False,
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_ids()[0]
+        length, device = max(map(len, ids)), self.model.device
+        rows = torch.tensor([[pad] * (length - len(row)) + row for row in ids], device=device)
+        mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in ids], device=device)
+        kwargs |= {
+            "max_new_tokens": options.max_output_length,
+            "do_sample": False,  # the processors sample
             "temperature": None,
             "top_p": None,
             "top_k": None,
             "pad_token_id": pad,
-            "logits_processor": processors(how, len(ids)),
-        } | more
-        if how.min_output_length:
-            said["min_new_tokens"] = how.min_output_length
-        if how.stop:
-            said |= {"stop_strings": list(how.stop), "tokenizer": self.tokenizer}
+            "logits_processor": logits_processors(options, len(ids)),
+        }
+        if options.min_output_length:
+            kwargs["min_new_tokens"] = options.min_output_length
+        if options.stop:
+            kwargs |= {"stop_strings": list(options.stop), "tokenizer": self.tokenizer}
         with torch.inference_mode():
-            out = self.model.generate(rows, attention_mask=mask, **said)
-        return [self._until_end(row) for row in out[:, longest:].tolist()]
+            output = self.model.generate(rows, attention_mask=mask, **kwargs)
+        return [self._until_end(row) for row in output[:, length:].tolist()]
 
-    def _ends(self) -> list[int]:
-        said = self.model.generation_config.eos_token_id
-        ends = said if isinstance(said, list) else [said]
-        return [e for e in [*ends, self.tokenizer.eos_token_id] if e is not None]
+    def end_ids(self) -> list[int]:
+        """The tokens that end an answer."""
+        configured = self.model.generation_config.eos_token_id
+        ends = configured if isinstance(configured, list) else [configured]
+        return [end for end in [*ends, self.tokenizer.eos_token_id] if end is not None]
 
     def _until_end(self, row: list[int]) -> list[int]:
-        ends = set(self._ends())
-        at = next((i for i, t in enumerate(row) if t in ends), None)
-        return row if at is None else row[: at + 1]
+        ends = set(self.end_ids())
+        end = next((i for i, token in enumerate(row) if token in ends), len(row))
+        return row[: end + 1]
 
-    def _reply(self, new: list[int], read: int, how: Generation) -> Reply:
-        text = self.tokenizer.decode(new, skip_special_tokens=True)
-        cut = before_stop(text, how.stop)
-        ended = cut != text or (bool(new) and new[-1] in self._ends())
-        return Reply(
-            cut.strip() if self.spec.task == "chat-completion" else cut,
-            read,
-            len(new),
-            "stop" if ended else "length",
-        )
+    def _reply(self, answer: list[int], prompt_tokens: int, options: Generation) -> Reply:
+        full = self.tokenizer.decode(answer, skip_special_tokens=True)
+        text = before_stop(full, options.stop)
+        ended = text != full or (bool(answer) and answer[-1] in self.end_ids())
+        text = text.strip() if self.spec.task == "chat-completion" else text
+        return Reply(text, prompt_tokens, len(answer), "stop" if ended else "length")
 
-    def _stream(self, prompt: Prompt, how: Generation) -> Iterator[str]:
-        from course_lib.models.drivers.streaming import streamed
-
+    def _stream(self, prompt: Prompt, options: Generation) -> Iterator[str]:
         ids = self.ids(prompt)
-        check_fits(self.name, len(ids) + how.max_output_length, self.context)
-        pieces = streamed(self.tokenizer, lambda **more: self._write([ids], how, **more))
-        return (p for p in without_stops(pieces, how.stop) if p)
+        check_fits(self.name, len(ids) + options.max_output_length, self.context)
+        pieces = stream_tokens(self.tokenizer, lambda **kwargs: self._complete([ids], options, **kwargs))
+        return (piece for piece in without_stops(pieces, options.stop) if piece)
 
     def _score(self, prompts: list[Prompt], continuations: list[str]) -> NDArray[np.float64]:
         from course_lib.models.drivers.scoring import score
@@ -227,7 +139,7 @@ class HuggingFace(InTorch):
         ids = [self.ids(p) for p in prompts]
         tails = [self.tokenizer.encode(c, add_special_tokens=False) for c in continuations]
         check_fits(self.name, max(map(len, ids), default=0) + max(map(len, tails), default=0), self.context)
-        return score(self.model, ids, tails, ROWS_PER_PASS)
+        return score(self.model, ids, tails, CONTINUATIONS_PER_PASS)
 
     def _log_probabilities(self, text: str) -> list[float]:
         from course_lib.models.drivers.scoring import log_probabilities
@@ -235,22 +147,3 @@ class HuggingFace(InTorch):
         ids = self.ids(text)
         check_fits(self.name, len(ids), self.context)
         return log_probabilities(self.model, ids)
-
-
-def before_stop(text: str, stops: Sequence[str]) -> str:
-    """`text` up to the first of `stops`."""
-    return text[: min((at for s in stops if (at := text.find(s)) >= 0), default=len(text))]
-
-
-def without_stops(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
-    """The pieces of a stream up to the first of `stops`; what may be the beginning of one is held back."""
-    held, keep = "", max(map(len, stops), default=1) - 1
-    for piece in pieces:
-        held += piece
-        if (cut := before_stop(held, stops)) != held:
-            yield cut
-            return
-        if len(held) > keep:
-            yield held[: len(held) - keep]
-            held = held[len(held) - keep :]
-    yield held

@@ -1,338 +1,254 @@
-"""Models in this process by llama.cpp (github.com/ggml-org/llama.cpp): GGUF files, and Llama folders written as GGUF."""
+"""The driver llamacpp: GGUF files, and Llama folders converted to GGUF, in this process by llama.cpp."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any
 
 from course_lib.errors import CourseError
-from course_lib.measure.hardware import usable_cores
-from course_lib.models.drivers.adapters import parts
-from course_lib.models.drivers.engine import (
-    Ability,
-    Engine,
-    Prompt,
-    Reply,
-    Unsupported,
-    check_fits,
-    context_of,
-)
-from course_lib.models.drivers.streaming import from_thread
-from course_lib.models.drivers.wire import at_once
+from course_lib.models.drivers.adapters import resolve_adapters
+from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
+from course_lib.models.drivers.engine import Engine, Unsupported, check_fits, context_length
+from course_lib.models.drivers.http_client import map_concurrently
+from course_lib.models.drivers.llamacpp_server import raise_on_error, start_servers, stream_events
+from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.files import resolve
-from course_lib.models.gguf import cached_export
-from course_lib.models.gguf import writer as gguf_file
+from course_lib.models.gguf import cached_export, export_adapter
+from course_lib.models.gguf.writer import reads
 from course_lib.models.schema import Generation, ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SMALL = 64_000_000  # bytes; threads of a model below wait for each other more than they compute (measured on ours)
-TYPE_OF_PRECISION = {"auto": "f32", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
-
-
-def cores() -> int:
-    """OMP_NUM_THREADS where it is set, else the cores that this process may use."""
-    return int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
+WEIGHT_TYPES = {"auto": "f32", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}  # of a precision
+SEPARATOR = -1  # between texts that are tokenized by one request; no token has this id
 
 
 class LlamaCpp(Engine):
-    """A model in llama.cpp. Small ones run as several instances of one thread each, so that every core has work.
+    """A model in llama.cpp (github.com/ggml-org/llama.cpp).
 
-    Texts that share an instance, where batch_size is above the cores, are computed together. That rounds differently, and can
+    A small model runs as several instances of one thread each, so that every core has work. Where batch_size
+    is above the number of cores, texts of an instance are computed together. That rounds differently, and can
     change a sampled text from what its seed gives alone (seen at a temperature of 1.5 in a batch of 3).
     """
 
     driver = "llamacpp"
-    acts = frozenset(
-        {
-            "device",
-            "precision",
-            "quantization",
-            "context_length",
-            "batch_size",
-            "low_cpu_mem_usage",
-            "adapters",
-            "combination_type",
-        }
-    ) | {f"generation.{f}" for f in Generation.model_fields}
-    can: ClassVar[frozenset[Ability]] = frozenset({"generate", "stream", "json_schema", "embed"})
+    supported_fields, capabilities = SUPPORTED_FIELDS["llamacpp"], CAPABILITIES["llamacpp"]
 
-    def __init__(self, spec: ModelSpec, servers: list[Any], file: Path, folder: Any) -> None:
+    def __init__(self, spec: ModelSpec, servers: list[Any], file: Path, scratch: Any) -> None:
         import httpx
 
-        self.servers, self.file, self._folder = (
-            servers,
-            file,
-            folder,
-        )  # the folder holds the file while the model lives
+        self.servers, self.file, self._scratch = servers, file, scratch
         self._http = httpx.Client(base_url=servers[0].listening_address, timeout=60, trust_env=False)
         props = self._ask("/props")
         super().__init__(spec, int(props["default_generation_settings"]["n_ctx"]))
-        self._bos, self._turn = str(props["bos_token"]), itertools.count()
-        self._known: set[str] = set()  # schemas to which it was seen to hold an answer
         self.slots = int(props["total_slots"]) * len(servers)
-        self._held: dict[str, Any] = self._ask("/v1/models")["data"][0]["meta"]
+        self._bos = str(props["bos_token"])
+        self._bos_ids = self._tokenize([self._bos], special=True)[0] if self._bos else []
+        self._meta: dict[str, Any] = self._ask("/v1/models")["data"][0]["meta"]
+        self._requests = itertools.count()  # takes the instances in turn
+        self._enforced: set[str] = set()  # JSON schemas that llama.cpp was seen to enforce
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
-        """Load a .gguf file, or a Llama folder after writing it as GGUF with the precision or quantization asked for.
+        """Load a .gguf file, or a Llama folder converted to GGUF with that precision or quantization.
 
-        Raises CourseError for a missing or damaged model, and where llama.cpp cannot load it; Unsupported for a task or a
-        device that it does not have here, and for other weights than a file holds.
+        Raises CourseError for a missing or damaged model, and where llama.cpp cannot load it; Unsupported for
+        a task or a device that it does not have, and for another quantization than that of a file.
         """
         if spec.task in ("rerank", "text-classification"):
-            raise Unsupported(f"the driver llamacpp has no task {spec.task}", "use driver: huggingface")
-        found = resolve(spec.source)
-        folder = tempfile.TemporaryDirectory(prefix="course-gguf-")
-        given = found.suffix == ".gguf"
-        wanted = _type(spec)
-        file = found if given else cached_export(found, wanted, scratch=Path(folder.name))
+            what = f"the driver llamacpp does not have the task {spec.task}"
+            raise Unsupported(what, 'load(..., driver="huggingface")')
         if len(spec.adapters) > 1 and spec.combination_type != "cat":
-            raise Unsupported(
-                f"combination_type={spec.combination_type!r}: llama.cpp adds each adapter by itself",
-                "leave it out: the sum is exact",
-            )
+            what = f"combination_type={spec.combination_type!r}: llama.cpp adds each adapter by itself"
+            raise Unsupported(what, "leave combination_type out: the sum is exact")
+        source, weight_type = resolve(spec.source), _weight_type(spec)
+        scratch = tempfile.TemporaryDirectory(prefix="course-gguf-")
+        file = source
+        if source.suffix != ".gguf":
+            file = cached_export(source, weight_type, scratch=Path(scratch.name))
         adapters = [
-            (_adapter(part.folder, found, Path(folder.name) / f"adapter-{i}.gguf"), part.weight)
-            for i, part in enumerate(parts(spec.adapters, found))
+            (_adapter_file(adapter.path, source, Path(scratch.name) / f"adapter-{i}.gguf"), adapter.weight)
+            for i, adapter in enumerate(resolve_adapters(spec.adapters, source))
         ]
-        read = gguf_file.reads(found)
-        context = context_of(spec, read.context)
-        if spec.task == "chat-completion" and not read.chat:
-            raise CourseError(
-                f"{spec.name} has no chat template: it is no chat model", "load it with task: text-generation"
-            )
-        engine = cls(spec, _start(spec, file, context, adapters), file, folder)
-        held = engine._held["ftype"].split()[-1].lower()
-        if given and (spec.quantization, spec.precision) != ("none", "auto") and held != wanted:
-            engine.close()
-            raise Unsupported(
-                f"{file.name} holds weights of type {held}, not {wanted}",
-                "leave precision and quantization out, or name a file of that type",
-            )
+        header = reads(source)
+        context = context_length(spec, header.context)
+        if spec.task == "chat-completion" and not header.chat:
+            what = f"{spec.name} has no chat template: it is no chat model"
+            raise CourseError(what, 'load(..., task="text-generation")')
+        engine = cls(spec, start_servers(spec, file, context, adapters), file, scratch)
+        if file == source and (spec.quantization, spec.precision) != ("none", "auto"):
+            engine._check_weight_type(weight_type)
         return engine
+
+    def _check_weight_type(self, expected: str) -> None:
+        actual = self._meta["ftype"].split()[-1].lower()
+        if actual != expected:
+            self.close()
+            what = f"{self.file.name} holds weights of type {actual}, not {expected}"
+            raise Unsupported(what, "leave precision and quantization out, or name a file of that type")
 
     @property
     def parameters(self) -> int:
-        return int(self._held["n_params"])
+        return int(self._meta["n_params"])
 
     @property
     def weight_bytes(self) -> int:
-        return int(self._held["size"])
+        return int(self._meta["size"])
 
     def close(self) -> None:
         self.servers = []
         self._http.close()
-        self._folder.cleanup()
+        self._scratch.cleanup()
+
+    def _is_closed(self) -> bool:
+        return not self.servers
+
+    # -- tokens -------------------------------------------------------------------------------------------
 
     def _ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        return checked((self._http.get(path) if body is None else self._http.post(path, json=body)).json())
+        """A response of llama.cpp's HTTP port: xllamacpp has no function for templates and tokens."""
+        response = self._http.get(path) if body is None else self._http.post(path, json=body)
+        return raise_on_error(response.json())
 
     def ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt, by llama.cpp's own tokenizer and the template in the file."""
-        if isinstance(prompt, str):
-            begin = self._tokens(self._bos, special=True) if self._bos else []
-            return [*begin, *self._tokens(prompt, special=False)]
-        said = self._ask("/apply-template", {"messages": [dict(t) for t in prompt]})
-        return self._tokens(said["prompt"], special=True)
+        return self._all_ids([prompt])[0]
 
-    def _tokens(self, text: str, *, special: bool) -> list[int]:
-        found: list[int] = self._ask(
-            "/tokenize", {"content": text, "add_special": False, "parse_special": special}
-        )["tokens"]
-        return found
+    def _all_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Token ids of several prompts, which are tokenized by one request."""
+        if all(isinstance(prompt, str) for prompt in prompts):
+            return [[*self._bos_ids, *ids] for ids in self._tokenize(list(map(str, prompts)), special=False)]
+        return self._tokenize([self._apply_template(prompt) for prompt in prompts], special=True)
+
+    def _apply_template(self, turns: Any) -> str:
+        return str(self._ask("/apply-template", {"messages": [dict(turn) for turn in turns]})["prompt"])
+
+    def _tokenize(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
+        """Token ids of each text. special: whether names of special tokens in a text become these tokens.
+
+        llama.cpp tokenizes each text of a list by itself, and passes ids between them on.
+        """
+        content = [part for text in texts for part in (text, SEPARATOR)]
+        body = {"content": content, "add_special": False, "parse_special": special}
+        tokens = iter(self._ask("/tokenize", body)["tokens"])
+        return [list(itertools.takewhile(lambda token: token != SEPARATOR, tokens)) for _ in texts]
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self.ids(self._prompt(prompt)))
 
-    def _request(self, prompt: Prompt, how: Generation) -> dict[str, Any]:
-        if how.min_output_length not in (0, how.max_output_length):
-            raise Unsupported(
-                f"min_output_length={how.min_output_length}: llama.cpp knows 0 and max_output_length alone",
-                "use driver: huggingface",
+    # -- answers ------------------------------------------------------------------------------------------
+
+    def _request(self, ids: list[int], options: Generation) -> dict[str, Any]:
+        """The request to complete a prompt of token ids. Raises CourseError where the answer does not fit."""
+        if options.min_output_length not in (0, options.max_output_length):
+            what = (
+                f"min_output_length={options.min_output_length}: llama.cpp has 0 and max_output_length only"
             )
-        ids = self.ids(prompt)
-        check_fits(self.name, len(ids) + how.max_output_length, self.context)
+            raise Unsupported(what, 'load(..., driver="huggingface")')
+        check_fits(self.name, len(ids) + options.max_output_length, self.context)
         request = {
             "prompt": ids,
-            "n_predict": how.max_output_length,
-            "ignore_eos": how.min_output_length > 0,
+            "n_predict": options.max_output_length,
+            "ignore_eos": options.min_output_length > 0,
             "cache_prompt": False,
-            "temperature": how.temperature,
-            "top_p": how.top_p,
-            "top_k": how.top_k,
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "top_k": options.top_k,
             "min_p": 0.0,
-            "seed": how.seed,
-            "repeat_penalty": how.repetition_penalty,
+            "seed": options.seed,
+            "repeat_penalty": options.repetition_penalty,
             "repeat_last_n": self.context,
-            "stop": list(how.stop),
+            "stop": list(options.stop),
         }
-        if how.json_schema is None:
+        if options.json_schema is None:
             return request
-        self.check_held(how.json_schema)
-        return request | {"json_schema": how.json_schema}
+        self.check_schema(options.json_schema)
+        return request | {"json_schema": options.json_schema}
 
-    def check_held(self, schema: dict[str, Any]) -> None:
-        """Raise Unsupported where llama.cpp would not hold an answer to `schema`: it drops such a schema without a word.
+    def check_schema(self, schema: dict[str, Any]) -> None:
+        """Raise Unsupported for a JSON schema that llama.cpp does not enforce: it drops it without a message.
 
-        It is asked for one token with all weight on the letter Q, with which no JSON begins: a Q shows that nothing holds it.
+        llama.cpp is asked for one token with all weight on the letter Q, with which no JSON begins. A Q shows
+        that the schema is not enforced.
         """
-        said = json.dumps(schema, sort_keys=True)
-        if said in self._known:
+        key = json.dumps(schema, sort_keys=True)
+        if key in self._enforced:
             return
-        letter = self._tokens("Q", special=False)
-        ask = {
+        letter = self._tokenize(["Q"], special=False)[0]
+        request = {
             "prompt": letter,
             "n_predict": 1,
             "temperature": 0.0,
-            "logit_bias": [[t, 100.0] for t in letter],
+            "logit_bias": [[token, 100.0] for token in letter],
+            "json_schema": schema,
         }
         try:
-            free = checked(self._server().handle_completions(ask | {"json_schema": schema}))["choices"][0][
-                "text"
-            ].startswith("Q")
+            enforced = not self._completion(request)["choices"][0]["text"].startswith("Q")
         except (TypeError, RuntimeError, CourseError) as error:
-            raise Unsupported(f"no schema that llama.cpp reads: {error}", "fix the schema") from error
-        if free:
-            raise Unsupported(
-                "llama.cpp can hold no answer to this schema: a keyword or a type that it does not know, a "
-                "reference that leads nowhere, or a demand that nothing meets",
-                "fix the schema",
-            )
-        self._known.add(said)
+            raise Unsupported(f"llama.cpp cannot read this JSON schema: {error}", "fix the schema") from error
+        if not enforced:
+            what = "llama.cpp does not enforce this JSON schema"
+            raise Unsupported(what, "remove unsupported keywords, unresolved $ref and impossible demands")
+        self._enforced.add(key)
 
     def _server(self) -> Any:
-        if not self.servers:
-            raise CourseError(f"{self.name} has been closed", "load it again")
-        return self.servers[next(self._turn) % len(self.servers)]
+        self._check_open()
+        return self.servers[next(self._requests) % len(self.servers)]
+
+    def _completion(self, request: dict[str, Any]) -> Any:
+        return raise_on_error(self._server().handle_completions(request))
 
     def _reply(self, request: dict[str, Any]) -> Reply:
-        said = checked(self._server().handle_completions(request))
-        choice, usage = said["choices"][0], said["usage"]
+        response = self._completion(request)
+        choice, usage = response["choices"][0], response["usage"]
         text = choice["text"].strip() if self.spec.task == "chat-completion" else choice["text"]
-        finish: Literal["stop", "length"] = "stop" if choice["finish_reason"] == "stop" else "length"
-        return Reply(text, usage["prompt_tokens"], usage["completion_tokens"], finish)
+        finish_reason: FinishReason = "stop" if choice["finish_reason"] == "stop" else "length"
+        return Reply(text, usage["prompt_tokens"], usage["completion_tokens"], finish_reason)
 
-    def _generate(self, prompts: list[Prompt], how: Generation, batch_size: int) -> list[Reply]:
-        requests = [self._request(p, how) for p in prompts]  # all are checked before the first is answered
-        return at_once(self._reply, requests, min(batch_size, self.slots))
+    def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int) -> list[Reply]:
+        requests = [self._request(ids, options) for ids in self._all_ids(prompts)]  # all are checked first
+        return map_concurrently(self._reply, requests, min(batch_size, self.slots))
 
-    def _stream(self, prompt: Prompt, how: Generation) -> Iterator[str]:
-        request = self._request(prompt, how) | {"stream": True}
-        server = self._server()
-        return (
-            piece
-            for said in streamed(server.handle_completions, request)
-            if (piece := said["choices"][0]["text"])
-        )
+    def _stream(self, prompt: Prompt, options: Generation) -> Iterator[str]:
+        request = self._request(self.ids(prompt), options) | {"stream": True}
+        events = stream_events(self._server().handle_completions, request)
+        return (text for event in events if (text := event["choices"][0]["text"]))
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         import numpy as np
 
         if not texts:
-            return np.zeros((0, self._held["n_embd"]), dtype=np.float32)
+            return np.zeros((0, self._meta["n_embd"]), dtype=np.float32)
         if "" in texts:
-            raise ValueError(f"text {texts.index('')} of {len(texts)} is empty: llama.cpp embeds none")
-        longest = max(len(self._tokens(t, special=False)) + 1 for t in texts)
+            raise ValueError(f"text {texts.index('')} of {len(texts)} is empty: llama.cpp cannot embed it")
+        longest = max(map(len, self._tokenize(texts, special=False))) + 1
         check_fits(self.name, longest, self.context)
-        rows = checked(self._server().handle_embeddings({"input": texts}))["data"]
+        rows = raise_on_error(self._server().handle_embeddings({"input": texts}))["data"]
         vectors = np.array([r["embedding"] for r in sorted(rows, key=lambda r: r["index"])], dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
 
 
-def checked(reply: Any) -> Any:
-    """A reply of llama.cpp, or CourseError with what it says of its error."""
-    if isinstance(reply, dict) and "error" in reply:
-        said = reply["error"]
-        raise CourseError(
-            f"llama.cpp refused: {said.get('message', said) if isinstance(said, dict) else said}",
-            "course doctor",
-        )
-    return reply
-
-
-def streamed(handle: Callable[..., Any], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The events of a streamed request as they come. Leaving early stops the work."""
-
-    def work(put: Callable[[Any], None], left: threading.Event) -> None:
-        def on_event(said: Any) -> bool:
-            put(said)
-            return left.is_set()
-
-        try:
-            handle(request, on_event)
-        except Exception as error:
-            put({"error": str(error)})
-
-    for said in from_thread(work):
-        yield checked(said)
-
-
-def _type(spec: ModelSpec) -> str:
+def _weight_type(spec: ModelSpec) -> str:
+    """The GGUF type of the weights. Raises Unsupported for a precision beside a quantization."""
     if spec.quantization == "none":
-        return TYPE_OF_PRECISION[spec.precision]
+        return WEIGHT_TYPES[spec.precision]
     if spec.precision != "auto":
-        raise Unsupported(
-            f"precision={spec.precision!r} beside quantization={spec.quantization!r}: weights have one type",
-            "leave one of them out",
-        )
+        what = f"precision={spec.precision!r} and quantization={spec.quantization!r}: weights have one type"
+        raise Unsupported(what, "leave precision out")
     return spec.quantization
 
 
-def _adapter(folder: Path, base: Path, target: Path) -> Path:
-    """An adapter as GGUF: the file itself, or one written from a PEFT folder, for which the base must be a folder, too."""
-    if folder.suffix == ".gguf":
-        return folder
+def _adapter_file(path: Path, base: Path, target: Path) -> Path:
+    """An adapter as GGUF: its own file, or `target` written from a PEFT folder."""
+    if path.suffix == ".gguf":
+        return path
     if base.suffix == ".gguf":
-        raise Unsupported(
-            f"the adapter {folder.name} is in PEFT form, and {base.name} is GGUF",
-            "name the adapter's .gguf file, or the base model's folder",
-        )
-    return gguf_file.export_adapter(folder, base, target)
-
-
-def _start(spec: ModelSpec, file: Path, context: int, adapters: list[tuple[Path, float]]) -> list[Any]:
-    import xllamacpp
-
-    small = file.stat().st_size < SMALL
-    slots = spec.batch_size or 1
-    copies = min(cores(), slots) if small else 1
-    said = xllamacpp.CommonParams()
-    said.model.path = str(file)
-    said.n_parallel = -(-slots // copies)
-    said.n_ctx = said.n_parallel * context
-    said.model_alias = {spec.name}
-    said.warmup, said.verbosity, said.ui = False, -1, False
-    said.cache_ram_mib = 0  # else it keeps the KV cache of every prompt it has read, up to 8 GiB (seen)
-    said.embedding = spec.task == "text-embedding"
-    if said.embedding:
-        said.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
-    said.cpuparams.n_threads = said.cpuparams_batch.n_threads = 1 if small else cores()
-    said.n_gpu_layers = -1 if _gpu(spec, xllamacpp) else 0
-    mode = xllamacpp.llama_load_mode
-    said.load_mode = {
-        None: mode.LLAMA_LOAD_MODE_AUTO,
-        True: mode.LLAMA_LOAD_MODE_MMAP,
-        False: mode.LLAMA_LOAD_MODE_NONE,
-    }[spec.low_cpu_mem_usage]
-    said.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(path), weight) for path, weight in adapters]
-    try:
-        return [xllamacpp.Server(said) for _ in range(copies)]
-    except RuntimeError as error:
-        raise CourseError(f"llama.cpp cannot load {file.name}: {error}", "course doctor") from error
-
-
-def _gpu(spec: ModelSpec, xllamacpp: Any) -> bool:
-    """Whether to put the model on a GPU. Raises CourseError where one is asked for that this llama.cpp does not see."""
-    there = any("GPU" in str(d["type"]) for d in xllamacpp.get_device_info())
-    if spec.device in ("cuda", "mps") and not there:
-        raise CourseError(f"device={spec.device!r}: this build of llama.cpp sees no GPU", "use device: auto")
-    return there and spec.device != "cpu"
+        what = f"the adapter {path.name} is in PEFT form, and {base.name} is GGUF"
+        raise Unsupported(what, "name the adapter's .gguf file, or the base model's folder")
+    return export_adapter(path, base, target)

@@ -1,4 +1,4 @@
-"""Models of a server with OpenAI's protocol: vLLM, TGI, llama.cpp, `transformers serve`, the course's own."""
+"""The driver openai: models of a server with OpenAI's protocol, such as vLLM, llama.cpp or the course's."""
 
 from __future__ import annotations
 
@@ -6,148 +6,133 @@ import json
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers import wire
-from course_lib.models.drivers.engine import Prompt, Unsupported
-from course_lib.models.drivers.served import End, Parts, Served
+from course_lib.models.drivers import http_client
+from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
+from course_lib.models.drivers.engine import Unsupported
+from course_lib.models.drivers.remote import Chunks, RemoteEngine, Usage
+from course_lib.models.drivers.reply import Prompt
 from course_lib.models.schema import Generation
 
-# What these servers apply where a request is silent on it: their own defaults, or those in the model's repository.
-# The protocol has no such fields, and other servers refuse them; so they go only to those who know them, and only to
-# make draws follow the defaults of Generation.
+# Where a request does not set these options, the servers use their own defaults, or those of the model's
+# repository. Setting them makes sampling follow the defaults of Generation. The protocol does not have them
+# and other servers refuse them, so they go to these owners (as /v1/models names them) only.
 NEUTRAL: dict[str, dict[str, float]] = {
     "llamacpp": {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0},
     "vllm": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0},
     "sglang": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0},
 }
-OLLAMA = "library"  # the owner of its models, as Ollama says
+OLLAMA_OWNER = "library"
 
 
-class OpenAI(Served):
-    """A model by OpenAI's protocol (platform.openai.com/docs/api-reference), as far as servers of open models share it.
+class OpenAI(RemoteEngine):
+    """A model of a server with OpenAI's protocol (platform.openai.com/docs/api-reference).
 
-    A prompt that is too long is refused by vLLM, TGI and llama.cpp. What another server cuts by a setting of its own can
-    be known only where its counts show it.
+    vLLM, TGI and llama.cpp refuse a prompt that is too long. Where another server cuts it, its token counts
+    may show it.
     """
 
     driver = "openai"
-    acts = frozenset({"batch_size"}) | {
-        f"generation.{f}"
-        for f in ("max_output_length", "temperature", "top_p", "stop", "seed", "json_schema")
-    }
-    at_once = 8
-    variable, token_variable = "OPENAI_BASE_URL", "OPENAI_API_KEY"
-    start = "course serve   (or: vllm serve NAME; llama-server -m FILE), or correct source.url"
-    form = "give the address up to its version, such as http://127.0.0.1:8000/v1, as source.url or OPENAI_BASE_URL"
-    _said: dict[str, Any]  # what the server says of the model
+    supported_fields, capabilities = SUPPORTED_FIELDS["openai"], CAPABILITIES["openai"]
+    default_batch_size = 8
+    url_variable, token_variable = "OPENAI_BASE_URL", "OPENAI_API_KEY"
+    start_fix = "course serve   (or: vllm serve NAME; llama-server -m FILE), or correct source.url"
+    address_fix = (
+        "export OPENAI_BASE_URL=http://127.0.0.1:8000/v1   (the address up to its version), or source.url"
+    )
+    _model_info: dict[str, Any]  # the model's entry in /v1/models
 
     @property
     def parameters(self) -> int:
-        return int((self._said.get("meta") or {}).get("n_params") or 0)  # llama.cpp alone says it
+        return int((self._model_info.get("meta") or {}).get("n_params") or 0)  # only llama.cpp reports it
 
     def _connect(self) -> None:
-        models = self._ask("GET", "/models")["data"]
-        found = [m for m in models if self.model == m["id"] or self.model in (m.get("aliases") or [])]
-        if not found:
-            raise self._no_model(
-                [m["id"] for m in models], "name one that is there, or start the server with this model"
-            )
-        self._said = found[0]
-        if self._said.get("owned_by") == OLLAMA:
+        models = self._request("GET", "/models")["data"]
+        matches = [m for m in models if self.model == m["id"] or self.model in (m.get("aliases") or [])]
+        if not matches:
+            fix = "name one that is there, or start the server with this model"
+            raise self._missing_model([m["id"] for m in models], fix)
+        self._model_info = matches[0]
+        if self._model_info.get("owned_by") == OLLAMA_OWNER:
             self._check_ollama()
-        read = self._said.get("max_model_len") or (self._said.get("meta") or {}).get(
-            "n_ctx"
-        )  # vLLM, llama.cpp
-        self.context = read if isinstance(read, int) else 0
+        meta = self._model_info.get("meta") or {}
+        context = self._model_info.get("max_model_len") or meta.get("n_ctx")  # of vLLM, of llama.cpp
+        self.context = context if isinstance(context, int) else 0
 
     def _check_ollama(self) -> None:
-        """Refuse what Ollama, and the course's server after its manner, do otherwise by this protocol than by their own."""
+        """Refuse Ollama, which cuts prompts by this protocol, and raw texts to the course's own server."""
         import httpx
 
-        said = self._http.get(httpx.URL(self.address).join("/api/version"))
-        version = said.json() if said.is_success else {}
-        if (
-            "version" in version and "server" not in version
-        ):  # the course's own names itself, and cuts nothing
-            raise CourseError(
-                f"{self.address} is Ollama, which cuts a long prompt silently when asked by this protocol",
-                "use driver: ollama, and leave /v1 out of the address",
-            )
+        response = self._http.get(httpx.URL(self.address).join("/api/version"))
+        version = response.json() if response.is_success else {}
+        fix = 'load(..., driver="ollama"), with an address without /v1'
+        if "version" in version and "server" not in version:  # the course's server reports "server"
+            what = f"{self.address} is Ollama, which cuts a long prompt silently when asked by this protocol"
+            raise CourseError(what, fix)
         if "version" in version and self.spec.task == "text-generation":
-            raise Unsupported(
-                f"{self.address} takes a text for a turn of a conversation, and does not continue it",
-                "use driver: ollama, and leave /v1 out of the address",
-            )
+            what = f"{self.address} takes a text for the turn of a conversation, and does not continue it"
+            raise Unsupported(what, fix)
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         response = self._http.request(method, path, json=body)
         response.raise_for_status()
         return response.json()
 
-    def _request(self, prompt: Prompt, how: Generation) -> tuple[str, dict[str, Any]]:
-        """The path and the body for a prompt."""
-        body: dict[str, Any] = NEUTRAL.get(str(self._said.get("owned_by")), {}) | {
+    def _completion_request(self, prompt: Prompt, options: Generation) -> tuple[str, dict[str, Any]]:
+        """Path and body: /completions for a text, /chat/completions for turns."""
+        body = NEUTRAL.get(str(self._model_info.get("owned_by")), {}) | {
             "model": self.model,
-            "max_tokens": how.max_output_length,
-            "temperature": how.temperature,
-            "top_p": how.top_p,
-            "seed": how.seed,
+            "max_tokens": options.max_output_length,
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "seed": options.seed,
         }
-        if how.stop:
-            body["stop"] = list(how.stop)
+        if options.stop:
+            body["stop"] = list(options.stop)
         if isinstance(prompt, str):
-            if how.json_schema is not None:  # llama.cpp ignores it there, without a word
-                raise Unsupported(
-                    "json_schema: the protocol of OpenAI has it for conversations alone",
-                    "task: chat-completion",
-                )
+            if options.json_schema is not None:  # llama.cpp ignores it here
+                what = "json_schema: OpenAI's protocol has it for conversations only"
+                raise Unsupported(what, 'load(..., task="chat-completion")')
             return "/completions", body | {"prompt": prompt}
-        if how.json_schema is not None:
-            schema = {"name": "answer", "strict": True, "schema": how.json_schema}
+        if options.json_schema is not None:
+            schema = {"name": "answer", "strict": True, "schema": options.json_schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return "/chat/completions", body | {"messages": [dict(turn) for turn in prompt]}
 
-    def _answer(self, prompt: Prompt, how: Generation) -> tuple[str, End]:
-        path, body = self._request(prompt, how)
-        said = self._ask("POST", path, body)
-        choice, usage = said["choices"][0], said.get("usage") or {}
+    def _answer(self, prompt: Prompt, options: Generation) -> tuple[str, Usage]:
+        response = self._request("POST", *self._completion_request(prompt, options))
+        choice = response["choices"][0]
         text = choice["text"] if isinstance(prompt, str) else choice["message"].get("content")
-        return text or "", (
-            usage.get("prompt_tokens"),
-            usage.get("completion_tokens"),
-            choice["finish_reason"],
-        )
+        return text or "", _usage(response.get("usage") or {}, choice["finish_reason"])
 
-    def _parts(self, prompt: Prompt, how: Generation) -> Parts:
-        path, body = self._request(prompt, how)
-        why: object = None
+    def _chunks(self, prompt: Prompt, options: Generation) -> Chunks:
+        path, body = self._completion_request(prompt, options)
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
         usage: dict[str, Any] = {}
-        with self._http.stream(
-            "POST", path, json=body | {"stream": True, "stream_options": {"include_usage": True}}
-        ) as response:
+        finish_reason: object = None
+        with self._http.stream("POST", path, json=body) as response:
             if not response.is_success:
                 response.read()
                 response.raise_for_status()
-            for line in wire.lines(response.iter_bytes()):
+            for line in http_client.split_lines(response.iter_bytes()):
                 data = line.removeprefix("data:").strip()
                 if not line.startswith("data:") or data == "[DONE]":
-                    continue  # between events, and comments that keep the connection alive
-                said = json.loads(data)
-                if said.get("error"):
-                    raise CourseError(
-                        f"{self.address} failed: {self._shown(wire.said_by(json.dumps(said)))}",
-                        "see the server's log",
-                    )
-                usage = said.get("usage") or usage
-                for choice in said["choices"]:
-                    why = choice.get("finish_reason") or why
-                    yield (
-                        (choice.get("text") if isinstance(prompt, str) else choice["delta"].get("content"))
-                        or "",
-                        None,
-                    )
-        if why is not None:
-            yield "", (usage.get("prompt_tokens"), usage.get("completion_tokens"), why)
+                    continue  # an empty line, or a comment that keeps the connection alive
+                event = json.loads(data)
+                if event.get("error"):
+                    message = self._redact(http_client.error_message(data))
+                    raise CourseError(f"{self.address} failed: {message}", "see the server's log")
+                usage = event.get("usage") or usage
+                for choice in event["choices"]:
+                    finish_reason = choice.get("finish_reason") or finish_reason
+                    text = choice.get("text") if isinstance(prompt, str) else choice["delta"].get("content")
+                    yield text or "", None
+        if finish_reason is not None:
+            yield "", _usage(usage, finish_reason)
 
     def _vectors(self, texts: list[str]) -> Any:
-        rows = self._ask("POST", "/embeddings", {"model": self.model, "input": texts})["data"]
+        rows = self._request("POST", "/embeddings", {"model": self.model, "input": texts})["data"]
         return [row["embedding"] for row in sorted(rows, key=lambda row: row["index"])]
+
+
+def _usage(usage: dict[str, Any], finish_reason: object) -> Usage:
+    return usage.get("prompt_tokens"), usage.get("completion_tokens"), finish_reason

@@ -1,4 +1,4 @@
-"""Models read by transformers: from safetensors alone, in the type, packing and place that a specification asks for."""
+"""Load models and tokenizers by transformers, with the type, quantization and device of a ModelSpec."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers import adapters, packed
+from course_lib.models.drivers import adapters, bitsandbytes_weights
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.quiet import quiet
 from course_lib.models.files.headers import read_json
 from course_lib.models.schema import ModelSpec
 
+LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
 
-def device_of(spec: ModelSpec) -> str:
-    """The device that `spec` asks for. Raises CourseError where this machine has none of the kind."""
+
+def select_device(spec: ModelSpec) -> str:
+    """The device that `spec` asks for. Raises CourseError where this machine does not have it."""
     import torch
 
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if spec.device == "auto":
-        return next(d for d in ("cuda", "mps", "cpu") if there[d])
-    if not there[spec.device]:
-        raise CourseError(
-            f"device={spec.device!r}: torch {torch.__version__} finds none on this machine",
-            "use device: auto",
-        )
+        return next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if not available[spec.device]:
+        what = f"device={spec.device!r}: torch {torch.__version__} finds none on this machine"
+        raise CourseError(what, 'load(..., device="auto")')
     return spec.device
 
 
-def dtype_of(spec: ModelSpec, device: str) -> Any:
-    """The type of the weights in memory. `auto`: 32 bits on a CPU, which most CPUs compute fastest; as stored elsewhere."""
+def weight_dtype(spec: ModelSpec, device: str) -> Any:
+    """The type of the weights in memory. `auto`: float32 on a CPU, where it is fastest, else as stored."""
     import torch
 
     if spec.precision == "auto":
@@ -37,70 +37,72 @@ def dtype_of(spec: ModelSpec, device: str) -> Any:
     return getattr(torch, spec.precision)
 
 
-def from_pretrained(kind: Any, spec: ModelSpec, folder: Path, **more: Any) -> Any:
-    """A model by transformers, from safetensors alone, on its device, with its adapters merged in, or beside packed weights."""
-    packed.silence()  # before anybody imports peft: it imports bitsandbytes, which tells of kernels that nobody asked for
-    device = device_of(spec)
+def from_pretrained(auto_class: Any, spec: ModelSpec, folder: Path, **kwargs: Any) -> Any:
+    """A model of transformers on its device. Adapters are merged into it, or attached to quantized weights.
+
+    Raises CourseError for files that cannot be loaded, and Unsupported for fields without an effect.
+    """
+    bitsandbytes_weights.check_spec(spec)
+    # Before anything imports peft: it imports bitsandbytes, which logs messages about missing kernels.
+    bitsandbytes_weights.silence_messages()
+    device = select_device(spec)
     if folder.suffix == ".gguf":
-        raise Unsupported(
-            f"{folder.name} is GGUF, which transformers would unpack to 32 bits", "use driver: llamacpp"
-        )
-    dtype, said = dtype_of(spec, device), read_json(folder, "config.json").get("quantization_config") or {}
-    packed_as = packed.how(spec, folder.name, said, dtype, device)
-    more |= packed_as | ({"device_map": "auto"} if _spread(spec, device) else {})
+        what = f"{folder.name} is GGUF, which transformers would unpack to 32 bits"
+        raise Unsupported(what, 'load(..., driver="llamacpp")')
+    dtype, config = (
+        weight_dtype(spec, device),
+        read_json(folder, "config.json").get("quantization_config") or {},
+    )
+    quantization = bitsandbytes_weights.loading_options(spec, folder.name, config, dtype, device)
+    kwargs |= quantization | ({"device_map": "auto"} if _spread_over_gpus(spec, device) else {})
     try:
         with quiet():
-            model, told = kind.from_pretrained(
+            model, info = auto_class.from_pretrained(
                 folder,
                 dtype=dtype,
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
-                **more,
+                **kwargs,
             )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except LOADING_ERRORS as error:
+        what = f"transformers cannot load {folder.name}: {_one_line(error)}"
+        raise CourseError(what, "course doctor") from error
+    if missing := sorted(set(info["missing_keys"]) - adapters.full_layers(spec.adapters)):
         raise CourseError(
-            f"transformers cannot load {folder.name}: {_short(error)}", "course doctor"
-        ) from error
-    if made_up := sorted(set(told["missing_keys"]) - adapters.brought(spec.adapters)):
-        raise CourseError(
-            f"{folder.name} lacks {len(made_up)} of the model's tensors, such as {made_up[0]}: with random ones it "
-            "would answer at random",
+            f"{folder.name} lacks {len(missing)} of the model's tensors, such as {missing[0]}: with random "
+            "ones it would answer at random",
             "choose a model made for the task, or download it again",
         )
-    model = model if "device_map" in more else model.to(device)
+    model = model if "device_map" in kwargs else model.to(device)
     if getattr(model, "is_loaded_in_4bit", False):
-        packed.settle(model, spec)
-    if some := adapters.parts(spec.adapters, folder):
-        add = (
-            adapters.applied if packed_as else adapters.merged
-        )  # added to packed weights, they would be rounded, too
-        model = add(model, some, spec.combination_type)
+        bitsandbytes_weights.set_compute_dtype(model, spec)
+    if resolved := adapters.resolve_adapters(spec.adapters, folder):
+        # Merging would round quantized weights a second time.
+        add = adapters.attach if quantization else adapters.merge
+        model = add(model, resolved, spec.combination_type)
     return model.eval()
 
 
-def _spread(spec: ModelSpec, device: str) -> bool:
-    """Whether layers are to be spread over devices. Raises CourseError where there is nothing to spread them over."""
+def _spread_over_gpus(spec: ModelSpec, device: str) -> bool:
+    """Whether device_mode is auto. Raises CourseError without a GPU."""
     if spec.device_mode == "auto" and device == "cpu":
-        raise CourseError(
-            "device_mode='auto' spreads a model over GPUs, and torch finds none here",
-            "use device_mode: single",
-        )
+        what = "device_mode='auto' spreads a model over GPUs, and torch finds none here"
+        raise CourseError(what, 'load(..., device_mode="single")')
     return spec.device_mode == "auto"
 
 
-def tokenizer_of(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> Any:
     """The tokenizer in a folder. Raises CourseError where there is none."""
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CourseError(
-            f"{folder.name} has no tokenizer that can be read: {_short(error)}", "course doctor"
-        ) from error
+    except LOADING_ERRORS as error:
+        what = f"the tokenizer of {folder.name} cannot be loaded: {_one_line(error)}"
+        raise CourseError(what, "course doctor") from error
 
 
-def _short(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]

@@ -1,4 +1,4 @@
-"""What the libraries behind a driver would write on the screen, and nobody asked for."""
+"""`quiet()`: no progress bars and warnings of transformers and peft inside its block."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+# The settings belong to the whole process, and several threads may load models at the same time: the first
+# block to begin changes them, and the last one to end restores them.
 _lock, _silence = threading.Lock(), ExitStack()
-_users = 0  # blocks that want silence now: what is silenced belongs to the whole process, and threads load side by side
+_blocks = 0
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and warnings. The last block that ends gives both back as the first found them."""
-    global _users
+    """Silence transformers and peft in this process while any such block runs."""
+    global _blocks
     with _lock:
-        if not _users:
+        if not _blocks:
             _silence.enter_context(_silenced())
-        _users += 1
+        _blocks += 1
     try:
         yield
     finally:
         with _lock:
-            _users -= 1
-            if not _users:
+            _blocks -= 1
+            if not _blocks:
                 _silence.close()
 
 
@@ -37,7 +39,7 @@ def _silenced() -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that will go
+            warnings.simplefilter("ignore", FutureWarning)  # peft uses deprecated names of transformers
             yield
     finally:
         logging.set_verbosity(verbosity)

@@ -1,4 +1,4 @@
-"""Drawing tokens so that one seed gives one text, alone or in a batch: each row has its own random numbers."""
+"""Sampling so that one seed gives one text, alone or in a batch: each row has its own random numbers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 from course_lib.models.schema import Generation
 
 
-def processors(how: Generation, rows: int) -> Any:
-    """What is done to the logits before the largest is taken: penalty, temperature, top-k, top-p, then the draw itself.
+def logits_processors(options: Generation, rows: int) -> Any:
+    """Penalty, temperature, top-k, top-p and Gumbel noise, for logits of shape (rows, vocabulary).
 
-    The Gumbel-max trick (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030): the largest of logit + Gumbel noise is a
-    draw from the softmax. So greedy search with noise samples, and row i of a batch draws what it would draw alone.
+    The largest of logit + Gumbel noise is a sample from the softmax (Gumbel 1954; Maddison et al. 2014,
+    arXiv:1411.0030). So greedy search with noise samples, and a row gives the same text in any batch.
     """
     from transformers import (
         LogitsProcessorList,
@@ -21,25 +21,25 @@ def processors(how: Generation, rows: int) -> Any:
         TopPLogitsWarper,
     )
 
-    out = LogitsProcessorList()
-    if how.repetition_penalty != 1:
-        out.append(RepetitionPenaltyLogitsProcessor(how.repetition_penalty))
-    if how.temperature > 0:
-        out.append(TemperatureLogitsWarper(how.temperature))
-        if how.top_k:
-            out.append(TopKLogitsWarper(how.top_k))
-        if how.top_p < 1:
-            out.append(TopPLogitsWarper(how.top_p))
-        out.append(gumbel_noise(how.seed, rows))
-    return out
+    processors = LogitsProcessorList()
+    if options.repetition_penalty != 1:
+        processors.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
+    if options.temperature > 0:
+        processors.append(TemperatureLogitsWarper(options.temperature))
+        if options.top_k:
+            processors.append(TopKLogitsWarper(options.top_k))
+        if options.top_p < 1:
+            processors.append(TopPLogitsWarper(options.top_p))
+        processors.append(gumbel_noise(options.seed, rows))
+    return processors
 
 
 def gumbel_noise(seed: int, rows: int) -> Any:
-    """Adds Gumbel noise to logits of shape (rows, vocabulary), each row from a generator of its own with the same seed."""
+    """Add Gumbel noise to logits of shape (rows, vocabulary), with a generator for each row."""
     import torch
     from transformers import LogitsProcessor
 
-    class Noise(LogitsProcessor):
+    class GumbelNoise(LogitsProcessor):
         def __init__(self) -> None:
             self.generators = [torch.Generator().manual_seed(seed) for _ in range(rows)]
 
@@ -47,4 +47,4 @@ def gumbel_noise(seed: int, rows: int) -> Any:
             uniform = torch.stack([torch.rand(scores.shape[1], generator=g) for g in self.generators])
             return scores - torch.log(-torch.log(uniform.clamp_min(1e-20))).to(scores)
 
-    return Noise()
+    return GumbelNoise()

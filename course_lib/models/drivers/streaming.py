@@ -1,46 +1,49 @@
-"""Text out of an engine token by token, each in a thread of its own while the reader takes the pieces."""
+"""Streams of text: pieces from a thread as they are generated, and the end at a stop text."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def from_thread(work: Callable[[Callable[[T], None], threading.Event], object]) -> Generator[T, None, None]:
-    """Run `work(put, left)` in a thread, and yield what it puts as it comes. `left` is set once nobody reads any more.
+def iterate_in_thread(
+    work: Callable[[Callable[[T], None], threading.Event], object],
+) -> Generator[T, None, None]:
+    """Run `work(put, stop)` in a thread and yield every item that it puts. Its errors are raised here.
 
-    An error of `work` is raised here.
+    The event `stop` is set once the reader has left the loop.
     """
-    said: queue.SimpleQueue[tuple[T] | BaseException | None] = queue.SimpleQueue()
-    left = threading.Event()
+    items: queue.SimpleQueue[tuple[T] | BaseException | None] = queue.SimpleQueue()
+    stop = threading.Event()
 
     def run() -> None:
         try:
-            work(lambda piece: said.put((piece,)), left)
-            said.put(None)
+            work(lambda item: items.put((item,)), stop)
+            items.put(None)
         except BaseException as error:
-            said.put(error)
+            items.put(error)
 
     threading.Thread(target=run, daemon=True).start()
     try:
-        while (piece := said.get()) is not None:
-            if isinstance(piece, BaseException):
-                raise piece
-            yield piece[0]
+        while (item := items.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item[0]
     finally:
-        left.set()
+        stop.set()
 
 
-def streamed(tokenizer: Any, write: Callable[..., object]) -> Iterator[str]:
-    """Run transformers' `write(streamer=..., stopping_criteria=...)`, and yield each token's text as it comes.
+def stream_tokens(tokenizer: Any, generate: Callable[..., object]) -> Iterator[str]:
+    """Run transformers' `generate(streamer=..., stopping_criteria=...)` and yield the text of each token.
 
-    transformers' own streamer waits for the end of a word, which would falsify the time to the first token. A token that ends
-    within a character gives its text with the next. Leaving the loop early ends the writing, and waits for its end.
+    transformers' own streamer waits for the end of a word, which would falsify the time to the first token.
+    A token that ends within a character gives its text with the next one. Leaving the loop early stops the
+    generation and waits for its end.
     """
     from tokenizers.decoders import DecodeStream
     from transformers import StoppingCriteria
@@ -48,37 +51,56 @@ def streamed(tokenizer: Any, write: Callable[..., object]) -> Iterator[str]:
 
     ended = threading.Event()
 
-    class Pieces(BaseStreamer):
-        def __init__(self, put: Callable[[str], None]) -> None:
-            self.decoder, self.prompt, self.say = DecodeStream(skip_special_tokens=True), True, put
+    class TokenStreamer(BaseStreamer):
+        def __init__(self, put_piece: Callable[[str], None]) -> None:
+            self.decoder, self.is_prompt = DecodeStream(skip_special_tokens=True), True
+            self.put_piece = put_piece
 
         def put(self, value: Any) -> None:
-            if not self.prompt and (
-                piece := self.decoder.step(tokenizer.backend_tokenizer, int(value.flatten()[0]))
-            ):
-                self.say(piece)
-            self.prompt = False  # the first thing that is put is the prompt
+            if self.is_prompt:  # the first value is the prompt
+                self.is_prompt = False
+            elif piece := self.decoder.step(tokenizer.backend_tokenizer, int(value.flatten()[0])):
+                self.put_piece(piece)
 
         def end(self) -> None:
             pass
 
-    class Left(StoppingCriteria):
-        def __init__(self, left: threading.Event) -> None:
-            self.left = left
+    class ReaderLeft(StoppingCriteria):
+        def __init__(self, stop: threading.Event) -> None:
+            self.stop = stop
 
         def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
             import torch
 
-            return torch.full((len(input_ids),), self.left.is_set(), device=input_ids.device)
+            return torch.full((len(input_ids),), self.stop.is_set(), device=input_ids.device)
 
-    def work(put: Callable[[str], None], left: threading.Event) -> None:
+    def work(put: Callable[[str], None], stop: threading.Event) -> None:
         try:
-            write(streamer=Pieces(put), stopping_criteria=[Left(left)])
+            generate(streamer=TokenStreamer(put), stopping_criteria=[ReaderLeft(stop)])
         finally:
             ended.set()
 
     try:
-        with closing(from_thread(work)) as pieces:
+        with closing(iterate_in_thread(work)) as pieces:
             yield from pieces
     finally:
         ended.wait()
+
+
+def before_stop(text: str, stops: Sequence[str]) -> str:
+    """`text` up to the first of `stops`."""
+    return text[: min((at for s in stops if (at := text.find(s)) >= 0), default=len(text))]
+
+
+def without_stops(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
+    """The pieces of a stream up to the first of `stops`. Text that may begin a stop text is held back."""
+    held, keep = "", max(map(len, stops), default=1) - 1
+    for piece in pieces:
+        held += piece
+        if (cut := before_stop(held, stops)) != held:
+            yield cut
+            return
+        if len(held) > keep:
+            yield held[: len(held) - keep]
+            held = held[len(held) - keep :]
+    yield held

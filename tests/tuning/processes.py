@@ -11,7 +11,7 @@ import psutil
 import torch
 from transformers.models.llama import modeling_llama  # noqa: F401
 
-from course_lib.tuning.train import train
+from course_lib.tuning.training import train
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload([__name__])

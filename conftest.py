@@ -1,0 +1,69 @@
+"""pytest settings for the tests and the chapters: the chapters' runner, and the order of work."""
+
+import os
+from collections import Counter
+
+import pytest
+
+from course_lib.chapters import read
+from course_lib.learn.budget import declared
+from tests.affected import affected, changed_files
+
+pytest_plugins = ["tests.notebooks.runner"]
+LAST_TIME = "course/seconds"  # in pytest's cache: file -> seconds that its tests took
+_seconds: Counter[str] = Counter()
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--changed", action="store_true", help="only tests whose imports changed since the last commit"
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    """Keep the course's own cache with pytest's, out of the home folder."""
+    os.environ.setdefault("COURSE_CACHE_DIR", str(config.cache.mkdir("course")))
+
+    if config.option.changed:
+        config.chosen, config.left = affected(changed_files(), config.cache.get(LAST_TIME, {}))
+
+
+def pytest_report_header(config):
+    if config.option.changed:
+        left = [f"left to make test, for lack of time: {', '.join(path.stem for path in config.left)}"]
+        return [f"{len(config.chosen)} files import what changed", *(left if config.left else [])]
+
+
+def pytest_ignore_collect(collection_path, config):
+    if config.option.changed and collection_path.is_file() and collection_path.name != "__init__.py":
+        return collection_path not in config.chosen or None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Put the files that take longest first, so that the workers of pytest-xdist end at about the same time.
+
+    A chapter takes its declared minutes; another file what it took here the last time.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    seconds = config.cache.get(LAST_TIME, {})
+    for path in {item.path for item in items if item.path.suffix == ".ipynb"}:
+        name = path.relative_to(config.rootpath).as_posix()
+        seconds[name] = 60 * declared(read(path), path.name).minutes
+    items.sort(key=lambda item: -seconds.get(_file(item.nodeid), 0))
+
+
+def pytest_runtest_logreport(report):
+    _seconds[_file(report.nodeid)] += report.duration
+
+
+def pytest_sessionfinish(session):
+    config = session.config
+    if not hasattr(config, "workerinput"):
+        config.cache.set(LAST_TIME, config.cache.get(LAST_TIME, {}) | _seconds)
+
+
+def _file(nodeid):
+    return nodeid.partition("::")[0]

@@ -1,0 +1,123 @@
+"""Weights of 8 and 4 bits by bitsandbytes (Dettmers et al., arXiv:2208.07339 and arXiv:2305.14314)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from course_lib.errors import CourseError
+from course_lib.models.drivers.engine import Unsupported
+from course_lib.models.schema import ModelSpec
+
+FOUR_BITS = ("nf4", "fp4")
+FOUR_BIT_FIELDS = (
+    "compute_dtype",
+    "double_quantization",
+)  # fields that have an effect with 4-bit weights only
+FUSED_ROWS, FUSED_BLOCK = 32, 64  # the CPU kernel needs matrices with multiples of so many rows and columns
+# Messages for every layer, and for every import.
+NOISE = ("MatMul8bitLt: inputs will be cast", "Failed to load CPU gemm_4bit_forward")
+
+
+def check_spec(spec: ModelSpec) -> None:
+    """Raise Unsupported for a field of 4-bit weights with another quantization."""
+    for name in FOUR_BIT_FIELDS:
+        value = getattr(spec, name)
+        if spec.quantization not in FOUR_BITS and value not in ("auto", False):
+            what = f"{name}={value!r} applies to 4-bit weights, and quantization is {spec.quantization}"
+            raise Unsupported(what, 'load(..., quantization="nf4")')
+
+
+def format_name(config: dict[str, Any]) -> str:
+    """int8, nf4, fp4, or another library's name for its method, from a `quantization_config`."""
+    if config.get("load_in_4bit"):
+        return str(config.get("bnb_4bit_quant_type", "fp4"))
+    return "int8" if config.get("load_in_8bit") else str(config.get("quant_method", "unknown"))
+
+
+def loading_options(
+    spec: ModelSpec, name: str, config: dict[str, Any], dtype: Any, device: str
+) -> dict[str, Any]:
+    """Arguments of `from_pretrained` for quantized weights; none for a model that is not quantized.
+
+    config: the `quantization_config` of the model's files, empty where they are not quantized. dtype: of the
+    weights that stay unquantized, and of products where `compute_dtype` is auto. Raises CourseError for files
+    with another quantization.
+    """
+    if not config and spec.quantization == "none":
+        return {}
+    placement = {"device_map": {"": device}}  # bitsandbytes quantizes on the way to the device
+    if config:
+        _check_same(spec, name, config)
+        return placement
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if spec.quantization == "int8":
+        return placement | {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    compute_dtype = dtype if spec.compute_dtype == "auto" else getattr(torch, spec.compute_dtype)
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=spec.quantization,
+        bnb_4bit_compute_dtype=torch.bfloat16 if compute_dtype == "auto" else compute_dtype,
+        bnb_4bit_use_double_quant=spec.double_quantization,
+    )
+    return placement | {"quantization_config": quantization}
+
+
+def _check_same(spec: ModelSpec, name: str, config: dict[str, Any]) -> None:
+    kind, double = format_name(config), bool(config.get("bnb_4bit_use_double_quant"))
+    if spec.quantization not in ("none", kind):
+        what = f"{name} holds weights quantized as {kind}, not {spec.quantization}"
+        raise CourseError(what, "leave quantization out, or name a folder of unquantized weights")
+    if "double_quantization" in spec.model_fields_set and spec.double_quantization != double:
+        what = f"{name} was quantized with double_quantization={double}"
+        raise CourseError(what, "leave double_quantization out")
+
+
+def set_compute_dtype(model: Any, spec: ModelSpec) -> None:
+    """Make every 4-bit layer compute in the type that the specification asks for.
+
+    bitsandbytes 0.50.2 has a kernel for CPUs with AVX512-BF16 that always computes in bfloat16, and fails on
+    sizes that its blocks do not divide. It is left on where neither matters.
+    """
+    import torch
+    from bitsandbytes.nn import Linear4bit
+
+    for layer in (m for m in model.modules() if isinstance(m, Linear4bit)):
+        if spec.compute_dtype != "auto":
+            layer.compute_dtype = getattr(torch, spec.compute_dtype)
+            model.config.quantization_config.bnb_4bit_compute_dtype = layer.compute_dtype
+        divides = layer.out_features % FUSED_ROWS == 0 and layer.in_features % FUSED_BLOCK == 0
+        layer.support_avx512bf16_for_cpu &= divides and layer.compute_dtype == torch.bfloat16
+
+
+def check_saveable(model: Any, name: str) -> None:
+    """Raise CourseError where that CPU kernel has rearranged the weights: their scales are lost."""
+    states = (getattr(parameter, "quant_state", None) for parameter in model.parameters())
+    if any(getattr(state, "packing_format_for_cpu", False) for state in states):
+        raise CourseError(
+            f"{name} has been used: bitsandbytes rearranged its weights for this CPU and rounded the scales",
+            "load it again and save it before its first use",
+        )
+
+
+def is_quantized(parameter: Any) -> bool:
+    """Whether a parameter holds codes instead of weights."""
+    return type(parameter).__name__ in ("Params4bit", "Int8Params")
+
+
+def weight_count(parameter: Any) -> int:
+    """Number of weights in a parameter; a byte of a 4-bit parameter holds two."""
+    state = getattr(parameter, "quant_state", None)
+    return int(parameter.numel() if state is None else state.shape.numel())
+
+
+def silence_messages() -> None:
+    """Drop the messages of bitsandbytes that are logged for every layer of every answer, and no others."""
+    for name in ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops"):
+        logging.getLogger(name).addFilter(_is_not_noise)
+
+
+def _is_not_noise(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(NOISE)

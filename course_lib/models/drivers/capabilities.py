@@ -1,0 +1,52 @@
+"""What each driver can do, as plain data: its options, its capabilities, and the tasks they need."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from course_lib.models.schema import Generation, ModelSpec
+
+Capability = Literal[
+    "generate", "stream", "json_schema", "score", "embed", "embed_tokens", "rerank", "classify"
+]
+
+GENERATION_TASKS = ("text-generation", "chat-completion")
+TASKS: dict[Capability, tuple[str, ...]] = {  # capability -> the tasks for which a model must be loaded
+    "generate": GENERATION_TASKS,
+    "stream": GENERATION_TASKS,
+    "json_schema": GENERATION_TASKS,
+    "score": GENERATION_TASKS,
+    "embed": ("text-embedding",),
+    "embed_tokens": ("text-embedding",),
+    "rerank": ("rerank",),
+    "classify": ("text-classification",),
+}
+CAPABILITIES: dict[str, frozenset[Capability]] = {  # driver -> its capabilities
+    "huggingface": frozenset(TASKS) - {"json_schema"},
+    "llamacpp": frozenset({"generate", "stream", "json_schema", "embed"}),
+    "ollama": frozenset({"generate", "stream", "json_schema", "embed"}),
+    "openai": frozenset({"generate", "stream", "json_schema", "embed"}),
+}
+
+# These say what is loaded, by which driver and for how long; every driver supports them.
+COMMON_FIELDS = frozenset({"source", "driver", "implementation", "task", "keep_alive", "generation"})
+_GENERATION = frozenset(f"generation.{name}" for name in Generation.model_fields)
+_WEIGHTS = frozenset(ModelSpec.model_fields) - COMMON_FIELDS
+_OPENAI = ("max_output_length", "temperature", "top_p", "stop", "seed", "json_schema")
+# driver -> the fields of ModelSpec that have an effect, those of `generation` with the prefix `generation.`
+SUPPORTED_FIELDS: dict[str, frozenset[str]] = {
+    "huggingface": _WEIGHTS - {"low_cpu_mem_usage"} | _GENERATION - {"generation.json_schema"},
+    "llamacpp": _WEIGHTS - {"device_mode", "compute_dtype", "double_quantization"} | _GENERATION,
+    "ollama": frozenset({"context_length", "batch_size"}) | _GENERATION - {"generation.min_output_length"},
+    "openai": frozenset({"batch_size"}) | {f"generation.{name}" for name in _OPENAI},
+}
+
+
+def drivers_with(capability: Capability) -> list[str]:
+    """The drivers that have a capability."""
+    return [driver for driver, capabilities in CAPABILITIES.items() if capability in capabilities]
+
+
+def drivers_supporting(field: str) -> list[str]:
+    """The drivers on which a field of the specification has an effect."""
+    return [driver for driver, fields in SUPPORTED_FIELDS.items() if field in fields]

@@ -1,0 +1,153 @@
+"""HTTP helpers of the drivers that talk to servers: addresses, tokens, httpx options and error messages."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from course_lib.errors import CourseError
+from course_lib.models.schema.sources import secret
+
+if TYPE_CHECKING:
+    import httpx
+
+CONNECT_TIMEOUT = 5.0  # seconds
+READ_TIMEOUT = 300.0  # seconds without a byte from the server, which may be loading a model
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def server_url(text: str) -> str:
+    """A URL without a slash at its end. Raises CourseError for an invalid one, or one with a password."""
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if valid and (parts.username is not None or parts.password is not None or parts.query or parts.fragment):
+        raise CourseError(
+            "the address of a server holds a user name, a password or a query, which messages would show",
+            'leave them out; name the variable that holds a token: source={..., "token": "${env.NAME}"}',
+        )
+    if not valid or re.search(r"[\s\x00-\x1f\x7f]", text):
+        raise CourseError(f"{text[:80]!r} is no address of a server", "use one such as http://127.0.0.1:8000")
+    return text.rstrip("/")
+
+
+def ollama_address(text: str) -> str:
+    """The URL that OLLAMA_HOST means: a host, a port or both, with or without http://.
+
+    Where it is empty: 127.0.0.1:11434. Raises CourseError for an invalid one.
+
+    >>> ollama_address("0.0.0.0"), ollama_address("http://gpu-box"), ollama_address(":8000")
+    ('http://127.0.0.1:11434', 'http://gpu-box:80', 'http://127.0.0.1:8000')
+    """
+    has_scheme = "://" in text
+    try:
+        parts = urlsplit(text.strip() if has_scheme else f"http://{text.strip()}")
+        port = parts.port or ({"http": 80, "https": 443}[parts.scheme] if has_scheme else 11434)
+    except (ValueError, KeyError) as error:
+        what = f"OLLAMA_HOST={text!r} is no address: {error}"
+        raise CourseError(what, "export OLLAMA_HOST=127.0.0.1:11434") from error
+    host = parts.hostname or "127.0.0.1"
+    # A server listens on all interfaces at 0.0.0.0; a client cannot connect to that address.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL is on this machine."""
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def client_options(url: str, token: str | None) -> dict[str, Any]:
+    """Arguments of httpx.Client: no proxy for this machine, no redirects, no authorization but the token."""
+    import httpx
+
+    def authorize(request: httpx.Request) -> httpx.Request:
+        # A client package may take a token from the environment and send it to any address.
+        request.headers.pop("Authorization", None)
+        if token is not None:
+            request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    return {
+        "timeout": httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT, pool=None),
+        "limits": httpx.Limits(max_connections=None),  # batch_size limits them
+        "trust_env": not is_loopback(url),
+        "follow_redirects": False,
+        "auth": authorize,
+    }
+
+
+def variable_name(token: str) -> str:
+    """The NAME in `${env.NAME}`."""
+    return token.removeprefix("${env.").removesuffix("}")
+
+
+def token_value(token: str | None) -> str | None:
+    """The value of the variable in `${env.NAME}`. Raises CourseError if it is unset or no HTTP header."""
+    value = secret(token)
+    if token is not None and value is not None and not re.fullmatch(r"[\x21-\x7e]+", value):
+        name = variable_name(token)
+        what = f"the token in the variable {name} holds blanks, line ends or letters beyond ASCII"
+        raise CourseError(what, f"export {name}=...")
+    return value
+
+
+def map_concurrently(function: Callable[[T], R], items: Sequence[T], workers: int) -> list[R]:
+    """`function` of every item, in order, with several threads. After an error no further item is started."""
+    if min(workers, len(items)) <= 1:
+        return [function(item) for item in items]
+    pool = ThreadPoolExecutor(min(workers, len(items)))
+    try:
+        return list(pool.map(function, items))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def split_lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    r"""The lines of a stream of UTF-8, split at \n only.
+
+    httpx also splits at U+2028 and U+0085, which may occur inside JSON strings.
+    """
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode() for line in lines)
+    yield rest.decode()
+
+
+def error_message(body: str) -> str:
+    """The message in the body of an error: of JSON in one of the usual forms, else the body itself.
+
+    >>> error_message('{"error": {"message": "no room", "code": 400}}')
+    'no room'
+    """
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+    keys = ("error", "message", "detail") if isinstance(value, dict) else ()
+    message = next((value[key] for key in keys if value.get(key)), None)
+    if message is None:
+        return body
+    return error_message(message if isinstance(message, str) else json.dumps(message, ensure_ascii=False))
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is valid JSON."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""Start llama.cpp in this process by xllamacpp, and read its responses."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from course_lib.errors import CourseError
+from course_lib.measure.hardware import usable_cores
+from course_lib.models.drivers.streaming import iterate_in_thread
+from course_lib.models.schema import ModelSpec
+
+SMALL_MODEL = 64_000_000  # bytes; several threads on a smaller model mostly wait for each other (measured)
+
+
+def start_servers(spec: ModelSpec, file: Path, context: int, adapters: list[tuple[Path, float]]) -> list[Any]:
+    """Load a GGUF file with adapters (file, weight). Returns several instances of a small model.
+
+    context: tokens of a prompt and its answer. Raises CourseError where llama.cpp cannot load the file.
+    """
+    import xllamacpp
+
+    cores = int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
+    small = file.stat().st_size < SMALL_MODEL
+    slots = spec.batch_size or 1
+    instances = min(cores, slots) if small else 1
+    params = xllamacpp.CommonParams()
+    params.model.path = str(file)
+    params.n_parallel = -(-slots // instances)
+    params.n_ctx = params.n_parallel * context
+    params.model_alias = {spec.name}
+    params.warmup, params.verbosity, params.ui = False, -1, False
+    params.cache_ram_mib = 0  # by default it keeps the KV cache of every prompt, up to 8 GiB (measured)
+    params.embedding = spec.task == "text-embedding"
+    if params.embedding:
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1 if small else cores
+    params.n_gpu_layers = -1 if _use_gpu(spec, xllamacpp) else 0
+    modes = xllamacpp.llama_load_mode
+    params.load_mode = {
+        None: modes.LLAMA_LOAD_MODE_AUTO,
+        True: modes.LLAMA_LOAD_MODE_MMAP,
+        False: modes.LLAMA_LOAD_MODE_NONE,
+    }[spec.low_cpu_mem_usage]
+    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(path), weight) for path, weight in adapters]
+    try:
+        return [xllamacpp.Server(params) for _ in range(instances)]
+    except RuntimeError as error:
+        raise CourseError(f"llama.cpp cannot load {file.name}: {error}", "course doctor") from error
+
+
+def _use_gpu(spec: ModelSpec, xllamacpp: Any) -> bool:
+    """Whether to put the model on a GPU. Raises CourseError if one is asked for and llama.cpp finds none."""
+    available = any("GPU" in str(device["type"]) for device in xllamacpp.get_device_info())
+    if spec.device in ("cuda", "mps") and not available:
+        what = f"device={spec.device!r}: this build of llama.cpp finds no GPU"
+        raise CourseError(what, 'load(..., device="auto")')
+    return available and spec.device != "cpu"
+
+
+def raise_on_error(response: Any) -> Any:
+    """A response of llama.cpp. Raises CourseError, with llama.cpp's message, if it is an error."""
+    if isinstance(response, dict) and "error" in response:
+        error = response["error"]
+        message = error.get("message", error) if isinstance(error, dict) else error
+        raise CourseError(f"llama.cpp refused: {message}", "course doctor")
+    return response
+
+
+def stream_events(handle: Callable[..., Any], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The events of a streamed request as they come. Leaving the loop early stops llama.cpp."""
+
+    def work(put: Callable[[Any], None], stop: threading.Event) -> None:
+        def on_event(event: Any) -> bool:
+            put(event)
+            return stop.is_set()
+
+        try:
+            handle(request, on_event)
+        except Exception as error:
+            put({"error": str(error)})
+
+    for event in iterate_in_thread(work):
+        yield raise_on_error(event)

@@ -1,0 +1,72 @@
+"""`TorchEngine`: what language models and encoders of transformers share: sizes, saving and closing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from course_lib.atomic import atomic_folder
+from course_lib.errors import CourseError
+from course_lib.models.drivers import adapters, bitsandbytes_weights
+from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
+from course_lib.models.drivers.engine import Engine
+from course_lib.models.drivers.quiet import quiet
+from course_lib.models.planner.memory import memory_footprint
+
+
+class TorchEngine(Engine):
+    """A model of transformers in this process."""
+
+    driver = "huggingface"
+    supported_fields, capabilities = SUPPORTED_FIELDS["huggingface"], CAPABILITIES["huggingface"]
+    model: Any
+    tokenizer: Any
+    sidecar_files: Mapping[str, Path] = MappingProxyType(
+        {}
+    )  # name -> a file that save_pretrained does not write
+
+    @property
+    def parameters(self) -> int:
+        weights = (p for name, p in self.model.named_parameters() if ".lora_" not in name)
+        return sum(map(bitsandbytes_weights.weight_count, weights))
+
+    @property
+    def weight_bytes(self) -> int:
+        return memory_footprint(self.model)
+
+    @property
+    def device(self) -> str:
+        return str(self.model.device.type)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the model with its tokenizer as a new folder that loads again to the same answers.
+
+        Returns the folder. Raises CourseError if it exists already or cannot be written, and for 4-bit
+        weights whose scales were rounded by their first use (computing in bfloat16 on some CPUs). An
+        interrupted `save` leaves nothing.
+        """
+        from safetensors import SafetensorError
+
+        target = Path(folder).expanduser()
+        self._check_open()
+        bitsandbytes_weights.check_saveable(self.model, self.name)
+        try:
+            with atomic_folder(target) as partial, quiet():
+                adapters.merged_copy(self.model, self.name).save_pretrained(partial)
+                self.tokenizer.save_pretrained(partial)
+                for name, file in self.sidecar_files.items():
+                    (partial / name).parent.mkdir(exist_ok=True)
+                    shutil.copyfile(file, partial / name)
+        except (OSError, SafetensorError) as error:
+            fix = "name a folder that you can write and that has room"
+            raise CourseError(f"{target} cannot be written: {error}", fix) from error
+        return target
+
+    def close(self) -> None:
+        self.model = None
+
+    def _is_closed(self) -> bool:
+        return self.model is None

@@ -1,0 +1,321 @@
+"""pytest plugin: run each chapter once, in one kernel, and make every check of the chapter on the way.
+
+nbval collects the cells, runs them and compares their outputs with the saved ones. Around an exercise cell,
+the same kernel also runs what students write there: each wrong answer, the reference under
+COURSE_CHECK=strict, and last the untouched stub, which the rest of the chapter meets. Widgets are driven after
+their cell. The checks of the whole run come last: exercises, claims, progress and budget. Each of these steps
+is a test of its own.
+"""
+
+import contextlib
+import json
+import re
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from queue import Empty
+
+import nbformat
+import pytest
+from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel
+from nbval.plugin import IPyNbCell, IPyNbFile
+
+from course_lib.chapters import PeakMemory, read
+from course_lib.learn import budget, state
+from course_lib.learn.exercises.engine import of_chapter
+from course_lib.learn.student import inside, put, tags
+from course_lib.learn.workspace import update_one
+from tests.notebooks.test_prose import stated
+from tests.notebooks.wrong_answers import wrong_answers
+
+SANITIZE = Path(__file__).parents[1] / "sanitize.cfg"
+KERNEL_SIDE = Path(__file__).with_name("kernel_side.py")
+EXERCISE_IDS = re.compile(r'check\("(\d\d\.\d+)"')
+
+
+def pytest_collect_file(file_path, parent):
+    """Collect every chapter, unless nbval was asked to run notebooks by itself."""
+    option = parent.config.option
+    if re.fullmatch(r"\d\d-.+\.ipynb", file_path.name) and not (option.nbval or option.nbval_lax):
+        return ChapterFile.from_parent(parent, path=file_path)
+
+
+class ChapterKernel(RunningKernel):
+    """nbval's kernel with a history, so that `Out` holds what a cell showed."""
+
+    def execute_cell_input(self, cell_input, allow_stdin=None):
+        return self.kc.execute(cell_input, store_history=True, allow_stdin=allow_stdin, stop_on_error=False)
+
+    def get_message(self, stream, timeout=None):
+        """As nbval does, but without waiting for a kernel that died. Raises RuntimeError there."""
+        end = time.monotonic() + timeout
+        while True:
+            left = end - time.monotonic()
+            try:
+                return super().get_message(stream, timeout=max(0, min(1, left)))
+            except Empty:
+                if not self.is_alive():
+                    raise RuntimeError("The kernel died") from None
+                if left <= 1:
+                    raise
+
+    def call(self, function, *arguments):
+        """Call a function of kernel_side.py in the kernel and return its result.
+
+        Raises AssertionError where it fails.
+        """
+        messages = []
+        code = f"print(__import__('json').dumps(get_ipython().course[{function!r}](*{arguments!r})))"
+        self.quietly(code, messages.append)
+        errors = [m["content"] for m in messages if m["msg_type"] == "error"]
+        assert not errors, f"{errors[0]['ename']}: {errors[0]['evalue']}"
+        return json.loads("".join(m["content"]["text"] for m in messages if m["msg_type"] == "stream"))
+
+    def load_side(self):
+        """Define the functions of kernel_side.py in a namespace of their own."""
+        code = f"compile(open({str(KERNEL_SIDE)!r}).read(), 'kernel_side.py', 'exec')"
+        self.quietly(f"exec({code}, get_ipython().__dict__.setdefault('course', {{}}))")
+
+    def quietly(self, code, output_hook=None):
+        self.kc.execute_interactive(
+            code, silent=True, store_history=False, allow_stdin=False, timeout=300, output_hook=output_hook
+        )
+
+
+class ChapterFile(IPyNbFile):
+    """A chapter: its cells, what is tried in them, and what the whole run left."""
+
+    def setup(self):
+        self.resources = contextlib.ExitStack()
+        self.folder = Path(self.resources.enter_context(tempfile.TemporaryDirectory(prefix="chapter-")))
+        self.student_state, self.other_state = self.folder / "state.json", self.folder / "other.json"
+        # Students run their copy in another folder, so a chapter may not depend on the folder chapters/.
+        student_file = self.folder / "workspace" / self.path.name
+        update_one(self.path, student_file)
+        self.student_sources = {cell.id: cell.source for cell in read(student_file).cells}
+        self.done, self.replies, self.rebound = set(), {}, {}
+        self.speed, self.begun = budget.calibrate(), time.monotonic()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("COURSE_CLAIMS", str(self.folder / "claims.jsonl"))
+            for name in ("COURSE_STATE", "COURSE_CHECK", "COURSE_SOLUTIONS"):
+                patch.delenv(name, raising=False)
+            self.kernel = ChapterKernel(CURRENT_ENV_KERNEL_NAME, cwd=str(student_file.parent))
+        self.peak = self.resources.enter_context(PeakMemory(self.kernel.km.provisioner.pid))
+        self.kernel.load_side()
+        self.setup_sanitize_files()
+
+    def teardown(self):
+        super().teardown()
+        self.resources.close()
+
+    def get_sanitize_files(self):
+        return [str(SANITIZE)]
+
+    def collect(self):
+        self.steps = []
+        for step in super().collect():
+            self.steps += self._steps_of(step)
+        yield from self.steps
+        for check in (exercises_are_declared, claims_hold, progress_is_untouched, budget_holds):
+            yield WholeRun.from_parent(self, name=check.__name__, check=check)
+
+    def _steps_of(self, step):
+        """What is run in one cell's place, in order."""
+        make = partial(self._make, step)
+        own = make(ChapterCell, step.name, cell=step.cell)
+        if "widget" in tags(step.cell):
+            return [own, make(WidgetDrive, f"{step.name} [widget]")]
+        if "exercise" not in tags(step.cell):
+            return [own]
+        before, after = [], []
+        for id_ in EXERCISE_IDS.findall(step.cell.source):
+            for name, wrong in wrong_answers(id_).items():
+                before.append(make(WrongAnswer, f"{step.name} [{id_} wrong: {name}]", id_=id_))
+                before[-1].wrong = (name, wrong)
+            before.append(make(StrictReference, f"{step.name} [{id_} reference, strictly]", id_=id_))
+            after.append(make(Stub, f"{step.name} [{id_} stub]", id_=id_))
+        return [*before, own, *after]
+
+    def _make(self, step, kind, name, cell=None, id_=""):
+        item = kind.from_parent(
+            self,
+            name=name,
+            cell_num=step.cell_num,
+            cell=cell or nbformat.v4.new_code_cell(),
+            options=step.options,
+        )
+        item.chapter_cell, item.exercise_id = step.cell, id_
+        return item
+
+
+class ChapterCell(IPyNbCell):
+    """A cell as it stands in the chapter. What an exercise or a solution binds is undone afterwards."""
+
+    def runtest(self):
+        self.parent.done.add(self)
+        if not {"exercise", "solution"} & tags(self.chapter_cell):
+            super().runtest()
+            drawn = any("image/png" in o.get("data", {}) for o in self.test_outputs)
+            if "picture" in tags(self.cell) and not drawn:
+                self.raise_cell_error("A picture cell drew no picture")
+            return
+        self.parent.rebound[self.cell.id] = self.run_apart(super().runtest, {})
+        for id_ in EXERCISE_IDS.findall(self.cell.source):
+            if not re.search(rf"^{id_} right", self.reply(), re.M):
+                self.raise_cell_error(f"{id_}: the reference got {self.reply()!r}")
+
+    def run_apart(self, run, settings, keep=False):
+        """Run with environment variables of its own, and undo what it binds unless `keep`.
+
+        Returns the names of earlier cells that it bound anew.
+        """
+        kernel = self.parent.kernel
+        if not kernel.is_alive():
+            raise RuntimeError("The kernel is dead")
+        kernel.call("begin", {name: str(value) for name, value in settings.items()})
+        try:
+            run()
+        finally:
+            rebound = kernel.call("end", keep) if kernel.is_alive() else []
+        return rebound
+
+    def reply(self):
+        """The text that the cell printed."""
+        return "".join(o.get("text", "") for o in self.test_outputs or [])
+
+
+class WidgetDrive(ChapterCell):
+    """The widget that the cell before showed is moved to every end, with a progress file of its own."""
+
+    def runtest(self):
+        self.parent.done.add(self)
+        drive = partial(self.parent.kernel.call, "drive")
+        try:
+            self.run_apart(drive, {"COURSE_STATE": self.parent.other_state})
+        except AssertionError as error:
+            self.raise_cell_error(f"Widget: {error}")
+
+
+class Replay(ChapterCell):
+    """A text that is run in the place of an exercise's solution."""
+
+    def run_text(self, source, keep=False, **settings):
+        """Run `source`, in which nothing is compared. Returns the names it rebound."""
+        self.parent.done.add(self)
+        self.cell.source = source
+        settings = {"COURSE_STATE": self.parent.other_state} | settings
+        return self.run_apart(super(ChapterCell, self).runtest, settings, keep)
+
+
+class WrongAnswer(Replay):
+    """A mistake that people make: not accepted, and answered with words about this very mistake."""
+
+    def runtest(self):
+        name, wrong = self.wrong
+        self.run_text(put(self.chapter_cell.source, wrong.code))
+        replies = self.parent.replies.setdefault(self.exercise_id, {})
+        if problem := wrong_answer_problem(self.exercise_id, wrong.feedback, self.reply(), replies):
+            self.raise_cell_error(problem)
+        replies[name] = self.reply()
+
+
+class StrictReference(Replay):
+    """The reference, where an answer that is not right is an error."""
+
+    def runtest(self):
+        source = self.chapter_cell.source
+        self.run_text(put(source, inside(source)), COURSE_CHECK="strict")
+        if not self.reply().startswith(f"{self.exercise_id} right"):
+            self.raise_cell_error(f"{self.exercise_id}: the reference got {self.reply()!r}")
+
+
+class Stub(Replay):
+    """The cell as students find it, with their progress file. What it binds stays for the later cells."""
+
+    def runtest(self):
+        source = self.parent.student_sources.get(self.chapter_cell.id, "")
+        rebound = self.run_text(source, keep=True, COURSE_STATE=self.parent.student_state)
+        if not re.search(rf"^{self.exercise_id} not answered", self.reply(), re.M):
+            self.raise_cell_error(f"{self.exercise_id}: the untouched stub got {self.reply()!r}")
+        if others := set(self.parent.rebound.get(self.chapter_cell.id, [])) - set(rebound):
+            self.raise_cell_error(f"The solution rebinds names of earlier cells: {', '.join(sorted(others))}")
+
+
+class WholeRun(pytest.Item):
+    """A check of what the whole run left."""
+
+    def __init__(self, *args, check, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.check = check
+
+    def runtest(self):
+        if len(self.parent.done) < len(self.parent.steps):
+            pytest.skip("only a part of the chapter ran")
+        problems = self.check(self.parent)
+        assert not problems, "\n".join(problems)
+
+    def repr_failure(self, excinfo):
+        return str(excinfo.value) if excinfo.errisinstance(AssertionError) else super().repr_failure(excinfo)
+
+    def reportinfo(self):
+        return self.path, 0, self.name
+
+
+def wrong_answer_problem(id_, feedback, reply, earlier):
+    """What is wrong with the reply to a wrong answer, or ''. `earlier`: name -> reply to another one."""
+    if not reply.startswith(f"{id_} not yet"):
+        return f"{id_}: this wrong answer got {reply!r}"
+    if feedback not in reply:
+        return f"{id_}: the reply {reply!r} does not say {feedback!r}"
+    same = [name for name, other in earlier.items() if other == reply]
+    return f"{id_}: the same reply as to {same[0]!r}: {reply!r}" if same else ""
+
+
+def exercises_are_declared(chapter):
+    """The chapter's cells check the exercises that are declared for it."""
+    checked = {step.exercise_id for step in chapter.steps if isinstance(step, Stub)}
+    declared = {exercise.id for exercise in of_chapter(chapter.path.name[:2])}
+    return [f"{id_}: no cell checks it" for id_ in sorted(declared - checked)] + [
+        f"{id_}: not declared" for id_ in sorted(checked - declared)
+    ]
+
+
+def claims_hold(chapter):
+    """Numbers in the text are those that were claimed in this run."""
+    file = chapter.folder / "claims.jsonl"
+    recorded = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
+    return claim_problems(chapter.nb, {claim["name"]: claim for claim in recorded})
+
+
+def claim_problems(notebook, claims):
+    """Numbers of the text that are not those of the claims recorded in a run, by name."""
+    found = []
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    for number in (n for text in texts for n in stated(text) if n.kind == "claim"):
+        claim = claims.get(number.name)
+        if claim is None:
+            found.append(f"{number.name}: not recorded in this run")
+        elif not claim["within"]:
+            found.append(f"{number.name} is an ordering: it holds no number of the text")
+        elif claim["unit"].split()[:1] != number.unit.split()[:1]:
+            found.append(f"{number.name} is in {claim['unit']!r}, the text says {number.unit!r}")
+        elif not abs(number.number - claim["value"]) <= claim["within"]:
+            found.append(f"the text says {number.number:g} {number.unit}, measured {claim}")
+        elif not claim["machine"]["cores"]:
+            found.append(f"{number.name}: the machine is not recorded")
+    return found
+
+
+def progress_is_untouched(chapter):
+    """After an untouched copy ran, every exercise is recorded as not answered, without an attempt."""
+    tried = state.load(chapter.student_state).exercises
+    recorded = {id_: (t.verdict, t.attempts) for id_, t in tried.items()}
+    expected = {exercise.id: ("not answered", 0) for exercise in of_chapter(chapter.path.name[:2])}
+    return [] if recorded == expected else [f"an untouched copy recorded {recorded}, not {expected}"]
+
+
+def budget_holds(chapter):
+    """Time and memory are as declared. The replays in exercises count too, which only makes this stricter."""
+    declared = budget.declared(chapter.nb, chapter.path.name)
+    return budget.over(declared, time.monotonic() - chapter.begun, chapter.peak.bytes, chapter.speed)
