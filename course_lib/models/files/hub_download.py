@@ -119,13 +119,15 @@ def fetch_files(
 
     files = {n: listing.files[n] for n in sorted(names, key=lambda n: listing.files[n].size or 0)}
     total, arrived = sum(f.size or 0 for f in files.values()), sum(map(cache.arrived, files.values()))
-    unit = {"unit": "B", "unit_scale": True}
     with wrap_errors(source):
         _check_disk(source, cache, total - arrived)
         headers = build_hf_headers(token=_token(source), library_name=CLIENT) | {
             "Accept-Encoding": "identity"
         }
-        with tqdm(total=total, initial=arrived, desc=source.repository, disable=not show, **unit) as bar:
+        label = source.repository
+        with tqdm(
+            desc=label, total=total, initial=arrived, unit="B", unit_scale=True, disable=not show
+        ) as bar:
             for name, file in files.items():
                 url = hf_hub_url(source.repository, name, revision=listing.commit, endpoint=endpoint())
                 _fetch(source, cache, name, file, url, headers, bar)

@@ -90,8 +90,9 @@ def _resolve_local(source: LocalSource) -> Path:
         _check_format(source, path.suffix.removeprefix("."))
         return check_gguf(path)
     if not path.is_dir():
-        shipped = path.parent == data.MODELS
-        fix = f"git checkout -- models/{path.name}" if shipped else f'load("{catalog.shipped()[-1]}")'
+        fix = f'load("{catalog.shipped()[-1]}")'
+        if path.parent == data.MODELS:
+            fix = f"git checkout -- models/{path.name}"
         raise CourseError(f"{path} does not exist", fix)
     names = [p.name for p in path.iterdir()]
     formats = [
