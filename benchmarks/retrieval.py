@@ -90,7 +90,7 @@ MOST = dict.fromkeys(
 )  # documents: with more they take too long
 
 
-# -- how well -------------------------------------------------------------------------------------------------------------
+# -- how well ------------------------------------------------------------------------------------------------
 
 
 def haneul(language: data.Language, english_names: bool = False) -> public_sets.Collection:
@@ -150,7 +150,7 @@ def interval(found: Any) -> str:
     return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
-# -- documents that are made up -------------------------------------------------------------------------------------------
+# -- documents that are made up ------------------------------------------------------------------------------
 
 
 def texts(count: int, words: int, seed: int, vocabulary: int = 50_000) -> dict[str, str]:
@@ -188,7 +188,7 @@ def made_up(documents: int, words: int, questions: int) -> tuple[dict[str, str],
     )
 
 
-# -- how fast -------------------------------------------------------------------------------------------------------------
+# -- how fast ------------------------------------------------------------------------------------------------
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -235,7 +235,7 @@ def speed(systems: dict[str, Builder], documents: int = 20_000, questions: int =
     )
 
 
-# -- how large ------------------------------------------------------------------------------------------------------------
+# -- how large -----------------------------------------------------------------------------------------------
 
 
 class Costs(NamedTuple):

@@ -45,7 +45,7 @@ AT_ONCE = (
 faiss.omp_set_num_threads(1)
 
 
-# -- vectors, made once for all systems -----------------------------------------------------------------------------------
+# -- vectors, made once for all systems ----------------------------------------------------------------------
 
 
 class Known(Embeddings):
@@ -120,7 +120,7 @@ def kept(name: str, texts: list[str], embed: Callable[[list[str]], Any]) -> tupl
         return found["vectors"], float(found["seconds"])
 
 
-# -- by words -------------------------------------------------------------------------------------------------------------
+# -- by words ------------------------------------------------------------------------------------------------
 
 
 def ours(cut: Cut, k1: float = 1.2) -> Builder:
@@ -163,7 +163,7 @@ def bm25s_words(text: str) -> list[str]:
     return bm25s.tokenize([text], stopwords="en", return_ids=False, show_progress=False)[0]
 
 
-# -- by meaning, and by both ----------------------------------------------------------------------------------------------
+# -- by meaning, and by both ---------------------------------------------------------------------------------
 
 
 def pieces(documents: dict[str, str]) -> Iterator[dict[str, str]]:

@@ -45,7 +45,7 @@ def zipf(documents, words, seed=0, vocabulary=5000):
     ]
 
 
-# -- the formulas ---------------------------------------------------------------------------------------------------------
+# -- the formulas --------------------------------------------------------------------------------------------
 
 
 @given(CORPORA, TEXTS)
@@ -104,7 +104,7 @@ def test_okapi_floors_what_lucene_orders():
     assert parts["half"] > parts["common"] > 0
 
 
-# -- documents come and go ------------------------------------------------------------------------------------------------
+# -- documents come and go -----------------------------------------------------------------------------------
 
 
 @settings(max_examples=60)
@@ -181,7 +181,7 @@ def test_a_refused_change_changes_nothing():
     assert [hit.id for hit in made.search("new", 9)] == ["c"]
 
 
-# -- searching ------------------------------------------------------------------------------------------------------------
+# -- searching -----------------------------------------------------------------------------------------------
 
 
 @given(CORPORA, TEXTS, st.integers(1, 20), st.sets(st.integers(0, 20).map("d{}".format)) | st.none())
@@ -272,7 +272,8 @@ def test_parts_add_up_and_say_why():
             "allowed must be a list of strings; got the string 'a'",
         ),
         (lambda: index({"a": "x"}).explain("x", "b"), "the id 'b' is not in the index of 1 documents"),
-        (lambda: BM25(variant="bm26"), "unknown BM25 variant 'bm26'; known: lucene, okapi"),
+        (lambda: BM25(variant="bm26"), "variant='bm26' is unknown; known: lucene, okapi"),
+        (lambda: BM25().search_all("x", 1), "queries must be a list of strings; got the string 'x'"),
         (lambda: BM25(k1=-1), "k1=-1"),
         (lambda: BM25(k1=float("nan")), "k1=nan"),
         (lambda: BM25(b=1.5), r"b=1\.5"),

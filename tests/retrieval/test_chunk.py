@@ -82,7 +82,7 @@ def sentences(text):
     return [text[start:end].strip() for start, end in pairwise([0, *outline(text).breaks])]
 
 
-# -- what holds for every text --------------------------------------------------------------------------------------------
+# -- what holds for every text -------------------------------------------------------------------------------
 
 
 @settings(max_examples=600)
@@ -155,7 +155,7 @@ def test_nothing_is_no_chunk(text):
     assert chunks(text, WORDS) == [] and chunk_documents({"a": text}, WORDS) == {}
 
 
-# -- sentences ------------------------------------------------------------------------------------------------------------
+# -- sentences -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_korean_without_spaces_is_cut_between_characters_of_several_tokens():
     assert max(chunk.tokens for chunk in found) <= 32 < SPANS["haneul-4m"].count(text)
 
 
-# -- tokenizers, sizes, documents -----------------------------------------------------------------------------------------
+# -- tokenizers, sizes, documents ----------------------------------------------------------------------------
 
 
 def test_the_whole_text_is_counted_though_the_file_of_minilm_says_to_truncate():

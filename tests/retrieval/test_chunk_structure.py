@@ -5,7 +5,7 @@ import pytest
 from course_lib.retrieval.chunk import chunks
 from tests.retrieval.test_chunk import LETTERS, WORDS, sentences, texts_of
 
-# -- headings -------------------------------------------------------------------------------------------------------------
+# -- headings ------------------------------------------------------------------------------------------------
 
 MANUAL = """Before it.
 
@@ -84,7 +84,7 @@ def test_a_fence_stays_with_its_code_and_code_is_cut_between_lines():
     )
 
 
-# -- tables ---------------------------------------------------------------------------------------------------------------
+# -- tables --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

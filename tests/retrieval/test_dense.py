@@ -21,6 +21,10 @@ def index(vectors, kind="flat", ids=None, **widths):
     return made
 
 
+def hits_of(dense, queries, k):
+    return [result.hits for result in dense.search_all(queries, k)]
+
+
 def cosines(vectors, query):
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
     return np.round(
@@ -40,7 +44,7 @@ def clusters(documents, dimensions=32, seed=0):
     return centres[rng.integers(60, size=documents)] + 0.5 * rng.normal(size=(documents, dimensions))
 
 
-# -- flat is exact --------------------------------------------------------------------------------------------------------
+# -- flat is exact -------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=200)
@@ -82,10 +86,9 @@ def test_scores_of_named_documents_are_to_the_last_digit_those_of_a_search(kind)
     made = index(clusters(100), kind)
     for vector in clusters(40, seed=5):
         made.embeddings.embed_queries = lambda queries, vector=vector: [vector] * len(queries)
-        (asked,) = made.score_queries(["question"])
-        found = asked.top(50)
-        assert asked.scores_of([hit.id for hit in found]) == found
-        assert asked.scores_of([]) == [] == made.score_queries([" "])[0].scores_of(made.ids)
+        (result,) = made.search_all(["question"], 50)
+        assert result.scores_of([hit.id for hit in result.hits]) == result.hits
+        assert result.scores_of([]) == [] == made.search_all([" "], 50)[0].scores_of(made.ids)
 
 
 def test_ties_by_the_thousand_come_in_the_order_of_their_ids():
@@ -121,7 +124,7 @@ def test_added_in_pieces_or_at_once_or_after_a_deletion_is_the_same():
     assert pieces.search_vector([1, 2]) == [Hit("other", pytest.approx(1))]
 
 
-# -- HNSW -----------------------------------------------------------------------------------------------------------------
+# -- HNSW ----------------------------------------------------------------------------------------------------
 
 
 def test_hnsw_finds_nearly_all_and_exactly_all_among_chosen_ones():
@@ -152,7 +155,7 @@ def test_wider_is_surer():
     assert recall(m=2, ef_construction=4, ef_search=1) < 0.9 < recall()
 
 
-# -- what is refused leaves the index as it was ---------------------------------------------------------------------------
+# -- what is refused leaves the index as it was --------------------------------------------------------------
 
 WRONG = [
     ([[float("nan")] * 16, [1.0] * 16], "1 of 2 vectors contain NaN"),
@@ -179,7 +182,7 @@ def test_wrong_vectors_are_refused_with_numbers(kind, wrong, message):
     embedder = Broken()
     made = Dense(embedder, kind=kind)
     made.add({"a": "one text", "b": "another"})
-    before = made.search_all(["one", "another"], 9)
+    before = hits_of(made, ["one", "another"], 9)
     with pytest.raises(CourseError, match=message):
         made.add_vectors(["c", "d"], wrong)
     if wrong is not None:
@@ -189,7 +192,7 @@ def test_wrong_vectors_are_refused_with_numbers(kind, wrong, message):
         with pytest.raises(CourseError, match=message):
             made.search_all(["one", " ", "another"], 9)  # two that are asked
     embedder.wrong = None
-    assert made.ids == ["a", "b"] and made.search_all(["one", "another"], 9) == before
+    assert made.ids == ["a", "b"] and hits_of(made, ["one", "another"], 9) == before
     made.add({"c": "new"})
     assert made.search("new", 1)[0].id == "c"
 
@@ -212,6 +215,11 @@ def test_wrong_ids_are_refused(kind):
             "allowed must be a list of strings; got the string 'ab'",
         ),
         (lambda: made.search("one", 0), "k=0"),
+        (lambda: made.search_all("one", 1), "queries must be a list of strings; got the string 'one'"),
+        (
+            lambda: made.add_vectors("ab", np.ones((2, 16))),
+            "ids must be a list of strings; got the string 'ab'",
+        ),
         (lambda: made.search_vector(np.ones(16), 2.5), r"k=2\.5"),
         (lambda: made.search_vector(np.ones(15)), "of 16 dimensions, as in the index; got 15"),
         (lambda: made.search_vector([np.nan] * 16), "1 of 1 vectors contain NaN"),
@@ -224,7 +232,7 @@ def test_wrong_ids_are_refused(kind):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "ivf"}, "unknown kind of index 'ivf'; known: flat, hnsw"),
+        ({"kind": "ivf"}, "kind='ivf' is unknown; known: flat, hnsw"),
         ({"m": 16}, "a flat index has no settings of HNSW"),
         ({"ef_search": 100}, "a flat index has no settings of HNSW"),
         ({"kind": "hnsw", "ef_search": 0}, "HNSW needs m of at least 2, and widths of at least 1"),
@@ -236,7 +244,7 @@ def test_settings_that_would_not_act_are_refused(settings, message):
         Dense(Hashed(), **settings)
 
 
-# -- nothing to find ------------------------------------------------------------------------------------------------------
+# -- nothing to find -----------------------------------------------------------------------------------------
 
 
 @KINDS
@@ -254,7 +262,7 @@ def test_nothing_to_find(kind):
         == []
     )
     assert (
-        made.search_all(["", "some", " "], 1) == [[], made.search("some", 1), []]
+        hits_of(made, ["", "some", " "], 1) == [[], made.search("some", 1), []]
         and made.search_all([], 1) == []
     )
     assert made.search("some words", 1000) == [
@@ -268,7 +276,7 @@ def test_lengths_do_not_matter_however_extreme():
     np.testing.assert_allclose(rows, [[0.6, 0.8], [0.5**0.5, 0.5**0.5], [0, 0], [0.6, 0.8]], rtol=1e-5)
 
 
-# -- embedders ------------------------------------------------------------------------------------------------------------
+# -- embedders -----------------------------------------------------------------------------------------------
 
 
 def test_nfd_finds_what_nfc_finds(lsa, passages):
@@ -291,14 +299,14 @@ def test_together_is_one_by_one_but_for_rounding(minilm):
             "again": "The fee",
         }
     )
-    for query, together in zip(queries, made.search_all(queries, 9), strict=True):
+    for query, together in zip(queries, hits_of(made, queries, 9), strict=True):
         alone = made.search(query, 9)
         assert [hit.id for hit in together] == [hit.id for hit in alone] and bool(alone) == bool(query)
         assert [hit.score for hit in together] == pytest.approx([hit.score for hit in alone], abs=1e-6)
     assert made.search(queries[2], 1)[0].id == "lost"
 
 
-# -- files and processes --------------------------------------------------------------------------------------------------
+# -- files and processes -------------------------------------------------------------------------------------
 
 
 @KINDS

@@ -53,7 +53,7 @@ def told(sentence):
     return float(score), [float(weight or 1) * float(value) for weight, value in parts]
 
 
-# -- the ranking ----------------------------------------------------------------------------------------------------------
+# -- the ranking ---------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60)
@@ -114,7 +114,7 @@ def test_moving_alpha_needs_no_new_search(texts, query, moves):
         assert made.rank(legs, k, alpha=alpha, fusion=fusion) == found
 
 
-# -- as LangChain asks ----------------------------------------------------------------------------------------------------
+# -- as LangChain asks ---------------------------------------------------------------------------------------
 
 
 def asked_every_way(made, queries, asked):
@@ -188,7 +188,7 @@ def test_it_is_a_link_of_a_chain():
     assert isinstance(errors[0], CourseError)
 
 
-# -- filters --------------------------------------------------------------------------------------------------------------
+# -- filters -------------------------------------------------------------------------------------------------
 
 FILTERS = [
     ({"year": 2021}, lambda m: m["year"] == 2021),
@@ -242,7 +242,7 @@ def test_the_last_of_a_thousand_is_found_where_it_alone_is_let_through():
         assert ids(made.search("annual fee card", 25, filter={"of": [["one"]]})) == ["z"]
 
 
-# -- what cannot be asked -------------------------------------------------------------------------------------------------
+# -- what cannot be asked ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_the_last_of_a_thousand_is_found_where_it_alone_is_let_through():
         (lambda r: r.search("fee", 26), r"k=26, but each retriever gives 25 candidates(.|\n)*candidates=26"),
         (lambda r: r.search("fee", alpha=1.5), r"alpha=1\.5"),
         (lambda r: r.search("fee", alpha=float("nan")), "alpha=nan"),
-        (lambda r: r.search("fee", fusion="sum"), "unknown fusion 'sum'; known: min-max, theoretical"),
+        (lambda r: r.search("fee", fusion="sum"), "fusion='sum' is unknown; known: min-max, theoretical"),
         (
             lambda r: r.search("fee", filter={"yaer": 1}),
             r"no document has the metadata field 'yaer'; .*year, lang",
@@ -269,7 +269,7 @@ def test_the_last_of_a_thousand_is_found_where_it_alone_is_let_through():
         (lambda r: r.add_documents({"new": None}), "not an id and a text"),
         (
             lambda r: HybridRetriever.from_retrievers(r.lexical, Dense(Hashed())),
-            r"the retrievers already hold 2 \(lexical\) and 0 \(dense\) documents",
+            r"the retrievers hold 2 \(lexical\) and 0 \(dense\) documents",
         ),
     ],
 )
@@ -296,7 +296,7 @@ def test_unknown_settings_are_refused():
         retriever({"a": "x"}).invoke("x", alhpa=1)
 
 
-# -- documents come and go ------------------------------------------------------------------------------------------------
+# -- documents come and go -----------------------------------------------------------------------------------
 
 
 @settings(max_examples=40)

@@ -87,7 +87,7 @@ def test_an_empty_text_has_cosine_0_and_nothing_to_read_no_score():
     assert late.rerank("fee", []) == []
 
 
-# -- a real model ---------------------------------------------------------------------------------------------------------
+# -- a real model --------------------------------------------------------------------------------------------
 
 QUERY = "How do I report a lost card?"
 ANSWER = "A lost or stolen card must be reported at once by telephone, and is blocked within a minute."

@@ -64,5 +64,5 @@ def test_no_passages_load_no_model():
 def test_a_driver_without_log_probabilities_is_refused():
     silent = ModelManager().get_chat_model({"source": "haneul-300k", "driver": "llamacpp"})
     for answers in (None, YES_OR_NO):
-        with pytest.raises(Unsupported, match=r"llamacpp cannot score\n.*huggingface"):
+        with pytest.raises(Unsupported, match=r"llamacpp cannot score.*huggingface"):
             LLMReranker(silent, answers).rerank(QUERY, TEXTS)

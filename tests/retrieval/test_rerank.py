@@ -64,7 +64,7 @@ class Shared:
         ]
 
 
-# -- the order ------------------------------------------------------------------------------------------------------------
+# -- the order -----------------------------------------------------------------------------------------------
 
 
 @SILENT
@@ -111,7 +111,7 @@ def test_numbers_of_numpy_become_numbers_of_json():
     )
 
 
-# -- what is no order -----------------------------------------------------------------------------------------------------
+# -- what is no order ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scores", [[0.5] * 3, [0, -0.0, 0], [3, 3 + 1e-6, 3 - 1e-6], [-1e300] * 3])
@@ -173,6 +173,17 @@ def test_less_than_one_candidate_is_refused_even_of_none(k):
             rerank(reranker, "fee", texts, k)
 
 
+def test_one_string_is_not_taken_for_a_list_of_letters():
+    late, llm = LateInteraction(Hashed()), LLMReranker(ModelManager().get_chat_model("haneul-300k"))
+    asks = [lambda r=reranker: rerank(r, "fee", "fee") for reranker in (None, Given(1.0), Shared(), late)]
+    asks += [lambda r=reranker: r.rerank("fee", "fee") for reranker in (late, llm)]
+    for ask in (*asks, lambda: late.add("fee")):
+        with pytest.raises(CourseError, match="texts must be a list of strings; got the string 'fee'"):
+            ask()
+    assert repr(late) == "LateInteraction(Hashed, 0 passages, 0.0 MB)"
+    assert repr(llm) == "LLMReranker('haneul-300k', answers=None, prompt=question_prompt)"
+
+
 def test_no_candidates_are_no_question():
     shared = Shared()
     assert (
@@ -223,12 +234,12 @@ def test_a_kind_is_a_reranker_of_the_models_in_their_roles():
     assert make_reranker("llm").model.manager is ModelManager.shared() and manager.loaded_models() == []
     assert len(KINDS) == 3
     with pytest.raises(
-        CourseError, match=r"unknown kind of reranker 'colbert'; known: cross-encoder, late-interaction, llm"
+        CourseError, match=r"kind='colbert' is unknown; known: cross-encoder, late-interaction, llm"
     ):
         make_reranker("colbert")
 
 
-# -- search, then rerank, in one call -------------------------------------------------------------------------------------
+# -- search, then rerank, in one call ------------------------------------------------------------------------
 
 
 def places(hits):
@@ -359,7 +370,7 @@ def test_a_korean_question_may_be_spelt_in_letters_or_in_syllables(minilm):
         assert rerank(reranker, apart, texts) == rerank(reranker, query, texts)
 
 
-# -- as LangChain asks ----------------------------------------------------------------------------------------------------
+# -- as LangChain asks ---------------------------------------------------------------------------------------
 
 
 @SILENT
@@ -414,14 +425,16 @@ def test_a_compressor_of_no_documents_or_unknown_settings_is_refused(said):
         RerankCompressor(reranker=Shared(), **said)
 
 
-# -- files ----------------------------------------------------------------------------------------------------------------
+# -- files ---------------------------------------------------------------------------------------------------
 
 
 @SILENT
 def test_an_index_that_was_searched_with_a_reranker_wants_one_or_is_told_that_there_is_none(tmp_path):
     made = retriever(dict(zip("abc", SOME, strict=True)), rerank=(shared := Shared()))
     made.save(tmp_path)
-    with pytest.raises(CourseError, match=r"a reranker of class Shared(.|\n)*rerank=None"):
+    with pytest.raises(
+        CourseError, match=r"the reranker of this index, a Shared, is not saved with it(.|\n)*rerank=None"
+    ):
         HybridRetriever.load(tmp_path, Hashed())
     with pytest.raises(CourseError, match="cannot rerank"):
         HybridRetriever.load(tmp_path, Hashed(), object())
@@ -441,7 +454,7 @@ def test_an_index_without_a_reranker_wants_none_and_may_be_given_one(tmp_path):
     same(retriever(documents, rerank=shared), loaded)
 
 
-# -- a reranker that does not decide alone ---------------------------------------------------------------------------------
+# -- a reranker that does not decide alone -------------------------------------------------------------------
 
 
 @SILENT
@@ -494,11 +507,11 @@ def test_a_retriever_and_a_compressor_give_a_weighted_reranker_the_scores_of_the
 
 
 def test_a_weighted_reranker_without_scores_of_the_search_or_with_a_strange_weight_is_refused():
-    with pytest.raises(CourseError, match="Weighted needs the search's score of each of 3 texts; got 0"):
+    with pytest.raises(CourseError, match="Weighted needs 3 scores of the search; got 0"):
         rerank(Weighted(Shared()), "fee", SOME)
-    with pytest.raises(CourseError, match="search's score of each of 3 texts; got 2"):
+    with pytest.raises(CourseError, match="Weighted needs 3 scores of the search; got 2"):
         rerank(Weighted(Shared()), "fee", SOME, search_scores=[1, 2])
-    with pytest.raises(CourseError, match="search's score of each of 3 texts; got 0"):
+    with pytest.raises(CourseError, match="Weighted needs 3 scores of the search; got 0"):
         RerankCompressor(reranker=Weighted(Shared())).compress_documents(
             [Document(page_content=t) for t in SOME], "fee"
         )

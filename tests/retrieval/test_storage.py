@@ -61,7 +61,7 @@ def rewritten(folder, change, **files):
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
-# -- there and back -------------------------------------------------------------------------------------------------------
+# -- there and back ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw"])
@@ -126,7 +126,7 @@ def test_files_hold_text_and_numbers_and_nothing_that_could_run(lsa, tmp_path):
             )
 
 
-# -- whole files alone ----------------------------------------------------------------------------------------------------
+# -- whole files alone ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -266,7 +266,7 @@ def test_files_that_fit_their_hashes_and_not_each_other_are_refused(change, file
         HybridRetriever.load(tmp_path, Hashed())
 
 
-# -- the same embedder and the same tokenizer -----------------------------------------------------------------------------
+# -- the same embedder and the same tokenizer ----------------------------------------------------------------
 
 
 def test_another_embedder_is_refused(lsa, tmp_path):

@@ -138,8 +138,8 @@ def test_a_tokenizer_comes_back_from_its_settings(tokenizer):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "wordpiece"}, "unknown tokenizer 'wordpiece'; known: spaces, words, bigrams"),
-        ({"name": ["bigrams"]}, "unknown tokenizer"),
+        ({"name": "wordpiece"}, "name='wordpiece' is unknown; known: spaces, words, bigrams"),
+        ({"name": ["bigrams"]}, r"name=\['bigrams'\] is unknown"),
         ({"stem": "yes"}, "stem='yes' must be True or False"),
         ({"name": "spaces", "stem": True}, "without stop words and stems"),
         ({"lower": True}, "'lower' is unknown"),

@@ -19,6 +19,10 @@ pytestmark = pytest.mark.filterwarnings(
 QUERIES = ["체크카드 연회비는 얼마인가요", "해외 송금 취소 가능 시간", "카드를 잃어버렸어요", "없는낱말뿐"]
 
 
+def hits_of(index, queries, k, allowed=None):
+    return [result.hits for result in index.search_all(queries, k, allowed)]
+
+
 def of_faiss(embedder, dimensions):
     with warnings.catch_warnings(action="ignore"):
         from langchain_community.docstore.in_memory import InMemoryDocstore
@@ -93,7 +97,7 @@ def test_every_store_ranks_as_our_own_index_whatever_is_filtered_and_deleted(leg
                 assert [hit.id for hit in theirs.dense] == [hit.id for hit in ours.dense], query
                 assert theirs.lexical == ours.lexical and theirs.query == query
         assert len(leg) == len(own) == 252 - len(gone)
-        assert {hit.id for hit in leg.search_all(QUERIES[:1], 99, few)[0]} == few - set(gone)
+        assert {hit.id for hit in leg.search_all(QUERIES[:1], 99, few)[0].hits} == few - set(gone)
     for query in QUERIES[:3]:
         assert made.search(query)[0].id == own.search(query)[0].id
         assert made.explain(made.search(query)[0]).count("for meaning (number") == 1
@@ -130,11 +134,11 @@ def test_asking_for_ever_more_finds_all_that_are_allowed(texts, allowed, k):
     ]
     for leg in (own, *legs):
         leg.add(documents)
-    (expected,) = own.search_all(["the card fee"], k, allowed)
+    (expected,) = hits_of(own, ["the card fee"], k, allowed)
     for leg, cosine in zip(
         legs, (lambda score: score / 2 + 1, lambda score: score), strict=True
     ):  # a squared distance is 2 - 2 cos
-        (hits,) = leg.search_all(["the card fee"], k, allowed)
+        (hits,) = hits_of(leg, ["the card fee"], k, allowed)
         assert [cosine(hit.score) for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-5)
         assert hits == sorted(hits, key=lambda hit: (-hit.score, hit.id)) and len(
             {hit.id for hit in hits}
@@ -142,7 +146,7 @@ def test_asking_for_ever_more_finds_all_that_are_allowed(texts, allowed, k):
         assert allowed is None or {hit.id for hit in hits} <= allowed
 
 
-# -- what a store cannot do -----------------------------------------------------------------------------------------------
+# -- what a store cannot do ----------------------------------------------------------------------------------
 
 
 class Mute(InMemoryVectorStore):
@@ -162,7 +166,9 @@ def test_a_store_that_cannot_say_what_its_scores_mean_is_told():
     with pytest.raises(CourseError, match="the lowest possible score of this vector store is unknown"):
         made.search("fee")
     assert [hit.id for hit in made.search("fee", fusion="min-max")] == ["a"]
-    with pytest.raises(CourseError, match="unknown score type 'cosine'"):
+    with pytest.raises(
+        CourseError, match="score_type='cosine' is unknown; known: relevance, similarity, distance"
+    ):
         StoreRetriever(InMemoryVectorStore(Hashed()), score_type="cosine")
 
 
@@ -212,14 +218,19 @@ def test_a_store_that_fails_to_add_leaves_the_words_as_they_were():
 
 def test_nothing_to_find_and_nothing_to_ask():
     leg = StoreRetriever(InMemoryVectorStore(Hashed()), score_type="similarity", min_score=-1)
-    assert leg.search_all(["fee", ""], 3) == [[], []] and len(leg) == 0
+    assert hits_of(leg, ["fee", ""], 3) == [[], []] and len(leg) == 0
     leg.add({"a": "fee", "b": "card"})
-    assert leg.search_all(["", " ", "fee"], 1)[:2] == [[], []] and leg.search_all(
-        ["fee"], 3, []
-    ) == leg.search_all(["fee"], 3, ["z"]) == [[]]
-    with pytest.raises(CourseError, match="k=0"):
-        leg.search_all(["fee"], 0)
-    with pytest.raises(CourseError, match="allowed must be a list of strings; got the string 'ab'"):
-        leg.search_all(["fee"], 1, "ab")
+    assert hits_of(leg, ["", " ", "fee"], 1)[:2] == [[], []]
+    assert hits_of(leg, ["fee"], 3, []) == hits_of(leg, ["fee"], 3, ["z"]) == [[]]
+    for ask, message in [
+        (lambda: leg.search_all(["fee"], 0), "k=0"),
+        (lambda: leg.search_all(["fee"], 1, "ab"), "allowed must be a list of strings; got the string 'ab'"),
+        (lambda: leg.search_all("fee", 1), "queries must be a list of strings; got the string 'fee'"),
+    ]:
+        with pytest.raises(CourseError, match=message):
+            ask()
+    assert repr(leg) == (
+        "StoreRetriever(InMemoryVectorStore, 2 documents, score_type='similarity', min_score=-1)"
+    )
     leg.delete(["a", "b"])
-    assert leg.search_all(["fee"], 3) == [[]] and len(leg) == 0
+    assert hits_of(leg, ["fee"], 3) == [[]] and len(leg) == 0
