@@ -255,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, do, text in (
         ("start", _start, "make or update your own copies in workspace/; what you wrote stays"),
-        ("check", _check, "while writing: lint, types, and the tests of what changed since the last commit"),
+        ("check", _check, "while writing: lint, types, the tests of what changed since the last commit"),
         ("progress", _progress, "chapters done, exercises passed, predictions"),
         ("data", _data, "verify Haneul Bank's files and count them"),
     ):
