@@ -2,9 +2,9 @@
 
 nbval collects the cells, runs them and compares their outputs with the saved ones. Around an exercise cell,
 the same kernel also runs what students write there: each wrong answer, the reference under
-COURSE_CHECK=strict, and last the untouched stub, which the rest of the chapter meets. Widgets are driven after
-their cell. The checks of the whole run come last: exercises, claims, progress and budget. Each of these steps
-is a test of its own.
+COURSE_CHECK=strict, and last the untouched stub, which the rest of the chapter meets. Widgets are driven
+after their cell. The checks of the whole run come last: exercises, claims, progress and budget. Each of these
+steps is a test of its own.
 """
 
 import contextlib
