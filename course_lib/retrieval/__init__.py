@@ -1,8 +1,8 @@
 """Search: find the documents that answer a question, rank them, and measure how good the ranking is.
 
-`tokenize` cuts text into tokens, `bm25` searches by words, `dense` and `lsa` by meaning, `fusion` and `hybrid` by both,
-`vector_store` with any LangChain store; `rerank`, `late_interaction` and `llm_rerank` reorder the results; `storage` saves an
-index, `chunk` cuts long documents, `metrics` evaluates rankings.
+`tokenize` cuts text into tokens, `bm25` searches by words, `dense` and `lsa` by meaning, `fusion` and
+`hybrid` by both, `vector_store` with any LangChain store; `rerank`, `late_interaction` and `llm_rerank`
+reorder the results; `storage` saves an index, `chunk` cuts long documents, `metrics` evaluates rankings.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,8 @@
-"""BM25 search by words: an index that documents can be added to and deleted from, and that explains every score.
+"""BM25 search by words: an index that documents can be added to and deleted from, and that explains every
+score.
 
-Scores are computed from counts at search time. Adding or deleting a document therefore changes idf and mean length at once:
-the index always scores as if it had just been built from its present documents.
+Scores are computed from counts at search time. Adding or deleting a document therefore changes idf and mean
+length at once: the index always scores as if it had just been built from its present documents.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,10 +22,13 @@ from course_lib.errors import CourseError
 from course_lib.retrieval.documents import (
     Hit,
     IndexedById,
+    SearchResult,
     best_first,
+    check_choice,
     check_deletable,
     check_search,
     new_documents,
+    string_error,
 )
 from course_lib.retrieval.postings import BM25State, Postings
 from course_lib.retrieval.scores import VARIANTS, Floats, length_norm
@@ -35,7 +40,8 @@ GROUP = 32  # scores in a group of `top_rows`
 class TermScore(NamedTuple):
     """What one term of a query adds to a document's score: score = query_tf x idf x tf_weight.
 
-    query_tf, tf: how often the term occurs in the query and in the document. df: number of documents that contain it.
+    query_tf, tf: how often the term occurs in the query and in the document. df: number of documents that
+    contain it.
     """
 
     term: str
@@ -49,7 +55,8 @@ class TermScore(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """A document's score and the terms that add up to it, highest first; terms that the document lacks are left out.
+    """A document's score and the terms that add up to it, highest first; terms that the document lacks are
+    left out.
 
     documents: number of documents in the index.
     """
@@ -78,8 +85,8 @@ class CorpusStatistics(NamedTuple):
 def top_rows(scores: Floats, k: int) -> tuple[NDArray[np.intp], float]:
     """Rows of the k best scores above 0 and of all that tie with the last of them, and that last score.
 
-    The maximum of each group of scores is fast to compute. The k-th largest maximum is reached by at least k scores, so
-    lower scores need not be looked at.
+    The maximum of each group of scores is fast to compute. The k-th largest maximum is reached by at least k
+    scores, so lower scores need not be looked at.
     """
     whole = scores.size - scores.size % GROUP
     maxima = scores[:whole].reshape(GROUP, -1).max(axis=0) if scores.size else scores
@@ -94,14 +101,13 @@ def top_rows(scores: Floats, k: int) -> tuple[NDArray[np.intp], float]:
 class BM25(IndexedById):
     """A lexical index: documents by their tokens.
 
-    tokenizer: text to tokens, for documents and queries. variant: a name of `scores.VARIANTS`. k1: from 0, where only the
-    first occurrence of a term counts; b: from 0, where a document's length does not matter, to 1. The defaults are Lucene's;
-    rank_bm25 has k1=1.5. Raises CourseError for an unknown variant and for k1 or b out of range.
+    tokenizer: text to tokens, for documents and queries. variant: a name of `scores.VARIANTS`. k1: from 0,
+    where only the first occurrence of a term counts; b: from 0, where a document's length does not matter, to
+    1. The defaults are Lucene's; rank_bm25 has k1=1.5. Raises CourseError for an unknown variant and for k1
+    or b out of range.
 
     >>> index = BM25(Tokenizer("words"))
     >>> index.add({"fee": "The annual fee of the card is 2,000 won", "limit": "The daily limit of the card"})
-    >>> index
-    BM25(2 documents, 10 terms, Tokenizer(name='words', stop_words=False, stem=False), variant='lucene', k1=1.2, b=0.75)
     >>> [hit.id for hit in index.search("annual fee of 2000 won", k=10)]
     ['fee', 'limit']
     >>> print(index.explain("fee", "fee"))
@@ -116,10 +122,7 @@ class BM25(IndexedById):
         k1: float = 1.2,
         b: float = 0.75,
     ) -> None:
-        if variant not in VARIANTS:
-            raise CourseError(
-                f"unknown BM25 variant {variant!r}; known: {', '.join(VARIANTS)}", 'BM25(variant="lucene")'
-            )
+        check_choice("variant", variant, VARIANTS)
         if not 0 <= k1 < 1e6 or not 0 <= b <= 1:
             raise CourseError(
                 f"k1={k1}, b={b}; k1 must be at least 0, and b from 0 to 1", "BM25(k1=1.2, b=0.75)"
@@ -144,7 +147,8 @@ class BM25(IndexedById):
     def add(self, documents: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
         """Add documents, id and text: all of them, or none if one is refused.
 
-        Raises CourseError for an id that exists already or occurs twice, and for an item that is not a pair of strings.
+        Raises CourseError for an id that exists already or occurs twice, and for an item that is not a pair
+        of strings.
         """
         new: dict[str, int] = {}
         lengths, terms, vocabulary = array("q"), array("i"), self._vocabulary
@@ -158,8 +162,8 @@ class BM25(IndexedById):
     def _append(self, new: dict[str, int], lengths: NDArray[np.int64], terms: NDArray[np.int32]) -> None:
         """Add documents by the terms of their tokens.
 
-        The last two segments are merged while the last is at least half as long as the one before it, so that there are at
-        most about 20 segments, and each entry is moved about as often.
+        The last two segments are merged while the last is at least half as long as the one before it, so that
+        there are at most about 20 segments, and each entry is moved about as often.
         """
         segment = Postings.from_tokens(terms, lengths, len(self._ids))
         self._df = np.pad(self._df, (0, len(self._vocabulary) - self._df.size))
@@ -175,7 +179,7 @@ class BM25(IndexedById):
         self._segments, self._statistics = segments, None
 
     def delete(self, ids: Collection[str]) -> None:
-        """Delete documents by id: all of them, or none if one is not in the index. Raises CourseError then."""
+        """Delete documents by id: all, or none if one is not in the index. Raises CourseError then."""
         ids = check_deletable(ids, self._rows)
         deleted = np.zeros(self._alive.size, np.bool_)
         deleted[[self._rows.pop(doc_id) for doc_id in ids]] = True
@@ -187,7 +191,7 @@ class BM25(IndexedById):
             self._compact()
 
     def _compact(self) -> None:
-        """Renumber rows and terms, in the same order, without deleted documents and the terms that only they had."""
+        """Renumber rows and terms, in order, without deleted documents and the terms that only they had."""
         new_rows = np.where(self._alive, np.cumsum(self._alive) - 1, -1).astype(np.int32)
         kept = np.flatnonzero(self._df)
         tokens = list(self._vocabulary)
@@ -208,7 +212,8 @@ class BM25(IndexedById):
 
     @classmethod
     def from_state(cls, ids: list[str], state: BM25State, **settings: Any) -> BM25:
-        """The index with the arrays of `state`. ids: of its documents, in order. settings: tokenizer, variant, k1, b.
+        """The index with the arrays of `state`. ids: of its documents, in order. settings: tokenizer,
+        variant, k1, b.
 
         Raises CourseError if the arrays do not fit each other.
         """
@@ -234,11 +239,31 @@ class BM25(IndexedById):
         allowed: ids to choose from, before the best k are taken; unknown ids are ignored.
         Raises CourseError for k below 1, and for a string as `allowed`.
         """
-        return self.score_query(query).top(k, allowed)
+        check_search(k, allowed)
+        return self._search(query, k, allowed).hits
 
-    def score_query(self, query: str) -> LexicalQuery:
-        """The query with the scores of all documents, which are computed once."""
-        return LexicalQuery(self, self._scores(query))
+    def search_all(
+        self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None
+    ) -> list[SearchResult]:
+        """The results of many queries. Raises CourseError as `search` does, and for a single string."""
+        check_search(k, allowed)
+        if isinstance(queries, str):
+            raise string_error("queries", queries)
+        return [self._search(query, k, allowed) for query in queries]
+
+    def _search(self, query: str, k: int, allowed: Collection[str] | None) -> SearchResult:
+        ids, scores = self._ids, self._scores(query)
+        chosen = scores if allowed is None and len(self._rows) == len(ids) else scores * self._mask(allowed)
+        rows, last = top_rows(chosen, k)
+        better = [Hit(ids[row], float(scores[row])) for row in rows[scores[rows] > last].tolist()]
+        tied = (ids[row] for row in rows[scores[rows] == last].tolist())
+        hits = best_first(better) + [Hit(doc_id, last) for doc_id in heapq.nsmallest(k - len(better), tied)]
+        return SearchResult(hits, partial(self._scores_of, scores))
+
+    def _scores_of(self, scores: Floats, ids: Collection[str]) -> list[Hit]:
+        """The scores above 0 of these documents."""
+        hits = [Hit(doc_id, float(scores[self._rows[doc_id]])) for doc_id in sorted(ids)]
+        return [hit for hit in hits if hit.score > 0]
 
     def scores(self, query: str) -> dict[str, float]:
         """The score of every document, 0 included, as `rank_bm25.BM25Okapi.get_scores` gives them."""
@@ -314,26 +339,3 @@ class BM25(IndexedById):
         mask = np.zeros(len(self._ids), np.bool_)
         mask[[self._rows[doc_id] for doc_id in allowed if doc_id in self._rows]] = True
         return mask
-
-
-class LexicalQuery:
-    """A query with the scores of all rows, as a `documents.ScoredQuery`; valid until the index is changed."""
-
-    def __init__(self, index: BM25, scores: Floats) -> None:
-        self._index, self._scores = index, scores
-
-    def top(self, k: int, allowed: Collection[str] | None = None) -> list[Hit]:
-        """The best k hits, as `BM25.search`."""
-        check_search(k, allowed)
-        ids, scores = self._index._ids, self._scores
-        if allowed is not None or len(self._index) < len(ids):
-            scores = scores * self._index._mask(allowed)
-        rows, last = top_rows(scores, k)
-        better = [Hit(ids[row], float(scores[row])) for row in rows[scores[rows] > last].tolist()]
-        tied = (ids[row] for row in rows[scores[rows] == last].tolist())
-        return best_first(better) + [Hit(doc_id, last) for doc_id in heapq.nsmallest(k - len(better), tied)]
-
-    def scores_of(self, ids: Collection[str]) -> list[Hit]:
-        """The scores above 0 of these documents."""
-        hits = [Hit(doc_id, float(self._scores[self._index._rows[doc_id]])) for doc_id in sorted(ids)]
-        return [hit for hit in hits if hit.score > 0]

@@ -1,7 +1,9 @@
-"""Cut long documents into chunks that an embedding model can read whole, counted with the model's own tokenizer.
+"""Cut long documents into chunks that an embedding model can read whole, counted with the model's own
+tokenizer.
 
-A chunk ends with a sentence, a table row or a line of code wherever one ends within the limit. A Markdown heading begins a new
-chunk, and short sections are not merged: the text under each heading answers other questions.
+A chunk ends with a sentence, a table row or a line of code wherever one ends within the limit. A Markdown
+heading begins a new chunk, and short sections are not merged: the text under each heading answers other
+questions.
 """
 
 from __future__ import annotations
@@ -62,10 +64,10 @@ def token_spans(tokenizer: Any) -> TokenSpans:
 class Chunk:
     """A part of a document: `document[chunk.start:chunk.end] == chunk.text`.
 
-    tokens: of the text, without special ones. headings: those above the chunk and in its first lines, the outermost first.
-    table_header: the header of the table in which the chunk begins, '' if none or if it begins with it. context_prefix: the
-    headings and the header that the text lacks, one a line. They may take half of the limit; the outermost are dropped first
-    if a sentence or row would not fit otherwise.
+    tokens: of the text, without special ones. headings: those above the chunk and in its first lines, the
+    outermost first. table_header: the header of the table in which the chunk begins, '' if none or if it
+    begins with it. context_prefix: the headings and the header that the text lacks, one a line. They may take
+    half of the limit; the outermost are dropped first if a sentence or row would not fit otherwise.
     """
 
     text: str
@@ -83,17 +85,20 @@ class Chunk:
 
 
 def chunks(text: str, tokens: TokenSpans, *, max_tokens: int = 512, overlap: int = 64) -> list[Chunk]:
-    """Cut a text into chunks, in order; a blank text has none. Together they contain everything but white space.
+    """Cut a text into chunks, in order; a blank text has none. Together they contain everything but white
+    space.
 
-    tokens: of the model's tokenizer, see `token_spans`. max_tokens: what the model reads, special tokens included. overlap: a
-    chunk repeats whole sentences from the end of the previous one, of at most this many tokens; it repeats none if the last
-    sentence is longer, before a heading, and where that would cut a sentence. A sentence that is too long for a chunk is cut
-    between lines or table cells, else between words, else between characters.
-    Raises CourseError for sizes out of range, and for a text with half a surrogate pair.
+    tokens: of the model's tokenizer, see `token_spans`. max_tokens: what the model reads, special tokens
+    included. overlap: a chunk repeats whole sentences from the end of the previous one, of at most this many
+    tokens; it repeats none if the last sentence is longer, before a heading, and where that would cut a
+    sentence. A sentence that is too long for a chunk is cut between lines or table cells, else between words,
+    else between characters. Raises CourseError for sizes out of range, and for a text with half a surrogate
+    pair.
 
     >>> import re
     >>> words = TokenSpans(lambda text: [match.span() for match in re.finditer(r"\\S+", text)])
-    >>> text = "# Card\\nIt costs 2,000 won, i.e. little.\\n## Limits\\n" + "".join(f"Limit {n} is here. " for n in range(4))
+    >>> text = "# Card\\nIt costs 2,000 won, i.e. little.\\n## Limits\\n"
+    >>> text += "".join(f"Limit {n} is here. " for n in range(4))
     >>> for chunk in chunks(text, words, max_tokens=16, overlap=4):
     ...     print(chunk.headings, repr(chunk.text))
     ('Card',) '# Card\\nIt costs 2,000 won, i.e. little.'
@@ -120,7 +125,8 @@ def chunk_documents(
 ) -> dict[str, Chunk]:
     """The chunks of all documents, id -> text, by the ids "ID#0", "ID#1" and so on.
 
-    `chunk_id.rpartition("#")[0]` is the document's id, even if it contains a "#". Raises CourseError as `chunks` does.
+    `chunk_id.rpartition("#")[0]` is the document's id, even if it contains a "#". Raises CourseError as
+    `chunks` does.
     """
     by_document = (
         (doc_id, chunks(text, tokens, max_tokens=max_tokens, overlap=overlap))
@@ -146,7 +152,7 @@ def _limit(tokens: TokenSpans, max_tokens: int, overlap: int) -> int:
 
 
 def _token_starts(text: str, tokens: TokenSpans) -> NDArray[np.int64]:
-    """Where each token starts, (tokens,), ascending. Tokenizes in blocks that end with a line or a word if possible."""
+    """Where each token starts, (tokens,). Tokenizes in blocks that end with a line or a word."""
     starts, at = [np.zeros(0, np.int64)], 0
     while at < len(text):
         end = at + BLOCK
@@ -161,8 +167,9 @@ def _token_starts(text: str, tokens: TokenSpans) -> NDArray[np.int64]:
 class _Cutter:
     """Cuts the sections of one text.
 
-    count: counts tokens, with a cache. limit: tokens of a chunk without special ones. starts: where each token of the text
-    starts, (tokens,). In the methods `begin` is where a chunk begins, `end` where it ends and `done` where the last one ended.
+    count: counts tokens, with a cache. limit: tokens of a chunk without special ones. starts: where each
+    token of the text starts, (tokens,). In the methods `begin` is where a chunk begins, `end` where it ends
+    and `done` where the last one ended.
     """
 
     text: str
@@ -183,10 +190,11 @@ class _Cutter:
             previous_begin = begin
 
     def _next(self, section: Section, previous_begin: int, done: int, start: int) -> tuple[int, int, str]:
-        """Begin, end and context prefix of the next chunk. start: the first character that no chunk holds yet.
+        """Begin, end and context prefix of the next chunk. start: the first character that no chunk holds
+        yet.
 
-        Tries, in this order: an end of a sentence with overlap and full prefix; one without overlap; other kinds of ends.
-        Raises CourseError for a character that alone has more tokens than a chunk.
+        Tries, in this order: an end of a sentence with overlap and full prefix; one without overlap; other
+        kinds of ends. Raises CourseError for a character that alone has more tokens than a chunk.
         """
         floor = section.heading_end if start == section.start else done  # the chunk must end beyond this
         overlaps = self._overlaps(max(previous_begin, section.heading_end - 1), done)
@@ -209,7 +217,7 @@ class _Cutter:
         )
 
     def _overlaps(self, first: int, done: int) -> Iterator[int]:
-        """Where a chunk may begin, after `first`, to repeat whole sentences before `done`; the most sentences first."""
+        """Where a chunk may begin to repeat whole sentences of text[first:done], the most first."""
         breaks, token = self.outline.breaks, int(np.searchsorted(self.starts, done)) - self.overlap - SLACK
         least = max(first, int(self.starts[token]) - 1 if token > 0 else 0)
         for at in range(bisect_left(breaks, least), bisect_left(breaks, done) if self.overlap else 0):
@@ -227,7 +235,7 @@ class _Cutter:
                 yield prefix
 
     def _end(self, kind: str, prefix: str, begin: int, floor: int, last: int) -> int:
-        """The last end of a kind, after `floor` and up to `last`, with which prefix and text fit the limit; 0 if none."""
+        """The last end of a kind in (floor, last] with which prefix and text fit the limit; 0 if none."""
         room, first = self.limit - self.count(prefix) + SLACK, int(np.searchsorted(self.starts, begin))
         while room > 0:
             reach = min(last, int(self.starts[first + room]) if first + room < self.starts.size else last)

@@ -1,14 +1,16 @@
-"""Search by meaning: each text becomes a vector of length 1, and FAISS finds the vectors with the highest cosine.
+"""Search by meaning: each text becomes a vector of length 1, and FAISS finds the vectors with the highest
+cosine.
 
-Scores are cosines, from -1 to 1. "flat" compares the query with every vector and is exact. "hnsw" walks a graph of nearest
-neighbours (Malkov and Yashunin 2018, arXiv:1603.09320): it takes far longer to build, is far faster for many documents, and
-may miss some.
+Scores are cosines, from -1 to 1. "flat" compares the query with every vector and is exact. "hnsw" walks a
+graph of nearest neighbours (Malkov and Yashunin 2018, arXiv:1603.09320): it takes far longer to build, is far
+faster for many documents, and may miss some.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +21,13 @@ from course_lib.errors import CourseError
 from course_lib.retrieval.documents import (
     Hit,
     IndexedById,
+    SearchResult,
     best_first,
+    check_choice,
     check_deletable,
     check_search,
     new_documents,
-    refuse_string,
+    string_error,
 )
 from course_lib.retrieval.fusion import MIN_COSINE
 
@@ -37,7 +41,8 @@ HNSW_DEFAULTS = {"m": 32, "ef_construction": 200, "ef_search": 64}
 
 
 def unit_vectors(vectors: Any, texts: int, dimensions: int | None = None) -> Vectors:
-    """Vectors scaled to length 1, (texts, dimensions), float32. A vector of zeros stays: its cosine with every other is 0.
+    """Vectors scaled to length 1, (texts, dimensions), float32. A vector of zeros stays: its cosine with
+    every other is 0.
 
     texts: the expected number of vectors. dimensions: the expected length of each, if known.
     Raises CourseError for another shape, NaN and infinity.
@@ -70,7 +75,7 @@ def unit_vectors(vectors: Any, texts: int, dimensions: int | None = None) -> Vec
 
 
 def query_vectors(embeddings: Embeddings, queries: Sequence[str]) -> Any:
-    """One vector for each query; in one call if the embedder has `embed_queries`, which LangChain's interface lacks."""
+    """A vector for each query; in one call if the embedder has `embed_queries`, as ours have."""
     if embed_queries := getattr(embeddings, "embed_queries", None):
         return embed_queries(list(queries)) if queries else []
     return [embeddings.embed_query(query) for query in queries]
@@ -78,7 +83,7 @@ def query_vectors(embeddings: Embeddings, queries: Sequence[str]) -> Any:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run FAISS on one thread: faster for a single query on a busy machine, and HNSW links the same neighbours every time."""
+    """Run FAISS on one thread: faster for one query on a busy machine, and HNSW becomes reproducible."""
     import faiss
 
     threads = faiss.omp_get_max_threads()
@@ -92,9 +97,9 @@ def one_thread() -> Iterator[None]:
 class Dense(IndexedById):
     """A dense index: documents by the vectors of their texts.
 
-    embeddings: any LangChain Embeddings. kind: "flat" or "hnsw". m, ef_construction, ef_search: HNSW's links of each vector
-    and the widths of its search while building and while searching.
-    Raises CourseError for an unknown kind, for HNSW's settings with "flat", and for settings out of range.
+    embeddings: any LangChain Embeddings. kind: "flat" or "hnsw". m, ef_construction, ef_search: HNSW's links
+    of each vector and the widths of its search while building and while searching. Raises CourseError for an
+    unknown kind, for HNSW's settings with "flat", and for settings out of range.
     """
 
     min_score: float | None = MIN_COSINE
@@ -109,8 +114,7 @@ class Dense(IndexedById):
         ef_search: int = HNSW_DEFAULTS["ef_search"],
     ) -> None:
         settings = {"m": m, "ef_construction": ef_construction, "ef_search": ef_search}
-        if kind not in KINDS:
-            raise CourseError(f"unknown kind of index {kind!r}; known: {', '.join(KINDS)}", 'kind="flat"')
+        check_choice("kind", kind, KINDS)
         if kind == "flat" and settings != HNSW_DEFAULTS:
             raise CourseError(f"a flat index has no settings of HNSW; got {settings}", 'kind="hnsw"')
         if min(settings.values()) < 1 or m < 2:
@@ -146,16 +150,17 @@ class Dense(IndexedById):
     def add(self, documents: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
         """Add documents, id and text: all of them, or none if one is refused or the embedder fails.
 
-        Raises CourseError for an id that exists already or occurs twice, for an item that is not a pair of strings, as
-        `unit_vectors` does, and as the embedder does.
+        Raises CourseError for an id that exists already or occurs twice, for an item that is not a pair of
+        strings, as `unit_vectors` does, and as the embedder does.
         """
         new = dict(new_documents(documents, self._rows))
         if new:
             self.add_vectors(list(new), self.embeddings.embed_documents(list(new.values())))
 
     def add_vectors(self, ids: Sequence[str], vectors: Any) -> None:
-        """Add documents by vectors that are known already, (documents, dimensions). Raises CourseError as `add` does."""
-        refuse_string("ids", ids)
+        """Add documents with known vectors, (documents, dimensions). Raises CourseError as `add` does."""
+        if isinstance(ids, str):
+            raise string_error("ids", ids)
         if not list(new_documents(((doc_id, "") for doc_id in ids), self._rows)):
             return
         self._append(ids, unit_vectors(vectors, len(ids), self.dimensions))
@@ -180,11 +185,12 @@ class Dense(IndexedById):
     def delete(self, ids: Collection[str]) -> None:
         """Delete documents by id: all of them, or none if one is not in the index. Raises CourseError then.
 
-        Searches skip deleted documents until they are half of the index; then the index is rebuilt without them.
+        Searches skip deleted documents until they are half of the index; then the index is rebuilt without
+        them.
         """
         for doc_id in check_deletable(ids, self._rows):
             del self._rows[doc_id]
-        if 2 * len(self) < len(self._ids):
+        if 2 * len(self._rows) < len(self._ids):
             self._compact()
 
     def _compact(self) -> None:
@@ -195,7 +201,7 @@ class Dense(IndexedById):
             self._append(ids, vectors)
 
     def write(self, path: Path) -> None:
-        """Write the FAISS index to a file, without deleted documents. An empty index is written with one dimension."""
+        """Write the FAISS index to a file, without deleted documents; an empty one with one dimension."""
         import faiss as untyped
 
         faiss: Any = untyped  # the stubs lack the writer
@@ -205,14 +211,14 @@ class Dense(IndexedById):
             faiss.write_index(self._index or self._empty_index(1), faiss.PyCallbackIOWriter(file.write))
 
     def read(self, path: Path, ids: Sequence[str]) -> None:
-        """Read a file of `write`. ids: of its documents, in order. Raises CourseError for another kind or number of vectors."""
+        """Read a file of `write`. ids: of its documents. Raises CourseError for another kind or number."""
         import faiss
 
         index = faiss.read_index(str(path))
         if type(index) is not type(self._empty_index(1)) or index.ntotal != len(ids):
             raise CourseError(
-                f"{path.name} is a {type(index).__name__} of {index.ntotal} vectors; expected kind={self.kind!r} "
-                f"with {len(ids)} vectors",
+                f"{path.name} is a {type(index).__name__} of {index.ntotal} vectors; "
+                f"expected kind={self.kind!r} with {len(ids)} vectors",
                 "rebuild the index and save it again",
             )
         self._index = index if len(ids) else None
@@ -221,35 +227,39 @@ class Dense(IndexedById):
     # -- searching
 
     def search(self, query: str, k: int = 10, allowed: Collection[str] | None = None) -> list[Hit]:
-        """The best k documents by cosine, best first, ties by id.
+        """The best k documents by cosine, best first, ties by id. A blank query has no hits.
 
-        allowed: ids to choose from. They are compared one by one, exactly, with HNSW too, whose walk could get lost among
-        the others. A blank query has no hits.
-        Raises CourseError for k below 1, for a string as `allowed`, and as `unit_vectors` does.
+        allowed: ids to choose from. They are compared one by one, exactly, with HNSW too, whose walk could
+        get lost among the others. Raises CourseError for k below 1, for a string as `allowed`, and as
+        `unit_vectors` does.
         """
-        (hits,) = self.search_all([query], k, allowed)
-        return hits
-
-    def search_all(
-        self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None
-    ) -> list[list[Hit]]:
-        """Hits as of `search`, for each of many queries, which are embedded together."""
-        check_search(k, allowed)
-        return [query.top(k, allowed) for query in self.score_queries(queries)]
+        return self.search_all([query], k, allowed)[0].hits
 
     def search_vector(self, vector: Any, k: int = 10, allowed: Collection[str] | None = None) -> list[Hit]:
         """Hits as of `search`, for the vector of a query, (dimensions,). A vector of zeros has no hits."""
-        return DenseQuery(self, unit_vectors(vector, 1, self.dimensions)).top(k, allowed)
+        check_search(k, allowed)
+        return self._nearest(unit_vectors(vector, 1, self.dimensions), k, allowed)
 
-    def score_queries(self, queries: Sequence[str]) -> list[DenseQuery]:
-        """Queries with their vectors, which are computed together. Raises CourseError for a single string."""
-        refuse_string("queries", queries)
-        vectors: list[Vectors | None] = [None] * len(queries)
-        if asked := [i for i, query in enumerate(queries) if query.strip()] if len(self) else []:
+    def search_all(
+        self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None
+    ) -> list[SearchResult]:
+        """The results of many queries, embedded together. Raises CourseError as `search` does."""
+        check_search(k, allowed)
+        if isinstance(queries, str):
+            raise string_error("queries", queries)
+        results = [SearchResult([], lambda ids: [])] * len(queries)
+        if asked := [i for i, query in enumerate(queries) if query.strip()] if self._rows else []:
             embedded = query_vectors(self.embeddings, [queries[i] for i in asked])
             for i, vector in zip(asked, unit_vectors(embedded, len(asked), self.dimensions), strict=True):
-                vectors[i] = vector[None]
-        return [DenseQuery(self, vector) for vector in vectors]
+                row = vector[None]
+                results[i] = SearchResult(self._nearest(row, k, allowed), partial(self._scores_of, row))
+        return results
+
+    def _scores_of(self, vector: Vectors, ids: Collection[str]) -> list[Hit]:
+        """The cosines of these documents, with the same digits as in a search."""
+        if not ids or not vector.any():
+            return []
+        return self._hits(vector, np.array([self._rows[doc_id] for doc_id in ids], np.int64))
 
     def _nearest(self, vector: Vectors, k: int, allowed: Collection[str] | None) -> list[Hit]:
         """The best k hits of a query vector, (1, dimensions)."""
@@ -259,7 +269,7 @@ class Dense(IndexedById):
         index = self._index if allowed is None or self.kind == "flat" else self._index.storage
         options = self._search_options(chosen, index) if len(chosen) < len(self._ids) else None
         k = min(k, len(chosen))
-        # FAISS breaks ties as it likes, so ask for more until the last hit wanted is clearly better than the next one
+        # FAISS breaks ties as it likes: ask for more until the last hit wanted is better than the next one
         limit = k + 1
         while True:
             with one_thread():
@@ -273,8 +283,8 @@ class Dense(IndexedById):
     def _hits(self, vector: Vectors, rows: NDArray[np.int64]) -> list[Hit]:
         """Hits of a query vector, (1, dimensions), with the documents of some rows, best first.
 
-        Cosines are computed one by one: a FAISS search computes several at once, and then the scores of two equal texts can
-        differ in the last digit.
+        Cosines are computed one by one: a FAISS search computes several at once, and then the scores of two
+        equal texts can differ in the last digit.
         """
         import faiss as untyped
 
@@ -298,23 +308,3 @@ class Dense(IndexedById):
         if isinstance(index, faiss.IndexHNSW):
             return faiss.SearchParametersHNSW(sel=selector, efSearch=self.hnsw_settings["ef_search"])
         return faiss.SearchParameters(sel=selector)
-
-
-class DenseQuery:
-    """A query to a dense index, as a `documents.ScoredQuery`. vector: (1, dimensions), None for a blank query."""
-
-    def __init__(self, index: Dense, vector: Vectors | None) -> None:
-        self._index, self._vector = index, vector
-
-    def top(self, k: int, allowed: Collection[str] | None = None) -> list[Hit]:
-        """The best k hits, as `Dense.search`."""
-        check_search(k, allowed)
-        return [] if self._vector is None else self._index._nearest(self._vector, k, allowed)
-
-    def scores_of(self, ids: Collection[str]) -> list[Hit]:
-        """The cosines of these documents, with exactly the digits that `top` gives: equal texts must get equal scores."""
-        if self._vector is None or not self._vector.any() or not ids:
-            return []
-        return self._index._hits(
-            self._vector, np.array([self._index._rows[doc_id] for doc_id in ids], np.int64)
-        )

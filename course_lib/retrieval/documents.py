@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from course_lib.errors import CourseError
 
@@ -31,7 +32,7 @@ def best_first(hits: Iterable[Hit]) -> list[Hit]:
 
 
 class IndexedById:
-    """Base of an index whose arrays have a row for each document. _rows: id -> row, without deleted documents."""
+    """Base of the indexes, which have a row for each document. _rows: id -> row, of present documents."""
 
     _rows: dict[str, int]
 
@@ -47,22 +48,32 @@ class IndexedById:
         return list(self._rows)
 
 
-class ScoredQuery(Protocol):
-    """A query that one retriever has scored: its best hits, and the scores of given documents where they have one."""
+@dataclass(frozen=True)
+class SearchResult:
+    """What an index found for one query.
 
-    def top(self, k: int, allowed: Collection[str] | None = None) -> list[Hit]: ...
-    def scores_of(self, ids: Collection[str]) -> list[Hit]: ...
+    hits: best first. scores_of: function of document ids that returns the scores of those that have one.
+    """
+
+    hits: list[Hit]
+    scores_of: Callable[[Collection[str]], list[Hit]]
 
 
-# -- checks of arguments ----------------------------------------------------------------------------------------
+# -- checks of arguments -------------------------------------------------------------------------------------
 
 
-def refuse_string(name: str, values: object) -> None:
-    """Raises CourseError if the argument `name`, a collection of strings, is a single string: each letter would be an item."""
-    if isinstance(values, str):
-        raise CourseError(
-            f"{name} must be a list of strings; got the string {values!r:.60}", f"{name}=[{values!r:.60}]"
-        )
+def string_error(name: str, value: str) -> CourseError:
+    """The error for a single string given as `name`, which must be a list: each letter would count."""
+    return CourseError(
+        f"{name} must be a list of strings; got the string {value!r:.60}", f"{name}=[{value!r:.60}]"
+    )
+
+
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
+    """Raises CourseError if the argument `name` has none of the values that it may have."""
+    if value not in choices:
+        known = ", ".join(choices)
+        raise CourseError(f"{name}={value!r} is unknown; known: {known}", f"{name}={next(iter(choices))!r}")
 
 
 def new_documents(
@@ -70,7 +81,8 @@ def new_documents(
 ) -> Iterator[tuple[str, str]]:
     """Yield the id and text of each document to add to an index that has the ids `existing`.
 
-    Raises CourseError for an id that exists already or occurs twice, and for an item that is not a pair of strings.
+    Raises CourseError for an id that exists already or occurs twice, and for an item that is not a pair of
+    strings.
     """
     new: set[str] = set()
     for pair in documents.items() if isinstance(documents, Mapping) else documents:
@@ -89,8 +101,9 @@ def new_documents(
 
 
 def check_deletable(ids: Collection[str], existing: Mapping[str, object]) -> set[str]:
-    """Distinct ids to delete. Raises CourseError if one of them is not in the index, and for a single string."""
-    refuse_string("ids", ids)
+    """Distinct ids to delete. Raises CourseError for one that is missing, and for a single string."""
+    if isinstance(ids, str):
+        raise string_error("ids", ids)
     distinct = set(ids)
     if missing := sorted(distinct - existing.keys()):
         raise CourseError(
@@ -104,7 +117,8 @@ def check_search(k: int, allowed: Collection[str] | None = None) -> None:
     """Raises CourseError unless k is a whole number of at least 1, and if `allowed` is a single string."""
     if not isinstance(k, Integral) or k < 1:
         raise CourseError(f"k={k!r}; a search returns the best k hits", "search(query, k=5)")
-    refuse_string("allowed", allowed)
+    if isinstance(allowed, str):
+        raise string_error("allowed", allowed)
 
 
 def matching_ids(documents: Mapping[str, Document], condition: Filter) -> set[str]:

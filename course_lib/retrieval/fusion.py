@@ -1,7 +1,8 @@
 """Combine the results of two retrievers into one ranking.
 
-A retriever is one way to search: the lexical one matches words (BM25), the dense one compares vectors (cosine). Its
-result maps document ids to scores; a document that it did not find, or that scored 0, is missing. All functions are pure.
+A retriever is one way to search: the lexical one matches words (BM25), the dense one compares vectors
+(cosine). Its result maps document ids to scores; a document that it did not find, or that scored 0, is
+missing. All functions are pure.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.documents import Hit, best_first
+from course_lib.retrieval.documents import Hit, check_choice
 from course_lib.retrieval.metrics import check_ranking
 
 Fusion = Literal["min-max", "theoretical", "z-score", "rrf"]
@@ -23,7 +24,7 @@ MIN_BM25, MIN_COSINE = 0.0, -1.0  # the lowest possible scores
 
 
 class NormalizedScores(NamedTuple):
-    """Scores of one retriever on a common scale. missing: the score of every document that the retriever did not find."""
+    """A retriever's scores on a common scale. missing: the score of documents that it did not find."""
 
     scores: dict[str, float]
     missing: float
@@ -44,7 +45,7 @@ def finite_scores(scores: Mapping[str, float]) -> dict[str, float]:
     return {doc_id: float(score) for doc_id, score in scores.items()}
 
 
-# -- scores on a common scale -----------------------------------------------------------------------------------
+# -- scores on a common scale --------------------------------------------------------------------------------
 
 
 def min_max(scores: Mapping[str, float]) -> NormalizedScores:
@@ -63,11 +64,12 @@ def min_max(scores: Mapping[str, float]) -> NormalizedScores:
 
 
 def theoretical_min_max(scores: Mapping[str, float], min_score: float) -> NormalizedScores:
-    """Scale the scores linearly, so that the highest becomes 1 and `min_score` becomes 0 (Bruch et al. 2023, arXiv:2210.11934).
+    """Scale the scores linearly, so that the highest becomes 1 and `min_score` becomes 0 (Bruch et al. 2023,
+    arXiv:2210.11934).
 
-    min_score: the lowest score that the formula can give: 0 for BM25, -1 for a cosine. Unlike with `min_max`, the worst
-    of 25 good hits keeps most of its score. If every score equals `min_score`, all become 0.
-    Raises CourseError as `finite_scores` does, and for a score below `min_score`.
+    min_score: the lowest score that the formula can give: 0 for BM25, -1 for a cosine. Unlike with `min_max`,
+    the worst of 25 good hits keeps most of its score. If every score equals `min_score`, all become 0. Raises
+    CourseError as `finite_scores` does, and for a score below `min_score`.
 
     >>> theoretical_min_max({"a": 12.0, "b": 9.0, "c": 6.0}, MIN_BM25).scores
     {'a': 1.0, 'b': 0.75, 'c': 0.5}
@@ -88,8 +90,9 @@ def theoretical_min_max(scores: Mapping[str, float], min_score: float) -> Normal
 def z_score(scores: Mapping[str, float]) -> NormalizedScores:
     """Standard deviations above the mean of the scores.
 
-    A single score, and scores that are all equal, become 0. A missing document gets the lowest score that was found, and
-    at most -1: with 0 it would stand in the middle of those that were found. Raises CourseError as `finite_scores` does.
+    A single score, and scores that are all equal, become 0. A missing document gets the lowest score that was
+    found, and at most -1: with 0 it would stand in the middle of those that were found. Raises CourseError as
+    `finite_scores` does.
 
     >>> z_score({"a": 12.0, "b": 12.0, "c": 6.0, "d": 6.0})
     NormalizedScores(scores={'a': 1.0, 'b': 1.0, 'c': -1.0, 'd': -1.0}, missing=-1.0)
@@ -103,7 +106,7 @@ def z_score(scores: Mapping[str, float]) -> NormalizedScores:
     return NormalizedScores(z, min(-1.0, *z.values()))
 
 
-# -- one score from two -----------------------------------------------------------------------------------------
+# -- one score from two --------------------------------------------------------------------------------------
 
 
 def check_alpha(alpha: float) -> None:
@@ -115,10 +118,12 @@ def check_alpha(alpha: float) -> None:
 
 
 def convex(dense: NormalizedScores, lexical: NormalizedScores, alpha: float = 0.7) -> dict[str, float]:
-    """alpha x dense + (1 - alpha) x lexical, for every document that either retriever found, unless its weight is 0.
+    """alpha x dense + (1 - alpha) x lexical, for every document that either retriever found, unless its
+    weight is 0.
 
-    alpha=1 returns what the dense retriever found and nothing else; alpha=0 what the lexical one found. A retriever that
-    found nothing leaves the order to the other. Raises CourseError for an alpha outside 0 to 1.
+    alpha=1 returns what the dense retriever found and nothing else; alpha=0 what the lexical one found. A
+    retriever that found nothing leaves the order to the other. Raises CourseError for an alpha outside 0 to
+    1.
 
     >>> dense, lexical = min_max({"a": 0.9, "b": 0.7}), min_max({"b": 8.0, "c": 5.0, "d": 2.0})
     >>> {id: round(score, 2) for id, score in convex(dense, lexical, alpha=0.5).items()}
@@ -134,12 +139,14 @@ def convex(dense: NormalizedScores, lexical: NormalizedScores, alpha: float = 0.
 def rrf(
     rankings: Sequence[Sequence[str]], weights: Sequence[float] | None = None, k: float = RRF_K
 ) -> dict[str, float]:
-    """Reciprocal rank fusion: for each document the sum of weight / (k + rank), with ranks from 1 (Cormack et al. 2009).
+    """Reciprocal rank fusion: for each document the sum of weight / (k + rank), with ranks from 1 (Cormack et
+    al. 2009).
 
-    rankings: document ids, best first; a ranking adds nothing to a document that it lacks. weights: one for each ranking,
-    by default 1; documents that occur only in rankings of weight 0 are left out. RRF ignores scores: a hit far ahead of all
-    others counts no more than one that is barely ahead. Raises CourseError for an id that occurs twice in a ranking, for
-    negative weights or a wrong number of them, and for a negative k.
+    rankings: document ids, best first; a ranking adds nothing to a document that it lacks. weights: one for
+    each ranking, by default 1; documents that occur only in rankings of weight 0 are left out. RRF ignores
+    scores: a hit far ahead of all others counts no more than one that is barely ahead. Raises CourseError for
+    an id that occurs twice in a ranking, for negative weights or a wrong number of them, and for a negative
+    k.
 
     >>> {id: round(score, 4) for id, score in rrf([["a", "b"], ["b", "c"]]).items()}
     {'a': 0.0164, 'b': 0.0325, 'c': 0.0161}
@@ -162,14 +169,15 @@ def rrf(
     return fused
 
 
-# -- two retrievers, one ranking --------------------------------------------------------------------------------
+# -- two retrievers, one ranking -----------------------------------------------------------------------------
 
 
 class Candidates(NamedTuple):
     """What both retrievers found for one query. `fuse` can rank it with any alpha without searching again.
 
-    dense, lexical: the hits of each retriever, best first. min_score: the lowest score that the dense retriever can give,
-    None if unknown. extra_dense: dense scores of documents that only the lexical retriever found; extra_lexical: the reverse.
+    dense, lexical: the hits of each retriever, best first. min_score: the lowest score that the dense
+    retriever can give, None if unknown. extra_dense: dense scores of documents that only the lexical
+    retriever found; extra_lexical: the reverse.
     """
 
     query: str
@@ -184,8 +192,8 @@ class Candidates(NamedTuple):
 class RetrieverScore:
     """How one retriever scored a document.
 
-    rank: from 1, None if the document is not among the candidates. score: the retriever's own, such as a cosine.
-    normalized: the score on the common scale of the fusion.
+    rank: from 1, None if the document is not among the candidates. score: the retriever's own, such as a
+    cosine. normalized: the score on the common scale of the fusion.
     """
 
     rank: int | None
@@ -205,19 +213,20 @@ class FusedHit:
 
 
 def fuse(candidates: Candidates, alpha: float = 0.7, fusion: Fusion = "theoretical") -> list[FusedHit]:
-    """All documents that either retriever found, best first, ties by id. alpha: weight of the dense retriever, 0 to 1.
+    """All documents that either retriever found, best first, ties by id. alpha: weight of the dense
+    retriever, 0 to 1.
 
-    "min-max", "theoretical" and "z-score" add normalized scores; "rrf" adds alpha / (60 + rank) and (1 - alpha) / (60 +
-    rank). "theoretical" is the default because at alpha 0.7 it was the best of the four, or within .002 of it, on every
-    collection of `benchmarks/retrieval.py` except Korean with English names, where it was .008 behind.
-    Raises CourseError for an unknown fusion, an alpha outside 0 to 1, and as `finite_scores` does.
+    "min-max", "theoretical" and "z-score" add normalized scores; "rrf" adds alpha / (60 + rank) and (1 -
+    alpha) / (60 + rank). "theoretical" is the default because at alpha 0.7 it was the best of the four, or
+    within .002 of it, on every collection of `benchmarks/retrieval.py` except Korean with English names,
+    where it was .008 behind. Raises CourseError for an unknown fusion, an alpha outside 0 to 1, and as
+    `finite_scores` does.
 
     >>> candidates = Candidates("q", (Hit("a", 0.9), Hit("b", 0.7)), (Hit("b", 8.0), Hit("c", 5.0)), -1.0)
     >>> [(hit.id, round(hit.score, 2)) for hit in fuse(candidates, alpha=0.7)]
     [('b', 0.93), ('a', 0.7), ('c', 0.19)]
     """
-    if fusion not in FUSIONS:
-        raise CourseError(f"unknown fusion {fusion!r}; known: {', '.join(FUSIONS)}", 'fusion="theoretical"')
+    check_choice("fusion", fusion, FUSIONS)
     check_alpha(alpha)
     hits = candidates.dense, candidates.lexical
     if fusion == "rrf":
@@ -231,7 +240,7 @@ def fuse(candidates: Candidates, alpha: float = 0.7, fusion: Fusion = "theoretic
         scores = convex(dense, lexical, alpha)
     by_dense = _retriever_scores(candidates.dense, candidates.extra_dense, dense)
     by_lexical = _retriever_scores(candidates.lexical, candidates.extra_lexical, lexical)
-    ranked = best_first(Hit(doc_id, score) for doc_id, score in finite_scores(scores).items())
+    ranked = sorted(finite_scores(scores).items(), key=lambda item: (-item[1], item[0]))
     return [
         FusedHit(doc_id, i, score, by_dense.get(doc_id), by_lexical.get(doc_id))
         for i, (doc_id, score) in enumerate(ranked, 1)
@@ -246,8 +255,8 @@ def _retriever_scores(
 
 
 def _normalized(candidates: Candidates, fusion: Fusion) -> tuple[NormalizedScores, NormalizedScores]:
-    """Normalized dense and lexical scores. A document that one retriever found gets its true score from the other, too,
-    if that is known (Bruch et al. 2023, section 3).
+    """Normalized dense and lexical scores. A document that one retriever found gets its true score from the
+    other, too, if that is known (Bruch et al. 2023, section 3).
 
     Raises CourseError for "theoretical" if the lowest dense score is unknown.
     """

@@ -1,7 +1,8 @@
 """Hybrid search: find documents by words and by meaning at once, and explain the score of each hit.
 
-The best candidates of a lexical and of a dense retriever get scores on a common scale, which are added with weights:
-alpha x dense + (1 - alpha) x lexical. A reranker, if there is one, then puts the best candidates in a new order.
+The best candidates of a lexical and of a dense retriever get scores on a common scale, which are added with
+weights: alpha x dense + (1 - alpha) x lexical. A reranker, if there is one, then puts the best candidates in
+a new order.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from course_lib.retrieval.dense import Dense
 from course_lib.retrieval.documents import (
     RETRIEVAL_KEY,
     Filter,
-    ScoredQuery,
+    SearchResult,
     check_deletable,
     check_search,
     matching_ids,
     new_documents,
-    refuse_string,
+    string_error,
 )
 from course_lib.retrieval.fusion import Candidates, FusedHit, Fusion, RetrieverScore, fuse
 from course_lib.retrieval.rerank import Reranker, check_reranker, rerank
@@ -43,14 +44,16 @@ SETTINGS = ("alpha", "candidates", "k", "fusion", "rerank")
 
 @runtime_checkable
 class DenseRetriever(Protocol):
-    """A search by meaning: `Dense` or `vector_store.StoreRetriever`. min_score: its lowest possible score, None if unknown."""
+    """`Dense` or `vector_store.StoreRetriever`. min_score: the lowest possible score, None if unknown."""
 
     min_score: float | None
 
     def __len__(self) -> int: ...
     def add(self, documents: Mapping[str, str]) -> None: ...
     def delete(self, ids: Collection[str]) -> None: ...
-    def score_queries(self, queries: Sequence[str]) -> Sequence[ScoredQuery]: ...
+    def search_all(
+        self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None
+    ) -> list[SearchResult]: ...
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,11 @@ class HybridRetriever(BaseRetriever):
 
     invoke, batch and ainvoke accept k=, alpha=, fusion=, rerank= and filter=, which override the settings:
 
-    dense, lexical: the two retrievers, both without documents; add documents with `add_documents`, or use `from_texts`,
-    `from_documents` or `load`. alpha: weight of the dense retriever, 0 to 1. candidates: hits taken from each retriever.
-    k: hits returned, at most as many as candidates. rerank: a reranker that puts the best candidates in a new order, or None.
-    Raises CourseError for retrievers that hold documents already and for something that cannot rerank, and pydantic's
-    ValidationError for unknown settings.
+    dense, lexical: the two retrievers, both without documents; add documents with `add_documents`, or use
+    `from_texts`, `from_documents` or `load`. alpha: weight of the dense retriever, 0 to 1. candidates: hits
+    taken from each retriever. k: hits returned, at most as many as candidates. rerank: a reranker that puts
+    the best candidates in a new order, or None. Raises CourseError for retrievers that hold documents already
+    and for something that cannot rerank, and pydantic's ValidationError for unknown settings.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -97,8 +100,8 @@ class HybridRetriever(BaseRetriever):
     dense: DenseRetriever
     lexical: BM25 = Field(default_factory=BM25)
     alpha: float = 0.7
-    candidates: int = 25
-    k: int = 5
+    candidates: int = Field(25, ge=1)
+    k: int = Field(5, ge=1)
     fusion: Fusion = "theoretical"
     rerank: Any = None
     _documents: dict[str, Document] = PrivateAttr(default_factory=dict)
@@ -110,7 +113,7 @@ class HybridRetriever(BaseRetriever):
         super().model_post_init(context)
         if len(self.lexical) or len(self.dense):
             raise CourseError(
-                f"the retrievers already hold {len(self.lexical)} (lexical) and {len(self.dense)} (dense) documents",
+                f"the retrievers hold {len(self.lexical)} (lexical) and {len(self.dense)} (dense) documents",
                 "HybridRetriever.from_documents(documents, embeddings)",
             )
 
@@ -124,11 +127,14 @@ class HybridRetriever(BaseRetriever):
         ids: Sequence[str] | None = None,
         **options: Any,
     ) -> HybridRetriever:
-        """A retriever with an index of texts. metadatas, ids: one for each text; ids are "0", "1" and so on by default.
+        """A retriever with an index of texts. metadatas, ids: one for each text; ids are "0", "1" and so on
+        by default.
 
-        options: as of `from_documents`. Raises CourseError as it does, for a single string, and for lists of other lengths.
+        options: as of `from_documents`. Raises CourseError as it does, for a single string, and for lists of
+        other lengths.
         """
-        refuse_string("texts", texts)
+        if isinstance(texts, str):
+            raise string_error("texts", texts)
         ids = [str(i) for i in range(len(texts))] if ids is None else ids
         metadatas = [{} for _ in texts] if metadatas is None else metadatas
         if not len(texts) == len(metadatas) == len(ids):
@@ -154,8 +160,9 @@ class HybridRetriever(BaseRetriever):
     ) -> HybridRetriever:
         """A retriever with an index of documents: {id: text}, or LangChain documents that have ids.
 
-        embeddings: any LangChain Embeddings. lexical: an empty BM25, or a tokenizer for it. kind: "flat" or "hnsw", of the
-        dense index. settings: alpha, candidates, k, fusion, rerank. Raises CourseError as `add_documents` does.
+        embeddings: any LangChain Embeddings. lexical: an empty BM25, or a tokenizer for it. kind: "flat" or
+        "hnsw", of the dense index. settings: alpha, candidates, k, fusion, rerank. Raises CourseError as
+        `add_documents` does.
         """
         return cls.from_retrievers(lexical, Dense(embeddings, kind=kind), documents, **settings)
 
@@ -167,7 +174,7 @@ class HybridRetriever(BaseRetriever):
         documents: Mapping[str, str] | Iterable[Document] = (),
         **settings: Any,
     ) -> HybridRetriever:
-        """A retriever that adds documents to two empty retrievers. dense: a `Dense`, or `StoreRetriever(vector_store)`."""
+        """Add documents to two empty retrievers. dense: a `Dense`, or `StoreRetriever(vector_store)`."""
         lexical = lexical if isinstance(lexical, BM25) else BM25(lexical)
         retriever = cls(lexical=lexical, dense=dense, **settings)
         retriever.add_documents(documents)
@@ -199,7 +206,8 @@ class HybridRetriever(BaseRetriever):
     def add_documents(self, documents: Mapping[str, str] | Iterable[Document]) -> None:
         """Add documents to both retrievers: all of them, or none if one is refused.
 
-        Raises CourseError for a document without an id, for an id that exists already or occurs twice, and as the embedder does.
+        Raises CourseError for a document without an id, for an id that exists already or occurs twice, and as
+        the embedder does.
         """
         new = _with_ids(documents)
         texts = dict(
@@ -214,7 +222,7 @@ class HybridRetriever(BaseRetriever):
         self._documents |= dict(new)
 
     def delete(self, ids: Collection[str]) -> None:
-        """Delete documents by id: all of them, or none if one is not in the index. Raises CourseError then."""
+        """Delete documents by id: all, or none if one is not in the index. Raises CourseError then."""
         distinct = sorted(check_deletable(ids, self._documents))
         self.dense.delete(distinct)  # first, because a vector store can fail
         self.lexical.delete(distinct)
@@ -222,7 +230,8 @@ class HybridRetriever(BaseRetriever):
             del self._documents[doc_id]
 
     def save(self, folder: Path | str) -> None:
-        """Write the index to a folder, replacing an older index there. Raises CourseError as `storage.save` does.
+        """Write the index to a folder, replacing an older index there. Raises CourseError as `storage.save`
+        does.
 
         A reranker is not saved, only the name of its class; `load` must be given one, or None.
         """
@@ -240,13 +249,14 @@ class HybridRetriever(BaseRetriever):
     ) -> HybridRetriever:
         """Read an index that `save` wrote.
 
-        embeddings: the embedder that built it; leave it out for LSA, which is saved with the index. rerank: required (a
-        reranker or None) if the saved retriever had a reranker. Raises CourseError as `storage.load` does.
+        embeddings: the embedder that built it; leave it out for LSA, which is saved with the index. rerank:
+        required (a reranker or None) if the saved retriever had a reranker. Raises CourseError as
+        `storage.load` does.
         """
         index = storage.load(folder, embeddings)
         if rerank is ... and index.reranker is not None:
             raise CourseError(
-                f"this index was searched with a reranker of class {index.reranker}, which is not saved with it",
+                f"the reranker of this index, a {index.reranker}, is not saved with it",
                 "HybridRetriever.load(folder, embeddings, rerank=None)",
             )
         with storage.reading(Path(folder)):
@@ -271,38 +281,37 @@ class HybridRetriever(BaseRetriever):
         filter: Filter | None = None,
         rerank: Reranker | EllipsisType | None = ...,
     ) -> list[HybridHit]:
-        """The best k documents, best first. Arguments that are left out have the value of the retriever's setting.
+        """The best k documents, best first. Arguments that are left out have the value of the retriever's
+        setting.
 
-        filter: {metadata field: value or list of values}, or a function of the metadata; it is applied before the best k are
-        taken. rerank: a reranker for this query, or None for no reranking.
-        Raises CourseError for k below 1 or above `candidates`, for a field that no document has, and as `fuse` and
+        filter: {metadata field: value or list of values}, or a function of the metadata; it is applied before
+        the best k are taken. rerank: a reranker for this query, or None for no reranking. Raises CourseError
+        for k below 1 or above `candidates`, for a field that no document has, and as `fuse` and
         `rerank.rerank` do.
         """
         (candidates,) = self.retrieve([query], filter)
         return self.rank(candidates, k, alpha=alpha, fusion=fusion, rerank=rerank)
 
     def retrieve(self, queries: Sequence[str], filter: Filter | None = None) -> list[Candidates]:
-        """The candidates of both retrievers for each query; queries are embedded together. Blank queries find nothing.
+        """The candidates of both retrievers for each query; queries are embedded together. Blank queries find
+        nothing.
 
         Raises CourseError for a single string, and for a filter as `search` does.
         """
-        refuse_string("queries", queries)
-        check_search(self.candidates)
+        if isinstance(queries, str):
+            raise string_error("queries", queries)
         allowed = None if filter is None else matching_ids(self._documents, filter)
-        scored = zip(
-            queries, self.dense.score_queries(queries), map(self.lexical.score_query, queries), strict=True
-        )
-        return [self._candidates(query, dense, lexical, allowed) for query, dense, lexical in scored]
+        dense = self.dense.search_all(queries, self.candidates, allowed)
+        lexical = self.lexical.search_all(queries, self.candidates, allowed)
+        return [self._candidates(*found) for found in zip(queries, dense, lexical, strict=True)]
 
-    def _candidates(
-        self, query: str, dense: ScoredQuery, lexical: ScoredQuery, allowed: Collection[str] | None
-    ) -> Candidates:
-        by_meaning, by_words = dense.top(self.candidates, allowed), lexical.top(self.candidates, allowed)
-        dense_ids, lexical_ids = {hit.id for hit in by_meaning}, {hit.id for hit in by_words}
+    def _candidates(self, query: str, dense: SearchResult, lexical: SearchResult) -> Candidates:
+        """The hits of both, and the score of each hit in the other."""
+        dense_ids, lexical_ids = {hit.id for hit in dense.hits}, {hit.id for hit in lexical.hits}
         return Candidates(
             query,
-            tuple(by_meaning),
-            tuple(by_words),
+            tuple(dense.hits),
+            tuple(lexical.hits),
             self.dense.min_score,
             tuple(dense.scores_of(lexical_ids - dense_ids)),
             tuple(lexical.scores_of(dense_ids - lexical_ids)),
@@ -326,7 +335,7 @@ class HybridRetriever(BaseRetriever):
                 f"HybridRetriever.from_documents(documents, embeddings, candidates={k})",
             )
         alpha, fusion = self.alpha if alpha is None else alpha, fusion or self.fusion
-        reranker = self.rerank if rerank is ... else check_reranker(rerank)
+        reranker = self.rerank if rerank is ... else rerank
         fused = fuse(candidates, alpha, fusion)[: k if reranker is None else self.candidates]
         hits = [
             HybridHit(
@@ -338,10 +347,10 @@ class HybridRetriever(BaseRetriever):
             )
             for hit in fused
         ]
-        return hits if reranker is None else _reranked(reranker, hits, k)
+        return hits if reranker is None else _reranked(reranker, candidates.query, hits, k)
 
     def explain(self, hit: HybridHit) -> str:
-        """Why a hit has its rank, in a sentence. Raises CourseError if the document has been deleted since the search."""
+        """Why a hit has its rank, in a sentence. Raises CourseError if its document has been deleted."""
         terms = self.lexical.explain(hit.query, hit.id).terms[:4]
         words = ", ".join(f"{t.term!r} {t.score:.2f}" for t in terms)
         rank = f"{hit.id} is number {hit.rank}"
@@ -374,20 +383,17 @@ class HybridRetriever(BaseRetriever):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[list[Document]]:
-        """Documents for many queries, embedded together; one by one in threads if `config` or `return_exceptions` is given."""
+        """Documents for many queries, embedded together; one by one with `config` or `return_exceptions`."""
         if config or return_exceptions:
             return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
         candidates = self.retrieve(inputs, kwargs.pop("filter", None))
         return [[hit.as_document() for hit in self.rank(each, **kwargs)] for each in candidates]
 
 
-def _reranked(reranker: Reranker, hits: Sequence[HybridHit], k: int) -> list[HybridHit]:
+def _reranked(reranker: Reranker, query: str, hits: Sequence[HybridHit], k: int) -> list[HybridHit]:
     """The best k hits by a reranker, which reads the documents' texts without their metadata."""
-    if not hits:
-        return []
     texts, scores = [hit.document.page_content for hit in hits], [hit.score for hit in hits]
-    reranked = rerank(reranker, hits[0].query, texts, k, scores)
-    return [replace(hits[r.previous_rank - 1], **vars(r)) for r in reranked]
+    return [replace(hits[r.previous_rank - 1], **vars(r)) for r in rerank(reranker, query, texts, k, scores)]
 
 
 def _with_ids(documents: Mapping[str, str] | Iterable[Document]) -> list[tuple[str, Document]]:
@@ -409,7 +415,7 @@ def _with_ids(documents: Mapping[str, str] | Iterable[Document]) -> list[tuple[s
 
 
 def _share(hit: HybridHit, weight: float, score: RetrieverScore | None, by: str, name: str) -> str:
-    """One retriever's share of a hit's score. A retriever that lacks the document contributes what the other does not."""
+    """One retriever's share of a hit's score; without the document it is what the other leaves."""
     if score:
         rank = f"number {score.rank}" if score.rank else "beyond its candidates"
         return f"{weight:.3g} x {score.normalized:.3g} for {by} ({rank}, {name} {score.score:.3g})"

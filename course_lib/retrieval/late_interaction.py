@@ -1,7 +1,9 @@
-"""Late interaction (ColBERT): score a passage by comparing its token vectors, computed in advance, with the query's.
+"""Late interaction (ColBERT): score a passage by comparing its token vectors, computed in advance, with the
+query's.
 
-An embedder turns each text into one vector; a cross-encoder reads both texts together and can prepare nothing. Late
-interaction is between them: each token keeps its own vector, and the two texts meet only in a sum of the best cosines.
+An embedder turns each text into one vector; a cross-encoder reads both texts together and can prepare
+nothing. Late interaction is between them: each token keeps its own vector, and the two texts meet only in a
+sum of the best cosines.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from course_lib.retrieval.documents import refuse_string
+from course_lib.retrieval.documents import string_error
 
 Vectors = NDArray[np.floating]  # (tokens, dimensions), each of length 1
 
@@ -29,8 +31,8 @@ class TokenEmbeddings(Protocol):
 def maxsim(query: Vectors, passage: Vectors) -> float:
     """For each token of the query the highest cosine with any token of the passage, summed.
 
-    Khattab and Zaharia 2020, arXiv:2004.12832. query: (query tokens, dimensions); passage: (passage tokens, dimensions);
-    both have at least one token.
+    Khattab and Zaharia 2020, arXiv:2004.12832. query: (query tokens, dimensions); passage: (passage tokens,
+    dimensions); both have at least one token.
 
     >>> maxsim(np.eye(2), np.array([[1.0, 0.0], [0.6, 0.8]]))
     1.8
@@ -39,10 +41,12 @@ def maxsim(query: Vectors, passage: Vectors) -> float:
 
 
 class LateInteraction:
-    """A reranker by MaxSim. Passages given to `add` cost one matrix product; others are embedded when they are first scored.
+    """A reranker by MaxSim. Passages given to `add` cost one matrix product; others are embedded when they
+    are first scored.
 
-    Vectors are kept in 16 bits: with 384 dimensions a token takes 0.77 kB, and a passage of 200 tokens 150 kB. Texts of any
-    length are read, in overlapping windows. A text without a token has cosine 0 with every query.
+    Vectors are kept in 16 bits: with 384 dimensions a token takes 0.77 kB, and a passage of 200 tokens 150
+    kB. Texts of any length are read, in overlapping windows. A text without a token has cosine 0 with every
+    query.
     """
 
     def __init__(self, embeddings: TokenEmbeddings) -> None:
@@ -63,7 +67,8 @@ class LateInteraction:
 
     def add(self, texts: Iterable[str]) -> None:
         """Embed the tokens of texts that are new, all together. Raises CourseError for a single string."""
-        refuse_string("texts", texts)
+        if isinstance(texts, str):
+            raise string_error("texts", texts)
         if new := [text for text in dict.fromkeys(texts) if text not in self._vectors]:
             vectors = self.embeddings.embed_document_tokens(new)
             self._vectors |= {text: _compressed(v) for text, v in zip(new, vectors, strict=True)}

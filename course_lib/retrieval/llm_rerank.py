@@ -1,4 +1,4 @@
-"""A language model as a reranker: it scores a passage by the probability of an answer, or of the question, after reading it."""
+"""A language model as a reranker: its score is the probability of an answer after the passage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from course_lib.retrieval.documents import refuse_string
+from course_lib.retrieval.documents import string_error
 
 if TYPE_CHECKING:
     from course_lib.models.manager.langchain import ChatModel
@@ -17,21 +17,22 @@ YES_OR_NO = {"Yes": 1.0, "No": -1.0}
 
 
 def relevance_prompt(query: str, text: str) -> str:
-    """Ask whether the passage is relevant, for answers such as YES_OR_NO (as in Nogueira et al. 2020, arXiv:2003.06713)."""
+    """Ask whether the passage is relevant (as in Nogueira et al. 2020, arXiv:2003.06713)."""
     return f"Passage: {text}\nQuestion: {query}\nDoes the passage answer the question? Answer Yes or No."
 
 
 def question_prompt(query: str, text: str) -> str:
-    """Ask for a question about the passage; the score is the probability of the query (Sachan et al. 2022, arXiv:2204.07496)."""
+    """Ask for a question about the passage (Sachan et al. 2022, arXiv:2204.07496)."""
     return f"Passage: {text}\nPlease write a question based on this passage."
 
 
 class LLMReranker:
-    """A reranker that uses a model's log-probabilities. Each passage is read once, whatever the number of answers.
+    """A reranker that uses a model's log-probabilities. Each passage is read once, whatever the number of
+    answers.
 
     model: its driver must give log-probabilities. answers: text -> weight; the score is the sum of weight x
-    log P(answer | prompt), such as log P(Yes) - log P(No); with None it is the log-probability of the query itself.
-    prompt: `relevance_prompt` by default if there are answers, else `question_prompt`.
+    log P(answer | prompt), such as log P(Yes) - log P(No); with None it is the log-probability of the query
+    itself. prompt: `relevance_prompt` by default if there are answers, else `question_prompt`.
     """
 
     def __init__(
@@ -44,13 +45,14 @@ class LLMReranker:
         return f"LLMReranker({self.model.spec.name!r}, answers={self.answers}, prompt={self.prompt.__name__})"
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
-        """A score for each text. Raises Unsupported if the driver gives no log-probabilities, CourseError for a single string."""
-        refuse_string("texts", texts)
+        """A score for each text. Raises Unsupported if the driver gives no log-probabilities."""
+        if isinstance(texts, str):
+            raise string_error("texts", texts)
         if not texts:
             return []
         answers = {query: 1.0} if self.answers is None else self.answers
         prompts = [self.prompt(query, text) for text in texts]
-        with self.model.manager.use(self.model.spec) as engine:
+        with self.model.engine() as engine:
             log_probabilities = engine.score(prompts, list(answers))  # (texts, answers)
         scores: list[float] = (log_probabilities @ np.array(list(answers.values()))).tolist()
         return scores

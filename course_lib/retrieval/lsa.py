@@ -1,8 +1,9 @@
-"""Latent semantic analysis (Deerwester et al. 1990): an embedder that is fitted to the documents themselves within seconds.
+"""Latent semantic analysis (Deerwester et al. 1990): an embedder that is fitted to the documents themselves
+within seconds.
 
-A document is a row of TF-IDF weights of its character bigrams and trigrams; the SVD keeps the directions in which rows differ
-most. LSA knows no word and no synonym that the documents do not contain. It stands in for a trained model of a language
-where there is none, such as for Korean in the tiny tier.
+A document is a row of TF-IDF weights of its character bigrams and trigrams; the SVD keeps the directions in
+which rows differ most. LSA knows no word and no synonym that the documents do not contain. It stands in for a
+trained model of a language where there is none, such as for Korean in the tiny tier.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
 from course_lib.retrieval.dense import unit_vectors
-from course_lib.retrieval.documents import refuse_string
+from course_lib.retrieval.documents import string_error
 
 NGRAM_LENGTHS = (2, 3)  # characters
 SPACES = re.compile(r"\s\s+")  # count as one, as in scikit-learn's own n-grams
@@ -33,7 +34,8 @@ def _ngrams(text: str) -> Iterator[str]:
 
 
 class LSA(Embeddings):
-    """LangChain Embeddings made by `fit`. Vectors have length 1, or are zeros for a text without any known n-gram.
+    """LangChain Embeddings made by `fit`. Vectors have length 1, or are zeros for a text without any known
+    n-gram.
 
     terms: n-gram -> column. idf: (terms,). components: (dimensions, terms).
     """
@@ -43,7 +45,7 @@ class LSA(Embeddings):
     def __init__(self, terms: dict[str, int], idf: NDArray[Any], components: NDArray[Any]) -> None:
         if components.shape != (len(components), len(terms)) or idf.shape != (len(terms),):
             raise CourseError(
-                f"{len(terms)} terms do not fit idf of shape {idf.shape} and components of shape {components.shape}",
+                f"{len(terms)} terms do not fit idf {idf.shape} and components {components.shape}",
                 "LSA.fit(texts)",
             )
         self.terms, self.idf, self.components = terms, idf, components
@@ -63,13 +65,15 @@ class LSA(Embeddings):
 
     @classmethod
     def fit(cls, texts: Sequence[str], dimensions: int = 256, min_df: int = 2) -> LSA:
-        """Fit the embedder to texts. dimensions: fewer if there are fewer texts. min_df: n-grams in fewer texts are ignored.
+        """Fit the embedder to texts. dimensions: fewer if there are fewer texts. min_df: n-grams in fewer
+        texts are ignored.
 
         Raises CourseError for a number below 1, for a single string, and if no n-gram occurs in enough texts.
         """
         from sklearn.decomposition import TruncatedSVD
 
-        refuse_string("texts", texts)
+        if isinstance(texts, str):
+            raise string_error("texts", texts)
         if dimensions < 1 or min_df < 1:
             raise CourseError(
                 f"dimensions={dimensions}, min_df={min_df}; both must be at least 1", "LSA.fit(texts)"
@@ -94,7 +98,8 @@ class LSA(Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """A vector for each text. Raises CourseError for a single string."""
-        refuse_string("texts", texts)
+        if isinstance(texts, str):
+            raise string_error("texts", texts)
         return self.vectors(texts).tolist() if texts else []
 
     embed_queries = embed_documents  # queries are embedded like any other text

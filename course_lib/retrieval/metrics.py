@@ -1,8 +1,10 @@
-"""How good a ranking is: recall, precision, MRR, MAP and nDCG, equal to trec_eval's, and the comparison of two systems.
+"""How good a ranking is: recall, precision, MRR, MAP and nDCG, equal to trec_eval's, and the comparison of
+two systems.
 
-A ranking is a list of document ids, best first. Qrels are the relevance judgements of one query: document id -> grade. A
-grade of 1 or more means relevant; a document without a grade is not relevant. Every metric goes from 0 to 1, and is 0 for an
-empty ranking and where nothing is relevant. k: number of ranks that count, None for all.
+A ranking is a list of document ids, best first. Qrels are the relevance judgements of one query: document id
+-> grade. A grade of 1 or more means relevant; a document without a grade is not relevant. Every metric goes
+from 0 to 1, and is 0 for an empty ranking and where nothing is relevant. k: number of ranks that count, None
+for all.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def check_ranking(ranking: Ranking) -> None:
         )
 
 
-# -- one ranking ------------------------------------------------------------------------------------------------
+# -- one ranking ---------------------------------------------------------------------------------------------
 
 
 def recall(ranking: Ranking, qrels: Qrels, k: int | None = None) -> float:
@@ -80,7 +82,8 @@ def reciprocal_rank(ranking: Ranking, qrels: Qrels, k: int | None = None) -> flo
 
 
 def average_precision(ranking: Ranking, qrels: Qrels, k: int | None = None) -> float:
-    """Mean, over the relevant documents, of the precision at their rank, 0 if not found. Its mean over queries is the MAP.
+    """Mean, over the relevant documents, of the precision at their rank, 0 if not found. Its mean over
+    queries is the MAP.
 
     >>> average_precision(["a", "x", "b"], {"a": 1, "b": 1, "c": 1})  # (1/1 + 2/3 + 0) / 3
     0.5555555555555555
@@ -94,7 +97,7 @@ def average_precision(ranking: Ranking, qrels: Qrels, k: int | None = None) -> f
 
 
 def dcg(gains: Iterable[float]) -> float:
-    """Discounted cumulative gain: the sum of gain / log2(1 + rank). Rank 2 counts .63 as much as rank 1, rank 10 .29."""
+    """Discounted cumulative gain: the sum of gain / log2(1 + rank), with ranks from 1."""
     return math.fsum(gain / math.log2(1 + rank) for rank, gain in enumerate(gains, start=1))
 
 
@@ -129,7 +132,7 @@ METRICS: dict[str, Metric] = {
 }
 
 
-# -- many queries -----------------------------------------------------------------------------------------------
+# -- many queries --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -156,9 +159,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a run, query id -> ranking, with the qrels of all queries, query id -> document id -> grade.
 
-    A judged query without a ranking counts 0. metrics: names of METRICS, with or without "@k".
-    Raises CourseError for an unknown metric, for a query of the run that was not judged, and for a judged query without a
-    relevant document, which no ranking could answer.
+    A judged query without a ranking counts 0. metrics: names of METRICS, with or without "@k". Raises
+    CourseError for an unknown metric, for a query of the run that was not judged, and for a judged query
+    without a relevant document, which no ranking could answer.
 
     >>> qrels = {"q1": {"a": 1}, "q2": {"b": 2}}
     >>> evaluate({"q1": ["a", "b"], "q2": ["a", "b"]}, qrels, ["mrr", "ndcg@1"]).values
@@ -169,8 +172,8 @@ def evaluate(
     if unjudged or unanswerable or not qrels:
         first = f"; the first is {(unjudged + unanswerable)[0]!r}" if unjudged + unanswerable else ""
         raise CourseError(
-            f"{len(unjudged)} of {len(run)} rankings are of queries without qrels, and {len(unanswerable)} of "
-            f"{len(qrels)} queries have no relevant document{first}",
+            f"{len(unjudged)} of {len(run)} rankings are of queries without qrels, and "
+            f"{len(unanswerable)} of {len(qrels)} queries have no relevant document{first}",
             "evaluate only queries that have a relevant document",
         )
     chosen = {name: metric(name) for name in metrics}
@@ -210,13 +213,15 @@ class Difference(Estimate):
             if verdict == "undecided"
             else f"{verdict} is better"
         )
-        return f"A - B = {self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f}, {self.questions} questions): {text}"
+        interval = f"{self.low:+.3f} to {self.high:+.3f}"
+        return f"A - B = {self.value:+.3f} ({interval}, {self.questions} questions): {text}"
 
 
 def difference(
     a: Mapping[str, float], b: Mapping[str, float], *, coverage: float = 0.95, seed: int = 0
 ) -> Difference:
-    """Is A better than B? Paired bootstrap of the differences per query (Sakai 2006, doi:10.1145/1148170.1148261).
+    """Is A better than B? Paired bootstrap of the differences per query (Sakai 2006,
+    doi:10.1145/1148170.1148261).
 
     a, b: query id -> value, as in `Evaluation.values[name]`. coverage: of the interval.
     Raises CourseError if they are not of the same queries.

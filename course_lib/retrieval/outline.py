@@ -1,7 +1,8 @@
-"""Find where a document may be cut: its sections, tables, sentences and lines of code, and the characters to keep whole.
+"""Find where a document may be cut: its sections, tables, sentences and lines of code, and the characters to
+keep whole.
 
-Reads Markdown as CommonMark defines it (without underlined headings), tables with pipes, tabs, commas or semicolons, and
-sentences in English and Korean.
+Reads Markdown as CommonMark defines it (without underlined headings), tables with pipes, tabs, commas or
+semicolons, and sentences in English and Korean.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class Heading(NamedTuple):
 class Section(NamedTuple):
     """text[start:end]: a heading, or several without text between them, and the text below.
 
-    heading_end: end of the last of these headings; the first chunk must reach beyond it. parents: the titles of the headings
-    above the first one; headings: those and its own.
+    heading_end: end of the last of these headings; the first chunk must reach beyond it. parents: the titles
+    of the headings above the first one; headings: those and its own.
     """
 
     start: int
@@ -77,7 +78,7 @@ class Table(NamedTuple):
 
 @dataclass
 class Outline:
-    """The structure of a document. breaks: the ends of sentences, rows, lines of code and headings, ascending."""
+    """A document's structure. breaks: ends of sentences, rows, lines of code and headings, ascending."""
 
     sections: list[Section] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
@@ -139,7 +140,7 @@ def _sections(text: str, headings: list[Heading]) -> list[Section]:
 
 
 def _read_block(text: str, lines: list[Span], result: Outline) -> None:
-    """Add the breaks and tables of lines without a blank one between them: rows of tables, prose and lists."""
+    """Add the breaks and tables of neighbouring lines: rows of tables, prose and lists."""
     prose: list[Span] = []
 
     def read_prose() -> None:
@@ -163,7 +164,7 @@ def _read_block(text: str, lines: list[Span], result: Outline) -> None:
 
 
 def _cells(line: str) -> tuple[str, int]:
-    """The separator of a line's cells, and how often it occurs; both are the same in all rows of a table. "" for prose."""
+    """The separator of a line's cells and its count, which all rows of a table share. "" for prose."""
     bare = line.strip()
     if bare.startswith("|") or " | " in bare or (set(bare) <= set("|:- ") and "|" in bare):
         return "|", 0
@@ -176,7 +177,7 @@ def _cells(line: str) -> tuple[str, int]:
 
 
 def _table(text: str, rows: list[Span], separator: str, first: str) -> Table:
-    """A table of rows. Its first row is a header if dashes follow or, without pipes, if none of its cells is a number."""
+    """A table. Its first row is a header if dashes follow or, without pipes, if it has no number."""
     start, end, header = rows[0][0], rows[-1][1], ""
     if len(rows) > 1:
         second = set(text[rows[1][0] : rows[1][1]])
@@ -196,7 +197,7 @@ def _sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
 
 
 def _ends_sentence(text: str, start: int, mark: re.Match[str], end: int) -> bool:
-    """Whether a mark such as a full stop ends the sentence that began at `start`, rather than an abbreviation."""
+    """Whether a mark such as a full stop ends the sentence that began at `start`, not an abbreviation."""
     dots, after, head = mark[1], text[mark.end()], text[max(start, mark.start() - 16) : mark.start()]
     if set(dots) & set("。！？"):
         return True
@@ -224,7 +225,8 @@ def skip_space(text: str, at: int) -> int:
 def splits_character(text: str, start: int, at: int) -> bool:
     """Whether cutting `text[start:]` at `at` would split what is read as one character.
 
-    That is a letter and its marks, the letters of an NFD syllable, joined emoji, the two halves of a flag, CR and LF.
+    That is a letter and its marks, the letters of an NFD syllable, joined emoji, the two halves of a flag, CR
+    and LF.
     """
     if not start < at < len(text):
         return False

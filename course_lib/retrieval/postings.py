@@ -1,4 +1,4 @@
-"""Postings: for each term the documents that contain it, so that a search reads only the entries of its own terms."""
+"""Postings: for each term the documents with it, so that a search reads only its own terms."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 class Postings:
     """Entries (term, row, count), sorted by term and then by row. Terms and documents' rows are numbers.
 
-    terms: distinct, ascending, (terms,). starts: the entries of terms[i] are starts[i]:starts[i + 1], (terms + 1,).
-    rows, counts: the document and the number of occurrences of each entry, (entries,).
+    terms: distinct, ascending, (terms,). starts: the entries of terms[i] are starts[i]:starts[i + 1], (terms
+    + 1,). rows, counts: the document and the number of occurrences of each entry, (entries,).
     """
 
     terms: NDArray[np.int32]
@@ -93,8 +93,8 @@ class Postings:
 
 
 class BM25State(NamedTuple):
-    """A BM25 index as plain data, without its documents' ids. tokens: the token of each term. lengths: tokens of each
-    document, (documents,). terms, starts, rows, counts: its `Postings`."""
+    """A BM25 index as plain data, without its documents' ids. tokens: the token of each term. lengths: tokens
+    of each document, (documents,). terms, starts, rows, counts: its `Postings`."""
 
     tokens: list[str]
     lengths: NDArray[np.int64]

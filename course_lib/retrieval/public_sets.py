@@ -1,7 +1,8 @@
-"""Read public retrieval test collections from the folder that COURSE_DATA_DIR names; none of them is part of the project.
+"""Read public retrieval test collections from the folder that COURSE_DATA_DIR names; none of them is part of
+the project.
 
-A collection's folder has corpus.jsonl, queries.jsonl and qrels.tsv; TAT-QA's has corpus.jsonl and qa_*.jsonl; KorQuAD's its
-original JSON file.
+A collection's folder has corpus.jsonl, queries.jsonl and qrels.tsv; TAT-QA's has corpus.jsonl and qa_*.jsonl;
+KorQuAD's its original JSON file.
 """
 
 import json
@@ -16,7 +17,7 @@ NAMES = ("cranfield", "npl_vaswani", "xquad_en", "tatqa", "korquad1_dev")
 
 @dataclass(frozen=True)
 class Collection:
-    """documents, queries: id -> text. qrels: query id -> document id -> grade, of queries with a relevant document."""
+    """documents, queries: id -> text. qrels: query id -> document id -> grade, above 0."""
 
     name: str
     documents: dict[str, str]
@@ -64,7 +65,7 @@ def _tatqa(folder: Path) -> Collection:
 
 
 def _korquad(folder: Path) -> Collection:
-    """The paragraph for which a question was written is relevant to it; a paragraph begins with its article's title."""
+    """A question's own paragraph is relevant to it; a paragraph begins with its article's title."""
     documents, queries, qrels = {}, {}, {}
     articles = json.loads((folder / "KorQuAD_v1.0_dev.json").read_text("utf-8"))["data"]
     for i, article in enumerate(articles):

@@ -1,8 +1,8 @@
 """Reranking: a slower and more accurate model scores a few search results again and puts them in a new order.
 
-For example, search finds 25 candidates, a reranker scores each of them, and the best 3 are kept. A reranker is any object
-with `rerank(query, texts) -> scores`: a cross-encoder (`ModelManager.get_reranker`), `LateInteraction`, `LLMReranker` or
-a class of your own. `rerank=None` keeps the order of the search.
+For example, search finds 25 candidates, a reranker scores each of them, and the best 3 are kept. A reranker
+is any object with `rerank(query, texts) -> scores`: a cross-encoder (`ModelManager.get_reranker`),
+`LateInteraction`, `LLMReranker` or a class of your own. `rerank=None` keeps the order of the search.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field, field_validator
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.documents import RETRIEVAL_KEY, refuse_string
+from course_lib.retrieval.documents import RETRIEVAL_KEY, check_choice, string_error
 from course_lib.retrieval.fusion import convex, min_max
 
 if TYPE_CHECKING:
@@ -39,11 +39,13 @@ class Reranker(Protocol):
 
 @dataclass(frozen=True)
 class Weighted:
-    """A reranker whose score is mixed with the search's: weight x reranker + (1 - weight) x search, both min-max normalized.
+    """A reranker whose score is mixed with the search's: weight x reranker + (1 - weight) x search, both
+    min-max normalized.
 
-    A reranker that was trained on other texts than yours makes other mistakes than your search does, and their mean makes
-    fewer than either (Akkalyoncu Yilmaz et al. 2019, aclanthology.org/D19-1352). weight: from 0, the search alone, to 1.
-    Raises CourseError for a weight outside 0 to 1, and for something that cannot rerank.
+    A reranker that was trained on other texts than yours makes other mistakes than your search does, and
+    their mean makes fewer than either (Akkalyoncu Yilmaz et al. 2019, aclanthology.org/D19-1352). weight:
+    from 0, the search alone, to 1. Raises CourseError for a weight outside 0 to 1, and for something that
+    cannot rerank.
     """
 
     reranker: Reranker
@@ -69,7 +71,7 @@ class EqualScoresWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Reranked:
-    """A candidate after reranking. rerank_score: None without a reranker. rank, previous_rank: after and before, from 1."""
+    """A candidate after reranking. rerank_score: None without a reranker. Ranks are from 1."""
 
     rerank_score: float | None
     rank: int
@@ -85,19 +87,21 @@ def rerank(
 ) -> list[Reranked]:
     """The best k candidates (all if k is None), highest score first, ties in the order given.
 
-    search_scores: the search's score of each text, needed by `Weighted`. Warns with EqualScoresWarning if all scores are
-    equal and the texts are not. Raises CourseError for a k below 1, a query without a letter or digit, scores that are not
-    finite, a wrong number of scores, and a string as `texts`.
+    search_scores: the search's score of each text, needed by `Weighted`. Warns with EqualScoresWarning if all
+    scores are equal and the texts are not. Raises CourseError for a k below 1, a query without a letter or
+    digit, scores that are not finite, a wrong number of scores, and a string as `texts`.
 
     >>> class Length:
     ...     def rerank(self, query, texts):
     ...         return [float(len(text)) for text in texts]
-    >>> [(r.previous_rank, r.rerank_score) for r in rerank(Length(), "Which is longest?", ["a", "abc", "ab"], k=2)]
+    >>> reranked = rerank(Length(), "Which is longest?", ["a", "abc", "ab"], k=2)
+    >>> [(r.previous_rank, r.rerank_score) for r in reranked]
     [(2, 3.0), (3, 2.0)]
     """
     if k is not None and k < 1:
         raise CourseError(f"k={k}; rerank keeps the best k candidates", "k=3")
-    refuse_string("texts", texts)
+    if isinstance(texts, str):
+        raise string_error("texts", texts)
     check_reranker(reranker)
     if not texts:
         return []
@@ -112,7 +116,7 @@ def rerank(
 
 
 def check_reranker(reranker: Any) -> Any:
-    """The reranker itself. Raises CourseError for an object that is neither None nor has a method `rerank`."""
+    """The reranker itself. Raises CourseError unless it is None or has a method `rerank`."""
     if reranker is None or (callable(getattr(reranker, "rerank", None)) and not isinstance(reranker, type)):
         return reranker
     raise CourseError(
@@ -131,7 +135,8 @@ def _scores(reranker: Reranker, query: str, texts: Sequence[str]) -> list[float]
         )
     if bad := [i for i, score in enumerate(scores) if not math.isfinite(score)]:
         raise CourseError(
-            f"{len(bad)} of {len(texts)} scores of {name} are not finite: {scores[bad[0]]} for {texts[bad[0]]!r:.60}",
+            f"{len(bad)} of {len(texts)} scores of {name} are not finite: "
+            f"{scores[bad[0]]} for {texts[bad[0]]!r:.60}",
             "course doctor",
         )
     if _equal(scores) and len(set(texts)) > 1:
@@ -149,7 +154,7 @@ def _mixed(scores: Sequence[float], weight: float, search_scores: Sequence[float
     """weight x scores + (1 - weight) x search_scores, both min-max normalized."""
     if search_scores is None or len(search_scores) != len(scores):
         raise CourseError(
-            f"Weighted needs the search's score of each of {len(scores)} texts; got {len(search_scores or ())}",
+            f"Weighted needs {len(scores)} scores of the search; got {len(search_scores or ())}",
             "rerank(reranker, query, texts, search_scores=[hit.score for hit in hits])",
         )
     own, search = (min_max({str(i): s for i, s in enumerate(x)}) for x in (scores, search_scores))
@@ -161,14 +166,12 @@ def _equal(scores: Sequence[float]) -> bool:
 
 
 def make_reranker(kind: Kind, manager: ModelManager | None = None) -> Reranker:
-    """A reranker that uses the current tier's model of the role `rerank`, `embed-tokens` or `chat`. No model is loaded yet.
+    """A reranker that uses the current tier's model of the role `rerank`, `embed-tokens` or `chat`. No model
+    is loaded yet.
 
     manager: the model manager, by default the shared one. Raises CourseError for an unknown kind.
     """
-    if kind not in KINDS:
-        raise CourseError(
-            f"unknown kind of reranker {kind!r}; known: {', '.join(KINDS)}", f'make_reranker("{KINDS[1]}")'
-        )
+    check_choice("kind", kind, KINDS)
     from course_lib.models.manager import ModelManager
 
     models = manager or ModelManager.shared()
@@ -199,7 +202,7 @@ class RerankCompressor(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """The best k documents. Raises CourseError as `rerank` does. callbacks: unused; a reranker reports no steps."""
+        """The best k documents. Raises CourseError as `rerank` does. callbacks: unused."""
         scores = [d.metadata[RETRIEVAL_KEY]["score"] for d in documents if RETRIEVAL_KEY in d.metadata]
         reranked = rerank(self.reranker, query, [d.page_content for d in documents], self.k, scores)
         return [_with_rerank_metadata(documents[r.previous_rank - 1], r) for r in reranked]

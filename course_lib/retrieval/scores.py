@@ -1,7 +1,8 @@
 """The formulas of BM25: one query term adds idf x tf_weight to a document's score.
 
-Every variant rewards rare terms (idf), gives less and less for each further occurrence of a term, and needs fewer of them
-in a short document. Kamphuis et al. 2020 (doi:10.1007/978-3-030-45442-5_4) compare the variants.
+Every variant rewards rare terms (idf), gives less and less for each further occurrence of a term, and needs
+fewer of them in a short document. Kamphuis et al. 2020 (doi:10.1007/978-3-030-45442-5_4) compare the
+variants.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ DELTA = 1.0  # BM25+'s bonus for a term that occurs at all (Lv and Zhai 2011, se
 
 
 def length_norm(lengths: NDArray[np.int64], mean: float, k1: float, b: float) -> Floats:
-    """The count at which a term reaches half of its highest weight, for each document: below k1 in short ones.
+    """The count at which a term reaches half of its highest weight, for each document: below k1 in short
+    ones.
 
-    lengths: number of tokens of each document, (documents,); mean: their mean. b: 0 ignores lengths, 1 counts per token.
+    lengths: number of tokens of each document, (documents,); mean: their mean. b: 0 ignores lengths, 1 counts
+    per token.
 
     >>> length_norm(np.array([50, 100, 200]), 100, k1=1.2, b=0.75).round(2).tolist()
     [0.75, 1.2, 2.1]
@@ -28,14 +31,14 @@ def length_norm(lengths: NDArray[np.int64], mean: float, k1: float, b: float) ->
     return k1 * (1 - b + b * lengths / mean)
 
 
-# -- idf of terms that df of n documents contain; df: (terms,), at least 1 --------------------------------------
+# -- idf of terms that df of n documents contain; df: (terms,), at least 1 -----------------------------------
 
 
 def okapi_idf(df: NDArray[np.int64], n: int) -> Floats:
     """ln((n - df + .5) / (df + .5)) (Robertson et al. 1994, Okapi at TREC-3), with rank_bm25's floor.
 
-    The formula is 0 for a term in half of the documents, and negative for one in more. A negative value is replaced by
-    EPSILON x the mean idf of all terms, and can then exceed that of a rarer term.
+    The formula is 0 for a term in half of the documents, and negative for one in more. A negative value is
+    replaced by EPSILON x the mean idf of all terms, and can then exceed that of a rarer term.
 
     >>> okapi_idf(np.array([1, 1, 1, 2, 3]), 4).round(2).tolist()
     [0.85, 0.85, 0.85, 0.0, 0.08]
@@ -45,7 +48,8 @@ def okapi_idf(df: NDArray[np.int64], n: int) -> Floats:
 
 
 def lucene_idf(df: NDArray[np.int64], n: int) -> Floats:
-    """ln(1 + (n - df + .5) / (df + .5)): never negative, and higher for rarer terms (Lucene's BM25Similarity).
+    """ln(1 + (n - df + .5) / (df + .5)): never negative, and higher for rarer terms (Lucene's
+    BM25Similarity).
 
     >>> lucene_idf(np.array([1, 2, 3, 4]), 4).round(2).tolist()
     [1.2, 0.69, 0.36, 0.11]
@@ -63,7 +67,7 @@ def plus_idf(df: NDArray[np.int64], n: int) -> Floats:
     return np.log((n + 1) / df)
 
 
-# -- tf_weight of a term's counts in the documents that contain it; counts, norms: (documents,) -----------------
+# -- tf_weight of a term's counts in the documents that contain it; counts, norms: (documents,) --------------
 
 
 def lucene_tf_weight(counts: NDArray[np.int32], norms: Floats, k1: float) -> Floats:
@@ -76,12 +80,13 @@ def lucene_tf_weight(counts: NDArray[np.int32], norms: Floats, k1: float) -> Flo
 
 
 def okapi_tf_weight(counts: NDArray[np.int32], norms: Floats, k1: float) -> Floats:
-    """count (k1 + 1) / (count + norm), from 0 to k1 + 1; 1 for one occurrence in a document of mean length."""
+    """count (k1 + 1) / (count + norm), from 0 to k1 + 1; 1 for one occurrence at mean length."""
     return counts * (k1 + 1) / (counts + norms)
 
 
 def plus_tf_weight(counts: NDArray[np.int32], norms: Floats, k1: float) -> Floats:
-    """Okapi's weight + DELTA, so that a term that occurs counts more than a missing one in documents of any length.
+    """Okapi's weight + DELTA, so that a term that occurs counts more than a missing one in documents of any
+    length.
 
     As in the paper, a missing term adds nothing; rank_bm25 and bm25s add DELTA x idf for it.
     """

@@ -1,9 +1,10 @@
-"""Save an index to a folder and load it again: text and arrays only (no pickle), checked by SHA-256, replaced atomically.
+"""Save an index to a folder and load it again: text and arrays only (no pickle), checked by SHA-256, replaced
+atomically.
 
-FOLDER/manifest.json   the settings, and the SHA-256 of every file
-FOLDER/NAME/           the files; NAME is derived from their hashes, so the same index has the same names and bytes
-The manifest is replaced last: until then the older index is intact. Hashes detect damage and mix-ups, not malice: whoever
-can write the files can also write matching hashes.
+FOLDER/manifest.json   the settings, and the SHA-256 of every file FOLDER/NAME/           the files; NAME is
+derived from their hashes, so the same index has the same names and bytes The manifest is replaced last: until
+then the older index is intact. Hashes detect damage and mix-ups, not malice: whoever can write the files can
+also write matching hashes.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ OWN_NAMES = re.compile(rf"{DATA_FOLDER.pattern}|manifest\.json|\..*")
 
 @dataclass(frozen=True)
 class SavedIndex:
-    """What a saved index consists of. dense: a `Dense`, else it cannot be saved. settings: of the hybrid retriever.
+    """What a saved index consists of. dense: a `Dense`, else it cannot be saved. settings: of the hybrid
+    retriever.
 
     reranker: name of the class of the reranker that it was used with, or None.
     """
@@ -60,15 +62,15 @@ class SavedIndex:
     reranker: str | None
 
 
-# -- save -------------------------------------------------------------------------------------------------------
+# -- save ----------------------------------------------------------------------------------------------------
 
 
 def save(index: SavedIndex, folder: Path | str) -> None:
     """Write an index to a new or empty folder, or replace the older index in it.
 
-    Raises CourseError, before anything is changed, for an index that cannot be saved (a tokenizer that is not a `Tokenizer`,
-    a dense retriever that is not a `Dense`, metadata that JSON cannot hold), for a folder that holds anything else, for one
-    that another process is saving to, and if writing fails.
+    Raises CourseError, before anything is changed, for an index that cannot be saved (a tokenizer that is not
+    a `Tokenizer`, a dense retriever that is not a `Dense`, metadata that JSON cannot hold), for a folder that
+    holds anything else, for one that another process is saving to, and if writing fails.
     """
     folder = Path(folder)
     if not isinstance(index.lexical.tokenizer, Tokenizer):
@@ -125,7 +127,7 @@ def _manifest(index: SavedIndex, digests: dict[str, str]) -> dict[str, Any]:
 
 @contextmanager
 def _saving(folder: Path) -> Iterator[Path]:
-    """An empty folder for new files. Raises CourseError if `folder` holds anything but an index, or another process saves to it."""
+    """Yield an empty folder for new files; the lock allows one process at a time."""
     if folder.exists() and not folder.is_dir():
         raise CourseError(f"{folder} is a file", 'save("another-folder")')
     if foreign := sorted(p.name for p in folder.glob("*") if not OWN_NAMES.fullmatch(p.name)):
@@ -146,7 +148,7 @@ def _saving(folder: Path) -> Iterator[Path]:
         ) from None
     except (OSError, RuntimeError) as error:  # FAISS raises RuntimeError
         raise CourseError(
-            f"the index was not saved: {' '.join(str(error).split())[-200:]}; an older index in {folder} is unchanged",
+            f"the index was not saved: {' '.join(str(error).split())[-200:]}; {folder} is unchanged",
             "make room on the disk, or save to another folder",
         ) from error
 
@@ -191,14 +193,15 @@ def _hash(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-# -- load -------------------------------------------------------------------------------------------------------
+# -- load ----------------------------------------------------------------------------------------------------
 
 
 def load(folder: Path | str, embeddings: Embeddings | None = None) -> SavedIndex:
-    """Read an index that `save` wrote. embeddings: the embedder that built it, or None for LSA, which is saved with the index.
+    """Read an index that `save` wrote. embeddings: the embedder that built it, or None for LSA, which is
+    saved with the index.
 
-    Raises CourseError for a folder without an index, for an index that is damaged, altered or of another format, for another
-    embedder, and if another version of a package would cut text into other tokens.
+    Raises CourseError for a folder without an index, for an index that is damaged, altered or of another
+    format, for another embedder, and if another version of a package would cut text into other tokens.
     """
     folder = Path(folder)
     with reading(folder):
@@ -227,7 +230,7 @@ def load(folder: Path | str, embeddings: Embeddings | None = None) -> SavedIndex
 
 @contextmanager
 def reading(folder: Path) -> Iterator[None]:
-    """Turn any error of reading an index, whose hashes may match and whose content may not, into a CourseError."""
+    """Turn any error of an index whose hashes match and whose content does not into a CourseError."""
     try:
         yield
     except CourseError:
@@ -238,7 +241,7 @@ def reading(folder: Path) -> Iterator[None]:
 
 
 def _checked_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest. Raises CourseError if it is missing, altered, of another format, or lists other files than an index has."""
+    """The manifest. Raises CourseError if it is missing, altered, or of another format."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
         version = manifest["format"]
@@ -285,8 +288,9 @@ def _embedder(name: str, folder: Path, probe: Any, given: Embeddings | None) -> 
     cosine = float(probe @ vector) if probe.shape == vector.shape else float("nan")
     if not cosine >= SAME_EMBEDDER:
         raise CourseError(
-            f"this embedder is not the one that built the index, of class {name}: its vector of a test text has "
-            f"{vector.size} dimensions and cosine {cosine:.3f} with the saved one of {probe.size} dimensions",
+            f"this embedder is not the one that built the index, of class {name}: its vector of a test "
+            f"text has {vector.size} dimensions and cosine {cosine:.3f} with the saved one of "
+            f"{probe.size} dimensions",
             "load the index with the embedder that built it",
         )
     return given

@@ -1,7 +1,7 @@
 """Cut English and Korean text into tokens, the units that search by words compares.
 
-A document is found only by tokens that it shares with the query, letter for letter. Documents and queries must therefore go
-through the same tokenizer, so its settings are saved with an index.
+A document is found only by tokens that it shares with the query, letter for letter. Documents and queries
+must therefore go through the same tokenizer, so its settings are saved with an index.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 from course_lib.errors import CourseError
+from course_lib.retrieval.documents import check_choice
 
 HANGUL = "\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3"  # conjoining letters, single letters, syllables
 KOREAN = rf"[{HANGUL}]+(?:[^\w]+[{HANGUL}]+)*+"  # Hangul words with only spaces and punctuation between them
@@ -29,15 +30,15 @@ MAX_STEM_LENGTH = 64  # characters; longer strings are not English words, and st
 STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
-        "a an and are as at be but by for if in into is it no not of on or such that the their then there these "
-        "they this to was will with",
+        "a an and are as at be but by for if in into is it no not of on or such that the their then there "
+        "these they this to was will with",
     )
 )
-# Kiwi's tags of content morphemes: nouns, numerals, verbs, adjectives, roots, adverbs; no particles, no endings
+# Kiwi's tags of nouns, numerals, verbs, adjectives, roots and adverbs: no particles, no endings
 CONTENT_TAGS = ("NNG", "NNP", "NR", "VV", "VA", "XR", "MAG")
 
 
-# -- Korean -----------------------------------------------------------------------------------------------------
+# -- Korean --------------------------------------------------------------------------------------------------
 
 
 def hangul_words(text: str) -> list[str]:
@@ -61,12 +62,12 @@ def hangul_bigrams(text: str) -> list[str]:
 
 
 def hangul_morphemes(text: str) -> list[str]:
-    """Content morphemes by Kiwi, whose first call loads 500 MB within seconds. Raises CourseError if it is not installed."""
+    """Content morphemes by Kiwi; the first call loads 500 MB. Raises CourseError if it is missing."""
     return [m.form for m in kiwi().tokenize(text) if m.tag.startswith(CONTENT_TAGS)]
 
 
 def hangul_both(text: str) -> list[str]:
-    """Content morphemes and bigrams. The bigrams find words that Kiwi does not know, such as product names."""
+    """Content morphemes, and bigrams to find words that Kiwi does not know, such as product names."""
     return hangul_morphemes(text) + hangul_bigrams(text)
 
 
@@ -91,7 +92,7 @@ KOREAN_TOKENIZERS: dict[str, Callable[[str], list[str]]] = {
 NAMES = ("spaces", *KOREAN_TOKENIZERS)
 
 
-# -- words and numbers ------------------------------------------------------------------------------------------
+# -- words and numbers ---------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1 << 16)
@@ -107,7 +108,8 @@ def stem(word: str) -> str:
 
 
 def number(digits: str) -> str:
-    """One spelling for one amount: no commas, no zeros at the end of a fraction. Leading zeros stay, as in codes.
+    """One spelling for one amount: no commas, no zeros at the end of a fraction. Leading zeros stay, as in
+    codes.
 
     >>> number("1,250,000"), number("3.50"), number("2.0"), number("007")
     ('1250000', '3.5', '2', '007')
@@ -116,17 +118,18 @@ def number(digits: str) -> str:
     return whole + (point + fraction).rstrip("0").rstrip(".")
 
 
-# -- the tokenizer ----------------------------------------------------------------------------------------------
+# -- the tokenizer -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Text to tokens. `name` says how Korean is cut; all other scripts are cut into lower-case words and numbers.
+    """Text to tokens. `name` says how Korean is cut; all other scripts are cut into lower-case words and
+    numbers.
 
-    name: "bigrams", "words" (as written), "morphemes" or "kiwi" (morphemes and bigrams; both need the extra [ko]), or
-    "spaces", which is just `text.split()`, as in most tutorials. stop_words: leave out the 33 commonest English words.
-    stem: reduce English words to their stems.
-    Raises CourseError for an unknown name, and for `stop_words` or `stem` with "spaces", where they would have no effect.
+    name: "bigrams", "words" (as written), "morphemes" or "kiwi" (morphemes and bigrams; both need the extra
+    [ko]), or "spaces", which is just `text.split()`, as in most tutorials. stop_words: leave out the 33
+    commonest English words. stem: reduce English words to their stems. Raises CourseError for an unknown
+    name, and for `stop_words` or `stem` with "spaces", where they would have no effect.
 
     >>> Tokenizer(stem=True)("Haneul's 체크카드 연회비는 2,000원?")
     ['haneul', '체크', '크카', '카드', '연회', '회비', '비는', '2000', '원']
@@ -137,10 +140,7 @@ class Tokenizer:
     stem: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in NAMES:
-            raise CourseError(
-                f"unknown tokenizer {self.name!r}; known: {', '.join(NAMES)}", 'Tokenizer("bigrams")'
-            )
+        check_choice("name", self.name, NAMES)
         for field in ("stop_words", "stem"):
             if not isinstance(value := getattr(self, field), bool):
                 raise CourseError(f"{field}={value!r} must be True or False", f"{field}=True")
@@ -151,7 +151,7 @@ class Tokenizer:
             )
 
     def __call__(self, text: str) -> list[str]:
-        """The tokens of a text, in order. Unicode's two ways to write a letter, NFC and NFD, give the same tokens."""
+        """The tokens of a text, in order. Unicode's forms NFC and NFD give the same tokens."""
         text = unicodedata.normalize("NFC", text)
         if self.name == "spaces":
             return text.split()
@@ -175,7 +175,7 @@ class Tokenizer:
     # -- settings of a saved index
 
     def package_versions(self) -> dict[str, str]:
-        """Package -> version, of the packages that decide about tokens. Raises CourseError if Kiwi is needed and missing."""
+        """Versions of the packages that decide about tokens. Raises CourseError if Kiwi is missing."""
         needed = ["snowballstemmer"] if self.stem else []
         if self.name in ("morphemes", "kiwi"):
             kiwi()
@@ -190,7 +190,8 @@ class Tokenizer:
     def from_settings(cls, settings: Mapping[str, Any]) -> Tokenizer:
         """The tokenizer with these settings.
 
-        Raises CourseError for unknown, missing or wrong settings, and if a package has another version than they say.
+        Raises CourseError for unknown, missing or wrong settings, and if a package has another version than
+        they say.
         """
         names = {f.name for f in fields(cls)} | {"package_versions"}
         if wrong := sorted(names ^ set(settings)):

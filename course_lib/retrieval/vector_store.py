@@ -1,12 +1,20 @@
-"""Use any LangChain vector store as the dense retriever of a hybrid search: FAISS, Milvus, Qdrant and others."""
+"""Use any LangChain vector store (FAISS, Milvus, Qdrant, ...) as the dense part of a hybrid search."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.documents import Hit, best_first, check_search, refuse_string
+from course_lib.retrieval.documents import (
+    Hit,
+    SearchResult,
+    best_first,
+    check_choice,
+    check_search,
+    string_error,
+)
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -19,17 +27,18 @@ ID_FIELD = (
 
 
 class StoreRetriever:
-    """An empty vector store as a dense retriever, for `HybridRetriever.from_retrievers`, which adds the documents to it.
+    """An empty vector store as a dense retriever, for `HybridRetriever.from_retrievers`, which adds the
+    documents to it.
 
-    score_type: the meaning of the store's scores. "relevance": the store converts them to 0..1 itself; "similarity": higher
-    is better; "distance": lower is better. min_score: the lowest possible score, for theoretical min-max fusion; 0 for
-    relevance. LangChain's FAISS gives relevances below 0: use score_type="distance", min_score=-4 there, because squared
-    distances of unit vectors go up to 4.
+    score_type: the meaning of the store's scores. "relevance": the store converts them to 0..1 itself;
+    "similarity": higher is better; "distance": lower is better. min_score: the lowest possible score, for
+    theoretical min-max fusion; 0 for relevance. LangChain's FAISS gives relevances below 0: use
+    score_type="distance", min_score=-4 there, because squared distances of unit vectors go up to 4.
 
-    id_filter: turns ids into keywords of the store's search, e.g. `lambda ids: {"expr": f"id in {sorted(ids)}"}` for Milvus.
-    Without it a filtered search asks for more and more hits until enough of them are allowed: no hit is lost, but a filter
-    that few documents pass takes longer; and a document that only the lexical retriever found has no dense score.
-    Raises CourseError for an unknown score type.
+    id_filter: turns ids into keywords of the store's search, e.g. `lambda ids: {"expr": f"id in
+    {sorted(ids)}"}` for Milvus. Without it a filtered search asks for more and more hits until enough of them
+    are allowed: no hit is lost, but a filter that few documents pass takes longer; and a document that only
+    the lexical retriever found has no dense score. Raises CourseError for an unknown score type.
     """
 
     def __init__(
@@ -40,18 +49,14 @@ class StoreRetriever:
         min_score: float | None = None,
         id_filter: Callable[[Collection[str]], Mapping[str, Any]] | None = None,
     ) -> None:
-        if score_type not in get_args(ScoreType):
-            raise CourseError(
-                f"unknown score type {score_type!r}; known: {', '.join(get_args(ScoreType))}",
-                'score_type="similarity"',
-            )
+        check_choice("score_type", score_type, get_args(ScoreType))
         self.store, self.score_type, self.id_filter = store, score_type, id_filter
         self.min_score = 0.0 if min_score is None and score_type == "relevance" else min_score
         self._ids: dict[str, None] = {}
 
     def __repr__(self) -> str:
-        store = type(self.store).__name__
-        return f"StoreRetriever({store}, {len(self)} documents, score_type={self.score_type!r}, min_score={self.min_score})"
+        settings = f"score_type={self.score_type!r}, min_score={self.min_score}"
+        return f"StoreRetriever({type(self.store).__name__}, {len(self)} documents, {settings})"
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -74,18 +79,27 @@ class StoreRetriever:
         for doc_id in ids:
             self._ids.pop(doc_id, None)
 
-    def score_queries(self, queries: Sequence[str]) -> list[StoreQuery]:
-        """Queries that the store will be asked, each when its hits are wanted; the store embeds it every time."""
-        refuse_string("queries", queries)
-        return [StoreQuery(self, query) for query in queries]
-
     def search_all(
         self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None
-    ) -> list[list[Hit]]:
-        """The best k documents for each query, best first, ties by id. An empty query has no hits."""
-        return [query.top(k, allowed) for query in self.score_queries(queries)]
+    ) -> list[SearchResult]:
+        """The best k documents for each query, best first, ties by id; the store embeds each. A blank query
+        has no hits.
+
+        Raises CourseError for k below 1, and for a string as `queries` or `allowed`.
+        """
+        check_search(k, allowed)
+        if isinstance(queries, str):
+            raise string_error("queries", queries)
+        among = None if allowed is None else self._ids.keys() & set(allowed)
+        return [SearchResult(self._search(q, k, among), partial(self._scores_of, q)) for q in queries]
+
+    def _scores_of(self, query: str, ids: Collection[str]) -> list[Hit]:
+        """The scores of these documents if the store has an `id_filter`, else none."""
+        return self._search(query, len(ids), set(ids)) if ids and self.id_filter else []
 
     def _search(self, query: str, k: int, allowed: set[str] | None) -> list[Hit]:
+        if not query.strip() or not (self._ids if allowed is None else allowed):
+            return []
         options = self.id_filter(allowed) if self.id_filter and allowed is not None else {}
         wanted, limit = min(k, len(self._ids if allowed is None else allowed)), k
         while True:
@@ -117,23 +131,3 @@ class StoreRetriever:
                 "use a store, or a collection of it, that holds nothing else",
             )
         return doc_id
-
-
-class StoreQuery:
-    """A query to a store, as a `documents.ScoredQuery`."""
-
-    def __init__(self, retriever: StoreRetriever, query: str) -> None:
-        self._retriever, self._query = retriever, query
-
-    def top(self, k: int, allowed: Collection[str] | None = None) -> list[Hit]:
-        """The best k hits, as `StoreRetriever.search_all`."""
-        check_search(k, allowed)
-        known = self._retriever._ids.keys()
-        allowed = None if allowed is None else known & set(allowed)
-        if not self._query.strip() or not (known if allowed is None else allowed):
-            return []
-        return self._retriever._search(self._query, k, allowed)
-
-    def scores_of(self, ids: Collection[str]) -> list[Hit]:
-        """The scores of these documents if the store has an `id_filter`, else none."""
-        return self.top(len(ids), ids) if ids and self._retriever.id_filter else []

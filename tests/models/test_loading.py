@@ -29,13 +29,14 @@ folder = sys.argv[1]
 from course_lib.models.drivers.pretrained import from_pretrained
 from course_lib.models.schema import ModelSpec
 import peft, course_lib.models.drivers.encoder
-spec = ModelSpec.parse({"source": "haneul-300k", "low_cpu_mem_usage": True})
+spec = ModelSpec.parse({"source": "haneul-300k"})
 from pathlib import Path
 from transformers import AutoModelForCausalLM
 from_pretrained(AutoModelForCausalLM, spec, Path(sys.argv[2]))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 model = from_pretrained(AutoModelForCausalLM, spec, Path(folder))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / sum(p.numel() * 4 for p in model.parameters()))
+taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+print(taken / sum(p.numel() * 4 for p in model.parameters()))
 """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -55,7 +56,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / sum
 
 
 def test_silence_of_threads_that_overlap_ends_with_the_last():
-    """The second begins before the first ends, and ends after it: nobody may take silence for what was there before."""
+    """The second begins before the first ends, and ends after it."""
     import warnings
 
     from transformers.utils import logging

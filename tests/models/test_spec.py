@@ -1,4 +1,4 @@
-"""A specification is read from a text, a dict or YAML; what cannot be is refused by the field's name, not by a traceback."""
+"""A specification is parsed from a text or a dict; a wrong field is refused by its name."""
 
 import os
 import random

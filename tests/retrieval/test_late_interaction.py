@@ -1,4 +1,4 @@
-"""Tokens meet tokens: MaxSim is what a loop says, passages are embedded once, and a long one is read to its end."""
+"""MaxSim equals a plain loop, passages are embedded once, and a long one is read to its end."""
 
 import numpy as np
 import pytest
@@ -87,7 +87,7 @@ def test_an_empty_text_has_cosine_0_and_nothing_to_read_no_score():
     assert late.rerank("fee", []) == []
 
 
-# -- a real model ---------------------------------------------------------------------------------------------------------
+# -- a real model --------------------------------------------------------------------------------------------
 
 QUERY = "How do I report a lost card?"
 ANSWER = "A lost or stolen card must be reported at once by telephone, and is blocked within a minute."
@@ -99,7 +99,8 @@ PASSAGES = [
     "카드 연회비는 2,000원입니다.",
     "Interest " * 300,
 ]
-FILLER = "The branch at the river opens at nine and closes at five on every working day of the week. "  # about 20 tokens
+# about 20 tokens
+FILLER = "The branch at the river opens at nine and closes at five on every working day of the week. "
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ def fitted(texts, dimensions=8, **settings):
     return LSA.fit(texts, dimensions, **settings)
 
 
-# -- the vectors ----------------------------------------------------------------------------------------------------------
+# -- the vectors ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("dimensions", "min_df"), [(48, 2), (5, 1), (300, 3)])
@@ -71,14 +71,16 @@ def test_what_is_unknown_has_zeros(lsa):
     assert lsa.embed_documents([]) == []
 
 
-# -- fitting --------------------------------------------------------------------------------------------------------------
+# -- fitting -------------------------------------------------------------------------------------------------
 
 
 def test_fewer_texts_than_dimensions():
     for texts in (["only one text"], ["one text", "one text"], ["ab cd", "ab cd ef", "cd ef"]):
-        made = fitted(texts, 256)
-        vectors = np.array(made.embed_documents(texts))
-        assert vectors.shape == (len(texts), len(made.components)) and len(made.components) <= len(texts)
+        embedder = fitted(texts, 256)
+        vectors = np.array(embedder.embed_documents(texts))
+        assert vectors.shape == (len(texts), len(embedder.components)) and len(embedder.components) <= len(
+            texts
+        )
         assert np.isfinite(vectors).all() and np.linalg.norm(vectors, axis=1) == pytest.approx(1)
 
 
@@ -88,6 +90,7 @@ def test_fewer_texts_than_dimensions():
         (["abc", "xyz"], {}, "2 texts share too few n-grams(.|\n)*min_df=1"),
         (["ab", "ab"], {}, "2 texts share too few"),
         ([], {}, "0 texts share too few"),
+        ("abcd", {}, "texts must be a list of strings; got the string 'abcd'"),
         (["", " "], {"min_df": 1}, "2 texts share too few"),
         (["abcd"] * 3, {"dimensions": 0}, "dimensions=0"),
         (["abcd"] * 3, {"min_df": 0}, "min_df=0"),
@@ -99,7 +102,7 @@ def test_nothing_in_common_is_said(texts, settings, message):
         fitted(texts, **settings)
 
 
-# -- files ----------------------------------------------------------------------------------------------------------------
+# -- files ---------------------------------------------------------------------------------------------------
 
 
 def test_what_was_saved_is_loaded_and_no_file_can_run(lsa, passages, tmp_path):
@@ -116,9 +119,7 @@ def test_what_was_saved_is_loaded_and_no_file_can_run(lsa, passages, tmp_path):
 def test_files_that_do_not_belong_together_are_refused(tmp_path):
     fitted(["ab cd ef", "ab cd", "cd ef"]).save(tmp_path)
     (tmp_path / "terms.json").write_text('["ab", "cd"]')
-    with pytest.raises(
-        CourseError, match=r"2 terms do not fit idf of shape \(\d+,\) and components of shape \(\d, \d+\)"
-    ):
+    with pytest.raises(CourseError, match=r"2 terms do not fit idf \(\d+,\) and components \(\d, \d+\)"):
         LSA.load(tmp_path)
 
 
@@ -126,7 +127,8 @@ def test_a_long_text_is_read_piece_by_piece(lsa):
     """As n-grams all at once, these 3 MB would take 300 MB."""
     out = child(
         "import resource, course_lib.data as d; text = '체크카드 연회비 2,000원 ' * 85_000\n"
-        "made = LSA.fit(['체크카드 연회비', '체크카드 1,000원']); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "made.embed_query(text); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+        "embedder = LSA.fit(['체크카드 연회비', '체크카드 1,000원'])\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "embedder.embed_query(text); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
     assert int(out) < 60_000  # KiB

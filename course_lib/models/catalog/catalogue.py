@@ -1,4 +1,4 @@
-"""What the catalogue knows about each model: size, licence, languages, where to get it. Read from `catalog.yaml`."""
+"""What `catalog.yaml` knows about each model: its size, licence, languages, and where to get it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Entry:
 
     @property
     def purposes(self) -> tuple[str, ...]:
-        """The members of PURPOSES that it serves. An adapter for chat serves none: it is chosen for its lesson."""
+        """The members of PURPOSES that it serves. An adapter for chat serves none."""
         if self.task != "chat-completion":
             return ("embed",) if self.task == "text-embedding" and not self.adapter_of else ("rerank",)
         return () if self.adapter_of else ("chat", *("korean",) * self.korean, *self.good_at)
@@ -152,7 +152,7 @@ def entry(name: str) -> Entry:
 
 
 def similar_names(name: str, cutoff: float = 0.5) -> list[str]:
-    """Up to three names of the catalogue that look like `name`, the most similar first; case does not count."""
+    """Up to three names of the catalogue that look like `name`, most similar first; case does not count."""
     names = {n.lower(): n for n in _catalogue().models}
     return [names[n] for n in get_close_matches(name.lower(), names, cutoff=cutoff)]
 
@@ -163,7 +163,7 @@ def is_adapter(name: str) -> bool:
 
 
 def prefixes(name: str) -> tuple[str, str]:
-    """What an embedder expects before a question and before a passage, by its name or hub id; ("", "") if unknown."""
+    """What an embedder expects before a question and before a passage, by its name or hub id."""
     found = find(name)
     return (found.query_prefix, found.passage_prefix) if found else ("", "")
 
@@ -191,7 +191,7 @@ def pull_command(
     cache_dir: Path | None = None,
     token: str | None = None,
 ) -> str:
-    """The shell command that downloads a repository of the hub. token: the name of its environment variable."""
+    """The command that downloads a repository of the hub. token: name of its variable."""
     options = {"--revision": revision, "--file": filename, "--cache-dir": cache_dir}
     words = [word for option, value in options.items() if value for word in (option, str(value))]
     prefix = f'HF_TOKEN="${token}" ' if token else ""

@@ -46,9 +46,6 @@ def from_pretrained(auto_class: Any, spec: ModelSpec, folder: Path, **kwargs: An
     # Before anything imports peft: it imports bitsandbytes, which logs messages about missing kernels.
     bitsandbytes_weights.silence_messages()
     device = select_device(spec)
-    if spec.low_cpu_mem_usage is False:
-        what = "low_cpu_mem_usage=False: transformers 5 always loads weight by weight"
-        raise Unsupported(what, "leave low_cpu_mem_usage out")
     if folder.suffix == ".gguf":
         what = f"{folder.name} is GGUF, which transformers would unpack to 32 bits"
         raise Unsupported(what, 'load(..., driver="llamacpp")')

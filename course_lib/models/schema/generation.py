@@ -1,4 +1,4 @@
-"""The options of generation: how long, how random, where to stop. Every driver applies an option or refuses it by name."""
+"""The options of generation: how long, how random, where to stop."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ class Generation(Frozen):
         return self
 
     def replace(self, **changes: Any) -> Generation:
-        """These options with some of them changed. Raises SpecError for an option or a value that there is not."""
+        """These options with some of them changed. Raises SpecError for an unknown option or a bad value."""
         return validate(Generation, self.model_dump(exclude_unset=True) | changes, "generate")

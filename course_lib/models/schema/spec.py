@@ -1,4 +1,4 @@
-"""The specification of a model: where its weights come from, what runs it, for which task, with which settings."""
+"""The specification of a model: its source, the driver that runs it, its task and its settings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ QUANTIZATIONS = {  # driver -> the quantizations that it has
 
 
 class Adapter(Frozen):
-    """A LoRA adapter in PEFT form and its weight. A text stands for its source: a path, a shipped one, a hub id."""
+    """A LoRA adapter in PEFT form and its weight. A text is its source: a path, a shipped name, a hub id."""
 
     source: LocalSource | HuggingFaceSource = Field(discriminator="type")
     name: str | None = Field(
@@ -75,8 +75,8 @@ class ModelSpec(Frozen):
     )
     precision: Precision = Field(
         "auto",
-        description="of the weights, beside int8, nf4 and fp4 of those not packed; auto: 32 bits on a CPU, as "
-        "stored on a GPU and in a GGUF file",
+        description="of the weights, beside int8, nf4 and fp4 of those not packed; auto: 32 bits on a CPU, "
+        "as stored on a GPU and in a GGUF file",
     )
     quantization: Quantization = Field(
         "none", description="how weights are packed; of a model that is packed already: none"
@@ -160,7 +160,7 @@ class ModelSpec(Frozen):
 
     @property
     def name(self) -> str:
-        """A short name for messages: the repository, file, folder or server's name, then those of its adapters."""
+        """A short name for messages: repository, file, folder or name at the server, then adapters."""
         source = self.source
         if isinstance(source, LocalSource):
             base = catalog.model_name(source.path)
@@ -169,7 +169,7 @@ class ModelSpec(Frozen):
         return "+".join([base, *(adapter.label for adapter in self.adapters)])
 
     def key(self) -> str:
-        """A text that is equal for two specifications exactly if they load the same weights in the same way."""
+        """A text that two specifications share exactly if they load the same weights in the same way."""
         fields = self.model_dump(mode="json", exclude={"generation", "keep_alive"})
         for adapter in fields["adapters"]:
             del adapter["name"]
