@@ -122,7 +122,8 @@ ADAPTERS = (
         lambda: style_examples(split="validation"),
         measure_style,
         {
-            "what": 'It answers as JSON: {"answer": text, "source": number of the passage that says so, or 0}.',  # noqa: E501
+            "what": 'It answers as JSON: {"answer": text, "source": number of the passage '
+            "that says so, or 0}.",
             "data": "2,000 questions about other invented banks, with no passage to three of them",
             "question": "When does the branch open?",
             "limits": "It reads no better and no worse than its base. English only.",
