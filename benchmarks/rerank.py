@@ -1,12 +1,12 @@
-"""Reranking: how much better, how much slower, for nothing, late interaction (alone, or with the search), a cross-encoder and a
-language model.
+"""Quality and cost of reranking: none, late interaction (alone, or weighted with the search), a
+cross-encoder, a language model.
 
     python benchmarks/rerank.py [quality [--keep]] [throughput]      both without a word
 
-quality: Haneul Bank's test questions, and those of each public collection that COURSE_DATA_DIR holds: the first 25 of hybrid
-search, in the order of each system. The slow systems are asked forty of them. --keep: what the models' cards tell, into
-evaluation.json.
-throughput: pairs of mixed lengths, beside sentence-transformers' CrossEncoder with the same weights.
+quality: test questions of Haneul Bank and of the public collections in COURSE_DATA_DIR: the first 25 of
+hybrid search, in the order of each system. The slow systems are asked forty of them. --keep: write
+evaluation.json for the models' cards. throughput: pairs of mixed lengths, beside sentence-transformers'
+CrossEncoder with the same weights.
 """
 
 import json
@@ -115,7 +115,7 @@ def quality(keep: bool) -> None:
 def reranked(
     reranker: Any, questions: dict[str, str], found: dict[str, list[Any]], judged: dict[str, dict[str, int]]
 ) -> tuple[Evaluation, float]:
-    """How good the new order is, and seconds for a question; what late interaction prepares is not counted."""
+    """Quality of the new order, and seconds a question, without late interaction's preparation."""
     if isinstance(late := getattr(reranker, "reranker", reranker), LateInteraction):
         late.add({hit.document.page_content for q in questions for hit in found[q]})
     run, begun = {}, time.perf_counter()
@@ -152,7 +152,7 @@ def summary(before: Evaluation, after: Evaluation) -> dict[str, Any]:
 
 
 def throughput() -> None:
-    """Our merged weights, saved as a folder that both load. A round is all pairs; both give the same scores."""
+    """Both load a folder with our merged weights, and give the same scores. A round is all pairs."""
     from sentence_transformers import CrossEncoder
     from torch.nn import Identity
 
@@ -171,8 +171,9 @@ def throughput() -> None:
     ]
     mine, others = zip(*rounds, strict=True)
     print(
-        f"\n{PAIRS} pairs of mixed lengths, the longest passage of {WORDS} words, 512 tokens at most: scores differ by at most "
-        f"{abs(ours - theirs).max():.1e}; CrossEncoder takes {paired_ratio(others, mine)} times as long as the course"
+        f"\n{PAIRS} pairs of mixed lengths, the longest passage of {WORDS} words, 512 tokens at most: scores "
+        f"differ by at most {abs(ours - theirs).max():.1e}; "
+        f"CrossEncoder takes {paired_ratio(others, mine)} times as long as the course"
     )
     same = [" ".join(rng.choices(words, k=130)) for _ in range(CANDIDATES)]  # about 200 tokens each
     tokens = np.mean([len(engine.tokenizer(query, text)["input_ids"]) for text in same])

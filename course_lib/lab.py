@@ -64,6 +64,9 @@ def lab_command(port: int, browser: bool) -> list[str]:
 
 def open_lab(port: int, *, browser: bool = True) -> int:
     """Start the server and stay with it. Raises CourseError for a port that is taken or a missing chapter."""
+    if not CHAPTERS.is_dir():
+        what = "the library is installed here without the chapters, which lie in the course's repository"
+        raise CourseError(what, "clone the repository and run there: python3 course.py lab")
     if not (CHAPTERS / FIRST_CHAPTER).is_file():
         raise CourseError(f"chapters/{FIRST_CHAPTER} is missing", "git checkout -- chapters")
     if not port_is_free(port):

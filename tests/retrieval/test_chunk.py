@@ -1,4 +1,4 @@
-"""Chunks are places in the document, hold all of it, end where sentences end, and are never longer than the model reads."""
+"""Chunks together hold the whole document, end where sentences end, and fit the model."""
 
 import re
 import unicodedata
@@ -14,7 +14,7 @@ from course_lib.models import catalog
 from course_lib.retrieval.chunk import TokenSpans, chunk_documents, chunks, token_spans
 from course_lib.retrieval.outline import outline
 
-WORDS = TokenSpans(lambda text: [found.span() for found in re.finditer(r"\S+", text)])
+WORDS = TokenSpans(lambda text: [pieces.span() for pieces in re.finditer(r"\S+", text)])
 LETTERS = TokenSpans(lambda text: [(at, at + 1) for at, letter in enumerate(text) if not letter.isspace()])
 READERS = {
     name: AutoTokenizer.from_pretrained(catalog.folder_of(name)) for name in ("all-MiniLM-L6-v2", "haneul-4m")
@@ -89,17 +89,17 @@ def sentences(text):
 @given(TEXTS, NAMES, SIZES)
 def test_chunks_are_places_in_order_that_hold_everything_within_the_limit(text, name, sizes):
     (max_tokens, overlap), spans = sizes, SPANS[name]
-    found = chunks(text, spans, max_tokens=max_tokens, overlap=overlap)
-    assert found == chunks(text, spans, max_tokens=max_tokens, overlap=overlap)
+    pieces = chunks(text, spans, max_tokens=max_tokens, overlap=overlap)
+    assert pieces == chunks(text, spans, max_tokens=max_tokens, overlap=overlap)
     held, stops = bytearray(len(text)), outline(text).breaks
     assert stops == sorted(stops)
-    for chunk in found:
+    for chunk in pieces:
         assert text[chunk.start : chunk.end] == chunk.text == chunk.text.strip() != ""
         assert chunk.tokens == spans.count(chunk.text)
         assert spans.count(chunk.for_embedding) + spans.special <= max_tokens
         held[chunk.start : chunk.end] = b"\1" * len(chunk.text)
     assert all(inside or letter.isspace() for letter, inside in zip(text, held, strict=True))
-    for one, next_one in pairwise(found):
+    for one, next_one in pairwise(pieces):
         assert one.start < next_one.start and one.end < next_one.end
         assert spans.count(text[next_one.start : max(one.end, next_one.start)]) <= overlap
 
@@ -118,9 +118,9 @@ def test_what_the_model_reads_is_never_truncated(text, name, sizes):
 def test_a_text_that_fits_is_one_chunk(text, name):
     text = text.replace("#", "").strip()
     fits = SPANS[name].count(text) + SPANS[name].special <= 256
-    found = chunks(text, SPANS[name], max_tokens=256, overlap=0)
-    assert [chunk.text for chunk in found] == [text] * bool(text) if fits else len(found) > 1
-    for chunk in found:
+    pieces = chunks(text, SPANS[name], max_tokens=256, overlap=0)
+    assert [chunk.text for chunk in pieces] == [text] * bool(text) if fits else len(pieces) > 1
+    for chunk in pieces:
         assert [again.text for again in chunks(chunk.text, SPANS[name], max_tokens=256, overlap=0)] == [
             chunk.text
         ]
@@ -130,11 +130,11 @@ def test_a_text_that_fits_is_one_chunk(text, name):
 @given(TEXTS, NAMES, SIZES)
 def test_sentences_and_rows_that_fit_are_in_some_chunk_whole(text, name, sizes):
     text = text.replace("#", "")  # below a heading a sentence is cut where the two do not fit
-    found = chunks(text, SPANS[name], max_tokens=sizes[0], overlap=sizes[1])
+    pieces = chunks(text, SPANS[name], max_tokens=sizes[0], overlap=sizes[1])
     for start, end in pairwise([0, *outline(text).breaks]):
         start += len(text[start:end]) - len(text[start:end].lstrip())
         if SPANS[name].count(text[start:end]) + SPANS[name].special <= sizes[0]:
-            assert any(chunk.start <= start and end <= chunk.end for chunk in found)
+            assert any(chunk.start <= start and end <= chunk.end for chunk in pieces)
 
 
 @settings(max_examples=300)
@@ -224,11 +224,11 @@ def test_a_long_sentence_is_cut_between_lines_else_words_else_characters():
 
 def test_korean_without_spaces_is_cut_between_characters_of_several_tokens():
     text = "뷁쀍" * 100
-    found = chunks(text, SPANS["haneul-4m"], max_tokens=32, overlap=0)
-    assert "".join(chunk.text for chunk in found) == text and all(
-        "\ufffd" not in chunk.text for chunk in found
+    pieces = chunks(text, SPANS["haneul-4m"], max_tokens=32, overlap=0)
+    assert "".join(chunk.text for chunk in pieces) == text and all(
+        "\ufffd" not in chunk.text for chunk in pieces
     )
-    assert max(chunk.tokens for chunk in found) <= 32 < SPANS["haneul-4m"].count(text)
+    assert max(chunk.tokens for chunk in pieces) <= 32 < SPANS["haneul-4m"].count(text)
 
 
 # -- tokenizers, sizes, documents ----------------------------------------------------------------------------
@@ -249,16 +249,16 @@ PAGE = "The annual fee is 2,000 won, i.e. little. 수수료는 2,000원입니다
 
 def test_chunks_of_three_megabytes_are_full():
     text = PAGE * (3_000_000 // len(PAGE.encode()))
-    found = chunks(text, SPANS["all-MiniLM-L6-v2"], max_tokens=512, overlap=64)
-    assert found[-1].end == len(text.rstrip()) and min(chunk.tokens for chunk in found[:-1]) > 450
+    pieces = chunks(text, SPANS["all-MiniLM-L6-v2"], max_tokens=512, overlap=64)
+    assert pieces[-1].end == len(text.rstrip()) and min(chunk.tokens for chunk in pieces[:-1]) > 450
 
 
 @pytest.mark.parametrize(
     "text", ["a" * 1_000_000, "가" * 300_000, "e" + "\u0301" * 100_000, "a." * 100_000, "|a" * 100_000]
 )
 def test_a_million_letters_without_a_space_are_cut(text):
-    found = chunks(text, SPANS["haneul-4m"], max_tokens=512, overlap=64)
-    assert "".join(chunk.text for chunk in found) == text
+    pieces = chunks(text, SPANS["haneul-4m"], max_tokens=512, overlap=64)
+    assert "".join(chunk.text for chunk in pieces) == text
 
 
 @pytest.mark.parametrize(
@@ -307,6 +307,6 @@ def test_what_cannot_be_read_is_refused():
 
 def test_ids_of_chunks_are_unique_whatever_the_ids_of_documents():
     documents = {"a": "x " * 40, "a#1": "y " * 40, "a#1#0": "z", "": "v"}
-    found = chunk_documents(documents, WORDS, max_tokens=16, overlap=0)
-    assert list(found) == ["a#0", "a#1", "a#2", "a#1#0", "a#1#1", "a#1#2", "a#1#0#0", "#0"]
-    assert all(chunk.text in documents[id.rpartition("#")[0]] for id, chunk in found.items())
+    pieces = chunk_documents(documents, WORDS, max_tokens=16, overlap=0)
+    assert list(pieces) == ["a#0", "a#1", "a#2", "a#1#0", "a#1#1", "a#1#2", "a#1#0#0", "#0"]
+    assert all(chunk.text in documents[doc_id.rpartition("#")[0]] for doc_id, chunk in pieces.items())

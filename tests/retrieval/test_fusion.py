@@ -1,4 +1,4 @@
-"""Two legs become comparable and one, and nothing that is empty, equal or NaN goes by unnoticed."""
+"""Two retrievers become comparable and one, and nothing that is empty, equal or NaN goes by unnoticed."""
 
 import math
 
@@ -16,24 +16,26 @@ POSITIVE = st.dictionaries(IDS, st.floats(0, 1e6))
 EVERY = {"min_max": f.min_max, "z_score": f.z_score, "theoretical": lambda s: f.theoretical_min_max(s, -1e6)}
 
 
-@pytest.mark.parametrize("normalise", EVERY.values(), ids=EVERY)
+@pytest.mark.parametrize("normalize", EVERY.values(), ids=EVERY)
 @given(scores=SCORES)
-def test_order_is_kept_and_absence_is_never_better_than_a_hit(normalise, scores):
-    leg = normalise(scores)
-    assert leg.scores.keys() == scores.keys()
+def test_order_is_kept_and_absence_is_never_better_than_a_hit(normalize, scores):
+    normalized = normalize(scores)
+    assert normalized.scores.keys() == scores.keys()
     for a in scores:
-        assert math.isfinite(leg.get(a)) and leg.get(a) >= leg.missing == leg.get("not found")
-        assert all(leg.get(a) <= leg.get(b) for b in scores if scores[a] < scores[b])
-        assert all(leg.get(a) == leg.get(b) for b in scores if scores[a] == scores[b])
-    if normalise is not f.z_score:
-        assert all(0 <= score <= 1 for score in leg.scores.values())
+        assert math.isfinite(normalized.get(a)) and normalized.get(a) >= normalized.missing == normalized.get(
+            "not found"
+        )
+        assert all(normalized.get(a) <= normalized.get(b) for b in scores if scores[a] < scores[b])
+        assert all(normalized.get(a) == normalized.get(b) for b in scores if scores[a] == scores[b])
+    if normalize is not f.z_score:
+        assert all(0 <= score <= 1 for score in normalized.scores.values())
 
 
 @given(st.dictionaries(IDS, st.integers(-1000, 1000), min_size=2).filter(lambda s: len(set(s.values())) > 1))
 def test_z_scores_have_mean_0_and_deviation_1(scores):
-    found = f.z_score(scores).scores.values()
-    assert math.fsum(found) == pytest.approx(0, abs=1e-9)
-    assert math.fsum(z * z for z in found) / len(found) == pytest.approx(1)
+    results = f.z_score(scores).scores.values()
+    assert math.fsum(results) == pytest.approx(0, abs=1e-9)
+    assert math.fsum(z * z for z in results) / len(results) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +61,9 @@ def test_nothing_one_hit_and_equal_scores(scores, min_max, z, theoretical):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e101])
 def test_nan_and_infinity_are_refused_by_name(bad):
-    for normalise in EVERY.values():
+    for normalize in EVERY.values():
         with pytest.raises(CourseError, match=f"document 'b' has the score {bad}".replace("+", r"\+")):
-            normalise({"a": 1.0, "b": bad})
+            normalize({"a": 1.0, "b": bad})
 
 
 def test_a_score_below_the_lowest_is_refused():
@@ -71,7 +73,7 @@ def test_a_score_below_the_lowest_is_refused():
         f.theoretical_min_max({"a": 1}, math.nan)
 
 
-def test_a_document_of_one_leg_gets_nothing_from_the_other():
+def test_a_document_of_one_retriever_gets_nothing_from_the_other():
     dense, lexical = f.min_max({"a": 0.9, "b": 0.5}), f.min_max({"c": 3.0, "b": 9.0})
     assert f.convex(dense, lexical) == pytest.approx({"a": 0.7, "b": 0.3, "c": 0})
     z = f.convex(f.z_score({"a": 0.9, "b": 0.5}), f.z_score({"c": 3.0}), 0.5)
@@ -79,10 +81,10 @@ def test_a_document_of_one_leg_gets_nothing_from_the_other():
 
 
 @given(POSITIVE, POSITIVE, st.floats(0, 1), st.sampled_from([f.min_max, f.z_score]))
-def test_alpha_at_its_ends_is_one_leg_and_an_empty_leg_leaves_the_order_to_the_other(
-    dense, lexical, alpha, normalise
+def test_alpha_at_its_ends_is_one_retriever_and_an_empty_retriever_leaves_the_order_to_the_other(
+    dense, lexical, alpha, normalize
 ):
-    d, w, none = normalise(dense), normalise(lexical), normalise({})
+    d, w, none = normalize(dense), normalize(lexical), normalize({})
     assert f.convex(d, w, 1) == pytest.approx(d.scores) and f.convex(d, w, 0) == pytest.approx(w.scores)
     assert f.convex(none, none, alpha) == {}
     if 0.01 < alpha < 0.99:

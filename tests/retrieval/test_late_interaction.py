@@ -1,4 +1,4 @@
-"""Tokens meet tokens: MaxSim is what a loop says, passages are embedded once, and a long one is read to its end."""
+"""MaxSim equals a plain loop, passages are embedded once, and a long one is read to its end."""
 
 import numpy as np
 import pytest
@@ -99,7 +99,8 @@ PASSAGES = [
     "카드 연회비는 2,000원입니다.",
     "Interest " * 300,
 ]
-FILLER = "The branch at the river opens at nine and closes at five on every working day of the week. "  # about 20 tokens
+# about 20 tokens
+FILLER = "The branch at the river opens at nine and closes at five on every working day of the week. "
 
 
 @pytest.fixture(scope="module")

@@ -76,9 +76,11 @@ def test_what_is_unknown_has_zeros(lsa):
 
 def test_fewer_texts_than_dimensions():
     for texts in (["only one text"], ["one text", "one text"], ["ab cd", "ab cd ef", "cd ef"]):
-        made = fitted(texts, 256)
-        vectors = np.array(made.embed_documents(texts))
-        assert vectors.shape == (len(texts), len(made.components)) and len(made.components) <= len(texts)
+        embedder = fitted(texts, 256)
+        vectors = np.array(embedder.embed_documents(texts))
+        assert vectors.shape == (len(texts), len(embedder.components)) and len(embedder.components) <= len(
+            texts
+        )
         assert np.isfinite(vectors).all() and np.linalg.norm(vectors, axis=1) == pytest.approx(1)
 
 
@@ -125,7 +127,8 @@ def test_a_long_text_is_read_piece_by_piece(lsa):
     """As n-grams all at once, these 3 MB would take 300 MB."""
     out = child(
         "import resource, course_lib.data as d; text = '체크카드 연회비 2,000원 ' * 85_000\n"
-        "made = LSA.fit(['체크카드 연회비', '체크카드 1,000원']); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "made.embed_query(text); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+        "embedder = LSA.fit(['체크카드 연회비', '체크카드 1,000원'])\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "embedder.embed_query(text); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
     assert int(out) < 60_000  # KiB

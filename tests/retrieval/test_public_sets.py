@@ -1,4 +1,4 @@
-"""On public collections BM25 reaches what others measured. They lie in the folder that COURSE_DATA_DIR names."""
+"""BM25 reaches published figures on the public collections in COURSE_DATA_DIR."""
 
 import pytest
 

@@ -14,11 +14,11 @@ from course_lib.retrieval import BM25, HybridRetriever, Tokenizer
 from course_lib.retrieval.hybrid import SETTINGS
 from tests.retrieval.conftest import Hashed, child
 
-SOME = {"a": "annual fee of the card", "b": "fee for a transfer", "c": "체크카드 연회비", "empty": ""}
+DOCUMENTS = {"a": "annual fee of the card", "b": "fee for a transfer", "c": "체크카드 연회비", "empty": ""}
 QUERIES = ("annual fee", "카드 연회비", "nothing", "transfer of the card")
 
 
-def retriever(documents=SOME, embedder=None, **settings):
+def retriever(documents=DOCUMENTS, embedder=None, **settings):
     return HybridRetriever.from_documents(documents, embedder or Hashed(), **settings)
 
 
@@ -31,17 +31,17 @@ def tree(folder):
     }
 
 
-def same(made, loaded):
-    assert loaded.documents == made.documents
-    assert [getattr(loaded, name) for name in SETTINGS] == [getattr(made, name) for name in SETTINGS]
+def same(hybrid, loaded):
+    assert loaded.documents == hybrid.documents
+    assert [getattr(loaded, name) for name in SETTINGS] == [getattr(hybrid, name) for name in SETTINGS]
     for query in QUERIES:
-        hits = made.search(query)
+        hits = hybrid.search(query)
         assert loaded.search(query) == hits
-        assert [loaded.explain(hit) for hit in hits] == [made.explain(hit) for hit in hits]
+        assert [loaded.explain(hit) for hit in hits] == [hybrid.explain(hit) for hit in hits]
 
 
 def rewritten(folder, change, **files):
-    """Change the manifest and files, and make all hashes fit again. files: name -> bytes, or a change of an array."""
+    """Change the manifest and files, and make all hashes fit. files: name -> bytes or array function."""
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     (data,) = (p for p in folder.iterdir() if p.is_dir())
     for name, content in files.items():
@@ -69,17 +69,17 @@ def rewritten(folder, change, **files):
 def test_what_was_saved_is_loaded_and_saved_again_with_the_same_bytes(kind, own, lsa, passages, tmp_path):
     embedder = lsa if own else Hashed()
     documents = [
-        Document(id=id, page_content=text, metadata={"n": i, "of": [1.5, None, {"a": "ㄱ\u2028\r\n"}]})
-        for i, (id, text) in enumerate(passages.items())
+        Document(id=doc_id, page_content=text, metadata={"n": i, "of": [1.5, None, {"a": "ㄱ\u2028\r\n"}]})
+        for i, (doc_id, text) in enumerate(passages.items())
     ]
     bm25 = BM25(Tokenizer("words", stem=True), variant="bm25+", k1=0.9, b=0.4)
-    made = retriever(
+    hybrid = retriever(
         documents, embedder, kind=kind, lexical=bm25, alpha=0.25, candidates=9, k=4, fusion="z-score"
     )
-    made.delete(list(passages)[5:50])
-    made.save(tmp_path / "first")
+    hybrid.delete(list(passages)[5:50])
+    hybrid.save(tmp_path / "first")
     loaded = HybridRetriever.load(tmp_path / "first", None if own else Hashed())
-    same(made, loaded)
+    same(hybrid, loaded)
     loaded.save(tmp_path / "second")
     assert tree(tmp_path / "first") == tree(tmp_path / "second")
     loaded.add_documents({"new": "체크카드 연회비 new"})
@@ -87,10 +87,10 @@ def test_what_was_saved_is_loaded_and_saved_again_with_the_same_bytes(kind, own,
 
 
 def test_a_real_embedder_and_an_empty_index(minilm, tmp_path):
-    for name, documents in (("some", SOME), ("none", {})):
-        made = retriever(documents, minilm)
-        made.save(tmp_path / name)
-        same(made, HybridRetriever.load(tmp_path / name, minilm))
+    for name, documents in (("some", DOCUMENTS), ("none", {})):
+        hybrid = retriever(documents, minilm)
+        hybrid.save(tmp_path / name)
+        same(hybrid, HybridRetriever.load(tmp_path / name, minilm))
     with pytest.raises(CourseError, match="the saved one of 384 dimensions"):
         HybridRetriever.load(tmp_path / "some", Hashed())
 
@@ -101,10 +101,11 @@ def test_neither_hash_seeds_nor_processes_change_a_byte(tmp_path):
         "texts = {id: p.text for id, p in list(d.load_passages(language='ko').items())[:60]}\n"
         "fitted = LSA.fit(list(texts.values()), 16)\n"
         "for kind in ('flat', 'hnsw'):\n"
-        "    made = retriever(texts, fitted, kind=kind)\n"
-        "    made.delete(set(made.ids[:9]))\n"
-        "    made.save(folder := pathlib.Path(FOLDER, kind))\n"
-        "    print({name: hashlib.sha256(content).hexdigest() for name, content in sorted(tree(folder).items())})\n"
+        "    hybrid = retriever(texts, fitted, kind=kind)\n"
+        "    hybrid.delete(set(hybrid.ids[:9]))\n"
+        "    hybrid.save(folder := pathlib.Path(FOLDER, kind))\n"
+        "    for name, content in sorted(tree(folder).items()):\n"
+        "        print(name, hashlib.sha256(content).hexdigest())\n"
     )
     outs = [
         child(f"FOLDER = {str(tmp_path / seed)!r}\n{code}", PYTHONHASHSEED=seed, OMP_NUM_THREADS="1")
@@ -114,7 +115,7 @@ def test_neither_hash_seeds_nor_processes_change_a_byte(tmp_path):
 
 
 def test_files_hold_text_and_numbers_and_nothing_that_could_run(lsa, tmp_path):
-    retriever(SOME, lsa).save(tmp_path)
+    retriever(DOCUMENTS, lsa).save(tmp_path)
     for name, content in tree(tmp_path).items():
         if name.endswith(".safetensors"):
             assert {array.dtype.kind for array in load_file(tmp_path / name).values()} <= {"i", "f"}
@@ -131,7 +132,7 @@ def test_files_hold_text_and_numbers_and_nothing_that_could_run(lsa, tmp_path):
 
 @pytest.mark.parametrize("own", [True, False])
 def test_one_flipped_bit_in_any_file_is_told_by_its_name(own, lsa, tmp_path):
-    retriever(SOME, lsa if own else None).save(tmp_path)
+    retriever(DOCUMENTS, lsa if own else None).save(tmp_path)
     files = tree(tmp_path)
     assert len(files) == 5 + 2 * own
     for name, content in files.items():
@@ -271,7 +272,7 @@ def test_files_that_fit_their_hashes_and_not_each_other_are_refused(change, file
 
 def test_another_embedder_is_refused(lsa, tmp_path):
     retriever().save(tmp_path / "given")
-    retriever(SOME, lsa).save(tmp_path / "own")
+    retriever(DOCUMENTS, lsa).save(tmp_path / "own")
     for embedder, message in [
         (None, "the embedder that built it, of class Hashed(.|\n)*load\\(folder, embeddings\\)"),
         (

@@ -84,9 +84,9 @@ def test_stems_are_porter2_also_from_many_threads():
     ]
     t.stem.cache_clear()
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda w: Tokenizer("words", stem=True)(w)[0], words * 20))
+        results = list(pool.map(lambda w: Tokenizer("words", stem=True)(w)[0], words * 20))
     stemmer = snowballstemmer.stemmer("english")
-    assert found == [stemmer.stemWord(w) for w in words] * 20
+    assert results == [stemmer.stemWord(w) for w in words] * 20
     assert Tokenizer("words", stem=True)("a" * 65 + "ing") == ["a" * 65 + "ing"]
 
 
