@@ -59,13 +59,13 @@ class DenseRetriever(Protocol):
 class HybridRetriever(BaseRetriever):
     """A LangChain retriever that searches by words and by meaning.
 
-    invoke, batch and ainvoke accept k=, alpha=, fusion=, rerank= and filter=, which override the settings:
-
     dense, lexical: the two retrievers, both without documents; add documents with `add_documents`, or use
     `from_texts`, `from_documents` or `load`. alpha: weight of the dense retriever, 0 to 1. candidates: hits
-    taken from each retriever. k: hits returned, at most as many as candidates. rerank: a reranker that puts
-    the best candidates in a new order, or None. Raises CourseError for retrievers that hold documents already
-    and for something that cannot rerank, and pydantic's ValidationError for unknown settings.
+    taken from each retriever. k: hits returned, at most as many as candidates. fusion: see `fusion.fuse`.
+    rerank: a reranker that puts the best candidates in a new order, or None. invoke, batch and ainvoke accept
+    k=, alpha=, fusion=, rerank= and filter= for single queries.
+    Raises CourseError for retrievers that hold documents already and for something that cannot rerank, and
+    pydantic's ValidationError for unknown settings.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -100,11 +100,10 @@ class HybridRetriever(BaseRetriever):
         ids: Sequence[str] | None = None,
         **options: Any,
     ) -> HybridRetriever:
-        """A retriever with an index of texts. metadatas, ids: one for each text; ids are "0", "1" and so on
-        by default.
+        """A retriever with an index of texts.
 
-        options: as of `from_documents`. Raises CourseError as it does, for a single string, and for lists of
-        other lengths.
+        metadatas, ids: one for each text; ids are "0", "1" and so on by default. options: of `from_documents`.
+        Raises CourseError as it does, for a single string, and for lists of different lengths.
         """
         if isinstance(texts, str):
             raise string_error("texts", texts)
