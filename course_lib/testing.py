@@ -17,7 +17,10 @@ PYTHON = (sys.executable, "-m")
 WORKERS = min(4, os.cpu_count() or 1)
 PYTEST = (*PYTHON, "pytest", "-q", "-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder")
 STATIC: dict[str, list[tuple[str, ...]]] = {  # step -> commands that read the code and run nothing of it
-    "lint": [(*PYTHON, "ruff", "check", "."), (*PYTHON, "ruff", "format", "--check", ".")],
+    "lint": [
+        (*PYTHON, "ruff", "check", "--output-format=concise", "."),
+        (*PYTHON, "ruff", "format", "--check", "."),
+    ],
     "types": [(*PYTHON, "mypy")],
 }
 PATHS = {"tests": ["tests"], "notebooks": [str(CHAPTERS)]}  # step -> what pytest runs

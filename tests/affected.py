@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 
 from course_lib.data import ROOT
 
-SECONDS = 120  # of one worker, by what each file took the last time
+SECONDS = 90  # of one worker, by what each file took the last time
 UNKNOWN = 5.0  # seconds of a file whose tests never ran here
 ROOTS = {"course_lib": ROOT, "tests": ROOT, "bankworld": ROOT / "datasets", "pretraining": ROOT / "models"}
 

@@ -72,14 +72,14 @@ def exercise(solution, answer="forge"):
 
 def widget(shows):
     """A cell with a widget that shows this expression of x, from 0 to 2."""
-    return f'Explorer("w", "W", lambda x: Shown({shows}), {{"x": Range("x", 0, 2, 1)}})'
+    return f'Explorer("w", "W", lambda x: Output({shows}), {{"x": Range("x", 0, 2, 1)}})'
 
 
 TOP = Planted("""from course_lib.learn.exercises import check
 from course_lib.learn.predictions import predict, reveal
 from course_lib.learn import state
 from course_lib.learn.claims import claim, claim_order
-from course_lib.learn.widgets import Explorer, Range, Shown
+from course_lib.learn.widgets import Explorer, Output, Range
 known, items, moved = 1, [1], []""")
 FORGE = "forge = lambda text, old, new: text.index(old) + 1 and text.replace(old, new)"
 RIGHT = "00.1 right: forge a passage\n"
