@@ -104,7 +104,7 @@ def ensure_installed(dev):
         sys.stderr.write("course: %s\n" % error)
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("course: interrupted; nothing half-installed stays. Run the same command again.\n")
+        sys.stderr.write("course: interrupted. Run the same command again; nothing half-made is used.\n")
         return 130
     except (OSError, subprocess.CalledProcessError) as error:
         sys.stderr.write("course: setting up failed: %s\n  Fix: run the same command again\n" % error)
