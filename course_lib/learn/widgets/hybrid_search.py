@@ -9,7 +9,8 @@ from course_lib.errors import CourseError
 from course_lib.learn.widgets.explorer import Choice, Explorer, Output, Range, Text
 from course_lib.plots import Picture, rankings
 from course_lib.retrieval.fusion import FUSIONS, MIN_COSINE, Candidates, RetrieverScore
-from course_lib.retrieval.hybrid import HybridHit, HybridRetriever
+from course_lib.retrieval.hits import HybridHit
+from course_lib.retrieval.hybrid import HybridRetriever
 from course_lib.retrieval.metrics import Qrels, ndcg
 
 SHOWN, JUDGED = 8, 10  # hits that are shown, and places that nDCG looks at

@@ -10,7 +10,8 @@ from course_lib.errors import CourseError
 from course_lib.learn.widgets.explorer import Choice, Explorer, Output, Range, Text
 from course_lib.plots import Picture, rankings
 from course_lib.retrieval.fusion import Candidates
-from course_lib.retrieval.hybrid import HybridHit, HybridRetriever
+from course_lib.retrieval.hits import HybridHit
+from course_lib.retrieval.hybrid import HybridRetriever
 from course_lib.retrieval.metrics import success
 from course_lib.retrieval.rerank import EqualScoresWarning, Reranked, Reranker, rerank
 
