@@ -8,7 +8,8 @@ from course_lib.learn.widgets.explorer import Choice, Explorer, Output, Range
 from course_lib.learn.widgets.questions import SHOWN, Questions, label
 from course_lib.plots import Picture, rankings
 from course_lib.retrieval.fusion import FUSIONS, MIN_COSINE, Candidates, RetrieverScore
-from course_lib.retrieval.hybrid import HybridHit, HybridRetriever
+from course_lib.retrieval.hits import HybridHit
+from course_lib.retrieval.hybrid import HybridRetriever
 from course_lib.retrieval.metrics import Qrels, ndcg
 
 K = 10  # hits that nDCG looks at

@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from course_lib.learn.widgets.explorer import Choice, Explorer, Output, Range
 from course_lib.learn.widgets.questions import SHOWN, Questions, label
 from course_lib.plots import Picture, rankings
-from course_lib.retrieval.hybrid import HybridHit, HybridRetriever
+from course_lib.retrieval.hits import HybridHit
+from course_lib.retrieval.hybrid import HybridRetriever
 from course_lib.retrieval.metrics import success
 from course_lib.retrieval.rerank import EqualScoresWarning, Reranked, Reranker, rerank
 
