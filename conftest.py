@@ -23,10 +23,12 @@ def pytest_addoption(parser):
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config):
     """Keep the course's own cache with pytest's, out of the home folder."""
-    os.environ.setdefault("COURSE_CACHE_DIR", str(config.cache.mkdir("course")))
+    cache = _cache(config)
+    if cache:
+        os.environ.setdefault("COURSE_CACHE_DIR", str(cache.mkdir("course")))
 
     if config.option.changed:
-        config.chosen, config.left = affected(changed_files(), config.cache.get(LAST_TIME, {}))
+        config.chosen, config.left = affected(changed_files(), _last_time(config))
 
 
 def pytest_report_header(config):
@@ -48,7 +50,7 @@ def pytest_collection_modifyitems(config, items):
     """
     if not hasattr(config, "workerinput"):
         return
-    seconds = config.cache.get(LAST_TIME, {})
+    seconds = _last_time(config)
     for path in {item.path for item in items if item.path.suffix == ".ipynb"}:
         name = path.relative_to(config.rootpath).as_posix()
         seconds[name] = 60 * declared(read(path), path.name).minutes
@@ -61,8 +63,17 @@ def pytest_runtest_logreport(report):
 
 def pytest_sessionfinish(session):
     config = session.config
-    if not hasattr(config, "workerinput"):
-        config.cache.set(LAST_TIME, config.cache.get(LAST_TIME, {}) | _seconds)
+    if _cache(config) and not hasattr(config, "workerinput"):
+        _cache(config).set(LAST_TIME, _last_time(config) | _seconds)
+
+
+def _cache(config):
+    """pytest's cache, or None where `-p no:cacheprovider` switched it off."""
+    return getattr(config, "cache", None)
+
+
+def _last_time(config):
+    return _cache(config).get(LAST_TIME, {}) if _cache(config) else {}
 
 
 def _file(nodeid):

@@ -49,7 +49,7 @@ faiss.omp_set_num_threads(1)
 
 
 class Known(Embeddings):
-    """Vectors that were index before, so that no time of building or searching is time of embedding.
+    """Vectors that were computed before, so that no measured time includes embedding.
 
     Documents' vectors are an array, not LangChain's lists, whose conversion would take as long as indexing.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from course_lib.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from course_lib.retrieval.bm25 import BM25, Explanation
+    from course_lib.retrieval.bm25 import BM25
     from course_lib.retrieval.dense import Dense
     from course_lib.retrieval.documents import Hit
     from course_lib.retrieval.hybrid import HybridRetriever
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from course_lib.retrieval.llm_rerank import LLMReranker
     from course_lib.retrieval.lsa import LSA
     from course_lib.retrieval.rerank import RerankCompressor, Weighted
+    from course_lib.retrieval.scores import Explanation
     from course_lib.retrieval.tokenize import Tokenizer
     from course_lib.retrieval.vector_store import StoreRetriever
 
@@ -38,7 +39,7 @@ __all__ = [
 _MODULES = {  # name -> module, imported when the name is first used
     "BM25": "bm25",
     "Dense": "dense",
-    "Explanation": "bm25",
+    "Explanation": "scores",
     "Hit": "documents",
     "HybridRetriever": "hybrid",
     "LLMReranker": "llm_rerank",

@@ -11,7 +11,7 @@ import heapq
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,47 +31,10 @@ from course_lib.retrieval.documents import (
     string_error,
 )
 from course_lib.retrieval.postings import BM25State, Postings
-from course_lib.retrieval.scores import VARIANTS, Floats, length_norm
+from course_lib.retrieval.scores import VARIANTS, Explanation, Floats, TermScore, length_norm
 from course_lib.retrieval.tokenize import Tokenizer
 
 GROUP = 32  # scores in a group of `top_rows`
-
-
-class TermScore(NamedTuple):
-    """What one term of a query adds to a document's score: score = query_tf x idf x tf_weight.
-
-    query_tf, tf: how often the term occurs in the query and in the document. df: number of documents that
-    contain it.
-    """
-
-    term: str
-    query_tf: int
-    tf: int
-    df: int
-    idf: float
-    tf_weight: float
-    score: float
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """A document's score and the terms that add up to it, highest first; terms that the document lacks are
-    left out.
-
-    documents: number of documents in the index.
-    """
-
-    id: str
-    score: float
-    terms: tuple[TermScore, ...]
-    documents: int
-
-    def __str__(self) -> str:
-        terms = " + ".join(
-            f"{t.term!r} {t.score:.2f} (here {t.tf}x, in {t.df} of {self.documents} documents)"
-            for t in self.terms
-        )
-        return f"{self.id}: {self.score:.2f}" + (f" = {terms}" if terms else ", no word in common")
 
 
 class CorpusStatistics(NamedTuple):

@@ -8,7 +8,8 @@ a new order.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from types import EllipsisType
 from typing import Any, Protocol, runtime_checkable
@@ -26,16 +27,15 @@ from course_lib.retrieval import storage
 from course_lib.retrieval.bm25 import BM25
 from course_lib.retrieval.dense import Dense
 from course_lib.retrieval.documents import (
-    RETRIEVAL_KEY,
     Filter,
     SearchResult,
     check_deletable,
-    check_search,
     matching_ids,
     new_documents,
     string_error,
 )
-from course_lib.retrieval.fusion import Candidates, FusedHit, Fusion, RetrieverScore, fuse
+from course_lib.retrieval.fusion import Candidates, Fusion, fuse
+from course_lib.retrieval.hits import HybridHit
 from course_lib.retrieval.rerank import Reranker, check_reranker, rerank
 from course_lib.retrieval.tokenize import Tokenizer
 
@@ -56,43 +56,16 @@ class DenseRetriever(Protocol):
     ) -> list[SearchResult]: ...
 
 
-@dataclass(frozen=True)
-class HybridHit(FusedHit):
-    """A document that was found, and how it came to its rank. alpha, fusion: the settings of its ranking.
-
-    After reranking, rank is the new rank and previous_rank that of the search; score stays the search's.
-    """
-
-    document: Document
-    query: str
-    alpha: float
-    fusion: Fusion
-    rerank_score: float | None = None
-    previous_rank: int | None = None
-
-    def as_document(self) -> Document:
-        """The LangChain document; metadata["retrieval"] has the scores and ranks, ready for JSON."""
-        fields = ["rank", "score", "alpha", "fusion"]
-        if self.previous_rank is not None:
-            fields += ["rerank_score", "previous_rank"]
-        facts = {field: getattr(self, field) for field in fields}
-        facts |= {
-            name: score and vars(score) for name, score in (("dense", self.dense), ("lexical", self.lexical))
-        }
-        metadata = {**self.document.metadata, RETRIEVAL_KEY: facts}
-        return Document(id=self.id, page_content=self.document.page_content, metadata=metadata)
-
-
 class HybridRetriever(BaseRetriever):
     """A LangChain retriever that searches by words and by meaning.
 
-    invoke, batch and ainvoke accept k=, alpha=, fusion=, rerank= and filter=, which override the settings:
-
     dense, lexical: the two retrievers, both without documents; add documents with `add_documents`, or use
     `from_texts`, `from_documents` or `load`. alpha: weight of the dense retriever, 0 to 1. candidates: hits
-    taken from each retriever. k: hits returned, at most as many as candidates. rerank: a reranker that puts
-    the best candidates in a new order, or None. Raises CourseError for retrievers that hold documents already
-    and for something that cannot rerank, and pydantic's ValidationError for unknown settings.
+    taken from each retriever. k: hits returned, at most as many as candidates. fusion: see `fusion.fuse`.
+    rerank: a reranker that puts the best candidates in a new order, or None. invoke, batch and ainvoke accept
+    k=, alpha=, fusion=, rerank= and filter= for single queries.
+    Raises CourseError for retrievers that hold documents already and for something that cannot rerank, and
+    pydantic's ValidationError for unknown settings.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -127,11 +100,10 @@ class HybridRetriever(BaseRetriever):
         ids: Sequence[str] | None = None,
         **options: Any,
     ) -> HybridRetriever:
-        """A retriever with an index of texts. metadatas, ids: one for each text; ids are "0", "1" and so on
-        by default.
+        """A retriever with an index of texts.
 
-        options: as of `from_documents`. Raises CourseError as it does, for a single string, and for lists of
-        other lengths.
+        metadatas, ids: one for each text; by default ids are "0", "1", .... options: as of from_documents.
+        Raises CourseError as it does, for a single string, and for lists of different lengths.
         """
         if isinstance(texts, str):
             raise string_error("texts", texts)
@@ -328,11 +300,12 @@ class HybridRetriever(BaseRetriever):
     ) -> list[HybridHit]:
         """The best k of the candidates of one query. Arguments and errors are those of `search`."""
         k = self.k if k is None else k
-        check_search(k)
-        if k > self.candidates:
+        if not isinstance(k, Integral) or not 1 <= k <= self.candidates:
             raise CourseError(
-                f"k={k}, but each retriever gives {self.candidates} candidates",
-                f"HybridRetriever.from_documents(documents, embeddings, candidates={k})",
+                f"k={k!r}; k must be a whole number from 1 to the {self.candidates} candidates",
+                f"HybridRetriever.from_documents(documents, embeddings, candidates={k})"
+                if isinstance(k, Integral) and k > 0
+                else "search(query, k=5)",
             )
         alpha, fusion = self.alpha if alpha is None else alpha, fusion or self.fusion
         reranker = self.rerank if rerank is ... else rerank
@@ -351,17 +324,7 @@ class HybridRetriever(BaseRetriever):
 
     def explain(self, hit: HybridHit) -> str:
         """Why a hit has its rank, in a sentence. Raises CourseError if its document has been deleted."""
-        terms = self.lexical.explain(hit.query, hit.id).terms[:4]
-        words = ", ".join(f"{t.term!r} {t.score:.2f}" for t in terms)
-        rank = f"{hit.id} is number {hit.rank}"
-        if hit.previous_rank is not None:
-            rank += (
-                f", by the reranker's {hit.rerank_score:.3g}; the search had it as number {hit.previous_rank}"
-            )
-        by_meaning = _share(hit, hit.alpha, hit.dense, "meaning", "similarity")
-        by_words = _share(hit, 1 - hit.alpha, hit.lexical, "words", "BM25")
-        found = f"BM25 finds {words}" if words else "No word in common"
-        return f"{rank} with {hit.score:.3g} = {by_meaning} + {by_words}. {found}."
+        return hit.explain(self.lexical.explain(hit.query, hit.id))
 
     # -- LangChain's interface
 
@@ -412,13 +375,3 @@ def _with_ids(documents: Mapping[str, str] | Iterable[Document]) -> list[tuple[s
             )
         new.append((document.id, document))
     return new
-
-
-def _share(hit: HybridHit, weight: float, score: RetrieverScore | None, by: str, name: str) -> str:
-    """One retriever's share of a hit's score; without the document it is what the other leaves."""
-    if score:
-        rank = f"number {score.rank}" if score.rank else "beyond its candidates"
-        return f"{weight:.3g} x {score.normalized:.3g} for {by} ({rank}, {name} {score.score:.3g})"
-    other = hit.lexical if hit.dense is None else hit.dense
-    rest = hit.score - (1 - weight) * (other.normalized if other else 0)
-    return f"{round(rest, 9) + 0.0:.3g} for {by} (not found)"  # neither -0 nor 1e-17

@@ -20,8 +20,8 @@ from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.dense import unit_vectors
 from course_lib.retrieval.documents import string_error
+from course_lib.retrieval.vectors import unit_vectors
 
 NGRAM_LENGTHS = (2, 3)  # characters
 SPACES = re.compile(r"\s\s+")  # count as one, as in scikit-learn's own n-grams

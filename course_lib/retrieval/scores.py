@@ -8,6 +8,7 @@ variants.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,3 +107,43 @@ VARIANTS = {
     "atire": Variant(atire_idf, okapi_tf_weight),
     "bm25+": Variant(plus_idf, plus_tf_weight),
 }
+
+
+# -- explained scores ----------------------------------------------------------------------------------------
+
+
+class TermScore(NamedTuple):
+    """What one term of a query adds to a document's score: score = query_tf x idf x tf_weight.
+
+    query_tf, tf: how often the term occurs in the query and in the document. df: number of documents that
+    contain it.
+    """
+
+    term: str
+    query_tf: int
+    tf: int
+    df: int
+    idf: float
+    tf_weight: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A document's score and the terms that add up to it, highest first; terms that the document lacks are
+    left out.
+
+    documents: number of documents in the index.
+    """
+
+    id: str
+    score: float
+    terms: tuple[TermScore, ...]
+    documents: int
+
+    def __str__(self) -> str:
+        terms = " + ".join(
+            f"{t.term!r} {t.score:.2f} (here {t.tf}x, in {t.df} of {self.documents} documents)"
+            for t in self.terms
+        )
+        return f"{self.id}: {self.score:.2f}" + (f" = {terms}" if terms else ", no word in common")

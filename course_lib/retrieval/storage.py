@@ -31,10 +31,11 @@ from course_lib import data
 from course_lib.atomic import atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.retrieval.bm25 import BM25
-from course_lib.retrieval.dense import Dense, query_vectors, unit_vectors
+from course_lib.retrieval.dense import Dense
 from course_lib.retrieval.lsa import LSA
 from course_lib.retrieval.postings import BM25State
 from course_lib.retrieval.tokenize import Tokenizer
+from course_lib.retrieval.vectors import query_vectors, unit_vectors
 
 FORMAT = 2  # format 1 had an .npy file for each array
 PROBE = "Haneul Bank 하늘은행 2,000"  # embedders that give it the same vector count as the same

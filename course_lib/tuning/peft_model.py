@@ -42,7 +42,7 @@ def load_base(base: Any, config: LoRATrainingConfig) -> HuggingFace:
     if spec.precision not in ("auto", precision):
         raise CourseError(
             f"the base {spec.name} has precision={spec.precision!r}, but training computes in {precision}",
-            "leave precision out of the base: the training configuration sets it",
+            f"train(base, examples, folder, precision={precision!r})  # base without a precision",
         )
     engine: Any = load(spec, precision=precision)
     if getattr(engine.model, "is_loaded_in_8bit", False):

@@ -157,7 +157,7 @@ def test_what_the_retriever_refuses_is_said(retriever, monkeypatch):
     monkeypatch.setattr(type(retriever.dense), "min_score", None)
     shown = explorer.shown(fusion="theoretical")
     assert (
-        shown.text.startswith("the lowest possible score of this vector store is unknown: ")
+        shown.text.startswith("the lowest possible score of this vector store is unknown\n  Fix: ")
         and shown.picture is None
     )
     assert "(similarity " in hybrid_search(retriever, QUESTIONS, QRELS, TITLES).shown(fusion="rrf").text

@@ -7,8 +7,10 @@ import sys
 import pytest
 
 from course_lib.data import ROOT
-from course_lib.models import load
+from course_lib.errors import CourseError
+from course_lib.models import ModelManager, load
 from course_lib.models.drivers.engine import Unsupported
+from course_lib.models.gguf import export
 
 NAME = "haneul-1m"
 
@@ -80,3 +82,31 @@ def test_silence_of_threads_that_overlap_ends_with_the_last():
         assert logging.get_verbosity() == logging.INFO
     finally:
         logging.set_verbosity_warning()
+
+
+def test_a_name_that_is_nearly_right_is_proposed(monkeypatch, tmp_path):
+    with pytest.raises(CourseError) as error:
+        load("haneul-4M")
+    assert error.value.fix == 'load("haneul-4m")'
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-model").mkdir()
+    with pytest.raises(CourseError, match="a folder of this name") as error:
+        load("my-model")
+    assert error.value.fix == 'load("./my-model")'
+
+
+def test_the_name_of_a_gguf_file_that_lies_here_loads_it_everywhere(monkeypatch, tmp_path):
+    export(ROOT / "models" / "haneul-300k", tmp_path / "smol.gguf", "q8_0")
+    monkeypatch.chdir(tmp_path)
+    assert load("smol.gguf").parameters == 344384
+    monkeypatch.setenv("LOCAL_MODELS_DIR", str(tmp_path))
+    manager = ModelManager()
+    manager.register("mine", "smol.gguf")
+    for name in ("mine", "smol.gguf"):
+        assert manager.registry.spec(name).driver == "llamacpp"
+    with pytest.raises(CourseError, match=r"none\.gguf does not exist"):
+        load("none.gguf")
+
+
+def test_an_embedder_needs_no_task():
+    assert load("all-MiniLM-L6-v2").embed(["hello"]).shape == (1, 384)

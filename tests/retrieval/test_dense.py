@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
 from course_lib.retrieval import Dense, Hit
-from course_lib.retrieval.dense import unit_vectors
+from course_lib.retrieval.vectors import unit_vectors
 from tests.retrieval.conftest import Broken, Hashed, child
 
 KINDS = pytest.mark.parametrize("kind", ["flat", "hnsw"])

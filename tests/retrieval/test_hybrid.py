@@ -256,7 +256,10 @@ def test_the_last_of_a_thousand_is_found_where_it_alone_is_let_through():
     [
         (lambda r: r.search("fee", 0), "k=0"),
         (lambda r: r.search("fee", -1), "k=-1"),
-        (lambda r: r.search("fee", 26), r"k=26, but each retriever gives 25 candidates(.|\n)*candidates=26"),
+        (
+            lambda r: r.search("fee", 26),
+            r"k=26; k must be a whole number from 1 to the 25 candidates(.|\n)*candidates=26",
+        ),
         (lambda r: r.search("fee", alpha=1.5), r"alpha=1\.5"),
         (lambda r: r.search("fee", alpha=float("nan")), "alpha=nan"),
         (lambda r: r.search("fee", fusion="sum"), "fusion='sum' is unknown; known: min-max, theoretical"),

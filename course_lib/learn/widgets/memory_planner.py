@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from course_lib.learn.widgets.explorer import Choice, Control, Explorer, Output, Range
 from course_lib.models.planner import architecture
-from course_lib.models.planner.estimate import FORMATS, GIB, Plan, plan, size
+from course_lib.models.planner.estimate import FORMATS, GIB, Plan, format_bytes, plan
 from course_lib.models.planner.gpus import (
     GPUS,
     RESERVE,
@@ -52,22 +52,26 @@ def describe(needed: Plan, gpu: str) -> str:
     """What fills the memory, whether it fits, and what would: a line each."""
     free = usable_bytes(gpu) - needed.total
     verdict = (
-        f"it fits, {size(free)} are left" if free >= 0 else f"it does not fit, {size(-free)} are missing"
+        f"it fits, {format_bytes(free)} are left"
+        if free >= 0
+        else f"it does not fit, {format_bytes(-free)} are missing"
     )
     texts = f"{needed.batch} x {needed.context:,} tokens"
     lines = [
         f"{needed.model} in {needed.weight_format} by {ENGINES[needed.driver]}, {texts}: "
-        f"{size(needed.total)} ({needed.total / 1e9:,.2f} GB)."
+        f"{format_bytes(needed.total)} ({needed.total / 1e9:,.2f} GB)."
     ]
-    lines += [f"- {name}: {size(part)}, {part / needed.total:.0%}" for name, part in needed.parts.items()]
-    lines.append(f"{gpu} holds {size(gpu_bytes(gpu))}, of which {RESERVE:.0%} stay free: {verdict}.")
+    lines += [
+        f"- {name}: {format_bytes(part)}, {part / needed.total:.0%}" for name, part in needed.parts.items()
+    ]
+    lines.append(f"{gpu} holds {format_bytes(gpu_bytes(gpu))}, of which {RESERVE:.0%} stay free: {verdict}.")
     lines.append(f"The longest context that fits: {_longest(needed, gpu)}.")
     largest = largest_model(gpu, needed.weight_format, needed.context, needed.batch)
     lines.append(f"The largest model of the list that fits so: {largest or 'none'}.")
     if gpu.startswith("laptop"):
         lines.append(
             "Of a laptop's memory its own programs take a part, too: look how much of the "
-            f"{size(usable_bytes(gpu))} is free."
+            f"{format_bytes(usable_bytes(gpu))} is free."
         )
     return "\n".join([*lines, *filter(None, [NOTES.get(needed.weight_format)])])
 
