@@ -90,7 +90,7 @@ def _texts(engine: HuggingFace, examples: Sequence[Example]) -> tuple[list[str],
         if not text.startswith(prompt):
             raise CourseError(
                 f"the chat template of {engine.name} changes a prompt once it is answered",
-                'train({"source": ..., "task": "text-generation"}, examples, folder), with prompts written out',
+                'train({"source": ..., "task": "text-generation"}, examples, folder)  # whole prompts',
             )
     return before, [text[len(prompt) :] for prompt, text in zip(before, complete, strict=True)]
 

@@ -39,7 +39,7 @@ def load_base(base: Any, config: LoRATrainingConfig) -> HuggingFace:
     if spec.precision not in ("auto", precision):
         raise CourseError(
             f"the base {spec.name} has precision={spec.precision!r}, but training computes in {precision}",
-            f"train(base, examples, folder, precision={precision!r}), with a base that leaves its precision out",
+            f"train(base, examples, folder, precision={precision!r})  # base without a precision",
         )
     engine: Any = load(spec, precision=precision)
     if getattr(engine.model, "is_loaded_in_8bit", False):

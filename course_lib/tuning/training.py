@@ -193,7 +193,7 @@ class _TrainingRun:
                 if self.result.micro_batch_size == 1:
                     raise CourseError(
                         f"one example at once does not fit into memory: {error}"[:300],
-                        "train(..., gradient_checkpointing=True), with shorter examples or a smaller base",
+                        "train(..., gradient_checkpointing=True)  # or shorter examples, a smaller base",
                     ) from error
             self.model.zero_grad()  # only here is the error gone, and with it the memory of the failed attempt
             self.result.micro_batch_size //= 2
