@@ -11,7 +11,9 @@ from tests.affected import affected, changed_files
 
 pytest_plugins = ["tests.notebooks.runner"]
 LAST_TIME = "course/seconds"  # in pytest's cache: file -> seconds that its tests took
+SLOWEST = "course/slowest"  # in pytest's cache: the 30 slowest tests of the last whole run
 _seconds: Counter[str] = Counter()
+_tests: Counter[str] = Counter()
 
 
 def pytest_addoption(parser):
@@ -59,12 +61,15 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_runtest_logreport(report):
     _seconds[_file(report.nodeid)] += report.duration
+    _tests[report.nodeid] += report.duration
 
 
 def pytest_sessionfinish(session):
     config = session.config
     if _cache(config) and not hasattr(config, "workerinput"):
         _cache(config).set(LAST_TIME, _last_time(config) | _seconds)
+        if len(_tests) >= 1000:
+            _cache(config).set(SLOWEST, _tests.most_common(30))
 
 
 def _cache(config):
