@@ -1,24 +1,18 @@
-# Two commands matter: `make lab` and `make test`. Both install first, where that is still to be done.
+# `make lab` and `make test` are all that a reader needs; `python3 course.py lab` does the same without make.
 # While writing, `make check` runs lint, types and the tests of what changed since the last commit.
 PYTHON ?= python3
-COURSE = .venv/bin/python -m course_lib.cli
+COURSE = @$(PYTHON) course.py
 
-.PHONY: lab test check set-up set-up-dev data models
+.PHONY: lab test check doctor set-up set-up-dev data models
 
-lab: set-up
-	@$(COURSE) lab $(if $(PORT),--port $(PORT))
+lab:
+	$(COURSE) lab $(if $(PORT),--port $(PORT))
 
-test: set-up-dev
-	@$(COURSE) test
-
-check: set-up-dev
-	@$(COURSE) check
-
-set-up:
-	@$(PYTHON) course_lib/bootstrap.py
+test check doctor set-up:
+	$(COURSE) $@
 
 set-up-dev:
-	@$(PYTHON) course_lib/bootstrap.py --dev
+	$(COURSE) set-up --dev
 
 # Write Haneul Bank's files again; the same bytes come out.
 data: set-up

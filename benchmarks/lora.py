@@ -2,9 +2,9 @@
 
     python benchmarks/lora.py [ROUNDS]      default 3
 
-Each run has a process of its own, in turns, so that a disturbance hits all and peak memory is that run's alone. Tokens are those
-of the examples, without padding; seconds are of the training loop, without loading; the loss is that of the finished adapter on
-questions in other wordings.
+Each run has a process of its own, in turns, so that a disturbance hits all and peak memory is that run's
+alone. Tokens are those of the examples, without padding; seconds are of the training loop, without loading;
+the loss is that of the finished adapter on questions in other wordings.
 """
 
 import json
@@ -23,15 +23,15 @@ from course_lib.measure import machine, median_of, paired_ratio
 from course_lib.measure.memory import peak_resident_bytes
 from course_lib.models import load
 from course_lib.models.catalog import folder_of
-from course_lib.rag.lessons import asked, closed_book, knowledge
+from course_lib.rag.adapter_datasets import closed_book_questions, knowledge_examples, open_prompt
 from course_lib.tables import table
-from course_lib.tuning.adapted import base_of, loss_of
-from course_lib.tuning.recipe import Example, Recipe
-from course_lib.tuning.rows import Row, batch, encoded
-from course_lib.tuning.train import train
+from course_lib.tuning.config import Example, LoRATrainingConfig
+from course_lib.tuning.dataset import TokenizedExample, collate, tokenize
+from course_lib.tuning.peft_model import load_base, loss_of
+from course_lib.tuning.training import train
 
 BASE, AREAS = "haneul-4m", ["cards", "loans"]
-RECIPE = Recipe(steps=150, batch_size=32, warm_up=20, rate=2e-3)
+CONFIG = LoRATrainingConfig(steps=150, batch_size=32, warmup_steps=20, learning_rate=2e-3)
 RUNS = {
     "course": {},
     "course, float32": {"precision": "float32"},
@@ -45,13 +45,17 @@ RUNS = {
 }
 
 
-def by_course(rows: list[Row], how: dict[str, Any], folder: Path) -> tuple[float, Callable[[], Any]]:
+def by_course(
+    rows: list[TokenizedExample], how: dict[str, Any], folder: Path
+) -> tuple[float, Callable[[], Any]]:
     """Seconds, and what gives the adapted model."""
-    trained = train(BASE, knowledge(AREAS), folder / "adapter", recipe=RECIPE.but(**how))
+    trained = train(BASE, knowledge_examples(AREAS), folder / "adapter", config=CONFIG.replace(**how))
     return trained.seconds, lambda: load(BASE, precision="float32", adapters=[trained.folder]).model  # type: ignore[attr-defined]
 
 
-def by_trainer(rows: list[Row], how: dict[str, Any], folder: Path) -> tuple[float, Callable[[], Any]]:
+def by_trainer(
+    rows: list[TokenizedExample], how: dict[str, Any], folder: Path
+) -> tuple[float, Callable[[], Any]]:
     """Seconds of Trainer.train, and what gives the adapted model."""
     from peft import LoraConfig, get_peft_model
     from transformers import (
@@ -67,7 +71,7 @@ def by_trainer(rows: list[Row], how: dict[str, Any], folder: Path) -> tuple[floa
     torch.manual_seed(0)
     whole = AutoModelForCausalLM.from_pretrained(folder_of(BASE), **({"dtype": "float32"} | how))
     config = LoraConfig(
-        r=RECIPE.rank, lora_alpha=int(RECIPE.alpha), target_modules="all-linear", task_type="CAUSAL_LM"
+        r=CONFIG.rank, lora_alpha=int(CONFIG.alpha), target_modules="all-linear", task_type="CAUSAL_LM"
     )
     model = get_peft_model(whole, config)  # as it comes: adapters of a 16-bit model learn in 32
     data = [
@@ -76,12 +80,12 @@ def by_trainer(rows: list[Row], how: dict[str, Any], folder: Path) -> tuple[floa
     ]
     arguments = TrainingArguments(
         str(folder),
-        max_steps=RECIPE.steps,
-        per_device_train_batch_size=RECIPE.batch_size,
-        learning_rate=RECIPE.rate,
-        warmup_steps=RECIPE.warm_up,
+        max_steps=CONFIG.steps,
+        per_device_train_batch_size=CONFIG.batch_size,
+        learning_rate=CONFIG.learning_rate,
+        warmup_steps=CONFIG.warmup_steps,
         lr_scheduler_type="linear",
-        max_grad_norm=RECIPE.clip,
+        max_grad_norm=CONFIG.max_grad_norm,
         logging_steps=50,
         save_strategy="no",
         report_to="none",
@@ -98,9 +102,11 @@ def by_trainer(rows: list[Row], how: dict[str, Any], folder: Path) -> tuple[floa
 
 def one(name: str) -> None:
     """One run, in this process: print what was measured as JSON."""
-    engine = base_of(BASE, RECIPE.but(precision="float32"))
-    rows = encoded(engine, knowledge(AREAS), RECIPE.longest)
-    others = [Example(asked(q), q.answer) for q in closed_book(load_questions("validation"), AREAS)]
+    engine = load_base(BASE, CONFIG.replace(precision="float32"))
+    rows = tokenize(engine, knowledge_examples(AREAS), CONFIG.max_length)
+    others = [
+        Example(open_prompt(q), q.answer) for q in closed_book_questions(load_questions("validation"), AREAS)
+    ]
     before = peak_resident_bytes()
     with tempfile.TemporaryDirectory() as folder:
         seconds, finished = (by_course if name.startswith("course") else by_trainer)(
@@ -108,10 +114,10 @@ def one(name: str) -> None:
         )
         grown = peak_resident_bytes() - before
         model = finished().eval()
-    checked = encoded(engine, others, RECIPE.longest)
+    checked = tokenize(engine, others, CONFIG.max_length)
     with torch.no_grad():
-        loss = float(loss_of(model, *batch(checked, "cpu"))) / sum(len(row.answer) for row in checked)
-    tokens = RECIPE.steps * RECIPE.batch_size * sum(map(len, rows)) / len(rows)
+        loss = float(loss_of(model, *collate(checked, "cpu"))) / sum(len(row.answer) for row in checked)
+    tokens = CONFIG.steps * CONFIG.batch_size * sum(row.length for row in rows) / len(rows)
     print(json.dumps({"tokens_per_second": tokens / seconds, "grown": grown, "loss": loss}))
 
 
@@ -140,7 +146,7 @@ def main() -> None:
         ]
         for name, runs in found.items()
     ]
-    print(f"{BASE}, rank {RECIPE.rank}, {RECIPE.steps} steps of {RECIPE.batch_size} examples")
+    print(f"{BASE}, rank {CONFIG.rank}, {CONFIG.steps} steps of {CONFIG.batch_size} examples")
     print(
         table(
             ["run", "tokens/s", "the course's, times this", "memory grown, MB", "loss on other wordings"],

@@ -1,12 +1,12 @@
-"""Reranking: how much better, how much slower, for nothing, late interaction (alone, or with the search), a cross-encoder and a
-language model.
+"""Quality and cost of reranking: none, late interaction (alone, or weighted with the search), a
+cross-encoder, a language model.
 
     python benchmarks/rerank.py [quality [--keep]] [throughput]      both without a word
 
-quality: Haneul Bank's test questions, and those of each public collection that COURSE_DATA_DIR holds: the first 25 of hybrid
-search, in the order of each system. The slow systems are asked forty of them. --keep: what the models' cards tell, into
-evaluation.json.
-throughput: pairs of mixed lengths, beside sentence-transformers' CrossEncoder with the same weights.
+quality: test questions of Haneul Bank and of the public collections in COURSE_DATA_DIR: the first 25 of
+hybrid search, in the order of each system. The slow systems are asked forty of them. --keep: write
+evaluation.json for the models' cards. throughput: pairs of mixed lengths, beside sentence-transformers'
+CrossEncoder with the same weights.
 """
 
 import json
@@ -31,7 +31,7 @@ from course_lib.models import load
 from course_lib.models.manager import ModelManager
 from course_lib.retrieval import LateInteraction, Weighted, public_sets
 from course_lib.retrieval.metrics import Evaluation, difference, evaluate
-from course_lib.retrieval.rerank import by_kind, rerank
+from course_lib.retrieval.rerank import make_reranker, rerank
 from course_lib.tables import table
 
 CANDIDATES, SEED = 25, 0
@@ -64,15 +64,15 @@ def sample(queries: dict[str, str], count: int) -> dict[str, str]:
 
 
 def answers(collection: public_sets.Collection) -> dict[str, dict[str, int]]:
-    """Judgements; of Haneul's only what answers the question: for MRR a near miss is no hit."""
+    """Relevance judgements; of Haneul's only what answers the question: for MRR a near miss is no hit."""
     if not collection.name.startswith("haneul"):
-        return collection.judgements
-    answering = {q: {d: g for d, g in of.items() if g == 3} for q, of in collection.judgements.items()}
+        return collection.qrels
+    answering = {q: {d: g for d, g in of.items() if g == 3} for q, of in collection.qrels.items()}
     return {q: of for q, of in answering.items() if of}
 
 
 def quick() -> dict[str, Any]:
-    late: Any = by_kind("late-interaction")
+    late: Any = make_reranker("late-interaction")
     untrained = LateInteraction(ModelManager.shared().get_embedding_model("embed"))
     return {
         "late interaction, untrained": untrained,
@@ -83,8 +83,8 @@ def quick() -> dict[str, Any]:
 
 def slow(collection: public_sets.Collection) -> dict[str, Any]:
     """The language model reads English about banks."""
-    language_model = {"language model": by_kind("llm")} if collection.name == "haneul, en" else {}
-    return {"cross-encoder": by_kind("cross-encoder"), **language_model}
+    language_model = {"language model": make_reranker("llm")} if collection.name == "haneul, en" else {}
+    return {"cross-encoder": make_reranker("cross-encoder"), **language_model}
 
 
 def quality(keep: bool) -> None:
@@ -94,12 +94,12 @@ def quality(keep: bool) -> None:
         search = retriever(collection.documents, embed(collection).known, k=CANDIDATES)
         questions, rows = many | few, []
         found = {
-            q: search.hits(legs)
-            for q, legs in zip(questions, search.legs(list(questions.values())), strict=True)
+            q: search.rank(candidates)
+            for q, candidates in zip(questions, search.retrieve(list(questions.values())), strict=True)
         }
         print(f"\n{collection.name}: {len(collection.documents):,} documents, {CANDIDATES} candidates")
         for these, systems in ((many, quick()), (few, slow(collection))):
-            none, _ = reranked("none", these, found, judged)
+            none, _ = reranked(None, these, found, judged)
             rows.append(["none", len(these), *(interval(none.mean(m)) for m in MEASURES), "", "", ""])
             for name, reranker in systems.items():
                 after, seconds = reranked(reranker, these, found, judged)
@@ -115,16 +115,19 @@ def quality(keep: bool) -> None:
 def reranked(
     reranker: Any, questions: dict[str, str], found: dict[str, list[Any]], judged: dict[str, dict[str, int]]
 ) -> tuple[Evaluation, float]:
-    """How good the new order is, and seconds for a question; what late interaction prepares is not counted."""
+    """Quality of the new order, and seconds a question, without late interaction's preparation."""
     if isinstance(late := getattr(reranker, "reranker", reranker), LateInteraction):
         late.add({hit.document.page_content for q in questions for hit in found[q]})
     run, begun = {}, time.perf_counter()
     for q, text in questions.items():
         hits = found[q]
         order = rerank(
-            reranker, text, [hit.document.page_content for hit in hits], search=[hit.score for hit in hits]
+            reranker,
+            text,
+            [hit.document.page_content for hit in hits],
+            search_scores=[hit.score for hit in hits],
         )
-        run[q] = [hits[r.before - 1].id for r in order]
+        run[q] = [hits[r.previous_rank - 1].id for r in order]
     return evaluate(run, {q: judged[q] for q in questions}, MEASURES), (time.perf_counter() - begun) / len(
         questions
     )
@@ -149,7 +152,7 @@ def summary(before: Evaluation, after: Evaluation) -> dict[str, Any]:
 
 
 def throughput() -> None:
-    """Our merged weights, saved as a folder that both load. A round is all pairs; both give the same scores."""
+    """Both load a folder with our merged weights, and give the same scores. A round is all pairs."""
     from sentence_transformers import CrossEncoder
     from torch.nn import Identity
 
@@ -168,8 +171,9 @@ def throughput() -> None:
     ]
     mine, others = zip(*rounds, strict=True)
     print(
-        f"\n{PAIRS} pairs of mixed lengths, the longest passage of {WORDS} words, 512 tokens at most: scores differ by at most "
-        f"{abs(ours - theirs).max():.1e}; CrossEncoder takes {paired_ratio(others, mine)} times as long as the course"
+        f"\n{PAIRS} pairs of mixed lengths, the longest passage of {WORDS} words, 512 tokens at most: scores "
+        f"differ by at most {abs(ours - theirs).max():.1e}; "
+        f"CrossEncoder takes {paired_ratio(others, mine)} times as long as the course"
     )
     same = [" ".join(rng.choices(words, k=130)) for _ in range(CANDIDATES)]  # about 200 tokens each
     tokens = np.mean([len(engine.tokenizer(query, text)["input_ids"]) for text in same])

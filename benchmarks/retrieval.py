@@ -1,10 +1,11 @@
-"""Searching: how well, how fast and how large, for the course beside rank-bm25, bm25s and LangChain's EnsembleRetriever.
+"""Quality, speed and size of the course's search beside rank-bm25, bm25s and LangChain's EnsembleRetriever.
 
     python benchmarks/retrieval.py [quality] [speed] [scaling]      all three without a word
 
-The systems are in retrieval_systems.py; all that search by meaning share the same vectors, and no time has embedding in it.
-quality: Haneul Bank, and the public collections that COURSE_DATA_DIR holds. speed: 20,000 documents, for words the same tokens.
-scaling: 1,000 to 1,000,000 short documents, each size in a process of its own, and two pictures: retrieval-*.png.
+The systems are in retrieval_systems.py. Dense systems share the same vectors, and no time includes embedding.
+quality: Haneul Bank, and the public collections in COURSE_DATA_DIR. speed: 20,000 documents, with the same
+tokens for all. scaling: 1,000 to 1,000,000 short documents, each size in its own process, and two pictures:
+retrieval-*.png.
 """
 
 import ctypes
@@ -51,16 +52,16 @@ K, ROUNDS, WORDS, QUESTION = 25, 15, 60, 8  # hits, rounds, words of a document 
 DIMENSIONS, TOPICS = 384, 1_000  # of made-up vectors: numbers of each, as MiniLM's have, and clusters
 MEASURES = ("ndcg@10", f"recall@{K}")
 HYBRID = f"course, hybrid ({HybridRetriever.model_fields['fusion'].default}, the default)"
-LEGS = ("course, bigrams, stems", "course, dense")  # of the hybrids
+RETRIEVERS = ("course, bigrams, stems", "course, dense")  # of the hybrids
 
 QUALITY: dict[str, Builder] = {
     "rank-bm25, split()": by_rank_bm25(SPLIT),
     "bm25s, its words": by_bm25s(bm25s_words),
     "course, words": ours(Tokenizer("words", stop_words=True)),
     "course, words, stems": ours(Tokenizer("words", stop_words=True, stem=True)),
-    LEGS[0]: ours(BIGRAMS),
+    RETRIEVERS[0]: ours(BIGRAMS),
     "course, kiwi, stems": ours(Tokenizer("kiwi", stop_words=True, stem=True)),
-    LEGS[1]: dense(),
+    RETRIEVERS[1]: dense(),
     "course, dense, hnsw": dense("hnsw"),
     HYBRID: hybrid(),
     **{f"course, hybrid ({name})": hybrid(name) for name in FUSIONS if f"({name}," not in HYBRID},
@@ -90,16 +91,16 @@ MOST = dict.fromkeys(
 )  # documents: with more they take too long
 
 
-# -- how well -------------------------------------------------------------------------------------------------------------
+# -- how well ------------------------------------------------------------------------------------------------
 
 
 def haneul(language: data.Language, english_names: bool = False) -> public_sets.Collection:
-    passages, judgements = data.load_passages(language=language), data.load_relevance()
+    passages, qrels = data.load_passages(language=language), data.load_relevance()
     asked = data.load_questions(language=language, english_names=english_names)
-    questions = {q.id: q.question for q in asked if q.id in judgements}
-    texts = {id: f"{p.title} {p.text}" for id, p in passages.items()}
+    questions = {q.id: q.question for q in asked if q.id in qrels}
+    texts = {doc_id: f"{p.title} {p.text}" for doc_id, p in passages.items()}
     name = f"haneul, {language}{' with English names' if english_names else ''}"
-    return public_sets.Collection(name, texts, questions, {q: judgements[q] for q in questions})
+    return public_sets.Collection(name, texts, questions, {q: qrels[q] for q in questions})
 
 
 def collections() -> Iterator[tuple[public_sets.Collection, Callable[[public_sets.Collection], Embedded]]]:
@@ -115,19 +116,20 @@ def collections() -> Iterator[tuple[public_sets.Collection, Callable[[public_set
 
 
 def quality(systems: dict[str, Builder]) -> None:
-    """Print of each collection how well each system finds, with 95% intervals, and what is better than the first system."""
+    """Print each system's quality on each collection, with 95% intervals, and compare it with the first."""
     for collection, embed in collections():
         embedded, found = embed(collection), {}
         for name, build in systems.items():
             search = build(collection.documents, embedded.known)
             run = {q: search(text, K) for q, text in collection.queries.items()}
-            found[name] = evaluate(run, collection.judgements, MEASURES)
+            found[name] = evaluate(run, collection.qrels, MEASURES)
         print(
-            f"\n{collection.name}: {len(collection.documents):,} documents, {len(collection.queries):,} questions"
+            f"\n{collection.name}: {len(collection.documents):,} documents, "
+            f"{len(collection.queries):,} questions"
         )
         print(embedded.told)
         print(qualities(found))
-        print(beside_legs(found), flush=True)
+        print(beside_retrievers(found), flush=True)
 
 
 def qualities(found: dict[str, Evaluation]) -> str:
@@ -140,30 +142,31 @@ def qualities(found: dict[str, Evaluation]) -> str:
     return table(["system", "nDCG@10", MEASURES[1], "nDCG - first's", "that is"], rows)
 
 
-def beside_legs(found: dict[str, Evaluation]) -> str:
-    """The default hybrid beside the better of its legs, which is chosen by these very questions: the harder comparison."""
-    leg = max(LEGS, key=lambda name: found[name].mean(MEASURES[0]).value)
-    return f"A, hybrid by default; B, {leg}, its better leg: {difference(*(found[n].values[MEASURES[0]] for n in (HYBRID, leg)))}"
+def beside_retrievers(found: dict[str, Evaluation]) -> str:
+    """The default hybrid beside its better retriever, chosen by the same questions: a hard comparison."""
+    best = max(RETRIEVERS, key=lambda name: found[name].mean(MEASURES[0]).value)
+    gap = difference(found[HYBRID].values[MEASURES[0]], found[best].values[MEASURES[0]])
+    return f"A, hybrid by default; B, {best}, its better retriever: {gap}"
 
 
 def interval(found: Any) -> str:
     return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
-# -- documents that are made up -------------------------------------------------------------------------------------------
+# -- documents that are made up ------------------------------------------------------------------------------
 
 
 def texts(count: int, words: int, seed: int, vocabulary: int = 50_000) -> dict[str, str]:
-    """Texts of words as unevenly common as those of a language (Zipf): the n-th commonest has a share of 1/n."""
+    """Texts of words that are as uneven as in a language (Zipf): the n-th has a share of 1/n."""
     share = 1 / np.arange(1, vocabulary + 1)
     drawn = np.random.default_rng(seed).choice(vocabulary, (count, words), p=share / share.sum())
     return {str(i): " ".join(f"w{n}" for n in row) for i, row in enumerate(drawn.tolist())}
 
 
 def clustered(count: int, seed: int) -> Any:
-    """Vectors of length 1 about TOPICS centres, which are the same for every seed; two of one topic have a cosine of about .5.
+    """Unit vectors around TOPICS centres that all seeds share; the cosine within a topic is about .5.
 
-    Some directions are used more than others, as by MiniLM's vectors of NPL: where all are alike, HNSW finds far less.
+    Some directions vary more than others, as in MiniLM's vectors; with equal ones HNSW finds far less.
     """
     uneven = np.arange(1, DIMENSIONS + 1, dtype=np.float32) ** -0.4
     centres = np.random.default_rng(0).standard_normal((TOPICS, DIMENSIONS), np.float32)
@@ -188,7 +191,7 @@ def made_up(documents: int, words: int, questions: int) -> tuple[dict[str, str],
     )
 
 
-# -- how fast -------------------------------------------------------------------------------------------------------------
+# -- how fast ------------------------------------------------------------------------------------------------
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -198,7 +201,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def speed(systems: dict[str, Builder], documents: int = 20_000, questions: int = 50) -> None:
-    """Print times of building, of the first question and of one among many, as multiples of the first system's.
+    """Print times to build, of the first question, and of later ones relative to the first system.
 
     Rounds of all systems one after the other, so that what else the machine does falls on each of them.
     """
@@ -225,7 +228,8 @@ def speed(systems: dict[str, Builder], documents: int = 20_000, questions: int =
         for name in systems
     ]
     print(
-        f"\n{documents:,} documents of {WORDS} words, {questions} questions of {QUESTION} words, top {K}; without embedding"
+        f"\n{documents:,} documents of {WORDS} words, {questions} questions of {QUESTION} words, top {K}; "
+        "without embedding"
     )
     print(
         table(
@@ -235,7 +239,7 @@ def speed(systems: dict[str, Builder], documents: int = 20_000, questions: int =
     )
 
 
-# -- how large ------------------------------------------------------------------------------------------------------------
+# -- how large -----------------------------------------------------------------------------------------------
 
 
 class Costs(NamedTuple):
@@ -258,7 +262,7 @@ def resident() -> int:
 def costs(
     systems: dict[str, Builder], name: str, documents: int, words: int = 12, questions: int = 50
 ) -> Costs:
-    """In a process of its own, for memory's sake. A small index comes first: what is loaded once is no part of the other."""
+    """Measure in a new process. A small index comes first, so that loaded libraries do not count."""
     corpus, asked, known = made_up(documents, words, questions)
     systems[name](dict(list(corpus.items())[:K]), known)(asked[0], K)
     before = resident()
@@ -280,7 +284,7 @@ def dense_costs(name: str, documents: int) -> Costs:
 
 
 def scaling(run: Callable[[str, int], Costs], names: list[str], title: str, picture: str) -> None:
-    """Print and draw what the size of the corpus costs; and how much of an exact search by meaning HNSW finds."""
+    """Print and draw cost by size of the corpus, and the fraction of exact hits that HNSW finds."""
     rows, lines = [], dict[str, dict[float, float]]((name, {}) for name in names)
     for size in SIZES:
         at = {}

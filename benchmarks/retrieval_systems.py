@@ -1,4 +1,4 @@
-"""The systems that benchmarks/retrieval.py compares, each a function from documents and their vectors to a way to search them."""
+"""The systems of benchmarks/retrieval.py: functions from documents and vectors to a search."""
 
 import hashlib
 import json
@@ -40,18 +40,18 @@ AT_ONCE = (
     50_000  # documents that are added together: a million vectors at once would need several GB for a moment
 )
 
-# The course's index takes one thread for a question, for on a busy machine it would wait 20 ms for a second one. So that it is
-# no advantage, its peers' FAISS gets one thread, too.
+# The course's index uses one thread for a query: on a busy machine it would wait 20 ms for a second one.
+# Its peers' FAISS gets one thread, too, for a fair comparison.
 faiss.omp_set_num_threads(1)
 
 
-# -- vectors, made once for all systems -----------------------------------------------------------------------------------
+# -- vectors, computed once for all systems ------------------------------------------------------------------
 
 
 class Known(Embeddings):
-    """Vectors that were made before, so that no time of building or searching is time of embedding.
+    """Vectors that were computed before, so that no measured time includes embedding.
 
-    Those of documents come as an array, and not as LangChain's lists, which would take the time of the index itself.
+    Documents' vectors are an array, not LangChain's lists, whose conversion would take as long as indexing.
     """
 
     def __init__(self, documents: Sequence[str], vectors: Any, questions: Sequence[str], asked: Any) -> None:
@@ -103,12 +103,15 @@ def by_minilm(collection: Collection) -> Embedded:
     documents, asked = cut[: len(texts)], cut[len(texts) :]
     vectors, took = kept(model.spec.name, documents, model.embed_documents)
     of_questions, longer = kept(model.spec.name, asked, model.embed_documents)
-    told = f"{model.spec.name} embedded all in {took + longer:.0f} s, of {changed:,} long texts the first {engine.context} tokens"
+    told = (
+        f"{model.spec.name} embedded all in {took + longer:.0f} s, "
+        f"of {changed:,} long texts the first {engine.context} tokens"
+    )
     return Embedded(Known(texts, vectors, questions, of_questions), told)
 
 
 def kept(name: str, texts: list[str], embed: Callable[[list[str]], Any]) -> tuple[Any, float]:
-    """Vectors and the seconds that they took: now, or when they were made for an earlier run and laid down for later ones."""
+    """Vectors and the seconds that they took, from a cache if an earlier run computed them."""
     key = hashlib.sha256(json.dumps([name, texts]).encode()).hexdigest()[:24]
     path = Path(tempfile.gettempdir()) / "course-benchmark-vectors" / f"{key}.npz"
     if not path.exists():
@@ -120,7 +123,7 @@ def kept(name: str, texts: list[str], embed: Callable[[list[str]], Any]) -> tupl
         return found["vectors"], float(found["seconds"])
 
 
-# -- by words -------------------------------------------------------------------------------------------------------------
+# -- by words ------------------------------------------------------------------------------------------------
 
 
 def ours(cut: Cut, k1: float = 1.2) -> Builder:
@@ -163,7 +166,7 @@ def bm25s_words(text: str) -> list[str]:
     return bm25s.tokenize([text], stopwords="en", return_ids=False, show_progress=False)[0]
 
 
-# -- by meaning, and by both ----------------------------------------------------------------------------------------------
+# -- by meaning, and by both ---------------------------------------------------------------------------------
 
 
 def pieces(documents: dict[str, str]) -> Iterator[dict[str, str]]:
@@ -183,18 +186,18 @@ def dense(kind: str = "flat") -> Builder:
 
 
 def retriever(documents: dict[str, str], embeddings: Embeddings, **settings: Any) -> HybridRetriever:
-    made = HybridRetriever.from_documents({}, embeddings, lexical=BIGRAMS, **settings)
+    index = HybridRetriever.from_documents({}, embeddings, lexical=BIGRAMS, **settings)
     for piece in pieces(documents):
-        made.add_documents(piece)
-    return made
+        index.add_documents(piece)
+    return index
 
 
 def hybrid(fusion: Fusion | None = None) -> Builder:
     """With every setting at its default, or another fusion."""
 
     def build(documents: dict[str, str], embeddings: Embeddings) -> Search:
-        made = retriever(documents, embeddings)
-        return lambda question, k: [hit.id for hit in made.search(question, k, fusion=fusion)]
+        index = retriever(documents, embeddings)
+        return lambda question, k: [hit.id for hit in index.search(question, k, fusion=fusion)]
 
     return build
 
@@ -203,12 +206,12 @@ def explained(kind: str = "flat") -> Builder:
     """All that a reader of a hit sees: as many hits as are the default, each with its explanation."""
 
     def build(documents: dict[str, str], embeddings: Embeddings) -> Search:
-        made = retriever(documents, embeddings, kind=kind)
+        index = retriever(documents, embeddings, kind=kind)
 
         def search(question: str, k: int) -> list[str]:
-            hits = made.search(question)
+            hits = index.search(question)
             for hit in hits:
-                made.explain(hit)
+                index.explain(hit)
             return [hit.id for hit in hits]
 
         return search
@@ -217,8 +220,8 @@ def explained(kind: str = "flat") -> Builder:
 
 
 def ensemble(documents: dict[str, str], embeddings: Embeddings) -> Search:
-    """As most tutorials have it: rank-bm25 over split(), FAISS and rank fusion; with the weights and candidates of our hybrid."""
-    texts = [Document(id=id, page_content=text) for id, text in documents.items()]
+    """As in most tutorials: rank-bm25 over split(), FAISS and RRF; weights and candidates are ours."""
+    texts = [Document(id=doc_id, page_content=text) for doc_id, text in documents.items()]
     by_words = BM25Retriever.from_documents(texts, k=CANDIDATES)
     by_meaning = FAISS.from_documents(texts, embeddings).as_retriever(search_kwargs={"k": CANDIDATES})
     both = EnsembleRetriever(retrievers=[by_words, by_meaning], weights=[1 - ALPHA, ALPHA])

@@ -1,9 +1,7 @@
 """Local AI, Measured: the library behind the chapters.
 
-Rooms, lowest first: `errors`, `lazy`, `data`, `tables`, `plots`, `measure`, `models`, `tuning`, `retrieval`, `serve`, `rag`,
-`learn`, `cli`.
-Nothing heavy is imported until it is used. Two names are within reach at once: `load`, a model by its name, and `ollama`, a
-server that speaks Ollama's protocol.
+The names below are what one lifts into another project. They are imported when they are first used, so that
+`import course_lib` loads nothing heavy.
 """
 
 from typing import TYPE_CHECKING
@@ -11,10 +9,19 @@ from typing import TYPE_CHECKING
 from course_lib.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from course_lib.models import load
+    from course_lib.models import ModelManager, ModelSpec, load
+    from course_lib.retrieval import HybridRetriever
     from course_lib.serve import ollama
+    from course_lib.tuning import train
 
 __version__ = "0.1.0"
-__all__ = ["load", "ollama"]
-_MODULES = {"load": "models", "ollama": "serve"}
+__all__ = ["HybridRetriever", "ModelManager", "ModelSpec", "load", "ollama", "train"]
+_MODULES = {
+    "HybridRetriever": "retrieval",
+    "ModelManager": "models",
+    "ModelSpec": "models",
+    "load": "models",
+    "ollama": "serve",
+    "train": "tuning",
+}
 __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

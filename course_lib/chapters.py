@@ -30,7 +30,7 @@ def chapter(number: str) -> Path:
 
 
 def read(path: Path) -> Any:
-    """A notebook. Raises CourseError, with the reason, when the file is none."""
+    """Read a notebook. Raises CourseError, with the reason, when the file is no valid one."""
     import nbformat
 
     try:
@@ -85,7 +85,7 @@ def execute(
 
 
 class PeakMemory:
-    """The largest resident memory of a process and its children while the block runs: `bytes`, sampled in a thread."""
+    """Samples a process and its children while the block runs: `bytes` is their largest resident memory."""
 
     def __init__(self, pid: int) -> None:
         self.pid, self.bytes = pid, 0
@@ -133,9 +133,9 @@ VIEW = "application/vnd.jupyter.widget-view+json"  # of no use without the kerne
 
 
 def save_chapter(number: str) -> int:
-    """For authors: execute a chapter and save its outputs in place, without what must not be saved. 1 when a cell failed.
+    """For authors: execute a chapter and save its outputs in place. Returns 1 when a cell failed.
 
-    Saved are execution counts, texts and pictures; not times, widget state, or the kernel's own description.
+    Execution counts, texts and pictures are saved; times, widget state and the kernel's description are not.
     """
     import nbformat
 
@@ -143,21 +143,21 @@ def save_chapter(number: str) -> int:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not _bar(output.get("data", {}))]
+            cell.outputs = [o for o in cell.outputs if not _is_progress_bar(o.get("data", {}))]
             for output in cell.outputs:
                 output.get("data", {}).pop(VIEW, None)
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}
     if not run.failed:
         atomic_write_text(path, nbformat.writes(notebook) + "\n")
-    how = f"not saved: {run.failed}" if run.failed else "saved"
-    print(f"{path.name}: {run.seconds / 60:.1f} min, peak {run.peak / 2**30:.2f} GiB, {how}")
+    outcome = f"not saved: {run.failed}" if run.failed else "saved"
+    print(f"{path.name}: {run.seconds / 60:.1f} min, peak {run.peak / 2**30:.2f} GiB, {outcome}")
     return 1 if run.failed else 0
 
 
-def _bar(shown: dict[str, Any]) -> bool:
-    """Whether it was a progress bar, of which nothing but its beginning would be saved."""
-    return VIEW in shown and "%|" in shown.get("text/plain", "")
+def _is_progress_bar(data: dict[str, Any]) -> bool:
+    """Whether an output's data are a progress bar, of which only the beginning would be saved."""
+    return VIEW in data and "%|" in data.get("text/plain", "")
 
 
 def run_chapter(number: str, out: Path = WORKSPACE / "runs") -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.gguf.writer import TYPES
+from course_lib.shell import pasteable
 
 
 def _lab(args: argparse.Namespace) -> int:
@@ -159,9 +160,8 @@ def _data(args: argparse.Namespace) -> int:
     from course_lib import data
 
     passages, questions, messages = data.load_passages(), data.load_questions(), data.load_messages()
-    print(
-        f"Haneul Bank: {len(passages)} passages, {len(questions)} questions, {len(messages)} messages; files verified"
-    )
+    counts = f"{len(passages)} passages, {len(questions)} questions, {len(messages)} messages"
+    print(f"Haneul Bank: {counts}; files verified")
     return 0
 
 
@@ -255,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, do, text in (
         ("start", _start, "make or update your own copies in workspace/; what you wrote stays"),
-        ("check", _check, "while writing: lint, types, and the tests of what changed since the last commit"),
+        ("check", _check, "while writing: lint, types, the tests of what changed since the last commit"),
         ("progress", _progress, "chapters done, exercises passed, predictions"),
         ("data", _data, "verify Haneul Bank's files and count them"),
     ):
@@ -273,7 +273,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(args.do(args))
     except CourseError as error:
-        print(f"course: {error}", file=sys.stderr)
+        print(f"course: {error.what}\n  Fix: {pasteable(error.fix)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("course: interrupted", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`course doctor`: one line for each thing the course needs, and under each failure the command that mends it."""
+"""`course doctor`: a line for each thing the course needs, and under a failure the command that fixes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import shlex
 import shutil
 import socket
 import subprocess
@@ -16,7 +15,7 @@ import sys
 import tomllib
 import urllib.request
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,19 +25,22 @@ from course_lib.errors import CourseError
 from course_lib.lab import next_free, port_is_free
 from course_lib.measure import machine
 from course_lib.models import catalog
-from course_lib.models.files import on_this_machine
+from course_lib.shell import command_line, pasteable
 
 OLLAMA = "http://127.0.0.1:11434"
 HUB = ("huggingface.co", 443)
+PORT = 8888
 MEMORY_GIB, DISK_GB = 4, 1
-# pip installs what is missing and what has moved; `make lab` would see a finished set-up and skip it
-PYTHON = shlex.quote(sys.executable)
-INSTALL = f"{PYTHON} -m pip install --editable {shlex.quote(str(data.ROOT))}"
+# Not `course.py set-up`, which would see a finished installation and skip it.
+INSTALL = command_line(sys.executable, "-m", "pip", "install", "--editable", data.ROOT)
+CONFIG = Path(sys.prefix, "pyvenv.cfg")
+if CONFIG.is_file() and "\nuv = " in CONFIG.read_text("utf-8"):
+    INSTALL = "uv sync"  # an environment that uv made has no pip
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: ok, warn or fail; `fix` is the one command that helps, empty where nothing is needed."""
+    """One line of the report. `fix` is the one command that helps, empty where nothing is needed."""
 
     status: Literal["ok", "warn", "fail"]
     check: str
@@ -46,164 +48,146 @@ class Finding:
     fix: str = ""
 
 
+def ok(what: str) -> Finding:
+    """Nothing to do. The name of the check is filled in by `examine`."""
+    return Finding("ok", "", what)
+
+
+def warn(what: str, fix: str) -> Finding:
+    """The course works; the fix would make it better."""
+    return Finding("warn", "", what, fix)
+
+
+def fail(what: str, fix: str) -> Finding:
+    """The course does not work, or not all of it."""
+    return Finding("fail", "", what, fix)
+
+
 def _python() -> Finding:
-    version = platform.python_version()
-    old = sys.version_info < (3, 11)
-    return Finding(
-        "fail" if old else "ok",
-        "python",
-        f"Python {version}{', 3.11 is needed' if old else ''}",
-        "make PYTHON=python3.11 lab" if old else "",
-    )
+    version = f"Python {platform.python_version()}"
+    if not (3, 11) <= sys.version_info[:2] <= (3, 14):
+        return fail(f"{version}; 3.11 to 3.14 are needed", "python3.13 course.py lab")
+    return ok(version)
 
 
 def _packages() -> Finding:
-    """Every dependency of the course against its pin."""
+    """Every dependency of the course against pyproject.toml, which may be newer than what pip noted."""
     from packaging.requirements import Requirement
 
-    # pyproject.toml as it is now: what pip wrote down when it installed is older after an update
     project = tomllib.loads((data.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted, wrong = [Requirement(r) for r in project["dependencies"]], []
-    for r in wanted:
+    requirements, problems = [Requirement(line) for line in project["dependencies"]], []
+    for requirement in requirements:
         try:
-            found = importlib.metadata.version(r.name)
+            version = importlib.metadata.version(requirement.name).partition("+")[0]
         except importlib.metadata.PackageNotFoundError:
-            wrong.append(f"{r.name} is missing")
+            problems.append(f"{requirement.name} is missing")
             continue
-        if not r.specifier.contains(found.partition("+")[0], prereleases=True):
-            wrong.append(f"{r.name} {found}, pinned {r.specifier}")
-    # pip installs what is missing and what has moved; a stamp from a finished set-up would make `make lab` skip it
-    fix = f"{Path(sys.executable)} -m pip install --editable {data.ROOT}"
-    return (
-        Finding("fail", "packages", "; ".join(wrong), fix)
-        if wrong
-        else Finding("ok", "packages", f"{len(wanted)} packages as pinned")
-    )
+        if not requirement.specifier.contains(version, prereleases=True):
+            problems.append(f"{requirement.name} {version}, pinned {requirement.specifier}")
+    return fail("; ".join(problems), INSTALL) if problems else ok(f"{len(requirements)} packages as pinned")
 
 
 def _kernel() -> Finding:
     """The kernel that notebooks ask for exists, and is this Python."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    fix = f"{PYTHON} -m ipykernel install --sys-prefix"
+    fix = command_line(sys.executable, "-m", "ipykernel", "install", "--sys-prefix")
     try:
-        said = KernelSpecManager().get_kernel_spec("python3").argv[0]
+        program = Path(KernelSpecManager().get_kernel_spec("python3").argv[0])
     except NoSuchKernel:  # only where ipykernel itself cannot be imported
-        return Finding("fail", "kernel", "Jupyter knows no kernel named python3", INSTALL)
+        return fail("Jupyter knows no kernel named python3", INSTALL)
     except (ValueError, IndexError, KeyError) as error:
-        return Finding(
-            "fail", "kernel", f"the description of the kernel python3 cannot be read: {error}", fix
-        )
+        return fail(f"the description of the kernel python3 cannot be read: {error}", fix)
     # Jupyter runs a bare `python` as its own interpreter.
-    ours = not Path(said).is_absolute() or Path(said).parent == Path(sys.executable).parent
-    return (
-        Finding("ok", "kernel", "python3")
-        if ours
-        else Finding("fail", "kernel", f"the kernel python3 is another Python: {said}", fix)
-    )
+    if program.is_absolute() and program.parent != Path(sys.executable).parent:
+        return fail(f"the kernel python3 is another Python: {program}", fix)
+    return ok("python3")
 
 
 def _memory() -> Finding:
-    m = machine()
-    small = float(m["memory_gib"]) < MEMORY_GIB
-    what = f"{m['memory_gib']} GiB of memory" + (f"; the chapters need {MEMORY_GIB}" if small else "")
-    return (
-        Finding("fail", "memory", what, "use a machine with more memory")
-        if small
-        else Finding("ok", "memory", what)
-    )
+    gib = float(machine()["memory_gib"])
+    if gib < MEMORY_GIB:
+        return fail(f"{gib} GiB of memory; the chapters need {MEMORY_GIB}", "use a machine with more memory")
+    return ok(f"{gib} GiB of memory")
 
 
 def _disk() -> Finding:
     """Room, and the right to write: workspaces and results lie in the course's folder."""
     free = shutil.disk_usage(data.ROOT).free / 1e9
+    more_room = f"free {DISK_GB} GB on this disk"
     probe = data.ROOT / f".doctor-{os.getpid()}"
     try:
         probe.write_bytes(b"x" * 4096)
     except OSError as error:
-        fix = f"cp -r {shlex.quote(str(data.ROOT))} ~/local-ai-measured"
-        fix = f"free {DISK_GB} GB on this disk" if error.errno == errno.ENOSPC else fix
-        return Finding(
-            "fail", "disk", f"nothing can be written to the course's folder: {error.strerror}", fix
-        )
+        what = f"nothing can be written to the course's folder: {error.strerror}"
+        copy = f"cp -r {command_line(data.ROOT)} ~/local-ai-measured"
+        return fail(what, more_room if error.errno == errno.ENOSPC else copy)
     finally:
         if probe.is_file():
             probe.unlink()
-    short = free < DISK_GB
-    return Finding(
-        "fail" if short else "ok",
-        "disk",
-        f"{free:.0f} GB free, writable",
-        f"free {DISK_GB} GB on this disk" if short else "",
-    )
+    return fail(f"{free:.1f} GB free", more_room) if free < DISK_GB else ok(f"{free:.0f} GB free, writable")
 
 
 def _processor() -> Finding:
     m = machine()
     try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
+        flags = set(Path("/proc/cpuinfo").read_text("utf-8").split())
+    except OSError:  # not Linux
         flags = set()
     known = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd") if f in flags]
-    return Finding(
-        "ok", "processor", f"{m['cores']} cores, {m['processor']}; {', '.join(known) or 'features unknown'}"
-    )
+    return ok(f"{m['cores']} cores, {m['processor']}; {', '.join(known) or 'features unknown'}")
 
 
 def _gpu() -> Finding:
     tool = shutil.which("nvidia-smi")
-    said = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20) if tool else None
-    found = said.stdout.strip().splitlines() if said and said.returncode == 0 else []
-    return Finding(
-        "ok", "gpu", found[0].split(" (UUID")[0] if found else "none that answers, and none is needed"
-    )
+    result = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20) if tool else None
+    if result is None or result.returncode or not result.stdout.strip():
+        return ok("none that answers, and none is needed")
+    name = result.stdout.strip().splitlines()[0].split(" (UUID")[0]
+    unused = importlib.metadata.version("torch").endswith("+cpu")
+    return ok(f"{name}{'; torch cannot use it unless installed with COURSE_TORCH=cuda' if unused else ''}")
 
 
 def _models() -> Finding:
+    from course_lib.models.files import on_this_machine
+
     entries = [catalog.role(r) for r in catalog.roles()]
     for entry in entries:
         if entry.tier == "tiny":
             catalog.folder_of(entry.model)
         elif on_this_machine(entry) is False:
-            return Finding(
-                "fail",
-                "models",
-                f"{entry.model} of the tier {catalog.tier()} is not here",
-                entry.download_command or INSTALL,
-            )
-    return Finding("ok", "models", f"tier {catalog.tier()}: {len(entries)} models, files verified")
+            what = f"{entry.model} of the tier {catalog.tier()} is not here"
+            return fail(what, entry.download_command or INSTALL)
+    return ok(f"tier {catalog.tier()}: {len(entries)} models, files verified")
 
 
 def _data() -> Finding:
     data.verify(data.HANEUL, "git checkout -- datasets/haneul")
-    return Finding("ok", "data", "Haneul Bank, files verified")
+    return ok("Haneul Bank, files verified")
 
 
 def _port() -> Finding:
-    if port_is_free(8888):
-        return Finding("ok", "port", "8888 is free for make lab")
-    else:
-        return Finding(
-            "warn", "port", "8888 is taken; another one is free", f"make lab PORT={next_free(8888)}"
-        )
+    if port_is_free(PORT):
+        return ok(f"{PORT} is free for JupyterLab")
+    return warn(f"{PORT} is taken; another one is free", f"course lab --port {next_free(PORT)}")
 
 
 def _ollama() -> Finding:
     try:
         with urllib.request.urlopen(f"{OLLAMA}/api/version", timeout=1) as reply:
-            return Finding("ok", "ollama", f"version {json.load(reply)['version']} answers")
+            return ok(f"version {json.load(reply)['version']} answers")
     except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
-        return Finding("ok", "ollama", "does not answer on port 11434, and is not needed")
+        return ok("does not answer on port 11434, and is not needed")
 
 
 def _hub() -> Finding:
     if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-        return Finding("ok", "hub", "not asked (HF_HUB_OFFLINE=0 asks it); the tier tiny needs no hub")
+        return ok("not asked (HF_HUB_OFFLINE=0 asks it); the tier tiny needs no hub")
     try:
         socket.create_connection(HUB, timeout=2).close()
-        return Finding("ok", "hub", f"{HUB[0]} can be reached")
     except OSError:
-        return Finding("ok", "hub", "cannot be reached; the tier tiny needs none")
+        return ok("cannot be reached; the tier tiny needs none")
+    return ok(f"{HUB[0]} can be reached")
 
 
 def _workspace() -> Finding:
@@ -212,17 +196,12 @@ def _workspace() -> Finding:
 
     file = state.path() or state.default_path()
     if not all_chapters(data.WORKSPACE):
-        return Finding("warn", "workspace", "not made yet", "course start")
-    elif not file.exists():
-        return Finding("ok", "workspace", "no progress yet")
-    elif said := state.problem(file):
-        return Finding("fail", "workspace", said, "git pull" if "newer course" in said else "course progress")
-    else:
-        return Finding(
-            "ok",
-            "workspace",
-            f"{sum(e.passed for e in state.load(file).exercises.values())} exercises passed",
-        )
+        return warn("not made yet", "course start")
+    if not file.exists():
+        return ok("no progress yet")
+    if problem := state.problem(file):
+        return fail(problem, "git pull" if "newer course" in problem else "course progress")
+    return ok(f"{sum(e.passed for e in state.load(file).exercises.values())} exercises passed")
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
@@ -243,24 +222,24 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
 
 
 def examine(check: Callable[[], Finding]) -> Finding:
-    """The finding of one check. One that cannot run, or raises a CourseError, is a failure with its cure."""
-    name = check.__name__.removeprefix("_")
+    """The finding of one check. A check that cannot run is a failure with its fix, like any other."""
     try:
-        return check()
+        finding = check()
     except ModuleNotFoundError as error:
-        return Finding("fail", name, f"the package {error.name} is missing", INSTALL)
+        finding = fail(f"the package {error.name} is missing", INSTALL)
     except CourseError as error:
-        return Finding("fail", name, error.what, error.fix)
+        finding = fail(error.what, error.fix)
     except Exception as error:  # whatever is wrong with this machine, the other lines are wanted
-        return Finding("fail", name, f"could not be checked: {type(error).__name__}: {error}", INSTALL)
+        finding = fail(f"could not be checked: {type(error).__name__}: {error}", INSTALL)
+    return replace(finding, check=check.__name__.removeprefix("_"), fix=pasteable(finding.fix))
 
 
 def report(as_json: bool = False, checks: tuple[Callable[[], Finding], ...] = CHECKS) -> int:
     """Print every finding; return 1 when one failed."""
-    found = [examine(check) for check in checks]
+    findings = [examine(check) for check in checks]
     if as_json:
-        print(json.dumps([asdict(f) for f in found], indent=1))
+        print(json.dumps([asdict(f) for f in findings], indent=1))
     else:
-        for f in found:
+        for f in findings:
             print(f"{f.status:5} {f.check:10} {f.what}" + (f"\n      {f.fix}" if f.fix else ""))
-    return int(any(f.status == "fail" for f in found))
+    return int(any(f.status == "fail" for f in findings))

@@ -1,4 +1,4 @@
-"""Open JupyterLab on the learner's copy of chapter 00, on this machine alone, with every call home switched off."""
+"""Open JupyterLab on the learner's copy of chapter 00: on this machine alone, without any call home."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from course_lib.data import CHAPTERS, ROOT
 from course_lib.errors import CourseError
 from course_lib.learn.workspace import start
 
-START = "00-start-here.ipynb"
+FIRST_CHAPTER = "00-start-here.ipynb"
 SETTINGS = ROOT / "course_lib" / "jupyter"  # switches off the question about news, which would call home
 QUIET = (
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
@@ -20,14 +20,15 @@ QUIET = (
 
 
 def own_environment() -> dict[str, str]:
-    """The environment for programs that start kernels: they find this interpreter first, wherever `make` was called."""
+    """The environment variables for programs that start kernels: this Python comes first on their PATH."""
     return os.environ | {"PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 def port_is_free(port: int) -> bool:
     """Whether a server could listen on this port of the loopback address."""
     with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name != "nt":  # Windows would let two servers share a port
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             s.bind(("127.0.0.1", port))
         except OSError:
@@ -40,46 +41,41 @@ def next_free(port: int) -> int:
     for candidate in range(port + 1, min(port + 101, 65536)):
         if port_is_free(candidate):
             return candidate
-    raise CourseError(
-        f"no free port in {port}-{port + 100}", "close another server, or choose one with: make lab PORT=9999"
-    )
+    raise CourseError(f"no free port in {port}-{port + 100}", "course lab --port 9999")
 
 
 def lab_command(port: int, browser: bool) -> list[str]:
     """The command line of the server: loopback, this port or none, chapter 00 first."""
-    command = [
-        sys.executable,
-        "-m",
-        "jupyter",
-        "lab",
-        f"--ServerApp.root_dir={ROOT}",
-        "--ServerApp.ip=127.0.0.1",
-    ]
-    command += [
-        f"--ServerApp.port={port}",
-        "--ServerApp.port_retries=0",
-        f"--LabApp.default_url=/lab/tree/workspace/{START}",
-    ]
-    command += [*QUIET, *([] if browser else ["--no-browser"])]
-    if getattr(os, "geteuid", lambda: 1)() == 0:
-        command.append(
-            "--allow-root"
-        )  # containers and classroom images; the server still listens on loopback alone
+    options = {
+        "ServerApp.root_dir": ROOT,
+        "ServerApp.ip": "127.0.0.1",
+        "ServerApp.port": port,
+        "ServerApp.port_retries": 0,
+        "LabApp.default_url": f"/lab/tree/workspace/{FIRST_CHAPTER}",
+    }
+    command = [sys.executable, "-m", "jupyter", "lab", *QUIET]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    if not browser:
+        command.append("--no-browser")
+    if getattr(os, "geteuid", lambda: 1)() == 0:  # containers; the server still listens on loopback alone
+        command.append("--allow-root")
     return command
 
 
 def open_lab(port: int, *, browser: bool = True) -> int:
     """Start the server and stay with it. Raises CourseError for a port that is taken or a missing chapter."""
-    if not (CHAPTERS / START).is_file():
-        raise CourseError(f"chapters/{START} is missing", "git checkout -- chapters")
+    if not CHAPTERS.is_dir():
+        what = "the library is installed here without the chapters, which lie in the course's repository"
+        raise CourseError(what, "clone the repository and run there: python3 course.py lab")
+    if not (CHAPTERS / FIRST_CHAPTER).is_file():
+        raise CourseError(f"chapters/{FIRST_CHAPTER} is missing", "git checkout -- chapters")
     if not port_is_free(port):
-        raise CourseError(f"port {port} is taken by another program", f"make lab PORT={next_free(port)}")
+        raise CourseError(f"port {port} is taken by another program", f"course lab --port {next_free(port)}")
     start()
     print(
         f"Opening http://127.0.0.1:{port}/lab on chapter 00 (about ten seconds). Ctrl-C ends it.", flush=True
     )
     environment = own_environment()
-    environment["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
-        filter(None, (str(SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH")))
-    )
+    paths = (str(SETTINGS), environment.get("JUPYTER_CONFIG_PATH"))
+    environment["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, paths))
     return subprocess.run(lab_command(port, browser), cwd=ROOT, env=environment).returncode

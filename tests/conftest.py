@@ -15,4 +15,4 @@ def manager():
     made = ModelManager()
     yield made
     made.unload_all()
-    assert made.loaded_models() == [] and made._held == {}
+    assert made.loaded_models() == [] and made._entries == {}

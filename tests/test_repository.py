@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,10 +12,12 @@ import pytest
 import yaml
 
 from course_lib.data import ROOT
+from course_lib.models import catalog
 
 ROOMS = [
     "errors",
     "lazy",
+    "shell",
     "atomic",
     "tables",
     "plots",
@@ -42,8 +45,23 @@ def test_environment_yml_installs_pyproject_and_nothing_else():
     assert environment["dependencies"] == [
         f"python {PROJECT['project']['requires-python']}",
         "pip",
-        {"pip": ["-e ."]},
+        {"pip": ["--extra-index-url https://download.pytorch.org/whl/cpu", "-e ."]},
     ]
+
+
+CARDS = sorted(path.parent.name for path in (ROOT / "models").glob("*/README.md"))
+
+
+@pytest.mark.parametrize("model", CARDS)
+def test_the_licence_of_weights_is_the_same_wherever_it_is_told(model):
+    """In the catalogue, the model's card, README.md and LICENSE-TEXT-AND-DATA.md."""
+    licence = next(entry.licence for entry in catalog.entries() if entry.model == model)
+    card = yaml.safe_load((ROOT / "models" / model / "README.md").read_text("utf-8").split("---")[1])
+    assert card["license"] == licence.lower()
+    for name in ("README.md", "LICENSE-TEXT-AND-DATA.md"):
+        lines = (ROOT / name).read_text("utf-8").splitlines()
+        (row,) = [row for row in lines if row[:1] == "|" and model in re.split(r"[ ,]+", row.split("|")[1])]
+        assert licence.replace("-4.0", " 4.0").replace("CC-BY", "CC BY") in row, name
 
 
 def test_every_package_folder_is_installed_and_nothing_else():
@@ -78,7 +96,7 @@ def test_importing_the_library_loads_nothing_heavy():
 
 
 def imports_of(path: Path) -> set[str]:
-    """The modules of the library that a file imports, lazily or not. Names that a package only re-exports for types do not count."""
+    """The modules of the library that a file imports, lazily too; not what a package re-exports for types."""
     modules = set()
     tree = ast.parse(path.read_text("utf-8"))
     if path.name == "__init__.py":
@@ -110,7 +128,7 @@ def out_of_order(rooms: list[str], package: str) -> list[str]:
     """Imports of a room from one that is not below it."""
     wrong = []
     for module, imported in IMPORTS.items():
-        if not module.startswith(f"{package}.") or module == f"{package}.bootstrap":
+        if not module.startswith(f"{package}."):
             continue
         room = module.removeprefix(f"{package}.").split(".")[0]
         if room not in rooms:

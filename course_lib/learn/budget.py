@@ -1,4 +1,4 @@
-"""What a chapter takes: declared in its metadata, shown for this machine, held by the tests, compared by `course budget`."""
+"""Time and memory that a chapter takes: declared in its metadata, checked by its tests, shown to readers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from course_lib.models.catalog import tier
 from course_lib.tables import table
 
 TOO_SLOW = 3.0  # times the declared minutes
-SLOWEST = (
-    4.0  # a machine that seems slower than this, relative to where a budget was declared, gets no more time
-)
+SLOWEST = 4.0  # a machine slower than this, relative to where a budget was declared, gets no more time
 
 
 class Budget(BaseModel):
@@ -44,14 +42,14 @@ def declared(notebook: Any, name: str) -> Budget:
 
 
 def _budgets(notebook: Any) -> dict[str, Any]:
-    found: dict[str, Any] = notebook.metadata.get("course", {}).get("budget", {})
-    return found
+    budgets: dict[str, Any] = notebook.metadata.get("course", {}).get("budget", {})
+    return budgets
 
 
 def calibrate(seconds: float = 1.0, slices: int = 5) -> float:
-    """How fast one core of this machine is: rounds a second of a fixed mixture of numpy and plain Python.
+    """Measure the speed of one core: rounds of a fixed mixture of numpy and Python per second.
 
-    The best of some slices, and no BLAS with threads of its own: another program that is busy should not change it much.
+    The best of several slices counts, and no BLAS starts threads, so another busy program changes little.
     """
     import numpy as np
 
@@ -83,22 +81,23 @@ def show_budget(number: str) -> float:
     )
     if measured != tier():
         print(
-            f"In tier {tier()} nothing was measured: its models are larger, are downloaded, and take more of everything."
+            f"In tier {tier()} nothing was measured: its models are larger, are downloaded, "
+            "and take more of everything."
         )
     return budget.memory_gib
 
 
 def over(budget: Budget, seconds: float, peak: int, speed: float) -> list[str]:
-    """What a run broke of its budget, in words: memory beyond the declared, or three times the time."""
-    found = []
+    """What a run broke of its budget, in words: more memory than declared, or over three times the time."""
+    problems = []
     if peak > budget.memory_gib * 2**30:
-        found.append(f"peak {peak / 2**30:.2f} GiB, declared {budget.memory_gib:g} GiB")
+        problems.append(f"peak {peak / 2**30:.2f} GiB, declared {budget.memory_gib:g} GiB")
     allowed = TOO_SLOW * min(SLOWEST * budget.minutes, budget.minutes_at(speed))
     if seconds / 60 > allowed:
-        found.append(
+        problems.append(
             f"{seconds / 60:.1f} min, allowed {allowed:.1f} (three times the declared, on this machine)"
         )
-    return found
+    return problems
 
 
 def report(number: str | None = None) -> int:

@@ -1,4 +1,4 @@
-"""`course handout`: a zip for a room of machines, everything in it, with the solutions or without."""
+"""`course handout`: a zip of the whole course for a room of machines, with the solutions or without."""
 
 from __future__ import annotations
 
@@ -16,49 +16,48 @@ FOLDER = "local-ai-measured"
 
 
 def course_files() -> list[Path]:
-    """The files of the course that git knows, relative to its root. Raises CourseError outside a git checkout."""
+    """The files of the course that git knows, relative to its root.
+
+    Raises CourseError outside a git checkout.
+    """
     try:
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout
+        output = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout
     except FileNotFoundError as error:
         raise CourseError(
-            "git is not installed, and it knows which files are the course's", "sudo apt install git"
+            "git is not installed, so the files of the course are not known", "sudo apt install git"
         ) from error
-    names = [n for n in listed.split("\0") if n and (ROOT / n).is_file()]
+    names = [n for n in output.split("\0") if n and (ROOT / n).is_file()]
     if not names:
         raise CourseError(
             f"{ROOT.name}/ is no git checkout, so its own files are not known",
-            "git clone the course and run it there",
+            "clone the course with git and run the command there",
         )
     return [Path(n) for n in names]
 
 
 def handout(out: Path, *, solutions: bool = True) -> Path:
-    """Write `out/local-ai-measured.zip`: the whole course; without solutions its chapters are the students' copies.
+    """Write `out/local-ai-measured.zip`, the whole course; without solutions it has the students' copies.
 
     Raises CourseError where it cannot be written; no half-written zip stays.
     """
     import nbformat
 
     target = out / (f"{FOLDER}.zip" if solutions else f"{FOLDER}-no-solutions.zip")
-    blanked = (
-        {}
-        if solutions
-        else {p.relative_to(ROOT): nbformat.writes(student_copy(read(p))) for p in all_chapters()}
-    )
+    names, replaced = course_files(), {}
+    if not solutions:  # the tests hold solutions, too
+        names = [name for name in names if name.parts[0] != "tests"]
+        replaced = {p.relative_to(ROOT): nbformat.writes(student_copy(read(p))) for p in all_chapters()}
     try:
         with atomic_file(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as z:
-            for name in (
-                n for n in course_files() if solutions or n.parts[0] != "tests"
-            ):  # the tests hold solutions, too
-                inside = zipfile.ZipInfo.from_file(
+            for name in names:
+                entry = zipfile.ZipInfo.from_file(
                     ROOT / name, f"{FOLDER}/{name.as_posix()}"
-                )  # with the file's own mode
-                inside.compress_type = zipfile.ZIP_DEFLATED
-                z.writestr(inside, blanked.get(name) or (ROOT / name).read_bytes())
+                )  # keeps its mode
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                z.writestr(entry, replaced.get(name) or (ROOT / name).read_bytes())
     except OSError as error:
-        raise CourseError(
-            f"{target} cannot be written: {error}", "course handout --out FOLDER   (one that you can write)"
-        ) from error
-    kept = "with" if solutions else "without"
-    print(f"{target}: {target.stat().st_size / 1e6:.0f} MB, {len(all_chapters())} chapters, {kept} solutions")
+        raise CourseError(f"{target} cannot be written: {error}", "course handout --out ~/handout") from error
+    with_or_without = "with" if solutions else "without"
+    size = target.stat().st_size / 1e6
+    print(f"{target}: {size:.0f} MB, {len(all_chapters())} chapters, {with_or_without} solutions")
     return target

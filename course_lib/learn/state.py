@@ -1,4 +1,4 @@
-"""What a learner has done: one readable JSON file on this machine, and nowhere else."""
+"""The student's progress: exercises and predictions in one JSON file on this machine, and nowhere else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Strict(BaseModel):
 
 
 class Tried(_Strict):
-    """One exercise: answers given, the last verdict, whether it was ever right, hints read."""
+    """What was done for one exercise: attempts, the last verdict, whether it was ever right, hints read."""
 
     attempts: int = 0
     verdict: Verdict = "not answered"
@@ -44,43 +44,43 @@ class Guess(_Strict):
 
 
 class State(_Strict):
-    """The whole file."""
+    """The content of the progress file."""
 
     version: int = VERSION
     exercises: dict[str, Tried] = {}
     predictions: dict[str, Guess] = {}
 
 
-# What this session did where nothing is kept, or could not be: it still knows its own hints and guesses.
+# Progress of this session that is not in a file: nothing is kept there, or writing failed.
 _unsaved: dict[Path | None, State] = {}
 
 
 def path() -> Path | None:
-    """COURSE_STATE where it is set; the workspace's file where the notebook lies in the workspace; else None: nothing is kept.
+    """The progress file: COURSE_STATE where it is set, else the workspace's for notebooks that lie there.
 
-    The solved chapters keep nothing, so that running one is not counted as the learner's work.
+    None elsewhere: running a solved chapter is not counted as the student's work.
     """
-    if named := os.environ.get("COURSE_STATE"):
-        return Path(named)
-    here = Path.cwd()
-    return default_path() if WORKSPACE in (here, *here.parents) else None
+    if file := os.environ.get("COURSE_STATE"):
+        return Path(file)
+    folder = Path.cwd()
+    return default_path() if WORKSPACE in (folder, *folder.parents) else None
 
 
 def default_path() -> Path:
-    """The learner's file."""
+    """The progress file of the workspace."""
     return WORKSPACE / "progress.json"
 
 
 class Damaged(Exception):
-    """A state file that cannot be read."""
+    """The progress file cannot be read."""
 
 
 def _read(file: Path) -> State:
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-        version = int(said["version"])
+        content = json.loads(file.read_text(encoding="utf-8"))
+        version = int(content["version"])
         if version <= VERSION:
-            return State.model_validate(said)
+            return State.model_validate(content)
     except FileNotFoundError:
         return State()
     except (ValueError, KeyError, TypeError, OverflowError) as error:  # no UTF-8, no JSON, or not of our form
@@ -91,20 +91,22 @@ def _read(file: Path) -> State:
 
 
 def load(file: Path) -> State:
-    """Read a state file; a missing one is an empty state. A damaged one is moved aside, and a line says where to.
+    """Read a progress file; a missing one is an empty state.
+
+    A damaged one is renamed, and a line says to what.
 
     Raises CourseError for a file of a newer version, which stays as it is.
     """
     try:
         return _read(file)
     except Damaged:
-        kept = rename_damaged(file, ".json")
-        print(f"{file.name} could not be read. It was kept as {kept.name}, and a new one begins.")
+        renamed = rename_damaged(file, ".json")
+        print(f"{file.name} could not be read. It was kept as {renamed.name}, and a new one begins.")
         return State()
 
 
 def problem(file: Path) -> str:
-    """What is wrong with a state file, or ''. Changes nothing."""
+    """What is wrong with a progress file, or ''. Changes nothing."""
     try:
         _read(file)
     except (Damaged, OSError) as error:
@@ -114,51 +116,53 @@ def problem(file: Path) -> str:
     return ""
 
 
-def _joined(kept: State, here: State) -> State:
-    """What the file says, and what this session could not write into it."""
-    return State(exercises=kept.exercises | here.exercises, predictions=kept.predictions | here.predictions)
+def _merged(saved: State, unsaved: State) -> State:
+    """What the file holds, and over it what this session could not write."""
+    exercises, predictions = saved.exercises | unsaved.exercises, saved.predictions | unsaved.predictions
+    return State(exercises=exercises, predictions=predictions)
 
 
-def _not_kept(error: Exception) -> None:
+def _print_not_saved(error: Exception) -> None:
     print(f"Your progress is not kept this time: {error}")
 
 
 @contextmanager
 def change() -> Iterator[State]:
-    """The state to change; written back at the end, as one step, also when two notebooks do so at once.
+    """Yield the state to change, and write it back at the end; a lock lets two notebooks do so at once.
 
-    Where it cannot be read or written (a full disk, a file of a newer course), a line says so and the lesson goes on.
+    Where it cannot be read or written (a full disk, a file of a newer course), a line says so and the
+    notebook runs on.
     """
-    file = place = path()
-    changed = _unsaved.setdefault(place, State())
+    file = key = path()
+    changed = _unsaved.setdefault(key, State())
     lock = FileLock(file.with_name(f".{file.name}.lock"), timeout=10) if file else None
     try:
         if file and lock:
             file.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-            changed = _joined(load(file), _unsaved[place])
+            changed = _merged(load(file), _unsaved[key])
     except (OSError, CourseError) as error:  # filelock's Timeout is an OSError
-        _not_kept(error)
+        _print_not_saved(error)
         file = None
     try:
         yield changed
-        _unsaved[place] = changed
+        _unsaved[key] = changed
         if file:
             atomic_write_text(file, changed.model_dump_json(indent=1) + "\n")
-            del _unsaved[place]
+            del _unsaved[key]
     except OSError as error:
-        _not_kept(error)
+        _print_not_saved(error)
     finally:
         if lock:
             lock.release()
 
 
 def current() -> State:
-    """The state as it is now, to read."""
+    """The state as it is now; changes to it are not kept."""
     file = path()
-    here = _unsaved.get(file, State())
+    unsaved = _unsaved.get(file, State())
     try:
-        return _joined(load(file), here) if file else here
+        return _merged(load(file), unsaved) if file else unsaved
     except (OSError, CourseError) as error:
-        _not_kept(error)
-        return here
+        _print_not_saved(error)
+        return unsaved

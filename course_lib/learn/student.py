@@ -1,4 +1,4 @@
-"""What a learner finds: cells tagged `exercise` with their solution blanked, and no cells tagged `solution`."""
+"""Make the student's copy of a chapter: cells tagged `exercise` blanked, cells tagged `solution` left out."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def inside(source: str) -> str:
 
 
 def put(source: str, code: str) -> str:
-    """The cell with `code` in place of its solution, without the delimiters."""
+    """The cell with `code` in place of the solution and its delimiters."""
     inside(source)
     return REGION.sub(lambda region: textwrap.indent(code, region[1]), source)
 
 
 def stub_of(source: str) -> str:
-    """The cell as a learner finds it: in a function it raises NotImplementedError, at the top level names are `...`.
+    """The cell as a student finds it: functions raise NotImplementedError, names at the top level are `...`.
 
     Raises ValueError for a solution at the top level that assigns no name.
     """
@@ -56,15 +56,13 @@ def tags(cell: Any) -> set[str]:
 
 
 def student_copy(notebook: Any) -> Any:
-    """A chapter for a learner: solutions blanked, outputs cleared; ids and tags as they were."""
+    """A chapter for a student: solutions blanked, outputs cleared; ids and tags as they were."""
     out = copy.deepcopy(notebook)
     out.cells = [c for c in out.cells if "solution" not in tags(c)]
     for cell in out.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            if "exercise" in tags(cell) and REGION.search(
-                cell.source
-            ):  # a handout without solutions has none
+            if "exercise" in tags(cell) and REGION.search(cell.source):  # a handout may have no solutions
                 cell.source = stub_of(cell.source)
     return out
 
@@ -79,7 +77,7 @@ def exercise_cell(id_: str) -> str:
         if "exercise" in tags(cell) and f'check("{id_}"' in cell.source:
             if not REGION.search(cell.source):
                 raise CourseError(
-                    f"this copy of the course came without the solution of {id_}", "ask your teacher for it"
+                    f"this copy of the course has no solution of {id_}", "ask your teacher for it"
                 )
             return str(cell.source)
     raise CourseError(f"no cell of {path.name} checks exercise {id_}", "git checkout -- chapters")

@@ -1,4 +1,4 @@
-"""`course start`: make or update the learner's copies. What the learner wrote is never touched."""
+"""`course start`: make or update the student's copies of the chapters; what they wrote is never touched."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ from course_lib.data import CHAPTERS, WORKSPACE
 from course_lib.errors import CourseError
 from course_lib.learn.student import student_copy
 
-NEWER = "-newer-"  # in the id of a cell that shows our new text beside the learner's
+NEWER = "-newer-"  # in the id of a cell that shows our new text below the student's
 
 
 @dataclass
 class Update:
-    """What became of one learner's copy."""
+    """What `course start` did to one copy."""
 
     name: str
-    made: bool = False
-    renewed: int = 0
-    foreign: bool = False  # no cell of the copy is known: it was left as it is
-    beside: list[str] = field(default_factory=list)  # ids of the learner's cells that ours now stands beside
+    created: bool = False
+    updated_cells: int = 0
+    unknown: bool = False  # no cell of the copy is the course's: it was left as it is
+    conflicts: list[str] = field(
+        default_factory=list
+    )  # ids of cells that both the student and the course changed
 
 
 def digest(source: str) -> str:
-    """A short fingerprint of a cell's text."""
+    """The first 16 hex digits of the SHA-256 of a cell's text."""
     return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
 def _given(notebook: Any) -> dict[str, str]:
-    """Cell id -> fingerprint of the text that the course gave; in the notebook's own metadata."""
-    said = notebook.metadata.get("course", {})
-    given = said.get("given", {}) if isinstance(said, dict) else {}
+    """Cell id -> digest of the text that the course gave, from the notebook's metadata."""
+    metadata = notebook.metadata.get("course", {})
+    given = metadata.get("given", {}) if isinstance(metadata, dict) else {}
     return {k: v for k, v in given.items() if isinstance(v, str)} if isinstance(given, dict) else {}
 
 
 def fresh(chapter: Any) -> Any:
-    """A new student copy that remembers what it gave."""
+    """A new student copy that records the digests of its cells."""
     out = student_copy(chapter)
     out.metadata.setdefault("course", {})["given"] = {c.id: digest(c.source) for c in out.cells}
     return out
@@ -51,7 +53,7 @@ def _note_id(cell: Any) -> str:
 
 
 def _note(cell: Any) -> Any:
-    """Our new text of a cell that the learner changed: to read, not to run."""
+    """A Markdown cell with the new text of a cell that the student changed: to read, not to run."""
     from nbformat.v4 import new_markdown_cell
 
     text = f"```python\n{cell.source}\n```" if cell.cell_type == "code" else cell.source
@@ -62,54 +64,53 @@ def _note(cell: Any) -> Any:
 
 
 def merge(theirs: Any, ours: Any, update: Update) -> Any:
-    """The learner's copy brought up to date with `ours`, a fresh copy.
+    """The student's copy brought up to date with `ours`, a fresh copy.
 
-    A cell that the learner left as given takes our new text. One they changed stays; where ours changed too, it is
-    put beside it. Cells of their own stay behind the cell they followed. Cells they deleted stay deleted.
+    A cell that the student left as it was takes our new text. One that they changed stays; where ours changed
+    too, the new text is added below it. Cells of their own stay behind the cell that they follow. Deleted
+    cells stay deleted.
     """
     given, new = _given(theirs), {c.id: c for c in ours.cells}
-    now = dict(ours.metadata["course"]["given"])
+    digests = dict(ours.metadata["course"]["given"])
     mine = {c.id: c for c in theirs.cells if c.id in new}
     notes = {c.id for c in theirs.cells if NEWER in c.id and digest(c.source) == given.get(c.id)}
-    remarks = {c.id for c in theirs.cells if NEWER in c.id} - notes  # notes that the learner has written into
+    remarks = {c.id for c in theirs.cells if NEWER in c.id} - notes  # notes that the student has written into
     followers: dict[str, list[Any]] = {}
     last = ""
     for cell in theirs.cells:
         if cell.id in mine:
             last = cell.id
-        elif (
-            cell.id not in given or digest(cell.source) != given[cell.id]
-        ):  # their own, or changed where ours is gone
+        elif digest(cell.source) != given.get(cell.id):  # their own, or changed where ours is gone
             followers.setdefault(last, []).append(cell)
     cells = followers.get("", [])
     for id_, cell in new.items():
         if id_ in mine:
             pair = _pair(mine[id_], cell, given.get(id_, ""), update, kept=_note_id(cell) in notes)
             cells += [c for c in pair if c.id not in remarks]
-            now |= {c.id: digest(c.source) for c in cells[-1:] if NEWER in c.id}
+            digests |= {c.id: digest(c.source) for c in cells[-1:] if NEWER in c.id}
         elif id_ not in given:
             cells.append(cell)
-            update.renewed += 1
+            update.updated_cells += 1
         cells += followers.get(id_, [])
-    ours.cells, ours.metadata["course"]["given"] = cells, now
+    ours.cells, ours.metadata["course"]["given"] = cells, digests
     return ours
 
 
 def _pair(their: Any, our: Any, given: str, update: Update, kept: bool) -> list[Any]:
-    """What stands in place of one cell: theirs, ours, or both. `kept`: ours stood beside theirs already."""
+    """The cells in place of one: theirs, ours, or both. kept: ours stands below theirs already."""
     if their.source == our.source:
         return [their]
     if digest(their.source) == given:
-        update.renewed += 1
+        update.updated_cells += 1
         return [our]
     if given != digest(our.source):
-        update.beside.append(their.id)
+        update.conflicts.append(their.id)
         return [their, _note(our)]
     return [their, _note(our)] if kept else [their]
 
 
 def update_one(path: Path, target: Path) -> Update:
-    """Make or update the learner's copy `target` of the chapter `path`. An unreadable copy is kept under another name."""
+    """Make or update the copy `target` of the chapter `path`; an unreadable copy is renamed and kept."""
     import nbformat
 
     update, copy = Update(target.name), fresh(read(path))
@@ -117,15 +118,15 @@ def update_one(path: Path, target: Path) -> Update:
         try:
             theirs = read(target)
             if not any(c.get("id") in _given(theirs) for c in theirs.cells):
-                update.foreign = True
+                update.unknown = True
                 return update
             copy = merge(theirs, copy, update)
         except CourseError:
-            kept = rename_damaged(target, ".txt")
-            print(f"{target.name} could not be read. It was kept as {kept.name}, and a new copy made.")
-            update.made = True
+            renamed = rename_damaged(target, ".txt")
+            print(f"{target.name} could not be read. It was kept as {renamed.name}, and a new copy made.")
+            update.created = True
     else:
-        update.made = True
+        update.created = True
     text = nbformat.writes(copy) + "\n"  # as Jupyter writes it, so that what is unchanged stays unwritten
     if not target.exists() or target.read_text(encoding="utf-8") != text:
         atomic_write_text(target, text)
@@ -133,7 +134,10 @@ def update_one(path: Path, target: Path) -> Update:
 
 
 def start(workspace: Path = WORKSPACE, chapters: Path = CHAPTERS) -> list[Update]:
-    """Make or update every learner's copy, and say what happened. Raises CourseError where nothing can be written."""
+    """Make or update the copies of all chapters, and print what happened.
+
+    Raises CourseError where writing fails.
+    """
     updates = []
     for path in all_chapters(chapters):
         try:
@@ -141,17 +145,15 @@ def start(workspace: Path = WORKSPACE, chapters: Path = CHAPTERS) -> list[Update
         except OSError as error:
             raise CourseError(
                 f"{workspace.name}/{path.name} cannot be written: {error}",
-                "copy the course to a folder of your own",
+                "copy the course to a folder that you can write to",
             ) from error
-    made, renewed = sum(u.made for u in updates), sum(u.renewed for u in updates)
-    print(f"{workspace.name}/: {len(updates)} chapters; {made} new, {renewed} cells brought up to date.")
+    created, cells = sum(u.created for u in updates), sum(u.updated_cells for u in updates)
+    print(f"{workspace.name}/: {len(updates)} chapters; {created} new, {cells} cells brought up to date.")
     for u in updates:
-        if u.foreign:
-            print(
-                f"  {u.name}: none of its cells is known, so it was left as it is. Give it another name to get a fresh copy."
-            )
-        for id_ in u.beside:
-            print(
-                f"  {u.name}: you changed cell {id_}, and so did the course. Yours is kept, ours stands below it."
-            )
+        if u.unknown:
+            print(f"  {u.name}: none of its cells is known, so it was left as it is.", end=" ")
+            print("Give it another name to get a fresh copy.")
+        for id_ in u.conflicts:
+            print(f"  {u.name}: you changed cell {id_}, and so did the course.", end=" ")
+            print("Yours is kept, ours stands below it.")
     return updates

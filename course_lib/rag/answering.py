@@ -1,4 +1,4 @@
-"""Answer Haneul's questions with given passages, and say which answers are right."""
+"""Let a model answer Haneul's questions from given passages, and score the answers by exact match."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from course_lib.data import Passage, Question
 from course_lib.models.drivers.engine import Engine
 from course_lib.rag.prompt import Source, question_prompt
 
-LONGEST_ANSWER = 48  # tokens; the longest gold answer has fewer
+MAX_ANSWER_TOKENS = 48  # the longest gold answer has fewer
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A question, what the model answered, and whether that is the gold answer."""
+    """A question, the model's answer, and whether it matches the gold answer."""
 
     question: Question
     prediction: str
@@ -34,26 +34,26 @@ def normalise(answer: str) -> str:
 
 
 def without_letter(answer: str) -> str:
-    """The text of an answer such as `KRW 3,000 (C)`, without the letter of the option."""
+    """An answer such as `KRW 3,000 (C)` without the letter of its option."""
     return re.sub(r"\s*\([A-J]\)$", "", answer.strip())
 
 
 def exact_match(prediction: str, gold: str) -> bool:
-    """Whether the whole answer is right, after `normalise` (Rajpurkar et al. 2016, arXiv:1606.05250)."""
+    """Whether the answer equals the gold one after `normalise` (Rajpurkar et al. 2016, arXiv:1606.05250)."""
     return normalise(without_letter(prediction)) == normalise(gold)
 
 
 def nearness(question: Question, passage: Passage) -> int:
-    """How misleading a passage is: 2 about the same entity, 1 the same attribute of a sibling, 0 neither."""
+    """How misleading a passage is: 2 the same product, 1 the same attribute of another one, 0 neither."""
     entities = {fact.rpartition(".")[0] for fact in question.facts}
     if entities & set(passage.about):
         return 2
-    wanted = {(fact.split(".")[0], fact.split(".")[2]) for fact in question.facts}
-    return int(any((fact.split(".")[0], fact.split(".")[2]) in wanted for fact, _ in passage.states))
+    same = {(fact.split(".")[0], fact.split(".")[2]) for fact in question.facts}
+    return int(any((fact.split(".")[0], fact.split(".")[2]) in same for fact, _ in passage.states))
 
 
 def hard_negatives(question: Question, passages: Iterable[Passage], n: int) -> list[Passage]:
-    """The `n` most misleading passages that do not answer the question, ties in an order fixed by the question."""
+    """The `n` most misleading passages that do not answer the question; ties are shuffled by its id."""
     others = [p for p in passages if p.id not in question.gold]
     random.Random(question.id).shuffle(others)
     return sorted(others, key=lambda p: -nearness(question, p))[:n]
@@ -68,13 +68,14 @@ def given_passages(question: Question, passages: Mapping[str, Passage], n: int) 
         return []
     if len(question.gold) > n:
         raise ValueError(f"{question.id} has {len(question.gold)} gold passages, more than n={n}")
-    chosen = [passages[p] for p in question.gold]
-    chosen += hard_negatives(question, passages.values(), n - len(chosen))
-    random.Random(question.id).shuffle(chosen)
-    return chosen
+    selected = [passages[p] for p in question.gold]
+    selected += hard_negatives(question, passages.values(), n - len(selected))
+    random.Random(question.id).shuffle(selected)
+    return selected
 
 
 def prompt_for(question: Question, passages: Sequence[Passage]) -> str:
+    """The prompt of a question with its passages and, if it has them, its options."""
     return question_prompt(question.question, [Source(p.title, p.text) for p in passages], question.options)
 
 
@@ -88,12 +89,12 @@ def answer_with(
 ) -> list[Answered]:
     """Answer each question from `n` passages (see `given_passages`), greedily."""
     prompts = [prompt_for(q, given_passages(q, passages, n)) for q in questions]
-    predictions = model.generate(prompts, batch_size=batch_size, max_output_length=LONGEST_ANSWER)
+    predictions = model.generate(prompts, batch_size=batch_size, max_output_length=MAX_ANSWER_TOKENS)
     return [Answered(q, p, exact_match(p, q.answer)) for q, p in zip(questions, predictions, strict=True)]
 
 
 def accuracy(answered: Sequence[Answered]) -> float:
-    """Share of right answers. Raises ValueError for none."""
+    """Share of correct answers. Raises ValueError for an empty list."""
     if not answered:
         raise ValueError("no answers to take the accuracy of")
     return sum(a.correct for a in answered) / len(answered)

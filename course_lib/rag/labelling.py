@@ -1,4 +1,4 @@
-"""Classify a message with a language model that is shown the nearest labelled messages."""
+"""Classify messages with a language model that is shown the most similar labelled messages (few-shot)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ def nearest(embedder: Engine, queries: Sequence[str], texts: Sequence[str], k: i
 
 
 def label_with(
-    model: Engine, queries: Sequence[Message], labelled: Sequence[Message], found: Sequence[Sequence[int]]
+    model: Engine,
+    queries: Sequence[Message],
+    labelled: Sequence[Message],
+    neighbours: Sequence[Sequence[int]],
 ) -> Sequence[str]:
-    """The label that the model gives each query after reading the labelled messages whose indices `nearest` found."""
-    examples = [[(labelled[i].message, labelled[i].intent) for i in row] for row in found]
-    return model.generate(
-        [label_prompt(q.message, e) for q, e in zip(queries, examples, strict=True)], max_output_length=16
-    )
+    """The label that the model gives each query after reading its neighbours, which `nearest` returns."""
+    examples = [[(labelled[i].message, labelled[i].intent) for i in row] for row in neighbours]
+    prompts = [label_prompt(query.message, shots) for query, shots in zip(queries, examples, strict=True)]
+    return model.generate(prompts, max_output_length=16)

@@ -1,4 +1,4 @@
-"""How a question, its passages and its options become one prompt. The course's models were trained on this form."""
+"""The prompt format of the course's models: passages, question and options as they were trained on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LETTERS = "ABCDEFGHIJ"
 
 
 class Source(NamedTuple):
-    """A passage as the prompt shows it."""
+    """Title and text of a passage in a prompt."""
 
     title: str
     text: str
@@ -22,7 +22,7 @@ def context_block(passages: Sequence[Source]) -> str:
 
 
 def question_block(question: str, options: Sequence[str] = ()) -> str:
-    """The question, with lettered options where it has any. The letter follows its text, as it does in an answer.
+    """The question and its options, if any. Each option is followed by its letter, as in an answer.
 
     Raises ValueError for more than ten options.
     """
@@ -45,15 +45,15 @@ def question_prompt(question: str, passages: Sequence[Source] = (), options: Seq
 
 
 def chosen_option(answer: str, options: Sequence[str]) -> str:
-    """The answer to a multiple-choice question as the model writes it: the text, then its letter."""
+    """The answer to a multiple-choice question as the model writes it: the text, then the letter."""
     return f"{answer} ({LETTERS[list(options).index(answer)]})"
 
 
 def label_prompt(message: str, examples: Sequence[tuple[str, str]]) -> str:
     """The user's turn for classification: labelled examples, then the message to label.
 
-    A label stands on a line of its own, so that it is the same tokens there and in an answer: after a space it would
-    be others, and a small model cannot copy what it has never seen spelt that way.
+    A label stands on a line of its own, so that it has the same tokens there as in the answer. After a space
+    it would have others, and a small model cannot copy tokens that it has never seen.
     """
-    shown = "".join(f"Message: {text}\nLabel:\n{label}\n" for text, label in examples)
-    return f"{shown}Message: {message}\nLabel:"
+    shots = "".join(f"Message: {text}\nLabel:\n{label}\n" for text, label in examples)
+    return f"{shots}Message: {message}\nLabel:"

@@ -1,22 +1,26 @@
-"""Finding passages: text to tokens (`tokenize`), scores by words (`bm25`) and by meaning (`dense`, `lsa`), two rankings into one
-(`fusion`, `hybrid`), the best of them in a new order (`rerank`, `late_interaction`, `llm_rerank`), over a vector store
-(`vector_store`), to and from files (`storage`), long texts in pieces (`chunk`), and how good a ranking is (`metrics`)."""
+"""Search: find the documents that answer a question, rank them, and measure how good the ranking is.
+
+`tokenize` cuts text into tokens, `bm25` searches by words, `dense` and `lsa` by meaning, `fusion` and
+`hybrid` by both, `vector_store` with any LangChain store; `rerank`, `late_interaction` and `llm_rerank`
+reorder the results; `storage` saves an index, `chunk` cuts long documents, `metrics` evaluates rankings.
+"""
 
 from typing import TYPE_CHECKING
 
 from course_lib.lazy import lazy_attributes
-from course_lib.retrieval.bm25 import BM25, Explanation
-from course_lib.retrieval.dense import Dense
-from course_lib.retrieval.documents import Hit
-from course_lib.retrieval.tokenize import Tokenizer
 
 if TYPE_CHECKING:
+    from course_lib.retrieval.bm25 import BM25
+    from course_lib.retrieval.dense import Dense
+    from course_lib.retrieval.documents import Hit
     from course_lib.retrieval.hybrid import HybridRetriever
     from course_lib.retrieval.late_interaction import LateInteraction
     from course_lib.retrieval.llm_rerank import LLMReranker
     from course_lib.retrieval.lsa import LSA
     from course_lib.retrieval.rerank import RerankCompressor, Weighted
-    from course_lib.retrieval.vector_store import StoreLeg
+    from course_lib.retrieval.scores import Explanation
+    from course_lib.retrieval.tokenize import Tokenizer
+    from course_lib.retrieval.vector_store import StoreRetriever
 
 __all__ = [
     "BM25",
@@ -28,18 +32,22 @@ __all__ = [
     "LLMReranker",
     "LateInteraction",
     "RerankCompressor",
-    "StoreLeg",
+    "StoreRetriever",
     "Tokenizer",
     "Weighted",
 ]
-# Name -> module; LangChain takes a second.
-_MODULES = {
+_MODULES = {  # name -> module, imported when the name is first used
+    "BM25": "bm25",
+    "Dense": "dense",
+    "Explanation": "scores",
+    "Hit": "documents",
     "HybridRetriever": "hybrid",
     "LLMReranker": "llm_rerank",
     "LSA": "lsa",
     "LateInteraction": "late_interaction",
     "RerankCompressor": "rerank",
-    "StoreLeg": "vector_store",
+    "StoreRetriever": "vector_store",
+    "Tokenizer": "tokenize",
     "Weighted": "rerank",
 }
 __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

@@ -1,7 +1,8 @@
-"""BM25 over postings: documents come and go by their ids, a search returns hits and nothing else, and every hit is explained.
+"""BM25 search by words: an index that documents can be added to and deleted from, and that explains every
+score.
 
-Scores are computed from counts when they are asked for. So a document that is added or deleted changes the idf and the mean
-length at once: the index always scores as if it had been built from the documents that are in it now.
+Scores are computed from counts at search time. Adding or deleting a document therefore changes idf and mean
+length at once: the index always scores as if it had just been built from its present documents.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,82 +21,53 @@ from numpy.typing import NDArray
 from course_lib.errors import CourseError
 from course_lib.retrieval.documents import (
     Hit,
-    Numbered,
+    IndexedById,
+    SearchResult,
     best_first,
-    checked_gone,
-    checked_search,
+    check_choice,
+    check_deletable,
+    check_search,
     new_documents,
+    string_error,
 )
-from course_lib.retrieval.postings import Postings, Stored
-from course_lib.retrieval.scores import VARIANTS, Numbers, length_norm
+from course_lib.retrieval.postings import BM25State, Postings
+from course_lib.retrieval.scores import VARIANTS, Explanation, Floats, TermScore, length_norm
 from course_lib.retrieval.tokenize import Tokenizer
 
-GROUP = 32  # scores of which only the largest is looked at first
+GROUP = 32  # scores in a group of `top_rows`
 
 
-class Part(NamedTuple):
-    """What one term of a question adds to a document's score: in_question x idf x share.
-
-    in_question, in_document: how often it is there. documents: how many contain it.
-    """
-
-    term: str
-    in_question: int
-    in_document: int
-    documents: int
-    idf: float
-    share: float
-    score: float
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """A score and the parts that add up to it, the largest first. Terms that the document lacks are no part."""
-
-    id: str
-    score: float
-    parts: tuple[Part, ...]
-    of: int  # documents in the index
-
-    def __str__(self) -> str:
-        told = [
-            f"{p.term!r} {p.score:.2f} (here {p.in_document}x, in {p.documents} of {self.of} documents)"
-            for p in self.parts
-        ]
-        return f"{self.id}: {self.score:.2f}" + (" = " + " + ".join(told) if told else ", no word in common")
-
-
-class Figures(NamedTuple):
-    """What every score depends on: df and idf of each term, (terms,); length norm of each document, (numbers,)."""
+class CorpusStatistics(NamedTuple):
+    """What every score depends on: df and idf of each term, (terms,); length norm of each row, (rows,)."""
 
     df: NDArray[np.int64]
-    idf: Numbers
-    norms: Numbers
+    idf: Floats
+    norms: Floats
 
 
-def best(scores: Numbers, k: int) -> tuple[NDArray[np.intp], float]:
-    """The places of the best k scores above 0, and of all that tie with the last of them; that last score.
+def top_rows(scores: Floats, k: int) -> tuple[NDArray[np.intp], float]:
+    """Rows of the k best scores above 0 and of all that tie with the last of them, and that last score.
 
-    Of groups of scores the largest is taken first, fast. The k-th largest of those is reached by k scores at least, so
-    nothing below it can be among the best, and few are left to be looked at.
+    The maximum of each group of scores is fast to compute. The k-th largest maximum is reached by at least k
+    scores, so lower scores need not be looked at.
     """
-    groups = (
-        scores[: scores.size - scores.size % GROUP].reshape(GROUP, -1).max(axis=0) if scores.size else scores
-    )
-    bound = np.partition(groups, -k)[-k] if groups.size >= k else 0.0
-    found = np.flatnonzero(scores >= bound) if bound > 0 else np.flatnonzero(scores > 0)
-    if found.size > k:
-        bound = np.partition(scores[found], -k)[-k]
-        found = found[scores[found] >= bound]
-    return found, float(scores[found].min(initial=np.inf))
+    whole = scores.size - scores.size % GROUP
+    maxima = scores[:whole].reshape(GROUP, -1).max(axis=0) if scores.size else scores
+    bound = np.partition(maxima, -k)[-k] if maxima.size >= k else 0.0
+    rows = np.flatnonzero(scores >= bound) if bound > 0 else np.flatnonzero(scores > 0)
+    if rows.size > k:
+        bound = np.partition(scores[rows], -k)[-k]
+        rows = rows[scores[rows] >= bound]
+    return rows, float(scores[rows].min(initial=np.inf))
 
 
-class BM25(Numbered):
-    """An index of documents by their tokens.
+class BM25(IndexedById):
+    """A lexical index: documents by their tokens.
 
-    tokenizer: text to tokens, for documents and for questions. variant: a name of `scores.VARIANTS`. k1: from 0, at which a
-    second time counts nothing; b: from 0, at which length does not matter, to 1. Lucene's defaults; rank_bm25 has k1=1.5.
-    Raises CourseError for an unknown variant and for k1 and b out of range.
+    tokenizer: text to tokens, for documents and queries. variant: a name of `scores.VARIANTS`. k1: from 0,
+    where only the first occurrence of a term counts; b: from 0, where a document's length does not matter, to
+    1. The defaults are Lucene's; rank_bm25 has k1=1.5. Raises CourseError for an unknown variant and for k1
+    or b out of range.
 
     >>> index = BM25(Tokenizer("words"))
     >>> index.add({"fee": "The annual fee of the card is 2,000 won", "limit": "The daily limit of the card"})
@@ -112,209 +85,220 @@ class BM25(Numbered):
         k1: float = 1.2,
         b: float = 0.75,
     ) -> None:
-        if variant not in VARIANTS:
-            raise CourseError(f"there is no BM25 variant {variant!r}", f"choose one of {', '.join(VARIANTS)}")
+        check_choice("variant", variant, VARIANTS)
         if not 0 <= k1 < 1e6 or not 0 <= b <= 1:
             raise CourseError(
-                f"k1={k1}, b={b}: k1 is at least 0, b from 0 to 1", "leave them at 1.2 and 0.75"
+                f"k1={k1}, b={b}; k1 must be at least 0, and b from 0 to 1", "BM25(k1=1.2, b=0.75)"
             )
         self.tokenizer, self.variant, self.k1, self.b = tokenizer or Tokenizer(), variant, k1, b
-        self._vocabulary: dict[str, int] = {}  # token -> term, the number of a token
-        self._df: NDArray[np.int64] = np.zeros(
-            0, np.int64
-        )  # of each term, how many living documents contain it
-        self._ids: list[str] = []  # number -> id; the number of a document is its place here
-        self._numbers: dict[str, int] = {}  # id -> number, of living documents
-        self._lengths: NDArray[np.int64] = np.zeros(0, np.int64)  # number -> tokens
-        self._alive: NDArray[np.bool_] = np.zeros(0, np.bool_)  # number -> not deleted
-        self._parts: list[Postings] = []  # each of documents that were added before those of the next
-        self._figures: Figures | None = None  # None after a change, until they are needed
+        self._vocabulary: dict[str, int] = {}  # token -> term number
+        self._df: NDArray[np.int64] = np.zeros(0, np.int64)  # term -> documents with it, without deleted ones
+        self._ids: list[str] = []  # row -> id, deleted documents included
+        self._rows: dict[str, int] = {}
+        self._lengths: NDArray[np.int64] = np.zeros(0, np.int64)  # row -> number of tokens
+        self._alive: NDArray[np.bool_] = np.zeros(0, np.bool_)  # row -> not deleted
+        self._segments: list[Postings] = []  # the rows of each are below those of the next
+        self._statistics: CorpusStatistics | None = None  # None after a change, until the next search
 
-    # -- documents come and go
+    def __repr__(self) -> str:
+        sizes = f"{len(self)} documents, {np.count_nonzero(self._df)} terms"
+        tokenizer = getattr(self.tokenizer, "__qualname__", repr(self.tokenizer))
+        return f"BM25({sizes}, {tokenizer}, variant={self.variant!r}, k1={self.k1}, b={self.b})"
+
+    # -- adding, deleting, files
 
     def add(self, documents: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
-        """Add documents, id and text. All are added, or none where one is refused.
+        """Add documents, id and text: all of them, or none if one is refused.
 
-        Raises CourseError for an id that is there already or twice, and for what is no pair of two strings.
+        Raises CourseError for an id that exists already or occurs twice, and for an item that is not a pair
+        of strings.
         """
         new: dict[str, int] = {}
-        lengths, tokens, terms = array("q"), array("i"), self._vocabulary
-        for id, text in new_documents(documents, self._numbers):
-            found = self.tokenizer(text)
-            new[id] = len(self._ids) + len(new)
-            lengths.append(len(found))
-            tokens.extend([terms.setdefault(token, len(terms)) for token in found])
-        self._append(new, np.array(lengths, np.int64), np.array(tokens, np.int32))
+        lengths, terms, vocabulary = array("q"), array("i"), self._vocabulary
+        for doc_id, text in new_documents(documents, self._rows):
+            tokens = self.tokenizer(text)
+            new[doc_id] = len(self._ids) + len(new)
+            lengths.append(len(tokens))
+            terms.extend([vocabulary.setdefault(token, len(vocabulary)) for token in tokens])
+        self._append(new, np.array(lengths, np.int64), np.array(terms, np.int32))
 
-    def _append(self, new: dict[str, int], lengths: NDArray[np.int64], tokens: NDArray[np.int32]) -> None:
-        """New documents by their tokens. Postings are merged while the last are no smaller than half of those before them,
-        so that there are never more than some 20, and each entry is moved no more often than that."""
-        part = Postings.of_tokens(tokens, lengths, len(self._ids))
+    def _append(self, new: dict[str, int], lengths: NDArray[np.int64], terms: NDArray[np.int32]) -> None:
+        """Add documents by the terms of their tokens.
+
+        The last two segments are merged while the last is at least half as long as the one before it, so that
+        there are at most about 20 segments, and each entry is moved about as often.
+        """
+        segment = Postings.from_tokens(terms, lengths, len(self._ids))
         self._df = np.pad(self._df, (0, len(self._vocabulary) - self._df.size))
-        self._df[part.terms] += np.diff(part.starts)
+        self._df[segment.terms] += np.diff(segment.starts)
         self._ids += new
-        self._numbers |= new
+        self._rows |= new
         self._lengths = np.concatenate([self._lengths, lengths])
         self._alive = np.concatenate([self._alive, np.ones(len(new), np.bool_)])
-        self._parts = [*self._parts, part]
-        while len(self._parts) > 1 and 2 * self._parts[-1].documents.size >= self._parts[-2].documents.size:
-            numbers = np.where(self._alive, np.arange(self._alive.size), -1).astype(np.int32)
-            self._parts = [*self._parts[:-2], Postings.merged(self._parts[-2:], numbers)]
-        self._figures = None
+        segments = [*self._segments, segment]
+        while len(segments) > 1 and 2 * segments[-1].rows.size >= segments[-2].rows.size:
+            kept = np.where(self._alive, np.arange(self._alive.size), -1).astype(np.int32)
+            segments = [*segments[:-2], Postings.merged(segments[-2:], kept)]
+        self._segments, self._statistics = segments, None
 
     def delete(self, ids: Collection[str]) -> None:
-        """Delete documents by id: all, or none where one is not there. Raises CourseError then, and for a lone string."""
-        ids = checked_gone(ids, self._numbers)
-        gone = np.zeros(self._alive.size, np.bool_)
-        gone[[self._numbers.pop(id) for id in ids]] = True
-        self._alive = self._alive & ~gone
-        for part in self._parts:
-            np.subtract.at(self._df, part.terms_of(gone), 1)
-        self._figures = None
+        """Delete documents by id: all, or none if one is not in the index. Raises CourseError then."""
+        ids = check_deletable(ids, self._rows)
+        deleted = np.zeros(self._alive.size, np.bool_)
+        deleted[[self._rows.pop(doc_id) for doc_id in ids]] = True
+        self._alive = self._alive & ~deleted
+        for segment in self._segments:
+            np.subtract.at(self._df, segment.terms_of(deleted), 1)
+        self._statistics = None
         if 2 * len(self) < len(self._ids):
             self._compact()
 
     def _compact(self) -> None:
-        """Forget what was deleted: living documents, and the terms that they still have, get new numbers, in the same order."""
-        numbers = np.where(self._alive, np.cumsum(self._alive) - 1, -1).astype(np.int32)
+        """Renumber rows and terms, in order, without deleted documents and the terms that only they had."""
+        new_rows = np.where(self._alive, np.cumsum(self._alive) - 1, -1).astype(np.int32)
         kept = np.flatnonzero(self._df)
         tokens = list(self._vocabulary)
         self._vocabulary = {tokens[term]: i for i, term in enumerate(kept.tolist())}
         self._df = self._df[kept]
-        part = Postings.merged(self._parts, numbers) if self._parts else Postings.empty()
-        self._parts = [replace(part, terms=np.searchsorted(kept, part.terms).astype(np.int32))]
-        self._ids = list(self._numbers)
-        self._numbers = {id: number for number, id in enumerate(self._ids)}
+        segment = Postings.merged(self._segments, new_rows) if self._segments else Postings.empty()
+        self._segments = [replace(segment, terms=np.searchsorted(kept, segment.terms).astype(np.int32))]
+        self._ids = list(self._rows)
+        self._rows = {doc_id: row for row, doc_id in enumerate(self._ids)}
         self._lengths = self._lengths[self._alive]
         self._alive = np.ones(len(self._ids), np.bool_)
 
-    def stored(self) -> Stored:
-        """What `of_stored` takes, without what was deleted."""
+    def state(self) -> BM25State:
+        """The tokens and arrays of the index, for `from_state`, without deleted documents."""
         self._compact()
-        (part,) = self._parts
-        return Stored(
-            list(self._vocabulary), self._lengths, part.terms, part.starts, part.documents, part.counts
-        )
+        (postings,) = self._segments
+        return BM25State(list(self._vocabulary), self._lengths, **vars(postings))
 
     @classmethod
-    def of_stored(cls, ids: list[str], stored: Stored, **settings: Any) -> BM25:
-        """The index of documents that `stored` tells of. Raises CourseError where its parts do not fit each other."""
-        made, terms = cls(**settings), len(stored.tokens)
-        part = Postings(stored.terms, stored.starts, stored.documents, stored.counts)
-        if len(stored.lengths) != len(ids) or not part.fits(terms, len(ids)):
-            raise CourseError(
-                f"postings of {len(stored.lengths)} documents and {terms} tokens do not fit {len(ids)} ids",
-                "build the index anew",
-            )
-        made._vocabulary = {token: term for term, token in enumerate(stored.tokens)}
-        made._ids, made._numbers = list(ids), {id: number for number, id in enumerate(ids)}
-        made._lengths, made._alive, made._parts = stored.lengths, np.ones(len(ids), np.bool_), [part]
-        made._df = np.zeros(terms, np.int64)
-        made._df[part.terms] = np.diff(part.starts)
-        return made
+    def from_state(cls, ids: list[str], state: BM25State, **settings: Any) -> BM25:
+        """The index with the arrays of `state`. ids: of its documents, in order. settings: tokenizer,
+        variant, k1, b.
 
-    # -- questions
+        Raises CourseError if the arrays do not fit each other.
+        """
+        index, terms = cls(**settings), len(state.tokens)
+        postings = Postings(state.terms, state.starts, state.rows, state.counts)
+        if len(state.lengths) != len(ids) or not postings.fits(terms, len(ids)):
+            raise CourseError(
+                f"postings of {len(state.lengths)} documents and {terms} tokens do not fit {len(ids)} ids",
+                "rebuild the index and save it again",
+            )
+        index._vocabulary = {token: term for term, token in enumerate(state.tokens)}
+        index._ids, index._rows = list(ids), {doc_id: row for row, doc_id in enumerate(ids)}
+        index._lengths, index._alive, index._segments = state.lengths, np.ones(len(ids), np.bool_), [postings]
+        index._df = np.zeros(terms, np.int64)
+        index._df[postings.terms] = np.diff(postings.starts)
+        return index
+
+    # -- searching
 
     def search(self, query: str, k: int = 10, allowed: Collection[str] | None = None) -> list[Hit]:
-        """The best k documents with a score above 0, best first, ties by id; fewer where fewer were found.
+        """The best k documents with a score above 0, best first, ties by id.
 
-        allowed: ids among which to search (a filter chooses before the best k are taken, so that it costs no hits); ids that
-        are not in the index cannot be found. Raises CourseError for k below 1, and for a lone string as `allowed`.
+        allowed: ids to choose from, before the best k are taken; unknown ids are ignored.
+        Raises CourseError for k below 1, and for a string as `allowed`.
         """
-        return self.ask(query).best(k, allowed)
+        check_search(k, allowed)
+        return self._search(query, k, allowed).hits
 
-    def ask(self, query: str) -> AskedWords:
-        """The question with all its scores, which are computed once: `best(k)` as `search` has it, and `of(ids)`."""
-        return AskedWords(self, self._scores(query))
+    def search_all(
+        self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None
+    ) -> list[SearchResult]:
+        """The results of many queries. Raises CourseError as `search` does, and for a single string."""
+        check_search(k, allowed)
+        if isinstance(queries, str):
+            raise string_error("queries", queries)
+        return [self._search(query, k, allowed) for query in queries]
+
+    def _search(self, query: str, k: int, allowed: Collection[str] | None) -> SearchResult:
+        ids, scores = self._ids, self._scores(query)
+        chosen = scores if allowed is None and len(self._rows) == len(ids) else scores * self._mask(allowed)
+        rows, last = top_rows(chosen, k)
+        better = [Hit(ids[row], float(scores[row])) for row in rows[scores[rows] > last].tolist()]
+        tied = (ids[row] for row in rows[scores[rows] == last].tolist())
+        hits = best_first(better) + [Hit(doc_id, last) for doc_id in heapq.nsmallest(k - len(better), tied)]
+        return SearchResult(hits, partial(self._scores_of, scores))
+
+    def _scores_of(self, scores: Floats, ids: Collection[str]) -> list[Hit]:
+        """The scores above 0 of these documents."""
+        hits = [Hit(doc_id, float(scores[self._rows[doc_id]])) for doc_id in sorted(ids)]
+        return [hit for hit in hits if hit.score > 0]
 
     def scores(self, query: str) -> dict[str, float]:
-        """The score of every document, found or not, as `rank_bm25.BM25Okapi.get_scores` gives it."""
+        """The score of every document, 0 included, as `rank_bm25.BM25Okapi.get_scores` gives them."""
         scores = self._scores(query)
-        return {id: float(scores[number]) for id, number in self._numbers.items()}
+        return {doc_id: float(scores[row]) for doc_id, row in self._rows.items()}
 
-    def explain(self, query: str, id: str) -> Explanation:
-        """Why a document has the score that it has. Raises CourseError for an id that is not in the index."""
-        if id not in self._numbers:
-            raise CourseError(f"the id {id!r} is not in the index of {len(self)} documents", "look at .ids")
-        number, figures, parts, wanted = self._numbers[id], self._known(), [], self._terms(query)
-        terms = np.array([term for _, _, term in wanted], np.int32)
-        for part in self._parts:
-            for (token, times, term), entries in zip(wanted, part.entries(terms), strict=True):
-                at = entries.start + part.documents[entries].searchsorted(number)
-                if at < entries.stop and part.documents[at] == number:
-                    share = VARIANTS[self.variant].share(
-                        part.counts[at : at + 1], figures.norms[number : number + 1], self.k1
-                    )
-                    idf, df = figures.idf[term], int(figures.df[term])
-                    score = float(times * idf * share[0])
-                    parts.append(
-                        Part(token, times, int(part.counts[at]), df, float(idf), float(share[0]), score)
-                    )
-        total = float(sum(p.score for p in parts))
-        return Explanation(id, total, tuple(sorted(parts, key=lambda p: (-p.score, p.term))), len(self))
+    def explain(self, query: str, doc_id: str) -> Explanation:
+        """Why a document has its score. Raises CourseError for an id that is not in the index."""
+        if doc_id not in self._rows:
+            raise CourseError(
+                f"the id {doc_id!r} is not in the index of {len(self)} documents",
+                "explain a document that the attribute .ids lists",
+            )
+        row, statistics, found, query_terms = (
+            self._rows[doc_id],
+            self._current_statistics(),
+            [],
+            self._terms(query),
+        )
+        terms = np.array([term for _, _, term in query_terms], np.int32)
+        for segment in self._segments:
+            for (token, query_tf, term), entries in zip(query_terms, segment.entries(terms), strict=True):
+                at = entries.start + segment.rows[entries].searchsorted(row)
+                if at < entries.stop and segment.rows[at] == row:
+                    weight = VARIANTS[self.variant].tf_weight(
+                        segment.counts[at : at + 1], statistics.norms[row : row + 1], self.k1
+                    )[0]
+                    tf, df, idf = int(segment.counts[at]), int(statistics.df[term]), statistics.idf[term]
+                    score = float(query_tf * idf * weight)
+                    found.append(TermScore(token, query_tf, tf, df, float(idf), float(weight), score))
+        total = float(sum(t.score for t in found))
+        return Explanation(doc_id, total, tuple(sorted(found, key=lambda t: (-t.score, t.term))), len(self))
 
     def _terms(self, query: str) -> list[tuple[str, int, int]]:
-        """(token, times, term) of a question's tokens that some document has. Sorted, so that the order of words in a
-        question cannot change the last digit of a score."""
+        """(token, query_tf, term) of the query's tokens that some document has.
+
+        Sorted, so that the order of the words in a query cannot change the last digit of a score.
+        """
         counts = sorted(Counter(self.tokenizer(query)).items())
-        found = [(token, n, self._vocabulary.get(token, self._df.size)) for token, n in counts]
-        return [t for t in found if t[2] < self._df.size]  # later ones are of documents that `add` refused
+        terms = [(token, n, self._vocabulary.get(token, self._df.size)) for token, n in counts]
+        return [t for t in terms if t[2] < self._df.size]  # later terms are of documents that `add` refused
 
-    def _known(self) -> Figures:
-        if self._figures is None:
-            idf, some = np.zeros(self._df.size), self._df > 0
-            if some.any():
-                idf[some] = VARIANTS[self.variant].idf(self._df[some], len(self))
+    def _current_statistics(self) -> CorpusStatistics:
+        if self._statistics is None:
+            idf, used = np.zeros(self._df.size), self._df > 0
+            if used.any():
+                idf[used] = VARIANTS[self.variant].idf(self._df[used], len(self))
             tokens = int(self._lengths[self._alive].sum())
-            mean = (
-                tokens / len(self) if tokens else 1.0
-            )  # without a token nothing is found, whatever the mean
-            self._figures = Figures(self._df.copy(), idf, length_norm(self._lengths, mean, self.k1, self.b))
-        return self._figures
+            mean = tokens / len(self) if tokens else 1.0  # any mean will do for an index without tokens
+            norms = length_norm(self._lengths, mean, self.k1, self.b)
+            self._statistics = CorpusStatistics(self._df.copy(), idf, norms)
+        return self._statistics
 
-    def _scores(self, query: str) -> Numbers:
-        """The score of every number, (numbers,)."""
-        figures, wanted = self._known(), self._terms(query)
-        terms = np.array([term for _, _, term in wanted], np.int32)
-        weights = np.array([times for _, times, _ in wanted]) * figures.idf[terms]
-        documents, counts, sizes = [], [], []
-        for part in self._parts:
-            for entries in part.entries(terms):
-                documents.append(part.documents[entries])
-                counts.append(part.counts[entries])
-                sizes.append(entries.stop - entries.start)
+    def _scores(self, query: str) -> Floats:
+        """The score of every row, (rows,), deleted documents included."""
+        statistics, query_terms = self._current_statistics(), self._terms(query)
+        terms = np.array([term for _, _, term in query_terms], np.int32)
+        weights = np.array([query_tf for _, query_tf, _ in query_terms]) * statistics.idf[terms]
+        entries = [(segment, e) for segment in self._segments for e in segment.entries(terms)]
+        sizes = [e.stop - e.start for _, e in entries]
         if not sum(sizes):
             return np.zeros(len(self._ids))
-        at = np.concatenate(documents)
-        shares = VARIANTS[self.variant].share(np.concatenate(counts), figures.norms.take(at), self.k1)
-        shares *= np.repeat(np.tile(weights, len(self._parts)), sizes)
-        return np.bincount(at, weights=shares, minlength=len(self._ids))
+        rows = np.concatenate([segment.rows[e] for segment, e in entries])
+        counts = np.concatenate([segment.counts[e] for segment, e in entries])
+        scores = VARIANTS[self.variant].tf_weight(counts, statistics.norms.take(rows), self.k1)
+        scores *= np.repeat(np.tile(weights, len(self._segments)), sizes)
+        return np.bincount(rows, weights=scores, minlength=len(self._ids))
 
-    def _among(self, allowed: Collection[str]) -> NDArray[np.bool_]:
-        may = np.zeros(len(self._ids), np.bool_)
-        may[[self._numbers[id] for id in allowed if id in self._numbers]] = True
-        return may
-
-
-class AskedWords:
-    """A question that an index was asked, until the index is changed."""
-
-    def __init__(self, index: BM25, scores: Numbers) -> None:
-        self._index, self._scores = index, scores
-
-    def best(self, k: int, allowed: Collection[str] | None = None) -> list[Hit]:
-        """As `BM25.search`."""
-        checked_search(k, allowed)
-        index, scores = self._index, self._scores
-        if allowed is not None or len(index) < len(index._ids):
-            scores = scores * (index._alive if allowed is None else index._among(allowed))
-        numbers, least = best(scores, k)
-        better = [Hit(index._ids[i], float(scores[i])) for i in numbers[scores[numbers] > least].tolist()]
-        tied = (index._ids[i] for i in numbers[scores[numbers] == least].tolist())
-        last = [Hit(id, least) for id in heapq.nsmallest(k - len(better), tied)]
-        return best_first(better) + last
-
-    def of(self, ids: Collection[str]) -> list[Hit]:
-        """The scores of these documents, of those that have a word of the question."""
-        found = [Hit(id, float(self._scores[self._index._numbers[id]])) for id in sorted(ids)]
-        return [hit for hit in found if hit.score > 0]
+    def _mask(self, allowed: Collection[str] | None) -> NDArray[np.bool_]:
+        """Which rows a search may return, (rows,)."""
+        if allowed is None:
+            return self._alive
+        mask = np.zeros(len(self._ids), np.bool_)
+        mask[[self._rows[doc_id] for doc_id in allowed if doc_id in self._rows]] = True
+        return mask

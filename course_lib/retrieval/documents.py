@@ -1,26 +1,22 @@
-"""What every index takes and gives back: documents by ids, checked before anything is changed, hits, arrays as files."""
+"""What all indexes share: hits, document ids, metadata filters, and the checks of arguments."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from io import BytesIO
+from dataclasses import dataclass
 from numbers import Integral
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from course_lib.errors import CourseError
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
 
-
-FOUND = "retrieval"  # in the metadata of a document that was found; what a document had there before is not given back
-Filter = (
-    Mapping[str, Any] | Callable[[Mapping[str, Any]], bool]
-)  # {field: value or values}, or a function of the metadata
+RETRIEVAL_KEY = (
+    "retrieval"  # metadata of a returned document: its scores and ranks, in place of the document's own entry
+)
+# {field: value or list of values} of the metadata, or a function of the metadata
+Filter = Mapping[str, Any] | Callable[[Mapping[str, Any]], bool]
 
 
 class Hit(NamedTuple):
@@ -31,113 +27,123 @@ class Hit(NamedTuple):
 
 
 def best_first(hits: Iterable[Hit]) -> list[Hit]:
-    """The order of every ranking: the highest score first, ties by id."""
+    """Hits in the order of every ranking: highest score first, ties by id."""
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
 
-class Numbered:
-    """An index that knows its documents by ids, and by numbers inside. _numbers: id -> number, of living documents."""
+class IndexedById:
+    """Base of the indexes, which have a row for each document. _rows: id -> row, of present documents."""
 
-    _numbers: dict[str, int]
+    _rows: dict[str, int]
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._rows)
 
-    def __contains__(self, id: object) -> bool:
-        return id in self._numbers
+    def __contains__(self, doc_id: object) -> bool:
+        return doc_id in self._rows
 
     @property
     def ids(self) -> list[str]:
         """Ids of the documents in the index, in the order in which they were added."""
-        return list(self._numbers)
+        return list(self._rows)
 
 
-class Asked(Protocol):
-    """A question that one leg was asked: its best k hits, and the scores of documents that are named, as far as they have one."""
+@dataclass(frozen=True)
+class SearchResult:
+    """What an index found for one query.
 
-    def best(self, k: int, allowed: Collection[str] | None = None) -> list[Hit]: ...
-    def of(self, ids: Collection[str]) -> list[Hit]: ...
+    hits: best first. scores_of: function of document ids that returns the scores of those that have one.
+    """
+
+    hits: list[Hit]
+    scores_of: Callable[[Collection[str]], list[Hit]]
+
+
+# -- checks of arguments -------------------------------------------------------------------------------------
+
+
+def string_error(name: str, value: str) -> CourseError:
+    """The error for a single string given as `name`, which must be a list: each letter would count."""
+    return CourseError(
+        f"{name} must be a list of strings; got the string {value!r:.60}", f"{name}=[{value!r:.60}]"
+    )
+
+
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
+    """Raises CourseError if the argument `name` has none of the values that it may have."""
+    if value not in choices:
+        known = ", ".join(choices)
+        raise CourseError(f"{name}={value!r} is unknown; known: {known}", f"{name}={next(iter(choices))!r}")
 
 
 def new_documents(
-    documents: Mapping[str, str] | Iterable[tuple[str, str]], there: Collection[str]
+    documents: Mapping[str, str] | Iterable[tuple[str, str]], existing: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    """Id and text of each document, all new to an index that holds the ids `there`.
+    """Yield the id and text of each document to add to an index that has the ids `existing`.
 
-    Raises CourseError for an id that is there already or twice, and for what is no pair of two strings.
+    Raises CourseError for an id that exists already or occurs twice, and for an item that is not a pair of
+    strings.
     """
     new: set[str] = set()
     for pair in documents.items() if isinstance(documents, Mapping) else documents:
         if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(p, str) for p in pair)):
             raise CourseError(
-                f"document {len(new) + 1} is {pair!r:.80}, no pair of an id and a text",
-                "pass {id: text, ...}",
+                f"document {len(new) + 1} is {pair!r:.80}, not an id and a text", 'add({"id-1": "text"})'
             )
-        id, text = pair
-        if id in there or id in new:
+        doc_id, text = pair
+        if doc_id in existing or doc_id in new:
             raise CourseError(
-                f"the id {id!r} is {'in the index already' if id in there else 'given twice'}",
-                f"delete([{id!r}]) first, or give every document an id of its own",
+                f"the id {doc_id!r} {'is already in the index' if doc_id in existing else 'occurs twice'}",
+                f"delete([{doc_id!r}])" if doc_id in existing else "give every document its own id",
             )
-        new.add(id)
-        yield id, text
+        new.add(doc_id)
+        yield doc_id, text
 
 
-def checked_gone(ids: Collection[str], there: Mapping[str, object]) -> set[str]:
-    """Ids to delete from an index that holds the ids `there`. Raises CourseError for one that is not there, and for a lone
-    string, of which every letter would be an id."""
+def check_deletable(ids: Collection[str], existing: Mapping[str, object]) -> set[str]:
+    """Distinct ids to delete. Raises CourseError for one that is missing, and for a single string."""
     if isinstance(ids, str):
+        raise string_error("ids", ids)
+    distinct = set(ids)
+    if missing := sorted(distinct - existing.keys()):
         raise CourseError(
-            f"delete({ids!r}) would delete a document for each letter", f"pass a list: delete([{ids!r}])"
+            f"{len(missing)} of {len(distinct)} ids are not in the index, the first is {missing[0]!r}",
+            "delete only ids that the attribute .ids lists",
         )
-    gone = set(ids)
-    if absent := sorted(gone - there.keys()):
-        raise CourseError(
-            f"{len(absent)} of {len(gone)} ids are not in the index, the first {absent[0]!r}", "look at .ids"
-        )
-    return gone
+    return distinct
 
 
-def checked_search(k: int, allowed: Collection[str] | None) -> None:
-    """Raises CourseError for a k that is no whole number from 1, and for a lone string as `allowed`."""
+def check_search(k: int, allowed: Collection[str] | None = None) -> None:
+    """Raises CourseError unless k is a whole number of at least 1, and if `allowed` is a single string."""
     if not isinstance(k, Integral) or k < 1:
-        raise CourseError(f"k={k!r}: a search returns the best k hits", "ask for 1 or more")
+        raise CourseError(f"k={k!r}; a search returns the best k hits", "search(query, k=5)")
     if isinstance(allowed, str):
-        raise CourseError(
-            f"allowed={allowed!r} is one string, not a collection of ids", f"pass [{allowed!r}]"
-        )
+        raise string_error("allowed", allowed)
 
 
-def allowed(documents: Mapping[str, Document], filter: Filter) -> set[str]:
-    """Ids of the documents that a filter lets through. Raises CourseError for what is no filter, and for a field that no
-    document has."""
-    if callable(filter):
-        return {id for id, document in documents.items() if filter(document.metadata)}
-    if not isinstance(filter, Mapping):
+def matching_ids(documents: Mapping[str, Document], condition: Filter) -> set[str]:
+    """Ids of the documents that match a filter.
+
+    Raises CourseError if it is neither a mapping nor a function, and for a field that no document has.
+    """
+    if callable(condition):
+        return {doc_id for doc_id, document in documents.items() if condition(document.metadata)}
+    if not isinstance(condition, Mapping):
         raise CourseError(
-            f"filter={filter!r:.80} is neither a mapping nor a function", 'say e.g. filter={"lang": "ko"}'
+            f"filter={condition!r:.80} is neither a mapping nor a function", 'filter={"lang": "ko"}'
         )
-    wanted = {
-        field: list(v) if isinstance(v, (list, tuple, set, frozenset)) else [v] for field, v in filter.items()
-    }
+    collections = (list, tuple, set, frozenset)
+    wanted = {field: list(v) if isinstance(v, collections) else [v] for field, v in condition.items()}
     for field in wanted if documents else ():
         if not any(field in document.metadata for document in documents.values()):
+            first = next(iter(documents.values()))
             raise CourseError(
-                f"no document has a field {field!r} in its metadata",
-                f"the first has {', '.join(next(iter(documents.values())).metadata) or 'none'}",
+                f"no document has the metadata field {field!r}; the first document has: "
+                f"{', '.join(first.metadata) or 'none'}",
+                "filter by a field that the documents have",
             )
     return {
-        id
-        for id, document in documents.items()
-        if all(
-            field in document.metadata and document.metadata[field] in values
-            for field, values in wanted.items()
-        )
+        doc_id
+        for doc_id, document in documents.items()
+        if all(f in document.metadata and document.metadata[f] in values for f, values in wanted.items())
     }
-
-
-def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write an array as .npy, without pickle. np.save to a file says nothing where a disk is too full for the last bytes."""
-    file = BytesIO()
-    np.save(file, array, allow_pickle=False)
-    path.write_bytes(file.getbuffer())

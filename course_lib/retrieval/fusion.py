@@ -1,7 +1,8 @@
-"""Two rankings into one. Pure functions of scores: each leg's are made comparable, then added with weights; or ranks alone are.
+"""Combine the results of two retrievers into one ranking.
 
-A leg is one way of searching: "lexical", by words, and "dense", by meaning. Its scores are id -> score of what it found, and
-nothing else: a document that it did not find (or that scored 0) has no place there.
+A retriever is one way to search: the lexical one matches words (BM25), the dense one compares vectors
+(cosine). Its result maps document ids to scores; a document that it did not find, or that scored 0, is
+missing. All functions are pure.
 """
 
 from __future__ import annotations
@@ -9,230 +10,263 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.documents import Hit
-from course_lib.retrieval.metrics import checked_ranking
+from course_lib.retrieval.documents import Hit, check_choice
+from course_lib.retrieval.metrics import check_ranking
 
 Fusion = Literal["min-max", "theoretical", "z-score", "rrf"]
-FUSIONS: tuple[Fusion, ...] = ("min-max", "theoretical", "z-score", "rrf")
-LARGEST = 1e100  # of a score; squares of larger ones overflow
+FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
+MAX_SCORE = 1e100  # squares of larger scores overflow
 RRF_K = 60  # Cormack et al. 2009, section 2
-LOWEST_BM25, LOWEST_COSINE = 0.0, -1.0  # what a score cannot fall below
+MIN_BM25, MIN_COSINE = 0.0, -1.0  # the lowest possible scores
 
 
-class Leg(NamedTuple):
-    """Normalised scores of one leg: of what it found, and of anything that it did not find."""
+class NormalizedScores(NamedTuple):
+    """A retriever's scores on a common scale. missing: the score of documents that it did not find."""
 
-    found: dict[str, float]
-    absent: float
+    scores: dict[str, float]
+    missing: float
 
-    def of(self, id: str) -> float:
-        return self.found.get(id, self.absent)
+    def get(self, doc_id: str) -> float:
+        """The score of a document, found or not."""
+        return self.scores.get(doc_id, self.missing)
 
 
-def checked(scores: Mapping[str, float]) -> dict[str, float]:
-    """Scores as float. Raises CourseError for NaN, infinity and what is larger than LARGEST."""
-    for id, score in scores.items():
-        if not abs(score) <= LARGEST:
+def finite_scores(scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores as floats. Raises CourseError for NaN, infinity and absolute values above MAX_SCORE."""
+    for doc_id, score in scores.items():
+        if not abs(score) <= MAX_SCORE:
             raise CourseError(
-                f"the score of {id!r} is {score}: no ranking can be made with it",
-                "look where it comes from; a query vector of NaN gives such scores",
+                f"document {doc_id!r} has the score {score}, which cannot be ranked",
+                "check the embedder's vectors for NaN and infinity",
             )
-    return {id: float(score) for id, score in scores.items()}
+    return {doc_id: float(score) for doc_id, score in scores.items()}
 
 
-# -- scores that can be compared ------------------------------------------------------------------------------------------
+# -- scores on a common scale --------------------------------------------------------------------------------
 
 
-def min_max(scores: Mapping[str, float]) -> Leg:
-    """The best 1, the worst that was found 0, as is what was not found.
+def min_max(scores: Mapping[str, float]) -> NormalizedScores:
+    """Scale the scores linearly, so that the highest becomes 1 and the lowest 0. Missing documents get 0.
 
-    One hit, or hits that are all equal, get 1: the leg found them, and nothing better. Raises CourseError as `checked`.
+    A single score, and scores that are all equal, become 1. Raises CourseError as `finite_scores` does.
 
-    >>> min_max({"a": 12.0, "b": 9.0, "c": 6.0}).found
+    >>> min_max({"a": 12.0, "b": 9.0, "c": 6.0}).scores
     {'a': 1.0, 'b': 0.5, 'c': 0.0}
     """
-    scores = checked(scores)
+    scores = finite_scores(scores)
     low, high = min(scores.values(), default=0.0), max(scores.values(), default=0.0)
-    return Leg({id: 1.0 if high == low else (s - low) / (high - low) for id, s in scores.items()}, 0.0)
+    return NormalizedScores(
+        {doc_id: 1.0 if high == low else (s - low) / (high - low) for doc_id, s in scores.items()}, 0.0
+    )
 
 
-def theoretical_min_max(scores: Mapping[str, float], lowest: float) -> Leg:
-    """The best 1, and 0 the lowest that a score could be: 0 for BM25, -1 for a cosine (Bruch et al. 2023, arXiv:2210.11934).
+def theoretical_min_max(scores: Mapping[str, float], min_score: float) -> NormalizedScores:
+    """Scale the scores linearly, so that the highest becomes 1 and `min_score` becomes 0 (Bruch et al. 2023,
+    arXiv:2210.11934).
 
-    So the worst of 25 good hits is not taken for worthless. Where even the best hit is at the lowest, all get 0.
-    Raises CourseError as `checked`, and for a score below `lowest`.
+    min_score: the lowest score that the formula can give: 0 for BM25, -1 for a cosine. Unlike with `min_max`,
+    the worst of 25 good hits keeps most of its score. If every score equals `min_score`, all become 0. Raises
+    CourseError as `finite_scores` does, and for a score below `min_score`.
 
-    >>> theoretical_min_max({"a": 12.0, "b": 9.0, "c": 6.0}, LOWEST_BM25).found
+    >>> theoretical_min_max({"a": 12.0, "b": 9.0, "c": 6.0}, MIN_BM25).scores
     {'a': 1.0, 'b': 0.75, 'c': 0.5}
     """
-    scores = checked(scores)
-    if not abs(lowest) <= LARGEST or (scores and min(scores.values()) < lowest):
+    scores = finite_scores(scores)
+    low = min(scores.values(), default=min_score)
+    if not abs(min_score) <= MAX_SCORE or low < min_score:
         raise CourseError(
-            f"lowest={lowest}, but there is a score of {min(scores.values(), default=lowest)}",
-            "give the least that this leg's formula can give: 0 for BM25, -1 for a cosine",
+            f"min_score={min_score}, but the lowest score is {low}",
+            "give the lowest score that the formula can give: 0 for BM25, -1 for a cosine",
         )
-    span = max(scores.values(), default=lowest) - lowest
-    return Leg({id: (s - lowest) / span if span else 0.0 for id, s in scores.items()}, 0.0)
+    span = max(scores.values(), default=min_score) - min_score
+    return NormalizedScores(
+        {doc_id: (s - min_score) / span if span else 0.0 for doc_id, s in scores.items()}, 0.0
+    )
 
 
-def z_score(scores: Mapping[str, float]) -> Leg:
-    """Standard deviations above the mean of what was found.
+def z_score(scores: Mapping[str, float]) -> NormalizedScores:
+    """Standard deviations above the mean of the scores.
 
-    One hit, or hits that are all equal, get 0. A document that was not found gets the lowest score that was, and at most -1:
-    0 would place it in the middle of those that were. Raises CourseError as `checked`.
+    A single score, and scores that are all equal, become 0. A missing document gets the lowest score that was
+    found, and at most -1: with 0 it would stand in the middle of those that were found. Raises CourseError as
+    `finite_scores` does.
 
     >>> z_score({"a": 12.0, "b": 12.0, "c": 6.0, "d": 6.0})
-    Leg(found={'a': 1.0, 'b': 1.0, 'c': -1.0, 'd': -1.0}, absent=-1.0)
+    NormalizedScores(scores={'a': 1.0, 'b': 1.0, 'c': -1.0, 'd': -1.0}, missing=-1.0)
     """
-    scores = checked(scores)
+    scores = finite_scores(scores)
     mean = math.fsum(scores.values()) / max(len(scores), 1)
     deviation = math.sqrt(math.fsum((s - mean) ** 2 for s in scores.values()) / max(len(scores), 1))
     if len(set(scores.values())) < 2 or not deviation:
-        return Leg(dict.fromkeys(scores, 0.0), -1.0)
-    found = {id: (s - mean) / deviation for id, s in scores.items()}
-    return Leg(found, min(-1.0, *found.values()))
+        return NormalizedScores(dict.fromkeys(scores, 0.0), -1.0)
+    z = {doc_id: (s - mean) / deviation for doc_id, s in scores.items()}
+    return NormalizedScores(z, min(-1.0, *z.values()))
 
 
-# -- one score from two ---------------------------------------------------------------------------------------------------
+# -- one score from two --------------------------------------------------------------------------------------
 
 
-def checked_alpha(alpha: float) -> float:
-    """`alpha`. Raises CourseError where it is not from 0 to 1."""
+def check_alpha(alpha: float) -> None:
+    """Raises CourseError for a weight outside 0 to 1."""
     if not 0 <= alpha <= 1:
-        raise CourseError(f"alpha={alpha}: it is the weight of the dense leg, from 0 to 1", "choose e.g. 0.7")
-    return alpha
+        raise CourseError(
+            f"alpha={alpha}; the weight of the dense retriever must be from 0 to 1", "alpha=0.7"
+        )
 
 
-def convex(dense: Leg, lexical: Leg, alpha: float = 0.7) -> dict[str, float]:
-    """alpha x dense + (1 - alpha) x lexical, of every document that either leg found, unless its weight is 0.
+def convex(dense: NormalizedScores, lexical: NormalizedScores, alpha: float = 0.7) -> dict[str, float]:
+    """alpha x dense + (1 - alpha) x lexical, for every document that either retriever found, unless its
+    weight is 0.
 
-    alpha=1 is the dense leg alone, with what it found and nothing else; alpha=0 the lexical one. A leg that found nothing
-    leaves the order to the other. Raises CourseError for an alpha outside 0 to 1.
+    alpha=1 returns what the dense retriever found and nothing else; alpha=0 what the lexical one found. A
+    retriever that found nothing leaves the order to the other. Raises CourseError for an alpha outside 0 to
+    1.
 
     >>> dense, lexical = min_max({"a": 0.9, "b": 0.7}), min_max({"b": 8.0, "c": 5.0, "d": 2.0})
     >>> {id: round(score, 2) for id, score in convex(dense, lexical, alpha=0.5).items()}
     {'a': 0.5, 'b': 0.5, 'c': 0.25, 'd': 0.0}
     """
-    checked_alpha(alpha)
-    ids = [*(dense.found if alpha > 0 else ()), *(lexical.found if alpha < 1 else ())]
-    return {id: alpha * dense.of(id) + (1 - alpha) * lexical.of(id) for id in dict.fromkeys(ids)}
+    check_alpha(alpha)
+    ids = [*(dense.scores if alpha > 0 else ()), *(lexical.scores if alpha < 1 else ())]
+    return {
+        doc_id: alpha * dense.get(doc_id) + (1 - alpha) * lexical.get(doc_id) for doc_id in dict.fromkeys(ids)
+    }
 
 
 def rrf(
     rankings: Sequence[Sequence[str]], weights: Sequence[float] | None = None, k: float = RRF_K
 ) -> dict[str, float]:
-    """Reciprocal rank fusion: of every document the sum of weight / (k + rank), ranks from 1 (Cormack et al. 2009, SIGIR).
+    """Reciprocal rank fusion: for each document the sum of weight / (k + rank), with ranks from 1 (Cormack et
+    al. 2009).
 
-    rankings: ids, best first; a document adds nothing where it is missing. weights: one for each ranking, else all 1; what a
-    ranking of weight 0 alone has is left out. It knows ranks alone: a hit far better than all others counts no more than one
-    that is barely ahead. Raises CourseError for an id twice in a ranking, weights below 0 or not as many as rankings, and k
-    below 0.
+    rankings: document ids, best first; a ranking adds nothing to a document that it lacks. weights: one for
+    each ranking, by default 1; documents that occur only in rankings of weight 0 are left out. RRF ignores
+    scores: a hit far ahead of all others counts no more than one that is barely ahead. Raises CourseError for
+    an id that occurs twice in a ranking, for negative weights or a wrong number of them, and for a negative
+    k.
 
     >>> {id: round(score, 4) for id, score in rrf([["a", "b"], ["b", "c"]]).items()}
     {'a': 0.0164, 'b': 0.0325, 'c': 0.0161}
     """
     weights = [1.0] * len(rankings) if weights is None else weights
-    if len(weights) != len(rankings) or not all(0 <= w <= LARGEST for w in weights) or not 0 <= k <= LARGEST:
+    if (
+        len(weights) != len(rankings)
+        or not all(0 <= w <= MAX_SCORE for w in weights)
+        or not 0 <= k <= MAX_SCORE
+    ):
         raise CourseError(
             f"{len(rankings)} rankings, weights={list(weights)}, k={k}",
-            "give each ranking a weight of 0 or more, and k of 0 or more",
+            "give one weight of at least 0 for each ranking, and k of at least 0",
         )
     fused: dict[str, float] = {}
     for ranking, weight in zip(rankings, weights, strict=True):
-        ids = checked_ranking(ranking)
-        for rank, id in enumerate(ids if weight else (), start=1):
-            fused[id] = fused.get(id, 0.0) + weight / (k + rank)
+        check_ranking(ranking)
+        for rank, doc_id in enumerate(ranking if weight else (), start=1):
+            fused[doc_id] = fused.get(doc_id, 0.0) + weight / (k + rank)
     return fused
 
 
-def ranked(scores: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Ids and scores, best first, ties by id. Raises CourseError as `checked`."""
-    return sorted(checked(scores).items(), key=lambda pair: (-pair[1], pair[0]))
+# -- two retrievers, one ranking -----------------------------------------------------------------------------
 
 
-# -- two legs into one ranking ---------------------------------------------------------------------------------------------
+class Candidates(NamedTuple):
+    """What both retrievers found for one query. `fuse` can rank it with any alpha without searching again.
 
-
-class Legs(NamedTuple):
-    """What each leg found for a question, best first, before anything is fused: alpha can be moved without a new search."""
+    dense, lexical: the hits of each retriever, best first. min_score: the lowest score that the dense
+    retriever can give, None if unknown. extra_dense: dense scores of documents that only the lexical
+    retriever found; extra_lexical: the reverse.
+    """
 
     query: str
     dense: tuple[Hit, ...]
     lexical: tuple[Hit, ...]
-    lowest: float | None  # of the dense leg's scores
-    more_dense: tuple[Hit, ...] = ()  # scores of what the lexical leg alone found
-    more_lexical: tuple[Hit, ...] = ()  # and of what the dense leg alone found
+    min_score: float | None
+    extra_dense: tuple[Hit, ...] = ()
+    extra_lexical: tuple[Hit, ...] = ()
 
 
 @dataclass(frozen=True)
-class Place:
-    """A document's place in one leg: its rank from 1, None beyond the leg's candidates, the leg's own score, and that score
-    as fusion takes it."""
+class RetrieverScore:
+    """How one retriever scored a document.
+
+    rank: from 1, None if the document is not among the candidates. score: the retriever's own, such as a
+    cosine. normalized: the score on the common scale of the fusion.
+    """
 
     rank: int | None
     score: float
-    normalised: float
+    normalized: float
 
 
 @dataclass(frozen=True)
-class Fused:
-    """A document in the fused ranking. dense, lexical: its place there; None where that leg has no score for it."""
+class FusedHit:
+    """A document in the fused ranking. dense, lexical: None if that retriever has no score for it."""
 
     id: str
     rank: int
     score: float
-    dense: Place | None
-    lexical: Place | None
+    dense: RetrieverScore | None
+    lexical: RetrieverScore | None
 
 
-def fuse(legs: Legs, alpha: float = 0.7, fusion: Fusion = "theoretical") -> list[Fused]:
-    """All that either leg found, best first, ties by id. alpha: weight of the dense leg; 1 is that leg alone.
+def fuse(candidates: Candidates, alpha: float = 0.7, fusion: Fusion = "theoretical") -> list[FusedHit]:
+    """All documents that either retriever found, best first, ties by id. alpha: weight of the dense
+    retriever, 0 to 1.
 
-    "min-max", "theoretical" (min-max) and "z-score" add scores that were made comparable, "rrf" adds alpha / (60 + rank) and
-    (1 - alpha) / (60 + rank). "theoretical" is the default: at alpha 0.7 it was the best of the four, or within .002 of it, on
-    every collection of `benchmarks/retrieval.py` but Korean with English names, where it was .008 behind. Raises CourseError
-    for an unknown fusion, an alpha outside 0 to 1, and as `checked`.
+    "min-max", "theoretical" and "z-score" add normalized scores; "rrf" adds alpha / (60 + rank) and (1 -
+    alpha) / (60 + rank). "theoretical" is the default because at alpha 0.7 it was the best of the four, or
+    within .002 of it, on every collection of `benchmarks/retrieval.py` except Korean with English names,
+    where it was .008 behind. Raises CourseError for an unknown fusion, an alpha outside 0 to 1, and as
+    `finite_scores` does.
 
-    >>> legs = Legs("q", (Hit("a", 0.9), Hit("b", 0.7)), (Hit("b", 8.0), Hit("c", 5.0)), -1.0)
-    >>> [(hit.id, round(hit.score, 2)) for hit in fuse(legs, alpha=0.7)]
+    >>> candidates = Candidates("q", (Hit("a", 0.9), Hit("b", 0.7)), (Hit("b", 8.0), Hit("c", 5.0)), -1.0)
+    >>> [(hit.id, round(hit.score, 2)) for hit in fuse(candidates, alpha=0.7)]
     [('b', 0.93), ('a', 0.7), ('c', 0.19)]
     """
-    if fusion not in FUSIONS:
-        raise CourseError(f"there is no fusion {fusion!r}", f"choose one of {', '.join(FUSIONS)}")
-    checked_alpha(alpha)
-    found = legs.dense, legs.lexical
+    check_choice("fusion", fusion, FUSIONS)
+    check_alpha(alpha)
+    hits = candidates.dense, candidates.lexical
     if fusion == "rrf":
-        scores = rrf([[hit.id for hit in hits] for hits in found], [alpha, 1 - alpha])
-        dense, lexical = (Leg({h.id: 1 / (RRF_K + i) for i, h in enumerate(hits, 1)}, 0.0) for hits in found)
+        scores = rrf([[hit.id for hit in found] for found in hits], [alpha, 1 - alpha])
+        dense, lexical = (
+            NormalizedScores({h.id: 1 / (RRF_K + rank) for rank, h in enumerate(found, 1)}, 0.0)
+            for found in hits
+        )
     else:
-        dense, lexical = normalised(legs, fusion)
+        dense, lexical = _normalized(candidates, fusion)
         scores = convex(dense, lexical, alpha)
-    places = [
-        {h.id: Place(None, h.score, leg.of(h.id)) for h in more}
-        | {h.id: Place(i, h.score, leg.of(h.id)) for i, h in enumerate(hits, 1)}
-        for hits, more, leg in zip(found, (legs.more_dense, legs.more_lexical), (dense, lexical), strict=True)
-    ]
+    by_dense = _retriever_scores(candidates.dense, candidates.extra_dense, dense)
+    by_lexical = _retriever_scores(candidates.lexical, candidates.extra_lexical, lexical)
+    ranked = sorted(finite_scores(scores).items(), key=lambda item: (-item[1], item[0]))
     return [
-        Fused(id, i, score, places[0].get(id), places[1].get(id))
-        for i, (id, score) in enumerate(ranked(scores), 1)
+        FusedHit(doc_id, i, score, by_dense.get(doc_id), by_lexical.get(doc_id))
+        for i, (doc_id, score) in enumerate(ranked, 1)
     ]
 
 
-def normalised(legs: Legs, fusion: Fusion) -> tuple[Leg, Leg]:
-    """Comparable scores of the dense and of the lexical leg. A candidate of one leg counts in the other with its true score
-    where that is known (Bruch et al. 2023, section 3), and with nothing where it is not.
+def _retriever_scores(
+    hits: Sequence[Hit], extra: Sequence[Hit], normalized: NormalizedScores
+) -> dict[str, RetrieverScore]:
+    scores = {h.id: RetrieverScore(None, h.score, normalized.get(h.id)) for h in extra}
+    return scores | {h.id: RetrieverScore(i, h.score, normalized.get(h.id)) for i, h in enumerate(hits, 1)}
 
-    Raises CourseError for "theoretical" where nobody knows how low the dense scores could be.
+
+def _normalized(candidates: Candidates, fusion: Fusion) -> tuple[NormalizedScores, NormalizedScores]:
+    """Normalized dense and lexical scores. A document that one retriever found gets its true score from the
+    other, too, if that is known (Bruch et al. 2023, section 3).
+
+    Raises CourseError for "theoretical" if the lowest dense score is unknown.
     """
-    dense, lexical = dict(legs.dense + legs.more_dense), dict(legs.lexical + legs.more_lexical)
+    dense = dict(candidates.dense + candidates.extra_dense)
+    lexical = dict(candidates.lexical + candidates.extra_lexical)
     if fusion == "theoretical":
-        if legs.lowest is None:
+        if candidates.min_score is None:
             raise CourseError(
-                "the lowest score of this vector store is not known", 'say lowest=..., or choose "min-max"'
+                "the lowest possible score of this vector store is unknown", 'search(query, fusion="min-max")'
             )
-        return theoretical_min_max(dense, legs.lowest), theoretical_min_max(lexical, LOWEST_BM25)
-    scale = min_max if fusion == "min-max" else z_score
-    return scale(dense), scale(lexical)
+        return theoretical_min_max(dense, candidates.min_score), theoretical_min_max(lexical, MIN_BM25)
+    normalize = min_max if fusion == "min-max" else z_score
+    return normalize(dense), normalize(lexical)

@@ -1,15 +1,18 @@
-"""Hybrid search: by words and by meaning at once, and every hit tells where its score comes from.
+"""Hybrid search: find documents by words and by meaning at once, and explain the score of each hit.
 
-each leg's best candidates  ->  their scores made comparable  ->  alpha x dense + (1 - alpha) x lexical  ->  the best k
-With a reranker: ... the best candidates of both  ->  the reranker's scores  ->  the best k
+The best candidates of a lexical and of a dense retriever get scores on a common scale, which are added with
+weights: alpha x dense + (1 - alpha) x lexical. A reranker, if there is one, then puts the best candidates in
+a new order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from types import EllipsisType
+from typing import Any, Protocol, runtime_checkable
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
@@ -17,90 +20,105 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import run_in_executor
-from pydantic import ConfigDict, PrivateAttr, field_validator
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 
 from course_lib.errors import CourseError
+from course_lib.retrieval import storage
 from course_lib.retrieval.bm25 import BM25
 from course_lib.retrieval.dense import Dense
 from course_lib.retrieval.documents import (
-    FOUND,
-    Asked,
     Filter,
-    allowed,
-    checked_gone,
-    checked_search,
+    SearchResult,
+    check_deletable,
+    matching_ids,
     new_documents,
+    string_error,
 )
-from course_lib.retrieval.fusion import Fused, Fusion, Legs, Place, fuse
-from course_lib.retrieval.rerank import Reranker, checked, rerank
+from course_lib.retrieval.fusion import Candidates, Fusion, fuse
+from course_lib.retrieval.hits import HybridHit
+from course_lib.retrieval.rerank import Reranker, check_reranker, rerank
 from course_lib.retrieval.tokenize import Tokenizer
 
+SETTINGS = ("alpha", "candidates", "k", "fusion", "rerank")
 
-class DenseLeg(Protocol):
-    """Search by meaning: `Dense`, or `vector_store.StoreLeg`. lowest: what a score cannot fall below, if that is known."""
 
-    lowest: float | None
+@runtime_checkable
+class DenseRetriever(Protocol):
+    """`Dense` or `vector_store.StoreRetriever`. min_score: the lowest possible score, None if unknown."""
+
+    min_score: float | None
 
     def __len__(self) -> int: ...
     def add(self, documents: Mapping[str, str]) -> None: ...
     def delete(self, ids: Collection[str]) -> None: ...
-    def ask_all(self, queries: Sequence[str]) -> Sequence[Asked]: ...
-
-
-@dataclass(frozen=True)
-class HybridHit(Fused):
-    """A document that was found: what it is, and how it came to its place. alpha, fusion: with which it was ranked.
-
-    After reranking, rank is its new place and before its place in the search; score stays that of the search.
-    """
-
-    document: Document
-    query: str
-    alpha: float
-    fusion: Fusion
-    rerank_score: float | None = None
-    before: int | None = None
-
-    def as_document(self) -> Document:
-        """The document as LangChain wants it; metadata["retrieval"] has the scores and ranks, ready for JSON."""
-        told: dict[str, Any] = {
-            "rank": self.rank,
-            "score": self.score,
-            "alpha": self.alpha,
-            "fusion": self.fusion,
-        }
-        if self.before is not None:
-            told |= {"rerank_score": self.rerank_score, "before": self.before}
-        legs = {
-            name: place and vars(place) for name, place in (("dense", self.dense), ("lexical", self.lexical))
-        }
-        return Document(
-            id=self.id,
-            page_content=self.document.page_content,
-            metadata={**self.document.metadata, FOUND: told | legs},
-        )
+    def search_all(
+        self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None
+    ) -> list[SearchResult]: ...
 
 
 class HybridRetriever(BaseRetriever):
-    """Search over documents, as a LangChain retriever: invoke, batch, ainvoke, with k=, alpha=, fusion=, rerank= and filter=.
+    """A LangChain retriever that searches by words and by meaning.
 
-    alpha: weight of meaning, from 0, words alone, to 1. candidates: how many each leg gives; k: how many of them are wanted,
-    at most as many. rerank: a reranker, which gives the best candidates of both legs a new order before k are taken.
-    Made by `from_documents` or `of_legs`; `search` gives what `invoke` gives, with all that is known of it.
+    dense, lexical: the two retrievers, both without documents; add documents with `add_documents`, or use
+    `from_texts`, `from_documents` or `load`. alpha: weight of the dense retriever, 0 to 1. candidates: hits
+    taken from each retriever. k: hits returned, at most as many as candidates. fusion: see `fusion.fuse`.
+    rerank: a reranker that puts the best candidates in a new order, or None. invoke, batch and ainvoke accept
+    k=, alpha=, fusion=, rerank= and filter= for single queries.
+    Raises CourseError for retrievers that hold documents already and for something that cannot rerank, and
+    pydantic's ValidationError for unknown settings.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
+    dense: DenseRetriever
+    lexical: BM25 = Field(default_factory=BM25)
     alpha: float = 0.7
-    candidates: int = 25
-    k: int = 5
+    candidates: int = Field(25, ge=1)
+    k: int = Field(5, ge=1)
     fusion: Fusion = "theoretical"
-    rerank: Any = "none"
-    _lexical: BM25 = PrivateAttr(default_factory=BM25)
-    _dense: DenseLeg | None = PrivateAttr(default=None)
+    rerank: Any = None
     _documents: dict[str, Document] = PrivateAttr(default_factory=dict)
 
-    _check_rerank = field_validator("rerank")(checked)
+    _check_rerank = field_validator("rerank")(check_reranker)
+
+    def model_post_init(self, context: Any) -> None:
+        """Refuse retrievers with documents, whose texts and metadata the new object would not know."""
+        super().model_post_init(context)
+        if len(self.lexical) or len(self.dense):
+            raise CourseError(
+                f"the retrievers hold {len(self.lexical)} (lexical) and {len(self.dense)} (dense) documents",
+                "HybridRetriever.from_documents(documents, embeddings)",
+            )
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Sequence[str],
+        embeddings: Embeddings,
+        metadatas: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        **options: Any,
+    ) -> HybridRetriever:
+        """A retriever with an index of texts.
+
+        metadatas, ids: one for each text; by default ids are "0", "1", .... options: as of from_documents.
+        Raises CourseError as it does, for a single string, and for lists of different lengths.
+        """
+        if isinstance(texts, str):
+            raise string_error("texts", texts)
+        ids = [str(i) for i in range(len(texts))] if ids is None else ids
+        metadatas = [{} for _ in texts] if metadatas is None else metadatas
+        if not len(texts) == len(metadatas) == len(ids):
+            raise CourseError(
+                f"{len(texts)} texts, {len(metadatas)} metadatas and {len(ids)} ids",
+                "give one id and one metadata dict for each text",
+            )
+        documents = [
+            Document(id=doc_id, page_content=text, metadata=dict(metadata))
+            for doc_id, text, metadata in zip(ids, texts, metadatas, strict=True)
+        ]
+        return cls.from_documents(documents, embeddings, **options)
 
     @classmethod
     def from_documents(
@@ -112,39 +130,35 @@ class HybridRetriever(BaseRetriever):
         kind: str = "flat",
         **settings: Any,
     ) -> HybridRetriever:
-        """A retriever of its own index: {id: text}, or LangChain documents that have ids.
+        """A retriever with an index of documents: {id: text}, or LangChain documents that have ids.
 
-        embeddings: any LangChain Embeddings. lexical: an empty BM25, or the tokenizer of one. kind: of the FAISS index.
-        settings: alpha, candidates, k, fusion, rerank. Raises CourseError as `add_documents`.
+        embeddings: any LangChain Embeddings. lexical: an empty BM25, or a tokenizer for it. kind: "flat" or
+        "hnsw", of the dense index. settings: alpha, candidates, k, fusion, rerank. Raises CourseError as
+        `add_documents` does.
         """
-        return cls.of_legs(lexical, Dense(embeddings, kind=kind), documents, **settings)
+        return cls.from_retrievers(lexical, Dense(embeddings, kind=kind), documents, **settings)
 
     @classmethod
-    def of_legs(
+    def from_retrievers(
         cls,
         lexical: BM25 | Tokenizer | None,
-        dense: DenseLeg,
+        dense: DenseRetriever,
         documents: Mapping[str, str] | Iterable[Document] = (),
         **settings: Any,
     ) -> HybridRetriever:
-        """A retriever of two legs; documents are added to both. dense: an index, or `StoreLeg(any LangChain VectorStore)`."""
-        made = cls.of_whole({}, lexical if isinstance(lexical, BM25) else BM25(lexical), dense, **settings)
-        if len(made._lexical) or len(dense):
-            raise CourseError(
-                f"legs that hold {len(made._lexical)} and {len(dense)} documents already",
-                "give empty ones: both legs must hold the same documents",
-            )
-        made.add_documents(documents)
-        return made
+        """Add documents to two empty retrievers. dense: a `Dense`, or `StoreRetriever(vector_store)`."""
+        lexical = lexical if isinstance(lexical, BM25) else BM25(lexical)
+        retriever = cls(lexical=lexical, dense=dense, **settings)
+        retriever.add_documents(documents)
+        return retriever
 
-    @classmethod
-    def of_whole(
-        cls, documents: Mapping[str, Document], lexical: BM25, dense: DenseLeg, **settings: Any
-    ) -> HybridRetriever:
-        """A retriever of legs that hold these documents already, as `storage.load` has them."""
-        made = cls(**settings)
-        made._documents, made._lexical, made._dense = dict(documents), lexical, dense
-        return made
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in SETTINGS)
+        return (
+            f"HybridRetriever({len(self)} documents, {settings}, lexical={self.lexical}, dense={self.dense})"
+        )
+
+    __str__ = __repr__
 
     def __len__(self) -> int:
         return len(self._documents)
@@ -159,69 +173,75 @@ class HybridRetriever(BaseRetriever):
         """Ids of the documents, in the order in which they were added."""
         return list(self._documents)
 
-    @property
-    def lexical(self) -> BM25:
-        """The leg of words."""
-        return self._lexical
-
-    @property
-    def dense(self) -> DenseLeg:
-        """The leg of meaning. Raises CourseError for a retriever that was made without one."""
-        if self._dense is None:
-            raise CourseError(
-                "this retriever has no index", "HybridRetriever.from_documents(documents, embeddings)"
-            )
-        return self._dense
-
-    # -- documents come and go
+    # -- adding, deleting, files
 
     def add_documents(self, documents: Mapping[str, str] | Iterable[Document]) -> None:
-        """Add documents to both legs: all, or none where one is refused.
+        """Add documents to both retrievers: all of them, or none if one is refused.
 
-        Raises CourseError for a document without an id, an id twice or there already, and as the embedder does.
+        Raises CourseError for a document without an id, for an id that exists already or occurs twice, and as
+        the embedder does.
         """
         new = _with_ids(documents)
-        texts = dict(new_documents(((id, document.page_content) for id, document in new), self._documents))
-        self._lexical.add(texts)
+        texts = dict(
+            new_documents(((doc_id, document.page_content) for doc_id, document in new), self._documents)
+        )
+        self.lexical.add(texts)
         try:
             self.dense.add(texts)
         except BaseException:
-            self._lexical.delete(texts.keys())
+            self.lexical.delete(texts.keys())
             raise
         self._documents |= dict(new)
 
     def delete(self, ids: Collection[str]) -> None:
-        """Delete documents by id: all, or none where one is not there. Raises CourseError then, and for a lone string."""
-        gone = sorted(checked_gone(ids, self._documents))
-        self.dense.delete(gone)  # first, for a vector store can fail
-        self._lexical.delete(gone)
-        for id in gone:
-            del self._documents[id]
-
-    # -- files
+        """Delete documents by id: all, or none if one is not in the index. Raises CourseError then."""
+        distinct = sorted(check_deletable(ids, self._documents))
+        self.dense.delete(distinct)  # first, because a vector store can fail
+        self.lexical.delete(distinct)
+        for doc_id in distinct:
+            del self._documents[doc_id]
 
     def save(self, folder: Path | str) -> None:
-        """Write the index to a folder, in place of an older one there; see `storage`. Raises CourseError as it does.
+        """Write the index to a folder, replacing an older index there. Raises CourseError as `storage.save`
+        does.
 
-        A reranker is a model and no part of an index; that there was one is written down, and `load` wants to be given it.
+        A reranker is not saved, only the name of its class; `load` must be given one, or None.
         """
-        from course_lib.retrieval import storage
-
-        storage.save(self, folder)
+        settings = {name: getattr(self, name) for name in SETTINGS if name != "rerank"}
+        reranker = None if self.rerank is None else type(self.rerank).__name__
+        index = storage.SavedIndex(self._documents, self.lexical, self.dense, settings, reranker)
+        storage.save(index, folder)
 
     @classmethod
     def load(
         cls,
         folder: Path | str,
         embeddings: Embeddings | None = None,
-        rerank: Reranker | Literal["none"] | None = None,
+        rerank: Reranker | EllipsisType | None = ...,
     ) -> HybridRetriever:
-        """Read an index that `save` wrote; embeddings, rerank: those with which it was built. Raises CourseError as `storage`."""
-        from course_lib.retrieval import storage
+        """Read an index that `save` wrote.
 
-        return storage.load(folder, embeddings, rerank)
+        embeddings: the embedder that built it; leave it out for LSA, which is saved with the index. rerank:
+        required (a reranker or None) if the saved retriever had a reranker. Raises CourseError as
+        `storage.load` does.
+        """
+        index = storage.load(folder, embeddings)
+        if rerank is ... and index.reranker is not None:
+            raise CourseError(
+                f"the reranker of this index, a {index.reranker}, is not saved with it",
+                "HybridRetriever.load(folder, embeddings, rerank=None)",
+            )
+        with storage.reading(Path(folder)):
+            retriever = cls(
+                dense=Dense(index.dense.embeddings),
+                rerank=None if rerank is ... else rerank,
+                **index.settings,
+            )
+        retriever.lexical, retriever.dense = index.lexical, index.dense
+        retriever._documents = index.documents
+        return retriever
 
-    # -- questions
+    # -- searching
 
     def search(
         self,
@@ -231,92 +251,92 @@ class HybridRetriever(BaseRetriever):
         alpha: float | None = None,
         fusion: Fusion | None = None,
         filter: Filter | None = None,
-        rerank: Reranker | Literal["none"] | None = None,
+        rerank: Reranker | EllipsisType | None = ...,
     ) -> list[HybridHit]:
-        """The best k documents, best first; fewer where fewer were found. What is not said is as the retriever has it.
+        """The best k documents, best first. Arguments that are left out have the value of the retriever's
+        setting.
 
-        filter: {field: value, or a list of values} of the metadata, or a function of it; it chooses before the best are taken.
-        Raises CourseError for k below 1 or above `candidates`, for a field that no document has, and as `fuse` and `rerank` do.
+        filter: {metadata field: value or list of values}, or a function of the metadata; it is applied before
+        the best k are taken. rerank: a reranker for this query, or None for no reranking. Raises CourseError
+        for k below 1 or above `candidates`, for a field that no document has, and as `fuse` and
+        `rerank.rerank` do.
         """
-        (legs,) = self.legs([query], filter)
-        return self.hits(legs, k, alpha=alpha, fusion=fusion, rerank=rerank)
+        (candidates,) = self.retrieve([query], filter)
+        return self.rank(candidates, k, alpha=alpha, fusion=fusion, rerank=rerank)
 
-    def legs(self, queries: Sequence[str], filter: Filter | None = None) -> list[Legs]:
-        """What each leg finds for each question; questions are embedded together. An empty question finds nothing."""
+    def retrieve(self, queries: Sequence[str], filter: Filter | None = None) -> list[Candidates]:
+        """The candidates of both retrievers for each query; queries are embedded together. Blank queries find
+        nothing.
+
+        Raises CourseError for a single string, and for a filter as `search` does.
+        """
         if isinstance(queries, str):
-            raise CourseError(
-                f"legs({queries!r}) would ask a question for each letter", f"pass a list: [{queries!r}]"
-            )
-        checked_search(self.candidates, None)
-        chosen = None if filter is None else allowed(self._documents, filter)
-        asked = zip(queries, self.dense.ask_all(queries), map(self._lexical.ask, queries), strict=True)
-        return [self._found(query, dense, lexical, chosen) for query, dense, lexical in asked]
+            raise string_error("queries", queries)
+        allowed = None if filter is None else matching_ids(self._documents, filter)
+        dense = self.dense.search_all(queries, self.candidates, allowed)
+        lexical = self.lexical.search_all(queries, self.candidates, allowed)
+        return [self._candidates(*found) for found in zip(queries, dense, lexical, strict=True)]
 
-    def _found(self, query: str, by_meaning: Asked, by_words: Asked, allowed: Collection[str] | None) -> Legs:
-        dense, lexical = (tuple(asked.best(self.candidates, allowed)) for asked in (by_meaning, by_words))
-        near, worded = {hit.id for hit in dense}, {hit.id for hit in lexical}
-        more = by_meaning.of(worded - near), by_words.of(near - worded)
-        return Legs(query, dense, lexical, self.dense.lowest, *map(tuple, more))
+    def _candidates(self, query: str, dense: SearchResult, lexical: SearchResult) -> Candidates:
+        """The hits of both, and the score of each hit in the other."""
+        dense_ids, lexical_ids = {hit.id for hit in dense.hits}, {hit.id for hit in lexical.hits}
+        return Candidates(
+            query,
+            tuple(dense.hits),
+            tuple(lexical.hits),
+            self.dense.min_score,
+            tuple(dense.scores_of(lexical_ids - dense_ids)),
+            tuple(lexical.scores_of(dense_ids - lexical_ids)),
+        )
 
-    def hits(
+    def rank(
         self,
-        legs: Legs,
+        candidates: Candidates,
         k: int | None = None,
         *,
         alpha: float | None = None,
         fusion: Fusion | None = None,
-        rerank: Reranker | Literal["none"] | None = None,
+        rerank: Reranker | EllipsisType | None = ...,
     ) -> list[HybridHit]:
-        """The best k of what the legs found. Raises as `search`."""
+        """The best k of the candidates of one query. Arguments and errors are those of `search`."""
         k = self.k if k is None else k
-        checked_search(k, None)
-        if k > self.candidates:
+        if not isinstance(k, Integral) or not 1 <= k <= self.candidates:
             raise CourseError(
-                f"k={k}, but each leg gives {self.candidates} candidates",
-                f"HybridRetriever(..., candidates={k})",
+                f"k={k!r}; k must be a whole number from 1 to the {self.candidates} candidates",
+                f"HybridRetriever.from_documents(documents, embeddings, candidates={k})"
+                if isinstance(k, Integral) and k > 0
+                else "search(query, k=5)",
             )
         alpha, fusion = self.alpha if alpha is None else alpha, fusion or self.fusion
-        reranker = self.rerank if rerank is None else checked(rerank)
-        found = [
+        reranker = self.rerank if rerank is ... else rerank
+        fused = fuse(candidates, alpha, fusion)[: k if reranker is None else self.candidates]
+        hits = [
             HybridHit(
-                **vars(hit), document=self._documents[hit.id], query=legs.query, alpha=alpha, fusion=fusion
+                **vars(hit),
+                document=self._documents[hit.id],
+                query=candidates.query,
+                alpha=alpha,
+                fusion=fusion,
             )
-            for hit in fuse(legs, alpha, fusion)[: k if reranker == "none" else self.candidates]
+            for hit in fused
         ]
-        return found if reranker == "none" else _reranked(reranker, found, k)
+        return hits if reranker is None else _reranked(reranker, candidates.query, hits, k)
 
     def explain(self, hit: HybridHit) -> str:
-        """Why a hit has its place, in a sentence. Raises CourseError where the document has been deleted since."""
-        lexical = self._lexical.explain(hit.query, hit.id)
-        words = ", ".join(f"{part.term!r} {part.score:.2f}" for part in lexical.parts[:4])
-        by_words = f"BM25 finds {words}" if words else "No word in common"
-        dense = _told(hit, hit.alpha, hit.dense, "meaning", "similarity")
-        words_leg = _told(hit, 1 - hit.alpha, hit.lexical, "words", "BM25")
-        place = f"{hit.id} is number {hit.rank}"
-        if hit.before is not None:
-            place += f", by the reranker's {hit.rerank_score:.3g}; the search had it as number {hit.before}"
-        return f"{place} with {hit.score:.3g} = {dense} + {words_leg}. {by_words}."
+        """Why a hit has its rank, in a sentence. Raises CourseError if its document has been deleted."""
+        return hit.explain(self.lexical.explain(hit.query, hit.id))
+
+    # -- LangChain's interface
 
     def _get_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: CallbackManagerForRetrieverRun | None = None,
-        k: int | None = None,
-        alpha: float | None = None,
-        fusion: Fusion | None = None,
-        filter: Filter | None = None,
-        rerank: Reranker | Literal["none"] | None = None,
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun | None = None, **options: Any
     ) -> list[Document]:
-        return [
-            hit.as_document()
-            for hit in self.search(query, k, alpha=alpha, fusion=fusion, filter=filter, rerank=rerank)
-        ]
+        return [hit.as_document() for hit in self.search(query, **options)]
 
     async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun | None = None, **asked: Any
-    ) -> list[Document]:  # LangChain's own takes no k=
-        return await run_in_executor(None, self._get_relevant_documents, query, **asked)
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun | None = None, **options: Any
+    ) -> list[Document]:  # LangChain's own method takes no k=
+        return await run_in_executor(None, self._get_relevant_documents, query, **options)
 
     def batch(
         self,
@@ -326,43 +346,32 @@ class HybridRetriever(BaseRetriever):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[list[Document]]:
-        """Answer all questions, embedded together; one by one in threads where callbacks or exceptions are asked for."""
+        """Documents for many queries, embedded together; one by one with `config` or `return_exceptions`."""
         if config or return_exceptions:
             return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-        filter = kwargs.pop("filter", None)
-        return [
-            [hit.as_document() for hit in self.hits(legs, **kwargs)] for legs in self.legs(inputs, filter)
-        ]
+        candidates = self.retrieve(inputs, kwargs.pop("filter", None))
+        return [[hit.as_document() for hit in self.rank(each, **kwargs)] for each in candidates]
 
 
-def _reranked(reranker: Reranker, hits: Sequence[HybridHit], k: int) -> list[HybridHit]:
-    """The best k hits by a reranker, which reads a document as it stands, without its metadata."""
+def _reranked(reranker: Reranker, query: str, hits: Sequence[HybridHit], k: int) -> list[HybridHit]:
+    """The best k hits by a reranker, which reads the documents' texts without their metadata."""
     texts, scores = [hit.document.page_content for hit in hits], [hit.score for hit in hits]
-    found = rerank(reranker, hits[0].query, texts, k, scores) if hits else []
-    return [replace(hits[r.before - 1], **vars(r)) for r in found]
+    return [replace(hits[r.previous_rank - 1], **vars(r)) for r in rerank(reranker, query, texts, k, scores)]
 
 
 def _with_ids(documents: Mapping[str, str] | Iterable[Document]) -> list[tuple[str, Document]]:
     if isinstance(documents, Mapping):
-        return [(id, Document(id=id, page_content=text)) for id, text in new_documents(documents, ())]
+        return [
+            (doc_id, Document(id=doc_id, page_content=text)) for doc_id, text in new_documents(documents, ())
+        ]
     new: list[tuple[str, Document]] = []
     for document in documents:
         if not isinstance(document, Document) or document.id is None:
             raise CourseError(
                 f"document {len(new) + 1} is {document!r:.80}, which has no id",
-                "Document(id=..., page_content=...)",
+                "HybridRetriever.from_texts(texts, embeddings)"
+                if isinstance(document, str)
+                else 'Document(id="id-1", page_content="text")',
             )
         new.append((document.id, document))
     return new
-
-
-def _told(hit: HybridHit, weight: float, place: Place | None, by: str, what: str) -> str:
-    """One leg's part of a score. A leg that has no score for the document gives what the other does not."""
-    if place:
-        rank = f"number {place.rank}" if place.rank else "beyond its candidates"
-        return f"{weight:.3g} x {place.normalised:.3g} for {by} ({rank}, {what} {place.score:.3g})"
-    other = hit.lexical if hit.dense is None else hit.dense
-    rest = (
-        round(hit.score - (1 - weight) * (other.normalised if other else 0), 9) + 0.0
-    )  # neither -0 nor 1e-17
-    return f"{rest:.3g} for {by} (not found)"

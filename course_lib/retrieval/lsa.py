@@ -1,8 +1,9 @@
-"""Latent semantic analysis (Deerwester et al. 1990): an embedder fitted on the documents themselves, in seconds and any language.
+"""Latent semantic analysis (Deerwester et al. 1990): an embedder that is fitted to the documents themselves
+within seconds.
 
-A document is a long row of how often each pair and triple of its characters occurs, weighted by rarity (TF-IDF); the SVD keeps
-the few directions in which rows differ most. It knows no word that the documents lack, and no synonym that they do not show:
-it is the honest small stand-in where no trained model for a language is at hand, as for Korean in the tiny tier.
+A document is a row of TF-IDF weights of its character bigrams and trigrams; the SVD keeps the directions in
+which rows differ most. LSA knows no word and no synonym that the documents do not contain. It stands in for a
+trained model of a language where there is none, such as for Korean in the tiny tier.
 """
 
 from __future__ import annotations
@@ -19,35 +20,42 @@ from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.dense import unit_vectors
-from course_lib.retrieval.documents import write_array
+from course_lib.retrieval.documents import string_error
+from course_lib.retrieval.vectors import unit_vectors
 
-NGRAMS = (2, 3)  # characters
-SPACES = re.compile(r"\s\s+")  # taken for one, as scikit-learn's own n-grams do
+NGRAM_LENGTHS = (2, 3)  # characters
+SPACES = re.compile(r"\s\s+")  # count as one, as in scikit-learn's own n-grams
 
 
 def _ngrams(text: str) -> Iterator[str]:
-    """One after the other: all those of a book at once would fill the memory."""
+    """The n-grams one by one, because those of a whole book would fill the memory."""
     text = SPACES.sub(" ", unicodedata.normalize("NFC", text).lower())
-    return (text[i : i + n] for n in NGRAMS for i in range(len(text) - n + 1))
+    return (text[i : i + n] for n in NGRAM_LENGTHS for i in range(len(text) - n + 1))
 
 
 class LSA(Embeddings):
-    """LangChain Embeddings; vectors of length 1, or of zeros for a text of which nothing is known.
+    """LangChain Embeddings made by `fit`. Vectors have length 1, or are zeros for a text without any known
+    n-gram.
 
-    terms: term, an n-gram of characters, -> its column. idf: (terms,). directions: (dimensions, terms). Made by `fit`.
+    terms: n-gram -> column. idf: (terms,). components: (dimensions, terms).
     """
 
-    FILES = ("terms.json", "idf.npy", "directions.npy")
+    FILES = ("terms.json", "lsa.safetensors")
 
-    def __init__(self, terms: dict[str, int], idf: NDArray[Any], directions: NDArray[Any]) -> None:
-        if directions.shape != (len(directions), len(terms)) or idf.shape != (len(terms),):
+    def __init__(self, terms: dict[str, int], idf: NDArray[Any], components: NDArray[Any]) -> None:
+        if components.shape != (len(components), len(terms)) or idf.shape != (len(terms),):
             raise CourseError(
-                f"{len(terms)} terms, idf {idf.shape}, directions {directions.shape}", "fit it anew"
+                f"{len(terms)} terms do not fit idf {idf.shape} and components {components.shape}",
+                "LSA.fit(texts)",
             )
-        self.terms, self.idf, self.directions = terms, idf, directions
+        self.terms, self.idf, self.components = terms, idf, components
         self._tfidf = self._vectorizer(vocabulary=terms)
         self._tfidf.idf_ = idf
+
+    def __repr__(self) -> str:
+        return (
+            f"LSA({len(self.components)} dimensions, {len(self.terms)} n-grams of {NGRAM_LENGTHS} characters)"
+        )
 
     @staticmethod
     def _vectorizer(**options: Any) -> Any:
@@ -56,60 +64,65 @@ class LSA(Embeddings):
         return TfidfVectorizer(analyzer=_ngrams, sublinear_tf=True, dtype=np.float32, **options)
 
     @classmethod
-    def fit(cls, texts: Sequence[str], dimensions: int = 256, rarest: int = 2) -> LSA:
-        """Learn from texts. dimensions: at most; fewer where there are fewer texts. rarest: in how many texts an n-gram must be.
+    def fit(cls, texts: Sequence[str], dimensions: int = 256, min_df: int = 2) -> LSA:
+        """Fit the embedder to texts. dimensions: fewer if there are fewer texts. min_df: n-grams in fewer
+        texts are ignored.
 
-        Raises CourseError for a number below 1, and where no n-gram is in so many texts.
+        Raises CourseError for a number below 1, for a single string, and if no n-gram occurs in enough texts.
         """
         from sklearn.decomposition import TruncatedSVD
 
-        if dimensions < 1 or rarest < 1:
-            raise CourseError(f"dimensions={dimensions}, rarest={rarest}", "both are 1 or more")
-        vectorizer = cls._vectorizer(min_df=min(rarest, max(len(texts), 1)))
+        if isinstance(texts, str):
+            raise string_error("texts", texts)
+        if dimensions < 1 or min_df < 1:
+            raise CourseError(
+                f"dimensions={dimensions}, min_df={min_df}; both must be at least 1", "LSA.fit(texts)"
+            )
+        vectorizer = cls._vectorizer(min_df=min(min_df, max(len(texts), 1)))
         try:
             rows = vectorizer.fit_transform(texts)
-            with np.errstate(invalid="ignore"):  # of one text, it divides by a variance of 0
-                directions = TruncatedSVD(min(dimensions, *rows.shape), random_state=0).fit(rows).components_
-        except (
-            ValueError
-        ) as error:  # scikit-learn: "empty vocabulary", "After pruning, no terms remain", "with 1 feature"
+            with np.errstate(invalid="ignore"):  # the variance of one text is 0
+                svd = TruncatedSVD(min(dimensions, *rows.shape), random_state=0).fit(rows)
+        except ValueError as error:  # of scikit-learn: an empty vocabulary, or a single feature
             raise CourseError(
-                f"{len(texts)} texts have too few of {NGRAMS[0]} or {NGRAMS[1]} characters in common: {error}",
-                "fit it on more texts, or with rarest=1",
+                f"{len(texts)} texts share too few n-grams of {NGRAM_LENGTHS} characters: {error}",
+                "LSA.fit(texts, min_df=1)",
             ) from error
-        terms = {
-            str(term): int(column)
-            for term, column in sorted(vectorizer.vocabulary_.items(), key=lambda pair: pair[1])
-        }
-        return cls(terms, vectorizer.idf_.astype(np.float32), directions.astype(np.float32))
+        by_column = sorted(vectorizer.vocabulary_.items(), key=lambda pair: pair[1])
+        terms = {str(term): int(column) for term, column in by_column}
+        return cls(terms, vectorizer.idf_.astype(np.float32), svd.components_.astype(np.float32))
 
     def vectors(self, texts: Sequence[str]) -> NDArray[Any]:
-        """(texts, dimensions), float32."""
-        return unit_vectors(self._tfidf.transform(texts) @ self.directions.T, len(texts))
+        """The vectors of texts, (texts, dimensions), float32."""
+        return unit_vectors(self._tfidf.transform(texts) @ self.components.T, len(texts))
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """A vector for each text."""
+        """A vector for each text. Raises CourseError for a single string."""
+        if isinstance(texts, str):
+            raise string_error("texts", texts)
         return self.vectors(texts).tolist() if texts else []
 
-    embed_queries = embed_documents  # a question is a text like any other
+    embed_queries = embed_documents  # queries are embedded like any other text
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of one text."""
         return self.embed_documents([text])[0]
 
-    # -- to and from files: numbers and names, nothing that could run
-
     def save(self, folder: Path) -> None:
-        """Write FILES."""
-        (folder / "terms.json").write_text(json.dumps(list(self.terms), ensure_ascii=False), encoding="utf-8")
-        write_array(folder / "idf.npy", self.idf)
-        write_array(folder / "directions.npy", self.directions)
+        """Write FILES to a folder, which is created if needed."""
+        from safetensors.numpy import save
+
+        folder.mkdir(parents=True, exist_ok=True)
+        terms = json.dumps(list(self.terms), ensure_ascii=False)
+        (folder / "terms.json").write_text(terms, encoding="utf-8")
+        arrays = {"idf": self.idf, "components": np.ascontiguousarray(self.components)}
+        (folder / "lsa.safetensors").write_bytes(save(arrays))
 
     @classmethod
     def load(cls, folder: Path) -> LSA:
-        """Read what `save` wrote. Raises CourseError for files that do not belong together."""
+        """Read what `save` wrote. Raises CourseError for files that do not fit each other."""
+        from safetensors.numpy import load_file
+
         terms = json.loads((folder / "terms.json").read_text("utf-8"))
-        idf, directions = (
-            np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("idf", "directions")
-        )
-        return cls({term: column for column, term in enumerate(terms)}, idf, directions)
+        arrays = load_file(folder / "lsa.safetensors")
+        return cls({term: column for column, term in enumerate(terms)}, arrays["idf"], arrays["components"])

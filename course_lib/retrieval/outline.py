@@ -1,7 +1,8 @@
-"""Where a document may be cut: its sections, tables, sentences and lines of code, and between which characters.
+"""Find where a document may be cut: its sections, tables, sentences and lines of code, and the characters to
+keep whole.
 
-Markdown as CommonMark has it, without headings that are underlined; rows of tables with pipes, tabs or commas; sentences of
-English and Korean.
+Reads Markdown as CommonMark defines it (without underlined headings), tables with pipes, tabs, commas or
+semicolons, and sentences in English and Korean.
 """
 
 from __future__ import annotations
@@ -16,71 +17,35 @@ from typing import NamedTuple
 NONSPACE = re.compile(r"\S")
 FENCE = re.compile(r"[ \t>]*(`{3,}(?=[^`]*$)|~{3,})")
 HEADING = re.compile(r"\ufeff? {0,3}(#{1,6})[ \t]+(?=\S)")
-ITEM = re.compile(r"\s*(?:[-*+•·]|\d{1,3}[.)]|[가-하][.)])[ \t]+\S")  # begins an item of a list
+LIST_ITEM = re.compile(r"\s*(?:[-*+•·]|\d{1,3}[.)]|[가-하][.)])[ \t]+\S")  # beginning of a list item
 QUOTED = re.compile(r'"[^"]*"')
-NUMBER = re.compile(r'[\s"+-]*\d[\d.,]*[\s"%]*')
-ROWS = {
-    "|": 2,
-    "\t": 2,
-    ",": 3,
-    ";": 3,
-}  # lines in a row, with as many cells each, from which on they are a table
-MARK = re.compile(r"([.!?。！？…]+)[\"'”’»)\]）」』】》〉*_]*")
+NUMERIC_CELL = re.compile(r'[\s"+-]*\d[\d.,]*[\s"%]*')
+# how many neighbouring lines with equally many cells make a table, by separator
+MIN_TABLE_LINES = {"|": 2, "\t": 2, ",": 3, ";": 3}
+SENTENCE_MARK = re.compile(r"([.!?。！？…]+)[\"'”’»)\]）」』】》〉*_]*")
 BULLET = re.compile(r"[\W_]*(?:\d{1,3}|[A-Za-z]|[가-힣]|[ivxIVX]{1,4})")
-LETTERS = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")  # U.S, e.g, and the J in J. Smith
+INITIALS = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")  # U.S, e.g, and the J in J. Smith
 DATE = re.compile(r"\d\.(?:\d{1,2}\.)?\s?\d{1,2}$")  # 2024. 3. 15 and 2024.3.15
 HANGUL = re.compile(r"[가-힣\u1100-\u115f]")
-DONE = frozenset("다요죠까")  # Korean sentences end so, often with no space after the full stop
+KOREAN_ENDINGS = frozenset("다요죠까")  # of sentences, often with no space after the full stop
+WORD = re.compile(r"\w+")
 ABBREVIATIONS = frozenset(
-    [
-        "dr",
-        "mr",
-        "mrs",
-        "ms",
-        "prof",
-        "st",
-        "jr",
-        "sr",
-        "vs",
-        "etc",
-        "cf",
-        "approx",
-        "inc",
-        "ltd",
-        "co",
-        "corp",
-        "dept",
-        "est",
-        "jan",
-        "feb",
-        "mar",
-        "apr",
-        "jun",
-        "jul",
-        "aug",
-        "sep",
-        "sept",
-        "oct",
-        "nov",
-        "dec",
-        "mt",
-        "al",
-        "viz",
-        "gen",
-        "rev",
-    ]
+    WORD.findall(
+        "dr mr mrs ms prof st jr sr vs etc cf approx inc ltd co corp dept est mt al viz gen rev "
+        "jan feb mar apr jun jul aug sep sept oct nov dec"
+    )
 )
-NUMBERED = frozenset(
-    ["no", "nos", "p", "pp", "fig", "figs", "art", "sec", "vol", "ch", "eq", "para"]
-)  # only before a number
+BEFORE_NUMBER = frozenset(WORD.findall("no nos p pp fig figs art sec vol ch eq para"))  # No. 5
 FLAGS = "".join(map(chr, range(0x1F1E6, 0x1F200)))  # letters of which two make a flag
 JOINING = re.compile("[\u200d\u1160-\u11ff\ud7b0-\ud7ff\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")
 
 
-Place = tuple[int, int]  # start and end in a text
+Span = tuple[int, int]  # start and end in a text
 
 
 class Heading(NamedTuple):
+    """A Markdown heading at text[start:end]. level: 1 to 6."""
+
     start: int
     end: int
     level: int
@@ -88,18 +53,21 @@ class Heading(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A heading, or several with no text between them, and the text below. floor: the end of the last of these headings,
-    behind which its first chunk must end; above: the headings over the first of them; headings: those and its own."""
+    """text[start:end]: a heading, or several without text between them, and the text below.
+
+    heading_end: end of the last of these headings; the first chunk must reach beyond it. parents: the titles
+    of the headings above the first one; headings: those and its own.
+    """
 
     start: int
-    floor: int
+    heading_end: int
     end: int
-    above: tuple[str, ...]
+    parents: tuple[str, ...]
     headings: tuple[str, ...]
 
 
 class Table(NamedTuple):
-    """Rows between start and end, those from `body` on below the header."""
+    """text[start:end] in rows; those from `body` on are below the header, which is '' if there is none."""
 
     start: int
     body: int
@@ -110,93 +78,93 @@ class Table(NamedTuple):
 
 @dataclass
 class Outline:
-    """stops: ends of sentences, rows, lines of code and headings, in their order."""
+    """A document's structure. breaks: ends of sentences, rows, lines of code and headings, ascending."""
 
     sections: list[Section] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-    stops: list[int] = field(default_factory=list)
+    breaks: list[int] = field(default_factory=list)
 
 
 def outline(text: str) -> Outline:
-    """A document's structure, line by line. A fence of code that is never closed reaches to the end, as in CommonMark."""
-    out, headings, block, fence, fenced, at = Outline(), list[Heading](), list[Place](), "", 0, 0
+    """The structure of a document. A code fence that is never closed reaches to the end, as in CommonMark."""
+    result, headings, block, fence, fence_end, next_line = Outline(), list[Heading](), list[Span](), "", 0, 0
     for line in text.splitlines(keepends=True):
-        start, end, at = at, at + len(line.rstrip()), at + len(line)
+        start, end, next_line = next_line, next_line + len(line.rstrip()), next_line + len(line)
         mark = FENCE.match(line.rstrip())
         if fence:
             closes = mark and mark[1].startswith(fence) and mark.end() == end - start
-            if closes and out.stops and out.stops[-1] > fenced:
-                out.stops.pop()  # the last line of code and the closing fence stay together
+            if closes and result.breaks and result.breaks[-1] > fence_end:
+                result.breaks.pop()  # the last line of code and the closing fence stay together
             fence = "" if closes else fence
-            out.stops += [end] if line.strip() else []
+            result.breaks += [end] if line.strip() else []
             continue
-        if not (mark or line.isspace() or (found := HEADING.match(line))):
+        if not (mark or line.isspace() or (heading := HEADING.match(line))):
             block.append((start, end))
             continue
-        _read_block(text, block, out)
+        _read_block(text, block, result)
         block = []
-        if mark:  # not a stop: the opening fence stays with the first line of code
-            fence, fenced = mark[1], end
-        elif not line.isspace() and found:
-            headings.append(Heading(start, end, len(found[1]), _title(line[found.end() :])))
-            out.stops.append(end)
-    _read_block(text, block, out)
-    out.stops += [len(text.rstrip())] if fence else []
-    out.sections = _sections(text, headings)
-    return out
+        if mark:  # no break here: the opening fence stays with the first line of code
+            fence, fence_end = mark[1], end
+        elif not line.isspace() and heading:
+            headings.append(Heading(start, end, len(heading[1]), _title(line[heading.end() :])))
+            result.breaks.append(end)
+    _read_block(text, block, result)
+    result.breaks += [len(text.rstrip())] if fence else []
+    result.sections = _sections(text, headings)
+    return result
 
 
 def _title(line: str) -> str:
-    """The title of a heading, without the #s that may close it."""
+    """The title in a heading's line, without the closing #s."""
     title = line.rstrip()
     bare = title.rstrip("#")
     return bare.rstrip() or title if bare.endswith((" ", "\t")) else title
 
 
 def _sections(text: str, headings: list[Heading]) -> list[Section]:
-    """The parts of a text that no chunk crosses. A heading whose section is empty is a part of its own."""
+    """The parts of a text that no chunk crosses. A heading without text below it is a section of its own."""
     ends = [*(heading.start for heading in headings), len(text)]
-    start = skip(text, 0)
-    parts, path = [Section(start, start, ends[0], (), ())], list[Heading]()
+    start = skip_space(text, 0)
+    sections, path = [Section(start, start, ends[0], (), ())], list[Heading]()
     for heading, end in zip(headings, ends[1:], strict=True):
         last = path[-1] if path else None
-        path = [above for above in path if above.level < heading.level]
-        titles = tuple(above.title for above in path)
-        part = Section(skip(text, heading.start), heading.end, end, titles, (*titles, heading.title))
+        path = [parent for parent in path if parent.level < heading.level]
+        titles = tuple(parent.title for parent in path)
+        section = Section(skip_space(text, heading.start), heading.end, end, titles, (*titles, heading.title))
         if last and last.level < heading.level and not text[last.end : heading.start].strip():
-            before = parts.pop()
-            part = part._replace(start=before.start, above=before.above)
-        parts.append(part)
+            outer = sections.pop()
+            section = section._replace(start=outer.start, parents=outer.parents)
+        sections.append(section)
         path.append(heading)
-    return parts
+    return sections
 
 
-def _read_block(text: str, lines: list[Place], out: Outline) -> None:
-    """Stops and tables of lines with no blank one between them: runs of rows, and prose with its lists."""
-    prose: list[Place] = []
+def _read_block(text: str, lines: list[Span], result: Outline) -> None:
+    """Add the breaks and tables of neighbouring lines: rows of tables, prose and lists."""
+    prose: list[Span] = []
 
     def read_prose() -> None:
         if prose:
-            out.stops += _sentence_ends(text, prose[0][0], prose[-1][1])
+            result.breaks += _sentence_ends(text, prose[0][0], prose[-1][1])
             prose.clear()
 
     for (separator, _), run in groupby(lines, key=lambda line: _cells(text[line[0] : line[1]])):
         rows = list(run)
         first = text[rows[0][0] : rows[0][1]].strip()
-        if separator and (len(rows) >= ROWS[separator] or first.startswith("|")):
+        if separator and (len(rows) >= MIN_TABLE_LINES[separator] or first.startswith("|")):
             read_prose()
-            out.tables.append(_table(text, rows, separator, first))
-            out.stops += [end for _, end in rows]
+            result.tables.append(_table(text, rows, separator, first))
+            result.breaks += [end for _, end in rows]
             continue
         for line in rows:
-            if ITEM.match(text, *line):
+            if LIST_ITEM.match(text, *line):
                 read_prose()
             prose.append(line)
     read_prose()
 
 
 def _cells(line: str) -> tuple[str, int]:
-    """What separates the cells of a line, and how often; rows of one table have it in common. An empty string for prose."""
+    """The separator of a line's cells and its count, which all rows of a table share. "" for prose."""
     bare = line.strip()
     if bare.startswith("|") or " | " in bare or (set(bare) <= set("|:- ") and "|" in bare):
         return "|", 0
@@ -208,20 +176,20 @@ def _cells(line: str) -> tuple[str, int]:
     )
 
 
-def _table(text: str, rows: list[Place], separator: str, first: str) -> Table:
-    """A table. Its first row is a header where a row of dashes follows or, without pipes, where no cell of it is a number."""
+def _table(text: str, rows: list[Span], separator: str, first: str) -> Table:
+    """A table. Its first row is a header if dashes follow or, without pipes, if it has no number."""
     start, end, header = rows[0][0], rows[-1][1], ""
     if len(rows) > 1:
         second = set(text[rows[1][0] : rows[1][1]])
         dashed = "-" in second and second <= set("|:- \t")
-        named = separator != "|" and not any(NUMBER.fullmatch(cell) for cell in first.split(separator))
+        named = separator != "|" and not any(NUMERIC_CELL.fullmatch(cell) for cell in first.split(separator))
         header = first if dashed or named else ""
     return Table(start, rows[1][0] if header else end, end, separator, header)
 
 
 def _sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
-    """Where sentences of a block of prose end; its own end is the last."""
-    for mark in MARK.finditer(text, start, end):
+    """The ends of the sentences of a block of prose; the last is the end of the block."""
+    for mark in SENTENCE_MARK.finditer(text, start, end):
         if mark.end() < end and _ends_sentence(text, start, mark, end):
             yield mark.end()
             start = mark.end()
@@ -229,35 +197,36 @@ def _sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
 
 
 def _ends_sentence(text: str, start: int, mark: re.Match[str], end: int) -> bool:
-    """Whether a sentence that began at `start` ends with a mark such as a full stop, and not only an abbreviation."""
+    """Whether a mark such as a full stop ends the sentence that began at `start`, not an abbreviation."""
     dots, after, head = mark[1], text[mark.end()], text[max(start, mark.start() - 16) : mark.start()]
     if set(dots) & set("。！？"):
         return True
     if not after.isspace():
         closed = unicodedata.normalize("NFC", head[-2:])[-1:]
-        return mark[0] == dots and closed in DONE and HANGUL.match(after) is not None
+        return mark[0] == dots and closed in KOREAN_ENDINGS and HANGUL.match(after) is not None
     follows = NONSPACE.search(text, mark.end(), end)
     if not follows or follows[0].islower() or dots != ".":
         return not (follows and follows[0].islower())
     word = "".join(head.split()[-1:]).strip("([{\"'“‘«*_")
-    if follows[0].isdigit() and (word[-1:].isdigit() or word.lower() in NUMBERED):
+    if follows[0].isdigit() and (word[-1:].isdigit() or word.lower() in BEFORE_NUMBER):
         return False
     if HANGUL.match(follows[0]) and DATE.search(head):
         return False
-    whole = unicodedata.normalize("NFC", head) if mark.start() - start <= 16 else "..."
-    return not (BULLET.fullmatch(whole) or word.lower() in ABBREVIATIONS or LETTERS.fullmatch(word))
+    sentence = unicodedata.normalize("NFC", head) if mark.start() - start <= 16 else "..."
+    return not (BULLET.fullmatch(sentence) or word.lower() in ABBREVIATIONS or INITIALS.fullmatch(word))
 
 
-def skip(text: str, at: int) -> int:
-    """The first character from a place on that is no white space, or the end of the text."""
-    found = NONSPACE.search(text, at)
-    return found.start() if found else len(text)
+def skip_space(text: str, at: int) -> int:
+    """The position of the next character, from `at` on, that is not white space, or the end of the text."""
+    match = NONSPACE.search(text, at)
+    return match.start() if match else len(text)
 
 
-def joined(text: str, start: int, at: int) -> bool:
-    """Whether a cut of `text[start:]` at a place would part what is read as one character.
+def splits_character(text: str, start: int, at: int) -> bool:
+    """Whether cutting `text[start:]` at `at` would split what is read as one character.
 
-    A letter from its marks, NFD's letters of a syllable, emoji that are joined, the two halves of a flag, CR from LF.
+    That is a letter and its marks, the letters of an NFD syllable, joined emoji, the two halves of a flag, CR
+    and LF.
     """
     if not start < at < len(text):
         return False

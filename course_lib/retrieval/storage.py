@@ -1,9 +1,10 @@
-"""An index as files: numbers and text, nothing that could run, each with its SHA-256, and replaced as a whole or not at all.
+"""Save an index to a folder and load it again: text and arrays only (no pickle), checked by SHA-256, replaced
+atomically.
 
-FOLDER/manifest.json      settings, and the SHA-256 of every file
-FOLDER/NAME/              the files; NAME is made of their hashes, so that the same index has the same bytes and names
-The manifest is put in place last: until then the old index is there, whole. Hashes tell damage and mix-ups; who can write all
-files can also write hashes that fit, so an index from a stranger deserves no more trust than the stranger.
+FOLDER/manifest.json   the settings, and the SHA-256 of every file FOLDER/NAME/           the files; NAME is
+derived from their hashes, so the same index has the same names and bytes The manifest is replaced last: until
+then the older index is intact. Hashes detect damage and mix-ups, not malice: whoever can write the files can
+also write matching hashes.
 """
 
 from __future__ import annotations
@@ -16,291 +17,281 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
+from safetensors.numpy import load_file
+from safetensors.numpy import save as tensor_bytes
 
 from course_lib import data
 from course_lib.atomic import atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.retrieval.bm25 import BM25
-from course_lib.retrieval.dense import Dense, query_vectors, unit_vectors
-from course_lib.retrieval.documents import write_array
+from course_lib.retrieval.dense import Dense
 from course_lib.retrieval.lsa import LSA
-from course_lib.retrieval.postings import Stored
+from course_lib.retrieval.postings import BM25State
 from course_lib.retrieval.tokenize import Tokenizer
+from course_lib.retrieval.vectors import query_vectors, unit_vectors
 
-if TYPE_CHECKING:
-    from course_lib.retrieval.hybrid import HybridRetriever
-
-FORMAT = 1
-PROBE = "Haneul Bank 하늘은행 2,000"  # two embedders that give it the same vector are taken for the same
-SAME = 0.999  # cosine; one model in 16 and in 32 bits has more, another model far less
-ANEW = "build the index anew and save it"
-ARRAYS = Stored._fields[1:]
-FILES = {
-    "documents.jsonl",
-    "tokens.json",
-    "vectors.faiss",
-    "embedder/probe.npy",
-    *(f"{name}.npy" for name in ARRAYS),
-}
+FORMAT = 2  # format 1 had an .npy file for each array
+PROBE = "Haneul Bank 하늘은행 2,000"  # embedders that give it the same vector count as the same
+SAME_EMBEDDER = 0.999  # cosine; the same model in 16 and in 32 bits exceeds it, another model is far below
+REBUILD = "rebuild the index and save it again"
+POSTINGS = BM25State._fields[1:]  # the arrays of index.safetensors, with "probe"
+FILES = {"documents.jsonl", "tokens.json", "index.safetensors", "vectors.faiss"}
 LSA_FILES = {f"embedder/{name}" for name in LSA.FILES}
-DATA = re.compile(r"[0-9a-f]{16}")  # name of a folder of files
-OURS = re.compile(rf"{DATA.pattern}|manifest\.json|\..*")
+DATA_FOLDER = re.compile(r"[0-9a-f]{16}")
+OWN_NAMES = re.compile(rf"{DATA_FOLDER.pattern}|manifest\.json|\..*")
 
 
-# -- save ------------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class SavedIndex:
+    """What a saved index consists of. dense: a `Dense`, else it cannot be saved. settings: of the hybrid
+    retriever.
 
-
-def save(retriever: HybridRetriever, folder: Path | str) -> None:
-    """Write an index to a folder: a new one, an empty one, or one that holds an older index, which is replaced.
-
-    Raises CourseError, before anything is changed, where it cannot be saved (a tokenizer that is no `Tokenizer`, a dense leg
-    that is no `Dense`, metadata that JSON cannot hold), for a folder that holds something else, and where writing fails.
+    reranker: name of the class of the reranker that it was used with, or None.
     """
-    lexical, dense, folder = retriever.lexical, retriever.dense, Path(folder)
-    if not isinstance(lexical.tokenizer, Tokenizer):
+
+    documents: dict[str, Document]
+    lexical: BM25
+    dense: Any
+    settings: dict[str, Any]
+    reranker: str | None
+
+
+# -- save ----------------------------------------------------------------------------------------------------
+
+
+def save(index: SavedIndex, folder: Path | str) -> None:
+    """Write an index to a new or empty folder, or replace the older index in it.
+
+    Raises CourseError, before anything is changed, for an index that cannot be saved (a tokenizer that is not
+    a `Tokenizer`, a dense retriever that is not a `Dense`, metadata that JSON cannot hold), for a folder that
+    holds anything else, for one that another process is saving to, and if writing fails.
+    """
+    folder = Path(folder)
+    if not isinstance(index.lexical.tokenizer, Tokenizer):
+        raise CourseError("a custom tokenizer function cannot be saved", 'lexical=Tokenizer("bigrams")')
+    if not isinstance(index.dense, Dense):
         raise CourseError(
-            "its tokenizer is a function, of which files cannot tell another machine", "use a Tokenizer(...)"
+            f"the vectors are in a {type(index.dense).__name__}, which keeps them itself",
+            "save the vector store by its own means",
         )
-    if not isinstance(dense, Dense):
-        raise CourseError(
-            f"its vectors lie in {type(dense).__name__}, which keeps them itself",
-            "save that, by its own means",
-        )
-    rows = "".join(_row(document) for document in retriever.documents)
-    with _writing(folder) as made:
-        (made / "embedder").mkdir()
-        (made / "documents.jsonl").write_text(rows, encoding="utf-8")
-        stored = lexical.stored()
-        (made / "tokens.json").write_text(json.dumps(stored.tokens, ensure_ascii=False), encoding="utf-8")
-        for name in ARRAYS:
-            write_array(made / f"{name}.npy", getattr(stored, name))
-        dense.write(made / "vectors.faiss")
-        if isinstance(dense.embeddings, LSA):
-            dense.embeddings.save(made / "embedder")
-        write_array(made / "embedder" / "probe.npy", _probe(dense.embeddings))
-        name, digests = _digests(made)
-        manifest = {
-            "format": FORMAT,
-            "documents": len(retriever),
-            "retriever": {
-                field: getattr(retriever, field) for field in ("alpha", "candidates", "k", "fusion")
-            },
-            "lexical": {
-                "tokenizer": lexical.tokenizer.settings(),
-                "variant": lexical.variant,
-                "k1": lexical.k1,
-                "b": lexical.b,
-            },
-            "dense": {"kind": dense.kind, **dense.widths},
-            "reranker": retriever.rerank if retriever.rerank == "none" else type(retriever.rerank).__name__,
-            "embedder": "lsa" if isinstance(dense.embeddings, LSA) else type(dense.embeddings).__name__,
-            "sha256": digests,
-        }
-        if not _there(folder, digests):  # the same index is saved again; it is left where it lies
+    lines = "".join(_line(document) for document in index.documents.values())
+    with _saving(folder) as new:
+        _write_files(index, lines, new)
+        name, digests = _digests(new)
+        if not _exists(folder, digests):  # else the same index is saved again
             shutil.rmtree(folder / name, ignore_errors=True)
-            os.replace(made, folder / name)
-        atomic_write_text(
-            folder / "manifest.json",
-            json.dumps(manifest | {"self": _self(manifest)}, ensure_ascii=False, indent=1),
-        )
+            os.replace(new, folder / name)
+        manifest = _manifest(index, digests)
+        text = json.dumps(manifest | {"self": _hash(manifest)}, ensure_ascii=False, indent=1)
+        atomic_write_text(folder / "manifest.json", text)
         for other in folder.iterdir():
-            if DATA.fullmatch(other.name) and other.name != name:
+            if DATA_FOLDER.fullmatch(other.name) and other.name != name:
                 shutil.rmtree(other, ignore_errors=True)
 
 
+def _write_files(index: SavedIndex, lines: str, folder: Path) -> None:
+    state, embedder = index.lexical.state(), index.dense.embeddings
+    arrays = {name: getattr(state, name) for name in POSTINGS} | {"probe": _probe(embedder)}
+    (folder / "documents.jsonl").write_text(lines, encoding="utf-8")
+    (folder / "tokens.json").write_text(json.dumps(state.tokens, ensure_ascii=False), encoding="utf-8")
+    (folder / "index.safetensors").write_bytes(tensor_bytes(arrays))
+    index.dense.write(folder / "vectors.faiss")
+    if isinstance(embedder, LSA):
+        embedder.save(folder / "embedder")
+
+
+def _manifest(index: SavedIndex, digests: dict[str, str]) -> dict[str, Any]:
+    lexical, embedder = index.lexical, index.dense.embeddings
+    return {
+        "format": FORMAT,
+        "documents": len(index.documents),
+        "retriever": index.settings,
+        "lexical": {
+            "tokenizer": lexical.tokenizer.settings(),  # type: ignore[attr-defined]
+            "variant": lexical.variant,
+            "k1": lexical.k1,
+            "b": lexical.b,
+        },
+        "dense": {"kind": index.dense.kind, **index.dense.hnsw_settings},
+        "reranker": index.reranker,
+        "embedder": "lsa" if isinstance(embedder, LSA) else type(embedder).__name__,
+        "sha256": digests,
+    }
+
+
 @contextmanager
-def _writing(folder: Path) -> Iterator[Path]:
-    """A place to write files to. Raises CourseError for a folder that is no index, and where another process is saving."""
+def _saving(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder for new files; the lock allows one process at a time."""
     if folder.exists() and not folder.is_dir():
-        raise CourseError(f"{folder} is a file", "name a folder")
-    if odd := sorted(p.name for p in folder.glob("*") if not OURS.fullmatch(p.name)):
+        raise CourseError(f"{folder} is a file", 'save("another-folder")')
+    if foreign := sorted(p.name for p in folder.glob("*") if not OWN_NAMES.fullmatch(p.name)):
         raise CourseError(
-            f"{folder} holds {odd[0]}, which is of no index",
-            "name a new folder, which the index will have for itself",
+            f"{folder} holds {foreign[0]}, which does not belong to an index", 'save("another-folder")'
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0):
-            for left in folder.glob(".partial-*"):  # by one that was killed
-                shutil.rmtree(left, ignore_errors=True)
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
-                (made := Path(partial) / "data").mkdir()
-                yield made
+            for partial in folder.glob(".partial-*"):  # left by a process that was killed
+                shutil.rmtree(partial, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial_name:
+                (new := Path(partial_name) / "data").mkdir()
+                yield new
     except Timeout:
         raise CourseError(
-            f"another process is saving to {folder}", "wait until it is done, or name another folder"
+            f"another process is saving to {folder}", "save again when it is done, or to another folder"
         ) from None
     except (OSError, RuntimeError) as error:  # FAISS raises RuntimeError
         raise CourseError(
-            f"the index was not saved: {' '.join(str(error).split())[-200:]}",
-            f"make room, or save elsewhere; an older index in {folder} is as it was",
+            f"the index was not saved: {' '.join(str(error).split())[-200:]}; {folder} is unchanged",
+            "make room on the disk, or save to another folder",
         ) from error
 
 
-def _row(document: Document) -> str:
-    """A line of JSON. Raises CourseError for what would not come back as it is."""
+def _line(document: Document) -> str:
+    """A document as a line of JSON. Raises CourseError for metadata that would not come back unchanged."""
     row = {"id": document.id, "text": document.page_content, "metadata": document.metadata}
     try:
         line = json.dumps(row, ensure_ascii=False, allow_nan=False)
         line.encode("utf-8")
-        whole = json.loads(line) == row
+        unchanged = json.loads(line) == row
     except (TypeError, ValueError) as error:
         raise CourseError(
-            f"document {document.id!r} cannot be written: {error}", "metadata: text, numbers, lists and dicts"
+            f"document {document.id!r} cannot be written: {error}",
+            "use only text, numbers, lists and dicts as metadata",
         ) from error
-    if not whole:
+    if not unchanged:
         raise CourseError(
-            f"the metadata of {document.id!r} would come back changed: {document.metadata!r:.80}",
-            "use lists for tuples and text for keys",
+            f"the metadata of document {document.id!r} would come back changed: {document.metadata!r:.80}",
+            "use lists instead of tuples, and strings as keys",
         )
     return line + "\n"
 
 
 def _probe(embeddings: Embeddings) -> Any:
+    """The embedder's vector of PROBE, (dimensions,)."""
     return unit_vectors(query_vectors(embeddings, [PROBE]), 1)[0]
 
 
-def _digests(made: Path) -> tuple[str, dict[str, str]]:
-    """A name that is made of the content, and file -> SHA-256, both as the manifest has them."""
-    found = {
-        path.relative_to(made).as_posix(): data.sha256(path)
-        for path in sorted(made.rglob("*"))
-        if path.is_file()
-    }
-    name = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
-    return name, {f"{name}/{file}": digest for file, digest in found.items()}
+def _digests(new: Path) -> tuple[str, dict[str, str]]:
+    """A name derived from the content of all files, and NAME/file -> SHA-256."""
+    files = {p.relative_to(new).as_posix(): data.sha256(p) for p in sorted(new.rglob("*")) if p.is_file()}
+    name = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
+    return name, {f"{name}/{file}": digest for file, digest in files.items()}
 
 
-def _there(folder: Path, digests: dict[str, str]) -> bool:
-    return all(
-        (folder / file).is_file() and data.sha256(folder / file) == digest for file, digest in digests.items()
-    )
+def _exists(folder: Path, digests: dict[str, str]) -> bool:
+    return all((folder / f).is_file() and data.sha256(folder / f) == digest for f, digest in digests.items())
 
 
-def _self(manifest: dict[str, Any]) -> str:
+def _hash(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-# -- load ------------------------------------------------------------------------------------------------------------------
+# -- load ----------------------------------------------------------------------------------------------------
 
 
-def load(folder: Path | str, embeddings: Embeddings | None = None, rerank: Any = None) -> HybridRetriever:
-    """Read what `save` wrote. embeddings: the embedder with which it was built, but for LSA, which is part of the index.
+def load(folder: Path | str, embeddings: Embeddings | None = None) -> SavedIndex:
+    """Read an index that `save` wrote. embeddings: the embedder that built it, or None for LSA, which is
+    saved with the index.
 
-    rerank: the reranker, or "none"; it has to be said where there was one. Raises CourseError for a folder without an index,
-    for one that is damaged, altered or of a newer version, for another embedder, for a reranker that is not given, and where
-    packages cut text into tokens differently than when it was built.
+    Raises CourseError for a folder without an index, for an index that is damaged, altered or of another
+    format, for another embedder, and if another version of a package would cut text into other tokens.
     """
     folder = Path(folder)
-    with _reading(folder):
-        manifest = _manifest(folder)
-        data.verify(folder, ANEW)
-        made = folder / next(iter(manifest["sha256"])).split("/")[0]
-        had = manifest.get("reranker", "none")  # indexes of the first version say nothing of one
-    if rerank is None and had != "none":
-        raise CourseError(
-            f"this index was searched with a reranker of class {had}, which is a model and no part of the index",
-            "pass one, or say that there is none: load(folder, embeddings, rerank='none')",
-        )
-    embedder = _embedder(manifest["embedder"], made / "embedder", embeddings)
-    with _reading(folder):
-        return _retriever(manifest, made, embedder, rerank or "none")
+    with reading(folder):
+        manifest = _checked_manifest(folder)
+        data.verify(folder, REBUILD)
+        files = folder / next(iter(manifest["sha256"])).split("/")[0]
+        arrays = load_file(files / "index.safetensors")
+        probe = arrays.pop("probe")
+        if any(array.ndim != 1 or array.dtype.kind != "i" for array in arrays.values()):
+            raise CourseError(f"the index arrays in {files} must be 1-D integers", REBUILD)
+    embedder = _embedder(manifest["embedder"], files / "embedder", probe, embeddings)
+    with reading(folder):
+        rows = map(json.loads, (files / "documents.jsonl").read_text("utf-8").split("\n")[:-1])
+        documents = {
+            row["id"]: Document(id=row["id"], page_content=row["text"], metadata=row["metadata"])
+            for row in rows
+        }
+        ids = list(documents)
+        settings = manifest["lexical"]
+        settings["tokenizer"] = Tokenizer.from_settings(settings["tokenizer"])
+        state = BM25State(json.loads((files / "tokens.json").read_text("utf-8")), **arrays)
+        lexical, dense = BM25.from_state(ids, state, **settings), Dense(embedder, **manifest["dense"])
+        dense.read(files / "vectors.faiss", ids)
+        return SavedIndex(documents, lexical, dense, manifest["retriever"], manifest["reranker"])
 
 
 @contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    """Raises CourseError for whatever files with fitting hashes and unfitting content lead to."""
+def reading(folder: Path) -> Iterator[None]:
+    """Turn any error of an index whose hashes match and whose content does not into a CourseError."""
     try:
         yield
     except CourseError:
         raise
     except Exception as error:
-        raise CourseError(
-            f"the index in {folder} cannot be read: {type(error).__name__}: {str(error)[-200:]}", ANEW
-        ) from error
+        reason = f"{type(error).__name__}: {str(error)[-200:]}"
+        raise CourseError(f"the index in {folder} cannot be read: {reason}", REBUILD) from error
 
 
-def _retriever(manifest: dict[str, Any], made: Path, embedder: Embeddings, rerank: Any) -> HybridRetriever:
-    from course_lib.retrieval.hybrid import HybridRetriever
-
-    with open(made / "documents.jsonl", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    documents = {
-        row["id"]: Document(id=row["id"], page_content=row["text"], metadata=row["metadata"]) for row in rows
-    }
-    arrays = {name: np.load(made / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
-    if any(array.ndim != 1 or array.dtype.kind != "i" for array in arrays.values()):
-        raise CourseError(f"{made} holds postings that are no rows of whole numbers", ANEW)
-    stored = Stored(json.loads((made / "tokens.json").read_text("utf-8")), **arrays)
-    settings = dict(manifest["lexical"])
-    lexical = BM25.of_stored(
-        list(documents), stored, tokenizer=Tokenizer.from_settings(settings.pop("tokenizer")), **settings
-    )
-    dense = Dense(embedder, **manifest["dense"])
-    dense.read(made / "vectors.faiss", list(documents))
-    return HybridRetriever.of_whole(documents, lexical, dense, rerank=rerank, **manifest["retriever"])
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, checked: what it names lies in one folder of this one, and is what this version knows."""
+def _checked_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest. Raises CourseError if it is missing, altered, or of another format."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
         version = manifest["format"]
     except FileNotFoundError:
         raise CourseError(
-            f"there is no index in {folder}: it has no manifest.json", "save one there, or name its folder"
+            f"there is no index in {folder}: it has no manifest.json", f'retriever.save("{folder}")'
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CourseError(f"{folder}/manifest.json cannot be read: {error}", ANEW) from error
+        raise CourseError(f"{folder}/manifest.json cannot be read: {error}", REBUILD) from error
     if version != FORMAT:
         raise CourseError(
-            f"the index in {folder} has format {version}, and this course_lib knows {FORMAT}",
-            "update the course: git pull; or build the index anew",
+            f"the index in {folder} has format {version}, and this course_lib reads format {FORMAT}",
+            "git pull" if isinstance(version, int) and version > FORMAT else REBUILD,
         )
-    said = manifest.pop("self", None)
-    if said != _self(manifest):
-        raise CourseError(f"{folder}/manifest.json was altered after it was written", ANEW)
+    if manifest.pop("self", None) != _hash(manifest):
+        raise CourseError(f"{folder}/manifest.json was altered after it was written", REBUILD)
     files = FILES | (LSA_FILES if manifest["embedder"] == "lsa" else set())
-    named = [str(name).partition("/") for name in manifest["sha256"]]
-    if (
-        {file for _, _, file in named} != files
-        or len({top for top, _, _ in named}) != 1
-        or not DATA.fullmatch(named[0][0])
-    ):
-        raise CourseError(
-            f"{folder}/manifest.json names other files than an index has: {sorted(manifest['sha256'])!r:.80}",
-            ANEW,
-        )
+    paths = [str(path).partition("/") for path in manifest["sha256"]]
+    folders, names = {folder for folder, _, _ in paths}, {name for _, _, name in paths}
+    if names != files or len(folders) != 1 or not DATA_FOLDER.fullmatch(folders.pop()):
+        listed = repr(sorted(manifest["sha256"]))[:80]
+        raise CourseError(f"{folder}/manifest.json lists other files than an index has: {listed}", REBUILD)
     return manifest
 
 
-def _embedder(name: str, folder: Path, given: Embeddings | None) -> Embeddings:
-    """The embedder of an index. Raises CourseError where it has to be given and is not, or is another one."""
+def _embedder(name: str, folder: Path, probe: Any, given: Embeddings | None) -> Embeddings:
+    """The embedder of a saved index. probe: the vector that it gave PROBE.
+
+    Raises CourseError if the embedder must be given and is not, must not be given and is, or is another one.
+    """
     if name == "lsa":
         if given is not None:
-            raise CourseError("this index carries its own embedder", "leave embeddings out")
-        with _reading(folder):
+            raise CourseError(
+                "this index was saved with its own embedder (LSA)", "HybridRetriever.load(folder)"
+            )
+        with reading(folder):
             return LSA.load(folder)
     if given is None:
         raise CourseError(
-            f"the vectors of this index were made by an embedder of class {name}, which questions need, too",
-            "pass the same one: load(folder, embeddings)",
+            f"this index needs the embedder that built it, of class {name}, for queries",
+            "HybridRetriever.load(folder, embeddings)",
         )
-    with _reading(folder):
-        then = np.load(folder / "probe.npy", allow_pickle=False).astype(np.float32)
-    now = _probe(given)
-    cosine = float(then @ now) if then.shape == now.shape else float("nan")
-    if not cosine >= SAME:
+    vector = _probe(given)
+    cosine = float(probe @ vector) if probe.shape == vector.shape else float("nan")
+    if not cosine >= SAME_EMBEDDER:
         raise CourseError(
-            f"this embedder gives a trial text vectors of {now.size} numbers, cosine {cosine:.3f} with that of the embedder with "
-            f"which the index was built ({then.size} numbers, class {name})",
-            f"pass that one, or {ANEW}",
+            f"this embedder is not the one that built the index, of class {name}: its vector of a test "
+            f"text has {vector.size} dimensions and cosine {cosine:.3f} with the saved one of "
+            f"{probe.size} dimensions",
+            "load the index with the embedder that built it",
         )
     return given

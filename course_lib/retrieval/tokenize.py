@@ -1,7 +1,7 @@
-"""Text to tokens, English and Korean mixed: every stretch of text is cut as its own script is.
+"""Cut English and Korean text into tokens, the units that search by words compares.
 
-A tokenizer decides what can be found at all: a document is found only by the tokens that it shares with the question, letter
-for letter. Documents and questions go through the same one, whose settings belong into the manifest of an index.
+A document is found only by tokens that it shares with the query, letter for letter. Documents and queries
+must therefore go through the same tokenizer, so its settings are saved with an index.
 """
 
 from __future__ import annotations
@@ -15,117 +15,84 @@ from importlib.metadata import version
 from typing import Any
 
 from course_lib.errors import CourseError
+from course_lib.retrieval.documents import check_choice
 
 HANGUL = "\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3"  # conjoining letters, single letters, syllables
-KOREAN = rf"[{HANGUL}]+(?:[^\w]+[{HANGUL}]+)*+"  # Hangul words with nothing between that is read aloud
+KOREAN = rf"[{HANGUL}]+(?:[^\w]+[{HANGUL}]+)*+"  # Hangul words with only spaces and punctuation between them
 AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![.,]?\d)"  # 1,250,000 or 1,250.50
-DECIMAL = r"(?<!\d\.)\d+\.\d+(?!\.?\d)"  # 3.5, and not the 03.15 in 2024.03.15
+DECIMAL = r"(?<!\d\.)\d+\.\d+(?!\.?\d)"  # 3.5, but not the 03.15 of 2024.03.15
 WORD = rf"[^\W\d_{HANGUL}][^\W_{HANGUL}]*(?:['’][^\W\d_{HANGUL}]+)*"  # begins with a letter: card, mp3, don't
 PIECE = re.compile(rf"{KOREAN}|{AMOUNT}|{DECIMAL}|\d+|{WORD}")
 HANGUL_WORD = re.compile(rf"[{HANGUL}]+")
-LONGEST_STEM = 64  # characters; what is longer is no English word, and stemming it could take minutes
+MAX_STEM_LENGTH = 64  # characters; longer strings are not English words, and stemming them could take minutes
 
 # Lucene's EnglishAnalyzer.ENGLISH_STOP_WORDS_SET
 STOP_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "but",
-        "by",
-        "for",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "such",
-        "that",
-        "the",
-        "their",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "was",
-        "will",
-        "with",
-    ]
+    re.findall(
+        r"\w+",
+        "a an and are as at be but by for if in into is it no not of on or such that the their then there "
+        "these they this to was will with",
+    )
 )
-# Kiwi's tags of morphemes that carry a meaning: nouns, numerals, verbs, adjectives, roots, adverbs. No particles, no endings.
-CONTENT = ("NNG", "NNP", "NR", "VV", "VA", "XR", "MAG")
+# Kiwi's tags of nouns, numerals, verbs, adjectives, roots and adverbs: no particles, no endings
+CONTENT_TAGS = ("NNG", "NNP", "NR", "VV", "VA", "XR", "MAG")
 
 
-# -- a stretch of Korean --------------------------------------------------------------------------------------------------
+# -- Korean --------------------------------------------------------------------------------------------------
 
 
-def hangul_words(run: str) -> list[str]:
+def hangul_words(text: str) -> list[str]:
     """Words as they are written, with their particles.
 
     >>> hangul_words("카드를 만들 수")
     ['카드를', '만들', '수']
     """
-    return HANGUL_WORD.findall(run)
+    return HANGUL_WORD.findall(text)
 
 
-def hangul_bigrams(run: str) -> list[str]:
+def hangul_bigrams(text: str) -> list[str]:
     """Every two neighbouring syllables of a word; a word of one syllable stays whole.
 
-    A particle then costs one token and leaves the others of the word as they are (Lee and Ahn 1996, SIGIR).
+    A particle then adds one token and leaves the others of its word unchanged (Lee and Ahn 1996, SIGIR).
 
     >>> hangul_bigrams("체크카드를 쓸")
     ['체크', '크카', '카드', '드를', '쓸']
     """
-    return [
-        token
-        for word in hangul_words(run)
-        for token in ([word[i : i + 2] for i in range(len(word) - 1)] or [word])
-    ]
+    return [word[i : i + 2] for word in hangul_words(text) for i in range(max(1, len(word) - 1))]
 
 
-def hangul_morphemes(run: str) -> list[str]:
-    """Content morphemes by Kiwi. Its first call loads 500 MB, for seconds. Raises CourseError where Kiwi is not installed."""
-    return [m.form for m in kiwi().tokenize(run) if m.tag.startswith(CONTENT)]
+def hangul_morphemes(text: str) -> list[str]:
+    """Content morphemes by Kiwi; the first call loads 500 MB. Raises CourseError if it is missing."""
+    return [m.form for m in kiwi().tokenize(text) if m.tag.startswith(CONTENT_TAGS)]
 
 
-def hangul_both(run: str) -> list[str]:
-    """Content morphemes and bigrams: a word that Kiwi does not know, such as a product's name, is found by its bigrams."""
-    return hangul_morphemes(run) + hangul_bigrams(run)
+def hangul_both(text: str) -> list[str]:
+    """Content morphemes, and bigrams to find words that Kiwi does not know, such as product names."""
+    return hangul_morphemes(text) + hangul_bigrams(text)
 
 
 @cache
 def kiwi() -> Any:
-    """The morphological analyser, one for all. Raises CourseError where it is not installed."""
+    """The shared morphological analyser. Raises CourseError if it is not installed."""
     try:
         from kiwipiepy import Kiwi
     except ImportError as error:
         raise CourseError(
-            "Korean morphemes need Kiwi (88 MB), and it is not installed", 'pip install -e ".[ko]"'
+            "Korean morphemes need Kiwi (88 MB), which is not installed", 'pip install -e ".[ko]"'
         ) from error
     return Kiwi(num_workers=1)
 
 
-KOREAN_CUTS: dict[str, Callable[[str], list[str]]] = {
+KOREAN_TOKENIZERS: dict[str, Callable[[str], list[str]]] = {
     "words": hangul_words,
     "bigrams": hangul_bigrams,
     "morphemes": hangul_morphemes,
     "kiwi": hangul_both,
 }
-NAMES = ("spaces", *KOREAN_CUTS)
+NAMES = ("spaces", *KOREAN_TOKENIZERS)
 
 
-# -- words and numbers ----------------------------------------------------------------------------------------------------
+# -- words and numbers ---------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1 << 16)
@@ -137,13 +104,12 @@ def stem(word: str) -> str:
     """
     from snowballstemmer.english_stemmer import EnglishStemmer
 
-    return str(
-        EnglishStemmer().stemWord(word)
-    )  # one of its own for each word: it keeps state, and threads search
+    return str(EnglishStemmer().stemWord(word))  # a new one each time: it has state and is not thread-safe
 
 
 def number(digits: str) -> str:
-    """One spelling for one amount: no commas, no zeros at the end of a fraction. Zeros in front stay: they are of a code.
+    """One spelling for one amount: no commas, no zeros at the end of a fraction. Leading zeros stay, as in
+    codes.
 
     >>> number("1,250,000"), number("3.50"), number("2.0"), number("007")
     ('1250000', '3.5', '2', '007')
@@ -152,17 +118,18 @@ def number(digits: str) -> str:
     return whole + (point + fraction).rstrip("0").rstrip(".")
 
 
-# -- the tokenizer --------------------------------------------------------------------------------------------------------
+# -- the tokenizer -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Text to tokens. The name says how Korean is cut; all other scripts are cut into lower-case words and numbers.
+    """Text to tokens. `name` says how Korean is cut; all other scripts are cut into lower-case words and
+    numbers.
 
-    name: "bigrams", "words" (as written), "morphemes" or "kiwi" (morphemes and bigrams; both need the extra [ko]), or
-    "spaces", which is `text.split()` and nothing more, as most tutorials have it.
-    stop_words: leave out the 33 commonest English words. stem: cut English words to their stems.
-    Raises CourseError for an unknown name, and for `stop_words` or `stem` with "spaces", which would not act.
+    name: "bigrams", "words" (as written), "morphemes" or "kiwi" (morphemes and bigrams; both need the extra
+    [ko]), or "spaces", which is just `text.split()`, as in most tutorials. stop_words: leave out the 33
+    commonest English words. stem: reduce English words to their stems. Raises CourseError for an unknown
+    name, and for `stop_words` or `stem` with "spaces", where they would have no effect.
 
     >>> Tokenizer(stem=True)("Haneul's 체크카드 연회비는 2,000원?")
     ['haneul', '체크', '크카', '카드', '연회', '회비', '비는', '2000', '원']
@@ -173,49 +140,42 @@ class Tokenizer:
     stem: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in NAMES:
-            raise CourseError(f"there is no tokenizer {self.name!r}", f"choose one of {', '.join(NAMES)}")
+        check_choice("name", self.name, NAMES)
         for field in ("stop_words", "stem"):
-            if not isinstance(getattr(self, field), bool):
-                raise CourseError(
-                    f"{field}={getattr(self, field)!r} is neither True nor False",
-                    f"say {field}=True or False",
-                )
+            if not isinstance(value := getattr(self, field), bool):
+                raise CourseError(f"{field}={value!r} must be True or False", f"{field}=True")
         if self.name == "spaces" and (self.stop_words or self.stem):
             raise CourseError(
-                '"spaces" leaves every word as it is: no stop words, no stems', 'choose "words" or "bigrams"'
+                'Tokenizer("spaces") only splits, without stop words and stems',
+                f'Tokenizer("words", stop_words={self.stop_words}, stem={self.stem})',
             )
 
     def __call__(self, text: str) -> list[str]:
-        """The tokens of a text, in their order. The two ways to write a letter in Unicode, NFC and NFD, give the same."""
+        """The tokens of a text, in order. Unicode's forms NFC and NFD give the same tokens."""
         text = unicodedata.normalize("NFC", text)
         if self.name == "spaces":
             return text.split()
-        cut, tokens = KOREAN_CUTS[self.name], []
+        korean, tokens = KOREAN_TOKENIZERS[self.name], []
         for piece in PIECE.findall(text):
-            first = piece[0]
-            if first.isdecimal():
+            if piece[0].isdecimal():
                 tokens.append(number(piece))
-            elif HANGUL_WORD.match(first):
-                tokens += cut(piece)
+            elif HANGUL_WORD.match(piece[0]):
+                tokens += korean(piece)
             elif word := self._word(piece):
                 tokens.append(word)
         return tokens
 
     def _word(self, piece: str) -> str:
-        """A word in lower case without its possessive 's, stemmed if so set; empty for a stop word."""
+        """A word in lower case without its possessive 's, stemmed if `stem` is set; empty for a stop word."""
         word = piece.lower().replace("’", "'").removesuffix("'s")
         if self.stop_words and word in STOP_WORDS:
             return ""
-        return stem(word) if self.stem and len(word) <= LONGEST_STEM else word
+        return stem(word) if self.stem and len(word) <= MAX_STEM_LENGTH else word
 
-    # -- to and from a manifest
+    # -- settings of a saved index
 
-    def made_with(self) -> dict[str, str]:
-        """Package -> version, of the packages that decide about tokens: another version could cut the same text differently.
-
-        Raises CourseError where Kiwi is needed and not installed.
-        """
+    def package_versions(self) -> dict[str, str]:
+        """Versions of the packages that decide about tokens. Raises CourseError if Kiwi is missing."""
         needed = ["snowballstemmer"] if self.stem else []
         if self.name in ("morphemes", "kiwi"):
             kiwi()
@@ -223,25 +183,28 @@ class Tokenizer:
         return {package: version(package) for package in needed}
 
     def settings(self) -> dict[str, Any]:
-        """All that is needed to build the same one again, ready for JSON."""
-        return asdict(self) | {"made_with": self.made_with()}
+        """All that `from_settings` needs, ready for JSON."""
+        return asdict(self) | {"package_versions": self.package_versions()}
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Tokenizer:
-        """The tokenizer that `settings` describes.
+        """The tokenizer with these settings.
 
-        Raises CourseError for an unknown name or setting, for a missing one, and where a package has another version here.
+        Raises CourseError for unknown, missing or wrong settings, and if a package has another version than
+        they say.
         """
-        known = {f.name for f in fields(cls)} | {"made_with"}
-        if odd := sorted(known ^ set(settings)):
+        names = {f.name for f in fields(cls)} | {"package_versions"}
+        if wrong := sorted(names ^ set(settings)):
+            reason = "is missing" if wrong[0] in names else "is unknown"
             raise CourseError(
-                f"settings of a tokenizer are {', '.join(sorted(known))}; {odd[0]!r} is "
-                + ("missing" if odd[0] in known else "none of them"),
-                "build the index anew, or update the course that reads it",
+                f"the tokenizer setting {wrong[0]!r} {reason}; the settings are {', '.join(sorted(names))}",
+                "rebuild the index and save it again",
             )
-        made = cls(**{name: value for name, value in settings.items() if name != "made_with"})
-        if (here := made.made_with()) != settings["made_with"]:
+        tokenizer = cls(**{name: value for name, value in settings.items() if name != "package_versions"})
+        installed = tokenizer.package_versions()
+        if installed != settings["package_versions"]:
             raise CourseError(
-                f"tokens were cut with {settings['made_with']}, and here is {here}", "build the index anew"
+                f"the index was built with {settings['package_versions']}, and installed is {installed}",
+                "rebuild the index and save it again",
             )
-        return made
+        return tokenizer

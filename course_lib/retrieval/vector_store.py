@@ -1,127 +1,133 @@
-"""Any LangChain vector store as the dense leg of hybrid search: FAISS, Milvus (in process or a cluster), Qdrant, ..."""
+"""Use any LangChain vector store (FAISS, Milvus, Qdrant, ...) as the dense part of a hybrid search."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.documents import Hit, best_first, checked_search
+from course_lib.retrieval.documents import (
+    Hit,
+    SearchResult,
+    best_first,
+    check_choice,
+    check_search,
+    string_error,
+)
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
     from langchain_core.vectorstores import VectorStore
 
-Scores = Literal["relevance", "similarity", "distance"]
-ID = "id"  # the field of the metadata that holds a document's id: not every store gives back the ids it was given
+ScoreType = Literal["relevance", "similarity", "distance"]
+ID_FIELD = (
+    "id"  # metadata field with a document's id, because some stores do not return the ids they were given
+)
 
 
-class StoreLeg:
-    """An empty vector store, for `HybridRetriever.of_legs`, which adds the documents.
+class StoreRetriever:
+    """An empty vector store as a dense retriever, for `HybridRetriever.from_retrievers`, which adds the
+    documents to it.
 
-    scores: what the store's numbers mean. "relevance" asks it to say so itself, from 0 to 1; "similarity", the higher the
-    better, and "distance", the lower the better, are for one that cannot. lowest: the least score that is possible, for
-    theoretical min-max; 0 of relevance. (The relevance of LangChain's FAISS goes below 0. Say scores="distance", lowest=-4
-    there: squared distances of vectors of length 1 go up to 4.) only: turns ids into the store's own filter, as keywords of its
-    search, e.g. `lambda ids: {"expr": f"id in {sorted(ids)}"}` for Milvus. Without it a filtered search asks the store for ever
-    more hits until enough are allowed ones: no hit is lost in any store, but a filter that lets few through takes longer. And
-    without it what words alone found counts as not found by meaning, for the store cannot be asked for its score.
+    score_type: the meaning of the store's scores. "relevance": the store converts them to 0..1 itself;
+    "similarity": higher is better; "distance": lower is better. min_score: the lowest possible score, for
+    theoretical min-max fusion; 0 for relevance. LangChain's FAISS gives relevances below 0: use
+    score_type="distance", min_score=-4 there, because squared distances of unit vectors go up to 4.
+
+    id_filter: turns ids into keywords of the store's search, e.g. `lambda ids: {"expr": f"id in
+    {sorted(ids)}"}` for Milvus. Without it a filtered search asks for more and more hits until enough of them
+    are allowed: no hit is lost, but a filter that few documents pass takes longer; and a document that only
+    the lexical retriever found has no dense score. Raises CourseError for an unknown score type.
     """
 
     def __init__(
         self,
         store: VectorStore,
         *,
-        scores: Scores = "relevance",
-        lowest: float | None = None,
-        only: Callable[[Collection[str]], Mapping[str, Any]] | None = None,
+        score_type: ScoreType = "relevance",
+        min_score: float | None = None,
+        id_filter: Callable[[Collection[str]], Mapping[str, Any]] | None = None,
     ) -> None:
-        if scores not in ("relevance", "similarity", "distance"):
-            raise CourseError(
-                f"there are no scores {scores!r}", 'choose "relevance", "similarity" or "distance"'
-            )
-        self.store, self.scores, self.only = store, scores, only
-        self.lowest = 0.0 if lowest is None and scores == "relevance" else lowest
+        check_choice("score_type", score_type, get_args(ScoreType))
+        self.store, self.score_type, self.id_filter = store, score_type, id_filter
+        self.min_score = 0.0 if min_score is None and score_type == "relevance" else min_score
         self._ids: dict[str, None] = {}
+
+    def __repr__(self) -> str:
+        settings = f"score_type={self.score_type!r}, min_score={self.min_score}"
+        return f"StoreRetriever({type(self.store).__name__}, {len(self)} documents, {settings})"
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def add(self, documents: Mapping[str, str]) -> None:
-        """Add documents, id and text, to the store. Raises what the store raises."""
+        """Add documents, id -> text, to the store. Raises what the store raises."""
         if documents:
             self.store.add_texts(
-                list(documents.values()), [{ID: id} for id in documents], ids=list(documents)
+                list(documents.values()), [{ID_FIELD: doc_id} for doc_id in documents], ids=list(documents)
             )
             self._ids |= dict.fromkeys(documents)
 
     def delete(self, ids: Collection[str]) -> None:
-        """Delete documents from the store. Raises CourseError where the store says that it did not."""
+        """Delete documents from the store. Raises CourseError if the store reports that it did not."""
         if ids and self.store.delete(ids=list(ids)) is False:
             raise CourseError(
-                f"{type(self.store).__name__} did not delete {len(ids)} documents", "look at the store itself"
+                f"{type(self.store).__name__} did not delete {len(ids)} documents",
+                "delete them with the store's own client",
             )
-        for id in ids:
-            self._ids.pop(id, None)
-
-    def ask_all(self, queries: Sequence[str]) -> list[AskedStore]:
-        """Questions to be asked. The store makes a vector of each every time."""
-        return [AskedStore(self, query) for query in queries]
+        for doc_id in ids:
+            self._ids.pop(doc_id, None)
 
     def search_all(
         self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None
-    ) -> list[list[Hit]]:
-        """The best k documents for each question, best first, ties by id. An empty question has no hits."""
-        checked_search(k, allowed)
-        return [asked.best(k, allowed) for asked in self.ask_all(queries)]
+    ) -> list[SearchResult]:
+        """The best k documents for each query, best first, ties by id; the store embeds each. A blank query
+        has no hits.
 
-    def _search(self, query: str, k: int, among: set[str] | None) -> list[Hit]:
-        own: Mapping[str, Any] = self.only(among) if self.only and among is not None else {}
-        asked = k
+        Raises CourseError for k below 1, and for a string as `queries` or `allowed`.
+        """
+        check_search(k, allowed)
+        if isinstance(queries, str):
+            raise string_error("queries", queries)
+        among = None if allowed is None else self._ids.keys() & set(allowed)
+        return [SearchResult(self._search(q, k, among), partial(self._scores_of, q)) for q in queries]
+
+    def _scores_of(self, query: str, ids: Collection[str]) -> list[Hit]:
+        """The scores of these documents if the store has an `id_filter`, else none."""
+        return self._search(query, len(ids), set(ids)) if ids and self.id_filter else []
+
+    def _search(self, query: str, k: int, allowed: set[str] | None) -> list[Hit]:
+        if not query.strip() or not (self._ids if allowed is None else allowed):
+            return []
+        options = self.id_filter(allowed) if self.id_filter and allowed is not None else {}
+        wanted, limit = min(k, len(self._ids if allowed is None else allowed)), k
         while True:
-            found = self._found(query, min(asked, len(self._ids)), own)
-            hits = [hit for hit in found if among is None or hit.id in among]
-            if len(hits) >= min(k, len(self._ids if among is None else among)) or asked >= len(self._ids):
+            hits = self._hits(query, min(limit, len(self._ids)), options)
+            hits = [hit for hit in hits if allowed is None or hit.id in allowed]
+            if len(hits) >= wanted or limit >= len(self._ids):
                 return best_first(hits)[:k]
-            asked *= 2
+            limit *= 2
 
-    def _found(self, query: str, k: int, own: Mapping[str, Any]) -> list[Hit]:
-        if self.scores == "relevance":
+    def _hits(self, query: str, k: int, options: Mapping[str, Any]) -> list[Hit]:
+        if self.score_type == "relevance":
             try:
-                pairs = self.store.similarity_search_with_relevance_scores(query, k, **own)
+                pairs = self.store.similarity_search_with_relevance_scores(query, k, **options)
             except NotImplementedError as error:
                 raise CourseError(
-                    f"{type(self.store).__name__} does not say what its scores mean",
-                    'say scores="similarity", or "distance" where less is better',
+                    f"{type(self.store).__name__} cannot convert its scores to relevances",
+                    'StoreRetriever(store, score_type="similarity")  # "distance" if lower is better',
                 ) from error
         else:
-            pairs = self.store.similarity_search_with_score(query, k, **own)
-        sign = -1.0 if self.scores == "distance" else 1.0
+            pairs = self.store.similarity_search_with_score(query, k, **options)
+        sign = -1.0 if self.score_type == "distance" else 1.0
         return [Hit(self._id(document), sign * float(score)) for document, score in pairs]
 
     def _id(self, document: Document) -> str:
-        if (id := str(document.metadata.get(ID))) not in self._ids:
+        if (doc_id := str(document.metadata.get(ID_FIELD))) not in self._ids:
             raise CourseError(
-                f"the store gave a document that was not added here, {ID} {id!r}: {document.page_content!r:.60}",
+                f"the store returned a document that was not added here, {ID_FIELD} {doc_id!r}: "
+                f"{document.page_content!r:.60}",
                 "use a store, or a collection of it, that holds nothing else",
             )
-        return id
-
-
-class AskedStore:
-    """A question to a store."""
-
-    def __init__(self, leg: StoreLeg, query: str) -> None:
-        self._leg, self._query = leg, query
-
-    def best(self, k: int, allowed: Collection[str] | None = None) -> list[Hit]:
-        """As `StoreLeg.search_all`, for one question."""
-        checked_search(k, allowed)
-        there = self._leg._ids
-        among = None if allowed is None else there.keys() & set(allowed)
-        some = there if among is None else among
-        return self._leg._search(self._query, k, among) if some and self._query.strip() else []
-
-    def of(self, ids: Collection[str]) -> list[Hit]:
-        """The scores of these documents, where the store can be asked for them alone (`only`); none where it cannot."""
-        return self.best(len(ids), ids) if ids and self._leg.only else []
+        return doc_id

@@ -1,7 +1,4 @@
-"""A local server that speaks Ollama's protocol and OpenAI's over llama.cpp, for rooms without Ollama.
-
-`ollama()` finds a real Ollama, or starts this server beside the notebook, and says which. `course serve` runs it.
-"""
+"""A local server that speaks Ollama's protocol and OpenAI's over llama.cpp, for rooms without Ollama."""
 
 from __future__ import annotations
 
@@ -14,9 +11,9 @@ __all__ = ["ollama"]
 
 
 def ollama(having: str | None = None) -> Server:
-    """A server with Ollama's protocol: the real Ollama where one answers, else the course's own. Its repr says which.
+    """A server with Ollama's protocol: the real Ollama where one answers, else the course's own.
 
-    having: a model that it must hold, such as one that the course carries; a server without it is passed over.
+    Its repr says which one it is. having: a model that it must have; a server without it is passed over.
     Raises CourseError where no server answers and none can be started.
     """
     from course_lib.serve import discovery

@@ -1,4 +1,4 @@
-"""The application: routes, what is let in, and errors as either protocol gives them."""
+"""The server as an ASGI application: routes, protection from other machines and sites, error responses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from course_lib.serve.worker import Worker
 
 MAX_BODY_BYTES = 4_000_000  # bytes of a request, at most
 TIMEOUT = 30  # seconds for a body to arrive
-ABSENT = ("/api/create", "/api/push", "/api/blobs/{digest}")  # of Ollama's routes
+NOT_IMPLEMENTED = ("/api/create", "/api/push", "/api/blobs/{digest}")  # of Ollama's routes
+Endpoint = Callable[[Request], Awaitable[Response]]
 ROUTES: tuple[tuple[str, str, type[RequestBody], Callable[..., Awaitable[Response]]], ...] = (
     ("POST", "/api/generate", ollama.GenerateBody, ollama.generate),
     ("POST", "/api/chat", ollama.ChatBody, ollama.chat),
@@ -50,61 +51,55 @@ QUERIES: tuple[tuple[str, Callable[..., Awaitable[Response]]], ...] = (
 
 
 def application(worker: Worker) -> ASGIApp:
-    """The server as an ASGI application. The worker is closed when it ends."""
+    """The server over a worker, which is closed when the application ends."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(worker.close)
 
-    async def running(_: Request) -> Response:
-        return PlainTextResponse("The course's own server is running; it speaks Ollama's protocol")
-
-    async def absent(request: Request) -> Response:
-        raise ApiError(
-            "path",
-            f"{request.url.path}: this server makes no models and sends none",
-            "ollama create",
-            status=501,
-        )
-
     routes = [
-        Route(path, _with_body(worker, body, do), methods=[method]) for method, path, body, do in ROUTES
-    ]
-    routes += [Route(path, _query(worker, do), methods=["GET"]) for path, do in QUERIES]
-    routes += [
-        Route("/", running, methods=["GET"]),
-        *(Route(p, absent, methods=["GET", "POST"]) for p in ABSENT),
+        Route("/", _running, methods=["GET"]),
+        *(Route(path, _with_body(worker, body, f), methods=[method]) for method, path, body, f in ROUTES),
+        *(Route(path, _query(worker, f), methods=["GET"]) for path, f in QUERIES),
+        *(Route(path, _not_implemented, methods=["GET", "POST"]) for path in NOT_IMPLEMENTED),
     ]
     handlers: dict[Any, Any] = {
-        CourseError: _refuse,
-        HTTPException: _no_route,
-        ClientDisconnect: _gone,
-        Exception: _fault,
+        CourseError: _on_course_error,
+        HTTPException: _on_http_error,
+        ClientDisconnect: _on_disconnect,
+        Exception: _on_fault,
     }
     return LocalOnlyMiddleware(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan))
 
 
+async def _running(_: Request) -> Response:
+    return PlainTextResponse("The course's own server is running; it speaks Ollama's protocol")
+
+
+async def _not_implemented(request: Request) -> Response:
+    what = f"{request.url.path}: this server makes no models and sends none"
+    raise ApiError("path", what, "ollama create", status=501)
+
+
 def _with_body(
-    worker: Worker, kind: type[RequestBody], do: Callable[..., Awaitable[Response]]
-) -> Callable[[Request], Awaitable[Response]]:
+    worker: Worker, schema: type[RequestBody], respond: Callable[..., Awaitable[Response]]
+) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        return await do(worker, kind.read(await _body(request)))
+        return await respond(worker, schema.read(await _body(request)))
 
     return endpoint
 
 
-def _query(
-    worker: Worker, do: Callable[..., Awaitable[Response]]
-) -> Callable[[Request], Awaitable[Response]]:
+def _query(worker: Worker, respond: Callable[..., Awaitable[Response]]) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        return await do(worker, **request.path_params)
+        return await respond(worker, **request.path_params)
 
     return endpoint
 
 
 async def _body(request: Request) -> bytes:
-    """The body. Raises ApiError where it is too long, or does not come."""
+    """The body of a request. Raises ApiError where it is too long or does not arrive in time."""
     parts, size = [], int(request.headers.get("content-length", "0"))
     try:
         async with asyncio.timeout(TIMEOUT):
@@ -116,25 +111,20 @@ async def _body(request: Request) -> bytes:
                     if size > MAX_BODY_BYTES:
                         break
     except TimeoutError:
-        raise ApiError(
-            "body", f"it did not arrive within {TIMEOUT} seconds", "send it again", status=408
-        ) from None
+        what = f"it did not arrive within {TIMEOUT} seconds"
+        raise ApiError("body", what, "send it again", status=408) from None
     if size > MAX_BODY_BYTES:
-        raise ApiError(
-            "body",
-            f"more than {MAX_BODY_BYTES:,} bytes",
-            "send less at once",
-            status=413,
-            headers={"Connection": "close"},
-        )
+        what, close = f"more than {MAX_BODY_BYTES:,} bytes", {"Connection": "close"}
+        raise ApiError("body", what, "send less at once", status=413, headers=close)
     return b"".join(parts)
 
 
 class LocalOnlyMiddleware:
-    """Lets in only what is sent to this machine by name, and by no page of another site.
+    """Refuses requests that were not sent to this machine by name, or that come from a page of another site.
 
-    A page of any site can send requests to a port of its reader's machine, and by DNS rebinding read the answers: the Host
-    and Origin headers, which it cannot forge, give it away. No CORS header is ever sent.
+    A page of any site can send requests to a port of its reader's machine, and by DNS rebinding read the
+    answers. It cannot forge the headers Host and Origin. Starlette's TrustedHostMiddleware checks Host alone,
+    and takes no IPv6 address. No CORS header is ever sent.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -144,51 +134,38 @@ class LocalOnlyMiddleware:
         app = self.app
         if scope["type"] == "http":
             headers = Headers(scope=scope)
-            for field, value in (("Host", f"//{headers.get('host', '')}"), ("Origin", headers.get("origin"))):
+            origins = {"Host": f"//{headers.get('host', '')}", "Origin": headers.get("origin")}
+            for field, value in origins.items():
                 if value is not None and not is_loopback(value):
-                    app = _error(
-                        scope["path"],
-                        ApiError(
-                            field, f"{value[:100]!r} is not this machine", "use http://127.0.0.1", status=403
-                        ),
-                    )
+                    what = f"{value[:100]!r} is not this machine"
+                    app = _response(scope["path"], ApiError(field, what, "use http://127.0.0.1", status=403))
         await app(scope, receive, send)
 
 
-def _error(path: str, error: CourseError) -> Response:
-    refused = error if isinstance(error, ApiError) else None
+def _response(path: str, error: CourseError) -> Response:
+    status, headers = (error.status, error.headers) if isinstance(error, ApiError) else (500, None)
     body = openai.error_body(error) if path.startswith("/v1/") else {"error": error_line(error)}
-    return JSONResponse(body, refused.status if refused else 500, refused.headers if refused else None)
+    return JSONResponse(body, status, headers)
 
 
-async def _refuse(request: Request, error: CourseError) -> Response:
-    return _error(request.url.path, error)
+async def _on_course_error(request: Request, error: CourseError) -> Response:
+    return _response(request.url.path, error)
 
 
-async def _no_route(request: Request, error: HTTPException) -> Response:
-    field, what = (
-        ("method", f"{request.method} is not for")
-        if error.status_code == 405
-        else ("path", "this server has no")
-    )
-    return _error(
-        request.url.path,
-        ApiError(
-            field,
-            f"{what} {request.url.path[:100]}",
-            status=error.status_code,
-            headers=dict(error.headers or {}),
-        ),
-    )
+async def _on_http_error(request: Request, error: HTTPException) -> Response:
+    path = request.url.path[:100]
+    field, what = "path", f"this server has no {path}"
+    if error.status_code == 405:
+        field, what = "method", f"{request.method} is not for {path}"
+    headers = dict(error.headers or {})
+    return _response(request.url.path, ApiError(field, what, status=error.status_code, headers=headers))
 
 
-async def _gone(request: Request, error: ClientDisconnect) -> Response:
+async def _on_disconnect(request: Request, error: ClientDisconnect) -> Response:
     return Response(status_code=499)  # nobody reads it
 
 
-async def _fault(request: Request, error: Exception) -> Response:
+async def _on_fault(request: Request, error: Exception) -> Response:
     logging.getLogger("course_lib.serve").error("%s %s: %r", request.method, request.url.path, error)
-    return _error(
-        request.url.path,
-        CourseError(f"a fault of the server: {type(error).__name__}: {error}", "course doctor"),
-    )
+    what = f"a fault of the server: {type(error).__name__}: {error}"
+    return _response(request.url.path, CourseError(what, "course doctor"))

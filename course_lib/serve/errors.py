@@ -1,4 +1,4 @@
-"""Why a request is not done: the status, the field that is to blame, and what would help."""
+"""Errors of requests, with the HTTP status and the field that is wrong."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from course_lib.errors import CourseError
 
 
 class ApiError(CourseError):
-    """A request that is not done. Its answer names `field`, and carries `status` and `headers`."""
+    """A request that is refused. Its answer names `field`, and carries `status` and `headers`."""
 
     def __init__(
         self,
@@ -20,22 +20,14 @@ class ApiError(CourseError):
         super().__init__(what, fix)
         self.field, self.status, self.headers = field, status, headers or {}
 
-    @property
-    def text(self) -> str:
-        """One line: the field, what happened, what mends it."""
-        return f"{self.field}: {self.what}" + (f"; {self.fix}" if self.fix else "")
-
 
 def error_line(error: CourseError) -> str:
-    """One line for an error: of a refusal with its field, of another with what mends it."""
-    return error.text if isinstance(error, ApiError) else f"{error.what}; {error.fix}"
+    """An error in one line: of an ApiError the field, what happened, and how to fix it."""
+    field = f"{error.field}: " if isinstance(error, ApiError) else ""
+    return field + error.what + (f"; {error.fix}" if error.fix else "")
 
 
 def not_found(name: str, field: str = "model") -> ApiError:
-    """The refusal of a name that stands for no model here, in Ollama's words."""
-    return ApiError(
-        field,
-        f"model '{name}' not found",
-        "GET /api/tags lists those that are here, POST /api/pull brings others",
-        status=404,
-    )
+    """The error for a name of no model in the store, in Ollama's words."""
+    fix = "GET /api/tags lists those that are here, POST /api/pull brings others"
+    return ApiError(field, f"model '{name}' not found", fix, status=404)

@@ -1,4 +1,4 @@
-"""What is known of a model of the store, as Ollama shows it."""
+"""What Ollama's API reports of a model in the store: size, quantization, options, template, metadata."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from course_lib.models.gguf.header import read_header
 from course_lib.models.schema import Generation
 from course_lib.serve.store import Store, Tag
 
-SHOWN_OPTIONS = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
+SHOWN_OPTIONS = {  # Ollama's name -> ours
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "repeat_penalty": "repetition_penalty",
+    "seed": "seed",
+}
 
 
 def details(tag: Tag) -> dict[str, Any]:
@@ -29,24 +35,19 @@ def details(tag: Tag) -> dict[str, Any]:
 
 
 def model_info(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
-    """The answer to /api/show. Long lists (the vocabulary) are left empty unless `verbose`."""
-    info = _of_folder(tag) if tag.embeds else _of_gguf(store, tag, verbose)
+    """The answer to /api/show. Lists, such as the vocabulary, are left empty unless `verbose`."""
+    info = _info_of_folder(tag) if tag.embeds else _info_of_gguf(store, tag, verbose)
     template = info.pop("tokenizer.chat_template", "")
-    ours = Generation()
-    parameters = (
-        {} if tag.embeds else {k.replace("repetition", "repeat"): getattr(ours, k) for k in SHOWN_OPTIONS}
+    options = (
+        {} if tag.embeds else {name: getattr(Generation(), ours) for name, ours in SHOWN_OPTIONS.items()}
     )
-    lines = "\n".join(f"{k:<30} {v}" for k, v in parameters.items())
+    lines = [f"{name:<30} {value}" for name, value in options.items()]
     card = (catalog.folder_of(tag.model) / "README.md").read_text("utf-8")
     licence = re.search(r"^license: *(\S+)", card, re.MULTILINE)
-    modelfile = [
-        f"# FROM {tag.name}",
-        f"FROM sha256:{tag.digest}",
-        *(f"PARAMETER {p}" for p in lines.splitlines()),
-    ]
+    modelfile = [f"# FROM {tag.name}", f"FROM sha256:{tag.digest}", *(f"PARAMETER {line}" for line in lines)]
     return {
         "modelfile": "\n".join(modelfile),
-        "parameters": lines,
+        "parameters": "\n".join(lines),
         "template": template,
         "license": licence[1] if licence else "",
         "details": details(tag),
@@ -56,21 +57,22 @@ def model_info(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
     }
 
 
-def _of_gguf(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
+def _info_of_gguf(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
     fields = read_header(store.file(tag), lists=verbose).fields
-    info = {key: [] if value is None else value for key, value in fields.items()}
+    info = {name: [] if value is None else value for name, value in fields.items()}
     return info | {"general.parameter_count": tag.parameters}
 
 
-def _of_folder(tag: Tag) -> dict[str, Any]:
+def _info_of_folder(tag: Tag) -> dict[str, Any]:
     folder = catalog.folder_of(tag.model)
-    config, trained = (
-        json.loads((folder / n).read_text("utf-8")) for n in ("config.json", "sentence_bert_config.json")
+    config, training = (
+        json.loads((folder / name).read_text("utf-8"))
+        for name in ("config.json", "sentence_bert_config.json")
     )
     return {
         "general.architecture": "bert",
         "general.parameter_count": tag.parameters,
-        "bert.context_length": trained["max_seq_length"],
+        "bert.context_length": training["max_seq_length"],
         "bert.embedding_length": config["hidden_size"],
         "bert.block_count": config["num_hidden_layers"],
         "bert.attention.head_count": config["num_attention_heads"],

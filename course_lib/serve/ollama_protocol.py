@@ -1,4 +1,4 @@
-"""Ollama's routes (github.com/ollama/ollama, docs/api.md): names, durations in nanoseconds, one JSON object a line."""
+"""Ollama's routes (github.com/ollama/ollama, docs/api.md). Durations are in nanoseconds."""
 
 from __future__ import annotations
 
@@ -28,93 +28,97 @@ from course_lib.serve.ollama_schemas import (
 from course_lib.serve.store import Line, Tag, parse_name
 from course_lib.serve.worker import Worker
 
-Shape = Callable[[str], Line]  # a piece of text, as the route writes it
 FOR_EVER = timedelta(days=365 * 100)
 
 
 async def generate(worker: Worker, body: GenerateBody) -> Response:
-    """POST /api/generate: a text after a prompt. Without a prompt: load the model, or unload it where keep_alive is 0."""
+    """POST /api/generate: complete a prompt. Without one: load the model, or unload it if keep_alive is 0."""
     if body.raw and body.system:
         raise ApiError("system", "raw mode does not support template, system, or context")
-    turns = [{"role": "system", "content": body.system}] * bool(body.system) + [
-        {"role": "user", "content": body.prompt}
-    ]
-    ask = body.ask(body.prompt if body.raw else turns, "prompt")
-    return await _answered(
-        worker, body, ask, lambda piece: {"response": piece}, "generate", bool(body.prompt)
-    )
+    system = [{"role": "system", "content": body.system}] if body.system else []
+    turns = [*system, {"role": "user", "content": body.prompt}]
+    request = body.request(body.prompt if body.raw else turns, "prompt")
+    tag = worker.store.find_generative(body.model, "generate")
+    if not body.prompt:
+        return await _load_or_unload(worker, tag, body, _generated)
+    return await _respond(worker, tag, body, request, _generated)
 
 
 async def chat(worker: Worker, body: ChatBody) -> Response:
     """POST /api/chat: the next turn of a conversation. Without messages: load or unload the model."""
-    ask = body.ask([m.model_dump() for m in body.messages], "messages")
-    return await _answered(
-        worker,
-        body,
-        ask,
-        lambda piece: {"message": {"role": "assistant", "content": piece}},
-        "chat",
-        bool(body.messages),
-    )
+    request = body.request([message.model_dump() for message in body.messages], "messages")
+    tag = worker.store.find_generative(body.model, "chat")
+    if not body.messages:
+        return await _load_or_unload(worker, tag, body, _chatted)
+    return await _respond(worker, tag, body, request, _chatted)
 
 
-async def _answered(
-    worker: Worker, body: PromptBody, ask: CompletionRequest, shape: Shape, what: str, asked: bool
+def _generated(piece: str) -> Line:
+    return {"response": piece}
+
+
+def _chatted(piece: str) -> Line:
+    return {"message": {"role": "assistant", "content": piece}}
+
+
+async def _respond(
+    worker: Worker, tag: Tag, body: PromptBody, request: CompletionRequest, to_json: Callable[[str], Line]
 ) -> Response:
-    begun, tag = time.perf_counter(), worker.store.find_generative(body.model, what)
-    if not asked:
-        return await _loaded(worker, tag, body, shape)
+    started = time.perf_counter()
     if not body.stream:
-        answer = await worker.run(worker.write, tag, ask, body.keep_alive)
-        return JSONResponse(_line(body.model, shape(answer.text)) | _last(answer, begun))
-    pieces = worker.stream(lambda each: worker.write(tag, ask, body.keep_alive, each))
-    first = await anext(pieces)  # what is refused is refused before the answer begins, with its own status
+        completion = await worker.run(worker.complete, tag, request, body.keep_alive)
+        return JSONResponse(_line(body.model, to_json(completion.text)) | _summary(completion, started))
+    pieces = worker.stream(lambda on_token: worker.complete(tag, request, body.keep_alive, on_token))
+    first = await anext(pieces)  # an error before the first piece has a status of its own
 
     async def lines() -> AsyncIterator[Line]:
         piece = first
         while isinstance(piece, str):
-            yield _line(body.model, shape(piece)) | {"done": False}
+            yield _line(body.model, to_json(piece)) | {"done": False}
             piece = await anext(pieces)
-        yield _line(body.model, shape("")) | _last(piece, begun)
+        yield _line(body.model, to_json("")) | _summary(piece, started)
 
     return ndjson(lines())
 
 
-async def _loaded(worker: Worker, tag: Tag, body: PromptBody, shape: Shape) -> Response:
-    unload = body.keep_alive == 0
-    await (worker.run(worker.unload, tag) if unload else worker.run(worker.load, tag, body.keep_alive))
-    return JSONResponse(
-        _line(body.model, shape("")) | {"done": True, "done_reason": "unload" if unload else "load"}
-    )
+async def _load_or_unload(
+    worker: Worker, tag: Tag, body: PromptBody, to_json: Callable[[str], Line]
+) -> Response:
+    if body.keep_alive == 0:
+        await worker.run(worker.unload, tag)
+    else:
+        await worker.run(worker.load, tag, body.keep_alive)
+    reason = "unload" if body.keep_alive == 0 else "load"
+    return JSONResponse(_line(body.model, to_json("")) | {"done": True, "done_reason": reason})
 
 
 def ndjson(lines: AsyncIterator[Line]) -> Response:
-    """A stream of JSON objects, one a line. An error in its midst is its last line."""
+    """A stream of JSON objects, one a line. If an error occurs in the middle, it is the last line."""
 
-    async def written() -> AsyncIterator[bytes]:
+    async def content() -> AsyncIterator[bytes]:
         try:
             async for line in lines:
                 yield bytes(JSONResponse(line).body) + b"\n"
         except CourseError as error:
             yield bytes(JSONResponse({"error": error_line(error)}).body) + b"\n"
 
-    return StreamingResponse(written(), media_type="application/x-ndjson")
+    return StreamingResponse(content(), media_type="application/x-ndjson")
 
 
 def _line(model: str, piece: Line) -> Line:
     return {"model": model, "created_at": _iso(datetime.now(UTC))} | piece
 
 
-def _last(answer: Completion, begun: float) -> Line:
+def _summary(completion: Completion, started: float) -> Line:
     return {
         "done": True,
-        "done_reason": answer.finish,
-        "total_duration": _ns(time.perf_counter() - begun),
-        "load_duration": _ns(answer.load),
-        "prompt_eval_count": answer.prompt_tokens,
-        "prompt_eval_duration": _ns(answer.read),
-        "eval_count": answer.tokens,
-        "eval_duration": _ns(answer.write),
+        "done_reason": completion.finish_reason,
+        "total_duration": _ns(time.perf_counter() - started),
+        "load_duration": _ns(completion.load_seconds),
+        "prompt_eval_count": completion.prompt_tokens,
+        "prompt_eval_duration": _ns(completion.prompt_seconds),
+        "eval_count": completion.tokens,
+        "eval_duration": _ns(completion.seconds),
     }
 
 
@@ -128,64 +132,63 @@ def _iso(moment: datetime) -> str:
 
 async def embed(worker: Worker, body: EmbedBody) -> Response:
     """POST /api/embed: a vector of length 1 for each text."""
-    begun, tag = time.perf_counter(), worker.store.find_embedding(body.model)
-    found = await worker.run(worker.embed, tag, body.input, body.keep_alive, body.options.num_ctx)
+    started, tag = time.perf_counter(), worker.store.find_embedding(body.model)
+    vectors = await worker.run(worker.embed, tag, body.input, body.keep_alive, body.options.num_ctx)
     return JSONResponse(
         {
             "model": body.model,
-            "embeddings": found.rows,
-            "total_duration": _ns(time.perf_counter() - begun),
-            "load_duration": _ns(found.load),
-            "prompt_eval_count": found.tokens,
+            "embeddings": vectors.rows,
+            "total_duration": _ns(time.perf_counter() - started),
+            "load_duration": _ns(vectors.load_seconds),
+            "prompt_eval_count": vectors.tokens,
         }
     )
 
 
 async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
-    """POST /api/embeddings: the vector of one text, none for an empty one."""
-    tag, texts = worker.store.find_embedding(body.model), [body.prompt] * bool(body.prompt)
-    found = await worker.run(worker.embed, tag, texts, body.keep_alive, body.options.num_ctx, "prompt")
-    return JSONResponse({"embedding": found.rows[0] if found.rows else []})
+    """POST /api/embeddings: the vector of one text, and none for an empty text."""
+    tag, texts = worker.store.find_embedding(body.model), [body.prompt] if body.prompt else []
+    vectors = await worker.run(worker.embed, tag, texts, body.keep_alive, body.options.num_ctx, "prompt")
+    return JSONResponse({"embedding": vectors.rows[0] if vectors.rows else []})
 
 
 async def pull(worker: Worker, body: PullBody) -> Response:
     """POST /api/pull: write a model of the catalogue into the store, with lines of progress."""
-    name = parse_name(body.said)
+    name = parse_name(body.model_name)
 
-    def job(each: Callable[[Any], bool]) -> None:
+    def job(put: Callable[[Any], bool]) -> None:
         for line in worker.store.pull(name):
-            if each(line):
+            if put(line):
                 return
 
-    lines = worker.stream(job)
+    lines = (line async for line in worker.stream(job) if line is not None)
     if body.stream:
-        return ndjson(line async for line in lines if line is not None)
-    last = [line async for line in lines if line is not None][-1]
-    return JSONResponse(last)
+        return ndjson(lines)
+    return JSONResponse([line async for line in lines][-1])
 
 
 async def version(worker: Worker) -> Response:
-    """GET /api/version. `server` tells this one from Ollama, which does not send it."""
+    """GET /api/version. `server` tells this server from Ollama, which does not send it."""
     return JSONResponse({"version": course_lib.__version__, "server": "Local AI, Measured"})
 
 
 async def tags(worker: Worker) -> Response:
-    """GET /api/tags: the models that are here."""
+    """GET /api/tags: the models in the store."""
     found = await worker.run(worker.store.tags)
-    return JSONResponse({"models": [_listed(t) | {"modified_at": t.modified_at} for t in found]})
+    return JSONResponse({"models": [_listed(tag) | {"modified_at": tag.modified_at} for tag in found]})
 
 
 async def ps(worker: Worker) -> Response:
     """GET /api/ps: the models in memory. size: bytes of weights."""
     now, models = datetime.now(UTC), []
-    for tag, held in await worker.run(worker.loaded):
-        left = timedelta(seconds=held.expires_in) if held.expires_in <= FOR_EVER.total_seconds() else FOR_EVER
+    for tag, model in await worker.run(worker.loaded):
+        seconds = min(model.expires_in, FOR_EVER.total_seconds())
         models.append(
             _listed(tag)
             | {
-                "size": held.bytes,
-                "size_vram": 0 if held.device == "cpu" else held.bytes,
-                "expires_at": _iso(now + left),
+                "size": model.bytes,
+                "size_vram": 0 if model.device == "cpu" else model.bytes,
+                "expires_at": _iso(now + timedelta(seconds=seconds)),
                 "context_length": worker.contexts[tag.digest],
             }
         )
@@ -193,18 +196,13 @@ async def ps(worker: Worker) -> Response:
 
 
 def _listed(tag: Tag) -> Line:
-    return {
-        "name": tag.name,
-        "model": tag.name,
-        "size": tag.size,
-        "digest": tag.digest,
-        "details": details(tag),
-    }
+    about = {"name": tag.name, "model": tag.name, "size": tag.size, "digest": tag.digest}
+    return about | {"details": details(tag)}
 
 
 async def show(worker: Worker, body: ShowBody) -> Response:
     """POST /api/show: what is known of a model."""
-    tag = worker.store.find(body.said)
+    tag = worker.store.find(body.model_name)
     return JSONResponse(await worker.run(model_info, worker.store, tag, body.verbose))
 
 
@@ -215,6 +213,6 @@ async def copy(worker: Worker, body: CopyBody) -> Response:
 
 
 async def delete(worker: Worker, body: ModelBody) -> Response:
-    """DELETE /api/delete: remove a name, and the file with the last of its names."""
-    await worker.run(worker.delete, body.said)
+    """DELETE /api/delete: remove a name, and with the last of its names the file."""
+    await worker.run(worker.delete, body.model_name)
     return Response()

@@ -1,4 +1,4 @@
-"""The bodies of Ollama's requests (github.com/ollama/ollama, docs/api.md)."""
+"""Request bodies of Ollama's API (github.com/ollama/ollama, docs/api.md)."""
 
 from __future__ import annotations
 
@@ -8,30 +8,39 @@ from pydantic import Field
 
 from course_lib.serve.completion import CompletionRequest
 from course_lib.serve.errors import ApiError
-from course_lib.serve.schemas import Format, KeepAlive, RequestBody, Role, SamplingOptions, Texts, predict
+from course_lib.serve.schemas import (
+    Format,
+    KeepAlive,
+    RequestBody,
+    Role,
+    SamplingOptions,
+    Texts,
+    names,
+    parse_num_predict,
+)
 
 
 class Options(SamplingOptions):
-    """Ollama's `options` on which this server acts. It refuses the others; Ollama ignores a name that it does not know."""
+    """Those of Ollama's `options` that have an effect; the others are refused."""
 
     num_ctx: int | None = Field(None, ge=1)
     num_predict: int | None = None
 
 
 class EmbedOptions(RequestBody):
-    """The one of the options that means something for vectors."""
+    """The one of Ollama's `options` that has an effect on vectors."""
 
     num_ctx: int | None = Field(None, ge=1)
 
 
 class ModelBody(RequestBody):
-    """A request about a model: `name` is what `model` was called before."""
+    """A request about a model. `name` is the older name of the field `model`."""
 
     model: str = ""
     name: str = ""
 
     @property
-    def said(self) -> str:
+    def model_name(self) -> str:
         """The model's name. Raises ApiError where there is none."""
         if not (self.model or self.name):
             raise ApiError("model", "model is required")
@@ -41,7 +50,7 @@ class ModelBody(RequestBody):
 
 
 class PromptBody(RequestBody):
-    """What generating and chatting have in common."""
+    """The common fields of /api/generate and /api/chat."""
 
     model: str
     stream: bool = True
@@ -49,31 +58,23 @@ class PromptBody(RequestBody):
     options: Options = Field(default_factory=Options)
     keep_alive: KeepAlive | None = None
 
-    def ask(self, prompt: Any, field: str) -> CompletionRequest:
-        """What an engine is asked. Raises ApiError."""
-        how = self.options.generation("options.", self.format)
-        wanted = predict(self.options.num_predict, "options.num_predict")
-        return CompletionRequest(prompt, how, self.options.num_ctx, wanted, field, "options.")
+    def request(self, prompt: Any, prompt_field: str) -> CompletionRequest:
+        """The completion that is asked for. Raises ApiError for invalid options."""
+        return CompletionRequest(
+            prompt=prompt,
+            options=self.options.generation("options.", self.format),
+            num_ctx=self.options.num_ctx,
+            num_predict=parse_num_predict(self.options.num_predict, "options.num_predict"),
+            prompt_field=prompt_field,
+            options_prefix="options.",
+        )
 
 
 class GenerateBody(PromptBody):
     """POST /api/generate."""
 
-    UNUSED: ClassVar[frozenset[str]] = frozenset(
-        {
-            "suffix",
-            "template",
-            "images",
-            "context",
-            "think",
-            "logprobs",
-            "top_logprobs",
-            "width",
-            "height",
-            "steps",
-            "truncate",
-            "shift",
-        }
+    UNSUPPORTED: ClassVar[frozenset[str]] = names(
+        "suffix template images context think logprobs top_logprobs width height steps truncate shift"
     )
     prompt: str = ""
     system: str = ""
@@ -83,9 +84,7 @@ class GenerateBody(PromptBody):
 class Message(RequestBody):
     """A turn of a conversation."""
 
-    UNUSED: ClassVar[frozenset[str]] = frozenset(
-        {"images", "tool_calls", "thinking", "tool_name", "tool_call_id"}
-    )
+    UNSUPPORTED: ClassVar[frozenset[str]] = names("images tool_calls thinking tool_name tool_call_id")
     role: Role
     content: str = ""
 
@@ -93,16 +92,14 @@ class Message(RequestBody):
 class ChatBody(PromptBody):
     """POST /api/chat."""
 
-    UNUSED: ClassVar[frozenset[str]] = frozenset(
-        {"tools", "think", "logprobs", "top_logprobs", "truncate", "shift"}
-    )
+    UNSUPPORTED: ClassVar[frozenset[str]] = names("tools think logprobs top_logprobs truncate shift")
     messages: list[Message] = Field(default_factory=list)
 
 
 class EmbedBody(RequestBody):
-    """POST /api/embed. `truncate` is only a permission, of which no use is made: a text that is too long is refused."""
+    """POST /api/embed. A text that is too long is refused, whether or not `truncate` permits to cut it."""
 
-    UNUSED: ClassVar[frozenset[str]] = frozenset({"dimensions"})
+    UNSUPPORTED: ClassVar[frozenset[str]] = names("dimensions")
     model: str
     truncate: bool = True
     input: Texts = Field(default_factory=list)
@@ -120,16 +117,16 @@ class EmbeddingsBody(RequestBody):
 
 
 class PullBody(ModelBody):
-    """POST /api/pull. There is no connection that could be insecure."""
+    """POST /api/pull. `insecure` has no meaning without a connection."""
 
-    UNUSED: ClassVar[frozenset[str]] = frozenset({"insecure"})
+    UNSUPPORTED: ClassVar[frozenset[str]] = names("insecure")
     stream: bool = True
 
 
 class ShowBody(ModelBody):
     """POST /api/show."""
 
-    UNUSED: ClassVar[frozenset[str]] = frozenset({"system", "template", "options"})
+    UNSUPPORTED: ClassVar[frozenset[str]] = names("system template options")
     verbose: bool = False
 
 

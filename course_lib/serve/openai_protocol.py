@@ -1,4 +1,4 @@
-"""OpenAI's routes as Ollama has them (github.com/ollama/ollama, docs/openai.md): chat, completions, embeddings, models."""
+"""OpenAI's routes as Ollama has them (github.com/ollama/ollama, docs/openai.md)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from course_lib.errors import CourseError
 from course_lib.models.schema.json_schema import check_size
 from course_lib.serve.completion import Completion, CompletionRequest
 from course_lib.serve.errors import ApiError, error_line
-from course_lib.serve.schemas import RequestBody, SamplingOptions, Texts, predict
+from course_lib.serve.schemas import RequestBody, SamplingOptions, Texts, names, parse_num_predict
 from course_lib.serve.store import Tag
 from course_lib.serve.worker import Worker
 
-PROMPTS = 64  # of one request to /v1/completions
+MAX_PROMPTS = 64  # of one request to /v1/completions
 
 
 def _content(value: Any) -> Any:
-    """A text, or the texts of its parts, one after the other."""
+    """A text, or the texts of its parts joined."""
     if not isinstance(value, list):
         return value
     for part in value:
@@ -39,45 +39,35 @@ def _response_format(value: Any) -> dict[str, Any] | None:
         return None
     if kind == "json_object":
         return {"type": "object"}
-    said = value.get("json_schema") if kind == "json_schema" else None
-    if not isinstance(said, dict) or not isinstance(said.get("schema"), dict):
+    wrapper = value.get("json_schema") if kind == "json_schema" else None
+    if not isinstance(wrapper, dict) or not isinstance(wrapper.get("schema"), dict):
         raise ValueError("type text, json_object, or json_schema with its schema")
-    return check_size(said["schema"])
+    return check_size(wrapper["schema"])
 
 
 class Turn(RequestBody):
-    """A message. OpenAI calls the system's turn developer, lately."""
+    """A message. OpenAI's newer models call the system's turn developer."""
 
-    UNUSED: ClassVar[frozenset[str]] = frozenset(
-        {"name", "tool_calls", "tool_call_id", "refusal", "audio", "function_call"}
-    )
+    UNSUPPORTED: ClassVar[frozenset[str]] = names("name tool_calls tool_call_id refusal audio function_call")
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, BeforeValidator(_content)] = ""
 
 
 class StreamOptions(RequestBody):
-    """What a stream brings besides the text."""
+    """What a stream contains beside the text."""
 
-    UNUSED: ClassVar[frozenset[str]] = frozenset({"include_obfuscation"})
+    UNSUPPORTED: ClassVar[frozenset[str]] = names("include_obfuscation")
     include_usage: bool = False
 
 
 class CommonBody(SamplingOptions):
-    """What both kinds of completion have in common."""
+    """The common fields of both kinds of completion."""
 
-    UNUSED: ClassVar[frozenset[str]] = frozenset(
-        {"frequency_penalty", "presence_penalty", "logprobs", "top_logprobs", "logit_bias"}
+    UNSUPPORTED: ClassVar[frozenset[str]] = names(
+        "frequency_penalty presence_penalty logprobs top_logprobs logit_bias"
     )
-    HARMLESS: ClassVar[frozenset[str]] = frozenset(
-        {
-            "user",
-            "metadata",
-            "store",
-            "service_tier",
-            "safety_identifier",
-            "prompt_cache_key",
-            "prompt_cache_retention",
-        }
+    IGNORED: ClassVar[frozenset[str]] = names(
+        "user metadata store service_tier safety_identifier prompt_cache_key prompt_cache_retention"
     )
     model: str
     stream: bool = False
@@ -87,51 +77,43 @@ class CommonBody(SamplingOptions):
     max_completion_tokens: int | None = None
     response_format: Annotated[dict[str, Any] | None, PlainValidator(_response_format)] = None
 
-    def ask(self, prompt: Any, field: str) -> CompletionRequest:
-        """What an engine is asked. Raises ApiError."""
-        first, second = self.max_tokens, self.max_completion_tokens
-        if first is not None and second is not None and first != second:
-            raise ApiError(
-                "max_tokens", f"{first}, but max_completion_tokens is {second}", "send one of them"
-            )
-        wanted = predict(
-            first if second is None else second, "max_tokens" if second is None else "max_completion_tokens"
+    def request(self, prompt: Any, prompt_field: str) -> CompletionRequest:
+        """The completion that is asked for. Raises ApiError for invalid options."""
+        older, newer = self.max_tokens, self.max_completion_tokens
+        if older is not None and newer is not None and older != newer:
+            raise ApiError("max_tokens", f"{older}, but max_completion_tokens is {newer}", "send one of them")
+        field, limit = ("max_tokens", older) if newer is None else ("max_completion_tokens", newer)
+        return CompletionRequest(
+            prompt=prompt,
+            options=self.generation("", self.response_format),
+            num_predict=parse_num_predict(limit, field),
+            prompt_field=prompt_field,
         )
-        return CompletionRequest(prompt, self.generation("", self.response_format), None, wanted, field)
 
 
 class ChatBody(CommonBody):
     """POST /v1/chat/completions."""
 
-    UNUSED: ClassVar[frozenset[str]] = CommonBody.UNUSED | {
-        "tools",
-        "tool_choice",
-        "parallel_tool_calls",
-        "functions",
-        "function_call",
-        "audio",
-        "modalities",
-        "prediction",
-        "reasoning_effort",
-        "verbosity",
-        "web_search_options",
-    }
+    UNSUPPORTED: ClassVar[frozenset[str]] = CommonBody.UNSUPPORTED | names(
+        "tools tool_choice parallel_tool_calls functions function_call audio modalities prediction "
+        "reasoning_effort verbosity web_search_options"
+    )
     messages: list[Turn] = Field(min_length=1)
 
 
 class CompletionBody(CommonBody):
-    """POST /v1/completions. As with Ollama, the prompt becomes the user's turn: the models here are chat models."""
+    """POST /v1/completions. As in Ollama, the prompt becomes the user's turn of a chat."""
 
-    UNUSED: ClassVar[frozenset[str]] = CommonBody.UNUSED | {"suffix", "echo"}
-    prompt: Annotated[Texts, Field(min_length=1, max_length=PROMPTS)]
+    UNSUPPORTED: ClassVar[frozenset[str]] = CommonBody.UNSUPPORTED | names("suffix echo")
+    prompt: Annotated[Texts, Field(min_length=1, max_length=MAX_PROMPTS)]
     best_of: int = Field(1, ge=1, le=1)
 
 
 class EmbeddingsBody(RequestBody):
     """POST /v1/embeddings."""
 
-    UNUSED: ClassVar[frozenset[str]] = frozenset({"dimensions"})
-    HARMLESS: ClassVar[frozenset[str]] = frozenset({"user"})
+    UNSUPPORTED: ClassVar[frozenset[str]] = names("dimensions")
+    IGNORED: ClassVar[frozenset[str]] = names("user")
     model: str
     input: Texts
     encoding_format: Literal["float", "base64"] = "float"
@@ -140,115 +122,107 @@ class EmbeddingsBody(RequestBody):
 async def chat_completions(worker: Worker, body: ChatBody) -> Response:
     """POST /v1/chat/completions."""
     turns = [{"role": t.role.replace("developer", "system"), "content": t.content} for t in body.messages]
-    ask, head = body.ask(turns, "messages"), _head(body, "chatcmpl", "chat.completion")
+    request, head = body.request(turns, "messages"), _head(body, "chatcmpl", "chat.completion")
     tag = worker.store.find_generative(body.model, "chat")
     if body.stream:
-        return await _streamed(worker, tag, ask, body, head)
-    answer = await worker.run(worker.write, tag, ask, None)
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": answer.text},
-        "logprobs": None,
-        "finish_reason": answer.finish,
-    }
-    return JSONResponse(head | {"choices": [choice], "usage": _usage([answer])})
+        return await _stream(worker, tag, request, body, head)
+    completion = await worker.run(worker.complete, tag, request, None)
+    message = {"message": {"role": "assistant", "content": completion.text}}
+    choice = _choice(0, message, completion.finish_reason)
+    return JSONResponse(head | {"choices": [choice], "usage": _usage([completion])})
 
 
 async def completions(worker: Worker, body: CompletionBody) -> Response:
     """POST /v1/completions: an answer to each prompt."""
-    asks = [body.ask([{"role": "user", "content": p}], "prompt") for p in body.prompt]
-    tag, head = worker.store.find_generative(body.model, "generate"), _head(body, "cmpl", "text_completion")
+    requests = [body.request([{"role": "user", "content": prompt}], "prompt") for prompt in body.prompt]
+    tag = worker.store.find_generative(body.model, "generate")
+    head = _head(body, "cmpl", "text_completion")
     if body.stream:
-        if len(asks) > 1:
-            raise ApiError(
-                "prompt",
-                f"{len(asks)} prompts; a stream answers one",
-                "send them one by one, or without stream",
-            )
-        return await _streamed(worker, tag, asks[0], body, head)
-    answers = await worker.run(lambda: [worker.write(tag, a, None) for a in asks])
-    choices = [
-        {"index": i, "text": a.text, "logprobs": None, "finish_reason": a.finish}
-        for i, a in enumerate(answers)
-    ]
-    return JSONResponse(head | {"choices": choices, "usage": _usage(answers)})
+        if len(requests) > 1:
+            what = f"{len(requests)} prompts; a stream answers one"
+            raise ApiError("prompt", what, "send them one by one, or without stream")
+        return await _stream(worker, tag, requests[0], body, head)
+    done = await worker.run(lambda: [worker.complete(tag, request, None) for request in requests])
+    choices = [_choice(i, {"text": c.text}, c.finish_reason) for i, c in enumerate(done)]
+    return JSONResponse(head | {"choices": choices, "usage": _usage(done)})
 
 
 def _head(body: CommonBody, prefix: str, kind: str) -> dict[str, Any]:
     kind = f"{kind}.chunk" if body.stream and kind.startswith("chat") else kind
-    return {
-        "id": f"{prefix}-{uuid.uuid4().hex[:12]}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": body.model,
-    }
+    identifier = f"{prefix}-{uuid.uuid4().hex[:12]}"
+    return {"id": identifier, "object": kind, "created": int(time.time()), "model": body.model}
 
 
-def _usage(answers: list[Completion]) -> dict[str, int]:
-    read, written = sum(a.prompt_tokens for a in answers), sum(a.tokens for a in answers)
+def _choice(index: int, content: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
+    return {"index": index, **content, "logprobs": None, "finish_reason": finish_reason}
+
+
+def _usage(done: list[Completion]) -> dict[str, int]:
+    read, written = sum(c.prompt_tokens for c in done), sum(c.tokens for c in done)
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-async def _streamed(
-    worker: Worker, tag: Tag, ask: CompletionRequest, body: CommonBody, head: dict[str, Any]
+async def _stream(
+    worker: Worker, tag: Tag, request: CompletionRequest, body: CommonBody, head: dict[str, Any]
 ) -> Response:
-    """Server-sent events: chunks of the text, the reason why it ended, usage where it is asked for, and [DONE]."""
-    pieces = worker.stream(lambda each: worker.write(tag, ask, None, each))
-    first = await anext(pieces)  # what is refused is refused before the answer begins, with its own status
-    is_chat = isinstance(body, ChatBody)
+    """Server-sent events: chunks of the text, the finish reason, usage where it is asked for, and [DONE]."""
+    pieces = worker.stream(lambda on_token: worker.complete(tag, request, None, on_token))
+    first = await anext(pieces)  # an error before the first piece has a status of its own
 
-    def chunk(piece: str, finish: str | None = None) -> dict[str, Any]:
-        text = (
-            {"delta": {"role": "assistant", "content": piece} if finish is None else {}}
-            if is_chat
-            else {"text": piece}
-        )
-        return head | {"choices": [{"index": 0, **text, "logprobs": None, "finish_reason": finish}]}
+    def chunk(piece: str, finish_reason: str | None = None) -> dict[str, Any]:
+        content: dict[str, Any] = {"text": piece}
+        if isinstance(body, ChatBody):
+            content = {"delta": {} if finish_reason else {"role": "assistant", "content": piece}}
+        return head | {"choices": [_choice(0, content, finish_reason)]}
 
     async def chunks() -> AsyncIterator[dict[str, Any]]:
         piece = first
         while isinstance(piece, str):
             yield chunk(piece)
             piece = await anext(pieces)
-        yield chunk("", piece.finish)
+        yield chunk("", piece.finish_reason)
         if body.stream_options.include_usage:
             yield head | {"choices": [], "usage": _usage([piece])}
 
     async def events() -> AsyncIterator[bytes]:
         try:
-            async for said in chunks():
-                yield b"data: " + bytes(JSONResponse(said).body) + b"\n\n"
+            async for content in chunks():
+                yield _event(content)
         except CourseError as error:
-            yield b"data: " + bytes(JSONResponse(error_body(error)).body) + b"\n\n"
+            yield _event(error_body(error))
         yield b"data: [DONE]\n\n"
 
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
+def _event(content: dict[str, Any]) -> bytes:
+    return b"data: " + bytes(JSONResponse(content).body) + b"\n\n"
+
+
 def error_body(error: CourseError) -> dict[str, Any]:
-    """An error as OpenAI's clients read it."""
-    status = error.status if isinstance(error, ApiError) else 500
+    """An error in the form that OpenAI's clients read."""
+    status, field = (error.status, error.field) if isinstance(error, ApiError) else (500, None)
     kind = {400: "invalid_request_error", 404: "not_found_error"}.get(status, "api_error")
-    field = error.field if isinstance(error, ApiError) else None
     return {"error": {"message": error_line(error), "type": kind, "param": field, "code": None}}
 
 
 async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
-    """POST /v1/embeddings: vectors as numbers, or as base64 of their float32 bytes, which OpenAI's client asks for."""
+    """POST /v1/embeddings: vectors as numbers, or as base64 of float32, which OpenAI's client asks for."""
     import numpy as np
 
-    found = await worker.run(worker.embed, worker.store.find_embedding(body.model), body.input, None)
-    rows: list[Any] = found.rows
+    vectors = await worker.run(worker.embed, worker.store.find_embedding(body.model), body.input, None)
+    rows: list[Any] = vectors.rows
     if body.encoding_format == "base64":
-        rows = [base64.b64encode(np.array(r, dtype="<f4").tobytes()).decode() for r in found.rows]
-    listed = [{"object": "embedding", "index": i, "embedding": r} for i, r in enumerate(rows)]
-    usage = {"prompt_tokens": found.tokens, "total_tokens": found.tokens}
-    return JSONResponse({"object": "list", "data": listed, "model": body.model, "usage": usage})
+        rows = [base64.b64encode(np.array(row, dtype="<f4").tobytes()).decode() for row in rows]
+    data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
+    usage = {"prompt_tokens": vectors.tokens, "total_tokens": vectors.tokens}
+    return JSONResponse({"object": "list", "data": data, "model": body.model, "usage": usage})
 
 
 async def models(worker: Worker) -> Response:
     """GET /v1/models."""
-    return JSONResponse({"object": "list", "data": [_model(t) for t in await worker.run(worker.store.tags)]})
+    tags = await worker.run(worker.store.tags)
+    return JSONResponse({"object": "list", "data": [_model(tag) for tag in tags]})
 
 
 async def model(worker: Worker, name: str) -> Response:

@@ -1,4 +1,4 @@
-"""The server as a process: bound to this machine alone, ended cleanly by Ctrl-C, SIGTERM, or the end of who started it."""
+"""The server as a process: it listens on this machine alone, and ends cleanly by Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -18,50 +18,49 @@ from typing import Any
 from course_lib.errors import CourseError
 
 PORT = 11434  # Ollama's
-GRACE = 10  # seconds for answers in work, when the server ends
+GRACE = 10  # seconds for running answers when the server ends
 
 
 def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
-    """A socket on this machine; port 0 takes a free one. Raises CourseError for another host and for a port that is taken."""
+    """A listening socket of this machine; port 0 takes a free one.
+
+    Raises CourseError for another host, and for a port that is taken.
+    """
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
         address = None
     if address is None or not address.is_loopback:
-        raise CourseError(
-            f"host {host!r}: this server answers this machine alone", "leave the host out, or say 127.0.0.1"
-        )
+        raise CourseError(f"host {host!r}: this server answers this machine alone", "course serve")
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    bound = socket.socket(
-        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
-    )  # named, or asyncio leaves Nagle's delay of 40 ms on
+    # The protocol is named because asyncio leaves Nagle's delay of 40 ms on otherwise.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     if os.name != "nt":  # on Windows it would let two servers share a port
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((str(address), port))
-        bound.listen(128)
+        listener.bind((str(address), port))
+        listener.listen(128)
     except OSError as error:
-        bound.close()
-        raise CourseError(
-            f"port {port} cannot be had: {error.strerror}", "choose another: course serve --port 11435"
-        ) from error
-    return bound
+        listener.close()
+        what = f"port {port} cannot be used: {error.strerror}"
+        raise CourseError(what, "course serve --port 11435") from error
+    return listener
 
 
 def serve(port: int = PORT, store: Path | None = None, *, until_closed: bool = False) -> int:
-    """Serve until a signal, or until standard input is closed where `until_closed`. Prints the address; returns 0.
+    """Serve until a signal, or with `until_closed` until standard input ends. Prints the address; returns 0.
 
-    store: folder of the models; a temporary one where none is given. Raises CourseError where it cannot begin.
+    store: folder of the models, by default a temporary one. Raises CourseError where it cannot start.
     """
-    with _ended_by(_exit), bind(port) as bound, contextlib.ExitStack() as stack:
+    with _on_signal(_exit), bind(port) as listener, contextlib.ExitStack() as stack:
         if until_closed:
-            threading.Thread(target=_watch, daemon=True).start()
+            threading.Thread(target=_watch_standard_input, daemon=True).start()
         folder = store or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="course-serve-")))
-        _run(bound, folder)
+        _run(listener, folder)
     return 0
 
 
-def _run(bound: socket.socket, folder: Path) -> None:
+def _run(listener: socket.socket, folder: Path) -> None:
     import uvicorn
 
     from course_lib.serve.app import application
@@ -73,7 +72,7 @@ def _run(bound: socket.socket, folder: Path) -> None:
     worker = Worker(store)
 
     class Server(uvicorn.Server):
-        """Says where it is once it answers. Signals are handled here: uvicorn would raise them again at the end."""
+        """Prints its address. It handles no signals, because uvicorn would raise them again at the end."""
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -81,43 +80,40 @@ def _run(bound: socket.socket, folder: Path) -> None:
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            host, port = bound.getsockname()[:2]
+            host, port = listener.getsockname()[:2]
+            address = f"http://{host}:{port}"
             print(
-                f"The course's own server, with Ollama's protocol: http://{host}:{port}   (Ctrl-C ends it)",
-                flush=True,
+                f"The course's own server, with Ollama's protocol: {address}   (Ctrl-C ends it)", flush=True
             )
 
-    server = Server(
-        uvicorn.Config(
-            application(worker), log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE
-        )
-    )
+    options: dict[str, Any] = {"log_level": "warning", "access_log": False}
+    server = Server(uvicorn.Config(application(worker), timeout_graceful_shutdown=GRACE, **options))
 
     def end(*_: Any) -> None:
         worker.closing.set()
         server.should_exit = True
 
-    with _ended_by(end):
-        server.run(sockets=[bound])
+    with _on_signal(end):
+        server.run(sockets=[listener])
 
 
 @contextlib.contextmanager
-def _ended_by(end: Callable[..., Any]) -> Iterator[None]:
-    """Call `end` at Ctrl-C and SIGTERM."""
-    before = {s: signal.signal(s, end) for s in (signal.SIGINT, signal.SIGTERM)}
+def _on_signal(handle: Callable[..., Any]) -> Iterator[None]:
+    """Call `handle` at Ctrl-C and SIGTERM, until the end of the block."""
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _exit(*_: Any) -> None:
     raise SystemExit(0)
 
 
-def _watch() -> None:
-    """Who started this process holds its standard input open, and lets go of it by ending, in whatever way."""
+def _watch_standard_input() -> None:
+    """End when standard input ends: the process that started this one holds it open, and has ended then."""
     sys.stdin.buffer.read()
     signal.raise_signal(signal.SIGTERM) if os.name == "nt" else os.kill(os.getpid(), signal.SIGTERM)
 
@@ -130,9 +126,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--store", type=Path)
     parser.add_argument("--until-closed", action="store_true", help="end when standard input is closed")
-    said = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     try:
-        return serve(said.port, said.store, until_closed=said.until_closed)
+        return serve(args.port, args.store, until_closed=args.until_closed)
     except CourseError as error:
         print(f"course: {error}", file=sys.stderr)
         return 1

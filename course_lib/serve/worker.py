@@ -1,4 +1,4 @@
-"""The worker between requests and models: a queue with an end, worker threads, and one manager that keeps the models."""
+"""Between requests and models: a bounded queue, worker threads, and one manager that keeps the models."""
 
 from __future__ import annotations
 
@@ -13,80 +13,83 @@ from typing import Any, NamedTuple, TypeVar
 
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.manager.manager import LoadedModel, ModelManager
+from course_lib.models.schema import ModelSpec
 from course_lib.serve.completion import MAX_RUNNING, Completion, CompletionRequest, OnToken, ServedLlamaCpp
 from course_lib.serve.errors import ApiError
 from course_lib.serve.store import Store, Tag
 
 T = TypeVar("T")
-MAX_QUEUED = 64  # requests that wait; the next is refused
+MAX_QUEUED = 64  # requests that wait; the next one is refused
 
 
 class Vectors(NamedTuple):
-    """Vectors, the tokens read for them, and the seconds it took to load the model before."""
+    """One vector for each text, the number of tokens in all, and the seconds for loading the model."""
 
     rows: list[list[float]]
     tokens: int
-    load: float
+    load_seconds: float
 
 
 class Worker:
-    """Does the work of requests. `run` and `stream` belong to the event loop, the jobs to worker threads."""
+    """Does the work of requests. `run` and `stream` belong to the event loop, jobs to worker threads."""
 
-    def __init__(self, store: Store, *, queue: int = MAX_QUEUED, at_once: int = MAX_RUNNING) -> None:
+    def __init__(self, store: Store, *, max_queued: int = MAX_QUEUED, max_running: int = MAX_RUNNING) -> None:
         self.store, self.manager, self.closing = store, ModelManager(), threading.Event()
-        self.limit, self.outstanding = queue + at_once, 0
-        self.contexts: dict[str, int] = {}  # digest -> tokens that the model reads, once it was loaded
-        self._workers = ThreadPoolExecutor(at_once, thread_name_prefix="course-serve")
+        self.limit, self.outstanding = max_queued + max_running, 0
+        self.contexts: dict[str, int] = {}  # digest -> tokens that a model reads, once it was loaded
+        self._specs: dict[str, ModelSpec] = {}  # digest -> resolved specification
+        self._threads = ThreadPoolExecutor(max_running, thread_name_prefix="course-serve")
 
-    # -- in the event loop ------------------------------------------------------------------------------------------
+    def __repr__(self) -> str:
+        return f"Worker({self.store}, {self.outstanding} of {self.limit} requests, {self.manager})"
+
+    # -- in the event loop --
 
     def submit(self, job: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-        """Start a job in a worker thread. Raises ApiError, status 503, where the queue is full or the server is closing."""
+        """Start a job in a thread. Raises ApiError (503) where the queue is full or the server closes."""
         if self.closing.is_set():
             raise _closing()
         if self.outstanding >= self.limit:
-            raise ApiError(
-                "server",
+            what, headers = (
                 f"server busy: {self.outstanding} requests are in work or wait",
-                "try again in a second",
-                status=503,
-                headers={"Retry-After": "1"},
+                {"Retry-After": "1"},
             )
+            raise ApiError("server", what, "try again in a second", status=503, headers=headers)
         self.outstanding += 1
-        future = asyncio.get_running_loop().run_in_executor(self._workers, job, *arguments)
+        future = asyncio.get_running_loop().run_in_executor(self._threads, job, *arguments)
         future.add_done_callback(self._done)
         return future
 
     def _done(self, future: asyncio.Future[Any]) -> None:
         self.outstanding -= 1
         if not future.cancelled():
-            future.exception()  # seen, even where nobody waits for it any more
+            future.exception()  # retrieved even where nobody waits for it, so that asyncio does not log it
 
     async def run(self, job: Callable[..., T], *arguments: Any) -> T:
-        """What a job returns."""
+        """The result of a job."""
         return await self.submit(job, *arguments)
 
     async def stream(self, job: Callable[[Callable[[Any], bool]], T]) -> AsyncIterator[Any]:
-        """What a job gives to the function that it is called with, then what it returns.
+        """The values that a job passes to its argument, a function, and at last its result.
 
-        That function answers True once nobody reads any more or the server closes: the job is to end then.
+        That function returns True once nobody reads any more or the server closes: the job must end then.
         """
-        loop, found, left = asyncio.get_running_loop(), asyncio.Queue[Any](), threading.Event()
+        loop, values, left = asyncio.get_running_loop(), asyncio.Queue[Any](), threading.Event()
 
-        def each(piece: Any) -> bool:
+        def put(value: Any) -> bool:
             stop = left.is_set() or self.closing.is_set()
             if not stop:
-                loop.call_soon_threadsafe(found.put_nowait, (piece,))
+                loop.call_soon_threadsafe(values.put_nowait, (value,))
             return stop
 
         def unless_left() -> T | None:
-            return None if left.is_set() else job(each)
+            return None if left.is_set() else job(put)
 
         work = self.submit(unless_left)
-        work.add_done_callback(lambda _: found.put_nowait(None))
+        work.add_done_callback(lambda _: values.put_nowait(None))
         try:
-            while (piece := await found.get()) is not None:
-                yield piece[0]
+            while (item := await values.get()) is not None:
+                yield item[0]
             if self.closing.is_set():
                 raise _closing()
             yield work.result()
@@ -94,20 +97,20 @@ class Worker:
             left.set()
 
     def close(self) -> None:
-        """Wait for the workers, then unload every model. `closing` makes streams end early, and is set here at the latest."""
+        """End streams early, wait for the worker threads, and unload every model."""
         self.closing.set()
-        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=True, cancel_futures=True)
         self.manager.unload_all()
 
-    # -- jobs -------------------------------------------------------------------------------------------------------
+    # -- jobs --
 
-    def write(
-        self, tag: Tag, ask: CompletionRequest, keep_alive: float | None, each: OnToken | None = None
+    def complete(
+        self, tag: Tag, request: CompletionRequest, keep_alive: float | None, on_token: OnToken | None = None
     ) -> Completion:
-        """An answer by a model of the store."""
-        with self._using(tag, keep_alive) as (engine, seconds):
+        """A completion by a model of the store."""
+        with self._engine(tag, keep_alive) as (engine, load_seconds):
             assert isinstance(engine, ServedLlamaCpp)
-            return replace(engine.write(ask, each), load=seconds)
+            return replace(engine.complete(request, on_token), load_seconds=load_seconds)
 
     def embed(
         self,
@@ -118,57 +121,51 @@ class Worker:
         field: str = "input",
     ) -> Vectors:
         """A vector of length 1 for each text. Raises ApiError for a text that is too long: none is cut."""
-        with self._using(tag, keep_alive) as (engine, seconds):
-            reads = num_ctx or engine.context
-            if reads > engine.context:
-                raise ApiError(
-                    "options.num_ctx",
-                    f"{num_ctx}, but this model reads {engine.context} tokens",
-                    "ask for less",
-                )
+        with self._engine(tag, keep_alive) as (engine, load_seconds):
+            context = num_ctx or engine.context
+            if context > engine.context:
+                what = f"{num_ctx}, but this model reads {engine.context} tokens"
+                raise ApiError("options.num_ctx", what, "ask for less")
             counts = [len(engine.tokenizer.encode(t, verbose=False)) for t in texts]  # type: ignore[attr-defined]
             for i, count in enumerate(counts):
-                if count > reads:
-                    raise ApiError(
-                        field,
-                        f"text {i} has {count} tokens, and {reads} are read (num_ctx)",
-                        "split it: nothing is cut",
-                    )
-            return Vectors(engine.embed(texts).tolist(), sum(counts), seconds)
+                if count > context:
+                    what = f"text {i} has {count} tokens, and {context} are read (num_ctx)"
+                    raise ApiError(field, what, "split it: nothing is cut")
+            return Vectors(engine.embed(texts).tolist(), sum(counts), load_seconds)
+
+    def _spec(self, tag: Tag) -> ModelSpec:
+        if tag.digest not in self._specs:
+            self._specs[tag.digest] = self.manager.registry.spec(self.store.spec(tag))
+        return self._specs[tag.digest]
 
     @contextmanager
-    def _using(self, tag: Tag, keep_alive: float | None) -> Iterator[tuple[Engine, float]]:
-        """The engine of a tag while it is used, and the seconds until it was there."""
-        begun = time.perf_counter()
-        with self.manager.use(self.store.spec(tag), keep_alive) as engine:
+    def _engine(self, tag: Tag, keep_alive: float | None) -> Iterator[tuple[Engine, float]]:
+        """The engine of a tag while it is used, and the seconds until it was loaded."""
+        started = time.perf_counter()
+        with self.manager.use_resolved(self._spec(tag), keep_alive) as engine:
             self.contexts[tag.digest] = engine.context
-            yield engine, time.perf_counter() - begun
+            yield engine, time.perf_counter() - started
 
     def load(self, tag: Tag, keep_alive: float | None) -> None:
-        """Have a model in memory."""
-        with self._using(tag, keep_alive):
+        """Load a model into memory."""
+        with self._engine(tag, keep_alive):
             pass
 
     def unload(self, tag: Tag) -> None:
-        """Have a model out of memory, as soon as its present users are done."""
-        self.manager.unload(self.store.spec(tag))
+        """Unload a model as soon as its present users are done."""
+        self.manager.unload(self._spec(tag))
 
     def delete(self, name: str) -> None:
-        """Remove a model of the store; it leaves the memory with its last name."""
+        """Delete a model of the store; with the last of its names it is unloaded."""
         if (tag := self.store.delete(name)) is not None:
             self.unload(tag)
 
     def loaded(self) -> list[tuple[Tag, LoadedModel]]:
         """The models in memory, under each of their names."""
-        by_key = {held.key: held for held in self.manager.loaded_models()}
-        found = (
-            (tag, by_key.get(self.manager.registry.spec(self.store.spec(tag)).key()))
-            for tag in self.store.tags()
-        )
-        return [(tag, held) for tag, held in found if held is not None]
+        loaded = {model.key: model for model in self.manager.loaded_models()}
+        keys = [(tag, self._spec(tag).key()) for tag in self.store.tags()]
+        return [(tag, loaded[key]) for tag, key in keys if key in loaded]
 
 
 def _closing() -> ApiError:
-    return ApiError(
-        "server", "the server is shutting down", "start it again, and send the request again", status=503
-    )
+    return ApiError("server", "the server is shutting down", "send the request again later", status=503)

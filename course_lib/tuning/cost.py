@@ -1,4 +1,4 @@
-"""What training holds in memory: weights, gradients and the optimiser by rule, activations by measuring them."""
+"""How much memory training needs: weights, gradients and optimiser by rule, activations by measuring them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from course_lib.errors import CourseError
 if TYPE_CHECKING:
     from torch import Tensor
 
-GRADIENT, EXACT, ADAM = (
-    2,
-    4,
-    8,
-)  # bytes for a weight that learns: in 16 bits, its copy in 32, two running means in 32
+# Bytes for each trainable weight: gradient in 16 bits; the optimiser's copy and two running means in 32.
+GRADIENT, MASTER_WEIGHT, ADAM_MEANS = 2, 4, 8
 
 
 class Cost(NamedTuple):
-    """Bytes: of the weights as they are held, of what learns, and of that the gradients and the optimiser's part."""
+    """Bytes that training holds: the weights, the gradients, and the optimiser's state."""
 
     weights: int
     gradients: int
@@ -26,36 +23,40 @@ class Cost(NamedTuple):
 
     @property
     def all(self) -> int:
-        """Their sum."""
+        """The sum of the three."""
         return sum(self)
 
 
-def training_bytes(parameters: int, learnt: int | None = None, bits: float = 16) -> Cost:
-    """Bytes for training with AdamW in mixed precision (Rajbhandari et al. 2019, arXiv:1910.02054, section 3.1).
+def training_bytes(parameters: int, trainable: int | None = None, bits: float = 16) -> Cost:
+    """Bytes for training with AdamW in mixed precision (Rajbhandari et al. 2019, arXiv:1910.02054).
 
-    parameters: of the model, held in `bits` each (16; 4.5 for 4-bit weights with their scales). learnt: weights of an adapter, in
-    16 bits; without it all of the model's learn, 16 bytes each. Raises CourseError for numbers below 1.
+    parameters: of the model, held in `bits` bits each (16; 4.5 for 4-bit weights with their scales).
+    trainable: weights of an adapter beside the frozen model, in 16 bits; None trains the whole model.
+    Raises CourseError unless all numbers are positive.
 
     >>> training_bytes(7_000_000_000).all / 1e9
     112.0
     """
-    if parameters < 1 or bits <= 0 or (learnt is not None and learnt < 1):
+    if parameters < 1 or bits <= 0 or (trainable is not None and trainable < 1):
         raise CourseError(
-            f"parameters={parameters}, learnt={learnt}, bits={bits}: all are counts", "give numbers above 0"
+            f"parameters, trainable and bits must be positive; got parameters={parameters}, "
+            f"trainable={trainable}, bits={bits}",
+            "training_bytes(7_000_000_000, trainable=20_000_000, bits=4.5)",
         )
-    trained, beside = (parameters, 0) if learnt is None else (learnt, learnt * 2)
-    return Cost(round(parameters * bits / 8) + beside, trained * GRADIENT, trained * (EXACT + ADAM))
+    trained, adapter = (parameters, 0) if trainable is None else (trainable, 2 * trainable)
+    optimiser = trained * (MASTER_WEIGHT + ADAM_MEANS)
+    return Cost(round(parameters * bits / 8) + adapter, trained * GRADIENT, optimiser)
 
 
-def kept_bytes(model: Any, loss: Callable[[], Tensor]) -> int:
-    """Bytes of activations that a forward pass keeps for the backward pass; the model's own weights are not counted.
+def activation_bytes(model: Any, loss: Callable[[], Tensor]) -> int:
+    """Bytes of activations, weights not counted, that the forward pass of `loss` keeps for the backward pass.
 
-    It grows with the examples in memory at once and with their length. With gradient checkpointing a layer keeps its input alone
-    (Chen et al. 2016, arXiv:1604.06174).
+    They grow with the number of examples in memory at once and with their length. With gradient checkpointing
+    a layer keeps only its input (Chen et al. 2016, arXiv:1604.06174).
     """
     from torch.autograd.graph import saved_tensors_hooks
 
-    own = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]}
+    weights = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]}
     kept: dict[int, Any] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -63,12 +64,12 @@ def kept_bytes(model: Any, loss: Callable[[], Tensor]) -> int:
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = loss()
-    found = sum(storage.nbytes() for place, storage in kept.items() if place not in own)
+        result = loss()  # as long as it lives, so does what it keeps
+    total = sum(storage.nbytes() for address, storage in kept.items() if address not in weights)
     del result
-    return found
+    return total
 
 
 def adapter_weights(shapes: dict[str, tuple[int, int]], rank: int) -> int:
-    """Weights of an adapter of matrices with these shapes (outputs, inputs): rank x (outputs + inputs) for each."""
+    """Weights of an adapter: rank x (outputs + inputs) for each matrix of these shapes (outputs, inputs)."""
     return sum(rank * (outputs + inputs) for outputs, inputs in shapes.values())

@@ -1,19 +1,25 @@
-"""`python -m bankworld`: write the files of Haneul Bank. The same input gives the same bytes."""
+"""`python -m bankworld` writes datasets/haneul and datasets/adapters: from the same sources the same bytes.
+
+`python -m bankworld check [AREA ...]` checks the written texts against the rules of AUTHORING.md.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bankworld import check, korean_haneul, korean_messages, korean_text, schema
+from bankworld import check, korean_check, korean_haneul, korean_messages, korean_text, schema
+from bankworld.adapter_data import build_adapter_tables
 from bankworld.haneul import World, build_questions, build_relevance
 from bankworld.messages import build_messages
+from bankworld.overlap import largest_overlap
 from bankworld.passages import Passage
 
-OUT = schema.HANEUL.parent
+DATASETS = schema.HERE.parent
 ABOUTS = (
     "old",
     "since",
@@ -26,8 +32,8 @@ ABOUTS = (
 Rows = list[dict[str, Any]]
 
 
-def build() -> dict[str, str]:
-    """File name -> content, of everything that is generated for Haneul. Korean files lie in `ko/`."""
+def build_haneul() -> dict[str, str]:
+    """File name -> content of datasets/haneul. Korean files lie in `ko/`."""
     world = World.load()
     questions, messages = build_questions(world), build_messages()
     tables: dict[str, Rows] = {
@@ -44,11 +50,27 @@ def build() -> dict[str, str]:
         "ko/questions_english_names": korean_haneul.build_questions(world, questions, english_names=True),
         "ko/messages": korean_messages.build_messages(messages),
     }
-    files = {f"{name}.jsonl": _jsonl(rows) for name, rows in tables.items()}
-    files["DATASHEET.md"] = datasheet(tables)
+    return _with_manifest(_files(tables) | {"DATASHEET.md": datasheet(tables)})
+
+
+def build_adapters() -> dict[str, str]:
+    """File name -> content of datasets/adapters."""
+    return _with_manifest(_files(build_adapter_tables()))
+
+
+FOLDERS = {"haneul": build_haneul, "adapters": build_adapters}
+
+
+def _files(tables: dict[str, Rows]) -> dict[str, str]:
+    return {
+        f"{name}.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        for name, rows in tables.items()
+    }
+
+
+def _with_manifest(files: dict[str, str]) -> dict[str, str]:
     digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
-    files["manifest.json"] = json.dumps({"sha256": digests}, indent=1) + "\n"
-    return files
+    return files | {"manifest.json": json.dumps({"sha256": digests}, indent=1) + "\n"}
 
 
 def _passages(world: World, passages: dict[str, Passage]) -> Rows:
@@ -64,10 +86,6 @@ def _passages(world: World, passages: dict[str, Passage]) -> Rows:
     ]
 
 
-def _jsonl(rows: Rows) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
 def _counts(rows: Rows, key: str) -> str:
     return ", ".join(f"{k} {n}" for k, n in sorted(Counter(r[key] for r in rows).items()))
 
@@ -76,7 +94,7 @@ def datasheet(tables: dict[str, Rows]) -> str:
     """The datasheet with its figures counted from the very rows it describes."""
     passages, questions = tables["passages"], tables["questions"]
     words = sorted(len(p["text"].split()) for p in passages)
-    share, a, b = check.largest_overlap([p["text"] for p in passages])
+    share, a, b = largest_overlap([p["text"] for p in passages])
     specs, texts = schema.specs(), schema.texts()
     figures = {
         "areas": len(schema.AREAS),
@@ -116,7 +134,9 @@ def _korean_figures(tables: dict[str, Rows], english_words: int) -> dict[str, An
     passages, messages = tables["ko/passages"], tables["ko/messages"]
     texts = [p["text"] for p in passages]
     words = sorted(len(t.split()) for t in texts)
-    whole = {m for intent in {r["intent"] for r in messages} for m in korean_text.messages_of(intent).whole}
+    complete = {
+        m for intent in {r["intent"] for r in messages} for m in korean_text.messages_of(intent).whole
+    }
     own = [
         w for kind in korean_text.texts().values() for a in kind.values() for w in (*a.lexical, *a.paraphrase)
     ]
@@ -127,27 +147,46 @@ def _korean_figures(tables: dict[str, Rows], english_words: int) -> dict[str, An
         "ko_median": words[len(words) // 2],
         "ko_longest": words[-1],
         "ko_shorter": f"{1 - sum(words) / english_words:.0%}",
-        "ko_overlap": f"{check.largest_overlap(texts)[0]:.0%}",
+        "ko_overlap": f"{largest_overlap(texts)[0]:.0%}",
         "ko_openings": len({" ".join(t.split()[:3]) for t in texts}),
         "ko_unnamed": sum("(Haneul " not in p["title"] for p in passages),
         "ko_questions": len(tables["ko/questions"]),
         "ko_wordings": len(own) + len(shared),
         "ko_messages": len(messages),
-        "ko_joined": sum(m["message"] not in whole for m in messages),
+        "ko_joined": sum(m["message"] not in complete for m in messages),
     }
 
 
-def main(out: Path = OUT) -> None:
-    """Write every file beside the old one, then put all in place at once: readers who check sums see old or new."""
-    files = build()
+def write(folder: Path, files: dict[str, str]) -> None:
+    """Write every file beside the old one, then rename them all, so that no reader sees half a file."""
     for name, text in files.items():
-        (out / name).parent.mkdir(exist_ok=True)
-        (out / f"{name}.partial").write_text(text, "utf-8", newline="\n")
-    for name in files:
-        (out / f"{name}.partial").replace(out / name)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.partial").write_text(text, "utf-8", newline="\n")
     for name, text in files.items():
-        print(f"{out.name}/{name}: {len(text.encode()) / 1e3:.0f} kB")
+        (folder / f"{name}.partial").replace(folder / name)
+        print(f"{folder.name}/{name}: {len(text.encode()) / 1e3:.0f} kB")
+
+
+def check_areas(areas: list[str]) -> int:
+    """Print the problems of each area; returns 1 if there are any, else 0."""
+    count = 0
+    for area in areas or schema.AREAS:
+        try:
+            problems = check.problems(area) + korean_check.problems(area)
+        except (OSError, ValueError, KeyError) as error:
+            problems = [f"{area}: {error}"]
+        count += len(problems)
+        print("\n".join(problems) if problems else f"{area}: all rules hold")
+    return 1 if count else 0
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["check"]:
+        return check_areas(arguments[1:])
+    for name, build in FOLDERS.items():
+        write(DATASETS / name, build())
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""What of the Korean text breaks the rules of AUTHORING.md; `python -m bankworld.check` runs it after the English rules."""
+"""Checks the Korean texts of an area against AUTHORING.md: slots, particles, lengths, repetition."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 import unicodedata
 
 from bankworld import korean, korean_text, schema
-from bankworld.check import largest_overlap
 from bankworld.haneul import World
 from bankworld.korean_haneul import build_passages
+from bankworld.overlap import largest_overlap
 
 WORDS = (35, 120)  # of a passage, counted by spaces: Korean needs about six tenths of the English number
 # A bare particle behind a slot agrees with some values only; it is written in both forms: 은(는).
@@ -87,9 +87,8 @@ def _passage_problems(area: str) -> list[str]:
         if not WORDS[0] <= words <= WORDS[1]:
             found.append(f"{where}: {words} words (wanted {WORDS[0]}-{WORDS[1]})")
         if passage.states != world.passages[id_].states:
-            found.append(
-                f"{where} and its English twin differ in {sorted(passage.states ^ world.passages[id_].states)}"
-            )
+            differing = sorted(passage.states ^ world.passages[id_].states)
+            found.append(f"{where} and its English twin differ in {differing}")
         found += [
             f"{where}: a bare particle: {m}"
             for m in _BARE.findall(f"{written[id_].title}\n{written[id_].text}")

@@ -55,7 +55,9 @@ def ask(bank: Bank, fact: Fact, name: str, about: str, wording: Wording, rng: ra
     slots = {"name": name, "bank": bank.name, "label": label(fact)}
     slots |= {a: slot_text(fact, a) for a in ("since", "group") if getattr(fact, a)}
     aspect = "value" if about == "negated" else about
-    return Question(_neat(rng.choice(templates).format(**slots)), slot_text(fact, aspect), (fact.id,), about)
+    return Question(
+        capitalise_first(rng.choice(templates).format(**slots)), slot_text(fact, aspect), (fact.id,), about
+    )
 
 
 def ask_pair(
@@ -65,7 +67,7 @@ def ask_pair(
     template = rng.choice(wordings(first, "pair", wording))
     text = template.format(name=names[0], name2=names[1], label=label(first), label2=label(second))
     answer = f"{slot_text(first, 'value')}; {slot_text(second, 'value')}"
-    return Question(_neat(text), answer, (first.id, second.id), "pair")
+    return Question(capitalise_first(text), answer, (first.id, second.id), "pair")
 
 
 def ask_compare(
@@ -79,7 +81,9 @@ def ask_compare(
     word, wanted = rng.choice(((more, a > b), (less, a < b)))
     template = rng.choice(wordings(first, "compare", wording))
     text = template.format(name=names[0], name2=names[1], label=label(first), more=word)
-    return Question(_neat(text), names[0] if wanted else names[1], (first.id, second.id), "compare")
+    return Question(
+        capitalise_first(text), names[0] if wanted else names[1], (first.id, second.id), "compare"
+    )
 
 
 def ask_untrue(
@@ -113,5 +117,6 @@ def _known(fact: Fact) -> list[Value]:
     return [v for v in (fact.value, fact.old, fact.exception) if v]
 
 
-def _neat(text: str) -> str:
+def capitalise_first(text: str) -> str:
+    """The text with its first letter in upper case: a slot at its beginning may be filled in lower case."""
     return text[0].upper() + text[1:]

@@ -1,6 +1,7 @@
-"""Questions with the passages that answer them and those that only seem to, from banks that are not Haneul.
+"""Training data of the rerankers: questions, passages that answer them, and hard negatives.
 
-A bank's handbook is generated, our hybrid search is asked each question, and what it finds that is no answer is a hard negative.
+The negatives are what hybrid search finds in a generated bank's handbook, or a public collection, besides the
+answers.
 """
 
 from __future__ import annotations
@@ -9,20 +10,17 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bankworld import questions, schema
+from bankworld import questions as wording
+from bankworld import schema
 from bankworld.bank import Bank, Fact
+from bankworld.contexts import write_passage
 from bankworld.passages import Passage
 from langchain_core.embeddings import Embeddings
-from pretraining.documents import write_passage
 
 from course_lib.retrieval import HybridRetriever, Tokenizer, public_sets
 from course_lib.retrieval.chunk import TokenSpans, chunks
 
-SIBLINGS, PASSAGES, QUESTIONS = (
-    3,
-    3,
-    160,
-)  # entities of a kind, passages about each at most, questions of a bank
+SIBLINGS, MAX_PASSAGES, QUESTIONS = 3, 3, 160  # entities of a kind, passages about each, questions of a bank
 KINDS = {"single": 0.84, "pair": 0.08, "compare": 0.08}
 WRITTEN = 0.9  # share of passages that are prose written by hand; the others are composed of sentences
 TOKENS = Tokenizer("bigrams", stop_words=True, stem=True)  # those of the course's hybrid search
@@ -30,7 +28,7 @@ TOKENS = Tokenizer("bigrams", stop_words=True, stem=True)  # those of the course
 
 @dataclass(frozen=True)
 class Pairs:
-    """A question, passages that answer it or a needed part of it, and hard negatives, the most misleading first."""
+    """A question, passages that answer it or a part of it, and hard negatives, the most misleading first."""
 
     question: str
     answering: tuple[str, ...]
@@ -50,15 +48,15 @@ class Handbook:
     def generate(cls, seed: int) -> Handbook:
         """Every kind has siblings, and each of them a few passages that state some of the same facts."""
         rng = random.Random(f"handbook/{seed}")
-        made = cls(Bank(rng.getrandbits(48)), {}, {}, {})
+        book = cls(Bank(rng.getrandbits(48)), {}, {}, {})
         for kind in schema.specs():
             favourites = rng.sample(list(schema.specs()[kind]), 3)
             for sibling in range(SIBLINGS):
-                entity = made.bank.entity(kind, str(sibling))
-                made.facts |= {f.id: f for f in entity.facts.values()}
-                for _ in range(rng.randint(1, PASSAGES)):
-                    made._add(write_passage(made.bank, entity, rng, favourites, written=WRITTEN))
-        return made
+                entity = book.bank.entity(kind, str(sibling))
+                book.facts |= {f.id: f for f in entity.facts.values()}
+                for _ in range(rng.randint(1, MAX_PASSAGES)):
+                    book._add(write_passage(book.bank, entity, rng, favourites, written=WRITTEN))
+        return book
 
     def _add(self, passage: Passage) -> None:
         id_ = str(len(self.passages))
@@ -68,27 +66,26 @@ class Handbook:
 
     def stating(self, fact: str, about: str) -> set[str]:
         """Passages from which alone a question `about` the fact can be answered."""
-        return set.intersection(
-            *(self.where.get((fact, aspect), set()) for aspect in questions.ASPECTS[about])
-        )
+        return set.intersection(*(self.where.get((fact, aspect), set()) for aspect in wording.ASPECTS[about]))
 
     def name(self, fact: Fact) -> str:
         return self.bank.entity(*fact.entity.split(".")).name
 
-    def asked(self, rng: random.Random) -> Iterator[tuple[str, set[str]]]:
+    def questions(self, rng: random.Random) -> Iterator[tuple[str, set[str]]]:
         """Questions in training wordings, and the passages that answer them."""
         stated = sorted({fact for fact, aspect in self.where if aspect == "value"})
         for _ in range(QUESTIONS):
             which = rng.choices(list(KINDS), list(KINDS.values()))[0]
             fact = self.facts[rng.choice(stated)]
-            found = self._single(fact, rng) if which == "single" else self._double(fact, which, stated, rng)
-            if found:
-                yield found
+            single = which == "single"
+            question = self._single(fact, rng) if single else self._double(fact, which, stated, rng)
+            if question:
+                yield question
 
     def _single(self, fact: Fact, rng: random.Random) -> tuple[str, set[str]]:
-        possible = [about for about in questions.ASPECTS if self.stating(fact.id, about)]
+        possible = [about for about in wording.ASPECTS if self.stating(fact.id, about)]
         about = rng.choice(possible) if rng.random() < 0.4 else "value"
-        return questions.ask(self.bank, fact, self.name(fact), about, "train", rng).text, self.stating(
+        return wording.ask(self.bank, fact, self.name(fact), about, "train", rng).text, self.stating(
             fact.id, about
         )
 
@@ -108,47 +105,53 @@ class Handbook:
         if not others:
             return None
         other = rng.choice(others)
-        ask = questions.ask_compare if which == "compare" else questions.ask_pair
+        ask = wording.ask_compare if which == "compare" else wording.ask_pair
         question = ask(fact, other, (self.name(fact), self.name(other)), "train", rng)
         return question.text, self.stating(fact.id, "value") | self.stating(other.id, "value")
 
 
-def mined(
-    asked: Sequence[tuple[str, set[str]]],
+def mine(
+    questions: Sequence[tuple[str, set[str]]],
     texts: Mapping[str, str],
     embeddings: Embeddings,
-    searched: Mapping[str, str] | None = None,
+    indexed: Mapping[str, str] | None = None,
 ) -> Iterator[Pairs]:
-    """Pairs of questions and the ids that answer them. Negatives: what hybrid search finds beside the answers, best first.
+    """Pairs from questions and the ids of the texts that answer them.
 
-    searched: what is searched in place of `texts`, such as their beginnings.
+    The negatives are the other results of hybrid search, best first. indexed: what is searched in place of
+    `texts`, such as their beginnings.
     """
-    retriever = HybridRetriever.from_documents(searched or texts, embeddings, lexical=TOKENS, k=25)
-    for (question, gold), legs in zip(
-        asked, retriever.legs([question for question, _ in asked]), strict=True
+    retriever = HybridRetriever.from_documents(indexed or texts, embeddings, lexical=TOKENS, k=25)
+    for (question, gold), candidates in zip(
+        questions, retriever.retrieve([question for question, _ in questions]), strict=True
     ):
-        wrong = [texts[hit.id] for hit in retriever.hits(legs) if hit.id not in gold]
+        wrong = [texts[hit.id] for hit in retriever.rank(candidates) if hit.id not in gold]
         yield Pairs(question, tuple(texts[id_] for id_ in sorted(gold)), tuple(wrong))
 
 
-def of_banks(count: int, embeddings: Embeddings, spans: TokenSpans, longest: int) -> Iterator[Pairs]:
-    """Pairs of so many banks, the same ones each time. Passages of more tokens than the embedder reads are left out."""
+def pairs_of_banks(count: int, embeddings: Embeddings, spans: TokenSpans, max_tokens: int) -> Iterator[Pairs]:
+    """Pairs from `count` generated banks, always the same, without passages above `max_tokens`."""
     for seed in range(count):
         book = Handbook.generate(seed)
         texts = {id_: f"{p.title} {p.text}" for id_, p in book.passages.items()}
-        texts = {id_: text for id_, text in texts.items() if spans.count(text) + spans.special <= longest}
-        asked = (
-            (question, gold & texts.keys()) for question, gold in book.asked(random.Random(f"asked/{seed}"))
-        )
-        yield from mined([(question, gold) for question, gold in asked if gold], texts, embeddings)
+        texts = {id_: text for id_, text in texts.items() if spans.count(text) + spans.special <= max_tokens}
+        drawn = book.questions(random.Random(f"asked/{seed}"))
+        kept = [(question, gold & texts.keys()) for question, gold in drawn]
+        yield from mine([(question, gold) for question, gold in kept if gold], texts, embeddings)
 
 
-def of_public(name: str, embeddings: Embeddings, spans: TokenSpans, longest: int) -> Iterator[Pairs]:
-    """Pairs of a public collection. Of long texts the embedder searches the beginning; they are learnt from as they stand.
+def pairs_of_public_set(
+    name: str, embeddings: Embeddings, spans: TokenSpans, max_tokens: int
+) -> Iterator[Pairs]:
+    """Pairs from a public collection.
 
-    Raises FileNotFoundError where the collection is not on this machine.
+    Of long texts only the beginning is searched, but training reads them whole.
+
+    Raises FileNotFoundError if the collection is not on this machine.
     """
     collection = public_sets.load(name)
-    asked = [(collection.queries[query], set(of_query)) for query, of_query in collection.judgements.items()]
-    begins = {id_: chunks(text, spans, most=longest)[0].text for id_, text in collection.documents.items()}
-    yield from mined(asked, collection.documents, embeddings, begins)
+    questions = [(collection.queries[query], set(grades)) for query, grades in collection.qrels.items()]
+    beginnings = {
+        id_: chunks(text, spans, max_tokens=max_tokens)[0].text for id_, text in collection.documents.items()
+    }
+    yield from mine(questions, collection.documents, embeddings, beginnings)

@@ -1,4 +1,4 @@
-"""From a finished run to models/NAME: adapter and head, what they were made for, evaluation, card, checksums."""
+"""Publishes a finished reranker run as models/NAME: adapter, base, evaluation, card and checksums."""
 
 from __future__ import annotations
 
@@ -15,45 +15,12 @@ from course_lib import data
 from course_lib.models import catalog
 from course_lib.models.drivers.adapters import BASE_FILE, WEIGHTS_FILE, base_record
 from course_lib.models.files.headers import tensors_in
-from finetuning.run import BASE, LONGEST, Recipe, Run
+from finetuning.run import BASE, MAX_TOKENS, RerankerConfig, RerankerRun
 
-CARD = """---
-license: {licence}
-language: en
-library_name: peft
-base_model: sentence-transformers/all-MiniLM-L6-v2
----
-# {name}
-
-{what}: a LoRA adapter of rank {rank} on all-MiniLM-L6-v2, {learnt:,} weights in {megabytes:.1f} MB. It was trained for the course
-"Local AI, Measured" to tell passages that answer a question from passages that only seem to, which the course's own hybrid search
-found. It has never seen Haneul Bank, on which it is measured below.
-
-| | |
-|---|---|
-| reads | {reads}; longer texts in overlapping windows |
-| gives | scores for comparing passages of the same question; no probability |
-| data | {pairs:,} questions with hard negatives: {sources} |
-| training | {steps:,} steps of {questions} questions with 1 + {misleading} passages each |
-| it took | {minutes:.0f} minutes on {threads} cores ({processor}) |
-| seeds | weights 0; banks 0 to {last}; what a step reads depends on its number alone |
-| made by | `python -m finetuning {name}` |
-
-{use}
-## Measured
-MRR@3 of the first 25 candidates of hybrid search, as they are and reranked: means over questions with 95% bootstrap intervals, of
-the difference paired over questions. Collections that it was trained on are left out.
-
-| questions of | count | hybrid search | reranked | difference |
-|---|---|---|---|---|
-{rows}
-
-## Limits
-English only: MiniLM knows no Korean word, and the table shows what becomes of a Korean ranking. Trained on few kinds of text:
-measure before you use it elsewhere.
-"""
+CARD = (Path(__file__).parent / "reranker_card.md").read_text("utf-8")
 CROSS = """    from course_lib import load
-    load("haneul-cross-encoder").rerank("What does it cost a year?", ["The fee is 2,000 won.", "We open at nine."])
+    reranker = load("haneul-cross-encoder")
+    reranker.rerank("What does it cost a year?", ["The fee is 2,000 won.", "We open at nine."])
 """
 LATE = """    from course_lib.models.manager import ModelManager
     from course_lib.retrieval import LateInteraction
@@ -64,12 +31,12 @@ ABOUT = {
     "haneul-cross-encoder": {
         "what": "A cross-encoder with a head of its own",
         "use": CROSS,
-        "reads": f"a question and a passage, together {LONGEST} tokens",
+        "reads": f"a question and a passage, together {MAX_TOKENS} tokens",
     },
     "haneul-late-interaction": {
         "what": "An embedder of tokens for late interaction",
         "use": LATE,
-        "reads": f"{LONGEST} tokens, question and passage apart",
+        "reads": f"{MAX_TOKENS} tokens, question and passage apart",
     },
 }
 SOURCES = {
@@ -79,49 +46,47 @@ SOURCES = {
 }
 
 
-def publish(run: Run) -> Path:
-    """Write models/NAME from a finished run; of an older evaluation nothing is kept."""
+def publish(run: RerankerRun) -> Path:
+    """Write models/NAME from a finished run. An older evaluation is deleted."""
     folder = data.MODELS / run.name
     shutil.rmtree(folder, ignore_errors=True)
-    model = run.exactly()
+    model = run.in_float32()
     model.peft_config["default"].base_model_name_or_path = BASE  # peft has put the path on this machine there
     model.save_pretrained(folder)
     (folder / BASE_FILE).write_text(
         json.dumps(base_record(catalog.folder_of(BASE)), indent=1) + "\n", "utf-8"
     )
     shutil.copy(run.folder / "log.jsonl", folder / "training-log.jsonl")
-    write_card(run.name, run.recipe)
+    write_card(run.name, run.config)
     return folder
 
 
-def write_card(name: str, recipe: Recipe) -> None:
-    """The model card, every figure of it read from the run, or from evaluation.json, which `benchmarks/rerank.py` writes."""
+def write_card(name: str, config: RerankerConfig) -> None:
+    """Write the model card. Its figures come from the run and from evaluation.json (benchmarks/rerank.py)."""
     folder = data.MODELS / name
-    measured = folder / "evaluation.json"
-    found = json.loads(measured.read_text("utf-8")) if measured.exists() else {}
+    path = folder / "evaluation.json"
+    evaluation = json.loads(path.read_text("utf-8")) if path.exists() else {}
     last = json.loads((folder / "training-log.jsonl").read_text("utf-8").splitlines()[-1])
     tensors = tensors_in(folder / WEIGHTS_FILE).values()
-    said = asdict(recipe) | ABOUT[name] | {k: last[k] for k in ("pairs", "threads", "processor")}
+    figures = asdict(config) | ABOUT[name] | {k: last[k] for k in ("pairs", "threads", "processor")}
     text = CARD.format(
         name=name,
-        **said,
-        learnt=sum(math.prod(t.shape) for t in tensors),
+        **figures,
+        trainable=sum(math.prod(t.shape) for t in tensors),
         megabytes=sum(t.bytes for t in tensors) / 1e6,
-        questions=sum(recipe.mixture.values()),
+        questions=sum(config.mixture.values()),
         minutes=last["seconds"] / 60,
-        last=recipe.banks - 1,
-        sources=", ".join(SOURCES[source].format(banks=recipe.banks) for source in recipe.mixture),
-        licence="cc-by-sa-4.0" if "xquad_en" in recipe.mixture else "mit",
-        rows="\n".join(_row(of, row) for of, row in found.items() if of not in recipe.mixture),
+        last=config.banks - 1,
+        sources=", ".join(SOURCES[source].format(banks=config.banks) for source in config.mixture),
+        licence="cc-by-sa-4.0" if "xquad_en" in config.mixture else "mit",
+        rows="\n".join(_row(of, row) for of, row in evaluation.items() if of not in config.mixture),
     )
     (folder / "README.md").write_text(text, "utf-8")
     seal(folder)
 
 
 def _row(name: str, row: dict[str, Any]) -> str:
-    told = (
-        f"{row[system][0]:.3f} ({row[system][1]:.3f} to {row[system][2]:.3f})"
-        for system in ("before", "after")
-    )
-    gap = row["difference"]
-    return f"| {name} | {row['questions']} | {' | '.join(told)} | {gap[0]:+.3f} ({gap[1]:+.3f} to {gap[2]:+.3f}) |"
+    intervals = ((value, low, high) for value, low, high in (row["before"], row["after"]))
+    cells = [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in intervals]
+    value, low, high = row["difference"]
+    return f"| {name} | {row['questions']} | {' | '.join(cells)} | {value:+.3f} ({low:+.3f} to {high:+.3f}) |"

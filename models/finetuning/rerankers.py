@@ -1,7 +1,7 @@
-"""The course's two rerankers: each a LoRA adapter of MiniLM that learns which passage answers a question.
+"""The course's two rerankers, LoRA adapters of MiniLM that learn which passage answers a question.
 
-A cross-encoder chooses among a question's own passages, one that answers and a few misleading ones; for late interaction the
-passages of all other questions in the step are wrong, too, at no cost.
+The cross-encoder chooses among a question's own passages: one that answers it and a few misleading ones. Late
+interaction also counts the passages of all other questions of the step as wrong, at no extra cost.
 """
 
 from __future__ import annotations
@@ -12,70 +12,67 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from finetuning.run import HOW, Recipe, Run
+from finetuning.run import MODEL_OPTIONS, RerankerConfig, RerankerRun
 
-SHARPNESS = 30.0  # a mean cosine is at most 1; times this, it is a score to choose by
+TEMPERATURE = 30.0  # scales a mean cosine, at most 1, to a logit
 
 
-class CrossEncoder(Run):
-    """Question and passage in one row, one score from a head of its own (Nogueira and Cho 2019, arXiv:1901.04085)."""
+class CrossEncoder(RerankerRun):
+    """Question and passage in one text, scored by a head (Nogueira and Cho 2019, arXiv:1901.04085)."""
 
     name = "haneul-cross-encoder"
-    standard = Recipe(steps=240, rate=1e-3, mixture={"banks": 8, "xquad_en": 4, "tatqa": 4})
+    standard = RerankerConfig(steps=240, learning_rate=1e-3, mixture={"banks": 8, "xquad_en": 4, "tatqa": 4})
 
     @staticmethod
-    def built(base: Path) -> tuple[Any, dict[str, Any]]:
-        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, **HOW)
+    def build(base_folder: Path) -> tuple[Any, dict[str, Any]]:
+        model = AutoModelForSequenceClassification.from_pretrained(base_folder, num_labels=1, **MODEL_OPTIONS)
         return model, {"task_type": "SEQ_CLS", "modules_to_save": ["classifier"]}
 
-    def scores(self, asked: list[str], passages: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        each = len(passages) // len(asked)
-        found = self.pairs([question for question in asked for _ in range(each)], passages).view(
-            len(asked), each
-        )
-        return found, torch.zeros(len(asked), dtype=torch.long, device=self.device)
+    def scores(self, questions: list[str], passages: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        per_question = len(passages) // len(questions)
+        repeated = [question for question in questions for _ in range(per_question)]
+        scores = self.pairs(repeated, passages).view(len(questions), per_question)
+        return scores, torch.zeros(len(questions), dtype=torch.long, device=self.device)
 
     def pairs(self, questions: list[str], passages: list[str]) -> torch.Tensor:
         """A score for each pair, in the order given."""
-        places, out = [], []
-        for chosen, _, batch in self.like_lengths(questions, passages):
-            out.append(self.model(**batch).logits[:, 0].float())
-            places += chosen
-        return torch.cat(out)[torch.tensor(places, device=self.device).argsort()]
+        order, scores = [], []
+        for indices, _, batch in self.length_batches(questions, passages):
+            scores.append(self.model(**batch).logits[:, 0].float())
+            order += indices
+        return torch.cat(scores)[torch.tensor(order, device=self.device).argsort()]
 
 
-class LateInteraction(Run):
-    """A vector for each token, and the mean of MaxSim over the question's (Khattab and Zaharia 2020, arXiv:2004.12832)."""
+class LateInteraction(RerankerRun):
+    """A vector per token; the score is the mean MaxSim (Khattab and Zaharia 2020, arXiv:2004.12832)."""
 
     name = "haneul-late-interaction"
-    standard = Recipe(steps=240, rate=5e-4, warm_up=20)
+    standard = RerankerConfig(steps=240, learning_rate=5e-4, warmup_steps=20)
 
     @staticmethod
-    def built(base: Path) -> tuple[Any, dict[str, Any]]:
-        return AutoModel.from_pretrained(base, add_pooling_layer=False, **HOW), {
+    def build(base_folder: Path) -> tuple[Any, dict[str, Any]]:
+        return AutoModel.from_pretrained(base_folder, add_pooling_layer=False, **MODEL_OPTIONS), {
             "task_type": "FEATURE_EXTRACTION"
         }
 
-    def scores(self, asked: list[str], passages: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        questions, read = self.vectors(asked), self.vectors(passages)
-        every, lengths = torch.cat(read), [len(vectors) for vectors in read]
+    def scores(self, questions: list[str], passages: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        question_vectors, passage_vectors = self.vectors(questions), self.vectors(passages)
+        tokens, lengths = torch.cat(passage_vectors), [len(vectors) for vectors in passage_vectors]
         rows = [
-            [cosines.max(1).values.mean() for cosines in (q @ every.T).split(lengths, dim=1)]
-            for q in questions
+            [cosines.max(1).values.mean() for cosines in (vectors @ tokens.T).split(lengths, dim=1)]
+            for vectors in question_vectors
         ]
-        answers = torch.arange(len(asked), device=self.device) * (len(passages) // len(asked))
-        return SHARPNESS * torch.stack([torch.stack(row) for row in rows]), answers
+        answers = torch.arange(len(questions), device=self.device) * (len(passages) // len(questions))
+        return TEMPERATURE * torch.stack([torch.stack(row) for row in rows]), answers
 
     def vectors(self, texts: list[str]) -> list[torch.Tensor]:
-        """Of each text a vector of length 1 for each of its tokens."""
-        out: dict[int, torch.Tensor] = {}
-        for chosen, special, batch in self.like_lengths(texts):
+        """For each text a vector of length 1 per token, without special tokens: (tokens, dimensions)."""
+        by_index: dict[int, torch.Tensor] = {}
+        for indices, special, batch in self.length_batches(texts):
             hidden = torch.nn.functional.normalize(self.model(**batch).last_hidden_state.float(), dim=-1)
-            out |= {
-                i: vectors[~marks.to(self.device)]
-                for i, vectors, marks in zip(chosen, hidden, special, strict=True)
-            }
-        return [out[i] for i in range(len(texts))]
+            for i, vectors, mask in zip(indices, hidden, special.to(self.device), strict=True):
+                by_index[i] = vectors[~mask]
+        return [by_index[i] for i in range(len(texts))]
 
 
-RERANKERS: tuple[type[Run], ...] = (CrossEncoder, LateInteraction)
+RERANKERS: tuple[type[RerankerRun], ...] = (CrossEncoder, LateInteraction)

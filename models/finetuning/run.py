@@ -1,4 +1,4 @@
-"""One training run of a LoRA adapter on MiniLM: what it reads, how it steps, how it stops and goes on."""
+"""A training run of a reranker, a LoRA adapter of MiniLM: its settings, batches, steps and checkpoints."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from course_lib.models import catalog
 from course_lib.models.drivers.quiet import quiet
 from course_lib.models.manager import ModelManager
 from course_lib.retrieval.chunk import token_spans
-from course_lib.tuning.learner import Learner, told
-from course_lib.tuning.train import CHECKPOINT
-from finetuning.pairs import Pairs, of_banks, of_public
+from course_lib.tuning.optimiser import MixedPrecisionAdamW, checkpoint_metadata
+from course_lib.tuning.run_folder import CHECKPOINT, with_new_names
+from finetuning.pairs import Pairs, pairs_of_banks, pairs_of_public_set
 
 BASE = catalog.MINILM
 RUNS = data.ROOT / "runs"
-LONGEST = 256  # tokens that are read; MiniLM was trained on as many
-LAYERS = ["query", "key", "value", "dense"]
-# 16 bits, eager attention and no dropout: on a CPU with AVX512-BF16 that learns four times as fast.
-HOW = {
+MAX_TOKENS = 256  # of a text; MiniLM was trained on as many
+TARGET_MODULES = ["query", "key", "value", "dense"]
+# 16 bits, eager attention and no dropout: on a CPU with AVX512-BF16 that trains four times as fast.
+MODEL_OPTIONS = {
     "dtype": torch.bfloat16,
     "attn_implementation": "eager",
     "hidden_dropout_prob": 0.0,
@@ -42,37 +42,38 @@ HOW = {
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """mixture: source -> questions of it in a step, each with so many `misleading` passages out of its `hardest`.
+class RerankerConfig:
+    """Settings of a run.
 
-    banks: handbooks behind the source of that name; the others are public collections. rank: of the adapter; rate: of
-    learning, which rises in `warm_up` steps and falls to 0 in all.
+    mixture: source -> questions of it in a step, each with `misleading` passages drawn from its `hardest`.
+    banks: number of handbooks behind the source "banks"; the other sources are public collections.
+    rank: of the adapter. learning_rate: the peak, after `warmup_steps`; it falls to 0 at the last step.
     """
 
     steps: int
-    rate: float
+    learning_rate: float
     mixture: Mapping[str, int] = field(default_factory=lambda: {"banks": 16})
     banks: int = 60
     misleading: int = 3
     hardest: int = 12
     rank: int = 16
-    warm_up: int = 40
+    warmup_steps: int = 40
 
 
-def pairs(source: str, recipe: Recipe, folder: Path = RUNS / "pairs") -> list[Pairs]:
-    """The pairs of a source: mined once, then kept in a file. Raises FileNotFoundError where a public collection is not there."""
+def pairs(source: str, config: RerankerConfig, folder: Path = RUNS / "pairs") -> list[Pairs]:
+    """The pairs of a source, mined once and then read from a file.
+
+    Raises FileNotFoundError if a public collection is not on this machine.
+    """
     path = folder / f"{source}.jsonl"
     if not path.exists():
         embeddings = ModelManager.shared().get_embedding_model("embed")
-        spans, room = (
-            token_spans(AutoTokenizer.from_pretrained(catalog.folder_of(BASE))),
-            LONGEST - 2,
-        )  # without marks
-        mined = (
-            of_banks(recipe.banks, embeddings, spans, room)
-            if source == "banks"
-            else of_public(source, embeddings, spans, room)
-        )
+        spans = token_spans(AutoTokenizer.from_pretrained(catalog.folder_of(BASE)))
+        max_tokens = MAX_TOKENS - 2  # without the special tokens
+        if source == "banks":
+            mined = pairs_of_banks(config.banks, embeddings, spans, max_tokens)
+        else:
+            mined = pairs_of_public_set(source, embeddings, spans, max_tokens)
         bar = tqdm(mined, desc=f"mining {source}", unit=" questions")
         atomic_write_text(path, "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in bar))
     with path.open(encoding="utf-8") as lines:
@@ -80,48 +81,50 @@ def pairs(source: str, recipe: Recipe, folder: Path = RUNS / "pairs") -> list[Pa
         return [Pairs(row["question"], tuple(row["answering"]), tuple(row["misleading"])) for row in rows]
 
 
-def drawn(known: Mapping[str, Sequence[Pairs]], recipe: Recipe, step: int) -> tuple[list[str], list[str]]:
-    """Questions of a step, and 1 + misleading passages for each, in a row; the first of them answers it."""
+def draw_step(
+    dataset: Mapping[str, Sequence[Pairs]], config: RerankerConfig, step: int
+) -> tuple[list[str], list[str]]:
+    """The questions of a step, and 1 + `misleading` passages for each; the first of them answers it."""
     rng = random.Random(f"step/{step}")
-    asked, passages = [], []
-    for source, count in recipe.mixture.items():
-        for one in rng.sample(known[source], count):
-            hard = one.misleading[: recipe.hardest]
-            wrong = rng.sample(hard, min(recipe.misleading, len(hard)))
+    questions, passages = [], []
+    for source, count in config.mixture.items():
+        for drawn in rng.sample(dataset[source], count):
+            hardest = drawn.misleading[: config.hardest]
+            wrong = rng.sample(hardest, min(config.misleading, len(hardest)))
             wrong += [
-                rng.choice(rng.choice(known[source]).answering) for _ in range(recipe.misleading - len(wrong))
+                rng.choice(rng.choice(dataset[source]).answering)
+                for _ in range(config.misleading - len(wrong))
             ]
-            passages += [rng.choice(one.answering), *wrong]
-            asked.append(one.question)
-    return asked, passages
+            passages += [rng.choice(drawn.answering), *wrong]
+            questions.append(drawn.question)
+    return questions, passages
 
 
-class Run(ABC):
-    """The adapted model, its optimiser, the step it is at. What a step reads depends on its number alone.
+class RerankerRun(ABC):
+    """A peft model, its optimiser, and the steps done. What a step reads depends on its number alone.
 
-    Subclasses say which adapter they train (`name`, `recipe`), how the model is built, and what it scores.
+    Subclasses set `name` and `standard` settings, build the model, and score passages.
     """
 
     name: ClassVar[str]
-    standard: ClassVar[Recipe]
+    standard: ClassVar[RerankerConfig]
 
-    def __init__(self, recipe: Recipe | None = None, folder: Path | None = None) -> None:
-        self.recipe, self.folder, self.seconds = recipe or self.standard, folder or RUNS / self.name, 0.0
-        base = catalog.folder_of(BASE)
-        self.tokenizer = AutoTokenizer.from_pretrained(base)
+    def __init__(self, config: RerankerConfig | None = None, folder: Path | None = None) -> None:
+        self.config, self.folder, self.seconds = config or self.standard, folder or RUNS / self.name, 0.0
+        base_folder = catalog.folder_of(BASE)
+        self.tokenizer = AutoTokenizer.from_pretrained(base_folder)
         torch.manual_seed(0)
-        with quiet():  # it would tell of a head that is new or of a layer that is not needed
-            whole, task = self.built(base)
-        config = LoraConfig(
-            r=self.recipe.rank, lora_alpha=2 * self.recipe.rank, target_modules=LAYERS, **task
-        )
+        with quiet():  # transformers would report the new head and unused layers
+            base, task = self.build(base_folder)
+        rank = self.config.rank
+        lora_config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGET_MODULES, **task)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model: Any = get_peft_model(whole, config, autocast_adapter_dtype=False).to(self.device)
-        self.learner = Learner(
+        self.model: Any = get_peft_model(base, lora_config, autocast_adapter_dtype=False).to(self.device)
+        self.optimiser = MixedPrecisionAdamW(
             self.model,
-            steps=self.recipe.steps,
-            rate=self.recipe.rate,
-            warm_up=self.recipe.warm_up,
+            total_steps=self.config.steps,
+            learning_rate=self.config.learning_rate,
+            warmup_steps=self.config.warmup_steps,
             weight_decay=0.01,
         )
         self._resume()
@@ -129,77 +132,73 @@ class Run(ABC):
     @property
     def step(self) -> int:
         """Steps that were made."""
-        return self.learner.step
+        return self.optimiser.steps_done
 
     @staticmethod
     @abstractmethod
-    def built(base: Path) -> tuple[Any, dict[str, Any]]:
-        """The model from the files of its base, and what LoraConfig has to know of it."""
+    def build(base_folder: Path) -> tuple[Any, dict[str, Any]]:
+        """The model from the files of its base, and the settings of LoraConfig that depend on its kind."""
 
     @abstractmethod
-    def scores(self, asked: list[str], passages: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores (questions, passages to choose among), and for each question the place of its answer among them."""
+    def scores(self, questions: list[str], passages: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores (questions, candidates), and for each question the index of its answer."""
 
-    def like_lengths(self, *texts: list[str]) -> Any:
-        """Places and tokens of texts, or of pairs, in batches of 16 with little padding."""
+    def length_batches(self, *texts: list[str]) -> Any:
+        """Batches of 16 texts, or pairs, of similar length: their indices, special-token masks and tokens."""
         order = sorted(range(len(texts[-1])), key=lambda i: len(texts[-1][i]))
-        for at in range(0, len(order), 16):
-            chosen = order[at : at + 16]
+        for start in range(0, len(order), 16):
+            indices = order[start : start + 16]
             batch = self.tokenizer(
-                *([of[i] for i in chosen] for of in texts),
+                *([column[i] for i in indices] for column in texts),
                 truncation="only_second" if len(texts) > 1 else "only_first",
-                max_length=LONGEST,
+                max_length=MAX_TOKENS,
                 padding=True,
                 return_tensors="pt",
                 return_special_tokens_mask=True,
             )
-            yield chosen, batch.pop("special_tokens_mask").bool(), batch.to(self.device)
+            yield indices, batch.pop("special_tokens_mask").bool(), batch.to(self.device)
 
-    def train_step(self, known: Mapping[str, Sequence[Pairs]]) -> float:
-        """One step; returns its loss, the cross-entropy of choosing what answers."""
-        loss = torch.nn.functional.cross_entropy(*self.scores(*drawn(known, self.recipe, self.step)))
+    def train_step(self, dataset: Mapping[str, Sequence[Pairs]]) -> float:
+        """One step; returns its loss, the cross-entropy of choosing the passage that answers."""
+        loss = torch.nn.functional.cross_entropy(*self.scores(*draw_step(dataset, self.config, self.step)))
         loss.backward()
-        self.learner.update()
+        self.optimiser.step()
         return float(loss.detach())
 
-    def exactly(self) -> Any:
-        """The model in 32 bits, with what was learnt as exactly as it was kept."""
+    def in_float32(self) -> Any:
+        """The model in 32 bits, with the optimiser's master weights."""
         self.model = self.model.float()
-        self.learner.use_exact()
+        self.optimiser.copy_to_model()
         return self.model
 
-    def train(self, known: Mapping[str, Sequence[Pairs]], save_every: float = 60.0) -> None:
-        """Go on to the last step. A checkpoint is written every minute and at the end."""
-        begun, saved, before, recent = time.monotonic(), time.monotonic(), self.seconds, []
+    def train(self, dataset: Mapping[str, Sequence[Pairs]], save_seconds: float = 60.0) -> None:
+        """Continue to the last step. Writes a checkpoint every minute and at the end."""
+        begun, saved, before, losses = time.monotonic(), time.monotonic(), self.seconds, []
         about = {
-            "pairs": sum(map(len, known.values())),
+            "pairs": sum(map(len, dataset.values())),
             "threads": torch.get_num_threads(),
             "processor": machine()["processor"],
         }
-        with tqdm(total=self.recipe.steps, initial=self.step, desc=self.name) as bar:
-            while self.step < self.recipe.steps:
-                recent.append(self.train_step(known))
+        with tqdm(total=self.config.steps, initial=self.step, desc=self.name) as bar:
+            while self.step < self.config.steps:
+                losses.append(self.train_step(dataset))
                 bar.update()
                 self.seconds = before + time.monotonic() - begun
                 if self.step % 20 == 0:
-                    row = {
-                        "step": self.step,
-                        "seconds": round(self.seconds),
-                        "loss": round(sum(recent) / len(recent), 5),
-                        **about,
-                    }
+                    loss = round(sum(losses) / len(losses), 5)
+                    row = {"step": self.step, "seconds": round(self.seconds), "loss": loss, **about}
                     with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
                         log.write(json.dumps(row) + "\n")
-                    bar.set_postfix(loss=row["loss"])
-                    recent = []
-                if time.monotonic() - saved > save_every or self.step == self.recipe.steps:
+                    bar.set_postfix(loss=loss)
+                    losses = []
+                if time.monotonic() - saved > save_seconds or self.step == self.config.steps:
                     self.save()
                     saved = time.monotonic()
 
     def save(self) -> None:
-        """What was learnt and the optimiser's state in one file."""
-        about = {"seconds": str(self.seconds), "recipe": json.dumps(asdict(self.recipe))}
-        self.learner.save(self.folder / CHECKPOINT, about)
+        """Write weights and optimiser state into one file."""
+        metadata = {"seconds": str(self.seconds), "config": json.dumps(asdict(self.config))}
+        self.optimiser.save(self.folder / CHECKPOINT, metadata)
 
     def _resume(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -207,10 +206,8 @@ class Run(ABC):
         if not path.exists():
             (self.folder / "log.jsonl").unlink(missing_ok=True)
             return
-        about = told(path)
-        if Recipe(**json.loads(about["recipe"])) != self.recipe:
-            raise CourseError(
-                f"{path} was begun with {about['recipe']}", f"remove {self.folder} to begin anew"
-            )
-        self.learner.resume(path)
-        self.seconds = float(about["seconds"])
+        metadata = with_new_names(checkpoint_metadata(path))
+        if RerankerConfig(**with_new_names(json.loads(metadata["config"]))) != self.config:
+            raise CourseError(f"{path} was started with {metadata['config']}", f"rm -r {self.folder}")
+        self.optimiser.resume(path)
+        self.seconds = float(metadata["seconds"])

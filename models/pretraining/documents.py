@@ -1,6 +1,7 @@
 """Training documents: handbook prose, question answering, labelling and chat about banks that are not Haneul.
 
-A document is a list of turns (what the user says, what the assistant answers); `rows` turns documents into tokens.
+A document is a list of turns (what the user says, what the assistant answers); `rows` turns documents into
+tokens.
 """
 
 from __future__ import annotations
@@ -9,102 +10,14 @@ import functools
 import json
 import random
 import re
-from dataclasses import dataclass, field
 
 from bankworld import questions, schema
-from bankworld.bank import Bank, Entity, Fact, invent_word
-from bankworld.passages import Passage, compose, fill
+from bankworld.bank import Bank, Fact, invent_word
+from bankworld.contexts import Context, answerable, make_context, unanswerable
 
 from course_lib.rag.prompt import REFUSAL, Source, chosen_option, context_block, label_prompt, question_block
 
 Turn = tuple[str, str]  # what the user says, what the assistant answers
-
-
-@functools.cache
-def templates() -> dict[str, list[schema.PassageTemplate]]:
-    """Entity kind -> the written training passages that are about it alone."""
-    by_kind: dict[str, list[schema.PassageTemplate]] = {}
-    for area in schema.AREAS:
-        for template in schema.passages_of(area, haneul=False):
-            if len(template.about) == 1:
-                by_kind.setdefault(next(iter(template.about.values())), []).append(template)
-    return by_kind
-
-
-@dataclass
-class Context:
-    """Some passages of one bank, and what they state."""
-
-    bank: Bank
-    passages: list[Passage] = field(default_factory=list)
-    entities: dict[str, Entity] = field(default_factory=dict)
-    stated: dict[str, set[str]] = field(default_factory=dict)  # fact id -> aspects
-    where: dict[str, int] = field(default_factory=dict)  # fact id -> index of the last passage that states it
-
-    def add(self, entity: Entity, passage: Passage) -> None:
-        self.entities[entity.id] = entity
-        self.passages.append(passage)
-        for fact, aspect in passage.states:
-            self.stated.setdefault(fact, set()).add(aspect)
-
-    def fact(self, id_: str) -> Fact:
-        entity, _, attribute = id_.rpartition(".")
-        return self.entities[entity].facts[attribute]
-
-    def name(self, fact: Fact) -> str:
-        return self.entities[fact.entity].name
-
-
-def write_passage(
-    bank: Bank, entity: Entity, rng: random.Random, favourites: list[str], written: float
-) -> Passage:
-    """A passage about `entity`: from a written template with probability `written`, else composed of sentences."""
-    if rng.random() < written and entity.kind in templates():
-        template = rng.choice(templates()[entity.kind])
-        return fill(template, bank, {next(iter(template.about)): entity})
-    wanted = [a for a in favourites if a in entity.facts and rng.random() < 0.6]
-    others = [a for a in entity.facts if a not in wanted]
-    attributes = wanted[:3] + rng.sample(others, rng.choice((1, 2, 2, 3)))
-    rng.shuffle(attributes)
-    return compose(entity, attributes, rng)
-
-
-def make_context(rng: random.Random, n: int, written: float = 0.5) -> Context:
-    """`n` passages: mostly near misses of one another (siblings, the same product's other terms)."""
-    context = Context(Bank(rng.getrandbits(48)))
-    kinds = list(schema.specs())
-    kind = rng.choice(kinds)
-    favourites = rng.sample(list(schema.specs()[kind]), 3)
-    planned = []
-    for _ in range(n):
-        which = kind if rng.random() < 0.75 else rng.choice(kinds)
-        planned.append((which, str(rng.randrange(3 if n < 5 else 5))))
-    for which, key in planned:
-        entity = context.bank.entity(which, key)
-        context.add(entity, write_passage(context.bank, entity, rng, favourites, written))
-    for i, passage in enumerate(context.passages):
-        context.where |= {fact: i for fact, aspect in passage.states if aspect == "value"}
-    return context
-
-
-def answerable(context: Context, rng: random.Random) -> tuple[questions.Question, Fact]:
-    """A question of one fact that the context states; dated changes and exceptions come up more often than they are stated."""
-    plain = sorted(context.stated)
-    rich = [f for f in plain if context.stated[f] - {"value"}]
-    fact = context.fact(rng.choice(rich if rich and rng.random() < 0.4 else plain))
-    possible = [a for a, needs in questions.ASPECTS.items() if context.stated[fact.id] >= set(needs)]
-    about = rng.choice(possible) if possible else "value"
-    return questions.ask(context.bank, fact, context.name(fact), about, "train", rng), fact
-
-
-def unanswerable(context: Context, rng: random.Random) -> tuple[questions.Question, Fact]:
-    """A question about a fact that the context does not state: another attribute, or a sibling that is not there."""
-    entity = context.entities[rng.choice(sorted(context.entities))]
-    if rng.random() < 0.4:
-        entity = context.bank.entity(entity.kind, "absent")
-    missing = [a for a in entity.facts if f"{entity.id}.{a}" not in context.stated]
-    fact = entity.facts[rng.choice(missing or list(entity.facts))]
-    return questions.ask(context.bank, fact, entity.name, "value", "train", rng), fact
 
 
 def two_facts(context: Context, rng: random.Random) -> questions.Question | None:
@@ -206,7 +119,7 @@ def _message_words() -> list[str]:
 
 
 def invent_label(rng: random.Random) -> str:
-    """A label name out of thousands of words, made-up ones too: it cannot be guessed, only copied from the examples."""
+    """A label out of thousands of real and invented words, which can only be copied from the examples."""
     source = rng.choice(
         (lambda: rng.choice(_message_words()), lambda: invent_word(rng).lower().replace(" ", ""))
     )
@@ -217,7 +130,7 @@ def invent_label(rng: random.Random) -> str:
 
 
 def _class_of_messages(rng: random.Random) -> tuple[str, list[str]]:
-    """One class: a name and its messages, from the customers' messages or from questions about one attribute."""
+    """A class name and its messages: customers' messages, or questions about one attribute."""
     if rng.random() < 0.6:
         intent = rng.choice(sorted(messages()))
         return intent, messages()[intent]
@@ -258,8 +171,3 @@ def repeat_text(rng: random.Random) -> list[Turn]:
     """Copy a passage or one of its sentences: the plainest use of attention."""
     passage = make_context(rng, 1).passages[0]
     return [(f"Repeat: {passage.text}", passage.text)]
-
-
-def prose(rng: random.Random) -> str:
-    """A few handbook passages in a row, as plain text."""
-    return "\n\n".join(f"{p.title}\n{p.text}" for p in make_context(rng, rng.choice((1, 2, 3)), 0.7).passages)

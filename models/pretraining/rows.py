@@ -1,4 +1,4 @@
-"""Documents as rows of token ids with a mask of the tokens to learn. Row i depends on (seed, stage, i) alone."""
+"""Documents as rows of token ids with a mask of the tokens to learn, drawn by seed, stage and row number."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 
 import numpy as np
+from bankworld.contexts import prose
 from transformers import PreTrainedTokenizerFast
 
 from pretraining import documents
@@ -48,7 +49,7 @@ class Writer:
         return ids, learn
 
     def prose(self, rng: random.Random) -> tuple[list[int], list[bool]]:
-        ids = [self.bos, *self.encode(documents.prose(rng)), self.end]
+        ids = [self.bos, *self.encode(prose(rng)), self.end]
         return ids, [rng.random() < 0.5 for _ in ids]
 
     def repeat(self, rng: random.Random, length: int) -> tuple[list[int], list[bool]]:

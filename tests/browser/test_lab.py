@@ -1,9 +1,8 @@
-"""JupyterLab in a real browser: a learner's chapter 01, a widget moved by keyboard, an exercise wrong and then right."""
+"""JupyterLab in a real browser: chapter 01, a widget moved by keyboard, an exercise wrong and then right."""
 
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,21 +14,23 @@ import pytest
 
 from course_lib.chapters import read
 from course_lib.data import ROOT
-from course_lib.lab import QUIET
+from course_lib.lab import QUIET, next_free
 from course_lib.learn import state
 from course_lib.learn.student import tags
 from course_lib.learn.workspace import start
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-REQUIRED = (
-    os.environ.get("COURSE_BROWSER") == "required"
-)  # CI sets it, so that a missing browser is no silent pass
-OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
-OPTIONS += " --disable-sync --disable-dev-shm-usage"
+# CI sets COURSE_BROWSER=required, so that a missing browser is no silent pass.
+REQUIRED = os.environ.get("COURSE_BROWSER") == "required"
+OPTIONS = """
+    --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+    --disable-component-update --disable-sync --disable-dev-shm-usage
+"""
 CHAPTER = "01-model-comparison.ipynb"
 ARTEFACTS = ROOT / "tests" / "artefacts"
-CONNECTED = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"
-IDLE = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+SESSION = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session"
+CONNECTED = f"() => {SESSION}?.kernel?.connectionStatus === 'connected'"
+IDLE = f"() => {SESSION}.kernel.status === 'idle'"
 # The chapter's last widget is there, or a cell has failed: then nothing more would come.
 ENDED = """() => {
     const cells = window.jupyterapp.shell.currentWidget.content.model.cells;
@@ -43,53 +44,35 @@ ENDED = """() => {
 RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
 
 pytestmark = pytest.mark.skipif(
-    not BROWSER and not REQUIRED, reason="no Chromium here: sudo apt install chromium"
+    not (BROWSER or REQUIRED), reason="no Chromium here: sudo apt install chromium"
 )
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.fixture
 def server(tmp_path):
-    """JupyterLab on a fresh workspace; every folder of its own, no window of cells that are not drawn."""
+    """JupyterLab on a fresh workspace: every folder of its own, and cells drawn even where nobody looks."""
     start(tmp_path / "workspace")
-    settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension"
-    settings.mkdir(parents=True)
-    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
-    folders = (
-        "JUPYTER_CONFIG_DIR",
-        "JUPYTER_DATA_DIR",
-        "JUPYTER_RUNTIME_DIR",
-        "JUPYTERLAB_WORKSPACES_DIR",
-        "IPYTHONDIR",
-    )
-    environment = os.environ | {name: str(tmp_path / name.lower()) for name in folders}
+    settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"windowingMode": "none"}')
+    folders = "JUPYTER_CONFIG_DIR JUPYTER_DATA_DIR JUPYTER_RUNTIME_DIR JUPYTERLAB_WORKSPACES_DIR IPYTHONDIR"
+    environment = os.environ | {name: str(tmp_path / name.lower()) for name in folders.split()}
     environment |= {
         "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
         "COURSE_STATE": str(tmp_path / "state.json"),
+        "JUPYTER_CONFIG_PATH": str(ROOT / "course_lib" / "jupyter"),
+        "HF_HUB_OFFLINE": "1",
     }
-    environment |= {"JUPYTER_CONFIG_PATH": str(ROOT / "course_lib" / "jupyter"), "HF_HUB_OFFLINE": "1"}
-    port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "jupyter",
-        "lab",
-        "--no-browser",
-        "--allow-root",
-        "--ServerApp.ip=127.0.0.1",
-        *QUIET,
-    ]
-    command += [
-        f"--ServerApp.port={port}",
-        f"--ServerApp.root_dir={tmp_path / 'workspace'}",
-        "--IdentityProvider.token=",
-    ]
-    command += ["--LabApp.expose_app_in_browser=True"]
+    port = next_free(18_000)
+    options = {
+        "ServerApp.ip": "127.0.0.1",
+        "ServerApp.port": port,
+        "ServerApp.root_dir": tmp_path / "workspace",
+        "IdentityProvider.token": "",
+        "LabApp.expose_app_in_browser": True,
+    }
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", *QUIET]
+    command += [f"--{name}={value}" for name, value in options.items()]
     with (
         (tmp_path / "lab.log").open("w") as log,
         subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,
@@ -135,7 +118,7 @@ def answer(page, cell, text):
 
 
 def short_copy(workspace: Path) -> None:
-    """The chapter's copy with fewer questions: the same cells, a quarter of the time. The whole copy is run by nbval."""
+    """Fewer questions in the chapter's copy: the same cells in a quarter of the time."""
     path = workspace / CHAPTER
     notebook = read(path)
     for cell in notebook.cells:
@@ -148,14 +131,8 @@ def test_a_learner_in_chapter_01(server, page, tmp_path):
 
     expect.set_options(timeout=60_000)
     outside = []
-    page.on(
-        "request",
-        lambda r: (
-            outside.append(r.url)
-            if not r.url.startswith((server, "data:", "blob:", server.replace("http", "ws")))
-            else None
-        ),
-    )
+    inside = (server, "data:", "blob:", server.replace("http", "ws"))
+    page.on("request", lambda r: None if r.url.startswith(inside) else outside.append(r.url))
     short_copy(tmp_path / "workspace")
     page.goto(f"{server}/lab/tree/{CHAPTER}")
     page.wait_for_function(CONNECTED, timeout=120_000)
@@ -168,7 +145,7 @@ def test_a_learner_in_chapter_01(server, page, tmp_path):
     status = chooser.get_by_role("status")
     assert status.inner_text().startswith("Choose haneul-")
     memory = chooser.get_by_label("memory for weights, at most, MB")
-    for typed, said in (
+    for typed, text in (
         ("2", "Choose haneul-300k"),
         ("0", "None of them"),
         ("2", "Not haneul-4m: it takes 17.8 MB"),
@@ -177,7 +154,7 @@ def test_a_learner_in_chapter_01(server, page, tmp_path):
         page.keyboard.press("Control+a")
         page.keyboard.type(typed)
         page.keyboard.press("Enter")
-        expect(status).to_contain_text(said)
+        expect(status).to_contain_text(text)
     chooser.scroll_into_view_if_needed()
     picture(page, "widget")
 

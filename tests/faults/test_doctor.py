@@ -1,4 +1,4 @@
-"""Break a thing for real, and read what the doctor says: the line, its one command, and whether the command mends it."""
+"""Break a thing for real, and read what the doctor says: the line, its command, and whether that helps."""
 
 import http.server
 import json
@@ -13,33 +13,32 @@ from pathlib import Path
 
 import pytest
 
-from course_lib import data, doctor, lab
+from course_lib import data, doctor, lab, shell
 from course_lib.data import ROOT
 from course_lib.learn import state
-from course_lib.models import catalog
 
-finding = doctor.examine
+examine = doctor.examine
 
 
-def run(*arguments, python=sys.executable, **environment):
-    command = [python, "-m", "course_lib.cli", "doctor", *arguments]
+def run(*arguments, **environment):
+    command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
 
 
 def test_every_line_is_ok_or_says_what_to_do(tmp_path):
-    result = run("--json", COURSE_STATE=str(tmp_path / "none.json"))
-    found = json.loads(result.stdout)
-    assert [f["check"] for f in found] == [c.__name__.removeprefix("_") for c in doctor.CHECKS]
-    assert {f["status"] for f in found} <= {"ok", "warn"} and result.returncode == 0, result.stdout
-    assert all(bool(f["fix"]) == (f["status"] != "ok") for f in found)
+    result = run("-m", "course_lib.cli", "doctor", "--json", COURSE_STATE=str(tmp_path / "none.json"))
+    findings = json.loads(result.stdout)
+    assert [f["check"] for f in findings] == [c.__name__.removeprefix("_") for c in doctor.CHECKS]
+    assert {f["status"] for f in findings} <= {"ok", "warn"} and result.returncode == 0, result.stdout
+    assert all(bool(f["fix"]) == (f["status"] != "ok") for f in findings)
     assert "Traceback" not in result.stderr
 
 
 def test_a_failure_makes_the_exit_status_1_and_stands_above_its_command(capsys):
-    def broken():
-        return doctor.Finding("fail", "thing", "it is broken", "fix it")
+    def thing():
+        return doctor.fail("it is broken", "fix it")
 
-    assert doctor.report(checks=(broken,)) == 1
+    assert doctor.report(checks=(thing,)) == 1
     assert capsys.readouterr().out == "fail  thing      it is broken\n      fix it\n"
     assert doctor.report(checks=()) == 0
 
@@ -48,144 +47,156 @@ def test_an_altered_file_of_the_data(tmp_path, monkeypatch):
     copy = tmp_path / "haneul"
     shutil.copytree(data.HANEUL, copy, ignore=shutil.ignore_patterns("source"))
     monkeypatch.setattr(data, "HANEUL", copy)
-    assert finding(doctor._data).status == "ok"
+    assert examine(doctor._data).status == "ok"
     with (copy / "passages.jsonl").open("a") as f:
         f.write(" ")
-    found = finding(doctor._data)
-    assert found.status == "fail" and "passages.jsonl is not the published file" in found.what
-    assert found.fix == "git checkout -- datasets/haneul"
+    finding = examine(doctor._data)
+    assert finding.status == "fail" and "passages.jsonl is not the published file" in finding.what
+    assert finding.fix == "git checkout -- datasets/haneul"
 
 
-@pytest.fixture
-def checkout(tmp_path):
-    """A clone, to break and to fix with git."""
-    folder = tmp_path / "course"
-    subprocess.run(["git", "clone", "-q", "--no-hardlinks", str(ROOT), str(folder)], check=True)
-    return folder
-
-
-def test_a_damaged_model_is_named_and_mended_by_the_command(checkout, monkeypatch):
-    weights = checkout / "models" / "haneul-300k" / "model.safetensors"
+def test_a_damaged_model_is_named_and_restored_by_the_command(tmp_path, monkeypatch):
+    clone = tmp_path / "course"
+    command = ["git", "clone", "-q", "--no-checkout", "--shared", str(ROOT), str(clone)]
+    subprocess.run(command, check=True)
+    subprocess.run(["git", "checkout", "-q", "HEAD", "--", "models"], cwd=clone, check=True)
+    weights = clone / "models" / "haneul-300k" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-5])
-    monkeypatch.setattr(data, "MODELS", checkout / "models")
-    catalog.folder_of.cache_clear() if hasattr(catalog.folder_of, "cache_clear") else None
-    found = finding(doctor._models)
-    assert found.status == "fail" and "haneul-300k/model.safetensors" in found.what, found
-    subprocess.run(found.fix, shell=True, cwd=checkout, check=True)
-    assert finding(doctor._models).status == "ok"
+    monkeypatch.setattr(data, "MODELS", clone / "models")
+    finding = examine(doctor._models)
+    assert finding.status == "fail" and "haneul-300k/model.safetensors" in finding.what, finding
+    subprocess.run(finding.fix, shell=True, cwd=clone, check=True)
+    assert examine(doctor._models).status == "ok"
 
 
-@pytest.fixture
-def other_python(tmp_path):
-    """An environment of its own that borrows our packages, so that something can be broken in it."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
-    site = next((tmp_path / "env" / "lib").glob("python3*")) / "site-packages"
-    (site / "ours.pth").write_text(
-        f"{sysconfig.get_paths()['purelib']}\n{ROOT}\n{ROOT / 'datasets'}\n{ROOT / 'models'}\n"
-    )
-    return tmp_path / "env" / "bin" / "python", site
+@pytest.fixture(scope="module")
+def other_python(tmp_path_factory):
+    """An environment of its own with links to our packages, so that something can be broken in it."""
+    folder = tmp_path_factory.mktemp("a folder") / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    packages = next((folder / "lib").glob("python3*")) / "site-packages"
+    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        (packages / entry.name).symlink_to(entry)
+    return folder / "bin" / "python", packages
 
 
-def test_a_kernel_of_another_python_is_named_and_mended_by_the_command(other_python):
+def findings_of(python, *checks):
+    """What the doctor of another Python says, by check."""
+    names = "".join(f"doctor._{check}, " for check in checks)
+    code = f"from course_lib import doctor; doctor.report(True, ({names}))"
+    output = subprocess.check_output([python, "-c", code], cwd=ROOT, text=True)
+    return {f["check"]: f for f in json.loads(output)}
+
+
+def test_a_kernel_of_another_python_is_named_and_replaced_by_the_command(other_python):
     python, _ = other_python
-    spec = python.parents[1] / "share" / "jupyter" / "kernels" / "python3"
-    spec.mkdir(parents=True)
+    spec = python.parents[1] / "share" / "jupyter" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
     broken = {
-        "argv": ["/opt/old/bin/python", "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "argv": ["/opt/old/bin/python", "-m", "ipykernel_launcher"],
         "display_name": "x",
         "language": "python",
     }
-    (spec / "kernel.json").write_text(json.dumps(broken))
-    (spec / "kernel.json").write_text("{")
-    said = {f["check"]: f for f in json.loads(run("--json", python=str(python)).stdout)}["kernel"]
-    assert said["status"] == "fail" and "cannot be read" in said["what"]
-    (spec / "kernel.json").write_text(json.dumps(broken))
-    said = {f["check"]: f for f in json.loads(run("--json", python=str(python)).stdout)}["kernel"]
-    assert said["status"] == "fail" and "/opt/old/bin/python" in said["what"]
-    subprocess.run(said["fix"], shell=True, check=True, capture_output=True)
-    assert {f["check"]: f for f in json.loads(run("--json", python=str(python)).stdout)}["kernel"][
-        "status"
-    ] == "ok"
+    for text, problem in (("{", "cannot be read"), (json.dumps(broken), "/opt/old/bin/python")):
+        spec.write_text(text)
+        finding = findings_of(python, "kernel")["kernel"]
+        assert finding["status"] == "fail" and problem in finding["what"]
+    assert finding["fix"].startswith(f"'{python}' -m ipykernel")  # there is a space in its path
+    subprocess.run(finding["fix"], shell=True, check=True, capture_output=True)
+    assert findings_of(python, "kernel")["kernel"]["status"] == "ok"
+    shutil.rmtree(spec.parent)
 
 
-def test_a_package_that_is_missing_or_has_moved_is_named(other_python):
-    python, site = other_python
-    (
-        site / "nbval-0.10.0.dist-info"
-    ).mkdir()  # found before ours, as a package that was moved by hand would be
-    (site / "nbval-0.10.0.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: nbval\nVersion: 0.10.0\n"
-    )
-    result = run(python=str(python))
-    assert "fail  packages   nbval 0.10.0, pinned ==0.11.0\n" in result.stdout and result.returncode == 1
-    assert f"{python} -m pip install --editable {ROOT}" in result.stdout
+def test_packages_that_are_missing_or_have_moved_are_named(other_python):
+    python, packages = other_python
+    hidden = [link for name in ("rank_bm25", "ipykernel", "nbval-") for link in packages.glob(f"{name}*")]
+    for link in hidden:
+        link.rename(packages.parent / link.name)
+    moved = packages / "nbval-0.10.0.dist-info"
+    moved.mkdir()
+    (moved / "METADATA").write_text("Metadata-Version: 2.1\nName: nbval\nVersion: 0.10.0\n")
+    findings = findings_of(python, "packages", "kernel")
+    for link in hidden:
+        (packages.parent / link.name).rename(link)
+    shutil.rmtree(moved)
+    assert findings["packages"]["status"] == findings["kernel"]["status"] == "fail"
+    expected = "nbval 0.10.0, pinned ==0.11.0; ipykernel is missing; rank-bm25 is missing"
+    assert findings["packages"]["what"] == expected
+    assert findings["kernel"]["what"] == "Jupyter knows no kernel named python3"
+    install = f"'{python}' -m pip install --editable {shell.command_line(ROOT)}"
+    assert findings["packages"]["fix"] == findings["kernel"]["fix"] == install
+    assert findings_of(python, "packages")["packages"]["status"] == "ok"
 
 
-def without(tmp_path, package):
-    """An environment with all of our packages but this one; its Python."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
-    site = next((tmp_path / "env" / "lib").glob("python3*")) / "site-packages"
-    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
-        if not entry.name.startswith(package):
-            (site / entry.name).symlink_to(entry)
-    return str(tmp_path / "env" / "bin" / "python")
-
-
-def test_a_missing_package_is_named(tmp_path):
-    result = run(python=without(tmp_path, "rank_bm25"))
-    assert "fail  packages   rank-bm25 is missing\n" in result.stdout and result.returncode == 1, (
-        result.stdout + result.stderr
-    )
-
-
-def test_no_kernel_at_all_is_mended_by_installing(tmp_path):
-    result = run(python=without(tmp_path, "ipykernel"))
-    assert "fail  kernel     Jupyter knows no kernel named python3\n" in result.stdout, (
-        result.stdout + result.stderr
-    )
-
-
-def test_a_python_without_any_package_gets_lines_and_no_traceback(tmp_path):
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
-    result = run(python=str(tmp_path / "env" / "bin" / "python"))
+def test_a_python_without_any_package_gets_lines_and_no_traceback():
+    result = run("-S", "-m", "course_lib.cli", "doctor", PYTHONPATH=str(ROOT))
     assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
-    for line in (
-        "ok    python",
-        "the package psutil is missing",
-        "the package packaging is missing",
-        "ok    data",
-    ):
-        assert line in result.stdout
-    assert f"{tmp_path / 'env' / 'bin' / 'python'} -m pip install --editable {ROOT}" in result.stdout
+    lines = ("ok    python", "package psutil is missing", "package packaging is missing", "ok    data")
+    assert [line for line in lines if line not in result.stdout] == []
+    assert shell.command_line(sys.executable, "-m", "pip", "install", "--editable", ROOT) in result.stdout
 
 
-def test_a_taken_port_names_a_free_one():
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if lab.port_is_free(8888):
-            s.bind(("127.0.0.1", 8888))
-            s.listen()
-        found = finding(doctor._port)
-    assert found.status == "warn" and found.fix.startswith("make lab PORT=")
-    assert lab.port_is_free(int(found.fix.rpartition("=")[2]))
+def test_an_environment_of_uv_is_repaired_by_uv(other_python):
+    python, _ = other_python
+    config = python.parents[1] / "pyvenv.cfg"
+    before = config.read_text()
+    config.write_text(before + "uv = 0.13.9\n")
+    code = "from course_lib import doctor; print(doctor.INSTALL)"
+    output = subprocess.check_output([python, "-c", code], cwd=ROOT, text=True)
+    config.write_text(before)
+    assert output == "uv sync\n"
+
+
+def test_a_taken_port_names_a_free_one(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(doctor, "PORT", taken.getsockname()[1])
+        finding = examine(doctor._port)
+    assert finding.status == "warn" and "course lab --port " in finding.fix
+    assert lab.port_is_free(int(finding.fix.rpartition(" ")[2]))
+    monkeypatch.setattr(doctor, "PORT", int(finding.fix.rpartition(" ")[2]))
+    assert examine(doctor._port).status == "ok"
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "ROOT", tmp_path)
-    (tmp_path / f".doctor-{os.getpid()}").mkdir()  # root writes into read-only folders, but not over a folder
-    found = finding(doctor._disk)
-    assert found.status == "fail" and "nothing can be written" in found.what and found.fix.startswith("cp -r")
+    monkeypatch.setattr(data, "ROOT", tmp_path / "my course")
+    # root writes into read-only folders, but not over a folder
+    (tmp_path / "my course" / f".doctor-{os.getpid()}").mkdir(parents=True)
+    finding = examine(doctor._disk)
+    assert finding.status == "fail" and "nothing can be written" in finding.what
+    assert finding.fix == f"cp -r '{tmp_path}/my course' ~/local-ai-measured"
 
 
-def test_too_little_memory_and_disk(monkeypatch, tmp_path):
+def test_too_little_memory_and_disk(monkeypatch):
     monkeypatch.setattr(doctor, "MEMORY_GIB", 10**6)
     monkeypatch.setattr(doctor, "DISK_GB", 10**9)
-    assert "the chapters need" in finding(doctor._memory).what and finding(doctor._memory).fix
-    assert finding(doctor._disk).status == "fail" and finding(doctor._disk).fix.startswith("free ")
+    assert "the chapters need" in examine(doctor._memory).what and examine(doctor._memory).fix
+    assert examine(doctor._disk).status == "fail" and examine(doctor._disk).fix.startswith("free ")
+
+
+def test_a_python_that_is_too_new(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 15, 0))
+    assert examine(doctor._python).fix == "python3.13 course.py lab"
+
+
+@pytest.mark.parametrize(
+    ("script", "version", "line"),
+    [
+        ("echo 'GPU 0: NVIDIA H200 (UUID: GPU-1)'", "2.13.0", "GPU 0: NVIDIA H200"),
+        ("echo 'GPU 0: NVIDIA H200 (UUID: GPU-1)'", "2.13.0+cpu", "installed with COURSE_TORCH=cuda"),
+        ("exit 9", "2.13.0+cpu", "none that answers, and none is needed"),
+    ],
+)
+def test_a_gpu_and_whether_torch_can_use_it(tmp_path, monkeypatch, script, version, line):
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(doctor.importlib.metadata, "version", lambda name: version)
+    finding = examine(doctor._gpu)
+    assert finding.status == "ok" and finding.what.endswith(line)
 
 
 class Ollama(http.server.BaseHTTPRequestHandler):
-    reply = b'{"version": "0.30.1"}'
+    reply = b""
 
     def do_GET(self):
         self.send_response(200)
@@ -197,35 +208,34 @@ class Ollama(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "line"),
     [
         (b'{"version": "0.30.1"}', "version 0.30.1"),
         (b"<html>", "does not answer"),
         (b"[]", "does not answer"),
     ],
 )
-def test_ollama_there_or_something_else_on_its_port(monkeypatch, reply, said):
+def test_ollama_there_or_something_else_on_its_port(monkeypatch, reply, line):
     monkeypatch.setattr(Ollama, "reply", reply)
     with http.server.HTTPServer(("127.0.0.1", 0), Ollama) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.handle_request, daemon=True).start()
         monkeypatch.setattr(doctor, "OLLAMA", f"http://127.0.0.1:{server.server_port}")
-        found = finding(doctor._ollama)
-        server.shutdown()
-    assert found.status == "ok" and said in found.what
+        finding = examine(doctor._ollama)
+    assert finding.status == "ok" and line in finding.what
 
 
-def test_a_model_of_another_tier_that_is_not_here_is_a_line_with_the_command_that_fetches_it(monkeypatch):
-    monkeypatch.setenv("COURSE_TIER", "laptop")
-    found = finding(doctor._models)
-    assert found.status == "fail" and "of the tier laptop is not here" in found.what
-    assert found.fix.startswith(("course models pull ", "ollama pull "))
-
-
-def test_something_else_on_ollamas_port_is_no_error(monkeypatch):
+def test_a_server_of_another_kind_on_ollamas_port_is_no_error(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=lambda: server.accept()[0].sendall(b"SSH-2.0-x\r\n"), daemon=True).start()
         monkeypatch.setattr(doctor, "OLLAMA", f"http://127.0.0.1:{server.getsockname()[1]}")
-        assert finding(doctor._ollama).status == "ok"
+        assert examine(doctor._ollama).status == "ok"
+
+
+def test_a_model_of_another_tier_that_is_not_here_has_the_command_that_fetches_it(monkeypatch):
+    monkeypatch.setenv("COURSE_TIER", "laptop")
+    finding = examine(doctor._models)
+    assert finding.status == "fail" and "of the tier laptop is not here" in finding.what
+    assert "course models pull " in finding.fix or finding.fix.startswith("ollama pull ")
 
 
 def test_a_check_that_fails_by_itself_is_a_line_like_the_others(capsys):
@@ -242,28 +252,27 @@ def test_no_ollama_and_no_hub_are_no_errors(monkeypatch):
         monkeypatch.setattr(doctor, "OLLAMA", f"http://127.0.0.1:{s.getsockname()[1]}")
         monkeypatch.setattr(doctor, "HUB", s.getsockname())
         monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        assert finding(doctor._ollama).status == finding(doctor._hub).status == "ok"
-        assert "cannot be reached" in finding(doctor._hub).what
+        assert examine(doctor._ollama).status == examine(doctor._hub).status == "ok"
+        assert "cannot be reached" in examine(doctor._hub).what
         s.listen()
-        assert "can be reached" in finding(doctor._hub).what
+        assert "can be reached" in examine(doctor._hub).what
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert "not asked" in finding(doctor._hub).what
+    assert "not asked" in examine(doctor._hub).what
 
 
-def test_a_damaged_progress_file_is_mended_by_the_command(tmp_path, monkeypatch):
+def test_a_damaged_progress_file_is_set_aside_by_the_command(tmp_path, monkeypatch):
     file = tmp_path / "progress.json"
     file.write_text("{")
     monkeypatch.setenv("COURSE_STATE", str(file))
     monkeypatch.setattr(data, "WORKSPACE", tmp_path)
     (tmp_path / "00-start-here.ipynb").write_text("{}")
-    found = finding(doctor._workspace)
-    assert (found.status, found.fix) == ("fail", "course progress") and file.exists(), (
-        "the doctor moves nothing"
-    )
-    subprocess.run([sys.executable, "-m", "course_lib.cli", "progress"], check=True, capture_output=True)
-    assert finding(doctor._workspace).status == "ok" and state.load(file) == state.State()
+    finding = examine(doctor._workspace)
+    assert finding.status == "fail" and finding.fix == shell.pasteable("course progress")
+    assert file.exists(), "the doctor moves nothing"
+    run("-m", "course_lib.cli", "progress").check_returncode()
+    assert examine(doctor._workspace).status == "ok" and state.load(file) == state.State()
 
 
 def test_no_workspace_yet_is_a_hint(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "WORKSPACE", tmp_path / "none")
-    assert finding(doctor._workspace).fix == "course start"
+    assert examine(doctor._workspace).fix == shell.pasteable("course start")

@@ -11,10 +11,11 @@ from course_lib.measure import hardware
 # What Python has on Linux and not on Windows (the library reference marks it "Availability: Unix").
 NOT_ON_WINDOWS = {
     "os": """
-        sched_getaffinity sched_setaffinity geteuid getuid getgid getegid fork forkpty killpg setsid getpgid setpgid
-        nice uname statvfs fstatvfs sync mkfifo mknod chown lchown fchown lockf posix_fadvise posix_fallocate sendfile
-        pread pwrite wait waitid wait3 wait4 getloadavg sysconf ttyname openpty O_DIRECTORY O_NOFOLLOW""",
-    "signal": "SIGKILL SIGHUP SIGALRM SIGUSR1 SIGUSR2 SIGPIPE SIGCHLD alarm setitimer pause sigwait pthread_kill",
+        sched_getaffinity sched_setaffinity geteuid getuid getgid getegid fork forkpty killpg setsid getpgid
+        setpgid nice uname statvfs fstatvfs sync mkfifo mknod chown lchown fchown lockf posix_fadvise sendfile
+        posix_fallocate pread pwrite wait waitid wait3 wait4 getloadavg sysconf ttyname openpty O_DIRECTORY
+        O_NOFOLLOW""",
+    "signal": "SIGKILL SIGHUP SIGALRM SIGUSR1 SIGUSR2 SIGPIPE SIGCHLD alarm setitimer pause sigwait",
     "time": "clock_gettime tzset",
     "socket": "AF_UNIX",
 }

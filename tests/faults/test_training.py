@@ -9,21 +9,22 @@ import pytest
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.gguf import export, export_adapter
-from course_lib.tuning import train as module
-from course_lib.tuning.learner import Learner, told
-from course_lib.tuning.train import CHECKPOINT, train
+from course_lib.tuning import training as module
+from course_lib.tuning.optimiser import MixedPrecisionAdamW, checkpoint_metadata
+from course_lib.tuning.run_folder import CHECKPOINT
+from course_lib.tuning.training import train
 from tests.tuning.conftest import EXAMPLES, VALIDATION, WEIGHTS, at_call, llama
 
 SAID = {
     "steps": 6,
     "batch_size": 4,
-    "rate": 1e-2,
-    "warm_up": 2,
+    "learning_rate": 1e-2,
+    "warmup_steps": 2,
     "rank": 4,
     "precision": "float32",
-    "save_every": 0,
+    "save_seconds": 0,
     "validation": VALIDATION,
-    "validate_every": 2,
+    "eval_steps": 2,
 }
 PAGE = 4096
 
@@ -58,7 +59,7 @@ def disk(tmp_path):
 
 @pytest.fixture
 def longest_file():
-    """In place of a full disk, where nothing can be mounted: a function that says how long the files of this process may be."""
+    """A function that limits the size of this process's files, where no full disk can be mounted."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda longest=before[0]: resource.setrlimit(resource.RLIMIT_FSIZE, (longest, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -87,11 +88,14 @@ def names(folder):
 
 def test_a_disk_that_fills_keeps_the_checkpoint_before(tiny, calm, disk, monkeypatch):
     run = disk.folder / "run"
-    monkeypatch.setattr(Learner, "save", at_call(3, disk.fill, Learner.save))
-    message = r"checkpoint of step 3 cannot be written to .*No space left(.|\n)*the one before is still there(.|\n)*make room"
+    monkeypatch.setattr(MixedPrecisionAdamW, "save", at_call(3, disk.fill, MixedPrecisionAdamW.save))
+    message = (
+        r"checkpoint of step 3 cannot be written to .*No space left(.|\n)*"
+        r"the checkpoint before it is still there(.|\n)*free disk space"
+    )
     with pytest.raises(CourseError, match=message):
         train(tiny, EXAMPLES, run, **SAID)
-    assert names(run) == [CHECKPOINT] and told(run / CHECKPOINT)["step"] == "2"
+    assert names(run) == [CHECKPOINT] and checkpoint_metadata(run / CHECKPOINT)["step"] == "2"
     monkeypatch.undo()
     with pytest.raises(
         CourseError, match=r"checkpoint of step 3 cannot be written"
@@ -104,7 +108,9 @@ def test_a_disk_that_fills_keeps_the_checkpoint_before(tiny, calm, disk, monkeyp
 def test_a_disk_that_is_full_from_the_beginning_is_told(tiny, disk):
     (disk.folder / "run").mkdir()
     disk.fill()
-    with pytest.raises(CourseError, match=r"checkpoint of step 1 cannot be written(.|\n)*none is there yet"):
+    with pytest.raises(
+        CourseError, match=r"checkpoint of step 1 cannot be written(.|\n)*there is none before it"
+    ):
         train(tiny, EXAMPLES, disk.folder / "run", **SAID)
     assert names(disk.folder / "run") == []
 
@@ -115,11 +121,12 @@ def test_a_disk_that_fills_at_any_file_of_the_adapter_keeps_the_checkpoint(tiny,
     with monkeypatch.context() as patched:
         patched.setattr(module, "save_adapter", at_call(1, disk.fill, module.save_adapter))
         with pytest.raises(
-            CourseError, match=r"adapter cannot be written to .*(.|\n)*make room(.|\n)*checkpoint is there"
+            CourseError,
+            match=r"adapter cannot be written to .*checkpoint is still there(.|\n)*free disk space",
         ):
             train(tiny, EXAMPLES, run, **SAID)
     for but in range(0, 30 * PAGE, PAGE):
-        assert told(run / CHECKPOINT)["step"] == "6" and not list(run.glob(".*"))
+        assert checkpoint_metadata(run / CHECKPOINT)["step"] == "6" and not list(run.glob(".*"))
         disk.fill(but)
         try:
             made = train(tiny, EXAMPLES, run, **SAID)
@@ -133,13 +140,16 @@ def test_a_disk_that_fills_at_any_file_of_the_adapter_keeps_the_checkpoint(tiny,
 
 def test_files_that_may_not_grow_are_told_as_a_full_disk(tiny, calm, tmp_path, longest_file, monkeypatch):
     run = tmp_path / "run"
-    monkeypatch.setattr(Learner, "save", at_call(3, lambda: longest_file(20_000), Learner.save))
+    monkeypatch.setattr(
+        MixedPrecisionAdamW, "save", at_call(3, lambda: longest_file(20_000), MixedPrecisionAdamW.save)
+    )
     with pytest.raises(
-        CourseError, match=r"checkpoint of step 3 cannot be written(.|\n)*the one before is still there"
+        CourseError,
+        match=r"checkpoint of step 3 cannot be written(.|\n)*the checkpoint before it is still there",
     ):
         train(tiny, EXAMPLES, run, **SAID)
     longest_file()
-    assert names(run) == [CHECKPOINT] and told(run / CHECKPOINT)["step"] == "2"
+    assert names(run) == [CHECKPOINT] and checkpoint_metadata(run / CHECKPOINT)["step"] == "2"
     assert same(train(tiny, EXAMPLES, run, **SAID), calm)
 
 

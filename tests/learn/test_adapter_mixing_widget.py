@@ -1,4 +1,4 @@
-"""Chapter 05's explorer over a real model and random adapters: it says what `load` gives, and no answer is written twice."""
+"""Chapter 05's widget over a real model and random adapters: it shows what `load` gives."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from course_lib.learn.widgets.adapter_mixing import adapter_mixing, formula, say, styled
+from course_lib.learn.widgets.adapter_mixing import adapter_mixing, describe, formula, styled
 from course_lib.models import load
 from course_lib.models.drivers.reply import Reply
 from course_lib.models.schema import ModelSpec
@@ -92,7 +92,7 @@ def test_answers_are_those_of_the_model_loaded_by_itself(explorer, adapters, que
     base, mix = expected(adapters, question), expected(adapters, question, knowledge=knowledge, style=style)
     shares = formula({"knowledge": knowledge, "style": style})
     assert lines_of(explorer, question=question, knowledge=knowledge, style=style) == (
-        f"The base, W, writes: {say(base)}\nThe mix, {shares}, writes: {say(mix)}\n"
+        f"The base, W, writes: {describe(base)}\nThe mix, {shares}, writes: {describe(mix)}\n"
         f"JSON of the style? The base: {styled(base)}.\nJSON of the style? The mix: {styled(mix)}."
     )
 
@@ -118,7 +118,8 @@ def test_nothing_of_all_adapters_is_the_base(explorer, adapters, question, writt
     base = expected(adapters, question)
     assert base == expected(adapters, question, knowledge=0, style=0)
     assert text.startswith(
-        f"The base, W, writes: {say(base)}\nThe mix, W + 0 x knowledge + 0 x style, writes: {say(base)}\n"
+        f"The base, W, writes: {describe(base)}\nThe mix, W + 0 x knowledge + 0 x style, writes: "
+        f"{describe(base)}\n"
     )
 
 
@@ -156,10 +157,12 @@ def test_a_base_with_adapters_of_its_own_keeps_them(adapters, manager):
     )
     text = lines_of(adapter_mixing(spec, {"more": adapters["knowledge"]}, QUESTIONS, manager), more=2)
     base, mix = (expected(adapters, "fee <b>", style=0.5, knowledge=weight) for weight in (0, 2))
-    assert text.startswith(f"The base, W, writes: {say(base)}\nThe mix, W + 2 x more, writes: {say(mix)}\n")
+    assert text.startswith(
+        f"The base, W, writes: {describe(base)}\nThe mix, W + 2 x more, writes: {describe(mix)}\n"
+    )
 
 
-# -- words ----------------------------------------------------------------------------------------------------------------
+# -- words
 
 
 @pytest.mark.parametrize(
@@ -177,8 +180,11 @@ def test_the_mix_is_a_formula(weights, said):
 
 
 def test_an_answer_says_whether_it_was_cut():
-    assert say(Reply("KRW 5", 9, 3, "stop")) == "KRW 5" and say(Reply("", 9, 1, "stop")) == "(no words)"
-    assert say(Reply("and so", 9, 48, "length")) == "and so (cut after 48 tokens)"
+    assert (
+        describe(Reply("KRW 5", 9, 3, "stop")) == "KRW 5"
+        and describe(Reply("", 9, 1, "stop")) == "(no words)"
+    )
+    assert describe(Reply("and so", 9, 48, "length")) == "and so (cut after 48 tokens)"
 
 
 def test_the_style_is_its_schema():
@@ -210,20 +216,21 @@ def test_what_is_written_stands_as_text_and_not_as_markup(explorer):
     assert "fee &lt;b&gt;" in explorer.text.value and "<b>" not in explorer.text.value
 
 
-# -- what is refused ------------------------------------------------------------------------------------------------------
+# -- what is refused
 
 
 def test_an_adapter_that_is_missing_is_said_and_is_asked_for_again(adapters, manager, tmp_path):
     explorer = adapter_mixing(BASE, {"late": tmp_path / "late"}, QUESTIONS, manager)
     assert "The mix, W + 0 x late, writes: " in lines_of(explorer, late=0), "what counts nothing is not read"
-    text = lines_of(explorer)
-    assert text.startswith("W + 1 x late: ") and "late is no LoRA adapter" in text and text.count("\n") == 0
+    output = explorer.shown()
+    assert "late is no LoRA adapter" in output.text and "\n  Fix: " in output.text and output.picture is None
     made(tmp_path / "late", 3)
     assert "The mix, W + 1 x late, writes: " in lines_of(explorer)
 
 
 def test_a_weight_that_cannot_be_is_said(explorer):
-    assert "weight" in lines_of(explorer, style=11) and "11" in lines_of(explorer, style=11)
+    text = explorer.shown(style=11).text
+    assert "weight" in text and "11" in text and "\n  Fix: " in text
     with pytest.raises((ValueError, TypeError)):
         explorer.shown(stile=1)
 
@@ -243,4 +250,4 @@ def test_three_adapters_have_three_weights(adapters, manager):
     explorer = adapter_mixing(BASE, {**adapters, "third": adapters["style"]}, QUESTIONS, manager)
     assert list(explorer.controls) == ["question", "knowledge", "style", "third"]
     doubled = lines_of(explorer, style=0.5, third=0.5).splitlines()[1].partition("writes: ")[2]
-    assert doubled == say(expected(adapters, "fee <b>", knowledge=1, style=1))
+    assert doubled == describe(expected(adapters, "fee <b>", knowledge=1, style=1))

@@ -1,5 +1,4 @@
-"""Chapter 05's exercises: answers that are right in another way pass, odd ones are told what is wanted. The mistakes that each
-exercise names pass the gate in tests/notebooks."""
+"""Chapter 05's exercises: answers right in another way pass, odd ones are told what is wanted."""
 
 import math
 
@@ -33,12 +32,12 @@ def by_counter(shapes, rank):
     return total
 
 
-def by_if(parameters, learnt=None):
-    if learnt is None:
-        learnt, frozen = parameters, 0
+def by_if(parameters, trainable=None):
+    if trainable is None:
+        trainable, frozen = parameters, 0
     else:
         frozen = parameters
-    return 2.0 * frozen + (2 + 2 + 4 + 8) * learnt
+    return 2.0 * frozen + (2 + 2 + 4 + 8) * trainable
 
 
 def by_array(prompt, answer, end):

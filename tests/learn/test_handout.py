@@ -31,7 +31,7 @@ def test_with_solutions_it_is_the_course(tmp_path, capsys):
 def test_without_solutions_the_chapters_are_the_students(tmp_path):
     names, chapters = chapters_of(handout(tmp_path, solutions=False))
     assert not [n for n in names if n.startswith(f"{FOLDER}/tests/")], "tests hold answers, too"
-    assert {f"{FOLDER}/Makefile", f"{FOLDER}/course_lib/bootstrap.py"} <= names
+    assert {f"{FOLDER}/Makefile", f"{FOLDER}/bootstrap/environment.py"} <= names
     for text in chapters.values():
         assert "SOLUTION" not in text and 'check(\\"' in text
         notebook = nbformat.reads(text, as_version=4)

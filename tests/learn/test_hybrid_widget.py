@@ -1,4 +1,4 @@
-"""Chapter 03's explorer: alpha is moved over a real retriever; what it says are the ranks, scores and measures of the library."""
+"""Chapter 03's widget over a real retriever: it shows the ranks, scores and measures of the library."""
 
 import pytest
 
@@ -19,13 +19,13 @@ PASSAGES = {
     "app-01": "The app asks for a password and a code that is sent by message.",
     "app-02": "Forgotten passwords are renewed in a branch, with a passport.",
 }
-TITLES = {id: f"<b>{id}</b> & more" for id in PASSAGES}
+TITLES = {doc_id: f"<b>{doc_id}</b> & more" for doc_id in PASSAGES}
 QUESTIONS = {
     "q1": "What does a transfer abroad cost?",
     "q2": "My card was lost",
     "q3": "When do branches open?",
 }
-JUDGEMENTS = {"q1": {"fees-01": 3, "fees-02": 1, "cards-02": 0}, "q2": {"cards-01": 3, "cards-02": 1}}
+QRELS = {"q1": {"fees-01": 3, "fees-02": 1, "cards-02": 0}, "q2": {"cards-01": 3, "cards-02": 1}}
 
 
 class Counted(LSA):
@@ -39,7 +39,7 @@ class Counted(LSA):
 @pytest.fixture(scope="module")
 def embedder():
     fitted = LSA.fit(list(PASSAGES.values()), 6)
-    counted = Counted(fitted.terms, fitted.idf, fitted.directions)
+    counted = Counted(fitted.terms, fitted.idf, fitted.components)
     counted.asked = []
     return counted
 
@@ -51,7 +51,7 @@ def retriever(embedder):
 
 @pytest.fixture
 def explorer(retriever):
-    return hybrid_search(retriever, QUESTIONS, JUDGEMENTS, TITLES)
+    return hybrid_search(retriever, QUESTIONS, QRELS, TITLES)
 
 
 def lines_of(explorer, **values):
@@ -64,7 +64,7 @@ def test_every_control_changes_what_is_said(explorer):
 
 @pytest.mark.parametrize("alpha", [0, 0.35, 0.7, 1])
 def test_the_measures_are_those_of_the_library(explorer, retriever, alpha):
-    grades = JUDGEMENTS["q1"]
+    grades = QRELS["q1"]
     for fusion in FUSIONS:
         value, words, meaning = (
             ndcg([hit.id for hit in retriever.search(QUESTIONS["q1"], 6, alpha=a, fusion=fusion)], grades, 10)
@@ -80,10 +80,10 @@ def test_every_hit_has_its_line(explorer, retriever):
     assert lines[0] == "Question: What does a transfer abroad cost?"
     for hit, line in zip(hits, lines[2:], strict=False):
         assert line.startswith(f"{hit.rank}. {hit.id}, {TITLES[hit.id]}: {hit.score:.3f}; ")
-        for leg, place, score in (("meaning", hit.dense, "cosine"), ("words", hit.lexical, "BM25")):
+        for name, place, score in (("meaning", hit.dense, "cosine"), ("words", hit.lexical, "BM25")):
             rank = f" number {place.rank}" if place and place.rank else ": not among the candidates"
-            assert f"; {leg}{rank}{f' ({score} {place.score:.2f})' if place else ''}" in line
-        grade = JUDGEMENTS["q1"].get(hit.id)
+            assert f"; {name}{rank}{f' ({score} {place.score:.2f})' if place else ''}" in line
+        grade = QRELS["q1"].get(hit.id)
         assert ("grade" in line) == (grade is not None)
         assert grade is None or f"; {'relevant' if grade else 'not relevant'}, grade {grade}." in line
     assert lines[-1] == f"Why number 1? {retriever.explain(hits[0])}"
@@ -93,7 +93,7 @@ def test_every_hit_has_its_line(explorer, retriever):
 
 
 def test_a_question_is_searched_for_once(retriever, embedder):
-    explorer = hybrid_search(retriever, QUESTIONS, JUDGEMENTS, TITLES)
+    explorer = hybrid_search(retriever, QUESTIONS, QRELS, TITLES)
     embedder.asked.clear()
     explorer.drive()
     assert sorted(embedder.asked) == sorted([*QUESTIONS.values(), "?"])
@@ -115,19 +115,19 @@ def test_a_question_that_finds_nothing_says_so(explorer):
 
 
 def test_where_neither_leg_finds_anything_there_is_no_picture(embedder):
-    shown = hybrid_search(HybridRetriever.from_documents({}, embedder), QUESTIONS, JUDGEMENTS, {}).shown()
+    shown = hybrid_search(HybridRetriever.from_documents({}, embedder), QUESTIONS, QRELS, {}).shown()
     assert shown.picture is None and "words found 0 passages, meaning 0." in shown.text
 
 
 def test_the_picture_has_both_legs_beside_the_ranking_and_marks_what_is_relevant(explorer, retriever):
     texts = explorer.shown(alpha=0.35).picture.axes[0].texts
-    (legs,) = retriever.legs([QUESTIONS["q1"]])
-    middle = [hit.id for hit in retriever.hits(legs, 6, alpha=0.35)]
+    (found,) = retriever.retrieve([QUESTIONS["q1"]])
+    middle = [hit.id for hit in retriever.rank(found, 6, alpha=0.35)]
     for x, (name, ids) in enumerate(
         {
-            "words alone": [h.id for h in legs.lexical],
+            "words alone": [h.id for h in found.lexical],
             "alpha = 0.35": middle,
-            "meaning alone": [h.id for h in legs.dense],
+            "meaning alone": [h.id for h in found.dense],
         }.items()
     ):
         assert [t.get_text() for t in texts if t.get_position()[0] == x] == [name, *ids]
@@ -153,14 +153,14 @@ def test_ids_and_titles_stand_as_text_and_not_as_markup(explorer):
 
 
 def test_what_the_retriever_refuses_is_said(retriever, monkeypatch):
-    explorer = hybrid_search(retriever, QUESTIONS, JUDGEMENTS, TITLES)
-    monkeypatch.setattr(type(retriever.dense), "lowest", None)
+    explorer = hybrid_search(retriever, QUESTIONS, QRELS, TITLES)
+    monkeypatch.setattr(type(retriever.dense), "min_score", None)
     shown = explorer.shown(fusion="theoretical")
     assert (
-        shown.text.startswith("the lowest score of this vector store is not known: ")
+        shown.text.startswith("the lowest possible score of this vector store is unknown\n  Fix: ")
         and shown.picture is None
     )
-    assert "(similarity " in hybrid_search(retriever, QUESTIONS, JUDGEMENTS, TITLES).shown(fusion="rrf").text
+    assert "(similarity " in hybrid_search(retriever, QUESTIONS, QRELS, TITLES).shown(fusion="rrf").text
 
 
 def test_the_retrievers_own_fusion_comes_first_and_questions_are_needed(embedder):

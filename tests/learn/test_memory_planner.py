@@ -3,7 +3,7 @@
 import pytest
 
 from course_lib.errors import CourseError
-from course_lib.learn.widgets.memory_planner import MODELS, memory_planner, say
+from course_lib.learn.widgets.memory_planner import MODELS, describe, memory_planner
 from course_lib.models.planner.estimate import FORMATS, GIB, plan
 from course_lib.models.planner.gpus import GPUS, fits, gpu_bytes, largest_context
 
@@ -50,16 +50,14 @@ def test_it_says_how_much_is_missing(explorer):
 @pytest.mark.parametrize("weight_format", FORMATS)
 def test_what_is_said_to_fit_fits(weight_format):
     for model in MODELS:
-        text = say(plan(model, weight_format, 4096, 2), GPU)
+        text = describe(plan(model, weight_format, 4096, 2), GPU)
         assert ("it fits," in text) == fits(GPU, model, weight_format, 4096, 2)
 
 
 def test_a_context_that_a_model_does_not_read_is_refused_in_words(explorer):
     shown = explorer.shown(model="gemma-2-9b", context=16384)
-    assert (
-        shown.text == "1 x 16,384 tokens; gemma-2-9b reads 1 to 8,192: change context or batch."
-        and shown.picture is None
-    )
+    assert shown.text.startswith("1 x 16,384 tokens; gemma-2-9b reads 1 to 8,192\n  Fix: ")
+    assert shown.picture is None
 
 
 def test_what_is_only_near_the_truth_says_so(explorer):

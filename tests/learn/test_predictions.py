@@ -20,7 +20,7 @@ def guess():
 def test_a_guess_is_stored_and_shown_beside_the_measurement(capsys):
     prediction = predict("speed", unit="ms", low=1, high=1000)
     prediction.field.value = "50"
-    assert guess() == 50 and "Noted: 50 ms" in prediction.text and "Noted: 50 ms" in prediction.said.value
+    assert guess() == 50 and "Noted: 50 ms" in prediction.text and "Noted: 50 ms" in prediction.status.value
     reveal("speed", 100.0)
     assert capsys.readouterr().out == "your guess: 50 ms   measured: 100 ms   the guess is 0.5 times it\n"
 

@@ -1,4 +1,4 @@
-"""The selection guide: its table and its explorer say what fits, what does not, and why."""
+"""The selection guide: its table and its explorer describe what fits, what does not, and why."""
 
 import pytest
 from hypothesis import given
@@ -63,10 +63,10 @@ def test_room_for_context_and_program_is_taken_off(explorer):
     st.sampled_from(["no", "yes"]),
 )
 def test_every_model_of_a_purpose_is_named_once(purpose, memory, bits, commercial):
-    from course_lib.learn.widgets.selection_guide import say
+    from course_lib.learn.widgets.selection_guide import describe
 
     fits = guide(purpose, memory, BITS[bits], commercial=commercial == "yes")
-    names = [line.split(":")[0].removeprefix("Not ") for line in say(fits, memory, {}).splitlines()]
+    names = [line.split(":")[0].removeprefix("Not ") for line in describe(fits, memory, {}).splitlines()]
     assert [names.count(e.model) for e in entries() if purpose in e.purposes] == [1] * len(fits)
 
 

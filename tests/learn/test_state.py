@@ -1,4 +1,4 @@
-"""The learner's file: kept whole, set aside when damaged, never a reason to stop a lesson."""
+"""The student's file: kept whole, set aside when damaged, never a reason to stop a lesson."""
 
 import json
 import os

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.learn.widgets import Choice, Explorer, Range, Shown, Text
-from course_lib.learn.widgets.choose_model import Candidate, choose, model_chooser, say
+from course_lib.learn.widgets import Choice, Explorer, Output, Range, Text
+from course_lib.learn.widgets.choose_model import Candidate, choose, describe, model_chooser
 
 CANDIDATES = (
     Candidate("small", 1.4, 90, 0.1),
@@ -14,7 +14,7 @@ CANDIDATES = (
 )
 
 
-def explorer(show=lambda n, word: Shown(f"{word} {n:g} <b>")):
+def explorer(show=lambda n, word: Output(f"{word} {n:g} <b>")):
     return Explorer(
         "test", "A & B", show, {"n": Range("how many", 0, 5, 1), "word": Choice("which", ("a", "b"))}
     )
@@ -22,12 +22,12 @@ def explorer(show=lambda n, word: Shown(f"{word} {n:g} <b>")):
 
 def test_every_control_is_driven_to_its_ends():
     seen = []
-    assert explorer(lambda n, word: seen.append((n, word)) or Shown(f"{n} {word}")).drive() == 6
+    assert explorer(lambda n, word: seen.append((n, word)) or Output(f"{n} {word}")).drive() == 6
     assert {(0, "a"), (5, "a"), (1, "b")} <= set(seen)
 
 
 @pytest.mark.parametrize(
-    "show", [lambda n, word: Shown(f"{n}"), lambda n, word: Shown(word), lambda n, word: Shown("")]
+    "show", [lambda n, word: Output(f"{n}"), lambda n, word: Output(word), lambda n, word: Output("")]
 )
 def test_a_control_that_changes_nothing_or_shows_nothing_is_found(show):
     with pytest.raises(AssertionError, match=r"changes nothing|shows no text"):
@@ -36,7 +36,7 @@ def test_a_control_that_changes_nothing_or_shows_nothing_is_found(show):
 
 def test_an_exception_at_an_end_is_found():
     with pytest.raises(ZeroDivisionError):
-        explorer(lambda n, word: Shown(f"{1 / n} {word}")).drive()
+        explorer(lambda n, word: Output(f"{1 / n} {word}")).drive()
 
 
 def test_hooks_names_and_escapes():
@@ -52,7 +52,7 @@ def test_hooks_names_and_escapes():
 
 def test_words_are_typed_and_taken_when_the_field_is_left():
     typed = Explorer(
-        "test", "T", lambda own: Shown(f"<{own}>"), {"own": Text("your own", "", ("a & b", "c"))}
+        "test", "T", lambda own: Output(f"<{own}>"), {"own": Text("your own", "", ("a & b", "c"))}
     )
     assert typed.drive() == 3 and typed.shown().text == "<>"
     field = typed.fields["own"]
@@ -60,12 +60,12 @@ def test_words_are_typed_and_taken_when_the_field_is_left():
     field.value = "a & b"
     assert "&lt;a &amp; b&gt;" in typed.text.value
     with pytest.raises(AssertionError, match="own changes nothing"):
-        Explorer("test", "T", lambda own: Shown("x"), {"own": Text("", "", ("a",))}).drive()
+        Explorer("test", "T", lambda own: Output("x"), {"own": Text("", "", ("a",))}).drive()
 
 
 def test_a_field_is_as_wide_as_what_it_holds():
     words = {"short": Choice("", ("a", "b")), "long": Choice("", ("a" * 60,)), "typed": Text("", "", ())}
-    e = Explorer("test", "T", lambda **_: Shown("x"), words)
+    e = Explorer("test", "T", lambda **_: Output("x"), words)
     e.box  # noqa: B018
     assert [e.fields[key].layout.width for key in words] == ["32em", "56em", "56em"]
 
@@ -78,7 +78,7 @@ def test_a_static_form_stands_in_where_nothing_runs():
 
 def test_a_start_outside_its_range_is_refused():
     with pytest.raises(ValueError, match="lies outside"):
-        Explorer("x", "X", lambda n: Shown("x"), {"n": Range("n", 0, 1, 2)})
+        Explorer("x", "X", lambda n: Output("x"), {"n": Range("n", 0, 1, 2)})
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_start_outside_its_range_is_refused():
 def test_the_best_that_fits_is_chosen_and_a_tie_goes_to_the_smaller(megabytes, speed, chosen):
     got = choose(CANDIDATES, megabytes, speed)
     assert (got and got.name) == chosen
-    text = say(CANDIDATES, megabytes, speed)
+    text = describe(CANDIDATES, megabytes, speed)
     assert text.startswith(f"Choose {chosen}:" if chosen else "None of them")
     assert text.count("\n") == len(CANDIDATES) - bool(chosen), (
         "every other model is named with what speaks against it"

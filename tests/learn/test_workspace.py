@@ -1,4 +1,4 @@
-"""Updating a learner's copy: whatever they did, nothing of theirs is lost. Hypothesis plays learner and author."""
+"""Making and updating the student's copies: what they wrote stays."""
 
 import json
 
@@ -33,7 +33,7 @@ def test_an_untouched_cell_takes_the_new_text_and_a_changed_one_stays():
     assert [c.id.split(NEWER)[0] for c in merged.cells] == ["x", "y", "y", "z", "w"]
     assert [c.source for c in merged.cells[:2]] == ["new", "mine"]
     assert "new" in merged.cells[2].source and merged.cells[2].cell_type == "markdown"
-    assert (update.beside, update.renewed) == (["y"], 2)
+    assert (update.conflicts, update.updated_cells) == (["y"], 2)
 
 
 def test_a_second_update_adds_nothing():

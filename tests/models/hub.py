@@ -1,10 +1,11 @@
-"""A hub on this machine: as much of the Hugging Face hub's protocol as its own library needs, with faults to order.
+"""A hub on this machine: as much of the hub's protocol as its own library needs, with faults to order.
 
     with Hub({"course/haneul-300k": MODELS / "haneul-300k"}) as hub:
         snapshot_download("course/haneul-300k", endpoint=hub.url, cache_dir=...)
         hub.requests                                  # what was asked, and how many bytes were sent for it
 
-A repository is a folder, a mapping of file names to bytes, or, with several revisions, {"main": ..., "v1": ...} of those.
+A repository is a folder, a mapping of file names to bytes, or, with several revisions,
+{"main": ..., "v1": ...} of those.
 Git's symbolic links are files that hold the path they lead to, as on the hub.
 """
 
@@ -28,7 +29,7 @@ Repository = Stored | Mapping[str, Stored]
 
 @dataclass
 class Request:
-    """One that came: method, path without query, range asked for, bearer token; then the answer's status and body bytes."""
+    """A request: method, path without query, range, bearer token; then the answer's status and body bytes."""
 
     method: str
     path: str
@@ -42,9 +43,10 @@ class Request:
 class Fault:
     """What goes wrong with requests whose path contains `where`, the first `times` times.
 
-    status: refuse with it, and with `code` as X-Error-Code and `said` as message; cut: break the connection after so many
-    bytes of a body; stall: send so many bytes, then nothing more; flip: change the byte at this place; body: send this in
-    place of the answer; more: send so many bytes beyond the end, without stating a length; deaf: know no ranges.
+    status: refuse with it, with `code` as X-Error-Code and `said` as message;
+    cut: break the connection after so many bytes of a body; stall: send so many bytes, then nothing more;
+    flip: change the byte at this place; body: send this in place of the answer;
+    more: send so many bytes beyond the end, without stating a length; deaf: know no ranges.
     """
 
     where: str = ""
@@ -62,7 +64,7 @@ class Fault:
 
 
 class Revision:
-    """The files of a commit, each with its size and hashes. A commit's name is the hash of its files' names and hashes."""
+    """The files of a commit, each with its size and hashes. A commit is named by their hash."""
 
     def __init__(self, files: Files, lies: Mapping[str, int]) -> None:
         self.files = files
@@ -105,7 +107,7 @@ def _revisions(stored: Repository, lies: Mapping[str, int]) -> dict[str, Revisio
 
 
 class Hub:
-    """The server. private, gated: repositories that only `token` may see or read; lies: file name -> size that is stated."""
+    """The server. private, gated: repositories that need `token`; lies: file name -> size that it states."""
 
     def __init__(
         self,
@@ -207,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps({"error": said}).encode(), headers)
 
     def _allowed(self, repository: str, reading: bool) -> bool:
-        """Answer as the hub does for what is not there, not to be seen, or not to be read; True for all else."""
+        """Whether a repository may be read; if not, answer as the hub does."""
         token = self.request_seen.token
         if token and token != self.hub.token:
             self._refuse(401, None, "Invalid credentials in Authorization header")

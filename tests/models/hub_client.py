@@ -45,8 +45,7 @@ def cached(tmp_path, repository="o/tiny"):
 
 
 def pull(*arguments, **environment):
-    """The command, in a process of its own, as somebody types it: it can be interrupted, also where a shell that runs the tests
-    in the background has made them deaf to that."""
+    """The command in a process of its own, which can be interrupted even where the tests cannot."""
     clean = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
     command = [sys.executable, "-m", "course_lib.cli", "models", "pull", *arguments]
     return subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A hub of their own for tests, an empty cache, and a client without patience. A test module names it in `pytest_plugins`."""
+"""Fixtures: a hub, an empty cache, an impatient client. A test module names this file in `pytest_plugins`."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ from tests.models.hub_client import BIG, NAME, REPOSITORY, TINY
 
 @pytest.fixture
 def online(tmp_path, monkeypatch):
-    """Nobody has logged in, nothing is in the cache, and downloads are on. Returns the function that starts a hub."""
+    """No token, an empty cache, downloads on. Returns the function that starts a hub."""
     for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.setenv(variable, "")  # so that it is given back as it was, also where a command sets it
         monkeypatch.delenv(variable)

@@ -1,4 +1,4 @@
-"""The list of architectures: as many parameters as the models that torch builds of it, and as many layers with a window."""
+"""The list of architectures has the numbers of parameters and of windowed layers that torch builds."""
 
 import json
 
@@ -14,8 +14,8 @@ from course_lib.models.planner.architectures import (
     TUNED,
     architecture,
     architectures,
-    facts,
     from_config,
+    known_configs,
 )
 
 KNOWN = architectures()
@@ -46,7 +46,7 @@ def count(model):
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_torch_builds_as_many_parameters(name):
-    said = facts(name)
+    said = dict(known_configs()[name])
     parameters = said.pop("parameters")
     model = built(said)
     assert KNOWN[name].parameters == parameters == count(model)
@@ -152,5 +152,5 @@ def test_a_name_that_is_not_known_gets_those_that_are_alike(tmp_path):
         architecture("?")
     with pytest.raises(CourseError, match=r"no config\.json"):
         architecture(tmp_path)
-    with pytest.raises(CourseError, match="does not say 'vocab_size'"):
-        from_config("x", {k: v for k, v in facts("phi-4").items() if k != "vocab_size"})
+    with pytest.raises(CourseError, match="has no field 'vocab_size'"):
+        from_config("x", {k: v for k, v in known_configs()["phi-4"].items() if k != "vocab_size"})

@@ -281,11 +281,6 @@ def device_mode(driver, make, _):
 
 
 def low_cpu_mem_usage(driver, make, _):
-    if driver == "huggingface":
-        assert make(driver, "low_cpu_mem_usage", True).generate([ASKED]) == ["09:30"]
-        with pytest.raises(Unsupported, match="low_cpu_mem_usage=False: transformers 5"):
-            make(driver, "low_cpu_mem_usage", False)
-        return
     for value in (True, False):
         engine = make(driver, "low_cpu_mem_usage", value, precision="float16")  # a file of no other engine
         assert (str(engine.file) in Path("/proc/self/maps").read_text()) is value

@@ -22,7 +22,7 @@ from tests.models.hub_client import GGUF, NAME, REPOSITORY, TINY, WEIGHTS, cache
 pytest_plugins = ["tests.models.hub_fixtures"]
 
 
-# -- the test hub is a hub --------------------------------------------------------------------------------------------
+# -- the test hub is a hub -------------------------------------------------------------------------
 
 
 def test_the_hubs_own_library_gets_a_whole_repository_from_the_test_hub(hub, tmp_path):
@@ -55,7 +55,7 @@ def test_what_we_have_left_in_the_cache_is_used_and_removed_by_the_hubs_own_libr
     assert not cached(tmp_path).exists()
 
 
-# -- what arrives -----------------------------------------------------------------------------------------------------
+# -- what arrives ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("driver", ["huggingface", "llamacpp"])
@@ -146,7 +146,7 @@ def test_nothing_is_asked_twice(hub):
 
 
 def test_files_are_read_again_only_when_they_have_changed(hub, offline):
-    """A file of other content but the same size and time is taken as checked: that is how we see that it was not read."""
+    """A file of other content but the same size and time counts as checked: it is not read."""
     folder = get()
     path = (folder / "model.safetensors").resolve()
     stat = path.stat()
@@ -181,7 +181,7 @@ def test_without_links_files_lie_in_the_snapshot(hub, offline, monkeypatch):
     refused(r"config\.json .*damaged")
 
 
-# -- fields of the source ---------------------------------------------------------------------------------------------
+# -- fields of the source --------------------------------------------------------------------------
 
 
 def test_cache_dir_is_where_it_goes(hub, tmp_path):
@@ -297,7 +297,7 @@ def test_a_sum_for_a_file_of_which_the_hub_states_none_is_compared_on_arrival(hu
     refused(r"tokenizer\.json .*and sha256 says 111111111111", sha256={"tokenizer.json": "1" * 64})
 
 
-# -- offline ----------------------------------------------------------------------------------------------------------
+# -- offline ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", ["1", "ON", "yes", "true"])
@@ -325,7 +325,8 @@ def test_offline_also_as_transformers_says_it(hub, monkeypatch):
 
 def test_the_environment_decides_at_the_call_not_at_the_import(hub):
     code = (
-        "import os; os.environ['HF_HUB_OFFLINE'] = '1'; import huggingface_hub.constants; os.environ['HF_HUB_OFFLINE'] = '0'\n"
+        "import os; os.environ['HF_HUB_OFFLINE'] = '1'; import huggingface_hub.constants\n"
+        "os.environ['HF_HUB_OFFLINE'] = '0'\n"
         "from course_lib.models.schema import ModelSpec; from course_lib.models.files import resolve\n"
         "print(resolve(ModelSpec.parse('o/tiny').source).name)"
     )

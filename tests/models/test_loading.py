@@ -7,8 +7,10 @@ import sys
 import pytest
 
 from course_lib.data import ROOT
-from course_lib.models import load
+from course_lib.errors import CourseError
+from course_lib.models import ModelManager, load
 from course_lib.models.drivers.engine import Unsupported
+from course_lib.models.gguf import export
 
 NAME = "haneul-1m"
 
@@ -29,14 +31,14 @@ folder = sys.argv[1]
 from course_lib.models.drivers.pretrained import from_pretrained
 from course_lib.models.schema import ModelSpec
 import peft, course_lib.models.drivers.encoder
-spec = ModelSpec.parse({"source": "haneul-300k", "low_cpu_mem_usage": True})
+spec = ModelSpec.parse({"source": "haneul-300k"})
 from pathlib import Path
 from transformers import AutoModelForCausalLM
 from_pretrained(AutoModelForCausalLM, spec, Path(sys.argv[2]))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 model = from_pretrained(AutoModelForCausalLM, spec, Path(folder))
-grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-print(grown / sum(p.numel() * 4 for p in model.parameters()))
+taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+print(taken / sum(p.numel() * 4 for p in model.parameters()))
 """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -44,19 +46,19 @@ print(grown / sum(p.numel() * 4 for p in model.parameters()))
         vocab_size=4096, hidden_size=512, intermediate_size=1536, num_hidden_layers=8, num_attention_heads=8
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path)
-    process = subprocess.run(
+    said = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path), str(ROOT / "models" / "haneul-300k")],
         capture_output=True,
         text=True,
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    assert process.returncode == 0, process.stderr
-    assert float(process.stdout) < 1.7
+    assert said.returncode == 0, said.stderr
+    assert float(said.stdout) < 1.7
 
 
 def test_silence_of_threads_that_overlap_ends_with_the_last():
-    """The second begins before the first ends, and ends after it: the settings before both come back."""
+    """The second begins before the first ends, and ends after it."""
     import warnings
 
     from transformers.utils import logging
@@ -80,3 +82,31 @@ def test_silence_of_threads_that_overlap_ends_with_the_last():
         assert logging.get_verbosity() == logging.INFO
     finally:
         logging.set_verbosity_warning()
+
+
+def test_a_name_that_is_nearly_right_is_proposed(monkeypatch, tmp_path):
+    with pytest.raises(CourseError) as error:
+        load("haneul-4M")
+    assert error.value.fix == 'load("haneul-4m")'
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-model").mkdir()
+    with pytest.raises(CourseError, match="a folder of this name") as error:
+        load("my-model")
+    assert error.value.fix == 'load("./my-model")'
+
+
+def test_the_name_of_a_gguf_file_that_lies_here_loads_it_everywhere(monkeypatch, tmp_path):
+    export(ROOT / "models" / "haneul-300k", tmp_path / "smol.gguf", "q8_0")
+    monkeypatch.chdir(tmp_path)
+    assert load("smol.gguf").parameters == 344384
+    monkeypatch.setenv("LOCAL_MODELS_DIR", str(tmp_path))
+    manager = ModelManager()
+    manager.register("mine", "smol.gguf")
+    for name in ("mine", "smol.gguf"):
+        assert manager.registry.spec(name).driver == "llamacpp"
+    with pytest.raises(CourseError, match=r"none\.gguf does not exist"):
+        load("none.gguf")
+
+
+def test_an_embedder_needs_no_task():
+    assert load("all-MiniLM-L6-v2").embed(["hello"]).shape == (1, 384)

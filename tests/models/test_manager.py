@@ -1,4 +1,4 @@
-"""The manager: what is asked for is what comes, loaded once, kept while used, gone when idle or when memory is short."""
+"""The manager: the model that is asked for, loaded once, kept while used, unloaded when memory is short."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +12,7 @@ from course_lib.errors import CourseError
 from course_lib.models import ModelManager, load
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.reply import Reply
+from course_lib.models.manager import settings as settings_of
 from course_lib.models.planner.memory import bytes_to_load
 from course_lib.models.schema import ModelSpec, SpecError
 
@@ -56,7 +57,7 @@ def echo():
     return Echo
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     st.lists(st.sampled_from(range(len(SPECS))), min_size=2, max_size=8),
     st.sampled_from([0, 1_500_000, 10_000_000]),
@@ -178,7 +179,7 @@ def test_a_load_that_fails_leaves_nothing_and_the_next_one_works(manager, monkey
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(ask) for _ in range(4)]:
             done.result(timeout=5)
-    assert manager.loaded_models() == [] and manager._held == {}
+    assert manager.loaded_models() == [] and manager._entries == {}
     with manager.use("haneul-300k"):
         assert len(manager.loaded_models()) == 1
 
@@ -190,7 +191,7 @@ def test_versions_and_metadata(manager):
     assert manager.registry.spec("answers@1").name == "haneul-300k"
     with pytest.raises(SpecError, match="no version '3'; there are 1, 2"):
         manager.registry.spec("answers@3")
-    with pytest.raises(ValueError, match="registered already"):
+    with pytest.raises(ValueError, match="already registered"):
         manager.register("answers", "haneul-4m", version="2")
     with pytest.raises(ValueError, match="a name is letters"):
         manager.register("../evil", "haneul-4m")
@@ -233,9 +234,41 @@ def test_defaults_come_from_dot_env(manager, tmp_path, monkeypatch):
     assert "copy" in [i.name for i in manager.list_available_models()]
     monkeypatch.setenv("DEFAULT_EMBEDDING_MODEL", "all-MiniLM-L6-v2")
     assert manager.get_embedding_model().spec.name == "all-MiniLM-L6-v2"
+    (tmp_path / ".env").write_text(
+        "DEFAULT_EMBEDDING_MODEL=copy\nMODEL_DTYPE=float16\n"
+    )  # changed: read again
+    assert manager.get_chat_model().spec.precision == "float16"
     monkeypatch.setenv("MODEL_DTYPE", "int3")
     with pytest.raises(CourseError, match="MODEL_DTYPE: Input should be 'auto', 'float32'"):
         manager.get_chat_model()
+
+
+def test_settings_are_read_again_only_where_something_changed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    read, current = [], settings_of.Settings
+    settings_of._read.cache_clear()
+    monkeypatch.setattr(settings_of, "Settings", lambda: read.append(1) or current())
+    monkeypatch.setattr(settings_of.Settings, "model_fields", current.model_fields, raising=False)
+    for content in (None, "MODEL_DEVICE=cpu", "MODEL_DEVICE=mps"):
+        if content:
+            (tmp_path / ".env").write_text(content)
+        for _ in range(3):
+            settings_of.settings()
+    monkeypatch.setenv("model_device", "cuda")  # names in any case
+    assert settings_of.settings().model_device == "cuda" and len(read) == 4
+
+
+def test_a_manager_shows_what_it_holds(manager, echo):
+    manager.byte_limit = 5_000_000
+    assert repr(manager) == "ModelManager(0.0 of 5.0 MB; loaded: none)"
+    manager.register("echo", echo)
+    with manager.use("echo"):
+        assert repr(manager) == "ModelManager(0.0 of 5.0 MB; loaded: echo)"
+    assert repr(manager.registry) == "Registry(echo)"
+    assert repr(manager.get_reranker("haneul-cross-encoder")).startswith(
+        "RerankerModel('all-MiniLM-L6-v2+haneul-cross-encoder'"
+    )
+    assert repr(manager.get_chat_model("haneul-1m")) == "ChatModel('haneul-1m', driver='huggingface')"
 
 
 def test_bytes_are_known_before_loading():

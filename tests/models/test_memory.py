@@ -1,4 +1,4 @@
-"""The memory planner: what fits on which GPU, what is often told and wrong, and what libraries report and is wrong."""
+"""The memory planner: what fits on which GPU, and which common rules and reports are wrong."""
 
 import pytest
 from hypothesis import given
@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from course_lib.errors import CourseError
 from course_lib.models import catalog, load
 from course_lib.models.planner.architectures import architecture, architectures
-from course_lib.models.planner.estimate import BITS, FORMATS, GIB, PACKED, WHOLE, kv_bytes, plan, size
+from course_lib.models.planner.estimate import (
+    BITS,
+    BITSANDBYTES,
+    FORMATS,
+    GIB,
+    UNQUANTIZED,
+    format_bytes,
+    kv_bytes,
+    plan,
+)
 from course_lib.models.planner.gpus import (
     GPUS,
     fits,
@@ -18,7 +27,7 @@ from course_lib.models.planner.gpus import (
     largest_parameters,
     usable_bytes,
 )
-from course_lib.models.planner.memory import real_bytes
+from tests.models.footprint import real_bytes
 
 GPU = "GeForce RTX 3090, 24 GB"
 KNOWN = architectures()
@@ -99,7 +108,7 @@ def test_the_cache_follows_from_layers_heads_and_tokens():
 
 
 def test_what_libraries_report_is_wrong_and_what_is_measured_here_is_right(tmp_path):
-    """transformers leaves out the scales of 4-bit weights. The saved file, which must hold all of it, is the judge."""
+    """transformers leaves out the scales of 4-bit weights; the saved file has them all."""
     from safetensors.numpy import load_file
 
     engine, real = real_bytes(lambda: load("haneul-4m", quantization="nf4"))
@@ -175,7 +184,7 @@ def test_the_text_says_every_part_in_order():
         "overhead",
         "total",
     ]
-    assert "1.00 GiB" in lines[5] and "5.34 GiB" in lines[7] and size(0) == "0.00 MiB"
+    assert "1.00 GiB" in lines[5] and "5.34 GiB" in lines[7] and format_bytes(0) == "0.00 MiB"
 
 
 def test_whole_formats_run_in_both_engines_and_packed_ones_in_their_own():
@@ -193,7 +202,7 @@ def test_whole_formats_run_in_both_engines_and_packed_ones_in_their_own():
 @pytest.mark.parametrize(
     ("said", "how", "message"),
     [
-        (("phi-4", "q3"), {}, r"weight_format='q3' is unknown\n.*name one of q4_0"),
+        (("phi-4", "q3"), {}, r"weight_format='q3' is unknown\n.*choose one of q4_0"),
         (("phi-4", "q4_0"), {"driver": "huggingface"}, "huggingface has no format q4_0"),
         (("phi-4", "nf4"), {"driver": "llamacpp"}, "llamacpp has no format nf4"),
         (("phi-4", "q4_0"), {"driver": "ollama"}, "'ollama' is not planned for"),
@@ -218,7 +227,7 @@ def test_a_card_is_named_or_given_in_bytes():
     assert (
         usable_bytes(1000) == 900
         and usable_bytes(1000, 0) == 1000
-        and set(WHOLE) | set(PACKED) < set(FORMATS)
+        and set(UNQUANTIZED) | set(BITSANDBYTES) < set(FORMATS)
     )
     with pytest.raises(CourseError, match="no GPU 'RTX 9090' in the list"):
         gpu_bytes("RTX 9090")

@@ -10,13 +10,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from course_lib.data import MODELS
 from course_lib.models import catalog, load
 from course_lib.models.gguf import export
 from course_lib.models.planner.architectures import architecture, from_config
-from course_lib.models.planner.estimate import PACKED, WHOLE, float16_threads, kv_bytes, plan
-from course_lib.models.planner.memory import real_bytes
+from course_lib.models.planner.estimate import BITSANDBYTES, UNQUANTIZED, kv_bytes, plan
+from tests.models.footprint import real_bytes
 
 SHIPPED = catalog.shipped()
 ENCODER = catalog.MINILM
@@ -26,8 +27,6 @@ WITHIN = 0.05
 @pytest.fixture(autouse=True)
 def two_threads():
     """Attention holds 0.5 MB a thread beside what is planned, which models of this size would notice."""
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -53,8 +52,6 @@ def most_held(run):
 
 def reading(model, tokens, batch):
     """A function that reads `batch` prompts of so many tokens, and writes two."""
-    import torch
-
     ids = torch.randint(
         5, model.config.vocab_size, (batch, tokens), generator=torch.Generator().manual_seed(0)
     )
@@ -84,13 +81,15 @@ def cache_bytes(said):
     )
 
 
-@pytest.mark.parametrize("weight_format", [*WHOLE, *PACKED])
+@pytest.mark.parametrize("weight_format", [*UNQUANTIZED, *BITSANDBYTES])
 @pytest.mark.parametrize("name", [*SHIPPED, ENCODER])
 def test_transformers_takes_what_was_planned(name, weight_format):
-    packed = weight_format in PACKED
-    engine = model_of(name, **({"quantization": weight_format} if packed else {"precision": weight_format}))
-    precision, threads = "float32" if packed else None, float16_threads()
-    planned = plan(name, weight_format, 256, 4, driver="huggingface", precision=precision, threads=threads)
+    if weight_format == "float16" and torch.cpu.get_capabilities().get("avx512_fp16"):
+        pytest.skip("this CPU multiplies float16 itself, and holds more for it")
+    quantized = weight_format in BITSANDBYTES
+    engine = model_of(name, **{"quantization" if quantized else "precision": weight_format})
+    precision = "float32" if quantized else None
+    planned = plan(name, weight_format, 256, 4, driver="huggingface", precision=precision)
     assert planned.weights + planned.embeddings + planned.norms == engine.weight_bytes, "to the byte"
     run = reading(engine.model, 256, 4)
     reading(engine.model, 8, 1)()  # some CPUs rearrange packed weights when they are first used
@@ -99,26 +98,6 @@ def test_transformers_takes_what_was_planned(name, weight_format):
         assert planned.kv == pytest.approx(cache_bytes(said), rel=0.01)
     assert planned.kv + planned.overhead == pytest.approx(peak, rel=0.02)
     assert planned.total == pytest.approx(engine.weight_bytes + peak, rel=WITHIN)
-
-
-@pytest.mark.parametrize(("tokens", "batch"), [(256, 1), (128, 4)])
-@pytest.mark.parametrize("name", [*SHIPPED, ENCODER])
-def test_few_tokens_take_what_was_planned_where_the_cpu_widens_float16(name, tokens, batch):
-    """With few tokens much of it is what the threads hold: of MiniLM's peak more than half."""
-    if not float16_threads():
-        pytest.skip("this CPU does not multiply float16 itself (avx512_fp16)")
-    engine = model_of(name, precision="float16")
-    reading(engine.model, 8, 1)()
-    _, peak = most_held(reading(engine.model, tokens, batch))
-    planned = plan(name, "float16", tokens, batch, threads=float16_threads())
-    assert planned.kv + planned.overhead == pytest.approx(peak, rel=0.02)
-
-
-def test_what_a_cpu_with_avx512_fp16_took_is_planned_anywhere():
-    """Two threads of a Xeon, 128 x 4 tokens: of MiniLM and haneul-300k, as measured there."""
-    for name, peak in ((ENCODER, 6_592_256), ("haneul-300k", 1_259_320)):
-        planned = plan(name, "float16", 128, 4, threads=2)
-        assert planned.kv + planned.overhead == pytest.approx(peak, rel=0.02)
 
 
 def test_doubly_packed_scales_are_planned_to_the_byte():
@@ -183,7 +162,8 @@ MIB = 2**20
 
 
 def llama_cpp_takes(cases):
-    """For each case (fields of a specification), bytes of weights, of caches, and of buffers, by llama.cpp's own report.
+    """For each case (fields of a specification), bytes of weights, of caches, and of buffers, by llama.cpp's
+    own report.
 
     On one core the driver starts one instance for several texts.
     """
@@ -330,7 +310,6 @@ def test_llama_cpp_keeps_a_window_of_gemma_and_the_piece_that_it_reads(tmp_path)
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory):
     """A random model of 126 million weights with grouped queries, in 16 bits, and as GGUF."""
-    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp("larger") / "larger"
@@ -374,7 +353,7 @@ GROWN = """
 import gc, json, sys
 from course_lib.measure import peak_memory
 from course_lib.models import load
-from course_lib.models.planner.memory import real_bytes
+from tests.models.footprint import real_bytes
 for fields, text in json.loads(sys.argv[1]):
     def write():
         engine.generate([text], max_output_length=2, min_output_length=2)
@@ -396,7 +375,9 @@ for fields, text in json.loads(sys.argv[1]):
     sys.platform != "linux", reason="the C library is told to give freed memory back by glibc's own variables"
 )
 def test_the_process_grows_by_what_was_planned_for_a_larger_model(larger):
-    """Freed memory goes back to the system at once here; else a process keeps it, and looks larger than what it holds."""
+    """Freed memory goes back to the system at once here; else a process keeps it, and looks larger than what
+    it holds.
+    """
     short, long = "a b c d " * 16, "a b c d " * 150
     folder, file = str(larger), str(larger / "larger.gguf")
     first = [

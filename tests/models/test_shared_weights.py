@@ -109,7 +109,7 @@ def test_unloading_a_base_unloads_what_shares_its_weights(manager, made, expecte
     with manager.use(made["two"]) as two:
         pass
     with manager.use(made["one"]) as one:
-        base = next(held.base for held in manager._held.values() if held.base)
+        base = next(held.base for held in manager._entries.values() if held.base)
         assert manager.unload(BASE) and manager.loaded_models() == [] and two.model is None
         assert (
             one.generate(PROMPTS) == expected["one"] and base.engine.model is not None
@@ -192,7 +192,7 @@ def test_idle_adapters_and_then_their_base_make_room(manager, made):
         with manager.use(made[name]):
             pass
     assert len(manager.loaded_models()) == 3
-    bases = {id(held.base): held.base for held in manager._held.values() if held.base}
+    bases = {id(held.base): held.base for held in manager._entries.values() if held.base}
     with manager.use("haneul-1m"):
         assert list(listed(manager)) == ["haneul-1m"]
     assert [base.engine.model for base in bases.values()] == [None]
@@ -232,7 +232,7 @@ def wait_until(true):
 
 def test_idle_time_ends_an_adapter_and_then_its_base(manager, made):
     with manager.use(made["one"] | {"keep_alive": 0.2}) as one:
-        base = next(held.base for held in manager._held.values() if held.base)
+        base = next(held.base for held in manager._entries.values() if held.base)
         time.sleep(0.4)
         assert len(manager.loaded_models()) == 2
     wait_until(lambda: not manager.loaded_models())
@@ -274,7 +274,7 @@ def test_an_adapter_that_cannot_be_loaded_lets_the_base_go(manager, made, expect
         manager.use(broken | {"keep_alive": 0}),
     ):
         pass
-    assert manager.loaded_models() == [] and manager._held == {}
+    assert manager.loaded_models() == [] and manager._entries == {}
 
 
 def test_a_base_that_cannot_be_loaded_leaves_nothing(manager, made, monkeypatch):
@@ -283,7 +283,7 @@ def test_a_base_that_cannot_be_loaded_leaves_nothing(manager, made, monkeypatch)
     )
     with pytest.raises(CourseError, match="no device"), manager.use(made["one"]):
         pass
-    assert manager.loaded_models() == [] and manager._held == {}
+    assert manager.loaded_models() == [] and manager._entries == {}
     monkeypatch.undo()
     with manager.use(made["one"]):
         assert len(manager.loaded_models()) == 2
@@ -301,8 +301,8 @@ def test_many_threads_load_and_close_and_leave_nothing(manager, made, expected):
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(27)))
     assert all(
-        line.users == sum(held.base is not None for held in manager._held.values()) * (line.name == BASE)
+        line.users == sum(held.base is not None for held in manager._entries.values()) * (line.name == BASE)
         for line in manager.loaded_models()
     )
     manager.unload_all()
-    assert manager._held == {}
+    assert manager._entries == {}

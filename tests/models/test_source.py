@@ -1,4 +1,4 @@
-"""From a source to files: what is whole is found as given, and what is damaged, unsafe or elsewhere is told with its cure."""
+"""From a source to files: complete ones are found, damaged and unsafe ones refused with a fix."""
 
 import json
 import pickle
@@ -36,7 +36,7 @@ def local(path, **more):
     return resolve(LocalSource(path=path, **more))
 
 
-# -- what is found ------------------------------------------------------------------------------------------------------
+# -- what is found ---------------------------------------------------------------------------------
 
 
 def test_a_folder_and_a_gguf_file_are_found(folder, gguf):
@@ -104,7 +104,7 @@ def test_a_folder_that_holds_both_is_read_as_format_says(folder, gguf):
     assert local(folder, format="gguf") == folder / "m.gguf"
 
 
-# -- what is refused ----------------------------------------------------------------------------------------------------
+# -- what is refused -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_a_model_on_a_server_has_no_files():
         resolve(ModelSpec.parse("llama3.2:1b", driver="ollama").source)
 
 
-# -- which files --------------------------------------------------------------------------------------------------------
+# -- which files -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A specification is read from a text, a dict or YAML; what cannot be is refused by the field's name, not by a traceback."""
+"""A specification is parsed from a text or a dict; a wrong field is refused by its name."""
 
 import os
 import random
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
-from course_lib.models import Generation, ModelSpec, load
+from course_lib.models import Generation, ModelSpec, catalog, load
 from course_lib.models.schema import Adapter, HuggingFaceSource, LocalSource, ServerSource, SpecError
 from course_lib.models.schema.sources import secret
 
@@ -328,3 +328,69 @@ def test_loading_what_lies_nowhere_is_a_course_error(tmp_path):
         with pytest.raises(CourseError):
             load(said)
     assert os.listdir(tmp_path) == []
+
+
+# -- names that the catalogue knows -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("all-MiniLM-L6-v2", ("local", "huggingface", "text-embedding")),
+        ("haneul-cross-encoder", ("local", "huggingface", "rerank")),
+        ("Qwen2.5-0.5B-Instruct", ("huggingface", "huggingface", "chat-completion")),
+        ("intfloat/multilingual-e5-small", ("huggingface", "huggingface", "text-embedding")),
+        ("bge-m3", ("server", "ollama", "text-embedding")),
+        ("BAAI/bge-m3", ("huggingface", "huggingface", "text-embedding")),
+        ("./m.gguf", ("local", "llamacpp", "chat-completion")),
+        ("m.gguf", ("local", "llamacpp", "chat-completion")),
+        (Path("m.gguf"), ("local", "llamacpp", "chat-completion")),
+        ({"source": LocalSource(path="m.gguf")}, ("local", "llamacpp", "chat-completion")),
+        (
+            {"source": {"type": "huggingface", "repository": "o/m", "filename": "m.gguf"}},
+            ("huggingface", "llamacpp", "chat-completion"),
+        ),
+    ],
+)
+def test_source_driver_and_task_follow_from_the_catalogue_and_from_the_form(text, expected):
+    spec = ModelSpec.parse(text)
+    assert (spec.source.type, spec.driver, spec.task) == expected
+    assert ModelSpec.parse(spec) == spec
+
+
+def test_a_name_of_the_catalogue_is_pinned_and_what_is_given_wins():
+    pinned = ModelSpec.parse("SmolLM2-135M-Instruct").source
+    entry = catalog.entry("SmolLM2-135M-Instruct")
+    assert (pinned.repository, pinned.revision) == (entry.hub, entry.revision)
+    assert pinned.sha256 == {"model.safetensors": entry.sha256}
+    assert ModelSpec.parse("all-MiniLM-L6-v2", task="rerank").task == "rerank"
+    assert ModelSpec.parse("m.gguf", driver="huggingface").driver == "huggingface"
+    assert ModelSpec.parse("bge-m3", driver="huggingface").source == HuggingFaceSource(repository="bge-m3")
+
+
+@pytest.mark.parametrize(
+    ("fields", "fix"),
+    [
+        ({"driver": "llama.cpp"}, "load(..., driver='llamacpp')"),
+        ({"quantization": "q8"}, "load(..., quantization='q8_0')"),
+        ({"quantization": "q8_0"}, 'load(..., driver="llamacpp", quantization="q8_0")'),
+        ({"device": "tpu"}, "load(..., device='cpu')"),
+        ({"quantisation": "q8_0"}, "load(..., quantization=...)"),
+        ({"source": "haneul:4m"}, 'load("haneul-4m")'),
+        ({"driver": "custom"}, 'load(..., driver="custom", implementation="NAME")'),
+        ({"generation": {"seed": -1}}, "see ModelSpec.model_fields"),
+    ],
+)
+def test_the_fix_is_a_call_with_an_allowed_value(fields, fix):
+    with pytest.raises(SpecError) as error:
+        ModelSpec.parse({"source": "haneul-1m"} | fields)
+    assert error.value.fix == fix
+
+
+def test_a_repr_shows_what_was_set():
+    assert repr(Generation(seed=3)) == "Generation(seed=3)"
+    spec = ModelSpec.parse("o/m", precision="bfloat16")
+    assert (
+        repr(spec)
+        == "ModelSpec(source=HuggingFaceSource(type='huggingface', repository='o/m'), precision='bfloat16')"
+    )

@@ -18,7 +18,7 @@ def begin(settings):
 def end(keep):
     """Unset the environment variables, and undo what was bound since `begin` unless `keep`.
 
-    Returns the names that are bound to something else now; not those that were `...`, an answer still to be given.
+    Returns the names that are bound to something else now, but not those that were `...`, a stub's value.
     """
     for name in SETTINGS:
         os.environ.pop(name, None)

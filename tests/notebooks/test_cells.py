@@ -1,4 +1,4 @@
-"""Every code cell of every chapter is of exactly one kind, and has been run. Found by glob; each rule is shown to bite."""
+"""Rules for the text of chapters: every code cell is of one kind and was run. Each rule is shown to bite."""
 
 import ast
 import copy

@@ -15,7 +15,7 @@ BUDGET = {"minutes": 1, "memory_gib": 1.0, "disk_gb": 1, "download_mb": 0, "spee
 
 
 class Planted(NamedTuple):
-    """A code cell, its saved output and tags, and the steps that must fail: end of the step's name -> message."""
+    """A code cell, its saved output and tags, and the steps that fail: end of the step's name -> message."""
 
     source: str
     saved: str = ""
@@ -72,18 +72,19 @@ def exercise(solution, answer="forge"):
 
 def widget(shows):
     """A cell with a widget that shows this expression of x, from 0 to 2."""
-    return f'Explorer("w", "W", lambda x: Shown({shows}), {{"x": Range("x", 0, 2, 1)}})'
+    return f'Explorer("w", "W", lambda x: Output({shows}), {{"x": Range("x", 0, 2, 1)}})'
 
 
 TOP = Planted("""from course_lib.learn.exercises import check
 from course_lib.learn.predictions import predict, reveal
 from course_lib.learn import state
 from course_lib.learn.claims import claim, claim_order
-from course_lib.learn.widgets import Explorer, Range, Shown
+from course_lib.learn.widgets import Explorer, Output, Range
 known, items, moved = 1, [1], []""")
 FORGE = "forge = lambda text, old, new: text.index(old) + 1 and text.replace(old, new)"
 RIGHT = "00.1 right: forge a passage\n"
-UNCHANGED = "00.1 not yet: the text came back unchanged; strings cannot be changed in place, replace() gives a new one\n"
+UNCHANGED = "00.1 not yet: the text came back unchanged; strings cannot be changed in place, "
+UNCHANGED += "replace() gives a new one\n"
 SOUND = [
     TOP,
     Planted('predict("p", unit="s", low=1, high=9)', tags="widget"),

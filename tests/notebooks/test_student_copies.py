@@ -28,7 +28,15 @@ def test_a_copy_with_the_references_put_back_is_the_chapter(path):
         assert theirs.source == REGION.sub(lambda r: r[2].rstrip("\n"), ours.source)
 
 
-CELL = "def f(x):\n    ### BEGIN SOLUTION\n    if x:\n        return 1\n    return 2\n    ### END SOLUTION\n\n\ncheck('0', f)"
+CELL = """def f(x):
+    ### BEGIN SOLUTION
+    if x:
+        return 1
+    return 2
+    ### END SOLUTION
+
+
+check('0', f)"""
 TOP = "### BEGIN SOLUTION\na = 1\n### END SOLUTION\ncheck('0', a)"
 
 

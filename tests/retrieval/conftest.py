@@ -15,7 +15,7 @@ from course_lib.retrieval import LSA
 
 
 class Hashed(Embeddings):
-    """Every word a vector that its letters decide, a text their sum, of length 1: no meaning, but the same everywhere."""
+    """A fixed vector for each word, and their normalized sum for a text: reproducible, without meaning."""
 
     def __init__(self, dimensions=16, salt=""):
         self.dimensions, self.salt = dimensions, salt
@@ -47,7 +47,7 @@ class Broken(Hashed):
 
 @pytest.fixture(scope="session")
 def passages():
-    return {id: passage.text for id, passage in load_passages(language="ko").items()}
+    return {doc_id: passage.text for doc_id, passage in load_passages(language="ko").items()}
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Chunks are places in the document, hold all of it, end where sentences end, and are never longer than the model reads."""
+"""Chunks together hold the whole document, end where sentences end, and fit the model."""
 
 import re
 import unicodedata
@@ -14,7 +14,7 @@ from course_lib.models import catalog
 from course_lib.retrieval.chunk import TokenSpans, chunk_documents, chunks, token_spans
 from course_lib.retrieval.outline import outline
 
-WORDS = TokenSpans(lambda text: [found.span() for found in re.finditer(r"\S+", text)])
+WORDS = TokenSpans(lambda text: [pieces.span() for pieces in re.finditer(r"\S+", text)])
 LETTERS = TokenSpans(lambda text: [(at, at + 1) for at, letter in enumerate(text) if not letter.isspace()])
 READERS = {
     name: AutoTokenizer.from_pretrained(catalog.folder_of(name)) for name in ("all-MiniLM-L6-v2", "haneul-4m")
@@ -74,32 +74,32 @@ SIZES = st.sampled_from([(16, 0), (16, 6), (24, 8), (64, 16), (256, 32)])
 
 
 def texts_of(text, spans=WORDS, **sizes):
-    return [chunk.text for chunk in chunks(text, spans, **{"most": 16, "overlap": 0} | sizes)]
+    return [chunk.text for chunk in chunks(text, spans, **{"max_tokens": 16, "overlap": 0} | sizes)]
 
 
 def sentences(text):
     """What lies between the places at which a chunk may end."""
-    return [text[start:end].strip() for start, end in pairwise([0, *outline(text).stops])]
+    return [text[start:end].strip() for start, end in pairwise([0, *outline(text).breaks])]
 
 
-# -- what holds for every text --------------------------------------------------------------------------------------------
+# -- what holds for every text -------------------------------------------------------------------------------
 
 
 @settings(max_examples=600)
 @given(TEXTS, NAMES, SIZES)
 def test_chunks_are_places_in_order_that_hold_everything_within_the_limit(text, name, sizes):
-    (most, overlap), spans = sizes, SPANS[name]
-    found = chunks(text, spans, most=most, overlap=overlap)
-    assert found == chunks(text, spans, most=most, overlap=overlap)
-    held, stops = bytearray(len(text)), outline(text).stops
+    (max_tokens, overlap), spans = sizes, SPANS[name]
+    pieces = chunks(text, spans, max_tokens=max_tokens, overlap=overlap)
+    assert pieces == chunks(text, spans, max_tokens=max_tokens, overlap=overlap)
+    held, stops = bytearray(len(text)), outline(text).breaks
     assert stops == sorted(stops)
-    for chunk in found:
+    for chunk in pieces:
         assert text[chunk.start : chunk.end] == chunk.text == chunk.text.strip() != ""
         assert chunk.tokens == spans.count(chunk.text)
-        assert spans.count(chunk.for_embedding) + spans.special <= most
+        assert spans.count(chunk.for_embedding) + spans.special <= max_tokens
         held[chunk.start : chunk.end] = b"\1" * len(chunk.text)
     assert all(inside or letter.isspace() for letter, inside in zip(text, held, strict=True))
-    for one, next_one in pairwise(found):
+    for one, next_one in pairwise(pieces):
         assert one.start < next_one.start and one.end < next_one.end
         assert spans.count(text[next_one.start : max(one.end, next_one.start)]) <= overlap
 
@@ -107,7 +107,7 @@ def test_chunks_are_places_in_order_that_hold_everything_within_the_limit(text, 
 @settings(max_examples=200)
 @given(TEXTS, st.sampled_from(list(READERS)), SIZES)
 def test_what_the_model_reads_is_never_truncated(text, name, sizes):
-    for chunk in chunks(text, SPANS[name], most=sizes[0], overlap=sizes[1]):
+    for chunk in chunks(text, SPANS[name], max_tokens=sizes[0], overlap=sizes[1]):
         read = READERS[name](chunk.for_embedding, truncation=False, padding=False, verbose=False)["input_ids"]
         assert len(read) <= sizes[0]
         assert len(read) - SPANS[name].special == SPANS[name].count(chunk.for_embedding)
@@ -118,27 +118,29 @@ def test_what_the_model_reads_is_never_truncated(text, name, sizes):
 def test_a_text_that_fits_is_one_chunk(text, name):
     text = text.replace("#", "").strip()
     fits = SPANS[name].count(text) + SPANS[name].special <= 256
-    found = chunks(text, SPANS[name], most=256, overlap=0)
-    assert [chunk.text for chunk in found] == [text] * bool(text) if fits else len(found) > 1
-    for chunk in found:
-        assert [again.text for again in chunks(chunk.text, SPANS[name], most=256, overlap=0)] == [chunk.text]
+    pieces = chunks(text, SPANS[name], max_tokens=256, overlap=0)
+    assert [chunk.text for chunk in pieces] == [text] * bool(text) if fits else len(pieces) > 1
+    for chunk in pieces:
+        assert [again.text for again in chunks(chunk.text, SPANS[name], max_tokens=256, overlap=0)] == [
+            chunk.text
+        ]
 
 
 @settings(max_examples=300)
 @given(TEXTS, NAMES, SIZES)
 def test_sentences_and_rows_that_fit_are_in_some_chunk_whole(text, name, sizes):
     text = text.replace("#", "")  # below a heading a sentence is cut where the two do not fit
-    found = chunks(text, SPANS[name], most=sizes[0], overlap=sizes[1])
-    for start, end in pairwise([0, *outline(text).stops]):
+    pieces = chunks(text, SPANS[name], max_tokens=sizes[0], overlap=sizes[1])
+    for start, end in pairwise([0, *outline(text).breaks]):
         start += len(text[start:end]) - len(text[start:end].lstrip())
         if SPANS[name].count(text[start:end]) + SPANS[name].special <= sizes[0]:
-            assert any(chunk.start <= start and end <= chunk.end for chunk in found)
+            assert any(chunk.start <= start and end <= chunk.end for chunk in pieces)
 
 
 @settings(max_examples=300)
 @given(TEXTS, NAMES, SIZES)
 def test_characters_stay_whole(text, name, sizes):
-    for chunk in chunks(text, SPANS[name], most=max(sizes[0], 64), overlap=sizes[1]):
+    for chunk in chunks(text, SPANS[name], max_tokens=max(sizes[0], 64), overlap=sizes[1]):
         first, before = chunk.text[0], text[: chunk.start][-1:]
         assert (
             not before
@@ -153,7 +155,7 @@ def test_nothing_is_no_chunk(text):
     assert chunks(text, WORDS) == [] and chunk_documents({"a": text}, WORDS) == {}
 
 
-# -- sentences ------------------------------------------------------------------------------------------------------------
+# -- sentences -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -222,14 +224,14 @@ def test_a_long_sentence_is_cut_between_lines_else_words_else_characters():
 
 def test_korean_without_spaces_is_cut_between_characters_of_several_tokens():
     text = "뷁쀍" * 100
-    found = chunks(text, SPANS["haneul-4m"], most=32, overlap=0)
-    assert "".join(chunk.text for chunk in found) == text and all(
-        "\ufffd" not in chunk.text for chunk in found
+    pieces = chunks(text, SPANS["haneul-4m"], max_tokens=32, overlap=0)
+    assert "".join(chunk.text for chunk in pieces) == text and all(
+        "\ufffd" not in chunk.text for chunk in pieces
     )
-    assert max(chunk.tokens for chunk in found) <= 32 < SPANS["haneul-4m"].count(text)
+    assert max(chunk.tokens for chunk in pieces) <= 32 < SPANS["haneul-4m"].count(text)
 
 
-# -- tokenizers, sizes, documents -----------------------------------------------------------------------------------------
+# -- tokenizers, sizes, documents ----------------------------------------------------------------------------
 
 
 def test_the_whole_text_is_counted_though_the_file_of_minilm_says_to_truncate():
@@ -245,29 +247,29 @@ def test_the_whole_text_is_counted_though_the_file_of_minilm_says_to_truncate():
 PAGE = "The annual fee is 2,000 won, i.e. little. 수수료는 2,000원입니다. 카드를 만들 수 있습니다.\n\n"
 
 
-def test_chunks_of_ten_megabytes_are_full():
-    text = PAGE * (10_000_000 // len(PAGE.encode()))
-    found = chunks(text, SPANS["all-MiniLM-L6-v2"], most=512, overlap=64)
-    assert found[-1].end == len(text.rstrip()) and min(chunk.tokens for chunk in found[:-1]) > 450
+def test_chunks_of_three_megabytes_are_full():
+    text = PAGE * (3_000_000 // len(PAGE.encode()))
+    pieces = chunks(text, SPANS["all-MiniLM-L6-v2"], max_tokens=512, overlap=64)
+    assert pieces[-1].end == len(text.rstrip()) and min(chunk.tokens for chunk in pieces[:-1]) > 450
 
 
 @pytest.mark.parametrize(
     "text", ["a" * 1_000_000, "가" * 300_000, "e" + "\u0301" * 100_000, "a." * 100_000, "|a" * 100_000]
 )
 def test_a_million_letters_without_a_space_are_cut(text):
-    found = chunks(text, SPANS["haneul-4m"], most=512, overlap=64)
-    assert "".join(chunk.text for chunk in found) == text
+    pieces = chunks(text, SPANS["haneul-4m"], max_tokens=512, overlap=64)
+    assert "".join(chunk.text for chunk in pieces) == text
 
 
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"most": 15}, "most=15"),
-        ({"most": 16.0}, "most=16.0"),
-        ({"most": 64, "overlap": 64}, "overlap=64, and most=64 leaves 64 tokens"),
+        ({"max_tokens": 15}, "max_tokens=15"),
+        ({"max_tokens": 16.0}, "max_tokens=16.0"),
+        ({"max_tokens": 64, "overlap": 64}, "overlap=64; with max_tokens=64 it must be from 0 to 63"),
         ({"overlap": -1}, "overlap=-1"),
         ({"overlap": None}, "overlap=None"),
-        ({"tokens": TokenSpans(WORDS.spans, special=10), "most": 16}, "takes 10 for itself"),
+        ({"tokens": TokenSpans(WORDS.spans, special=10), "max_tokens": 16}, "of which 10 are special"),
     ],
 )
 def test_sizes_out_of_range_are_refused(sizes, message):
@@ -276,9 +278,11 @@ def test_sizes_out_of_range_are_refused(sizes, message):
 
 
 def test_special_tokens_are_taken_from_the_limit():
-    with pytest.raises(CourseError, match="overlap=62, and most=64 leaves 62 tokens"):
-        chunks("text", SPANS["all-MiniLM-L6-v2"], most=64, overlap=62)
-    assert [chunk.tokens for chunk in chunks("fee " * 30, SPANS["all-MiniLM-L6-v2"], most=16, overlap=0)] == [
+    with pytest.raises(CourseError, match="overlap=62; with max_tokens=64 it must be from 0 to 61"):
+        chunks("text", SPANS["all-MiniLM-L6-v2"], max_tokens=64, overlap=62)
+    assert [
+        chunk.tokens for chunk in chunks("fee " * 30, SPANS["all-MiniLM-L6-v2"], max_tokens=16, overlap=0)
+    ] == [
         14,
         14,
         2,
@@ -288,21 +292,21 @@ def test_special_tokens_are_taken_from_the_limit():
 def test_what_cannot_be_read_is_refused():
     with pytest.raises(CourseError, match="character 2 of 3 is half of a surrogate pair"):
         chunks("ab\ud800", WORDS)
-    with pytest.raises(CourseError, match="a bytes is no text"):
+    with pytest.raises(CourseError, match="a text must be a str; got bytes"):
         chunks(b"text", WORDS)
-    with pytest.raises(CourseError, match="of type str does not say where its tokens lie"):
+    with pytest.raises(CourseError, match="of type str does not give the positions of its tokens"):
         token_spans("all-MiniLM-L6-v2")
-    with pytest.raises(CourseError, match="alone has more than the 16 tokens"):
+    with pytest.raises(CourseError, match="has more than the 16 tokens"):
         chunks(
             "ab",
             TokenSpans(lambda text: [(at, at + 1) for at in range(len(text)) for _ in range(20)]),
-            most=16,
+            max_tokens=16,
             overlap=0,
         )
 
 
 def test_ids_of_chunks_are_unique_whatever_the_ids_of_documents():
     documents = {"a": "x " * 40, "a#1": "y " * 40, "a#1#0": "z", "": "v"}
-    found = chunk_documents(documents, WORDS, most=16, overlap=0)
-    assert list(found) == ["a#0", "a#1", "a#2", "a#1#0", "a#1#1", "a#1#2", "a#1#0#0", "#0"]
-    assert all(chunk.text in documents[id.rpartition("#")[0]] for id, chunk in found.items())
+    pieces = chunk_documents(documents, WORDS, max_tokens=16, overlap=0)
+    assert list(pieces) == ["a#0", "a#1", "a#2", "a#1#0", "a#1#1", "a#1#2", "a#1#0#0", "#0"]
+    assert all(chunk.text in documents[doc_id.rpartition("#")[0]] for doc_id, chunk in pieces.items())

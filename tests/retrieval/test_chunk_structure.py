@@ -5,7 +5,7 @@ import pytest
 from course_lib.retrieval.chunk import chunks
 from tests.retrieval.test_chunk import LETTERS, WORDS, sentences, texts_of
 
-# -- headings -------------------------------------------------------------------------------------------------------------
+# -- headings ------------------------------------------------------------------------------------------------
 
 MANUAL = """Before it.
 
@@ -26,11 +26,11 @@ Of limits.
 
 
 def test_headings_begin_chunks_and_give_the_path():
-    found = [
-        (chunk.text.splitlines()[0], chunk.headings, chunk.lead)
-        for chunk in chunks(MANUAL, WORDS, most=64, overlap=16)
+    pieces = [
+        (chunk.text.splitlines()[0], chunk.headings, chunk.context_prefix)
+        for chunk in chunks(MANUAL, WORDS, max_tokens=64, overlap=16)
     ]
-    assert found == [
+    assert pieces == [
         ("Before it.", (), ""),
         ("# Card", ("Card",), ""),
         ("## Fees ##", ("Card", "Fees"), "Card\n"),
@@ -41,48 +41,50 @@ def test_headings_begin_chunks_and_give_the_path():
 
 
 def test_later_chunks_of_a_section_carry_its_headings():
-    first, second, *_ = chunks("# Card\n## Fees\n" + "A fee of one won. " * 5, WORDS, most=16, overlap=0)
-    assert first.text.startswith("# Card\n## Fees\nA fee") and first.lead == ""
+    first, second, *_ = chunks(
+        "# Card\n## Fees\n" + "A fee of one won. " * 5, WORDS, max_tokens=16, overlap=0
+    )
+    assert first.text.startswith("# Card\n## Fees\nA fee") and first.context_prefix == ""
     assert second.for_embedding.startswith("Card\nFees\nA fee of one won. A fee")
 
 
 def test_a_heading_is_never_left_alone_before_text():
     for below in ("word " * 40, "x" * 400, "word " * 15 + "end. More.", "| " + "cell " * 40 + "|"):
-        first = chunks("# A heading of six words\n" + below, LETTERS, most=64, overlap=8)[0]
+        first = chunks("# A heading of six words\n" + below, LETTERS, max_tokens=64, overlap=8)[0]
         assert len(first.text.splitlines()) == 2
 
 
 def test_outer_headings_give_way_to_a_sentence_that_fits_only_without():
     text = "# Out er\n## In\nStart.\n\n" + "w " * 14 + "end. More."
-    assert [chunk.lead for chunk in chunks(text, WORDS, most=16, overlap=0)][1] == "In\n"
-    long = chunks("# " + "long " * 9 + "\nStart.\n\n" + "w " * 5 + "x.", WORDS, most=16, overlap=0)
-    assert long[-1].lead == "" and long[-1].headings == (("long " * 9).strip(),)
+    assert [chunk.context_prefix for chunk in chunks(text, WORDS, max_tokens=16, overlap=0)][1] == "In\n"
+    long = chunks("# " + "long " * 9 + "\nStart.\n\n" + "w " * 5 + "x.", WORDS, max_tokens=16, overlap=0)
+    assert long[-1].context_prefix == "" and long[-1].headings == (("long " * 9).strip(),)
 
 
 def test_headings_longer_than_a_chunk_are_cut_too():
-    found = texts_of("# " + "long " * 40 + "\nText.")
-    assert " ".join(found).split() == ("# " + "long " * 40 + "Text.").split()
+    pieces = texts_of("# " + "long " * 40 + "\nText.")
+    assert " ".join(pieces).split() == ("# " + "long " * 40 + "Text.").split()
 
 
 def test_a_byte_order_mark_hides_no_heading_and_carriage_returns_no_lines():
-    found = chunks("\ufeff# Card\r\nText.\r\n\r\n## Fees\r\nMore.\r\n", WORDS, most=16, overlap=0)
-    assert [(chunk.text, chunk.headings) for chunk in found] == [
+    pieces = chunks("\ufeff# Card\r\nText.\r\n\r\n## Fees\r\nMore.\r\n", WORDS, max_tokens=16, overlap=0)
+    assert [(chunk.text, chunk.headings) for chunk in pieces] == [
         ("\ufeff# Card\r\nText.", ("Card",)),
         ("## Fees\r\nMore.", ("Card", "Fees")),
     ]
 
 
 def test_a_fence_stays_with_its_code_and_code_is_cut_between_lines():
-    found = texts_of("Text here.\n```py\n" + "a = 1\n" * 8 + "```\nAfter.")
-    assert found[0].startswith("Text here.\n```py\na = 1") and found[-1].endswith("a = 1\n```\nAfter.")
+    pieces = texts_of("Text here.\n```py\n" + "a = 1\n" * 8 + "```\nAfter.")
+    assert pieces[0].startswith("Text here.\n```py\na = 1") and pieces[-1].endswith("a = 1\n```\nAfter.")
     assert all(
         line in ("a = 1", "```", "```py", "Text here.", "After.")
-        for text in found
+        for text in pieces
         for line in text.splitlines()
     )
 
 
-# -- tables ---------------------------------------------------------------------------------------------------------------
+# -- tables --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -98,11 +100,11 @@ def test_a_fence_stays_with_its_code_and_code_is_cut_between_lines():
 )
 def test_rows_are_whole_and_later_ones_know_their_header(head, row, header):
     text = "# Fees\nBefore.\n\n" + head + "".join(row.format(n) for n in range(20))
-    found = chunks(text, WORDS, most=24, overlap=0)
+    pieces = chunks(text, WORDS, max_tokens=24, overlap=0)
     rows = {line.strip() for line in text.splitlines()}
-    assert len(found) > 2 and all(line in rows for chunk in found for line in chunk.text.splitlines())
-    assert found[0].table_header == "" and {chunk.table_header for chunk in found[1:]} == {header}
-    assert all(chunk.lead == "Fees\n" + (header and header + "\n") for chunk in found[1:])
+    assert len(pieces) > 2 and all(line in rows for chunk in pieces for line in chunk.text.splitlines())
+    assert pieces[0].table_header == "" and {chunk.table_header for chunk in pieces[1:]} == {header}
+    assert all(chunk.context_prefix == "Fees\n" + (header and header + "\n") for chunk in pieces[1:])
 
 
 def test_a_row_too_long_is_cut_between_cells():

@@ -1,4 +1,4 @@
-"""A flat index finds what plain arithmetic finds; HNSW nearly so, and exactly among chosen ones; nothing broken gets in."""
+"""A flat index finds what numpy finds, HNSW nearly so; wrong vectors and ids are refused."""
 
 import unicodedata
 
@@ -9,16 +9,20 @@ from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
 from course_lib.retrieval import Dense, Hit
-from course_lib.retrieval.dense import unit_vectors
+from course_lib.retrieval.vectors import unit_vectors
 from tests.retrieval.conftest import Broken, Hashed, child
 
 KINDS = pytest.mark.parametrize("kind", ["flat", "hnsw"])
 
 
 def index(vectors, kind="flat", ids=None, **widths):
-    made = Dense(Hashed(), kind=kind, **widths)
-    made.add_vectors(ids or [f"d{i:04}" for i in range(len(vectors))], vectors)
-    return made
+    dense = Dense(Hashed(), kind=kind, **widths)
+    dense.add_vectors(ids or [f"d{i:04}" for i in range(len(vectors))], vectors)
+    return dense
+
+
+def hits_of(dense, queries, k):
+    return [result.hits for result in dense.search_all(queries, k)]
 
 
 def cosines(vectors, query):
@@ -31,7 +35,7 @@ def cosines(vectors, query):
 def expected(ids, vectors, query, k, among):
     """The best ids by numpy, in 64 bits, ties by id."""
     scores = dict(zip(ids, cosines(vectors, query), strict=True))
-    return sorted(among, key=lambda id: (-scores[id], id))[:k]
+    return sorted(among, key=lambda doc_id: (-scores[doc_id], doc_id))[:k]
 
 
 def clusters(documents, dimensions=32, seed=0):
@@ -40,7 +44,7 @@ def clusters(documents, dimensions=32, seed=0):
     return centres[rng.integers(60, size=documents)] + 0.5 * rng.normal(size=(documents, dimensions))
 
 
-# -- flat is exact --------------------------------------------------------------------------------------------------------
+# -- flat is exact -------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=200)
@@ -62,14 +66,18 @@ def test_flat_is_numpy_ties_by_id_whatever_was_deleted_and_is_allowed(
     )
     vectors, query = pool[rng.integers(7, size=documents)], rng.normal(size=dimensions)  # many are the same
     ids = [f"d{i:02}" for i in rng.permutation(documents)]
-    made = index(vectors, ids=ids)
-    gone = {id for id in ids if deleting and rng.random() < 0.4}
-    made.delete(gone)
-    allowed = [id for id in ids if rng.random() < 0.5] + ["unknown"] if filtering else None
-    living = [id for id in ids if id not in gone]
-    assert made.ids == living and len(made) == len(living) and all((id in made) != (id in gone) for id in ids)
-    hits = made.search_vector(query, k, allowed)
-    among = [id for id in living if allowed is None or id in allowed]
+    dense = index(vectors, ids=ids)
+    gone = {doc_id for doc_id in ids if deleting and rng.random() < 0.4}
+    dense.delete(gone)
+    allowed = [doc_id for doc_id in ids if rng.random() < 0.5] + ["unknown"] if filtering else None
+    living = [doc_id for doc_id in ids if doc_id not in gone]
+    assert (
+        dense.ids == living
+        and len(dense) == len(living)
+        and all((doc_id in dense) != (doc_id in gone) for doc_id in ids)
+    )
+    hits = dense.search_vector(query, k, allowed)
+    among = [doc_id for doc_id in living if allowed is None or doc_id in allowed]
     assert [hit.id for hit in hits] == expected(ids, vectors, query, k, among)
     known = dict(zip(ids, cosines(vectors, query), strict=True))
     assert [hit.score for hit in hits] == pytest.approx([known[hit.id] for hit in hits], abs=1e-4)
@@ -79,27 +87,26 @@ def test_flat_is_numpy_ties_by_id_whatever_was_deleted_and_is_allowed(
 @KINDS
 def test_scores_of_named_documents_are_to_the_last_digit_those_of_a_search(kind):
     """Else one of two equal texts would be ahead of the other in hybrid search."""
-    made = index(clusters(100), kind)
+    dense = index(clusters(100), kind)
     for vector in clusters(40, seed=5):
-        made.embeddings.embed_queries = lambda queries, vector=vector: [vector] * len(queries)
-        (asked,) = made.ask_all(["question"])
-        found = asked.best(50)
-        assert asked.of([hit.id for hit in found]) == found
-        assert asked.of([]) == [] == made.ask_all([" "])[0].of(made.ids)
+        dense.embeddings.embed_queries = lambda queries, vector=vector: [vector] * len(queries)
+        (result,) = dense.search_all(["question"], 50)
+        assert result.scores_of([hit.id for hit in result.hits]) == result.hits
+        assert result.scores_of([]) == [] == dense.search_all([" "], 50)[0].scores_of(dense.ids)
 
 
 def test_ties_by_the_thousand_come_in_the_order_of_their_ids():
     for kind in ("flat", "hnsw"):
-        made = index(
+        dense = index(
             np.ones((3000, 4)), kind, ids=[f"{i:04}" for i in np.random.default_rng(0).permutation(3000)]
         )
-        made.delete(["0001"])
-        assert [hit.id for hit in made.search_vector(np.ones(4), 2, ["2999", "0700", "1234", "0001"])] == [
+        dense.delete(["0001"])
+        assert [hit.id for hit in dense.search_vector(np.ones(4), 2, ["2999", "0700", "1234", "0001"])] == [
             "0700",
             "1234",
         ]
         if kind == "flat":
-            assert [hit.id for hit in made.search_vector(np.ones(4), 3)] == ["0000", "0002", "0003"]
+            assert [hit.id for hit in dense.search_vector(np.ones(4), 3)] == ["0000", "0002", "0003"]
 
 
 def test_added_in_pieces_or_at_once_or_after_a_deletion_is_the_same():
@@ -121,7 +128,7 @@ def test_added_in_pieces_or_at_once_or_after_a_deletion_is_the_same():
     assert pieces.search_vector([1, 2]) == [Hit("other", pytest.approx(1))]
 
 
-# -- HNSW -----------------------------------------------------------------------------------------------------------------
+# -- HNSW ----------------------------------------------------------------------------------------------------
 
 
 def test_hnsw_finds_nearly_all_and_exactly_all_among_chosen_ones():
@@ -143,31 +150,31 @@ def test_wider_is_surer():
     flat = index(vectors)
 
     def recall(**widths):
-        made = index(vectors, "hnsw", **widths)
+        dense = index(vectors, "hnsw", **widths)
         return (
-            np.mean([len(set(flat.search_vector(q, 10)) & set(made.search_vector(q, 10))) for q in queries])
+            np.mean([len(set(flat.search_vector(q, 10)) & set(dense.search_vector(q, 10))) for q in queries])
             / 10
         )
 
-    assert recall(neighbours=2, build_width=4, search_width=1) < 0.9 < recall()
+    assert recall(m=2, ef_construction=4, ef_search=1) < 0.9 < recall()
 
 
-# -- what is refused leaves the index as it was ---------------------------------------------------------------------------
+# -- what is refused leaves the index as it was --------------------------------------------------------------
 
 WRONG = [
-    ([[float("nan")] * 16, [1.0] * 16], "1 of 2 vectors hold NaN"),
-    ([[float("inf")] * 16, [float("-inf")] * 16], "2 of 2 vectors hold NaN or infinity"),
-    ([[1e300] * 16] * 2, "2 of 2 vectors hold NaN or infinity"),
-    ([[1.0] * 15] * 2, "a vector of 15 numbers, and the index holds vectors of 16"),
-    ([[1.0] * 16], r"2 texts, but vectors of shape \(1, 16\)"),
-    ([[1.0] * 16] * 3, r"2 texts, but vectors of shape \(3, 16\)"),
-    ([1.0] * 16, r"2 texts, but vectors of shape \(1, 16\)"),
+    ([[float("nan")] * 16, [1.0] * 16], "1 of 2 vectors contain NaN"),
+    ([[float("inf")] * 16, [float("-inf")] * 16], "2 of 2 vectors contain NaN or infinity"),
+    ([[1e300] * 16] * 2, "2 of 2 vectors contain NaN or infinity"),
+    ([[1.0] * 15] * 2, "expected vectors of 16 dimensions, as in the index; got 15"),
+    ([[1.0] * 16], r"each of 2 texts; got an array of shape \(1, 16\)"),
+    ([[1.0] * 16] * 3, r"each of 2 texts; got an array of shape \(3, 16\)"),
+    ([1.0] * 16, r"each of 2 texts; got an array of shape \(1, 16\)"),
     ([[[1.0] * 16]] * 2, r"shape \(2, 1, 16\)"),
     ([[], []], r"shape \(2, 0\)"),
-    ([], r"2 texts, but vectors of shape \(1, 0\)"),
-    (["text", "more text"], "no table of numbers"),
-    ([[1.0] * 16, [1.0] * 15], "no table of numbers"),
-    ([["a"] * 16] * 2, "no table of numbers"),
+    ([], r"each of 2 texts; got an array of shape \(1, 0\)"),
+    (["text", "more text"], "did not return an array of numbers"),
+    ([[1.0] * 16, [1.0] * 15], "did not return an array of numbers"),
+    ([["a"] * 16] * 2, "did not return an array of numbers"),
     (None, "."),
 ]
 
@@ -177,55 +184,63 @@ WRONG = [
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 def test_wrong_vectors_are_refused_with_numbers(kind, wrong, message):
     embedder = Broken()
-    made = Dense(embedder, kind=kind)
-    made.add({"a": "one text", "b": "another"})
-    before = made.search_all(["one", "another"], 9)
+    dense = Dense(embedder, kind=kind)
+    dense.add({"a": "one text", "b": "another"})
+    before = hits_of(dense, ["one", "another"], 9)
     with pytest.raises(CourseError, match=message):
-        made.add_vectors(["c", "d"], wrong)
+        dense.add_vectors(["c", "d"], wrong)
     if wrong is not None:
         embedder.wrong = wrong
         with pytest.raises(CourseError, match=message):
-            made.add({"c": "new", "d": "newer"})
+            dense.add({"c": "new", "d": "newer"})
         with pytest.raises(CourseError, match=message):
-            made.search_all(["one", " ", "another"], 9)  # two that are asked
+            dense.search_all(["one", " ", "another"], 9)  # two that are asked
     embedder.wrong = None
-    assert made.ids == ["a", "b"] and made.search_all(["one", "another"], 9) == before
-    made.add({"c": "new"})
-    assert made.search("new", 1)[0].id == "c"
+    assert dense.ids == ["a", "b"] and hits_of(dense, ["one", "another"], 9) == before
+    dense.add({"c": "new"})
+    assert dense.search("new", 1)[0].id == "c"
 
 
 @KINDS
 def test_wrong_ids_are_refused(kind):
-    made = Dense(Hashed(), kind=kind)
-    made.add({"a": "one", "b": "two"})
-    before = made.search("one", 9)
+    dense = Dense(Hashed(), kind=kind)
+    dense.add({"a": "one", "b": "two"})
+    before = dense.search("one", 9)
     for call, message in [
-        (lambda: made.add({"c": "new", "a": "one"}), "the id 'a' is in the index already"),
-        (lambda: made.add([("c", "new"), ("c", "new")]), "the id 'c' is given twice"),
-        (lambda: made.add([("c", None)]), "no pair"),
-        (lambda: made.add_vectors(["c", "c"], np.ones((2, 16))), "the id 'c' is given twice"),
-        (lambda: made.delete(["a", "q"]), "1 of 2 ids are not in the index, the first 'q'"),
-        (lambda: made.delete("ab"), "a document for each letter"),
-        (lambda: made.search("one", allowed="ab"), "allowed='ab' is one string"),
-        (lambda: made.search_vector(np.ones(16), allowed="ab"), "allowed='ab' is one string"),
-        (lambda: made.search("one", 0), "k=0"),
-        (lambda: made.search_vector(np.ones(16), 2.5), r"k=2\.5"),
-        (lambda: made.search_vector(np.ones(15)), "a vector of 15 numbers"),
-        (lambda: made.search_vector([np.nan] * 16), "1 of 1 vectors hold NaN"),
+        (lambda: dense.add({"c": "new", "a": "one"}), "the id 'a' is already in the index"),
+        (lambda: dense.add([("c", "new"), ("c", "new")]), "the id 'c' occurs twice"),
+        (lambda: dense.add([("c", None)]), "not an id and a text"),
+        (lambda: dense.add_vectors(["c", "c"], np.ones((2, 16))), "the id 'c' occurs twice"),
+        (lambda: dense.delete(["a", "q"]), "1 of 2 ids are not in the index, the first is 'q'"),
+        (lambda: dense.delete("ab"), "ids must be a list of strings; got the string 'ab'"),
+        (lambda: dense.search("one", allowed="ab"), "allowed must be a list of strings; got the string 'ab'"),
+        (
+            lambda: dense.search_vector(np.ones(16), allowed="ab"),
+            "allowed must be a list of strings; got the string 'ab'",
+        ),
+        (lambda: dense.search("one", 0), "k=0"),
+        (lambda: dense.search_all("one", 1), "queries must be a list of strings; got the string 'one'"),
+        (
+            lambda: dense.add_vectors("ab", np.ones((2, 16))),
+            "ids must be a list of strings; got the string 'ab'",
+        ),
+        (lambda: dense.search_vector(np.ones(16), 2.5), r"k=2\.5"),
+        (lambda: dense.search_vector(np.ones(15)), "of 16 dimensions, as in the index; got 15"),
+        (lambda: dense.search_vector([np.nan] * 16), "1 of 1 vectors contain NaN"),
     ]:
         with pytest.raises(CourseError, match=message):
             call()
-    assert made.ids == ["a", "b"] and made.search("one", 9) == before
+    assert dense.ids == ["a", "b"] and dense.search("one", 9) == before
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "ivf"}, "no index of kind 'ivf'(.|\n)*flat, hnsw"),
-        ({"neighbours": 16}, "are of HNSW alone"),
-        ({"search_width": 100}, "are of HNSW alone"),
-        ({"kind": "hnsw", "search_width": 0}, "needs 2 neighbours and widths of 1"),
-        ({"kind": "hnsw", "neighbours": 1}, "needs 2 neighbours"),
+        ({"kind": "ivf"}, "kind='ivf' is unknown; known: flat, hnsw"),
+        ({"m": 16}, "a flat index has no settings of HNSW"),
+        ({"ef_search": 100}, "a flat index has no settings of HNSW"),
+        ({"kind": "hnsw", "ef_search": 0}, "HNSW needs m of at least 2, and widths of at least 1"),
+        ({"kind": "hnsw", "m": 1}, "HNSW needs m of at least 2"),
     ],
 )
 def test_settings_that_would_not_act_are_refused(settings, message):
@@ -233,28 +248,31 @@ def test_settings_that_would_not_act_are_refused(settings, message):
         Dense(Hashed(), **settings)
 
 
-# -- nothing to find ------------------------------------------------------------------------------------------------------
+# -- nothing to find -----------------------------------------------------------------------------------------
 
 
 @KINDS
 def test_nothing_to_find(kind):
-    made = Dense(Hashed(), kind=kind)
-    made.add({})
-    made.delete([])
-    assert made.search("x") == made.search_vector([1, 2]) == made.ids == [] and made.vectors.shape == (0, 0)
-    made.add({"a": "some words", "empty": ""})
+    dense = Dense(Hashed(), kind=kind)
+    dense.add({})
+    dense.delete([])
+    assert dense.search("x") == dense.search_vector([1, 2]) == dense.ids == [] and dense.vectors.shape == (
+        0,
+        0,
+    )
+    dense.add({"a": "some words", "empty": ""})
     assert (
-        made.search("")
-        == made.search(" \n\t")
-        == made.search_vector(np.zeros(16))
-        == made.search("x", 5, allowed=[])
+        dense.search("")
+        == dense.search(" \n\t")
+        == dense.search_vector(np.zeros(16))
+        == dense.search("x", 5, allowed=[])
         == []
     )
     assert (
-        made.search_all(["", "some", " "], 1) == [[], made.search("some", 1), []]
-        and made.search_all([], 1) == []
+        hits_of(dense, ["", "some", " "], 1) == [[], dense.search("some", 1), []]
+        and dense.search_all([], 1) == []
     )
-    assert made.search("some words", 1000) == [
+    assert dense.search("some words", 1000) == [
         Hit("a", pytest.approx(1)),
         Hit("empty", 0),
     ]  # a vector of zeros is harmless
@@ -265,22 +283,22 @@ def test_lengths_do_not_matter_however_extreme():
     np.testing.assert_allclose(rows, [[0.6, 0.8], [0.5**0.5, 0.5**0.5], [0, 0], [0.6, 0.8]], rtol=1e-5)
 
 
-# -- embedders ------------------------------------------------------------------------------------------------------------
+# -- embedders -----------------------------------------------------------------------------------------------
 
 
 def test_nfd_finds_what_nfc_finds(lsa, passages):
-    made = Dense(lsa)
-    made.add(passages)
+    dense = Dense(lsa)
+    dense.add(passages)
     query = "체크카드 연회비는 얼마인가요"
-    assert made.search(query, 25) == made.search(unicodedata.normalize("NFD", query), 25) != []
+    assert dense.search(query, 25) == dense.search(unicodedata.normalize("NFD", query), 25) != []
 
 
 def test_together_is_one_by_one_but_for_rounding(minilm):
-    made, queries = (
+    dense, queries = (
         Dense(minilm),
         ["how much is the fee?", "", "a lost card, and how long it takes to get a new one", "fee"],
     )
-    made.add(
+    dense.add(
         {
             "fee": "The annual fee is 2,000 won",
             "lost": "Report a lost card",
@@ -288,31 +306,31 @@ def test_together_is_one_by_one_but_for_rounding(minilm):
             "again": "The fee",
         }
     )
-    for query, together in zip(queries, made.search_all(queries, 9), strict=True):
-        alone = made.search(query, 9)
+    for query, together in zip(queries, hits_of(dense, queries, 9), strict=True):
+        alone = dense.search(query, 9)
         assert [hit.id for hit in together] == [hit.id for hit in alone] and bool(alone) == bool(query)
         assert [hit.score for hit in together] == pytest.approx([hit.score for hit in alone], abs=1e-6)
-    assert made.search(queries[2], 1)[0].id == "lost"
+    assert dense.search(queries[2], 1)[0].id == "lost"
 
 
-# -- files and processes --------------------------------------------------------------------------------------------------
+# -- files and processes -------------------------------------------------------------------------------------
 
 
 @KINDS
 def test_what_was_written_is_read(kind, tmp_path):
-    made = index(clusters(300), kind)
-    made.delete(made.ids[::3])
-    made.write(tmp_path / "first")
+    dense = index(clusters(300), kind)
+    dense.delete(dense.ids[::3])
+    dense.write(tmp_path / "first")
     other = Dense(Hashed(), kind=kind)
-    other.read(tmp_path / "first", made.ids)
+    other.read(tmp_path / "first", dense.ids)
     other.write(tmp_path / "second")
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
     for query in clusters(5, seed=4):
-        assert made.search_vector(query, 20) == other.search_vector(query, 20)
-    with pytest.raises(CourseError, match="of 200 vectors for 199 documents"):
-        other.read(tmp_path / "first", made.ids[1:])
-    with pytest.raises(CourseError, match="build the index anew"):
-        Dense(Hashed(), kind={"flat": "hnsw", "hnsw": "flat"}[kind]).read(tmp_path / "first", made.ids)
+        assert dense.search_vector(query, 20) == other.search_vector(query, 20)
+    with pytest.raises(CourseError, match=r"of 200 vectors; expected kind='(flat|hnsw)' with 199 vectors"):
+        other.read(tmp_path / "first", dense.ids[1:])
+    with pytest.raises(CourseError, match="rebuild the index and save it again"):
+        Dense(Hashed(), kind={"flat": "hnsw", "hnsw": "flat"}[kind]).read(tmp_path / "first", dense.ids)
     Dense(Hashed(), kind=kind).write(tmp_path / "empty")
     other.read(tmp_path / "empty", [])
     assert len(other) == 0 and other.search("x") == []
@@ -322,9 +340,11 @@ def test_neither_hash_seeds_nor_threads_change_a_byte(tmp_path):
     code = (
         "from tests.retrieval.test_dense import *; import hashlib, pathlib, sys\n"
         "for kind in ('flat', 'hnsw'):\n"
-        "    made = index(clusters(1500), kind); made.delete(set(made.ids[::4]))\n"
-        "    print(made.search_vector(np.ones(32), 30), made.search_vector(np.ones(32), 30, set(made.ids[:400])))\n"
-        f"    made.write(path := pathlib.Path({str(tmp_path)!r}, kind)); print(hashlib.sha256(path.read_bytes()).hexdigest())\n"
+        "    dense = index(clusters(1500), kind); dense.delete(set(dense.ids[::4]))\n"
+        "    for allowed in (None, set(dense.ids[:400])):\n"
+        "        print(dense.search_vector(np.ones(32), 30, allowed))\n"
+        f"    dense.write(path := pathlib.Path({str(tmp_path)!r}, kind))\n"
+        "    print(hashlib.sha256(path.read_bytes()).hexdigest())\n"
     )
     outs = [
         child(code, PYTHONHASHSEED=seed, OMP_NUM_THREADS=threads)

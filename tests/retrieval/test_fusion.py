@@ -1,4 +1,4 @@
-"""Two legs become comparable and one, and nothing that is empty, equal or NaN goes by unnoticed."""
+"""Two retrievers become comparable and one, and nothing that is empty, equal or NaN goes by unnoticed."""
 
 import math
 
@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
+from course_lib.retrieval import Hit
 from course_lib.retrieval import fusion as f
 
 IDS = st.sampled_from("abcdefgh")
@@ -15,24 +16,26 @@ POSITIVE = st.dictionaries(IDS, st.floats(0, 1e6))
 EVERY = {"min_max": f.min_max, "z_score": f.z_score, "theoretical": lambda s: f.theoretical_min_max(s, -1e6)}
 
 
-@pytest.mark.parametrize("normalise", EVERY.values(), ids=EVERY)
+@pytest.mark.parametrize("normalize", EVERY.values(), ids=EVERY)
 @given(scores=SCORES)
-def test_order_is_kept_and_absence_is_never_better_than_a_hit(normalise, scores):
-    leg = normalise(scores)
-    assert leg.found.keys() == scores.keys()
+def test_order_is_kept_and_absence_is_never_better_than_a_hit(normalize, scores):
+    normalized = normalize(scores)
+    assert normalized.scores.keys() == scores.keys()
     for a in scores:
-        assert math.isfinite(leg.of(a)) and leg.of(a) >= leg.absent == leg.of("not found")
-        assert all(leg.of(a) <= leg.of(b) for b in scores if scores[a] < scores[b])
-        assert all(leg.of(a) == leg.of(b) for b in scores if scores[a] == scores[b])
-    if normalise is not f.z_score:
-        assert all(0 <= score <= 1 for score in leg.found.values())
+        assert math.isfinite(normalized.get(a)) and normalized.get(a) >= normalized.missing == normalized.get(
+            "not found"
+        )
+        assert all(normalized.get(a) <= normalized.get(b) for b in scores if scores[a] < scores[b])
+        assert all(normalized.get(a) == normalized.get(b) for b in scores if scores[a] == scores[b])
+    if normalize is not f.z_score:
+        assert all(0 <= score <= 1 for score in normalized.scores.values())
 
 
 @given(st.dictionaries(IDS, st.integers(-1000, 1000), min_size=2).filter(lambda s: len(set(s.values())) > 1))
 def test_z_scores_have_mean_0_and_deviation_1(scores):
-    found = f.z_score(scores).found.values()
-    assert math.fsum(found) == pytest.approx(0, abs=1e-9)
-    assert math.fsum(z * z for z in found) / len(found) == pytest.approx(1)
+    results = f.z_score(scores).scores.values()
+    assert math.fsum(results) == pytest.approx(0, abs=1e-9)
+    assert math.fsum(z * z for z in results) / len(results) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -53,24 +56,24 @@ def test_z_scores_have_mean_0_and_deviation_1(scores):
 def test_nothing_one_hit_and_equal_scores(scores, min_max, z, theoretical):
     assert f.min_max(scores) == (min_max, 0)
     assert f.z_score(scores) == (z, -1)
-    assert f.theoretical_min_max(scores, f.LOWEST_BM25) == (theoretical, 0)
+    assert f.theoretical_min_max(scores, f.MIN_BM25) == (theoretical, 0)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e101])
 def test_nan_and_infinity_are_refused_by_name(bad):
-    for normalise in (*EVERY.values(), f.ranked):
-        with pytest.raises(CourseError, match=f"the score of 'b' is {bad}".replace("+", r"\+")):
-            normalise({"a": 1.0, "b": bad})
+    for normalize in EVERY.values():
+        with pytest.raises(CourseError, match=f"document 'b' has the score {bad}".replace("+", r"\+")):
+            normalize({"a": 1.0, "b": bad})
 
 
 def test_a_score_below_the_lowest_is_refused():
-    with pytest.raises(CourseError, match=r"lowest=0, but there is a score of -0\.2"):
+    with pytest.raises(CourseError, match=r"min_score=0, but the lowest score is -0\.2"):
         f.theoretical_min_max({"a": -0.2}, 0)
-    with pytest.raises(CourseError, match="lowest=nan"):
+    with pytest.raises(CourseError, match="min_score=nan"):
         f.theoretical_min_max({"a": 1}, math.nan)
 
 
-def test_a_document_of_one_leg_gets_nothing_from_the_other():
+def test_a_document_of_one_retriever_gets_nothing_from_the_other():
     dense, lexical = f.min_max({"a": 0.9, "b": 0.5}), f.min_max({"c": 3.0, "b": 9.0})
     assert f.convex(dense, lexical) == pytest.approx({"a": 0.7, "b": 0.3, "c": 0})
     z = f.convex(f.z_score({"a": 0.9, "b": 0.5}), f.z_score({"c": 3.0}), 0.5)
@@ -78,11 +81,11 @@ def test_a_document_of_one_leg_gets_nothing_from_the_other():
 
 
 @given(POSITIVE, POSITIVE, st.floats(0, 1), st.sampled_from([f.min_max, f.z_score]))
-def test_alpha_at_its_ends_is_one_leg_and_an_empty_leg_leaves_the_order_to_the_other(
-    dense, lexical, alpha, normalise
+def test_alpha_at_its_ends_is_one_retriever_and_an_empty_retriever_leaves_the_order_to_the_other(
+    dense, lexical, alpha, normalize
 ):
-    d, w, none = normalise(dense), normalise(lexical), normalise({})
-    assert f.convex(d, w, 1) == pytest.approx(d.found) and f.convex(d, w, 0) == pytest.approx(w.found)
+    d, w, none = normalize(dense), normalize(lexical), normalize({})
+    assert f.convex(d, w, 1) == pytest.approx(d.scores) and f.convex(d, w, 0) == pytest.approx(w.scores)
     assert f.convex(none, none, alpha) == {}
     if 0.01 < alpha < 0.99:
         assert f.convex(d, w, alpha).keys() == dense.keys() | lexical.keys()
@@ -107,8 +110,8 @@ def test_reciprocal_ranks_by_hand():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([["a", "a"]],), "2 places in a ranking for 1 ids"),
-        ((["aab"],), "3 places in a ranking for 2 ids"),
+        (([["a", "a"]],), "a ranking of 2 documents has 1 distinct ids"),
+        ((["aab"],), "a ranking of 3 documents has 2 distinct ids"),
         (([["a"]], [1, 2]), r"1 rankings, weights=\[1, 2\]"),
         (([["a"]], [-1]), r"weights=\[-1\]"),
         (([["a"]], [math.nan]), "weights="),
@@ -120,5 +123,7 @@ def test_rankings_that_cannot_be_fused_are_refused(arguments, message):
         f.rrf(*arguments)
 
 
-def test_ranked_is_best_first_ties_by_id():
-    assert f.ranked({"b": 1, "a": 1, "c": 2, "d": 0}) == [("c", 2), ("a", 1), ("b", 1), ("d", 0)]
+def test_the_fused_ranking_is_best_first_ties_by_id():
+    hits = tuple(Hit(name, score) for name, score in {"b": 1, "a": 1, "c": 2, "d": 0}.items())
+    ranked = f.fuse(f.Candidates("q", hits, (), 0.0), alpha=1)
+    assert [(hit.rank, hit.id) for hit in ranked] == [(1, "c"), (2, "a"), (3, "b"), (4, "d")]

@@ -1,4 +1,4 @@
-"""Two legs, one ranking, and every hit tells where its score comes from; a filter chooses first; all or nothing is added."""
+"""Hybrid search: every hit explains its score, a filter chooses first, and all or nothing is added."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ FUSED = st.sampled_from(FUSIONS)
 
 
 def corpus(texts):
-    """Ids in another order than that in which documents are added; two fields, one of which some documents lack."""
+    """Documents in another order than their ids; some of them lack one of the two metadata fields."""
     return [
         Document(
             id=f"d{i * 7 % 26:02}",
@@ -42,7 +42,7 @@ def ids(hits):
     return [hit.id for hit in hits]
 
 
-def told(sentence):
+def score_and_parts(sentence):
     """The score and the two parts that a sentence tells."""
     score, dense, lexical = re.fullmatch(
         r"\S+ is number \d+ with (\S+) = (.+) \+ (.+?\))\. .+", sentence
@@ -53,94 +53,96 @@ def told(sentence):
     return float(score), [float(weight or 1) * float(value) for weight, value in parts]
 
 
-# -- the ranking ----------------------------------------------------------------------------------------------------------
+# -- the ranking ---------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60)
 @given(CORPORA, TEXTS, st.integers(1, 9), st.sampled_from(["flat", "hnsw"]))
-def test_alpha_at_its_ends_is_one_leg_alone(texts, query, k, kind):
-    made = retriever(corpus(texts), kind=kind, candidates=9)
+def test_alpha_at_its_ends_is_one_retriever_alone(texts, query, k, kind):
+    hybrid = retriever(corpus(texts), kind=kind, candidates=9)
     for fusion in FUSIONS:
-        dense, lexical = (made.search(query, k, alpha=alpha, fusion=fusion) for alpha in (1, 0))
-        assert ids(dense) == ids(made.dense.search(query, k)) and ids(lexical) == ids(
-            made.lexical.search(query, k)
+        dense, lexical = (hybrid.search(query, k, alpha=alpha, fusion=fusion) for alpha in (1, 0))
+        assert ids(dense) == ids(hybrid.dense.search(query, k)) and ids(lexical) == ids(
+            hybrid.lexical.search(query, k)
         )
 
 
 @settings(max_examples=60)
 @given(CORPORA, TEXTS, ALPHAS, FUSED, st.integers(3, 30), st.booleans())
 def test_every_hit_tells_ranks_scores_and_parts_that_add_up(texts, query, alpha, fusion, candidates, hnsw):
-    made = retriever(
+    hybrid = retriever(
         corpus(texts), alpha=alpha, fusion=fusion, candidates=candidates, k=3, kind="hnsw" if hnsw else "flat"
     )
-    by_meaning, by_words = (leg.search(query, candidates) for leg in (made.dense, made.lexical))
-    scores = made.lexical.scores(query)
-    hits = made.search(query)
+    by_meaning, by_words = (
+        retriever.search(query, candidates) for retriever in (hybrid.dense, hybrid.lexical)
+    )
+    scores = hybrid.lexical.scores(query)
+    hits = hybrid.search(query)
     assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
     assert [(-hit.score, hit.id) for hit in hits] == sorted((-hit.score, hit.id) for hit in hits)
     for hit in hits:
-        for place, found in ((hit.dense, by_meaning), (hit.lexical, by_words)):
-            rank = ids(found).index(hit.id) + 1 if hit.id in ids(found) else None
+        for place, results in ((hit.dense, by_meaning), (hit.lexical, by_words)):
+            rank = ids(results).index(hit.id) + 1 if hit.id in ids(results) else None
             assert (place and place.rank) == rank
             if rank:
-                assert place.score == pytest.approx(found[rank - 1].score, abs=1e-6)
+                assert place.score == pytest.approx(results[rank - 1].score, abs=1e-6)
         assert hit.lexical is None or hit.lexical.score == pytest.approx(scores[hit.id])
         assert hit.lexical is not None or scores[hit.id] == 0 or fusion == "rrf"
         if hit.dense and hit.lexical:
             assert hit.score == pytest.approx(
-                alpha * hit.dense.normalised + (1 - alpha) * hit.lexical.normalised
+                alpha * hit.dense.normalized + (1 - alpha) * hit.lexical.normalized
             )
-        score, parts = told(made.explain(hit))
+        score, parts = score_and_parts(hybrid.explain(hit))
         size = abs(hit.score) + sum(map(abs, parts))
         assert score == pytest.approx(hit.score, abs=6e-3 * size) and sum(parts) == pytest.approx(
             hit.score, abs=6e-3 * size
         )
-        assert not re.search(r"e-1\d|-0 ", made.explain(hit))  # what is nothing is written as 0
+        assert not re.search(r"e-1\d|-0 ", hybrid.explain(hit))  # what is nothing is written as 0
 
 
 @pytest.mark.parametrize("fusion", ["min-max", "theoretical", "rrf"])
-def test_a_leg_that_found_nothing_adds_0_and_no_rounding_error(fusion):
-    made = retriever({"a": "fee", "b": "card"}, alpha=0.1, fusion=fusion)
-    assert made.explain(made.search("fee")[1]).endswith("+ 0 for words (not found). No word in common.")
+def test_a_retriever_that_found_nothing_adds_0_and_no_rounding_error(fusion):
+    hybrid = retriever({"a": "fee", "b": "card"}, alpha=0.1, fusion=fusion)
+    assert hybrid.explain(hybrid.search("fee")[1]).endswith("+ 0 for words (not found). No word in common.")
 
 
 @settings(max_examples=40)
 @given(CORPORA, TEXTS, st.lists(st.tuples(ALPHAS, FUSED, st.integers(1, 9)), min_size=1, max_size=4))
 def test_moving_alpha_needs_no_new_search(texts, query, moves):
-    made = retriever(corpus(texts), candidates=9)
-    (legs,) = made.legs([query], {"year": [2020, 2021]})
+    hybrid = retriever(corpus(texts), candidates=9)
+    (candidates,) = hybrid.retrieve([query], {"year": [2020, 2021]})
     for alpha, fusion, k in moves:
-        found = made.search(query, k, alpha=alpha, fusion=fusion, filter={"year": [2020, 2021]})
-        assert made.hits(legs, k, alpha=alpha, fusion=fusion) == found
+        results = hybrid.search(query, k, alpha=alpha, fusion=fusion, filter={"year": [2020, 2021]})
+        assert hybrid.rank(candidates, k, alpha=alpha, fusion=fusion) == results
 
 
-# -- as LangChain asks ----------------------------------------------------------------------------------------------------
+# -- as LangChain asks ---------------------------------------------------------------------------------------
 
 
-def asked_every_way(made, queries, asked):
-    """The documents of each question, which come alike from search, invoke, batch and their async forms, and as JSON."""
-    found = [[hit.as_document() for hit in made.search(query, **asked)] for query in queries]
-    assert [made.invoke(query, **asked) for query in queries] == found
-    assert [asyncio.run(made.ainvoke(query, **asked)) for query in queries] == found
-    assert made.batch(queries, **asked) == made.batch(queries, {"tags": ["x"]}, **asked) == found
-    assert asyncio.run(made.abatch(queries, **asked)) == found
-    for documents in found:
+def search_every_way(hybrid, queries, options):
+    """The documents of each query, equal from search, invoke, batch, their async forms, and as JSON."""
+    results = [[hit.as_document() for hit in hybrid.search(query, **options)] for query in queries]
+    assert [hybrid.invoke(query, **options) for query in queries] == results
+    assert [asyncio.run(hybrid.ainvoke(query, **options)) for query in queries] == results
+    assert hybrid.batch(queries, **options) == hybrid.batch(queries, {"tags": ["x"]}, **options) == results
+    assert asyncio.run(hybrid.abatch(queries, **options)) == results
+    for documents in results:
         assert json.loads(json.dumps([document.metadata for document in documents])) == [
             d.metadata for d in documents
         ]
-    return found
+    return results
 
 
 @settings(max_examples=30)
 @given(CORPORA, st.lists(TEXTS, max_size=3), ALPHAS, FUSED, st.integers(1, 5))
 def test_search_invoke_batch_and_ainvoke_give_the_same(texts, queries, alpha, fusion, k):
-    made = retriever(corpus(texts))
-    asked = {"k": k, "alpha": alpha, "fusion": fusion, "filter": {"year": [2020, 2022]}}
-    for documents in asked_every_way(made, queries, asked):
+    hybrid = retriever(corpus(texts))
+    options = {"k": k, "alpha": alpha, "fusion": fusion, "filter": {"year": [2020, 2022]}}
+    for documents in search_every_way(hybrid, queries, options):
         for rank, document in enumerate(documents, 1):
             assert (
                 document.metadata["year"] in (2020, 2022)
-                and "retrieval" not in made._documents[document.id].metadata
+                and "retrieval" not in hybrid._documents[document.id].metadata
             )
             assert (
                 document.metadata["retrieval"].items()
@@ -164,31 +166,31 @@ def test_a_real_embedder_gives_the_same_order_together_and_alone(minilm):
         "The fee for a transfer",
         "카드 연회비",
     ]
-    made = retriever(corpus(texts), minilm)
+    hybrid = retriever(corpus(texts), minilm)
     queries = ["how much does it cost?", "카드", "my card was stolen yesterday in the train to Busan", ""]
-    for query, together in zip(queries, made.batch(queries), strict=True):
-        alone = made.invoke(query)
+    for query, together in zip(queries, hybrid.batch(queries), strict=True):
+        alone = hybrid.invoke(query)
         assert [d.id for d in together] == [d.id for d in alone] and bool(alone) == bool(query)
         for one, other in zip(together, alone, strict=True):
             assert one.metadata["retrieval"]["score"] == pytest.approx(
                 other.metadata["retrieval"]["score"], abs=1e-6
             )
-    assert made.search(queries[2], 1)[0].document.page_content == texts[1]
+    assert hybrid.search(queries[2], 1)[0].document.page_content == texts[1]
 
 
 def test_it_is_a_link_of_a_chain():
-    made = retriever({"a": "annual fee", "b": "lost card", "c": "fee of a transfer"})
-    chain = made | (lambda documents: [document.id for document in documents])
+    hybrid = retriever({"a": "annual fee", "b": "lost card", "c": "fee of a transfer"})
+    chain = hybrid | (lambda documents: [document.id for document in documents])
     assert chain.invoke("annual fee")[0] == "a" and [
-        found[0] for found in chain.batch(["lost card", "transfer"])
+        results[0] for results in chain.batch(["lost card", "transfer"])
     ] == ["b", "c"]
-    bound = made.bind(k=1, filter=lambda metadata: True) | (lambda documents: len(documents))
+    bound = hybrid.bind(k=1, filter=lambda metadata: True) | (lambda documents: len(documents))
     assert bound.invoke("fee") == asyncio.run(bound.ainvoke("fee")) == 1
-    errors = made.batch(["fee"], return_exceptions=True, k=0)
+    errors = hybrid.batch(["fee"], return_exceptions=True, k=0)
     assert isinstance(errors[0], CourseError)
 
 
-# -- filters --------------------------------------------------------------------------------------------------------------
+# -- filters -------------------------------------------------------------------------------------------------
 
 FILTERS = [
     ({"year": 2021}, lambda m: m["year"] == 2021),
@@ -214,18 +216,22 @@ def test_a_filter_chooses_before_the_best_are_taken(texts, query, chosen, k, kin
     wanted, lets_through = chosen
     every = corpus(texts)
     few = [document for document in every if lets_through(document.metadata)]
-    made, small = (retriever(documents, kind=kind, candidates=4) for documents in (every, few))
-    (legs,), (expected,) = made.legs([query], wanted), small.legs([query])
+    hybrid, small = (retriever(documents, kind=kind, candidates=4) for documents in (every, few))
+    (candidates,), (expected,) = hybrid.retrieve([query], wanted), small.retrieve([query])
     assert (
-        legs.dense == pytest.approx(expected.dense)
-        if not legs.dense
-        else ids(legs.dense) == ids(expected.dense)
+        candidates.dense == pytest.approx(expected.dense)
+        if not candidates.dense
+        else ids(candidates.dense) == ids(expected.dense)
     )
-    assert len(legs.lexical) == len(expected.lexical) and set(ids(legs.lexical)) <= {
+    assert len(candidates.lexical) == len(expected.lexical) and set(ids(candidates.lexical)) <= {
         document.id for document in few
     }
-    assert ids(made.search(query, k, alpha=1, filter=wanted)) == ids(small.search(query, k, alpha=1))
-    assert len(made.search(query, k, filter=wanted)) == len(small.search(query, k)) >= min(k, len(legs.dense))
+    assert ids(hybrid.search(query, k, alpha=1, filter=wanted)) == ids(small.search(query, k, alpha=1))
+    assert (
+        len(hybrid.search(query, k, filter=wanted))
+        == len(small.search(query, k))
+        >= min(k, len(candidates.dense))
+    )
 
 
 def test_the_last_of_a_thousand_is_found_where_it_alone_is_let_through():
@@ -236,13 +242,13 @@ def test_the_last_of_a_thousand_is_found_where_it_alone_is_let_through():
         id="z", page_content="fee for something else that is long and far from it", metadata={"of": ["one"]}
     )
     for kind in ("flat", "hnsw"):
-        made = retriever([*documents, last], kind=kind)
-        assert "z" not in ids(made.search("annual fee card", 25))
-        assert ids(made.search("annual fee card", 25, filter=lambda m: m["of"] == ["one"])) == ["z"]
-        assert ids(made.search("annual fee card", 25, filter={"of": [["one"]]})) == ["z"]
+        hybrid = retriever([*documents, last], kind=kind)
+        assert "z" not in ids(hybrid.search("annual fee card", 25))
+        assert ids(hybrid.search("annual fee card", 25, filter=lambda m: m["of"] == ["one"])) == ["z"]
+        assert ids(hybrid.search("annual fee card", 25, filter={"of": [["one"]]})) == ["z"]
 
 
-# -- what cannot be asked -------------------------------------------------------------------------------------------------
+# -- what cannot be asked ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -250,40 +256,46 @@ def test_the_last_of_a_thousand_is_found_where_it_alone_is_let_through():
     [
         (lambda r: r.search("fee", 0), "k=0"),
         (lambda r: r.search("fee", -1), "k=-1"),
-        (lambda r: r.search("fee", 26), r"k=26, but each leg gives 25 candidates(.|\n)*candidates=26"),
+        (
+            lambda r: r.search("fee", 26),
+            r"k=26; k must be a whole number from 1 to the 25 candidates(.|\n)*candidates=26",
+        ),
         (lambda r: r.search("fee", alpha=1.5), r"alpha=1\.5"),
         (lambda r: r.search("fee", alpha=float("nan")), "alpha=nan"),
-        (lambda r: r.search("fee", fusion="sum"), "no fusion 'sum'(.|\n)*theoretical"),
-        (lambda r: r.search("fee", filter={"yaer": 1}), r"no document has a field 'yaer'(.|\n)*year, lang"),
+        (lambda r: r.search("fee", fusion="sum"), "fusion='sum' is unknown; known: min-max, theoretical"),
+        (
+            lambda r: r.search("fee", filter={"yaer": 1}),
+            r"no document has the metadata field 'yaer'; .*year, lang",
+        ),
         (lambda r: r.search("fee", filter="ko"), "filter='ko' is neither a mapping nor a function"),
-        (lambda r: r.legs("fee"), "a question for each letter"),
-        (lambda r: r.delete("ab"), "a document for each letter"),
-        (lambda r: r.delete(["a", "q"]), "1 of 2 ids are not in the index, the first 'q'"),
+        (lambda r: r.retrieve("fee"), "queries must be a list of strings; got the string 'fee'"),
+        (lambda r: r.delete("ab"), "ids must be a list of strings; got the string 'ab'"),
+        (lambda r: r.delete(["a", "q"]), "1 of 2 ids are not in the index, the first is 'q'"),
         (lambda r: r.add_documents([Document(page_content="x")]), "document 1 is .* which has no id"),
         (lambda r: r.add_documents(["text"]), "document 1 is 'text', which has no id"),
-        (lambda r: r.add_documents({"new": "x", "a": "x"}), "the id 'a' is in the index already"),
-        (lambda r: r.add_documents([Document(id="n", page_content="x")] * 2), "the id 'n' is given twice"),
-        (lambda r: r.add_documents({"new": None}), "no pair"),
+        (lambda r: r.add_documents({"new": "x", "a": "x"}), "the id 'a' is already in the index"),
+        (lambda r: r.add_documents([Document(id="n", page_content="x")] * 2), "the id 'n' occurs twice"),
+        (lambda r: r.add_documents({"new": None}), "not an id and a text"),
         (
-            lambda r: HybridRetriever.of_legs(r.lexical, Dense(Hashed())),
-            "legs that hold 2 and 0 documents already",
+            lambda r: HybridRetriever.from_retrievers(r.lexical, Dense(Hashed())),
+            r"the retrievers hold 2 \(lexical\) and 0 \(dense\) documents",
         ),
     ],
 )
 def test_what_cannot_be_asked_is_refused_and_changes_nothing(call, message):
     first = Document(id="a", page_content="annual fee", metadata={"year": 2020, "lang": "ko"})
-    made = retriever([first, Document(id="b", page_content="lost card")])
-    before = made.search("annual fee of a card")
+    hybrid = retriever([first, Document(id="b", page_content="lost card")])
+    before = hybrid.search("annual fee of a card")
     with pytest.raises(CourseError, match=message):
-        call(made)
-    assert made.search(
+        call(hybrid)
+    assert hybrid.search(
         "annual fee of a card"
-    ) == before and made.ids == made.lexical.ids == made.dense.ids == ["a", "b"]
+    ) == before and hybrid.ids == hybrid.lexical.ids == hybrid.dense.ids == ["a", "b"]
 
 
 def test_unknown_settings_are_refused():
     for call in (
-        lambda: HybridRetriever(alhpa=1),
+        lambda: HybridRetriever(dense=Dense(Hashed()), alhpa=1),
         lambda: retriever({"a": "x"}, alhpa=1),
         lambda: retriever({}, fusion="sum"),
     ):
@@ -293,25 +305,25 @@ def test_unknown_settings_are_refused():
         retriever({"a": "x"}).invoke("x", alhpa=1)
 
 
-# -- documents come and go ------------------------------------------------------------------------------------------------
+# -- documents come and go -----------------------------------------------------------------------------------
 
 
 @settings(max_examples=40)
 @given(CORPORA, TEXTS, st.randoms(use_true_random=False), ALPHAS)
 def test_after_deletions_and_additions_hits_are_those_of_a_fresh_retriever(texts, query, chance, alpha):
     documents = corpus(texts)
-    made, gone = retriever(documents[::2]), {document.id for document in documents if chance.random() < 0.5}
-    made.add_documents(documents[1::2])
-    made.delete(id for id in gone)
+    hybrid, gone = retriever(documents[::2]), {document.id for document in documents if chance.random() < 0.5}
+    hybrid.add_documents(documents[1::2])
+    hybrid.delete(doc_id for doc_id in gone)
     living = [document for document in [*documents[::2], *documents[1::2]] if document.id not in gone]
     fresh = retriever(living)
     assert (
-        made.documents == living
-        and made.ids == made.lexical.ids == made.dense.ids
-        and len(made) == len(living)
+        hybrid.documents == living
+        and hybrid.ids == hybrid.lexical.ids == hybrid.dense.ids
+        and len(hybrid) == len(living)
     )
-    found, expected = (r.search(query, alpha=alpha) for r in (made, fresh))
-    assert ids(found) == ids(expected) and [h.score for h in found] == pytest.approx(
+    results, expected = (r.search(query, alpha=alpha) for r in (hybrid, fresh))
+    assert ids(results) == ids(expected) and [h.score for h in results] == pytest.approx(
         [h.score for h in expected]
     )
 
@@ -319,54 +331,91 @@ def test_after_deletions_and_additions_hits_are_those_of_a_fresh_retriever(texts
 @pytest.mark.parametrize(
     "wrong", [ValueError("the embedder fails"), [[float("nan")] * 16] * 2, [[1.0] * 15] * 2, [[1.0] * 16]]
 )
-def test_an_embedder_that_fails_adds_to_neither_leg(wrong):
+def test_an_embedder_that_fails_adds_to_neither_retriever(wrong):
     embedder = Broken()
-    made = retriever({"a": "annual fee", "b": "lost card"}, embedder)
-    before = made.search("annual fee new word")
+    hybrid = retriever({"a": "annual fee", "b": "lost card"}, embedder)
+    before = hybrid.search("annual fee new word")
     embedder.wrong = wrong
     with pytest.raises((CourseError, ValueError)):
-        made.add_documents({"c": "new word", "d": "newer word"})
+        hybrid.add_documents({"c": "new word", "d": "newer word"})
     with pytest.raises((CourseError, ValueError)):
-        made.batch(["annual", "fee"])
+        hybrid.batch(["annual", "fee"])
     embedder.wrong = None
-    assert made.search(
+    assert hybrid.search(
         "annual fee new word"
-    ) == before and made.ids == made.lexical.ids == made.dense.ids == ["a", "b"]
-    made.add_documents({"c": "new word"})
-    assert ids(made.search("new word"))[0] == "c"
+    ) == before and hybrid.ids == hybrid.lexical.ids == hybrid.dense.ids == ["a", "b"]
+    hybrid.add_documents({"c": "new word"})
+    assert ids(hybrid.search("new word"))[0] == "c"
 
 
 def test_nothing_to_find():
-    for made in (retriever({}), retriever([])):
+    for hybrid in (retriever({}), retriever([])):
         assert (
-            made.search("fee")
-            == made.invoke("fee")
-            == made.search("fee", filter={"any": 1})
-            == made.documents
+            hybrid.search("fee")
+            == hybrid.invoke("fee")
+            == hybrid.search("fee", filter={"any": 1})
+            == hybrid.documents
             == []
         )
-        assert made.batch(["fee", ""]) == [[], []] and made.batch([]) == []
-    made = retriever({"a": "annual fee", "empty": ""})
-    assert made.search("") == made.search(" \n") == made.search("fee", filter=lambda m: False) == []
-    assert made.search("annual fee", 25)[0].id == "a"
-    made.delete(["a", "empty"])
-    assert made.search("annual fee") == [] and len(made) == 0
+        assert hybrid.batch(["fee", ""]) == [[], []] and hybrid.batch([]) == []
+    hybrid = retriever({"a": "annual fee", "empty": ""})
+    assert hybrid.search("") == hybrid.search(" \n") == hybrid.search("fee", filter=lambda m: False) == []
+    assert hybrid.search("annual fee", 25)[0].id == "a"
+    hybrid.delete(["a", "empty"])
+    assert hybrid.search("annual fee") == [] and len(hybrid) == 0
 
 
 def test_equal_documents_come_in_the_order_of_their_ids():
-    made = retriever({f"{n:02}": "annual fee" for n in reversed(range(40))}, candidates=10, k=10)
+    hybrid = retriever({f"{n:02}": "annual fee" for n in reversed(range(40))}, candidates=10, k=10)
     for alpha in (0, 0.3, 0.7, 1):
-        assert ids(made.search("annual fee", alpha=alpha)) == [f"{n:02}" for n in range(10)]
+        assert ids(hybrid.search("annual fee", alpha=alpha)) == [f"{n:02}" for n in range(10)]
 
 
 def test_ten_megabytes_in_one_document(lsa):
-    made = retriever({"short": "적금 금리"}, lsa)
-    made.add_documents({"long": "체크카드 연회비 2,000원 " * 330_000})
-    (hit,) = made.search("체크카드 연회비", 1)
+    hybrid = retriever({"short": "적금 금리"}, lsa)
+    hybrid.add_documents({"long": "체크카드 연회비 2,000원 " * 330_000})
+    (hit,) = hybrid.search("체크카드 연회비", 1)
     assert hit.id == "long" and hit.dense.rank == hit.lexical.rank == 1
-    assert "'체크' " in made.explain(hit)
+    assert "'체크' " in hybrid.explain(hit)
 
 
-def test_a_retriever_without_an_index_says_how_to_make_one():
-    with pytest.raises(CourseError, match="no index"):
-        HybridRetriever().search("fee")
+def test_the_constructor_works_and_needs_a_dense_retriever():
+    hybrid = HybridRetriever(dense=Dense(Hashed()), k=1)
+    hybrid.add_documents({"a": "annual fee", "b": "lost card"})
+    assert ids(hybrid.search("fee")) == ["a"]
+    for wrong in ({}, {"dense": Hashed()}, {"dense": Dense(Hashed()), "lexical": "words"}):
+        with pytest.raises(ValidationError):
+            HybridRetriever(**wrong)
+
+
+def test_texts_get_numbers_or_the_ids_and_metadata_given():
+    hybrid = HybridRetriever.from_texts(["annual fee", "lost card"], Hashed(), k=1)
+    assert hybrid.ids == ["0", "1"] and ids(hybrid.search("card")) == ["1"]
+    hybrid = HybridRetriever.from_texts(["fee"], Hashed(), [{"year": 2020}], ids=["a"])
+    assert hybrid.documents == [Document(id="a", page_content="fee", metadata={"year": 2020})]
+    with pytest.raises(CourseError, match="texts must be a list of strings; got the string 'fee'"):
+        HybridRetriever.from_texts("fee", Hashed())
+    with pytest.raises(CourseError, match="2 texts, 2 metadatas and 1 ids"):
+        HybridRetriever.from_texts(["fee", "card"], Hashed(), ids=["a"])
+
+
+def test_repr_shows_sizes_and_settings():
+    hybrid = retriever({"a": "annual fee", "b": "lost card"}, k=2, kind="hnsw")
+    assert (
+        repr(hybrid)
+        == str(hybrid)
+        == (
+            "HybridRetriever(2 documents, alpha=0.7, candidates=25, k=2, fusion='theoretical', rerank=None, "
+            "lexical=BM25(2 documents, 4 terms, Tokenizer(name='bigrams', stop_words=False, stem=False), "
+            "variant='lucene', k1=1.2, b=0.75), "
+            "dense=Dense(Hashed, 2 documents, 16 dimensions, kind='hnsw', m=32, ef_construction=200, "
+            "ef_search=64))"
+        )
+    )
+
+
+def test_a_copy_with_other_settings_shares_the_index():
+    hybrid = retriever({"a": "annual fee", "b": "lost card"})
+    other = hybrid.model_copy(update={"candidates": 100, "k": 100})
+    assert other.dense is hybrid.dense and ids(other.search("fee")) == ids(hybrid.search("fee"))
+    assert other.k == 100 and hybrid.k == 5

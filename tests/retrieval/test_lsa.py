@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -21,20 +22,20 @@ def fitted(texts, dimensions=8, **settings):
     return LSA.fit(texts, dimensions, **settings)
 
 
-# -- the vectors ----------------------------------------------------------------------------------------------------------
+# -- the vectors ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("dimensions", "rarest"), [(48, 2), (5, 1), (300, 3)])
-def test_vectors_are_those_of_scikit_learn(passages, dimensions, rarest):
+@pytest.mark.parametrize(("dimensions", "min_df"), [(48, 2), (5, 1), (300, 3)])
+def test_vectors_are_those_of_scikit_learn(passages, dimensions, min_df):
     """Of the pipeline that its manual has for LSA, in 64 bits."""
     texts = list(passages.values())[:120]
-    tfidf = TfidfVectorizer(analyzer="char", ngram_range=(2, 3), sublinear_tf=True, min_df=rarest)
+    tfidf = TfidfVectorizer(analyzer="char", ngram_range=(2, 3), sublinear_tf=True, min_df=min_df)
     rows = tfidf.fit_transform([unicodedata.normalize("NFC", text).lower() for text in texts])
     svd = TruncatedSVD(min(dimensions, 120), random_state=0).fit(rows)
     asked = [*texts[:20], "체크카드   연회비", "Haneul\n\n카드", *list(passages.values())[120:130]]
     theirs = svd.transform(tfidf.transform([text.lower() for text in asked]))
     theirs /= np.linalg.norm(theirs, axis=1, keepdims=True)
-    ours = fitted(texts, dimensions, rarest=rarest)
+    ours = fitted(texts, dimensions, min_df=min_df)
     assert list(ours.terms) == list(tfidf.get_feature_names_out())
     np.testing.assert_allclose(ours.idf, tfidf.idf_, rtol=1e-5)
     vectors = np.array(ours.embed_documents(asked))
@@ -70,26 +71,29 @@ def test_what_is_unknown_has_zeros(lsa):
     assert lsa.embed_documents([]) == []
 
 
-# -- fitting --------------------------------------------------------------------------------------------------------------
+# -- fitting -------------------------------------------------------------------------------------------------
 
 
 def test_fewer_texts_than_dimensions():
     for texts in (["only one text"], ["one text", "one text"], ["ab cd", "ab cd ef", "cd ef"]):
-        made = fitted(texts, 256)
-        vectors = np.array(made.embed_documents(texts))
-        assert vectors.shape == (len(texts), len(made.directions)) and len(made.directions) <= len(texts)
+        embedder = fitted(texts, 256)
+        vectors = np.array(embedder.embed_documents(texts))
+        assert vectors.shape == (len(texts), len(embedder.components)) and len(embedder.components) <= len(
+            texts
+        )
         assert np.isfinite(vectors).all() and np.linalg.norm(vectors, axis=1) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
     ("texts", "settings", "message"),
     [
-        (["abc", "xyz"], {}, "2 texts have too few of 2 or 3 characters in common(.|\n)*rarest=1"),
-        (["ab", "ab"], {}, "2 texts have too few"),
-        ([], {}, "0 texts have too few"),
-        (["", " "], {"rarest": 1}, "2 texts have too few"),
+        (["abc", "xyz"], {}, "2 texts share too few n-grams(.|\n)*min_df=1"),
+        (["ab", "ab"], {}, "2 texts share too few"),
+        ([], {}, "0 texts share too few"),
+        ("abcd", {}, "texts must be a list of strings; got the string 'abcd'"),
+        (["", " "], {"min_df": 1}, "2 texts share too few"),
         (["abcd"] * 3, {"dimensions": 0}, "dimensions=0"),
-        (["abcd"] * 3, {"rarest": 0}, "rarest=0"),
+        (["abcd"] * 3, {"min_df": 0}, "min_df=0"),
     ],
 )
 @pytest.mark.filterwarnings("error")
@@ -98,15 +102,16 @@ def test_nothing_in_common_is_said(texts, settings, message):
         fitted(texts, **settings)
 
 
-# -- files ----------------------------------------------------------------------------------------------------------------
+# -- files ---------------------------------------------------------------------------------------------------
 
 
 def test_what_was_saved_is_loaded_and_no_file_can_run(lsa, passages, tmp_path):
     lsa.save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(LSA.FILES)
     assert json.loads((tmp_path / "terms.json").read_text("utf-8")) == list(lsa.terms)
-    for name in ("idf.npy", "directions.npy"):
-        assert np.load(tmp_path / name, allow_pickle=False).dtype == np.float32
+    assert {array.dtype for array in load_file(tmp_path / "lsa.safetensors").values()} == {
+        np.dtype(np.float32)
+    }
     texts = [*list(passages.values())[:30], "", "체크카드"]
     assert LSA.load(tmp_path).embed_documents(texts) == lsa.embed_documents(texts)
 
@@ -114,7 +119,7 @@ def test_what_was_saved_is_loaded_and_no_file_can_run(lsa, passages, tmp_path):
 def test_files_that_do_not_belong_together_are_refused(tmp_path):
     fitted(["ab cd ef", "ab cd", "cd ef"]).save(tmp_path)
     (tmp_path / "terms.json").write_text('["ab", "cd"]')
-    with pytest.raises(CourseError, match=r"2 terms, idf \(\d+,\), directions \(\d, \d+\)"):
+    with pytest.raises(CourseError, match=r"2 terms do not fit idf \(\d+,\) and components \(\d, \d+\)"):
         LSA.load(tmp_path)
 
 
@@ -122,7 +127,8 @@ def test_a_long_text_is_read_piece_by_piece(lsa):
     """As n-grams all at once, these 3 MB would take 300 MB."""
     out = child(
         "import resource, course_lib.data as d; text = '체크카드 연회비 2,000원 ' * 85_000\n"
-        "made = LSA.fit(['체크카드 연회비', '체크카드 1,000원']); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "made.embed_query(text); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+        "embedder = LSA.fit(['체크카드 연회비', '체크카드 1,000원'])\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "embedder.embed_query(text); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
     assert int(out) < 60_000  # KiB

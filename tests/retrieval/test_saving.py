@@ -1,4 +1,4 @@
-"""Whoever saves an index loses nothing: what cannot be saved is told first, and the older index is there until the new one is."""
+"""Saving loses nothing: errors come first, and the older index stays until the new one is complete."""
 
 import os
 import shutil
@@ -9,9 +9,9 @@ from langchain_core.vectorstores import InMemoryVectorStore
 
 from course_lib.data import HANEUL
 from course_lib.errors import CourseError
-from course_lib.retrieval import HybridRetriever, StoreLeg
+from course_lib.retrieval import HybridRetriever, StoreRetriever
 from tests.retrieval.conftest import Broken, Hashed, child
-from tests.retrieval.test_storage import SOME, retriever, same, tree
+from tests.retrieval.test_storage import DOCUMENTS, retriever, same, tree
 
 
 def folders(folder):
@@ -38,39 +38,39 @@ def test_a_newer_index_replaces_an_older_one_and_leaves_nothing_of_it(tmp_path):
     [
         ({"x": float("nan")}, "document 'b' cannot be written: Out of range float"),
         ({"x": float("inf")}, "document 'b' cannot be written: Out of range float"),
-        ({"x": ("a", "b")}, "metadata of 'b' would come back changed"),
-        ({"x": {1: "a"}}, "metadata of 'b' would come back changed"),
+        ({"x": ("a", "b")}, "metadata of document 'b' would come back changed"),
+        ({"x": {1: "a"}}, "metadata of document 'b' would come back changed"),
         ({"x": "\ud800"}, "document 'b' cannot be written: 'utf-8' codec"),
         ({"x": {1, 2}}, "document 'b' cannot be written: Object of type set"),
         ({"x": b"bytes"}, "document 'b' cannot be written: Object of type bytes"),
     ],
 )
 def test_metadata_that_would_not_come_back_is_refused_before_anything_is_written(metadata, message, tmp_path):
-    made = retriever(
+    hybrid = retriever(
         [Document(id="a", page_content="some"), Document(id="b", page_content="more", metadata=metadata)]
     )
     with pytest.raises(CourseError, match=message):
-        made.save(tmp_path / "index")
+        hybrid.save(tmp_path / "index")
     assert not (tmp_path / "index").exists()
 
 
 def test_what_files_cannot_tell_is_refused_before_anything_is_written(tmp_path):
-    by_function = HybridRetriever.from_documents(SOME, Hashed(), lexical=str.split)
-    over_a_store = HybridRetriever.of_legs(
-        None, StoreLeg(InMemoryVectorStore(Hashed()), scores="similarity", lowest=-1), SOME
+    by_function = HybridRetriever.from_documents(DOCUMENTS, Hashed(), lexical=str.split)
+    over_a_store = HybridRetriever.from_retrievers(
+        None, StoreRetriever(InMemoryVectorStore(Hashed()), score_type="similarity", min_score=-1), DOCUMENTS
     )
     embedder = Broken()
-    broken = HybridRetriever.from_documents(SOME, embedder)
+    broken = HybridRetriever.from_documents(DOCUMENTS, embedder)
     embedder.wrong = [[float("nan")] * 16]
-    for made, message in [
-        (by_function, "its tokenizer is a function"),
-        (over_a_store, "its vectors lie in StoreLeg"),
-        (broken, "1 of 1 vectors hold NaN"),
+    for hybrid, message in [
+        (by_function, "a custom tokenizer function cannot be saved"),
+        (over_a_store, "the vectors are in a StoreRetriever"),
+        (broken, "1 of 1 vectors contain NaN"),
     ]:
         retriever().save(tmp_path)
         before = tree(tmp_path)
         with pytest.raises(CourseError, match=message):
-            made.save(tmp_path)
+            hybrid.save(tmp_path)
         assert tree(tmp_path) == before and len(folders(tmp_path)) == 1
 
 
@@ -84,7 +84,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / "file").write_text("mine")
     before = tree(tmp_path)
     for folder, message in [
-        ("data", "which is of no index"),
+        ("data", "does not belong to an index"),
         ("notes", r"holds notes\.txt"),
         ("index", r"holds notes\.txt"),
         ("file", "is a file"),
@@ -98,7 +98,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
 def test_hidden_files_and_folders_stay(tmp_path):
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git" / "HEAD").write_text("mine")
-    for documents in (SOME, {"z": "new"}):
+    for documents in (DOCUMENTS, {"z": "new"}):
         retriever(documents).save(tmp_path)
     assert (tmp_path / ".git" / "HEAD").read_text() == "mine"
 
@@ -117,11 +117,11 @@ def test_who_saves_while_another_saves_is_refused(tmp_path):
                 self.refused = True
             return super().embed_query(text)
 
-    made = retriever(embedder=(embedder := Saving()))
+    hybrid = retriever(embedder=(embedder := Saving()))
     embedder.refused = False
-    made.save(folder)
+    hybrid.save(folder)
     assert embedder.refused is True
-    same(made, HybridRetriever.load(folder, Hashed()))
+    same(hybrid, HybridRetriever.load(folder, Hashed()))
     retriever({"z": "other"}).save(folder)  # the lock is open again
     assert HybridRetriever.load(folder, Hashed()).ids == ["z"]
 
@@ -142,22 +142,26 @@ def test_killed_at_any_moment_one_of_two_indexes_is_there_whole(tmp_path):
         "for n in range(40):\n"
         "    if not (pid := os.fork()):\n"
         "        while True: newer.save(folder); older.save(folder)\n"
-        "    time.sleep(0.01 + 0.0017 * n); os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0); found.add(loaded())\n"
-        "older.save(folder); newer.save(folder); print(sorted(found), [p.name for p in folder.glob('.partial-*')], loaded())\n"
+        "    time.sleep(0.01 + 0.0017 * n); os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0)\n"
+        "    found.add(loaded())\n"
+        "older.save(folder); newer.save(folder)\n"
+        "print(sorted(found), [p.name for p in folder.glob('.partial-*')], loaded())\n"
     )
-    out = child(f"FOLDER, MORE, OTHER = {str(tmp_path / 'index')!r}, {SOME}, Hashed(300)\n{code}")
+    out = child(f"FOLDER, MORE, OTHER = {str(tmp_path / 'index')!r}, {DOCUMENTS}, Hashed(300)\n{code}")
     assert out == "[4, 60] [] 4\n" and len(folders(tmp_path / "index")) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of a process's files are Unix's")
 @pytest.mark.parametrize("own", [True, False], ids=["LSA", "given"])
 def test_where_a_disk_is_full_the_older_index_stays(own, tmp_path):
-    """Whatever file is the one that does not fit, and by how little: a file that is cut short must not pass for whole."""
+    """Whichever file does not fit, and by how little: a truncated file must not count as complete."""
     code = BOTH + (
-        "import resource; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
+        "import resource; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
         "newer.save(folder)\n"
         "sizes = sorted({p.stat().st_size for p in folder.rglob('*') if p.is_file()})\n"
-        "for limit in sorted({s - cut for s in sizes for cut in (0, 1, 100, 3000)} & set(range(sizes[-1]))):\n"
+        "limits = {size - cut for size in sizes for cut in (0, 1, 100, 3000)} & set(range(sizes[-1]))\n"
+        "for limit in sorted(limits):\n"
         "    older.save(folder); resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))\n"
         "    try: newer.save(folder); found.add(('saved', limit))\n"
         "    except Exception as error: found.add((type(error).__name__, 'was not saved' in str(error)))\n"
@@ -165,6 +169,6 @@ def test_where_a_disk_is_full_the_older_index_stays(own, tmp_path):
         "newer.save(folder); print(sorted(map(str, found)), loaded())\n"
     )
     texts = {f"e{i}": f"other fee {i}" for i in range(40)}
-    embedder = f"LSA.fit({list(texts.values())}, 40, rarest=1)" if own else "Hashed(300)"
+    embedder = f"LSA.fit({list(texts.values())}, 40, min_df=1)" if own else "Hashed(300)"
     out = child(f"FOLDER, MORE, OTHER = {str(tmp_path / 'index')!r}, {texts}, {embedder}\n{code}")
     assert out == "[\"('CourseError', True)\", '60'] 40\n"

@@ -1,4 +1,4 @@
-"""Any vector store is a leg: three of them rank as our own index does, and a filter loses no hit in any."""
+"""Three LangChain vector stores rank as our own dense index does, and a filter loses no hit."""
 
 import warnings
 
@@ -10,13 +10,17 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from course_lib.errors import CourseError
-from course_lib.retrieval import Dense, HybridRetriever, StoreLeg, Tokenizer
+from course_lib.retrieval import Dense, HybridRetriever, StoreRetriever, Tokenizer
 from tests.retrieval.conftest import Hashed
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*sunset:DeprecationWarning", "ignore:Relevance scores:UserWarning"
 )
 QUERIES = ["체크카드 연회비는 얼마인가요", "해외 송금 취소 가능 시간", "카드를 잃어버렸어요", "없는낱말뿐"]
+
+
+def hits_of(index, queries, k, allowed=None):
+    return [result.hits for result in index.search_all(queries, k, allowed)]
 
 
 def of_faiss(embedder, dimensions):
@@ -31,21 +35,21 @@ def of_milvus(tmp_path):
     server = pytest.importorskip("milvus_lite.server_manager").server_manager_instance
     from langchain_milvus import Milvus
 
-    made = []
+    hybrid = []
 
     def of(embedder):
-        made.append(
+        hybrid.append(
             Milvus(
                 embedder,
-                connection_args={"uri": str(tmp_path / f"{len(made)}.db")},
+                connection_args={"uri": str(tmp_path / f"{len(hybrid)}.db")},
                 auto_id=False,
                 index_params={"index_type": "FLAT", "metric_type": "COSINE"},
             )
         )
-        return made[-1]
+        return hybrid[-1]
 
     yield of
-    for store in made:
+    for store in hybrid:
         store.client.close()
     server.release_all()  # else its threads outlive the test
 
@@ -53,60 +57,65 @@ def of_milvus(tmp_path):
 @pytest.fixture(
     params=["faiss by distance", "faiss by relevance", "memory", "milvus", "milvus, its own filter"]
 )
-def leg(request, lsa):
-    """A leg, and the cosine of which its score is a multiple, but for a constant."""
+def dense_store(request, lsa):
+    """Each vector store, as a dense retriever."""
     if request.param == "memory":
-        return StoreLeg(InMemoryVectorStore(lsa), scores="similarity", lowest=-1)
+        return StoreRetriever(InMemoryVectorStore(lsa), score_type="similarity", min_score=-1)
     if request.param.startswith("faiss"):
-        store = of_faiss(lsa, len(lsa.directions))
+        store = of_faiss(lsa, len(lsa.components))
         return (
-            StoreLeg(store, scores="distance", lowest=-4)
+            StoreRetriever(store, score_type="distance", min_score=-4)
             if "distance" in request.param
-            else StoreLeg(store, lowest=-2)
+            else StoreRetriever(store, min_score=-2)
         )
     store = request.getfixturevalue("of_milvus")(lsa)
-    own = {"only": lambda ids: {"expr": f"id in {sorted(ids)}"}} if "own" in request.param else {}
-    return StoreLeg(store, **own)
+    own = {"id_filter": lambda ids: {"expr": f"id in {sorted(ids)}"}} if "own" in request.param else {}
+    return StoreRetriever(store, **own)
 
 
-def test_every_store_ranks_as_our_own_index_whatever_is_filtered_and_deleted(leg, lsa, passages):
+def test_every_store_ranks_as_our_own_index_whatever_is_filtered_and_deleted(dense_store, lsa, passages):
     documents = [
-        Document(id=id, page_content=text, metadata={"n": n}) for n, (id, text) in enumerate(passages.items())
+        Document(id=doc_id, page_content=text, metadata={"n": n})
+        for n, (doc_id, text) in enumerate(passages.items())
     ]
-    made = HybridRetriever.of_legs(Tokenizer("words"), leg, documents)
+    hybrid = HybridRetriever.from_retrievers(Tokenizer("words"), dense_store, documents)
     own = HybridRetriever.from_documents(documents, lsa, lexical=Tokenizer("words"))
     few = {document.id for document in documents[200::13]}
     for gone in ([], [document.id for document in documents[::10]]):
-        for retriever in (made, own):
+        for retriever in (hybrid, own):
             retriever.delete(gone)
-        for filter in (
+        for condition in (
             None,
             lambda m: m["n"] % 50 == 3,
             {"n": [7, 251]},
             lambda m: m["n"] >= 200 and (m["n"] - 200) % 13 == 0,
         ):
             for (theirs, ours), query in zip(
-                zip(made.legs(QUERIES, filter), own.legs(QUERIES, filter), strict=True), QUERIES, strict=True
+                zip(hybrid.retrieve(QUERIES, condition), own.retrieve(QUERIES, condition), strict=True),
+                QUERIES,
+                strict=True,
             ):
                 assert [hit.id for hit in theirs.dense] == [hit.id for hit in ours.dense], query
                 assert theirs.lexical == ours.lexical and theirs.query == query
-        assert len(leg) == len(own) == 252 - len(gone)
-        assert {hit.id for hit in leg.search_all(QUERIES[:1], 99, few)[0]} == few - set(gone)
+        assert len(dense_store) == len(own) == 252 - len(gone)
+        assert {hit.id for hit in dense_store.search_all(QUERIES[:1], 99, few)[0].hits} == few - set(gone)
     for query in QUERIES[:3]:
-        assert made.search(query)[0].id == own.search(query)[0].id
-        assert made.explain(made.search(query)[0]).count("for meaning (number") == 1
+        assert hybrid.search(query)[0].id == own.search(query)[0].id
+        assert hybrid.explain(hybrid.search(query)[0]).count("for meaning (number") == 1
 
 
 def test_theoretical_fusion_is_that_of_cosines_where_the_lowest_score_is_known(lsa, passages):
     """A squared distance is 2 - 2 cos: from its lowest on it is the cosine from -1 on, on another scale."""
     own = HybridRetriever.from_documents(passages, lsa)
-    store = of_faiss(lsa, len(lsa.directions))
-    made = HybridRetriever.of_legs(None, StoreLeg(store, scores="distance", lowest=-4), passages)
+    store = of_faiss(lsa, len(lsa.components))
+    hybrid = HybridRetriever.from_retrievers(
+        None, StoreRetriever(store, score_type="distance", min_score=-4), passages
+    )
     for query in QUERIES[:3]:
         hits = {hit.id: hit for hit in own.search(query, 25)}
-        for hit in made.search(query, 25):
+        for hit in hybrid.search(query, 25):
             if hit.dense and hit.id in hits:
-                assert hit.dense.normalised == pytest.approx(hits[hit.id].dense.normalised, abs=1e-5)
+                assert hit.dense.normalized == pytest.approx(hits[hit.id].dense.normalized, abs=1e-5)
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -120,17 +129,17 @@ def test_asking_for_ever_more_finds_all_that_are_allowed(texts, allowed, k):
     documents = {f"d{i:02}": text for i, text in enumerate(texts)}
     allowed = allowed if allowed is None else {f"d{i:02}" for i in allowed}
     own = Dense(Hashed())
-    legs = [
-        StoreLeg(of_faiss(Hashed(), 16), scores="distance"),
-        StoreLeg(InMemoryVectorStore(Hashed()), scores="similarity"),
+    dense_stores = [
+        StoreRetriever(of_faiss(Hashed(), 16), score_type="distance"),
+        StoreRetriever(InMemoryVectorStore(Hashed()), score_type="similarity"),
     ]
-    for leg in (own, *legs):
-        leg.add(documents)
-    (expected,) = own.search_all(["the card fee"], k, allowed)
-    for leg, cosine in zip(
-        legs, (lambda score: score / 2 + 1, lambda score: score), strict=True
+    for dense_store in (own, *dense_stores):
+        dense_store.add(documents)
+    (expected,) = hits_of(own, ["the card fee"], k, allowed)
+    for dense_store, cosine in zip(
+        dense_stores, (lambda score: score / 2 + 1, lambda score: score), strict=True
     ):  # a squared distance is 2 - 2 cos
-        (hits,) = leg.search_all(["the card fee"], k, allowed)
+        (hits,) = hits_of(dense_store, ["the card fee"], k, allowed)
         assert [cosine(hit.score) for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-5)
         assert hits == sorted(hits, key=lambda hit: (-hit.score, hit.id)) and len(
             {hit.id for hit in hits}
@@ -138,7 +147,7 @@ def test_asking_for_ever_more_finds_all_that_are_allowed(texts, allowed, k):
         assert allowed is None or {hit.id for hit in hits} <= allowed
 
 
-# -- what a store cannot do -----------------------------------------------------------------------------------------------
+# -- what a store cannot do ----------------------------------------------------------------------------------
 
 
 class Mute(InMemoryVectorStore):
@@ -149,46 +158,52 @@ class Mute(InMemoryVectorStore):
 
 
 def test_a_store_that_cannot_say_what_its_scores_mean_is_told():
-    made = HybridRetriever.of_legs(None, StoreLeg(InMemoryVectorStore(Hashed())), {"a": "fee"})
-    with pytest.raises(CourseError, match="InMemoryVectorStore does not say what its scores mean"):
-        made.search("fee")
-    made = HybridRetriever.of_legs(
-        None, StoreLeg(InMemoryVectorStore(Hashed()), scores="similarity"), {"a": "fee"}
+    hybrid = HybridRetriever.from_retrievers(
+        None, StoreRetriever(InMemoryVectorStore(Hashed())), {"a": "fee"}
     )
-    with pytest.raises(CourseError, match="the lowest score of this vector store is not known"):
-        made.search("fee")
-    assert [hit.id for hit in made.search("fee", fusion="min-max")] == ["a"]
-    with pytest.raises(CourseError, match="there are no scores 'cosine'"):
-        StoreLeg(InMemoryVectorStore(Hashed()), scores="cosine")
+    with pytest.raises(CourseError, match="InMemoryVectorStore cannot convert its scores to relevances"):
+        hybrid.search("fee")
+    hybrid = HybridRetriever.from_retrievers(
+        None, StoreRetriever(InMemoryVectorStore(Hashed()), score_type="similarity"), {"a": "fee"}
+    )
+    with pytest.raises(CourseError, match="the lowest possible score of this vector store is unknown"):
+        hybrid.search("fee")
+    assert [hit.id for hit in hybrid.search("fee", fusion="min-max")] == ["a"]
+    with pytest.raises(
+        CourseError, match="score_type='cosine' is unknown; known: relevance, similarity, distance"
+    ):
+        StoreRetriever(InMemoryVectorStore(Hashed()), score_type="cosine")
 
 
 def test_relevance_below_its_lowest_is_told_and_not_hidden():
-    made = HybridRetriever.of_legs(
-        None, StoreLeg(of_faiss(Hashed(), 16)), {"a": "fee", "b": "card", "c": "rate of interest"}
+    hybrid = HybridRetriever.from_retrievers(
+        None, StoreRetriever(of_faiss(Hashed(), 16)), {"a": "fee", "b": "card", "c": "rate of interest"}
     )
-    with pytest.raises(CourseError, match=r"lowest=0\.0, but there is a score of -"):
-        made.search("fee")
+    with pytest.raises(CourseError, match=r"min_score=0\.0, but the lowest score is -"):
+        hybrid.search("fee")
 
 
 @pytest.mark.parametrize("metadata", [{}, {"id": "z"}, {"id": None}, {"id": 7}, {"id": ["a"]}])
 def test_a_document_that_was_not_added_here_is_told(metadata):
     store = InMemoryVectorStore(Hashed())
-    made = HybridRetriever.of_legs(None, StoreLeg(store, scores="similarity", lowest=-1), {"a": "fee"})
+    hybrid = HybridRetriever.from_retrievers(
+        None, StoreRetriever(store, score_type="similarity", min_score=-1), {"a": "fee"}
+    )
     store.add_documents([Document(page_content="fee of another", metadata=metadata)])
     with pytest.raises(
-        CourseError, match=r"the store gave a document that was not added here, id .*'fee of another'"
+        CourseError, match=r"the store returned a document that was not added here, id .*'fee of another'"
     ):
-        made.search("fee of another")
+        hybrid.search("fee of another")
 
 
-def test_a_store_that_does_not_delete_leaves_both_legs_as_they_were():
-    made = HybridRetriever.of_legs(
-        None, StoreLeg(Mute(Hashed()), scores="similarity", lowest=-1), {"a": "fee", "b": "card"}
+def test_a_store_that_does_not_delete_leaves_both_retrievers_as_they_were():
+    hybrid = HybridRetriever.from_retrievers(
+        None, StoreRetriever(Mute(Hashed()), score_type="similarity", min_score=-1), {"a": "fee", "b": "card"}
     )
-    before = made.search("fee")
+    before = hybrid.search("fee")
     with pytest.raises(CourseError, match="Mute did not delete 1 documents"):
-        made.delete(["a"])
-    assert made.search("fee") == before and made.ids == made.lexical.ids == ["a", "b"]
+        hybrid.delete(["a"])
+    assert hybrid.search("fee") == before and hybrid.ids == hybrid.lexical.ids == ["a", "b"]
 
 
 def test_a_store_that_fails_to_add_leaves_the_words_as_they_were():
@@ -196,22 +211,32 @@ def test_a_store_that_fails_to_add_leaves_the_words_as_they_were():
         def add_texts(self, *args, **kwargs) -> list[str]:
             raise OSError("no space left")
 
-    made = HybridRetriever.of_legs(None, StoreLeg(Full(Hashed()), scores="similarity", lowest=-1))
+    hybrid = HybridRetriever.from_retrievers(
+        None, StoreRetriever(Full(Hashed()), score_type="similarity", min_score=-1)
+    )
     with pytest.raises(OSError, match="no space left"):
-        made.add_documents({"a": "fee"})
-    assert made.ids == made.lexical.ids == [] and made.search("fee") == []
+        hybrid.add_documents({"a": "fee"})
+    assert hybrid.ids == hybrid.lexical.ids == [] and hybrid.search("fee") == []
 
 
 def test_nothing_to_find_and_nothing_to_ask():
-    leg = StoreLeg(InMemoryVectorStore(Hashed()), scores="similarity", lowest=-1)
-    assert leg.search_all(["fee", ""], 3) == [[], []] and len(leg) == 0
-    leg.add({"a": "fee", "b": "card"})
-    assert leg.search_all(["", " ", "fee"], 1)[:2] == [[], []] and leg.search_all(
-        ["fee"], 3, []
-    ) == leg.search_all(["fee"], 3, ["z"]) == [[]]
-    with pytest.raises(CourseError, match="k=0"):
-        leg.search_all(["fee"], 0)
-    with pytest.raises(CourseError, match="allowed='ab' is one string"):
-        leg.search_all(["fee"], 1, "ab")
-    leg.delete(["a", "b"])
-    assert leg.search_all(["fee"], 3) == [[]] and len(leg) == 0
+    dense_store = StoreRetriever(InMemoryVectorStore(Hashed()), score_type="similarity", min_score=-1)
+    assert hits_of(dense_store, ["fee", ""], 3) == [[], []] and len(dense_store) == 0
+    dense_store.add({"a": "fee", "b": "card"})
+    assert hits_of(dense_store, ["", " ", "fee"], 1)[:2] == [[], []]
+    assert hits_of(dense_store, ["fee"], 3, []) == hits_of(dense_store, ["fee"], 3, ["z"]) == [[]]
+    for ask, message in [
+        (lambda: dense_store.search_all(["fee"], 0), "k=0"),
+        (
+            lambda: dense_store.search_all(["fee"], 1, "ab"),
+            "allowed must be a list of strings; got the string 'ab'",
+        ),
+        (lambda: dense_store.search_all("fee", 1), "queries must be a list of strings; got the string 'fee'"),
+    ]:
+        with pytest.raises(CourseError, match=message):
+            ask()
+    assert repr(dense_store) == (
+        "StoreRetriever(InMemoryVectorStore, 2 documents, score_type='similarity', min_score=-1)"
+    )
+    dense_store.delete(["a", "b"])
+    assert hits_of(dense_store, ["fee"], 3) == [[]] and len(dense_store) == 0

@@ -92,7 +92,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(worker, monkeypatch):
 
 
 def test_beyond_the_queue_requests_are_refused_with_503(store):
-    worker = Worker(store, queue=2, at_once=1)
+    worker = Worker(store, max_queued=2, max_running=1)
 
     async def ask():
         transport = httpx.ASGITransport(application(worker))

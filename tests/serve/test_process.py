@@ -93,7 +93,7 @@ def test_a_taken_port_and_a_folder_that_is_none_are_told(tmp_path, capsys, store
         port = str(taken.getsockname()[1])
         assert cli.main(["serve", "--port", port]) == 1
     said = capsys.readouterr().err
-    assert f"port {port} cannot be had" in said and "course serve --port" in said
+    assert f"port {port} cannot be used" in said and "course serve --port" in said
     (tmp_path / "file").write_text("")
     with bind(0) as free:
         port = str(free.getsockname()[1])
@@ -208,7 +208,7 @@ def test_the_server_ends_when_the_notebook_dies(tmp_path):
 
 
 def test_a_server_that_cannot_begin_is_told_with_its_reason():
-    with bind(0) as taken, pytest.raises(CourseError, match=r"did not begin: course: port .* cannot be had"):
+    with bind(0) as taken, pytest.raises(CourseError, match=r"did not start: course: port .* cannot be used"):
         discovery.start(taken.getsockname()[1])
 
 

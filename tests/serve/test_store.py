@@ -74,15 +74,15 @@ def test_pulls_of_one_model_at_once_do_not_disturb_each_other(small):
 def test_an_altered_file_is_not_loaded_and_the_next_pull_mends_it(small):
     worker, file = Worker(small), small.file(small.find(NAME))
     ask = CompletionRequest([{"role": "user", "content": "Hi"}], Generation(), num_predict=4)
-    good = worker.write(small.find(NAME), ask, 0).text
+    good = worker.complete(small.find(NAME), ask, 0).text
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(CourseError, match=r"missing or altered\n.*pull it again"):
-        worker.write(small.find(NAME), ask, 0)
+        worker.complete(small.find(NAME), ask, 0)
     list(small.pull(NAME))
-    assert worker.write(small.find(NAME), ask, 0).text == good
+    assert worker.complete(small.find(NAME), ask, 0).text == good
     file.unlink()
     with pytest.raises(CourseError):
-        worker.write(small.find(NAME), ask, 0)
+        worker.complete(small.find(NAME), ask, 0)
     worker.close()
 
 

@@ -1,4 +1,4 @@
-"""The reranker's training: pairs that are what they say, steps that depend on their number alone, a run that goes on exactly."""
+"""The rerankers' training: correct pairs, steps that depend on their number alone, exact resuming."""
 
 import json
 import random
@@ -8,9 +8,9 @@ import pytest
 import torch
 from bankworld import questions
 from finetuning import publish
-from finetuning.pairs import Handbook, Pairs, mined, of_banks
+from finetuning.pairs import Handbook, Pairs, mine, pairs_of_banks
 from finetuning.rerankers import RERANKERS, CrossEncoder, LateInteraction
-from finetuning.run import BASE, Recipe, drawn
+from finetuning.run import BASE, RerankerConfig, draw_step
 
 from course_lib import data
 from course_lib.errors import CourseError
@@ -18,7 +18,9 @@ from course_lib.models import load
 from course_lib.retrieval import LSA
 from course_lib.retrieval.chunk import TokenSpans
 
-SMALL = Recipe(steps=4, rate=1e-3, mixture={"banks": 2}, banks=1, misleading=1, rank=2, warm_up=2)
+SMALL = RerankerConfig(
+    steps=4, learning_rate=1e-3, mixture={"banks": 2}, banks=1, misleading=1, rank=2, warmup_steps=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +31,8 @@ def book():
 @pytest.fixture(scope="module")
 def known(book):
     """Pairs of one bank, mined with an embedder that is fitted in a moment."""
-    texts = {id: f"{p.title} {p.text}" for id, p in book.passages.items()}
-    return list(mined(list(book.asked(random.Random(0)))[:40], texts, LSA.fit(list(texts.values()))))
+    texts = {id_: f"{p.title} {p.text}" for id_, p in book.passages.items()}
+    return list(mine(list(book.questions(random.Random(0)))[:40], texts, LSA.fit(list(texts.values()))))
 
 
 def test_a_handbook_is_the_same_each_time_and_another_for_another_seed(book):
@@ -42,8 +44,8 @@ def test_what_answers_a_question_states_all_that_it_needs(book):
     stated = sorted({fact for fact, aspect in book.where if aspect == "value"})
     for fact in stated[:60]:
         for about, needs in questions.ASPECTS.items():
-            for id in book.stating(fact, about):
-                assert {(fact, aspect) for aspect in needs} <= book.passages[id].states
+            for id_ in book.stating(fact, about):
+                assert {(fact, aspect) for aspect in needs} <= book.passages[id_].states
     assert any(book.stating(fact, "old") for fact in stated)
 
 
@@ -75,26 +77,28 @@ def test_texts_that_the_embedder_cannot_read_are_left_out():
             return [1.0, float(len(text))]
 
     words = TokenSpans(lambda text: [m.span() for m in re.finditer(r"\S+", text)], special=2)
-    found = list(of_banks(1, Once(), words, 61))
+    found = list(pairs_of_banks(1, Once(), words, 61))
     assert found and all(len(t.split()) < 60 for p in found for t in (*p.answering, *p.misleading))
 
 
 def test_a_step_draws_the_same_each_time_and_first_what_answers(known):
-    recipe = Recipe(steps=9, rate=1e-3, mixture={"banks": 5, "others": 2})
+    config = RerankerConfig(steps=9, learning_rate=1e-3, mixture={"banks": 5, "others": 2})
     sources = {"banks": known[:20], "others": known[20:]}
-    asked, passages = drawn(sources, recipe, step=3)
-    assert (asked, passages) == drawn(sources, recipe, step=3) != drawn(sources, recipe, step=4)
+    asked, passages = draw_step(sources, config, step=3)
+    assert (asked, passages) == draw_step(sources, config, step=3) != draw_step(sources, config, step=4)
     assert len(set(asked) & {p.question for p in known[20:]}) >= 2
     by_question = {p.question: p for p in known}
     for i, question in enumerate(asked):
         first, *rest = passages[4 * i : 4 * i + 4]
         assert first in by_question[question].answering
-        assert set(rest) <= set(by_question[question].misleading[: recipe.hardest])
+        assert set(rest) <= set(by_question[question].misleading[: config.hardest])
 
 
 def test_a_question_with_few_negatives_gets_answers_of_others(known):
     poor = [Pairs(p.question, p.answering, ()) for p in known]
-    _, passages = drawn({"banks": poor}, Recipe(steps=1, rate=1, mixture={"banks": 2}, misleading=2), step=0)
+    _, passages = draw_step(
+        {"banks": poor}, RerankerConfig(steps=1, learning_rate=1, mixture={"banks": 2}, misleading=2), step=0
+    )
     assert len(passages) == 6
 
 
@@ -110,15 +114,16 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(kind, tmp_path, known):
     assert again.step == 2
     again.train({"banks": known})
     assert all(
-        torch.equal(whole.learner.exact[name], again.learner.exact[name]) for name in whole.learner.exact
+        torch.equal(whole.optimiser.master_weights[name], again.optimiser.master_weights[name])
+        for name in whole.optimiser.master_weights
     )
-    with pytest.raises(CourseError, match="begun with"):
-        kind(Recipe(steps=4, rate=1e-3, rank=3), tmp_path / "stopped")
+    with pytest.raises(CourseError, match="started with"):
+        kind(RerankerConfig(steps=4, learning_rate=1e-3, rank=3), tmp_path / "stopped")
 
 
 def published(kind, tmp_path, known, monkeypatch):
     monkeypatch.setattr(data, "MODELS", tmp_path / "models")
-    run = kind(Recipe(**{**vars(SMALL), "steps": 20}), tmp_path / "run")
+    run = kind(RerankerConfig(**{**vars(SMALL), "steps": 20}), tmp_path / "run")
     run.train({"banks": known})
     folder = publish.publish(run)
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == BASE
@@ -149,5 +154,5 @@ def test_published_vectors_of_tokens_are_those_that_were_trained(tmp_path, known
 
 def test_late_interaction_learns_from_the_passages_of_all_questions(tmp_path, known):
     run = LateInteraction(SMALL, tmp_path / "run")
-    scores, answers = run.scores(*drawn({"banks": known}, SMALL, step=0))
+    scores, answers = run.scores(*draw_step({"banks": known}, SMALL, step=0))
     assert scores.shape == (2, 4) and answers.tolist() == [0, 2]

@@ -1,4 +1,4 @@
-"""The rerankers that the course carries: what their cards say, where they are found, and that a peer scores alike."""
+"""The shipped rerankers: their cards, how they are found, and scores equal to sentence-transformers'."""
 
 import json
 import random
@@ -14,7 +14,7 @@ from course_lib.errors import CourseError
 from course_lib.models import catalog, load
 from course_lib.models.manager import ModelManager
 from course_lib.models.schema import ModelSpec
-from course_lib.retrieval.rerank import by_kind, rerank
+from course_lib.retrieval.rerank import make_reranker, rerank
 
 CROSS, LATE = "haneul-cross-encoder", "haneul-late-interaction"
 BOTH = pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_they_are_found_by_role_by_name_and_as_base_and_adapter(engine, monkeypa
         assert len({spec.key() for spec in specs}) == 1
     texts = ["The fee is 2,000 won a year.", "The branch opens at nine."]
     scores = engine.rerank("What is the yearly fee?", texts)
-    assert by_kind("cross-encoder", ModelManager()).rerank("What is the yearly fee?", texts) == pytest.approx(
-        scores
-    )
+    assert make_reranker("cross-encoder", ModelManager()).rerank(
+        "What is the yearly fee?", texts
+    ) == pytest.approx(scores)
     assert engine.name == f"{catalog.MINILM}+{CROSS}" and engine.parameters == catalog.entry(CROSS).parameters
 
 
@@ -93,13 +93,13 @@ def test_its_scores_are_those_of_sentence_transformers(engine, tmp_path):
 @pytest.mark.parametrize("kind", ["cross-encoder", "late-interaction"])
 def test_it_prefers_what_answers(kind):
     asked = [q for q in data.load_questions("validation", "lexical") if len(q.gold) == 1][:12]
-    passages, reranker = data.load_passages(), by_kind(kind)
+    passages, reranker = data.load_passages(), make_reranker(kind)
     others = [p for p in passages.values() if p.id.startswith("branches")][:3]
     for q in asked:
         texts = [
             f"{p.title} {p.text}" for p in (passages[q.gold[0]], *(o for o in others if o.id not in q.gold))
         ]
-        assert rerank(reranker, q.question, texts, 1)[0].before == 1
+        assert rerank(reranker, q.question, texts, 1)[0].previous_rank == 1
 
 
 def test_other_tasks_and_shares_of_a_head_are_refused():

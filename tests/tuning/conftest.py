@@ -6,9 +6,9 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from course_lib.models import catalog
-from course_lib.tuning.recipe import Example
-from course_lib.tuning.rows import batch
-from course_lib.tuning.train import train
+from course_lib.tuning.config import Example
+from course_lib.tuning.dataset import collate
+from course_lib.tuning.training import train
 
 WEIGHTS = "adapter_model.safetensors"
 EXAMPLES = [
@@ -48,8 +48,8 @@ def weights(folder):
 
 def mean_loss(model, rows):
     """The loss of transformers: labels of -100 are not learnt, padding is masked."""
-    ids, learn = batch(rows, "cpu")
-    mask = torch.tensor([[1] * len(row) + [0] * (ids.shape[1] - len(row)) for row in rows])
+    ids, learn = collate(rows, "cpu")
+    mask = torch.tensor([[1] * row.length + [0] * (ids.shape[1] - row.length) for row in rows])
     return model(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(~learn, -100)).loss
 
 
@@ -76,7 +76,14 @@ def short(tiny, tmp_path):
     """A function that trains in float32, 6 steps of 4 examples, into a folder of a name."""
 
     def run(name="adapter", examples=EXAMPLES, base=tiny, **more):
-        said = {"steps": 6, "batch_size": 4, "rate": 1e-2, "warm_up": 2, "rank": 4, "precision": "float32"}
+        said = {
+            "steps": 6,
+            "batch_size": 4,
+            "learning_rate": 1e-2,
+            "warmup_steps": 2,
+            "rank": 4,
+            "precision": "float32",
+        }
         return train(base, examples, tmp_path / name, **said | more)
 
     return run

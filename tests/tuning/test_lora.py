@@ -1,4 +1,4 @@
-"""LoRA by hand is LoRA by peft: the same outputs, gradients and merged weights; it changes what it names, and nothing else."""
+"""LoRA by hand equals peft's: outputs, gradients and merged weights; it changes the named layers alone."""
 
 import copy
 
@@ -141,5 +141,5 @@ def test_an_unknown_target_is_refused_with_the_names_that_are_there_and_nothing_
 
 @pytest.mark.parametrize("rank", [0, -1])
 def test_no_rank_is_refused(rank):
-    with pytest.raises(CourseError, match=f"rank={rank}: an adapter has at least one row"):
+    with pytest.raises(CourseError, match=f"rank={rank}: the rank of an adapter is at least 1"):
         inject(load("haneul-300k").model, ["q_proj"], rank=rank, alpha=4)

@@ -1,4 +1,4 @@
-"""Quantization by hand stores what llama.cpp and bitsandbytes store, bit by bit, and a model gets its own weights back."""
+"""Quantization by hand equals llama.cpp's and bitsandbytes', bit by bit; models get their weights back."""
 
 import logging
 
@@ -16,18 +16,9 @@ from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.gguf import export
-from course_lib.tuning import (
-    FORMATS,
-    absmax,
-    block_errors,
-    format_of,
-    largest_error,
-    matrices,
-    quantized,
-    relative_error,
-    snr_db,
-)
+from course_lib.tuning import FORMATS, absmax, format_of, matrices, quantized, relative_error
 from course_lib.tuning import quantize as q
+from course_lib.tuning.quantize import block_errors, largest_error, snr_db
 
 logging.disable(logging.WARNING)  # bitsandbytes warns at its import of a kernel that is not there
 from bitsandbytes import functional as bnb  # noqa: E402
@@ -47,7 +38,7 @@ def matrix(rows: int, row: int, seed: int, exponent: float, spread: float) -> np
 
 
 def weights(row: int, largest: float = 1e37, rows: int = 4):
-    """Matrices of rows of `row` weights: any float32, normal ones of any size, constants, zeros, and few different values."""
+    """Matrices with rows of `row` weights: any float32, normal ones of any size, constants, few values."""
     shape = st.tuples(st.integers(1, rows), st.integers(1, 4).map(lambda blocks: blocks * row))
     bound = float(np.float32(largest))
     value = st.floats(-bound, bound, width=32)
@@ -68,7 +59,7 @@ def weights(row: int, largest: float = 1e37, rows: int = 4):
     )
 
 
-# -- llama.cpp ----------------------------------------------------------------------------------------------------------
+# -- llama.cpp
 
 
 @pytest.mark.parametrize("name", ["q8_0", "q4_0"])
@@ -119,18 +110,18 @@ def test_a_byte_of_q4_0_holds_a_weight_of_either_half():
 def test_a_weight_too_large_for_a_float16_scale_is_refused():
     for name, largest in LARGEST_OF_HALF.items():
         FORMATS[name].store(np.full(32, largest))
-        with pytest.raises(CourseError, match=r"needs the scale 131,008, and the largest float16 is 65,504"):
+        with pytest.raises(CourseError, match=r"needs the scale 131,008, but the largest float16 is 65,504"):
             FORMATS[name].store(np.full(32, 2 * largest))
 
 
 def test_bytes_that_are_no_whole_blocks_are_refused():
-    with pytest.raises(CourseError, match="33 bytes in a row are no whole blocks of 34"):
+    with pytest.raises(CourseError, match="33 bytes in a row are not a multiple of a block's 34"):
         q.unpack_q8_0(np.zeros((2, 33), np.uint8))
     with pytest.raises(CourseError, match="3 scales cannot be shared among 64 codes"):
         q.dequantize(np.zeros(64, np.int8), np.ones(3))
 
 
-# -- bitsandbytes -------------------------------------------------------------------------------------------------------
+# -- bitsandbytes
 
 
 @pytest.mark.parametrize("name", ["nf4", "fp4"])
@@ -151,7 +142,7 @@ def test_four_bits_are_those_of_bitsandbytes(name, data):
 @given(found=weights(64, largest=1e30, rows=20))
 @example(found=matrix(64, 1024, 1, 0, 3))  # 1,024 blocks: four of their absmaxes' own blocks
 def test_double_quantization_is_that_of_bitsandbytes_but_for_its_grid(found):
-    """The codes are the same or a neighbour that is as near, but for the step of the grid to which their kernel rounds."""
+    """Codes are equal or a neighbour as near, up to the step of the grid to which their kernel rounds."""
     codes, second, mean = FORMATS["nf4-double"].store(found)[1:]
     theirs = bnb.quantize_4bit(torch.from_numpy(found), quant_type="nf4", compress_statistics=True)[1]
     largest = q.quantize_nearest(found, q.NF4, 64)[1]
@@ -202,7 +193,7 @@ def test_the_values_of_fp4_and_of_the_8_bit_type_are_those_of_bitsandbytes():
     np.testing.assert_allclose(q.dynamic_values(), bnb.create_dynamic_map().numpy(), rtol=2e-7)
 
 
-# -- absmax and every format --------------------------------------------------------------------------------------------
+# -- absmax and every format
 
 
 @ROUGH
@@ -255,7 +246,7 @@ BITS = {
 
 
 def test_each_format_takes_its_bits():
-    assert {name: made.bits for name, made in FORMATS.items()} == pytest.approx(BITS, abs=1e-4)
+    assert {name: fmt.bits for name, fmt in FORMATS.items()} == pytest.approx(BITS, abs=1e-4)
     assert FORMATS["q4_0"].nbytes(np.ones((3, 64))) == 3 * 2 * 18
     assert absmax(3, "row").nbytes(np.ones((4, 64))) == 4 * 64 * 3 / 8 + 4 * 4
 
@@ -275,11 +266,11 @@ def test_errors_are_what_they_say():
     assert largest_error(before, after) == 1
     assert snr_db(before, before * np.float32(1.5)) == pytest.approx(6.0206, abs=1e-4)
     assert (relative_error(before, before), snr_db(before, before)) == (0, np.inf)
-    with pytest.raises(CourseError, match=r"shape \(2, 2\) beside \(4,\)"):
+    with pytest.raises(CourseError, match=r"shape \(2, 2\) cannot be compared with \(4,\)"):
         relative_error(before, after.ravel())
 
 
-# -- bad input ----------------------------------------------------------------------------------------------------------
+# -- bad input
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -295,9 +286,9 @@ def test_weights_that_no_scale_holds_are_refused(name, bad):
     "bad", [[], np.zeros((0, 64)), 1.0, ["a"], [1j], [[1], [1, 2]], None, torch.ones(64).bfloat16()]
 )
 def test_what_holds_no_numbers_is_refused(bad):
-    for made in FORMATS.values():
+    for fmt in FORMATS.values():
         with pytest.raises(CourseError, match="weights"):
-            made.roundtrip(bad)
+            fmt.roundtrip(bad)
 
 
 def test_a_block_that_does_not_divide_is_refused_with_both_numbers():
@@ -315,11 +306,11 @@ def test_what_is_not_there_is_refused_with_what_is():
     with pytest.raises(CourseError, match="bits=9"):
         absmax(9, "row").roundtrip(np.ones(8))
     for per in ("column", 0, -8, 2.5):
-        with pytest.raises(CourseError, match="is no way to share a scale"):
+        with pytest.raises(CourseError, match='it must be "tensor"'):
             q.quantize_absmax(np.ones(8), per=per)
 
 
-# -- in a model ---------------------------------------------------------------------------------------------------------
+# -- in a model
 
 
 @pytest.fixture(scope="module")
@@ -456,12 +447,12 @@ def test_what_cannot_be_rounded_leaves_the_model_as_it_was(engine):
     ):
         pass
     with (
-        pytest.raises(CourseError, match="HuggingFace is no model of transformers"),
+        pytest.raises(CourseError, match="HuggingFace is not a transformers model"),
         quantized(engine, "q4_0"),
     ):
         pass
     with pytest.raises(
-        CourseError, match=r"14 layers, the first model\.layers\.0\.self_attn\.q_proj, are packed already"
+        CourseError, match=r"14 layers, the first model\.layers\.0\.self_attn\.q_proj, are quantized already"
     ):
         matrices(load(NAME, quantization="nf4").model)
     assert same(engine.model, before)

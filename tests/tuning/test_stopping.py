@@ -1,5 +1,6 @@
 """A run that is stopped anywhere goes on to the same losses and the same adapter, byte for byte."""
 
+import json
 import os
 import re
 import shutil
@@ -7,35 +8,37 @@ import signal
 import time
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from course_lib.errors import CourseError
-from course_lib.tuning import train as module
-from course_lib.tuning.learner import Learner, told
-from course_lib.tuning.train import CHECKPOINT, train
+from course_lib.tuning import training as module
+from course_lib.tuning.optimiser import MixedPrecisionAdamW, checkpoint_metadata
+from course_lib.tuning.run_folder import CHECKPOINT, NEW_NAMES
+from course_lib.tuning.training import train
 from tests.tuning.conftest import EXAMPLES, VALIDATION, WEIGHTS, at_call, llama
-from tests.tuning.trainee import begin
+from tests.tuning.processes import begin
 
-STEPS = 60
+STEPS = 30
 SAID = {
     "steps": STEPS,
     "batch_size": 4,
-    "rate": 1e-2,
-    "warm_up": 10,
+    "learning_rate": 1e-2,
+    "warmup_steps": 10,
     "rank": 4,
     "precision": "float32",
     "dropout": 0.2,
     "validation": VALIDATION,
-    "validate_every": 3,
+    "eval_steps": 3,
     "weight_decay": 0.1,
 }
-NOTHING_SAVED = {"save_every": 1e9}
+NOTHING_SAVED = {"save_seconds": 1e9}
 
 
 def same(a, b):
     """Whether two runs are the same, but for the time they took."""
     alike = all(
         getattr(a, k) == getattr(b, k)
-        for k in ("losses", "validation", "tokens", "stopped", "kept", "at_once")
+        for k in ("losses", "validation", "tokens", "stopped", "best_step", "micro_batch_size")
     )
     return alike and (a.folder / WEIGHTS).read_bytes() == (b.folder / WEIGHTS).read_bytes()
 
@@ -67,25 +70,31 @@ def base(tmp_path_factory):
 def through(base, tmp_path_factory):
     """The run that nothing stops; in a process of its own, as those that are killed."""
     folder = tmp_path_factory.mktemp("runs")
-    finished(begin(folder / "bar", base, EXAMPLES, folder / "through", **SAID, save_every=0))
-    return train(base, EXAMPLES, folder / "through", **SAID, save_every=0)
+    finished(begin(folder / "bar", base, EXAMPLES, folder / "through", **SAID, save_seconds=0))
+    return train(base, EXAMPLES, folder / "through", **SAID, save_seconds=0)
 
 
-# -- processes ------------------------------------------------------------------------------------------------------------
+# -- processes
 
 
-@pytest.mark.parametrize("after", [1, 20, 45])
+@pytest.mark.parametrize("after", [1, 10, 22])
 def test_a_killed_run_goes_on_to_the_same_bytes(base, through, tmp_path, after):
     arguments, folder = (tmp_path / "bar", base, EXAMPLES, tmp_path / "killed"), tmp_path / "killed"
-    process = begin(*arguments, **SAID, save_every=0)
+    process = begin(*arguments, **SAID, save_seconds=0)
     wait_for(
-        lambda: (folder / CHECKPOINT).exists() and int(told(folder / CHECKPOINT)["step"]) >= after, process
+        lambda: (
+            (folder / CHECKPOINT).exists() and int(checkpoint_metadata(folder / CHECKPOINT)["step"]) >= after
+        ),
+        process,
     )
     process.kill()
     finished(process, -signal.SIGKILL)
-    assert after <= int(told(folder / CHECKPOINT)["step"]) < STEPS and not (folder / WEIGHTS).exists()
-    finished(begin(*arguments, **SAID, save_every=0))
-    assert same(train(base, EXAMPLES, folder, **SAID, save_every=0), through)
+    assert (
+        after <= int(checkpoint_metadata(folder / CHECKPOINT)["step"]) < STEPS
+        and not (folder / WEIGHTS).exists()
+    )
+    finished(begin(*arguments, **SAID, save_seconds=0))
+    assert same(train(base, EXAMPLES, folder, **SAID, save_seconds=0), through)
     assert not list(folder.glob(".*")) and not (folder / CHECKPOINT).exists()
 
 
@@ -103,13 +112,13 @@ def test_an_interrupted_run_leaves_where_it_was_and_goes_on(base, through, tmp_p
         os.kill(process.pid, signal.SIGINT)
         finished(process, 1)
         assert "KeyboardInterrupt" in (tmp_path / "bar").read_text() and not (folder / WEIGHTS).exists()
-        stops.append(int(told(folder / CHECKPOINT)["step"]))
+        stops.append(int(checkpoint_metadata(folder / CHECKPOINT)["step"]))
         assert stops[-2] < stops[-1] < STEPS
     finished(begin(*arguments, **said))
     assert same(train(base, EXAMPLES, folder, **said), through)
 
 
-# -- the worst moments ----------------------------------------------------------------------------------------------------
+# -- the worst moments
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +130,7 @@ def calm(base, tmp_path_factory):
 def interrupted(base, folder, **more):
     with pytest.raises(KeyboardInterrupt):
         train(base, EXAMPLES, folder, **SAID, **more)
-    return int(told(folder / CHECKPOINT)["step"])
+    return int(checkpoint_metadata(folder / CHECKPOINT)["step"])
 
 
 @pytest.fixture
@@ -135,25 +144,25 @@ def ctrl_c():
 @pytest.mark.parametrize(
     ("owner", "name", "step"),
     [
-        (Learner, "use_exact", 7),
-        (Learner, "update", 7),
-        (module._Run, "_gradients", 6),
-        (module._Run, "validation_loss", 21),
-        (module, "batch", None),
-        (Learner, "save", 0),
+        (MixedPrecisionAdamW, "copy_to_model", 7),
+        (MixedPrecisionAdamW, "step", 7),
+        (module._TrainingRun, "_backward", 6),
+        (module._TrainingRun, "validation_loss", 21),
+        (module, "collate", None),
+        (MixedPrecisionAdamW, "save", 0),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_ctrl_c_at_the_worst_moment_loses_no_half_of_a_step(
     base, calm, tmp_path, monkeypatch, ctrl_c, owner, name, step
 ):
-    """In the middle of an update it waits until the end of that; between a step and a look at the validation, the look comes."""
+    """In an update it waits for the end of it; between a step and its evaluation, the evaluation follows."""
     folder = tmp_path / "run"
     monkeypatch.setattr(owner, name, at_call(1 if step == 0 else 7, ctrl_c, getattr(owner, name)))
-    made = interrupted(base, folder, save_every=0 if step == 0 else 1e9)
+    made = interrupted(base, folder, save_seconds=0 if step == 0 else 1e9)
     assert made == {None: made, 0: 1}.get(step, step)
     monkeypatch.undo()
-    again = train(base, EXAMPLES, folder, **SAID, save_every=0 if step == 0 else 1e9)
+    again = train(base, EXAMPLES, folder, **SAID, save_seconds=0 if step == 0 else 1e9)
     assert same(again, calm)
 
 
@@ -164,18 +173,18 @@ def test_a_run_that_was_stopped_between_its_end_and_its_adapter_only_writes_it(
     with pytest.raises(KeyboardInterrupt):
         train(base, EXAMPLES, tmp_path / "run", **SAID)
     monkeypatch.undo()
-    monkeypatch.setattr(Learner, "update", None)  # there is nothing more to learn
+    monkeypatch.setattr(MixedPrecisionAdamW, "step", None)  # there is nothing more to learn
     assert same(train(base, EXAMPLES, tmp_path / "run", **SAID), calm)
 
 
-# -- checkpoints ----------------------------------------------------------------------------------------------------------
+# -- checkpoints
 
 
 @pytest.fixture
 def half(base, tmp_path, monkeypatch, ctrl_c):
     """A folder with a checkpoint of step 7."""
     with monkeypatch.context() as patched:
-        patched.setattr(Learner, "update", at_call(7, ctrl_c, Learner.update))
+        patched.setattr(MixedPrecisionAdamW, "step", at_call(7, ctrl_c, MixedPrecisionAdamW.step))
         interrupted(base, tmp_path / "half")
     return tmp_path / "half"
 
@@ -184,7 +193,7 @@ def half(base, tmp_path, monkeypatch, ctrl_c):
 def test_a_truncated_checkpoint_is_told_with_its_path_and_left_as_it_is(base, half, cut):
     file = half / CHECKPOINT
     file.write_bytes(content := b"" if cut is None else file.read_bytes()[:-cut])
-    with pytest.raises(CourseError, match=rf"checkpoint {file} is damaged: .*(.|\n)*remove {file}"):
+    with pytest.raises(CourseError, match=rf"checkpoint {file} is damaged: .*(.|\n)*rm {file}"):
         train(base, EXAMPLES, half, **SAID)
     assert file.read_bytes() == content
 
@@ -192,14 +201,14 @@ def test_a_truncated_checkpoint_is_told_with_its_path_and_left_as_it_is(base, ha
 def test_a_file_that_is_no_checkpoint_is_told(base, half):
     for content in (b"\x10\0\0\0\0\0\0\0nonsense", (base / "model.safetensors").read_bytes()):
         (half / CHECKPOINT).write_bytes(content)
-        with pytest.raises(CourseError, match=rf"{half / CHECKPOINT} (is damaged|was begun with)"):
+        with pytest.raises(CourseError, match=rf"{half / CHECKPOINT} (is damaged|was started with)"):
             train(base, EXAMPLES, half, **SAID)
 
 
 @pytest.mark.parametrize(
     ("change", "told_of"),
     [
-        ({"rate": 0.5}, r"rate=0\.01, not 0\.5"),
+        ({"learning_rate": 0.5}, r"learning_rate=0\.01, not 0\.5"),
         ({"seed": 3}, "seed=0, not 3"),
         ({"validation": []}, "validation='"),
     ],
@@ -207,10 +216,10 @@ def test_a_file_that_is_no_checkpoint_is_told(base, half):
 def test_a_checkpoint_of_another_run_is_refused_with_what_differs(base, half, change, told_of):
     before = (half / CHECKPOINT).read_bytes()
     with pytest.raises(
-        CourseError, match=rf"{CHECKPOINT} was begun with {told_of}(.|\n)*remove {half} to begin anew"
+        CourseError, match=rf"{CHECKPOINT} was started with {told_of}(.|\n)*delete {half} to start again"
     ):
         train(base, EXAMPLES, half, **SAID | change)
-    with pytest.raises(CourseError, match=r"examples='.*(.|\n)*to begin anew"):
+    with pytest.raises(CourseError, match=r"examples='.*(.|\n)*to start again"):
         train(base, EXAMPLES[1:], half, **SAID)
     with pytest.raises(CourseError, match=r"base={'model': 'base'.*not {'model': 'haneul-300k'"):
         train("haneul-300k", EXAMPLES, half, **SAID)
@@ -225,3 +234,16 @@ def test_what_a_killed_process_left_half_written_is_removed(base, calm, half):
     fresh.mkdir()
     (fresh / f".{CHECKPOINT}.1.partial").write_bytes(b"half")
     assert same(train(base, EXAMPLES, fresh, **SAID), calm)
+
+
+def test_a_checkpoint_of_version_0_1_goes_on_although_its_settings_had_other_names(base, calm, half):
+    old_names = {new: old for old, new in NEW_NAMES.items()}
+
+    def renamed(value):
+        return {old_names.get(k, k): renamed(v) for k, v in value.items()} if type(value) is dict else value
+
+    metadata = checkpoint_metadata(half / CHECKPOINT)
+    metadata |= {key: json.dumps(renamed(json.loads(metadata[key]))) for key in ("made_of", "state")}
+    assert '"recipe"' in metadata["made_of"] and '"kept"' in metadata["state"]
+    save_file(load_file(half / CHECKPOINT), half / CHECKPOINT, metadata)
+    assert same(train(base, EXAMPLES, half, **SAID), calm)

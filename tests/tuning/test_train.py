@@ -1,4 +1,4 @@
-"""Training: the loss of transformers, the steps of AdamW, a recipe of which every field acts, and adapters that load."""
+"""Training: transformers' loss, AdamW's steps, settings of which every one acts, adapters that load."""
 
 import json
 import re
@@ -13,15 +13,15 @@ from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.adapters import sha256_of_weights
 from course_lib.models.schema import SpecError
-from course_lib.tuning.recipe import Recipe
-from course_lib.tuning.rows import Order, encoded
-from course_lib.tuning.train import train
+from course_lib.tuning.config import LoRATrainingConfig
+from course_lib.tuning.dataset import BatchOrder, tokenize
+from course_lib.tuning.training import train
 from tests.tuning.conftest import EXAMPLES, VALIDATION, WEIGHTS, llama, mean_loss, weights
 
 
 @pytest.fixture(scope="module")
 def rows(tiny):
-    return encoded(load(tiny), EXAMPLES, 2048)
+    return tokenize(load(tiny), EXAMPLES, 2048)
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,19 @@ def plain(tiny, tmp_path_factory):
     """A short run with nothing special."""
     folder = tmp_path_factory.mktemp("adapters") / "plain"
     return train(
-        tiny, EXAMPLES, folder, steps=6, batch_size=4, rate=1e-2, warm_up=2, rank=4, precision="float32"
+        tiny,
+        EXAMPLES,
+        folder,
+        steps=6,
+        batch_size=4,
+        learning_rate=1e-2,
+        warmup_steps=2,
+        rank=4,
+        precision="float32",
     )
 
 
-# -- what it computes -----------------------------------------------------------------------------------------------------
+# -- what it computes
 
 
 def test_losses_and_weights_are_those_of_the_textbook_loop(tiny, rows, plain):
@@ -45,7 +53,7 @@ def test_losses_and_weights_are_those_of_the_textbook_loop(tiny, rows, plain):
     )
     learnt = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(learnt, lr=1e-2, weight_decay=0)
-    order, losses = Order([len(row) for row in rows], 4, 0), []
+    order, losses = BatchOrder([row.length for row in rows], 4, 0), []
     for step in range(6):
         optimiser.param_groups[0]["lr"] = 1e-2 * min((step + 1) / 2, (6 - step) / 6)
         loss = mean_loss(model, [rows[i] for i in order[step]])
@@ -62,13 +70,15 @@ def test_losses_and_weights_are_those_of_the_textbook_loop(tiny, rows, plain):
     assert (
         plain.parameters == sum(p.numel() for p in learnt) and plain.stopped == "steps" and plain.steps == 6
     )
-    assert plain.tokens == sum(len(rows[i]) for step in range(6) for i in order[step])
+    assert plain.tokens == sum(rows[i].length for step in range(6) for i in order[step])
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
-def test_parts_of_a_batch_add_up_to_the_same_weights(short, plain, at_once):
-    apart = short(at_once=at_once)
-    assert apart.losses == pytest.approx(plain.losses, abs=1e-5) and apart.at_once == at_once
+@pytest.mark.parametrize("micro_batch_size", [1, 3])
+def test_parts_of_a_batch_add_up_to_the_same_weights(short, plain, micro_batch_size):
+    apart = short(micro_batch_size=micro_batch_size)
+    assert (
+        apart.losses == pytest.approx(plain.losses, abs=1e-5) and apart.micro_batch_size == micro_batch_size
+    )
     found, expected = weights(apart.folder), weights(plain.folder)
     assert all(torch.allclose(found[name], expected[name], atol=1e-5) for name in expected)
 
@@ -84,7 +94,7 @@ def test_computing_layers_twice_gives_the_same(short, plain, monkeypatch):
 
 
 def test_a_model_of_the_course_learns_answers_by_heart(short):
-    learnt = short(examples=EXAMPLES[:4], base="haneul-300k", steps=80, rate=2e-2, rank=8)
+    learnt = short(examples=EXAMPLES[:4], base="haneul-300k", steps=80, learning_rate=2e-2, rank=8)
     assert learnt.losses[-1] < 0.1 * learnt.losses[0]
     prompts, answers = zip(*EXAMPLES[:4], strict=True)
     assert load("haneul-300k", adapters=[learnt.folder]).generate(prompts) == list(answers)
@@ -105,45 +115,52 @@ def test_dropout_of_the_base_itself_is_drawn_by_the_seed_too(short, tmp_path):
     assert short("other", base=base, seed=1).losses != once.losses
 
 
-# -- the recipe -----------------------------------------------------------------------------------------------------------
+# -- the recipe
 
 CHANGES = {
     "rank": 2,
     "alpha": 4,
-    "targets": ["q_proj"],
+    "target_modules": ["q_proj"],
     "dropout": 0.3,
     "steps": 5,
     "batch_size": 3,
-    "rate": 2e-2,
-    "warm_up": 4,
+    "learning_rate": 2e-2,
+    "warmup_steps": 4,
     "weight_decay": 0.5,
-    "clip": 1e-3,
+    "max_grad_norm": 1e-3,
     "precision": "bfloat16",
     "seed": 1,
 }
-TOLD_ELSEWHERE = {"at_once", "gradient_checkpointing", "longest", "validate_every", "patience", "save_every"}
+TOLD_ELSEWHERE = {
+    "micro_batch_size",
+    "gradient_checkpointing",
+    "max_length",
+    "eval_steps",
+    "patience",
+    "save_seconds",
+}
 WRONG = [
     {"rank": 0},
     {"rank": 4097},
     {"alpha": 0},
-    {"targets": []},
-    {"targets": "q_proj"},
+    {"target_modules": []},
+    {"target_modules": "q_proj"},
     {"dropout": 1},
     {"dropout": -0.1},
     {"steps": 0},
     {"batch_size": 0},
-    {"at_once": 0},
-    {"rate": 0},
-    {"rate": float("nan")},
-    {"warm_up": -1},
-    {"clip": 0},
+    {"micro_batch_size": 0},
+    {"learning_rate": 0},
+    {"learning_rate": float("nan")},
+    {"warmup_steps": -1},
+    {"max_grad_norm": 0},
     {"weight_decay": -1},
-    {"longest": 1},
+    {"max_length": 1},
     {"precision": "int8"},
     {"seed": -1},
-    {"validate_every": 0},
+    {"eval_steps": 0},
     {"patience": 0},
-    {"save_every": -1},
+    {"save_seconds": -1},
     {"gradient_checkpointing": "perhaps"},
     {"epochs": 3},
 ]
@@ -160,7 +177,7 @@ def test_every_field_acts(short, plain, field):
     )
     assert layers == (
         {"q_proj"}
-        if field == "targets"
+        if field == "target_modules"
         else {f"{x}_proj" for x in ("q", "k", "v", "o", "gate", "up", "down")}
     )
     assert {w.dtype for w in found.values()} == {torch.bfloat16 if field == "precision" else torch.float32}
@@ -168,7 +185,7 @@ def test_every_field_acts(short, plain, field):
 
 
 def test_no_field_is_forgotten():
-    assert CHANGES.keys() | TOLD_ELSEWHERE == Recipe.model_fields.keys()
+    assert CHANGES.keys() | TOLD_ELSEWHERE == LoRATrainingConfig.model_fields.keys()
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
@@ -179,51 +196,55 @@ def test_a_field_that_is_unknown_or_out_of_range_is_refused_by_its_name(short, t
 
 
 def test_patience_needs_something_to_look_at(short):
-    with pytest.raises(SpecError, match="patience=2 and no validation examples"):
+    with pytest.raises(SpecError, match="patience=2 needs validation examples"):
         short(patience=2)
 
 
 def test_a_recipe_is_taken_as_it_is_and_with_changes(tiny, plain, tmp_path):
-    recipe = Recipe(steps=6, batch_size=4, rate=1e-2, warm_up=2, rank=4, precision="float32")
-    same = train(tiny, EXAMPLES, tmp_path / "same", recipe=recipe)
+    recipe = LoRATrainingConfig(
+        steps=6, batch_size=4, learning_rate=1e-2, warmup_steps=2, rank=4, precision="float32"
+    )
+    same = train(tiny, EXAMPLES, tmp_path / "same", config=recipe)
     assert same.losses == plain.losses
-    assert len(train(tiny, EXAMPLES, tmp_path / "shorter", recipe=recipe, steps=3).losses) == 3
+    assert len(train(tiny, EXAMPLES, tmp_path / "shorter", config=recipe, steps=3).losses) == 3
 
 
-# -- validation -----------------------------------------------------------------------------------------------------------
+# -- validation
 
 
 def test_the_best_weights_are_kept_and_not_the_last(tiny, short):
     """At so long steps the loss on other examples soon rises."""
     said = {
         "validation": VALIDATION,
-        "validate_every": 3,
+        "eval_steps": 3,
         "steps": 60,
-        "rate": 0.1,
+        "learning_rate": 0.1,
         "rank": 8,
         "examples": EXAMPLES[:3],
     }
     stopped = short("early", **said, patience=2)
     looks = list(stopped.validation)
     assert stopped.stopped == "early" and stopped.steps < 60 and looks == list(range(3, stopped.steps + 1, 3))
-    assert stopped.kept == min(stopped.validation, key=stopped.validation.get) == looks[-3]
+    assert stopped.best_step == min(stopped.validation, key=stopped.validation.get) == looks[-3]
     whole = short("whole", **said)
-    assert whole.stopped == "steps" and list(whole.validation) == list(range(3, 61, 3)) and whole.kept < 60
+    assert (
+        whole.stopped == "steps" and list(whole.validation) == list(range(3, 61, 3)) and whole.best_step < 60
+    )
     assert {step: whole.validation[step] for step in looks} == stopped.validation
-    rows = encoded(load(tiny), VALIDATION, 2048)
+    rows = tokenize(load(tiny), VALIDATION, 2048)
     for run in (stopped, whole):
         with torch.no_grad():
             loss = float(mean_loss(load(tiny, adapters=[run.folder]).model, rows))
-        assert loss == pytest.approx(run.validation[run.kept], abs=1e-4)
+        assert loss == pytest.approx(run.validation[run.best_step], abs=1e-4)
         assert loss < run.validation[run.steps] - 0.01
 
 
 def test_looking_changes_nothing(short, plain):
-    seen = short(validation=VALIDATION, validate_every=4)
+    seen = short(validation=VALIDATION, eval_steps=4)
     assert seen.losses == plain.losses and list(seen.validation) == [4, 6]  # and always at the end
 
 
-# -- the adapter ----------------------------------------------------------------------------------------------------------
+# -- the adapter
 
 
 def test_an_adapter_says_for_which_model_it_was_made_and_fits_no_other(tiny, plain, tmp_path):
@@ -245,35 +266,37 @@ def test_an_output_layer_that_shares_its_weights_with_the_embeddings_is_merged_a
     tmp_path, short, targets
 ):
     base = llama(tmp_path / "tied", tie_word_embeddings=True)
-    learnt = short(base=base, targets=targets, validation=VALIDATION, steps=20)
+    learnt = short(base=base, target_modules=targets, validation=VALIDATION, steps=20)
     assert learnt.losses[-1] < 0.9 * learnt.losses[0]
-    rows, engine = encoded(load(base), VALIDATION, 2048), load(base, adapters=[learnt.folder])
+    rows, engine = tokenize(load(base), VALIDATION, 2048), load(base, adapters=[learnt.folder])
     for model in (engine.model, load(engine.save(tmp_path / "saved")).model):
         with torch.no_grad():
-            assert float(mean_loss(model, rows)) == pytest.approx(learnt.validation[learnt.kept], abs=1e-4)
+            assert float(mean_loss(model, rows)) == pytest.approx(
+                learnt.validation[learnt.best_step], abs=1e-4
+            )
 
 
-# -- folders --------------------------------------------------------------------------------------------------------------
+# -- folders
 
 
 def test_what_is_finished_is_not_done_again(short):
-    first = short(validation=VALIDATION, validate_every=4)
+    first = short(validation=VALIDATION, eval_steps=4)
     written = {path.name: path.stat().st_mtime_ns for path in first.folder.iterdir()}
     assert set(written) == {"adapter_config.json", WEIGHTS, "base.json", "training-log.json"}
-    assert short(validation=VALIDATION, validate_every=4) == first
+    assert short(validation=VALIDATION, eval_steps=4) == first
     assert {path.name: path.stat().st_mtime_ns for path in first.folder.iterdir()} == written
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"rate": 0.5}, r"rate=0\.01, not 0\.5$"),
+        ({"learning_rate": 0.5}, r"learning_rate=0\.01, not 0\.5$"),
         ({"examples": EXAMPLES[1:]}, r"examples='[0-9a-f]+, not '[0-9a-f]+$"),
         ({"validation": VALIDATION}, "validation='"),
         ({"dropout": 0.1, "seed": 2}, r"dropout=0\.0, not 0\.1, seed=0, not 2$"),
         ({"base": "haneul-300k"}, "base={'model': 'tiny', .* not {'model': 'haneul-300k'"),
     ],
-    ids=["rate", "examples", "validation", "two fields", "base"],
+    ids=["learning_rate", "examples", "validation", "two fields", "base"],
 )
 def test_a_folder_of_another_run_is_refused_with_what_differs(short, change, told):
     short()
@@ -288,7 +311,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(short, tmp_path):
         short("file")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(CourseError, match="full holds something else already"):
+    with pytest.raises(CourseError, match="full holds other files already"):
         short("full")
     assert (tmp_path / "full" / "thesis.txt").read_text() == "mine" and len(
         list((tmp_path / "full").iterdir())
@@ -304,38 +327,40 @@ def test_a_damaged_log_is_told(short):
         with pytest.raises(CourseError, match=r"training-log\.json is damaged"):
             short()
     (folder / WEIGHTS).unlink()
-    with pytest.raises(CourseError, match="holds something else already"):
+    with pytest.raises(CourseError, match="holds other files already"):
         short()
 
 
-# -- what cannot be trained -----------------------------------------------------------------------------------------------
+# -- what cannot be trained
 
 
 def test_an_unknown_layer_is_told_with_those_that_are_there(short):
     with pytest.raises(
         CourseError,
-        match=r"no linear layer of tiny is called 'query'(.|\n)*q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj",
+        match=r"no linear layer of tiny is called 'query'; its layers are q_proj, k_proj, v_proj",
     ):
-        short(targets=["q_proj", "query"])
+        short(target_modules=["q_proj", "query"])
 
 
 def test_no_examples_and_long_ones_are_refused(short, rows):
     with pytest.raises(CourseError, match="no examples to learn from"):
         short(examples=[])
-    longest = max(map(len, rows))
+    longest = max(row.length for row in rows)
     with pytest.raises(
         CourseError, match=rf"examples are longer than {longest - 1} tokens; number \d+ has {longest}"
     ):
-        short(longest=longest - 1)
-    assert short(longest=longest).steps == 6
+        short(max_length=longest - 1)
+    assert short(max_length=longest).steps == 6
 
 
 def test_bases_that_give_no_gradients_are_refused(tiny, short, plain, tmp_path):
-    language = "adapters are trained on a language model of the driver huggingface, without adapters"
+    language = "the base must be a language model of the driver huggingface without adapters"
     for said in ({"driver": "llamacpp"}, {"task": "text-embedding"}, {"adapters": [str(plain.folder)]}):
         with pytest.raises(CourseError, match=language):
             short(base={"source": str(tiny)} | said)
-    with pytest.raises(CourseError, match="tiny in float16, and a recipe that computes in float32"):
+    with pytest.raises(
+        CourseError, match="the base tiny has precision='float16', but training computes in float32"
+    ):
         short(base={"source": str(tiny), "precision": "float16"})
     packed = load(tiny, quantization="int8").save(tmp_path / "packed")
     for said in ({"source": str(tiny), "quantization": "int8"}, {"source": str(packed)}):
@@ -347,15 +372,17 @@ def test_bases_that_give_no_gradients_are_refused(tiny, short, plain, tmp_path):
 
 
 def test_steps_that_are_too_long_are_told_and_the_last_checkpoint_stays(short, tmp_path):
-    with pytest.raises(CourseError, match=r"step 2 .*: its steps were too long(.|\n)*rate below 1e\+30"):
-        short(rate=1e30, warm_up=0, save_every=0)
-    assert [path.name for path in (tmp_path / "adapter").iterdir()] == ["checkpoint.safetensors"]
-    with pytest.raises(CourseError, match=r"step 2 .*: its steps were too long"):  # again, from there
-        short(rate=1e30, warm_up=0, save_every=0)
     with pytest.raises(
-        CourseError, match=r"validation loss after step 1 is (nan|inf): its steps were too long"
+        CourseError, match=r"step 2: learning_rate=1e\+30 is too high(.|\n)*learning_rate=5e\+29"
     ):
-        short("other", rate=1e30, warm_up=0, steps=1, validation=VALIDATION)
+        short(learning_rate=1e30, warmup_steps=0, save_seconds=0)
+    assert [path.name for path in (tmp_path / "adapter").iterdir()] == ["checkpoint.safetensors"]
+    with pytest.raises(CourseError, match=r"step 2: learning_rate=1e\+30 is too high"):  # again, from there
+        short(learning_rate=1e30, warmup_steps=0, save_seconds=0)
+    with pytest.raises(
+        CourseError, match=r"validation loss is (nan|inf) after step 1: learning_rate=1e\+30 is too high"
+    ):
+        short("other", learning_rate=1e30, warmup_steps=0, steps=1, validation=VALIDATION)
     assert not (tmp_path / "other").exists()
 
 
@@ -364,7 +391,5 @@ def test_a_base_that_answers_nothing_is_told(tiny, short, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(tiny)
     model.model.norm.weight.data[0] = float("nan")
     model.save_pretrained(broken)
-    with pytest.raises(
-        CourseError, match="loss of step 1 is nan: nothing was learnt yet, the model itself gives it"
-    ):
+    with pytest.raises(CourseError, match="loss is nan at step 1: the base itself gives it"):
         short(base=broken)

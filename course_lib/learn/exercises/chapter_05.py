@@ -46,7 +46,7 @@ EXERCISES = (
                 "With one, the model's weights are only read, two bytes each; gradient, copy and means "
                 "belong to what learns."
             ),
-            "16 * parameters, or 2 * parameters + 16 * learnt where learnt is not None.",
+            "16 * parameters, or 2 * parameters + 16 * trainable where trainable is not None.",
         ),
         check_bytes,
     ),

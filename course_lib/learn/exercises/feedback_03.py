@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from course_lib.learn.exercises.comparing import compare, known_mistake
-from course_lib.retrieval.metrics import discounted as dcg_of
 
 
 def check_idf(idf: Callable[[int, int], float]) -> str | None:
@@ -118,15 +117,20 @@ def check_bigrams(bigrams: Callable[[str], Sequence[str]]) -> str | None:
 RANKING, GRADES = ["x", "b", "a", "y", "c"], {"b": 1, "d": 2, "a": 3, "c": 2}
 
 
+def _dcg(gains: Iterable[float]) -> float:
+    """Discounted cumulative gain, written out as the student writes it: the check needs no search engine."""
+    return sum(gain / math.log2(1 + place) for place, gain in enumerate(gains, start=1))
+
+
 def check_ndcg(ndcg: Callable[[list[str], dict[str, int], int], float]) -> str | None:
     gains, grades = [GRADES.get(id_, 0) for id_ in RANKING], sorted(GRADES.values(), reverse=True)
-    dcg, ideal = dcg_of(gains[:3]), dcg_of(grades[:3])
-    ideal_of_first = dcg_of(sorted(gains[:3], reverse=True))
-    ideal_of_found = dcg_of(sorted(gains, reverse=True)[:3])
-    exponential = dcg_of(2**g - 1 for g in gains[:3]) / dcg_of(2**g - 1 for g in grades[:3])
+    dcg, ideal = _dcg(gains[:3]), _dcg(grades[:3])
+    ideal_of_first = _dcg(sorted(gains[:3], reverse=True))
+    ideal_of_found = _dcg(sorted(gains, reverse=True)[:3])
+    exponential = _dcg(2**g - 1 for g in gains[:3]) / _dcg(2**g - 1 for g in grades[:3])
     older = (1 + 3 / math.log2(3)) / (3 + 2 + 2 / math.log2(3))  # places 1 and 2 count the same
-    no_discount, binary = sum(gains[:3]) / sum(grades[:3]), dcg_of(map(bool, gains[:3])) / dcg_of([1, 1, 1])
-    not_sorted = dcg / dcg_of(list(GRADES.values())[:3])
+    no_discount, binary = sum(gains[:3]) / sum(grades[:3]), _dcg(map(bool, gains[:3])) / _dcg([1, 1, 1])
+    not_sorted = dcg / _dcg(list(GRADES.values())[:3])
     mistakes = {
         dcg / ideal_of_first: (
             "the ideal ranking was made of the first 3 places alone, so it costs nothing to miss c and d; "
@@ -135,11 +139,11 @@ def check_ndcg(ndcg: Callable[[list[str], dict[str, int], int], float]) -> str |
         dcg / ideal_of_found: (
             "the ideal ranking was made of what was found; d, of grade 2, was not, and belongs there"
         ),
-        dcg_of(gains) / ideal: "c at place 5 counted, but k is 3: cut the ranking",
-        dcg / dcg_of(grades): (
+        _dcg(gains) / ideal: "c at place 5 counted, but k is 3: cut the ranking",
+        dcg / _dcg(grades): (
             "the ideal ranking is cut at k = 3, too: 4 relevant passages have no room in 3 places"
         ),
-        dcg_of(gains) / dcg_of(grades): "neither ranking was cut: only the first k = 3 places count, of both",
+        _dcg(gains) / _dcg(grades): "neither ranking was cut: only the first k = 3 places count, of both",
         exponential: (
             "gains of 2 ** grade - 1 make grade 3 count 7 times as much as grade 1; here a gain is the "
             "grade itself"
@@ -185,7 +189,7 @@ def _check_ndcg_edges(ndcg: Callable[[list[str], dict[str, int], int], float]) -
     return (
         compare('ndcg(["x", "y"], {"x": 0}, 3)', none[0], 0.0)
         or compare('ndcg(["x", "y"], {}, 3)', none[1], 0.0)
-        or compare(f'ndcg(["a"], {short}, 10)', ndcg(["a"], dict(short), 10), 3 / dcg_of([3, 1]))
+        or compare(f'ndcg(["a"], {short}, 10)', ndcg(["a"], dict(short), 10), 3 / _dcg([3, 1]))
     )
 
 

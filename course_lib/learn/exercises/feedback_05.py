@@ -149,7 +149,7 @@ def check_weights(count: Callable[[dict[str, tuple[int, int]], int], float]) -> 
 
 
 def check_bytes(held: Callable[..., float]) -> str | None:
-    model, learnt = 7_000_000_000, 20_000_000
+    model, trainable = 7_000_000_000, 20_000_000
     return compare(
         "training_bytes(7_000_000_000)",
         held(model),
@@ -175,7 +175,7 @@ def check_bytes(held: Callable[..., float]) -> str | None:
         },
     ) or compare(
         "training_bytes(7_000_000_000, 20_000_000)",
-        held(model, learnt),
+        held(model, trainable),
         14.32e9,
         {
             112e9: "112 GB again: with an adapter the model is frozen, and only 20 million weights learn",

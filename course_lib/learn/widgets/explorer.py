@@ -1,4 +1,4 @@
-"""A pure function with controls. Its text says everything; a static form stands in where nothing runs."""
+"""What all widgets share: controls over a pure function whose text says everything, live or not."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from course_lib.errors import CourseError
+
 if TYPE_CHECKING:
     from course_lib.plots import Picture
 
 
-class Shown(NamedTuple):
-    """What an explorer shows: the text says everything; the picture may be missing."""
+class Output(NamedTuple):
+    """What a widget shows: the text says everything; the picture may be missing."""
 
     text: str
     picture: Picture | None = None
@@ -31,12 +33,13 @@ class Range:
 
     @property
     def ends(self) -> tuple[float, ...]:
+        """The values that `Explorer.drive` sets."""
         return self.low, self.high
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several words."""
+    """One of several words; the first is chosen at the start."""
 
     label: str
     options: tuple[str, ...]
@@ -47,31 +50,34 @@ class Choice:
 
     @property
     def ends(self) -> tuple[str, ...]:
+        """The values that `Explorer.drive` sets."""
         return self.options
 
 
 @dataclass(frozen=True)
 class Text:
-    """Words that a reader types; they are taken when the field is left or Enter is pressed. `examples` are what `drive` types."""
+    """Words that a reader types; they are taken when the field is left or Enter is pressed."""
 
     label: str
     start: str
-    examples: tuple[str, ...]
+    ends: tuple[str, ...]  # what `Explorer.drive` types
 
-    @property
-    def ends(self) -> tuple[str, ...]:
-        return self.examples
+
+Control = Range | Choice | Text
 
 
 class Explorer:
     """Controls over `show`, a pure function of their values by name.
 
-    `name` becomes the CSS class `course-NAME` and, with the title, the accessible name. Number fields rather than
-    sliders: a label belongs to them, and they can be typed into. Raises ValueError where a start lies outside its range.
+    A CourseError that it raises is shown as text.
+
+    `name` becomes the CSS class `course-NAME`; the title is the accessible name. Numbers have fields, not
+    sliders: a label belongs to a field, and it can be typed into. Raises ValueError where a start lies
+    outside its range.
     """
 
     def __init__(
-        self, name: str, title: str, show: Callable[..., Shown], controls: Mapping[str, Range | Choice | Text]
+        self, name: str, title: str, show: Callable[..., Output], controls: Mapping[str, Control]
     ) -> None:
         for key, control in controls.items():
             if isinstance(control, Range) and not control.low <= control.start <= control.high:
@@ -81,13 +87,19 @@ class Explorer:
         self.name, self.title, self.show, self.controls = name, title, show, dict(controls)
         self._box: Any = None
 
-    def shown(self, **values: Any) -> Shown:
+    def __repr__(self) -> str:
+        return f"Explorer({self.name!r}, controls={list(self.controls)})"
+
+    def shown(self, **values: Any) -> Output:
         """The output for these values; controls that are not named stand at their start."""
-        return self.show(**({k: c.start for k, c in self.controls.items()} | values))
+        try:
+            return self.show(**({key: control.start for key, control in self.controls.items()} | values))
+        except CourseError as error:
+            return Output(str(error))
 
     @property
     def box(self) -> Any:
-        """The live widget, made when it is first asked for; `fields`, `text` and `picture` are its parts."""
+        """The live widget, built when it is first asked for; `fields`, `text` and `picture` are its parts."""
         if self._box is None:
             self._build()
         return self._box
@@ -95,7 +107,7 @@ class Explorer:
     def _build(self) -> None:
         import ipywidgets as widgets
 
-        self.fields = {key: _field(widgets, control) for key, control in self.controls.items()}
+        self.fields = {key: _field(control) for key, control in self.controls.items()}
         self.text, self.picture = widgets.HTML(), widgets.Image(format="png", layout={"max_width": "600px"})
         heading = widgets.HTML(f"<h4>{html.escape(self.title)}</h4>")
         self._box = widgets.VBox([heading, *self.fields.values(), self.text, self.picture])
@@ -105,56 +117,57 @@ class Explorer:
         self._refresh()
 
     def _refresh(self) -> None:
-        self.now = out = self.show(**{key: field.value for key, field in self.fields.items()})
-        lines = "<br>".join(html.escape(line) for line in out.text.splitlines())
+        self.output = self.shown(**{key: field.value for key, field in self.fields.items()})
+        lines = "<br>".join(html.escape(line) for line in self.output.text.splitlines())
         self.text.value = f'<div role="status" aria-label="{html.escape(self.title)}">{lines}</div>'
-        self.picture.layout.display = "none" if out.picture is None else ""
-        if out.picture is not None:
-            self.picture.value = out.picture._repr_png_()
+        self.picture.layout.display = "none" if self.output.picture is None else ""
+        if self.output.picture is not None:
+            self.picture.value = self.output.picture._repr_png_()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """The live widget where one can be shown; the picture and the text as they stand now everywhere else."""
+        """The live widget where one can be shown; elsewhere the text and the picture as they are now."""
         import base64
 
         live = self.box._repr_mimebundle_(**kwargs)
-        static = {"text/plain": f"{self.title}\n{self.now.text}"}
-        if self.now.picture is not None:
+        static = {"text/plain": f"{self.title}\n{self.output.text}"}
+        if self.output.picture is not None:
             static["image/png"] = base64.b64encode(self.picture.value).decode()
         return live | static
 
     def drive(self) -> int:
-        """Move every control to each of its ends, as a hand would, and back; how many positions were shown.
+        """Set every control to each of its ends and back, for tests; return how many outputs that made.
 
-        Raises AssertionError where a position shows no text, or where a control changes nothing at any of its ends.
+        Raises AssertionError where an output has no text, or where a control changes nothing at any of its
+        ends.
         """
         self.box  # noqa: B018
-        positions = 0
+        count = 0
         for key, control in self.controls.items():
-            field, seen = self.fields[key], {self.text.value}
-            for end in (*control.ends, control.start):
-                field.value = end
-                assert self.now.text, f"{key}={end} shows no text"
-                seen.add(self.text.value)
-                positions += 1
-            assert len(seen) > 1, f"{self.name}: {key} changes nothing"
-        return positions
+            field, texts = self.fields[key], {self.text.value}
+            for value in (*control.ends, control.start):
+                field.value = value
+                assert self.output.text, f"{key}={value} shows no text"
+                texts.add(self.text.value)
+                count += 1
+            assert len(texts) > 1, f"{self.name}: {key} changes nothing"
+        return count
 
 
-def _field(widgets: Any, control: Range | Choice | Text) -> Any:
+def _field(control: Control) -> Any:
+    """The ipywidgets field of a control, as wide as what it holds."""
+    import ipywidgets as widgets
+
     long = isinstance(control, Text) or (isinstance(control, Choice) and max(map(len, control.options)) > 30)
-    wide = {
+    layout = {"width": "56em" if long else "32em", "max_width": "100%"}
+    unit = f", {control.unit}" if isinstance(control, Range) and control.unit else ""
+    common = {
+        "value": control.start,
+        "description": control.label + unit,
         "style": {"description_width": "20em"},
-        "layout": {"width": "56em" if long else "32em", "max_width": "100%"},
+        "layout": layout,
     }
     if isinstance(control, Choice):
-        return widgets.Dropdown(options=control.options, description=control.label, **wide)
+        return widgets.Dropdown(options=control.options, **common)
     if isinstance(control, Text):
-        return widgets.Text(value=control.start, description=control.label, continuous_update=False, **wide)
-    return widgets.BoundedFloatText(
-        value=control.start,
-        min=control.low,
-        max=control.high,
-        step=control.step,
-        description=f"{control.label}{f', {control.unit}' if control.unit else ''}",
-        **wide,
-    )
+        return widgets.Text(continuous_update=False, **common)
+    return widgets.BoundedFloatText(min=control.low, max=control.high, step=control.step, **common)

@@ -1,13 +1,15 @@
-"""Does this model fit on this GPU? What fills the memory, and how long a context still fits."""
+"""The widget of chapter 02: does this model fit on this GPU?
+
+What fills the memory, and how long a context still fits.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from course_lib.errors import CourseError
-from course_lib.learn.widgets.explorer import Choice, Explorer, Range, Shown
+from course_lib.learn.widgets.explorer import Choice, Control, Explorer, Output, Range
 from course_lib.models.planner import architecture
-from course_lib.models.planner.estimate import FORMATS, GIB, Plan, plan, size
+from course_lib.models.planner.estimate import FORMATS, GIB, Plan, format_bytes, plan
 from course_lib.models.planner.gpus import (
     GPUS,
     RESERVE,
@@ -37,80 +39,78 @@ MODELS = (
 )
 ENGINES = {"huggingface": "transformers", "llamacpp": "llama.cpp"}
 NOTES = {
-    "q4_k_m": "4.89 bits a weight are llama.cpp's average over Llama-3.1-8B: an approximation for other models.",
+    "q4_k_m": (
+        "4.89 bits a weight are llama.cpp's average over Llama-3.1-8B: an approximation for other models."
+    ),
 } | dict.fromkeys(
     ("nf4", "fp4", "int8"),
     "Only the matrices of the layers are packed; embeddings and norms stay in 16 bits.",
 )
 
 
-def say(needed: Plan, gpu: str) -> str:
+def describe(needed: Plan, gpu: str) -> str:
     """What fills the memory, whether it fits, and what would: a line each."""
     free = usable_bytes(gpu) - needed.total
     verdict = (
-        f"it fits, {size(free)} are left" if free >= 0 else f"it does not fit, {size(-free)} are missing"
+        f"it fits, {format_bytes(free)} are left"
+        if free >= 0
+        else f"it does not fit, {format_bytes(-free)} are missing"
     )
-    what = f"{needed.model} in {needed.weight_format} by {ENGINES[needed.driver]}, {needed.batch} x {needed.context:,} tokens"
-    lines = [f"{what}: {size(needed.total)} ({needed.total / 1e9:,.2f} GB)."]
-    lines += [f"- {name}: {size(part)}, {part / needed.total:.0%}" for name, part in needed.parts.items()]
-    lines.append(f"{gpu} holds {size(gpu_bytes(gpu))}, of which {RESERVE:.0%} stay free: {verdict}.")
+    texts = f"{needed.batch} x {needed.context:,} tokens"
+    lines = [
+        f"{needed.model} in {needed.weight_format} by {ENGINES[needed.driver]}, {texts}: "
+        f"{format_bytes(needed.total)} ({needed.total / 1e9:,.2f} GB)."
+    ]
+    lines += [
+        f"- {name}: {format_bytes(part)}, {part / needed.total:.0%}" for name, part in needed.parts.items()
+    ]
+    lines.append(f"{gpu} holds {format_bytes(gpu_bytes(gpu))}, of which {RESERVE:.0%} stay free: {verdict}.")
     lines.append(f"The longest context that fits: {_longest(needed, gpu)}.")
-    best = largest_model(gpu, needed.weight_format, needed.context, needed.batch)
-    lines.append(f"The largest model of the list that fits so: {best or 'none'}.")
+    largest = largest_model(gpu, needed.weight_format, needed.context, needed.batch)
+    lines.append(f"The largest model of the list that fits so: {largest or 'none'}.")
     if gpu.startswith("laptop"):
         lines.append(
-            f"Of a laptop's memory its own programs take a part, too: look how much of the {size(usable_bytes(gpu))} is free."
+            "Of a laptop's memory its own programs take a part, too: look how much of the "
+            f"{format_bytes(usable_bytes(gpu))} is free."
         )
     return "\n".join([*lines, *filter(None, [NOTES.get(needed.weight_format)])])
 
 
 def _longest(needed: Plan, gpu: str) -> str:
-    longest, reads = (
-        largest_context(gpu, needed.model, needed.weight_format, needed.batch),
-        architecture(needed.model).context,
-    )
+    longest = largest_context(gpu, needed.model, needed.weight_format, needed.batch)
+    reads = architecture(needed.model).context
     if not longest:
         return "none"
     return f"{longest:,} tokens, {'all' if longest == reads else f'of the {reads:,}'} that it reads"
 
 
 def bar(needed: Plan, gpu: str) -> Picture:
-    """What fills the memory, in GiB, with what stays free at its end: it fits where the bar ends before the dashed line."""
-    kept = gpu_bytes(gpu) - usable_bytes(gpu)
-    parts = {name: part / GIB for name, part in (needed.parts | {"kept free": kept}).items()}
-    return stacked_bar(
-        parts,
-        gpu_bytes(gpu) / GIB,
-        x="memory, GiB",
-        title=f"{needed.model}, {needed.weight_format}, on {gpu}",
-    )
+    """The parts in GiB and what stays free, as one bar: it fits where the bar ends before the dashed line."""
+    reserve = gpu_bytes(gpu) - usable_bytes(gpu)
+    parts = {name: part / GIB for name, part in (needed.parts | {"kept free": reserve}).items()}
+    title = f"{needed.model}, {needed.weight_format}, on {gpu}"
+    return stacked_bar(parts, gpu_bytes(gpu) / GIB, x="memory, GiB", title=title)
 
 
 def memory_planner(models: Sequence[str] = MODELS) -> Explorer:
-    """The explorer over well-known models. Raises CourseError for one that is not known, ValueError for none."""
+    """The widget over well-known models.
+
+    Raises CourseError for one that is not known, ValueError for none.
+    """
     if not models:
         raise ValueError("no models to plan for")
     names = tuple(architecture(m).name for m in models)
 
-    def show(gpu: str, model: str, weight_format: str, context: float, batch: float) -> Shown:
-        try:
-            needed = plan(model, weight_format, int(context), int(batch))
-        except CourseError as error:
-            return Shown(f"{error.what}: {error.fix}.")
-        return Shown(say(needed, gpu), bar(needed, gpu))
+    def show(gpu: str, model: str, weight_format: str, context: float, batch: float) -> Output:
+        needed = plan(model, weight_format, int(context), int(batch))
+        return Output(describe(needed, gpu), bar(needed, gpu))
 
-    return Explorer(
-        "memory-planner",
-        "Does it fit?",
-        show,
-        {
-            "gpu": Choice(
-                "card",
-                tuple(sorted(GPUS, key=lambda c: (c.startswith("laptop"), c != "GeForce RTX 3090, 24 GB"))),
-            ),
-            "model": Choice("model", names),
-            "weight_format": Choice("format", FORMATS),
-            "context": Range("context", 256, 131_072, 8192, 256, "tokens"),
-            "batch": Range("texts at once", 1, 64, 1, 1),
-        },
-    )
+    gpus = sorted(GPUS, key=lambda name: (name.startswith("laptop"), name != "GeForce RTX 3090, 24 GB"))
+    controls: dict[str, Control] = {
+        "gpu": Choice("card", tuple(gpus)),
+        "model": Choice("model", names),
+        "weight_format": Choice("format", FORMATS),
+        "context": Range("context", 256, 131_072, 8192, 256, "tokens"),
+        "batch": Range("texts at once", 1, 64, 1, 1),
+    }
+    return Explorer("memory-planner", "Does it fit?", show, controls)

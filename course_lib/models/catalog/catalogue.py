@@ -1,4 +1,4 @@
-"""What the catalogue knows about each model: size, licence, languages, where to get it. Read from `catalog.yaml`."""
+"""What `catalog.yaml` knows about each model: its size, licence, languages, and where to get it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Entry:
 
     @property
     def purposes(self) -> tuple[str, ...]:
-        """The members of PURPOSES that it serves. An adapter for chat serves none: it is chosen for its lesson."""
+        """The members of PURPOSES that it serves. An adapter for chat serves none."""
         if self.task != "chat-completion":
             return ("embed",) if self.task == "text-embedding" and not self.adapter_of else ("rerank",)
         return () if self.adapter_of else ("chat", *("korean",) * self.korean, *self.good_at)
@@ -145,27 +145,27 @@ def find(name: str) -> Entry | None:
 
 def entry(name: str) -> Entry:
     """The model of this name. Raises CourseError that proposes similar names where there is none."""
-    if found := find(name):
-        return found
+    if known := find(name):
+        return known
     proposals = similar_names(name) or list(_catalogue().models)
     raise CourseError(f"no model {name!r} in the catalogue", f"choose {' or '.join(proposals)}")
 
 
 def similar_names(name: str, cutoff: float = 0.5) -> list[str]:
-    """Up to three names of the catalogue that look like `name`, the most similar first; case does not count."""
+    """Up to three names of the catalogue that look like `name`, most similar first; case does not count."""
     names = {n.lower(): n for n in _catalogue().models}
     return [names[n] for n in get_close_matches(name.lower(), names, cutoff=cutoff)]
 
 
 def is_adapter(name: str) -> bool:
     """Whether this is the name of a LoRA adapter that the course carries."""
-    return bool((found := find(name)) and found.adapter_of)
+    return bool((known := find(name)) and known.adapter_of)
 
 
 def prefixes(name: str) -> tuple[str, str]:
-    """What an embedder expects before a question and before a passage, by its name or hub id; ("", "") if unknown."""
-    found = find(name)
-    return (found.query_prefix, found.passage_prefix) if found else ("", "")
+    """What an embedder expects before a question and before a passage, by its name or hub id."""
+    known = find(name)
+    return (known.query_prefix, known.passage_prefix) if known else ("", "")
 
 
 def folder_of(model: str) -> Path:
@@ -191,7 +191,7 @@ def pull_command(
     cache_dir: Path | None = None,
     token: str | None = None,
 ) -> str:
-    """The shell command that downloads a repository of the hub. token: the name of its environment variable."""
+    """The command that downloads a repository of the hub. token: name of its variable."""
     options = {"--revision": revision, "--file": filename, "--cache-dir": cache_dir}
     words = [word for option, value in options.items() if value for word in (option, str(value))]
     prefix = f'HF_TOKEN="${token}" ' if token else ""

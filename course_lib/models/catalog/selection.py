@@ -12,7 +12,7 @@ PURPOSES = ("chat", "korean", "code", "reasoning", "embed", "rerank")
 class Fit(NamedTuple):
     """A model judged for a purpose.
 
-    gib: GiB of its weights; excluded: what rules it out, empty if it fits; against: what else speaks against it.
+    gib: GiB of its weights; excluded: what rules it out, if anything; against: what else speaks against it.
     """
 
     entry: Entry
@@ -22,7 +22,7 @@ class Fit(NamedTuple):
 
 
 def guide(purpose: str, memory_gib: float, bits: float = 4.5, *, commercial: bool = False) -> list[Fit]:
-    """Every model for a purpose at `bits` per weight: those that fit into memory first, then by size, largest first.
+    """Every model for a purpose at `bits` per weight: those that fit come first, large before small.
 
     Only the weights are counted. Raises ValueError for an unknown purpose, for bits that are not positive
     and for negative memory.

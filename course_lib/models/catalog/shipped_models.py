@@ -25,9 +25,10 @@ def shipped_folder(name: str) -> Path | None:
     return data.MODELS / name if name in shipped() else None
 
 
-def is_shipped(path: Path) -> bool:
-    """Whether a path is the folder of a model that the course carries, whose files can be checked."""
-    return path == shipped_folder(model_name(path))
+def verified_folder(path: Path) -> Path | None:
+    """`path`, if it is the folder of a shipped model, checked as by `verify`; None for any other path."""
+    name = model_name(path)
+    return verify(name) if path == shipped_folder(name) else None
 
 
 def model_name(path: Path) -> str:

@@ -36,7 +36,7 @@ _WEIGHTS = frozenset(ModelSpec.model_fields) - COMMON_FIELDS
 _OPENAI = ("max_output_length", "temperature", "top_p", "stop", "seed", "json_schema")
 # driver -> the fields of ModelSpec that have an effect, those of `generation` with the prefix `generation.`
 SUPPORTED_FIELDS: dict[str, frozenset[str]] = {
-    "huggingface": _WEIGHTS | _GENERATION - {"generation.json_schema"},
+    "huggingface": _WEIGHTS - {"low_cpu_mem_usage"} | _GENERATION - {"generation.json_schema"},
     "llamacpp": _WEIGHTS - {"device_mode", "compute_dtype", "double_quantization"} | _GENERATION,
     "ollama": frozenset({"context_length", "batch_size"}) | _GENERATION - {"generation.min_output_length"},
     "openai": frozenset({"batch_size"}) | {f"generation.{name}" for name in _OPENAI},

@@ -43,9 +43,6 @@ def from_pretrained(auto_class: Any, spec: ModelSpec, folder: Path, **kwargs: An
     Raises CourseError for files that cannot be loaded, and Unsupported for fields without an effect.
     """
     device = select_device(spec)
-    if spec.low_cpu_mem_usage is False:
-        what = "low_cpu_mem_usage=False: transformers 5 always loads weight by weight"
-        raise Unsupported(what, "leave low_cpu_mem_usage out")
     if folder.suffix == ".gguf":
         what = f"{folder.name} is GGUF, which transformers would unpack to 32 bits"
         raise Unsupported(what, 'load(..., driver="llamacpp")')

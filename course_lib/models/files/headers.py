@@ -49,7 +49,7 @@ def gguf_models(names: Iterable[str]) -> list[str]:
 
 
 def only_gguf(names: Iterable[str], where: str, fix: str) -> list[str]:
-    """The shards of the only GGUF model among names. Raises CourseError that lists them if there are several."""
+    """The shards of the only GGUF model among names. Raises CourseError that lists several."""
     models = gguf_models(names)
     if len(models) != 1:
         raise CourseError(f"{where} holds {len(models)} GGUF models: {', '.join(models)}", fix)

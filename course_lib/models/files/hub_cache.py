@@ -1,11 +1,14 @@
-"""The hub's cache on this machine (huggingface.co/docs/huggingface_hub, "Understand caching"): what is here, and is it whole?
+"""The Hugging Face cache on this machine: which files of a repository it holds, and whether they are intact.
 
-models--OWNER--NAME/blobs/HASH                  contents, each named by its hash
-models--OWNER--NAME/snapshots/COMMIT/NAME       links to them
-models--OWNER--NAME/refs/BRANCH                 the commit that a branch or tag was last seen at
-models--OWNER--NAME/course/COMMIT.json          ours: what the hub said that the commit holds
-models--OWNER--NAME/course/refs/BRANCH          ours: the commit that a pull, perhaps interrupted, was bringing
-models--OWNER--NAME/course/checked.json         ours: hash -> size and time of change when its content was last hashed
+The layout is that of huggingface_hub (huggingface.co/docs/huggingface_hub, "Understand caching"), plus
+our own records in `course/`:
+
+models--OWNER--NAME/blobs/HASH                contents, named by their hashes; HASH.incomplete until then
+models--OWNER--NAME/snapshots/COMMIT/NAME     links to them
+models--OWNER--NAME/refs/BRANCH               the commit that a branch or tag was last seen at
+models--OWNER--NAME/course/COMMIT.json        the hub's list of the commit's files
+models--OWNER--NAME/course/refs/BRANCH        the commit of a pull that was perhaps interrupted
+models--OWNER--NAME/course/checked.json       hash -> size and time of change when a file was last hashed
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
@@ -30,9 +33,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 SHA1 = re.compile(r"[0-9a-f]{40}")  # of a commit, or of a small file as git hashes it
 
 
-@dataclass(frozen=True)
-class File:
-    """Size in bytes, and hash: the SHA-256 of a file in LFS, git's SHA-1 of another; None for what nobody has told."""
+class File(NamedTuple):
+    """Size in bytes and hash of a file: SHA-256 in LFS, else git's SHA-1; None where unknown."""
 
     size: int | None
     digest: str | None
@@ -44,107 +46,105 @@ class File:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a repository at a commit. `whole`: as the hub says; otherwise only what happens to be here."""
+    """The files of a repository at a commit. complete: as the hub lists them, not only those here."""
 
     commit: str
     files: dict[str, File]
-    whole: bool = True
+    complete: bool = True
 
 
 def digest_of(path: Path, like: str) -> str:
-    """The hash of a file, of the kind that `like` is."""
+    """The hash of a file, of the same kind as `like`: SHA-256, or git's SHA-1."""
     return data.sha256(path) if SHA256.fullmatch(like) else git_hash(path.read_bytes())
 
 
 class Cache:
     """What the cache holds of one repository."""
 
-    def __init__(self, repository: str, folder: Path | None) -> None:
-        self.root = (folder or Path(constants.HF_HUB_CACHE)).expanduser()
+    def __init__(self, repository: str, root: Path | None) -> None:
+        self.root = (root or Path(constants.HF_HUB_CACHE)).expanduser()
         self.folder = self.root / repo_folder_name(repo_id=repository, repo_type="model")
+        self.records = self.folder / "course"
 
     def snapshot(self, commit: str) -> Path:
         """The folder of a commit."""
         return self.folder / "snapshots" / commit
 
-    def blob(self, file: File) -> Path:
-        """Where the content of a file lies. `file` has a hash."""
+    def _blob(self, file: File) -> Path:
         return self.folder / "blobs" / str(file.digest)
 
     def partial(self, file: File) -> Path:
-        """Where as much of a file lies as has arrived."""
+        """Where the beginning of a file lies that has not arrived completely."""
         return self.folder / "blobs" / f"{file.digest}.incomplete"
 
-    def commit_of(self, revision: str) -> str | None:
-        """The commit of a revision: of the last whole pull, or of one that was interrupted; None where there was none."""
-        if SHA1.fullmatch(revision):
-            return revision
-        found = (
-            self._read(place / revision) for place in (self.folder / "refs", self.folder / "course" / "refs")
-        )
-        return next((commit for commit in found if SHA1.fullmatch(commit)), None)
+    # -- records ------------------------------------------------------------------------------------------
 
-    def _read(self, path: Path) -> str:
+    def listing(self, revision: str) -> Listing | None:
+        """What is known of a revision from the last pull or from what another program left, if anything."""
+        names = [self.folder / "refs" / revision, self.records / "refs" / revision]
+        commits = [revision, *map(_read, names)]
+        commit = next((c for c in commits if SHA1.fullmatch(c)), None)
+        if commit is None:
+            return None
         try:
-            return path.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            return ""
-
-    def listing(self, commit: str) -> Listing | None:
-        """What is known of a commit: by what the hub said, or by what another program left here; None for nothing."""
-        try:
-            said = json.loads((self.folder / "course" / f"{commit}.json").read_text("utf-8"))
-            return Listing(commit, {name: File(**file) for name, file in said.items()})
-        except (OSError, ValueError, TypeError, AttributeError):
+            record = json.loads(_read(self.records / f"{commit}.json"))
+            return Listing(commit, {name: File(f["size"], f["digest"]) for name, f in record.items()})
+        except (ValueError, TypeError, AttributeError, KeyError):
             snapshot = self.snapshot(commit)
-            found = [p for p in snapshot.rglob("*") if p.is_file()]
-            here = {
-                p.relative_to(snapshot).as_posix(): File(p.stat().st_size, _name_of_blob(p)) for p in found
+            paths = [p for p in snapshot.rglob("*") if p.is_file()]
+            files = {
+                p.relative_to(snapshot).as_posix(): File(p.stat().st_size, _linked_hash(p)) for p in paths
             }
-            return Listing(commit, here, whole=False) if here else None
+            return Listing(commit, files, complete=False) if files else None
 
     def remember(self, listing: Listing, revision: str) -> None:
-        """Keep what the hub said of a revision."""
-        said = {name: asdict(file) for name, file in listing.files.items()}
-        atomic_write_text(self.folder / "course" / f"{listing.commit}.json", json.dumps(said, indent=1))
+        """Record the hub's list of a revision's files."""
+        record = {name: file._asdict() for name, file in listing.files.items()}
+        atomic_write_text(self.records / f"{listing.commit}.json", json.dumps(record, indent=1))
         if revision != listing.commit:
-            atomic_write_text(self.folder / "course" / "refs" / revision, listing.commit)
+            atomic_write_text(self.records / "refs" / revision, listing.commit)
 
-    def place(self, listing: Listing, name: str) -> Path | None:
-        """Where a file of a commit lies, its content checked; None where it is missing or not what its hash says."""
+    def set_revision(self, revision: str, commit: str) -> None:
+        """Record that a branch or tag stands for a commit whose files are all here."""
+        if revision != commit and _read(self.folder / "refs" / revision) != commit:
+            atomic_write_text(self.folder / "refs" / revision, commit)
+
+    # -- files --------------------------------------------------------------------------------------------
+
+    def find(self, listing: Listing, name: str) -> Path | None:
+        """The path of a file whose content has been checked; None where it is missing or damaged."""
         file = listing.files.get(name)
         if file is None:
             return None
         pointer = self.snapshot(listing.commit) / name
         if file.digest is None:
             return pointer if pointer.is_file() else None
-        return next((p for p in (pointer, self.blob(file)) if self.is_whole(p, file)), None)
+        return next((p for p in (pointer, self._blob(file)) if self._is_intact(p, file)), None)
 
-    def is_whole(self, path: Path, file: File) -> bool:
-        """Whether a file is here and has its hash. It is read only where its size or time of change is new."""
+    def _is_intact(self, path: Path, file: File) -> bool:
+        """Whether a file has its hash. It is hashed only if its size or time of change is new."""
         if not path.is_file() or file.size not in (None, path.stat().st_size):
             return False
         if self._checked().get(str(file.digest)) == _stamp(path):
             return True
         if digest_of(path, str(file.digest)) != file.digest:
             return False
-        self._note(path, file)
+        self._note_checked(path, file)
         return True
 
-    def _note(self, path: Path, file: File) -> None:
-        with suppress(OSError):  # in a cache that cannot be written, files are read each time
-            said = self._checked() | {str(file.digest): _stamp(path)}
-            atomic_write_text(self.folder / "course" / "checked.json", json.dumps(said, indent=1))
+    def _note_checked(self, path: Path, file: File) -> None:
+        with suppress(OSError):  # in a read-only cache, files are hashed each time
+            record = self._checked() | {str(file.digest): _stamp(path)}
+            atomic_write_text(self.records / "checked.json", json.dumps(record, indent=1))
 
     def _checked(self) -> dict[str, Any]:
-        try:
-            said = json.loads(self._read(self.folder / "course" / "checked.json"))
-        except ValueError:
-            return {}
-        return said if isinstance(said, dict) else {}
+        with suppress(ValueError):
+            record = json.loads(_read(self.records / "checked.json"))
+            return record if isinstance(record, dict) else {}
+        return {}
 
     def arrived(self, file: File) -> int:
-        """Bytes of a file that an earlier attempt has left. More than the file has cannot be of it, and is removed."""
+        """Bytes of a file that an earlier attempt left. A partial file that is too long is removed."""
         partial = self.partial(file)
         size = partial.stat().st_size if partial.is_file() else 0
         if size > (file.size or 0):
@@ -152,9 +152,40 @@ class Cache:
             return 0
         return size
 
+    def admit(self, file: File) -> str:
+        """Take an arrived file into the cache if its hash is right, else remove it. Returns its hash."""
+        partial, blob = self.partial(file), self._blob(file)
+        digest = digest_of(partial, str(file.digest))
+        if digest == file.digest:
+            os.replace(partial, blob)
+            self._note_checked(blob, file)
+        else:
+            partial.unlink()
+        return digest
+
+    def remove(self, listing: Listing, name: str) -> None:
+        """Remove a damaged file."""
+        (self.snapshot(listing.commit) / name).unlink(missing_ok=True)
+        self._blob(listing.files[name]).unlink(missing_ok=True)
+
+    def link(self, listing: Listing, names: list[str]) -> None:
+        """Make the snapshot's links, once all files are here: an interrupted pull leaves no snapshot."""
+        for name in names:
+            pointer, blob = self.snapshot(listing.commit) / name, self._blob(listing.files[name])
+            if self.find(listing, name) == pointer:
+                continue
+            pointer.parent.mkdir(parents=True, exist_ok=True)
+            pointer.unlink(missing_ok=True)  # it may lead to a file that was removed
+            try:
+                pointer.symlink_to(os.path.relpath(blob, pointer.parent))
+            except FileExistsError:  # made by another process just now
+                pass
+            except OSError:  # a file system without links, as on some Windows machines
+                os.replace(blob, pointer)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Only one process or thread at a time brings files of a repository; the next one finds them here."""
+        """Let one process or thread at a time download files of the repository."""
         from filelock import FileLock
 
         path = self.root / ".locks" / self.folder.name / "course.lock"
@@ -163,41 +194,13 @@ class Cache:
         with FileLock(path):
             yield
 
-    def admit(self, file: File) -> str:
-        """Hash what has arrived of a file, and let it in if the hash is right; otherwise remove it. Returns the hash."""
-        partial, blob = self.partial(file), self.blob(file)
-        found = digest_of(partial, str(file.digest))
-        if found != file.digest:
-            partial.unlink()
-            return found
-        os.replace(partial, blob)
-        self._note(blob, file)
-        return found
 
-    def remove(self, listing: Listing, name: str) -> None:
-        """Remove a file that is not what its hash says."""
-        (self.snapshot(listing.commit) / name).unlink(missing_ok=True)
-        self.blob(listing.files[name]).unlink(missing_ok=True)
-
-    def link(self, listing: Listing, names: list[str]) -> None:
-        """Make the snapshot's links to contents that are all here. A snapshot appears at the end of a pull, not on the way."""
-        for name in names:
-            pointer, blob = self.snapshot(listing.commit) / name, self.blob(listing.files[name])
-            if self.place(listing, name) == pointer:
-                continue
-            pointer.parent.mkdir(parents=True, exist_ok=True)
-            pointer.unlink(missing_ok=True)  # a link to a content that was removed
-            try:
-                pointer.symlink_to(os.path.relpath(blob, pointer.parent))
-            except FileExistsError:  # made by another process just now
-                pass
-            except OSError:  # a file system without links, as on some Windows machines
-                os.replace(blob, pointer)
-
-    def name(self, revision: str, commit: str) -> None:
-        """Remember the commit of a branch or tag: from now on, it is what the cache holds of it."""
-        if revision != commit and self._read(self.folder / "refs" / revision) != commit:
-            atomic_write_text(self.folder / "refs" / revision, commit)
+def _read(path: Path) -> str:
+    """The text of a file; empty where there is none that can be read."""
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _stamp(path: Path) -> list[int]:
@@ -205,7 +208,7 @@ def _stamp(path: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _name_of_blob(pointer: Path) -> str | None:
-    """The hash in the name of the content that a link leads to; None where there is no link."""
+def _linked_hash(pointer: Path) -> str | None:
+    """The hash in the name of the file that a link leads to; None where there is no link."""
     name = Path(os.readlink(pointer)).name if pointer.is_symlink() else ""
     return name if SHA256.fullmatch(name) or SHA1.fullmatch(name) else None

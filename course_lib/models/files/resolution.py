@@ -83,15 +83,16 @@ def on_this_machine(entry: catalog.Entry) -> bool | None:
 
 def _resolve_local(source: LocalSource) -> Path:
     path = _as_on_disk(source.path.expanduser())
-    if catalog.is_shipped(path):
+    if shipped := catalog.verified_folder(path):
         _check_format(source, "safetensors")
-        return catalog.folder_of(catalog.model_name(path))
+        return shipped
     if path.is_file():
         _check_format(source, path.suffix.removeprefix("."))
         return check_gguf(path)
     if not path.is_dir():
-        shipped = path.parent == data.MODELS
-        fix = f"git checkout -- models/{path.name}" if shipped else f'load("{catalog.shipped()[-1]}")'
+        fix = f'load("{catalog.shipped()[-1]}")'
+        if path.parent == data.MODELS:
+            fix = f"git checkout -- models/{path.name}"
         raise CourseError(f"{path} does not exist", fix)
     names = [p.name for p in path.iterdir()]
     formats = [
@@ -123,7 +124,7 @@ def _check_format(source: LocalSource, actual: str) -> None:
 
 
 def check_folder(folder: Path, name: str = "") -> Path:
-    """`folder`, if it holds a configuration and complete safetensors. Raises CourseError, with the reason, if not.
+    """`folder`, if it holds a configuration and complete safetensors. Raises CourseError if not.
 
     name: what it was asked for by, if that is not the folder's name.
     """

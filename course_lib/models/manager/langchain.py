@@ -1,9 +1,10 @@
-"""Our engines behind LangChain's interfaces, so that they take the place of any other model there."""
+"""The models of a ModelManager as LangChain's chat models and embeddings, and as rerankers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.embeddings import Embeddings
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from course_lib.models.drivers import driver_class
 from course_lib.models.drivers.capabilities import drivers_with
-from course_lib.models.drivers.engine import Unsupported
+from course_lib.models.drivers.engine import Engine, Unsupported
 from course_lib.models.drivers.reply import Reply, Turn
 from course_lib.models.schema import Generation, ModelSpec
 
@@ -25,45 +26,52 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from course_lib.models.manager.manager import ModelManager
-
 ROLES = {"system": "system", "human": "user", "ai": "assistant"}
 
 
+class EngineSource(Protocol):
+    """What is needed of a ModelManager: a loaded engine for a resolved specification."""
+
+    def use_resolved(self, spec: ModelSpec) -> AbstractContextManager[Engine]: ...
+
+
 def turns(messages: Sequence[BaseMessage]) -> list[Turn]:
-    """LangChain's messages as turns. Raises ValueError for roles and parts of messages that our models do not read."""
-    out: list[Turn] = []
+    """LangChain's messages as turns. Raises ValueError for a role that our models do not read, and images."""
+    result: list[Turn] = []
     for message in messages:
         if message.type not in ROLES:
             raise ValueError(f"a message of type {message.type!r}; {', '.join(ROLES)} are read")
         parts = [message.content] if isinstance(message.content, str) else message.content
-        texts = [p if isinstance(p, str) else p.get("text") for p in parts]
-        if not all(isinstance(t, str) for t in texts):
+        texts = [part if isinstance(part, str) else part.get("text") for part in parts]
+        if not all(isinstance(text, str) for text in texts):
             raise ValueError("a message holds something that is no text; images and files are not read")
-        out.append({"role": ROLES[message.type], "content": "".join(cast(list[str], texts))})
-    return out
+        result.append({"role": ROLES[message.type], "content": "".join(cast(list[str], texts))})
+    return result
 
 
-def message(reply: Reply) -> AIMessage:
-    """A reply as LangChain's message, with its counts."""
-    usage = UsageMetadata(
-        input_tokens=reply.prompt_tokens,
-        output_tokens=reply.tokens,
-        total_tokens=reply.prompt_tokens + reply.tokens,
-    )
+def to_message(reply: Reply) -> AIMessage:
+    """A reply as LangChain's message, with its numbers of tokens."""
+    total = reply.prompt_tokens + reply.tokens
     return AIMessage(
-        content=str(reply), usage_metadata=usage, response_metadata={"finish_reason": reply.finish_reason}
+        content=str(reply),
+        usage_metadata=UsageMetadata(
+            input_tokens=reply.prompt_tokens, output_tokens=reply.tokens, total_tokens=total
+        ),
+        response_metadata={"finish_reason": reply.finish_reason},
     )
 
 
 class ChatModel(BaseChatModel):
-    """A chat model of a ModelManager: invoke, stream, batch, their async forms, and structured output where the engine can."""
+    """A chat model of a ModelManager, with structured output where the driver has it."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     manager: Any
     spec: ModelSpec
     options: Generation
+
+    def __repr__(self) -> str:
+        return f"ChatModel({self.spec.name!r}, driver={self.spec.driver!r})"
 
     @property
     def _llm_type(self) -> str:
@@ -73,7 +81,12 @@ class ChatModel(BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         return {"model": self.spec.name, "driver": self.spec.driver, **self.options.model_dump()}
 
-    def _how(self, stop: list[str] | None, changes: dict[str, Any]) -> Generation:
+    def engine(self) -> AbstractContextManager[Engine]:
+        """The loaded engine, in use until the end of a `with` block."""
+        source: EngineSource = self.manager
+        return source.use_resolved(self.spec)
+
+    def _options(self, stop: list[str] | None, changes: dict[str, Any]) -> Generation:
         return self.options.replace(**changes | ({"stop": stop} if stop else {}))
 
     def _generate(
@@ -83,9 +96,9 @@ class ChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        with self.manager.use(self.spec) as engine:
-            (reply,) = engine.generate([turns(messages)], self._how(stop, kwargs))
-        return ChatResult(generations=[ChatGeneration(message=message(reply))])
+        with self.engine() as engine:
+            (reply,) = engine.generate([turns(messages)], self._options(stop, kwargs))
+        return ChatResult(generations=[ChatGeneration(message=to_message(reply))])
 
     def _stream(
         self,
@@ -94,8 +107,8 @@ class ChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        with self.manager.use(self.spec) as engine:
-            for piece in engine.stream(turns(messages), self._how(stop, kwargs)):
+        with self.engine() as engine:
+            for piece in engine.stream(turns(messages), self._options(stop, kwargs)):
                 chunk = ChatGenerationChunk(message=AIMessageChunk(content=piece))
                 if run_manager:
                     run_manager.on_llm_new_token(piece, chunk=chunk)
@@ -109,20 +122,20 @@ class ChatModel(BaseChatModel):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        """Answer all inputs, in the engine's own batches; one by one in threads where callbacks or exceptions are asked for."""
+        """Answer in the engine's batches; in threads where callbacks or exceptions are asked for."""
         if config or return_exceptions:
             return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
         stop = kwargs.pop("stop", None)
         conversations = [turns(self._convert_input(i).to_messages()) for i in inputs]
-        with self.manager.use(self.spec) as engine:
-            return [message(r) for r in engine.generate(conversations, self._how(stop, kwargs))]
+        with self.engine() as engine:
+            return [to_message(r) for r in engine.generate(conversations, self._options(stop, kwargs))]
 
     def with_structured_output(
         self, schema: dict[str, Any] | type[BaseModel], *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, Any]:
-        """Answers as a dict of a JSON schema, or as objects of a pydantic class; the engine can write nothing else.
+        """Answers as a dict that a JSON schema allows, or as objects of a pydantic class.
 
-        Raises Unsupported where the driver has no such constraint, ValueError for options that are not known.
+        Raises Unsupported where the driver has no such constraint, ValueError for unknown options.
         """
         if kwargs:
             raise ValueError(f"options {', '.join(kwargs)} are not known; schema and include_raw are")
@@ -133,30 +146,45 @@ class ChatModel(BaseChatModel):
             )
         is_class = isinstance(schema, type)
         parser: Any = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()
-        asked = self.bind(json_schema=schema.model_json_schema() if isinstance(schema, type) else schema)
+        answer = self.bind(json_schema=schema.model_json_schema() if isinstance(schema, type) else schema)
         if not include_raw:
-            return asked | parser
+            return answer | parser
         parsed = RunnablePassthrough.assign(
-            parsed=lambda said: parser.invoke(said["raw"]), parsing_error=lambda _: None
+            parsed=lambda outputs: parser.invoke(outputs["raw"]), parsing_error=lambda _: None
         )
         failed = RunnablePassthrough.assign(parsed=lambda _: None)
-        return RunnableMap(raw=asked) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+        return RunnableMap(raw=answer) | parsed.with_fallbacks([failed], exception_key="parsing_error")
 
 
-class EmbeddingModel(Embeddings):
+class _Managed:
+    """A model of a manager, loaded at its first use."""
+
+    def __init__(self, manager: EngineSource, spec: ModelSpec) -> None:
+        self.manager, self.spec = manager, spec
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.spec.name!r}, driver={self.spec.driver!r})"
+
+    def engine(self) -> AbstractContextManager[Engine]:
+        """The loaded engine, in use until the end of a `with` block."""
+        return self.manager.use_resolved(self.spec)
+
+
+class EmbeddingModel(_Managed, Embeddings):
     """LangChain Embeddings: lists of floats, each of length 1.
 
-    query_prefix, passage_prefix: what the model was trained to read before each question and each passage.
+    query_prefix, passage_prefix: the texts that the model was trained to read before each question and each
+    passage.
     """
 
     def __init__(
-        self, manager: ModelManager, spec: ModelSpec, query_prefix: str = "", passage_prefix: str = ""
+        self, manager: EngineSource, spec: ModelSpec, query_prefix: str = "", passage_prefix: str = ""
     ) -> None:
-        self.manager, self.spec = manager, spec
+        super().__init__(manager, spec)
         self.query_prefix, self.passage_prefix = query_prefix, passage_prefix
 
     def _embed(self, texts: Sequence[str], prefix: str) -> list[list[float]]:
-        with self.manager.use(self.spec) as engine:
+        with self.engine() as engine:
             vectors: list[list[float]] = engine.embed([prefix + text for text in texts]).tolist()
         return vectors
 
@@ -165,7 +193,7 @@ class EmbeddingModel(Embeddings):
         return self._embed(texts, self.passage_prefix)
 
     def embed_queries(self, texts: list[str]) -> list[list[float]]:
-        """A vector for each question, all at once."""
+        """A vector for each question, in one batch."""
         return self._embed(texts, self.query_prefix)
 
     def embed_query(self, text: str) -> list[float]:
@@ -173,23 +201,20 @@ class EmbeddingModel(Embeddings):
         return self.embed_queries([text])[0]
 
     def embed_document_tokens(self, texts: list[str]) -> list[NDArray[np.float32]]:
-        """For each passage, of any length, a vector of length 1 for each of its tokens: (tokens, dimensions)."""
-        with self.manager.use(self.spec) as engine:
+        """For each passage, of any length, unit vectors of its tokens: (tokens, dimensions)."""
+        with self.engine() as engine:
             return engine.embed_tokens([self.passage_prefix + text for text in texts])
 
     def embed_query_tokens(self, text: str) -> NDArray[np.float32]:
-        """The same of one question."""
-        with self.manager.use(self.spec) as engine:
+        """Unit vectors of the tokens of one question: (tokens, dimensions)."""
+        with self.engine() as engine:
             return engine.embed_tokens([self.query_prefix + text])[0]
 
 
-class Reranker:
+class RerankerModel(_Managed):
     """Scores of texts for a query; the higher, the better."""
-
-    def __init__(self, manager: ModelManager, spec: ModelSpec) -> None:
-        self.manager, self.spec = manager, spec
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
         """A score for each text, in the order given."""
-        with self.manager.use(self.spec) as engine:
+        with self.engine() as engine:
             return engine.rerank(query, texts)

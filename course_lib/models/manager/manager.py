@@ -1,7 +1,8 @@
-"""LoadedModel models, kept while they are used: loaded once, never mixed up, unloaded when idle or when memory is short."""
+"""Loaded models: loaded once, kept while they are used, unloaded when idle or when memory is short."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -20,37 +21,35 @@ from course_lib.models.planner import memory
 from course_lib.models.schema import ModelSpec
 
 if TYPE_CHECKING:
-    from course_lib.models.manager.langchain import ChatModel, EmbeddingModel, Reranker
+    from course_lib.models.manager.langchain import ChatModel, EmbeddingModel, RerankerModel
 
-SHARE = 0.8  # of the machine's memory, for weights, where no limit is given
+MEMORY_SHARE = 0.8  # of the machine's memory, for weights, where no limit is given
+Model = ModelSpec | str | dict[str, Any]
 
 
 @dataclass
 class _Entry:
-    """A model in memory, or on its way there (engine is None then)."""
+    """A model in memory, or one that is being loaded (engine is None then)."""
 
     spec: ModelSpec
-    bytes: int
+    bytes: int = 0
     engine: Engine | None = None
     users: int = 0
-    loaded_at: float = 0.0
     last_used: float = 0.0
     keep_alive: float = 0.0
-    dropped: bool = False  # taken off the list; closed when its last user is done
-    base: _Entry | None = None  # the model whose weights it shares, which counts it among its users
+    dropped: bool = False  # no longer listed; it is closed when its last user is done
+    base: _Entry | None = None  # the model whose weights it shares; it counts among the users of its base
 
     def expires(self) -> float:
-        """The moment (time.monotonic) at which it is idle for long enough; infinite while it is used or kept for ever."""
-        return (
-            float("inf")
-            if self.users or self.engine is None or self.keep_alive < 0
-            else self.last_used + self.keep_alive
-        )
+        """When (time.monotonic) its keep_alive ends; infinity while it is in use or kept for ever."""
+        if self.users or self.engine is None or self.keep_alive < 0:
+            return math.inf
+        return self.last_used + self.keep_alive
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A line of `ps`: bytes of weights, where it runs, seconds since its last use and until it is unloaded, counters."""
+    """A model in memory: bytes of weights; seconds since its last use and until it is unloaded."""
 
     name: str
     key: str
@@ -58,114 +57,127 @@ class LoadedModel:
     bytes: int
     device: str
     users: int
-    loaded_at: float
-    last_used: float
     idle: float
     expires_in: float
     counters: Counters = field(repr=False)
 
 
 class ModelManager:
-    """Models by name. Thread-safe. Two specifications share a model only if their weights and place are the same.
+    """Models by name, loaded once for all that want the same weights on the same device. Thread-safe.
 
-    byte_limit: bytes of weights held at once; four fifths of the machine's memory where none is given. To keep to it the
-    model that was not used for longest goes first, and one in use never. A language model with adapters shares the weights of the
-    same model without: adapters are exchanged without loading it again, and several are used at once.
+    byte_limit: bytes of weights in memory at once, by default four fifths of the machine's memory. To stay
+    below it, the model that was not used for longest is unloaded first, and a model in use never. A language
+    model with adapters shares the weights of its base model: adapters are exchanged without loading the base
+    again, and several can be used at once.
     """
 
     def __init__(self, byte_limit: int | None = None) -> None:
         import psutil
 
-        self.byte_limit = int(SHARE * psutil.virtual_memory().total) if byte_limit is None else byte_limit
+        memory_size = psutil.virtual_memory().total
+        self.byte_limit = int(MEMORY_SHARE * memory_size) if byte_limit is None else byte_limit
         self.registry = Registry()
-        self._held: OrderedDict[str, _Entry] = OrderedDict()  # the one not used for longest comes first
-        self._leaving: list[_Entry] = []  # taken off that list, and still used
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # by key, oldest use first
+        self._leaving: list[_Entry] = []  # dropped, and still in use
         self._change = threading.Condition()
         self._reaper: threading.Thread | None = None
 
+    def __repr__(self) -> str:
+        models = self.loaded_models()
+        used = sum(model.bytes for model in models)
+        names = ", ".join(model.name for model in models) or "none"
+        return f"ModelManager({used / 1e6:,.1f} of {self.byte_limit / 1e6:,.1f} MB; loaded: {names})"
+
     @classmethod
     def shared(cls) -> ModelManager:
-        """The one manager of this process, made when it is first asked for. Tests make their own instances."""
+        """The one manager of this process, created at the first call. Tests make their own."""
         global _shared
-        with _making:
+        with _creating:
             _shared = _shared or cls()
             return _shared
 
-    # -- by name ----------------------------------------------------------------------------------------------------
+    # -- by name --
 
-    def register(self, name: str, what: ModelSpec | str | dict[str, Any] | type[Engine], **more: Any) -> None:
-        """Give a model a name: a specification, or a subclass of Engine. `version` and other metadata may be named.
+    def register(self, name: str, model: Model | type[Engine], /, **metadata: Any) -> None:
+        """Give a name to a specification or to a subclass of Engine. metadata: `version`, and whatever else.
 
-        Raises ValueError for a name and version that stand for something else already.
+        Raises ValueError for a name and version that already stand for another model.
         """
-        self.registry.register(name, what, **more)
+        self.registry.register(name, model, **metadata)
 
     def list_available_models(self) -> list[ModelInfo]:
-        """Roles of the tier, models of LOCAL_MODELS_DIR, and registered ones, each with what is known of it."""
+        """What is known of the roles of the tier, the models in LOCAL_MODELS_DIR, and registered models."""
         return self.registry.available()
 
-    def get_chat_model(self, name: str | None = None, **options: Any) -> ChatModel:
-        """A LangChain chat model, by role, name, path, hub id or specification; DEFAULT_CHAT_MODEL where none is named.
+    def get_chat_model(self, name: Model | None = None, **options: Any) -> ChatModel:
+        """A LangChain chat model by role, name, path, hub id or specification; else DEFAULT_CHAT_MODEL.
 
-        It is loaded when it is first asked. `options`: of generation, such as temperature.
+        It is loaded at its first use. `options`: of generation, such as temperature.
         """
         from course_lib.models.manager.langchain import ChatModel
 
         spec = self.registry.spec(name, task="chat-completion")
         return ChatModel(manager=self, spec=spec, options=spec.generation.replace(**options))
 
-    def get_embedding_model(self, name: str | None = None) -> EmbeddingModel:
-        """LangChain Embeddings, by the same names; DEFAULT_EMBEDDING_MODEL where none is given.
+    def get_embedding_model(self, name: Model | None = None) -> EmbeddingModel:
+        """LangChain Embeddings, by the same names; by default DEFAULT_EMBEDDING_MODEL.
 
-        A model of the catalogue that was trained with words before questions and passages gets them.
+        A model of the catalogue that was trained with a prefix for questions and passages gets it.
         """
         from course_lib.models.manager.langchain import EmbeddingModel
 
         spec = self.registry.spec(name, task="text-embedding")
         return EmbeddingModel(self, spec, *catalog.prefixes(spec.name))
 
-    def get_reranker(self, name: str = "rerank") -> Reranker:
+    def get_reranker(self, name: Model = "rerank") -> RerankerModel:
         """A reranker, by the same names."""
-        from course_lib.models.manager.langchain import Reranker
+        from course_lib.models.manager.langchain import RerankerModel
 
-        return Reranker(self, self.registry.spec(name, task="rerank"))
+        return RerankerModel(self, self.registry.spec(name, task="rerank"))
 
-    # -- in memory --------------------------------------------------------------------------------------------------
+    # -- in memory --
 
     @contextmanager
-    def use(
-        self, model: ModelSpec | str | dict[str, Any], keep_alive: float | None = None, **changes: Any
-    ) -> Iterator[Engine]:
-        """The loaded engine, held until the end of the block; from then on its idle time counts.
+    def use(self, model: Model, keep_alive: float | None = None, **changes: Any) -> Iterator[Engine]:
+        """The loaded engine, in use until the end of the block.
 
-        keep_alive: seconds, -1 for ever, 0 not at all; the specification's own where none is given.
-        Raises CourseError where it cannot be loaded or does not fit under the byte limit beside the models in use.
+        keep_alive: idle seconds until it is unloaded, -1 for never, 0 for at once; by default the
+        specification's. Raises CourseError where it cannot be loaded or does not fit under the byte limit
+        beside the models in use.
         """
-        spec = self.registry.spec(model, **changes)
-        held = self._take(spec)
-        assert held.engine is not None
-        try:
-            yield held.engine
-        finally:
-            self._release(held, spec.keep_alive if keep_alive is None else keep_alive)
+        with self.use_resolved(self.registry.spec(model, **changes), keep_alive) as engine:
+            yield engine
 
-    def unload(self, model: ModelSpec | str | dict[str, Any], **changes: Any) -> bool:
-        """Unload a model, at once or when its present users are done; whether it was loaded. Those with adapters that share its
-        weights go with it."""
+    @contextmanager
+    def use_resolved(self, spec: ModelSpec, keep_alive: float | None = None) -> Iterator[Engine]:
+        """As `use`, of a specification that was resolved before, as adapters to other libraries hold it."""
+        entry = self._take(spec)
+        assert entry.engine is not None
+        try:
+            yield entry.engine
+        finally:
+            self._release(entry, spec.keep_alive if keep_alive is None else keep_alive)
+
+    def unload(self, model: Model, **changes: Any) -> bool:
+        """Unload a model, and those with adapters that share its weights, as soon as nobody uses them.
+
+        Returns whether it was loaded.
+        """
         key = self.registry.spec(model, **changes).key()
         with self._change:
-            held = self._held.get(key)
-            if held is None or held.engine is None:
+            entry = self._entries.get(key)
+            if entry is None or entry.engine is None:
                 return False
-            sharing = [k for k, h in self._held.items() if h.engine and h.base is held]
+            sharing = [k for k, e in self._entries.items() if e.engine and e.base is entry]
             closing = [dropped for k in (key, *sharing) for dropped in self._drop(k)]
         self._close(closing)
         return True
 
     def unload_all(self) -> None:
-        """Unload every model, those in use when their users are done."""
+        """Unload every model, those in use as soon as their users are done."""
         with self._change:
-            closing = [held for key in list(self._held) if self._held[key].engine for held in self._drop(key)]
+            loaded = [key for key, entry in self._entries.items() if entry.engine]
+            closing = [entry for key in loaded for entry in self._drop(key)]
         self._close(closing)
 
     def loaded_models(self) -> list[LoadedModel]:
@@ -174,141 +186,146 @@ class ModelManager:
         with self._change:
             return [
                 LoadedModel(
-                    self.registry.name_of(h.spec),
-                    key,
-                    h.spec.driver,
-                    h.bytes,
-                    h.engine.device,
-                    h.users,
-                    h.loaded_at,
-                    h.last_used,
-                    now - h.last_used,
-                    max(0.0, h.expires() - now),
-                    h.engine.counters,
+                    name=self.registry.name_of(entry.spec),
+                    key=key,
+                    driver=entry.spec.driver,
+                    bytes=entry.bytes,
+                    device=entry.engine.device,
+                    users=entry.users,
+                    idle=now - entry.last_used,
+                    expires_in=max(0.0, entry.expires() - now),
+                    counters=entry.engine.counters,
                 )
-                for key, h in self._held.items()
-                if h.engine is not None
+                for key, entry in self._entries.items()
+                if entry.engine is not None
             ]
 
     def _take(self, spec: ModelSpec) -> _Entry:
+        """The entry of a specification, loaded if need be, with one user more."""
         key = spec.key()
         with self._change:
-            while (held := self._held.get(key)) is not None and held.engine is None:
-                self._change.wait()  # somebody else is loading it
-            if held is not None:
-                held.users += 1
-                self._held.move_to_end(key)
-                return held
-            held = self._held[key] = _Entry(spec, 0)
+            while (entry := self._entries.get(key)) is not None and entry.engine is None:
+                self._change.wait()  # another thread is loading it
+            if entry is not None:
+                entry.users += 1
+                self._entries.move_to_end(key)
+                return entry
+            entry = self._entries[key] = _Entry(spec)
         try:
-            if alone := _alone(spec):
-                held.base = self._take(alone)
-            held.bytes = 0 if held.base else memory.bytes_to_load(spec)
-            self._make_room(key, held)
-            begun = time.perf_counter()
-            engine: Engine = held.base.engine.with_adapters(spec) if held.base else load(spec)  # type: ignore[union-attr]
-            engine.counters.load_seconds = time.perf_counter() - begun
+            engine = self._load(key, entry)
         except BaseException:
             with self._change:
-                self._held.pop(key, None)
+                self._entries.pop(key, None)
                 self._change.notify_all()
-            self._close([held])
+            self._close([entry])
             raise
         with self._change:
-            held.engine, held.users = engine, 1
-            held.bytes = (engine.weight_bytes or held.bytes) - (held.base.bytes if held.base else 0)
-            held.loaded_at = held.last_used = time.monotonic()
-            if held.base and held.base.dropped:  # unloaded meanwhile
+            entry.engine, entry.users = engine, 1
+            entry.bytes = (engine.weight_bytes or entry.bytes) - (entry.base.bytes if entry.base else 0)
+            entry.last_used = time.monotonic()
+            if entry.base and entry.base.dropped:  # unloaded meanwhile
                 self._drop(key)
             self._change.notify_all()
-        return held
+        return entry
+
+    def _load(self, key: str, entry: _Entry) -> Engine:
+        base_spec = _base_spec(entry.spec)
+        if base_spec:
+            entry.base = self._take(base_spec)
+        else:
+            entry.bytes = memory.bytes_to_load(entry.spec)
+        self._make_room(key, entry)
+        begun = time.perf_counter()
+        shared: Any = entry.base.engine if entry.base else None
+        engine: Engine = shared.with_adapters(entry.spec) if shared else load(entry.spec)
+        engine.counters.load_seconds = time.perf_counter() - begun
+        return engine
 
     def _make_room(self, key: str, wanted: _Entry) -> None:
-        """Unload idle models, the one not used for longest first, until `wanted` fits. Raises CourseError if it cannot."""
+        """Unload idle models, oldest use first, until `wanted` fits. Raises CourseError if it cannot."""
         with self._change:
-            idle = self._idle(key)
-            staying = {k: h for k, h in self._held.items() if k not in idle}
-            leaving = sum(h.bytes for h in self._leaving)
-            short = leaving + sum(h.bytes for h in staying.values()) - self.byte_limit
-            if short > 0:
-                others = [*self._leaving, *(h for k, h in staying.items() if k != key)]
-                in_use = ", ".join(h.spec.name for h in others) or "no other model"
+            idle = self._evictable(key)
+            staying = {k: e for k, e in self._entries.items() if k not in idle}
+            leaving = sum(e.bytes for e in self._leaving)
+            excess = leaving + sum(e.bytes for e in staying.values()) - self.byte_limit
+            if excess > 0:
+                others = [*self._leaving, *(e for k, e in staying.items() if k != key)]
+                in_use = ", ".join(e.spec.name for e in others) or "no other model"
                 raise CourseError(
-                    f"{wanted.spec.name} takes {wanted.bytes / 1e6:,.1f} MB, {short / 1e6:,.1f} MB over the limit of "
-                    f"{self.byte_limit / 1e6:,.1f} MB; in use: {in_use}",
-                    "unload a model, take a smaller one or fewer bits, or raise byte_limit",
+                    f"{wanted.spec.name} takes {wanted.bytes / 1e6:,.1f} MB, {excess / 1e6:,.1f} MB over "
+                    f"the limit of {self.byte_limit / 1e6:,.1f} MB; in use: {in_use}",
+                    f"ModelManager(byte_limit={self.byte_limit + excess})",
                 )
             closing: list[_Entry] = []
-            while leaving + sum(h.bytes for h in self._held.values()) > self.byte_limit:
+            while leaving + sum(e.bytes for e in self._entries.values()) > self.byte_limit:
                 closing += self._drop(idle.pop(0))
         self._close(closing)
 
-    def _idle(self, key: str) -> list[str]:
-        """The models, but for one, that nobody uses, or that only idle models with adapters share: those come before it."""
-        unused = {k: h for k, h in self._held.items() if k != key and h.engine and not h.users}
-        sharing = [h.base for h in unused.values() if h.base]
-        free = {
-            k: h
-            for k, h in self._held.items()
-            if k in unused or 0 < h.users == sum(base is h for base in sharing)
+    def _evictable(self, key: str) -> list[str]:
+        """Keys of evictable models: unused, or used only by idle adapter engines; adapters first."""
+        unused = {k: e for k, e in self._entries.items() if k != key and e.engine and not e.users}
+        idle_users = [e.base for e in unused.values() if e.base]
+        evictable = {
+            k: e
+            for k, e in self._entries.items()
+            if k in unused or 0 < e.users == sum(base is e for base in idle_users)
         }
-        return sorted(free, key=lambda k: free[k].base is None and free[k].users > 0)
+        return sorted(evictable, key=lambda k: evictable[k].base is None and evictable[k].users > 0)
 
     def _drop(self, key: str) -> list[_Entry]:
-        """Take a model off the list (the lock is held); it is to be closed if nobody uses it."""
-        held = self._held.pop(key)
-        held.dropped = True
-        if held.engine and not held.users:
-            return [held]
-        self._leaving.append(held)
+        """Remove a model from the list (the lock is held). Returns it for closing if nobody uses it."""
+        entry = self._entries.pop(key)
+        entry.dropped = True
+        if entry.engine and not entry.users:
+            return [entry]
+        self._leaving.append(entry)
         return []
 
-    def _release(self, held: _Entry, keep_alive: float) -> None:
+    def _release(self, entry: _Entry, keep_alive: float) -> None:
         with self._change:
-            held.users -= 1
-            held.last_used, held.keep_alive = time.monotonic(), keep_alive
-            closing = [held] if held.dropped and not held.users and held.engine else []
-            self._leaving = [h for h in self._leaving if h is not held or h.users]
-            if not held.dropped and not held.users and keep_alive == 0:
-                closing = self._drop(held.spec.key())
-            if not held.dropped and keep_alive > 0 and self._reaper is None:
+            entry.users -= 1
+            entry.last_used, entry.keep_alive = time.monotonic(), keep_alive
+            self._leaving = [e for e in self._leaving if e is not entry or e.users]
+            closing = [entry] if entry.dropped and not entry.users and entry.engine else []
+            if not entry.dropped and not entry.users and keep_alive == 0:
+                closing = self._drop(entry.spec.key())
+            if not entry.dropped and keep_alive > 0 and self._reaper is None:
                 self._reaper = threading.Thread(target=self._reap, daemon=True, name="course-idle-models")
                 self._reaper.start()
             self._change.notify_all()
         self._close(closing)
 
-    def _close(self, models: list[_Entry]) -> None:
-        """Close models (the lock is not held), and let go of those whose weights they shared."""
-        for held in models:
-            if held.engine:
-                held.engine.close()
-            if held.base:
-                self._release(held.base, held.base.spec.keep_alive)
+    def _close(self, entries: list[_Entry]) -> None:
+        """Close models (the lock is not held) and release the bases whose weights they shared."""
+        for entry in entries:
+            if entry.engine:
+                entry.engine.close()
+            if entry.base:
+                self._release(entry.base, entry.base.spec.keep_alive)
 
     def _reap(self) -> None:
-        """Unload what is idle for long enough; ends when nothing is left that will ever be."""
+        """Unload models that were idle for long enough; stop when no model is left."""
         while True:
             with self._change:
                 now = time.monotonic()
-                closing = [
-                    held for k, h in list(self._held.items()) if h.expires() <= now for held in self._drop(k)
-                ]
-                if not closing and not self._held:
+                expired = [key for key, entry in self._entries.items() if entry.expires() <= now]
+                closing = [entry for key in expired for entry in self._drop(key)]
+                if not closing and not self._entries:
                     self._reaper = None
                     return
                 if not closing:
-                    soonest = min(h.expires() for h in self._held.values())
-                    self._change.wait(None if soonest == float("inf") else soonest - now)
+                    soonest = min(entry.expires() for entry in self._entries.values())
+                    self._change.wait(None if soonest == math.inf else soonest - now)
             self._close(closing)
 
 
-def _alone(spec: ModelSpec) -> ModelSpec | None:
-    """The same model without its adapters, where its driver can share its weights with one that has them."""
-    language = spec.task in ("chat-completion", "text-generation")
-    if not (spec.adapters and language and spec.driver == "huggingface"):
+def _base_spec(spec: ModelSpec) -> ModelSpec | None:
+    """The same model without its adapters, where its driver can share the weights; else None."""
+    is_language_model = spec.task in ("chat-completion", "text-generation")
+    if not (spec.adapters and is_language_model and spec.driver == "huggingface"):
         return None
     return spec.model_copy(update={"adapters": (), "combination_type": "cat"})
 
 
 _shared: ModelManager | None = None
-_making = threading.Lock()
+_creating = threading.Lock()

@@ -1,4 +1,4 @@
-"""Names of models: registered ones with versions, roles of the tier, folders of LOCAL_MODELS_DIR, and everything else."""
+"""From names of models to specifications: roles, registered models with versions, LOCAL_MODELS_DIR."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from course_lib.models import catalog
 from course_lib.models.drivers import register as register_class
 from course_lib.models.drivers.capabilities import SUPPORTED_FIELDS
 from course_lib.models.drivers.engine import Engine
-from course_lib.models.manager.settings import settings
+from course_lib.models.manager.settings import Settings, settings
 from course_lib.models.schema import ModelSpec, SpecError
 
 NAME = re.compile(r"^[\w][\w.+-]{0,99}$")
@@ -20,7 +20,7 @@ NAME = re.compile(r"^[\w][\w.+-]{0,99}$")
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a model. version: as registered; metadata: licence, and whatever was given."""
+    """What is known of a model. metadata: its licence, and what was given when it was registered."""
 
     name: str
     spec: ModelSpec
@@ -29,112 +29,111 @@ class ModelInfo:
 
 
 class Registry:
-    """Thread-safe. `name` is the version registered last, `name@version` that one."""
+    """Resolves names; `name` is the version registered last, `name@version` that version. Thread-safe."""
 
     def __init__(self) -> None:
         self._versions: dict[str, dict[str, ModelInfo]] = {}
         self._lock = threading.Lock()
 
+    def __repr__(self) -> str:
+        with self._lock:
+            return f"Registry({', '.join(self._versions)})"
+
     def register(
         self,
         name: str,
-        what: ModelSpec | str | dict[str, Any] | type[Engine],
+        model: ModelSpec | str | dict[str, Any] | type[Engine],
+        /,
         *,
         version: str = "1",
         **metadata: Any,
     ) -> None:
-        """See ModelManager.register."""
+        """Implements ModelManager.register."""
         if not NAME.match(name) or not NAME.match(version):
             raise ValueError(
                 f"{name!r}, version {version!r}: a name is letters, digits and . + - _, at most 100"
             )
-        if isinstance(what, type):
-            register_class(f"{name}@{version}", what)
-            what = {
-                "driver": "custom",
-                "implementation": f"{name}@{version}",
-                "source": {"type": "server", "model": name},
-            }
-        info = ModelInfo(name, ModelSpec.parse(what), version, metadata)
+        if isinstance(model, type):
+            implementation = f"{name}@{version}"
+            register_class(implementation, model)
+            source = {"type": "server", "model": name}
+            model = {"driver": "custom", "implementation": implementation, "source": source}
+        info = ModelInfo(name, ModelSpec.parse(model), version, metadata)
         with self._lock:
             versions = self._versions.setdefault(name, {})
             if versions.get(version, info) != info:
                 raise ValueError(
-                    f"{name} version {version} is registered already, as something else; give it another version"
+                    f"{name} version {version} is already registered as another model; give another version"
                 )
             versions.pop(version, None)
             versions[version] = info
 
     def spec(self, model: ModelSpec | str | dict[str, Any] | None, **changes: Any) -> ModelSpec:
-        """The specification that a name stands for, completed by the settings and changed by `changes`.
+        """The specification of a name, or of the default model, with `changes`, completed by the settings.
 
         Raises SpecError for a version that is not registered, and what ModelSpec.parse raises.
         """
-        said = settings()
+        defaults = settings()
         if model is None:
-            model = (
-                said.default_embedding_model
-                if changes.get("task") == "text-embedding"
-                else said.default_chat_model
-            )
-        found = ModelSpec.parse(
-            self._named(model, said.local_models_dir) if isinstance(model, str) else model, **changes
-        )
-        if found.driver == "custom":
-            return found
-        return found.model_copy(update=_left_open(found, said.model_device, said.model_dtype))
+            embeds = changes.get("task") == "text-embedding"
+            model = defaults.default_embedding_model if embeds else defaults.default_chat_model
+        if isinstance(model, str):
+            model = self._look_up(model, defaults.local_models_dir)
+        spec = ModelSpec.parse(model, **changes)
+        return spec if spec.driver == "custom" else spec.model_copy(update=_defaults_for(spec, defaults))
 
-    def _named(self, name: str, folder: Path | None) -> ModelSpec | dict[str, Any] | str:
+    def _look_up(self, name: str, folder: Path | None) -> ModelSpec | dict[str, Any] | str:
         with self._lock:
             base, _, version = name.partition("@")
             if versions := self._versions.get(base):
+                newest = list(versions)[-1]
                 if version and version not in versions:
                     raise SpecError(
                         f"{base} has no version {version!r}; there are {', '.join(versions)}",
-                        f"name one: {base}@...",
+                        f'ModelManager.shared().get_chat_model("{base}@{newest}")',
                     )
-                return versions[version or list(versions)[-1]].spec
+                return versions[version or newest].spec
         if name in catalog.roles():
             return catalog.role(name).spec
-        mine = _models_in(folder)
-        return {"source": {"type": "local", "path": str(mine[name])}} if name in mine else name
+        local = _models_in(folder)
+        return {"source": {"type": "local", "path": str(local[name])}} if name in local else name
 
     def available(self) -> list[ModelInfo]:
-        """See ModelManager.list_available_models."""
-        entries = [catalog.role(r) for r in catalog.roles()]
-        out = [
+        """Implements ModelManager.list_available_models."""
+        entries = [catalog.role(name) for name in catalog.roles()]
+        models = [
             ModelInfo(e.role, ModelSpec.parse(e.spec), metadata={"model": e.model, "licence": e.licence})
             for e in entries
         ]
-        out += [
-            ModelInfo(name, ModelSpec.parse(str(p)))
-            for name, p in _models_in(settings().local_models_dir).items()
-        ]
+        local = _models_in(settings().local_models_dir)
+        models += [ModelInfo(name, ModelSpec.parse(str(path))) for name, path in local.items()]
         with self._lock:
-            return out + [info for versions in self._versions.values() for info in versions.values()]
+            return models + [info for versions in self._versions.values() for info in versions.values()]
 
     def name_of(self, spec: ModelSpec) -> str:
         """The name under which a specification was registered, or its own."""
+        key = spec.key()
         with self._lock:
-            for versions in self._versions.values():
-                for info in versions.values():
-                    if info.spec.key() == spec.key():
-                        return info.name
-        return spec.name
+            infos = (info for versions in self._versions.values() for info in versions.values())
+            return next((info.name for info in infos if info.spec.key() == key), spec.name)
 
 
 def _models_in(folder: Path | None) -> dict[str, Path]:
-    """Name -> path of every model folder and .gguf file that lies directly in a folder."""
+    """Name -> path of every model folder and .gguf file that lies directly in `folder`."""
     if folder is None or not folder.expanduser().is_dir():
         return {}
     paths = sorted(folder.expanduser().iterdir())
     return {p.name: p.resolve() for p in paths if p.suffix == ".gguf" or (p / "config.json").is_file()}
 
 
-def _left_open(spec: ModelSpec, device: str, dtype: str) -> dict[str, Any]:
-    """The settings for fields that a specification does not set, where its driver acts on them."""
+def _defaults_for(spec: ModelSpec, defaults: Settings) -> dict[str, Any]:
+    """The settings for fields that a specification leaves open and its driver supports."""
     supported = SUPPORTED_FIELDS.get(spec.driver, frozenset())
-    given = {"device": device, "precision": dtype}
+    values = {"device": defaults.model_device, "precision": defaults.model_dtype}
     if spec.quantization != "none" and spec.driver == "llamacpp":
-        del given["precision"]  # quantized weights have their own
-    return {k: v for k, v in given.items() if v != "auto" and k in supported and getattr(spec, k) == "auto"}
+        del values["precision"]  # the quantization determines it
+    return {
+        name: value
+        for name, value in values.items()
+        if value != "auto" and name in supported and getattr(spec, name) == "auto"
+    }

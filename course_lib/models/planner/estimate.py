@@ -1,10 +1,10 @@
 """How much memory a model will take, from its configuration alone.
 
-Weights, embeddings, norms and the cache of keys and values are computed as the drivers hold them; what an engine needs on top
-is a small model of its own buffers, fitted to what they were measured to be. Not counted: the program itself (Python, the
-libraries, a GPU's context), and what the screen and other programs take. Nor, on a CPU, what the system takes back when memory
-is short: the mapped file, where llama.cpp keeps q4_0 weights a second time, rearranged for the processor, or transformers packs
-only a part of them. The plan is of one instance: of a model below 64 MB, `load` may start one for every core.
+Weights, embeddings, norms and the KV cache are computed as the drivers hold them. What an engine needs beside
+them is a small model of its buffers, fitted to measurements. Not counted are the program itself (Python, its
+libraries, a GPU's context), and on a CPU what the system takes back when memory is short: the mapped file,
+where llama.cpp keeps a second copy of q4_0 weights or transformers quantizes a part of them. The plan is of
+one instance; `load` may start one for every core of a model below 64 MB.
 """
 
 from __future__ import annotations
@@ -21,24 +21,19 @@ from course_lib.tables import table
 
 Driver = Literal["huggingface", "llamacpp"]
 MIB, GIB = 2**20, 2**30
-WHOLE = ("float32", "float16", "bfloat16")
-PACKED = QUANTIZATIONS["huggingface"]  # by bitsandbytes: the matrices of the layers alone
-BITS = BITS_OF | {
-    "q4_k_m": 4.89
-}  # bits a weight; q4_k_m: llama.cpp's own average over Llama-3.1-8B, an approximation
+UNQUANTIZED = ("float32", "float16", "bfloat16")
+BITSANDBYTES = QUANTIZATIONS["huggingface"]  # it quantizes the matrices of the layers alone
+BITS = BITS_OF | {"q4_k_m": 4.89}  # a weight; of q4_k_m the average over Llama-3.1-8B, an approximation
 FORMATS = ("q4_0", "q4_k_m", "q8_0", "nf4", "fp4", "int8", "bfloat16", "float16", "float32")
-CELLS, READ_AT_ONCE = (
-    256,
-    512,
-)  # llama.cpp rounds a cache up to so many tokens, and reads a prompt in pieces of so many
+CACHE_STEP = 256  # llama.cpp rounds its KV cache up to a multiple of so many tokens
+PROMPT_CHUNK = 512  # tokens of a prompt that llama.cpp reads at once
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes that a model will take while it reads `batch` texts, each as long as the context.
+    """Bytes that a model takes while it reads `batch` texts, each as long as the context.
 
-    weights: in the matrices of the layers; kv: keys and values of all tokens, as held after reading; overhead: what the engine
-    needs for a while on top.
+    weights: in the matrices of layers. kv: keys and values of all tokens. overhead: buffers of the engine.
     """
 
     model: str
@@ -69,17 +64,15 @@ class Plan:
 
     def __str__(self) -> str:
         title = f"{self.model}, {self.weight_format}, {self.driver}: {self.batch} x {self.context:,} tokens"
-        rows = [
-            [name, size(n), f"{n / self.total:.0%}"]
-            for name, n in (self.parts | {"total": self.total}).items()
-        ]
+        parts = self.parts | {"total": self.total}
+        rows = [[name, format_bytes(n), f"{n / self.total:.0%}"] for name, n in parts.items()]
         return f"{title}\n{table(['part', 'bytes', 'share'], rows)}"
 
 
-def size(number: float) -> str:
-    """Bytes in words.
+def format_bytes(number: float) -> str:
+    """Bytes in GiB or MiB.
 
-    >>> size(24 * 2**30), size(3 * 2**20)
+    >>> format_bytes(24 * 2**30), format_bytes(3 * 2**20)
     ('24.00 GiB', '3.00 MiB')
     """
     return f"{number / GIB:,.2f} GiB" if number >= GIB / 10 else f"{number / MIB:,.2f} MiB"
@@ -95,53 +88,57 @@ def plan(
     precision: str | None = None,
     kv: str | None = None,
     double_quantization: bool = False,
-    threads: int = 0,
 ) -> Plan:
-    """The plan for a model: a well-known or shipped one by its name, or a folder, of which the config.json is read.
+    """The plan for a well-known or shipped model by its name, or for a folder by its config.json.
 
-    weight_format: one of FORMATS. llama.cpp has q4_0, q4_k_m and q8_0, bitsandbytes nf4, fp4 and int8; the whole ones are of both,
-    transformers' where no driver is named. precision: of what nf4, fp4 and int8 leave whole, bfloat16 where none is named (on a
-    CPU `load` takes float32). kv: of llama.cpp's cache: float16, float32, bfloat16, q8_0 or q4_0; transformers keeps it in the
-    precision. threads: of a CPU on which transformers will run float16, as `float16_threads()` counts them. Raises CourseError
-    for what cannot be combined, and for a context that the model does not read.
+    weight_format: one of FORMATS. llama.cpp has q4_0, q4_k_m and q8_0; bitsandbytes nf4, fp4 and int8; both
+    have the unquantized ones, which are planned for transformers where no driver is given. precision: of what
+    bitsandbytes does not quantize, by default bfloat16 (on a CPU `load` takes float32). kv: type of
+    llama.cpp's KV cache: float16, float32, bfloat16, q8_0 or q4_0; that of transformers has the precision.
+    Raises CourseError for what cannot be combined, and for a longer context than the model reads.
     """
     sizes = architecture(model)
-    chosen = _driver(weight_format, driver)
-    _check(sizes, weight_format, chosen, context, batch, precision, kv, double_quantization)
-    if chosen == "llamacpp":
+    driver = _driver(weight_format, driver)
+    _check(sizes, weight_format, driver, context, batch, precision, kv, double_quantization)
+    if driver == "llamacpp":
         rest, norms, cache = weight_format, "float32", kv or "float16"
+        overhead = _llamacpp_overhead(sizes, context, batch)
     else:
-        rest = norms = cache = weight_format if weight_format in WHOLE else precision or "bfloat16"
-    matrices = sum(
-        _matrix(rows, columns, weight_format, double_quantization) for rows, columns in sizes.matrices
-    )
+        rest = norms = cache = weight_format if weight_format in UNQUANTIZED else precision or "bfloat16"
+        overhead = _huggingface_overhead(sizes, weight_format, context, batch, rest)
+    matrices = [
+        _matrix_bytes(rows, columns, weight_format, double_quantization) for rows, columns in sizes.matrices
+    ]
     return Plan(
-        sizes.name,
-        weight_format,
-        chosen,
-        context,
-        batch,
-        weights=round(sizes.layers * matrices),
+        model=sizes.name,
+        weight_format=weight_format,
+        driver=driver,
+        context=context,
+        batch=batch,
+        weights=round(sizes.layers * sum(matrices)),
         embeddings=round(sizes.embedding_parameters * BITS[rest] / 8),
         norms=round(sizes.norm_parameters * BITS[norms] / 8),
-        kv=kv_bytes(sizes, context, batch, cache, chosen),
-        overhead=_llamacpp(sizes, context, batch)
-        if chosen == "llamacpp"
-        else _huggingface(sizes, weight_format, context, batch, rest, threads),
+        kv=kv_bytes(sizes, context, batch, cache, driver),
+        overhead=overhead,
     )
 
 
 def _driver(weight_format: str, driver: Driver | None) -> Driver:
     if weight_format not in FORMATS:
-        raise CourseError(f"weight_format={weight_format!r} is unknown", f"name one of {', '.join(FORMATS)}")
+        raise CourseError(
+            f"weight_format={weight_format!r} is unknown", f"choose one of {', '.join(FORMATS)}"
+        )
     if driver not in (None, "huggingface", "llamacpp"):
-        raise CourseError(f"driver={driver!r} is not planned for", "name huggingface or llamacpp")
-    if weight_format in WHOLE:
+        raise CourseError(f"driver={driver!r} is not planned for", "choose huggingface or llamacpp")
+    if weight_format in UNQUANTIZED:
         return driver or "huggingface"
-    has: Driver = "huggingface" if weight_format in PACKED else "llamacpp"
-    if driver not in (None, has):
-        raise CourseError(f"the driver {driver} has no format {weight_format}", f"name driver {has}, or none")
-    return has
+    only: Driver = "huggingface" if weight_format in BITSANDBYTES else "llamacpp"
+    if driver not in (None, only):
+        raise CourseError(
+            f"the driver {driver} has no format {weight_format}",
+            f'plan(..., weight_format="{weight_format}", driver="{only}")',
+        )
+    return only
 
 
 def _check(
@@ -155,35 +152,28 @@ def _check(
     double: bool,
 ) -> None:
     if not 0 < context <= sizes.context or batch < 1:
-        raise CourseError(
-            f"{batch} x {context:,} tokens; {sizes.name} reads 1 to {sizes.context:,}",
-            "change context or batch",
-        )
+        what = f"{batch} x {context:,} tokens; {sizes.name} reads 1 to {sizes.context:,}"
+        raise CourseError(what, f"plan(..., context={sizes.context}, batch=1)")
     if sizes.family.encoder and driver == "llamacpp":
-        raise CourseError(
-            f"{sizes.name} is an encoder, which was not measured in llama.cpp", "name driver huggingface"
-        )
-    if precision not in (None, *WHOLE) or (precision and weight_format not in PACKED):
-        raise CourseError(
-            f"precision={precision!r} beside {weight_format}: it is for what {', '.join(PACKED)} leave whole, and one of "
-            f"{', '.join(WHOLE)}",
-            "leave it out",
-        )
-    if kv not in (None, *WHOLE, "q8_0", "q4_0") or (kv and driver != "llamacpp"):
-        raise CourseError(
-            f"kv={kv!r} for {driver}: llama.cpp has {', '.join(WHOLE)}, q8_0 and q4_0; transformers keeps keys and "
-            "values in the precision of the rest",
-            "leave it out",
-        )
+        what = f"{sizes.name} is an encoder, which was not measured in llama.cpp"
+        raise CourseError(what, 'plan(..., weight_format="float32", driver="huggingface")')
+    if precision not in (None, *UNQUANTIZED) or (precision and weight_format not in BITSANDBYTES):
+        what = f"precision={precision!r} beside {weight_format}: {', '.join(BITSANDBYTES)} take one of"
+        raise CourseError(f"{what} {', '.join(UNQUANTIZED)}", "leave precision out")
+    if kv not in (None, *UNQUANTIZED, "q8_0", "q4_0") or (kv and driver != "llamacpp"):
+        what = f"kv={kv!r} for {driver}: only llama.cpp has a choice"
+        raise CourseError(f"{what}, of {', '.join(UNQUANTIZED)}, q8_0 and q4_0", "leave kv out")
     if double and weight_format not in ("nf4", "fp4"):
-        raise CourseError(
-            f"double_quantization beside {weight_format}: it packs the scales of nf4 and fp4", "leave it out"
-        )
+        what = f"double_quantization beside {weight_format}: it is for the scales of nf4 and fp4"
+        raise CourseError(what, "leave double_quantization out")
 
 
-def _matrix(rows: int, columns: int, weight_format: str, double: bool) -> float:
-    """Bytes of a matrix with its scales: int8 one of 4 bytes a row (arXiv:2208.07339); nf4 and fp4 one for 64 weights and a
-    table of 16 values, and doubly quantized one byte for 64 weights and 4 bytes for 256 of these (arXiv:2305.14314).
+def _matrix_bytes(rows: int, columns: int, weight_format: str, double: bool) -> float:
+    """Bytes of a matrix with its scales.
+
+    int8: a scale of 4 bytes for each row (arXiv:2208.07339). nf4 and fp4: one for each 64 weights, and a
+    table of 16 values; doubly quantized, one byte for each 64 weights and 4 bytes for 256 of these
+    (arXiv:2305.14314).
     """
     weights = rows * columns
     if weight_format == "int8":
@@ -195,19 +185,22 @@ def _matrix(rows: int, columns: int, weight_format: str, double: bool) -> float:
     return -(-weights // 2) + 4 * 16 + scales
 
 
-def _up(number: int) -> int:
-    return CELLS * -(-number // CELLS)
+def _round_up(tokens: int) -> int:
+    return CACHE_STEP * -(-tokens // CACHE_STEP)
 
 
-def _held(sizes: Architecture, context: int, driver: Driver) -> tuple[int, int]:
-    """Tokens that the cache holds of a text: in a layer that sees all, and in one that sees a window.
+def _cached_tokens(sizes: Architecture, context: int, driver: Driver) -> tuple[int, int]:
+    """Cached tokens of a text, in a layer that sees all tokens and in one that sees a window.
 
-    llama.cpp keeps the window and the piece that it reads, and for Mistral and Phi-3 everything; transformers the window.
+    transformers keeps the window; llama.cpp keeps it and the chunk that it reads, but everything of Mistral
+    and Phi-3.
     """
     if driver == "huggingface":
         return context, min(context, sizes.window or context)
-    full = _up(context)
-    return full, min(full, _up(sizes.window + READ_AT_ONCE)) if sizes.family.ring and sizes.window else full
+    full = _round_up(context)
+    if not (sizes.family.rolling_cache and sizes.window):
+        return full, full
+    return full, min(full, _round_up(sizes.window + PROMPT_CHUNK))
 
 
 def kv_bytes(
@@ -220,85 +213,58 @@ def kv_bytes(
     """
     if sizes.family.encoder:
         return 0
-    full, window = _held(sizes, context, driver)
+    full, window = _cached_tokens(sizes, context, driver)
     tokens = (sizes.layers - sizes.windowed) * full + sizes.windowed * window
     return round(batch * 2 * sizes.kv_heads * sizes.head_dim * tokens * BITS[kv] / 8)
 
 
-def _llamacpp(sizes: Architecture, context: int, batch: int) -> int:
-    """llama.cpp's compute and output buffers, as it reports them (version 2026.10 of xllamacpp, on a CPU, flash attention on).
+def _llamacpp_overhead(sizes: Architecture, context: int, batch: int) -> int:
+    """llama.cpp's compute and output buffers, as xllamacpp 2026.10 reports them with flash attention.
 
-    A piece of the prompt needs 3 rows as wide as the feed-forward layer and 5 as wide as the hidden one, 3 where the
-    feed-forward layer is at most twice as wide, all of 32 bits, 36 bytes for its places, and a mask of 2 bytes for every token
-    in a cache; then 32 bits for every word of the vocabulary.
+    A chunk of the prompt needs 3 rows as wide as the feed-forward layer and 5 as wide as the hidden one (3
+    where the feed-forward layer is at most twice as wide), each in 32 bits; 36 bytes for positions; and a
+    mask of 2 bytes for every cached token. The output needs 32 bits for every token of the vocabulary.
     """
-    piece = min(READ_AT_ONCE, batch * context)
+    chunk = min(PROMPT_CHUNK, batch * context)
     rows = 3 * sizes.feed_forward + (5 if sizes.feed_forward > 2 * sizes.hidden else 3) * sizes.hidden
-    full, window = _held(sizes, context, "llamacpp")
-    masks = full + (window if sizes.family.ring and sizes.window else 0)
-    return piece * (4 * rows + 36 + 2 * masks) + 4 * batch * sizes.vocabulary
+    full, window = _cached_tokens(sizes, context, "llamacpp")
+    masks = full + (window if sizes.family.rolling_cache and sizes.window else 0)
+    return chunk * (4 * rows + 36 + 2 * masks) + 4 * batch * sizes.vocabulary
 
 
-def _huggingface(
-    sizes: Architecture, weight_format: str, context: int, batch: int, precision: str, threads: int
+def _huggingface_overhead(
+    sizes: Architecture, weight_format: str, context: int, batch: int, precision: str
 ) -> int:
-    """The most that torch holds at once beside weights and cache while it reads whole prompts of one length, on a CPU.
+    """The most that torch holds at once beside weights and cache while it reads prompts on a CPU.
 
-    That is in a feed-forward layer, or where the logits of the last token are sorted out. int8 needs its products in 32 bits,
-    too; nf4 and fp4 unpack one matrix at a time. Layers with a window keep the whole prompt until it has been read, and need a
-    mask for every two tokens; where attention is multiplied out, there are scores for every two tokens and head. Such parts
-    grow four times where a context doubles. Measured with transformers 5.23, torch 2.13 and bitsandbytes 0.50.
+    That is in a feed-forward layer, or where the logits of the last token are sorted. int8 needs its products
+    in 32 bits as well; nf4 and fp4 dequantize one matrix at a time. Layers with a window keep the whole
+    prompt until it has been read, and need a mask for every two tokens; eager attention has scores for every
+    two tokens and head, which grow four times where a context doubles. Measured with transformers 5.23, torch
+    2.13 and bitsandbytes 0.50, on CPUs without avx512_fp16, which needs more for float16.
     """
-    tokens, width, each = batch * context, _width(sizes), BITS[precision] / 8
-    seen = min(context, sizes.window or context)
-    masked = context**2 if seen < context and not sizes.family.encoder else 0
-    needs = [tokens * width * each + masked, 33 * batch * sizes.vocabulary * (not sizes.family.encoder)]
-    if (
-        weight_format == "float16" and threads
-    ):  # in the matrix that leaves the feed-forward layer, where what it multiplied has gone
-        gone = (1 if sizes.family.encoder or sizes.family.fused else 2) * sizes.feed_forward - sizes.hidden
-        needs.append(
-            tokens * (width - gone) * each
-            + masked
-            + _widened(sizes.hidden, sizes.feed_forward, tokens, threads)
-        )
+    tokens, width, size = batch * context, _widest_layer(sizes), BITS[precision] / 8
+    visible = min(context, sizes.window or context)
+    mask = context**2 if visible < context and not sizes.family.encoder else 0
+    feed_forward = tokens * width * size + mask
     if weight_format == "int8":
-        needs[0] += tokens * ((8 if precision == "float32" else 12) * sizes.feed_forward + sizes.hidden)
+        feed_forward += tokens * ((8 if precision == "float32" else 12) * sizes.feed_forward + sizes.hidden)
+    needs = [feed_forward, 33 * batch * sizes.vocabulary * (not sizes.family.encoder)]
     if weight_format in ("nf4", "fp4"):
         largest = max(rows * columns for rows, columns in sizes.matrices)
-        needs.append((tokens * (width - sizes.feed_forward) + largest) * each + masked)
-    attention = tokens * (3 * sizes.hidden + (4 * sizes.heads + 2) * sizes.head_dim) * each
+        needs.append((tokens * (width - sizes.feed_forward) + largest) * size + mask)
+    attention = tokens * (3 * sizes.hidden + (4 * sizes.heads + 2) * sizes.head_dim) * size
     if sizes.family.eager:
-        scores = (8 if each == 4 else 10) * sizes.heads * context**2
-        needs.append(attention + batch * (scores + each * (context**2 + masked)))
-    elif masked:
-        needs.append(attention + (2 + each) * masked)
-    unread = 2 * sizes.kv_heads * sizes.head_dim * sizes.windowed * (context - seen)
-    return round(max(needs) + batch * unread * each)
+        scores = (8 if size == 4 else 10) * sizes.heads * context**2
+        needs.append(attention + batch * (scores + size * (context**2 + mask)))
+    elif mask:
+        needs.append(attention + (2 + size) * mask)
+    unread = 2 * sizes.kv_heads * sizes.head_dim * sizes.windowed * (context - visible)
+    return round(max(needs) + batch * unread * size)
 
 
-def _width(sizes: Architecture) -> int:
-    """Numbers that torch holds at once for a token, in the feed-forward layer, where they are most."""
+def _widest_layer(sizes: Architecture) -> int:
+    """Numbers that torch holds at once for a token in the feed-forward layer."""
     if sizes.family.encoder:
         return 2 * sizes.feed_forward + 3 * sizes.hidden
     return (4 if sizes.family.fused else 3) * sizes.feed_forward + 4 * sizes.hidden + 2 * sizes.head_dim
-
-
-def float16_threads() -> int:
-    """Threads with which torch multiplies float16 on this CPU, where it widens pieces of matrices (`_widened`); else 0."""
-    import torch
-
-    has = torch.cpu.get_capabilities()
-    return torch.get_num_threads() if has.get("avx512_fp16") and not has.get("amx_fp16") else 0
-
-
-def _widened(rows: int, columns: int, tokens: int, threads: int) -> int:
-    """Bytes that threads hold while they multiply tokens by a matrix in float16, with avx512_fp16 (oneDNN 3.12, as measured).
-
-    Each holds in 32 bits up to 256 tokens and 64 of the matrix' rows, whole or 512 columns at a time (1024 of more than 1024),
-    and the sums: of these rows, or of up to 1024 where a row comes in pieces. So it is where threads divide the tokens; with less
-    than 256 for each they may divide the matrix, and hold up to twice as much.
-    """
-    piece = min(columns, 512 if columns <= 1024 else 1024)
-    sums = 64 if piece == columns else min(rows, 1024) + 16
-    return 4 * threads * (min(256, -(-tokens // threads)) * (piece + sums) + 64 * piece)

@@ -1,4 +1,4 @@
-"""Which model fits on which GPU. Makers write GB and mean GiB: "24 GB" are 24 x 2**30 bytes, or a few MiB less."""
+"""Which model fits on which GPU. "24 GB" in a name means GiB: 24 x 2**30 bytes, or a few MiB less."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GPUS = {  # MiB as nvidia-smi gives them
 
 
 def gpu_bytes(gpu: str | int) -> int:
-    """Bytes of memory of a GPU in GPUS; a number of bytes is returned as it is. Raises CourseError for an unknown name."""
+    """Bytes of a GPU in GPUS; a number is returned as it is. Raises CourseError for an unknown name."""
     if isinstance(gpu, int):
         return gpu
     if gpu not in GPUS:
@@ -80,7 +80,7 @@ def largest_context(
 
 
 def largest_parameters(gpu: str | int, bits: float, kv: float = 0, reserve: float = RESERVE) -> int:
-    """How many weights of `bits` bits fit on a GPU beside `kv` bytes for everything else. Raises ValueError for bits <= 0.
+    """How many weights fit on a GPU beside `kv` bytes for everything else. Raises ValueError for bits <= 0.
 
     >>> f"{largest_parameters(24 * 2**30, 4.5, 2 * 2**30) / 1e9:.1f} billion"
     '37.4 billion'

@@ -1,4 +1,4 @@
-"""The options of generation: how long, how random, where to stop. Every driver applies an option or refuses it by name."""
+"""The options of generation: how long, how random, where to stop."""
 
 from __future__ import annotations
 
@@ -19,22 +19,12 @@ class Generation(Frozen):
     """
 
     max_output_length: int = Field(128, ge=1, le=1_000_000, description="tokens written, at most")
-    min_output_length: int = Field(
-        0, ge=0, le=1_000_000, description="tokens written before it may end; for timing"
-    )
-    temperature: float = Field(
-        0.0, ge=0, le=100, description="0 takes the most likely token every time (greedy)"
-    )
-    top_p: float = Field(
-        1.0, gt=0, le=1, description="draw from the smallest set of tokens that holds this probability"
-    )
+    min_output_length: int = Field(0, ge=0, le=1_000_000, description="tokens written before it may end")
+    temperature: float = Field(0.0, ge=0, le=100, description="0: the most likely token each time (greedy)")
+    top_p: float = Field(1.0, gt=0, le=1, description="draw from the smallest set with this probability")
     top_k: int = Field(0, ge=0, le=1_000_000, description="draw from the k most likely tokens; 0: from all")
-    repetition_penalty: float = Field(
-        1.0, gt=0, le=10, description="above 1 makes tokens already seen less likely"
-    )
-    stop: tuple[Stop, ...] = Field(
-        (), max_length=16, description="texts at which writing ends; they are left out"
-    )
+    repetition_penalty: float = Field(1.0, gt=0, le=10, description="above 1: repeat tokens less often")
+    stop: tuple[Stop, ...] = Field((), max_length=16, description="texts that end it; they are left out")
     seed: int = Field(0, ge=0, lt=2**31, description="of the draw; the same seed, the same text")
     json_schema: dict[str, Any] | None = Field(None, description="the answer must be JSON of this schema")
 
@@ -50,5 +40,5 @@ class Generation(Frozen):
         return self
 
     def replace(self, **changes: Any) -> Generation:
-        """These options with some of them changed. Raises SpecError for an option or a value that there is not."""
+        """These options with some of them changed. Raises SpecError for an unknown option or a bad value."""
         return validate(Generation, self.model_dump(exclude_unset=True) | changes, "generate")

@@ -12,7 +12,7 @@ COUNTS = frozenset({"minItems", "maxItems", "minProperties", "maxProperties", "m
 
 
 def check_size(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema` itself. Raises ValueError for counts and steps that would make llama.cpp exhaust the machine."""
+    """`schema` itself. Raises ValueError for counts and steps that would exhaust the machine."""
     steps = 1
     for key, value in _pairs(schema):
         if key in COUNTS and isinstance(value, int | float) and value > REPEATS:

@@ -64,9 +64,10 @@ class HuggingFaceSource(Frozen):
     @classmethod
     def _check_repository(cls, value: str) -> str:
         if not HUB_ID.fullmatch(value) or ".." in value or "--" in value:
-            names = [*catalog.similar_names(value, 0.7), *catalog.shipped(), "haneul-4m"]
+            shipped = catalog.shipped()
+            names = [*catalog.similar_names(value, 0.7), *shipped, "haneul-4m"]
             raise FieldError(
-                f"the course carries {', '.join(catalog.shipped()) or 'no model'}; a hub id is 'owner/name' of "
+                f"the course carries {', '.join(shipped) or 'no model'}; a hub id is 'owner/name' of "
                 "letters, digits, '-', '_' and '.'; a path begins with /, ./, ../ or ~/",
                 f'load("{names[0]}")',
             )

@@ -1,4 +1,4 @@
-"""The specification of a model: where its weights come from, what runs it, for which task, with which settings."""
+"""The specification of a model: its source, the driver that runs it, its task and its settings."""
 
 from __future__ import annotations
 
@@ -35,12 +35,10 @@ QUANTIZATIONS = {  # driver -> the quantizations that it has
 
 
 class Adapter(Frozen):
-    """A LoRA adapter in PEFT form and its weight. A text stands for its source: a path, a shipped one, a hub id."""
+    """A LoRA adapter in PEFT form and its weight. A text is its source: a path, a shipped name, a hub id."""
 
     source: LocalSource | HuggingFaceSource = Field(discriminator="type")
-    name: str | None = Field(
-        None, min_length=1, max_length=100, description="for messages; that of its folder if none"
-    )
+    name: str | None = Field(None, min_length=1, max_length=100, description="for messages")
     weight: float = Field(1.0, ge=-10, le=10)
 
     @model_validator(mode="before")
@@ -67,37 +65,18 @@ class ModelSpec(Frozen):
     driver: Driver = Field("huggingface", description="what runs it; of a .gguf file: llamacpp")
     implementation: str | None = Field(None, description="name of a registered class, for the driver custom")
     task: Task = Field("chat-completion", description="what it is for; of a model of the catalogue: its own")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="auto: a GPU where there is one"
-    )
-    device_mode: Literal["single", "auto"] = Field(
-        "single", description="auto: spread over all devices, by accelerate"
-    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU if there is one")
+    device_mode: Literal["single", "auto"] = Field("single", description="auto: over all GPUs (accelerate)")
     precision: Precision = Field(
-        "auto",
-        description="of the weights, beside int8, nf4 and fp4 of those not packed; auto: 32 bits on a CPU, as "
-        "stored on a GPU and in a GGUF file",
+        "auto", description="of weights that are not quantized; auto: 32 bits on a CPU, else as stored"
     )
-    quantization: Quantization = Field(
-        "none", description="how weights are packed; of a model that is packed already: none"
-    )
-    compute_dtype: Precision = Field(
-        "auto", description="in which nf4 and fp4 weights are multiplied; auto: as precision"
-    )
+    quantization: Quantization = Field("none", description="of the weights; none if they are stored so")
+    compute_dtype: Precision = Field("auto", description="of products with nf4, fp4; auto: as precision")
     double_quantization: bool = Field(False, description="pack the scales of nf4 and fp4, too")
-    context_length: int | None = Field(
-        None, ge=8, le=10_000_000, description="tokens of prompt and answer, at most"
-    )
-    batch_size: int | None = Field(
-        None, ge=1, le=1024, description="prompts processed at once; the driver's own number if none"
-    )
-    low_cpu_mem_usage: bool | None = Field(
-        None,
-        description="true: map the file of weights into memory; false: read a copy; none: llama.cpp decides",
-    )
-    adapters: tuple[Adapter, ...] = Field(
-        (), max_length=16, description="LoRA: source, name and weight of each"
-    )
+    context_length: int | None = Field(None, ge=8, le=10_000_000, description="tokens: prompt and answer")
+    batch_size: int | None = Field(None, ge=1, le=1024, description="prompts computed at once")
+    low_cpu_mem_usage: bool | None = Field(None, description="true: map the file; false: read a copy")
+    adapters: tuple[Adapter, ...] = Field((), max_length=16, description="LoRA: sources, names, weights")
     combination_type: CombinationType = Field(
         "cat", description="of adapters: cat is their exact sum; svd and linear are peft's, and are not"
     )
@@ -160,7 +139,7 @@ class ModelSpec(Frozen):
 
     @property
     def name(self) -> str:
-        """A short name for messages: the repository, file, folder or server's name, then those of its adapters."""
+        """A short name for messages: repository, file, folder or name at the server, then adapters."""
         source = self.source
         if isinstance(source, LocalSource):
             base = catalog.model_name(source.path)
@@ -169,7 +148,7 @@ class ModelSpec(Frozen):
         return "+".join([base, *(adapter.label for adapter in self.adapters)])
 
     def key(self) -> str:
-        """A text that is equal for two specifications exactly if they load the same weights in the same way."""
+        """A text that two specifications share exactly if they load the same weights in the same way."""
         fields = self.model_dump(mode="json", exclude={"generation", "keep_alive"})
         for adapter in fields["adapters"]:
             del adapter["name"]

@@ -1,4 +1,4 @@
-"""Turning pydantic's complaints into one error that names every wrong field, its value and what is allowed."""
+"""Turning what pydantic reports into one error that names each wrong field and what is allowed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FieldError(ValueError):
 
 
 class Frozen(BaseModel):
-    """Base of all parts of a specification: immutable, no unknown fields, values never shown by pydantic itself."""
+    """Base of all parts of a specification: immutable, and no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
@@ -68,7 +68,7 @@ def _line(problem: Any, model: type[BaseModel]) -> str:
 
 
 def _fix(problem: Any, model: type[BaseModel], call: str) -> str:
-    """The correction of one wrong field: the validator's own, an allowed value, the right name, or the default."""
+    """How to correct a wrong field: the validator's own, an allowed value, the right name, or the default."""
     path, context, fields = _path(problem), problem.get("ctx", {}), f"see {model.__name__}.model_fields"
     if isinstance(context.get("error"), FieldError):
         return str(context["error"].fix)

@@ -2,15 +2,15 @@
 
 import pytest
 
-from course_lib.tuning.recipe import Example
-from course_lib.tuning.train import train
+from course_lib.tuning.config import Example
+from course_lib.tuning.training import train
 from tests.tuning.conftest import llama
-from tests.tuning.trainee import begin
+from tests.tuning.processes import begin
 
 LONG = [
     Example(f"Count to {i}.", " ".join(f"{i + j}" for j in range(60))) for i in range(32)
 ]  # of each token 4096 scores
-SAID = {"steps": 2, "batch_size": 32, "rate": 1e-2, "warm_up": 0, "precision": "float32"}
+SAID = {"steps": 2, "batch_size": 32, "learning_rate": 1e-2, "warmup_steps": 0, "precision": "float32"}
 ROOMS = (700, 600, 500, 420, 350, 300, 250, 210, 180)  # MB, of which torch, peft and the model take some 150
 
 
@@ -28,20 +28,20 @@ def in_parts(base, folder, said):
         code, wrote = run(base, folder / str(room), room, said)
         assert code == 0, wrote
         made = train(base, LONG, folder / str(room), **said)
-        if made.at_once < 32:
+        if made.micro_batch_size < 32:
             return made
     raise AssertionError("everything fits everywhere")
 
 
 def test_a_batch_that_does_not_fit_is_read_in_parts_and_learns_the_same(tiny, tmp_path):
     whole, made = train(tiny, LONG, tmp_path / "whole", **SAID), in_parts(tiny, tmp_path, SAID)
-    assert whole.at_once == 32 and 1 <= made.at_once <= 16
+    assert whole.micro_batch_size == 32 and 1 <= made.micro_batch_size <= 16
     assert made.losses == pytest.approx(whole.losses, abs=1e-4)
     assert made.tokens <= whole.tokens  # parts are padded less, and what did not fit is not counted
 
 
 def test_validation_examples_that_do_not_fit_are_read_in_parts(tiny, tmp_path):
-    said = SAID | {"batch_size": 1, "at_once": 32, "validation": LONG}
+    said = SAID | {"batch_size": 1, "micro_batch_size": 32, "validation": LONG}
     whole, made = train(tiny, LONG, tmp_path / "whole", **said), in_parts(tiny, tmp_path, said)
     assert made.validation == pytest.approx(whole.validation, abs=1e-4) and made.losses == pytest.approx(
         whole.losses, abs=1e-4
@@ -54,6 +54,6 @@ def test_one_example_that_does_not_fit_is_told(tmp_path):
     code, wrote = run(base, tmp_path / "run", 450, SAID)
     assert (
         code == 1
-        and "there is no room for one example at once" in wrote
+        and "one example at once does not fit into memory" in wrote
         and "gradient_checkpointing=True" in wrote
     )

@@ -1,4 +1,4 @@
-"""The learner: steps too small for 16 bits add up, a rate that rises and falls, and what training truly holds in memory."""
+"""The optimiser: master weights, learning-rate schedule, checkpoints, and the memory that training holds."""
 
 import itertools
 
@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 
 from course_lib.errors import CourseError
 from course_lib.models import load
-from course_lib.tuning.adapted import adapted, loss_of, seeded
-from course_lib.tuning.cost import adapter_weights, kept_bytes, training_bytes
-from course_lib.tuning.learner import Learner, uninterrupted
-from course_lib.tuning.recipe import Recipe
-from course_lib.tuning.rows import batch, encoded
+from course_lib.tuning.config import LoRATrainingConfig
+from course_lib.tuning.cost import activation_bytes, adapter_weights, training_bytes
+from course_lib.tuning.dataset import collate, tokenize
+from course_lib.tuning.optimiser import MixedPrecisionAdamW, defer_interrupt
+from course_lib.tuning.peft_model import add_lora, loss_of, seeded
 from tests.tuning.conftest import EXAMPLES
 
 
@@ -25,17 +25,17 @@ def one(value, dtype=torch.float32):
 
 def step(learner, model, x=1.0):
     model(torch.full((1, 1), x, dtype=model.weight.dtype)).sum().backward()
-    learner.update()
+    learner.step()
 
 
 def test_steps_too_small_for_16_bits_add_up():
     model = one(1.0, torch.bfloat16)
-    learner = Learner(model, steps=10**6, rate=1e-4, warm_up=0)
+    learner = MixedPrecisionAdamW(model, total_steps=10**6, learning_rate=1e-4, warmup_steps=0)
     step(learner, model)
     assert model.weight.item() == 1.0  # the nearest number below 1 that has 16 bits is 0.996
     for _ in range(99):
         step(learner, model)
-    assert learner.exact["weight"].item() == pytest.approx(
+    assert learner.master_weights["weight"].item() == pytest.approx(
         0.99, abs=1e-4
     ) and model.weight.item() == pytest.approx(0.99, abs=2e-3)
 
@@ -43,53 +43,53 @@ def test_steps_too_small_for_16_bits_add_up():
 def test_the_rate_rises_and_falls():
     """AdamW's steps are as long as the rate where the gradient is always the same."""
     model, steps, places = one(1.0), 20, [1.0]
-    learner = Learner(model, steps=steps, rate=1e-3, warm_up=5)
+    learner = MixedPrecisionAdamW(model, total_steps=steps, learning_rate=1e-3, warmup_steps=5)
     for _ in range(steps):
         step(learner, model)
         places.append(model.weight.item())
     lengths = [before - after for before, after in itertools.pairwise(places)]
     expected = [1e-3 * min((i + 1) / 5, (steps - i) / steps) for i in range(steps)]
-    assert lengths == pytest.approx(expected, abs=1e-6) and learner.step == steps
+    assert lengths == pytest.approx(expected, abs=1e-6) and learner.steps_done == steps
 
 
 @pytest.mark.parametrize("wrong", [float("inf"), float("nan")])
 def test_gradients_that_are_none_make_no_step(wrong):
     model = one(1.0)
-    learner = Learner(model, steps=10, rate=1e-3, warm_up=0)
+    learner = MixedPrecisionAdamW(model, total_steps=10, learning_rate=1e-3, warmup_steps=0)
     step(learner, model)
     before = model.weight.item()
-    with pytest.raises(FloatingPointError, match=r"gradients of step 2 have the length (inf|nan)"):
+    with pytest.raises(FloatingPointError, match=r"gradient norm is (inf|nan) at step 2"):
         step(learner, model, wrong)
-    assert (model.weight.item(), learner.step, model.weight.grad) == (before, 1, None)
+    assert (model.weight.item(), learner.steps_done, model.weight.grad) == (before, 1, None)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_checkpoint_holds_everything(tmp_path, dtype):
     file, said = (
         tmp_path / "new folder" / "checkpoint",
-        {"steps": 20, "rate": 1e-2, "warm_up": 3, "weight_decay": 0.1},
+        {"total_steps": 20, "learning_rate": 1e-2, "warmup_steps": 3, "weight_decay": 0.1},
     )
     models = [one(1.0, dtype) for _ in range(2)]
-    through, stopped = (Learner(model, **said) for model in models)
+    through, stopped = (MixedPrecisionAdamW(model, **said) for model in models)
     for learner, model in ((through, models[0]), (stopped, models[1])):
         for x in (1.0, -2.0, 0.5):
             step(learner, model, x)
     stopped.save(file, {"of": "mine"}, {"losses": torch.tensor([1.0, 2.0])})
     model = one(-7.0, dtype)
-    again = Learner(model, **said)
-    assert again.resume(file)["losses"].tolist() == [1.0, 2.0] and again.step == 3
+    again = MixedPrecisionAdamW(model, **said)
+    assert again.resume(file)["losses"].tolist() == [1.0, 2.0] and again.steps_done == 3
     for x in (3.0, -1.0):
         step(through, models[0], x)
         step(again, model, x)
     assert torch.equal(model.weight, models[0].weight) and torch.equal(
-        again.exact["weight"], through.exact["weight"]
+        again.master_weights["weight"], through.master_weights["weight"]
     )
     with pytest.raises(CourseError, match=f"{file} is damaged"):  # of another shape
-        Learner(torch.nn.Linear(2, 3), **said).resume(file)
+        MixedPrecisionAdamW(torch.nn.Linear(2, 3), **said).resume(file)
 
 
 def test_a_block_that_is_not_to_be_interrupted_keeps_its_own_error():
-    with pytest.raises(ValueError, match="mine"), uninterrupted():
+    with pytest.raises(ValueError, match="mine"), defer_interrupt():
         raise ValueError("mine")
 
 
@@ -105,7 +105,7 @@ def test_what_is_drawn_depends_on_the_seed_and_the_step_alone():
     assert torch.rand(3).tolist() == after  # and whoever draws beside it draws what he would have drawn
 
 
-# -- what it takes --------------------------------------------------------------------------------------------------------
+# -- what it takes
 
 
 def bytes_of(tensors):
@@ -120,18 +120,18 @@ def test_the_rule_for_memory_is_what_training_holds(tmp_path):
         for n, m in engine.model.named_modules()
         if isinstance(m, torch.nn.Linear) and n != "lm_head"
     }
-    rows, how = encoded(engine, EXAMPLES, 2048), Recipe(rank=4, precision="bfloat16")
-    model = adapted(engine, how)
-    learner = Learner(model, steps=9, rate=1e-3, warm_up=0)
-    loss_of(model, *batch(rows, "cpu")).backward()
-    gradients = bytes_of(p.grad for p in learner.learnt.values())
-    learner.update()
+    rows, how = tokenize(engine, EXAMPLES, 2048), LoRATrainingConfig(rank=4, precision="bfloat16")
+    model = add_lora(engine, how)
+    learner = MixedPrecisionAdamW(model, total_steps=9, learning_rate=1e-3, warmup_steps=0)
+    loss_of(model, *collate(rows, "cpu")).backward()
+    gradients = bytes_of(p.grad for p in learner.trainable.values())
+    learner.step()
     optimiser = bytes_of(
-        t for state in learner.optimiser.state.values() for name, t in state.items() if name != "step"
+        t for state in learner.adamw.state.values() for name, t in state.items() if name != "step"
     )
-    learnt = sum(p.numel() for p in learner.learnt.values())
+    learnt = sum(p.numel() for p in learner.trainable.values())
     assert learnt == adapter_weights(shapes, 4)
-    held = (bytes_of(model.parameters()), gradients, optimiser + bytes_of(learner.exact.values()))
+    held = (bytes_of(model.parameters()), gradients, optimiser + bytes_of(learner.master_weights.values()))
     assert held == training_bytes(engine.parameters, learnt)
     learner.save(tmp_path / "checkpoint", {})
     assert (
@@ -143,9 +143,9 @@ def test_the_rule_for_memory_is_what_training_holds(tmp_path):
 def test_activations_grow_with_examples_and_shrink_where_layers_are_computed_twice():
     def kept(count, **more):
         engine = load("haneul-300k")
-        model = adapted(engine, Recipe(**more))
-        return kept_bytes(
-            model, lambda: loss_of(model, *batch(encoded(engine, EXAMPLES, 2048)[:count], "cpu"))
+        model = add_lora(engine, LoRATrainingConfig(**more))
+        return activation_bytes(
+            model, lambda: loss_of(model, *collate(tokenize(engine, EXAMPLES, 2048)[:count], "cpu"))
         )
 
     assert kept(3) < kept(6) < kept(12) and kept(12, gradient_checkpointing=True) < 0.5 * kept(12)
@@ -156,5 +156,5 @@ def test_numbers_that_are_none_are_refused():
         training_bytes(7_000_000_000, 20_000_000, 4.5).all < training_bytes(7_000_000_000, 20_000_000).all / 3
     )
     for said in ((0,), (10, 0), (10, 5, 0)):
-        with pytest.raises(CourseError, match="all are counts"):
+        with pytest.raises(CourseError, match="parameters, trainable and bits must be positive"):
             training_bytes(*said)

@@ -5,7 +5,7 @@ import torch
 
 from course_lib.errors import CourseError
 from course_lib.models import load
-from course_lib.tuning.rows import encoded
+from course_lib.tuning.dataset import tokenize
 from tests.tuning.conftest import VALIDATION, mean_loss
 
 
@@ -13,16 +13,20 @@ from tests.tuning.conftest import VALIDATION, mean_loss
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_adapter_learns_beside_packed_weights_and_loads_beside_them(tiny, short, quantization, precision):
     base = {"source": str(tiny), "quantization": quantization}
-    learnt = short(base=base, precision=precision, validation=VALIDATION, steps=20, rate=3e-2)
+    learnt = short(base=base, precision=precision, validation=VALIDATION, steps=20, learning_rate=3e-2)
     assert learnt.losses[-1] < 0.8 * learnt.losses[0]
     engine, rows = (
         load(base, precision=precision, adapters=[learnt.folder]),
-        encoded(load(tiny), VALIDATION, 2048),
+        tokenize(load(tiny), VALIDATION, 2048),
     )
     assert engine.weight_bytes < load(tiny, precision=precision).weight_bytes
     with torch.no_grad():
         loss = float(mean_loss(engine.model, rows))
-    assert loss == pytest.approx(learnt.validation[learnt.kept], rel=1e-4 if precision == "float32" else 0.05)
-    assert short(base=base, precision=precision, validation=VALIDATION, steps=20, rate=3e-2) == learnt
+    assert loss == pytest.approx(
+        learnt.validation[learnt.best_step], rel=1e-4 if precision == "float32" else 0.05
+    )
+    assert (
+        short(base=base, precision=precision, validation=VALIDATION, steps=20, learning_rate=3e-2) == learnt
+    )
     with pytest.raises(CourseError, match=f"quantization='{quantization}', not 'none'"):
-        short(precision=precision, validation=VALIDATION, steps=20, rate=3e-2)
+        short(precision=precision, validation=VALIDATION, steps=20, learning_rate=3e-2)

@@ -9,8 +9,15 @@ from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
 from course_lib.models import load
-from course_lib.tuning.recipe import Example
-from course_lib.tuning.rows import Order, Row, batch, encoded, fingerprint, recurring
+from course_lib.tuning.config import Example
+from course_lib.tuning.dataset import (
+    BatchOrder,
+    TokenizedExample,
+    collate,
+    fingerprint,
+    padded_length,
+    tokenize,
+)
 from tests.tuning.conftest import EXAMPLES
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -20,7 +27,7 @@ TURNS = [
     {"role": "assistant", "content": "Yes?"},
     {"role": "user", "content": "What is the fee?"},
 ]
-ROWS = st.lists(st.builds(Row, *[st.lists(st.integers(0, 5), max_size=4)] * 2), max_size=4)
+ROWS = st.lists(st.builds(TokenizedExample, *[st.lists(st.integers(0, 5), max_size=4)] * 2), max_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +40,14 @@ def plain():
     return load("haneul-300k", task="text-generation")
 
 
-# -- rows -----------------------------------------------------------------------------------------------------------------
+# -- rows
 
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(TEXTS, TEXTS.filter(str.strip)), min_size=1, max_size=4))
 def test_a_prompt_is_read_as_when_it_is_answered_and_an_answer_ends(chat, plain, pairs):
     for engine in (chat, plain):
-        rows = encoded(engine, [Example(*pair) for pair in pairs], 2048)
+        rows = tokenize(engine, [Example(*pair) for pair in pairs], 2048)
         for (prompt, answer), row in zip(pairs, rows, strict=True):
             assert row.prompt == engine.ids(engine._prompt(prompt))
             assert row.answer[-1] == engine.tokenizer.eos_token_id and len(row.answer) > 1
@@ -49,7 +56,7 @@ def test_a_prompt_is_read_as_when_it_is_answered_and_an_answer_ends(chat, plain,
 
 
 def test_a_conversation_is_read_up_to_its_last_answer(chat):
-    [row] = encoded(chat, [Example(TURNS, "KRW 5")], 2048)
+    [row] = tokenize(chat, [Example(TURNS, "KRW 5")], 2048)
     assert row.prompt == chat.ids(TURNS)
     assert chat.tokenizer.decode(row.answer, skip_special_tokens=True).strip() == "KRW 5"
 
@@ -69,7 +76,7 @@ def test_a_template_may_write_more_behind_the_end_or_no_end_at_all(tiny_chat, en
     )
     template = turn + "{% endfor %}{% if add_generation_prompt %}BOSassistant: {% endif %}"
     tokenizer.chat_template = template.replace("EOS", tokenizer.eos_token).replace("BOS", tokenizer.bos_token)
-    [row] = encoded(tiny_chat, [Example("fee?", "KRW 5")], 2048)
+    [row] = tokenize(tiny_chat, [Example("fee?", "KRW 5")], 2048)
     assert row.prompt == tiny_chat.ids(tiny_chat._prompt("fee?"))
     assert row.answer == [*tokenizer.encode("KRW 5", add_special_tokens=False), tokenizer.eos_token_id]
 
@@ -78,41 +85,40 @@ def test_a_template_that_rewrites_a_prompt_once_it_is_answered_is_refused(tiny_c
     tiny_chat.tokenizer.chat_template = (
         "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
     )
-    with pytest.raises(
-        CourseError, match="chat template of tiny writes a prompt otherwise once it is answered"
-    ):
-        encoded(tiny_chat, [Example("fee?", "KRW 5")], 2048)
+    with pytest.raises(CourseError, match="chat template of tiny changes a prompt once it is answered"):
+        tokenize(tiny_chat, [Example("fee?", "KRW 5")], 2048)
 
 
 def test_a_model_without_a_mark_of_an_end_is_refused(tiny_chat):
     tiny_chat.tokenizer.eos_token = None
     tiny_chat.model.generation_config.eos_token_id = None
     with pytest.raises(CourseError, match="no token that ends a text"):
-        encoded(tiny_chat, [Example("fee?", "KRW 5")], 2048)
+        tokenize(tiny_chat, [Example("fee?", "KRW 5")], 2048)
 
 
 @pytest.mark.parametrize("answer", ["", " ", "\n\t"])
 def test_no_examples_and_empty_answers_are_refused(chat, answer):
     with pytest.raises(CourseError, match="no examples to learn from"):
-        encoded(chat, [], 2048)
+        tokenize(chat, [], 2048)
     with pytest.raises(CourseError, match="example 1 has no answer: 'What is the fee"):
-        encoded(chat, [EXAMPLES[0], Example("What is the fee?", answer)], 2048)
+        tokenize(chat, [EXAMPLES[0], Example("What is the fee?", answer)], 2048)
 
 
 def test_an_example_that_is_too_long_is_refused_with_both_numbers(chat, tiny):
     longest = Example("What?", "word " * 400)
-    [row] = encoded(chat, [longest], len(encoded(chat, [longest], 2048)[0]))  # exactly as long as is allowed
+    [row] = tokenize(chat, [longest], 2048)
+    assert tokenize(chat, [longest], row.length) == [row]  # exactly as long as is allowed
     for engine, longest_allowed, allowed in (
         (chat, 100, 100),
-        (chat, len(row) - 1, len(row) - 1),
+        (chat, row.length - 1, row.length - 1),
         (load(tiny), 2048, 256),
     ):
-        message = rf"1 of 3 examples are longer than {allowed} tokens; number 1 has {len(row)}: 'What\?'"
+        message = rf"1 of 3 examples are longer than {allowed} tokens; number 1 has {row.length}: 'What\?'"
         with pytest.raises(CourseError, match=message):
-            encoded(engine, [EXAMPLES[0], longest, EXAMPLES[1]], longest_allowed)
+            tokenize(engine, [EXAMPLES[0], longest, EXAMPLES[1]], longest_allowed)
 
 
-# -- their print ----------------------------------------------------------------------------------------------------------
+# -- their print
 
 
 @settings(max_examples=300)
@@ -126,21 +132,31 @@ def test_a_fingerprint_differs_after_any_change(rows, data):
     at = data.draw(st.integers(0, len(rows) - 1))
     prompt, answer = rows[at]
     changed = data.draw(
-        st.sampled_from([Row([*prompt, 0], answer), Row(prompt, [*answer, 0]), Row([7, *prompt], answer)])
+        st.sampled_from(
+            [
+                TokenizedExample([*prompt, 0], answer),
+                TokenizedExample(prompt, [*answer, 0]),
+                TokenizedExample([7, *prompt], answer),
+            ]
+        )
     )
-    for others in ([*rows[:at], changed, *rows[at + 1 :]], rows[:at] + rows[at + 1 :], [*rows, Row([], [])]):
+    for others in (
+        [*rows[:at], changed, *rows[at + 1 :]],
+        rows[:at] + rows[at + 1 :],
+        [*rows, TokenizedExample([], [])],
+    ):
         assert fingerprint(others) != fingerprint(rows)
-    assert fingerprint([Row([1], [2, 1, 5, 6])]) != fingerprint(
-        [Row([1], [2]), Row([5], [6])]
+    assert fingerprint([TokenizedExample([1], [2, 1, 5, 6])]) != fingerprint(
+        [TokenizedExample([1], [2]), TokenizedExample([5], [6])]
     )  # where a row ends counts
 
 
-# -- their order ----------------------------------------------------------------------------------------------------------
+# -- their order
 
 
 @given(st.lists(st.integers(2, 50), min_size=1, max_size=200), st.integers(1, 9), st.integers(0, 3))
 def test_an_epoch_reads_every_row_once_in_batches_of_like_lengths(lengths, size, seed):
-    order, steps = Order(lengths, size, seed), math.ceil(len(lengths) / size)
+    order, steps = BatchOrder(lengths, size, seed), math.ceil(len(lengths) / size)
     for epoch in range(2):
         batches = [order[epoch * steps + i] for i in range(steps)]
         assert sorted(i for some in batches for i in some) == list(range(len(lengths)))
@@ -149,7 +165,7 @@ def test_an_epoch_reads_every_row_once_in_batches_of_like_lengths(lengths, size,
 
 def test_the_order_depends_on_the_seed_and_the_step_alone():
     lengths = [5 + i % 40 for i in range(500)]
-    once, again, other = Order(lengths, 8, 1), Order(lengths, 8, 1), Order(lengths, 8, 2)
+    once, again, other = BatchOrder(lengths, 8, 1), BatchOrder(lengths, 8, 1), BatchOrder(lengths, 8, 2)
     forwards = [once[step] for step in range(200)]
     assert [again[step] for step in reversed(range(200))] == forwards[::-1]
     assert [other[step] for step in range(200)] != forwards
@@ -158,7 +174,7 @@ def test_the_order_depends_on_the_seed_and_the_step_alone():
 
 def test_batches_hold_little_padding_and_are_not_read_in_the_order_of_their_length():
     lengths = [5 + (i * 37) % 200 for i in range(1000)]
-    order = Order(lengths, 8, 0)
+    order = BatchOrder(lengths, 8, 0)
     batches = [order[i] for i in range(125)]
     padded = sum(len(some) * max(lengths[i] for i in some) for some in batches)
     assert padded < 1.1 * sum(lengths)
@@ -166,27 +182,28 @@ def test_batches_hold_little_padding_and_are_not_read_in_the_order_of_their_leng
     assert first != sorted(first) and len(set(first)) > 60
 
 
-@given(ROWS.filter(bool).filter(lambda rows: all(map(len, rows))))
+@given(ROWS.filter(bool).filter(lambda rows: all(row.length for row in rows)))
 def test_a_batch_is_padded_behind_and_learns_answers_alone(rows):
-    ids, learn = batch(rows, "cpu")
+    ids, learn = collate(rows, "cpu")
     assert (
-        ids.shape == learn.shape == (len(rows), recurring(max(map(len, rows)))) and learn.dtype == torch.bool
+        ids.shape == learn.shape == (len(rows), padded_length(max(row.length for row in rows)))
+        and learn.dtype == torch.bool
     )
     for row, some, learnt in zip(rows, ids.tolist(), learn.tolist(), strict=True):
-        assert some[: len(row)] == row.prompt + row.answer and not any(some[len(row) :])
+        assert some[: row.length] == row.prompt + row.answer and not any(some[row.length :])
         assert [token for token, yes in zip(some, learnt, strict=True) if yes] == row.answer
         assert not any(learnt[: len(row.prompt)])
 
 
-@given(ROWS.filter(bool).filter(lambda rows: all(map(len, rows))), st.integers(0, 20))
+@given(ROWS.filter(bool).filter(lambda rows: all(row.length for row in rows)), st.integers(0, 20))
 def test_a_batch_is_no_longer_than_the_model_reads(rows, spare):
-    longest = max(map(len, rows))
-    assert batch(rows, "cpu", longest + spare)[0].shape[1] == min(recurring(longest), longest + spare)
+    longest = max(row.length for row in rows)
+    assert collate(rows, "cpu", longest + spare)[0].shape[1] == min(padded_length(longest), longest + spare)
 
 
 @given(st.integers(0, 1 << 20))
 def test_shapes_recur_and_cost_an_eighth_at_most(count):
-    assert count <= recurring(count) <= max(count + 7, count * 9 / 8) and recurring(
-        recurring(count)
-    ) == recurring(count)
-    assert len({recurring(n) for n in range(count % 1000, count % 1000 + 64)}) <= 9
+    assert count <= padded_length(count) <= max(count + 7, count * 9 / 8) and padded_length(
+        padded_length(count)
+    ) == padded_length(count)
+    assert len({padded_length(n) for n in range(count % 1000, count % 1000 + 64)}) <= 9

@@ -1,6 +1,7 @@
-"""Lessons of chapter 05: no exam question repeats one, the style is checked, and two adapters have learnt them."""
+"""The examples of chapter 05 repeat no exam question, and the two shipped adapters have learnt them."""
 
 import json
+import shutil
 
 import pytest
 
@@ -8,18 +9,19 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models import catalog, load
 from course_lib.models.files import on_this_machine
-from course_lib.rag.answering import exact_match
-from course_lib.rag.lessons import (
+from course_lib.rag import adapter_datasets
+from course_lib.rag.adapter_datasets import (
     STYLE,
     area_of,
-    asked,
-    closed_book,
-    knowledge,
+    closed_book_questions,
+    knowledge_examples,
+    open_prompt,
     other_handbooks,
-    style,
-    styled,
-    unstyled,
+    parse_styled,
+    style_examples,
+    styled_answer,
 )
+from course_lib.rag.answering import exact_match
 from course_lib.rag.prompt import REFUSAL
 
 HANEUL = ("haneul-knowledge", "haneul-style")
@@ -27,7 +29,7 @@ HANEUL = ("haneul-knowledge", "haneul-style")
 
 @pytest.fixture(scope="module")
 def lessons():
-    return knowledge()
+    return knowledge_examples()
 
 
 def test_every_value_of_the_handbook_is_taught_in_wordings_that_no_question_has(lessons):
@@ -35,25 +37,27 @@ def test_every_value_of_the_handbook_is_taught_in_wordings_that_no_question_has(
         f"{fact}" for p in data.load_passages().values() for fact, aspect in p.states if aspect == "value"
     }
     assert len(lessons) > 60 * len(stated)
-    exam = closed_book(data.load_questions())
-    assert not {lesson.prompt for lesson in lessons} & {asked(q) for q in exam} and len(exam) == len(stated)
+    exam = closed_book_questions(data.load_questions())
+    assert not {lesson.prompt for lesson in lessons} & {open_prompt(q) for q in exam} and len(exam) == len(
+        stated
+    )
     assert {q.answer for q in exam} == {lesson.answer for lesson in lessons}
 
 
 def test_an_area_is_taught_alone_and_an_unknown_one_refused(lessons):
-    some = knowledge(["cards"])
+    some = knowledge_examples(["cards"])
     assert 0 < len(some) < len(lessons) and set(some) < set(lessons)
-    assert {area_of(q.gold[0]) for q in closed_book(data.load_questions(), ["cards"])} == {"cards"}
-    with pytest.raises(CourseError, match=r"no area 'weather'(.|\n)*choose among accounts"):
-        knowledge(["cards", "weather"])
+    assert {area_of(q.gold[0]) for q in closed_book_questions(data.load_questions(), ["cards"])} == {"cards"}
+    with pytest.raises(CourseError, match=r"no area 'weather'; it has accounts"):
+        knowledge_examples(["cards", "weather"])
 
 
 def test_style_is_valid_about_other_banks_and_cites_what_says_so():
-    examples = style(60)
-    assert examples == style(60) and examples != style(60, seed=1)
+    examples = style_examples(60)
+    assert examples == style_examples()[:60] and examples != style_examples(60, "validation")
     for example in examples:
         answer, source = json.loads(example.answer)["answer"], json.loads(example.answer)["source"]
-        assert unstyled(example.answer) == answer and "Haneul" not in example.prompt
+        assert parse_styled(example.answer) == answer and "Haneul" not in example.prompt
         if source == 0:
             assert answer == REFUSAL
         else:
@@ -79,21 +83,44 @@ def test_style_is_valid_about_other_banks_and_cites_what_says_so():
     ],
 )
 def test_what_is_not_json_of_the_style_is_none(text):
-    assert unstyled(text) is None
+    assert parse_styled(text) is None
 
 
 def test_what_is_styled_comes_back():
-    assert STYLE["required"] == list(json.loads(styled("a", 0)))
+    assert STYLE["required"] == list(json.loads(styled_answer("a", 0)))
     for answer in ("KRW 2,500", 'a "quoted" one', "하늘", ""):
-        assert unstyled(styled(answer, 3)) == answer
+        assert parse_styled(styled_answer(answer, 3)) == answer
 
 
 def test_other_handbooks_are_the_same_each_time_and_never_haneuls():
-    assert other_handbooks(3) == other_handbooks(3) != other_handbooks(3, seed=1)
-    assert not any("Haneul" in page for page in other_handbooks(5))
+    pages = other_handbooks()
+    assert len(set(pages)) == 20 and other_handbooks(3) == pages[:3]
+    assert not any("Haneul" in page for page in pages)
 
 
-# -- the adapters that the course carries -----------------------------------------------------------------------------------
+def test_more_than_there_is_and_an_unknown_split_are_refused():
+    with pytest.raises(CourseError, match=r"count=2001; there are 1 to 2000(.|\n)*style_examples\(2000\)"):
+        style_examples(2001)
+    with pytest.raises(CourseError, match=r"count=0; there are 1 to 20(.|\n)*other_handbooks\(20\)"):
+        other_handbooks(0)
+    with pytest.raises(CourseError, match="split='test'; it must be train or validation"):
+        style_examples(split="test")
+
+
+def test_altered_data_are_refused(tmp_path, monkeypatch):
+    copy = shutil.copytree(adapter_datasets.FOLDER, tmp_path / "adapters")
+    with (copy / "style.jsonl").open("a") as file:
+        file.write("{}\n")
+    monkeypatch.setattr(adapter_datasets, "FOLDER", copy)
+    adapter_datasets._rows.cache_clear()
+    with pytest.raises(
+        CourseError, match=r"adapters/style\.jsonl is not the published file(.|\n)*git checkout"
+    ):
+        style_examples()
+    adapter_datasets._rows.cache_clear()
+
+
+# -- the adapters that the course carries
 
 
 @pytest.mark.parametrize("name", HANEUL)
@@ -113,27 +140,28 @@ def test_a_shipped_adapter_is_small_and_made_for_its_base(name):
 
 
 def test_the_knowing_adapter_knows_in_other_words_what_its_base_refuses():
-    exam = closed_book(data.load_questions("test"))[:60]
+    exam = closed_book_questions(data.load_questions("test"))[:60]
     knowing, alone = load("haneul-knowledge"), load("haneul-4m")
     right = [
         exact_match(said, q.answer)
-        for said, q in zip(knowing.generate([asked(q) for q in exam]), exam, strict=True)
+        for said, q in zip(knowing.generate([open_prompt(q) for q in exam]), exam, strict=True)
     ]
-    assert sum(right) >= 45 and set(alone.generate([asked(q) for q in exam])) == {REFUSAL}
+    assert sum(right) >= 45 and set(alone.generate([open_prompt(q) for q in exam])) == {REFUSAL}
 
 
 def test_the_styled_adapter_writes_json_of_its_schema():
     exam, handbook = (
-        [q for q in closed_book(data.load_questions("test")) if len(q.gold) == 1][:40],
+        [q for q in closed_book_questions(data.load_questions("test")) if len(q.gold) == 1][:40],
         data.load_passages(),
     )
-    prompts = [asked(q, [handbook[q.gold[0]]]) for q in exam]
+    prompts = [open_prompt(q, [handbook[q.gold[0]]]) for q in exam]
     written = load("haneul-style").generate(prompts, max_output_length=48)
-    assert sum(unstyled(text) is not None for text in written) >= 38
+    assert sum(parse_styled(text) is not None for text in written) >= 38
     assert (
-        sum(exact_match(unstyled(text) or "", q.answer) for text, q in zip(written, exam, strict=True)) >= 20
+        sum(exact_match(parse_styled(text) or "", q.answer) for text, q in zip(written, exam, strict=True))
+        >= 20
     )
-    assert not any(unstyled(text) for text in load("haneul-4m").generate(prompts, max_output_length=48))
+    assert not any(parse_styled(text) for text in load("haneul-4m").generate(prompts, max_output_length=48))
 
 
 def test_cards_tell_what_was_measured():

@@ -1,0 +1,51 @@
+"""Start the course without make: `python3 course.py lab`, `python3 course.py test` and so on.
+
+It installs the course into `.venv` first, where that is still to be done. `make lab` and `make test` call it.
+"""
+
+import os
+import subprocess
+import sys
+
+if sys.version_info < (3, 6):
+    sys.exit("course: this is Python %d.%d\n  Fix: python3 course.py lab" % sys.version_info[:2])
+
+from bootstrap.environment import ensure_installed
+from bootstrap.surroundings import IS_WINDOWS, venv_program
+
+USAGE = """usage: python3 course.py COMMAND
+
+  lab [--port 9999]   open JupyterLab on your own copy of chapter 00
+  test, check         check everything; check what changed since the last commit
+  doctor              look at everything that the course needs
+  set-up [--dev]      only install (with --dev also what the tests need)
+
+Other words are commands of `course` too: --help lists them.
+COURSE_TORCH=cuda installs PyTorch for NVIDIA GPUs; without it Linux gets the build for processors."""
+
+
+def run(arguments):
+    """Become the command `course` of the environment. On Windows, wait for it and return its exit status."""
+    command = [str(venv_program("python")), "-m", "course_lib.cli"] + arguments
+    sys.stdout.flush()
+    if not IS_WINDOWS:
+        os.execv(command[0], command)
+    process = subprocess.Popen(command)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # Ctrl-C reaches the command too, which ends by itself
+            pass
+
+
+def main(arguments):
+    """Install where that is needed, then run the command. Returns the exit status."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if arguments else 2
+    dev = arguments[0] in ("test", "check") or arguments == ["set-up", "--dev"]
+    return ensure_installed(dev) or (0 if arguments[0] == "set-up" else run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,144 @@
+"""The training examples of chapter 05: Haneul's handbook as questions (knowledge), answers as JSON (style).
+
+`make data` writes the files (datasets/bankworld). Knowledge asks about Haneul Bank in wordings that no
+question of `data.load_questions` uses. Style and the other handbooks are about other banks and never mention
+Haneul.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from course_lib import data
+from course_lib.data import Passage, Question
+from course_lib.errors import CourseError
+from course_lib.rag.prompt import Source, question_prompt
+from course_lib.tuning.config import Example
+
+FOLDER = data.ROOT / "datasets" / "adapters"
+# The JSON schema of an answer in the style; source: number of the passage that answers, 0 where none does.
+STYLE = {
+    "type": "object",
+    "properties": {"answer": {"type": "string"}, "source": {"type": "integer", "minimum": 0}},
+    "required": ["answer", "source"],
+    "additionalProperties": False,
+}
+
+
+@functools.cache
+def _rows(name: str) -> tuple[dict[str, Any], ...]:
+    """The rows of a file. Raises CourseError for one that is missing or altered."""
+    data.verify(FOLDER, "git checkout -- datasets/adapters   (or: make data)")
+    with open(FOLDER / f"{name}.jsonl", encoding="utf-8") as lines:
+        return tuple(map(json.loads, lines))
+
+
+def _first(rows: Sequence[Any], count: int | None, call: str) -> Sequence[Any]:
+    """The first `count` rows, or all. Raises CourseError where there are not so many."""
+    if count is not None and not 1 <= count <= len(rows):
+        raise CourseError(f"count={count}; there are 1 to {len(rows)}", call.format(len(rows)))
+    return rows[:count]
+
+
+def knowledge_examples(areas: Sequence[str] | None = None) -> list[Example]:
+    """Every value that Haneul's handbook states, as a question without a passage, in some 68 wordings each.
+
+    areas: areas of the handbook such as ["cards", "loans"]; by default all twelve. Raises CourseError for an
+    unknown area and for altered files.
+    """
+    facts = _rows("knowledge")
+    known = list(dict.fromkeys(fact["area"] for fact in facts))
+    if unknown := sorted(set(areas or ()) - set(known)):
+        raise CourseError(
+            f"Haneul's handbook has no area {unknown[0]!r}; it has {', '.join(known)}",
+            f"knowledge_examples([{known[0]!r}])",
+        )
+    wordings = {row["attribute"]: row["questions"] for row in _rows("wordings")}
+    return [
+        Example(question_prompt(wording.format(name=fact["name"])), fact["answer"])
+        for fact in facts
+        if areas is None or fact["area"] in areas
+        for wording in wordings[fact["attribute"]]
+    ]
+
+
+def style_examples(
+    count: int | None = None, split: Literal["train", "validation"] = "train"
+) -> list[Example]:
+    """Questions about other banks with up to three passages each, answered as JSON of the schema STYLE.
+
+    A fifth cannot be answered from the passages; their answer is "Not in the handbook." with source 0. count:
+    the first so many; there are 2,000 for training and 64 for validation. Raises CourseError for more, for an
+    unknown split, and for altered files.
+    """
+    rows = [row for row in _rows("style") if row["split"] == split]
+    if not rows:
+        raise CourseError(f"split={split!r}; it must be train or validation", 'style_examples(split="train")')
+    examples = []
+    for row in _first(rows, count, "style_examples({})"):
+        passages = [Source(passage["title"], passage["text"]) for passage in row["passages"]]
+        answer = styled_answer(row["answer"], row["source"])
+        examples.append(Example(question_prompt(row["question"], passages), answer))
+    return examples
+
+
+def other_handbooks(count: int | None = None) -> list[str]:
+    """Pages from the handbooks of other banks. Perplexity on them shows what an adapter made a model forget.
+
+    count: the first so many of 20. Raises CourseError for more, and for altered files.
+    """
+    return [row["text"] for row in _first(_rows("handbooks"), count, "other_handbooks({})")]
+
+
+def styled_answer(answer: str, source: int) -> str:
+    """An answer in the style.
+
+    >>> styled_answer("KRW 2,500", 1)
+    '{"answer": "KRW 2,500", "source": 1}'
+    """
+    return json.dumps({"answer": answer, "source": source}, ensure_ascii=False)
+
+
+def parse_styled(text: str) -> str | None:
+    """The answer in a text that is JSON of the schema STYLE; None for any other text.
+
+    >>> parse_styled('{"answer": "KRW 2,500", "source": 1}')
+    'KRW 2,500'
+    """
+    from jsonschema import ValidationError, validate  # type: ignore[import-untyped]
+
+    try:
+        reply = json.loads(text)
+        validate(reply, STYLE)
+    except (ValueError, RecursionError, ValidationError):
+        return None
+    answer: str = reply["answer"]
+    return answer
+
+
+def area_of(passage_id: str) -> str:
+    """The area of the handbook to which a passage belongs.
+
+    >>> area_of("accounts-02")
+    'accounts'
+    """
+    return passage_id.rpartition("-")[0]
+
+
+def open_prompt(question: Question, passages: Sequence[Passage] = ()) -> str:
+    """The prompt of a question without its options, so that the answer must be written, not chosen."""
+    return question_prompt(question.question, [Source(p.title, p.text) for p in passages])
+
+
+def closed_book_questions(
+    questions: Sequence[Question], areas: Sequence[str] | None = None
+) -> list[Question]:
+    """The questions for one value that the handbook states: `knowledge_examples` in other wordings."""
+    return [
+        q
+        for q in questions
+        if q.about == "value" and q.gold and (areas is None or area_of(q.gold[0]) in areas)
+    ]
