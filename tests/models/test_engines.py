@@ -340,7 +340,7 @@ def test_scores_of_weights_that_are_none_are_no_order(heads):
     with torch.no_grad():
         engine.model.classifier.bias.fill_(float("nan"))
     assert all(map(math.isnan, engine.rerank(QUERY, [*TEXTS, "fee " * 200])))
-    with pytest.raises(CourseError, match="Encoder gave 4 of 4 candidates no finite score: nan"):
+    with pytest.raises(CourseError, match="4 of 4 scores of Encoder are not finite: nan"):
         rerank(engine, QUERY, TEXTS)
 
 
