@@ -17,8 +17,7 @@ from course_lib.models.drivers.http_client import map_concurrently
 from course_lib.models.drivers.llamacpp_server import raise_on_error, start_servers, stream_events
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.files import resolve
-from course_lib.models.gguf import cached_export, export_adapter
-from course_lib.models.gguf.writer import reads
+from course_lib.models.gguf import cached_export, export_adapter, input_format
 from course_lib.models.schema import Generation, ModelSpec
 
 if TYPE_CHECKING:
@@ -76,9 +75,9 @@ class LlamaCpp(Engine):
             (_adapter_file(adapter.path, source, Path(scratch.name) / f"adapter-{i}.gguf"), adapter.weight)
             for i, adapter in enumerate(resolve_adapters(spec.adapters, source))
         ]
-        header = reads(source)
-        context = context_length(spec, header.context)
-        if spec.task == "chat-completion" and not header.chat:
+        text_input = input_format(source)
+        context = context_length(spec, text_input.context)
+        if spec.task == "chat-completion" and not text_input.chat:
             what = f"{spec.name} has no chat template: it is no chat model"
             raise CourseError(what, 'load(..., task="text-generation")')
         engine = cls(spec, start_servers(spec, file, context, adapters), file, scratch)
