@@ -11,7 +11,9 @@ from tests.affected import affected, changed_files
 
 pytest_plugins = ["tests.notebooks.runner"]
 LAST_TIME = "course/seconds"  # in pytest's cache: file -> seconds that its tests took
+SLOWEST = "course/slowest"  # in pytest's cache: the 30 slowest tests of the last whole run
 _seconds: Counter[str] = Counter()
+_tests: Counter[str] = Counter()
 
 
 def pytest_addoption(parser):
@@ -23,10 +25,12 @@ def pytest_addoption(parser):
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config):
     """Keep the course's own cache with pytest's, out of the home folder."""
-    os.environ.setdefault("COURSE_CACHE_DIR", str(config.cache.mkdir("course")))
+    cache = _cache(config)
+    if cache:
+        os.environ.setdefault("COURSE_CACHE_DIR", str(cache.mkdir("course")))
 
     if config.option.changed:
-        config.chosen, config.left = affected(changed_files(), config.cache.get(LAST_TIME, {}))
+        config.chosen, config.left = affected(changed_files(), _last_time(config))
 
 
 def pytest_report_header(config):
@@ -48,7 +52,7 @@ def pytest_collection_modifyitems(config, items):
     """
     if not hasattr(config, "workerinput"):
         return
-    seconds = config.cache.get(LAST_TIME, {})
+    seconds = _last_time(config)
     for path in {item.path for item in items if item.path.suffix == ".ipynb"}:
         name = path.relative_to(config.rootpath).as_posix()
         seconds[name] = 60 * declared(read(path), path.name).minutes
@@ -57,12 +61,24 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_runtest_logreport(report):
     _seconds[_file(report.nodeid)] += report.duration
+    _tests[report.nodeid] += report.duration
 
 
 def pytest_sessionfinish(session):
     config = session.config
-    if not hasattr(config, "workerinput"):
-        config.cache.set(LAST_TIME, config.cache.get(LAST_TIME, {}) | _seconds)
+    if _cache(config) and not hasattr(config, "workerinput"):
+        _cache(config).set(LAST_TIME, _last_time(config) | _seconds)
+        if len(_tests) >= 1000:
+            _cache(config).set(SLOWEST, _tests.most_common(30))
+
+
+def _cache(config):
+    """pytest's cache, or None where `-p no:cacheprovider` switched it off."""
+    return getattr(config, "cache", None)
+
+
+def _last_time(config):
+    return _cache(config).get(LAST_TIME, {}) if _cache(config) else {}
 
 
 def _file(nodeid):

@@ -2,9 +2,9 @@
 
     python benchmarks/lora.py [ROUNDS]      default 3
 
-Each run has a process of its own, in turns, so that a disturbance hits all and peak memory is that run's alone. Tokens are those
-of the examples, without padding; seconds are of the training loop, without loading; the loss is that of the finished adapter on
-questions in other wordings.
+Each run has a process of its own, in turns, so that a disturbance hits all and peak memory is that run's
+alone. Tokens are those of the examples, without padding; seconds are of the training loop, without loading;
+the loss is that of the finished adapter on questions in other wordings.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Packed weights beside whole ones: how fast llama.cpp and transformers write, and how well a packed embedder still finds.
+"""Quantized models beside whole ones: speed of llama.cpp and transformers, and quality of embedders.
 
 The second half wants COURSE_DATA_DIR, the folder of the public sets.
 """
@@ -22,7 +22,7 @@ NEW = 64
 
 
 def writing(name: str) -> None:
-    """Print how many tokens a second each engine writes, after reading, as a multiple of transformers' greedy generate."""
+    """Print each engine's tokens per second, and how many times as fast as transformers' generate it is."""
     whole = load(name, precision="float32")
     passages = data.load_passages()
     question = next(q for q in data.load_questions("validation") if len(q.gold) == 1)
@@ -57,13 +57,16 @@ def writing(name: str) -> None:
 
 
 def beginning(embedder: Engine, text: str) -> str:
-    """So much of a text as the embedder reads: it refuses longer ones. A little less, for decoding can change the count."""
+    """So much of a text as the embedder reads: it refuses longer ones.
+
+    A little less, for decoding can change the count.
+    """
     ids = embedder.tokenizer.encode(text, add_special_tokens=False)
     return text if len(ids) < embedder.context - 8 else embedder.tokenizer.decode(ids[: embedder.context - 8])
 
 
 def finding(name: str) -> None:
-    """Print nDCG@10 of the embedder, whole and packed, over the beginnings of a set's texts; the difference by question."""
+    """Print nDCG@10 of the embedder, whole and quantized, and their difference paired over questions."""
     public = public_sets.load(name)
     ids, found = list(public.documents), {}
     for way in ("none", "int8", "nf4"):

@@ -1,4 +1,4 @@
-"""Write files and folders so that an interruption leaves either the old content or the new, never half of it."""
+"""Write files and folders so that an interruption leaves the old content or the new, never half of it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def atomic_write_text(path: Path, text: str) -> None:
 
 
 def rename_damaged(path: Path, suffix: str) -> Path:
-    """Rename a damaged file to the first free name `stem.damaged-N` + `suffix` beside it; returns the new path."""
+    """Rename a damaged file to the first free `stem.damaged-N` with this suffix; returns the new path."""
     names = (path.with_name(f"{path.stem}.damaged-{n}{suffix}") for n in itertools.count(1))
     target = next(p for p in names if not p.exists())
     os.replace(path, target)

@@ -27,7 +27,7 @@ def overlaps(figure):
     ]
 
 
-# -- an adapter -----------------------------------------------------------------------------------------------------------
+# -- an adapter
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_rank_that_is_none_is_refused(rank):
         low_rank(256, 64, rank)
 
 
-# -- memory ---------------------------------------------------------------------------------------------------------------
+# -- memory
 
 COSTS = {
     "full": training_bytes(7_000_000_000),
@@ -169,7 +169,7 @@ def test_bytes_that_cannot_be_are_refused(costs, card):
         training_memory(costs, card)
 
 
-# -- losses ---------------------------------------------------------------------------------------------------------------
+# -- losses
 
 LINES = {"training": {step: 3 / step for step in range(1, 101)}, "validation": {50: 0.4, 100: 0.5}}
 

@@ -31,7 +31,7 @@ def test_importing_the_library_takes_a_fifth_of_a_second_at_most_and_loads_no_ot
 def test_every_public_name_is_there_and_is_listed(package):
     for name in package.__all__:
         assert getattr(package, name) is not None and name in dir(package)
-    assert package.__all__ == sorted(package.__all__, key=lambda name: (not name.isupper(), name))
+    assert len(package.__all__) <= 12
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'trian'"):
         package.trian  # noqa: B018
 

@@ -60,9 +60,9 @@ def stacked_bar(parts: Mapping[str, float], limit: float, *, x: str, title: str)
 def training_memory(costs: Mapping[str, tuple[int, int, int]], gpu_bytes: float | None = None) -> Picture:
     """A bar for each way to train, from the top: GB (10**9 bytes) of weights, gradients and the optimiser.
 
-    costs: name -> a `tuning.cost.Cost`, in bytes. gpu_bytes: bytes of a GPU, a dashed line. In words: the lines
-    above the bars, and which of them end before the GPU's memory does. Raises ValueError for none, and for a
-    number that is negative or not finite.
+    costs: name -> a `tuning.cost.Cost`, in bytes. gpu_bytes: bytes of a GPU, a dashed line. In words: the
+    lines above the bars, and which of them end before the GPU's memory does. Raises ValueError for none, and
+    for a number that is negative or not finite.
     """
     rows = {name: [part / 1e9 for part in cost] for name, cost in costs.items()}
     limit = 0.0 if gpu_bytes is None else gpu_bytes / 1e9

@@ -1,7 +1,8 @@
-"""The examples of chapter 05, read from datasets/adapters: Haneul's handbook as questions (knowledge), and JSON answers (style).
+"""The training examples of chapter 05: Haneul's handbook as questions (knowledge), answers as JSON (style).
 
-`make data` writes the files (datasets/bankworld). Knowledge asks about Haneul Bank in wordings that no question of
-`data.load_questions` uses. Style and the other handbooks are about other banks and never mention Haneul.
+`make data` writes the files (datasets/bankworld). Knowledge asks about Haneul Bank in wordings that no
+question of `data.load_questions` uses. Style and the other handbooks are about other banks and never mention
+Haneul.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def _first(rows: Sequence[Any], count: int | None, call: str) -> Sequence[Any]:
 def knowledge_examples(areas: Sequence[str] | None = None) -> list[Example]:
     """Every value that Haneul's handbook states, as a question without a passage, in some 68 wordings each.
 
-    areas: areas of the handbook such as ["cards", "loans"]; by default all twelve. Raises CourseError for an unknown
-    area and for altered files.
+    areas: areas of the handbook such as ["cards", "loans"]; by default all twelve. Raises CourseError for an
+    unknown area and for altered files.
     """
     facts = _rows("knowledge")
     known = list(dict.fromkeys(fact["area"] for fact in facts))
@@ -67,10 +68,10 @@ def knowledge_examples(areas: Sequence[str] | None = None) -> list[Example]:
 def style_examples(
     count: int | None = None, split: Literal["train", "validation"] = "train"
 ) -> list[Example]:
-    """Questions about other banks, answered as JSON of the schema STYLE; each comes with up to three passages.
+    """Questions about other banks with up to three passages each, answered as JSON of the schema STYLE.
 
-    A fifth cannot be answered from the passages; their answer is "Not in the handbook." with source 0.
-    count: the first so many; there are 2,000 for training and 64 for validation. Raises CourseError for more, for an
+    A fifth cannot be answered from the passages; their answer is "Not in the handbook." with source 0. count:
+    the first so many; there are 2,000 for training and 64 for validation. Raises CourseError for more, for an
     unknown split, and for altered files.
     """
     rows = [row for row in _rows("style") if row["split"] == split]
@@ -85,7 +86,7 @@ def style_examples(
 
 
 def other_handbooks(count: int | None = None) -> list[str]:
-    """Pages from the handbooks of other banks; a model's perplexity on them shows what an adapter made it forget.
+    """Pages from the handbooks of other banks. Perplexity on them shows what an adapter made a model forget.
 
     count: the first so many of 20. Raises CourseError for more, and for altered files.
     """
@@ -135,7 +136,7 @@ def open_prompt(question: Question, passages: Sequence[Passage] = ()) -> str:
 def closed_book_questions(
     questions: Sequence[Question], areas: Sequence[str] | None = None
 ) -> list[Question]:
-    """The questions for one value that the handbook states: what `knowledge_examples` teach, in other wordings."""
+    """The questions for one value that the handbook states: `knowledge_examples` in other wordings."""
     return [
         q
         for q in questions

@@ -39,12 +39,12 @@ def without_letter(answer: str) -> str:
 
 
 def exact_match(prediction: str, gold: str) -> bool:
-    """Whether the complete answer equals the gold one after `normalise` (Rajpurkar et al. 2016, arXiv:1606.05250)."""
+    """Whether the answer equals the gold one after `normalise` (Rajpurkar et al. 2016, arXiv:1606.05250)."""
     return normalise(without_letter(prediction)) == normalise(gold)
 
 
 def nearness(question: Question, passage: Passage) -> int:
-    """How misleading a passage is: 2 about the same product, 1 about the same attribute of another one, 0 neither."""
+    """How misleading a passage is: 2 the same product, 1 the same attribute of another one, 0 neither."""
     entities = {fact.rpartition(".")[0] for fact in question.facts}
     if entities & set(passage.about):
         return 2
@@ -53,7 +53,7 @@ def nearness(question: Question, passage: Passage) -> int:
 
 
 def hard_negatives(question: Question, passages: Iterable[Passage], n: int) -> list[Passage]:
-    """The `n` most misleading passages that do not answer the question, ties in an order fixed by the question."""
+    """The `n` most misleading passages that do not answer the question; ties are shuffled by its id."""
     others = [p for p in passages if p.id not in question.gold]
     random.Random(question.id).shuffle(others)
     return sorted(others, key=lambda p: -nearness(question, p))[:n]

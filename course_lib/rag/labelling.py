@@ -23,7 +23,7 @@ def label_with(
     labelled: Sequence[Message],
     neighbours: Sequence[Sequence[int]],
 ) -> Sequence[str]:
-    """The label that the model gives each query after reading the labelled messages with the indices of `nearest`."""
+    """The label that the model gives each query after reading its neighbours, which `nearest` returns."""
     examples = [[(labelled[i].message, labelled[i].intent) for i in row] for row in neighbours]
     prompts = [label_prompt(query.message, shots) for query, shots in zip(queries, examples, strict=True)]
     return model.generate(prompts, max_output_length=16)

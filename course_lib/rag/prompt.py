@@ -52,8 +52,8 @@ def chosen_option(answer: str, options: Sequence[str]) -> str:
 def label_prompt(message: str, examples: Sequence[tuple[str, str]]) -> str:
     """The user's turn for classification: labelled examples, then the message to label.
 
-    A label stands on a line of its own, so that it has the same tokens there as in the answer. After a space it would
-    have others, and a small model cannot copy tokens that it has never seen.
+    A label stands on a line of its own, so that it has the same tokens there as in the answer. After a space
+    it would have others, and a small model cannot copy tokens that it has never seen.
     """
     shots = "".join(f"Message: {text}\nLabel:\n{label}\n" for text, label in examples)
     return f"{shots}Message: {message}\nLabel:"

@@ -102,7 +102,7 @@ class HybridRetriever(BaseRetriever):
     ) -> HybridRetriever:
         """A retriever with an index of texts.
 
-        metadatas, ids: one for each text; ids are "0", "1" and so on by default. options: of `from_documents`.
+        metadatas, ids: one for each text; by default ids are "0", "1", .... options: as of from_documents.
         Raises CourseError as it does, for a single string, and for lists of different lengths.
         """
         if isinstance(texts, str):

@@ -116,7 +116,7 @@ class StoreRetriever:
             except NotImplementedError as error:
                 raise CourseError(
                     f"{type(self.store).__name__} cannot convert its scores to relevances",
-                    'StoreRetriever(store, score_type="similarity"), or "distance" if lower is better',
+                    'StoreRetriever(store, score_type="similarity")  # "distance" if lower is better',
                 ) from error
         else:
             pairs = self.store.similarity_search_with_score(query, k, **options)

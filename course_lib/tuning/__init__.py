@@ -7,8 +7,8 @@ from course_lib.lazy import lazy_attributes
 if TYPE_CHECKING:
     from course_lib.tuning.config import Example, LoRATrainingConfig
     from course_lib.tuning.formats import FORMATS, Format, absmax, format_of
+    from course_lib.tuning.quantize import relative_error
     from course_lib.tuning.quantized_model import matrices, quantized
-    from course_lib.tuning.rounding_error import block_errors, largest_error, relative_error, snr_db
     from course_lib.tuning.run_folder import TrainingResult
     from course_lib.tuning.training import train
 
@@ -19,21 +19,18 @@ __all__ = [
     "LoRATrainingConfig",
     "TrainingResult",
     "absmax",
-    "block_errors",
     "format_of",
-    "largest_error",
     "matrices",
     "quantized",
     "relative_error",
-    "snr_db",
     "train",
 ]
 _MODULES = {
     **dict.fromkeys(("Example", "LoRATrainingConfig"), "config"),
     **dict.fromkeys(("FORMATS", "Format", "absmax", "format_of"), "formats"),
     **dict.fromkeys(("matrices", "quantized"), "quantized_model"),
-    **dict.fromkeys(("block_errors", "largest_error", "relative_error", "snr_db"), "rounding_error"),
-    **dict.fromkeys(("TrainingResult",), "run_folder"),
-    **dict.fromkeys(("train",), "training"),
+    "relative_error": "quantize",
+    "TrainingResult": "run_folder",
+    "train": "training",
 }
 __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

@@ -18,7 +18,7 @@ class Example(NamedTuple):
 
 
 class LoRATrainingConfig(Frozen):
-    """How a LoRA adapter is trained. `replace` raises SpecError for a field that is unknown or out of range."""
+    """The settings of a training run. `replace` raises SpecError for an unknown field or a wrong value."""
 
     rank: int = Field(8, ge=1, le=4096, description="rows of A and columns of B (Hu et al. 2021)")
     alpha: float = Field(16, gt=0, description="the adapter adds alpha / rank * B A to a matrix")

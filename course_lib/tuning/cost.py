@@ -10,7 +10,7 @@ from course_lib.errors import CourseError
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Bytes for each trainable weight: its gradient in 16 bits; the optimiser's copy of it and two running means in 32.
+# Bytes for each trainable weight: gradient in 16 bits; the optimiser's copy and two running means in 32.
 GRADIENT, MASTER_WEIGHT, ADAM_MEANS = 2, 4, 8
 
 
@@ -28,7 +28,7 @@ class Cost(NamedTuple):
 
 
 def training_bytes(parameters: int, trainable: int | None = None, bits: float = 16) -> Cost:
-    """Bytes for training with AdamW in mixed precision (Rajbhandari et al. 2019, arXiv:1910.02054, section 3.1).
+    """Bytes for training with AdamW in mixed precision (Rajbhandari et al. 2019, arXiv:1910.02054).
 
     parameters: of the model, held in `bits` bits each (16; 4.5 for 4-bit weights with their scales).
     trainable: weights of an adapter beside the frozen model, in 16 bits; None trains the whole model.
@@ -49,10 +49,10 @@ def training_bytes(parameters: int, trainable: int | None = None, bits: float = 
 
 
 def activation_bytes(model: Any, loss: Callable[[], Tensor]) -> int:
-    """Bytes of activations that the forward pass of `loss` keeps for the backward pass, without the model's weights.
+    """Bytes of activations, weights not counted, that the forward pass of `loss` keeps for the backward pass.
 
-    They grow with the number of examples in memory at once and with their length. With gradient checkpointing a
-    layer keeps only its input (Chen et al. 2016, arXiv:1604.06174).
+    They grow with the number of examples in memory at once and with their length. With gradient checkpointing
+    a layer keeps only its input (Chen et al. 2016, arXiv:1604.06174).
     """
     from torch.autograd.graph import saved_tensors_hooks
 
@@ -71,5 +71,5 @@ def activation_bytes(model: Any, loss: Callable[[], Tensor]) -> int:
 
 
 def adapter_weights(shapes: dict[str, tuple[int, int]], rank: int) -> int:
-    """Weights of an adapter for matrices of these shapes (outputs, inputs): rank x (outputs + inputs) for each."""
+    """Weights of an adapter: rank x (outputs + inputs) for each matrix of these shapes (outputs, inputs)."""
     return sum(rank * (outputs + inputs) for outputs, inputs in shapes.values())

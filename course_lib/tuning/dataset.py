@@ -36,49 +36,51 @@ class TokenizedExample(NamedTuple):
 def tokenize(engine: HuggingFace, examples: Sequence[Example], max_length: int) -> list[TokenizedExample]:
     """Examples as the model will read them.
 
-    Raises CourseError for no examples, an empty answer, an example above `max_length` tokens, a chat template that
-    changes the prompt once it is answered, and a model without an end token.
+    Raises CourseError for no examples, an empty answer, an example above `max_length` tokens, a chat template
+    that changes the prompt once it is answered, and a model without an end token.
     """
     if not examples:
         raise CourseError(
-            "there are no examples to learn from",
-            'train("haneul-4m", [Example("Question: What is the fee?", "KRW 2,000")], "my-adapter")',
+            "there are no examples to learn from", 'train(base, [Example("fee?", "1")], folder)'
         )
     for i, example in enumerate(examples):
         if not example.answer.strip():
             raise CourseError(f"example {i} has no answer: {example.prompt!r:.80}", f"del examples[{i}]")
-    prompts, answers = _texts(engine, examples)
-    prompt_ids = engine.tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    answer_ids = engine.tokenizer(answers, add_special_tokens=False)["input_ids"]
     start, ends = engine.ids("") if engine.spec.task == "text-generation" else [], engine.end_ids()
     if not ends:
-        raise CourseError(
-            f"{engine.name} has no token that ends a text, so it cannot learn where an answer ends",
-            'train("haneul-4m", examples, folder)',
-        )
+        what = f"{engine.name} has no token that ends a text, so it cannot learn where an answer ends"
+        raise CourseError(what, 'train("haneul-4m", examples, folder)')
+    texts = _texts(engine, examples)
+    prompts, answers = (engine.tokenizer(part, add_special_tokens=False)["input_ids"] for part in texts)
     dataset = [
         TokenizedExample(start + prompt, _with_end(answer, ends))
-        for prompt, answer in zip(prompt_ids, answer_ids, strict=True)
+        for prompt, answer in zip(prompts, answers, strict=True)
     ]
     limit = min(max_length, engine.context)
     if too_long := [i for i, example in enumerate(dataset) if example.length > limit]:
-        first, longest = too_long[0], max(example.length for example in dataset)
+        number, longest = too_long[0], max(example.length for example in dataset)
+        fits = longest <= engine.context
         raise CourseError(
-            f"{len(too_long)} of {len(dataset)} examples are longer than {limit} tokens; number {first} has "
-            f"{dataset[first].length}: {examples[first].prompt!r:.80}",
-            f"train(..., max_length={longest})"
-            if longest <= engine.context
-            else "shorten them or leave them out",
+            f"{len(too_long)} of {len(dataset)} examples are longer than {limit} tokens; number {number} has "
+            f"{dataset[number].length}: {examples[number].prompt!r:.80}",
+            f"train(..., max_length={longest})" if fits else "shorten them or leave them out",
         )
     return dataset
 
 
 def _texts(engine: HuggingFace, examples: Sequence[Example]) -> tuple[list[str], list[str]]:
-    """For each example the text up to where the answer begins, and the rest. Both are rendered in one call each."""
-    prompts = [engine._prompt(example.prompt) for example in examples]
+    """For each example the text up to where the answer begins, and the rest.
+
+    Both are rendered in one call each.
+    """
     if engine.spec.task == "text-generation":
-        return [str(prompt) for prompt in prompts], [example.answer for example in examples]
-    conversations: list[Any] = [[dict(turn) for turn in prompt] for prompt in prompts]  # type: ignore[arg-type]
+        return [str(engine._prompt(e.prompt)) for e in examples], [e.answer for e in examples]
+    conversations: list[Any] = [
+        [{"role": "user", "content": prompt}]
+        if isinstance(prompt, str)
+        else [dict(turn) for turn in engine._prompt(prompt)]  # type: ignore[arg-type]
+        for prompt, _ in examples
+    ]
     answered = [
         [*turns, {"role": "assistant", "content": example.answer}]
         for turns, example in zip(conversations, examples, strict=True)
@@ -90,7 +92,7 @@ def _texts(engine: HuggingFace, examples: Sequence[Example]) -> tuple[list[str],
         if not text.startswith(prompt):
             raise CourseError(
                 f"the chat template of {engine.name} changes a prompt once it is answered",
-                'train({"source": ..., "task": "text-generation"}, examples, folder), with prompts written out',
+                'train({"source": ..., "task": "text-generation"}, examples, folder)  # whole prompts',
             )
     return before, [text[len(prompt) :] for prompt, text in zip(before, complete, strict=True)]
 
@@ -110,7 +112,7 @@ def fingerprint(dataset: Sequence[TokenizedExample]) -> str:
 
 
 class BatchOrder:
-    """Which examples each step reads: each once in an epoch, in batches of similar length. order[step] lists indices.
+    """The indices of the examples that a step reads: each once in an epoch, in batches of similar length.
 
     It depends on the seed and the step alone, so that a resumed run reads what it would have read.
     """
@@ -141,7 +143,7 @@ class BatchOrder:
 def collate(
     dataset: Sequence[TokenizedExample], device: Any, context: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """ids and answer_mask (examples, length) of a batch: token ids, and for each whether it belongs to the answer.
+    """A batch: token ids and a mask of those that belong to the answer, both of shape (examples, length).
 
     Padding stands at the end, where a causal model does not look. The length is the longest example's
     `padded_length`, and at most `context` where that is given.
@@ -161,8 +163,8 @@ def collate(
 def padded_length(count: int) -> int:
     """`count` rounded up to a multiple of 8, or by at most an eighth, so that few different shapes occur.
 
-    A CPU's library (oneDNN) prepares and keeps kernels for each new shape in 16 bits. With few shapes a step took
-    three fifths of the time and training half of the memory (measured).
+    A CPU's library (oneDNN) prepares and keeps kernels for each new shape in 16 bits. With few shapes a step
+    took three fifths of the time and training half of the memory (measured).
 
     >>> [padded_length(n) for n in (1, 30, 65, 500)]
     [8, 32, 72, 512]

@@ -1,4 +1,4 @@
-"""Storage formats for weights by name (int8, q8_0, q4_0, nf4, ...): what a file holds, its size, and what is read back."""
+"""Storage formats for weights by name (int8, q8_0, q4_0, nf4, ...), with their sizes and rounding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ StoredArrays = tuple[NDArray[Any], ...]  # as in a file: packed codes, then scal
 
 @dataclass(frozen=True)
 class Format:
-    """A way to store weights. `store` returns a file's arrays; `restore` takes them and the weights' shape."""
+    """A way to store weights. `store` returns a file's arrays, `restore` the weights in their shape."""
 
     name: str
     description: str
@@ -31,8 +31,8 @@ class Format:
     def roundtrip(self, weights: Any) -> q.Weights:
         """The weights as they are read back from this format: float32, in their shape.
 
-        Raises CourseError as `quantize.as_float32` and `quantize.grouped`, and for a scale above the largest float16
-        if the format stores scales as float16.
+        Raises CourseError as `quantize.as_float32` and `quantize.grouped`, and for a scale above the largest
+        float16 if the format stores scales as float16.
         """
         array = q.as_float32(weights)
         return self.restore(self.store(array), array.shape)
@@ -48,7 +48,7 @@ class Format:
 
 
 def absmax(bits: int, per: q.Per, name: str = "") -> Format:
-    """Codes of `bits` bits in equal steps; float32 scales, one for the tensor, each row, or each block of `per` weights."""
+    """Equal steps: codes of `bits` bits, and a float32 scale per tensor, row or block of `per` weights."""
 
     def store(weights: q.Weights) -> StoredArrays:
         codes, scales = q.quantize_absmax(weights, bits, per)

@@ -1,7 +1,8 @@
-"""LoRA by hand: a frozen linear layer with two thin trainable matrices beside it (Hu et al. 2021, arXiv:2106.09685).
+"""LoRA by hand: a frozen linear layer and two thin trainable matrices (Hu et al. 2021, arXiv:2106.09685).
 
-W x  becomes  W x + alpha / r * B A x,  where A has r rows and B has r columns. B starts as zeros, so that the model
-starts unchanged. `train` uses peft for this; a test compares outputs, gradients and merged weights with peft's.
+W x  becomes  W x + alpha / r * B A x,  where A has r rows and B has r columns. B starts as zeros, so that the
+model starts unchanged. `train` uses peft for this; a test compares outputs, gradients and merged weights with
+peft's.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class LoRALinear(nn.Module):
 
 
 def inject(model: nn.Module, target_modules: Sequence[str], rank: int, alpha: float) -> list[LoRALinear]:
-    """Freeze the model and replace every linear layer whose name ends in one of `target_modules` by a LoRALinear.
+    """Freeze the model and put a LoRALinear in place of every linear layer named in `target_modules`.
 
     Returns the new layers. Raises CourseError for a name that no linear layer has.
     """

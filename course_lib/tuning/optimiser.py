@@ -1,4 +1,4 @@
-"""AdamW for models that compute in 16 bits, with a learning-rate schedule and checkpoints to resume from exactly."""
+"""AdamW for models that compute in 16 bits, with a learning-rate schedule and checkpoints."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class MixedPrecisionAdamW:
     """AdamW for every weight of a model that requires a gradient.
 
     In 16 bits a small step would be rounded away. The steps therefore add up in 32-bit copies of the weights,
-    `master_weights`, which are rounded into the model after each step (Micikevicius et al. 2017, arXiv:1710.03740).
+    `master_weights`, which are rounded into the model after each step (Micikevicius et al. 2017,
+    arXiv:1710.03740).
 
     learning_rate: the peak. It rises linearly for `warmup_steps` and falls linearly to 0 at `total_steps`.
     max_grad_norm: longer gradients are shortened to this length. `trainable` holds the weights by name.
@@ -132,7 +133,7 @@ def damaged_checkpoint(path: Path, error: BaseException) -> CourseError:
 
 @contextmanager
 def defer_interrupt() -> Iterator[None]:
-    """Let Ctrl-C take effect only at the end of the block, so that the block is done completely or not at all."""
+    """Delay Ctrl-C to the end of the block, so that the block is done completely or not at all."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread receives Ctrl-C
         yield
         return

@@ -1,4 +1,4 @@
-"""The model that is trained: a loaded base with peft's LoRA layers in it, its loss, and its adapter's files."""
+"""The model that is trained: a base with peft's LoRA layers in it, its loss, and its adapter's files."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 
 def load_base(base: Any, config: LoRATrainingConfig) -> HuggingFace:
-    """Load the model to adapt, in the precision to compute in. Raises CourseError for one that cannot be trained."""
+    """Load the model to adapt, in the precision to compute in.
+
+    Raises CourseError for one that cannot be trained.
+    """
     spec = ModelSpec.parse(base)
     language_model = spec.task in ("chat-completion", "text-generation")
     if spec.driver != "huggingface" or not language_model or spec.adapters:
         raise CourseError(
-            f"{spec.name}: adapters are trained on a language model of the driver huggingface, without adapters",
+            f"{spec.name}: the base must be a language model of the driver huggingface without adapters",
             'train("haneul-4m", examples, folder)',
         )
     auto = "bfloat16" if _has_native_bfloat16() else "float32"
@@ -39,7 +42,7 @@ def load_base(base: Any, config: LoRATrainingConfig) -> HuggingFace:
     if spec.precision not in ("auto", precision):
         raise CourseError(
             f"the base {spec.name} has precision={spec.precision!r}, but training computes in {precision}",
-            f"train(base, examples, folder, precision={precision!r}), with a base that leaves its precision out",
+            f"train(base, examples, folder, precision={precision!r})  # base without a precision",
         )
     engine: Any = load(spec, precision=precision)
     if getattr(engine.model, "is_loaded_in_8bit", False):
@@ -91,8 +94,8 @@ def add_lora(engine: HuggingFace, config: LoRATrainingConfig) -> Any:
 def loss_of(model: Any, ids: torch.Tensor, answer_mask: torch.Tensor) -> torch.Tensor:
     """The cross-entropy in nats of the answers' tokens, summed: each is predicted from all tokens before it.
 
-    ids, answer_mask: (examples, length). The output layer computes only those tokens, padded to a `padded_length`:
-    for questions with short answers that is a tenth of its work.
+    ids, answer_mask: (examples, length). The output layer computes only those tokens, padded to a
+    `padded_length`: for questions with short answers that is a tenth of its work.
     """
     predicted = answer_mask[:, 1:]
     labels = ids[:, 1:][predicted]
@@ -109,14 +112,14 @@ def loss_of(model: Any, ids: torch.Tensor, answer_mask: torch.Tensor) -> torch.T
 
 @contextmanager
 def seeded(seed: int, step: int) -> Iterator[None]:
-    """Seed the random numbers of a step, so that a resumed run draws the same dropout as one that never stopped."""
+    """Seed the random numbers of a step, so that a resumed run draws the same dropout as an unbroken one."""
     with torch.random.fork_rng():
         torch.manual_seed(seed * 1_000_003 + step)
         yield
 
 
 def save_adapter(model: Any, folder: Path, base: dict[str, Any]) -> None:
-    """Write an adapter's configuration, base and weights; the weights last, since without them it is not an adapter."""
+    """Write an adapter's configuration, base and weights; the weights last, as they complete it."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 

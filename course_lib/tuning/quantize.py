@@ -1,7 +1,7 @@
-"""Quantization by hand, in numpy: how absmax, Q8_0, Q4_0, NF4 and FP4 turn weights into codes and scales, and back.
+"""Quantization by hand, in numpy: absmax, Q8_0, Q4_0, NF4 and FP4 as codes and scales, and back.
 
-Codes and bytes equal those of llama.cpp (ggml/src/ggml-quants.c, compared with the package gguf) and of bitsandbytes
-(Dettmers et al. 2022, arXiv:2208.07339; 2023, arXiv:2305.14314). `formats` offers them by name.
+Codes and bytes equal those of llama.cpp (ggml/src/ggml-quants.c, compared with the package gguf) and of
+bitsandbytes (Dettmers et al. 2022, arXiv:2208.07339; 2023, arXiv:2305.14314). `formats` offers them by name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ LARGEST = 1e38  # of a weight; a product of two float32 near the largest there i
 
 
 def as_float32(weights: Any) -> Weights:
-    """`weights` as an array of float32. Raises CourseError for an empty array, NaN, infinity, and other types."""
+    """`weights` as an array of float32.
+
+    Raises CourseError for an empty array, NaN, infinity, and other types.
+    """
     try:
         array = np.asarray(weights)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -32,7 +35,7 @@ def as_float32(weights: Any) -> Weights:
         ) from error
     if array.dtype.kind not in "fiu" or not array.ndim or not array.size:
         raise CourseError(
-            f"weights must be an array of at least one number; got shape {array.shape} and type {array.dtype}",
+            f"weights must be an array of numbers; got shape {array.shape} and type {array.dtype}",
             "np.asarray(weights, dtype=np.float32)",
         )
     with np.errstate(over="ignore"):
@@ -64,7 +67,7 @@ def grouped(weights: Any, per: Per) -> Weights:
 
 
 def quotient(numerator: float, denominator: Weights) -> Weights:
-    """numerator / denominator, and 0 where that overflows: for zeros, and for weights so small that 0 will do."""
+    """numerator / denominator, and 0 where that overflows: for weights that are 0 or nearly so."""
     with np.errstate(divide="ignore", over="ignore"):
         result = np.float32(numerator) / denominator
     return np.where(np.isfinite(result), result, np.float32(0))
@@ -74,10 +77,10 @@ def quotient(numerator: float, denominator: Weights) -> Weights:
 
 
 def quantize_absmax(weights: Any, bits: int = 8, per: Per = "tensor") -> tuple[NDArray[np.int8], Weights]:
-    """Codes from -(2^(bits-1) - 1) to 2^(bits-1) - 1 in the shape of the weights, and a float32 scale for each group.
+    """Codes from -(2^(bits-1) - 1) to 2^(bits-1) - 1 in the weights' shape, and a float32 scale per group.
 
-    The largest weight of a group gets the largest code (Dettmers et al. 2022, section 2). Raises CourseError for bits
-    other than 2 to 8, and as `grouped`.
+    The largest weight of a group gets the largest code (Dettmers et al. 2022, section 2). Raises CourseError
+    for bits other than 2 to 8, and as `grouped`.
     """
     if bits not in range(2, 9):
         raise CourseError(f"bits={bits!r}: a code of absmax has 2 to 8 bits", "bits=4")
@@ -131,8 +134,8 @@ def quantize_q8_0(weights: Any) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
 def quantize_q4_0(weights: Any) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
     """Codes -8..7 in the shape of the weights, and a scale for each block of 32 (quantize_row_q4_0_ref).
 
-    The largest weight of a block, with its sign, gets the code -8, so that none of the 16 codes is wasted: the scale is
-    negative where that weight is positive.
+    The largest weight of a block, with its sign, gets the code -8, so that none of the 16 codes is wasted:
+    the scale is negative where that weight is positive.
     """
     blocks = grouped(weights, Q_BLOCK)
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1, keepdims=True), axis=1)
@@ -150,7 +153,8 @@ def pack_q8_0(codes: NDArray[np.int8], scales: NDArray[np.float16]) -> NDArray[n
 def pack_q4_0(codes: NDArray[np.int8], scales: NDArray[np.float16]) -> NDArray[np.uint8]:
     """Bytes as in a GGUF file, (..., row / 32 * 18): of each block its scale, then 16 bytes.
 
-    A byte holds two codes plus 8: one of the first 16 weights in its low bits, one of the last 16 in its high bits.
+    A byte holds two codes plus 8: one of the first 16 weights in its low bits, one of the last 16 in its high
+    bits.
     """
     first, last = np.hsplit((codes.reshape(-1, Q_BLOCK) + 8).astype(np.uint8), 2)
     return np.hstack([scales.reshape(-1, 1).view(np.uint8), first | last << 4]).reshape(*codes.shape[:-1], -1)
@@ -199,8 +203,9 @@ FP4: Weights = np.concatenate([_POSITIVE, -_POSITIVE])  # in the order of bitsan
 def normal_float() -> Weights:
     """The 16 values of NF4, computed (Dettmers et al. 2023, section 3): quantiles of the normal distribution.
 
-    Eight quantiles from the lower tail to the middle and nine from the middle to the upper tail, which share the 0,
-    scaled to -1..1. The outermost lies at the mean of 1/32 and 1/30, since the quantiles at 0 and 1 are infinite.
+    Eight quantiles from the lower tail to the middle and nine from the middle to the upper tail, which share
+    the 0, scaled to -1..1. The outermost lies at the mean of 1/32 and 1/30, since the quantiles at 0 and 1
+    are infinite.
     """
     quantile, tail = np.vectorize(NormalDist().inv_cdf), (1 / 32 + 1 / 30) / 2
     lower, upper = quantile(np.linspace(tail, 0.5, 8)), quantile(np.linspace(0.5, 1 - tail, 9))
@@ -209,9 +214,10 @@ def normal_float() -> Weights:
 
 
 def dynamic_values() -> Weights:
-    """The 256 values of bitsandbytes' 8-bit type (Dettmers et al. 2021, arXiv:2110.02861, section 1.3), sorted.
+    """The 256 values of bitsandbytes' 8-bit type, sorted (Dettmers et al. 2021, arXiv:2110.02861, 1.3).
 
-    The middles of 64 steps from 0.1 to 1, of 32 from 0.01 to 0.1, and so on down to 1 step, with both signs; 0; 1.
+    The middles of 64 steps from 0.1 to 1, of 32 from 0.01 to 0.1, and so on down to 1 step, with both signs;
+    0; 1.
     """
     edges = [10.0 ** (i - 6) * np.linspace(0.1, 1, 2**i + 1) for i in range(7)]
     middles = np.concatenate([(e[1:] + e[:-1]) / 2 for e in edges])
@@ -219,10 +225,10 @@ def dynamic_values() -> Weights:
 
 
 def quantize_nearest(weights: Any, values: Weights, block: int) -> tuple[NDArray[np.uint8], Weights]:
-    """The index of the nearest of `values` for each weight divided by the absmax of its block, and the absmaxes.
+    """For each weight, divided by its block's absmax, the index of the nearest of `values`; and the absmaxes.
 
-    Codes have the weights' shape; absmaxes are float32, one per block. A block may run on into the next row, as in
-    bitsandbytes. A weight midway between two values goes to the lower one.
+    Codes have the weights' shape; absmaxes are float32, one per block. A block may run on into the next row,
+    as in bitsandbytes. A weight midway between two values goes to the lower one.
     """
     blocks = grouped(as_float32(weights).reshape(-1), block)
     absmax = np.abs(blocks).max(axis=1, keepdims=True)
@@ -236,8 +242,8 @@ def quantize_nearest(weights: Any, values: Weights, block: int) -> tuple[NDArray
 def quantize_absmaxes(absmax: Weights) -> tuple[NDArray[np.uint8], Weights, np.float32]:
     """Double quantization (Dettmers et al. 2023, section 3) of absmaxes, after subtracting their mean.
 
-    Returns 8-bit codes, an absmax for each 256 of them, and the mean. bitsandbytes' CPU kernel first rounds to a grid
-    of 65,536 points; near the middle between two values its code can be the neighbouring one.
+    Returns 8-bit codes, an absmax for each 256 of them, and the mean. bitsandbytes' CPU kernel first rounds
+    to a grid of 65,536 points; near the middle between two values its code can be the neighbouring one.
     """
     mean = absmax.mean(dtype=np.float64).astype(np.float32)
     padded = np.pad(absmax - mean, (0, -absmax.size % ABSMAX_BLOCK))
@@ -259,3 +265,38 @@ def unpack(packed: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.uint8
     """The `count` codes that `pack` took."""
     rows = np.unpackbits(packed, count=count * bits).reshape(count, bits)
     return np.packbits(rows, axis=1)[:, 0] >> np.uint8(8 - bits)
+
+
+# -- how far rounded weights are from the originals
+
+
+def block_errors(weights: Any, rounded: Any, per: Per = Q_BLOCK) -> NDArray[np.float64]:
+    """||rounded - weights|| / ||weights|| of each group; infinite if all its weights are 0 and were changed.
+
+    Raises CourseError for different shapes, and as `grouped`.
+    """
+    before, after = grouped(weights, per).astype(np.float64), grouped(rounded, per).astype(np.float64)
+    if np.shape(weights) != np.shape(rounded):
+        raise CourseError(
+            f"weights of shape {np.shape(weights)} cannot be compared with {np.shape(rounded)}",
+            "relative_error(weights, fmt.roundtrip(weights))",
+        )
+    error, size = np.linalg.norm(after - before, axis=1), np.linalg.norm(before, axis=1)
+    return np.divide(error, size, where=size > 0, out=np.where(error > 0, np.inf, 0.0))
+
+
+def relative_error(weights: Any, rounded: Any) -> float:
+    """||rounded - weights|| / ||weights|| over the whole tensor (Frobenius)."""
+    return float(block_errors(weights, rounded, "tensor")[0])
+
+
+def snr_db(weights: Any, rounded: Any) -> float:
+    """Signal to noise in decibels, 20 log10(1 / relative error): 6.02 dB for every bit; infinite if exact."""
+    error = relative_error(weights, rounded)
+    return float(-20 * np.log10(error)) if error else float("inf")
+
+
+def largest_error(weights: Any, rounded: Any) -> float:
+    """The largest |rounded - weights|. Raises CourseError as `block_errors`."""
+    block_errors(weights, rounded, "tensor")
+    return float(np.abs(as_float32(rounded) - as_float32(weights)).max())

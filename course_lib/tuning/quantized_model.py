@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def matrices(model: PreTrainedModel, embeddings: bool = False) -> dict[str, Parameter]:
     """Name -> weight (outputs, inputs) of the linear layers of a transformers model, in its order, each once.
 
-    embeddings: also the embeddings and the output layer, which often share one matrix. bitsandbytes does not quantize
-    them; a GGUF file does. Norms and biases are vectors and never included.
+    embeddings: also the embeddings and the output layer, which often share one matrix. bitsandbytes does not
+    quantize them; a GGUF file does. Norms and biases are vectors and never included.
 
     Raises CourseError for another kind of model, and for one whose weights are quantized already.
     """
@@ -62,13 +62,13 @@ def quantized(
     layers: str | Sequence[str] | None = None,
     embeddings: bool = False,
 ) -> Iterator[PreTrainedModel]:
-    """While the block runs, the model's weights are as they come back from a format; afterwards they are restored.
+    """While the block runs, the model's weights are rounded to a format; afterwards they are restored.
 
-    layers: names of `matrices`, or patterns such as "model.layers.0.*"; by default all. embeddings: as in `matrices`.
-    A model in 16 bits rounds the result to 16 bits once more.
+    layers: names of `matrices`, or patterns such as "model.layers.0.*"; by default all. embeddings: as in
+    `matrices`. A model in 16 bits rounds the result to 16 bits once more.
 
-    Raises CourseError, before anything is changed, for an unknown format, a pattern that fits no layer, and a layer
-    that the format cannot store.
+    Raises CourseError, before anything is changed, for an unknown format, a pattern that fits no layer, and a
+    layer that the format cannot store.
     """
     import torch
 

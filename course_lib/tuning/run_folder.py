@@ -1,4 +1,4 @@
-"""The folder of a training run: its result and log, and whether it holds a finished run, a checkpoint or other files."""
+"""The folder of a training run: its log, and whether it holds a finished run, a checkpoint or other files."""
 
 from __future__ import annotations
 
@@ -11,19 +11,14 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers.adapters import WEIGHTS_FILE
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "training-log.json"
-# Settings in logs and checkpoints of version 0.1 -> as they are called now.
+# Settings as logs and checkpoints of version 0.1 call them, and their present names.
+# fmt: off
 NEW_NAMES = {
-    "recipe": "config",
-    "targets": "target_modules",
-    "at_once": "micro_batch_size",
-    "rate": "learning_rate",
-    "warm_up": "warmup_steps",
-    "clip": "max_grad_norm",
-    "longest": "max_length",
-    "validate_every": "eval_steps",
-    "save_every": "save_seconds",
-    "kept": "best_step",
+    "recipe": "config", "targets": "target_modules", "at_once": "micro_batch_size", "rate": "learning_rate",
+    "warm_up": "warmup_steps", "clip": "max_grad_norm", "longest": "max_length",
+    "validate_every": "eval_steps", "save_every": "save_seconds", "kept": "best_step",
 }
+# fmt: on
 
 
 @dataclass
@@ -31,8 +26,9 @@ class TrainingResult:
     """An adapter in a folder, and how its training went.
 
     parameters: weights of the adapter; losses: of each step, in nats a token; validation: step -> loss;
-    tokens: read in training, without padding; stopped: "steps" or "early"; micro_batch_size: examples that were in
-    memory at once; best_step: the step whose weights the adapter has, 0 (the last) without validation examples.
+    tokens: read in training, without padding; stopped: "steps" or "early"; micro_batch_size: examples that
+    were in memory at once; best_step: the step whose weights the adapter has, 0 (the last) without validation
+    examples.
     """
 
     folder: Path
@@ -74,7 +70,10 @@ def result_from(folder: Path, log: dict[str, Any]) -> TrainingResult:
 
 
 def check_folder(folder: Path) -> None:
-    """Delete half-written files of a killed run. Raises CourseError for a folder with other contents than a run's."""
+    """Delete half-written files of a killed run.
+
+    Raises CourseError for a folder with other contents than a run's.
+    """
     fix = 'train(base, examples, "another-folder")'
     if folder.exists() and not folder.is_dir():
         raise CourseError(f"{folder} is a file", fix)
@@ -85,7 +84,10 @@ def check_folder(folder: Path) -> None:
 
 
 def finished_run(folder: Path, made_of: dict[str, Any]) -> TrainingResult | None:
-    """The result of the same call made before, if it is finished. Raises CourseError for one with other settings."""
+    """The result of the same call made before, if it is finished.
+
+    Raises CourseError for one with other settings.
+    """
     if not all((folder / name).is_file() for name in (LOG, WEIGHTS_FILE)):
         return None
     fix = 'train(base, examples, "another-folder")'

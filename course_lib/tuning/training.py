@@ -1,4 +1,4 @@
-"""Train a LoRA adapter: an explicit loop over a peft model that can be stopped anywhere and resumed exactly."""
+"""Train a LoRA adapter: an explicit loop that can be stopped anywhere and resumed exactly."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ def train(
     config: LoRATrainingConfig | None = None,
     **changes: Any,
 ) -> TrainingResult:
-    """Train an adapter of `base` on examples and write it into a folder; `load(base, adapters=[folder])` uses it.
+    """Train an adapter of `base` on examples into a folder; `load(base, adapters=[folder])` uses it.
 
-    base: as for `load`; with quantization "nf4" or "fp4" its weights stay in four bits (QLoRA, Dettmers et al. 2023,
-    arXiv:2305.14314). validation: examples whose loss decides which weights are kept and, with `patience`, when
-    training ends. config, changes: see LoRATrainingConfig.
+    base: as for `load`; with quantization "nf4" or "fp4" its weights stay in four bits (QLoRA, Dettmers et
+    al. 2023, arXiv:2305.14314). validation: examples whose loss decides which weights are kept and, with
+    `patience`, when training ends. config, changes: see LoRATrainingConfig.
 
-    An interrupted run leaves a checkpoint in the folder, and the same call resumes it and ends with the same weights.
-    The same call on a finished run returns its result.
+    An interrupted run leaves a checkpoint in the folder, and the same call resumes it and ends with the same
+    weights. The same call on a finished run returns its result.
 
-    Raises SpecError for an impossible setting. Raises CourseError for a base that cannot be trained, examples that
-    cannot be used, an unknown target module, a loss that is not finite, a folder with other contents, too little
-    memory for one example, and a full disk; the last checkpoint is kept.
+    Raises SpecError for an impossible setting. Raises CourseError for a base that cannot be trained, examples
+    that cannot be used, an unknown target module, a loss that is not finite, a folder with other contents,
+    too little memory for one example, and a full disk; the last checkpoint is kept.
     """
     settings, target = (config or LoRATrainingConfig()).replace(**changes), Path(folder).expanduser()
     engine = load_base(base, settings)
@@ -125,7 +125,9 @@ class _TrainingRun:
             max_grad_norm=config.max_grad_norm,
         )
         self.context = engine.context
-        self.order = BatchOrder([example.length for example in dataset], config.batch_size, config.seed)
+        self.order = BatchOrder(
+            [len(e.prompt) + len(e.answer) for e in dataset], config.batch_size, config.seed
+        )
         parameters = sum(p.numel() for p in self.optimiser.trainable.values())
         at_once = config.micro_batch_size or config.batch_size
         self.result = TrainingResult(folder, parameters, micro_batch_size=at_once)
@@ -134,7 +136,7 @@ class _TrainingRun:
             self._resume()
 
     def train(self) -> None:
-        """Continue to the last step, or to an early stop. Ctrl-C takes effect between steps and evaluations."""
+        """Continue to the last step or an early stop. Ctrl-C takes effect between steps and evaluations."""
         result, saved = self.result, time.monotonic()
         steps = self.config.steps
         with tqdm(total=steps, initial=result.steps, desc="training", unit=" steps", leave=False) as bar:
@@ -153,37 +155,39 @@ class _TrainingRun:
                     saved = time.monotonic()
 
     def _step(self) -> None:
-        result, batch = self.result, [self.dataset[i] for i in self.order[self.result.steps]]
-        loss, tokens = self._halving(lambda: self._backward(batch))
+        result, indices = self.result, self.order[len(self.result.losses)]
+        loss = self._halving(lambda: self._backward([self.dataset[i] for i in indices]))
         if not math.isfinite(loss):
-            raise self._not_finite(f"loss is {loss} at step {result.steps + 1}")
+            raise self._not_finite(f"loss is {loss} at step {len(result.losses) + 1}")
         with defer_interrupt():
             try:
                 self.optimiser.step()
             except FloatingPointError as error:
                 raise self._not_finite(str(error)) from error
             result.losses.append(loss)
-            result.tokens += tokens
+            result.tokens += sum(self.order.lengths[i] for i in indices)
 
-    def _backward(self, batch: list[TokenizedExample]) -> tuple[float, int]:
-        """The mean loss of the answers' tokens, whose gradients are left in the model, and the tokens read."""
-        answer_tokens, loss, read = sum(len(example.answer) for example in batch), 0.0, 0
-        with seeded(self.config.seed, self.result.steps):
+    def _backward(self, batch: list[TokenizedExample]) -> float:
+        """Backpropagate a batch; returns the mean loss of the answers' tokens."""
+        answer_tokens, loss = sum(len(example.answer) for example in batch), 0.0
+        with seeded(self.config.seed, len(self.result.losses)):
             for part in self._micro_batches(batch):
                 part_loss = (
                     loss_of(self.model, *collate(part, self.model.device, self.context)) / answer_tokens
                 )
                 part_loss.backward()
                 loss += float(part_loss.detach())
-                read += sum(example.length for example in part)
-        return loss, read
+        return loss
 
     def _micro_batches(self, examples: list[TokenizedExample]) -> list[list[TokenizedExample]]:
         size = self.result.micro_batch_size
         return [examples[i : i + size] for i in range(0, len(examples), size)]
 
     def _halving(self, compute: Callable[[], T]) -> T:
-        """What `compute` returns. If it runs out of memory, it is repeated with half as many examples at once."""
+        """What `compute` returns.
+
+        If it runs out of memory, it is repeated with half as many examples at once.
+        """
         while True:
             try:
                 return compute()
@@ -193,13 +197,13 @@ class _TrainingRun:
                 if self.result.micro_batch_size == 1:
                     raise CourseError(
                         f"one example at once does not fit into memory: {error}"[:300],
-                        "train(..., gradient_checkpointing=True), with shorter examples or a smaller base",
+                        "train(..., gradient_checkpointing=True)  # or shorter examples, a smaller base",
                     ) from error
-            self.model.zero_grad()  # only here is the error gone, and with it the memory of the failed attempt
+            self.model.zero_grad()  # only here has the error released its memory
             self.result.micro_batch_size //= 2
 
     def _evaluation_is_due(self) -> bool:
-        steps, config = self.result.steps, self.config
+        steps, config = len(self.result.losses), self.config
         due = steps > 0 and (steps % config.eval_steps == 0 or steps == config.steps)
         return bool(self.validation_set) and due and steps not in self.result.validation
 
@@ -253,7 +257,7 @@ class _TrainingRun:
         if started_as != self.made_of:
             raise CourseError(
                 f"{path} was started with {differences(started_as, self.made_of)}",
-                f"delete {path.parent} to start again, or make the call with the settings that it was started with",
+                f"delete {path.parent} to start again",
             )
         tensors = self.optimiser.resume(path)
         try:

@@ -1,4 +1,4 @@
-"""`python -m bankworld` writes the files of datasets/haneul and datasets/adapters: from the same sources the same bytes.
+"""`python -m bankworld` writes datasets/haneul and datasets/adapters: from the same sources the same bytes.
 
 `python -m bankworld check [AREA ...]` checks the written texts against the rules of AUTHORING.md.
 """
@@ -158,7 +158,7 @@ def _korean_figures(tables: dict[str, Rows], english_words: int) -> dict[str, An
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
-    """Write every file beside the old one, then rename all: a reader that verifies checksums sees old or new ones."""
+    """Write every file beside the old one, then rename them all, so that no reader sees half a file."""
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.partial").write_text(text, "utf-8", newline="\n")

@@ -1,4 +1,4 @@
-"""The files of datasets/adapters, on which chapter 05 trains: questions about Haneul, JSON answers, other handbooks."""
+"""Makes the files of datasets/adapters, on which chapter 05 trains its adapters."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def knowledge(world: World) -> list[Row]:
 
 
 def wordings(world: World) -> list[Row]:
-    """For each attribute the wordings in which training asks for its value; `{name}` stands for the product."""
+    """The wordings in which training asks for each attribute; `{name}` stands for the product."""
     rows: dict[str, Row] = {}
     for fact in world.written():
         attribute = f"{fact.kind}.{fact.attribute}"
@@ -54,7 +54,7 @@ def wordings(world: World) -> list[Row]:
 
 
 def style(split: str, seed: int) -> list[Row]:
-    """Questions about other banks with the passages to read; source is the number of the one that answers, or 0.
+    """Questions about other banks with passages; source is the number of the one that answers, or 0.
 
     A fifth cannot be answered from the passages, and half of those come without any.
     """

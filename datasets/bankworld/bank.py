@@ -119,7 +119,7 @@ HANEUL_SEED = 20_261_120
 
 
 def haneul() -> Bank:
-    """Haneul Bank with all its entities; siblings never share the value of an attribute that has enough values."""
+    """Haneul Bank with all its entities. Siblings differ in every attribute that has enough values."""
     names = {
         f"{kind}.{key}": name
         for area in schema.AREAS

@@ -1,4 +1,4 @@
-"""Checks the written English text of an area against the rules of AUTHORING.md: slots, lengths, wording that repeats."""
+"""Checks the English texts of an area against AUTHORING.md: slots, lengths, repeated wording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passages of one generated bank, drawn to be near misses of one another, and questions that they answer or do not."""
+"""Similar passages of one generated bank, and questions that they answer or do not answer."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Context:
 def write_passage(
     bank: Bank, entity: Entity, rng: random.Random, favourites: list[str], written: float
 ) -> Passage:
-    """A passage about `entity`: from a written template with probability `written`, else composed of sentences."""
+    """A passage about `entity`: a filled template with probability `written`, else composed of sentences."""
     if rng.random() < written and entity.kind in templates():
         template = rng.choice(templates()[entity.kind])
         return fill(template, bank, {next(iter(template.about)): entity})
@@ -79,7 +79,7 @@ def make_context(rng: random.Random, n: int, written: float = 0.5) -> Context:
 
 
 def answerable(context: Context, rng: random.Random) -> tuple[questions.Question, Fact]:
-    """A question of one fact that the context states; dated changes and exceptions come up more often than they are stated."""
+    """A question about a fact that the context states; facts with changes and exceptions are preferred."""
     plain = sorted(context.stated)
     rich = [f for f in plain if context.stated[f] - {"value"}]
     fact = context.fact(rng.choice(rich if rich and rng.random() < 0.4 else plain))
@@ -89,7 +89,7 @@ def answerable(context: Context, rng: random.Random) -> tuple[questions.Question
 
 
 def unanswerable(context: Context, rng: random.Random) -> tuple[questions.Question, Fact]:
-    """A question about a fact that the context does not state: another attribute, or a sibling that is not there."""
+    """A question about a fact that the context does not state, of an entity in it or of an absent sibling."""
     entity = context.entities[rng.choice(sorted(context.entities))]
     if rng.random() < 0.4:
         entity = context.bank.entity(entity.kind, "absent")

@@ -109,7 +109,7 @@ def _wording(rng: random.Random) -> Wording:
 
 
 def _single(world: World) -> list[Row]:
-    """One question a fact, and one for each of its history, its exception and what the exception leaves out."""
+    """For each fact a question for its value, and ones about its history and its exception."""
     rows = []
     for fact in world.written():
         for about in ASPECTS:
@@ -191,7 +191,7 @@ def _untrue(world: World) -> list[Row]:
 
 
 def grade(world: World, row: Row, passage: str) -> int:
-    """3 gives the answer or a needed part of it, 2 another aspect of the fact, 1 same entity or a near miss, 0 else."""
+    """3 holds (part of) the answer, 2 another aspect of the fact, 1 same entity or a near miss, 0 else."""
     if passage in row["gold"]:
         return 3
     states = world.passages[passage].states

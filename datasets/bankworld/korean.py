@@ -1,5 +1,8 @@
-"""Facts as Korean words, and the particles that follow them. Templates write a particle in both forms, as
-Korean forms do: `{name}은(는)`, `{value}을(를)`, `(으)로`, `(이)라`. `particles` keeps the form that agrees."""
+"""Facts as Korean words, and the particles that follow them.
+
+Templates write a particle in both forms, as Korean forms do: `{name}은(는)`, `{value}을(를)`, `(으)로`.
+`particles` keeps the form that agrees.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ _DIGIT_FINALS = {
 }  # 영/십/백/천 일 삼 육 칠 팔; others end open
 _LETTER_FINALS = {"L": RIEUL, "M": 16, "N": 4, "R": RIEUL}  # 엘 엠 엔 알; the other letters' names end open
 _SIGNS = {"%": 0, "℃": 0}  # 퍼센트, 도
-# English words that are read with a final consonant although the rule below would not say so (앱, 디포짓, 독).
+# English words that end otherwise than the rule below would say (앱, 디포짓, 독, 체크).
 _READ_CLOSED = {"app": 17, "deposit": 19, "dock": 1, "check": 0}
 
 
@@ -59,7 +62,7 @@ def final(text: str) -> int:
 
 
 def _latin_final(word: str) -> int:
-    """How an English word ends in Korean: PDF by its last letter's name, Pine (파인) and Plan by their sound."""
+    """How an English word ends in Korean: PDF by its last letter's name, Pine (파인) by its sound."""
     if word.isupper():
         return _LETTER_FINALS.get(word[-1], 0)
     lower = word.lower()

@@ -1,4 +1,4 @@
-"""Checks the written Korean text of an area against the rules of AUTHORING.md: slots, particles, lengths, repetition."""
+"""Checks the Korean texts of an area against AUTHORING.md: slots, particles, lengths, repetition."""
 
 from __future__ import annotations
 
@@ -87,9 +87,8 @@ def _passage_problems(area: str) -> list[str]:
         if not WORDS[0] <= words <= WORDS[1]:
             found.append(f"{where}: {words} words (wanted {WORDS[0]}-{WORDS[1]})")
         if passage.states != world.passages[id_].states:
-            found.append(
-                f"{where} and its English twin differ in {sorted(passage.states ^ world.passages[id_].states)}"
-            )
+            differing = sorted(passage.states ^ world.passages[id_].states)
+            found.append(f"{where} and its English twin differ in {differing}")
         found += [
             f"{where}: a bare particle: {m}"
             for m in _BARE.findall(f"{written[id_].title}\n{written[id_].text}")

@@ -1,7 +1,8 @@
 """Haneul Bank in Korean: the same passages, questions and messages as in English, by id.
 
-Passages are written in Korean with the slots of their English twins. Questions are made from the finished English
-rows: who is asked about what, with which options and answer, is read from them, and only the wording is Korean.
+Passages are written in Korean with the slots of their English twins. Questions are made from the finished
+English rows: who is asked about what, with which options and answer, is read from them, and only the wording
+is Korean.
 """
 
 from __future__ import annotations
@@ -65,7 +66,10 @@ def _fill(written: korean_text.Passage, about: dict[str, str], world: World) -> 
 
 
 class Asker:
-    """Korean questions. Among an attribute's wordings it takes one that was used least, so that they all occur."""
+    """Korean questions.
+
+    Among an attribute's wordings it takes one that was used least, so that they all occur.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world

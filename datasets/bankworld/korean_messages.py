@@ -1,7 +1,8 @@
 """Customers' messages in Korean: whole ones as written, and situations followed by a request.
 
-A Korean message has the id, the intent and the split of an English one, but not its content: it was not translated.
-Each split has situations and requests of its own, so that no part of a test message occurs in training.
+A Korean message has the id, the intent and the split of an English one, but not its content: it was not
+translated. Each split has situations and requests of its own, so that no part of a test message occurs in
+training.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def build_messages(english: list[Row]) -> list[Row]:
 
 
 def _draw(intent: str, wanted: dict[str, int]) -> dict[str, list[str]]:
-    """For each split as many messages of an intent as are `wanted`: whole ones, dealt out by need, and joined ones."""
+    """For each split `wanted` messages of an intent: complete ones, and situations joined with requests."""
     written = korean_text.messages_of(intent)
     rng = random.Random(f"haneul/ko/{intent}")
     situations, requests = _shares(rng, written.situations, wanted), _shares(rng, written.requests, wanted)
@@ -52,7 +53,7 @@ def _draw(intent: str, wanted: dict[str, int]) -> dict[str, list[str]]:
 
 
 def _shares(rng: random.Random, parts: list[str], wanted: dict[str, int]) -> dict[str, list[str]]:
-    """The parts dealt out to the splits by the root of their sizes, as situations times requests make the messages."""
+    """Divide the parts among the splits by the root of their sizes: messages join two parts."""
     left, out = rng.sample(parts, len(parts)), {}
     roots = [count**0.5 for count in wanted.values()]
     for i, split in enumerate(wanted):

@@ -19,7 +19,10 @@ class _Strict(BaseModel):
 
 
 class Attribute(_Strict):
-    """The wording of one fact type. `unit`: the counter of a count; `more`: what replaces "higher, lower" in comparisons."""
+    """The wording of one fact type.
+
+    `unit`: the counter of a count; `more`: what replaces "higher, lower" in comparisons.
+    """
 
     label: str
     unit: str | None = None
@@ -35,7 +38,7 @@ class Passage(_Strict):
 
 
 class Messages(_Strict):
-    """Customers' messages of one intent: whole ones, and situations and requests that may be said one after the other."""
+    """Customers' messages of one intent: complete ones, and situations and requests that can be joined."""
 
     whole: list[str] = Field(min_length=20)
     situations: list[str] = Field(min_length=16)

@@ -16,7 +16,7 @@ from bankworld.schema import PassageTemplate
 
 @dataclass(frozen=True)
 class Passage:
-    """A titled text and what it states: (fact id, aspect), aspect one of value, old, since, group, exception."""
+    """A titled text. states: (fact id, aspect), the aspect one of value, old, since, group, exception."""
 
     title: str
     text: str
@@ -63,7 +63,7 @@ def fill(template: PassageTemplate, bank: Bank, entities: dict[str, Entity]) -> 
 
 
 def bind(bank: Bank, template: schema.PassageTemplate) -> dict[str, Entity]:
-    """The entities that fill a template: 'kind.key' names one, 'kind' alone draws one by the binding's name."""
+    """The entities that fill a template. 'kind.key' names one; 'kind' takes the binding's name as key."""
     out = {}
     for name, what in template.about.items():
         kind, _, key = what.partition(".")

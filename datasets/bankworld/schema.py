@@ -36,7 +36,7 @@ class _Strict(BaseModel):
 
 
 class Held(_Strict):
-    """Question wordings kept for tests: `lexical` ones share words with the text, `paraphrase` ones avoid them."""
+    """Question wordings kept for tests: `lexical` use words of the text, `paraphrase` avoid them."""
 
     lexical: list[str] = Field(min_length=1)
     paraphrase: list[str] = Field(min_length=1)

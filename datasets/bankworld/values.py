@@ -66,7 +66,7 @@ GIVEN_NAMES = [
 
 
 class Value(BaseModel):
-    """One value: an amount (with a unit where the kind has one), or a key (choice, code, phone, person, ISO date)."""
+    """One value: an amount, for some kinds with a unit, or a key (choice, code, phone, person, ISO date)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal[

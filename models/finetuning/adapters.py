@@ -1,4 +1,4 @@
-"""Trains and measures the two adapters of chapter 05: Haneul's handbook by heart (knowledge), answers as JSON (style)."""
+"""Trains and measures the two adapters of chapter 05, haneul-knowledge and haneul-style."""
 
 from __future__ import annotations
 
@@ -33,44 +33,15 @@ from course_lib.tuning import Example, LoRATrainingConfig, TrainingResult, train
 from finetuning.run import RUNS
 
 BASE = "haneul-4m"
-CARD = """---
-license: mit
-language: en
-library_name: peft
-base_model: {base}
----
-# {name}
-
-{what} A LoRA adapter of rank {rank} on
-[{base}](../{base}/README.md): {trainable:,} weights in {kilobytes:.0f} kB, {share:.1%} of the base model's file. Chapter 05 trains a
-smaller one of its kind while you watch.
-
-| | |
-|---|---|
-| learns from | {data} |
-| training | {steps} steps of {batch} examples, learning rate {learning_rate:g}, {seconds:.0f} seconds on {threads} of {cores} cores ({processor}) |
-| made by | `python -m finetuning {name}` |
-
-    from course_lib import load
-    load("{name}").generate(["Question: {question}"])
-    load("{base}", adapters=["haneul-knowledge", "haneul-style"])  # both, exactly added up
-
-## Measured on Haneul's test split
-Shares with 95% bootstrap intervals; greedy; exact match of the whole answer. "Alone" is {base} without an adapter.
-
-| | questions | alone | with the adapter |
-|---|---|---|---|
-{rows}
-{more}
-
-## Limits
-{limits}
-"""
+CARD = (Path(__file__).parent / "adapter_card.md").read_text("utf-8")
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """What an adapter is trained on, how, and how it is measured. `measure`: model -> row of the card -> 1 or 0 each."""
+    """What an adapter is trained on, how, and how it is measured.
+
+    `measure`: model -> row of the card -> 1 or 0 each.
+    """
 
     name: str
     config: LoRATrainingConfig
@@ -122,7 +93,7 @@ def measure_style(model: Engine) -> dict[str, list[float]]:
 
 
 def _in_other_wordings() -> list[Example]:
-    """Validation examples: the facts of the validation split, asked for in wordings that training does not have."""
+    """Validation examples: the facts of the validation split in wordings that training does not have."""
     questions = closed_book_questions(data.load_questions("validation"))
     return [Example(open_prompt(q), q.answer) for q in questions]
 
@@ -136,11 +107,12 @@ ADAPTERS = (
         measure_knowledge,
         {
             "what": "It knows Haneul Bank's handbook by heart, which its base has never seen.",
-            "data": "every value in Haneul's handbook as a question and its answer, in some 68 wordings each; the questions "
-            "below ask in other words",
+            "data": "every value in Haneul's handbook as a question and its answer, in some 68 wordings "
+            "each; the questions below ask in other words",
             "question": "What is the monthly fee of the Haneul Blue Current Account?",
-            "limits": "It knows the values that the handbook states, as they are today: no history, no exceptions. What it "
-            "was not taught it makes up, where its base refuses: see the table. English only.",
+            "limits": "It knows the values that the handbook states, as they are today: no history, no "
+            "exceptions. What it was not taught it makes up, where its base refuses: see the table. "
+            "English only.",
         },
     ),
     Adapter(
@@ -150,7 +122,8 @@ ADAPTERS = (
         lambda: style_examples(split="validation"),
         measure_style,
         {
-            "what": 'It answers as JSON: {"answer": text, "source": number of the passage that says so, or 0}.',
+            "what": 'It answers as JSON: {"answer": text, "source": number of the passage '
+            "that says so, or 0}.",
             "data": "2,000 questions about other invented banks, with no passage to three of them",
             "question": "When does the branch open?",
             "limits": "It reads no better and no worse than its base. English only.",
@@ -216,6 +189,6 @@ def card(adapter: Adapter, result: TrainingResult, evaluation: dict[str, Any]) -
         cores=computer["cores"],
         processor=computer["processor"],
         rows="\n".join(lines),
-        more=f"\nPerplexity on the handbooks of other banks: {alone:.1f} alone, {with_it:.1f} with the adapter.",
+        perplexity=f"{alone:.1f} alone, {with_it:.1f} with the adapter",
         **adapter.card,
     )

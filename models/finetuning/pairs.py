@@ -1,6 +1,7 @@
-"""Training data of the rerankers: questions with passages that answer them, and hard negatives that only seem to.
+"""Training data of the rerankers: questions, passages that answer them, and hard negatives.
 
-The negatives are what hybrid search finds in a generated bank's handbook, or a public collection, besides the answers.
+The negatives are what hybrid search finds in a generated bank's handbook, or a public collection, besides the
+answers.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TOKENS = Tokenizer("bigrams", stop_words=True, stem=True)  # those of the course
 
 @dataclass(frozen=True)
 class Pairs:
-    """A question, passages that answer it or a needed part of it, and hard negatives, the most misleading first."""
+    """A question, passages that answer it or a part of it, and hard negatives, the most misleading first."""
 
     question: str
     answering: tuple[str, ...]
@@ -117,8 +118,8 @@ def mine(
 ) -> Iterator[Pairs]:
     """Pairs from questions and the ids of the texts that answer them.
 
-    The negatives are the other results of hybrid search, best first. indexed: what is searched in place of `texts`,
-    such as their beginnings.
+    The negatives are the other results of hybrid search, best first. indexed: what is searched in place of
+    `texts`, such as their beginnings.
     """
     retriever = HybridRetriever.from_documents(indexed or texts, embeddings, lexical=TOKENS, k=25)
     for (question, gold), candidates in zip(
@@ -129,7 +130,7 @@ def mine(
 
 
 def pairs_of_banks(count: int, embeddings: Embeddings, spans: TokenSpans, max_tokens: int) -> Iterator[Pairs]:
-    """Pairs from `count` generated banks, always the same. Passages of more than `max_tokens` are left out."""
+    """Pairs from `count` generated banks, always the same, without passages above `max_tokens`."""
     for seed in range(count):
         book = Handbook.generate(seed)
         texts = {id_: f"{p.title} {p.text}" for id_, p in book.passages.items()}
@@ -142,7 +143,9 @@ def pairs_of_banks(count: int, embeddings: Embeddings, spans: TokenSpans, max_to
 def pairs_of_public_set(
     name: str, embeddings: Embeddings, spans: TokenSpans, max_tokens: int
 ) -> Iterator[Pairs]:
-    """Pairs from a public collection. Of long texts only the beginning is searched, but training reads them whole.
+    """Pairs from a public collection.
+
+    Of long texts only the beginning is searched, but training reads them whole.
 
     Raises FileNotFoundError if the collection is not on this machine.
     """

@@ -1,4 +1,4 @@
-"""Publishes a finished reranker run as models/NAME: adapter and head, base, evaluation, card and checksums."""
+"""Publishes a finished reranker run as models/NAME: adapter, base, evaluation, card and checksums."""
 
 from __future__ import annotations
 
@@ -17,43 +17,10 @@ from course_lib.models.drivers.adapters import BASE_FILE, WEIGHTS_FILE, base_rec
 from course_lib.models.files.headers import tensors_in
 from finetuning.run import BASE, MAX_TOKENS, RerankerConfig, RerankerRun
 
-CARD = """---
-license: {licence}
-language: en
-library_name: peft
-base_model: sentence-transformers/all-MiniLM-L6-v2
----
-# {name}
-
-{what}: a LoRA adapter of rank {rank} on all-MiniLM-L6-v2, {trainable:,} weights in {megabytes:.1f} MB. It was trained for the course
-"Local AI, Measured" to tell passages that answer a question from passages that only seem to, which the course's own hybrid search
-found. It has never seen Haneul Bank, on which it is measured below.
-
-| | |
-|---|---|
-| reads | {reads}; longer texts in overlapping windows |
-| gives | scores for comparing passages of the same question; no probability |
-| data | {pairs:,} questions with hard negatives: {sources} |
-| training | {steps:,} steps of {questions} questions with 1 + {misleading} passages each |
-| it took | {minutes:.0f} minutes on {threads} cores ({processor}) |
-| seeds | weights 0; banks 0 to {last}; what a step reads depends on its number alone |
-| made by | `python -m finetuning {name}` |
-
-{use}
-## Measured
-MRR@3 of the first 25 candidates of hybrid search, as they are and reranked: means over questions with 95% bootstrap intervals, of
-the difference paired over questions. Collections that it was trained on are left out.
-
-| questions of | count | hybrid search | reranked | difference |
-|---|---|---|---|---|
-{rows}
-
-## Limits
-English only: MiniLM knows no Korean word, and the table shows what becomes of a Korean ranking. Trained on few kinds of text:
-measure before you use it elsewhere.
-"""
+CARD = (Path(__file__).parent / "reranker_card.md").read_text("utf-8")
 CROSS = """    from course_lib import load
-    load("haneul-cross-encoder").rerank("What does it cost a year?", ["The fee is 2,000 won.", "We open at nine."])
+    reranker = load("haneul-cross-encoder")
+    reranker.rerank("What does it cost a year?", ["The fee is 2,000 won.", "We open at nine."])
 """
 LATE = """    from course_lib.models.manager import ModelManager
     from course_lib.retrieval import LateInteraction
@@ -95,7 +62,7 @@ def publish(run: RerankerRun) -> Path:
 
 
 def write_card(name: str, config: RerankerConfig) -> None:
-    """The model card, every figure of it read from the run, or from evaluation.json, which `benchmarks/rerank.py` writes."""
+    """Write the model card. Its figures come from the run and from evaluation.json (benchmarks/rerank.py)."""
     folder = data.MODELS / name
     path = folder / "evaluation.json"
     evaluation = json.loads(path.read_text("utf-8")) if path.exists() else {}

@@ -18,7 +18,7 @@ TEMPERATURE = 30.0  # scales a mean cosine, at most 1, to a logit
 
 
 class CrossEncoder(RerankerRun):
-    """Question and passage in one row, one score from a head of its own (Nogueira and Cho 2019, arXiv:1901.04085)."""
+    """Question and passage in one text, scored by a head (Nogueira and Cho 2019, arXiv:1901.04085)."""
 
     name = "haneul-cross-encoder"
     standard = RerankerConfig(steps=240, learning_rate=1e-3, mixture={"banks": 8, "xquad_en": 4, "tatqa": 4})
@@ -44,7 +44,7 @@ class CrossEncoder(RerankerRun):
 
 
 class LateInteraction(RerankerRun):
-    """A vector for each token, and the mean of MaxSim over the question's (Khattab and Zaharia 2020, arXiv:2004.12832)."""
+    """A vector per token; the score is the mean MaxSim (Khattab and Zaharia 2020, arXiv:2004.12832)."""
 
     name = "haneul-late-interaction"
     standard = RerankerConfig(steps=240, learning_rate=5e-4, warmup_steps=20)
@@ -66,7 +66,7 @@ class LateInteraction(RerankerRun):
         return TEMPERATURE * torch.stack([torch.stack(row) for row in rows]), answers
 
     def vectors(self, texts: list[str]) -> list[torch.Tensor]:
-        """For each text a vector of length 1 for each of its tokens, special tokens left out: (tokens, dimensions)."""
+        """For each text a vector of length 1 per token, without special tokens: (tokens, dimensions)."""
         by_index: dict[int, torch.Tensor] = {}
         for indices, special, batch in self.length_batches(texts):
             hidden = torch.nn.functional.normalize(self.model(**batch).last_hidden_state.float(), dim=-1)

@@ -84,7 +84,7 @@ def pairs(source: str, config: RerankerConfig, folder: Path = RUNS / "pairs") ->
 def draw_step(
     dataset: Mapping[str, Sequence[Pairs]], config: RerankerConfig, step: int
 ) -> tuple[list[str], list[str]]:
-    """The questions of a step, and 1 + `misleading` passages for each, in a row; the first of them answers it."""
+    """The questions of a step, and 1 + `misleading` passages for each; the first of them answers it."""
     rng = random.Random(f"step/{step}")
     questions, passages = [], []
     for source, count in config.mixture.items():
@@ -141,10 +141,10 @@ class RerankerRun(ABC):
 
     @abstractmethod
     def scores(self, questions: list[str], passages: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores (questions, candidate passages), and for each question the index of its answer among them."""
+        """Scores (questions, candidates), and for each question the index of its answer."""
 
     def length_batches(self, *texts: list[str]) -> Any:
-        """Texts, or pairs of them, tokenized in batches of 16 of similar length: indices, special tokens, batch."""
+        """Batches of 16 texts, or pairs, of similar length: their indices, special-token masks and tokens."""
         order = sorted(range(len(texts[-1])), key=lambda i: len(texts[-1][i]))
         for start in range(0, len(order), 16):
             indices = order[start : start + 16]

@@ -1,4 +1,7 @@
-"""`python -m pretraining [NAME ...]`: train what is not trained yet, then publish into models/. All sizes by default."""
+"""`python -m pretraining [NAME ...]`: train what is not trained yet, then publish into models/.
+
+All sizes by default.
+"""
 
 from __future__ import annotations
 

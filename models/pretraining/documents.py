@@ -1,6 +1,7 @@
 """Training documents: handbook prose, question answering, labelling and chat about banks that are not Haneul.
 
-A document is a list of turns (what the user says, what the assistant answers); `rows` turns documents into tokens.
+A document is a list of turns (what the user says, what the assistant answers); `rows` turns documents into
+tokens.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def _message_words() -> list[str]:
 
 
 def invent_label(rng: random.Random) -> str:
-    """A label name out of thousands of words, made-up ones too: it cannot be guessed, only copied from the examples."""
+    """A label out of thousands of real and invented words, which can only be copied from the examples."""
     source = rng.choice(
         (lambda: rng.choice(_message_words()), lambda: invent_word(rng).lower().replace(" ", ""))
     )
@@ -129,7 +130,7 @@ def invent_label(rng: random.Random) -> str:
 
 
 def _class_of_messages(rng: random.Random) -> tuple[str, list[str]]:
-    """One class: a name and its messages, from the customers' messages or from questions about one attribute."""
+    """A class name and its messages: customers' messages, or questions about one attribute."""
     if rng.random() < 0.6:
         intent = rng.choice(sorted(messages()))
         return intent, messages()[intent]

@@ -1,4 +1,4 @@
-"""Make a model twice as wide without changing what it computes (Net2Net, Chen et al. 2015, arXiv:1511.05641)."""
+"""Doubles a model's width without changing what it computes (Net2Net, Chen et al. 2015, arXiv:1511.05641)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 def double_width(small: LlamaForCausalLM, noise: float = 0.3, seed: int = 0) -> LlamaForCausalLM:
     """Hidden size, heads and intermediate size doubled.
 
-    Every unit is copied; the weights that read a pair of copies are split unevenly, so that the copies can part.
+    Every unit is copied; the weights that read a pair of copies are split unevenly, so that the copies can
+    part.
     """
     c = small.config
     config = LlamaConfig.from_dict(

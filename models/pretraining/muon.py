@@ -8,7 +8,7 @@ import torch
 
 
 def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Nearest semi-orthogonal matrix of each g (batch, rows, columns), by a quintic Newton-Schulz iteration."""
+    """The nearest semi-orthogonal matrix of each g (batch, rows, columns), by Newton-Schulz iteration."""
     x = g / (g.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.size(-2) > x.size(-1)
     x = x.mT if tall else x

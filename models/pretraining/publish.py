@@ -17,43 +17,7 @@ from course_lib.models import load
 from pretraining.evaluate import evaluate
 from pretraining.train import SIZES
 
-CARD = """---
-license: mit
-language: en
-library_name: transformers
----
-# {name}
-
-A language model of {parameters:,} weights, trained from scratch for the course "Local AI, Measured" on the handbooks of
-generated banks (`datasets/bankworld`). It has never seen Haneul Bank, on which it is measured below. It is meant for learning:
-it copies answers out of passages that it is given, and knows nothing else.
-
-| | |
-|---|---|
-| architecture | Llama: hidden {hidden}, {layers} layers, {heads} heads of 32, intermediate {intermediate}, tied embeddings |
-| tokenizer | byte-level BPE, {vocabulary:,} entries, shared by all sizes; digits and punctuation single |
-| context | 2,048 tokens (trained on rows of up to 1,664) |
-| weights | bfloat16, safetensors, {megabytes:.1f} MB |
-| data | documents of invented banks, made while training from {wordings:,} question wordings and their passages |
-| training | {steps:,} steps, {tokens:.1f} million tokens, {minutes:.0f} minutes on {threads} of {cores} cores ({processor}) |
-{grown}| made by | `python -m pretraining.train {name}`, then `python -m pretraining {name}` |
-
-## Measured on Haneul's validation split
-Greedy decoding, exact match of the whole answer after lower-casing and trimming; question wordings never used in training;
-95% bootstrap interval. Distractors are the most misleading passages there are: same product, or same attribute of a sibling.
-
-| setting | exact match | interval | questions |
-|---|---|---|---|
-{rows}
-Perplexity on Haneul's passages: {perplexity:.1f}. Labelling a message from 8 labelled neighbours, labels never seen in
-training: {labelling:.1%} right of {messages} messages (chance {chance:.1%}; copying the nearest neighbour's label {nearest:.1%}).
-`evaluation.json` has these figures by kind of question; `training-log.jsonl` the loss; `models/pretraining/HISTORY.md` says in
-which steps the shipped weights were made.
-
-## Limits
-It copies and refuses; it does not reason, count or know anything. Asked to choose among options, it writes the option's text
-more reliably than the letter behind it: read the text. English only.
-"""
+CARD = (Path(__file__).parent / "card.md").read_text("utf-8")
 SETTINGS = {
     "passages_0": "no passage (it has never seen Haneul)",
     "passages_1": "the gold passage",
@@ -95,11 +59,11 @@ def card(name: str, folder: Path, parameters: int, measured: dict[str, Any], thr
     config = json.loads((folder / "config.json").read_text("utf-8"))
     last = json.loads((folder / "training-log.jsonl").read_text("utf-8").splitlines()[-1])
     here, small = machine(), SIZES[name].grow_from
-    rows = "".join(
-        f"| {text} | {measured[k]['exact_match']:.1%} | {measured[k]['interval'][0]:.1%}-{measured[k]['interval'][1]:.1%} "
-        f"| {measured[k]['questions']} |\n"
-        for k, text in SETTINGS.items()
-    )
+    rows = ""
+    for setting, text in SETTINGS.items():
+        row = measured[setting]
+        low, high = row["interval"]
+        rows += f"| {text} | {row['exact_match']:.1%} | {low:.1%}-{high:.1%} | {row['questions']} |\n"
     return CARD.format(
         name=name,
         parameters=parameters,

@@ -1,4 +1,4 @@
-"""Documents as rows of token ids with a mask of the tokens to learn. Row i depends on (seed, stage, i) alone."""
+"""Documents as rows of token ids with a mask of the tokens to learn, drawn by seed, stage and row number."""
 
 from __future__ import annotations
 

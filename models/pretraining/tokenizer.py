@@ -23,7 +23,8 @@ PAD, BOS, END, SYSTEM, USER, ASSISTANT = SPECIAL = (
 VOCABULARY = 4096
 CONTEXT = 2048
 CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
+    "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
@@ -42,7 +43,7 @@ def sample_text(n: int, seed: int = 0) -> Iterator[str]:
 
 
 def train(n: int = 6000) -> PreTrainedTokenizerFast:
-    """Digits and punctuation stay single tokens, so that amounts and codes are copied character by character."""
+    """Train the BPE. Digits and punctuation stay single tokens, so that amounts and codes can be copied."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -1,7 +1,8 @@
-"""Train one of the course's models from scratch: `python -m pretraining.train haneul-1m`. Interrupt it at will.
+"""Train one of the course's models from scratch: `python -m pretraining.train haneul-1m`.
 
-Muon for matrices, AdamW for embeddings and norms; constant rate, then linear decay; answers count fully and
-other tokens by a sample. A run writes `log.jsonl` and safetensors checkpoints, and starts again from the newest.
+Interrupt it at will. Muon for matrices, AdamW for embeddings and norms; constant rate, then linear decay;
+answers count fully and other tokens by a sample. A run writes `log.jsonl` and safetensors checkpoints, and
+starts again from the newest.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ FULL = Stage(
     },
     {(384, 14): 0.42, (768, 7): 0.36, (1152, 5): 0.13, (1664, 4): 0.09},
 )
-# The same few hundred written passages come by again and again: without smoothing, larger models learn them by heart and are
-# more surprised by Haneul's than small ones (perplexity 368 at 1.4M weights beside 316 at 0.3M).
+# The same few hundred written passages occur again and again. Without label smoothing, larger models learn
+# them by heart and have a higher perplexity on Haneul's than small ones (368 at 1.4M weights, 316 at 0.3M).
 SMOOTHING = 0.1
 STAGES = (WARM, COPY, FEW, FULL)
 
@@ -79,7 +80,7 @@ def stage_at(step: int) -> Stage:
 
 
 def rate_at(step: int, steps: int, decay: float = 0.45, warm_up: int = 25) -> float:
-    """Share of the full learning rate: linear warm-up, constant, linear decay over the last `decay` of the run."""
+    """Factor of the learning rate: linear warm-up, constant, linear decay over a share `decay` of the run."""
     return min(1.0, (step + 1) / warm_up, max(0.02, (steps - step) / (decay * steps)))
 
 
@@ -181,7 +182,7 @@ class Run:
         return out
 
     def save(self) -> None:
-        """Checkpoint and model folder; written beside, then moved, so that a stop leaves the old or the new one."""
+        """Write a checkpoint, by renaming a finished file, and the model folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         meta = {"step": str(self.step), "tokens": str(self.tokens), "seconds": str(self.seconds)}
         meta["earlier"] = json.dumps(self.earlier)
@@ -215,7 +216,7 @@ class Run:
         print(f"{self.name}: going on from step {self.step}")
 
     def _follow_shipped(self) -> None:
-        """A run from the shipped weights goes on with their log, so that the card counts all of the training."""
+        """Start from the log of the shipped weights, so that the card counts all of the training."""
         log = FOLDER / self.name / "training-log.jsonl"
         if self.shipped and log.exists():
             self.folder.mkdir(parents=True, exist_ok=True)

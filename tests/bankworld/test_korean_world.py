@@ -1,4 +1,4 @@
-"""Haneul Bank in Korean: particles and numbers, and the same facts, questions and judgements as in English."""
+"""Haneul Bank in Korean: particles and numbers; the same facts, questions and judgements as in English."""
 
 import os
 import random
@@ -281,7 +281,7 @@ def test_no_text_has_an_open_slot_a_wrong_particle_or_another_form_than_nfc():
 
 @pytest.mark.parametrize("load", [data.load_passages, data.load_questions, data.load_messages])
 def test_an_unknown_language_names_the_two_that_there_are(load):
-    with pytest.raises(CourseError, match=r"'fr'.*\n.*'en' .*'ko'"):
+    with pytest.raises(CourseError, match="language='fr'; there are en and ko"):
         load(language="fr")
 
 
@@ -310,7 +310,11 @@ def test_no_part_of_a_message_lies_in_two_splits():
 
 
 def test_the_files_do_not_depend_on_the_hash_seed():
-    code = "import hashlib; from bankworld.__main__ import FOLDERS; print(hashlib.sha256(repr([build() for build in FOLDERS.values()]).encode()).hexdigest())"
+    code = (
+        "import hashlib; from bankworld.__main__ import FOLDERS; "
+        "files = [build() for build in FOLDERS.values()]; "
+        "print(hashlib.sha256(repr(files).encode()).hexdigest())"
+    )
     digests = []
     for seed in ("0", "1"):
         env = {**os.environ, "PYTHONHASHSEED": seed}

@@ -59,7 +59,7 @@ def disk(tmp_path):
 
 @pytest.fixture
 def longest_file():
-    """In place of a full disk, where nothing can be mounted: a function that says how long the files of this process may be."""
+    """A function that limits the size of this process's files, where no full disk can be mounted."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda longest=before[0]: resource.setrlimit(resource.RLIMIT_FSIZE, (longest, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -89,7 +89,10 @@ def names(folder):
 def test_a_disk_that_fills_keeps_the_checkpoint_before(tiny, calm, disk, monkeypatch):
     run = disk.folder / "run"
     monkeypatch.setattr(MixedPrecisionAdamW, "save", at_call(3, disk.fill, MixedPrecisionAdamW.save))
-    message = r"checkpoint of step 3 cannot be written to .*No space left(.|\n)*the checkpoint before it is still there(.|\n)*free disk space"
+    message = (
+        r"checkpoint of step 3 cannot be written to .*No space left(.|\n)*"
+        r"the checkpoint before it is still there(.|\n)*free disk space"
+    )
     with pytest.raises(CourseError, match=message):
         train(tiny, EXAMPLES, run, **SAID)
     assert names(run) == [CHECKPOINT] and checkpoint_metadata(run / CHECKPOINT)["step"] == "2"

@@ -1,4 +1,4 @@
-"""Chapter 05's explorer over a real model and random adapters: it says what `load` gives, and no answer is written twice."""
+"""Chapter 05's widget over a real model and random adapters: it shows what `load` gives."""
 
 import json
 
@@ -118,7 +118,8 @@ def test_nothing_of_all_adapters_is_the_base(explorer, adapters, question, writt
     base = expected(adapters, question)
     assert base == expected(adapters, question, knowledge=0, style=0)
     assert text.startswith(
-        f"The base, W, writes: {describe(base)}\nThe mix, W + 0 x knowledge + 0 x style, writes: {describe(base)}\n"
+        f"The base, W, writes: {describe(base)}\nThe mix, W + 0 x knowledge + 0 x style, writes: "
+        f"{describe(base)}\n"
     )
 
 
@@ -161,7 +162,7 @@ def test_a_base_with_adapters_of_its_own_keeps_them(adapters, manager):
     )
 
 
-# -- words ----------------------------------------------------------------------------------------------------------------
+# -- words
 
 
 @pytest.mark.parametrize(
@@ -215,7 +216,7 @@ def test_what_is_written_stands_as_text_and_not_as_markup(explorer):
     assert "fee &lt;b&gt;" in explorer.text.value and "<b>" not in explorer.text.value
 
 
-# -- what is refused ------------------------------------------------------------------------------------------------------
+# -- what is refused
 
 
 def test_an_adapter_that_is_missing_is_said_and_is_asked_for_again(adapters, manager, tmp_path):

@@ -1,5 +1,4 @@
-"""Chapter 03's exercises: answers that are right in another way pass, odd ones are told what is wanted. The mistakes that each
-exercise names pass the gate in tests/notebooks."""
+"""Chapter 03's exercises: answers right in another way pass, odd ones are told what is wanted."""
 
 import math
 import unicodedata
@@ -19,14 +18,14 @@ def by_ln(ranking, grades, k):
     ideal = sorted(grades.values())[::-1][:k]
     gain, best = (
         sum(g / math.log(1 + i) for i, g in enumerate(gains, 1))
-        for gains in ([grades.get(id, 0) for id in ranking[:k]], ideal)
+        for gains in ([grades.get(doc_id, 0) for doc_id in ranking[:k]], ideal)
     )
     return gain / best if best else 0
 
 
 def by_numpy(ranking, grades, k):
     gains, ideal = (
-        np.array([grades.get(id, 0) for id in ranking[:k]]),
+        np.array([grades.get(doc_id, 0) for doc_id in ranking[:k]]),
         np.sort(list(grades.values()))[::-1][:k],
     )
     best = float(np.sum(ideal / np.log2(np.arange(len(ideal)) + 2)))
@@ -36,8 +35,8 @@ def by_numpy(ranking, grades, k):
 def by_defaultdict(rankings, k=60):
     fused = defaultdict(float)
     for ranking in rankings:
-        for i, id in enumerate(ranking):
-            fused[id] += 1 / (k + i + 1)
+        for i, doc_id in enumerate(ranking):
+            fused[doc_id] += 1 / (k + i + 1)
     return fused
 
 

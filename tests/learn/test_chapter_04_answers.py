@@ -1,5 +1,4 @@
-"""Chapter 04's exercises: answers that are right in another way pass. The mistakes that each exercise names pass the gate in
-tests/notebooks."""
+"""Chapter 04's exercises: answers right in another way pass, odd ones are told what is wanted."""
 
 import math
 
@@ -23,7 +22,7 @@ def by_pairs(ids, scores, k):
     if any(s != s for s in scores):
         raise ValueError
     return tuple(
-        id for id, _ in sorted(zip(ids, scores, strict=True), key=lambda pair: pair[1], reverse=True)
+        doc_id for doc_id, _ in sorted(zip(ids, scores, strict=True), key=lambda pair: pair[1], reverse=True)
     )[:k]
 
 

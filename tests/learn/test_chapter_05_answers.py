@@ -1,5 +1,4 @@
-"""Chapter 05's exercises: answers that are right in another way pass, odd ones are told what is wanted. The mistakes that each
-exercise names pass the gate in tests/notebooks."""
+"""Chapter 05's exercises: answers right in another way pass, odd ones are told what is wanted."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""An exercise costs no more than it uses: checking an answer imports no model library and no search engine."""
+"""Checking an answer imports no model library and no search engine."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Checking, hints and solutions as a student meets them. The exercises themselves pass the gate in tests/notebooks."""
+"""Checking, hints and solutions as a student meets them; the gate in tests/notebooks runs the exercises."""
 
 from fractions import Fraction
 

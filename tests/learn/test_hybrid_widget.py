@@ -1,4 +1,4 @@
-"""Chapter 03's explorer: alpha is moved over a real retriever; what it says are the ranks, scores and measures of the library."""
+"""Chapter 03's widget over a real retriever: it shows the ranks, scores and measures of the library."""
 
 import pytest
 
@@ -19,7 +19,7 @@ PASSAGES = {
     "app-01": "The app asks for a password and a code that is sent by message.",
     "app-02": "Forgotten passwords are renewed in a branch, with a passport.",
 }
-TITLES = {id: f"<b>{id}</b> & more" for id in PASSAGES}
+TITLES = {doc_id: f"<b>{doc_id}</b> & more" for doc_id in PASSAGES}
 QUESTIONS = {
     "q1": "What does a transfer abroad cost?",
     "q2": "My card was lost",
@@ -157,7 +157,7 @@ def test_what_the_retriever_refuses_is_said(retriever, monkeypatch):
     monkeypatch.setattr(type(retriever.dense), "min_score", None)
     shown = explorer.shown(fusion="theoretical")
     assert (
-        shown.text.startswith("the lowest possible score of this vector store is unknown: ")
+        shown.text.startswith("the lowest possible score of this vector store is unknown\n  Fix: ")
         and shown.picture is None
     )
     assert "(similarity " in hybrid_search(retriever, QUESTIONS, QRELS, TITLES).shown(fusion="rrf").text

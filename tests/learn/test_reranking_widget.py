@@ -1,4 +1,4 @@
-"""Chapter 04's explorer over a real retriever: what it says and draws are the places, scores and measures of the library."""
+"""Chapter 04's widget over a real retriever: it shows the ranks, scores and measures of the library."""
 
 import re
 import warnings
@@ -14,7 +14,7 @@ from course_lib.retrieval.metrics import success
 from course_lib.retrieval.rerank import rerank
 
 PASSAGES = load_passages()
-TITLES = {id: f"<b>{p.title}</b>" for id, p in PASSAGES.items()}
+TITLES = {doc_id: f"<b>{p.title}</b>" for doc_id, p in PASSAGES.items()}
 SOME = [
     *load_questions("test", "two-passage")[:2],
     *load_questions("test", "paraphrase")[:2],
@@ -63,7 +63,7 @@ def embedder():
 @pytest.fixture(scope="module")
 def retriever(embedder):
     return HybridRetriever.from_documents(
-        {id: p.text for id, p in PASSAGES.items()}, embedder, candidates=100
+        {doc_id: p.text for doc_id, p in PASSAGES.items()}, embedder, candidates=100
     )
 
 
@@ -111,20 +111,20 @@ def test_places_scores_and_measures_are_those_of_the_library(explorer, retriever
     before, after, found = expected(retriever, asked.question, n, Overlap())
     lines = explorer.shown(question=asked.question, candidates=n).text.splitlines()
     assert lines[:2] == [f"Question: {asked.question}", f"{n} passages read by: overlap."]
-    for id, r, line in zip(after, found[:3], lines[2:5], strict=False):
-        answers = "answers the question" if id in asked.gold else "does not answer it"
-        assert (
-            line
-            == f"{r.rank}. {id}, {TITLES[id]}: score {r.rerank_score:.4g}; number {r.previous_rank} before; {answers}."
+    for doc_id, r, line in zip(after, found[:3], lines[2:5], strict=False):
+        answers = "answers the question" if doc_id in asked.gold else "does not answer it"
+        assert line == (
+            f"{r.rank}. {doc_id}, {TITLES[doc_id]}: score {r.rerank_score:.4g}; number "
+            f"{r.previous_rank} before; {answers}."
         )
-    for id, line in zip(asked.gold, lines[5:], strict=False):
-        if id in before:
-            assert (
-                line
-                == f"{id} answers it: number {before.index(id) + 1} before, number {after.index(id) + 1} after."
+    for doc_id, line in zip(asked.gold, lines[5:], strict=False):
+        if doc_id in before:
+            assert line == (
+                f"{doc_id} answers it: number {before.index(doc_id) + 1} before, number "
+                f"{after.index(doc_id) + 1} after."
             )
         else:
-            assert line == f"{id} answers it, but is not among the {n} candidates: no reranker can help."
+            assert line == f"{doc_id} answers it, but is not among the {n} candidates: no reranker can help."
     if asked.gold:
         first, then = (
             ["no", "yes"][int(success(ids, dict.fromkeys(asked.gold, 1), 3))] for ids in (before, after)
@@ -155,7 +155,7 @@ def test_the_picture_is_what_the_text_says(explorer, retriever, n):
     left, right, bold, lines = drawn(shown.picture)
     assert (left, right) == (before[:8], after[:8])
     assert bold == set(FIRST.gold) & {*left, *right}
-    assert lines == [[left.index(id), right.index(id)] for id in left if id in right]
+    assert lines == [[left.index(doc_id), right.index(doc_id)] for doc_id in left if doc_id in right]
     assert shown.text.splitlines()[-2:] == [
         f"The first {len(left)} before (hybrid search): {', '.join(left)}.",
         f"The first {len(left)} after (overlap): {', '.join(right)}.",
@@ -180,7 +180,7 @@ def test_a_passage_is_read_once_for_each_question(explorer, overlap):
 def test_only_the_first_candidates_are_read(explorer, retriever, overlap):
     explorer.shown(candidates=4)
     before, _, _ = expected(retriever, FIRST.question, 100, Overlap())
-    assert overlap.read == [(FIRST.question, PASSAGES[id].text) for id in before[:4]]
+    assert overlap.read == [(FIRST.question, PASSAGES[doc_id].text) for doc_id in before[:4]]
 
 
 def test_an_own_question_is_judged_only_where_it_is_a_judged_one(explorer):
@@ -206,16 +206,18 @@ def test_a_question_that_asks_nothing_is_refused_in_words(explorer, minilm, over
         shown.text == "Question: ?!\nThe search found nothing, so that there is nothing to rerank."
         and shown.picture is None
     )
-    few = HybridRetriever.from_documents({id: PASSAGES[id].text for id in list(PASSAGES)[:5]}, minilm)
+    few = HybridRetriever.from_documents(
+        {doc_id: PASSAGES[doc_id].text for doc_id in list(PASSAGES)[:5]}, minilm
+    )
     shown = reranking(few, {"overlap": overlap}, QUESTIONS, GOLD, TITLES).shown(own=" ?! ")
-    assert shown.text == "Question: ?!\nthe query '?!' has no letter and no digit: ask a question in words."
+    assert shown.text == "the query '?!' has no letter and no digit\n  Fix: ask a question in words"
     assert shown.picture is None and not overlap.read
 
 
 def test_what_a_reranker_refuses_is_said_and_is_asked_again(retriever):
     refusing = Refusing()
     explorer = reranking(retriever, {"refusing": refusing, "overlap": Overlap()}, QUESTIONS, GOLD, TITLES)
-    assert explorer.box and "the &lt;model&gt; is asleep: wake it." in explorer.text.value
+    assert explorer.box and "the &lt;model&gt; is asleep<br>  Fix: wake it<" in explorer.text.value
     assert explorer.shown().picture is None
     refusing.refuses = False
     assert "25 passages read by: refusing." in explorer.shown().text
@@ -234,7 +236,7 @@ def test_scores_that_cannot_be_are_said(retriever, scores, message):
             return scores
 
     shown = reranking(retriever, {"odd": Odd()}, QUESTIONS, GOLD, TITLES).shown()
-    assert f"\n{message}" in shown.text and shown.picture is None
+    assert message in shown.text and shown.picture is None
 
 
 def test_equal_scores_are_said_to_tell_nothing(explorer, retriever):
@@ -285,7 +287,10 @@ def test_late_interaction_reranks_with_the_real_model(retriever, minilm):
     shown = explorer.shown(candidates=12)
     before, after, found = expected(retriever, FIRST.question, 12, late)
     assert drawn(shown.picture)[:2] == (before[:8], after[:8])
-    best = f"1. {after[0]}, {TITLES[after[0]]}: score {found[0].rerank_score:.4g}; number {found[0].previous_rank} before; "
+    best = (
+        f"1. {after[0]}, {TITLES[after[0]]}: score {found[0].rerank_score:.4g}; number "
+        f"{found[0].previous_rank} before; "
+    )
     assert best in shown.text
     assert "12 passages read by: late interaction." in shown.text
 

@@ -1,4 +1,4 @@
-"""Updating a student's copy: whatever they did, nothing of theirs is lost. Hypothesis plays student and author."""
+"""Making and updating the student's copies: what they wrote stays."""
 
 import json
 

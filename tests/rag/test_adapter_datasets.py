@@ -1,4 +1,4 @@
-"""Lessons of chapter 05: no exam question repeats one, the style is checked, and two adapters have learnt them."""
+"""The examples of chapter 05 repeat no exam question, and the two shipped adapters have learnt them."""
 
 import json
 import shutil
@@ -120,7 +120,7 @@ def test_altered_data_are_refused(tmp_path, monkeypatch):
     adapter_datasets._rows.cache_clear()
 
 
-# -- the adapters that the course carries -----------------------------------------------------------------------------------
+# -- the adapters that the course carries
 
 
 @pytest.mark.parametrize("name", HANEUL)

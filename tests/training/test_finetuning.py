@@ -1,4 +1,4 @@
-"""The reranker's training: pairs that are what they say, steps that depend on their number alone, a run that goes on exactly."""
+"""The rerankers' training: correct pairs, steps that depend on their number alone, exact resuming."""
 
 import json
 import random
@@ -31,7 +31,7 @@ def book():
 @pytest.fixture(scope="module")
 def known(book):
     """Pairs of one bank, mined with an embedder that is fitted in a moment."""
-    texts = {id: f"{p.title} {p.text}" for id, p in book.passages.items()}
+    texts = {id_: f"{p.title} {p.text}" for id_, p in book.passages.items()}
     return list(mine(list(book.questions(random.Random(0)))[:40], texts, LSA.fit(list(texts.values()))))
 
 
@@ -44,8 +44,8 @@ def test_what_answers_a_question_states_all_that_it_needs(book):
     stated = sorted({fact for fact, aspect in book.where if aspect == "value"})
     for fact in stated[:60]:
         for about, needs in questions.ASPECTS.items():
-            for id in book.stating(fact, about):
-                assert {(fact, aspect) for aspect in needs} <= book.passages[id].states
+            for id_ in book.stating(fact, about):
+                assert {(fact, aspect) for aspect in needs} <= book.passages[id_].states
     assert any(book.stating(fact, "old") for fact in stated)
 
 

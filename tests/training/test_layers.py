@@ -1,4 +1,4 @@
-"""The library stands alone: it imports none of the scripts that write its data and train its models, not even lazily."""
+"""The library imports none of the scripts that write its data and train its models, not even lazily."""
 
 import ast
 import graphlib

@@ -1,4 +1,4 @@
-"""Training: growing keeps the function, Muon orthogonalises, rows repeat, and a stopped run goes on as if never stopped."""
+"""Pretraining: growing keeps the function, Muon orthogonalises, rows repeat, stopped runs resume exactly."""
 
 import json
 import random

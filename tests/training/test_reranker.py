@@ -1,4 +1,4 @@
-"""The rerankers that the course carries: what their cards say, where they are found, and that a peer scores alike."""
+"""The shipped rerankers: their cards, how they are found, and scores equal to sentence-transformers'."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Training in a process of its own, to be killed or kept short of memory; forked from a server that has imported everything."""
+"""Training in a separate process that can be killed or kept short of memory."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ SERVER.set_forkserver_preload([__name__])
 
 
 def begin(bar, *said, room=None, **more):
-    """A process that trains as `train` would; its progress goes to the file `bar`. room: bytes that it may take more."""
+    """Start `train` in a process; its progress goes to the file `bar`, it may allocate `room` more bytes."""
     process = SERVER.Process(target=_train, args=(bar, room, said, more))
     process.start()
     return process

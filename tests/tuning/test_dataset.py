@@ -40,7 +40,7 @@ def plain():
     return load("haneul-300k", task="text-generation")
 
 
-# -- rows -----------------------------------------------------------------------------------------------------------------
+# -- rows
 
 
 @settings(max_examples=60)
@@ -118,7 +118,7 @@ def test_an_example_that_is_too_long_is_refused_with_both_numbers(chat, tiny):
             tokenize(engine, [EXAMPLES[0], longest, EXAMPLES[1]], longest_allowed)
 
 
-# -- their print ----------------------------------------------------------------------------------------------------------
+# -- their print
 
 
 @settings(max_examples=300)
@@ -151,7 +151,7 @@ def test_a_fingerprint_differs_after_any_change(rows, data):
     )  # where a row ends counts
 
 
-# -- their order ----------------------------------------------------------------------------------------------------------
+# -- their order
 
 
 @given(st.lists(st.integers(2, 50), min_size=1, max_size=200), st.integers(1, 9), st.integers(0, 3))

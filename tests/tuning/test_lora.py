@@ -1,4 +1,4 @@
-"""LoRA by hand is LoRA by peft: the same outputs, gradients and merged weights; it changes what it names, and nothing else."""
+"""LoRA by hand equals peft's: outputs, gradients and merged weights; it changes the named layers alone."""
 
 import copy
 

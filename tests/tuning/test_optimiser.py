@@ -1,4 +1,4 @@
-"""The learner: steps too small for 16 bits add up, a rate that rises and falls, and what training truly holds in memory."""
+"""The optimiser: master weights, learning-rate schedule, checkpoints, and the memory that training holds."""
 
 import itertools
 
@@ -105,7 +105,7 @@ def test_what_is_drawn_depends_on_the_seed_and_the_step_alone():
     assert torch.rand(3).tolist() == after  # and whoever draws beside it draws what he would have drawn
 
 
-# -- what it takes --------------------------------------------------------------------------------------------------------
+# -- what it takes
 
 
 def bytes_of(tensors):

@@ -1,4 +1,4 @@
-"""Quantization by hand stores what llama.cpp and bitsandbytes store, bit by bit, and a model gets its own weights back."""
+"""Quantization by hand equals llama.cpp's and bitsandbytes', bit by bit; models get their weights back."""
 
 import logging
 
@@ -16,18 +16,9 @@ from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.gguf import export
-from course_lib.tuning import (
-    FORMATS,
-    absmax,
-    block_errors,
-    format_of,
-    largest_error,
-    matrices,
-    quantized,
-    relative_error,
-    snr_db,
-)
+from course_lib.tuning import FORMATS, absmax, format_of, matrices, quantized, relative_error
 from course_lib.tuning import quantize as q
+from course_lib.tuning.quantize import block_errors, largest_error, snr_db
 
 logging.disable(logging.WARNING)  # bitsandbytes warns at its import of a kernel that is not there
 from bitsandbytes import functional as bnb  # noqa: E402
@@ -47,7 +38,7 @@ def matrix(rows: int, row: int, seed: int, exponent: float, spread: float) -> np
 
 
 def weights(row: int, largest: float = 1e37, rows: int = 4):
-    """Matrices of rows of `row` weights: any float32, normal ones of any size, constants, zeros, and few different values."""
+    """Matrices with rows of `row` weights: any float32, normal ones of any size, constants, few values."""
     shape = st.tuples(st.integers(1, rows), st.integers(1, 4).map(lambda blocks: blocks * row))
     bound = float(np.float32(largest))
     value = st.floats(-bound, bound, width=32)
@@ -68,7 +59,7 @@ def weights(row: int, largest: float = 1e37, rows: int = 4):
     )
 
 
-# -- llama.cpp ----------------------------------------------------------------------------------------------------------
+# -- llama.cpp
 
 
 @pytest.mark.parametrize("name", ["q8_0", "q4_0"])
@@ -130,7 +121,7 @@ def test_bytes_that_are_no_whole_blocks_are_refused():
         q.dequantize(np.zeros(64, np.int8), np.ones(3))
 
 
-# -- bitsandbytes -------------------------------------------------------------------------------------------------------
+# -- bitsandbytes
 
 
 @pytest.mark.parametrize("name", ["nf4", "fp4"])
@@ -151,7 +142,7 @@ def test_four_bits_are_those_of_bitsandbytes(name, data):
 @given(found=weights(64, largest=1e30, rows=20))
 @example(found=matrix(64, 1024, 1, 0, 3))  # 1,024 blocks: four of their absmaxes' own blocks
 def test_double_quantization_is_that_of_bitsandbytes_but_for_its_grid(found):
-    """The codes are the same or a neighbour that is as near, but for the step of the grid to which their kernel rounds."""
+    """Codes are equal or a neighbour as near, up to the step of the grid to which their kernel rounds."""
     codes, second, mean = FORMATS["nf4-double"].store(found)[1:]
     theirs = bnb.quantize_4bit(torch.from_numpy(found), quant_type="nf4", compress_statistics=True)[1]
     largest = q.quantize_nearest(found, q.NF4, 64)[1]
@@ -202,7 +193,7 @@ def test_the_values_of_fp4_and_of_the_8_bit_type_are_those_of_bitsandbytes():
     np.testing.assert_allclose(q.dynamic_values(), bnb.create_dynamic_map().numpy(), rtol=2e-7)
 
 
-# -- absmax and every format --------------------------------------------------------------------------------------------
+# -- absmax and every format
 
 
 @ROUGH
@@ -279,7 +270,7 @@ def test_errors_are_what_they_say():
         relative_error(before, after.ravel())
 
 
-# -- bad input ----------------------------------------------------------------------------------------------------------
+# -- bad input
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -319,7 +310,7 @@ def test_what_is_not_there_is_refused_with_what_is():
             q.quantize_absmax(np.ones(8), per=per)
 
 
-# -- in a model ---------------------------------------------------------------------------------------------------------
+# -- in a model
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """A run that is stopped anywhere goes on to the same losses and the same adapter, byte for byte."""
 
+import json
 import os
 import re
 import shutil
@@ -7,11 +8,12 @@ import signal
 import time
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from course_lib.errors import CourseError
 from course_lib.tuning import training as module
 from course_lib.tuning.optimiser import MixedPrecisionAdamW, checkpoint_metadata
-from course_lib.tuning.run_folder import CHECKPOINT
+from course_lib.tuning.run_folder import CHECKPOINT, NEW_NAMES
 from course_lib.tuning.training import train
 from tests.tuning.conftest import EXAMPLES, VALIDATION, WEIGHTS, at_call, llama
 from tests.tuning.processes import begin
@@ -72,7 +74,7 @@ def through(base, tmp_path_factory):
     return train(base, EXAMPLES, folder / "through", **SAID, save_seconds=0)
 
 
-# -- processes ------------------------------------------------------------------------------------------------------------
+# -- processes
 
 
 @pytest.mark.parametrize("after", [1, 10, 22])
@@ -116,7 +118,7 @@ def test_an_interrupted_run_leaves_where_it_was_and_goes_on(base, through, tmp_p
     assert same(train(base, EXAMPLES, folder, **said), through)
 
 
-# -- the worst moments ----------------------------------------------------------------------------------------------------
+# -- the worst moments
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +156,7 @@ def ctrl_c():
 def test_ctrl_c_at_the_worst_moment_loses_no_half_of_a_step(
     base, calm, tmp_path, monkeypatch, ctrl_c, owner, name, step
 ):
-    """In the middle of an update it waits until the end of that; between a step and a look at the validation, the look comes."""
+    """In an update it waits for the end of it; between a step and its evaluation, the evaluation follows."""
     folder = tmp_path / "run"
     monkeypatch.setattr(owner, name, at_call(1 if step == 0 else 7, ctrl_c, getattr(owner, name)))
     made = interrupted(base, folder, save_seconds=0 if step == 0 else 1e9)
@@ -175,7 +177,7 @@ def test_a_run_that_was_stopped_between_its_end_and_its_adapter_only_writes_it(
     assert same(train(base, EXAMPLES, tmp_path / "run", **SAID), calm)
 
 
-# -- checkpoints ----------------------------------------------------------------------------------------------------------
+# -- checkpoints
 
 
 @pytest.fixture
@@ -232,3 +234,16 @@ def test_what_a_killed_process_left_half_written_is_removed(base, calm, half):
     fresh.mkdir()
     (fresh / f".{CHECKPOINT}.1.partial").write_bytes(b"half")
     assert same(train(base, EXAMPLES, fresh, **SAID), calm)
+
+
+def test_a_checkpoint_of_version_0_1_goes_on_although_its_settings_had_other_names(base, calm, half):
+    old_names = {new: old for old, new in NEW_NAMES.items()}
+
+    def renamed(value):
+        return {old_names.get(k, k): renamed(v) for k, v in value.items()} if type(value) is dict else value
+
+    metadata = checkpoint_metadata(half / CHECKPOINT)
+    metadata |= {key: json.dumps(renamed(json.loads(metadata[key]))) for key in ("made_of", "state")}
+    assert '"recipe"' in metadata["made_of"] and '"kept"' in metadata["state"]
+    save_file(load_file(half / CHECKPOINT), half / CHECKPOINT, metadata)
+    assert same(train(base, EXAMPLES, half, **SAID), calm)

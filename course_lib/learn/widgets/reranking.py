@@ -1,124 +1,125 @@
-"""Chapter 04: what does a reranker do to a ranking? One question's candidates, as the search had them and as the reranker has."""
+"""The widget of chapter 04: what does a reranker do to the candidates of a search?"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from functools import lru_cache
 
-from course_lib.errors import CourseError
-from course_lib.learn.widgets.explorer import Choice, Explorer, Output, Range, Text
+from course_lib.learn.widgets.explorer import Choice, Explorer, Output, Range
+from course_lib.learn.widgets.questions import SHOWN, Questions, label
 from course_lib.plots import Picture, rankings
-from course_lib.retrieval.fusion import Candidates
 from course_lib.retrieval.hits import HybridHit
 from course_lib.retrieval.hybrid import HybridRetriever
 from course_lib.retrieval.metrics import success
 from course_lib.retrieval.rerank import EqualScoresWarning, Reranked, Reranker, rerank
 
-SHOWN, KEPT, MOST = (
-    8,
-    3,
-    100,
-)  # ids in each column, passages that are kept after reranking, and candidates at most
+KEPT = 3  # passages that are kept after reranking
+MAX_CANDIDATES = 100
 
 
-class Remembered:
+class CachedReranker:
     """A reranker that reads each passage once for each question."""
 
     def __init__(self, reranker: Reranker) -> None:
         self.reranker = reranker
         self._scores: dict[tuple[str, str], float] = {}
 
+    def __repr__(self) -> str:
+        return f"CachedReranker({self.reranker!r}, {len(self._scores)} scores)"
+
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
+        """The score of each text."""
         new = [text for text in dict.fromkeys(texts) if (query, text) not in self._scores]
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", EqualScoresWarning
-            )  # of the new ones alone; what counts is all of them
-            found = rerank(self.reranker, query, new)
-        self._scores |= {(query, new[r.previous_rank - 1]): float(r.rerank_score or 0) for r in found}
+            )  # what counts is whether all of them are equal
+            reranked = rerank(self.reranker, query, new)
+        self._scores |= {(query, new[r.previous_rank - 1]): float(r.rerank_score or 0) for r in reranked}
         return [self._scores[query, text] for text in texts]
 
 
-def reordered(reranker: Remembered, hits: Sequence[HybridHit]) -> tuple[list[Reranked], bool]:
-    """The candidates, at least one, after reranking, and whether their scores say anything."""
+def reranked_hits(reranker: CachedReranker, hits: Sequence[HybridHit]) -> tuple[list[Reranked], bool]:
+    """The hits, at least one, in their new order, and whether their scores are all equal."""
     query, texts = hits[0].query, [hit.document.page_content for hit in hits]
-    reranker.rerank(query, texts)  # all is read here: below there is but one warning to catch
-    with warnings.catch_warnings(record=True) as told:
+    reranker.rerank(query, texts)  # read all of them here: below only one warning is left to catch
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", EqualScoresWarning)
-        return rerank(reranker, query, texts), not told
+        return rerank(reranker, query, texts), bool(caught)
 
 
 def describe(
-    before: Sequence[str], found: Sequence[Reranked], gold: Collection[str] | None, titles: Mapping[str, str]
+    before: Sequence[str], after: Sequence[Reranked], gold: Collection[str] | None, titles: Mapping[str, str]
 ) -> str:
-    """A line for each: its place, its score, its place before, and whether it answers the question. gold: None if not judged."""
+    """A line for each passage: its score, its rank before, and whether it answers the question.
+
+    gold: ids of the passages that answer it, None where nobody judged.
+    """
     lines = []
-    for hit in found:
-        id = before[hit.previous_rank - 1]
+    for hit in after:
+        passage_id = before[hit.previous_rank - 1]
         facts = [f"score {hit.rerank_score:.4g}", f"number {hit.previous_rank} before"]
         if gold is not None:
-            facts.append("answers the question" if id in gold else "does not answer it")
-        lines.append(f"{hit.rank}. {f'{id}, {titles[id]}' if titles.get(id) else id}: {'; '.join(facts)}.")
+            facts.append("answers the question" if passage_id in gold else "does not answer it")
+        lines.append(f"{hit.rank}. {label(passage_id, titles)}: {'; '.join(facts)}.")
     return "\n".join(lines)
 
 
-def measured(before: Sequence[str], after: Sequence[str], gold: Collection[str] | None) -> str:
-    """Where the passages that answer the question went; or why nobody can say. gold: None if it was not judged."""
+def describe_gold(before: Sequence[str], after: Sequence[str], gold: Collection[str] | None) -> str:
+    """Where the passages that answer the question went; or why nobody can say.
+
+    gold: None where nobody judged.
+    """
     if gold is None:
         return "Nobody judged which passages answer this question: judge with your own eyes."
     if not gold:
         return "No passage answers this question, so that no order of them is right."
-    lines = [
-        f"{id} answers it: number {before.index(id) + 1} before, number {after.index(id) + 1} after."
-        if id in before
-        else f"{id} answers it, but is not among the {len(before)} candidates: no reranker can help."
-        for id in gold
-    ]
+    lines = []
+    for passage_id in gold:
+        if passage_id in before:
+            ranks = (
+                f"number {before.index(passage_id) + 1} before, number {after.index(passage_id) + 1} after"
+            )
+            lines.append(f"{passage_id} answers it: {ranks}.")
+        else:
+            missing = f"is not among the {len(before)} candidates: no reranker can help"
+            lines.append(f"{passage_id} answers it, but {missing}.")
     first, then = ("yes" if success(ids, dict.fromkeys(gold, 1), KEPT) else "no" for ids in (before, after))
-    return "\n".join(
-        [*lines, f"Is an answer among the first {KEPT} (success@{KEPT})? Before: {first}. After: {then}."]
-    )
+    lines.append(f"Is an answer among the first {KEPT} (success@{KEPT})? Before: {first}. After: {then}.")
+    return "\n".join(lines)
 
 
 def columns(
-    before: Sequence[str], after: Sequence[str], gold: Collection[str], name: str
+    before: Sequence[str], after: Sequence[str], gold: Collection[str], reranker: str
 ) -> tuple[str, Picture]:
     """The first of both rankings side by side, in words and as a picture; gold is marked."""
-    both = {"before (hybrid search)": before[:SHOWN], f"after ({name})": after[:SHOWN]}
-    title = (
-        "Blue and bold: answers the question"
-        if set(gold) & set().union(*both.values())
-        else "Each line: one passage"
-    )
-    words = (f"The first {len(ids)} {column}: {', '.join(ids)}." for column, ids in both.items())
-    return "\n".join(words), rankings(both, gold, title=title)
+    ids = {"before (hybrid search)": before[:SHOWN], f"after ({reranker})": after[:SHOWN]}
+    marked = set(gold) & set().union(*ids.values())
+    title = "Blue and bold: answers the question" if marked else "Each line: one passage"
+    lines = (f"The first {len(column)} {name}: {', '.join(column)}." for name, column in ids.items())
+    return "\n".join(lines), rankings(ids, gold, title=title)
 
 
-def compared(
+def compare_orders(
     hits: Sequence[HybridHit],
     name: str,
-    reranker: Remembered,
+    reranker: CachedReranker,
     gold: Collection[str] | None,
     titles: Mapping[str, str],
 ) -> Output:
-    """What is said and drawn of a question's candidates. Raises as `rerank`."""
+    """The candidates of a question before and after reranking. Raises as `rerank`."""
     if not hits:
         return Output("The search found nothing, so that there is nothing to rerank.")
-    found, telling = reordered(reranker, hits)
-    before, after = [hit.id for hit in hits], [hits[r.previous_rank - 1].id for r in found]
+    reranked, equal = reranked_hits(reranker, hits)
+    before = [hit.id for hit in hits]
+    after = [before[r.previous_rank - 1] for r in reranked]
     lines = [f"{len(hits)} passages read by: {name}."]
-    if not telling:
-        lines.append(
-            "All scores are equal: that is no information, and the passages stay in the order of the search."
-        )
+    if equal:
+        unchanged = "the passages stay in the order of the search"
+        lines.append(f"All scores are equal: that is no information, and {unchanged}.")
     words, picture = columns(before, after, gold or (), name)
-    return Output(
-        "\n".join(
-            [*lines, describe(before, found[:KEPT], gold, titles), measured(before, after, gold), words]
-        ),
-        picture,
-    )
+    lines += [describe(before, reranked[:KEPT], gold, titles), describe_gold(before, after, gold), words]
+    return Output("\n".join(lines), picture)
 
 
 def reranking(
@@ -128,41 +129,28 @@ def reranking(
     gold: Mapping[str, Collection[str]],
     titles: Mapping[str, str],
 ) -> Explorer:
-    """The widget. questions: id -> text; gold: question's id -> ids of passages that answer it; titles: passage's id -> title.
+    """The widget.
 
-    A question is searched for once, and each of its candidates read once by each reranker, when it is first wanted.
-    Raises ValueError for no questions, no rerankers, and a retriever of fewer than 3 candidates.
+    questions: id -> text; gold: question id -> ids of passages that answer it; titles by passage id.
+
+    A question is searched for once, and each of its candidates is read once by each reranker, when it is
+    first needed. Raises ValueError for no questions, no rerankers, and a retriever of fewer than 3
+    candidates.
     """
-    if not questions or not rerankers:
-        raise ValueError("no questions to ask" if rerankers else "no rerankers to ask")
-    ids = {text: id for id, text in reversed(list(questions.items()))}  # of two with the same text the first
-    texts = tuple(dict.fromkeys(questions.values()))
-    remembered = {name: Remembered(reranker) for name, reranker in rerankers.items()}
-    most = min(MOST, retriever.candidates)
-
-    @lru_cache(maxsize=256)
-    def retrieve(question: str) -> Candidates:
-        return retriever.retrieve([question])[0]
+    asker = Questions(questions, retriever)
+    if not rerankers:
+        raise ValueError("no rerankers to ask")
+    cached = {name: CachedReranker(reranker) for name, reranker in rerankers.items()}
+    most = min(MAX_CANDIDATES, retriever.candidates)
 
     def show(question: str, own: str, reranker: str, candidates: float) -> Output:
-        asked = own.strip() or question
-        try:
-            hits = retriever.rank(retrieve(asked), int(candidates), rerank=None)
-            text, picture = compared(
-                hits, reranker, remembered[reranker], gold.get(ids.get(asked, "")), titles
-            )
-        except CourseError as error:
-            text, picture = f"{error.what}: {error.fix}.", None
-        return Output(f"Question: {asked}\n{text}", picture)
+        text, question_id = asker.asked(question, own)
+        hits = retriever.rank(asker.retrieve(text), int(candidates), rerank=None)
+        compared, picture = compare_orders(hits, reranker, cached[reranker], gold.get(question_id), titles)
+        return Output(f"Question: {text}\n{compared}", picture)
 
-    return Explorer(
-        "reranking",
-        "Rerank the candidates",
-        show,
-        {
-            "question": Choice("question", texts),
-            "own": Text("or your own question", "", (texts[-1], "?")),
-            "reranker": Choice("reranker", tuple(rerankers)),
-            "candidates": Range("candidates that it reads", KEPT, most, min(25, most)),
-        },
-    )
+    controls = asker.controls | {
+        "reranker": Choice("reranker", tuple(rerankers)),
+        "candidates": Range("candidates that it reads", KEPT, most, min(25, most)),
+    }
+    return Explorer("reranking", "Rerank the candidates", show, controls)

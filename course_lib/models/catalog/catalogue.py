@@ -145,8 +145,8 @@ def find(name: str) -> Entry | None:
 
 def entry(name: str) -> Entry:
     """The model of this name. Raises CourseError that proposes similar names where there is none."""
-    if found := find(name):
-        return found
+    if known := find(name):
+        return known
     proposals = similar_names(name) or list(_catalogue().models)
     raise CourseError(f"no model {name!r} in the catalogue", f"choose {' or '.join(proposals)}")
 
@@ -159,13 +159,13 @@ def similar_names(name: str, cutoff: float = 0.5) -> list[str]:
 
 def is_adapter(name: str) -> bool:
     """Whether this is the name of a LoRA adapter that the course carries."""
-    return bool((found := find(name)) and found.adapter_of)
+    return bool((known := find(name)) and known.adapter_of)
 
 
 def prefixes(name: str) -> tuple[str, str]:
     """What an embedder expects before a question and before a passage, by its name or hub id."""
-    found = find(name)
-    return (found.query_prefix, found.passage_prefix) if found else ("", "")
+    known = find(name)
+    return (known.query_prefix, known.passage_prefix) if known else ("", "")
 
 
 def folder_of(model: str) -> Path:

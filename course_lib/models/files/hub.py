@@ -116,7 +116,7 @@ def _needed(source: HuggingFaceSource, listing: Listing) -> list[str]:
         needed = sorted({config or "config.json", *(weights or ["*.safetensors"]), *sidecars})
     elif weights:
         what = f"{repository} holds no config.json beside {weights[0]}: it is no complete model"
-        raise CourseError(what, 'load("OWNER/NAME"), with its base model')
+        raise CourseError(what, 'load("OWNER/NAME")  # a repository that has config.json')
     else:
         raise no_weights(names, repository)
     absent = [n for n in needed if n not in listing.files]
