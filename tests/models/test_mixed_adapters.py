@@ -241,7 +241,7 @@ def test_what_llama_cpp_cannot_hold_is_told(made, tmp_path):
     )
     for folder in (one, two):
         with pytest.raises(
-            CourseError, match=f"{folder.name} has an alpha of its own(.|\n)*driver: huggingface"
+            CourseError, match=f'{folder.name} has an alpha of its own(.|\n)*driver="huggingface"'
         ):
             load(BASE, driver="llamacpp", adapters=[folder])
     dora = adapter(tmp_path / "dora", r=2, target_modules=["q_proj"], use_dora=True)

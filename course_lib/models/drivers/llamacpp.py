@@ -18,8 +18,9 @@ from course_lib.models.drivers.http_client import map_concurrently
 from course_lib.models.drivers.llamacpp_server import raise_on_error, start_servers, stream_events
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.files.resolution import resolve
+from course_lib.models.gguf.adapter import export_adapter
 from course_lib.models.gguf.cache import cached_export
-from course_lib.models.gguf.writer import export_adapter, reads
+from course_lib.models.gguf.inputs import input_format
 from course_lib.models.schema.generation import Generation
 from course_lib.models.schema.spec import ModelSpec
 
@@ -74,9 +75,9 @@ class LlamaCpp(Engine):
             (_adapter_file(adapter.path, source, Path(scratch.name) / f"adapter-{i}.gguf"), adapter.weight)
             for i, adapter in enumerate(resolve_adapters(spec.adapters, source))
         ]
-        header = reads(source)
-        context = context_length(spec, header.context)
-        if spec.task == "chat-completion" and not header.chat:
+        text_input = input_format(source)
+        context = context_length(spec, text_input.context)
+        if spec.task == "chat-completion" and not text_input.chat:
             what = f"{spec.name} has no chat template: it is no chat model"
             raise CourseError(what, 'load(..., task="text-generation")')
         engine = cls(spec, start_servers(spec, file, context, adapters), file, scratch)
