@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 import ollama
-from course_lib.rag.identify import given_passages, prompt_for
+from course_lib.rag.answering import given_passages, prompt_for
 
 from course_lib import data
 from course_lib.measure import machine, median_of, paired_ratio
