@@ -21,8 +21,8 @@ from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.quiet import quiet
 from course_lib.models.files.headers import read_json, tensors_in, weight_files
 from course_lib.models.files.resolution import from_hub
-from course_lib.models.schema import Adapter, LocalSource
-from course_lib.models.schema.spec import CombinationType
+from course_lib.models.schema.sources import LocalSource
+from course_lib.models.schema.spec import Adapter, CombinationType
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 BASE_FILE = "base.json"  # in an adapter's folder: {"model": its base, "sha256": of the base's weights}
