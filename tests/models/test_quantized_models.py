@@ -215,7 +215,7 @@ def test_a_packed_folder_is_loaded_by_its_own_config(packed):
             load(packed, quantization=kind)
     with pytest.raises(CourseError, match="nf4 was quantized with double_quantization=False"):
         load(packed, **TWICE)
-    with pytest.raises(CourseError, match="nf4 holds packed weights"):
+    with pytest.raises(CourseError, match="nf4 holds quantized weights"):
         load(packed, driver="llamacpp")
 
 
