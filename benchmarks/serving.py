@@ -7,11 +7,11 @@ from importlib.metadata import version
 from typing import Any
 
 import ollama
-from course_lib.rag.identify import given_passages, prompt_for
 
 from course_lib import data
 from course_lib.measure import machine, median_of, paired_ratio
 from course_lib.models import load
+from course_lib.rag.answering import given_passages, prompt_for
 from course_lib.serve import discovery
 
 MODEL, CLIENTS, REQUESTS, ROUNDS = "haneul-4m", 8, 50, 7

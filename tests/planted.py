@@ -1,4 +1,4 @@
-"""A server with planted answers, which keeps what it was asked: for faults that no real server shows on demand."""
+"""A server with planted answers that records its requests: for faults that no real server shows on demand."""
 
 import json
 import socket
@@ -15,7 +15,7 @@ CHAT = {"openai": "/v1/chat/completions", "ollama": "/api/chat"}
 
 
 class Planted(ThreadingHTTPServer):
-    """`answers`: path -> (status, body) or a function of the handler; a body that is no text is sent as JSON."""
+    """answers: path -> (status, body) or a function of the handler. Bodies other than text become JSON."""
 
     daemon_threads = True
 
@@ -143,17 +143,17 @@ def answers(driver):
 def pieces(driver, texts, end=True):
     """A streamed answer, a text a piece."""
     if driver == "openai":
-        said = [{"choices": [{"index": 0, "delta": {"content": t}, "finish_reason": None}]} for t in texts]
-        said += [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}] if end else []
-        return [f"data: {json.dumps(s)}\n\n".encode() for s in said] + [b"data: [DONE]\n\n"] * end
-    said = [{"message": {"role": "assistant", "content": t}, "done": False} for t in texts]
+        events = [{"choices": [{"index": 0, "delta": {"content": t}, "finish_reason": None}]} for t in texts]
+        events += [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}] if end else []
+        return [f"data: {json.dumps(s)}\n\n".encode() for s in events] + [b"data: [DONE]\n\n"] * end
+    events = [{"message": {"role": "assistant", "content": t}, "done": False} for t in texts]
     ended = {
         "message": {"role": "assistant", "content": ""},
         "done": True,
         "done_reason": "stop",
         "prompt_eval_count": 5,
     }
-    return [json.dumps(s).encode() + b"\n" for s in said + ([ended | {"eval_count": 2}] if end else [])]
+    return [json.dumps(s).encode() + b"\n" for s in events + ([ended | {"eval_count": 2}] if end else [])]
 
 
 def reach(server, driver, **more):
@@ -161,7 +161,7 @@ def reach(server, driver, **more):
     return load({"source": source | more.pop("source", {}), "driver": driver} | more)
 
 
-def told(engine, match):
+def assert_error(engine, match):
     """The answer and the stream raise CourseError, and both say this."""
     with pytest.raises(CourseError, match=match):
         engine.generate(["hi"])

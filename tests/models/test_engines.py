@@ -1,4 +1,4 @@
-"""What every engine promises: a stream is what generate says, a batch what each prompt says alone, scores are probabilities."""
+"""Engines: a stream is what generate says, a batch what each prompt says alone; scores are probabilities."""
 
 import math
 import shutil
@@ -36,7 +36,7 @@ PROMPTS = [ASKED, "hi", "Question: What is the monthly fee of the Haneul Pine Sa
 
 @pytest.fixture(scope="module", params=["huggingface", "llamacpp"])
 def engine(request):
-    """On two cores llama.cpp has an instance for each of two texts; on one they would share it, as `LlamaCpp` says."""
+    """On two cores, llama.cpp has an instance for each of two texts; on one they would share it."""
     with pytest.MonkeyPatch.context() as setting:
         setting.setenv("OMP_NUM_THREADS", "2")
         return load("haneul-1m", driver=request.param, batch_size=2)
@@ -71,10 +71,10 @@ def test_errors_of_a_stream_come_with_the_call_or_the_first_piece(engine):
 
 
 def test_one_seed_gives_one_text_alone_and_in_a_batch(engine):
-    how = {"temperature": 1.5, "seed": 5, "max_output_length": 12}
-    together = engine.generate(PROMPTS, **how)
-    assert together == [engine.generate([p], **how)[0] for p in PROMPTS]
-    assert together != engine.generate(PROMPTS, **how | {"seed": 6})
+    options = {"temperature": 1.5, "seed": 5, "max_output_length": 12}
+    together = engine.generate(PROMPTS, **options)
+    assert together == [engine.generate([p], **options)[0] for p in PROMPTS]
+    assert together != engine.generate(PROMPTS, **options | {"seed": 6})
 
 
 def test_counts_are_those_of_the_tokenizer(engine, model):
@@ -86,11 +86,11 @@ def test_counts_are_those_of_the_tokenizer(engine, model):
 
 def test_a_text_is_continued_as_it_stands_under_text_generation(engine):
     raw = load("haneul-1m", driver=engine.driver, task="text-generation")
-    said = raw.generate(["The monthly fee of the account is"], max_output_length=6)[0]
+    reply = raw.generate(["The monthly fee of the account is"], max_output_length=6)[0]
     assert (
-        said.startswith(" ")
-        and said.finish_reason == "length"
-        and said.prompt_tokens == raw.count_tokens("The monthly fee of the account is")
+        reply.startswith(" ")
+        and reply.finish_reason == "length"
+        and reply.prompt_tokens == raw.count_tokens("The monthly fee of the account is")
     )
     with pytest.raises(ValueError, match="continues a text"):
         raw.generate([[{"role": "user", "content": "hi"}]])
@@ -190,21 +190,20 @@ def test_what_llama_cpp_cannot_do_names_who_can():
 )
 def test_a_stream_is_cut_where_the_answer_would_be(text, stops, size):
     pieces = [text[i : i + size] for i in range(0, len(text), size)]
-    said = [
-        "".join(pieces[: i + 1]) for i in range(len(pieces))
-    ]  # the model ends with the first piece that completes a stop
-    written = next((t for t in said if before_stop(t, stops) != t), text)
+    prefixes = ["".join(pieces[: i + 1]) for i in range(len(pieces))]
+    # The model ends with the first piece that completes a stop text.
+    written = next((t for t in prefixes if before_stop(t, stops) != t), text)
     assert "".join(without_stops(iter(pieces), stops)) == before_stop(written, stops)
 
 
-# -- encoders: random weights, compared with transformers itself ------------------------------------------------------
+# -- encoders: random weights, compared with transformers itself ------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory):
     """Folders of a cross-encoder (one score) and a classifier (three labels), small and random."""
     out = {}
-    minilm = catalog.folder_of(catalog.MINILM)
+    minilm = catalog.verify_shipped(catalog.MINILM)
     for name, labels in (("rerank", 1), ("text-classification", 3)):
         torch.manual_seed(1)
         config = BertConfig(
@@ -234,9 +233,9 @@ def test_a_cross_encoder_scores_pairs_in_a_batch_as_alone(heads):
     engine = load(heads["rerank"], task="rerank", batch_size=3)
     scores = engine.rerank("When do you open?", TEXTS)
     assert scores == pytest.approx([engine.rerank("When do you open?", [t])[0] for t in TEXTS], abs=1e-5)
-    said = engine.tokenizer("When do you open?", TEXTS[0], return_tensors="pt")
+    inputs = engine.tokenizer("When do you open?", TEXTS[0], return_tensors="pt")
     with torch.inference_mode():
-        assert scores[0] == pytest.approx(float(engine.model(**said).logits), abs=1e-5)
+        assert scores[0] == pytest.approx(float(engine.model(**inputs).logits), abs=1e-5)
     assert engine.rerank("x", []) == []
 
 
@@ -256,12 +255,12 @@ def cut(ids, room, shared):
 
 def by_hand(engine, query, text):
     """The score of each window of a text, one pass each."""
-    asked, read = (engine.tokenizer.encode(part, add_special_tokens=False) for part in (query, text))
+    query_ids, text_ids = (engine.tokenizer.encode(part, add_special_tokens=False) for part in (query, text))
     (begin, *_, end) = engine.tokenizer.encode("x")
     scores = []
-    for window in cut(read, 64 - 3 - len(asked), (64 - 2 - len(asked)) // 4):
-        ids = [begin, *asked, end, *window, end]
-        kinds = [0] * (2 + len(asked)) + [1] * (1 + len(window))
+    for window in cut(text_ids, 64 - 3 - len(query_ids), (64 - 2 - len(query_ids)) // 4):
+        ids = [begin, *query_ids, end, *window, end]
+        kinds = [0] * (2 + len(query_ids)) + [1] * (1 + len(window))
         with torch.inference_mode():
             scores.append(
                 float(engine.model(torch.tensor([ids]), token_type_ids=torch.tensor([kinds])).logits)
@@ -294,10 +293,10 @@ def test_the_best_window_may_be_any_and_a_text_within_the_limit_is_one(cross):
 
 
 def test_a_passage_of_5000_tokens_is_read_to_its_end(cross):
-    plain, told = "fee " * 5000, "fee " * 4990 + "lost card saturday nine " * 3
-    scores = by_hand(cross, QUERY, told)
+    plain, long = "fee " * 5000, "fee " * 4990 + "lost card saturday nine " * 3
+    scores = by_hand(cross, QUERY, long)
     assert len(scores) > 100
-    assert cross.rerank(QUERY, [plain, told]) == pytest.approx(
+    assert cross.rerank(QUERY, [plain, long]) == pytest.approx(
         [max(by_hand(cross, QUERY, plain)), max(scores)], abs=1e-5
     )
 
@@ -323,8 +322,8 @@ def test_threads_that_ask_one_cross_encoder_get_their_own_scores(cross):
 
     def ask(query):
         try:
-            found = [cross.rerank(query, texts) for _ in range(30)]
-            wrong.extend(scores for scores in found if scores != pytest.approx(expected[query], abs=1e-4))
+            results = [cross.rerank(query, texts) for _ in range(30)]
+            wrong.extend(scores for scores in results if scores != pytest.approx(expected[query], abs=1e-4))
         except Exception as error:
             wrong.append(error)
 
@@ -341,7 +340,7 @@ def test_scores_of_weights_that_are_none_are_no_order(heads):
     with torch.no_grad():
         engine.model.classifier.bias.fill_(float("nan"))
     assert all(map(math.isnan, engine.rerank(QUERY, [*TEXTS, "fee " * 200])))
-    with pytest.raises(CourseError, match="Encoder gave 4 of 4 candidates no finite score: nan"):
+    with pytest.raises(CourseError, match="4 of 4 scores of Encoder are not finite: nan"):
         rerank(engine, QUERY, TEXTS)
 
 
@@ -354,9 +353,9 @@ def bi(heads):
 @given(st.lists(st.lists(st.sampled_from(WORDS), max_size=200).map(" ".join), max_size=4))
 def test_every_token_has_a_vector_and_a_long_text_is_read_in_windows(bi, texts):
     (begin, _, end) = bi.tokenizer.encode("fee")
-    found = bi.embed_tokens(texts)
-    assert len(found) == len(texts)
-    for text, vectors in zip(texts, found, strict=True):
+    results = bi.embed_tokens(texts)
+    assert len(results) == len(texts)
+    for text, vectors in zip(texts, results, strict=True):
         expected = []
         for window in cut(bi.tokenizer.encode(text, add_special_tokens=False), 62, 64 // 4):
             with torch.inference_mode():
@@ -374,7 +373,7 @@ def test_who_has_no_vectors_of_tokens_says_so(cross, embedder):
 
 
 def test_a_model_of_the_kind_of_roberta_leaves_its_first_places_unused(tmp_path):
-    """Its places are numbered from pad_token_id + 1, so that a model of 34 reads 32 tokens; the 33rd has no place."""
+    """Its positions are numbered from pad_token_id + 1: a model of 34 reads 32 tokens; the 33rd has none."""
     torch.manual_seed(1)
     pieces = Tokenizer(
         models.WordLevel({w: i for i, w in enumerate(["<s>", "<pad>", "</s>", "<unk>", *WORDS])}, "<unk>")
@@ -439,25 +438,25 @@ def test_a_head_that_is_not_there_is_not_made_up(heads):
 
 
 @pytest.mark.parametrize(
-    ("file", "said", "told"),
+    ("file", "content", "message"),
     [
         ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "pools by pooling_mode_max_tokens"),
         ("1_Pooling/config.json", "{", "cannot be read"),
         ("2_Dense/config.json", "{}", "has the unsupported layer 2_Dense"),
     ],
 )
-def test_vectors_are_made_as_the_model_says_or_not_at_all(tmp_path, file, said, told):
+def test_vectors_are_made_as_the_model_says_or_not_at_all(tmp_path, file, content, message):
     folder = tmp_path / "model"
-    shutil.copytree(catalog.folder_of(catalog.MINILM), folder)
+    shutil.copytree(catalog.verify_shipped(catalog.MINILM), folder)
     (folder / file).parent.mkdir(exist_ok=True)
-    (folder / file).write_text(said)
-    with pytest.raises(CourseError, match=told):
+    (folder / file).write_text(content)
+    with pytest.raises(CourseError, match=message):
         load(folder, task="text-embedding")
 
 
 def test_the_first_token_stands_for_the_text_where_the_model_says_so(tmp_path):
     folder = tmp_path / "model"
-    shutil.copytree(catalog.folder_of(catalog.MINILM), folder)
+    shutil.copytree(catalog.verify_shipped(catalog.MINILM), folder)
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
     engine = load(folder, task="text-embedding")
     ids = engine.tokenizer("When do you open?", return_tensors="pt")

@@ -56,7 +56,7 @@ def source_for(driver):
 
 @pytest.fixture(scope="module")
 def address():
-    """Driver -> address of a server, started on first use: the course's own for ollama, llama.cpp's for openai."""
+    """Driver -> address of a server, started on first use: the course's for ollama, llama.cpp for openai."""
     with ExitStack() as servers:
 
         @functools.cache

@@ -1,4 +1,4 @@
-"""A model folder is written as GGUF once for its content and type; whatever happens to the cache, the file is right."""
+"""A model folder is converted to GGUF once; whatever happens to the cache, the file is right."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Any Llama folder becomes GGUF: llama.cpp then says, token by token, what transformers says; or export says why it cannot."""
+"""Llama folders as GGUF: llama.cpp answers as transformers does, or export explains why it cannot."""
 
 import json
 import random
@@ -83,7 +83,7 @@ def reconfigured(folder, **changes):
 
 @pytest.fixture
 def exact_attention(monkeypatch):
-    """llama.cpp's attention in 32 bits. By default it is in 16, which moves the near ties of a random model, and none of ours."""
+    """llama.cpp's attention in 32 bits; by default it is in 16, which decides near ties of a random model."""
 
     def server(said, make=xllamacpp.Server):
         said.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -142,7 +142,7 @@ PIECES = [
 
 
 def with_tokenizer(folder, kind, spaces, eos=("<|end|>",)):
-    """A random Llama whose byte-level BPE is trained here, on Haneul's handbook; `spaces`: the text has several in a row."""
+    """A random Llama with byte-level BPE trained on Haneul's handbook. spaces: the text has runs of spaces."""
     tokenizer = Tokenizer(models.BPE(ignore_merges=kind == "Llama 3"))
     tokenizer.pre_tokenizer, tokenizer.decoder = CUTS[kind], decoders.ByteLevel()
     texts = [p.text for p in data.load_passages().values()] + [
@@ -209,9 +209,9 @@ def test_every_token_at_which_an_answer_may_end_is_written(tmp_path):
         ({"hidden_act": "gelu"}, "activation 'gelu'"),
         (
             {"quantization_config": {"load_in_4bit": True}},
-            "packed weights, which would be rounded a second time",
+            "quantized weights, which would be rounded a second time",
         ),
-        ({"num_key_value_heads": 5}, "m is not whole: ValueError"),
+        ({"num_key_value_heads": 5}, "m is not complete: ValueError"),
         ({"vocab_size": 4000}, "4096 tokens, and its model 4000 embeddings"),
     ],
 )
@@ -226,7 +226,7 @@ def test_rows_that_blocks_do_not_divide_are_refused_by_name(tmp_path):
     folder = llama(tmp_path / "m", num_attention_heads=3, head_dim=16)
     assert export(folder, tmp_path / "x.gguf", "f16").is_file()
     with pytest.raises(
-        CourseError, match=r"by 32, which does not divide the 48 of a row of .*o_proj\.weight in m"
+        CourseError, match=r"of 32, which does not divide the 48 of a row of .*o_proj\.weight in m"
     ):
         export(folder, tmp_path / "y.gguf", "q8_0")
     assert not (tmp_path / "y.gguf").exists()

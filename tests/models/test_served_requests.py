@@ -1,4 +1,4 @@
-"""How a server is reached, and what goes to it: the address, the token, the fields of a request, many at once."""
+"""What the drivers of servers send: to which address, with which token and fields, and how many at once."""
 
 import json
 import socket
@@ -15,7 +15,7 @@ from course_lib.models import load
 from course_lib.models.drivers import http_client
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.ollama import Ollama, modelfile_options
-from tests.planted import CHAT, answers, planted, reach, told
+from tests.planted import CHAT, answers, assert_error, planted, reach
 
 SCHEMA = {"type": "object", "properties": {"colour": {"enum": ["red", "blue", None]}}, "required": ["colour"]}
 DRIVERS = list(CHAT)
@@ -39,7 +39,7 @@ def test_a_server_that_dies_after_loading(driver):
     with planted(answers(driver)) as server:
         engine = reach(server, driver)
         server.die()
-        told(engine, "no server answers|broke")
+        assert_error(engine, "no server answers|broke")
         engine.close()
 
 
@@ -47,7 +47,7 @@ def test_a_silent_server_is_not_waited_for_without_end(driver, monkeypatch):
     monkeypatch.setattr(http_client, "READ_TIMEOUT", 0.2)
     with planted(answers(driver)) as server:
         server.answers[CHAT[driver]] = lambda handler: time.sleep(0.5)
-        told(reach(server, driver), r"(?s)was silent for 0.2 s.*max_output_length")
+        assert_error(reach(server, driver), r"(?s)was silent for 0.2 s.*max_output_length")
 
 
 def test_another_kind_of_server_is_recognised(driver):
@@ -76,9 +76,8 @@ def test_a_token_goes_to_the_server_and_into_no_message(driver, monkeypatch):
         )
         assert secret not in repr(engine) and secret not in repr(engine.spec)
         server.asked.clear()
-        told(
-            reach(server, driver),
-            r"(?s)asks for a token.*export (OPENAI|OLLAMA)_API_KEY=.*token.*\$\{env\.",
+        assert_error(
+            reach(server, driver), r"(?s)asks for a token.*export (OPENAI|OLLAMA)_API_KEY=.*token.*\$\{env\."
         )
         assert not any("sk-" in str(h) for _, h, _ in server.asked)
 
@@ -117,7 +116,7 @@ def test_the_address_may_come_from_the_environment(driver, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("said", "address"),
+    ("host", "address"),
     [
         ("127.0.0.1:1234", "http://127.0.0.1:1234"),
         (":1234", "http://127.0.0.1:1234"),
@@ -127,8 +126,8 @@ def test_the_address_may_come_from_the_environment(driver, monkeypatch):
         ("[::1]:80", "http://[::1]:80"),
     ],
 )
-def test_ollama_host_may_be_short(said, address):
-    assert Ollama._complete_url(said) == address
+def test_ollama_host_may_be_short(host, address):
+    assert Ollama._complete_url(host) == address
 
 
 def test_no_proxy_stands_between_this_machine_and_itself(driver, monkeypatch):
@@ -204,7 +203,7 @@ def test_what_goes_to_ollama():
     known = answers("ollama")
     known["/api/show"][1]["parameters"] = 'min_p    0.1\nstop       "<|eot_id|>"\nstop    "a \\"b\\""'
     with planted(known) as server:
-        how = {
+        options = {
             "temperature": 0.5,
             "top_p": 0.9,
             "top_k": 7,
@@ -212,7 +211,7 @@ def test_what_goes_to_ollama():
             "seed": 3,
             "max_output_length": 9,
         }
-        engine = reach(server, "ollama", context_length=256, keep_alive=60, generation=how)
+        engine = reach(server, "ollama", context_length=256, keep_alive=60, generation=options)
         engine.generate(["hi"], stop=["END"], json_schema=None)
         engine.generate(["hi"])
         with pytest.raises(CourseError, match="is no JSON"):
@@ -253,11 +252,11 @@ def test_what_goes_to_openai():
         )
     }
     with planted(known) as server:
-        how = {"temperature": 0.5, "top_p": 0.9, "seed": 3, "max_output_length": 9, "stop": ["END"]}
-        reach(server, "openai", generation=how).generate(["hi"])
+        options = {"temperature": 0.5, "top_p": 0.9, "seed": 3, "max_output_length": 9, "stop": ["END"]}
+        reach(server, "openai", generation=options).generate(["hi"])
         sent = {"model": "m", "temperature": 0.5, "top_p": 0.9, "seed": 3, "max_tokens": 9, "stop": ["END"]}
         assert server.bodies(CHAT["openai"]) == [sent | {"messages": [{"role": "user", "content": "hi"}]}]
-        engine = reach(server, "openai", generation=how, task="text-generation")
+        engine = reach(server, "openai", generation=options, task="text-generation")
         assert engine.generate(["hi"]) == [" a"]
         assert server.bodies("/v1/completions") == [sent | {"prompt": "hi"}]
         with pytest.raises(Unsupported, match="json_schema: OpenAI's protocol has it for conversations only"):
@@ -271,34 +270,34 @@ def test_lines_come_back_however_they_were_cut(texts, size):
 
 
 @given(st.text(max_size=60) | st.from_regex(r"https?://[a-z:@/?#\[\]0-9 .]*", fullmatch=True))
-def test_an_address_is_taken_whole_or_refused(said):
+def test_an_address_is_taken_whole_or_refused(text):
     try:
-        address = http_client.server_url(said)
+        address = http_client.server_url(text)
     except CourseError:
         return
-    assert said.startswith(address) and httpx.URL(address).host and "@" not in address.split("/")[2]
+    assert text.startswith(address) and httpx.URL(address).host and "@" not in address.split("/")[2]
 
 
-@pytest.mark.parametrize("said", ["http://me:hunter2@box", "http://box/v1?key=hunter2", "http://box#hunter2"])
-def test_a_password_in_an_address_is_refused_and_not_shown(said):
+@pytest.mark.parametrize("text", ["http://me:hunter2@box", "http://box/v1?key=hunter2", "http://box#hunter2"])
+def test_a_password_in_an_address_is_refused_and_not_shown(text):
     with pytest.raises(CourseError, match="user name, a password or a query") as caught:
-        http_client.server_url(said)
+        http_client.server_url(text)
     assert "hunter2" not in str(caught.value)
 
 
 @given(
-    said=st.text(min_size=1).filter(lambda t: not http_client.is_json(t)),
+    text=st.text(min_size=1).filter(lambda t: not http_client.is_json(t)),
     keys=st.lists(st.sampled_from(["error", "message", "detail"])),
 )
-def test_the_message_of_an_error_is_found_at_any_depth(said, keys):
-    body = said
+def test_the_message_of_an_error_is_found_at_any_depth(text, keys):
+    body = text
     for i, key in enumerate(keys):
         body = json.dumps(
             {"code": 400, key: json.loads(body) if i % 2 and http_client.is_json(body) else body}
         )
-    assert http_client.error_message(body) == said
+    assert http_client.error_message(body) == text
 
 
 def test_the_modelfile_options_a_modelfile_are_read():
-    said = 'temperature       0.6\nstop             "<|start|>"\nstop "\\n\\n"\nodd'
-    assert modelfile_options(said) == {"temperature": [0.6], "stop": ["<|start|>", "\n\n"]}
+    parameters = 'temperature       0.6\nstop             "<|start|>"\nstop "\\n\\n"\nodd'
+    assert modelfile_options(parameters) == {"temperature": [0.6], "stop": ["<|start|>", "\n\n"]}

@@ -6,9 +6,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from course_lib.models.drivers.capabilities import COMMON_FIELDS, GENERATION_TASKS
-from course_lib.models.drivers.engine import Engine, Unsupported, non_default_fields, refuse_unsupported
-from course_lib.models.schema import ModelSpec, SpecError
+from course_lib.models.drivers.capabilities import GENERATION_TASKS
+from course_lib.models.drivers.engine import Engine, Unsupported, check_fields
+from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.schema.validation import SpecError
 
 CLASSES = {  # driver -> module:class; encoders are another class of the driver huggingface
     "huggingface": "huggingface:HuggingFace",
@@ -71,10 +72,5 @@ def load(spec: ModelSpec | str | Path | dict[str, Any], **changes: Any) -> Engin
     """
     spec = ModelSpec.parse(spec, **changes)
     engine = driver_class(spec)
-    options = {f"generation.{name}": value for name, value in non_default_fields(spec.generation).items()}
-    if options and spec.task not in GENERATION_TASKS:
-        what = f"the task {spec.task} generates no text, and {next(iter(options))} is set"
-        raise Unsupported(what, f"leave {next(iter(options))} out")
-    fields = {k: v for k, v in non_default_fields(spec).items() if k not in COMMON_FIELDS}
-    refuse_unsupported(engine, fields | options)
+    check_fields(engine, spec)
     return engine.load(spec)

@@ -7,7 +7,7 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.engine import Unsupported
-from course_lib.models.schema import ModelSpec
+from course_lib.models.schema.spec import ModelSpec
 
 FOUR_BITS = ("nf4", "fp4")
 FOUR_BIT_FIELDS = (
@@ -19,7 +19,7 @@ FUSED_ROWS, FUSED_BLOCK = 32, 64  # the CPU kernel needs matrices with multiples
 NOISE = ("MatMul8bitLt: inputs will be cast", "Failed to load CPU gemm_4bit_forward")
 
 
-def check_spec(spec: ModelSpec) -> None:
+def _check_spec(spec: ModelSpec) -> None:
     """Raise Unsupported for a field of 4-bit weights with another quantization."""
     for name in FOUR_BIT_FIELDS:
         value = getattr(spec, name)
@@ -42,8 +42,10 @@ def loading_options(
 
     config: the `quantization_config` of the model's files, empty where they are not quantized. dtype: of the
     weights that stay unquantized, and of products where `compute_dtype` is auto. Raises CourseError for files
-    with another quantization.
+    with another quantization, and Unsupported for a field of 4-bit weights with others.
     """
+    _check_spec(spec)
+    _silence_messages()  # before peft is imported: it imports bitsandbytes, which logs messages
     if not config and spec.quantization == "none":
         return {}
     placement = {"device_map": {"": device}}  # bitsandbytes quantizes on the way to the device
@@ -113,7 +115,7 @@ def weight_count(parameter: Any) -> int:
     return int(parameter.numel() if state is None else state.shape.numel())
 
 
-def silence_messages() -> None:
+def _silence_messages() -> None:
     """Drop the messages of bitsandbytes that are logged for every layer of every answer, and no others."""
     for name in ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops"):
         logging.getLogger(name).addFilter(_is_not_noise)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from course_lib.models.schema import Generation, ModelSpec
+from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.spec import ModelSpec
 
 Capability = Literal[
     "generate", "stream", "json_schema", "score", "embed", "embed_tokens", "rerank", "classify"

@@ -10,14 +10,10 @@ from typing import get_args
 
 from pydantic import BaseModel
 
-from course_lib.models.drivers.capabilities import (
-    CAPABILITIES,
-    COMMON_FIELDS,
-    SUPPORTED_FIELDS,
-    TASKS,
-)
-from course_lib.models.schema import Generation, HuggingFaceSource, LocalSource, ModelSpec, ServerSource
-from course_lib.models.schema.spec import QUANTIZATIONS, Quantization, Task
+from course_lib.models.drivers.capabilities import CAPABILITIES, COMMON_FIELDS, SUPPORTED_FIELDS, TASKS
+from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.sources import HuggingFaceSource, LocalSource, ServerSource
+from course_lib.models.schema.spec import QUANTIZATIONS, ModelSpec, Quantization, Task
 
 PAGE = """# The fields of a model specification
 

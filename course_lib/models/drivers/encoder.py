@@ -13,9 +13,9 @@ from course_lib.models.drivers.engine import Engine, context_length
 from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer
 from course_lib.models.drivers.reply import Prompt
 from course_lib.models.drivers.torch_engine import TorchEngine
-from course_lib.models.files import resolve
 from course_lib.models.files.headers import read_json
-from course_lib.models.schema import ModelSpec
+from course_lib.models.files.resolution import resolve
+from course_lib.models.schema.spec import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,11 +66,13 @@ class Encoder(TorchEngine):
             _compute_first_token_only(model)
         return cls(spec, model, load_tokenizer(folder), folder)
 
-    def _batches(self, rows: list[dict[str, Any]]) -> Iterator[tuple[list[int], Any]]:
-        """Batches of rows with similar lengths: their indices, and the padded inputs.
+    def _run(self, rows: list[dict[str, Any]]) -> Iterator[tuple[list[int], Any, Any]]:
+        """Run the model in batches of rows with similar lengths: their indices, attention mask and outputs.
 
         Raises CourseError for a row that is longer than the context.
         """
+        import torch
+
         lengths = [len(row["input_ids"]) for row in rows]
         if (longest := max(lengths, default=0)) > self.context:
             what = f"a text of {longest} tokens; {self.name} reads {self.context}"
@@ -78,8 +80,12 @@ class Encoder(TorchEngine):
         tokens = CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
         for indices in batches(lengths, tokens, self.spec.batch_size):
             inputs = {key: [rows[i][key] for i in indices] for key in rows[0]}
-            padded = self.tokenizer.pad(inputs, padding_side="right", return_tensors="pt")
-            yield indices, padded.to(self.model.device)
+            batch = self.tokenizer.pad(inputs, padding_side="right", return_tensors="pt").to(
+                self.model.device
+            )
+            with torch.inference_mode():
+                outputs = self.model(**batch)
+            yield indices, batch["attention_mask"], outputs
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Number of tokens of a text, with its begin and end tokens. Raises ValueError for a conversation."""
@@ -93,26 +99,21 @@ class Encoder(TorchEngine):
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         import numpy as np
-        import torch
 
         vectors = np.zeros((len(texts), int(self.model.config.hidden_size)), dtype=np.float32)
         rows = [{"input_ids": self._tokenize(text)["input_ids"]} for text in texts]
-        for indices, batch in self._batches(rows):
-            with torch.inference_mode():
-                hidden = self.model(**batch).last_hidden_state
-            mask = batch["attention_mask"][..., None]
+        for indices, mask, outputs in self._run(rows):
+            hidden, mask = outputs.last_hidden_state, mask[..., None]
             pooled = hidden[:, 0] if self.pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
-            vectors[indices] = torch.nn.functional.normalize(pooled.float(), dim=-1).cpu().numpy()
+            vectors[indices] = _unit_length(pooled)
         return vectors
 
     def _logits(self, rows: list[Any]) -> NDArray[np.float32]:
         import numpy as np
-        import torch
 
         logits = np.zeros((len(rows), int(self.model.config.num_labels)), dtype=np.float32)
-        for indices, batch in self._batches(rows):
-            with torch.inference_mode():
-                logits[indices] = self.model(**batch).logits.float().cpu().numpy()
+        for indices, _, outputs in self._run(rows):
+            logits[indices] = outputs.logits.float().cpu().numpy()
         return logits
 
     def _windows(self, first: list[str], second: list[str]) -> tuple[list[Any], list[int]]:
@@ -140,18 +141,15 @@ class Encoder(TorchEngine):
 
     def _embed_tokens(self, texts: list[str]) -> list[NDArray[np.float32]]:
         import numpy as np
-        import torch
 
         rows, owners = self._windows(texts, [])
-        hidden: dict[int, NDArray[np.float32]] = {}
-        for indices, batch in self._batches([{"input_ids": row["input_ids"]} for row in rows]):
-            with torch.inference_mode():
-                states = self.model(**batch).last_hidden_state.float()
-            vectors = torch.nn.functional.normalize(states, dim=-1).cpu().numpy()
-            hidden |= {i: v[: len(rows[i]["input_ids"])] for i, v in zip(indices, vectors, strict=True)}
+        vectors: dict[int, NDArray[np.float32]] = {}
+        for indices, _, outputs in self._run([{"input_ids": row["input_ids"]} for row in rows]):
+            vectors |= zip(indices, _unit_length(outputs.last_hidden_state), strict=True)
         windows: list[list[NDArray[np.float32]]] = [[] for _ in texts]
         for i, owner in enumerate(owners):
-            windows[owner].append(hidden[i][~np.array(rows[i]["special_tokens_mask"], dtype=bool)])
+            special = np.array(rows[i]["special_tokens_mask"], dtype=bool)
+            windows[owner].append(vectors[i][: len(special)][~special])
         return [np.concatenate(parts) for parts in windows]
 
     def _rerank(self, query: str, texts: list[str]) -> list[float]:
@@ -188,6 +186,14 @@ def batches(lengths: Sequence[int], tokens: int, texts: int | None = None) -> li
         else:
             out.append([i])
     return out
+
+
+def _unit_length(vectors: Any) -> NDArray[np.float32]:
+    """Vectors (..., dimensions) of torch, divided by their lengths."""
+    import torch
+
+    normalized: NDArray[np.float32] = torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
+    return normalized
 
 
 def _compute_first_token_only(model: Any) -> None:

@@ -10,9 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers.capabilities import TASKS, Capability, drivers_supporting, drivers_with
+from course_lib.models.drivers.capabilities import (
+    COMMON_FIELDS,
+    TASKS,
+    Capability,
+    drivers_supporting,
+    drivers_with,
+)
 from course_lib.models.drivers.reply import Counters, Prompt, Reply
-from course_lib.models.schema import Generation, ModelSpec
+from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.spec import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -185,29 +192,16 @@ class Engine(ABC):
 
     # -- for drivers --------------------------------------------------------------------------------------
 
-    def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int) -> list[Reply]:
-        raise NotImplementedError
+    if TYPE_CHECKING:
 
-    def _stream(self, prompt: Prompt, options: Generation) -> Iterator[str]:
-        raise NotImplementedError
-
-    def _score(self, prompts: list[Prompt], continuations: list[str]) -> NDArray[np.float64]:
-        raise NotImplementedError
-
-    def _log_probabilities(self, text: str) -> list[float]:
-        raise NotImplementedError
-
-    def _embed(self, texts: list[str]) -> NDArray[np.float32]:
-        raise NotImplementedError
-
-    def _embed_tokens(self, texts: list[str]) -> list[NDArray[np.float32]]:
-        raise NotImplementedError
-
-    def _rerank(self, query: str, texts: list[str]) -> list[float]:
-        raise NotImplementedError
-
-    def _classify(self, texts: list[str]) -> list[dict[str, float]]:
-        raise NotImplementedError
+        def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int) -> list[Reply]: ...
+        def _stream(self, prompt: Prompt, options: Generation) -> Iterator[str]: ...
+        def _score(self, prompts: list[Prompt], continuations: list[str]) -> NDArray[np.float64]: ...
+        def _log_probabilities(self, text: str) -> list[float]: ...
+        def _embed(self, texts: list[str]) -> NDArray[np.float32]: ...
+        def _embed_tokens(self, texts: list[str]) -> list[NDArray[np.float32]]: ...
+        def _rerank(self, query: str, texts: list[str]) -> list[float]: ...
+        def _classify(self, texts: list[str]) -> list[dict[str, float]]: ...
 
     def _is_closed(self) -> bool:
         return False
@@ -237,7 +231,7 @@ class Engine(ABC):
     def _options(self, options: Generation | None, changes: Mapping[str, Any]) -> Generation:
         merged = options if options is not None else self.spec.generation
         merged = merged.replace(**changes) if changes else merged
-        refuse_unsupported(type(self), {f"generation.{k}": v for k, v in non_default_fields(merged).items()})
+        refuse_unsupported(type(self), non_default_fields(merged, "generation."))
         if merged.json_schema is not None:
             self._require("json_schema")
         return merged
@@ -260,19 +254,32 @@ def as_list(items: Iterable[T], call: str) -> list[T]:
     Python would take a lone text for a list of letters, and a conversation for a list of prompts.
     """
     if isinstance(items, str):
-        raise CourseError(
-            f"{items[:40]!r} is one text where a list is expected", call.format(repr(items[:40]))
-        )
+        what = f"{items[:40]!r} is one text where a list is expected"
+        raise CourseError(what, call.format(repr(items) if len(items) <= 40 else "text"))
     items = list(items)
     if items and isinstance(items[0], Mapping):
         raise CourseError("one conversation where a list of prompts is expected", call.format("conversation"))
     return items
 
 
-def non_default_fields(model: Any) -> dict[str, Any]:
+def check_fields(engine: type[Engine], spec: ModelSpec) -> None:
+    """Raise Unsupported for a task that the driver does not have, and for a field without an effect."""
+    if not any(spec.task in TASKS[capability] for capability in engine.capabilities):
+        what = f"the driver {engine.driver} does not have the task {spec.task}"
+        raise Unsupported(what, 'load(..., driver="huggingface")')
+    options = non_default_fields(spec.generation, "generation.")
+    if options and spec.task not in TASKS["generate"]:
+        what = f"the task {spec.task} generates no text, and {next(iter(options))} is set"
+        raise Unsupported(what, f"leave {next(iter(options))} out")
+    fields = {k: v for k, v in non_default_fields(spec).items() if k not in COMMON_FIELDS}
+    refuse_unsupported(engine, fields | options)
+
+
+def non_default_fields(model: Any, prefix: str = "") -> dict[str, Any]:
     """The fields of a pydantic model that were set to something other than their default."""
-    defaults = {k: f.get_default(call_default_factory=True) for k, f in type(model).model_fields.items()}
-    return {k: v for k in model.model_fields_set if (v := getattr(model, k)) != defaults[k]}
+    fields = type(model).model_fields
+    defaults = {name: fields[name].get_default(call_default_factory=True) for name in model.model_fields_set}
+    return {prefix + k: v for k, default in defaults.items() if (v := getattr(model, k)) != default}
 
 
 def refuse_unsupported(engine: type[Engine], fields: Mapping[str, Any]) -> None:

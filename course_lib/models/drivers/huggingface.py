@@ -13,8 +13,9 @@ from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer
 from course_lib.models.drivers.reply import Prompt, Reply
 from course_lib.models.drivers.streaming import before_stop, stream_tokens, without_stops
 from course_lib.models.drivers.torch_engine import TorchEngine
-from course_lib.models.files import resolve
-from course_lib.models.schema import Generation, ModelSpec
+from course_lib.models.files.resolution import resolve
+from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.spec import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np

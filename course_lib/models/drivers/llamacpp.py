@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import tempfile
@@ -16,10 +17,12 @@ from course_lib.models.drivers.engine import Engine, Unsupported, check_fits, co
 from course_lib.models.drivers.http_client import map_concurrently
 from course_lib.models.drivers.llamacpp_server import raise_on_error, start_servers, stream_events
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
-from course_lib.models.files import resolve
-from course_lib.models.gguf import cached_export, export_adapter
-from course_lib.models.gguf.writer import reads
-from course_lib.models.schema import Generation, ModelSpec
+from course_lib.models.files.resolution import resolve
+from course_lib.models.gguf.adapter import export_adapter
+from course_lib.models.gguf.cache import cached_export
+from course_lib.models.gguf.inputs import input_format
+from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.spec import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +52,6 @@ class LlamaCpp(Engine):
         super().__init__(spec, int(props["default_generation_settings"]["n_ctx"]))
         self.slots = int(props["total_slots"]) * len(servers)
         self._bos = str(props["bos_token"])
-        self._bos_ids = self._tokenize([self._bos], special=True)[0] if self._bos else []
         self._meta: dict[str, Any] = self._ask("/v1/models")["data"][0]["meta"]
         self._requests = itertools.count()  # takes the instances in turn
         self._enforced: set[str] = set()  # JSON schemas that llama.cpp was seen to enforce
@@ -59,11 +61,8 @@ class LlamaCpp(Engine):
         """Load a .gguf file, or a Llama folder converted to GGUF with that precision or quantization.
 
         Raises CourseError for a missing or damaged model, and where llama.cpp cannot load it; Unsupported for
-        a task or a device that it does not have, and for another quantization than that of a file.
+        a device that it does not find, and for another quantization than that of a file.
         """
-        if spec.task in ("rerank", "text-classification"):
-            what = f"the driver llamacpp does not have the task {spec.task}"
-            raise Unsupported(what, 'load(..., driver="huggingface")')
         if len(spec.adapters) > 1 and spec.combination_type != "cat":
             what = f"combination_type={spec.combination_type!r}: llama.cpp adds each adapter by itself"
             raise Unsupported(what, "leave combination_type out: the sum is exact")
@@ -76,9 +75,9 @@ class LlamaCpp(Engine):
             (_adapter_file(adapter.path, source, Path(scratch.name) / f"adapter-{i}.gguf"), adapter.weight)
             for i, adapter in enumerate(resolve_adapters(spec.adapters, source))
         ]
-        header = reads(source)
-        context = context_length(spec, header.context)
-        if spec.task == "chat-completion" and not header.chat:
+        text_input = input_format(source)
+        context = context_length(spec, text_input.context)
+        if spec.task == "chat-completion" and not text_input.chat:
             what = f"{spec.name} has no chat template: it is no chat model"
             raise CourseError(what, 'load(..., task="text-generation")')
         engine = cls(spec, start_servers(spec, file, context, adapters), file, scratch)
@@ -125,6 +124,10 @@ class LlamaCpp(Engine):
         if all(isinstance(prompt, str) for prompt in prompts):
             return [[*self._bos_ids, *ids] for ids in self._tokenize(list(map(str, prompts)), special=False)]
         return self._tokenize([self._apply_template(prompt) for prompt in prompts], special=True)
+
+    @functools.cached_property
+    def _bos_ids(self) -> list[int]:
+        return self._tokenize([self._bos], special=True)[0] if self._bos else []
 
     def _apply_template(self, turns: Any) -> str:
         return str(self._ask("/apply-template", {"messages": [dict(turn) for turn in turns]})["prompt"])

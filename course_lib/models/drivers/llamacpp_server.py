@@ -11,7 +11,7 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.measure.hardware import usable_cores
 from course_lib.models.drivers.streaming import iterate_in_thread
-from course_lib.models.schema import ModelSpec
+from course_lib.models.schema.spec import ModelSpec
 
 SMALL_MODEL = 64_000_000  # bytes; several threads on a smaller model mostly wait for each other (measured)
 

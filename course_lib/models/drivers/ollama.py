@@ -17,7 +17,9 @@ from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELD
 from course_lib.models.drivers.engine import context_length
 from course_lib.models.drivers.remote import Chunks, RemoteEngine, Usage
 from course_lib.models.drivers.reply import Prompt
-from course_lib.models.schema import Generation, ModelSpec, ServerSource
+from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.sources import ServerSource
+from course_lib.models.schema.spec import ModelSpec
 
 NO_TRUNCATION = {"truncate": False, "shift": False}
 FIRST_VERSION = (0, 12, 6)  # the first with these two fields; older ones ignore them

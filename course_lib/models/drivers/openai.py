@@ -11,7 +11,7 @@ from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELD
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.remote import Chunks, RemoteEngine, Usage
 from course_lib.models.drivers.reply import Prompt
-from course_lib.models.schema import Generation
+from course_lib.models.schema.generation import Generation
 
 # Where a request does not set these options, the servers use their own defaults, or those of the model's
 # repository. Setting them makes sampling follow the defaults of Generation. The protocol does not have them

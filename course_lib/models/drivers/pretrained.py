@@ -10,7 +10,7 @@ from course_lib.models.drivers import adapters, bitsandbytes_weights
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.quiet import quiet
 from course_lib.models.files.headers import read_json
-from course_lib.models.schema import ModelSpec
+from course_lib.models.schema.spec import ModelSpec
 
 LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
 
@@ -42,9 +42,6 @@ def from_pretrained(auto_class: Any, spec: ModelSpec, folder: Path, **kwargs: An
 
     Raises CourseError for files that cannot be loaded, and Unsupported for fields without an effect.
     """
-    bitsandbytes_weights.check_spec(spec)
-    # Before anything imports peft: it imports bitsandbytes, which logs messages about missing kernels.
-    bitsandbytes_weights.silence_messages()
     device = select_device(spec)
     if folder.suffix == ".gguf":
         what = f"{folder.name} is GGUF, which transformers would unpack to 32 bits"
@@ -69,7 +66,8 @@ def from_pretrained(auto_class: Any, spec: ModelSpec, folder: Path, **kwargs: An
     except LOADING_ERRORS as error:
         what = f"transformers cannot load {folder.name}: {_one_line(error)}"
         raise CourseError(what, "course doctor") from error
-    if missing := sorted(set(info["missing_keys"]) - adapters.full_layers(spec.adapters)):
+    brought = adapters.full_layers(spec.adapters) if spec.adapters else set()
+    if missing := sorted(set(info["missing_keys"]) - brought):
         raise CourseError(
             f"{folder.name} lacks {len(missing)} of the model's tensors, such as {missing[0]}: with random "
             "ones it would answer at random",
@@ -78,10 +76,11 @@ def from_pretrained(auto_class: Any, spec: ModelSpec, folder: Path, **kwargs: An
     model = model if "device_map" in kwargs else model.to(device)
     if getattr(model, "is_loaded_in_4bit", False):
         bitsandbytes_weights.set_compute_dtype(model, spec)
-    if resolved := adapters.resolve_adapters(spec.adapters, folder):
-        # Merging would round quantized weights a second time.
-        add = adapters.attach if quantization else adapters.merge
-        model = add(model, resolved, spec.combination_type)
+    if spec.adapters:
+        add = (
+            adapters.attach if quantization else adapters.merge
+        )  # merging would round quantized weights again
+        model = add(model, adapters.resolve_adapters(spec.adapters, folder), spec.combination_type)
     return model.eval()
 
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers import http_client
-from course_lib.models.drivers.engine import Engine, Unsupported
+from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.drivers.streaming import before_stop, without_stops
-from course_lib.models.schema import Generation, ModelSpec, ServerSource
+from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.sources import ServerSource
+from course_lib.models.schema.spec import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,11 +56,8 @@ class RemoteEngine(Engine):
         """Connect to the server and find the model there.
 
         Raises CourseError where no server or another kind of server answers, where it refuses the token or
-        does not have the model; Unsupported for a task that the protocol does not have.
+        does not have the model.
         """
-        if spec.task in ("rerank", "text-classification"):
-            what = f"the driver {cls.driver} does not have the task {spec.task}"
-            raise Unsupported(what, 'load(..., driver="huggingface")')
         assert isinstance(spec.source, ServerSource)  # ModelSpec checks it
         url = spec.source.url or os.environ.get(cls.url_variable) or cls.default_url
         if url is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from course_lib.models.schema import Generation
+from course_lib.models.schema.generation import Generation
 
 
 def logits_processors(options: Generation, rows: int) -> Any:

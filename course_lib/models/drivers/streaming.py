@@ -39,7 +39,7 @@ def iterate_in_thread(
 
 
 def stream_tokens(tokenizer: Any, generate: Callable[..., object]) -> Iterator[str]:
-    """Run transformers' `generate(streamer=..., stopping_criteria=...)` and yield the text of each token.
+    """Run transformers' `generate(stopping_criteria=...)` of one prompt and yield the text of each token.
 
     transformers' own streamer waits for the end of a word, which would falsify the time to the first token.
     A token that ends within a character gives its text with the next one. Leaving the loop early stops the
@@ -47,36 +47,23 @@ def stream_tokens(tokenizer: Any, generate: Callable[..., object]) -> Iterator[s
     """
     from tokenizers.decoders import DecodeStream
     from transformers import StoppingCriteria
-    from transformers.generation.streamers import BaseStreamer
 
     ended = threading.Event()
 
-    class TokenStreamer(BaseStreamer):
-        def __init__(self, put_piece: Callable[[str], None]) -> None:
-            self.decoder, self.is_prompt = DecodeStream(skip_special_tokens=True), True
-            self.put_piece = put_piece
+    class StreamTokens(StoppingCriteria):
+        """Called after every token: passes its text on, and stops the generation once the reader has left."""
 
-        def put(self, value: Any) -> None:
-            if self.is_prompt:  # the first value is the prompt
-                self.is_prompt = False
-            elif piece := self.decoder.step(tokenizer.backend_tokenizer, int(value.flatten()[0])):
-                self.put_piece(piece)
-
-        def end(self) -> None:
-            pass
-
-    class ReaderLeft(StoppingCriteria):
-        def __init__(self, stop: threading.Event) -> None:
-            self.stop = stop
+        def __init__(self, put: Callable[[str], None], stop: threading.Event) -> None:
+            self.put, self.stop, self.decoder = put, stop, DecodeStream(skip_special_tokens=True)
 
         def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-            import torch
-
-            return torch.full((len(input_ids),), self.stop.is_set(), device=input_ids.device)
+            if piece := self.decoder.step(tokenizer.backend_tokenizer, int(input_ids[0, -1])):
+                self.put(piece)
+            return input_ids.new_full((1,), self.stop.is_set(), dtype=bool)
 
     def work(put: Callable[[str], None], stop: threading.Event) -> None:
         try:
-            generate(streamer=TokenStreamer(put), stopping_criteria=[ReaderLeft(stop)])
+            generate(stopping_criteria=[StreamTokens(put, stop)])
         finally:
             ended.set()
 

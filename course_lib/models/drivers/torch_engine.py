@@ -14,7 +14,6 @@ from course_lib.models.drivers import adapters, bitsandbytes_weights
 from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.quiet import quiet
-from course_lib.models.planner.memory import memory_footprint
 
 
 class TorchEngine(Engine):
@@ -35,6 +34,8 @@ class TorchEngine(Engine):
 
     @property
     def weight_bytes(self) -> int:
+        from course_lib.models.planner.memory import memory_footprint
+
         return memory_footprint(self.model)
 
     @property

@@ -1,13 +1,16 @@
-"""GGUF, the one file that llama.cpp and Ollama read: written from a folder, kept in a cache, and its header read."""
+"""GGUF, the file format of llama.cpp and Ollama: written from a model folder, cached, and its header read."""
 
 from typing import TYPE_CHECKING
 
 from course_lib.lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from course_lib.models.gguf.adapter import export_adapter
     from course_lib.models.gguf.cache import cached_export
-    from course_lib.models.gguf.writer import export, export_adapter
+    from course_lib.models.gguf.inputs import input_format
+    from course_lib.models.gguf.writer import export
 
-__all__ = ["cached_export", "export", "export_adapter"]
-_MODULES = {"cached_export": "cache", "export": "writer", "export_adapter": "writer"}
+__all__ = ["cached_export", "export", "export_adapter", "input_format"]
+_MODULES = {"cached_export": "cache", "export": "writer", "export_adapter": "adapter"}
+_MODULES |= {"input_format": "inputs"}
 __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

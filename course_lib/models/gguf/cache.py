@@ -1,4 +1,4 @@
-"""GGUF files written from model folders, kept by the content they were written from: a second load writes nothing."""
+"""A cache of GGUF files written from model folders: the second load of a model writes nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from course_lib import data
 from course_lib.models.gguf import tokenizer, writer
 
-LIMIT = 4 * 2**30  # bytes of all files that are kept; those not used for longest go first
+LIMIT = 4 * 2**30  # bytes of all cached files; the least recently used go first
 PARTIAL, DAY = "partial-", 24 * 3600
 READ_BY_THE_WRITER = (
     "config.json",
@@ -38,10 +38,11 @@ def cache_folder() -> Path:
 
 
 def cached_export(folder: Path, weight_type: str, scratch: Path) -> Path:
-    """The model in `folder` as a GGUF file, written only where the cache has none of the same content and type.
+    """The model in `folder` as a GGUF file, written only where the cache has none of the same content and
+    type.
 
-    scratch: an existing folder, into which the file is written where the cache cannot hold it: no permission, no room, or
-    weights of more than LIMIT. Raises what `export` raises.
+    scratch: a folder for the file where the cache cannot hold it: no permission, no room, or weights above
+    LIMIT. Raises what `export` raises.
     """
     sources = _sources(folder)
     temporary = scratch / f"{folder.name}.gguf"
@@ -64,7 +65,7 @@ def _sources(folder: Path) -> list[Path]:
 
 
 def _key(name: str, weight_type: str, sources: list[Path]) -> str:
-    """A hash of all that decides what is written: sources, type, the model's name, and the code that writes."""
+    """A hash of what determines a file: sources, type, name of the model, and the code that writes it."""
     stats = [(path, path.stat()) for path in sources]
     hashes = [(path.name, _sha256(path, s.st_size, s.st_mtime_ns)) for path, s in stats]
     return hashlib.sha256(repr((name, weight_type, hashes, _version())).encode()).hexdigest()[:32]
@@ -83,7 +84,7 @@ def _version() -> tuple[str, ...]:
 
 
 def _find(cache: Path, key: str) -> Path | None:
-    """The file of a key, if it has the size that its name states; its time of change becomes now, the time of its last use."""
+    """The file of a key, marked as used now; None where it is missing or has not the size in its name."""
     for path in cache.glob(f"{key}-*.gguf"):
         if path.stem == f"{key}-{path.stat().st_size}":
             os.utime(path)
@@ -93,7 +94,7 @@ def _find(cache: Path, key: str) -> Path | None:
 
 
 def _write(folder: Path, weight_type: str, cache: Path, key: str) -> Path:
-    """Write a file beside its place and move it there: other processes see all of it or nothing. Raises OSError."""
+    """Write a file and move it into the cache: other processes see all of it or nothing. Raises OSError."""
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=PARTIAL, ignore_cleanup_errors=True) as work:
         partial = Path(work) / "model.gguf"
@@ -105,7 +106,7 @@ def _write(folder: Path, weight_type: str, cache: Path, key: str) -> Path:
 
 
 def _shrink(cache: Path, keep: Path) -> None:
-    """Remove the files not used for longest, but for `keep`, until the others fit into LIMIT; and what was left half-written."""
+    """Remove the least recently used files above LIMIT, and what killed processes left half-written."""
     with suppress(OSError):
         stats = {path: path.stat() for path in cache.iterdir()}
         files = sorted((p for p in stats if p.suffix == ".gguf"), key=lambda p: -stats[p].st_mtime)

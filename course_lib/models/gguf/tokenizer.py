@@ -1,4 +1,4 @@
-"""A tokenizer of a model folder, written into a GGUF file so that llama.cpp cuts every text into the same tokens."""
+"""Write the tokenizer of a model folder into a GGUF file, for the same tokens in llama.cpp."""
 
 from __future__ import annotations
 
@@ -7,121 +7,112 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
+from course_lib.models.files.headers import read_json
 
 CONVERT = "convert it with llama.cpp's own convert_hf_to_gguf.py"
-SPACES = set("ĠĊĉč")  # space, newline, tab and return, as byte-level BPE writes them
-LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+BYTE_LEVEL_SPACES = set("ĠĊĉč")  # space, newline, tab and return in byte-level BPE
+LLAMA_3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
-def rule(said: dict[str, Any]) -> str | None:
-    """llama.cpp's name for how a tokenizer cuts a text before it merges bytes; None where it has none that is known here.
-
-    said: the contents of tokenizer.json.
-    """
-    model, cuts = said["model"], said.get("pre_tokenizer") or {"type": "none"}
-    *first, last = cuts["pretokenizers"] if cuts["type"] == "Sequence" else [cuts]
-    if model["type"] != "BPE" or model.get("byte_fallback") or said.get("normalizer"):
+def pre_tokenizer_name(tokenizer: dict[str, Any]) -> str | None:
+    """llama.cpp's name for the pre-tokenizer of a tokenizer.json; None for one that is not known here."""
+    model, outer = tokenizer["model"], tokenizer.get("pre_tokenizer") or {"type": "none"}
+    *steps, last = outer["pretokenizers"] if outer["type"] == "Sequence" else [outer]
+    if model["type"] != "BPE" or model.get("byte_fallback") or tokenizer.get("normalizer"):
         return None
     if last["type"] != "ByteLevel" or last.get("add_prefix_space"):
         return None
-    split, whole = [c.get("pattern", {}).get("Regex") for c in first], bool(model.get("ignore_merges"))
+    ignores_merges = bool(model.get("ignore_merges"))
     if not last.get("use_regex", True):
-        return "llama-bpe" if split == [LLAMA_3] and whole else None
-    if whole or not all(_one_by_one(c) for c in first):
+        patterns = [step.get("pattern", {}).get("Regex") for step in steps]
+        return "llama-bpe" if patterns == [LLAMA_3] and ignores_merges else None
+    if ignores_merges or not all(map(_splits_single_characters, steps)):
         return None
-    if [c["type"] for c in first] == ["Digits"]:
+    if [step["type"] for step in steps] == ["Digits"]:
         return "smollm"
-    # Punctuation cut off one by one has no rule there. The plain one gives the same tokens, for merges that were learnt so never
-    # join punctuation to anything, except where several spaces are one token: it leaves the last of them to what follows.
-    return "gpt-2" if not first or not any(len(t) > 1 and set(t) <= SPACES for t in model["vocab"]) else None
+    # llama.cpp has no pre-tokenizer that isolates punctuation. "gpt-2" gives the same tokens, because merges
+    # learnt with isolated punctuation never join it to anything. Tokens of several spaces are the exception:
+    # it leaves the last of them to what follows.
+    has_space_runs = any(len(token) > 1 and set(token) <= BYTE_LEVEL_SPACES for token in model["vocab"])
+    return "gpt-2" if not steps or not has_space_runs else None
 
 
-def _one_by_one(cut: dict[str, Any]) -> bool:
-    return bool(
-        cut.get("individual_digits") or (cut["type"] == "Punctuation" and cut.get("behavior") == "Isolated")
-    )
+def _splits_single_characters(step: dict[str, Any]) -> bool:
+    isolates = step["type"] == "Punctuation" and step.get("behavior") == "Isolated"
+    return bool(step.get("individual_digits") or isolates)
 
 
-def write(writer: Any, folder: Path, config: dict[str, Any]) -> None:
-    """Byte-level BPE with its merges, special tokens and chat template.
+def write_tokenizer(writer: Any, folder: Path, config: dict[str, Any]) -> None:
+    """Write byte-level BPE with its merges, special tokens and chat template.
 
-    Raises CourseError for another kind of tokenizer, or one that does not fit the model.
+    Raises CourseError for another kind of tokenizer, and for one that does not fit the model.
     """
-    from course_lib.models.files.headers import (
-        read_json,
-    )  # lazily, here and below: the command line reads TYPES alone
-
-    said = read_json(folder, "tokenizer.json")
-    cut = rule(said) if said else None
-    if cut is None:
-        raise CourseError(
-            f"{folder.name} has no tokenizer of byte-level BPE in a form that is written here", CONVERT
-        )
-    tokens, kinds = _tokens(said, config["vocab_size"], folder.name)
+    tokenizer = read_json(folder, "tokenizer.json")
+    pre_tokenizer = pre_tokenizer_name(tokenizer) if tokenizer else None
+    if pre_tokenizer is None:
+        what = f"{folder.name} has no tokenizer of byte-level BPE in a form that is written here"
+        raise CourseError(what, CONVERT)
+    tokens, types = _tokens(tokenizer, config["vocab_size"], folder.name)
+    merges = tokenizer["model"]["merges"]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(cut)
+    writer.add_tokenizer_pre(pre_tokenizer)
     writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
-    writer.add_token_merges(
-        [pair if isinstance(pair, str) else " ".join(pair) for pair in said["model"]["merges"]]
-    )
-    begin = _special(writer, folder, config)
-    conversation = template(folder)
-    if conversation:
-        writer.add_chat_template(conversation)
-    begins = tokens[begin] in json.dumps(said.get("post_processor"), ensure_ascii=False)
-    writer.add_add_bos_token(begins and not conversation)  # the chat template writes it
+    writer.add_token_types(types)
+    writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in merges])
+    begin = _write_special_tokens(writer, folder, config)
+    template = chat_template(folder)
+    if template:
+        writer.add_chat_template(template)
+    adds_begin = tokens[begin] in json.dumps(tokenizer.get("post_processor"), ensure_ascii=False)
+    writer.add_add_bos_token(adds_begin and not template)  # a chat template writes it itself
 
 
-def _tokens(said: dict[str, Any], rows: int, name: str) -> tuple[list[str], list[int]]:
-    """Text and type of every token, in order; rows of the embedding without a token are named [PAD7]."""
-    import gguf
+def _tokens(tokenizer: dict[str, Any], rows: int, name: str) -> tuple[list[str], list[int]]:
+    """Text and type of every token in order. Rows of the embedding without a token are named as [PAD7]."""
+    from gguf import TokenType
 
-    added = {t["id"]: t for t in said["added_tokens"]}
-    texts = {i: t for t, i in said["model"]["vocab"].items()} | {i: t["content"] for i, t in added.items()}
+    added = {token["id"]: token for token in tokenizer["added_tokens"]}
+    texts = {id_: text for text, id_ in tokenizer["model"]["vocab"].items()}
+    texts |= {id_: token["content"] for id_, token in added.items()}
     if max(texts) >= rows:
-        raise CourseError(
-            f"{name} has {max(texts) + 1} tokens, and its model {rows} embeddings",
-            "give it its own tokenizer",
-        )
-    kind = gguf.TokenType
-    kinds = {i: kind.CONTROL if t["special"] else kind.USER_DEFINED for i, t in added.items()}
+        what = f"{name} has {max(texts) + 1} tokens, and its model {rows} embeddings"
+        raise CourseError(what, "give it its own tokenizer")
+    types = dict.fromkeys(texts, TokenType.NORMAL)
+    types |= {i: TokenType.CONTROL if t["special"] else TokenType.USER_DEFINED for i, t in added.items()}
     return (
         [texts.get(i, f"[PAD{i}]") for i in range(rows)],
-        [kinds.get(i, kind.NORMAL if i in texts else kind.UNUSED) for i in range(rows)],
+        [types.get(i, TokenType.UNUSED) for i in range(rows)],
     )
 
 
-def _special(writer: Any, folder: Path, config: dict[str, Any]) -> int:
-    """Write which tokens begin, end and fill; returns the one that begins. llama.cpp makes up a missing one, so none may be."""
-    from course_lib.models.files.headers import read_json
+def _write_special_tokens(writer: Any, folder: Path, config: dict[str, Any]) -> int:
+    """Write the ids of the tokens that begin, end and fill. Returns the one that begins.
 
+    llama.cpp invents a missing one, so all must be there.
+    """
     ends = read_json(folder, "generation_config.json").get("eos_token_id", config["eos_token_id"])
     ends = ends if isinstance(ends, list) else [ends]
-    if config["bos_token_id"] is None or None in ends or not 1 <= len(ends) <= 3:
-        raise CourseError(
-            f"{folder.name} begins with token {config['bos_token_id']} and ends with {ends}; llama.cpp needs one "
-            "that begins, and one to three that end",
-            "name them in config.json",
-        )
-    writer.add_bos_token_id(config["bos_token_id"])
-    for add, token in zip(
-        (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id), ends, strict=False
-    ):
+    begin = config["bos_token_id"]
+    if begin is None or None in ends or not 1 <= len(ends) <= 3:
+        what = f"{folder.name} begins with token {begin} and ends with {ends}"
+        need = "llama.cpp needs one that begins, and one to three that end"
+        raise CourseError(f"{what}; {need}", "set bos_token_id and eos_token_id in config.json")
+    writer.add_bos_token_id(begin)
+    add_end = (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id)
+    for add, token in zip(add_end, ends, strict=False):
         add(token)
     if config["pad_token_id"] is not None:
         writer.add_pad_token_id(config["pad_token_id"])
-    return int(config["bos_token_id"])
+    return int(begin)
 
 
-def template(folder: Path) -> str | None:
-    """The chat template in a folder, None where there is none."""
-    from course_lib.models.files.headers import read_json
-
+def chat_template(folder: Path) -> str | None:
+    """The chat template of a folder; None where it has none."""
     path = folder / "chat_template.jinja"
-    said = (
-        path.read_text("utf-8")
-        if path.is_file()
-        else read_json(folder, "tokenizer_config.json").get("chat_template")
-    )
-    return said if isinstance(said, str) else None
+    if path.is_file():
+        return path.read_text("utf-8")
+    template = read_json(folder, "tokenizer_config.json").get("chat_template")
+    return template if isinstance(template, str) else None

@@ -1,0 +1,104 @@
+"""What all driver classes share: lists in and out, a repr with sizes, errors that can be pickled."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+from course_lib.errors import CourseError
+from course_lib.models import catalog, load
+from course_lib.models.drivers.engine import Unsupported
+from course_lib.models.drivers.reply import Reply
+from course_lib.models.schema import SpecError
+from tests.planted import answers, planted, reach
+
+CALLS = {
+    "generate": (lambda engine, texts: engine.generate(texts), "generate([{}])[0]"),
+    "embed": (lambda engine, texts: engine.embed(texts), "embed([{}])[0]"),
+    "embed_tokens": (lambda engine, texts: engine.embed_tokens(texts), "embed_tokens([{}])[0]"),
+    "rerank": (lambda engine, texts: engine.rerank("hi", texts), "rerank(query, [{}])[0]"),
+    "classify": (lambda engine, texts: engine.classify(texts), "classify([{}])[0]"),
+    "score": (lambda engine, texts: engine.score(texts, ["a"]), "score([{}], continuations)"),
+    "score of": (lambda engine, texts: engine.score(["a"], texts), "score(prompts, [{}])"),
+    "perplexity": (lambda engine, texts: [engine.perplexity(texts)], "perplexity([{}])"),
+}
+KINDS = {
+    "HuggingFace": ["generate", "score", "score of", "perplexity"],
+    "Encoder, text-embedding": ["embed", "embed_tokens"],
+    "Encoder, rerank": ["rerank"],
+    "Encoder, text-classification": ["classify"],
+    "LlamaCpp": ["generate"],
+    "LlamaCpp, text-embedding": ["embed"],
+    "OpenAI": ["generate"],
+    "Ollama": ["generate"],
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def engine(request, tmp_path_factory):
+    """An engine of every driver class and task."""
+    name, _, task = request.param.partition(", ")
+    if name in ("OpenAI", "Ollama"):
+        with planted(answers(name.lower())) as server:
+            yield reach(server, name.lower())
+        return
+    source, driver = "haneul-300k", "llamacpp" if name == "LlamaCpp" else "huggingface"
+    if name == "Encoder":
+        source = tmp_path_factory.mktemp("encoder")
+        sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+        torch.manual_seed(1)
+        BertForSequenceClassification(BertConfig(num_labels=1, **sizes)).save_pretrained(source)
+        AutoTokenizer.from_pretrained(catalog.verify_shipped("all-MiniLM-L6-v2")).save_pretrained(source)
+    engine = load(source, driver=driver, task=task or "chat-completion")
+    engine.kind = request.param
+    yield engine
+    engine.close()
+
+
+def test_a_lone_text_is_refused_with_the_call_to_write(engine):
+    kind = getattr(engine, "kind", type(engine).__name__)
+    for call, fix in map(CALLS.get, KINDS[kind]):
+        for text, shown in (("hello", "'hello'"), ("a long text " * 9, "text")):
+            with pytest.raises(CourseError, match="is one text where a list is expected") as caught:
+                call(engine, text)
+            assert caught.value.fix == fix.format(shown)
+        assert len(call(engine, ["hello"])) == 1
+    if "generate" in KINDS[kind]:
+        turns = [{"role": "user", "content": "hello"}]
+        with pytest.raises(
+            CourseError, match=r"one conversation where(.|\n)*generate\(\[conversation\]\)\[0\]"
+        ):
+            engine.generate(turns)
+        assert len(engine.generate([turns])) == 1
+
+
+def test_the_repr_shows_sizes_and_settings(engine):
+    text = repr(engine)
+    assert text.startswith(f"{type(engine).__name__}({engine.name!r}, driver={engine.driver!r}, task=")
+    for name in ("parameters", "weight_bytes", "device", "context"):
+        assert f"{name}={getattr(engine, name)!r}" in text
+    assert "object at 0x" not in text
+
+
+def test_a_closed_engine_says_so_and_can_still_be_shown():
+    for driver in ("huggingface", "llamacpp"):
+        engine = load("haneul-300k", driver=driver)
+        engine.close()
+        engine.close()
+        assert repr(engine).endswith(f"driver={driver!r}, task='chat-completion', closed=True)")
+        for use in (lambda: engine.generate(["hi"]), lambda: engine.stream("hi")):  # noqa: B023
+            with pytest.raises(CourseError, match="haneul-300k has been closed\n  Fix: load it again"):
+                use()
+
+
+@pytest.mark.parametrize("kind", [CourseError, Unsupported, SpecError])
+def test_errors_and_replies_cross_a_process(kind):
+    error = kind("7 tokens", 'load("x")')
+    for again in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):  # noqa: S301
+        assert type(again) is kind and str(again) == str(error) and again.fix == error.fix
+    reply = Reply("text", 5, 2, "length")
+    for again in (pickle.loads(pickle.dumps(reply)), copy.deepcopy(reply)):  # noqa: S301
+        assert again == "text"
+        assert (again.prompt_tokens, again.tokens, again.finish_reason) == (5, 2, "length")
