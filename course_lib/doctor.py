@@ -154,7 +154,7 @@ def _models() -> Finding:
     entries = [catalog.role(r) for r in catalog.roles()]
     for entry in entries:
         if entry.tier == "tiny":
-            catalog.folder_of(entry.model)
+            catalog.verify_shipped(entry.model)
         elif on_this_machine(entry) is False:
             what = f"{entry.model} of the tier {catalog.tier()} is not here"
             return fail(what, entry.download_command or INSTALL)

@@ -311,6 +311,6 @@ def test_packed_models_write_nothing_on_the_screen():
 
 def test_the_shipped_models_are_whole_weights():
     assert all(
-        "quantization_config" not in json.loads((catalog.folder_of(n) / "config.json").read_text())
+        "quantization_config" not in json.loads((catalog.verify_shipped(n) / "config.json").read_text())
         for n in catalog.shipped()
     )
