@@ -11,7 +11,7 @@ if sys.version_info < (3, 6):
     sys.exit("course: this is Python %d.%d\n  Fix: python3 course.py lab" % sys.version_info[:2])
 
 from bootstrap.environment import ensure_installed
-from bootstrap.surroundings import IS_WINDOWS, venv_program
+from bootstrap.host import IS_WINDOWS, venv_program
 
 USAGE = """usage: python3 course.py COMMAND
 

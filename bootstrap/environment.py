@@ -12,7 +12,7 @@ import sys
 import time
 
 from bootstrap import packages
-from bootstrap.surroundings import (
+from bootstrap.host import (
     ROOT,
     VENV,
     SetUpFailed,
@@ -39,7 +39,7 @@ def read_stamp():
         return {}
 
 
-def is_done(dev):
+def is_up_to_date(dev):
     """Whether `.venv` is what pyproject.toml and COURSE_TORCH ask for. One for tests serves `lab` too."""
     stamp, torch = read_stamp(), packages.torch_setting()
     return (
@@ -50,7 +50,7 @@ def is_done(dev):
     )
 
 
-def made_by_uv(dev):
+def is_uv_environment(dev):
     """Whether `uv sync` made `.venv`. Raises SetUpFailed where it lacks packages that are needed now."""
     try:
         if not re.search(r"^uv\s*=", (VENV / "pyvenv.cfg").read_text(encoding="utf-8"), re.MULTILINE):
@@ -77,7 +77,7 @@ def set_up(dev):
     fresh = not (venv_program("python").exists() and STAMP.exists())
     fresh = fresh or moved or torch != stamp.get("torch", torch)
     if fresh:
-        check_disk(packages.needed_bytes(dev))
+        check_disk(packages.required_disk_bytes(dev))
     print("Setting up .venv: 2 to 10 minutes, once.", flush=True)
     begun = time.time()
     try:
@@ -97,7 +97,7 @@ def set_up(dev):
 def ensure_installed(dev):
     """Set up where that is needed. Returns 0, or the exit status of a failure after saying how to fix it."""
     try:
-        if not made_by_uv(dev) and not is_done(dev):
+        if not is_uv_environment(dev) and not is_up_to_date(dev):
             set_up(dev)
         return 0
     except SetUpFailed as error:

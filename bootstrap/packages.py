@@ -12,7 +12,7 @@ import subprocess
 import sys
 import urllib.request
 
-from bootstrap.surroundings import (
+from bootstrap.host import (
     GB,
     IS_WINDOWS,
     LOG,
@@ -25,8 +25,8 @@ from bootstrap.surroundings import (
 )
 
 # Measured on Linux: the environment of `lab`, what `test` adds, CUDA's libraries; each with pip's downloads.
-NEEDED, NEEDED_FOR_TESTS, NEEDED_FOR_CUDA = 3.5 * GB, GB, 6 * GB
-PIP = [str(venv_program("python")), "-m", "pip", "install", "--disable-pip-version-check"]
+LAB_BYTES, TEST_BYTES, CUDA_BYTES = 3.5 * GB, GB, 6 * GB
+PIP_INSTALL = [str(venv_program("python")), "-m", "pip", "install", "--disable-pip-version-check"]
 PYTORCH = "https://download.pytorch.org/whl/"
 NETWORK_SIGNS = (
     "NewConnectionError",
@@ -45,9 +45,9 @@ NETWORK_SIGNS = (
 )
 
 
-def needed_bytes(dev, cuda=False):
+def required_disk_bytes(dev, cuda=False):
     """How much of the disk installing takes at most."""
-    return NEEDED + (NEEDED_FOR_TESTS if dev else 0) + (NEEDED_FOR_CUDA if cuda else 0)
+    return LAB_BYTES + (TEST_BYTES if dev else 0) + (CUDA_BYTES if cuda else 0)
 
 
 def requirement(name):
@@ -78,7 +78,7 @@ def torch_index(name):
     return PYTORCH + name if name else None
 
 
-def answers(url):
+def is_reachable(url):
     """Whether an index answers within five seconds."""
     try:
         return urllib.request.urlopen(url + "/torch/", timeout=5).getcode() == 200
@@ -86,13 +86,13 @@ def answers(url):
         return False
 
 
-def explain(output):
+def explain_failure(output):
     """The likely cause of pip's failure in one sentence, and how to fix it."""
     errors = [line.partition("ERROR:")[2].strip() for line in output.splitlines() if "ERROR:" in line]
     missing = re.findall(r"No matching distribution found for (\S+)", output)
     again = "run the same command again"
     if "No space left on device" in output:
-        return "the disk became full while installing", "free %.0f GB and %s" % (NEEDED / GB, again)
+        return "the disk became full while installing", "free %.0f GB and %s" % (LAB_BYTES / GB, again)
     if "CERTIFICATE_VERIFY_FAILED" in output:
         return (
             "pip does not trust the certificate of this network, as behind a company's proxy",
@@ -173,9 +173,9 @@ def pip(arguments, progress):
     return process.wait(), "".join(lines)
 
 
-def brings_cuda():
+def default_torch_needs_cuda():
     """Whether pip's own index gives a torch that needs CUDA's libraries, as PyPI does on Linux."""
-    command = PIP + ["--dry-run", "--quiet", "--no-deps", "--ignore-installed", "--report", "-"]
+    command = PIP_INSTALL + ["--dry-run", "--quiet", "--no-deps", "--ignore-installed", "--report", "-"]
     result = subprocess.run(
         command + [requirement("torch")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
@@ -191,14 +191,14 @@ def install_torch(name, dev, progress):
     if list(VENV.glob("**/site-packages/%s*.dist-info" % requirement("torch").replace("==", "-"))):
         return
     index, chosen = torch_index(name), name not in ("", "cpu")
-    if index and (chosen or answers(index)):
+    if index and (chosen or is_reachable(index)):
         status, output = pip(["--no-deps", "--index-url", index, requirement("torch")], progress)
         if status == 0:
             return
         if chosen:
-            raise SetUpFailed(*explain(output))
-    if sys.platform == "linux" and brings_cuda():
-        check_disk(needed_bytes(dev, cuda=True))
+            raise SetUpFailed(*explain_failure(output))
+    if sys.platform == "linux" and default_torch_needs_cuda():
+        check_disk(required_disk_bytes(dev, cuda=True))
         progress.end()
         why = "" if chosen else "PyTorch's index of builds for processors cannot be used here. "
         print(
@@ -216,5 +216,5 @@ def install(name, dev):
     finally:
         progress.end()
     if status:
-        what, fix = explain(output)
+        what, fix = explain_failure(output)
         raise SetUpFailed("%s (all that pip said: %s)" % (what, quote(LOG)), fix)

@@ -19,7 +19,7 @@ def all_chapters(folder: Path = CHAPTERS) -> list[Path]:
     return sorted(folder.glob("[0-9][0-9]-*.ipynb"))
 
 
-def chapter(number: str) -> Path:
+def chapter_path(number: str) -> Path:
     """The chapter with this number ('1' and '01' are the same). Raises CourseError when there is none."""
     for path in all_chapters():
         if path.name[:2] == number.zfill(2):
@@ -29,7 +29,7 @@ def chapter(number: str) -> Path:
     )
 
 
-def read(path: Path) -> Any:
+def read_notebook(path: Path) -> Any:
     """Read a notebook. Raises CourseError, with the reason, when the file is no valid one."""
     import nbformat
 
@@ -48,8 +48,8 @@ class Execution:
     """A run: seconds, the kernel's peak of resident memory in bytes, and what failed, if anything did."""
 
     seconds: float
-    peak: int
-    failed: str
+    peak_bytes: int
+    error: str
 
 
 def execute(
@@ -118,18 +118,18 @@ class PeakMemory:
                 continue
 
 
-def _watched(number: str) -> tuple[Path, Any, Execution]:
+def _execute_with_progress(number: str) -> tuple[Path, Any, Execution]:
     """A chapter, executed with a progress bar."""
     from tqdm import tqdm
 
-    path = chapter(number)
-    notebook = read(path)
+    path = chapter_path(number)
+    notebook = read_notebook(path)
     with tqdm(total=sum(c.cell_type == "code" for c in notebook.cells), desc=path.stem, unit=" cells") as bar:
         run = execute(notebook, CHAPTERS, lambda client, cell: bar.update(cell.cell_type == "code"))
     return path, notebook, run
 
 
-VIEW = "application/vnd.jupyter.widget-view+json"  # of no use without the kernel that made it
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # of no use without the kernel that made it
 
 
 def save_chapter(number: str) -> int:
@@ -139,25 +139,25 @@ def save_chapter(number: str) -> int:
     """
     import nbformat
 
-    path, notebook, run = _watched(number)
+    path, notebook, run = _execute_with_progress(number)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not _is_progress_bar(o.get("data", {}))]
             for output in cell.outputs:
-                output.get("data", {}).pop(VIEW, None)
+                output.get("data", {}).pop(WIDGET_VIEW, None)
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}
-    if not run.failed:
+    if not run.error:
         atomic_write_text(path, nbformat.writes(notebook) + "\n")
-    outcome = f"not saved: {run.failed}" if run.failed else "saved"
-    print(f"{path.name}: {run.seconds / 60:.1f} min, peak {run.peak / 2**30:.2f} GiB, {outcome}")
-    return 1 if run.failed else 0
+    outcome = f"not saved: {run.error}" if run.error else "saved"
+    print(f"{path.name}: {run.seconds / 60:.1f} min, peak {run.peak_bytes / 2**30:.2f} GiB, {outcome}")
+    return 1 if run.error else 0
 
 
 def _is_progress_bar(data: dict[str, Any]) -> bool:
     """Whether an output's data are a progress bar, of which only the beginning would be saved."""
-    return VIEW in data and "%|" in data.get("text/plain", "")
+    return WIDGET_VIEW in data and "%|" in data.get("text/plain", "")
 
 
 def run_chapter(number: str, out: Path = WORKSPACE / "runs") -> int:
@@ -168,7 +168,7 @@ def run_chapter(number: str, out: Path = WORKSPACE / "runs") -> int:
     import nbformat
     from nbconvert import HTMLExporter
 
-    path, notebook, run = _watched(number)
+    path, notebook, run = _execute_with_progress(number)
     try:
         atomic_write_text(out / f"{path.stem}.ipynb", nbformat.writes(notebook))
         atomic_write_text(out / f"{path.stem}.html", HTMLExporter().from_notebook_node(notebook)[0])
@@ -177,6 +177,6 @@ def run_chapter(number: str, out: Path = WORKSPACE / "runs") -> int:
             f"the result cannot be written to {out}: {error}", "run it in a folder you can write"
         ) from error
     print(f"The chapter as a page: {out / path.stem}.html\nAs a notebook:         {out / path.stem}.ipynb")
-    if run.failed:
-        print(f"A cell failed: {run.failed}")
-    return 1 if run.failed else 0
+    if run.error:
+        print(f"A cell failed: {run.error}")
+    return 1 if run.error else 0

@@ -22,15 +22,15 @@ from typing import Literal
 from course_lib import data
 from course_lib.chapters import all_chapters
 from course_lib.errors import CourseError
-from course_lib.lab import next_free, port_is_free
+from course_lib.lab import next_free_port, port_is_free
 from course_lib.measure import machine
 from course_lib.models import catalog
 from course_lib.shell import command_line, pasteable
 
 OLLAMA = "http://127.0.0.1:11434"
 HUB = ("huggingface.co", 443)
-PORT = 8888
-MEMORY_GIB, DISK_GB = 4, 1
+LAB_PORT = 8888
+MIN_MEMORY_GIB, MIN_DISK_GB = 4, 1
 # Not `course.py set-up`, which would see a finished installation and skip it.
 INSTALL = command_line(sys.executable, "-m", "pip", "install", "--editable", data.ROOT)
 CONFIG = Path(sys.prefix, "pyvenv.cfg")
@@ -49,7 +49,7 @@ class Finding:
 
 
 def ok(what: str) -> Finding:
-    """Nothing to do. The name of the check is filled in by `examine`."""
+    """Nothing to do. The name of the check is filled in by `run_check`."""
     return Finding("ok", "", what)
 
 
@@ -106,15 +106,17 @@ def _kernel() -> Finding:
 
 def _memory() -> Finding:
     gib = float(machine()["memory_gib"])
-    if gib < MEMORY_GIB:
-        return fail(f"{gib} GiB of memory; the chapters need {MEMORY_GIB}", "use a machine with more memory")
+    if gib < MIN_MEMORY_GIB:
+        return fail(
+            f"{gib} GiB of memory; the chapters need {MIN_MEMORY_GIB}", "use a machine with more memory"
+        )
     return ok(f"{gib} GiB of memory")
 
 
 def _disk() -> Finding:
     """Room, and the right to write: workspaces and results lie in the course's folder."""
     free = shutil.disk_usage(data.ROOT).free / 1e9
-    more_room = f"free {DISK_GB} GB on this disk"
+    more_room = f"free {MIN_DISK_GB} GB on this disk"
     probe = data.ROOT / f".doctor-{os.getpid()}"
     try:
         probe.write_bytes(b"x" * 4096)
@@ -125,7 +127,9 @@ def _disk() -> Finding:
     finally:
         if probe.is_file():
             probe.unlink()
-    return fail(f"{free:.1f} GB free", more_room) if free < DISK_GB else ok(f"{free:.0f} GB free, writable")
+    return (
+        fail(f"{free:.1f} GB free", more_room) if free < MIN_DISK_GB else ok(f"{free:.0f} GB free, writable")
+    )
 
 
 def _processor() -> Finding:
@@ -167,9 +171,9 @@ def _data() -> Finding:
 
 
 def _port() -> Finding:
-    if port_is_free(PORT):
-        return ok(f"{PORT} is free for JupyterLab")
-    return warn(f"{PORT} is taken; another one is free", f"course lab --port {next_free(PORT)}")
+    if port_is_free(LAB_PORT):
+        return ok(f"{LAB_PORT} is free for JupyterLab")
+    return warn(f"{LAB_PORT} is taken; another one is free", f"course lab --port {next_free_port(LAB_PORT)}")
 
 
 def _ollama() -> Finding:
@@ -199,7 +203,7 @@ def _workspace() -> Finding:
         return warn("not made yet", "course start")
     if not file.exists():
         return ok("no progress yet")
-    if problem := state.problem(file):
+    if problem := state.file_problem(file):
         return fail(problem, "git pull" if "newer course" in problem else "course progress")
     return ok(f"{sum(e.passed for e in state.load(file).exercises.values())} exercises passed")
 
@@ -221,7 +225,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
 )
 
 
-def examine(check: Callable[[], Finding]) -> Finding:
+def run_check(check: Callable[[], Finding]) -> Finding:
     """The finding of one check. A check that cannot run is a failure with its fix, like any other."""
     try:
         finding = check()
@@ -236,7 +240,7 @@ def examine(check: Callable[[], Finding]) -> Finding:
 
 def report(as_json: bool = False, checks: tuple[Callable[[], Finding], ...] = CHECKS) -> int:
     """Print every finding; return 1 when one failed."""
-    findings = [examine(check) for check in checks]
+    findings = [run_check(check) for check in checks]
     if as_json:
         print(json.dumps([asdict(f) for f in findings], indent=1))
     else:

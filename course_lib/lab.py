@@ -12,14 +12,16 @@ from course_lib.errors import CourseError
 from course_lib.learn.workspace import start
 
 FIRST_CHAPTER = "00-start-here.ipynb"
-SETTINGS = ROOT / "course_lib" / "jupyter"  # switches off the question about news, which would call home
-QUIET = (
+JUPYTER_SETTINGS = (
+    ROOT / "course_lib" / "jupyter"
+)  # switches off the question about news, which would call home
+OFFLINE_OPTIONS = (
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     "--LabApp.extension_manager=readonly",
 )
 
 
-def own_environment() -> dict[str, str]:
+def kernel_environment() -> dict[str, str]:
     """The environment variables for programs that start kernels: this Python comes first on their PATH."""
     return os.environ | {"PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', '')}"}
 
@@ -36,7 +38,7 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def next_free(port: int) -> int:
+def next_free_port(port: int) -> int:
     """The first free port above `port`. Raises CourseError when the next hundred are taken."""
     for candidate in range(port + 1, min(port + 101, 65536)):
         if port_is_free(candidate):
@@ -53,7 +55,7 @@ def lab_command(port: int, browser: bool) -> list[str]:
         "ServerApp.port_retries": 0,
         "LabApp.default_url": f"/lab/tree/workspace/{FIRST_CHAPTER}",
     }
-    command = [sys.executable, "-m", "jupyter", "lab", *QUIET]
+    command = [sys.executable, "-m", "jupyter", "lab", *OFFLINE_OPTIONS]
     command += [f"--{name}={value}" for name, value in options.items()]
     if not browser:
         command.append("--no-browser")
@@ -70,12 +72,14 @@ def open_lab(port: int, *, browser: bool = True) -> int:
     if not (CHAPTERS / FIRST_CHAPTER).is_file():
         raise CourseError(f"chapters/{FIRST_CHAPTER} is missing", "git checkout -- chapters")
     if not port_is_free(port):
-        raise CourseError(f"port {port} is taken by another program", f"course lab --port {next_free(port)}")
+        raise CourseError(
+            f"port {port} is taken by another program", f"course lab --port {next_free_port(port)}"
+        )
     start()
     print(
         f"Opening http://127.0.0.1:{port}/lab on chapter 00 (about ten seconds). Ctrl-C ends it.", flush=True
     )
-    environment = own_environment()
-    paths = (str(SETTINGS), environment.get("JUPYTER_CONFIG_PATH"))
+    environment = kernel_environment()
+    paths = (str(JUPYTER_SETTINGS), environment.get("JUPYTER_CONFIG_PATH"))
     environment["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, paths))
     return subprocess.run(lab_command(port, browser), cwd=ROOT, env=environment).returncode

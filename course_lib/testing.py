@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from course_lib import chapters
 from course_lib.data import CHAPTERS, ROOT
-from course_lib.lab import own_environment
+from course_lib.lab import kernel_environment
 
 PYTHON = (sys.executable, "-m")
 WORKERS = min(4, os.cpu_count() or 1)
@@ -42,7 +42,7 @@ def run_chapter(number: str) -> int:
 
     Raises CourseError where there is no such chapter.
     """
-    path = chapters.chapter(number)
+    path = chapters.chapter_path(number)
     select = f"{path.stem} or chapter_{path.stem[:2]}"
     return _run([], (*PYTEST, str(path), "tests/notebooks", "tests/learn", "-k", select))
 
@@ -54,7 +54,7 @@ def run_changed() -> int:
 
 def _run(static: list[str], pytest_command: tuple[str, ...] | None) -> int:
     """Run the static steps in the background and pytest in the foreground; print what failed."""
-    environment = own_environment() | {
+    environment = kernel_environment() | {
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // WORKERS)),  # workers do not fight for cores

@@ -8,14 +8,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from course_lib.chapters import all_chapters, chapter, execute, read
+from course_lib.chapters import all_chapters, chapter_path, execute, read_notebook
 from course_lib.data import CHAPTERS
 from course_lib.errors import CourseError
 from course_lib.models.catalog import tier
 from course_lib.tables import table
 
-TOO_SLOW = 3.0  # times the declared minutes
-SLOWEST = 4.0  # a machine slower than this, relative to where a budget was declared, gets no more time
+MAX_TIME_FACTOR = 3.0  # times the declared minutes
+MAX_SLOWDOWN = 4.0  # a machine slower than this, relative to where a budget was declared, gets no more time
 
 
 class Budget(BaseModel):
@@ -34,7 +34,7 @@ class Budget(BaseModel):
         return self.minutes * self.speed / speed
 
 
-def declared(notebook: Any, name: str) -> Budget:
+def declared_budget(notebook: Any, name: str) -> Budget:
     """The budget of the present tier in a notebook's metadata. Raises CourseError where it declares none."""
     if tier() not in _budgets(notebook):
         raise CourseError(f"{name} declares no budget for tier {tier()}", "export COURSE_TIER=tiny")
@@ -71,7 +71,7 @@ def show_budget(number: str) -> float:
 
     In a tier for which nothing was measured, what it takes in tier tiny, and that it takes more.
     """
-    budgets = _budgets(read(chapter(number)))
+    budgets = _budgets(read_notebook(chapter_path(number)))
     measured = tier() if tier() in budgets else "tiny"
     budget = Budget.model_validate(budgets[measured])
     minutes = budget.minutes_at(calibrate())
@@ -87,12 +87,12 @@ def show_budget(number: str) -> float:
     return budget.memory_gib
 
 
-def over(budget: Budget, seconds: float, peak: int, speed: float) -> list[str]:
+def budget_violations(budget: Budget, seconds: float, peak: int, speed: float) -> list[str]:
     """What a run broke of its budget, in words: more memory than declared, or over three times the time."""
     problems = []
     if peak > budget.memory_gib * 2**30:
         problems.append(f"peak {peak / 2**30:.2f} GiB, declared {budget.memory_gib:g} GiB")
-    allowed = TOO_SLOW * min(SLOWEST * budget.minutes, budget.minutes_at(speed))
+    allowed = MAX_TIME_FACTOR * min(MAX_SLOWDOWN * budget.minutes, budget.minutes_at(speed))
     if seconds / 60 > allowed:
         problems.append(
             f"{seconds / 60:.1f} min, allowed {allowed:.1f} (three times the declared, on this machine)"
@@ -102,16 +102,18 @@ def over(budget: Budget, seconds: float, peak: int, speed: float) -> list[str]:
 
 def report(number: str | None = None) -> int:
     """Run one chapter or all, and print declared beside measured. Returns 1 when a budget is broken."""
-    paths: list[Path] = [chapter(number)] if number else all_chapters()
+    paths: list[Path] = [chapter_path(number)] if number else all_chapters()
     speed, rows, broken = calibrate(), [], []
     for path in paths:
-        notebook = read(path)
-        budget = declared(notebook, path.name)
+        notebook = read_notebook(path)
+        budget = declared_budget(notebook, path.name)
         run = execute(notebook, CHAPTERS)
-        problems = over(budget, run.seconds, run.peak, speed) + ([run.failed] if run.failed else [])
+        problems = budget_violations(budget, run.seconds, run.peak_bytes, speed) + (
+            [run.error] if run.error else []
+        )
         broken += [f"{path.name}: {problem}" for problem in problems]
         minutes = (f"{budget.minutes_at(speed):.1f}", f"{run.seconds / 60:.1f}")
-        rows.append((path.stem, *minutes, f"{budget.memory_gib:g}", f"{run.peak / 2**30:.2f}"))
+        rows.append((path.stem, *minutes, f"{budget.memory_gib:g}", f"{run.peak_bytes / 2**30:.2f}"))
     print(f"speed of this machine: {speed:.0f}")
     print(table(["chapter", "minutes declared", "measured", "GiB declared", "measured"], rows))
     print("\n".join(broken))

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 from course_lib.atomic import atomic_file
-from course_lib.chapters import all_chapters, read
+from course_lib.chapters import all_chapters, read_notebook
 from course_lib.data import ROOT
 from course_lib.errors import CourseError
 from course_lib.learn.student import student_copy
@@ -46,7 +46,9 @@ def handout(out: Path, *, solutions: bool = True) -> Path:
     names, replaced = course_files(), {}
     if not solutions:  # the tests hold solutions, too
         names = [name for name in names if name.parts[0] != "tests"]
-        replaced = {p.relative_to(ROOT): nbformat.writes(student_copy(read(p))) for p in all_chapters()}
+        replaced = {
+            p.relative_to(ROOT): nbformat.writes(student_copy(read_notebook(p))) for p in all_chapters()
+        }
     try:
         with atomic_file(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as z:
             for name in names:

@@ -23,7 +23,7 @@ class Prediction:
         with state.change() as s:
             old = s.predictions.get(name)
             if old is None or old.unit != unit or old.guess is None:  # never asked so, or never answered
-                old = s.predictions[name] = state.Guess(unit=unit, low=low, high=high)
+                old = s.predictions[name] = state.PredictionRecord(unit=unit, low=low, high=high)
         self.field = widgets.Text(
             value="" if old.guess is None else f"{old.guess:g}",
             description="Your guess:",
@@ -31,35 +31,37 @@ class Prediction:
             continuous_update=False,
         )
         self.status = widgets.HTML()
-        self.field.observe(lambda change: self._take(change["new"]), "value")
+        self.field.observe(lambda change: self._submit(change["new"]), "value")
         self.box = widgets.VBox(
             [widgets.HBox([self.field, widgets.Label(f"{unit}, then Enter")]), self.status]
         )
         self.box.add_class("course-predict")
-        self._say(f"{name}: between {low:g} and {high:g} {unit}.")
+        self._show_message(f"{name}: between {low:g} and {high:g} {unit}.")
 
-    def _say(self, text: str) -> None:
+    def _show_message(self, text: str) -> None:
         import html
 
         self.status.value = f'<span role="status">{html.escape(text)}</span>'
         self.text = text
 
-    def _take(self, typed: str) -> None:
-        guess = number_typed(typed.strip().removesuffix(self.unit))
+    def _submit(self, typed: str) -> None:
+        guess = parse_number(typed.strip().removesuffix(self.unit))
         if guess is None:
             ends = f"from {self.low:g} to {self.high:g}"
-            return self._say(f"{typed!r} is not a number. Type one {ends}, such as 1.5 or 1,500.")
+            return self._show_message(f"{typed!r} is not a number. Type one {ends}, such as 1.5 or 1,500.")
         if not self.low <= guess <= self.high:  # NaN lands here too
-            return self._say(
+            return self._show_message(
                 f"{guess:g} lies outside {self.low:g} to {self.high:g} {self.unit}. Guess again."
             )
         with state.change() as s:
-            new = state.Guess(unit=self.unit, low=self.low, high=self.high)
+            new = state.PredictionRecord(unit=self.unit, low=self.low, high=self.high)
             stored = s.predictions.setdefault(self.name, new)
             if stored.measured is not None:
-                return self._say("The measurement has been shown already, so this guess does not count.")
+                return self._show_message(
+                    "The measurement has been shown already, so this guess does not count."
+                )
             stored.guess = guess
-        return self._say(f"Noted: {guess:g} {self.unit}. Now measure.")
+        return self._show_message(f"Noted: {guess:g} {self.unit}. Now measure.")
 
     def drive(self) -> int:
         """Type both ends of the range and what is no guess, for tests; returns how many texts were typed.
@@ -81,10 +83,10 @@ class Prediction:
         return self.box._repr_mimebundle_(**kwargs) | {"text/plain": repr(self)}
 
 
-def number_typed(text: str) -> float | None:
+def parse_number(text: str) -> float | None:
     """A number as people type it, or None; commas only between thousands, so 1,5 is not taken for 15.
 
-    >>> number_typed("1,500"), number_typed("1,5")
+    >>> parse_number("1,500"), parse_number("1,5")
     (1500.0, None)
     """
     text = text.strip()
@@ -104,10 +106,10 @@ def predict(name: str, *, unit: str, low: float, high: float) -> Prediction:
     return Prediction(name, unit, low, high)
 
 
-def ratio(guess: float, measured: float) -> str:
+def describe_ratio(guess: float, measured: float) -> str:
     """How far off a guess is, in words.
 
-    >>> ratio(10, 40)
+    >>> describe_ratio(10, 40)
     '0.25 times it'
     """
     if guess <= 0 or measured <= 0:
@@ -134,5 +136,5 @@ def reveal(name: str, measured: float) -> None:
     else:
         print(
             f"your guess: {stored.guess:.3g} {stored.unit}   measured: {measured:.3g} {stored.unit}   "
-            f"the guess is {ratio(stored.guess, measured)}"
+            f"the guess is {describe_ratio(stored.guess, measured)}"
         )

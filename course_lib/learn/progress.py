@@ -13,7 +13,7 @@ def summary(progress: state.State) -> str:
     rows = []
     for path in all_chapters():
         exercises = of_chapter(path.name[:2])
-        passed = sum(progress.exercises.get(e.id, state.Tried()).passed for e in exercises)
+        passed = sum(progress.exercises.get(e.id, state.ExerciseRecord()).passed for e in exercises)
         done = "done" if exercises and passed == len(exercises) else ""
         rows.append((path.stem, f"{passed} of {len(exercises)}", done))
     lines = [table(["chapter", "exercises passed", ""], rows), "", _describe_predictions(progress)]

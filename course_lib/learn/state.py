@@ -24,7 +24,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
-class Tried(_Strict):
+class ExerciseRecord(_Strict):
     """What was done for one exercise: attempts, the last verdict, whether it was ever right, hints read."""
 
     attempts: int = 0
@@ -33,7 +33,7 @@ class Tried(_Strict):
     hints: int = 0
 
 
-class Guess(_Strict):
+class PredictionRecord(_Strict):
     """One prediction: its unit and range, the guess, and what was measured."""
 
     unit: str
@@ -47,8 +47,8 @@ class State(_Strict):
     """The content of the progress file."""
 
     version: int = VERSION
-    exercises: dict[str, Tried] = {}
-    predictions: dict[str, Guess] = {}
+    exercises: dict[str, ExerciseRecord] = {}
+    predictions: dict[str, PredictionRecord] = {}
 
 
 # Progress of this session that is not in a file: nothing is kept there, or writing failed.
@@ -71,7 +71,7 @@ def default_path() -> Path:
     return WORKSPACE / "progress.json"
 
 
-class Damaged(Exception):
+class DamagedFileError(Exception):
     """The progress file cannot be read."""
 
 
@@ -84,7 +84,7 @@ def _read(file: Path) -> State:
     except FileNotFoundError:
         return State()
     except (ValueError, KeyError, TypeError, OverflowError) as error:  # no UTF-8, no JSON, or not of our form
-        raise Damaged(f"{file.name} is damaged: {type(error).__name__}") from error
+        raise DamagedFileError(f"{file.name} is damaged: {type(error).__name__}") from error
     raise CourseError(
         f"{file.name} was written by a newer course (version {version}, this one reads {VERSION})", "git pull"
     )
@@ -105,11 +105,11 @@ def load(file: Path) -> State:
         return State()
 
 
-def problem(file: Path) -> str:
+def file_problem(file: Path) -> str:
     """What is wrong with a progress file, or ''. Changes nothing."""
     try:
         _read(file)
-    except (Damaged, OSError) as error:
+    except (DamagedFileError, OSError) as error:
         return str(error)
     except CourseError as error:
         return error.what

@@ -8,7 +8,7 @@ import re
 import textwrap
 from typing import Any
 
-from course_lib.chapters import chapter, read
+from course_lib.chapters import chapter_path, read_notebook
 from course_lib.errors import CourseError
 
 # nbgrader's delimiters (nbgrader.readthedocs.io, "Creating and grading assignments").
@@ -16,7 +16,7 @@ REGION = re.compile(r"^([ \t]*)### BEGIN SOLUTION[^\n]*\n(.*?)^[ \t]*### END SOL
 STUB = 'raise NotImplementedError("your code here")'
 
 
-def inside(source: str) -> str:
+def solution_in(source: str) -> str:
     """The solution that a cell carries between its delimiters, without their indentation.
 
     Raises ValueError unless there is exactly one.
@@ -27,27 +27,27 @@ def inside(source: str) -> str:
     return textwrap.dedent(regions[0][1]).strip("\n")
 
 
-def put(source: str, code: str) -> str:
+def replace_solution(source: str, code: str) -> str:
     """The cell with `code` in place of the solution and its delimiters."""
-    inside(source)
+    solution_in(source)
     return REGION.sub(lambda region: textwrap.indent(code, region[1]), source)
 
 
-def stub_of(source: str) -> str:
+def make_stub(source: str) -> str:
     """The cell as a student finds it: functions raise NotImplementedError, names at the top level are `...`.
 
     Raises ValueError for a solution at the top level that assigns no name.
     """
-    solution, indented = inside(source), REGION.findall(source)[0][0]
+    solution, indented = solution_in(source), REGION.findall(source)[0][0]
     if indented:
-        return put(source, STUB)
+        return replace_solution(source, STUB)
     assigned: list[ast.expr] = []
     for statement in ast.parse(solution).body:
         assigned += statement.targets if isinstance(statement, ast.Assign) else []
         assigned += [statement.target] if isinstance(statement, ast.AnnAssign) else []
     if not assigned:
         raise ValueError(f"nothing to blank: the solution assigns no name: {solution!r}")
-    return put(source, "\n".join(f"{ast.unparse(target)} = ..." for target in assigned))
+    return replace_solution(source, "\n".join(f"{ast.unparse(target)} = ..." for target in assigned))
 
 
 def tags(cell: Any) -> set[str]:
@@ -63,7 +63,7 @@ def student_copy(notebook: Any) -> Any:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             if "exercise" in tags(cell) and REGION.search(cell.source):  # a handout may have no solutions
-                cell.source = stub_of(cell.source)
+                cell.source = make_stub(cell.source)
     return out
 
 
@@ -72,8 +72,8 @@ def exercise_cell(id_: str) -> str:
 
     Raises CourseError where no cell does, and where this copy of the course came without solutions.
     """
-    path = chapter(id_.partition(".")[0])
-    for cell in read(path).cells:
+    path = chapter_path(id_.partition(".")[0])
+    for cell in read_notebook(path).cells:
         if "exercise" in tags(cell) and f'check("{id_}"' in cell.source:
             if not REGION.search(cell.source):
                 raise CourseError(

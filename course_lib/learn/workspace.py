@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.atomic import atomic_write_text, rename_damaged
-from course_lib.chapters import all_chapters, read
+from course_lib.chapters import all_chapters, read_notebook
 from course_lib.data import CHAPTERS, WORKSPACE
 from course_lib.errors import CourseError
 from course_lib.learn.student import student_copy
 
-NEWER = "-newer-"  # in the id of a cell that shows our new text below the student's
+NEWER_ID = "-newer-"  # in the id of a cell that shows our new text below the student's
 
 
 @dataclass
-class Update:
+class CopyUpdate:
     """What `course start` did to one copy."""
 
     name: str
@@ -41,7 +41,7 @@ def _given(notebook: Any) -> dict[str, str]:
     return {k: v for k, v in given.items() if isinstance(v, str)} if isinstance(given, dict) else {}
 
 
-def fresh(chapter: Any) -> Any:
+def fresh_copy(chapter: Any) -> Any:
     """A new student copy that records the digests of its cells."""
     out = student_copy(chapter)
     out.metadata.setdefault("course", {})["given"] = {c.id: digest(c.source) for c in out.cells}
@@ -49,7 +49,7 @@ def fresh(chapter: Any) -> Any:
 
 
 def _note_id(cell: Any) -> str:
-    return f"{cell.id}{NEWER}{digest(cell.source)[:6]}"
+    return f"{cell.id}{NEWER_ID}{digest(cell.source)[:6]}"
 
 
 def _note(cell: Any) -> Any:
@@ -63,7 +63,7 @@ def _note(cell: Any) -> Any:
     )
 
 
-def merge(theirs: Any, ours: Any, update: Update) -> Any:
+def merge(theirs: Any, ours: Any, update: CopyUpdate) -> Any:
     """The student's copy brought up to date with `ours`, a fresh copy.
 
     A cell that the student left as it was takes our new text. One that they changed stays; where ours changed
@@ -73,8 +73,10 @@ def merge(theirs: Any, ours: Any, update: Update) -> Any:
     given, new = _given(theirs), {c.id: c for c in ours.cells}
     digests = dict(ours.metadata["course"]["given"])
     mine = {c.id: c for c in theirs.cells if c.id in new}
-    notes = {c.id for c in theirs.cells if NEWER in c.id and digest(c.source) == given.get(c.id)}
-    remarks = {c.id for c in theirs.cells if NEWER in c.id} - notes  # notes that the student has written into
+    notes = {c.id for c in theirs.cells if NEWER_ID in c.id and digest(c.source) == given.get(c.id)}
+    remarks = {
+        c.id for c in theirs.cells if NEWER_ID in c.id
+    } - notes  # notes that the student has written into
     followers: dict[str, list[Any]] = {}
     last = ""
     for cell in theirs.cells:
@@ -87,7 +89,7 @@ def merge(theirs: Any, ours: Any, update: Update) -> Any:
         if id_ in mine:
             pair = _pair(mine[id_], cell, given.get(id_, ""), update, kept=_note_id(cell) in notes)
             cells += [c for c in pair if c.id not in remarks]
-            digests |= {c.id: digest(c.source) for c in cells[-1:] if NEWER in c.id}
+            digests |= {c.id: digest(c.source) for c in cells[-1:] if NEWER_ID in c.id}
         elif id_ not in given:
             cells.append(cell)
             update.updated_cells += 1
@@ -96,7 +98,7 @@ def merge(theirs: Any, ours: Any, update: Update) -> Any:
     return ours
 
 
-def _pair(their: Any, our: Any, given: str, update: Update, kept: bool) -> list[Any]:
+def _pair(their: Any, our: Any, given: str, update: CopyUpdate, kept: bool) -> list[Any]:
     """The cells in place of one: theirs, ours, or both. kept: ours stands below theirs already."""
     if their.source == our.source:
         return [their]
@@ -109,14 +111,14 @@ def _pair(their: Any, our: Any, given: str, update: Update, kept: bool) -> list[
     return [their, _note(our)] if kept else [their]
 
 
-def update_one(path: Path, target: Path) -> Update:
+def update_copy(path: Path, target: Path) -> CopyUpdate:
     """Make or update the copy `target` of the chapter `path`; an unreadable copy is renamed and kept."""
     import nbformat
 
-    update, copy = Update(target.name), fresh(read(path))
+    update, copy = CopyUpdate(target.name), fresh_copy(read_notebook(path))
     if target.exists():
         try:
-            theirs = read(target)
+            theirs = read_notebook(target)
             if not any(c.get("id") in _given(theirs) for c in theirs.cells):
                 update.unknown = True
                 return update
@@ -133,7 +135,7 @@ def update_one(path: Path, target: Path) -> Update:
     return update
 
 
-def start(workspace: Path = WORKSPACE, chapters: Path = CHAPTERS) -> list[Update]:
+def start(workspace: Path = WORKSPACE, chapters: Path = CHAPTERS) -> list[CopyUpdate]:
     """Make or update the copies of all chapters, and print what happened.
 
     Raises CourseError where writing fails.
@@ -141,7 +143,7 @@ def start(workspace: Path = WORKSPACE, chapters: Path = CHAPTERS) -> list[Update
     updates = []
     for path in all_chapters(chapters):
         try:
-            updates.append(update_one(path, workspace / path.name))
+            updates.append(update_copy(path, workspace / path.name))
         except OSError as error:
             raise CourseError(
                 f"{workspace.name}/{path.name} cannot be written: {error}",

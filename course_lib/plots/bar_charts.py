@@ -13,8 +13,8 @@ from matplotlib.ticker import NullFormatter
 
 from course_lib.plots.base import COLOURS, Picture, check_count, check_numbers, new_picture
 
-BAR_LOOKS = [(colour, pattern) for pattern, colour in product(("", "//", ".."), COLOURS)]
-TRAINING_PARTS = {"weights": "", "gradients": "//", "optimiser": ".."}  # name -> pattern
+BAR_STYLES = [(colour, pattern) for pattern, colour in product(("", "//", ".."), COLOURS)]
+TRAINING_PATTERNS = {"weights": "", "gradients": "//", "optimiser": ".."}  # name -> pattern
 
 
 def bars(values: Mapping[str, float], *, x: str, title: str, line: float | None = None) -> Picture:
@@ -41,11 +41,11 @@ def stacked_bar(parts: Mapping[str, float], limit: float, *, x: str, title: str)
     the legend. Raises ValueError for none, for more than there are pairs, and for a size that is negative or
     not finite.
     """
-    check_count(len(parts), len(BAR_LOOKS), "parts")
+    check_count(len(parts), len(BAR_STYLES), "parts")
     check_numbers(parts.values(), low=0)
     figure, axes = new_picture(7, 2.2)
     left = 0.0
-    for (name, size), (colour, pattern) in zip(parts.items(), BAR_LOOKS, strict=False):
+    for (name, size), (colour, pattern) in zip(parts.items(), BAR_STYLES, strict=False):
         if size:
             look = {"color": colour, "hatch": pattern, "edgecolor": "white"}
             axes.barh([0], [size], left=[left], label=f"{name}: {size:.2f}", **look)
@@ -72,7 +72,7 @@ def training_memory(costs: Mapping[str, tuple[int, int, int]], gpu_bytes: float 
     digits = max(2, 2 - floor(log10(largest))) if largest else 2
     looks: list[dict[str, Any]] = [
         {"facecolor": colour, "hatch": pattern, "edgecolor": "white", "linewidth": 0, "label": part}
-        for (part, pattern), colour in zip(TRAINING_PARTS.items(), COLOURS, strict=False)
+        for (part, pattern), colour in zip(TRAINING_PATTERNS.items(), COLOURS, strict=False)
     ]
     figure, axes = new_picture(7.5, 1.3 + 0.75 * len(rows), title="Memory for training, without activations")
     axes.set(xlabel="GB", xlim=(0, 1.06 * largest or 1), ylim=(len(rows) - 0.5, -0.75), yticks=[])
@@ -81,7 +81,7 @@ def training_memory(costs: Mapping[str, tuple[int, int, int]], gpu_bytes: float 
         for i, (size, look) in enumerate(zip(parts, looks, strict=True)):
             axes.barh([y], [size], 0.4, [sum(parts[:i])], **look)
         sizes = " + ".join(
-            f"{size:,.{digits}f} {part}" for size, part in zip(parts, TRAINING_PARTS, strict=True)
+            f"{size:,.{digits}f} {part}" for size, part in zip(parts, TRAINING_PATTERNS, strict=True)
         )
         background = {"facecolor": "white", "edgecolor": "none", "pad": 1}
         axes.text(0.01, y - 0.26, f"{name}: {sum(parts):,.{digits}f} GB = {sizes}", bbox=background, **text)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito: for colour-blind readers, too
 MARKERS = ("o", "s", "^", "D")
-LOOKS = [
+MARKER_STYLES = [
     (c, MARKERS[(i + turn) % 4]) for turn in range(4) for i, c in enumerate(COLOURS)
 ]  # 16 different pairs
 

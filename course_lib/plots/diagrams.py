@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from course_lib.plots.base import COLOURS, Picture
 
 WAYS = ("bi-encoder", "late interaction", "cross-encoder")
-LONGEST, THINNEST, GAP = (
+LONGEST_SIDE, THINNEST_SIDE, GAP = (
     100.0,
     1.0,
     14.0,
@@ -67,13 +67,14 @@ def low_rank(outputs: int, inputs: int, rank: int) -> Picture:
     if not 1 <= rank <= min(outputs, inputs):
         raise ValueError(f"rank {rank} of {outputs} x {inputs}: it is from 1 to the shorter side")
     shapes = {"W": (outputs, inputs), "B": (outputs, rank), "A": (rank, inputs)}
-    scale = LONGEST / max(outputs, inputs)
+    scale = LONGEST_SIDE / max(outputs, inputs)
     sides = [
-        (max(THINNEST, scale * rows), max(THINNEST, scale * columns)) for rows, columns in shapes.values()
+        (max(THINNEST_SIDE, scale * rows), max(THINNEST_SIDE, scale * columns))
+        for rows, columns in shapes.values()
     ]
     widths = [max(LABEL, across) for _, across in sides]
     wide, high = sum(widths) + 3 * GAP, sides[0][0]
-    note = "" if scale * rank >= THINNEST else "\nthin sides not to scale"
+    note = "" if scale * rank >= THINNEST_SIDE else "\nthin sides not to scale"
     inches = UNIT * (high + BELOW + ABOVE)
     tall = inches + 0.35 + 0.2 * bool(note)  # with room for the title
     figure = Picture(figsize=(UNIT * wide, tall))

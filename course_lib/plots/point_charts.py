@@ -9,7 +9,7 @@ from textwrap import fill
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 
-from course_lib.plots.base import COLOURS, LOOKS, Picture, check_count, check_numbers, new_picture
+from course_lib.plots.base import COLOURS, MARKER_STYLES, Picture, check_count, check_numbers, new_picture
 from course_lib.plots.line_charts import Point
 
 
@@ -56,10 +56,10 @@ def named_points(points: Mapping[str, tuple[Point, Point]], *, x: str, y: str, t
     marker, hollow, so that two points at the same place are both seen. Raises ValueError for no points, for
     more than there are pairs, and for a number that is negative or not finite.
     """
-    check_count(len(points), len(LOOKS), "points")
+    check_count(len(points), len(MARKER_STYLES), "points")
     check_numbers((number for both in points.values() for point in both for number in point), low=0)
     figure, axes = new_picture(7, 4)
-    for (name, (across, up)), (colour, marker) in zip(points.items(), LOOKS, strict=False):
+    for (name, (across, up)), (colour, marker) in zip(points.items(), MARKER_STYLES, strict=False):
         xerr, yerr = ([[value - low], [high - value]] for value, low, high in (across, up))
         bars = {"fmt": "none", "ecolor": colour, "elinewidth": 1, "capsize": 3}
         axes.errorbar([across[0]], [up[0]], xerr=xerr, yerr=yerr, **bars)
@@ -112,11 +112,11 @@ def scatter(
     is not finite.
     """
     stars = dict(notes or {})
-    check_count(len(groups), len(LOOKS), "groups")
+    check_count(len(groups), len(MARKER_STYLES), "groups")
     for points in (*groups.values(), [(0, 0), *stars.values()]):
         check_numbers(number for point in points for number in point)
     figure, axes = new_picture(7, 4.5, xticks=[], yticks=[], title=title)
-    for (name, points), (colour, marker) in zip(groups.items(), LOOKS, strict=False):
+    for (name, points), (colour, marker) in zip(groups.items(), MARKER_STYLES, strict=False):
         look = {"color": colour, "fillstyle": "none", "markersize": 6}
         axes.plot(*zip(*points, strict=True), marker, label=name, **look)
     axes.set_aspect("equal", adjustable="datalim")

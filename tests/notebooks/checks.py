@@ -63,8 +63,10 @@ def progress_is_untouched(chapter):
 
 def budget_holds(chapter):
     """Time and memory are as declared. The replays in exercises count too, which only makes this stricter."""
-    declared = budget.declared(chapter.nb, chapter.path.name)
-    return budget.over(declared, time.monotonic() - chapter.begun, chapter.peak.bytes, chapter.speed)
+    declared = budget.declared_budget(chapter.nb, chapter.path.name)
+    return budget.budget_violations(
+        declared, time.monotonic() - chapter.begun, chapter.peak.bytes, chapter.speed
+    )
 
 
 WHOLE_RUN = (exercises_are_declared, claims_hold, progress_is_untouched, budget_holds)

@@ -21,10 +21,10 @@ import pytest
 from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from course_lib.chapters import PeakMemory, read
+from course_lib.chapters import PeakMemory, read_notebook
 from course_lib.learn import budget
-from course_lib.learn.student import inside, put, tags
-from course_lib.learn.workspace import update_one
+from course_lib.learn.student import replace_solution, solution_in, tags
+from course_lib.learn.workspace import update_copy
 from tests.notebooks.checks import WHOLE_RUN, wrong_answer_problem
 from tests.notebooks.wrong_answers import wrong_answers
 
@@ -91,8 +91,8 @@ class ChapterFile(IPyNbFile):
         self.student_state, self.other_state = self.folder / "state.json", self.folder / "other.json"
         # Students run their copy in another folder, so a chapter may not depend on the folder chapters/.
         student_file = self.folder / "workspace" / self.path.name
-        update_one(self.path, student_file)
-        self.student_sources = {cell.id: cell.source for cell in read(student_file).cells}
+        update_copy(self.path, student_file)
+        self.student_sources = {cell.id: cell.source for cell in read_notebook(student_file).cells}
         self.done, self.replies, self.rebound = set(), {}, {}
         self.speed, self.begun = budget.calibrate(), time.monotonic()
         with pytest.MonkeyPatch.context() as patch:
@@ -212,7 +212,7 @@ class WrongAnswer(Replay):
 
     def runtest(self):
         name, wrong = self.wrong
-        self.run_text(put(self.chapter_cell.source, wrong.code))
+        self.run_text(replace_solution(self.chapter_cell.source, wrong.code))
         replies = self.parent.replies.setdefault(self.exercise_id, {})
         if problem := wrong_answer_problem(self.exercise_id, wrong.feedback, self.reply(), replies):
             self.raise_cell_error(problem)
@@ -224,7 +224,7 @@ class StrictReference(Replay):
 
     def runtest(self):
         source = self.chapter_cell.source
-        self.run_text(put(source, inside(source)), COURSE_CHECK="strict")
+        self.run_text(replace_solution(source, solution_in(source)), COURSE_CHECK="strict")
         if not self.reply().startswith(f"{self.exercise_id} right"):
             self.raise_cell_error(f"{self.exercise_id}: the reference got {self.reply()!r}")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import nbformat
 import pytest
 
-from course_lib.chapters import all_chapters, read
+from course_lib.chapters import all_chapters, read_notebook
 
 UNITS = (
     r"%|ms|s|min|minutes?|hours?|seconds?|[kKMGT]i?B|bytes?|bits?|tokens?(?:/s)?|passages|questions|messages|characters|points"
@@ -69,7 +69,7 @@ def problems(notebook) -> list[str]:
 
 @pytest.mark.parametrize("path", all_chapters(), ids=lambda p: p.stem)
 def test_numbers_in_the_text_are_tied(path):
-    assert problems(read(path)) == []
+    assert problems(read_notebook(path)) == []
 
 
 def chapter(text, code='claim("size", 4.5, about=4.5, within=0.1)'):

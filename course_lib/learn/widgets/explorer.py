@@ -32,7 +32,7 @@ class Range:
     unit: str = ""
 
     @property
-    def ends(self) -> tuple[float, ...]:
+    def test_values(self) -> tuple[float, ...]:
         """The values that `Explorer.drive` sets."""
         return self.low, self.high
 
@@ -49,7 +49,7 @@ class Choice:
         return self.options[0]
 
     @property
-    def ends(self) -> tuple[str, ...]:
+    def test_values(self) -> tuple[str, ...]:
         """The values that `Explorer.drive` sets."""
         return self.options
 
@@ -60,7 +60,7 @@ class Text:
 
     label: str
     start: str
-    ends: tuple[str, ...]  # what `Explorer.drive` types
+    test_values: tuple[str, ...]  # what `Explorer.drive` types
 
 
 Control = Range | Choice | Text
@@ -90,7 +90,7 @@ class Explorer:
     def __repr__(self) -> str:
         return f"Explorer({self.name!r}, controls={list(self.controls)})"
 
-    def shown(self, **values: Any) -> Output:
+    def output_for(self, **values: Any) -> Output:
         """The output for these values; controls that are not named stand at their start."""
         try:
             return self.show(**({key: control.start for key, control in self.controls.items()} | values))
@@ -117,7 +117,7 @@ class Explorer:
         self._refresh()
 
     def _refresh(self) -> None:
-        self.output = self.shown(**{key: field.value for key, field in self.fields.items()})
+        self.output = self.output_for(**{key: field.value for key, field in self.fields.items()})
         lines = "<br>".join(html.escape(line) for line in self.output.text.splitlines())
         self.text.value = f'<div role="status" aria-label="{html.escape(self.title)}">{lines}</div>'
         self.picture.layout.display = "none" if self.output.picture is None else ""
@@ -144,7 +144,7 @@ class Explorer:
         count = 0
         for key, control in self.controls.items():
             field, texts = self.fields[key], {self.text.value}
-            for value in (*control.ends, control.start):
+            for value in (*control.test_values, control.start):
                 field.value = value
                 assert self.output.text, f"{key}={value} shows no text"
                 texts.add(self.text.value)

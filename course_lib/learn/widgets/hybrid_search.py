@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from course_lib.learn.widgets.explorer import Choice, Explorer, Output, Range
-from course_lib.learn.widgets.questions import SHOWN, Questions, label
+from course_lib.learn.widgets.questions import MAX_SHOWN, Questions, passage_label
 from course_lib.plots import Picture, rankings
 from course_lib.retrieval.fusion import FUSIONS, MIN_COSINE, Candidates, RetrieverScore
 from course_lib.retrieval.hits import HybridHit
@@ -34,7 +34,7 @@ def describe(
         ]
         if hit.id in grades:
             facts.append(f"{'relevant' if grades[hit.id] > 0 else 'not relevant'}, grade {grades[hit.id]}")
-        lines.append(f"{hit.rank}. {label(hit.id, titles)}: {'; '.join(facts)}.")
+        lines.append(f"{hit.rank}. {passage_label(hit.id, titles)}: {'; '.join(facts)}.")
     return "\n".join(lines)
 
 
@@ -65,7 +65,7 @@ def columns(
     if not any(ids.values()):
         return None
     title = "Blue and bold: relevant" if relevant else "Each line: one passage"
-    return rankings({name: column[:SHOWN] for name, column in ids.items()}, relevant, title=title)
+    return rankings({name: column[:MAX_SHOWN] for name, column in ids.items()}, relevant, title=title)
 
 
 def hybrid_search(
@@ -84,13 +84,13 @@ def hybrid_search(
     similarity = "cosine" if retriever.dense.min_score == MIN_COSINE else "similarity"
 
     def show(question: str, own: str, alpha: float, fusion: str) -> Output:
-        text, question_id = asker.asked(question, own)
+        text, question_id = asker.resolve(question, own)
         candidates, grades = asker.retrieve(text), qrels.get(question_id)
         hits = retriever.rank(candidates, min(K, retriever.candidates), alpha=alpha, fusion=fusion)  # type: ignore[arg-type]
         ranking = [hit.id for hit in hits]
         lines = [f"Question: {text}", describe_ndcg(ranking, candidates, grades)]
         if hits:
-            lines += [describe(hits[:SHOWN], grades or {}, titles, similarity)]
+            lines += [describe(hits[:MAX_SHOWN], grades or {}, titles, similarity)]
             lines += [f"Why number 1? {retriever.explain(hits[0])}"]
         else:
             found = f"words found {len(candidates.lexical)} passages, meaning {len(candidates.dense)}"

@@ -9,7 +9,7 @@ from course_lib.learn.widgets.explorer import Choice, Control, Text
 from course_lib.retrieval.fusion import Candidates
 from course_lib.retrieval.hybrid import HybridRetriever
 
-SHOWN = 8  # passages in each column of a picture
+MAX_SHOWN = 8  # passages in each column of a picture
 
 
 class Questions:
@@ -35,7 +35,7 @@ class Questions:
     def __repr__(self) -> str:
         return f"Questions({len(self._ids)})"
 
-    def asked(self, question: str, own: str) -> tuple[str, str]:
+    def resolve(self, question: str, own: str) -> tuple[str, str]:
         """The text of the question that is asked, the reader's own if there is one, and its id, or ''."""
         text = own.strip() or question
         return text, self._ids.get(text, "")
@@ -45,6 +45,6 @@ def _retrieve(retriever: HybridRetriever, text: str) -> Candidates:
     return retriever.retrieve([text])[0]
 
 
-def label(passage_id: str, titles: Mapping[str, str]) -> str:
+def passage_label(passage_id: str, titles: Mapping[str, str]) -> str:
     """A passage's id, with its title where it has one."""
     return f"{passage_id}, {titles[passage_id]}" if titles.get(passage_id) else passage_id

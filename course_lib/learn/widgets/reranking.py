@@ -6,14 +6,14 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 
 from course_lib.learn.widgets.explorer import Choice, Explorer, Output, Range
-from course_lib.learn.widgets.questions import SHOWN, Questions, label
+from course_lib.learn.widgets.questions import MAX_SHOWN, Questions, passage_label
 from course_lib.plots import Picture, rankings
 from course_lib.retrieval.hits import HybridHit
 from course_lib.retrieval.hybrid import HybridRetriever
 from course_lib.retrieval.metrics import success
 from course_lib.retrieval.rerank import EqualScoresWarning, Reranked, Reranker, rerank
 
-KEPT = 3  # passages that are kept after reranking
+TOP_K = 3  # passages that are kept after reranking
 MAX_CANDIDATES = 100
 
 
@@ -61,7 +61,7 @@ def describe(
         facts = [f"score {hit.rerank_score:.4g}", f"number {hit.previous_rank} before"]
         if gold is not None:
             facts.append("answers the question" if passage_id in gold else "does not answer it")
-        lines.append(f"{hit.rank}. {label(passage_id, titles)}: {'; '.join(facts)}.")
+        lines.append(f"{hit.rank}. {passage_label(passage_id, titles)}: {'; '.join(facts)}.")
     return "\n".join(lines)
 
 
@@ -84,8 +84,8 @@ def describe_gold(before: Sequence[str], after: Sequence[str], gold: Collection[
         else:
             missing = f"is not among the {len(before)} candidates: no reranker can help"
             lines.append(f"{passage_id} answers it, but {missing}.")
-    first, then = ("yes" if success(ids, dict.fromkeys(gold, 1), KEPT) else "no" for ids in (before, after))
-    lines.append(f"Is an answer among the first {KEPT} (success@{KEPT})? Before: {first}. After: {then}.")
+    first, then = ("yes" if success(ids, dict.fromkeys(gold, 1), TOP_K) else "no" for ids in (before, after))
+    lines.append(f"Is an answer among the first {TOP_K} (success@{TOP_K})? Before: {first}. After: {then}.")
     return "\n".join(lines)
 
 
@@ -93,7 +93,7 @@ def columns(
     before: Sequence[str], after: Sequence[str], gold: Collection[str], reranker: str
 ) -> tuple[str, Picture]:
     """The first of both rankings side by side, in words and as a picture; gold is marked."""
-    ids = {"before (hybrid search)": before[:SHOWN], f"after ({reranker})": after[:SHOWN]}
+    ids = {"before (hybrid search)": before[:MAX_SHOWN], f"after ({reranker})": after[:MAX_SHOWN]}
     marked = set(gold) & set().union(*ids.values())
     title = "Blue and bold: answers the question" if marked else "Each line: one passage"
     lines = (f"The first {len(column)} {name}: {', '.join(column)}." for name, column in ids.items())
@@ -118,7 +118,7 @@ def compare_orders(
         unchanged = "the passages stay in the order of the search"
         lines.append(f"All scores are equal: that is no information, and {unchanged}.")
     words, picture = columns(before, after, gold or (), name)
-    lines += [describe(before, reranked[:KEPT], gold, titles), describe_gold(before, after, gold), words]
+    lines += [describe(before, reranked[:TOP_K], gold, titles), describe_gold(before, after, gold), words]
     return Output("\n".join(lines), picture)
 
 
@@ -141,16 +141,16 @@ def reranking(
     if not rerankers:
         raise ValueError("no rerankers to ask")
     cached = {name: CachedReranker(reranker) for name, reranker in rerankers.items()}
-    most = min(MAX_CANDIDATES, retriever.candidates)
+    max_candidates = min(MAX_CANDIDATES, retriever.candidates)
 
     def show(question: str, own: str, reranker: str, candidates: float) -> Output:
-        text, question_id = asker.asked(question, own)
+        text, question_id = asker.resolve(question, own)
         hits = retriever.rank(asker.retrieve(text), int(candidates), rerank=None)
         compared, picture = compare_orders(hits, reranker, cached[reranker], gold.get(question_id), titles)
         return Output(f"Question: {text}\n{compared}", picture)
 
     controls = asker.controls | {
         "reranker": Choice("reranker", tuple(rerankers)),
-        "candidates": Range("candidates that it reads", KEPT, most, min(25, most)),
+        "candidates": Range("candidates that it reads", TOP_K, max_candidates, min(25, max_candidates)),
     }
     return Explorer("reranking", "Rerank the candidates", show, controls)

@@ -11,14 +11,16 @@ from course_lib.plots.base import new_picture
 from course_lib.tables import table
 
 BITS = {"4.5 (q4_0)": 4.5, "8.5 (q8_0)": 8.5, "16 (bfloat16)": 16.0, "32 (float32)": 32.0}
-ROOM = 1.0  # GiB kept free for the context: that of Llama-3.1-8B takes as much for 8,192 tokens of 128 KiB
+DEFAULT_ROOM_GIB = (
+    1.0  # GiB kept free for the context: that of Llama-3.1-8B takes as much for 8,192 tokens of 128 KiB
+)
 
 
 def guide_table(
     memories: Sequence[float] = (4, 8, 24, 48),
     bits: float = 4.5,
     *,
-    room: float = ROOM,
+    room: float = DEFAULT_ROOM_GIB,
     commercial: bool = False,
 ) -> str:
     """The largest model for every purpose and memory in GiB, of which `room` stays free; a star: it knows
@@ -89,7 +91,7 @@ def selection_guide(speeds: Mapping[str, float] | None = None) -> Explorer:
     controls: dict[str, Control] = {
         "purpose": Choice("purpose", PURPOSES),
         "memory": Range("memory", 0, 192, 8, 1, "GiB"),
-        "room": Range("of it free for context and program", 0, 32, ROOM, 0.5, "GiB"),
+        "room": Range("of it free for context and program", 0, 32, DEFAULT_ROOM_GIB, 0.5, "GiB"),
         "bits": Choice("bits per weight", tuple(BITS)),
         "commercial": Choice("commercial use", ("no", "yes")),
     }
