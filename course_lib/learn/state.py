@@ -99,7 +99,7 @@ def load(file: Path) -> State:
     """
     try:
         return _read(file)
-    except Damaged:
+    except DamagedFileError:
         renamed = rename_damaged(file, ".json")
         print(f"{file.name} could not be read. It was kept as {renamed.name}, and a new one begins.")
         return State()

@@ -149,11 +149,11 @@ def test_an_environment_of_uv_is_repaired_by_uv(other_python):
 
 def test_a_taken_port_names_a_free_one(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        monkeypatch.setattr(doctor, "PORT", taken.getsockname()[1])
+        monkeypatch.setattr(doctor, "LAB_PORT", taken.getsockname()[1])
         finding = run_check(doctor._port)
     assert finding.status == "warn" and "course lab --port " in finding.fix
     assert lab.port_is_free(int(finding.fix.rpartition(" ")[2]))
-    monkeypatch.setattr(doctor, "PORT", int(finding.fix.rpartition(" ")[2]))
+    monkeypatch.setattr(doctor, "LAB_PORT", int(finding.fix.rpartition(" ")[2]))
     assert run_check(doctor._port).status == "ok"
 
 
@@ -167,8 +167,8 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
 
 def test_too_little_memory_and_disk(monkeypatch):
-    monkeypatch.setattr(doctor, "MEMORY_GIB", 10**6)
-    monkeypatch.setattr(doctor, "DISK_GB", 10**9)
+    monkeypatch.setattr(doctor, "MIN_MEMORY_GIB", 10**6)
+    monkeypatch.setattr(doctor, "MIN_DISK_GB", 10**9)
     assert "the chapters need" in run_check(doctor._memory).what and run_check(doctor._memory).fix
     assert run_check(doctor._disk).status == "fail" and run_check(doctor._disk).fix.startswith("free ")
 
