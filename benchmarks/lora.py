@@ -22,7 +22,7 @@ from course_lib.data import load_questions
 from course_lib.measure import machine, median_of, paired_ratio
 from course_lib.measure.memory import peak_resident_bytes
 from course_lib.models import load
-from course_lib.models.catalog import folder_of
+from course_lib.models.catalog import verify_shipped
 from course_lib.rag.adapter_datasets import closed_book_questions, knowledge_examples, open_prompt
 from course_lib.tables import table
 from course_lib.tuning.config import Example, LoRATrainingConfig
@@ -69,7 +69,7 @@ def by_trainer(
     how, group = dict(how), how.get("group", False)
     how.pop("group", None)
     torch.manual_seed(0)
-    whole = AutoModelForCausalLM.from_pretrained(folder_of(BASE), **({"dtype": "float32"} | how))
+    whole = AutoModelForCausalLM.from_pretrained(verify_shipped(BASE), **({"dtype": "float32"} | how))
     config = LoraConfig(
         r=CONFIG.rank, lora_alpha=int(CONFIG.alpha), target_modules="all-linear", task_type="CAUSAL_LM"
     )
@@ -95,7 +95,7 @@ def by_trainer(
         train_sampling_strategy="group_by_length" if group else "random",
         dataloader_pin_memory=False,
     )
-    collate = DataCollatorForSeq2Seq(AutoTokenizer.from_pretrained(folder_of(BASE)), padding=True)
+    collate = DataCollatorForSeq2Seq(AutoTokenizer.from_pretrained(verify_shipped(BASE)), padding=True)
     done = Trainer(model, arguments, train_dataset=data, data_collator=collate).train()  # type: ignore[arg-type]
     return float(done.metrics["train_runtime"]), lambda: model.float()
 

@@ -1,4 +1,4 @@
-"""Find chapters, read them, and run one cell by cell."""
+"""Find, read and execute the course's chapters, which are Jupyter notebooks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from course_lib.errors import CourseError
 
 
 def all_chapters(folder: Path = CHAPTERS) -> list[Path]:
-    """Every chapter, in order."""
+    """Return the paths of all chapters, sorted by number."""
     return sorted(folder.glob("[0-9][0-9]-*.ipynb"))
 
 
 def chapter_path(number: str) -> Path:
-    """The chapter with this number ('1' and '01' are the same). Raises CourseError when there is none."""
+    """Return the path of the chapter with this number ('1' or '01'). Raises CourseError if there is none."""
     for path in all_chapters():
         if path.name[:2] == number.zfill(2):
             return path
@@ -30,7 +30,7 @@ def chapter_path(number: str) -> Path:
 
 
 def read_notebook(path: Path) -> Any:
-    """Read a notebook. Raises CourseError, with the reason, when the file is no valid one."""
+    """Read a notebook. Raises CourseError, with the reason, if the file is not a valid notebook."""
     import nbformat
 
     try:
@@ -39,13 +39,17 @@ def read_notebook(path: Path) -> Any:
         return notebook
     except (OSError, ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError) as error:
         raise CourseError(
-            f"{path.name} is no readable notebook: {error}", f"git checkout -- chapters/{path.name}"
+            f"{path.name} is not a readable notebook: {error}", f"git checkout -- chapters/{path.name}"
         ) from error
 
 
 @dataclass(frozen=True)
 class Execution:
-    """A run: seconds, the kernel's peak of resident memory in bytes, and what failed, if anything did."""
+    """The result of executing a notebook.
+
+    seconds: wall time. peak_bytes: peak resident memory of the kernel and its child processes. error: the
+    message of the error that stopped the run, or ''.
+    """
 
     seconds: float
     peak_bytes: int
@@ -55,9 +59,9 @@ class Execution:
 def execute(
     notebook: Any, folder: Path, on_cell: Callable[[Any, Any], object] = lambda *_: None
 ) -> Execution:
-    """Run every cell of `notebook`, in place, with `folder` as the kernel's own, until one fails.
+    """Execute the cells of `notebook` in place, in order, until one fails.
 
-    `on_cell(client, cell)` is called after each code cell. The peak counts the kernel's children, too.
+    folder: the kernel's working directory. on_cell: called as `on_cell(client, cell)` after every cell.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -67,25 +71,26 @@ def execute(
         timeout=900,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
-        extra_arguments=[
-            "--IPKernelApp.log_level=40"
-        ],  # else each kernel warns that loopback is not encrypted
+        extra_arguments=["--IPKernelApp.log_level=40"],  # hides a warning about unencrypted loopback
     )
-    begun, failed = time.monotonic(), ""
+    start, message = time.monotonic(), ""
     with client.setup_kernel(), PeakMemory(client.km.provisioner.pid) as peak:
         try:
             for index, cell in enumerate(notebook.cells):
                 client.execute_cell(cell, index)
                 on_cell(client, cell)
         except CellExecutionError as error:
-            failed = f"{error.ename}: {error.evalue}"
-        except (CellTimeoutError, DeadKernelError) as error:  # out of time, or killed, as a full memory does
-            failed = f"{type(error).__name__}: {error}"
-    return Execution(time.monotonic() - begun, peak.bytes, failed)
+            message = f"{error.ename}: {error.evalue}"
+        except (
+            CellTimeoutError,
+            DeadKernelError,
+        ) as error:  # the kernel dies when memory runs out, for example
+            message = f"{type(error).__name__}: {error}"
+    return Execution(time.monotonic() - start, peak.bytes, message)
 
 
 class PeakMemory:
-    """Samples a process and its children while the block runs: `bytes` is their largest resident memory."""
+    """A context manager that samples a process and its children; `bytes` is their peak resident memory."""
 
     def __init__(self, pid: int) -> None:
         self.pid, self.bytes = pid, 0
@@ -119,7 +124,7 @@ class PeakMemory:
 
 
 def _execute_with_progress(number: str) -> tuple[Path, Any, Execution]:
-    """A chapter, executed with a progress bar."""
+    """Execute a chapter with a progress bar; return its path, the executed notebook and the result."""
     from tqdm import tqdm
 
     path = chapter_path(number)
@@ -129,13 +134,13 @@ def _execute_with_progress(number: str) -> tuple[Path, Any, Execution]:
     return path, notebook, run
 
 
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # of no use without the kernel that made it
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # useless in a saved file: it needs a live kernel
 
 
 def save_chapter(number: str) -> int:
-    """For authors: execute a chapter and save its outputs in place. Returns 1 when a cell failed.
+    """Execute a chapter and save its outputs in chapters/, for authors. Returns 1 if a cell failed, else 0.
 
-    Execution counts, texts and pictures are saved; times, widget state and the kernel's description are not.
+    Execution counts, texts and pictures are saved; times, widget state and kernel metadata are not.
     """
     import nbformat
 
@@ -156,14 +161,14 @@ def save_chapter(number: str) -> int:
 
 
 def _is_progress_bar(data: dict[str, Any]) -> bool:
-    """Whether an output's data are a progress bar, of which only the beginning would be saved."""
+    """Whether an output is a progress bar, whose saved text would show only its start."""
     return WIDGET_VIEW in data and "%|" in data.get("text/plain", "")
 
 
 def run_chapter(number: str, out: Path = WORKSPACE / "runs") -> int:
-    """Execute a chapter cell by cell, with a progress bar, into `out`: a notebook and a page to read.
+    """Execute a chapter with a progress bar, and write the result to `out` as a notebook and as an HTML page.
 
-    Returns 0, or 1 when a cell failed; what ran until then is written too.
+    Returns 0, or 1 if a cell failed; the cells that ran before it are written too.
     """
     import nbformat
     from nbconvert import HTMLExporter
@@ -174,7 +179,7 @@ def run_chapter(number: str, out: Path = WORKSPACE / "runs") -> int:
         atomic_write_text(out / f"{path.stem}.html", HTMLExporter().from_notebook_node(notebook)[0])
     except OSError as error:
         raise CourseError(
-            f"the result cannot be written to {out}: {error}", "run it in a folder you can write"
+            f"the result cannot be written to {out}: {error}", "make that folder writable"
         ) from error
     print(f"The chapter as a page: {out / path.stem}.html\nAs a notebook:         {out / path.stem}.ipynb")
     if run.error:

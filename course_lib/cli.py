@@ -115,12 +115,14 @@ def _models(args: argparse.Namespace) -> int:
     print(f"tier {catalog.tier()}")
     for entry in (catalog.role(r) for r in catalog.roles()):
         if entry.tier == "tiny":
-            catalog.folder_of(entry.model)
+            catalog.verify_shipped(entry.model)
             place = "files verified"
         else:
             here = on_this_machine(entry)
             place = (
-                "is here" if here else f"{entry.download / 1e6:,.0f} MB to download: {entry.download_command}"
+                "is here"
+                if here
+                else f"{entry.download_bytes / 1e6:,.0f} MB to download: {entry.download_command}"
             )
         print(
             f"  {entry.role:14} {entry.model:30} {entry.parameters:>14,} parameters  {entry.licence}  {place}"
@@ -130,7 +132,7 @@ def _models(args: argparse.Namespace) -> int:
 
 def _pull(args: argparse.Namespace) -> int:
     from course_lib.models import catalog
-    from course_lib.models.files.hub import commit_in
+    from course_lib.models.files.hub import snapshot_commit
     from course_lib.models.files.resolution import from_hub
     from course_lib.models.schema import HuggingFaceSource, ModelSpec
 
@@ -138,7 +140,7 @@ def _pull(args: argparse.Namespace) -> int:
     if known and known.driver == "ollama":
         raise CourseError(f"{args.name} is a model that Ollama brings", str(known.download_command))
     if known and known.hub is None:
-        print(f"{args.name} comes with the course, in {catalog.folder_of(args.name)}; files verified")
+        print(f"{args.name} comes with the course, in {catalog.verify_shipped(args.name)}; files verified")
         return 0
     said = {"revision": args.revision, "filename": args.file, "cache_dir": args.cache_dir}
     pinned = known.spec["source"] if known and not args.revision else {}
@@ -146,7 +148,7 @@ def _pull(args: argparse.Namespace) -> int:
     source = ModelSpec.parse({"source": repository | pinned | {k: v for k, v in said.items() if v}}).source
     assert isinstance(source, HuggingFaceSource)
     found = from_hub(source, pull=True)
-    print(f"{source.repository}: all here and verified, at commit {commit_in(found)}, in {found}")
+    print(f"{source.repository}: all here and verified, at commit {snapshot_commit(found)}, in {found}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`course doctor`: a line for each thing the course needs, and under a failure the command that fixes it."""
+"""The command `course doctor`: check what the course needs of this machine; print a fix for each failure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OLLAMA = "http://127.0.0.1:11434"
 HUB = ("huggingface.co", 443)
 LAB_PORT = 8888
 MIN_MEMORY_GIB, MIN_DISK_GB = 4, 1
-# Not `course.py set-up`, which would see a finished installation and skip it.
+# pip rather than `course.py set-up`, which skips an installation that it has recorded as finished.
 INSTALL = command_line(sys.executable, "-m", "pip", "install", "--editable", data.ROOT)
 CONFIG = Path(sys.prefix, "pyvenv.cfg")
 if CONFIG.is_file() and "\nuv = " in CONFIG.read_text("utf-8"):
@@ -40,7 +40,7 @@ if CONFIG.is_file() and "\nuv = " in CONFIG.read_text("utf-8"):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. `fix` is the one command that helps, empty where nothing is needed."""
+    """One line of the report. `fix` is the command that solves the problem, or '' if there is none."""
 
     status: Literal["ok", "warn", "fail"]
     check: str
@@ -49,17 +49,17 @@ class Finding:
 
 
 def ok(what: str) -> Finding:
-    """Nothing to do. The name of the check is filled in by `run_check`."""
+    """Return a finding without a problem; `run_check` fills in the name of the check."""
     return Finding("ok", "", what)
 
 
 def warn(what: str, fix: str) -> Finding:
-    """The course works; the fix would make it better."""
+    """Return a finding that does not stop the course from working."""
     return Finding("warn", "", what, fix)
 
 
 def fail(what: str, fix: str) -> Finding:
-    """The course does not work, or not all of it."""
+    """Return a finding because of which the course, or a part of it, does not work."""
     return Finding("fail", "", what, fix)
 
 
@@ -71,7 +71,7 @@ def _python() -> Finding:
 
 
 def _packages() -> Finding:
-    """Every dependency of the course against pyproject.toml, which may be newer than what pip noted."""
+    """Compare the installed packages with pyproject.toml, which may be newer than the installation."""
     from packaging.requirements import Requirement
 
     project = tomllib.loads((data.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -88,19 +88,19 @@ def _packages() -> Finding:
 
 
 def _kernel() -> Finding:
-    """The kernel that notebooks ask for exists, and is this Python."""
+    """Check that the notebooks' kernel exists and runs this Python."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     fix = command_line(sys.executable, "-m", "ipykernel", "install", "--sys-prefix")
     try:
         program = Path(KernelSpecManager().get_kernel_spec("python3").argv[0])
-    except NoSuchKernel:  # only where ipykernel itself cannot be imported
-        return fail("Jupyter knows no kernel named python3", INSTALL)
+    except NoSuchKernel:  # happens only if ipykernel cannot be imported
+        return fail("Jupyter has no kernel named python3", INSTALL)
     except (ValueError, IndexError, KeyError) as error:
         return fail(f"the description of the kernel python3 cannot be read: {error}", fix)
-    # Jupyter runs a bare `python` as its own interpreter.
+    # A relative `python` means Jupyter's own interpreter.
     if program.is_absolute() and program.parent != Path(sys.executable).parent:
-        return fail(f"the kernel python3 is another Python: {program}", fix)
+        return fail(f"the kernel python3 runs another Python: {program}", fix)
     return ok("python3")
 
 
@@ -114,7 +114,7 @@ def _memory() -> Finding:
 
 
 def _disk() -> Finding:
-    """Room, and the right to write: workspaces and results lie in the course's folder."""
+    """Check free space and write permission in the course's folder, where student copies are kept."""
     free = shutil.disk_usage(data.ROOT).free / 1e9
     more_room = f"free {MIN_DISK_GB} GB on this disk"
     probe = data.ROOT / f".doctor-{os.getpid()}"
@@ -146,7 +146,7 @@ def _gpu() -> Finding:
     tool = shutil.which("nvidia-smi")
     result = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20) if tool else None
     if result is None or result.returncode or not result.stdout.strip():
-        return ok("none that answers, and none is needed")
+        return ok("no NVIDIA GPU found; none is needed")
     name = result.stdout.strip().splitlines()[0].split(" (UUID")[0]
     unused = importlib.metadata.version("torch").endswith("+cpu")
     return ok(f"{name}{'; torch cannot use it unless installed with COURSE_TORCH=cuda' if unused else ''}")
@@ -158,9 +158,9 @@ def _models() -> Finding:
     entries = [catalog.role(r) for r in catalog.roles()]
     for entry in entries:
         if entry.tier == "tiny":
-            catalog.folder_of(entry.model)
+            catalog.verify_shipped(entry.model)
         elif on_this_machine(entry) is False:
-            what = f"{entry.model} of the tier {catalog.tier()} is not here"
+            what = f"{entry.model}, a model of tier {catalog.tier()}, is not downloaded"
             return fail(what, entry.download_command or INSTALL)
     return ok(f"tier {catalog.tier()}: {len(entries)} models, files verified")
 
@@ -186,21 +186,21 @@ def _ollama() -> Finding:
 
 def _hub() -> Finding:
     if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-        return ok("not asked (HF_HUB_OFFLINE=0 asks it); the tier tiny needs no hub")
+        return ok("not contacted, because HF_HUB_OFFLINE is set; tier tiny needs no downloads")
     try:
         socket.create_connection(HUB, timeout=2).close()
     except OSError:
-        return ok("cannot be reached; the tier tiny needs none")
+        return ok("cannot be reached; tier tiny needs no downloads")
     return ok(f"{HUB[0]} can be reached")
 
 
 def _workspace() -> Finding:
-    """Looks, and moves nothing: `course progress` sets a damaged file aside."""
+    """Check the student's progress file. Read-only: `course progress` is what renames a damaged file."""
     from course_lib.learn import state
 
     file = state.path() or state.default_path()
     if not all_chapters(data.WORKSPACE):
-        return warn("not made yet", "course start")
+        return warn("the student copies are not made yet", "course start")
     if not file.exists():
         return ok("no progress yet")
     if problem := state.file_problem(file):
@@ -226,20 +226,20 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
 
 
 def run_check(check: Callable[[], Finding]) -> Finding:
-    """The finding of one check. A check that cannot run is a failure with its fix, like any other."""
+    """Run one check. An exception in a check becomes a failed finding with a fix."""
     try:
         finding = check()
     except ModuleNotFoundError as error:
         finding = fail(f"the package {error.name} is missing", INSTALL)
     except CourseError as error:
         finding = fail(error.what, error.fix)
-    except Exception as error:  # whatever is wrong with this machine, the other lines are wanted
+    except Exception as error:  # an unforeseen error in one check must not hide the other findings
         finding = fail(f"could not be checked: {type(error).__name__}: {error}", INSTALL)
     return replace(finding, check=check.__name__.removeprefix("_"), fix=pasteable(finding.fix))
 
 
 def report(as_json: bool = False, checks: tuple[Callable[[], Finding], ...] = CHECKS) -> int:
-    """Print every finding; return 1 when one failed."""
+    """Run the checks and print their findings. Returns 1 if one failed, else 0."""
     findings = [run_check(check) for check in checks]
     if as_json:
         print(json.dumps([asdict(f) for f in findings], indent=1))

@@ -31,7 +31,7 @@ from course_lib.tuning.formats import format_of
 
 FIX_ARGUMENT = {
     "CourseError": 1,
-    "OutOfReach": 1,
+    "HubUnreachable": 1,
     "Unsupported": 1,
     "ApiError": 2,
 }  # place among the arguments
@@ -177,7 +177,7 @@ def calls():
         "plan for an unknown GPU": lambda engine: gpu_bytes("RTX 1"),
         "a catalogue entry that is none": lambda engine: catalog.entry("haneul-5m"),
         "a role that is none": lambda engine: catalog.role("poet"),
-        "a purpose that is none": lambda engine: catalog.guide("poetry", 8),
+        "a purpose that is none": lambda engine: catalog.rank_models("poetry", 8),
         "an unknown format of weights": lambda engine: format_of("q9"),
         "train on nothing": lambda engine: train("haneul-300k", [], "/no/such/folder/adapter"),
         "train with an unknown setting": lambda engine: train("haneul-300k", [("a", "b")], "/no/such", lr=1),

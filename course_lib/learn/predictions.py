@@ -1,4 +1,4 @@
-"""Predict before you measure: a guess is stored, and shown beside what came out."""
+"""Predictions: a chapter asks for a guess before it measures, and then shows both together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from course_lib.learn import state
 
 
 class Prediction:
-    """A text field for one guess: empty, so that no value is there before the reader has one."""
+    """A notebook widget with a text field for one guess. The field starts empty, to suggest no value."""
 
     def __init__(self, name: str, unit: str, low: float, high: float) -> None:
         import ipywidgets as widgets
@@ -22,7 +22,7 @@ class Prediction:
         self.name, self.unit, self.low, self.high = name, unit, low, high
         with state.change() as s:
             old = s.predictions.get(name)
-            if old is None or old.unit != unit or old.guess is None:  # never asked so, or never answered
+            if old is None or old.unit != unit or old.guess is None:  # new, changed or never answered
                 old = s.predictions[name] = state.PredictionRecord(unit=unit, low=low, high=high)
         self.field = widgets.Text(
             value="" if old.guess is None else f"{old.guess:g}",
@@ -64,15 +64,14 @@ class Prediction:
         return self._show_message(f"Noted: {guess:g} {self.unit}. Now measure.")
 
     def drive(self) -> int:
-        """Type both ends of the range and what is no guess, for tests; returns how many texts were typed.
-
-        Raises AssertionError where the line below the field does not change.
+        """Type both limits, a word and a number out of range, for tests; return how many texts were typed.
+        Raises AssertionError if the widget shows no message for one of them.
         """
         start, typed = self.field.value, (f"{self.low:g}", f"{self.high:g}", "five", f"{self.high * 2 + 1:g}")
         for text in typed:
             before, self.text = self.text, ""
             self.field.value = text
-            assert self.text, f"{self.name}: nothing is said about {text!r} (before: {before!r})"
+            assert self.text, f"{self.name}: no message about {text!r} (before: {before!r})"
         self.field.value = start
         return len(typed)
 
@@ -84,7 +83,7 @@ class Prediction:
 
 
 def parse_number(text: str) -> float | None:
-    """A number as people type it, or None; commas only between thousands, so 1,5 is not taken for 15.
+    """Parse a number, or return None. Commas are allowed only as thousands separators: 1,5 is not 15.
 
     >>> parse_number("1,500"), parse_number("1,5")
     (1500.0, None)
@@ -99,15 +98,15 @@ def parse_number(text: str) -> float | None:
 
 
 def predict(name: str, *, unit: str, low: float, high: float) -> Prediction:
-    """Ask for a guess between `low` and `high`, in `unit`.
+    """Return a widget that asks for a guess between `low` and `high`, in `unit`.
 
-    Raises ValueError unless low < high, both finite.
+    Raises ValueError unless low < high and both are finite.
     """
     return Prediction(name, unit, low, high)
 
 
 def describe_ratio(guess: float, measured: float) -> str:
-    """How far off a guess is, in words.
+    """Describe how far a guess is from the measured value.
 
     >>> describe_ratio(10, 40)
     '0.25 times it'
@@ -121,9 +120,9 @@ def describe_ratio(guess: float, measured: float) -> str:
 
 
 def reveal(name: str, measured: float) -> None:
-    """Print the guess beside the measurement; without a guess, ask for one next time.
+    """Print the measured value with the stored guess, or with a reminder to guess if there is none.
 
-    Raises ValueError for a measurement that is no number.
+    Raises ValueError for a measurement that is not finite.
     """
     if not math.isfinite(measured):
         raise ValueError(f"prediction {name}: measured {measured}")

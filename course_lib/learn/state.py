@@ -1,4 +1,4 @@
-"""The student's progress: exercises and predictions in one JSON file on this machine, and nowhere else."""
+"""The student's progress (exercises and predictions), stored in one JSON file on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ class _Strict(BaseModel):
 
 
 class ExerciseRecord(_Strict):
-    """What was done for one exercise: attempts, the last verdict, whether it was ever right, hints read."""
+    """The progress in one exercise.
+
+    verdict: of the last attempt. passed: whether any attempt was right. hints: how many hints were shown.
+    """
 
     attempts: int = 0
     verdict: Verdict = "not answered"
@@ -34,7 +37,7 @@ class ExerciseRecord(_Strict):
 
 
 class PredictionRecord(_Strict):
-    """One prediction: its unit and range, the guess, and what was measured."""
+    """One prediction: its unit and allowed range, the student's guess, and the measured value."""
 
     unit: str
     low: float
@@ -51,14 +54,14 @@ class State(_Strict):
     predictions: dict[str, PredictionRecord] = {}
 
 
-# Progress of this session that is not in a file: nothing is kept there, or writing failed.
+# Progress file -> progress of this session that is not in it: writing failed, or there is no file (None).
 _unsaved: dict[Path | None, State] = {}
 
 
 def path() -> Path | None:
-    """The progress file: COURSE_STATE where it is set, else the workspace's for notebooks that lie there.
+    """Return the progress file: COURSE_STATE if set, else the workspace's if the current folder is in it.
 
-    None elsewhere: running a solved chapter is not counted as the student's work.
+    Otherwise return None: running a solved chapter in chapters/ does not count as the student's work.
     """
     if file := os.environ.get("COURSE_STATE"):
         return Path(file)
@@ -67,7 +70,7 @@ def path() -> Path | None:
 
 
 def default_path() -> Path:
-    """The progress file of the workspace."""
+    """Return the path of the workspace's progress file."""
     return WORKSPACE / "progress.json"
 
 
@@ -83,7 +86,7 @@ def _read(file: Path) -> State:
             return State.model_validate(content)
     except FileNotFoundError:
         return State()
-    except (ValueError, KeyError, TypeError, OverflowError) as error:  # no UTF-8, no JSON, or not of our form
+    except (ValueError, KeyError, TypeError, OverflowError) as error:  # not UTF-8, not JSON or not a State
         raise DamagedFileError(f"{file.name} is damaged: {type(error).__name__}") from error
     raise CourseError(
         f"{file.name} was written by a newer course (version {version}, this one reads {VERSION})", "git pull"
@@ -91,11 +94,9 @@ def _read(file: Path) -> State:
 
 
 def load(file: Path) -> State:
-    """Read a progress file; a missing one is an empty state.
+    """Read a progress file. A missing file gives an empty state; so does a damaged one, which is renamed.
 
-    A damaged one is renamed, and a line says to what.
-
-    Raises CourseError for a file of a newer version, which stays as it is.
+    Raises CourseError for a file of a newer version, which stays unchanged.
     """
     try:
         return _read(file)
@@ -106,7 +107,7 @@ def load(file: Path) -> State:
 
 
 def file_problem(file: Path) -> str:
-    """What is wrong with a progress file, or ''. Changes nothing."""
+    """Return what is wrong with a progress file, or ''. Read-only."""
     try:
         _read(file)
     except (DamagedFileError, OSError) as error:
@@ -117,21 +118,20 @@ def file_problem(file: Path) -> str:
 
 
 def _merged(saved: State, unsaved: State) -> State:
-    """What the file holds, and over it what this session could not write."""
+    """Return the saved state, updated with the unsaved one."""
     exercises, predictions = saved.exercises | unsaved.exercises, saved.predictions | unsaved.predictions
     return State(exercises=exercises, predictions=predictions)
 
 
 def _print_not_saved(error: Exception) -> None:
-    print(f"Your progress is not kept this time: {error}")
+    print(f"Your progress could not be saved this time: {error}")
 
 
 @contextmanager
 def change() -> Iterator[State]:
-    """Yield the state to change, and write it back at the end; a lock lets two notebooks do so at once.
+    """Yield the state for modification, and save it when the block ends. Notebooks wait for each other.
 
-    Where it cannot be read or written (a full disk, a file of a newer course), a line says so and the
-    notebook runs on.
+    If the file cannot be read or written (a full disk, a newer course's file), print so and do not raise.
     """
     file = key = path()
     changed = _unsaved.setdefault(key, State())
@@ -158,7 +158,7 @@ def change() -> Iterator[State]:
 
 
 def current() -> State:
-    """The state as it is now; changes to it are not kept."""
+    """Return the current state. Modifications to it are not saved; see `change`."""
     file = path()
     unsaved = _unsaved.get(file, State())
     try:

@@ -1,4 +1,4 @@
-"""Timing, memory, speed and quality with honest statistics: warm-up, repeats, intervals, and a word when the machine was busy."""
+"""Timing, memory, speed and quality with honest statistics: warm-up, repeats, intervals, a note on noise."""
 
 from course_lib.measure.engines import compare, measure_engine
 from course_lib.measure.hardware import machine

@@ -13,7 +13,7 @@ def usable_cores() -> int:
 
 
 def machine() -> dict[str, str | int | float]:
-    """What a measurement must be read with: processor, cores, memory, Python; no name, no path, no user."""
+    """Processor, cores, memory, system and Python, without names, paths and users."""
     import psutil
 
     return {

@@ -11,9 +11,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of resident memory of the whole process: before, at the peak, after.
+    """Bytes of resident memory of the process: before, at the peak, after.
 
-    exact: the peak is the system's own mark. Else it was sampled, and a short one may have been missed.
+    exact: the peak is the system's own record. Else it was sampled, and a short peak may have been missed.
     """
 
     before: int
@@ -27,16 +27,16 @@ class Memory:
 
 
 def peak_memory(run: Callable[[], Any], *, every: float = 0.002) -> tuple[Any, Memory]:
-    """Call `run()` and watch this process's resident memory, every `every` seconds.
+    """Call `run()` and watch the resident memory of this process, every `every` seconds.
 
-    Where the run holds more than the process ever did, Linux's high-water mark says how much. Below that mark only
-    sampling sees: a peak shorter than `every` may be missed. Neither sees a GPU's memory, another process, or what the
-    process had taken earlier and uses again. Returns the run's result and the memory.
+    A peak above all that the process held before is exact, by Linux's own record. Below, only samples show
+    it, and a peak shorter than `every` may be missed. Neither counts a GPU's memory, another process, or
+    memory that the process had taken before and uses again. Returns the result of `run` and the memory.
     """
     import psutil
 
     process, done = psutil.Process(), threading.Event()
-    mark = peak_resident_bytes()
+    record = peak_resident_bytes()
     before = peak = process.memory_info().rss
 
     def watch() -> None:
@@ -51,13 +51,13 @@ def peak_memory(run: Callable[[], Any], *, every: float = 0.002) -> tuple[Any, M
     finally:
         done.set()
         watcher.join()
-    after, top = process.memory_info().rss, peak_resident_bytes()
-    exact = mark is not None and top is not None and top > mark
-    return result, Memory(before, max(peak, after, top if exact and top else 0), after, exact)
+    after, new_record = process.memory_info().rss, peak_resident_bytes()
+    exact = record is not None and new_record is not None and new_record > record
+    return result, Memory(before, max(peak, after, (new_record or 0) if exact else 0), after, exact)
 
 
 def release_memory() -> None:
-    """Return memory that is no longer used to the system: glibc keeps it by the gigabyte after a training. Elsewhere no need."""
+    """Return freed memory to the system, where glibc keeps it: gigabytes after a training."""
     import ctypes
     import gc
 
@@ -67,7 +67,7 @@ def release_memory() -> None:
 
 
 def peak_resident_bytes() -> int | None:
-    """The most bytes that this process has held since it began, by Linux's own count; None on another system."""
+    """The most bytes that this process has held since it began, by Linux's record; None on other systems."""
     try:
         with open("/proc/self/status", encoding="utf-8") as f:
             return next(1024 * int(line.split()[1]) for line in f if line.startswith("VmHWM"))

@@ -1,16 +1,16 @@
-"""What was measured of engines: as numbers, as a table to read, as a data frame and as a picture."""
+"""Measurements of engines as numbers, as a table to read, as a data frame and as a picture."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from course_lib.errors import CourseError
-from course_lib.measure.intervals import Estimate, digits, mean_of, median_of, paired_ratio
+from course_lib.measure.intervals import Estimate, mean_of, median_of, paired_ratio, three_digits
 from course_lib.measure.memory import Memory
 from course_lib.tables import table
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class Round(NamedTuple):
-    """One turn of an engine, summed over its prompts: three times in seconds, and tokens.
+    """One turn of an engine, summed over its prompts: seconds, and numbers of tokens.
 
-    first: to the first piece of a stream. short: of one token. long: of all tokens. read: tokens of the prompts.
-    written: tokens of the long generations beyond those of the short ones.
+    first: seconds to the first piece of a stream. short, long: of an answer of one token and of all tokens.
+    read: tokens of the prompts. written: tokens of the long answers beyond those of the short ones.
     """
 
     first: float
@@ -35,7 +35,7 @@ class Round(NamedTuple):
 
 
 class Column(NamedTuple):
-    """Of a quantity its column in the data frame, its title for a reader, and the factor from the unit it is kept in."""
+    """A quantity: its column in the data frame, its title, and the factor from the stored unit."""
 
     name: str
     title: str
@@ -55,36 +55,36 @@ COLUMNS = {
 WIDTH = 95  # characters of a line that a notebook shows unbroken
 SPEEDS, OTHERS = ("ttft", "prefill", "decode"), ("weights", "added", "peak", "load", "quality")
 ESTIMATED = (*SPEEDS, "quality")
+REPEAT = "close other programs, and measure again"
 
 
 @dataclass(frozen=True)
 class EngineMeasurement:
-    """One engine on given prompts. Times are medians over rounds, with exact intervals; they hold for these prompts.
+    """One engine on given prompts. Times are medians over rounds, with exact intervals for these prompts.
 
-    weights: bytes, None where a server holds them. memory: of this process in the engine's first round, None likewise.
-    scores: one for each answer, empty where quality was not asked for.
+    weights: bytes, None where a server holds them. memory: of this process in the first round, None likewise.
+    load: seconds. scores: one for each answer, empty where quality was not measured.
     """
 
     model: str
     driver: str
     prompts: int
     new_tokens: int
-    rounds: tuple[Round, ...]
+    rounds: tuple[Round, ...] = field(repr=False)
     weights: int | None
     memory: Memory | None
     load: float | None
-    scores: tuple[float, ...]
+    scores: tuple[float, ...] = field(repr=False)
 
     def seconds(self, of: str) -> list[float]:
-        """Round by round: seconds to the first piece (ttft), per token of the prompt (prefill), per token written (decode)."""
-        if of not in SPEEDS:
-            raise ValueError(f"of={of!r}; one of {', '.join(SPEEDS)}")
-        each = {
-            "ttft": lambda r: r.first / self.prompts,
-            "prefill": lambda r: r.short / r.read,
-            "decode": lambda r: (r.long - r.short) / r.written,
-        }[of]
-        return [each(r) for r in self.rounds]
+        """Seconds by round: to the first piece (ttft), per prompt token (prefill) or new token (decode)."""
+        if of == "ttft":
+            return [r.first / self.prompts for r in self.rounds]
+        if of == "prefill":
+            return [r.short / r.read for r in self.rounds]
+        if of == "decode":
+            return [(r.long - r.short) / r.written for r in self.rounds]
+        raise ValueError(f"of={of!r}; one of {', '.join(SPEEDS)}")
 
     @cached_property
     def ttft(self) -> Estimate:
@@ -96,12 +96,12 @@ class EngineMeasurement:
 
     @cached_property
     def prefill(self) -> Estimate:
-        """Tokens of the prompt per second of a one-token generation: its tokenizing, one choice and the call are in it."""
+        """Prompt tokens per second of a one-token answer, with the time for tokenizing and for that token."""
         return median_of(self.seconds("prefill")).inverse()
 
     @cached_property
     def decode(self) -> Estimate:
-        """Tokens written per second, from the difference of a long and a one-token generation in the same round."""
+        """Tokens written per second, from the difference of a long and a one-token answer of a round."""
         return median_of(self.seconds("decode")).inverse()
 
     @cached_property
@@ -111,27 +111,30 @@ class EngineMeasurement:
 
     @property
     def added(self) -> int | None:
-        """Bytes that the first round added to the process at its peak: the cache, and libraries loaded on the way."""
+        """Bytes that the first round added at its peak: the KV cache, and libraries loaded on the way."""
         return self.memory.added if self.memory else None
 
     @property
     def peak(self) -> int | None:
-        """Bytes of the whole process at the peak of the first round, with every engine that was loaded by then."""
+        """Bytes of the process at the peak of the first round, with all engines that were loaded."""
         return self.memory.peak if self.memory else None
 
-    def shown(self, quantity: str) -> Estimate | float | None:
-        """A quantity in the unit of its column; an Estimate where it has an interval. Raises ValueError for an unknown one."""
+    def shown(self, quantity: str) -> Estimate | None:
+        """A quantity in the unit of its column, None where it was not measured.
+
+        Exact numbers are their own interval. Raises ValueError for an unknown quantity.
+        """
         if quantity not in COLUMNS:
             raise ValueError(f"{quantity!r} is not measured; one of {', '.join(COLUMNS)}")
-        found: Estimate | float | None = getattr(self, quantity)
-        factor = COLUMNS[quantity].factor
-        if isinstance(found, Estimate):
-            return found.scaled(factor)
-        return None if found is None else found * factor
+        value: Estimate | float | None = getattr(self, quantity)
+        if value is None:
+            return None
+        estimate = value if isinstance(value, Estimate) else Estimate(value, value, value, 1.0)
+        return estimate.scaled(COLUMNS[quantity].factor)
 
     @property
     def busy(self) -> tuple[str, ...]:
-        """The speeds whose interval says that the machine was disturbed."""
+        """The speeds whose interval shows that the machine was disturbed."""
         return tuple(of for of in SPEEDS if getattr(self, of).noisy)
 
 
@@ -146,9 +149,9 @@ class Results:
         return self.rows[name]
 
     def to_frame(self) -> pd.DataFrame:
-        """A row for each engine. A column's name says its unit; `_low` and `_high` are the ends of the interval beside it.
+        """A row for each engine, NaN for what was not measured; `attrs["machine"]` holds the machine.
 
-        What was not measured is NaN. `attrs["machine"]` holds the machine.
+        A column's name has its unit; `_low` and `_high` are the ends of its interval.
         """
         import pandas as pd
 
@@ -158,19 +161,17 @@ class Results:
         return frame
 
     def speedup(self, one: str, than: str, of: str = "decode") -> Estimate:
-        """How many times as fast one engine is as another, round by round: in prefill, in decode or to the first piece.
+        """How many times as fast one engine is as another, from paired rounds: in decode, prefill or ttft.
 
         Raises CourseError where a round was so disturbed that its time for decode is not above 0.
         """
         slow, fast = self[than].seconds(of), self[one].seconds(of)
         if min(*slow, *fast) <= 0:
-            raise CourseError(
-                f"a round was disturbed for longer than its {of} took", "close other programs, measure again"
-            )
+            raise CourseError(f"a round was disturbed for longer than its {of} took", REPEAT)
         return paired_ratio(slow, fast)
 
     def plot(self, x: str = "decode", y: str = "quality") -> Picture:
-        """One quantity against another, an engine a point; "disturbed" where its interval has no upper end to be drawn.
+        """One quantity against another, a point for each engine; "disturbed" where its interval is endless.
 
         Raises CourseError where an engine has no value of them.
         """
@@ -178,26 +179,23 @@ class Results:
 
         points = {self._label(name, x, y): (self._point(name, x), self._point(name, y)) for name in self.rows}
         across, up = COLUMNS[x].title, COLUMNS[y].title
-        return named_points(
-            points, x=across, y=up, title=f"{up.split(',')[0].capitalize()} against {across.split(',')[0]}"
-        )
+        title = f"{up.split(',')[0].capitalize()} against {across.split(',')[0]}"
+        return named_points(points, x=across, y=up, title=title)
 
     def _point(self, name: str, quantity: str) -> tuple[float, float, float]:
-        ends = _ends(self[name].shown(quantity))
-        if ends is None:
+        estimate = self[name].shown(quantity)
+        if estimate is None:
             raise CourseError(
                 f"{quantity} of {name} was not measured", "plot another quantity, or measure it"
             )
-        value, low, high = ends
-        if not value < math.inf:
-            raise CourseError(
-                f"{quantity} of {name} drowned in disturbances", "close other programs, measure again"
-            )
-        return value, low, high if high < math.inf else value
+        if not estimate.value < math.inf:
+            raise CourseError(f"{quantity} of {name} drowned in disturbances", REPEAT)
+        high = estimate.high if estimate.high < math.inf else estimate.value
+        return estimate.value, estimate.low, high
 
     def _label(self, name: str, *quantities: str) -> str:
-        """The name, and a word where an interval has no upper end that could be drawn."""
-        endless = any((ends := _ends(self[name].shown(q))) and ends[2] == math.inf for q in quantities)
+        estimates = [self[name].shown(quantity) for quantity in quantities]
+        endless = any(estimate and estimate.high == math.inf for estimate in estimates)
         return f"{name} (disturbed)" if endless else name
 
     def __str__(self) -> str:
@@ -208,44 +206,39 @@ class Results:
 
     __repr__ = __str__
 
-    def _table(self, quantities: tuple[str, ...] | list[str]) -> str:
-        rows = [[name, *(_cell(row.shown(q)) for q in quantities)] for name, row in self.rows.items()]
+    def _table(self, quantities: Sequence[str]) -> str:
+        rows = [[name, *(_cell(row, q) for q in quantities)] for name, row in self.rows.items()]
         return table(["engine", *(COLUMNS[q].title for q in quantities)], rows)
 
     def _notes(self) -> list[str]:
         row = next(iter(self.rows.values()))
-        read = sorted({round(r.read / row.prompts) for row in self.rows.values() for r in row.rounds})
-        span = f"{read[0]:,}" if len(read) == 1 else f"{read[0]:,} to {read[-1]:,}"
+        lengths = sorted({round(r.read / row.prompts) for row in self.rows.values() for r in row.rounds})
+        span = " to ".join(f"{length:,}" for length in dict.fromkeys((lengths[0], lengths[-1])))
+        prompts = f"{row.prompts} prompt{'s' * (row.prompts > 1)}"
         notes = [
-            f"Times: medians of {len(row.rounds)} rounds, {row.prompts} prompt{'s' * (row.prompts > 1)} of {span} tokens one at "
-            f"a time, up to {row.new_tokens} tokens written; in brackets {row.ttft.coverage:.0%} intervals."
+            f"Times: medians of {len(row.rounds)} rounds, {prompts} of {span} tokens one at a time, up to "
+            f"{row.new_tokens} tokens written; in brackets {row.ttft.coverage:.0%} intervals."
         ]
         if row.quality:
-            notes.append(
-                f"Quality: {len(row.scores)} answers; in brackets {row.quality.coverage:.0%} intervals."
-            )
+            answers, coverage = len(row.scores), row.quality.coverage
+            notes.append(f"Quality: {answers} answers; in brackets {coverage:.0%} intervals.")
         if busy := [f"{name} ({', '.join(row.busy)})" for name, row in self.rows.items() if row.busy]:
             notes.append(f"The machine was busy, measure again: {'; '.join(busy)}.")
         return notes
 
 
-def _cell(found: Estimate | float | None) -> str:
-    return "-" if found is None else str(found) if isinstance(found, Estimate) else digits(found)
-
-
-def _ends(found: Estimate | float | None) -> tuple[float, float, float] | None:
-    """Value, low and high; thrice the value of a number without an interval."""
-    if found is None:
-        return None
-    return (found.value, found.low, found.high) if isinstance(found, Estimate) else (found, found, found)
+def _cell(row: EngineMeasurement, quantity: str) -> str:
+    estimate = row.shown(quantity)
+    if estimate is None:
+        return "-"
+    return str(estimate) if quantity in ESTIMATED else three_digits(estimate.value)
 
 
 def _flat(row: EngineMeasurement) -> dict[str, str | float | bool]:
     flat: dict[str, str | float | bool] = {"model": row.model, "driver": row.driver}
     for quantity, column in COLUMNS.items():
-        found = row.shown(quantity)
-        value, low, high = _ends(found) or (float("nan"),) * 3
-        flat |= {column.name: value} | (
-            {f"{column.name}_low": low, f"{column.name}_high": high} if quantity in ESTIMATED else {}
-        )
+        estimate = row.shown(quantity) or Estimate(math.nan, math.nan, math.nan, math.nan)
+        flat[column.name] = estimate.value
+        if quantity in ESTIMATED:
+            flat |= {f"{column.name}_low": estimate.low, f"{column.name}_high": estimate.high}
     return flat | {"noisy": bool(row.busy)}

@@ -1,4 +1,4 @@
-"""Seconds of repeated runs."""
+"""Time repeated runs: the median of their seconds, with its interval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from course_lib.measure.intervals import Estimate, median_of
 class Measurement(Estimate):
     """Seconds of repeated runs; the value is their median.
 
-    `low` and `high` bound the true median with probability `coverage`, whatever the distribution of the times.
+    `low` and `high` bound the true median with probability `coverage`, whatever the distribution of the
+    times.
     """
 
     seconds: tuple[float, ...]
@@ -44,8 +45,7 @@ def measure(run: Callable[[], Any], *, repeats: int = 7, warm_up: int = 1) -> Me
         run()
     seconds = []
     for _ in range(repeats):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         run()
-        seconds.append(time.perf_counter() - begun)
-    middle = median_of(seconds)
-    return Measurement(middle.value, middle.low, middle.high, middle.coverage, tuple(seconds))
+        seconds.append(time.perf_counter() - started)
+    return Measurement(**vars(median_of(seconds)), seconds=tuple(seconds))

@@ -97,7 +97,7 @@ def save(index: SavedIndex, folder: Path | str) -> None:
 
 
 def _write_files(index: SavedIndex, lines: str, folder: Path) -> None:
-    state, embedder = index.lexical.state(), index.dense.embeddings
+    state, embedder = index.lexical.compacted_state(), index.dense.embeddings
     arrays = {name: getattr(state, name) for name in POSTINGS} | {"probe": _probe(embedder)}
     (folder / "documents.jsonl").write_text(lines, encoding="utf-8")
     (folder / "tokens.json").write_text(json.dumps(state.tokens, ensure_ascii=False), encoding="utf-8")
@@ -205,7 +205,7 @@ def load(folder: Path | str, embeddings: Embeddings | None = None) -> SavedIndex
     format, for another embedder, and if another version of a package would cut text into other tokens.
     """
     folder = Path(folder)
-    with reading(folder):
+    with wrap_read_errors(folder):
         manifest = _checked_manifest(folder)
         data.verify(folder, REBUILD)
         files = folder / next(iter(manifest["sha256"])).split("/")[0]
@@ -214,7 +214,7 @@ def load(folder: Path | str, embeddings: Embeddings | None = None) -> SavedIndex
         if any(array.ndim != 1 or array.dtype.kind != "i" for array in arrays.values()):
             raise CourseError(f"the index arrays in {files} must be 1-D integers", REBUILD)
     embedder = _embedder(manifest["embedder"], files / "embedder", probe, embeddings)
-    with reading(folder):
+    with wrap_read_errors(folder):
         rows = map(json.loads, (files / "documents.jsonl").read_text("utf-8").split("\n")[:-1])
         documents = {
             row["id"]: Document(id=row["id"], page_content=row["text"], metadata=row["metadata"])
@@ -230,7 +230,7 @@ def load(folder: Path | str, embeddings: Embeddings | None = None) -> SavedIndex
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[None]:
+def wrap_read_errors(folder: Path) -> Iterator[None]:
     """Turn any error of an index whose hashes match and whose content does not into a CourseError."""
     try:
         yield
@@ -278,7 +278,7 @@ def _embedder(name: str, folder: Path, probe: Any, given: Embeddings | None) -> 
             raise CourseError(
                 "this index was saved with its own embedder (LSA)", "HybridRetriever.load(folder)"
             )
-        with reading(folder):
+        with wrap_read_errors(folder):
             return LSA.load(folder)
     if given is None:
         raise CourseError(

@@ -42,7 +42,7 @@ def model_info(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
         {} if tag.embeds else {name: getattr(Generation(), ours) for name, ours in SHOWN_OPTIONS.items()}
     )
     lines = [f"{name:<30} {value}" for name, value in options.items()]
-    card = (catalog.folder_of(tag.model) / "README.md").read_text("utf-8")
+    card = (catalog.verify_shipped(tag.model) / "README.md").read_text("utf-8")
     licence = re.search(r"^license: *(\S+)", card, re.MULTILINE)
     modelfile = [f"# FROM {tag.name}", f"FROM sha256:{tag.digest}", *(f"PARAMETER {line}" for line in lines)]
     return {
@@ -64,7 +64,7 @@ def _info_of_gguf(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
 
 
 def _info_of_folder(tag: Tag) -> dict[str, Any]:
-    folder = catalog.folder_of(tag.model)
+    folder = catalog.verify_shipped(tag.model)
     config, training = (
         json.loads((folder / name).read_text("utf-8"))
         for name in ("config.json", "sentence_bert_config.json")

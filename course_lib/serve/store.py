@@ -123,7 +123,7 @@ class Store:
     def file(self, tag: Tag) -> Path:
         """The file of its weights."""
         if tag.embeds:
-            return catalog.folder_of(tag.model) / "model.safetensors"
+            return catalog.verify_shipped(tag.model) / "model.safetensors"
         return self.blobs / f"sha256-{tag.digest}.gguf"
 
     def spec(self, tag: Tag) -> ModelSpec:
@@ -148,7 +148,7 @@ class Store:
             )
             raise ApiError("model", what, known, status=404)
         model, weight_type = pullable()[name]
-        folder = catalog.folder_of(model)
+        folder = catalog.verify_shipped(model)
         with self._pulling, tempfile.TemporaryDirectory(dir=self.blobs, prefix=".pull-") as work:
             file = folder / "model.safetensors"
             if model != catalog.MINILM:

@@ -14,7 +14,7 @@ from pretraining.publish import seal
 from course_lib import data
 from course_lib.models import catalog
 from course_lib.models.drivers.adapters import BASE_FILE, WEIGHTS_FILE, base_record
-from course_lib.models.files.headers import tensors_in
+from course_lib.models.files.headers import read_safetensors_header
 from finetuning.run import BASE, MAX_TOKENS, RerankerConfig, RerankerRun
 
 CARD = (Path(__file__).parent / "reranker_card.md").read_text("utf-8")
@@ -54,7 +54,7 @@ def publish(run: RerankerRun) -> Path:
     model.peft_config["default"].base_model_name_or_path = BASE  # peft has put the path on this machine there
     model.save_pretrained(folder)
     (folder / BASE_FILE).write_text(
-        json.dumps(base_record(catalog.folder_of(BASE)), indent=1) + "\n", "utf-8"
+        json.dumps(base_record(catalog.verify_shipped(BASE)), indent=1) + "\n", "utf-8"
     )
     shutil.copy(run.folder / "log.jsonl", folder / "training-log.jsonl")
     write_card(run.name, run.config)
@@ -67,7 +67,7 @@ def write_card(name: str, config: RerankerConfig) -> None:
     path = folder / "evaluation.json"
     evaluation = json.loads(path.read_text("utf-8")) if path.exists() else {}
     last = json.loads((folder / "training-log.jsonl").read_text("utf-8").splitlines()[-1])
-    tensors = tensors_in(folder / WEIGHTS_FILE).values()
+    tensors = read_safetensors_header(folder / WEIGHTS_FILE).values()
     figures = asdict(config) | ABOUT[name] | {k: last[k] for k in ("pairs", "threads", "processor")}
     text = CARD.format(
         name=name,

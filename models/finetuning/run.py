@@ -68,7 +68,7 @@ def pairs(source: str, config: RerankerConfig, folder: Path = RUNS / "pairs") ->
     path = folder / f"{source}.jsonl"
     if not path.exists():
         embeddings = ModelManager.shared().get_embedding_model("embed")
-        spans = token_spans(AutoTokenizer.from_pretrained(catalog.folder_of(BASE)))
+        spans = token_spans(AutoTokenizer.from_pretrained(catalog.verify_shipped(BASE)))
         max_tokens = MAX_TOKENS - 2  # without the special tokens
         if source == "banks":
             mined = pairs_of_banks(config.banks, embeddings, spans, max_tokens)
@@ -111,7 +111,7 @@ class RerankerRun(ABC):
 
     def __init__(self, config: RerankerConfig | None = None, folder: Path | None = None) -> None:
         self.config, self.folder, self.seconds = config or self.standard, folder or RUNS / self.name, 0.0
-        base_folder = catalog.folder_of(BASE)
+        base_folder = catalog.verify_shipped(BASE)
         self.tokenizer = AutoTokenizer.from_pretrained(base_folder)
         torch.manual_seed(0)
         with quiet():  # transformers would report the new head and unused layers

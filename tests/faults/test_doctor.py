@@ -122,7 +122,7 @@ def test_packages_that_are_missing_or_have_moved_are_named(other_python):
     assert findings["packages"]["status"] == findings["kernel"]["status"] == "fail"
     expected = "nbval 0.10.0, pinned ==0.11.0; ipykernel is missing; rank-bm25 is missing"
     assert findings["packages"]["what"] == expected
-    assert findings["kernel"]["what"] == "Jupyter knows no kernel named python3"
+    assert findings["kernel"]["what"] == "Jupyter has no kernel named python3"
     install = f"'{python}' -m pip install --editable {shell.command_line(ROOT)}"
     assert findings["packages"]["fix"] == findings["kernel"]["fix"] == install
     assert findings_of(python, "packages")["packages"]["status"] == "ok"
@@ -183,7 +183,7 @@ def test_a_python_that_is_too_new(monkeypatch):
     [
         ("echo 'GPU 0: NVIDIA H200 (UUID: GPU-1)'", "2.13.0", "GPU 0: NVIDIA H200"),
         ("echo 'GPU 0: NVIDIA H200 (UUID: GPU-1)'", "2.13.0+cpu", "installed with COURSE_TORCH=cuda"),
-        ("exit 9", "2.13.0+cpu", "none that answers, and none is needed"),
+        ("exit 9", "2.13.0+cpu", "no NVIDIA GPU found; none is needed"),
     ],
 )
 def test_a_gpu_and_whether_torch_can_use_it(tmp_path, monkeypatch, script, version, line):
@@ -234,7 +234,7 @@ def test_a_server_of_another_kind_on_ollamas_port_is_no_error(monkeypatch):
 def test_a_model_of_another_tier_that_is_not_here_has_the_command_that_fetches_it(monkeypatch):
     monkeypatch.setenv("COURSE_TIER", "laptop")
     finding = run_check(doctor._models)
-    assert finding.status == "fail" and "of the tier laptop is not here" in finding.what
+    assert finding.status == "fail" and "a model of tier laptop, is not downloaded" in finding.what
     assert "course models pull " in finding.fix or finding.fix.startswith("ollama pull ")
 
 
@@ -257,7 +257,7 @@ def test_no_ollama_and_no_hub_are_no_errors(monkeypatch):
         s.listen()
         assert "can be reached" in run_check(doctor._hub).what
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert "not asked" in run_check(doctor._hub).what
+    assert "not contacted" in run_check(doctor._hub).what
 
 
 def test_a_damaged_progress_file_is_set_aside_by_the_command(tmp_path, monkeypatch):

@@ -52,7 +52,7 @@ def test_a_tier_for_which_nothing_was_measured_is_told_and_stops_nobody(capsys, 
     monkeypatch.setenv("COURSE_TIER", "laptop")
     assert show_budget("00") > 0
     assert re.search(
-        r"\(tier tiny\)\nIn tier laptop nothing was measured: .* take more", capsys.readouterr().out
+        r"\(tier tiny\)\nNothing was measured in tier laptop: .* need more", capsys.readouterr().out
     )
 
 

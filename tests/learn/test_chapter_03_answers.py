@@ -78,7 +78,7 @@ def test_what_is_right_in_another_way_is_right(id_, answer):
 @pytest.mark.parametrize(
     ("id_", "answer", "said"),
     [
-        ("03.2", lambda df, n: "rare", "a number is wanted"),
+        ("03.2", lambda df, n: "rare", "expected a number"),
         ("03.2", lambda df, n: 1.0, "gave 1; it should be 3.36"),
         ("03.3", lambda text: text, "a list of strings is wanted"),
         ("03.3", lambda text: None, "a list of strings is wanted"),
@@ -94,7 +94,7 @@ def test_what_is_right_in_another_way_is_right(id_, answer):
         ("03.7", lambda v, q, allowed, k: allowed, "rows' numbers"),
         ("03.7", lambda v, q, allowed, k: None, "rows' numbers"),
         ("03.7", lambda v, q, allowed, k: [0], "gave [0]; it should be [2, 4]"),
-        ("03.6", "e", "none of the letters"),
+        ("03.6", "e", "not one of the letters"),
     ],
 )
 def test_an_odd_answer_is_told_what_is_wanted(id_, answer, said):

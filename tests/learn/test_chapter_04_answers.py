@@ -70,7 +70,7 @@ def test_what_is_right_in_another_way_is_right(id_, answer):
     ("id_", "answer", "told"),
     [
         ("04.1", lambda ids, scores, k: ["x"], "it should be ['b', 'c', 'a']"),
-        ("04.2", lambda q, p: "2", "a number is wanted"),
+        ("04.2", lambda q, p: "2", "expected a number"),
         ("04.3", lambda n, room, overlap: [(0, 1)], "it should be [(0, 4), (3, 7), (6, 10)]"),
         ("04.4", lambda lengths, most: [[0, 0, 1, 2, 3, 4, 5]], "in two batches"),
         ("04.5", lambda s, q, a: 42, "it should be 25"),

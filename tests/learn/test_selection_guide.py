@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
 from course_lib.learn.widgets.selection_guide import BITS, guide_table, selection_guide
-from course_lib.models.catalog import PURPOSES, entries, entry, guide
+from course_lib.models.catalog import PURPOSES, entries, entry, rank_models
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_room_for_context_and_program_is_taken_off(explorer):
 def test_every_model_of_a_purpose_is_named_once(purpose, memory, bits, commercial):
     from course_lib.learn.widgets.selection_guide import describe
 
-    fits = guide(purpose, memory, BITS[bits], commercial=commercial == "yes")
+    fits = rank_models(purpose, memory, BITS[bits], commercial=commercial == "yes")
     names = [line.split(":")[0].removeprefix("Not ") for line in describe(fits, memory, {}).splitlines()]
     assert [names.count(e.model) for e in entries() if purpose in e.purposes] == [1] * len(fits)
 

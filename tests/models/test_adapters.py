@@ -33,7 +33,7 @@ def bert(folder, **shape):
         "intermediate_size": 64,
     } | shape
     BertModel(BertConfig(**sizes, max_position_embeddings=64, initializer_range=0.2)).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(catalog.folder_of(catalog.MINILM)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(catalog.verify_shipped(catalog.MINILM)).save_pretrained(folder)
     return folder
 
 
@@ -53,7 +53,7 @@ def adapter(base, folder, labels=1, **record):
     adapted.save_pretrained(folder)
     if record:
         (folder / "base.json").write_text(json.dumps(record))
-    tokenizer = AutoTokenizer.from_pretrained(catalog.folder_of(catalog.MINILM))
+    tokenizer = AutoTokenizer.from_pretrained(catalog.verify_shipped(catalog.MINILM))
     pairs = tokenizer([QUERY] * 4, TEXTS, padding=True, return_tensors="pt")
     with torch.inference_mode():
         return adapted(**pairs).logits.tolist()
@@ -212,7 +212,7 @@ def test_a_folder_of_an_adapter_is_no_model_and_names_the_way(made):
 def test_the_name_of_an_adapter_of_the_course_stands_for_base_adapter_and_task(tmp_path, monkeypatch):
     """One in another place, for the course's own is exchanged now and then."""
     monkeypatch.setattr(data, "MODELS", tmp_path)
-    folder, minilm = tmp_path / "haneul-cross-encoder", catalog.folder_of(catalog.MINILM)
+    folder, minilm = tmp_path / "haneul-cross-encoder", catalog.verify_shipped(catalog.MINILM)
     assert [n for n in ("haneul-1m", "all-MiniLM-L6-v2", "nobody", folder.name) if catalog.is_adapter(n)] == [
         folder.name
     ]

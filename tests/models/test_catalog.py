@@ -28,7 +28,7 @@ def test_every_entry_is_complete(entry):
     TypeAdapter(catalog.Licence).validate_json(json.dumps(asdict(entry.terms)), strict=True)
     assert entry.tier in catalog.TIERS and entry.parameters > 0 and entry.context >= 256 and entry.languages
     assert set(entry.purposes) <= set(catalog.PURPOSES)
-    assert (entry.hub is None) == (entry.tier == "tiny") == (entry.download == 0)
+    assert (entry.hub is None) == (entry.tier == "tiny") == (entry.download_bytes == 0)
     assert entry.revision is None or (len(entry.revision) == 40 and int(entry.revision, 16))
     assert entry.sha256 is None or (len(entry.sha256) == 64 and int(entry.sha256, 16) and entry.revision)
     assert entry.driver != "ollama" or entry.ollama
@@ -116,7 +116,7 @@ def test_the_size_of_a_file_follows_from_parameters_and_bits():
         "bge-reranker-v2-m3": 2_271_071_852,
     }
     for name, size in published.items():
-        assert BY_NAME[name].download == pytest.approx(size, rel=2e-4), name
+        assert BY_NAME[name].download_bytes == pytest.approx(size, rel=2e-4), name
 
 
 def test_the_parameters_of_exaone_follow_from_its_cards():
@@ -171,7 +171,7 @@ def test_what_needs_an_agreement_is_gated_and_what_forbids_trade_says_so():
 
 
 def fitting(*said, **how):
-    return {f.entry.model for f in catalog.guide(*said, **how) if not f.excluded}
+    return {f.entry.model for f in catalog.rank_models(*said, **how) if not f.exclusions}
 
 
 def test_the_guide_knows_what_fits():
@@ -181,8 +181,8 @@ def test_the_guide_knows_what_fits():
     assert "Llama-3.1-8B-Instruct" in fitting("chat", 8, 8.5) and "Llama-3.1-8B-Instruct" not in fitting(
         "chat", 8, 16
     )
-    assert catalog.largest("embed", 0.05) == BY_NAME["all-MiniLM-L6-v2"]
-    assert catalog.largest("chat", 0) is None
+    assert catalog.largest_fitting("embed", 0.05) == BY_NAME["all-MiniLM-L6-v2"]
+    assert catalog.largest_fitting("chat", 0) is None
     assert fitting("korean", 24) >= {"Qwen2.5-14B-Instruct", "EXAONE-3.5-7.8B-Instruct", "gemma-3-4b-it"}
     assert not fitting("korean", 1000) & {"Llama-3.2-3B-Instruct", "gemma-3-1b-it", "phi-4", "haneul-4m"}
 
@@ -193,7 +193,7 @@ def test_the_guide_knows_what_fits():
 )
 def test_the_guide_refuses_what_makes_no_sense(said, how):
     with pytest.raises(ValueError, match=r"one of chat, korean"):
-        catalog.guide(*said, **how)
+        catalog.rank_models(*said, **how)
 
 
 @given(
@@ -204,16 +204,16 @@ def test_the_guide_refuses_what_makes_no_sense(said, how):
     st.booleans(),
 )
 def test_the_guide_is_sound(purpose, memory, more, bits, commercial):
-    fits = catalog.guide(purpose, memory, bits, commercial=commercial)
+    fits = catalog.rank_models(purpose, memory, bits, commercial=commercial)
     assert {f.entry.model for f in fits} == {e.model for e in ENTRIES if purpose in e.purposes}, (
         "nothing is left out"
     )
-    chosen = [f for f in fits if not f.excluded]
+    chosen = [f for f in fits if not f.exclusions]
     assert fits[: len(chosen)] == chosen and chosen == sorted(chosen, key=lambda f: -f.entry.parameters)
-    assert all(f.gib <= memory for f in chosen)
+    assert all(f.weights_gib <= memory for f in chosen)
     assert not (commercial and any(f.entry.terms.commercial == "no" for f in chosen))
     assert all(
-        any(f.entry.licence in text for text in f.against)
+        any(f.entry.licence in text for text in f.drawbacks)
         for f in chosen
         if f.entry.terms.commercial != "yes"
     )
@@ -225,9 +225,9 @@ def test_a_model_that_is_not_shipped_is_not_looked_for_in_models():
         CourseError,
         match=r"988 MB to download\n.*course models pull Qwen/Qwen2\.5-0\.5B-Instruct --revision 7ae55",
     ):
-        catalog.folder_of("Qwen2.5-0.5B-Instruct")
+        catalog.verify_shipped("Qwen2.5-0.5B-Instruct")
     with pytest.raises(CourseError, match=r"ollama pull bge-m3:567m"):
-        catalog.folder_of("bge-m3")
+        catalog.verify_shipped("bge-m3")
 
 
 def test_the_hub_cache_is_looked_into(monkeypatch, tmp_path):

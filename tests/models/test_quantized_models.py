@@ -215,7 +215,7 @@ def test_a_packed_folder_is_loaded_by_its_own_config(packed):
             load(packed, quantization=kind)
     with pytest.raises(CourseError, match="nf4 was quantized with double_quantization=False"):
         load(packed, **TWICE)
-    with pytest.raises(CourseError, match="nf4 holds packed weights"):
+    with pytest.raises(CourseError, match="nf4 holds quantized weights"):
         load(packed, driver="llamacpp")
 
 
@@ -277,7 +277,7 @@ def test_saving_replaces_nothing_and_leaves_nothing_half_written(tmp_path, monke
     (tmp_path / "mine" / "notes").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for name in ("mine", "file"):
-        with pytest.raises(CourseError, match=f"{name} exists already"):
+        with pytest.raises(CourseError, match=f"{name} already exists"):
             engine.save(tmp_path / name)
     with pytest.raises(CourseError, match="cannot be written"):
         engine.save(tmp_path / "file" / "below")
@@ -311,6 +311,6 @@ def test_packed_models_write_nothing_on_the_screen():
 
 def test_the_shipped_models_are_whole_weights():
     assert all(
-        "quantization_config" not in json.loads((catalog.folder_of(n) / "config.json").read_text())
+        "quantization_config" not in json.loads((catalog.verify_shipped(n) / "config.json").read_text())
         for n in catalog.shipped()
     )

@@ -13,7 +13,7 @@ from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import Generation, ModelSpec, catalog, load
 from course_lib.models.schema import Adapter, HuggingFaceSource, LocalSource, ServerSource, SpecError
-from course_lib.models.schema.sources import secret
+from course_lib.models.schema.sources import read_token
 
 PATHS = [
     "/models/x",
@@ -220,9 +220,9 @@ def test_a_token_is_never_written_down_and_never_shown(monkeypatch):
     assert "secret" not in str(error.value) + str(raw.value) + repr(error.value)
     monkeypatch.delenv("MY_TOKEN", raising=False)
     with pytest.raises(CourseError, match="MY_TOKEN, which is not set"):
-        secret("${env.MY_TOKEN}")
+        read_token("${env.MY_TOKEN}")
     monkeypatch.setenv("MY_TOKEN", "hf_1")
-    assert secret("${env.MY_TOKEN}") == "hf_1" and secret(None) is None
+    assert read_token("${env.MY_TOKEN}") == "hf_1" and read_token(None) is None
 
 
 def test_options_of_generation_are_refused_by_name():

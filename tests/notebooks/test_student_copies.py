@@ -4,7 +4,7 @@ import pytest
 
 from course_lib.chapters import all_chapters, read_notebook
 from course_lib.data import ROOT
-from course_lib.learn.exercises.engine import all_exercises, of_chapter
+from course_lib.learn.exercises.engine import all_exercises, chapter_exercises
 from course_lib.learn.student import (
     REGION,
     exercise_cell,
@@ -66,7 +66,7 @@ def test_solutions_are_blanked_and_replaced():
     ["x = 1", TOP + "\n" + TOP, TOP.replace("### END SOLUTION", ""), "### END SOLUTION\n### BEGIN SOLUTION"],
 )
 def test_a_cell_without_exactly_one_solution_is_refused(source):
-    with pytest.raises(ValueError, match="a cell has one"):
+    with pytest.raises(ValueError, match="must have exactly one"):
         make_stub(source)
 
 
@@ -82,4 +82,4 @@ def test_solutions_lie_in_the_repository_once():
 
 def test_exercises_have_what_a_learner_needs():
     assert all(exercise.title and exercise.hints for exercise in all_exercises().values())
-    assert len(of_chapter("00")) >= 2 and len(of_chapter("01")) >= 4
+    assert len(chapter_exercises("00")) >= 2 and len(chapter_exercises("01")) >= 4

@@ -125,7 +125,7 @@ def test_altered_data_are_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", HANEUL)
 def test_a_shipped_adapter_is_small_and_made_for_its_base(name):
-    folder, base = catalog.folder_of(name), catalog.folder_of("haneul-4m")
+    folder, base = catalog.verify_shipped(name), catalog.verify_shipped("haneul-4m")
     size, whole = (
         (f / n).stat().st_size
         for f, n in ((folder, "adapter_model.safetensors"), (base, "model.safetensors"))
@@ -135,7 +135,7 @@ def test_a_shipped_adapter_is_small_and_made_for_its_base(name):
     with pytest.raises(CourseError, match=f"the adapter {name} (was made for|does not fit)"):
         load("haneul-1m", adapters=[name])
     assert not any(
-        name == fit.entry.model for purpose in catalog.PURPOSES for fit in catalog.guide(purpose, 1000)
+        name == fit.entry.model for purpose in catalog.PURPOSES for fit in catalog.rank_models(purpose, 1000)
     )
 
 

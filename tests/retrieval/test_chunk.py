@@ -17,7 +17,8 @@ from course_lib.retrieval.outline import outline
 WORDS = TokenSpans(lambda text: [pieces.span() for pieces in re.finditer(r"\S+", text)])
 LETTERS = TokenSpans(lambda text: [(at, at + 1) for at, letter in enumerate(text) if not letter.isspace()])
 READERS = {
-    name: AutoTokenizer.from_pretrained(catalog.folder_of(name)) for name in ("all-MiniLM-L6-v2", "haneul-4m")
+    name: AutoTokenizer.from_pretrained(catalog.verify_shipped(name))
+    for name in ("all-MiniLM-L6-v2", "haneul-4m")
 }
 SPANS = {name: token_spans(tokenizer) for name, tokenizer in READERS.items()} | {
     "words": WORDS,
@@ -236,7 +237,7 @@ def test_korean_without_spaces_is_cut_between_characters_of_several_tokens():
 
 def test_the_whole_text_is_counted_though_the_file_of_minilm_says_to_truncate():
     tokenizer = READERS["all-MiniLM-L6-v2"]
-    fresh = AutoTokenizer.from_pretrained(catalog.folder_of("all-MiniLM-L6-v2"))
+    fresh = AutoTokenizer.from_pretrained(catalog.verify_shipped("all-MiniLM-L6-v2"))
     before = fresh.backend_tokenizer.to_str()
     assert fresh.backend_tokenizer.truncation is not None
     assert token_spans(fresh).count("fee " * 5000) == 5000 and token_spans(fresh).special == 2

@@ -38,7 +38,7 @@ def llama(folder, seed=0, **shape):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         LlamaForCausalLM(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(catalog.folder_of("haneul-300k")).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(catalog.verify_shipped("haneul-300k")).save_pretrained(folder)
     return folder
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from course_lib.learn.exercises.comparing import choose_letter
+from course_lib.learn.exercises.comparing import check_letter
 from course_lib.learn.exercises.engine import Exercise
 from course_lib.learn.exercises.feedback_03 import (
     CHOICES,
@@ -83,7 +83,7 @@ EXERCISES = (
                 "how much lost here?"
             ),
         ),
-        lambda answer: choose_letter(answer, CHOICES),
+        lambda answer: check_letter(answer, CHOICES),
     ),
     Exercise(
         "03.7",

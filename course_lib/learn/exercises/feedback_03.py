@@ -109,7 +109,7 @@ def check_bigrams(bigrams: Callable[[str], Sequence[str]]) -> str | None:
         ),
     )
     return (
-        known_mistake(got, mistakes, same=lambda a, b: Counter(a) == Counter(b))
+        known_mistake(got, mistakes, equal=lambda a, b: Counter(a) == Counter(b))
         or f"{asked} gave {got}; it should be {BIGRAMS}"
     )
 

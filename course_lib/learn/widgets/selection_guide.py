@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from course_lib.learn.widgets.explorer import Choice, Control, Explorer, Output, Range
-from course_lib.models.catalog import PURPOSES, Fit, entry, guide, largest
+from course_lib.models.catalog import PURPOSES, Fit, entry, largest_fitting, rank_models
 from course_lib.plots import COLOURS, Picture
 from course_lib.plots.base import new_picture
 from course_lib.tables import table
 
 BITS = {"4.5 (q4_0)": 4.5, "8.5 (q8_0)": 8.5, "16 (bfloat16)": 16.0, "32 (float32)": 32.0}
-DEFAULT_ROOM_GIB = (
-    1.0  # GiB kept free for the context: that of Llama-3.1-8B takes as much for 8,192 tokens of 128 KiB
-)
+# Memory kept free for the context: Llama-3.1-8B needs as much for 8,192 tokens, at 128 KiB each.
+DEFAULT_ROOM_GIB = 1.0
 
 
 def guide_table(
@@ -30,7 +29,7 @@ def guide_table(
     """
     rows = []
     for purpose in PURPOSES:
-        entries = (largest(purpose, max(0, m - room), bits, commercial=commercial) for m in memories)
+        entries = (largest_fitting(purpose, max(0, m - room), bits, commercial=commercial) for m in memories)
         rows.append([purpose, *("-" if e is None else e.model + " *" * e.korean for e in entries)])
     return table(["purpose", *(f"{m:g} GiB" for m in memories)], rows)
 
@@ -40,7 +39,7 @@ def describe(fits: Sequence[Fit], limit: float, speeds: Mapping[str, float]) -> 
 
     limit: GiB for weights; speeds: model -> tokens per second, for those that were measured.
     """
-    left = [fit for fit in fits if not fit.excluded]
+    left = [fit for fit in fits if not fit.exclusions]
     best = f"the largest is {left[0].entry.model}" if left else "give more memory, or fewer bits"
     lines = [
         f"With {limit:g} GiB for weights, {len(left)} of {len(fits)} models are left; {best}.",
@@ -48,11 +47,13 @@ def describe(fits: Sequence[Fit], limit: float, speeds: Mapping[str, float]) -> 
     ]
     for fit in fits:
         model = fit.entry.model
-        facts = [f"{fit.gib:.1f} GiB" if fit.gib >= 0.1 else f"{1024 * fit.gib:.1f} MiB"]
+        facts = [
+            f"{fit.weights_gib:.1f} GiB" if fit.weights_gib >= 0.1 else f"{1024 * fit.weights_gib:.1f} MiB"
+        ]
         facts += ["knows Korean"] * fit.entry.korean
         facts += [f"{speeds[model]:.0f} tokens/s here"] if model in speeds else []
-        facts += fit.excluded or fit.against
-        lines.append(f"{'Not ' * bool(fit.excluded)}{model}: {'; '.join(facts)}.")
+        facts += fit.exclusions or fit.drawbacks
+        lines.append(f"{'Not ' * bool(fit.exclusions)}{model}: {'; '.join(facts)}.")
     conditions: dict[str, list[str]] = {}
     for terms in dict.fromkeys(fit.entry.terms for fit in fits if fit.entry.terms.commercial != "yes"):
         conditions.setdefault(terms.note, []).append(terms.name)
@@ -64,13 +65,13 @@ def bars(fits: Sequence[Fit], limit: float) -> Picture:
     edge.
     """
     figure, axes = new_picture(7, 0.9 + 0.25 * len(fits), xlabel="weights, GiB")
-    names, sizes = [fit.entry.model for fit in fits], [fit.gib for fit in fits]
+    names, sizes = [fit.entry.model for fit in fits], [fit.weights_gib for fit in fits]
     rows = axes.barh(names, sizes, color=COLOURS[0], edgecolor=COLOURS[0])
     for row, fit in zip(rows, fits, strict=True):
-        row.set_fill(not fit.excluded)
+        row.set_fill(not fit.exclusions)
     axes.axvline(limit, color=COLOURS[1], linestyle="--")
     axes.invert_yaxis()
-    axes.set(title="Filled: fits; dashed: your limit", xlim=(0, 1.25 * (limit or fits[0].gib)))
+    axes.set(title="Filled: fits; dashed: your limit", xlim=(0, 1.25 * (limit or fits[0].weights_gib)))
     return figure
 
 
@@ -85,7 +86,7 @@ def selection_guide(speeds: Mapping[str, float] | None = None) -> Explorer:
 
     def show(purpose: str, memory: float, room: float, bits: str, commercial: str) -> Output:
         limit = max(0, memory - room)
-        fits = guide(purpose, limit, BITS[bits], commercial=commercial == "yes")
+        fits = rank_models(purpose, limit, BITS[bits], commercial=commercial == "yes")
         return Output(describe(fits, limit, measured), bars(fits, limit))
 
     controls: dict[str, Control] = {

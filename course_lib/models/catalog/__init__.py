@@ -7,13 +7,13 @@ from course_lib.models.catalog.catalogue import (
     entries,
     entry,
     find,
-    folder_of,
     is_adapter,
     prefixes,
     pull_command,
     similar_names,
+    verify_shipped,
 )
-from course_lib.models.catalog.selection import PURPOSES, Fit, guide, largest
+from course_lib.models.catalog.selection import PURPOSES, Fit, largest_fitting, rank_models
 from course_lib.models.catalog.shipped_models import (
     MINILM,
     model_name,

@@ -79,7 +79,7 @@ class Entry:
         return round(self.parameters * bits / 8)
 
     @property
-    def download(self) -> int:
+    def download_bytes(self) -> int:
         """Bytes of weights to download, computed from the parameters; 0 for a shipped model."""
         return 0 if self.tier == "tiny" else self.weight_bytes(self.download_bits)
 
@@ -168,7 +168,7 @@ def prefixes(name: str) -> tuple[str, str]:
     return (known.query_prefix, known.passage_prefix) if known else ("", "")
 
 
-def folder_of(model: str) -> Path:
+def verify_shipped(model: str) -> Path:
     """The folder of a shipped model or adapter, whose files have just been compared with their SHA-256.
 
     Raises CourseError when the model is unknown, missing, truncated or altered.
@@ -177,7 +177,7 @@ def folder_of(model: str) -> Path:
         return verify(model)
     known = find(model)
     if known and known.download_command:
-        size = f"{known.download / 1e6:,.0f} MB to download"
+        size = f"{known.download_bytes / 1e6:,.0f} MB to download"
         raise CourseError(f"{model} is not shipped with the course: {size}", known.download_command)
     fix = f'load("{shipped()[-1]}")' if shipped() else "git checkout -- models"
     raise CourseError(f"no model {model!r} in models/; there are {', '.join(shipped()) or 'none'}", fix)

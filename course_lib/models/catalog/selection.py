@@ -1,4 +1,4 @@
-"""Which models fit a purpose, a memory size and a licence, and what speaks against each."""
+"""Rank the models of the catalogue for a purpose, a memory size and a licence, with each one's drawbacks."""
 
 from __future__ import annotations
 
@@ -10,43 +10,49 @@ PURPOSES = ("chat", "korean", "code", "reasoning", "embed", "rerank")
 
 
 class Fit(NamedTuple):
-    """A model judged for a purpose.
+    """How well a model fits a purpose, a memory size and a licence.
 
-    gib: GiB of its weights; excluded: what rules it out, if anything; against: what else speaks against it.
+    weights_gib: size of its weights in GiB;
+    exclusions: the reasons why it cannot be used, empty if it can; drawbacks: its other disadvantages.
     """
 
     entry: Entry
-    gib: float
-    excluded: tuple[str, ...]
-    against: tuple[str, ...]
+    weights_gib: float
+    exclusions: tuple[str, ...]
+    drawbacks: tuple[str, ...]
 
 
-def guide(purpose: str, memory_gib: float, bits: float = 4.5, *, commercial: bool = False) -> list[Fit]:
-    """Every model for a purpose at `bits` per weight: those that fit come first, large before small.
+def rank_models(purpose: str, memory_gib: float, bits: float = 4.5, *, commercial: bool = False) -> list[Fit]:
+    """Return every model for a purpose: first the usable ones, then the excluded ones, each largest first.
 
-    Only the weights are counted. Raises ValueError for an unknown purpose, for bits that are not positive
-    and for negative memory.
+    bits: bits per weight. Only the weights are compared with `memory_gib`; commercial: exclude models whose
+    licence forbids commercial use. Raises ValueError for an unknown purpose, bits <= 0 or negative memory.
     """
     if purpose not in PURPOSES or not bits > 0 or not memory_gib >= 0:
         raise ValueError(
             f"{purpose!r} in {memory_gib} GiB at {bits} bits: a purpose is one of {', '.join(PURPOSES)}"
         )
     fits = [_fit(e, memory_gib, bits, commercial) for e in entries() if purpose in e.purposes]
-    return sorted(fits, key=lambda fit: (bool(fit.excluded), -fit.entry.parameters))
+    return sorted(fits, key=lambda fit: (bool(fit.exclusions), -fit.entry.parameters))
 
 
-def largest(purpose: str, memory_gib: float, bits: float = 4.5, *, commercial: bool = False) -> Entry | None:
-    """The largest model for a purpose that fits; None where none does. Raises ValueError as `guide` does."""
-    first = guide(purpose, memory_gib, bits, commercial=commercial)[0]
-    return None if first.excluded else first.entry
+def largest_fitting(
+    purpose: str, memory_gib: float, bits: float = 4.5, *, commercial: bool = False
+) -> Entry | None:
+    """Return the largest usable model for a purpose, or None. Raises ValueError as `rank_models` does."""
+    first = rank_models(purpose, memory_gib, bits, commercial=commercial)[0]
+    return None if first.exclusions else first.entry
 
 
 def _fit(entry: Entry, memory_gib: float, bits: float, commercial: bool) -> Fit:
-    gib, terms = entry.weight_bytes(bits) / 2**30, entry.terms
+    weights_gib, terms = entry.weight_bytes(bits) / 2**30, entry.terms
     forbidden = f"{terms.name}: no commercial use" if terms.commercial == "no" else ""
     conditions = f"{terms.name}: conditions on commercial use" if terms.commercial == "conditions" else ""
-    excluded = ("its weights do not fit" if gib > memory_gib else "", forbidden if commercial else "")
-    against = (
+    exclusions = (
+        "its weights do not fit" if weights_gib > memory_gib else "",
+        forbidden if commercial else "",
+    )
+    drawbacks = (
         "" if commercial else forbidden,
         conditions,
         "gated: the hub asks for an account and your agreement" if entry.gated else "",
@@ -54,4 +60,4 @@ def _fit(entry: Entry, memory_gib: float, bits: float, commercial: bool) -> Fit:
         "slow without a GPU" if entry.tier == "gpu" else "",
         entry.note,
     )
-    return Fit(entry, gib, tuple(filter(None, excluded)), tuple(filter(None, against)))
+    return Fit(entry, weights_gib, tuple(filter(None, exclusions)), tuple(filter(None, drawbacks)))

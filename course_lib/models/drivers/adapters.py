@@ -19,7 +19,7 @@ from course_lib.models import catalog
 from course_lib.models.drivers import bitsandbytes_weights
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.quiet import quiet
-from course_lib.models.files.headers import read_json, tensors_in, weight_files
+from course_lib.models.files.headers import read_json, read_safetensors_header, weight_files
 from course_lib.models.files.resolution import from_hub
 from course_lib.models.schema.sources import LocalSource
 from course_lib.models.schema.spec import Adapter, CombinationType
@@ -48,7 +48,7 @@ def adapter_path(adapter: Adapter) -> Path:
     else:
         path = from_hub(adapter.source)
     if path.parent == data.MODELS and catalog.is_adapter(path.name):
-        return catalog.folder_of(path.name)
+        return catalog.verify_shipped(path.name)
     if path.suffix == ".gguf" and path.is_file():
         return path
     if not all((path / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
@@ -115,8 +115,10 @@ def _check_shapes(adapter: ResolvedAdapter, base: Path) -> None:
         read_json(adapter.path, CONFIG_FILE).get("fan_in_fan_out")
     )  # GPT-2's are (inputs, outputs)
     files = weight_files(p.name for p in base.iterdir())
-    shapes = {name: tensor.shape for file in files for name, tensor in tensors_in(base / file).items()}
-    for name, tensor in tensors_in(adapter.path / WEIGHTS_FILE).items():
+    shapes = {
+        name: tensor.shape for file in files for name, tensor in read_safetensors_header(base / file).items()
+    }
+    for name, tensor in read_safetensors_header(adapter.path / WEIGHTS_FILE).items():
         module, _, matrix = name.removeprefix(BASE_PREFIX).partition(".lora_")
         shape = shapes.get(f"{module}.weight")
         axis = {"A.weight": 1, "B.weight": 0}.get(matrix)
@@ -139,7 +141,7 @@ def _by(shape: Sequence[int]) -> str:
 
 def _full_tensors(adapter: Path) -> dict[str, tuple[int, ...]]:
     """Name -> shape of the layers that an adapter holds in full, such as a head; most hold none."""
-    tensors = tensors_in(adapter / WEIGHTS_FILE).items()
+    tensors = read_safetensors_header(adapter / WEIGHTS_FILE).items()
     return {name: tensor.shape for name, tensor in tensors if ".lora_" not in name}
 
 
@@ -283,7 +285,9 @@ def _check_all_used(peft_model: Any, name: str, adapter: ResolvedAdapter) -> Non
     from peft import get_peft_model_state_dict
 
     state = get_peft_model_state_dict(peft_model, adapter_name=name, save_embedding_layers=False)
-    in_file = {tensor for tensor in tensors_in(adapter.path / WEIGHTS_FILE) if ".lora_" in tensor}
+    in_file = {
+        tensor for tensor in read_safetensors_header(adapter.path / WEIGHTS_FILE) if ".lora_" in tensor
+    }
     in_model = {tensor for tensor in state if ".lora_" in tensor}
     if unmatched := sorted(in_file ^ in_model):
         what = (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from course_lib.errors import CourseError
-from course_lib.models.schema.sources import secret
+from course_lib.models.schema.sources import read_token
 
 if TYPE_CHECKING:
     import httpx
@@ -96,7 +96,7 @@ def variable_name(token: str) -> str:
 
 def token_value(token: str | None) -> str | None:
     """The value of the variable in `${env.NAME}`. Raises CourseError if it is unset or no HTTP header."""
-    value = secret(token)
+    value = read_token(token)
     if token is not None and value is not None and not re.fullmatch(r"[\x21-\x7e]+", value):
         name = variable_name(token)
         what = f"the token in the variable {name} holds blanks, line ends or letters beyond ASCII"

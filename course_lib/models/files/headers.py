@@ -56,16 +56,16 @@ def only_gguf(names: Iterable[str], where: str, fix: str) -> list[str]:
     return shards(models[0])
 
 
-def no_weights(names: Iterable[str], where: str) -> CourseError:
+def missing_weights_error(names: Iterable[str], where: str) -> CourseError:
     """The error for a folder or repository without safetensors and GGUF: it may hold pickles, or nothing."""
     pickles = sorted(n for n in names if Path(n).suffix in PICKLES)
     if pickles:
-        return pickle_refused(f"{where}/{pickles[0]}")
+        return pickle_error(f"{where}/{pickles[0]}")
     what = f"{where} holds no .safetensors and no .gguf"
     return CourseError(what, "name a folder in Hugging Face form, or a .gguf file")
 
 
-def pickle_refused(name: str) -> CourseError:
+def pickle_error(name: str) -> CourseError:
     """The error for weights that are a pickle."""
     return CourseError(
         f"{name} is a pickle or the like: reading it can run any program that its author put in",
@@ -83,7 +83,7 @@ class Tensor(NamedTuple):
     bytes: int
 
 
-def tensors_in(path: Path) -> dict[str, Tensor]:
+def read_safetensors_header(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name, from its header alone (huggingface.co/docs/safetensors).
 
     Raises CourseError where the file is missing, damaged, or not as long as its own header says.
@@ -115,7 +115,7 @@ def tensors_in(path: Path) -> dict[str, Tensor]:
 def check_gguf(path: Path) -> Path:
     """`path`, if it is a GGUF file. Raises CourseError, with the reason, if not."""
     if path.suffix in PICKLES:
-        raise pickle_refused(path.name)
+        raise pickle_error(path.name)
     if path.suffix == ".safetensors":
         raise CourseError(f"{path.name} is the weights alone", f'load("{path.absolute().parent}")')
     with open(path, "rb") as f:

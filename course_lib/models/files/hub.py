@@ -11,10 +11,16 @@ from huggingface_hub import constants
 
 from course_lib import data
 from course_lib.errors import CourseError
-from course_lib.models.files.headers import gguf_models, no_weights, only_gguf, shards, weight_files
+from course_lib.models.files.headers import (
+    gguf_models,
+    missing_weights_error,
+    only_gguf,
+    shards,
+    weight_files,
+)
 from course_lib.models.files.hub_cache import SHA1, Cache, Listing
 from course_lib.models.files.hub_download import fetch_files, is_unsafe, list_files
-from course_lib.models.files.hub_errors import OutOfReach, describe_size, pull_command, wrap_errors
+from course_lib.models.files.hub_errors import HubUnreachable, describe_size, pull_command, wrap_errors
 from course_lib.models.schema.sources import HuggingFaceSource
 
 SIDECAR_FILES = re.compile(  # configuration, tokenizer, templates, modules of sentence-transformers
@@ -56,7 +62,7 @@ def download(source: HuggingFaceSource, *, pull: bool = False) -> Path:
     return snapshot / names[0] if names[0].endswith(".gguf") else snapshot
 
 
-def commit_in(path: Path) -> str:
+def snapshot_commit(path: Path) -> str:
     """The commit of what `download` returned."""
     return next(part for part in reversed(path.parts) if SHA1.fullmatch(part))
 
@@ -74,7 +80,7 @@ def _update(source: HuggingFaceSource, cache: Cache, revision: str, pull: bool) 
     """
     try:
         listing = list_files(source, revision)
-    except OutOfReach as error:
+    except HubUnreachable as error:
         known = cache.listing(revision)
         if pull or known is None or _missing(source, cache, known):
             raise
@@ -118,7 +124,7 @@ def _needed(source: HuggingFaceSource, listing: Listing) -> list[str]:
         what = f"{repository} holds no config.json beside {weights[0]}: it is no complete model"
         raise CourseError(what, 'load("OWNER/NAME")  # a repository that has config.json')
     else:
-        raise no_weights(names, repository)
+        raise missing_weights_error(names, repository)
     absent = [n for n in needed if n not in listing.files]
     if absent and listing.complete:
         ggufs = gguf_models(names)

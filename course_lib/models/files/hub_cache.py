@@ -53,7 +53,7 @@ class Listing:
     complete: bool = True
 
 
-def digest_of(path: Path, like: str) -> str:
+def hash_file(path: Path, like: str) -> str:
     """The hash of a file, of the same kind as `like`: SHA-256, or git's SHA-1."""
     return data.sha256(path) if SHA256.fullmatch(like) else git_hash(path.read_bytes())
 
@@ -127,7 +127,7 @@ class Cache:
             return False
         if self._checked().get(str(file.digest)) == _stamp(path):
             return True
-        if digest_of(path, str(file.digest)) != file.digest:
+        if hash_file(path, str(file.digest)) != file.digest:
             return False
         self._note_checked(path, file)
         return True
@@ -155,7 +155,7 @@ class Cache:
     def admit(self, file: File) -> str:
         """Take an arrived file into the cache if its hash is right, else remove it. Returns its hash."""
         partial, blob = self.partial(file), self._blob(file)
-        digest = digest_of(partial, str(file.digest))
+        digest = hash_file(partial, str(file.digest))
         if digest == file.digest:
             os.replace(partial, blob)
             self._note_checked(blob, file)

@@ -23,7 +23,7 @@ from course_lib.models.files.hub_errors import (
     token_variable,
     wrap_errors,
 )
-from course_lib.models.schema.sources import HuggingFaceSource, secret
+from course_lib.models.schema.sources import HuggingFaceSource, read_token
 
 CLIENT = "local-ai-measured"  # how we introduce ourselves to the hub
 
@@ -83,7 +83,7 @@ def _listing(info: Any) -> Listing:
 
 def _token(source: HuggingFaceSource) -> str | None:
     """The token that the source names; None for the library's own rules (HF_TOKEN, `hf auth login`)."""
-    token = secret(source.token)
+    token = read_token(source.token)
     used = token or get_token()
     if used and not re.fullmatch(r"[\x21-\x7e]+", used):
         variable = token_variable(source)

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 
 from course_lib.errors import CourseError
 from course_lib.models import catalog
-from course_lib.models.schema.sources import HuggingFaceSource, variable_of
+from course_lib.models.schema.sources import HuggingFaceSource, token_variable_name
 
 HUB = "https://huggingface.co"
 ADDRESS = re.compile(r"https?://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_.-]+)(:[1-9]\d{0,4})?(/[\x21-\x7e]*)?")
@@ -27,7 +27,7 @@ TransportError: type[Exception] = HfHubHTTPError.__bases__[
 ]  # httpx's or httpx2's, whichever the library uses
 
 
-class OutOfReach(CourseError):
+class HubUnreachable(CourseError):
     """The hub does not answer, or not in time."""
 
 
@@ -46,13 +46,13 @@ def pull_command(source: HuggingFaceSource, filename: str | None = None) -> str:
         revision=source.revision,
         filename=filename or source.filename,
         cache_dir=source.cache_dir,
-        token=variable_of(source.token) if source.token else None,
+        token=token_variable_name(source.token) if source.token else None,
     )
 
 
 def token_variable(source: HuggingFaceSource) -> str:
     """The environment variable that holds the token for a source."""
-    return variable_of(source.token) if source.token else "HF_TOKEN"
+    return token_variable_name(source.token) if source.token else "HF_TOKEN"
 
 
 def describe_size(count: int) -> str:
@@ -100,7 +100,7 @@ def _refused(source: HuggingFaceSource, error: HfHubHTTPError) -> CourseError:
     elif status == 429:
         what, fix = f"{hub} takes no more requests for a while (HTTP 429)", f"{pull}  # in some minutes"
     elif status >= 500:
-        return OutOfReach(f"{hub} has a fault of its own (HTTP {status})", f"{pull}  # later")
+        return HubUnreachable(f"{hub} has a fault of its own (HTTP {status})", f"{pull}  # later")
     else:
         what, fix = f"{hub} refuses {name} (HTTP {status})", pull
     return CourseError(what, fix)
@@ -112,12 +112,12 @@ def _disconnected(source: HuggingFaceSource, kinds: set[str]) -> CourseError:
     if "TimeoutException" in kinds:
         seconds = constants.HF_HUB_DOWNLOAD_TIMEOUT
         fix = f"HF_HUB_DOWNLOAD_TIMEOUT={6 * seconds:g} {again}"
-        return OutOfReach(f"{endpoint()} sent nothing for {seconds} s", fix)
+        return HubUnreachable(f"{endpoint()} sent nothing for {seconds} s", fix)
     if "ConnectError" in kinds:
-        return OutOfReach(
+        return HubUnreachable(
             f"{endpoint()} cannot be reached", "check that this machine is online, and its proxy"
         )
-    return OutOfReach(f"the connection to {endpoint()} broke off", again)
+    return HubUnreachable(f"the connection to {endpoint()} broke off", again)
 
 
 def _not_written(source: HuggingFaceSource, error: OSError) -> CourseError:

@@ -11,10 +11,10 @@ from course_lib.models import catalog
 from course_lib.models.files.headers import (
     check_gguf,
     gguf_models,
-    no_weights,
+    missing_weights_error,
     only_gguf,
     read_json,
-    tensors_in,
+    read_safetensors_header,
     weight_files,
 )
 from course_lib.models.schema.sources import HuggingFaceSource, LocalSource, ServerSource
@@ -135,9 +135,9 @@ def check_folder(folder: Path, name: str = "") -> Path:
         raise CourseError(what, f'load("{base}", adapters=["{name or folder}"])')
     files = weight_files(names)
     if not files:
-        raise no_weights(names, folder.name)
+        raise missing_weights_error(names, folder.name)
     if "config.json" not in names:
         raise CourseError(f"{folder} holds no config.json", "name a folder in Hugging Face form")
     for file in files:
-        tensors_in(folder / file)
+        read_safetensors_header(folder / file)
     return folder

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from course_lib.models.files import resolve
-from course_lib.models.files.headers import tensors_in
+from course_lib.models.files.headers import read_safetensors_header
 from course_lib.models.schema import ModelSpec, ServerSource
 from course_lib.models.schema.spec import QUANTIZATIONS
 
@@ -37,10 +37,10 @@ class StoredWeights(NamedTuple):
 
 
 def stored_weights(folder: Path) -> StoredWeights:
-    """The weights in a folder's safetensors, from their headers. Raises CourseError as `tensors_in`."""
+    """The weights in a folder's safetensors, from their headers. Raises CourseError as `read_safetensors_header`."""
     weights = size = quantizable = 0
     for path in sorted(folder.glob("*.safetensors")):
-        for name, tensor in tensors_in(path).items():
+        for name, tensor in read_safetensors_header(path).items():
             count = math.prod(tensor.shape)
             weights, size = weights + count, size + tensor.bytes
             quantizable += count * (len(tensor.shape) == 2 and not NOT_QUANTIZED.search(name))

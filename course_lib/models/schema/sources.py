@@ -27,16 +27,16 @@ def _check_token(value: str | None) -> str | None:
     return value
 
 
-def variable_of(token: str) -> str:
+def token_variable_name(token: str) -> str:
     """The name of the environment variable in `${env.NAME}`."""
     return token.removeprefix("${env.").removesuffix("}")
 
 
-def secret(token: str | None) -> str | None:
+def read_token(token: str | None) -> str | None:
     """The value of the variable that `${env.NAME}` names. Raises CourseError where it is not set."""
     if token is None:
         return None
-    name = variable_of(token)
+    name = token_variable_name(token)
     if not os.environ.get(name):
         raise CourseError(
             f"the token is read from the variable {name}, which is not set", f"export {name}=..."
