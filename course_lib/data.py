@@ -138,7 +138,7 @@ def load_passages(folder: Path = HANEUL, language: Language = "en") -> dict[str,
 
     Raises CourseError for an altered file or an unknown language.
     """
-    return {row["id"]: _record(Passage, row) for row in _rows("passages", folder, language)}
+    return {row["id"]: _make(Passage, row) for row in _rows("passages", folder, language)}
 
 
 def load_questions(
@@ -157,7 +157,7 @@ def load_questions(
     _check_choice(split, SPLITS, "split")
     _check_choice(kind, KINDS, "kind")
     name = "questions_english_names" if english_names and language == "ko" else "questions"
-    rows = (_record(Question, row) for row in _rows(name, folder, language))
+    rows = (_make(Question, row) for row in _rows(name, folder, language))
     return [q for q in rows if split in (None, q.split) and kind in (None, q.kind)]
 
 
@@ -170,7 +170,7 @@ def load_messages(
     Raises ValueError for an unknown split, CourseError for an altered file or an unknown language.
     """
     _check_choice(split, SPLITS, "split")
-    rows = (_record(Message, row) for row in _rows("messages", folder, language))
+    rows = (_make(Message, row) for row in _rows("messages", folder, language))
     return [m for m in rows if split in (None, m.split)]
 
 

@@ -178,7 +178,7 @@ def test_what_has_no_place_on_the_axes_is_refused(linear, wrong):
         ({"a": {wrong: 1.0}}, {}),
         ({"a": {1.0: 1.0}}, {"b": wrong}),
     ):
-        with pytest.raises(ValueError, match="has no place on these axes"):
+        with pytest.raises(ValueError, match="cannot be drawn on these axes"):
             curves(lines, x="", y="", title="", levels=levels, linear=linear)
 
 

@@ -1,4 +1,4 @@
-"""Bars: of named values, one bar in parts with its limit, memory for training, and histograms."""
+"""Bar charts: named values, a stacked bar with a limit, memory for training, and histograms."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ TRAINING_PATTERNS = {"weights": "", "gradients": "//", "optimiser": ".."}  # nam
 
 
 def bars(values: Mapping[str, float], *, x: str, title: str, line: float | None = None) -> Picture:
-    """A bar for each name, in the order given from the top; `line` marks what they are compared with.
+    """Draw a horizontal bar for each name, in the given order from the top.
 
-    Raises ValueError for none, and for a number that is negative or not finite.
+    line: a reference value, drawn as a dashed line. Raises ValueError for no values, and for a negative or
+    non-finite one.
     """
     check_numbers(values.values(), low=0)
     figure, axes = new_picture(7, 0.9 + 0.22 * len(values))
@@ -35,11 +36,11 @@ def bars(values: Mapping[str, float], *, x: str, title: str, line: float | None 
 
 
 def stacked_bar(parts: Mapping[str, float], limit: float, *, x: str, title: str) -> Picture:
-    """One bar, cut into named parts from left to right, and a limit as a dashed line.
+    """Draw one stacked bar of named parts, and a limit as a dashed line.
 
-    Parts of size 0 are left out. Every part has its own pair of colour and pattern, and its name and size in
-    the legend. Raises ValueError for none, for more than there are pairs, and for a size that is negative or
-    not finite.
+    Parts of size 0 are left out. Every part has its own combination of colour and pattern, and its name and
+    size in the legend. Raises ValueError for no parts, for more parts than combinations, and for a negative
+    or non-finite size.
     """
     check_count(len(parts), len(BAR_STYLES), "parts")
     check_numbers(parts.values(), low=0)
@@ -58,11 +59,11 @@ def stacked_bar(parts: Mapping[str, float], limit: float, *, x: str, title: str)
 
 
 def training_memory(costs: Mapping[str, tuple[int, int, int]], gpu_bytes: float | None = None) -> Picture:
-    """A bar for each way to train, from the top: GB (10**9 bytes) of weights, gradients and the optimiser.
+    """Draw a stacked bar per training method: GB (10**9 bytes) of weights, gradients and optimiser state.
 
-    costs: name -> a `tuning.cost.Cost`, in bytes. gpu_bytes: bytes of a GPU, a dashed line. In words: the
-    lines above the bars, and which of them end before the GPU's memory does. Raises ValueError for none, and
-    for a number that is negative or not finite.
+    costs: method -> a `tuning.cost.Cost`, in bytes. gpu_bytes: memory of a GPU, drawn as a dashed line. In
+    words: the lines above the bars, and which methods fit in the GPU's memory. Raises ValueError for no
+    costs, and for a negative or non-finite number.
     """
     rows = {name: [part / 1e9 for part in cost] for name, cost in costs.items()}
     limit = 0.0 if gpu_bytes is None else gpu_bytes / 1e9
@@ -96,10 +97,10 @@ def training_memory(costs: Mapping[str, tuple[int, int, int]], gpu_bytes: float 
 def histograms(
     values: Mapping[str, Any], *, x: str, title: str, levels: Mapping[str, Sequence[float]] | None = None
 ) -> Picture:
-    """How many numbers lie where: a row for each name over one x axis; counts are logarithmic.
+    """Draw a histogram per name, one below the other with a shared x axis and logarithmic counts.
 
-    values: name -> array of any shape. levels: name -> places marked by a thin line, such as the steps of a
-    format. Raises ValueError for no names, and for an array that is empty or holds a number that is not
+    values: name -> array of any shape. levels: name -> x values marked by thin lines, such as the values that
+    a number format can represent. Raises ValueError for no names, and for an array that is empty or not
     finite.
     """
     arrays = {name: np.asarray(numbers, dtype=np.float64).ravel() for name, numbers in values.items()}

@@ -147,7 +147,7 @@ def test_a_learner_in_chapter_01(server, page, tmp_path):
     memory = chooser.get_by_label("memory for weights, at most, MB")
     for typed, text in (
         ("2", "Choose haneul-300k"),
-        ("0", "None of them"),
+        ("0", "None fits"),
         ("2", "Not haneul-4m: it takes 17.8 MB"),
     ):
         memory.focus()

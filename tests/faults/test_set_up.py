@@ -83,7 +83,7 @@ def test_a_python_that_does_not_fit(monkeypatch, version, system, fix):
     monkeypatch.setattr(sys, "version_info", version)
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(host.SetUpFailed, match=rf"Python 3\.{version[1]} does not fit(.|\n)*{fix}"):
+    with pytest.raises(host.SetUpFailed, match=rf"Python 3\.{version[1]} is not supported(.|\n)*{fix}"):
         host.find_python()
 
 

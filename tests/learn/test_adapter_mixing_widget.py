@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from course_lib.learn.widgets.adapter_mixing import adapter_mixing, describe, formula, styled
+from course_lib.learn.widgets.adapter_mixing import adapter_mixing, describe, describe_style, formula
 from course_lib.models import load
 from course_lib.models.drivers.reply import Reply
 from course_lib.models.schema import ModelSpec
@@ -93,7 +93,8 @@ def test_answers_are_those_of_the_model_loaded_by_itself(explorer, adapters, que
     shares = formula({"knowledge": knowledge, "style": style})
     assert lines_of(explorer, question=question, knowledge=knowledge, style=style) == (
         f"The base, W, writes: {describe(base)}\nThe mix, {shares}, writes: {describe(mix)}\n"
-        f"JSON of the style? The base: {styled(base)}.\nJSON of the style? The mix: {styled(mix)}."
+        f"JSON of the style? The base: {describe_style(base)}.\n"
+        f"JSON of the style? The mix: {describe_style(mix)}."
     )
 
 
@@ -188,8 +189,8 @@ def test_an_answer_says_whether_it_was_cut():
 
 
 def test_the_style_is_its_schema():
-    assert styled(json.dumps({"answer": "KRW 5", "source": 1})) == "yes, and its answer is: KRW 5"
-    assert styled(json.dumps({"answer": "", "source": 0})) == "yes, and its answer is: (no words)"
+    assert describe_style(json.dumps({"answer": "KRW 5", "source": 1})) == "yes, and its answer is: KRW 5"
+    assert describe_style(json.dumps({"answer": "", "source": 0})) == "yes, and its answer is: (no words)"
     for other in (
         "KRW 5",
         '{"answer": "KRW 5"}',
@@ -197,7 +198,7 @@ def test_the_style_is_its_schema():
         '{"answer": "a", "source": -1}',
         "",
     ):
-        assert styled(other) == "no"
+        assert describe_style(other) == "no"
 
 
 def test_a_styled_answer_is_seen_in_the_text(explorer, monkeypatch):

@@ -25,7 +25,7 @@ def test_every_control_changes_what_is_said(explorer):
 
 def test_the_parts_are_said_with_their_bytes(explorer):
     lines = lines_of(explorer)
-    assert lines[0] == "Llama-3.1-8B in q4_0 by llama.cpp, 1 x 8,192 tokens: 5.34 GiB (5.73 GB)."
+    assert lines[0] == "Llama-3.1-8B in q4_0 with llama.cpp, 1 x 8,192 tokens: 5.34 GiB (5.73 GB)."
     assert lines[1:6] == [
         "- weights: 3.66 GiB, 69%",
         "- embeddings: 0.55 GiB, 10%",
@@ -34,8 +34,8 @@ def test_the_parts_are_said_with_their_bytes(explorer):
         "- overhead: 0.13 GiB, 2%",
     ]
     assert f"{GPU} holds 24.00 GiB, of which 10% stay free: it fits, 16.26 GiB are left." in lines
-    assert "The longest context that fits: 131,072 tokens, all that it reads." in lines
-    assert "The largest model of the list that fits so: Qwen2.5-32B." in lines
+    assert "The longest context that fits: 131,072 tokens, all that it supports." in lines
+    assert "The largest known model that fits with these settings: Qwen2.5-32B." in lines
 
 
 def test_it_says_how_much_is_missing(explorer):
@@ -44,7 +44,7 @@ def test_it_says_how_much_is_missing(explorer):
     assert f"it does not fit, {missing / GIB:.2f} GiB are missing" in lines[6]
     assert lines[7] == "The longest context that fits: none."
     longest = largest_context(GPU, "Qwen2.5-32B")
-    assert f"{longest:,} tokens, of the 32,768 that it reads" in lines_of(explorer, model="Qwen2.5-32B")[7]
+    assert f"{longest:,} tokens, of the 32,768 that it supports" in lines_of(explorer, model="Qwen2.5-32B")[7]
 
 
 @pytest.mark.parametrize("weight_format", FORMATS)
@@ -62,9 +62,9 @@ def test_a_context_that_a_model_does_not_read_is_refused_in_words(explorer):
 
 def test_what_is_only_near_the_truth_says_so(explorer):
     assert "an approximation" in explorer.output_for(weight_format="q4_k_m").text
-    assert "Only the matrices of the layers are packed" in explorer.output_for(weight_format="nf4").text
-    assert "its own programs take a part" in explorer.output_for(gpu="laptop, 16 GB of RAM").text
-    assert "its own programs" not in explorer.output_for().text
+    assert "Only the matrices of the layers are quantized" in explorer.output_for(weight_format="nf4").text
+    assert "own programs need memory" in explorer.output_for(gpu="laptop, 16 GB of RAM").text
+    assert "own programs" not in explorer.output_for().text
 
 
 @pytest.mark.parametrize("model", ["Llama-3.1-8B", "Llama-3.3-70B"])

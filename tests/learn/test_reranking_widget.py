@@ -137,7 +137,7 @@ def test_places_scores_and_measures_are_those_of_the_library(explorer, retriever
             == f"Is an answer among the first 3 (success@3)? Before: {first}. After: {then}."
         )
     else:
-        assert lines[5] == "No passage answers this question, so that no order of them is right."
+        assert lines[5] == "No passage answers this question, so no order is better than another."
     assert len(lines) == 5 + len(asked.gold) + 1 + 2
 
 
@@ -206,7 +206,7 @@ def test_an_empty_own_question_is_none(explorer, own):
 def test_a_question_that_asks_nothing_is_refused_in_words(explorer, minilm, overlap):
     shown = explorer.output_for(own=" ?! ")  # LSA has no vector for it
     assert (
-        shown.text == "Question: ?!\nThe search found nothing, so that there is nothing to rerank."
+        shown.text == "Question: ?!\nThe search found nothing, so there is nothing to rerank."
         and shown.picture is None
     )
     few = HybridRetriever.from_documents(
@@ -313,7 +313,7 @@ def test_where_the_search_finds_nothing_there_is_nothing_to_rerank(embedder):
         HybridRetriever.from_documents({}, embedder), {"overlap": Overlap()}, QUESTIONS, GOLD, {}
     ).output_for()
     assert (
-        shown.text.endswith("The search found nothing, so that there is nothing to rerank.")
+        shown.text.endswith("The search found nothing, so there is nothing to rerank.")
         and shown.picture is None
     )
 

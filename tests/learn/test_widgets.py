@@ -96,9 +96,9 @@ def test_the_best_that_fits_is_chosen_and_a_tie_goes_to_the_smaller(megabytes, s
     got = choose(CANDIDATES, megabytes, speed)
     assert (got and got.name) == chosen
     text = describe(CANDIDATES, megabytes, speed)
-    assert text.startswith(f"Choose {chosen}:" if chosen else "None of them")
+    assert text.startswith(f"Choose {chosen}:" if chosen else "None fits")
     assert text.count("\n") == len(CANDIDATES) - bool(chosen), (
-        "every other model is named with what speaks against it"
+        "every other model is named with the reason against it"
     )
 
 
