@@ -94,7 +94,7 @@ def test_no_label_lies_on_another_or_outside(sides):
 
 @pytest.mark.parametrize("rank", [0, -1, 65])
 def test_a_rank_that_is_none_is_refused(rank):
-    with pytest.raises(ValueError, match=rf"rank {rank} of 256 x 64"):
+    with pytest.raises(ValueError, match=rf"rank {rank} for 256 x 64"):
         low_rank(256, 64, rank)
 
 

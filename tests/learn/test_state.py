@@ -109,7 +109,7 @@ def test_a_file_that_cannot_be_opened_is_not_called_damaged(file, monkeypatch, c
         with state.change() as s:
             s.exercises["00.2"] = state.ExerciseRecord(hints=2)
         assert state.current().exercises["00.2"].hints == 2, "the session knows its own"
-    assert "not kept this time" in capsys.readouterr().out
+    assert "could not be saved this time" in capsys.readouterr().out
     with state.change():
         pass
     assert set(state.load(file).exercises) == {"00.1", "00.2"}, (
@@ -123,7 +123,7 @@ def test_a_full_disk_does_not_stop_the_lesson(tmp_path, monkeypatch, capsys):
     (tmp_path / f".progress.json.{os.getpid()}.partial").symlink_to("/dev/full")
     with state.change() as s:
         s.exercises["00.1"] = state.ExerciseRecord()
-    assert "not kept this time" in capsys.readouterr().out
+    assert "could not be saved this time" in capsys.readouterr().out
 
 
 def test_a_place_that_cannot_be_written_does_not_stop_the_lesson(tmp_path, monkeypatch, capsys):
@@ -131,4 +131,4 @@ def test_a_place_that_cannot_be_written_does_not_stop_the_lesson(tmp_path, monke
     monkeypatch.setenv("COURSE_STATE", str(tmp_path / "taken" / "progress.json"))
     check("00.2", ...)
     out = capsys.readouterr().out
-    assert "00.2 not answered" in out and "not kept this time" in out
+    assert "00.2 not answered" in out and "could not be saved this time" in out

@@ -140,7 +140,7 @@ def test_a_copy_of_which_nothing_is_known_is_left_as_it_is(tmp_path, capsys, spo
     target.write_text(json.dumps(said))
     before = target.read_text()
     start(tmp_path / "workspace", tmp_path)
-    assert target.read_text() == before and "left as it is" in capsys.readouterr().out
+    assert target.read_text() == before and "left unchanged" in capsys.readouterr().out
 
 
 HEADER = '"metadata": {}, "nbformat": 4, "nbformat_minor": 5'

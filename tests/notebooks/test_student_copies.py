@@ -1,4 +1,4 @@
-"""Every student copy is its chapter with the solutions blanked; running it is the chapters' runner's task."""
+"""Student copies of chapters: each equals its chapter except for the solutions."""
 
 import pytest
 
@@ -18,7 +18,7 @@ from course_lib.learn.student import (
 
 @pytest.mark.parametrize("path", all_chapters(), ids=lambda p: p.stem)
 def test_a_copy_with_the_references_put_back_is_the_chapter(path):
-    """So the run of the chapter, its exercise cells included, is the run of that copy."""
+    """Therefore, running the chapter tests the completed student copy, too."""
     chapter, copy = read_notebook(path), student_copy(read_notebook(path))
     kept = [c for c in chapter.cells if "solution" not in tags(c)]
     for ours, theirs in zip(kept, copy.cells, strict=True):
