@@ -119,7 +119,7 @@ def test_what_was_saved_is_loaded_and_no_file_can_run(lsa, passages, tmp_path):
 def test_files_that_do_not_belong_together_are_refused(tmp_path):
     fitted(["ab cd ef", "ab cd", "cd ef"]).save(tmp_path)
     (tmp_path / "terms.json").write_text('["ab", "cd"]')
-    with pytest.raises(CourseError, match=r"2 terms do not fit idf \(\d+,\) and components \(\d, \d+\)"):
+    with pytest.raises(CourseError, match=r"2 terms do not match idf \(\d+,\) and components \(\d, \d+\)"):
         LSA.load(tmp_path)
 
 

@@ -191,7 +191,8 @@ def test_a_document_that_was_not_added_here_is_told(metadata):
     )
     store.add_documents([Document(page_content="fee of another", metadata=metadata)])
     with pytest.raises(
-        CourseError, match=r"the store returned a document that was not added here, id .*'fee of another'"
+        CourseError,
+        match=r"the store returned a document that this retriever did not add, id .*'fee of another'",
     ):
         hybrid.search("fee of another")
 
