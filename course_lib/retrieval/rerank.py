@@ -147,8 +147,8 @@ def _scores(reranker: Reranker, query: str, texts: Sequence[str]) -> list[float]
     if _all_equal(scores) and len(set(texts)) > 1:
         warnings.warn(
             EqualScoresWarning(
-                f"{name} gave all {len(texts)} candidates the score {scores[0]:.3g}: that is no "
-                "information, and they stay in the order of the search"
+                f"{name} gave all {len(texts)} candidates the score {scores[0]:.3g}, "
+                "so they stay in the order of the search"
             ),
             stacklevel=4,
         )

@@ -1,4 +1,4 @@
-"""Chunks together hold the whole document, end where sentences end, and fit the model."""
+"""Chunks together contain the whole document, end where sentences end, and are short enough for the model."""
 
 import re
 import unicodedata
@@ -79,11 +79,11 @@ def texts_of(text, spans=WORDS, **sizes):
 
 
 def sentences(text):
-    """What lies between the places at which a chunk may end."""
+    """The parts of a text between the positions where a chunk may end."""
     return [text[start:end].strip() for start, end in pairwise([0, *outline(text).breaks])]
 
 
-# -- what holds for every text -------------------------------------------------------------------------------
+# -- properties of all texts ---------------------------------------------------------------------------------
 
 
 @settings(max_examples=600)
@@ -130,7 +130,7 @@ def test_a_text_that_fits_is_one_chunk(text, name):
 @settings(max_examples=300)
 @given(TEXTS, NAMES, SIZES)
 def test_sentences_and_rows_that_fit_are_in_some_chunk_whole(text, name, sizes):
-    text = text.replace("#", "")  # below a heading a sentence is cut where the two do not fit
+    text = text.replace("#", "")  # a heading could make a sentence too long for its chunk
     pieces = split_text(text, SPANS[name], max_tokens=sizes[0], overlap=sizes[1])
     for start, end in pairwise([0, *outline(text).breaks]):
         start += len(text[start:end]) - len(text[start:end].lstrip())
@@ -241,7 +241,7 @@ def test_the_whole_text_is_counted_though_the_file_of_minilm_says_to_truncate():
     before = fresh.backend_tokenizer.to_str()
     assert fresh.backend_tokenizer.truncation is not None
     assert token_spans(fresh).count("fee " * 5000) == 5000 and token_spans(fresh).special == 2
-    assert fresh.backend_tokenizer.to_str() == before  # the model's own is as it was
+    assert fresh.backend_tokenizer.to_str() == before  # the model's own tokenizer is unchanged
     assert token_spans(tokenizer.backend_tokenizer).spans("a fee") == [(0, 1), (2, 5)]
 
 

@@ -1,4 +1,4 @@
-"""Headings, code and tables: what a chunk keeps together, and what a later one is told of those before."""
+"""Chunks of headings, code and tables: what stays together, and the context repeated in later chunks."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every measure equals trec_eval's, and keeps what its definition promises."""
+"""Every metric equals trec_eval's and has the properties that its definition implies."""
 
 import math
 import random
@@ -26,7 +26,7 @@ WHOLE = {"map": "map", "ndcg": "ndcg", "mrr": "recip_rank"}
 
 
 def theirs(ranking, qrels, name, k):
-    pytrec_eval = pytest.importorskip("pytrec_eval")  # there are files for x86 processors alone
+    pytrec_eval = pytest.importorskip("pytrec_eval")  # available only for x86 processors
     measure = WHOLE[name] if k is None else THEIRS[name].replace("_{}", f".{k}")
     scores = {doc_id: float(len(ranking) - place) for place, doc_id in enumerate(ranking)}
     (results,) = (
