@@ -24,7 +24,7 @@ def _adapters(ranks: Sequence[int], alphas: Sequence[float]) -> list[Adapter]:
     ]
 
 
-def _weighted_sum(adapters: Sequence[Adapter], factors: Sequence[float]) -> Array:
+def _weighted_sum(adapters: Sequence[Adapter], factors: Sequence[float] | Array) -> Array:
     """Return the sum of factor x B A over the adapters; shape (outputs, inputs)."""
     products = [factor * (b @ a) for factor, (a, b, _) in zip(factors, adapters, strict=True)]
     total: Array = np.sum(products, axis=0)
