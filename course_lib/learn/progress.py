@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from course_lib.chapters import all_chapters
 from course_lib.learn import state
-from course_lib.learn.exercises.engine import of_chapter
+from course_lib.learn.exercises.engine import chapter_exercises
 from course_lib.tables import table
 
 
@@ -12,7 +12,7 @@ def summary(progress: state.State) -> str:
     """A table of the chapters, and a sentence on the predictions."""
     rows = []
     for path in all_chapters():
-        exercises = of_chapter(path.name[:2])
+        exercises = chapter_exercises(path.name[:2])
         passed = sum(progress.exercises.get(e.id, state.Tried()).passed for e in exercises)
         done = "done" if exercises and passed == len(exercises) else ""
         rows.append((path.stem, f"{passed} of {len(exercises)}", done))

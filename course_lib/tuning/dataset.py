@@ -99,8 +99,8 @@ def _texts(engine: HuggingFace, examples: Sequence[Example]) -> tuple[list[str],
 
 def _with_end(answer: list[int], ends: Sequence[int]) -> list[int]:
     """The answer up to its last end token (a template may write more behind it), or with one added."""
-    found = [i for i, token in enumerate(answer) if token in ends]
-    return answer[: found[-1] + 1] if found else [*answer, ends[-1]]
+    marks = [i for i, token in enumerate(answer) if token in ends]
+    return answer[: marks[-1] + 1] if marks else [*answer, ends[-1]]
 
 
 def fingerprint(dataset: Sequence[TokenizedExample]) -> str:

@@ -1,4 +1,4 @@
-"""Our models behind LangChain's interfaces: invoke, stream, batch, async, structured output; and a real chain around them."""
+"""Our models behind LangChain's interfaces: invoke, stream, batch, async, structured output, a chain."""
 
 import asyncio
 
@@ -22,9 +22,9 @@ ASKED = PASSAGE.format(place="Sorin")
 
 @pytest.fixture(scope="module")
 def manager():
-    made = ModelManager()
-    yield made
-    made.unload_all()
+    manager = ModelManager()
+    yield manager
+    manager.unload_all()
 
 
 @pytest.fixture(scope="module", params=["huggingface", "llamacpp"])
@@ -43,7 +43,7 @@ def test_invoke_stream_batch_and_their_async_forms_agree(chat):
         "09:30",
     ]
 
-    async def asked():
+    async def run_async():
         pieces = [c.content async for c in chat.astream(ASKED)]
         return (
             (await chat.ainvoke(ASKED)).content,
@@ -51,7 +51,7 @@ def test_invoke_stream_batch_and_their_async_forms_agree(chat):
             [m.content for m in await chat.abatch([ASKED] * 3)],
         )
 
-    assert asyncio.run(asked()) == ("09:30", "09:30", ["09:30"] * 3)
+    assert asyncio.run(run_async()) == ("09:30", "09:30", ["09:30"] * 3)
 
 
 def test_it_takes_its_place_in_a_chain(chat):
@@ -68,11 +68,11 @@ def test_turns_of_a_conversation_arrive_in_order(chat):
         HumanMessage([{"type": "text", "text": ASKED}]),
     ]
     with chat.manager.use(chat.spec) as engine:
-        said = [
+        conversation = [
             {"role": r, "content": c}
             for r, c in (("system", "Be brief."), ("user", "hi"), ("assistant", "Hello."), ("user", ASKED))
         ]
-        assert chat.invoke(turns).content == engine.generate([said])[0]
+        assert chat.invoke(turns).content == engine.generate([conversation])[0]
 
 
 def test_options_act_and_unknown_ones_are_refused(chat):

@@ -73,8 +73,8 @@ def test_a_model_of_70_billion_at_4_bits_does_not_fit_in_24_gb():
 def test_no_factor_gives_the_memory_from_the_size():
     """The rule "size x 1.2": the true factor depends on context, texts at once, heads and engine."""
 
-    def factor(name, weight_format, context, batch=1, **how):
-        needed = plan(name, weight_format, context, batch, **how)
+    def factor(name, weight_format, context, batch=1, **options):
+        needed = plan(name, weight_format, context, batch, **options)
         return needed.total / (needed.weights + needed.embeddings + needed.norms)
 
     assert factor("Llama-3.1-8B", "q4_0", 512) < 1.05
@@ -144,20 +144,20 @@ plans = st.tuples(st.sampled_from(WRITERS), st.sampled_from(FORMATS), st.integer
 
 
 @given(plans)
-def test_a_plan_adds_up_and_grows_with_context_and_batch(said):
-    name, weight_format, context, batch = said
-    made = plan(*said)
-    assert made.total == sum(made.parts.values()) and all(part > 0 for part in made.parts.values())
-    assert plan(name, weight_format, context, batch + 1).total > made.total
-    assert plan(name, weight_format, min(context + 1, KNOWN[name].context), batch).total >= made.total
-    weights = made.weights + made.embeddings + made.norms
+def test_a_plan_adds_up_and_grows_with_context_and_batch(arguments):
+    name, weight_format, context, batch = arguments
+    planned = plan(*arguments)
+    assert planned.total == sum(planned.parts.values()) and all(part > 0 for part in planned.parts.values())
+    assert plan(name, weight_format, context, batch + 1).total > planned.total
+    assert plan(name, weight_format, min(context + 1, KNOWN[name].context), batch).total >= planned.total
+    weights = planned.weights + planned.embeddings + planned.norms
     assert weights >= KNOWN[name].parameters * BITS[weight_format] / 8 * 0.999
 
 
 @given(plans)
-def test_what_is_longest_fits_and_what_is_longer_does_not(said):
-    name, weight_format, context, batch = said
-    gpu = plan(*said).total
+def test_what_is_longest_fits_and_what_is_longer_does_not(arguments):
+    name, weight_format, context, batch = arguments
+    gpu = plan(*arguments).total
     longest = largest_context(gpu, name, weight_format, batch, reserve=0)
     assert longest >= context and fits(gpu, name, weight_format, longest, batch, reserve=0)
     assert longest == KNOWN[name].context or not fits(gpu, name, weight_format, longest + 1, batch, reserve=0)
@@ -200,7 +200,7 @@ def test_whole_formats_run_in_both_engines_and_packed_ones_in_their_own():
 
 
 @pytest.mark.parametrize(
-    ("said", "how", "message"),
+    ("arguments", "options", "message"),
     [
         (("phi-4", "q3"), {}, r"weight_format='q3' is unknown\n.*choose one of q4_0"),
         (("phi-4", "q4_0"), {"driver": "huggingface"}, "huggingface has no format q4_0"),
@@ -218,9 +218,9 @@ def test_whole_formats_run_in_both_engines_and_packed_ones_in_their_own():
         (("Llama-3:13b",), {}, "sizes of 'Llama-3:13b' are not known"),
     ],
 )
-def test_what_cannot_be_is_refused(said, how, message):
+def test_what_cannot_be_is_refused(arguments, options, message):
     with pytest.raises(CourseError, match=message):
-        plan(*said, **how)
+        plan(*arguments, **options)
 
 
 def test_a_card_is_named_or_given_in_bytes():

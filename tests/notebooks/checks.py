@@ -4,7 +4,7 @@ import json
 import time
 
 from course_lib.learn import budget, state
-from course_lib.learn.exercises.engine import of_chapter
+from course_lib.learn.exercises.engine import chapter_exercises
 from tests.notebooks.test_prose import stated
 
 
@@ -21,7 +21,7 @@ def wrong_answer_problem(id_, feedback, reply, earlier):
 def exercises_are_declared(chapter):
     """The chapter's cells check the exercises that are declared for it."""
     checked = {step.exercise_id for step in chapter.steps} - {""}
-    declared = {exercise.id for exercise in of_chapter(chapter.path.name[:2])}
+    declared = {exercise.id for exercise in chapter_exercises(chapter.path.name[:2])}
     return [f"{id_}: no cell checks it" for id_ in sorted(declared - checked)] + [
         f"{id_}: not declared" for id_ in sorted(checked - declared)
     ]
@@ -57,7 +57,7 @@ def progress_is_untouched(chapter):
     """After an untouched copy ran, every exercise is recorded as not answered, without an attempt."""
     tried = state.load(chapter.student_state).exercises
     recorded = {id_: (t.verdict, t.attempts) for id_, t in tried.items()}
-    expected = {exercise.id: ("not answered", 0) for exercise in of_chapter(chapter.path.name[:2])}
+    expected = {exercise.id: ("not answered", 0) for exercise in chapter_exercises(chapter.path.name[:2])}
     return [] if recorded == expected else [f"an untouched copy recorded {recorded}, not {expected}"]
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from course_lib.chapters import all_chapters, read
 from course_lib.data import ROOT
-from course_lib.learn.exercises.engine import all_exercises, of_chapter
+from course_lib.learn.exercises.engine import all_exercises, chapter_exercises
 from course_lib.learn.student import REGION, exercise_cell, inside, put, stub_of, student_copy, tags
 
 
@@ -72,4 +72,4 @@ def test_solutions_lie_in_the_repository_once():
 
 def test_exercises_have_what_a_learner_needs():
     assert all(exercise.title and exercise.hints for exercise in all_exercises().values())
-    assert len(of_chapter("00")) >= 2 and len(of_chapter("01")) >= 4
+    assert len(chapter_exercises("00")) >= 2 and len(chapter_exercises("01")) >= 4

@@ -28,18 +28,18 @@ def test_a_duration_is_the_sum_of_its_parts(parts):
 
 
 @pytest.mark.parametrize(
-    ("said", "seconds"), [("1.5h", 5400), ("0", 0), (0, 0), (-5, -1), (2.5, 2.5), ("-1m", -1), (None, None)]
+    ("value", "seconds"), [("1.5h", 5400), ("0", 0), (0, 0), (-5, -1), (2.5, 2.5), ("-1m", -1), (None, None)]
 )
-def test_durations_as_ollama_reads_them(said, seconds):
-    assert body(keep_alive=said).keep_alive == seconds
+def test_durations_as_ollama_reads_them(value, seconds):
+    assert body(keep_alive=value).keep_alive == seconds
 
 
 @pytest.mark.parametrize(
-    "said", ["5", "5 m", "m", "", "5m ", "1e3s", True, [], {}, 1e300, "9" * 90 + "h", "5m" * 60]
+    "value", ["5", "5 m", "m", "", "5m ", "1e3s", True, [], {}, 1e300, "9" * 90 + "h", "5m" * 60]
 )
-def test_what_is_no_duration_is_refused(said):
+def test_what_is_no_duration_is_refused(value):
     with pytest.raises(ApiError) as found:
-        body(keep_alive=said)
+        body(keep_alive=value)
     assert found.value.field == "keep_alive"
 
 
@@ -69,11 +69,9 @@ def test_null_and_empty_mean_not_set():
     )
 )
 def test_bounds_are_those_of_generation_and_named_as_they_were_sent(options):
+    finite = {k: v for k, v in options.items() if not isinstance(v, float) or math.isfinite(v)}
     try:
-        how = SamplingOptions.model_validate(
-            {k: v for k, v in options.items() if not isinstance(v, float) or math.isfinite(v)}
-        )
-        how.generation("options.")
+        SamplingOptions.model_validate(finite).generation("options.")
     except ApiError as refused:
         assert refused.field.removeprefix("options.") in options
     except ValueError:
