@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from course_lib import data
-from course_lib.chapters import chapter
+from course_lib.chapters import chapter_path
 from course_lib.data import ROOT
 from course_lib.errors import CourseError
 from course_lib.learn.claims import claim, claim_order
@@ -191,7 +191,7 @@ def calls():
         "rerank by an unknown model": lambda engine: rerank("no-such-model", "a", ["b"]),
         "chunks that overlap wholly": lambda engine: split_text("a b c", WORDS, max_tokens=4, overlap=4),
         "the quality of no places": lambda engine: ndcg(["a"], {"a": 1}, 0),
-        "a chapter that is none": lambda engine: chapter("77"),
+        "a chapter that is none": lambda engine: chapter_path("77"),
         "an exercise that is none": lambda engine: find_exercise("99.1"),
         "a claim without a tolerance": lambda engine: claim("x", 1, about=1, within=0),
         "a claim without a relation": lambda engine: claim_order("x", 1, "=", 1),
