@@ -56,7 +56,7 @@ def test_an_interrupted_pull_leaves_nothing_usable_and_the_next_one_goes_on(big_
     download_error(
         r"missing files of o/big at main .*: model\.safetensors \(26\.0 MB\)\. Downloads are off", "o/big"
     )
-    big_hub.fix()
+    big_hub.reset()
     code, out, err = wait(start_pull("o/big"))
     assert code == 0 and f"verified, at commit {big_hub.commit('o/big')}" in out and "26.0M/26.0M" in err
     assert big_hub.bytes_sent("model.safetensors") == len(BIG) - here
