@@ -158,7 +158,7 @@ async def _on_http_error(request: Request, error: HTTPException) -> Response:
     path = request.url.path[:100]
     field, what = "path", f"this server has no {path}"
     if error.status_code == 405:
-        field, what = "method", f"{path} does not accept {request.method}"
+        field, what = "method", f"{request.method} is not allowed for {path}"
     headers = dict(error.headers or {})
     return _response(request.url.path, ApiError(field, what, status=error.status_code, headers=headers))
 

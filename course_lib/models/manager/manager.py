@@ -255,7 +255,7 @@ class ModelManager:
         return engine
 
     def _make_room(self, key: str, wanted: _Entry) -> None:
-        """Unload idle models (least recently used first) for `wanted`. Raises CourseError if it cannot fit."""
+        """Unload idle models (the longest unused first) for `wanted`. Raises CourseError if it cannot fit."""
         with self._change:
             idle = self._evictable(key)
             staying = {k: e for k, e in self._entries.items() if k not in idle}
