@@ -177,7 +177,7 @@ def test_marks_have_a_mean_with_an_interval():
         with pytest.raises(ValueError, match="scores"):
             mean_of(wrong)
     for right, of in ((1, 0), (3, 2), (-1, 2)):
-        with pytest.raises(ValueError, match="at least one trial"):
+        with pytest.raises(ValueError, match="trials >= 1 are needed"):
             proportion_interval(right, of)
 
 

@@ -151,7 +151,7 @@ def test_what_is_not_known_is_refused(config, message, tmp_path):
 def test_a_name_that_is_not_known_gets_those_that_are_alike(tmp_path):
     with pytest.raises(CourseError, match=r"not know a model 'Llama-3\.1-80B'\n.*Llama-3\.1-8B"):
         architecture("Llama-3.1-80B")
-    with pytest.raises(CourseError, match="name the folder of the model"):
+    with pytest.raises(CourseError, match="use the path of the model folder"):
         architecture("?")
     with pytest.raises(CourseError, match=r"no config\.json"):
         architecture(tmp_path)
