@@ -135,7 +135,7 @@ BEST_BATCHES = [[0, 4, 2, 5], [3, 1]]
 
 
 def padded_tokens(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
-    """Return the number of tokens computed when every text of a batch is padded to the longest of the batch."""
+    """Return the number of tokens computed when each text is padded to the longest of its batch."""
     return sum(len(batch) * max(lengths[i] for i in batch) for batch in batches if batch)
 
 

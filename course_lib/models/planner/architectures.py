@@ -14,16 +14,12 @@ from typing import Any, NamedTuple
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models.catalog import shipped
-from course_lib.models.schema.sources import PATH
+from course_lib.models.schema.sources import PATH_START
 
-TUNED = re.compile(
-    r"-(instruct|it|chat)\b", re.IGNORECASE
-)  # names of fine-tuned models; they have the sizes of their base model
-UNSUPPORTED = (
-    "attention_bias",
-    "mlp_bias",
-    "use_sliding_window",
-)  # the parameter counts below are wrong for models that set one of these
+# The suffix of fine-tuned models, which have the sizes of their base model.
+TUNED = re.compile(r"-(instruct|it|chat)\b", re.IGNORECASE)
+# Settings for which the parameter counts below would be wrong.
+UNSUPPORTED = ("attention_bias", "mlp_bias", "use_sliding_window")
 
 
 class Family(NamedTuple):
@@ -195,7 +191,7 @@ def architecture(model: str | Path | Architecture) -> Architecture:
     """
     if isinstance(model, Architecture):
         return model
-    if isinstance(model, Path) or PATH.match(model):
+    if isinstance(model, Path) or PATH_START.match(model):
         return _in_folder(Path(model).expanduser())
     names = {name.lower(): name for name in known_configs()}
     name = names.get(model.lower()) or names.get(TUNED.sub("", model).lower())
