@@ -69,10 +69,7 @@ def tokenize(engine: HuggingFace, examples: Sequence[Example], max_length: int) 
 
 
 def _texts(engine: HuggingFace, examples: Sequence[Example]) -> tuple[list[str], list[str]]:
-    """For each example the text up to where the answer begins, and the rest.
-
-    Both are rendered in one call each.
-    """
+    """For each example the text up to where the answer begins, and the rest."""
     if engine.spec.task == "text-generation":
         return [str(engine._prompt(e.prompt)) for e in examples], [e.answer for e in examples]
     conversations: list[Any] = [

@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 
 
 def load_base(base: Any, config: LoRATrainingConfig) -> HuggingFace:
-    """Load the model to adapt, in the precision to compute in.
-
-    Raises CourseError for one that cannot be trained.
-    """
+    """Load the base in the precision of training. Raises CourseError for one that cannot be trained."""
     spec = ModelSpec.parse(base)
     language_model = spec.task in ("chat-completion", "text-generation")
     if spec.driver != "huggingface" or not language_model or spec.adapters:

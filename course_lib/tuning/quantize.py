@@ -23,10 +23,7 @@ LARGEST = 1e38  # of a weight; a product of two float32 near the largest there i
 
 
 def as_float32(weights: Any) -> Weights:
-    """`weights` as an array of float32.
-
-    Raises CourseError for an empty array, NaN, infinity, and other types.
-    """
+    """`weights` as float32. Raises CourseError for an empty array, NaN, infinity, and other types."""
     try:
         array = np.asarray(weights)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -153,8 +150,7 @@ def pack_q8_0(codes: NDArray[np.int8], scales: NDArray[np.float16]) -> NDArray[n
 def pack_q4_0(codes: NDArray[np.int8], scales: NDArray[np.float16]) -> NDArray[np.uint8]:
     """Bytes as in a GGUF file, (..., row / 32 * 18): of each block its scale, then 16 bytes.
 
-    A byte holds two codes plus 8: one of the first 16 weights in its low bits, one of the last 16 in its high
-    bits.
+    A byte holds two codes plus 8: one of the first 16 weights in its low bits, one of the last in its high.
     """
     first, last = np.hsplit((codes.reshape(-1, Q_BLOCK) + 8).astype(np.uint8), 2)
     return np.hstack([scales.reshape(-1, 1).view(np.uint8), first | last << 4]).reshape(*codes.shape[:-1], -1)
@@ -203,9 +199,8 @@ FP4: Weights = np.concatenate([_POSITIVE, -_POSITIVE])  # in the order of bitsan
 def normal_float() -> Weights:
     """The 16 values of NF4, computed (Dettmers et al. 2023, section 3): quantiles of the normal distribution.
 
-    Eight quantiles from the lower tail to the middle and nine from the middle to the upper tail, which share
-    the 0, scaled to -1..1. The outermost lies at the mean of 1/32 and 1/30, since the quantiles at 0 and 1
-    are infinite.
+    Eight quantiles from the lower tail to the middle, nine from there to the upper tail, the 0 counted once,
+    scaled to -1..1. The tails begin at the mean of 1/32 and 1/30, as the quantiles at 0 and 1 are infinite.
     """
     quantile, tail = np.vectorize(NormalDist().inv_cdf), (1 / 32 + 1 / 30) / 2
     lower, upper = quantile(np.linspace(tail, 0.5, 8)), quantile(np.linspace(0.5, 1 - tail, 9))
@@ -216,8 +211,7 @@ def normal_float() -> Weights:
 def dynamic_values() -> Weights:
     """The 256 values of bitsandbytes' 8-bit type, sorted (Dettmers et al. 2021, arXiv:2110.02861, 1.3).
 
-    The middles of 64 steps from 0.1 to 1, of 32 from 0.01 to 0.1, and so on down to 1 step, with both signs;
-    0; 1.
+    They are 0, 1, and with both signs the middles of 64 steps from 0.1 to 1, 32 from 0.01 to 0.1, ...
     """
     edges = [10.0 ** (i - 6) * np.linspace(0.1, 1, 2**i + 1) for i in range(7)]
     middles = np.concatenate([(e[1:] + e[:-1]) / 2 for e in edges])

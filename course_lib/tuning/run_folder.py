@@ -70,10 +70,7 @@ def result_from(folder: Path, log: dict[str, Any]) -> TrainingResult:
 
 
 def check_folder(folder: Path) -> None:
-    """Delete half-written files of a killed run.
-
-    Raises CourseError for a folder with other contents than a run's.
-    """
+    """Delete a killed run's half-written files. Raises CourseError for a folder with other contents."""
     fix = 'train(base, examples, "another-folder")'
     if folder.exists() and not folder.is_dir():
         raise CourseError(f"{folder} is a file", fix)
@@ -84,10 +81,7 @@ def check_folder(folder: Path) -> None:
 
 
 def finished_run(folder: Path, made_of: dict[str, Any]) -> TrainingResult | None:
-    """The result of the same call made before, if it is finished.
-
-    Raises CourseError for one with other settings.
-    """
+    """The result of the same call, if it is finished. Raises CourseError for one with other settings."""
     if not all((folder / name).is_file() for name in (LOG, WEIGHTS_FILE)):
         return None
     fix = 'train(base, examples, "another-folder")'

@@ -184,10 +184,7 @@ class _TrainingRun:
         return [examples[i : i + size] for i in range(0, len(examples), size)]
 
     def _halving(self, compute: Callable[[], T]) -> T:
-        """What `compute` returns.
-
-        If it runs out of memory, it is repeated with half as many examples at once.
-        """
+        """The result of `compute`, repeated with half as many examples at once while memory is short."""
         while True:
             try:
                 return compute()

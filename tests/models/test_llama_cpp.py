@@ -155,10 +155,10 @@ def test_the_command_replaces_nothing_unasked(tmp_path, capsys, monkeypatch):
     target = tmp_path / f"{NAME}-f16.gguf"
     target.write_text("my own")
     assert cli.main(["models", "export", NAME]) == 1 and target.read_text() == "my own"
-    assert "exists already" in (stderr := capsys.readouterr().err) and "--force" in stderr
+    assert "already exists" in (stderr := capsys.readouterr().err) and "--force" in stderr
     assert cli.main(["models", "export", NAME, "--force"]) == 0 and target.stat().st_size > 2_000_000
     assert cli.main(["models", "export", str(target), "--out", "x.gguf"]) == 1
-    assert "is gguf already" in capsys.readouterr().err
+    assert "is a gguf file already" in capsys.readouterr().err
     assert cli.main(["models", "export", "all-MiniLM-L6-v2"]) == 1
     assert "only LlamaForCausalLM" in capsys.readouterr().err
 

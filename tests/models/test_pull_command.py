@@ -14,7 +14,8 @@ def test_the_command_lists_and_pulls(hub, capfd, monkeypatch):
     assert cli.main(["models", "pull", "o/tiny"]) == 0
     said = capfd.readouterr()
     assert (
-        f"o/tiny: all here and verified, at commit {hub.commit('o/tiny')}" in said.out and "100%" in said.err
+        f"o/tiny: downloaded and verified, at commit {hub.commit('o/tiny')}" in said.out
+        and "100%" in said.err
     )
     get(revision="main")
     assert capfd.readouterr() == ("", "")  # quiet but for pull

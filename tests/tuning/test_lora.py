@@ -57,16 +57,16 @@ def same(a, b):
 def test_a_layer_is_that_of_peft(inputs, outputs, rank, alpha, bias, seed):
     ours, theirs, layer = both(inputs, outputs, rank, alpha, bias, seed)
     x = torch.randn(2, 3, inputs)
-    outputs, expected = ours(x), theirs(x)
-    assert same(outputs, expected)
-    (outputs**2).sum().backward()
+    result, expected = ours(x), theirs(x)
+    assert same(result, expected)
+    (result**2).sum().backward()
     (expected**2).sum().backward()
     assert same(ours.A.grad, layer.lora_A["default"].weight.grad) and same(
         ours.B.grad, layer.lora_B["default"].weight.grad
     )
     assert all(p.grad is None for p in ours.base.parameters())
     merged, merged_model = ours.merged(), theirs.merge_and_unload().layer
-    assert same(merged.weight, merged_model.weight) and same(merged(x), outputs)
+    assert same(merged.weight, merged_model.weight) and same(merged(x), result)
     assert (merged.bias is None) == (not bias) and (not bias or torch.equal(merged.bias, merged_model.bias))
     assert torch.linalg.matrix_rank(ours.delta().detach(), rtol=1e-4) <= min(rank, inputs, outputs)
 

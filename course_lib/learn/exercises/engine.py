@@ -14,7 +14,7 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.learn import state
-from course_lib.learn.student import exercise_cell, inside, stub_of
+from course_lib.learn.student import exercise_cell, make_stub, solution_in
 
 FOLDER = Path(__file__).parent
 
@@ -35,12 +35,12 @@ class Exercise:
     @property
     def reference(self) -> str:
         """The solution code from the chapter. Raises CourseError if this copy has none."""
-        return inside(exercise_cell(self.id))
+        return solution_in(exercise_cell(self.id))
 
     @property
     def stub(self) -> str:
         """The exercise cell as the student finds it, without the solution."""
-        return stub_of(exercise_cell(self.id))
+        return make_stub(exercise_cell(self.id))
 
 
 class ExerciseFailed(AssertionError):
@@ -144,7 +144,7 @@ def check(exercise_id: str, answer: object) -> None:
     message = f"{exercise.id} {verdict}: {feedback}"
     print(message)
     with state.change() as progress:
-        record = progress.exercises.setdefault(exercise.id, state.Tried())
+        record = progress.exercises.setdefault(exercise.id, state.ExerciseRecord())
         record.attempts += verdict != "not answered"
         record.verdict = verdict
         record.passed = record.passed or verdict == "right"
@@ -157,7 +157,7 @@ def hint(exercise_id: str) -> None:
     """Print the hints shown so far and the next one."""
     exercise = find_exercise(exercise_id)
     with state.change() as progress:
-        record = progress.exercises.setdefault(exercise.id, state.Tried())
+        record = progress.exercises.setdefault(exercise.id, state.ExerciseRecord())
         record.hints = min(record.hints + 1, len(exercise.hints))
         count = record.hints
     for number, text in enumerate(exercise.hints[:count], 1):
@@ -170,7 +170,7 @@ def solution(exercise_id: str) -> None:
     exercise = find_exercise(exercise_id)
     if not read_switch("COURSE_SOLUTIONS", on="on", off="off", default=True):
         print(f"{exercise.id}: solutions are switched off here (COURSE_SOLUTIONS=off); ask your teacher")
-    elif not state.current().exercises.get(exercise.id, state.Tried()).attempts:
+    elif not state.current().exercises.get(exercise.id, state.ExerciseRecord()).attempts:
         print(f'{exercise.id}: try to answer it first; hint("{exercise.id}") helps')
     else:
         print(exercise.reference)
