@@ -85,7 +85,7 @@ def test_quantized_weights_answer_too(prompts):
     for kind in ("int8", "nf4", "fp4"):
         with pytest.raises(
             SpecError,
-            match=f"quantization: '{kind}' is of the driver huggingface; the driver llamacpp has q8_0, q4_0",
+            match=f"quantization: '{kind}' needs the driver huggingface; the driver llamacpp supports q8_0, q4_0",
         ):
             load(NAME, driver="llamacpp", quantization=kind)
 

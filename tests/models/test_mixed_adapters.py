@@ -305,7 +305,7 @@ def test_an_adapter_of_the_hub_is_downloaded_and_is_no_model(made, online, offli
             load(BASE, driver=driver, adapters=[source]) for source in ("course/small", made["small"])
         )
         assert there.generate(PROMPTS) == here.generate(PROMPTS) and there.name == f"{BASE}+course/small"
-    requested = {request.path.rpartition("/")[2] for request in hub.asked("/resolve/")}
+    requested = {request.path.rpartition("/")[2] for request in hub.requests_for("/resolve/")}
     assert requested == {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"}
     with pytest.raises(
         CourseError, match=r'course/small is a LoRA adapter, .*(.|\n)*adapters=\["course/small"\]'

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models.catalog import shipped
-from course_lib.models.schema.sources import PATH
+from course_lib.models.schema.sources import PATH_START
 
 TUNED = re.compile(r"-(instruct|it|chat)\b", re.IGNORECASE)  # a tuned model has the sizes of its base
 UNSUPPORTED = ("attention_bias", "mlp_bias", "use_sliding_window")  # true, they change what is counted here
@@ -177,7 +177,7 @@ def architecture(of: str | Path | Architecture) -> Architecture:
     """
     if isinstance(of, Architecture):
         return of
-    if isinstance(of, Path) or PATH.match(of):
+    if isinstance(of, Path) or PATH_START.match(of):
         return _in_folder(Path(of).expanduser())
     names = {name.lower(): name for name in known_configs()}
     name = names.get(of.lower()) or names.get(TUNED.sub("", of).lower())
