@@ -86,8 +86,8 @@ from course_lib.learn.widgets import Explorer, Output, Range
 known, items, moved = 1, [1], []""")
 FORGE = "forge = lambda text, old, new: text.index(old) + 1 and text.replace(old, new)"
 RIGHT = "00.1 right: forge a passage\n"
-UNCHANGED = "00.1 not yet: the text came back unchanged; strings cannot be changed in place, "
-UNCHANGED += "replace() gives a new one\n"
+UNCHANGED = "00.1 not yet: the text came back unchanged; "
+UNCHANGED += "replace() does not change a string but returns a new one\n"
 SOUND = [
     TOP,
     Planted('predict("p", unit="s", low=1, high=9)', tags="widget"),
