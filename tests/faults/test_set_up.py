@@ -386,7 +386,9 @@ def test_a_port_that_is_taken():
 def test_an_unknown_tier():
     result = course("models", COURSE_TIER="huge")
     assert result.returncode == 1
-    assert b"COURSE_TIER='huge' is no tier" in result.stderr and b"export COURSE_TIER=tiny" in result.stderr
+    assert (
+        b"COURSE_TIER='huge' is not a tier" in result.stderr and b"export COURSE_TIER=tiny" in result.stderr
+    )
 
 
 def test_a_tier_whose_models_are_not_here_says_how_to_get_them(tmp_path):

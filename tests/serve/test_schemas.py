@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.models.schema.json_schema import REPEATS, check_size
+from course_lib.models.schema.json_schema import MAX_REPEATS, check_size
 from course_lib.serve.errors import ApiError
 from course_lib.serve.ollama_schemas import GenerateBody
 from course_lib.serve.schemas import SamplingOptions
@@ -41,6 +41,11 @@ def test_what_is_no_duration_is_refused(value):
     with pytest.raises(ApiError) as found:
         body(keep_alive=value)
     assert found.value.field == "keep_alive"
+
+
+def test_an_error_without_a_fix_prints_no_fix():
+    assert str(ApiError("model", "model is required")) == "model is required"
+    assert str(ApiError("name", "two names", "send one")) == "two names\n  Fix: send one"
 
 
 def test_null_and_empty_mean_not_set():
@@ -79,12 +84,12 @@ def test_bounds_are_those_of_generation_and_named_as_they_were_sent(options):
 
 
 def test_demands_that_exhaust_the_machine_are_found_however_deep_they_lie():
-    deep = {"anyOf": [{"properties": {"a": {"items": [{"maxItems": REPEATS + 1}]}}}]}
-    with pytest.raises(ValueError, match=f"maxItems {REPEATS + 1}"):
+    deep = {"anyOf": [{"properties": {"a": {"items": [{"maxItems": MAX_REPEATS + 1}]}}}]}
+    with pytest.raises(ValueError, match=f"maxItems {MAX_REPEATS + 1}"):
         check_size(deep)
     with pytest.raises(ValueError, match="multipleOf"):
         check_size({"allOf": [{"multipleOf": 9973}, {"multipleOf": 9967}]})
-    fine = {"maxItems": REPEATS, "multipleOf": 0.01, "properties": {"maxItems": {"type": "integer"}}}
+    fine = {"maxItems": MAX_REPEATS, "multipleOf": 0.01, "properties": {"maxItems": {"type": "integer"}}}
     assert check_size(fine) is fine
 
 
