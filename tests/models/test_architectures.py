@@ -153,7 +153,7 @@ def test_a_name_that_is_not_known_gets_those_that_are_alike(tmp_path):
         architecture("Llama-3.1-80B")
     with pytest.raises(CourseError, match="use the path of the model folder"):
         architecture("?")
-    with pytest.raises(CourseError, match=r"no config\.json"):
+    with pytest.raises(CourseError, match=r"no readable config\.json"):
         architecture(tmp_path)
     with pytest.raises(CourseError, match="has no field 'vocab_size'"):
         from_config("x", {k: v for k, v in known_configs()["phi-4"].items() if k != "vocab_size"})
