@@ -58,7 +58,7 @@ def model_info(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
 
 
 def _info_of_gguf(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
-    fields = read_header(store.file(tag), lists=verbose).fields
+    fields = read_header(store.file(tag), decode_arrays=verbose).fields
     info = {name: [] if value is None else value for name, value in fields.items()}
     return info | {"general.parameter_count": tag.parameters}
 
