@@ -173,7 +173,9 @@ def test_pips_messages_are_understood(output, what, fix):
 
 
 def test_an_interruption_leaves_nothing(checkout):
-    prelude = "import os; environment.subprocess.check_call = lambda command: os.makedirs(command[-1])\n"
+    # A shell in the background makes its children deaf to SIGINT: this one listens again.
+    prelude = "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    prelude += "environment.subprocess.check_call = lambda command: os.makedirs(command[-1])\n"
     prelude += "packages.install = lambda torch, dev: os.kill(os.getpid(), 2)"
     result = set_up(checkout, prelude=prelude)
     assert result.returncode == 130 and "interrupted" in result.stderr

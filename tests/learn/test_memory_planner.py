@@ -80,7 +80,7 @@ def test_the_bar_ends_before_the_limit_where_it_fits(explorer, model):
 
 def test_own_models_can_be_planned_for_and_unknown_ones_are_refused():
     assert "haneul-4m in q4_0" in memory_planner(["haneul-4m"]).output_for(context=2048).text
-    with pytest.raises(CourseError, match="'llama3:13b' are not known"):
+    with pytest.raises(CourseError, match="not know a model 'llama3:13b'"):
         memory_planner(["llama3:13b"])
     with pytest.raises(ValueError, match="no models"):
         memory_planner([])

@@ -177,7 +177,7 @@ def test_marks_have_a_mean_with_an_interval():
         with pytest.raises(ValueError, match="scores"):
             mean_of(wrong)
     for right, of in ((1, 0), (3, 2), (-1, 2)):
-        with pytest.raises(ValueError, match="at least one trial"):
+        with pytest.raises(ValueError, match="trials >= 1 are needed"):
             proportion_interval(right, of)
 
 
@@ -221,9 +221,9 @@ def test_peak_memory_sees_an_array_that_is_gone_afterwards():
 @pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark is Linux's")
 def test_the_systems_mark_sees_a_peak_between_two_samples():
     bytes_needed = peak_resident_bytes() + 100_000_000
-    _, memory = peak_memory(lambda: np.ones(bytes_needed, dtype=np.uint8).nbytes, every=60)
+    _, memory = peak_memory(lambda: np.ones(bytes_needed, dtype=np.uint8).nbytes, interval_seconds=60)
     assert memory.exact and memory.peak == peak_resident_bytes() > memory.after + 100_000_000
-    _, again = peak_memory(lambda: np.ones(bytes_needed // 2, dtype=np.uint8).nbytes, every=60)
+    _, again = peak_memory(lambda: np.ones(bytes_needed // 2, dtype=np.uint8).nbytes, interval_seconds=60)
     assert not again.exact and again.added < bytes_needed // 2  # below the mark only samples see
 
 

@@ -141,7 +141,7 @@ def test_an_engine_that_cannot_be_made_to_go_on_is_timed_by_what_it_wrote(llama_
 def test_an_answer_of_one_token_is_too_short_to_time_decode_by(llama_cpp):
     ended = Recorded(llama_cpp, "a", [], supported_fields=frozenset())
     ended.generate = lambda prompts, **_: llama_cpp.generate(prompts, max_output_length=1)
-    with pytest.raises(CourseError, match="a ended after 1 of 3 tokens, too few"):
+    with pytest.raises(CourseError, match="a stopped after 1 of 3 tokens, too few"):
         measure_engine(ended, PROMPTS, new_tokens=3, repeats=1)
 
 
@@ -171,8 +171,8 @@ def test_the_memory_of_a_server_is_not_the_memory_of_this_process(llama_cpp):
         ({"new_tokens": 1}, "new_tokens=1"),
         ({"repeats": 0}, "repeats=0"),
         ({"warm_up": 0}, "warm_up=0"),
-        ({"timed": 3}, "timed=3 of 2 prompts"),
-        ({"load_seconds": {"b": 1}}, "load_seconds of b, but the engines are a"),
+        ({"timed": 3}, "timed=3 must be from 1 to the number of prompts, 2"),
+        ({"load_seconds": {"b": 1}}, "load_seconds names b, but the engines are a"),
         ({"quality": lambda answers: [1]}, "1 scores for 2 answers"),
         ({"quality": lambda answers: [1, 2]}, "one from 0 to 1"),
     ],
@@ -223,7 +223,9 @@ def test_speeds_of_known_rounds():
     )
     assert (SLOW.added, SLOW.peak, SLOW.quality.value) == (20_000_000, 30_000_000, 0.75)
     ratio = RESULTS.speedup("fast", than="slow")
-    assert ratio.value == pytest.approx(10) and RESULTS.speedup("slow", than="fast", of="ttft").value < 0.1
+    assert (
+        ratio.value == pytest.approx(10) and RESULTS.speedup("slow", than="fast", quantity="ttft").value < 0.1
+    )
 
 
 @given(st.lists(rounds, min_size=1, max_size=12))
@@ -279,10 +281,10 @@ def test_a_busy_machine_is_named_and_not_drawn_as_if_it_were_quiet():
     assert "inf)" in str(results)
     labels = {line.get_label() for line in results.plot("decode", "prefill").axes[0].lines}
     assert {"slow (disturbed)", "fast"} <= labels
-    drowned = Results({"slow": row(*(r._replace(short=9.0) for r in SLOW.rounds)), "fast": FAST}, {})
-    with pytest.raises(CourseError, match="decode of slow drowned"):
-        drowned.plot("decode", "prefill")
-    with pytest.raises(CourseError, match="a round was disturbed"):
+    noisy = Results({"slow": row(*(r._replace(short=9.0) for r in SLOW.rounds)), "fast": FAST}, {})
+    with pytest.raises(CourseError, match="decode of slow is infinite"):
+        noisy.plot("decode", "prefill")
+    with pytest.raises(CourseError, match="noise in one round was larger than the decode time"):
         results.speedup("fast", than="slow")
 
 
@@ -299,9 +301,9 @@ def test_the_picture_holds_both_quantities_of_every_engine():
 
 
 def test_a_quantity_that_there_is_not_is_refused():
-    with pytest.raises(ValueError, match="'speed' is not measured; one of ttft, prefill, decode"):
+    with pytest.raises(ValueError, match="'speed' is not a quantity; choose one of ttft, prefill, decode"):
         RESULTS.plot(x="speed")
-    with pytest.raises(ValueError, match="of='quality'; one of ttft, prefill, decode"):
-        RESULTS.speedup("slow", "fast", of="quality")
+    with pytest.raises(ValueError, match="quantity='quality' must be one of ttft, prefill, decode"):
+        RESULTS.speedup("slow", "fast", quantity="quality")
     with pytest.raises(CourseError, match="load of slow was not measured"):
         RESULTS.plot(x="load")

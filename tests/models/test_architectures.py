@@ -132,11 +132,14 @@ def test_a_model_is_named_by_its_base_by_itself_or_by_its_folder(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "mixtral"}, r"of the type 'mixtral'; known are llama, "),
-        ({"model_type": "gemma3"}, r"of the type 'gemma3'"),
-        ([], r"no config\.json that can be read"),
-        ({}, r"of the type None"),
-        ({"model_type": "llama", "attention_bias": True}, "attention_bias=True, which is not counted"),
+        ({"model_type": "mixtral"}, r"the model type 'mixtral'; the planner knows llama, "),
+        ({"model_type": "gemma3"}, r"the model type 'gemma3'"),
+        ([], r"no readable config\.json"),
+        ({}, r"the model type None"),
+        (
+            {"model_type": "llama", "attention_bias": True},
+            "attention_bias=True, which the planner does not support",
+        ),
     ],
 )
 def test_what_is_not_known_is_refused(config, message, tmp_path):
@@ -146,11 +149,11 @@ def test_what_is_not_known_is_refused(config, message, tmp_path):
 
 
 def test_a_name_that_is_not_known_gets_those_that_are_alike(tmp_path):
-    with pytest.raises(CourseError, match=r"'Llama-3\.1-80B' are not known here\n.*Llama-3\.1-8B"):
+    with pytest.raises(CourseError, match=r"not know a model 'Llama-3\.1-80B'\n.*Llama-3\.1-8B"):
         architecture("Llama-3.1-80B")
-    with pytest.raises(CourseError, match="name the folder of the model"):
+    with pytest.raises(CourseError, match="use the path of the model folder"):
         architecture("?")
-    with pytest.raises(CourseError, match=r"no config\.json"):
+    with pytest.raises(CourseError, match=r"no readable config\.json"):
         architecture(tmp_path)
     with pytest.raises(CourseError, match="has no field 'vocab_size'"):
         from_config("x", {k: v for k, v in known_configs()["phi-4"].items() if k != "vocab_size"})

@@ -64,7 +64,7 @@ def test_changed_content_gives_another_file(name, folder, tmp_path, written):
 def test_a_model_of_another_name_and_code_that_was_changed_give_another_file(folder, tmp_path, monkeypatch):
     first = cached_export(MODEL, "f16", tmp_path)
     assert cached_export(shutil.copytree(MODEL, tmp_path / "mine"), "f16", tmp_path) != first
-    monkeypatch.setattr(cache, "_version", lambda: ("another",))
+    monkeypatch.setattr(cache, "_writer_version", lambda: ("another",))
     assert cached_export(MODEL, "f16", tmp_path) != first
 
 
@@ -122,10 +122,10 @@ def test_what_was_not_used_for_longest_goes_first(folder, tmp_path, monkeypatch)
     left = folder / "partial-of-a-killed-process"
     left.mkdir()
     age(left, 2)
-    monkeypatch.setattr(cache, "LIMIT", 3 * used.stat().st_size)
+    monkeypatch.setattr(cache, "LIMIT_BYTES", 3 * used.stat().st_size)
     newest = cached_export(MODEL, "q4_0", tmp_path)
     assert set(folder.iterdir()) == {newest, used, third}
-    monkeypatch.setattr(cache, "LIMIT", 10**5)  # less than the weights of this model: it is not kept at all
+    monkeypatch.setattr(cache, "LIMIT_BYTES", 10**5)  # smaller than this model, which is then not cached
     assert cached_export(MODEL, "f32", tmp_path).parent == tmp_path
 
 

@@ -194,17 +194,20 @@ def test_every_token_at_which_an_answer_may_end_is_written(tmp_path):
     for ends in ([1, 2, 3, 4], None):
         config = json.loads((folder / "config.json").read_text()) | {"eos_token_id": ends}
         (folder / "config.json").write_text(json.dumps(config))
-        with pytest.raises(CourseError, match=r"llama\.cpp needs one that begins, and one to three that end"):
+        with pytest.raises(CourseError, match=r"llama\.cpp needs one BOS token and one to three EOS tokens"):
             export(folder, tmp_path / "x.gguf")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, r"m is \['GPT2LMHeadModel'\]; only LlamaForCausalLM"),
+        (
+            {"architectures": ["GPT2LMHeadModel"]},
+            r"m has the architecture \['GPT2LMHeadModel'\]; only LlamaForCausalLM",
+        ),
         (
             {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}},
-            "positions of type 'yarn'",
+            "rope_type 'yarn'",
         ),
         ({"hidden_act": "gelu"}, "activation 'gelu'"),
         (
@@ -212,7 +215,7 @@ def test_every_token_at_which_an_answer_may_end_is_written(tmp_path):
             "quantized weights, which would be rounded a second time",
         ),
         ({"num_key_value_heads": 5}, "m is not complete: ValueError"),
-        ({"vocab_size": 4000}, "4096 tokens, and its model 4000 embeddings"),
+        ({"vocab_size": 4000}, "4096 tokens, but the model has only 4000 embeddings"),
     ],
 )
 def test_what_cannot_be_written_is_told_and_leaves_nothing(changes, message, tmp_path):
@@ -236,8 +239,8 @@ def test_another_tokenizer_is_refused(tmp_path):
     folder = with_tokenizer(
         tmp_path / "m", "haneul", 1
     )  # several spaces are one token, which llama.cpp would cut otherwise
-    with pytest.raises(CourseError, match="no tokenizer of byte-level BPE in a form that is written here"):
+    with pytest.raises(CourseError, match="no byte-level BPE tokenizer of a supported kind"):
         export(folder, tmp_path / "x.gguf")
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(CourseError, match="m has no tokenizer"):
+    with pytest.raises(CourseError, match="m has no byte-level BPE tokenizer"):
         export(folder, tmp_path / "x.gguf")

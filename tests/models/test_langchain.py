@@ -11,6 +11,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import BaseModel
 
+from course_lib.errors import CourseError
 from course_lib.models import ModelManager, catalog
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.manager.langchain import EmbeddingModel
@@ -129,6 +130,21 @@ def test_embeddings_serve_a_vector_store(manager):
     assert len(vector) == 384 and np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
     assert np.allclose(asyncio.run(embeddings.aembed_query("hello")), vector)
     assert embeddings.embed_documents([]) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "fix"),
+    [
+        ("embed_documents", "embed_documents(['hello'])[0]"),
+        ("embed_queries", "embed_query('hello')"),
+        ("embed_document_tokens", "embed_document_tokens(['hello'])[0]"),
+    ],
+)
+def test_a_lone_text_is_not_taken_for_a_list_of_letters(manager, method, fix):
+    embeddings = manager.get_embedding_model("all-MiniLM-L6-v2")
+    with pytest.raises(CourseError, match="'hello' is one text where a list is expected") as raised:
+        getattr(embeddings, method)("hello")
+    assert raised.value.fix == fix
 
 
 def test_questions_and_passages_get_the_words_that_the_embedder_was_trained_with(manager):

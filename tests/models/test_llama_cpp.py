@@ -180,7 +180,7 @@ def gguf_bytes(tmp_path_factory):
 def test_a_file_cut_short_is_told_with_its_size(gguf_bytes, fraction, tmp_path):
     size = int(fraction * len(gguf_bytes))
     (tmp_path / "cut.gguf").write_bytes(gguf_bytes[:size])
-    with pytest.raises(CourseError, match=rf"cut\.gguf is cut short or damaged: it has {size:,} bytes"):
+    with pytest.raises(CourseError, match=rf"cut\.gguf is truncated or damaged: it has {size:,} bytes"):
         load(tmp_path / "cut.gguf", driver="llamacpp")
 
 
@@ -206,7 +206,7 @@ def real(name):
 
 def test_a_tokenizer_alone_is_no_model():
     with pytest.raises(
-        CourseError, match=r"ggml-vocab-gpt-2\.gguf holds a tokenizer \(gpt2\) and no weights"
+        CourseError, match=r"ggml-vocab-gpt-2\.gguf holds only a tokenizer \(gpt2\), no weights"
     ):
         load(real("ggml-vocab-gpt-2.gguf"), driver="llamacpp", task="text-generation")
 

@@ -241,11 +241,11 @@ def test_what_llama_cpp_cannot_hold_is_told(made, tmp_path):
     )
     for folder in (one, two):
         with pytest.raises(
-            CourseError, match=f'{folder.name} has an alpha of its own(.|\n)*driver="huggingface"'
+            CourseError, match=f'{folder.name} has a separate alpha(.|\n)*driver="huggingface"'
         ):
             load(BASE, driver="llamacpp", adapters=[folder])
     dora = adapter(tmp_path / "dora", r=2, target_modules=["q_proj"], use_dora=True)
-    with pytest.raises(CourseError, match=r"dora: llama\.cpp has no place for .*magnitude"):
+    with pytest.raises(CourseError, match=r"dora: llama\.cpp does not support the tensor .*magnitude"):
         load(BASE, driver="llamacpp", adapters=[dora])
     (one / "adapter_config.json").write_text("{}")
     with pytest.raises(CourseError, match="one is no LoRA adapter: 'lora_alpha'"):

@@ -186,7 +186,7 @@ def test_ollama_holds_the_model_while_the_engine_lives(url, by):
     engine = by("ollama", keep_alive=-1, context_length=256)
     model = next(m for m in held.ps().models if m.model == f"{NAME}:f32")
     assert model.expires_at.year > time.gmtime().tm_year + 50 and engine.context == 256
-    with pytest.raises(CourseError, match=r"(?s)\d+ tokens.*but 256.*larger context_length"):
+    with pytest.raises(CourseError, match=r"(?s)\d+ tokens.*num_ctx is 256.*larger context_length"):
         engine.generate([ASKED * 12])
     engine.close()
     assert all(m.model != f"{NAME}:f32" for m in held.ps().models)

@@ -131,7 +131,7 @@ def test_what_is_unloaded_and_still_used_counts(manager, adapters):
         manager.unload("haneul-1m")
         with pytest.raises(CourseError, match="in use: haneul-1m"):
             manager.use(BASE, precision="float32", task="text-generation").__enter__()
-    assert manager._leaving == []
+    assert manager._dropped_in_use == []
 
 
 def test_a_base_unloaded_while_an_adapter_is_loaded_takes_it_along(manager, adapters, monkeypatch):
@@ -145,7 +145,7 @@ def test_a_base_unloaded_while_an_adapter_is_loaded_takes_it_along(manager, adap
     )
     with manager.use(adapters["one"]) as one:
         assert manager.loaded_models() == [] and one.generate(["Hello"])
-    assert one.model is None and manager._leaving == []
+    assert one.model is None and manager._dropped_in_use == []
 
 
 def test_a_mixture_shares_too(manager, adapters, expected, read):

@@ -52,7 +52,7 @@ def test_no_page_is_allowed_to_read_answers(http):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.com", ""])
 def test_it_binds_to_this_machine_alone(host):
-    with pytest.raises(Exception, match="this server answers this machine alone"):
+    with pytest.raises(Exception, match="this server only listens on this machine"):
         bind(0, host)
     with bind(0) as bound:
         assert bound.getsockname()[0] == "127.0.0.1"

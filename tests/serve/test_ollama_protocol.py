@@ -127,12 +127,14 @@ def test_a_prompt_over_num_ctx_is_refused_and_not_cut(client):
     assert client.chat(MODEL, TURNS, options={"num_ctx": count + 1}).eval_count == 1
     status, text = refused(client.chat, MODEL, TURNS, options={"num_ctx": count})
     assert status == 400 and text.startswith(
-        f"messages: {count} tokens with system and template, but {count} are read"
+        f"messages: {count} tokens with system message and template, but num_ctx is {count}"
     )
     status, text = refused(client.generate, MODEL, "word " * 3000, stream=True)
-    assert status == 400 and text.startswith("prompt: ") and "2048 are read" in text
+    assert status == 400 and text.startswith("prompt: ") and "num_ctx is 2048" in text
     status, text = refused(client.generate, MODEL, "Hi", options={"num_ctx": 2049})
-    assert status == 400 and text.startswith("options.num_ctx: 2049, but this model reads 2048 tokens")
+    assert status == 400 and text.startswith(
+        "options.num_ctx: 2049, but the context length of this model is 2048"
+    )
 
 
 def test_format_json_and_a_schema_hold_the_answer(client):
@@ -215,9 +217,9 @@ def test_vectors_are_those_of_the_embedding_model(client):
 def test_a_long_text_is_refused_even_where_cutting_it_is_permitted(client):
     for truncate in (None, True, False):
         status, text = refused(client.embed, "all-minilm", ["short", "word " * 300], truncate=truncate)
-        assert status == 400 and text.startswith("input: text 1 has 302 tokens, and 256 are read")
+        assert status == 400 and text.startswith("input: text 1 has 302 tokens, but num_ctx is 256")
     assert refused(client.embed, "all-minilm", "a b c", options={"num_ctx": 4})[1].startswith(
-        "input: text 0 has 5 tokens, and 4"
+        "input: text 0 has 5 tokens, but num_ctx is 4"
     )
     assert refused(client.embed, "all-minilm", "a", options={"num_ctx": 512})[1].startswith(
         "options.num_ctx: 512"

@@ -141,7 +141,7 @@ def test_what_has_no_effect_is_refused_by_name(asking, field, options):
 
 def test_what_does_not_fit_is_refused_before_a_stream_begins(asking):
     long = [{"role": "user", "content": "word " * 3000}]
-    assert "2048 are read" in refused(asking.chat.completions.create, messages=long, stream=True)["message"]
+    assert "num_ctx is 2048" in refused(asking.chat.completions.create, messages=long, stream=True)["message"]
     assert (
         refused(asking.chat.completions.create, openai.NotFoundError, model="gpt-4", messages=TURNS)["param"]
         == "model"

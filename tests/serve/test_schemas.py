@@ -43,6 +43,11 @@ def test_what_is_no_duration_is_refused(value):
     assert found.value.field == "keep_alive"
 
 
+def test_an_error_without_a_fix_prints_no_fix():
+    assert str(ApiError("model", "model is required")) == "model is required"
+    assert str(ApiError("name", "two names", "send one")) == "two names\n  Fix: send one"
+
+
 def test_null_and_empty_mean_not_set():
     empty = dict.fromkeys(
         [

@@ -10,7 +10,7 @@ from course_lib.learn.exercises.comparing import check_length, check_letter, com
 from course_lib.learn.exercises.engine import Exercise
 
 LARGEST_CODE = 127  # of eight bits with a sign
-TAKE_ABS = "the largest weight is the negative one: take abs() before max()"
+TAKE_ABS = "the weight with the largest absolute value is negative: take abs() before max()"
 
 
 def check_absmax(absmax_codes: Callable[[np.ndarray], tuple[np.ndarray, float]]) -> str | None:
@@ -60,7 +60,7 @@ def check_bits(bits_per_weight: Callable[[int, int, int], float]) -> str | None:
         bits_per_weight(bits, block, scale_bits),
         bits + scale_bits / block,
         {
-            bits: "the scale must be stored too: add its bits, divided by the weights of a block",
+            bits: "the scale must be stored too: add its bits, divided by the number of weights in a block",
             bits
             + scale_bits: "there is one scale per block, not per weight: divide its bits by the block size",
             bits + block / scale_bits: (

@@ -143,11 +143,11 @@ def check(exercise_id: str, answer: object) -> None:
     verdict, feedback = judge(exercise, answer)
     message = f"{exercise.id} {verdict}: {feedback}"
     print(message)
-    with state.change() as s:
-        tried = s.exercises.setdefault(exercise.id, state.ExerciseRecord())
-        tried.attempts += verdict != "not answered"
-        tried.verdict = verdict
-        tried.passed = tried.passed or verdict == "right"
+    with state.change() as progress:
+        record = progress.exercises.setdefault(exercise.id, state.ExerciseRecord())
+        record.attempts += verdict != "not answered"
+        record.verdict = verdict
+        record.passed = record.passed or verdict == "right"
     if is_strict() and verdict != "right":
         raise ExerciseFailed(message)
 
@@ -156,10 +156,10 @@ def check(exercise_id: str, answer: object) -> None:
 def hint(exercise_id: str) -> None:
     """Print the hints shown so far and the next one."""
     exercise = find_exercise(exercise_id)
-    with state.change() as s:
-        tried = s.exercises.setdefault(exercise.id, state.ExerciseRecord())
-        tried.hints = min(tried.hints + 1, len(exercise.hints))
-        count = tried.hints
+    with state.change() as progress:
+        record = progress.exercises.setdefault(exercise.id, state.ExerciseRecord())
+        record.hints = min(record.hints + 1, len(exercise.hints))
+        count = record.hints
     for number, text in enumerate(exercise.hints[:count], 1):
         print(f"Hint {number} of {len(exercise.hints)}: {text}")
 

@@ -241,8 +241,8 @@ def _check_nearest_of_many(
 
 
 # Exercise 03.6: number of questions and mean gain of hybrid search for each kind of question.
-VERBATIM, LOSS = 459, 0.009  # in the handbook's own words
-PARAPHRASES, GAIN = 242, 0.039
+VERBATIM, LOSS = 459, 0.009  # questions in the words of the passage that answers them
+PARAPHRASES, GAIN = 242, 0.039  # questions in other words
 TOTAL_GAIN = PARAPHRASES * GAIN - VERBATIM * LOSS
 CHOICES = {
     "a": (

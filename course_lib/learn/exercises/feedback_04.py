@@ -98,7 +98,7 @@ def check_windows(windows: Callable[[int, int, int], Sequence[tuple[int, int]]])
         (
             [(0, 4), (4, 8), (8, 10)],
             "the windows do not overlap, so an answer at a boundary is split: each window must start "
-            "room - overlap after the one before",
+            "room - overlap tokens after the previous one",
         ),
         ([(0, 4), (3, 7)], "tokens 7 to 9 are missing: the last window must reach the end of the document"),
         (

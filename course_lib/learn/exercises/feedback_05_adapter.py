@@ -108,7 +108,7 @@ def _shape_feedback(lora: Callable[[Any, Any, Any, Any, float], Any], error: Val
         ),
         (
             x @ w.T + scale * b @ a,
-            "B A was added to the outputs, but it is a change of W: multiply x by its transpose first",
+            "B A was added to the outputs, but it is a change of W: multiply x by (B @ A).T",
         ),
     )
     return (

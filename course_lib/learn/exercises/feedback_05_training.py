@@ -109,10 +109,13 @@ def check_stop(best_step: Callable[[dict[int, float], int], object]) -> str | No
     mistakes = (
         (
             max(LOSSES),
-            "1600 is the last step, but training ended at 1400; return the best step until then, 1100",
+            (
+                "1600 is the last step in `losses`, but training ended at 1400; return the best step until "
+                "then, 1100"
+            ),
         ),
         (STOP, "1400 is where training ended; return the step with the lowest loss until then, 1100"),
-        (100, "100 has the highest loss, 2.0; a lower loss is better"),
+        (100, "step 100 has the highest loss, 2.0; a lower loss is better"),
         (200, "you stopped at the first loss that was worse, at 300; patience=3 means three in a row"),
         (
             600,
@@ -177,7 +180,7 @@ EXPECTED_CHOICES = dict(
     zip(SITUATIONS, ("search", "search", "search", "adapter", "both", "both"), strict=True)
 )
 ALL_CHOICES = ("search", "adapter", "both")
-HIGH_LOAD = 10  # questions per second; splits the situations in two halves
+HIGH_LOAD = 10  # questions per second
 
 
 def check_choose(choose: Callable[[dict[str, Facts]], Mapping[str, str]]) -> str | None:
