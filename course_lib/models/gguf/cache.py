@@ -9,12 +9,13 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
-from course_lib import data
 from course_lib.models.gguf import tokenizer, writer
 
 LIMIT = 4 * 2**30  # bytes of all cached files; the least recently used go first
@@ -66,21 +67,26 @@ def _sources(folder: Path) -> list[Path]:
 
 def _key(name: str, weight_type: str, sources: list[Path]) -> str:
     """A hash of what determines a file: sources, type, name of the model, and the code that writes it."""
-    stats = [(path, path.stat()) for path in sources]
-    hashes = [(path.name, _sha256(path, s.st_size, s.st_mtime_ns)) for path, s in stats]
-    return hashlib.sha256(repr((name, weight_type, hashes, _version())).encode()).hexdigest()[:32]
+    parts = (name, weight_type, _hash_files(sources), _version())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def _hash_files(paths: Iterable[Path]) -> list[tuple[str, str]]:
+    """(name, SHA-256) of each file."""
+    stats = [(path, path.stat()) for path in paths]
+    return [(path.name, _sha256(path, stat.st_size, stat.st_mtime_ns)) for path, stat in stats]
 
 
 @functools.lru_cache(maxsize=256)
 def _sha256(path: Path, size: int, modified: int) -> str:
-    """The hash of a file, computed once for each size and time of change."""
-    return data.sha256(path)
+    """The SHA-256 of a file, computed once for each size and modification time."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@functools.cache
-def _version() -> tuple[str, ...]:
-    code = (Path(str(module.__file__)) for module in (writer, tokenizer))
-    return version("gguf"), *map(data.sha256, code)
+def _version() -> tuple[Any, ...]:
+    """The version of the gguf package, and hashes of the modules that write GGUF files."""
+    return version("gguf"), *_hash_files(Path(str(module.__file__)) for module in (writer, tokenizer))
 
 
 def _find(cache: Path, key: str) -> Path | None:
