@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from course_lib.chapters import read
-from course_lib.learn.budget import declared
+from course_lib.chapters import read_notebook
+from course_lib.learn.budget import declared_budget
 from tests.affected import affected, changed_files
 
 pytest_plugins = ["tests.notebooks.runner"]
@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(config, items):
     seconds = _last_time(config)
     for path in {item.path for item in items if item.path.suffix == ".ipynb"}:
         name = path.relative_to(config.rootpath).as_posix()
-        seconds[name] = 60 * declared(read(path), path.name).minutes
+        seconds[name] = 60 * declared_budget(read_notebook(path), path.name).minutes
     items.sort(key=lambda item: -seconds.get(_file(item.nodeid), 0))
 
 

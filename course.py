@@ -1,6 +1,6 @@
 """Start the course without make: `python3 course.py lab`, `python3 course.py test` and so on.
 
-It installs the course into `.venv` first, where that is still to be done. `make lab` and `make test` call it.
+It first installs the course into `.venv` if that is not up to date. `make lab` and `make test` call it.
 """
 
 import os
@@ -11,21 +11,21 @@ if sys.version_info < (3, 6):
     sys.exit("course: this is Python %d.%d\n  Fix: python3 course.py lab" % sys.version_info[:2])
 
 from bootstrap.environment import ensure_installed
-from bootstrap.surroundings import IS_WINDOWS, venv_program
+from bootstrap.host import IS_WINDOWS, venv_program
 
 USAGE = """usage: python3 course.py COMMAND
 
   lab [--port 9999]   open JupyterLab on your own copy of chapter 00
-  test, check         check everything; check what changed since the last commit
-  doctor              look at everything that the course needs
-  set-up [--dev]      only install (with --dev also what the tests need)
+  test, check         test everything; test only what changed since the last commit
+  doctor              check that this machine has what the course needs
+  set-up [--dev]      only install (with --dev, also the packages for the tests)
 
-Other words are commands of `course` too: --help lists them.
-COURSE_TORCH=cuda installs PyTorch for NVIDIA GPUs; without it Linux gets the build for processors."""
+All other commands of `course` work too; `python3 course.py start --help` shows the options of one.
+COURSE_TORCH=cuda installs PyTorch for NVIDIA GPUs; without it, Linux gets the CPU build."""
 
 
 def run(arguments):
-    """Become the command `course` of the environment. On Windows, wait for it and return its exit status."""
+    """Replace this process by the installed `course`. On Windows, run that and return its exit status."""
     command = [str(venv_program("python")), "-m", "course_lib.cli"] + arguments
     sys.stdout.flush()
     if not IS_WINDOWS:
@@ -34,12 +34,12 @@ def run(arguments):
     while True:
         try:
             return process.wait()
-        except KeyboardInterrupt:  # Ctrl-C reaches the command too, which ends by itself
+        except KeyboardInterrupt:  # the command receives Ctrl-C, too, and ends by itself
             pass
 
 
 def main(arguments):
-    """Install where that is needed, then run the command. Returns the exit status."""
+    """Install the course if needed, then run the command. Returns the exit status."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if arguments else 2

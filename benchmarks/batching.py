@@ -1,4 +1,4 @@
-"""Answering a list of prompts with Engine.generate (sorted by length, batched) beside one prompt at a time."""
+"""A list of prompts given to Engine.generate (sorted by length, batched) beside one prompt at a time."""
 
 import torch
 import transformers

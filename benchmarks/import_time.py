@@ -1,4 +1,4 @@
-"""How long `import course_lib` takes in a fresh interpreter, and its light packages, beside `import numpy`."""
+"""How long importing course_lib and its light packages takes in a fresh interpreter, beside numpy."""
 
 import subprocess
 import sys

@@ -46,15 +46,15 @@ RUNS = {
 
 
 def by_course(
-    rows: list[TokenizedExample], how: dict[str, Any], folder: Path
+    dataset: list[TokenizedExample], options: dict[str, Any], folder: Path
 ) -> tuple[float, Callable[[], Any]]:
     """Seconds, and what gives the adapted model."""
-    trained = train(BASE, knowledge_examples(AREAS), folder / "adapter", config=CONFIG.replace(**how))
+    trained = train(BASE, knowledge_examples(AREAS), folder / "adapter", config=CONFIG.replace(**options))
     return trained.seconds, lambda: load(BASE, precision="float32", adapters=[trained.folder]).model  # type: ignore[attr-defined]
 
 
 def by_trainer(
-    rows: list[TokenizedExample], how: dict[str, Any], folder: Path
+    dataset: list[TokenizedExample], options: dict[str, Any], folder: Path
 ) -> tuple[float, Callable[[], Any]]:
     """Seconds of Trainer.train, and what gives the adapted model."""
     from peft import LoraConfig, get_peft_model
@@ -66,17 +66,20 @@ def by_trainer(
         TrainingArguments,
     )
 
-    how, group = dict(how), how.get("group", False)
-    how.pop("group", None)
+    options, group = dict(options), options.get("group", False)
+    options.pop("group", None)
     torch.manual_seed(0)
-    whole = AutoModelForCausalLM.from_pretrained(verify_shipped(BASE), **({"dtype": "float32"} | how))
+    base = AutoModelForCausalLM.from_pretrained(verify_shipped(BASE), **({"dtype": "float32"} | options))
     config = LoraConfig(
         r=CONFIG.rank, lora_alpha=int(CONFIG.alpha), target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    model = get_peft_model(whole, config)  # as it comes: adapters of a 16-bit model learn in 32
+    model = get_peft_model(base, config)  # as it comes: adapters of a 16-bit model learn in 32
     data = [
-        {"input_ids": row.prompt + row.answer, "labels": [-100] * len(row.prompt) + row.answer}
-        for row in rows
+        {
+            "input_ids": example.prompt + example.answer,
+            "labels": [-100] * len(example.prompt) + example.answer,
+        }
+        for example in dataset
     ]
     arguments = TrainingArguments(
         str(folder),
@@ -91,7 +94,7 @@ def by_trainer(
         report_to="none",
         use_cpu=True,
         disable_tqdm=True,
-        bf16=how.get("dtype") == "bfloat16",
+        bf16=options.get("dtype") == "bfloat16",
         train_sampling_strategy="group_by_length" if group else "random",
         dataloader_pin_memory=False,
     )
@@ -103,21 +106,23 @@ def by_trainer(
 def one(name: str) -> None:
     """One run, in this process: print what was measured as JSON."""
     engine = load_base(BASE, CONFIG.replace(precision="float32"))
-    rows = tokenize(engine, knowledge_examples(AREAS), CONFIG.max_length)
+    dataset = tokenize(engine, knowledge_examples(AREAS), CONFIG.max_length)
     others = [
         Example(open_prompt(q), q.answer) for q in closed_book_questions(load_questions("validation"), AREAS)
     ]
     before = peak_resident_bytes()
     with tempfile.TemporaryDirectory() as folder:
         seconds, finished = (by_course if name.startswith("course") else by_trainer)(
-            rows, RUNS[name], Path(folder)
+            dataset, RUNS[name], Path(folder)
         )
         grown = peak_resident_bytes() - before
         model = finished().eval()
     checked = tokenize(engine, others, CONFIG.max_length)
     with torch.no_grad():
-        loss = float(loss_of(model, *collate(checked, "cpu"))) / sum(len(row.answer) for row in checked)
-    tokens = CONFIG.steps * CONFIG.batch_size * sum(row.length for row in rows) / len(rows)
+        loss = float(loss_of(model, *collate(checked, "cpu"))) / sum(
+            len(example.answer) for example in checked
+        )
+    tokens = CONFIG.steps * CONFIG.batch_size * sum(example.length for example in dataset) / len(dataset)
     print(json.dumps({"tokens_per_second": tokens / seconds, "grown": grown, "loss": loss}))
 
 
@@ -127,24 +132,26 @@ def main() -> None:
         return
     rounds = int(sys.argv[1]) if sys.argv[1:] else 3
     print(machine(), *(f"{name} {version(name)}" for name in ("torch", "transformers", "peft")))
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in RUNS}
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in RUNS}
     for _ in range(rounds):
         for name in RUNS:
-            said = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, __file__, "--one", name], capture_output=True, text=True, check=True
             )
-            found[name].append(json.loads(said.stdout.splitlines()[-1]))
-            print(name, found[name][-1], file=sys.stderr)
-    ours = [run["tokens_per_second"] for run in found["course"]]
+            runs[name].append(json.loads(process.stdout.splitlines()[-1]))
+            print(name, runs[name][-1], file=sys.stderr)
+    ours = [run["tokens_per_second"] for run in runs["course"]]
     rows = [
         [
             name,
-            f"{median_of([run['tokens_per_second'] for run in runs])}",
-            str(paired_ratio(ours, [run["tokens_per_second"] for run in runs])) if name != "course" else "-",
-            f"{median_of([run['grown'] / 1e6 for run in runs])}",
-            f"{median_of([run['loss'] for run in runs])}",
+            f"{median_of([run['tokens_per_second'] for run in results])}",
+            str(paired_ratio(ours, [run["tokens_per_second"] for run in results]))
+            if name != "course"
+            else "-",
+            f"{median_of([run['grown'] / 1e6 for run in results])}",
+            f"{median_of([run['loss'] for run in results])}",
         ]
-        for name, runs in found.items()
+        for name, results in runs.items()
     ]
     print(f"{BASE}, rank {CONFIG.rank}, {CONFIG.steps} steps of {CONFIG.batch_size} examples")
     print(

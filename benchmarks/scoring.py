@@ -1,4 +1,4 @@
-"""Engine.score (a prompt is read once, its KV cache shared by all labels) beside one label at a time, and beside writing."""
+"""Engine.score (all labels share a prompt's KV cache) beside one label at a time, and beside generating."""
 
 import torch
 import transformers
@@ -27,9 +27,8 @@ def compare(name: str, prompts: list[str], labels: list[str]) -> None:
         ],
     }
     together = measure(lambda: model.score(prompts, labels), repeats=5)
-    print(
-        f"{name}: {len(tails)} labels x {len(ids)} prompts of {sum(map(len, ids)) / len(ids):.0f} tokens\n  score: {together}"
-    )
+    tokens = sum(map(len, ids)) / len(ids)
+    print(f"{name}: {len(tails)} labels x {len(ids)} prompts of {tokens:.0f} tokens\n  score: {together}")
     for what, way in ways.items():
         other = measure(way, repeats=3, warm_up=0)
         print(f"  {what}: {other.median:.2f} s, {other.median / together.median:.1f} times as long")

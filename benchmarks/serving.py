@@ -1,4 +1,4 @@
-"""The course's server: eight clients beside one, and beside the same prompts given to the bare engine, eight at once."""
+"""The course's server with eight clients, beside one client and beside the bare engine, eight at once."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from course_lib.rag.answering import given_passages, prompt_for
 from course_lib.serve import discovery
 
 MODEL, CLIENTS, REQUESTS, ROUNDS = "haneul-4m", 8, 50, 7
-Ask = dict[str, Any]
+Request = dict[str, Any]
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -24,30 +24,30 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def by_client(url: str, asks: list[Ask]) -> list[str]:
+def by_client(url: str, requests: list[Request]) -> list[str]:
     client = ollama.Client(url)
-    return [client.generate(MODEL, **ask).response or "" for ask in asks]
+    return [client.generate(MODEL, **request).response or "" for request in requests]
 
 
-def by_clients(url: str, asks: list[Ask]) -> list[list[str]]:
+def by_clients(url: str, requests: list[Request]) -> list[list[str]]:
     with ThreadPoolExecutor(CLIENTS) as pool:
-        return list(pool.map(lambda _: by_client(url, asks), range(CLIENTS)))
+        return list(pool.map(lambda _: by_client(url, requests), range(CLIENTS)))
 
 
-def compare(what: str, url: str, asks: list[Ask], engine: Any, tokens: int) -> None:
+def compare(what: str, url: str, requests: list[Request], engine: Any, tokens: int) -> None:
     """Rounds of all ways one after the other, so that what else the machine does falls on each of them."""
-    prompts, told = [a["prompt"] for a in asks], by_client(url, asks)
+    prompts, expected = [a["prompt"] for a in requests], by_client(url, requests)
     one, eight, bare, bare_one = [], [], [], []
     for _ in range(ROUNDS):
-        one.append(seconds(lambda: by_client(url, asks)) / REQUESTS)
-        eight.append(seconds(lambda: by_clients(url, asks)) / REQUESTS / CLIENTS)
+        one.append(seconds(lambda: by_client(url, requests)) / REQUESTS)
+        eight.append(seconds(lambda: by_clients(url, requests)) / REQUESTS / CLIENTS)
         bare_one.append(
             seconds(lambda: [engine.generate([p], max_output_length=tokens) for p in prompts]) / REQUESTS
         )
         bare.append(
             seconds(lambda: engine.generate(prompts * CLIENTS, max_output_length=tokens)) / REQUESTS / CLIENTS
         )
-    answers = [t for texts in by_clients(url, asks) for t in zip(texts, told, strict=True)]
+    answers = [t for texts in by_clients(url, requests) for t in zip(texts, expected, strict=True)]
     print(f"{what}: requests per second")
     for name, found in (
         ("one client", one),
@@ -66,12 +66,16 @@ def main() -> None:
     print(machine(), *(f"{p} {version(p)}" for p in ("xllamacpp", "uvicorn", "starlette", "ollama", "httpx")))
     passages = data.load_passages()
     questions = [q for q in data.load_questions("validation") if len(q.gold) == 1][:REQUESTS]
-    given = [prompt_for(q, given_passages(q, passages, 1)) for q in questions]
+    questions_with_passage = [prompt_for(q, given_passages(q, passages, 1)) for q in questions]
     server = discovery.start()
     spec = {"source": MODEL, "driver": "llamacpp", "quantization": "q8_0", "batch_size": CLIENTS}
-    asks = [{"prompt": p, "options": {"num_predict": 48}} for p in given]
+    requests = [{"prompt": p, "options": {"num_predict": 48}} for p in questions_with_passage]
     compare(
-        "A question with its passage, some 200 tokens read and 8 written", server.url, asks, load(spec), 48
+        "A question with its passage, some 200 tokens read and 8 written",
+        server.url,
+        requests,
+        load(spec),
+        48,
     )
     written = [{"prompt": q.question, "raw": True, "options": {"num_predict": 64}} for q in questions]
     compare(

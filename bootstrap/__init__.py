@@ -1,1 +1,1 @@
-"""Install the course: standard library only, and old syntax, since any Python may be the first to run it."""
+"""Install the course. Uses only the standard library and old syntax, so that any Python 3 can run it."""

@@ -1,6 +1,6 @@
-"""Install packages with pip: one line of progress, a log, and the cause of a failure in one sentence.
+"""Install packages with pip: show progress in one line, write a log, and explain failures in one sentence.
 
-On Linux torch comes from PyTorch's own index for processors, since PyPI's torch brings CUDA.
+On Linux, torch is installed from PyTorch's own CPU index, because PyPI's torch includes several GB of CUDA.
 """
 
 import json
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import urllib.request
 
-from bootstrap.surroundings import (
+from bootstrap.host import (
     GB,
     IS_WINDOWS,
     LOG,
@@ -24,9 +24,9 @@ from bootstrap.surroundings import (
     venv_program,
 )
 
-# Measured on Linux: the environment of `lab`, what `test` adds, CUDA's libraries; each with pip's downloads.
-NEEDED, NEEDED_FOR_TESTS, NEEDED_FOR_CUDA = 3.5 * GB, GB, 6 * GB
-PIP = [str(venv_program("python")), "-m", "pip", "install", "--disable-pip-version-check"]
+# Disk space measured on Linux, with pip's downloads: for `course lab`, more for the tests, more for CUDA.
+LAB_BYTES, TEST_BYTES, CUDA_BYTES = 3.5 * GB, GB, 6 * GB
+PIP_INSTALL = [str(venv_program("python")), "-m", "pip", "install", "--disable-pip-version-check"]
 PYTORCH = "https://download.pytorch.org/whl/"
 NETWORK_SIGNS = (
     "NewConnectionError",
@@ -45,19 +45,19 @@ NETWORK_SIGNS = (
 )
 
 
-def needed_bytes(dev, cuda=False):
-    """How much of the disk installing takes at most."""
-    return NEEDED + (NEEDED_FOR_TESTS if dev else 0) + (NEEDED_FOR_CUDA if cuda else 0)
+def required_disk_bytes(dev, cuda=False):
+    """Return the maximum disk space that an installation needs, in bytes."""
+    return LAB_BYTES + (TEST_BYTES if dev else 0) + (CUDA_BYTES if cuda else 0)
 
 
 def requirement(name):
-    """What pyproject.toml asks for, such as torch==2.13.0."""
+    """Return the pinned requirement of a package in pyproject.toml, such as torch==2.13.0."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     return re.findall(r'"(%s==[^"]+)"' % name, text)[0]
 
 
 def torch_setting():
-    """COURSE_TORCH: cpu, cuda, the name of a folder of PyTorch's index such as cu130, or nothing."""
+    """Return COURSE_TORCH: cpu, cuda, the name of a PyTorch index such as cu130, or ''."""
     name = os.environ.get("COURSE_TORCH", "").strip().lower()
     if not re.match(r"(cpu|cuda|cu\d+|rocm[\d.]+|xpu|)$", name):
         raise SetUpFailed(
@@ -67,9 +67,9 @@ def torch_setting():
 
 
 def torch_index(name):
-    """The URL of PyTorch's own index for a build, or None where pip's own index has it.
+    """Return the URL of PyTorch's index for a setting of COURSE_TORCH, or None for pip's default index.
 
-    PyPI has the CUDA build for Linux, and builds for processors for macOS and Windows.
+    PyPI has the CUDA build for Linux, and the CPU builds for macOS and Windows.
     """
     if name == "cuda":
         name = "cu130" if IS_WINDOWS else ""
@@ -78,24 +78,24 @@ def torch_index(name):
     return PYTORCH + name if name else None
 
 
-def answers(url):
-    """Whether an index answers within five seconds."""
+def is_reachable(url):
+    """Whether a package index responds within five seconds."""
     try:
         return urllib.request.urlopen(url + "/torch/", timeout=5).getcode() == 200
     except (OSError, ValueError):
         return False
 
 
-def explain(output):
-    """The likely cause of pip's failure in one sentence, and how to fix it."""
+def explain_failure(output):
+    """Return the likely cause of a failure of pip, from its output, and the fix."""
     errors = [line.partition("ERROR:")[2].strip() for line in output.splitlines() if "ERROR:" in line]
     missing = re.findall(r"No matching distribution found for (\S+)", output)
     again = "run the same command again"
     if "No space left on device" in output:
-        return "the disk became full while installing", "free %.0f GB and %s" % (NEEDED / GB, again)
+        return "the disk became full while installing", "free %.0f GB and %s" % (LAB_BYTES / GB, again)
     if "CERTIFICATE_VERIFY_FAILED" in output:
         return (
-            "pip does not trust the certificate of this network, as behind a company's proxy",
+            "pip does not trust the certificate of this network; a company's proxy may be the cause",
             "pip config set global.cert FILE, with the file of your network's certificates",
         )
     check_network = "check the connection (a proxy goes into HTTPS_PROXY) and %s" % again
@@ -113,12 +113,13 @@ def explain(output):
 
 
 class Progress:
-    """One line that says what pip is doing. Where there is no terminal, a line for each of its steps."""
+    """A progress line that shows what pip is doing. Without a terminal, prints a line per step instead."""
 
     def __init__(self):
         self.count, self.step = 0, ""
 
     def show(self, step, detail=""):
+        """Show the current step."""
         if sys.stdout.isatty():
             width = shutil.get_terminal_size().columns - 1
             sys.stdout.write("\r" + ("  %s %s" % (step, detail))[:width].ljust(width))
@@ -128,7 +129,7 @@ class Progress:
         self.step = step
 
     def read(self, line):
-        """Take in a line of pip's output."""
+        """Update the progress from a line of pip's output."""
         words = line.split()
         if line.startswith("Collecting "):
             self.count += 1
@@ -140,6 +141,7 @@ class Progress:
             self.show("installing packages", "(%d, a minute or two)" % (line.count(",") + 1))
 
     def end(self):
+        """Clear the progress line."""
         if sys.stdout.isatty():
             sys.stdout.write("\r%s\r" % (" " * (shutil.get_terminal_size().columns - 1)))
             sys.stdout.flush()
@@ -168,46 +170,50 @@ def pip(arguments, progress):
         try:
             with LOG.open("a", encoding="utf-8") as log:
                 log.write(line)
-        except OSError:  # a full disk, which pip's own message tells
+        except OSError:  # the disk is full, which pip reports itself
             pass
     return process.wait(), "".join(lines)
 
 
-def brings_cuda():
-    """Whether pip's own index gives a torch that needs CUDA's libraries, as PyPI does on Linux."""
-    command = PIP + ["--dry-run", "--quiet", "--no-deps", "--ignore-installed", "--report", "-"]
+def default_torch_needs_cuda():
+    """Whether torch from pip's default index depends on CUDA's libraries, as PyPI's does on Linux."""
+    command = PIP_INSTALL + ["--dry-run", "--quiet", "--no-deps", "--ignore-installed", "--report", "-"]
     result = subprocess.run(
         command + [requirement("torch")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     try:
         metadata = json.loads(result.stdout.decode("utf-8"))["install"][0]["metadata"]
     except (ValueError, KeyError, IndexError):
-        return False  # whatever is wrong, the real installation will meet it and say so
+        return False  # the actual installation will fail with the same error and report it
     return any(re.match("nvidia|cuda|triton", needed) for needed in metadata.get("requires_dist", ()))
 
 
 def install_torch(name, dev, progress):
-    """Install torch from PyTorch's own index where that has the wanted build; else leave it to pip's."""
+    """Install torch from PyTorch's own index if that has the requested build, else leave it to `install`."""
     if list(VENV.glob("**/site-packages/%s*.dist-info" % requirement("torch").replace("==", "-"))):
         return
     index, chosen = torch_index(name), name not in ("", "cpu")
-    if index and (chosen or answers(index)):
+    if index and (chosen or is_reachable(index)):
         status, output = pip(["--no-deps", "--index-url", index, requirement("torch")], progress)
         if status == 0:
             return
         if chosen:
-            raise SetUpFailed(*explain(output))
-    if sys.platform == "linux" and brings_cuda():
-        check_disk(needed_bytes(dev, cuda=True))
+            raise SetUpFailed(*explain_failure(output))
+    if sys.platform == "linux" and default_torch_needs_cuda():
+        check_disk(required_disk_bytes(dev, cuda=True))
         progress.end()
-        why = "" if chosen else "PyTorch's index of builds for processors cannot be used here. "
+        why = "" if chosen else "PyTorch's index of CPU builds cannot be used here. "
         print(
-            "  %sThe package index brings CUDA: 3.1 GB to download and 5.6 GB on disk, not 0.6 and 2.4." % why
+            "  %sThe default index includes CUDA: 3.1 GB to download and 5.6 GB on disk, not 0.6 and 2.4."
+            % why
         )
 
 
 def install(name, dev):
-    """Fill the environment with what pyproject.toml asks for."""
+    """Install the requirements of pyproject.toml into the environment.
+
+    name: a setting of COURSE_TORCH. dev: also install the packages for the tests. Raises SetUpFailed.
+    """
     LOG.write_text("", encoding="utf-8")
     progress = Progress()
     try:
@@ -216,5 +222,5 @@ def install(name, dev):
     finally:
         progress.end()
     if status:
-        what, fix = explain(output)
-        raise SetUpFailed("%s (all that pip said: %s)" % (what, quote(LOG)), fix)
+        what, fix = explain_failure(output)
+        raise SetUpFailed("%s (pip's output: %s)" % (what, quote(LOG)), fix)

@@ -1,7 +1,7 @@
 """Local AI, Measured: the library behind the chapters.
 
-The names below are what one lifts into another project. They are imported when they are first used, so that
-`import course_lib` loads nothing heavy.
+The names in `__all__` are the public entry points for use in other projects. Each is imported on first use,
+so `import course_lib` stays fast.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Write files and folders so that an interruption leaves the old content or the new, never half of it."""
+"""Write files and folders atomically: an interruption leaves the old content or the new, never a mixture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from course_lib.errors import CourseError
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to, in the same folder, and rename it to `path` at the end."""
+    """Yield a temporary path in the same folder; when the block ends, rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -26,12 +26,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder to write into, and rename it to `path` at the end; on an error it is deleted.
+    """Yield a temporary folder; when the block ends, rename it to `path`. On an error, delete it.
 
-    Raises CourseError where `path` exists already and is not an empty folder.
+    Raises CourseError if `path` already exists and is not an empty folder.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise CourseError(f"{path} exists already", "name a new folder, or remove it first")
+        raise CourseError(f"{path} already exists", "choose a new folder, or remove this one first")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as parent:
         partial = Path(parent) / path.name
@@ -47,7 +47,7 @@ def atomic_write_text(path: Path, text: str) -> None:
 
 
 def rename_damaged(path: Path, suffix: str) -> Path:
-    """Rename a damaged file to the first free `stem.damaged-N` with this suffix; returns the new path."""
+    """Rename a damaged file to the first unused name `STEM.damaged-N` + `suffix`, and return the new path."""
     names = (path.with_name(f"{path.stem}.damaged-{n}{suffix}") for n in itertools.count(1))
     target = next(p for p in names if not p.exists())
     os.replace(path, target)

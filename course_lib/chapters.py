@@ -1,4 +1,4 @@
-"""Find chapters, read them, and run one cell by cell."""
+"""Find, read and execute the course's chapters, which are Jupyter notebooks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from course_lib.errors import CourseError
 
 
 def all_chapters(folder: Path = CHAPTERS) -> list[Path]:
-    """Every chapter, in order."""
+    """Return the paths of all chapters, sorted by number."""
     return sorted(folder.glob("[0-9][0-9]-*.ipynb"))
 
 
-def chapter(number: str) -> Path:
-    """The chapter with this number ('1' and '01' are the same). Raises CourseError when there is none."""
+def chapter_path(number: str) -> Path:
+    """Return the path of the chapter with this number ('1' or '01'). Raises CourseError if there is none."""
     for path in all_chapters():
         if path.name[:2] == number.zfill(2):
             return path
@@ -29,8 +29,8 @@ def chapter(number: str) -> Path:
     )
 
 
-def read(path: Path) -> Any:
-    """Read a notebook. Raises CourseError, with the reason, when the file is no valid one."""
+def read_notebook(path: Path) -> Any:
+    """Read a notebook. Raises CourseError, with the reason, if the file is not a valid notebook."""
     import nbformat
 
     try:
@@ -39,25 +39,29 @@ def read(path: Path) -> Any:
         return notebook
     except (OSError, ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError) as error:
         raise CourseError(
-            f"{path.name} is no readable notebook: {error}", f"git checkout -- chapters/{path.name}"
+            f"{path.name} is not a readable notebook: {error}", f"git checkout -- chapters/{path.name}"
         ) from error
 
 
 @dataclass(frozen=True)
 class Execution:
-    """A run: seconds, the kernel's peak of resident memory in bytes, and what failed, if anything did."""
+    """The result of executing a notebook.
+
+    seconds: wall time. peak_bytes: peak resident memory of the kernel and its child processes. error: the
+    message of the error that stopped the run, or ''.
+    """
 
     seconds: float
-    peak: int
-    failed: str
+    peak_bytes: int
+    error: str
 
 
 def execute(
     notebook: Any, folder: Path, on_cell: Callable[[Any, Any], object] = lambda *_: None
 ) -> Execution:
-    """Run every cell of `notebook`, in place, with `folder` as the kernel's own, until one fails.
+    """Execute the cells of `notebook` in place, in order, until one fails.
 
-    `on_cell(client, cell)` is called after each code cell. The peak counts the kernel's children, too.
+    folder: the kernel's working directory. on_cell: called as `on_cell(client, cell)` after every cell.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -67,25 +71,26 @@ def execute(
         timeout=900,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
-        extra_arguments=[
-            "--IPKernelApp.log_level=40"
-        ],  # else each kernel warns that loopback is not encrypted
+        extra_arguments=["--IPKernelApp.log_level=40"],  # hides a warning about unencrypted loopback
     )
-    begun, failed = time.monotonic(), ""
+    start, message = time.monotonic(), ""
     with client.setup_kernel(), PeakMemory(client.km.provisioner.pid) as peak:
         try:
             for index, cell in enumerate(notebook.cells):
                 client.execute_cell(cell, index)
                 on_cell(client, cell)
         except CellExecutionError as error:
-            failed = f"{error.ename}: {error.evalue}"
-        except (CellTimeoutError, DeadKernelError) as error:  # out of time, or killed, as a full memory does
-            failed = f"{type(error).__name__}: {error}"
-    return Execution(time.monotonic() - begun, peak.bytes, failed)
+            message = f"{error.ename}: {error.evalue}"
+        except (
+            CellTimeoutError,
+            DeadKernelError,
+        ) as error:  # the kernel dies when memory runs out, for example
+            message = f"{type(error).__name__}: {error}"
+    return Execution(time.monotonic() - start, peak.bytes, message)
 
 
 class PeakMemory:
-    """Samples a process and its children while the block runs: `bytes` is their largest resident memory."""
+    """A context manager that samples a process and its children; `bytes` is their peak resident memory."""
 
     def __init__(self, pid: int) -> None:
         self.pid, self.bytes = pid, 0
@@ -118,65 +123,65 @@ class PeakMemory:
                 continue
 
 
-def _watched(number: str) -> tuple[Path, Any, Execution]:
-    """A chapter, executed with a progress bar."""
+def _execute_with_progress(number: str) -> tuple[Path, Any, Execution]:
+    """Execute a chapter with a progress bar; return its path, the executed notebook and the result."""
     from tqdm import tqdm
 
-    path = chapter(number)
-    notebook = read(path)
+    path = chapter_path(number)
+    notebook = read_notebook(path)
     with tqdm(total=sum(c.cell_type == "code" for c in notebook.cells), desc=path.stem, unit=" cells") as bar:
         run = execute(notebook, CHAPTERS, lambda client, cell: bar.update(cell.cell_type == "code"))
     return path, notebook, run
 
 
-VIEW = "application/vnd.jupyter.widget-view+json"  # of no use without the kernel that made it
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # useless in a saved file: it needs a live kernel
 
 
 def save_chapter(number: str) -> int:
-    """For authors: execute a chapter and save its outputs in place. Returns 1 when a cell failed.
+    """Execute a chapter and save its outputs in chapters/, for authors. Returns 1 if a cell failed, else 0.
 
-    Execution counts, texts and pictures are saved; times, widget state and the kernel's description are not.
+    Execution counts, texts and pictures are saved; times, widget state and kernel metadata are not.
     """
     import nbformat
 
-    path, notebook, run = _watched(number)
+    path, notebook, run = _execute_with_progress(number)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not _is_progress_bar(o.get("data", {}))]
             for output in cell.outputs:
-                output.get("data", {}).pop(VIEW, None)
+                output.get("data", {}).pop(WIDGET_VIEW, None)
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}
-    if not run.failed:
+    if not run.error:
         atomic_write_text(path, nbformat.writes(notebook) + "\n")
-    outcome = f"not saved: {run.failed}" if run.failed else "saved"
-    print(f"{path.name}: {run.seconds / 60:.1f} min, peak {run.peak / 2**30:.2f} GiB, {outcome}")
-    return 1 if run.failed else 0
+    outcome = f"not saved: {run.error}" if run.error else "saved"
+    print(f"{path.name}: {run.seconds / 60:.1f} min, peak {run.peak_bytes / 2**30:.2f} GiB, {outcome}")
+    return 1 if run.error else 0
 
 
 def _is_progress_bar(data: dict[str, Any]) -> bool:
-    """Whether an output's data are a progress bar, of which only the beginning would be saved."""
-    return VIEW in data and "%|" in data.get("text/plain", "")
+    """Whether an output is a progress bar, whose saved text would show only its start."""
+    return WIDGET_VIEW in data and "%|" in data.get("text/plain", "")
 
 
 def run_chapter(number: str, out: Path = WORKSPACE / "runs") -> int:
-    """Execute a chapter cell by cell, with a progress bar, into `out`: a notebook and a page to read.
+    """Execute a chapter with a progress bar, and write the result to `out` as a notebook and as an HTML page.
 
-    Returns 0, or 1 when a cell failed; what ran until then is written too.
+    Returns 0, or 1 if a cell failed; the cells that ran before it are written too.
     """
     import nbformat
     from nbconvert import HTMLExporter
 
-    path, notebook, run = _watched(number)
+    path, notebook, run = _execute_with_progress(number)
     try:
         atomic_write_text(out / f"{path.stem}.ipynb", nbformat.writes(notebook))
         atomic_write_text(out / f"{path.stem}.html", HTMLExporter().from_notebook_node(notebook)[0])
     except OSError as error:
         raise CourseError(
-            f"the result cannot be written to {out}: {error}", "run it in a folder you can write"
+            f"the result cannot be written to {out}: {error}", "make that folder writable"
         ) from error
     print(f"The chapter as a page: {out / path.stem}.html\nAs a notebook:         {out / path.stem}.ipynb")
-    if run.failed:
-        print(f"A cell failed: {run.failed}")
-    return 1 if run.failed else 0
+    if run.error:
+        print(f"A cell failed: {run.error}")
+    return 1 if run.error else 0

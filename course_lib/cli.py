@@ -1,4 +1,4 @@
-"""The command `course`: each of its commands says what it does, and what to do when it cannot."""
+"""The command-line interface `course`: its commands and options, and the printing of errors with fixes."""
 
 from __future__ import annotations
 
@@ -81,30 +81,32 @@ def _export(args: argparse.Namespace) -> int:
     from course_lib.models.gguf import export, export_adapter
     from course_lib.models.schema import Adapter, ModelSpec
 
-    here, adapter = Path(args.name).is_dir() and catalog.shipped_folder(args.name) is None, None
+    is_folder, adapter = Path(args.name).is_dir() and catalog.shipped_folder(args.name) is None, None
     if catalog.is_adapter(args.name) or (Path(args.name) / CONFIG_FILE).is_file():
-        adapter = Adapter(source=Path(args.name) if here else args.name)
+        adapter = Adapter(source=Path(args.name) if is_folder else args.name)
         spec = ModelSpec.parse(args.base or base_model_name(adapter_path(adapter)))
     else:
-        spec = ModelSpec.parse(Path(args.name) if here else args.name)
-    folder, kind = resolve(spec.source), args.type or ("f32" if adapter else "f16")
-    target = args.out or Path(f"{Path(adapter.label if adapter else spec.name).name}-{kind}.gguf")
+        spec = ModelSpec.parse(Path(args.name) if is_folder else args.name)
+    folder, weight_type = resolve(spec.source), args.type or ("f32" if adapter else "f16")
+    target = args.out or Path(f"{Path(adapter.label if adapter else spec.name).name}-{weight_type}.gguf")
     if folder.is_file():
-        raise CourseError(f"{folder.name} is {args.to} already", "name the folder of a model")
-    if (adapter is None and args.base) or (adapter and kind != "f32"):
+        raise CourseError(f"{folder.name} is a {args.to} file already", "give the folder of a model")
+    if adapter is None and args.base:
+        raise CourseError(f"--base is only for adapters, and {args.name} is a model", "leave --base out")
+    if adapter and weight_type != "f32":
         raise CourseError(
-            "--base is of adapters, and --type of models: adapters are written in 32 bits", "leave it out"
+            f"--type {weight_type} is only for models; adapters are exported as f32", "leave --type out"
         )
     if target.exists() and not args.force:
         raise CourseError(
-            f"{target} exists already", "add --force to replace it, or name another file with --out"
+            f"{target} already exists", "add --force to replace it, or name another file with --out"
         )
     if adapter:
         export_adapter(resolve_adapters([adapter], folder)[0].path, folder, target)
     else:
-        export(folder, target, kind)
-    reads = f"beside {spec.name}" if adapter else "llama.cpp and Ollama read it"
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {kind}; {reads}")
+        export(folder, target, weight_type)
+    usage = f"use it with {spec.name}" if adapter else "llama.cpp and Ollama read it"
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {weight_type}; {usage}")
     return 0
 
 
@@ -120,7 +122,7 @@ def _models(args: argparse.Namespace) -> int:
         else:
             here = on_this_machine(entry)
             place = (
-                "is here"
+                "downloaded"
                 if here
                 else f"{entry.download_bytes / 1e6:,.0f} MB to download: {entry.download_command}"
             )
@@ -138,17 +140,18 @@ def _pull(args: argparse.Namespace) -> int:
 
     known = {e.model: e for e in catalog.entries()}.get(args.name)
     if known and known.driver == "ollama":
-        raise CourseError(f"{args.name} is a model that Ollama brings", str(known.download_command))
+        raise CourseError(f"{args.name} must be downloaded by Ollama", str(known.download_command))
     if known and known.hub is None:
         print(f"{args.name} comes with the course, in {catalog.verify_shipped(args.name)}; files verified")
         return 0
-    said = {"revision": args.revision, "filename": args.file, "cache_dir": args.cache_dir}
+    options = {"revision": args.revision, "filename": args.file, "cache_dir": args.cache_dir}
     pinned = known.spec["source"] if known and not args.revision else {}
     repository = {"type": "huggingface", "repository": known.hub if known else args.name}
-    source = ModelSpec.parse({"source": repository | pinned | {k: v for k, v in said.items() if v}}).source
+    given = {name: value for name, value in options.items() if value}
+    source = ModelSpec.parse({"source": repository | pinned | given}).source
     assert isinstance(source, HuggingFaceSource)
-    found = from_hub(source, pull=True)
-    print(f"{source.repository}: all here and verified, at commit {snapshot_commit(found)}, in {found}")
+    path = from_hub(source, pull=True)
+    print(f"{source.repository}: downloaded and verified, at commit {snapshot_commit(path)}, in {path}")
     return 0
 
 
@@ -168,9 +171,9 @@ def _data(args: argparse.Namespace) -> int:
 
 
 def _port(text: str) -> int:
-    """A port that an ordinary user may take."""
+    """Parse a port number that needs no administrator rights."""
     if not text.isdigit() or not 1024 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; one from 1024 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1024 to 65535")
     return int(text)
 
 
@@ -180,28 +183,30 @@ def _add_models(commands: Any) -> None:
     )
     models.set_defaults(do=_models)
     actions = models.add_subparsers(title="actions", metavar="ACTION")
-    actions.add_parser("list", help="as without an action").set_defaults(do=_models)
-    pull = actions.add_parser("pull", help="download a model of the hub, or go on where it broke off")
-    pull.add_argument("name", help="its id, OWNER/NAME, or its name in the catalogue")
+    actions.add_parser("list", help="list and verify (the default action)").set_defaults(do=_models)
+    pull = actions.add_parser("pull", help="download a model from the Hugging Face Hub, or resume a download")
+    pull.add_argument("name", help="its id, OWNER/NAME, or its name in the course's catalogue")
     pull.add_argument("--revision", help="branch, tag or commit (default main)")
-    pull.add_argument("--file", help="one .gguf file of it")
-    pull.add_argument("--cache-dir", type=Path, metavar="DIR", help="in place of the hub's cache")
+    pull.add_argument("--file", help="download only this .gguf file")
+    pull.add_argument(
+        "--cache-dir", type=Path, metavar="DIR", help="folder to use instead of the default cache"
+    )
     pull.set_defaults(do=_pull, offline="0")
     export = actions.add_parser(
         "export", help="write a model as GGUF, the one file that llama.cpp and Ollama read"
     )
     export.add_argument(
-        "name", help="its name, such as haneul-4m, or the path of its folder; of an adapter, too"
+        "name", help="name of a model or LoRA adapter, such as haneul-4m, or the path of its folder"
     )
     export.add_argument("--to", choices=("gguf",), default="gguf", help="the format (default gguf)")
-    export.add_argument("--type", choices=TYPES, help="of a model's weights (default f16)")
+    export.add_argument("--type", choices=TYPES, help="type of a model's weights (default f16)")
     export.add_argument(
-        "--base", metavar="MODEL", help="for which an adapter was made, where it does not say so itself"
+        "--base", metavar="MODEL", help="base model of an adapter, if its configuration does not name it"
     )
     export.add_argument(
-        "--out", type=Path, metavar="FILE", help="the file to write (default NAME-TYPE.gguf, here)"
+        "--out", type=Path, metavar="FILE", help="file to write (default NAME-TYPE.gguf in this folder)"
     )
-    export.add_argument("--force", action="store_true", help="replace the file where it exists")
+    export.add_argument("--force", action="store_true", help="replace the file if it exists")
     export.set_defaults(do=_export)
 
 
@@ -215,10 +220,10 @@ def _parser() -> argparse.ArgumentParser:
 
     lab = commands.add_parser("lab", help="open JupyterLab on chapter 00")
     lab.add_argument("--port", type=_port, default=8888, help="port on this machine (default 8888)")
-    lab.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    lab.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
     lab.set_defaults(do=_lab)
 
-    run = commands.add_parser("run", help="run a chapter in the terminal and write the result as a page")
+    run = commands.add_parser("run", help="run a chapter in the terminal and write the result as HTML")
     run.add_argument("chapter", help="its number, such as 01")
     run.add_argument("--save", action="store_true", help="for authors: save the outputs in chapters/ itself")
     run.set_defaults(do=_run)
@@ -227,46 +232,46 @@ def _parser() -> argparse.ArgumentParser:
         "test", help="check everything: lint, types, tests, every cell of every notebook"
     )
     part = test.add_mutually_exclusive_group()
-    part.add_argument("--only", choices=("lint", "types", "tests", "notebooks"), help="one of the steps")
-    part.add_argument("--chapter", metavar="NN", help="one chapter: its run, its text and its exercises")
+    part.add_argument("--only", choices=("lint", "types", "tests", "notebooks"), help="run one step only")
+    part.add_argument("--chapter", metavar="NN", help="test one chapter: its run, text and exercises")
     test.set_defaults(do=_test)
 
-    doctor = commands.add_parser("doctor", help="check this machine, line by line")
-    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor = commands.add_parser("doctor", help="check that this machine has what the course needs")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(do=_doctor)
 
-    budget = commands.add_parser("budget", help="run chapters and print declared beside measured")
-    budget.add_argument("chapter", nargs="?", help="its number; all without one")
+    budget = commands.add_parser("budget", help="run chapters; print declared and measured time and memory")
+    budget.add_argument("chapter", nargs="?", help="its number (default: all chapters)")
     budget.set_defaults(do=_budget)
 
-    handout = commands.add_parser("handout", help="write a zip of the course for a room of machines")
+    handout = commands.add_parser("handout", help="write a zip of the course for a class")
     handout.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the zip")
-    handout.add_argument("--no-solutions", action="store_true", help="chapters as students find them")
+    handout.add_argument("--no-solutions", action="store_true", help="leave the solutions out")
     handout.set_defaults(do=_handout)
 
     serve = commands.add_parser(
-        "serve", help="answer programs that speak with Ollama or OpenAI, from this machine's models"
+        "serve", help="serve this machine's models with the APIs of Ollama and OpenAI"
     )
     serve.add_argument(
         "--port", type=_port, default=11434, help="port on this machine (default 11434, which is Ollama's)"
     )
     serve.add_argument(
-        "--store", type=Path, metavar="DIR", help="folder for the models (default: a temporary one)"
+        "--store", type=Path, metavar="DIR", help="folder for the models (default: a temporary folder)"
     )
     serve.set_defaults(do=_serve)
 
     for name, do, text in (
-        ("start", _start, "make or update your own copies in workspace/; what you wrote stays"),
-        ("check", _check, "while writing: lint, types, the tests of what changed since the last commit"),
-        ("progress", _progress, "chapters done, exercises passed, predictions"),
-        ("data", _data, "verify Haneul Bank's files and count them"),
+        ("start", _start, "make or update your copies of the chapters in workspace/; what you wrote stays"),
+        ("check", _check, "quick check: lint, types, and the tests affected since the last commit"),
+        ("progress", _progress, "show chapters done, exercises passed and predictions"),
+        ("data", _data, "verify the data of Haneul Bank, the course's fictional bank, and count them"),
     ):
         commands.add_parser(name, help=text).set_defaults(do=do)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; a CourseError becomes two lines and exit status 1."""
+    """Run one command and return its exit status. A CourseError is printed as two lines; the status is 1."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot show Hangul must not stop a command

@@ -1,4 +1,8 @@
-"""Load Haneul Bank's data, check that files are what was published, and name the folders of the course."""
+"""Load the Haneul Bank data set, verify checksums, and define the paths of the course's folders.
+
+Haneul Bank is the course's fictional bank. The data are passages of its handbook, exam questions about them
+and customers' messages, in English and Korean. All were generated from facts, such as a product's fee.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HANEUL = ROOT / "datasets" / "haneul"
 MODELS = ROOT / "models"
 CHAPTERS = ROOT / "chapters"
-WORKSPACE = ROOT / "workspace"  # the student's own; git ignores it
+WORKSPACE = ROOT / "workspace"  # the student's copies of the chapters and progress; ignored by git
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Language = Literal["en", "ko"]
@@ -27,7 +31,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Passage:
-    """A handbook passage. `about`: entity ids; `states`: (fact id, aspect) pairs it states."""
+    """A handbook passage.
+
+    about: ids of the entities, such as products, that it describes. states: the facts that it states, as
+    (fact id, aspect) pairs.
+    """
 
     id: str
     title: str
@@ -40,7 +48,8 @@ class Passage:
 class Question:
     """An exam question.
 
-    gold: ids of the passages that answer it, empty when none does; options: five or none.
+    kind: one of KINDS. about: the entity id. options: five for multiple choice, else none. facts: ids of the
+    facts that the answer needs. gold: ids of the passages that answer it, empty if it is unanswerable.
     """
 
     id: str
@@ -66,15 +75,15 @@ class Message:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file as 64 hex digits."""
+    """Return the SHA-256 of a file as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verify(folder: Path, fix: str) -> None:
-    """Compare every file that `folder/manifest.json` names with its SHA-256.
+    """Check the files listed in `folder/manifest.json` against their SHA-256.
 
-    Raises CourseError, with the file's name and `fix`, when one is missing, truncated or altered.
+    Raises CourseError, with the file's name and `fix`, if one is missing or altered.
     """
     try:
         expected = json.loads((folder / "manifest.json").read_text("utf-8"))["sha256"]
@@ -100,10 +109,10 @@ def _verified(folder: Path) -> Path:
 
 
 def _rows(name: str, folder: Path, language: str = "en") -> Iterator[dict[str, Any]]:
-    """The rows of one file. Raises CourseError for an altered file and an unknown language."""
+    """Yield the rows of one JSONL file. Raises CourseError for an altered file or an unknown language."""
     if language not in LANGUAGES:
         raise CourseError(
-            f"Haneul Bank is not written in language={language!r}; there are en and ko",
+            f"unknown language={language!r}; Haneul Bank's data are in en and ko",
             'load_passages(language="en")',
         )
     path = _verified(folder) / ("" if language == "en" else language) / f"{name}.jsonl"
@@ -115,21 +124,21 @@ def _as_tuples(value: Any) -> Any:
     return tuple(_as_tuples(v) for v in value) if isinstance(value, list) else value
 
 
-def _record(kind: type[T], row: dict[str, Any]) -> T:
-    return kind(**{f.name: _as_tuples(row[f.name]) for f in fields(kind)})  # type: ignore[arg-type]
+def _make(record_type: type[T], row: dict[str, Any]) -> T:
+    return record_type(**{f.name: _as_tuples(row[f.name]) for f in fields(record_type)})  # type: ignore[arg-type]
 
 
 def _check_choice(value: str | None, allowed: tuple[str, ...], name: str) -> None:
     if value is not None and value not in allowed:
-        raise ValueError(f"{name}={value!r}; one of {', '.join(allowed)}")
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(allowed)}")
 
 
 def load_passages(folder: Path = HANEUL, language: Language = "en") -> dict[str, Passage]:
-    """The passages of Haneul's handbook by their ids, which are the same in both languages.
+    """Return the handbook's passages by id. The ids are the same in both languages.
 
     Raises CourseError for an altered file or an unknown language.
     """
-    return {row["id"]: _record(Passage, row) for row in _rows("passages", folder, language)}
+    return {row["id"]: _make(Passage, row) for row in _rows("passages", folder, language)}
 
 
 def load_questions(
@@ -139,36 +148,34 @@ def load_questions(
     language: Language = "en",
     english_names: bool = False,
 ) -> list[Question]:
-    """Haneul's questions, of one split and one kind or of all.
+    """Return the exam questions of one split and one kind; None means all.
 
-    Ids and gold passages are the same in both languages.
-
-    `english_names=True` with `language="ko"`: Korean questions that call the products by their English names.
+    Ids and gold passages are the same in both languages. english_names: with `language="ko"`, return the
+    Korean questions in which the products have their English names.
     Raises ValueError for an unknown split or kind, CourseError for an altered file or an unknown language.
     """
     _check_choice(split, SPLITS, "split")
     _check_choice(kind, KINDS, "kind")
     name = "questions_english_names" if english_names and language == "ko" else "questions"
-    rows = (_record(Question, row) for row in _rows(name, folder, language))
+    rows = (_make(Question, row) for row in _rows(name, folder, language))
     return [q for q in rows if split in (None, q.split) and kind in (None, q.kind)]
 
 
 def load_messages(
     split: Split | None = None, folder: Path = HANEUL, language: Language = "en"
 ) -> list[Message]:
-    """Customers' messages of one split or of all.
+    """Return the customers' messages of one split; None means all.
 
-    Ids, splits and intents are the same in both languages, contents are not.
-
+    Ids, splits and intents are the same in both languages, the contents are not.
     Raises ValueError for an unknown split, CourseError for an altered file or an unknown language.
     """
     _check_choice(split, SPLITS, "split")
-    rows = (_record(Message, row) for row in _rows("messages", folder, language))
+    rows = (_make(Message, row) for row in _rows("messages", folder, language))
     return [m for m in rows if split in (None, m.split)]
 
 
 def load_relevance(folder: Path = HANEUL) -> dict[str, dict[str, int]]:
-    """Question id -> passage id -> grade 1-3; a pair that is absent has grade 0."""
+    """Return the relevance grades as question id -> passage id -> 1 to 3; absent pairs have grade 0."""
     grades: dict[str, dict[str, int]] = {}
     for row in _rows("relevance", folder):
         grades.setdefault(row["question"], {})[row["passage"]] = row["grade"]

@@ -1,4 +1,4 @@
-"""`course doctor`: a line for each thing the course needs, and under a failure the command that fixes it."""
+"""The command `course doctor`: check what the course needs of this machine; print a fix for each failure."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from typing import Literal
 from course_lib import data
 from course_lib.chapters import all_chapters
 from course_lib.errors import CourseError
-from course_lib.lab import next_free, port_is_free
+from course_lib.lab import next_free_port, port_is_free
 from course_lib.measure import machine
 from course_lib.models import catalog
 from course_lib.shell import command_line, pasteable
 
 OLLAMA = "http://127.0.0.1:11434"
 HUB = ("huggingface.co", 443)
-PORT = 8888
-MEMORY_GIB, DISK_GB = 4, 1
-# Not `course.py set-up`, which would see a finished installation and skip it.
+LAB_PORT = 8888
+MIN_MEMORY_GIB, MIN_DISK_GB = 4, 1
+# pip rather than `course.py set-up`, which skips an installation that it has recorded as finished.
 INSTALL = command_line(sys.executable, "-m", "pip", "install", "--editable", data.ROOT)
 CONFIG = Path(sys.prefix, "pyvenv.cfg")
 if CONFIG.is_file() and "\nuv = " in CONFIG.read_text("utf-8"):
@@ -40,7 +40,7 @@ if CONFIG.is_file() and "\nuv = " in CONFIG.read_text("utf-8"):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. `fix` is the one command that helps, empty where nothing is needed."""
+    """One line of the report. `fix` is the command that solves the problem, or '' if there is none."""
 
     status: Literal["ok", "warn", "fail"]
     check: str
@@ -49,17 +49,17 @@ class Finding:
 
 
 def ok(what: str) -> Finding:
-    """Nothing to do. The name of the check is filled in by `examine`."""
+    """Return a finding without a problem; `run_check` fills in the name of the check."""
     return Finding("ok", "", what)
 
 
 def warn(what: str, fix: str) -> Finding:
-    """The course works; the fix would make it better."""
+    """Return a finding that does not stop the course from working."""
     return Finding("warn", "", what, fix)
 
 
 def fail(what: str, fix: str) -> Finding:
-    """The course does not work, or not all of it."""
+    """Return a finding because of which the course, or a part of it, does not work."""
     return Finding("fail", "", what, fix)
 
 
@@ -71,7 +71,7 @@ def _python() -> Finding:
 
 
 def _packages() -> Finding:
-    """Every dependency of the course against pyproject.toml, which may be newer than what pip noted."""
+    """Compare the installed packages with pyproject.toml, which may be newer than the installation."""
     from packaging.requirements import Requirement
 
     project = tomllib.loads((data.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -88,33 +88,35 @@ def _packages() -> Finding:
 
 
 def _kernel() -> Finding:
-    """The kernel that notebooks ask for exists, and is this Python."""
+    """Check that the notebooks' kernel exists and runs this Python."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     fix = command_line(sys.executable, "-m", "ipykernel", "install", "--sys-prefix")
     try:
         program = Path(KernelSpecManager().get_kernel_spec("python3").argv[0])
-    except NoSuchKernel:  # only where ipykernel itself cannot be imported
-        return fail("Jupyter knows no kernel named python3", INSTALL)
+    except NoSuchKernel:  # happens only if ipykernel cannot be imported
+        return fail("Jupyter has no kernel named python3", INSTALL)
     except (ValueError, IndexError, KeyError) as error:
         return fail(f"the description of the kernel python3 cannot be read: {error}", fix)
-    # Jupyter runs a bare `python` as its own interpreter.
+    # A relative `python` means Jupyter's own interpreter.
     if program.is_absolute() and program.parent != Path(sys.executable).parent:
-        return fail(f"the kernel python3 is another Python: {program}", fix)
+        return fail(f"the kernel python3 runs another Python: {program}", fix)
     return ok("python3")
 
 
 def _memory() -> Finding:
     gib = float(machine()["memory_gib"])
-    if gib < MEMORY_GIB:
-        return fail(f"{gib} GiB of memory; the chapters need {MEMORY_GIB}", "use a machine with more memory")
+    if gib < MIN_MEMORY_GIB:
+        return fail(
+            f"{gib} GiB of memory; the chapters need {MIN_MEMORY_GIB}", "use a machine with more memory"
+        )
     return ok(f"{gib} GiB of memory")
 
 
 def _disk() -> Finding:
-    """Room, and the right to write: workspaces and results lie in the course's folder."""
+    """Check free space and write permission in the course's folder, where student copies are kept."""
     free = shutil.disk_usage(data.ROOT).free / 1e9
-    more_room = f"free {DISK_GB} GB on this disk"
+    more_room = f"free {MIN_DISK_GB} GB on this disk"
     probe = data.ROOT / f".doctor-{os.getpid()}"
     try:
         probe.write_bytes(b"x" * 4096)
@@ -125,7 +127,9 @@ def _disk() -> Finding:
     finally:
         if probe.is_file():
             probe.unlink()
-    return fail(f"{free:.1f} GB free", more_room) if free < DISK_GB else ok(f"{free:.0f} GB free, writable")
+    return (
+        fail(f"{free:.1f} GB free", more_room) if free < MIN_DISK_GB else ok(f"{free:.0f} GB free, writable")
+    )
 
 
 def _processor() -> Finding:
@@ -142,7 +146,7 @@ def _gpu() -> Finding:
     tool = shutil.which("nvidia-smi")
     result = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20) if tool else None
     if result is None or result.returncode or not result.stdout.strip():
-        return ok("none that answers, and none is needed")
+        return ok("no NVIDIA GPU found; none is needed")
     name = result.stdout.strip().splitlines()[0].split(" (UUID")[0]
     unused = importlib.metadata.version("torch").endswith("+cpu")
     return ok(f"{name}{'; torch cannot use it unless installed with COURSE_TORCH=cuda' if unused else ''}")
@@ -156,7 +160,7 @@ def _models() -> Finding:
         if entry.tier == "tiny":
             catalog.verify_shipped(entry.model)
         elif on_this_machine(entry) is False:
-            what = f"{entry.model} of the tier {catalog.tier()} is not here"
+            what = f"{entry.model}, a model of tier {catalog.tier()}, is not downloaded"
             return fail(what, entry.download_command or INSTALL)
     return ok(f"tier {catalog.tier()}: {len(entries)} models, files verified")
 
@@ -167,9 +171,9 @@ def _data() -> Finding:
 
 
 def _port() -> Finding:
-    if port_is_free(PORT):
-        return ok(f"{PORT} is free for JupyterLab")
-    return warn(f"{PORT} is taken; another one is free", f"course lab --port {next_free(PORT)}")
+    if port_is_free(LAB_PORT):
+        return ok(f"{LAB_PORT} is free for JupyterLab")
+    return warn(f"{LAB_PORT} is taken; another one is free", f"course lab --port {next_free_port(LAB_PORT)}")
 
 
 def _ollama() -> Finding:
@@ -182,24 +186,24 @@ def _ollama() -> Finding:
 
 def _hub() -> Finding:
     if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-        return ok("not asked (HF_HUB_OFFLINE=0 asks it); the tier tiny needs no hub")
+        return ok("not contacted, because HF_HUB_OFFLINE is set; tier tiny needs no downloads")
     try:
         socket.create_connection(HUB, timeout=2).close()
     except OSError:
-        return ok("cannot be reached; the tier tiny needs none")
+        return ok("cannot be reached; tier tiny needs no downloads")
     return ok(f"{HUB[0]} can be reached")
 
 
 def _workspace() -> Finding:
-    """Looks, and moves nothing: `course progress` sets a damaged file aside."""
+    """Check the student's progress file. Read-only: `course progress` is what renames a damaged file."""
     from course_lib.learn import state
 
     file = state.path() or state.default_path()
     if not all_chapters(data.WORKSPACE):
-        return warn("not made yet", "course start")
+        return warn("the student copies are not made yet", "course start")
     if not file.exists():
         return ok("no progress yet")
-    if problem := state.problem(file):
+    if problem := state.file_problem(file):
         return fail(problem, "git pull" if "newer course" in problem else "course progress")
     return ok(f"{sum(e.passed for e in state.load(file).exercises.values())} exercises passed")
 
@@ -221,22 +225,22 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
 )
 
 
-def examine(check: Callable[[], Finding]) -> Finding:
-    """The finding of one check. A check that cannot run is a failure with its fix, like any other."""
+def run_check(check: Callable[[], Finding]) -> Finding:
+    """Run one check. An exception in a check becomes a failed finding with a fix."""
     try:
         finding = check()
     except ModuleNotFoundError as error:
         finding = fail(f"the package {error.name} is missing", INSTALL)
     except CourseError as error:
         finding = fail(error.what, error.fix)
-    except Exception as error:  # whatever is wrong with this machine, the other lines are wanted
+    except Exception as error:  # an unforeseen error in one check must not hide the other findings
         finding = fail(f"could not be checked: {type(error).__name__}: {error}", INSTALL)
     return replace(finding, check=check.__name__.removeprefix("_"), fix=pasteable(finding.fix))
 
 
 def report(as_json: bool = False, checks: tuple[Callable[[], Finding], ...] = CHECKS) -> int:
-    """Print every finding; return 1 when one failed."""
-    findings = [examine(check) for check in checks]
+    """Run the checks and print their findings. Returns 1 if one failed, else 0."""
+    findings = [run_check(check) for check in checks]
     if as_json:
         print(json.dumps([asdict(f) for f in findings], indent=1))
     else:

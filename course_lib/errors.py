@@ -1,4 +1,4 @@
-"""The one kind of error that this library raises on purpose: what happened, and how to fix it."""
+"""CourseError, the exception for problems that the user can fix: it says what happened and how to fix it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 class CourseError(Exception):
-    """Something that the reader can fix.
+    """A problem that the user can fix.
 
-    what: what happened, with the numbers. fix: one command or one call to paste, or one action.
+    what: what happened, with the relevant numbers. fix: a shell command, a Python call or an instruction.
     """
 
     def __init__(self, what: str, fix: str) -> None:
@@ -16,11 +16,11 @@ class CourseError(Exception):
         super().__init__(f"{what}\n  Fix: {fix}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy without calling __init__, whose arguments differ between subclasses."""
-        return _restored, (type(self), self.args, self.__dict__)
+        """Support pickle and copy without calling __init__, whose arguments differ between subclasses."""
+        return _restore, (type(self), self.args, self.__dict__)
 
 
-def _restored(kind: type[CourseError], args: tuple[Any, ...], state: dict[str, Any]) -> CourseError:
+def _restore(kind: type[CourseError], args: tuple[Any, ...], state: dict[str, Any]) -> CourseError:
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)

@@ -1,4 +1,4 @@
-"""Open JupyterLab on the learner's copy of chapter 00: on this machine alone, without any call home."""
+"""Start JupyterLab on the student's copy of chapter 00; it listens on loopback and uses no internet."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from course_lib.errors import CourseError
 from course_lib.learn.workspace import start
 
 FIRST_CHAPTER = "00-start-here.ipynb"
-SETTINGS = ROOT / "course_lib" / "jupyter"  # switches off the question about news, which would call home
-QUIET = (
+JUPYTER_SETTINGS = ROOT / "course_lib" / "jupyter"  # switches off news, which JupyterLab would download
+OFFLINE_OPTIONS = (
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     "--LabApp.extension_manager=readonly",
 )
 
 
-def own_environment() -> dict[str, str]:
-    """The environment variables for programs that start kernels: this Python comes first on their PATH."""
+def kernel_environment() -> dict[str, str]:
+    """Return os.environ with this Python's folder first in PATH, for programs that start Jupyter kernels."""
     return os.environ | {"PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 def port_is_free(port: int) -> bool:
     """Whether a server could listen on this port of the loopback address."""
     with socket.socket() as s:
-        if os.name != "nt":  # Windows would let two servers share a port
+        if os.name != "nt":  # on Windows this option would let two servers share a port
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             s.bind(("127.0.0.1", port))
@@ -36,16 +36,16 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def next_free(port: int) -> int:
-    """The first free port above `port`. Raises CourseError when the next hundred are taken."""
+def next_free_port(port: int) -> int:
+    """Return the first free port above `port`. Raises CourseError if the next 100 ports are taken."""
     for candidate in range(port + 1, min(port + 101, 65536)):
         if port_is_free(candidate):
             return candidate
-    raise CourseError(f"no free port in {port}-{port + 100}", "course lab --port 9999")
+    raise CourseError(f"no free port from {port} to {port + 100}", "course lab --port 9999")
 
 
 def lab_command(port: int, browser: bool) -> list[str]:
-    """The command line of the server: loopback, this port or none, chapter 00 first."""
+    """Return the command that starts JupyterLab on this port of the loopback address, showing chapter 00."""
     options = {
         "ServerApp.root_dir": ROOT,
         "ServerApp.ip": "127.0.0.1",
@@ -53,29 +53,36 @@ def lab_command(port: int, browser: bool) -> list[str]:
         "ServerApp.port_retries": 0,
         "LabApp.default_url": f"/lab/tree/workspace/{FIRST_CHAPTER}",
     }
-    command = [sys.executable, "-m", "jupyter", "lab", *QUIET]
+    command = [sys.executable, "-m", "jupyter", "lab", *OFFLINE_OPTIONS]
     command += [f"--{name}={value}" for name, value in options.items()]
     if not browser:
         command.append("--no-browser")
-    if getattr(os, "geteuid", lambda: 1)() == 0:  # containers; the server still listens on loopback alone
+    if (
+        getattr(os, "geteuid", lambda: 1)() == 0
+    ):  # in containers; safe, as the server listens on loopback only
         command.append("--allow-root")
     return command
 
 
 def open_lab(port: int, *, browser: bool = True) -> int:
-    """Start the server and stay with it. Raises CourseError for a port that is taken or a missing chapter."""
+    """Run JupyterLab until it ends, and return its exit status.
+
+    Raises CourseError if the port is taken or the chapters are missing.
+    """
     if not CHAPTERS.is_dir():
-        what = "the library is installed here without the chapters, which lie in the course's repository"
-        raise CourseError(what, "clone the repository and run there: python3 course.py lab")
+        what = "the library is installed here without the chapters, which are in the course's repository"
+        raise CourseError(what, "clone the repository and run in it: python3 course.py lab")
     if not (CHAPTERS / FIRST_CHAPTER).is_file():
         raise CourseError(f"chapters/{FIRST_CHAPTER} is missing", "git checkout -- chapters")
     if not port_is_free(port):
-        raise CourseError(f"port {port} is taken by another program", f"course lab --port {next_free(port)}")
+        raise CourseError(
+            f"port {port} is taken by another program", f"course lab --port {next_free_port(port)}"
+        )
     start()
     print(
-        f"Opening http://127.0.0.1:{port}/lab on chapter 00 (about ten seconds). Ctrl-C ends it.", flush=True
+        f"Opening http://127.0.0.1:{port}/lab on chapter 00 (about ten seconds). Ctrl-C stops it.", flush=True
     )
-    environment = own_environment()
-    paths = (str(SETTINGS), environment.get("JUPYTER_CONFIG_PATH"))
+    environment = kernel_environment()
+    paths = (str(JUPYTER_SETTINGS), environment.get("JUPYTER_CONFIG_PATH"))
     environment["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, paths))
     return subprocess.run(lab_command(port, browser), cwd=ROOT, env=environment).returncode

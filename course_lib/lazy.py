@@ -1,4 +1,4 @@
-"""Names that a package offers and imports only when one is used, so that importing the package costs nothing."""
+"""Lazy package attributes: a package exports names whose modules are imported only on first use (PEP 562)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 def lazy_attributes(
     package: str, modules: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package (PEP 562). modules: name -> module of the package that defines it."""
+    """Return `__getattr__` and `__dir__` for a package.
+
+    package: its full name. modules: exported name -> the submodule that defines it.
+    """
 
     def get(name: str) -> Any:
         if name not in modules:

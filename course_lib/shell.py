@@ -1,4 +1,4 @@
-"""Command lines for the reader to paste: paths are quoted, and `course` is found where it was installed."""
+"""Format commands that a user can paste into the shell: quoted paths, and the right way to call `course`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 
 def command_line(*words: str | Path) -> str:
-    """The words of a command, quoted for the shell of this system."""
+    """Join the words of a command, quoted for this system's shell."""
     texts = [str(word) for word in words]
     return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
 
 
 def course_command() -> str:
-    """How to call this environment's `course`: by name where the PATH leads to it, else by its path."""
+    """Return the command for this environment's `course`: its name if it is on the PATH, else its path."""
     script = Path(sys.executable).with_name("course.exe" if os.name == "nt" else "course")
     if shutil.which("course") == str(script):
         return "course"
@@ -28,5 +28,8 @@ def course_command() -> str:
 
 
 def pasteable(fix: str) -> str:
-    """A fix such as `course start` as it works in the shell from which `course` was called."""
+    """Return a fix with its leading `course` replaced by a command that works in the current shell.
+
+    fix: a command such as `course start`; any other text is returned unchanged.
+    """
     return f"{course_command()} {fix.removeprefix('course ')}" if fix.startswith("course ") else fix

@@ -1,4 +1,4 @@
-"""Tables as plain text: the same for a screen reader, a terminal and a test."""
+"""Format tables as plain text, which terminals, screen readers and tests can all read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NUMBER = re.compile(r"[+-]?\d[\d,.]*( ?[%\w/]+)?$")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns padded to their widest cell; numbers to the right, words to the left.
+    """Return a table with aligned columns: columns of numbers to the right, others to the left.
 
     >>> print(table(["model", "MB"], [["a", 7], ["bcd", 12]]))
     model  MB

@@ -1,4 +1,4 @@
-"""`course test` and `course check`: lint, types, tests and chapters, side by side."""
+"""The commands `course test` and `course check`: lint and type checks in parallel with pytest."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from concurrent.futures import ThreadPoolExecutor
 
 from course_lib import chapters
 from course_lib.data import CHAPTERS, ROOT
-from course_lib.lab import own_environment
+from course_lib.lab import kernel_environment
 
 PYTHON = (sys.executable, "-m")
 WORKERS = min(4, os.cpu_count() or 1)
 PYTEST = (*PYTHON, "pytest", "-q", "-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder")
-STATIC: dict[str, list[tuple[str, ...]]] = {  # step -> commands that read the code and run nothing of it
+STATIC: dict[str, list[tuple[str, ...]]] = {  # step -> commands of static analysis
     "lint": [
         (*PYTHON, "ruff", "check", "--output-format=concise", "."),
         (*PYTHON, "ruff", "format", "--check", "."),
     ],
     "types": [(*PYTHON, "mypy")],
 }
-PATHS = {"tests": ["tests"], "notebooks": [str(CHAPTERS)]}  # step -> what pytest runs
-NOTHING_TO_RUN = 5  # pytest's exit status
+PATHS = {"tests": ["tests"], "notebooks": [str(CHAPTERS)]}  # step -> paths for pytest
+NO_TESTS_COLLECTED = 5  # pytest's exit status
 
 
 def run_all(only: str | None = None) -> int:
-    """Run every step, or one of lint, types, tests and notebooks. Returns 1 if any failed.
+    """Run all steps, or only `only`: lint, types, tests or notebooks. Returns 1 if any failed, else 0.
 
-    A failure does not stop the others, so that one run shows all.
+    A failure does not stop the other steps.
     """
     static = [name for name in STATIC if only in (None, name)]
     paths = [path for name, folders in PATHS.items() if only in (None, name) for path in folders]
@@ -38,45 +38,45 @@ def run_all(only: str | None = None) -> int:
 
 
 def run_chapter(number: str) -> int:
-    """Run one chapter with all its checks, and the tests of its text and exercises. Returns 1 if any failed.
+    """Run one chapter and the tests of its text and exercises. Returns 1 if any failed, else 0.
 
-    Raises CourseError where there is no such chapter.
+    Raises CourseError if there is no such chapter.
     """
-    path = chapters.chapter(number)
+    path = chapters.chapter_path(number)
     select = f"{path.stem} or chapter_{path.stem[:2]}"
     return _run([], (*PYTEST, str(path), "tests/notebooks", "tests/learn", "-k", select))
 
 
 def run_changed() -> int:
-    """Run lint, types, and the tests whose imports changed since the last commit. Returns 1 if any failed."""
+    """Run lint, types and the tests affected by changes since the last commit. Returns 1 if any failed."""
     return _run(list(STATIC), (*PYTEST, "--changed"))
 
 
 def _run(static: list[str], pytest_command: tuple[str, ...] | None) -> int:
     """Run the static steps in the background and pytest in the foreground; print what failed."""
-    environment = own_environment() | {
+    environment = kernel_environment() | {
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // WORKERS)),  # workers do not fight for cores
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // WORKERS)),  # so the workers share the cores
     }
-    begun, failed = time.monotonic(), []
+    start, failed = time.monotonic(), []
     with ThreadPoolExecutor() as background:
         checks = {name: background.submit(_check, name, environment) for name in static}
         if pytest_command:
             status = subprocess.run(pytest_command, cwd=ROOT, env=environment).returncode
-            failed += [] if status in (0, NOTHING_TO_RUN) else ["pytest"]
+            failed += [] if status in (0, NO_TESTS_COLLECTED) else ["pytest"]
         for name, check in checks.items():
             passed, text = check.result()
             print(f"== {name}: {'passed' if passed else 'FAILED'}\n{text}", end="", flush=True)
             failed += [] if passed else [name]
-    minutes = f"{(time.monotonic() - begun) / 60:.1f} min"
+    minutes = f"{(time.monotonic() - start) / 60:.1f} min"
     print(f"Failed after {minutes}: {', '.join(failed)}" if failed else f"Everything holds, after {minutes}.")
     return 1 if failed else 0
 
 
 def _check(name: str, environment: dict[str, str]) -> tuple[bool, str]:
-    """Run the commands of a static step. Returns whether all passed, and what they printed."""
-    nice = ["nice"] if shutil.which("nice") else []  # what pytest measures at the same time goes first
+    """Run the commands of a static step. Returns whether all passed, and their output."""
+    nice = ["nice"] if shutil.which("nice") else []  # lower priority: pytest measures times meanwhile
     results = [
         subprocess.run(
             [*nice, *command],

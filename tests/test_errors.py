@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from course_lib import data
-from course_lib.chapters import chapter
+from course_lib.chapters import chapter_path
 from course_lib.data import ROOT
 from course_lib.errors import CourseError
 from course_lib.learn.claims import claim, claim_order
@@ -23,7 +23,7 @@ from course_lib.models.planner.gpus import gpu_bytes
 from course_lib.models.schema import Generation, ModelSpec
 from course_lib.plots import bars, curves
 from course_lib.retrieval import BM25, HybridRetriever, Tokenizer
-from course_lib.retrieval.chunk import TokenSpans, chunks
+from course_lib.retrieval.chunk import TokenSpans, split_text
 from course_lib.retrieval.metrics import ndcg
 from course_lib.retrieval.rerank import rerank
 from course_lib.tuning import train
@@ -189,9 +189,9 @@ def calls():
         "BM25 of an unknown variant": lambda engine: BM25(Tokenizer("words"), variant="bm26"),
         "the same document twice": lambda engine: twice(BM25(Tokenizer("words"))),
         "rerank by an unknown model": lambda engine: rerank("no-such-model", "a", ["b"]),
-        "chunks that overlap wholly": lambda engine: chunks("a b c", WORDS, max_tokens=4, overlap=4),
+        "chunks that overlap wholly": lambda engine: split_text("a b c", WORDS, max_tokens=4, overlap=4),
         "the quality of no places": lambda engine: ndcg(["a"], {"a": 1}, 0),
-        "a chapter that is none": lambda engine: chapter("77"),
+        "a chapter that is none": lambda engine: chapter_path("77"),
         "an exercise that is none": lambda engine: find_exercise("99.1"),
         "a claim without a tolerance": lambda engine: claim("x", 1, about=1, within=0),
         "a claim without a relation": lambda engine: claim_order("x", 1, "=", 1),

@@ -5,7 +5,7 @@ from matplotlib.colors import to_hex
 
 from course_lib.models.planner.gpus import gpu_bytes
 from course_lib.plots import COLOURS, losses, low_rank, training_memory
-from course_lib.plots.diagrams import LONGEST, THINNEST
+from course_lib.plots.diagrams import LONGEST_SIDE, THINNEST_SIDE
 from course_lib.tuning.cost import Cost, adapter_weights, training_bytes
 
 
@@ -34,7 +34,7 @@ def overlaps(figure):
     ("outputs", "inputs", "rank"), [(256, 64, 8), (128, 512, 16), (512, 512, 6), (16, 16, 16), (100, 100, 1)]
 )
 def test_matrices_are_drawn_to_scale(outputs, inputs, rank):
-    drawn, scale = rectangles(low_rank(outputs, inputs, rank).axes[0]), LONGEST / max(outputs, inputs)
+    drawn, scale = rectangles(low_rank(outputs, inputs, rank).axes[0]), LONGEST_SIDE / max(outputs, inputs)
     sides = {"W": (outputs, inputs), "B": (outputs, rank), "A": (rank, inputs)}
     assert drawn == {
         name: pytest.approx((down * scale, across * scale)) for name, (down, across) in sides.items()
@@ -49,10 +49,14 @@ def test_a_unit_is_as_long_across_as_up():
 
 def test_what_is_too_thin_to_be_seen_is_thicker_and_told():
     drawn = rectangles(low_rank(4096, 4096, 8).axes[0])
-    assert drawn == {"W": (LONGEST, LONGEST), "B": (LONGEST, THINNEST), "A": (THINNEST, LONGEST)}
+    assert drawn == {
+        "W": (LONGEST_SIDE, LONGEST_SIDE),
+        "B": (LONGEST_SIDE, THINNEST_SIDE),
+        "A": (THINNEST_SIDE, LONGEST_SIDE),
+    }
     title = low_rank(4096, 4096, 8).axes[0].get_title()
     assert title == "Rank 8: 65,536 weights beside 16,777,216, 0.39%\nthin sides not to scale"
-    assert rectangles(low_rank(4, 4096, 2).axes[0])["B"] == (THINNEST, THINNEST)
+    assert rectangles(low_rank(4, 4096, 2).axes[0])["B"] == (THINNEST_SIDE, THINNEST_SIDE)
     assert [("not to scale" in low_rank(100, 100, rank).axes[0].get_title()) for rank in (1, 2)] == [
         False,
         False,
@@ -90,7 +94,7 @@ def test_no_label_lies_on_another_or_outside(sides):
 
 @pytest.mark.parametrize("rank", [0, -1, 65])
 def test_a_rank_that_is_none_is_refused(rank):
-    with pytest.raises(ValueError, match=rf"rank {rank} of 256 x 64"):
+    with pytest.raises(ValueError, match=rf"rank {rank} for 256 x 64"):
         low_rank(256, 64, rank)
 
 

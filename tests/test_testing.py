@@ -47,7 +47,7 @@ def test_what_changed(steps, capfd):
     assert capfd.readouterr().out.startswith("pytest --changed\n== lint: passed")
 
 
-@pytest.mark.parametrize(("status", "result"), [(0, 0), (1, 1), (2, 1), (testing.NOTHING_TO_RUN, 0)])
+@pytest.mark.parametrize(("status", "result"), [(0, 0), (1, 1), (2, 1), (testing.NO_TESTS_COLLECTED, 0)])
 def test_a_failure_of_pytest(steps, capfd, status, result):
     steps.setattr(testing, "PYTEST", python(f"raise SystemExit({status})"))
     assert testing.run_changed() == result

@@ -1,4 +1,7 @@
-"""Claims: numbers and orderings that a chapter states, asserted here and recorded for the tests."""
+"""Claims: measured numbers and comparisons that a chapter's text states, asserted when the chapter runs.
+
+Each claim is also recorded, so that tests can compare the text with it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,11 @@ RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operat
 
 @dataclass(frozen=True)
 class Claim:
-    """One recorded claim: its tolerance in `unit` (None for an ordering), the machine that measured it."""
+    """A recorded claim.
+
+    value: as measured, in `unit`. statement: the printed sentence. within: the tolerance, None for a
+    comparison. machine: the hardware that it was measured on.
+    """
 
     name: str
     value: float
@@ -32,15 +39,15 @@ class ClaimFailed(AssertionError):
 
 
 def _asserted() -> bool:
-    """Whether claims are asserted: only in the tier tiny, whose numbers stand in the text."""
+    """Whether claims are asserted: only in tier tiny (see COURSE_TIER), since the text states its numbers."""
     return os.environ.get("COURSE_TIER", "tiny") == "tiny"
 
 
 def claim(name: str, value: float, *, about: float, within: float, unit: str = "") -> None:
-    """Assert that `value` lies within `within` of `about`, all three in `unit`, print that and record it.
+    """Assert that `value` differs from `about` by at most `within`, in `unit`; print and record the claim.
 
-    In another tier than tiny the number of the text is printed beside the value, and nothing is asserted.
-    Raises ClaimFailed when the value lies outside, ValueError for a tolerance that is not positive.
+    In tiers other than tiny a failing claim is only printed, with the number for tier tiny.
+    Raises ClaimFailed if the value lies outside, ValueError for a tolerance that is not positive.
     """
     if not within > 0:
         raise ValueError(f"claim {name}: within={within}; a tolerance must be positive")
@@ -49,7 +56,7 @@ def claim(name: str, value: float, *, about: float, within: float, unit: str = "
     )
     if not abs(value - about) <= within:  # written so that NaN fails too
         if not _asserted():
-            return print(f"{name}: {measured} here; {expected} in the tier tiny")
+            return print(f"{name}: {measured} here; {expected} in tier tiny")
         raise ClaimFailed(
             f"{name}: measured {measured}, but the text says about {expected} (within {within:g})"
         )
@@ -57,16 +64,16 @@ def claim(name: str, value: float, *, about: float, within: float, unit: str = "
 
 
 def claim_order(name: str, left: float, relation: Relation, right: float, *, unit: str = "") -> None:
-    """Assert `left relation right`, print that and record `left`; see `claim`.
+    """Assert `left relation right`, for example 1 < 2; print the claim and record `left`. See `claim`.
 
-    Raises ClaimFailed when it does not hold, ValueError for an unknown relation.
+    Raises ClaimFailed if it does not hold, ValueError for an unknown relation.
     """
     if relation not in RELATIONS:
-        raise ValueError(f"claim {name}: relation {relation!r}; one of {', '.join(RELATIONS)}")
+        raise ValueError(f"claim {name}: relation {relation!r} is not one of {', '.join(RELATIONS)}")
     statement = f"{name}: {left:.3g} {relation} {right:.3g}{_spaced(unit)}"
     if not RELATIONS[relation](left, right):
         if not _asserted():
-            return print(f"{statement} does not hold here, as it does in the tier tiny")
+            return print(f"{statement} does not hold here, though it does in tier tiny")
         raise ClaimFailed(f"{statement} does not hold on this machine")
     _record(name, left, unit, f"{statement} holds")
 
@@ -76,7 +83,7 @@ def _spaced(unit: str) -> str:
 
 
 def _record(name: str, value: float, unit: str, statement: str, within: float | None = None) -> None:
-    """Print the claim, and append it to the file that COURSE_CLAIMS names, if any."""
+    """Print the claim; if COURSE_CLAIMS is set, append it to that file as a line of JSON."""
     print(statement)
     if path := os.environ.get("COURSE_CLAIMS"):
         record = Claim(name, float(value), unit, statement, within, machine())

@@ -1,4 +1,4 @@
-"""Predict before you measure: a guess is stored, and shown beside what came out."""
+"""Predictions: a chapter asks for a guess before it measures, and then shows both together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from course_lib.learn import state
 
 
 class Prediction:
-    """A text field for one guess: empty, so that no value is there before the reader has one."""
+    """A notebook widget with a text field for one guess. The field starts empty, to suggest no value."""
 
     def __init__(self, name: str, unit: str, low: float, high: float) -> None:
         import ipywidgets as widgets
@@ -22,8 +22,8 @@ class Prediction:
         self.name, self.unit, self.low, self.high = name, unit, low, high
         with state.change() as s:
             old = s.predictions.get(name)
-            if old is None or old.unit != unit or old.guess is None:  # never asked so, or never answered
-                old = s.predictions[name] = state.Guess(unit=unit, low=low, high=high)
+            if old is None or old.unit != unit or old.guess is None:  # new, changed or never answered
+                old = s.predictions[name] = state.PredictionRecord(unit=unit, low=low, high=high)
         self.field = widgets.Text(
             value="" if old.guess is None else f"{old.guess:g}",
             description="Your guess:",
@@ -31,46 +31,47 @@ class Prediction:
             continuous_update=False,
         )
         self.status = widgets.HTML()
-        self.field.observe(lambda change: self._take(change["new"]), "value")
+        self.field.observe(lambda change: self._submit(change["new"]), "value")
         self.box = widgets.VBox(
             [widgets.HBox([self.field, widgets.Label(f"{unit}, then Enter")]), self.status]
         )
         self.box.add_class("course-predict")
-        self._say(f"{name}: between {low:g} and {high:g} {unit}.")
+        self._show_message(f"{name}: between {low:g} and {high:g} {unit}.")
 
-    def _say(self, text: str) -> None:
+    def _show_message(self, text: str) -> None:
         import html
 
         self.status.value = f'<span role="status">{html.escape(text)}</span>'
         self.text = text
 
-    def _take(self, typed: str) -> None:
-        guess = number_typed(typed.strip().removesuffix(self.unit))
+    def _submit(self, typed: str) -> None:
+        guess = parse_number(typed.strip().removesuffix(self.unit))
         if guess is None:
             ends = f"from {self.low:g} to {self.high:g}"
-            return self._say(f"{typed!r} is not a number. Type one {ends}, such as 1.5 or 1,500.")
+            return self._show_message(f"{typed!r} is not a number. Type one {ends}, such as 1.5 or 1,500.")
         if not self.low <= guess <= self.high:  # NaN lands here too
-            return self._say(
+            return self._show_message(
                 f"{guess:g} lies outside {self.low:g} to {self.high:g} {self.unit}. Guess again."
             )
         with state.change() as s:
-            new = state.Guess(unit=self.unit, low=self.low, high=self.high)
+            new = state.PredictionRecord(unit=self.unit, low=self.low, high=self.high)
             stored = s.predictions.setdefault(self.name, new)
             if stored.measured is not None:
-                return self._say("The measurement has been shown already, so this guess does not count.")
+                return self._show_message(
+                    "The measurement has been shown already, so this guess does not count."
+                )
             stored.guess = guess
-        return self._say(f"Noted: {guess:g} {self.unit}. Now measure.")
+        return self._show_message(f"Noted: {guess:g} {self.unit}. Now measure.")
 
     def drive(self) -> int:
-        """Type both ends of the range and what is no guess, for tests; returns how many texts were typed.
-
-        Raises AssertionError where the line below the field does not change.
+        """Type both limits, a word and a number out of range, for tests; return how many texts were typed.
+        Raises AssertionError if the widget shows no message for one of them.
         """
         start, typed = self.field.value, (f"{self.low:g}", f"{self.high:g}", "five", f"{self.high * 2 + 1:g}")
         for text in typed:
             before, self.text = self.text, ""
             self.field.value = text
-            assert self.text, f"{self.name}: nothing is said about {text!r} (before: {before!r})"
+            assert self.text, f"{self.name}: no message about {text!r} (before: {before!r})"
         self.field.value = start
         return len(typed)
 
@@ -81,10 +82,10 @@ class Prediction:
         return self.box._repr_mimebundle_(**kwargs) | {"text/plain": repr(self)}
 
 
-def number_typed(text: str) -> float | None:
-    """A number as people type it, or None; commas only between thousands, so 1,5 is not taken for 15.
+def parse_number(text: str) -> float | None:
+    """Parse a number, or return None. Commas are allowed only as thousands separators: 1,5 is not 15.
 
-    >>> number_typed("1,500"), number_typed("1,5")
+    >>> parse_number("1,500"), parse_number("1,5")
     (1500.0, None)
     """
     text = text.strip()
@@ -97,17 +98,17 @@ def number_typed(text: str) -> float | None:
 
 
 def predict(name: str, *, unit: str, low: float, high: float) -> Prediction:
-    """Ask for a guess between `low` and `high`, in `unit`.
+    """Return a widget that asks for a guess between `low` and `high`, in `unit`.
 
-    Raises ValueError unless low < high, both finite.
+    Raises ValueError unless low < high and both are finite.
     """
     return Prediction(name, unit, low, high)
 
 
-def ratio(guess: float, measured: float) -> str:
-    """How far off a guess is, in words.
+def describe_ratio(guess: float, measured: float) -> str:
+    """Describe how far a guess is from the measured value.
 
-    >>> ratio(10, 40)
+    >>> describe_ratio(10, 40)
     '0.25 times it'
     """
     if guess <= 0 or measured <= 0:
@@ -119,9 +120,9 @@ def ratio(guess: float, measured: float) -> str:
 
 
 def reveal(name: str, measured: float) -> None:
-    """Print the guess beside the measurement; without a guess, ask for one next time.
+    """Print the measured value with the stored guess, or with a reminder to guess if there is none.
 
-    Raises ValueError for a measurement that is no number.
+    Raises ValueError for a measurement that is not finite.
     """
     if not math.isfinite(measured):
         raise ValueError(f"prediction {name}: measured {measured}")
@@ -134,5 +135,5 @@ def reveal(name: str, measured: float) -> None:
     else:
         print(
             f"your guess: {stored.guess:.3g} {stored.unit}   measured: {measured:.3g} {stored.unit}   "
-            f"the guess is {ratio(stored.guess, measured)}"
+            f"the guess is {describe_ratio(stored.guess, measured)}"
         )

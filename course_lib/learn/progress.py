@@ -1,19 +1,19 @@
-"""`course progress`: chapters done, exercises passed, and how good the predictions were."""
+"""The command `course progress`: chapters done, exercises passed, and how accurate the predictions were."""
 
 from __future__ import annotations
 
 from course_lib.chapters import all_chapters
 from course_lib.learn import state
-from course_lib.learn.exercises.engine import of_chapter
+from course_lib.learn.exercises.engine import chapter_exercises
 from course_lib.tables import table
 
 
 def summary(progress: state.State) -> str:
-    """A table of the chapters, and a sentence on the predictions."""
+    """Return a table of the chapters and a sentence about the predictions."""
     rows = []
     for path in all_chapters():
-        exercises = of_chapter(path.name[:2])
-        passed = sum(progress.exercises.get(e.id, state.Tried()).passed for e in exercises)
+        exercises = chapter_exercises(path.name[:2])
+        passed = sum(progress.exercises.get(e.id, state.ExerciseRecord()).passed for e in exercises)
         done = "done" if exercises and passed == len(exercises) else ""
         rows.append((path.stem, f"{passed} of {len(exercises)}", done))
     lines = [table(["chapter", "exercises passed", ""], rows), "", _describe_predictions(progress)]
@@ -21,7 +21,7 @@ def summary(progress: state.State) -> str:
 
 
 def ratios(progress: state.State) -> dict[str, float]:
-    """Prediction -> guess / measurement, for those that have both, positive."""
+    """Return prediction name -> guess / measurement, for predictions of which both are positive."""
     pairs = {name: (p.guess, p.measured) for name, p in progress.predictions.items()}
     return {name: g / m for name, (g, m) in pairs.items() if g and m and g > 0 and m > 0}
 
@@ -36,10 +36,10 @@ def _describe_predictions(progress: state.State) -> str:
 
 
 def show_progress() -> None:
-    """Print the progress as this session knows it, and draw the predictions if there are any."""
+    """Print the current progress, and plot the predictions if there are any. For notebooks."""
     if state.path() is None:
-        print("You are in the solved chapters: nothing is kept here.", end=" ")
-        print("Your own copies lie in workspace/ (course start).")
+        print("You are in the solved chapters: progress is not recorded here.", end=" ")
+        print("Your own copies are in workspace/ (course start).")
     progress = state.current()
     print(summary(progress))
     if guesses := ratios(progress):
@@ -51,6 +51,6 @@ def show_progress() -> None:
 
 
 def report() -> int:
-    """Print the progress in the student's file, whatever folder the command is typed in; returns 0."""
+    """Print the progress stored in the student's file, independent of the current folder. Returns 0."""
     print(summary(state.load(state.path() or state.default_path())))
     return 0

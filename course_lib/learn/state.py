@@ -1,4 +1,4 @@
-"""The student's progress: exercises and predictions in one JSON file on this machine, and nowhere else."""
+"""The student's progress (exercises and predictions), stored in one JSON file on this machine."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
-class Tried(_Strict):
-    """What was done for one exercise: attempts, the last verdict, whether it was ever right, hints read."""
+class ExerciseRecord(_Strict):
+    """The progress in one exercise.
+
+    verdict: of the last attempt. passed: whether any attempt was right. hints: how many hints were shown.
+    """
 
     attempts: int = 0
     verdict: Verdict = "not answered"
@@ -33,8 +36,8 @@ class Tried(_Strict):
     hints: int = 0
 
 
-class Guess(_Strict):
-    """One prediction: its unit and range, the guess, and what was measured."""
+class PredictionRecord(_Strict):
+    """One prediction: its unit and allowed range, the student's guess, and the measured value."""
 
     unit: str
     low: float
@@ -47,18 +50,18 @@ class State(_Strict):
     """The content of the progress file."""
 
     version: int = VERSION
-    exercises: dict[str, Tried] = {}
-    predictions: dict[str, Guess] = {}
+    exercises: dict[str, ExerciseRecord] = {}
+    predictions: dict[str, PredictionRecord] = {}
 
 
-# Progress of this session that is not in a file: nothing is kept there, or writing failed.
+# Progress file -> progress of this session that is not in it: writing failed, or there is no file (None).
 _unsaved: dict[Path | None, State] = {}
 
 
 def path() -> Path | None:
-    """The progress file: COURSE_STATE where it is set, else the workspace's for notebooks that lie there.
+    """Return the progress file: COURSE_STATE if set, else the workspace's if the current folder is in it.
 
-    None elsewhere: running a solved chapter is not counted as the student's work.
+    Otherwise return None: running a solved chapter in chapters/ does not count as the student's work.
     """
     if file := os.environ.get("COURSE_STATE"):
         return Path(file)
@@ -67,11 +70,11 @@ def path() -> Path | None:
 
 
 def default_path() -> Path:
-    """The progress file of the workspace."""
+    """Return the path of the workspace's progress file."""
     return WORKSPACE / "progress.json"
 
 
-class Damaged(Exception):
+class DamagedFileError(Exception):
     """The progress file cannot be read."""
 
 
@@ -83,33 +86,31 @@ def _read(file: Path) -> State:
             return State.model_validate(content)
     except FileNotFoundError:
         return State()
-    except (ValueError, KeyError, TypeError, OverflowError) as error:  # no UTF-8, no JSON, or not of our form
-        raise Damaged(f"{file.name} is damaged: {type(error).__name__}") from error
+    except (ValueError, KeyError, TypeError, OverflowError) as error:  # not UTF-8, not JSON or not a State
+        raise DamagedFileError(f"{file.name} is damaged: {type(error).__name__}") from error
     raise CourseError(
         f"{file.name} was written by a newer course (version {version}, this one reads {VERSION})", "git pull"
     )
 
 
 def load(file: Path) -> State:
-    """Read a progress file; a missing one is an empty state.
+    """Read a progress file. A missing file gives an empty state; so does a damaged one, which is renamed.
 
-    A damaged one is renamed, and a line says to what.
-
-    Raises CourseError for a file of a newer version, which stays as it is.
+    Raises CourseError for a file of a newer version, which stays unchanged.
     """
     try:
         return _read(file)
-    except Damaged:
+    except DamagedFileError:
         renamed = rename_damaged(file, ".json")
         print(f"{file.name} could not be read. It was kept as {renamed.name}, and a new one begins.")
         return State()
 
 
-def problem(file: Path) -> str:
-    """What is wrong with a progress file, or ''. Changes nothing."""
+def file_problem(file: Path) -> str:
+    """Return what is wrong with a progress file, or ''. Read-only."""
     try:
         _read(file)
-    except (Damaged, OSError) as error:
+    except (DamagedFileError, OSError) as error:
         return str(error)
     except CourseError as error:
         return error.what
@@ -117,21 +118,20 @@ def problem(file: Path) -> str:
 
 
 def _merged(saved: State, unsaved: State) -> State:
-    """What the file holds, and over it what this session could not write."""
+    """Return the saved state, updated with the unsaved one."""
     exercises, predictions = saved.exercises | unsaved.exercises, saved.predictions | unsaved.predictions
     return State(exercises=exercises, predictions=predictions)
 
 
 def _print_not_saved(error: Exception) -> None:
-    print(f"Your progress is not kept this time: {error}")
+    print(f"Your progress could not be saved this time: {error}")
 
 
 @contextmanager
 def change() -> Iterator[State]:
-    """Yield the state to change, and write it back at the end; a lock lets two notebooks do so at once.
+    """Yield the state for modification, and save it when the block ends. Notebooks wait for each other.
 
-    Where it cannot be read or written (a full disk, a file of a newer course), a line says so and the
-    notebook runs on.
+    If the file cannot be read or written (a full disk, a newer course's file), print so and do not raise.
     """
     file = key = path()
     changed = _unsaved.setdefault(key, State())
@@ -158,7 +158,7 @@ def change() -> Iterator[State]:
 
 
 def current() -> State:
-    """The state as it is now; changes to it are not kept."""
+    """Return the current state. Modifications to it are not saved; see `change`."""
     file = path()
     unsaved = _unsaved.get(file, State())
     try:

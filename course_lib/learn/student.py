@@ -1,4 +1,7 @@
-"""Make the student's copy of a chapter: cells tagged `exercise` blanked, cells tagged `solution` left out."""
+"""Make a student's copy of a chapter, without solutions in exercise cells and cells tagged `solution`.
+
+An exercise cell marks its solution with the comments ### BEGIN SOLUTION and ### END SOLUTION.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import re
 import textwrap
 from typing import Any
 
-from course_lib.chapters import chapter, read
+from course_lib.chapters import chapter_path, read_notebook
 from course_lib.errors import CourseError
 
 # nbgrader's delimiters (nbgrader.readthedocs.io, "Creating and grading assignments").
@@ -16,68 +19,69 @@ REGION = re.compile(r"^([ \t]*)### BEGIN SOLUTION[^\n]*\n(.*?)^[ \t]*### END SOL
 STUB = 'raise NotImplementedError("your code here")'
 
 
-def inside(source: str) -> str:
-    """The solution that a cell carries between its delimiters, without their indentation.
+def solution_in(source: str) -> str:
+    """Return the solution between a cell's delimiters, dedented.
 
-    Raises ValueError unless there is exactly one.
+    Raises ValueError unless the cell has exactly one solution.
     """
     regions = REGION.findall(source)
     if len(regions) != 1 or source.count("### BEGIN SOLUTION") != 1 or source.count("### END SOLUTION") != 1:
-        raise ValueError(f"{len(regions)} solutions between delimiters; a cell has one")
+        raise ValueError(f"{len(regions)} solutions between delimiters; a cell must have exactly one")
     return textwrap.dedent(regions[0][1]).strip("\n")
 
 
-def put(source: str, code: str) -> str:
-    """The cell with `code` in place of the solution and its delimiters."""
-    inside(source)
+def replace_solution(source: str, code: str) -> str:
+    """Return the cell's source with `code` in place of the solution and its delimiters."""
+    solution_in(source)
     return REGION.sub(lambda region: textwrap.indent(code, region[1]), source)
 
 
-def stub_of(source: str) -> str:
-    """The cell as a student finds it: functions raise NotImplementedError, names at the top level are `...`.
+def make_stub(source: str) -> str:
+    """Return the cell as a student gets it: the solution is replaced by a stub.
 
-    Raises ValueError for a solution at the top level that assigns no name.
+    In a function, the stub raises NotImplementedError; at the top level, it sets the assigned names to `...`.
+    Raises ValueError for a top-level solution that assigns no name.
     """
-    solution, indented = inside(source), REGION.findall(source)[0][0]
+    solution, indented = solution_in(source), REGION.findall(source)[0][0]
     if indented:
-        return put(source, STUB)
+        return replace_solution(source, STUB)
     assigned: list[ast.expr] = []
     for statement in ast.parse(solution).body:
         assigned += statement.targets if isinstance(statement, ast.Assign) else []
         assigned += [statement.target] if isinstance(statement, ast.AnnAssign) else []
     if not assigned:
-        raise ValueError(f"nothing to blank: the solution assigns no name: {solution!r}")
-    return put(source, "\n".join(f"{ast.unparse(target)} = ..." for target in assigned))
+        raise ValueError(f"no stub can be made: the solution assigns no name: {solution!r}")
+    return replace_solution(source, "\n".join(f"{ast.unparse(target)} = ..." for target in assigned))
 
 
 def tags(cell: Any) -> set[str]:
-    """The tags of a cell."""
+    """Return the tags of a cell."""
     return set(cell.metadata.get("tags", []))
 
 
 def student_copy(notebook: Any) -> Any:
-    """A chapter for a student: solutions blanked, outputs cleared; ids and tags as they were."""
+    """Return a chapter without solutions and outputs; ids and tags of the remaining cells are unchanged."""
     out = copy.deepcopy(notebook)
     out.cells = [c for c in out.cells if "solution" not in tags(c)]
     for cell in out.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             if "exercise" in tags(cell) and REGION.search(cell.source):  # a handout may have no solutions
-                cell.source = stub_of(cell.source)
+                cell.source = make_stub(cell.source)
     return out
 
 
 def exercise_cell(id_: str) -> str:
-    """The source of the chapter's cell that checks exercise `id_`.
+    """Return the source of the chapter's cell that checks exercise `id_`, such as 03.2.
 
-    Raises CourseError where no cell does, and where this copy of the course came without solutions.
+    Raises CourseError if there is no such cell, or if this copy of the course was made without solutions.
     """
-    path = chapter(id_.partition(".")[0])
-    for cell in read(path).cells:
+    path = chapter_path(id_.partition(".")[0])
+    for cell in read_notebook(path).cells:
         if "exercise" in tags(cell) and f'check("{id_}"' in cell.source:
             if not REGION.search(cell.source):
                 raise CourseError(
-                    f"this copy of the course has no solution of {id_}", "ask your teacher for it"
+                    f"this copy of the course has no solution for {id_}", "ask your teacher for it"
                 )
             return str(cell.source)
     raise CourseError(f"no cell of {path.name} checks exercise {id_}", "git checkout -- chapters")

@@ -1,4 +1,4 @@
-"""Timing, memory, speed and quality with honest statistics: warm-up, repeats, intervals, a note on noise."""
+"""Measure time, memory, speed and quality, with warm-up, repeats and confidence intervals."""
 
 from course_lib.measure.engines import compare, measure_engine
 from course_lib.measure.hardware import machine

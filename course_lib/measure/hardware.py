@@ -1,4 +1,4 @@
-"""The machine that a measurement was made on."""
+"""Describe the machine on which a measurement runs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import platform
 
 
 def usable_cores() -> int:
-    """How many cores this process may use. Only Linux restricts a process to some of them."""
+    """Return how many CPU cores this process may use; Linux can restrict a process to a subset of them."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def machine() -> dict[str, str | int | float]:
-    """Processor, cores, memory, system and Python, without names, paths and users."""
+    """Return processor, cores, memory (GiB), operating system and Python version, and nothing personal."""
     import psutil
 
     return {

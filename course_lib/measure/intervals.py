@@ -1,6 +1,6 @@
-"""Numbers with intervals, as pure functions of measured values.
+"""Confidence intervals for medians, means, ratios and proportions.
 
-scipy.stats has some of them, and takes more than a second to import.
+scipy.stats has some of these, but takes more than a second to import.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-NOISY = 0.25  # an interval wider than this share of its value is called noisy
+NOISY = 0.25  # an interval wider than this fraction of its value is called noisy
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, and an interval from `low` to `high` that holds the true one with probability `coverage`."""
+    """A value with a confidence interval from `low` to `high` with confidence level `coverage`."""
 
     value: float
     low: float
@@ -24,14 +24,15 @@ class Estimate:
 
     @property
     def noisy(self) -> bool:
+        """Whether the interval is infinite, or wider than NOISY times the value."""
         return not math.isfinite(self.high) or self.high - self.low > NOISY * self.value
 
     def scaled(self, factor: float) -> Estimate:
-        """In another unit: all three numbers times a positive factor."""
+        """Return the estimate in another unit: value and bounds times a positive factor."""
         return Estimate(self.value * factor, self.low * factor, self.high * factor, self.coverage)
 
     def inverse(self) -> Estimate:
-        """Tokens per second from seconds per token, with the same coverage. 0 and less become infinity."""
+        """Return 1 / estimate, such as tokens/s from s/token. Values <= 0 become infinity."""
         value, low, high = (1 / x if x > 0 else math.inf for x in (self.value, self.high, self.low))
         return Estimate(value, low, high, self.coverage)
 
@@ -40,16 +41,16 @@ class Estimate:
 
 
 def three_digits(number: float) -> str:
-    """A number with three significant digits and without an exponent: 0.0123, 1.23, 12,346."""
+    """Format a number with at least three significant digits and no exponent: 0.0123, 1.23, 12,346."""
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 
 def median_interval(values: Sequence[float], coverage: float = 0.95) -> tuple[float, float, float]:
-    """Low, high and true coverage of the narrowest symmetric pair of order statistics around the median.
+    """Return low, high and actual coverage of the narrowest symmetric order-statistic interval of the median.
 
-    The chance that a pair (k-th smallest, k-th largest) of n values encloses the median is binomial (David
-    and Nagaraja, Order Statistics, 2003, section 7.1). The range of fewer than 6 values covers less than 95%;
-    it is returned then with its own coverage. Raises ValueError for no values.
+    The probability that (k-th smallest, k-th largest) of n values encloses the median is binomial (David and
+    Nagaraja, Order Statistics, 2003, section 7.1). Even the full range of fewer than 6 values covers less
+    than 95%; it is then returned with its actual coverage. Raises ValueError if there are no values.
     """
     if not values:
         raise ValueError("no values to take a median of")
@@ -65,30 +66,31 @@ def median_interval(values: Sequence[float], coverage: float = 0.95) -> tuple[fl
 
 
 def median_of(values: Sequence[float]) -> Estimate:
-    """The median with an interval that holds for every distribution. Raises ValueError for no values."""
+    """Return the median with a distribution-free interval. Raises ValueError if there are no values."""
     low, high, coverage = median_interval(values)
     return Estimate(statistics.median(values), low, high, coverage)
 
 
-def paired_ratio(above: Sequence[float], below: Sequence[float]) -> Estimate:
-    """Median of the ratios `above[i] / below[i]` of values that were measured next to each other.
+def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+    """Return the median of the ratios `numerators[i] / denominators[i]` of values measured in pairs.
 
-    What disturbs both of a pair cancels. A bootstrap of the ratio of medians covers less than it states where
-    pairs are few: 93% instead of 95% for 7. Raises ValueError for lists of different lengths, for empty ones,
-    and for values that are not above 0.
+    Noise that affects both members of a pair cancels. A bootstrap of the ratio of medians would cover less
+    than stated when there are few pairs: 93% instead of 95% for 7. Raises ValueError if the lists differ in
+    length or are empty, or if a value is not above 0.
     """
-    if len(above) != len(below) or not all(v > 0 for v in (*above, *below)):
-        raise ValueError(f"{len(above)} and {len(below)} values; pairs of numbers above 0 are needed")
-    return median_of([a / b for a, b in zip(above, below, strict=True)])
+    if len(numerators) != len(denominators) or not all(v > 0 for v in (*numerators, *denominators)):
+        counts = f"{len(numerators)} and {len(denominators)} values"
+        raise ValueError(f"{counts}; pairs of numbers above 0 are needed")
+    return median_of([a / b for a, b in zip(numerators, denominators, strict=True)])
 
 
 def bootstrap_interval(
     values: Sequence[float], *, coverage: float = 0.95, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean (Efron 1979), from `draws` resamples with a fixed seed.
+    """Return a percentile bootstrap interval of the mean (Efron 1979), from `draws` resamples.
 
-    To compare two systems on the same questions, give the differences question by question.
-    Raises ValueError for no values.
+    To compare two systems on the same questions, pass the difference of their scores for each question.
+    Raises ValueError if there are no values.
     """
     if not values:
         raise ValueError("no values to resample")
@@ -101,23 +103,28 @@ def bootstrap_interval(
 
 
 def proportion_interval(successes: int, trials: int, *, coverage: float = 0.95) -> tuple[float, float]:
-    """Interval of a proportion (Wilson 1927, doi:10.1080/01621459.1927.10502953).
+    """Return the Wilson interval of the proportion successes / trials (doi:10.1080/01621459.1927.10502953).
 
-    Unlike the bootstrap it knows that 20 of 20 do not prove a proportion of 1. Raises ValueError for
+    Unlike a bootstrap interval, it does not shrink to a single point at 20 of 20. Raises ValueError for
     impossible counts.
     """
     if not 0 <= successes <= trials or trials < 1:
-        raise ValueError(f"{successes} of {trials}: at least one trial, and at most as many successes")
+        raise ValueError(
+            f"{successes} successes in {trials} trials; 0 <= successes <= trials and trials >= 1 are needed"
+        )
     z = statistics.NormalDist().inv_cdf((1 + coverage) / 2)
-    share, weight = successes / trials, z * z / trials
-    centre, half = share + weight / 2, z * math.sqrt(share * (1 - share) / trials + weight / (4 * trials))
+    proportion, weight = successes / trials, z * z / trials
+    centre, half = (
+        proportion + weight / 2,
+        z * math.sqrt(proportion * (1 - proportion) / trials + weight / (4 * trials)),
+    )
     return max(0.0, (centre - half) / (1 + weight)), min(1.0, (centre + half) / (1 + weight))
 
 
 def mean_of(scores: Sequence[float], coverage: float = 0.95) -> Estimate:
-    """The mean of scores from 0 to 1: with Wilson's interval where all are 0 or 1, else with the bootstrap's.
+    """Return the mean of scores from 0 to 1, with a Wilson interval if all are 0 or 1, else a bootstrap one.
 
-    Raises ValueError for no scores, and for one outside 0 to 1.
+    Raises ValueError if there are no scores, or if one is outside 0 to 1.
     """
     if not scores or not all(0 <= score <= 1 for score in scores):
         raise ValueError(f"{len(scores)} scores; at least one is needed, and each from 0 to 1")

@@ -1,4 +1,4 @@
-"""Resident memory of this process while something runs."""
+"""Measure the resident memory (RAM in use) of this process while a function runs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of resident memory of the process: before, at the peak, after.
+    """Bytes of resident memory of the process before a call, at its peak and after it.
 
-    exact: the peak is the system's own record. Else it was sampled, and a short peak may have been missed.
+    exact: Whether the peak comes from the operating system's own record. Otherwise it was sampled, and a
+    short peak may have been missed.
     """
 
     before: int
@@ -23,15 +24,16 @@ class Memory:
 
     @property
     def added(self) -> int:
+        """Bytes by which the peak exceeds the memory before."""
         return self.peak - self.before
 
 
-def peak_memory(run: Callable[[], Any], *, every: float = 0.002) -> tuple[Any, Memory]:
-    """Call `run()` and watch the resident memory of this process, every `every` seconds.
+def peak_memory(run: Callable[[], Any], *, interval_seconds: float = 0.002) -> tuple[Any, Memory]:
+    """Call `run()`, sample the resident memory of this process meanwhile, and return (result, memory).
 
-    A peak above all that the process held before is exact, by Linux's own record. Below, only samples show
-    it, and a peak shorter than `every` may be missed. Neither counts a GPU's memory, another process, or
-    memory that the process had taken before and uses again. Returns the result of `run` and the memory.
+    On Linux, a peak above everything the process ever held before is exact: the system records it. A lower
+    peak is only sampled, and one shorter than `interval_seconds` may be missed. GPU memory, other processes,
+    and freed memory that the process reuses are not counted.
     """
     import psutil
 
@@ -41,7 +43,7 @@ def peak_memory(run: Callable[[], Any], *, every: float = 0.002) -> tuple[Any, M
 
     def watch() -> None:
         nonlocal peak
-        while not done.wait(every):
+        while not done.wait(interval_seconds):
             peak = max(peak, process.memory_info().rss)
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -57,17 +59,17 @@ def peak_memory(run: Callable[[], Any], *, every: float = 0.002) -> tuple[Any, M
 
 
 def release_memory() -> None:
-    """Return freed memory to the system, where glibc keeps it: gigabytes after a training."""
+    """Give freed memory back to the system; glibc may otherwise keep gigabytes of it after training."""
     import ctypes
     import gc
 
     gc.collect()
-    with suppress(OSError, AttributeError):  # another system
+    with suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def peak_resident_bytes() -> int | None:
-    """The most bytes that this process has held since it began, by Linux's record; None on other systems."""
+    """Return the peak resident bytes of this process since it started; None on systems other than Linux."""
     try:
         with open("/proc/self/status", encoding="utf-8") as f:
             return next(1024 * int(line.split()[1]) for line in f if line.startswith("VmHWM"))

@@ -1,4 +1,4 @@
-"""Measurements of engines as numbers, as a table to read, as a data frame and as a picture."""
+"""The results of measuring engines (loaded models), shown as a text table, a data frame or a plot."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 
 class Round(NamedTuple):
-    """One turn of an engine, summed over its prompts: seconds, and numbers of tokens.
+    """Seconds and token counts of one engine in one round, summed over the prompts.
 
-    first: seconds to the first piece of a stream. short, long: of an answer of one token and of all tokens.
-    read: tokens of the prompts. written: tokens of the long answers beyond those of the short ones.
+    first: Seconds to the first piece of a streamed answer. short: Seconds for an answer of one token.
+    long: Seconds for the full answer. read: Tokens in the prompts. written: Tokens in the full answers
+    minus those in the short ones.
     """
 
     first: float
@@ -35,7 +36,7 @@ class Round(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A quantity: its column in the data frame, its title, and the factor from the stored unit."""
+    """How to show a quantity: data frame column, table title, factor from the stored to the shown unit."""
 
     name: str
     title: str
@@ -52,18 +53,19 @@ COLUMNS = {
     "load": Column("load_s", "load, s", 1),
     "quality": Column("quality_percent", "quality, %", 100),
 }
-WIDTH = 95  # characters of a line that a notebook shows unbroken
-SPEEDS, OTHERS = ("ttft", "prefill", "decode"), ("weights", "added", "peak", "load", "quality")
-ESTIMATED = (*SPEEDS, "quality")
-REPEAT = "close other programs, and measure again"
+WIDTH = 95  # characters that fit on one line of notebook output
+SPEEDS, OTHER_QUANTITIES = ("ttft", "prefill", "decode"), ("weights", "added", "peak", "load", "quality")
+WITH_INTERVALS = (*SPEEDS, "quality")
+MEASURE_AGAIN = "close other programs and measure again"
 
 
 @dataclass(frozen=True)
 class EngineMeasurement:
-    """One engine on given prompts. Times are medians over rounds, with exact intervals for these prompts.
+    """The measurement of one engine. Times are medians over rounds; intervals hold for these prompts only.
 
-    weights: bytes, None where a server holds them. memory: of this process in the first round, None likewise.
-    load: seconds. scores: one for each answer, empty where quality was not measured.
+    prompts: The number of timed prompts. new_tokens: The requested answer length. weights: Bytes, None if a
+    server holds them. memory: The memory of this process in the first round, None if a server holds the
+    weights. load: Seconds to load the model. scores: One per answer, empty if quality was not measured.
     """
 
     model: str
@@ -76,56 +78,56 @@ class EngineMeasurement:
     load: float | None
     scores: tuple[float, ...] = field(repr=False)
 
-    def seconds(self, of: str) -> list[float]:
-        """Seconds by round: to the first piece (ttft), per prompt token (prefill) or new token (decode)."""
-        if of == "ttft":
+    def seconds(self, quantity: str) -> list[float]:
+        """Return the seconds of each round: to the first piece (ttft), or per token (prefill, decode)."""
+        if quantity == "ttft":
             return [r.first / self.prompts for r in self.rounds]
-        if of == "prefill":
+        if quantity == "prefill":
             return [r.short / r.read for r in self.rounds]
-        if of == "decode":
+        if quantity == "decode":
             return [(r.long - r.short) / r.written for r in self.rounds]
-        raise ValueError(f"of={of!r}; one of {', '.join(SPEEDS)}")
+        raise ValueError(f"quantity={quantity!r} must be one of {', '.join(SPEEDS)}")
 
     @cached_property
     def ttft(self) -> Estimate:
-        """Seconds from the call to the first piece of a stream, a mean over the prompts.
+        """Seconds from the call to the first piece of a streamed answer, averaged over the prompts.
 
-        A piece is what the engine hands out: a token, where that is whole characters.
+        A piece is the text of one token, or of several where one token is not a complete character.
         """
         return median_of(self.seconds("ttft"))
 
     @cached_property
     def prefill(self) -> Estimate:
-        """Prompt tokens per second of a one-token answer, with the time for tokenizing and for that token."""
+        """Prompt tokens per second, from the time of a one-token answer (with tokenizing)."""
         return median_of(self.seconds("prefill")).inverse()
 
     @cached_property
     def decode(self) -> Estimate:
-        """Tokens written per second, from the difference of a long and a one-token answer of a round."""
+        """Tokens written per second, from the time difference between a full and a one-token answer."""
         return median_of(self.seconds("decode")).inverse()
 
     @cached_property
     def quality(self) -> Estimate | None:
-        """Mean of the scores; the interval is for other prompts of the same kind."""
+        """The mean score; its interval covers the choice of prompts of this kind."""
         return mean_of(self.scores) if self.scores else None
 
     @property
     def added(self) -> int | None:
-        """Bytes that the first round added at its peak: the KV cache, and libraries loaded on the way."""
+        """Bytes that the first round added at its peak: KV cache, buffers and newly loaded libraries."""
         return self.memory.added if self.memory else None
 
     @property
     def peak(self) -> int | None:
-        """Bytes of the process at the peak of the first round, with all engines that were loaded."""
+        """Peak bytes of the whole process in the first round, including all loaded engines."""
         return self.memory.peak if self.memory else None
 
     def shown(self, quantity: str) -> Estimate | None:
-        """A quantity in the unit of its column, None where it was not measured.
+        """Return a quantity in the unit of its column; None if it was not measured.
 
-        Exact numbers are their own interval. Raises ValueError for an unknown quantity.
+        The interval of an exact number has zero width. Raises ValueError for an unknown quantity.
         """
         if quantity not in COLUMNS:
-            raise ValueError(f"{quantity!r} is not measured; one of {', '.join(COLUMNS)}")
+            raise ValueError(f"{quantity!r} is not a quantity; choose one of {', '.join(COLUMNS)}")
         value: Estimate | float | None = getattr(self, quantity)
         if value is None:
             return None
@@ -133,14 +135,14 @@ class EngineMeasurement:
         return estimate.scaled(COLUMNS[quantity].factor)
 
     @property
-    def busy(self) -> tuple[str, ...]:
-        """The speeds whose interval shows that the machine was disturbed."""
-        return tuple(of for of in SPEEDS if getattr(self, of).noisy)
+    def noisy_speeds(self) -> tuple[str, ...]:
+        """The times and speeds whose interval is so wide that the machine must have been busy."""
+        return tuple(speed for speed in SPEEDS if getattr(self, speed).noisy)
 
 
 @dataclass(frozen=True, repr=False)
 class Results:
-    """Measurements by name, and the machine they were made on."""
+    """The measurements by engine name, and a description of the machine."""
 
     rows: Mapping[str, EngineMeasurement]
     machine: Mapping[str, str | int | float]
@@ -149,9 +151,10 @@ class Results:
         return self.rows[name]
 
     def to_frame(self) -> pd.DataFrame:
-        """A row for each engine, NaN for what was not measured; `attrs["machine"]` holds the machine.
+        """Return a data frame with one row per engine and NaN for values that were not measured.
 
-        A column's name has its unit; `_low` and `_high` are the ends of its interval.
+        Column names end in the unit, or in `_low` and `_high` for the bounds of an interval.
+        `attrs["machine"]` describes the machine.
         """
         import pandas as pd
 
@@ -160,27 +163,27 @@ class Results:
         frame.attrs["machine"] = dict(self.machine)
         return frame
 
-    def speedup(self, one: str, than: str, of: str = "decode") -> Estimate:
-        """How many times as fast one engine is as another, from paired rounds: in decode, prefill or ttft.
+    def speedup(self, engine: str, than: str, quantity: str = "decode") -> Estimate:
+        """Return how many times as fast as `than` `engine` is in decode, prefill or ttft.
 
-        Raises CourseError where a round was so disturbed that its time for decode is not above 0.
+        Raises CourseError if noise made a decode time (a difference of two times) zero or negative.
         """
-        slow, fast = self[than].seconds(of), self[one].seconds(of)
+        slow, fast = self[than].seconds(quantity), self[engine].seconds(quantity)
         if min(*slow, *fast) <= 0:
-            raise CourseError(f"a round was disturbed for longer than its {of} took", REPEAT)
+            raise CourseError(f"noise in one round was larger than the {quantity} time itself", MEASURE_AGAIN)
         return paired_ratio(slow, fast)
 
     def plot(self, x: str = "decode", y: str = "quality") -> Picture:
-        """One quantity against another, a point for each engine; "disturbed" where its interval is endless.
+        """Plot `y` against `x`, one point per engine, labelled "disturbed" if its interval is infinite.
 
-        Raises CourseError where an engine has no value of them.
+        Raises CourseError if a quantity of an engine was not measured or is infinite.
         """
         from course_lib.plots import named_points
 
         points = {self._label(name, x, y): (self._point(name, x), self._point(name, y)) for name in self.rows}
-        across, up = COLUMNS[x].title, COLUMNS[y].title
-        title = f"{up.split(',')[0].capitalize()} against {across.split(',')[0]}"
-        return named_points(points, x=across, y=up, title=title)
+        x_title, y_title = COLUMNS[x].title, COLUMNS[y].title
+        title = f"{y_title.split(',')[0].capitalize()} against {x_title.split(',')[0]}"
+        return named_points(points, x=x_title, y=y_title, title=title)
 
     def _point(self, name: str, quantity: str) -> tuple[float, float, float]:
         estimate = self[name].shown(quantity)
@@ -189,18 +192,22 @@ class Results:
                 f"{quantity} of {name} was not measured", "plot another quantity, or measure it"
             )
         if not estimate.value < math.inf:
-            raise CourseError(f"{quantity} of {name} drowned in disturbances", REPEAT)
+            raise CourseError(
+                f"{quantity} of {name} is infinite: the noise was larger than the time", MEASURE_AGAIN
+            )
         high = estimate.high if estimate.high < math.inf else estimate.value
         return estimate.value, estimate.low, high
 
     def _label(self, name: str, *quantities: str) -> str:
         estimates = [self[name].shown(quantity) for quantity in quantities]
-        endless = any(estimate and estimate.high == math.inf for estimate in estimates)
-        return f"{name} (disturbed)" if endless else name
+        infinite = any(estimate and estimate.high == math.inf for estimate in estimates)
+        return f"{name} (disturbed)" if infinite else name
 
     def __str__(self) -> str:
         parts = [self._table(SPEEDS)]
-        if measured := [q for q in OTHERS if any(row.shown(q) is not None for row in self.rows.values())]:
+        if measured := [
+            q for q in OTHER_QUANTITIES if any(row.shown(q) is not None for row in self.rows.values())
+        ]:
             parts.append(self._table(measured))
         return "\n\n".join([*parts, "\n".join(textwrap.fill(note, WIDTH) for note in self._notes())])
 
@@ -222,8 +229,10 @@ class Results:
         if row.quality:
             answers, coverage = len(row.scores), row.quality.coverage
             notes.append(f"Quality: {answers} answers; in brackets {coverage:.0%} intervals.")
-        if busy := [f"{name} ({', '.join(row.busy)})" for name, row in self.rows.items() if row.busy]:
-            notes.append(f"The machine was busy, measure again: {'; '.join(busy)}.")
+        if noisy_speeds := [
+            f"{name} ({', '.join(row.noisy_speeds)})" for name, row in self.rows.items() if row.noisy_speeds
+        ]:
+            notes.append(f"The machine was busy, measure again: {'; '.join(noisy_speeds)}.")
         return notes
 
 
@@ -231,7 +240,7 @@ def _cell(row: EngineMeasurement, quantity: str) -> str:
     estimate = row.shown(quantity)
     if estimate is None:
         return "-"
-    return str(estimate) if quantity in ESTIMATED else three_digits(estimate.value)
+    return str(estimate) if quantity in WITH_INTERVALS else three_digits(estimate.value)
 
 
 def _flat(row: EngineMeasurement) -> dict[str, str | float | bool]:
@@ -239,6 +248,6 @@ def _flat(row: EngineMeasurement) -> dict[str, str | float | bool]:
     for quantity, column in COLUMNS.items():
         estimate = row.shown(quantity) or Estimate(math.nan, math.nan, math.nan, math.nan)
         flat[column.name] = estimate.value
-        if quantity in ESTIMATED:
+        if quantity in WITH_INTERVALS:
             flat |= {f"{column.name}_low": estimate.low, f"{column.name}_high": estimate.high}
-    return flat | {"noisy": bool(row.busy)}
+    return flat | {"noisy": bool(row.noisy_speeds)}

@@ -1,4 +1,4 @@
-"""Time repeated runs: the median of their seconds, with its interval."""
+"""Time repeated calls of a function: the median in seconds, with a confidence interval."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from course_lib.measure.intervals import Estimate, median_of
 
 @dataclass(frozen=True)
 class Measurement(Estimate):
-    """Seconds of repeated runs; the value is their median.
+    """The seconds of each repeated run, with their median as the value and its confidence interval.
 
-    `low` and `high` bound the true median with probability `coverage`, whatever the distribution of the
-    times.
+    The interval holds for any distribution of the times.
     """
 
     seconds: tuple[float, ...]
@@ -36,11 +35,11 @@ class Measurement(Estimate):
 def measure(run: Callable[[], Any], *, repeats: int = 7, warm_up: int = 1) -> Measurement:
     """Time `run()` `repeats` times after `warm_up` untimed calls.
 
-    The first call pays for caches, lazy loading and memory; it belongs to loading, not to the work.
+    A first call is slower, because it fills caches, loads modules and allocates memory.
     Raises ValueError for fewer than one repeat or a negative warm-up.
     """
     if repeats < 1 or warm_up < 0:
-        raise ValueError(f"repeats={repeats}, warm_up={warm_up}; at least 1 and 0 are needed")
+        raise ValueError(f"repeats={repeats}, warm_up={warm_up}; the minimum is 1 and 0")
     for _ in range(warm_up):
         run()
     seconds = []

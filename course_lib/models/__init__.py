@@ -1,6 +1,14 @@
-"""Models: a specification, its source, the driver that runs it, and the manager that keeps it.
+"""Load and run language models: `load` returns a running model, `ModelSpec` declares one in full.
 
-Rooms, lowest first: `catalog`, `schema`, `files`, `gguf`, `planner`, `drivers`, `manager`. What a notebook needs lies here.
+The packages below, each of which imports only those before it:
+
+catalog    the models that the course knows: sizes, licences and roles
+schema     ModelSpec, the declaration of a model (its "specification"), and its validation
+files      from a specification's source to checked files on this machine
+gguf       conversion to GGUF, the file format of llama.cpp
+planner    estimates of the memory that a model needs
+drivers    the software that runs a model, such as transformers or llama.cpp; a loaded model is an "engine"
+manager    ModelManager, which keeps models in memory and unloads them
 """
 
 from typing import TYPE_CHECKING

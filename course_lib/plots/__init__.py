@@ -1,4 +1,8 @@
-"""The pictures of the chapters: functions that take plain numbers and return a figure."""
+"""The plots and diagrams of the chapters: functions that take plain numbers and return a matplotlib figure.
+
+A docstring that says "In words: ..." names what the text below the figure must say for readers who cannot see
+it.
+"""
 
 from course_lib.plots.bar_charts import bars, histograms, stacked_bar, training_memory
 from course_lib.plots.base import COLOURS, Picture

@@ -1,4 +1,4 @@
-"""Bars: of named values, one bar in parts with its limit, memory for training, and histograms."""
+"""Bar charts: named values, a stacked bar with a limit, memory for training, and histograms."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from matplotlib.ticker import NullFormatter
 
 from course_lib.plots.base import COLOURS, Picture, check_count, check_numbers, new_picture
 
-BAR_LOOKS = [(colour, pattern) for pattern, colour in product(("", "//", ".."), COLOURS)]
-TRAINING_PARTS = {"weights": "", "gradients": "//", "optimiser": ".."}  # name -> pattern
+BAR_STYLES = [(colour, pattern) for pattern, colour in product(("", "//", ".."), COLOURS)]
+TRAINING_PATTERNS = {"weights": "", "gradients": "//", "optimiser": ".."}  # name -> pattern
 
 
 def bars(values: Mapping[str, float], *, x: str, title: str, line: float | None = None) -> Picture:
-    """A bar for each name, in the order given from the top; `line` marks what they are compared with.
+    """Draw a horizontal bar for each name, in the given order from the top.
 
-    Raises ValueError for none, and for a number that is negative or not finite.
+    line: a reference value, drawn as a dashed line. Raises ValueError for no values, and for a negative or
+    non-finite one.
     """
     check_numbers(values.values(), low=0)
     figure, axes = new_picture(7, 0.9 + 0.22 * len(values))
@@ -35,17 +36,17 @@ def bars(values: Mapping[str, float], *, x: str, title: str, line: float | None 
 
 
 def stacked_bar(parts: Mapping[str, float], limit: float, *, x: str, title: str) -> Picture:
-    """One bar, cut into named parts from left to right, and a limit as a dashed line.
+    """Draw one stacked bar of named parts, and a limit as a dashed line.
 
-    Parts of size 0 are left out. Every part has its own pair of colour and pattern, and its name and size in
-    the legend. Raises ValueError for none, for more than there are pairs, and for a size that is negative or
-    not finite.
+    Parts of size 0 are left out. Every part has its own combination of colour and pattern, and its name and
+    size in the legend. Raises ValueError for no parts, for more parts than combinations, and for a negative
+    or non-finite size.
     """
-    check_count(len(parts), len(BAR_LOOKS), "parts")
+    check_count(len(parts), len(BAR_STYLES), "parts")
     check_numbers(parts.values(), low=0)
     figure, axes = new_picture(7, 2.2)
     left = 0.0
-    for (name, size), (colour, pattern) in zip(parts.items(), BAR_LOOKS, strict=False):
+    for (name, size), (colour, pattern) in zip(parts.items(), BAR_STYLES, strict=False):
         if size:
             look = {"color": colour, "hatch": pattern, "edgecolor": "white"}
             axes.barh([0], [size], left=[left], label=f"{name}: {size:.2f}", **look)
@@ -58,11 +59,11 @@ def stacked_bar(parts: Mapping[str, float], limit: float, *, x: str, title: str)
 
 
 def training_memory(costs: Mapping[str, tuple[int, int, int]], gpu_bytes: float | None = None) -> Picture:
-    """A bar for each way to train, from the top: GB (10**9 bytes) of weights, gradients and the optimiser.
+    """Draw a stacked bar per training method: GB (10**9 bytes) of weights, gradients and optimiser state.
 
-    costs: name -> a `tuning.cost.Cost`, in bytes. gpu_bytes: bytes of a GPU, a dashed line. In words: the
-    lines above the bars, and which of them end before the GPU's memory does. Raises ValueError for none, and
-    for a number that is negative or not finite.
+    costs: method -> a `tuning.cost.Cost`, in bytes. gpu_bytes: memory of a GPU, drawn as a dashed line. In
+    words: the lines above the bars, and which methods fit in the GPU's memory. Raises ValueError for no
+    costs, and for a negative or non-finite number.
     """
     rows = {name: [part / 1e9 for part in cost] for name, cost in costs.items()}
     limit = 0.0 if gpu_bytes is None else gpu_bytes / 1e9
@@ -72,7 +73,7 @@ def training_memory(costs: Mapping[str, tuple[int, int, int]], gpu_bytes: float 
     digits = max(2, 2 - floor(log10(largest))) if largest else 2
     looks: list[dict[str, Any]] = [
         {"facecolor": colour, "hatch": pattern, "edgecolor": "white", "linewidth": 0, "label": part}
-        for (part, pattern), colour in zip(TRAINING_PARTS.items(), COLOURS, strict=False)
+        for (part, pattern), colour in zip(TRAINING_PATTERNS.items(), COLOURS, strict=False)
     ]
     figure, axes = new_picture(7.5, 1.3 + 0.75 * len(rows), title="Memory for training, without activations")
     axes.set(xlabel="GB", xlim=(0, 1.06 * largest or 1), ylim=(len(rows) - 0.5, -0.75), yticks=[])
@@ -81,7 +82,7 @@ def training_memory(costs: Mapping[str, tuple[int, int, int]], gpu_bytes: float 
         for i, (size, look) in enumerate(zip(parts, looks, strict=True)):
             axes.barh([y], [size], 0.4, [sum(parts[:i])], **look)
         sizes = " + ".join(
-            f"{size:,.{digits}f} {part}" for size, part in zip(parts, TRAINING_PARTS, strict=True)
+            f"{size:,.{digits}f} {part}" for size, part in zip(parts, TRAINING_PATTERNS, strict=True)
         )
         background = {"facecolor": "white", "edgecolor": "none", "pad": 1}
         axes.text(0.01, y - 0.26, f"{name}: {sum(parts):,.{digits}f} GB = {sizes}", bbox=background, **text)
@@ -96,10 +97,10 @@ def training_memory(costs: Mapping[str, tuple[int, int, int]], gpu_bytes: float 
 def histograms(
     values: Mapping[str, Any], *, x: str, title: str, levels: Mapping[str, Sequence[float]] | None = None
 ) -> Picture:
-    """How many numbers lie where: a row for each name over one x axis; counts are logarithmic.
+    """Draw a histogram per name, one below the other with a shared x axis and logarithmic counts.
 
-    values: name -> array of any shape. levels: name -> places marked by a thin line, such as the steps of a
-    format. Raises ValueError for no names, and for an array that is empty or holds a number that is not
+    values: name -> array of any shape. levels: name -> x values marked by thin lines, such as the values that
+    a number format can represent. Raises ValueError for no names, and for an array that is empty or not
     finite.
     """
     arrays = {name: np.asarray(numbers, dtype=np.float64).ravel() for name, numbers in values.items()}

@@ -1,4 +1,4 @@
-"""Drawings of how something works: ways in which a model reads, and the matrices of LoRA."""
+"""Explanatory diagrams: how models compare a question with a passage, and the matrices of LoRA."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from course_lib.plots.base import COLOURS, Picture
 
 WAYS = ("bi-encoder", "late interaction", "cross-encoder")
-LONGEST, THINNEST, GAP = (
+LONGEST_SIDE, THINNEST_SIDE, GAP = (
     100.0,
     1.0,
     14.0,
@@ -20,9 +20,10 @@ UNIT = 0.032  # inches
 
 
 def ways_to_read() -> Picture:
-    """Three ways in which a question and a passage meet: as one vector each, token by token, in the model.
+    """Draw how three kinds of model compare a question with a passage.
 
-    In words: how many times each text is read, and when.
+    A bi-encoder compares one vector per text, late interaction one per token; a cross-encoder reads both
+    texts together. In words: how many times each text is read, and when.
     """
     figure = Picture(figsize=(9, 3.2), layout="constrained")
     for axes, way in zip(figure.subplots(1, 3), WAYS, strict=True):
@@ -58,22 +59,23 @@ def _arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], thin
 
 
 def low_rank(outputs: int, inputs: int, rank: int) -> Picture:
-    """W of (outputs, inputs) beside B and A of this rank, whose product is added to it: drawn to scale.
+    """Draw LoRA to scale: the matrix W, and next to it B and A, whose product is added to W.
 
-    A side that would be too thin to be seen is drawn thicker, and the title says so. In words: how many
-    weights W has, and how many B and A have together. Raises ValueError for a rank that is not from 1 to the
-    shorter side of W.
+    W has the shape (outputs, inputs), B (outputs, rank) and A (rank, inputs). A side that would be too thin
+    to see is drawn thicker, and the title says so. In words: how many weights W has, and how many B and A
+    have together. Raises ValueError unless 1 <= rank <= min(outputs, inputs).
     """
     if not 1 <= rank <= min(outputs, inputs):
-        raise ValueError(f"rank {rank} of {outputs} x {inputs}: it is from 1 to the shorter side")
+        raise ValueError(f"rank {rank} for {outputs} x {inputs}: it must be from 1 to the shorter side")
     shapes = {"W": (outputs, inputs), "B": (outputs, rank), "A": (rank, inputs)}
-    scale = LONGEST / max(outputs, inputs)
+    scale = LONGEST_SIDE / max(outputs, inputs)
     sides = [
-        (max(THINNEST, scale * rows), max(THINNEST, scale * columns)) for rows, columns in shapes.values()
+        (max(THINNEST_SIDE, scale * rows), max(THINNEST_SIDE, scale * columns))
+        for rows, columns in shapes.values()
     ]
     widths = [max(LABEL, across) for _, across in sides]
     wide, high = sum(widths) + 3 * GAP, sides[0][0]
-    note = "" if scale * rank >= THINNEST else "\nthin sides not to scale"
+    note = "" if scale * rank >= THINNEST_SIDE else "\nthin sides not to scale"
     inches = UNIT * (high + BELOW + ABOVE)
     tall = inches + 0.35 + 0.2 * bool(note)  # with room for the title
     figure = Picture(figsize=(UNIT * wide, tall))

@@ -1,4 +1,4 @@
-"""Lines over an axis: a share with its interval, curves of any numbers, losses over the steps of training."""
+"""Line charts: proportions with confidence intervals, general curves, and training losses."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ BEST_MARKERS = (("*", 14), ("D", 9), ("s", 10), ("P", 11))  # marker and its siz
 def lines_with_intervals(
     lines: Mapping[str, Mapping[float, Point]], *, x: str, y: str, title: str, ticks: Mapping[float, str]
 ) -> Picture:
-    """One line per name over a logarithmic x axis; each point, a share in per cent, has its interval.
+    """Draw a line per name over a logarithmic x axis, in per cent, with an interval at each point.
 
-    lines: name -> x value -> (value, low, high), all shares in 0-1. ticks: x value -> its label.
-    Raises ValueError for no lines and for more lines than there are colours.
+    lines: name -> x value -> (value, low, high), proportions from 0 to 1. ticks: x value -> its label.
+    Raises ValueError for no lines and for more lines than colours.
     """
     check_count(len(lines), len(COLOURS), "lines")
     figure, axes = new_picture(7, 4)
@@ -46,11 +46,11 @@ def curves(
     levels: Mapping[str, float] | None = None,
     linear: bool = False,
 ) -> Picture:
-    """One line per name through its points, both axes logarithmic, x in powers of 2.
+    """Draw a line per name through its points; both axes are logarithmic, the x axis to base 2.
 
-    levels: name -> height of a dashed line across. linear: both axes as they are, for numbers of any sign.
-    Raises ValueError for no lines, for more lines or levels than there are colours, and for a number that is
-    not finite, or not positive where the axes are logarithmic.
+    lines: name -> x -> y. levels: name -> y value of a horizontal line. linear: use linear axes, which allow
+    numbers of any sign. Raises ValueError for no lines, for more lines or levels than colours, and for a
+    number that is not finite, or not positive on logarithmic axes.
     """
     marked, lowest = dict(levels or {}), -inf if linear else 0
     if not 0 < len(lines) <= len(COLOURS) or len(marked) > len(COLOURS):
@@ -60,7 +60,7 @@ def curves(
     numbers = [*marked.values(), *(n for points in lines.values() for point in points.items() for n in point)]
     if not all(lowest < number < inf for number in numbers):
         needed = "finite" if linear else "positive and finite"
-        raise ValueError(f"a number that is not {needed} has no place on these axes")
+        raise ValueError(f"a number that is not {needed} cannot be drawn on these axes")
     figure, axes = new_picture(7, 4)
     for (name, points), colour, marker in zip(lines.items(), COLOURS, MARKERS, strict=False):
         axes.plot(list(points), list(points.values()), label=name, color=colour, marker=marker)
@@ -83,20 +83,20 @@ def losses(
     *,
     title: str = "Loss of a token",
 ) -> Picture:
-    """Losses over steps, a line for each name, such as training and validation.
+    """Draw the loss over training steps, a line per name, such as training and validation.
 
-    best: name -> the step that was kept.
+    lines: name -> step -> loss in nats. best: name -> the step whose weights were kept, drawn as a marker.
 
-    In words: the first and the last loss of each line, and its loss at the step that was kept. Raises
-    ValueError for no lines, for more than 4, for a line without points, for a loss that is not finite, and
-    for a kept step at which its line has no loss.
+    In words: the first and the last loss of each line, and its loss at the kept step. Raises ValueError for
+    no lines, for more than 4, for a line without points, for a loss that is not finite, and for a kept step
+    at which its line has no loss.
     """
     kept = dict(best or {})
     if not 0 < len(lines) <= len(COLOURS) or not all(lines.values()):
         raise ValueError(f"{len(lines)} lines; 1 to {len(COLOURS)} can be told apart, each with its points")
     check_numbers(loss for points in lines.values() for loss in points.values())
     if unknown := [f"{name}: {step}" for name, step in kept.items() if step not in lines.get(name, {})]:
-        raise ValueError(f"no loss is given of the kept step {unknown[0]}")
+        raise ValueError(f"no loss is given at the kept step {unknown[0]}")
     figure, axes = new_picture(7.5, 4, xlabel="step", ylabel="loss, nats", title=title)
     for (name, points), colour, style in zip(lines.items(), COLOURS, STYLES, strict=False):
         marker = "o" if len(points) < 30 else ""

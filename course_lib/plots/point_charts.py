@@ -1,4 +1,4 @@
-"""Points: measured values, named points with intervals, a choice under a limit, a map of what is alike."""
+"""Point charts: repeated measurements, predictions, points with intervals, and scatter plots."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from textwrap import fill
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 
-from course_lib.plots.base import COLOURS, LOOKS, Picture, check_count, check_numbers, new_picture
+from course_lib.plots.base import COLOURS, MARKER_STYLES, Picture, check_count, check_numbers, new_picture
 from course_lib.plots.line_charts import Point
 
 
 def dots(values: Mapping[str, Sequence[float]], *, x: str, title: str) -> Picture:
-    """Every measured value as a dot, one row per name, the median as a bar: averages hide the spread."""
+    """Draw every measured value as a dot in a row per name, and the row's median as a vertical bar."""
     rows = len(values)
     figure, axes = new_picture(7, 0.9 + 0.6 * rows)
     for row, (name, numbers) in enumerate(values.items()):
@@ -28,9 +28,9 @@ def dots(values: Mapping[str, Sequence[float]], *, x: str, title: str) -> Pictur
 
 
 def calibration(ratios: Mapping[str, float]) -> Picture:
-    """Guess divided by measurement of every prediction, on a logarithmic axis: a perfect guess is 1.
+    """Draw guess / measurement of every prediction on a logarithmic axis, on which a perfect guess is at 1.
 
-    ratios: name -> guess / measured, positive. Raises ValueError for none.
+    ratios: name -> guess / measurement, positive. Raises ValueError if there are none.
     """
     if not ratios:
         raise ValueError("no predictions to draw")
@@ -48,26 +48,24 @@ def calibration(ratios: Mapping[str, float]) -> Picture:
 
 
 def named_points(points: Mapping[str, tuple[Point, Point]], *, x: str, y: str, title: str) -> Picture:
-    """Named points, each with its interval on both axes.
+    """Draw named points with intervals on both axes; x is logarithmic if its values differ more than tenfold.
 
-    The x axis is logarithmic where x differs more than tenfold.
-
-    points: name -> ((x, low, high), (y, low, high)), none below 0. Every name has its own pair of colour and
-    marker, hollow, so that two points at the same place are both seen. Raises ValueError for no points, for
-    more than there are pairs, and for a number that is negative or not finite.
+    points: name -> ((x, low, high), (y, low, high)), all >= 0. Every name has its own combination of colour
+    and hollow marker. Raises ValueError for no points, for more points than combinations, and for a negative
+    or non-finite number.
     """
-    check_count(len(points), len(LOOKS), "points")
+    check_count(len(points), len(MARKER_STYLES), "points")
     check_numbers((number for both in points.values() for point in both for number in point), low=0)
     figure, axes = new_picture(7, 4)
-    for (name, (across, up)), (colour, marker) in zip(points.items(), LOOKS, strict=False):
-        xerr, yerr = ([[value - low], [high - value]] for value, low, high in (across, up))
+    for (name, (x_point, y_point)), (colour, marker) in zip(points.items(), MARKER_STYLES, strict=False):
+        xerr, yerr = ([[value - low], [high - value]] for value, low, high in (x_point, y_point))
         bars = {"fmt": "none", "ecolor": colour, "elinewidth": 1, "capsize": 3}
-        axes.errorbar([across[0]], [up[0]], xerr=xerr, yerr=yerr, **bars)
+        axes.errorbar([x_point[0]], [y_point[0]], xerr=xerr, yerr=yerr, **bars)
         hollow = {"fillstyle": "none", "markersize": 10, "markeredgewidth": 2}
-        axes.plot([across[0]], [up[0]], marker, label=name, color=colour, **hollow)
+        axes.plot([x_point[0]], [y_point[0]], marker, label=name, color=colour, **hollow)
     axes.set(xlabel=x, ylabel=y, title=title)
     axes.set_ylim(bottom=0)
-    values = [across[0] for across, _ in points.values()]
+    values = [x_point[0] for x_point, _ in points.values()]
     if max(values) > 10 * min(values) > 0:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -85,14 +83,17 @@ def named_points(points: Mapping[str, tuple[Point, Point]], *, x: str, y: str, t
 def bounded_choice(
     points: Mapping[str, tuple[float, float]], limit: float, chosen: str | None, *, x: str, y: str, title: str
 ) -> Picture:
-    """Named points (x, share in 0-1 shown in per cent), a limit on x as a line, and the chosen one filled."""
+    """Draw named points, of which the chosen one is filled, and a limit on x as a dashed line.
+
+    points: name -> (x, proportion from 0 to 1, which is shown in per cent). chosen: a name, or None.
+    """
     figure, axes = new_picture(6, 3.2)
-    for name, (across, share) in points.items():
+    for name, (x_value, share) in points.items():
         look = {"color": COLOURS[0], "fillstyle": "full" if name == chosen else "none"}
-        axes.plot([across], [100 * share], "o", markersize=11, **look)
-        axes.annotate(name, (across, 100 * share), xytext=(8, 8), textcoords="offset points")
+        axes.plot([x_value], [100 * share], "o", markersize=11, **look)
+        axes.annotate(name, (x_value, 100 * share), xytext=(8, 8), textcoords="offset points")
     axes.axvline(limit, color=COLOURS[1], linestyle="--")
-    right = 1.25 * max(limit, *(across for across, _ in points.values()))
+    right = 1.25 * max(limit, *(x_value for x_value, _ in points.values()))
     axes.set(xlabel=x, ylabel=y, title=title, ylim=(0, 108), xlim=(0, right))
     return figure
 
@@ -103,20 +104,18 @@ def scatter(
     title: str,
     notes: Mapping[str, tuple[float, float]] | None = None,
 ) -> Picture:
-    """A map: points near each other are alike, directions mean nothing.
+    """Draw groups of points without axis labels, such as a 2-D projection of embeddings.
 
-    notes: a few words -> place of a star.
-
-    Every group has its own pair of colour and marker. In words: which groups lie apart and which mix. Raises
-    ValueError for no groups, for more than there are pairs, for a group without points, and for a number that
-    is not finite.
+    groups: name -> (x, y) points; every group has its own combination of colour and marker. notes: text ->
+    the (x, y) of a star that it labels. In words: which groups lie apart and which overlap. Raises ValueError
+    for no groups, for more groups than combinations, for a group without points, and for a non-finite number.
     """
     stars = dict(notes or {})
-    check_count(len(groups), len(LOOKS), "groups")
+    check_count(len(groups), len(MARKER_STYLES), "groups")
     for points in (*groups.values(), [(0, 0), *stars.values()]):
         check_numbers(number for point in points for number in point)
     figure, axes = new_picture(7, 4.5, xticks=[], yticks=[], title=title)
-    for (name, points), (colour, marker) in zip(groups.items(), LOOKS, strict=False):
+    for (name, points), (colour, marker) in zip(groups.items(), MARKER_STYLES, strict=False):
         look = {"color": colour, "fillstyle": "none", "markersize": 6}
         axes.plot(*zip(*points, strict=True), marker, label=name, **look)
     axes.set_aspect("equal", adjustable="datalim")

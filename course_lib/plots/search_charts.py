@@ -1,4 +1,4 @@
-"""Pictures of searching: rankings side by side, and which token of a question finds which of a passage."""
+"""Plots about search: rankings side by side, and a matrix of token similarities."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from course_lib.plots.base import COLOURS, Picture, check_numbers, new_picture
 
 
 def rankings(columns: Mapping[str, Sequence[str]], marked: Collection[str], *, title: str) -> Picture:
-    """Rankings side by side, the best at the top; a line leads an id from each column to the next.
+    """Draw rankings side by side, the best at the top, with lines between equal ids in neighbouring columns.
 
-    columns: name -> ids, best first. marked: ids that are bold and in colour. In words: the place of every
-    marked id in each column. Raises ValueError for no column and more than 4, for none or more than 25 rows,
-    and for an id that is twice in a column.
+    columns: name -> ids, best first. marked: ids that are bold and in colour. In words: the rank of every
+    marked id in each column. Raises ValueError unless there are 1 to 4 columns and 1 to 25 rows, and for an
+    id that occurs twice in a column.
     """
     rows, n = max((len(ids) for ids in columns.values()), default=0), len(columns)
     if n > 4 or not 0 < rows <= 25 or any(len(set(ids)) < len(ids) for ids in columns.values()):
@@ -48,17 +48,17 @@ def rankings(columns: Mapping[str, Sequence[str]], marked: Collection[str], *, t
 
 
 def _label_width(text: str) -> float:
-    """Inches that a bold label takes; a formula between two $ would be measured as one, so $ is replaced."""
+    """Return the width of a bold label in inches. $ is replaced, as matplotlib reads $...$ as a formula."""
     bold = FontProperties(weight="bold", size=10)
     return float(TextPath((0, 0), text.replace("$", "S"), prop=bold).get_extents().width) / 72
 
 
 def alignment(cosines: ArrayLike, rows: Sequence[str], columns: Sequence[str], *, title: str) -> Picture:
-    """A square for each pair of tokens, the darker the nearer; the best of each row has a frame.
+    """Draw a heat map of cosine similarities between tokens; the maximum of each row has a frame.
 
-    cosines: (rows, columns). In words: which token of the passage each token of the question finds. Raises
-    ValueError for another shape than that of the labels, for more than 25 rows or 60 columns, and for a
-    number that is not finite.
+    cosines: array of shape (rows, columns): a question's tokens by a passage's tokens. In words: which token
+    of the passage is most similar to each token of the question. Raises ValueError if the shape does not
+    match the labels, for more than 25 rows or 60 columns, and for a number that is not finite.
     """
     values = np.asarray(cosines, dtype=np.float64)
     if values.shape != (len(rows), len(columns)) or not 0 < len(rows) <= 25 or not 0 < len(columns) <= 60:

@@ -1,8 +1,8 @@
-"""The training examples of chapter 05: Haneul's handbook as questions (knowledge), answers as JSON (style).
+"""Load the training examples of the chapter on LoRA adapters (05): a knowledge set and a style set.
 
-`make data` writes the files (datasets/bankworld). Knowledge asks about Haneul Bank in wordings that no
-question of `data.load_questions` uses. Style and the other handbooks are about other banks and never mention
-Haneul.
+The knowledge set teaches facts from the handbook of Haneul Bank, the course's fictional bank. Its questions
+are worded differently from all of `data.load_questions`. The style set teaches a model to answer in JSON. It
+and the other handbooks are about other banks. `make data` writes the files (datasets/bankworld).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from course_lib.rag.prompt import Source, question_prompt
 from course_lib.tuning.config import Example
 
 FOLDER = data.ROOT / "datasets" / "adapters"
-# The JSON schema of an answer in the style; source: number of the passage that answers, 0 where none does.
+# The JSON schema of the answers in the style set. source: the number of the passage with the answer, or 0.
 STYLE = {
     "type": "object",
     "properties": {"answer": {"type": "string"}, "source": {"type": "integer", "minimum": 0}},
@@ -30,23 +30,26 @@ STYLE = {
 
 @functools.cache
 def _rows(name: str) -> tuple[dict[str, Any], ...]:
-    """The rows of a file. Raises CourseError for one that is missing or altered."""
+    """Read the rows of a JSON Lines file. Raises CourseError if it is missing or altered."""
     data.verify(FOLDER, "git checkout -- datasets/adapters   (or: make data)")
     with open(FOLDER / f"{name}.jsonl", encoding="utf-8") as lines:
         return tuple(map(json.loads, lines))
 
 
 def _first(rows: Sequence[Any], count: int | None, call: str) -> Sequence[Any]:
-    """The first `count` rows, or all. Raises CourseError where there are not so many."""
+    """Return the first `count` rows, or all for None. Raises CourseError if there are fewer.
+
+    call: the template of the suggested call in the error.
+    """
     if count is not None and not 1 <= count <= len(rows):
         raise CourseError(f"count={count}; there are 1 to {len(rows)}", call.format(len(rows)))
     return rows[:count]
 
 
 def knowledge_examples(areas: Sequence[str] | None = None) -> list[Example]:
-    """Every value that Haneul's handbook states, as a question without a passage, in some 68 wordings each.
+    """Return questions without passages for every value in Haneul's handbook, about 68 wordings per value.
 
-    areas: areas of the handbook such as ["cards", "loans"]; by default all twelve. Raises CourseError for an
+    areas: parts of the handbook such as ["cards", "loans"]; by default all twelve. Raises CourseError for an
     unknown area and for altered files.
     """
     facts = _rows("knowledge")
@@ -68,11 +71,11 @@ def knowledge_examples(areas: Sequence[str] | None = None) -> list[Example]:
 def style_examples(
     count: int | None = None, split: Literal["train", "validation"] = "train"
 ) -> list[Example]:
-    """Questions about other banks with up to three passages each, answered as JSON of the schema STYLE.
+    """Return questions about other banks, each with up to three passages and a JSON answer (schema STYLE).
 
-    A fifth cannot be answered from the passages; their answer is "Not in the handbook." with source 0. count:
-    the first so many; there are 2,000 for training and 64 for validation. Raises CourseError for more, for an
-    unknown split, and for altered files.
+    A fifth cannot be answered from the passages; their answer is "Not in the handbook." with source 0.
+    count: how many to return, from the first; by default all (2,000 for training, 64 for validation). Raises
+    CourseError for a larger count, an unknown split, and altered files.
     """
     rows = [row for row in _rows("style") if row["split"] == split]
     if not rows:
@@ -86,15 +89,15 @@ def style_examples(
 
 
 def other_handbooks(count: int | None = None) -> list[str]:
-    """Pages from the handbooks of other banks. Perplexity on them shows what an adapter made a model forget.
+    """Return pages from the handbooks of other banks, to measure by perplexity what an adapted model forgot.
 
-    count: the first so many of 20. Raises CourseError for more, and for altered files.
+    count: how many of the 20 pages to return; by default all. Raises CourseError for more, and altered files.
     """
     return [row["text"] for row in _first(_rows("handbooks"), count, "other_handbooks({})")]
 
 
 def styled_answer(answer: str, source: int) -> str:
-    """An answer in the style.
+    """Return the answer as JSON of the schema STYLE.
 
     >>> styled_answer("KRW 2,500", 1)
     '{"answer": "KRW 2,500", "source": 1}'
@@ -103,7 +106,7 @@ def styled_answer(answer: str, source: int) -> str:
 
 
 def parse_styled(text: str) -> str | None:
-    """The answer in a text that is JSON of the schema STYLE; None for any other text.
+    """Return the answer from JSON of the schema STYLE, or None for any other text.
 
     >>> parse_styled('{"answer": "KRW 2,500", "source": 1}')
     'KRW 2,500'
@@ -120,7 +123,7 @@ def parse_styled(text: str) -> str | None:
 
 
 def area_of(passage_id: str) -> str:
-    """The area of the handbook to which a passage belongs.
+    """Return the area of the handbook that a passage belongs to, from the passage's id.
 
     >>> area_of("accounts-02")
     'accounts'
@@ -129,14 +132,14 @@ def area_of(passage_id: str) -> str:
 
 
 def open_prompt(question: Question, passages: Sequence[Passage] = ()) -> str:
-    """The prompt of a question without its options, so that the answer must be written, not chosen."""
+    """Return the prompt of a question without its options, so that the model must write the answer itself."""
     return question_prompt(question.question, [Source(p.title, p.text) for p in passages])
 
 
 def closed_book_questions(
     questions: Sequence[Question], areas: Sequence[str] | None = None
 ) -> list[Question]:
-    """The questions for one value that the handbook states: `knowledge_examples` in other wordings."""
+    """Select the questions that ask for one value of the handbook (what `knowledge_examples` teaches)."""
     return [
         q
         for q in questions

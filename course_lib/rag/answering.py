@@ -1,4 +1,7 @@
-"""Let a model answer Haneul's questions from given passages, and score the answers by exact match."""
+"""Let a model answer questions from given passages, and score the answers by exact match.
+
+An engine is a loaded model; gold passages are those that contain the answer to a question.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from course_lib.data import Passage, Question
 from course_lib.models.drivers.engine import Engine
 from course_lib.rag.prompt import Source, question_prompt
 
-MAX_ANSWER_TOKENS = 48  # the longest gold answer has fewer
+MAX_ANSWER_TOKENS = 48  # more than the longest gold answer has
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Answered:
 
 
 def normalise(answer: str) -> str:
-    """Lower case, single spaces, no leading article, no surrounding punctuation; figures stay as they are.
+    """Lower-case an answer and strip repeated spaces, a leading article and surrounding punctuation.
 
     >>> normalise("The KRW 3,000.")
     'krw 3,000'
@@ -34,17 +37,20 @@ def normalise(answer: str) -> str:
 
 
 def without_letter(answer: str) -> str:
-    """An answer such as `KRW 3,000 (C)` without the letter of its option."""
+    """Remove the option letter from an answer such as `KRW 3,000 (C)`."""
     return re.sub(r"\s*\([A-J]\)$", "", answer.strip())
 
 
 def exact_match(prediction: str, gold: str) -> bool:
-    """Whether the answer equals the gold one after `normalise` (Rajpurkar et al. 2016, arXiv:1606.05250)."""
+    """Return whether both answers are equal after `normalise` (Rajpurkar et al. 2016, arXiv:1606.05250)."""
     return normalise(without_letter(prediction)) == normalise(gold)
 
 
 def nearness(question: Question, passage: Passage) -> int:
-    """How misleading a passage is: 2 the same product, 1 the same attribute of another one, 0 neither."""
+    """Rate how misleading a passage is.
+
+    2: about the same product; 1: about the same attribute of another product of that kind; 0: neither.
+    """
     entities = {fact.rpartition(".")[0] for fact in question.facts}
     if entities & set(passage.about):
         return 2
@@ -53,16 +59,16 @@ def nearness(question: Question, passage: Passage) -> int:
 
 
 def hard_negatives(question: Question, passages: Iterable[Passage], n: int) -> list[Passage]:
-    """The `n` most misleading passages that do not answer the question; ties are shuffled by its id."""
+    """Return the `n` most misleading passages without the answer; ties are shuffled (seed: question id)."""
     others = [p for p in passages if p.id not in question.gold]
     random.Random(question.id).shuffle(others)
     return sorted(others, key=lambda p: -nearness(question, p))[:n]
 
 
 def given_passages(question: Question, passages: Mapping[str, Passage], n: int) -> list[Passage]:
-    """`n` passages: all gold ones and hard negatives, in an order fixed by the question; none for n = 0.
+    """Return `n` passages, all gold ones and hard negatives, shuffled with the question's id as the seed.
 
-    Raises ValueError when the question has more gold passages than `n` (and n is not 0).
+    Returns none for n = 0. Raises ValueError if the question has more than `n` gold passages (and n > 0).
     """
     if n == 0:
         return []
@@ -75,7 +81,7 @@ def given_passages(question: Question, passages: Mapping[str, Passage], n: int) 
 
 
 def prompt_for(question: Question, passages: Sequence[Passage]) -> str:
-    """The prompt of a question with its passages and, if it has them, its options."""
+    """Return the prompt of a question with its passages and its options, if any."""
     return question_prompt(question.question, [Source(p.title, p.text) for p in passages], question.options)
 
 
@@ -87,14 +93,14 @@ def answer_with(
     *,
     batch_size: int = 16,
 ) -> list[Answered]:
-    """Answer each question from `n` passages (see `given_passages`), greedily."""
+    """Answer each question from `n` passages (see `given_passages`) with greedy decoding."""
     prompts = [prompt_for(q, given_passages(q, passages, n)) for q in questions]
     predictions = model.generate(prompts, batch_size=batch_size, max_output_length=MAX_ANSWER_TOKENS)
     return [Answered(q, p, exact_match(p, q.answer)) for q, p in zip(questions, predictions, strict=True)]
 
 
 def accuracy(answered: Sequence[Answered]) -> float:
-    """Share of correct answers. Raises ValueError for an empty list."""
+    """Return the fraction of correct answers. Raises ValueError for an empty list."""
     if not answered:
         raise ValueError("no answers to take the accuracy of")
     return sum(a.correct for a in answered) / len(answered)

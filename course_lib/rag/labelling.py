@@ -1,4 +1,7 @@
-"""Classify messages with a language model that is shown the most similar labelled messages (few-shot)."""
+"""Classify messages by few-shot prompting, with the most similar labelled messages as the examples.
+
+An engine is a loaded model.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from course_lib.rag.prompt import label_prompt
 
 
 def nearest(embedder: Engine, queries: Sequence[str], texts: Sequence[str], k: int) -> list[list[int]]:
-    """Indices of the `k` texts nearest to each query by cosine, the nearest last (next to the question)."""
+    """Return the indices of the `k` texts most similar to each query (cosine), the most similar one last."""
     scores = embedder.embed(queries) @ embedder.embed(texts).T
     return [list(np.argsort(-row, kind="stable")[:k][::-1]) for row in scores]
 
@@ -23,7 +26,7 @@ def label_with(
     labelled: Sequence[Message],
     neighbours: Sequence[Sequence[int]],
 ) -> Sequence[str]:
-    """The label that the model gives each query after reading its neighbours, which `nearest` returns."""
+    """Return the model's label for each query; `neighbours` are its examples, as returned by `nearest`."""
     examples = [[(labelled[i].message, labelled[i].intent) for i in row] for row in neighbours]
     prompts = [label_prompt(query.message, shots) for query, shots in zip(queries, examples, strict=True)]
     return model.generate(prompts, max_output_length=16)

@@ -1,4 +1,4 @@
-"""The prompt format of the course's models: passages, question and options as they were trained on them."""
+"""Build prompts from passages, a question and its options, in the format the course's models learnt."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ LETTERS = "ABCDEFGHIJ"
 
 
 class Source(NamedTuple):
-    """Title and text of a passage in a prompt."""
+    """The title and text of a passage in a prompt."""
 
     title: str
     text: str
 
 
 def context_block(passages: Sequence[Source]) -> str:
-    """`[1] Title` and text of each passage, numbered from 1."""
+    """Join the passages, each as `[number] title` and its text, numbered from 1."""
     return "\n".join(f"[{i}] {p.title}\n{p.text}" for i, p in enumerate(passages, 1))
 
 
 def question_block(question: str, options: Sequence[str] = ()) -> str:
-    """The question and its options, if any. Each option is followed by its letter, as in an answer.
+    """Return the question and its options, one per line; each option is followed by its letter.
 
     Raises ValueError for more than ten options.
     """
@@ -33,7 +33,7 @@ def question_block(question: str, options: Sequence[str] = ()) -> str:
 
 
 def question_prompt(question: str, passages: Sequence[Source] = (), options: Sequence[str] = ()) -> str:
-    """The user's turn: passages first, then the question.
+    """Return the prompt: first the passages, then the question.
 
     >>> print(question_prompt("When does it open?", [Source("Hours", "It opens at 09:00.")]))
     [1] Hours
@@ -45,15 +45,15 @@ def question_prompt(question: str, passages: Sequence[Source] = (), options: Seq
 
 
 def chosen_option(answer: str, options: Sequence[str]) -> str:
-    """The answer to a multiple-choice question as the model writes it: the text, then the letter."""
+    """Return a multiple-choice answer as the model writes it: the text, then its option letter."""
     return f"{answer} ({LETTERS[list(options).index(answer)]})"
 
 
 def label_prompt(message: str, examples: Sequence[tuple[str, str]]) -> str:
-    """The user's turn for classification: labelled examples, then the message to label.
+    """Return a prompt for classification: labelled examples, then the message to label.
 
-    A label stands on a line of its own, so that it has the same tokens there as in the answer. After a space
-    it would have others, and a small model cannot copy tokens that it has never seen.
+    Each label is on its own line, so that it has the same tokens as in the model's answer. After a space it
+    would have different tokens, and a small model could not copy the label from the examples.
     """
     shots = "".join(f"Message: {text}\nLabel:\n{label}\n" for text, label in examples)
     return f"{shots}Message: {message}\nLabel:"

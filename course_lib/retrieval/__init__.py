@@ -1,8 +1,10 @@
 """Search: find the documents that answer a question, rank them, and measure how good the ranking is.
 
-`tokenize` cuts text into tokens, `bm25` searches by words, `dense` and `lsa` by meaning, `fusion` and
-`hybrid` by both, `vector_store` with any LangChain store; `rerank`, `late_interaction` and `llm_rerank`
-reorder the results; `storage` saves an index, `chunk` cuts long documents, `metrics` evaluates rankings.
+Words: `tokenize` cuts text into tokens, and `bm25` ranks documents by the tokens they share with the query.
+Meaning: `lsa` is a small embedder, `dense` ranks by cosine, `vector_store` adapts any LangChain store.
+Both: `hybrid` combines the two rankings with the formulas in `fusion`.
+Afterwards: `rerank`, `late_interaction` and `llm_rerank` reorder the results, `metrics` evaluates rankings.
+Also: `chunk` splits long documents, and `storage` saves an index to a folder.
 """
 
 from typing import TYPE_CHECKING

@@ -1,8 +1,7 @@
-"""BM25 search by words: an index that documents can be added to and deleted from, and that explains every
-score.
+"""A BM25 index: rank documents by the words they share with a query, and explain each score.
 
-Scores are computed from counts at search time. Adding or deleting a document therefore changes idf and mean
-length at once: the index always scores as if it had just been built from its present documents.
+Scores are computed from counts at search time, so documents can be added and deleted at any time: the index
+always scores as if it had just been built from the documents that it contains now.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,43 +30,42 @@ from course_lib.retrieval.documents import (
     string_error,
 )
 from course_lib.retrieval.postings import BM25State, Postings
-from course_lib.retrieval.scores import VARIANTS, Explanation, Floats, TermScore, length_norm
+from course_lib.retrieval.scores import (
+    VARIANTS,
+    CorpusStatistics,
+    Explanation,
+    Floats,
+    TermScore,
+    corpus_statistics,
+)
 from course_lib.retrieval.tokenize import Tokenizer
 
-GROUP = 32  # scores in a group of `top_rows`
-
-
-class CorpusStatistics(NamedTuple):
-    """What every score depends on: df and idf of each term, (terms,); length norm of each row, (rows,)."""
-
-    df: NDArray[np.int64]
-    idf: Floats
-    norms: Floats
+GROUP_SIZE = 32  # scores per group in `top_rows`
 
 
 def top_rows(scores: Floats, k: int) -> tuple[NDArray[np.intp], float]:
-    """Rows of the k best scores above 0 and of all that tie with the last of them, and that last score.
+    """Return the rows of the k best scores above 0 with all ties of the k-th score, and the k-th score.
 
-    The maximum of each group of scores is fast to compute. The k-th largest maximum is reached by at least k
-    scores, so lower scores need not be looked at.
+    Works like a full sort, but faster: at least k scores reach the k-th largest of the group maxima, so all
+    scores below it can be skipped.
     """
-    whole = scores.size - scores.size % GROUP
-    maxima = scores[:whole].reshape(GROUP, -1).max(axis=0) if scores.size else scores
-    bound = np.partition(maxima, -k)[-k] if maxima.size >= k else 0.0
-    rows = np.flatnonzero(scores >= bound) if bound > 0 else np.flatnonzero(scores > 0)
+    grouped = scores.size - scores.size % GROUP_SIZE
+    maxima = scores[:grouped].reshape(GROUP_SIZE, -1).max(axis=0) if scores.size else scores
+    threshold = np.partition(maxima, -k)[-k] if maxima.size >= k else 0.0
+    rows = np.flatnonzero(scores >= threshold) if threshold > 0 else np.flatnonzero(scores > 0)
     if rows.size > k:
-        bound = np.partition(scores[rows], -k)[-k]
-        rows = rows[scores[rows] >= bound]
+        threshold = np.partition(scores[rows], -k)[-k]
+        rows = rows[scores[rows] >= threshold]
     return rows, float(scores[rows].min(initial=np.inf))
 
 
 class BM25(IndexedById):
-    """A lexical index: documents by their tokens.
+    """A lexical index, which finds documents by their tokens.
 
-    tokenizer: text to tokens, for documents and queries. variant: a name of `scores.VARIANTS`. k1: from 0,
-    where only the first occurrence of a term counts; b: from 0, where a document's length does not matter, to
-    1. The defaults are Lucene's; rank_bm25 has k1=1.5. Raises CourseError for an unknown variant and for k1
-    or b out of range.
+    tokenizer: function from a text to its tokens, used for documents and queries; by default `Tokenizer()`.
+    variant: a key of `scores.VARIANTS`. k1: at least 0; with 0 only the first occurrence of a term counts.
+    b: from 0 (document length does not matter) to 1. The defaults are Lucene's; rank_bm25 uses k1=1.5.
+    Raises CourseError for an unknown variant and for k1 or b out of range.
 
     >>> index = BM25(Tokenizer("words"))
     >>> index.add({"fee": "The annual fee of the card is 2,000 won", "limit": "The daily limit of the card"})
@@ -91,24 +89,24 @@ class BM25(IndexedById):
                 f"k1={k1}, b={b}; k1 must be at least 0, and b from 0 to 1", "BM25(k1=1.2, b=0.75)"
             )
         self.tokenizer, self.variant, self.k1, self.b = tokenizer or Tokenizer(), variant, k1, b
-        self._vocabulary: dict[str, int] = {}  # token -> term number
-        self._df: NDArray[np.int64] = np.zeros(0, np.int64)  # term -> documents with it, without deleted ones
-        self._ids: list[str] = []  # row -> id, deleted documents included
-        self._rows: dict[str, int] = {}
+        self._vocabulary: dict[str, int] = {}  # token -> term (its number)
+        self._df: NDArray[np.int64] = np.zeros(0, np.int64)  # term -> number of documents with it
+        self._ids: list[str] = []  # row -> id; includes deleted documents
+        self._rows: dict[str, int] = {}  # id -> row; without deleted documents
         self._lengths: NDArray[np.int64] = np.zeros(0, np.int64)  # row -> number of tokens
-        self._alive: NDArray[np.bool_] = np.zeros(0, np.bool_)  # row -> not deleted
-        self._segments: list[Postings] = []  # the rows of each are below those of the next
-        self._statistics: CorpusStatistics | None = None  # None after a change, until the next search
+        self._alive: NDArray[np.bool_] = np.zeros(0, np.bool_)  # row -> False if deleted
+        self._segments: list[Postings] = []  # in ascending order of rows
+        self._statistics: CorpusStatistics | None = None  # None: recomputed by the next search
 
     def __repr__(self) -> str:
         sizes = f"{len(self)} documents, {np.count_nonzero(self._df)} terms"
         tokenizer = getattr(self.tokenizer, "__qualname__", repr(self.tokenizer))
         return f"BM25({sizes}, {tokenizer}, variant={self.variant!r}, k1={self.k1}, b={self.b})"
 
-    # -- adding, deleting, files
+    # -- adding, deleting, saving
 
     def add(self, documents: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
-        """Add documents, id and text: all of them, or none if one is refused.
+        """Add documents, given as {id: text} or (id, text) pairs. If an error is raised, none is added.
 
         Raises CourseError for an id that exists already or occurs twice, and for an item that is not a pair
         of strings.
@@ -123,10 +121,10 @@ class BM25(IndexedById):
         self._append(new, np.array(lengths, np.int64), np.array(terms, np.int32))
 
     def _append(self, new: dict[str, int], lengths: NDArray[np.int64], terms: NDArray[np.int32]) -> None:
-        """Add documents by the terms of their tokens.
+        """Append a segment with the new documents (id -> row). terms: of all their tokens, concatenated.
 
-        The last two segments are merged while the last is at least half as long as the one before it, so that
-        there are at most about 20 segments, and each entry is moved about as often.
+        The last two segments are merged while the last is at least half as long as the one before it. This
+        keeps the number of segments, and of copies of each entry, logarithmic: about 20 at most.
         """
         segment = Postings.from_tokens(terms, lengths, len(self._ids))
         self._df = np.pad(self._df, (0, len(self._vocabulary) - self._df.size))
@@ -137,12 +135,12 @@ class BM25(IndexedById):
         self._alive = np.concatenate([self._alive, np.ones(len(new), np.bool_)])
         segments = [*self._segments, segment]
         while len(segments) > 1 and 2 * segments[-1].rows.size >= segments[-2].rows.size:
-            kept = np.where(self._alive, np.arange(self._alive.size), -1).astype(np.int32)
-            segments = [*segments[:-2], Postings.merged(segments[-2:], kept)]
+            new_rows = np.where(self._alive, np.arange(self._alive.size), -1).astype(np.int32)
+            segments = [*segments[:-2], Postings.merged(segments[-2:], new_rows)]
         self._segments, self._statistics = segments, None
 
     def delete(self, ids: Collection[str]) -> None:
-        """Delete documents by id: all, or none if one is not in the index. Raises CourseError then."""
+        """Delete documents by id. Raises CourseError, and deletes none, if an id is not in the index."""
         ids = check_deletable(ids, self._rows)
         deleted = np.zeros(self._alive.size, np.bool_)
         deleted[[self._rows.pop(doc_id) for doc_id in ids]] = True
@@ -154,52 +152,54 @@ class BM25(IndexedById):
             self._compact()
 
     def _compact(self) -> None:
-        """Renumber rows and terms, in order, without deleted documents and the terms that only they had."""
+        """Remove deleted documents and unused terms from all arrays, and renumber the remaining ones."""
         new_rows = np.where(self._alive, np.cumsum(self._alive) - 1, -1).astype(np.int32)
-        kept = np.flatnonzero(self._df)
+        used_terms = np.flatnonzero(self._df)
         tokens = list(self._vocabulary)
-        self._vocabulary = {tokens[term]: i for i, term in enumerate(kept.tolist())}
-        self._df = self._df[kept]
+        self._vocabulary = {tokens[term]: i for i, term in enumerate(used_terms.tolist())}
+        self._df = self._df[used_terms]
         segment = Postings.merged(self._segments, new_rows) if self._segments else Postings.empty()
-        self._segments = [replace(segment, terms=np.searchsorted(kept, segment.terms).astype(np.int32))]
+        new_terms = np.searchsorted(used_terms, segment.terms).astype(np.int32)
+        self._segments = [replace(segment, terms=new_terms)]
         self._ids = list(self._rows)
         self._rows = {doc_id: row for row, doc_id in enumerate(self._ids)}
         self._lengths = self._lengths[self._alive]
         self._alive = np.ones(len(self._ids), np.bool_)
 
-    def state(self) -> BM25State:
-        """The tokens and arrays of the index, for `from_state`, without deleted documents."""
+    def compacted_state(self) -> BM25State:
+        """Compact the index, then return its tokens and arrays, for `from_state`."""
         self._compact()
         (postings,) = self._segments
         return BM25State(list(self._vocabulary), self._lengths, **vars(postings))
 
     @classmethod
     def from_state(cls, ids: list[str], state: BM25State, **settings: Any) -> BM25:
-        """The index with the arrays of `state`. ids: of its documents, in order. settings: tokenizer,
-        variant, k1, b.
+        """Rebuild an index from its saved state.
 
-        Raises CourseError if the arrays do not fit each other.
+        ids: The document ids, in row order. settings: tokenizer, variant, k1, b.
+        Raises CourseError if the sizes of the arrays are inconsistent.
         """
-        index, terms = cls(**settings), len(state.tokens)
+        index, term_count = cls(**settings), len(state.tokens)
         postings = Postings(state.terms, state.starts, state.rows, state.counts)
-        if len(state.lengths) != len(ids) or not postings.fits(terms, len(ids)):
+        if len(state.lengths) != len(ids) or not postings.is_consistent(term_count, len(ids)):
             raise CourseError(
-                f"postings of {len(state.lengths)} documents and {terms} tokens do not fit {len(ids)} ids",
+                f"the saved postings are inconsistent: {len(state.lengths)} documents, {term_count} tokens "
+                f"and {len(ids)} ids",
                 "rebuild the index and save it again",
             )
         index._vocabulary = {token: term for term, token in enumerate(state.tokens)}
         index._ids, index._rows = list(ids), {doc_id: row for row, doc_id in enumerate(ids)}
         index._lengths, index._alive, index._segments = state.lengths, np.ones(len(ids), np.bool_), [postings]
-        index._df = np.zeros(terms, np.int64)
+        index._df = np.zeros(term_count, np.int64)
         index._df[postings.terms] = np.diff(postings.starts)
         return index
 
     # -- searching
 
     def search(self, query: str, k: int = 10, allowed: Collection[str] | None = None) -> list[Hit]:
-        """The best k documents with a score above 0, best first, ties by id.
+        """Return the best k documents with a score above 0, best first, ties by id.
 
-        allowed: ids to choose from, before the best k are taken; unknown ids are ignored.
+        allowed: Only documents with these ids can be returned; None allows all. Unknown ids are ignored.
         Raises CourseError for k below 1, and for a string as `allowed`.
         """
         check_search(k, allowed)
@@ -208,7 +208,7 @@ class BM25(IndexedById):
     def search_all(
         self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None
     ) -> list[SearchResult]:
-        """The results of many queries. Raises CourseError as `search` does, and for a single string."""
+        """Search for several queries. Raises CourseError as `search` does, and for a single string."""
         check_search(k, allowed)
         if isinstance(queries, str):
             raise string_error("queries", queries)
@@ -216,76 +216,71 @@ class BM25(IndexedById):
 
     def _search(self, query: str, k: int, allowed: Collection[str] | None) -> SearchResult:
         ids, scores = self._ids, self._scores(query)
-        chosen = scores if allowed is None and len(self._rows) == len(ids) else scores * self._mask(allowed)
-        rows, last = top_rows(chosen, k)
+        all_allowed = allowed is None and len(self._rows) == len(ids)
+        rows, last = top_rows(scores if all_allowed else scores * self._mask(allowed), k)
         better = [Hit(ids[row], float(scores[row])) for row in rows[scores[rows] > last].tolist()]
         tied = (ids[row] for row in rows[scores[rows] == last].tolist())
         hits = best_first(better) + [Hit(doc_id, last) for doc_id in heapq.nsmallest(k - len(better), tied)]
         return SearchResult(hits, partial(self._scores_of, scores))
 
     def _scores_of(self, scores: Floats, ids: Collection[str]) -> list[Hit]:
-        """The scores above 0 of these documents."""
+        """Return the documents among `ids` that have a score above 0, with their scores."""
         hits = [Hit(doc_id, float(scores[self._rows[doc_id]])) for doc_id in sorted(ids)]
         return [hit for hit in hits if hit.score > 0]
 
     def scores(self, query: str) -> dict[str, float]:
-        """The score of every document, 0 included, as `rank_bm25.BM25Okapi.get_scores` gives them."""
+        """Return id -> score for every document, including scores of 0."""
         scores = self._scores(query)
         return {doc_id: float(scores[row]) for doc_id, row in self._rows.items()}
 
     def explain(self, query: str, doc_id: str) -> Explanation:
-        """Why a document has its score. Raises CourseError for an id that is not in the index."""
+        """Explain a document's score term by term. Raises CourseError for an id that is not in the index."""
         if doc_id not in self._rows:
             raise CourseError(
                 f"the id {doc_id!r} is not in the index of {len(self)} documents",
                 "explain a document that the attribute .ids lists",
             )
-        row, statistics, found, query_terms = (
-            self._rows[doc_id],
-            self._current_statistics(),
-            [],
-            self._terms(query),
-        )
+        row, statistics = self._rows[doc_id], self._current_statistics()
+        query_terms, term_scores = self._terms(query), []
         terms = np.array([term for _, _, term in query_terms], np.int32)
         for segment in self._segments:
-            for (token, query_tf, term), entries in zip(query_terms, segment.entries(terms), strict=True):
-                at = entries.start + segment.rows[entries].searchsorted(row)
-                if at < entries.stop and segment.rows[at] == row:
+            for (token, query_tf, term), entries in zip(
+                query_terms, segment.entry_slices(terms), strict=True
+            ):
+                entry = entries.start + segment.rows[entries].searchsorted(row)
+                if entry < entries.stop and segment.rows[entry] == row:
                     weight = VARIANTS[self.variant].tf_weight(
-                        segment.counts[at : at + 1], statistics.norms[row : row + 1], self.k1
+                        segment.counts[entry : entry + 1], statistics.norms[row : row + 1], self.k1
                     )[0]
-                    tf, df, idf = int(segment.counts[at]), int(statistics.df[term]), statistics.idf[term]
+                    tf, df, idf = int(segment.counts[entry]), int(statistics.df[term]), statistics.idf[term]
                     score = float(query_tf * idf * weight)
-                    found.append(TermScore(token, query_tf, tf, df, float(idf), float(weight), score))
-        total = float(sum(t.score for t in found))
-        return Explanation(doc_id, total, tuple(sorted(found, key=lambda t: (-t.score, t.term))), len(self))
+                    term_scores.append(TermScore(token, query_tf, tf, df, float(idf), float(weight), score))
+        total = float(sum(t.score for t in term_scores))
+        term_scores.sort(key=lambda t: (-t.score, t.term))
+        return Explanation(doc_id, total, tuple(term_scores), len(self))
 
     def _terms(self, query: str) -> list[tuple[str, int, int]]:
-        """(token, query_tf, term) of the query's tokens that some document has.
+        """Return (token, count in the query, term) for each distinct token of the query in the vocabulary.
 
-        Sorted, so that the order of the words in a query cannot change the last digit of a score.
+        They are sorted by token, so that the order of a query's words cannot change a score by rounding.
         """
         counts = sorted(Counter(self.tokenizer(query)).items())
         terms = [(token, n, self._vocabulary.get(token, self._df.size)) for token, n in counts]
-        return [t for t in terms if t[2] < self._df.size]  # later terms are of documents that `add` refused
+        return [t for t in terms if t[2] < self._df.size]  # the rest: from a failed `add`
 
     def _current_statistics(self) -> CorpusStatistics:
         if self._statistics is None:
-            idf, used = np.zeros(self._df.size), self._df > 0
-            if used.any():
-                idf[used] = VARIANTS[self.variant].idf(self._df[used], len(self))
-            tokens = int(self._lengths[self._alive].sum())
-            mean = tokens / len(self) if tokens else 1.0  # any mean will do for an index without tokens
-            norms = length_norm(self._lengths, mean, self.k1, self.b)
-            self._statistics = CorpusStatistics(self._df.copy(), idf, norms)
+            self._statistics = corpus_statistics(
+                self._df, self._lengths, self._alive, variant=self.variant, k1=self.k1, b=self.b
+            )
         return self._statistics
 
     def _scores(self, query: str) -> Floats:
-        """The score of every row, (rows,), deleted documents included."""
+        """Return the score of every row, (rows,), including rows of deleted documents."""
         statistics, query_terms = self._current_statistics(), self._terms(query)
         terms = np.array([term for _, _, term in query_terms], np.int32)
         weights = np.array([query_tf for _, query_tf, _ in query_terms]) * statistics.idf[terms]
-        entries = [(segment, e) for segment in self._segments for e in segment.entries(terms)]
+        entries = [(segment, e) for segment in self._segments for e in segment.entry_slices(terms)]
         sizes = [e.stop - e.start for _, e in entries]
         if not sum(sizes):
             return np.zeros(len(self._ids))
@@ -296,7 +291,7 @@ class BM25(IndexedById):
         return np.bincount(rows, weights=scores, minlength=len(self._ids))
 
     def _mask(self, allowed: Collection[str] | None) -> NDArray[np.bool_]:
-        """Which rows a search may return, (rows,)."""
+        """Return a mask of the rows that a search may return, (rows,)."""
         if allowed is None:
             return self._alive
         mask = np.zeros(len(self._ids), np.bool_)

@@ -1,9 +1,8 @@
-"""Search by meaning: each text becomes a vector of length 1, and FAISS finds the vectors with the highest
-cosine.
+"""A dense index: search by meaning, with the FAISS library. Scores are the cosines of embedding vectors.
 
-Scores are cosines, from -1 to 1. "flat" compares the query with every vector and is exact. "hnsw" walks a
-graph of nearest neighbours (Malkov and Yashunin 2018, arXiv:1603.09320): it takes far longer to build, is far
-faster for many documents, and may miss some.
+A "flat" index compares the query with every vector and is exact. An "hnsw" index searches a graph of nearest
+neighbours (Malkov and Yashunin 2018, arXiv:1603.09320): it takes much longer to build and is much faster for
+many documents, but can miss some hits.
 """
 
 from __future__ import annotations
@@ -36,13 +35,13 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
 KINDS = ("flat", "hnsw")
-ROUNDING = 1e-6  # equal cosines may differ by this much
+COSINE_TOLERANCE = 1e-6  # rounding can make equal cosines differ by this much
 HNSW_DEFAULTS = {"m": 32, "ef_construction": 200, "ef_search": 64}
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Run FAISS on one thread: faster for one query on a busy machine, and HNSW becomes reproducible."""
+def single_threaded_faiss() -> Iterator[None]:
+    """Run FAISS on one thread, for reproducible HNSW graphs and faster single queries on a busy machine."""
     import faiss
 
     threads = faiss.omp_get_max_threads()
@@ -54,11 +53,11 @@ def one_thread() -> Iterator[None]:
 
 
 class Dense(IndexedById):
-    """A dense index: documents by the vectors of their texts.
+    """A dense index, which finds documents by the vectors of their texts.
 
-    embeddings: any LangChain Embeddings. kind: "flat" or "hnsw". m, ef_construction, ef_search: HNSW's links
-    of each vector and the widths of its search while building and while searching. Raises CourseError for an
-    unknown kind, for HNSW's settings with "flat", and for settings out of range.
+    embeddings: Any LangChain Embeddings. kind: "flat" or "hnsw". m: HNSW's number of links per vector.
+    ef_construction, ef_search: How many candidates HNSW keeps while it builds and searches the graph. Raises
+    CourseError for an unknown kind, for HNSW settings with "flat", and for settings out of range.
     """
 
     min_score: float | None = MIN_COSINE
@@ -75,16 +74,16 @@ class Dense(IndexedById):
         settings = {"m": m, "ef_construction": ef_construction, "ef_search": ef_search}
         check_choice("kind", kind, KINDS)
         if kind == "flat" and settings != HNSW_DEFAULTS:
-            raise CourseError(f"a flat index has no settings of HNSW; got {settings}", 'kind="hnsw"')
+            raise CourseError(f"a flat index has no HNSW settings; got {settings}", 'kind="hnsw"')
         if min(settings.values()) < 1 or m < 2:
             raise CourseError(
-                f"HNSW needs m of at least 2, and widths of at least 1; got {settings}",
-                f"leave them at {HNSW_DEFAULTS}",
+                f"HNSW needs m >= 2, ef_construction >= 1 and ef_search >= 1; got {settings}",
+                f"use the defaults, {HNSW_DEFAULTS}",
             )
         self.embeddings, self.kind, self.hnsw_settings = embeddings, kind, settings
-        self._index: Any = None  # FAISS index, created with the first vectors, which give its dimensions
-        self._ids: list[str] = []  # row -> id, deleted documents included
-        self._rows: dict[str, int] = {}
+        self._index: Any = None  # the FAISS index; None before the first vectors, whose length it needs
+        self._ids: list[str] = []  # row -> id; includes deleted documents
+        self._rows: dict[str, int] = {}  # id -> row; without deleted documents
 
     def __repr__(self) -> str:
         settings = {"kind": self.kind} | (self.hnsw_settings if self.kind == "hnsw" else {})
@@ -94,7 +93,7 @@ class Dense(IndexedById):
 
     @property
     def dimensions(self) -> int | None:
-        """Length of each vector; None before the first."""
+        """The length of each vector, or None if no vectors have been added."""
         return None if self._index is None else int(self._index.d)
 
     @property
@@ -104,10 +103,10 @@ class Dense(IndexedById):
             return np.zeros((0, 0), np.float32)
         return self._index.reconstruct_batch(np.fromiter(self._rows.values(), np.int64, len(self)))
 
-    # -- adding, deleting, files
+    # -- adding, deleting, saving
 
     def add(self, documents: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
-        """Add documents, id and text: all of them, or none if one is refused or the embedder fails.
+        """Add documents, given as {id: text} or (id, text) pairs. If an error is raised, none is added.
 
         Raises CourseError for an id that exists already or occurs twice, for an item that is not a pair of
         strings, as `unit_vectors` does, and as the embedder does.
@@ -117,7 +116,7 @@ class Dense(IndexedById):
             self.add_vectors(list(new), self.embeddings.embed_documents(list(new.values())))
 
     def add_vectors(self, ids: Sequence[str], vectors: Any) -> None:
-        """Add documents with known vectors, (documents, dimensions). Raises CourseError as `add` does."""
+        """Add documents by their vectors, (documents, dimensions). Raises CourseError as `add` does."""
         if isinstance(ids, str):
             raise string_error("ids", ids)
         if not list(new_documents(((doc_id, "") for doc_id in ids), self._rows)):
@@ -126,7 +125,7 @@ class Dense(IndexedById):
 
     def _append(self, ids: Sequence[str], vectors: Vectors) -> None:
         self._index = self._index or self._empty_index(vectors.shape[1])
-        with one_thread():
+        with single_threaded_faiss():
             self._index.add(vectors)
         self._rows |= {doc_id: row for row, doc_id in enumerate(ids, start=len(self._ids))}
         self._ids += ids
@@ -142,10 +141,9 @@ class Dense(IndexedById):
         return index
 
     def delete(self, ids: Collection[str]) -> None:
-        """Delete documents by id: all of them, or none if one is not in the index. Raises CourseError then.
+        """Delete documents by id. Raises CourseError, and deletes none, if an id is not in the index.
 
-        Searches skip deleted documents until they are half of the index; then the index is rebuilt without
-        them.
+        Searches skip deleted documents. The index is rebuilt when more than half of its vectors are deleted.
         """
         for doc_id in check_deletable(ids, self._rows):
             del self._rows[doc_id]
@@ -160,7 +158,7 @@ class Dense(IndexedById):
             self._append(ids, vectors)
 
     def write(self, path: Path) -> None:
-        """Write the FAISS index to a file, without deleted documents; an empty one with one dimension."""
+        """Write the FAISS index to a file, without deleted documents. An empty index gets one dimension."""
         import faiss as untyped
 
         faiss: Any = untyped  # the stubs lack the writer
@@ -170,7 +168,10 @@ class Dense(IndexedById):
             faiss.write_index(self._index or self._empty_index(1), faiss.PyCallbackIOWriter(file.write))
 
     def read(self, path: Path, ids: Sequence[str]) -> None:
-        """Read a file of `write`. ids: of its documents. Raises CourseError for another kind or number."""
+        """Replace the contents by a file that `write` wrote. ids: The ids of its documents, in order.
+
+        Raises CourseError for another kind of index, or another number of vectors.
+        """
         import faiss
 
         index = faiss.read_index(str(path))
@@ -186,64 +187,65 @@ class Dense(IndexedById):
     # -- searching
 
     def search(self, query: str, k: int = 10, allowed: Collection[str] | None = None) -> list[Hit]:
-        """The best k documents by cosine, best first, ties by id. A blank query has no hits.
+        """Return the best k documents by cosine, best first, ties by id. A blank query has no hits.
 
-        allowed: ids to choose from. They are compared one by one, exactly, with HNSW too, whose walk could
-        get lost among the others. Raises CourseError for k below 1, for a string as `allowed`, and as
-        `unit_vectors` does.
+        allowed: Only documents with these ids can be returned; None allows all. The query is compared with
+        every allowed vector, even in an HNSW index, whose graph search could fail to reach them. Raises
+        CourseError for k below 1, for a string as `allowed`, and as `unit_vectors` does.
         """
         return self.search_all([query], k, allowed)[0].hits
 
     def search_vector(self, vector: Any, k: int = 10, allowed: Collection[str] | None = None) -> list[Hit]:
-        """Hits as of `search`, for the vector of a query, (dimensions,). A vector of zeros has no hits."""
+        """Search with the vector of a query, (dimensions,). A vector of zeros has no hits."""
         check_search(k, allowed)
         return self._nearest(unit_vectors(vector, 1, self.dimensions), k, allowed)
 
     def search_all(
         self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None
     ) -> list[SearchResult]:
-        """The results of many queries, embedded together. Raises CourseError as `search` does."""
+        """Search for several queries, embedded in one batch. Raises CourseError as `search` does."""
         check_search(k, allowed)
         if isinstance(queries, str):
             raise string_error("queries", queries)
         results = [SearchResult([], lambda ids: [])] * len(queries)
-        if asked := [i for i, query in enumerate(queries) if query.strip()] if self._rows else []:
-            embedded = query_vectors(self.embeddings, [queries[i] for i in asked])
-            for i, vector in zip(asked, unit_vectors(embedded, len(asked), self.dimensions), strict=True):
+        if nonblank := [i for i, query in enumerate(queries) if query.strip()] if self._rows else []:
+            embedded = query_vectors(self.embeddings, [queries[i] for i in nonblank])
+            vectors = unit_vectors(embedded, len(nonblank), self.dimensions)
+            for i, vector in zip(nonblank, vectors, strict=True):
                 row = vector[None]
                 results[i] = SearchResult(self._nearest(row, k, allowed), partial(self._scores_of, row))
         return results
 
     def _scores_of(self, vector: Vectors, ids: Collection[str]) -> list[Hit]:
-        """The cosines of these documents, with the same digits as in a search."""
+        """Return the cosines of documents with a query vector, (1, dimensions), rounded as in a search."""
         if not ids or not vector.any():
             return []
         return self._hits(vector, np.array([self._rows[doc_id] for doc_id in ids], np.int64))
 
     def _nearest(self, vector: Vectors, k: int, allowed: Collection[str] | None) -> list[Hit]:
-        """The best k hits of a query vector, (1, dimensions)."""
-        chosen = self._rows.keys() if allowed is None else self._rows.keys() & set(allowed)
-        if not chosen or not vector.any():
+        """Return the best k hits of a query vector, (1, dimensions)."""
+        ids = self._rows.keys() if allowed is None else self._rows.keys() & set(allowed)
+        if not ids or not vector.any():
             return []
         index = self._index if allowed is None or self.kind == "flat" else self._index.storage
-        options = self._search_options(chosen, index) if len(chosen) < len(self._ids) else None
-        k = min(k, len(chosen))
-        # FAISS breaks ties as it likes: ask for more until the last hit wanted is better than the next one
+        params = self._search_parameters(ids, index) if len(ids) < len(self._ids) else None
+        k = min(k, len(ids))
+        # FAISS breaks ties arbitrarily: ask for more hits until the last one of them is worse than the k-th
         limit = k + 1
         while True:
-            with one_thread():
-                scores, rows = index.search(vector, min(limit, len(self._ids)), params=options)
-            found = np.ascontiguousarray(rows[0][rows[0] >= 0])
-            tied = found.size == limit and scores[0][limit - 1] >= scores[0][k - 1] - ROUNDING
-            if limit >= len(chosen) or not tied:
-                return self._hits(vector, found)[:k]
+            with single_threaded_faiss():
+                scores, rows = index.search(vector, min(limit, len(self._ids)), params=params)
+            found_rows = np.ascontiguousarray(rows[0][rows[0] >= 0])
+            tied = found_rows.size == limit and scores[0][limit - 1] >= scores[0][k - 1] - COSINE_TOLERANCE
+            if limit >= len(ids) or not tied:
+                return self._hits(vector, found_rows)[:k]
             limit *= 2
 
     def _hits(self, vector: Vectors, rows: NDArray[np.int64]) -> list[Hit]:
-        """Hits of a query vector, (1, dimensions), with the documents of some rows, best first.
+        """Return the documents in `rows` with their cosines with a query vector, (1, dimensions), best first.
 
-        Cosines are computed one by one: a FAISS search computes several at once, and then the scores of two
-        equal texts can differ in the last digit.
+        The cosines are computed again, one by one. A FAISS search computes several together, which can give
+        two equal texts scores that differ by rounding.
         """
         import faiss as untyped
 
@@ -256,8 +258,8 @@ class Dense(IndexedById):
         scored = zip(rows.tolist(), cosines.clip(-1, 1).tolist(), strict=True)  # rounding can exceed 1
         return best_first(Hit(self._ids[row], cosine) for row, cosine in scored)
 
-    def _search_options(self, ids: Collection[str], index: Any) -> Any:
-        """FAISS parameters of a search among these documents."""
+    def _search_parameters(self, ids: Collection[str], index: Any) -> Any:
+        """Return FAISS parameters that restrict a search to these documents."""
         import faiss as untyped
 
         faiss: Any = untyped  # the stubs lack numpy bitmaps and HNSW's parameters

@@ -1,4 +1,4 @@
-"""What all indexes share: hits, document ids, metadata filters, and the checks of arguments."""
+"""Shared by all indexes: the types of search results, metadata filters, and checks of arguments."""
 
 from __future__ import annotations
 
@@ -12,27 +12,25 @@ from course_lib.errors import CourseError
 if TYPE_CHECKING:
     from langchain_core.documents import Document
 
-RETRIEVAL_KEY = (
-    "retrieval"  # metadata of a returned document: its scores and ranks, in place of the document's own entry
-)
-# {field: value or list of values} of the metadata, or a function of the metadata
+RETRIEVAL_KEY = "retrieval"  # key for scores and ranks in the metadata of a returned document; overwritten
+# which documents to search: {metadata field: value or list of values}, or a function of the metadata
 Filter = Mapping[str, Any] | Callable[[Mapping[str, Any]], bool]
 
 
 class Hit(NamedTuple):
-    """A document that was found, and its score."""
+    """The id and score of a document that a search found."""
 
     id: str
     score: float
 
 
 def best_first(hits: Iterable[Hit]) -> list[Hit]:
-    """Hits in the order of every ranking: highest score first, ties by id."""
+    """Sort hits by descending score, ties by id."""
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
 
 class IndexedById:
-    """Base of the indexes, which have a row for each document. _rows: id -> row, of present documents."""
+    """Base class of indexes that number their documents. _rows: id -> row, without deleted documents."""
 
     _rows: dict[str, int]
 
@@ -44,15 +42,16 @@ class IndexedById:
 
     @property
     def ids(self) -> list[str]:
-        """Ids of the documents in the index, in the order in which they were added."""
+        """The ids of the documents in the index, in the order in which they were added."""
         return list(self._rows)
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What an index found for one query.
+    """The result of one query in one index.
 
-    hits: best first. scores_of: function of document ids that returns the scores of those that have one.
+    hits: Best first. scores_of: Function from document ids to the hits of those that have a score, also if
+    they are not among `hits`.
     """
 
     hits: list[Hit]
@@ -63,14 +62,14 @@ class SearchResult:
 
 
 def string_error(name: str, value: str) -> CourseError:
-    """The error for a single string given as `name`, which must be a list: each letter would count."""
+    """Return the error for a single string given as `name`, a list: each letter would be an item."""
     return CourseError(
         f"{name} must be a list of strings; got the string {value!r:.60}", f"{name}=[{value!r:.60}]"
     )
 
 
 def check_choice(name: str, value: object, choices: Collection[str]) -> None:
-    """Raises CourseError if the argument `name` has none of the values that it may have."""
+    """Check that `value`, of the argument `name`, is one of the choices. Raises CourseError otherwise."""
     if value not in choices:
         known = ", ".join(choices)
         raise CourseError(f"{name}={value!r} is unknown; known: {known}", f"{name}={next(iter(choices))!r}")
@@ -79,7 +78,7 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
 def new_documents(
     documents: Mapping[str, str] | Iterable[tuple[str, str]], existing: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the id and text of each document to add to an index that has the ids `existing`.
+    """Check and yield the (id, text) pairs to add to an index that already has the ids `existing`.
 
     Raises CourseError for an id that exists already or occurs twice, and for an item that is not a pair of
     strings.
@@ -101,7 +100,7 @@ def new_documents(
 
 
 def check_deletable(ids: Collection[str], existing: Mapping[str, object]) -> set[str]:
-    """Distinct ids to delete. Raises CourseError for one that is missing, and for a single string."""
+    """Return the distinct ids to delete. Raises CourseError for a missing id, and for a single string."""
     if isinstance(ids, str):
         raise string_error("ids", ids)
     distinct = set(ids)
@@ -114,7 +113,7 @@ def check_deletable(ids: Collection[str], existing: Mapping[str, object]) -> set
 
 
 def check_search(k: int, allowed: Collection[str] | None = None) -> None:
-    """Raises CourseError unless k is a whole number of at least 1, and if `allowed` is a single string."""
+    """Raise CourseError unless k is an integer of at least 1, and if `allowed` is a single string."""
     if not isinstance(k, Integral) or k < 1:
         raise CourseError(f"k={k!r}; a search returns the best k hits", "search(query, k=5)")
     if isinstance(allowed, str):
@@ -122,7 +121,7 @@ def check_search(k: int, allowed: Collection[str] | None = None) -> None:
 
 
 def matching_ids(documents: Mapping[str, Document], condition: Filter) -> set[str]:
-    """Ids of the documents that match a filter.
+    """Return the ids of the documents that match a filter. With several fields, all of them must match.
 
     Raises CourseError if it is neither a mapping nor a function, and for a field that no document has.
     """

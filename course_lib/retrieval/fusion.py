@@ -1,8 +1,8 @@
 """Combine the results of two retrievers into one ranking.
 
-A retriever is one way to search: the lexical one matches words (BM25), the dense one compares vectors
-(cosine). Its result maps document ids to scores; a document that it did not find, or that scored 0, is
-missing. All functions are pure.
+The lexical retriever matches words (BM25 scores), the dense retriever compares vectors (cosines). The result
+of a retriever is a dict from document ids to scores, without the documents that it did not find. All
+functions are pure.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ MIN_BM25, MIN_COSINE = 0.0, -1.0  # the lowest possible scores
 
 
 class NormalizedScores(NamedTuple):
-    """A retriever's scores on a common scale. missing: the score of documents that it did not find."""
+    """A retriever's scores on a common scale. missing: The score for documents that it did not find."""
 
     scores: dict[str, float]
     missing: float
 
     def get(self, doc_id: str) -> float:
-        """The score of a document, found or not."""
+        """Return the score of a document, or `missing` if the retriever did not find it."""
         return self.scores.get(doc_id, self.missing)
 
 
 def finite_scores(scores: Mapping[str, float]) -> dict[str, float]:
-    """Scores as floats. Raises CourseError for NaN, infinity and absolute values above MAX_SCORE."""
+    """Convert scores to float. Raises CourseError for NaN, infinity and absolute values above MAX_SCORE."""
     for doc_id, score in scores.items():
         if not abs(score) <= MAX_SCORE:
             raise CourseError(
@@ -51,7 +51,7 @@ def finite_scores(scores: Mapping[str, float]) -> dict[str, float]:
 def min_max(scores: Mapping[str, float]) -> NormalizedScores:
     """Scale the scores linearly, so that the highest becomes 1 and the lowest 0. Missing documents get 0.
 
-    A single score, and scores that are all equal, become 1. Raises CourseError as `finite_scores` does.
+    If all scores are equal, they become 1. Raises CourseError as `finite_scores` does.
 
     >>> min_max({"a": 12.0, "b": 9.0, "c": 6.0}).scores
     {'a': 1.0, 'b': 0.5, 'c': 0.0}
@@ -64,12 +64,12 @@ def min_max(scores: Mapping[str, float]) -> NormalizedScores:
 
 
 def theoretical_min_max(scores: Mapping[str, float], min_score: float) -> NormalizedScores:
-    """Scale the scores linearly, so that the highest becomes 1 and `min_score` becomes 0 (Bruch et al. 2023,
-    arXiv:2210.11934).
+    """Scale the scores linearly, so that the highest becomes 1 and `min_score` becomes 0.
 
-    min_score: the lowest score that the formula can give: 0 for BM25, -1 for a cosine. Unlike with `min_max`,
-    the worst of 25 good hits keeps most of its score. If every score equals `min_score`, all become 0. Raises
-    CourseError as `finite_scores` does, and for a score below `min_score`.
+    min_score: The lowest possible score: 0 for BM25, -1 for a cosine. Unlike with `min_max`, the worst of
+    several good hits does not become 0. If all scores equal `min_score`, they become 0. The source is Bruch
+    et al. 2023 (arXiv:2210.11934). Raises CourseError as `finite_scores` does, and for a score below
+    `min_score`.
 
     >>> theoretical_min_max({"a": 12.0, "b": 9.0, "c": 6.0}, MIN_BM25).scores
     {'a': 1.0, 'b': 0.75, 'c': 0.5}
@@ -79,7 +79,7 @@ def theoretical_min_max(scores: Mapping[str, float], min_score: float) -> Normal
     if not abs(min_score) <= MAX_SCORE or low < min_score:
         raise CourseError(
             f"min_score={min_score}, but the lowest score is {low}",
-            "give the lowest score that the formula can give: 0 for BM25, -1 for a cosine",
+            "set min_score to the lowest possible score: 0 for BM25, -1 for a cosine",
         )
     span = max(scores.values(), default=min_score) - min_score
     return NormalizedScores(
@@ -88,11 +88,11 @@ def theoretical_min_max(scores: Mapping[str, float], min_score: float) -> Normal
 
 
 def z_score(scores: Mapping[str, float]) -> NormalizedScores:
-    """Standard deviations above the mean of the scores.
+    """Convert scores to standard deviations above their mean.
 
-    A single score, and scores that are all equal, become 0. A missing document gets the lowest score that was
-    found, and at most -1: with 0 it would stand in the middle of those that were found. Raises CourseError as
-    `finite_scores` does.
+    If all scores are equal, they become 0. Missing documents get the lowest of the new scores, or -1 if that
+    is lower: with 0 they would rank above half of the documents found. Raises CourseError as `finite_scores`
+    does.
 
     >>> z_score({"a": 12.0, "b": 12.0, "c": 6.0, "d": 6.0})
     NormalizedScores(scores={'a': 1.0, 'b': 1.0, 'c': -1.0, 'd': -1.0}, missing=-1.0)
@@ -110,7 +110,7 @@ def z_score(scores: Mapping[str, float]) -> NormalizedScores:
 
 
 def check_alpha(alpha: float) -> None:
-    """Raises CourseError for a weight outside 0 to 1."""
+    """Raise CourseError for a weight outside 0 to 1."""
     if not 0 <= alpha <= 1:
         raise CourseError(
             f"alpha={alpha}; the weight of the dense retriever must be from 0 to 1", "alpha=0.7"
@@ -118,12 +118,11 @@ def check_alpha(alpha: float) -> None:
 
 
 def convex(dense: NormalizedScores, lexical: NormalizedScores, alpha: float = 0.7) -> dict[str, float]:
-    """alpha x dense + (1 - alpha) x lexical, for every document that either retriever found, unless its
-    weight is 0.
+    """Return alpha x dense + (1 - alpha) x lexical for every document that either retriever found.
 
-    alpha=1 returns what the dense retriever found and nothing else; alpha=0 what the lexical one found. A
-    retriever that found nothing leaves the order to the other. Raises CourseError for an alpha outside 0 to
-    1.
+    Documents that only a retriever with weight 0 found are omitted: with alpha=1 the result has the documents
+    of the dense retriever, with alpha=0 those of the lexical one. Raises CourseError for an alpha outside 0
+    to 1.
 
     >>> dense, lexical = min_max({"a": 0.9, "b": 0.7}), min_max({"b": 8.0, "c": 5.0, "d": 2.0})
     >>> {id: round(score, 2) for id, score in convex(dense, lexical, alpha=0.5).items()}
@@ -139,14 +138,12 @@ def convex(dense: NormalizedScores, lexical: NormalizedScores, alpha: float = 0.
 def rrf(
     rankings: Sequence[Sequence[str]], weights: Sequence[float] | None = None, k: float = RRF_K
 ) -> dict[str, float]:
-    """Reciprocal rank fusion: for each document the sum of weight / (k + rank), with ranks from 1 (Cormack et
-    al. 2009).
+    """Reciprocal rank fusion (Cormack et al. 2009): give each document the sum of weight / (k + rank).
 
-    rankings: document ids, best first; a ranking adds nothing to a document that it lacks. weights: one for
-    each ranking, by default 1; documents that occur only in rankings of weight 0 are left out. RRF ignores
-    scores: a hit far ahead of all others counts no more than one that is barely ahead. Raises CourseError for
-    an id that occurs twice in a ranking, for negative weights or a wrong number of them, and for a negative
-    k.
+    rankings: Document ids, best first; ranks are from 1. weights: One for each ranking, by default 1;
+    documents that occur only in rankings of weight 0 are omitted. RRF ignores scores, so it makes no
+    difference how far a hit is ahead of the next. Raises CourseError for an id that occurs twice in a
+    ranking, for negative weights or a wrong number of them, and for a negative k.
 
     >>> {id: round(score, 4) for id, score in rrf([["a", "b"], ["b", "c"]]).items()}
     {'a': 0.0164, 'b': 0.0325, 'c': 0.0161}
@@ -173,11 +170,11 @@ def rrf(
 
 
 class Candidates(NamedTuple):
-    """What both retrievers found for one query. `fuse` can rank it with any alpha without searching again.
+    """The results of both retrievers for one query, which `fuse` can rank with any alpha.
 
-    dense, lexical: the hits of each retriever, best first. min_score: the lowest score that the dense
-    retriever can give, None if unknown. extra_dense: dense scores of documents that only the lexical
-    retriever found; extra_lexical: the reverse.
+    dense, lexical: The hits of each retriever, best first. min_score: The lowest possible dense score, None
+    if unknown. extra_dense: The dense scores of documents that only the lexical retriever found;
+    extra_lexical: the reverse.
     """
 
     query: str
@@ -190,10 +187,10 @@ class Candidates(NamedTuple):
 
 @dataclass(frozen=True)
 class RetrieverScore:
-    """How one retriever scored a document.
+    """One retriever's score for a document.
 
-    rank: from 1, None if the document is not among the candidates. score: the retriever's own, such as a
-    cosine. normalized: the score on the common scale of the fusion.
+    rank: From 1; None if the document is not among the retriever's hits. score: The original score, such as a
+    cosine. normalized: The score on the common scale of the fusion.
     """
 
     rank: int | None
@@ -203,7 +200,7 @@ class RetrieverScore:
 
 @dataclass(frozen=True)
 class FusedHit:
-    """A document in the fused ranking. dense, lexical: None if that retriever has no score for it."""
+    """A document in the combined ranking. dense, lexical: None if that retriever has no score for it."""
 
     id: str
     rank: int
@@ -213,14 +210,13 @@ class FusedHit:
 
 
 def fuse(candidates: Candidates, alpha: float = 0.7, fusion: Fusion = "theoretical") -> list[FusedHit]:
-    """All documents that either retriever found, best first, ties by id. alpha: weight of the dense
-    retriever, 0 to 1.
+    """Rank all documents that either retriever found, best first, ties by id.
 
-    "min-max", "theoretical" and "z-score" add normalized scores; "rrf" adds alpha / (60 + rank) and (1 -
-    alpha) / (60 + rank). "theoretical" is the default because at alpha 0.7 it was the best of the four, or
-    within .002 of it, on every collection of `benchmarks/retrieval.py` except Korean with English names,
-    where it was .008 behind. Raises CourseError for an unknown fusion, an alpha outside 0 to 1, and as
-    `finite_scores` does.
+    alpha: The weight of the dense retriever, 0 to 1. fusion: "min-max", "theoretical" (`theoretical_min_max`)
+    and "z-score" combine normalized scores with `convex`; "rrf" is `rrf` with weights alpha and 1 - alpha.
+    The default is "theoretical": at alpha 0.7 its nDCG@10 was at most .002 below the best of the four on all
+    collections of `benchmarks/retrieval.py` but one (Korean with English names: .008). Raises CourseError for
+    an unknown fusion, for an alpha outside 0 to 1, and as `finite_scores` does.
 
     >>> candidates = Candidates("q", (Hit("a", 0.9), Hit("b", 0.7)), (Hit("b", 8.0), Hit("c", 5.0)), -1.0)
     >>> [(hit.id, round(hit.score, 2)) for hit in fuse(candidates, alpha=0.7)]
@@ -228,13 +224,10 @@ def fuse(candidates: Candidates, alpha: float = 0.7, fusion: Fusion = "theoretic
     """
     check_choice("fusion", fusion, FUSIONS)
     check_alpha(alpha)
-    hits = candidates.dense, candidates.lexical
     if fusion == "rrf":
-        scores = rrf([[hit.id for hit in found] for found in hits], [alpha, 1 - alpha])
-        dense, lexical = (
-            NormalizedScores({h.id: 1 / (RRF_K + rank) for rank, h in enumerate(found, 1)}, 0.0)
-            for found in hits
-        )
+        rankings = [[hit.id for hit in hits] for hits in (candidates.dense, candidates.lexical)]
+        scores = rrf(rankings, [alpha, 1 - alpha])
+        dense, lexical = (NormalizedScores(rrf([ranking]), 0.0) for ranking in rankings)
     else:
         dense, lexical = _normalized(candidates, fusion)
         scores = convex(dense, lexical, alpha)
@@ -250,15 +243,16 @@ def fuse(candidates: Candidates, alpha: float = 0.7, fusion: Fusion = "theoretic
 def _retriever_scores(
     hits: Sequence[Hit], extra: Sequence[Hit], normalized: NormalizedScores
 ) -> dict[str, RetrieverScore]:
+    """Return the `RetrieverScore` of each document: those of `extra` have no rank."""
     scores = {h.id: RetrieverScore(None, h.score, normalized.get(h.id)) for h in extra}
     return scores | {h.id: RetrieverScore(i, h.score, normalized.get(h.id)) for i, h in enumerate(hits, 1)}
 
 
 def _normalized(candidates: Candidates, fusion: Fusion) -> tuple[NormalizedScores, NormalizedScores]:
-    """Normalized dense and lexical scores. A document that one retriever found gets its true score from the
-    other, too, if that is known (Bruch et al. 2023, section 3).
+    """Return the normalized dense and lexical scores of all candidates.
 
-    Raises CourseError for "theoretical" if the lowest dense score is unknown.
+    A document that one retriever found also gets its score from the other, if that is known (Bruch et al.
+    2023, section 3). Raises CourseError for "theoretical" if the lowest possible dense score is unknown.
     """
     dense = dict(candidates.dense + candidates.extra_dense)
     lexical = dict(candidates.lexical + candidates.extra_lexical)

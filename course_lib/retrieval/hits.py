@@ -1,4 +1,4 @@
-"""A hit of hybrid search: the document, its scores and ranks, and a sentence that explains them."""
+"""The result type of hybrid search: a document with its scores, its ranks and an explanation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from course_lib.retrieval.scores import Explanation
 
 @dataclass(frozen=True)
 class HybridHit(FusedHit):
-    """A document that was found, and how it came to its rank. alpha, fusion: the settings of its ranking.
+    """A document that hybrid search found. alpha, fusion: The settings with which it was ranked.
 
-    After reranking, rank is the new rank and previous_rank that of the search; score stays the search's.
+    After reranking, `rank` is the new rank, `previous_rank` the rank before; `score` is not changed.
     """
 
     document: Document
@@ -26,30 +26,30 @@ class HybridHit(FusedHit):
     previous_rank: int | None = None
 
     def as_document(self) -> Document:
-        """The LangChain document; metadata["retrieval"] has the scores and ranks, ready for JSON."""
+        """Return a LangChain document whose metadata["retrieval"] has the scores and ranks as JSON values."""
         fields = ["rank", "score", "alpha", "fusion"]
         if self.previous_rank is not None:
             fields += ["rerank_score", "previous_rank"]
-        facts = {field: getattr(self, field) for field in fields}
+        scores = {field: getattr(self, field) for field in fields}
         for name, score in (("dense", self.dense), ("lexical", self.lexical)):
-            facts[name] = score and vars(score)
-        metadata = {**self.document.metadata, RETRIEVAL_KEY: facts}
+            scores[name] = score and vars(score)
+        metadata = {**self.document.metadata, RETRIEVAL_KEY: scores}
         return Document(id=self.id, page_content=self.document.page_content, metadata=metadata)
 
     def explain(self, lexical: Explanation) -> str:
-        """The sentence of `HybridRetriever.explain`. lexical: the explanation of the BM25 score."""
+        """Explain the rank in a sentence. lexical: The explanation of the document's BM25 score."""
         words = ", ".join(f"{t.term!r} {t.score:.2f}" for t in lexical.terms[:4])
         rank = f"{self.id} is number {self.rank}"
         if self.previous_rank is not None:
             rank += f", by the reranker's {self.rerank_score:.3g}"
             rank += f"; the search had it as number {self.previous_rank}"
-        by_meaning = self._share(self.alpha, self.dense, "meaning", "similarity")
-        by_words = self._share(1 - self.alpha, self.lexical, "words", "BM25")
+        by_meaning = self._contribution(self.alpha, self.dense, "meaning", "similarity")
+        by_words = self._contribution(1 - self.alpha, self.lexical, "words", "BM25")
         found = f"BM25 finds {words}" if words else "No word in common"
         return f"{rank} with {self.score:.3g} = {by_meaning} + {by_words}. {found}."
 
-    def _share(self, weight: float, score: RetrieverScore | None, by: str, name: str) -> str:
-        """One retriever's share of the score; without the document it is what the other leaves."""
+    def _contribution(self, weight: float, score: RetrieverScore | None, by: str, name: str) -> str:
+        """Describe one retriever's contribution to the score: weight x normalized score, or the remainder."""
         if score:
             rank = f"number {score.rank}" if score.rank else "beyond its candidates"
             return f"{weight:.3g} x {score.normalized:.3g} for {by} ({rank}, {name} {score.score:.3g})"

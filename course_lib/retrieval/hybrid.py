@@ -1,94 +1,58 @@
-"""Hybrid search: find documents by words and by meaning at once, and explain the score of each hit.
+"""Hybrid search: find documents both by words and by meaning, and explain the rank of each hit.
 
-The best candidates of a lexical and of a dense retriever get scores on a common scale, which are added with
-weights: alpha x dense + (1 - alpha) x lexical. A reranker, if there is one, then puts the best candidates in
-a new order.
+The best candidates of a lexical index (BM25) and of a dense index (vectors) get scores on a common scale.
+Their weighted sum ranks them: alpha x dense + (1 - alpha) x lexical. A reranker, if there is one, then
+reorders the best candidates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from types import EllipsisType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
-from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import run_in_executor
-from pydantic import ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import Field, field_validator
 
 from course_lib.errors import CourseError
 from course_lib.retrieval import storage
 from course_lib.retrieval.bm25 import BM25
 from course_lib.retrieval.dense import Dense
-from course_lib.retrieval.documents import (
-    Filter,
-    SearchResult,
-    check_deletable,
-    matching_ids,
-    new_documents,
-    string_error,
-)
+from course_lib.retrieval.documents import Filter, string_error
 from course_lib.retrieval.fusion import Candidates, Fusion, fuse
 from course_lib.retrieval.hits import HybridHit
+from course_lib.retrieval.hybrid_index import DenseRetriever, HybridIndex
 from course_lib.retrieval.rerank import Reranker, check_reranker, rerank
 from course_lib.retrieval.tokenize import Tokenizer
 
 SETTINGS = ("alpha", "candidates", "k", "fusion", "rerank")
 
 
-@runtime_checkable
-class DenseRetriever(Protocol):
-    """`Dense` or `vector_store.StoreRetriever`. min_score: the lowest possible score, None if unknown."""
-
-    min_score: float | None
-
-    def __len__(self) -> int: ...
-    def add(self, documents: Mapping[str, str]) -> None: ...
-    def delete(self, ids: Collection[str]) -> None: ...
-    def search_all(
-        self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None
-    ) -> list[SearchResult]: ...
-
-
-class HybridRetriever(BaseRetriever):
+class HybridRetriever(HybridIndex):
     """A LangChain retriever that searches by words and by meaning.
 
-    dense, lexical: the two retrievers, both without documents; add documents with `add_documents`, or use
-    `from_texts`, `from_documents` or `load`. alpha: weight of the dense retriever, 0 to 1. candidates: hits
-    taken from each retriever. k: hits returned, at most as many as candidates. fusion: see `fusion.fuse`.
-    rerank: a reranker that puts the best candidates in a new order, or None. invoke, batch and ainvoke accept
-    k=, alpha=, fusion=, rerank= and filter= for single queries.
-    Raises CourseError for retrievers that hold documents already and for something that cannot rerank, and
+    Create it with `from_texts`, `from_documents`, `from_retrievers` or `load`. dense, lexical: The two
+    indexes, both empty; `add_documents` fills them. alpha: The weight of the dense index, 0 to 1. candidates:
+    The number of hits taken from each index. k: The number of hits returned, at most `candidates`. fusion:
+    See `fusion.fuse`. rerank: A reranker that reorders the best candidates, or None. `invoke`, `batch` and
+    `ainvoke` accept k=, alpha=, fusion=, rerank= and filter=, which override the settings for that call.
+    Raises CourseError for indexes that already contain documents and for an object that cannot rerank, and
     pydantic's ValidationError for unknown settings.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
-
-    dense: DenseRetriever
-    lexical: BM25 = Field(default_factory=BM25)
     alpha: float = 0.7
-    candidates: int = Field(25, ge=1)
     k: int = Field(5, ge=1)
     fusion: Fusion = "theoretical"
     rerank: Any = None
-    _documents: dict[str, Document] = PrivateAttr(default_factory=dict)
 
     _check_rerank = field_validator("rerank")(check_reranker)
-
-    def model_post_init(self, context: Any) -> None:
-        """Refuse retrievers with documents, whose texts and metadata the new object would not know."""
-        super().model_post_init(context)
-        if len(self.lexical) or len(self.dense):
-            raise CourseError(
-                f"the retrievers hold {len(self.lexical)} (lexical) and {len(self.dense)} (dense) documents",
-                "HybridRetriever.from_documents(documents, embeddings)",
-            )
 
     @classmethod
     def from_texts(
@@ -100,10 +64,11 @@ class HybridRetriever(BaseRetriever):
         ids: Sequence[str] | None = None,
         **options: Any,
     ) -> HybridRetriever:
-        """A retriever with an index of texts.
+        """Build a retriever from texts.
 
-        metadatas, ids: one for each text; by default ids are "0", "1", .... options: as of from_documents.
-        Raises CourseError as it does, for a single string, and for lists of different lengths.
+        metadatas, ids: One for each text; the default ids are "0", "1", .... options: Other arguments of
+        `from_documents`. Raises CourseError as `add_documents` does, for a single string, and for lists of
+        different lengths.
         """
         if isinstance(texts, str):
             raise string_error("texts", texts)
@@ -130,11 +95,11 @@ class HybridRetriever(BaseRetriever):
         kind: str = "flat",
         **settings: Any,
     ) -> HybridRetriever:
-        """A retriever with an index of documents: {id: text}, or LangChain documents that have ids.
+        """Build a retriever from documents: {id: text}, or LangChain documents that have ids.
 
-        embeddings: any LangChain Embeddings. lexical: an empty BM25, or a tokenizer for it. kind: "flat" or
-        "hnsw", of the dense index. settings: alpha, candidates, k, fusion, rerank. Raises CourseError as
-        `add_documents` does.
+        embeddings: Any LangChain Embeddings. lexical: An empty BM25, or a tokenizer for it. kind: The kind of
+        the dense index, "flat" or "hnsw". settings: alpha, candidates, k, fusion, rerank. Raises CourseError
+        as `add_documents` does.
         """
         return cls.from_retrievers(lexical, Dense(embeddings, kind=kind), documents, **settings)
 
@@ -146,7 +111,7 @@ class HybridRetriever(BaseRetriever):
         documents: Mapping[str, str] | Iterable[Document] = (),
         **settings: Any,
     ) -> HybridRetriever:
-        """Add documents to two empty retrievers. dense: a `Dense`, or `StoreRetriever(vector_store)`."""
+        """Build a retriever from two empty indexes. dense: A `Dense`, or `StoreRetriever(vector_store)`."""
         lexical = lexical if isinstance(lexical, BM25) else BM25(lexical)
         retriever = cls(lexical=lexical, dense=dense, **settings)
         retriever.add_documents(documents)
@@ -160,52 +125,11 @@ class HybridRetriever(BaseRetriever):
 
     __str__ = __repr__
 
-    def __len__(self) -> int:
-        return len(self._documents)
-
-    @property
-    def documents(self) -> list[Document]:
-        """The documents, in the order in which they were added."""
-        return list(self._documents.values())
-
-    @property
-    def ids(self) -> list[str]:
-        """Ids of the documents, in the order in which they were added."""
-        return list(self._documents)
-
-    # -- adding, deleting, files
-
-    def add_documents(self, documents: Mapping[str, str] | Iterable[Document]) -> None:
-        """Add documents to both retrievers: all of them, or none if one is refused.
-
-        Raises CourseError for a document without an id, for an id that exists already or occurs twice, and as
-        the embedder does.
-        """
-        new = _with_ids(documents)
-        texts = dict(
-            new_documents(((doc_id, document.page_content) for doc_id, document in new), self._documents)
-        )
-        self.lexical.add(texts)
-        try:
-            self.dense.add(texts)
-        except BaseException:
-            self.lexical.delete(texts.keys())
-            raise
-        self._documents |= dict(new)
-
-    def delete(self, ids: Collection[str]) -> None:
-        """Delete documents by id: all, or none if one is not in the index. Raises CourseError then."""
-        distinct = sorted(check_deletable(ids, self._documents))
-        self.dense.delete(distinct)  # first, because a vector store can fail
-        self.lexical.delete(distinct)
-        for doc_id in distinct:
-            del self._documents[doc_id]
-
     def save(self, folder: Path | str) -> None:
-        """Write the index to a folder, replacing an older index there. Raises CourseError as `storage.save`
-        does.
+        """Save the index to a folder, replacing an older index there.
 
-        A reranker is not saved, only the name of its class; `load` must be given one, or None.
+        Of a reranker only the class name is saved, so pass the reranker (or None) to `load`. Raises
+        CourseError as `storage.save` does.
         """
         settings = {name: getattr(self, name) for name in SETTINGS if name != "rerank"}
         reranker = None if self.rerank is None else type(self.rerank).__name__
@@ -219,11 +143,11 @@ class HybridRetriever(BaseRetriever):
         embeddings: Embeddings | None = None,
         rerank: Reranker | EllipsisType | None = ...,
     ) -> HybridRetriever:
-        """Read an index that `save` wrote.
+        """Load an index that `save` wrote.
 
-        embeddings: the embedder that built it; leave it out for LSA, which is saved with the index. rerank:
-        required (a reranker or None) if the saved retriever had a reranker. Raises CourseError as
-        `storage.load` does.
+        embeddings: The embedder that built it; omit it for LSA, which is saved with the index. rerank: A
+        reranker or None; required if the saved retriever had a reranker. Raises CourseError as `storage.load`
+        does.
         """
         index = storage.load(folder, embeddings)
         if rerank is ... and index.reranker is not None:
@@ -231,7 +155,7 @@ class HybridRetriever(BaseRetriever):
                 f"the reranker of this index, a {index.reranker}, is not saved with it",
                 "HybridRetriever.load(folder, embeddings, rerank=None)",
             )
-        with storage.reading(Path(folder)):
+        with storage.wrap_read_errors(Path(folder)):
             retriever = cls(
                 dense=Dense(index.dense.embeddings),
                 rerank=None if rerank is ... else rerank,
@@ -253,41 +177,15 @@ class HybridRetriever(BaseRetriever):
         filter: Filter | None = None,
         rerank: Reranker | EllipsisType | None = ...,
     ) -> list[HybridHit]:
-        """The best k documents, best first. Arguments that are left out have the value of the retriever's
-        setting.
+        """Return the best k documents, best first. Omitted arguments default to the retriever's settings.
 
-        filter: {metadata field: value or list of values}, or a function of the metadata; it is applied before
-        the best k are taken. rerank: a reranker for this query, or None for no reranking. Raises CourseError
-        for k below 1 or above `candidates`, for a field that no document has, and as `fuse` and
-        `rerank.rerank` do.
+        filter: {metadata field: value or list of values}, or a function from the metadata to bool; only
+        matching documents are searched. rerank: A reranker for this query, or None for no reranking. Raises
+        CourseError for k below 1 or above `candidates`, for a filter by a field that no document has, and as
+        `fuse` and `rerank.rerank` do.
         """
         (candidates,) = self.retrieve([query], filter)
         return self.rank(candidates, k, alpha=alpha, fusion=fusion, rerank=rerank)
-
-    def retrieve(self, queries: Sequence[str], filter: Filter | None = None) -> list[Candidates]:
-        """The candidates of both retrievers for each query; queries are embedded together. Blank queries find
-        nothing.
-
-        Raises CourseError for a single string, and for a filter as `search` does.
-        """
-        if isinstance(queries, str):
-            raise string_error("queries", queries)
-        allowed = None if filter is None else matching_ids(self._documents, filter)
-        dense = self.dense.search_all(queries, self.candidates, allowed)
-        lexical = self.lexical.search_all(queries, self.candidates, allowed)
-        return [self._candidates(*found) for found in zip(queries, dense, lexical, strict=True)]
-
-    def _candidates(self, query: str, dense: SearchResult, lexical: SearchResult) -> Candidates:
-        """The hits of both, and the score of each hit in the other."""
-        dense_ids, lexical_ids = {hit.id for hit in dense.hits}, {hit.id for hit in lexical.hits}
-        return Candidates(
-            query,
-            tuple(dense.hits),
-            tuple(lexical.hits),
-            self.dense.min_score,
-            tuple(dense.scores_of(lexical_ids - dense_ids)),
-            tuple(lexical.scores_of(dense_ids - lexical_ids)),
-        )
 
     def rank(
         self,
@@ -298,7 +196,7 @@ class HybridRetriever(BaseRetriever):
         fusion: Fusion | None = None,
         rerank: Reranker | EllipsisType | None = ...,
     ) -> list[HybridHit]:
-        """The best k of the candidates of one query. Arguments and errors are those of `search`."""
+        """Return the best k of the candidates of one query. Arguments and errors are those of `search`."""
         k = self.k if k is None else k
         if not isinstance(k, Integral) or not 1 <= k <= self.candidates:
             raise CourseError(
@@ -323,7 +221,7 @@ class HybridRetriever(BaseRetriever):
         return hits if reranker is None else _reranked(reranker, candidates.query, hits, k)
 
     def explain(self, hit: HybridHit) -> str:
-        """Why a hit has its rank, in a sentence. Raises CourseError if its document has been deleted."""
+        """Explain a hit's rank in a sentence. Raises CourseError if its document has been deleted."""
         return hit.explain(self.lexical.explain(hit.query, hit.id))
 
     # -- LangChain's interface
@@ -335,7 +233,7 @@ class HybridRetriever(BaseRetriever):
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun | None = None, **options: Any
-    ) -> list[Document]:  # LangChain's own method takes no k=
+    ) -> list[Document]:  # LangChain's own method does not accept k=
         return await run_in_executor(None, self._get_relevant_documents, query, **options)
 
     def batch(
@@ -346,32 +244,14 @@ class HybridRetriever(BaseRetriever):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[list[Document]]:
-        """Documents for many queries, embedded together; one by one with `config` or `return_exceptions`."""
+        """Search for many queries, embedded in one batch unless `config` or `return_exceptions` is given."""
         if config or return_exceptions:
             return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
         candidates = self.retrieve(inputs, kwargs.pop("filter", None))
-        return [[hit.as_document() for hit in self.rank(each, **kwargs)] for each in candidates]
+        return [[hit.as_document() for hit in self.rank(c, **kwargs)] for c in candidates]
 
 
 def _reranked(reranker: Reranker, query: str, hits: Sequence[HybridHit], k: int) -> list[HybridHit]:
-    """The best k hits by a reranker, which reads the documents' texts without their metadata."""
+    """Return the best k hits by a reranker, which reads the documents' texts but not their metadata."""
     texts, scores = [hit.document.page_content for hit in hits], [hit.score for hit in hits]
     return [replace(hits[r.previous_rank - 1], **vars(r)) for r in rerank(reranker, query, texts, k, scores)]
-
-
-def _with_ids(documents: Mapping[str, str] | Iterable[Document]) -> list[tuple[str, Document]]:
-    if isinstance(documents, Mapping):
-        return [
-            (doc_id, Document(id=doc_id, page_content=text)) for doc_id, text in new_documents(documents, ())
-        ]
-    new: list[tuple[str, Document]] = []
-    for document in documents:
-        if not isinstance(document, Document) or document.id is None:
-            raise CourseError(
-                f"document {len(new) + 1} is {document!r:.80}, which has no id",
-                "HybridRetriever.from_texts(texts, embeddings)"
-                if isinstance(document, str)
-                else 'Document(id="id-1", page_content="text")',
-            )
-        new.append((document.id, document))
-    return new

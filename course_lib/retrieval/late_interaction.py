@@ -1,9 +1,8 @@
-"""Late interaction (ColBERT): score a passage by comparing its token vectors, computed in advance, with the
-query's.
+"""Late interaction (ColBERT): a reranker that compares the token vectors of a query and of a passage.
 
-An embedder turns each text into one vector; a cross-encoder reads both texts together and can prepare
-nothing. Late interaction is between them: each token keeps its own vector, and the two texts meet only in a
-sum of the best cosines.
+An embedder represents a text by one vector. A cross-encoder reads the query and the passage together, so it
+can compute nothing in advance. Late interaction is in between: each token has its own vector, the vectors of
+passages are computed in advance, and only cosines and a sum (`maxsim`) are computed for each query.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ Vectors = NDArray[np.floating]  # (tokens, dimensions), each of length 1
 
 
 class TokenEmbeddings(Protocol):
-    """An embedder with a vector for each token, such as `ModelManager.get_embedding_model` returns."""
+    """An embedder with a vector per token, such as `ModelManager.get_embedding_model("embed-tokens")`."""
 
     def embed_query_tokens(self, text: str) -> Vectors: ...
     def embed_document_tokens(self, texts: list[str]) -> list[Vectors]: ...
 
 
 def maxsim(query: Vectors, passage: Vectors) -> float:
-    """For each token of the query the highest cosine with any token of the passage, summed.
+    """Sum, over the query's tokens, the highest cosine with any token of the passage.
 
-    Khattab and Zaharia 2020, arXiv:2004.12832. query: (query tokens, dimensions); passage: (passage tokens,
-    dimensions); both have at least one token.
+    query: (query tokens, dimensions). passage: (passage tokens, dimensions). Both need at least one token.
+    The source is Khattab and Zaharia 2020, arXiv:2004.12832.
 
     >>> maxsim(np.eye(2), np.array([[1.0, 0.0], [0.6, 0.8]]))
     1.8
@@ -41,12 +40,11 @@ def maxsim(query: Vectors, passage: Vectors) -> float:
 
 
 class LateInteraction:
-    """A reranker by MaxSim. Passages given to `add` cost one matrix product; others are embedded when they
-    are first scored.
+    """A reranker whose scores are `maxsim`. It caches the token vectors of passages.
 
-    Vectors are kept in 16 bits: with 384 dimensions a token takes 0.77 kB, and a passage of 200 tokens 150
-    kB. Texts of any length are read, in overlapping windows. A text without a token has cosine 0 with every
-    query.
+    `add` embeds passages in advance; `rerank` embeds those that are not cached yet. Vectors are stored as
+    float16: with 384 dimensions, a token takes 0.77 kB and a passage of 200 tokens 150 kB. Long texts are
+    embedded completely, in overlapping windows. A text without tokens has the score 0.
     """
 
     def __init__(self, embeddings: TokenEmbeddings) -> None:
@@ -62,11 +60,11 @@ class LateInteraction:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the vectors that are kept."""
+        """The size of the cached vectors in bytes."""
         return sum(vectors.nbytes for vectors in self._vectors.values())
 
     def add(self, texts: Iterable[str]) -> None:
-        """Embed the tokens of texts that are new, all together. Raises CourseError for a single string."""
+        """Embed the texts that are not cached, in one batch. Raises CourseError for a single string."""
         if isinstance(texts, str):
             raise string_error("texts", texts)
         if new := [text for text in dict.fromkeys(texts) if text not in self._vectors]:
@@ -74,7 +72,7 @@ class LateInteraction:
             self._vectors |= {text: _compressed(v) for text, v in zip(new, vectors, strict=True)}
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
-        """`maxsim` of each text, in the order given, all in one matrix product."""
+        """Return `maxsim` of the query and each text, in the order given."""
         self.add(texts)
         if not texts:
             return []
@@ -82,9 +80,8 @@ class LateInteraction:
         passages = [self._vectors[text] for text in texts]
         starts = np.cumsum([0, *map(len, passages[:-1])])
         tokens = np.concatenate(passages).astype(np.float32)
-        with _blas().limit(
-            limits=1, user_api="blas"
-        ):  # idle BLAS threads would keep the cores from the model for 0.1 s
+        # one thread, because BLAS threads stay busy for 0.1 s afterwards and would slow down the model
+        with _blas().limit(limits=1, user_api="blas"):
             cosines = query_vectors @ tokens.T  # (query tokens, tokens of all passages)
         scores: list[float] = np.maximum.reduceat(cosines, starts, axis=1).sum(axis=0).tolist()
         return scores
@@ -96,5 +93,5 @@ def _blas() -> ThreadpoolController:
 
 
 def _compressed(vectors: Vectors) -> NDArray[np.float16]:
-    """Token vectors in 16 bits; a vector of zeros for a text without a token."""
+    """Convert token vectors to float16; a text without tokens gets one vector of zeros."""
     return np.asarray(vectors if len(vectors) else np.zeros((1, vectors.shape[1])), np.float16)

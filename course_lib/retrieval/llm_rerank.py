@@ -1,4 +1,4 @@
-"""A language model as a reranker: its score is the probability of an answer after the passage."""
+"""Use a language model as a reranker: a passage's score is the log-probability of an answer to a prompt."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ YES_OR_NO = {"Yes": 1.0, "No": -1.0}
 
 
 def relevance_prompt(query: str, text: str) -> str:
-    """Ask whether the passage is relevant (as in Nogueira et al. 2020, arXiv:2003.06713)."""
+    """Return a prompt that asks if the passage is relevant (as in Nogueira et al. 2020, arXiv:2003.06713)."""
     return f"Passage: {text}\nQuestion: {query}\nDoes the passage answer the question? Answer Yes or No."
 
 
 def question_prompt(query: str, text: str) -> str:
-    """Ask for a question about the passage (Sachan et al. 2022, arXiv:2204.07496)."""
+    """Return a prompt that asks for a question about the passage (Sachan et al. 2022, arXiv:2204.07496)."""
     return f"Passage: {text}\nPlease write a question based on this passage."
 
 
 class LLMReranker:
-    """A reranker that uses a model's log-probabilities. Each passage is read once, whatever the number of
-    answers.
+    """A reranker that uses a language model's log-probabilities.
 
-    model: its driver must give log-probabilities. answers: text -> weight; the score is the sum of weight x
-    log P(answer | prompt), such as log P(Yes) - log P(No); with None it is the log-probability of the query
-    itself. prompt: `relevance_prompt` by default if there are answers, else `question_prompt`.
+    model: A chat model whose driver (the software that runs it) returns log-probabilities. answers: text ->
+    weight, such as YES_OR_NO; the score is the sum of weight x log P(answer | prompt). If None, the score is
+    the log-probability of the query after `question_prompt`. prompt: A function from query and passage to the
+    prompt, by default `relevance_prompt` with answers, else `question_prompt`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class LLMReranker:
         return f"LLMReranker({self.model.spec.name!r}, answers={self.answers}, prompt={self.prompt.__name__})"
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
-        """A score for each text. Raises Unsupported if the driver gives no log-probabilities."""
+        """Return a score for each text. Raises Unsupported if the driver returns no log-probabilities."""
         if isinstance(texts, str):
             raise string_error("texts", texts)
         if not texts:

@@ -1,9 +1,8 @@
-"""Latent semantic analysis (Deerwester et al. 1990): an embedder that is fitted to the documents themselves
-within seconds.
+"""Latent semantic analysis (LSA): an embedder that is fitted to the documents in seconds.
 
-A document is a row of TF-IDF weights of its character bigrams and trigrams; the SVD keeps the directions in
-which rows differ most. LSA knows no word and no synonym that the documents do not contain. It stands in for a
-trained model of a language where there is none, such as for Korean in the tiny tier.
+A document is a vector of TF-IDF weights of its character bigrams and trigrams, which a truncated SVD reduces
+to a few hundred dimensions (Deerwester et al. 1990). LSA knows only what the documents contain. The course
+uses it where it has no trained embedding model, such as for Korean in the tiny tier, its smallest models.
 """
 
 from __future__ import annotations
@@ -24,20 +23,21 @@ from course_lib.retrieval.documents import string_error
 from course_lib.retrieval.vectors import unit_vectors
 
 NGRAM_LENGTHS = (2, 3)  # characters
-SPACES = re.compile(r"\s\s+")  # count as one, as in scikit-learn's own n-grams
+SPACES = re.compile(r"\s\s+")  # replaced by one space, as in scikit-learn's own n-grams
 
 
 def _ngrams(text: str) -> Iterator[str]:
-    """The n-grams one by one, because those of a whole book would fill the memory."""
+    """Yield the n-grams one by one, because a list of all n-grams of a book would need too much memory."""
     text = SPACES.sub(" ", unicodedata.normalize("NFC", text).lower())
     return (text[i : i + n] for n in NGRAM_LENGTHS for i in range(len(text) - n + 1))
 
 
 class LSA(Embeddings):
-    """LangChain Embeddings made by `fit`. Vectors have length 1, or are zeros for a text without any known
-    n-gram.
+    """An embedder with LangChain's interface; create it with `fit`.
 
-    terms: n-gram -> column. idf: (terms,). components: (dimensions, terms).
+    Vectors have length 1, but a text without any known n-gram has a vector of zeros. terms: n-gram -> column.
+    idf: (terms,). components: The SVD's right singular vectors, (dimensions, terms). Raises CourseError for
+    arrays of other shapes.
     """
 
     FILES = ("terms.json", "lsa.safetensors")
@@ -45,7 +45,7 @@ class LSA(Embeddings):
     def __init__(self, terms: dict[str, int], idf: NDArray[Any], components: NDArray[Any]) -> None:
         if components.shape != (len(components), len(terms)) or idf.shape != (len(terms),):
             raise CourseError(
-                f"{len(terms)} terms do not fit idf {idf.shape} and components {components.shape}",
+                f"{len(terms)} terms do not match idf {idf.shape} and components {components.shape}",
                 "LSA.fit(texts)",
             )
         self.terms, self.idf, self.components = terms, idf, components
@@ -65,10 +65,11 @@ class LSA(Embeddings):
 
     @classmethod
     def fit(cls, texts: Sequence[str], dimensions: int = 256, min_df: int = 2) -> LSA:
-        """Fit the embedder to texts. dimensions: fewer if there are fewer texts. min_df: n-grams in fewer
-        texts are ignored.
+        """Fit an embedder to texts.
 
-        Raises CourseError for a number below 1, for a single string, and if no n-gram occurs in enough texts.
+        dimensions: The maximum length of a vector; with fewer texts, vectors are shorter. min_df: N-grams
+        that occur in fewer texts are ignored. Raises CourseError for values below 1, for a single string, and
+        if no n-gram occurs in enough texts.
         """
         from sklearn.decomposition import TruncatedSVD
 
@@ -93,11 +94,11 @@ class LSA(Embeddings):
         return cls(terms, vectorizer.idf_.astype(np.float32), svd.components_.astype(np.float32))
 
     def vectors(self, texts: Sequence[str]) -> NDArray[Any]:
-        """The vectors of texts, (texts, dimensions), float32."""
+        """Return the vectors of texts, (texts, dimensions), float32."""
         return unit_vectors(self._tfidf.transform(texts) @ self.components.T, len(texts))
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """A vector for each text. Raises CourseError for a single string."""
+        """Return a vector for each text. Raises CourseError for a single string."""
         if isinstance(texts, str):
             raise string_error("texts", texts)
         return self.vectors(texts).tolist() if texts else []
@@ -105,11 +106,11 @@ class LSA(Embeddings):
     embed_queries = embed_documents  # queries are embedded like any other text
 
     def embed_query(self, text: str) -> list[float]:
-        """The vector of one text."""
+        """Return the vector of a query."""
         return self.embed_documents([text])[0]
 
     def save(self, folder: Path) -> None:
-        """Write FILES to a folder, which is created if needed."""
+        """Write FILES to a folder, creating it if needed."""
         from safetensors.numpy import save
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +121,7 @@ class LSA(Embeddings):
 
     @classmethod
     def load(cls, folder: Path) -> LSA:
-        """Read what `save` wrote. Raises CourseError for files that do not fit each other."""
+        """Load an embedder that `save` wrote. Raises CourseError if the sizes in the files do not match."""
         from safetensors.numpy import load_file
 
         terms = json.loads((folder / "terms.json").read_text("utf-8"))

@@ -1,10 +1,9 @@
-"""How good a ranking is: recall, precision, MRR, MAP and nDCG, equal to trec_eval's, and the comparison of
-two systems.
+"""Evaluate rankings (recall, precision, MRR, MAP, nDCG, as computed by trec_eval) and compare two systems.
 
 A ranking is a list of document ids, best first. Qrels are the relevance judgements of one query: document id
--> grade. A grade of 1 or more means relevant; a document without a grade is not relevant. Every metric goes
-from 0 to 1, and is 0 for an empty ranking and where nothing is relevant. k: number of ranks that count, None
-for all.
+-> grade. A document is relevant if its grade is 1 or more. A metric is a number from 0 to 1 for one ranking,
+and 0 if the ranking is empty or no document is relevant. k is the number of ranks to evaluate, or None for
+all.
 """
 
 from __future__ import annotations
@@ -19,30 +18,31 @@ from course_lib.measure.intervals import Estimate, bootstrap_interval, mean_of
 Ranking = Sequence[str]
 Qrels = Mapping[str, int]
 Metric = Callable[[Ranking, Qrels, int | None], float]
+MAX_EXPONENT = 60  # highest grade of `ndcg_exponential`; larger gains are certainly a mistake
 
 
-def relevant(qrels: Qrels) -> int:
-    """Number of relevant documents."""
+def relevant_count(qrels: Qrels) -> int:
+    """Return the number of relevant documents."""
     return sum(grade > 0 for grade in qrels.values())
 
 
 def grades(ranking: Ranking, qrels: Qrels, k: int | None = None) -> list[int]:
-    """The grade at each of the first k ranks; negative grades count as 0.
+    """Return the grade at each of the first k ranks; negative grades become 0.
 
     Raises CourseError for k below 1, and for an id that occurs twice in the ranking.
     """
     if k is not None and k < 1:
-        raise CourseError(f"k={k}; a metric needs at least one rank", "k=10")
+        raise CourseError(f"k={k}; k must be at least 1", "k=10")
     check_ranking(ranking)
     return [max(0, qrels.get(doc_id, 0)) for doc_id in ranking[:k]]
 
 
 def check_ranking(ranking: Ranking) -> None:
-    """Raises CourseError for an id that occurs twice, and for a single string."""
+    """Raise CourseError for an id that occurs twice, and for a single string."""
     if isinstance(ranking, str) or len(set(ranking)) < len(ranking):
         raise CourseError(
             f"a ranking of {len(ranking)} documents has {len(set(ranking))} distinct ids",
-            "rank every document once, as a list of ids",
+            "give a list of ids in which every document occurs once",
         )
 
 
@@ -50,16 +50,16 @@ def check_ranking(ranking: Ranking) -> None:
 
 
 def recall(ranking: Ranking, qrels: Qrels, k: int | None = None) -> float:
-    """The fraction of the relevant documents that was found.
+    """Return the fraction of the relevant documents that are in the ranking.
 
     >>> recall(["a", "x", "b"], {"a": 1, "b": 1, "c": 1, "d": 1})
     0.5
     """
-    return sum(g > 0 for g in grades(ranking, qrels, k)) / max(relevant(qrels), 1)
+    return sum(g > 0 for g in grades(ranking, qrels, k)) / max(relevant_count(qrels), 1)
 
 
 def precision(ranking: Ranking, qrels: Qrels, k: int | None = None) -> float:
-    """The fraction of k ranks with a relevant document; ranks beyond a short ranking count as not relevant.
+    """Return the fraction of the k ranks with a relevant document; ranks after the last are not relevant.
 
     >>> precision(["a", "x"], {"a": 1}, 4)
     0.25
@@ -68,12 +68,12 @@ def precision(ranking: Ranking, qrels: Qrels, k: int | None = None) -> float:
 
 
 def success(ranking: Ranking, qrels: Qrels, k: int | None = None) -> float:
-    """1 if any relevant document was found, else 0."""
+    """Return 1 if there is a relevant document in the ranking, else 0."""
     return float(any(grades(ranking, qrels, k)))
 
 
 def reciprocal_rank(ranking: Ranking, qrels: Qrels, k: int | None = None) -> float:
-    """1 / rank of the first relevant document, 0 without one. Its mean over queries is the MRR.
+    """Return 1 / rank of the first relevant document, or 0. The mean over queries is the MRR.
 
     >>> reciprocal_rank(["x", "a", "b"], {"a": 1, "b": 1})
     0.5
@@ -82,8 +82,9 @@ def reciprocal_rank(ranking: Ranking, qrels: Qrels, k: int | None = None) -> flo
 
 
 def average_precision(ranking: Ranking, qrels: Qrels, k: int | None = None) -> float:
-    """Mean, over the relevant documents, of the precision at their rank, 0 if not found. Its mean over
-    queries is the MAP.
+    """Return the mean precision at the ranks of all relevant documents, 0 for one not in the ranking.
+
+    The mean over queries is the MAP.
 
     >>> average_precision(["a", "x", "b"], {"a": 1, "b": 1, "c": 1})  # (1/1 + 2/3 + 0) / 3
     0.5555555555555555
@@ -93,16 +94,16 @@ def average_precision(ranking: Ranking, qrels: Qrels, k: int | None = None) -> f
         if grade:
             hits += 1
             total += hits / rank
-    return total / max(relevant(qrels), 1)
+    return total / max(relevant_count(qrels), 1)
 
 
 def dcg(gains: Iterable[float]) -> float:
-    """Discounted cumulative gain: the sum of gain / log2(1 + rank), with ranks from 1."""
+    """Return the discounted cumulative gain: the sum of gain / log2(1 + rank), with ranks from 1."""
     return math.fsum(gain / math.log2(1 + rank) for rank, gain in enumerate(gains, start=1))
 
 
 def ndcg(ranking: Ranking, qrels: Qrels, k: int | None = None) -> float:
-    """DCG divided by that of the best possible ranking; the gain is the grade (Järvelin and Kekäläinen 2002).
+    """Return DCG / DCG of the best possible ranking, with grades as gains (Järvelin and Kekäläinen 2002).
 
     >>> round(ndcg(["x", "a"], {"a": 3}), 3)
     0.631
@@ -112,11 +113,11 @@ def ndcg(ranking: Ranking, qrels: Qrels, k: int | None = None) -> float:
 
 
 def ndcg_exponential(ranking: Ranking, qrels: Qrels, k: int | None = None) -> float:
-    """nDCG with gains of 2^grade - 1, so that grade 3 counts 7 times as much as grade 1 (Burges et al. 2005).
+    """Return nDCG with gains 2^grade - 1: grade 3 counts 7 times as much as grade 1 (Burges et al. 2005).
 
-    Raises CourseError for a grade above 60.
+    Raises CourseError for a grade above MAX_EXPONENT.
     """
-    if (highest := max(qrels.values(), default=0)) > 60:
+    if (highest := max(qrels.values(), default=0)) > MAX_EXPONENT:
         raise CourseError(f"a grade of {highest} has a gain of 2^{highest}", "use grades from 0 to 4")
     return ndcg(ranking, {doc_id: 2 ** max(0, grade) - 1 for doc_id, grade in qrels.items()}, k)
 
@@ -137,7 +138,7 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """values: metric name -> query id -> value, for every judged query."""
+    """The result of `evaluate`. values: metric name -> query id -> value."""
 
     values: dict[str, dict[str, float]]
 
@@ -148,7 +149,7 @@ class Evaluation:
         )
 
     def mean(self, name: str) -> Estimate:
-        """The mean of a metric over all queries, with its confidence interval over other such queries."""
+        """Return the mean of a metric over all queries, with its confidence interval."""
         return mean_of(list(self.values[name].values()))
 
 
@@ -157,26 +158,26 @@ def evaluate(
     qrels: Mapping[str, Qrels],
     metrics: Sequence[str] = ("ndcg@10", "recall@25", "mrr"),
 ) -> Evaluation:
-    """Evaluate a run, query id -> ranking, with the qrels of all queries, query id -> document id -> grade.
+    """Evaluate a system's rankings of many queries.
 
-    A judged query without a ranking counts 0. metrics: names of METRICS, with or without "@k". Raises
-    CourseError for an unknown metric, for a query of the run that was not judged, and for a judged query
-    without a relevant document, which no ranking could answer.
+    run: query id -> ranking. qrels: query id -> document id -> grade; a query that is not in `run` has the
+    value 0. metrics: Keys of METRICS, with or without "@k". Raises CourseError for an unknown metric, for a
+    query of the run without qrels, and for qrels without a relevant document.
 
     >>> qrels = {"q1": {"a": 1}, "q2": {"b": 2}}
     >>> evaluate({"q1": ["a", "b"], "q2": ["a", "b"]}, qrels, ["mrr", "ndcg@1"]).values
     {'mrr': {'q1': 1.0, 'q2': 0.5}, 'ndcg@1': {'q1': 1.0, 'q2': 0.0}}
     """
     unjudged = [q for q in run if q not in qrels]
-    unanswerable = [q for q, of_query in qrels.items() if not relevant(of_query)]
+    unanswerable = [q for q, query_qrels in qrels.items() if not relevant_count(query_qrels)]
     if unjudged or unanswerable or not qrels:
         first = f"; the first is {(unjudged + unanswerable)[0]!r}" if unjudged + unanswerable else ""
         raise CourseError(
-            f"{len(unjudged)} of {len(run)} rankings are of queries without qrels, and "
+            f"{len(unjudged)} of {len(run)} rankings belong to queries without qrels, and "
             f"{len(unanswerable)} of {len(qrels)} queries have no relevant document{first}",
             "evaluate only queries that have a relevant document",
         )
-    chosen = {name: metric(name) for name in metrics}
+    chosen = {name: parse_metric(name) for name in metrics}
     return Evaluation(
         {
             name: {q: function(run.get(q, ()), qrels[q], k) for q in qrels}
@@ -185,8 +186,8 @@ def evaluate(
     )
 
 
-def metric(name: str) -> tuple[Metric, int | None]:
-    """The function and k of a name such as "ndcg@10" or "map". Raises CourseError for an unknown name."""
+def parse_metric(name: str) -> tuple[Metric, int | None]:
+    """Return the function and k of a name such as "ndcg@10". Raises CourseError for an unknown name."""
     base, at, k = name.partition("@")
     if base not in METRICS or (at and not (k.isdecimal() and int(k) > 0)):
         raise CourseError(
@@ -197,13 +198,13 @@ def metric(name: str) -> tuple[Metric, int | None]:
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """The mean of A - B over queries, and its interval. questions: number of queries."""
+    """The mean of A - B over queries, with its confidence interval. questions: The number of queries."""
 
     questions: int
 
     @property
     def verdict(self) -> str:
-        """ "A", "B", or "undecided" if the interval contains 0."""
+        """The better system, "A" or "B", or "undecided" if the interval contains 0."""
         return "A" if self.low > 0 else "B" if self.high < 0 else "undecided"
 
     def __str__(self) -> str:
@@ -220,17 +221,16 @@ class Difference(Estimate):
 def difference(
     a: Mapping[str, float], b: Mapping[str, float], *, coverage: float = 0.95, seed: int = 0
 ) -> Difference:
-    """Is A better than B? Paired bootstrap of the differences per query (Sakai 2006,
-    doi:10.1145/1148170.1148261).
+    """Compare systems A and B by a paired bootstrap over queries (Sakai 2006, doi:10.1145/1148170.1148261).
 
-    a, b: query id -> value, as in `Evaluation.values[name]`. coverage: of the interval.
-    Raises CourseError if they are not of the same queries.
+    a, b: query id -> value of a metric, as in `Evaluation.values[name]`. coverage: The confidence level of
+    the interval. Raises CourseError if the queries are not the same.
     """
     if a.keys() != b.keys() or not a:
         raise CourseError(
-            f"a has {len(a)} queries and b {len(b)}; {len(a.keys() & b.keys())} of them are the same",
+            f"a has {len(a)} queries and b has {len(b)}; they have {len(a.keys() & b.keys())} in common",
             "evaluate both systems on the same queries",
         )
-    gaps = [a[q] - b[q] for q in sorted(a)]
-    low, high = bootstrap_interval(gaps, coverage=coverage, seed=seed)
-    return Difference(math.fsum(gaps) / len(gaps), low, high, coverage, len(gaps))
+    differences = [a[q] - b[q] for q in sorted(a)]
+    low, high = bootstrap_interval(differences, coverage=coverage, seed=seed)
+    return Difference(math.fsum(differences) / len(differences), low, high, coverage, len(differences))

@@ -1,8 +1,7 @@
-"""Find where a document may be cut: its sections, tables, sentences and lines of code, and the characters to
-keep whole.
+"""Find the structure of a document (sections, tables, sentences, lines of code), to decide where to split it.
 
-Reads Markdown as CommonMark defines it (without underlined headings), tables with pipes, tabs, commas or
-semicolons, and sentences in English and Korean.
+Understands Markdown as in CommonMark (but not headings that are underlined), tables separated by pipes, tabs,
+commas or semicolons, and sentences in English and Korean.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ HEADING = re.compile(r"\ufeff? {0,3}(#{1,6})[ \t]+(?=\S)")
 LIST_ITEM = re.compile(r"\s*(?:[-*+•·]|\d{1,3}[.)]|[가-하][.)])[ \t]+\S")  # beginning of a list item
 QUOTED = re.compile(r'"[^"]*"')
 NUMERIC_CELL = re.compile(r'[\s"+-]*\d[\d.,]*[\s"%]*')
-# how many neighbouring lines with equally many cells make a table, by separator
+# separator -> consecutive lines with the same number of cells that are taken for a table
 MIN_TABLE_LINES = {"|": 2, "\t": 2, ",": 3, ";": 3}
 SENTENCE_MARK = re.compile(r"([.!?。！？…]+)[\"'”’»)\]）」』】》〉*_]*")
 BULLET = re.compile(r"[\W_]*(?:\d{1,3}|[A-Za-z]|[가-힣]|[ivxIVX]{1,4})")
-INITIALS = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")  # U.S, e.g, and the J in J. Smith
+INITIALS = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")  # U.S, e.g, the J in J. Smith
 DATE = re.compile(r"\d\.(?:\d{1,2}\.)?\s?\d{1,2}$")  # 2024. 3. 15 and 2024.3.15
 HANGUL = re.compile(r"[가-힣\u1100-\u115f]")
-KOREAN_ENDINGS = frozenset("다요죠까")  # of sentences, often with no space after the full stop
+KOREAN_ENDINGS = frozenset("다요죠까")  # last syllables of sentences; often no space follows the full stop
 WORD = re.compile(r"\w+")
 ABBREVIATIONS = frozenset(
     WORD.findall(
@@ -36,7 +35,8 @@ ABBREVIATIONS = frozenset(
     )
 )
 BEFORE_NUMBER = frozenset(WORD.findall("no nos p pp fig figs art sec vol ch eq para"))  # No. 5
-FLAGS = "".join(map(chr, range(0x1F1E6, 0x1F200)))  # letters of which two make a flag
+FLAGS = "".join(map(chr, range(0x1F1E6, 0x1F200)))  # regional indicators; two of them are displayed as a flag
+# characters displayed as one with the previous: joiner, Hangul vowels and finals, skin tones, tags
 JOINING = re.compile("[\u200d\u1160-\u11ff\ud7b0-\ud7ff\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")
 
 
@@ -53,10 +53,10 @@ class Heading(NamedTuple):
 
 
 class Section(NamedTuple):
-    """text[start:end]: a heading, or several without text between them, and the text below.
+    """The section text[start:end]: a heading (or nested ones with no text in between) and the text below it.
 
-    heading_end: end of the last of these headings; the first chunk must reach beyond it. parents: the titles
-    of the headings above the first one; headings: those and its own.
+    heading_end: The end of the last of these headings. parents: The titles of the outer sections, outermost
+    first. headings: `parents` and the titles of this section's own headings.
     """
 
     start: int
@@ -67,7 +67,7 @@ class Section(NamedTuple):
 
 
 class Table(NamedTuple):
-    """text[start:end] in rows; those from `body` on are below the header, which is '' if there is none."""
+    """The table text[start:end]. body: The start of the rows below the header. header: '' without one."""
 
     start: int
     body: int
@@ -78,7 +78,7 @@ class Table(NamedTuple):
 
 @dataclass
 class Outline:
-    """A document's structure. breaks: ends of sentences, rows, lines of code and headings, ascending."""
+    """A document's structure. breaks: The ends of sentences, rows, lines of code and headings, ascending."""
 
     sections: list[Section] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Outline:
 
 
 def outline(text: str) -> Outline:
-    """The structure of a document. A code fence that is never closed reaches to the end, as in CommonMark."""
+    """Return a document's structure. As in CommonMark, a code fence that is not closed extends to the end."""
     result, headings, block, fence, fence_end, next_line = Outline(), list[Heading](), list[Span](), "", 0, 0
     for line in text.splitlines(keepends=True):
         start, end, next_line = next_line, next_line + len(line.rstrip()), next_line + len(line)
@@ -94,7 +94,7 @@ def outline(text: str) -> Outline:
         if fence:
             closes = mark and mark[1].startswith(fence) and mark.end() == end - start
             if closes and result.breaks and result.breaks[-1] > fence_end:
-                result.breaks.pop()  # the last line of code and the closing fence stay together
+                result.breaks.pop()  # keep the last line of code and the closing fence together
             fence = "" if closes else fence
             result.breaks += [end] if line.strip() else []
             continue
@@ -103,7 +103,7 @@ def outline(text: str) -> Outline:
             continue
         _read_block(text, block, result)
         block = []
-        if mark:  # no break here: the opening fence stays with the first line of code
+        if mark:  # no break here, to keep the opening fence and the first line of code together
             fence, fence_end = mark[1], end
         elif not line.isspace() and heading:
             headings.append(Heading(start, end, len(heading[1]), _title(line[heading.end() :])))
@@ -115,14 +115,14 @@ def outline(text: str) -> Outline:
 
 
 def _title(line: str) -> str:
-    """The title in a heading's line, without the closing #s."""
+    """Return the title in a heading's line, without closing #s."""
     title = line.rstrip()
     bare = title.rstrip("#")
     return bare.rstrip() or title if bare.endswith((" ", "\t")) else title
 
 
 def _sections(text: str, headings: list[Heading]) -> list[Section]:
-    """The parts of a text that no chunk crosses. A heading without text below it is a section of its own."""
+    """Return the sections of a text. Nested headings without text between them are in the same section."""
     ends = [*(heading.start for heading in headings), len(text)]
     start = skip_space(text, 0)
     sections, path = [Section(start, start, ends[0], (), ())], list[Heading]()
@@ -140,7 +140,7 @@ def _sections(text: str, headings: list[Heading]) -> list[Section]:
 
 
 def _read_block(text: str, lines: list[Span], result: Outline) -> None:
-    """Add the breaks and tables of neighbouring lines: rows of tables, prose and lists."""
+    """Add the tables and breaks in a block of consecutive lines (table rows, prose or lists) to `result`."""
     prose: list[Span] = []
 
     def read_prose() -> None:
@@ -164,7 +164,7 @@ def _read_block(text: str, lines: list[Span], result: Outline) -> None:
 
 
 def _cells(line: str) -> tuple[str, int]:
-    """The separator of a line's cells and its count, which all rows of a table share. "" for prose."""
+    """Return the cell separator of a line and its count, 0 for "|". The separator is "" for prose."""
     bare = line.strip()
     if bare.startswith("|") or " | " in bare or (set(bare) <= set("|:- ") and "|" in bare):
         return "|", 0
@@ -177,7 +177,7 @@ def _cells(line: str) -> tuple[str, int]:
 
 
 def _table(text: str, rows: list[Span], separator: str, first: str) -> Table:
-    """A table. Its first row is a header if dashes follow or, without pipes, if it has no number."""
+    """Build a table. Its first row is a header if dashes follow or, without pipes, if no cell is a number."""
     start, end, header = rows[0][0], rows[-1][1], ""
     if len(rows) > 1:
         second = set(text[rows[1][0] : rows[1][1]])
@@ -188,7 +188,7 @@ def _table(text: str, rows: list[Span], separator: str, first: str) -> Table:
 
 
 def _sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
-    """The ends of the sentences of a block of prose; the last is the end of the block."""
+    """Yield the ends of the sentences in the prose text[start:end]; the last is `end`."""
     for mark in SENTENCE_MARK.finditer(text, start, end):
         if mark.end() < end and _ends_sentence(text, start, mark, end):
             yield mark.end()
@@ -197,7 +197,7 @@ def _sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
 
 
 def _ends_sentence(text: str, start: int, mark: re.Match[str], end: int) -> bool:
-    """Whether a mark such as a full stop ends the sentence that began at `start`, not an abbreviation."""
+    """Whether a mark ends the sentence that began at `start`, rather than an abbreviation or a number."""
     dots, after, head = mark[1], text[mark.end()], text[max(start, mark.start() - 16) : mark.start()]
     if set(dots) & set("。！？"):
         return True
@@ -216,23 +216,23 @@ def _ends_sentence(text: str, start: int, mark: re.Match[str], end: int) -> bool
     return not (BULLET.fullmatch(sentence) or word.lower() in ABBREVIATIONS or INITIALS.fullmatch(word))
 
 
-def skip_space(text: str, at: int) -> int:
-    """The position of the next character, from `at` on, that is not white space, or the end of the text."""
-    match = NONSPACE.search(text, at)
+def skip_space(text: str, start: int) -> int:
+    """Return the position of the first character from `start` that is not white space, or len(text)."""
+    match = NONSPACE.search(text, start)
     return match.start() if match else len(text)
 
 
-def splits_character(text: str, start: int, at: int) -> bool:
-    """Whether cutting `text[start:]` at `at` would split what is read as one character.
+def splits_character(text: str, start: int, end: int) -> bool:
+    """Whether cutting text[start:] at `end` would split code points that are displayed as one character.
 
-    That is a letter and its marks, the letters of an NFD syllable, joined emoji, the two halves of a flag, CR
-    and LF.
+    Examples: a letter and its accent, the letters of a decomposed (NFD) Hangul syllable, joined emoji, the
+    two halves of a flag, and CR LF.
     """
-    if not start < at < len(text):
+    if not start < end < len(text):
         return False
-    before, after = text[at - 1], text[at]
+    before, after = text[end - 1], text[end]
     if after in FLAGS and before in FLAGS:
-        return (at - start - len(text[start:at].rstrip(FLAGS))) % 2 == 1
+        return (end - start - len(text[start:end].rstrip(FLAGS))) % 2 == 1
     return bool(
         before == "\u200d"
         or JOINING.match(after)

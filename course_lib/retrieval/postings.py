@@ -1,4 +1,7 @@
-"""Postings: for each term the documents with it, so that a search reads only its own terms."""
+"""Inverted index of BM25: for each term, the documents that contain it and how often.
+
+Terms and documents are integers: a term is the index of a token in the vocabulary, a row that of a document.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Postings:
-    """Entries (term, row, count), sorted by term and then by row. Terms and documents' rows are numbers.
+    """Entries (term, row, count), sorted by term and then by row.
 
-    terms: distinct, ascending, (terms,). starts: the entries of terms[i] are starts[i]:starts[i + 1], (terms
-    + 1,). rows, counts: the document and the number of occurrences of each entry, (entries,).
+    terms: The distinct terms, ascending, (terms,). starts: The entries of terms[i] are at
+    starts[i]:starts[i + 1], (terms + 1,). rows, counts: The document and the number of occurrences of each
+    entry, (entries,).
     """
 
     terms: NDArray[np.int32]
@@ -25,25 +29,26 @@ class Postings:
 
     @classmethod
     def empty(cls) -> Postings:
-        """Postings without entries."""
+        """Return postings without entries."""
         return cls.from_entries(*np.zeros((3, 0), np.int32))
 
     @classmethod
     def from_entries(
         cls, terms: NDArray[np.int32], rows: NDArray[np.int32], counts: NDArray[np.int32]
     ) -> Postings:
-        """Postings of sorted entries, each array (entries,)."""
+        """Build postings from entries sorted by term and row. Each array has the shape (entries,)."""
         starts = np.flatnonzero(np.diff(terms, prepend=-1))
         return cls(terms[starts], np.append(starts, terms.size), rows, counts)
 
     @classmethod
     def from_tokens(cls, tokens: NDArray[np.int32], lengths: NDArray[np.int64], first_row: int) -> Postings:
-        """Postings of documents, whose rows are numbered from `first_row`.
+        """Build the postings of documents, whose rows are numbered from `first_row`.
 
-        tokens: the terms of all documents, one document after the other, (sum of lengths,).
+        tokens: The term of each token of all documents, concatenated, (sum of lengths,).
+        lengths: The number of tokens in each document, (documents,).
         """
         document = np.repeat(np.arange(lengths.size, dtype=np.int64), lengths)
-        # one number for each pair (term, document), because sorting numbers is fast
+        # one integer for each (term, document) pair, because sorting integers is fast
         keys = tokens.astype(np.int64) * max(lengths.size, 1) + document
         keys.sort()
         starts = np.flatnonzero(np.diff(keys, prepend=-1))
@@ -54,9 +59,9 @@ class Postings:
 
     @classmethod
     def merged(cls, segments: Sequence[Postings], new_rows: NDArray[np.int32]) -> Postings:
-        """The entries of several postings, with row new_rows[old] for row old; -1 leaves a document out.
+        """Merge several postings, and renumber rows: row i becomes new_rows[i], or is dropped if that is -1.
 
-        The rows of each segment must be below those of the next, and `new_rows` must keep their order.
+        Segments must be in ascending order of rows, and `new_rows` must keep the order.
         """
         rows = new_rows[np.concatenate([s.rows for s in segments])]
         terms = np.concatenate([np.repeat(s.terms, np.diff(s.starts)) for s in segments])
@@ -65,36 +70,39 @@ class Postings:
         order = order[rows[order] >= 0]
         return cls.from_entries(terms[order], rows[order], counts[order])
 
-    def entries(self, terms: NDArray[np.int32]) -> list[slice]:
-        """The slice of entries of each term; empty for a term that is not here."""
+    def entry_slices(self, terms: NDArray[np.int32]) -> list[slice]:
+        """Return the slice of `rows` and `counts` with each term's entries, empty if it has none."""
         if not self.terms.size:
             return [slice(0, 0)] * terms.size
-        at = np.minimum(np.searchsorted(self.terms, terms), self.terms.size - 1)
-        found = self.terms[at] == terms
-        begin, end = self.starts[at].tolist(), self.starts[at + found].tolist()
-        return [slice(b, e) for b, e in zip(begin, end, strict=True)]
+        positions = np.minimum(np.searchsorted(self.terms, terms), self.terms.size - 1)
+        is_present = self.terms[positions] == terms
+        starts, ends = self.starts[positions].tolist(), self.starts[positions + is_present].tolist()
+        return [slice(start, end) for start, end in zip(starts, ends, strict=True)]
 
     def terms_of(self, mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-        """The terms of the documents for which mask[row] is True, one term for each entry."""
+        """Return the terms of the documents for which mask[row] is True, one term for each entry."""
         entries = np.flatnonzero(mask[self.rows])
         return self.terms[np.searchsorted(self.starts, entries, side="right") - 1]
 
-    def fits(self, terms: int, rows: int) -> bool:
-        """Whether the arrays fit each other, and hold only terms below `terms` and rows below `rows`."""
+    def is_consistent(self, term_count: int, row_count: int) -> bool:
+        """Whether array sizes match, and terms are below `term_count` and rows below `row_count`."""
         return bool(
             self.starts.size == self.terms.size + 1
             and self.starts[0] == 0
             and self.starts[-1] == self.rows.size == self.counts.size
             and (np.diff(self.starts) > 0).all()
             and all(a.min(initial=0) >= 0 for a in (self.terms, self.rows))
-            and self.terms.max(initial=-1) < terms
-            and self.rows.max(initial=-1) < rows
+            and self.terms.max(initial=-1) < term_count
+            and self.rows.max(initial=-1) < row_count
         )
 
 
 class BM25State(NamedTuple):
-    """A BM25 index as plain data, without its documents' ids. tokens: the token of each term. lengths: tokens
-    of each document, (documents,). terms, starts, rows, counts: its `Postings`."""
+    """A BM25 index as plain data, for saving. The document ids are kept elsewhere.
+
+    tokens: The vocabulary: the token of each term. lengths: The number of tokens in each document,
+    (documents,). terms, starts, rows, counts: The fields of its `Postings`.
+    """
 
     tokens: list[str]
     lengths: NDArray[np.int64]

@@ -1,8 +1,7 @@
-"""Read public retrieval test collections from the folder that COURSE_DATA_DIR names; none of them is part of
-the project.
+"""Read public retrieval test collections, which are not part of the project, from the folder COURSE_DATA_DIR.
 
-A collection's folder has corpus.jsonl, queries.jsonl and qrels.tsv; TAT-QA's has corpus.jsonl and qa_*.jsonl;
-KorQuAD's its original JSON file.
+Each collection has a subfolder with corpus.jsonl, queries.jsonl and qrels.tsv. The exceptions are TAT-QA,
+with corpus.jsonl and qa_*.jsonl, and KorQuAD, with its original JSON file.
 """
 
 import json
@@ -17,7 +16,7 @@ NAMES = ("cranfield", "npl_vaswani", "xquad_en", "tatqa", "korquad1_dev")
 
 @dataclass(frozen=True)
 class Collection:
-    """documents, queries: id -> text. qrels: query id -> document id -> grade, above 0."""
+    """A test collection. documents, queries: id -> text. qrels: query id -> document id -> grade above 0."""
 
     name: str
     documents: dict[str, str]
@@ -29,7 +28,10 @@ class Collection:
 
 
 def load(name: str) -> Collection:
-    """Read one of NAMES. Raises FileNotFoundError if COURSE_DATA_DIR is not set or has no such folder."""
+    """Read the collection `name`, one of NAMES.
+
+    Raises FileNotFoundError if COURSE_DATA_DIR is not set or has no such subfolder.
+    """
     root = os.environ.get("COURSE_DATA_DIR")
     if not root:
         raise FileNotFoundError(f"{name}: set COURSE_DATA_DIR to the folder that contains {name}/")
@@ -45,7 +47,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _standard(folder: Path) -> Collection:
-    """A document is its title and text; grades of 0 are left out."""
+    """Read a collection in the usual files. A document is its title and text; grades of 0 are omitted."""
     qrels: dict[str, dict[str, int]] = {}
     for line in (folder / "qrels.tsv").read_text("utf-8").splitlines():
         query, document, grade = line.split("\t")
@@ -57,7 +59,7 @@ def _standard(folder: Path) -> Collection:
 
 
 def _tatqa(folder: Path) -> Collection:
-    """The table and text for which a question was written is relevant to it."""
+    """Read TAT-QA. A question's only relevant document is the report excerpt for which it was written."""
     rows = [row for name in ("qa_dev.jsonl", "qa_test_gold.jsonl") for row in _rows(folder / name)]
     documents = {row["id"]: row["text"] for row in _rows(folder / "corpus.jsonl")}
     queries = {row["id"]: row["question"] for row in rows}
@@ -65,7 +67,7 @@ def _tatqa(folder: Path) -> Collection:
 
 
 def _korquad(folder: Path) -> Collection:
-    """A question's own paragraph is relevant to it; a paragraph begins with its article's title."""
+    """Read KorQuAD. A document is a paragraph with its article's title, and relevant to its own questions."""
     documents, queries, qrels = {}, {}, {}
     articles = json.loads((folder / "KorQuAD_v1.0_dev.json").read_text("utf-8"))["data"]
     for i, article in enumerate(articles):

@@ -1,8 +1,8 @@
-"""Reranking: a slower and more accurate model scores a few search results again and puts them in a new order.
+"""Reranking: a slower and more accurate model scores a few search results again and reorders them.
 
-For example, search finds 25 candidates, a reranker scores each of them, and the best 3 are kept. A reranker
-is any object with `rerank(query, texts) -> scores`: a cross-encoder (`ModelManager.get_reranker`),
-`LateInteraction`, `LLMReranker` or a class of your own. `rerank=None` keeps the order of the search.
+For example, a search finds 25 candidates, a reranker scores each of them, and the best 3 are returned. A
+reranker is any object with a method `rerank(query, texts) -> scores`: a cross-encoder
+(`ModelManager.get_reranker`), `LateInteraction`, `LLMReranker` or your own class.
 """
 
 from __future__ import annotations
@@ -26,26 +26,25 @@ if TYPE_CHECKING:
 
 Kind = Literal["cross-encoder", "late-interaction", "llm"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-RERANK_KEY = "rerank"  # in the metadata of a reranked document
-EQUAL = 1e-6  # scores that differ by less, relative to the largest, count as equal
+RERANK_KEY = "rerank"  # key of the scores and ranks in the metadata of a reranked document
+RELATIVE_TOLERANCE = 1e-6  # scores that differ by less, relative to the largest, are treated as equal
 
 
 @runtime_checkable
 class Reranker(Protocol):
-    """Scores texts for a query, in the order given; higher is better. Scores need no particular scale."""
+    """The interface of a reranker: return a score for each text, in order. Higher is better, on any scale."""
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]: ...
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """A reranker whose score is mixed with the search's: weight x reranker + (1 - weight) x search, both
-    min-max normalized.
+    """Combine a reranker's scores with those of the search: weight x reranker + (1 - weight) x search.
 
-    A reranker that was trained on other texts than yours makes other mistakes than your search does, and
-    their mean makes fewer than either (Akkalyoncu Yilmaz et al. 2019, aclanthology.org/D19-1352). weight:
-    from 0, the search alone, to 1. Raises CourseError for a weight outside 0 to 1, and for something that
-    cannot rerank.
+    Both are min-max normalized. This helps if the reranker was trained on texts unlike yours: the search and
+    the reranker make different mistakes, and their mean makes fewer than either (Akkalyoncu Yilmaz et al.
+    2019, aclanthology.org/D19-1352). weight: From 0 (only the search) to 1 (only the reranker). Raises
+    CourseError for a weight outside 0 to 1, and for an object that cannot rerank.
     """
 
     reranker: Reranker
@@ -61,17 +60,17 @@ class Weighted:
             )
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
-        """The scores of the reranker alone; the function `rerank` mixes them with the search's."""
+        """Return the scores of the reranker alone. The function `rerank` combines them with the search's."""
         return self.reranker.rerank(query, texts)
 
 
 class EqualScoresWarning(UserWarning):
-    """A reranker gave different texts the same score, so they keep the order of the search."""
+    """Warns that a reranker gave different texts the same score, so they keep the order of the search."""
 
 
 @dataclass(frozen=True)
 class Reranked:
-    """A candidate after reranking. rerank_score: None without a reranker. Ranks are from 1."""
+    """The new rank of a candidate. rerank_score: None without a reranker. Ranks are from 1."""
 
     rerank_score: float | None
     rank: int
@@ -85,11 +84,12 @@ def rerank(
     k: int | None = None,
     search_scores: Sequence[float] | None = None,
 ) -> list[Reranked]:
-    """The best k candidates (all if k is None), highest score first, ties in the order given.
+    """Return the best k candidates (all if k is None), highest score first, ties in the order given.
 
-    search_scores: the search's score of each text, needed by `Weighted`. Warns with EqualScoresWarning if all
-    scores are equal and the texts are not. Raises CourseError for a k below 1, a query without a letter or
-    digit, scores that are not finite, a wrong number of scores, and a string as `texts`.
+    reranker: None keeps the order given. search_scores: The search's score for each text, needed by
+    `Weighted`. Warns with EqualScoresWarning if all scores are equal but the texts are not. Raises
+    CourseError for a k below 1, a query without a letter or digit, scores that are not finite, a wrong number
+    of scores, and a string as `texts`.
 
     >>> class Length:
     ...     def rerank(self, query, texts):
@@ -99,7 +99,7 @@ def rerank(
     [(2, 3.0), (3, 2.0)]
     """
     if k is not None and k < 1:
-        raise CourseError(f"k={k}; rerank keeps the best k candidates", "k=3")
+        raise CourseError(f"k={k}; k must be at least 1", "k=3")
     if isinstance(texts, str):
         raise string_error("texts", texts)
     check_reranker(reranker)
@@ -110,13 +110,17 @@ def rerank(
     if not any(map(str.isalnum, query)):
         raise CourseError(f"the query {query!r} has no letter and no digit", "ask a question in words")
     scores = _scores(reranker, query, texts)
-    keys = _mixed(scores, reranker.weight, search_scores) if isinstance(reranker, Weighted) else scores
-    order = range(len(texts)) if _equal(scores) else sorted(range(len(texts)), key=lambda i: (-keys[i], i))
+    keys = scores
+    if isinstance(reranker, Weighted):
+        keys = _weighted_scores(scores, reranker.weight, search_scores)
+    order = list(range(len(texts)))
+    if not _all_equal(scores):
+        order.sort(key=lambda i: -keys[i])
     return [Reranked(scores[i], rank, i + 1) for rank, i in enumerate(order, start=1)][:k]
 
 
 def check_reranker(reranker: Any) -> Any:
-    """The reranker itself. Raises CourseError unless it is None or has a method `rerank`."""
+    """Return the reranker unchanged. Raises CourseError unless it is None or has a method `rerank`."""
     if reranker is None or (callable(getattr(reranker, "rerank", None)) and not isinstance(reranker, type)):
         return reranker
     raise CourseError(
@@ -126,6 +130,7 @@ def check_reranker(reranker: Any) -> Any:
 
 
 def _scores(reranker: Reranker, query: str, texts: Sequence[str]) -> list[float]:
+    """Call the reranker and check its scores. Raises and warns as `rerank` does."""
     scores = [float(score) for score in reranker.rerank(query, texts)]
     name = type(reranker).__name__
     if len(scores) != len(texts):
@@ -133,43 +138,46 @@ def _scores(reranker: Reranker, query: str, texts: Sequence[str]) -> list[float]
             f"{name} gave {len(scores)} scores for {len(texts)} texts",
             f"return one score for each text from {name}.rerank, in their order",
         )
-    if bad := [i for i, score in enumerate(scores) if not math.isfinite(score)]:
+    if invalid := [i for i, score in enumerate(scores) if not math.isfinite(score)]:
         raise CourseError(
-            f"{len(bad)} of {len(texts)} scores of {name} are not finite: "
-            f"{scores[bad[0]]} for {texts[bad[0]]!r:.60}",
+            f"{len(invalid)} of {len(texts)} scores of {name} are not finite: "
+            f"{scores[invalid[0]]} for {texts[invalid[0]]!r:.60}",
             "course doctor",
         )
-    if _equal(scores) and len(set(texts)) > 1:
+    if _all_equal(scores) and len(set(texts)) > 1:
         warnings.warn(
             EqualScoresWarning(
-                f"{name} gave all {len(texts)} candidates the score {scores[0]:.3g}: that is no "
-                "information, and they stay in the order of the search"
+                f"{name} gave all {len(texts)} candidates the score {scores[0]:.3g}, "
+                "so they stay in the order of the search"
             ),
             stacklevel=4,
         )
     return scores
 
 
-def _mixed(scores: Sequence[float], weight: float, search_scores: Sequence[float] | None) -> list[float]:
-    """weight x scores + (1 - weight) x search_scores, both min-max normalized."""
+def _weighted_scores(
+    scores: Sequence[float], weight: float, search_scores: Sequence[float] | None
+) -> list[float]:
+    """Return weight x scores + (1 - weight) x search_scores, both min-max normalized."""
     if search_scores is None or len(search_scores) != len(scores):
         raise CourseError(
             f"Weighted needs {len(scores)} scores of the search; got {len(search_scores or ())}",
             "rerank(reranker, query, texts, search_scores=[hit.score for hit in hits])",
         )
-    own, search = (min_max({str(i): s for i, s in enumerate(x)}) for x in (scores, search_scores))
+    own, search = (min_max({str(i): s for i, s in enumerate(values)}) for values in (scores, search_scores))
     return list(convex(own, search, weight).values())
 
 
-def _equal(scores: Sequence[float]) -> bool:
-    return max(scores) - min(scores) <= EQUAL * max(map(abs, scores))
+def _all_equal(scores: Sequence[float]) -> bool:
+    return max(scores) - min(scores) <= RELATIVE_TOLERANCE * max(map(abs, scores))
 
 
 def make_reranker(kind: Kind, manager: ModelManager | None = None) -> Reranker:
-    """A reranker that uses the current tier's model of the role `rerank`, `embed-tokens` or `chat`. No model
-    is loaded yet.
+    """Return a reranker of a kind: "cross-encoder", "late-interaction" or "llm". No model is loaded yet.
 
-    manager: the model manager, by default the shared one. Raises CourseError for an unknown kind.
+    Its model is the one that the current tier (set of models) has for the role (purpose) `rerank`,
+    `embed-tokens` or `chat`. manager: By default the shared model manager. Raises CourseError for an unknown
+    kind.
     """
     check_choice("kind", kind, KINDS)
     from course_lib.models.manager import ModelManager
@@ -187,8 +195,9 @@ def make_reranker(kind: Kind, manager: ModelManager | None = None) -> Reranker:
 
 
 class RerankCompressor(BaseDocumentCompressor):
-    """A reranker as LangChain's document compressor: keeps the best k documents and adds metadata["rerank"].
+    """A LangChain document compressor that keeps a reranker's best k documents and adds metadata["rerank"].
 
+    Usage:
     ContextualCompressionRetriever(base_compressor=RerankCompressor(reranker=..., k=3), base_retriever=...)
     """
 
@@ -202,7 +211,7 @@ class RerankCompressor(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """The best k documents. Raises CourseError as `rerank` does. callbacks: unused."""
+        """Return the best k documents. Raises CourseError as `rerank` does. callbacks: unused."""
         scores = [d.metadata[RETRIEVAL_KEY]["score"] for d in documents if RETRIEVAL_KEY in d.metadata]
         reranked = rerank(self.reranker, query, [d.page_content for d in documents], self.k, scores)
         return [_with_rerank_metadata(documents[r.previous_rank - 1], r) for r in reranked]

@@ -1,8 +1,7 @@
-"""The formulas of BM25: one query term adds idf x tf_weight to a document's score.
+"""The formulas of BM25: each query term in a document adds idf x tf_weight to the document's score.
 
-Every variant rewards rare terms (idf), gives less and less for each further occurrence of a term, and needs
-fewer of them in a short document. Kamphuis et al. 2020 (doi:10.1007/978-3-030-45442-5_4) compare the
-variants.
+idf is higher for rarer terms. tf_weight grows with the number of occurrences, ever more slowly, and is higher
+in short documents. Kamphuis et al. 2020 (doi:10.1007/978-3-030-45442-5_4) compare the variants.
 """
 
 from __future__ import annotations
@@ -15,16 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[Any]  # float64
-EPSILON = 0.25  # rank_bm25's floor of a negative idf, relative to the mean idf
-DELTA = 1.0  # BM25+'s bonus for a term that occurs at all (Lv and Zhai 2011, section 5)
+EPSILON = 0.25  # rank_bm25 replaces a negative idf by this fraction of the mean idf
+DELTA = 1.0  # BM25+ adds this to the weight of every term that occurs (Lv and Zhai 2011, section 5)
 
 
 def length_norm(lengths: NDArray[np.int64], mean: float, k1: float, b: float) -> Floats:
-    """The count at which a term reaches half of its highest weight, for each document: below k1 in short
-    ones.
+    """For each document, the term count that gives half of the maximum weight: k1 at mean length.
 
-    lengths: number of tokens of each document, (documents,); mean: their mean. b: 0 ignores lengths, 1 counts
-    per token.
+    lengths: The number of tokens in each document, (documents,). mean: The mean length. b: With 0 lengths are
+    ignored; with 1 the norm is proportional to the length.
 
     >>> length_norm(np.array([50, 100, 200]), 100, k1=1.2, b=0.75).round(2).tolist()
     [0.75, 1.2, 2.1]
@@ -32,14 +30,14 @@ def length_norm(lengths: NDArray[np.int64], mean: float, k1: float, b: float) ->
     return k1 * (1 - b + b * lengths / mean)
 
 
-# -- idf of terms that df of n documents contain; df: (terms,), at least 1 -----------------------------------
+# -- idf; df: number of documents with each term, (terms,), at least 1; n: number of documents ---------------
 
 
 def okapi_idf(df: NDArray[np.int64], n: int) -> Floats:
-    """ln((n - df + .5) / (df + .5)) (Robertson et al. 1994, Okapi at TREC-3), with rank_bm25's floor.
+    """ln((n - df + .5) / (df + .5)) (Robertson et al. 1994, Okapi at TREC-3), with rank_bm25's correction.
 
-    The formula is 0 for a term in half of the documents, and negative for one in more. A negative value is
-    replaced by EPSILON x the mean idf of all terms, and can then exceed that of a rarer term.
+    The formula is negative for a term in more than half of the documents. As in rank_bm25, EPSILON x the mean
+    idf replaces a negative value, which can make it larger than the idf of a rarer term.
 
     >>> okapi_idf(np.array([1, 1, 1, 2, 3]), 4).round(2).tolist()
     [0.85, 0.85, 0.85, 0.0, 0.08]
@@ -49,8 +47,7 @@ def okapi_idf(df: NDArray[np.int64], n: int) -> Floats:
 
 
 def lucene_idf(df: NDArray[np.int64], n: int) -> Floats:
-    """ln(1 + (n - df + .5) / (df + .5)): never negative, and higher for rarer terms (Lucene's
-    BM25Similarity).
+    """ln(1 + (n - df + .5) / (df + .5)), which is never negative (Lucene's BM25Similarity).
 
     >>> lucene_idf(np.array([1, 2, 3, 4]), 4).round(2).tolist()
     [1.2, 0.69, 0.36, 0.11]
@@ -68,11 +65,11 @@ def plus_idf(df: NDArray[np.int64], n: int) -> Floats:
     return np.log((n + 1) / df)
 
 
-# -- tf_weight of a term's counts in the documents that contain it; counts, norms: (documents,) --------------
+# -- tf_weight; counts: how often a term occurs in each document that contains it; counts, norms: (documents,)
 
 
 def lucene_tf_weight(counts: NDArray[np.int32], norms: Floats, k1: float) -> Floats:
-    """count / (count + norm), from 0 to 1. Lucene leaves out the factor k1 + 1, which changes no order.
+    """count / (count + norm), from 0 to 1. The constant factor k1 + 1 is omitted: it changes no ranking.
 
     >>> lucene_tf_weight(np.array([1, 2, 10]), np.array([1.2, 1.2, 1.2]), 1.2).round(2).tolist()
     [0.45, 0.62, 0.89]
@@ -86,8 +83,7 @@ def okapi_tf_weight(counts: NDArray[np.int32], norms: Floats, k1: float) -> Floa
 
 
 def plus_tf_weight(counts: NDArray[np.int32], norms: Floats, k1: float) -> Floats:
-    """Okapi's weight + DELTA, so that a term that occurs counts more than a missing one in documents of any
-    length.
+    """Okapi's weight + DELTA, so that a single occurrence counts even in a very long document.
 
     As in the paper, a missing term adds nothing; rank_bm25 and bm25s add DELTA x idf for it.
     """
@@ -95,7 +91,7 @@ def plus_tf_weight(counts: NDArray[np.int32], norms: Floats, k1: float) -> Float
 
 
 class Variant(NamedTuple):
-    """The two formulas of a variant: idf(df, n) and tf_weight(counts, norms, k1)."""
+    """The two formulas of a BM25 variant: idf(df, n) and tf_weight(counts, norms, k1)."""
 
     idf: Callable[[NDArray[np.int64], int], Floats]
     tf_weight: Callable[[NDArray[np.int32], Floats, float], Floats]
@@ -109,14 +105,47 @@ VARIANTS = {
 }
 
 
+# -- statistics of an index ----------------------------------------------------------------------------------
+
+
+class CorpusStatistics(NamedTuple):
+    """The statistics that all scores of an index depend on.
+
+    df: The number of documents with each term, (terms,). idf: (terms,). norms: `length_norm` of each row,
+    (rows,).
+    """
+
+    df: NDArray[np.int64]
+    idf: Floats
+    norms: Floats
+
+
+def corpus_statistics(
+    df: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    alive: NDArray[np.bool_],
+    *,
+    variant: str,
+    k1: float,
+    b: float,
+) -> CorpusStatistics:
+    """Compute the statistics of an index. lengths, alive: (rows,); alive is False for deleted documents."""
+    documents, tokens = int(np.count_nonzero(alive)), int(lengths[alive].sum())
+    idf, used = np.zeros(df.size), df > 0
+    if used.any():
+        idf[used] = VARIANTS[variant].idf(df[used], documents)
+    mean = tokens / documents if tokens else 1.0  # unused if there are no tokens, but must not be 0
+    return CorpusStatistics(df.copy(), idf, length_norm(lengths, mean, k1, b))
+
+
 # -- explained scores ----------------------------------------------------------------------------------------
 
 
 class TermScore(NamedTuple):
-    """What one term of a query adds to a document's score: score = query_tf x idf x tf_weight.
+    """The contribution of one query term to a document's score: score = query_tf x idf x tf_weight.
 
-    query_tf, tf: how often the term occurs in the query and in the document. df: number of documents that
-    contain it.
+    query_tf, tf: The number of occurrences in the query and in the document. df: The number of documents that
+    contain the term.
     """
 
     term: str
@@ -130,10 +159,9 @@ class TermScore(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """A document's score and the terms that add up to it, highest first; terms that the document lacks are
-    left out.
+    """A document's score, split into the contributions of the query terms that it contains, highest first.
 
-    documents: number of documents in the index.
+    documents: The number of documents in the index.
     """
 
     id: str

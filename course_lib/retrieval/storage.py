@@ -1,10 +1,10 @@
-"""Save an index to a folder and load it again: text and arrays only (no pickle), checked by SHA-256, replaced
-atomically.
+"""Save a hybrid index to a folder and load it again, as text and arrays (no pickle), checked by SHA-256.
 
-FOLDER/manifest.json   the settings, and the SHA-256 of every file FOLDER/NAME/           the files; NAME is
-derived from their hashes, so the same index has the same names and bytes The manifest is replaced last: until
-then the older index is intact. Hashes detect damage and mix-ups, not malice: whoever can write the files can
-also write matching hashes.
+FOLDER/manifest.json: The settings, and the SHA-256 of every file.
+FOLDER/NAME/: The files. NAME is derived from their hashes, so saving the same index gives the same files.
+
+The manifest is replaced last, atomically; until then the older index is intact. The hashes detect damage, but
+not manipulation: whoever can change the files can also change the hashes.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ from course_lib.retrieval.tokenize import Tokenizer
 from course_lib.retrieval.vectors import query_vectors, unit_vectors
 
 FORMAT = 2  # format 1 had an .npy file for each array
-PROBE = "Haneul Bank 하늘은행 2,000"  # embedders that give it the same vector count as the same
-SAME_EMBEDDER = 0.999  # cosine; the same model in 16 and in 32 bits exceeds it, another model is far below
+PROBE_TEXT = "Haneul Bank 하늘은행 2,000"  # its vector is saved, to recognize the embedder when loading
+MIN_PROBE_COSINE = 0.999  # between the vectors of one model in 16 and 32 bits; other models are far below
 REBUILD = "rebuild the index and save it again"
-POSTINGS = BM25State._fields[1:]  # the arrays of index.safetensors, with "probe"
+BM25_ARRAYS = BM25State._fields[1:]  # all but the tokens; in index.safetensors, with the probe's vector
 FILES = {"documents.jsonl", "tokens.json", "index.safetensors", "vectors.faiss"}
 LSA_FILES = {f"embedder/{name}" for name in LSA.FILES}
 DATA_FOLDER = re.compile(r"[0-9a-f]{16}")
-OWN_NAMES = re.compile(rf"{DATA_FOLDER.pattern}|manifest\.json|\..*")
+INDEX_NAMES = re.compile(rf"{DATA_FOLDER.pattern}|manifest\.json|\..*")
 
 
 @dataclass(frozen=True)
 class SavedIndex:
-    """What a saved index consists of. dense: a `Dense`, else it cannot be saved. settings: of the hybrid
-    retriever.
+    """The contents of a saved index.
 
-    reranker: name of the class of the reranker that it was used with, or None.
+    dense: Must be a `Dense` to be saved. settings: Those of the hybrid retriever. reranker: The class name of
+    its reranker, or None.
     """
 
     documents: dict[str, Document]
@@ -67,25 +67,25 @@ class SavedIndex:
 
 
 def save(index: SavedIndex, folder: Path | str) -> None:
-    """Write an index to a new or empty folder, or replace the older index in it.
+    """Save an index to a new or empty folder, or replace the older index in it.
 
-    Raises CourseError, before anything is changed, for an index that cannot be saved (a tokenizer that is not
-    a `Tokenizer`, a dense retriever that is not a `Dense`, metadata that JSON cannot hold), for a folder that
-    holds anything else, for one that another process is saving to, and if writing fails.
+    Raises CourseError, and leaves an older index unchanged, for an index that cannot be saved (a tokenizer
+    that is not a `Tokenizer`, a dense index that is not a `Dense`, metadata that is not JSON), for a folder
+    with other files, for a folder to which another process is saving, and if writing fails.
     """
     folder = Path(folder)
     if not isinstance(index.lexical.tokenizer, Tokenizer):
         raise CourseError("a custom tokenizer function cannot be saved", 'lexical=Tokenizer("bigrams")')
     if not isinstance(index.dense, Dense):
         raise CourseError(
-            f"the vectors are in a {type(index.dense).__name__}, which keeps them itself",
-            "save the vector store by its own means",
+            f"the vectors are stored in a {type(index.dense).__name__}, which this function cannot save",
+            "save the vector store with its own functions",
         )
-    lines = "".join(_line(document) for document in index.documents.values())
+    lines = "".join(_json_line(document) for document in index.documents.values())
     with _saving(folder) as new:
         _write_files(index, lines, new)
         name, digests = _digests(new)
-        if not _exists(folder, digests):  # else the same index is saved again
+        if not _exist(folder, digests):  # otherwise the folder has this index already
             shutil.rmtree(folder / name, ignore_errors=True)
             os.replace(new, folder / name)
         manifest = _manifest(index, digests)
@@ -97,8 +97,8 @@ def save(index: SavedIndex, folder: Path | str) -> None:
 
 
 def _write_files(index: SavedIndex, lines: str, folder: Path) -> None:
-    state, embedder = index.lexical.state(), index.dense.embeddings
-    arrays = {name: getattr(state, name) for name in POSTINGS} | {"probe": _probe(embedder)}
+    state, embedder = index.lexical.compacted_state(), index.dense.embeddings
+    arrays = {name: getattr(state, name) for name in BM25_ARRAYS} | {"probe": _probe_vector(embedder)}
     (folder / "documents.jsonl").write_text(lines, encoding="utf-8")
     (folder / "tokens.json").write_text(json.dumps(state.tokens, ensure_ascii=False), encoding="utf-8")
     (folder / "index.safetensors").write_bytes(tensor_bytes(arrays))
@@ -128,10 +128,10 @@ def _manifest(index: SavedIndex, digests: dict[str, str]) -> dict[str, Any]:
 
 @contextmanager
 def _saving(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder for new files; the lock allows one process at a time."""
+    """Lock `folder`, create it if needed, and yield a temporary empty folder in it for the new files."""
     if folder.exists() and not folder.is_dir():
         raise CourseError(f"{folder} is a file", 'save("another-folder")')
-    if foreign := sorted(p.name for p in folder.glob("*") if not OWN_NAMES.fullmatch(p.name)):
+    if foreign := sorted(p.name for p in folder.glob("*") if not INDEX_NAMES.fullmatch(p.name)):
         raise CourseError(
             f"{folder} holds {foreign[0]}, which does not belong to an index", 'save("another-folder")'
         )
@@ -154,8 +154,8 @@ def _saving(folder: Path) -> Iterator[Path]:
         ) from error
 
 
-def _line(document: Document) -> str:
-    """A document as a line of JSON. Raises CourseError for metadata that would not come back unchanged."""
+def _json_line(document: Document) -> str:
+    """Return a document as a line of JSON. Raises CourseError for metadata that JSON would change."""
     row = {"id": document.id, "text": document.page_content, "metadata": document.metadata}
     try:
         line = json.dumps(row, ensure_ascii=False, allow_nan=False)
@@ -168,25 +168,25 @@ def _line(document: Document) -> str:
         ) from error
     if not unchanged:
         raise CourseError(
-            f"the metadata of document {document.id!r} would come back changed: {document.metadata!r:.80}",
+            f"JSON would change the metadata of document {document.id!r}: {document.metadata!r:.80}",
             "use lists instead of tuples, and strings as keys",
         )
     return line + "\n"
 
 
-def _probe(embeddings: Embeddings) -> Any:
-    """The embedder's vector of PROBE, (dimensions,)."""
-    return unit_vectors(query_vectors(embeddings, [PROBE]), 1)[0]
+def _probe_vector(embeddings: Embeddings) -> Any:
+    """Return the embedder's vector of PROBE_TEXT, (dimensions,)."""
+    return unit_vectors(query_vectors(embeddings, [PROBE_TEXT]), 1)[0]
 
 
 def _digests(new: Path) -> tuple[str, dict[str, str]]:
-    """A name derived from the content of all files, and NAME/file -> SHA-256."""
+    """Hash all files. Return a name derived from the hashes, and a dict from NAME/file to SHA-256."""
     files = {p.relative_to(new).as_posix(): data.sha256(p) for p in sorted(new.rglob("*")) if p.is_file()}
     name = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
     return name, {f"{name}/{file}": digest for file, digest in files.items()}
 
 
-def _exists(folder: Path, digests: dict[str, str]) -> bool:
+def _exist(folder: Path, digests: dict[str, str]) -> bool:
     return all((folder / f).is_file() and data.sha256(folder / f) == digest for f, digest in digests.items())
 
 
@@ -198,14 +198,14 @@ def _hash(manifest: dict[str, Any]) -> str:
 
 
 def load(folder: Path | str, embeddings: Embeddings | None = None) -> SavedIndex:
-    """Read an index that `save` wrote. embeddings: the embedder that built it, or None for LSA, which is
-    saved with the index.
+    """Load an index that `save` wrote.
 
-    Raises CourseError for a folder without an index, for an index that is damaged, altered or of another
-    format, for another embedder, and if another version of a package would cut text into other tokens.
+    embeddings: The embedder that built it, or None for LSA, which is saved with the index. Raises CourseError
+    for a folder without an index, for an index that is damaged, altered or in another format, for another
+    embedder, and if a package that affects the tokens has another version.
     """
     folder = Path(folder)
-    with reading(folder):
+    with wrap_read_errors(folder):
         manifest = _checked_manifest(folder)
         data.verify(folder, REBUILD)
         files = folder / next(iter(manifest["sha256"])).split("/")[0]
@@ -214,7 +214,7 @@ def load(folder: Path | str, embeddings: Embeddings | None = None) -> SavedIndex
         if any(array.ndim != 1 or array.dtype.kind != "i" for array in arrays.values()):
             raise CourseError(f"the index arrays in {files} must be 1-D integers", REBUILD)
     embedder = _embedder(manifest["embedder"], files / "embedder", probe, embeddings)
-    with reading(folder):
+    with wrap_read_errors(folder):
         rows = map(json.loads, (files / "documents.jsonl").read_text("utf-8").split("\n")[:-1])
         documents = {
             row["id"]: Document(id=row["id"], page_content=row["text"], metadata=row["metadata"])
@@ -230,8 +230,8 @@ def load(folder: Path | str, embeddings: Embeddings | None = None) -> SavedIndex
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[None]:
-    """Turn any error of an index whose hashes match and whose content does not into a CourseError."""
+def wrap_read_errors(folder: Path) -> Iterator[None]:
+    """Convert any error into a CourseError: files with matching hashes can still have invalid content."""
     try:
         yield
     except CourseError:
@@ -242,7 +242,7 @@ def reading(folder: Path) -> Iterator[None]:
 
 
 def _checked_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest. Raises CourseError if it is missing, altered, or of another format."""
+    """Read the manifest. Raises CourseError if it is missing, altered, or in another format."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
         version = manifest["format"]
@@ -264,30 +264,32 @@ def _checked_manifest(folder: Path) -> dict[str, Any]:
     folders, names = {folder for folder, _, _ in paths}, {name for _, _, name in paths}
     if names != files or len(folders) != 1 or not DATA_FOLDER.fullmatch(folders.pop()):
         listed = repr(sorted(manifest["sha256"]))[:80]
-        raise CourseError(f"{folder}/manifest.json lists other files than an index has: {listed}", REBUILD)
+        raise CourseError(
+            f"{folder}/manifest.json does not list the files of an index, but {listed}", REBUILD
+        )
     return manifest
 
 
 def _embedder(name: str, folder: Path, probe: Any, given: Embeddings | None) -> Embeddings:
-    """The embedder of a saved index. probe: the vector that it gave PROBE.
+    """Return the embedder of an index: LSA or `given`. name, probe: Its class and vector of PROBE_TEXT.
 
-    Raises CourseError if the embedder must be given and is not, must not be given and is, or is another one.
+    Raises CourseError if `given` is None but required, is not None for LSA, or is another embedder.
     """
     if name == "lsa":
         if given is not None:
             raise CourseError(
                 "this index was saved with its own embedder (LSA)", "HybridRetriever.load(folder)"
             )
-        with reading(folder):
+        with wrap_read_errors(folder):
             return LSA.load(folder)
     if given is None:
         raise CourseError(
             f"this index needs the embedder that built it, of class {name}, for queries",
             "HybridRetriever.load(folder, embeddings)",
         )
-    vector = _probe(given)
+    vector = _probe_vector(given)
     cosine = float(probe @ vector) if probe.shape == vector.shape else float("nan")
-    if not cosine >= SAME_EMBEDDER:
+    if not cosine >= MIN_PROBE_COSINE:
         raise CourseError(
             f"this embedder is not the one that built the index, of class {name}: its vector of a test "
             f"text has {vector.size} dimensions and cosine {cosine:.3f} with the saved one of "

@@ -1,7 +1,7 @@
-"""Cut English and Korean text into tokens, the units that search by words compares.
+"""Split English and Korean text into tokens for BM25, the search by words.
 
-A document is found only by tokens that it shares with the query, letter for letter. Documents and queries
-must therefore go through the same tokenizer, so its settings are saved with an index.
+BM25 finds a document only if it has a token that also occurs in the query. Documents and queries must
+therefore be split by the same tokenizer, so its settings are saved with an index.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from course_lib.errors import CourseError
 from course_lib.retrieval.documents import check_choice
 
 HANGUL = "\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3"  # conjoining letters, single letters, syllables
-KOREAN = rf"[{HANGUL}]+(?:[^\w]+[{HANGUL}]+)*+"  # Hangul words with only spaces and punctuation between them
+KOREAN = rf"[{HANGUL}]+(?:[^\w]+[{HANGUL}]+)*+"  # consecutive Hangul words, with spaces and punctuation
 AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![.,]?\d)"  # 1,250,000 or 1,250.50
 DECIMAL = r"(?<!\d\.)\d+\.\d+(?!\.?\d)"  # 3.5, but not the 03.15 of 2024.03.15
 WORD = rf"[^\W\d_{HANGUL}][^\W_{HANGUL}]*(?:['’][^\W\d_{HANGUL}]+)*"  # begins with a letter: card, mp3, don't
 PIECE = re.compile(rf"{KOREAN}|{AMOUNT}|{DECIMAL}|\d+|{WORD}")
 HANGUL_WORD = re.compile(rf"[{HANGUL}]+")
-MAX_STEM_LENGTH = 64  # characters; longer strings are not English words, and stemming them could take minutes
+MAX_STEM_LENGTH = 64  # characters; stemming a longer string, which is no English word, could take minutes
 
 # Lucene's EnglishAnalyzer.ENGLISH_STOP_WORDS_SET
 STOP_WORDS = frozenset(
@@ -34,7 +34,7 @@ STOP_WORDS = frozenset(
         "these they this to was will with",
     )
 )
-# Kiwi's tags of nouns, numerals, verbs, adjectives, roots and adverbs: no particles, no endings
+# Kiwi's tags of nouns, numerals, verbs, adjectives, roots and adverbs, without particles and endings
 CONTENT_TAGS = ("NNG", "NNP", "NR", "VV", "VA", "XR", "MAG")
 
 
@@ -42,7 +42,7 @@ CONTENT_TAGS = ("NNG", "NNP", "NR", "VV", "VA", "XR", "MAG")
 
 
 def hangul_words(text: str) -> list[str]:
-    """Words as they are written, with their particles.
+    """Return the Hangul words as written, including attached particles.
 
     >>> hangul_words("카드를 만들 수")
     ['카드를', '만들', '수']
@@ -51,9 +51,9 @@ def hangul_words(text: str) -> list[str]:
 
 
 def hangul_bigrams(text: str) -> list[str]:
-    """Every two neighbouring syllables of a word; a word of one syllable stays whole.
+    """Return the syllable bigrams of each Hangul word, or the word itself if it has one syllable.
 
-    A particle then adds one token and leaves the others of its word unchanged (Lee and Ahn 1996, SIGIR).
+    A particle adds a bigram to a word but leaves the other bigrams unchanged (Lee and Ahn 1996, SIGIR).
 
     >>> hangul_bigrams("체크카드를 쓸")
     ['체크', '크카', '카드', '드를', '쓸']
@@ -62,18 +62,21 @@ def hangul_bigrams(text: str) -> list[str]:
 
 
 def hangul_morphemes(text: str) -> list[str]:
-    """Content morphemes by Kiwi; the first call loads 500 MB. Raises CourseError if it is missing."""
+    """Return the content morphemes, found by Kiwi, a Korean morphological analyser.
+
+    The first call loads 500 MB. Raises CourseError if Kiwi is not installed.
+    """
     return [m.form for m in kiwi().tokenize(text) if m.tag.startswith(CONTENT_TAGS)]
 
 
-def hangul_both(text: str) -> list[str]:
-    """Content morphemes, and bigrams to find words that Kiwi does not know, such as product names."""
+def hangul_morphemes_and_bigrams(text: str) -> list[str]:
+    """Return content morphemes, and bigrams for words that Kiwi does not know, such as product names."""
     return hangul_morphemes(text) + hangul_bigrams(text)
 
 
 @cache
 def kiwi() -> Any:
-    """The shared morphological analyser. Raises CourseError if it is not installed."""
+    """Return Kiwi, loaded once per process. Raises CourseError if it is not installed."""
     try:
         from kiwipiepy import Kiwi
     except ImportError as error:
@@ -87,7 +90,7 @@ KOREAN_TOKENIZERS: dict[str, Callable[[str], list[str]]] = {
     "words": hangul_words,
     "bigrams": hangul_bigrams,
     "morphemes": hangul_morphemes,
-    "kiwi": hangul_both,
+    "kiwi": hangul_morphemes_and_bigrams,
 }
 NAMES = ("spaces", *KOREAN_TOKENIZERS)
 
@@ -97,22 +100,23 @@ NAMES = ("spaces", *KOREAN_TOKENIZERS)
 
 @lru_cache(maxsize=1 << 16)
 def stem(word: str) -> str:
-    """The stem of a lower-case English word (Porter2, snowballstem.org/algorithms/english).
+    """Return the stem of a lower-case English word (Porter2, snowballstem.org/algorithms/english).
 
     >>> stem("banking"), stem("banks"), stem("fees")
     ('bank', 'bank', 'fee')
     """
     from snowballstemmer.english_stemmer import EnglishStemmer
 
-    return str(EnglishStemmer().stemWord(word))  # a new one each time: it has state and is not thread-safe
+    return str(EnglishStemmer().stemWord(word))  # a new stemmer each time: it is not thread-safe
 
 
-def number(digits: str) -> str:
-    """One spelling for one amount: no commas, no zeros at the end of a fraction. Leading zeros stay, as in
-    codes.
+def normalized_number(digits: str) -> str:
+    """Return a number without commas and without trailing zeros of its fraction: one token for one amount.
 
-    >>> number("1,250,000"), number("3.50"), number("2.0"), number("007")
-    ('1250000', '3.5', '2', '007')
+    Leading zeros are kept, because they matter in codes.
+
+    >>> [normalized_number(n) for n in ("1,250,000", "3.50", "2.0", "007")]
+    ['1250000', '3.5', '2', '007']
     """
     whole, point, fraction = digits.replace(",", "").partition(".")
     return whole + (point + fraction).rstrip("0").rstrip(".")
@@ -123,12 +127,12 @@ def number(digits: str) -> str:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Text to tokens. `name` says how Korean is cut; all other scripts are cut into lower-case words and
-    numbers.
+    """A function from a text to its tokens.
 
-    name: "bigrams", "words" (as written), "morphemes" or "kiwi" (morphemes and bigrams; both need the extra
-    [ko]), or "spaces", which is just `text.split()`, as in most tutorials. stop_words: leave out the 33
-    commonest English words. stem: reduce English words to their stems. Raises CourseError for an unknown
+    name: How Korean is split: "bigrams", "words" (as written), "morphemes", or "kiwi" (morphemes and
+    bigrams); the last two need the extra [ko]. Text in other scripts is split into lower-case words and
+    numbers. The name "spaces" means `text.split()` for all scripts, as in most tutorials. stop_words: Omit 33
+    very common English words. stem: Reduce English words to their stems. Raises CourseError for an unknown
     name, and for `stop_words` or `stem` with "spaces", where they would have no effect.
 
     >>> Tokenizer(stem=True)("Haneul's 체크카드 연회비는 2,000원?")
@@ -151,14 +155,14 @@ class Tokenizer:
             )
 
     def __call__(self, text: str) -> list[str]:
-        """The tokens of a text, in order. Unicode's forms NFC and NFD give the same tokens."""
+        """Return the tokens of a text, in order. They are the same for the Unicode forms NFC and NFD."""
         text = unicodedata.normalize("NFC", text)
         if self.name == "spaces":
             return text.split()
         korean, tokens = KOREAN_TOKENIZERS[self.name], []
         for piece in PIECE.findall(text):
             if piece[0].isdecimal():
-                tokens.append(number(piece))
+                tokens.append(normalized_number(piece))
             elif HANGUL_WORD.match(piece[0]):
                 tokens += korean(piece)
             elif word := self._word(piece):
@@ -166,7 +170,7 @@ class Tokenizer:
         return tokens
 
     def _word(self, piece: str) -> str:
-        """A word in lower case without its possessive 's, stemmed if `stem` is set; empty for a stop word."""
+        """Return a word (or its stem) in lower case without possessive 's, or "" for a stop word."""
         word = piece.lower().replace("’", "'").removesuffix("'s")
         if self.stop_words and word in STOP_WORDS:
             return ""
@@ -175,7 +179,7 @@ class Tokenizer:
     # -- settings of a saved index
 
     def package_versions(self) -> dict[str, str]:
-        """Versions of the packages that decide about tokens. Raises CourseError if Kiwi is missing."""
+        """Return the versions of packages that affect the tokens. Raises CourseError if Kiwi is missing."""
         needed = ["snowballstemmer"] if self.stem else []
         if self.name in ("morphemes", "kiwi"):
             kiwi()
@@ -183,15 +187,15 @@ class Tokenizer:
         return {package: version(package) for package in needed}
 
     def settings(self) -> dict[str, Any]:
-        """All that `from_settings` needs, ready for JSON."""
+        """Return the settings, including package versions, as JSON values for `from_settings`."""
         return asdict(self) | {"package_versions": self.package_versions()}
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Tokenizer:
-        """The tokenizer with these settings.
+        """Create the tokenizer with these settings.
 
-        Raises CourseError for unknown, missing or wrong settings, and if a package has another version than
-        they say.
+        Raises CourseError for unknown, missing or invalid settings, and if a package's installed version
+        differs from the one in the settings.
         """
         names = {f.name for f in fields(cls)} | {"package_versions"}
         if wrong := sorted(names ^ set(settings)):
@@ -204,7 +208,7 @@ class Tokenizer:
         installed = tokenizer.package_versions()
         if installed != settings["package_versions"]:
             raise CourseError(
-                f"the index was built with {settings['package_versions']}, and installed is {installed}",
+                f"the index was built with {settings['package_versions']}, but {installed} is installed",
                 "rebuild the index and save it again",
             )
         return tokenizer

@@ -1,4 +1,4 @@
-"""Use any LangChain vector store (FAISS, Milvus, Qdrant, ...) as the dense part of a hybrid search."""
+"""Use any LangChain vector store (FAISS, Milvus, Qdrant, ...) as the dense index of a hybrid search."""
 
 from __future__ import annotations
 
@@ -21,24 +21,21 @@ if TYPE_CHECKING:
     from langchain_core.vectorstores import VectorStore
 
 ScoreType = Literal["relevance", "similarity", "distance"]
-ID_FIELD = (
-    "id"  # metadata field with a document's id, because some stores do not return the ids they were given
-)
+ID_FIELD = "id"  # metadata field for a document's id, because some stores do not return ids
 
 
 class StoreRetriever:
-    """An empty vector store as a dense retriever, for `HybridRetriever.from_retrievers`, which adds the
-    documents to it.
+    """Adapts a vector store to `HybridRetriever.from_retrievers`. The store must be empty at first.
 
-    score_type: the meaning of the store's scores. "relevance": the store converts them to 0..1 itself;
-    "similarity": higher is better; "distance": lower is better. min_score: the lowest possible score, for
-    theoretical min-max fusion; 0 for relevance. LangChain's FAISS gives relevances below 0: use
-    score_type="distance", min_score=-4 there, because squared distances of unit vectors go up to 4.
+    score_type: The meaning of the store's scores. "relevance": The store itself converts them to 0..1.
+    "similarity": Higher is better. "distance": Lower is better. min_score: The lowest possible score, for
+    theoretical min-max fusion; 0 for relevance. LangChain's FAISS has relevances below 0: use
+    score_type="distance", min_score=-4 for it, because squared distances of unit vectors are at most 4.
 
-    id_filter: turns ids into keywords of the store's search, e.g. `lambda ids: {"expr": f"id in
-    {sorted(ids)}"}` for Milvus. Without it a filtered search asks for more and more hits until enough of them
-    are allowed: no hit is lost, but a filter that few documents pass takes longer; and a document that only
-    the lexical retriever found has no dense score. Raises CourseError for an unknown score type.
+    id_filter: A function from ids to keyword arguments of the store's search that restrict it to these ids,
+    e.g. `lambda ids: {"expr": f"id in {sorted(ids)}"}` for Milvus. Without it a filtered search requests more
+    and more hits until enough of them match the filter, which is slow if few documents match; and documents
+    that only the lexical index found have no dense score. Raises CourseError for an unknown score type.
     """
 
     def __init__(
@@ -62,7 +59,7 @@ class StoreRetriever:
         return len(self._ids)
 
     def add(self, documents: Mapping[str, str]) -> None:
-        """Add documents, id -> text, to the store. Raises what the store raises."""
+        """Add documents, id -> text, to the store. Errors of the store are not caught."""
         if documents:
             self.store.add_texts(
                 list(documents.values()), [{ID_FIELD: doc_id} for doc_id in documents], ids=list(documents)
@@ -70,7 +67,7 @@ class StoreRetriever:
             self._ids |= dict.fromkeys(documents)
 
     def delete(self, ids: Collection[str]) -> None:
-        """Delete documents from the store. Raises CourseError if the store reports that it did not."""
+        """Delete documents from the store. Raises CourseError if the store reports a failure."""
         if ids and self.store.delete(ids=list(ids)) is False:
             raise CourseError(
                 f"{type(self.store).__name__} did not delete {len(ids)} documents",
@@ -82,30 +79,30 @@ class StoreRetriever:
     def search_all(
         self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None
     ) -> list[SearchResult]:
-        """The best k documents for each query, best first, ties by id; the store embeds each. A blank query
-        has no hits.
+        """Return the best k documents for each query, best first, ties by id. A blank query has no hits.
 
-        Raises CourseError for k below 1, and for a string as `queries` or `allowed`.
+        allowed: Only documents with these ids can be returned; None allows all. Raises CourseError for k
+        below 1, and for a string as `queries` or `allowed`.
         """
         check_search(k, allowed)
         if isinstance(queries, str):
             raise string_error("queries", queries)
-        among = None if allowed is None else self._ids.keys() & set(allowed)
-        return [SearchResult(self._search(q, k, among), partial(self._scores_of, q)) for q in queries]
+        known = None if allowed is None else self._ids.keys() & set(allowed)
+        return [SearchResult(self._search(q, k, known), partial(self._scores_of, q)) for q in queries]
 
     def _scores_of(self, query: str, ids: Collection[str]) -> list[Hit]:
-        """The scores of these documents if the store has an `id_filter`, else none."""
+        """Return the scores of these documents, or none without an `id_filter`."""
         return self._search(query, len(ids), set(ids)) if ids and self.id_filter else []
 
     def _search(self, query: str, k: int, allowed: set[str] | None) -> list[Hit]:
         if not query.strip() or not (self._ids if allowed is None else allowed):
             return []
         options = self.id_filter(allowed) if self.id_filter and allowed is not None else {}
-        wanted, limit = min(k, len(self._ids if allowed is None else allowed)), k
+        expected, limit = min(k, len(self._ids if allowed is None else allowed)), k
         while True:
             hits = self._hits(query, min(limit, len(self._ids)), options)
             hits = [hit for hit in hits if allowed is None or hit.id in allowed]
-            if len(hits) >= wanted or limit >= len(self._ids):
+            if len(hits) >= expected or limit >= len(self._ids):
                 return best_first(hits)[:k]
             limit *= 2
 
@@ -126,8 +123,8 @@ class StoreRetriever:
     def _id(self, document: Document) -> str:
         if (doc_id := str(document.metadata.get(ID_FIELD))) not in self._ids:
             raise CourseError(
-                f"the store returned a document that was not added here, {ID_FIELD} {doc_id!r}: "
+                f"the store returned a document that this retriever did not add, {ID_FIELD} {doc_id!r}: "
                 f"{document.page_content!r:.60}",
-                "use a store, or a collection of it, that holds nothing else",
+                "use a store, or a collection in it, without other documents",
             )
         return doc_id

@@ -1,4 +1,4 @@
-"""Vectors of texts, checked and scaled to length 1, so that their dot product is the cosine."""
+"""Check embedding vectors and scale them to length 1, so that their dot product is the cosine."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 Vectors = NDArray[Any]  # float32
 
 
-def unit_vectors(vectors: Any, texts: int, dimensions: int | None = None) -> Vectors:
-    """Vectors scaled to length 1, (texts, dimensions), float32. A vector of zeros stays: its cosine with
-    every other is 0.
+def unit_vectors(vectors: Any, count: int, dimensions: int | None = None) -> Vectors:
+    """Return the vectors scaled to length 1, (count, dimensions), float32. Vectors of zeros are unchanged.
 
-    texts: the expected number of vectors. dimensions: the expected length of each, if known.
+    count: The expected number of vectors. dimensions: The expected length of each, if known.
     Raises CourseError for another shape, NaN and infinity.
     """
     try:
@@ -30,9 +29,9 @@ def unit_vectors(vectors: Any, texts: int, dimensions: int | None = None) -> Vec
             f"the embedder did not return an array of numbers: {error}",
             "return vectors of equal length, one for each text",
         ) from error
-    if rows.shape[0] != texts or rows.ndim != 2 or not rows.shape[1]:
+    if rows.shape[0] != count or rows.ndim != 2 or not rows.shape[1]:
         raise CourseError(
-            f"expected one vector for each of {texts} texts; got an array of shape {rows.shape}",
+            f"expected one vector for each of {count} texts; got an array of shape {rows.shape}",
             "return vectors of equal length, one for each text",
         )
     if dimensions not in (None, rows.shape[1]):
@@ -41,17 +40,17 @@ def unit_vectors(vectors: Any, texts: int, dimensions: int | None = None) -> Vec
             "use the embedder that built the index, or rebuild the index",
         )
     if not np.isfinite(rows).all():
-        bad = int((~np.isfinite(rows)).any(axis=1).sum())
+        invalid = int((~np.isfinite(rows)).any(axis=1).sum())
         raise CourseError(
-            f"{bad} of {texts} vectors contain NaN or infinity", 'load(..., compute_dtype="float32")'
+            f"{invalid} of {count} vectors contain NaN or infinity", 'load(..., compute_dtype="float32")'
         )
-    # einsum sums in 64 bits without a copy in 64 bits
+    # einsum sums in float64 without a float64 copy of the vectors
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))[:, None]
     return (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
 def query_vectors(embeddings: Embeddings, queries: Sequence[str]) -> Any:
-    """A vector for each query; in one call if the embedder has `embed_queries`, as ours have."""
+    """Return a vector for each query, in one call if the embedder has `embed_queries`, as the course's do."""
     if embed_queries := getattr(embeddings, "embed_queries", None):
         return embed_queries(list(queries)) if queries else []
     return [embeddings.embed_query(query) for query in queries]

@@ -1,4 +1,7 @@
-"""A local server that speaks Ollama's protocol and OpenAI's over llama.cpp, for rooms without Ollama."""
+"""A local model server with the Ollama and OpenAI HTTP APIs, for machines on which Ollama is not installed.
+
+It runs the models that ship with the course, by llama.cpp. Chapters get a server by `ollama()`.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ __all__ = ["ollama"]
 
 
 def ollama(having: str | None = None) -> Server:
-    """A server with Ollama's protocol: the real Ollama where one answers, else the course's own.
+    """Return a server with Ollama's API: the real Ollama if one is running, else the course's own server.
 
-    Its repr says which one it is. having: a model that it must have; a server without it is passed over.
-    Raises CourseError where no server answers and none can be started.
+    The repr of the result says which one it is.
+    having: The name of a model that the server must have; an Ollama without this model is not used.
+    Raises CourseError if no server is running and none can be started.
     """
     from course_lib.serve import discovery
 

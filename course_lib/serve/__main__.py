@@ -1,4 +1,4 @@
-"""`python -m course_lib.serve`: the server as a process of its own."""
+"""Run the course's model server in its own process: `python -m course_lib.serve`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The server as an ASGI application: routes, protection from other machines and sites, error responses."""
+"""The model server as an ASGI application: routes, rejection of cross-site requests, error responses."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from course_lib.serve.errors import ApiError, error_line
 from course_lib.serve.schemas import RequestBody
 from course_lib.serve.worker import Worker
 
-MAX_BODY_BYTES = 4_000_000  # bytes of a request, at most
-TIMEOUT = 30  # seconds for a body to arrive
-NOT_IMPLEMENTED = ("/api/create", "/api/push", "/api/blobs/{digest}")  # of Ollama's routes
+MAX_BODY_BYTES = 4_000_000  # largest request body
+TIMEOUT = 30  # seconds until the request body must have arrived
+NOT_IMPLEMENTED = ("/api/create", "/api/push", "/api/blobs/{digest}")  # routes that only Ollama has
 Endpoint = Callable[[Request], Awaitable[Response]]
+# Routes with a JSON body: (HTTP method, path, schema of the body, function that answers).
 ROUTES: tuple[tuple[str, str, type[RequestBody], Callable[..., Awaitable[Response]]], ...] = (
     ("POST", "/api/generate", ollama.GenerateBody, ollama.generate),
     ("POST", "/api/chat", ollama.ChatBody, ollama.chat),
@@ -41,6 +42,7 @@ ROUTES: tuple[tuple[str, str, type[RequestBody], Callable[..., Awaitable[Respons
     ("POST", "/v1/completions", openai.CompletionBody, openai.completions),
     ("POST", "/v1/embeddings", openai.EmbeddingsBody, openai.embeddings),
 )
+# GET routes without a body: (path, function that answers).
 QUERIES: tuple[tuple[str, Callable[..., Awaitable[Response]]], ...] = (
     ("/api/version", ollama.version),
     ("/api/tags", ollama.tags),
@@ -51,7 +53,7 @@ QUERIES: tuple[tuple[str, Callable[..., Awaitable[Response]]], ...] = (
 
 
 def application(worker: Worker) -> ASGIApp:
-    """The server over a worker, which is closed when the application ends."""
+    """Return the ASGI application. It runs models by `worker`, and closes it at shutdown."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -74,11 +76,11 @@ def application(worker: Worker) -> ASGIApp:
 
 
 async def _running(_: Request) -> Response:
-    return PlainTextResponse("The course's own server is running; it speaks Ollama's protocol")
+    return PlainTextResponse("The course's own server is running, with Ollama's protocol")
 
 
 async def _not_implemented(request: Request) -> Response:
-    what = f"{request.url.path}: this server makes no models and sends none"
+    what = f"{request.url.path}: this server does not create or upload models"
     raise ApiError("path", what, "ollama create", status=501)
 
 
@@ -99,7 +101,7 @@ def _query(worker: Worker, respond: Callable[..., Awaitable[Response]]) -> Endpo
 
 
 async def _body(request: Request) -> bytes:
-    """The body of a request. Raises ApiError where it is too long or does not arrive in time."""
+    """Read the request body. Raises ApiError if it is too long or does not arrive in time."""
     parts, size = [], int(request.headers.get("content-length", "0"))
     try:
         async with asyncio.timeout(TIMEOUT):
@@ -115,16 +117,16 @@ async def _body(request: Request) -> bytes:
         raise ApiError("body", what, "send it again", status=408) from None
     if size > MAX_BODY_BYTES:
         what, close = f"more than {MAX_BODY_BYTES:,} bytes", {"Connection": "close"}
-        raise ApiError("body", what, "send less at once", status=413, headers=close)
+        raise ApiError("body", what, "send a smaller request", status=413, headers=close)
     return b"".join(parts)
 
 
 class LocalOnlyMiddleware:
-    """Refuses requests that were not sent to this machine by name, or that come from a page of another site.
+    """Reject requests whose Host or Origin header is not this machine (localhost or a loopback address).
 
-    A page of any site can send requests to a port of its reader's machine, and by DNS rebinding read the
-    answers. It cannot forge the headers Host and Origin. Starlette's TrustedHostMiddleware checks Host alone,
-    and takes no IPv6 address. No CORS header is ever sent.
+    Any web page can send requests to local ports of its visitor's machine, and can read the responses by
+    DNS rebinding. It cannot forge the Host and Origin headers. Starlette's TrustedHostMiddleware checks only
+    Host, and does not accept IPv6 addresses. No CORS header is ever sent.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -156,16 +158,16 @@ async def _on_http_error(request: Request, error: HTTPException) -> Response:
     path = request.url.path[:100]
     field, what = "path", f"this server has no {path}"
     if error.status_code == 405:
-        field, what = "method", f"{request.method} is not for {path}"
+        field, what = "method", f"{request.method} is not allowed for {path}"
     headers = dict(error.headers or {})
     return _response(request.url.path, ApiError(field, what, status=error.status_code, headers=headers))
 
 
 async def _on_disconnect(request: Request, error: ClientDisconnect) -> Response:
-    return Response(status_code=499)  # nobody reads it
+    return Response(status_code=499)  # nginx's code for "client closed request"; the client is gone
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:
     logging.getLogger("course_lib.serve").error("%s %s: %r", request.method, request.url.path, error)
-    what = f"a fault of the server: {type(error).__name__}: {error}"
+    what = f"internal server error: {type(error).__name__}: {error}"
     return _response(request.url.path, CourseError(what, "course doctor"))

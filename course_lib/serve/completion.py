@@ -1,4 +1,4 @@
-"""Completions by llama.cpp with what a server reports beside the text: tokens, seconds, finish reason."""
+"""Text completion by llama.cpp for the model server: text, token counts, seconds, and finish reason."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ from course_lib.models.schema import Generation, ModelSpec
 from course_lib.serve.errors import ApiError
 
 IMPLEMENTATION = "course-serve"
-MAX_RUNNING = 8  # requests that are answered at the same time
-OnToken = Callable[[str], bool]  # takes a piece of the text, and returns whether to stop
+MAX_RUNNING = 8  # requests processed concurrently
+OnToken = Callable[[str], bool]  # receives the next piece of text; returns True to stop the generation
 
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """What to complete: turns, or a text that is taken as it is, with the special tokens it names.
+    """A prompt to complete and its options.
 
-    num_ctx: most tokens of prompt and answer; num_predict: of the answer. None: as many as the model allows.
-    prompt_field, options_prefix: how errors name the prompt and the options.
+    prompt: The turns of a chat, or raw text, used without a chat template; special tokens in it are parsed.
+    num_ctx: The maximum number of tokens of prompt and answer together (None: the model's context length).
+    num_predict: The maximum number of tokens of the answer (None: limited by num_ctx only).
+    prompt_field, options_prefix: The names of the prompt and of the options in error messages.
     """
 
     prompt: Prompt
@@ -41,7 +43,11 @@ class CompletionRequest:
 
 @dataclass(frozen=True)
 class Completion:
-    """A text, its token counts, and the seconds for the prompt, for writing, and for loading the model."""
+    """A generated text with its token counts and timings.
+
+    tokens: The number of generated tokens.
+    prompt_seconds, seconds, load_seconds: Time for the prompt, for the generation, and to load the model.
+    """
 
     text: str
     prompt_tokens: int
@@ -53,44 +59,45 @@ class Completion:
 
 
 class ServedLlamaCpp(LlamaCpp):
-    """A GGUF file of the store in llama.cpp."""
+    """The engine (a loaded model) for a GGUF file of the server's store, run by llama.cpp."""
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
-        """Load a file of the store. Raises CourseError where its content is not that of its name."""
+        """Load a file of the store. Raises CourseError if its SHA-256 differs from that in its name."""
         path: Path = spec.source.path  # type: ignore[union-attr]
         if not path.is_file() or f"sha256-{data.sha256(path)}.gguf" != path.name:
-            what = f"the file {path.name} of the store is missing or altered"
+            what = f"the file {path.name} in the store is missing or altered"
             raise CourseError(what, "delete the model and pull it again")
         return super().load(spec)
 
     def ids(self, prompt: Prompt) -> list[int]:
-        """Token ids of turns by the template in the file, or of a text as it is."""
+        """Return the token ids of turns (by the chat template in the file), or of a raw text."""
         if isinstance(prompt, str):
             return self._tokenize([prompt], special=True)[0] if prompt else []
         return super().ids(prompt)
 
     def complete(self, request: CompletionRequest, on_token: OnToken | None = None) -> Completion:
-        """Complete a prompt. `on_token` is called with each piece in this thread, and may stop the work.
+        """Complete a prompt.
 
-        The finish reason is "stop" where the model ended the answer, and "length" after num_predict tokens or
-        where the context is full. Raises ApiError for a prompt that leaves no room for an answer, and for a
-        JSON schema that llama.cpp does not enforce.
+        on_token: Called in this thread with each piece of text; if it returns True, the generation stops.
+        The finish reason is "stop" if the model ended the answer, and "length" after num_predict tokens or
+        when the context is full. Raises ApiError for a prompt that leaves no room for an answer, and for a
+        JSON schema that llama.cpp cannot enforce.
         """
         context = request.num_ctx or self.context
         if context > self.context:
-            what = f"{context}, but this model reads {self.context} tokens"
-            raise ApiError(f"{request.options_prefix}num_ctx", what, "ask for less")
+            what = f"{context}, but the context length of this model is {self.context}"
+            raise ApiError(f"{request.options_prefix}num_ctx", what, "use a smaller num_ctx")
         ids = self._prompt_ids(request)
         room = context - len(ids)
         if room < 1:
-            what = f"{len(ids)} tokens with system and template, but {context} are read (num_ctx)"
-            raise ApiError(request.prompt_field, what, "shorten it: nothing is cut")
+            what = f"{len(ids)} tokens with system message and template, but num_ctx is {context}"
+            raise ApiError(request.prompt_field, what, "shorten it: this server does not truncate prompts")
         limit = min(room, request.num_predict or room)
         body = self._body(ids, request.options.replace(max_output_length=limit))
         started = time.perf_counter()
         text, event = self._run(body, on_token)
-        # A stream that was stopped ends without counts: nobody is left to read them.
+        # A stopped stream ends without counts; they are not needed, because its client is gone.
         usage, timings = event.get("usage", {}), event.get("timings", {})
         completion = Completion(
             text=text,
@@ -107,7 +114,7 @@ class ServedLlamaCpp(LlamaCpp):
     def _prompt_ids(self, request: CompletionRequest) -> list[int]:
         try:
             return self.ids(request.prompt)
-        except CourseError as error:  # the chat template refuses the turns
+        except CourseError as error:  # the chat template rejects the turns
             raise ApiError(request.prompt_field, error.what) from error
 
     def _body(self, ids: list[int], options: Generation) -> dict[str, Any]:
@@ -119,7 +126,7 @@ class ServedLlamaCpp(LlamaCpp):
         return self._request(ids, options)
 
     def _run(self, body: dict[str, Any], on_token: OnToken | None) -> tuple[str, dict[str, Any]]:
-        """The text, and llama.cpp's last event, which has the counts."""
+        """Return the text, and the last event from llama.cpp, which contains the token counts."""
         if on_token is None:
             response = self._completion(body)
             return response["choices"][0]["text"], response

@@ -1,4 +1,4 @@
-"""Find a server with Ollama's protocol: the real Ollama, else the course's own, started here."""
+"""Find a server with Ollama's API: the real Ollama if it is running, else the course's own, started here."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models.drivers.http_client import ollama_address
 
-TIMEOUT = 1.0  # seconds for a server to answer
-START_TIMEOUT = 120.0  # seconds for the course's own server to start
+TIMEOUT = 1.0  # seconds to wait for a response
+START_TIMEOUT = 120.0  # seconds to wait until the course's own server has started
 _lock = threading.Lock()
-_own: Server | None = None
+_own: Server | None = None  # the course's own server, if this process started it
 
 
 @dataclass
 class Server:
-    """A server at `url`. `close` ends it if it was started here, and leaves another alone."""
+    """A server at `url`. `close` stops it only if this process started it."""
 
     url: str
     description: str
@@ -35,7 +35,7 @@ class Server:
         return self.description
 
     def close(self) -> None:
-        """End the server if it was started here. A second call does nothing."""
+        """Stop the server if this process started it. A second call does nothing."""
         if self._process is not None:
             self._process.stdin.close()  # type: ignore[union-attr]
             try:
@@ -47,12 +47,12 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether the process that was started here is alive."""
+        """Whether this process started the server, and it is still alive."""
         return self._process is not None and self._process.poll() is None
 
 
 def ollama(having: str | None = None) -> Server:
-    """See course_lib.serve.ollama. At most one server is started in a process, however often it is called."""
+    """Implement `course_lib.serve.ollama`. Repeated calls share one started server."""
     global _own
     url = ollama_address(os.environ.get("OLLAMA_HOST", ""))
     description = identify(url)
@@ -66,7 +66,7 @@ def ollama(having: str | None = None) -> Server:
 
 
 def has_model(url: str, model: str) -> bool:
-    """Whether the server at `url` has a model of this name, with the tag `latest` where none is given."""
+    """Whether the server at `url` has this model; a name without a tag means the tag `latest`."""
     name = model if ":" in model else f"{model}:latest"
     try:
         return name in {m["name"] for m in _get(f"{url}/api/tags")["models"]}
@@ -75,7 +75,7 @@ def has_model(url: str, model: str) -> bool:
 
 
 def identify(url: str) -> str | None:
-    """A description of the server at `url`; None where nothing answers there with Ollama's protocol."""
+    """Return a description of the server at `url`, or None if no server with Ollama's API responds there."""
     answer = _get(f"{url}/api/version")
     if not isinstance(answer, dict) or not isinstance(answer.get("version"), str):
         return None
@@ -85,7 +85,7 @@ def identify(url: str) -> str | None:
 
 
 def _get(url: str) -> Any:
-    """The JSON answer of a server; None where it does not answer in time, or not with JSON."""
+    """Return the JSON response to a GET request; None on an error, a timeout, or invalid JSON."""
     import httpx
 
     try:
@@ -95,10 +95,12 @@ def _get(url: str) -> Any:
 
 
 def start(port: int = 0, store: Path | None = None, why: str = "no Ollama answers here") -> Server:
-    """Start the course's own server, by default on a free port. It ends with this process.
+    """Start the course's own server in a child process, which ends with this process.
 
-    store: folder of its models, by default a temporary one. why: the reason, for its description.
-    Raises CourseError where it does not start.
+    port: The port; 0 chooses a free one.
+    store: The folder for its models, by default a temporary one.
+    why: The reason why it is started, for its description.
+    Raises CourseError if the server does not start.
     """
     command = [sys.executable, "-m", "course_lib.serve", "--port", str(port), "--until-closed"]
     command += ["--store", str(store)] if store else []

@@ -1,4 +1,4 @@
-"""Errors of requests, with the HTTP status and the field that is wrong."""
+"""Errors in HTTP requests, with the HTTP status code and the name of the invalid field."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from course_lib.errors import CourseError
 
 
 class ApiError(CourseError):
-    """A request that is refused. Its answer names `field`, and carries `status` and `headers`."""
+    """The error for a rejected request.
+
+    field: The request field (or header) that is invalid.
+    what: What is wrong with it. fix: How to correct the request; may be empty.
+    status, headers: The status code and additional headers of the HTTP response.
+    """
 
     def __init__(
         self,
@@ -18,16 +23,18 @@ class ApiError(CourseError):
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(what, fix)
+        if not fix:
+            self.args = (what,)  # without an empty "Fix:" line
         self.field, self.status, self.headers = field, status, headers or {}
 
 
 def error_line(error: CourseError) -> str:
-    """An error in one line: of an ApiError the field, what happened, and how to fix it."""
+    """Return the error as one line: the invalid field (of an ApiError), what happened, and the fix."""
     field = f"{error.field}: " if isinstance(error, ApiError) else ""
     return field + error.what + (f"; {error.fix}" if error.fix else "")
 
 
 def not_found(name: str, field: str = "model") -> ApiError:
-    """The error for a name of no model in the store, in Ollama's words."""
-    fix = "GET /api/tags lists those that are here, POST /api/pull brings others"
+    """Return the error for a model name that is not in the store, with Ollama's wording."""
+    fix = "GET /api/tags lists the available models, POST /api/pull adds others"
     return ApiError(field, f"model '{name}' not found", fix, status=404)

@@ -1,4 +1,4 @@
-"""What Ollama's API reports of a model in the store: size, quantization, options, template, metadata."""
+"""Model details for the Ollama API (`/api/show`): size, quantization, options, template, metadata."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from course_lib.models.gguf.header import read_header
 from course_lib.models.schema import Generation
 from course_lib.serve.store import Store, Tag
 
-SHOWN_OPTIONS = {  # Ollama's name -> ours
+SHOWN_OPTIONS = {  # Ollama's name of an option -> its name in Generation
     "temperature": "temperature",
     "top_k": "top_k",
     "top_p": "top_p",
@@ -21,7 +21,7 @@ SHOWN_OPTIONS = {  # Ollama's name -> ours
 
 
 def details(tag: Tag) -> dict[str, Any]:
-    """Family, size and quantization."""
+    """Return family, size and quantization, as in Ollama's `details` object."""
     family = "bert" if tag.embeds else "llama"
     unit, letter = (1e6, "M") if tag.parameters >= 1e6 else (1e3, "K")
     return {
@@ -35,7 +35,7 @@ def details(tag: Tag) -> dict[str, Any]:
 
 
 def model_info(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
-    """The answer to /api/show. Lists, such as the vocabulary, are left empty unless `verbose`."""
+    """Return the response to /api/show. Arrays such as the vocabulary are empty unless `verbose`."""
     info = _info_of_folder(tag) if tag.embeds else _info_of_gguf(store, tag, verbose)
     template = info.pop("tokenizer.chat_template", "")
     options = (
@@ -58,7 +58,7 @@ def model_info(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
 
 
 def _info_of_gguf(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
-    fields = read_header(store.file(tag), lists=verbose).fields
+    fields = read_header(store.file(tag), decode_arrays=verbose).fields
     info = {name: [] if value is None else value for name, value in fields.items()}
     return info | {"general.parameter_count": tag.parameters}
 

@@ -1,4 +1,4 @@
-"""Ollama's routes (github.com/ollama/ollama, docs/api.md). Durations are in nanoseconds."""
+"""Endpoints of the Ollama API (github.com/ollama/ollama, docs/api.md). Its durations are in nanoseconds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from course_lib.serve.ollama_schemas import (
 from course_lib.serve.store import Line, Tag, parse_name
 from course_lib.serve.worker import Worker
 
-FOR_EVER = timedelta(days=365 * 100)
+FOREVER = timedelta(days=365 * 100)  # the expiry of models that are never unloaded
 
 
 async def generate(worker: Worker, body: GenerateBody) -> Response:
@@ -45,7 +45,7 @@ async def generate(worker: Worker, body: GenerateBody) -> Response:
 
 
 async def chat(worker: Worker, body: ChatBody) -> Response:
-    """POST /api/chat: the next turn of a conversation. Without messages: load or unload the model."""
+    """POST /api/chat: answer a conversation. Without messages: load or unload the model."""
     request = body.request([message.model_dump() for message in body.messages], "messages")
     tag = worker.store.find_generative(body.model, "chat")
     if not body.messages:
@@ -67,16 +67,18 @@ async def _respond(
     started = time.perf_counter()
     if not body.stream:
         completion = await worker.run(worker.complete, tag, request, body.keep_alive)
-        return JSONResponse(_line(body.model, to_json(completion.text)) | _summary(completion, started))
+        return JSONResponse(
+            _line(body.model, to_json(completion.text)) | _completion_summary(completion, started)
+        )
     pieces = worker.stream(lambda on_token: worker.complete(tag, request, body.keep_alive, on_token))
-    first = await anext(pieces)  # an error before the first piece has a status of its own
+    first = await anext(pieces)  # an error before the first piece can still set the HTTP status
 
     async def lines() -> AsyncIterator[Line]:
         piece = first
         while isinstance(piece, str):
             yield _line(body.model, to_json(piece)) | {"done": False}
             piece = await anext(pieces)
-        yield _line(body.model, to_json("")) | _summary(piece, started)
+        yield _line(body.model, to_json("")) | _completion_summary(piece, started)
 
     return ndjson(lines())
 
@@ -93,7 +95,7 @@ async def _load_or_unload(
 
 
 def ndjson(lines: AsyncIterator[Line]) -> Response:
-    """A stream of JSON objects, one a line. If an error occurs in the middle, it is the last line."""
+    """Return a streaming response with one JSON object per line. An error becomes the last line."""
 
     async def content() -> AsyncIterator[bytes]:
         try:
@@ -109,7 +111,7 @@ def _line(model: str, piece: Line) -> Line:
     return {"model": model, "created_at": _iso(datetime.now(UTC))} | piece
 
 
-def _summary(completion: Completion, started: float) -> Line:
+def _completion_summary(completion: Completion, started: float) -> Line:
     return {
         "done": True,
         "done_reason": completion.finish_reason,
@@ -131,7 +133,7 @@ def _iso(moment: datetime) -> str:
 
 
 async def embed(worker: Worker, body: EmbedBody) -> Response:
-    """POST /api/embed: a vector of length 1 for each text."""
+    """POST /api/embed: return a unit-length embedding vector for each text."""
     started, tag = time.perf_counter(), worker.store.find_embedding(body.model)
     vectors = await worker.run(worker.embed, tag, body.input, body.keep_alive, body.options.num_ctx)
     return JSONResponse(
@@ -146,14 +148,14 @@ async def embed(worker: Worker, body: EmbedBody) -> Response:
 
 
 async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
-    """POST /api/embeddings: the vector of one text, and none for an empty text."""
+    """POST /api/embeddings: return the embedding vector of one text; an empty list for an empty text."""
     tag, texts = worker.store.find_embedding(body.model), [body.prompt] if body.prompt else []
     vectors = await worker.run(worker.embed, tag, texts, body.keep_alive, body.options.num_ctx, "prompt")
     return JSONResponse({"embedding": vectors.rows[0] if vectors.rows else []})
 
 
 async def pull(worker: Worker, body: PullBody) -> Response:
-    """POST /api/pull: write a model of the catalogue into the store, with lines of progress."""
+    """POST /api/pull: add a shipped model to the store, reporting progress line by line."""
     name = parse_name(body.model_name)
 
     def job(put: Callable[[Any], bool]) -> None:
@@ -168,23 +170,25 @@ async def pull(worker: Worker, body: PullBody) -> Response:
 
 
 async def version(worker: Worker) -> Response:
-    """GET /api/version. `server` tells this server from Ollama, which does not send it."""
+    """GET /api/version. The field `server` is only sent by this server, not by Ollama."""
     return JSONResponse({"version": course_lib.__version__, "server": "Local AI, Measured"})
 
 
 async def tags(worker: Worker) -> Response:
-    """GET /api/tags: the models in the store."""
-    found = await worker.run(worker.store.tags)
-    return JSONResponse({"models": [_listed(tag) | {"modified_at": tag.modified_at} for tag in found]})
+    """GET /api/tags: list the models in the store."""
+    stored = await worker.run(worker.store.tags)
+    return JSONResponse(
+        {"models": [_model_summary(tag) | {"modified_at": tag.modified_at} for tag in stored]}
+    )
 
 
 async def ps(worker: Worker) -> Response:
-    """GET /api/ps: the models in memory. size: bytes of weights."""
+    """GET /api/ps: list the loaded models. `size` is the size of the weights in bytes."""
     now, models = datetime.now(UTC), []
     for tag, model in await worker.run(worker.loaded):
-        seconds = min(model.expires_in, FOR_EVER.total_seconds())
+        seconds = min(model.expires_in, FOREVER.total_seconds())
         models.append(
-            _listed(tag)
+            _model_summary(tag)
             | {
                 "size": model.bytes,
                 "size_vram": 0 if model.device == "cpu" else model.bytes,
@@ -195,24 +199,24 @@ async def ps(worker: Worker) -> Response:
     return JSONResponse({"models": models})
 
 
-def _listed(tag: Tag) -> Line:
-    about = {"name": tag.name, "model": tag.name, "size": tag.size, "digest": tag.digest}
-    return about | {"details": details(tag)}
+def _model_summary(tag: Tag) -> Line:
+    summary = {"name": tag.name, "model": tag.name, "size": tag.size, "digest": tag.digest}
+    return summary | {"details": details(tag)}
 
 
 async def show(worker: Worker, body: ShowBody) -> Response:
-    """POST /api/show: what is known of a model."""
+    """POST /api/show: return details and metadata of a model."""
     tag = worker.store.find(body.model_name)
     return JSONResponse(await worker.run(model_info, worker.store, tag, body.verbose))
 
 
 async def copy(worker: Worker, body: CopyBody) -> Response:
-    """POST /api/copy: a second name for a model."""
+    """POST /api/copy: give a model a second name."""
     await worker.run(worker.store.copy, body.source, body.destination)
     return Response()
 
 
 async def delete(worker: Worker, body: ModelBody) -> Response:
-    """DELETE /api/delete: remove a name, and with the last of its names the file."""
+    """DELETE /api/delete: remove a model name; removing a model's last name deletes its file."""
     await worker.run(worker.delete, body.model_name)
     return Response()

@@ -1,4 +1,4 @@
-"""Request bodies of Ollama's API (github.com/ollama/ollama, docs/api.md)."""
+"""Pydantic schemas for the request bodies of the Ollama API (github.com/ollama/ollama, docs/api.md)."""
 
 from __future__ import annotations
 
@@ -21,31 +21,33 @@ from course_lib.serve.schemas import (
 
 
 class Options(SamplingOptions):
-    """Those of Ollama's `options` that have an effect; the others are refused."""
+    """The supported fields of Ollama's `options`; all others are rejected."""
 
     num_ctx: int | None = Field(None, ge=1)
     num_predict: int | None = None
 
 
 class EmbedOptions(RequestBody):
-    """The one of Ollama's `options` that has an effect on vectors."""
+    """The supported field of Ollama's `options` in an embedding request."""
 
     num_ctx: int | None = Field(None, ge=1)
 
 
 class ModelBody(RequestBody):
-    """A request about a model. `name` is the older name of the field `model`."""
+    """A request with a model name. The field `name` is the older spelling of `model`."""
 
     model: str = ""
     name: str = ""
 
     @property
     def model_name(self) -> str:
-        """The model's name. Raises ApiError where there is none."""
+        """The model name. Raises ApiError if it is missing or the two fields differ."""
         if not (self.model or self.name):
             raise ApiError("model", "model is required")
         if self.model and self.name and self.model != self.name:
-            raise ApiError("name", f"{self.name!r}, but model is {self.model!r}"[:200], "send one of them")
+            raise ApiError(
+                "name", f"{self.name!r}, but model is {self.model!r}"[:200], "send only one of them"
+            )
         return self.model or self.name
 
 
@@ -59,7 +61,7 @@ class PromptBody(RequestBody):
     keep_alive: KeepAlive | None = None
 
     def request(self, prompt: Any, prompt_field: str) -> CompletionRequest:
-        """The completion that is asked for. Raises ApiError for invalid options."""
+        """Convert the body to a CompletionRequest. Raises ApiError for invalid options."""
         return CompletionRequest(
             prompt=prompt,
             options=self.options.generation("options.", self.format),
@@ -82,7 +84,7 @@ class GenerateBody(PromptBody):
 
 
 class Message(RequestBody):
-    """A turn of a conversation."""
+    """One message of a conversation."""
 
     UNSUPPORTED: ClassVar[frozenset[str]] = names("images tool_calls thinking tool_name tool_call_id")
     role: Role
@@ -97,7 +99,7 @@ class ChatBody(PromptBody):
 
 
 class EmbedBody(RequestBody):
-    """POST /api/embed. A text that is too long is refused, whether or not `truncate` permits to cut it."""
+    """POST /api/embed. Texts that are too long are rejected, even with `truncate`."""
 
     UNSUPPORTED: ClassVar[frozenset[str]] = names("dimensions")
     model: str
@@ -108,7 +110,7 @@ class EmbedBody(RequestBody):
 
 
 class EmbeddingsBody(RequestBody):
-    """POST /api/embeddings, the older form."""
+    """POST /api/embeddings, Ollama's older endpoint for a single text."""
 
     model: str
     prompt: str = ""
@@ -117,7 +119,7 @@ class EmbeddingsBody(RequestBody):
 
 
 class PullBody(ModelBody):
-    """POST /api/pull. `insecure` has no meaning without a connection."""
+    """POST /api/pull. `insecure` is not supported, because nothing is downloaded."""
 
     UNSUPPORTED: ClassVar[frozenset[str]] = names("insecure")
     stream: bool = True

@@ -1,4 +1,4 @@
-"""OpenAI's routes as Ollama has them (github.com/ollama/ollama, docs/openai.md)."""
+"""Endpoints of the OpenAI API as far as Ollama offers them (github.com/ollama/ollama, docs/openai.md)."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from course_lib.serve.schemas import RequestBody, SamplingOptions, Texts, names,
 from course_lib.serve.store import Tag
 from course_lib.serve.worker import Worker
 
-MAX_PROMPTS = 64  # of one request to /v1/completions
+MAX_PROMPTS = 64  # in one request to /v1/completions
 
 
 def _content(value: Any) -> Any:
-    """A text, or the texts of its parts joined."""
+    """Join the text parts of a message's content; a string stays as it is."""
     if not isinstance(value, list):
         return value
     for part in value:
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise ValueError("only parts of type text are read")
+            raise ValueError("only content parts of type text are supported")
     return "".join(part["text"] for part in value)
 
 
 def _response_format(value: Any) -> dict[str, Any] | None:
+    """Return the JSON schema in a `response_format`; None for free text."""
     kind = value.get("type") if isinstance(value, dict) else None
     if kind == "text":
         return None
@@ -41,12 +42,12 @@ def _response_format(value: Any) -> dict[str, Any] | None:
         return {"type": "object"}
     wrapper = value.get("json_schema") if kind == "json_schema" else None
     if not isinstance(wrapper, dict) or not isinstance(wrapper.get("schema"), dict):
-        raise ValueError("type text, json_object, or json_schema with its schema")
+        raise ValueError("expected type text, json_object, or json_schema with its schema")
     return check_size(wrapper["schema"])
 
 
 class Turn(RequestBody):
-    """A message. OpenAI's newer models call the system's turn developer."""
+    """One message of a chat. OpenAI's newer models call the role `system` `developer`."""
 
     UNSUPPORTED: ClassVar[frozenset[str]] = names("name tool_calls tool_call_id refusal audio function_call")
     role: Literal["system", "developer", "user", "assistant"]
@@ -54,14 +55,14 @@ class Turn(RequestBody):
 
 
 class StreamOptions(RequestBody):
-    """What a stream contains beside the text."""
+    """Additional content of a stream, such as token counts."""
 
     UNSUPPORTED: ClassVar[frozenset[str]] = names("include_obfuscation")
     include_usage: bool = False
 
 
 class CommonBody(SamplingOptions):
-    """The common fields of both kinds of completion."""
+    """The common fields of /v1/chat/completions and /v1/completions."""
 
     UNSUPPORTED: ClassVar[frozenset[str]] = names(
         "frequency_penalty presence_penalty logprobs top_logprobs logit_bias"
@@ -78,10 +79,12 @@ class CommonBody(SamplingOptions):
     response_format: Annotated[dict[str, Any] | None, PlainValidator(_response_format)] = None
 
     def request(self, prompt: Any, prompt_field: str) -> CompletionRequest:
-        """The completion that is asked for. Raises ApiError for invalid options."""
+        """Convert the body to a CompletionRequest. Raises ApiError for invalid options."""
         older, newer = self.max_tokens, self.max_completion_tokens
         if older is not None and newer is not None and older != newer:
-            raise ApiError("max_tokens", f"{older}, but max_completion_tokens is {newer}", "send one of them")
+            raise ApiError(
+                "max_tokens", f"{older}, but max_completion_tokens is {newer}", "send only one of them"
+            )
         field, limit = ("max_tokens", older) if newer is None else ("max_completion_tokens", newer)
         return CompletionRequest(
             prompt=prompt,
@@ -102,7 +105,7 @@ class ChatBody(CommonBody):
 
 
 class CompletionBody(CommonBody):
-    """POST /v1/completions. As in Ollama, the prompt becomes the user's turn of a chat."""
+    """POST /v1/completions. As in Ollama, the prompt becomes the user message of a chat."""
 
     UNSUPPORTED: ClassVar[frozenset[str]] = CommonBody.UNSUPPORTED | names("suffix echo")
     prompt: Annotated[Texts, Field(min_length=1, max_length=MAX_PROMPTS)]
@@ -120,9 +123,9 @@ class EmbeddingsBody(RequestBody):
 
 
 async def chat_completions(worker: Worker, body: ChatBody) -> Response:
-    """POST /v1/chat/completions."""
+    """POST /v1/chat/completions: answer a conversation."""
     turns = [{"role": t.role.replace("developer", "system"), "content": t.content} for t in body.messages]
-    request, head = body.request(turns, "messages"), _head(body, "chatcmpl", "chat.completion")
+    request, head = body.request(turns, "messages"), _response_head(body, "chatcmpl", "chat.completion")
     tag = worker.store.find_generative(body.model, "chat")
     if body.stream:
         return await _stream(worker, tag, request, body, head)
@@ -133,21 +136,21 @@ async def chat_completions(worker: Worker, body: ChatBody) -> Response:
 
 
 async def completions(worker: Worker, body: CompletionBody) -> Response:
-    """POST /v1/completions: an answer to each prompt."""
+    """POST /v1/completions: complete each prompt."""
     requests = [body.request([{"role": "user", "content": prompt}], "prompt") for prompt in body.prompt]
     tag = worker.store.find_generative(body.model, "generate")
-    head = _head(body, "cmpl", "text_completion")
+    head = _response_head(body, "cmpl", "text_completion")
     if body.stream:
         if len(requests) > 1:
-            what = f"{len(requests)} prompts; a stream answers one"
-            raise ApiError("prompt", what, "send them one by one, or without stream")
+            what = f"{len(requests)} prompts, but a stream answers only one"
+            raise ApiError("prompt", what, "send one prompt per request, or set stream to false")
         return await _stream(worker, tag, requests[0], body, head)
-    done = await worker.run(lambda: [worker.complete(tag, request, None) for request in requests])
-    choices = [_choice(i, {"text": c.text}, c.finish_reason) for i, c in enumerate(done)]
-    return JSONResponse(head | {"choices": choices, "usage": _usage(done)})
+    results = await worker.run(lambda: [worker.complete(tag, request, None) for request in requests])
+    choices = [_choice(i, {"text": c.text}, c.finish_reason) for i, c in enumerate(results)]
+    return JSONResponse(head | {"choices": choices, "usage": _usage(results)})
 
 
-def _head(body: CommonBody, prefix: str, kind: str) -> dict[str, Any]:
+def _response_head(body: CommonBody, prefix: str, kind: str) -> dict[str, Any]:
     kind = f"{kind}.chunk" if body.stream and kind.startswith("chat") else kind
     identifier = f"{prefix}-{uuid.uuid4().hex[:12]}"
     return {"id": identifier, "object": kind, "created": int(time.time()), "model": body.model}
@@ -157,17 +160,22 @@ def _choice(index: int, content: dict[str, Any], finish_reason: str | None) -> d
     return {"index": index, **content, "logprobs": None, "finish_reason": finish_reason}
 
 
-def _usage(done: list[Completion]) -> dict[str, int]:
-    read, written = sum(c.prompt_tokens for c in done), sum(c.tokens for c in done)
-    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+def _usage(completions: list[Completion]) -> dict[str, int]:
+    prompt_tokens = sum(c.prompt_tokens for c in completions)
+    tokens = sum(c.tokens for c in completions)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": tokens,
+        "total_tokens": prompt_tokens + tokens,
+    }
 
 
 async def _stream(
     worker: Worker, tag: Tag, request: CompletionRequest, body: CommonBody, head: dict[str, Any]
 ) -> Response:
-    """Server-sent events: chunks of the text, the finish reason, usage where it is asked for, and [DONE]."""
+    """Return server-sent events: text chunks, the finish reason, usage if requested, and [DONE]."""
     pieces = worker.stream(lambda on_token: worker.complete(tag, request, None, on_token))
-    first = await anext(pieces)  # an error before the first piece has a status of its own
+    first = await anext(pieces)  # an error before the first piece can still set the HTTP status
 
     def chunk(piece: str, finish_reason: str | None = None) -> dict[str, Any]:
         content: dict[str, Any] = {"text": piece}
@@ -200,14 +208,14 @@ def _event(content: dict[str, Any]) -> bytes:
 
 
 def error_body(error: CourseError) -> dict[str, Any]:
-    """An error in the form that OpenAI's clients read."""
+    """Return an error as the JSON object that OpenAI clients expect."""
     status, field = (error.status, error.field) if isinstance(error, ApiError) else (500, None)
     kind = {400: "invalid_request_error", 404: "not_found_error"}.get(status, "api_error")
     return {"error": {"message": error_line(error), "type": kind, "param": field, "code": None}}
 
 
 async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
-    """POST /v1/embeddings: vectors as numbers, or as base64 of float32, which OpenAI's client asks for."""
+    """POST /v1/embeddings: return vectors as numbers, or base64-encoded float32 (OpenAI client's default)."""
     import numpy as np
 
     vectors = await worker.run(worker.embed, worker.store.find_embedding(body.model), body.input, None)
@@ -220,13 +228,13 @@ async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
 
 
 async def models(worker: Worker) -> Response:
-    """GET /v1/models."""
+    """GET /v1/models: list the models in the store."""
     tags = await worker.run(worker.store.tags)
     return JSONResponse({"object": "list", "data": [_model(tag) for tag in tags]})
 
 
 async def model(worker: Worker, name: str) -> Response:
-    """GET /v1/models/NAME."""
+    """GET /v1/models/NAME: return one model."""
     return JSONResponse(_model(worker.store.find(name)))
 
 

@@ -1,4 +1,4 @@
-"""Schemas of request bodies. A field has an effect, or is refused by its name."""
+"""Base schemas for the request bodies of the model server. Unsupported fields are rejected, never ignored."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ DURATION = re.compile(r"^[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))
 DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
 SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 MAX_SECONDS = 1e8  # three years
-OUR_NAMES = {"repeat_penalty": "repetition_penalty"}  # by Ollama's name, where it is another
+OUR_NAMES = {"repeat_penalty": "repetition_penalty"}  # Ollama's name -> the field of Generation, if different
 OLLAMA_NAMES = {ours: name for name, ours in OUR_NAMES.items()}
 
 
 def names(text: str) -> frozenset[str]:
-    """The words of a text."""
+    """Return the whitespace-separated names in `text`."""
     return frozenset(text.split())
 
 
 class RequestBody(BaseModel):
-    """A request body. null means not set, as clients send it.
+    """The base class of request bodies. A field that is null counts as missing, because clients send null.
 
-    UNSUPPORTED: fields of the protocol that are refused unless they are empty. IGNORED: fields that do not
-    change an answer.
+    UNSUPPORTED: Fields of the API that are rejected unless they are empty (null, false, [] or "").
+    IGNORED: Fields that are accepted without effect, because they do not change the response.
     """
 
     model_config = ConfigDict(
@@ -49,11 +49,11 @@ class RequestBody(BaseModel):
 
     @classmethod
     def read(cls, raw: bytes) -> Self:
-        """Parse JSON text. Raises ApiError that names the first wrong field."""
+        """Parse JSON text. Raises ApiError with the name of the first invalid field."""
         try:
             value = from_json(raw, allow_inf_nan=False)
         except ValueError as error:
-            what = f"no JSON that can be read: {error}"[:200] if raw.strip() else "missing request body"
+            what = f"invalid JSON: {error}"[:200] if raw.strip() else "missing request body"
             raise ApiError("body", what) from error
         try:
             return cls.model_validate(value)
@@ -68,24 +68,24 @@ def _field_name(location: tuple[Any, ...]) -> str:
 
 
 def _reason(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":  # Ollama ignores what it does not know; nothing is ignored silently here
-        return "this server does not act on it; leave it out"
+    if kind == "extra_forbidden":  # Ollama would ignore the field silently
+        return "this server does not support this field; leave it out"
     return message.removeprefix("Value error, ")
 
 
 def _seconds(value: Any) -> float:
-    """Seconds from a number or from Go's text for a duration ("1h30m"). Below 0 becomes -1, for ever."""
+    """Convert a number or a Go duration such as "1h30m" to seconds. Negative values (forever) become -1."""
     if isinstance(value, str):
         if len(value) > 100 or not DURATION.match(value):
-            raise ValueError("a number of seconds, or a text such as '5m', '1h30m', '-1m'")
+            raise ValueError("expected a number of seconds, or a string such as '5m', '1h30m', '-1m'")
         sign = -1 if value[0] == "-" else 1
         seconds = sign * sum(float(number) * SECONDS[unit] for number, unit in DURATION_PART.findall(value))
     elif isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
     else:
-        raise ValueError("a number of seconds, or a text such as '5m'")
+        raise ValueError("expected a number of seconds, or a string such as '5m'")
     if seconds > MAX_SECONDS:
-        raise ValueError(f"at most {MAX_SECONDS:.0f} seconds; -1 keeps it for ever")
+        raise ValueError(f"at most {MAX_SECONDS:.0f} seconds; -1 keeps the model forever")
     return seconds if seconds >= 0 else -1.0
 
 
@@ -94,11 +94,11 @@ def _as_list(value: Any) -> Any:
 
 
 def _json_schema(value: Any) -> dict[str, Any] | None:
-    """The schema that an answer must match; None where any text will do."""
+    """Return the JSON schema that an answer must match; None for free text."""
     if value in ("", "json"):
         return {"type": "object"} if value else None
     if not isinstance(value, dict):
-        raise ValueError("'json' or a JSON schema")
+        raise ValueError("expected 'json' or a JSON schema")
     return check_size(value)
 
 
@@ -109,7 +109,7 @@ Role = Literal["system", "user", "assistant"]
 
 
 class SamplingOptions(RequestBody):
-    """Ollama's sampling options. Their bounds and defaults are those of Generation."""
+    """Ollama's sampling options, with the bounds and defaults of the course's Generation options."""
 
     temperature: float | None = None
     seed: int | None = None
@@ -119,10 +119,10 @@ class SamplingOptions(RequestBody):
     repeat_penalty: float | None = None
 
     def generation(self, prefix: str = "", json_schema: dict[str, Any] | None = None) -> Generation:
-        """As the course's options. Raises ApiError that names the wrong field, after `prefix`."""
+        """Convert to Generation options. Raises ApiError that names `prefix` + the invalid field."""
         names = SamplingOptions.model_fields
         options = {OUR_NAMES.get(n, n): v for n in names if (v := getattr(self, n)) is not None}
-        if options.get("seed") == -1:  # another sample at each call, in both protocols
+        if options.get("seed") == -1:  # -1 means a random seed, in both APIs
             options["seed"] = secrets.randbelow(2**31)
         try:
             return Generation(**options, json_schema=json_schema)
@@ -133,7 +133,10 @@ class SamplingOptions(RequestBody):
 
 
 def parse_num_predict(value: int | None, field: str) -> int | None:
-    """Most tokens of an answer; None for as many as there is room for (-1, -2). Raises ApiError."""
+    """Return the maximum number of answer tokens; None if unlimited (-1 or -2).
+
+    Raises ApiError for 0 and for other negative values.
+    """
     if value is not None and value < 1 and value not in (-1, -2):
-        raise ApiError(field, f"{value}; at least 1, or -1 for as many as there is room for")
+        raise ApiError(field, f"{value}; expected at least 1, or -1 for no limit")
     return value if value is not None and value > 0 else None

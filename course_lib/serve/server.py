@@ -1,4 +1,4 @@
-"""The server as a process: it listens on this machine alone, and ends cleanly by Ctrl-C or SIGTERM."""
+"""Run the model server as a process: it listens on this machine only, and Ctrl-C or SIGTERM stops it."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from typing import Any
 
 from course_lib.errors import CourseError
 
-PORT = 11434  # Ollama's
-GRACE = 10  # seconds for running answers when the server ends
+PORT = 11434  # Ollama's default port
+GRACE_SECONDS = 10  # time for running requests to finish at shutdown
 
 
 def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
-    """A listening socket of this machine; port 0 takes a free one.
+    """Return a listening socket on this machine; port 0 chooses a free port.
 
-    Raises CourseError for another host, and for a port that is taken.
+    Raises CourseError if `host` is not this machine, and if the port is in use.
     """
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
         address = None
     if address is None or not address.is_loopback:
-        raise CourseError(f"host {host!r}: this server answers this machine alone", "course serve")
+        raise CourseError(f"host {host!r}: this server only listens on this machine", "course serve")
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    # The protocol is named because asyncio leaves Nagle's delay of 40 ms on otherwise.
+    # asyncio sets TCP_NODELAY only with an explicit IPPROTO_TCP. Nagle's algorithm would add 40 ms of delay.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    if os.name != "nt":  # on Windows it would let two servers share a port
+    if os.name != "nt":  # on Windows, SO_REUSEADDR would let two servers share a port
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((str(address), port))
@@ -48,9 +48,11 @@ def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
 
 
 def serve(port: int = PORT, store: Path | None = None, *, until_closed: bool = False) -> int:
-    """Serve until a signal, or with `until_closed` until standard input ends. Prints the address; returns 0.
+    """Print the address and serve until Ctrl-C or SIGTERM. Return 0, the exit status.
 
-    store: folder of the models, by default a temporary one. Raises CourseError where it cannot start.
+    store: The folder for the models, by default a temporary one.
+    until_closed: Also stop when standard input is closed.
+    Raises CourseError if the server cannot start.
     """
     with _on_signal(_exit), bind(port) as listener, contextlib.ExitStack() as stack:
         if until_closed:
@@ -72,7 +74,7 @@ def _run(listener: socket.socket, folder: Path) -> None:
     worker = Worker(store)
 
     class Server(uvicorn.Server):
-        """Prints its address. It handles no signals, because uvicorn would raise them again at the end."""
+        """Prints its address. Leaves signals to `_on_signal`, because uvicorn would raise them again."""
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -87,7 +89,7 @@ def _run(listener: socket.socket, folder: Path) -> None:
             )
 
     options: dict[str, Any] = {"log_level": "warning", "access_log": False}
-    server = Server(uvicorn.Config(application(worker), timeout_graceful_shutdown=GRACE, **options))
+    server = Server(uvicorn.Config(application(worker), timeout_graceful_shutdown=GRACE_SECONDS, **options))
 
     def end(*_: Any) -> None:
         worker.closing.set()
@@ -99,7 +101,7 @@ def _run(listener: socket.socket, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _on_signal(handle: Callable[..., Any]) -> Iterator[None]:
-    """Call `handle` at Ctrl-C and SIGTERM, until the end of the block."""
+    """Call `handle` on Ctrl-C and SIGTERM, until the end of the `with` block."""
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -113,19 +115,19 @@ def _exit(*_: Any) -> None:
 
 
 def _watch_standard_input() -> None:
-    """End when standard input ends: the process that started this one holds it open, and has ended then."""
+    """Stop this process when standard input closes, which happens when the parent process ends."""
     sys.stdin.buffer.read()
     signal.raise_signal(signal.SIGTERM) if os.name == "nt" else os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m course_lib.serve`."""
+    """Run the command `python -m course_lib.serve`, and return its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m course_lib.serve", description="A local server with Ollama's protocol."
+        prog="python -m course_lib.serve", description="A local model server with Ollama's API."
     )
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--store", type=Path)
-    parser.add_argument("--until-closed", action="store_true", help="end when standard input is closed")
+    parser.add_argument("--until-closed", action="store_true", help="stop when standard input is closed")
     args = parser.parse_args(argv)
     try:
         return serve(args.port, args.store, until_closed=args.until_closed)

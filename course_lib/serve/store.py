@@ -1,4 +1,4 @@
-"""The server's models by name and tag: a manifest for each tag, and files named by their SHA-256."""
+"""The server's model store: a JSON manifest per model name and tag, and weight files named by SHA-256."""
 
 from __future__ import annotations
 
@@ -24,18 +24,20 @@ from course_lib.serve.completion import IMPLEMENTATION, MAX_RUNNING
 from course_lib.serve.errors import ApiError, not_found
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,79}(:[a-z0-9][a-z0-9._-]{0,79})?$")
-CHUNK = 1 << 20  # bytes copied between two lines of progress
-LATEST = "q8_0"  # quantized, as Ollama's own defaults are
-EMBEDDER = "all-minilm:latest"  # the name that Ollama's library has for catalog.MINILM
+CHUNK_BYTES = 1 << 20  # bytes copied between two progress lines
+LATEST = "q8_0"  # weight type of the tag `latest`; quantized, like Ollama's own defaults
+EMBEDDER = "all-minilm:latest"  # the name of catalog.MINILM in Ollama's library
 
-Line = dict[str, Any]
+Line = dict[str, Any]  # one JSON line of a streamed response
 
 
 @dataclass(frozen=True)
 class Tag:
-    """A model under a name.
+    """A model in the store under one of its names.
 
-    kind: type of its weights. digest: SHA-256 of its file. size: in bytes. modified_at: in ISO 8601.
+    name: The name with tag, such as "haneul-1m:latest". model: The shipped model behind it.
+    kind: The weight type, such as "q8_0". digest: The SHA-256 of the weight file.
+    size: The file size in bytes. parameters: The parameter count. modified_at: ISO 8601.
     """
 
     name: str
@@ -48,33 +50,33 @@ class Tag:
 
     @property
     def embeds(self) -> bool:
-        """Whether it is an embedding model; the others are chat models."""
+        """Whether this is an embedding model; all others are chat models."""
         return self.model == catalog.MINILM
 
 
 def parse_name(text: str, field: str = "model") -> str:
-    """`name:tag` in lower case, with `latest` where no tag is given. Raises ApiError for an invalid name."""
+    """Return `name:tag` in lower case; the default tag is `latest`. Raises ApiError for an invalid name."""
     name = text.lower()
     if not NAME.match(name) or ".." in name:
         shown = text if len(text) <= 60 else f"{text[:57]}..."
-        rule = "letters, digits, '.', '_' and '-', at most 80, then ':' and a tag likewise"
-        raise ApiError(field, f"{shown!r} is no name: {rule}")
+        rule = "1 to 80 letters, digits, '.', '_' or '-', optionally ':' and a tag of the same form"
+        raise ApiError(field, f"{shown!r} is not a valid name: {rule}")
     return name if ":" in name else f"{name}:latest"
 
 
 def pullable() -> dict[str, tuple[str, str]]:
-    """What can be pulled: name and tag -> the shipped model and the type of its weights."""
+    """Return all models that can be pulled: `name:tag` -> (shipped model, weight type)."""
     types = {"latest": LATEST} | {t: t for t in TYPES}
     names = {f"{m}:{tag}": (m, weight_type) for m in catalog.shipped() for tag, weight_type in types.items()}
     return names | {EMBEDDER: (catalog.MINILM, "f32")}
 
 
 class Store:
-    """A folder of manifests and blobs. Each file is complete or not there."""
+    """A folder of manifests and blobs (weight files). Files are written atomically."""
 
     def __init__(self, folder: Path) -> None:
         self.manifests, self.blobs = folder / "manifests", folder / "blobs"
-        self._changing, self._pulling = threading.Lock(), threading.Lock()
+        self._manifest_lock, self._pull_lock = threading.Lock(), threading.Lock()
         try:
             self.manifests.mkdir(parents=True, exist_ok=True)
             self.blobs.mkdir(exist_ok=True)
@@ -87,33 +89,33 @@ class Store:
         return f"Store({str(self.manifests.parent)!r}, {len(self.tags())} models)"
 
     def fill(self) -> None:
-        """Pull every shipped model with the tag latest, and the embedding model, where they are missing."""
+        """Pull the tag `latest` of every shipped model, and the embedding model, unless already present."""
         for name in pullable():
             if name.endswith(":latest") and not self._manifest(name).is_file():
                 for _ in self.pull(name):
                     pass
 
     def tags(self) -> list[Tag]:
-        """All tags, the newest first."""
+        """Return all tags, the newest first."""
         tags = [_read(path) for path in self.manifests.glob("*/*.json")]
         return sorted(tags, key=lambda tag: (tag.modified_at, tag.name), reverse=True)
 
     def find(self, text: str, field: str = "model") -> Tag:
-        """The tag of a name. Raises ApiError with status 404 where there is none."""
+        """Return the tag with this name. Raises ApiError with status 404 if there is none."""
         path = self._manifest(parse_name(text, field))
         if not path.is_file():
             raise not_found(text, field)
         return _read(path)
 
-    def find_generative(self, text: str, what: str) -> Tag:
-        """The tag of a chat model. Raises ApiError, in Ollama's words, for an embedding model."""
+    def find_generative(self, text: str, operation: str) -> Tag:
+        """Return the tag of a chat model. Raises ApiError, with Ollama's wording, for an embedding model."""
         tag = self.find(text)
         if tag.embeds:
-            raise ApiError("model", f'"{text}" does not support {what}', f"{catalog.shipped()[-1]} does")
+            raise ApiError("model", f'"{text}" does not support {operation}', f"{catalog.shipped()[-1]} does")
         return tag
 
     def find_embedding(self, text: str) -> Tag:
-        """The tag of an embedding model. Raises ApiError for a chat model."""
+        """Return the tag of an embedding model. Raises ApiError for a chat model."""
         tag = self.find(text)
         if not tag.embeds:
             fix = f"{EMBEDDER.removesuffix(':latest')} does"
@@ -121,13 +123,13 @@ class Store:
         return tag
 
     def file(self, tag: Tag) -> Path:
-        """The file of its weights."""
+        """Return the path of the weight file."""
         if tag.embeds:
             return catalog.verify_shipped(tag.model) / "model.safetensors"
         return self.blobs / f"sha256-{tag.digest}.gguf"
 
     def spec(self, tag: Tag) -> ModelSpec:
-        """What the manager loads. Tags of the same file share a loaded model."""
+        """Return the specification that the ModelManager loads. Tags of one file share a loaded model."""
         path = self.file(tag).parent if tag.embeds else self.file(tag)
         driver = {"driver": "custom", "implementation": IMPLEMENTATION, "batch_size": MAX_RUNNING}
         if tag.embeds:
@@ -135,9 +137,9 @@ class Store:
         return ModelSpec.parse({"source": {"type": "local", "path": path}} | driver)
 
     def pull(self, text: str) -> Iterator[Line]:
-        """Write a model of the catalogue into the store, with Ollama's lines of progress.
+        """Add a shipped model to the store, yielding Ollama's progress lines.
 
-        Raises ApiError for a name that the catalogue does not have.
+        Raises ApiError for a name that is not in the catalogue.
         """
         name = parse_name(text)
         yield {"status": "pulling manifest"}
@@ -149,7 +151,7 @@ class Store:
             raise ApiError("model", what, known, status=404)
         model, weight_type = pullable()[name]
         folder = catalog.verify_shipped(model)
-        with self._pulling, tempfile.TemporaryDirectory(dir=self.blobs, prefix=".pull-") as work:
+        with self._pull_lock, tempfile.TemporaryDirectory(dir=self.blobs, prefix=".pull-") as work:
             file = folder / "model.safetensors"
             if model != catalog.MINILM:
                 file = cached_export(folder, weight_type, scratch=Path(work))
@@ -158,7 +160,7 @@ class Store:
             yield from self._copy_file(file, tag)
         yield {"status": "verifying sha256 digest"}
         if data.sha256(self.file(tag)) != tag.digest:
-            raise CourseError(f"{self.file(tag).name} is not what was pulled", "pull it again")
+            raise CourseError(f"{self.file(tag).name} differs from the pulled file", "pull it again")
         yield {"status": "writing manifest"}
         self._write(tag)
         yield {"status": "success"}
@@ -169,23 +171,24 @@ class Store:
         if not target.is_file() or data.sha256(target) != tag.digest:
             yield line
             with open(source, "rb") as reader, atomic_file(target) as partial, open(partial, "wb") as writer:
-                while chunk := reader.read(CHUNK):
+                while chunk := reader.read(CHUNK_BYTES):
                     writer.write(chunk)
                     yield line | {"completed": writer.tell()}
         yield line | {"completed": tag.size}
 
     def copy(self, source: str, destination: str) -> None:
-        """Give a model a second name. Raises ApiError where there is no such model."""
+        """Give a model a second name. Raises ApiError if the model does not exist."""
         tag, name = self.find(source, "source"), parse_name(destination, "destination")
         self._write(replace(tag, name=name, modified_at=_now()))
 
     def delete(self, text: str) -> Tag | None:
-        """Remove a name, and the file if no other name has it. Returns the tag of a removed file, else None.
+        """Remove a name, and the file if no other name uses it.
 
-        Raises ApiError where there is no such model.
+        Returns the tag if the model is gone, None if other names remain.
+        Raises ApiError if the model does not exist.
         """
         tag = self.find(text)
-        with self._changing:
+        with self._manifest_lock:
             self._manifest(tag.name).unlink(missing_ok=True)
             if any(other.digest == tag.digest for other in self.tags()):
                 return None
@@ -198,8 +201,8 @@ class Store:
         return self.manifests / model / f"{tag}.json"
 
     def _write(self, tag: Tag) -> None:
-        with self._changing:
-            if not self.file(tag).is_file():  # deleted in between
+        with self._manifest_lock:
+            if not self.file(tag).is_file():  # deleted in the meantime
                 raise not_found(tag.name)
             atomic_write_text(self._manifest(tag.name), json.dumps(asdict(tag), indent=1))
 

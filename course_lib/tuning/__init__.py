@@ -1,4 +1,4 @@
-"""Changing the weights of a model: rounding them to few bits, and training LoRA adapters."""
+"""Change the weights of a model: quantize them to fewer bits, or train a LoRA adapter for them."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""How much memory training needs: weights, gradients and optimiser by rule, activations by measuring them."""
+"""Estimate the memory that training needs: weights, gradients, optimiser state and activations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from course_lib.errors import CourseError
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Bytes for each trainable weight: gradient in 16 bits; the optimiser's copy and two running means in 32.
+# Bytes per trainable weight: a 16-bit gradient, a 32-bit copy of the weight, and Adam's two 32-bit averages.
 GRADIENT, MASTER_WEIGHT, ADAM_MEANS = 2, 4, 8
 
 
 class Cost(NamedTuple):
-    """Bytes that training holds: the weights, the gradients, and the optimiser's state."""
+    """The memory of a training run in bytes: weights, gradients and optimiser state."""
 
     weights: int
     gradients: int
@@ -23,15 +23,16 @@ class Cost(NamedTuple):
 
     @property
     def all(self) -> int:
-        """The sum of the three."""
+        """The total in bytes."""
         return sum(self)
 
 
 def training_bytes(parameters: int, trainable: int | None = None, bits: float = 16) -> Cost:
-    """Bytes for training with AdamW in mixed precision (Rajbhandari et al. 2019, arXiv:1910.02054).
+    """Return the bytes needed to train with AdamW in mixed precision, without activations.
 
-    parameters: of the model, held in `bits` bits each (16; 4.5 for 4-bit weights with their scales).
-    trainable: weights of an adapter beside the frozen model, in 16 bits; None trains the whole model.
+    The rule is from Rajbhandari et al. 2019, arXiv:1910.02054. parameters: the model's number of weights.
+    bits: the bits per weight (4.5 for 4-bit weights with their scales). trainable: the number of weights of a
+    16-bit adapter if the model itself is frozen; None if the whole model is trained.
     Raises CourseError unless all numbers are positive.
 
     >>> training_bytes(7_000_000_000).all / 1e9
@@ -49,27 +50,27 @@ def training_bytes(parameters: int, trainable: int | None = None, bits: float = 
 
 
 def activation_bytes(model: Any, loss: Callable[[], Tensor]) -> int:
-    """Bytes of activations, weights not counted, that the forward pass of `loss` keeps for the backward pass.
+    """Return the bytes of activations that the forward pass of `loss` keeps for the backward pass.
 
-    They grow with the number of examples in memory at once and with their length. With gradient checkpointing
-    a layer keeps only its input (Chen et al. 2016, arXiv:1604.06174).
+    Activations grow with the number and length of the examples per forward pass. With gradient checkpointing
+    (Chen et al. 2016, arXiv:1604.06174) a layer keeps only its input. The model's weights are not counted.
     """
     from torch.autograd.graph import saved_tensors_hooks
 
     weights = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]}
-    kept: dict[int, Any] = {}
+    saved_storages: dict[int, Any] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+    def record(tensor: Tensor) -> Tensor:
+        saved_storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
         return tensor
 
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = loss()  # as long as it lives, so does what it keeps
-    total = sum(storage.nbytes() for address, storage in kept.items() if address not in weights)
+    with saved_tensors_hooks(record, lambda tensor: tensor):
+        result = loss()  # the saved activations stay alive as long as this result
+    total = sum(storage.nbytes() for address, storage in saved_storages.items() if address not in weights)
     del result
     return total
 
 
 def adapter_weights(shapes: dict[str, tuple[int, int]], rank: int) -> int:
-    """Weights of an adapter: rank x (outputs + inputs) for each matrix of these shapes (outputs, inputs)."""
+    """Return the weight count of a LoRA adapter for matrices of these shapes (outputs, inputs)."""
     return sum(rank * (outputs + inputs) for outputs, inputs in shapes.values())

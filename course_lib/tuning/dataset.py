@@ -1,4 +1,4 @@
-"""Examples as token ids, of which the answers are learnt; the order in which they are read; batches."""
+"""Tokenize training examples, put them in a reproducible random order, and build padded batches."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
     from course_lib.models.drivers.huggingface import HuggingFace
 
-BUCKET = 16  # batches that are sorted by length together: little padding, and still a shuffled order
+BUCKET = 16  # batches per group that is sorted by length: little padding, and the order stays nearly random
 
 
 class TokenizedExample(NamedTuple):
-    """Token ids of the prompt, and of the answer with the token that ends it."""
+    """The token ids of a prompt, and of its answer including the end token."""
 
     prompt: list[int]
     answer: list[int]
 
     @property
     def length(self) -> int:
-        """Tokens of both."""
+        """The number of tokens in prompt and answer together."""
         return len(self.prompt) + len(self.answer)
 
 
 def tokenize(engine: HuggingFace, examples: Sequence[Example], max_length: int) -> list[TokenizedExample]:
-    """Examples as the model will read them.
+    """Convert examples to the token ids that the model is trained on.
 
-    Raises CourseError for no examples, an empty answer, an example above `max_length` tokens, a chat template
-    that changes the prompt once it is answered, and a model without an end token.
+    Raises CourseError for an empty list, an empty answer, an example longer than `max_length` tokens, a chat
+    template that formats a prompt differently when an answer follows, and a model without an end token.
     """
     if not examples:
         raise CourseError(
@@ -48,8 +48,8 @@ def tokenize(engine: HuggingFace, examples: Sequence[Example], max_length: int) 
             raise CourseError(f"example {i} has no answer: {example.prompt!r:.80}", f"del examples[{i}]")
     start, ends = engine.ids("") if engine.spec.task == "text-generation" else [], engine.end_ids()
     if not ends:
-        what = f"{engine.name} has no token that ends a text, so it cannot learn where an answer ends"
-        raise CourseError(what, 'train("haneul-4m", examples, folder)')
+        message = f"{engine.name} has no token that ends a text, so it cannot learn where an answer ends"
+        raise CourseError(message, 'train("haneul-4m", examples, folder)')
     texts = _texts(engine, examples)
     prompts, answers = (engine.tokenizer(part, add_special_tokens=False)["input_ids"] for part in texts)
     dataset = [
@@ -69,10 +69,7 @@ def tokenize(engine: HuggingFace, examples: Sequence[Example], max_length: int) 
 
 
 def _texts(engine: HuggingFace, examples: Sequence[Example]) -> tuple[list[str], list[str]]:
-    """For each example the text up to where the answer begins, and the rest.
-
-    Both are rendered in one call each.
-    """
+    """Return two lists of strings: the prompts, and the answers with the template's text after them."""
     if engine.spec.task == "text-generation":
         return [str(engine._prompt(e.prompt)) for e in examples], [e.answer for e in examples]
     conversations: list[Any] = [
@@ -98,13 +95,13 @@ def _texts(engine: HuggingFace, examples: Sequence[Example]) -> tuple[list[str],
 
 
 def _with_end(answer: list[int], ends: Sequence[int]) -> list[int]:
-    """The answer up to its last end token (a template may write more behind it), or with one added."""
-    found = [i for i, token in enumerate(answer) if token in ends]
-    return answer[: found[-1] + 1] if found else [*answer, ends[-1]]
+    """Cut the answer after its last end token (a template may add text after it), or append an end token."""
+    end_indices = [i for i, token in enumerate(answer) if token in ends]
+    return answer[: end_indices[-1] + 1] if end_indices else [*answer, ends[-1]]
 
 
 def fingerprint(dataset: Sequence[TokenizedExample]) -> str:
-    """A SHA-256 that is equal for equal examples in the same order, and for nothing else."""
+    """Return a SHA-256 hash of the examples and their order."""
     digest = hashlib.sha256()
     for prompt, answer in dataset:
         digest.update(np.array([len(prompt), len(answer), *prompt, *answer], np.int64).tobytes())
@@ -112,9 +109,10 @@ def fingerprint(dataset: Sequence[TokenizedExample]) -> str:
 
 
 class BatchOrder:
-    """The indices of the examples that a step reads: each once in an epoch, in batches of similar length.
+    """The batches of a training run: `order[step]` is the list of example indices of that step.
 
-    It depends on the seed and the step alone, so that a resumed run reads what it would have read.
+    Each epoch uses every example once, in batches of similar length. The order depends only on the seed and
+    the step, so that a resumed run reads the same batches as an uninterrupted one.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
@@ -143,10 +141,10 @@ class BatchOrder:
 def collate(
     dataset: Sequence[TokenizedExample], device: Any, context: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """A batch: token ids and a mask of those that belong to the answer, both of shape (examples, length).
+    """Return the token ids of a batch and a mask of the answer tokens, both of shape (examples, length).
 
-    Padding stands at the end, where a causal model does not look. The length is the longest example's
-    `padded_length`, and at most `context` where that is given.
+    Padding is at the end, where a causal model's answer tokens do not attend to it. The length is the
+    `padded_length` of the longest example, limited to `context` if that is given.
     """
     import torch
 
@@ -161,13 +159,13 @@ def collate(
 
 
 def padded_length(count: int) -> int:
-    """`count` rounded up to a multiple of 8, or by at most an eighth, so that few different shapes occur.
+    """Round `count` up (to a multiple of 8, or by at most 1/8) so that few different tensor shapes occur.
 
-    A CPU's library (oneDNN) prepares and keeps kernels for each new shape in 16 bits. With few shapes a step
-    took three fifths of the time and training half of the memory (measured).
+    For 16-bit tensors the CPU library oneDNN compiles and caches kernels for every new shape. With fewer
+    shapes a step took 60% of the time and training half of the memory (measured).
 
     >>> [padded_length(n) for n in (1, 30, 65, 500)]
     [8, 32, 72, 512]
     """
-    part = 1 << max(3, count.bit_length() - 4)
-    return -(-count // part) * part
+    multiple = 1 << max(3, count.bit_length() - 4)
+    return -(-count // multiple) * multiple

@@ -1,4 +1,4 @@
-"""Storage formats for weights by name (int8, q8_0, q4_0, nf4, ...), with their sizes and rounding."""
+"""Quantization formats for weights by name (int8, q8_0, q4_0, nf4, ...): store, restore, and measure size."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from course_lib.errors import CourseError
 from course_lib.tuning import quantize as q
 
-StoredArrays = tuple[NDArray[Any], ...]  # as in a file: packed codes, then scales
+StoredArrays = tuple[NDArray[Any], ...]  # as stored in a file: packed codes, then scales
 
 
 @dataclass(frozen=True)
 class Format:
-    """A way to store weights. `store` returns a file's arrays, `restore` the weights in their shape."""
+    """A storage format. `store` returns the arrays to be stored, `restore` the weights of the given shape."""
 
     name: str
     description: str
@@ -29,7 +29,7 @@ class Format:
         return f"Format({self.name!r}: {self.description})"
 
     def roundtrip(self, weights: Any) -> q.Weights:
-        """The weights as they are read back from this format: float32, in their shape.
+        """Store the weights and read them back: float32, of the same shape, with the rounding of this format.
 
         Raises CourseError as `quantize.as_float32` and `quantize.grouped`, and for a scale above the largest
         float16 if the format stores scales as float16.
@@ -38,17 +38,17 @@ class Format:
         return self.restore(self.store(array), array.shape)
 
     def nbytes(self, weights: Any) -> int:
-        """Bytes that the stored weights take, with their scales. Raises CourseError as `roundtrip`."""
+        """Return the bytes of the stored weights and their scales. Raises CourseError as `roundtrip`."""
         return sum(array.nbytes for array in self.store(q.as_float32(weights)))
 
     @cached_property
     def bits(self) -> float:
-        """Bits per weight as stored, with scales, measured on a matrix of 1024 x 1024."""
+        """Stored bits per weight, including the scales, measured on a 1024 x 1024 matrix."""
         return self.nbytes(np.ones((1024, 1024))) * 8 / 1024**2
 
 
 def absmax(bits: int, per: q.Per, name: str = "") -> Format:
-    """Equal steps: codes of `bits` bits, and a float32 scale per tensor, row or block of `per` weights."""
+    """Return a format with `bits`-bit integer codes and a float32 scale per tensor, row or `per` weights."""
 
     def store(weights: q.Weights) -> StoredArrays:
         codes, scales = q.quantize_absmax(weights, bits, per)
@@ -64,7 +64,10 @@ def absmax(bits: int, per: q.Per, name: str = "") -> Format:
 
 
 def _nearest(name: str, description: str, values: q.Weights, double: bool) -> Format:
-    """The nearest of 16 values, and an absmax per block of 64: in float32, or in 8 bits if `double`."""
+    """Return a format that stores the index of the nearest of 16 values, and an absmax per block of 64.
+
+    The absmax is stored in float32, or in 8 bits if `double` (double quantization).
+    """
 
     def store(weights: q.Weights) -> StoredArrays:
         codes, absmax = q.quantize_nearest(weights, values, q.NF4_BLOCK)
@@ -110,7 +113,7 @@ FORMATS: dict[str, Format] = {fmt.name: fmt for fmt in _ALL}
 
 
 def format_of(fmt: Format | str) -> Format:
-    """A format by its name; a Format is returned as it is. Raises CourseError that lists the names."""
+    """Return a format by its name, or `fmt` itself if it is a Format. Raises CourseError if unknown."""
     if isinstance(fmt, Format):
         return fmt
     if fmt not in list(FORMATS):

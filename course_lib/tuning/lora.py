@@ -1,8 +1,8 @@
 """LoRA by hand: a frozen linear layer and two thin trainable matrices (Hu et al. 2021, arXiv:2106.09685).
 
-W x  becomes  W x + alpha / r * B A x,  where A has r rows and B has r columns. B starts as zeros, so that the
-model starts unchanged. `train` uses peft for this; a test compares outputs, gradients and merged weights with
-peft's.
+The output W x becomes W x + (alpha / r) B A x, where A has r rows and B has r columns. B is initialised to 0,
+so that the model is unchanged before training. This is an implementation to read: `train` uses the library
+peft, and a test checks that outputs, gradients and merged weights are equal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from course_lib.errors import CourseError
 
 
 class LoRALinear(nn.Module):
-    """A frozen linear layer and its adapter."""
+    """A frozen linear layer `base` with the trainable LoRA matrices `A` and `B`."""
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
         super().__init__()
@@ -34,15 +34,15 @@ class LoRALinear(nn.Module):
         return f"rank={self.rank}, alpha={self.scale * self.rank:g}"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: (..., in_features) -> (..., out_features). The product B A is never computed."""
+        """Map x of shape (..., in_features) to (..., out_features), without computing the product B A."""
         return self.base(x) + self.scale * (x @ self.A.T @ self.B.T)
 
     def delta(self) -> torch.Tensor:
-        """What the adapter adds to the weights: (out_features, in_features), of rank r at most."""
+        """Return the matrix that the adapter adds to the weights, of shape (out_features, in_features)."""
         return self.scale * (self.B @ self.A)
 
     def merged(self) -> nn.Linear:
-        """A plain linear layer with the same outputs, as fast as the layer without an adapter."""
+        """Return a plain linear layer with the same outputs, with the adapter added to its weights."""
         layer = nn.Linear(self.base.in_features, self.base.out_features, self.base.bias is not None)
         layer.weight = nn.Parameter(self.base.weight + self.delta(), requires_grad=False)
         layer.bias = self.base.bias
@@ -50,9 +50,9 @@ class LoRALinear(nn.Module):
 
 
 def inject(model: nn.Module, target_modules: Sequence[str], rank: int, alpha: float) -> list[LoRALinear]:
-    """Freeze the model and put a LoRALinear in place of every linear layer named in `target_modules`.
+    """Freeze the model and replace every linear layer named in `target_modules` by a LoRALinear.
 
-    Returns the new layers. Raises CourseError for a name that no linear layer has.
+    Returns the new layers. Raises CourseError if no linear layer has one of the names.
     """
     targets = linear_layers(model, target_modules)
     model.requires_grad_(False)
@@ -65,9 +65,9 @@ def inject(model: nn.Module, target_modules: Sequence[str], rank: int, alpha: fl
 def linear_layers(
     model: nn.Module, target_modules: Sequence[str], model_name: str = "this model"
 ) -> dict[str, nn.Linear]:
-    """Full name -> linear layer, for every linear layer whose name ends in one of `target_modules`.
+    """Return {full name: layer} for every linear layer whose last name part is in `target_modules`.
 
-    model_name: for the error message. Raises CourseError for a name that no linear layer has.
+    model_name is used in the error message. Raises CourseError if no linear layer has one of the names.
     """
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     known = list(dict.fromkeys(map(_last_part, linear)))
@@ -80,7 +80,7 @@ def linear_layers(
 
 
 def merge(model: nn.Module) -> nn.Module:
-    """The same model with every LoRALinear replaced by the plain linear layer that it is equal to."""
+    """Replace every LoRALinear in the model by the equivalent plain linear layer; return the model."""
     for name, module in list(model.named_modules()):
         if isinstance(module, LoRALinear):
             model.set_submodule(name, module.merged())

@@ -1,4 +1,4 @@
-"""AdamW for models that compute in 16 bits, with a learning-rate schedule and checkpoints."""
+"""AdamW for models with 16-bit weights, with a learning-rate schedule and checkpoint files."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from course_lib.errors import CourseError
 class MixedPrecisionAdamW:
     """AdamW for every weight of a model that requires a gradient.
 
-    In 16 bits a small step would be rounded away. The steps therefore add up in 32-bit copies of the weights,
-    `master_weights`, which are rounded into the model after each step (Micikevicius et al. 2017,
+    A small update would be lost to rounding in 16 bits. The optimiser therefore updates 32-bit copies of the
+    weights, `master_weights`, and copies them to the model after each step (Micikevicius et al. 2017,
     arXiv:1710.03740).
 
-    learning_rate: the peak. It rises linearly for `warmup_steps` and falls linearly to 0 at `total_steps`.
-    max_grad_norm: longer gradients are shortened to this length. `trainable` holds the weights by name.
+    learning_rate: the peak. It rises linearly for `warmup_steps`, then falls linearly to 0 at `total_steps`.
+    max_grad_norm: gradients with a larger norm are scaled down to it. `trainable`: the weights by name.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class MixedPrecisionAdamW:
         )
 
     def step(self) -> None:
-        """One step along the model's gradients, which are then cleared.
+        """Update the weights from the model's gradients, and clear the gradients.
 
-        Raises FloatingPointError, and changes no weight, if the gradients are not finite.
+        Raises FloatingPointError, without changing a weight, if the gradients are not finite.
         """
         step = self.steps_done
         warmup, decay = (step + 1) / max(self.warmup_steps, 1), (self.total_steps - step) / self.total_steps
@@ -71,16 +71,16 @@ class MixedPrecisionAdamW:
         self.steps_done += 1
 
     def copy_to_model(self) -> None:
-        """Round the master weights into the model's own type."""
+        """Copy the 32-bit master weights to the model, rounded to its data type."""
         for name, p in self.trainable.items():
             p.data.copy_(self.master_weights[name])
 
     def save(
         self, path: Path, metadata: Mapping[str, str], extra: Mapping[str, torch.Tensor] | None = None
     ) -> None:
-        """Write weights, optimiser state and `extra` tensors into one file, atomically.
+        """Write weights, optimiser state, `extra` tensors and `metadata` into one file, atomically.
 
-        Raises CourseError if the file cannot be written; an older checkpoint is then still there.
+        Raises CourseError if the file cannot be written; an older checkpoint is then unchanged.
         """
         tensors = {f"model/{name}": tensor for name, tensor in self.master_weights.items()}
         for i, state in self.adamw.state_dict()["state"].items():
@@ -91,14 +91,14 @@ class MixedPrecisionAdamW:
             with atomic_file(path) as partial:
                 save_file(tensors, partial, {"step": str(self.steps_done), **metadata})
         except (OSError, SafetensorError) as error:
-            left = "the checkpoint before it is still there" if path.exists() else "there is none before it"
+            kept = "the checkpoint before it is still there" if path.exists() else "there is none before it"
             raise CourseError(
-                f"the checkpoint of step {self.steps_done} cannot be written to {path}: {error}; {left}",
+                f"the checkpoint of step {self.steps_done} cannot be written to {path}: {error}; {kept}",
                 "free disk space and make the same call again: training resumes from the last checkpoint",
             ) from error
 
     def resume(self, path: Path) -> dict[str, torch.Tensor]:
-        """Restore what `save` wrote; returns its `extra` tensors. Raises CourseError for a damaged file."""
+        """Load a checkpoint and return its `extra` tensors. Raises CourseError if it is damaged."""
         metadata = checkpoint_metadata(path)
         try:
             tensors = load_file(path)
@@ -118,7 +118,7 @@ class MixedPrecisionAdamW:
 
 
 def checkpoint_metadata(path: Path) -> dict[str, str]:
-    """The texts that `save` stored beside the tensors. Raises CourseError for a damaged file."""
+    """Return the metadata of a checkpoint file. Raises CourseError if the file is damaged."""
     try:
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
@@ -127,13 +127,13 @@ def checkpoint_metadata(path: Path) -> dict[str, str]:
 
 
 def damaged_checkpoint(path: Path, error: BaseException) -> CourseError:
-    """The error for a checkpoint that cannot be read."""
+    """Return the error for a checkpoint that cannot be read."""
     return CourseError(f"the checkpoint {path} is damaged: {str(error)[:200]}", f"rm {path}")
 
 
 @contextmanager
 def defer_interrupt() -> Iterator[None]:
-    """Delay Ctrl-C to the end of the block, so that the block is done completely or not at all."""
+    """Delay KeyboardInterrupt (Ctrl-C) until the end of the block, so that the block is not interrupted."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread receives Ctrl-C
         yield
         return

@@ -1,4 +1,7 @@
-"""The model that is trained: a base with peft's LoRA layers in it, its loss, and its adapter's files."""
+"""Prepare a base model for LoRA training with the library peft, compute its loss, and save the adapter.
+
+An engine is a loaded model.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,7 @@ if TYPE_CHECKING:
 
 
 def load_base(base: Any, config: LoRATrainingConfig) -> HuggingFace:
-    """Load the model to adapt, in the precision to compute in.
-
-    Raises CourseError for one that cannot be trained.
-    """
+    """Load the base model in the training precision. Raises CourseError if it cannot be trained."""
     spec = ModelSpec.parse(base)
     language_model = spec.task in ("chat-completion", "text-generation")
     if spec.driver != "huggingface" or not language_model or spec.adapters:
@@ -51,7 +51,7 @@ def load_base(base: Any, config: LoRATrainingConfig) -> HuggingFace:
             'train({"source": ..., "quantization": "nf4"}, examples, folder)',
         )
     if precision == "bfloat16" and engine.device == "cpu":
-        # The backward pass of the default attention is five times as slow in 16 bits (measured).
+        # In 16 bits the backward pass of the default attention is five times as slow as eager (measured).
         engine.model.set_attn_implementation("eager")
     for layer in engine.model.modules():
         if hasattr(layer, "support_avx512bf16_for_cpu"):
@@ -65,7 +65,7 @@ def _has_native_bfloat16() -> bool:
 
 
 def add_lora(engine: HuggingFace, config: LoRATrainingConfig) -> Any:
-    """Put peft's LoRA layers into the engine's model and return it as a PeftModel, ready to train.
+    """Add LoRA layers to the engine's model and return it as a PeftModel in training mode.
 
     Raises CourseError for an unknown target module.
     """
@@ -77,13 +77,13 @@ def add_lora(engine: HuggingFace, config: LoRATrainingConfig) -> Any:
         linear_layers(engine.model, targets, engine.name)  # raises for an unknown name
     lora_config = LoraConfig(
         r=config.rank,
-        lora_alpha=config.alpha,  # type: ignore[arg-type] # a float is as good
+        lora_alpha=config.alpha,  # type: ignore[arg-type] # a float works too
         lora_dropout=config.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]), quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about tied weights, which merging takes care of
+        warnings.simplefilter("ignore", UserWarning)  # a warning about tied weights, which the merge handles
         torch.manual_seed(config.seed)
         model: Any = get_peft_model(engine.model, lora_config, autocast_adapter_dtype=False)
         if config.gradient_checkpointing:
@@ -92,10 +92,10 @@ def add_lora(engine: HuggingFace, config: LoRATrainingConfig) -> Any:
 
 
 def loss_of(model: Any, ids: torch.Tensor, answer_mask: torch.Tensor) -> torch.Tensor:
-    """The cross-entropy in nats of the answers' tokens, summed: each is predicted from all tokens before it.
+    """Return the cross-entropy of the answer tokens in nats, summed over the batch.
 
-    ids, answer_mask: (examples, length). The output layer computes only those tokens, padded to a
-    `padded_length`: for questions with short answers that is a tenth of its work.
+    ids, answer_mask: (examples, length), see `collate`. The output layer computes logits only for the answer
+    tokens (padded to a `padded_length`); with short answers this saves about 90% of its work.
     """
     predicted = answer_mask[:, 1:]
     labels = ids[:, 1:][predicted]
@@ -112,14 +112,17 @@ def loss_of(model: Any, ids: torch.Tensor, answer_mask: torch.Tensor) -> torch.T
 
 @contextmanager
 def seeded(seed: int, step: int) -> Iterator[None]:
-    """Seed the random numbers of a step, so that a resumed run draws the same dropout as an unbroken one."""
+    """Seed torch for one step, so that a resumed run has the same dropout as an uninterrupted one."""
     with torch.random.fork_rng():
         torch.manual_seed(seed * 1_000_003 + step)
         yield
 
 
 def save_adapter(model: Any, folder: Path, base: dict[str, Any]) -> None:
-    """Write an adapter's configuration, base and weights; the weights last, as they complete it."""
+    """Write the adapter's configuration, the record of its base model and, last, its weights.
+
+    A folder that has the weights is therefore complete.
+    """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 

@@ -1,7 +1,7 @@
-"""Quantization by hand, in numpy: absmax, Q8_0, Q4_0, NF4 and FP4 as codes and scales, and back.
+"""Quantize weights to integer codes and scales with numpy, and back: absmax, Q8_0, Q4_0, NF4 and FP4.
 
-Codes and bytes equal those of llama.cpp (ggml/src/ggml-quants.c, compared with the package gguf) and of
-bitsandbytes (Dettmers et al. 2022, arXiv:2208.07339; 2023, arXiv:2305.14314). `formats` offers them by name.
+The results equal those of llama.cpp (ggml/src/ggml-quants.c, checked with the package gguf) and bitsandbytes
+(Dettmers et al. 2022, arXiv:2208.07339; 2023, arXiv:2305.14314). `formats.py` lists the formats by name.
 """
 
 from __future__ import annotations
@@ -15,18 +15,15 @@ from numpy.typing import NDArray
 from course_lib.errors import CourseError
 
 Weights = NDArray[np.float32]
-Per = Literal["tensor", "row"] | int  # weights that share a scale: all, a row, or so many neighbours in a row
+Per = Literal["tensor", "row"] | int  # weights that share a scale: all, a row, or a block of this size
 Q_BLOCK = 32  # weights that share a scale in Q8_0 and Q4_0 (QK8_0 and QK4_0 in ggml-common.h)
 NF4_BLOCK = 64  # weights that share an absmax in NF4 and FP4
-ABSMAX_BLOCK = 256  # absmaxes that share one of their own in double quantization
-LARGEST = 1e38  # of a weight; a product of two float32 near the largest there is, 3.4e38, can overflow
+ABSMAX_BLOCK = 256  # absmaxes quantized with one common scale in double quantization
+LARGEST = 1e38  # largest weight allowed: below the float32 maximum 3.4e38, so that products do not overflow
 
 
 def as_float32(weights: Any) -> Weights:
-    """`weights` as an array of float32.
-
-    Raises CourseError for an empty array, NaN, infinity, and other types.
-    """
+    """Convert to float32. Raises CourseError for an empty or non-numeric array, NaN and infinity."""
     try:
         array = np.asarray(weights)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -49,9 +46,9 @@ def as_float32(weights: Any) -> Weights:
 
 
 def grouped(weights: Any, per: Per) -> Weights:
-    """Weights in rows that share a scale: (groups, weights in a group).
+    """Reshape weights to (groups, weights per group); the weights of a group share a scale.
 
-    Raises CourseError as `as_float32`, and if a row is not a multiple of the block.
+    Raises CourseError as `as_float32`, and if the row length is not a multiple of the block size.
     """
     weights = as_float32(weights)
     row = weights.shape[-1]
@@ -67,20 +64,20 @@ def grouped(weights: Any, per: Per) -> Weights:
 
 
 def quotient(numerator: float, denominator: Weights) -> Weights:
-    """numerator / denominator, and 0 where that overflows: for weights that are 0 or nearly so."""
+    """Return numerator / denominator, with 0 where that overflows (a denominator of 0 or nearly 0)."""
     with np.errstate(divide="ignore", over="ignore"):
         result = np.float32(numerator) / denominator
     return np.where(np.isfinite(result), result, np.float32(0))
 
 
-# -- absmax: steps of equal size
+# -- absmax: equally spaced values
 
 
 def quantize_absmax(weights: Any, bits: int = 8, per: Per = "tensor") -> tuple[NDArray[np.int8], Weights]:
-    """Codes from -(2^(bits-1) - 1) to 2^(bits-1) - 1 in the weights' shape, and a float32 scale per group.
+    """Return integer codes of the weights' shape, and a float32 scale per group.
 
-    The largest weight of a group gets the largest code (Dettmers et al. 2022, section 2). Raises CourseError
-    for bits other than 2 to 8, and as `grouped`.
+    Codes range from -(2^(bits-1) - 1) to 2^(bits-1) - 1; the largest weight of a group gets the largest code
+    (Dettmers et al. 2022, section 2). Raises CourseError unless 2 <= bits <= 8, and as `grouped`.
     """
     if bits not in range(2, 9):
         raise CourseError(f"bits={bits!r}: a code of absmax has 2 to 8 bits", "bits=4")
@@ -91,9 +88,9 @@ def quantize_absmax(weights: Any, bits: int = 8, per: Per = "tensor") -> tuple[N
 
 
 def dequantize(codes: NDArray[Any], scales: NDArray[Any]) -> Weights:
-    """Each code times the scale of its group, in the shape of the codes. There are as many groups as scales.
+    """Multiply each code by the scale of its group; returns float32 of the codes' shape.
 
-    Raises CourseError where they cannot be shared out.
+    Raises CourseError if the number of codes is not a multiple of the number of scales.
     """
     if not scales.size or codes.size % scales.size:
         raise CourseError(
@@ -108,7 +105,7 @@ def dequantize(codes: NDArray[Any], scales: NDArray[Any]) -> Weights:
 
 
 def half(scales: Weights) -> NDArray[np.float16]:
-    """Scales as float16. Raises CourseError where one is above 65,504, the largest float16."""
+    """Convert scales to float16. Raises CourseError for a scale above 65,504, the largest float16."""
     with np.errstate(over="ignore"):
         result = scales.astype(np.float16)
     if not np.isfinite(result).all():
@@ -120,9 +117,9 @@ def half(scales: Weights) -> NDArray[np.float16]:
 
 
 def quantize_q8_0(weights: Any) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
-    """Codes -127..127 in the shape of the weights, and a scale for each block of 32 (quantize_row_q8_0_ref).
+    """Return codes -127..127 of the weights' shape, and a scale per block of 32 (quantize_row_q8_0_ref).
 
-    Weights are divided by the scale before it is rounded to float16, and halves are rounded away from zero.
+    Weights are divided by the float32 scale, before it is rounded to float16. Ties round away from zero.
     """
     blocks = grouped(weights, Q_BLOCK)
     scales = np.abs(blocks).max(axis=1, keepdims=True) / 127
@@ -132,10 +129,10 @@ def quantize_q8_0(weights: Any) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
 
 
 def quantize_q4_0(weights: Any) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
-    """Codes -8..7 in the shape of the weights, and a scale for each block of 32 (quantize_row_q4_0_ref).
+    """Return codes -8..7 of the weights' shape, and a scale per block of 32 (quantize_row_q4_0_ref).
 
-    The largest weight of a block, with its sign, gets the code -8, so that none of the 16 codes is wasted:
-    the scale is negative where that weight is positive.
+    The weight of largest magnitude in a block gets the code -8, so that all 16 codes are used. The scale is
+    therefore negative if that weight is positive.
     """
     blocks = grouped(weights, Q_BLOCK)
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1, keepdims=True), axis=1)
@@ -145,36 +142,35 @@ def quantize_q4_0(weights: Any) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
 
 
 def pack_q8_0(codes: NDArray[np.int8], scales: NDArray[np.float16]) -> NDArray[np.uint8]:
-    """Bytes as in a GGUF file, (..., row / 32 * 34): of each block its scale, then 32 codes."""
+    """Return the bytes of a GGUF file, (..., row / 32 * 34): for each block its scale, then 32 codes."""
     blocks = codes.reshape(-1, Q_BLOCK).view(np.uint8)
     return np.hstack([scales.reshape(-1, 1).view(np.uint8), blocks]).reshape(*codes.shape[:-1], -1)
 
 
 def pack_q4_0(codes: NDArray[np.int8], scales: NDArray[np.float16]) -> NDArray[np.uint8]:
-    """Bytes as in a GGUF file, (..., row / 32 * 18): of each block its scale, then 16 bytes.
+    """Return the bytes of a GGUF file, (..., row / 32 * 18): for each block its scale, then 16 bytes.
 
-    A byte holds two codes plus 8: one of the first 16 weights in its low bits, one of the last 16 in its high
-    bits.
+    Byte i holds (code + 8) of weight i in its low 4 bits and of weight i + 16 in its high 4 bits.
     """
     first, last = np.hsplit((codes.reshape(-1, Q_BLOCK) + 8).astype(np.uint8), 2)
     return np.hstack([scales.reshape(-1, 1).view(np.uint8), first | last << 4]).reshape(*codes.shape[:-1], -1)
 
 
 def unpack_q8_0(packed: NDArray[np.uint8]) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
-    """Codes and scales from the bytes of `pack_q8_0`. Raises CourseError for incomplete blocks."""
+    """Return the codes and scales in bytes of `pack_q8_0`. Raises CourseError for incomplete blocks."""
     scales, codes = _scales_and_codes(packed, Q_BLOCK)
     return codes.view(np.int8).reshape(*packed.shape[:-1], -1), scales
 
 
 def unpack_q4_0(packed: NDArray[np.uint8]) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
-    """Codes and scales from the bytes of `pack_q4_0`. Raises CourseError for incomplete blocks."""
+    """Return the codes and scales in bytes of `pack_q4_0`. Raises CourseError for incomplete blocks."""
     scales, pairs = _scales_and_codes(packed, Q_BLOCK // 2)
     codes = np.hstack([pairs & 15, pairs >> 4]).astype(np.int8) - np.int8(8)
     return codes.reshape(*packed.shape[:-1], -1), scales
 
 
 def _scales_and_codes(packed: NDArray[np.uint8], size: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
-    """Split blocks of a float16 scale and `size` bytes of codes."""
+    """Split blocks of a float16 scale and `size` bytes of codes into scales and codes."""
     if not packed.size or packed.shape[-1] % (2 + size):
         raise CourseError(
             f"{packed.shape[-1]} bytes in a row are not a multiple of a block's {2 + size}",
@@ -197,15 +193,14 @@ NF4: Weights = np.array([  # Dettmers et al. 2023, appendix E
 _POSITIVE = (
     np.array([0, 0.0625, 8, 12, 4, 6, 2, 3], dtype=np.float32) / 12
 )  # 2 bits of exponent, 1 of mantissa
-FP4: Weights = np.concatenate([_POSITIVE, -_POSITIVE])  # in the order of bitsandbytes' codes, not sorted
+FP4: Weights = np.concatenate([_POSITIVE, -_POSITIVE])  # in bitsandbytes' order of codes, unsorted
 
 
 def normal_float() -> Weights:
-    """The 16 values of NF4, computed (Dettmers et al. 2023, section 3): quantiles of the normal distribution.
+    """Compute the 16 values of NF4 from normal quantiles (Dettmers et al. 2023, section 3).
 
-    Eight quantiles from the lower tail to the middle and nine from the middle to the upper tail, which share
-    the 0, scaled to -1..1. The outermost lies at the mean of 1/32 and 1/30, since the quantiles at 0 and 1
-    are infinite.
+    They are 8 quantiles from the lower tail to the median and 9 from the median to the upper tail (0 counted
+    once), scaled to -1..1. Quantiles 0 and 1 are infinite, so the tails end at the mean of 1/32 and 1/30.
     """
     quantile, tail = np.vectorize(NormalDist().inv_cdf), (1 / 32 + 1 / 30) / 2
     lower, upper = quantile(np.linspace(tail, 0.5, 8)), quantile(np.linspace(0.5, 1 - tail, 9))
@@ -214,21 +209,20 @@ def normal_float() -> Weights:
 
 
 def dynamic_values() -> Weights:
-    """The 256 values of bitsandbytes' 8-bit type, sorted (Dettmers et al. 2021, arXiv:2110.02861, 1.3).
+    """Return bitsandbytes' 256 8-bit values, sorted (Dettmers et al. 2021, arXiv:2110.02861, section 1.3).
 
-    The middles of 64 steps from 0.1 to 1, of 32 from 0.01 to 0.1, and so on down to 1 step, with both signs;
-    0; 1.
+    They are 0, 1, and, with both signs, the midpoints of 64 intervals in 0.1..1, 32 in 0.01..0.1, and so on.
     """
     edges = [10.0 ** (i - 6) * np.linspace(0.1, 1, 2**i + 1) for i in range(7)]
-    middles = np.concatenate([(e[1:] + e[:-1]) / 2 for e in edges])
-    return np.sort(np.concatenate([-middles, middles, [0, 1]])).astype(np.float32)
+    midpoints = np.concatenate([(e[1:] + e[:-1]) / 2 for e in edges])
+    return np.sort(np.concatenate([-midpoints, midpoints, [0, 1]])).astype(np.float32)
 
 
 def quantize_nearest(weights: Any, values: Weights, block: int) -> tuple[NDArray[np.uint8], Weights]:
-    """For each weight, divided by its block's absmax, the index of the nearest of `values`; and the absmaxes.
+    """Scale each block by its absmax; return the index of the value nearest to each weight, and the absmaxes.
 
-    Codes have the weights' shape; absmaxes are float32, one per block. A block may run on into the next row,
-    as in bitsandbytes. A weight midway between two values goes to the lower one.
+    Indices have the weights' shape; absmaxes are float32, one per block. As in
+    bitsandbytes, a block may continue in the next row. A weight midway between two values gets the lower one.
     """
     blocks = grouped(as_float32(weights).reshape(-1), block)
     absmax = np.abs(blocks).max(axis=1, keepdims=True)
@@ -240,10 +234,10 @@ def quantize_nearest(weights: Any, values: Weights, block: int) -> tuple[NDArray
 
 
 def quantize_absmaxes(absmax: Weights) -> tuple[NDArray[np.uint8], Weights, np.float32]:
-    """Double quantization (Dettmers et al. 2023, section 3) of absmaxes, after subtracting their mean.
+    """Quantize absmaxes, minus their mean, to 8 bits: double quantization (Dettmers et al. 2023, section 3).
 
-    Returns 8-bit codes, an absmax for each 256 of them, and the mean. bitsandbytes' CPU kernel first rounds
-    to a grid of 65,536 points; near the middle between two values its code can be the neighbouring one.
+    Returns the codes, a scale per 256 codes, and the mean. bitsandbytes' CPU kernel first rounds to a grid of
+    65,536 points; for a number near the midpoint of two values its code can therefore differ by one.
     """
     mean = absmax.mean(dtype=np.float64).astype(np.float32)
     padded = np.pad(absmax - mean, (0, -absmax.size % ABSMAX_BLOCK))
@@ -252,26 +246,26 @@ def quantize_absmaxes(absmax: Weights) -> tuple[NDArray[np.uint8], Weights, np.f
 
 
 def dequantize_absmaxes(codes: NDArray[np.uint8], second: Weights, mean: np.float32) -> Weights:
-    """The absmaxes as `quantize_absmaxes` stored them."""
+    """Return the absmaxes that the results of `quantize_absmaxes` represent."""
     return dynamic_values()[codes] * np.repeat(second, ABSMAX_BLOCK)[: codes.size] + mean
 
 
 def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """Codes below 2^bits as bytes without gaps, the first code in the highest bits, as in bitsandbytes."""
+    """Pack codes below 2^bits into bytes, the first code in the highest bits, as bitsandbytes does."""
     return np.packbits(codes.reshape(-1, 1) >> np.arange(bits, dtype=np.uint8)[::-1] & 1)
 
 
 def unpack(packed: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.uint8]:
-    """The `count` codes that `pack` took."""
+    """Return the `count` codes that `pack` packed."""
     rows = np.unpackbits(packed, count=count * bits).reshape(count, bits)
     return np.packbits(rows, axis=1)[:, 0] >> np.uint8(8 - bits)
 
 
-# -- how far rounded weights are from the originals
+# -- error measures: rounded weights against the originals
 
 
 def block_errors(weights: Any, rounded: Any, per: Per = Q_BLOCK) -> NDArray[np.float64]:
-    """||rounded - weights|| / ||weights|| of each group; infinite if all its weights are 0 and were changed.
+    """Return ||rounded - weights|| / ||weights|| of each group; infinite where the weights are 0 and changed.
 
     Raises CourseError for different shapes, and as `grouped`.
     """
@@ -286,17 +280,17 @@ def block_errors(weights: Any, rounded: Any, per: Per = Q_BLOCK) -> NDArray[np.f
 
 
 def relative_error(weights: Any, rounded: Any) -> float:
-    """||rounded - weights|| / ||weights|| over the whole tensor (Frobenius)."""
+    """Return ||rounded - weights|| / ||weights|| of the whole tensor (Frobenius norm)."""
     return float(block_errors(weights, rounded, "tensor")[0])
 
 
 def snr_db(weights: Any, rounded: Any) -> float:
-    """Signal to noise in decibels, 20 log10(1 / relative error): 6.02 dB for every bit; infinite if exact."""
+    """Return the signal-to-noise ratio in dB, 20 log10(1 / relative error); a bit adds 6.02, exact is inf."""
     error = relative_error(weights, rounded)
     return float(-20 * np.log10(error)) if error else float("inf")
 
 
 def largest_error(weights: Any, rounded: Any) -> float:
-    """The largest |rounded - weights|. Raises CourseError as `block_errors`."""
+    """Return the largest |rounded - weights|. Raises CourseError as `block_errors`."""
     block_errors(weights, rounded, "tensor")
     return float(np.abs(as_float32(rounded) - as_float32(weights)).max())

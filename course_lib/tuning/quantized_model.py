@@ -1,4 +1,4 @@
-"""Round the weights of a loaded model to a storage format while a block runs, to measure what that costs."""
+"""Quantize the weights of a loaded model during a `with` block, to measure how its quality changes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def matrices(model: PreTrainedModel, embeddings: bool = False) -> dict[str, Parameter]:
-    """Name -> weight (outputs, inputs) of the linear layers of a transformers model, in its order, each once.
+    """Return {name: weight of shape (outputs, inputs)} for the linear layers of a transformers model.
 
-    embeddings: also the embeddings and the output layer, which often share one matrix. bitsandbytes does not
-    quantize them; a GGUF file does. Norms and biases are vectors and never included.
+    A shared weight is listed once. embeddings: also include the embedding and output layers (GGUF files
+    quantize them, bitsandbytes does not). Norms and biases are vectors and never included.
 
-    Raises CourseError for another kind of model, and for one whose weights are quantized already.
+    Raises CourseError for other model types, and for a model that is already quantized.
     """
     from torch.nn import Embedding, Linear
     from transformers import PreTrainedModel
@@ -30,10 +30,10 @@ def matrices(model: PreTrainedModel, embeddings: bool = False) -> dict[str, Para
         raise CourseError(
             f"{type(model).__name__} is not a transformers model", 'matrices(load("haneul-4m").model)'
         )
-    head, kinds = model.get_output_embeddings(), (Linear, Embedding) if embeddings else Linear
+    head, layer_types = model.get_output_embeddings(), (Linear, Embedding) if embeddings else Linear
     by_id: dict[int, tuple[str, Any]] = {}
     for name, module in model.named_modules():
-        if isinstance(module, kinds) and (embeddings or module is not head):
+        if isinstance(module, layer_types) and (embeddings or module is not head):
             by_id.setdefault(id(module.weight), (name, module.weight))
     if quantized := [name for name, weight in by_id.values() if not weight.is_floating_point()]:
         raise CourseError(
@@ -44,7 +44,7 @@ def matrices(model: PreTrainedModel, embeddings: bool = False) -> dict[str, Para
 
 
 def _matching(weights: dict[str, Any], layers: str | Sequence[str] | None) -> dict[str, Any]:
-    """The weights whose name fits one of the patterns. Raises CourseError for a pattern that fits none."""
+    """Return the weights whose names match a pattern. Raises CourseError for a pattern without a match."""
     patterns = ["*"] if layers is None else [layers] if isinstance(layers, str) else list(layers)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in weights):
@@ -62,13 +62,13 @@ def quantized(
     layers: str | Sequence[str] | None = None,
     embeddings: bool = False,
 ) -> Iterator[PreTrainedModel]:
-    """While the block runs, the model's weights are rounded to a format; afterwards they are restored.
+    """Round the model's weights to a format for the duration of a `with` block, then restore them.
 
-    layers: names of `matrices`, or patterns such as "model.layers.0.*"; by default all. embeddings: as in
-    `matrices`. A model in 16 bits rounds the result to 16 bits once more.
+    layers: names from `matrices`, or patterns such as "model.layers.0.*"; by default all. embeddings: as in
+    `matrices`. In a 16-bit model the rounded weights are converted back to 16 bits.
 
-    Raises CourseError, before anything is changed, for an unknown format, a pattern that fits no layer, and a
-    layer that the format cannot store.
+    Raises CourseError, before any weight is changed, for an unknown format, a pattern that matches no layer,
+    and a layer that the format cannot store.
     """
     import torch
 

@@ -1,4 +1,7 @@
-"""The folder of a training run: its log, and whether it holds a finished run, a checkpoint or other files."""
+"""Check the output folder of a training run, read its log, and describe the result.
+
+A folder can hold a finished run (adapter and log), a checkpoint of an interrupted run, or unrelated files.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers.adapters import WEIGHTS_FILE
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "training-log.json"
-# Settings as logs and checkpoints of version 0.1 call them, and their present names.
+# Names of settings in logs and checkpoints of version 0.1 -> their present names.
 # fmt: off
 NEW_NAMES = {
     "recipe": "config", "targets": "target_modules", "at_once": "micro_batch_size", "rate": "learning_rate",
@@ -23,12 +26,12 @@ NEW_NAMES = {
 
 @dataclass
 class TrainingResult:
-    """An adapter in a folder, and how its training went.
+    """A trained adapter's folder and the statistics of its training.
 
-    parameters: weights of the adapter; losses: of each step, in nats a token; validation: step -> loss;
-    tokens: read in training, without padding; stopped: "steps" or "early"; micro_batch_size: examples that
-    were in memory at once; best_step: the step whose weights the adapter has, 0 (the last) without validation
-    examples.
+    parameters: the number of weights of the adapter; losses: the loss of each step, in nats per token;
+    validation: {step: loss}; tokens: the training tokens, without padding; stopped: "steps" or "early";
+    micro_batch_size: the examples per forward pass; best_step: the step whose weights were saved, or 0 for
+    the last step if there were no validation examples.
     """
 
     folder: Path
@@ -43,7 +46,7 @@ class TrainingResult:
 
     @property
     def steps(self) -> int:
-        """Steps that were made."""
+        """The number of completed steps."""
         return len(self.losses)
 
     def __repr__(self) -> str:
@@ -56,24 +59,21 @@ class TrainingResult:
 
 
 def with_new_names(value: Any) -> Any:
-    """A log or a checkpoint's text in which every setting has its present name."""
+    """Rename the settings in the JSON of a log or checkpoint from version 0.1 to their present names."""
     if not isinstance(value, dict):
         return value
     return {NEW_NAMES.get(key, key): with_new_names(item) for key, item in value.items()}
 
 
 def result_from(folder: Path, log: dict[str, Any]) -> TrainingResult:
-    """The result that a log tells of, whose keys are texts in JSON."""
+    """Build the result from a log. The steps in `validation` are strings in JSON and become integers."""
     log = with_new_names(log)
     validation = {int(step): loss for step, loss in log["validation"].items()}
     return TrainingResult(folder, **log | {"validation": validation})
 
 
 def check_folder(folder: Path) -> None:
-    """Delete half-written files of a killed run.
-
-    Raises CourseError for a folder with other contents than a run's.
-    """
+    """Delete partial files of a killed run. Raises CourseError if the folder holds unrelated files."""
     fix = 'train(base, examples, "another-folder")'
     if folder.exists() and not folder.is_dir():
         raise CourseError(f"{folder} is a file", fix)
@@ -84,9 +84,9 @@ def check_folder(folder: Path) -> None:
 
 
 def finished_run(folder: Path, made_of: dict[str, Any]) -> TrainingResult | None:
-    """The result of the same call made before, if it is finished.
+    """Return the result of a finished run of the same call, or None if there is no finished run.
 
-    Raises CourseError for one with other settings.
+    made_of: the settings and data of the call. Raises CourseError for a run with different ones.
     """
     if not all((folder / name).is_file() for name in (LOG, WEIGHTS_FILE)):
         return None
@@ -102,7 +102,7 @@ def finished_run(folder: Path, made_of: dict[str, Any]) -> TrainingResult | None
 
 
 def differences(before: dict[str, Any], made_of: dict[str, Any]) -> str:
-    """How the settings of a run on disk differ from those of the call."""
+    """Describe how the settings of a run on disk differ from those of the call."""
     old, new = ({**settings, **settings.get("config", {}), "config": None} for settings in (before, made_of))
     changed = [f"{k}={old.get(k)!r:.60}, not {v!r:.60}" for k, v in new.items() if old.get(k) != v]
     return ", ".join(changed) or "another version of the course"

@@ -1,4 +1,7 @@
-"""Train a LoRA adapter: an explicit loop that can be stopped anywhere and resumed exactly."""
+"""Train a LoRA adapter with an explicit loop that can be interrupted at any time and resumed exactly.
+
+An engine is a loaded model; ModelSpec is the declaration of a model.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ from course_lib.tuning.run_folder import (
 if TYPE_CHECKING:
     from course_lib.models.drivers.huggingface import HuggingFace
 
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # on a CPU, CUDA, MPS
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # CPU, CUDA, MPS
 T = TypeVar("T")
 
 
@@ -54,18 +57,18 @@ def train(
     config: LoRATrainingConfig | None = None,
     **changes: Any,
 ) -> TrainingResult:
-    """Train an adapter of `base` on examples into a folder; `load(base, adapters=[folder])` uses it.
+    """Train an adapter for `base` and save it in `folder`; `load(base, adapters=[folder])` uses it.
 
-    base: as for `load`; with quantization "nf4" or "fp4" its weights stay in four bits (QLoRA, Dettmers et
-    al. 2023, arXiv:2305.14314). validation: examples whose loss decides which weights are kept and, with
-    `patience`, when training ends. config, changes: see LoRATrainingConfig.
+    base: as for `load`; with quantization "nf4" or "fp4" its weights stay in 4 bits (QLoRA, Dettmers et al.
+    2023, arXiv:2305.14314). validation: examples whose loss decides which step's weights are saved and, with
+    `patience`, when training stops. config, changes: see LoRATrainingConfig.
 
-    An interrupted run leaves a checkpoint in the folder, and the same call resumes it and ends with the same
-    weights. The same call on a finished run returns its result.
+    An interrupted run leaves a checkpoint in the folder. The same call resumes it and ends with the same
+    weights as an uninterrupted run. After a finished run the same call only returns its result.
 
-    Raises SpecError for an impossible setting. Raises CourseError for a base that cannot be trained, examples
-    that cannot be used, an unknown target module, a loss that is not finite, a folder with other contents,
-    too little memory for one example, and a full disk; the last checkpoint is kept.
+    Raises SpecError for an invalid setting. Raises CourseError for a base that cannot be trained, unusable
+    examples, an unknown target module, a loss that is not finite, a folder with unrelated files, too little
+    memory for one example, and a full disk; the last checkpoint is kept.
     """
     settings, target = (config or LoRATrainingConfig()).replace(**changes), Path(folder).expanduser()
     engine = load_base(base, settings)
@@ -97,7 +100,7 @@ def train(
 
 
 class _TrainingRun:
-    """The state of a training run: the model, its optimiser, and the result so far."""
+    """A training run in progress: the model, its optimiser, and the result so far."""
 
     def __init__(
         self,
@@ -129,30 +132,30 @@ class _TrainingRun:
             [len(e.prompt) + len(e.answer) for e in dataset], config.batch_size, config.seed
         )
         parameters = sum(p.numel() for p in self.optimiser.trainable.values())
-        at_once = config.micro_batch_size or config.batch_size
-        self.result = TrainingResult(folder, parameters, micro_batch_size=at_once)
+        micro_batch_size = config.micro_batch_size or config.batch_size
+        self.result = TrainingResult(folder, parameters, micro_batch_size=micro_batch_size)
         self.best_weights: dict[str, torch.Tensor] = {}
         if (folder / CHECKPOINT).exists():
             self._resume()
 
     def train(self) -> None:
-        """Continue to the last step or an early stop. Ctrl-C takes effect between steps and evaluations."""
-        result, saved = self.result, time.monotonic()
+        """Run the remaining steps, until the last step or an early stop."""
+        result, last_save = self.result, time.monotonic()
         steps = self.config.steps
         with tqdm(total=steps, initial=result.steps, desc="training", unit=" steps", leave=False) as bar:
             while not result.stopped:
-                begun = time.monotonic()
+                started = time.monotonic()
                 if not self._evaluation_is_due():
                     self._step()
                 if self._evaluation_is_due():
                     self._evaluate()
                 result.stopped = self._stop_reason()
-                result.seconds += time.monotonic() - begun
+                result.seconds += time.monotonic() - started
                 bar.set_postfix(loss=f"{result.losses[-1]:.3f}", refresh=False)
                 bar.update(result.steps - bar.n)
-                if time.monotonic() - saved > self.config.save_seconds or result.stopped:
+                if time.monotonic() - last_save > self.config.save_seconds or result.stopped:
                     self.save()
-                    saved = time.monotonic()
+                    last_save = time.monotonic()
 
     def _step(self) -> None:
         result, indices = self.result, self.order[len(self.result.losses)]
@@ -168,7 +171,7 @@ class _TrainingRun:
             result.tokens += sum(self.order.lengths[i] for i in indices)
 
     def _backward(self, batch: list[TokenizedExample]) -> float:
-        """Backpropagate a batch; returns the mean loss of the answers' tokens."""
+        """Backpropagate a batch and return the mean loss per answer token."""
         answer_tokens, loss = sum(len(example.answer) for example in batch), 0.0
         with seeded(self.config.seed, len(self.result.losses)):
             for part in self._micro_batches(batch):
@@ -184,10 +187,7 @@ class _TrainingRun:
         return [examples[i : i + size] for i in range(0, len(examples), size)]
 
     def _halving(self, compute: Callable[[], T]) -> T:
-        """What `compute` returns.
-
-        If it runs out of memory, it is repeated with half as many examples at once.
-        """
+        """Return compute(); when memory runs out, halve the micro-batch size and try again."""
         while True:
             try:
                 return compute()
@@ -199,7 +199,7 @@ class _TrainingRun:
                         f"one example at once does not fit into memory: {error}"[:300],
                         "train(..., gradient_checkpointing=True)  # or shorter examples, a smaller base",
                     ) from error
-            self.model.zero_grad()  # only here has the error released its memory
+            self.model.zero_grad()  # after the except block, when the error no longer holds memory
             self.result.micro_batch_size //= 2
 
     def _evaluation_is_due(self) -> bool:
@@ -218,7 +218,7 @@ class _TrainingRun:
             result.validation[result.steps] = loss
 
     def validation_loss(self) -> float:
-        """The mean loss of an answer's token over the validation examples."""
+        """Return the mean loss per answer token over the validation examples."""
         self.model.eval()
         try:
             with torch.no_grad():
@@ -243,7 +243,7 @@ class _TrainingRun:
         return CourseError(f"{what}: learning_rate={self.config.learning_rate:g} is too high", fix)
 
     def save(self) -> None:
-        """Write a checkpoint of everything."""
+        """Write a checkpoint: weights, optimiser state, and the result so far."""
         state = {k: v for k, v in vars(self.result).items() if k not in ("folder", "losses")}
         metadata = {"made_of": json.dumps(self.made_of), "state": json.dumps(state)}
         tensors = {"losses": torch.tensor(self.result.losses, dtype=torch.float64)}
@@ -253,10 +253,10 @@ class _TrainingRun:
     def _resume(self) -> None:
         path = self.result.folder / CHECKPOINT
         metadata = checkpoint_metadata(path)
-        started_as = with_new_names(json.loads(metadata.get("made_of", "{}")))
-        if started_as != self.made_of:
+        saved_settings = with_new_names(json.loads(metadata.get("made_of", "{}")))
+        if saved_settings != self.made_of:
             raise CourseError(
-                f"{path} was started with {differences(started_as, self.made_of)}",
+                f"{path} was started with {differences(saved_settings, self.made_of)}",
                 f"delete {path.parent} to start again",
             )
         tensors = self.optimiser.resume(path)

@@ -20,7 +20,7 @@ from bankworld.overlap import largest_overlap
 from bankworld.passages import Passage
 
 DATASETS = schema.HERE.parent
-ABOUTS = (
+ABOUTS = [
     "old",
     "since",
     "exception",
@@ -28,7 +28,7 @@ ABOUTS = (
     "untrue",
     "pair",
     "compare",
-)  # what else questions are about
+]  # what else questions are about
 Rows = list[dict[str, Any]]
 
 

@@ -10,42 +10,42 @@ from bankworld.passages import Passage, bind, fill
 
 def passage_problems(area: str, bank: Bank, *, haneul: bool) -> list[str]:
     """Unknown slots, wrong lengths and shared wording in the passages of one area."""
-    found, filled = [], []
+    issues, filled = [], []
     where = f"{'haneul' if haneul else 'training'} passages {area}"
     for i, template in enumerate(schema.passages_of(area, haneul=haneul), 1):
         try:
             passage = fill(template, bank, bind(bank, template))
         except (KeyError, ValueError, IndexError) as error:
-            found.append(f"{where} #{i} {template.title!r}: {type(error).__name__} {error}")
+            issues.append(f"{where} #{i} {template.title!r}: {type(error).__name__} {error}")
             continue
         filled.append(passage)
-        found += [f"{where} #{i} {template.title!r}: {p}" for p in _one(passage, template, haneul)]
+        issues += [f"{where} #{i} {template.title!r}: {p}" for p in _one(passage, template, haneul)]
     share, a, b = largest_overlap([p.text for p in filled])
     if share > 0.5:
-        found.append(
+        issues.append(
             f"{where}: {filled[a].title!r} and {filled[b].title!r} share {share:.0%} of their 5-grams"
         )
-    return found
+    return issues
 
 
 def _one(passage: Passage, template: schema.PassageTemplate, haneul: bool) -> list[str]:
     words, low = len(passage.text.split()), 60 if haneul else 30
-    found = [] if low <= words <= 140 else [f"{words} words (wanted {low}-140)"]
+    issues = [] if low <= words <= 140 else [f"{words} words (wanted {low}-140)"]
     if len(template.slots) < 2:
-        found.append(f"states {len(template.slots)} facts (at least 2)")
+        issues.append(f"states {len(template.slots)} facts (at least 2)")
     for fact, aspect in passage.states:
         twin = {"old": "since", "since": "old", "group": "exception", "exception": "group"}.get(aspect)
         if twin and (fact, twin) not in passage.states:
-            found.append(f"{fact} states {aspect} without {twin}")
+            issues.append(f"{fact} states {aspect} without {twin}")
         if twin and (fact, "value") not in passage.states:
-            found.append(f"{fact} states {aspect} without its present value")
-    return found
+            issues.append(f"{fact} states {aspect} without its present value")
+    return issues
 
 
 def problems(area: str) -> list[str]:
-    found = schema.wording_problems(area)
-    found += passage_problems(area, Bank(1), haneul=False)
+    issues = schema.wording_problems(area)
+    issues += passage_problems(area, Bank(1), haneul=False)
     names = {f"{k}.{key}": n for k, by in schema.haneul_entities(area).items() for key, n in by.items()}
     for template in schema.passages_of(area, haneul=True):
-        found += [f"haneul {area}: unknown entity {w}" for w in template.about.values() if w not in names]
-    return found + passage_problems(area, Bank(2, "Haneul Bank", names), haneul=True)
+        issues += [f"haneul {area}: unknown entity {w}" for w in template.about.values() if w not in names]
+    return issues + passage_problems(area, Bank(2, "Haneul Bank", names), haneul=True)

@@ -141,9 +141,11 @@ def choice_problems(kind: str, attribute: str, words: korean_text.Attribute) -> 
     """What keeps `words` from wording every value that the attribute can have."""
     spec = schema.specs()[kind][attribute]
     wanted = set(getattr(spec, "of", ()))
-    found = [f"choices differ: {sorted(wanted ^ set(words.choices))}"] if wanted != set(words.choices) else []
+    issues = (
+        [f"choices differ: {sorted(wanted ^ set(words.choices))}"] if wanted != set(words.choices) else []
+    )
     if len(set(words.choices.values())) != len(words.choices):
-        found.append("two choices are worded alike")
+        issues.append("two choices are worded alike")
     if spec.kind == "count" and not words.unit:
-        found.append("a count needs a unit")
-    return found
+        issues.append("a count needs a unit")
+    return issues

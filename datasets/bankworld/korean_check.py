@@ -46,31 +46,33 @@ def _disagrees(word: str) -> bool:
 
 def problems(area: str) -> list[str]:
     """Everything in ko/ and in Haneul's Korean passages of one area that breaks the rules."""
-    found = []
+    issues = []
     for kind, attributes in korean_text.text_of(area).items():
         missing = set(schema.facts_of(area).get(kind, {})) ^ set(attributes)
-        found += [f"ko {kind}: attributes differ: {sorted(missing)}"] if missing else []
+        issues += [f"ko {kind}: attributes differ: {sorted(missing)}"] if missing else []
         for name, words in attributes.items():
             lines = [*korean.choice_problems(kind, name, words), *_question_problems(words)]
-            found += [f"ko {kind}.{name}: {line}" for line in lines]
-    return found + _passage_problems(area)
+            issues += [f"ko {kind}.{name}: {line}" for line in lines]
+    return issues + _passage_problems(area)
 
 
 def _question_problems(words: korean_text.Attribute) -> list[str]:
-    asked = words.lexical + words.paraphrase
-    found = [
-        f"{q!r}: needs {{name}} once and no other slot" for q in asked if schema.SLOT.findall(q) != ["name"]
+    wordings = words.lexical + words.paraphrase
+    issues = [
+        f"{q!r}: needs {{name}} once and no other slot"
+        for q in wordings
+        if schema.SLOT.findall(q) != ["name"]
     ]
-    found += [f"{q!r}: a bare particle behind a slot" for q in asked if _BARE.search(q)]
-    found += [
+    issues += [f"{q!r}: a bare particle behind a slot" for q in wordings if _BARE.search(q)]
+    issues += [
         f"{q!r} shares no word with the label {words.label!r}"
         for q in words.lexical
         if not shared(q, words.label)
     ]
-    found += [
+    issues += [
         f"{q!r} uses words of the label {words.label!r}" for q in words.paraphrase if shared(q, words.label)
     ]
-    return found
+    return issues
 
 
 def shared(question: str, label: str) -> set[str]:
@@ -80,31 +82,31 @@ def shared(question: str, label: str) -> set[str]:
 
 def _passage_problems(area: str) -> list[str]:
     written, world = korean_text.passages_of(area), World.load()
-    found, filled = [], {i: p for i, p in build_passages(world).items() if i.rpartition("-")[0] == area}
+    issues, filled = [], {i: p for i, p in build_passages(world).items() if i.rpartition("-")[0] == area}
     for id_, passage in filled.items():
         where = f"ko passage {id_}"
         words = len(passage.text.split())
         if not WORDS[0] <= words <= WORDS[1]:
-            found.append(f"{where}: {words} words (wanted {WORDS[0]}-{WORDS[1]})")
+            issues.append(f"{where}: {words} words (wanted {WORDS[0]}-{WORDS[1]})")
         if passage.states != world.passages[id_].states:
             differing = sorted(passage.states ^ world.passages[id_].states)
-            found.append(f"{where} and its English twin differ in {differing}")
-        found += [
+            issues.append(f"{where} and its English twin differ in {differing}")
+        issues += [
             f"{where}: a bare particle: {m}"
             for m in _BARE.findall(f"{written[id_].title}\n{written[id_].text}")
         ]
-        found += text_problems(where, f"{passage.title}\n{passage.text}")
+        issues += text_problems(where, f"{passage.title}\n{passage.text}")
     share, a, b = largest_overlap([p.text for p in filled.values()])
     if share > 0.5:
-        found.append(
+        issues.append(
             f"ko passages {area}: {list(filled)[a]} and {list(filled)[b]} share {share:.0%} of their 5-grams"
         )
-    return found
+    return issues
 
 
 def text_problems(where: str, text: str) -> list[str]:
     """Slots left over, particles left open or wrong, and text that is not NFC."""
-    found = [f"{where}: {word!r} has the wrong particle" for word in wrong_particles(text)]
+    issues = [f"{where}: {word!r} has the wrong particle" for word in wrong_particles(text)]
     if "{" in text or "}" in text or any(form in text for form in korean.FORMS):
-        found.append(f"{where}: a slot or a particle was left open: {text!r}")
-    return found if unicodedata.is_normalized("NFC", text) else [*found, f"{where}: not NFC"]
+        issues.append(f"{where}: a slot or a particle was left open: {text!r}")
+    return issues if unicodedata.is_normalized("NFC", text) else [*issues, f"{where}: not NFC"]

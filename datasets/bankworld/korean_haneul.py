@@ -128,8 +128,8 @@ def _words(row: Row, facts: list[Fact], words: str) -> str:
     if about == "pair":
         return "; ".join(_one(fact, part) for fact, part in zip(facts, words.split("; "), strict=True))
     if about == "untrue":
-        said, value = words.split(": ", 1)
-        fact = next(f for f in facts if schema.texts()[f.kind].attributes[f.attribute].label == said)
+        label_text, value = words.split(": ", 1)
+        fact = next(f for f in facts if schema.texts()[f.kind].attributes[f.attribute].label == label_text)
         return f"{label(fact)}: {_one(fact, value)}"
     return _one(facts[0], words)
 

@@ -34,20 +34,20 @@ def _draw(intent: str, wanted: dict[str, int]) -> dict[str, list[str]]:
     written = korean_text.messages_of(intent)
     rng = random.Random(f"haneul/ko/{intent}")
     situations, requests = _shares(rng, written.situations, wanted), _shares(rng, written.requests, wanted)
-    joined, whole = {}, rng.sample(written.whole, len(written.whole))
+    joined, complete = {}, rng.sample(written.whole, len(written.whole))
     for split in wanted:
         pairs = [
             f"{situation} {request}" for situation, request in product(situations[split], requests[split])
         ]
         joined[split] = _apart(rng.sample(pairs, len(pairs)))
     take = {split: max(0, count - len(joined[split])) for split, count in wanted.items()}
-    if sum(take.values()) > len(whole):
-        raise ValueError(f"{intent}: {sum(take.values()) - len(whole)} messages are missing: write more")
-    while sum(take.values()) < len(whole):  # the rest goes where whole messages are rarest
+    if sum(take.values()) > len(complete):
+        raise ValueError(f"{intent}: {sum(take.values()) - len(complete)} messages are missing: write more")
+    while sum(take.values()) < len(complete):  # the rest goes where complete messages are rarest
         take[min(take, key=lambda s: take[s] / wanted[s])] += 1
     out = {}
     for split, count in wanted.items():
-        own, whole = whole[: take[split]], whole[take[split] :]
+        own, complete = complete[: take[split]], complete[take[split] :]
         out[split] = rng.sample([*own, *joined[split]][:count], count)
     return out
 
@@ -64,11 +64,11 @@ def _shares(rng: random.Random, parts: list[str], wanted: dict[str, int]) -> dic
 
 def _apart(texts: list[str]) -> list[str]:
     """`texts` without those that are nearly the same as an earlier one."""
-    kept: list[str] = []
+    distinct: list[str] = []
     grams: list[set[tuple[str, ...]]] = []
     for text in texts:
         gram = trigrams(text)
         if all(similarity(gram, other) < NEAR for other in grams):
-            kept.append(text)
+            distinct.append(text)
             grams.append(gram)
-    return kept
+    return distinct

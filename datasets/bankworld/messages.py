@@ -35,14 +35,16 @@ def near_pairs(texts: list[str]) -> list[tuple[int, int]]:
 
 def build_messages() -> list[dict[str, Any]]:
     """All messages with intent and split; near-duplicates go where the first of them goes."""
-    found = []
+    messages = []
     for path in sorted((schema.HANEUL / "en" / "messages").glob("*.txt")):
-        found += [(path.stem, line.strip()) for line in path.read_text("utf-8").splitlines() if line.strip()]
-    texts = [text for _, text in found]
-    leader = list(range(len(found)))
+        messages += [
+            (path.stem, line.strip()) for line in path.read_text("utf-8").splitlines() if line.strip()
+        ]
+    texts = [text for _, text in messages]
+    leader = list(range(len(messages)))
     for a, b in near_pairs(texts):
         leader[b] = leader[a]
     return [
         {"id": f"m{i + 1:04d}", "split": split_of(texts[leader[i]]), "intent": intent, "message": text}
-        for i, (intent, text) in enumerate(found)
+        for i, (intent, text) in enumerate(messages)
     ]

@@ -83,8 +83,8 @@ def compose(entity: Entity, attributes: list[str], rng: random.Random) -> Passag
         return Passage(title, body, frozenset((f.id, "value") for f in facts))
     sentences, states = [], set()
     for i, fact in enumerate(facts):
-        said, stated = _sentences(fact, name, named=i == 0 or rng.random() < 0.4, rng=rng)
-        sentences += said
+        texts, stated = _sentences(fact, name, named=i == 0 or rng.random() < 0.4, rng=rng)
+        sentences += texts
         states |= stated
     for _ in range(rng.choice((0, 0, 1, 1, 2))):
         sentences.insert(rng.randint(0, len(sentences)), rng.choice(fillers()))
@@ -105,7 +105,7 @@ def _text(fact: Fact) -> schema.AttributeText:
 def _sentences(
     fact: Fact, name: str, named: bool, rng: random.Random
 ) -> tuple[list[str], set[tuple[str, str]]]:
-    """One fact said once, with its history and its exception in some of the cases."""
+    """One fact in one sentence, in some cases followed by its history or its exception."""
     says = [s for s in _text(fact).says if ("{name}" in s) == named] or _text(fact).says
     slots = {
         a: slot_text(fact, a) for a, v in fact if a in ("value", "old", "since", "group", "exception") and v

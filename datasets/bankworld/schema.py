@@ -14,19 +14,21 @@ from bankworld.values import Choice, Spec
 
 HERE = Path(__file__).parent
 HANEUL = HERE.parent / "haneul" / "source"
-AREAS = (
-    "accounts",
-    "cards",
-    "transfers",
-    "loans",
-    "mortgages",
-    "deposits",
-    "foreign_exchange",
-    "fees",
-    "security",
-    "complaints",
-    "branches",
-    "digital",
+AREAS = tuple(
+    [
+        "accounts",
+        "cards",
+        "transfers",
+        "loans",
+        "mortgages",
+        "deposits",
+        "foreign_exchange",
+        "fees",
+        "security",
+        "complaints",
+        "branches",
+        "digital",
+    ]
 )
 SLOT = re.compile(r"\{([a-z0-9_.]+)\}")
 
@@ -64,8 +66,8 @@ class PassageTemplate(_Strict):
     @property
     def slots(self) -> set[tuple[str, str]]:
         """The (binding, attribute) pairs whose facts the passage states."""
-        found = (slot.split(".") for slot in SLOT.findall(self.text))
-        return {(s[0], s[1]) for s in found if len(s) > 1 and s[1] != "name"}
+        paths = (slot.split(".") for slot in SLOT.findall(self.text))
+        return {(s[0], s[1]) for s in paths if len(s) > 1 and s[1] != "name"}
 
 
 def read_yaml(path: Path) -> Any:
@@ -124,38 +126,38 @@ def common() -> dict[str, Any]:
 
 def wording_problems(area: str) -> list[str]:
     """Everything in facts/ and en/ of one area that breaks the rules of AUTHORING.md."""
-    found: list[str] = []
+    issues: list[str] = []
     facts, text = facts_of(area), text_of(area)
     if set(facts) != set(text):
-        found.append(f"{area}: kinds differ: facts {sorted(facts)}, text {sorted(text)}")
+        issues.append(f"{area}: kinds differ: facts {sorted(facts)}, text {sorted(text)}")
     for kind in facts.keys() & text.keys():
         if set(facts[kind]) != set(text[kind].attributes):
-            found.append(
+            issues.append(
                 f"{kind}: attributes differ: {sorted(set(facts[kind]) ^ set(text[kind].attributes))}"
             )
-        found += [
+        issues += [
             f"{kind} name {n!r}: needs one {{word}}" for n in text[kind].names if n.count("{word}") != 1
         ]
         for attr, words in text[kind].attributes.items():
-            found += [f"{kind}.{attr}: {p}" for p in _attribute_problems(facts[kind].get(attr), words)]
-    return found
+            issues += [f"{kind}.{attr}: {p}" for p in _attribute_problems(facts[kind].get(attr), words)]
+    return issues
 
 
 def _attribute_problems(spec: Spec | None, words: AttributeText) -> list[str]:
-    found = []
+    issues = []
     if isinstance(spec, Choice) and set(spec.of) != set(words.choices):
-        found.append(f"choices differ: {sorted(set(spec.of) ^ set(words.choices))}")
+        issues.append(f"choices differ: {sorted(set(spec.of) ^ set(words.choices))}")
     if len(words.says) < 8 or len(words.asks) < 20:
-        found.append(f"{len(words.says)} says (8 wanted), {len(words.asks)} asks (20 wanted)")
+        issues.append(f"{len(words.says)} says (8 wanted), {len(words.asks)} asks (20 wanted)")
     held = words.held.lexical + words.held.paraphrase
-    found += [f"in asks and held: {q!r}" for q in held if q in words.asks]
-    found += [f"says needs {{value}} once: {s!r}" for s in words.says if s.count("{value}") != 1]
-    found += [
+    issues += [f"in asks and held: {q!r}" for q in held if q in words.asks]
+    issues += [f"says needs {{value}} once: {s!r}" for s in words.says if s.count("{value}") != 1]
+    issues += [
         f"question needs {{name}} once and no value: {q!r}"
         for q in words.asks + held
         if q.count("{name}") != 1 or "{value}" in q
     ]
     for line in words.says + words.asks + held:
         unknown = set(SLOT.findall(line)) - {"name", "value", "bank"}
-        found += [f"unknown slot {sorted(unknown)}: {line!r}"] if unknown else []
-    return found
+        issues += [f"unknown slot {sorted(unknown)}: {line!r}"] if unknown else []
+    return issues

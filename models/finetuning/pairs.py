@@ -18,7 +18,7 @@ from bankworld.passages import Passage
 from langchain_core.embeddings import Embeddings
 
 from course_lib.retrieval import HybridRetriever, Tokenizer, public_sets
-from course_lib.retrieval.chunk import TokenSpans, chunks
+from course_lib.retrieval.chunk import TokenSpans, split_text
 
 SIBLINGS, MAX_PASSAGES, QUESTIONS = 3, 3, 160  # entities of a kind, passages about each, questions of a bank
 KINDS = {"single": 0.84, "pair": 0.08, "compare": 0.08}
@@ -152,6 +152,7 @@ def pairs_of_public_set(
     collection = public_sets.load(name)
     questions = [(collection.queries[query], set(grades)) for query, grades in collection.qrels.items()]
     beginnings = {
-        id_: chunks(text, spans, max_tokens=max_tokens)[0].text for id_, text in collection.documents.items()
+        id_: split_text(text, spans, max_tokens=max_tokens)[0].text
+        for id_, text in collection.documents.items()
     }
     yield from mine(questions, collection.documents, embeddings, beginnings)

@@ -88,15 +88,15 @@ def draw_step(
     rng = random.Random(f"step/{step}")
     questions, passages = [], []
     for source, count in config.mixture.items():
-        for drawn in rng.sample(dataset[source], count):
-            hardest = drawn.misleading[: config.hardest]
+        for pair in rng.sample(dataset[source], count):
+            hardest = pair.misleading[: config.hardest]
             wrong = rng.sample(hardest, min(config.misleading, len(hardest)))
             wrong += [
                 rng.choice(rng.choice(dataset[source]).answering)
                 for _ in range(config.misleading - len(wrong))
             ]
-            passages += [rng.choice(drawn.answering), *wrong]
-            questions.append(drawn.question)
+            passages += [rng.choice(pair.answering), *wrong]
+            questions.append(pair.question)
     return questions, passages
 
 

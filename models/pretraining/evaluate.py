@@ -57,10 +57,10 @@ def labelling(model: Engine, limit: int | None = None) -> dict[str, Any]:
     """Accuracy with 8 labelled neighbours, beside the accuracy of copying the nearest one's label."""
     queries, labelled = data.load_messages("validation")[:limit], data.load_messages("train")
     embedder = load(catalog.role("embed").spec)
-    found = nearest(embedder, [q.message for q in queries], [m.message for m in labelled], 8)
-    given = label_with(model, queries, labelled, found)
-    right = [label == q.intent for label, q in zip(given, queries, strict=True)]
-    copied = [labelled[row[-1]].intent == q.intent for row, q in zip(found, queries, strict=True)]
+    neighbours = nearest(embedder, [q.message for q in queries], [m.message for m in labelled], 8)
+    predictions = label_with(model, queries, labelled, neighbours)
+    right = [label == q.intent for label, q in zip(predictions, queries, strict=True)]
+    copied = [labelled[row[-1]].intent == q.intent for row, q in zip(neighbours, queries, strict=True)]
     n, labels = len(queries), len({m.intent for m in labelled})
     return {
         "accuracy": round(sum(right) / n, 4),

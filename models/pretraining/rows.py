@@ -42,10 +42,10 @@ class Writer:
     def chat(self, turns: list[documents.Turn], rng: random.Random) -> tuple[list[int], list[bool]]:
         ids, learn = [self.bos], [False]
         for user, answer in turns:
-            asked = [self.user, *self.encode(user), self.end, self.assistant]
+            prompt = [self.user, *self.encode(user), self.end, self.assistant]
             answered = [*self.encode(answer), self.end]
-            ids += asked + answered
-            learn += [rng.random() < LEARN_REST for _ in asked] + [True] * len(answered)
+            ids += prompt + answered
+            learn += [rng.random() < LEARN_REST for _ in prompt] + [True] * len(answered)
         return ids, learn
 
     def prose(self, rng: random.Random) -> tuple[list[int], list[bool]]:

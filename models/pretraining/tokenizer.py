@@ -12,14 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from pretraining import documents
 
-PAD, BOS, END, SYSTEM, USER, ASSISTANT = SPECIAL = (
-    "<|pad|>",
-    "<|bos|>",
-    "<|end|>",
-    "<|system|>",
-    "<|user|>",
-    "<|assistant|>",
-)
+SPECIAL = [f"<|{name}|>" for name in ("pad", "bos", "end", "system", "user", "assistant")]
+PAD, BOS, END, SYSTEM, USER, ASSISTANT = SPECIAL
 VOCABULARY = 4096
 CONTEXT = 2048
 CHAT_TEMPLATE = (
@@ -55,7 +49,7 @@ def train(n: int = 6000) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=list(SPECIAL),
+        special_tokens=SPECIAL,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

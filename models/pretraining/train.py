@@ -208,11 +208,11 @@ class Run:
         for n, p in self.model.named_parameters():
             p.data.copy_(tensors[f"model/{n}"])
         for i, optimiser in enumerate(self.optimisers):
-            whole = optimiser.state_dict()
+            state = optimiser.state_dict()
             for key in (k for k in tensors if k.startswith(f"opt/{i}/")):
                 _, _, j, k = key.split("/")
-                whole["state"].setdefault(int(j), {})[k] = tensors[key]
-            optimiser.load_state_dict(whole)
+                state["state"].setdefault(int(j), {})[k] = tensors[key]
+            optimiser.load_state_dict(state)
         print(f"{self.name}: going on from step {self.step}")
 
     def _follow_shipped(self) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from course_lib.chapters import read
+from course_lib.chapters import read_notebook
 from course_lib.data import ROOT
-from course_lib.lab import QUIET, next_free
+from course_lib.lab import OFFLINE_OPTIONS, next_free_port
 from course_lib.learn import state
 from course_lib.learn.student import tags
 from course_lib.learn.workspace import start
@@ -63,7 +63,7 @@ def server(tmp_path):
         "JUPYTER_CONFIG_PATH": str(ROOT / "course_lib" / "jupyter"),
         "HF_HUB_OFFLINE": "1",
     }
-    port = next_free(18_000)
+    port = next_free_port(18_000)
     options = {
         "ServerApp.ip": "127.0.0.1",
         "ServerApp.port": port,
@@ -71,7 +71,7 @@ def server(tmp_path):
         "IdentityProvider.token": "",
         "LabApp.expose_app_in_browser": True,
     }
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", *QUIET]
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", *OFFLINE_OPTIONS]
     command += [f"--{name}={value}" for name, value in options.items()]
     with (
         (tmp_path / "lab.log").open("w") as log,
@@ -120,7 +120,7 @@ def answer(page, cell, text):
 def short_copy(workspace: Path) -> None:
     """Fewer questions in the chapter's copy: the same cells in a quarter of the time."""
     path = workspace / CHAPTER
-    notebook = read(path)
+    notebook = read_notebook(path)
     for cell in notebook.cells:
         cell.source = cell.source.replace("[::2][:80]", "[::8][:20]")
     nbformat.write(notebook, path)
@@ -147,7 +147,7 @@ def test_a_learner_in_chapter_01(server, page, tmp_path):
     memory = chooser.get_by_label("memory for weights, at most, MB")
     for typed, text in (
         ("2", "Choose haneul-300k"),
-        ("0", "None of them"),
+        ("0", "None fits"),
         ("2", "Not haneul-4m: it takes 17.8 MB"),
     ):
         memory.focus()
@@ -166,7 +166,9 @@ def test_a_learner_in_chapter_01(server, page, tmp_path):
     exercise = page.locator(".jp-CodeCell").filter(has_text='check("01.1"')
     exercise.scroll_into_view_if_needed()
     assert "01.1 not answered" in exercise.locator(".jp-OutputArea").inner_text()
-    stub = next(c.source for c in read(tmp_path / "workspace" / CHAPTER).cells if "exercise" in tags(c))
+    stub = next(
+        c.source for c in read_notebook(tmp_path / "workspace" / CHAPTER).cells if "exercise" in tags(c)
+    )
     wrong = stub.replace('raise NotImplementedError("your code here")', "return parameters * bits / 10**6")
     assert "01.1 not yet: that counts 4 bits as 4 bytes" in answer(page, exercise, wrong)
     picture(page, "exercise-wrong")

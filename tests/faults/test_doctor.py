@@ -17,7 +17,7 @@ from course_lib import data, doctor, lab, shell
 from course_lib.data import ROOT
 from course_lib.learn import state
 
-examine = doctor.examine
+run_check = doctor.run_check
 
 
 def run(*arguments, **environment):
@@ -47,10 +47,10 @@ def test_an_altered_file_of_the_data(tmp_path, monkeypatch):
     copy = tmp_path / "haneul"
     shutil.copytree(data.HANEUL, copy, ignore=shutil.ignore_patterns("source"))
     monkeypatch.setattr(data, "HANEUL", copy)
-    assert examine(doctor._data).status == "ok"
+    assert run_check(doctor._data).status == "ok"
     with (copy / "passages.jsonl").open("a") as f:
         f.write(" ")
-    finding = examine(doctor._data)
+    finding = run_check(doctor._data)
     assert finding.status == "fail" and "passages.jsonl is not the published file" in finding.what
     assert finding.fix == "git checkout -- datasets/haneul"
 
@@ -63,10 +63,10 @@ def test_a_damaged_model_is_named_and_restored_by_the_command(tmp_path, monkeypa
     weights = clone / "models" / "haneul-300k" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-5])
     monkeypatch.setattr(data, "MODELS", clone / "models")
-    finding = examine(doctor._models)
+    finding = run_check(doctor._models)
     assert finding.status == "fail" and "haneul-300k/model.safetensors" in finding.what, finding
     subprocess.run(finding.fix, shell=True, cwd=clone, check=True)
-    assert examine(doctor._models).status == "ok"
+    assert run_check(doctor._models).status == "ok"
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_packages_that_are_missing_or_have_moved_are_named(other_python):
     assert findings["packages"]["status"] == findings["kernel"]["status"] == "fail"
     expected = "nbval 0.10.0, pinned ==0.11.0; ipykernel is missing; rank-bm25 is missing"
     assert findings["packages"]["what"] == expected
-    assert findings["kernel"]["what"] == "Jupyter knows no kernel named python3"
+    assert findings["kernel"]["what"] == "Jupyter has no kernel named python3"
     install = f"'{python}' -m pip install --editable {shell.command_line(ROOT)}"
     assert findings["packages"]["fix"] == findings["kernel"]["fix"] == install
     assert findings_of(python, "packages")["packages"]["status"] == "ok"
@@ -149,33 +149,33 @@ def test_an_environment_of_uv_is_repaired_by_uv(other_python):
 
 def test_a_taken_port_names_a_free_one(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        monkeypatch.setattr(doctor, "PORT", taken.getsockname()[1])
-        finding = examine(doctor._port)
+        monkeypatch.setattr(doctor, "LAB_PORT", taken.getsockname()[1])
+        finding = run_check(doctor._port)
     assert finding.status == "warn" and "course lab --port " in finding.fix
     assert lab.port_is_free(int(finding.fix.rpartition(" ")[2]))
-    monkeypatch.setattr(doctor, "PORT", int(finding.fix.rpartition(" ")[2]))
-    assert examine(doctor._port).status == "ok"
+    monkeypatch.setattr(doctor, "LAB_PORT", int(finding.fix.rpartition(" ")[2]))
+    assert run_check(doctor._port).status == "ok"
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "ROOT", tmp_path / "my course")
     # root writes into read-only folders, but not over a folder
     (tmp_path / "my course" / f".doctor-{os.getpid()}").mkdir(parents=True)
-    finding = examine(doctor._disk)
+    finding = run_check(doctor._disk)
     assert finding.status == "fail" and "nothing can be written" in finding.what
     assert finding.fix == f"cp -r '{tmp_path}/my course' ~/local-ai-measured"
 
 
 def test_too_little_memory_and_disk(monkeypatch):
-    monkeypatch.setattr(doctor, "MEMORY_GIB", 10**6)
-    monkeypatch.setattr(doctor, "DISK_GB", 10**9)
-    assert "the chapters need" in examine(doctor._memory).what and examine(doctor._memory).fix
-    assert examine(doctor._disk).status == "fail" and examine(doctor._disk).fix.startswith("free ")
+    monkeypatch.setattr(doctor, "MIN_MEMORY_GIB", 10**6)
+    monkeypatch.setattr(doctor, "MIN_DISK_GB", 10**9)
+    assert "the chapters need" in run_check(doctor._memory).what and run_check(doctor._memory).fix
+    assert run_check(doctor._disk).status == "fail" and run_check(doctor._disk).fix.startswith("free ")
 
 
 def test_a_python_that_is_too_new(monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 15, 0))
-    assert examine(doctor._python).fix == "python3.13 course.py lab"
+    assert run_check(doctor._python).fix == "python3.13 course.py lab"
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_python_that_is_too_new(monkeypatch):
     [
         ("echo 'GPU 0: NVIDIA H200 (UUID: GPU-1)'", "2.13.0", "GPU 0: NVIDIA H200"),
         ("echo 'GPU 0: NVIDIA H200 (UUID: GPU-1)'", "2.13.0+cpu", "installed with COURSE_TORCH=cuda"),
-        ("exit 9", "2.13.0+cpu", "none that answers, and none is needed"),
+        ("exit 9", "2.13.0+cpu", "no NVIDIA GPU found; none is needed"),
     ],
 )
 def test_a_gpu_and_whether_torch_can_use_it(tmp_path, monkeypatch, script, version, line):
@@ -191,7 +191,7 @@ def test_a_gpu_and_whether_torch_can_use_it(tmp_path, monkeypatch, script, versi
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(doctor.importlib.metadata, "version", lambda name: version)
-    finding = examine(doctor._gpu)
+    finding = run_check(doctor._gpu)
     assert finding.status == "ok" and finding.what.endswith(line)
 
 
@@ -220,7 +220,7 @@ def test_ollama_there_or_something_else_on_its_port(monkeypatch, reply, line):
     with http.server.HTTPServer(("127.0.0.1", 0), Ollama) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         monkeypatch.setattr(doctor, "OLLAMA", f"http://127.0.0.1:{server.server_port}")
-        finding = examine(doctor._ollama)
+        finding = run_check(doctor._ollama)
     assert finding.status == "ok" and line in finding.what
 
 
@@ -228,13 +228,13 @@ def test_a_server_of_another_kind_on_ollamas_port_is_no_error(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=lambda: server.accept()[0].sendall(b"SSH-2.0-x\r\n"), daemon=True).start()
         monkeypatch.setattr(doctor, "OLLAMA", f"http://127.0.0.1:{server.getsockname()[1]}")
-        assert examine(doctor._ollama).status == "ok"
+        assert run_check(doctor._ollama).status == "ok"
 
 
 def test_a_model_of_another_tier_that_is_not_here_has_the_command_that_fetches_it(monkeypatch):
     monkeypatch.setenv("COURSE_TIER", "laptop")
-    finding = examine(doctor._models)
-    assert finding.status == "fail" and "of the tier laptop is not here" in finding.what
+    finding = run_check(doctor._models)
+    assert finding.status == "fail" and "a model of tier laptop, is not downloaded" in finding.what
     assert "course models pull " in finding.fix or finding.fix.startswith("ollama pull ")
 
 
@@ -252,12 +252,12 @@ def test_no_ollama_and_no_hub_are_no_errors(monkeypatch):
         monkeypatch.setattr(doctor, "OLLAMA", f"http://127.0.0.1:{s.getsockname()[1]}")
         monkeypatch.setattr(doctor, "HUB", s.getsockname())
         monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        assert examine(doctor._ollama).status == examine(doctor._hub).status == "ok"
-        assert "cannot be reached" in examine(doctor._hub).what
+        assert run_check(doctor._ollama).status == run_check(doctor._hub).status == "ok"
+        assert "cannot be reached" in run_check(doctor._hub).what
         s.listen()
-        assert "can be reached" in examine(doctor._hub).what
+        assert "can be reached" in run_check(doctor._hub).what
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert "not asked" in examine(doctor._hub).what
+    assert "not contacted" in run_check(doctor._hub).what
 
 
 def test_a_damaged_progress_file_is_set_aside_by_the_command(tmp_path, monkeypatch):
@@ -266,13 +266,13 @@ def test_a_damaged_progress_file_is_set_aside_by_the_command(tmp_path, monkeypat
     monkeypatch.setenv("COURSE_STATE", str(file))
     monkeypatch.setattr(data, "WORKSPACE", tmp_path)
     (tmp_path / "00-start-here.ipynb").write_text("{}")
-    finding = examine(doctor._workspace)
+    finding = run_check(doctor._workspace)
     assert finding.status == "fail" and finding.fix == shell.pasteable("course progress")
     assert file.exists(), "the doctor moves nothing"
     run("-m", "course_lib.cli", "progress").check_returncode()
-    assert examine(doctor._workspace).status == "ok" and state.load(file) == state.State()
+    assert run_check(doctor._workspace).status == "ok" and state.load(file) == state.State()
 
 
 def test_no_workspace_yet_is_a_hint(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "WORKSPACE", tmp_path / "none")
-    assert examine(doctor._workspace).fix == shell.pasteable("course start")
+    assert run_check(doctor._workspace).fix == shell.pasteable("course start")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import environment, packages, surroundings
+from bootstrap import environment, host, packages
 from course_lib.data import ROOT
 
 NO_NETWORK = {
@@ -41,8 +41,8 @@ def checkout(tmp_path):
 
 def set_up(folder, *, python=sys.executable, prelude="", user=None, **variables):
     """Run `course.py set-up` of a checkout; `prelude` is Python that runs first."""
-    code = "import sys, course; from bootstrap import environment, packages, surroundings\n"
-    code += f"packages.answers = lambda url: False\n{prelude}\nsys.exit(course.main(['set-up']))"
+    code = "import sys, course; from bootstrap import environment, host, packages\n"
+    code += f"packages.is_reachable = lambda url: False\n{prelude}\nsys.exit(course.main(['set-up']))"
     return subprocess.run(
         [python, "-c", code],
         cwd=folder,
@@ -83,8 +83,8 @@ def test_a_python_that_does_not_fit(monkeypatch, version, system, fix):
     monkeypatch.setattr(sys, "version_info", version)
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(surroundings.SetUpFailed, match=rf"Python 3\.{version[1]} does not fit(.|\n)*{fix}"):
-        surroundings.find_python()
+    with pytest.raises(host.SetUpFailed, match=rf"Python 3\.{version[1]} is not supported(.|\n)*{fix}"):
+        host.find_python()
 
 
 def test_another_python_on_the_path_is_used_and_a_shim_that_starts_none_is_not(monkeypatch, tmp_path):
@@ -93,7 +93,7 @@ def test_another_python_on_the_path_is_used_and_a_shim_that_starts_none_is_not(m
         (tmp_path / name).chmod(0o755)
     monkeypatch.setattr(sys, "version_info", (3, 9, 2))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert surroundings.find_python() == str(tmp_path / "python3.12")
+    assert host.find_python() == str(tmp_path / "python3.12")
 
 
 def test_python_2_is_told_in_one_line():
@@ -114,7 +114,7 @@ def test_a_read_only_checkout(checkout):
     python = shutil.which("python3", path="/usr/bin:/usr/local/bin") if user else sys.executable
     if python is None:
         pytest.skip("root, and no Python that another user may start")
-    prelude = "surroundings.find_python = environment.find_python = lambda: sys.executable\n"
+    prelude = "host.find_python = environment.find_python = lambda: sys.executable\n"
     prelude += "environment.check_python = lambda python: None"
     result = set_up(checkout, python=python, user=user, prelude=prelude)
     assert_told(result, "read-only", f"cp -r '{checkout}' ~/local-ai-measured")
@@ -139,7 +139,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(small_di
 
 
 def test_a_disk_that_fills_while_installing(small_disk):
-    result = set_up(small_disk, prelude="packages.NEEDED = 0")
+    result = set_up(small_disk, prelude="packages.LAB_BYTES = 0")
     assert result.returncode == 1 and "Fix" in result.stderr and "Traceback" not in result.stderr
     assert not (small_disk / ".venv").exists()
 
@@ -168,12 +168,14 @@ def test_a_disk_that_fills_while_installing(small_disk):
     ],
 )
 def test_pips_messages_are_understood(output, what, fix):
-    explained = packages.explain(output)
+    explained = packages.explain_failure(output)
     assert what in explained[0] and fix in explained[1]
 
 
 def test_an_interruption_leaves_nothing(checkout):
-    prelude = "import os; environment.subprocess.check_call = lambda command: os.makedirs(command[-1])\n"
+    # A shell in the background makes its children deaf to SIGINT: this one listens again.
+    prelude = "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    prelude += "environment.subprocess.check_call = lambda command: os.makedirs(command[-1])\n"
     prelude += "packages.install = lambda torch, dev: os.kill(os.getpid(), 2)"
     result = set_up(checkout, prelude=prelude)
     assert result.returncode == 130 and "interrupted" in result.stderr
@@ -187,7 +189,7 @@ def here(tmp_path, monkeypatch):
     for module in (environment, packages):
         monkeypatch.setattr(module, "ROOT", tmp_path)
         monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
-    monkeypatch.setattr(surroundings, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(host, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(environment, "STAMP", tmp_path / ".venv" / "course-install")
     monkeypatch.setattr(environment, "check_python", lambda python: None)
     installed = []
@@ -208,7 +210,9 @@ def test_a_finished_set_up_is_not_repeated_until_something_changes(here, monkeyp
     assert environment.ensure_installed(False) == environment.ensure_installed(False) == 0
     assert installed == [("", False)]
     environment.ensure_installed(True)
-    assert installed[1:] == [("", True)] and environment.is_done(True) and environment.is_done(False)
+    assert (
+        installed[1:] == [("", True)] and environment.is_up_to_date(True) and environment.is_up_to_date(False)
+    )
     kept = folder / ".venv" / "kept"
     kept.touch()
     (folder / "pyproject.toml").write_text("b")
@@ -219,7 +223,7 @@ def test_a_finished_set_up_is_not_repeated_until_something_changes(here, monkeyp
     environment.ensure_installed(False)
     assert installed[3:] == [("cuda", True)] and not kept.exists(), "another build of torch needs a new one"
     monkeypatch.delenv("COURSE_TORCH")
-    assert environment.is_done(True), "the setting is remembered"
+    assert environment.is_up_to_date(True), "the setting is remembered"
 
 
 def test_a_folder_that_was_moved_gets_a_new_environment(here):
@@ -239,7 +243,7 @@ def test_an_update_that_fails_leaves_the_environment_and_is_tried_again(here, mo
     with monkeypatch.context() as patch:
         patch.setattr(packages, "install", lambda torch, dev: (_ for _ in ()).throw(OSError("planted")))
         assert environment.ensure_installed(False) == 1
-    assert (folder / ".venv" / "bin" / "python").exists() and not environment.is_done(False)
+    assert (folder / ".venv" / "bin" / "python").exists() and not environment.is_up_to_date(False)
     assert environment.ensure_installed(False) == 0 and len(installed) == 2
 
 
@@ -309,8 +313,8 @@ def test_torch_for_processors_where_its_index_answers(
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(packages, "VENV", tmp_path)
     monkeypatch.setattr(packages, "pip", pip)
-    monkeypatch.setattr(packages, "answers", lambda url: answers)
-    monkeypatch.setattr(packages, "brings_cuda", lambda: True)
+    monkeypatch.setattr(packages, "is_reachable", lambda url: answers)
+    monkeypatch.setattr(packages, "default_torch_needs_cuda", lambda: True)
     monkeypatch.setattr(packages, "check_disk", lambda needed: None)
     packages.install_torch(setting, False, packages.Progress())
     assert len(pip.calls) == calls and all("--no-deps --index-url" in call for call in pip.calls)
@@ -323,24 +327,24 @@ def test_torch_for_processors_where_its_index_answers(
 def test_a_build_that_was_asked_for_by_name_is_never_replaced_by_another(monkeypatch, tmp_path):
     monkeypatch.setattr(packages, "VENV", tmp_path)
     monkeypatch.setattr(packages, "pip", Pip("cu130"))
-    with pytest.raises(surroundings.SetUpFailed, match="no file of torch"):
+    with pytest.raises(host.SetUpFailed, match="no file of torch"):
         packages.install_torch("cu130", False, packages.Progress())
 
 
 def test_cuda_needs_more_room(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(packages, "VENV", tmp_path)
-    monkeypatch.setattr(packages, "brings_cuda", lambda: True)
+    monkeypatch.setattr(packages, "default_torch_needs_cuda", lambda: True)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 5 * 10**9))
-    surroundings.check_disk(packages.needed_bytes(True))
-    with pytest.raises(surroundings.SetUpFailed, match=r"5\.0 GB free, but installing needs 9\.5 GB"):
+    host.check_disk(packages.required_disk_bytes(True))
+    with pytest.raises(host.SetUpFailed, match=r"5\.0 GB free, but installing needs 9\.5 GB"):
         packages.install_torch("cuda", False, packages.Progress())
 
 
 def test_an_index_that_is_no_index_does_not_answer():
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-    assert not packages.answers(url) and not packages.answers("nonsense")
+    assert not packages.is_reachable(url) and not packages.is_reachable("nonsense")
 
 
 def test_pips_output_becomes_one_line_that_changes(monkeypatch, capsys):
@@ -359,9 +363,9 @@ def test_pips_output_becomes_one_line_that_changes(monkeypatch, capsys):
 
 
 def test_windows_has_its_programs_elsewhere(monkeypatch):
-    monkeypatch.setattr(surroundings, "IS_WINDOWS", True)
-    assert surroundings.venv_program("python").parts[-2:] == ("Scripts", "python.exe")
-    assert surroundings.quote(Path("a b")) == '"a b"'
+    monkeypatch.setattr(host, "IS_WINDOWS", True)
+    assert host.venv_program("python").parts[-2:] == ("Scripts", "python.exe")
+    assert host.quote(Path("a b")) == '"a b"'
 
 
 def course(*arguments, **variables):
@@ -384,7 +388,9 @@ def test_a_port_that_is_taken():
 def test_an_unknown_tier():
     result = course("models", COURSE_TIER="huge")
     assert result.returncode == 1
-    assert b"COURSE_TIER='huge' is no tier" in result.stderr and b"export COURSE_TIER=tiny" in result.stderr
+    assert (
+        b"COURSE_TIER='huge' is not a tier" in result.stderr and b"export COURSE_TIER=tiny" in result.stderr
+    )
 
 
 def test_a_tier_whose_models_are_not_here_says_how_to_get_them(tmp_path):

@@ -13,24 +13,14 @@ from course_lib.tuning import training as module
 from course_lib.tuning.optimiser import MixedPrecisionAdamW, checkpoint_metadata
 from course_lib.tuning.run_folder import CHECKPOINT
 from course_lib.tuning.training import train
-from tests.tuning.conftest import EXAMPLES, VALIDATION, WEIGHTS, at_call, llama
+from tests.tuning.conftest import EXAMPLES, SHORT, VALIDATION, WEIGHTS, at_call, llama
 
-SAID = {
-    "steps": 6,
-    "batch_size": 4,
-    "learning_rate": 1e-2,
-    "warmup_steps": 2,
-    "rank": 4,
-    "precision": "float32",
-    "save_seconds": 0,
-    "validation": VALIDATION,
-    "eval_steps": 2,
-}
+SETTINGS = {"config": SHORT, "save_seconds": 0, "validation": VALIDATION, "eval_steps": 2}
 PAGE = 4096
 
 
 class SmallDisk:
-    """A file system of 2 MB, which can be filled but for some bytes, and emptied."""
+    """A file system of 2 MB, which can be filled up to some bytes, and emptied."""
 
     def __init__(self, folder):
         self.folder, self.filler = folder, folder / "filler"
@@ -72,13 +62,13 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def calm(tiny, tmp_path_factory):
-    return train(tiny, EXAMPLES, tmp_path_factory.mktemp("runs") / "calm", **SAID)
+    return train(tiny, EXAMPLES, tmp_path_factory.mktemp("runs") / "calm", **SETTINGS)
 
 
-def same(made, calm):
+def same(result, calm):
     return (
-        made.losses == calm.losses
-        and (made.folder / WEIGHTS).read_bytes() == (calm.folder / WEIGHTS).read_bytes()
+        result.losses == calm.losses
+        and (result.folder / WEIGHTS).read_bytes() == (calm.folder / WEIGHTS).read_bytes()
     )
 
 
@@ -94,15 +84,15 @@ def test_a_disk_that_fills_keeps_the_checkpoint_before(tiny, calm, disk, monkeyp
         r"the checkpoint before it is still there(.|\n)*free disk space"
     )
     with pytest.raises(CourseError, match=message):
-        train(tiny, EXAMPLES, run, **SAID)
+        train(tiny, EXAMPLES, run, **SETTINGS)
     assert names(run) == [CHECKPOINT] and checkpoint_metadata(run / CHECKPOINT)["step"] == "2"
     monkeypatch.undo()
     with pytest.raises(
         CourseError, match=r"checkpoint of step 3 cannot be written"
     ):  # still full: still nothing is lost
-        train(tiny, EXAMPLES, run, **SAID)
+        train(tiny, EXAMPLES, run, **SETTINGS)
     disk.free()
-    assert same(train(tiny, EXAMPLES, run, **SAID), calm)
+    assert same(train(tiny, EXAMPLES, run, **SETTINGS), calm)
 
 
 def test_a_disk_that_is_full_from_the_beginning_is_told(tiny, disk):
@@ -111,7 +101,7 @@ def test_a_disk_that_is_full_from_the_beginning_is_told(tiny, disk):
     with pytest.raises(
         CourseError, match=r"checkpoint of step 1 cannot be written(.|\n)*there is none before it"
     ):
-        train(tiny, EXAMPLES, disk.folder / "run", **SAID)
+        train(tiny, EXAMPLES, disk.folder / "run", **SETTINGS)
     assert names(disk.folder / "run") == []
 
 
@@ -124,18 +114,18 @@ def test_a_disk_that_fills_at_any_file_of_the_adapter_keeps_the_checkpoint(tiny,
             CourseError,
             match=r"adapter cannot be written to .*checkpoint is still there(.|\n)*free disk space",
         ):
-            train(tiny, EXAMPLES, run, **SAID)
+            train(tiny, EXAMPLES, run, **SETTINGS)
     for but in range(0, 30 * PAGE, PAGE):
         assert checkpoint_metadata(run / CHECKPOINT)["step"] == "6" and not list(run.glob(".*"))
         disk.fill(but)
         try:
-            made = train(tiny, EXAMPLES, run, **SAID)
+            result = train(tiny, EXAMPLES, run, **SETTINGS)
             break
         except CourseError as error:
             assert "No space left" in str(error)
             told_of.append(sorted({*names(run)} - {CHECKPOINT}))
-    assert same(made, calm) and load(tiny, adapters=[run]).parameters == load(tiny).parameters
-    assert len({tuple(some) for some in told_of}) > 2 and told_of[0] == []  # it did fill at different files
+    assert same(result, calm) and load(tiny, adapters=[run]).parameters == load(tiny).parameters
+    assert len({tuple(files) for files in told_of}) > 2 and told_of[0] == []  # it did fill at different files
 
 
 def test_files_that_may_not_grow_are_told_as_a_full_disk(tiny, calm, tmp_path, longest_file, monkeypatch):
@@ -147,10 +137,10 @@ def test_files_that_may_not_grow_are_told_as_a_full_disk(tiny, calm, tmp_path, l
         CourseError,
         match=r"checkpoint of step 3 cannot be written(.|\n)*the checkpoint before it is still there",
     ):
-        train(tiny, EXAMPLES, run, **SAID)
+        train(tiny, EXAMPLES, run, **SETTINGS)
     longest_file()
     assert names(run) == [CHECKPOINT] and checkpoint_metadata(run / CHECKPOINT)["step"] == "2"
-    assert same(train(tiny, EXAMPLES, run, **SAID), calm)
+    assert same(train(tiny, EXAMPLES, run, **SETTINGS), calm)
 
 
 @pytest.mark.parametrize("but", [0, PAGE, 2 * PAGE, 4 * PAGE])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from course_lib.learn.widgets.adapter_mixing import adapter_mixing, describe, formula, styled
+from course_lib.learn.widgets.adapter_mixing import adapter_mixing, describe, describe_style, formula
 from course_lib.models import load
 from course_lib.models.drivers.reply import Reply
 from course_lib.models.schema import ModelSpec
@@ -60,7 +60,7 @@ def expected(adapters, question, **weights):
 
 def lines_of(explorer, **values):
     """The text after the prompt: what the base writes, what the mix writes, and what is said of the style."""
-    shown = explorer.shown(**values)
+    shown = explorer.output_for(**values)
     asked = values.get("question", "fee <b>")
     head = f"Question: {asked}\nPrompt: {QUESTIONS[asked]}\n"
     assert shown.text.startswith(head) and shown.picture is None
@@ -93,7 +93,8 @@ def test_answers_are_those_of_the_model_loaded_by_itself(explorer, adapters, que
     shares = formula({"knowledge": knowledge, "style": style})
     assert lines_of(explorer, question=question, knowledge=knowledge, style=style) == (
         f"The base, W, writes: {describe(base)}\nThe mix, {shares}, writes: {describe(mix)}\n"
-        f"JSON of the style? The base: {styled(base)}.\nJSON of the style? The mix: {styled(mix)}."
+        f"JSON of the style? The base: {describe_style(base)}.\n"
+        f"JSON of the style? The mix: {describe_style(mix)}."
     )
 
 
@@ -138,7 +139,7 @@ def test_models_are_given_back(explorer, manager, adapters):
         (BASE, 0, True)
     ]
     with manager.use(BASE, adapters=[{"source": adapters["style"]}]):
-        explorer.shown(knowledge=0.75)
+        explorer.output_for(knowledge=0.75)
         assert sorted((held.name, held.users) for held in manager.loaded_models()) == [
             (BASE, 1),
             (f"{BASE}+style", 1),
@@ -147,7 +148,7 @@ def test_models_are_given_back(explorer, manager, adapters):
 
 def test_the_shared_manager_is_used_where_none_is_named(adapters, monkeypatch, manager):
     monkeypatch.setattr("course_lib.models.manager.manager._shared", manager)
-    adapter_mixing(BASE, adapters, QUESTIONS).shown()
+    adapter_mixing(BASE, adapters, QUESTIONS).output_for()
     assert [held.name for held in manager.loaded_models()] == [BASE]
 
 
@@ -188,8 +189,8 @@ def test_an_answer_says_whether_it_was_cut():
 
 
 def test_the_style_is_its_schema():
-    assert styled(json.dumps({"answer": "KRW 5", "source": 1})) == "yes, and its answer is: KRW 5"
-    assert styled(json.dumps({"answer": "", "source": 0})) == "yes, and its answer is: (no words)"
+    assert describe_style(json.dumps({"answer": "KRW 5", "source": 1})) == "yes, and its answer is: KRW 5"
+    assert describe_style(json.dumps({"answer": "", "source": 0})) == "yes, and its answer is: (no words)"
     for other in (
         "KRW 5",
         '{"answer": "KRW 5"}',
@@ -197,7 +198,7 @@ def test_the_style_is_its_schema():
         '{"answer": "a", "source": -1}',
         "",
     ):
-        assert styled(other) == "no"
+        assert describe_style(other) == "no"
 
 
 def test_a_styled_answer_is_seen_in_the_text(explorer, monkeypatch):
@@ -208,7 +209,7 @@ def test_a_styled_answer_is_seen_in_the_text(explorer, monkeypatch):
         lambda self, *_: [other if self.name == BASE else reply],
     )
     said = "JSON of the style? The base: no.\nJSON of the style? The mix: yes, and its answer is: KRW 5."
-    assert explorer.shown().text.endswith(said)
+    assert explorer.output_for().text.endswith(said)
 
 
 def test_what_is_written_stands_as_text_and_not_as_markup(explorer):
@@ -222,7 +223,7 @@ def test_what_is_written_stands_as_text_and_not_as_markup(explorer):
 def test_an_adapter_that_is_missing_is_said_and_is_asked_for_again(adapters, manager, tmp_path):
     explorer = adapter_mixing(BASE, {"late": tmp_path / "late"}, QUESTIONS, manager)
     assert "The mix, W + 0 x late, writes: " in lines_of(explorer, late=0), "what counts nothing is not read"
-    output = explorer.shown()
+    output = explorer.output_for()
     assert (
         "late is not a LoRA adapter" in output.text and "\n  Fix: " in output.text and output.picture is None
     )
@@ -231,10 +232,10 @@ def test_an_adapter_that_is_missing_is_said_and_is_asked_for_again(adapters, man
 
 
 def test_a_weight_that_cannot_be_is_said(explorer):
-    text = explorer.shown(style=11).text
+    text = explorer.output_for(style=11).text
     assert "weight" in text and "11" in text and "\n  Fix: " in text
     with pytest.raises((ValueError, TypeError)):
-        explorer.shown(stile=1)
+        explorer.output_for(stile=1)
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,16 @@ import nbformat
 import pytest
 from pydantic import ValidationError
 
-from course_lib.chapters import all_chapters, execute, read
+from course_lib.chapters import all_chapters, execute, read_notebook
 from course_lib.errors import CourseError
-from course_lib.learn.budget import Budget, calibrate, declared, over, report, show_budget
+from course_lib.learn.budget import Budget, budget_violations, calibrate, declared_budget, report, show_budget
 
 BUDGET = Budget(minutes=2, memory_gib=1, disk_gb=0, download_mb=0, speed=100)
 
 
 @pytest.mark.parametrize("path", all_chapters(), ids=lambda p: p.stem)
 def test_every_chapter_declares_a_budget(path):
-    assert declared(read(path), path.name).minutes > 0
+    assert declared_budget(read_notebook(path), path.name).minutes > 0
 
 
 def test_a_machine_half_as_fast_gets_twice_the_minutes():
@@ -33,13 +33,13 @@ def test_a_machine_half_as_fast_gets_twice_the_minutes():
     ],
 )
 def test_what_breaks_a_budget(seconds, peak, speed, broken):
-    found = over(BUDGET, seconds, int(peak), speed)
+    found = budget_violations(BUDGET, seconds, int(peak), speed)
     assert len(found) == len(broken) and all(b in f for b, f in zip(broken, found, strict=True))
 
 
 def test_a_notebook_without_a_budget_is_named():
     with pytest.raises(CourseError, match="n declares no budget for tier tiny"):
-        declared(nbformat.v4.new_notebook(), "n")
+        declared_budget(nbformat.v4.new_notebook(), "n")
 
 
 @pytest.mark.parametrize("wrong", [{"minutes": 0}, {"minutes": "long"}, {"memory_gib": -1}, {"gpu": 1}])
@@ -52,12 +52,12 @@ def test_a_tier_for_which_nothing_was_measured_is_told_and_stops_nobody(capsys, 
     monkeypatch.setenv("COURSE_TIER", "laptop")
     assert show_budget("00") > 0
     assert re.search(
-        r"\(tier tiny\)\nIn tier laptop nothing was measured: .* take more", capsys.readouterr().out
+        r"\(tier tiny\)\nNothing was measured in tier laptop: .* need more", capsys.readouterr().out
     )
 
 
 def test_the_first_cell_shows_it_for_this_machine(capsys):
-    assert show_budget("00") == declared(read(all_chapters()[0]), "00").memory_gib
+    assert show_budget("00") == declared_budget(read_notebook(all_chapters()[0]), "00").memory_gib
     assert " GiB of memory, " in capsys.readouterr().out
 
 
@@ -72,10 +72,10 @@ def test_a_run_measures_the_kernels_memory_and_stops_at_a_failure(tmp_path):
     ]
     notebook = nbformat.v4.new_notebook(cells=cells)
     run = execute(notebook, tmp_path)
-    assert run.peak > 300e6 and run.seconds > 0.3
-    assert "ZeroDivisionError" in run.failed and notebook.cells[3].outputs == []
+    assert run.peak_bytes > 300e6 and run.seconds > 0.3
+    assert "ZeroDivisionError" in run.error and notebook.cells[3].outputs == []
     small = execute(nbformat.v4.new_notebook(cells=[cells[1]]), tmp_path)
-    assert small.failed == "" and small.peak < run.peak
+    assert small.error == "" and small.peak_bytes < run.peak_bytes
 
 
 def test_a_kernel_that_is_killed_is_a_failure_and_no_traceback(tmp_path):
@@ -83,11 +83,13 @@ def test_a_kernel_that_is_killed_is_a_failure_and_no_traceback(tmp_path):
     run = execute(
         nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print('before')"), killed]), tmp_path
     )
-    assert "DeadKernel" in run.failed
+    assert "DeadKernel" in run.error
 
 
 def test_a_machine_that_seems_very_slow_gets_no_more_than_four_times_the_minutes():
-    assert over(BUDGET, 60 * 2 * 3 * 4 - 1, 0, 1) == [] and over(BUDGET, 60 * 2 * 3 * 4 + 1, 0, 1)
+    assert budget_violations(BUDGET, 60 * 2 * 3 * 4 - 1, 0, 1) == [] and budget_violations(
+        BUDGET, 60 * 2 * 3 * 4 + 1, 0, 1
+    )
 
 
 def test_the_command_prints_declared_beside_measured(capsys):

@@ -40,4 +40,4 @@ def test_in_another_tier_the_numbers_of_the_text_are_shown_and_not_asserted(monk
     claim("weights", 494.0, about=4.5, within=0.05, unit="million")
     claim_order("bigger is better", 0.5, ">", 0.7)
     said = capsys.readouterr().out
-    assert "weights: 494 million here; 4.5 million in the tier tiny" in said and "does not hold here" in said
+    assert "weights: 494 million here; 4.5 million in tier tiny" in said and "does not hold here" in said

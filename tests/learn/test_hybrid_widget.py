@@ -55,7 +55,7 @@ def explorer(retriever):
 
 
 def lines_of(explorer, **values):
-    return explorer.shown(**values).text.splitlines()
+    return explorer.output_for(**values).text.splitlines()
 
 
 def test_every_control_changes_what_is_said(explorer):
@@ -100,14 +100,17 @@ def test_a_question_is_searched_for_once(retriever, embedder):
 
 
 def test_an_own_question_is_judged_only_where_it_is_a_judged_one(explorer):
-    assert explorer.shown(own=f"  {QUESTIONS['q2']} ").text == explorer.shown(question=QUESTIONS["q2"]).text
+    assert (
+        explorer.output_for(own=f"  {QUESTIONS['q2']} ").text
+        == explorer.output_for(question=QUESTIONS["q2"]).text
+    )
     for lines in (lines_of(explorer, own="Where is my card?"), lines_of(explorer, question=QUESTIONS["q3"])):
         assert lines[1].startswith("Nobody judged") and not any("grade" in line for line in lines)
-    assert explorer.shown(own="   ").text == explorer.shown().text
+    assert explorer.output_for(own="   ").text == explorer.output_for().text
 
 
 def test_a_question_that_finds_nothing_says_so(explorer):
-    shown = explorer.shown(own="xyzzy", alpha=0)
+    shown = explorer.output_for(own="xyzzy", alpha=0)
     assert shown.text.splitlines()[-1].startswith(
         "Nothing was found with alpha = 0.00: words found 0 passages, meaning "
     )
@@ -115,12 +118,12 @@ def test_a_question_that_finds_nothing_says_so(explorer):
 
 
 def test_where_neither_leg_finds_anything_there_is_no_picture(embedder):
-    shown = hybrid_search(HybridRetriever.from_documents({}, embedder), QUESTIONS, QRELS, {}).shown()
+    shown = hybrid_search(HybridRetriever.from_documents({}, embedder), QUESTIONS, QRELS, {}).output_for()
     assert shown.picture is None and "words found 0 passages, meaning 0." in shown.text
 
 
 def test_the_picture_has_both_legs_beside_the_ranking_and_marks_what_is_relevant(explorer, retriever):
-    texts = explorer.shown(alpha=0.35).picture.axes[0].texts
+    texts = explorer.output_for(alpha=0.35).picture.axes[0].texts
     (found,) = retriever.retrieve([QUESTIONS["q1"]])
     middle = [hit.id for hit in retriever.rank(found, 6, alpha=0.35)]
     for x, (name, ids) in enumerate(
@@ -136,7 +139,7 @@ def test_the_picture_has_both_legs_beside_the_ranking_and_marks_what_is_relevant
 
 def test_eight_hits_are_shown_and_ten_measured(embedder):
     wide = HybridRetriever.from_documents(PASSAGES, embedder)
-    shown = hybrid_search(wide, QUESTIONS, {"q3": {"cards-02": 2}}, TITLES).shown(
+    shown = hybrid_search(wide, QUESTIONS, {"q3": {"cards-02": 2}}, TITLES).output_for(
         question=QUESTIONS["q3"], alpha=1
     )
     ranking = [hit.id for hit in wide.search(QUESTIONS["q3"], 10, alpha=1)]
@@ -155,12 +158,12 @@ def test_ids_and_titles_stand_as_text_and_not_as_markup(explorer):
 def test_what_the_retriever_refuses_is_said(retriever, monkeypatch):
     explorer = hybrid_search(retriever, QUESTIONS, QRELS, TITLES)
     monkeypatch.setattr(type(retriever.dense), "min_score", None)
-    shown = explorer.shown(fusion="theoretical")
+    shown = explorer.output_for(fusion="theoretical")
     assert (
         shown.text.startswith("the lowest possible score of this vector store is unknown\n  Fix: ")
         and shown.picture is None
     )
-    assert "(similarity " in hybrid_search(retriever, QUESTIONS, QRELS, TITLES).shown(fusion="rrf").text
+    assert "(similarity " in hybrid_search(retriever, QUESTIONS, QRELS, TITLES).output_for(fusion="rrf").text
 
 
 def test_the_retrievers_own_fusion_comes_first_and_questions_are_needed(embedder):

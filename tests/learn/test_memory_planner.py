@@ -16,7 +16,7 @@ def explorer():
 
 
 def lines_of(explorer, **values):
-    return explorer.shown(**values).text.splitlines()
+    return explorer.output_for(**values).text.splitlines()
 
 
 def test_every_control_changes_what_is_said(explorer):
@@ -25,7 +25,7 @@ def test_every_control_changes_what_is_said(explorer):
 
 def test_the_parts_are_said_with_their_bytes(explorer):
     lines = lines_of(explorer)
-    assert lines[0] == "Llama-3.1-8B in q4_0 by llama.cpp, 1 x 8,192 tokens: 5.34 GiB (5.73 GB)."
+    assert lines[0] == "Llama-3.1-8B in q4_0 with llama.cpp, 1 x 8,192 tokens: 5.34 GiB (5.73 GB)."
     assert lines[1:6] == [
         "- weights: 3.66 GiB, 69%",
         "- embeddings: 0.55 GiB, 10%",
@@ -34,8 +34,8 @@ def test_the_parts_are_said_with_their_bytes(explorer):
         "- overhead: 0.13 GiB, 2%",
     ]
     assert f"{GPU} holds 24.00 GiB, of which 10% stay free: it fits, 16.26 GiB are left." in lines
-    assert "The longest context that fits: 131,072 tokens, all that it reads." in lines
-    assert "The largest model of the list that fits so: Qwen2.5-32B." in lines
+    assert "The longest context that fits: 131,072 tokens, all that it supports." in lines
+    assert "The largest known model that fits with these settings: Qwen2.5-32B." in lines
 
 
 def test_it_says_how_much_is_missing(explorer):
@@ -44,7 +44,7 @@ def test_it_says_how_much_is_missing(explorer):
     assert f"it does not fit, {missing / GIB:.2f} GiB are missing" in lines[6]
     assert lines[7] == "The longest context that fits: none."
     longest = largest_context(GPU, "Qwen2.5-32B")
-    assert f"{longest:,} tokens, of the 32,768 that it reads" in lines_of(explorer, model="Qwen2.5-32B")[7]
+    assert f"{longest:,} tokens, of the 32,768 that it supports" in lines_of(explorer, model="Qwen2.5-32B")[7]
 
 
 @pytest.mark.parametrize("weight_format", FORMATS)
@@ -55,21 +55,21 @@ def test_what_is_said_to_fit_fits(weight_format):
 
 
 def test_a_context_that_a_model_does_not_read_is_refused_in_words(explorer):
-    shown = explorer.shown(model="gemma-2-9b", context=16384)
+    shown = explorer.output_for(model="gemma-2-9b", context=16384)
     assert shown.text.startswith("1 x 16,384 tokens; gemma-2-9b reads 1 to 8,192\n  Fix: ")
     assert shown.picture is None
 
 
 def test_what_is_only_near_the_truth_says_so(explorer):
-    assert "an approximation" in explorer.shown(weight_format="q4_k_m").text
-    assert "Only the matrices of the layers are packed" in explorer.shown(weight_format="nf4").text
-    assert "its own programs take a part" in explorer.shown(gpu="laptop, 16 GB of RAM").text
-    assert "its own programs" not in explorer.shown().text
+    assert "an approximation" in explorer.output_for(weight_format="q4_k_m").text
+    assert "Only the matrices of the layers are quantized" in explorer.output_for(weight_format="nf4").text
+    assert "own programs need memory" in explorer.output_for(gpu="laptop, 16 GB of RAM").text
+    assert "own programs" not in explorer.output_for().text
 
 
 @pytest.mark.parametrize("model", ["Llama-3.1-8B", "Llama-3.3-70B"])
 def test_the_bar_ends_before_the_limit_where_it_fits(explorer, model):
-    axes = explorer.shown(model=model).picture.axes[0]
+    axes = explorer.output_for(model=model).picture.axes[0]
     parts = plan(model, "q4_0", 8192).parts
     widths = [bar.get_width() * GIB for bar in axes.patches]
     assert widths == pytest.approx([*parts.values(), 0.1 * gpu_bytes(GPU)], abs=1)
@@ -79,8 +79,8 @@ def test_the_bar_ends_before_the_limit_where_it_fits(explorer, model):
 
 
 def test_own_models_can_be_planned_for_and_unknown_ones_are_refused():
-    assert "haneul-4m in q4_0" in memory_planner(["haneul-4m"]).shown(context=2048).text
-    with pytest.raises(CourseError, match="'llama3:13b' are not known"):
+    assert "haneul-4m in q4_0" in memory_planner(["haneul-4m"]).output_for(context=2048).text
+    with pytest.raises(CourseError, match="not know a model 'llama3:13b'"):
         memory_planner(["llama3:13b"])
     with pytest.raises(ValueError, match="no models"):
         memory_planner([])

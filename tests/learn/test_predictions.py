@@ -110,13 +110,13 @@ def test_an_input_has_a_label_and_a_static_form():
 def test_progress_counts_what_was_passed_and_guessed():
     known = state.State(
         exercises={
-            "00.1": state.Tried(attempts=1, passed=True, verdict="right"),
-            "00.2": state.Tried(attempts=3, verdict="not yet"),
+            "00.1": state.ExerciseRecord(attempts=1, passed=True, verdict="right"),
+            "00.2": state.ExerciseRecord(attempts=3, verdict="not yet"),
         },
         predictions={
-            "a": state.Guess(unit="s", low=1, high=9, guess=2, measured=3),
-            "b": state.Guess(unit="s", low=1, high=9, guess=9, measured=1),
-            "c": state.Guess(unit="s", low=1, high=9, measured=1),
+            "a": state.PredictionRecord(unit="s", low=1, high=9, guess=2, measured=3),
+            "b": state.PredictionRecord(unit="s", low=1, high=9, guess=9, measured=1),
+            "c": state.PredictionRecord(unit="s", low=1, high=9, measured=1),
         },
     )
     text = summary(known)

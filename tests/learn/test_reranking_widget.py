@@ -102,14 +102,17 @@ def drawn(picture):
 
 def test_every_control_changes_what_is_said(explorer):
     assert explorer.drive() == len(QUESTIONS) + 1 + 2 + 1 + 2 + 1 + 2 + 1
-    assert explorer.controls["candidates"].ends == (3, 100) and explorer.controls["candidates"].start == 25
+    assert (
+        explorer.controls["candidates"].test_values == (3, 100)
+        and explorer.controls["candidates"].start == 25
+    )
 
 
 @pytest.mark.parametrize("n", [3, 7, 25, 100])
 @pytest.mark.parametrize("asked", SOME, ids=lambda q: q.id)
 def test_places_scores_and_measures_are_those_of_the_library(explorer, retriever, asked, n):
     before, after, found = expected(retriever, asked.question, n, Overlap())
-    lines = explorer.shown(question=asked.question, candidates=n).text.splitlines()
+    lines = explorer.output_for(question=asked.question, candidates=n).text.splitlines()
     assert lines[:2] == [f"Question: {asked.question}", f"{n} passages read by: overlap."]
     for doc_id, r, line in zip(after, found[:3], lines[2:5], strict=False):
         answers = "answers the question" if doc_id in asked.gold else "does not answer it"
@@ -134,13 +137,13 @@ def test_places_scores_and_measures_are_those_of_the_library(explorer, retriever
             == f"Is an answer among the first 3 (success@3)? Before: {first}. After: {then}."
         )
     else:
-        assert lines[5] == "No passage answers this question, so that no order of them is right."
+        assert lines[5] == "No passage answers this question, so no order is better than another."
     assert len(lines) == 5 + len(asked.gold) + 1 + 2
 
 
 def test_both_sentences_about_gold_are_seen(explorer):
     text = "\n".join(
-        explorer.shown(question=q, candidates=n).text for q in QUESTIONS.values() for n in (3, 100)
+        explorer.output_for(question=q, candidates=n).text for q in QUESTIONS.values() for n in (3, 100)
     )
     assert "no reranker can help" in text and re.search(
         r" answers it: number \d+ before, number \d+ after", text
@@ -151,7 +154,7 @@ def test_both_sentences_about_gold_are_seen(explorer):
 @pytest.mark.parametrize("n", [3, 25, 100])
 def test_the_picture_is_what_the_text_says(explorer, retriever, n):
     before, after, _ = expected(retriever, FIRST.question, n, Overlap())
-    shown = explorer.shown(candidates=n)
+    shown = explorer.output_for(candidates=n)
     left, right, bold, lines = drawn(shown.picture)
     assert (left, right) == (before[:8], after[:8])
     assert bold == set(FIRST.gold) & {*left, *right}
@@ -167,9 +170,9 @@ def test_the_picture_is_what_the_text_says(explorer, retriever, n):
 
 def test_a_passage_is_read_once_for_each_question(explorer, overlap):
     for n, read in ((3, 3), (25, 25), (7.5, 25), (100, 100), (40, 100), (3, 100)):
-        explorer.shown(candidates=n)
+        explorer.output_for(candidates=n)
         assert len(overlap.read) == len(set(overlap.read)) == read
-    explorer.shown(candidates=10, question=SOME[1].question)
+    explorer.output_for(candidates=10, question=SOME[1].question)
     assert len(overlap.read) == len(set(overlap.read)) == 110
     explorer.drive()
     read = list(overlap.read)
@@ -178,15 +181,15 @@ def test_a_passage_is_read_once_for_each_question(explorer, overlap):
 
 
 def test_only_the_first_candidates_are_read(explorer, retriever, overlap):
-    explorer.shown(candidates=4)
+    explorer.output_for(candidates=4)
     before, _, _ = expected(retriever, FIRST.question, 100, Overlap())
     assert overlap.read == [(FIRST.question, PASSAGES[doc_id].text) for doc_id in before[:4]]
 
 
 def test_an_own_question_is_judged_only_where_it_is_a_judged_one(explorer):
     other = SOME[2].question
-    assert explorer.shown(own=f"  {other} ").text == explorer.shown(question=other).text
-    shown = explorer.shown(own="How do I park my bicycle?")
+    assert explorer.output_for(own=f"  {other} ").text == explorer.output_for(question=other).text
+    shown = explorer.output_for(own="How do I park my bicycle?")
     assert "\nNobody judged which passages answer this question: judge with your own eyes.\n" in shown.text
     assert (
         "answers the question" not in shown.text
@@ -197,19 +200,19 @@ def test_an_own_question_is_judged_only_where_it_is_a_judged_one(explorer):
 
 @pytest.mark.parametrize("own", ["", "   "])
 def test_an_empty_own_question_is_none(explorer, own):
-    assert explorer.shown(own=own).text == explorer.shown().text
+    assert explorer.output_for(own=own).text == explorer.output_for().text
 
 
 def test_a_question_that_asks_nothing_is_refused_in_words(explorer, minilm, overlap):
-    shown = explorer.shown(own=" ?! ")  # LSA has no vector for it
+    shown = explorer.output_for(own=" ?! ")  # LSA has no vector for it
     assert (
-        shown.text == "Question: ?!\nThe search found nothing, so that there is nothing to rerank."
+        shown.text == "Question: ?!\nThe search found nothing, so there is nothing to rerank."
         and shown.picture is None
     )
     few = HybridRetriever.from_documents(
         {doc_id: PASSAGES[doc_id].text for doc_id in list(PASSAGES)[:5]}, minilm
     )
-    shown = reranking(few, {"overlap": overlap}, QUESTIONS, GOLD, TITLES).shown(own=" ?! ")
+    shown = reranking(few, {"overlap": overlap}, QUESTIONS, GOLD, TITLES).output_for(own=" ?! ")
     assert shown.text == "the query '?!' has no letter and no digit\n  Fix: ask a question in words"
     assert shown.picture is None and not overlap.read
 
@@ -218,9 +221,9 @@ def test_what_a_reranker_refuses_is_said_and_is_asked_again(retriever):
     refusing = Refusing()
     explorer = reranking(retriever, {"refusing": refusing, "overlap": Overlap()}, QUESTIONS, GOLD, TITLES)
     assert explorer.box and "the &lt;model&gt; is asleep<br>  Fix: wake it<" in explorer.text.value
-    assert explorer.shown().picture is None
+    assert explorer.output_for().picture is None
     refusing.refuses = False
-    assert "25 passages read by: refusing." in explorer.shown().text
+    assert "25 passages read by: refusing." in explorer.output_for().text
 
 
 @pytest.mark.parametrize(
@@ -235,7 +238,7 @@ def test_scores_that_cannot_be_are_said(retriever, scores, message):
         def rerank(self, query, texts):
             return scores
 
-    shown = reranking(retriever, {"odd": Odd()}, QUESTIONS, GOLD, TITLES).shown()
+    shown = reranking(retriever, {"odd": Odd()}, QUESTIONS, GOLD, TITLES).output_for()
     assert message in shown.text and shown.picture is None
 
 
@@ -243,7 +246,7 @@ def test_equal_scores_are_said_to_tell_nothing(explorer, retriever):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for n in (3, 25):
-            shown = explorer.shown(reranker="all the same", candidates=n)
+            shown = explorer.output_for(reranker="all the same", candidates=n)
             assert shown.text.splitlines()[2].startswith("All scores are equal: that is no information")
             left, right, _, lines = drawn(shown.picture)
             assert (
@@ -251,7 +254,7 @@ def test_equal_scores_are_said_to_tell_nothing(explorer, retriever):
                 and all(a == b for a, b in lines)
                 and "score 0.25; number 1 before" in shown.text
             )
-    assert "no information" not in explorer.shown().text
+    assert "no information" not in explorer.output_for().text
 
 
 def test_equal_scores_of_what_is_new_are_information(retriever):
@@ -263,10 +266,10 @@ def test_equal_scores_of_what_is_new_are_information(retriever):
             return [float(self.calls)] * len(texts)
 
     explorer = reranking(retriever, {"by call": ByCall()}, QUESTIONS, GOLD, TITLES)
-    assert "no information" in explorer.shown(candidates=3).text
+    assert "no information" in explorer.output_for(candidates=3).text
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        shown = explorer.shown(candidates=6)
+        shown = explorer.output_for(candidates=6)
     assert "no information" not in shown.text
     assert drawn(shown.picture)[3][0] == [0, 3], "what was read later has the higher score"
 
@@ -278,13 +281,13 @@ def test_other_warnings_pass(retriever):
             return super().rerank(query, texts)
 
     with pytest.warns(UserWarning, match="too long"):
-        reranking(retriever, {"loud": Loud()}, QUESTIONS, GOLD, TITLES).shown()
+        reranking(retriever, {"loud": Loud()}, QUESTIONS, GOLD, TITLES).output_for()
 
 
 def test_late_interaction_reranks_with_the_real_model(retriever, minilm):
     late = LateInteraction(minilm)
     explorer = reranking(retriever, {"late interaction": late, "overlap": Overlap()}, QUESTIONS, GOLD, TITLES)
-    shown = explorer.shown(candidates=12)
+    shown = explorer.output_for(candidates=12)
     before, after, found = expected(retriever, FIRST.question, 12, late)
     assert drawn(shown.picture)[:2] == (before[:8], after[:8])
     best = (
@@ -308,9 +311,9 @@ def test_ids_and_titles_stand_as_text_and_not_as_markup(explorer):
 def test_where_the_search_finds_nothing_there_is_nothing_to_rerank(embedder):
     shown = reranking(
         HybridRetriever.from_documents({}, embedder), {"overlap": Overlap()}, QUESTIONS, GOLD, {}
-    ).shown()
+    ).output_for()
     assert (
-        shown.text.endswith("The search found nothing, so that there is nothing to rerank.")
+        shown.text.endswith("The search found nothing, so there is nothing to rerank.")
         and shown.picture is None
     )
 
@@ -321,7 +324,7 @@ def test_a_handbook_that_is_smaller_than_the_budget(embedder):
     )
     explorer = reranking(few, {"overlap": Overlap()}, {"q": "Which fees?"}, {"q": ("b", "c")}, {})
     assert explorer.controls["candidates"].high == 100
-    text = explorer.shown(candidates=100).text
+    text = explorer.output_for(candidates=100).text
     assert "2 passages read by: overlap." in text and re.search(r"^1\. [ab]: score ", text, re.M)
     assert "\nc answers it, but is not among the 2 candidates: no reranker can help.\n" in text
 

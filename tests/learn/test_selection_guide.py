@@ -15,7 +15,7 @@ def explorer():
 
 
 def lines_of(explorer, **values):
-    lines = explorer.shown(**values).text.splitlines()
+    lines = explorer.output_for(**values).text.splitlines()
     return {line.split(":")[0]: line for line in lines}
 
 
@@ -31,7 +31,7 @@ def test_it_says_which_fit_and_why_not_the_others(explorer):
         "knows Korean" in said["Qwen2.5-7B-Instruct"]
         and "knows Korean" not in said["Mistral-7B-Instruct-v0.3"]
     )
-    assert "MiB" in said["haneul-4m"] and "nothing else" in said["haneul-4m"]
+    assert "MiB" in said["haneul-4m"] and "only from the passages" in said["haneul-4m"]
 
 
 def test_exaone_is_never_for_commercial_use_and_its_licence_is_told(explorer):
@@ -50,10 +50,13 @@ def test_exaone_is_never_for_commercial_use_and_its_licence_is_told(explorer):
 
 
 def test_room_for_context_and_program_is_taken_off(explorer):
-    with_room, without = explorer.shown(memory=8, room=1).text, explorer.shown(memory=8, room=0).text
+    with_room, without = (
+        explorer.output_for(memory=8, room=1).text,
+        explorer.output_for(memory=8, room=0).text,
+    )
     assert "With 7 GiB" in with_room and "Not phi-4:" in with_room
     assert "With 8 GiB" in without and "Not phi-4:" not in without
-    assert "0 of 25 models are left; give more memory" in explorer.shown(memory=4, room=4).text
+    assert "0 of 25 models are left; give more memory" in explorer.output_for(memory=4, room=4).text
 
 
 @given(
@@ -78,10 +81,10 @@ def test_measured_speeds_stand_beside_their_models():
 
 
 def test_the_picture_fills_what_fits_and_draws_the_limit(explorer):
-    axes = explorer.shown(memory=24, purpose="rerank", bits="32 (float32)").picture.axes[0]
+    axes = explorer.output_for(memory=24, purpose="rerank", bits="32 (float32)").picture.axes[0]
     assert list(axes.lines[0].get_xdata()) == [23, 23]
     assert [p.get_fill() for p in axes.patches] == [True] * 4
-    axes = explorer.shown(memory=3, purpose="rerank", bits="32 (float32)").picture.axes[0]
+    axes = explorer.output_for(memory=3, purpose="rerank", bits="32 (float32)").picture.axes[0]
     names = [t.get_text() for t in axes.get_yticklabels()]
     assert dict(zip(names, [p.get_fill() for p in axes.patches], strict=True)) == {
         "haneul-cross-encoder": True,
@@ -89,7 +92,7 @@ def test_the_picture_fills_what_fits_and_draws_the_limit(explorer):
         "ms-marco-MiniLM-L6-v2": True,
         "bge-reranker-v2-m3": False,
     }
-    explorer.shown(memory=0)._replace(text="").picture._repr_png_()
+    explorer.output_for(memory=0)._replace(text="").picture._repr_png_()
 
 
 def test_the_table_names_the_largest_that_fits():

@@ -21,7 +21,7 @@ def file(tmp_path, monkeypatch):
 
 def test_a_change_is_there_for_the_next_reader(file):
     with state.change() as s:
-        s.exercises["00.1"] = state.Tried(attempts=2, verdict="right", passed=True)
+        s.exercises["00.1"] = state.ExerciseRecord(attempts=2, verdict="right", passed=True)
     assert state.current().exercises["00.1"].attempts == 2
     assert json.loads(file.read_text())["version"] == 1  # readable by anyone
     assert not list(file.parent.glob("*.partial"))
@@ -51,7 +51,7 @@ DAMAGED = (
 @pytest.mark.parametrize("text", DAMAGED)
 def test_a_damaged_file_is_kept_under_another_name(file, capsys, text):
     file.write_text(text)
-    assert state.problem(file)
+    assert state.file_problem(file)
     assert state.load(file) == state.State()
     assert (file.parent / "progress.damaged-1.json").read_text() == text and not file.exists()
     assert "kept as progress.damaged-1.json" in capsys.readouterr().out
@@ -76,7 +76,7 @@ def test_two_processes_lose_nothing(file):
     code = """from course_lib.learn import state
 for i in range(30):
     with state.change() as s:
-        s.exercises.setdefault("00.1", state.Tried()).attempts += 1"""
+        s.exercises.setdefault("00.1", state.ExerciseRecord()).attempts += 1"""
     environment = os.environ | {"COURSE_STATE": str(file)}
     running = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
     assert [p.wait(120) for p in running] == [0, 0]
@@ -85,7 +85,7 @@ for i in range(30):
 
 def test_an_interruption_while_writing_leaves_the_old_file(file, monkeypatch):
     with state.change() as s:
-        s.exercises["00.1"] = state.Tried()
+        s.exercises["00.1"] = state.ExerciseRecord()
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -107,9 +107,9 @@ def test_a_file_that_cannot_be_opened_is_not_called_damaged(file, monkeypatch, c
         patch.setattr("pathlib.Path.read_text", full)
         assert state.current() == state.State()
         with state.change() as s:
-            s.exercises["00.2"] = state.Tried(hints=2)
+            s.exercises["00.2"] = state.ExerciseRecord(hints=2)
         assert state.current().exercises["00.2"].hints == 2, "the session knows its own"
-    assert "not kept this time" in capsys.readouterr().out
+    assert "could not be saved this time" in capsys.readouterr().out
     with state.change():
         pass
     assert set(state.load(file).exercises) == {"00.1", "00.2"}, (
@@ -122,8 +122,8 @@ def test_a_full_disk_does_not_stop_the_lesson(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COURSE_STATE", str(tmp_path / "progress.json"))
     (tmp_path / f".progress.json.{os.getpid()}.partial").symlink_to("/dev/full")
     with state.change() as s:
-        s.exercises["00.1"] = state.Tried()
-    assert "not kept this time" in capsys.readouterr().out
+        s.exercises["00.1"] = state.ExerciseRecord()
+    assert "could not be saved this time" in capsys.readouterr().out
 
 
 def test_a_place_that_cannot_be_written_does_not_stop_the_lesson(tmp_path, monkeypatch, capsys):
@@ -131,4 +131,4 @@ def test_a_place_that_cannot_be_written_does_not_stop_the_lesson(tmp_path, monke
     monkeypatch.setenv("COURSE_STATE", str(tmp_path / "taken" / "progress.json"))
     check("00.2", ...)
     out = capsys.readouterr().out
-    assert "00.2 not answered" in out and "not kept this time" in out
+    assert "00.2 not answered" in out and "could not be saved this time" in out

@@ -54,7 +54,7 @@ def test_words_are_typed_and_taken_when_the_field_is_left():
     typed = Explorer(
         "test", "T", lambda own: Output(f"<{own}>"), {"own": Text("your own", "", ("a & b", "c"))}
     )
-    assert typed.drive() == 3 and typed.shown().text == "<>"
+    assert typed.drive() == 3 and typed.output_for().text == "<>"
     field = typed.fields["own"]
     assert (field.value, field.description, field.continuous_update) == ("", "your own", False)
     field.value = "a & b"
@@ -96,9 +96,9 @@ def test_the_best_that_fits_is_chosen_and_a_tie_goes_to_the_smaller(megabytes, s
     got = choose(CANDIDATES, megabytes, speed)
     assert (got and got.name) == chosen
     text = describe(CANDIDATES, megabytes, speed)
-    assert text.startswith(f"Choose {chosen}:" if chosen else "None of them")
+    assert text.startswith(f"Choose {chosen}:" if chosen else "None fits")
     assert text.count("\n") == len(CANDIDATES) - bool(chosen), (
-        "every other model is named with what speaks against it"
+        "every other model is named with the reason against it"
     )
 
 
@@ -120,7 +120,7 @@ def test_no_better_model_fits_than_the_chosen(candidates, megabytes, speed):
 
 
 def test_the_picture_fills_the_choice_alone_and_draws_the_limit():
-    axes = model_chooser(CANDIDATES).shown(megabytes=6).picture.axes[0]
+    axes = model_chooser(CANDIDATES).output_for(megabytes=6).picture.axes[0]
     assert [line.get_fillstyle() for line in axes.lines[:3]] == ["none", "full", "none"]
     assert list(axes.lines[3].get_xdata()) == [6, 6]
     assert [t.get_text() for t in axes.texts] == ["small", "middle", "large"]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.chapters import read
+from course_lib.chapters import read_notebook
 from course_lib.errors import CourseError
-from course_lib.learn.workspace import NEWER, Update, fresh, merge, start, update_one
+from course_lib.learn.workspace import NEWER_ID, CopyUpdate, fresh_copy, merge, start, update_copy
 
 TEXTS = st.sampled_from(["a", "b", "c", "하늘은행", ""])
 IDS = st.sampled_from([f"cell-{i}" for i in range(5)])
@@ -26,55 +26,57 @@ def sources(nb):
 
 
 def test_an_untouched_cell_takes_the_new_text_and_a_changed_one_stays():
-    copy = fresh(notebook({"x": "old", "y": "old", "z": "same"}))
+    copy = fresh_copy(notebook({"x": "old", "y": "old", "z": "same"}))
     copy.cells[1].source = "mine"
-    update = Update("n")
-    merged = merge(copy, fresh(notebook({"x": "new", "y": "new", "z": "same", "w": "added"})), update)
-    assert [c.id.split(NEWER)[0] for c in merged.cells] == ["x", "y", "y", "z", "w"]
+    update = CopyUpdate("n")
+    merged = merge(copy, fresh_copy(notebook({"x": "new", "y": "new", "z": "same", "w": "added"})), update)
+    assert [c.id.split(NEWER_ID)[0] for c in merged.cells] == ["x", "y", "y", "z", "w"]
     assert [c.source for c in merged.cells[:2]] == ["new", "mine"]
     assert "new" in merged.cells[2].source and merged.cells[2].cell_type == "markdown"
     assert (update.conflicts, update.updated_cells) == (["y"], 2)
 
 
 def test_a_second_update_adds_nothing():
-    copy = fresh(notebook({"x": "old"}))
+    copy = fresh_copy(notebook({"x": "old"}))
     copy.cells[0].source = "mine"
-    once = merge(copy, fresh(notebook({"x": "new"})), Update("n"))
+    once = merge(copy, fresh_copy(notebook({"x": "new"})), CopyUpdate("n"))
     before = nbformat.writes(once)
-    again = Update("n")
-    assert nbformat.writes(merge(once, fresh(notebook({"x": "new"})), again)) == before
-    assert again == Update("n")
+    again = CopyUpdate("n")
+    assert nbformat.writes(merge(once, fresh_copy(notebook({"x": "new"})), again)) == before
+    assert again == CopyUpdate("n")
 
 
 def test_a_note_that_was_deleted_stays_deleted_and_an_edited_one_stays():
-    copy = fresh(notebook({"x": "old"}))
+    copy = fresh_copy(notebook({"x": "old"}))
     copy.cells[0].source = "mine"
-    once = merge(copy, fresh(notebook({"x": "new"})), Update("n"))
+    once = merge(copy, fresh_copy(notebook({"x": "new"})), CopyUpdate("n"))
     once.cells[1].source = "my remark"
-    twice = merge(once, fresh(notebook({"x": "new"})), Update("n"))
+    twice = merge(once, fresh_copy(notebook({"x": "new"})), CopyUpdate("n"))
     assert [c.source for c in twice.cells] == ["mine", "my remark"]
     del twice.cells[1]
-    assert [c.source for c in merge(twice, fresh(notebook({"x": "new"})), Update("n")).cells] == ["mine"]
+    assert [c.source for c in merge(twice, fresh_copy(notebook({"x": "new"})), CopyUpdate("n")).cells] == [
+        "mine"
+    ]
 
 
 def test_own_cells_keep_their_place_and_deleted_ones_stay_deleted():
-    copy = fresh(notebook({"x": "1", "y": "2", "z": "3"}))
+    copy = fresh_copy(notebook({"x": "1", "y": "2", "z": "3"}))
     copy.cells.insert(1, nbformat.v4.new_markdown_cell("note to self", id="own"))
     del copy.cells[2]
-    merged = merge(copy, fresh(notebook({"x": "1", "y": "2", "z": "new"})), Update("n"))
+    merged = merge(copy, fresh_copy(notebook({"x": "1", "y": "2", "z": "new"})), CopyUpdate("n"))
     assert [(c.id, c.source) for c in merged.cells] == [("x", "1"), ("own", "note to self"), ("z", "new")]
 
 
 def test_a_cell_that_the_course_dropped_goes_unless_it_was_changed():
-    copy = fresh(notebook({"x": "1", "y": "2", "z": "3"}))
+    copy = fresh_copy(notebook({"x": "1", "y": "2", "z": "3"}))
     copy.cells[1].source = "mine"
-    merged = merge(copy, fresh(notebook({"z": "3"})), Update("n"))
+    merged = merge(copy, fresh_copy(notebook({"z": "3"})), CopyUpdate("n"))
     assert [c.source for c in merged.cells] == ["mine", "3"]
 
 
 @given(st.dictionaries(IDS, TEXTS), st.lists(st.dictionaries(IDS, TEXTS), max_size=3), st.data())
 def test_no_text_of_the_learner_is_ever_lost(first, versions, data):
-    copy, seen = fresh(notebook(first)), set(first)
+    copy, seen = fresh_copy(notebook(first)), set(first)
     for version in versions:
         written = {}
         for cell in copy.cells:
@@ -83,7 +85,7 @@ def test_no_text_of_the_learner_is_ever_lost(first, versions, data):
         if data.draw(st.booleans()):
             copy.cells.append(nbformat.v4.new_code_cell("my own"))
             written[copy.cells[-1].id] = "my own"
-        copy = merge(copy, fresh(notebook(version)), Update("n"))
+        copy = merge(copy, fresh_copy(notebook(version)), CopyUpdate("n"))
         kept = sources(copy)
         assert all(kept.get(id_) == text for id_, text in written.items())
         assert len(kept) == len(copy.cells), "two cells share an id"
@@ -101,7 +103,7 @@ def test_start_makes_updates_and_reports(tmp_path, capsys):
     stamp = (workspace / "00-a.ipynb").stat().st_mtime_ns
     start(workspace, chapters)
     assert (workspace / "00-a.ipynb").stat().st_mtime_ns == stamp  # unchanged, so not written
-    mine = read(workspace / "00-a.ipynb")
+    mine = read_notebook(workspace / "00-a.ipynb")
     mine.cells[0].source = "mine"
     nbformat.write(mine, workspace / "00-a.ipynb")
     nbformat.write(notebook({"x": "new", "y": "new"}), chapters / "00-a.ipynb")
@@ -119,9 +121,9 @@ def test_a_copy_that_cannot_be_read_is_kept(tmp_path, capsys):
     target = tmp_path / "workspace" / "00-a.ipynb"
     target.parent.mkdir()
     target.write_text("{ half a noteb")
-    update_one(tmp_path / "00-a.ipynb", target)
+    update_copy(tmp_path / "00-a.ipynb", target)
     assert (target.parent / "00-a.damaged-1.txt").read_text() == "{ half a noteb"
-    assert sources(read(target)) == {"x": "1"} and "kept as" in capsys.readouterr().out
+    assert sources(read_notebook(target)) == {"x": "1"} and "kept as" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("spoil", ["no ids", "no given", "given is a list", "nbformat 4.4"])
@@ -138,7 +140,7 @@ def test_a_copy_of_which_nothing_is_known_is_left_as_it_is(tmp_path, capsys, spo
     target.write_text(json.dumps(said))
     before = target.read_text()
     start(tmp_path / "workspace", tmp_path)
-    assert target.read_text() == before and "left as it is" in capsys.readouterr().out
+    assert target.read_text() == before and "left unchanged" in capsys.readouterr().out
 
 
 HEADER = '"metadata": {}, "nbformat": 4, "nbformat_minor": 5'

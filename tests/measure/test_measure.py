@@ -50,7 +50,7 @@ def test_the_interval_is_the_narrowest_that_covers():
 
 @pytest.mark.parametrize("n", [7, 20])
 def test_of_skewed_times_the_interval_covers_as_often_as_it_says(n):
-    """Log-normal times, as those of a disturbed machine; 3,000 repetitions, so that two standard errors are below 1%."""
+    """Log-normal times, as of a disturbed machine; of 3,000 repetitions two standard errors are below 1%."""
     times = 1 + np.random.default_rng(3).lognormal(-2, 1, (3000, n))
     true = 1 + math.exp(-2)
     intervals = [median_of(list(row)) for row in times]
@@ -64,7 +64,7 @@ def test_of_skewed_times_the_interval_covers_as_often_as_it_says(n):
 
 
 def test_of_seven_times_the_bootstrap_covers_less_than_it_says():
-    """Why medians have order statistics for intervals: the percentile bootstrap of 7 times says 95% and covers below 91%."""
+    """The percentile bootstrap of 7 times states 95% and covers below 91%; hence order statistics."""
     times = 1 + np.random.default_rng(3).lognormal(-2, 1, (1500, 7))
     found = stats.bootstrap(
         (times,), np.median, axis=1, method="percentile", n_resamples=999, rng=4
@@ -158,7 +158,7 @@ def test_the_interval_of_a_share_is_wilsons(counts, coverage):
 
 
 def test_of_few_answers_wilson_covers_where_the_bootstrap_does_not():
-    """True share 0.9, 20 answers, summed exactly over the binomial: the bootstrap of the mean is itself a binomial."""
+    """True proportion 0.9 of 20, summed over the binomial, which the bootstrap of the mean is, too."""
     chances = stats.binom.pmf(range(21), 20, 0.9)
     wilson = [proportion_interval(k, 20) for k in range(21)]
     boot = [stats.binom.ppf([0.025, 0.975], 20, k / 20) / 20 for k in range(21)]
@@ -177,7 +177,7 @@ def test_marks_have_a_mean_with_an_interval():
         with pytest.raises(ValueError, match="scores"):
             mean_of(wrong)
     for right, of in ((1, 0), (3, 2), (-1, 2)):
-        with pytest.raises(ValueError, match="at least one trial"):
+        with pytest.raises(ValueError, match="trials >= 1 are needed"):
             proportion_interval(right, of)
 
 
@@ -221,9 +221,9 @@ def test_peak_memory_sees_an_array_that_is_gone_afterwards():
 @pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark is Linux's")
 def test_the_systems_mark_sees_a_peak_between_two_samples():
     bytes_needed = peak_resident_bytes() + 100_000_000
-    _, memory = peak_memory(lambda: np.ones(bytes_needed, dtype=np.uint8).nbytes, every=60)
+    _, memory = peak_memory(lambda: np.ones(bytes_needed, dtype=np.uint8).nbytes, interval_seconds=60)
     assert memory.exact and memory.peak == peak_resident_bytes() > memory.after + 100_000_000
-    _, again = peak_memory(lambda: np.ones(bytes_needed // 2, dtype=np.uint8).nbytes, every=60)
+    _, again = peak_memory(lambda: np.ones(bytes_needed // 2, dtype=np.uint8).nbytes, interval_seconds=60)
     assert not again.exact and again.added < bytes_needed // 2  # below the mark only samples see
 
 

@@ -1,4 +1,4 @@
-"""Engines measured side by side: real ones, with a record of what they were asked; numbers and pictures of known rounds."""
+"""Engines measured side by side: the calls to real ones; numbers and pictures of known rounds."""
 
 import json
 import math
@@ -55,7 +55,8 @@ def test_two_engines_take_turns_and_write_what_they_are_told_to(llama_cpp, trans
     turns = [name for i, (name, *_) in enumerate(log) if i == 0 or log[i - 1][0] != name]
     assert turns == ["a", "b"] * 5
     per_prompt = [
-        (what, how.get("max_output_length"), how.get("min_output_length")) for _, what, _, how in log[:4]
+        (what, options.get("max_output_length"), options.get("min_output_length"))
+        for _, what, _, options in log[:4]
     ]
     assert per_prompt == [
         ("stream", 8, 8),
@@ -86,11 +87,11 @@ def test_no_two_runs_begin_alike_and_every_prompt_is_marked_as_it_is(llama_cpp):
         return [1, 0]
 
     row = measure_engine(Recorded(llama_cpp, "a", log), PROMPTS, new_tokens=2, repeats=2, quality=quality)
-    timed = [prompts[0] for _, _, prompts, how in log if how]
+    timed = [prompts[0] for _, _, prompts, options in log if options]
     assert (
         all(p[6:] == " " + PROMPTS[0] for p in timed) and len({p[:6] for p in timed}) == len(timed) == 3 * 3
     )
-    assert [prompts for _, what, prompts, how in log if what == "generate" and not how] == [PROMPTS]
+    assert [prompts for _, what, prompts, options in log if what == "generate" and not options] == [PROMPTS]
     assert marked == llama_cpp.generate(PROMPTS) and row.scores == (1, 0) and row.quality.value == 0.5
 
 
@@ -103,12 +104,12 @@ def test_turns_of_a_conversation_are_measured_too(llama_cpp):
 
 
 def test_an_engine_with_a_prompt_cache_cannot_answer_out_of_it():
-    """llama.cpp as its makers ship it, with the cache on: a repeated prompt is hardly read, a measured one is."""
+    """With llama.cpp's prompt cache on, a repeated prompt is hardly read, and a measured one is."""
     cached = []
 
     class Caching(LlamaCpp):
-        def _request(self, prompt, how):
-            return super()._request(prompt, how) | {"cache_prompt": True}
+        def _request(self, prompt, options):
+            return super()._request(prompt, options) | {"cache_prompt": True}
 
         def _reply(self, request):
             cached.append(
@@ -129,7 +130,9 @@ def test_an_engine_that_cannot_be_made_to_go_on_is_timed_by_what_it_wrote(llama_
     log = []
     engine = Recorded(llama_cpp, "a", log, supported_fields=frozenset())
     row = measure_engine(engine, PROMPTS[:1], new_tokens=3, repeats=2)
-    assert not any("min_output_length" in how for *_, how in log) and {r.written for r in row.rounds} <= {
+    assert not any("min_output_length" in options for *_, options in log) and {
+        r.written for r in row.rounds
+    } <= {
         1,
         2,
     }
@@ -138,7 +141,7 @@ def test_an_engine_that_cannot_be_made_to_go_on_is_timed_by_what_it_wrote(llama_
 def test_an_answer_of_one_token_is_too_short_to_time_decode_by(llama_cpp):
     ended = Recorded(llama_cpp, "a", [], supported_fields=frozenset())
     ended.generate = lambda prompts, **_: llama_cpp.generate(prompts, max_output_length=1)
-    with pytest.raises(CourseError, match="a ended after 1 of 3 tokens, too few"):
+    with pytest.raises(CourseError, match="a stopped after 1 of 3 tokens, too few"):
         measure_engine(ended, PROMPTS, new_tokens=3, repeats=1)
 
 
@@ -160,7 +163,7 @@ def test_the_memory_of_a_server_is_not_the_memory_of_this_process(llama_cpp):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"prompts": "What?"}, "a list of at least one prompt"),
         ({"prompts": []}, "a list of at least one prompt"),
@@ -168,20 +171,20 @@ def test_the_memory_of_a_server_is_not_the_memory_of_this_process(llama_cpp):
         ({"new_tokens": 1}, "new_tokens=1"),
         ({"repeats": 0}, "repeats=0"),
         ({"warm_up": 0}, "warm_up=0"),
-        ({"timed": 3}, "timed=3 of 2 prompts"),
-        ({"load_seconds": {"b": 1}}, "load_seconds of b, but the engines are a"),
+        ({"timed": 3}, "timed=3 must be from 1 to the number of prompts, 2"),
+        ({"load_seconds": {"b": 1}}, "load_seconds names b, but the engines are a"),
         ({"quality": lambda answers: [1]}, "1 scores for 2 answers"),
         ({"quality": lambda answers: [1, 2]}, "one from 0 to 1"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(llama_cpp, changes, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_cannot_be_measured_is_refused(llama_cpp, changes, message):
+    with pytest.raises(ValueError, match=message):
         compare(
             **({"engines": {"a": llama_cpp}, "prompts": PROMPTS, "new_tokens": 2, "repeats": 1} | changes)
         )
 
 
-# -- known rounds -------------------------------------------------------------------------------------------------------
+# -- known rounds --
 
 
 def row(*rounds, scores=(), **changes):
@@ -220,12 +223,14 @@ def test_speeds_of_known_rounds():
     )
     assert (SLOW.added, SLOW.peak, SLOW.quality.value) == (20_000_000, 30_000_000, 0.75)
     ratio = RESULTS.speedup("fast", than="slow")
-    assert ratio.value == pytest.approx(10) and RESULTS.speedup("slow", than="fast", of="ttft").value < 0.1
+    assert (
+        ratio.value == pytest.approx(10) and RESULTS.speedup("slow", than="fast", quantity="ttft").value < 0.1
+    )
 
 
 @given(st.lists(rounds, min_size=1, max_size=12))
-def test_every_estimate_lies_in_its_interval(some):
-    measured = row(*some, scores=(0, 1))
+def test_every_estimate_lies_in_its_interval(rounds):
+    measured = row(*rounds, scores=(0, 1))
     for estimate in (measured.ttft, measured.prefill, measured.decode, measured.quality):
         assert 0 < estimate.low <= estimate.value <= estimate.high
 
@@ -276,10 +281,10 @@ def test_a_busy_machine_is_named_and_not_drawn_as_if_it_were_quiet():
     assert "inf)" in str(results)
     labels = {line.get_label() for line in results.plot("decode", "prefill").axes[0].lines}
     assert {"slow (disturbed)", "fast"} <= labels
-    drowned = Results({"slow": row(*(r._replace(short=9.0) for r in SLOW.rounds)), "fast": FAST}, {})
-    with pytest.raises(CourseError, match="decode of slow drowned"):
-        drowned.plot("decode", "prefill")
-    with pytest.raises(CourseError, match="a round was disturbed"):
+    noisy = Results({"slow": row(*(r._replace(short=9.0) for r in SLOW.rounds)), "fast": FAST}, {})
+    with pytest.raises(CourseError, match="decode of slow is infinite"):
+        noisy.plot("decode", "prefill")
+    with pytest.raises(CourseError, match="noise in one round was larger than the decode time"):
         results.speedup("fast", than="slow")
 
 
@@ -296,9 +301,9 @@ def test_the_picture_holds_both_quantities_of_every_engine():
 
 
 def test_a_quantity_that_there_is_not_is_refused():
-    with pytest.raises(ValueError, match="'speed' is not measured; one of ttft, prefill, decode"):
+    with pytest.raises(ValueError, match="'speed' is not a quantity; choose one of ttft, prefill, decode"):
         RESULTS.plot(x="speed")
-    with pytest.raises(ValueError, match="of='quality'; one of ttft, prefill, decode"):
-        RESULTS.speedup("slow", "fast", of="quality")
+    with pytest.raises(ValueError, match="quantity='quality' must be one of ttft, prefill, decode"):
+        RESULTS.speedup("slow", "fast", quantity="quality")
     with pytest.raises(CourseError, match="load of slow was not measured"):
         RESULTS.plot(x="load")

@@ -1,12 +1,14 @@
-"""A hub on this machine: as much of the hub's protocol as its own library needs, with faults to order.
+"""A local test server with the part of the Hugging Face hub's HTTP API that huggingface_hub uses.
+
+Tests can plant faults in it: error statuses, lost connections, wrong bytes.
 
     with Hub({"course/haneul-300k": MODELS / "haneul-300k"}) as hub:
         snapshot_download("course/haneul-300k", endpoint=hub.url, cache_dir=...)
-        hub.requests                                  # what was asked, and how many bytes were sent for it
+        hub.requests                                  # the requests, each with the bytes sent in answer
 
-A repository is a folder, a mapping of file names to bytes, or, with several revisions,
-{"main": ..., "v1": ...} of those.
-Git's symbolic links are files that hold the path they lead to, as on the hub.
+A repository is a folder, or a mapping of file names to bytes. One with several revisions is a mapping of
+revision names to those: {"main": ..., "v1": ...}. A symbolic link is served as a file with the target's path
+as its content, as on the hub.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-LFS = (".safetensors", ".gguf", ".bin", ".pt", ".model")
+CHUNK_BYTES = 1 << 16
+LFS_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".model")
 Files = dict[str, bytes]
 Stored = Path | Mapping[str, bytes]
 Repository = Stored | Mapping[str, Stored]
@@ -29,7 +32,10 @@ Repository = Stored | Mapping[str, Stored]
 
 @dataclass
 class Request:
-    """A request: method, path without query, range, bearer token; then the answer's status and body bytes."""
+    """A request, and the answer to it.
+
+    path: without the query; token: the bearer token; sent: bytes of the answer's body that were sent.
+    """
 
     method: str
     path: str
@@ -41,45 +47,50 @@ class Request:
 
 @dataclass
 class Fault:
-    """What goes wrong with requests whose path contains `where`, the first `times` times.
+    """A fault in the answers to the first `times` requests whose path contains `path_part`.
 
-    status: refuse with it, with `code` as X-Error-Code and `said` as message;
-    cut: break the connection after so many bytes of a body; stall: send so many bytes, then nothing more;
-    flip: change the byte at this place; body: send this in place of the answer;
-    more: send so many bytes beyond the end, without stating a length; deaf: know no ranges.
+    status: answer with this error status, `code` as X-Error-Code and `message` as the error message;
+    cut: close the connection after this many bytes of the body; stall: send this many bytes, then wait;
+    flip: change the byte at this index; body: send this body instead;
+    extra: send this many bytes after the end, and no Content-Length; no_ranges: ignore the Range header.
     """
 
-    where: str = ""
+    path_part: str = ""
     times: int = 1_000_000
     methods: tuple[str, ...] = ("GET", "HEAD", "POST")
     status: int | None = None
     code: str | None = None
-    said: str | None = None
+    message: str | None = None
     cut: int | None = None
     stall: int | None = None
     flip: int | None = None
     body: bytes | None = None
-    more: int | None = None
-    deaf: bool = False
+    extra: int | None = None
+    no_ranges: bool = False
 
 
 class Revision:
-    """The files of a commit, each with its size and hashes. A commit is named by their hash."""
+    """The files of a commit, with their sizes and hashes. The commit's id is a hash of these.
 
-    def __init__(self, files: Files, lies: Mapping[str, int]) -> None:
+    stated_sizes: file name -> size that the hub states, for files whose real size is another.
+    """
+
+    def __init__(self, files: Files, stated_sizes: Mapping[str, int]) -> None:
         self.files = files
         self.entries = {
-            name: _entry(name, content, lies.get(name, len(content)))
+            name: _entry(name, content, stated_sizes.get(name, len(content)))
             for name, content in sorted(files.items())
         }
         self.commit = hashlib.sha1(json.dumps(self.entries).encode()).hexdigest()
 
 
 def _entry(name: str, content: bytes, size: int) -> dict[str, Any]:
-    """A file as the hub lists it."""
+    """Return a file's entry in the hub's list."""
     entry: dict[str, Any] = {"type": "file", "path": name, "size": size, "oid": git_sha1(content)}
     return entry | (
-        {"lfs": {"oid": sha256(content), "size": size, "pointerSize": 130}} if name.endswith(LFS) else {}
+        {"lfs": {"oid": sha256(content), "size": size, "pointerSize": 130}}
+        if name.endswith(LFS_SUFFIXES)
+        else {}
     )
 
 
@@ -92,6 +103,7 @@ def git_sha1(content: bytes) -> str:
 
 
 def _read(stored: Stored) -> Files:
+    """Return the contents of a folder or mapping by file name."""
     if not isinstance(stored, Path):
         return dict(stored)
     paths = [p for p in stored.rglob("*") if p.is_symlink() or p.is_file()]
@@ -101,13 +113,16 @@ def _read(stored: Stored) -> Files:
     }
 
 
-def _revisions(stored: Repository, lies: Mapping[str, int]) -> dict[str, Revision]:
-    several = stored if isinstance(stored, Mapping) and "main" in stored else {"main": stored}
-    return {name: Revision(_read(some), lies) for name, some in several.items()}  # type: ignore[arg-type]
+def _revisions(stored: Repository, stated_sizes: Mapping[str, int]) -> dict[str, Revision]:
+    revisions = stored if isinstance(stored, Mapping) and "main" in stored else {"main": stored}
+    return {name: Revision(_read(files), stated_sizes) for name, files in revisions.items()}  # type: ignore[arg-type]
 
 
 class Hub:
-    """The server. private, gated: repositories that need `token`; lies: file name -> size that it states."""
+    """The server.
+
+    private, gated: repositories that need `token`; stated_sizes: false sizes to state, see `Revision`.
+    """
 
     def __init__(
         self,
@@ -116,9 +131,11 @@ class Hub:
         token: str = "hf_right",
         private: tuple[str, ...] = (),
         gated: tuple[str, ...] = (),
-        lies: Mapping[str, int] | None = None,
+        stated_sizes: Mapping[str, int] | None = None,
     ) -> None:
-        self.repositories = {name: _revisions(stored, lies or {}) for name, stored in repositories.items()}
+        self.repositories = {
+            name: _revisions(stored, stated_sizes or {}) for name, stored in repositories.items()
+        }
         self.token, self.private, self.gated = token, private, gated
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
@@ -139,48 +156,46 @@ class Hub:
         self.server.shutdown()
         self.server.server_close()
 
-    def plant(self, where: str = "", **fault: Any) -> Fault:
-        """Let something go wrong from now on; see Fault."""
-        self.faults.append(Fault(where, **fault))
+    def plant(self, path_part: str = "", **fault: Any) -> Fault:
+        """Add a fault, which affects the requests from now on; see Fault."""
+        self.faults.append(Fault(path_part, **fault))
         return self.faults[-1]
 
-    def fix(self) -> None:
-        """Take all faults away, and forget what was asked."""
+    def reset(self) -> None:
+        """Remove all faults, and clear the record of requests."""
         self.faults.clear()
         self.requests.clear()
 
     def commit(self, repository: str, revision: str = "main") -> str:
-        """The commit that a branch or tag stands for."""
+        """Return the commit of a branch or tag."""
         return self.repositories[repository][revision].commit
 
-    def sent(self, where: str = "") -> int:
-        """Bytes of bodies sent for paths that contain `where`."""
-        return sum(r.sent for r in self.requests if where in r.path)
+    def bytes_sent(self, path_part: str = "") -> int:
+        """Return the bytes sent in answers to requests whose path contains `path_part`."""
+        return sum(r.sent for r in self.requests_for(path_part))
 
-    def asked(self, where: str = "") -> list[Request]:
-        """The requests whose path contains `where`."""
-        return [r for r in self.requests if where in r.path]
+    def requests_for(self, path_part: str = "") -> list[Request]:
+        """Return the requests whose path contains `path_part`."""
+        return [r for r in self.requests if path_part in r.path]
 
-    def fault(self, method: str, path: str) -> Fault:
-        """What is to go wrong now; one that is used up is no more."""
+    def next_fault(self, method: str, path: str) -> Fault:
+        """Return the fault for a request, and count it as used once; an empty Fault if there is none."""
         for fault in self.faults:
-            if fault.where in path and method in fault.methods and fault.times > 0:
+            if fault.path_part in path and method in fault.methods and fault.times > 0:
                 fault.times -= 1
                 return fault
         return Fault()
 
-    def found(self, repository: str, revision: str) -> Revision | None:
-        """A revision by branch, tag or commit."""
-        there = self.repositories[repository]
-        return there.get(revision) or next((r for r in there.values() if r.commit == revision), None)
+    def find_revision(self, repository: str, name: str) -> Revision | None:
+        """Return a revision by branch, tag or commit; None if there is none."""
+        revisions = self.repositories[repository]
+        return revisions.get(name) or next((r for r in revisions.values() if r.commit == name), None)
 
 
 class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = (
-        True  # else each small answer waits 40 ms for the client's acknowledgement of its headers
-    )
+    disable_nagle_algorithm = True  # otherwise each small answer waits 40 ms for the client's TCP ACK
 
     def log_message(self, *_: object) -> None:
         pass
@@ -188,13 +203,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         split = urlsplit(self.path)
         token = self.headers.get("Authorization", "").removeprefix("Bearer ") or None
-        self.request_seen = Request(self.command, split.path, self.headers.get("Range", ""), token)
-        self.hub.requests.append(self.request_seen)
-        self.wrong = self.hub.fault(self.command, split.path)
-        self.asked_body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.record = Request(self.command, split.path, self.headers.get("Range", ""), token)
+        self.hub.requests.append(self.record)
+        self.fault = self.hub.next_fault(self.command, split.path)
+        self.request_body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
-            if self.wrong.status:
-                self._refuse(self.wrong.status, self.wrong.code, self.wrong.said or "planted")
+            if self.fault.status:
+                self._refuse(self.fault.status, self.fault.code, self.fault.message or "planted")
             elif split.path.startswith("/api/models/"):
                 self._api(split.path.removeprefix("/api/models/"), parse_qs(split.query))
             else:
@@ -204,13 +219,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_POST = do_GET
 
-    def _refuse(self, status: int, code: str | None, said: str) -> None:
-        headers = {"X-Error-Message": said} | ({"X-Error-Code": code} if code else {})
-        self._send(status, json.dumps({"error": said}).encode(), headers)
+    def _refuse(self, status: int, code: str | None, message: str) -> None:
+        headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
+        self._send(status, json.dumps({"error": message}).encode(), headers)
 
-    def _allowed(self, repository: str, reading: bool) -> bool:
-        """Whether a repository may be read; if not, answer as the hub does."""
-        token = self.request_seen.token
+    def _allowed(self, repository: str, reads_file: bool) -> bool:
+        """Whether the request may read a repository; if not, send the hub's error answer."""
+        token = self.record.token
         if token and token != self.hub.token:
             self._refuse(401, None, "Invalid credentials in Authorization header")
         elif repository not in self.hub.repositories or (repository in self.hub.private and not token):
@@ -218,37 +233,38 @@ class _Handler(BaseHTTPRequestHandler):
                 self._refuse(404, "RepoNotFound", "Repository not found")
             else:
                 self._refuse(401, None, "Invalid username or password.")
-        elif reading and repository in self.hub.gated and not token:
+        elif reads_file and repository in self.hub.gated and not token:
             self._refuse(401, "GatedRepo", f"Access to model {repository} is restricted.")
         else:
             return True
         return False
 
     def _api(self, path: str, query: dict[str, list[str]]) -> None:
-        """models/ID, models/ID/revision/R, models/ID/tree/R, models/ID/paths-info/R."""
-        words = path.split("/")
-        at = next((i for i, w in enumerate(words) if w in ("revision", "tree", "paths-info")), len(words))
-        repository, kind = "/".join(words[:at]), words[at] if at < len(words) else "revision"
-        if not self._allowed(repository, reading=False):
+        """Answer /api/models/ID, and /revision/R, /tree/R or /paths-info/R after it. path: from ID on."""
+        parts = path.split("/")
+        i = next((i for i, p in enumerate(parts) if p in ("revision", "tree", "paths-info")), len(parts))
+        repository, endpoint = "/".join(parts[:i]), parts[i] if i < len(parts) else "revision"
+        if not self._allowed(repository, reads_file=False):
             return
-        name = unquote(words[at + 1]) if at < len(words) else "main"
-        revision = self.hub.found(repository, name)
+        name = unquote(parts[i + 1]) if i < len(parts) else "main"
+        revision = self.hub.find_revision(repository, name)
         if revision is None:
             self._refuse(404, "RevisionNotFound", f"Invalid rev id: {name}")
             return
         entries = list(revision.entries.values())
-        if kind == "revision":
-            said: Any = self._info(repository, revision, entries, "blobs" in query)
-        elif kind == "tree":
-            said = entries
+        if endpoint == "revision":
+            payload: Any = self._info(repository, revision, entries, "blobs" in query)
+        elif endpoint == "tree":
+            payload = entries
         else:
-            wanted = parse_qs(self.asked_body.decode())["paths"]
-            said = [e for e in entries if e["path"] in wanted]
-        self._send(200, json.dumps(said).encode(), {"Content-Type": "application/json"})
+            wanted = parse_qs(self.request_body.decode())["paths"]
+            payload = [e for e in entries if e["path"] in wanted]
+        self._send(200, json.dumps(payload).encode(), {"Content-Type": "application/json"})
 
     def _info(
         self, repository: str, revision: Revision, entries: list[dict[str, Any]], blobs: bool
     ) -> dict[str, Any]:
+        """Return the hub's information on a model. blobs: with sizes and hashes of its files."""
         siblings = []
         for e in entries:
             lfs = (
@@ -270,14 +286,14 @@ class _Handler(BaseHTTPRequestHandler):
         }
 
     def _file(self, path: str) -> None:
-        """/ID/resolve/REVISION/NAME, with ranges."""
-        repository, found, rest = path.removeprefix("/").partition("/resolve/")
+        """Answer /ID/resolve/REVISION/NAME, the request for a file."""
+        repository, separator, rest = path.removeprefix("/").partition("/resolve/")
         revision_name, _, name = rest.partition("/")
-        if not found or not self._allowed(repository, reading=True):
-            if not found:
+        if not separator or not self._allowed(repository, reads_file=True):
+            if not separator:
                 self._refuse(404, None, "Not found")
             return
-        revision = self.hub.found(repository, unquote(revision_name))
+        revision = self.hub.find_revision(repository, unquote(revision_name))
         if revision is None or unquote(name) not in revision.files:
             self._refuse(404, "RevisionNotFound" if revision is None else "EntryNotFound", "Not found")
             return
@@ -286,43 +302,45 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"X-Repo-Commit": revision.commit, "ETag": f'"{digest}"', "Accept-Ranges": "bytes"}
         if "lfs" in entry:
             headers |= {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(entry["size"])}
-        self._ranged(content, headers)
+        self._send_content(content, headers)
 
-    def _ranged(self, content: bytes, headers: dict[str, str]) -> None:
-        if self.wrong.flip is not None:
-            content = bytes(b ^ (i == self.wrong.flip) for i, b in enumerate(content))
+    def _send_content(self, content: bytes, headers: dict[str, str]) -> None:
+        """Send a file, or the part of it that the Range header asks for."""
+        if self.fault.flip is not None:
+            content = bytes(b ^ (i == self.fault.flip) for i, b in enumerate(content))
         begin = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
-        if begin and not self.wrong.deaf:
+        if begin and not self.fault.no_ranges:
             if begin >= len(content):
                 self._send(416, b"", {"Content-Range": f"bytes */{len(content)}"})
                 return
-            told = {"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"}
-            self._send(206, content[begin:], headers | told)
+            content_range = {"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"}
+            self._send(206, content[begin:], headers | content_range)
         else:
             self._send(200, content, headers)
 
     def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        wrong = self.wrong
-        body = body if wrong.body is None else wrong.body
-        self.request_seen.status = status
+        """Send an answer, changed as the planted fault says."""
+        fault = self.fault
+        body = body if fault.body is None else fault.body
+        self.record.status = status
         self.send_response(status)
         for key, value in headers.items():
             self.send_header(key, value)
-        if wrong.more is None:
+        if fault.extra is None:
             self.send_header("Content-Length", str(len(body)))
         else:
-            body += bytes(wrong.more)
-            self.send_header("Connection", "close")  # its end is the end of the body
+            body += bytes(fault.extra)
+            self.send_header("Connection", "close")  # the end of the connection marks the end of the body
         self.end_headers()
         if self.command == "HEAD":
             return
-        limit = next((n for n in (wrong.cut, wrong.stall) if n is not None), len(body))
-        for at in range(0, min(limit, len(body)), 1 << 16):
-            piece = body[at : min(at + (1 << 16), limit)]
-            self.wfile.write(piece)
-            self.request_seen.sent += len(piece)
+        limit = next((n for n in (fault.cut, fault.stall) if n is not None), len(body))
+        for start in range(0, min(limit, len(body)), CHUNK_BYTES):
+            chunk = body[start : min(start + CHUNK_BYTES, limit)]
+            self.wfile.write(chunk)
+            self.record.sent += len(chunk)
         self.wfile.flush()
-        if wrong.stall is not None:
+        if fault.stall is not None:
             self.hub.closing.wait(30)
-        if wrong.cut is not None or wrong.stall is not None:
+        if fault.cut is not None or fault.stall is not None:
             self.close_connection = True

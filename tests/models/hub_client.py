@@ -1,4 +1,4 @@
-"""Short ways in which the tests of hub models ask for one."""
+"""Helpers for the tests of models on a hub: download one, expect an error, run the download command."""
 
 import os
 import signal
@@ -19,39 +19,41 @@ REPOSITORY = f"course/{NAME}"
 WEIGHTS = save({"w": np.arange(100, dtype=np.float32)})
 TINY = {"config.json": b"{}", "tokenizer.json": b'{"a": 1}', "model.safetensors": WEIGHTS}
 GGUF = b"GGUF" + bytes(60)
-BIG = save(
-    {"w": np.random.default_rng(0).standard_normal(6_500_000, dtype=np.float32)}
-)  # 26 MB: the client keeps 10 at a time
+# 26 MB, because the client writes to disk in chunks of 10 MB
+BIG = save({"w": np.random.default_rng(0).standard_normal(6_500_000, dtype=np.float32)})
 PARTIAL = "blobs/*.incomplete"
 
 
 def source(repository="o/tiny", **more):
+    """Return the source of a model on the test hub."""
     return ModelSpec.parse({"source": {"type": "huggingface", "repository": repository, **more}}).source
 
 
-def get(repository="o/tiny", *, pull=False, **more):
+def download(repository="o/tiny", *, pull=False, **more):
+    """Download a model from the test hub, and return its folder or file."""
     return from_hub(source(repository, **more), pull=pull)
 
 
-def refused(match, repository="o/tiny", **more):
-    """The error of a source, whose two halves, what happened and what mends it, are matched together."""
+def download_error(match, repository="o/tiny", **more):
+    """Return the error of a download. match: regular expression over its message and its fix."""
     with pytest.raises(CourseError, match=f"(?s){match}") as caught:
-        get(repository, **more)
+        download(repository, **more)
     return caught.value
 
 
 def cached(tmp_path, repository="o/tiny"):
+    """Return the folder of a repository in the test's cache."""
     return tmp_path / "cache" / f"models--{repository.replace('/', '--')}"
 
 
-def pull(*arguments, **environment):
-    """The command in a process of its own, which can be interrupted even where the tests cannot."""
-    clean = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
+def start_pull(*arguments, **environment):
+    """Start `course models pull` in a new process, which reacts to SIGINT even if the tests ignore it."""
+    inherited = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
     command = [sys.executable, "-m", "course_lib.cli", "models", "pull", *arguments]
     return subprocess.Popen(
         command,
         cwd=ROOT,
-        env=clean | environment,
+        env=inherited | environment,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -59,6 +61,7 @@ def pull(*arguments, **environment):
     )
 
 
-def done(process):
+def wait(process):
+    """Wait for a process, and return its exit code, stdout and stderr."""
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err

@@ -1,4 +1,4 @@
-"""Fixtures: a hub, an empty cache, an impatient client. A test module names this file in `pytest_plugins`."""
+"""Fixtures for tests with a local test hub. A test module lists this file in `pytest_plugins`."""
 
 from types import SimpleNamespace
 
@@ -12,9 +12,9 @@ from tests.models.hub_client import BIG, NAME, REPOSITORY, TINY
 
 @pytest.fixture
 def online(tmp_path, monkeypatch):
-    """No token, an empty cache, downloads on. Returns the function that starts a hub."""
+    """Set up an empty cache, no token and downloads on; the value is a function that starts a hub."""
     for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        monkeypatch.setenv(variable, "")  # so that it is given back as it was, also where a command sets it
+        monkeypatch.setenv(variable, "")  # restores it at the end, even if a command sets it
         monkeypatch.delenv(variable)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -36,29 +36,29 @@ def online(tmp_path, monkeypatch):
 
 @pytest.fixture
 def hub(online):
-    """A hub with a shipped model and a tiny one."""
+    """A running hub with a copy of a shipped model and with a tiny repository."""
     return online({REPOSITORY: MODELS / NAME, "o/tiny": TINY})
 
 
 @pytest.fixture
 def big_hub(online):
-    """A hub with a model that takes more than one piece to receive."""
+    """A running hub with a model that the client downloads in several chunks."""
     return online({"o/big": TINY | {"model.safetensors": BIG}})
 
 
 @pytest.fixture
 def offline(monkeypatch):
-    """The function that switches downloads off."""
+    """A function that switches downloads off."""
     return lambda: monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture
-def hasty(monkeypatch):
-    """The client's library does not pause between its attempts."""
+def no_retry_delay(monkeypatch):
+    """huggingface_hub does not wait before it retries."""
     monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
 
 
 @pytest.fixture
-def impatient(hasty, monkeypatch):
-    """It waits 0.3 s for an answer. For hubs that give none; on a busy machine, others may take as long."""
+def short_timeout(no_retry_delay, monkeypatch):
+    """huggingface_hub waits 0.3 s for an answer. Only for hubs that send none: a busy machine is slow too."""
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)

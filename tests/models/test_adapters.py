@@ -150,7 +150,8 @@ def test_a_truncated_adapter_is_told_whatever_it_changes(base, copy, cut, tmp_pa
         file = folder / "adapter_model.safetensors"
         file.write_bytes(b"" if cut is None else file.read_bytes()[:-cut])
         with pytest.raises(
-            CourseError, match=r"adapter_model\.safetensors (has [\d,]+ bytes, and by|is no safetensors file)"
+            CourseError,
+            match=r"adapter_model\.safetensors (has [\d,]+ bytes, but should|is not a safetensors file)",
         ):
             ask()
 

@@ -23,15 +23,15 @@ ALSO_READS_IMAGES = {"gemma-3-4b-it"}
 WITH_POOLER = {"multilingual-e5-small"}  # which nothing uses, and the drivers do not load
 
 
-def built(said):
+def built(config):
     """A model of a configuration on torch's meta device, where weights have sizes and take no memory."""
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-    encoder = said["model_type"] == "bert"
-    if said["model_type"] == "exaone4" and not said.get("sliding_window"):
-        said = said | {"layer_types": ["full_attention"] * said["num_hidden_layers"]}
-    config = AutoConfig.for_model(**said)
+    encoder = config["model_type"] == "bert"
+    if config["model_type"] == "exaone4" and not config.get("sliding_window"):
+        config = config | {"layer_types": ["full_attention"] * config["num_hidden_layers"]}
+    config = AutoConfig.for_model(**config)
     with torch.device("meta"):
         return (
             AutoModel.from_config(config, add_pooling_layer=False)
@@ -46,9 +46,9 @@ def count(model):
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_torch_builds_as_many_parameters(name):
-    said = dict(known_configs()[name])
-    parameters = said.pop("parameters")
-    model = built(said)
+    config = dict(known_configs()[name])
+    parameters = config.pop("parameters")
+    model = built(config)
     assert KNOWN[name].parameters == parameters == count(model)
     kinds = getattr(model.config, "layer_types", None)
     if kinds and KNOWN[name].window:
@@ -103,16 +103,16 @@ sizes = st.fixed_dictionaries(
 
 @settings(max_examples=60)
 @given(sizes)
-def test_any_sizes_are_counted_as_torch_builds_them(said):
-    if said["model_type"] in ("bert", "phi3"):  # these say no head_dim
-        said = {k: v for k, v in said.items() if k != "head_dim"}
-    if said["model_type"] == "bert":
-        said = said | {"num_key_value_heads": said["num_attention_heads"]}
-    model = built(said)
-    found = from_config("any", said)
+def test_any_sizes_are_counted_as_torch_builds_them(config):
+    if config["model_type"] in ("bert", "phi3"):  # these say no head_dim
+        config = {k: v for k, v in config.items() if k != "head_dim"}
+    if config["model_type"] == "bert":
+        config = config | {"num_key_value_heads": config["num_attention_heads"]}
+    model = built(config)
+    found = from_config("any", config)
     assert found.parameters == count(model)
     assert (
-        from_config("any", model.config.to_dict() | {"sliding_window": said["sliding_window"]}).parameters
+        from_config("any", model.config.to_dict() | {"sliding_window": config["sliding_window"]}).parameters
         == found.parameters
     )
 
@@ -130,27 +130,30 @@ def test_a_model_is_named_by_its_base_by_itself_or_by_its_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("config", "message"),
     [
-        ({"model_type": "mixtral"}, r"of the type 'mixtral'; known are llama, "),
-        ({"model_type": "gemma3"}, r"of the type 'gemma3'"),
-        ([], r"no config\.json that can be read"),
-        ({}, r"of the type None"),
-        ({"model_type": "llama", "attention_bias": True}, "attention_bias=True, which is not counted"),
+        ({"model_type": "mixtral"}, r"the model type 'mixtral'; the planner knows llama, "),
+        ({"model_type": "gemma3"}, r"the model type 'gemma3'"),
+        ([], r"no readable config\.json"),
+        ({}, r"the model type None"),
+        (
+            {"model_type": "llama", "attention_bias": True},
+            "attention_bias=True, which the planner does not support",
+        ),
     ],
 )
-def test_what_is_not_known_is_refused(said, message, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(said))
+def test_what_is_not_known_is_refused(config, message, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CourseError, match=message):
         architecture(tmp_path)
 
 
 def test_a_name_that_is_not_known_gets_those_that_are_alike(tmp_path):
-    with pytest.raises(CourseError, match=r"'Llama-3\.1-80B' are not known here\n.*Llama-3\.1-8B"):
+    with pytest.raises(CourseError, match=r"not know a model 'Llama-3\.1-80B'\n.*Llama-3\.1-8B"):
         architecture("Llama-3.1-80B")
-    with pytest.raises(CourseError, match="name the folder of the model"):
+    with pytest.raises(CourseError, match="use the path of the model folder"):
         architecture("?")
-    with pytest.raises(CourseError, match=r"no config\.json"):
+    with pytest.raises(CourseError, match=r"no readable config\.json"):
         architecture(tmp_path)
     with pytest.raises(CourseError, match="has no field 'vocab_size'"):
         from_config("x", {k: v for k, v in known_configs()["phi-4"].items() if k != "vocab_size"})

@@ -76,8 +76,8 @@ def llama(folder, tokens=4096, **changes):
 
 def reconfigured(folder, **changes):
     """The folder with its config.json changed; None takes a field away."""
-    said = json.loads((folder / "config.json").read_text()) | changes
-    (folder / "config.json").write_text(json.dumps({k: v for k, v in said.items() if v is not None}))
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
     return folder
 
 
@@ -85,10 +85,10 @@ def reconfigured(folder, **changes):
 def exact_attention(monkeypatch):
     """llama.cpp's attention in 32 bits; by default it is in 16, which decides near ties of a random model."""
 
-    def server(said, make=xllamacpp.Server):
-        said.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        said.cache_type_k = said.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-        return make(said)
+    def server(params, create=xllamacpp.Server):
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        return create(params)
 
     monkeypatch.setattr(xllamacpp, "Server", server)
 
@@ -142,7 +142,7 @@ PIECES = [
 
 
 def with_tokenizer(folder, kind, spaces, eos=("<|end|>",)):
-    """A random Llama with byte-level BPE trained on Haneul's handbook. spaces: the text has runs of spaces."""
+    """A random Llama with byte-level BPE trained on the handbook. spaces: its text has runs of spaces."""
     tokenizer = Tokenizer(models.BPE(ignore_merges=kind == "Llama 3"))
     tokenizer.pre_tokenizer, tokenizer.decoder = CUTS[kind], decoders.ByteLevel()
     texts = [p.text for p in data.load_passages().values()] + [
@@ -177,8 +177,8 @@ def with_tokenizer(folder, kind, spaces, eos=("<|end|>",)):
 @pytest.mark.parametrize(("kind", "spaces"), [("GPT-2", 1), ("SmolLM", 1), ("Llama 3", 1), ("haneul", 0)])
 def test_texts_become_the_same_tokens(kind, spaces, tmp_path):
     folder = with_tokenizer(tmp_path / "m", kind, spaces)
-    how, rng = {"task": "text-generation"}, random.Random(0)
-    ours, theirs = load(folder, **how), load(folder, driver="llamacpp", **how)
+    options, rng = {"task": "text-generation"}, random.Random(0)
+    ours, theirs = load(folder, **options), load(folder, driver="llamacpp", **options)
     for _ in range(400):
         text = "".join(rng.choices(PIECES, k=rng.randrange(1, 14)))
         assert theirs.ids(text) == ours.ids(text), text
@@ -192,19 +192,22 @@ def test_every_token_at_which_an_answer_may_end_is_written(tmp_path):
         b"tokenizer.ggml." + name in written for name in (b"eos_token_id", b"eot_token_id", b"eom_token_id")
     )
     for ends in ([1, 2, 3, 4], None):
-        said = json.loads((folder / "config.json").read_text()) | {"eos_token_id": ends}
-        (folder / "config.json").write_text(json.dumps(said))
-        with pytest.raises(CourseError, match=r"llama\.cpp needs one that begins, and one to three that end"):
+        config = json.loads((folder / "config.json").read_text()) | {"eos_token_id": ends}
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(CourseError, match=r"llama\.cpp needs one BOS token and one to three EOS tokens"):
             export(folder, tmp_path / "x.gguf")
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("changes", "message"),
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, r"m is \['GPT2LMHeadModel'\]; only LlamaForCausalLM"),
+        (
+            {"architectures": ["GPT2LMHeadModel"]},
+            r"m has the architecture \['GPT2LMHeadModel'\]; only LlamaForCausalLM",
+        ),
         (
             {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}},
-            "positions of type 'yarn'",
+            "rope_type 'yarn'",
         ),
         ({"hidden_act": "gelu"}, "activation 'gelu'"),
         (
@@ -212,12 +215,12 @@ def test_every_token_at_which_an_answer_may_end_is_written(tmp_path):
             "quantized weights, which would be rounded a second time",
         ),
         ({"num_key_value_heads": 5}, "m is not complete: ValueError"),
-        ({"vocab_size": 4000}, "4096 tokens, and its model 4000 embeddings"),
+        ({"vocab_size": 4000}, "4096 tokens, but the model has only 4000 embeddings"),
     ],
 )
-def test_what_cannot_be_written_is_told_and_leaves_nothing(what, told, tmp_path):
-    folder = reconfigured(llama(tmp_path / "m", num_attention_heads=4), **what)
-    with pytest.raises(CourseError, match=told):
+def test_what_cannot_be_written_is_told_and_leaves_nothing(changes, message, tmp_path):
+    folder = reconfigured(llama(tmp_path / "m", num_attention_heads=4), **changes)
+    with pytest.raises(CourseError, match=message):
         export(folder, tmp_path / "x.gguf")
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
@@ -236,8 +239,8 @@ def test_another_tokenizer_is_refused(tmp_path):
     folder = with_tokenizer(
         tmp_path / "m", "haneul", 1
     )  # several spaces are one token, which llama.cpp would cut otherwise
-    with pytest.raises(CourseError, match="no tokenizer of byte-level BPE in a form that is written here"):
+    with pytest.raises(CourseError, match="no byte-level BPE tokenizer of a supported kind"):
         export(folder, tmp_path / "x.gguf")
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(CourseError, match="m has no tokenizer"):
+    with pytest.raises(CourseError, match="m has no byte-level BPE tokenizer"):
         export(folder, tmp_path / "x.gguf")

@@ -21,7 +21,7 @@ def by_gguf(path):
 
 def assert_equal_to_gguf(path):
     fields, tensors = by_gguf(path)
-    assert read_header(path, lists=True) == (fields, tensors)
+    assert read_header(path, decode_arrays=True) == (fields, tensors)
     without = {k: None if isinstance(v, list) else v for k, v in fields.items()}
     assert read_header(path) == (without, tensors) and None in without.values()
 

@@ -17,7 +17,18 @@ from course_lib.models.drivers import load
 from course_lib.models.files.hub import snapshot_commit
 from course_lib.models.gguf import export
 from tests.models.hub import sha256
-from tests.models.hub_client import GGUF, NAME, REPOSITORY, TINY, WEIGHTS, cached, done, get, pull, refused
+from tests.models.hub_client import (
+    GGUF,
+    NAME,
+    REPOSITORY,
+    TINY,
+    WEIGHTS,
+    cached,
+    download,
+    download_error,
+    start_pull,
+    wait,
+)
 
 pytest_plugins = ["tests.models.hub_fixtures"]
 
@@ -38,16 +49,16 @@ def test_the_hubs_own_library_gets_a_whole_repository_from_the_test_hub(hub, tmp
 
 def test_what_the_hubs_own_library_has_left_in_the_cache_is_used(hub, offline, tmp_path):
     snapshot_download("o/tiny", endpoint=hub.url)
-    hub.fix()
+    hub.reset()
     offline()
-    assert get() / "x" == cached(tmp_path) / "snapshots" / hub.commit("o/tiny") / "x"
-    (get() / "model.safetensors").resolve().write_bytes(bytes(len(WEIGHTS)))
-    refused(r"model\.safetensors .*which was damaged and has been removed.*course models pull o/tiny")
+    assert download() / "x" == cached(tmp_path) / "snapshots" / hub.commit("o/tiny") / "x"
+    (download() / "model.safetensors").resolve().write_bytes(bytes(len(WEIGHTS)))
+    download_error(r"model\.safetensors .*which was damaged and has been removed.*course models pull o/tiny")
     assert hub.requests == []
 
 
 def test_what_we_have_left_in_the_cache_is_used_and_removed_by_the_hubs_own_library(hub, tmp_path):
-    ours = get()
+    ours = download()
     assert Path(snapshot_download("o/tiny", local_files_only=True, cache_dir=tmp_path / "cache")) == ours
     held = scan_cache_dir(tmp_path / "cache")
     assert held.warnings == []
@@ -60,7 +71,7 @@ def test_what_we_have_left_in_the_cache_is_used_and_removed_by_the_hubs_own_libr
 
 @pytest.mark.parametrize("driver", ["huggingface", "llamacpp"])
 def test_a_model_of_the_hub_answers_as_the_shipped_one(hub, offline, driver):
-    get(REPOSITORY)
+    download(REPOSITORY)
     offline()
     with_hub = load({"source": {"type": "huggingface", "repository": REPOSITORY}, "driver": driver})
     assert with_hub.generate(["When do you open?"]) == load(NAME, driver=driver).generate(
@@ -93,9 +104,9 @@ def test_only_what_is_needed_is_downloaded(online):
     hub = online(
         {"o/all": dict.fromkeys(needed | beside, b"{}") | {"model.safetensors": WEIGHTS, "vocab.txt": b""}}
     )
-    folder = get("o/all")
+    folder = download("o/all")
     assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == needed
-    assert {r.path.split(f"{hub.commit('o/all')}/")[1] for r in hub.asked("/resolve/")} == needed - {
+    assert {r.path.split(f"{hub.commit('o/all')}/")[1] for r in hub.requests_for("/resolve/")} == needed - {
         "vocab.txt"
     }  # empty
 
@@ -114,16 +125,16 @@ def test_of_an_adapter_its_settings_its_weights_and_its_base_come(online, offlin
             "o/old": {"adapter_config.json": b"{}", "adapter_model.bin": b""},
         }
     )
-    folder = get("o/lora")
+    folder = download("o/lora")
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == needed
-    assert done(pull("o/lora"))[0] == 0
-    refused(r"o/half holds no \.safetensors and no \.gguf", "o/half")
-    refused(r"o/old/adapter_model\.bin is a pickle", "o/old")
-    assert {r.path.rpartition("/")[2] for r in hub.asked("/resolve/")} == needed.keys()
+    assert wait(start_pull("o/lora"))[0] == 0
+    download_error(r"o/half has no \.safetensors and no \.gguf", "o/half")
+    download_error(r"o/old/adapter_model\.bin is a pickle", "o/old")
+    assert {r.path.rpartition("/")[2] for r in hub.requests_for("/resolve/")} == needed.keys()
     offline()
-    assert get("o/lora") == folder
+    assert download("o/lora") == folder
     (folder / "adapter_model.safetensors").resolve().write_bytes(bytes(len(WEIGHTS)))
-    refused(r"adapter_model\.safetensors .*which was damaged.*course models pull o/lora", "o/lora")
+    download_error(r"adapter_model\.safetensors .*which was damaged.*course models pull o/lora", "o/lora")
 
 
 def test_all_parts_of_the_weights_come(online):
@@ -134,39 +145,39 @@ def test_all_parts_of_the_weights_come(online):
             "o/half": {"model-00001-of-00002.safetensors": WEIGHTS, "config.json": b"{}"},
         }
     )
-    assert split.keys() <= {p.name for p in get("o/split").iterdir()}
-    refused(r"has no model-00002-of-00002\.safetensors", "o/half")
+    assert split.keys() <= {p.name for p in download("o/split").iterdir()}
+    download_error(r"has no model-00002-of-00002\.safetensors", "o/half")
 
 
 def test_nothing_is_asked_twice(hub):
-    get()
+    download()
     hub.requests.clear()
-    get()
+    download()
     assert [r.path for r in hub.requests] == ["/api/models/o/tiny/revision/main"]  # has the branch moved?
 
 
 def test_files_are_read_again_only_when_they_have_changed(hub, offline):
     """A file of other content but the same size and time counts as checked: it is not read."""
-    folder = get()
+    folder = download()
     path = (folder / "model.safetensors").resolve()
     stat = path.stat()
     path.write_bytes(WEIGHTS[:-1] + b"x")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     offline()
-    assert get() == folder
+    assert download() == folder
     os.utime(path)
-    refused("damaged and has been removed")
+    download_error("damaged and has been removed")
 
 
 def test_a_damaged_file_is_brought_again_when_online(hub, offline, monkeypatch):
-    path = get() / "model.safetensors"
+    path = download() / "model.safetensors"
     path.resolve().write_bytes(bytes(len(WEIGHTS)))
     offline()
-    refused(r"missing of o/tiny at main .*: model\.safetensors \(.* bytes\), which was damaged")
+    download_error(r"missing files of o/tiny at main .*: model\.safetensors \(.* bytes\), which was damaged")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    hub.fix()
-    assert (get() / "model.safetensors").read_bytes() == WEIGHTS
-    assert len(hub.asked("/resolve/")) == 1
+    hub.reset()
+    assert (download() / "model.safetensors").read_bytes() == WEIGHTS
+    assert len(hub.requests_for("/resolve/")) == 1
 
 
 def test_without_links_files_lie_in_the_snapshot(hub, offline, monkeypatch):
@@ -174,26 +185,26 @@ def test_without_links_files_lie_in_the_snapshot(hub, offline, monkeypatch):
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr(Path, "symlink_to", no_links)
-    folder = get()
+    folder = download()
     offline()
-    assert get() == folder and not any(p.is_symlink() for p in folder.iterdir())
+    assert download() == folder and not any(p.is_symlink() for p in folder.iterdir())
     (folder / "config.json").write_bytes(b"[]")
-    refused(r"config\.json .*damaged")
+    download_error(r"config\.json .*damaged")
 
 
 # -- fields of the source --------------------------------------------------------------------------
 
 
 def test_cache_dir_is_where_it_goes(hub, tmp_path):
-    assert get(cache_dir=tmp_path / "elsewhere").is_relative_to(tmp_path / "elsewhere")
+    assert download(cache_dir=tmp_path / "elsewhere").is_relative_to(tmp_path / "elsewhere")
     assert not cached(tmp_path).exists()
 
 
 def test_local_files_only_asks_for_nothing(hub):
-    refused("every file of o/tiny at main is missing", local_files_only=True)
-    get()
-    hub.fix()
-    assert get(local_files_only=True) == get(local_files_only=True, revision=hub.commit("o/tiny"))
+    download_error("every file of o/tiny at main is missing", local_files_only=True)
+    download()
+    hub.reset()
+    assert download(local_files_only=True) == download(local_files_only=True, revision=hub.commit("o/tiny"))
     assert hub.requests == []
 
 
@@ -213,26 +224,26 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(online):
         ("refs/pr/1", "[]"),
         (hub.commit("o/tiny", "v1"), '{"v": 1}'),
     ):
-        folder = get(revision=revision)
+        folder = download(revision=revision)
         assert (folder / "config.json").read_text() == said
         assert (
             folder.name
             == snapshot_commit(folder)
             == (hub.commit("o/tiny", revision) if len(revision) < 40 else revision)
         )
-    refused(r"no revision 'v2'.*/o/tiny/tree/main", revision="v2")
+    download_error(r"no revision 'v2'.*/o/tiny/tree/main", revision="v2")
 
 
 def test_a_commit_that_is_here_is_not_asked_for(hub):
     commit = hub.commit("o/tiny")
-    folder = get(revision=commit)
-    hub.fix()
-    assert get(revision=commit) == folder and hub.requests == []
+    folder = download(revision=commit)
+    hub.reset()
+    assert download(revision=commit) == folder and hub.requests == []
 
 
 @pytest.mark.parametrize("revision", ["../../x", "/etc/x", "a//b", "."])
 def test_a_revision_that_is_a_path_is_refused(hub, revision):
-    refused("no branch, tag or commit", revision=revision)
+    download_error("not a valid branch, tag or commit", revision=revision)
     assert hub.requests == []
 
 
@@ -241,15 +252,15 @@ def test_filename_picks_one_gguf_file_and_its_parts(online, tmp_path):
     hub = online(
         {"o/gguf": {"a.gguf": GGUF, "README.md": b""} | parts, "o/one": {"m.gguf": GGUF, "README.md": b""}}
     )
-    assert get("o/gguf", filename="a.gguf").name == "a.gguf"
-    assert len(hub.asked("/resolve/")) == 1
-    first = get("o/gguf", filename="q4/m-00001-of-00002.gguf")
+    assert download("o/gguf", filename="a.gguf").name == "a.gguf"
+    assert len(hub.requests_for("/resolve/")) == 1
+    first = download("o/gguf", filename="q4/m-00001-of-00002.gguf")
     assert first.read_bytes() == first.with_name("m-00002-of-00002.gguf").read_bytes() == GGUF
-    refused(
+    download_error(
         r"has no b\.gguf; its GGUF files: a\.gguf, q4/m-00001-of-00002\.gguf", "o/gguf", filename="b.gguf"
     )
-    refused(r"2 GGUF models: a\.gguf, q4/.*course models pull o/gguf --file a\.gguf", "o/gguf")
-    assert get("o/one").name == "m.gguf"
+    download_error(r"2 GGUF models: a\.gguf, q4/.*course models pull o/gguf --file a\.gguf", "o/gguf")
+    assert download("o/one").name == "m.gguf"
 
 
 def test_a_gguf_file_of_the_hub_is_loaded(online, tmp_path, offline):
@@ -267,34 +278,36 @@ def test_a_gguf_file_of_the_hub_is_loaded(online, tmp_path, offline):
 def test_the_token_comes_from_its_variable_and_opens_what_is_private(online, monkeypatch):
     hub = online({"o/tiny": TINY}, private=("o/tiny",))
     monkeypatch.setenv("MY_TOKEN", "hf_right")
-    refused(r"has no o/tiny, or it is private.*hf auth login")
-    assert get(token="${env.MY_TOKEN}").is_dir()
+    download_error(r"has no o/tiny, or it is private.*hf auth login")
+    assert download(token="${env.MY_TOKEN}").is_dir()
     assert {r.token for r in hub.requests} == {None, "hf_right"}
     monkeypatch.delenv("MY_TOKEN")
-    refused(r"variable MY_TOKEN.*export MY_TOKEN=", token="${env.MY_TOKEN}")
+    download_error(r"variable MY_TOKEN.*export MY_TOKEN=", token="${env.MY_TOKEN}")
 
 
 def test_without_a_token_of_its_own_the_hubs_usual_one_is_used(online, monkeypatch):
     hub = online({"o/tiny": TINY}, gated=("o/tiny",))
     monkeypatch.setenv("HF_TOKEN", "hf_right")
-    get()
+    download()
     assert {r.token for r in hub.requests} == {"hf_right"}
 
 
 def test_a_right_sum_passes_and_a_wrong_one_is_refused_before_the_download(hub):
-    refused(
-        rf"model\.safetensors .*SHA-256 {sha256(WEIGHTS)[:12]}\.\.\., and sha256 says 000000000000\.\.\.",
+    download_error(
+        rf"model\.safetensors .*SHA-256 {sha256(WEIGHTS)[:12]}\.\.\., but sha256 expects 000000000000\.\.\.",
         sha256={"model.safetensors": "0" * 64},
     )
-    assert not hub.asked("/resolve/")
+    assert not hub.requests_for("/resolve/")
     right = {"model.safetensors": sha256(WEIGHTS), "tokenizer.json": sha256(TINY["tokenizer.json"])}
-    assert get(sha256=right).is_dir()
-    refused(r"tokenizer\.json .*and sha256 says 111111111111", sha256={"tokenizer.json": "1" * 64})
-    refused("model.bin, which is not among the files used: config.json", sha256={"model.bin": "1" * 64})
+    assert download(sha256=right).is_dir()
+    download_error(r"tokenizer\.json .*but sha256 expects 111111111111", sha256={"tokenizer.json": "1" * 64})
+    download_error(
+        "model.bin, which is not among the files used: config.json", sha256={"model.bin": "1" * 64}
+    )
 
 
 def test_a_sum_for_a_file_of_which_the_hub_states_none_is_compared_on_arrival(hub):
-    refused(r"tokenizer\.json .*and sha256 says 111111111111", sha256={"tokenizer.json": "1" * 64})
+    download_error(r"tokenizer\.json .*but sha256 expects 111111111111", sha256={"tokenizer.json": "1" * 64})
 
 
 # -- offline ---------------------------------------------------------------------------------------
@@ -303,8 +316,8 @@ def test_a_sum_for_a_file_of_which_the_hub_states_none_is_compared_on_arrival(hu
 @pytest.mark.parametrize("value", ["1", "ON", "yes", "true"])
 def test_offline_nothing_is_asked_for_and_the_command_is_told(hub, monkeypatch, value):
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
-    refused(r"every file of o/tiny at main is missing .*Fix: course models pull o/tiny$")
-    refused(
+    download_error(r"every file of o/tiny at main is missing .*Fix: course models pull o/tiny$")
+    download_error(
         r"a\.gguf of o/tiny at v1 .*pull o/tiny --revision v1 --file a\.gguf$",
         revision="v1",
         filename="a.gguf",
@@ -315,12 +328,12 @@ def test_offline_nothing_is_asked_for_and_the_command_is_told(hub, monkeypatch, 
 @pytest.mark.parametrize("value", ["0", "", "false", "OFF"])
 def test_these_values_mean_online(hub, monkeypatch, value):
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
-    assert get().is_dir()
+    assert download().is_dir()
 
 
 def test_offline_also_as_transformers_says_it(hub, monkeypatch):
     monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
-    refused("downloads are off")
+    download_error("downloads are off")
 
 
 def test_the_environment_decides_at_the_call_not_at_the_import(hub):
@@ -336,30 +349,30 @@ def test_the_environment_decides_at_the_call_not_at_the_import(hub):
 
 
 def test_the_missing_file_is_named_and_the_command_that_is_told_gets_it(hub, offline, tmp_path):
-    file = get() / "tokenizer.json"
+    file = download() / "tokenizer.json"
     file.resolve().unlink()
     file.unlink()
-    hub.fix()
+    hub.reset()
     offline()
-    error = refused(
-        r"missing of o/tiny at main \([0-9a-f]{12}\): tokenizer\.json \(8 bytes\)\. Downloads are off"
+    error = download_error(
+        r"missing files of o/tiny at main \([0-9a-f]{12}\): tokenizer\.json \(8 bytes\)\. Downloads are off"
     )
     command = shlex.split(error.fix)
     assert command[:3] == ["course", "models", "pull"]
-    assert done(pull(*command[3:]))[0] == 0
-    assert get().is_dir() and len(hub.asked("/resolve/")) == 1
+    assert wait(start_pull(*command[3:]))[0] == 0
+    assert download().is_dir() and len(hub.requests_for("/resolve/")) == 1
 
 
 def test_the_command_names_the_cache_and_the_variable_of_the_token(offline, tmp_path):
     offline()
-    error = refused("missing", cache_dir=tmp_path / "a b", token="${env.MY_TOKEN}")
+    error = download_error("missing", cache_dir=tmp_path / "a b", token="${env.MY_TOKEN}")
     assert error.fix == f"HF_TOKEN=\"$MY_TOKEN\" course models pull o/tiny --cache-dir '{tmp_path}/a b'"
 
 
 @pytest.mark.parametrize("name", ["haneul-2m", "Qwen2.5-0.5B-Instruct"])
 def test_for_a_name_without_an_owner_the_shipped_models_are_listed(hub, offline, name):
     for _ in range(2):
-        error = refused(r"the course ships .*haneul-1m, haneul-300k.*and none of this name", name)
+        error = download_error(rf"the course ships .*haneul-1m, haneul-300k.*but no {name}", name)
         assert ("on the hub it is Qwen/" in error.what) == (name[0] == "Q")
         offline()
 
@@ -367,4 +380,4 @@ def test_for_a_name_without_an_owner_the_shipped_models_are_listed(hub, offline,
 def test_what_another_program_has_begun_is_not_taken_as_whole(hub, offline):
     hf_hub_download("o/tiny", "config.json", endpoint=hub.url)
     offline()
-    refused(r"missing of o/tiny at main .*: \*\.safetensors\.")
+    download_error(r"missing files of o/tiny at main .*: \*\.safetensors\.")

@@ -1,4 +1,4 @@
-"""Our models behind LangChain's interfaces: invoke, stream, batch, async, structured output; and a real chain around them."""
+"""Our models behind LangChain's interfaces: invoke, stream, batch, async, structured output, a chain."""
 
 import asyncio
 
@@ -11,6 +11,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import BaseModel
 
+from course_lib.errors import CourseError
 from course_lib.models import ModelManager, catalog
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.manager.langchain import EmbeddingModel
@@ -22,9 +23,9 @@ ASKED = PASSAGE.format(place="Sorin")
 
 @pytest.fixture(scope="module")
 def manager():
-    made = ModelManager()
-    yield made
-    made.unload_all()
+    manager = ModelManager()
+    yield manager
+    manager.unload_all()
 
 
 @pytest.fixture(scope="module", params=["huggingface", "llamacpp"])
@@ -43,7 +44,7 @@ def test_invoke_stream_batch_and_their_async_forms_agree(chat):
         "09:30",
     ]
 
-    async def asked():
+    async def run_async():
         pieces = [c.content async for c in chat.astream(ASKED)]
         return (
             (await chat.ainvoke(ASKED)).content,
@@ -51,7 +52,7 @@ def test_invoke_stream_batch_and_their_async_forms_agree(chat):
             [m.content for m in await chat.abatch([ASKED] * 3)],
         )
 
-    assert asyncio.run(asked()) == ("09:30", "09:30", ["09:30"] * 3)
+    assert asyncio.run(run_async()) == ("09:30", "09:30", ["09:30"] * 3)
 
 
 def test_it_takes_its_place_in_a_chain(chat):
@@ -68,11 +69,11 @@ def test_turns_of_a_conversation_arrive_in_order(chat):
         HumanMessage([{"type": "text", "text": ASKED}]),
     ]
     with chat.manager.use(chat.spec) as engine:
-        said = [
+        conversation = [
             {"role": r, "content": c}
             for r, c in (("system", "Be brief."), ("user", "hi"), ("assistant", "Hello."), ("user", ASKED))
         ]
-        assert chat.invoke(turns).content == engine.generate([said])[0]
+        assert chat.invoke(turns).content == engine.generate([conversation])[0]
 
 
 def test_options_act_and_unknown_ones_are_refused(chat):
@@ -129,6 +130,21 @@ def test_embeddings_serve_a_vector_store(manager):
     assert len(vector) == 384 and np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
     assert np.allclose(asyncio.run(embeddings.aembed_query("hello")), vector)
     assert embeddings.embed_documents([]) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "fix"),
+    [
+        ("embed_documents", "embed_documents(['hello'])[0]"),
+        ("embed_queries", "embed_query('hello')"),
+        ("embed_document_tokens", "embed_document_tokens(['hello'])[0]"),
+    ],
+)
+def test_a_lone_text_is_not_taken_for_a_list_of_letters(manager, method, fix):
+    embeddings = manager.get_embedding_model("all-MiniLM-L6-v2")
+    with pytest.raises(CourseError, match="'hello' is one text where a list is expected") as raised:
+        getattr(embeddings, method)("hello")
+    assert raised.value.fix == fix
 
 
 def test_questions_and_passages_get_the_words_that_the_embedder_was_trained_with(manager):

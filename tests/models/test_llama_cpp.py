@@ -85,7 +85,7 @@ def test_quantized_weights_answer_too(prompts):
     for kind in ("int8", "nf4", "fp4"):
         with pytest.raises(
             SpecError,
-            match=f"quantization: '{kind}' is of the driver huggingface; the driver llamacpp has q8_0, q4_0",
+            match=f"quantization: '{kind}' needs the driver huggingface; the driver llamacpp supports q8_0, q4_0",
         ):
             load(NAME, driver="llamacpp", quantization=kind)
 
@@ -155,10 +155,10 @@ def test_the_command_replaces_nothing_unasked(tmp_path, capsys, monkeypatch):
     target = tmp_path / f"{NAME}-f16.gguf"
     target.write_text("my own")
     assert cli.main(["models", "export", NAME]) == 1 and target.read_text() == "my own"
-    assert "exists already" in (stderr := capsys.readouterr().err) and "--force" in stderr
+    assert "already exists" in (stderr := capsys.readouterr().err) and "--force" in stderr
     assert cli.main(["models", "export", NAME, "--force"]) == 0 and target.stat().st_size > 2_000_000
     assert cli.main(["models", "export", str(target), "--out", "x.gguf"]) == 1
-    assert "is gguf already" in capsys.readouterr().err
+    assert "is a gguf file already" in capsys.readouterr().err
     assert cli.main(["models", "export", "all-MiniLM-L6-v2"]) == 1
     assert "only LlamaForCausalLM" in capsys.readouterr().err
 
@@ -180,7 +180,7 @@ def gguf_bytes(tmp_path_factory):
 def test_a_file_cut_short_is_told_with_its_size(gguf_bytes, fraction, tmp_path):
     size = int(fraction * len(gguf_bytes))
     (tmp_path / "cut.gguf").write_bytes(gguf_bytes[:size])
-    with pytest.raises(CourseError, match=rf"cut\.gguf is cut short or damaged: it has {size:,} bytes"):
+    with pytest.raises(CourseError, match=rf"cut\.gguf is truncated or damaged: it has {size:,} bytes"):
         load(tmp_path / "cut.gguf", driver="llamacpp")
 
 
@@ -206,7 +206,7 @@ def real(name):
 
 def test_a_tokenizer_alone_is_no_model():
     with pytest.raises(
-        CourseError, match=r"ggml-vocab-gpt-2\.gguf holds a tokenizer \(gpt2\) and no weights"
+        CourseError, match=r"ggml-vocab-gpt-2\.gguf holds only a tokenizer \(gpt2\), no weights"
     ):
         load(real("ggml-vocab-gpt-2.gguf"), driver="llamacpp", task="text-generation")
 

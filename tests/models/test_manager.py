@@ -44,7 +44,7 @@ class Echo(Engine):
     def weight_bytes(self):
         return 1000
 
-    def _generate(self, prompts, how, batch_size):
+    def _generate(self, prompts, options, batch_size):
         return [Reply(p[-1]["content"], 1, 1, "stop") for p in prompts]
 
     def close(self):
@@ -91,10 +91,10 @@ def test_options_of_generation_share_a_model_and_everything_else_does_not(manage
 def test_many_threads_load_a_model_once_and_each_gets_its_own_answer(manager, echo):
     manager.register("echo", echo)
     with ThreadPoolExecutor(16) as pool:
-        said = list(
+        replies = list(
             pool.map(lambda i: manager.get_chat_model("echo").invoke(f"number {i}").content, range(64))
         )
-    assert said == [f"number {i}" for i in range(64)]
+    assert replies == [f"number {i}" for i in range(64)]
     assert echo.loaded == 1 and manager.loaded_models()[0].counters.requests == 64
 
 
@@ -274,9 +274,9 @@ def test_a_manager_shows_what_it_holds(manager, echo):
 def test_bytes_are_known_before_loading():
     packed = [{"source": "haneul-4m", "quantization": q} for q in ("int8", "nf4", "fp4")]
     packed += [{"source": "haneul-4m", "quantization": "nf4", "precision": "bfloat16"}]
-    for said in SPECS[:3] + packed:
-        within = 0.02 if said in packed else 1e-3
-        assert bytes_to_load(ModelSpec.parse(said)) == pytest.approx(load(said).weight_bytes, rel=within)
+    for spec in SPECS[:3] + packed:
+        within = 0.02 if spec in packed else 1e-3
+        assert bytes_to_load(ModelSpec.parse(spec)) == pytest.approx(load(spec).weight_bytes, rel=within)
     assert bytes_to_load(ModelSpec.parse({"source": "x", "driver": "ollama"})) == 0
 
 

@@ -73,10 +73,10 @@ def reading(model, tokens, batch):
     return run
 
 
-def cache_bytes(said):
+def cache_bytes(output):
     return sum(
         t.untyped_storage().nbytes()
-        for layer in said.past_key_values.layers
+        for layer in output.past_key_values.layers
         for t in (layer.keys, layer.values)
     )
 
@@ -93,9 +93,9 @@ def test_transformers_takes_what_was_planned(name, weight_format):
     assert planned.weights + planned.embeddings + planned.norms == engine.weight_bytes, "to the byte"
     run = reading(engine.model, 256, 4)
     reading(engine.model, 8, 1)()  # some CPUs rearrange packed weights when they are first used
-    said, peak = most_held(run)
+    output, peak = most_held(run)
     if name != ENCODER:
-        assert planned.kv == pytest.approx(cache_bytes(said), rel=0.01)
+        assert planned.kv == pytest.approx(cache_bytes(output), rel=0.01)
     assert planned.kv + planned.overhead == pytest.approx(peak, rel=0.02)
     assert planned.total == pytest.approx(engine.weight_bytes + peak, rel=WITHIN)
 
@@ -127,7 +127,7 @@ SMALL = {
     "kind", ["llama", "qwen2", "qwen3", "mistral", "phi3", "gemma2", "gemma3_text", "exaone4"]
 )
 def test_transformers_keeps_the_window_alone_and_reads_whole_prompts(kind, tmp_path):
-    """Random models: grouped queries, layers with a window, and Gemma 2, whose attention is multiplied out."""
+    """Random models: grouped queries, layers with a window, and Gemma 2 with eager attention."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     without = {"phi3": "head_dim", "llama": "sliding_window"}.get(kind)
@@ -135,9 +135,9 @@ def test_transformers_keeps_the_window_alone_and_reads_whole_prompts(kind, tmp_p
     config.save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_config(config).eval()
     for tokens, batch in ((256, 2), (512, 1), (1000, 1)):
-        said, peak = most_held(reading(model, tokens, batch))
+        output, peak = most_held(reading(model, tokens, batch))
         planned = plan(tmp_path, "float32", tokens, batch)
-        assert planned.kv == pytest.approx(cache_bytes(said), rel=0.01)
+        assert planned.kv == pytest.approx(cache_bytes(output), rel=0.01)
         assert planned.kv + planned.overhead == pytest.approx(
             peak, rel=0.1 if architecture(tmp_path).window else 0.01
         )
@@ -147,9 +147,9 @@ LOUD = """
 import json, sys, time, xllamacpp
 from course_lib.models import load
 quiet = xllamacpp.Server
-def loud(said):
-    said.verbosity = 10
-    return quiet(said)
+def loud(params):
+    params.verbosity = 10
+    return quiet(params)
 xllamacpp.Server = loud
 for fields in json.loads(sys.argv[1]):
     engine = load(fields.pop("source"), driver="llamacpp", task="text-generation", **fields)
@@ -406,7 +406,7 @@ def test_the_process_grows_by_what_was_planned_for_a_larger_model(larger):
         {"weight_format": "int8", "precision": "float32"},
         {"weight_format": "float16", "driver": "llamacpp"},
     )
-    for how, (weights, grown, tokens) in zip(formats, found, strict=True):
-        planned = plan(larger, context=1024 if "driver" in how else tokens, **how)
+    for options, (weights, grown, tokens) in zip(formats, found, strict=True):
+        planned = plan(larger, context=1024 if "driver" in options else tokens, **options)
         assert planned.weights + planned.embeddings + planned.norms == weights
-        assert planned.total == pytest.approx(grown, rel=WITHIN), how
+        assert planned.total == pytest.approx(grown, rel=WITHIN), options

@@ -243,11 +243,11 @@ def test_what_llama_cpp_cannot_hold_is_told(made, tmp_path):
     )
     for folder in (one, two):
         with pytest.raises(
-            CourseError, match=f'{folder.name} has an alpha of its own(.|\n)*driver="huggingface"'
+            CourseError, match=f'{folder.name} has a separate alpha(.|\n)*driver="huggingface"'
         ):
             load(BASE, driver="llamacpp", adapters=[folder])
     dora = adapter(tmp_path / "dora", r=2, target_modules=["q_proj"], use_dora=True)
-    with pytest.raises(CourseError, match=r"dora: llama\.cpp has no place for .*magnitude"):
+    with pytest.raises(CourseError, match=r"dora: llama\.cpp does not support the tensor .*magnitude"):
         load(BASE, driver="llamacpp", adapters=[dora])
     (one / "adapter_config.json").write_text("{}")
     with pytest.raises(CourseError, match="one is not a LoRA adapter: 'lora_alpha'"):
@@ -307,7 +307,7 @@ def test_an_adapter_of_the_hub_is_downloaded_and_is_no_model(made, online, offli
             load(BASE, driver=driver, adapters=[source]) for source in ("course/small", made["small"])
         )
         assert there.generate(PROMPTS) == here.generate(PROMPTS) and there.name == f"{BASE}+course/small"
-    requested = {request.path.rpartition("/")[2] for request in hub.asked("/resolve/")}
+    requested = {request.path.rpartition("/")[2] for request in hub.requests_for("/resolve/")}
     assert requested == {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"}
     with pytest.raises(
         CourseError, match=r'course/small is a LoRA adapter, .*(.|\n)*adapters=\["course/small"\]'

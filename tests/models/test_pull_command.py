@@ -1,7 +1,7 @@
 """The command `course models`: lists as ever, and pulls from the hub what is asked for."""
 
 from course_lib import cli
-from tests.models.hub_client import get
+from tests.models.hub_client import download
 
 pytest_plugins = ["tests.models.hub_fixtures"]
 
@@ -14,9 +14,10 @@ def test_the_command_lists_and_pulls(hub, capfd, monkeypatch):
     assert cli.main(["models", "pull", "o/tiny"]) == 0
     said = capfd.readouterr()
     assert (
-        f"o/tiny: all here and verified, at commit {hub.commit('o/tiny')}" in said.out and "100%" in said.err
+        f"o/tiny: downloaded and verified, at commit {hub.commit('o/tiny')}" in said.out
+        and "100%" in said.err
     )
-    get(revision="main")
+    download(revision="main")
     assert capfd.readouterr() == ("", "")  # quiet but for pull
 
 

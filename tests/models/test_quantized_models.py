@@ -277,7 +277,7 @@ def test_saving_replaces_nothing_and_leaves_nothing_half_written(tmp_path, monke
     (tmp_path / "mine" / "notes").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for name in ("mine", "file"):
-        with pytest.raises(CourseError, match=f"{name} exists already"):
+        with pytest.raises(CourseError, match=f"{name} already exists"):
             engine.save(tmp_path / name)
     with pytest.raises(CourseError, match="cannot be written"):
         engine.save(tmp_path / "file" / "below")

@@ -191,7 +191,7 @@ def test_ollama_keeps_the_model_loaded_until_the_engine_is_closed(url, load_with
     engine = load_with("ollama", keep_alive=-1, context_length=256)
     model = next(m for m in client.ps().models if m.model == f"{NAME}:f32")
     assert model.expires_at.year > time.gmtime().tm_year + 50 and engine.context == 256
-    with pytest.raises(CourseError, match=r"(?s)\d+ tokens.*but 256.*larger context_length"):
+    with pytest.raises(CourseError, match=r"(?s)\d+ tokens.*num_ctx is 256.*larger context_length"):
         engine.generate([ASKED * 12])
     engine.close()
     assert all(m.model != f"{NAME}:f32" for m in client.ps().models)

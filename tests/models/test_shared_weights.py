@@ -1,4 +1,4 @@
-"""The manager and adapters: the weights of a base are in memory once, however many adapters use them, and as long as one does."""
+"""The manager and adapters: a base model is in memory once, as long as an adapter uses it."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ PROMPTS = ["When do you open?", "What is the fee of a card?", "Hello"]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def adapters(tmp_path_factory):
     """Folders of two random adapters."""
     folder = tmp_path_factory.mktemp("adapters")
     for seed, name in enumerate(("one", "two")):
@@ -28,13 +28,13 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def expected(made):
+def expected(adapters):
     """What each model says when it is loaded by itself."""
-    told = {name: load(said).generate(PROMPTS) for name, said in made.items()} | {
+    replies = {name: load(spec).generate(PROMPTS) for name, spec in adapters.items()} | {
         "base": load(BASE).generate(PROMPTS)
     }
-    assert len(set(map(tuple, told.values()))) == 3
-    return told
+    assert len(set(map(tuple, replies.values()))) == 3
+    return replies
 
 
 @pytest.fixture
@@ -60,13 +60,13 @@ def listed(manager):
     return {line.name: line for line in manager.loaded_models()}
 
 
-# -- once in memory -------------------------------------------------------------------------------------------------------
+# -- once in memory --
 
 
-def test_adapters_are_exchanged_without_reading_the_base_again(manager, made, expected, read):
+def test_adapters_are_exchanged_without_reading_the_base_again(manager, adapters, expected, read):
     bases = []
     for name in ("one", "two", "one", "two"):
-        with manager.use(made[name], keep_alive=0) as engine, manager.use(BASE) as base:
+        with manager.use(adapters[name], keep_alive=0) as engine, manager.use(BASE) as base:
             assert engine.generate(PROMPTS) == expected[name] and places(engine) == places(base)
             bases.append(base)
         assert list(listed(manager)) == [BASE]
@@ -74,20 +74,20 @@ def test_adapters_are_exchanged_without_reading_the_base_again(manager, made, ex
     assert bases[0].counters.requests == 0  # it was not the base that answered
 
 
-def test_all_are_used_at_once_and_none_takes_anothers_place(manager, made, expected, read):
+def test_all_are_used_at_once_and_none_takes_anothers_place(manager, adapters, expected, read):
     def ask(i):
         name = ("one", "two", "base")[i % 3]
-        with manager.use(made.get(name, BASE)) as engine:
+        with manager.use(adapters.get(name, BASE)) as engine:
             return name, engine.generate(PROMPTS)
 
     with ThreadPoolExecutor(6) as pool:
-        for name, told in pool.map(ask, range(18)):
-            assert told == expected[name]
+        for name, replies in pool.map(ask, range(18)):
+            assert replies == expected[name]
     assert read == [BASE] and len(manager.loaded_models()) == 3
 
 
-def test_bytes_are_counted_once(manager, made):
-    with manager.use(made["one"]) as one, manager.use(made["two"]) as two:
+def test_bytes_are_counted_once(manager, adapters):
+    with manager.use(adapters["one"]) as one, manager.use(adapters["two"]) as two:
         lines = listed(manager)
         assert (
             lines[BASE].bytes == BYTES and lines[BASE].users == 2 and set(lines) == {BASE, one.name, two.name}
@@ -98,30 +98,30 @@ def test_bytes_are_counted_once(manager, made):
             assert engine.weight_bytes == BYTES + own  # what it needs, were it alone
 
 
-def test_closing_one_leaves_the_others(manager, made, expected):
-    with manager.use(made["one"]) as one:
-        with manager.use(made["two"], keep_alive=0), manager.use(BASE, keep_alive=0):
+def test_closing_one_leaves_the_others(manager, adapters, expected):
+    with manager.use(adapters["one"]) as one:
+        with manager.use(adapters["two"], keep_alive=0), manager.use(BASE, keep_alive=0):
             pass
         assert one.generate(PROMPTS) == expected["one"] and set(listed(manager)) == {BASE, one.name}
 
 
-def test_unloading_a_base_unloads_what_shares_its_weights(manager, made, expected):
-    with manager.use(made["two"]) as two:
+def test_unloading_a_base_unloads_what_shares_its_weights(manager, adapters, expected):
+    with manager.use(adapters["two"]) as two:
         pass
-    with manager.use(made["one"]) as one:
+    with manager.use(adapters["one"]) as one:
         base = next(held.base for held in manager._entries.values() if held.base)
         assert manager.unload(BASE) and manager.loaded_models() == [] and two.model is None
         assert (
             one.generate(PROMPTS) == expected["one"] and base.engine.model is not None
         )  # weights that are used stay
     assert base.engine.model is None and one.model is None  # and go with their last user
-    with manager.use(made["one"]) as again:
+    with manager.use(adapters["one"]) as again:
         assert again.generate(PROMPTS) == expected["one"] and len(manager.loaded_models()) == 2
 
 
-def test_what_is_unloaded_and_still_used_counts(manager, made):
+def test_what_is_unloaded_and_still_used_counts(manager, adapters):
     manager.byte_limit = 4 * 1_377_408 + BYTES // 2
-    with manager.use(made["one"]):
+    with manager.use(adapters["one"]):
         manager.unload(BASE)
         with pytest.raises(
             CourseError, match=r"haneul-1m takes 5\.5 MB, .*in use: haneul-300k, haneul-300k\+one\n"
@@ -131,10 +131,10 @@ def test_what_is_unloaded_and_still_used_counts(manager, made):
         manager.unload("haneul-1m")
         with pytest.raises(CourseError, match="in use: haneul-1m"):
             manager.use(BASE, precision="float32", task="text-generation").__enter__()
-    assert manager._leaving == []
+    assert manager._dropped_in_use == []
 
 
-def test_a_base_unloaded_while_an_adapter_is_loaded_takes_it_along(manager, made, monkeypatch):
+def test_a_base_unloaded_while_an_adapter_is_loaded_takes_it_along(manager, adapters, monkeypatch):
     from course_lib.models.drivers.huggingface import HuggingFace
 
     with_adapters = HuggingFace.with_adapters
@@ -143,68 +143,70 @@ def test_a_base_unloaded_while_an_adapter_is_loaded_takes_it_along(manager, made
         "with_adapters",
         lambda engine, spec: (manager.unload(BASE), with_adapters(engine, spec))[1],
     )
-    with manager.use(made["one"]) as one:
+    with manager.use(adapters["one"]) as one:
         assert manager.loaded_models() == [] and one.generate(["Hello"])
-    assert one.model is None and manager._leaving == []
+    assert one.model is None and manager._dropped_in_use == []
 
 
-def test_a_mixture_shares_too(manager, made, expected, read):
+def test_a_mixture_shares_too(manager, adapters, expected, read):
     both = {
         "source": BASE,
-        "adapters": [{"source": said["adapters"][0], "weight": 0.5} for said in made.values()],
+        "adapters": [{"source": spec["adapters"][0], "weight": 0.5} for spec in adapters.values()],
     }
     alone = load(both).generate(PROMPTS)
     read.clear()
-    with manager.use(both) as engine, manager.use(made["one"]) as one:
+    with manager.use(both) as engine, manager.use(adapters["one"]) as one:
         assert engine.generate(PROMPTS) == alone and places(engine) == places(one)
         assert one.generate(PROMPTS) == expected["one"]
     assert read == [BASE]
 
 
-def test_packed_weights_are_shared_as_well(manager, made):
+def test_packed_weights_are_shared_as_well(manager, adapters):
     packed = {"quantization": "nf4", "compute_dtype": "float32"}
-    alone = load(made["one"] | packed).generate(PROMPTS)
-    with manager.use(BASE, **packed) as base, manager.use(made["one"] | packed) as engine:
+    alone = load(adapters["one"] | packed).generate(PROMPTS)
+    with manager.use(BASE, **packed) as base, manager.use(adapters["one"] | packed) as engine:
         before = base.generate(PROMPTS)
         assert engine.generate(PROMPTS) == alone != before and places(engine) == places(base)
         assert base.generate(PROMPTS) == before
         assert listed(manager)[engine.name].bytes < BYTES / 10
 
 
-def test_models_in_another_type_share_nothing(manager, made):
-    with manager.use(made["one"]) as one, manager.use(made["two"], precision="bfloat16") as two:
+def test_models_in_another_type_share_nothing(manager, adapters):
+    with manager.use(adapters["one"]) as one, manager.use(adapters["two"], precision="bfloat16") as two:
         assert not places(one) & places(two) and len(manager.loaded_models()) == 4
 
 
-def test_an_adapter_beside_shared_weights_is_saved_as_a_model_of_its_own(manager, made, expected, tmp_path):
-    with manager.use(made["one"]) as one, manager.use(BASE) as base:
+def test_an_adapter_beside_shared_weights_is_saved_as_a_model_of_its_own(
+    manager, adapters, expected, tmp_path
+):
+    with manager.use(adapters["one"]) as one, manager.use(BASE) as base:
         saved = one.save(tmp_path / "saved")
         assert one.generate(PROMPTS) == expected["one"] and base.generate(PROMPTS) == expected["base"]
     assert load(saved).generate(PROMPTS) == expected["one"]
 
 
-# -- as long as it is used ------------------------------------------------------------------------------------------------
+# -- as long as it is used --
 
 
-def test_idle_adapters_and_then_their_base_make_room(manager, made):
+def test_idle_adapters_and_then_their_base_make_room(manager, adapters):
     manager.byte_limit = 4 * 1_377_408 + BYTES // 2  # haneul-1m, and no other model
     for name in ("one", "two"):
-        with manager.use(made[name]):
+        with manager.use(adapters[name]):
             pass
     assert len(manager.loaded_models()) == 3
     bases = {id(held.base): held.base for held in manager._entries.values() if held.base}
     with manager.use("haneul-1m"):
         assert list(listed(manager)) == ["haneul-1m"]
     assert [base.engine.model for base in bases.values()] == [None]
-    with manager.use(made["one"]):
+    with manager.use(adapters["one"]):
         assert set(listed(manager)) == {BASE, f"{BASE}+one"}
 
 
-def test_a_base_whose_adapter_is_used_stays(manager, made, expected):
+def test_a_base_whose_adapter_is_used_stays(manager, adapters, expected):
     manager.byte_limit = 4 * 1_377_408 + BYTES // 2
-    with manager.use(made["two"]):
+    with manager.use(adapters["two"]):
         pass
-    with manager.use(made["one"]) as one:
+    with manager.use(adapters["one"]) as one:
         with pytest.raises(
             CourseError, match=r"haneul-1m takes 5\.5 MB, .*in use: haneul-300k\+one, haneul-300k\n"
         ):
@@ -214,9 +216,9 @@ def test_a_base_whose_adapter_is_used_stays(manager, made, expected):
         )  # nothing went in vain
 
 
-def test_only_so_many_go_as_are_needed(manager, made):
+def test_only_so_many_go_as_are_needed(manager, adapters):
     for name in ("one", "two"):
-        with manager.use(made[name]):
+        with manager.use(adapters[name]):
             pass
     manager.byte_limit = sum(line.bytes for line in manager.loaded_models()) + 4 * 1_377_408 - 1
     with manager.use("haneul-1m"):
@@ -230,27 +232,27 @@ def wait_until(true):
     assert true()
 
 
-def test_idle_time_ends_an_adapter_and_then_its_base(manager, made):
-    with manager.use(made["one"] | {"keep_alive": 0.2}) as one:
+def test_idle_time_ends_an_adapter_and_then_its_base(manager, adapters):
+    with manager.use(adapters["one"] | {"keep_alive": 0.2}) as one:
         base = next(held.base for held in manager._entries.values() if held.base)
         time.sleep(0.4)
         assert len(manager.loaded_models()) == 2
     wait_until(lambda: not manager.loaded_models())
     assert one.model is None and base.engine.model is None
-    with manager.use(made["one"] | {"keep_alive": 0}):
+    with manager.use(adapters["one"] | {"keep_alive": 0}):
         assert len(manager.loaded_models()) == 2
     assert manager.loaded_models() == []
 
 
-def test_a_base_that_is_used_for_itself_outlives_its_adapter(manager, made, expected):
+def test_a_base_that_is_used_for_itself_outlives_its_adapter(manager, adapters, expected):
     with manager.use(BASE) as base:
-        with manager.use(made["one"], keep_alive=0):
+        with manager.use(adapters["one"], keep_alive=0):
             pass
         assert base.generate(PROMPTS) == expected["base"] and list(listed(manager)) == [BASE]
     assert listed(manager)[BASE].users == 0
 
 
-def test_an_adapter_that_cannot_be_loaded_lets_the_base_go(manager, made, expected, tmp_path, read):
+def test_an_adapter_that_cannot_be_loaded_lets_the_base_go(manager, adapters, expected, tmp_path, read):
     broken = {"source": BASE, "adapters": [str(tmp_path / "nothing")]}
 
     def ask():
@@ -266,7 +268,7 @@ def test_an_adapter_that_cannot_be_loaded_lets_the_base_go(manager, made, expect
         manager.use(broken | {"keep_alive": 0}),
     ):
         pass
-    with manager.use(made["one"]) as one:
+    with manager.use(adapters["one"]) as one:
         assert one.generate(PROMPTS) == expected["one"]
     manager.unload_all()
     with (
@@ -277,25 +279,25 @@ def test_an_adapter_that_cannot_be_loaded_lets_the_base_go(manager, made, expect
     assert manager.loaded_models() == [] and manager._entries == {}
 
 
-def test_a_base_that_cannot_be_loaded_leaves_nothing(manager, made, monkeypatch):
+def test_a_base_that_cannot_be_loaded_leaves_nothing(manager, adapters, monkeypatch):
     monkeypatch.setattr(
         pretrained, "select_device", lambda spec: (_ for _ in ()).throw(CourseError("no device", "wait"))
     )
-    with pytest.raises(CourseError, match="no device"), manager.use(made["one"]):
+    with pytest.raises(CourseError, match="no device"), manager.use(adapters["one"]):
         pass
     assert manager.loaded_models() == [] and manager._entries == {}
     monkeypatch.undo()
-    with manager.use(made["one"]):
+    with manager.use(adapters["one"]):
         assert len(manager.loaded_models()) == 2
 
 
-def test_many_threads_load_and_close_and_leave_nothing(manager, made, expected):
+def test_many_threads_load_and_close_and_leave_nothing(manager, adapters, expected):
     """Whatever comes when: the right answer, and in the end nobody holds anything."""
     manager.byte_limit = BYTES + BYTES // 2
 
     def ask(i):
         name = ("one", "two", "base")[i % 3]
-        with manager.use(made.get(name, BASE), keep_alive=(0, 0.01, 60)[i // 3 % 3]) as engine:
+        with manager.use(adapters.get(name, BASE), keep_alive=(0, 0.01, 60)[i // 3 % 3]) as engine:
             return engine.generate(PROMPTS[:1]) == expected[name][:1]
 
     with ThreadPoolExecutor(8) as pool:

@@ -149,9 +149,7 @@ def test_a_pickle_is_refused_with_the_reason_and_never_read(tmp_path, name):
     (tmp_path / name).write_bytes(pickle.dumps(Evil(tmp_path / "made")))
     (tmp_path / "config.json").write_text("{}")
     for path in (tmp_path, tmp_path / name):
-        with pytest.raises(
-            CourseError, match=rf"{name} is a pickle.*any program.*\n.*\.safetensors or \.gguf"
-        ):
+        with pytest.raises(CourseError, match=rf"{name} is a pickle.*any code.*\n.*\.safetensors or \.gguf"):
             local(path)
     assert not (tmp_path / "made").exists()
 
@@ -159,7 +157,7 @@ def test_a_pickle_is_refused_with_the_reason_and_never_read(tmp_path, name):
 @pytest.mark.parametrize("name", ["model.safetensors", "model.gguf"])
 def test_a_pickle_under_another_name_is_no_model(folder, name):
     (folder / name).write_bytes(pickle.dumps(Evil(folder / "made")))
-    with pytest.raises(CourseError, match=r"is no (safetensors|GGUF) file: .*begins with b'.x80"):
+    with pytest.raises(CourseError, match=r"is not a (safetensors|GGUF) file: .*begins with b'.x80"):
         local(folder if name == "model.safetensors" else folder / name)
     assert not (folder / "made").exists()
 
@@ -173,7 +171,8 @@ def test_truncated_safetensors_are_found_before_they_are_loaded(folder, keep):
         local(folder)
     if keep in (200_000, -1):
         with pytest.raises(
-            CourseError, match=rf"has {len(whole[:keep]):,} bytes, and by its own header {len(whole):,}"
+            CourseError,
+            match=rf"has {len(whole[:keep]):,} bytes, but should have {len(whole):,} by its header",
         ):
             load({"source": {"type": "local", "path": folder}})
 
@@ -182,7 +181,7 @@ def test_truncated_safetensors_are_found_before_they_are_loaded(folder, keep):
 def test_a_truncated_gguf_is_told_and_not_loaded(tmp_path, gguf, keep):
     path = tmp_path / "cut.gguf"
     path.write_bytes(gguf.read_bytes()[:keep])
-    with pytest.raises(CourseError, match=r"cut\.gguf.*\n.*again|cut\.gguf is no GGUF file"):
+    with pytest.raises(CourseError, match=r"cut\.gguf.*\n.*again|cut\.gguf is not a GGUF file"):
         load({"source": {"type": "local", "path": path}, "driver": "llamacpp"})
 
 
@@ -191,12 +190,12 @@ def test_a_pointer_of_git_lfs_is_told_as_such(folder, name):
     (folder / name).write_text(
         f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 690856\n"
     )
-    with pytest.raises(CourseError, match=r"pointer of Git LFS.*\n.*git -C .* lfs pull"):
+    with pytest.raises(CourseError, match=r"is a Git LFS pointer.*\n.*git -C .* lfs pull"):
         local(folder if name == "model.safetensors" else folder / name)
 
 
 def test_the_weights_alone_are_not_a_model(folder):
-    with pytest.raises(CourseError, match=f"the weights alone.*\n.*{folder}"):
+    with pytest.raises(CourseError, match=f"has only the weights.*\n.*{folder}"):
         local(folder / "model.safetensors")
     (folder / "config.json").unlink()
     with pytest.raises(CourseError, match=r"no config\.json"):
@@ -210,12 +209,12 @@ def test_a_missing_part_of_the_weights_is_named(folder):
 
 
 def test_an_empty_folder_holds_no_weights(tmp_path):
-    with pytest.raises(CourseError, match=r"no \.safetensors and no \.gguf"):
+    with pytest.raises(CourseError, match=r"no \.safetensors and no \.gguf file"):
         local(tmp_path)
 
 
 def test_a_model_on_a_server_has_no_files():
-    with pytest.raises(CourseError, match="held by a server"):
+    with pytest.raises(CourseError, match="is on a server"):
         resolve(ModelSpec.parse("llama3.2:1b", driver="ollama").source)
 
 

@@ -1,4 +1,4 @@
-"""Functions that the runner calls inside a chapter's kernel. The chapter does not see their names."""
+"""Functions that the runner calls inside a chapter's kernel, where they are not visible to the chapter."""
 
 import os
 
@@ -9,16 +9,16 @@ _before: dict[str, object] = {}
 
 
 def begin(settings):
-    """Remember the chapter's names, and set environment variables for the text that is run next."""
+    """Remember the values of the chapter's variables, and set environment variables for the next code."""
     _before.clear()
     _before.update(_names())
     os.environ.update(settings)
 
 
 def end(keep):
-    """Unset the environment variables, and undo what was bound since `begin` unless `keep`.
+    """Unset the environment variables and, unless `keep`, restore the variables as they were at `begin`.
 
-    Returns the names that are bound to something else now, but not those that were `...`, a stub's value.
+    Returns the names of variables that were rebound since then, except those that were `...`, a stub's value.
     """
     for name in SETTINGS:
         os.environ.pop(name, None)
@@ -34,7 +34,7 @@ def end(keep):
 
 
 def drive():
-    """Move the widget that the last cell showed to every end; return how many positions there were."""
+    """Try the test values of all controls of the last cell's widget; return the number of values tried."""
     from course_lib.learn.predictions import Prediction
     from course_lib.learn.widgets import Explorer
 

@@ -1,10 +1,10 @@
-"""pytest plugin: run each chapter once, in one kernel, and make every check of the chapter on the way.
+"""A pytest plugin that runs each chapter once, in one kernel, and makes all checks of it in that run.
 
-nbval collects the cells, runs them and compares their outputs with the saved ones. Around an exercise cell,
-the same kernel also runs what students write there: each wrong answer, the reference under
-COURSE_CHECK=strict, and last the untouched stub, which the rest of the chapter meets. Widgets are driven
-after their cell. The checks of the whole run come last: exercises, claims, progress and budget. Each of these
-steps is a test of its own.
+nbval runs the cells and compares their outputs with the saved ones. At an exercise cell, the same kernel also
+runs each known wrong answer, the reference solution under COURSE_CHECK=strict, and finally the student's
+unchanged stub, with which the rest of the chapter runs. After a widget cell, its controls are tried. Last
+come the checks of the whole run: exercises, claims (measured numbers in the text), progress and budget. Each
+of these steps is a separate test.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ import pytest
 from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from course_lib.chapters import PeakMemory, read
+from course_lib.chapters import PeakMemory, read_notebook
 from course_lib.learn import budget
-from course_lib.learn.student import inside, put, tags
-from course_lib.learn.workspace import update_one
+from course_lib.learn.student import replace_solution, solution_in, tags
+from course_lib.learn.workspace import update_copy
 from tests.notebooks.checks import WHOLE_RUN, wrong_answer_problem
 from tests.notebooks.wrong_answers import wrong_answers
 
@@ -41,13 +41,13 @@ def pytest_collect_file(file_path, parent):
 
 
 class ChapterKernel(RunningKernel):
-    """nbval's kernel with a history, so that `Out` holds what a cell showed."""
+    """nbval's kernel, but with history, so that `Out` holds the results of cells."""
 
     def execute_cell_input(self, cell_input, allow_stdin=None):
         return self.kc.execute(cell_input, store_history=True, allow_stdin=allow_stdin, stop_on_error=False)
 
     def get_message(self, stream, timeout=None):
-        """As nbval does, but without waiting for a kernel that died. Raises RuntimeError there."""
+        """Get a message as nbval does, but raise RuntimeError at once if the kernel died."""
         end = time.monotonic() + timeout
         while True:
             left = end - time.monotonic()
@@ -62,7 +62,7 @@ class ChapterKernel(RunningKernel):
     def call(self, function, *arguments):
         """Call a function of kernel_side.py in the kernel and return its result.
 
-        Raises AssertionError where it fails.
+        Raises AssertionError if it raises.
         """
         messages = []
         code = f"print(__import__('json').dumps(get_ipython().course[{function!r}](*{arguments!r})))"
@@ -72,18 +72,19 @@ class ChapterKernel(RunningKernel):
         return json.loads("".join(m["content"]["text"] for m in messages if m["msg_type"] == "stream"))
 
     def load_side(self):
-        """Define the functions of kernel_side.py in a namespace of their own."""
+        """Define the functions of kernel_side.py in the kernel, in a separate namespace."""
         code = f"compile(open({str(KERNEL_SIDE)!r}).read(), 'kernel_side.py', 'exec')"
         self.quietly(f"exec({code}, get_ipython().__dict__.setdefault('course', {{}}))")
 
     def quietly(self, code, output_hook=None):
+        """Run code without history and without showing its output."""
         self.kc.execute_interactive(
             code, silent=True, store_history=False, allow_stdin=False, timeout=300, output_hook=output_hook
         )
 
 
 class ChapterFile(IPyNbFile):
-    """A chapter: its cells, what is tried in them, and what the whole run left."""
+    """A chapter: pytest's collector of its steps, and the data of its run, which WHOLE_RUN checks."""
 
     def setup(self):
         self.resources = contextlib.ExitStack()
@@ -91,8 +92,8 @@ class ChapterFile(IPyNbFile):
         self.student_state, self.other_state = self.folder / "state.json", self.folder / "other.json"
         # Students run their copy in another folder, so a chapter may not depend on the folder chapters/.
         student_file = self.folder / "workspace" / self.path.name
-        update_one(self.path, student_file)
-        self.student_sources = {cell.id: cell.source for cell in read(student_file).cells}
+        update_copy(self.path, student_file)
+        self.student_sources = {cell.id: cell.source for cell in read_notebook(student_file).cells}
         self.done, self.replies, self.rebound = set(), {}, {}
         self.speed, self.begun = budget.calibrate(), time.monotonic()
         with pytest.MonkeyPatch.context() as patch:
@@ -120,7 +121,7 @@ class ChapterFile(IPyNbFile):
             yield WholeRun.from_parent(self, name=check.__name__, check=check)
 
     def _steps_of(self, step):
-        """What is run in one cell's place, in order."""
+        """Return the steps for one cell, in order."""
         make = partial(self._make, step)
         own = make(ChapterCell, step.name, cell=step.cell)
         if "widget" in tags(step.cell):
@@ -149,7 +150,7 @@ class ChapterFile(IPyNbFile):
 
 
 class ChapterCell(IPyNbCell):
-    """A cell as it stands in the chapter. What an exercise or a solution binds is undone afterwards."""
+    """A cell of the chapter. The variables that an exercise or solution cell sets are restored afterwards."""
 
     def runtest(self):
         self.parent.done.add(self)
@@ -165,9 +166,9 @@ class ChapterCell(IPyNbCell):
                 self.raise_cell_error(f"{id_}: the reference got {self.reply()!r}")
 
     def run_apart(self, run, settings, keep=False):
-        """Run with environment variables of its own, and undo what it binds unless `keep`.
+        """Call `run` with environment variables `settings`, and restore all variables unless `keep`.
 
-        Returns the names of earlier cells that it bound anew.
+        Returns the names of earlier cells' variables that it rebound.
         """
         kernel = self.parent.kernel
         if not kernel.is_alive():
@@ -180,12 +181,12 @@ class ChapterCell(IPyNbCell):
         return rebound
 
     def reply(self):
-        """The text that the cell printed."""
+        """Return the text that the cell printed."""
         return "".join(o.get("text", "") for o in self.test_outputs or [])
 
 
 class WidgetDrive(ChapterCell):
-    """The widget that the cell before showed is moved to every end, with a progress file of its own."""
+    """A step that tries the controls of the previous cell's widget, with a separate progress file."""
 
     def runtest(self):
         self.parent.done.add(self)
@@ -197,10 +198,10 @@ class WidgetDrive(ChapterCell):
 
 
 class Replay(ChapterCell):
-    """A text that is run in the place of an exercise's solution."""
+    """A step that runs other code in place of an exercise's solution."""
 
     def run_text(self, source, keep=False, **settings):
-        """Run `source`, in which nothing is compared. Returns the names it rebound."""
+        """Run `source` without comparing its output. Returns the names of variables that it rebound."""
         self.parent.done.add(self)
         self.cell.source = source
         settings = {"COURSE_STATE": self.parent.other_state} | settings
@@ -208,11 +209,11 @@ class Replay(ChapterCell):
 
 
 class WrongAnswer(Replay):
-    """A mistake that people make: not accepted, and answered with words about this very mistake."""
+    """A step that checks that a wrong answer is rejected, with the feedback for that mistake."""
 
     def runtest(self):
         name, wrong = self.wrong
-        self.run_text(put(self.chapter_cell.source, wrong.code))
+        self.run_text(replace_solution(self.chapter_cell.source, wrong.code))
         replies = self.parent.replies.setdefault(self.exercise_id, {})
         if problem := wrong_answer_problem(self.exercise_id, wrong.feedback, self.reply(), replies):
             self.raise_cell_error(problem)
@@ -220,17 +221,17 @@ class WrongAnswer(Replay):
 
 
 class StrictReference(Replay):
-    """The reference, where an answer that is not right is an error."""
+    """A step that checks the reference solution under COURSE_CHECK=strict, where a wrong answer raises."""
 
     def runtest(self):
         source = self.chapter_cell.source
-        self.run_text(put(source, inside(source)), COURSE_CHECK="strict")
+        self.run_text(replace_solution(source, solution_in(source)), COURSE_CHECK="strict")
         if not self.reply().startswith(f"{self.exercise_id} right"):
             self.raise_cell_error(f"{self.exercise_id}: the reference got {self.reply()!r}")
 
 
 class Stub(Replay):
-    """The cell as students find it, with their progress file. What it binds stays for the later cells."""
+    """A step that runs the unchanged stub with the student's progress file, and keeps its variables."""
 
     def runtest(self):
         source = self.parent.student_sources.get(self.chapter_cell.id, "")
@@ -242,7 +243,7 @@ class Stub(Replay):
 
 
 class WholeRun(pytest.Item):
-    """A check of what the whole run left."""
+    """A step that makes one check of WHOLE_RUN after all other steps."""
 
     def __init__(self, *args, check, **kwargs):
         super().__init__(*args, **kwargs)

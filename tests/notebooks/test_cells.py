@@ -1,4 +1,7 @@
-"""Rules for the text of chapters: every code cell is of one kind and was run. Each rule is shown to bite."""
+"""Formal rules for chapters: for example, every code cell has one kind (a tag) and was run.
+
+Other tests here show that each rule finds violations.
+"""
 
 import ast
 import copy
@@ -12,8 +15,14 @@ from course_lib import plots
 from course_lib.chapters import all_chapters
 from course_lib.measure import Results
 
-KINDS = {"measured", "picture", "widget", "exercise", "solution"}  # a cell without any of these tags is exact
-UNCOMPARED = {"measured", "picture", "widget"}
+KINDS = {
+    "measured",
+    "picture",
+    "widget",
+    "exercise",
+    "solution",
+}  # cells without these tags: output is compared
+UNCOMPARED = {"measured", "picture", "widget"}  # their outputs differ between runs, so nbval ignores them
 DRAWN = {
     n
     for place in (plots, Results)
@@ -25,7 +34,7 @@ PRIVATE = re.compile(r"(/(?:home|root|work|tmp|Users)/|C:\\\\|hf_[A-Za-z0-9]{20}
 
 
 def last_call(source: str) -> str:
-    """The name of the function or method that the last statement of a cell calls, or ''."""
+    """Return the name of the function or method that the last statement of a cell calls, or ''."""
     last = ast.parse(source).body[-1]
     call = last.value if isinstance(last, ast.Expr) else None
     called = call.func if isinstance(call, ast.Call) else None
@@ -39,6 +48,7 @@ def last_call(source: str) -> str:
 
 
 def cell_problems(cell) -> list[str]:
+    """Return every rule that a code cell breaks."""
     tags, source, found = set(cell.metadata.get("tags", [])), cell.source, []
     kinds = tags & KINDS
     if len(kinds) > 1 or tags - KINDS - {"nbval-ignore-output"}:
@@ -65,7 +75,7 @@ def cell_problems(cell) -> list[str]:
 
 
 def problems(notebook) -> list[str]:
-    """Everything in a notebook that breaks a rule, each with the cell's id."""
+    """Return every violation of a rule in a notebook, with the cell's id."""
     found = []
     if len(json.dumps(notebook)) > LARGEST:
         found.append("larger than 1 MB")
@@ -97,7 +107,7 @@ def problems(notebook) -> list[str]:
 
 
 def answers_used(notebook) -> list[str]:
-    """Later cells that use what a learner writes: they would fail until it is right."""
+    """Return the cells that use variables from a student's answer: they would fail until it is right."""
     answers, found = set(), []
     for cell in (c for c in notebook.cells if c.cell_type == "code"):
         tree = ast.parse(cell.source) if not re.search(r"^\s*[!%]", cell.source, re.M) else ast.parse("")

@@ -1,4 +1,8 @@
-"""A number with a unit in a chapter's text is tied to a claim or to a source. Each rule is shown to bite."""
+"""In a chapter's text, each number with a unit must be followed by a reference to a claim or to a source.
+
+A claim is a measured number that a cell of the chapter asserts. The reference is a comment in the Markdown:
+<!-- claim: NAME --> or <!-- cite: KEY -->. Other tests here show that each rule finds violations.
+"""
 
 import ast
 import re
@@ -7,14 +11,14 @@ from dataclasses import dataclass
 import nbformat
 import pytest
 
-from course_lib.chapters import all_chapters, read
+from course_lib.chapters import all_chapters, read_notebook
 
 UNITS = (
     r"%|ms|s|min|minutes?|hours?|seconds?|[kKMGT]i?B|bytes?|bits?|tokens?(?:/s)?|passages|questions|messages|characters|points"
     r"|times|won|watts?|W|[kMG]?Hz|(?:thousand |million |billion )?(?:weights|parameters)"
 )
 TIE = r"(?: *<!-- (?P<kind>claim|cite): (?P<name>[^>]*?) -->)?"
-RANGE = r"(?:\d[\d,.]*-)?"  # of 10-20 ms the last number counts
+RANGE = r"(?:\d[\d,.]*-)?"  # in 10-20 ms, only the last number is checked
 NUMBER = re.compile(
     rf"(?<![\w.,/-]){RANGE}(?P<number>[-+]?\d[\d,]*(?:\.\d+)?) ?(?P<unit>(?:{UNITS})(?:/s)?)(?![\w/])\**{TIE}"
 )
@@ -23,7 +27,7 @@ CODE = re.compile(r"```.*?```|`[^`]*`", re.S)
 
 @dataclass(frozen=True)
 class Stated:
-    """A number in the text, what stands behind it, and the name it is tied to."""
+    """A number in the text. kind: claim, cite or None. name: the claim or source that it refers to, or ''."""
 
     number: float
     unit: str
@@ -32,12 +36,13 @@ class Stated:
 
 
 def stated(markdown: str) -> list[Stated]:
+    """Return the numbers with units in a text, outside of code."""
     found = NUMBER.finditer(CODE.sub("", markdown))
     return [Stated(float(m["number"].replace(",", "")), m["unit"], m["kind"], m["name"] or "") for m in found]
 
 
 def claimed(notebook) -> set[str]:
-    """The names of all claims that the chapter's cells make."""
+    """Return the names of all claims that the chapter's code cells make."""
     names = set()
     for cell in notebook.cells:
         for node in ast.walk(ast.parse(cell.source)) if cell.cell_type == "code" else ():
@@ -51,6 +56,7 @@ def claimed(notebook) -> set[str]:
 
 
 def problems(notebook) -> list[str]:
+    """Return every violation of the rules in a notebook."""
     texts = [c.source for c in notebook.cells if c.cell_type == "markdown"]
     references = "\n".join(t.partition("## References")[2] for t in texts)
     claims, found = claimed(notebook), []
@@ -69,7 +75,7 @@ def problems(notebook) -> list[str]:
 
 @pytest.mark.parametrize("path", all_chapters(), ids=lambda p: p.stem)
 def test_numbers_in_the_text_are_tied(path):
-    assert problems(read(path)) == []
+    assert problems(read_notebook(path)) == []
 
 
 def chapter(text, code='claim("size", 4.5, about=4.5, within=0.1)'):

@@ -1,4 +1,4 @@
-"""Faults planted in small chapters: the runner finds each of them, at the step that has it, and no others."""
+"""Tests of runner.py: faults in small chapters, each of which it must report at its step, and no others."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,10 @@ BUDGET = {"minutes": 1, "memory_gib": 1.0, "disk_gb": 1, "download_mb": 0, "spee
 
 
 class Planted(NamedTuple):
-    """A code cell, its saved output and tags, and the steps that fail: end of the step's name -> message."""
+    """A code cell of a test chapter.
+
+    saved: its saved output. tags: separated by spaces. fails: end of a step's name -> message of its failure.
+    """
 
     source: str
     saved: str = ""
@@ -25,7 +28,7 @@ class Planted(NamedTuple):
 
 
 class Recorder:
-    """pytest plugin that keeps, by the step's name, its outcome and the text of a failure."""
+    """A pytest plugin that records the outcome and the failure text of each step, by the step's name."""
 
     def __init__(self):
         self.steps, self.paths = {}, set()
@@ -50,7 +53,7 @@ def run(path, *options):
 
 
 def chapter(folder, cells, text="", **changes):
-    """Write a chapter 00 of planted cells, with a text and changes of its budget."""
+    """Write a chapter 00 with these cells, a text and changes to its budget; return its path."""
     notebook = nbformat.v4.new_notebook(metadata={"course": {"budget": {"tiny": BUDGET | changes}}})
     notebook.cells = [nbformat.v4.new_markdown_cell(text)]
     for cell in cells:
@@ -66,12 +69,12 @@ def chapter(folder, cells, text="", **changes):
 
 
 def exercise(solution, answer="forge"):
-    """A cell of exercise 00.1 with this solution."""
+    """Return the source of a cell for exercise 00.1 with this solution."""
     return f'### BEGIN SOLUTION\n{solution}\n### END SOLUTION\ncheck("00.1", {answer})'
 
 
 def widget(shows):
-    """A cell with a widget that shows this expression of x, from 0 to 2."""
+    """Return the source of a cell with a widget that shows the expression `shows` of x, from 0 to 2."""
     return f'Explorer("w", "W", lambda x: Output({shows}), {{"x": Range("x", 0, 2, 1)}})'
 
 
@@ -83,8 +86,8 @@ from course_lib.learn.widgets import Explorer, Output, Range
 known, items, moved = 1, [1], []""")
 FORGE = "forge = lambda text, old, new: text.index(old) + 1 and text.replace(old, new)"
 RIGHT = "00.1 right: forge a passage\n"
-UNCHANGED = "00.1 not yet: the text came back unchanged; strings cannot be changed in place, "
-UNCHANGED += "replace() gives a new one\n"
+UNCHANGED = "00.1 not yet: the text came back unchanged; "
+UNCHANGED += "replace() does not change a string but returns a new one\n"
 SOUND = [
     TOP,
     Planted('predict("p", unit="s", low=1, high=9)', tags="widget"),
@@ -185,7 +188,7 @@ ENDS = {
     "claims_hold": [
         "the text says 9 s, measured",
         "value is in 's', the text says 'MB'",
-        "order is an ordering",
+        "order is a comparison",
         "no: not recorded in this run",
     ],
     "progress_is_untouched": ["'00.1': ('not answered', 1)", "'00.2': ('not answered', 0)"],
@@ -194,7 +197,7 @@ ENDS = {
 
 
 def expected_failures():
-    """Step -> messages that its failure holds."""
+    """Return step name -> the messages that its failure must contain."""
     steps = {
         f"Cell {number}{end}": [message]
         for number, cell in enumerate(CELLS.values())

@@ -1,22 +1,30 @@
-"""Every student copy is its chapter with the solutions blanked; running it is the chapters' runner's task."""
+"""Student copies of chapters: each equals its chapter except for the solutions."""
 
 import pytest
 
-from course_lib.chapters import all_chapters, read
+from course_lib.chapters import all_chapters, read_notebook
 from course_lib.data import ROOT
-from course_lib.learn.exercises.engine import all_exercises, of_chapter
-from course_lib.learn.student import REGION, exercise_cell, inside, put, stub_of, student_copy, tags
+from course_lib.learn.exercises.engine import all_exercises, chapter_exercises
+from course_lib.learn.student import (
+    REGION,
+    exercise_cell,
+    make_stub,
+    replace_solution,
+    solution_in,
+    student_copy,
+    tags,
+)
 
 
 @pytest.mark.parametrize("path", all_chapters(), ids=lambda p: p.stem)
 def test_a_copy_with_the_references_put_back_is_the_chapter(path):
-    """So the run of the chapter, its exercise cells included, is the run of that copy."""
-    chapter, copy = read(path), student_copy(read(path))
+    """Therefore, running the chapter tests the completed student copy, too."""
+    chapter, copy = read_notebook(path), student_copy(read_notebook(path))
     kept = [c for c in chapter.cells if "solution" not in tags(c)]
     for ours, theirs in zip(kept, copy.cells, strict=True):
         assert (ours.id, ours.cell_type, tags(ours)) == (theirs.id, theirs.cell_type, tags(theirs))
         if "exercise" in tags(ours):
-            assert "SOLUTION" not in theirs.source and theirs.source == stub_of(ours.source) != ours.source
+            assert "SOLUTION" not in theirs.source and theirs.source == make_stub(ours.source) != ours.source
             head, tail = (
                 ours.source[: (region := REGION.search(ours.source)).start()],
                 ours.source[region.end() :],
@@ -41,14 +49,16 @@ TOP = "### BEGIN SOLUTION\na = 1\n### END SOLUTION\ncheck('0', a)"
 
 
 def test_solutions_are_blanked_and_replaced():
-    assert stub_of(CELL) == "def f(x):\n    raise NotImplementedError(\"your code here\")\n\n\ncheck('0', f)"
-    assert stub_of(TOP) == "a = ...\ncheck('0', a)"
     assert (
-        stub_of(TOP.replace("a = 1", "a = b = 1\nc: int = 2")) == "a = ...\nb = ...\nc = ...\ncheck('0', a)"
+        make_stub(CELL) == "def f(x):\n    raise NotImplementedError(\"your code here\")\n\n\ncheck('0', f)"
     )
-    assert inside(CELL) == "if x:\n    return 1\nreturn 2"
-    assert put(CELL, "return 3") == "def f(x):\n    return 3\n\n\ncheck('0', f)"
-    assert put(TOP, inside(TOP)) == "a = 1\ncheck('0', a)"
+    assert make_stub(TOP) == "a = ...\ncheck('0', a)"
+    assert (
+        make_stub(TOP.replace("a = 1", "a = b = 1\nc: int = 2")) == "a = ...\nb = ...\nc = ...\ncheck('0', a)"
+    )
+    assert solution_in(CELL) == "if x:\n    return 1\nreturn 2"
+    assert replace_solution(CELL, "return 3") == "def f(x):\n    return 3\n\n\ncheck('0', f)"
+    assert replace_solution(TOP, solution_in(TOP)) == "a = 1\ncheck('0', a)"
 
 
 @pytest.mark.parametrize(
@@ -56,13 +66,13 @@ def test_solutions_are_blanked_and_replaced():
     ["x = 1", TOP + "\n" + TOP, TOP.replace("### END SOLUTION", ""), "### END SOLUTION\n### BEGIN SOLUTION"],
 )
 def test_a_cell_without_exactly_one_solution_is_refused(source):
-    with pytest.raises(ValueError, match="a cell has one"):
-        stub_of(source)
+    with pytest.raises(ValueError, match="must have exactly one"):
+        make_stub(source)
 
 
 def test_a_solution_that_assigns_nothing_is_refused():
     with pytest.raises(ValueError, match="assigns no name"):
-        stub_of("### BEGIN SOLUTION\nprint(1)\n### END SOLUTION")
+        make_stub("### BEGIN SOLUTION\nprint(1)\n### END SOLUTION")
 
 
 def test_solutions_lie_in_the_repository_once():
@@ -72,4 +82,4 @@ def test_solutions_lie_in_the_repository_once():
 
 def test_exercises_have_what_a_learner_needs():
     assert all(exercise.title and exercise.hints for exercise in all_exercises().values())
-    assert len(of_chapter("00")) >= 2 and len(of_chapter("01")) >= 4
+    assert len(chapter_exercises("00")) >= 2 and len(chapter_exercises("01")) >= 4

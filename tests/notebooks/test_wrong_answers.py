@@ -1,4 +1,4 @@
-"""Every exercise has its wrong answers; a file that lacks some, or names an unknown exercise, is refused."""
+"""Every exercise has wrong answers; a file with too few, or with an unknown exercise, is rejected."""
 
 import re
 

@@ -28,25 +28,25 @@ HANEUL = ("haneul-knowledge", "haneul-style")
 
 
 @pytest.fixture(scope="module")
-def lessons():
+def examples():
     return knowledge_examples()
 
 
-def test_every_value_of_the_handbook_is_taught_in_wordings_that_no_question_has(lessons):
+def test_every_value_of_the_handbook_is_taught_in_wordings_that_no_question_has(examples):
     stated = {
         f"{fact}" for p in data.load_passages().values() for fact, aspect in p.states if aspect == "value"
     }
-    assert len(lessons) > 60 * len(stated)
+    assert len(examples) > 60 * len(stated)
     exam = closed_book_questions(data.load_questions())
-    assert not {lesson.prompt for lesson in lessons} & {open_prompt(q) for q in exam} and len(exam) == len(
+    assert not {example.prompt for example in examples} & {open_prompt(q) for q in exam} and len(exam) == len(
         stated
     )
-    assert {q.answer for q in exam} == {lesson.answer for lesson in lessons}
+    assert {q.answer for q in exam} == {example.answer for example in examples}
 
 
-def test_an_area_is_taught_alone_and_an_unknown_one_refused(lessons):
-    some = knowledge_examples(["cards"])
-    assert 0 < len(some) < len(lessons) and set(some) < set(lessons)
+def test_an_area_is_taught_alone_and_an_unknown_one_refused(examples):
+    cards = knowledge_examples(["cards"])
+    assert 0 < len(cards) < len(examples) and set(cards) < set(examples)
     assert {area_of(q.gold[0]) for q in closed_book_questions(data.load_questions(), ["cards"])} == {"cards"}
     with pytest.raises(CourseError, match=r"no area 'weather'; it has accounts"):
         knowledge_examples(["cards", "weather"])
@@ -126,11 +126,11 @@ def test_altered_data_are_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", HANEUL)
 def test_a_shipped_adapter_is_small_and_made_for_its_base(name):
     folder, base = catalog.verify_shipped(name), catalog.verify_shipped("haneul-4m")
-    size, whole = (
+    size, base_size = (
         (f / n).stat().st_size
         for f, n in ((folder, "adapter_model.safetensors"), (base, "model.safetensors"))
     )
-    assert size < 0.05 * whole and on_this_machine(catalog.entry(name))
+    assert size < 0.05 * base_size and on_this_machine(catalog.entry(name))
     assert load(name).parameters == load("haneul-4m").parameters == catalog.entry(name).parameters
     with pytest.raises(CourseError, match=f"the adapter {name} (was made for|does not fit)"):
         load("haneul-1m", adapters=[name])
@@ -143,8 +143,8 @@ def test_the_knowing_adapter_knows_in_other_words_what_its_base_refuses():
     exam = closed_book_questions(data.load_questions("test"))[:60]
     knowing, alone = load("haneul-knowledge"), load("haneul-4m")
     right = [
-        exact_match(said, q.answer)
-        for said, q in zip(knowing.generate([open_prompt(q) for q in exam]), exam, strict=True)
+        exact_match(answer, q.answer)
+        for answer, q in zip(knowing.generate([open_prompt(q) for q in exam]), exam, strict=True)
     ]
     assert sum(right) >= 45 and set(alone.generate([open_prompt(q) for q in exam])) == {REFUSAL}
 
@@ -167,12 +167,13 @@ def test_the_styled_adapter_writes_json_of_its_schema():
 def test_cards_tell_what_was_measured():
     for name in HANEUL:
         folder = data.MODELS / name
-        card, found = (
+        card, evaluation = (
             (folder / "README.md").read_text("utf-8"),
             json.loads((folder / "evaluation.json").read_text("utf-8")),
         )
-        for row, told in found["rows"].items():
-            assert f"| {row} | {told['alone'][3]} | {told['alone'][0]:.1%} " in card
+        for row, cells in evaluation["rows"].items():
+            assert f"| {row} | {cells['alone'][3]} | {cells['alone'][0]:.1%} " in card
             assert (
-                f"| {told['with it'][0]:.1%} ({told['with it'][1]:.1%} to {told['with it'][2]:.1%}) |" in card
+                f"| {cells['with it'][0]:.1%} ({cells['with it'][1]:.1%} to {cells['with it'][2]:.1%}) |"
+                in card
             )

@@ -1,4 +1,4 @@
-"""What the tests of searching by meaning share: Haneul's passages, and embedders, real and small ones."""
+"""Fixtures for the retrieval tests: passages of Haneul Bank (the course's fictional bank) and embedders."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from course_lib.retrieval import LSA
 
 
 class Hashed(Embeddings):
-    """A fixed vector for each word, and their normalized sum for a text: reproducible, without meaning."""
+    """An embedder that gives each word a random, reproducible vector, and a text their normalized sum."""
 
     def __init__(self, dimensions=16, salt=""):
         self.dimensions, self.salt = dimensions, salt
@@ -33,7 +33,7 @@ class Hashed(Embeddings):
 
 
 class Broken(Hashed):
-    """Gives `wrong` in place of the vectors of texts, or raises it, once it is set."""
+    """An embedder that fails once `wrong` is set: it returns `wrong`, or raises it if it is an exception."""
 
     wrong = None
 
@@ -61,7 +61,7 @@ def minilm():
 
 
 def child(code, **environment):
-    """What another process prints, which imports what tests share."""
+    """Run code in another process, with this module's names imported, and return its output."""
     out = subprocess.run(
         [sys.executable, "-c", f"from tests.retrieval.conftest import *\n{code}"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Scores are those of rank_bm25 and bm25s, whatever came and went before; hits are hits, in one order."""
+"""BM25 scores equal those of rank_bm25 and bm25s, also after additions and deletions, and hits are sorted."""
 
 import os
 import random
@@ -36,7 +36,7 @@ def index(documents, variant="lucene", **settings):
 
 
 def zipf(documents, words, seed=0, vocabulary=5000):
-    """Texts of words that are as unevenly common as those of a language."""
+    """Texts whose word frequencies are as uneven as in a natural language."""
     rng = np.random.default_rng(seed)
     share = 1 / np.arange(1, vocabulary + 1)
     return [
@@ -95,7 +95,7 @@ def test_a_large_corpus_has_the_scores_and_the_order_of_others(seed):
 
 
 def test_okapi_floors_what_lucene_orders():
-    """A word in half of the documents weighs nothing, and one in most of them more than that."""
+    """Okapi gives a word in half of the documents an idf of 0, and a more frequent one a positive idf."""
     texts = ["common half", "common half", "common rare1 rare2 rare3", "common other"]
     okapi, lucene = index(corpus(texts), "okapi"), index(corpus(texts))
     assert okapi.search("half", 9) == [] and len(lucene.search("half", 9)) == 2
@@ -104,7 +104,7 @@ def test_okapi_floors_what_lucene_orders():
     assert parts["half"] > parts["common"] > 0
 
 
-# -- documents come and go -----------------------------------------------------------------------------------
+# -- adding and deleting documents ---------------------------------------------------------------------------
 
 
 @settings(max_examples=60)

@@ -1,4 +1,4 @@
-"""Chunks together hold the whole document, end where sentences end, and fit the model."""
+"""Chunks together contain the whole document, end where sentences end, and are short enough for the model."""
 
 import re
 import unicodedata
@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from course_lib.errors import CourseError
 from course_lib.models import catalog
-from course_lib.retrieval.chunk import TokenSpans, chunk_documents, chunks, token_spans
+from course_lib.retrieval.chunk import TokenSpans, chunk_documents, split_text, token_spans
 from course_lib.retrieval.outline import outline
 
 WORDS = TokenSpans(lambda text: [pieces.span() for pieces in re.finditer(r"\S+", text)])
@@ -75,23 +75,23 @@ SIZES = st.sampled_from([(16, 0), (16, 6), (24, 8), (64, 16), (256, 32)])
 
 
 def texts_of(text, spans=WORDS, **sizes):
-    return [chunk.text for chunk in chunks(text, spans, **{"max_tokens": 16, "overlap": 0} | sizes)]
+    return [chunk.text for chunk in split_text(text, spans, **{"max_tokens": 16, "overlap": 0} | sizes)]
 
 
 def sentences(text):
-    """What lies between the places at which a chunk may end."""
+    """The parts of a text between the positions where a chunk may end."""
     return [text[start:end].strip() for start, end in pairwise([0, *outline(text).breaks])]
 
 
-# -- what holds for every text -------------------------------------------------------------------------------
+# -- properties of all texts ---------------------------------------------------------------------------------
 
 
 @settings(max_examples=600)
 @given(TEXTS, NAMES, SIZES)
 def test_chunks_are_places_in_order_that_hold_everything_within_the_limit(text, name, sizes):
     (max_tokens, overlap), spans = sizes, SPANS[name]
-    pieces = chunks(text, spans, max_tokens=max_tokens, overlap=overlap)
-    assert pieces == chunks(text, spans, max_tokens=max_tokens, overlap=overlap)
+    pieces = split_text(text, spans, max_tokens=max_tokens, overlap=overlap)
+    assert pieces == split_text(text, spans, max_tokens=max_tokens, overlap=overlap)
     held, stops = bytearray(len(text)), outline(text).breaks
     assert stops == sorted(stops)
     for chunk in pieces:
@@ -108,7 +108,7 @@ def test_chunks_are_places_in_order_that_hold_everything_within_the_limit(text, 
 @settings(max_examples=200)
 @given(TEXTS, st.sampled_from(list(READERS)), SIZES)
 def test_what_the_model_reads_is_never_truncated(text, name, sizes):
-    for chunk in chunks(text, SPANS[name], max_tokens=sizes[0], overlap=sizes[1]):
+    for chunk in split_text(text, SPANS[name], max_tokens=sizes[0], overlap=sizes[1]):
         read = READERS[name](chunk.for_embedding, truncation=False, padding=False, verbose=False)["input_ids"]
         assert len(read) <= sizes[0]
         assert len(read) - SPANS[name].special == SPANS[name].count(chunk.for_embedding)
@@ -119,10 +119,10 @@ def test_what_the_model_reads_is_never_truncated(text, name, sizes):
 def test_a_text_that_fits_is_one_chunk(text, name):
     text = text.replace("#", "").strip()
     fits = SPANS[name].count(text) + SPANS[name].special <= 256
-    pieces = chunks(text, SPANS[name], max_tokens=256, overlap=0)
+    pieces = split_text(text, SPANS[name], max_tokens=256, overlap=0)
     assert [chunk.text for chunk in pieces] == [text] * bool(text) if fits else len(pieces) > 1
     for chunk in pieces:
-        assert [again.text for again in chunks(chunk.text, SPANS[name], max_tokens=256, overlap=0)] == [
+        assert [again.text for again in split_text(chunk.text, SPANS[name], max_tokens=256, overlap=0)] == [
             chunk.text
         ]
 
@@ -130,8 +130,8 @@ def test_a_text_that_fits_is_one_chunk(text, name):
 @settings(max_examples=300)
 @given(TEXTS, NAMES, SIZES)
 def test_sentences_and_rows_that_fit_are_in_some_chunk_whole(text, name, sizes):
-    text = text.replace("#", "")  # below a heading a sentence is cut where the two do not fit
-    pieces = chunks(text, SPANS[name], max_tokens=sizes[0], overlap=sizes[1])
+    text = text.replace("#", "")  # a heading could make a sentence too long for its chunk
+    pieces = split_text(text, SPANS[name], max_tokens=sizes[0], overlap=sizes[1])
     for start, end in pairwise([0, *outline(text).breaks]):
         start += len(text[start:end]) - len(text[start:end].lstrip())
         if SPANS[name].count(text[start:end]) + SPANS[name].special <= sizes[0]:
@@ -141,7 +141,7 @@ def test_sentences_and_rows_that_fit_are_in_some_chunk_whole(text, name, sizes):
 @settings(max_examples=300)
 @given(TEXTS, NAMES, SIZES)
 def test_characters_stay_whole(text, name, sizes):
-    for chunk in chunks(text, SPANS[name], max_tokens=max(sizes[0], 64), overlap=sizes[1]):
+    for chunk in split_text(text, SPANS[name], max_tokens=max(sizes[0], 64), overlap=sizes[1]):
         first, before = chunk.text[0], text[: chunk.start][-1:]
         assert (
             not before
@@ -153,7 +153,7 @@ def test_characters_stay_whole(text, name, sizes):
 
 @pytest.mark.parametrize("text", ["", " ", "\n\r\n\t\u3000\u2028 "])
 def test_nothing_is_no_chunk(text):
-    assert chunks(text, WORDS) == [] and chunk_documents({"a": text}, WORDS) == {}
+    assert split_text(text, WORDS) == [] and chunk_documents({"a": text}, WORDS) == {}
 
 
 # -- sentences -----------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def test_a_long_sentence_is_cut_between_lines_else_words_else_characters():
 
 def test_korean_without_spaces_is_cut_between_characters_of_several_tokens():
     text = "뷁쀍" * 100
-    pieces = chunks(text, SPANS["haneul-4m"], max_tokens=32, overlap=0)
+    pieces = split_text(text, SPANS["haneul-4m"], max_tokens=32, overlap=0)
     assert "".join(chunk.text for chunk in pieces) == text and all(
         "\ufffd" not in chunk.text for chunk in pieces
     )
@@ -241,7 +241,7 @@ def test_the_whole_text_is_counted_though_the_file_of_minilm_says_to_truncate():
     before = fresh.backend_tokenizer.to_str()
     assert fresh.backend_tokenizer.truncation is not None
     assert token_spans(fresh).count("fee " * 5000) == 5000 and token_spans(fresh).special == 2
-    assert fresh.backend_tokenizer.to_str() == before  # the model's own is as it was
+    assert fresh.backend_tokenizer.to_str() == before  # the model's own tokenizer is unchanged
     assert token_spans(tokenizer.backend_tokenizer).spans("a fee") == [(0, 1), (2, 5)]
 
 
@@ -250,7 +250,7 @@ PAGE = "The annual fee is 2,000 won, i.e. little. 수수료는 2,000원입니다
 
 def test_chunks_of_three_megabytes_are_full():
     text = PAGE * (3_000_000 // len(PAGE.encode()))
-    pieces = chunks(text, SPANS["all-MiniLM-L6-v2"], max_tokens=512, overlap=64)
+    pieces = split_text(text, SPANS["all-MiniLM-L6-v2"], max_tokens=512, overlap=64)
     assert pieces[-1].end == len(text.rstrip()) and min(chunk.tokens for chunk in pieces[:-1]) > 450
 
 
@@ -258,7 +258,7 @@ def test_chunks_of_three_megabytes_are_full():
     "text", ["a" * 1_000_000, "가" * 300_000, "e" + "\u0301" * 100_000, "a." * 100_000, "|a" * 100_000]
 )
 def test_a_million_letters_without_a_space_are_cut(text):
-    pieces = chunks(text, SPANS["haneul-4m"], max_tokens=512, overlap=64)
+    pieces = split_text(text, SPANS["haneul-4m"], max_tokens=512, overlap=64)
     assert "".join(chunk.text for chunk in pieces) == text
 
 
@@ -270,19 +270,19 @@ def test_a_million_letters_without_a_space_are_cut(text):
         ({"max_tokens": 64, "overlap": 64}, "overlap=64; with max_tokens=64 it must be from 0 to 63"),
         ({"overlap": -1}, "overlap=-1"),
         ({"overlap": None}, "overlap=None"),
-        ({"tokens": TokenSpans(WORDS.spans, special=10), "max_tokens": 16}, "of which 10 are special"),
+        ({"tokenizer": TokenSpans(WORDS.spans, special=10), "max_tokens": 16}, "of which 10 are special"),
     ],
 )
 def test_sizes_out_of_range_are_refused(sizes, message):
     with pytest.raises(CourseError, match=message):
-        chunks("text", **{"tokens": WORDS} | sizes)
+        split_text("text", **{"tokenizer": WORDS} | sizes)
 
 
 def test_special_tokens_are_taken_from_the_limit():
     with pytest.raises(CourseError, match="overlap=62; with max_tokens=64 it must be from 0 to 61"):
-        chunks("text", SPANS["all-MiniLM-L6-v2"], max_tokens=64, overlap=62)
+        split_text("text", SPANS["all-MiniLM-L6-v2"], max_tokens=64, overlap=62)
     assert [
-        chunk.tokens for chunk in chunks("fee " * 30, SPANS["all-MiniLM-L6-v2"], max_tokens=16, overlap=0)
+        chunk.tokens for chunk in split_text("fee " * 30, SPANS["all-MiniLM-L6-v2"], max_tokens=16, overlap=0)
     ] == [
         14,
         14,
@@ -292,13 +292,13 @@ def test_special_tokens_are_taken_from_the_limit():
 
 def test_what_cannot_be_read_is_refused():
     with pytest.raises(CourseError, match="character 2 of 3 is half of a surrogate pair"):
-        chunks("ab\ud800", WORDS)
+        split_text("ab\ud800", WORDS)
     with pytest.raises(CourseError, match="a text must be a str; got bytes"):
-        chunks(b"text", WORDS)
+        split_text(b"text", WORDS)
     with pytest.raises(CourseError, match="of type str does not give the positions of its tokens"):
         token_spans("all-MiniLM-L6-v2")
     with pytest.raises(CourseError, match="has more than the 16 tokens"):
-        chunks(
+        split_text(
             "ab",
             TokenSpans(lambda text: [(at, at + 1) for at in range(len(text)) for _ in range(20)]),
             max_tokens=16,

@@ -1,8 +1,8 @@
-"""Headings, code and tables: what a chunk keeps together, and what a later one is told of those before."""
+"""Chunks of headings, code and tables: what stays together, and the context repeated in later chunks."""
 
 import pytest
 
-from course_lib.retrieval.chunk import chunks
+from course_lib.retrieval.chunk import split_text
 from tests.retrieval.test_chunk import LETTERS, WORDS, sentences, texts_of
 
 # -- headings ------------------------------------------------------------------------------------------------
@@ -28,7 +28,7 @@ Of limits.
 def test_headings_begin_chunks_and_give_the_path():
     pieces = [
         (chunk.text.splitlines()[0], chunk.headings, chunk.context_prefix)
-        for chunk in chunks(MANUAL, WORDS, max_tokens=64, overlap=16)
+        for chunk in split_text(MANUAL, WORDS, max_tokens=64, overlap=16)
     ]
     assert pieces == [
         ("Before it.", (), ""),
@@ -41,7 +41,7 @@ def test_headings_begin_chunks_and_give_the_path():
 
 
 def test_later_chunks_of_a_section_carry_its_headings():
-    first, second, *_ = chunks(
+    first, second, *_ = split_text(
         "# Card\n## Fees\n" + "A fee of one won. " * 5, WORDS, max_tokens=16, overlap=0
     )
     assert first.text.startswith("# Card\n## Fees\nA fee") and first.context_prefix == ""
@@ -50,14 +50,14 @@ def test_later_chunks_of_a_section_carry_its_headings():
 
 def test_a_heading_is_never_left_alone_before_text():
     for below in ("word " * 40, "x" * 400, "word " * 15 + "end. More.", "| " + "cell " * 40 + "|"):
-        first = chunks("# A heading of six words\n" + below, LETTERS, max_tokens=64, overlap=8)[0]
+        first = split_text("# A heading of six words\n" + below, LETTERS, max_tokens=64, overlap=8)[0]
         assert len(first.text.splitlines()) == 2
 
 
 def test_outer_headings_give_way_to_a_sentence_that_fits_only_without():
     text = "# Out er\n## In\nStart.\n\n" + "w " * 14 + "end. More."
-    assert [chunk.context_prefix for chunk in chunks(text, WORDS, max_tokens=16, overlap=0)][1] == "In\n"
-    long = chunks("# " + "long " * 9 + "\nStart.\n\n" + "w " * 5 + "x.", WORDS, max_tokens=16, overlap=0)
+    assert [chunk.context_prefix for chunk in split_text(text, WORDS, max_tokens=16, overlap=0)][1] == "In\n"
+    long = split_text("# " + "long " * 9 + "\nStart.\n\n" + "w " * 5 + "x.", WORDS, max_tokens=16, overlap=0)
     assert long[-1].context_prefix == "" and long[-1].headings == (("long " * 9).strip(),)
 
 
@@ -67,7 +67,7 @@ def test_headings_longer_than_a_chunk_are_cut_too():
 
 
 def test_a_byte_order_mark_hides_no_heading_and_carriage_returns_no_lines():
-    pieces = chunks("\ufeff# Card\r\nText.\r\n\r\n## Fees\r\nMore.\r\n", WORDS, max_tokens=16, overlap=0)
+    pieces = split_text("\ufeff# Card\r\nText.\r\n\r\n## Fees\r\nMore.\r\n", WORDS, max_tokens=16, overlap=0)
     assert [(chunk.text, chunk.headings) for chunk in pieces] == [
         ("\ufeff# Card\r\nText.", ("Card",)),
         ("## Fees\r\nMore.", ("Card", "Fees")),
@@ -100,7 +100,7 @@ def test_a_fence_stays_with_its_code_and_code_is_cut_between_lines():
 )
 def test_rows_are_whole_and_later_ones_know_their_header(head, row, header):
     text = "# Fees\nBefore.\n\n" + head + "".join(row.format(n) for n in range(20))
-    pieces = chunks(text, WORDS, max_tokens=24, overlap=0)
+    pieces = split_text(text, WORDS, max_tokens=24, overlap=0)
     rows = {line.strip() for line in text.splitlines()}
     assert len(pieces) > 2 and all(line in rows for chunk in pieces for line in chunk.text.splitlines())
     assert pieces[0].table_header == "" and {chunk.table_header for chunk in pieces[1:]} == {header}

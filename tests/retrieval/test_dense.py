@@ -1,4 +1,4 @@
-"""A flat index finds what numpy finds, HNSW nearly so; wrong vectors and ids are refused."""
+"""A flat index finds the same as numpy, HNSW nearly the same; invalid vectors and ids are refused."""
 
 import unicodedata
 
@@ -33,7 +33,7 @@ def cosines(vectors, query):
 
 
 def expected(ids, vectors, query, k, among):
-    """The best ids by numpy, in 64 bits, ties by id."""
+    """The best ids, computed by numpy in float64, ties by id."""
     scores = dict(zip(ids, cosines(vectors, query), strict=True))
     return sorted(among, key=lambda doc_id: (-scores[doc_id], doc_id))[:k]
 
@@ -48,7 +48,7 @@ def clusters(documents, dimensions=32, seed=0):
 
 
 @settings(max_examples=200)
-@example(4578, 18, 11, 1, True, True)  # two cosines that are equal to five digits, and not to six
+@example(4578, 18, 11, 1, True, True)  # two cosines that differ in the sixth digit
 @given(
     st.integers(0, 2**32),
     st.integers(1, 40),
@@ -64,7 +64,7 @@ def test_flat_is_numpy_ties_by_id_whatever_was_deleted_and_is_allowed(
     pool = np.vstack(
         [rng.normal(size=(6, dimensions)) * rng.uniform(0.01, 100, (6, 1)), np.zeros((1, dimensions))]
     )
-    vectors, query = pool[rng.integers(7, size=documents)], rng.normal(size=dimensions)  # many are the same
+    vectors, query = pool[rng.integers(7, size=documents)], rng.normal(size=dimensions)  # many duplicates
     ids = [f"d{i:02}" for i in rng.permutation(documents)]
     dense = index(vectors, ids=ids)
     gone = {doc_id for doc_id in ids if deleting and rng.random() < 0.4}
@@ -86,7 +86,7 @@ def test_flat_is_numpy_ties_by_id_whatever_was_deleted_and_is_allowed(
 
 @KINDS
 def test_scores_of_named_documents_are_to_the_last_digit_those_of_a_search(kind):
-    """Else one of two equal texts would be ahead of the other in hybrid search."""
+    """Otherwise one of two equal texts would rank above the other in hybrid search."""
     dense = index(clusters(100), kind)
     for vector in clusters(40, seed=5):
         dense.embeddings.embed_queries = lambda queries, vector=vector: [vector] * len(queries)
@@ -117,14 +117,14 @@ def test_added_in_pieces_or_at_once_or_after_a_deletion_is_the_same():
             [f"d{i:04}" for i in range(start, min(300, start + 77))], vectors[start : start + 77]
         )
     assert pieces.search_vector(vectors[3] + 1, 300) == whole.search_vector(vectors[3] + 1, 300)
-    pieces.delete([f"d{i:04}" for i in range(200)])  # more than half: built anew
+    pieces.delete([f"d{i:04}" for i in range(200)])  # more than half, so the index is rebuilt
     assert len(pieces._ids) == 100 and pieces.ids == whole.ids[200:]
     np.testing.assert_array_equal(pieces.vectors, whole.vectors[200:])
     pieces.add_vectors(["d0000"], vectors[:1])
     assert pieces.search_vector(vectors[0], 1)[0].id == "d0000"
     pieces.delete(pieces.ids)
     assert len(pieces) == 0 and pieces.dimensions is None and pieces.search("x") == []
-    pieces.add_vectors(["other"], [[1, 2]])  # of other dimensions
+    pieces.add_vectors(["other"], [[1, 2]])  # another number of dimensions
     assert pieces.search_vector([1, 2]) == [Hit("other", pytest.approx(1))]
 
 
@@ -159,7 +159,7 @@ def test_wider_is_surer():
     assert recall(m=2, ef_construction=4, ef_search=1) < 0.9 < recall()
 
 
-# -- what is refused leaves the index as it was --------------------------------------------------------------
+# -- refused input does not change the index -----------------------------------------------------------------
 
 WRONG = [
     ([[float("nan")] * 16, [1.0] * 16], "1 of 2 vectors contain NaN"),
@@ -194,7 +194,7 @@ def test_wrong_vectors_are_refused_with_numbers(kind, wrong, message):
         with pytest.raises(CourseError, match=message):
             dense.add({"c": "new", "d": "newer"})
         with pytest.raises(CourseError, match=message):
-            dense.search_all(["one", " ", "another"], 9)  # two that are asked
+            dense.search_all(["one", " ", "another"], 9)  # two queries that are not blank
     embedder.wrong = None
     assert dense.ids == ["a", "b"] and hits_of(dense, ["one", "another"], 9) == before
     dense.add({"c": "new"})
@@ -237,10 +237,10 @@ def test_wrong_ids_are_refused(kind):
     ("settings", "message"),
     [
         ({"kind": "ivf"}, "kind='ivf' is unknown; known: flat, hnsw"),
-        ({"m": 16}, "a flat index has no settings of HNSW"),
-        ({"ef_search": 100}, "a flat index has no settings of HNSW"),
-        ({"kind": "hnsw", "ef_search": 0}, "HNSW needs m of at least 2, and widths of at least 1"),
-        ({"kind": "hnsw", "m": 1}, "HNSW needs m of at least 2"),
+        ({"m": 16}, "a flat index has no HNSW settings"),
+        ({"ef_search": 100}, "a flat index has no HNSW settings"),
+        ({"kind": "hnsw", "ef_search": 0}, "HNSW needs m >= 2, ef_construction >= 1 and ef_search >= 1"),
+        ({"kind": "hnsw", "m": 1}, "HNSW needs m >= 2"),
     ],
 )
 def test_settings_that_would_not_act_are_refused(settings, message):

@@ -1,4 +1,4 @@
-"""Two retrievers become comparable and one, and nothing that is empty, equal or NaN goes by unnoticed."""
+"""Combining two retrievers' scores, including empty results, equal scores and NaN."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Hybrid search: every hit explains its score, a filter chooses first, and all or nothing is added."""
+"""Hybrid search: explanations of scores, filters, and adding and deleting documents."""
 
 import asyncio
 import json
@@ -17,13 +17,13 @@ from tests.retrieval.conftest import Broken, Hashed
 
 WORDS = st.sampled_from(["fee", "card", "rate", "limit", "카드", "수수료", "of", "the"])
 TEXTS = st.lists(WORDS, max_size=7).map(" ".join)
-CORPORA = st.lists(TEXTS, min_size=1, max_size=25)  # many are the same
+CORPORA = st.lists(TEXTS, min_size=1, max_size=25)  # many duplicates
 ALPHAS = st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.5, 0.7, 0.9, 1.0])
 FUSED = st.sampled_from(FUSIONS)
 
 
 def corpus(texts):
-    """Documents in another order than their ids; some of them lack one of the two metadata fields."""
+    """Documents that are not sorted by id; some have only one of the two metadata fields."""
     return [
         Document(
             id=f"d{i * 7 % 26:02}",
@@ -43,7 +43,7 @@ def ids(hits):
 
 
 def score_and_parts(sentence):
-    """The score and the two parts that a sentence tells."""
+    """Parse the score and its two parts from an explanation."""
     score, dense, lexical = re.fullmatch(
         r"\S+ is number \d+ with (\S+) = (.+) \+ (.+?\))\. .+", sentence
     ).groups()
@@ -97,7 +97,7 @@ def test_every_hit_tells_ranks_scores_and_parts_that_add_up(texts, query, alpha,
         assert score == pytest.approx(hit.score, abs=6e-3 * size) and sum(parts) == pytest.approx(
             hit.score, abs=6e-3 * size
         )
-        assert not re.search(r"e-1\d|-0 ", hybrid.explain(hit))  # what is nothing is written as 0
+        assert not re.search(r"e-1\d|-0 ", hybrid.explain(hit))  # rounding errors are written as 0
 
 
 @pytest.mark.parametrize("fusion", ["min-max", "theoretical", "rrf"])
@@ -116,7 +116,7 @@ def test_moving_alpha_needs_no_new_search(texts, query, moves):
         assert hybrid.rank(candidates, k, alpha=alpha, fusion=fusion) == results
 
 
-# -- as LangChain asks ---------------------------------------------------------------------------------------
+# -- LangChain's interface -----------------------------------------------------------------------------------
 
 
 def search_every_way(hybrid, queries, options):
@@ -212,7 +212,7 @@ FILTERS = [
     st.sampled_from(["flat", "hnsw"]),
 )
 def test_a_filter_chooses_before_the_best_are_taken(texts, query, chosen, k, kind):
-    """As if nothing but what it lets through had been added; only the idf of words is still of all."""
+    """The hits are those of an index with only the matching documents; idf still counts all documents."""
     wanted, lets_through = chosen
     every = corpus(texts)
     few = [document for document in every if lets_through(document.metadata)]
@@ -248,7 +248,7 @@ def test_the_last_of_a_thousand_is_found_where_it_alone_is_let_through():
         assert ids(hybrid.search("annual fee card", 25, filter={"of": [["one"]]})) == ["z"]
 
 
-# -- what cannot be asked ------------------------------------------------------------------------------------
+# -- invalid arguments ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_unknown_settings_are_refused():
         retriever({"a": "x"}).invoke("x", alhpa=1)
 
 
-# -- documents come and go -----------------------------------------------------------------------------------
+# -- adding and deleting documents ---------------------------------------------------------------------------
 
 
 @settings(max_examples=40)

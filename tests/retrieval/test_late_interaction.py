@@ -1,4 +1,4 @@
-"""MaxSim equals a plain loop, passages are embedded once, and a long one is read to its end."""
+"""MaxSim equals a plain loop, passages are embedded once, and long passages are embedded completely."""
 
 import numpy as np
 import pytest
@@ -12,11 +12,11 @@ from course_lib.retrieval.late_interaction import maxsim
 from tests.retrieval.conftest import Hashed
 from tests.retrieval.test_hybrid import TEXTS
 
-HALF = 2.0**-11  # half a step of a float16 beside 1: by so much, at most, a cosine is off
+HALF = 2.0**-11  # half the spacing of float16 values near 1: the maximum rounding error of a cosine
 
 
 class HashedTokens(Hashed):
-    """Every word a vector that its letters decide; it remembers what it was given to embed."""
+    """Gives each word a vector that depends on its letters, and records the texts it embedded."""
 
     def __init__(self):
         super().__init__()
@@ -122,7 +122,9 @@ def test_the_answer_comes_first_and_m_in_a_batch_change_nothing(real):
     for text, score in zip(PASSAGES, together, strict=True):
         asked, read = real.embed_query_tokens(QUERY), real.embed_document_tokens([text])[0]
         alone = maxsim(asked, read) if text else 0.0
-        assert score == pytest.approx(alone, abs=1e-3 * len(asked))  # of which float16 may take the half
+        assert score == pytest.approx(
+            alone, abs=1e-3 * len(asked)
+        )  # rounding to float16 is up to half of that
         assert LateInteraction(real).rerank(QUERY, [text])[0] == pytest.approx(score, abs=1e-3)
 
 

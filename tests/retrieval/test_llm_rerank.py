@@ -1,4 +1,4 @@
-"""A language model's log-probabilities as scores, weighted; without them the driver is refused."""
+"""Reranking by weighted log-probabilities; a driver without log-probabilities is refused."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def model():
 
 
 def logs(model, prompt, answers):
-    """Log-probabilities, each prompt read by itself."""
+    """Log-probabilities, computed one prompt at a time."""
     with model.manager.use(model.spec) as engine:
         return np.concatenate([engine.score([prompt(QUERY, text)], answers) for text in TEXTS])
 

@@ -1,4 +1,4 @@
-"""LSA is scikit-learn's own pipeline, in files without pickle; what is unknown has a vector of zeros."""
+"""LSA equals scikit-learn's pipeline, is saved without pickle, and gives unknown text a vector of zeros."""
 
 import json
 import unicodedata
@@ -27,7 +27,7 @@ def fitted(texts, dimensions=8, **settings):
 
 @pytest.mark.parametrize(("dimensions", "min_df"), [(48, 2), (5, 1), (300, 3)])
 def test_vectors_are_those_of_scikit_learn(passages, dimensions, min_df):
-    """Of the pipeline that its manual has for LSA, in 64 bits."""
+    """The vectors of the LSA pipeline in scikit-learn's manual, in float64."""
     texts = list(passages.values())[:120]
     tfidf = TfidfVectorizer(analyzer="char", ngram_range=(2, 3), sublinear_tf=True, min_df=min_df)
     rows = tfidf.fit_transform([unicodedata.normalize("NFC", text).lower() for text in texts])
@@ -41,7 +41,7 @@ def test_vectors_are_those_of_scikit_learn(passages, dimensions, min_df):
     vectors = np.array(ours.embed_documents(asked))
     np.testing.assert_allclose(
         vectors @ vectors.T, theirs @ theirs.T, atol=2e-3
-    )  # the SVD may turn what is of equal weight
+    )  # the SVD may rotate components with equal singular values
 
 
 def test_alike_is_near(lsa):
@@ -119,12 +119,12 @@ def test_what_was_saved_is_loaded_and_no_file_can_run(lsa, passages, tmp_path):
 def test_files_that_do_not_belong_together_are_refused(tmp_path):
     fitted(["ab cd ef", "ab cd", "cd ef"]).save(tmp_path)
     (tmp_path / "terms.json").write_text('["ab", "cd"]')
-    with pytest.raises(CourseError, match=r"2 terms do not fit idf \(\d+,\) and components \(\d, \d+\)"):
+    with pytest.raises(CourseError, match=r"2 terms do not match idf \(\d+,\) and components \(\d, \d+\)"):
         LSA.load(tmp_path)
 
 
 def test_a_long_text_is_read_piece_by_piece(lsa):
-    """As n-grams all at once, these 3 MB would take 300 MB."""
+    """A list of all n-grams of these 3 MB would take 300 MB."""
     out = child(
         "import resource, course_lib.data as d; text = '체크카드 연회비 2,000원 ' * 85_000\n"
         "embedder = LSA.fit(['체크카드 연회비', '체크카드 1,000원'])\n"

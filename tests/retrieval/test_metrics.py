@@ -1,4 +1,4 @@
-"""Every measure equals trec_eval's, and keeps what its definition promises."""
+"""Every metric equals trec_eval's and has the properties that its definition implies."""
 
 import math
 import random
@@ -26,7 +26,7 @@ WHOLE = {"map": "map", "ndcg": "ndcg", "mrr": "recip_rank"}
 
 
 def theirs(ranking, qrels, name, k):
-    pytrec_eval = pytest.importorskip("pytrec_eval")  # there are files for x86 processors alone
+    pytrec_eval = pytest.importorskip("pytrec_eval")  # available only for x86 processors
     measure = WHOLE[name] if k is None else THEIRS[name].replace("_{}", f".{k}")
     scores = {doc_id: float(len(ranking) - place) for place, doc_id in enumerate(ranking)}
     (results,) = (
@@ -61,7 +61,7 @@ def test_the_best_order_has_ndcg_1_and_no_other_more(qrels, shuffler):
     other = list(best)
     shuffler.shuffle(other)
     for measure in (m.ndcg, m.ndcg_exponential):
-        assert measure(best, qrels) == (1 if m.relevant(qrels) else 0)
+        assert measure(best, qrels) == (1 if m.relevant_count(qrels) else 0)
         assert measure(other, qrels, 5) <= measure(best, qrels, 5) + 1e-12
 
 
@@ -97,7 +97,7 @@ def test_means_are_over_all_judged_questions():
 @pytest.mark.parametrize(
     ("run", "qrels", "metrics", "message"),
     [
-        ({"q9": ["a"]}, {"q1": {"a": 1}}, ["mrr"], "1 of 1 rankings are of queries without qrels.*'q9'"),
+        ({"q9": ["a"]}, {"q1": {"a": 1}}, ["mrr"], "1 of 1 rankings belong to queries without qrels.*'q9'"),
         (
             {},
             {"q1": {"a": 0}, "q2": {"a": 1}},
@@ -124,5 +124,5 @@ def test_a_difference_is_told_where_the_questions_tell_it():
     assert m.difference(base, same).verdict == m.difference(base, base).verdict == "undecided"
     assert str(m.difference(better, base)).endswith("100 questions): A is better")
     assert m.difference(better, dict(reversed(base.items()))) == m.difference(better, base)
-    with pytest.raises(CourseError, match="a has 100 queries and b 1; 0 of them are the same"):
+    with pytest.raises(CourseError, match="a has 100 queries and b has 1; they have 0 in common"):
         m.difference(base, {"x": 1.0})

@@ -1,4 +1,4 @@
-"""A new order of what was found: the highest score first, nothing lost, and what is no score is no order."""
+"""Reranking: the order, invalid scores, hybrid search with a reranker, and LangChain's interface."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ TEXTS_3 = ["annual fee", "lost card", "fee of a transfer"]
 
 
 class Given:
-    """A reranker whose scores were decided before it was asked."""
+    """A reranker that returns given scores."""
 
     def __init__(self, *scores):
         self.scores = scores
@@ -58,7 +58,7 @@ class Given:
 
 
 class Shared:
-    """Scores a text by the fraction of its words in the question: an order that no retriever gives."""
+    """A reranker by the fraction of a text's words in the question: an order that no retriever gives."""
 
     cut = Tokenizer()
 
@@ -85,7 +85,7 @@ def test_the_best_k_come_first_and_ties_in_the_order_given(scores, k):
     assert results == whole[:k] and [r.rank for r in whole] == list(range(1, len(texts) + 1))
     assert sorted(r.previous_rank for r in whole) == [r.rank for r in whole]
     assert [r.rerank_score for r in whole] == [scores[r.previous_rank - 1] for r in whole]
-    slack = 1e-6 * max(map(abs, scores), default=0)  # below it scores say nothing
+    slack = 1e-6 * max(map(abs, scores), default=0)  # smaller differences are treated as ties
     if scores and max(scores) - min(scores) > slack:
         assert [(-r.rerank_score, r.previous_rank) for r in whole] == sorted(
             (-score, i) for i, score in enumerate(scores, 1)
@@ -120,14 +120,14 @@ def test_numbers_of_numpy_become_numbers_of_json():
     )
 
 
-# -- what is no order ----------------------------------------------------------------------------------------
+# -- invalid and equal scores --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scores", [[0.5] * 3, [0, -0.0, 0], [3, 3 + 1e-6, 3 - 1e-6], [-1e300] * 3])
 def test_equal_scores_of_different_texts_are_no_information_and_change_no_order(scores):
     with pytest.warns(
         EqualScoresWarning,
-        match="Given gave all 3 candidates the score .*: that is no information, and they stay",
+        match="Given gave all 3 candidates the score .*, so they stay",
     ):
         results = rerank(Given(*scores), "fee", TEXTS_3)
     assert [r.previous_rank for r in results] == [1, 2, 3]
@@ -162,7 +162,7 @@ def test_what_is_no_score_for_each_candidate_is_refused(scores, message):
     with pytest.raises(CourseError, match=message):
         rerank(Given(*scores), "fee", TEXTS_3)
     hybrid = retriever(dict(zip("abc", TEXTS_3, strict=True)))
-    with pytest.raises(CourseError, match=message.partition(": ")[0]):  # for the search has another first
+    with pytest.raises(CourseError, match=message.partition(": ")[0]):  # another text is the first here
         hybrid.search("annual fee of a lost card", rerank=Given(*scores))
     assert len(hybrid.search("annual fee of a lost card", rerank=None)) == 3
 
@@ -228,7 +228,7 @@ def test_what_cannot_rerank_is_refused_where_it_is_given(other):
 
 
 def test_a_kind_is_a_reranker_of_the_models_in_their_roles():
-    """None of them is loaded before it is asked."""
+    """No model is loaded before the reranker is used."""
     manager = ModelManager()
     late, llm, cross = (make_reranker(kind, manager) for kind in ("late-interaction", "llm", "cross-encoder"))
     assert (
@@ -268,7 +268,7 @@ def test_one_call_gives_what_reranking_its_first_candidates_gives(texts, query, 
     assert places(results) == [
         (first[r.previous_rank - 1].id, r.rank, r.previous_rank, r.rerank_score) for r in expected
     ]
-    for hit in results:  # all else is as the search told
+    for hit in results:  # all other fields are those of the search
         assert (
             replace(hit, rank=hit.previous_rank, previous_rank=None, rerank_score=None)
             == first[hit.previous_rank - 1]
@@ -298,7 +298,7 @@ def test_the_best_three_of_twenty_five_of_the_handbook(passages):
 @settings(max_examples=30)
 @given(CORPORA, st.lists(TEXTS, max_size=3), ALPHAS, FUSED, st.integers(1, 5), st.booleans())
 def test_search_invoke_batch_and_ainvoke_give_the_same(texts, queries, alpha, fusion, k, in_call):
-    """Whether the retriever has the reranker, or the call brings it."""
+    """The reranker can be a setting of the retriever or an argument of the call."""
     hybrid = retriever(corpus(texts), **({} if in_call else {"rerank": Shared()}))
     asked = {"k": k, "alpha": alpha, "fusion": fusion, "filter": {"year": [2020, 2022]}} | (
         {"rerank": Shared()} if in_call else {}
@@ -382,7 +382,7 @@ def test_a_korean_question_may_be_spelt_in_letters_or_in_syllables(minilm):
         assert rerank(reranker, apart, texts) == rerank(reranker, query, texts)
 
 
-# -- as LangChain asks ---------------------------------------------------------------------------------------
+# -- LangChain's interface -----------------------------------------------------------------------------------
 
 
 @SILENT
@@ -466,7 +466,7 @@ def test_an_index_without_a_reranker_wants_none_and_may_be_given_one(tmp_path):
     same(retriever(documents, rerank=shared), loaded)
 
 
-# -- a reranker that does not decide alone -------------------------------------------------------------------
+# -- Weighted ------------------------------------------------------------------------------------------------
 
 
 @SILENT

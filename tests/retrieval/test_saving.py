@@ -21,7 +21,7 @@ def folders(folder):
 def test_a_newer_index_replaces_an_older_one_and_leaves_nothing_of_it(tmp_path):
     older, newer = retriever(), retriever({"z": "another fee"})
     older.save(tmp_path)
-    (tmp_path / ".partial-killed" / "data").mkdir(parents=True)  # as one that was killed leaves it
+    (tmp_path / ".partial-killed" / "data").mkdir(parents=True)  # left by a process that was killed
     newer.save(str(tmp_path))
     assert len(folders(tmp_path)) == 1
     same(newer, HybridRetriever.load(str(tmp_path), Hashed()))
@@ -38,8 +38,8 @@ def test_a_newer_index_replaces_an_older_one_and_leaves_nothing_of_it(tmp_path):
     [
         ({"x": float("nan")}, "document 'b' cannot be written: Out of range float"),
         ({"x": float("inf")}, "document 'b' cannot be written: Out of range float"),
-        ({"x": ("a", "b")}, "metadata of document 'b' would come back changed"),
-        ({"x": {1: "a"}}, "metadata of document 'b' would come back changed"),
+        ({"x": ("a", "b")}, "JSON would change the metadata of document 'b'"),
+        ({"x": {1: "a"}}, "JSON would change the metadata of document 'b'"),
         ({"x": "\ud800"}, "document 'b' cannot be written: 'utf-8' codec"),
         ({"x": {1, 2}}, "document 'b' cannot be written: Object of type set"),
         ({"x": b"bytes"}, "document 'b' cannot be written: Object of type bytes"),
@@ -64,7 +64,7 @@ def test_what_files_cannot_tell_is_refused_before_anything_is_written(tmp_path):
     embedder.wrong = [[float("nan")] * 16]
     for hybrid, message in [
         (by_function, "a custom tokenizer function cannot be saved"),
-        (over_a_store, "the vectors are in a StoreRetriever"),
+        (over_a_store, "the vectors are stored in a StoreRetriever"),
         (broken, "1 of 1 vectors contain NaN"),
     ]:
         retriever().save(tmp_path)
@@ -75,7 +75,7 @@ def test_what_files_cannot_tell_is_refused_before_anything_is_written(tmp_path):
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
-    """Not every manifest.json is of an index: the bank's data have one, too."""
+    """The bank's data also have a manifest.json, which is not that of an index."""
     shutil.copytree(HANEUL, tmp_path / "data")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "notes.txt").write_text("mine")
@@ -104,7 +104,7 @@ def test_hidden_files_and_folders_stay(tmp_path):
 
 
 def test_who_saves_while_another_saves_is_refused(tmp_path):
-    """The embedder is asked in the middle of a save."""
+    """The embedder, which is called in the middle of a save, tries to save too."""
     folder = tmp_path / "index"
 
     class Saving(Hashed):
@@ -122,7 +122,7 @@ def test_who_saves_while_another_saves_is_refused(tmp_path):
     hybrid.save(folder)
     assert embedder.refused is True
     same(hybrid, HybridRetriever.load(folder, Hashed()))
-    retriever({"z": "other"}).save(folder)  # the lock is open again
+    retriever({"z": "other"}).save(folder)  # the lock was released
     assert HybridRetriever.load(folder, Hashed()).ids == ["z"]
 
 
@@ -154,7 +154,7 @@ def test_killed_at_any_moment_one_of_two_indexes_is_there_whole(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of a process's files are Unix's")
 @pytest.mark.parametrize("own", [True, False], ids=["LSA", "given"])
 def test_where_a_disk_is_full_the_older_index_stays(own, tmp_path):
-    """Whichever file does not fit, and by how little: a truncated file must not count as complete."""
+    """A full disk at any file, even for the last bytes: a truncated file must not count as complete."""
     code = BOTH + (
         "import resource; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"

@@ -1,4 +1,4 @@
-"""An index comes back from its files as it was, and from whole files alone."""
+"""A loaded index equals the saved one, and damaged files are refused."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ def retriever(documents=DOCUMENTS, embedder=None, **settings):
 
 
 def tree(folder):
-    """Every file's path and bytes, but for the lock."""
+    """The path and bytes of every file except the lock."""
     return {
         p.relative_to(folder).as_posix(): p.read_bytes()
         for p in folder.rglob("*")
@@ -41,7 +41,7 @@ def same(hybrid, loaded):
 
 
 def rewritten(folder, change, **files):
-    """Change the manifest and files, and make all hashes fit. files: name -> bytes or array function."""
+    """Change the manifest and files, and correct all hashes. files: name -> bytes or array function."""
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     (data,) = (p for p in folder.iterdir() if p.is_dir())
     for name, content in files.items():
@@ -61,7 +61,7 @@ def rewritten(folder, change, **files):
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
-# -- there and back ------------------------------------------------------------------------------------------
+# -- saving and loading --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw"])
@@ -127,7 +127,7 @@ def test_files_hold_text_and_numbers_and_nothing_that_could_run(lsa, tmp_path):
             )
 
 
-# -- whole files alone ---------------------------------------------------------------------------------------
+# -- damaged files -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -221,7 +221,7 @@ def test_a_manifest_that_names_files_elsewhere_reads_nothing(change, tmp_path, m
     shutil.copy(next((tmp_path / "index").rglob("tokens.json")), tmp_path / "outside")
     rewritten(tmp_path / "index", change)
     monkeypatch.setattr("course_lib.data.sha256", lambda path: pytest.fail(f"{path} was read"))
-    with pytest.raises(CourseError, match="lists other files than an index has"):
+    with pytest.raises(CourseError, match="does not list the files of an index"):
         HybridRetriever.load(tmp_path / "index", Hashed())
 
 

@@ -1,4 +1,4 @@
-"""Every script is cut in its own way, and a tokenizer comes back from its settings as it was."""
+"""How text in each script is split, and recreating a tokenizer from its settings."""
 
 import json
 import sys
@@ -106,13 +106,11 @@ def test_korean_morphemes_leave_particles_and_endings_out():
     assert Tokenizer("morphemes")("체크카드\ud800를 \U0001f600") == [
         "체크",
         "카드",
-    ]  # half a letter, and none of Korean
+    ]  # the unpaired surrogate and the emoji are ignored
 
 
 def test_without_kiwi_an_error_says_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(
-        sys.modules, "kiwipiepy", None
-    )  # what an import finds where a package is not installed
+    monkeypatch.setitem(sys.modules, "kiwipiepy", None)  # makes the import fail as if not installed
     t.kiwi.cache_clear()
     for name in ("morphemes", "kiwi"):
         with pytest.raises(CourseError, match=r'Kiwi(.|\n)*pip install -e "\.\[ko\]"'):
@@ -145,7 +143,7 @@ def test_a_tokenizer_comes_back_from_its_settings(tokenizer):
         ({"lower": True}, "'lower' is unknown"),
         (
             {"package_versions": {"snowballstemmer": "1.0"}},
-            "built with {'snowballstemmer': '1.0'}, and installed is {}",
+            "built with {'snowballstemmer': '1.0'}, but {} is installed",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Three LangChain vector stores rank as our own dense index does, and a filter loses no hit."""
+"""Three LangChain vector stores rank as the course's dense index does, and a filter loses no hit."""
 
 import warnings
 
@@ -51,7 +51,7 @@ def of_milvus(tmp_path):
     yield of
     for store in hybrid:
         store.client.close()
-    server.release_all()  # else its threads outlive the test
+    server.release_all()  # otherwise its threads outlive the test
 
 
 @pytest.fixture(
@@ -105,7 +105,7 @@ def test_every_store_ranks_as_our_own_index_whatever_is_filtered_and_deleted(den
 
 
 def test_theoretical_fusion_is_that_of_cosines_where_the_lowest_score_is_known(lsa, passages):
-    """A squared distance is 2 - 2 cos: from its lowest on it is the cosine from -1 on, on another scale."""
+    """A squared distance is 2 - 2 cos, so minus the distance is a linear function of the cosine."""
     own = HybridRetriever.from_documents(passages, lsa)
     store = of_faiss(lsa, len(lsa.components))
     hybrid = HybridRetriever.from_retrievers(
@@ -125,7 +125,7 @@ def test_theoretical_fusion_is_that_of_cosines_where_the_lowest_score_is_known(l
     st.integers(1, 9),
 )
 def test_asking_for_ever_more_finds_all_that_are_allowed(texts, allowed, k):
-    """Among equal documents a store takes any, so scores are compared."""
+    """A store may return any of several equal documents, so only scores are compared."""
     documents = {f"d{i:02}": text for i, text in enumerate(texts)}
     allowed = allowed if allowed is None else {f"d{i:02}" for i in allowed}
     own = Dense(Hashed())
@@ -147,11 +147,11 @@ def test_asking_for_ever_more_finds_all_that_are_allowed(texts, allowed, k):
         assert allowed is None or {hit.id for hit in hits} <= allowed
 
 
-# -- what a store cannot do ----------------------------------------------------------------------------------
+# -- limits of a store ---------------------------------------------------------------------------------------
 
 
 class Mute(InMemoryVectorStore):
-    """Says nothing of its scores, and does not delete."""
+    """A store without relevance scores whose `delete` reports failure."""
 
     def delete(self, ids=None, **kwargs):
         return False
@@ -191,7 +191,8 @@ def test_a_document_that_was_not_added_here_is_told(metadata):
     )
     store.add_documents([Document(page_content="fee of another", metadata=metadata)])
     with pytest.raises(
-        CourseError, match=r"the store returned a document that was not added here, id .*'fee of another'"
+        CourseError,
+        match=r"the store returned a document that this retriever did not add, id .*'fee of another'",
     ):
         hybrid.search("fee of another")
 

@@ -1,4 +1,4 @@
-"""One store for all tests of the server, one server as a process of its own over it, and one application in this process."""
+"""One store for all tests of the server, a server process over it, and an application in this process."""
 
 import ollama
 import pytest

@@ -27,14 +27,14 @@ def test_langchain_ollama_chats(server, expected):
     from langchain_ollama import ChatOllama
 
     model = ChatOllama(model=MODEL, base_url=server.url)
-    said = model.invoke(GREETING)
-    assert said.content == expected and said.response_metadata["done_reason"] == "stop"
-    assert said.usage_metadata["output_tokens"] == said.response_metadata["eval_count"] > 3
+    reply = model.invoke(GREETING)
+    assert reply.content == expected and reply.response_metadata["done_reason"] == "stop"
+    assert reply.usage_metadata["output_tokens"] == reply.response_metadata["eval_count"] > 3
     assert "".join(c.content for c in model.stream(GREETING)) == expected
     assert [m.content for m in model.batch([GREETING] * 4)] == [expected] * 4
     assert asyncio.run(model.ainvoke(GREETING)).content == expected
     talk = [SystemMessage("Be brief."), HumanMessage("Hi"), AIMessage("Hello!"), HumanMessage(GREETING)]
-    assert model.invoke(talk).usage_metadata["input_tokens"] > said.usage_metadata["input_tokens"]
+    assert model.invoke(talk).usage_metadata["input_tokens"] > reply.usage_metadata["input_tokens"]
 
 
 def test_langchain_ollama_sets_options_and_a_schema(server):
@@ -90,13 +90,13 @@ def test_langchain_openai_chats_completes_and_embeds(server, client, expected):
 
     place = {"base_url": f"{server.url}/v1", "api_key": "none", "max_retries": 0}
     model = ChatOpenAI(model=MODEL, **place)
-    said = model.invoke(GREETING)
-    assert said.content == expected and said.usage_metadata["output_tokens"] > 3
+    reply = model.invoke(GREETING)
+    assert reply.content == expected and reply.usage_metadata["output_tokens"] > 3
     chunks = list(model.stream(GREETING, stream_usage=True))
     assert "".join(c.content for c in chunks) == expected
     assert (
         sum(c.usage_metadata["output_tokens"] for c in chunks if c.usage_metadata)
-        == said.usage_metadata["output_tokens"]
+        == reply.usage_metadata["output_tokens"]
     )
     held = ChatOpenAI(model="haneul-4m", **place).with_structured_output(Opening, method="json_schema")
     assert isinstance(held.invoke("Is it open? Answer in JSON."), Opening)

@@ -1,4 +1,4 @@
-"""Two thousand bodies, each a sound one with one fault: no failure of the server, and every refusal names its field."""
+"""Two thousand bodies with one fault each: the server never fails, and every refusal names its field."""
 
 import asyncio
 import copy
@@ -179,15 +179,15 @@ def refusals(reply):
     parts = [
         p.removeprefix("data: ") for p in reply.text.splitlines() if p.strip() not in ("", "data: [DONE]")
     ]
-    errors = [e for p in parts if isinstance(said := json.loads(p), dict) and (e := said.get("error"))]
+    errors = [e for p in parts if isinstance(body := json.loads(p), dict) and (e := body.get("error"))]
     return [e["message"] if isinstance(e, dict) else e for e in errors]
 
 
 def check(reply, path, sent):
-    told = refusals(reply)
-    assert reply.status_code == 200 or told, (reply.status_code, reply.text)
-    assert reply.status_code in (200, 400, 404), (reply.status_code, sent, told)
-    for text in told:
+    errors = refusals(reply)
+    assert reply.status_code == 200 or errors, (reply.status_code, reply.text)
+    assert reply.status_code in (200, 400, 404), (reply.status_code, sent, errors)
+    for text in errors:
         named = re.match(r"[^: ]+(?=: )", text)
         assert named and "Traceback" not in text and "course_lib" not in text and len(text) < 1000, text
         mine = [str(p) for p in path]

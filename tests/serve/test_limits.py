@@ -17,7 +17,7 @@ from course_lib.serve.worker import Worker
 ASK = {"model": "haneul-300k", "prompt": "Hi", "stream": False}
 
 
-# -- who may ask ------------------------------------------------------------------------------------------------------
+# -- who may ask --
 
 
 @pytest.mark.parametrize(
@@ -45,20 +45,20 @@ def test_a_page_of_another_site_is_refused(http, origin):
 
 
 def test_no_page_is_allowed_to_read_answers(http):
-    asked = {"origin": "http://localhost:8888", "access-control-request-method": "POST"}
-    for reply in (http.options("/api/chat", headers=asked), http.get("/api/tags", headers=asked)):
+    headers = {"origin": "http://localhost:8888", "access-control-request-method": "POST"}
+    for reply in (http.options("/api/chat", headers=headers), http.get("/api/tags", headers=headers)):
         assert not [h for h in reply.headers if h.startswith("access-control")]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.com", ""])
 def test_it_binds_to_this_machine_alone(host):
-    with pytest.raises(Exception, match="this server answers this machine alone"):
+    with pytest.raises(Exception, match="this server only listens on this machine"):
         bind(0, host)
     with bind(0) as bound:
         assert bound.getsockname()[0] == "127.0.0.1"
 
 
-# -- how much ---------------------------------------------------------------------------------------------------------
+# -- how much --
 
 
 def test_a_body_that_is_too_long_is_refused(http, server):
@@ -126,7 +126,7 @@ def test_unknown_paths_and_methods_are_told_in_either_protocol(http):
     )
 
 
-# -- going away -------------------------------------------------------------------------------------------------------
+# -- going away --
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ CLIENTS, REQUESTS = 8, 50
 
 
 @pytest.fixture(scope="module")
-def asks():
+def requests():
     """Fifty requests with a drawn answer, each with a seed of its own.
 
-    Quantized weights and short prompts: with these an answer was the same to the letter beside seven others as alone, in
-    28,800 of 28,800 cases. Beside others llama.cpp adds up in another order: with 32 and 16 bits a drawn text then often
-    takes another way.
+    Quantized weights and short prompts: with these an answer was the same to the letter beside seven others
+    as alone, in 28,800 of 28,800 cases. Beside others llama.cpp adds up in another order: with 32 and 16 bits
+    a drawn text then often takes another way.
     """
     questions = data.load_questions("validation")[:REQUESTS]
     options = {"num_predict": 24, "temperature": 1.0}
@@ -30,14 +30,16 @@ def asks():
     ]
 
 
-def test_eight_clients_with_fifty_requests_each_get_every_answer_and_their_own(server, client, asks):
-    alone = [client.generate(**ask).response for ask in asks]
+def test_eight_clients_with_fifty_requests_each_get_every_answer_and_their_own(server, client, requests):
+    alone = [client.generate(**request).response for request in requests]
     assert len(set(alone)) > REQUESTS * 0.9, "answers too much alike to be told apart"
 
     def one_client(n):
         own, shift = ollama.Client(server.url), n * 6  # each begins elsewhere
-        told = [own.generate(**ask, stream=n % 2 == 1) for ask in asks[shift:] + asks[:shift]]
-        texts = ["".join(p.response for p in t) if n % 2 else t.response for t in told]
+        replies = [
+            own.generate(**request, stream=n % 2 == 1) for request in requests[shift:] + requests[:shift]
+        ]
+        texts = ["".join(p.response for p in t) if n % 2 else t.response for t in replies]
         return texts[REQUESTS - shift :] + texts[: REQUESTS - shift]
 
     with ThreadPoolExecutor(CLIENTS) as pool:
@@ -45,18 +47,18 @@ def test_eight_clients_with_fifty_requests_each_get_every_answer_and_their_own(s
     assert found == [alone] * CLIENTS
 
 
-def test_a_server_killed_and_started_again_is_told_clearly_and_answers_again(store, asks):
+def test_a_server_killed_and_started_again_is_told_clearly_and_answers_again(store, requests):
     folder = store.manifests.parent
     server = discovery.start(store=folder)
     port = int(server.url.rsplit(":", 1)[1])
-    expected = ollama.Client(server.url).generate(**asks[0]).response
+    expected = ollama.Client(server.url).generate(**requests[0]).response
 
     def until_it_fails(stream):
         own, answers = ollama.Client(server.url), 0
         try:
             while answers < 10_000:
-                said = own.generate(**asks[0], stream=stream)
-                text = "".join(p.response for p in said) if stream else said.response
+                reply = own.generate(**requests[0], stream=stream)
+                text = "".join(p.response for p in reply) if stream else reply.response
                 assert text == expected
                 answers += 1
                 if answers == 5 and not stream:
@@ -64,7 +66,7 @@ def test_a_server_killed_and_started_again_is_told_clearly_and_answers_again(sto
         except (ConnectionError, httpx.RequestError) as error:
             server._process.wait()
             with pytest.raises(ConnectionError, match="Failed to connect"):
-                own.generate(**asks[0])
+                own.generate(**requests[0])
             return own, str(error)
 
     with ThreadPoolExecutor(4) as pool:
@@ -72,6 +74,6 @@ def test_a_server_killed_and_started_again_is_told_clearly_and_answers_again(sto
     assert all(error for _, error in ended)
     again = discovery.start(port, folder)
     assert again.url == server.url
-    assert [own.generate(**asks[0]).response for own, _ in ended] == [expected] * 4
+    assert [own.generate(**requests[0]).response for own, _ in ended] == [expected] * 4
     again.close()
     server.close()

@@ -24,21 +24,21 @@ FORM = {
 
 def refused(call, *arguments, **named):
     with pytest.raises(ollama.ResponseError) as found:
-        said = call(*arguments, **named)
-        list(said)
+        reply = call(*arguments, **named)
+        list(reply)
     return found.value.status_code, found.value.error
 
 
-# -- answers ----------------------------------------------------------------------------------------------------------
+# -- answers --
 
 
 def test_the_answer_is_that_of_the_model_without_a_server(client):
     engine = load(MODEL, driver="llamacpp", quantization="q8_0")
     expected = engine.generate([TURNS])[0]
-    said = client.chat(MODEL, TURNS)
-    assert said.message.content.strip() == expected and said.done_reason == "stop"
-    assert (said.prompt_eval_count, said.eval_count) == (expected.prompt_tokens, expected.tokens)
-    assert client.generate(MODEL, TURNS[0]["content"]).response == said.message.content
+    reply = client.chat(MODEL, TURNS)
+    assert reply.message.content.strip() == expected and reply.done_reason == "stop"
+    assert (reply.prompt_eval_count, reply.eval_count) == (expected.prompt_tokens, expected.tokens)
+    assert client.generate(MODEL, TURNS[0]["content"]).response == reply.message.content
 
 
 def test_a_stream_brings_the_same_text_and_the_same_counts(client):
@@ -49,10 +49,10 @@ def test_a_stream_brings_the_same_text_and_the_same_counts(client):
 
 
 def test_durations_are_nanoseconds_and_their_parts_fit_into_the_whole(client):
-    said = client.generate(MODEL, "Hello")
-    parts = said.load_duration, said.prompt_eval_duration, said.eval_duration
-    assert min(parts) > 0 and sum(parts) <= said.total_duration < 60e9
-    assert datetime.fromisoformat(said.created_at).tzinfo is not None
+    reply = client.generate(MODEL, "Hello")
+    parts = reply.load_duration, reply.prompt_eval_duration, reply.eval_duration
+    assert min(parts) > 0 and sum(parts) <= reply.total_duration < 60e9
+    assert datetime.fromisoformat(reply.created_at).tzinfo is not None
 
 
 def test_system_is_a_turn_before_the_prompt(client):
@@ -83,7 +83,7 @@ def test_without_a_prompt_a_model_is_loaded_and_with_keep_alive_0_unloaded(clien
     assert held.expires_at - datetime.now(held.expires_at.tzinfo) > timedelta(days=3000)
 
 
-# -- options ----------------------------------------------------------------------------------------------------------
+# -- options --
 
 
 def written(client, **options):
@@ -111,15 +111,15 @@ def test_every_option_acts(client):
 
 def test_num_predict_minus_1_writes_until_the_end_or_the_room_is_full(client):
     assert client.chat(MODEL, TURNS, options={"num_predict": -1}).done_reason == "stop"
-    said = client.generate(
+    reply = client.generate(
         MODEL, "The", raw=True, options={"num_predict": -1, "num_ctx": 40, "repeat_penalty": 1.0}
     )
-    assert said.done_reason == "length" and said.prompt_eval_count + said.eval_count == 40
+    assert reply.done_reason == "length" and reply.prompt_eval_count + reply.eval_count == 40
 
 
 def test_num_predict_is_a_bound_and_so_is_the_room(client):
-    said = client.generate(MODEL, "The", raw=True, options={"num_predict": 500, "num_ctx": 30})
-    assert said.done_reason == "length" and said.prompt_eval_count + said.eval_count == 30
+    reply = client.generate(MODEL, "The", raw=True, options={"num_predict": 500, "num_ctx": 30})
+    assert reply.done_reason == "length" and reply.prompt_eval_count + reply.eval_count == 30
 
 
 def test_a_prompt_over_num_ctx_is_refused_and_not_cut(client):
@@ -127,19 +127,21 @@ def test_a_prompt_over_num_ctx_is_refused_and_not_cut(client):
     assert client.chat(MODEL, TURNS, options={"num_ctx": count + 1}).eval_count == 1
     status, text = refused(client.chat, MODEL, TURNS, options={"num_ctx": count})
     assert status == 400 and text.startswith(
-        f"messages: {count} tokens with system and template, but {count} are read"
+        f"messages: {count} tokens with system message and template, but num_ctx is {count}"
     )
     status, text = refused(client.generate, MODEL, "word " * 3000, stream=True)
-    assert status == 400 and text.startswith("prompt: ") and "2048 are read" in text
+    assert status == 400 and text.startswith("prompt: ") and "num_ctx is 2048" in text
     status, text = refused(client.generate, MODEL, "Hi", options={"num_ctx": 2049})
-    assert status == 400 and text.startswith("options.num_ctx: 2049, but this model reads 2048 tokens")
+    assert status == 400 and text.startswith(
+        "options.num_ctx: 2049, but the context length of this model is 2048"
+    )
 
 
 def test_format_json_and_a_schema_hold_the_answer(client):
-    said = client.generate("haneul-4m", "Hello", format=FORM, options={"num_predict": 40})
-    assert said.done_reason == "stop" and json.loads(said.response)["open"] in ("yes", "no")
+    reply = client.generate("haneul-4m", "Hello", format=FORM, options={"num_predict": 40})
+    assert reply.done_reason == "stop" and json.loads(reply.response)["open"] in ("yes", "no")
     streamed = client.generate("haneul-4m", "Hello", format=FORM, options={"num_predict": 40}, stream=True)
-    assert "".join(p.response for p in streamed) == said.response
+    assert "".join(p.response for p in streamed) == reply.response
     assert client.generate(MODEL, "Hello", format="json", options={"num_predict": 8}).response.startswith("{")
 
 
@@ -195,17 +197,17 @@ def test_tools_and_other_roles_are_refused_and_empty_fields_are_not(client):
     assert refused(client.generate, MODEL, "Hi", raw=True, system="x")[1].startswith("system: raw mode")
 
 
-# -- vectors ----------------------------------------------------------------------------------------------------------
+# -- vectors --
 
 
 def test_vectors_are_those_of_the_embedding_model(client):
     texts = ["opening hours", "when does it open?", "loan"]
     engine = load("all-MiniLM-L6-v2", task="text-embedding")
-    said = client.embed("all-minilm", texts)
-    assert np.allclose(said.embeddings, engine.embed(texts), atol=1e-6)
-    assert said.prompt_eval_count == sum(len(engine.tokenizer.encode(t)) for t in texts)
-    assert client.embed("all-minilm", texts[0]).embeddings[0] == pytest.approx(said.embeddings[0], abs=1e-6)
-    assert client.embeddings("all-minilm", texts[0]).embedding == pytest.approx(said.embeddings[0], abs=1e-6)
+    reply = client.embed("all-minilm", texts)
+    assert np.allclose(reply.embeddings, engine.embed(texts), atol=1e-6)
+    assert reply.prompt_eval_count == sum(len(engine.tokenizer.encode(t)) for t in texts)
+    assert client.embed("all-minilm", texts[0]).embeddings[0] == pytest.approx(reply.embeddings[0], abs=1e-6)
+    assert client.embeddings("all-minilm", texts[0]).embedding == pytest.approx(reply.embeddings[0], abs=1e-6)
     assert (
         client.embed("all-minilm", []).embeddings == []
         and client.embeddings("all-minilm", "").embedding == []
@@ -215,9 +217,9 @@ def test_vectors_are_those_of_the_embedding_model(client):
 def test_a_long_text_is_refused_even_where_cutting_it_is_permitted(client):
     for truncate in (None, True, False):
         status, text = refused(client.embed, "all-minilm", ["short", "word " * 300], truncate=truncate)
-        assert status == 400 and text.startswith("input: text 1 has 302 tokens, and 256 are read")
+        assert status == 400 and text.startswith("input: text 1 has 302 tokens, but num_ctx is 256")
     assert refused(client.embed, "all-minilm", "a b c", options={"num_ctx": 4})[1].startswith(
-        "input: text 0 has 5 tokens, and 4"
+        "input: text 0 has 5 tokens, but num_ctx is 4"
     )
     assert refused(client.embed, "all-minilm", "a", options={"num_ctx": 512})[1].startswith(
         "options.num_ctx: 512"
@@ -237,7 +239,7 @@ def test_each_model_does_what_it_can(client):
     )
 
 
-# -- the store --------------------------------------------------------------------------------------------------------
+# -- the store --
 
 
 def test_the_shipped_models_are_there_from_the_beginning(client, store):

@@ -25,13 +25,14 @@ def refused(call, kind=openai.BadRequestError, **named):
 
 
 def test_a_chat_is_that_of_ollamas_route(asking, client):
-    said, theirs = asking.chat.completions.create(model=MODEL, messages=TURNS), client.chat(MODEL, TURNS)
+    reply, theirs = asking.chat.completions.create(model=MODEL, messages=TURNS), client.chat(MODEL, TURNS)
     assert (
-        said.choices[0].message.content == theirs.message.content and said.choices[0].finish_reason == "stop"
+        reply.choices[0].message.content == theirs.message.content
+        and reply.choices[0].finish_reason == "stop"
     )
     assert (
-        said.usage.prompt_tokens == theirs.prompt_eval_count
-        and said.usage.completion_tokens == theirs.eval_count
+        reply.usage.prompt_tokens == theirs.prompt_eval_count
+        and reply.usage.completion_tokens == theirs.eval_count
     )
     parts = [{"type": "text", "text": "Hello, "}, {"type": "text", "text": "who are you?"}]
     same = asking.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": parts}])
@@ -76,19 +77,21 @@ def test_options_act(asking):
 
 def test_completions_answer_each_prompt(asking):
     prompts = ["Hello, who are you?", "Hello"]
-    said = asking.completions.create(model=MODEL, prompt=prompts, max_tokens=30)
+    reply = asking.completions.create(model=MODEL, prompt=prompts, max_tokens=30)
     alone = [asking.completions.create(model=MODEL, prompt=p, max_tokens=30) for p in prompts]
-    assert [c.text for c in said.choices] == [a.choices[0].text for a in alone]
-    assert said.usage.total_tokens == sum(a.usage.total_tokens for a in alone)
+    assert [c.text for c in reply.choices] == [a.choices[0].text for a in alone]
+    assert reply.usage.total_tokens == sum(a.usage.total_tokens for a in alone)
     chunks = list(asking.completions.create(model=MODEL, prompt=prompts[0], max_tokens=30, stream=True))
-    assert "".join(c.choices[0].text for c in chunks) == said.choices[0].text
+    assert "".join(c.choices[0].text for c in chunks) == reply.choices[0].text
     assert refused(asking.completions.create, prompt=prompts, stream=True)["param"] == "prompt"
 
 
 def test_vectors_as_numbers_and_as_bytes(asking, client, server):
     theirs = client.embed("all-minilm", ["a", "b c"]).embeddings
-    said = asking.embeddings.create(model="all-minilm", input=["a", "b c"])  # the client asks for base64
-    assert np.allclose([d.embedding for d in said.data], theirs, atol=1e-6) and said.usage.prompt_tokens == 7
+    reply = asking.embeddings.create(model="all-minilm", input=["a", "b c"])  # the client asks for base64
+    assert (
+        np.allclose([d.embedding for d in reply.data], theirs, atol=1e-6) and reply.usage.prompt_tokens == 7
+    )
     body = {"model": "all-minilm", "input": "a"}
     plain = httpx.post(f"{server.url}/v1/embeddings", json=body, timeout=120).json()["data"][0]["embedding"]
     packed = httpx.post(
@@ -105,7 +108,7 @@ def test_models_are_listed_and_found(asking):
 
 
 @pytest.mark.parametrize(
-    ("field", "said"),
+    ("field", "options"),
     [
         ("n", {"n": 2}),
         ("logprobs", {"logprobs": True}),
@@ -127,8 +130,8 @@ def test_models_are_listed_and_found(asking):
         ),
     ],
 )
-def test_what_has_no_effect_is_refused_by_name(asking, field, said):
-    body = refused(asking.chat.completions.create, **{"messages": TURNS} | said)
+def test_what_has_no_effect_is_refused_by_name(asking, field, options):
+    body = refused(asking.chat.completions.create, **{"messages": TURNS} | options)
     assert (
         body["param"] == field
         and body["message"].startswith(f"{field}: ")
@@ -138,7 +141,7 @@ def test_what_has_no_effect_is_refused_by_name(asking, field, said):
 
 def test_what_does_not_fit_is_refused_before_a_stream_begins(asking):
     long = [{"role": "user", "content": "word " * 3000}]
-    assert "2048 are read" in refused(asking.chat.completions.create, messages=long, stream=True)["message"]
+    assert "num_ctx is 2048" in refused(asking.chat.completions.create, messages=long, stream=True)["message"]
     assert (
         refused(asking.chat.completions.create, openai.NotFoundError, model="gpt-4", messages=TURNS)["param"]
         == "model"

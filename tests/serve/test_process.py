@@ -92,8 +92,8 @@ def test_a_taken_port_and_a_folder_that_is_none_are_told(tmp_path, capsys, store
     with bind(0) as taken:
         port = str(taken.getsockname()[1])
         assert cli.main(["serve", "--port", port]) == 1
-    said = capsys.readouterr().err
-    assert f"port {port} cannot be used" in said and "course serve --port" in said
+    errors = capsys.readouterr().err
+    assert f"port {port} cannot be used" in errors and "course serve --port" in errors
     (tmp_path / "file").write_text("")
     with bind(0) as free:
         port = str(free.getsockname()[1])
@@ -101,7 +101,7 @@ def test_a_taken_port_and_a_folder_that_is_none_are_told(tmp_path, capsys, store
     assert "cannot hold models" in capsys.readouterr().err
 
 
-# -- course.ollama() --------------------------------------------------------------------------------------------------
+# -- course.ollama() --
 
 
 class Ollama(BaseHTTPRequestHandler):
@@ -164,10 +164,8 @@ def test_what_is_no_ollama_is_not_taken_for_one(elsewhere, monkeypatch):
 def test_an_ollama_that_lacks_the_model_is_named_in_what_is_started_instead(elsewhere):
     found = ollama("haneul-300k")
     where = f"http://127.0.0.1:{elsewhere.server_port}"
-    assert (
-        repr(found)
-        == f"the course's own server, started at {found.url}: Ollama 0.12.3 at {where} does not hold haneul-300k"
-    )
+    why = f"Ollama 0.12.3 at {where} does not hold haneul-300k"
+    assert repr(found) == f"the course's own server, started at {found.url}: {why}"
     found.close()
 
 
@@ -213,7 +211,7 @@ def test_a_server_that_cannot_begin_is_told_with_its_reason():
 
 
 @pytest.mark.parametrize(
-    ("said", "url"),
+    ("host", "url"),
     [
         ("", "http://127.0.0.1:11434"),
         ("0.0.0.0", "http://127.0.0.1:11434"),
@@ -226,11 +224,11 @@ def test_a_server_that_cannot_begin_is_told_with_its_reason():
         ("http://box:1/", "http://box:1"),
     ],
 )
-def test_ollama_host_means_what_it_means_to_ollama(said, url):
-    assert ollama_address(said) == url
+def test_ollama_host_means_what_it_means_to_ollama(host, url):
+    assert ollama_address(host) == url
 
 
-@pytest.mark.parametrize("said", ["box:port", "ftp://box", "http://box:99999", "[::1"])
-def test_an_ollama_host_that_is_no_address_is_told(said):
+@pytest.mark.parametrize("host", ["box:port", "ftp://box", "http://box:99999", "[::1"])
+def test_an_ollama_host_that_is_no_address_is_told(host):
     with pytest.raises(CourseError, match="is not an address"):
-        ollama_address(said)
+        ollama_address(host)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.models.schema.json_schema import REPEATS, check_size
+from course_lib.models.schema.json_schema import MAX_REPEATS, check_size
 from course_lib.serve.errors import ApiError
 from course_lib.serve.ollama_schemas import GenerateBody
 from course_lib.serve.schemas import SamplingOptions
@@ -28,19 +28,24 @@ def test_a_duration_is_the_sum_of_its_parts(parts):
 
 
 @pytest.mark.parametrize(
-    ("said", "seconds"), [("1.5h", 5400), ("0", 0), (0, 0), (-5, -1), (2.5, 2.5), ("-1m", -1), (None, None)]
+    ("value", "seconds"), [("1.5h", 5400), ("0", 0), (0, 0), (-5, -1), (2.5, 2.5), ("-1m", -1), (None, None)]
 )
-def test_durations_as_ollama_reads_them(said, seconds):
-    assert body(keep_alive=said).keep_alive == seconds
+def test_durations_as_ollama_reads_them(value, seconds):
+    assert body(keep_alive=value).keep_alive == seconds
 
 
 @pytest.mark.parametrize(
-    "said", ["5", "5 m", "m", "", "5m ", "1e3s", True, [], {}, 1e300, "9" * 90 + "h", "5m" * 60]
+    "value", ["5", "5 m", "m", "", "5m ", "1e3s", True, [], {}, 1e300, "9" * 90 + "h", "5m" * 60]
 )
-def test_what_is_no_duration_is_refused(said):
+def test_what_is_no_duration_is_refused(value):
     with pytest.raises(ApiError) as found:
-        body(keep_alive=said)
+        body(keep_alive=value)
     assert found.value.field == "keep_alive"
+
+
+def test_an_error_without_a_fix_prints_no_fix():
+    assert str(ApiError("model", "model is required")) == "model is required"
+    assert str(ApiError("name", "two names", "send one")) == "two names\n  Fix: send one"
 
 
 def test_null_and_empty_mean_not_set():
@@ -69,11 +74,9 @@ def test_null_and_empty_mean_not_set():
     )
 )
 def test_bounds_are_those_of_generation_and_named_as_they_were_sent(options):
+    finite = {k: v for k, v in options.items() if not isinstance(v, float) or math.isfinite(v)}
     try:
-        how = SamplingOptions.model_validate(
-            {k: v for k, v in options.items() if not isinstance(v, float) or math.isfinite(v)}
-        )
-        how.generation("options.")
+        SamplingOptions.model_validate(finite).generation("options.")
     except ApiError as refused:
         assert refused.field.removeprefix("options.") in options
     except ValueError:
@@ -81,12 +84,12 @@ def test_bounds_are_those_of_generation_and_named_as_they_were_sent(options):
 
 
 def test_demands_that_exhaust_the_machine_are_found_however_deep_they_lie():
-    deep = {"anyOf": [{"properties": {"a": {"items": [{"maxItems": REPEATS + 1}]}}}]}
-    with pytest.raises(ValueError, match=f"maxItems {REPEATS + 1}"):
+    deep = {"anyOf": [{"properties": {"a": {"items": [{"maxItems": MAX_REPEATS + 1}]}}}]}
+    with pytest.raises(ValueError, match=f"maxItems {MAX_REPEATS + 1}"):
         check_size(deep)
     with pytest.raises(ValueError, match="multipleOf"):
         check_size({"allOf": [{"multipleOf": 9973}, {"multipleOf": 9967}]})
-    fine = {"maxItems": REPEATS, "multipleOf": 0.01, "properties": {"maxItems": {"type": "integer"}}}
+    fine = {"maxItems": MAX_REPEATS, "multipleOf": 0.01, "properties": {"maxItems": {"type": "integer"}}}
     assert check_size(fine) is fine
 
 

@@ -58,13 +58,15 @@ def test_a_pull_that_is_left_leaves_nothing(small):
 
 
 def test_pulls_of_one_model_at_once_do_not_disturb_each_other(small):
-    told = []
-    threads = [threading.Thread(target=lambda: told.append(list(small.pull(NAME))[-1])) for _ in range(4)]
+    last_lines = []
+    threads = [
+        threading.Thread(target=lambda: last_lines.append(list(small.pull(NAME))[-1])) for _ in range(4)
+    ]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
-    assert told == [{"status": "success"}] * 4
+    assert last_lines == [{"status": "success"}] * 4
     assert (
         sha256(small.file(small.find(NAME))) == small.find(NAME).digest
         and len(list(small.blobs.iterdir())) == 1
@@ -73,16 +75,16 @@ def test_pulls_of_one_model_at_once_do_not_disturb_each_other(small):
 
 def test_an_altered_file_is_not_loaded_and_the_next_pull_mends_it(small):
     worker, file = Worker(small), small.file(small.find(NAME))
-    ask = CompletionRequest([{"role": "user", "content": "Hi"}], Generation(), num_predict=4)
-    good = worker.complete(small.find(NAME), ask, 0).text
+    request = CompletionRequest([{"role": "user", "content": "Hi"}], Generation(), num_predict=4)
+    good = worker.complete(small.find(NAME), request, 0).text
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(CourseError, match=r"missing or altered\n.*pull it again"):
-        worker.complete(small.find(NAME), ask, 0)
+        worker.complete(small.find(NAME), request, 0)
     list(small.pull(NAME))
-    assert worker.complete(small.find(NAME), ask, 0).text == good
+    assert worker.complete(small.find(NAME), request, 0).text == good
     file.unlink()
     with pytest.raises(CourseError):
-        worker.complete(small.find(NAME), ask, 0)
+        worker.complete(small.find(NAME), request, 0)
     worker.close()
 
 
@@ -90,8 +92,8 @@ def test_a_damaged_manifest_is_named(small):
     path = next(small.manifests.glob("*/*.json"))
     for text in ("{", "[]", '{"name": "x"}', "5"):
         path.write_text(text)
-        for ask in (small.tags, lambda: small.find(NAME)):
+        for call in (small.tags, lambda: small.find(NAME)):
             with pytest.raises(CourseError, match=f"the manifest haneul-300k/{path.name} is damaged"):
-                ask()
+                call()
     list(small.pull(NAME))
     assert small.find(NAME).name == NAME

@@ -77,8 +77,8 @@ def test_texts_that_the_embedder_cannot_read_are_left_out():
             return [1.0, float(len(text))]
 
     words = TokenSpans(lambda text: [m.span() for m in re.finditer(r"\S+", text)], special=2)
-    found = list(pairs_of_banks(1, Once(), words, 61))
-    assert found and all(len(t.split()) < 60 for p in found for t in (*p.answering, *p.misleading))
+    result = list(pairs_of_banks(1, Once(), words, 61))
+    assert result and all(len(t.split()) < 60 for p in result for t in (*p.answering, *p.misleading))
 
 
 def test_a_step_draws_the_same_each_time_and_first_what_answers(known):
@@ -104,8 +104,8 @@ def test_a_question_with_few_negatives_gets_answers_of_others(known):
 
 @pytest.mark.parametrize("kind", RERANKERS, ids=lambda kind: kind.name)
 def test_a_stopped_run_goes_on_as_if_never_stopped(kind, tmp_path, known):
-    whole = kind(SMALL, tmp_path / "whole")
-    whole.train({"banks": known})
+    complete = kind(SMALL, tmp_path / "whole")
+    complete.train({"banks": known})
     stopped = kind(SMALL, tmp_path / "stopped")
     for _ in range(2):
         stopped.train_step({"banks": known})
@@ -114,8 +114,8 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(kind, tmp_path, known):
     assert again.step == 2
     again.train({"banks": known})
     assert all(
-        torch.equal(whole.optimiser.master_weights[name], again.optimiser.master_weights[name])
-        for name in whole.optimiser.master_weights
+        torch.equal(complete.optimiser.master_weights[name], again.optimiser.master_weights[name])
+        for name in complete.optimiser.master_weights
     )
     with pytest.raises(CourseError, match="started with"):
         kind(RerankerConfig(steps=4, learning_rate=1e-3, rank=3), tmp_path / "stopped")
@@ -145,10 +145,10 @@ def test_published_vectors_of_tokens_are_those_that_were_trained(tmp_path, known
     texts = [known[0].question, known[0].misleading[0]]
     with torch.inference_mode():
         trained = run.vectors(texts)
-    found = load(spec, task="text-embedding").embed_tokens(
+    result = load(spec, task="text-embedding").embed_tokens(
         texts
     )  # on a base in 32 bits, where the training had 16
-    for ours, theirs in zip(found, trained, strict=True):
+    for ours, theirs in zip(result, trained, strict=True):
         assert ours == pytest.approx(theirs.numpy(), abs=1e-2)
 
 

@@ -107,7 +107,7 @@ def test_other_tasks_and_shares_of_a_head_are_refused():
         load(CROSS, task="text-embedding")
     with pytest.raises(CourseError, match="no head for the task rerank"):
         load(LATE, task="rerank")
-    with pytest.raises(CourseError, match="a share of a head"):
+    with pytest.raises(CourseError, match="cannot be weighted or combined"):
         load(
             {
                 "source": catalog.MINILM,

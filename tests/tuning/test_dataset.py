@@ -123,8 +123,8 @@ def test_an_example_that_is_too_long_is_refused_with_both_numbers(chat, tiny):
 
 @settings(max_examples=300)
 @given(ROWS, ROWS)
-def test_a_fingerprint_is_that_of_the_same_rows_alone(some, others):
-    assert (fingerprint(some) == fingerprint(others)) == (some == others)
+def test_a_fingerprint_is_that_of_the_same_rows_alone(batch, others):
+    assert (fingerprint(batch) == fingerprint(others)) == (batch == others)
 
 
 @given(ROWS.filter(bool), st.data())
@@ -159,7 +159,7 @@ def test_an_epoch_reads_every_row_once_in_batches_of_like_lengths(lengths, size,
     order, steps = BatchOrder(lengths, size, seed), math.ceil(len(lengths) / size)
     for epoch in range(2):
         batches = [order[epoch * steps + i] for i in range(steps)]
-        assert sorted(i for some in batches for i in some) == list(range(len(lengths)))
+        assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
         assert sorted(map(len, batches), reverse=True)[:-1] == [size] * (steps - 1)
 
 
@@ -176,9 +176,9 @@ def test_batches_hold_little_padding_and_are_not_read_in_the_order_of_their_leng
     lengths = [5 + (i * 37) % 200 for i in range(1000)]
     order = BatchOrder(lengths, 8, 0)
     batches = [order[i] for i in range(125)]
-    padded = sum(len(some) * max(lengths[i] for i in some) for some in batches)
+    padded = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
     assert padded < 1.1 * sum(lengths)
-    first = [lengths[some[0]] for some in batches]
+    first = [lengths[batch[0]] for batch in batches]
     assert first != sorted(first) and len(set(first)) > 60
 
 
@@ -189,9 +189,9 @@ def test_a_batch_is_padded_behind_and_learns_answers_alone(rows):
         ids.shape == learn.shape == (len(rows), padded_length(max(row.length for row in rows)))
         and learn.dtype == torch.bool
     )
-    for row, some, learnt in zip(rows, ids.tolist(), learn.tolist(), strict=True):
-        assert some[: row.length] == row.prompt + row.answer and not any(some[row.length :])
-        assert [token for token, yes in zip(some, learnt, strict=True) if yes] == row.answer
+    for row, batch, learnt in zip(rows, ids.tolist(), learn.tolist(), strict=True):
+        assert batch[: row.length] == row.prompt + row.answer and not any(batch[row.length :])
+        assert [token for token, yes in zip(batch, learnt, strict=True) if yes] == row.answer
         assert not any(learnt[: len(row.prompt)])
 
 

@@ -57,17 +57,17 @@ def same(a, b):
 def test_a_layer_is_that_of_peft(inputs, outputs, rank, alpha, bias, seed):
     ours, theirs, layer = both(inputs, outputs, rank, alpha, bias, seed)
     x = torch.randn(2, 3, inputs)
-    found, expected = ours(x), theirs(x)
-    assert same(found, expected)
-    (found**2).sum().backward()
+    result, expected = ours(x), theirs(x)
+    assert same(result, expected)
+    (result**2).sum().backward()
     (expected**2).sum().backward()
     assert same(ours.A.grad, layer.lora_A["default"].weight.grad) and same(
         ours.B.grad, layer.lora_B["default"].weight.grad
     )
     assert all(p.grad is None for p in ours.base.parameters())
-    merged, whole = ours.merged(), theirs.merge_and_unload().layer
-    assert same(merged.weight, whole.weight) and same(merged(x), found)
-    assert (merged.bias is None) == (not bias) and (not bias or torch.equal(merged.bias, whole.bias))
+    merged, merged_model = ours.merged(), theirs.merge_and_unload().layer
+    assert same(merged.weight, merged_model.weight) and same(merged(x), result)
+    assert (merged.bias is None) == (not bias) and (not bias or torch.equal(merged.bias, merged_model.bias))
     assert torch.linalg.matrix_rank(ours.delta().detach(), rtol=1e-4) <= min(rank, inputs, outputs)
 
 
@@ -89,12 +89,12 @@ def logits(model, ids):
 def test_what_is_named_is_replaced_and_all_else_is_frozen():
     model, ids = load("haneul-300k").model, torch.arange(40)[None]
     before = logits(model, ids)
-    made = inject(model, TARGETS, rank=2, alpha=4)
+    layers = inject(model, TARGETS, rank=2, alpha=4)
     assert {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, LoRALinear)} == set(
         TARGETS
     )
     assert (
-        len(made) == 4 == sum(isinstance(m, LoRALinear) for m in model.modules())
+        len(layers) == 4 == sum(isinstance(m, LoRALinear) for m in model.modules())
     )  # two in each of two layers
     learning = {name.rpartition(".")[2] for name, p in model.named_parameters() if p.requires_grad}
     assert learning == {"A", "B"} and torch.equal(logits(model, ids), before)
@@ -109,21 +109,21 @@ def test_one_model_learns_as_the_one_of_peft_and_merges_into_the_same():
             twin = adapted.base_model.model.get_submodule(name)
             twin.lora_A["default"].weight.data.copy_(layer.A)
     for model in (ours, adapted):
-        learnt = [p for p in model.parameters() if p.requires_grad]
-        optimiser = torch.optim.SGD(learnt, lr=0.5)
+        trainable = [p for p in model.parameters() if p.requires_grad]
+        optimiser = torch.optim.SGD(trainable, lr=0.5)
         for _ in range(3):
             model(ids, labels=ids).loss.backward()
             optimiser.step()
             optimiser.zero_grad()
-    found = logits(ours, ids)
-    assert torch.allclose(found, logits(adapted, ids), atol=1e-4)
-    assert (found - logits(load("haneul-300k").model, ids)).abs().max() > 0.01
-    whole, unloaded = merge(ours), adapted.merge_and_unload()
-    assert not any(isinstance(m, LoRALinear) for m in whole.modules())
-    assert torch.allclose(logits(whole, ids), found, atol=1e-4)
+    outputs = logits(ours, ids)
+    assert torch.allclose(outputs, logits(adapted, ids), atol=1e-4)
+    assert (outputs - logits(load("haneul-300k").model, ids)).abs().max() > 0.01
+    merged_model, unloaded = merge(ours), adapted.merge_and_unload()
+    assert not any(isinstance(m, LoRALinear) for m in merged_model.modules())
+    assert torch.allclose(logits(merged_model, ids), outputs, atol=1e-4)
     weights = unloaded.state_dict()
     assert all(
-        torch.allclose(weight, weights[name], atol=1e-6) for name, weight in whole.state_dict().items()
+        torch.allclose(weight, weights[name], atol=1e-6) for name, weight in merged_model.state_dict().items()
     )
 
 

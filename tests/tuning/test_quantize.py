@@ -66,29 +66,29 @@ def weights(row: int, largest: float = 1e37, rows: int = 4):
 @ROUGH
 @given(st.data())
 def test_bytes_are_those_of_llama_cpp(name, data):
-    found = data.draw(weights(32, LARGEST_OF_HALF[name]))
+    original = data.draw(weights(32, LARGEST_OF_HALF[name]))
     kind = GGMLQuantizationType[name.upper()]
-    packed, *rest = FORMATS[name].store(found)
+    packed, *rest = FORMATS[name].store(original)
     with np.errstate(all="ignore"):
-        theirs = gguf_quants.quantize(found, kind)
-        scales = np.abs(found.reshape(-1, 32)).max(1) / np.float32(127 if name == "q8_0" else 8)
+        theirs = gguf_quants.quantize(original, kind)
+        scales = np.abs(original.reshape(-1, 32)).max(1) / np.float32(127 if name == "q8_0" else 8)
         known = (scales == 0) | np.isfinite(
             1 / scales
         )  # else theirs casts infinity to an integer, which C leaves open
     size = packed.size // known.size
     assert packed.shape == theirs.shape and not rest
     assert np.array_equal(packed.reshape(-1, size)[known], theirs.reshape(-1, size)[known])
-    assert np.array_equal(FORMATS[name].roundtrip(found), gguf_quants.dequantize(theirs, kind))
+    assert np.array_equal(FORMATS[name].roundtrip(original), gguf_quants.dequantize(theirs, kind))
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -1.0, 3e-45, -1e-40, 1e-8, 4e5, -4e5])
 @pytest.mark.parametrize("name", ["q8_0", "q4_0"])
 def test_constants_come_back(name, value):
-    found = np.full((2, 64), value, np.float32)
+    original = np.full((2, 64), value, np.float32)
     within = (
         abs(value) * 2**-11 + 6e-8 * 127
     )  # half a step of a float16: of its last bit, or of the smallest one there is
-    assert largest_error(found, FORMATS[name].roundtrip(found)) <= within
+    assert largest_error(original, FORMATS[name].roundtrip(original)) <= within
 
 
 def test_q4_0_gives_the_largest_weight_the_code_of_which_there_is_one():
@@ -128,24 +128,24 @@ def test_bytes_that_are_no_whole_blocks_are_refused():
 @ROUGH
 @given(st.data())
 def test_four_bits_are_those_of_bitsandbytes(name, data):
-    found = data.draw(weights(64))
-    packed, largest = FORMATS[name].store(found)
-    theirs, state = bnb.quantize_4bit(torch.from_numpy(found), quant_type=name)
+    original = data.draw(weights(64))
+    packed, largest = FORMATS[name].store(original)
+    theirs, state = bnb.quantize_4bit(torch.from_numpy(original), quant_type=name)
     assert np.array_equal(packed, theirs.numpy()[:, 0])
     assert np.array_equal(largest, state.absmax.numpy())
     np.testing.assert_allclose(
-        FORMATS[name].roundtrip(found), bnb.dequantize_4bit(theirs, state).numpy(), rtol=1e-6
+        FORMATS[name].roundtrip(original), bnb.dequantize_4bit(theirs, state).numpy(), rtol=1e-6
     )
 
 
 @ROUGH
-@given(found=weights(64, largest=1e30, rows=20))
-@example(found=matrix(64, 1024, 1, 0, 3))  # 1,024 blocks: four of their absmaxes' own blocks
-def test_double_quantization_is_that_of_bitsandbytes_but_for_its_grid(found):
+@given(original=weights(64, largest=1e30, rows=20))
+@example(original=matrix(64, 1024, 1, 0, 3))  # 1,024 blocks: four of their absmaxes' own blocks
+def test_double_quantization_is_that_of_bitsandbytes_but_for_its_grid(original):
     """Codes are equal or a neighbour as near, up to the step of the grid to which their kernel rounds."""
-    codes, second, mean = FORMATS["nf4-double"].store(found)[1:]
-    theirs = bnb.quantize_4bit(torch.from_numpy(found), quant_type="nf4", compress_statistics=True)[1]
-    largest = q.quantize_nearest(found, q.NF4, 64)[1]
+    codes, second, mean = FORMATS["nf4-double"].store(original)[1:]
+    theirs = bnb.quantize_4bit(torch.from_numpy(original), quant_type="nf4", compress_statistics=True)[1]
+    largest = q.quantize_nearest(original, q.NF4, 64)[1]
     assert (codes.shape, second.shape) == (theirs.absmax.shape, theirs.state2.absmax.shape)
     rounding = (
         1e-6 * largest.max() + 1e-38
@@ -173,11 +173,11 @@ def test_double_quantization_of_a_model_has_the_codes_of_bitsandbytes():
 
 
 @ROUGH
-@given(found=weights(8, largest=1e30))
-def test_int8_codes_are_those_of_bitsandbytes(found):
-    codes, scales = q.quantize_absmax(found, 8, per="row")
+@given(original=weights(8, largest=1e30))
+def test_int8_codes_are_those_of_bitsandbytes(original):
+    codes, scales = q.quantize_absmax(original, 8, per="row")
     known = scales * 127 > 1e-35  # below, theirs divides by 0
-    theirs, largest, _ = bnb.int8_vectorwise_quant(torch.from_numpy(found.copy()))
+    theirs, largest, _ = bnb.int8_vectorwise_quant(torch.from_numpy(original.copy()))
     assert np.array_equal(codes[known], theirs.numpy()[known])
     np.testing.assert_allclose(scales * 127, largest.numpy(), rtol=1e-6, atol=1e-43)
 
@@ -197,11 +197,11 @@ def test_the_values_of_fp4_and_of_the_8_bit_type_are_those_of_bitsandbytes():
 
 
 @ROUGH
-@given(found=weights(8), bits=st.integers(2, 8), per=st.sampled_from(["tensor", "row", 8, 4]))
-def test_absmax_is_off_by_half_a_step_at_most(found, bits, per):
-    codes, scales = q.quantize_absmax(found, bits, per)
-    off = np.abs(q.dequantize(codes, scales) - found).reshape(scales.size, -1)
-    assert codes.shape == found.shape and np.abs(codes).max() < 2 ** (bits - 1)
+@given(original=weights(8), bits=st.integers(2, 8), per=st.sampled_from(["tensor", "row", 8, 4]))
+def test_absmax_is_off_by_half_a_step_at_most(original, bits, per):
+    codes, scales = q.quantize_absmax(original, bits, per)
+    off = np.abs(q.dequantize(codes, scales) - original).reshape(scales.size, -1)
+    assert codes.shape == original.shape and np.abs(codes).max() < 2 ** (bits - 1)
     assert np.all(off.max(1) <= scales * np.float32(0.5001) + 4e-37)  # whose quotient with 127 is no float32
 
 
@@ -219,14 +219,14 @@ def test_packed_codes_come_back(codes, bits):
 @settings(ROUGH, max_examples=12)
 @given(st.data())
 def test_each_format_keeps_shapes_and_zeros_and_what_is_rounded_already(name, data):
-    found = data.draw(weights(64, largest=1e5))
-    kept = found.copy()
-    back = FORMATS[name].roundtrip(found)
-    assert back.shape == found.shape and back.dtype == np.float32 and np.isfinite(back).all()
-    assert np.array_equal(found, kept)
-    assert not FORMATS[name].roundtrip(np.zeros_like(found)).any()
-    if np.abs(found).max() > 1e-3:  # below, a float16 scale has few bits or none
-        assert relative_error(found, back) <= 1
+    original = data.draw(weights(64, largest=1e5))
+    kept = original.copy()
+    back = FORMATS[name].roundtrip(original)
+    assert back.shape == original.shape and back.dtype == np.float32 and np.isfinite(back).all()
+    assert np.array_equal(original, kept)
+    assert not FORMATS[name].roundtrip(np.zeros_like(original)).any()
+    if np.abs(original).max() > 1e-3:  # below, a float16 scale has few bits or none
+        assert relative_error(original, back) <= 1
         assert "double" in name or relative_error(back, FORMATS[name].roundtrip(back)) < 1e-3
 
 
@@ -252,10 +252,12 @@ def test_each_format_takes_its_bits():
 
 
 def test_more_bits_and_smaller_groups_come_nearer():
-    found = matrix(64, 256, 0, -2, 1)
-    errors = [relative_error(found, absmax(bits, "row").roundtrip(found)) for bits in range(2, 9)]
+    original = matrix(64, 256, 0, -2, 1)
+    errors = [relative_error(original, absmax(bits, "row").roundtrip(original)) for bits in range(2, 9)]
     assert errors == sorted(errors, reverse=True)
-    errors = [relative_error(found, absmax(4, per).roundtrip(found)) for per in ("tensor", "row", 32, 8)]
+    errors = [
+        relative_error(original, absmax(4, per).roundtrip(original)) for per in ("tensor", "row", 32, 8)
+    ]
     assert errors == sorted(errors, reverse=True)
 
 
@@ -276,10 +278,10 @@ def test_errors_are_what_they_say():
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 2e38])
 def test_weights_that_no_scale_holds_are_refused(name, bad):
-    found = np.ones((2, 64))
-    found[1, 3] = bad
+    original = np.ones((2, 64))
+    original[1, 3] = bad
     with pytest.raises(CourseError, match="1 of 128 weights are NaN, infinite or above 1e\\+38"):
-        FORMATS[name].roundtrip(found)
+        FORMATS[name].roundtrip(original)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +358,7 @@ def test_only_the_chosen_layers_are_rounded(engine):
     }
 
 
-def test_tied_embeddings_are_one_matrix_and_left_whole_unless_asked_for(engine):
+def test_tied_embeddings_are_one_originaland_left_whole_unless_asked_for(engine):
     linear, every = matrices(engine.model), matrices(engine.model, embeddings=True)
     assert len(linear) == 7 * engine.model.config.num_hidden_layers and {p.ndim for p in every.values()} == {
         2

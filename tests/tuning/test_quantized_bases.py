@@ -13,20 +13,20 @@ from tests.tuning.conftest import VALIDATION, mean_loss
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_adapter_learns_beside_packed_weights_and_loads_beside_them(tiny, short, quantization, precision):
     base = {"source": str(tiny), "quantization": quantization}
-    learnt = short(base=base, precision=precision, validation=VALIDATION, steps=20, learning_rate=3e-2)
-    assert learnt.losses[-1] < 0.8 * learnt.losses[0]
-    engine, rows = (
-        load(base, precision=precision, adapters=[learnt.folder]),
+    result = short(base=base, precision=precision, validation=VALIDATION, steps=20, learning_rate=3e-2)
+    assert result.losses[-1] < 0.8 * result.losses[0]
+    engine, dataset = (
+        load(base, precision=precision, adapters=[result.folder]),
         tokenize(load(tiny), VALIDATION, 2048),
     )
     assert engine.weight_bytes < load(tiny, precision=precision).weight_bytes
     with torch.no_grad():
-        loss = float(mean_loss(engine.model, rows))
+        loss = float(mean_loss(engine.model, dataset))
     assert loss == pytest.approx(
-        learnt.validation[learnt.best_step], rel=1e-4 if precision == "float32" else 0.05
+        result.validation[result.best_step], rel=1e-4 if precision == "float32" else 0.05
     )
     assert (
-        short(base=base, precision=precision, validation=VALIDATION, steps=20, learning_rate=3e-2) == learnt
+        short(base=base, precision=precision, validation=VALIDATION, steps=20, learning_rate=3e-2) == result
     )
     with pytest.raises(CourseError, match=f"quantization='{quantization}', not 'none'"):
         short(precision=precision, validation=VALIDATION, steps=20, learning_rate=3e-2)

@@ -16,7 +16,7 @@ from course_lib.models.schema import SpecError
 from course_lib.tuning.config import LoRATrainingConfig
 from course_lib.tuning.dataset import BatchOrder, tokenize
 from course_lib.tuning.training import train
-from tests.tuning.conftest import EXAMPLES, VALIDATION, WEIGHTS, llama, mean_loss, weights
+from tests.tuning.conftest import EXAMPLES, SHORT, VALIDATION, WEIGHTS, llama, mean_loss, weights
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +28,7 @@ def rows(tiny):
 def plain(tiny, tmp_path_factory):
     """A short run with nothing special."""
     folder = tmp_path_factory.mktemp("adapters") / "plain"
-    return train(
-        tiny,
-        EXAMPLES,
-        folder,
-        steps=6,
-        batch_size=4,
-        learning_rate=1e-2,
-        warmup_steps=2,
-        rank=4,
-        precision="float32",
-    )
+    return train(tiny, EXAMPLES, folder, config=SHORT)
 
 
 # -- what it computes
@@ -51,24 +41,26 @@ def test_losses_and_weights_are_those_of_the_textbook_loop(tiny, rows, plain):
         AutoModelForCausalLM.from_pretrained(tiny),
         LoraConfig(r=4, lora_alpha=16, target_modules="all-linear"),
     )
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(learnt, lr=1e-2, weight_decay=0)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trainable, lr=1e-2, weight_decay=0)
     order, losses = BatchOrder([row.length for row in rows], 4, 0), []
     for step in range(6):
         optimiser.param_groups[0]["lr"] = 1e-2 * min((step + 1) / 2, (6 - step) / 6)
         loss = mean_loss(model, [rows[i] for i in order[step]])
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(learnt, 1.0)
+        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         optimiser.step()
         optimiser.zero_grad()
         losses.append(loss.item())
     assert plain.losses == pytest.approx(losses, abs=1e-5)
-    found = weights(plain.folder)
+    found_weights = weights(plain.folder)
     expected = {name.replace(".default", ""): p for name, p in model.named_parameters() if p.requires_grad}
-    assert found.keys() == expected.keys()
-    assert all(torch.allclose(found[name], p, atol=1e-4) for name, p in expected.items())
+    assert found_weights.keys() == expected.keys()
+    assert all(torch.allclose(found_weights[name], p, atol=1e-4) for name, p in expected.items())
     assert (
-        plain.parameters == sum(p.numel() for p in learnt) and plain.stopped == "steps" and plain.steps == 6
+        plain.parameters == sum(p.numel() for p in trainable)
+        and plain.stopped == "steps"
+        and plain.steps == 6
     )
     assert plain.tokens == sum(rows[i].length for step in range(6) for i in order[step])
 
@@ -79,8 +71,8 @@ def test_parts_of_a_batch_add_up_to_the_same_weights(short, plain, micro_batch_s
     assert (
         apart.losses == pytest.approx(plain.losses, abs=1e-5) and apart.micro_batch_size == micro_batch_size
     )
-    found, expected = weights(apart.folder), weights(plain.folder)
-    assert all(torch.allclose(found[name], expected[name], atol=1e-5) for name in expected)
+    adapter_weights, expected = weights(apart.folder), weights(plain.folder)
+    assert all(torch.allclose(adapter_weights[name], expected[name], atol=1e-5) for name in expected)
 
 
 def test_computing_layers_twice_gives_the_same(short, plain, monkeypatch):
@@ -94,10 +86,10 @@ def test_computing_layers_twice_gives_the_same(short, plain, monkeypatch):
 
 
 def test_a_model_of_the_course_learns_answers_by_heart(short):
-    learnt = short(examples=EXAMPLES[:4], base="haneul-300k", steps=80, learning_rate=2e-2, rank=8)
-    assert learnt.losses[-1] < 0.1 * learnt.losses[0]
+    result = short(examples=EXAMPLES[:4], base="haneul-300k", steps=80, learning_rate=2e-2, rank=8)
+    assert result.losses[-1] < 0.1 * result.losses[0]
     prompts, answers = zip(*EXAMPLES[:4], strict=True)
-    assert load("haneul-300k", adapters=[learnt.folder]).generate(prompts) == list(answers)
+    assert load("haneul-300k", adapters=[result.folder]).generate(prompts) == list(answers)
     assert load("haneul-300k").generate(prompts) != list(answers)
 
 
@@ -115,63 +107,36 @@ def test_dropout_of_the_base_itself_is_drawn_by_the_seed_too(short, tmp_path):
     assert short("other", base=base, seed=1).losses != once.losses
 
 
-# -- the recipe
+# -- the config
 
+# fmt: off
 CHANGES = {
-    "rank": 2,
-    "alpha": 4,
-    "target_modules": ["q_proj"],
-    "dropout": 0.3,
-    "steps": 5,
-    "batch_size": 3,
-    "learning_rate": 2e-2,
-    "warmup_steps": 4,
-    "weight_decay": 0.5,
-    "max_grad_norm": 1e-3,
-    "precision": "bfloat16",
-    "seed": 1,
+    "rank": 2, "alpha": 4, "target_modules": ["q_proj"], "dropout": 0.3, "steps": 5, "batch_size": 3,
+    "learning_rate": 2e-2, "warmup_steps": 4, "weight_decay": 0.5, "max_grad_norm": 1e-3,
+    "precision": "bfloat16", "seed": 1,
 }
-TOLD_ELSEWHERE = {
-    "micro_batch_size",
-    "gradient_checkpointing",
-    "max_length",
-    "eval_steps",
-    "patience",
-    "save_seconds",
+TESTED_ELSEWHERE = {
+    "micro_batch_size", "gradient_checkpointing", "max_length", "eval_steps", "patience", "save_seconds",
 }
 WRONG = [
-    {"rank": 0},
-    {"rank": 4097},
-    {"alpha": 0},
-    {"target_modules": []},
-    {"target_modules": "q_proj"},
-    {"dropout": 1},
-    {"dropout": -0.1},
-    {"steps": 0},
-    {"batch_size": 0},
-    {"micro_batch_size": 0},
-    {"learning_rate": 0},
-    {"learning_rate": float("nan")},
-    {"warmup_steps": -1},
-    {"max_grad_norm": 0},
-    {"weight_decay": -1},
-    {"max_length": 1},
-    {"precision": "int8"},
-    {"seed": -1},
-    {"eval_steps": 0},
-    {"patience": 0},
-    {"save_seconds": -1},
-    {"gradient_checkpointing": "perhaps"},
-    {"epochs": 3},
+    {"rank": 0}, {"rank": 4097}, {"alpha": 0}, {"target_modules": []}, {"target_modules": "q_proj"},
+    {"dropout": 1}, {"dropout": -0.1}, {"steps": 0}, {"batch_size": 0}, {"micro_batch_size": 0},
+    {"learning_rate": 0}, {"learning_rate": float("nan")}, {"warmup_steps": -1}, {"max_grad_norm": 0},
+    {"weight_decay": -1}, {"max_length": 1}, {"precision": "int8"}, {"seed": -1}, {"eval_steps": 0},
+    {"patience": 0}, {"save_seconds": -1}, {"gradient_checkpointing": "perhaps"}, {"epochs": 3},
 ]
+# fmt: on
 
 
 @pytest.mark.parametrize("field", CHANGES)
 def test_every_field_acts(short, plain, field):
     changed = short(**{field: CHANGES[field]})
     assert (changed.folder / WEIGHTS).read_bytes() != (plain.folder / WEIGHTS).read_bytes()
-    config, found = json.loads((changed.folder / "adapter_config.json").read_text()), weights(changed.folder)
-    layers = {name.split(".lora_")[0].rpartition(".")[2] for name in found}
+    config, adapter_weights = (
+        json.loads((changed.folder / "adapter_config.json").read_text()),
+        weights(changed.folder),
+    )
+    layers = {name.split(".lora_")[0].rpartition(".")[2] for name in adapter_weights}
     assert config["r"] == (2 if field == "rank" else 4) and config["lora_alpha"] == (
         4 if field == "alpha" else 16
     )
@@ -180,12 +145,14 @@ def test_every_field_acts(short, plain, field):
         if field == "target_modules"
         else {f"{x}_proj" for x in ("q", "k", "v", "o", "gate", "up", "down")}
     )
-    assert {w.dtype for w in found.values()} == {torch.bfloat16 if field == "precision" else torch.float32}
+    assert {w.dtype for w in adapter_weights.values()} == {
+        torch.bfloat16 if field == "precision" else torch.float32
+    }
     assert len(changed.losses) == (5 if field == "steps" else 6)
 
 
 def test_no_field_is_forgotten():
-    assert CHANGES.keys() | TOLD_ELSEWHERE == LoRATrainingConfig.model_fields.keys()
+    assert CHANGES.keys() | TESTED_ELSEWHERE == LoRATrainingConfig.model_fields.keys()
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
@@ -200,13 +167,10 @@ def test_patience_needs_something_to_look_at(short):
         short(patience=2)
 
 
-def test_a_recipe_is_taken_as_it_is_and_with_changes(tiny, plain, tmp_path):
-    recipe = LoRATrainingConfig(
-        steps=6, batch_size=4, learning_rate=1e-2, warmup_steps=2, rank=4, precision="float32"
-    )
-    same = train(tiny, EXAMPLES, tmp_path / "same", config=recipe)
+def test_settings_are_taken_one_by_one_as_a_configuration_and_with_changes(tiny, plain, tmp_path):
+    same = train(tiny, EXAMPLES, tmp_path / "same", **SHORT.model_dump())
     assert same.losses == plain.losses
-    assert len(train(tiny, EXAMPLES, tmp_path / "shorter", config=recipe, steps=3).losses) == 3
+    assert len(train(tiny, EXAMPLES, tmp_path / "shorter", config=SHORT, steps=3).losses) == 3
 
 
 # -- validation
@@ -214,7 +178,7 @@ def test_a_recipe_is_taken_as_it_is_and_with_changes(tiny, plain, tmp_path):
 
 def test_the_best_weights_are_kept_and_not_the_last(tiny, short):
     """At so long steps the loss on other examples soon rises."""
-    said = {
+    settings = {
         "validation": VALIDATION,
         "eval_steps": 3,
         "steps": 60,
@@ -222,17 +186,19 @@ def test_the_best_weights_are_kept_and_not_the_last(tiny, short):
         "rank": 8,
         "examples": EXAMPLES[:3],
     }
-    stopped = short("early", **said, patience=2)
+    stopped = short("early", **settings, patience=2)
     looks = list(stopped.validation)
     assert stopped.stopped == "early" and stopped.steps < 60 and looks == list(range(3, stopped.steps + 1, 3))
     assert stopped.best_step == min(stopped.validation, key=stopped.validation.get) == looks[-3]
-    whole = short("whole", **said)
+    complete = short("whole", **settings)
     assert (
-        whole.stopped == "steps" and list(whole.validation) == list(range(3, 61, 3)) and whole.best_step < 60
+        complete.stopped == "steps"
+        and list(complete.validation) == list(range(3, 61, 3))
+        and complete.best_step < 60
     )
-    assert {step: whole.validation[step] for step in looks} == stopped.validation
+    assert {step: complete.validation[step] for step in looks} == stopped.validation
     rows = tokenize(load(tiny), VALIDATION, 2048)
-    for run in (stopped, whole):
+    for run in (stopped, complete):
         with torch.no_grad():
             loss = float(mean_loss(load(tiny, adapters=[run.folder]).model, rows))
         assert loss == pytest.approx(run.validation[run.best_step], abs=1e-4)
@@ -266,13 +232,13 @@ def test_an_output_layer_that_shares_its_weights_with_the_embeddings_is_merged_a
     tmp_path, short, targets
 ):
     base = llama(tmp_path / "tied", tie_word_embeddings=True)
-    learnt = short(base=base, target_modules=targets, validation=VALIDATION, steps=20)
-    assert learnt.losses[-1] < 0.9 * learnt.losses[0]
-    rows, engine = tokenize(load(base), VALIDATION, 2048), load(base, adapters=[learnt.folder])
+    result = short(base=base, target_modules=targets, validation=VALIDATION, steps=20)
+    assert result.losses[-1] < 0.9 * result.losses[0]
+    rows, engine = tokenize(load(base), VALIDATION, 2048), load(base, adapters=[result.folder])
     for model in (engine.model, load(engine.save(tmp_path / "saved")).model):
         with torch.no_grad():
             assert float(mean_loss(model, rows)) == pytest.approx(
-                learnt.validation[learnt.best_step], abs=1e-4
+                result.validation[result.best_step], abs=1e-4
             )
 
 
@@ -288,7 +254,7 @@ def test_what_is_finished_is_not_done_again(short):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"learning_rate": 0.5}, r"learning_rate=0\.01, not 0\.5$"),
         ({"examples": EXAMPLES[1:]}, r"examples='[0-9a-f]+, not '[0-9a-f]+$"),
@@ -298,11 +264,11 @@ def test_what_is_finished_is_not_done_again(short):
     ],
     ids=["learning_rate", "examples", "validation", "two fields", "base"],
 )
-def test_a_folder_of_another_run_is_refused_with_what_differs(short, change, told):
+def test_a_folder_of_another_run_is_refused_with_what_differs(short, change, message):
     short()
     with pytest.raises(CourseError, match="adapter holds an adapter made with") as caught:
         short(**change)
-    assert re.search(told, caught.value.what)
+    assert re.search(message, caught.value.what)
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(short, tmp_path):
@@ -355,19 +321,19 @@ def test_no_examples_and_long_ones_are_refused(short, rows):
 
 def test_bases_that_give_no_gradients_are_refused(tiny, short, plain, tmp_path):
     language = "the base must be a language model of the driver huggingface without adapters"
-    for said in ({"driver": "llamacpp"}, {"task": "text-embedding"}, {"adapters": [str(plain.folder)]}):
+    for settings in ({"driver": "llamacpp"}, {"task": "text-embedding"}, {"adapters": [str(plain.folder)]}):
         with pytest.raises(CourseError, match=language):
-            short(base={"source": str(tiny)} | said)
+            short(base={"source": str(tiny)} | settings)
     with pytest.raises(
         CourseError, match="the base tiny has precision='float16', but training computes in float32"
     ):
         short(base={"source": str(tiny), "precision": "float16"})
     packed = load(tiny, quantization="int8").save(tmp_path / "packed")
-    for said in ({"source": str(tiny), "quantization": "int8"}, {"source": str(packed)}):
+    for settings in ({"source": str(tiny), "quantization": "int8"}, {"source": str(packed)}):
         with pytest.raises(
             CourseError, match=r"in int8: bitsandbytes' 8-bit layers give no gradients(.|\n)*nf4"
         ):
-            short(base=said)
+            short(base=settings)
     assert not (tmp_path / "adapter").exists()
 
 

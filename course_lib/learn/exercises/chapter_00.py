@@ -1,4 +1,4 @@
-"""Exercises of chapter 00: change one thing, and count instead of trying."""
+"""Exercises of chapter 00: replace a text in a passage, and count refusals."""
 
 from __future__ import annotations
 
@@ -8,40 +8,46 @@ from course_lib.learn.exercises.comparing import compare
 from course_lib.learn.exercises.engine import Exercise
 from course_lib.rag.prompt import REFUSAL
 
-TEXT = "It opens at 10:30. On Mondays, too, it opens at 10:30."
-MIXED = "counts an answer that refuses and answers at once; a refusal is exactly the sentence REFUSAL"
+PASSAGE = "It opens at 10:30. On Mondays, too, it opens at 10:30."
 
 
 def check_forge(forge: Callable[[str, str, str], str]) -> str | None:
-    forged = forge(TEXT, "10:30", "07:15")
+    forged = forge(PASSAGE, "10:30", "07:15")
     if forged is None:
-        return "your function gives back None: the new text must be returned"
-    if forged == TEXT:
-        return "the text came back unchanged; strings cannot be changed in place, replace() gives a new one"
-    if forged == TEXT.replace("10:30", "07:15", 1):
-        return "only the first of two places was changed, so the passage contradicts itself"
-    if forged != TEXT.replace("10:30", "07:15"):
-        return f"forge({TEXT!r}, '10:30', '07:15') gave {forged!r}"
+        return "your function returned None; it must return the new text"
+    if forged == PASSAGE:
+        return "the text came back unchanged; replace() does not change a string but returns a new one"
+    if forged == PASSAGE.replace("10:30", "07:15", 1):
+        return "only the first of two occurrences was replaced, so the passage now contradicts itself"
+    if forged != PASSAGE.replace("10:30", "07:15"):
+        return f"forge({PASSAGE!r}, '10:30', '07:15') gave {forged!r}"
     try:
-        forge(TEXT, "09:00", "07:15")
+        forge(PASSAGE, "09:00", "07:15")
     except ValueError:
         return None
-    return (
-        "09:00 is not in the text, yet no ValueError was raised: an experiment that changes nothing would "
-        "go unnoticed"
-    )
+    return "09:00 is not in the text, but no ValueError was raised; check that `old` is in `text` first"
 
 
 def check_refusals(refusals: Callable[[list[str]], float]) -> str | None:
     answers = [REFUSAL, "10:30", REFUSAL, f"10:30, I think. {REFUSAL}", f"{REFUSAL} But 10:30."]
+    exact = answers.count(REFUSAL)
+    at_the_end = sum(answer.endswith(REFUSAL) for answer in answers)  # as many as at the start
+    containing = sum(REFUSAL in answer for answer in answers)
+
+    def inexact(count: int) -> str:
+        return (
+            f"{count / len(answers)} counts an answer that contains REFUSAL together with other text; "
+            "a refusal is exactly REFUSAL"
+        )
+
     feedback = compare(
-        "the share in five answers, two of them exactly REFUSAL,",
+        f"refusals() of {len(answers)} answers, of which {exact} are exactly REFUSAL,",
         refusals(answers),
-        0.4,
+        exact / len(answers),
         {
-            2.0: "2 is the number of refusals; the share is that number divided by all answers",
-            0.8: f"0.8 {MIXED}",
-            0.6: f"0.6 {MIXED}",
+            exact: f"{exact} is the number of refusals; divide it by the number of answers",
+            containing / len(answers): inexact(containing),
+            at_the_end / len(answers): inexact(at_the_end),
         },
     )
     if feedback:
@@ -49,7 +55,7 @@ def check_refusals(refusals: Callable[[list[str]], float]) -> str | None:
     try:
         return compare("refusals([])", refusals([]), 0.0)
     except ZeroDivisionError:
-        return "an empty list divides by zero; no answers hold no refusals, so the share is 0"
+        return "for an empty list your code divides by zero; it should return 0 there"
 
 
 EXERCISES = (
@@ -57,8 +63,8 @@ EXERCISES = (
         "00.1",
         "forge a passage",
         (
-            "`text.replace(old, new)` gives a new string in which every `old` has become `new`.",
-            "`if old not in text:` comes first, and raises ValueError.",
+            "`text.replace(old, new)` returns a new string with every `old` replaced by `new`.",
+            "Test `if old not in text:` first, and raise ValueError there.",
             (
                 "if old not in text: raise ValueError(f'{old} is not in the text'), then return "
                 "text.replace(old, new)."

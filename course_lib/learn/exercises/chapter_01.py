@@ -1,74 +1,86 @@
-"""Exercises of chapter 01: memory, speed, perplexity, differences and their reading."""
+"""Exercises of chapter 01: memory of the weights, speed, perplexity, and comparing two models."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import mean, median
 
-from course_lib.learn.exercises.comparing import choose_letter, compare, count_values
+from course_lib.learn.exercises.comparing import check_length, check_letter, compare
 from course_lib.learn.exercises.engine import Exercise
 
 
-def check_megabytes(weigh: Callable[[int, float], float]) -> str | None:
-    feedback = compare(
+def check_megabytes(megabytes: Callable[[int, float], float]) -> str | None:
+    parameters, bits = 8_000_000_000, 4
+    size_bytes = parameters * bits / 8
+    return compare(
         "megabytes(8_000_000_000, 4)",
-        weigh(8_000_000_000, 4),
-        4000.0,
+        megabytes(parameters, bits),
+        size_bytes / 10**6,
         {
-            32000.0: "that counts 4 bits as 4 bytes; a byte has 8 bits",
-            4800.0: (
-                "the rule has no factor 1.2; the KV cache and the program are counted apart, in chapter 02"
+            parameters * bits / 10**6: "that counts 4 bits as 4 bytes; a byte has 8 bits",
+            1.2 * size_bytes / 10**6: (
+                "the weights alone take no factor 1.2; the KV cache and the program are added in chapter 02"
             ),
-            8e9 / 2 / 2**20: "that divides by 2**20, which gives MiB; a megabyte (MB) is 10**6 bytes",
-            4e9: "that is in bytes; a megabyte is 10**6 of them",
+            size_bytes / 2**20: "dividing by 2**20 gives MiB; a megabyte (MB) is 10**6 bytes",
+            size_bytes: "that is in bytes; divide by 10**6 for megabytes",
         },
-    )
-    return feedback or compare("megabytes(1_377_408, 16)", weigh(1_377_408, 16), 2.754816)
+    ) or compare("megabytes(1_377_408, 16)", megabytes(1_377_408, 16), 1_377_408 * 16 / 8 / 10**6)
+
+
+COLD_COUNTED = "the first run is included; it is a cold start, so leave it out"
 
 
 def check_speed(speed: Callable[[int, Sequence[float]], float]) -> str | None:
+    tokens = 100
+    seconds = [9.0, 2.0, 2.5, 1.0, 2.0, 6.0]  # the first run is a cold start, the last one was disturbed
+    warm = seconds[1:]
     feedback = compare(
-        "speed(100, [9.0, 2.0, 2.5, 1.0, 2.0, 6.0])",
-        speed(100, [9.0, 2.0, 2.5, 1.0, 2.0, 6.0]),  # the first run is a cold one,
-        50.0,
+        f"speed({tokens}, {seconds})",
+        speed(tokens, list(seconds)),
+        tokens / median(warm),
         {
-            100 / 2.25: "the first run is in it; it pays for what happens only once, leave it out",
-            100 / 2.7: "that is the mean, which the one disturbed run of 6 s has moved; take the median",
-            100
-            / 3.75: "that is the mean of all runs, the cold one too; leave the first out and take the median",
-            100.0: "that is the fastest run; nobody will see that speed twice, take the median",
-            0.02: "that is seconds for a token; tokens per second is the other way round",
+            tokens / median(seconds): COLD_COUNTED,
+            tokens
+            / mean(warm): "that uses the mean, which the disturbed run of 6 s distorts; take the median",
+            tokens / mean(seconds): "that is the mean of all runs; leave out the first and take the median",
+            tokens / min(seconds): "that is the fastest run, a lucky exception; take the median",
+            median(warm) / tokens: "that is seconds per token; divide tokens by seconds",
         },
     )
+    seconds = [3.6, 2.0, 4.0, 3.0, 7.0]
+    warm = seconds[1:]
     return feedback or compare(
-        "speed(100, [3.6, 2.0, 4.0, 3.0, 7.0])",
-        speed(100, [3.6, 2.0, 4.0, 3.0, 7.0]),
-        100 / 3.5,
+        f"speed({tokens}, {seconds})",
+        speed(tokens, list(seconds)),
+        tokens / median(warm),
         {
-            100 / 3.3: "that leaves out the slowest or the last run; the one to leave out is the first",
-            100 / 3.6: "the first run is in it; it pays for what happens only once, leave it out",
-            50.0: "that is a single run; take the median of all but the first",
+            tokens / median(seconds[:-1]): "that leaves out the slowest or the last run; leave out the first",
+            tokens / median(seconds): COLD_COUNTED,
+            tokens / min(seconds): "that is a single run; take the median of all but the first",
         },
     )
 
 
 def check_perplexity(perplexity: Callable[[Sequence[float]], float]) -> str | None:
-    logs = [math.log(1 / 2), math.log(1 / 4), math.log(1 / 64)]
+    probabilities = [1 / 2, 1 / 4, 1 / 64]
+    logs = [math.log(p) for p in probabilities]
+    mean_loss = -sum(logs) / len(logs)
     feedback = compare(
         "perplexity of three tokens with probabilities 1/2, 1/4 and 1/64",
-        perplexity(logs),
-        8.0,
+        perplexity(list(logs)),
+        math.exp(mean_loss),
         {
-            0.125: (
-                "a perplexity below 1 cannot be; log-probabilities are negative, so the minus sign is missing"
-            ),
-            512.0: (
+            math.exp(-mean_loss): "perplexity is never below 1; put a minus before the mean log-probability",
+            math.exp(-sum(logs)): (
                 "that is exp of the sum, which grows with the length of the text; take the mean of the "
                 "log-probabilities"
             ),
-            70 / 3: "that is the mean of 1/p; take the mean of the logarithms first, then exp",
-            4.0: "that is the median of the log-probabilities; take their mean",
-            2 ** math.log(8): "these are natural logarithms, so the way back is exp, not a power of 2",
+            mean(
+                1 / p for p in probabilities
+            ): "that is the mean of 1/p; average the logarithms, then take exp",
+            1 / median(probabilities): "that uses the median of the log-probabilities; take their mean",
+            2**mean_loss: "these are natural logarithms, so invert them with exp, not with a power of 2",
         },
     )
     return feedback or compare("perplexity([log(1)])", perplexity([0.0]), 1.0)
@@ -79,27 +91,29 @@ def check_advantage(
 ) -> str | None:
     a = [True, True, True, False, True, False, True, False]
     b = [True, False, False, True, True, False, False, False]
-    got = advantage(a, b)
-    if feedback := count_values(got, "values are wanted: wins, losses, difference", 3):
+    a_only = sum(x and not y for x, y in zip(a, b, strict=True))
+    b_only = sum(y and not x for x, y in zip(a, b, strict=True))
+    result = advantage(a, b)
+    if feedback := check_length(result, "values: wins, losses and the difference", 3):
         return feedback
-    wins, losses, difference = got
-    if (wins, losses) == (1, 3):
-        return (
-            "wins and losses are the wrong way round: a win is a question that `a` has right and `b` has not"
-        )
-    if (wins, losses) == (5, 3):
-        return "those are all right answers of each; where both are right nobody has won"
+    wins, losses, difference = result
+    if (wins, losses) == (b_only, a_only):
+        return "wins and losses are swapped: a win is a question that `a` has right and `b` has wrong"
+    if (wins, losses) == (sum(a), sum(b)):
+        return "those are all right answers of each; where both are right, neither has won"
     return (
-        compare("wins", wins, 3)
-        or compare("losses", losses, 1)
+        compare("wins", wins, a_only)
+        or compare("losses", losses, b_only)
         or compare(
             "the difference",
             difference,
-            0.25,
+            (a_only - b_only) / len(a),
             {
-                2.0: "that is wins minus losses; divide by the number of questions",
-                -0.25: "that is b minus a; the difference is the share of a minus the share of b",
-                0.5: "that divides by wins and losses alone; the questions where both agree count, too",
+                a_only - b_only: "that is wins minus losses; divide by the number of questions",
+                (b_only - a_only) / len(a): "that is b minus a; subtract the share of b from the share of a",
+                (a_only - b_only) / (a_only + b_only): (
+                    "that divides by wins plus losses; divide by all questions, those where both agree too"
+                ),
             },
         )
     )
@@ -107,7 +121,7 @@ def check_advantage(
 
 REPLY = {
     "prompt_eval_count": 300,
-    "prompt_eval_duration": 50_000_000,
+    "prompt_eval_duration": 50_000_000,  # all durations in nanoseconds
     "eval_count": 40,
     "eval_duration": 200_000_000,
     "total_duration": 400_000_000,
@@ -115,74 +129,79 @@ REPLY = {
 
 
 def check_speeds(speeds: Callable[[dict[str, int]], tuple[float, float]]) -> str | None:
-    got = speeds(dict(REPLY))
-    feedback = count_values(got, "speeds are wanted, reading and writing") or compare(
+    result = speeds(dict(REPLY))
+    if feedback := check_length(result, "speeds, of reading and of writing"):
+        return feedback
+    read, written = REPLY["prompt_eval_count"], REPLY["eval_count"]
+    reading, writing, total = (
+        REPLY[name] / 1e9 for name in ("prompt_eval_duration", "eval_duration", "total_duration")
+    )
+    feedback = compare(
         "the speed of writing",
-        got[1],
-        200.0,
+        result[1],
+        written / writing,
         {
-            6000.0: "reading and writing are the wrong way round",
-            2e-7: "that is tokens per nanosecond; a second has 10**9 of them",
-            200e-6: "that takes the durations for milliseconds; they are nanoseconds, a second has 10**9",
-            0.005: "that is seconds for a token; tokens per second is the other way round",
-            100.0: "that divides by total_duration, in which loading and reading are, too",
+            read / reading: "the speeds of reading and writing are swapped",
+            written / writing / 1e9: "that is tokens per nanosecond; a second has 10**9 nanoseconds",
+            written / writing / 1e6: "that treats the durations as milliseconds; they are nanoseconds",
+            writing / written: "that is seconds per token; divide tokens by seconds",
+            written / total: "total_duration includes loading and reading; divide by eval_duration",
         },
     )
     return feedback or compare(
         "the speed of reading",
-        got[0],
-        6000.0,
+        result[0],
+        read / reading,
         {
-            750.0: "that divides by total_duration, in which loading and writing are, too",
-            300 / 0.25: "that divides by the time of reading and writing together",
+            read / total: "total_duration includes loading and writing; divide by prompt_eval_duration",
+            read / (reading + writing): "that divides by the time of reading and writing together",
         },
     )
 
 
 def check_waiting(waiting: Callable[[int, int, float, float], tuple[float, float]]) -> str | None:
-    got = waiting(1000, 100, 5000.0, 50.0)
-    if feedback := count_values(got, "times are wanted, to the first token and to the last"):
+    prompt, answer, reads, writes = 1000, 100, 5000.0, 50.0  # tokens, and tokens per second
+    result = waiting(prompt, answer, reads, writes)
+    if feedback := check_length(result, "times, to the first token and to the last"):
         return feedback
-    first, last = got
+    first, last = result
     feedback = compare(
         "the time to the last token",
         last,
-        2.2,
+        prompt / reads + answer / writes,
         {
-            2.0: "the prompt is read before anything is written: add the time of reading",
-            2.22: "the first token is one of the answer's; it has been counted twice",
-            22.0: "the prompt is not written but read, and reading has a speed of its own",
-            20.02: "the two speeds have changed places",
+            answer / writes: "the prompt is read before anything is written: add the time of reading",
+            prompt / reads
+            + (answer + 1) / writes: "the first token is part of the answer; you counted it twice",
+            (prompt + answer) / writes: "the prompt is read, not written; divide it by the speed of reading",
+            prompt / writes + answer / reads: "the two speeds are swapped",
         },
     )
     return feedback or compare(
         "the time to the first token",
         first,
-        0.22,
+        prompt / reads + 1 / writes,
         {
-            0.2: "the first token must be written, too, after the prompt was read",
-            0.02: "before the first token is written the whole prompt is read",
-            2.2: "that is the time to the last token",
+            prompt / reads: "after the prompt is read, the first token must also be written",
+            1 / writes: "the whole prompt is read before the first token is written",
+            prompt / reads + answer / writes: "that is the time to the last token",
         },
     )
 
 
 PROPOSALS = {
-    "a": "no model of that name was ever published: Llama 3 came with 8 and 70 billion weights",
-    "b": "it fits and it knows Korean, but its licence forbids use in a business",
+    "a": "no model of that name exists: Llama 3 was published with 8 and with 70 billion weights",
+    "b": "it fits and it knows Korean, but its licence forbids commercial use",
     "c": None,
-    "d": "in 16 bits its weights take 14 GiB, and the machine has 8; in 4.5 bits the same model fits",
+    "d": "in 16 bits its weights take 14 GiB, but the machine has 8; in 4.5 bits the same model fits",
 }
 
 
 READINGS = {
-    "a": "an interval is no vote: zero lies inside it, however much of it lies above",
+    "a": "zero lies inside the interval; how much of the interval is above zero does not matter",
     "b": None,
-    "c": "no difference found is not no difference: with more questions one might show",
-    "d": (
-        "the interval is about these questions and the luck of drawing them; it says nothing about the "
-        "time of training"
-    ),
+    "c": "finding no difference does not show that they are equal; more questions might show a difference",
+    "d": "the interval shows only the chance in drawing these questions; it says nothing about training time",
 }
 
 
@@ -191,7 +210,7 @@ EXERCISES = (
         "01.1",
         "megabytes of weights",
         (
-            "Bytes are weights × bits, divided by the bits in a byte.",
+            "The number of bytes is weights × bits, divided by the bits in a byte.",
             "A megabyte is 10**6 bytes.",
             "parameters * bits / 8 / 10**6",
         ),
@@ -199,9 +218,9 @@ EXERCISES = (
     ),
     Exercise(
         "01.2",
-        "an honest speed",
+        "a fair speed",
         (
-            "The first of the runs is the cold one: seconds[1:].",
+            "The first run is a cold start; seconds[1:] leaves it out.",
             "`median` is imported in the same cell.",
             "tokens / median(seconds[1:])",
         ),
@@ -211,7 +230,7 @@ EXERCISES = (
         "01.3",
         "perplexity by hand",
         (
-            "Perplexity is exp of minus the mean log-probability.",
+            "Perplexity is exp of the negative mean log-probability.",
             "The mean is sum(logs) / len(logs).",
             "exp(-sum(logs) / len(logs))",
         ),
@@ -219,7 +238,7 @@ EXERCISES = (
     ),
     Exercise(
         "01.4",
-        "who wins, question by question",
+        "wins and losses, question by question",
         (
             "Go through both lists side by side: zip(a, b).",
             "A win: x and not y. A loss: y and not x.",
@@ -232,38 +251,38 @@ EXERCISES = (
         "what an interval says",
         (
             "Is zero inside the interval?",
-            "When it is, the questions cannot tell the two apart; that is all they say.",
+            "If it is, these questions cannot tell which model is better; nothing more follows.",
         ),
-        lambda answer: choose_letter(answer, READINGS),
+        lambda answer: check_letter(answer, READINGS),
     ),
     Exercise(
         "01.6",
         "speeds from a reply",
         (
-            "Tokens per second: a count divided by a duration in seconds.",
+            "Tokens per second is a count divided by a duration in seconds.",
             "Durations are in nanoseconds: divide them by 10**9.",
-            'reply["eval_count"] / reply["eval_duration"] * 1e9, and the same with prompt_eval_ for reading',
+            'reply["eval_count"] / reply["eval_duration"] * 1e9; the same with prompt_eval_... for reading',
         ),
         check_speeds,
     ),
     Exercise(
         "01.7",
-        "how long one waits",
+        "time to the first and last token",
         (
-            "Before the first token is written, the whole prompt is read: prompt / reads seconds.",
-            "One token takes 1 / writes seconds, an answer of n takes n / writes.",
+            "The whole prompt is read before the first token is written, in prompt / reads seconds.",
+            "Writing one token takes 1 / writes seconds, and n tokens take n / writes.",
             "prompt / reads + 1 / writes, and prompt / reads + answer / writes",
         ),
         check_waiting,
     ),
     Exercise(
         "01.8",
-        "one of four proposals",
+        "choose one of four models",
         (
-            "Does each of them exist? The table of the catalogue knows.",
-            "May a business use it? Look at the column `commercial`.",
-            "8 GiB of memory: which of the others fits with room to spare?",
+            "Do all four exist? Look them up in the catalogue table.",
+            "Does the licence allow commercial use? Look at the column `commercial`.",
+            "Which of the others fits into 8 GiB with room to spare?",
         ),
-        lambda answer: choose_letter(answer, PROPOSALS),
+        lambda answer: check_letter(answer, PROPOSALS),
     ),
 )

@@ -1,4 +1,4 @@
-"""Exercises of chapter 04: reranking, MaxSim, windows, batches by length, a budget, and whether to rerank."""
+"""Exercises of chapter 04: reranking, late interaction, windows, batches, and whether to rerank."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from course_lib.learn.exercises.feedback_04 import (
 EXERCISES = (
     Exercise(
         "04.1",
-        "the new order",
+        "sort by score",
         (
             (
-                "sorted(range(len(ids)), key=...) gives places; the key of place i is -scores[i], so that "
-                "the highest comes first."
+                "sorted(range(len(ids)), key=...) gives indices; use -scores[i] as the key of index i, so "
+                "that the highest score comes first."
             ),
             (
-                "Python's sorted leaves equals in the order in which they came, which is the order of the "
-                "search."
+                "Python's sorted keeps items with equal keys in the order in which they came, here the order "
+                "of the search."
             ),
-            "math.isnan tells a score that is none: raise ValueError before sorting.",
+            "math.isnan recognises NaN: raise ValueError before you sort.",
         ),
         check_order,
     ),
@@ -33,8 +33,8 @@ EXERCISES = (
         "04.2",
         "late interaction",
         (
-            "question @ passage.T holds the cosine of every pair: a row for each token of the question.",
-            "In each row only the largest counts: .max(axis=1).",
+            "question @ passage.T holds the cosine of every pair, with a row for each token of the question.",
+            "Take the largest of each row: .max(axis=1).",
             "Their sum is the score.",
         ),
         check_maxsim,
@@ -43,24 +43,27 @@ EXERCISES = (
         "04.3",
         "windows over a long document",
         (
-            "A window begins room - overlap tokens behind the one before: range(0, ..., room - overlap).",
-            "The last one must reach the end and none may begin behind it: stop at length - overlap.",
-            "range(0, max(1, length - overlap), room - overlap), and each ends at min(start + room, length).",
+            "Each window starts room - overlap tokens after the one before: range(0, ..., room - overlap).",
+            "The last window must reach the end, and no other may follow it: stop at length - overlap.",
+            (
+                "Use range(0, max(1, length - overlap), room - overlap); each window ends at min(start + "
+                "room, length)."
+            ),
         ),
         check_windows,
     ),
     Exercise(
         "04.4",
-        "like lengths together",
+        "batches of similar length",
         (
             "Go through the texts by length, the shortest first: sorted(range(len(lengths)), key=...).",
             (
-                "A batch of n texts is computed as n times its longest: with a text more that is (n + 1) * "
+                "A batch of n texts costs n times its longest text; with text i added it costs (n + 1) * "
                 "lengths[i]."
             ),
             (
-                "Append to the last batch while that is at most `most`; else open a new batch with this text "
-                "in it."
+                "Append the text to the last batch if that is at most `most`; else start a new batch with "
+                "this text."
             ),
         ),
         check_batches,
@@ -69,12 +72,12 @@ EXERCISES = (
         "04.5",
         "how many candidates",
         (
-            "Keep those that take at most the seconds allowed.",
+            "Keep the numbers of candidates that take at most the seconds allowed.",
             (
-                "Of them the highest quality; of equal quality the fewest candidates: max(..., key=lambda n: "
+                "Choose the highest quality, and among equals the fewest candidates: max(..., key=lambda n: "
                 "(quality[n], -n))."
             ),
-            "max(..., default=0) answers where nothing fits.",
+            "max(..., default=0) returns 0 if nothing fits.",
         ),
         check_budget,
     ),
@@ -82,10 +85,10 @@ EXERCISES = (
         "04.6",
         "should you rerank?",
         (
-            "difference(a, b) wants dicts: question -> value. dict(enumerate(after)) makes one.",
+            "difference(a, b) takes dicts from question to value; dict(enumerate(after)) makes one.",
             (
-                "difference(after, before).verdict is 'A' where reranking is better, 'B' where it is worse, "
-                "else 'undecided'."
+                "difference(after, before).verdict is 'A' if reranking is better, 'B' if it is worse, else "
+                "'undecided'."
             ),
         ),
         check_decide,

@@ -1,4 +1,4 @@
-"""Judge a student's answer: right, not yet (and why), or not answered; show hints and the solution."""
+"""Exercises: judge a student's answer (right, not yet, or not answered), and show hints and the solution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.learn import state
-from course_lib.learn.student import exercise_cell, inside, stub_of
+from course_lib.learn.student import exercise_cell, make_stub, solution_in
 
 FOLDER = Path(__file__).parent
 
@@ -23,74 +23,80 @@ FOLDER = Path(__file__).parent
 class Exercise:
     """One exercise of a chapter.
 
-    `check` takes the student's answer and returns None when it is right, else feedback on this very mistake.
-    It may raise what the student's code raises: that is reported. NotImplementedError means not answered.
+    `check` takes the student's answer. It returns None if the answer is right, else feedback on the mistake.
+    An exception of the student's code is reported as feedback; NotImplementedError means "not answered".
     """
 
-    id: str  # chapter and number, such as 01.3
+    id: str  # the chapter and the number within it, such as "01.3"
     title: str
     hints: tuple[str, ...]
     check: Callable[[Any], str | None]
 
     @property
     def reference(self) -> str:
-        """The solution, from the chapter. Raises CourseError in a copy of the course without solutions."""
-        return inside(exercise_cell(self.id))
+        """The solution code from the chapter. Raises CourseError if this copy has none."""
+        return solution_in(exercise_cell(self.id))
 
     @property
     def stub(self) -> str:
-        """The cell as the student finds it, without the solution."""
-        return stub_of(exercise_cell(self.id))
+        """The exercise cell as the student finds it, without the solution."""
+        return make_stub(exercise_cell(self.id))
 
 
 class ExerciseFailed(AssertionError):
-    """An answer is not right, and COURSE_CHECK=strict asks for an error."""
+    """Raised for an answer that is not right when COURSE_CHECK=strict."""
 
 
-def of_chapter(number: str) -> tuple[Exercise, ...]:
-    """The exercises of a chapter such as '01', in order; none for a chapter without exercises."""
+def chapter_exercises(number: str) -> tuple[Exercise, ...]:
+    """Return the exercises of a chapter such as "01", in order; an empty tuple if it has none."""
     if not (FOLDER / f"chapter_{number}.py").is_file():
         return ()
     return tuple(importlib.import_module(f"course_lib.learn.exercises.chapter_{number}").EXERCISES)
 
 
 def all_exercises() -> dict[str, Exercise]:
-    """The exercises of all chapters by their ids."""
+    """Return the exercises of all chapters, by id."""
     numbers = sorted(p.stem.removeprefix("chapter_") for p in FOLDER.glob("chapter_*.py"))
-    return {e.id: e for number in numbers for e in of_chapter(number)}
+    return {e.id: e for number in numbers for e in chapter_exercises(number)}
 
 
 def find_exercise(exercise_id: str) -> Exercise:
-    """The exercise with this id; "1.3" means "01.3". Raises CourseError for an unknown id."""
+    """Return the exercise with this id; "1.3" means "01.3". Raises CourseError for an unknown id."""
     chapter, _, number = str(exercise_id).strip().partition(".")
-    known = {e.id: e for e in of_chapter(chapter.zfill(2))} if chapter.isdigit() else {}
+    known = {e.id: e for e in chapter_exercises(chapter.zfill(2))} if chapter.isdigit() else {}
     full_id = f"{chapter.zfill(2)}.{number}"
     if full_id not in known:
         names = ", ".join(known or all_exercises())
         raise CourseError(
-            f"no exercise {exercise_id!r}; there are {names}",
+            f"there is no exercise {exercise_id!r}, only {names}",
             f'check("{next(iter(known), "00.1")}", your_answer)',
         )
     return known[full_id]
 
 
-def setting(name: str, *, on: str, off: str, default: bool) -> bool:
-    """A setting of two words, in any case. Raises CourseError for a third word."""
+def read_switch(name: str, *, on: str, off: str, default: bool) -> bool:
+    """Return whether the environment variable `name` has the value `on` (in any case) rather than `off`.
+
+    Returns `default` if it is not set. Raises CourseError for any other value.
+    """
     value = os.environ.get(name, "").strip().lower()
     if value not in ("", on, off):
         raise CourseError(
-            f"{name}={value!r} means nothing; it is {on} or {off}", f"export {name}={off if default else on}"
+            f"{name}={value!r} is not valid; use {on} or {off}", f"export {name}={off if default else on}"
         )
     return value == on if value else default
 
 
-def strict() -> bool:
-    """Whether an answer that is not right is an error (COURSE_CHECK=strict)."""
-    return setting("COURSE_CHECK", on="strict", off="gentle", default=False)
+def is_strict() -> bool:
+    """Return whether an answer that is not right raises an error (COURSE_CHECK=strict)."""
+    return read_switch("COURSE_CHECK", on="strict", off="gentle", default=False)
 
 
 def _print_errors(function: Callable[..., None]) -> Callable[..., None]:
-    """Print a mistake in the call instead of raising it, unless COURSE_CHECK=strict: a notebook runs on."""
+    """Make `function` print errors about its arguments, so that a notebook runs on.
+
+    With COURSE_CHECK=strict the errors are raised.
+    """
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> None:
@@ -98,7 +104,7 @@ def _print_errors(function: Callable[..., None]) -> Callable[..., None]:
             inspect.signature(function).bind(*args, **kwargs)
             function(*args, **kwargs)
         except (CourseError, TypeError) as error:
-            if strict():
+            if is_strict():
                 raise
             print(error)
             if isinstance(error, TypeError):
@@ -108,12 +114,15 @@ def _print_errors(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def judge(exercise: Exercise, answer: object) -> tuple[state.Verdict, str]:
-    """The verdict on an answer, and the feedback."""
-    not_answered = f'write your code, run the cell again; hint("{exercise.id}") helps'
+    """Return the verdict on an answer, and the feedback."""
+    not_answered = f'write your code and run the cell again; hint("{exercise.id}") helps'
     if isinstance(answer, EllipsisType):
         return "not answered", not_answered
     if answer is None:
-        return "not yet", "your answer is None: was it printed where it should be returned or assigned?"
+        return (
+            "not yet",
+            "your answer is None: did you print the result instead of returning or assigning it?",
+        )
     try:
         feedback = exercise.check(answer)
     except NotImplementedError:
@@ -125,43 +134,43 @@ def judge(exercise: Exercise, answer: object) -> tuple[state.Verdict, str]:
 
 @_print_errors
 def check(exercise_id: str, answer: object) -> None:
-    """Say whether an answer is right, and remember that it was tried.
+    """Print whether an answer is right, and record the attempt.
 
-    Raises nothing, unless COURSE_CHECK=strict: then ExerciseFailed for anything but a right answer,
-    CourseError for an unknown id.
+    Raises only with COURSE_CHECK=strict: ExerciseFailed unless the answer is right, and CourseError for an
+    unknown id.
     """
     exercise = find_exercise(exercise_id)
     verdict, feedback = judge(exercise, answer)
     message = f"{exercise.id} {verdict}: {feedback}"
     print(message)
-    with state.change() as s:
-        tried = s.exercises.setdefault(exercise.id, state.Tried())
-        tried.attempts += verdict != "not answered"
-        tried.verdict = verdict
-        tried.passed = tried.passed or verdict == "right"
-    if strict() and verdict != "right":
+    with state.change() as progress:
+        record = progress.exercises.setdefault(exercise.id, state.ExerciseRecord())
+        record.attempts += verdict != "not answered"
+        record.verdict = verdict
+        record.passed = record.passed or verdict == "right"
+    if is_strict() and verdict != "right":
         raise ExerciseFailed(message)
 
 
 @_print_errors
 def hint(exercise_id: str) -> None:
-    """Print the hints so far and one more, each time it is called."""
+    """Print the hints shown so far and the next one."""
     exercise = find_exercise(exercise_id)
-    with state.change() as s:
-        tried = s.exercises.setdefault(exercise.id, state.Tried())
-        tried.hints = min(tried.hints + 1, len(exercise.hints))
-        count = tried.hints
+    with state.change() as progress:
+        record = progress.exercises.setdefault(exercise.id, state.ExerciseRecord())
+        record.hints = min(record.hints + 1, len(exercise.hints))
+        count = record.hints
     for number, text in enumerate(exercise.hints[:count], 1):
         print(f"Hint {number} of {len(exercise.hints)}: {text}")
 
 
 @_print_errors
 def solution(exercise_id: str) -> None:
-    """Print the solution, once an answer was tried. COURSE_SOLUTIONS=off forbids it."""
+    """Print the solution if an answer was tried before. COURSE_SOLUTIONS=off forbids it."""
     exercise = find_exercise(exercise_id)
-    if not setting("COURSE_SOLUTIONS", on="on", off="off", default=True):
+    if not read_switch("COURSE_SOLUTIONS", on="on", off="off", default=True):
         print(f"{exercise.id}: solutions are switched off here (COURSE_SOLUTIONS=off); ask your teacher")
-    elif not state.current().exercises.get(exercise.id, state.Tried()).attempts:
-        print(f'{exercise.id}: try it once first, right or wrong; hint("{exercise.id}") helps')
+    elif not state.current().exercises.get(exercise.id, state.ExerciseRecord()).attempts:
+        print(f'{exercise.id}: try to answer it first; hint("{exercise.id}") helps')
     else:
         print(exercise.reference)

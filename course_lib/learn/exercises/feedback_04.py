@@ -1,4 +1,4 @@
-"""The checks of chapter 04: each takes an answer and returns None when it is right, else feedback."""
+"""Checkers of chapter 04's exercises: each takes an answer and returns feedback, or None if it is right."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ import numpy as np
 
 from course_lib.learn.exercises.comparing import compare, known_mistake
 
-IDS, SCORES = ["d", "b", "a", "c", "e"], [0.2, 0.9, 0.5, 0.9, 0.5]
-RIGHT = ["b", "c", "a"]
+IDS, SCORES, K = ["d", "b", "a", "c", "e"], [0.2, 0.9, 0.5, 0.9, 0.5], 3
+BEST = ["b", "c", "a"]
 
 
-def check_order(order: Callable[[list[str], list[float], int], Sequence[str]]) -> str | None:
-    asked = f"best({IDS}, {SCORES}, 3)"
-    got = order(list(IDS), list(SCORES), 3)
-    if isinstance(got, str) or not all(isinstance(id_, str) for id_ in got):
-        return f"{asked} gave {got!r}; a list of ids is wanted, not scores or places"
+def check_order(best: Callable[[list[str], list[float], int], Sequence[str]]) -> str | None:
+    call = f"best({IDS}, {SCORES}, {K})"
+    result = best(list(IDS), list(SCORES), K)
+    if isinstance(result, str) or not all(isinstance(id_, str) for id_ in result):
+        return f"{call} gave {result!r}; expected a list of ids, not of scores or indices"
     mistakes = (
-        (["d", "a", "e"], "the worst came first: the highest score is the best"),
+        (["d", "a", "e"], "the lowest scores came first: sort so that the highest score comes first"),
         (
             ["b", "a", "d"],
-            "the first 3 candidates were taken and then ordered; c, in place 4, has one of the highest "
-            "scores: order all, then take k",
+            "you sorted only the first 3 candidates, and c, the fourth, has one of the highest scores: sort "
+            "all of them, then take k",
         ),
         (
             ["c", "b", "e"],
-            "b and c both have 0.9 and changed places, and so did a and e: of equal scores the one that "
-            "the search had first stays first",
+            "b and c both have 0.9 and came in reverse order: ids with equal scores must keep the order of "
+            "the search",
         ),
-        (["b", "c", "a", "e", "d"], "all 5 came back; the best k = 3 are wanted"),
-        (["d", "b", "a"], "the order of the search came back: the scores were not used"),
+        (["b", "c", "a", "e", "d"], f"all {len(IDS)} ids came back; return the best k = {K}"),
+        (["d", "b", "a"], "the order of the search came back unchanged: sort by the scores"),
     )
-    if feedback := known_mistake(list(got), mistakes):
+    if feedback := known_mistake(list(result), mistakes):
         return feedback
-    if list(got) != RIGHT:
-        return f"{asked} gave {list(got)}; it should be {RIGHT}"
-    named = list(order(["z", "y"], [1.0, 1.0], 2))
-    if named != ["z", "y"]:
-        return f"z and y have the same score, and {named} came back: equal scores are not ordered by name"
+    if list(result) != BEST:
+        return f"{call} gave {list(result)}; it should be {BEST}"
+    tied = list(best(["z", "y"], [1.0, 1.0], 2))
+    if tied != ["z", "y"]:
+        return f"z and y have the same score, but {tied} came back: do not sort equal scores by id"
     try:
-        order(["a", "b"], [math.nan, 1.0], 2)
+        best(["a", "b"], [math.nan, 1.0], 2)
     except ValueError:
         return None
     return (
-        "a score of NaN compares as neither more nor less, so any order may come out: raise a ValueError "
+        "a score of NaN cannot be sorted, because every comparison with it is false: raise a ValueError "
         "for it"
     )
 
@@ -57,200 +57,200 @@ PASSAGE = np.array([[0.8, 0.6, 0.0], [0.0, 0.28, 0.96], [0.6, 0.0, 0.8]])
 
 def check_maxsim(maxsim: Callable[[Any, Any], float]) -> str | None:
     cosines = QUESTION @ PASSAGE.T
-    best, for_passage = cosines.max(axis=1), cosines.max(axis=0).sum()
-    pooled = QUESTION.mean(axis=0) @ PASSAGE.mean(axis=0)
-    lengths = np.linalg.norm(QUESTION.mean(axis=0)) * np.linalg.norm(PASSAGE.mean(axis=0))
-    got = maxsim(QUESTION.copy(), PASSAGE.copy())
-    if isinstance(got, np.ndarray) and got.ndim:
-        return f"an array of shape {got.shape} came back: add up the best cosines, so that one number is left"
+    best = cosines.max(axis=1)
+    mean_question, mean_passage = QUESTION.mean(axis=0), PASSAGE.mean(axis=0)
+    pooled = mean_question @ mean_passage / (np.linalg.norm(mean_question) * np.linalg.norm(mean_passage))
+    result = maxsim(QUESTION.copy(), PASSAGE.copy())
+    if isinstance(result, np.ndarray) and result.ndim:
+        return f"an array of shape {result.shape} came back: add up the best cosines to get one number"
     return compare(
-        "maxsim of 2 and 3 tokens",
-        got,
+        f"maxsim of {len(QUESTION)} and {len(PASSAGE)} tokens",
+        result,
         best.sum(),
         {
-            for_passage: "the best was taken for each token of the passage: a long passage would win by its "
-            "length; take it for each of the question",
-            best.mean(): f"{best.mean():.2f} is the mean of the best cosines; MaxSim is their sum",
-            cosines.sum(): "all cosines were added up: only the best for each token of the question counts",
-            cosines.mean(): (
-                "that is the mean of all cosines, as averaging the tokens first would give: one good match "
-                "drowns in it"
+            cosines.max(axis=0).sum(): (
+                "you took the best cosine for each token of the passage, so a longer passage would score "
+                "higher; take it for each token of the question"
             ),
-            cosines.max(): "one token alone decided: every token of the question needs its match",
-            pooled / lengths: "the tokens were averaged into one vector each: that is the bi-encoder",
-            cosines.min(axis=1).sum(): "min took the worst match of each token",
+            best.mean(): f"{best.mean():.2f} is the mean of the best cosines; MaxSim is their sum",
+            cosines.sum(): "you added up all cosines; add only the best one for each token of the question",
+            cosines.mean(): (
+                "that is the mean of all cosines, in which one good match has little weight; take the best "
+                "cosine for each token of the question"
+            ),
+            cosines.max(): (
+                "that is the best cosine of a single token; add up those of all tokens of the question"
+            ),
+            pooled: (
+                "you averaged the tokens into one vector each: that is a bi-encoder, not late interaction"
+            ),
+            cosines.min(axis=1).sum(): "min takes the worst match of each token; use max",
         },
     )
 
 
 def check_windows(windows: Callable[[int, int, int], Sequence[tuple[int, int]]]) -> str | None:
-    right = [(0, 4), (3, 7), (6, 10)]
-    got = [tuple(span) for span in windows(10, 4, 1)]
+    length, room, overlap = 10, 4, 1
+    expected = [(0, 4), (3, 7), (6, 10)]
+    spans = [tuple(span) for span in windows(length, room, overlap)]
     mistakes = (
-        (
-            [(0, 4)],
-            (
-                "the first window alone came back: tokens 4 to 9 are cut off, silently, which is the very "
-                "mistake"
-            ),
-        ),
+        ([(0, 4)], "only the first window came back: tokens 4 to 9 are in no window"),
         (
             [(0, 4), (4, 8), (8, 10)],
-            "the windows do not overlap: an answer that begins in one and ends in the next is in none; "
-            "go on by room - overlap",
+            "the windows do not overlap, so an answer at a boundary is split: each window must start "
+            "room - overlap tokens after the previous one",
         ),
-        ([(0, 4), (3, 7)], "tokens 7 to 9 are in no window: the last window ends where the document does"),
+        ([(0, 4), (3, 7)], "tokens 7 to 9 are missing: the last window must reach the end of the document"),
         (
             [(0, 4), (3, 7), (6, 10), (9, 10)],
-            "the window (9, 10) holds nothing that (6, 10) has not: stop once the end is reached",
+            "the window (9, 10) lies inside (6, 10): stop when a window has reached the end",
         ),
         (
-            [(s, s + 4) for s in range(7)],
-            "a step of 1 makes 7 windows, where 3 will do: each costs a run of the model; overlap "
-            "is what two windows share, not the step",
+            [(start, start + room) for start in range(0, length - room + 1, overlap)],
+            f"a step of 1 makes {length - room + 1} windows where 3 are enough: overlap is what two windows "
+            "share, not the step",
         ),
         (
             [(0, 4), (4, 8), (8, 12)],
-            "they do not overlap, and (8, 12) ends behind the document, which has 10 tokens",
+            "the windows do not overlap, and (8, 12) ends after the document, which has 10 tokens",
         ),
     )
-    if feedback := known_mistake(got, mistakes):
+    if feedback := known_mistake(spans, mistakes):
         return feedback
-    if got != right:
-        return f"windows(10, 4, 1) gave {got}; it should be {right}"
-    ends = [tuple(span) for span in windows(9, 4, 1)]
-    if ends == [(0, 4), (3, 7), (6, 10)]:
-        return "a document of 9 tokens got the window (6, 10): a window ends where the document does, at 9"
-    if ends != [(0, 4), (3, 7), (6, 9)]:
-        return f"windows(9, 4, 1) gave {ends}; it should be [(0, 4), (3, 7), (6, 9)]"
-    short = [tuple(span) for span in windows(3, 4, 1)]
-    if short != [(0, 3)]:
-        return f"a document of 3 tokens, which fits, gave {short}: it is one window, (0, 3)"
+    if spans != expected:
+        return f"windows({length}, {room}, {overlap}) gave {spans}; it should be {expected}"
+    shorter = [tuple(span) for span in windows(9, room, overlap)]
+    if shorter == expected:
+        return "for a document of 9 tokens the last window was (6, 10): it must end with the document, at 9"
+    if shorter != [(0, 4), (3, 7), (6, 9)]:
+        return f"windows(9, {room}, {overlap}) gave {shorter}; it should be [(0, 4), (3, 7), (6, 9)]"
+    fitting = [tuple(span) for span in windows(3, room, overlap)]
+    if fitting != [(0, 3)]:
+        return f"a document of 3 tokens fits into one window, (0, 3), but {fitting} came back"
     return None
 
 
-LENGTHS, MOST = [10, 200, 12, 190, 11, 13], 400
+LENGTHS, MAX_TOKENS = [10, 200, 12, 190, 11, 13], 400
+BEST_BATCHES = [[0, 4, 2, 5], [3, 1]]
 
 
-def padded(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
-    """Tokens that are computed when every text of a batch is filled up to its longest."""
+def padded_tokens(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
+    """Return the number of tokens computed when each text is padded to the longest of its batch."""
     return sum(len(batch) * max(lengths[i] for i in batch) for batch in batches if batch)
 
 
-def check_batches(batches: Callable[[list[int], int], Sequence[Sequence[int]]]) -> str | None:
-    got = [list(batch) for batch in batches(list(LENGTHS), MOST)]
-    flat = [i for batch in got for i in batch]
-    if flat and not all(isinstance(i, (int, np.integer)) for i in flat):
-        return f"{got} holds something else than numbers of texts"
-    if sorted(flat) == sorted(LENGTHS):
+def check_batches(make_batches: Callable[[list[int], int], Sequence[Sequence[int]]]) -> str | None:
+    batches = [list(batch) for batch in make_batches(list(LENGTHS), MAX_TOKENS)]
+    indices = [i for batch in batches for i in batch]
+    if indices and not all(isinstance(i, (int, np.integer)) for i in indices):
+        return f"{batches} came back; expected lists of text indices"
+    if sorted(indices) == sorted(LENGTHS):
+        return f"those are the lengths; return the indices of the texts, 0 to {len(LENGTHS) - 1}"
+    if sorted(indices) != list(range(len(LENGTHS))):
+        lost = sorted(set(range(len(LENGTHS))) - set(indices))
         return (
-            "those are the lengths; the texts' numbers are wanted, 0 to 5, so that scores find their way back"
-        )
-    if sorted(flat) != list(range(6)):
-        lost = sorted(set(range(6)) - set(flat))
-        return (
-            f"texts {lost} are in no batch: is the last batch kept?"
+            f"texts {lost} are in no batch: did you append the last batch?"
             if lost
-            else f"a text is in two batches: {got}"
+            else f"a text is in two batches: {batches}"
         )
-    if any(padded([batch], LENGTHS) > MOST for batch in got):
-        worst = max(got, key=lambda batch: padded([batch], LENGTHS))
+    largest = max(batches, key=lambda batch: padded_tokens([batch], LENGTHS))
+    if padded_tokens([largest], LENGTHS) > MAX_TOKENS:
         return (
-            f"the batch {worst} has {sum(LENGTHS[i] for i in worst)} tokens, but is computed with "
-            f"{padded([worst], LENGTHS)}, more than {MOST}: every text is filled up to the longest"
+            f"the batch {largest} has {sum(LENGTHS[i] for i in largest)} tokens, but padded to its longest "
+            f"text it has {padded_tokens([largest], LENGTHS)}, more than {MAX_TOKENS}: count the padding too"
         )
-    if len(got) == len(LENGTHS):
-        return "each text is alone: nothing is padded, and nothing is gained by batches either"
-    if padded(got, LENGTHS) > 452:
+    if len(batches) == len(LENGTHS):
+        return "each text is alone in its batch, so batching gains nothing: put several texts into a batch"
+    if padded_tokens(batches, LENGTHS) > padded_tokens(BEST_BATCHES, LENGTHS):
         return (
-            f"{padded(got, LENGTHS)} tokens are computed for {sum(LENGTHS)}: short texts stand beside long "
-            "ones; put like lengths together first"
+            f"{padded_tokens(batches, LENGTHS)} tokens are computed for texts of {sum(LENGTHS)} tokens, "
+            "because short texts share a batch with long ones: sort the texts by length first"
         )
-    if len(got) > 2:
-        return f"{len(got)} batches, where 2 have room for all: fill a batch before you open the next"
-    alone = [list(batch) for batch in batches([500], MOST)]
+    if len(batches) > len(BEST_BATCHES):
+        return f"{len(batches)} batches came back where 2 are enough: fill a batch before you start the next"
+    too_long = [list(batch) for batch in make_batches([MAX_TOKENS + 100], MAX_TOKENS)]
     return (
         None
-        if alone == [[0]]
-        else f"a text longer than a batch must still be read, alone; batches([500], 400) gave {alone}"
+        if too_long == [[0]]
+        else f"a text longer than `most` must get a batch of its own; batches([500], 400) gave {too_long}"
     )
 
 
-SECONDS = {5: 0.3, 10: 0.6, 25: 1.5, 50: 3.0, 100: 6.0}
+SECONDS = {5: 0.3, 10: 0.6, 25: 1.5, 50: 3.0, 100: 6.0}  # number of candidates -> seconds
 QUALITY = {5: 0.88, 10: 0.93, 25: 0.95, 50: 0.95, 100: 0.94}
 
 
-def check_budget(choose: Callable[[Mapping[int, float], Mapping[int, float], float], int]) -> str | None:
-    def of(allowed: float) -> int:
-        return choose(dict(SECONDS), dict(QUALITY), allowed)
+def check_budget(how_many: Callable[[Mapping[int, float], Mapping[int, float], float], int]) -> str | None:
+    def chosen(allowed: float) -> int:
+        return how_many(dict(SECONDS), dict(QUALITY), allowed)
 
-    got = of(10)
+    result = chosen(10)
     mistakes = (
-        (
-            100,
-            (
-                "100 candidates fit into 10 seconds, but 25 do better: more candidates are more chances to "
-                "be wrong"
-            ),
-        ),
-        (50, "50 candidates are no better than 25 and take twice as long: of equals take the fewest"),
-        (5, "5 candidates are the quickest; within the 10 seconds allowed 25 do better"),
-        (0.95, "that is the quality; how many candidates is asked"),
+        (100, "100 candidates fit into 10 seconds, but 25 have a higher quality: choose by quality"),
+        (50, "50 candidates are no better than 25 and take twice as long: among equals take the fewest"),
+        (5, "5 candidates are the fastest, but 25 also fit into 10 seconds and have a higher quality"),
+        (max(QUALITY.values()), "that is the quality; return the number of candidates"),
     )
-    if feedback := known_mistake(got, mistakes):
+    if feedback := known_mistake(result, mistakes):
         return feedback
-    if got != 25:
-        return f"with 10 seconds allowed {got!r} came back; it should be 25"
-    if (got := of(0.7)) != 10:
-        late = f", which take {SECONDS[got]} seconds" if got in SECONDS else ""
-        return f"0.7 seconds are allowed, and {got!r} came back{late}: 10 are the best that fit"
-    if of(0.6) != 10:
-        return "10 candidates take 0.6 seconds, and 0.6 are allowed: that fits"
+    if result != 25:
+        return f"with 10 seconds allowed {result!r} came back; it should be 25"
+    if (result := chosen(0.7)) != 10:
+        duration = f", which take {SECONDS[result]} seconds" if result in SECONDS else ""
+        return (
+            f"0.7 seconds are allowed, but {result!r} came back{duration}: 10 candidates are the best that "
+            "fit"
+        )
+    if chosen(0.6) != 10:
+        return "10 candidates take 0.6 seconds and 0.6 seconds are allowed: use <= so that they fit"
     try:
-        got = of(0.1)
+        result = chosen(0.1)
     except ValueError:
-        return "where nothing fits there is no largest of nothing: return 0, do not rerank"
+        return "max() raises a ValueError when no number of candidates fits: return 0 then"
     return (
         None
-        if got == 0
-        else f"0.1 seconds are allowed, in which not even 5 fit, and {got!r} came back: return 0"
+        if result == 0
+        else f"0.1 seconds are allowed, too few even for 5 candidates, but {result!r} came back: return 0"
     )
+
+
+QUESTION_COUNT = 80
+HELPED_EVERY = 8  # in the first case reranking helps one question of eight
 
 
 def _cases() -> dict[str, tuple[list[float], list[float]]]:
-    """Verdict -> reciprocal ranks before and after."""
+    """Return, for each expected verdict, reciprocal ranks before and after reranking."""
     rng = np.random.default_rng(0)
-    hard = rng.choice([0.0, 1 / 3, 0.5, 1.0], 80)
-    helped = np.where(np.arange(80) % 8 == 0, np.minimum(1, hard + 0.5), hard)
-    noise = np.clip(hard + rng.choice([-0.5, 0, 0.55], 80), 0, 1)
+    ranks = rng.choice([0.0, 1 / 3, 0.5, 1.0], QUESTION_COUNT)
+    helped = np.where(np.arange(QUESTION_COUNT) % HELPED_EVERY == 0, np.minimum(1, ranks + 0.5), ranks)
+    noisy = np.clip(ranks + rng.choice([-0.5, 0, 0.55], QUESTION_COUNT), 0, 1)
     return {
-        "rerank": (hard.tolist(), helped.tolist()),
-        "do not": (helped.tolist(), hard.tolist()),
-        "undecided": (hard.tolist(), noise.tolist()),
+        "rerank": (ranks.tolist(), helped.tolist()),
+        "do not": (helped.tolist(), ranks.tolist()),
+        "undecided": (ranks.tolist(), noisy.tolist()),
     }
 
 
 def check_decide(decide: Callable[[list[float], list[float]], str]) -> str | None:
     cases = _cases()
-    got = {name: decide(list(before), list(after)) for name, (before, after) in cases.items()}
-    if got == {name: name for name in cases}:
+    verdicts = {expected: decide(list(before), list(after)) for expected, (before, after) in cases.items()}
+    if verdicts == {expected: expected for expected in cases}:
         return None
-    if not set(got.values()) <= cases.keys():
-        odd = next(answer for answer in got.values() if answer not in cases)
-        return f"{odd!r} is none of 'rerank', 'do not', 'undecided'"
-    if got == {"rerank": "do not", "do not": "rerank", "undecided": "undecided"}:
-        return "the two were swapped: difference(a, b) tells of a - b, so the ranks after come first"
-    if got == {"rerank": "rerank", "do not": "do not", "undecided": "rerank"}:
-        gap = np.mean(cases["undecided"][1]) - np.mean(cases["undecided"][0])
+    if not set(verdicts.values()) <= cases.keys():
+        unknown = next(verdict for verdict in verdicts.values() if verdict not in cases)
+        return f"{unknown!r} is not one of 'rerank', 'do not', 'undecided'"
+    if verdicts == {"rerank": "do not", "do not": "rerank", "undecided": "undecided"}:
+        return "before and after are swapped: difference(a, b) measures a - b, so `after` must come first"
+    if verdicts == {"rerank": "rerank", "do not": "do not", "undecided": "rerank"}:
+        gain = np.mean(cases["undecided"][1]) - np.mean(cases["undecided"][0])
+        return f"a mean gain of {gain:+.3f} gave 'rerank', but its interval includes 0, so it may be chance"
+    if verdicts == dict.fromkeys(cases, "undecided"):
         return (
-            f"a mean gain of {gap:+.3f} was enough for 'rerank', but its interval holds 0: luck can do that"
+            f"where {QUESTION_COUNT // HELPED_EVERY} of {QUESTION_COUNT} questions gained and none lost, "
+            "'undecided' came back: take one interval of the differences per question, not two separate "
+            "intervals"
         )
-    if got == dict.fromkeys(cases, "undecided"):
-        return (
-            "where 10 of 80 questions gained and none lost it said 'undecided': compare question by "
-            "question; two intervals of their own overlap because questions differ"
-        )
-    if len(set(got.values())) == 1:
-        return f"it always says {got['rerank']!r}, whatever the questions tell"
-    wrong = next(name for name in cases if got[name] != name)
-    return f"where the interval says {wrong!r} it said {got[wrong]!r}"
+    if len(set(verdicts.values())) == 1:
+        return f"your function always returns {verdicts['rerank']!r}, whatever the ranks are"
+    wrong = next(expected for expected in cases if verdicts[expected] != expected)
+    return f"for ranks whose interval gives {wrong!r}, your function returned {verdicts[wrong]!r}"

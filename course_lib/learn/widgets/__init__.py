@@ -1,4 +1,4 @@
-"""Widgets of the chapters: controls in, text and a picture out."""
+"""The interactive widgets of the chapters: controls, and a text and picture that depend on their values."""
 
 from course_lib.learn.widgets.explorer import Choice, Explorer, Output, Range, Text
 

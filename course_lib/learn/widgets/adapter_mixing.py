@@ -1,4 +1,4 @@
-"""The widget of chapter 05: what does a mix of adapters answer, beside the base alone?"""
+"""The widget of chapter 05: compare a base model's answers with those of a weighted mix of LoRA adapters."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from course_lib.rag.adapter_datasets import parse_styled
 from course_lib.rag.answering import MAX_ANSWER_TOKENS
 
 MAX_ADAPTERS = 3
-Weights = tuple[float, ...]  # of each adapter
+Weights = tuple[float, ...]  # one per adapter
 
 
 def formula(weights: Mapping[str, float]) -> str:
-    """The weights of the mix, W being those of the base.
+    """Return the weights of the mixed model as a formula, in which W are the base model's weights.
 
     >>> formula({"knowledge": 1, "style": -0.5})
     'W + 1 x knowledge - 0.5 x style'
@@ -29,13 +29,13 @@ def formula(weights: Mapping[str, float]) -> str:
 
 
 def describe(answer: Reply) -> str:
-    """The answer, and whether it was cut."""
-    cut = f" (cut after {answer.tokens} tokens)" if answer.finish_reason == "length" else ""
-    return f"{answer or '(no words)'}{cut}"
+    """Return the answer, and whether it was truncated."""
+    truncated = f" (cut after {answer.tokens} tokens)" if answer.finish_reason == "length" else ""
+    return f"{answer or '(no words)'}{truncated}"
 
 
-def styled(answer: str) -> str:
-    """Whether an answer is JSON of the style's schema, and what it then says."""
+def describe_style(answer: str) -> str:
+    """Say whether an answer is JSON in the schema of the style adapter, and the answer text in it."""
     content = parse_styled(answer)
     return "no" if content is None else f"yes, and its answer is: {content or '(no words)'}"
 
@@ -46,13 +46,14 @@ def adapter_mixing(
     questions: Mapping[str, str],
     manager: ModelManager | None = None,
 ) -> Explorer:
-    """The widget.
+    """Return the widget.
 
-    adapters: label -> source, such as a folder; questions: label -> prompt; manager: the shared one if none.
+    base: the base model. adapters: label -> source, such as a folder. questions: label -> prompt. manager:
+    loads the models; None means the shared one.
 
-    A mix answers a question once. Then its adapters are given back; the base stays for its own keep_alive.
-    Raises ValueError for no questions, for no adapters or more than 3, and for an adapter with the label
-    "question".
+    Answers are cached. After each, the mixed model is unloaded; the base model stays loaded for its
+    keep_alive. Raises ValueError for no questions, for no adapters or more than MAX_ADAPTERS, and for an
+    adapter labelled "question".
     """
     if not questions or not 0 < len(adapters) <= MAX_ADAPTERS or "question" in adapters:
         raise ValueError(
@@ -64,10 +65,10 @@ def adapter_mixing(
     @lru_cache(maxsize=256)
     def answer(prompt: str, weights: Weights) -> Reply:
         spec = models.registry.spec(base)
-        own = [
+        mixed = [
             {"source": source, "weight": w} for source, w in zip(adapters.values(), weights, strict=True) if w
         ]
-        with models.use(spec, 0 if own else None, adapters=[*spec.adapters, *own]) as engine:
+        with models.use(spec, 0 if mixed else None, adapters=[*spec.adapters, *mixed]) as engine:
             return engine.generate([prompt], Generation(max_output_length=MAX_ANSWER_TOKENS))[0]
 
     def show(question: str, **weights: float) -> Output:
@@ -76,11 +77,11 @@ def adapter_mixing(
         base_answer = answer(prompt, (0.0,) * len(adapters))
         mix_answer = answer(prompt, tuple(weights.values()))
         lines += [
-            (f"The base, W, writes: {describe(base_answer)}"),
+            f"The base, W, writes: {describe(base_answer)}",
             f"The mix, {mix}, writes: {describe(mix_answer)}",
         ]
         lines += [
-            f"JSON of the style? {who}: {styled(text)}."
+            f"JSON of the style? {who}: {describe_style(text)}."
             for who, text in (("The base", base_answer), ("The mix", mix_answer))
         ]
         return Output("\n".join(lines))

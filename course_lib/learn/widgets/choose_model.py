@@ -1,4 +1,4 @@
-"""The widget of chapter 01: which model fits under a limit of memory and a wish for speed?"""
+"""The widget of chapter 01: choose the most accurate model under a memory limit and above a minimum speed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from course_lib.plots import bounded_choice
 
 
 class Candidate(NamedTuple):
-    """A measured model: megabytes of weights, tokens written per second, share of right answers (0-1)."""
+    """A measured model: size of the weights in MB, speed in generated tokens/s, and accuracy from 0 to 1."""
 
     name: str
     megabytes: float
@@ -19,18 +19,18 @@ class Candidate(NamedTuple):
 
 
 def choose(candidates: Sequence[Candidate], megabytes: float, speed: float) -> Candidate | None:
-    """The model with most right answers that fits and is fast enough, of equals the smaller; or None."""
+    """Return the most accurate model that fits and is fast enough, or None; on a tie, the smallest."""
     fitting = [c for c in candidates if c.megabytes <= megabytes and c.speed >= speed]
     return max(fitting, key=lambda c: (c.right, -c.megabytes), default=None)
 
 
 def describe(candidates: Sequence[Candidate], megabytes: float, speed: float) -> str:
-    """The choice and, for every other model, what speaks against it."""
+    """Return a text that names the choice and, for every other model, why it was not chosen."""
     best = choose(candidates, megabytes, speed)
     lines = [
         f"Choose {best.name}: {best.right:.0%} right, {best.megabytes:.1f} MB, {best.speed:.0f} tokens/s."
         if best
-        else "None of them. Give more memory, or wait longer for an answer."
+        else "None fits. Allow more memory or a lower speed."
     ]
     for c in candidates:
         reasons = [f"it takes {c.megabytes:.1f} MB"] if c.megabytes > megabytes else []
@@ -41,7 +41,7 @@ def describe(candidates: Sequence[Candidate], megabytes: float, speed: float) ->
 
 
 def model_chooser(candidates: Sequence[Candidate]) -> Explorer:
-    """The widget over measured candidates. Raises ValueError for none."""
+    """Return the widget for measured candidates. Raises ValueError if there are none."""
     if not candidates:
         raise ValueError("no candidates to choose from")
     largest = round(1.2 * max(c.megabytes for c in candidates), 1)

@@ -1,4 +1,7 @@
-"""What all widgets share: controls over a pure function whose text says everything, live or not."""
+"""Explorer, the base of all widgets: controls for a pure function that returns a text and a picture.
+
+The text alone conveys everything, so that the widget is accessible and useful without a live kernel.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Output(NamedTuple):
-    """What a widget shows: the text says everything; the picture may be missing."""
+    """The output of a widget. The text conveys everything; the picture is optional."""
 
     text: str
     picture: Picture | None = None
@@ -22,7 +25,7 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True)
 class Range:
-    """A number between two ends, with its unit."""
+    """A control for a number from `low` to `high`, in `unit`; `start` is its initial value."""
 
     label: str
     low: float
@@ -32,48 +35,47 @@ class Range:
     unit: str = ""
 
     @property
-    def ends(self) -> tuple[float, ...]:
-        """The values that `Explorer.drive` sets."""
+    def test_values(self) -> tuple[float, ...]:
+        """The values that `Explorer.drive` tries."""
         return self.low, self.high
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several words; the first is chosen at the start."""
+    """A control for one of several options; initially the first."""
 
     label: str
     options: tuple[str, ...]
 
     @property
     def start(self) -> str:
+        """The initial value."""
         return self.options[0]
 
     @property
-    def ends(self) -> tuple[str, ...]:
-        """The values that `Explorer.drive` sets."""
+    def test_values(self) -> tuple[str, ...]:
+        """The values that `Explorer.drive` tries."""
         return self.options
 
 
 @dataclass(frozen=True)
 class Text:
-    """Words that a reader types; they are taken when the field is left or Enter is pressed."""
+    """A control for text that the reader types; it takes effect on Enter or when the field loses focus."""
 
     label: str
     start: str
-    ends: tuple[str, ...]  # what `Explorer.drive` types
+    test_values: tuple[str, ...]  # the values that `Explorer.drive` tries
 
 
 Control = Range | Choice | Text
 
 
 class Explorer:
-    """Controls over `show`, a pure function of their values by name.
+    """A widget that shows the output of `show`, called with the values of the controls by name.
 
-    A CourseError that it raises is shown as text.
-
-    `name` becomes the CSS class `course-NAME`; the title is the accessible name. Numbers have fields, not
-    sliders: a label belongs to a field, and it can be typed into. Raises ValueError where a start lies
-    outside its range.
+    A CourseError that `show` raises is displayed as text. `name` becomes the CSS class `course-NAME`; `title`
+    is the accessible name. Numbers have text fields instead of sliders, because those have labels and can be
+    typed into. Raises ValueError if a start value lies outside its range.
     """
 
     def __init__(
@@ -90,8 +92,8 @@ class Explorer:
     def __repr__(self) -> str:
         return f"Explorer({self.name!r}, controls={list(self.controls)})"
 
-    def shown(self, **values: Any) -> Output:
-        """The output for these values; controls that are not named stand at their start."""
+    def output_for(self, **values: Any) -> Output:
+        """Return the output for these values of controls; the others have their start values."""
         try:
             return self.show(**({key: control.start for key, control in self.controls.items()} | values))
         except CourseError as error:
@@ -99,7 +101,7 @@ class Explorer:
 
     @property
     def box(self) -> Any:
-        """The live widget, built when it is first asked for; `fields`, `text` and `picture` are its parts."""
+        """The live widget, built on first access; its parts are `fields`, `text` and `picture`."""
         if self._box is None:
             self._build()
         return self._box
@@ -117,7 +119,7 @@ class Explorer:
         self._refresh()
 
     def _refresh(self) -> None:
-        self.output = self.shown(**{key: field.value for key, field in self.fields.items()})
+        self.output = self.output_for(**{key: field.value for key, field in self.fields.items()})
         lines = "<br>".join(html.escape(line) for line in self.output.text.splitlines())
         self.text.value = f'<div role="status" aria-label="{html.escape(self.title)}">{lines}</div>'
         self.picture.layout.display = "none" if self.output.picture is None else ""
@@ -125,7 +127,7 @@ class Explorer:
             self.picture.value = self.output.picture._repr_png_()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """The live widget where one can be shown; elsewhere the text and the picture as they are now."""
+        """Return the live widget, and the current text and picture for viewers without widget support."""
         import base64
 
         live = self.box._repr_mimebundle_(**kwargs)
@@ -135,16 +137,16 @@ class Explorer:
         return live | static
 
     def drive(self) -> int:
-        """Set every control to each of its ends and back, for tests; return how many outputs that made.
+        """Set every control to each of its test values and back, for tests; return the number of outputs.
 
-        Raises AssertionError where an output has no text, or where a control changes nothing at any of its
-        ends.
+        Raises AssertionError if an output has no text, or if none of a control's test values changes the
+        text.
         """
         self.box  # noqa: B018
         count = 0
         for key, control in self.controls.items():
             field, texts = self.fields[key], {self.text.value}
-            for value in (*control.ends, control.start):
+            for value in (*control.test_values, control.start):
                 field.value = value
                 assert self.output.text, f"{key}={value} shows no text"
                 texts.add(self.text.value)
@@ -154,7 +156,7 @@ class Explorer:
 
 
 def _field(control: Control) -> Any:
-    """The ipywidgets field of a control, as wide as what it holds."""
+    """Return the ipywidgets field for a control; texts and long options get a wider one."""
     import ipywidgets as widgets
 
     long = isinstance(control, Text) or (isinstance(control, Choice) and max(map(len, control.options)) > 30)

@@ -1,18 +1,18 @@
-"""The widget of chapter 03: what does alpha, the weight of meaning beside words, do to a ranking?"""
+"""The widget of chapter 03: how alpha, the weight of semantic against lexical search, changes a ranking."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
 from course_lib.learn.widgets.explorer import Choice, Explorer, Output, Range
-from course_lib.learn.widgets.questions import SHOWN, Questions, label
+from course_lib.learn.widgets.questions import MAX_SHOWN, Questions, passage_label
 from course_lib.plots import Picture, rankings
 from course_lib.retrieval.fusion import FUSIONS, MIN_COSINE, Candidates, RetrieverScore
 from course_lib.retrieval.hits import HybridHit
 from course_lib.retrieval.hybrid import HybridRetriever
 from course_lib.retrieval.metrics import Qrels, ndcg
 
-K = 10  # hits that nDCG looks at
+K = 10  # the cutoff rank of nDCG
 
 
 def describe(
@@ -21,9 +21,9 @@ def describe(
     titles: Mapping[str, str],
     similarity: str = "cosine",
 ) -> str:
-    """A line for each hit: its score, its rank and score in each retriever, and its grade if it was judged.
+    """Return a line for each hit: its score, its rank and score in each retriever, and its relevance grade.
 
-    similarity: what the scores of meaning are.
+    grades: passage id -> grade, for judged passages. similarity: name of the semantic retriever's score.
     """
     lines = []
     for hit in hits:
@@ -34,7 +34,7 @@ def describe(
         ]
         if hit.id in grades:
             facts.append(f"{'relevant' if grades[hit.id] > 0 else 'not relevant'}, grade {grades[hit.id]}")
-        lines.append(f"{hit.rank}. {label(hit.id, titles)}: {'; '.join(facts)}.")
+        lines.append(f"{hit.rank}. {passage_label(hit.id, titles)}: {'; '.join(facts)}.")
     return "\n".join(lines)
 
 
@@ -44,7 +44,7 @@ def _describe_score(retriever: str, score: RetrieverScore | None, unit: str) -> 
 
 
 def describe_ndcg(ranking: Sequence[str], candidates: Candidates, grades: Qrels | None) -> str:
-    """The nDCG of the ranking and of each retriever alone; or, without grades, why there is none."""
+    """Return the nDCG of the ranking and of each retriever alone; without grades, why there is none."""
     if grades is None:
         nobody = "Nobody judged which passages are relevant to this question, so there is no nDCG"
         return f"{nobody}: judge with your own eyes."
@@ -56,7 +56,7 @@ def describe_ndcg(ranking: Sequence[str], candidates: Candidates, grades: Qrels 
 def columns(
     ranking: Sequence[str], candidates: Candidates, alpha: float, relevant: Collection[str]
 ) -> Picture | None:
-    """The first hits of words alone, this alpha and meaning alone; None where nothing was found."""
+    """Draw the first hits of lexical search, of this alpha and of semantic search; None if there are none."""
     ids = {
         "words alone": [hit.id for hit in candidates.lexical],
         f"alpha = {alpha:.2f}": list(ranking),
@@ -65,7 +65,7 @@ def columns(
     if not any(ids.values()):
         return None
     title = "Blue and bold: relevant" if relevant else "Each line: one passage"
-    return rankings({name: column[:SHOWN] for name, column in ids.items()}, relevant, title=title)
+    return rankings({name: column[:MAX_SHOWN] for name, column in ids.items()}, relevant, title=title)
 
 
 def hybrid_search(
@@ -74,23 +74,23 @@ def hybrid_search(
     qrels: Mapping[str, Qrels],
     titles: Mapping[str, str],
 ) -> Explorer:
-    """The widget.
+    """Return the widget.
 
-    questions: id -> text; qrels: question id -> passage id -> grade; titles: passage id -> title.
+    questions: id -> text. qrels: question id -> passage id -> relevance grade. titles: passage id -> title.
 
-    A question is searched for once, however often alpha is moved. Raises ValueError for no questions.
+    The candidates for a question are retrieved once and cached. Raises ValueError for no questions.
     """
     asker = Questions(questions, retriever)
     similarity = "cosine" if retriever.dense.min_score == MIN_COSINE else "similarity"
 
     def show(question: str, own: str, alpha: float, fusion: str) -> Output:
-        text, question_id = asker.asked(question, own)
+        text, question_id = asker.resolve(question, own)
         candidates, grades = asker.retrieve(text), qrels.get(question_id)
         hits = retriever.rank(candidates, min(K, retriever.candidates), alpha=alpha, fusion=fusion)  # type: ignore[arg-type]
         ranking = [hit.id for hit in hits]
         lines = [f"Question: {text}", describe_ndcg(ranking, candidates, grades)]
         if hits:
-            lines += [describe(hits[:SHOWN], grades or {}, titles, similarity)]
+            lines += [describe(hits[:MAX_SHOWN], grades or {}, titles, similarity)]
             lines += [f"Why number 1? {retriever.explain(hits[0])}"]
         else:
             found = f"words found {len(candidates.lexical)} passages, meaning {len(candidates.dense)}"

@@ -1,7 +1,4 @@
-"""The widget of chapter 02: does this model fit on this GPU?
-
-What fills the memory, and how long a context still fits.
-"""
+"""The widget of chapter 02: whether a model fits on a GPU, what fills the memory, and the longest context."""
 
 from __future__ import annotations
 
@@ -40,16 +37,16 @@ MODELS = (
 ENGINES = {"huggingface": "transformers", "llamacpp": "llama.cpp"}
 NOTES = {
     "q4_k_m": (
-        "4.89 bits a weight are llama.cpp's average over Llama-3.1-8B: an approximation for other models."
+        "4.89 bits per weight is llama.cpp's average for Llama-3.1-8B: an approximation for other models."
     ),
 } | dict.fromkeys(
     ("nf4", "fp4", "int8"),
-    "Only the matrices of the layers are packed; embeddings and norms stay in 16 bits.",
+    "Only the matrices of the layers are quantized; embeddings and norms stay in 16 bits.",
 )
 
 
 def describe(needed: Plan, gpu: str) -> str:
-    """What fills the memory, whether it fits, and what would: a line each."""
+    """Describe what fills the memory, whether it fits, and the longest context and largest model that fit."""
     free = usable_bytes(gpu) - needed.total
     verdict = (
         f"it fits, {format_bytes(free)} are left"
@@ -58,7 +55,7 @@ def describe(needed: Plan, gpu: str) -> str:
     )
     texts = f"{needed.batch} x {needed.context:,} tokens"
     lines = [
-        f"{needed.model} in {needed.weight_format} by {ENGINES[needed.driver]}, {texts}: "
+        f"{needed.model} in {needed.weight_format} with {ENGINES[needed.driver]}, {texts}: "
         f"{format_bytes(needed.total)} ({needed.total / 1e9:,.2f} GB)."
     ]
     lines += [
@@ -67,10 +64,10 @@ def describe(needed: Plan, gpu: str) -> str:
     lines.append(f"{gpu} holds {format_bytes(gpu_bytes(gpu))}, of which {RESERVE:.0%} stay free: {verdict}.")
     lines.append(f"The longest context that fits: {_longest(needed, gpu)}.")
     largest = largest_model(gpu, needed.weight_format, needed.context, needed.batch)
-    lines.append(f"The largest model of the list that fits so: {largest or 'none'}.")
+    lines.append(f"The largest known model that fits with these settings: {largest or 'none'}.")
     if gpu.startswith("laptop"):
         lines.append(
-            "Of a laptop's memory its own programs take a part, too: look how much of the "
+            "A laptop's own programs need memory, too: check how much of the "
             f"{format_bytes(usable_bytes(gpu))} is free."
         )
     return "\n".join([*lines, *filter(None, [NOTES.get(needed.weight_format)])])
@@ -78,14 +75,14 @@ def describe(needed: Plan, gpu: str) -> str:
 
 def _longest(needed: Plan, gpu: str) -> str:
     longest = largest_context(gpu, needed.model, needed.weight_format, needed.batch)
-    reads = architecture(needed.model).context
+    trained = architecture(needed.model).context
     if not longest:
         return "none"
-    return f"{longest:,} tokens, {'all' if longest == reads else f'of the {reads:,}'} that it reads"
+    return f"{longest:,} tokens, {'all' if longest == trained else f'of the {trained:,}'} that it supports"
 
 
-def bar(needed: Plan, gpu: str) -> Picture:
-    """The parts in GiB and what stays free, as one bar: it fits where the bar ends before the dashed line."""
+def memory_bar(needed: Plan, gpu: str) -> Picture:
+    """Draw the parts and the reserve as one bar, in GiB: the model fits if it ends before the dashed line."""
     reserve = gpu_bytes(gpu) - usable_bytes(gpu)
     parts = {name: part / GIB for name, part in (needed.parts | {"kept free": reserve}).items()}
     title = f"{needed.model}, {needed.weight_format}, on {gpu}"
@@ -93,9 +90,9 @@ def bar(needed: Plan, gpu: str) -> Picture:
 
 
 def memory_planner(models: Sequence[str] = MODELS) -> Explorer:
-    """The widget over well-known models.
+    """Return the widget for well-known models.
 
-    Raises CourseError for one that is not known, ValueError for none.
+    Raises CourseError for an unknown model, ValueError if `models` is empty.
     """
     if not models:
         raise ValueError("no models to plan for")
@@ -103,14 +100,14 @@ def memory_planner(models: Sequence[str] = MODELS) -> Explorer:
 
     def show(gpu: str, model: str, weight_format: str, context: float, batch: float) -> Output:
         needed = plan(model, weight_format, int(context), int(batch))
-        return Output(describe(needed, gpu), bar(needed, gpu))
+        return Output(describe(needed, gpu), memory_bar(needed, gpu))
 
     gpus = sorted(GPUS, key=lambda name: (name.startswith("laptop"), name != "GeForce RTX 3090, 24 GB"))
     controls: dict[str, Control] = {
-        "gpu": Choice("card", tuple(gpus)),
+        "gpu": Choice("GPU", tuple(gpus)),
         "model": Choice("model", names),
         "weight_format": Choice("format", FORMATS),
         "context": Range("context", 256, 131_072, 8192, 256, "tokens"),
-        "batch": Range("texts at once", 1, 64, 1, 1),
+        "batch": Range("batch size", 1, 64, 1, 1, "texts"),
     }
     return Explorer("memory-planner", "Does it fit?", show, controls)

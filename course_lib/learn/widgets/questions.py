@@ -1,4 +1,4 @@
-"""What the widgets of searching share: questions to choose from or to type, each searched for once."""
+"""Question controls and a cache of search results, shared by the widgets of chapters 03 and 04."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from course_lib.learn.widgets.explorer import Choice, Control, Text
 from course_lib.retrieval.fusion import Candidates
 from course_lib.retrieval.hybrid import HybridRetriever
 
-SHOWN = 8  # passages in each column of a picture
+MAX_SHOWN = 8  # passages in each column of a picture
 
 
 class Questions:
-    """Questions by their ids, and the candidates that a retriever finds for them and for a reader's own
-    question.
+    """Controls to choose or type a question, and `retrieve(text)`, a cached search for its candidates.
 
-    Documents that are added to the retriever later are not found. Raises ValueError for no questions.
+    questions: id -> text. Documents added to the retriever after a search do not appear in its cached result.
+    Raises ValueError for no questions.
     """
 
     def __init__(self, questions: Mapping[str, str], retriever: HybridRetriever) -> None:
@@ -35,8 +35,8 @@ class Questions:
     def __repr__(self) -> str:
         return f"Questions({len(self._ids)})"
 
-    def asked(self, question: str, own: str) -> tuple[str, str]:
-        """The text of the question that is asked, the reader's own if there is one, and its id, or ''."""
+    def resolve(self, question: str, own: str) -> tuple[str, str]:
+        """Return text and id of the current question: `own` unless it is blank. An unknown text has id ''."""
         text = own.strip() or question
         return text, self._ids.get(text, "")
 
@@ -45,6 +45,6 @@ def _retrieve(retriever: HybridRetriever, text: str) -> Candidates:
     return retriever.retrieve([text])[0]
 
 
-def label(passage_id: str, titles: Mapping[str, str]) -> str:
-    """A passage's id, with its title where it has one."""
+def passage_label(passage_id: str, titles: Mapping[str, str]) -> str:
+    """Return a passage's id, followed by its title if it has one."""
     return f"{passage_id}, {titles[passage_id]}" if titles.get(passage_id) else passage_id

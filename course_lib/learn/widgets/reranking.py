@@ -1,4 +1,4 @@
-"""The widget of chapter 04: what does a reranker do to the candidates of a search?"""
+"""The widget of chapter 04: how a reranker changes the order of a search's candidates."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 
 from course_lib.learn.widgets.explorer import Choice, Explorer, Output, Range
-from course_lib.learn.widgets.questions import SHOWN, Questions, label
+from course_lib.learn.widgets.questions import MAX_SHOWN, Questions, passage_label
 from course_lib.plots import Picture, rankings
 from course_lib.retrieval.hits import HybridHit
 from course_lib.retrieval.hybrid import HybridRetriever
 from course_lib.retrieval.metrics import success
 from course_lib.retrieval.rerank import EqualScoresWarning, Reranked, Reranker, rerank
 
-KEPT = 3  # passages that are kept after reranking
+TOP_K = 3  # passages described in the text, and the cutoff of success@k
 MAX_CANDIDATES = 100
 
 
 class CachedReranker:
-    """A reranker that reads each passage once for each question."""
+    """A reranker that caches its scores, so that each (question, passage) pair is scored once."""
 
     def __init__(self, reranker: Reranker) -> None:
         self.reranker = reranker
@@ -28,7 +28,7 @@ class CachedReranker:
         return f"CachedReranker({self.reranker!r}, {len(self._scores)} scores)"
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
-        """The score of each text."""
+        """Return the score of each text for the query."""
         new = [text for text in dict.fromkeys(texts) if (query, text) not in self._scores]
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -40,9 +40,9 @@ class CachedReranker:
 
 
 def reranked_hits(reranker: CachedReranker, hits: Sequence[HybridHit]) -> tuple[list[Reranked], bool]:
-    """The hits, at least one, in their new order, and whether their scores are all equal."""
+    """Return the hits, of which there must be one, in their new order, and whether all scores are equal."""
     query, texts = hits[0].query, [hit.document.page_content for hit in hits]
-    reranker.rerank(query, texts)  # read all of them here: below only one warning is left to catch
+    reranker.rerank(query, texts)  # fill the cache, so that below only the EqualScoresWarning can occur
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", EqualScoresWarning)
         return rerank(reranker, query, texts), bool(caught)
@@ -51,9 +51,9 @@ def reranked_hits(reranker: CachedReranker, hits: Sequence[HybridHit]) -> tuple[
 def describe(
     before: Sequence[str], after: Sequence[Reranked], gold: Collection[str] | None, titles: Mapping[str, str]
 ) -> str:
-    """A line for each passage: its score, its rank before, and whether it answers the question.
+    """Return a line for each passage: its score, its previous rank, and whether it answers the question.
 
-    gold: ids of the passages that answer it, None where nobody judged.
+    gold: ids of the passages that answer it; None if the question was not judged.
     """
     lines = []
     for hit in after:
@@ -61,19 +61,19 @@ def describe(
         facts = [f"score {hit.rerank_score:.4g}", f"number {hit.previous_rank} before"]
         if gold is not None:
             facts.append("answers the question" if passage_id in gold else "does not answer it")
-        lines.append(f"{hit.rank}. {label(passage_id, titles)}: {'; '.join(facts)}.")
+        lines.append(f"{hit.rank}. {passage_label(passage_id, titles)}: {'; '.join(facts)}.")
     return "\n".join(lines)
 
 
 def describe_gold(before: Sequence[str], after: Sequence[str], gold: Collection[str] | None) -> str:
-    """Where the passages that answer the question went; or why nobody can say.
+    """Return the ranks, before and after, of the passages that answer the question.
 
-    gold: None where nobody judged.
+    gold: ids of these passages; None if the question was not judged.
     """
     if gold is None:
         return "Nobody judged which passages answer this question: judge with your own eyes."
     if not gold:
-        return "No passage answers this question, so that no order of them is right."
+        return "No passage answers this question, so no order is better than another."
     lines = []
     for passage_id in gold:
         if passage_id in before:
@@ -84,16 +84,16 @@ def describe_gold(before: Sequence[str], after: Sequence[str], gold: Collection[
         else:
             missing = f"is not among the {len(before)} candidates: no reranker can help"
             lines.append(f"{passage_id} answers it, but {missing}.")
-    first, then = ("yes" if success(ids, dict.fromkeys(gold, 1), KEPT) else "no" for ids in (before, after))
-    lines.append(f"Is an answer among the first {KEPT} (success@{KEPT})? Before: {first}. After: {then}.")
+    first, then = ("yes" if success(ids, dict.fromkeys(gold, 1), TOP_K) else "no" for ids in (before, after))
+    lines.append(f"Is an answer among the first {TOP_K} (success@{TOP_K})? Before: {first}. After: {then}.")
     return "\n".join(lines)
 
 
 def columns(
     before: Sequence[str], after: Sequence[str], gold: Collection[str], reranker: str
 ) -> tuple[str, Picture]:
-    """The first of both rankings side by side, in words and as a picture; gold is marked."""
-    ids = {"before (hybrid search)": before[:SHOWN], f"after ({reranker})": after[:SHOWN]}
+    """Return the first passages of both rankings as text and as a picture, in which `gold` is marked."""
+    ids = {"before (hybrid search)": before[:MAX_SHOWN], f"after ({reranker})": after[:MAX_SHOWN]}
     marked = set(gold) & set().union(*ids.values())
     title = "Blue and bold: answers the question" if marked else "Each line: one passage"
     lines = (f"The first {len(column)} {name}: {', '.join(column)}." for name, column in ids.items())
@@ -107,9 +107,9 @@ def compare_orders(
     gold: Collection[str] | None,
     titles: Mapping[str, str],
 ) -> Output:
-    """The candidates of a question before and after reranking. Raises as `rerank`."""
+    """Return the order of a question's candidates before and after reranking. Raises what `rerank` raises."""
     if not hits:
-        return Output("The search found nothing, so that there is nothing to rerank.")
+        return Output("The search found nothing, so there is nothing to rerank.")
     reranked, equal = reranked_hits(reranker, hits)
     before = [hit.id for hit in hits]
     after = [before[r.previous_rank - 1] for r in reranked]
@@ -118,7 +118,7 @@ def compare_orders(
         unchanged = "the passages stay in the order of the search"
         lines.append(f"All scores are equal: that is no information, and {unchanged}.")
     words, picture = columns(before, after, gold or (), name)
-    lines += [describe(before, reranked[:KEPT], gold, titles), describe_gold(before, after, gold), words]
+    lines += [describe(before, reranked[:TOP_K], gold, titles), describe_gold(before, after, gold), words]
     return Output("\n".join(lines), picture)
 
 
@@ -129,28 +129,28 @@ def reranking(
     gold: Mapping[str, Collection[str]],
     titles: Mapping[str, str],
 ) -> Explorer:
-    """The widget.
+    """Return the widget.
 
-    questions: id -> text; gold: question id -> ids of passages that answer it; titles by passage id.
+    rerankers: name -> reranker. questions: id -> text. gold: question id -> ids of the passages that answer
+    it. titles: passage id -> title.
 
-    A question is searched for once, and each of its candidates is read once by each reranker, when it is
-    first needed. Raises ValueError for no questions, no rerankers, and a retriever of fewer than 3
-    candidates.
+    Search results and reranker scores are cached. Raises ValueError for no questions, no rerankers, or a
+    retriever of fewer than TOP_K candidates.
     """
     asker = Questions(questions, retriever)
     if not rerankers:
         raise ValueError("no rerankers to ask")
     cached = {name: CachedReranker(reranker) for name, reranker in rerankers.items()}
-    most = min(MAX_CANDIDATES, retriever.candidates)
+    max_candidates = min(MAX_CANDIDATES, retriever.candidates)
 
     def show(question: str, own: str, reranker: str, candidates: float) -> Output:
-        text, question_id = asker.asked(question, own)
+        text, question_id = asker.resolve(question, own)
         hits = retriever.rank(asker.retrieve(text), int(candidates), rerank=None)
         compared, picture = compare_orders(hits, reranker, cached[reranker], gold.get(question_id), titles)
         return Output(f"Question: {text}\n{compared}", picture)
 
     controls = asker.controls | {
         "reranker": Choice("reranker", tuple(rerankers)),
-        "candidates": Range("candidates that it reads", KEPT, most, min(25, most)),
+        "candidates": Range("candidates that it reads", TOP_K, max_candidates, min(25, max_candidates)),
     }
     return Explorer("reranking", "Rerank the candidates", show, controls)

@@ -11,20 +11,22 @@ from course_lib.plots.base import new_picture
 from course_lib.tables import table
 
 BITS = {"4.5 (q4_0)": 4.5, "8.5 (q8_0)": 8.5, "16 (bfloat16)": 16.0, "32 (float32)": 32.0}
-ROOM = 1.0  # GiB kept free for the context: that of Llama-3.1-8B takes as much for 8,192 tokens of 128 KiB
+# Memory kept free for the context: Llama-3.1-8B needs as much for 8,192 tokens, at 128 KiB each.
+DEFAULT_ROOM_GIB = 1.0
 
 
 def guide_table(
     memories: Sequence[float] = (4, 8, 24, 48),
     bits: float = 4.5,
     *,
-    room: float = ROOM,
+    room: float = DEFAULT_ROOM_GIB,
     commercial: bool = False,
 ) -> str:
-    """The largest model for every purpose and memory in GiB, of which `room` stays free; a star: it knows
-    Korean.
+    """Return a table of the largest model for each purpose and memory size; a star marks those with Korean.
 
-    Large is not good: measure two or three that fit. Raises ValueError as `guide` does.
+    memories: in GiB. bits: per weight. room: GiB of the memory that are kept free for the context.
+    commercial: only models whose licence allows commercial use. The largest model need not be the best.
+    Raises ValueError for the same reasons as `guide`.
     """
     rows = []
     for purpose in PURPOSES:
@@ -34,15 +36,15 @@ def guide_table(
 
 
 def describe(fits: Sequence[Fit], limit: float, speeds: Mapping[str, float]) -> str:
-    """A line for each model: what speaks against it, or what rules it out; then the licences with conditions.
+    """Return a line for each model with its drawbacks or exclusions, and then the conditions of the licences.
 
-    limit: GiB for weights; speeds: model -> tokens per second, for those that were measured.
+    limit: GiB for weights. speeds: model -> tokens per second, for the measured models.
     """
     left = [fit for fit in fits if not fit.exclusions]
     best = f"the largest is {left[0].entry.model}" if left else "give more memory, or fewer bits"
     lines = [
         f"With {limit:g} GiB for weights, {len(left)} of {len(fits)} models are left; {best}.",
-        "Large is not good: measure two or three that fit.",
+        "The largest need not be the best: measure two or three that fit.",
     ]
     for fit in fits:
         model = fit.entry.model
@@ -59,9 +61,10 @@ def describe(fits: Sequence[Fit], limit: float, speeds: Mapping[str, float]) -> 
     return "\n".join([*lines, *(f"{', '.join(names)}: {note}." for note, names in conditions.items())])
 
 
-def bars(fits: Sequence[Fit], limit: float) -> Picture:
-    """GiB of weights as one bar a model, filled where it fits; the limit is dashed, longer bars run off the
-    edge.
+def size_bars(fits: Sequence[Fit], limit: float) -> Picture:
+    """Draw the weights of each model as a bar in GiB, filled if the model fits; the limit is a dashed line.
+
+    Bars much longer than the limit are cut off.
     """
     figure, axes = new_picture(7, 0.9 + 0.25 * len(fits), xlabel="weights, GiB")
     names, sizes = [fit.entry.model for fit in fits], [fit.weights_gib for fit in fits]
@@ -75,23 +78,22 @@ def bars(fits: Sequence[Fit], limit: float) -> Picture:
 
 
 def selection_guide(speeds: Mapping[str, float] | None = None) -> Explorer:
-    """The widget.
+    """Return the widget.
 
-    speeds: model of the catalogue -> tokens per second as measured on this machine, shown beside it.
-
-    Raises CourseError for a model that the catalogue does not hold.
+    speeds: model -> tokens per second measured on this machine, shown with that model. Raises CourseError for
+    a model that is not in the catalogue.
     """
     measured = {entry(model).model: speed for model, speed in (speeds or {}).items()}
 
     def show(purpose: str, memory: float, room: float, bits: str, commercial: str) -> Output:
         limit = max(0, memory - room)
         fits = rank_models(purpose, limit, BITS[bits], commercial=commercial == "yes")
-        return Output(describe(fits, limit, measured), bars(fits, limit))
+        return Output(describe(fits, limit, measured), size_bars(fits, limit))
 
     controls: dict[str, Control] = {
         "purpose": Choice("purpose", PURPOSES),
         "memory": Range("memory", 0, 192, 8, 1, "GiB"),
-        "room": Range("of it free for context and program", 0, 32, ROOM, 0.5, "GiB"),
+        "room": Range("kept free for context and program", 0, 32, DEFAULT_ROOM_GIB, 0.5, "GiB"),
         "bits": Choice("bits per weight", tuple(BITS)),
         "commercial": Choice("commercial use", ("no", "yes")),
     }

@@ -1,6 +1,10 @@
-"""The catalogue of models: what each needs and allows, which plays which role, where the shipped ones lie."""
+"""The catalogue of models: sizes, licences, the models for each role, and the files shipped with the course.
 
-# ruff: noqa: F401  (what this package offers)
+A role is what the chapters use a model for (chat, embed, rerank); a tier is the set of models that the
+environment variable COURSE_TIER selects (tiny, laptop or gpu).
+"""
+
+# ruff: noqa: F401  (these imports are the package's public names)
 from course_lib.models.catalog.catalogue import (
     Entry,
     Licence,

@@ -1,4 +1,4 @@
-"""What `catalog.yaml` knows about each model: its size, licence, languages, and where to get it."""
+"""Look up a model in `catalog.yaml`: its size, licence, languages, and where to download it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from course_lib.models.catalog.shipped_models import shipped, shipped_folder, ve
 
 @dataclass(frozen=True)
 class Licence:
-    """A licence: whether the model may be used commercially, and what it asks or forbids in plain words."""
+    """A model's licence: whether it allows commercial use, and its conditions in plain words."""
 
     name: str
     commercial: Literal["yes", "conditions", "no"]
@@ -25,15 +25,16 @@ class Licence:
 
 @dataclass(frozen=True)
 class Entry:
-    """A model of the catalogue. `catalog.yaml` says where the numbers come from.
+    """A model of the catalogue. Comments in `catalog.yaml` give the sources of the numbers.
 
-    context: tokens it reads; languages: ISO 639 codes; good_at: what its makers claim;
-    hub, ollama: its id on the Hugging Face hub and its tag in Ollama; revision: a commit of the hub;
-    sha256: of its model.safetensors; gated: the hub asks for an account;
+    tier: the smallest tier that it belongs to (tiny, laptop or gpu);
+    context: the longest input in tokens; languages: ISO 639 codes; good_at: strengths that its makers claim;
+    hub: id on the Hugging Face hub; revision: commit on the hub; ollama: tag in Ollama;
+    sha256: checksum of model.safetensors; gated: whether the hub asks for an account and an agreement;
     download_bits: bits per weight of the files that are downloaded;
-    adapter_of: for a LoRA adapter, the model that it changes (`parameters` counts both);
-    query_prefix, passage_prefix: what an embedder expects before a question and before a passage;
-    role: the role it was asked for by, if any.
+    adapter_of: for a LoRA adapter, the name of its base model (`parameters` counts both);
+    query_prefix, passage_prefix: texts that an embedding model expects before a question and a passage;
+    role: the role by which `catalog.role` returned it, otherwise "".
     """
 
     model: str
@@ -59,40 +60,40 @@ class Entry:
 
     @property
     def terms(self) -> Licence:
-        """Its licence, in full."""
+        """The licence that `licence` names."""
         return _catalogue().licences[self.licence]
 
     @property
     def korean(self) -> bool:
-        """Whether its makers name Korean among its languages."""
+        """Whether its makers list Korean among its languages."""
         return "ko" in self.languages
 
     @property
     def purposes(self) -> tuple[str, ...]:
-        """The members of PURPOSES that it serves. An adapter for chat serves none."""
+        """The members of PURPOSES that the model is suitable for; none for an adapter of a chat model."""
         if self.task != "chat-completion":
             return ("embed",) if self.task == "text-embedding" and not self.adapter_of else ("rerank",)
         return () if self.adapter_of else ("chat", *("korean",) * self.korean, *self.good_at)
 
     def weight_bytes(self, bits: float) -> int:
-        """Bytes of its weights alone; a running model also needs memory for its context and the program."""
+        """Return the size of the weights in bytes; a running model needs more memory, for its context."""
         return round(self.parameters * bits / 8)
 
     @property
     def download_bytes(self) -> int:
-        """Bytes of weights to download, computed from the parameters; 0 for a shipped model."""
+        """The size of the weights to download, estimated from the parameters; 0 for a shipped model."""
         return 0 if self.tier == "tiny" else self.weight_bytes(self.download_bits)
 
     @property
     def download_command(self) -> str | None:
-        """The command that downloads it; None for a shipped model."""
+        """The shell command that downloads the model; None for a shipped model."""
         if self.driver == "ollama":
             return f"ollama pull {self.ollama}"
         return pull_command(self.hub, revision=self.revision) if self.hub else None
 
     @property
     def spec(self) -> dict[str, Any]:
-        """What `load` and `ModelSpec.parse` take."""
+        """The model's specification (see `ModelSpec`) as a dict, for `load` and `ModelSpec.parse`."""
         adapters = {"adapters": [{"source": str(data.MODELS / self.model)}]} if self.adapter_of else {}
         return {"source": self._source(), "driver": self.driver, "task": self.task} | adapters
 
@@ -119,8 +120,8 @@ def _catalogue() -> _Catalogue:
 
     document = yaml.safe_load((Path(__file__).parent / "catalog.yaml").read_text("utf-8"))
     models = {}
-    for tier, fields_of in document["models"].items():
-        for name, fields in fields_of.items():
+    for tier, tier_models in document["models"].items():
+        for name, fields in tier_models.items():
             lists = {key: tuple(fields.get(key, ())) for key in ("languages", "good_at")}
             models[name] = Entry(name, tier, **(fields | lists))
     licences = {name: Licence(name, **fields) for name, fields in document["licences"].items()}
@@ -128,50 +129,50 @@ def _catalogue() -> _Catalogue:
 
 
 def roles_by_tier() -> dict[str, dict[str, str]]:
-    """Tier -> role -> name of the model that plays it."""
+    """Return the mapping from tier to role to the name of the model for that role."""
     return _catalogue().roles
 
 
 def entries() -> list[Entry]:
-    """Every model of every tier, with or without a role, in the order of `catalog.yaml`."""
+    """Return every model of every tier, with or without a role, in the order of `catalog.yaml`."""
     return list(_catalogue().models.values())
 
 
 def find(name: str) -> Entry | None:
-    """The model of this name or hub id, or None."""
+    """Return the model with this name or hub id, or None."""
     models = _catalogue().models
     return models.get(name) or next((e for e in models.values() if e.hub == name), None)
 
 
 def entry(name: str) -> Entry:
-    """The model of this name. Raises CourseError that proposes similar names where there is none."""
+    """Return the model with this name or hub id. Raises CourseError, which suggests similar names."""
     if known := find(name):
         return known
-    proposals = similar_names(name) or list(_catalogue().models)
-    raise CourseError(f"no model {name!r} in the catalogue", f"choose {' or '.join(proposals)}")
+    suggestions = similar_names(name) or list(_catalogue().models)
+    raise CourseError(f"no model {name!r} in the catalogue", f"choose {' or '.join(suggestions)}")
 
 
 def similar_names(name: str, cutoff: float = 0.5) -> list[str]:
-    """Up to three names of the catalogue that look like `name`, most similar first; case does not count."""
+    """Return up to three names of the catalogue similar to `name`, best first, ignoring case."""
     names = {n.lower(): n for n in _catalogue().models}
     return [names[n] for n in get_close_matches(name.lower(), names, cutoff=cutoff)]
 
 
 def is_adapter(name: str) -> bool:
-    """Whether this is the name of a LoRA adapter that the course carries."""
+    """Whether `name` is a LoRA adapter that ships with the course."""
     return bool((known := find(name)) and known.adapter_of)
 
 
 def prefixes(name: str) -> tuple[str, str]:
-    """What an embedder expects before a question and before a passage, by its name or hub id."""
+    """Return the query prefix and the passage prefix of an embedding model, by its name or hub id."""
     known = find(name)
     return (known.query_prefix, known.passage_prefix) if known else ("", "")
 
 
 def verify_shipped(model: str) -> Path:
-    """The folder of a shipped model or adapter, whose files have just been compared with their SHA-256.
+    """Check the files of a shipped model or adapter by their SHA-256, and return its folder.
 
-    Raises CourseError when the model is unknown, missing, truncated or altered.
+    Raises CourseError when the model is unknown or not shipped, or a file is missing or altered.
     """
     if shipped_folder(model) or is_adapter(model):
         return verify(model)
@@ -191,7 +192,7 @@ def pull_command(
     cache_dir: Path | None = None,
     token: str | None = None,
 ) -> str:
-    """The command that downloads a repository of the hub. token: name of its variable."""
+    """Return the command that downloads a repository. token: name of the token's environment variable."""
     options = {"--revision": revision, "--file": filename, "--cache-dir": cache_dir}
     words = [word for option, value in options.items() if value for word in (option, str(value))]
     prefix = f'HF_TOKEN="${token}" ' if token else ""

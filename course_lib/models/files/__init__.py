@@ -1,4 +1,4 @@
-"""From a source to complete, checked files on this machine: folders, GGUF files, the hub's cache."""
+"""Get a model's files from its source (hub, folder or .gguf file), complete and checked, on this machine."""
 
 from typing import TYPE_CHECKING
 

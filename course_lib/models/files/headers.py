@@ -1,4 +1,4 @@
-"""What file names and the first bytes of files tell about a model, without reading its weights."""
+"""Recognize model files by their names and headers, without reading the weights."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from typing import Any, NamedTuple
 
 from course_lib.errors import CourseError
 
-PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack"}
-GGUF_HEADER = 24  # bytes: magic, version, number of tensors, number of metadata entries
+PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack"}
+MIN_GGUF_BYTES = 24  # magic, version, tensor count, metadata count
 LFS_POINTER = b"version https://git-lfs"
-WEIGHTS = [  # of several sets, transformers reads the first
+WEIGHT_PATTERNS = [  # transformers reads the files of the first pattern that matches any
     re.compile(p)
     for p in (r"model\.safetensors", r"model-\d{5}-of-\d{5}\.safetensors", r"[^/]+\.safetensors")
 ]
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf|\.safetensors)")
-MAX_HEADER = 100_000_000  # bytes of a safetensors header, the format's own limit
+MAX_HEADER_BYTES = 100_000_000  # limit of the safetensors format
 
 
 # -- names ------------------------------------------------------------------------------------------------
 
 
 def weight_files(names: Iterable[str]) -> list[str]:
-    """The safetensors files that make up the model, missing shards included."""
+    """Return the names of the model's safetensors files, including shards that are missing from `names`."""
     names = sorted(names)
-    sets = ([n for n in names if pattern.fullmatch(n)] for pattern in WEIGHTS)
+    sets = ([n for n in names if pattern.fullmatch(n)] for pattern in WEIGHT_PATTERNS)
     return sorted({shard for name in next(filter(None, sets), []) for shard in shards(name)})
 
 
 def shards(name: str) -> list[str]:
-    """All parts of a file that was split; the name alone for any other.
+    """Return the names of all shards of a split file; for any other file, only its own name.
 
     >>> shards("m-00002-of-00002.gguf")
     ['m-00001-of-00002.gguf', 'm-00002-of-00002.gguf']
     """
-    split = SHARD.fullmatch(name)
-    if not split:
+    match = SHARD.fullmatch(name)
+    if not match:
         return [name]
-    return [f"{split[1]}-{i:05}-of-{split[3]}{split[4]}" for i in range(1, int(split[3]) + 1)]
+    return [f"{match[1]}-{i:05}-of-{match[3]}{match[4]}" for i in range(1, int(match[3]) + 1)]
 
 
 def gguf_models(names: Iterable[str]) -> list[str]:
-    """The GGUF models among names; of one that was split, the first shard."""
+    """Return the GGUF models among file names; a split model is given by its first shard."""
     return sorted({shards(n)[0] for n in names if n.endswith(".gguf")})
 
 
 def only_gguf(names: Iterable[str], where: str, fix: str) -> list[str]:
-    """The shards of the only GGUF model among names. Raises CourseError that lists several."""
+    """Return the files of the only GGUF model among `names`. Raises CourseError unless there is one."""
     models = gguf_models(names)
     if len(models) != 1:
         raise CourseError(f"{where} holds {len(models)} GGUF models: {', '.join(models)}", fix)
@@ -57,18 +57,18 @@ def only_gguf(names: Iterable[str], where: str, fix: str) -> list[str]:
 
 
 def missing_weights_error(names: Iterable[str], where: str) -> CourseError:
-    """The error for a folder or repository without safetensors and GGUF: it may hold pickles, or nothing."""
-    pickles = sorted(n for n in names if Path(n).suffix in PICKLES)
+    """Return the error for a folder or repository that has neither safetensors nor GGUF files."""
+    pickles = sorted(n for n in names if Path(n).suffix in PICKLE_SUFFIXES)
     if pickles:
         return pickle_error(f"{where}/{pickles[0]}")
-    what = f"{where} holds no .safetensors and no .gguf"
-    return CourseError(what, "name a folder in Hugging Face form, or a .gguf file")
+    what = f"{where} has no .safetensors and no .gguf file"
+    return CourseError(what, "name a Hugging Face model folder, or a .gguf file")
 
 
 def pickle_error(name: str) -> CourseError:
-    """The error for weights that are a pickle."""
+    """Return the error for weights in a pickle-based format, which the course does not load."""
     return CourseError(
-        f"{name} is a pickle or the like: reading it can run any program that its author put in",
+        f"{name} is a pickle or a similar format: loading it can run any code that its author put in",
         "choose a model with .safetensors or .gguf files",
     )
 
@@ -77,16 +77,16 @@ def pickle_error(name: str) -> CourseError:
 
 
 class Tensor(NamedTuple):
-    """A tensor as its file's header describes it: its shape, and its size in bytes."""
+    """Shape and size in bytes of a tensor, from its file's header."""
 
     shape: tuple[int, ...]
     bytes: int
 
 
 def read_safetensors_header(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name, from its header alone (huggingface.co/docs/safetensors).
+    """Read the tensors' shapes and sizes, by name, from a file's header (huggingface.co/docs/safetensors).
 
-    Raises CourseError where the file is missing, damaged, or not as long as its own header says.
+    Raises CourseError if the file is missing or damaged, or its size differs from what the header implies.
     """
     if not path.is_file():
         raise CourseError(f"{path.parent.name}/{path.name} is missing", "download the model again")
@@ -94,7 +94,7 @@ def read_safetensors_header(path: Path) -> dict[str, Tensor]:
     with open(path, "rb") as f:
         start = f.read(8)
         length = int.from_bytes(start, "little")
-        header = f.read(length) if length <= min(size, MAX_HEADER) else b""
+        header = f.read(length) if length <= min(size, MAX_HEADER_BYTES) else b""
     check_not_pointer(path, start + header)
     try:
         tensors, end = {}, 0
@@ -104,39 +104,41 @@ def read_safetensors_header(path: Path) -> dict[str, Tensor]:
                 tensors[name] = Tensor(tuple(map(int, entry["shape"])), last - first)
                 end = max(end, last)
     except (ValueError, KeyError, TypeError, AttributeError):
-        what = f"{path.name} is no safetensors file: it begins with {start!r}"
+        what = f"{path.name} is not a safetensors file: it begins with {start!r}"
         raise CourseError(what, "download it again") from None
     if 8 + length + end != size:
-        what = f"{path.name} has {size:,} bytes, and by its own header {8 + length + end:,}"
+        what = f"{path.name} has {size:,} bytes, but should have {8 + length + end:,} by its header"
         raise CourseError(what, "download it again")
     return tensors
 
 
 def check_gguf(path: Path) -> Path:
-    """`path`, if it is a GGUF file. Raises CourseError, with the reason, if not."""
-    if path.suffix in PICKLES:
+    """Return `path` if it begins as a GGUF file does. Raises CourseError with the reason if not."""
+    if path.suffix in PICKLE_SUFFIXES:
         raise pickle_error(path.name)
     if path.suffix == ".safetensors":
-        raise CourseError(f"{path.name} is the weights alone", f'load("{path.absolute().parent}")')
+        raise CourseError(
+            f"{path.name} has only the weights; load its folder", f'load("{path.absolute().parent}")'
+        )
     with open(path, "rb") as f:
         start = f.read(len(LFS_POINTER))
     check_not_pointer(path, start)
-    if start[:4] != b"GGUF" or path.stat().st_size < GGUF_HEADER:
+    if start[:4] != b"GGUF" or path.stat().st_size < MIN_GGUF_BYTES:
         size = path.stat().st_size
-        what = f"{path.name} is no GGUF file: it has {size:,} bytes and begins with {start[:4]!r}"
+        what = f"{path.name} is not a GGUF file: it has {size:,} bytes and begins with {start[:4]!r}"
         raise CourseError(what, "name a .gguf file, or a folder")
     return path
 
 
 def check_not_pointer(path: Path, start: bytes) -> None:
-    """Raises CourseError for the few lines that Git LFS leaves in place of a file that was not fetched."""
+    """Raise CourseError if the file is a Git LFS pointer: the text in place of a file not yet fetched."""
     if start and LFS_POINTER.startswith(start[: len(LFS_POINTER)]) and path.stat().st_size < 1024:
         fix = f"git -C '{path.parent}' lfs pull"
-        raise CourseError(f"{path.name} is a pointer of Git LFS, not the weights", fix)
+        raise CourseError(f"{path.name} is a Git LFS pointer, not the weights", fix)
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """The JSON object in a file of the model; empty where there is none. Raises CourseError for bad JSON."""
+    """Read a JSON object from a file of the model; {} without one. Raises CourseError for invalid JSON."""
     path = folder / name
     if not path.is_file():
         return {}

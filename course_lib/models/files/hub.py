@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: the files that are needed, downloaded, complete and checked."""
+"""Download the files that a model needs from the Hugging Face hub, and check each by its hash."""
 
 from __future__ import annotations
 
@@ -27,31 +27,29 @@ SIDECAR_FILES = re.compile(  # configuration, tokenizer, templates, modules of s
     r"[^/]+\.(json|txt|jinja|model)|\d+_[^/]+/[^/]+\.(json|txt|safetensors)|additional_chat_templates/[^/]+\.jinja"
 )
 PICKLE_INDEX = re.compile(r".*\.(bin|h5|msgpack)\.index\.json")
-CONFIGS = ("config.json", "adapter_config.json")  # of a model, and of a LoRA adapter
+CONFIGS = ("config.json", "adapter_config.json")  # of a complete model, of a LoRA adapter
 
 
 def download(source: HuggingFaceSource, *, pull: bool = False) -> Path:
-    """The snapshot folder in the hub's cache, or the .gguf file in it; every file is checked by its hash.
+    """Return the model's folder in the hub's cache, or its .gguf file, with every file checked by its hash.
 
-    Missing files are downloaded, from where an earlier download broke off. Offline (HF_HUB_OFFLINE, or
-    `local_files_only`), and for a commit whose files are all here, the hub is not asked.
-    pull: show progress, and raise rather than use older files when the hub is out of reach.
+    Missing files are downloaded; an interrupted download is resumed. The hub is not contacted when offline
+    (HF_HUB_OFFLINE or `local_files_only`), nor for a commit whose files are all in the cache.
+    pull: show progress, and raise rather than use cached files when the hub cannot be reached.
 
-    Raises CourseError that names the missing files and the command that downloads them; for a repository
-    without safetensors or GGUF; for a file with a wrong hash; for whatever the hub refuses.
+    Raises CourseError if files are missing (it names them and the download command), a repository has no
+    safetensors or GGUF files, a hash is wrong, or the hub refuses a request.
     """
-    cache, revision = (
-        Cache(source.repository, source.cache_dir),
-        source.revision or constants.DEFAULT_REVISION,
-    )
+    cache = Cache(source.repository, source.cache_dir)
+    revision = source.revision or constants.DEFAULT_REVISION
     if is_unsafe(revision):
-        what = f"revision: {revision!r} is no branch, tag or commit"
+        what = f"revision: {revision!r} is not a valid branch, tag or commit"
         raise CourseError(what, f'load("{source.repository}")')
     offline = source.local_files_only or is_offline()
     listing = cache.listing(revision)
     pinned = SHA1.fullmatch(revision) and listing and listing.complete
     if not offline and not (pinned and listing and not _missing(source, cache, listing)):
-        constants.HF_HUB_OFFLINE = False  # the library reads the variable only once, when it is imported
+        constants.HF_HUB_OFFLINE = False  # huggingface_hub reads the variable only once, when it is imported
         listing = _update(source, cache, revision, pull)
     if listing is None or _missing(source, cache, listing):
         raise _missing_error(source, cache, listing, pull)
@@ -63,20 +61,20 @@ def download(source: HuggingFaceSource, *, pull: bool = False) -> Path:
 
 
 def snapshot_commit(path: Path) -> str:
-    """The commit of what `download` returned."""
+    """Return the commit in a path that `download` returned."""
     return next(part for part in reversed(path.parts) if SHA1.fullmatch(part))
 
 
 def is_offline() -> bool:
-    """Whether the environment forbids downloads."""
+    """Whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids downloads."""
     value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or "0"
     return value.lower() not in ("0", "false", "no", "off")
 
 
 def _update(source: HuggingFaceSource, cache: Cache, revision: str, pull: bool) -> Listing:
-    """Ask the hub for the list of files and download those that are missing.
+    """Ask the hub for the list of files, and download those that are missing from the cache.
 
-    When the hub is out of reach, the files of the last time do, with a warning.
+    When the hub cannot be reached, use complete files from an earlier download, with a warning.
     """
     try:
         listing = list_files(source, revision)
@@ -84,33 +82,33 @@ def _update(source: HuggingFaceSource, cache: Cache, revision: str, pull: bool) 
         known = cache.listing(revision)
         if pull or known is None or _missing(source, cache, known):
             raise
-        last = f"using {source.repository} as last seen, at {known.commit[:12]}"
-        warnings.warn(f"{error.what}; {last}", stacklevel=5)
+        cached = f"using the cached copy of {source.repository}, commit {known.commit[:12]}"
+        warnings.warn(f"{error.what}; {cached}", stacklevel=5)
         return known
     missing = _missing(source, cache, listing)
     _check_sums(source, cache, listing)
     if missing:
         with wrap_errors(source), cache.lock():
-            cache.remember(listing, revision)
+            cache.record_listing(listing, revision)
             fetch_files(source, cache, listing, _missing(source, cache, listing), pull)
             _complete(source, cache, listing, revision)
     return listing
 
 
 def _complete(source: HuggingFaceSource, cache: Cache, listing: Listing, revision: str | None) -> None:
-    """Make a snapshot of files that are all here, and let the branch or tag stand for it."""
+    """Link the cached files into a snapshot, and record it as the current one of the branch or tag."""
     cache.link(listing, _needed(source, listing))
     if revision:
         cache.set_revision(revision, listing.commit)
 
 
 def _missing(source: HuggingFaceSource, cache: Cache, listing: Listing) -> list[str]:
-    """Names of needed files that are not here, or damaged."""
+    """Return the names of needed files that are not in the cache or are damaged."""
     return [name for name in _needed(source, listing) if cache.find(listing, name) is None]
 
 
 def _needed(source: HuggingFaceSource, listing: Listing) -> list[str]:
-    """Names of the files to have. Raises CourseError where there are no usable weights, or several."""
+    """Return the names of the files that the model needs. Raises CourseError unless there is one model."""
     names, repository = list(listing.files), source.repository
     weights, config = weight_files(names), next((name for name in CONFIGS if name in names), None)
     if source.filename:
@@ -121,39 +119,42 @@ def _needed(source: HuggingFaceSource, listing: Listing) -> list[str]:
         sidecars = {n for n in names if SIDECAR_FILES.fullmatch(n) and not PICKLE_INDEX.fullmatch(n)}
         needed = sorted({config or "config.json", *(weights or ["*.safetensors"]), *sidecars})
     elif weights:
-        what = f"{repository} holds no config.json beside {weights[0]}: it is no complete model"
+        what = f"{repository} has {weights[0]} but no config.json: it is not a complete model"
         raise CourseError(what, 'load("OWNER/NAME")  # a repository that has config.json')
     else:
         raise missing_weights_error(names, repository)
     absent = [n for n in needed if n not in listing.files]
     if absent and listing.complete:
         ggufs = gguf_models(names)
-        held = f"its GGUF files: {', '.join(ggufs) or 'none'}"
-        what = f"{repository} at {listing.commit[:12]} has no {absent[0]}; {held}"
+        available = f"its GGUF files: {', '.join(ggufs) or 'none'}"
+        what = f"{repository} at {listing.commit[:12]} has no {absent[0]}; {available}"
         raise CourseError(what, pull_command(source, ggufs[0]) if ggufs else "use another repository")
     for name in source.sha256.keys() - needed:
         what = f"sha256 names {name}, which is not among the files used: {', '.join(needed)}"
-        raise CourseError(what, "correct the name")
+        raise CourseError(what, "correct the file name in sha256")
     return needed
 
 
 def _check_sums(source: HuggingFaceSource, cache: Cache, listing: Listing) -> None:
-    """Compare the sums in the source with those of the hub, or with the file where the hub states none."""
+    """Compare the source's SHA-256 values with the hub's, or with the file itself if the hub has none.
+
+    Raises CourseError for a difference. A file that is not yet here is compared after its download.
+    """
     for name, expected in source.sha256.items():
         file, path = listing.files[name], cache.find(listing, name)
-        actual = file.sha256 or (data.sha256(path) if path else expected)  # compared again once it is here
+        actual = file.sha256 or (data.sha256(path) if path else expected)
         if actual != expected:
             raise CourseError(
                 f"{source.repository}/{name} at {listing.commit[:12]} has SHA-256 {actual[:12]}..., "
-                f"and sha256 says {expected[:12]}...",
-                "pin the revision that you mean, or correct the sum",
+                f"but sha256 expects {expected[:12]}...",
+                "set the revision that you mean, or correct sha256",
             )
 
 
 def _missing_error(
     source: HuggingFaceSource, cache: Cache, listing: Listing | None, pull: bool
 ) -> CourseError:
-    """The error that names missing files and the command that downloads them. Damaged files are removed."""
+    """Remove damaged files, and return the error that names all missing files and the download command."""
     fix = ("HF_HUB_OFFLINE=0 " if pull else "") + pull_command(source)
     where = f"{source.repository} at {source.revision or constants.DEFAULT_REVISION}"
     if listing is None:
@@ -169,5 +170,5 @@ def _missing_error(
         size = f" ({describe_size(file.size)})" if file and file.size is not None else ""
         lines.append(f"{name}{size}{', which was damaged and has been removed' if damaged else ''}")
     return CourseError(
-        f"missing of {where} ({listing.commit[:12]}): {'; '.join(lines)}. Downloads are off", fix
+        f"missing files of {where} ({listing.commit[:12]}): {'; '.join(lines)}. Downloads are off", fix
     )

@@ -1,14 +1,14 @@
-"""The Hugging Face cache on this machine: which files of a repository it holds, and whether they are intact.
+"""The Hugging Face cache: which files of a repository it contains, and whether they are intact.
 
 The layout is that of huggingface_hub (huggingface.co/docs/huggingface_hub, "Understand caching"), plus
-our own records in `course/`:
+the course's own records in `course/`:
 
-models--OWNER--NAME/blobs/HASH                contents, named by their hashes; HASH.incomplete until then
-models--OWNER--NAME/snapshots/COMMIT/NAME     links to them
-models--OWNER--NAME/refs/BRANCH               the commit that a branch or tag was last seen at
+models--OWNER--NAME/blobs/HASH                file contents; HASH.incomplete while downloading
+models--OWNER--NAME/snapshots/COMMIT/FILE     symbolic links to the blobs
+models--OWNER--NAME/refs/BRANCH               last known commit of a branch or tag
 models--OWNER--NAME/course/COMMIT.json        the hub's list of the commit's files
-models--OWNER--NAME/course/refs/BRANCH        the commit of a pull that was perhaps interrupted
-models--OWNER--NAME/course/checked.json       hash -> size and time of change when a file was last hashed
+models--OWNER--NAME/course/refs/BRANCH        commit of the last download, complete or not
+models--OWNER--NAME/course/checked.json       hash -> size and modification time of a verified file
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from course_lib import data
 from course_lib.atomic import atomic_write_text
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-SHA1 = re.compile(r"[0-9a-f]{40}")  # of a commit, or of a small file as git hashes it
+SHA1 = re.compile(r"[0-9a-f]{40}")  # git's hash of a commit or of a file outside LFS
 
 
 class File(NamedTuple):
-    """Size in bytes and hash of a file: SHA-256 in LFS, else git's SHA-1; None where unknown."""
+    """Size in bytes and hash of a file (SHA-256 in Git LFS, otherwise git's SHA-1); None if unknown."""
 
     size: int | None
     digest: str | None
@@ -46,7 +46,10 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a repository at a commit. complete: as the hub lists them, not only those here."""
+    """The files of a repository at a commit.
+
+    complete: True for the hub's list, False for a list of only those files that are in the cache.
+    """
 
     commit: str
     files: dict[str, File]
@@ -54,12 +57,12 @@ class Listing:
 
 
 def hash_file(path: Path, like: str) -> str:
-    """The hash of a file, of the same kind as `like`: SHA-256, or git's SHA-1."""
+    """Return the hash of a file by the algorithm of the digest `like`: SHA-256 or git's SHA-1."""
     return data.sha256(path) if SHA256.fullmatch(like) else git_hash(path.read_bytes())
 
 
 class Cache:
-    """What the cache holds of one repository."""
+    """The part of the cache that belongs to one repository."""
 
     def __init__(self, repository: str, root: Path | None) -> None:
         self.root = (root or Path(constants.HF_HUB_CACHE)).expanduser()
@@ -67,20 +70,20 @@ class Cache:
         self.records = self.folder / "course"
 
     def snapshot(self, commit: str) -> Path:
-        """The folder of a commit."""
+        """Return the folder with the files of a commit."""
         return self.folder / "snapshots" / commit
 
     def _blob(self, file: File) -> Path:
         return self.folder / "blobs" / str(file.digest)
 
     def partial(self, file: File) -> Path:
-        """Where the beginning of a file lies that has not arrived completely."""
+        """Return the path of a partly downloaded file."""
         return self.folder / "blobs" / f"{file.digest}.incomplete"
 
     # -- records ------------------------------------------------------------------------------------------
 
     def listing(self, revision: str) -> Listing | None:
-        """What is known of a revision from the last pull or from what another program left, if anything."""
+        """Return the files of a revision as recorded by a download or found in its snapshot, or None."""
         names = [self.folder / "refs" / revision, self.records / "refs" / revision]
         commits = [revision, *map(_read, names)]
         commit = next((c for c in commits if SHA1.fullmatch(c)), None)
@@ -97,7 +100,7 @@ class Cache:
             }
             return Listing(commit, files, complete=False) if files else None
 
-    def remember(self, listing: Listing, revision: str) -> None:
+    def record_listing(self, listing: Listing, revision: str) -> None:
         """Record the hub's list of a revision's files."""
         record = {name: file._asdict() for name, file in listing.files.items()}
         atomic_write_text(self.records / f"{listing.commit}.json", json.dumps(record, indent=1))
@@ -105,14 +108,14 @@ class Cache:
             atomic_write_text(self.records / "refs" / revision, listing.commit)
 
     def set_revision(self, revision: str, commit: str) -> None:
-        """Record that a branch or tag stands for a commit whose files are all here."""
+        """Record the commit of a branch or tag, once all its files are in the cache."""
         if revision != commit and _read(self.folder / "refs" / revision) != commit:
             atomic_write_text(self.folder / "refs" / revision, commit)
 
     # -- files --------------------------------------------------------------------------------------------
 
     def find(self, listing: Listing, name: str) -> Path | None:
-        """The path of a file whose content has been checked; None where it is missing or damaged."""
+        """Return the path of a file after checking its content; None if it is missing or damaged."""
         file = listing.files.get(name)
         if file is None:
             return None
@@ -122,7 +125,7 @@ class Cache:
         return next((p for p in (pointer, self._blob(file)) if self._is_intact(p, file)), None)
 
     def _is_intact(self, path: Path, file: File) -> bool:
-        """Whether a file has its hash. It is hashed only if its size or time of change is new."""
+        """Whether a file has the expected hash. Hashed only if its size or modification time changed."""
         if not path.is_file() or file.size not in (None, path.stat().st_size):
             return False
         if self._checked().get(str(file.digest)) == _stamp(path):
@@ -133,6 +136,7 @@ class Cache:
         return True
 
     def _note_checked(self, path: Path, file: File) -> None:
+        """Record that a file has the expected hash."""
         with suppress(OSError):  # in a read-only cache, files are hashed each time
             record = self._checked() | {str(file.digest): _stamp(path)}
             atomic_write_text(self.records / "checked.json", json.dumps(record, indent=1))
@@ -143,8 +147,8 @@ class Cache:
             return record if isinstance(record, dict) else {}
         return {}
 
-    def arrived(self, file: File) -> int:
-        """Bytes of a file that an earlier attempt left. A partial file that is too long is removed."""
+    def downloaded_bytes(self, file: File) -> int:
+        """Return the size of a partly downloaded file in bytes, 0 without one. A too long one is removed."""
         partial = self.partial(file)
         size = partial.stat().st_size if partial.is_file() else 0
         if size > (file.size or 0):
@@ -153,7 +157,7 @@ class Cache:
         return size
 
     def admit(self, file: File) -> str:
-        """Take an arrived file into the cache if its hash is right, else remove it. Returns its hash."""
+        """Move a downloaded file into the cache if its hash is right, or remove it. Return its hash."""
         partial, blob = self.partial(file), self._blob(file)
         digest = hash_file(partial, str(file.digest))
         if digest == file.digest:
@@ -164,18 +168,18 @@ class Cache:
         return digest
 
     def remove(self, listing: Listing, name: str) -> None:
-        """Remove a damaged file."""
+        """Remove a damaged file from the snapshot and the blobs."""
         (self.snapshot(listing.commit) / name).unlink(missing_ok=True)
         self._blob(listing.files[name]).unlink(missing_ok=True)
 
     def link(self, listing: Listing, names: list[str]) -> None:
-        """Make the snapshot's links, once all files are here: an interrupted pull leaves no snapshot."""
+        """Create the snapshot's links. Called after the last download, so that no snapshot is incomplete."""
         for name in names:
             pointer, blob = self.snapshot(listing.commit) / name, self._blob(listing.files[name])
             if self.find(listing, name) == pointer:
                 continue
             pointer.parent.mkdir(parents=True, exist_ok=True)
-            pointer.unlink(missing_ok=True)  # it may lead to a file that was removed
+            pointer.unlink(missing_ok=True)  # it may point to a removed file
             try:
                 pointer.symlink_to(os.path.relpath(blob, pointer.parent))
             except FileExistsError:  # made by another process just now
@@ -185,7 +189,7 @@ class Cache:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Let one process or thread at a time download files of the repository."""
+        """Hold the lock that lets only one process or thread at a time download the repository."""
         from filelock import FileLock
 
         path = self.root / ".locks" / self.folder.name / "course.lock"
@@ -196,7 +200,7 @@ class Cache:
 
 
 def _read(path: Path) -> str:
-    """The text of a file; empty where there is none that can be read."""
+    """Return the text of a file, or "" if it cannot be read."""
     try:
         return path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError):
@@ -204,11 +208,12 @@ def _read(path: Path) -> str:
 
 
 def _stamp(path: Path) -> list[int]:
+    """Return the size in bytes and the modification time in nanoseconds of a file."""
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns]
 
 
 def _linked_hash(pointer: Path) -> str | None:
-    """The hash in the name of the file that a link leads to; None where there is no link."""
+    """Return the hash that is the name of a link's target; None if it is not such a link."""
     name = Path(os.readlink(pointer)).name if pointer.is_symlink() else ""
     return name if SHA256.fullmatch(name) or SHA1.fullmatch(name) else None

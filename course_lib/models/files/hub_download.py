@@ -1,4 +1,4 @@
-"""Asking the hub what a repository holds, and downloading files of it into the cache."""
+"""List the files of a repository on the hub, and download them into the cache."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from course_lib.models.files.hub_errors import (
 )
 from course_lib.models.schema.sources import HuggingFaceSource, read_token
 
-CLIENT = "local-ai-measured"  # how we introduce ourselves to the hub
+CLIENT = "local-ai-measured"  # sent to the hub in the User-Agent header
 
 
 def is_unsafe(name: str) -> bool:
-    """Whether a name, joined to a folder, may lead out of it on any system.
+    """Whether a file name, joined to a folder, may be outside of it on Linux, macOS or Windows.
 
     >>> is_unsafe("1_Pooling/config.json"), is_unsafe("../x"), is_unsafe("C:x"), is_unsafe("/x")
     (False, True, True, True)
     """
     windows = PureWindowsPath(name)
-    odd = "\\" in name or not name.isprintable() or any(p in ("", ".", "..") for p in name.split("/"))
-    return odd or bool(windows.drive or windows.root) or PurePosixPath(name).is_absolute()
+    malformed = "\\" in name or not name.isprintable() or any(p in ("", ".", "..") for p in name.split("/"))
+    return malformed or bool(windows.drive or windows.root) or PurePosixPath(name).is_absolute()
 
 
 def list_files(source: HuggingFaceSource, revision: str) -> Listing:
-    """The files of a revision by the hub. Raises CourseError for a refusal and for unsafe names."""
-    wrong_hub = CourseError(
-        f"{endpoint()} does not answer as a hub does", f"unset HF_ENDPOINT  # means {HUB}"
+    """Ask the hub for the files of a revision. Raises CourseError for a refusal or unsafe file names."""
+    not_a_hub = CourseError(
+        f"{endpoint()} does not answer like a Hugging Face hub", f"unset HF_ENDPOINT  # to use {HUB}"
     )
     with wrap_errors(source):
         api = HfApi(endpoint=endpoint(), token=_token(source), library_name=CLIENT)
@@ -55,20 +55,22 @@ def list_files(source: HuggingFaceSource, revision: str) -> Listing:
                     timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
                 )
             )
-        except HfHubHTTPError:  # one kind of it is a ValueError
+        except HfHubHTTPError:  # must come first: one subclass is also a ValueError
             raise
         except HFValidationError:
-            raise CourseError(f"{source.repository!r} is no hub id", 'load("OWNER/NAME")') from None
+            raise CourseError(f"{source.repository!r} is not a hub id", 'load("OWNER/NAME")') from None
         except (ValueError, TypeError, KeyError, AttributeError, AssertionError):
-            raise wrong_hub from None
+            raise not_a_hub from None
     if unsafe := [name for name in listing.files if is_unsafe(name)]:
-        what = f"{source.repository} holds a file named {unsafe[0]!r}, which would lie outside of its folder"
+        what = (
+            f"{source.repository} has a file named {unsafe[0]!r}, which would be written outside its folder"
+        )
         raise CourseError(what, "do not use this repository")
     return listing
 
 
 def _listing(info: Any) -> Listing:
-    """The hub's answer as a Listing. Raises ValueError, TypeError or AttributeError for a malformed one."""
+    """Convert the hub's answer to a Listing. Raises ValueError, TypeError or AttributeError if malformed."""
     files = {}
     for sibling in info.siblings:
         lfs = sibling.lfs
@@ -82,19 +84,20 @@ def _listing(info: Any) -> Listing:
 
 
 def _token(source: HuggingFaceSource) -> str | None:
-    """The token that the source names; None for the library's own rules (HF_TOKEN, `hf auth login`)."""
+    """Return the token that the source names, or None to use huggingface_hub's (HF_TOKEN or login)."""
     token = read_token(source.token)
-    used = token or get_token()
-    if used and not re.fullmatch(r"[\x21-\x7e]+", used):
+    effective = token or get_token()
+    if effective and not re.fullmatch(r"[\x21-\x7e]+", effective):
         variable = token_variable(source)
         raise CourseError(
-            f"the token in {variable} holds a character that no token has", f"export {variable}=..."
+            f"the token in {variable} contains a character that is not allowed in tokens",
+            f"export {variable}=...",
         )
     return token
 
 
 class _LimitedBar:
-    """The progress bar of one file. It ends a download that brings more bytes than the hub states."""
+    """The progress bar of one file, which stops a download with more bytes than the hub stated."""
 
     def __init__(self, bar: Any, name: str, size: int) -> None:
         self.bar, self.name, self.size, self.left = bar, name, size, size
@@ -102,7 +105,7 @@ class _LimitedBar:
     def update(self, count: int) -> None:
         self.left -= count
         if self.left < 0:
-            what = f"the hub sends more of {self.name} than the {self.size:,} bytes it states"
+            what = f"the hub sends more than the stated {self.size:,} bytes of {self.name}"
             raise CourseError(what, "use another hub")
         self.bar.update(count)
 
@@ -110,23 +113,26 @@ class _LimitedBar:
 def fetch_files(
     source: HuggingFaceSource, cache: Cache, listing: Listing, names: list[str], show: bool
 ) -> None:
-    """Download files into the cache, small ones first, each from where it broke off, and check their hashes.
+    """Download files into the cache, smallest first, resuming partial ones, and check their hashes.
 
-    `huggingface_hub.snapshot_download` does neither: it starts each file anew and compares only its size.
+    `huggingface_hub.snapshot_download` restarts each file and compares only its size.
     show: whether to show a progress bar.
     """
     from tqdm import tqdm
 
     files = {n: listing.files[n] for n in sorted(names, key=lambda n: listing.files[n].size or 0)}
-    total, arrived = sum(f.size or 0 for f in files.values()), sum(map(cache.arrived, files.values()))
+    total, downloaded = (
+        sum(f.size or 0 for f in files.values()),
+        sum(map(cache.downloaded_bytes, files.values())),
+    )
     with wrap_errors(source):
-        _check_disk(source, cache, total - arrived)
+        _check_disk(source, cache, total - downloaded)
         headers = build_hf_headers(token=_token(source), library_name=CLIENT) | {
             "Accept-Encoding": "identity"
         }
         label = source.repository
         with tqdm(
-            desc=label, total=total, initial=arrived, unit="B", unit_scale=True, disable=not show
+            desc=label, total=total, initial=downloaded, unit="B", unit_scale=True, disable=not show
         ) as bar:
             for name, file in files.items():
                 url = hf_hub_url(source.repository, name, revision=listing.commit, endpoint=endpoint())
@@ -142,10 +148,10 @@ def _fetch(
     headers: dict[str, str],
     bar: Any,
 ) -> None:
-    """Download one file, or the rest of it, and take it into the cache if its hash is right."""
-    size, arrived = file.size or 0, cache.arrived(file)
-    if not arrived and size > constants.MAX_HTTP_DOWNLOAD_SIZE:
-        what = f"{name} has {describe_size(size)}, more than the hub sends in one piece"
+    """Download the rest of one file. Raises CourseError, and removes the file, if its hash is wrong."""
+    size, downloaded = file.size or 0, cache.downloaded_bytes(file)
+    if not downloaded and size > constants.MAX_HTTP_DOWNLOAD_SIZE:
+        what = f"{name} has {describe_size(size)}, more than the hub sends in one request"
         raise CourseError(what, f"hf download {source.repository} {name}")
     limited = cast(Any, lambda **_: nullcontext(_LimitedBar(bar, name, size)))
     try:
@@ -153,29 +159,30 @@ def _fetch(
             http_get(
                 url,
                 f,
-                resume_size=arrived,
+                resume_size=downloaded,
                 headers=headers,
                 expected_size=size,
                 displayed_filename=name,
                 tqdm_class=limited,
             )
     except HfHubHTTPError as error:
-        if error.response.status_code == 416:  # the partial file cannot be the beginning of this one
+        if error.response.status_code == 416:  # range not satisfiable: the partial file is of other content
             cache.partial(file).unlink()
         raise
     digest = cache.admit(file)
     if digest != file.digest:
         raise CourseError(
-            f"{source.repository}/{name} arrived with hash {digest[:12]}..., and the hub states "
+            f"{source.repository}/{name} arrived with hash {digest[:12]}..., but the hub states "
             f"{str(file.digest)[:12]}...; it has been removed",
             pull_command(source),
         )
 
 
 def _check_disk(source: HuggingFaceSource, cache: Cache, needed: int) -> None:
+    """Raise CourseError if the disk of the cache has fewer than `needed` bytes free."""
     folder = next(p for p in (cache.folder, *cache.folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(folder).free
     if needed > free:
-        sizes = f"takes {describe_size(needed)} more, and {describe_size(free)} are free"
+        sizes = f"needs {describe_size(needed)} more, but {describe_size(free)} are free"
         fix = "export HF_HUB_CACHE=...  # a folder on another disk"
         raise CourseError(f"{source.repository} {sizes} at {folder}", fix)

@@ -1,4 +1,4 @@
-"""What can go wrong with the hub, told as a CourseError with the command to type next."""
+"""Convert errors of the Hugging Face hub and of the network to CourseError, each with a fix."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from course_lib.models import catalog
 from course_lib.models.schema.sources import HuggingFaceSource, token_variable_name
 
 HUB = "https://huggingface.co"
-ADDRESS = re.compile(r"https?://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_.-]+)(:[1-9]\d{0,4})?(/[\x21-\x7e]*)?")
+HUB_URL = re.compile(r"https?://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_.-]+)(:[1-9]\d{0,4})?(/[\x21-\x7e]*)?")
 TransportError: type[Exception] = HfHubHTTPError.__bases__[
     0
 ]  # httpx's or httpx2's, whichever the library uses
 
 
 class HubUnreachable(CourseError):
-    """The hub does not answer, or not in time."""
+    """The hub does not answer, answers too late, or reports a server error."""
 
 
 def endpoint() -> str:
-    """The hub's address: HF_ENDPOINT as it is now, or the public hub. Raises CourseError for a bad one."""
+    """Return the hub's URL: HF_ENDPOINT, or the public hub. Raises CourseError for a malformed URL."""
     address = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
-    if not ADDRESS.fullmatch(address):
-        raise CourseError("HF_ENDPOINT is no address of a hub", f"unset HF_ENDPOINT  # means {HUB}")
+    if not HUB_URL.fullmatch(address):
+        raise CourseError("HF_ENDPOINT is not a valid URL", f"unset HF_ENDPOINT  # to use {HUB}")
     return address
 
 
 def pull_command(source: HuggingFaceSource, filename: str | None = None) -> str:
-    """The command that downloads what `source` names."""
+    """Return the shell command that downloads `source`."""
     return catalog.pull_command(
         source.repository,
         revision=source.revision,
@@ -51,12 +51,12 @@ def pull_command(source: HuggingFaceSource, filename: str | None = None) -> str:
 
 
 def token_variable(source: HuggingFaceSource) -> str:
-    """The environment variable that holds the token for a source."""
+    """Return the name of the environment variable with the token for a source."""
     return token_variable_name(source.token) if source.token else "HF_TOKEN"
 
 
 def describe_size(count: int) -> str:
-    """A number of bytes with its unit."""
+    """Return a number of bytes with its unit, such as `26.0 MB`."""
     if count < 1e5:
         return f"{count:,} bytes"
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
@@ -64,9 +64,9 @@ def describe_size(count: int) -> str:
 
 @contextmanager
 def wrap_errors(source: HuggingFaceSource) -> Iterator[None]:
-    """Turn what the hub's library raises into a CourseError.
+    """Convert what huggingface_hub raises to CourseError.
 
-    The chain of errors is cut, because a server may repeat a token in its message.
+    The original error is not chained, because a server's message may repeat the token.
     """
     try:
         yield
@@ -79,55 +79,58 @@ def wrap_errors(source: HuggingFaceSource) -> Iterator[None]:
 
 
 def _refused(source: HuggingFaceSource, error: HfHubHTTPError) -> CourseError:
-    """The hub answered, with an error status."""
+    """Return the error for a response with an HTTP error status."""
     name, pull, hub, status = source.repository, pull_command(source), endpoint(), error.response.status_code
     if isinstance(error, GatedRepoError):
-        what = f"{name} is gated: its owner gives it to those who accept conditions (HTTP {status})"
+        what = f"{name} is gated: you must accept its conditions first (HTTP {status})"
         fix = f"hf auth login  # or export HF_TOKEN=...; first accept them at {hub}/{name}"
     elif isinstance(error, RevisionNotFoundError):
         what, fix = f"{name} has no revision {source.revision!r}", f"choose one at {hub}/{name}/tree/main"
     elif isinstance(error, EntryNotFoundError):
-        what, fix = f"{name} lists a file that {hub} then does not have", f"{pull}  # later"
+        what, fix = f"{hub} lists a file of {name} but does not have it", f"{pull}  # later"
     elif status == 401 and "Invalid credentials" in error.response.headers.get("X-Error-Message", ""):
-        fix = f"hf auth login  # or export {token_variable(source)}=... anew"
-        what = f"{hub} does not know the token (HTTP 401)"
+        fix = f"hf auth login  # or export {token_variable(source)}=..."
+        what = f"{hub} rejects the token (HTTP 401)"
     elif status in (401, 404):
-        what = f"{hub} has no {name}, or it is private and not for this token (HTTP {status})"
-        fix = "hf auth login  # if the name is right, and private"
+        what = f"{hub} has no {name}, or it is private and the token has no access (HTTP {status})"
+        fix = "hf auth login  # if the name is right and the model is private"
     elif status == 403:
         what = f"the token may not read {name} (HTTP 403)"
         fix = f"allow it at {hub}/settings/tokens"
     elif status == 429:
-        what, fix = f"{hub} takes no more requests for a while (HTTP 429)", f"{pull}  # in some minutes"
+        what, fix = f"{hub} received too many requests (HTTP 429)", f"{pull}  # in a few minutes"
     elif status >= 500:
-        return HubUnreachable(f"{hub} has a fault of its own (HTTP {status})", f"{pull}  # later")
+        return HubUnreachable(f"{hub} has a server error (HTTP {status})", f"{pull}  # later")
     else:
         what, fix = f"{hub} refuses {name} (HTTP {status})", pull
     return CourseError(what, fix)
 
 
-def _disconnected(source: HuggingFaceSource, kinds: set[str]) -> CourseError:
-    """No answer, or a broken connection. kinds: the names of the error's classes."""
-    again = f"{pull_command(source)}  # goes on where it broke off"
-    if "TimeoutException" in kinds:
+def _disconnected(source: HuggingFaceSource, class_names: set[str]) -> CourseError:
+    """Return the error for a missing answer or a lost connection.
+
+    class_names: names of the original error's class and base classes.
+    """
+    retry = f"{pull_command(source)}  # resumes the download"
+    if "TimeoutException" in class_names:
         seconds = constants.HF_HUB_DOWNLOAD_TIMEOUT
-        fix = f"HF_HUB_DOWNLOAD_TIMEOUT={6 * seconds:g} {again}"
+        fix = f"HF_HUB_DOWNLOAD_TIMEOUT={6 * seconds:g} {retry}"
         return HubUnreachable(f"{endpoint()} sent nothing for {seconds} s", fix)
-    if "ConnectError" in kinds:
+    if "ConnectError" in class_names:
         return HubUnreachable(
             f"{endpoint()} cannot be reached", "check that this machine is online, and its proxy"
         )
-    return HubUnreachable(f"the connection to {endpoint()} broke off", again)
+    return HubUnreachable(f"the connection to {endpoint()} was lost", retry)
 
 
 def _not_written(source: HuggingFaceSource, error: OSError) -> CourseError:
-    """The disk refused, or a file has another size than the hub states (an OSError without number)."""
+    """Return the error for a failed write, or for a file of the wrong size (an OSError without errno)."""
     pull = pull_command(source)
     if error.errno is None:
-        return CourseError(f"a file of {source.repository} came with another size than the hub states", pull)
+        return CourseError(f"a file of {source.repository} has a different size than the hub states", pull)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return CourseError(
-            f"the disk is full: {error.filename or source.repository}", f"{pull}  # after making room"
+            f"the disk is full: {error.filename or source.repository}", f"{pull}  # after freeing space"
         )
     what = f"{error.filename or 'the cache'} cannot be written: {error.strerror}"
     return CourseError(what, "export HF_HUB_CACHE=...  # a folder that you may write to")

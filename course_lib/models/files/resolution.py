@@ -1,4 +1,4 @@
-"""From the source in a specification to complete, checked files on this machine."""
+"""Find the files of a model's source on this machine, downloading from the hub if needed, and check them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from course_lib.models.schema.sources import HuggingFaceSource, LocalSource, Ser
 
 
 def resolve(source: HuggingFaceSource | LocalSource | ServerSource) -> Path:
-    """A folder in Hugging Face form or a .gguf file, complete and checked.
+    """Return the model's folder (config.json and safetensors) or .gguf file, complete and checked.
 
-    Raises CourseError where files are missing, damaged or of a kind that is not loaded.
+    Raises CourseError if files are missing or damaged, or the format is not supported.
     """
     if isinstance(source, LocalSource):
         try:
@@ -34,13 +34,14 @@ def resolve(source: HuggingFaceSource | LocalSource | ServerSource) -> Path:
         path = from_hub(source)
         return check_gguf(path) if path.is_file() else check_folder(path, source.repository)
     fix = f'load("{source.model}", driver="ollama")'
-    raise CourseError(f"{source.model} is held by a server, not in files", fix)
+    raise CourseError(f"{source.model} is on a server and has no local files", fix)
 
 
 def from_hub(source: HuggingFaceSource, *, pull: bool = False) -> Path:
-    """The snapshot folder or .gguf file in the hub's cache; see `hub.download`, which raises the errors.
+    """Download a model with `hub.download`, and return its folder or .gguf file in the hub's cache.
 
-    For a name without an owner the error proposes similar names of the catalogue, or a folder of that name.
+    Raises what `hub.download` raises. For a name without an owner, the error suggests a similar model of the
+    catalogue or a folder of that name.
     """
     from course_lib.models.files.hub import download
 
@@ -55,7 +56,7 @@ def from_hub(source: HuggingFaceSource, *, pull: bool = False) -> Path:
         exact, similar = catalog.find(name), catalog.similar_names(name, 0.7)
         hub = f"; on the hub it is {exact.hub}" if exact and exact.hub else ""
         raise CourseError(
-            f"{error.what}; the course ships {', '.join(catalog.shipped())}, and none of this name{hub}",
+            f"{error.what}; the course ships {', '.join(catalog.shipped())}, but no {name}{hub}",
             (f"course models pull {similar[0]}" if pull else f'load("{similar[0]}")')
             if similar
             else error.fix,
@@ -63,9 +64,9 @@ def from_hub(source: HuggingFaceSource, *, pull: bool = False) -> Path:
 
 
 def on_this_machine(entry: catalog.Entry) -> bool | None:
-    """Whether the files of a catalogued model are complete, in the course or in the hub's cache.
+    """Whether all files of a model in the catalogue are in the course or in the hub's cache.
 
-    None where Ollama holds the model: `ollama list` tells.
+    None for a model that runs in Ollama; the command `ollama list` shows those that are there.
     """
     if entry.driver == "ollama":
         return None
@@ -82,6 +83,7 @@ def on_this_machine(entry: catalog.Entry) -> bool | None:
 
 
 def _resolve_local(source: LocalSource) -> Path:
+    """Return the checked folder or .gguf file at the source's path. Raises CourseError as `resolve`."""
     path = _as_on_disk(source.path.expanduser())
     if shipped := catalog.verified_folder(path):
         _check_format(source, "safetensors")
@@ -107,37 +109,35 @@ def _resolve_local(source: LocalSource) -> Path:
 
 
 def _as_on_disk(path: Path) -> Path:
-    """`path`, or the same name in the other Unicode form: a folder copied from a Mac may be named in NFD."""
+    """Return `path`, or the existing path that differs in Unicode form: a Mac writes names in NFD."""
     if path.exists() or not path.name:
         return path
-    spellings = [
-        path.with_name(unicodedata.normalize("NFC", path.name)),
-        path.with_name(unicodedata.normalize("NFD", path.name)),
-    ]
-    return next((p for p in spellings if p.exists()), path)
+    variants = (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
+    return next((p for p in variants if p.exists()), path)
 
 
 def _check_format(source: LocalSource, actual: str) -> None:
+    """Raise CourseError if the source states a format other than the actual one."""
     if source.format not in ("auto", actual) and actual in ("gguf", "safetensors"):
         fix = f'load({{"source": {{"type": "local", "path": "{source.path}", "format": "{actual}"}}}})'
         raise CourseError(f"format: {source.format!r}, but {source.path} is {actual}", fix)
 
 
 def check_folder(folder: Path, name: str = "") -> Path:
-    """`folder`, if it holds a configuration and complete safetensors. Raises CourseError if not.
+    """Return `folder` if it has config.json and complete safetensors files. Raises CourseError if not.
 
-    name: what it was asked for by, if that is not the folder's name.
+    name: the user's name for the model, for messages; by default the folder's name.
     """
     names = sorted(p.name for p in folder.iterdir())
     if "adapter_config.json" in names and "config.json" not in names:
         base = read_json(folder, "base.json").get("model", "BASE")
-        what = f"{name or folder.name} is a LoRA adapter, which changes a model and is none"
+        what = f"{name or folder.name} is a LoRA adapter, not a complete model"
         raise CourseError(what, f'load("{base}", adapters=["{name or folder}"])')
     files = weight_files(names)
     if not files:
         raise missing_weights_error(names, folder.name)
     if "config.json" not in names:
-        raise CourseError(f"{folder} holds no config.json", "name a folder in Hugging Face form")
+        raise CourseError(f"{folder} has no config.json", "name a Hugging Face model folder")
     for file in files:
         read_safetensors_header(folder / file)
     return folder

@@ -1,4 +1,4 @@
-"""GGUF, the file format of llama.cpp and Ollama: written from a model folder, cached, and its header read."""
+"""Write and cache model folders as GGUF (the file format of llama.cpp and Ollama), and read GGUF headers."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Write a LoRA adapter in PEFT form as GGUF, for llama.cpp."""
+"""Convert a LoRA adapter that PEFT saved to GGUF, for llama.cpp."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import json
 from pathlib import Path
 
 from course_lib.errors import CourseError
-from course_lib.models.gguf.writer import NO_ROOM, gguf_writer, llama_config, reorder_rows
+from course_lib.models.gguf.writer import CHOOSE_ANOTHER_FOLDER, gguf_writer, llama_config, reorder_rows
 
 USE_TRANSFORMERS = 'load(..., driver="huggingface")'
 
 
 def export_adapter(folder: Path, base: Path, target: Path) -> Path:
-    """Write the adapter in `folder`, of the model in `base`, to `target`.
+    """Write the adapter in `folder`, trained on the model in `base`, to the file `target` and return it.
 
-    It is scaled by alpha / rank, or by alpha / sqrt(rank) for rsLoRA. Raises CourseError for a folder that is
-    no LoRA adapter of a Llama model or has parts that GGUF cannot hold, and for an unwritable `target`.
+    llama.cpp scales the adapter by alpha / rank; for rsLoRA the written alpha makes that alpha / sqrt(rank).
+    Raises CourseError if `folder` is not a LoRA adapter of a Llama model or has parts that GGUF cannot
+    represent, and if `target` cannot be written.
     """
     import gguf
     from safetensors import SafetensorError
@@ -26,11 +27,11 @@ def export_adapter(folder: Path, base: Path, target: Path) -> Path:
         weights, config = load_file(folder / "adapter_model.safetensors"), llama_config(base)
         alpha = adapter["lora_alpha"] * (int(adapter["r"]) ** 0.5 if adapter.get("use_rslora") else 1)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        what = f"{folder} is not a LoRA adapter: {error}"
-        raise CourseError(what, "name the folder that save_pretrained wrote") from error
+        message = f"{folder} is not a LoRA adapter: {error}"
+        raise CourseError(message, "use the folder that save_pretrained wrote") from error
     if adapter.get("alpha_pattern") or (adapter.get("use_rslora") and adapter.get("rank_pattern")):
-        what = f"{folder.name} has an alpha of its own for some layers, and GGUF has one for all"
-        raise CourseError(what, USE_TRANSFORMERS)
+        message = f"{folder.name} has a separate alpha for some layers, but GGUF supports only one for all"
+        raise CourseError(message, USE_TRANSFORMERS)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 1000)
     try:
         with gguf_writer(target) as writer:
@@ -42,10 +43,12 @@ def export_adapter(folder: Path, base: Path, target: Path) -> Path:
                 module, _, half = path.rpartition(".")
                 module_name, weight = names.get_name(module), tensor.float().numpy()
                 if module_name is None or half not in ("lora_A", "lora_B"):
-                    raise CourseError(f"{folder.name}: llama.cpp has no place for {name}", USE_TRANSFORMERS)
+                    raise CourseError(
+                        f"{folder.name}: llama.cpp does not support the tensor {name}", USE_TRANSFORMERS
+                    )
                 if half == "lora_B":
                     weight = reorder_rows(module, weight, config)
                 writer.add_tensor(f"{module_name}.weight.{half.lower()}", weight)
     except OSError as error:
-        raise CourseError(f"{target} cannot be written: {error}", NO_ROOM) from error
+        raise CourseError(f"{target} cannot be written: {error}", CHOOSE_ANOTHER_FOLDER) from error
     return target

@@ -1,6 +1,6 @@
-"""Read the header of a GGUF file (github.com/ggml-org/ggml, docs/gguf.md), without its weights.
+"""Read the header of a GGUF model file without its weights (format: github.com/ggml-org/ggml, docs/gguf.md).
 
-gguf.GGUFReader decodes the whole vocabulary: 14 seconds for 256,000 tokens. Here lists are skipped.
+gguf.GGUFReader decodes the whole vocabulary, 14 seconds for 256,000 tokens; this reader can skip it.
 """
 
 from __future__ import annotations
@@ -12,62 +12,68 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 MAGIC, VERSIONS = int.from_bytes(b"GGUF", "little"), (2, 3)
-SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}  # type of a value -> its letter in struct
-STRING, LIST = 8, 9  # the other types
+SCALARS = dict(enumerate("BbHhIif?")) | {
+    10: "Q",
+    11: "q",
+    12: "d",
+}  # GGUF type code -> struct format character
+STRING, ARRAY = 8, 9  # the other GGUF type codes
 LENGTH = struct.Struct("<Q")
 
 
 class Header(NamedTuple):
-    """Fields by name (a list is None unless it was asked for), and the number of tensors."""
+    """The metadata fields by name (arrays are None unless decoded), and the number of tensors."""
 
     fields: dict[str, Any]
-    tensors: int
+    tensor_count: int
 
 
-def read_header(path: Path, *, lists: bool = False) -> Header:
-    """The header of a GGUF file. lists: whether to decode the lists, too.
+def read_header(path: Path, *, decode_arrays: bool = False) -> Header:
+    """Return the header of a GGUF file.
 
-    Raises ValueError where it is damaged or the file too short; OSError where it cannot be opened.
+    decode_arrays: Whether to decode array fields, such as the vocabulary.
+
+    Raises ValueError if the file is damaged or truncated, and OSError if it cannot be opened.
     """
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
-            return _Reader(data).header(lists)
+            return _Reader(data).header(decode_arrays)
         except struct.error as error:
             raise ValueError(f"the header is longer than the file: {error}") from error
 
 
 class _Reader:
-    """Decodes values one after the other. Raises struct.error at the end of the data."""
+    """Decode the values of a GGUF header one after the other. Raises struct.error at the end of the data."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.position = data, 0
 
-    def header(self, lists: bool) -> Header:
-        magic, version, tensors, fields = self.values("<IIQQ")
+    def header(self, decode_arrays: bool) -> Header:
+        magic, version, tensor_count, field_count = self.values("<IIQQ")
         if magic != MAGIC or version not in VERSIONS:
-            raise ValueError(f"it begins with {self.data[:8]!r}, not with GGUF of version {VERSIONS}")
-        found: dict[str, Any] = {}
-        for _ in range(fields):
+            raise ValueError(f"it begins with {self.data[:8]!r} instead of GGUF version 2 or 3")
+        fields: dict[str, Any] = {}
+        for _ in range(field_count):
             name = self.string()
-            if name in found:
+            if name in fields:
                 raise ValueError(f"two fields are named {name!r}")
-            found[name] = self.field(self.value("<I"), lists)
-        ends = [self.end_of_tensor() for _ in range(tensors)]
-        alignment = found.get("general.alignment", 32)
+            fields[name] = self.field(self.value("<I"), decode_arrays)
+        ends = [self.end_of_tensor() for _ in range(tensor_count)]
+        alignment = fields.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1:
-            raise ValueError(f"general.alignment={alignment!r}")
+            raise ValueError(f"general.alignment={alignment!r} is not a positive integer")
         end = -(-self.position // alignment) * alignment + max(ends, default=0)
         if ends and end > len(self.data):
-            raise ValueError(f"its tensors end at byte {end:,} of {len(self.data):,}")
-        return Header(found, tensors)
+            raise ValueError(f"its tensors need {end:,} bytes, but the file has {len(self.data):,}")
+        return Header(fields, tensor_count)
 
-    def values(self, form: str) -> tuple[Any, ...]:
-        values = struct.unpack_from(form, self.data, self.position)
-        self.position += struct.calcsize(form)
+    def values(self, layout: str) -> tuple[Any, ...]:
+        values = struct.unpack_from(layout, self.data, self.position)
+        self.position += struct.calcsize(layout)
         return values
 
-    def value(self, form: str) -> Any:
-        return self.values(form)[0]
+    def value(self, layout: str) -> Any:
+        return self.values(layout)[0]
 
     def string(self) -> str:
         begin = self.position + LENGTH.size
@@ -79,19 +85,19 @@ class _Reader:
     def skip_string(self) -> None:
         self.position += LENGTH.size + LENGTH.unpack_from(self.data, self.position)[0]
 
-    def field(self, kind: int, lists: bool) -> Any:
+    def field(self, kind: int, decode_arrays: bool) -> Any:
         if kind == STRING:
             return self.string()
-        if kind == LIST:
+        if kind == ARRAY:
             element_kind, length = self.values("<IQ")
-            return self.items(element_kind, length, lists)
+            return self.items(element_kind, length, decode_arrays)
         if kind not in SCALARS:
-            raise ValueError(f"a value is of the unknown type {kind}")
+            raise ValueError(f"a field has the unknown type {kind}")
         return self.value("<" + SCALARS[kind])
 
     def items(self, kind: int, length: int, decode: bool) -> list[Any] | None:
-        if kind == LIST:
-            raise ValueError("a list holds lists, which llama.cpp does not read either")
+        if kind == ARRAY:
+            raise ValueError("a field is an array of arrays, which llama.cpp does not support either")
         if decode:
             return [self.field(kind, decode) for _ in range(length)]
         if kind in SCALARS:
@@ -100,11 +106,11 @@ class _Reader:
             for _ in range(length):
                 self.skip_string()
         else:
-            raise ValueError(f"a list is of the unknown type {kind}")
+            raise ValueError(f"an array has the unknown element type {kind}")
         return None
 
     def end_of_tensor(self) -> int:
-        """Where the bytes of the next tensor end, counted from the first tensor."""
+        """Read the next tensor description and return where its bytes end, relative to the first tensor."""
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
         self.skip_string()

@@ -1,4 +1,4 @@
-"""What a model reads: the length of its context, and whether it has a chat template."""
+"""Find a model's context length and whether it has a chat template, without loading the model."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from course_lib.errors import CourseError
 from course_lib.models.gguf.header import read_header
 from course_lib.models.gguf.tokenizer import chat_template
 
-AGAIN = "download or export it again"
+DOWNLOAD_AGAIN = "download or export it again"
 
 
 class InputFormat(NamedTuple):
-    """The longest text that a model reads, in tokens, and whether it has a chat template."""
+    """A model's context length in tokens, and whether it has a chat template."""
 
     context: int
     chat: bool
 
 
 def input_format(path: Path) -> InputFormat:
-    """What the model in a folder or a .gguf file reads, from its configuration or its header alone.
+    """Return the input format of a model folder (from its configuration) or .gguf file (from its header).
 
-    Raises CourseError for a file that is cut short, that holds no model, or one that llama.cpp does not know.
+    Raises CourseError if a file is truncated, holds no model, or has an architecture unknown to llama.cpp.
     """
     try:
         if path.is_dir():
@@ -33,25 +33,27 @@ def input_format(path: Path) -> InputFormat:
         length = fields[f"{fields['general.architecture']}.context_length"]
         return InputFormat(int(length), "tokenizer.chat_template" in fields)
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise CourseError(f"{path.name} does not state its context length: {error}", AGAIN) from error
+        raise CourseError(
+            f"{path.name} does not state its context length: {error}", DOWNLOAD_AGAIN
+        ) from error
 
 
 def _model_fields(path: Path) -> dict[str, Any]:
-    """The fields of a GGUF file that holds a model. Raises CourseError as `input_format`."""
+    """Return the header fields of a GGUF model file. Raises the errors of `input_format`."""
     import gguf
 
     try:
-        fields, tensors = read_header(path)
+        fields, tensor_count = read_header(path)
     except (ValueError, OSError) as error:
         size, reason = path.stat().st_size, str(error)[:200]
-        what = f"{path.name} is cut short or damaged: it has {size:,} bytes"
-        what += f", and reading it fails with {reason!r}"
-        raise CourseError(what, AGAIN) from error
+        message = f"{path.name} is truncated or damaged: it has {size:,} bytes"
+        message += f", and reading it fails with {reason!r}"
+        raise CourseError(message, DOWNLOAD_AGAIN) from error
     architecture = fields.get("general.architecture", "none")
     if architecture not in gguf.MODEL_ARCH_NAMES.values():
-        what = f"{path.name} is a model of the architecture {architecture!r}, which llama.cpp does not know"
-        raise CourseError(what, "choose a model of another architecture, such as llama")
-    if not tensors and not fields.get("split.count"):  # the first of several files may have no tensors
-        what = f"{path.name} holds a tokenizer ({architecture}) and no weights"
-        raise CourseError(what, "choose the file of the complete model")
+        message = f"{path.name} has the architecture {architecture!r}, which llama.cpp does not support"
+        raise CourseError(message, "choose a model of another architecture, such as llama")
+    if not tensor_count and not fields.get("split.count"):  # the first of several files may have no tensors
+        message = f"{path.name} holds only a tokenizer ({architecture}), no weights"
+        raise CourseError(message, "use the file of the complete model")
     return fields

@@ -1,4 +1,4 @@
-"""Write the tokenizer of a model folder into a GGUF file, for the same tokens in llama.cpp."""
+"""Write the tokenizer of a model folder into a GGUF file, so that llama.cpp produces the same tokens."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.models.files.headers import read_json
 
-CONVERT = "convert it with llama.cpp's own convert_hf_to_gguf.py"
-BYTE_LEVEL_SPACES = set("ĠĊĉč")  # space, newline, tab and return in byte-level BPE
+CONVERT = "convert it with convert_hf_to_gguf.py from the llama.cpp repository"
+BYTE_LEVEL_SPACES = set("ĠĊĉč")  # how byte-level BPE writes space, newline, tab and carriage return
 LLAMA_3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -18,7 +18,7 @@ LLAMA_3 = (
 
 
 def pre_tokenizer_name(tokenizer: dict[str, Any]) -> str | None:
-    """llama.cpp's name for the pre-tokenizer of a tokenizer.json; None for one that is not known here."""
+    """Return llama.cpp's name for the pre-tokenizer of a tokenizer.json; None if it is not supported."""
     model, outer = tokenizer["model"], tokenizer.get("pre_tokenizer") or {"type": "none"}
     *steps, last = outer["pretokenizers"] if outer["type"] == "Sequence" else [outer]
     if model["type"] != "BPE" or model.get("byte_fallback") or tokenizer.get("normalizer"):
@@ -34,8 +34,8 @@ def pre_tokenizer_name(tokenizer: dict[str, Any]) -> str | None:
     if [step["type"] for step in steps] == ["Digits"]:
         return "smollm"
     # llama.cpp has no pre-tokenizer that isolates punctuation. "gpt-2" gives the same tokens, because merges
-    # learnt with isolated punctuation never join it to anything. Tokens of several spaces are the exception:
-    # it leaves the last of them to what follows.
+    # learnt with isolated punctuation never join it to other text. Only tokens of several spaces differ:
+    # "gpt-2" splits off the last space of a run and attaches it to the next word.
     has_space_runs = any(len(token) > 1 and set(token) <= BYTE_LEVEL_SPACES for token in model["vocab"])
     return "gpt-2" if not steps or not has_space_runs else None
 
@@ -46,15 +46,15 @@ def _splits_single_characters(step: dict[str, Any]) -> bool:
 
 
 def write_tokenizer(writer: Any, folder: Path, config: dict[str, Any]) -> None:
-    """Write byte-level BPE with its merges, special tokens and chat template.
+    """Write a byte-level BPE tokenizer with its merges, special tokens and chat template.
 
-    Raises CourseError for another kind of tokenizer, and for one that does not fit the model.
+    Raises CourseError for other kinds of tokenizers, and if the tokenizer does not fit the model.
     """
     tokenizer = read_json(folder, "tokenizer.json")
     pre_tokenizer = pre_tokenizer_name(tokenizer) if tokenizer else None
     if pre_tokenizer is None:
-        what = f"{folder.name} has no tokenizer of byte-level BPE in a form that is written here"
-        raise CourseError(what, CONVERT)
+        message = f"{folder.name} has no byte-level BPE tokenizer of a supported kind"
+        raise CourseError(message, CONVERT)
     tokens, types = _tokens(tokenizer, config["vocab_size"], folder.name)
     merges = tokenizer["model"]["merges"]
     writer.add_tokenizer_model("gpt2")
@@ -62,24 +62,24 @@ def write_tokenizer(writer: Any, folder: Path, config: dict[str, Any]) -> None:
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in merges])
-    begin = _write_special_tokens(writer, folder, config)
+    bos = _write_special_tokens(writer, folder, config)
     template = chat_template(folder)
     if template:
         writer.add_chat_template(template)
-    adds_begin = tokens[begin] in json.dumps(tokenizer.get("post_processor"), ensure_ascii=False)
-    writer.add_add_bos_token(adds_begin and not template)  # a chat template writes it itself
+    adds_bos = tokens[bos] in json.dumps(tokenizer.get("post_processor"), ensure_ascii=False)
+    writer.add_add_bos_token(adds_bos and not template)  # a chat template contains the token itself
 
 
 def _tokens(tokenizer: dict[str, Any], rows: int, name: str) -> tuple[list[str], list[int]]:
-    """Text and type of every token in order. Rows of the embedding without a token are named as [PAD7]."""
+    """Return the texts and types of all tokens by id. Unused embedding rows get names such as [PAD7]."""
     from gguf import TokenType
 
     added = {token["id"]: token for token in tokenizer["added_tokens"]}
     texts = {id_: text for text, id_ in tokenizer["model"]["vocab"].items()}
     texts |= {id_: token["content"] for id_, token in added.items()}
     if max(texts) >= rows:
-        what = f"{name} has {max(texts) + 1} tokens, and its model {rows} embeddings"
-        raise CourseError(what, "give it its own tokenizer")
+        message = f"{name} has {max(texts) + 1} tokens, but the model has only {rows} embeddings"
+        raise CourseError(message, "save the model's own tokenizer in the folder")
     types = dict.fromkeys(texts, TokenType.NORMAL)
     types |= {i: TokenType.CONTROL if t["special"] else TokenType.USER_DEFINED for i, t in added.items()}
     return (
@@ -89,28 +89,28 @@ def _tokens(tokenizer: dict[str, Any], rows: int, name: str) -> tuple[list[str],
 
 
 def _write_special_tokens(writer: Any, folder: Path, config: dict[str, Any]) -> int:
-    """Write the ids of the tokens that begin, end and fill. Returns the one that begins.
+    """Write the ids of the BOS, EOS and padding tokens, and return the BOS id.
 
-    llama.cpp invents a missing one, so all must be there.
+    Raises CourseError if BOS or EOS is missing, because llama.cpp would then use default ids.
     """
-    ends = read_json(folder, "generation_config.json").get("eos_token_id", config["eos_token_id"])
-    ends = ends if isinstance(ends, list) else [ends]
-    begin = config["bos_token_id"]
-    if begin is None or None in ends or not 1 <= len(ends) <= 3:
-        what = f"{folder.name} begins with token {begin} and ends with {ends}"
-        need = "llama.cpp needs one that begins, and one to three that end"
-        raise CourseError(f"{what}; {need}", "set bos_token_id and eos_token_id in config.json")
-    writer.add_bos_token_id(begin)
-    add_end = (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id)
-    for add, token in zip(add_end, ends, strict=False):
+    eos_ids = read_json(folder, "generation_config.json").get("eos_token_id", config["eos_token_id"])
+    eos_ids = eos_ids if isinstance(eos_ids, list) else [eos_ids]
+    bos = config["bos_token_id"]
+    if bos is None or None in eos_ids or not 1 <= len(eos_ids) <= 3:
+        message = f"{folder.name} has the BOS token {bos} and the EOS tokens {eos_ids}"
+        need = "llama.cpp needs one BOS token and one to three EOS tokens"
+        raise CourseError(f"{message}; {need}", "set bos_token_id and eos_token_id in config.json")
+    writer.add_bos_token_id(bos)
+    add_eos = (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id)
+    for add, token in zip(add_eos, eos_ids, strict=False):
         add(token)
     if config["pad_token_id"] is not None:
         writer.add_pad_token_id(config["pad_token_id"])
-    return int(begin)
+    return int(bos)
 
 
 def chat_template(folder: Path) -> str | None:
-    """The chat template of a folder; None where it has none."""
+    """Return the chat template of a model folder; None if it has none."""
     path = folder / "chat_template.jinja"
     if path.is_file():
         return path.read_text("utf-8")

@@ -1,4 +1,4 @@
-"""Write a Llama model folder as GGUF, the file format of llama.cpp and Ollama.
+"""Convert a Hugging Face model folder of a Llama model to GGUF, the file format of llama.cpp and Ollama.
 
 The format: github.com/ggml-org/ggml, docs/gguf.md.
 """
@@ -21,28 +21,33 @@ if TYPE_CHECKING:
     import numpy as np
 
 TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")  # bits per weight: 32, 16, 16, 8.5, 4.5
-ROPE_TYPES = ("default", "linear", "llama3")  # kinds of rotary positions, by transformers' names
+ROPE_TYPES = (
+    "default",
+    "linear",
+    "llama3",
+)  # supported variants of rotary position embeddings, by transformers' names
 BLOCK = 32  # weights that share a scale in q8_0 and q4_0
-NO_ROOM = "choose a folder that you can write and that has room"
+CHOOSE_ANOTHER_FOLDER = "choose a writable folder with enough free space"
 
 
 def export(folder: Path, target: Path, weight_type: str = "f32") -> Path:
-    """Write the model in `folder` (config, tokenizer, safetensors) to `target` with weights of one of TYPES.
+    """Write the model in `folder` (config, tokenizer, safetensors) to the file `target` and return it.
 
-    Raises ValueError for an unknown type; CourseError for another architecture or tokenizer, for rows that
-    blocks of 32 do not divide, and where `target` cannot be written. No half-written file stays.
+    weight_type: One of TYPES. Raises ValueError for another one, and CourseError for an unsupported
+    architecture or tokenizer, for matrix rows not divisible into blocks of 32 weights (quantized types), and
+    if `target` cannot be written. No partial file is left behind.
     """
     try:
         write(folder, target, weight_type)
     except OSError as error:
-        raise CourseError(f"{target} cannot be written: {error}", NO_ROOM) from error
+        raise CourseError(f"{target} cannot be written: {error}", CHOOSE_ANOTHER_FOLDER) from error
     return target
 
 
 def write(folder: Path, target: Path, weight_type: str) -> None:
-    """As `export`, but raises OSError where `target` cannot be written."""
+    """Do the same as `export`, but raise OSError if `target` cannot be written."""
     if weight_type not in TYPES:
-        raise ValueError(f"weight_type={weight_type!r}; one of {', '.join(TYPES)}")
+        raise ValueError(f"weight_type={weight_type!r} must be one of {', '.join(TYPES)}")
     config = llama_config(folder)
     try:
         with gguf_writer(target) as writer:
@@ -50,13 +55,13 @@ def write(folder: Path, target: Path, weight_type: str) -> None:
             write_tokenizer(writer, folder, config)
             _write_tensors(writer, folder, config, weight_type)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        what = f"{folder.name} is not complete: {type(error).__name__}: {error}"
-        raise CourseError(what, "download or save it again") from error
+        message = f"{folder.name} is not complete: {type(error).__name__}: {error}"
+        raise CourseError(message, "download or save it again") from error
 
 
 @contextmanager
 def gguf_writer(target: Path) -> Iterator[Any]:
-    """A writer of a GGUF file of a Llama, which appears at the end of the block. Raises OSError."""
+    """Yield a writer of a GGUF file for a Llama model; the file appears when the block ends."""
     import gguf
 
     with atomic_file(target) as partial:
@@ -67,34 +72,37 @@ def gguf_writer(target: Path) -> Iterator[Any]:
         writer.write_tensors_to_file()
         writer.close()
         try:
-            read_header(partial)  # numpy writes it, which does not report a full disk (seen)
+            read_header(partial)  # numpy writes the tensors without reporting a full disk
         except ValueError as error:
-            raise OSError(f"it was cut short, as where no space is left: {error}") from error
+            raise OSError(f"the file is truncated, perhaps because the disk is full: {error}") from error
 
 
 def llama_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a Llama model, with transformers' defaults for what it leaves out.
+    """Return the configuration of a Llama model, with transformers' defaults for missing fields.
 
-    Raises CourseError for an incomplete folder, another architecture, and quantized weights.
+    Raises CourseError for an incomplete folder, another architecture, or quantized weights.
     """
-    from course_lib.models.files.resolution import check_folder  # lazily: the command line reads TYPES alone
+    from course_lib.models.files.resolution import (
+        check_folder,
+    )  # lazy, because the command line imports this module only for TYPES
 
     config = json.loads((check_folder(folder) / "config.json").read_text("utf-8"))
     if config.get("architectures") != ["LlamaForCausalLM"]:
-        what = f"{folder.name} is {config.get('architectures')}; only LlamaForCausalLM is exported"
-        raise CourseError(what, CONVERT)
+        architectures = config.get("architectures")
+        message = f"{folder.name} has the architecture {architectures}; only LlamaForCausalLM is supported"
+        raise CourseError(message, CONVERT)
     if config.get("quantization_config"):
-        what = f"{folder.name} holds quantized weights, which would be rounded a second time"
-        raise CourseError(what, "export the unquantized model")
+        message = f"{folder.name} holds quantized weights, which would be rounded a second time"
+        raise CourseError(message, "export the unquantized model")
     from transformers import LlamaConfig
 
     complete: dict[str, Any] = LlamaConfig.from_dict(config).to_dict()
     rope, activation = complete["rope_parameters"], complete["hidden_act"]
     partial = rope.get("partial_rotary_factor", 1) != 1
     if rope["rope_type"] not in ROPE_TYPES or partial or activation != "silu":
-        what = f"{folder.name} has positions of type {rope['rope_type']!r} and activation {activation!r}"
-        known = f"written here are {', '.join(ROPE_TYPES)}, over whole heads, and silu"
-        raise CourseError(f"{what}; {known}", CONVERT)
+        message = f"{folder.name} has rope_type {rope['rope_type']!r} and activation {activation!r}"
+        known = f"supported are {', '.join(ROPE_TYPES)} over whole heads, and silu"
+        raise CourseError(f"{message}; {known}", CONVERT)
     return complete
 
 
@@ -126,20 +134,22 @@ def _write_tensors(writer: Any, folder: Path, config: dict[str, Any], weight_typ
     for file in weight_files(path.name for path in folder.iterdir()):
         for name, tensor in load_file(folder / file).items():
             module, _, suffix = name.rpartition(".")
-            if suffix == "inv_freq":  # in old files; it follows from the configuration
+            if suffix == "inv_freq":  # old files store it; it follows from the configuration
                 continue
             target = names.get_name(module)
             if target is None:
                 raise CourseError(
-                    f"{folder.name}: llama.cpp has no place for {name} in a Llama model", CONVERT
+                    f"{folder.name}: llama.cpp has no tensor for {name} in a Llama model", CONVERT
                 )
             weight = reorder_rows(module, tensor.float().numpy(), config)
             is_matrix = weight.ndim == 2
             if is_matrix and weight_type.startswith("q") and weight.shape[1] % BLOCK:
-                what = (
+                message = (
                     f"{weight_type} quantizes blocks of {BLOCK}, which does not divide the {weight.shape[1]}"
                 )
-                raise CourseError(f"{what} of a row of {name} in {folder.name}", "export it with --type f16")
+                raise CourseError(
+                    f"{message} of a row of {name} in {folder.name}", "export it with --type f16"
+                )
             kind = gguf.GGMLQuantizationType[weight_type.upper() if is_matrix else "F32"]  # norms stay exact
             writer.add_tensor(f"{target}.{suffix}", gguf.quants.quantize(weight, kind), raw_dtype=kind)
     if config["rope_parameters"]["rope_type"] != "default":
@@ -147,23 +157,24 @@ def _write_tensors(writer: Any, folder: Path, config: dict[str, Any], weight_typ
 
 
 def reorder_rows(module: str, weight: np.ndarray, config: dict[str, Any]) -> np.ndarray:
-    """The weight of a module with the rows of query and key projections in llama.cpp's order."""
+    """Return a module's weight, with the rows of query and key projections in llama.cpp's order."""
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     projection = module.split(".")[-1]
     return interleave(weight, heads[projection]) if projection in heads else weight
 
 
 def interleave(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of a projection in llama.cpp's order: it rotates neighbours (0, 1), transformers halves (0, d/2).
+    """Reorder the rows of a projection from transformers' rotary layout to llama.cpp's.
 
-    weight: (heads * head_dim, hidden), or a bias of (heads * head_dim,).
+    llama.cpp rotates neighbouring rows (0 with 1), transformers rows of the two halves (0 with head_dim / 2).
+    weight: Shape (heads * head_dim, hidden), or (heads * head_dim,) for a bias.
     """
     rows, *rest = weight.shape
     return weight.reshape(heads, 2, rows // heads // 2, *rest).swapaxes(1, 2).reshape(weight.shape)
 
 
 def _rope_divisors(config: dict[str, Any]) -> np.ndarray:
-    """What each frequency of the positions is divided by to extend the context; (head_dim / 2,)."""
+    """Return the divisors of the rotary frequencies that extend the context, shape (head_dim / 2,)."""
     import numpy as np
     from transformers import LlamaConfig
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS

@@ -1,4 +1,4 @@
-"""Models kept in memory by name, and as LangChain's chat models and embeddings."""
+"""ModelManager: load models by name, keep them in memory, and offer them as LangChain objects."""
 
 from typing import TYPE_CHECKING
 

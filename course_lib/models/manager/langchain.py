@@ -1,4 +1,4 @@
-"""The models of a ModelManager as LangChain's chat models and embeddings, and as rerankers."""
+"""LangChain chat models and embeddings, and rerankers, on top of the models of a ModelManager."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from course_lib.models.drivers import driver_class
 from course_lib.models.drivers.capabilities import drivers_with
-from course_lib.models.drivers.engine import Engine, Unsupported
+from course_lib.models.drivers.engine import Engine, Unsupported, as_list
 from course_lib.models.drivers.reply import Reply, Turn
 from course_lib.models.schema import Generation, ModelSpec
 
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ROLES = {"system": "system", "human": "user", "ai": "assistant"}
+ROLES = {"system": "system", "human": "user", "ai": "assistant"}  # LangChain message type -> turn role
 
 
 class EngineSource(Protocol):
-    """What is needed of a ModelManager: a loaded engine for a resolved specification."""
+    """The part of ModelManager that is needed here: it provides the loaded engine for a specification."""
 
     def use_resolved(self, spec: ModelSpec) -> AbstractContextManager[Engine]: ...
 
 
 def turns(messages: Sequence[BaseMessage]) -> list[Turn]:
-    """LangChain's messages as turns. Raises ValueError for a role that our models do not read, and images."""
+    """Convert LangChain messages to turns. Raises ValueError for unsupported roles, images and files."""
     result: list[Turn] = []
     for message in messages:
         if message.type not in ROLES:
-            raise ValueError(f"a message of type {message.type!r}; {', '.join(ROLES)} are read")
+            raise ValueError(f"a message of type {message.type!r}; supported: {', '.join(ROLES)}")
         parts = [message.content] if isinstance(message.content, str) else message.content
         texts = [part if isinstance(part, str) else part.get("text") for part in parts]
         if not all(isinstance(text, str) for text in texts):
-            raise ValueError("a message holds something that is no text; images and files are not read")
+            raise ValueError("a message has content other than text; images and files are not supported")
         result.append({"role": ROLES[message.type], "content": "".join(cast(list[str], texts))})
     return result
 
 
 def to_message(reply: Reply) -> AIMessage:
-    """A reply as LangChain's message, with its numbers of tokens."""
+    """Convert a reply to a LangChain message with its token counts."""
     total = reply.prompt_tokens + reply.tokens
     return AIMessage(
         content=str(reply),
@@ -62,7 +62,7 @@ def to_message(reply: Reply) -> AIMessage:
 
 
 class ChatModel(BaseChatModel):
-    """A chat model of a ModelManager, with structured output where the driver has it."""
+    """A LangChain chat model, with structured output if its driver (the software that runs it) can."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -82,7 +82,7 @@ class ChatModel(BaseChatModel):
         return {"model": self.spec.name, "driver": self.spec.driver, **self.options.model_dump()}
 
     def engine(self) -> AbstractContextManager[Engine]:
-        """The loaded engine, in use until the end of a `with` block."""
+        """Return a context manager that yields the loaded engine and keeps it loaded in the `with` block."""
         source: EngineSource = self.manager
         return source.use_resolved(self.spec)
 
@@ -122,7 +122,7 @@ class ChatModel(BaseChatModel):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        """Answer in the engine's batches; in threads where callbacks or exceptions are asked for."""
+        """Answer in the engine's batches; with `config` or `return_exceptions`, one by one in threads."""
         if config or return_exceptions:
             return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
         stop = kwargs.pop("stop", None)
@@ -133,15 +133,15 @@ class ChatModel(BaseChatModel):
     def with_structured_output(
         self, schema: dict[str, Any] | type[BaseModel], *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, Any]:
-        """Answers as a dict that a JSON schema allows, or as objects of a pydantic class.
+        """Return a runnable whose answers are dicts that match a JSON schema, or objects of a pydantic class.
 
-        Raises Unsupported where the driver has no such constraint, ValueError for unknown options.
+        Raises Unsupported if the driver cannot enforce a schema, ValueError for unknown options.
         """
         if kwargs:
-            raise ValueError(f"options {', '.join(kwargs)} are not known; schema and include_raw are")
+            raise ValueError(f"options {', '.join(kwargs)} are not known; known: schema and include_raw")
         if "json_schema" not in driver_class(self.spec).capabilities:
             raise Unsupported(
-                f"the driver {self.spec.driver} cannot hold an answer to a schema",
+                f"the driver {self.spec.driver} cannot make an answer match a schema",
                 f"use a driver that can: {', '.join(drivers_with('json_schema'))}",
             )
         is_class = isinstance(schema, type)
@@ -157,7 +157,7 @@ class ChatModel(BaseChatModel):
 
 
 class _Managed:
-    """A model of a manager, loaded at its first use."""
+    """The base class of models that a ModelManager loads at their first use."""
 
     def __init__(self, manager: EngineSource, spec: ModelSpec) -> None:
         self.manager, self.spec = manager, spec
@@ -166,15 +166,14 @@ class _Managed:
         return f"{type(self).__name__}({self.spec.name!r}, driver={self.spec.driver!r})"
 
     def engine(self) -> AbstractContextManager[Engine]:
-        """The loaded engine, in use until the end of a `with` block."""
+        """Return a context manager that yields the loaded engine and keeps it loaded in the `with` block."""
         return self.manager.use_resolved(self.spec)
 
 
 class EmbeddingModel(_Managed, Embeddings):
-    """LangChain Embeddings: lists of floats, each of length 1.
+    """LangChain Embeddings that return unit-length vectors as lists of floats.
 
-    query_prefix, passage_prefix: the texts that the model was trained to read before each question and each
-    passage.
+    query_prefix, passage_prefix: Texts to put before each query and each passage, as in the model's training.
     """
 
     def __init__(
@@ -189,32 +188,33 @@ class EmbeddingModel(_Managed, Embeddings):
         return vectors
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """A vector for each passage. A text that is too long raises CourseError."""
-        return self._embed(texts, self.passage_prefix)
+        """Return a vector for each passage. Raises CourseError for a lone string and for too long a text."""
+        return self._embed(as_list(texts, "embed_documents([{}])[0]"), self.passage_prefix)
 
     def embed_queries(self, texts: list[str]) -> list[list[float]]:
-        """A vector for each question, in one batch."""
-        return self._embed(texts, self.query_prefix)
+        """Return a vector for each query, computed in one batch."""
+        return self._embed(as_list(texts, "embed_query({})"), self.query_prefix)
 
     def embed_query(self, text: str) -> list[float]:
-        """The vector of one question."""
+        """Return the vector of one query."""
         return self.embed_queries([text])[0]
 
     def embed_document_tokens(self, texts: list[str]) -> list[NDArray[np.float32]]:
-        """For each passage, of any length, unit vectors of its tokens: (tokens, dimensions)."""
+        """Return the unit-length token vectors of each passage, (tokens, dimensions). Any length works."""
+        texts = as_list(texts, "embed_document_tokens([{}])[0]")
         with self.engine() as engine:
             return engine.embed_tokens([self.passage_prefix + text for text in texts])
 
     def embed_query_tokens(self, text: str) -> NDArray[np.float32]:
-        """Unit vectors of the tokens of one question: (tokens, dimensions)."""
+        """Return the unit-length token vectors of one query, (tokens, dimensions)."""
         with self.engine() as engine:
             return engine.embed_tokens([self.query_prefix + text])[0]
 
 
 class RerankerModel(_Managed):
-    """Scores of texts for a query; the higher, the better."""
+    """A model that scores texts by relevance to a query."""
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
-        """A score for each text, in the order given."""
+        """Return a score for each text, in the order of `texts`; higher means more relevant."""
         with self.engine() as engine:
             return engine.rerank(query, texts)

@@ -1,4 +1,7 @@
-"""Loaded models: loaded once, kept while they are used, unloaded when idle or when memory is short."""
+"""Load each model once and share it; unload models when they are idle or memory runs short.
+
+A specification (ModelSpec) declares a model; an engine is a loaded model.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,13 @@ from course_lib.models.schema import ModelSpec
 if TYPE_CHECKING:
     from course_lib.models.manager.langchain import ChatModel, EmbeddingModel, RerankerModel
 
-MEMORY_SHARE = 0.8  # of the machine's memory, for weights, where no limit is given
-Model = ModelSpec | str | dict[str, Any]
+MEMORY_SHARE = 0.8  # default limit for weights, as a fraction of the machine's memory
+Model = ModelSpec | str | dict[str, Any]  # a specification, or what ModelSpec.parse accepts
 
 
 @dataclass
 class _Entry:
-    """A model in memory, or one that is being loaded (engine is None then)."""
+    """A loaded model, or one that is being loaded (then `engine` is None)."""
 
     spec: ModelSpec
     bytes: int = 0
@@ -37,11 +40,11 @@ class _Entry:
     users: int = 0
     last_used: float = 0.0
     keep_alive: float = 0.0
-    dropped: bool = False  # no longer listed; it is closed when its last user is done
-    base: _Entry | None = None  # the model whose weights it shares; it counts among the users of its base
+    dropped: bool = False  # removed from the manager; will be closed when its last user is done
+    base: _Entry | None = None  # the base model whose weights it shares, counted as one user of the base
 
-    def expires(self) -> float:
-        """When (time.monotonic) its keep_alive ends; infinity while it is in use or kept for ever."""
+    def expires_at(self) -> float:
+        """Return the time (time.monotonic) when keep_alive ends; infinity if in use or kept forever."""
         if self.users or self.engine is None or self.keep_alive < 0:
             return math.inf
         return self.last_used + self.keep_alive
@@ -49,7 +52,11 @@ class _Entry:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in memory: bytes of weights; seconds since its last use and until it is unloaded."""
+    """A loaded model, as reported by ModelManager.loaded_models.
+
+    bytes: The size of the weights. users: How many callers are using it at the moment.
+    idle, expires_in: Seconds since its last use, and until it is unloaded.
+    """
 
     name: str
     key: str
@@ -63,12 +70,12 @@ class LoadedModel:
 
 
 class ModelManager:
-    """Models by name, loaded once for all that want the same weights on the same device. Thread-safe.
+    """Loads models by name, and shares each loaded model among all callers. Thread-safe.
 
-    byte_limit: bytes of weights in memory at once, by default four fifths of the machine's memory. To stay
-    below it, the model that was not used for longest is unloaded first, and a model in use never. A language
-    model with adapters shares the weights of its base model: adapters are exchanged without loading the base
-    again, and several can be used at once.
+    byte_limit: The maximum total size of the loaded weights in bytes, by default 80% of the machine's memory.
+    To stay below it, the least recently used model is unloaded first; a model in use is never unloaded.
+    A language model with LoRA adapters shares the weights of its base model: changing adapters does not
+    reload the base model, and several can be used concurrently.
     """
 
     def __init__(self, byte_limit: int | None = None) -> None:
@@ -77,8 +84,10 @@ class ModelManager:
         memory_size = psutil.virtual_memory().total
         self.byte_limit = int(MEMORY_SHARE * memory_size) if byte_limit is None else byte_limit
         self.registry = Registry()
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # by key, oldest use first
-        self._leaving: list[_Entry] = []  # dropped, and still in use
+        self._entries: OrderedDict[str, _Entry] = (
+            OrderedDict()
+        )  # by ModelSpec.key(), least recently used first
+        self._dropped_in_use: list[_Entry] = []  # to be closed when their last user is done
         self._change = threading.Condition()
         self._reaper: threading.Thread | None = None
 
@@ -90,29 +99,31 @@ class ModelManager:
 
     @classmethod
     def shared(cls) -> ModelManager:
-        """The one manager of this process, created at the first call. Tests make their own."""
+        """Return the one shared manager of this process, created at the first call."""
         global _shared
-        with _creating:
+        with _shared_lock:
             _shared = _shared or cls()
             return _shared
 
     # -- by name --
 
     def register(self, name: str, model: Model | type[Engine], /, **metadata: Any) -> None:
-        """Give a name to a specification or to a subclass of Engine. metadata: `version`, and whatever else.
+        """Register a specification or a subclass of Engine under a name.
 
-        Raises ValueError for a name and version that already stand for another model.
+        metadata: `version` (default "1"), and any further information about the model.
+        Raises ValueError if this name and version are already registered for another model.
         """
         self.registry.register(name, model, **metadata)
 
     def list_available_models(self) -> list[ModelInfo]:
-        """What is known of the roles of the tier, the models in LOCAL_MODELS_DIR, and registered models."""
+        """List the models of the roles (chat, embed, rerank), of LOCAL_MODELS_DIR, and registered ones."""
         return self.registry.available()
 
     def get_chat_model(self, name: Model | None = None, **options: Any) -> ChatModel:
-        """A LangChain chat model by role, name, path, hub id or specification; else DEFAULT_CHAT_MODEL.
+        """Return a LangChain chat model. Its weights are loaded at its first use.
 
-        It is loaded at its first use. `options`: of generation, such as temperature.
+        name: A role, name, path, hub id or specification; by default DEFAULT_CHAT_MODEL.
+        options: Generation options, such as temperature.
         """
         from course_lib.models.manager.langchain import ChatModel
 
@@ -120,9 +131,10 @@ class ModelManager:
         return ChatModel(manager=self, spec=spec, options=spec.generation.replace(**options))
 
     def get_embedding_model(self, name: Model | None = None) -> EmbeddingModel:
-        """LangChain Embeddings, by the same names; by default DEFAULT_EMBEDDING_MODEL.
+        """Return LangChain Embeddings. Its weights are loaded at its first use.
 
-        A model of the catalogue that was trained with a prefix for questions and passages gets it.
+        name: As for get_chat_model; by default DEFAULT_EMBEDDING_MODEL.
+        For models in the catalogue that were trained with query and passage prefixes, these are added.
         """
         from course_lib.models.manager.langchain import EmbeddingModel
 
@@ -130,7 +142,7 @@ class ModelManager:
         return EmbeddingModel(self, spec, *catalog.prefixes(spec.name))
 
     def get_reranker(self, name: Model = "rerank") -> RerankerModel:
-        """A reranker, by the same names."""
+        """Return a reranker. Its weights are loaded at its first use. name: As for get_chat_model."""
         from course_lib.models.manager.langchain import RerankerModel
 
         return RerankerModel(self, self.registry.spec(name, task="rerank"))
@@ -139,19 +151,19 @@ class ModelManager:
 
     @contextmanager
     def use(self, model: Model, keep_alive: float | None = None, **changes: Any) -> Iterator[Engine]:
-        """The loaded engine, in use until the end of the block.
+        """Yield the engine (loaded model), which stays loaded at least until the end of the `with` block.
 
-        keep_alive: idle seconds until it is unloaded, -1 for never, 0 for at once; by default the
-        specification's. Raises CourseError where it cannot be loaded or does not fit under the byte limit
-        beside the models in use.
+        keep_alive: Idle seconds until the model is unloaded, -1 for never, 0 for immediately; by default the
+        value in the specification. Raises CourseError if the model cannot be loaded, or does not fit under
+        the byte limit together with the models in use.
         """
         with self.use_resolved(self.registry.spec(model, **changes), keep_alive) as engine:
             yield engine
 
     @contextmanager
     def use_resolved(self, spec: ModelSpec, keep_alive: float | None = None) -> Iterator[Engine]:
-        """As `use`, of a specification that was resolved before, as adapters to other libraries hold it."""
-        entry = self._take(spec)
+        """Like `use`, for a specification that `registry.spec` has already resolved."""
+        entry = self._acquire(spec)
         assert entry.engine is not None
         try:
             yield entry.engine
@@ -159,9 +171,9 @@ class ModelManager:
             self._release(entry, spec.keep_alive if keep_alive is None else keep_alive)
 
     def unload(self, model: Model, **changes: Any) -> bool:
-        """Unload a model, and those with adapters that share its weights, as soon as nobody uses them.
+        """Unload a model, and the adapter models that share its weights, as soon as they are not in use.
 
-        Returns whether it was loaded.
+        Returns whether the model was loaded.
         """
         key = self.registry.spec(model, **changes).key()
         with self._change:
@@ -174,14 +186,14 @@ class ModelManager:
         return True
 
     def unload_all(self) -> None:
-        """Unload every model, those in use as soon as their users are done."""
+        """Unload all models; models in use are unloaded when their users are done."""
         with self._change:
             loaded = [key for key, entry in self._entries.items() if entry.engine]
             closing = [entry for key in loaded for entry in self._drop(key)]
         self._close(closing)
 
     def loaded_models(self) -> list[LoadedModel]:
-        """The loaded models, the one not used for longest first."""
+        """Return the loaded models, the least recently used first."""
         now = time.monotonic()
         with self._change:
             return [
@@ -193,15 +205,15 @@ class ModelManager:
                     device=entry.engine.device,
                     users=entry.users,
                     idle=now - entry.last_used,
-                    expires_in=max(0.0, entry.expires() - now),
+                    expires_in=max(0.0, entry.expires_at() - now),
                     counters=entry.engine.counters,
                 )
                 for key, entry in self._entries.items()
                 if entry.engine is not None
             ]
 
-    def _take(self, spec: ModelSpec) -> _Entry:
-        """The entry of a specification, loaded if need be, with one user more."""
+    def _acquire(self, spec: ModelSpec) -> _Entry:
+        """Return the entry of a specification, loading it if necessary, and add one user to it."""
         key = spec.key()
         with self._change:
             while (entry := self._entries.get(key)) is not None and entry.engine is None:
@@ -223,33 +235,34 @@ class ModelManager:
             entry.engine, entry.users = engine, 1
             entry.bytes = (engine.weight_bytes or entry.bytes) - (entry.base.bytes if entry.base else 0)
             entry.last_used = time.monotonic()
-            if entry.base and entry.base.dropped:  # unloaded meanwhile
+            if entry.base and entry.base.dropped:  # unloaded in the meantime
                 self._drop(key)
             self._change.notify_all()
         return entry
 
     def _load(self, key: str, entry: _Entry) -> Engine:
+        """Make room for a model and load it. A model with adapters reuses the engine of its base model."""
         base_spec = _base_spec(entry.spec)
         if base_spec:
-            entry.base = self._take(base_spec)
+            entry.base = self._acquire(base_spec)
         else:
             entry.bytes = memory.bytes_to_load(entry.spec)
         self._make_room(key, entry)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         shared: Any = entry.base.engine if entry.base else None
         engine: Engine = shared.with_adapters(entry.spec) if shared else load(entry.spec)
-        engine.counters.load_seconds = time.perf_counter() - begun
+        engine.counters.load_seconds = time.perf_counter() - started
         return engine
 
     def _make_room(self, key: str, wanted: _Entry) -> None:
-        """Unload idle models, oldest use first, until `wanted` fits. Raises CourseError if it cannot."""
+        """Unload idle models (the longest unused first) for `wanted`. Raises CourseError if it cannot fit."""
         with self._change:
             idle = self._evictable(key)
             staying = {k: e for k, e in self._entries.items() if k not in idle}
-            leaving = sum(e.bytes for e in self._leaving)
+            leaving = sum(e.bytes for e in self._dropped_in_use)
             excess = leaving + sum(e.bytes for e in staying.values()) - self.byte_limit
             if excess > 0:
-                others = [*self._leaving, *(e for k, e in staying.items() if k != key)]
+                others = [*self._dropped_in_use, *(e for k, e in staying.items() if k != key)]
                 in_use = ", ".join(e.spec.name for e in others) or "no other model"
                 raise CourseError(
                     f"{wanted.spec.name} takes {wanted.bytes / 1e6:,.1f} MB, {excess / 1e6:,.1f} MB over "
@@ -262,7 +275,10 @@ class ModelManager:
         self._close(closing)
 
     def _evictable(self, key: str) -> list[str]:
-        """Keys of evictable models: unused, or used only by idle adapter engines; adapters first."""
+        """Return keys of models that may be unloaded: unused, or used only by idle adapter models.
+
+        Adapter models come before the base models that they use.
+        """
         unused = {k: e for k, e in self._entries.items() if k != key and e.engine and not e.users}
         idle_users = [e.base for e in unused.values() if e.base]
         evictable = {
@@ -273,19 +289,20 @@ class ModelManager:
         return sorted(evictable, key=lambda k: evictable[k].base is None and evictable[k].users > 0)
 
     def _drop(self, key: str) -> list[_Entry]:
-        """Remove a model from the list (the lock is held). Returns it for closing if nobody uses it."""
+        """Remove a model from the manager (with the lock held). Returns it in a list if it can be closed."""
         entry = self._entries.pop(key)
         entry.dropped = True
         if entry.engine and not entry.users:
             return [entry]
-        self._leaving.append(entry)
+        self._dropped_in_use.append(entry)
         return []
 
     def _release(self, entry: _Entry, keep_alive: float) -> None:
+        """Remove one user from an entry; close it if it was dropped or keep_alive is 0."""
         with self._change:
             entry.users -= 1
             entry.last_used, entry.keep_alive = time.monotonic(), keep_alive
-            self._leaving = [e for e in self._leaving if e is not entry or e.users]
+            self._dropped_in_use = [e for e in self._dropped_in_use if e is not entry or e.users]
             closing = [entry] if entry.dropped and not entry.users and entry.engine else []
             if not entry.dropped and not entry.users and keep_alive == 0:
                 closing = self._drop(entry.spec.key())
@@ -296,7 +313,7 @@ class ModelManager:
         self._close(closing)
 
     def _close(self, entries: list[_Entry]) -> None:
-        """Close models (the lock is not held) and release the bases whose weights they shared."""
+        """Close models (call without the lock) and release the base models whose weights they shared."""
         for entry in entries:
             if entry.engine:
                 entry.engine.close()
@@ -304,23 +321,23 @@ class ModelManager:
                 self._release(entry.base, entry.base.spec.keep_alive)
 
     def _reap(self) -> None:
-        """Unload models that were idle for long enough; stop when no model is left."""
+        """Unload models when their keep_alive ends; return when no model is left. Runs in its own thread."""
         while True:
             with self._change:
                 now = time.monotonic()
-                expired = [key for key, entry in self._entries.items() if entry.expires() <= now]
+                expired = [key for key, entry in self._entries.items() if entry.expires_at() <= now]
                 closing = [entry for key in expired for entry in self._drop(key)]
                 if not closing and not self._entries:
                     self._reaper = None
                     return
                 if not closing:
-                    soonest = min(entry.expires() for entry in self._entries.values())
+                    soonest = min(entry.expires_at() for entry in self._entries.values())
                     self._change.wait(None if soonest == math.inf else soonest - now)
             self._close(closing)
 
 
 def _base_spec(spec: ModelSpec) -> ModelSpec | None:
-    """The same model without its adapters, where its driver can share the weights; else None."""
+    """Return the model without its adapters if its driver can share the base weights, else None."""
     is_language_model = spec.task in ("chat-completion", "text-generation")
     if not (spec.adapters and is_language_model and spec.driver == "huggingface"):
         return None
@@ -328,4 +345,4 @@ def _base_spec(spec: ModelSpec) -> ModelSpec | None:
 
 
 _shared: ModelManager | None = None
-_creating = threading.Lock()
+_shared_lock = threading.Lock()

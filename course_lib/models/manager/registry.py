@@ -1,4 +1,8 @@
-"""From names of models to specifications: roles, registered models with versions, LOCAL_MODELS_DIR."""
+"""Resolve a model name to its specification (ModelSpec, the declaration of a model).
+
+A name is a registered model, a role (what a model is used for in the chapters: chat, embed, rerank), a file
+or folder in LOCAL_MODELS_DIR, or anything else that ModelSpec.parse accepts, such as a path or hub id.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ NAME = re.compile(r"^[\w][\w.+-]{0,99}$")
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a model. metadata: its licence, and what was given when it was registered."""
+    """An available model. metadata: Its licence, or the keyword arguments of its registration."""
 
     name: str
     spec: ModelSpec
@@ -29,7 +33,10 @@ class ModelInfo:
 
 
 class Registry:
-    """Resolves names; `name` is the version registered last, `name@version` that version. Thread-safe."""
+    """Registered models by name and version. `name` means the latest registered version, else `name@version`.
+
+    Thread-safe.
+    """
 
     def __init__(self) -> None:
         self._versions: dict[str, dict[str, ModelInfo]] = {}
@@ -48,7 +55,7 @@ class Registry:
         version: str = "1",
         **metadata: Any,
     ) -> None:
-        """Implements ModelManager.register."""
+        """Implement ModelManager.register."""
         if not NAME.match(name) or not NAME.match(version):
             raise ValueError(
                 f"{name!r}, version {version!r}: a name is letters, digits and . + - _, at most 100"
@@ -69,9 +76,10 @@ class Registry:
             versions[version] = info
 
     def spec(self, model: ModelSpec | str | dict[str, Any] | None, **changes: Any) -> ModelSpec:
-        """The specification of a name, or of the default model, with `changes`, completed by the settings.
+        """Return the specification of a model, with `changes` and, for open fields, the default settings.
 
-        Raises SpecError for a version that is not registered, and what ModelSpec.parse raises.
+        model: A name, path, hub id or specification; None for the default model of the task.
+        Raises SpecError for an unregistered version, and whatever ModelSpec.parse raises.
         """
         defaults = settings()
         if model is None:
@@ -99,7 +107,7 @@ class Registry:
         return {"source": {"type": "local", "path": str(local[name])}} if name in local else name
 
     def available(self) -> list[ModelInfo]:
-        """Implements ModelManager.list_available_models."""
+        """Implement ModelManager.list_available_models."""
         entries = [catalog.role(name) for name in catalog.roles()]
         models = [
             ModelInfo(e.role, ModelSpec.parse(e.spec), metadata={"model": e.model, "licence": e.licence})
@@ -111,7 +119,7 @@ class Registry:
             return models + [info for versions in self._versions.values() for info in versions.values()]
 
     def name_of(self, spec: ModelSpec) -> str:
-        """The name under which a specification was registered, or its own."""
+        """Return the name under which a specification was registered, or else its own name."""
         key = spec.key()
         with self._lock:
             infos = (info for versions in self._versions.values() for info in versions.values())
@@ -119,7 +127,7 @@ class Registry:
 
 
 def _models_in(folder: Path | None) -> dict[str, Path]:
-    """Name -> path of every model folder and .gguf file that lies directly in `folder`."""
+    """Return name -> path of the model folders and .gguf files directly in `folder`."""
     if folder is None or not folder.expanduser().is_dir():
         return {}
     paths = sorted(folder.expanduser().iterdir())
@@ -127,7 +135,7 @@ def _models_in(folder: Path | None) -> dict[str, Path]:
 
 
 def _defaults_for(spec: ModelSpec, defaults: Settings) -> dict[str, Any]:
-    """The settings for fields that a specification leaves open and its driver supports."""
+    """Return the default settings for fields that are "auto" in `spec` and supported by its driver."""
     supported = SUPPORTED_FIELDS.get(spec.driver, frozenset())
     values = {"device": defaults.model_device, "precision": defaults.model_dtype}
     if spec.quantization != "none" and spec.driver == "llamacpp":

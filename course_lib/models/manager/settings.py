@@ -1,4 +1,4 @@
-"""Defaults for models from the environment or from `.env`, in the course's folder or the current one."""
+"""Default settings for models, from environment variables or a `.env` file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from course_lib.data import ROOT
 from course_lib.errors import CourseError
 
-FILES = (ROOT / ".env", Path(".env"))  # the later one wins
+FILES = (ROOT / ".env", Path(".env"))  # values from the second file (current folder) override the first
 
 
 class Settings(BaseSettings):
-    """What a specification leaves open. The environment wins over `.env`."""
+    """Defaults for what a ModelSpec leaves open. Environment variables override `.env`."""
 
     model_config = SettingsConfigDict(
         env_file=FILES,
@@ -35,26 +35,26 @@ class Settings(BaseSettings):
 
 
 def settings() -> Settings:
-    """The current settings. Raises CourseError that names a wrong variable and the allowed values."""
+    """Return the current settings. Raises CourseError with the invalid variable and its allowed values."""
     names = {name.upper() for name in Settings.model_fields}
     variables = tuple((name, os.environ[name]) for name in os.environ if name.upper() in names)
     try:
-        return _read(variables, tuple(map(_state, FILES)))
+        return _read(variables, tuple(map(_fingerprint, FILES)))
     except ValidationError as error:
-        wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_url=False))
-        raise CourseError(wrong, "change it in .env or in the environment") from None
+        errors = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_url=False))
+        raise CourseError(errors, "change it in .env or in the environment") from None
     except (OSError, UnicodeDecodeError) as error:
         raise CourseError(f".env cannot be read: {error}", "save it as UTF-8 text, or remove it") from error
 
 
 @functools.lru_cache(maxsize=4)
 def _read(variables: tuple[tuple[str, str], ...], files: tuple[Any, ...]) -> Settings:
-    """Read the settings again only where the environment or a file differs from the last time."""
+    """Read the settings. The arguments are the cache key: a changed variable or file causes a new read."""
     return Settings()
 
 
-def _state(path: Path) -> tuple[int, ...] | None:
-    """Identity, size and time of change of a file; None where there is none."""
+def _fingerprint(path: Path) -> tuple[int, ...] | None:
+    """Return device, inode, size and modification time of a file; None if it does not exist."""
     try:
         stat = path.stat()
     except FileNotFoundError:

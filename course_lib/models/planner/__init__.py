@@ -1,4 +1,4 @@
-"""How much memory a model takes, known before it is loaded, and which model fits which GPU."""
+"""Predict how much memory a model needs before it is loaded, and which models fit on which GPU."""
 
 from typing import TYPE_CHECKING
 

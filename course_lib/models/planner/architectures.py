@@ -1,4 +1,4 @@
-"""The sizes of a model from its configuration: weights, matrices, and the width of the KV cache."""
+"""Compute a model's matrix shapes, parameter counts and KV cache width from its config.json."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ from typing import Any, NamedTuple
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models.catalog import shipped
-from course_lib.models.schema.sources import PATH
+from course_lib.models.schema.sources import PATH_START
 
-TUNED = re.compile(r"-(instruct|it|chat)\b", re.IGNORECASE)  # a tuned model has the sizes of its base
-UNSUPPORTED = ("attention_bias", "mlp_bias", "use_sliding_window")  # true, they change what is counted here
+# The suffix of fine-tuned models, which have the sizes of their base model.
+TUNED = re.compile(r"-(instruct|it|chat)\b", re.IGNORECASE)
+# Settings for which the parameter counts below would be wrong.
+UNSUPPORTED = ("attention_bias", "mlp_bias", "use_sliding_window")
 
 
 class Family(NamedTuple):
-    """What the models of one type have in common and their configurations do not contain.
+    """Properties that all models of one `model_type` share and that config.json does not state.
 
-    norms: of hidden width, in a layer. head_norms: one for the heads of queries, one for those of keys.
-    query_bias: of queries, keys and values. fused: these three are one matrix, gate and up another.
-    full_every: each such layer sees all tokens and the others a window; 0: all see the window. rolling_cache:
-    llama.cpp keeps only the window of those layers. eager: transformers computes all scores of attention.
-    encoder: it gives vectors and has no KV cache.
+    norms: The number of normalization layers of the hidden width in each transformer layer.
+    head_norms: Whether each layer also normalizes the heads of queries and of keys.
+    query_bias: Whether the query, key and value projections have biases.
+    fused: Whether query, key and value share one matrix, and gate and up another.
+    full_every: Every n-th layer attends to all tokens and the others to a sliding window; 0 if all layers
+    have the window.
+    rolling_cache: Whether llama.cpp caches only the window in the sliding-window layers.
+    eager: Whether transformers computes the full matrix of attention scores.
+    encoder: Whether the model produces embeddings and has no KV cache.
     """
 
     norms: int = 2
@@ -55,7 +61,12 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of a model. window: tokens that `windowed` of its layers see, 0 where all see all."""
+    """The sizes of a model.
+
+    window: The length in tokens of the sliding attention window, 0 if there is none.
+    windowed: The number of layers with that window.
+    tied: Whether input and output embeddings are one matrix.
+    """
 
     name: str
     type: str
@@ -77,7 +88,7 @@ class Architecture:
 
     @property
     def matrices(self) -> tuple[tuple[int, int], ...]:
-        """(rows, columns) of every matrix of one layer, as torch.nn.Linear has them."""
+        """The shape (rows, columns) of every matrix of one layer, as in torch.nn.Linear."""
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         down = (self.hidden, self.feed_forward)
         if self.family.fused:
@@ -90,18 +101,18 @@ class Architecture:
 
     @property
     def matrix_parameters(self) -> int:
-        """Weights in the matrices of all layers."""
+        """The number of weights in the matrices of all layers."""
         return self.layers * sum(rows * columns for rows, columns in self.matrices)
 
     @property
     def embedding_parameters(self) -> int:
-        """Weights of embeddings (in an encoder of positions and segments too) and of the output."""
+        """The number of weights in input and output embeddings (and positions and segments in an encoder)."""
         positions = self.context + 2 if self.family.encoder else 0
         return self.hidden * (self.vocabulary * (1 if self.tied else 2) + positions)
 
     @property
     def norm_parameters(self) -> int:
-        """Weights of norms and biases."""
+        """The number of weights in norms and biases."""
         family, norm = self.family, self.hidden * (2 if self.family.encoder else 1)
         layer = family.norms * norm + family.head_norms * 2 * self.head_dim
         layer += family.query_bias * (self.heads + 2 * self.kv_heads) * self.head_dim
@@ -110,22 +121,23 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
+        """The number of weights of the whole model."""
         return self.matrix_parameters + self.embedding_parameters + self.norm_parameters
 
 
 def from_config(name: str, config: Mapping[str, Any]) -> Architecture:
-    """The sizes in a complete config.json.
+    """Return the sizes stated in the contents of a config.json.
 
-    Raises CourseError for an unknown type of model or of layer, and for a missing field.
+    Raises CourseError for an unknown model type, an unsupported setting or a missing field.
     """
     kind = config.get("model_type")
     if kind not in FAMILIES:
-        what = f"{name} is of the type {kind!r}; known are {', '.join(FAMILIES)}"
-        raise CourseError(what, "choose a model of these types, or load it and measure")
+        message = f"{name} has the model type {kind!r}; the planner knows {', '.join(FAMILIES)}"
+        raise CourseError(message, "choose a model of a known type, or load this one and measure its memory")
     for field in UNSUPPORTED:
         if config.get(field):
-            what = f"{name} has {field}={config[field]!r}, which is not counted here"
-            raise CourseError(what, "load it, and measure")
+            message = f"{name} has {field}={config[field]!r}, which the planner does not support"
+            raise CourseError(message, "load the model and measure its memory")
     try:
         heads, layers = int(config["num_attention_heads"]), int(config["num_hidden_layers"])
         window = 0 if kind.startswith("qwen") else int(config.get("sliding_window") or 0)
@@ -145,11 +157,13 @@ def from_config(name: str, config: Mapping[str, Any]) -> Architecture:
             windowed=_windowed(config, FAMILIES[kind].full_every, layers) if window else 0,
         )
     except KeyError as error:
-        raise CourseError(f"the configuration of {name} has no field {error}", "add it") from None
+        raise CourseError(
+            f"the configuration of {name} has no field {error}", f"add {error} to its config.json"
+        ) from None
 
 
 def _windowed(config: Mapping[str, Any], full_every: int, layers: int) -> int:
-    """How many layers see a window."""
+    """Return the number of layers with a sliding window."""
     if config.get("layer_types"):
         return sum("sliding" in kind for kind in config["layer_types"])
     return layers - (layers // full_every if full_every else 0)
@@ -157,7 +171,7 @@ def _windowed(config: Mapping[str, Any], full_every: int, layers: int) -> int:
 
 @functools.cache
 def known_configs() -> dict[str, dict[str, Any]]:
-    """Name of a well-known model -> its config.json, where it matters here, and its number of parameters."""
+    """Return, by name of a well-known model, the needed fields of its config.json and its parameter count."""
     import yaml
 
     text = (Path(__file__).parent / "architectures.yaml").read_text("utf-8")
@@ -166,38 +180,38 @@ def known_configs() -> dict[str, dict[str, Any]]:
 
 
 def architectures() -> dict[str, Architecture]:
-    """The architectures of the well-known models by name."""
+    """Return the architectures of the well-known models by name."""
     return {name: from_config(name, config) for name, config in known_configs().items()}
 
 
-def architecture(of: str | Path | Architecture) -> Architecture:
-    """The sizes of a well-known or shipped model by its name, or of a folder by its config.json.
+def architecture(model: str | Path | Architecture) -> Architecture:
+    """Return the sizes of a model: a well-known or shipped one by name, or a folder with a config.json.
 
-    Raises CourseError for an unknown name, with similar names, and for an unknown configuration.
+    Raises CourseError for an unknown name (suggesting similar ones) and for an unsupported configuration.
     """
-    if isinstance(of, Architecture):
-        return of
-    if isinstance(of, Path) or PATH.match(of):
-        return _in_folder(Path(of).expanduser())
+    if isinstance(model, Architecture):
+        return model
+    if isinstance(model, Path) or PATH_START.match(model):
+        return _in_folder(Path(model).expanduser())
     names = {name.lower(): name for name in known_configs()}
-    name = names.get(of.lower()) or names.get(TUNED.sub("", of).lower())
+    name = names.get(model.lower()) or names.get(TUNED.sub("", model).lower())
     if name:
         return from_config(name, known_configs()[name])
-    if of in shipped():
-        return _in_folder(MODELS / of)
-    similar = [names.get(n, n) for n in get_close_matches(of.lower(), [*names, *shipped()], cutoff=0.5)]
-    fix = f"name {' or '.join(similar) or 'the folder of the model'}"
-    raise CourseError(f"the sizes of {of!r} are not known here", fix)
+    if model in shipped():
+        return _in_folder(MODELS / model)
+    similar = [names.get(n, n) for n in get_close_matches(model.lower(), [*names, *shipped()], cutoff=0.5)]
+    fix = f"use {' or '.join(similar) or 'the path of the model folder'}"
+    raise CourseError(f"the planner does not know a model {model!r}", fix)
 
 
 def _in_folder(folder: Path) -> Architecture:
-    """The sizes in a folder's config.json, with transformers' defaults for what it leaves out."""
+    """Return the sizes from a folder's config.json; transformers' defaults fill in missing fields."""
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         kind = config.get("model_type")
     except (OSError, ValueError, AttributeError) as error:
-        what = f"{folder} has no config.json that can be read: {error}"
-        raise CourseError(what, "name a folder in Hugging Face form") from error
+        message = f"{folder} has no readable config.json: {error}"
+        raise CourseError(message, "use a Hugging Face model folder (config.json and safetensors)") from error
     if kind in FAMILIES:
         from transformers import AutoConfig
 

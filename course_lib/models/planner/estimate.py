@@ -1,10 +1,10 @@
-"""How much memory a model will take, from its configuration alone.
+"""Estimate how much memory a model will need, from its configuration alone.
 
-Weights, embeddings, norms and the KV cache are computed as the drivers hold them. What an engine needs beside
-them is a small model of its buffers, fitted to measurements. Not counted are the program itself (Python, its
-libraries, a GPU's context), and on a CPU what the system takes back when memory is short: the mapped file,
-where llama.cpp keeps a second copy of q4_0 weights or transformers quantizes a part of them. The plan is of
-one instance; `load` may start one for every core of a model below 64 MB.
+The sizes of weights, embeddings, norms and KV cache are computed for the driver (the software that runs the
+model). The size of its other buffers is a simple formula fitted to measurements. Not counted: the program
+itself (Python, its libraries, a GPU's context), and on a CPU the memory-mapped model file, which the system
+can drop when memory is short. The estimate is for one instance of the model; `load` may start one instance
+per core for a model below 64 MB.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from course_lib.tables import table
 Driver = Literal["huggingface", "llamacpp"]
 MIB, GIB = 2**20, 2**30
 UNQUANTIZED = ("float32", "float16", "bfloat16")
-BITSANDBYTES = QUANTIZATIONS["huggingface"]  # it quantizes the matrices of the layers alone
-BITS = BITS_OF | {"q4_k_m": 4.89}  # a weight; of q4_k_m the average over Llama-3.1-8B, an approximation
+BITSANDBYTES = QUANTIZATIONS["huggingface"]  # bitsandbytes quantizes only the matrices of the layers
+BITS = BITS_OF | {"q4_k_m": 4.89}  # bits per weight; for q4_k_m approximately: its average in Llama-3.1-8B
 FORMATS = ("q4_0", "q4_k_m", "q8_0", "nf4", "fp4", "int8", "bfloat16", "float16", "float32")
-CACHE_STEP = 256  # llama.cpp rounds its KV cache up to a multiple of so many tokens
-PROMPT_CHUNK = 512  # tokens of a prompt that llama.cpp reads at once
+CACHE_STEP = 256  # tokens; llama.cpp rounds the length of its KV cache up to a multiple of this
+PROMPT_CHUNK = 512  # tokens of a prompt that llama.cpp processes in one batch
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes that a model takes while it reads `batch` texts, each as long as the context.
+    """The bytes that a model needs while it processes `batch` texts of `context` tokens each.
 
-    weights: in the matrices of layers. kv: keys and values of all tokens. overhead: buffers of the engine.
+    weights: The matrices of the layers. kv: The KV cache. overhead: The engine's other buffers.
     """
 
     model: str
@@ -49,11 +49,12 @@ class Plan:
 
     @property
     def total(self) -> int:
+        """The sum of all parts in bytes."""
         return sum(self.parts.values())
 
     @property
     def parts(self) -> dict[str, int]:
-        """Part -> bytes."""
+        """The bytes of each part by its name."""
         return {
             "weights": self.weights,
             "embeddings": self.embeddings,
@@ -70,7 +71,7 @@ class Plan:
 
 
 def format_bytes(number: float) -> str:
-    """Bytes in GiB or MiB.
+    """Format a number of bytes as GiB or MiB.
 
     >>> format_bytes(24 * 2**30), format_bytes(3 * 2**20)
     ('24.00 GiB', '3.00 MiB')
@@ -89,17 +90,19 @@ def plan(
     kv: str | None = None,
     double_quantization: bool = False,
 ) -> Plan:
-    """The plan for a well-known or shipped model by its name, or for a folder by its config.json.
+    """Return the memory plan of a model: a well-known or shipped one by name, or a folder with a config.json.
 
-    weight_format: one of FORMATS. llama.cpp has q4_0, q4_k_m and q8_0; bitsandbytes nf4, fp4 and int8; both
-    have the unquantized ones, which are planned for transformers where no driver is given. precision: of what
-    bitsandbytes does not quantize, by default bfloat16 (on a CPU `load` takes float32). kv: type of
-    llama.cpp's KV cache: float16, float32, bfloat16, q8_0 or q4_0; that of transformers has the precision.
-    Raises CourseError for what cannot be combined, and for a longer context than the model reads.
+    weight_format: One of FORMATS. q4_0, q4_k_m and q8_0 are for llama.cpp; nf4, fp4 and int8 for
+    transformers with bitsandbytes; the unquantized formats for both (by default transformers).
+    precision: The type of the weights that bitsandbytes does not quantize, by default bfloat16 (on a CPU,
+    `load` uses float32).
+    kv: The type of llama.cpp's KV cache: float16 (default), float32, bfloat16, q8_0 or q4_0. In transformers
+    the cache has the type of the unquantized weights.
+    Raises CourseError for invalid combinations, and for a context longer than the model supports.
     """
     sizes = architecture(model)
-    driver = _driver(weight_format, driver)
-    _check(sizes, weight_format, driver, context, batch, precision, kv, double_quantization)
+    driver = _resolve_driver(weight_format, driver)
+    _check_options(sizes, weight_format, driver, context, batch, precision, kv, double_quantization)
     if driver == "llamacpp":
         rest, norms, cache = weight_format, "float32", kv or "float16"
         overhead = _llamacpp_overhead(sizes, context, batch)
@@ -123,13 +126,15 @@ def plan(
     )
 
 
-def _driver(weight_format: str, driver: Driver | None) -> Driver:
+def _resolve_driver(weight_format: str, driver: Driver | None) -> Driver:
     if weight_format not in FORMATS:
         raise CourseError(
             f"weight_format={weight_format!r} is unknown", f"choose one of {', '.join(FORMATS)}"
         )
     if driver not in (None, "huggingface", "llamacpp"):
-        raise CourseError(f"driver={driver!r} is not planned for", "choose huggingface or llamacpp")
+        raise CourseError(
+            f"driver={driver!r} is not supported by the planner", "choose huggingface or llamacpp"
+        )
     if weight_format in UNQUANTIZED:
         return driver or "huggingface"
     only: Driver = "huggingface" if weight_format in BITSANDBYTES else "llamacpp"
@@ -141,7 +146,7 @@ def _driver(weight_format: str, driver: Driver | None) -> Driver:
     return only
 
 
-def _check(
+def _check_options(
     sizes: Architecture,
     weight_format: str,
     driver: Driver,
@@ -152,28 +157,28 @@ def _check(
     double: bool,
 ) -> None:
     if not 0 < context <= sizes.context or batch < 1:
-        what = f"{batch} x {context:,} tokens; {sizes.name} reads 1 to {sizes.context:,}"
-        raise CourseError(what, f"plan(..., context={sizes.context}, batch=1)")
+        message = f"{batch} x {context:,} tokens; {sizes.name} reads 1 to {sizes.context:,}"
+        raise CourseError(message, f"plan(..., context={sizes.context}, batch=1)")
     if sizes.family.encoder and driver == "llamacpp":
-        what = f"{sizes.name} is an encoder, which was not measured in llama.cpp"
-        raise CourseError(what, 'plan(..., weight_format="float32", driver="huggingface")')
+        message = f"{sizes.name} is an encoder, which was not measured in llama.cpp"
+        raise CourseError(message, 'plan(..., weight_format="float32", driver="huggingface")')
     if precision not in (None, *UNQUANTIZED) or (precision and weight_format not in BITSANDBYTES):
-        what = f"precision={precision!r} beside {weight_format}: {', '.join(BITSANDBYTES)} take one of"
-        raise CourseError(f"{what} {', '.join(UNQUANTIZED)}", "leave precision out")
+        message = f"precision={precision!r} with {weight_format}: only {', '.join(BITSANDBYTES)} take one"
+        raise CourseError(f"{message}, of {', '.join(UNQUANTIZED)}", "leave precision out")
     if kv not in (None, *UNQUANTIZED, "q8_0", "q4_0") or (kv and driver != "llamacpp"):
-        what = f"kv={kv!r} for {driver}: only llama.cpp has a choice"
-        raise CourseError(f"{what}, of {', '.join(UNQUANTIZED)}, q8_0 and q4_0", "leave kv out")
+        message = f"kv={kv!r} for {driver}: only llamacpp takes a kv type, one of"
+        raise CourseError(f"{message} {', '.join(UNQUANTIZED)}, q8_0, q4_0", "leave kv out")
     if double and weight_format not in ("nf4", "fp4"):
-        what = f"double_quantization beside {weight_format}: it is for the scales of nf4 and fp4"
-        raise CourseError(what, "leave double_quantization out")
+        message = f"double_quantization with {weight_format}: only nf4 and fp4 support it"
+        raise CourseError(message, "leave double_quantization out")
 
 
 def _matrix_bytes(rows: int, columns: int, weight_format: str, double: bool) -> float:
-    """Bytes of a matrix with its scales.
+    """Return the bytes of a matrix with its quantization scales.
 
-    int8: a scale of 4 bytes for each row (arXiv:2208.07339). nf4 and fp4: one for each 64 weights, and a
-    table of 16 values; doubly quantized, one byte for each 64 weights and 4 bytes for 256 of these
-    (arXiv:2305.14314).
+    int8 has a scale of 4 bytes per row (arXiv:2208.07339). nf4 and fp4 have a scale of 4 bytes per block of
+    64 weights, and a table of 16 values. With double quantization, a block has a scale of 1 byte, and 256
+    blocks share 4 more bytes (arXiv:2305.14314).
     """
     weights = rows * columns
     if weight_format == "int8":
@@ -185,28 +190,28 @@ def _matrix_bytes(rows: int, columns: int, weight_format: str, double: bool) -> 
     return -(-weights // 2) + 4 * 16 + scales
 
 
-def _round_up(tokens: int) -> int:
+def _round_up_tokens(tokens: int) -> int:
     return CACHE_STEP * -(-tokens // CACHE_STEP)
 
 
 def _cached_tokens(sizes: Architecture, context: int, driver: Driver) -> tuple[int, int]:
-    """Cached tokens of a text, in a layer that sees all tokens and in one that sees a window.
+    """Return the cached tokens per text in a full-attention layer and in a sliding-window layer.
 
-    transformers keeps the window; llama.cpp keeps it and the chunk that it reads, but everything of Mistral
-    and Phi-3.
+    In the latter, transformers caches the window; llama.cpp caches the window plus one prompt chunk, or all
+    tokens for families without `rolling_cache` (Mistral, Phi-3).
     """
     if driver == "huggingface":
         return context, min(context, sizes.window or context)
-    full = _round_up(context)
+    full = _round_up_tokens(context)
     if not (sizes.family.rolling_cache and sizes.window):
         return full, full
-    return full, min(full, _round_up(sizes.window + PROMPT_CHUNK))
+    return full, min(full, _round_up_tokens(sizes.window + PROMPT_CHUNK))
 
 
 def kv_bytes(
     sizes: Architecture, context: int, batch: int = 1, kv: str = "float16", driver: Driver = "llamacpp"
 ) -> int:
-    """Bytes of the keys and values of `batch` texts: 2 x kv_heads x head_dim for every token in every layer.
+    """Return the bytes of the KV cache of `batch` texts: 2 x kv_heads x head_dim values per token and layer.
 
     >>> kv_bytes(architecture("Llama-3.1-8B"), 8192) == 2**30
     True
@@ -219,11 +224,11 @@ def kv_bytes(
 
 
 def _llamacpp_overhead(sizes: Architecture, context: int, batch: int) -> int:
-    """llama.cpp's compute and output buffers, as xllamacpp 2026.10 reports them with flash attention.
+    """Return the bytes of llama.cpp's compute and output buffers, with flash attention.
 
-    A chunk of the prompt needs 3 rows as wide as the feed-forward layer and 5 as wide as the hidden one (3
-    where the feed-forward layer is at most twice as wide), each in 32 bits; 36 bytes for positions; and a
-    mask of 2 bytes for every cached token. The output needs 32 bits for every token of the vocabulary.
+    Fitted to the sizes that xllamacpp 2026.10 reports. Each token of a prompt chunk needs 3 feed-forward rows
+    and 5 hidden rows (3 if feed_forward <= 2 * hidden) of float32, 36 bytes for positions, and an attention
+    mask of 2 bytes per cached token. The output needs a float32 per vocabulary entry and text.
     """
     chunk = min(PROMPT_CHUNK, batch * context)
     rows = 3 * sizes.feed_forward + (5 if sizes.feed_forward > 2 * sizes.hidden else 3) * sizes.hidden
@@ -235,15 +240,15 @@ def _llamacpp_overhead(sizes: Architecture, context: int, batch: int) -> int:
 def _huggingface_overhead(
     sizes: Architecture, weight_format: str, context: int, batch: int, precision: str
 ) -> int:
-    """The most that torch holds at once beside weights and cache while it reads prompts on a CPU.
+    """Return the peak bytes that torch needs for prompts on a CPU, in addition to weights and KV cache.
 
-    That is in a feed-forward layer, or where the logits of the last token are sorted. int8 needs its products
-    in 32 bits as well; nf4 and fp4 dequantize one matrix at a time. Layers with a window keep the whole
-    prompt until it has been read, and need a mask for every two tokens; eager attention has scores for every
-    two tokens and head, which grow four times where a context doubles. Measured with transformers 5.23, torch
-    2.13 and bitsandbytes 0.50, on CPUs without avx512_fp16, which needs more for float16.
+    The peak is in a feed-forward layer, in attention, or when the logits of the last token are sorted. int8
+    also holds 32-bit products; nf4 and fp4 dequantize one matrix at a time. Sliding-window layers hold the
+    whole prompt until it is processed, and a mask of context x context; eager attention holds scores of
+    heads x context x context. Measured with transformers 5.23, torch 2.13 and bitsandbytes 0.50, on CPUs
+    without avx512_fp16 (with it, float16 needs more).
     """
-    tokens, width, size = batch * context, _widest_layer(sizes), BITS[precision] / 8
+    tokens, width, size = batch * context, _feed_forward_values(sizes), BITS[precision] / 8
     visible = min(context, sizes.window or context)
     mask = context**2 if visible < context and not sizes.family.encoder else 0
     feed_forward = tokens * width * size + mask
@@ -263,8 +268,8 @@ def _huggingface_overhead(
     return round(max(needs) + batch * unread * size)
 
 
-def _widest_layer(sizes: Architecture) -> int:
-    """Numbers that torch holds at once for a token in the feed-forward layer."""
+def _feed_forward_values(sizes: Architecture) -> int:
+    """Return how many values torch holds per token at the peak of a feed-forward layer."""
     if sizes.family.encoder:
         return 2 * sizes.feed_forward + 3 * sizes.hidden
     return (4 if sizes.family.fused else 3) * sizes.feed_forward + 4 * sizes.hidden + 2 * sizes.head_dim

@@ -1,4 +1,4 @@
-"""Which model fits on which GPU. "24 GB" in a name means GiB: 24 x 2**30 bytes, or a few MiB less."""
+"""Find out which model fits on which GPU. "24 GB" in a GPU's name means about 24 GiB (24 x 2**30 bytes)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from course_lib.errors import CourseError
 from course_lib.models.planner.architectures import Architecture, architecture, architectures
 from course_lib.models.planner.estimate import MIB, plan
 
-RESERVE = 0.1  # share that stays free for the screen, the GPU's driver, the program, and fragmentation
-GPUS = {  # MiB as nvidia-smi gives them
+RESERVE = 0.1  # fraction kept free for the display, the GPU driver, the program and fragmentation
+GPUS = {  # memory in MiB as nvidia-smi reports it; for laptops, the RAM
     "GeForce RTX 4060, 8 GB": 8188,
     "GeForce RTX 3060, 12 GB": 12288,
     "Tesla T4, 16 GB": 15360,
@@ -29,16 +29,16 @@ GPUS = {  # MiB as nvidia-smi gives them
 
 
 def gpu_bytes(gpu: str | int) -> int:
-    """Bytes of a GPU in GPUS; a number is returned as it is. Raises CourseError for an unknown name."""
+    """Return the bytes of a GPU in GPUS; a number of bytes is returned unchanged. Raises CourseError."""
     if isinstance(gpu, int):
         return gpu
     if gpu not in GPUS:
-        raise CourseError(f"no GPU {gpu!r} in the list", f"name one of {'; '.join(GPUS)}; or give its bytes")
+        raise CourseError(f"unknown GPU {gpu!r}", f"use one of {'; '.join(GPUS)}; or a number of bytes")
     return GPUS[gpu] * MIB
 
 
 def usable_bytes(gpu: str | int, reserve: float = RESERVE) -> int:
-    """Bytes of a GPU less the reserve, a share from 0 to below 1. Raises ValueError for another share."""
+    """Return the bytes of a GPU minus the fraction `reserve`. Raises ValueError unless 0 <= reserve < 1."""
     if not 0 <= reserve < 1:
         raise ValueError(f"reserve={reserve}: it must be at least 0 and below 1")
     return int(gpu_bytes(gpu) * (1 - reserve))
@@ -54,7 +54,7 @@ def fits(
     reserve: float = RESERVE,
     **options: Any,
 ) -> bool:
-    """Whether a model fits on a GPU beside the reserve. `options` and errors are those of `plan`."""
+    """Return whether a model fits on a GPU, less the reserve. `options` and errors are those of `plan`."""
     return plan(model, weight_format, context, batch, **options).total <= usable_bytes(gpu, reserve)
 
 
@@ -67,7 +67,7 @@ def largest_context(
     reserve: float = RESERVE,
     **options: Any,
 ) -> int:
-    """The longest context, in tokens, with which a model fits on a GPU; 0 where it fits with none."""
+    """Return the longest context in tokens with which a model fits on a GPU; 0 if it never fits."""
     sizes = architecture(model)
     low, high = 0, sizes.context
     while low < high:
@@ -80,7 +80,9 @@ def largest_context(
 
 
 def largest_parameters(gpu: str | int, bits: float, kv: float = 0, reserve: float = RESERVE) -> int:
-    """How many weights fit on a GPU beside `kv` bytes for everything else. Raises ValueError for bits <= 0.
+    """Return how many weights of `bits` bits fit on a GPU, with `kv` bytes for the KV cache and other needs.
+
+    Raises ValueError if bits <= 0.
 
     >>> f"{largest_parameters(24 * 2**30, 4.5, 2 * 2**30) / 1e9:.1f} billion"
     '37.4 billion'
@@ -93,7 +95,7 @@ def largest_parameters(gpu: str | int, bits: float, kv: float = 0, reserve: floa
 def fitting_models(
     gpu: str | int, weight_format: str = "q4_0", context: int = 4096, batch: int = 1, **options: Any
 ) -> Iterator[Architecture]:
-    """The well-known language models that fit on a GPU with this context, the largest first."""
+    """Yield the well-known language models that fit on a GPU with this context, the largest first."""
     known = [a for a in architectures().values() if a.context >= context and not a.family.encoder]
     for sizes in sorted(known, key=lambda a: -a.parameters):
         if fits(gpu, sizes, weight_format, context, batch, **options):
@@ -103,5 +105,5 @@ def fitting_models(
 def largest_model(
     gpu: str | int, weight_format: str = "q4_0", context: int = 4096, batch: int = 1, **options: Any
 ) -> str | None:
-    """The name of the first of `fitting_models`; None where none fits."""
+    """Return the name of the largest of `fitting_models`; None if none fits."""
     return next((sizes.name for sizes in fitting_models(gpu, weight_format, context, batch, **options)), None)

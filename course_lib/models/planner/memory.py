@@ -1,4 +1,4 @@
-"""Bytes of a model's weights: from its files before it is loaded, and of a model in memory."""
+"""Count the bytes of a model's weights, from its files before loading or from a loaded torch model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from course_lib.models.files.headers import read_safetensors_header
 from course_lib.models.schema import ModelSpec, ServerSource
 from course_lib.models.schema.spec import QUANTIZATIONS
 
-BITS_OF = {
+BITS_OF = {  # bits per weight, scales included
     "float32": 32.0,
     "float16": 16.0,
     "bfloat16": 16.0,
@@ -23,13 +23,12 @@ BITS_OF = {
     "nf4": 4.5,
     "fp4": 4.5,
 }
-NOT_QUANTIZED = re.compile(
-    r"embed|lm_head|classifier|pooler"
-)  # matrices that bitsandbytes leaves as they are
+# Names of matrices that bitsandbytes does not quantize.
+NOT_QUANTIZED = re.compile(r"embed|lm_head|classifier|pooler")
 
 
 class StoredWeights(NamedTuple):
-    """Weights in the files of a model: how many, their bytes, and how many bitsandbytes can quantize."""
+    """The number of weights in a model's files, their bytes, and how many bitsandbytes can quantize."""
 
     weights: int
     bytes: int
@@ -37,7 +36,7 @@ class StoredWeights(NamedTuple):
 
 
 def stored_weights(folder: Path) -> StoredWeights:
-    """The weights in a folder's safetensors, from their headers. Raises CourseError as `read_safetensors_header`."""
+    """Count the weights in a folder's safetensors files. Raises CourseError for a damaged file."""
     weights = size = quantizable = 0
     for path in sorted(folder.glob("*.safetensors")):
         for name, tensor in read_safetensors_header(path).items():
@@ -48,9 +47,10 @@ def stored_weights(folder: Path) -> StoredWeights:
 
 
 def bytes_to_load(spec: ModelSpec) -> int:
-    """Bytes of the weights in this process after loading; 0 where a server holds them.
+    """Return the bytes of a model's weights in this process after loading; 0 if a server holds them.
 
-    The precision `auto` counts 32 bits a weight, as on a CPU. Adapters and the KV cache come on top.
+    spec: The declaration of the model. Its precision `auto` counts as 32 bits per weight, as on a CPU.
+    Adapters and the KV cache are not included.
     """
     if isinstance(spec.source, ServerSource):
         return 0
@@ -63,13 +63,13 @@ def bytes_to_load(spec: ModelSpec) -> int:
 
 
 def memory_footprint(model: Any) -> int:
-    """Bytes of a torch model's weights, with the scales of quantized ones. Shared weights count once."""
+    """Return the bytes of a torch model's weights and quantization scales. Shared weights count once."""
     tensors = [tensor for module in model.modules() for tensor in tensors_of(module)]
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
 def tensors_of(module: Any, seen: set[int] | None = None) -> Iterator[Any]:
-    """A module's own parameters, and the tensors that bitsandbytes keeps beside them."""
+    """Yield a module's own parameters, and the scales and tables that bitsandbytes stores with them."""
     import torch
 
     seen = set() if seen is None else seen

@@ -1,4 +1,7 @@
-"""What a model specification is: sources, fields, options of generation. Nothing here reads a model."""
+"""The declaration of a model (its specification): source, settings and generation options, validated.
+
+Nothing here reads a model file.
+"""
 
 from course_lib.models.schema.generation import Generation
 from course_lib.models.schema.sources import HuggingFaceSource, LocalSource, ServerSource

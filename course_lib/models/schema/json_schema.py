@@ -1,4 +1,4 @@
-"""Limits on the JSON schema that an answer must follow, because llama.cpp fails on very large ones."""
+"""Check that a JSON schema for answers is small enough for llama.cpp, which fails on very large ones."""
 
 from __future__ import annotations
 
@@ -7,25 +7,30 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-REPEATS = 10_000  # maxItems=1e8 made llama.cpp use all memory; multipleOf=1e6 took minutes
-COUNTS = frozenset({"minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains"})
+MAX_REPEATS = 10_000  # with maxItems=1e8 llama.cpp used up all memory; multipleOf=1e6 took minutes
+COUNT_KEYWORDS = frozenset(
+    {"minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains"}
+)
 
 
 def check_size(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema` itself. Raises ValueError for counts and steps that would exhaust the machine."""
-    steps = 1
+    """Return `schema`. Raises ValueError for counts or multipleOf steps that llama.cpp cannot handle."""
+    multiple = 1
     for key, value in _pairs(schema):
-        if key in COUNTS and isinstance(value, int | float) and value > REPEATS:
-            raise ValueError(f"{key} {value}; at most {REPEATS}")
+        if key in COUNT_KEYWORDS and isinstance(value, int | float) and value > MAX_REPEATS:
+            raise ValueError(f"{key} {value} is above {MAX_REPEATS}")
         if key == "multipleOf" and isinstance(value, int | float) and value > 0:
             fraction = Fraction(str(value))
-            steps = math.lcm(steps, fraction.numerator * fraction.denominator)
-            if steps > REPEATS:
-                raise ValueError(f"multipleOf {value}; steps finer or together longer than {REPEATS}")
+            multiple = math.lcm(multiple, fraction.numerator * fraction.denominator)
+            if multiple > MAX_REPEATS:
+                raise ValueError(
+                    f"multipleOf {value}: the least common multiple of all steps is above {MAX_REPEATS}"
+                )
     return schema
 
 
 def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every key and value of nested dicts and lists."""
     for key, inner in value.items() if isinstance(value, dict) else ((None, v) for v in value):
         if key is not None:
             yield key, inner

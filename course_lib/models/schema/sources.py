@@ -1,4 +1,4 @@
-"""Where a model's weights come from: a repository of the Hugging Face hub, a local path, or a server."""
+"""The sources of a model: a repository on the Hugging Face hub, a local path, or a model server."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.schema.validation import FieldError, Frozen
 
-SERVER_DRIVERS = ("ollama", "openai")  # a server holds the weights
-PATH = re.compile(r"/|~([/\\]|\Z)|\.{1,2}([/\\]|\Z)|[A-Za-z]:[\\/]")  # how a path begins
+SERVER_DRIVERS = ("ollama", "openai")  # drivers whose weights are on a server
+PATH_START = re.compile(r"/|~([/\\]|\Z)|\.{1,2}([/\\]|\Z)|[A-Za-z]:[\\/]")  # / ~ . .. C:\
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
-ENVIRONMENT = re.compile(r"\$\{env\.[A-Za-z_][A-Za-z0-9_]*\}")
+TOKEN_REFERENCE = re.compile(r"\$\{env\.[A-Za-z_][A-Za-z0-9_]*\}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def _check_token(value: str | None) -> str | None:
-    if value is not None and not ENVIRONMENT.fullmatch(value):
-        what = "a token is never written down; name the variable that holds it, as ${env.HF_TOKEN}"
+    if value is not None and not TOKEN_REFERENCE.fullmatch(value):
+        what = "do not write the token itself; name the variable that holds it, as ${env.HF_TOKEN}"
         raise FieldError(what, '"token": "${env.HF_TOKEN}"')
     return value
 
 
 def token_variable_name(token: str) -> str:
-    """The name of the environment variable in `${env.NAME}`."""
+    """Return NAME from `${env.NAME}`, the way a source names the environment variable of its token."""
     return token.removeprefix("${env.").removesuffix("}")
 
 
 def read_token(token: str | None) -> str | None:
-    """The value of the variable that `${env.NAME}` names. Raises CourseError where it is not set."""
+    """Return the value of the environment variable in `${env.NAME}`. Raises CourseError if it is not set."""
     if token is None:
         return None
     name = token_variable_name(token)
@@ -45,18 +45,18 @@ def read_token(token: str | None) -> str | None:
 
 
 class HuggingFaceSource(Frozen):
-    """A repository of the Hugging Face hub, or one .gguf file of it."""
+    """A model repository on the Hugging Face hub, or one .gguf file in it."""
 
     type: Literal["huggingface"] = "huggingface"
     repository: str
     revision: str | None = Field(
-        None, pattern=r"^[\w./-]{1,200}$", description="branch, tag or commit; a commit never moves"
+        None, pattern=r"^[\w./-]{1,200}$", description="branch, tag or commit; only a commit is fixed"
     )
     filename: str | None = Field(None, description="one .gguf file of the repository")
     cache_dir: Path | None = None
     local_files_only: bool = False
     token: str | None = None
-    sha256: dict[str, str] = Field(default_factory=dict, description="file name -> SHA-256 that it must have")
+    sha256: dict[str, str] = Field(default_factory=dict, description="file name -> expected SHA-256")
 
     _token = field_validator("token")(_check_token)
 
@@ -67,7 +67,7 @@ class HuggingFaceSource(Frozen):
             shipped = catalog.shipped()
             names = [*catalog.similar_names(value, 0.7), *shipped, "haneul-4m"]
             raise FieldError(
-                f"the course carries {', '.join(shipped) or 'no model'}; a hub id is 'owner/name' of "
+                f"the course ships {', '.join(shipped) or 'no model'}; a hub id is 'owner/name' of "
                 "letters, digits, '-', '_' and '.'; a path begins with /, ./, ../ or ~/",
                 f'load("{names[0]}")',
             )
@@ -77,7 +77,7 @@ class HuggingFaceSource(Frozen):
     @classmethod
     def _check_filename(cls, value: str | None) -> str | None:
         if value is not None and (
-            not value.endswith(".gguf") or ".." in Path(value).parts or PATH.match(value)
+            not value.endswith(".gguf") or ".." in Path(value).parts or PATH_START.match(value)
         ):
             raise ValueError("only a .gguf file inside the repository can be named")
         return value
@@ -91,7 +91,7 @@ class HuggingFaceSource(Frozen):
 
 
 class LocalSource(Frozen):
-    """A folder in Hugging Face form, or a .gguf file, on this machine."""
+    """A local Hugging Face model folder (config.json and safetensors), or a local .gguf file."""
 
     type: Literal["local"] = "local"
     path: Path
@@ -109,7 +109,7 @@ class LocalSource(Frozen):
 
 
 class ServerSource(Frozen):
-    """A model that a server holds, by its name there."""
+    """A model on a server such as Ollama, by its name there."""
 
     type: Literal["server"] = "server"
     model: str = Field(min_length=1, max_length=300)
@@ -123,16 +123,18 @@ Source = Annotated[HuggingFaceSource | LocalSource | ServerSource, Field(discrim
 
 
 def is_path(text: str) -> bool:
-    """Whether a text is a path: by how it begins, or because it names a .gguf file and is no file of the hub.
+    """Whether `text` is a local path: it begins like one, or names a .gguf file that is not on the hub.
 
     >>> is_path("./model"), is_path("m.gguf"), is_path("owner/name")
     (True, True, False)
     """
-    return bool(PATH.match(text)) or (text.endswith(".gguf") and ("/" not in text or os.path.isfile(text)))
+    return bool(PATH_START.match(text)) or (
+        text.endswith(".gguf") and ("/" not in text or os.path.isfile(text))
+    )
 
 
 def source_from_text(text: str | Path) -> dict[str, Any]:
-    """The source of a path or of a hub id."""
+    """Return the fields of the source that a path or a hub id stands for."""
     if isinstance(text, Path) or is_path(text):
         return {"type": "local", "path": text}
     return {"type": "huggingface", "repository": text}

@@ -1,4 +1,4 @@
-"""The specification of a model: its source, the driver that runs it, its task and its settings."""
+"""ModelSpec, the declaration (specification) of a model: source, task, settings and driver."""
 
 from __future__ import annotations
 
@@ -28,17 +28,20 @@ Task = Literal["text-generation", "chat-completion", "text-classification", "tex
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 Quantization = Literal["none", "int8", "nf4", "fp4", "q8_0", "q4_0"]
 CombinationType = Literal["cat", "svd", "linear"]
-QUANTIZATIONS = {  # driver -> the quantizations that it has
+QUANTIZATIONS = {  # driver (the software that runs a model) -> the quantizations that it supports
     "huggingface": ("int8", "nf4", "fp4"),
     "llamacpp": ("q8_0", "q4_0"),
 }
 
 
 class Adapter(Frozen):
-    """A LoRA adapter in PEFT form and its weight. A text is its source: a path, a shipped name, a hub id."""
+    """A LoRA adapter saved by PEFT, and its weight.
+
+    A string in place of the fields is the source: a path, the name of a shipped adapter, or a hub id.
+    """
 
     source: LocalSource | HuggingFaceSource = Field(discriminator="type")
-    name: str | None = Field(None, min_length=1, max_length=100, description="for messages")
+    name: str | None = Field(None, min_length=1, max_length=100, description="name shown in messages")
     weight: float = Field(1.0, ge=-10, le=10)
 
     @model_validator(mode="before")
@@ -53,40 +56,57 @@ class Adapter(Frozen):
 
     @property
     def label(self) -> str:
-        """Its name, or that of its folder or repository."""
+        """The adapter's name, or else that of its folder or repository."""
         source = self.source
         return self.name or (source.path.name if isinstance(source, LocalSource) else source.repository)
 
 
 class ModelSpec(Frozen):
-    """What `load` and `ModelManager` take. `docs/model-fields.md` says which driver acts on which field."""
+    """The declaration of a model, for `load` and `ModelManager`.
+
+    `docs/model-fields.md` lists the fields that each driver supports.
+    """
 
     source: Source
-    driver: Driver = Field("huggingface", description="what runs it; of a .gguf file: llamacpp")
-    implementation: str | None = Field(None, description="name of a registered class, for the driver custom")
-    task: Task = Field("chat-completion", description="what it is for; of a model of the catalogue: its own")
+    driver: Driver = Field(
+        "huggingface", description="software that runs the model; for a .gguf file: llamacpp"
+    )
+    implementation: str | None = Field(None, description="registered class, for the driver custom")
+    task: Task = Field(
+        "chat-completion", description="use of the model; from the catalogue if it is listed there"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU if there is one")
-    device_mode: Literal["single", "auto"] = Field("single", description="auto: over all GPUs (accelerate)")
+    device_mode: Literal["single", "auto"] = Field(
+        "single", description="auto: spread over all GPUs (accelerate)"
+    )
     precision: Precision = Field(
-        "auto", description="of weights that are not quantized; auto: 32 bits on a CPU, else as stored"
+        "auto", description="of unquantized weights; auto: float32 on a CPU, otherwise as stored"
     )
-    quantization: Quantization = Field("none", description="of the weights; none if they are stored so")
-    compute_dtype: Precision = Field("auto", description="of products with nf4, fp4; auto: as precision")
-    double_quantization: bool = Field(False, description="pack the scales of nf4 and fp4, too")
+    quantization: Quantization = Field(
+        "none", description="applied while loading; none for weights stored quantized"
+    )
+    compute_dtype: Precision = Field(
+        "auto", description="of matrix products with nf4 and fp4; auto: as precision"
+    )
+    double_quantization: bool = Field(False, description="also quantize the scales of nf4 and fp4")
     context_length: int | None = Field(None, ge=8, le=10_000_000, description="tokens: prompt and answer")
-    batch_size: int | None = Field(None, ge=1, le=1024, description="prompts computed at once")
-    low_cpu_mem_usage: bool | None = Field(None, description="true: map the file; false: read a copy")
-    adapters: tuple[Adapter, ...] = Field((), max_length=16, description="LoRA: sources, names, weights")
-    combination_type: CombinationType = Field(
-        "cat", description="of adapters: cat is their exact sum; svd and linear are peft's, and are not"
+    batch_size: int | None = Field(None, ge=1, le=1024, description="prompts per batch")
+    low_cpu_mem_usage: bool | None = Field(
+        None, description="true: memory-map the file; false: read it into memory"
     )
-    keep_alive: float = Field(300, ge=-1, description="seconds without use until it is unloaded; -1: never")
+    adapters: tuple[Adapter, ...] = Field(
+        (), max_length=16, description="LoRA adapters: sources, names, weights"
+    )
+    combination_type: CombinationType = Field(
+        "cat", description="how adapters are combined: cat is the exact sum; svd and linear are inexact"
+    )
+    keep_alive: float = Field(300, ge=-1, description="idle seconds before it is unloaded; -1: never")
     generation: Generation = Field(default_factory=Generation)
 
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, value: Any) -> Any:
-        """Resolve a text by the catalogue or by its form; a .gguf file is run by llama.cpp."""
+        """Replace a string source by its fields, and choose llama.cpp for a .gguf file."""
         if not isinstance(value, dict):
             return value
         if isinstance(value.get("source"), str):
@@ -97,34 +117,34 @@ class ModelSpec(Frozen):
 
     @model_validator(mode="after")
     def _check_combination(self) -> ModelSpec:
-        served, from_server = self.driver in SERVER_DRIVERS, isinstance(self.source, ServerSource)
-        if served != from_server and self.driver != "custom":
+        needs_server = self.driver in SERVER_DRIVERS
+        if needs_server != isinstance(self.source, ServerSource) and self.driver != "custom":
             kind, other = (
                 ("a server source", "huggingface")
-                if served
+                if needs_server
                 else ("a source of type huggingface or local", "ollama")
             )
-            what = f"driver: {self.driver} takes {kind}, not {self.source.type}"
+            what = f"driver: {self.driver} needs {kind}, not {self.source.type}"
             raise FieldError(what, f'load(..., driver="{other}")')
         if (self.driver == "custom") != (self.implementation is not None):
             what = (
-                f"implementation: {self.implementation!r}; driver custom names one, and no other driver does"
+                f"implementation: {self.implementation!r}; required by the driver custom, refused by others"
             )
             raise FieldError(what, 'load(..., driver="custom", implementation="NAME")')
         if self.quantization not in ("none", *QUANTIZATIONS.get(self.driver, get_args(Quantization))):
-            able = next(driver for driver, kinds in QUANTIZATIONS.items() if self.quantization in kinds)
+            capable = next(driver for driver, kinds in QUANTIZATIONS.items() if self.quantization in kinds)
             raise FieldError(
-                f"quantization: {self.quantization!r} is of the driver {able}; the driver {self.driver} has "
-                f"{', '.join(QUANTIZATIONS[self.driver])}",
-                f'load(..., driver="{able}", quantization="{self.quantization}")',
+                f"quantization: {self.quantization!r} needs the driver {capable}; the driver {self.driver} "
+                f"supports {', '.join(QUANTIZATIONS[self.driver])}",
+                f'load(..., driver="{capable}", quantization="{self.quantization}")',
             )
         return self
 
     @classmethod
     def parse(cls, value: ModelSpec | str | Path | dict[str, Any], **changes: Any) -> ModelSpec:
-        """A specification from a name, a path, a hub id or a dict, with fields changed.
+        """Return a validated specification from a name, a path, a hub id or a dict, with `changes` applied.
 
-        Raises SpecError that names every wrong field, its value and the allowed ones.
+        Raises SpecError, which names every wrong field with its value and the allowed values.
         """
         if isinstance(value, ModelSpec):
             value = {name: getattr(value, name) for name in value.model_fields_set}
@@ -133,13 +153,13 @@ class ModelSpec(Frozen):
         elif isinstance(value, Path):
             value = {"source": {"type": "local", "path": value}}
         elif not isinstance(value, dict):
-            what = f"a specification is a text or a mapping, not {type(value).__name__}"
+            what = f"a specification is a str, a Path or a dict, not {type(value).__name__}"
             raise SpecError(what, 'load("haneul-4m")')
         return validate(cls, value | changes, "load")
 
     @property
     def name(self) -> str:
-        """A short name for messages: repository, file, folder or name at the server, then adapters."""
+        """A short name for messages: repository, file, folder or name on the server, plus the adapters."""
         source = self.source
         if isinstance(source, LocalSource):
             base = catalog.model_name(source.path)
@@ -148,7 +168,7 @@ class ModelSpec(Frozen):
         return "+".join([base, *(adapter.label for adapter in self.adapters)])
 
     def key(self) -> str:
-        """A text that two specifications share exactly if they load the same weights in the same way."""
+        """Return a string that is equal for two specifications that load the same weights the same way."""
         fields = self.model_dump(mode="json", exclude={"generation", "keep_alive"})
         for adapter in fields["adapters"]:
             del adapter["name"]
@@ -159,10 +179,10 @@ class ModelSpec(Frozen):
 
 
 def _resolve_text(text: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields with a source in place of a text.
+    """Return `fields` with the source that `text` stands for.
 
-    A name of the catalogue brings its task and, for an adapter of the course, the base model; a hub id that
-    the catalogue knows brings its task. Fields that are given win.
+    The catalogue adds the task of a model that it lists and, for a shipped adapter, the base model. Values
+    already in `fields` take precedence.
     """
     driver = fields.get("driver")
     if driver in SERVER_DRIVERS:
@@ -180,6 +200,6 @@ def _resolve_text(text: str, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_gguf(source: object) -> bool:
-    """Whether a source, checked or not, names a .gguf file."""
+    """Whether a source, as a dict or validated, is a .gguf file."""
     fields = source if isinstance(source, dict) else getattr(source, "__dict__", {})
     return any(str(fields.get(key)).endswith(".gguf") for key in ("path", "filename"))

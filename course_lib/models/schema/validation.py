@@ -1,4 +1,4 @@
-"""Turning what pydantic reports into one error that names each wrong field and what is allowed."""
+"""Validate with pydantic, and report all wrong fields in one error with their allowed values."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class SpecError(CourseError, ValueError):
-    """A specification or an option with wrong fields: names each one, its value and what is allowed."""
+    """Wrong fields in a specification or in options: each with its value and the allowed values."""
 
 
 class FieldError(ValueError):
-    """For a validator: what is wrong with a value, and the call that corrects it."""
+    """A validator's error with a fix: the call that corrects the value."""
 
     def __init__(self, what: str, fix: str) -> None:
         super().__init__(what)
@@ -26,7 +26,7 @@ class FieldError(ValueError):
 
 
 class Frozen(BaseModel):
-    """Base of all parts of a specification: immutable, and no unknown fields."""
+    """Base class of all parts of a specification: immutable, and without unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
@@ -37,9 +37,9 @@ class Frozen(BaseModel):
 
 
 def validate(model: type[T], value: Any, call: str) -> T:
-    """`value` as an instance of `model`. Raises SpecError with one line for every wrong field.
+    """Return `value` as an instance of `model`. Raises SpecError with one line for every wrong field.
 
-    call: the function that its caller used, for the correction, such as `load`.
+    call: name of the function that the user called, such as `load`, for the fix.
     """
     try:
         return model.model_validate(value)
@@ -51,12 +51,12 @@ def validate(model: type[T], value: Any, call: str) -> T:
 
 
 def _path(problem: Any) -> list[str]:
-    """Where the problem is, without the name of the kind of source, which pydantic adds."""
+    """Return the path of the wrong field, without the source type that pydantic inserts."""
     return [str(p) for p in problem["loc"] if p not in ("huggingface", "local", "server")]
 
 
 def _line(problem: Any, model: type[BaseModel]) -> str:
-    """One line for one wrong field. A token's value is never shown."""
+    """Return the line that describes a wrong field. The value of a token is never shown."""
     where, what = ".".join(_path(problem)), problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         fields = _fields(_path(problem)[:-1], model)
@@ -68,7 +68,7 @@ def _line(problem: Any, model: type[BaseModel]) -> str:
 
 
 def _fix(problem: Any, model: type[BaseModel], call: str) -> str:
-    """How to correct a wrong field: the validator's own, an allowed value, the right name, or the default."""
+    """Return a fix: the validator's own, the closest field name or allowed value, or the default."""
     path, context, fields = _path(problem), problem.get("ctx", {}), f"see {model.__name__}.model_fields"
     if isinstance(context.get("error"), FieldError):
         return str(context["error"].fix)
@@ -85,7 +85,7 @@ def _fix(problem: Any, model: type[BaseModel], call: str) -> str:
 
 
 def _fields(path: list[str], model: type[BaseModel]) -> list[str]:
-    """Names of the fields of the part at `path`; none where the part has several forms."""
+    """Return the field names of the part at `path`; an empty list where it is a union of types."""
     for name in path:
         field = model.model_fields.get(name)
         if field is None or not (

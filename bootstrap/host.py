@@ -1,4 +1,4 @@
-"""What installing needs of the machine: a Python that fits, a writable folder, room on the disk."""
+"""Check the machine before an installation: a supported Python, a writable folder, and free disk space."""
 
 import os
 import shlex
@@ -21,29 +21,32 @@ GET_PYTHON = {
 
 
 class SetUpFailed(Exception):
-    """What happened, and how to fix it."""
+    """The installation failed. what: what happened. fix: a command or instruction that solves it."""
 
     def __init__(self, what, fix):
         Exception.__init__(self, "%s\n  Fix: %s" % (what, fix))
 
 
 def quote(path):
-    """A path as it can be pasted into the shell of this system."""
+    """Return a path quoted for this system's shell."""
     return subprocess.list2cmdline([str(path)]) if IS_WINDOWS else shlex.quote(str(path))
 
 
 def venv_program(name):
-    """Where an environment keeps a program: `bin/python`, on Windows `Scripts/python.exe`."""
+    """Return the path of a program in `.venv`: `bin/NAME`, or `Scripts/NAME.exe` on Windows."""
     return VENV / "Scripts" / (name + ".exe") if IS_WINDOWS else VENV / "bin" / name
 
 
 def find_python():
-    """The path of this Python or of the newest supported one on the PATH. Raises SetUpFailed for none."""
+    """Return the path of this Python if it is supported, else of the newest supported one on the PATH.
+
+    Raises SetUpFailed if there is none.
+    """
     if OLDEST <= tuple(sys.version_info[:2]) <= NEWEST:
         return sys.executable
     for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
         for command in (["python3.%d" % minor], ["py", "-3.%d" % minor]):
-            try:  # it may be a shim that starts nothing
+            try:  # the command may be missing, or a pyenv shim without that version
                 path = subprocess.check_output(
                     command + ["-c", "import sys; print(sys.executable)"], stderr=subprocess.DEVNULL
                 )
@@ -51,14 +54,14 @@ def find_python():
             except (OSError, subprocess.CalledProcessError):
                 continue
     raise SetUpFailed(
-        "Python %d.%d does not fit: the course needs 3.%d to 3.%d, and none of them is on the PATH"
+        "Python %d.%d is not supported: the course needs 3.%d to 3.%d, and none of them is on the PATH"
         % (tuple(sys.version_info[:2]) + (OLDEST[1], NEWEST[1])),
         GET_PYTHON.get(sys.platform, GET_PYTHON["linux"]),
     )
 
 
 def check_python(python):
-    """Raise SetUpFailed where this Python cannot make environments, as on Debian without python3-venv."""
+    """Raise SetUpFailed if this Python cannot create environments, as on Debian without python3-venv."""
     if subprocess.call([python, "-c", "import venv, ensurepip"], stderr=subprocess.DEVNULL):
         version = subprocess.check_output([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
         raise SetUpFailed(
@@ -68,7 +71,7 @@ def check_python(python):
 
 
 def check_folder():
-    """Raise SetUpFailed where the course's folder is read-only."""
+    """Raise SetUpFailed if the course's folder is read-only."""
     if not os.access(str(ROOT), os.W_OK):
         copy = (
             "xcopy /E /I %s %%USERPROFILE%%\\local-ai-measured"
@@ -79,7 +82,7 @@ def check_folder():
 
 
 def check_disk(needed):
-    """Raise SetUpFailed where the disk has less room than installing takes."""
+    """Raise SetUpFailed if fewer than `needed` bytes are free on the disk."""
     free = shutil.disk_usage(str(ROOT)).free
     if free < needed:
         raise SetUpFailed(
