@@ -141,7 +141,7 @@ class ServedLlamaCpp(LlamaCpp):
             pieces.append(piece)
             return on_token(piece)
 
-        self._server().handle_completions(body | {"stream": True}, on_event)
+        self._next_server().handle_completions(body | {"stream": True}, on_event)
         return "".join(pieces), raise_on_error(last)
 
 

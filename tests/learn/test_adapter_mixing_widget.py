@@ -224,7 +224,9 @@ def test_an_adapter_that_is_missing_is_said_and_is_asked_for_again(adapters, man
     explorer = adapter_mixing(BASE, {"late": tmp_path / "late"}, QUESTIONS, manager)
     assert "The mix, W + 0 x late, writes: " in lines_of(explorer, late=0), "what counts nothing is not read"
     output = explorer.output_for()
-    assert "late is no LoRA adapter" in output.text and "\n  Fix: " in output.text and output.picture is None
+    assert (
+        "late is not a LoRA adapter" in output.text and "\n  Fix: " in output.text and output.picture is None
+    )
     made(tmp_path / "late", 3)
     assert "The mix, W + 1 x late, writes: " in lines_of(explorer)
 

@@ -132,10 +132,10 @@ def test_a_missing_adapter_is_told(base, copy, missing):
     for task in ("rerank", "text-embedding"):
         with pytest.raises(
             CourseError,
-            match=r"judge is no LoRA adapter: adapter_config\.json and adapter_model\.safetensors",
+            match=r"judge is not a LoRA adapter: adapter_config\.json and adapter_model\.safetensors",
         ):
             judge(base, copy, task)
-    with pytest.raises(CourseError, match="is no LoRA adapter"):
+    with pytest.raises(CourseError, match="is not a LoRA adapter"):
         load("haneul-300k", adapters=[{"source": copy}])
 
 
@@ -195,9 +195,7 @@ def test_an_adapter_of_a_model_of_another_shape_is_refused(base, shape, tmp_path
 
 def test_a_share_of_a_head_is_none(base, made):
     for weight in (0, 0.5, 2, -1):
-        with pytest.raises(
-            Unsupported, match=rf"judge brings a head of its own, .*weight={weight}(\.0)?, one of 1"
-        ):
+        with pytest.raises(Unsupported, match=rf"judge has its own head, .*weight={weight}(\.0)?, one of 1"):
             judge(base, made[0], weight=weight)
 
 

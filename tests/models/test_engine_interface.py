@@ -1,4 +1,4 @@
-"""What all driver classes share: lists in and out, a repr with sizes, errors that can be pickled."""
+"""The common behaviour of all engine classes: lists in and out, a repr with sizes, picklable errors."""
 
 import copy
 import pickle
@@ -12,20 +12,20 @@ from course_lib.models import catalog, load
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.reply import Reply
 from course_lib.models.schema import SpecError
-from tests.planted import answers, planted, reach
+from tests.fake_server import default_responses, fake_server, load_from
 
-CALLS = {
+CALLS = {  # name -> (a call with a list of texts, the correct call that an error shows)
     "generate": (lambda engine, texts: engine.generate(texts), "generate([{}])[0]"),
     "embed": (lambda engine, texts: engine.embed(texts), "embed([{}])[0]"),
     "embed_tokens": (lambda engine, texts: engine.embed_tokens(texts), "embed_tokens([{}])[0]"),
     "rerank": (lambda engine, texts: engine.rerank("hi", texts), "rerank(query, [{}])[0]"),
     "classify": (lambda engine, texts: engine.classify(texts), "classify([{}])[0]"),
     "score": (lambda engine, texts: engine.score(texts, ["a"]), "score([{}], continuations)"),
-    "score of": (lambda engine, texts: engine.score(["a"], texts), "score(prompts, [{}])"),
+    "score continuations": (lambda engine, texts: engine.score(["a"], texts), "score(prompts, [{}])"),
     "perplexity": (lambda engine, texts: [engine.perplexity(texts)], "perplexity([{}])"),
 }
-KINDS = {
-    "HuggingFace": ["generate", "score", "score of", "perplexity"],
+SUPPORTED_CALLS = {  # "class, task" -> names in CALLS
+    "HuggingFace": ["generate", "score", "score continuations", "perplexity"],
     "Encoder, text-embedding": ["embed", "embed_tokens"],
     "Encoder, rerank": ["rerank"],
     "Encoder, text-classification": ["classify"],
@@ -36,13 +36,13 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=SUPPORTED_CALLS)
 def engine(request, tmp_path_factory):
     """An engine of every driver class and task."""
     name, _, task = request.param.partition(", ")
     if name in ("OpenAI", "Ollama"):
-        with planted(answers(name.lower())) as server:
-            yield reach(server, name.lower())
+        with fake_server(default_responses(name.lower())) as server:
+            yield load_from(server, name.lower())
         return
     source, driver = "haneul-300k", "llamacpp" if name == "LlamaCpp" else "huggingface"
     if name == "Encoder":
@@ -52,23 +52,23 @@ def engine(request, tmp_path_factory):
         BertForSequenceClassification(BertConfig(num_labels=1, **sizes)).save_pretrained(source)
         AutoTokenizer.from_pretrained(catalog.verify_shipped("all-MiniLM-L6-v2")).save_pretrained(source)
     engine = load(source, driver=driver, task=task or "chat-completion")
-    engine.kind = request.param
+    engine.class_and_task = request.param
     yield engine
     engine.close()
 
 
-def test_a_lone_text_is_refused_with_the_call_to_write(engine):
-    kind = getattr(engine, "kind", type(engine).__name__)
-    for call, fix in map(CALLS.get, KINDS[kind]):
+def test_a_single_text_is_refused_with_the_correct_call(engine):
+    engine_class = getattr(engine, "class_and_task", type(engine).__name__)
+    for call, fix in map(CALLS.get, SUPPORTED_CALLS[engine_class]):
         for text, shown in (("hello", "'hello'"), ("a long text " * 9, "text")):
-            with pytest.raises(CourseError, match="is one text where a list is expected") as caught:
+            with pytest.raises(CourseError, match="is a single text where a list is expected") as caught:
                 call(engine, text)
             assert caught.value.fix == fix.format(shown)
         assert len(call(engine, ["hello"])) == 1
-    if "generate" in KINDS[kind]:
+    if "generate" in SUPPORTED_CALLS[engine_class]:
         turns = [{"role": "user", "content": "hello"}]
         with pytest.raises(
-            CourseError, match=r"one conversation where(.|\n)*generate\(\[conversation\]\)\[0\]"
+            CourseError, match=r"a single conversation where(.|\n)*generate\(\[conversation\]\)\[0\]"
         ):
             engine.generate(turns)
         assert len(engine.generate([turns])) == 1
@@ -82,7 +82,7 @@ def test_the_repr_shows_sizes_and_settings(engine):
     assert "object at 0x" not in text
 
 
-def test_a_closed_engine_says_so_and_can_still_be_shown():
+def test_a_closed_engine_raises_an_error_and_has_a_repr():
     for driver in ("huggingface", "llamacpp"):
         engine = load("haneul-300k", driver=driver)
         engine.close()
@@ -93,12 +93,12 @@ def test_a_closed_engine_says_so_and_can_still_be_shown():
                 use()
 
 
-@pytest.mark.parametrize("kind", [CourseError, Unsupported, SpecError])
-def test_errors_and_replies_cross_a_process(kind):
-    error = kind("7 tokens", 'load("x")')
-    for again in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):  # noqa: S301
-        assert type(again) is kind and str(again) == str(error) and again.fix == error.fix
+@pytest.mark.parametrize("error_class", [CourseError, Unsupported, SpecError])
+def test_errors_and_replies_can_be_pickled_and_copied(error_class):
+    error = error_class("7 tokens", 'load("x")')
+    for copied in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):  # noqa: S301
+        assert type(copied) is error_class and str(copied) == str(error) and copied.fix == error.fix
     reply = Reply("text", 5, 2, "length")
-    for again in (pickle.loads(pickle.dumps(reply)), copy.deepcopy(reply)):  # noqa: S301
-        assert again == "text"
-        assert (again.prompt_tokens, again.tokens, again.finish_reason) == (5, 2, "length")
+    for copied in (pickle.loads(pickle.dumps(reply)), copy.deepcopy(reply)):  # noqa: S301
+        assert copied == "text"
+        assert (copied.prompt_tokens, copied.tokens, copied.finish_reason) == (5, 2, "length")

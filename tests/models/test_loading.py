@@ -18,7 +18,7 @@ NAME = "haneul-1m"
 def test_an_encoder_refuses_what_belongs_to_writing():
     with pytest.raises(Unsupported, match=r"generates no text, and generation\.temperature is set"):
         load("all-MiniLM-L6-v2", task="text-embedding", generation={"temperature": 1})
-    with pytest.raises(Unsupported, match="loaded for text-embedding, and cannot generate"):
+    with pytest.raises(Unsupported, match="loaded for text-embedding and cannot generate"):
         load("all-MiniLM-L6-v2", task="text-embedding").generate(["hi"])
 
 

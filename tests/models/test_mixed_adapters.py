@@ -223,12 +223,14 @@ def test_llama_cpp_takes_gguf_files_of_both(made, tmp_path):
     )
     expected = load(BASE, driver="llamacpp", adapters=[made["small"]]).generate(PROMPTS, max_output_length=24)
     assert load(base, driver="llamacpp", adapters=[file]).generate(PROMPTS, max_output_length=24) == expected
-    with pytest.raises(Unsupported, match=r"small is in PEFT form, and base\.gguf is GGUF"):
+    with pytest.raises(
+        Unsupported, match=r"small is a PEFT folder, but the base model base\.gguf is a GGUF file"
+    ):
         load(base, driver="llamacpp", adapters=[made["small"]])
 
 
 def test_what_llama_cpp_cannot_hold_is_told(made, tmp_path):
-    with pytest.raises(Unsupported, match=r"combination_type='svd': llama\.cpp adds each adapter by itself"):
+    with pytest.raises(Unsupported, match=r"combination_type='svd': llama\.cpp can only add adapters up"):
         pair = weighted(made, {"small": 1, "large": 1})
         load(BASE, driver="llamacpp", adapters=pair, combination_type="svd")
     one = adapter(tmp_path / "one", r=2, target_modules=["q_proj", "up_proj"], alpha_pattern={"up_proj": 3})
@@ -248,7 +250,7 @@ def test_what_llama_cpp_cannot_hold_is_told(made, tmp_path):
     with pytest.raises(CourseError, match=r"dora: llama\.cpp does not support the tensor .*magnitude"):
         load(BASE, driver="llamacpp", adapters=[dora])
     (one / "adapter_config.json").write_text("{}")
-    with pytest.raises(CourseError, match="one is no LoRA adapter: 'lora_alpha'"):
+    with pytest.raises(CourseError, match="one is not a LoRA adapter: 'lora_alpha'"):
         export_adapter(one, MODELS / BASE, tmp_path / "one.gguf")
 
 
@@ -259,7 +261,7 @@ def test_what_llama_cpp_cannot_hold_is_told(made, tmp_path):
 def test_matrices_of_another_shape_are_told_with_both_shapes(made, driver, monkeypatch):
     monkeypatch.setattr(PeftModel, "from_pretrained", None)  # it is not asked
     message = r"small does not fit this model: its A for model\.layers\.0\.self_attn\.q_proj has the shape "
-    shapes = r"2 x 64, and the matrix there 128 x 128(.|\n)*adapter of this base model"
+    shapes = r"2 x 64, and the model's matrix 128 x 128(.|\n)*adapter of this base model"
     with pytest.raises(CourseError, match=message + shapes):
         load("haneul-1m", driver=driver, adapters=[made["small"]])
 

@@ -1,4 +1,4 @@
-"""Faults of servers become errors with the message of the server; no part of an answer is taken for all."""
+"""A server's faults become errors with its message; an incomplete answer is never returned as complete."""
 
 import json
 import threading
@@ -9,17 +9,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
-from tests.planted import CHAT, answers, assert_error, pieces, planted, reach
+from tests.fake_server import CHAT, assert_raises, default_responses, fake_server, load_from, stream_chunks
 
 SCHEMA = {"type": "object", "properties": {"colour": {"enum": ["red", "blue", None]}}, "required": ["colour"]}
 DRIVERS = list(CHAT)
 
 
 @pytest.fixture(scope="module", params=DRIVERS)
-def reached(request):
-    """An engine, and its server, to whose answers a test may plant one."""
-    with planted(answers(request.param)) as server:
-        yield reach(server, request.param), server, CHAT[request.param]
+def connection(request):
+    """An engine, its fake server, and the path of the chat requests, whose response a test can replace."""
+    with fake_server(default_responses(request.param)) as server:
+        yield load_from(server, request.param), server, CHAT[request.param]
 
 
 @pytest.fixture(params=DRIVERS)
@@ -27,9 +27,9 @@ def driver(request):
     return request.param
 
 
-def test_nothing_wrong(reached):
-    engine, server, path = reached
-    server.answers[path] = answers(engine.driver)[path]
+def test_an_answer_without_faults(connection):
+    engine, server, path = connection
+    server.responses[path] = default_responses(engine.driver)[path]
     reply = engine.generate(["hi"])[0]
     assert (reply, reply.prompt_tokens, reply.tokens, reply.finish_reason) == ("Hello", 5, 2, "stop")
 
@@ -45,15 +45,15 @@ def test_nothing_wrong(reached):
         {"error": json.dumps({"error": {"message": "out of memory"}})},
     ],
 )
-def test_an_error_says_what_the_server_said(reached, body):
-    engine, server, path = reached
-    server.answers[path] = (500, body)
-    assert_error(engine, r"refused \(500\): out of memory\n  Fix: see the server's log")
+def test_an_error_contains_the_message_of_the_server(connection, body):
+    engine, server, path = connection
+    server.responses[path] = (500, body)
+    assert_raises(engine, r"refused \(500\): out of memory\n  Fix: see the server's log")
 
 
-def test_the_error_of_a_stream_comes_with_the_call(reached):
-    engine, server, path = reached
-    server.answers[path] = (500, {"error": "out of memory"})
+def test_the_call_of_stream_raises_the_error(connection):
+    engine, server, path = connection
+    server.responses[path] = (500, {"error": "out of memory"})
     with pytest.raises(CourseError, match="out of memory"):
         engine.stream("hi")
 
@@ -74,10 +74,10 @@ def test_the_error_of_a_stream_comes_with_the_call(reached):
         (404, {"error": "model 'm' not found"}, "load it again"),
     ],
 )
-def test_a_status_leads_to_its_cure(reached, status, body, fix):
-    engine, server, path = reached
-    server.answers[path] = (status, body)
-    assert_error(engine, f"(?s){fix}")
+def test_each_status_has_its_fix(connection, status, body, fix):
+    engine, server, path = connection
+    server.responses[path] = (status, body)
+    assert_raises(engine, f"(?s){fix}")
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,10 @@ def test_a_status_leads_to_its_cure(reached, status, body, fix):
         "[" * 100_000,
     ],
 )
-def test_what_is_not_the_protocol_is_an_error(reached, body):
-    engine, server, path = reached
-    server.answers[path] = (200, body)
-    assert_error(engine, "does not speak the protocol|without an end|for the reason|refused")
+def test_a_response_that_violates_the_protocol_is_an_error(connection, body):
+    engine, server, path = connection
+    server.responses[path] = (200, body)
+    assert_raises(engine, "does not speak the protocol|incomplete|broke off|finish reason|refused")
 
 
 @given(
@@ -133,17 +133,17 @@ def test_what_is_not_the_protocol_is_an_error(reached, body):
     ).map(lambda value: json.dumps(value).encode())
 )
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_answer_raises_anything_but_an_error_of_the_course(reached, body):
-    engine, server, path = reached
-    server.answers[path] = (200, body)
-    assert_error(engine, ".")
+def test_any_response_raises_a_course_error(connection, body):
+    engine, server, path = connection
+    server.responses[path] = (200, body)
+    assert_raises(engine, ".")
 
 
-def test_a_stream_that_breaks_off_is_no_answer(reached):
-    engine, server, path = reached
-    for end in (False, True):  # the connection breaks, and it ends as if all were said
-        server.answers[path] = lambda handler, end=end: handler.chunks(
-            pieces(engine.driver, ["He", "llo"], end=False), end
+def test_a_stream_that_breaks_off_is_an_error(connection):
+    engine, server, path = connection
+    for end in (False, True):  # the connection breaks, or ends as if the answer were complete
+        server.responses[path] = lambda handler, end=end: handler.send_chunks(
+            stream_chunks(engine.driver, ["He", "llo"], end=False), end
         )
         got = []
         with pytest.raises(CourseError, match=r"broke|after 5 characters"):
@@ -152,44 +152,52 @@ def test_a_stream_that_breaks_off_is_no_answer(reached):
         assert got == ["He", "llo"]
 
 
-def test_an_error_within_a_stream_is_told(reached):
-    engine, server, path = reached
+def test_an_error_inside_a_stream_is_raised(connection):
+    engine, server, path = connection
     error = (
         b'data: {"error": {"message": "slot lost"}}\n\n'
         if engine.driver == "openai"
         else b'{"error": "slot lost"}\n'
     )
-    server.answers[path] = lambda handler: handler.chunks([*pieces(engine.driver, ["He"], end=False), error])
+    server.responses[path] = lambda handler: handler.send_chunks(
+        [*stream_chunks(engine.driver, ["He"], end=False), error]
+    )
     with pytest.raises(CourseError, match="slot lost"):
         list(engine.stream("hi"))
 
 
-def test_a_stream_goes_on_over_odd_line_ends_and_comments(reached):
-    engine, server, path = reached
-    body = b"".join(pieces(engine.driver, ["a ", "b"]))
-    if engine.driver == "openai":  # what json.dumps does not escape is the work of `lines`
+def test_a_stream_continues_after_unusual_line_ends_and_comments(connection):
+    engine, server, path = connection
+    body = b"".join(stream_chunks(engine.driver, ["a ", "b"]))
+    if (
+        engine.driver == "openai"
+    ):  # json.dumps would escape U+2028 and U+0085; split_lines must not split there
         body = body.replace(b'"a "', '"a\u2028\x85 "'.encode()).replace(b"data: {", b": alive\r\n\r\ndata:{")
-    server.answers[path] = lambda handler: handler.chunks([body[i : i + 3] for i in range(0, len(body), 3)])
+    server.responses[path] = lambda handler: handler.send_chunks(
+        [body[i : i + 3] for i in range(0, len(body), 3)]
+    )
     assert "".join(engine.stream("hi")) == ("a\u2028\x85 b" if engine.driver == "openai" else "a b")
 
 
-def test_a_stop_text_that_a_server_leaves_in_is_taken_out(reached):
-    engine, server, path = reached
-    server.answers[path] = lambda handler: handler.chunks(pieces(engine.driver, ["one E", "ND", " two"]))
+def test_a_stop_text_that_a_server_sends_is_removed(connection):
+    engine, server, path = connection
+    server.responses[path] = lambda handler: handler.send_chunks(
+        stream_chunks(engine.driver, ["one E", "ND", " two"])
+    )
     assert "".join(engine.stream("hi", stop=["END"])) == "one "
 
 
-def test_leaving_a_stream_early_closes_the_connection(reached):
-    engine, server, path = reached
+def test_leaving_a_stream_early_closes_the_connection(connection):
+    engine, server, path = connection
     closed = threading.Event()
 
     def endless(handler):
         try:
-            handler.chunks(pieces(engine.driver, ["again "], end=False) * 10_000_000)
+            handler.send_chunks(stream_chunks(engine.driver, ["again "], end=False) * 10_000_000)
         except OSError:
             closed.set()
 
-    server.answers[path] = endless
+    server.responses[path] = endless
     for piece in engine.stream("hi"):
         assert piece == "again "
         break
@@ -197,7 +205,7 @@ def test_leaving_a_stream_early_closes_the_connection(reached):
 
 
 @pytest.mark.parametrize(
-    ("read", "written", "why", "lost"),
+    ("prompt_tokens", "tokens", "reason", "truncated"),
     [
         (
             512,
@@ -217,49 +225,50 @@ def test_leaving_a_stream_early_closes_the_connection(reached):
         (61, 128, "length", False),
     ],
 )
-def test_counts_that_show_a_cut_are_believed(read, written, why, lost):
-    known = answers("ollama")
-    known["/api/version"] = (
+def test_token_counts_reveal_a_truncated_prompt_or_answer(prompt_tokens, tokens, reason, truncated):
+    responses = default_responses("ollama")
+    responses["/api/version"] = (
         200,
         {"version": "0.0.0"},
     )  # built from source: its version does not say whether it refuses
-    known["/api/chat"][1].update(prompt_eval_count=read, eval_count=written, done_reason=why)
-    with planted(known) as server:
-        engine = reach(server, "ollama")
-        if lost:
+    responses["/api/chat"][1].update(prompt_eval_count=prompt_tokens, eval_count=tokens, done_reason=reason)
+    with fake_server(responses) as server:
+        engine = load_from(server, "ollama")
+        if truncated:
             with pytest.raises(
-                CourseError, match=rf"m reads 512 tokens, .*{read} tokens of prompt and {written}"
+                CourseError,
+                match=rf"the context of 512 tokens of m is full: .*{prompt_tokens} tokens of prompt and {tokens}",
             ):
                 engine.generate(["hi"], max_output_length=500)
         else:
             assert engine.generate(["hi"]) == ["Hello"]
 
 
-def test_a_server_that_ignores_a_schema_or_counts_nothing_is_found_out(driver):
-    with planted(answers(driver)) as server:
-        with pytest.raises(CourseError, match=r"ignored the json_schema; its answer is no JSON: 'Hello'"):
-            reach(server, driver).generate(["hi"], json_schema=SCHEMA)
-        response = server.answers[CHAT[driver]][1]
+def test_a_server_that_ignores_a_schema_or_reports_no_counts_is_an_error(driver):
+    with fake_server(default_responses(driver)) as server:
+        with pytest.raises(CourseError, match=r"ignored the json_schema; its answer is not JSON: 'Hello'"):
+            load_from(server, driver).generate(["hi"], json_schema=SCHEMA)
+        response = server.responses[CHAT[driver]][1]
         response.pop("usage", None) or response.pop("eval_count")
-        with pytest.raises(CourseError, match="does not count tokens"):
-            reach(server, driver).generate(["hi"])
+        with pytest.raises(CourseError, match="does not report token counts"):
+            load_from(server, driver).generate(["hi"])
 
 
 @pytest.mark.parametrize(
     "embeddings", [[], [[1.0, 2.0]], [[1.0], [1.0, 2.0]], [["a"], ["b"]], [[None], [None]], "x"]
 )
-def test_vectors_that_cannot_be_are_errors(driver, embeddings):
+def test_invalid_vectors_are_errors(driver, embeddings):
     path = "/v1/embeddings" if driver == "openai" else "/api/embed"
     rows = [{"index": i, "embedding": e} for i, e in enumerate(embeddings)]
-    known = answers(driver)
+    responses = default_responses(driver)
     if driver == "ollama":
-        known["/api/show"][1]["capabilities"] = ["embedding"]
-    with planted(known | {path: (200, {"data": rows, "embeddings": [[3.0, 4.0]]})}) as server:
-        engine = reach(server, driver, task="text-embedding")
-        server.answers[path] = (200, {"data": rows, "embeddings": embeddings})
+        responses["/api/show"][1]["capabilities"] = ["embedding"]
+    with fake_server(responses | {path: (200, {"data": rows, "embeddings": [[3.0, 4.0]]})}) as server:
+        engine = load_from(server, driver, task="text-embedding")
+        server.responses[path] = (200, {"data": rows, "embeddings": embeddings})
         with pytest.raises(CourseError, match="does not speak the protocol"):
             engine.embed(["a", "b"])
-        server.answers[path] = (
+        server.responses[path] = (
             200,
             {
                 "data": [{"index": 1, "embedding": [0, 2]}, {"index": 0, "embedding": [3, 4]}],

@@ -256,7 +256,7 @@ def test_an_adapter_that_cannot_be_loaded_lets_the_base_go(manager, adapters, ex
     broken = {"source": BASE, "adapters": [str(tmp_path / "nothing")]}
 
     def ask():
-        with pytest.raises(CourseError, match="nothing is no LoRA adapter"), manager.use(broken):
+        with pytest.raises(CourseError, match="nothing is not a LoRA adapter"), manager.use(broken):
             pass
 
     with ThreadPoolExecutor(4) as pool:
@@ -264,7 +264,7 @@ def test_an_adapter_that_cannot_be_loaded_lets_the_base_go(manager, adapters, ex
             done.result(timeout=30)
     assert [(line.name, line.users) for line in manager.loaded_models()] == [(BASE, 0)] and read == [BASE]
     with (
-        pytest.raises(CourseError, match="nothing is no LoRA adapter"),
+        pytest.raises(CourseError, match="nothing is not a LoRA adapter"),
         manager.use(broken | {"keep_alive": 0}),
     ):
         pass
@@ -272,7 +272,7 @@ def test_an_adapter_that_cannot_be_loaded_lets_the_base_go(manager, adapters, ex
         assert one.generate(PROMPTS) == expected["one"]
     manager.unload_all()
     with (
-        pytest.raises(CourseError, match="nothing is no LoRA adapter"),
+        pytest.raises(CourseError, match="nothing is not a LoRA adapter"),
         manager.use(broken | {"keep_alive": 0}),
     ):
         pass

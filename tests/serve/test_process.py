@@ -230,5 +230,5 @@ def test_ollama_host_means_what_it_means_to_ollama(host, url):
 
 @pytest.mark.parametrize("host", ["box:port", "ftp://box", "http://box:99999", "[::1"])
 def test_an_ollama_host_that_is_no_address_is_told(host):
-    with pytest.raises(CourseError, match="is no address"):
+    with pytest.raises(CourseError, match="is not an address"):
         ollama_address(host)

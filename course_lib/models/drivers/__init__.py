@@ -1,4 +1,8 @@
-"""`load` and the drivers that run models: one class of `Engine` for each driver and kind of task."""
+"""`load`, and the choice of the class that runs a model.
+
+A driver is the software that runs a model, such as transformers or llama.cpp. An engine is a loaded model: an
+object of a subclass of `Engine`. A specification (`ModelSpec`) says which model to load, and how.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,16 @@ from course_lib.models.drivers.engine import Engine, Unsupported, check_fields
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.models.schema.validation import SpecError
 
-CLASSES = {  # driver -> module:class; encoders are another class of the driver huggingface
+CLASSES = {  # driver -> module:class; the driver huggingface runs encoders by the class ENCODER
     "huggingface": "huggingface:HuggingFace",
     "llamacpp": "llamacpp:LlamaCpp",
     "ollama": "ollama:Ollama",
     "openai": "openai:OpenAI",
 }
 ENCODER = "encoder:Encoder"
-# Drivers that a specification may name and that do not run in this process: what happened, and how to go on.
 _SERVER = '{"type": "server", "model": "MODEL", "url": "http://HOST:8000/v1"}'
-ELSEWHERE = {
+# Software that a specification may name as its driver, but that is none: the error and its fix.
+NOT_DRIVERS = {
     "vllm": (
         "vllm is a server, not a driver: start `vllm serve MODEL --port 8000` on a machine with a GPU",
         f'load({{"source": {_SERVER}, "driver": "openai"}})',
@@ -30,23 +34,26 @@ ELSEWHERE = {
         'load("./FOLDER")',
     ),
 }
-_custom: dict[str, type[Engine]] = {}
+_custom: dict[str, type[Engine]] = {}  # the classes of `register`, by name
 
 
 def register(name: str, engine: type[Engine]) -> None:
-    """Register a class as `implementation=NAME` of the driver custom. Raises TypeError if it is no Engine."""
+    """Register an Engine class for specifications with `driver="custom"` and `implementation=name`.
+
+    Raises TypeError for a class that is not a subclass of Engine.
+    """
     if not (isinstance(engine, type) and issubclass(engine, Engine)):
         raise TypeError(f"{engine!r} is not a subclass of Engine")
     _custom[name] = engine
 
 
 def driver_class(spec: ModelSpec) -> type[Engine]:
-    """The class that runs a specification, imported on first use.
+    """Import and return the class that runs the model of a specification.
 
     Raises SpecError for an unknown implementation, and Unsupported for vllm and unsloth.
     """
-    if spec.driver in ELSEWHERE:
-        raise Unsupported(*ELSEWHERE[spec.driver])
+    if spec.driver in NOT_DRIVERS:
+        raise Unsupported(*NOT_DRIVERS[spec.driver])
     if spec.driver == "custom":
         if spec.implementation not in _custom:
             known = ", ".join(sorted(_custom)) or "none"
@@ -55,17 +62,18 @@ def driver_class(spec: ModelSpec) -> type[Engine]:
                 f"register({spec.implementation!r}, MyEngine)",
             )
         return _custom[str(spec.implementation)]
-    encoder = spec.driver == "huggingface" and spec.task not in GENERATION_TASKS
-    module, name = (ENCODER if encoder else CLASSES[spec.driver]).split(":")
+    is_encoder = spec.driver == "huggingface" and spec.task not in GENERATION_TASKS
+    module, name = (ENCODER if is_encoder else CLASSES[spec.driver]).split(":")
     engine: type[Engine] = getattr(import_module(f"{__name__}.{module}"), name)
     return engine
 
 
 def load(spec: ModelSpec | str | Path | dict[str, Any], **changes: Any) -> Engine:
-    """Load a model: a shipped one by its name, a path, a hub id, a dict or a ModelSpec, with fields changed.
+    """Load a model, given as the name of a shipped model, a path, a hub id, a dict or a ModelSpec.
 
-    Raises SpecError for an invalid specification, Unsupported for a field that has no effect on the driver,
-    and CourseError for missing or damaged files.
+    changes: fields of the ModelSpec to replace, such as driver="llamacpp". Raises SpecError for an invalid
+    specification, Unsupported for a field that has no effect on the driver, and CourseError for missing or
+    damaged files.
 
     >>> load("haneul-300k").parameters
     344384

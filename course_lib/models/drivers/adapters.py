@@ -1,6 +1,6 @@
-"""LoRA adapters (Hu et al. 2021, arXiv:2106.09685): find, check, attach to a model, or merge into it.
+"""LoRA adapters (Hu et al. 2021, arXiv:2106.09685): find and check them, attach them to a model, merge them.
 
-W x becomes W x + sum of weight_i * alpha_i / r_i * B_i A_i x.
+With adapters, a linear layer computes W x + the sum over i of weight_i * alpha_i / r_i * B_i A_i x.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from course_lib.models.schema.sources import LocalSource
 from course_lib.models.schema.spec import Adapter, CombinationType
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
-BASE_FILE = "base.json"  # in an adapter's folder: {"model": its base, "sha256": of the base's weights}
-BASE_PREFIX = "base_model.model."  # before the names of the base's tensors in an adapter's file
-OTHER_BASE = "use an adapter of this base model"
+BASE_FILE = "base.json"  # in an adapter's folder: {"model": name of the base, "sha256": hash of its weights}
+BASE_PREFIX = "base_model.model."  # peft puts it before the names of the base model's tensors
+WRONG_BASE_FIX = "use an adapter of this base model"
 
 
 class ResolvedAdapter(NamedTuple):
-    """An adapter on this machine, checked against its base model. path: its folder or .gguf file."""
+    """An adapter on this machine. path: its folder or .gguf file; label: its name in messages."""
 
     path: Path
     weight: float
@@ -39,9 +39,9 @@ class ResolvedAdapter(NamedTuple):
 
 
 def adapter_path(adapter: Adapter) -> Path:
-    """The folder of an adapter, or its .gguf file, on this machine. Adapters of the course are verified.
+    """The folder or .gguf file of an adapter, downloaded if needed. Shipped adapters are verified.
 
-    Raises CourseError where it is missing or no adapter, and what the hub raises.
+    Raises CourseError if it is missing, not an adapter, or cannot be downloaded.
     """
     if isinstance(adapter.source, LocalSource):
         path = adapter.source.path.expanduser()
@@ -52,17 +52,17 @@ def adapter_path(adapter: Adapter) -> Path:
     if path.suffix == ".gguf" and path.is_file():
         return path
     if not all((path / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
-        what = f"{path} is no LoRA adapter: {CONFIG_FILE} and {WEIGHTS_FILE} are needed"
-        raise CourseError(what, "name the folder that save_pretrained wrote")
+        what = f"{path} is not a LoRA adapter: {CONFIG_FILE} and {WEIGHTS_FILE} are needed"
+        raise CourseError(what, "use the folder that save_pretrained wrote")
     return path
 
 
 def resolve_adapters(
     adapters: Sequence[Adapter], base: Path, sha256: Callable[[Path], str] | None = None
 ) -> list[ResolvedAdapter]:
-    """The adapters of a specification, each checked against the base model. Raises as `check_base`.
+    """Find the adapters of a specification and check each against the base model, as `check_base` does.
 
-    sha256: computes the hash of the base's weights; `sha256_of_weights` by default.
+    sha256: a function that returns the hash of the base's weights; `sha256_of_weights` by default.
     """
     resolved = [ResolvedAdapter(adapter_path(a), a.weight, a.label) for a in adapters]
     for adapter in resolved:
@@ -74,29 +74,29 @@ def resolve_adapters(
 
 
 def base_record(base: Path) -> dict[str, str]:
-    """The content of BASE_FILE: the name of the base model, and the SHA-256 of its weights."""
+    """The content of BASE_FILE for adapters of the model in the folder `base`."""
     return {"model": catalog.model_name(base), "sha256": sha256_of_weights(base)}
 
 
 def base_model_name(adapter: Path) -> str:
-    """The base model that an adapter's BASE_FILE names. Raises CourseError without such a file."""
+    """The base model that an adapter's BASE_FILE names. Raises CourseError if there is no such file."""
     name = read_json(adapter, BASE_FILE).get("model")
     if not name:
-        what = f"{adapter.name} does not say for which model it was made: it has no {BASE_FILE}"
+        what = f"the base model of {adapter.name} is unknown: it has no {BASE_FILE}"
         raise CourseError(what, "name the model with --base")
     return str(name)
 
 
 def sha256_of_weights(folder: Path) -> str:
-    """The SHA-256 of a model's weights file; of several files, that of their hashes, one after the other."""
+    """The SHA-256 of a model's weights file; for several files, the SHA-256 of their joined hashes."""
     hashes = [data.sha256(folder / name) for name in weight_files(p.name for p in folder.iterdir())]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def check_base(adapter: ResolvedAdapter, base: Path, sha256: Callable[[Path], str]) -> None:
-    """Raise CourseError for an adapter of matrices of another shape, or that was made for other weights."""
+    """Raise CourseError if the adapter was trained on another model: its shapes or BASE_FILE do not match."""
     if adapter.path.suffix == ".gguf" or base.suffix == ".gguf":
-        return  # llama.cpp compares shapes itself
+        return  # llama.cpp compares the shapes
     _check_shapes(adapter, base)
     record = read_json(adapter.path, BASE_FILE)
     expected = record.get("sha256")
@@ -104,20 +104,17 @@ def check_base(adapter: ResolvedAdapter, base: Path, sha256: Callable[[Path], st
         raise CourseError(
             f"the adapter {adapter.label} was made for {record.get('model')}, whose weights have SHA-256 "
             f"{expected[:12]}...; those of {base.name} have {actual[:12]}...",
-            OTHER_BASE,
+            WRONG_BASE_FIX,
         )
 
 
 def _check_shapes(adapter: ResolvedAdapter, base: Path) -> None:
     if read_json(base, "config.json").get("quantization_config"):
-        return  # quantized matrices have other shapes
-    transposed = bool(
-        read_json(adapter.path, CONFIG_FILE).get("fan_in_fan_out")
-    )  # GPT-2's are (inputs, outputs)
-    files = weight_files(p.name for p in base.iterdir())
-    shapes = {
-        name: tensor.shape for file in files for name, tensor in read_safetensors_header(base / file).items()
-    }
+        return  # quantized matrices are stored in other shapes
+    # GPT-2 stores its matrices as (inputs, outputs), other models as (outputs, inputs).
+    transposed = bool(read_json(adapter.path, CONFIG_FILE).get("fan_in_fan_out"))
+    headers = [read_safetensors_header(base / name) for name in weight_files(p.name for p in base.iterdir())]
+    shapes = {name: tensor.shape for header in headers for name, tensor in header.items()}
     for name, tensor in read_safetensors_header(adapter.path / WEIGHTS_FILE).items():
         module, _, matrix = name.removeprefix(BASE_PREFIX).partition(".lora_")
         shape = shapes.get(f"{module}.weight")
@@ -127,38 +124,38 @@ def _check_shapes(adapter: ResolvedAdapter, base: Path) -> None:
         if tensor.shape[axis] != shape[axis ^ transposed]:
             raise CourseError(
                 f"the adapter {adapter.label} does not fit this model: its {matrix[0]} for {module} has the "
-                f"shape {_by(tensor.shape)}, and the matrix there {_by(shape)}",
-                OTHER_BASE,
+                f"shape {_format_shape(tensor.shape)}, and the model's matrix {_format_shape(shape)}",
+                WRONG_BASE_FIX,
             )
 
 
-def _by(shape: Sequence[int]) -> str:
+def _format_shape(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-# -- heads ------------------------------------------------------------------------------------------------
+# -- complete layers in an adapter's file, such as a classification head ----------------------------------
 
 
-def _full_tensors(adapter: Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of the layers that an adapter holds in full, such as a head; most hold none."""
+def _complete_tensors(adapter: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the tensors that replace the model's (peft's modules_to_save); usually empty."""
     tensors = read_safetensors_header(adapter / WEIGHTS_FILE).items()
     return {name: tensor.shape for name, tensor in tensors if ".lora_" not in name}
 
 
-def head_labels(adapters: Sequence[Adapter]) -> int | None:
-    """Number of labels of the head in the last adapter that has one; None where no adapter has one."""
-    heads = [
+def head_label_count(adapters: Sequence[Adapter]) -> int | None:
+    """The number of labels of the last adapter with a classification head; None if no adapter has one."""
+    head_shapes = [
         shape
         for adapter in adapters
-        for name, shape in _full_tensors(adapter_path(adapter)).items()
+        for name, shape in _complete_tensors(adapter_path(adapter)).items()
         if len(shape) == 2 and ".pre_classifier." not in name
     ]
-    return heads[-1][0] if heads else None
+    return head_shapes[-1][0] if head_shapes else None
 
 
-def full_layers(adapters: Sequence[Adapter]) -> set[str]:
-    """Names of the model's tensors that adapters hold in full."""
-    names = (name for adapter in adapters for name in _full_tensors(adapter_path(adapter)))
+def replaced_tensors(adapters: Sequence[Adapter]) -> set[str]:
+    """The names of the model's tensors that adapters replace."""
+    names = (name for adapter in adapters for name in _complete_tensors(adapter_path(adapter)))
     return {name.removeprefix(BASE_PREFIX) for name in names}
 
 
@@ -166,24 +163,25 @@ def full_layers(adapters: Sequence[Adapter]) -> set[str]:
 
 
 def attach(model: Any, adapters: Sequence[ResolvedAdapter], combination_type: CombinationType = "cat") -> Any:
-    """The model with adapters attached to its weights, as a PeftModel. Its linear layers are replaced.
+    """Attach adapters to a model and return a PeftModel. It replaces linear layers of `model` itself.
 
-    combination_type: "cat" attaches them side by side, which is their exact weighted sum. "svd" and "linear"
-    are peft's ways to make one adapter of them, and approximate it. Raises CourseError for an adapter that
-    does not fit, and for ranks that cannot be combined so; Unsupported for an adapter with a head that has a
-    weight or is not alone.
+    combination_type: "cat" keeps the adapters separate, and the model adds up their outputs: the exact
+    weighted sum. "svd" and "linear" are peft's methods to combine them into one adapter; both approximate the
+    sum. Raises CourseError for an adapter that does not fit the model, and for ranks that the method cannot
+    combine; Unsupported for an adapter with a classification head that has a weight other than 1 or is not
+    the only one.
     """
     from peft import PeftModel
 
     for adapter in adapters:
-        if _full_tensors(adapter.path) and (adapter.weight != 1 or len(adapters) > 1):
+        if _complete_tensors(adapter.path) and (adapter.weight != 1 or len(adapters) > 1):
             raise Unsupported(
-                f"the adapter {adapter.label} brings a head of its own, which cannot be weighted or combined "
+                f"the adapter {adapter.label} has its own head, which cannot be weighted or combined "
                 f"(weight={adapter.weight}, one of {len(adapters)})",
                 "use it alone with weight=1",
             )
     peft_model: Any = None
-    names = [f"part{i}" for i in range(len(adapters))]  # peft would take a bare number for a layer's
+    names = [f"part{i}" for i in range(len(adapters))]  # peft would read a bare number as a layer's index
     for name, adapter in zip(names, adapters, strict=True):
         with _wrap_errors(adapter.label):
             if peft_model is None:
@@ -192,49 +190,50 @@ def attach(model: Any, adapters: Sequence[ResolvedAdapter], combination_type: Co
                 )
             else:
                 peft_model.load_adapter(adapter.path, adapter_name=name, local_files_only=True)
-        _check_all_used(peft_model, name, adapter)
-    factors = {name: adapter.weight for name, adapter in zip(names, adapters, strict=True)}
+        _check_same_layers(peft_model, name, adapter)
+    weights = {name: adapter.weight for name, adapter in zip(names, adapters, strict=True)}
     if combination_type == "cat" or len(adapters) == 1:
-        _side_by_side(peft_model, factors)
+        _activate_weighted(peft_model, weights)
     else:
-        _combine(peft_model, factors, combination_type)
+        _combine(peft_model, weights, combination_type)
     return peft_model
 
 
-def _combine(peft_model: Any, factors: dict[str, float], combination_type: CombinationType) -> None:
-    """Replace the adapters by one that peft makes of them."""
-    names = list(factors)
+def _combine(peft_model: Any, weights: dict[str, float], combination_type: CombinationType) -> None:
+    """Replace the adapters by one in which peft combines them. weights: adapter name -> weight."""
+    names = list(weights)
     try:
         peft_model.add_weighted_adapter(
-            names, list(factors.values()), "mix", combination_type=combination_type
+            names, list(weights.values()), "combined", combination_type=combination_type
         )
     except ValueError as error:
         what = f"combination_type={combination_type!r}: {error}"
         raise CourseError(what, 'load(..., combination_type="cat")') from error
-    peft_model.set_adapter("mix")
+    peft_model.set_adapter("combined")
     for name in names:
         peft_model.delete_adapter(name)
 
 
-def _side_by_side(peft_model: Any, factors: dict[str, float]) -> None:
+def _activate_weighted(peft_model: Any, weights: dict[str, float]) -> None:
+    """Activate all adapters together and multiply the output of each by its weight."""
     from peft.tuners.lora import LoraLayer
 
-    if len(factors) > 1:
-        peft_model.base_model.set_adapter(list(factors))
+    if len(weights) > 1:
+        peft_model.base_model.set_adapter(list(weights))
     for module in peft_model.modules():
         if isinstance(module, LoraLayer):
-            for name, factor in factors.items():
+            for name, weight in weights.items():
                 if name in module.scaling:
-                    module.scaling[name] *= factor
+                    module.scaling[name] *= weight
 
 
 def merge(model: Any, adapters: Sequence[ResolvedAdapter], combination_type: CombinationType = "cat") -> Any:
-    """The model with adapters added to its weights, as fast as without. Raises as `attach`."""
+    """Add adapters to the model's weights, so that they cost no time. Raises the errors of `attach`."""
     return _merge(attach(model, adapters, combination_type))
 
 
 def share_weights(model: Any) -> Any:
-    """A copy of a model that shares all of its tensors; replacing layers of one does not affect the other."""
+    """A copy of a model that shares its tensors; replacing layers of one does not affect the other."""
     from course_lib.models.planner.memory import tensors_of
 
     shared = [*model.buffers(), *(tensor for module in model.modules() for tensor in tensors_of(module))]
@@ -242,7 +241,7 @@ def share_weights(model: Any) -> Any:
 
 
 def merged_copy(model: Any, name: str) -> Any:
-    """The model without attached adapters: itself, or a copy into which they are merged.
+    """Return a copy of the model with its attached adapters merged, or the model itself if it has none.
 
     Raises Unsupported for adapters on quantized weights.
     """
@@ -257,7 +256,7 @@ def merged_copy(model: Any, name: str) -> Any:
 
 
 def _merge(peft_model: Any) -> Any:
-    """Merge attached adapters. Tied embeddings and output layer are untied if an adapter changes one."""
+    """Merge attached adapters. If an adapter changes tied embeddings, untie them from the output layer."""
     from torch.nn import Parameter
 
     layers: list[Any] = [peft_model.get_input_embeddings(), peft_model.get_output_embeddings()]
@@ -270,27 +269,28 @@ def _merge(peft_model: Any) -> Any:
 
 @contextmanager
 def _wrap_errors(label: str) -> Iterator[None]:
-    """Silence peft while it reads an adapter, and turn its errors into CourseError."""
+    """Silence peft while it reads an adapter, and turn its errors into a CourseError."""
     try:
         with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of missing tensors, which _check_all_used finds
+            warnings.simplefilter("ignore", UserWarning)  # _check_same_layers reports missing tensors
             yield
     except (RuntimeError, ValueError, KeyError, OSError, TypeError, AttributeError) as error:
         message = " ".join(str(error).split())[:300]
-        raise CourseError(f"the adapter {label} does not fit this model: {message}", OTHER_BASE) from error
+        raise CourseError(
+            f"the adapter {label} does not fit this model: {message}", WRONG_BASE_FIX
+        ) from error
 
 
-def _check_all_used(peft_model: Any, name: str, adapter: ResolvedAdapter) -> None:
-    """Raise CourseError for an adapter of more or fewer layers: peft would skip what does not fit."""
+def _check_same_layers(peft_model: Any, name: str, adapter: ResolvedAdapter) -> None:
+    """Raise CourseError if adapter and model have different layers: peft would skip those silently."""
     from peft import get_peft_model_state_dict
 
     state = get_peft_model_state_dict(peft_model, adapter_name=name, save_embedding_layers=False)
-    in_file = {
-        tensor for tensor in read_safetensors_header(adapter.path / WEIGHTS_FILE) if ".lora_" in tensor
-    }
-    in_model = {tensor for tensor in state if ".lora_" in tensor}
+    in_file, in_model = (
+        {tensor for tensor in tensors if ".lora_" in tensor}
+        for tensors in (read_safetensors_header(adapter.path / WEIGHTS_FILE), state)
+    )
     if unmatched := sorted(in_file ^ in_model):
-        what = (
-            f"the adapter {adapter.label} does not fit this model: {unmatched[0]} is only in one of the two"
-        )
-        raise CourseError(what, OTHER_BASE)
+        owner = "adapter" if unmatched[0] in in_file else "model"
+        what = f"the adapter {adapter.label} does not fit this model: only the {owner} has {unmatched[0]}"
+        raise CourseError(what, WRONG_BASE_FIX)

@@ -1,4 +1,4 @@
-"""What each driver can do, as plain data: its options, its capabilities, and the tasks they need."""
+"""Tables of what each driver supports: its methods (capabilities), and the fields of a specification."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Capability = Literal[
 ]
 
 GENERATION_TASKS = ("text-generation", "chat-completion")
-TASKS: dict[Capability, tuple[str, ...]] = {  # capability -> the tasks for which a model must be loaded
+TASKS: dict[Capability, tuple[str, ...]] = {  # capability -> the tasks of a ModelSpec that offer it
     "generate": GENERATION_TASKS,
     "stream": GENERATION_TASKS,
     "json_schema": GENERATION_TASKS,
@@ -29,12 +29,12 @@ CAPABILITIES: dict[str, frozenset[Capability]] = {  # driver -> its capabilities
     "openai": frozenset({"generate", "stream", "json_schema", "embed"}),
 }
 
-# These say what is loaded, by which driver and for how long; every driver supports them.
+# Every driver supports these fields of ModelSpec.
 COMMON_FIELDS = frozenset({"source", "driver", "implementation", "task", "keep_alive", "generation"})
 _GENERATION = frozenset(f"generation.{name}" for name in Generation.model_fields)
 _WEIGHTS = frozenset(ModelSpec.model_fields) - COMMON_FIELDS
 _OPENAI = ("max_output_length", "temperature", "top_p", "stop", "seed", "json_schema")
-# driver -> the fields of ModelSpec that have an effect, those of `generation` with the prefix `generation.`
+# driver -> the other fields that have an effect; those of ModelSpec.generation have the prefix `generation.`
 SUPPORTED_FIELDS: dict[str, frozenset[str]] = {
     "huggingface": _WEIGHTS - {"low_cpu_mem_usage"} | _GENERATION - {"generation.json_schema"},
     "llamacpp": _WEIGHTS - {"device_mode", "compute_dtype", "double_quantization"} | _GENERATION,

@@ -1,6 +1,6 @@
-"""Print docs/model-fields.md, the page of the fields of a model specification, from the code.
+"""Print docs/model-fields.md: which fields of a model specification each driver supports, from the code.
 
-Run it as `python -m course_lib.models.drivers.capability_table > docs/model-fields.md`.
+Usage: `python -m course_lib.models.drivers.capability_table > docs/model-fields.md`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from course_lib.models.schema.spec import QUANTIZATIONS, ModelSpec, Quantization
 
 PAGE = """# The fields of a model specification
 
-Written by `python -m course_lib.models.drivers.capability_table`; a test keeps it true.
-A driver *supports* a field, and a test shows its effect; or `load` *refuses* the field by its name, and
-names the drivers that support it. No field is ignored.
+`python -m course_lib.models.drivers.capability_table` writes this page; a test checks that it is up to date.
 
-The drivers unsloth and vllm do not run in this process: a specification may name them, and `load` says how
-to go on. For the driver custom, the registered class says which fields it supports.
+A driver is the software that runs a model. A driver either *supports* a field, and a test shows the field's
+effect; or it *refuses* the field: `load` raises an error that names the drivers that support it. No field is
+ignored.
+
+A specification may also name vllm or unsloth, which do not run in this process: `load` raises an error that
+says what to do instead. For the driver custom, the registered class lists the fields that it supports.
 
 ## Fields
 
@@ -32,35 +34,36 @@ to go on. For the driver custom, the registered class says which fields it suppo
 
 {quantizations}
 
-int8, nf4 and fp4 are bitsandbytes': the matrices of all layers are quantized while the model is loaded, and
-embeddings, norms and the head keep the `precision`. `compute_dtype` and `double_quantization` apply to nf4
-and fp4, and are refused with others; with `compute_dtype` auto, products are computed in the precision.
-Adapters stay beside quantized weights, for merging would round these a second time; such a model cannot be
-saved. A folder of quantized weights (`Engine.save` writes one) is loaded by its own configuration; leave
-`quantization` out, or name the same. On a CPU with AVX512-BF16, 4-bit weights that are multiplied in
-bfloat16 are rearranged by their first use, and can only be saved before it.
+int8, nf4 and fp4 are formats of bitsandbytes. Loading quantizes the matrices of all layers; embeddings, norms
+and the head keep the `precision`. `compute_dtype` and `double_quantization` apply to nf4 and fp4, and are
+refused with other formats. With `compute_dtype` auto, products are computed in the `precision`.
 
-q8_0 and q4_0 are GGUF's: all matrices are quantized, with a scale for 32 weights, and `precision` is refused
-with them. A .gguf file has its own quantization; another one is refused.
+Adapters are not merged into quantized weights, because that would round the weights a second time. A
+quantized model with adapters cannot be saved. A folder of quantized weights, such as `Engine.save` writes, is
+loaded with the quantization in its config.json: leave `quantization` out, or give the same value. On a CPU
+with AVX512-BF16, the first use rearranges 4-bit weights that are multiplied in bfloat16: save them before it.
+
+q8_0 and q4_0 are formats of GGUF. All matrices are quantized, with one scale for every 32 weights, and
+`precision` is refused. A .gguf file keeps the quantization that it has; another one is refused.
 
 ## Tasks
 
 {tasks}
 
-## Every driver
+## Fields of every driver
 
-`source`, `driver`, `task` and `generation` say what is loaded, by what, and for what. `implementation` names
-the class of the driver custom, and is refused with other drivers. `keep_alive` is the manager's: seconds
-without use until it unloads the model (-1: never). The driver ollama passes it on to the server.
+`source`, `driver`, `task` and `generation` apply to every driver. `implementation` names the registered class
+of the driver custom, and is refused with other drivers. `keep_alive` is the number of seconds without use
+after which the model manager unloads the model (-1: never). The driver ollama passes it on to the server.
 
 ## Sources
 
 {sources}
 
-A source may be written as a text. One that begins with `/`, `./`, `../`, `~/`, `.\\` or a drive such as
-`C:\\` is a path. The name of a model that the course carries is that model. With the drivers ollama and
-openai it is the model's name on the server. Anything else is a hub id. A token is never written down:
-`${{env.NAME}}` names the variable that holds it.
+A source may also be a string. With the drivers ollama and openai, the string is the model's name on the
+server. Otherwise a string that begins with `/`, `./`, `../`, `~/`, `.\\` or a drive such as `C:\\` is a path,
+the name of a model that ships with the course means that model, and any other string is a Hugging Face hub
+id. A specification never contains a token: `${{env.NAME}}` names the environment variable that holds it.
 
 ## Values
 
@@ -87,26 +90,29 @@ def _grid(names: list[str], supports: Callable[[str, str], bool]) -> Grid:
 
 
 def fields() -> Grid:
-    """(driver, field) -> whether the driver supports it. Those of generation begin with `generation.`."""
+    """(driver, field) -> whether the driver supports it. The fields of `generation` have that prefix."""
     names = [name for name in ModelSpec.model_fields if name not in COMMON_FIELDS]
     names += [f"generation.{name}" for name in Generation.model_fields]
     return _grid(names, lambda driver, name: name in SUPPORTED_FIELDS[driver])
 
 
 def quantizations() -> Grid:
-    """(driver, quantization) -> whether the driver has it."""
+    """(driver, quantization) -> whether the driver supports it."""
     names = [name for name in get_args(Quantization) if name != "none"]
     return _grid(names, lambda driver, name: name in QUANTIZATIONS.get(driver, ()))
 
 
 def tasks() -> Grid:
-    """(driver, task) -> whether the driver has it."""
-    needed = {task: {name for name, of in TASKS.items() if task in of} for task in get_args(Task)}
-    return _grid(sorted(needed), lambda driver, task: bool(needed[task] & CAPABILITIES[driver]))
+    """(driver, task) -> whether the driver supports it."""
+    capabilities = {
+        task: {capability for capability, offered_by in TASKS.items() if task in offered_by}
+        for task in get_args(Task)
+    }
+    return _grid(sorted(capabilities), lambda driver, task: bool(capabilities[task] & CAPABILITIES[driver]))
 
 
 def page() -> str:
-    """The page in Markdown."""
+    """The text of docs/model-fields.md."""
     sources = []
     for name, source in SOURCES.items():
         names = ", ".join(f"`{field}`" for field in source.model_fields if field != "type")
@@ -121,6 +127,7 @@ def page() -> str:
 
 
 def _table(title: str, grid: Grid) -> str:
+    """A grid as a Markdown table with a column for each driver."""
     drivers = list(CAPABILITIES)
     lines = [f"| {title} | {' | '.join(drivers)} |", "|---" * (len(drivers) + 1) + "|"]
     for name in dict.fromkeys(name for _, name in grid):
@@ -130,6 +137,7 @@ def _table(title: str, grid: Grid) -> str:
 
 
 def _values(model: type[ModelSpec] | type[Generation], prefix: str) -> list[str]:
+    """The rows of the table of values: the default, the allowed values and the meaning of each field."""
     properties, lines = model.model_json_schema()["properties"], []
     for name, field in model.model_fields.items():
         if name in ("source", "generation"):

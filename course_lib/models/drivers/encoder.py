@@ -1,4 +1,4 @@
-"""The driver huggingface for encoders: texts as vectors, pairs of texts as scores, texts as labels."""
+"""The driver huggingface for encoders: embedding models, cross-encoders (rerankers) and text classifiers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers.adapters import head_labels
-from course_lib.models.drivers.engine import Engine, context_length
+from course_lib.models.drivers.adapters import head_label_count
+from course_lib.models.drivers.context import context_length
+from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer
 from course_lib.models.drivers.reply import Prompt
 from course_lib.models.drivers.torch_engine import TorchEngine
@@ -21,16 +22,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Tokens of a batch with padding: so many stay in the cache of a CPU, and so many keep a GPU busy.
+# Tokens in a batch, padding included: small enough for the cache of a CPU, large enough to keep a GPU busy.
 CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 2048, 65536
-FIRST_TOKEN = (
-    "bert",
-    "electra",
-    "roberta",
-    "xlm-roberta",
-)  # model types whose heads read only the first token
-STRIDE = 4  # windows of a long text overlap by a quarter
-# The files by which sentence-transformers describes pooling and length.
+FIRST_TOKEN_TYPES = ("bert", "electra", "roberta", "xlm-roberta")  # their heads read only the first token
+OVERLAP = 1 / 4  # of a window of a long text with the next one
+# The files in which sentence-transformers stores the kind of pooling and the maximum length.
 SIDECAR_PATTERNS = ("modules.json", "*sentence*.json", "[0-9]_*/*.json")
 POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
@@ -38,7 +34,8 @@ POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 class Encoder(TorchEngine):
     """A bi-encoder (task text-embedding), a cross-encoder (rerank) or a classifier (text-classification).
 
-    Vectors are pooled as the model's files say (Reimers and Gurevych 2019, arXiv:1908.10084), with length 1.
+    The vector of a text is the mean of its tokens' vectors or that of the first token, as the model's files
+    say, scaled to length 1 (Reimers and Gurevych 2019, arXiv:1908.10084).
     """
 
     def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, folder: Path) -> None:
@@ -48,18 +45,21 @@ class Encoder(TorchEngine):
         self.sidecar_files = {str(path.relative_to(folder)): path for path in files}
         self._tokenizer_lock = (
             threading.Lock()
-        )  # truncation is a state of the tokenizer, shared by all threads
+        )  # a call with truncation changes the tokenizer for all threads
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
-        """Load the encoder. Raises CourseError for missing files, and for a model of another task."""
+        """Load the encoder.
+
+        Raises CourseError for missing files, and for a model that lacks the task's head.
+        """
         from transformers import AutoModel, AutoModelForSequenceClassification
 
         folder = resolve(spec.source)
         if spec.task == "text-embedding":
             model = from_pretrained(AutoModel, spec, folder, **_no_pooler(folder))
         else:
-            labels = head_labels(spec.adapters)
+            labels = head_label_count(spec.adapters)
             _check_head(folder, spec, labels)
             config = {} if labels is None else {"num_labels": labels}
             model = from_pretrained(AutoModelForSequenceClassification, spec, folder, **config)
@@ -67,31 +67,31 @@ class Encoder(TorchEngine):
         return cls(spec, model, load_tokenizer(folder), folder)
 
     def _run(self, rows: list[dict[str, Any]]) -> Iterator[tuple[list[int], Any, Any]]:
-        """Run the model in batches of rows with similar lengths: their indices, attention mask and outputs.
+        """Run the model on tokenized texts in batches of similar lengths.
 
-        Raises CourseError for a row that is longer than the context.
+        Yields the indices of each batch, its attention mask (texts, tokens) and the model's outputs. Raises
+        CourseError for a text that is longer than the context.
         """
         import torch
 
         lengths = [len(row["input_ids"]) for row in rows]
         if (longest := max(lengths, default=0)) > self.context:
             what = f"a text of {longest} tokens; {self.name} reads {self.context}"
-            raise CourseError(what, "split it first")
+            raise CourseError(what, "split the text first")
         tokens = CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
         for indices in batches(lengths, tokens, self.spec.batch_size):
             inputs = {key: [rows[i][key] for i in indices] for key in rows[0]}
-            batch = self.tokenizer.pad(inputs, padding_side="right", return_tensors="pt").to(
-                self.model.device
-            )
+            padded = self.tokenizer.pad(inputs, padding_side="right", return_tensors="pt")
+            batch = padded.to(self.model.device)
             with torch.inference_mode():
                 outputs = self.model(**batch)
             yield indices, batch["attention_mask"], outputs
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """Number of tokens of a text, with its begin and end tokens. Raises ValueError for a conversation."""
+        """The number of tokens of a text with its special tokens. Raises ValueError for a conversation."""
         if not isinstance(prompt, str):
-            raise ValueError("an encoder reads a text, not turns")
-        return len(self._tokenize(prompt, verbose=False)["input_ids"])  # verbose: it warns of long texts
+            raise ValueError("an encoder reads a text, not a conversation")
+        return len(self._tokenize(prompt, verbose=False)["input_ids"])  # verbose=True warns about long texts
 
     def _tokenize(self, *texts: Any, **kwargs: Any) -> Any:
         with self._tokenizer_lock:
@@ -117,47 +117,49 @@ class Encoder(TorchEngine):
         return logits
 
     def _windows(self, first: list[str], second: list[str]) -> tuple[list[Any], list[int]]:
-        """Tokenized texts, or pairs of a query and a text, in overlapping windows; and the text of each.
+        """Tokenize texts, or pairs of a query and a text, into overlapping windows that fit into the context.
 
-        Raises CourseError for a query that leaves less than half of the context to the text.
+        Returns the windows, and for each the index of its text. Raises CourseError if the query leaves less
+        than half of the context for the text.
         """
         if not first:
             return [], []
         query_tokens = len(self._tokenize(first[0])["input_ids"]) if second else 0
         if 2 * query_tokens > self.context:
-            what = f"a question of {query_tokens} tokens; {self.name} reads {self.context}, with the passage"
-            raise CourseError(what, "ask it in fewer words")
+            reads = f"more than half of the {self.context} that {self.name} reads"
+            raise CourseError(f"a query of {query_tokens} tokens is {reads}", "use a shorter query")
         encoded = self._tokenize(
             first,
             second or None,
             truncation="only_second" if second else "only_first",
             max_length=self.context,
-            stride=(self.context - query_tokens) // STRIDE,
+            stride=int((self.context - query_tokens) * OVERLAP),
             return_overflowing_tokens=True,
             return_special_tokens_mask=True,
         )
-        owners = encoded.pop("overflow_to_sample_mapping")
-        return [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)], owners
+        text_indices = encoded.pop("overflow_to_sample_mapping")
+        windows = [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+        return windows, text_indices
 
     def _embed_tokens(self, texts: list[str]) -> list[NDArray[np.float32]]:
         import numpy as np
 
-        rows, owners = self._windows(texts, [])
+        windows, text_indices = self._windows(texts, [])
         vectors: dict[int, NDArray[np.float32]] = {}
-        for indices, _, outputs in self._run([{"input_ids": row["input_ids"]} for row in rows]):
+        for indices, _, outputs in self._run([{"input_ids": window["input_ids"]} for window in windows]):
             vectors |= zip(indices, _unit_length(outputs.last_hidden_state), strict=True)
-        windows: list[list[NDArray[np.float32]]] = [[] for _ in texts]
-        for i, owner in enumerate(owners):
-            special = np.array(rows[i]["special_tokens_mask"], dtype=bool)
-            windows[owner].append(vectors[i][: len(special)][~special])
-        return [np.concatenate(parts) for parts in windows]
+        by_text: list[list[NDArray[np.float32]]] = [[] for _ in texts]
+        for i, text_index in enumerate(text_indices):
+            special = np.array(windows[i]["special_tokens_mask"], dtype=bool)
+            by_text[text_index].append(vectors[i][: len(special)][~special])
+        return [np.concatenate(parts) for parts in by_text]
 
     def _rerank(self, query: str, texts: list[str]) -> list[float]:
         import numpy as np
 
-        rows, owners = self._windows([query] * len(texts), texts)
+        windows, text_indices = self._windows([query] * len(texts), texts)
         best = np.full(len(texts), -np.inf)
-        np.maximum.at(best, owners, self._logits(rows)[:, 0])
+        np.maximum.at(best, text_indices, self._logits(windows)[:, 0])
         scores: list[float] = best.tolist()
         return scores
 
@@ -171,25 +173,26 @@ class Encoder(TorchEngine):
         return [{labels[i]: float(p) for i, p in enumerate(row)} for row in probabilities]
 
 
-def batches(lengths: Sequence[int], tokens: int, texts: int | None = None) -> list[list[int]]:
-    """Indices of texts in batches of similar lengths.
+def batches(lengths: Sequence[int], max_tokens: int, max_texts: int | None = None) -> list[list[int]]:
+    """Group the indices of texts into batches of similar lengths.
 
-    A batch has at most `tokens` tokens with its padding, and at most `texts` texts. A longer text is alone.
+    lengths: in tokens. A batch has at most `max_tokens` tokens, padding included, and at most `max_texts`
+    texts. A text with more than `max_tokens` tokens is a batch by itself.
 
     >>> batches([10, 200, 12, 190, 11, 13], 400)
     [[0, 4, 2, 5], [3, 1]]
     """
-    out: list[list[int]] = []
+    groups: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if out and (len(out[-1]) + 1) * lengths[i] <= tokens and len(out[-1]) != texts:
-            out[-1].append(i)
+        if groups and (len(groups[-1]) + 1) * lengths[i] <= max_tokens and len(groups[-1]) != max_texts:
+            groups[-1].append(i)
         else:
-            out.append([i])
-    return out
+            groups.append([i])
+    return groups
 
 
 def _unit_length(vectors: Any) -> NDArray[np.float32]:
-    """Vectors (..., dimensions) of torch, divided by their lengths."""
+    """Scale torch vectors of shape (..., dimensions) to length 1."""
     import torch
 
     normalized: NDArray[np.float32] = torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
@@ -197,22 +200,26 @@ def _unit_length(vectors: Any) -> NDArray[np.float32]:
 
 
 def _compute_first_token_only(model: Any) -> None:
-    """Make the last layer compute only the token that the head reads: the same scores, a tenth less work."""
-    if model.config.model_type in FIRST_TOKEN:
+    """Make the last layer compute only the token that the head reads: same scores in a tenth less time."""
+    if model.config.model_type in FIRST_TOKEN_TYPES:
         attention = model.base_model.encoder.layer[-1].attention
         attention.register_forward_hook(lambda module, inputs, output: (output[0][:, :1], *output[1:]))
 
 
 def _max_length(folder: Path, config: Any, tokenizer: Any) -> int:
-    """Tokens that the model was trained to read, where its files say so; else its number of positions."""
+    """The number of tokens that the model was trained on, or its number of positions if that is unknown."""
     if trained := read_json(folder, "sentence_bert_config.json").get("max_seq_length"):
         return int(trained)
-    unused = config.pad_token_id + 1 if "roberta" in config.model_type else 0  # positions at the beginning
+    # RoBERTa numbers its positions from pad_token_id + 1; the positions before it are unused.
+    unused = config.pad_token_id + 1 if "roberta" in config.model_type else 0
     return int(min(config.max_position_embeddings - unused, tokenizer.model_max_length))
 
 
 def _pooling(folder: Path) -> str:
-    """`mean` or `cls`. Raises CourseError for other pooling and for further layers."""
+    """The pooling in the model's files: mean or cls.
+
+    Raises CourseError for other pooling or further layers.
+    """
     modules = (path.name for path in folder.glob("[0-9]_*"))
     layers = sorted(name for name in modules if name.split("_", 1)[1] not in ("Pooling", "Normalize"))
     if layers:
@@ -222,25 +229,25 @@ def _pooling(folder: Path) -> str:
     if not modes:
         return "mean"
     if len(modes) != 1 or not modes <= POOLING.keys():
-        what = f"{folder.name} pools by {', '.join(sorted(modes))}; mean and cls are supported"
+        what = f"{folder.name} uses {', '.join(sorted(modes))}; mean and cls pooling are supported"
         raise CourseError(what, "choose another model")
     return POOLING[modes.pop()]
 
 
 def _no_pooler(folder: Path) -> dict[str, Any]:
-    """Leave out BERT's pooling layer: it is not used, and would be random where the file does not have it."""
+    """Options to leave out BERT's pooling layer, which is not used, and random if the file lacks it."""
     model_type = str(read_json(folder, "config.json").get("model_type"))
     return {"add_pooling_layer": False} if "bert" in model_type and "distil" not in model_type else {}
 
 
 def _check_head(folder: Path, spec: ModelSpec, adapter_labels: int | None) -> None:
-    """Raise CourseError where neither model nor adapter has a head: a new one would be random."""
+    """Raise CourseError if neither model nor adapter has a head for the task: a new one would be random."""
     config = read_json(folder, "config.json")
     architectures = config.get("architectures") or []
     if adapter_labels is None and not any("ForSequenceClassification" in name for name in architectures):
         raise CourseError(
             f"{folder.name} is {config.get('architectures')}: it has no head for the task {spec.task}, and a "
-            "new one would answer at random",
+            "new one would give random answers",
             "choose a model made for the task",
         )
     labels = adapter_labels or len(config.get("id2label") or {0: 0, 1: 1})

@@ -1,4 +1,7 @@
-"""`Engine`: the interface of all drivers. It checks the input; a driver fills in the methods with a `_`."""
+"""`Engine`, the base class of loaded models: public methods check their input and call a driver's methods.
+
+A driver is the software that runs a model, such as llama.cpp. A capability is one of the public methods.
+"""
 
 from __future__ import annotations
 
@@ -30,22 +33,20 @@ T = TypeVar("T")
 
 
 class Unsupported(CourseError):
-    """A capability or an option that a driver does not have."""
+    """Raised for a capability or an option that a driver does not support."""
 
 
 class Engine(ABC):
-    """A loaded model. Lists in, lists out: every method but `stream` takes a list, and refuses a lone string.
+    """A loaded model. Its methods take a list and return a list; a single string instead is an error.
 
-    supported_fields: the fields of ModelSpec, and of its `generation` with the prefix `generation.`, that
-    have an effect.
+    supported_fields: the fields of ModelSpec that have an effect; those of its `generation` have the prefix
+    `generation.`. default_batch_size: prompts computed together, unless the specification has a batch_size.
     """
 
     driver: ClassVar[str]
     supported_fields: ClassVar[frozenset[str]]
     capabilities: ClassVar[frozenset[Capability]]
-    default_batch_size: ClassVar[int] = (
-        16  # prompts in work at the same time, where the specification has no batch_size
-    )
+    default_batch_size: ClassVar[int] = 16
 
     def __init__(self, spec: ModelSpec, context: int) -> None:
         self.spec, self.name, self.context = spec, spec.name, context
@@ -66,7 +67,7 @@ class Engine(ABC):
             }
         return f"{type(self).__name__}({self.name!r}, {', '.join(f'{k}={v!r}' for k, v in settings.items())})"
 
-    # -- what a model can do ------------------------------------------------------------------------------
+    # -- capabilities -------------------------------------------------------------------------------------
 
     def generate(
         self,
@@ -76,12 +77,12 @@ class Engine(ABC):
         batch_size: int | None = None,
         **changes: Any,
     ) -> list[Reply]:
-        """Answer every prompt, in order.
+        """Return the answer to each prompt.
 
-        With the task chat-completion a text is the message of a user; with text-generation the model
-        continues it as it stands. `options` replaces the specification's own options, and `changes` single
-        ones. Raises CourseError for a prompt that does not fit into the context with its answer,
-        Unsupported for an option that has no effect on the driver, and ValueError for an invalid one.
+        With the task chat-completion, a text is a user's message. With text-generation, the model continues
+        the text without a chat template. `options` replaces the options of the specification, and `changes`
+        replaces single options. Raises CourseError if a prompt and its answer do not fit into the context,
+        Unsupported for an option that has no effect on the driver, and ValueError for an invalid option.
         """
         self._require("generate")
         prompts = as_list(prompts, "generate([{}])[0]")
@@ -95,44 +96,46 @@ class Engine(ABC):
         return replies
 
     def stream(self, prompt: Prompt, options: Generation | None = None, **changes: Any) -> Iterator[str]:
-        """The pieces of one answer as they are generated; joined, they are the answer of `generate`.
+        """Yield the answer to one prompt in pieces, as the model generates them.
 
-        Leaving the loop early stops the model. The errors are those of `generate`, raised by the call. Spaces
-        at the ends of an answer are in its pieces, and `generate` leaves them out for chat-completion.
+        Joined, the pieces are the answer of `generate`, which strips spaces at its ends for chat-completion.
+        Leaving the loop early stops the model. The call raises the errors of `generate`.
         """
         self._require("stream")
         started = time.perf_counter()
-        return self._timed(self._stream(self._prompt(prompt), self._options(options, changes)), started)
+        pieces = self._stream(self._prompt(prompt), self._options(options, changes))
+        return self._time_first_piece(pieces, started)
 
-    def _timed(self, pieces: Iterator[str], started: float) -> Iterator[str]:
+    def _time_first_piece(self, pieces: Iterator[str], started: float) -> Iterator[str]:
         for i, piece in enumerate(pieces):
             if i == 0:
                 self.counters.first_piece_seconds.append(time.perf_counter() - started)
             yield piece
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> NDArray[np.float64]:
-        """Natural log-probability of each continuation after each prompt, summed over its tokens.
+        """The natural log-probability of each continuation after each prompt, summed over its tokens.
 
-        Shape (prompts, continuations).
+        The array has the shape (prompts, continuations).
         """
         self._require("score")
         prompts = as_list(prompts, "score([{}], continuations)")
         return self._score([self._prompt(p) for p in prompts], as_list(continuations, "score(prompts, [{}])"))
 
     def log_probabilities(self, text: str) -> list[float]:
-        """Natural log-probability of every token of `text`, given the tokens before it."""
+        """The natural log-probability of every token of `text`, given the tokens before it."""
         self._require("score")
         return self._log_probabilities(text)
 
     def perplexity(self, texts: Sequence[str]) -> float:
-        """exp of the mean negative log-probability of a token over all texts (Jelinek et al. 1977).
+        """exp of the mean negative log-probability per token over all texts (Jelinek et al. 1977).
 
-        Only models with the same tokenizer can be compared by it. Raises ValueError for no text.
+        It is comparable only between models with the same tokenizer. Raises ValueError if there are no
+        tokens.
         """
         texts = as_list(texts, "perplexity([{}])")
         values = [value for text in texts for value in self.log_probabilities(text)]
         if not values:
-            raise ValueError("no tokens to take the perplexity of")
+            raise ValueError("perplexity needs at least one token")
         return math.exp(-sum(values) / len(values))
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -141,24 +144,24 @@ class Engine(ABC):
         return self._embed(as_list(texts, "embed([{}])[0]"))
 
     def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """For each text the vectors of its tokens, each of length 1: shape (tokens, dimensions).
+        """A vector of length 1 for each token: for each text an array of shape (tokens, dimensions).
 
-        A text longer than the context is read in overlapping windows; tokens in two of them have two vectors.
+        A text longer than the context is read in overlapping windows; a token in two windows has two vectors.
         """
         self._require("embed_tokens")
         return self._embed_tokens(as_list(texts, "embed_tokens([{}])[0]"))
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
-        """A score for each text: the higher, the better it answers the query.
+        """A score for each text; a higher score means that the text is more relevant to the query.
 
-        A text longer than the context is read in overlapping windows, and has the score of the best. Raises
-        CourseError for a query that leaves less than half of the context to the text.
+        A text longer than the context is read in overlapping windows, and has the score of the best window.
+        Raises CourseError for a query that leaves less than half of the context for the text.
         """
         self._require("rerank")
         return self._rerank(query, as_list(texts, "rerank(query, [{}])[0]"))
 
     def classify(self, texts: Sequence[str]) -> list[dict[str, float]]:
-        """For each text the probability of each label."""
+        """For each text a dict of label -> probability."""
         self._require("classify")
         return self._classify(as_list(texts, "classify([{}])[0]"))
 
@@ -166,12 +169,12 @@ class Engine(ABC):
 
     @property
     def parameters(self) -> int:
-        """Number of weights, shared ones counted once; 0 where a server does not report it."""
+        """The number of weights, shared ones counted once; 0 if a server does not report it."""
         return 0
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the weights in this process; 0 where a server holds them."""
+        """The size of the weights in this process, in bytes; 0 if a server holds them."""
         return 0
 
     @property
@@ -180,17 +183,17 @@ class Engine(ABC):
         return "cpu"
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """Number of tokens of a prompt."""
+        """The number of tokens of a prompt."""
         raise Unsupported(f"the driver {self.driver} cannot count tokens", 'load(..., driver="huggingface")')
 
     def save(self, folder: Path | str) -> Path:
-        """Write the model as a new folder that loads again to the same answers."""
+        """Write the model to a new folder. Loaded from there, it gives the same answers."""
         raise Unsupported(f"the driver {self.driver} does not save models", 'load(..., driver="huggingface")')
 
-    def close(self) -> None:  # noqa: B027 - not every driver holds something
-        """Free what the model holds. Closing it again does nothing."""
+    def close(self) -> None:  # noqa: B027 - not every driver has resources to free
+        """Free the model's memory and connections. Closing it a second time does nothing."""
 
-    # -- for drivers --------------------------------------------------------------------------------------
+    # -- for subclasses -----------------------------------------------------------------------------------
 
     if TYPE_CHECKING:
 
@@ -211,24 +214,23 @@ class Engine(ABC):
             raise CourseError(f"{self.name} has been closed", "load it again")
 
     def _prompt(self, prompt: Prompt) -> Prompt:
-        """Turns for the task chat-completion, a text for text-generation. Raises ValueError for others."""
-        raw = self.spec.task == "text-generation"
+        """The prompt as turns for chat-completion, as a text for text-generation. Raises ValueError."""
+        continues_text = self.spec.task == "text-generation"
         if isinstance(prompt, str):
-            return prompt if raw else ({"role": "user", "content": prompt},)
-        if raw:
-            raise ValueError(
-                "task text-generation continues a text; load the model for chat-completion for turns"
-            )
+            return prompt if continues_text else ({"role": "user", "content": prompt},)
+        if continues_text:
+            raise ValueError("text-generation continues a text; for turns, load(..., task='chat-completion')")
         for turn in prompt:
             if turn.get("role") not in ROLES or not isinstance(turn.get("content"), str):
                 raise ValueError(
                     f"a turn is {{'role': one of {ROLES}, 'content': a text}}, not {turn!r}"[:300]
                 )
         if not prompt:
-            raise ValueError("a conversation without a turn")
+            raise ValueError("a conversation needs at least one turn")
         return prompt
 
     def _options(self, options: Generation | None, changes: Mapping[str, Any]) -> Generation:
+        """The options of one call. Raises Unsupported for an option that has no effect on the driver."""
         merged = options if options is not None else self.spec.generation
         merged = merged.replace(**changes) if changes else merged
         refuse_unsupported(type(self), non_default_fields(merged, "generation."))
@@ -237,35 +239,37 @@ class Engine(ABC):
         return merged
 
     def _require(self, capability: Capability) -> None:
-        """Raise CourseError if the engine is closed, Unsupported if driver or task lack a capability."""
+        """Raise CourseError if the engine is closed, Unsupported if driver or task lacks a capability."""
         self._check_open()
         if capability not in self.capabilities:
             drivers = drivers_with(capability)
             what = f"the driver {self.driver} cannot {capability}; {', '.join(drivers)} can"
             raise Unsupported(what, f'load(..., driver="{drivers[0]}")')
         if self.spec.task not in (tasks := TASKS[capability]):
-            what = f"{self.name} was loaded for {self.spec.task}, and cannot {capability}"
+            what = f"{self.name} was loaded for {self.spec.task} and cannot {capability}"
             raise Unsupported(what, f'load(..., task="{tasks[-1]}")')
 
 
 def as_list(items: Iterable[T], call: str) -> list[T]:
-    """The items as a list. Raises CourseError, with the call to write, for one text or one conversation.
+    """The items as a list. Raises CourseError if they are one text or one conversation instead of several.
 
-    Python would take a lone text for a list of letters, and a conversation for a list of prompts.
+    Python would iterate over the letters of a text, or the turns of a conversation. call: the correct call,
+    with `{}` for the argument, which the error shows.
     """
     if isinstance(items, str):
-        what = f"{items[:40]!r} is one text where a list is expected"
+        what = f"{items[:40]!r} is a single text where a list is expected"
         raise CourseError(what, call.format(repr(items) if len(items) <= 40 else "text"))
     items = list(items)
     if items and isinstance(items[0], Mapping):
-        raise CourseError("one conversation where a list of prompts is expected", call.format("conversation"))
+        what = "this is a single conversation where a list of prompts is expected"
+        raise CourseError(what, call.format("conversation"))
     return items
 
 
 def check_fields(engine: type[Engine], spec: ModelSpec) -> None:
-    """Raise Unsupported for a task that the driver does not have, and for a field without an effect."""
+    """Raise Unsupported for a task that the driver does not support, and for a field that has no effect."""
     if not any(spec.task in TASKS[capability] for capability in engine.capabilities):
-        what = f"the driver {engine.driver} does not have the task {spec.task}"
+        what = f"the driver {engine.driver} does not support the task {spec.task}"
         raise Unsupported(what, 'load(..., driver="huggingface")')
     options = non_default_fields(spec.generation, "generation.")
     if options and spec.task not in TASKS["generate"]:
@@ -276,36 +280,16 @@ def check_fields(engine: type[Engine], spec: ModelSpec) -> None:
 
 
 def non_default_fields(model: Any, prefix: str = "") -> dict[str, Any]:
-    """The fields of a pydantic model that were set to something other than their default."""
+    """The fields of a pydantic model whose values differ from the defaults, as name -> value."""
     fields = type(model).model_fields
     defaults = {name: fields[name].get_default(call_default_factory=True) for name in model.model_fields_set}
     return {prefix + k: v for k, default in defaults.items() if (v := getattr(model, k)) != default}
 
 
 def refuse_unsupported(engine: type[Engine], fields: Mapping[str, Any]) -> None:
-    """Raise Unsupported for the first field that has no effect on the driver, naming drivers where it has."""
+    """Raise Unsupported for the first field that has no effect on the driver."""
     for name, value in fields.items():
         if name not in engine.supported_fields:
             others = ", ".join(drivers_supporting(name)) or "none"
             what = f"the driver {engine.driver} does not support {name}={value!r}"
             raise Unsupported(f"{what[:250]} (drivers that do: {others})", f"leave {name} out")
-
-
-def check_fits(name: str, tokens: int, context: int) -> None:
-    """Raise CourseError where a prompt and its answer, `tokens` in all, do not fit into the context."""
-    if tokens > context:
-        raise CourseError(
-            f"{tokens} tokens with the answer, but {name} reads {context}",
-            "give fewer or shorter passages, or a smaller max_output_length",
-        )
-
-
-def context_length(spec: ModelSpec, longest: int) -> int:
-    """The context in tokens: what the specification asks for, else `longest`, all that the model can read.
-
-    Raises CourseError where the specification asks for more.
-    """
-    if spec.context_length is not None and spec.context_length > longest:
-        what = f"context_length={spec.context_length}, but {spec.name} reads {longest}"
-        raise CourseError(what, f"load(..., context_length={longest})")
-    return spec.context_length or longest

@@ -1,4 +1,4 @@
-"""HTTP helpers of the drivers that talk to servers: addresses, tokens, httpx options and error messages."""
+"""HTTP helpers for the drivers of model servers: addresses, tokens, httpx options and error messages."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     import httpx
 
 CONNECT_TIMEOUT = 5.0  # seconds
-READ_TIMEOUT = 300.0  # seconds without a byte from the server, which may be loading a model
+READ_TIMEOUT = 300.0  # seconds without data from the server, which may be loading a model
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def server_url(text: str) -> str:
-    """A URL without a slash at its end. Raises CourseError for an invalid one, or one with a password."""
+    """A URL without a trailing slash. Raises CourseError if it is invalid or contains a password."""
     try:
         parts = urlsplit(text)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -31,18 +31,18 @@ def server_url(text: str) -> str:
         valid = False
     if valid and (parts.username is not None or parts.password is not None or parts.query or parts.fragment):
         raise CourseError(
-            "the address of a server holds a user name, a password or a query, which messages would show",
-            'leave them out; name the variable that holds a token: source={..., "token": "${env.NAME}"}',
+            "the address of the server contains a user name, a password or a query, which errors would show",
+            'leave them out; give a token by its environment variable: source={..., "token": "${env.NAME}"}',
         )
     if not valid or re.search(r"[\s\x00-\x1f\x7f]", text):
-        raise CourseError(f"{text[:80]!r} is no address of a server", "use one such as http://127.0.0.1:8000")
+        raise CourseError(f"{text[:80]!r} is not the address of a server", "use http://127.0.0.1:8000")
     return text.rstrip("/")
 
 
 def ollama_address(text: str) -> str:
-    """The URL that OLLAMA_HOST means: a host, a port or both, with or without http://.
+    """The URL for a value of OLLAMA_HOST: a host, a port or both, with or without http://.
 
-    Where it is empty: 127.0.0.1:11434. Raises CourseError for an invalid one.
+    Missing parts are those of 127.0.0.1:11434. Raises CourseError for an invalid value.
 
     >>> ollama_address("0.0.0.0"), ollama_address("http://gpu-box"), ollama_address(":8000")
     ('http://127.0.0.1:11434', 'http://gpu-box:80', 'http://127.0.0.1:8000')
@@ -52,16 +52,16 @@ def ollama_address(text: str) -> str:
         parts = urlsplit(text.strip() if has_scheme else f"http://{text.strip()}")
         port = parts.port or ({"http": 80, "https": 443}[parts.scheme] if has_scheme else 11434)
     except (ValueError, KeyError) as error:
-        what = f"OLLAMA_HOST={text!r} is no address: {error}"
+        what = f"OLLAMA_HOST={text!r} is not an address: {error}"
         raise CourseError(what, "export OLLAMA_HOST=127.0.0.1:11434") from error
     host = parts.hostname or "127.0.0.1"
-    # A server listens on all interfaces at 0.0.0.0; a client cannot connect to that address.
+    # 0.0.0.0 makes a server listen on all interfaces; a client cannot connect to that address.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL is on this machine."""
+    """Whether a URL is an address of this machine, such as localhost."""
     try:
         host = urlsplit(url).hostname or ""
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -70,11 +70,11 @@ def is_loopback(url: str) -> bool:
 
 
 def client_options(url: str, token: str | None) -> dict[str, Any]:
-    """Arguments of httpx.Client: no proxy for this machine, no redirects, no authorization but the token."""
+    """Arguments of httpx.Client: no proxy for this machine, no redirects, no authorization except `token`."""
     import httpx
 
     def authorize(request: httpx.Request) -> httpx.Request:
-        # A client package may take a token from the environment and send it to any address.
+        # The ollama package would send a token from the environment to any address.
         request.headers.pop("Authorization", None)
         if token is not None:
             request.headers["Authorization"] = f"Bearer {token}"
@@ -82,7 +82,7 @@ def client_options(url: str, token: str | None) -> dict[str, Any]:
 
     return {
         "timeout": httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT, pool=None),
-        "limits": httpx.Limits(max_connections=None),  # batch_size limits them
+        "limits": httpx.Limits(max_connections=None),  # batch_size limits the requests at the same time
         "trust_env": not is_loopback(url),
         "follow_redirects": False,
         "auth": authorize,
@@ -95,17 +95,23 @@ def variable_name(token: str) -> str:
 
 
 def token_value(token: str | None) -> str | None:
-    """The value of the variable in `${env.NAME}`. Raises CourseError if it is unset or no HTTP header."""
+    """The value of the variable in `${env.NAME}`.
+
+    Raises CourseError if it is unset or invalid in a header.
+    """
     value = read_token(token)
     if token is not None and value is not None and not re.fullmatch(r"[\x21-\x7e]+", value):
         name = variable_name(token)
-        what = f"the token in the variable {name} holds blanks, line ends or letters beyond ASCII"
+        what = f"the token in the variable {name} contains spaces, line breaks or non-ASCII characters"
         raise CourseError(what, f"export {name}=...")
     return value
 
 
 def map_concurrently(function: Callable[[T], R], items: Sequence[T], workers: int) -> list[R]:
-    """`function` of every item, in order, with several threads. After an error no further item is started."""
+    """Apply `function` to all items in `workers` threads; the results are in order.
+
+    After an error, no further item is started.
+    """
     if min(workers, len(items)) <= 1:
         return [function(item) for item in items]
     pool = ThreadPoolExecutor(min(workers, len(items)))
@@ -116,9 +122,9 @@ def map_concurrently(function: Callable[[T], R], items: Sequence[T], workers: in
 
 
 def split_lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    r"""The lines of a stream of UTF-8, split at \n only.
+    r"""Split a stream of UTF-8 bytes into lines, at \n only.
 
-    httpx also splits at U+2028 and U+0085, which may occur inside JSON strings.
+    httpx also splits at U+2028 and U+0085, which can occur inside JSON strings.
     """
     rest = b""
     for chunk in chunks:
@@ -128,7 +134,7 @@ def split_lines(chunks: Iterable[bytes]) -> Iterator[str]:
 
 
 def error_message(body: str) -> str:
-    """The message in the body of an error: of JSON in one of the usual forms, else the body itself.
+    """The message in the body of an error response: a field of its JSON, or the body if it is not JSON.
 
     >>> error_message('{"error": {"message": "no room", "code": 400}}')
     'no room'

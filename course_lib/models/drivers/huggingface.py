@@ -1,4 +1,4 @@
-"""The driver huggingface for language models: they generate and score texts in this process."""
+"""The driver huggingface for language models: generate and score texts with transformers in this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers import adapters
-from course_lib.models.drivers.engine import Engine, check_fits, context_length
+from course_lib.models.drivers.context import check_fits, context_length
+from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer
 from course_lib.models.drivers.reply import Prompt, Reply
 from course_lib.models.drivers.streaming import before_stop, stream_tokens, without_stops
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CONTINUATIONS_PER_PASS = 64  # each of them holds a copy of the KV cache of its prompt
+CONTINUATIONS_PER_PASS = 64  # a limit on memory: each continuation has its own copy of its prompt's KV cache
 
 
 def template_ids(tokenizer: Any, turns: Sequence[Any], name: str) -> list[int]:
-    """Token ids of a conversation up to where the answer begins. Raises CourseError without a template."""
+    """The token ids of a conversation, up to the beginning of the answer.
+
+    Raises CourseError if the tokenizer has no chat template.
+    """
     if not tokenizer.chat_template:
-        what = f"{name} has no chat template: it is no chat model"
+        what = f"{name} has no chat template: it is not a chat model"
         raise CourseError(what, 'load(..., task="text-generation")')
     messages = [dict(turn) for turn in turns]
     ids: list[int] = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
@@ -40,7 +44,7 @@ class HuggingFace(TorchEngine):
     def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, context: int) -> None:
         super().__init__(spec, context)
         self.model, self.tokenizer = model, tokenizer
-        # Hashing the weights of a large model takes as long as loading it.
+        # Cached, because hashing the weights of a large model takes as long as loading it.
         self._sha256_of_weights = functools.cache(adapters.sha256_of_weights)
 
     @classmethod
@@ -54,16 +58,17 @@ class HuggingFace(TorchEngine):
         return cls(spec, model, load_tokenizer(folder), context)
 
     def with_adapters(self, spec: ModelSpec) -> Engine:
-        """A second engine with the same weights and the adapters of `spec`: only the adapters are loaded.
+        """A second engine that shares the weights of this one and has the adapters of `spec`.
 
-        Both can be used at the same time, and closing one does not affect the other. Raises as `load`.
+        Only the adapters are loaded. Both engines can be used at the same time, and closing one does not
+        affect the other. Raises the errors of `load`.
         """
         resolved = adapters.resolve_adapters(spec.adapters, resolve(spec.source), self._sha256_of_weights)
         model = adapters.attach(adapters.share_weights(self.model), resolved, spec.combination_type)
         return HuggingFace(spec, model.eval(), self.tokenizer, self.context)
 
     def ids(self, prompt: Prompt) -> list[int]:
-        """Token ids of a conversation up to where the answer begins, or of a text after <bos>."""
+        """The token ids of a conversation up to the beginning of the answer, or of a text after <bos>."""
         if not isinstance(prompt, str):
             return template_ids(self.tokenizer, prompt, self.name)
         bos = self.tokenizer.bos_token_id
@@ -76,7 +81,9 @@ class HuggingFace(TorchEngine):
         ids = [self.ids(p) for p in prompts]
         check_fits(self.name, max(map(len, ids)) + options.max_output_length, self.context)
         replies: list[Any] = [None] * len(ids)
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # similar lengths need little padding
+        order = sorted(
+            range(len(ids)), key=lambda i: len(ids[i])
+        )  # prompts of similar length need less padding
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             for i, answer in zip(batch, self._complete([ids[i] for i in batch], options), strict=True):
@@ -84,7 +91,7 @@ class HuggingFace(TorchEngine):
         return replies
 
     def _complete(self, ids: list[list[int]], options: Generation, **kwargs: Any) -> list[list[int]]:
-        """The generated token ids of each row, up to and including its end token."""
+        """Generate an answer to each row of token ids; return its token ids, including the end token."""
         import torch
 
         from course_lib.models.drivers.sampling import logits_processors
@@ -95,7 +102,7 @@ class HuggingFace(TorchEngine):
         mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in ids], device=device)
         kwargs |= {
             "max_new_tokens": options.max_output_length,
-            "do_sample": False,  # the processors sample
+            "do_sample": False,  # the logits processors add the random noise
             "temperature": None,
             "top_p": None,
             "top_k": None,
@@ -117,14 +124,15 @@ class HuggingFace(TorchEngine):
         return [end for end in [*ends, self.tokenizer.eos_token_id] if end is not None]
 
     def _until_end(self, row: list[int]) -> list[int]:
+        """The token ids of a row up to and including its first end token."""
         ends = set(self.end_ids())
         end = next((i for i, token in enumerate(row) if token in ends), len(row))
         return row[: end + 1]
 
     def _reply(self, answer: list[int], prompt_tokens: int, options: Generation) -> Reply:
-        full = self.tokenizer.decode(answer, skip_special_tokens=True)
-        text = before_stop(full, options.stop)
-        ended = text != full or (bool(answer) and answer[-1] in self.end_ids())
+        decoded = self.tokenizer.decode(answer, skip_special_tokens=True)
+        text = before_stop(decoded, options.stop)
+        ended = text != decoded or (bool(answer) and answer[-1] in self.end_ids())
         text = text.strip() if self.spec.task == "chat-completion" else text
         return Reply(text, prompt_tokens, len(answer), "stop" if ended else "length")
 

@@ -1,4 +1,4 @@
-"""The driver llamacpp: GGUF files, and Llama folders converted to GGUF, in this process by llama.cpp."""
+"""The driver llamacpp: run GGUF files with llama.cpp in this process; other models are converted to GGUF."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from course_lib.errors import CourseError
 from course_lib.models.drivers.adapters import resolve_adapters
 from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
-from course_lib.models.drivers.engine import Engine, Unsupported, check_fits, context_length
+from course_lib.models.drivers.context import check_fits, context_length
+from course_lib.models.drivers.engine import Engine, Unsupported
 from course_lib.models.drivers.http_client import map_concurrently
 from course_lib.models.drivers.llamacpp_server import raise_on_error, start_servers, stream_events
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
@@ -28,16 +29,24 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-WEIGHT_TYPES = {"auto": "f32", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}  # of a precision
-SEPARATOR = -1  # between texts that are tokenized by one request; no token has this id
+WEIGHT_TYPES = {
+    "auto": "f32",
+    "float32": "f32",
+    "float16": "f16",
+    "bfloat16": "bf16",
+}  # precision -> GGUF type
+SEPARATOR = -1  # separates the texts of one tokenization request; no token has this id
 
 
 class LlamaCpp(Engine):
     """A model in llama.cpp (github.com/ggml-org/llama.cpp).
 
-    A small model runs as several instances of one thread each, so that every core has work. Where batch_size
-    is above the number of cores, texts of an instance are computed together. That rounds differently, and can
-    change a sampled text from what its seed gives alone (seen at a temperature of 1.5 in a batch of 3).
+    A small model runs as several instances with one thread each, to use all cores. If batch_size is greater
+    than the number of cores, an instance computes several texts together. This rounds differently, so that a
+    sampled text can differ from the text for the same seed alone (observed at temperature 1.5 in a batch of
+    3).
+
+    servers: the instances. file: the GGUF file. scratch: the temporary folder that `close` removes.
     """
 
     driver = "llamacpp"
@@ -48,23 +57,23 @@ class LlamaCpp(Engine):
 
         self.servers, self.file, self._scratch = servers, file, scratch
         self._http = httpx.Client(base_url=servers[0].listening_address, timeout=60, trust_env=False)
-        props = self._ask("/props")
+        props, models = (self._http.get(path).raise_for_status().json() for path in ("/props", "/v1/models"))
         super().__init__(spec, int(props["default_generation_settings"]["n_ctx"]))
         self.slots = int(props["total_slots"]) * len(servers)
         self._bos = str(props["bos_token"])
-        self._meta: dict[str, Any] = self._ask("/v1/models")["data"][0]["meta"]
-        self._requests = itertools.count()  # takes the instances in turn
-        self._enforced: set[str] = set()  # JSON schemas that llama.cpp was seen to enforce
+        self._meta: dict[str, Any] = models["data"][0]["meta"]
+        self._request_numbers = itertools.count()  # the instances take turns
+        self._enforced: set[str] = set()  # JSON schemas that check_schema has accepted
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
-        """Load a .gguf file, or a Llama folder converted to GGUF with that precision or quantization.
+        """Load a .gguf file, or convert a model folder to GGUF with the spec's precision or quantization.
 
-        Raises CourseError for a missing or damaged model, and where llama.cpp cannot load it; Unsupported for
-        a device that it does not find, and for another quantization than that of a file.
+        Raises CourseError for a missing or damaged model, if llama.cpp cannot load it, and for a device that
+        it does not find; Unsupported for a precision or quantization other than that of a .gguf file.
         """
         if len(spec.adapters) > 1 and spec.combination_type != "cat":
-            what = f"combination_type={spec.combination_type!r}: llama.cpp adds each adapter by itself"
+            what = f"combination_type={spec.combination_type!r}: llama.cpp can only add adapters up"
             raise Unsupported(what, "leave combination_type out: the sum is exact")
         source, weight_type = resolve(spec.source), _weight_type(spec)
         scratch = tempfile.TemporaryDirectory(prefix="course-gguf-")
@@ -78,7 +87,7 @@ class LlamaCpp(Engine):
         text_input = input_format(source)
         context = context_length(spec, text_input.context)
         if spec.task == "chat-completion" and not text_input.chat:
-            what = f"{spec.name} has no chat template: it is no chat model"
+            what = f"{spec.name} has no chat template: it is not a chat model"
             raise CourseError(what, 'load(..., task="text-generation")')
         engine = cls(spec, start_servers(spec, file, context, adapters), file, scratch)
         if file == source and (spec.quantization, spec.precision) != ("none", "auto"):
@@ -86,6 +95,7 @@ class LlamaCpp(Engine):
         return engine
 
     def _check_weight_type(self, expected: str) -> None:
+        """Close the engine and raise Unsupported if the weights have another GGUF type."""
         actual = self._meta["ftype"].split()[-1].lower()
         if actual != expected:
             self.close()
@@ -110,17 +120,16 @@ class LlamaCpp(Engine):
 
     # -- tokens -------------------------------------------------------------------------------------------
 
-    def _ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """A response of llama.cpp's HTTP port: xllamacpp has no function for templates and tokens."""
-        response = self._http.get(path) if body is None else self._http.post(path, json=body)
-        return raise_on_error(response.json())
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        """A response of llama.cpp's HTTP port: xllamacpp has no functions for chat templates and tokens."""
+        return raise_on_error(self._http.post(path, json=body).json())
 
     def ids(self, prompt: Prompt) -> list[int]:
-        """Token ids of a prompt, by llama.cpp's own tokenizer and the template in the file."""
+        """The token ids of a prompt, by llama.cpp's tokenizer and the chat template in the file."""
         return self._all_ids([prompt])[0]
 
     def _all_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Token ids of several prompts, which are tokenized by one request."""
+        """The token ids of each prompt. One request tokenizes all of them."""
         if all(isinstance(prompt, str) for prompt in prompts):
             return [[*self._bos_ids, *ids] for ids in self._tokenize(list(map(str, prompts)), special=False)]
         return self._tokenize([self._apply_template(prompt) for prompt in prompts], special=True)
@@ -130,16 +139,17 @@ class LlamaCpp(Engine):
         return self._tokenize([self._bos], special=True)[0] if self._bos else []
 
     def _apply_template(self, turns: Any) -> str:
-        return str(self._ask("/apply-template", {"messages": [dict(turn) for turn in turns]})["prompt"])
+        return str(self._post("/apply-template", {"messages": [dict(turn) for turn in turns]})["prompt"])
 
     def _tokenize(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
-        """Token ids of each text. special: whether names of special tokens in a text become these tokens.
+        """The token ids of each text. special: whether "<bos>" in a text, for example, becomes that token.
 
-        llama.cpp tokenizes each text of a list by itself, and passes ids between them on.
+        llama.cpp accepts a list of texts and ids; it tokenizes the texts, and leaves the SEPARATOR between
+        them.
         """
         content = [part for text in texts for part in (text, SEPARATOR)]
         body = {"content": content, "add_special": False, "parse_special": special}
-        tokens = iter(self._ask("/tokenize", body)["tokens"])
+        tokens = iter(self._post("/tokenize", body)["tokens"])
         return [list(itertools.takewhile(lambda token: token != SEPARATOR, tokens)) for _ in texts]
 
     def count_tokens(self, prompt: Prompt) -> int:
@@ -148,11 +158,9 @@ class LlamaCpp(Engine):
     # -- answers ------------------------------------------------------------------------------------------
 
     def _request(self, ids: list[int], options: Generation) -> dict[str, Any]:
-        """The request to complete a prompt of token ids. Raises CourseError where the answer does not fit."""
+        """The request to complete a prompt of token ids. Raises CourseError if the answer does not fit."""
         if options.min_output_length not in (0, options.max_output_length):
-            what = (
-                f"min_output_length={options.min_output_length}: llama.cpp has 0 and max_output_length only"
-            )
+            what = f"min_output_length={options.min_output_length}: llama.cpp supports 0 or max_output_length"
             raise Unsupported(what, 'load(..., driver="huggingface")')
         check_fits(self.name, len(ids) + options.max_output_length, self.context)
         request = {
@@ -175,20 +183,20 @@ class LlamaCpp(Engine):
         return request | {"json_schema": options.json_schema}
 
     def check_schema(self, schema: dict[str, Any]) -> None:
-        """Raise Unsupported for a JSON schema that llama.cpp does not enforce: it drops it without a message.
+        """Raise Unsupported for a JSON schema that llama.cpp silently ignores.
 
-        llama.cpp is asked for one token with all weight on the letter Q, with which no JSON begins. A Q shows
-        that the schema is not enforced.
+        The check generates one token with a large bias towards the letter Q, with which no JSON begins. If
+        the model answers Q, the schema is not enforced.
         """
         key = json.dumps(schema, sort_keys=True)
         if key in self._enforced:
             return
-        letter = self._tokenize(["Q"], special=False)[0]
+        q_ids = self._tokenize(["Q"], special=False)[0]
         request = {
-            "prompt": letter,
+            "prompt": q_ids,
             "n_predict": 1,
             "temperature": 0.0,
-            "logit_bias": [[token, 100.0] for token in letter],
+            "logit_bias": [[token, 100.0] for token in q_ids],
             "json_schema": schema,
         }
         try:
@@ -197,15 +205,15 @@ class LlamaCpp(Engine):
             raise Unsupported(f"llama.cpp cannot read this JSON schema: {error}", "fix the schema") from error
         if not enforced:
             what = "llama.cpp does not enforce this JSON schema"
-            raise Unsupported(what, "remove unsupported keywords, unresolved $ref and impossible demands")
+            raise Unsupported(what, "remove unsupported keywords, unresolved $ref and contradictions")
         self._enforced.add(key)
 
-    def _server(self) -> Any:
+    def _next_server(self) -> Any:
         self._check_open()
-        return self.servers[next(self._requests) % len(self.servers)]
+        return self.servers[next(self._request_numbers) % len(self.servers)]
 
     def _completion(self, request: dict[str, Any]) -> Any:
-        return raise_on_error(self._server().handle_completions(request))
+        return raise_on_error(self._next_server().handle_completions(request))
 
     def _reply(self, request: dict[str, Any]) -> Reply:
         response = self._completion(request)
@@ -215,12 +223,12 @@ class LlamaCpp(Engine):
         return Reply(text, usage["prompt_tokens"], usage["completion_tokens"], finish_reason)
 
     def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int) -> list[Reply]:
-        requests = [self._request(ids, options) for ids in self._all_ids(prompts)]  # all are checked first
+        requests = [self._request(ids, options) for ids in self._all_ids(prompts)]  # checks all of them
         return map_concurrently(self._reply, requests, min(batch_size, self.slots))
 
     def _stream(self, prompt: Prompt, options: Generation) -> Iterator[str]:
         request = self._request(self.ids(prompt), options) | {"stream": True}
-        events = stream_events(self._server().handle_completions, request)
+        events = stream_events(self._next_server().handle_completions, request)
         return (text for event in events if (text := event["choices"][0]["text"]))
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
@@ -229,29 +237,29 @@ class LlamaCpp(Engine):
         if not texts:
             return np.zeros((0, self._meta["n_embd"]), dtype=np.float32)
         if "" in texts:
-            raise ValueError(f"text {texts.index('')} of {len(texts)} is empty: llama.cpp cannot embed it")
+            raise ValueError(f"texts[{texts.index('')}] of {len(texts)} is empty: llama.cpp cannot embed it")
         longest = max(map(len, self._tokenize(texts, special=False))) + 1
         check_fits(self.name, longest, self.context)
-        rows = raise_on_error(self._server().handle_embeddings({"input": texts}))["data"]
+        rows = raise_on_error(self._next_server().handle_embeddings({"input": texts}))["data"]
         vectors = np.array([r["embedding"] for r in sorted(rows, key=lambda r: r["index"])], dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
 
 
 def _weight_type(spec: ModelSpec) -> str:
-    """The GGUF type of the weights. Raises Unsupported for a precision beside a quantization."""
+    """The GGUF type of the weights. Raises Unsupported if both precision and quantization are set."""
     if spec.quantization == "none":
         return WEIGHT_TYPES[spec.precision]
     if spec.precision != "auto":
-        what = f"precision={spec.precision!r} and quantization={spec.quantization!r}: weights have one type"
+        what = f"precision={spec.precision!r} and quantization={spec.quantization!r}: only one can be set"
         raise Unsupported(what, "leave precision out")
     return spec.quantization
 
 
 def _adapter_file(path: Path, base: Path, target: Path) -> Path:
-    """An adapter as GGUF: its own file, or `target` written from a PEFT folder."""
+    """The GGUF file of an adapter: `path` itself, or `target`, converted from the PEFT folder `path`."""
     if path.suffix == ".gguf":
         return path
     if base.suffix == ".gguf":
-        what = f"the adapter {path.name} is in PEFT form, and {base.name} is GGUF"
-        raise Unsupported(what, "name the adapter's .gguf file, or the base model's folder")
+        what = f"the adapter {path.name} is a PEFT folder, but the base model {base.name} is a GGUF file"
+        raise Unsupported(what, "use the adapter's .gguf file, or the base model's folder")
     return export_adapter(path, base, target)

@@ -13,19 +13,20 @@ from course_lib.measure.hardware import usable_cores
 from course_lib.models.drivers.streaming import iterate_in_thread
 from course_lib.models.schema.spec import ModelSpec
 
-SMALL_MODEL = 64_000_000  # bytes; several threads on a smaller model mostly wait for each other (measured)
+SMALL_MODEL_BYTES = 64_000_000  # for smaller models, threads mostly wait for each other (measured)
 
 
 def start_servers(spec: ModelSpec, file: Path, context: int, adapters: list[tuple[Path, float]]) -> list[Any]:
-    """Load a GGUF file with adapters (file, weight). Returns several instances of a small model.
+    """Load a GGUF file; a small model is loaded several times, with one thread each. Returns these instances.
 
-    context: tokens of a prompt and its answer. Raises CourseError where llama.cpp cannot load the file.
+    context: the maximum number of tokens of a prompt and its answer. adapters: pairs of a GGUF file and its
+    weight. Raises CourseError if llama.cpp cannot load the file.
     """
     import xllamacpp
 
     cores = int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
-    small = file.stat().st_size < SMALL_MODEL
-    slots = spec.batch_size or 1
+    small = file.stat().st_size < SMALL_MODEL_BYTES
+    slots = spec.batch_size or 1  # texts that are computed at the same time
     instances = min(cores, slots) if small else 1
     params = xllamacpp.CommonParams()
     params.model.path = str(file)
@@ -33,7 +34,7 @@ def start_servers(spec: ModelSpec, file: Path, context: int, adapters: list[tupl
     params.n_ctx = params.n_parallel * context
     params.model_alias = {spec.name}
     params.warmup, params.verbosity, params.ui = False, -1, False
-    params.cache_ram_mib = 0  # by default it keeps the KV cache of every prompt, up to 8 GiB (measured)
+    params.cache_ram_mib = 0  # the default stores the KV caches of prompts, up to 8 GiB (measured)
     params.embedding = spec.task == "text-embedding"
     if params.embedding:
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
@@ -53,7 +54,10 @@ def start_servers(spec: ModelSpec, file: Path, context: int, adapters: list[tupl
 
 
 def _use_gpu(spec: ModelSpec, xllamacpp: Any) -> bool:
-    """Whether to put the model on a GPU. Raises CourseError if one is asked for and llama.cpp finds none."""
+    """Whether to run the model on a GPU.
+
+    Raises CourseError if `spec` requires one and llama.cpp finds none.
+    """
     available = any("GPU" in str(device["type"]) for device in xllamacpp.get_device_info())
     if spec.device in ("cuda", "mps") and not available:
         what = f"device={spec.device!r}: this build of llama.cpp finds no GPU"
@@ -62,7 +66,7 @@ def _use_gpu(spec: ModelSpec, xllamacpp: Any) -> bool:
 
 
 def raise_on_error(response: Any) -> Any:
-    """A response of llama.cpp. Raises CourseError, with llama.cpp's message, if it is an error."""
+    """Return a response of llama.cpp. Raises CourseError with llama.cpp's message if it is an error."""
     if isinstance(response, dict) and "error" in response:
         error = response["error"]
         message = error.get("message", error) if isinstance(error, dict) else error
@@ -71,7 +75,10 @@ def raise_on_error(response: Any) -> Any:
 
 
 def stream_events(handle: Callable[..., Any], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The events of a streamed request as they come. Leaving the loop early stops llama.cpp."""
+    """Yield the events of a streamed request as they arrive. Leaving the loop early stops the generation.
+
+    handle: a method of an xllamacpp Server that takes a request and a callback.
+    """
 
     def work(put: Callable[[Any], None], stop: threading.Event) -> None:
         def on_event(event: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The driver ollama: models of an Ollama server (ollama.com), or of the course's own server."""
+"""The driver ollama: use models on an Ollama server (ollama.com), or on the course's own server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import ollama
 from course_lib.errors import CourseError
 from course_lib.models.drivers import http_client
 from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
-from course_lib.models.drivers.engine import context_length
+from course_lib.models.drivers.context import context_length
 from course_lib.models.drivers.remote import Chunks, RemoteEngine, Usage
 from course_lib.models.drivers.reply import Prompt
 from course_lib.models.schema.generation import Generation
@@ -22,18 +22,18 @@ from course_lib.models.schema.sources import ServerSource
 from course_lib.models.schema.spec import ModelSpec
 
 NO_TRUNCATION = {"truncate": False, "shift": False}
-FIRST_VERSION = (0, 12, 6)  # the first with these two fields; older ones ignore them
-# Options that Generation does not have. Where a Modelfile sets one, it is reset to have no effect.
+MINIMUM_VERSION = (0, 12, 6)  # older versions ignore the two fields of NO_TRUNCATION
+# Options that `Generation` lacks. If a model's Modelfile sets one, a request resets it to have no effect.
 NEUTRAL = {"min_p": 0.0, "typical_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
-LOADING_SECONDS = 10.0  # keeps a model of keep_alive=0 loaded long enough to ask for its context
+LOADING_SECONDS = 10.0  # with keep_alive=0, the model stays loaded until its context has been read
 
 
 class Client(ollama.Client):
-    """The ollama package's client, with two fields for which it has no arguments.
+    """The client of the ollama package, with the fields of NO_TRUNCATION, for which it has no arguments.
 
-    By default, Ollama drops the oldest turns of a conversation, or the middle of a text, until the rest fits
-    into num_ctx, and the oldest tokens while it generates, without a message. With `truncate: false` it
-    refuses such a prompt; with `shift: false` it stops.
+    By default, Ollama silently drops the oldest turns of a conversation, or the middle of a text, until the
+    rest fits into num_ctx; while it generates, it drops the oldest tokens. With `truncate: false` it refuses
+    such a prompt, and with `shift: false` it stops generating.
     """
 
     def _request(self, cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -43,18 +43,18 @@ class Client(ollama.Client):
 
 
 class Ollama(RemoteEngine):
-    """A model by Ollama's protocol (github.com/ollama/ollama/blob/main/docs/api.md).
+    """A model on a server with Ollama's protocol (github.com/ollama/ollama/blob/main/docs/api.md).
 
-    `load` makes the server load the model, and `close` makes it unload it.
+    `load` makes the server load the model, and `close` makes it unload the model.
 
-    Ollama 0.12.6 and later, and the course's server, refuse a prompt that is too long. Older versions are
-    refused, for they drop turns without a sign. For an Ollama without a version (built from source) the token
-    counts are checked: a text that was cut fills the context. Turns that it drops cannot be noticed.
+    Ollama 0.12.6 and later, and the course's server, refuse a prompt that is too long. Older versions drop
+    turns silently, so that `load` refuses them. An Ollama built from source reports no version; its token
+    counts reveal a truncated text, which fills the context, but not dropped turns.
     """
 
     driver = "ollama"
     supported_fields, capabilities = SUPPORTED_FIELDS["ollama"], CAPABILITIES["ollama"]
-    default_batch_size = 4  # without OLLAMA_NUM_PARALLEL, Ollama answers one after the other; the others wait
+    default_batch_size = 4  # without OLLAMA_NUM_PARALLEL, Ollama queues requests and answers one at a time
     url_variable, token_variable = "OLLAMA_HOST", "OLLAMA_API_KEY"
     default_url = "http://127.0.0.1:11434"
     start_fix = "ollama serve   (or: course serve), or correct source.url or OLLAMA_HOST"
@@ -73,12 +73,12 @@ class Ollama(RemoteEngine):
 
     @classmethod
     def _complete_url(cls, url: str) -> str:
-        """OLLAMA_HOST may lack the scheme, the host or the port; a client cannot connect to 0.0.0.0."""
+        """Add the scheme, the host or the port that OLLAMA_HOST may lack, and replace 0.0.0.0."""
         return url.replace("://0.0.0.0", "://127.0.0.1") if "://" in url else http_client.ollama_address(url)
 
     def close(self) -> None:
         if not self._is_closed() and self.context:
-            with contextlib.suppress(CourseError), self._wrap_errors():  # a server that is gone holds nothing
+            with contextlib.suppress(CourseError), self._wrap_errors():  # the server may have stopped
                 self._keep_loaded(0)
         super().close()
 
@@ -96,44 +96,45 @@ class Ollama(RemoteEngine):
             if error.status_code != 404:
                 raise
             names = [m.model or "" for m in self._client.list().models]
-            raise self._missing_model(
-                names, f"ollama pull {self.model}   (or name one that is there)"
-            ) from error
+            fix = f"ollama pull {self.model}   (or use a listed model)"
+            raise self._missing_model_error(names, fix) from error
         self._check_task(info.capabilities)
         metadata = info.modelinfo or {}
         self._parameters = int(metadata.get("general.parameter_count") or 0)
         self._modelfile = modelfile_options(info.parameters or "")
         self._thinks = "thinking" in (info.capabilities or [])
-        longest = metadata.get(f"{metadata.get('general.architecture')}.context_length")
-        if longest and self.spec.context_length:
-            context_length(self.spec, int(longest))  # Ollama accepts more than a model can read
-        # Loading it here shows an error at once, and keeps it out of the time of the first answer.
+        maximum = metadata.get(f"{metadata.get('general.architecture')}.context_length")
+        if maximum and self.spec.context_length:
+            context_length(self.spec, int(maximum))  # raises; Ollama accepts more than a model can read
+        # Load the model now, so that errors show here and the first answer takes no longer than the others.
         self._keep_loaded(self.spec.keep_alive or LOADING_SECONDS)
         self.context = self._current_context()
 
     def _check_version(self) -> None:
+        """Raise CourseError for an Ollama that cannot refuse long prompts."""
         response = self._http.get("/api/version")
         response.raise_for_status()
         info = response.json()
         version = info["version"]
-        self._is_course_server = "server" in info  # it reports its name, and never cuts
-        numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-        number = tuple(map(int, numbers.groups())) if numbers else (0, 0, 0)  # (0, 0, 0): built from source
-        if not self._is_course_server and (0, 0, 0) < number < FIRST_VERSION:
+        self._is_course_server = "server" in info  # the course's server reports its name; it never truncates
+        match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+        numbers = tuple(map(int, match.groups())) if match else (0, 0, 0)  # (0, 0, 0): built from source
+        if not self._is_course_server and (0, 0, 0) < numbers < MINIMUM_VERSION:
             raise CourseError(
-                f"Ollama {version} cuts long prompts silently; 0.12.6 and later can be told not to",
+                f"Ollama {version} truncates long prompts silently; 0.12.6 and later can refuse them",
                 "update Ollama: https://ollama.com/download",
             )
 
     def _check_task(self, capabilities: list[str] | None) -> None:
+        """Raise CourseError if the server says that the model does not support the task."""
         needed = "embedding" if self.spec.task == "text-embedding" else "completion"
         if capabilities and needed not in capabilities:
-            has = ", ".join(capabilities)
-            what = f"{self.model} can {has}, but the task {self.spec.task} needs {needed}"
+            supported = ", ".join(capabilities)
+            what = f"{self.model} supports {supported}, but the task {self.spec.task} needs {needed}"
             raise CourseError(what, "choose another model, or another task")
 
     def _keep_loaded(self, seconds: float) -> None:
-        """Make the server load the model and keep it for `seconds` without use; 0 unloads it."""
+        """Make the server load the model and keep it until it is unused for `seconds`; 0 unloads it."""
         options = {"num_ctx": self.spec.context_length} if self.spec.context_length else {}
         if self.spec.task == "text-embedding":
             self._client.embed(self.model, ".", truncate=False, options=options, keep_alive=seconds)
@@ -141,18 +142,21 @@ class Ollama(RemoteEngine):
             self._client.generate(self.model, prompt="", options=options, keep_alive=seconds)
 
     def _current_context(self) -> int:
-        """The context that was asked for, or the server's own, which depends on its settings and memory."""
+        """The specification's context length, or the server's, which depends on its settings and memory.
+
+        Raises CourseError if the server gives less than the specification asks for, or reports none.
+        """
         names = {self.model, f"{self.model}:latest"}
         loaded = self._client.ps().models
         actual = next((m.context_length for m in loaded if names & {m.model, m.name}), None)
-        asked = self.spec.context_length
-        if asked and actual and actual < asked:
-            what = f"context_length={asked}, but {self.address} gives {self.model} {actual}"
+        requested = self.spec.context_length
+        if requested and actual and actual < requested:
+            what = f"context_length={requested}, but {self.address} gives {self.model} {actual}"
             raise CourseError(what, f"load(..., context_length={actual})")
-        if not asked and not actual:
-            what = f"{self.address} does not report how long a prompt {self.model} reads there"
+        if not requested and not actual:
+            what = f"{self.address} does not report the context length of {self.model}"
             raise CourseError(what, "load(..., context_length=4096)")
-        return asked or actual or 0
+        return requested or actual or 0
 
     # -- answers ------------------------------------------------------------------------------------------
 
@@ -166,10 +170,10 @@ class Ollama(RemoteEngine):
             "repeat_penalty": options.repetition_penalty,
             "seed": options.seed,
         }
-        if options.stop:  # replaces the Modelfile's own, which end a turn
+        if options.stop:  # the request's list replaces the Modelfile's, which ends a turn
             sampling["stop"] = [*self._modelfile.get("stop", []), *options.stop]
         if options.repetition_penalty != 1 and not self._is_course_server:
-            sampling["repeat_last_n"] = -1  # all tokens, as the course's server does; Ollama's default is 64
+            sampling["repeat_last_n"] = -1  # all tokens, as on the course's server; Ollama's default is 64
         request: dict[str, Any] = {
             "options": sampling,
             "format": options.json_schema,
@@ -180,13 +184,14 @@ class Ollama(RemoteEngine):
         if not isinstance(prompt, str):
             return self._client.chat(self.model, [dict(turn) for turn in prompt], **request)
         if not prompt:
-            raise CourseError("an empty text: Ollama only loads the model for it", "begin the text")
+            what = "the prompt is empty: Ollama would load the model and generate nothing"
+            raise CourseError(what, "use a text with at least one character")
         return self._client.generate(self.model, prompt, raw=True, **request)
 
     def _answer(self, prompt: Prompt, options: Generation) -> tuple[str, Usage]:
         text, usage = text_and_usage(self._ask(prompt, options, stream=False))
         if usage is None:
-            raise self._connection_broken(f"{self.address} answered without an end")
+            raise self._broken_answer_error(f"the answer of {self.address} is incomplete")
         return text, usage
 
     def _chunks(self, prompt: Prompt, options: Generation) -> Chunks:
@@ -195,11 +200,8 @@ class Ollama(RemoteEngine):
                 yield text_and_usage(response)
 
     def _vectors(self, texts: list[str]) -> Any:
-        options, keep_alive = {"num_ctx": self.context}, self.spec.keep_alive
-        response = self._client.embed(
-            self.model, texts, truncate=False, options=options, keep_alive=keep_alive
-        )
-        return response.embeddings
+        options: dict[str, Any] = {"options": {"num_ctx": self.context}, "keep_alive": self.spec.keep_alive}
+        return self._client.embed(self.model, texts, truncate=False, **options).embeddings
 
     @contextmanager
     def _wrap_errors(self) -> Iterator[None]:
@@ -212,14 +214,14 @@ class Ollama(RemoteEngine):
 
 
 def text_and_usage(response: ollama.ChatResponse | ollama.GenerateResponse) -> tuple[str, Usage | None]:
-    """The text of an answer or of a chunk of it, and the usage where it is the last."""
+    """The text of an answer or of one of its chunks, and the Usage if it is the last chunk."""
     text = response.message.content if isinstance(response, ollama.ChatResponse) else response.response
     usage = (response.prompt_eval_count, response.eval_count, response.done_reason) if response.done else None
     return text or "", usage
 
 
 def modelfile_options(parameters: str) -> dict[str, list[Any]]:
-    """The options of a Modelfile, as /api/show lists them: a name and a value in each line, texts in quotes.
+    """Parse the options of a Modelfile from /api/show: each line is a name and a value, strings in quotes.
 
     >>> modelfile_options('min_p   0.1\\nstop    "<|eot_id|>"')
     {'min_p': [0.1], 'stop': ['<|eot_id|>']}

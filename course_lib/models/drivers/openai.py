@@ -1,4 +1,4 @@
-"""The driver openai: models of a server with OpenAI's protocol, such as vLLM, llama.cpp or the course's."""
+"""The driver openai: use models on a server with OpenAI's protocol, such as vLLM or llama.cpp's server."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from course_lib.models.drivers.remote import Chunks, RemoteEngine, Usage
 from course_lib.models.drivers.reply import Prompt
 from course_lib.models.schema.generation import Generation
 
-# Where a request does not set these options, the servers use their own defaults, or those of the model's
-# repository. Setting them makes sampling follow the defaults of Generation. The protocol does not have them
-# and other servers refuse them, so they go to these owners (as /v1/models names them) only.
+# Sampling options that OpenAI's protocol lacks, by the server's name (`owned_by` in /v1/models). Each of
+# these servers has other defaults; with these values it samples like the other drivers.
 NEUTRAL: dict[str, dict[str, float]] = {
     "llamacpp": {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0},
     "vllm": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0},
     "sglang": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0},
 }
-OLLAMA_OWNER = "library"
+OLLAMA_OWNER = "library"  # `owned_by` of Ollama's models
 
 
 class OpenAI(RemoteEngine):
-    """A model of a server with OpenAI's protocol (platform.openai.com/docs/api-reference).
+    """A model on a server with OpenAI's protocol (platform.openai.com/docs/api-reference).
 
-    vLLM, TGI and llama.cpp refuse a prompt that is too long. Where another server cuts it, its token counts
-    may show it.
+    vLLM, TGI and llama.cpp refuse a prompt that is too long. Another server may truncate it, which its token
+    counts may reveal.
     """
 
     driver = "openai"
@@ -36,9 +35,7 @@ class OpenAI(RemoteEngine):
     default_batch_size = 8
     url_variable, token_variable = "OPENAI_BASE_URL", "OPENAI_API_KEY"
     start_fix = "course serve   (or: vllm serve NAME; llama-server -m FILE), or correct source.url"
-    address_fix = (
-        "export OPENAI_BASE_URL=http://127.0.0.1:8000/v1   (the address up to its version), or source.url"
-    )
+    address_fix = "export OPENAI_BASE_URL=http://127.0.0.1:8000/v1   (the address up to /v1), or source.url"
     _model_info: dict[str, Any]  # the model's entry in /v1/models
 
     @property
@@ -49,27 +46,30 @@ class OpenAI(RemoteEngine):
         models = self._request("GET", "/models")["data"]
         matches = [m for m in models if self.model == m["id"] or self.model in (m.get("aliases") or [])]
         if not matches:
-            fix = "name one that is there, or start the server with this model"
-            raise self._missing_model([m["id"] for m in models], fix)
+            fix = "use a listed model, or start the server with this model"
+            raise self._missing_model_error([m["id"] for m in models], fix)
         self._model_info = matches[0]
         if self._model_info.get("owned_by") == OLLAMA_OWNER:
             self._check_ollama()
         meta = self._model_info.get("meta") or {}
-        context = self._model_info.get("max_model_len") or meta.get("n_ctx")  # of vLLM, of llama.cpp
+        context = self._model_info.get("max_model_len") or meta.get("n_ctx")  # in vLLM, in llama.cpp
         self.context = context if isinstance(context, int) else 0
 
     def _check_ollama(self) -> None:
-        """Refuse Ollama, which cuts prompts by this protocol, and raw texts to the course's own server."""
+        """Raise CourseError for Ollama, which truncates long prompts under this protocol.
+
+        Raises Unsupported for the task text-generation on the course's own server.
+        """
         import httpx
 
         response = self._http.get(httpx.URL(self.address).join("/api/version"))
         version = response.json() if response.is_success else {}
         fix = 'load(..., driver="ollama"), with an address without /v1'
         if "version" in version and "server" not in version:  # the course's server reports "server"
-            what = f"{self.address} is Ollama, which cuts a long prompt silently when asked by this protocol"
+            what = f"{self.address} is Ollama, which truncates long prompts silently under this protocol"
             raise CourseError(what, fix)
         if "version" in version and self.spec.task == "text-generation":
-            what = f"{self.address} takes a text for the turn of a conversation, and does not continue it"
+            what = f"{self.address} treats a text as a turn of a conversation, and does not continue it"
             raise Unsupported(what, fix)
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -78,7 +78,7 @@ class OpenAI(RemoteEngine):
         return response.json()
 
     def _completion_request(self, prompt: Prompt, options: Generation) -> tuple[str, dict[str, Any]]:
-        """Path and body: /completions for a text, /chat/completions for turns."""
+        """The path and body of a request: /completions for a text, /chat/completions for turns."""
         body = NEUTRAL.get(str(self._model_info.get("owned_by")), {}) | {
             "model": self.model,
             "max_tokens": options.max_output_length,
@@ -89,8 +89,8 @@ class OpenAI(RemoteEngine):
         if options.stop:
             body["stop"] = list(options.stop)
         if isinstance(prompt, str):
-            if options.json_schema is not None:  # llama.cpp ignores it here
-                what = "json_schema: OpenAI's protocol has it for conversations only"
+            if options.json_schema is not None:  # llama.cpp ignores it in /completions
+                what = "json_schema: OpenAI's protocol supports it for conversations only"
                 raise Unsupported(what, 'load(..., task="chat-completion")')
             return "/completions", body | {"prompt": prompt}
         if options.json_schema is not None:
@@ -116,7 +116,7 @@ class OpenAI(RemoteEngine):
             for line in http_client.split_lines(response.iter_bytes()):
                 data = line.removeprefix("data:").strip()
                 if not line.startswith("data:") or data == "[DONE]":
-                    continue  # an empty line, or a comment that keeps the connection alive
+                    continue  # an empty line, a comment that keeps the connection alive, or the end
                 event = json.loads(data)
                 if event.get("error"):
                     message = self._redact(http_client.error_message(data))

@@ -1,4 +1,4 @@
-"""Load models and tokenizers by transformers, with the type, quantization and device of a ModelSpec."""
+"""Load models and tokenizers with transformers, in the precision and on the device of a ModelSpec."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, Import
 
 
 def select_device(spec: ModelSpec) -> str:
-    """The device that `spec` asks for. Raises CourseError where this machine does not have it."""
+    """The device to run on: cpu, cuda or mps. Raises CourseError if this machine lacks the spec's device."""
     import torch
 
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if spec.device == "auto":
         return next(device for device in ("cuda", "mps", "cpu") if available[device])
     if not available[spec.device]:
-        what = f"device={spec.device!r}: torch {torch.__version__} finds none on this machine"
+        what = f"device={spec.device!r}: torch {torch.__version__} finds no such device on this machine"
         raise CourseError(what, 'load(..., device="auto")')
     return spec.device
 
 
 def weight_dtype(spec: ModelSpec, device: str) -> Any:
-    """The type of the weights in memory. `auto`: float32 on a CPU, where it is fastest, else as stored."""
+    """The torch type of the weights. `auto` means float32 on a CPU, where it is fastest, else as stored."""
     import torch
 
     if spec.precision == "auto":
@@ -38,18 +38,17 @@ def weight_dtype(spec: ModelSpec, device: str) -> Any:
 
 
 def from_pretrained(auto_class: Any, spec: ModelSpec, folder: Path, **kwargs: Any) -> Any:
-    """A model of transformers on its device. Adapters are merged into it, or attached to quantized weights.
+    """Load a transformers model onto its device, and merge its adapters, or attach them to quantized weights.
 
-    Raises CourseError for files that cannot be loaded, and Unsupported for fields without an effect.
+    auto_class: such as AutoModelForCausalLM. Raises CourseError for files that cannot be loaded, and
+    Unsupported for a GGUF file and for fields that have no effect.
     """
     device = select_device(spec)
     if folder.suffix == ".gguf":
-        what = f"{folder.name} is GGUF, which transformers would unpack to 32 bits"
+        what = f"{folder.name} is a GGUF file, which transformers would convert to 32 bits"
         raise Unsupported(what, 'load(..., driver="llamacpp")')
-    dtype, config = (
-        weight_dtype(spec, device),
-        read_json(folder, "config.json").get("quantization_config") or {},
-    )
+    dtype = weight_dtype(spec, device)
+    config = read_json(folder, "config.json").get("quantization_config") or {}
     quantization = bitsandbytes_weights.loading_options(spec, folder.name, config, dtype, device)
     kwargs |= quantization | ({"device_map": "auto"} if _spread_over_gpus(spec, device) else {})
     try:
@@ -66,34 +65,37 @@ def from_pretrained(auto_class: Any, spec: ModelSpec, folder: Path, **kwargs: An
     except LOADING_ERRORS as error:
         what = f"transformers cannot load {folder.name}: {_one_line(error)}"
         raise CourseError(what, "course doctor") from error
-    brought = adapters.full_layers(spec.adapters) if spec.adapters else set()
-    if missing := sorted(set(info["missing_keys"]) - brought):
+    replaced = adapters.replaced_tensors(spec.adapters) if spec.adapters else set()
+    if missing := sorted(set(info["missing_keys"]) - replaced):
         raise CourseError(
-            f"{folder.name} lacks {len(missing)} of the model's tensors, such as {missing[0]}: with random "
-            "ones it would answer at random",
+            f"{folder.name} lacks {len(missing)} of the model's tensors, such as {missing[0]}: they would be "
+            "random, and so would the answers",
             "choose a model made for the task, or download it again",
         )
     model = model if "device_map" in kwargs else model.to(device)
     if getattr(model, "is_loaded_in_4bit", False):
         bitsandbytes_weights.set_compute_dtype(model, spec)
     if spec.adapters:
-        add = (
-            adapters.attach if quantization else adapters.merge
-        )  # merging would round quantized weights again
-        model = add(model, adapters.resolve_adapters(spec.adapters, folder), spec.combination_type)
+        resolved = adapters.resolve_adapters(spec.adapters, folder)
+        # Merging would round quantized weights a second time.
+        add_adapters = adapters.attach if quantization else adapters.merge
+        model = add_adapters(model, resolved, spec.combination_type)
     return model.eval()
 
 
 def _spread_over_gpus(spec: ModelSpec, device: str) -> bool:
-    """Whether device_mode is auto. Raises CourseError without a GPU."""
+    """Whether to distribute the layers over all GPUs.
+
+    Raises CourseError if the spec asks for it without a GPU.
+    """
     if spec.device_mode == "auto" and device == "cpu":
-        what = "device_mode='auto' spreads a model over GPUs, and torch finds none here"
+        what = "device_mode='auto' distributes a model over GPUs, and torch finds none on this machine"
         raise CourseError(what, 'load(..., device_mode="single")')
     return spec.device_mode == "auto"
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in a folder. Raises CourseError where there is none."""
+    """Load the tokenizer in a folder. Raises CourseError if that fails."""
     from transformers import AutoTokenizer
 
     try:

@@ -1,4 +1,4 @@
-"""`quiet()`: no progress bars and warnings of transformers and peft inside its block."""
+"""`quiet()`: a context manager that hides the progress bars and warnings of transformers and peft."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-# The settings belong to the whole process, and several threads may load models at the same time: the first
-# block to begin changes them, and the last one to end restores them.
-_lock, _silence = threading.Lock(), ExitStack()
-_blocks = 0
+# The settings belong to the process, and several threads may load models at the same time: the first `quiet`
+# block changes the settings, and the last one to end restores them.
+_lock, _restore = threading.Lock(), ExitStack()
+_active_blocks = 0
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers and peft in this process while any such block runs."""
-    global _blocks
+    """Hide progress bars and warnings in the whole process while any such block runs."""
+    global _active_blocks
     with _lock:
-        if not _blocks:
-            _silence.enter_context(_silenced())
-        _blocks += 1
+        if not _active_blocks:
+            _restore.enter_context(_silenced())
+        _active_blocks += 1
     try:
         yield
     finally:
         with _lock:
-            _blocks -= 1
-            if not _blocks:
-                _silence.close()
+            _active_blocks -= 1
+            if not _active_blocks:
+                _restore.close()
 
 
 @contextmanager
 def _silenced() -> Iterator[None]:
+    """Change the settings of transformers, and restore them at the end of the block."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

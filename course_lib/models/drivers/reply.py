@@ -1,4 +1,4 @@
-"""Prompts and replies: what goes into a language model, what comes out, and the totals over many calls."""
+"""The input and output of a language model, `Prompt` and `Reply`, and the usage counters of a model."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ FinishReason = Literal["stop", "length"]
 
 
 class Reply(str):
-    """The text of an answer, with its number of tokens and of those of its prompt.
+    """The text of an answer, with the number of its tokens and of its prompt's tokens.
 
-    finish_reason: "stop" where the model ended the answer, "length" where max_output_length did.
+    finish_reason: "stop" if the model ended the answer, "length" if max_output_length did.
     """
 
     prompt_tokens: int
@@ -30,15 +30,15 @@ class Reply(str):
         return reply
 
     def __getnewargs__(self) -> tuple[str, int, int, FinishReason]:  # type: ignore[override]
-        """Pickle and copy with the counts."""
+        """The arguments of __new__ for pickle and copy."""
         return str(self), self.prompt_tokens, self.tokens, self.finish_reason
 
 
 @dataclass
 class Counters:
-    """Totals over the calls of an engine: requests, tokens, seconds inside `generate`, and what loading took.
+    """Totals over the calls of a loaded model: requests, tokens, and seconds inside `generate`.
 
-    first_piece_seconds: from the call of `stream` to its first piece, of the last hundred streams.
+    first_piece_seconds: the time from the call of `stream` to its first piece, for the last hundred streams.
     """
 
     load_seconds: float = 0.0
@@ -59,10 +59,10 @@ class Counters:
 
     @property
     def tokens_per_second(self) -> float:
-        """Generated tokens per second, with the time to read the prompts; 0 before the first answer."""
+        """Generated tokens per second, including the time to read the prompts; 0 before the first answer."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
     @property
     def ttft(self) -> float | None:
-        """Median time to the first piece of a stream in seconds; None before the first stream."""
+        """Time to first token: the median of first_piece_seconds, or None before the first stream."""
         return statistics.median(self.first_piece_seconds) if self.first_piece_seconds else None

@@ -1,4 +1,7 @@
-"""Sampling so that one seed gives one text, alone or in a batch: each row has its own random numbers."""
+"""Sample reproducibly: with one seed, a prompt gets the same text alone and in a batch.
+
+Each row of a batch has its own random number generator.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from course_lib.models.schema.generation import Generation
 
 
 def logits_processors(options: Generation, rows: int) -> Any:
-    """Penalty, temperature, top-k, top-p and Gumbel noise, for logits of shape (rows, vocabulary).
+    """The repetition penalty, temperature, top-k, top-p and Gumbel noise, for logits (rows, vocabulary).
 
-    The largest of logit + Gumbel noise is a sample from the softmax (Gumbel 1954; Maddison et al. 2014,
-    arXiv:1411.0030). So greedy search with noise samples, and a row gives the same text in any batch.
+    The token with the largest sum of logit and Gumbel noise is a sample from the softmax (Gumbel 1954;
+    Maddison et al. 2014, arXiv:1411.0030). So greedy search over the noisy logits samples.
     """
     from transformers import (
         LogitsProcessorList,
@@ -35,7 +38,7 @@ def logits_processors(options: Generation, rows: int) -> Any:
 
 
 def gumbel_noise(seed: int, rows: int) -> Any:
-    """Add Gumbel noise to logits of shape (rows, vocabulary), with a generator for each row."""
+    """A processor that adds Gumbel noise to logits (rows, vocabulary), with a generator for each row."""
     import torch
     from transformers import LogitsProcessor
 

@@ -1,4 +1,4 @@
-"""Log-probabilities of given texts, the basis of perplexity and of choosing among labels."""
+"""Compute log-probabilities of given texts: the basis of perplexity and of choosing among labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def log_probabilities(model: Any, ids: Sequence[int]) -> list[float]:
-    """Natural log-probability of each of ids[1:], given the ids before it."""
+    """The natural log-probability of each of ids[1:], given the ids before it."""
     import torch
 
     if len(ids) < 2:
@@ -26,10 +26,10 @@ def log_probabilities(model: Any, ids: Sequence[int]) -> list[float]:
 def score(
     model: Any, prompts: Sequence[Sequence[int]], tails: Sequence[Sequence[int]], rows: int
 ) -> NDArray[np.float64]:
-    """Log-probability of every tail after every prompt: shape (prompts, tails); 0 for an empty tail.
+    """The log-probability of every tail (a continuation) after every prompt, of shape (prompts, tails).
 
-    Each prompt is read once; its KV cache is repeated for all tails, which are then read in one pass.
-    rows: the largest number of (prompt, tail) pairs in a pass; the tails of a prompt stay together.
+    An empty tail has 0. Each prompt is read once; its KV cache is repeated for all tails, which are read in
+    one pass. rows: the maximum number of (prompt, tail) pairs in a pass; the tails of a prompt stay together.
     """
     import numpy as np
 
@@ -48,7 +48,7 @@ def score(
 
 
 def _score_batch(model: Any, prompts: list[Sequence[int]], tails: list[Sequence[int]]) -> Any:
-    """The scores (P, T) of a batch of P prompts, the longest of L ids, and T tails, the longest of W."""
+    """The scores (P, T) of P prompts and T tails. L and W: the lengths of the longest prompt and tail."""
     import torch
 
     device, length, width = model.device, max(map(len, prompts)), max(map(len, tails))

@@ -1,4 +1,4 @@
-"""Streams of text: pieces from a thread as they are generated, and the end at a stop text."""
+"""Stream generated text: yield pieces from the thread that generates them, and end before a stop text."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ T = TypeVar("T")
 def iterate_in_thread(
     work: Callable[[Callable[[T], None], threading.Event], object],
 ) -> Generator[T, None, None]:
-    """Run `work(put, stop)` in a thread and yield every item that it puts. Its errors are raised here.
+    """Run `work(put, stop)` in a thread, yield every item that it passes to `put`, and raise its errors.
 
-    The event `stop` is set once the reader has left the loop.
+    The event `stop` is set when the consumer leaves the loop.
     """
     items: queue.SimpleQueue[tuple[T] | BaseException | None] = queue.SimpleQueue()
     stop = threading.Event()
@@ -39,11 +39,11 @@ def iterate_in_thread(
 
 
 def stream_tokens(tokenizer: Any, generate: Callable[..., object]) -> Iterator[str]:
-    """Run transformers' `generate(stopping_criteria=...)` of one prompt and yield the text of each token.
+    """Call `generate(stopping_criteria=...)` for one prompt and yield the text of each token.
 
-    transformers' own streamer waits for the end of a word, which would falsify the time to the first token.
-    A token that ends within a character gives its text with the next one. Leaving the loop early stops the
-    generation and waits for its end.
+    transformers' own streamer waits for the end of a word, which would falsify the time to the first token. A
+    token that ends in the middle of a character is yielded together with the next one. Leaving the loop early
+    stops the generation and waits until it has ended.
     """
     from tokenizers.decoders import DecodeStream
     from transformers import StoppingCriteria
@@ -51,7 +51,7 @@ def stream_tokens(tokenizer: Any, generate: Callable[..., object]) -> Iterator[s
     ended = threading.Event()
 
     class StreamTokens(StoppingCriteria):
-        """Called after every token: passes its text on, and stops the generation once the reader has left."""
+        """Called after every token: puts its text, and stops the generation when the consumer has left."""
 
         def __init__(self, put: Callable[[str], None], stop: threading.Event) -> None:
             self.put, self.stop, self.decoder = put, stop, DecodeStream(skip_special_tokens=True)
@@ -75,19 +75,20 @@ def stream_tokens(tokenizer: Any, generate: Callable[..., object]) -> Iterator[s
 
 
 def before_stop(text: str, stops: Sequence[str]) -> str:
-    """`text` up to the first of `stops`."""
-    return text[: min((at for s in stops if (at := text.find(s)) >= 0), default=len(text))]
+    """The part of `text` before the first occurrence of any of `stops`."""
+    return text[: min((i for stop in stops if (i := text.find(stop)) >= 0), default=len(text))]
 
 
 def without_stops(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
-    """The pieces of a stream up to the first of `stops`. Text that may begin a stop text is held back."""
-    held, keep = "", max(map(len, stops), default=1) - 1
+    """Yield the pieces of a stream before the first of `stops`; text that may begin one is held back."""
+    buffer, held_back = "", max(map(len, stops), default=1) - 1
     for piece in pieces:
-        held += piece
-        if (cut := before_stop(held, stops)) != held:
-            yield cut
+        buffer += piece
+        if (text := before_stop(buffer, stops)) != buffer:
+            yield text
             return
-        if len(held) > keep:
-            yield held[: len(held) - keep]
-            held = held[len(held) - keep :]
-    yield held
+        if len(buffer) > held_back:
+            end = len(buffer) - held_back
+            yield buffer[:end]
+            buffer = buffer[end:]
+    yield buffer

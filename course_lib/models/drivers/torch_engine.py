@@ -1,4 +1,4 @@
-"""`TorchEngine`: what language models and encoders of transformers share: sizes, saving and closing."""
+"""`TorchEngine`, the base class for transformers' language models and encoders: sizes, saving and closing."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from course_lib.models.drivers.quiet import quiet
 
 
 class TorchEngine(Engine):
-    """A model of transformers in this process."""
+    """A transformers model in this process.
+
+    sidecar_files: files that save_pretrained does not write and `save` copies; name -> path.
+    """
 
     driver = "huggingface"
     supported_fields, capabilities = SUPPORTED_FIELDS["huggingface"], CAPABILITIES["huggingface"]
     model: Any
     tokenizer: Any
-    sidecar_files: Mapping[str, Path] = MappingProxyType(
-        {}
-    )  # name -> a file that save_pretrained does not write
+    sidecar_files: Mapping[str, Path] = MappingProxyType({})
 
     @property
     def parameters(self) -> int:
@@ -43,11 +44,11 @@ class TorchEngine(Engine):
         return str(self.model.device.type)
 
     def save(self, folder: Path | str) -> Path:
-        """Write the model with its tokenizer as a new folder that loads again to the same answers.
+        """Write model and tokenizer to a new folder. Loaded from there, the model gives the same answers.
 
-        Returns the folder. Raises CourseError if it exists already or cannot be written, and for 4-bit
-        weights whose scales were rounded by their first use (computing in bfloat16 on some CPUs). An
-        interrupted `save` leaves nothing.
+        Returns the folder. Raises CourseError if it exists or cannot be written, and for 4-bit weights whose
+        scales were rounded by their first use (in bfloat16 on some CPUs). An interrupted `save` leaves no
+        files.
         """
         from safetensors import SafetensorError
 
@@ -62,7 +63,7 @@ class TorchEngine(Engine):
                     (partial / name).parent.mkdir(exist_ok=True)
                     shutil.copyfile(file, partial / name)
         except (OSError, SafetensorError) as error:
-            fix = "name a folder that you can write and that has room"
+            fix = "choose a writable folder on a disk with enough space"
             raise CourseError(f"{target} cannot be written: {error}", fix) from error
         return target
 

@@ -27,7 +27,7 @@ def export_adapter(folder: Path, base: Path, target: Path) -> Path:
         weights, config = load_file(folder / "adapter_model.safetensors"), llama_config(base)
         alpha = adapter["lora_alpha"] * (int(adapter["r"]) ** 0.5 if adapter.get("use_rslora") else 1)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        message = f"{folder} is no LoRA adapter: {error}"
+        message = f"{folder} is not a LoRA adapter: {error}"
         raise CourseError(message, "use the folder that save_pretrained wrote") from error
     if adapter.get("alpha_pattern") or (adapter.get("use_rslora") and adapter.get("rank_pattern")):
         message = f"{folder.name} has a separate alpha for some layers, but GGUF supports only one for all"

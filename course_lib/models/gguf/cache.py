@@ -9,12 +9,13 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
-from course_lib import data
 from course_lib.models.gguf import tokenizer, writer
 
 LIMIT_BYTES = 4 * 2**30  # for all cached files together; the least recently used are deleted first
@@ -65,22 +66,26 @@ def _sources(folder: Path) -> list[Path]:
 
 def _key(name: str, weight_type: str, sources: list[Path]) -> str:
     """Return a hash of all that determines a GGUF file: sources, type, model name and writer version."""
-    stats = [(path, path.stat()) for path in sources]
-    hashes = [(path.name, _sha256(path, s.st_size, s.st_mtime_ns)) for path, s in stats]
-    return hashlib.sha256(repr((name, weight_type, hashes, _writer_version())).encode()).hexdigest()[:32]
+    parts = (name, weight_type, _hash_files(sources), _writer_version())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def _hash_files(paths: Iterable[Path]) -> list[tuple[str, str]]:
+    """Return the name and the SHA-256 of each file."""
+    stats = [(path, path.stat()) for path in paths]
+    return [(path.name, _sha256(path, stat.st_size, stat.st_mtime_ns)) for path, stat in stats]
 
 
 @functools.lru_cache(maxsize=256)
 def _sha256(path: Path, size: int, modified: int) -> str:
     """Return the SHA-256 of a file, recomputed only if its size or modification time (ns) changes."""
-    return data.sha256(path)
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@functools.cache
-def _writer_version() -> tuple[str, ...]:
+def _writer_version() -> tuple[Any, ...]:
     """Return the version of the gguf package and the hashes of the modules that write a file."""
-    code = (Path(str(module.__file__)) for module in (writer, tokenizer))
-    return version("gguf"), *map(data.sha256, code)
+    return version("gguf"), *_hash_files(Path(str(module.__file__)) for module in (writer, tokenizer))
 
 
 def _find(cache: Path, key: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""A server with planted answers that records its requests: for faults that no real server shows on demand."""
+"""A fake model server with given responses that records its requests, to test faults of a server."""
 
 import json
 import socket
@@ -14,14 +14,17 @@ from course_lib.models import load
 CHAT = {"openai": "/v1/chat/completions", "ollama": "/api/chat"}
 
 
-class Planted(ThreadingHTTPServer):
-    """answers: path -> (status, body) or a function of the handler. Bodies other than text become JSON."""
+class FakeServer(ThreadingHTTPServer):
+    """responses: path -> (status, body), or a function of the handler. A dict or list becomes JSON.
+
+    requests: (path, headers, body) of each request, in order.
+    """
 
     daemon_threads = True
 
-    def __init__(self, answers):
+    def __init__(self, responses):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.answers, self.asked, self.connections = dict(answers), [], []
+        self.responses, self.requests, self.connections = dict(responses), [], []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def get_request(self):
@@ -29,8 +32,8 @@ class Planted(ThreadingHTTPServer):
         self.connections.append(connection)
         return connection, address
 
-    def die(self):
-        """Stop listening, and end the connections that are still open."""
+    def stop(self):
+        """Stop listening, and close all connections."""
         self.shutdown()
         self.server_close()
         for connection in self.connections:
@@ -38,8 +41,8 @@ class Planted(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def bodies(self, path):
-        """What was posted to a path, in order."""
-        return [body for asked, _, body in self.asked if asked == path]
+        """The bodies of the requests for a path, in order."""
+        return [body for requested, _, body in self.requests if requested == path]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -47,31 +50,27 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         length = int(self.headers.get("Content-Length") or 0)
-        self.server.asked.append(
-            (self.path, dict(self.headers), json.loads(self.rfile.read(length)) if length else None)
-        )
-        answer = self.server.answers.get(self.path, (404, {"error": "nothing here"}))
-        if callable(answer):
-            answer(self)
+        body = json.loads(self.rfile.read(length)) if length else None
+        self.server.requests.append((self.path, dict(self.headers), body))
+        response = self.server.responses.get(self.path, (404, {"error": "not found"}))
+        if callable(response):
+            response(self)
         else:
-            self.reply(*answer)
+            self.reply(*response)
 
     do_POST = do_GET
 
     def reply(self, status, body, **headers):
-        body = (
-            body
-            if isinstance(body, bytes)
-            else (body if isinstance(body, str) else json.dumps(body)).encode()
-        )
+        if not isinstance(body, bytes):
+            body = (body if isinstance(body, str) else json.dumps(body)).encode()
         self.send_response(status)
         for name, value in ({"Content-Length": len(body)} | headers).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
-    def chunks(self, pieces, end=True):
-        """A body in chunks; without its end it breaks off in the middle."""
+    def send_chunks(self, pieces, end=True):
+        """Send a chunked body; without the end marker, the connection breaks in the middle of the body."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -87,20 +86,20 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def planted(answers):
-    """Run such a server while the block runs."""
-    server = Planted(answers)
+def fake_server(responses):
+    """Run a FakeServer while the block runs."""
+    server = FakeServer(responses)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield server
     finally:
-        server.die()
+        server.stop()
         thread.join(5)
 
 
-def answers(driver):
-    """What a server answers where nothing is wrong: the least that each protocol asks for."""
+def default_responses(driver):
+    """The responses of a server without faults: the minimum that the protocol of the driver requires."""
     if driver == "openai":
         choice = {"index": 0, "message": {"role": "assistant", "content": " Hello "}, "finish_reason": "stop"}
         return {
@@ -140,29 +139,28 @@ def answers(driver):
     }
 
 
-def pieces(driver, texts, end=True):
-    """A streamed answer, a text a piece."""
+def stream_chunks(driver, texts, end=True):
+    """The chunks of a streamed answer, one for each text; `end` adds the event with the finish reason."""
     if driver == "openai":
         events = [{"choices": [{"index": 0, "delta": {"content": t}, "finish_reason": None}]} for t in texts]
         events += [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}] if end else []
-        return [f"data: {json.dumps(s)}\n\n".encode() for s in events] + [b"data: [DONE]\n\n"] * end
+        return [f"data: {json.dumps(event)}\n\n".encode() for event in events] + [b"data: [DONE]\n\n"] * end
     events = [{"message": {"role": "assistant", "content": t}, "done": False} for t in texts]
-    ended = {
-        "message": {"role": "assistant", "content": ""},
-        "done": True,
-        "done_reason": "stop",
-        "prompt_eval_count": 5,
-    }
-    return [json.dumps(s).encode() + b"\n" for s in events + ([ended | {"eval_count": 2}] if end else [])]
+    if end:
+        counts = {"prompt_eval_count": 5, "eval_count": 2}
+        message = {"role": "assistant", "content": ""}
+        events.append({"message": message, "done": True, "done_reason": "stop"} | counts)
+    return [json.dumps(event).encode() + b"\n" for event in events]
 
 
-def reach(server, driver, **more):
+def load_from(server, driver, **fields):
+    """Load the model `m` of a server. fields: further fields of the ModelSpec, also of its `source`."""
     source = {"type": "server", "model": "m", "url": server.url + ("/v1" if driver == "openai" else "")}
-    return load({"source": source | more.pop("source", {}), "driver": driver} | more)
+    return load({"source": source | fields.pop("source", {}), "driver": driver} | fields)
 
 
-def assert_error(engine, match):
-    """The answer and the stream raise CourseError, and both say this."""
+def assert_raises(engine, match):
+    """`generate` and `stream` raise a CourseError whose message matches."""
     with pytest.raises(CourseError, match=match):
         engine.generate(["hi"])
     with pytest.raises(CourseError, match=match):
