@@ -1,11 +1,14 @@
-"""Build prompts from passages, a question and its options, in the format the course's models learnt."""
+"""Build prompts from passages, a question and its options, in the format the course's models were trained on.
+
+The passages come from the handbook of Haneul Bank, the course's fictional bank.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-REFUSAL = "Not in the handbook."
+REFUSAL = "Not in the handbook."  # what the models answer when no passage holds the answer
 LETTERS = "ABCDEFGHIJ"
 
 
@@ -45,15 +48,16 @@ def question_prompt(question: str, passages: Sequence[Source] = (), options: Seq
 
 
 def chosen_option(answer: str, options: Sequence[str]) -> str:
-    """Return a multiple-choice answer as the model writes it: the text, then its option letter."""
+    """Return the text of the answer, then its option letter, as the model writes a multiple-choice answer."""
     return f"{answer} ({LETTERS[list(options).index(answer)]})"
 
 
 def label_prompt(message: str, examples: Sequence[tuple[str, str]]) -> str:
     """Return a prompt for classification: labelled examples, then the message to label.
 
-    Each label is on its own line, so that it has the same tokens as in the model's answer. After a space it
-    would have different tokens, and a small model could not copy the label from the examples.
+    The model's answer begins a new turn, so no space stands before its label. Each label in the examples is
+    on a line of its own for the same reason: after a space it would have other tokens, which a small model
+    could not copy.
     """
     shots = "".join(f"Message: {text}\nLabel:\n{label}\n" for text, label in examples)
     return f"{shots}Message: {message}\nLabel:"

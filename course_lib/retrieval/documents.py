@@ -12,7 +12,8 @@ from course_lib.errors import CourseError
 if TYPE_CHECKING:
     from langchain_core.documents import Document
 
-RETRIEVAL_KEY = "retrieval"  # key for scores and ranks in the metadata of a returned document; overwritten
+# key for scores and ranks in the metadata of a returned document; a field of that name is replaced
+RETRIEVAL_KEY = "retrieval"
 # which documents to search: {metadata field: value or list of values}, or a function of the metadata
 Filter = Mapping[str, Any] | Callable[[Mapping[str, Any]], bool]
 
@@ -30,7 +31,10 @@ def best_first(hits: Iterable[Hit]) -> list[Hit]:
 
 
 class IndexedById:
-    """Base class of indexes that number their documents. _rows: id -> row, without deleted documents."""
+    """Base class of indexes that keep each document in a row of an array.
+
+    _rows: document id -> row number, without deleted documents.
+    """
 
     _rows: dict[str, int]
 
@@ -50,8 +54,8 @@ class IndexedById:
 class SearchResult:
     """The result of one query in one index.
 
-    hits: Best first. scores_of: Function from document ids to the hits of those that have a score, also if
-    they are not among `hits`.
+    hits: The best, in order. scores_of: Returns the hits of the given document ids that have a score, even
+    below the best k: fusion needs the scores of what only another index found.
     """
 
     hits: list[Hit]
@@ -62,7 +66,7 @@ class SearchResult:
 
 
 def string_error(name: str, value: str) -> CourseError:
-    """Return the error for a single string given as `name`, a list: each letter would be an item."""
+    """Return the error for a string where the argument `name` needs a list: it has letters as items."""
     return CourseError(
         f"{name} must be a list of strings; got the string {value!r:.60}", f"{name}=[{value!r:.60}]"
     )
@@ -113,7 +117,10 @@ def check_deletable(ids: Collection[str], existing: Mapping[str, object]) -> set
 
 
 def check_search(k: int, allowed: Collection[str] | None = None) -> None:
-    """Raise CourseError unless k is an integer of at least 1, and if `allowed` is a single string."""
+    """Check the arguments of a search. allowed: The ids that it may return.
+
+    Raises CourseError if k is not an integer of at least 1, or `allowed` is a single string.
+    """
     if not isinstance(k, Integral) or k < 1:
         raise CourseError(f"k={k!r}; a search returns the best k hits", "search(query, k=5)")
     if isinstance(allowed, str):

@@ -50,7 +50,7 @@ def unit_vectors(vectors: Any, count: int, dimensions: int | None = None) -> Vec
 
 
 def query_vectors(embeddings: Embeddings, queries: Sequence[str]) -> Any:
-    """Return a vector for each query, in one call if the embedder has `embed_queries`, as the course's do."""
+    """Return the embedder's output for the queries, in one call where it has `embed_queries`."""
     if embed_queries := getattr(embeddings, "embed_queries", None):
         return embed_queries(list(queries)) if queries else []
     return [embeddings.embed_query(query) for query in queries]

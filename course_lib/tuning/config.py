@@ -61,4 +61,4 @@ class LoRATrainingConfig(Frozen):
 
     def replace(self, **changes: Any) -> LoRATrainingConfig:
         """Return a copy with some fields changed. Raises SpecError for unknown fields and invalid values."""
-        return validate(LoRATrainingConfig, self.model_dump(exclude_unset=True) | changes, "train")
+        return validate(LoRATrainingConfig, self.model_dump(exclude_unset=True) | changes, call="train")

@@ -127,7 +127,7 @@ class _TrainingRun:
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
         )
-        self.context = engine.context
+        self.max_context_tokens = engine.context
         self.order = BatchOrder(
             [len(e.prompt) + len(e.answer) for e in dataset], config.batch_size, config.seed
         )
@@ -176,7 +176,8 @@ class _TrainingRun:
         with seeded(self.config.seed, len(self.result.losses)):
             for part in self._micro_batches(batch):
                 part_loss = (
-                    loss_of(self.model, *collate(part, self.model.device, self.context)) / answer_tokens
+                    loss_of(self.model, *collate(part, self.model.device, self.max_context_tokens))
+                    / answer_tokens
                 )
                 part_loss.backward()
                 loss += float(part_loss.detach())
@@ -223,7 +224,7 @@ class _TrainingRun:
         try:
             with torch.no_grad():
                 parts = self._micro_batches(sorted(self.validation_set, key=lambda example: example.length))
-                batches = (collate(part, self.model.device, self.context) for part in parts)
+                batches = (collate(part, self.model.device, self.max_context_tokens) for part in parts)
                 loss = sum(float(loss_of(self.model, *batch)) for batch in batches)
         finally:
             self.model.train()

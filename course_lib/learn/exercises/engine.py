@@ -34,7 +34,7 @@ class Exercise:
 
     @property
     def reference(self) -> str:
-        """The solution code from the chapter. Raises CourseError if this copy has none."""
+        """The solution code from the chapter. Raises CourseError if this copy of the course has none."""
         return solution_in(exercise_cell(self.id))
 
     @property
@@ -75,7 +75,7 @@ def find_exercise(exercise_id: str) -> Exercise:
 
 
 def read_switch(name: str, *, on: str, off: str, default: bool) -> bool:
-    """Return whether the environment variable `name` has the value `on` (in any case) rather than `off`.
+    """Return whether the environment variable `name` has the value `on` rather than `off`; case is ignored.
 
     Returns `default` if it is not set. Raises CourseError for any other value.
     """
@@ -101,7 +101,7 @@ def _print_errors(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> None:
         try:
-            inspect.signature(function).bind(*args, **kwargs)
+            inspect.signature(function).bind(*args, **kwargs)  # checked before the call
             function(*args, **kwargs)
         except (CourseError, TypeError) as error:
             if is_strict():

@@ -230,24 +230,29 @@ def _check_nearest_of_many(
     count, allowed_rows = 60, [50, 57]
     vectors, query = _directions(range(count)), np.array([1.0, 0.0])
     allowed = np.isin(np.arange(count), allowed_rows)
-    candidates = (
+    extra_candidates_feedback = (
         f"{allowed_rows[0]} rows that are not allowed are nearer, so fetching some extra candidates does not "
         "help: filter before you take k"
     )
     two, none = nearest(vectors, query, allowed, 2), nearest(vectors, query, np.zeros(count, dtype=bool), 2)
     return _compare_rows(
-        f"nearest, k=2, with rows 50 and 57 of {count} allowed,", two, allowed_rows, [([], candidates)]
+        f"nearest, k=2, with rows 50 and 57 of {count} allowed,",
+        two,
+        allowed_rows,
+        [([], extra_candidates_feedback)],
     ) or _compare_rows("nearest with no row allowed", none, [])
 
 
-# Exercise 03.6: number of questions and mean gain of hybrid search for each kind of question.
-VERBATIM, LOSS = 459, 0.009  # questions in the words of the passage that answers them
-PARAPHRASES, GAIN = 242, 0.039  # questions in other words
-TOTAL_GAIN = PARAPHRASES * GAIN - VERBATIM * LOSS
+# Exercise 03.6 shows, for each kind of question, their number and the mean gain of hybrid search with its 95%
+# interval, and asks which of four conclusions follows. Choice -> feedback; None: right.
+COPIES, COPY_LOSS = 459, 0.009  # questions in the words of the passage that answers them
+PARAPHRASES, PARAPHRASE_GAIN = 242, 0.039  # questions in other words
+TOTAL_GAIN = PARAPHRASES * PARAPHRASE_GAIN - COPIES * COPY_LOSS
 CHOICES = {
     "a": (
-        f"{VERBATIM} and {PARAPHRASES} are the questions that were written, not how your customers ask; "
-        f"they type paraphrases, where hybrid gains {GAIN}, four times the {LOSS} that it loses elsewhere"
+        f"{COPIES} and {PARAPHRASES} are the questions that were written, not how your customers ask; "
+        f"they type paraphrases, where hybrid gains {PARAPHRASE_GAIN}, four times the {COPY_LOSS} that it "
+        "loses elsewhere"
     ),
     "b": None,
     "c": (
@@ -255,7 +260,7 @@ CHOICES = {
         "neither interval holds 0"
     ),
     "d": (
-        f"the sum, {PARAPHRASES} x {GAIN} - {VERBATIM} x {LOSS} = {TOTAL_GAIN:+.1f}, "
+        f"the sum, {PARAPHRASES} x {PARAPHRASE_GAIN} - {COPIES} x {COPY_LOSS} = {TOTAL_GAIN:+.1f}, "
         'depends on how many questions of each kind were written, so "always" does not follow'
     ),
 }

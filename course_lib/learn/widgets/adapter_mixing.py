@@ -35,7 +35,7 @@ def describe(answer: Reply) -> str:
 
 
 def describe_style(answer: str) -> str:
-    """Say whether an answer is JSON in the schema of the style adapter, and the answer text in it."""
+    """Say whether an answer is JSON as chapter 05's style adapter teaches it, and the text in it."""
     content = parse_styled(answer)
     return "no" if content is None else f"yes, and its answer is: {content or '(no words)'}"
 
@@ -68,7 +68,7 @@ def adapter_mixing(
         mixed = [
             {"source": source, "weight": w} for source, w in zip(adapters.values(), weights, strict=True) if w
         ]
-        with models.use(spec, 0 if mixed else None, adapters=[*spec.adapters, *mixed]) as engine:
+        with models.use(spec, keep_alive=0 if mixed else None, adapters=[*spec.adapters, *mixed]) as engine:
             return engine.generate([prompt], Generation(max_output_length=MAX_ANSWER_TOKENS))[0]
 
     def show(question: str, **weights: float) -> Output:

@@ -22,9 +22,8 @@ from course_lib.models.schema.sources import HuggingFaceSource, token_variable_n
 
 HUB = "https://huggingface.co"
 HUB_URL = re.compile(r"https?://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_.-]+)(:[1-9]\d{0,4})?(/[\x21-\x7e]*)?")
-TransportError: type[Exception] = HfHubHTTPError.__bases__[
-    0
-]  # httpx's or httpx2's, whichever the library uses
+# the base class of all errors of the HTTP client that huggingface_hub uses: httpx or its successor httpx2
+HttpClientError: type[Exception] = HfHubHTTPError.__bases__[0]
 
 
 class HubUnreachable(CourseError):
@@ -72,7 +71,7 @@ def wrap_errors(source: HuggingFaceSource) -> Iterator[None]:
         yield
     except HfHubHTTPError as error:
         raise _refused(source, error) from None
-    except TransportError as error:
+    except HttpClientError as error:
         raise _disconnected(source, {c.__name__ for c in type(error).__mro__}) from None
     except OSError as error:
         raise _not_written(source, error) from None

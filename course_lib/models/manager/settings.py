@@ -17,7 +17,10 @@ FILES = (ROOT / ".env", Path(".env"))  # values from the second file (current fo
 
 
 class Settings(BaseSettings):
-    """Defaults for what a ModelSpec leaves open. Environment variables override `.env`."""
+    """The default models, the folder of local models, and the device and dtype where a ModelSpec sets none.
+
+    Environment variables override `.env`.
+    """
 
     model_config = SettingsConfigDict(
         env_file=FILES,
@@ -28,7 +31,7 @@ class Settings(BaseSettings):
     )
 
     local_models_dir: Path | None = None
-    default_chat_model: str = "chat"
+    default_chat_model: str = "chat"  # a role of catalog.yaml, or any name that `load` takes
     default_embedding_model: str = "embed"
     model_device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     model_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
