@@ -1,4 +1,4 @@
-"""What goes wrong with a hub: a model is complete or not there at all, and each error names its fix."""
+"""Failures while downloading from a hub: no incomplete model remains, and each error names its fix."""
 
 import json
 import os
@@ -32,26 +32,27 @@ from tests.models.hub_client import (
 )
 
 pytest_plugins = ["tests.models.hub_fixtures"]
+CHUNK_BYTES = 10 * 2**20  # how much huggingface_hub receives before it writes to disk
 
 
 # -- interruptions ---------------------------------------------------------------------------------
 
 
-def test_an_interrupted_pull_leaves_nothing_usable_and_the_next_one_goes_on(big_hub, offline, tmp_path):
+def test_an_interrupted_download_leaves_no_snapshot_and_the_next_one_resumes(big_hub, offline, tmp_path):
     big_hub.plant("model.safetensors", stall=24_000_000)
     process = start_pull("o/big")
-    until = time.monotonic() + 30
+    deadline = time.monotonic() + 30
     while (
         sum(p.stat().st_size for p in cached(tmp_path, "o/big").glob(PARTIAL)) < 20_000_000
-        and time.monotonic() < until
+        and time.monotonic() < deadline
     ):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     code, out, err = wait(process)
     assert (code, out) == (130, "") and "interrupted" in err
     [partial] = cached(tmp_path, "o/big").glob(PARTIAL)
-    here = partial.stat().st_size
-    assert 20_000_000 <= here < len(BIG) and not any(cached(tmp_path, "o/big").glob("snapshots/*"))
+    received = partial.stat().st_size
+    assert 20_000_000 <= received < len(BIG) and not any(cached(tmp_path, "o/big").glob("snapshots/*"))
     offline()
     download_error(
         r"missing files of o/big at main .*: model\.safetensors \(26\.0 MB\)\. Downloads are off", "o/big"
@@ -59,12 +60,12 @@ def test_an_interrupted_pull_leaves_nothing_usable_and_the_next_one_goes_on(big_
     big_hub.reset()
     code, out, err = wait(start_pull("o/big"))
     assert code == 0 and f"verified, at commit {big_hub.commit('o/big')}" in out and "26.0M/26.0M" in err
-    assert big_hub.bytes_sent("model.safetensors") == len(BIG) - here
+    assert big_hub.bytes_sent("model.safetensors") == len(BIG) - received
     assert (download("o/big") / "model.safetensors").read_bytes() == BIG
 
 
-def test_a_kill_between_download_and_links_loses_nothing(hub, tmp_path, offline):
-    """Contents that are all here make a snapshot without the hub."""
+def test_a_process_killed_before_linking_loses_no_downloads(hub, tmp_path, offline):
+    """If all blobs are in the cache, the snapshot is created without the hub."""
     folder = download()
     for path in folder.iterdir():
         path.unlink()
@@ -74,7 +75,7 @@ def test_a_kill_between_download_and_links_loses_nothing(hub, tmp_path, offline)
     assert (download() / "model.safetensors").read_bytes() == WEIGHTS
 
 
-def test_an_update_that_breaks_off_leaves_the_old_snapshot(online, monkeypatch):
+def test_a_failed_update_leaves_the_old_snapshot(online, monkeypatch):
     new = TINY | {
         "model.safetensors": save({"w": np.ones(100, dtype=np.float32)}),
         "config.json": b'{"new": 1}',
@@ -89,38 +90,38 @@ def test_an_update_that_breaks_off_leaves_the_old_snapshot(online, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     hub.reset()
     assert download() != old and (download() / "config.json").read_bytes() == b'{"new": 1}'
-    assert len(hub.requests_for("config.json")) == 0  # it had arrived the first time
+    assert len(hub.requests_for("config.json")) == 0  # downloaded by the first attempt
 
 
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(big_hub, no_retry_delay):
+def test_a_download_resumes_after_a_lost_connection(big_hub, no_retry_delay):
     big_hub.plant("model.safetensors", cut=15_000_000, times=1)
     assert (download("o/big") / "model.safetensors").read_bytes() == BIG
     first, second = big_hub.requests_for("model.safetensors")
-    assert first.range == "" and second.range == f"bytes={10 * 2**20}-"
-    assert second.sent == len(BIG) - 10 * 2**20
+    assert first.range == "" and second.range == f"bytes={CHUNK_BYTES}-"
+    assert second.sent == len(BIG) - CHUNK_BYTES
 
 
-def test_a_hub_that_knows_no_ranges_sends_the_file_from_its_beginning(big_hub, no_retry_delay):
+def test_a_download_restarts_if_the_hub_ignores_ranges(big_hub, no_retry_delay):
     big_hub.plant("model.safetensors", cut=15_000_000, times=1)
     big_hub.plant("model.safetensors", no_ranges=True)
     assert (download("o/big") / "model.safetensors").read_bytes() == BIG
 
 
-def test_a_connection_that_always_breaks_is_told(big_hub, no_retry_delay):
+def test_a_connection_that_is_always_lost_is_reported(big_hub, no_retry_delay):
     big_hub.plant("model.safetensors", cut=1000)
     download_error("connection to http://127.0.0.1:.* was lost.*course models pull o/big  # resumes", "o/big")
 
 
-def test_two_pulls_at_once_bring_each_file_once(big_hub, tmp_path):
+def test_two_simultaneous_downloads_fetch_each_file_once(big_hub, tmp_path):
     assert [wait(p)[0] for p in [start_pull("o/big"), start_pull("o/big")]] == [0, 0]
     assert big_hub.bytes_sent("/resolve/") == sum(map(len, (TINY | {"model.safetensors": BIG}).values()))
 
 
-# -- what the hub does wrong -----------------------------------------------------------------------
+# -- faults of the hub -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_a_wrong_hash_is_told_with_both_and_the_file_removed(hub, tmp_path, name):
+def test_a_wrong_hash_is_reported_with_both_values_and_the_file_is_removed(hub, tmp_path, name):
     hub.plant(name, flip=3)
     stated = (sha256 if name == "model.safetensors" else git_sha1)(TINY[name])[:12]
     error = download_error(
@@ -132,42 +133,42 @@ def test_a_wrong_hash_is_told_with_both_and_the_file_removed(hub, tmp_path, name
     assert (download() / name).read_bytes() == TINY[name]
 
 
-def test_a_partial_file_that_is_of_something_else_is_found_and_removed(hub, tmp_path):
+def test_a_partial_file_with_other_content_is_removed(hub, tmp_path):
     blob = cached(tmp_path) / "blobs" / f"{sha256(WEIGHTS)}.incomplete"
     blob.parent.mkdir(parents=True)
     blob.write_bytes(b"something else")
     download_error("arrived with hash")
     assert (download() / "model.safetensors").read_bytes() == WEIGHTS
-    blob.write_bytes(bytes(10_000))  # longer than the whole file
+    blob.write_bytes(bytes(10_000))  # longer than the complete file
     (download() / "model.safetensors").resolve().unlink()
     assert (download() / "model.safetensors").read_bytes() == WEIGHTS
 
 
-def test_a_size_that_is_stated_too_large(online):
+def test_a_file_smaller_than_stated_is_refused(online):
     online({"o/tiny": TINY}, stated_sizes={"model.safetensors": len(WEIGHTS) + 100})
     download_error("a different size than the hub states")
-    download_error("HTTP 416|different size")  # what is here cannot be gone on with; it is removed
+    download_error("HTTP 416|different size")  # the partial file cannot be resumed, and is removed
     download_error("a different size than the hub states")
 
 
-def test_a_size_that_is_stated_too_small(online):
+def test_a_file_larger_than_stated_is_refused(online):
     online({"o/tiny": TINY}, stated_sizes={"model.safetensors": 10})
     download_error("sends more than the stated 10 bytes of model.safetensors")
 
 
-def test_a_file_without_end_is_stopped(hub, tmp_path):
+def test_an_endless_file_is_stopped(hub, tmp_path):
     hub.plant("model.safetensors", extra=50_000_000)
     download_error(f"sends more than the stated {len(WEIGHTS):,} bytes of model.safetensors")
     assert sum(p.stat().st_size for p in cached(tmp_path).rglob("*") if p.is_file()) < 20_000_000
 
 
-def test_a_disk_without_room_is_told_with_the_numbers_before_anything_is_downloaded(online):
+def test_a_full_disk_is_reported_with_sizes_before_any_download(online):
     hub = online({"o/tiny": TINY}, stated_sizes={"model.safetensors": 10**16})
     download_error(r"o/tiny needs 10000000\.00 GB more, but [0-9.]+ GB are free at .*HF_HUB_CACHE")
     assert not hub.requests_for("/resolve/")
 
 
-def test_a_cache_that_cannot_be_written_is_told(hub, tmp_path):
+def test_an_unwritable_cache_is_reported(hub, tmp_path):
     (tmp_path / "file").write_text("")
     download_error("cannot be written: Not a directory.*HF_HUB_CACHE", cache_dir=tmp_path / "file" / "cache")
 
@@ -215,35 +216,35 @@ def test_a_cache_that_cannot_be_written_is_told(hub, tmp_path):
         ("model.safetensors", {"status": 500}, "server error"),
     ],
 )
-def test_every_refusal_has_its_cure(hub, request, where, fault, match):
+def test_every_hub_error_has_its_message_and_fix(hub, request, where, fault, match):
     request.getfixturevalue("short_timeout" if "stall" in fault else "no_retry_delay")
     hub.plant(where, **fault)
     download_error(match)
     hub.reset()
-    assert download().is_dir()  # nothing that was download_error has left a trace
+    assert download().is_dir()  # the failed attempt has left nothing behind
 
 
-def test_a_gated_model_asks_for_its_conditions(online):
+def test_the_error_for_a_gated_model_links_to_its_conditions(online):
     online({"o/tiny": TINY}, gated=("o/tiny",))
     download_error(r"o/tiny is gated.*HF_TOKEN.*accept them at http://127\.0\.0\.1:\d+/o/tiny$")
 
 
-def test_a_hub_out_of_reach(online, monkeypatch, no_retry_delay):
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # and does not listen
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+def test_a_hub_that_cannot_be_reached(online, monkeypatch, no_retry_delay):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # reserves a port without listening
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
         download_error("cannot be reached.*online")
 
 
 @pytest.mark.parametrize(
     "address", ["ftp://x", "http://", "http://user:hf_secret@x", "nonsense", "http://[x", "http://a b"]
 )
-def test_an_address_that_is_none_is_refused(online, monkeypatch, address):
+def test_a_malformed_hub_url_is_refused(online, monkeypatch, address):
     monkeypatch.setenv("HF_ENDPOINT", address)
     assert "secret" not in str(download_error("HF_ENDPOINT is not a valid URL.*unset HF_ENDPOINT"))
 
 
-def test_out_of_reach_what_was_last_seen_is_used_and_it_is_said_but_pull_refuses(hub):
+def test_if_the_hub_fails_load_warns_and_uses_cached_files_but_pull_raises(hub):
     folder = download()
     hub.plant("/api/", status=503)
     with pytest.warns(
@@ -255,7 +256,7 @@ def test_out_of_reach_what_was_last_seen_is_used_and_it_is_said_but_pull_refuses
 
 
 @pytest.mark.parametrize("where", ["/api/", "/resolve/"])
-def test_a_token_is_never_shown_even_where_the_hub_repeats_it(hub, monkeypatch, where):
+def test_a_token_is_never_shown_even_if_the_hub_repeats_it(hub, monkeypatch, where):
     monkeypatch.setenv("MY_TOKEN", "hf_secret")
     hub.token = "hf_secret"
     hub.plant(where, status=400, message="your token is hf_secret")
@@ -266,7 +267,7 @@ def test_a_token_is_never_shown_even_where_the_hub_repeats_it(hub, monkeypatch, 
 
 
 @pytest.mark.parametrize("token", ["hf_secret\n", "hf secret", "하늘secret"])
-def test_a_token_that_can_be_none_is_refused_and_not_shown(hub, monkeypatch, token):
+def test_a_malformed_token_is_refused_and_not_shown(hub, monkeypatch, token):
     monkeypatch.setenv("MY_TOKEN", token)
     assert "secret" not in str(
         download_error("MY_TOKEN contains a character that is not allowed", token="${env.MY_TOKEN}")
@@ -282,7 +283,7 @@ def test_a_token_that_can_be_none_is_refused_and_not_shown(hub, monkeypatch, tok
 @pytest.mark.parametrize(
     "pickles", [["pytorch_model.bin"], ["model.ckpt"], ["tf_model.h5", "flax_model.msgpack"]]
 )
-def test_weights_as_pickles_alone_are_refused_before_anything_is_downloaded(online, pickles):
+def test_a_repository_with_only_pickles_is_refused_before_any_download(online, pickles):
     hub = online({"o/evil": {"config.json": b"{}"} | dict.fromkeys(pickles, b"\x80")})
     download_error(
         r"o/evil/\S+ is a pickle or a similar format: loading it can run any code.*\.safetensors or \.gguf",
@@ -291,7 +292,7 @@ def test_weights_as_pickles_alone_are_refused_before_anything_is_downloaded(onli
     assert not hub.requests_for("/resolve/")
 
 
-def test_a_repository_without_a_model_is_told_before_anything_is_downloaded(online):
+def test_a_repository_without_a_model_is_refused_before_any_download(online):
     hub = online(
         {
             "o/none": {"README.md": b""},
@@ -318,19 +319,19 @@ def test_a_repository_without_a_model_is_told_before_anything_is_downloaded(onli
         "e\nvil.json",
     ],
 )
-def test_a_file_name_that_leads_out_is_refused_and_nothing_written(online, tmp_path, name):
+def test_a_file_name_outside_the_folder_is_refused_and_nothing_is_written(online, tmp_path, name):
     online({"o/evil": TINY | {name: b"{}"}})
     download_error("o/evil has a file named .*outside its folder.*do not use", "o/evil")
     assert not list(tmp_path.rglob("*evil.json")) and not Path("/tmp/course-evil.json").exists()
 
 
 @given(st.text(st.sampled_from("a/\\.:C~ \n\0"), min_size=1, max_size=12))
-def test_a_name_that_is_not_unsafe_stays_in_its_folder(name):
+def test_a_safe_name_stays_in_its_folder(name):
     if not is_unsafe(name):
         assert os.path.normpath(os.path.join("/r/s", name)).startswith("/r/s/")
 
 
-def test_a_symbolic_link_in_a_repository_is_text_and_is_not_followed(online, tmp_path):
+def test_a_symbolic_link_in_a_repository_is_stored_as_text(online, tmp_path):
     folder = tmp_path / "repository"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(WEIGHTS)
@@ -342,7 +343,7 @@ def test_a_symbolic_link_in_a_repository_is_text_and_is_not_followed(online, tmp
         load({"source": {"type": "huggingface", "repository": "o/evil"}})
 
 
-def test_a_record_that_is_damaged_is_made_again(hub, tmp_path, offline):
+def test_a_damaged_record_is_written_again(hub, tmp_path, offline):
     download()
     for path in (cached(tmp_path) / "course").glob("*.json"):
         path.write_text("{ nonsense")
@@ -351,7 +352,7 @@ def test_a_record_that_is_damaged_is_made_again(hub, tmp_path, offline):
     assert download().is_dir()
 
 
-def test_the_hash_is_that_of_git_or_of_lfs(tmp_path):
+def test_hash_file_uses_git_sha1_or_sha256(tmp_path):
     (tmp_path / "x").write_bytes(b"Hello, World!")
     assert (
         hub_cache.hash_file(tmp_path / "x", "0" * 40) == "b45ef6fec89518d314f546fd6c3025367b721684"

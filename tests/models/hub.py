@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 CHUNK_BYTES = 1 << 16
+POINTER_BYTES = 130  # size of a Git LFS pointer file
 LFS_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".model")
 Files = dict[str, bytes]
 Stored = Path | Mapping[str, bytes]
@@ -88,17 +89,19 @@ def _entry(name: str, content: bytes, size: int) -> dict[str, Any]:
     """Return a file's entry in the hub's list."""
     entry: dict[str, Any] = {"type": "file", "path": name, "size": size, "oid": git_sha1(content)}
     return entry | (
-        {"lfs": {"oid": sha256(content), "size": size, "pointerSize": 130}}
+        {"lfs": {"oid": sha256(content), "size": size, "pointerSize": POINTER_BYTES}}
         if name.endswith(LFS_SUFFIXES)
         else {}
     )
 
 
 def sha256(content: bytes) -> str:
+    """Return the SHA-256 of bytes, in hex."""
     return hashlib.sha256(content).hexdigest()
 
 
 def git_sha1(content: bytes) -> str:
+    """Return the hash that git gives a file with this content, in hex."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
@@ -114,6 +117,7 @@ def _read(stored: Stored) -> Files:
 
 
 def _revisions(stored: Repository, stated_sizes: Mapping[str, int]) -> dict[str, Revision]:
+    """Return a repository's revisions by name."""
     revisions = stored if isinstance(stored, Mapping) and "main" in stored else {"main": stored}
     return {name: Revision(_read(files), stated_sizes) for name, files in revisions.items()}  # type: ignore[arg-type]
 
@@ -268,7 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
         siblings = []
         for e in entries:
             lfs = (
-                {"lfs": {"sha256": e["lfs"]["oid"], "size": e["lfs"]["size"], "pointerSize": 130}}
+                {"lfs": {"sha256": e["lfs"]["oid"], "size": e["lfs"]["size"], "pointerSize": POINTER_BYTES}}
                 if "lfs" in e
                 else {}
             )

@@ -1,4 +1,4 @@
-"""The catalogue: complete, true where it can be checked here, and as strict as each licence."""
+"""The catalogue of models: complete entries, correct sizes, licences, roles and rankings."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ def test_every_entry_is_complete(entry):
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
-def test_load_takes_the_specification_of_every_entry(entry):
+def test_every_entrys_specification_is_valid(entry):
     spec = ModelSpec.parse(entry.spec)
     assert (spec.driver, spec.task) == (entry.driver, entry.task)
     expected = {"huggingface": entry.hub, "server": entry.ollama, "local": spec.name}[spec.source.type]
@@ -45,24 +45,24 @@ def test_load_takes_the_specification_of_every_entry(entry):
         assert spec.source.sha256 == ({"model.safetensors": entry.sha256} if entry.sha256 else {})
 
 
-def test_no_name_is_given_twice_and_no_licence_is_without_a_model():
+def test_names_are_unique_and_every_licence_is_used():
     text = (Path(catalog.__file__).parent / "catalog.yaml").read_text("utf-8")
     models = {key.value: value for key, value in yaml.compose(text).value}["models"]
     keys = [name.value for _, tier in models.value for name, _ in tier.value]
-    assert sorted(keys) == sorted(NAMES), "YAML keeps the last of two equal keys, and says nothing"
+    assert sorted(keys) == sorted(NAMES), "YAML silently keeps the last of two equal keys"
     assert set(yaml.safe_load(text)["licences"]) == {e.licence for e in ENTRIES}
 
 
 @pytest.mark.parametrize("tier", catalog.TIERS)
-def test_every_role_of_a_tier_is_played_by_a_model_of_its_kind(tier, monkeypatch):
+def test_every_role_of_a_tier_has_a_model_with_the_right_task(tier, monkeypatch):
     monkeypatch.setenv("COURSE_TIER", tier)
     assert catalog.tier() == tier
-    kind = {"embed": "text-embedding", "embed-tokens": "text-embedding", "rerank": "rerank"}
+    tasks = {"embed": "text-embedding", "embed-tokens": "text-embedding", "rerank": "rerank"}
     assert {r: catalog.role(r).task for r in catalog.roles()} == {
-        r: kind.get(r, "chat-completion") for r in catalog.roles()
+        r: tasks.get(r, "chat-completion") for r in catalog.roles()
     }
     assert [e.role for e in catalog.chat_models()] == ["chat-smallest", "chat-small", "chat"], (
-        "each larger than the one before"
+        "sorted by size"
     )
     assert not any(catalog.role(r).gated for r in catalog.roles()), "a chapter must run without an account"
     assert all(catalog.role(r).terms.commercial == "yes" for r in catalog.roles())
@@ -76,7 +76,7 @@ def test_every_tier_has_the_same_roles(monkeypatch):
     assert roles["laptop"] == roles["gpu"] == roles["tiny"]
 
 
-def test_an_unknown_tier_role_and_model_name_those_that_are_there(monkeypatch):
+def test_errors_for_unknown_tiers_roles_and_models_list_the_known_ones(monkeypatch):
     with pytest.raises(ValueError, match="chat-smallest, embed"):
         catalog.role("vision")
     with pytest.raises(CourseError, match=r"choose Qwen2\.5-0\.5B-Instruct or"):
@@ -96,11 +96,11 @@ def test_a_shipped_model_loads_by_its_role():
         assert on_this_machine(catalog.role(role)) is True
 
 
-def test_the_size_of_a_file_follows_from_parameters_and_bits():
+def test_file_sizes_follow_from_parameters_and_bits():
     files = {p.parent.name: p.stat().st_size for p in MODELS.glob("*/model.safetensors")}
     for name, size in files.items():
         assert BY_NAME[name].weight_bytes(16) == pytest.approx(size, rel=0.01)
-    published = {  # bytes of model.safetensors, or of its parts, as public repositories give them
+    published = {  # bytes of model.safetensors or its shards, as stated by public repositories
         "SmolLM2-135M-Instruct": 269_060_552,
         "SmolLM2-360M-Instruct": 723_674_912,
         "Qwen2.5-0.5B-Instruct": 988_097_824,
@@ -119,12 +119,12 @@ def test_the_size_of_a_file_follows_from_parameters_and_bits():
         assert BY_NAME[name].download_bytes == pytest.approx(size, rel=2e-4), name
 
 
-def test_the_parameters_of_exaone_follow_from_its_cards():
-    """Version 3.5 has the shape of Llama (arXiv:2412.04862), 4.0 a class of its own."""
+def test_exaone_parameters_follow_from_the_model_cards():
+    """Version 3.5 has Llama's architecture (arXiv:2412.04862); version 4.0 has its own class."""
     import torch
     from transformers import AutoModelForCausalLM, Exaone4Config, LlamaConfig
 
-    def card(layers: int, hidden: int, intermediate: int, tied: bool) -> dict[str, object]:
+    def config_fields(layers: int, hidden: int, intermediate: int, tied: bool) -> dict[str, object]:
         return {
             "vocab_size": 102400,
             "hidden_size": hidden,
@@ -136,9 +136,9 @@ def test_the_parameters_of_exaone_follow_from_its_cards():
         }
 
     configs = {
-        "EXAONE-3.5-2.4B-Instruct": LlamaConfig(**card(30, 2560, 7168, True)),
-        "EXAONE-3.5-7.8B-Instruct": LlamaConfig(**card(32, 4096, 14336, False)),
-        "EXAONE-4.0-1.2B": Exaone4Config(**card(30, 2048, 4096, True)),
+        "EXAONE-3.5-2.4B-Instruct": LlamaConfig(**config_fields(30, 2560, 7168, True)),
+        "EXAONE-3.5-7.8B-Instruct": LlamaConfig(**config_fields(32, 4096, 14336, False)),
+        "EXAONE-4.0-1.2B": Exaone4Config(**config_fields(30, 2048, 4096, True)),
     }
     for name, config in configs.items():
         with torch.device("meta"):
@@ -146,35 +146,38 @@ def test_the_parameters_of_exaone_follow_from_its_cards():
         assert sum(p.numel() for p in model.parameters()) == BY_NAME[name].parameters, name
 
 
-def test_common_falsehoods_are_not_repeated():
+def test_common_errors_are_not_repeated():
     assert not any(e.ollama and ("13b" in e.ollama or e.ollama.endswith("-q4_0")) for e in ENTRIES)
     exaone = [e for e in ENTRIES if "EXAONE" in e.model]
     assert len(exaone) == 3 and all(
         e.hub.startswith("LGAI-EXAONE/") and e.terms.commercial == "no" for e in exaone
     )
     assert BY_NAME["Llama-3.3-70B-Instruct"].weight_bytes(4.5) == pytest.approx(39.7e9, rel=1e-3)
-    seven = BY_NAME["Mistral-7B-Instruct-v0.3"]
-    assert seven.weight_bytes(4.5) < 4.1e9 and 1.2 * seven.weight_bytes(32) == pytest.approx(34.8e9, rel=1e-2)
+    mistral = BY_NAME["Mistral-7B-Instruct-v0.3"]
+    assert mistral.weight_bytes(4.5) < 4.1e9 and 1.2 * mistral.weight_bytes(32) == pytest.approx(
+        34.8e9, rel=1e-2
+    )
 
 
-def test_what_needs_an_agreement_is_gated_and_what_forbids_trade_says_so():
+def test_gated_models_noncommercial_licences_and_ollama_models_are_marked():
     assert {e.model for e in ENTRIES if e.gated} == {
         e.model for e in ENTRIES if e.licence.startswith(("Llama", "Gemma"))
     }
-    forbidding = {e.model for e in ENTRIES if e.terms.commercial == "no"}
-    assert forbidding == {"Qwen2.5-3B-Instruct"} | {e.model for e in ENTRIES if "EXAONE" in e.model}
+    noncommercial = {e.model for e in ENTRIES if e.terms.commercial == "no"}
+    assert noncommercial == {"Qwen2.5-3B-Instruct"} | {e.model for e in ENTRIES if "EXAONE" in e.model}
     assert {e.model for e in ENTRIES if e.driver == "ollama"} == {
         "EXAONE-3.5-2.4B-Instruct",
         "EXAONE-3.5-7.8B-Instruct",
         "bge-m3",
-    }, "the others are read from safetensors without code of their own"
+    }, "all others load from safetensors without custom code"
 
 
-def fitting(*said, **how):
-    return {f.entry.model for f in catalog.rank_models(*said, **how) if not f.exclusions}
+def fitting(*args, **options):
+    """Return the names of the models that `rank_models` does not exclude."""
+    return {f.entry.model for f in catalog.rank_models(*args, **options) if not f.exclusions}
 
 
-def test_the_guide_knows_what_fits():
+def test_rank_models_finds_the_models_that_fit():
     assert "Llama-3.1-8B-Instruct" in fitting("chat", 8)
     assert "Llama-3.3-70B-Instruct" not in fitting("chat", 24)
     assert "Llama-3.3-70B-Instruct" in fitting("chat", 37)
@@ -188,12 +191,12 @@ def test_the_guide_knows_what_fits():
 
 
 @pytest.mark.parametrize(
-    ("said", "how"),
-    [(("poetry", 8), {}), (("chat", -1), {}), (("chat", 8, 0), {}), (("chat", float("nan")), {})],
+    "args",
+    [("poetry", 8), ("chat", -1), ("chat", 8, 0), ("chat", float("nan"))],
 )
-def test_the_guide_refuses_what_makes_no_sense(said, how):
+def test_rank_models_refuses_invalid_arguments(args):
     with pytest.raises(ValueError, match=r"one of chat, korean"):
-        catalog.rank_models(*said, **how)
+        catalog.rank_models(*args)
 
 
 @given(
@@ -203,24 +206,26 @@ def test_the_guide_refuses_what_makes_no_sense(said, how):
     st.sampled_from([4.5, 8.5, 16.0]),
     st.booleans(),
 )
-def test_the_guide_is_sound(purpose, memory, more, bits, commercial):
+def test_rank_models_lists_all_models_in_order_and_excludes_correctly(
+    purpose, memory, extra, bits, commercial
+):
     fits = catalog.rank_models(purpose, memory, bits, commercial=commercial)
     assert {f.entry.model for f in fits} == {e.model for e in ENTRIES if purpose in e.purposes}, (
-        "nothing is left out"
+        "no model is missing"
     )
-    chosen = [f for f in fits if not f.exclusions]
-    assert fits[: len(chosen)] == chosen and chosen == sorted(chosen, key=lambda f: -f.entry.parameters)
-    assert all(f.weights_gib <= memory for f in chosen)
-    assert not (commercial and any(f.entry.terms.commercial == "no" for f in chosen))
+    usable = [f for f in fits if not f.exclusions]
+    assert fits[: len(usable)] == usable and usable == sorted(usable, key=lambda f: -f.entry.parameters)
+    assert all(f.weights_gib <= memory for f in usable)
+    assert not (commercial and any(f.entry.terms.commercial == "no" for f in usable))
     assert all(
         any(f.entry.licence in text for text in f.drawbacks)
-        for f in chosen
+        for f in usable
         if f.entry.terms.commercial != "yes"
     )
-    assert {f.entry.model for f in chosen} <= fitting(purpose, memory + more, bits, commercial=commercial)
+    assert {f.entry.model for f in usable} <= fitting(purpose, memory + extra, bits, commercial=commercial)
 
 
-def test_a_model_that_is_not_shipped_is_not_looked_for_in_models():
+def test_the_error_for_a_model_that_is_not_shipped_names_the_download_command():
     with pytest.raises(
         CourseError,
         match=r"988 MB to download\n.*course models pull Qwen/Qwen2\.5-0\.5B-Instruct --revision 7ae55",
@@ -230,7 +235,7 @@ def test_a_model_that_is_not_shipped_is_not_looked_for_in_models():
         catalog.verify_shipped("bge-m3")
 
 
-def test_the_hub_cache_is_looked_into(monkeypatch, tmp_path):
+def test_on_this_machine_checks_the_hub_cache(monkeypatch, tmp_path):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
@@ -239,15 +244,15 @@ def test_the_hub_cache_is_looked_into(monkeypatch, tmp_path):
     folder.mkdir(parents=True)
     assert on_this_machine(entry) is False
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    unpinned = replace(entry, sha256=None)
-    assert on_this_machine(unpinned) is False, "no weights yet"
-    (folder / "model.safetensors").write_bytes(b"not these")
-    assert on_this_machine(unpinned) is True
+    without_sha256 = replace(entry, sha256=None)
+    assert on_this_machine(without_sha256) is False, "no weights yet"
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    assert on_this_machine(without_sha256) is True
     assert on_this_machine(entry) is False, "not the published weights"
     assert on_this_machine(BY_NAME["bge-m3"]) is None
 
 
-def test_importing_the_catalogue_loads_neither_yaml_nor_the_hub():
+def test_importing_the_catalogue_imports_no_heavy_packages():
     heavy = "{'yaml', 'huggingface_hub', 'torch', 'pydantic'}"
     code = f"import sys; from course_lib.models import catalog; print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -1,6 +1,6 @@
-"""Models of the hub: only what is needed, pinned, checked, and offline a message that says what is missing.
+"""Download models from the Hugging Face hub: which files, by which revision, checked, and offline.
 
-The hub is tests/hub.py, on this machine; its client is huggingface_hub itself.
+The hub is a local test server, tests/models/hub.py.
 """
 
 import os
@@ -33,21 +33,21 @@ from tests.models.hub_client import (
 pytest_plugins = ["tests.models.hub_fixtures"]
 
 
-# -- the test hub is a hub -------------------------------------------------------------------------
+# -- the test hub works with huggingface_hub ---------------------------------------------------------
 
 
-def test_the_hubs_own_library_gets_a_whole_repository_from_the_test_hub(hub, tmp_path):
-    got = Path(snapshot_download(REPOSITORY, endpoint=hub.url, cache_dir=tmp_path / "theirs"))
-    assert {p.name: p.read_bytes() for p in got.iterdir()} == {
+def test_huggingface_hub_downloads_a_complete_repository_from_the_test_hub(hub, tmp_path):
+    folder = Path(snapshot_download(REPOSITORY, endpoint=hub.url, cache_dir=tmp_path / "all"))
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {
         p.name: p.read_bytes() for p in (MODELS / NAME).iterdir()
     }
-    one = hf_hub_download(REPOSITORY, "config.json", endpoint=hub.url, cache_dir=tmp_path / "one")
-    assert Path(one).read_bytes() == (MODELS / NAME / "config.json").read_bytes()
-    told = HfApi(endpoint=hub.url).get_paths_info(REPOSITORY, ["model.safetensors"])
-    assert told[0].lfs.sha256 == sha256((MODELS / NAME / "model.safetensors").read_bytes())
+    path = hf_hub_download(REPOSITORY, "config.json", endpoint=hub.url, cache_dir=tmp_path / "one")
+    assert Path(path).read_bytes() == (MODELS / NAME / "config.json").read_bytes()
+    infos = HfApi(endpoint=hub.url).get_paths_info(REPOSITORY, ["model.safetensors"])
+    assert infos[0].lfs.sha256 == sha256((MODELS / NAME / "model.safetensors").read_bytes())
 
 
-def test_what_the_hubs_own_library_has_left_in_the_cache_is_used(hub, offline, tmp_path):
+def test_files_cached_by_huggingface_hub_are_used(hub, offline, tmp_path):
     snapshot_download("o/tiny", endpoint=hub.url)
     hub.reset()
     offline()
@@ -57,20 +57,20 @@ def test_what_the_hubs_own_library_has_left_in_the_cache_is_used(hub, offline, t
     assert hub.requests == []
 
 
-def test_what_we_have_left_in_the_cache_is_used_and_removed_by_the_hubs_own_library(hub, tmp_path):
+def test_huggingface_hub_uses_and_deletes_files_cached_by_the_course(hub, tmp_path):
     ours = download()
     assert Path(snapshot_download("o/tiny", local_files_only=True, cache_dir=tmp_path / "cache")) == ours
-    held = scan_cache_dir(tmp_path / "cache")
-    assert held.warnings == []
-    held.delete_revisions(ours.name).execute()
+    cache_info = scan_cache_dir(tmp_path / "cache")
+    assert cache_info.warnings == []
+    cache_info.delete_revisions(ours.name).execute()
     assert not cached(tmp_path).exists()
 
 
-# -- what arrives ----------------------------------------------------------------------------------
+# -- downloaded files ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("driver", ["huggingface", "llamacpp"])
-def test_a_model_of_the_hub_answers_as_the_shipped_one(hub, offline, driver):
+def test_a_downloaded_model_gives_the_same_answers_as_the_shipped_one(hub, offline, driver):
     download(REPOSITORY)
     offline()
     with_hub = load({"source": {"type": "huggingface", "repository": REPOSITORY}, "driver": driver})
@@ -79,7 +79,7 @@ def test_a_model_of_the_hub_answers_as_the_shipped_one(hub, offline, driver):
     )
 
 
-def test_only_what_is_needed_is_downloaded(online):
+def test_only_needed_files_are_downloaded(online):
     needed = {
         "config.json",
         "tokenizer.json",
@@ -90,7 +90,7 @@ def test_only_what_is_needed_is_downloaded(online):
         "1_Pooling/config.json",
         "modules.json",
     }
-    beside = {
+    unneeded = {
         "pytorch_model.bin",
         "pytorch_model.bin.index.json",
         "onnx/model.onnx",
@@ -102,16 +102,16 @@ def test_only_what_is_needed_is_downloaded(online):
         ".gitattributes",
     }
     hub = online(
-        {"o/all": dict.fromkeys(needed | beside, b"{}") | {"model.safetensors": WEIGHTS, "vocab.txt": b""}}
+        {"o/all": dict.fromkeys(needed | unneeded, b"{}") | {"model.safetensors": WEIGHTS, "vocab.txt": b""}}
     )
     folder = download("o/all")
     assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == needed
     assert {r.path.split(f"{hub.commit('o/all')}/")[1] for r in hub.requests_for("/resolve/")} == needed - {
         "vocab.txt"
-    }  # empty
+    }  # an empty file needs no request
 
 
-def test_of_an_adapter_its_settings_its_weights_and_its_base_come(online, offline):
+def test_an_adapters_config_weights_and_base_record_are_downloaded(online, offline):
     needed = {
         "adapter_config.json": b"{}",
         "adapter_model.safetensors": WEIGHTS,
@@ -137,7 +137,7 @@ def test_of_an_adapter_its_settings_its_weights_and_its_base_come(online, offlin
     download_error(r"adapter_model\.safetensors .*which was damaged.*course models pull o/lora", "o/lora")
 
 
-def test_all_parts_of_the_weights_come(online):
+def test_all_shards_of_the_weights_are_downloaded(online):
     split = {f"model-0000{i}-of-00002.safetensors": WEIGHTS for i in (1, 2)}
     online(
         {
@@ -149,15 +149,15 @@ def test_all_parts_of_the_weights_come(online):
     download_error(r"has no model-00002-of-00002\.safetensors", "o/half")
 
 
-def test_nothing_is_asked_twice(hub):
+def test_a_second_download_only_checks_the_branch(hub):
     download()
     hub.requests.clear()
     download()
-    assert [r.path for r in hub.requests] == ["/api/models/o/tiny/revision/main"]  # has the branch moved?
+    assert [r.path for r in hub.requests] == ["/api/models/o/tiny/revision/main"]  # the branch may have moved
 
 
-def test_files_are_read_again_only_when_they_have_changed(hub, offline):
-    """A file of other content but the same size and time counts as checked: it is not read."""
+def test_files_are_hashed_again_only_when_they_have_changed(hub, offline):
+    """A file with other content but unchanged size and modification time is not hashed again."""
     folder = download()
     path = (folder / "model.safetensors").resolve()
     stat = path.stat()
@@ -169,7 +169,7 @@ def test_files_are_read_again_only_when_they_have_changed(hub, offline):
     download_error("damaged and has been removed")
 
 
-def test_a_damaged_file_is_brought_again_when_online(hub, offline, monkeypatch):
+def test_a_damaged_file_is_downloaded_again_when_online(hub, offline, monkeypatch):
     path = download() / "model.safetensors"
     path.resolve().write_bytes(bytes(len(WEIGHTS)))
     offline()
@@ -180,7 +180,7 @@ def test_a_damaged_file_is_brought_again_when_online(hub, offline, monkeypatch):
     assert len(hub.requests_for("/resolve/")) == 1
 
 
-def test_without_links_files_lie_in_the_snapshot(hub, offline, monkeypatch):
+def test_without_symbolic_links_the_snapshot_contains_the_files(hub, offline, monkeypatch):
     def no_links(*_):
         raise OSError(1, "Operation not permitted")
 
@@ -195,12 +195,12 @@ def test_without_links_files_lie_in_the_snapshot(hub, offline, monkeypatch):
 # -- fields of the source --------------------------------------------------------------------------
 
 
-def test_cache_dir_is_where_it_goes(hub, tmp_path):
+def test_files_are_stored_in_cache_dir(hub, tmp_path):
     assert download(cache_dir=tmp_path / "elsewhere").is_relative_to(tmp_path / "elsewhere")
     assert not cached(tmp_path).exists()
 
 
-def test_local_files_only_asks_for_nothing(hub):
+def test_local_files_only_sends_no_requests(hub):
     download_error("every file of o/tiny at main is missing", local_files_only=True)
     download()
     hub.reset()
@@ -218,14 +218,14 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(online):
             }
         }
     )
-    for revision, said in (
+    for revision, config in (
         ("main", "{}"),
         ("v1", '{"v": 1}'),
         ("refs/pr/1", "[]"),
         (hub.commit("o/tiny", "v1"), '{"v": 1}'),
     ):
         folder = download(revision=revision)
-        assert (folder / "config.json").read_text() == said
+        assert (folder / "config.json").read_text() == config
         assert (
             folder.name
             == snapshot_commit(folder)
@@ -234,7 +234,7 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(online):
     download_error(r"no revision 'v2'.*/o/tiny/tree/main", revision="v2")
 
 
-def test_a_commit_that_is_here_is_not_asked_for(hub):
+def test_a_cached_commit_needs_no_requests(hub):
     commit = hub.commit("o/tiny")
     folder = download(revision=commit)
     hub.reset()
@@ -247,7 +247,7 @@ def test_a_revision_that_is_a_path_is_refused(hub, revision):
     assert hub.requests == []
 
 
-def test_filename_picks_one_gguf_file_and_its_parts(online, tmp_path):
+def test_filename_selects_one_gguf_file_with_its_shards(online, tmp_path):
     parts = {f"q4/m-0000{i}-of-00002.gguf": GGUF for i in (1, 2)}
     hub = online(
         {"o/gguf": {"a.gguf": GGUF, "README.md": b""} | parts, "o/one": {"m.gguf": GGUF, "README.md": b""}}
@@ -263,7 +263,7 @@ def test_filename_picks_one_gguf_file_and_its_parts(online, tmp_path):
     assert download("o/one").name == "m.gguf"
 
 
-def test_a_gguf_file_of_the_hub_is_loaded(online, tmp_path, offline):
+def test_a_gguf_file_from_the_hub_is_loaded(online, tmp_path, offline):
     file = export(MODELS / NAME, tmp_path / "m-q8_0.gguf", "q8_0")
     online({"o/gguf": {file.name: file.read_bytes()}})
     model = load(
@@ -275,7 +275,7 @@ def test_a_gguf_file_of_the_hub_is_loaded(online, tmp_path, offline):
     assert model.parameters == 344384
 
 
-def test_the_token_comes_from_its_variable_and_opens_what_is_private(online, monkeypatch):
+def test_the_token_is_read_from_its_variable_and_gives_access_to_a_private_model(online, monkeypatch):
     hub = online({"o/tiny": TINY}, private=("o/tiny",))
     monkeypatch.setenv("MY_TOKEN", "hf_right")
     download_error(r"has no o/tiny, or it is private.*hf auth login")
@@ -285,14 +285,14 @@ def test_the_token_comes_from_its_variable_and_opens_what_is_private(online, mon
     download_error(r"variable MY_TOKEN.*export MY_TOKEN=", token="${env.MY_TOKEN}")
 
 
-def test_without_a_token_of_its_own_the_hubs_usual_one_is_used(online, monkeypatch):
+def test_without_a_token_in_the_source_hf_token_is_used(online, monkeypatch):
     hub = online({"o/tiny": TINY}, gated=("o/tiny",))
     monkeypatch.setenv("HF_TOKEN", "hf_right")
     download()
     assert {r.token for r in hub.requests} == {"hf_right"}
 
 
-def test_a_right_sum_passes_and_a_wrong_one_is_refused_before_the_download(hub):
+def test_a_wrong_sha256_is_refused_before_the_download(hub):
     download_error(
         rf"model\.safetensors .*SHA-256 {sha256(WEIGHTS)[:12]}\.\.\., but sha256 expects 000000000000\.\.\.",
         sha256={"model.safetensors": "0" * 64},
@@ -306,7 +306,7 @@ def test_a_right_sum_passes_and_a_wrong_one_is_refused_before_the_download(hub):
     )
 
 
-def test_a_sum_for_a_file_of_which_the_hub_states_none_is_compared_on_arrival(hub):
+def test_a_sha256_that_the_hub_does_not_state_is_compared_after_the_download(hub):
     download_error(r"tokenizer\.json .*but sha256 expects 111111111111", sha256={"tokenizer.json": "1" * 64})
 
 
@@ -314,7 +314,7 @@ def test_a_sum_for_a_file_of_which_the_hub_states_none_is_compared_on_arrival(hu
 
 
 @pytest.mark.parametrize("value", ["1", "ON", "yes", "true"])
-def test_offline_nothing_is_asked_for_and_the_command_is_told(hub, monkeypatch, value):
+def test_offline_no_request_is_sent_and_the_error_names_the_command(hub, monkeypatch, value):
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     download_error(r"every file of o/tiny at main is missing .*Fix: course models pull o/tiny$")
     download_error(
@@ -331,12 +331,12 @@ def test_these_values_mean_online(hub, monkeypatch, value):
     assert download().is_dir()
 
 
-def test_offline_also_as_transformers_says_it(hub, monkeypatch):
+def test_transformers_offline_also_switches_downloads_off(hub, monkeypatch):
     monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
     download_error("downloads are off")
 
 
-def test_the_environment_decides_at_the_call_not_at_the_import(hub):
+def test_hf_hub_offline_is_read_at_each_call_not_at_import(hub):
     code = (
         "import os; os.environ['HF_HUB_OFFLINE'] = '1'; import huggingface_hub.constants\n"
         "os.environ['HF_HUB_OFFLINE'] = '0'\n"
@@ -348,7 +348,7 @@ def test_the_environment_decides_at_the_call_not_at_the_import(hub):
     )
 
 
-def test_the_missing_file_is_named_and_the_command_that_is_told_gets_it(hub, offline, tmp_path):
+def test_the_error_names_the_missing_file_and_a_command_that_downloads_it(hub, offline, tmp_path):
     file = download() / "tokenizer.json"
     file.resolve().unlink()
     file.unlink()
@@ -363,7 +363,7 @@ def test_the_missing_file_is_named_and_the_command_that_is_told_gets_it(hub, off
     assert download().is_dir() and len(hub.requests_for("/resolve/")) == 1
 
 
-def test_the_command_names_the_cache_and_the_variable_of_the_token(offline, tmp_path):
+def test_the_download_command_includes_the_cache_folder_and_the_token_variable(offline, tmp_path):
     offline()
     error = download_error("missing", cache_dir=tmp_path / "a b", token="${env.MY_TOKEN}")
     assert error.fix == f"HF_TOKEN=\"$MY_TOKEN\" course models pull o/tiny --cache-dir '{tmp_path}/a b'"
@@ -377,7 +377,7 @@ def test_for_a_name_without_an_owner_the_shipped_models_are_listed(hub, offline,
         offline()
 
 
-def test_what_another_program_has_begun_is_not_taken_as_whole(hub, offline):
+def test_a_partial_download_by_another_program_is_not_taken_as_complete(hub, offline):
     hf_hub_download("o/tiny", "config.json", endpoint=hub.url)
     offline()
     download_error(r"missing files of o/tiny at main .*: \*\.safetensors\.")

@@ -235,10 +235,8 @@ def test_token_counts_reveal_a_truncated_prompt_or_answer(prompt_tokens, tokens,
     with fake_server(responses) as server:
         engine = load_from(server, "ollama")
         if truncated:
-            with pytest.raises(
-                CourseError,
-                match=rf"the context of 512 tokens of m is full: .*{prompt_tokens} tokens of prompt and {tokens}",
-            ):
+            counts = f"{prompt_tokens} tokens of prompt and {tokens}"
+            with pytest.raises(CourseError, match=f"the context of 512 tokens of m is full: .*{counts}"):
                 engine.generate(["hi"], max_output_length=500)
         else:
             assert engine.generate(["hi"]) == ["Hello"]

@@ -1,4 +1,4 @@
-"""From a source to files: complete ones are found, damaged and unsafe ones refused with a fix."""
+"""Finding a model's files by its source; damaged, incomplete and unsafe files are refused."""
 
 import json
 import pickle
@@ -28,114 +28,117 @@ def gguf(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A model of one's own: a copy of a shipped one."""
+    """A copy of a shipped model, which a test may change."""
     return shutil.copytree(MODELS / NAME, tmp_path / "model")
 
 
-def local(path, **more):
+def resolve_path(path, **more):
+    """Resolve a source of type local."""
     return resolve(LocalSource(path=path, **more))
 
 
-# -- what is found ---------------------------------------------------------------------------------
+# -- accepted ---------------------------------------------------------------------------------
 
 
 def test_a_folder_and_a_gguf_file_are_found(folder, gguf):
-    assert local(folder) == folder
-    assert local(gguf) == gguf
+    assert resolve_path(folder) == folder
+    assert resolve_path(gguf) == gguf
 
 
-def test_a_shipped_model_is_checked_against_its_sums(monkeypatch, folder):
-    assert local(MODELS / NAME) == MODELS / NAME
+def test_a_shipped_model_is_checked_by_its_sha256(monkeypatch, folder):
+    assert resolve_path(MODELS / NAME) == MODELS / NAME
     (folder / "config.json").write_text("{}")
     monkeypatch.setattr("course_lib.data.MODELS", folder.parent)
     with pytest.raises(CourseError, match=r"model/config\.json is not the published file"):
-        local(folder)
+        resolve_path(folder)
 
 
-def test_a_folder_given_with_a_tilde_is_found_in_the_home_folder(folder, monkeypatch):
+def test_a_tilde_path_is_found_in_the_home_folder(folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder.parent))
-    assert local("~/model") == folder
+    assert resolve_path("~/model") == folder
 
 
-def test_the_home_of_nobody_is_told():
+def test_the_home_folder_of_an_unknown_user_is_reported():
     with pytest.raises(CourseError, match="cannot be read"):
-        local("~nobody-of-this-name/model")
+        resolve_path("~nobody-of-this-name/model")
 
 
 @pytest.mark.parametrize("given_in", ["NFC", "NFD"])
 @pytest.mark.parametrize("named_in", ["NFC", "NFD"])
 def test_a_korean_folder_is_found_in_either_unicode_form(folder, named_in, given_in):
     named = folder.rename(folder.with_name(unicodedata.normalize(named_in, "하늘은행")))
-    assert local(folder.with_name(unicodedata.normalize(given_in, "하늘은행"))) == named
+    assert resolve_path(folder.with_name(unicodedata.normalize(given_in, "하늘은행"))) == named
 
 
-def test_of_two_folders_that_differ_in_their_form_alone_the_one_given_is_taken(folder):
+def test_of_two_folders_that_differ_only_in_unicode_form_the_given_one_is_used(folder):
     names = [unicodedata.normalize(form, "하늘") for form in ("NFC", "NFD")]
     assert names[0] != names[1]
     both = [shutil.copytree(folder, folder.with_name(n)) for n in names]
-    assert [local(p) for p in both] == both
+    assert [resolve_path(p) for p in both] == both
 
 
-def test_links_are_followed_as_a_hub_cache_needs_it(folder):
+def test_symbolic_links_are_followed(folder):
     linked = folder.with_name("linked")
     linked.mkdir()
     for path in folder.iterdir():
         (linked / path.name).symlink_to(path)
-    assert local(linked) == linked
+    assert resolve_path(linked) == linked
 
 
-def test_a_folder_with_one_gguf_file_means_that_file(tmp_path, gguf):
+def test_a_folder_with_one_gguf_file_resolves_to_that_file(tmp_path, gguf):
     path = shutil.copy(gguf, tmp_path / "only.gguf")
-    assert local(tmp_path) == path
-    assert local(tmp_path, format="gguf") == path
+    assert resolve_path(tmp_path) == path
+    assert resolve_path(tmp_path, format="gguf") == path
 
 
-def test_several_gguf_files_are_listed_to_choose_from(tmp_path, gguf):
+def test_the_error_for_several_gguf_files_lists_them(tmp_path, gguf):
     for name in ("a.gguf", "b.gguf"):
         shutil.copy(gguf, tmp_path / name)
     with pytest.raises(CourseError, match=r"2 GGUF models: a\.gguf, b\.gguf"):
-        local(tmp_path)
+        resolve_path(tmp_path)
 
 
-def test_a_folder_that_holds_both_is_read_as_format_says(folder, gguf):
+def test_format_chooses_between_safetensors_and_gguf_in_a_folder(folder, gguf):
     shutil.copy(gguf, folder / "m.gguf")
-    assert local(folder) == folder
-    assert local(folder, format="safetensors") == folder
-    assert local(folder, format="gguf") == folder / "m.gguf"
+    assert resolve_path(folder) == folder
+    assert resolve_path(folder, format="safetensors") == folder
+    assert resolve_path(folder, format="gguf") == folder / "m.gguf"
 
 
-# -- what is refused -------------------------------------------------------------------------------
+# -- refused -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("where", "said", "found"),
+    ("where", "stated", "actual"),
     [("folder", "gguf", "safetensors"), ("file", "safetensors", "gguf"), ("shipped", "gguf", "safetensors")],
 )
-def test_a_format_that_disagrees_is_refused(where, said, found, folder, gguf):
+def test_a_wrong_format_is_refused(where, stated, actual, folder, gguf):
     path = {"folder": folder, "file": gguf, "shipped": MODELS / NAME}[where]
-    with pytest.raises(CourseError, match=f'format: \'{said}\', but .* is {found}.*\n.*"format": "{found}"'):
-        local(path, format=said)
+    with pytest.raises(
+        CourseError, match=f'format: \'{stated}\', but .* is {actual}.*\n.*"format": "{actual}"'
+    ):
+        resolve_path(path, format=stated)
 
 
 def test_a_folder_of_gguf_is_not_safetensors(tmp_path, gguf):
     shutil.copy(gguf, tmp_path / "only.gguf")
     with pytest.raises(CourseError, match=r"format: 'safetensors', but .* is gguf"):
-        local(tmp_path, format="safetensors")
+        resolve_path(tmp_path, format="safetensors")
 
 
 @pytest.mark.parametrize("path", ["/no/such/model", "./no-such-model", "/dev/null"])
-def test_a_path_without_a_model_does_not_exist(path):
+def test_a_missing_path_is_reported(path):
     with pytest.raises(CourseError, match=f"{path.removeprefix('./')} does not exist"):
-        local(path)
+        resolve_path(path)
 
 
-def test_a_name_that_no_file_can_have_is_told():
+def test_a_file_name_that_is_too_long_is_reported():
     with pytest.raises(CourseError, match=r"cannot be read: .*too long"):
-        local("/tmp/" + "x" * 300)
+        resolve_path("/tmp/" + "x" * 300)
 
 
 class Evil:
-    """Unpickling it would make a file."""
+    """An object whose unpickling creates the file `path`."""
 
     def __init__(self, path):
         self.path = path
@@ -145,80 +148,80 @@ class Evil:
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.ckpt", "model.pkl"])
-def test_a_pickle_is_refused_with_the_reason_and_never_read(tmp_path, name):
-    (tmp_path / name).write_bytes(pickle.dumps(Evil(tmp_path / "made")))
+def test_a_pickle_is_refused_with_the_reason_and_never_loaded(tmp_path, name):
+    (tmp_path / name).write_bytes(pickle.dumps(Evil(tmp_path / "created")))
     (tmp_path / "config.json").write_text("{}")
     for path in (tmp_path, tmp_path / name):
         with pytest.raises(CourseError, match=rf"{name} is a pickle.*any code.*\n.*\.safetensors or \.gguf"):
-            local(path)
-    assert not (tmp_path / "made").exists()
+            resolve_path(path)
+    assert not (tmp_path / "created").exists()
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.gguf"])
-def test_a_pickle_under_another_name_is_no_model(folder, name):
-    (folder / name).write_bytes(pickle.dumps(Evil(folder / "made")))
+def test_a_pickle_with_another_suffix_is_refused(folder, name):
+    (folder / name).write_bytes(pickle.dumps(Evil(folder / "created")))
     with pytest.raises(CourseError, match=r"is not a (safetensors|GGUF) file: .*begins with b'.x80"):
-        local(folder if name == "model.safetensors" else folder / name)
-    assert not (folder / "made").exists()
+        resolve_path(folder if name == "model.safetensors" else folder / name)
+    assert not (folder / "created").exists()
 
 
-@pytest.mark.parametrize("keep", [0, 5, 100, 200_000, -1])
-def test_truncated_safetensors_are_found_before_they_are_loaded(folder, keep):
+@pytest.mark.parametrize("kept_bytes", [0, 5, 100, 200_000, -1])
+def test_truncated_safetensors_are_refused_before_loading(folder, kept_bytes):
     path = folder / "model.safetensors"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:keep])
+    content = path.read_bytes()
+    path.write_bytes(content[:kept_bytes])
     with pytest.raises(CourseError, match=r"safetensors"):
-        local(folder)
-    if keep in (200_000, -1):
+        resolve_path(folder)
+    if kept_bytes in (200_000, -1):
         with pytest.raises(
             CourseError,
-            match=rf"has {len(whole[:keep]):,} bytes, but should have {len(whole):,} by its header",
+            match=rf"has {len(content[:kept_bytes]):,} bytes, but should have {len(content):,} by its header",
         ):
             load({"source": {"type": "local", "path": folder}})
 
 
-@pytest.mark.parametrize("keep", [0, 3, 10, 1000, 200_000, -1])
-def test_a_truncated_gguf_is_told_and_not_loaded(tmp_path, gguf, keep):
+@pytest.mark.parametrize("kept_bytes", [0, 3, 10, 1000, 200_000, -1])
+def test_a_truncated_gguf_file_is_refused(tmp_path, gguf, kept_bytes):
     path = tmp_path / "cut.gguf"
-    path.write_bytes(gguf.read_bytes()[:keep])
+    path.write_bytes(gguf.read_bytes()[:kept_bytes])
     with pytest.raises(CourseError, match=r"cut\.gguf.*\n.*again|cut\.gguf is not a GGUF file"):
         load({"source": {"type": "local", "path": path}, "driver": "llamacpp"})
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "m.gguf"])
-def test_a_pointer_of_git_lfs_is_told_as_such(folder, name):
+def test_a_git_lfs_pointer_is_recognized(folder, name):
     (folder / name).write_text(
         f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 690856\n"
     )
     with pytest.raises(CourseError, match=r"is a Git LFS pointer.*\n.*git -C .* lfs pull"):
-        local(folder if name == "model.safetensors" else folder / name)
+        resolve_path(folder if name == "model.safetensors" else folder / name)
 
 
-def test_the_weights_alone_are_not_a_model(folder):
+def test_weights_without_their_folder_or_config_are_refused(folder):
     with pytest.raises(CourseError, match=f"has only the weights.*\n.*{folder}"):
-        local(folder / "model.safetensors")
+        resolve_path(folder / "model.safetensors")
     (folder / "config.json").unlink()
     with pytest.raises(CourseError, match=r"no config\.json"):
-        local(folder)
+        resolve_path(folder)
 
 
-def test_a_missing_part_of_the_weights_is_named(folder):
+def test_a_missing_shard_is_named(folder):
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
     with pytest.raises(CourseError, match=r"model-00002-of-00002\.safetensors is missing"):
-        local(folder)
+        resolve_path(folder)
 
 
-def test_an_empty_folder_holds_no_weights(tmp_path):
+def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(CourseError, match=r"no \.safetensors and no \.gguf file"):
-        local(tmp_path)
+        resolve_path(tmp_path)
 
 
-def test_a_model_on_a_server_has_no_files():
+def test_a_server_model_has_no_local_files():
     with pytest.raises(CourseError, match="is on a server"):
         resolve(ModelSpec.parse("llama3.2:1b", driver="ollama").source)
 
 
-# -- which files -----------------------------------------------------------------------------------
+# -- file names -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -238,19 +241,19 @@ def test_the_weights_are_those_that_transformers_reads(names, expected):
 
 
 @given(st.integers(1, 30), st.data())
-def test_any_part_names_all_parts_and_they_count_as_one_model(count, draw):
+def test_any_shard_gives_all_shards_of_one_model(count, data):
     names = [f"m-{i:05}-of-{count:05}.gguf" for i in range(1, count + 1)]
-    one = draw.draw(st.sampled_from(names))
-    assert shards(one) == names
-    assert gguf_models(names) == gguf_models([one]) == names[:1]
+    shard = data.draw(st.sampled_from(names))
+    assert shards(shard) == names
+    assert gguf_models(names) == gguf_models([shard]) == names[:1]
 
 
 @given(st.text(min_size=1))
-def test_a_file_that_was_not_split_is_its_only_part(name):
+def test_an_unsplit_file_is_its_only_shard(name):
     assert shards(name) == [name] or "-of-" in name
 
 
-def test_every_shipped_model_is_in_order():
+def test_every_shipped_model_is_complete():
     for name in catalog.shipped():
         assert resolve(ModelSpec.parse(name).source) == MODELS / name
         assert json.loads((MODELS / name / "config.json").read_text())["architectures"]

@@ -1,4 +1,4 @@
-"""A specification is parsed from a text or a dict; a wrong field is refused by its name."""
+"""Parsing model specifications (ModelSpec) from strings and dicts, and the errors for wrong fields."""
 
 import os
 import random
@@ -30,7 +30,7 @@ PATHS = [
     "./모델",
 ]
 IDS = ["Qwen/Qwen2.5-0.5B-Instruct", "gpt2", "BAAI/bge-m3", "microsoft/phi-2", "a/b.c-d_e"]
-NO_IDS = [
+INVALID_IDS = [
     "llama3:13b",
     "a/b/c",
     "a b",
@@ -48,7 +48,7 @@ NO_IDS = [
 
 
 @pytest.mark.parametrize("text", PATHS)
-def test_a_path_is_known_by_how_it_begins(text):
+def test_a_path_is_recognized_by_its_beginning(text):
     assert ModelSpec.parse(text).source == LocalSource(path=Path(text))
 
 
@@ -57,21 +57,21 @@ def test_anything_else_is_a_hub_id(text):
     assert ModelSpec.parse(text).source == HuggingFaceSource(repository=text)
 
 
-@pytest.mark.parametrize("text", NO_IDS)
-def test_what_is_neither_is_refused_and_told_what_there_is(text):
+@pytest.mark.parametrize("text", INVALID_IDS)
+def test_a_text_that_is_neither_path_nor_hub_id_is_refused_with_the_shipped_names(text):
     with pytest.raises(
         SpecError, match=r"source\.repository: .*the course ships haneul-1m.*a hub id is 'owner/name'"
     ):
         ModelSpec.parse(text)
 
 
-def test_a_shipped_model_is_known_by_its_name_and_a_servers_by_its_driver():
+def test_a_shipped_model_is_found_by_name_and_a_server_model_by_its_driver():
     assert ModelSpec.parse("haneul-1m").source == LocalSource(path=MODELS / "haneul-1m")
     assert ModelSpec.parse("llama3.2:1b", driver="ollama").source == ServerSource(model="llama3.2:1b")
 
 
-def test_a_specification_is_parsed_again_to_itself():
-    said = {
+def test_parsing_a_specification_again_returns_an_equal_one():
+    fields = {
         "source": {
             "type": "huggingface",
             "repository": "Qwen/Qwen2.5-0.5B-Instruct",
@@ -81,12 +81,12 @@ def test_a_specification_is_parsed_again_to_itself():
         "precision": "bfloat16",
         "generation": {"temperature": 0, "stop": ["END"]},
     }
-    assert ModelSpec.parse(said) == ModelSpec.parse(ModelSpec.parse(said))
+    assert ModelSpec.parse(fields) == ModelSpec.parse(ModelSpec.parse(fields))
     assert ModelSpec.parse("haneul-1m", precision="bfloat16").precision == "bfloat16"
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (
             {"precision": "int3"},
@@ -163,20 +163,20 @@ def test_a_specification_is_parsed_again_to_itself():
         ),
     ],
 )
-def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(change, told):
+def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(change, message):
     with pytest.raises(SpecError) as error:
         ModelSpec.parse({"source": "haneul-1m"} | change)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
-def test_an_adapter_is_a_path_a_name_a_hub_id_or_a_mapping():
-    for said, source in (
+def test_an_adapter_is_a_path_a_name_a_hub_id_or_a_dict():
+    for text, source in (
         ("./a", LocalSource(path=Path("./a"))),
         (Path("a"), LocalSource(path=Path("a"))),
         ("owner/a", HuggingFaceSource(repository="owner/a")),
         ("haneul-cross-encoder", LocalSource(path=MODELS / "haneul-cross-encoder")),
     ):
-        for form in (said, {"source": said}, {"source": source.model_dump()}, {"source": source}):
+        for form in (text, {"source": text}, {"source": source.model_dump()}, {"source": source}):
             spec = ModelSpec.parse("haneul-1m", adapters=[form])
             assert spec.adapters == (Adapter(source=source),) and spec.adapters[0].weight == 1
             assert ModelSpec.parse(spec) == spec and ModelSpec.parse(spec).key() == spec.key()
@@ -186,7 +186,7 @@ def test_an_adapter_is_a_path_a_name_a_hub_id_or_a_mapping():
     assert named.name == "haneul-1m+style+owner/a+manners"
 
 
-def test_a_share_and_a_way_to_mix_make_another_model_and_a_name_does_not(tmp_path):
+def test_adapter_weights_and_combination_change_the_key_but_names_do_not(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "a")
 
     def key(*adapters, **more):
@@ -205,13 +205,13 @@ def test_a_share_and_a_way_to_mix_make_another_model_and_a_name_does_not(tmp_pat
     assert len({*others, key(one, two)}) == 7
 
 
-def test_all_wrong_fields_are_told_at_once():
+def test_all_wrong_fields_are_reported_together():
     with pytest.raises(SpecError) as error:
         ModelSpec.parse({"source": "haneul-1m", "device": "tpu", "precision": "int3"})
     assert "device" in error.value.what and "precision" in error.value.what
 
 
-def test_a_token_is_never_written_down_and_never_shown(monkeypatch):
+def test_a_literal_token_is_refused_and_never_shown(monkeypatch):
     wrong = {"source": {"type": "huggingface", "repository": "a/b", "token": "hf_secretsecret"}}
     with pytest.raises(SpecError, match=r"source\.token: do not write the token itself") as error:
         ModelSpec.parse(wrong)
@@ -225,7 +225,7 @@ def test_a_token_is_never_written_down_and_never_shown(monkeypatch):
     assert read_token("${env.MY_TOKEN}") == "hf_1" and read_token(None) is None
 
 
-def test_options_of_generation_are_refused_by_name():
+def test_wrong_generation_options_are_named():
     with pytest.raises(SpecError, match="min_output_length 9 is above max_output_length 4"):
         Generation().replace(max_output_length=4, min_output_length=9)
     with pytest.raises(SpecError, match="seed: -1"):
@@ -234,7 +234,7 @@ def test_options_of_generation_are_refused_by_name():
 
 
 FIELDS = [*ModelSpec.model_fields, "sourc", "__class__", ""]
-INNER = [
+INNER_FIELDS = [
     "type",
     "repository",
     "revision",
@@ -248,7 +248,7 @@ INNER = [
     "cache_dir",
     "weight",
 ]
-INNER += Generation.model_fields
+INNER_FIELDS += Generation.model_fields
 VALUES = [
     "huggingface",
     "local",
@@ -278,8 +278,8 @@ VALUES += [
 ]
 
 
-def anything(rng, depth=0):
-    """A value that somebody could write, or nobody would."""
+def random_value(rng, depth=0):
+    """Return a random value, valid or invalid, for a field."""
     kind = rng.randrange(12 if depth < 3 else 8)
     if kind < 4:
         return rng.choice(VALUES)
@@ -293,44 +293,45 @@ def anything(rng, depth=0):
         return ModelSpec.parse("haneul-300k")
     if kind < 10:
         return {
-            rng.choice(INNER + FIELDS + [3, None]): anything(rng, depth + 1) for _ in range(rng.randrange(5))
+            rng.choice(INNER_FIELDS + FIELDS + [3, None]): random_value(rng, depth + 1)
+            for _ in range(rng.randrange(5))
         }
-    return [anything(rng, depth + 1) for _ in range(rng.randrange(4))]
+    return [random_value(rng, depth + 1) for _ in range(rng.randrange(4))]
 
 
-def test_ten_thousand_specifications_are_read_or_refused_by_name():
-    rng, read, named = random.Random(4), 0, [*FIELDS, *INNER, "specification"]
+def test_ten_thousand_random_specifications_parse_or_raise_a_named_error():
+    rng, parsed, names = random.Random(4), 0, [*FIELDS, *INNER_FIELDS, "specification"]
     for _ in range(10_000):
-        said = {rng.choice(FIELDS): anything(rng) for _ in range(rng.randrange(6))}
+        fields = {rng.choice(FIELDS): random_value(rng) for _ in range(rng.randrange(6))}
         if rng.random() < 0.8:
-            said["source"] = rng.choice(["haneul-300k", anything(rng)])
+            fields["source"] = rng.choice(["haneul-300k", random_value(rng)])
         try:
-            spec = ModelSpec.parse(said if rng.random() < 0.9 else anything(rng))
+            spec = ModelSpec.parse(fields if rng.random() < 0.9 else random_value(rng))
             assert ModelSpec.parse(spec).key() == spec.key()
-            read += 1
+            parsed += 1
         except SpecError as error:
-            assert any(name and name in error.what for name in named), error.what
+            assert any(name and name in error.what for name in names), error.what
             assert len(error.what) < 20_000
-    assert 300 < read < 9_700
+    assert 300 < parsed < 9_700
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_a_source_or_a_specerror(text):
+def test_any_text_is_a_source_or_raises_a_spec_error(text):
     try:
         ModelSpec.parse(text).key()
     except SpecError as error:
         assert "source" in error.what
 
 
-def test_loading_what_lies_nowhere_is_a_course_error(tmp_path):
-    nobody = {"source": "haneul-1m", "driver": "custom", "implementation": "nobody"}
-    for said in (tmp_path / "none", {"source": {"type": "local", "path": str(tmp_path)}}, nobody):
+def test_loading_a_missing_model_raises_a_course_error(tmp_path):
+    unregistered = {"source": "haneul-1m", "driver": "custom", "implementation": "nobody"}
+    for value in (tmp_path / "none", {"source": {"type": "local", "path": str(tmp_path)}}, unregistered):
         with pytest.raises(CourseError):
-            load(said)
+            load(value)
     assert os.listdir(tmp_path) == []
 
 
-# -- names that the catalogue knows -----------------------------------------------------------------
+# -- names in the catalogue -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -352,13 +353,13 @@ def test_loading_what_lies_nowhere_is_a_course_error(tmp_path):
         ),
     ],
 )
-def test_source_driver_and_task_follow_from_the_catalogue_and_from_the_form(text, expected):
+def test_source_driver_and_task_follow_from_the_catalogue_or_the_text(text, expected):
     spec = ModelSpec.parse(text)
     assert (spec.source.type, spec.driver, spec.task) == expected
     assert ModelSpec.parse(spec) == spec
 
 
-def test_a_name_of_the_catalogue_is_pinned_and_what_is_given_wins():
+def test_a_catalogue_name_has_a_fixed_revision_and_given_fields_take_precedence():
     pinned = ModelSpec.parse("SmolLM2-135M-Instruct").source
     entry = catalog.entry("SmolLM2-135M-Instruct")
     assert (pinned.repository, pinned.revision) == (entry.hub, entry.revision)
@@ -387,7 +388,7 @@ def test_the_fix_is_a_call_with_an_allowed_value(fields, fix):
     assert error.value.fix == fix
 
 
-def test_a_repr_shows_what_was_set():
+def test_a_repr_shows_the_fields_that_were_set():
     assert repr(Generation(seed=3)) == "Generation(seed=3)"
     spec = ModelSpec.parse("o/m", precision="bfloat16")
     assert (

@@ -35,7 +35,7 @@ def download(source: HuggingFaceSource, *, pull: bool = False) -> Path:
 
     Missing files are downloaded; an interrupted download is resumed. The hub is not contacted when offline
     (HF_HUB_OFFLINE or `local_files_only`), nor for a commit whose files are all in the cache.
-    pull: show progress, and raise rather than use cached files when the hub cannot be reached.
+    pull: whether to show progress, and to raise rather than use cached files when the hub cannot be reached.
 
     Raises CourseError if files are missing (it names them and the download command), a repository has no
     safetensors or GGUF files, a hash is wrong, or the hub refuses a request.
@@ -48,15 +48,15 @@ def download(source: HuggingFaceSource, *, pull: bool = False) -> Path:
     offline = source.local_files_only or is_offline()
     listing = cache.listing(revision)
     pinned = SHA1.fullmatch(revision) and listing and listing.complete
-    if not offline and not (pinned and listing and not _missing(source, cache, listing)):
+    if not offline and not (pinned and listing and not _missing_files(source, cache, listing)):
         constants.HF_HUB_OFFLINE = False  # huggingface_hub reads the variable only once, when it is imported
-        listing = _update(source, cache, revision, pull)
-    if listing is None or _missing(source, cache, listing):
+        listing = _download_missing(source, cache, revision, pull)
+    if listing is None or _missing_files(source, cache, listing):
         raise _missing_error(source, cache, listing, pull)
-    names, snapshot = _needed(source, listing), cache.snapshot(listing.commit)
+    names, snapshot = _needed_files(source, listing), cache.snapshot(listing.commit)
     with wrap_errors(source):
-        _complete(source, cache, listing, None if offline else revision)
-    _check_sums(source, cache, listing)
+        _link_snapshot(source, cache, listing, None if offline else revision)
+    _check_sha256(source, cache, listing)
     return snapshot / names[0] if names[0].endswith(".gguf") else snapshot
 
 
@@ -71,7 +71,7 @@ def is_offline() -> bool:
     return value.lower() not in ("0", "false", "no", "off")
 
 
-def _update(source: HuggingFaceSource, cache: Cache, revision: str, pull: bool) -> Listing:
+def _download_missing(source: HuggingFaceSource, cache: Cache, revision: str, pull: bool) -> Listing:
     """Ask the hub for the list of files, and download those that are missing from the cache.
 
     When the hub cannot be reached, use complete files from an earlier download, with a warning.
@@ -80,34 +80,34 @@ def _update(source: HuggingFaceSource, cache: Cache, revision: str, pull: bool) 
         listing = list_files(source, revision)
     except HubUnreachable as error:
         known = cache.listing(revision)
-        if pull or known is None or _missing(source, cache, known):
+        if pull or known is None or _missing_files(source, cache, known):
             raise
         cached = f"using the cached copy of {source.repository}, commit {known.commit[:12]}"
         warnings.warn(f"{error.what}; {cached}", stacklevel=5)
         return known
-    missing = _missing(source, cache, listing)
-    _check_sums(source, cache, listing)
+    missing = _missing_files(source, cache, listing)
+    _check_sha256(source, cache, listing)
     if missing:
         with wrap_errors(source), cache.lock():
             cache.record_listing(listing, revision)
-            fetch_files(source, cache, listing, _missing(source, cache, listing), pull)
-            _complete(source, cache, listing, revision)
+            fetch_files(source, cache, listing, _missing_files(source, cache, listing), pull)
+            _link_snapshot(source, cache, listing, revision)
     return listing
 
 
-def _complete(source: HuggingFaceSource, cache: Cache, listing: Listing, revision: str | None) -> None:
+def _link_snapshot(source: HuggingFaceSource, cache: Cache, listing: Listing, revision: str | None) -> None:
     """Link the cached files into a snapshot, and record it as the current one of the branch or tag."""
-    cache.link(listing, _needed(source, listing))
+    cache.link(listing, _needed_files(source, listing))
     if revision:
         cache.set_revision(revision, listing.commit)
 
 
-def _missing(source: HuggingFaceSource, cache: Cache, listing: Listing) -> list[str]:
+def _missing_files(source: HuggingFaceSource, cache: Cache, listing: Listing) -> list[str]:
     """Return the names of needed files that are not in the cache or are damaged."""
-    return [name for name in _needed(source, listing) if cache.find(listing, name) is None]
+    return [name for name in _needed_files(source, listing) if cache.find(listing, name) is None]
 
 
-def _needed(source: HuggingFaceSource, listing: Listing) -> list[str]:
+def _needed_files(source: HuggingFaceSource, listing: Listing) -> list[str]:
     """Return the names of the files that the model needs. Raises CourseError unless there is one model."""
     names, repository = list(listing.files), source.repository
     weights, config = weight_files(names), next((name for name in CONFIGS if name in names), None)
@@ -135,7 +135,7 @@ def _needed(source: HuggingFaceSource, listing: Listing) -> list[str]:
     return needed
 
 
-def _check_sums(source: HuggingFaceSource, cache: Cache, listing: Listing) -> None:
+def _check_sha256(source: HuggingFaceSource, cache: Cache, listing: Listing) -> None:
     """Compare the source's SHA-256 values with the hub's, or with the file itself if the hub has none.
 
     Raises CourseError for a difference. A file that is not yet here is compared after its download.
@@ -163,7 +163,7 @@ def _missing_error(
         )
         return CourseError(what, fix)
     lines = []
-    for name in _missing(source, cache, listing):
+    for name in _missing_files(source, cache, listing):
         file, damaged = listing.files.get(name), (cache.snapshot(listing.commit) / name).is_file()
         if damaged:
             cache.remove(listing, name)
