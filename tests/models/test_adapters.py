@@ -1,4 +1,4 @@
-"""Adapters with a head: their scores are those of peft, and an adapter of another model is refused."""
+"""LoRA adapters with a classification head: same scores as peft; an adapter of another model is refused."""
 
 import json
 import shutil
@@ -37,8 +37,8 @@ def bert(folder, **shape):
     return folder
 
 
-def adapter(base, folder, labels=1, **record):
-    """A random adapter of `base` with a head of its own, and the scores that peft gives with it."""
+def save_adapter(base, folder, labels=1, **record):
+    """Save a random adapter of `base` with a head, and return peft's scores. record: content of base.json."""
     torch.manual_seed(2)
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=labels)
     lora = LoraConfig(
@@ -65,90 +65,95 @@ def base(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made(base, tmp_path_factory):
+def reranker(base, tmp_path_factory):
     """The folder of an adapter of `base`, and the scores of peft."""
     folder = tmp_path_factory.mktemp("adapters") / "judge"
-    return folder, [row[0] for row in adapter(base, folder, model="base", sha256=sha256_of_weights(base))]
+    logits = save_adapter(base, folder, model="base", sha256=sha256_of_weights(base))
+    return folder, [row[0] for row in logits]
 
 
 @pytest.fixture
-def copy(made, tmp_path):
-    return shutil.copytree(made[0], tmp_path / "judge")
+def adapter_copy(reranker, tmp_path):
+    return shutil.copytree(reranker[0], tmp_path / "judge")
 
 
-def judge(base, folder, task="rerank", **more):
-    return load(base, task=task, adapters=[{"source": folder} | more])
+def load_adapted(base, folder, task="rerank", **fields):
+    """Load `base` with the adapter in `folder`. fields: of the Adapter, such as weight."""
+    return load(base, task=task, adapters=[{"source": folder} | fields])
 
 
-# -- what is loaded ---------------------------------------------------------------------------------------
+# -- loading ----------------------------------------------------------------------------------------------
 
 
-def test_scores_are_those_of_peft(base, made):
-    folder, expected = made
-    engine = judge(base, folder)
+def test_scores_are_those_of_peft(base, reranker):
+    folder, expected = reranker
+    engine = load_adapted(base, folder)
     assert engine.rerank(QUERY, TEXTS) == pytest.approx(expected, abs=1e-5) and engine.name == "base+judge"
-    assert max(expected) - min(expected) > 0.01  # else it would show nothing
-    assert engine.rerank(QUERY, TEXTS) == judge(base, folder, weight=1.0).rerank(QUERY, TEXTS)
+    assert max(expected) - min(expected) > 0.01  # the scores must differ for a meaningful comparison
+    assert engine.rerank(QUERY, TEXTS) == load_adapted(base, folder, weight=1.0).rerank(QUERY, TEXTS)
     spec = {"source": str(base), "adapters": [{"source": str(folder)}]}
     assert ModelManager().get_reranker(spec).rerank(QUERY, TEXTS) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_model_is_saved_with_the_head_of_its_adapter_in_it(base, made, tmp_path):
-    folder, expected = made
-    saved = judge(base, folder).save(tmp_path / "whole")
+def test_a_saved_model_contains_the_head_of_its_adapter(base, reranker, tmp_path):
+    folder, expected = reranker
+    saved = load_adapted(base, folder).save(tmp_path / "saved")
     assert load(saved, task="rerank").rerank(QUERY, TEXTS) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_head_of_three_labels_is_a_classifier_and_no_reranker(base, tmp_path):
-    logits = torch.tensor(adapter(base, tmp_path / "sorts", labels=3))
-    engine = judge(base, tmp_path / "sorts", "text-classification")
+def test_a_head_with_three_labels_is_for_a_classifier_only(base, tmp_path):
+    logits = torch.tensor(save_adapter(base, tmp_path / "three-labels", labels=3))
+    engine = load_adapted(base, tmp_path / "three-labels", "text-classification")
     assert [list(row) for row in engine.classify(["fee"])] == [["LABEL_0", "LABEL_1", "LABEL_2"]]
     pairs = engine.tokenizer([QUERY] * 4, TEXTS, padding=True, return_tensors="pt")
     with torch.inference_mode():
         assert torch.allclose(engine.model(**pairs).logits, logits, atol=1e-5)
     with pytest.raises(CourseError, match="gives 3 labels; a reranker gives one score"):
-        judge(base, tmp_path / "sorts")
+        load_adapted(base, tmp_path / "three-labels")
 
 
-def test_without_a_head_from_anywhere_there_is_no_task(base, made, tmp_path):
+def test_without_a_head_in_model_or_adapter_the_task_is_refused(base, reranker, tmp_path):
     lora = LoraConfig(r=4, target_modules=["query"], init_lora_weights=False)
     get_peft_model(BertModel.from_pretrained(base), lora).save_pretrained(tmp_path / "headless")
     with pytest.raises(CourseError, match="no head for the task rerank"):
-        judge(base, tmp_path / "headless")
+        load_adapted(base, tmp_path / "headless")
     with pytest.raises(CourseError, match="no head for the task rerank"):
         load(base, task="rerank")
-    plain, changed = load(base, task="text-embedding"), judge(base, tmp_path / "headless", "text-embedding")
+    plain, changed = (
+        load(base, task="text-embedding"),
+        load_adapted(base, tmp_path / "headless", "text-embedding"),
+    )
     assert abs(plain.embed(TEXTS) - changed.embed(TEXTS)).max() > 0.01
-    with pytest.raises(CourseError, match="judge does not fit this model"):  # which has no place for its head
-        judge(base, made[0], "text-embedding")
+    with pytest.raises(CourseError, match="judge does not fit this model"):  # it has no layer for the head
+        load_adapted(base, reranker[0], "text-embedding")
 
 
-# -- what is refused --------------------------------------------------------------------------------------
+# -- errors -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("missing", [*FILES, None])
-def test_a_missing_adapter_is_told(base, copy, missing):
-    shutil.rmtree(copy) if missing is None else (copy / missing).unlink()
+def test_a_missing_adapter_is_an_error(base, adapter_copy, missing):
+    shutil.rmtree(adapter_copy) if missing is None else (adapter_copy / missing).unlink()
     for task in ("rerank", "text-embedding"):
         with pytest.raises(
             CourseError,
             match=r"judge is not a LoRA adapter: adapter_config\.json and adapter_model\.safetensors",
         ):
-            judge(base, copy, task)
+            load_adapted(base, adapter_copy, task)
     with pytest.raises(CourseError, match="is not a LoRA adapter"):
-        load("haneul-300k", adapters=[{"source": copy}])
+        load("haneul-300k", adapters=[{"source": adapter_copy}])
 
 
-@pytest.mark.parametrize("cut", [1, 100, 5000, None])
-def test_a_truncated_adapter_is_told_whatever_it_changes(base, copy, cut, tmp_path):
+@pytest.mark.parametrize("missing_bytes", [1, 100, 5000, None])
+def test_a_truncated_adapter_is_an_error(base, adapter_copy, missing_bytes, tmp_path):
     lora = LoraConfig(r=16, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
     get_peft_model(load("haneul-300k").model, lora).save_pretrained(tmp_path / "words")
     for folder, ask in (
-        (copy, lambda: judge(base, copy)),
+        (adapter_copy, lambda: load_adapted(base, adapter_copy)),
         (tmp_path / "words", lambda: load("haneul-300k", adapters=[tmp_path / "words"])),
     ):
         file = folder / "adapter_model.safetensors"
-        file.write_bytes(b"" if cut is None else file.read_bytes()[:-cut])
+        file.write_bytes(b"" if missing_bytes is None else file.read_bytes()[:-missing_bytes])
         with pytest.raises(
             CourseError,
             match=r"adapter_model\.safetensors (has [\d,]+ bytes, but should|is not a safetensors file)",
@@ -157,28 +162,26 @@ def test_a_truncated_adapter_is_told_whatever_it_changes(base, copy, cut, tmp_pa
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"r": 4}', '{"peft_type": "NONE"}'])
-def test_settings_of_an_adapter_that_are_none_are_told(base, copy, content):
-    (copy / "adapter_config.json").write_text(content)
+def test_an_invalid_adapter_config_is_an_error(base, adapter_copy, content):
+    (adapter_copy / "adapter_config.json").write_text(content)
     with pytest.raises(CourseError, match=r"judge (does not fit this model|cannot be read)"):
-        judge(base, copy)
+        load_adapted(base, adapter_copy)
 
 
-def test_an_adapter_of_other_weights_is_refused_with_both_sums(base, copy, tmp_path):
+def test_an_adapter_of_other_weights_is_refused_with_both_hashes(base, adapter_copy, tmp_path):
     other = bert(tmp_path / "other", num_hidden_layers=2)
     shutil.copy(base / "config.json", other)
     weights = other / "model.safetensors"
-    weights.write_bytes(
-        weights.read_bytes()[:-4] + b"\0\0\0\0"
-    )  # of the same shape: nothing but the sum tells
-    theirs, ours = (sha256_of_weights(folder)[:12] for folder in (base, other))
-    message = rf"judge was made for base, .* SHA-256 {theirs}\.\.\.; those of other have {ours}\.\.\."
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")  # the same shapes: only the hash differs
+    expected, actual = (sha256_of_weights(folder)[:12] for folder in (base, other))
+    message = rf"judge was made for base, .* SHA-256 {expected}\.\.\.; those of other have {actual}\.\.\."
     with pytest.raises(CourseError, match=message):
-        judge(other, copy)
-    (copy / "base.json").write_text("{")
+        load_adapted(other, adapter_copy)
+    (adapter_copy / "base.json").write_text("{")
     with pytest.raises(CourseError, match=r"base\.json of judge cannot be read"):
-        judge(base, copy)
-    (copy / "base.json").unlink()  # who does not say for what it was made is believed
-    assert len(judge(other, copy).rerank(QUERY, TEXTS)) == 4
+        load_adapted(base, adapter_copy)
+    (adapter_copy / "base.json").unlink()  # an adapter without base.json is not checked
+    assert len(load_adapted(other, adapter_copy).rerank(QUERY, TEXTS)) == 4
 
 
 @pytest.mark.parametrize(
@@ -186,30 +189,30 @@ def test_an_adapter_of_other_weights_is_refused_with_both_sums(base, copy, tmp_p
     [{"hidden_size": 64}, {"num_hidden_layers": 1}, {"num_hidden_layers": 3}],
     ids=["wider", "fewer layers", "more layers"],
 )
-def test_an_adapter_of_a_model_of_another_shape_is_refused(base, shape, tmp_path):
+def test_an_adapter_of_a_model_with_other_shapes_is_refused(base, shape, tmp_path):
     other = bert(tmp_path / "other", **shape)
-    adapter(other, tmp_path / "theirs")
+    save_adapter(other, tmp_path / "theirs")
     with pytest.raises(CourseError, match=r"theirs does not fit this model(.|\n)*adapter of this base model"):
-        judge(base, tmp_path / "theirs")
+        load_adapted(base, tmp_path / "theirs")
 
 
-def test_a_share_of_a_head_is_none(base, made):
+def test_a_head_cannot_be_weighted(base, reranker):
     for weight in (0, 0.5, 2, -1):
         with pytest.raises(Unsupported, match=rf"judge has its own head, .*weight={weight}(\.0)?, one of 1"):
-            judge(base, made[0], weight=weight)
+            load_adapted(base, reranker[0], weight=weight)
 
 
-def test_a_folder_of_an_adapter_is_no_model_and_names_the_way(made):
+def test_loading_an_adapter_as_a_model_is_an_error_with_the_correct_call(reranker):
     for task in ("rerank", "text-embedding", "chat-completion"):
         with pytest.raises(CourseError, match=r'judge is a LoRA adapter(.|\n)*adapters=\[".*judge"\]'):
-            load(made[0], task=task)
+            load(reranker[0], task=task)
 
 
-# -- adapters that the course carries ---------------------------------------------------------------------
+# -- adapters that ship with the course -------------------------------------------------------------------
 
 
-def test_the_name_of_an_adapter_of_the_course_stands_for_base_adapter_and_task(tmp_path, monkeypatch):
-    """One in another place, for the course's own is exchanged now and then."""
+def test_the_name_of_a_shipped_adapter_means_its_base_adapter_and_task(tmp_path, monkeypatch):
+    """The test makes its own adapter, because the shipped one is retrained now and then."""
     monkeypatch.setattr(data, "MODELS", tmp_path)
     folder, minilm = tmp_path / "haneul-cross-encoder", catalog.verify_shipped(catalog.MINILM)
     assert [n for n in ("haneul-1m", "all-MiniLM-L6-v2", "nobody", folder.name) if catalog.is_adapter(n)] == [
@@ -224,10 +227,11 @@ def test_the_name_of_an_adapter_of_the_course_stands_for_base_adapter_and_task(t
     ):
         load("haneul-cross-encoder")
     expected = [
-        row[0] for row in adapter(minilm, folder, model=catalog.MINILM, sha256=shipped_models.MINILM_SHA256)
+        row[0]
+        for row in save_adapter(minilm, folder, model=catalog.MINILM, sha256=shipped_models.MINILM_SHA256)
     ]
-    sums = {path.name: data.sha256(path) for path in folder.iterdir()}
-    (folder / "manifest.json").write_text(json.dumps({"sha256": sums}))
+    hashes = {path.name: data.sha256(path) for path in folder.iterdir()}
+    (folder / "manifest.json").write_text(json.dumps({"sha256": hashes}))
     assert on_this_machine(catalog.entry("haneul-cross-encoder")) is True
     for engine in (load("haneul-cross-encoder"), load("haneul-cross-encoder", task="rerank", batch_size=2)):
         assert engine.rerank(QUERY, TEXTS) == pytest.approx(expected, abs=1e-5)
@@ -235,7 +239,7 @@ def test_the_name_of_an_adapter_of_the_course_stands_for_base_adapter_and_task(t
         assert engine.parameters == catalog.entry("haneul-cross-encoder").parameters
 
 
-def test_an_altered_adapter_of_the_course_is_refused(tmp_path, monkeypatch):
+def test_an_altered_shipped_adapter_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "MODELS", tmp_path)
     (folder := tmp_path / "haneul-cross-encoder").mkdir()
     for name in FILES:

@@ -1,4 +1,4 @@
-"""Engines: a stream is what generate says, a batch what each prompt says alone; scores are probabilities."""
+"""Engines (loaded models): stream and batch give the same answers as single calls; scores are correct."""
 
 import math
 import shutil
@@ -30,15 +30,21 @@ from course_lib.models.gguf import export
 from course_lib.models.schema import SpecError
 from course_lib.retrieval.rerank import rerank
 
-ASKED = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the Sorin branch open?"
-PROMPTS = [ASKED, "hi", "Question: What is the monthly fee of the Haneul Pine Salary Account?"]
+QUESTION_WITH_PASSAGE = (
+    "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the Sorin branch open?"
+)
+PROMPTS = [
+    QUESTION_WITH_PASSAGE,
+    "hi",
+    "Question: What is the monthly fee of the Haneul Pine Salary Account?",
+]
 
 
 @pytest.fixture(scope="module", params=["huggingface", "llamacpp"])
 def engine(request):
-    """On two cores, llama.cpp has an instance for each of two texts; on one they would share it."""
-    with pytest.MonkeyPatch.context() as setting:
-        setting.setenv("OMP_NUM_THREADS", "2")
+    """An engine of each driver. With two threads, llama.cpp runs an instance for each of two texts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "2")
         return load("haneul-1m", driver=request.param, batch_size=2)
 
 
@@ -55,17 +61,17 @@ def test_a_stream_is_the_answer_in_pieces(engine):
 
 def test_leaving_a_stream_stops_the_model(engine):
     threads = threading.active_count()
-    for piece in engine.stream(ASKED, max_output_length=1500, min_output_length=1500):
+    for piece in engine.stream(QUESTION_WITH_PASSAGE, max_output_length=1500, min_output_length=1500):
         assert piece is not None
         break
-    begun = time.monotonic()
-    while threading.active_count() > threads and time.monotonic() - begun < 10:
+    started = time.monotonic()
+    while threading.active_count() > threads and time.monotonic() - started < 10:
         time.sleep(0.01)
     assert threading.active_count() <= threads
-    assert engine.generate([ASKED]) == ["09:30"]
+    assert engine.generate([QUESTION_WITH_PASSAGE]) == ["09:30"]
 
 
-def test_errors_of_a_stream_come_with_the_call_or_the_first_piece(engine):
+def test_a_stream_raises_the_errors_of_generate(engine):
     with pytest.raises(CourseError, match="reads 2048"):
         list(engine.stream("word " * 2100))
 
@@ -77,14 +83,16 @@ def test_one_seed_gives_one_text_alone_and_in_a_batch(engine):
     assert together != engine.generate(PROMPTS, **options | {"seed": 6})
 
 
-def test_counts_are_those_of_the_tokenizer(engine, model):
+def test_token_counts_are_those_of_the_tokenizer(engine, model):
     for prompt, reply in zip(PROMPTS, engine.generate(PROMPTS), strict=True):
         assert reply.prompt_tokens == engine.count_tokens(prompt) == model.count_tokens(prompt)
         assert reply.finish_reason == "stop"
-        assert reply.tokens == len(model.tokenizer.encode(reply, add_special_tokens=False)) + 1  # and the end
+        assert (
+            reply.tokens == len(model.tokenizer.encode(reply, add_special_tokens=False)) + 1
+        )  # + the end token
 
 
-def test_a_text_is_continued_as_it_stands_under_text_generation(engine):
+def test_text_generation_continues_a_text(engine):
     raw = load("haneul-1m", driver=engine.driver, task="text-generation")
     reply = raw.generate(["The monthly fee of the account is"], max_output_length=6)[0]
     assert (
@@ -96,58 +104,58 @@ def test_a_text_is_continued_as_it_stands_under_text_generation(engine):
         raw.generate([[{"role": "user", "content": "hi"}]])
 
 
-def test_raw_texts_are_the_same_in_both_engines():
+def test_text_generation_is_the_same_with_both_drivers():
     text = "The Haneul Riverbend branch"
-    both = [
-        load("haneul-1m", driver=d, task="text-generation").generate([text], max_output_length=30)[0]
-        for d in ("huggingface", "llamacpp")
-    ]
-    assert both[0] == both[1]
+    huggingface, llamacpp = (
+        load("haneul-1m", driver=driver, task="text-generation").generate([text], max_output_length=30)[0]
+        for driver in ("huggingface", "llamacpp")
+    )
+    assert huggingface == llamacpp
 
 
 @pytest.mark.parametrize(
     "turns", [[], [{"role": "robot", "content": "x"}], [{"role": "user"}], [{"role": "user", "content": 5}]]
 )
-def test_a_conversation_that_is_none_is_refused(engine, turns):
+def test_an_invalid_conversation_is_refused(engine, turns):
     with pytest.raises(ValueError, match="turn"):
         engine.generate([turns])
 
 
-def test_many_threads_may_ask_at_once(engine):
-    answers = engine.generate(PROMPTS)
-    got = {}
+def test_many_threads_may_use_an_engine_at_the_same_time(engine):
+    expected = engine.generate(PROMPTS)
+    answers = {}
 
     def ask(i):
-        got[i] = engine.generate([PROMPTS[i % 3]])[0]
+        answers[i] = engine.generate([PROMPTS[i % 3]])[0]
 
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert got == {i: answers[i % 3] for i in range(12)}
+    assert answers == {i: expected[i % 3] for i in range(12)}
 
 
-def test_scores_are_what_a_pass_for_each_pair_gives(model):
+def test_scores_equal_those_of_a_separate_pass_for_each_pair(model):
     labels = ["09:30", "ten o'clock", "x", "", "the Sorin branch opens at 09:30 in the morning"]
     scores = model.score(PROMPTS, labels)
     for i, prompt in enumerate(PROMPTS):
-        read = model.ids(model._prompt(prompt))
+        prompt_ids = model.ids(model._prompt(prompt))
         for j, label in enumerate(labels):
             tail = model.tokenizer.encode(label, add_special_tokens=False)
-            alone = sum(log_probabilities(model.model, [*read, *tail])[-len(tail) :]) if tail else 0.0
+            alone = sum(log_probabilities(model.model, [*prompt_ids, *tail])[-len(tail) :]) if tail else 0.0
             assert scores[i, j] == pytest.approx(alone, abs=2e-3)
     assert scores[0].argmax() == 3 and scores[0, 0] == max(np.delete(scores[0], 3))
     assert model.score([], labels).shape == (0, 5) and model.score(PROMPTS, []).shape == (3, 0)
 
 
-def test_the_probabilities_of_all_tokens_sum_to_one(model):
-    every = model.tokenizer.batch_decode([[i] for i in range(200, 1200)])
-    single = [t for t in every if len(model.tokenizer.encode(t, add_special_tokens=False)) == 1]
-    assert len(single) > 500 and np.exp(model.score([ASKED], single)).sum() <= 1 + 1e-6
+def test_the_probabilities_of_single_tokens_sum_to_at_most_one(model):
+    texts = model.tokenizer.batch_decode([[i] for i in range(200, 1200)])
+    single = [t for t in texts if len(model.tokenizer.encode(t, add_special_tokens=False)) == 1]
+    assert len(single) > 500 and np.exp(model.score([QUESTION_WITH_PASSAGE], single)).sum() <= 1 + 1e-6
 
 
-def test_a_model_without_a_template_is_no_chat_model_in_either_engine(tmp_path):
+def test_a_model_without_a_chat_template_is_not_a_chat_model(tmp_path):
     folder = tmp_path / "plain"
     shutil.copytree(MODELS / "haneul-300k", folder)
     (folder / "chat_template.jinja").unlink()
@@ -166,19 +174,19 @@ def test_a_model_without_a_template_is_no_chat_model_in_either_engine(tmp_path):
 
 
 @pytest.mark.parametrize("schema", [{"type": "banana"}, {"$ref": "#/nowhere"}, {"enum": []}])
-def test_a_schema_to_which_llama_cpp_holds_nothing_is_refused_and_not_dropped(schema):
+def test_a_schema_that_llama_cpp_does_not_enforce_is_refused(schema):
     with pytest.raises(Unsupported, match="schema"):
         load("haneul-300k", driver="llamacpp").generate(["hi"], json_schema=schema)
 
 
-def test_a_schema_that_would_take_all_memory_is_refused():
+def test_a_schema_that_would_use_all_memory_is_refused():
     with pytest.raises(SpecError, match="maxItems 100000000 is above 10000"):
         load(
             "haneul-300k", driver="llamacpp", generation={"json_schema": {"type": "array", "maxItems": 10**8}}
         )
 
 
-def test_what_llama_cpp_cannot_do_names_who_can():
+def test_the_error_for_a_missing_capability_names_a_driver_that_has_it():
     with pytest.raises(Unsupported, match=r"llamacpp cannot score; huggingface can\n"):
         load("haneul-300k", driver="llamacpp").score(["a"], ["b"])
 
@@ -188,12 +196,12 @@ def test_what_llama_cpp_cannot_do_names_who_can():
     st.lists(st.text("abcd", min_size=1, max_size=4), max_size=3),
     st.integers(1, 5),
 )
-def test_a_stream_is_cut_where_the_answer_would_be(text, stops, size):
+def test_a_stream_ends_before_the_first_stop_text(text, stops, size):
     pieces = [text[i : i + size] for i in range(0, len(text), size)]
     prefixes = ["".join(pieces[: i + 1]) for i in range(len(pieces))]
-    # The model ends with the first piece that completes a stop text.
-    written = next((t for t in prefixes if before_stop(t, stops) != t), text)
-    assert "".join(without_stops(iter(pieces), stops)) == before_stop(written, stops)
+    # The stream ends with the first piece that completes a stop text.
+    received = next((t for t in prefixes if before_stop(t, stops) != t), text)
+    assert "".join(without_stops(iter(pieces), stops)) == before_stop(received, stops)
 
 
 # -- encoders: random weights, compared with transformers itself ------------------------------------------
@@ -202,7 +210,7 @@ def test_a_stream_is_cut_where_the_answer_would_be(text, stops, size):
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory):
     """Folders of a cross-encoder (one score) and a classifier (three labels), small and random."""
-    out = {}
+    folders = {}
     minilm = catalog.verify_shipped(catalog.MINILM)
     for name, labels in (("rerank", 1), ("text-classification", 3)):
         torch.manual_seed(1)
@@ -215,10 +223,10 @@ def heads(tmp_path_factory):
             max_position_embeddings=64,
             initializer_range=0.2,
         )
-        out[name] = tmp_path_factory.mktemp(name)
-        BertForSequenceClassification(config).save_pretrained(out[name])
-        AutoTokenizer.from_pretrained(minilm).save_pretrained(out[name])
-    return out
+        folders[name] = tmp_path_factory.mktemp(name)
+        BertForSequenceClassification(config).save_pretrained(folders[name])
+        AutoTokenizer.from_pretrained(minilm).save_pretrained(folders[name])
+    return folders
 
 
 TEXTS = [
@@ -229,7 +237,7 @@ TEXTS = [
 ]
 
 
-def test_a_cross_encoder_scores_pairs_in_a_batch_as_alone(heads):
+def test_a_cross_encoder_gives_the_same_scores_in_a_batch_and_alone(heads):
     engine = load(heads["rerank"], task="rerank", batch_size=3)
     scores = engine.rerank("When do you open?", TEXTS)
     assert scores == pytest.approx([engine.rerank("When do you open?", [t])[0] for t in TEXTS], abs=1e-5)
@@ -240,31 +248,32 @@ def test_a_cross_encoder_scores_pairs_in_a_batch_as_alone(heads):
 
 
 QUERY = "When do you open?"
-WORDS = ["branch", "opens", "at", "nine", "card", "fee", "lost", "saturday", "won", "."]  # a token each
+WORDS = ["branch", "opens", "at", "nine", "card", "fee", "lost", "saturday", "won", "."]  # one token each
+CONTEXT = 64  # tokens that the models in `heads` read
 
 
 @pytest.fixture(scope="module")
-def cross(heads):
+def cross_encoder(heads):
     return load(heads["rerank"], task="rerank")
 
 
-def cut(ids, room, shared):
-    """Windows of `room` ids, of which each has `shared` in common with the one before, up to the end."""
-    return [ids[at : at + room] for at in range(0, max(len(ids) - room, 0) + room - shared, room - shared)]
+def split_windows(ids, size, overlap):
+    """Split ids into windows of `size` ids; neighbouring windows share `overlap` ids."""
+    step = size - overlap
+    return [ids[start : start + size] for start in range(0, max(len(ids) - size, 0) + step, step)]
 
 
-def by_hand(engine, query, text):
-    """The score of each window of a text, one pass each."""
+def window_scores(engine, query, text):
+    """The score of each window of a text, computed in separate passes."""
     query_ids, text_ids = (engine.tokenizer.encode(part, add_special_tokens=False) for part in (query, text))
     (begin, *_, end) = engine.tokenizer.encode("x")
     scores = []
-    for window in cut(text_ids, 64 - 3 - len(query_ids), (64 - 2 - len(query_ids)) // 4):
-        ids = [begin, *query_ids, end, *window, end]
-        kinds = [0] * (2 + len(query_ids)) + [1] * (1 + len(window))
+    size, overlap = CONTEXT - 3 - len(query_ids), (CONTEXT - 2 - len(query_ids)) // 4  # 3 special tokens
+    for window in split_windows(text_ids, size, overlap):
+        ids = torch.tensor([[begin, *query_ids, end, *window, end]])
+        types = torch.tensor([[0] * (2 + len(query_ids)) + [1] * (1 + len(window))])
         with torch.inference_mode():
-            scores.append(
-                float(engine.model(torch.tensor([ids]), token_type_ids=torch.tensor([kinds])).logits)
-            )
+            scores.append(float(engine.model(ids, token_type_ids=types).logits))
     return scores
 
 
@@ -273,56 +282,56 @@ def by_hand(engine, query, text):
     st.lists(st.lists(st.sampled_from(WORDS), max_size=200).map(" ".join), min_size=1, max_size=4),
     st.integers(1, 3),
 )
-def test_a_text_that_is_too_long_has_the_score_of_its_best_window(cross, texts, words):
-    query = " ".join(QUERY.split()[:words])
-    assert cross.rerank(query, texts) == pytest.approx(
-        [max(by_hand(cross, query, text)) for text in texts], abs=1e-5
+def test_a_long_text_has_the_score_of_its_best_window(cross_encoder, texts, query_words):
+    query = " ".join(QUERY.split()[:query_words])
+    assert cross_encoder.rerank(query, texts) == pytest.approx(
+        [max(window_scores(cross_encoder, query, text)) for text in texts], abs=1e-5
     )
 
 
-def test_the_best_window_may_be_any_and_a_text_within_the_limit_is_one(cross):
-    room = 64 - 3 - 5  # beside the question
-    for words in (0, 1, room - 1, room):
-        assert len(by_hand(cross, QUERY, "fee " * words)) == 1
-    assert len(by_hand(cross, QUERY, "fee " * (room + 1))) == 2
-    chance = np.random.default_rng(0)
-    texts = [" ".join(chance.choice(WORDS, 190)) for _ in range(20)]
-    scores = [by_hand(cross, QUERY, text) for text in texts]
-    assert cross.rerank(QUERY, texts) == pytest.approx(list(map(max, scores)), abs=1e-5)
+def test_the_best_window_may_be_any_and_a_short_text_is_one_window(cross_encoder):
+    size = CONTEXT - 3 - 5  # 3 special tokens, 5 tokens of the query
+    for words in (0, 1, size - 1, size):
+        assert len(window_scores(cross_encoder, QUERY, "fee " * words)) == 1
+    assert len(window_scores(cross_encoder, QUERY, "fee " * (size + 1))) == 2
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(WORDS, 190)) for _ in range(20)]
+    scores = [window_scores(cross_encoder, QUERY, text) for text in texts]
+    assert cross_encoder.rerank(QUERY, texts) == pytest.approx(list(map(max, scores)), abs=1e-5)
     assert {int(np.argmax(row)) for row in scores} >= {0, 1, 2}
 
 
-def test_a_passage_of_5000_tokens_is_read_to_its_end(cross):
+def test_a_passage_of_5000_tokens_is_read_to_its_end(cross_encoder):
     plain, long = "fee " * 5000, "fee " * 4990 + "lost card saturday nine " * 3
-    scores = by_hand(cross, QUERY, long)
+    scores = window_scores(cross_encoder, QUERY, long)
     assert len(scores) > 100
-    assert cross.rerank(QUERY, [plain, long]) == pytest.approx(
-        [max(by_hand(cross, QUERY, plain)), max(scores)], abs=1e-5
+    assert cross_encoder.rerank(QUERY, [plain, long]) == pytest.approx(
+        [max(window_scores(cross_encoder, QUERY, plain)), max(scores)], abs=1e-5
     )
 
 
-def test_a_question_that_leaves_less_than_half_to_the_text_is_refused(cross):
+def test_a_query_longer_than_half_of_the_context_is_refused(cross_encoder):
     for words in (31, 64, 5000):
         with pytest.raises(
             CourseError, match=rf"a query of {words + 2} tokens is more than half of the 64 that"
         ):
-            cross.rerank("fee " * words, ["card"])
+            cross_encoder.rerank("fee " * words, ["card"])
     text = "fee " * 300
-    assert cross.rerank("fee " * 30, [text]) == pytest.approx(
-        [max(by_hand(cross, "fee " * 30, text))], abs=1e-5
+    assert cross_encoder.rerank("fee " * 30, [text]) == pytest.approx(
+        [max(window_scores(cross_encoder, "fee " * 30, text))], abs=1e-5
     )
 
 
-def test_threads_that_ask_one_cross_encoder_get_their_own_scores(cross):
-    """How far a tokenizer cuts is its state: one thread must not see what another has set."""
+def test_threads_that_share_a_cross_encoder_get_correct_scores(cross_encoder):
+    """The truncation length is a state of the tokenizer: one thread must not see that of another."""
     texts = ["fee card " * words for words in (1, 40, 150)]
     queries = ["open", "When do you open?", "Which fee is taken for a card that was lost on Saturday?"]
-    expected = {query: cross.rerank(query, texts) for query in queries}
+    expected = {query: cross_encoder.rerank(query, texts) for query in queries}
     wrong = []
 
     def ask(query):
         try:
-            results = [cross.rerank(query, texts) for _ in range(30)]
+            results = [cross_encoder.rerank(query, texts) for _ in range(30)]
             wrong.extend(scores for scores in results if scores != pytest.approx(expected[query], abs=1e-4))
         except Exception as error:
             wrong.append(error)
@@ -335,7 +344,7 @@ def test_threads_that_ask_one_cross_encoder_get_their_own_scores(cross):
     assert wrong == []
 
 
-def test_scores_of_weights_that_are_none_are_no_order(heads):
+def test_scores_that_are_nan_are_an_error_of_rerank(heads):
     engine = load(heads["rerank"], task="rerank")
     with torch.no_grad():
         engine.model.classifier.bias.fill_(float("nan"))
@@ -345,43 +354,45 @@ def test_scores_of_weights_that_are_none_are_no_order(heads):
 
 
 @pytest.fixture(scope="module")
-def bi(heads):
+def bi_encoder(heads):
     return load(heads["rerank"], task="text-embedding")
 
 
 @settings(max_examples=25)
 @given(st.lists(st.lists(st.sampled_from(WORDS), max_size=200).map(" ".join), max_size=4))
-def test_every_token_has_a_vector_and_a_long_text_is_read_in_windows(bi, texts):
-    (begin, _, end) = bi.tokenizer.encode("fee")
-    results = bi.embed_tokens(texts)
+def test_every_token_has_a_vector_and_a_long_text_is_read_in_windows(bi_encoder, texts):
+    (begin, _, end) = bi_encoder.tokenizer.encode("fee")
+    results = bi_encoder.embed_tokens(texts)
     assert len(results) == len(texts)
     for text, vectors in zip(texts, results, strict=True):
         expected = []
-        for window in cut(bi.tokenizer.encode(text, add_special_tokens=False), 62, 64 // 4):
+        ids = bi_encoder.tokenizer.encode(text, add_special_tokens=False)
+        for window in split_windows(ids, CONTEXT - 2, CONTEXT // 4):  # 2 special tokens
             with torch.inference_mode():
-                hidden = bi.model(torch.tensor([[begin, *window, end]])).last_hidden_state[0, 1:-1].numpy()
+                outputs = bi_encoder.model(torch.tensor([[begin, *window, end]]))
+            hidden = outputs.last_hidden_state[0, 1:-1].numpy()
             expected.append(hidden / np.linalg.norm(hidden, axis=1, keepdims=True))
         assert vectors.shape == np.concatenate(expected).shape and vectors.dtype == np.float32
         assert vectors == pytest.approx(np.concatenate(expected), abs=1e-5)
 
 
-def test_who_has_no_vectors_of_tokens_says_so(cross, embedder):
+def test_engines_that_cannot_embed_tokens_raise_an_error(cross_encoder, embedder):
     with pytest.raises(Unsupported, match="was loaded for rerank and cannot embed_tokens"):
-        cross.embed_tokens(["fee"])
+        cross_encoder.embed_tokens(["fee"])
     with pytest.raises(Unsupported, match=r"llamacpp cannot embed_tokens; huggingface can\n"):
         embedder.embed_tokens(["fee"])
 
 
-def test_a_model_of_the_kind_of_roberta_leaves_its_first_places_unused(tmp_path):
-    """Its positions are numbered from pad_token_id + 1: a model of 34 reads 32 tokens; the 33rd has none."""
+def test_a_roberta_model_does_not_use_its_first_positions(tmp_path):
+    """RoBERTa numbers positions from pad_token_id + 1: a model with 34 positions reads at most 32 tokens."""
     torch.manual_seed(1)
-    pieces = Tokenizer(
+    word_level = Tokenizer(
         models.WordLevel({w: i for i, w in enumerate(["<s>", "<pad>", "</s>", "<unk>", *WORDS])}, "<unk>")
     )
-    pieces.pre_tokenizer = pre_tokenizers.Whitespace()
-    pieces.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    word_level.pre_tokenizer = pre_tokenizers.Whitespace()
+    word_level.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=pieces,
+        tokenizer_object=word_level,
         bos_token="<s>",
         pad_token="<pad>",
         eos_token="</s>",
@@ -408,13 +419,13 @@ def test_a_model_of_the_kind_of_roberta_leaves_its_first_places_unused(tmp_path)
         with pytest.raises((IndexError, RuntimeError)):
             engine.model(torch.full((1, 33), 4))
     text = "fee lost card . " * 1000
-    read = engine.tokenizer.encode(text, add_special_tokens=False)
+    ids = engine.tokenizer.encode(text, add_special_tokens=False)
     with torch.inference_mode():
         scores = [
-            float(engine.model(torch.tensor([[0, 8, 2, 2, *part, 2]])).logits)
-            for part in cut(read, 27, (32 - 3) // 4)
+            float(engine.model(torch.tensor([[0, 8, 2, 2, *window, 2]])).logits)
+            for window in split_windows(ids, 27, (32 - 3) // 4)
         ]
-    assert len(read) == 4000 and engine.rerank("card", [text, "fee"])[0] == pytest.approx(
+    assert len(ids) == 4000 and engine.rerank("card", [text, "fee"])[0] == pytest.approx(
         max(scores), abs=1e-5
     )
     vectors = load(tmp_path, task="text-embedding").embed_tokens([text])[0]
@@ -428,7 +439,7 @@ def test_a_classifier_gives_probabilities(heads):
     assert engine.classify([]) == []
 
 
-def test_a_head_that_is_not_there_is_not_made_up(heads):
+def test_a_model_without_a_matching_head_is_refused(heads):
     with pytest.raises(CourseError, match="no head for the task rerank"):
         load("all-MiniLM-L6-v2", task="rerank")
     with pytest.raises(CourseError, match="gives 3 labels; a reranker gives one score"):
@@ -449,7 +460,7 @@ def test_a_head_that_is_not_there_is_not_made_up(heads):
         ("2_Dense/config.json", "{}", "has the unsupported layer 2_Dense"),
     ],
 )
-def test_vectors_are_made_as_the_model_says_or_not_at_all(tmp_path, file, content, message):
+def test_unsupported_or_damaged_pooling_files_are_refused(tmp_path, file, content, message):
     folder = tmp_path / "model"
     shutil.copytree(catalog.verify_shipped(catalog.MINILM), folder)
     (folder / file).parent.mkdir(exist_ok=True)
@@ -458,7 +469,7 @@ def test_vectors_are_made_as_the_model_says_or_not_at_all(tmp_path, file, conten
         load(folder, task="text-embedding")
 
 
-def test_the_first_token_stands_for_the_text_where_the_model_says_so(tmp_path):
+def test_cls_pooling_uses_the_vector_of_the_first_token(tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(catalog.verify_shipped(catalog.MINILM), folder)
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
@@ -471,7 +482,7 @@ def test_the_first_token_stands_for_the_text_where_the_model_says_so(tmp_path):
 
 @settings(max_examples=10)
 @given(st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=5))
-def test_llama_cpp_embeds_any_text_to_length_one(embedder, texts):
+def test_llama_cpp_embeds_any_text_with_length_one(embedder, texts):
     vectors = embedder.embed(texts)
     with pytest.raises(ValueError, match="is empty"):
         embedder.embed([*texts, ""])

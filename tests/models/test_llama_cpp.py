@@ -1,4 +1,4 @@
-"""Our models as GGUF say in llama.cpp, token by token, what the models say in transformers."""
+"""The course's models give the same answers in llama.cpp, as GGUF, as in transformers."""
 
 import os
 import shutil
@@ -55,30 +55,30 @@ def test_the_chat_template_and_the_tokenizer_agree(model, llama_cpp, prompts):
         assert reply["choices"][0]["message"]["content"].strip() == model.generate([prompt])[0]
 
 
-def test_a_prompt_that_does_not_fit_is_refused_and_not_cut(llama_cpp):
+def test_a_prompt_that_does_not_fit_is_refused_and_not_truncated(llama_cpp):
     with pytest.raises(CourseError, match=r"\d+ tokens with the answer, but haneul-1m reads 2048"):
         llama_cpp.generate(["word " * 2100])
 
 
-def test_what_llama_cpp_cannot_do_is_refused(llama_cpp):
+def test_options_that_llama_cpp_does_not_support_are_refused(llama_cpp):
     with pytest.raises(SpecError, match="temperature: -1"):
         llama_cpp.generate(["Hello"], temperature=-1)
     with pytest.raises(Unsupported, match="min_output_length=4"):
         llama_cpp.generate(["Hello"], max_output_length=8, min_output_length=4)
 
 
-def test_options_act(llama_cpp, prompts):
+def test_options_have_an_effect(llama_cpp, prompts):
     text = llama_cpp.generate(prompts[:1], max_output_length=40, min_output_length=40)[0]
     assert text.tokens == 40 and text.finish_reason == "length"
-    drawn = {llama_cpp.generate(prompts[:1], temperature=5.0, seed=s)[0] for s in (1, 2, 3)}
-    assert len(drawn) > 1
+    samples = {llama_cpp.generate(prompts[:1], temperature=5.0, seed=s)[0] for s in (1, 2, 3)}
+    assert len(samples) > 1
     assert llama_cpp.generate(prompts[:1], temperature=5.0, seed=1) == llama_cpp.generate(
         prompts[:1], temperature=5.0, seed=1
     )
     assert llama_cpp.generate([]) == []
 
 
-def test_quantized_weights_answer_too(prompts):
+def test_quantized_weights_can_be_loaded(prompts):
     assert len(load(NAME, driver="llamacpp", quantization="q8_0").generate(prompts[:2])) == 2
     with pytest.raises(ValueError, match=r"q3.*q8_0"):
         load(NAME, driver="llamacpp", quantization="q3")
@@ -88,7 +88,7 @@ def test_quantized_weights_answer_too(prompts):
             load(NAME, driver="llamacpp", quantization=kind)
 
 
-def test_a_file_keeps_its_own_type(tmp_path):
+def test_a_file_keeps_its_quantization(tmp_path):
     target = export(MODELS / NAME, tmp_path / "m.gguf", "q4_0")
     assert load(target, driver="llamacpp", quantization="q4_0").generate(["Hello"])
     with pytest.raises(Unsupported, match=r"m\.gguf holds weights of type q4_0, not q8_0"):
@@ -98,7 +98,7 @@ def test_a_file_keeps_its_own_type(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "bits"), [("f32", 32), ("f16", 16), ("bf16", 16), ("q8_0", 8.5), ("q4_0", 4.5)]
 )
-def test_each_type_takes_its_bits(tmp_path, kind, bits):
+def test_each_weight_type_has_its_bits_per_weight(tmp_path, kind, bits):
     reader = GGUFReader(export(MODELS / NAME, tmp_path / "m.gguf", kind))
     matrices = [t for t in reader.tensors if len(t.shape) == 2]
     assert {t.tensor_type.name for t in matrices} == {kind.upper()}
@@ -106,13 +106,13 @@ def test_each_type_takes_its_bits(tmp_path, kind, bits):
     assert {t.tensor_type.name for t in reader.tensors if len(t.shape) == 1} == {"F32"}
 
 
-def test_weights_come_back(tmp_path):
+def test_exported_weights_are_close_to_the_original(tmp_path):
     weights = load_file(MODELS / NAME / "model.safetensors")
-    for kind, within in (("f32", 0), ("f16", 1e-3), ("q8_0", 0.01), ("q4_0", 0.15)):
+    for kind, tolerance in (("f32", 0), ("f16", 1e-3), ("q8_0", 0.01), ("q4_0", 0.15)):
         tensors = {t.name: t for t in GGUFReader(export(MODELS / NAME, tmp_path / "m.gguf", kind)).tensors}
-        ours = weights["model.layers.0.mlp.up_proj.weight"].float().numpy()
-        theirs = dequantize(tensors["blk.0.ffn_up.weight"].data, tensors["blk.0.ffn_up.weight"].tensor_type)
-        assert np.linalg.norm(theirs - ours) <= within * np.linalg.norm(ours)
+        original = weights["model.layers.0.mlp.up_proj.weight"].float().numpy()
+        exported = dequantize(tensors["blk.0.ffn_up.weight"].data, tensors["blk.0.ffn_up.weight"].tensor_type)
+        assert np.linalg.norm(exported - original) <= tolerance * np.linalg.norm(original)
 
 
 def test_rows_are_interleaved_within_each_head():
@@ -125,7 +125,7 @@ def test_an_unknown_type_is_refused():
         export(MODELS / NAME, MODELS / "x.gguf", "q3")
 
 
-def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path):
+def test_a_failed_export_leaves_no_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CourseError, match="cannot be written"):
         export(MODELS / NAME, tmp_path / "file" / "x.gguf")
@@ -135,7 +135,7 @@ def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path):
     assert not (tmp_path / "full.gguf").exists()
 
 
-def test_the_command_writes_a_file_and_says_its_size(tmp_path, capsys, monkeypatch):
+def test_the_export_command_writes_a_file_and_prints_its_size(tmp_path, capsys, monkeypatch):
     target = tmp_path / "new" / "m.gguf"
     assert cli.main(["models", "export", NAME, "--to", "gguf", "--out", str(target), "--type", "q8_0"]) == 0
     assert f"{target}: 1.6 MB, q8_0" in capsys.readouterr().out
@@ -148,7 +148,7 @@ def test_the_command_writes_a_file_and_says_its_size(tmp_path, capsys, monkeypat
     assert load(tmp_path / "mine-q4_0.gguf", driver="llamacpp").parameters == 1_377_408
 
 
-def test_the_command_replaces_nothing_unasked(tmp_path, capsys, monkeypatch):
+def test_the_export_command_replaces_a_file_only_with_force(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     target = tmp_path / f"{NAME}-f16.gguf"
     target.write_text("my own")
@@ -162,7 +162,7 @@ def test_the_command_replaces_nothing_unasked(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(("option", "value", "known"), [("--to", "onnx", "gguf"), ("--type", "q3_k", "q4_0")])
-def test_an_unknown_format_is_told_the_known_ones(option, value, known, capsys):
+def test_the_error_for_an_unknown_format_lists_the_known_ones(option, value, known, capsys):
     with pytest.raises(SystemExit):
         cli.main(["models", "export", NAME, option, value])
     assert value in (stderr := capsys.readouterr().err) and known in stderr
@@ -175,40 +175,40 @@ def gguf_bytes(tmp_path_factory):
 
 
 @pytest.mark.parametrize("fraction", [0.0001, 0.1, 0.5, 0.9, 0.9999])
-def test_a_file_cut_short_is_told_with_its_size(gguf_bytes, fraction, tmp_path):
+def test_a_truncated_file_is_reported_with_its_size(gguf_bytes, fraction, tmp_path):
     size = int(fraction * len(gguf_bytes))
     (tmp_path / "cut.gguf").write_bytes(gguf_bytes[:size])
     with pytest.raises(CourseError, match=rf"cut\.gguf is truncated or damaged: it has {size:,} bytes"):
         load(tmp_path / "cut.gguf", driver="llamacpp")
 
 
-def test_a_file_of_an_unknown_architecture_is_told_by_its_name(gguf_bytes, tmp_path):
+def test_a_file_of_an_unknown_architecture_is_refused(gguf_bytes, tmp_path):
     (tmp_path / "m.gguf").write_bytes(
         gguf_bytes.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0lxama").replace(
             b"llama.", b"lxama."
         )
     )
     with pytest.raises(
-        CourseError, match=r"m\.gguf is a model of the architecture 'lxama', which llama.cpp does not know"
+        CourseError, match=r"m\.gguf has the architecture 'lxama', which llama.cpp does not support"
     ):
         load(tmp_path / "m.gguf", driver="llamacpp")
 
 
-def real(name):
-    """A GGUF file of somebody else, from the folder that COURSE_DATA_DIR names."""
+def public_file(name):
+    """A public GGUF file in the folder COURSE_DATA_DIR; skip the test if it is missing."""
     path = Path(os.environ.get("COURSE_DATA_DIR", "../shared/data")) / "models" / name
     if not path.is_file():
         pytest.skip(f"{path} is not here: set COURSE_DATA_DIR to the folder of real data")
     return path
 
 
-def test_a_tokenizer_alone_is_no_model():
+def test_a_file_with_only_a_tokenizer_is_refused():
     with pytest.raises(
         CourseError, match=r"ggml-vocab-gpt-2\.gguf holds only a tokenizer \(gpt2\), no weights"
     ):
-        load(real("ggml-vocab-gpt-2.gguf"), driver="llamacpp", task="text-generation")
+        load(public_file("ggml-vocab-gpt-2.gguf"), driver="llamacpp", task="text-generation")
 
 
-def test_a_model_of_somebody_else_is_loaded():
-    engine = load(real("stories260K.gguf"), driver="llamacpp", task="text-generation")
+def test_a_public_model_can_be_loaded():
+    engine = load(public_file("stories260K.gguf"), driver="llamacpp", task="text-generation")
     assert engine.generate(["Once upon a"], max_output_length=4)[0].startswith(" time")

@@ -16,7 +16,9 @@ from course_lib.models.drivers.engine import Unsupported
 from course_lib.serve import discovery
 
 NAME = "haneul-1m"
-ASKED = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the Sorin branch open?"
+QUESTION_WITH_PASSAGE = (
+    "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the Sorin branch open?"
+)
 LONG = "Tell me everything about the fees of the bank, please."
 SCHEMA = {"type": "object", "properties": {"colour": {"enum": ["red", "blue", None]}}, "required": ["colour"]}
 DRIVERS = ("openai", "ollama")
@@ -75,7 +77,7 @@ def test_answers_are_the_same_as_in_this_process(driver, load_with, native):
 def test_a_conversation_of_several_turns(driver, load_with, native):
     turns = [
         {"role": "system", "content": "Answer from the handbook."},
-        {"role": "user", "content": ASKED},
+        {"role": "user", "content": QUESTION_WITH_PASSAGE},
         {"role": "assistant", "content": "09:30"},
         {"role": "user", "content": "And when does it close?"},
     ]
@@ -92,20 +94,22 @@ def test_a_stream_is_the_answer_in_pieces(driver, load_with):
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_stop_texts_are_left_out_of_answers_and_of_streams(driver, load_with):
     engine = load_with(driver, generation={"stop": ["30", "never"]})
-    reply = engine.generate([ASKED])[0]
+    reply = engine.generate([QUESTION_WITH_PASSAGE])[0]
     assert reply == "09:" and reply.finish_reason == "stop"
-    assert "".join(engine.stream(ASKED)).strip() == "09:"
+    assert "".join(engine.stream(QUESTION_WITH_PASSAGE)).strip() == "09:"
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_an_answer_follows_the_json_schema(driver, load_with):
-    assert json.loads(load_with(driver).generate([ASKED], json_schema=SCHEMA)[0])["colour"] in (
+    assert json.loads(load_with(driver).generate([QUESTION_WITH_PASSAGE], json_schema=SCHEMA)[0])[
+        "colour"
+    ] in (
         "red",
         "blue",
         None,
     )
     with pytest.raises(CourseError, match=r"refused \(4|refused \(5"):
-        load_with(driver).generate([ASKED], json_schema={"type": "no such type"})
+        load_with(driver).generate([QUESTION_WITH_PASSAGE], json_schema={"type": "no such type"})
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -176,7 +180,7 @@ def test_the_course_server_speaks_the_protocol_of_openai(url, native):
     source = {"type": "server", "url": f"{url}/v1", "model": f"{NAME}:f32"}
     engine = load({"source": source, "driver": "openai"})
     assert (
-        engine.generate([ASKED, LONG]) == native.generate([ASKED, LONG])
+        engine.generate([QUESTION_WITH_PASSAGE, LONG]) == native.generate([QUESTION_WITH_PASSAGE, LONG])
         and engine.context == engine.parameters == 0
     )
     for prompt in ("word " * 3000, "word " * 2000):
@@ -192,7 +196,7 @@ def test_ollama_keeps_the_model_loaded_until_the_engine_is_closed(url, load_with
     model = next(m for m in client.ps().models if m.model == f"{NAME}:f32")
     assert model.expires_at.year > time.gmtime().tm_year + 50 and engine.context == 256
     with pytest.raises(CourseError, match=r"(?s)\d+ tokens.*num_ctx is 256.*larger context_length"):
-        engine.generate([ASKED * 12])
+        engine.generate([QUESTION_WITH_PASSAGE * 12])
     engine.close()
     assert all(m.model != f"{NAME}:f32" for m in client.ps().models)
     with pytest.raises(CourseError, match="context_length=4096, but haneul-1m:f32 reads 2048"):
