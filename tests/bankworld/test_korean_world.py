@@ -281,7 +281,7 @@ def test_no_text_has_an_open_slot_a_wrong_particle_or_another_form_than_nfc():
 
 @pytest.mark.parametrize("load", [data.load_passages, data.load_questions, data.load_messages])
 def test_an_unknown_language_names_the_two_that_there_are(load):
-    with pytest.raises(CourseError, match="language='fr'; there are en and ko"):
+    with pytest.raises(CourseError, match="unknown language='fr'; Haneul Bank's data are in en and ko"):
         load(language="fr")
 
 

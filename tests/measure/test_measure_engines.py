@@ -113,7 +113,7 @@ def test_an_engine_with_a_prompt_cache_cannot_answer_out_of_it():
 
         def _reply(self, request):
             cached.append(
-                self._server().handle_completions(request)["timings"]["cache_n"] / len(request["prompt"])
+                self._next_server().handle_completions(request)["timings"]["cache_n"] / len(request["prompt"])
             )
             return super()._reply(request)
 

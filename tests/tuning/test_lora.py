@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch import nn
@@ -28,7 +28,7 @@ class Holder(nn.Module):
 
 
 def both(inputs, outputs, rank, alpha, bias, seed):
-    """One layer with random A and B, by hand and by peft."""
+    """One layer with random A and B, by hand and by peft, in 64 bits (in 32, cancelling sums round apart)."""
     torch.manual_seed(seed)
     linear = nn.Linear(inputs, outputs, bias)
     ours = LoRALinear(copy.deepcopy(linear), rank, alpha)
@@ -37,7 +37,7 @@ def both(inputs, outputs, rank, alpha, bias, seed):
     layer = theirs.base_model.model.layer
     layer.lora_A["default"].weight.data.copy_(ours.A)
     layer.lora_B["default"].weight.data.copy_(ours.B)
-    return ours, theirs, layer
+    return ours.double(), theirs.double(), layer
 
 
 def same(a, b):
@@ -46,6 +46,7 @@ def same(a, b):
 
 
 @settings(max_examples=40)
+@example(1, 1, 7, 26.0, True, 0)
 @given(
     st.integers(1, 40),
     st.integers(1, 40),
@@ -56,7 +57,7 @@ def same(a, b):
 )
 def test_a_layer_is_that_of_peft(inputs, outputs, rank, alpha, bias, seed):
     ours, theirs, layer = both(inputs, outputs, rank, alpha, bias, seed)
-    x = torch.randn(2, 3, inputs)
+    x = torch.randn(2, 3, inputs, dtype=torch.float64)
     result, expected = ours(x), theirs(x)
     assert same(result, expected)
     (result**2).sum().backward()
