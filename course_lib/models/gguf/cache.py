@@ -16,6 +16,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from course_lib.data import sha256
 from course_lib.models.gguf import tokenizer, writer
 
 LIMIT_BYTES = 4 * 2**30  # for all cached files together; the least recently used are deleted first
@@ -79,8 +80,7 @@ def _hash_files(paths: Iterable[Path]) -> list[tuple[str, str]]:
 @functools.lru_cache(maxsize=256)
 def _sha256(path: Path, size: int, modified: int) -> str:
     """Return the SHA-256 of a file, recomputed only if its size or modification time (ns) changes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)
 
 
 def _writer_version() -> tuple[Any, ...]:
