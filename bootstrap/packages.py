@@ -149,15 +149,7 @@ class Progress:
 
 def pip(arguments, progress):
     """Run `pip install`, show its progress and log its output. Returns the exit status and the output."""
-    command = [
-        str(venv_program("python")),
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "--no-input",
-    ]
-    command += ["--progress-bar", "off", "--retries", "2"] + arguments
+    command = PIP_INSTALL + ["--no-input", "--progress-bar", "off", "--retries", "2"] + arguments
     environment = dict(os.environ, PYTHONIOENCODING="utf-8", PYTHONUNBUFFERED="1")
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=str(ROOT), env=environment
