@@ -13,7 +13,8 @@ from course_lib.data import ROOT
 
 SECONDS = 90  # of one worker, by what each file took the last time
 UNKNOWN = 5.0  # seconds of a file whose tests never ran here
-ROOTS = {"course_lib": ROOT, "tests": ROOT, "bankworld": ROOT / "datasets", "pretraining": ROOT / "models"}
+ROOTS = {"course_lib": ROOT, "tests": ROOT, "bankworld": ROOT / "datasets"}
+ROOTS |= {"pretraining": ROOT / "models", "finetuning": ROOT / "models"}
 
 
 def changed_files():
