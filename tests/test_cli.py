@@ -91,7 +91,9 @@ def test_the_launcher_alone_says_how_it_is_used(capsys):
 @pytest.mark.skipif(not shutil.which("make"), reason="no make here")
 def test_make_does_what_the_launcher_does():
     targets = ["lab", "test", "check", "doctor", "set-up", "set-up-dev"]
-    output = subprocess.check_output(["make", "-n", *targets, "PORT=9999"], cwd=ROOT, text=True)
+    output = subprocess.check_output(
+        ["make", "-n", "--no-print-directory", *targets, "PORT=9999"], cwd=ROOT, text=True
+    )
     words = ["lab --port 9999", "test", "check", "doctor", "set-up", "set-up --dev"]
     assert output.splitlines() == [f"python3 course.py {w}" for w in words]
 

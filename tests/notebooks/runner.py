@@ -12,6 +12,7 @@ import json
 import re
 import tempfile
 import time
+from collections import deque
 from functools import partial
 from pathlib import Path
 from queue import Empty
@@ -41,7 +42,16 @@ def pytest_collect_file(file_path, parent):
 
 
 class ChapterKernel(RunningKernel):
-    """nbval's kernel, but with history, so that `Out` holds the results of cells."""
+    """nbval's kernel, but with history, so that `Out` holds the results of cells, and without lost outputs.
+
+    nbval reads a cell's outputs after its reply. Some thousand outputs of a progress bar do not fit in the
+    sockets' queues until then, and the rest is lost, the last one included, for which nbval waits.
+    So outputs are read while the reply is awaited.
+    """
+
+    def __init__(self, *args, **kwargs):
+        self.outputs = deque()
+        super().__init__(*args, **kwargs)
 
     def execute_cell_input(self, cell_input, allow_stdin=None):
         return self.kc.execute(cell_input, store_history=True, allow_stdin=allow_stdin, stop_on_error=False)
@@ -50,14 +60,24 @@ class ChapterKernel(RunningKernel):
         """Get a message as nbval does, but raise RuntimeError at once if the kernel died."""
         end = time.monotonic() + timeout
         while True:
-            left = end - time.monotonic()
+            if stream == "iopub" and self.outputs:
+                return self.outputs.popleft()
+            if stream == "shell":
+                self.read_outputs()
+            wait = min(0.1 if stream == "shell" else 1, end - time.monotonic())
             try:
-                return super().get_message(stream, timeout=max(0, min(1, left)))
+                return super().get_message(stream, timeout=max(0, wait))
             except Empty:
                 if not self.is_alive():
                     raise RuntimeError("The kernel died") from None
-                if left <= 1:
+                if time.monotonic() >= end:
                     raise
+
+    def read_outputs(self):
+        """Move all outputs that have arrived from the socket to `outputs`."""
+        with contextlib.suppress(Empty):
+            while True:
+                self.outputs.append(super().get_message("iopub", timeout=0))
 
     def call(self, function, *arguments):
         """Call a function of kernel_side.py in the kernel and return its result.

@@ -267,6 +267,13 @@ def test_a_cell_that_never_ends_is_stopped(tmp_path):
     )
 
 
+def test_no_output_of_a_cell_with_many_is_lost(tmp_path):
+    prints = "for i in range(20_000):\n    print(i, flush=True)"
+    cells = [TOP, Planted(prints, "".join(f"{i}\n" for i in range(20_000))), Planted("print(1)", "1\n")]
+    failures = run(chapter(tmp_path, cells)).failures
+    assert not {"Cell 1", "Cell 2"} & failures.keys()
+
+
 def test_a_kernel_that_dies_fails_its_cell_and_all_later_ones(tmp_path):
     dies = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
     failures = run(chapter(tmp_path, [TOP, Planted(dies), Planted("print(1)", "1\n")])).failures
