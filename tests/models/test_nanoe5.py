@@ -47,8 +47,8 @@ def packed(pieces: list[str] = PIECES, **changes: float) -> bytes:
         tensors.append(data.tobytes())
     offset = len(head) + 4 + sum(23 + len(name) for name, *_ in directory)
     listed = struct.pack("<i", len(directory))
-    for name, quantized, size, nbytes in directory:
-        listed += struct.pack("<H", len(name)) + name + struct.pack("<BIQQ", quantized, size, offset, nbytes)
+    for key, kind, size, nbytes in directory:
+        listed += struct.pack("<H", len(key)) + key + struct.pack("<BIQQ", kind, size, offset, nbytes)
         offset += nbytes
     return head + listed + b"".join(tensors)
 
