@@ -18,6 +18,7 @@ WEIGHT_PATTERNS = [  # transformers reads the files of the first pattern that ma
     for p in (r"model\.safetensors", r"model-\d{5}-of-\d{5}\.safetensors", r"[^/]+\.safetensors")
 ]
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf|\.safetensors)")
+INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000  # limit of the safetensors format
 
 
@@ -77,10 +78,14 @@ def pickle_error(name: str) -> CourseError:
 
 
 class Tensor(NamedTuple):
-    """Shape and size in bytes of a tensor, from its file's header."""
+    """Shape, size in bytes and type of a tensor, from its file's header.
+
+    type: As its file names it, in lower case: bf16, f32 (both formats), q4_k (GGUF).
+    """
 
     shape: tuple[int, ...]
     bytes: int
+    type: str
 
 
 def read_safetensors_header(path: Path) -> dict[str, Tensor]:
@@ -101,7 +106,8 @@ def read_safetensors_header(path: Path) -> dict[str, Tensor]:
         for name, entry in json.loads(header).items():
             if name != "__metadata__":
                 first, last = map(int, entry["data_offsets"])
-                tensors[name] = Tensor(tuple(map(int, entry["shape"])), last - first)
+                shape = tuple(map(int, entry["shape"]))
+                tensors[name] = Tensor(shape, last - first, entry["dtype"].lower())
                 end = max(end, last)
     except (ValueError, KeyError, TypeError, AttributeError):
         what = f"{path.name} is not a safetensors file: it begins with {start!r}"
@@ -110,6 +116,20 @@ def read_safetensors_header(path: Path) -> dict[str, Tensor]:
         what = f"{path.name} has {size:,} bytes, but should have {8 + length + end:,} by its header"
         raise CourseError(what, "download it again")
     return tensors
+
+
+def model_files(folder: Path) -> list[Path]:
+    """Return the safetensors files that transformers reads from a folder.
+
+    Beside them, a folder may hold the same weights in another layout (consolidated.safetensors), or shards of
+    an older version, which the index does not name. Raises CourseError if there is none.
+    """
+    names = [path.name for path in folder.iterdir()]
+    index = read_json(folder, INDEX).get("weight_map") if "model.safetensors" not in names else None
+    files = sorted(set(map(str, index.values()))) if isinstance(index, dict) else weight_files(names)
+    if not files:
+        raise missing_weights_error(names, folder.name)
+    return [folder / Path(name).name for name in files]
 
 
 def check_gguf(path: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from course_lib.models.files import resolve
-from course_lib.models.files.headers import read_safetensors_header
+from course_lib.models.files.headers import model_files, read_safetensors_header
 from course_lib.models.schema import ModelSpec, ServerSource
 from course_lib.models.schema.spec import QUANTIZATIONS
 
@@ -38,7 +38,7 @@ class StoredWeights(NamedTuple):
 def stored_weights(folder: Path) -> StoredWeights:
     """Count the weights in a folder's safetensors files. Raises CourseError for a damaged file."""
     weights = size = quantizable = 0
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in model_files(folder):
         for name, tensor in read_safetensors_header(path).items():
             count = math.prod(tensor.shape)
             weights, size = weights + count, size + tensor.bytes
