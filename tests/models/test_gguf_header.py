@@ -86,7 +86,11 @@ def test_a_file_that_ends_too_early_is_an_error_of_value(length, ours, tmp_path)
 
 def test_numbers_of_the_layers_are_read_without_the_vocabulary(tmp_path):
     path = written(tmp_path / "m.gguf", {"a.layers": [4, 2, 1], "a.long": [1] * (SHORT + 1)})
-    assert read_header(path).fields == {"general.architecture": "llama", "a.layers": [4, 2, 1], "a.long": None}
+    assert read_header(path).fields == {
+        "general.architecture": "llama",
+        "a.layers": [4, 2, 1],
+        "a.long": None,
+    }
 
 
 def written(path, arrays):

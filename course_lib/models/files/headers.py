@@ -134,20 +134,6 @@ def read_safetensors_header(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def model_files(folder: Path) -> list[Path]:
-    """Return the safetensors files that transformers reads from a folder.
-
-    Beside them, a folder may hold the same weights in another layout (consolidated.safetensors), or shards of
-    an older version, which the index does not name. Raises CourseError if there is none.
-    """
-    names = [path.name for path in folder.iterdir()]
-    index = read_json(folder, INDEX).get("weight_map") if "model.safetensors" not in names else None
-    files = sorted(set(map(str, index.values()))) if isinstance(index, dict) else weight_files(names)
-    if not files:
-        raise missing_weights_error(names, folder.name)
-    return [folder / Path(name).name for name in files]
-
-
 def check_gguf(path: Path) -> Path:
     """Return `path` if it begins as a GGUF file does. Raises CourseError with the reason if not."""
     if path.suffix in PICKLE_SUFFIXES:

@@ -26,7 +26,7 @@ MAX_DIMENSIONS = 4  # of a tensor in llama.cpp
 
 
 class Header(NamedTuple):
-    """The metadata fields by name (long arrays and those of strings are None unless decoded), and the tensors."""
+    """The fields by name (long arrays and those of strings are None unless decoded), and the tensors."""
 
     fields: dict[str, Any]
     tensors: dict[str, Tensor]
@@ -115,7 +115,7 @@ class _Reader:
         return None
 
     def tensor(self, tensors: dict[str, Tensor]) -> int:
-        """Add the next tensor description to `tensors`; return where its bytes end, from the first tensor on."""
+        """Add the next tensor to `tensors`; return where its bytes end, relative to the first tensor."""
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
         name, dimensions = self.string(), self.value("<I")
@@ -127,7 +127,9 @@ class _Reader:
         kind = GGMLQuantizationType(code)
         block, size = GGML_QUANT_SIZES[kind]
         if shape and shape[0] % block:
-            raise ValueError(f"{name} has rows of {shape[0]:,} weights, not a multiple of {kind.name}'s {block}")
+            raise ValueError(
+                f"{name} has rows of {shape[0]:,} weights, not a multiple of {kind.name}'s {block}"
+            )
         count = math.prod(shape) // block * size
         tensors[name] = Tensor(tuple(shape[::-1]), count, kind.name.lower())
         return int(offset + count)

@@ -27,7 +27,8 @@ class Family(NamedTuple):
     rolling_cache: Whether llama.cpp caches only the window in the sliding-window layers.
     eager: Whether transformers computes the full matrix of attention scores.
     encoder: Whether the model produces embeddings and has no KV cache.
-    shared: Whether each layer has an expert that all tokens use, beside those that the router chooses.
+    routed: Whether a router chooses experts in each layer.
+    shared: Whether each layer has one more expert, which all tokens use.
     """
 
     norms: int = 2
@@ -38,6 +39,7 @@ class Family(NamedTuple):
     rolling_cache: bool = False
     eager: bool = False
     encoder: bool = False
+    routed: bool = False
     shared: bool = False
 
 
@@ -46,8 +48,9 @@ FAMILIES = {
     "mistral": Family(),
     "qwen2": Family(query_bias=True),
     "qwen3": Family(head_norms=True),
-    "qwen3_moe": Family(head_norms=True),
-    "llama4_text": Family(full_every=4, rolling_cache=True, shared=True),
+    "qwen3_moe": Family(head_norms=True, routed=True),
+    "llama4_text": Family(full_every=4, rolling_cache=True, routed=True, shared=True),
+    "mixtral": Family(routed=True),
     "exaone4": Family(head_norms=True, full_every=4, rolling_cache=True),
     "gemma2": Family(norms=4, full_every=2, rolling_cache=True, eager=True),
     "gemma3_text": Family(norms=4, head_norms=True, full_every=6, rolling_cache=True),
@@ -177,13 +180,14 @@ def from_config(name: str, config: Mapping[str, Any]) -> Architecture:
         if config.get(field):
             message = f"{name} has {field}={config[field]!r}, which the planner does not support"
             raise CourseError(message, "load the model and measure its memory")
-    experts = int(config.get("num_experts") or config.get("num_local_experts") or 0)
+    family = FAMILIES[kind]
     for field in EXPERT_STEPS:
-        if experts and config.get(field, 1) != 1:
+        if family.routed and config.get(field, 1) != 1:
             message = f"{name} has {field}={config[field]}: not every layer has experts"
             raise CourseError(message, "load the model and measure its memory")
     try:
         heads, layers = int(config["num_attention_heads"]), int(config["num_hidden_layers"])
+        experts = int(config.get("num_experts") or config["num_local_experts"]) if family.routed else 0
         window = 0 if kind.startswith("qwen") else config.get("sliding_window")
         window = int(window or config.get("attention_chunk_size") or 0)
         return Architecture(
@@ -199,7 +203,7 @@ def from_config(name: str, config: Mapping[str, Any]) -> Architecture:
             tied=kind == "bert" or bool(config["tie_word_embeddings"]),
             context=int(config["max_position_embeddings"]),
             window=window,
-            windowed=_windowed(config, FAMILIES[kind].full_every, layers) if window else 0,
+            windowed=_windowed(config, family.full_every, layers) if window else 0,
             experts=experts,
             experts_used=int(config["num_experts_per_tok"]) if experts else 0,
         )

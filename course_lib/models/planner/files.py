@@ -1,4 +1,4 @@
-"""Read a model's sizes and the bytes of its weights from its own files: a .gguf file or a safetensors folder."""
+"""Read a model's sizes and the bytes of its weights from its own files, of GGUF or safetensors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from course_lib.errors import CourseError
 from course_lib.models.files.headers import (
     Tensor,
     check_gguf,
-    model_files,
+    missing_weights_error,
     read_safetensors_header,
     shards,
+    weight_paths,
 )
 from course_lib.models.gguf.header import Header, read_header
 from course_lib.models.planner.architectures import FAMILIES, Architecture, from_config
+from course_lib.models.planner.buffers import Driver
 
 # llama.cpp's names of the model types that have another name in transformers (src/llama-arch.cpp).
 GGUF_TYPES = {"gemma3": "gemma3_text", "qwen3moe": "qwen3_moe", "llama4": "llama4_text"}
@@ -31,10 +33,11 @@ MEASURE = "load it with a short context, and measure its memory"
 
 
 class StoredModel(NamedTuple):
-    """A model in files: its sizes, the type of most of its weights, and the bytes of its three parts."""
+    """A model in files: its sizes, its format, the driver that reads it, and the bytes of its weights."""
 
     sizes: Architecture
     weight_format: str
+    driver: Driver
     weights: int
     embeddings: int
     norms: int
@@ -49,13 +52,14 @@ def stored_model(path: Path) -> StoredModel:
         sizes, tensors = sizes_in_folder(path), _safetensors(path)
         if sizes.tied:
             tensors.pop("lm_head.weight", None)  # transformers uses the input embeddings in its place
-        return _stored(sizes, tensors, None)
+        return _stored(sizes, tensors, "huggingface")
     headers = [_gguf_header(path.with_name(name)) for name in shards(path.name)]
     tensors = {name: tensor for header in headers for name, tensor in header.tensors.items()}
     if not tensors:
         raise CourseError(f"{path.name} holds no weights", "name the file of the complete model")
     fields = headers[0].fields
-    return _stored(_gguf_architecture(path.name, fields, tensors), tensors, fields.get("general.file_type"))
+    sizes = _gguf_architecture(path.name, fields, tensors)
+    return _stored(sizes, tensors, "llamacpp", fields.get("general.file_type"))
 
 
 def sizes_in_folder(folder: Path) -> Architecture:
@@ -77,14 +81,23 @@ def sizes_in_folder(folder: Path) -> Architecture:
     return from_config(folder.name, config)
 
 
-def _stored(sizes: Architecture, tensors: Mapping[str, Tensor], file_type: int | None) -> StoredModel:
+def _stored(
+    sizes: Architecture, tensors: Mapping[str, Tensor], driver: Driver, file_type: Any = None
+) -> StoredModel:
     parts, types = Counter[str](), Counter[str]()
     for name, tensor in tensors.items():
         matrix = sum(n > 1 for n in tensor.shape) > 1
         parts["embeddings" if EMBEDDING.search(name) else "weights" if matrix else "norms"] += tensor.bytes
         types[tensor.type] += tensor.bytes * matrix
     kind = _file_type(file_type) or types.most_common(1)[0][0]
-    return StoredModel(sizes, NAMES.get(kind, kind), parts["weights"], parts["embeddings"], parts["norms"])
+    return StoredModel(
+        sizes=sizes,
+        weight_format=NAMES.get(kind, kind),
+        driver=driver,
+        weights=parts["weights"],
+        embeddings=parts["embeddings"],
+        norms=parts["norms"],
+    )
 
 
 def _file_type(code: Any) -> str:
@@ -98,7 +111,10 @@ def _file_type(code: Any) -> str:
 
 
 def _safetensors(folder: Path) -> dict[str, Tensor]:
-    files = (read_safetensors_header(path) for path in model_files(folder))
+    paths = weight_paths(folder)
+    if not paths:
+        raise missing_weights_error((path.name for path in folder.iterdir()), folder.name)
+    files = map(read_safetensors_header, paths)
     return {name: tensor for tensors in files for name, tensor in tensors.items()}
 
 
@@ -116,8 +132,8 @@ def _gguf_architecture(name: str, fields: Mapping[str, Any], tensors: Mapping[st
     """Return the sizes by the header of a GGUF file.
 
     A type of model that is not in FAMILIES counts as one that attends to all tokens in every layer, which is
-    an upper bound. Raises CourseError for a missing field, for an adapter, and for a model with another memory
-    than keys and values.
+    an upper bound. Raises CourseError for a missing field, for an adapter, and for a model that keeps
+    something else than keys and values.
     """
     kind = str(fields.get("general.architecture", "none"))
     if fields.get("general.type", "model") != "model":
@@ -174,7 +190,10 @@ def _gguf_sizes(
 
 
 def _windowed(pattern: Any, kind: str, layers: int) -> int:
-    """Return the number of layers with a sliding window. pattern: a truth value per layer, or every n-th is full."""
+    """Return the number of layers with a sliding window.
+
+    pattern: A truth value for each layer, or n: every n-th layer attends to all tokens.
+    """
     if isinstance(pattern, list):
         return sum(map(bool, pattern))
     every = int(pattern or (FAMILIES[kind].full_every if kind in FAMILIES else 0))

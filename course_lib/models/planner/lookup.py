@@ -13,24 +13,26 @@ from course_lib.models.planner.architectures import Architecture, from_config, k
 from course_lib.models.planner.files import StoredModel, sizes_in_folder, stored_model
 from course_lib.models.schema.sources import is_path
 
-Model = str | Path | Architecture  # a well-known or shipped model by name, a folder, a .gguf file, or its sizes
+Model = (
+    str | Path | Architecture
+)  # a well-known or shipped model by name, a folder, a .gguf file, or its sizes
 # The suffix of fine-tuned models, which have the sizes of their base model.
 TUNED = re.compile(r"-(instruct|it|chat)\b", re.IGNORECASE)
 SIZE = re.compile(r"[-:]?\d+(\.\d+)?[bm]\b.*", re.IGNORECASE)  # the end of a name, from its size on
 
 
 def files_of(model: Model) -> Path | None:
-    """Return the path of a model that is given by its path; None for one given by its name or its sizes."""
-    if isinstance(model, Architecture) or (isinstance(model, str) and not is_path(model)):
+    """Return the path of a model that is given by its path or comes with the course, else None."""
+    if isinstance(model, Architecture):
         return None
-    return Path(model).expanduser()
+    if isinstance(model, Path) or is_path(model):
+        return Path(model).expanduser()
+    return MODELS / model if model in shipped() else None
 
 
 def stored(model: Model) -> StoredModel | None:
-    """Return what a model's own files say, if it is given by its path or comes with the course."""
+    """Return what a model's own files say; None for a model that is given by its name or sizes only."""
     path = files_of(model)
-    if path is None and model in shipped():
-        path = MODELS / str(model)
     return stored_model(path) if path else None
 
 
@@ -42,21 +44,19 @@ def architecture(model: Model) -> Architecture:
     if isinstance(model, Architecture):
         return model
     if path := files_of(model):
-        return stored_model(path).sizes if path.is_file() else sizes_in_folder(path)
+        return stored_model(path).sizes if path.suffix == ".gguf" else sizes_in_folder(path)
     name = str(model).rpartition("/")[2]  # without the owner on the hub
     names = {known.lower(): known for known in known_configs()}
     known = names.get(name.lower()) or names.get(TUNED.sub("", name).lower())
     if known:
         return from_config(known, known_configs()[known])
-    if model in shipped():
-        return sizes_in_folder(MODELS / str(model))
     similar = _similar(name.lower(), [*names, *shipped()])
     fix = f"use {' or '.join(names.get(n, n) for n in similar)}" if similar else "give the path of its files"
     raise CourseError(f"the planner does not know a model {model!r}", fix)
 
 
 def _similar(name: str, known: list[str]) -> list[str]:
-    """Return the other sizes of the same series; else the one name that differs by a slip of the keys alone."""
+    """Return the other sizes of the same series, or else the one name that looks like a typing error."""
     series = SIZE.sub("", name)
     if same := [other for other in known if series and SIZE.sub("", other) == series]:
         return get_close_matches(name, same, n=3, cutoff=0)
