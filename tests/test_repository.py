@@ -17,6 +17,7 @@ from course_lib.models import catalog
 ROOMS = [
     "errors",
     "lazy",
+    "quiet",
     "shell",
     "atomic",
     "tables",
@@ -33,6 +34,7 @@ ROOMS = [
     "lab",
     "testing",
     "doctor",
+    "model_commands",
     "cli",
 ]
 ROOMS_OF_MODELS = ["catalog", "schema", "files", "gguf", "planner", "drivers", "manager"]  # lowest first

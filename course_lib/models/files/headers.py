@@ -13,11 +13,13 @@ from course_lib.errors import CourseError
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack"}
 MIN_GGUF_BYTES = 24  # magic, version, tensor count, metadata count
 LFS_POINTER = b"version https://git-lfs"
+SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 WEIGHT_PATTERNS = [  # transformers reads the files of the first pattern that matches any
     re.compile(p)
     for p in (r"model\.safetensors", r"model-\d{5}-of-\d{5}\.safetensors", r"[^/]+\.safetensors")
 ]
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf|\.safetensors)")
+INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000  # limit of the safetensors format
 
 
@@ -73,14 +75,33 @@ def pickle_error(name: str) -> CourseError:
     )
 
 
+def weight_paths(folder: Path) -> list[Path]:
+    """Return the model's safetensors files: model.safetensors, or else the shards that the index names.
+
+    So does transformers; other files beside them, such as consolidated.safetensors, are not read. Without an
+    index, `weight_files` decides by the names. Raises CourseError for an unreadable index.
+    """
+    names = [path.name for path in folder.iterdir()]
+    if SINGLE_FILE not in names and (folder / INDEX).is_file():
+        shards_of = read_json(folder, INDEX).get("weight_map")
+        if not isinstance(shards_of, dict) or any(Path(str(n)).name != n for n in shards_of.values()):
+            raise CourseError(f"{INDEX} of {folder.name} does not list files", "download it again")
+        return [folder / name for name in sorted(set(shards_of.values()))]
+    return [folder / name for name in weight_files(names)]
+
+
 # -- first bytes ------------------------------------------------------------------------------------------
 
 
 class Tensor(NamedTuple):
-    """Shape and size in bytes of a tensor, from its file's header."""
+    """Shape, size in bytes and type of a tensor, from its file's header.
+
+    type: As its file names it, in lower case: bf16, f32 (both formats), q4_k (GGUF).
+    """
 
     shape: tuple[int, ...]
     bytes: int
+    type: str
 
 
 def read_safetensors_header(path: Path) -> dict[str, Tensor]:
@@ -101,7 +122,8 @@ def read_safetensors_header(path: Path) -> dict[str, Tensor]:
         for name, entry in json.loads(header).items():
             if name != "__metadata__":
                 first, last = map(int, entry["data_offsets"])
-                tensors[name] = Tensor(tuple(map(int, entry["shape"])), last - first)
+                shape = tuple(map(int, entry["shape"]))
+                tensors[name] = Tensor(shape, last - first, entry["dtype"].lower())
                 end = max(end, last)
     except (ValueError, KeyError, TypeError, AttributeError):
         what = f"{path.name} is not a safetensors file: it begins with {start!r}"

@@ -16,6 +16,7 @@ from course_lib.models.files.headers import (
     read_json,
     read_safetensors_header,
     weight_files,
+    weight_paths,
 )
 from course_lib.models.schema.sources import HuggingFaceSource, LocalSource, ServerSource
 
@@ -64,10 +65,12 @@ def from_hub(source: HuggingFaceSource, *, pull: bool = False) -> Path:
 
 
 def on_this_machine(entry: catalog.Entry) -> bool | None:
-    """Whether all files of a model in the catalogue are in the course or in the hub's cache.
+    """Whether all files of a model in the catalogue are in the course, pulled, or in the hub's cache.
 
     None for a model that runs in Ollama; the command `ollama list` shows those that are there.
     """
+    if entry.package:
+        return entry.pulled_path.exists()
     if entry.driver == "ollama":
         return None
     if entry.adapter_of and not (data.MODELS / entry.model / "adapter_model.safetensors").is_file():
@@ -88,6 +91,8 @@ def _resolve_local(source: LocalSource) -> Path:
     if shipped := catalog.verified_folder(path):
         _check_format(source, "safetensors")
         return shipped
+    if pulled := catalog.pulled_entry(path):
+        catalog.verify_pulled(pulled)
     if path.is_file():
         _check_format(source, path.suffix.removeprefix("."))
         return check_gguf(path)
@@ -133,11 +138,11 @@ def check_folder(folder: Path, name: str = "") -> Path:
         base = read_json(folder, "base.json").get("model", "BASE")
         what = f"{name or folder.name} is a LoRA adapter, not a complete model"
         raise CourseError(what, f'load("{base}", adapters=["{name or folder}"])')
-    files = weight_files(names)
-    if not files:
+    paths = weight_paths(folder)
+    if not paths:
         raise missing_weights_error(names, folder.name)
     if "config.json" not in names:
         raise CourseError(f"{folder} has no config.json", "name a Hugging Face model folder")
-    for file in files:
-        read_safetensors_header(folder / file)
+    for path in paths:
+        read_safetensors_header(path)
     return folder
