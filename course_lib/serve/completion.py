@@ -19,7 +19,6 @@ from course_lib.models.schema import Generation, ModelSpec
 from course_lib.serve.errors import ApiError
 
 IMPLEMENTATION = "course-serve"
-MAX_RUNNING = 8  # requests processed concurrently
 OnToken = Callable[[str], bool]  # called with each piece of text; returns True to stop the generation
 
 

@@ -17,11 +17,10 @@ from course_lib.errors import CourseError
 from course_lib.models.schema.json_schema import check_size
 from course_lib.serve.completion import Completion, CompletionRequest
 from course_lib.serve.errors import ApiError, error_line
+from course_lib.serve.limits import MAX_MESSAGES, MAX_PROMPTS, MAX_TEXTS
 from course_lib.serve.schemas import RequestBody, SamplingOptions, Texts, names, parse_num_predict
 from course_lib.serve.store import Tag
 from course_lib.serve.worker import Worker
-
-MAX_PROMPTS = 64  # in one request to /v1/completions
 
 
 def _content(value: Any) -> Any:
@@ -102,7 +101,7 @@ class ChatBody(CommonBody):
         "tools tool_choice parallel_tool_calls functions function_call audio modalities prediction "
         "reasoning_effort verbosity web_search_options"
     )
-    messages: list[Turn] = Field(min_length=1)
+    messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES)
 
 
 class CompletionBody(CommonBody):
@@ -119,7 +118,7 @@ class EmbeddingsBody(RequestBody):
     UNSUPPORTED: ClassVar[frozenset[str]] = names("dimensions")
     IGNORED: ClassVar[frozenset[str]] = names("user")
     model: str
-    input: Texts
+    input: Annotated[Texts, Field(max_length=MAX_TEXTS)]
     encoding_format: Literal["float", "base64"] = "float"
 
 

@@ -15,13 +15,12 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.manager.manager import LoadedModel, ModelManager
 from course_lib.models.schema import ModelSpec
-from course_lib.serve.completion import MAX_RUNNING, Completion, CompletionRequest, OnToken, ServedLlamaCpp
+from course_lib.serve.completion import Completion, CompletionRequest, OnToken, ServedLlamaCpp
 from course_lib.serve.errors import ApiError, not_found
+from course_lib.serve.limits import MAX_PULLS, MAX_QUEUED, MAX_RUNNING
 from course_lib.serve.store import Store, Tag
 
 T = TypeVar("T")
-MAX_QUEUED = 64  # waiting requests; further ones are rejected
-MAX_PULLS = 4  # models that are pulled or created concurrently; they do not wait behind generations
 EMBED_BATCH = 32  # texts that are embedded before a look whether the client is still there
 
 
