@@ -129,7 +129,7 @@ async def chat_completions(worker: Worker, body: ChatBody) -> Response:
     tag = worker.store.find_generative(body.model, "chat")
     if body.stream:
         return await _stream(worker, tag, request, body, head)
-    completion = await worker.run(lambda channel: worker.complete(tag, request, None, channel.check))
+    completion = await worker.run(lambda channel: worker.complete(tag, request, None, channel))
     message = {"message": {"role": "assistant", "content": completion.text}}
     choice = _choice(0, message, completion.finish_reason)
     return JSONResponse(head | {"choices": [choice], "usage": _usage([completion])})
@@ -146,7 +146,7 @@ async def completions(worker: Worker, body: CompletionBody) -> Response:
             raise ApiError("prompt", what, "send one prompt per request, or set stream to false")
         return await _stream(worker, tag, requests[0], body, head)
     results = await worker.run(
-        lambda channel: [worker.complete(tag, request, None, channel.check) for request in requests]
+        lambda channel: [worker.complete(tag, request, None, channel) for request in requests]
     )
     choices = [_choice(i, {"text": c.text}, c.finish_reason) for i, c in enumerate(results)]
     return JSONResponse(head | {"choices": choices, "usage": _usage(results)})
@@ -176,7 +176,7 @@ async def _stream(
     worker: Worker, tag: Tag, request: CompletionRequest, body: CommonBody, head: dict[str, Any]
 ) -> Response:
     """Return server-sent events: text chunks, the finish reason, usage if requested, and [DONE]."""
-    pieces = worker.stream(lambda channel: worker.complete(tag, request, None, channel.put))
+    pieces = worker.stream(lambda channel: worker.complete(tag, request, None, channel, stream=True))
     first = await anext(pieces)  # an error before the first piece can still set the HTTP status
 
     def chunk(piece: str, finish_reason: str | None = None) -> dict[str, Any]:

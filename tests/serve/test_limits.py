@@ -15,6 +15,8 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
+from course_lib import data
+from course_lib.models.schema import json_schema
 from course_lib.serve import limits
 from course_lib.serve.app import application
 from course_lib.serve.connection import BoundedConnection
@@ -399,3 +401,12 @@ def test_a_client_that_sends_half_a_request_harms_nobody(running):
     with connected(running) as half:
         half.sendall(b"POST /api/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{")
         assert httpx.post(f"{running}/api/generate", json=ASK, timeout=120).status_code == 200
+
+
+def test_the_documentation_tells_every_bound():
+    text = (data.ROOT / "docs" / "server.md").read_text("utf-8")
+    bounds = {name: value for module in (limits, json_schema) for name, value in vars(module).items()}
+    numbers = {n: v for n, v in bounds.items() if n.isupper() and isinstance(v, int | float)}
+    assert len(numbers) > 15
+    missing = [name for name, value in numbers.items() if f"| `{name}` | {value:,.0f} |" not in text]
+    assert missing == []
