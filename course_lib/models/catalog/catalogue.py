@@ -33,6 +33,8 @@ class Entry:
     sha256: checksum of model.safetensors; gated: whether the hub asks for an account and an agreement;
     download_bits: bits per weight of the files that are downloaded;
     adapter_of: for a LoRA adapter, the name of its base model (`parameters` counts both);
+    path: the file or folder of a model outside the catalogue, whose parameters, licence, context and
+    languages are unknown (0 or empty);
     query_prefix, passage_prefix: texts that an embedding model expects before a question and a passage;
     role: the role by which `catalog.role` returned it, otherwise "".
     """
@@ -49,13 +51,14 @@ class Entry:
     revision: str | None = None
     sha256: str | None = None
     ollama: str | None = None
-    driver: Literal["huggingface", "ollama"] = "huggingface"
+    driver: Literal["huggingface", "llamacpp", "ollama"] = "huggingface"
     gated: bool = False
     download_bits: float = 16
     adapter_of: str = ""
     query_prefix: str = ""
     passage_prefix: str = ""
     note: str = ""
+    path: str = ""
     role: str = ""
 
     @property
@@ -98,6 +101,8 @@ class Entry:
         return {"source": self._source(), "driver": self.driver, "task": self.task} | adapters
 
     def _source(self) -> dict[str, Any]:
+        if self.path:
+            return {"type": "local", "path": self.path}
         if self.driver == "ollama":
             return {"type": "server", "model": self.ollama}
         if self.hub is None:
