@@ -14,9 +14,12 @@ from course_lib.models.catalog.catalogue import (
     is_adapter,
     prefixes,
     pull_command,
+    pulled_entry,
     similar_names,
+    verify_pulled,
     verify_shipped,
 )
+from course_lib.models.catalog.packages import Package, Wheel, pulled_models
 from course_lib.models.catalog.selection import PURPOSES, Fit, largest_fitting, rank_models
 from course_lib.models.catalog.shipped_models import (
     MINILM,
