@@ -91,7 +91,7 @@ def test_errors_for_unknown_tiers_roles_and_models_list_the_known_ones(monkeypat
     with pytest.raises(CourseError, match="haneul-4m"):
         catalog.entry("?")
     monkeypatch.setenv("COURSE_TIER", "huge")
-    with pytest.raises(CourseError, match="tiny, laptop, gpu"):
+    with pytest.raises(CourseError, match="tiny, real, laptop, gpu"):
         catalog.tier()
 
 

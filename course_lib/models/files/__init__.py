@@ -9,5 +9,10 @@ if TYPE_CHECKING:
     from course_lib.models.files.resolution import on_this_machine, require, resolve
 
 __all__ = ["on_this_machine", "pull", "require", "resolve"]
-_MODULES = {"on_this_machine": "resolution", "pull": "pulling", "require": "resolution", "resolve": "resolution"}
+_MODULES = {
+    "on_this_machine": "resolution",
+    "pull": "pulling",
+    "require": "resolution",
+    "resolve": "resolution",
+}
 __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)
