@@ -6,12 +6,12 @@ import functools
 import json
 import shlex
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from course_lib import data
 from course_lib.errors import CourseError
+from course_lib.models.catalog.names import similar
 from course_lib.models.catalog.packages import Package, pulled_models
 from course_lib.models.catalog.shipped_models import shipped, shipped_folder, verify
 
@@ -182,10 +182,9 @@ def entry(name: str) -> Entry:
     raise CourseError(f"no model {name!r} in the catalogue", f"choose {' or '.join(suggestions)}")
 
 
-def similar_names(name: str, cutoff: float = 0.5) -> list[str]:
-    """Return up to three names of the catalogue similar to `name`, best first, ignoring case."""
-    names = {n.lower(): n for n in reversed(_catalogue().models)}  # of equal ones, the first
-    return [names[n] for n in get_close_matches(name.lower(), names, cutoff=cutoff)]
+def similar_names(name: str) -> list[str]:
+    """Return up to three names of the catalogue that `name` may have meant, the most similar first."""
+    return similar(name, _catalogue().models)
 
 
 def is_adapter(name: str) -> bool:

@@ -48,9 +48,9 @@ def kv_bytes(
 def llamacpp_overhead(sizes: Architecture, context: int, batch: int) -> int:
     """Return the bytes of llama.cpp's compute and output buffers, with flash attention.
 
-    Fitted to the sizes that xllamacpp 2026.10 reports. Each token of a prompt chunk needs some rows of float32
-    (see `_rows`), 36 bytes for positions, and an attention mask of 2 bytes per cached token. The output needs a
-    float32 per vocabulary entry and text.
+    Fitted to the sizes that xllamacpp 2026.10 reports. Each token of a prompt chunk needs some rows of
+    float32 (see `_rows`), 36 bytes for positions, and an attention mask of 2 bytes per cached token. The
+    output needs a float32 per vocabulary entry and text.
     """
     chunk, rows = min(PROMPT_CHUNK, batch * context), _rows(sizes)
     full, window = _cached_tokens(sizes, context, "llamacpp")

@@ -28,12 +28,16 @@ ENCODERS = re.compile(r"bert|embedding")
 # Fields of models that keep something else than keys and values of all heads: Mamba, RWKV, DeepSeek, T5.
 OTHER_MEMORY = re.compile(r"\.(ssm|wkv|shortconv)\.|kv_lora_rank|relative_buckets_count")
 EMBEDDING = re.compile(r"embed|embd|lm_head|^output\.weight$")
+EXPERTS = re.compile(r"_exps\.|\.experts\.")
 NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}  # of types, in FORMATS
 MEASURE = "load it with a short context, and measure its memory"
 
 
 class StoredModel(NamedTuple):
-    """A model in files: its sizes, its format, the driver that reads it, and the bytes of its weights."""
+    """A model in files: its sizes, its format, the driver that reads it, and the bytes of its weights.
+
+    experts: The bytes, out of `weights`, of the experts among which a router chooses.
+    """
 
     sizes: Architecture
     weight_format: str
@@ -41,6 +45,7 @@ class StoredModel(NamedTuple):
     weights: int
     embeddings: int
     norms: int
+    experts: int
 
 
 def stored_model(path: Path) -> StoredModel:
@@ -97,6 +102,7 @@ def _stored(
         weights=parts["weights"],
         embeddings=parts["embeddings"],
         norms=parts["norms"],
+        experts=sum(tensor.bytes for name, tensor in tensors.items() if EXPERTS.search(name)),
     )
 
 

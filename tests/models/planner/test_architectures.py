@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import catalog
+from course_lib.models.catalog.names import TUNED
 from course_lib.models.planner.architectures import (
     FAMILIES,
     architectures,
     from_config,
     known_configs,
 )
-from course_lib.models.planner.lookup import TUNED, architecture
+from course_lib.models.planner.lookup import architecture
 
 KNOWN = architectures()
 ALSO_READS_IMAGES = {"gemma-3-4b-it"}
@@ -169,7 +170,7 @@ def test_what_is_not_known_is_refused(config, message, tmp_path):
 def test_a_name_that_is_not_known_gets_those_that_are_alike(tmp_path):
     with pytest.raises(CourseError, match=r"not know a model 'Llama-3\.1-80B'\n.*Llama-3\.1-8B"):
         architecture("Llama-3.1-80B")
-    with pytest.raises(CourseError, match="give the path of its files"):
+    with pytest.raises(CourseError, match="give the path of its folder"):
         architecture("?")
     with pytest.raises(CourseError, match=r"no readable config\.json"):
         architecture(tmp_path)
