@@ -17,6 +17,7 @@ from course_lib.models import catalog
 ROOMS = [
     "errors",
     "lazy",
+    "quiet",
     "shell",
     "atomic",
     "tables",

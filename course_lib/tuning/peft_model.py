@@ -18,8 +18,8 @@ from course_lib.atomic import atomic_file, atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.adapters import BASE_FILE, CONFIG_FILE, WEIGHTS_FILE
-from course_lib.models.drivers.quiet import quiet
 from course_lib.models.schema import ModelSpec
+from course_lib.quiet import quiet
 from course_lib.tuning.config import LoRATrainingConfig
 from course_lib.tuning.dataset import padded_length
 from course_lib.tuning.lora import linear_layers

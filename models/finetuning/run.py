@@ -21,8 +21,8 @@ from course_lib.atomic import atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.measure import machine
 from course_lib.models import catalog
-from course_lib.models.drivers.quiet import quiet
 from course_lib.models.manager import ModelManager
+from course_lib.quiet import quiet
 from course_lib.retrieval.chunk import token_spans
 from course_lib.tuning.optimiser import MixedPrecisionAdamW, checkpoint_metadata
 from course_lib.tuning.run_folder import CHECKPOINT, with_new_names

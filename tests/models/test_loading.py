@@ -63,7 +63,7 @@ def test_silence_of_threads_that_overlap_ends_with_the_last():
 
     from transformers.utils import logging
 
-    from course_lib.models.drivers.quiet import quiet
+    from course_lib.quiet import quiet
 
     logging.set_verbosity_info()
     logging.enable_progress_bar()

@@ -18,11 +18,11 @@ from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.drivers import bitsandbytes_weights
 from course_lib.models.drivers.engine import Unsupported
-from course_lib.models.drivers.quiet import quiet
-from course_lib.models.files.headers import read_json, read_safetensors_header, weight_files
+from course_lib.models.files.headers import read_json, read_safetensors_header, weight_paths
 from course_lib.models.files.resolution import from_hub
 from course_lib.models.schema.sources import LocalSource
 from course_lib.models.schema.spec import Adapter, CombinationType
+from course_lib.quiet import quiet
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 BASE_FILE = "base.json"  # in an adapter's folder: {"model": name of the base, "sha256": hash of its weights}
@@ -89,7 +89,7 @@ def base_model_name(adapter: Path) -> str:
 
 def sha256_of_weights(folder: Path) -> str:
     """The SHA-256 of a model's weights file; for several files, the SHA-256 of their joined hashes."""
-    hashes = [data.sha256(folder / name) for name in weight_files(p.name for p in folder.iterdir())]
+    hashes = [data.sha256(path) for path in weight_paths(folder)]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
@@ -113,7 +113,7 @@ def _check_shapes(adapter: ResolvedAdapter, base: Path) -> None:
         return  # quantized matrices are stored in other shapes
     # GPT-2 stores its matrices as (inputs, outputs), other models as (outputs, inputs).
     transposed = bool(read_json(adapter.path, CONFIG_FILE).get("fan_in_fan_out"))
-    headers = [read_safetensors_header(base / name) for name in weight_files(p.name for p in base.iterdir())]
+    headers = [read_safetensors_header(path) for path in weight_paths(base)]
     shapes = {name: tensor.shape for header in headers for name, tensor in header.items()}
     for name, tensor in read_safetensors_header(adapter.path / WEIGHTS_FILE).items():
         module, _, matrix = name.removeprefix(BASE_PREFIX).partition(".lora_")

@@ -8,9 +8,9 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.models.drivers import adapters, bitsandbytes_weights
 from course_lib.models.drivers.engine import Unsupported
-from course_lib.models.drivers.quiet import quiet
 from course_lib.models.files.headers import read_json
 from course_lib.models.schema.spec import ModelSpec
+from course_lib.quiet import quiet
 
 LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
 

@@ -13,7 +13,7 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers import adapters, bitsandbytes_weights
 from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
 from course_lib.models.drivers.engine import Engine
-from course_lib.models.drivers.quiet import quiet
+from course_lib.quiet import quiet
 
 
 class TorchEngine(Engine):

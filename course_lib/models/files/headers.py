@@ -13,6 +13,7 @@ from course_lib.errors import CourseError
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack"}
 MIN_GGUF_BYTES = 24  # magic, version, tensor count, metadata count
 LFS_POINTER = b"version https://git-lfs"
+SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 WEIGHT_PATTERNS = [  # transformers reads the files of the first pattern that matches any
     re.compile(p)
     for p in (r"model\.safetensors", r"model-\d{5}-of-\d{5}\.safetensors", r"[^/]+\.safetensors")
@@ -71,6 +72,21 @@ def pickle_error(name: str) -> CourseError:
         f"{name} is a pickle or a similar format: loading it can run any code that its author put in",
         "choose a model with .safetensors or .gguf files",
     )
+
+
+def weight_paths(folder: Path) -> list[Path]:
+    """Return the model's safetensors files: model.safetensors, or else the shards that the index names.
+
+    So does transformers; other files beside them, such as consolidated.safetensors, are not read. Without an
+    index, `weight_files` decides by the names. Raises CourseError for an unreadable index.
+    """
+    names = [path.name for path in folder.iterdir()]
+    if SINGLE_FILE not in names and (folder / INDEX).is_file():
+        shards_of = read_json(folder, INDEX).get("weight_map")
+        if not isinstance(shards_of, dict) or any(Path(str(n)).name != n for n in shards_of.values()):
+            raise CourseError(f"{INDEX} of {folder.name} does not list files", "download it again")
+        return [folder / name for name in sorted(set(shards_of.values()))]
+    return [folder / name for name in weight_files(names)]
 
 
 # -- first bytes ------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from course_lib.models.files.headers import (
     read_json,
     read_safetensors_header,
     weight_files,
+    weight_paths,
 )
 from course_lib.models.schema.sources import HuggingFaceSource, LocalSource, ServerSource
 
@@ -133,11 +134,11 @@ def check_folder(folder: Path, name: str = "") -> Path:
         base = read_json(folder, "base.json").get("model", "BASE")
         what = f"{name or folder.name} is a LoRA adapter, not a complete model"
         raise CourseError(what, f'load("{base}", adapters=["{name or folder}"])')
-    files = weight_files(names)
-    if not files:
+    paths = weight_paths(folder)
+    if not paths:
         raise missing_weights_error(names, folder.name)
     if "config.json" not in names:
         raise CourseError(f"{folder} has no config.json", "name a Hugging Face model folder")
-    for file in files:
-        read_safetensors_header(folder / file)
+    for path in paths:
+        read_safetensors_header(path)
     return folder

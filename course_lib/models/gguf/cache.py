@@ -59,10 +59,10 @@ def cached_export(folder: Path, weight_type: str, scratch: Path) -> Path:
 
 def _sources(folder: Path) -> list[Path]:
     """Return the files of a model folder from which the GGUF file is written."""
-    from course_lib.models.files.headers import weight_files
+    from course_lib.models.files.headers import weight_paths
 
-    names = [*weight_files(p.name for p in folder.iterdir()), *METADATA_FILES]
-    return [folder / name for name in names if (folder / name).is_file()]
+    paths = [*weight_paths(folder), *(folder / name for name in METADATA_FILES)]
+    return [path for path in paths if path.is_file()]
 
 
 def _key(name: str, weight_type: str, sources: list[Path]) -> str:

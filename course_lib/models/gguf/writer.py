@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from course_lib.atomic import atomic_file
 from course_lib.errors import CourseError
-from course_lib.models.files.headers import weight_files
+from course_lib.models.files.headers import weight_paths
 from course_lib.models.gguf.header import read_header
 from course_lib.models.gguf.tokenizer import CONVERT, write_tokenizer
 
@@ -131,8 +131,8 @@ def _write_tensors(writer: Any, folder: Path, config: dict[str, Any], weight_typ
     from safetensors.torch import load_file
 
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
-    for file in weight_files(path.name for path in folder.iterdir()):
-        for name, tensor in load_file(folder / file).items():
+    for path in weight_paths(folder):
+        for name, tensor in load_file(path).items():
             module, _, suffix = name.rpartition(".")
             if suffix == "inv_freq":  # old files store it; it follows from the configuration
                 continue

@@ -1,0 +1,65 @@
+"""Compare the names and shapes of a folder's weights with its config.json, without reading a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from course_lib.errors import CourseError
+from course_lib.models.files.headers import read_safetensors_header, weight_paths
+from course_lib.quiet import quiet
+
+
+def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = (), **config: Any) -> None:
+    """Check that the folder has each tensor of its model, in the model's shape, and no unknown one.
+
+    transformers compares them, by its own rules for renamed and tied tensors, on torch's device "meta", which
+    holds shapes only. Quantized weights have other shapes and are not checked.
+
+    auto_class: such as AutoModelForCausalLM. If the model has no head (AutoModel), the file may have one.
+    replaced: Names of tensors that may be missing, because an adapter replaces them. config: Changes to
+    config.json, such as num_labels. Raises CourseError for a difference, and the errors of transformers for a
+    config.json that it cannot read.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **config)
+    if getattr(settings, "quantization_config", None):
+        return
+    headers = [read_safetensors_header(path) for path in weight_paths(folder)]
+    shapes = {name: tensor.shape for header in headers for name, tensor in header.items()}
+    with quiet():
+        with torch.device("meta"):
+            model_class = type(auto_class.from_config(settings, trust_remote_code=False))
+        model, found = model_class.from_pretrained(
+            None,
+            config=settings,
+            state_dict={name: torch.empty(shape, device="meta") for name, shape in shapes.items()},
+            device_map="meta",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    unknown = [name for name in found["unexpected_keys"] if not _is_head(name, model)]
+    _raise_on_difference(folder.name, sorted(set(found["missing_keys"]) - set(replaced)), sorted(unknown))
+    for name, actual, expected in sorted(found["mismatched_keys"]):
+        what = f"{folder.name}: {name} has the shape {tuple(actual)}; by config.json it is {tuple(expected)}"
+        raise CourseError(what, "use the config.json that was saved with these weights")
+
+
+def _is_head(name: str, model: Any) -> bool:
+    """Whether a tensor belongs to a head that `model` lacks because it is a base model, such as BertModel."""
+    module = name.removeprefix(f"{model.base_model_prefix}.").partition(".")[0]
+    return model.base_model is model and not hasattr(model, module)
+
+
+def _raise_on_difference(name: str, missing: list[str], unknown: list[str]) -> None:
+    if missing:
+        what = f"{name} lacks {len(missing)} of the model's tensors, such as {missing[0]}: they would be "
+        what += "random, and so would the answers"
+        raise CourseError(what, "choose a model made for the task, or download it again")
+    if unknown:
+        what = f"{name} has {len(unknown)} tensors that its config.json does not describe, such as "
+        what += f"{unknown[0]}: they would be ignored"
+        raise CourseError(what, "use the config.json that was saved with these weights")
