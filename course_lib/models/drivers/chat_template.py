@@ -1,4 +1,4 @@
-"""Chat templates: programs in the language Jinja that write the turns of a conversation as a model reads them.
+"""Chat templates: Jinja programs that write the turns of a conversation as a model reads them.
 
 Both drivers use this module, so that they give a model the same tokens. Two rules hold:
 
@@ -74,6 +74,13 @@ class ChatTemplate:
         """Put marks around the names of control tokens; marks that are already there are removed."""
         text = text.replace(MARK_BEGIN, "").replace(MARK_END, "")
         return self._control.sub(f"{MARK_BEGIN}\\g<0>{MARK_END}", text)
+
+
+def check_chat(name: str, has_template: bool) -> None:
+    """Raise CourseError for a conversation with a model that has no chat template."""
+    if not has_template:
+        what = f"{name} has no chat template: it is a base model, which continues a text"
+        raise CourseError(what, 'load(..., task="text-generation")')
 
 
 def token_ids(parts: Sequence[str], tokenize: Tokenize) -> list[int]:

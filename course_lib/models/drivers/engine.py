@@ -10,6 +10,7 @@ import time
 from abc import ABC
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from course_lib.errors import CourseError
@@ -41,12 +42,14 @@ class Engine(ABC):
 
     supported_fields: the fields of ModelSpec that have an effect; those of its `generation` have the prefix
     `generation.`. default_batch_size: prompts computed together, unless the specification has a batch_size.
+    recommended: the model's author recommends these options; no driver applies them by itself.
     """
 
     driver: ClassVar[str]
     supported_fields: ClassVar[frozenset[str]]
     capabilities: ClassVar[frozenset[Capability]]
     default_batch_size: ClassVar[int] = 16
+    recommended: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, spec: ModelSpec, context: int) -> None:
         self.spec, self.name, self.context = spec, spec.name, context
@@ -65,6 +68,8 @@ class Engine(ABC):
             settings |= {
                 name: getattr(self, name) for name in ("parameters", "weight_bytes", "device", "context")
             }
+            if self.recommended:
+                settings["recommended"] = dict(self.recommended)
         return f"{type(self).__name__}({self.name!r}, {', '.join(f'{k}={v!r}' for k, v in settings.items())})"
 
     # -- capabilities -------------------------------------------------------------------------------------
