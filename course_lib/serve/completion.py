@@ -20,7 +20,7 @@ from course_lib.serve.errors import ApiError
 
 IMPLEMENTATION = "course-serve"
 MAX_RUNNING = 8  # requests processed concurrently
-OnToken = Callable[[str], bool]  # receives the next piece of text; returns True to stop the generation
+OnToken = Callable[[str], bool]  # called with each piece of text; returns True to stop the generation
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class ServedLlamaCpp(LlamaCpp):
             return self._tokenize([prompt], special=True)[0] if prompt else []
         return super().ids(prompt)
 
-    def complete(self, request: CompletionRequest, on_token: OnToken | None = None) -> Completion:
+    def complete(self, request: CompletionRequest, on_token: OnToken) -> Completion:
         """Complete a prompt.
 
         on_token: Called in this thread with each piece of text; if it returns True, the generation stops.
@@ -125,11 +125,8 @@ class ServedLlamaCpp(LlamaCpp):
                 raise ApiError("format", error.what) from error
         return self._request(ids, options)
 
-    def _run(self, body: dict[str, Any], on_token: OnToken | None) -> tuple[str, dict[str, Any]]:
+    def _run(self, body: dict[str, Any], on_token: OnToken) -> tuple[str, dict[str, Any]]:
         """Return the text, and the last event from llama.cpp, which contains the token counts."""
-        if on_token is None:
-            response = self._completion(body)
-            return response["choices"][0]["text"], response
         pieces: list[str] = []
         last: dict[str, Any] = {}
 

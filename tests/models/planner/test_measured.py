@@ -15,8 +15,11 @@ import torch
 from course_lib.data import MODELS
 from course_lib.models import catalog, load
 from course_lib.models.gguf import export
-from course_lib.models.planner.architectures import architecture, from_config
-from course_lib.models.planner.estimate import BITSANDBYTES, UNQUANTIZED, kv_bytes, plan
+from course_lib.models.planner.architectures import from_config
+from course_lib.models.planner.buffers import kv_bytes
+from course_lib.models.planner.estimate import BITSANDBYTES, plan
+from course_lib.models.planner.lookup import architecture
+from course_lib.models.planner.quants import WHOLE
 from tests.models.footprint import real_bytes
 
 SHIPPED = catalog.shipped()
@@ -81,7 +84,7 @@ def cache_bytes(output):
     )
 
 
-@pytest.mark.parametrize("weight_format", [*UNQUANTIZED, *BITSANDBYTES])
+@pytest.mark.parametrize("weight_format", [*WHOLE, *BITSANDBYTES])
 @pytest.mark.parametrize("name", [*SHIPPED, ENCODER])
 def test_transformers_takes_what_was_planned(name, weight_format):
     if weight_format == "float16" and torch.cpu.get_capabilities().get("avx512_fp16"):
