@@ -13,7 +13,6 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers import register
 from course_lib.models.drivers.engine import Engine, Unsupported
 from course_lib.models.drivers.llamacpp import LlamaCpp
-from course_lib.models.drivers.llamacpp_server import raise_on_error
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.schema import Generation, ModelSpec
 from course_lib.serve.errors import ApiError
@@ -130,16 +129,12 @@ class ServedLlamaCpp(LlamaCpp):
         pieces: list[str] = []
         last: dict[str, Any] = {}
 
-        def on_event(event: dict[str, Any]) -> bool:
-            last.clear()
-            last.update(event)
-            if "error" in event or not (piece := event["choices"][0]["text"]):
-                return False
-            pieces.append(piece)
-            return on_token(piece)
-
-        self._next_server().handle_completions(body | {"stream": True}, on_event)
-        return "".join(pieces), raise_on_error(last)
+        for last in self.server.stream("/v1/completions", body):
+            if piece := last["choices"][0]["text"]:
+                pieces.append(piece)
+                if on_token(piece):
+                    break
+        return "".join(pieces), last
 
 
 register(IMPLEMENTATION, ServedLlamaCpp)

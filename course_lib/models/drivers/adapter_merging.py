@@ -29,8 +29,8 @@ def attach(model: Any, adapters: Sequence[ResolvedAdapter], combination_type: Co
     combination_type: "cat" keeps the adapters separate, and the model adds up their outputs: the exact
     weighted sum. "svd" and "linear" are peft's methods to combine them into one adapter; both approximate the
     sum. Raises CourseError for an adapter that does not fit the model, and for ranks that the method cannot
-    combine; Unsupported for an adapter with a classification head, or of a kind such as DoRA, unless it is the
-    only one and has the weight 1.
+    combine; Unsupported for an adapter with a classification head, or of a kind such as DoRA that is not the
+    only one or has another weight than 1.
     """
     from peft import PeftModel
 

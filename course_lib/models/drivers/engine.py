@@ -49,6 +49,8 @@ class Engine(ABC):
     supported_fields: ClassVar[frozenset[str]]
     capabilities: ClassVar[frozenset[Capability]]
     default_batch_size: ClassVar[int] = 16
+    shown: ClassVar[tuple[str, ...]] = ("parameters", "weight_bytes", "device", "context")  # in its repr
+    process_id: int | None = None  # of the process with the weights, if it is not this one
     recommended: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, spec: ModelSpec, context: int) -> None:
@@ -65,11 +67,8 @@ class Engine(ABC):
         if self._is_closed():
             settings["closed"] = True
         else:
-            settings |= {
-                name: getattr(self, name) for name in ("parameters", "weight_bytes", "device", "context")
-            }
-            if self.recommended:
-                settings["recommended"] = dict(self.recommended)
+            settings |= {name: getattr(self, name) for name in self.shown}
+            settings |= {"recommended": dict(self.recommended)} if self.recommended else {}
         return f"{type(self).__name__}({self.name!r}, {', '.join(f'{k}={v!r}' for k, v in settings.items())})"
 
     # -- capabilities -------------------------------------------------------------------------------------
