@@ -1,4 +1,4 @@
-"""The fixtures of tests/real_models.py: a model is pulled once for all workers, and its lack is told loudly."""
+"""The fixtures of tests/real_models.py pull a model once for all workers, and say loudly when they cannot."""
 
 import os
 import subprocess
