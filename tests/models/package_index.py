@@ -6,6 +6,7 @@ import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from course_lib.models.catalog import Entry, Package, Wheel
 
@@ -30,7 +31,7 @@ def write_wheel(folder: Path, project: str, members: dict[str | zipfile.ZipInfo,
     return path
 
 
-def wheel(path: Path, member: str, **changes) -> Wheel:
+def wheel(path: Path, member: str, **changes: Any) -> Wheel:
     """The catalogue's description of a wheel."""
     content = path.read_bytes()
     project = path.name.split("-")[0].replace("_", "-")
@@ -41,19 +42,23 @@ def wheel(path: Path, member: str, **changes) -> Wheel:
     )
 
 
-def entry(parts: list[Wheel], **changes) -> Entry:
-    """A model of the catalogue, made of the parts."""
-    file = {"file": "toy.gguf", "sha256": hashlib.sha256(MODEL).hexdigest(), "bytes": len(MODEL)}
-    fields = {"gated": False, "licence": "MIT"} | {
-        k: changes.pop(k) for k in ("gated", "licence") if k in changes
-    }
-    package = Package(**file | changes, parts=tuple(parts))
+def entry(parts: list[Wheel], *, gated: bool = False, licence: str = "MIT", **package: Any) -> Entry:
+    """A model of the catalogue, made of the parts. package: fields of the package that differ."""
+    fields = {"file": "toy.gguf", "sha256": hashlib.sha256(MODEL).hexdigest(), "bytes": len(MODEL)} | package
     return Entry(
-        "toy", "real", 1, context=512, languages=("en",), package=package, driver="llamacpp", **fields
+        "toy",
+        "real",
+        parameters=1,
+        licence=licence,
+        context=512,
+        languages=("en",),
+        package=Package(**fields, parts=tuple(parts)),
+        driver="llamacpp",
+        gated=gated,
     )
 
 
-def toy(folder: Path, **changes) -> Entry:
+def toy(folder: Path, **changes: Any) -> Entry:
     """Write a model in two wheels, of which the first has the licence too, and describe it."""
     paths = {p: write_wheel(folder, p, {"data/half": half, "LICENSE": LICENCE}) for p, half in HALVES.items()}
     parts = [wheel(path, "data/half") for path in paths.values()]

