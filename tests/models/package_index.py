@@ -31,20 +31,15 @@ def write_wheel(folder: Path, project: str, members: dict[str | zipfile.ZipInfo,
     return path
 
 
-def wheel(path: Path, member: str, **changes: Any) -> Wheel:
+def wheel(path: Path, member: str, platform: str = "any") -> Wheel:
     """The catalogue's description of a wheel."""
-    content = path.read_bytes()
-    project = path.name.split("-")[0].replace("_", "-")
-    digest = hashlib.sha256(content).hexdigest()
-    return Wheel(
-        **{"project": project, "version": "1.0", "sha256": digest, "bytes": len(content)} | changes,
-        member=member,
-    )
+    content, project = path.read_bytes(), path.name.split("-")[0].replace("_", "-")
+    return Wheel(project, "1.0", hashlib.sha256(content).hexdigest(), len(content), member, platform)
 
 
 def entry(parts: list[Wheel], *, gated: bool = False, licence: str = "MIT", **package: Any) -> Entry:
     """A model of the catalogue, made of the parts. package: fields of the package that differ."""
-    fields = {"file": "toy.gguf", "sha256": hashlib.sha256(MODEL).hexdigest(), "bytes": len(MODEL)} | package
+    model: dict[str, Any] = {"sha256": hashlib.sha256(MODEL).hexdigest(), "bytes": len(MODEL)}
     return Entry(
         "toy",
         "real",
@@ -52,7 +47,7 @@ def entry(parts: list[Wheel], *, gated: bool = False, licence: str = "MIT", **pa
         licence=licence,
         context=512,
         languages=("en",),
-        package=Package(**fields, parts=tuple(parts)),
+        package=Package(**{"file": "toy.gguf"} | model | package, parts=tuple(parts)),
         driver="llamacpp",
         gated=gated,
     )

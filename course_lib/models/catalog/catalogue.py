@@ -228,7 +228,7 @@ def verify_pulled(entry: Entry) -> Path:
     if not folder.is_dir():
         size = f"{package.download_bytes / 1e6:,.0f} MB to download"
         raise CourseError(f"{entry.model} is not on this machine: {size}", fix)
-    stats = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+    stats = [(str(path), path.stat()) for path in sorted(folder.rglob("*"))]
     stamps = tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
     if _verified_source(folder, fix, stamps) != package.sha256:
         raise CourseError(f"{folder} is not from {package.parts[0].requirement}", fix)
