@@ -109,7 +109,9 @@ class Entry:
     def spec(self) -> dict[str, Any]:
         """The model's specification (see `ModelSpec`) as a dict, for `load` and `ModelSpec.parse`."""
         adapters = {"adapters": [{"source": str(data.MODELS / self.model)}]} if self.adapter_of else {}
-        return {"source": self._source(), "driver": self.driver, "task": self.task} | adapters
+        prefixes = {"query_prefix": self.query_prefix, "passage_prefix": self.passage_prefix}
+        fields = {"source": self._source(), "driver": self.driver, "task": self.task}
+        return fields | adapters | {name: prefix for name, prefix in prefixes.items() if prefix}
 
     @property
     def pulled_path(self) -> Path:
@@ -187,12 +189,6 @@ def similar_names(name: str, cutoff: float = 0.5) -> list[str]:
 def is_adapter(name: str) -> bool:
     """Whether `name` is a LoRA adapter that ships with the course."""
     return bool((known := find(name)) and known.adapter_of)
-
-
-def prefixes(name: str) -> tuple[str, str]:
-    """Return the query prefix and the passage prefix of an embedding model, by its name or hub id."""
-    known = find(name)
-    return (known.query_prefix, known.passage_prefix) if known else ("", "")
 
 
 def verify_shipped(model: str) -> Path:
