@@ -38,7 +38,7 @@ class HuggingFace(TorchEngine):
         model.generation_config = end_tokens_only(model.generation_config)
         self.recommended = recommended_options(folder)
         if (folder / GENERATION_FILE).is_file():
-            self.sidecar_files = {GENERATION_FILE: folder / GENERATION_FILE}
+            self.sidecar_files = {GENERATION_FILE: (folder / GENERATION_FILE).read_bytes()}
         # Cached, because hashing the weights of a large model takes as long as loading it.
         self._sha256_of_weights = functools.cache(sha256_of_weights)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import json
 import threading
@@ -42,6 +43,7 @@ WEIGHT_TYPES = {
 # As transformers orders them. A list leaves out what a GGUF file may recommend besides.
 SAMPLERS = ["penalties", "temperature", "top_k", "top_p"]
 CHECKED_TOKENS = 8  # of an answer, to see whether llama.cpp enforces a schema
+MAX_CHECKED_SCHEMAS = 256
 SEPARATOR = -1  # separates the texts of one tokenization request; no token has this id
 
 
@@ -66,7 +68,7 @@ class LlamaCpp(Engine):
         self.slots, self.threads, self.process_id = server.slots, server.threads, server.process_id
         self.longest_context, self._template = text_input
         self._meta = server.meta
-        self._enforced: set[str] = set()  # JSON schemas that check_schema has accepted
+        self._enforced: dict[bytes, None] = {}  # SHA-256 of schemas that check_schema accepted
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
@@ -195,7 +197,7 @@ class LlamaCpp(Engine):
         The check generates a few tokens with a large bias towards the line break, which `bounded` allows
         nowhere: it may drop a schema later than at the first token.
         """
-        key = json.dumps(schema, sort_keys=True)
+        key = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).digest()
         if key in self._enforced:
             return
         line_break = self._tokenize(["\n"])[0][-1]
@@ -213,7 +215,9 @@ class LlamaCpp(Engine):
         if not enforced:
             what = "llama.cpp does not enforce this JSON schema"
             raise Unsupported(what, "remove unsupported keywords, unresolved $ref and contradictions")
-        self._enforced.add(key)
+        self._enforced[key] = None
+        if len(self._enforced) > MAX_CHECKED_SCHEMAS:
+            self._enforced.pop(next(iter(self._enforced)), None)
 
     def _completion(self, request: dict[str, Any], stop: threading.Event | None = None) -> Any:
         """llama.cpp's response; setting `stop` ends the request with a CancelledError."""
