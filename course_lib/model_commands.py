@@ -124,18 +124,16 @@ def _packaged(name: str) -> catalog.Entry:
 def _plan(args: argparse.Namespace) -> int:
     import psutil
 
-    from course_lib.models.planner import GIB, choose_context, plan
+    from course_lib.models.planner import GIB, plan
+    from course_lib.models.planner.gpus import largest_context
 
     known = catalog.find(args.name) or not Path(args.name).exists()
-    model = args.name if known else Path(args.name)
-    if args.context is None:
-        chosen = choose_context(model, slots=args.batch, weight_format=args.format)
-        print(chosen)
-        args.context = chosen.tokens
-    print(planned := plan(model, args.format, args.context, args.batch))
-    free = psutil.virtual_memory().available
+    model, free = args.name if known else Path(args.name), psutil.virtual_memory().available
+    planned = plan(model, args.format, args.context, args.batch)
+    longest = largest_context(free, model, args.format, args.batch, reserve=0)
     verdict = "it fits" if planned.total <= free else "it does not fit"
-    print(f"This machine has {free / GIB:,.2f} GiB of free memory: {verdict}.")
+    print(f"{planned}\nThis machine has {free / GIB:,.1f} GiB of free memory: {verdict}.")
+    print(f"The longest context that fits: {f'{longest:,} tokens' if longest else 'none'}.")
     return 0
 
 
@@ -215,7 +213,7 @@ def add(commands: Any) -> None:
     plan = actions.add_parser("plan", help="show how much memory a model needs, before it is loaded")
     plan.add_argument("name", help="name of a well-known model, or the path of a .gguf file or a folder")
     plan.add_argument("--format", help="format of the weights, such as q4_k_m (default: that of the files)")
-    plan.add_argument("--context", type=int, help="tokens of a text (default: as many as the memory allows)")
+    plan.add_argument("--context", type=int, help="tokens of a text (default 4096, or all that it reads)")
     plan.add_argument("--batch", type=int, default=1, help="texts at the same time (default 1)")
     plan.set_defaults(do=_plan)
     export = actions.add_parser(

@@ -126,7 +126,7 @@ def _safetensors(folder: Path) -> dict[str, Tensor]:
 
 def _gguf_header(path: Path) -> Header:
     if not path.is_file():
-        raise CourseError(f"{path} does not exist", "download the model again")
+        raise CourseError(f"{path} does not exist", "name a .gguf file, or a model folder")
     try:
         return read_header(check_gguf(path))
     except (ValueError, OSError) as error:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models.catalog import find, shipped
 from course_lib.models.catalog.names import TUNED, similar
+from course_lib.models.files.headers import shards
 from course_lib.models.planner.architectures import Architecture, from_config, known_configs
 from course_lib.models.planner.files import StoredModel, sizes_in_folder, stored_model
 from course_lib.models.schema.sources import is_path
 
-Model = (
-    str | Path | Architecture
-)  # a well-known or shipped model by name, a folder, a .gguf file, or its sizes
+Model = str | Path | Architecture  # a model by its name, by its folder or .gguf file, or its sizes
 
 
 def files_of(model: Model) -> Path | None:
@@ -32,7 +32,16 @@ def files_of(model: Model) -> Path | None:
 def stored(model: Model) -> StoredModel | None:
     """Return what a model's own files say; None for a model that is given by its name or sizes only."""
     path = files_of(model)
-    return stored_model(path) if path else None
+    if path is None or not path.is_file() or len(shards(path.name)) > 1:
+        return stored_model(path) if path else None
+    stat = path.stat()
+    return _read(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, size: int, changed: int) -> StoredModel:
+    """Read a .gguf file's header, again only if its size or modification time has changed."""
+    return stored_model(path)
 
 
 def architecture(model: Model) -> Architecture:
@@ -43,7 +52,8 @@ def architecture(model: Model) -> Architecture:
     if isinstance(model, Architecture):
         return model
     if path := files_of(model):
-        return stored_model(path).sizes if path.suffix == ".gguf" else sizes_in_folder(path)
+        files = stored(model) if path.suffix == ".gguf" else None
+        return files.sizes if files else sizes_in_folder(path)
     name = str(model).rpartition("/")[2]  # without the owner on the hub
     names = {known.lower(): known for known in known_configs()}
     known = names.get(name.lower()) or names.get(TUNED.sub("", name).lower())  # tuning changes no size

@@ -16,10 +16,11 @@ NORMS = {
 }
 
 
-def write_model(path: Path, sizes, kind: str, fields=None, *, general_type="model") -> Path:
+def write_model(path: Path, sizes, kind: str, fields=None, *, general_type="model", shapes=None) -> Path:
     """Write a model of these sizes in float32. kind: llama.cpp's name of the architecture.
 
-    fields: Further fields of the header, and those to replace; None leaves one out.
+    fields: Further fields of the header, and those to replace; None leaves one out. shapes: Of the tensors to
+    write, if not of all.
     """
     writer = gguf.GGUFWriter(path, kind)
     for name, value in (header_fields(sizes, kind) | (fields or {})).items():
@@ -31,7 +32,7 @@ def write_model(path: Path, sizes, kind: str, fields=None, *, general_type="mode
             writer.add_uint32(name, value)
     writer.add_string("general.type", general_type)
     write_tokenizer(writer, TOKENIZER, json.loads((TOKENIZER / "config.json").read_text()))
-    for name, shape in tensor_shapes(sizes).items():
+    for name, shape in (shapes or tensor_shapes(sizes)).items():
         writer.add_tensor(f"{name}.weight", np.full(shape, 0.01, dtype=np.float32))
     for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
         write()
@@ -60,6 +61,8 @@ def header_fields(sizes, kind):
     if sizes.experts:
         fields |= {"expert_count": sizes.experts, "expert_used_count": sizes.experts_used}
         fields["expert_feed_forward_length"] = sizes.feed_forward
+    if kind == "llama4":
+        fields["interleave_moe_layer_step"] = 1
     return {f"{kind}.{name}": value for name, value in fields.items()} | {"general.file_type": 0}
 
 
