@@ -10,6 +10,7 @@ import time
 from abc import ABC
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from course_lib.errors import CourseError
@@ -42,6 +43,7 @@ class Engine(ABC):
 
     supported_fields: the fields of ModelSpec that have an effect; those of its `generation` have the prefix
     `generation.`. default_batch_size: prompts computed together, unless the specification has a batch_size.
+    recommended: the model's author recommends these options; no driver applies them by itself.
     prefixes: the texts that `embed` puts before queries and passages.
     """
 
@@ -51,6 +53,7 @@ class Engine(ABC):
     default_batch_size: ClassVar[int] = 16
     shown: ClassVar[tuple[str, ...]] = ("parameters", "weight_bytes", "device", "context")  # in its repr
     process_id: int | None = None  # of the process with the weights, if it is not this one
+    recommended: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, spec: ModelSpec, context: int) -> None:
         self.spec, self.name, self.context = spec, spec.name, context
@@ -71,6 +74,7 @@ class Engine(ABC):
             settings["closed"] = True
         else:
             settings |= {name: getattr(self, name) for name in self.shown}
+            settings |= {"recommended": dict(self.recommended)} if self.recommended else {}
         return f"{type(self).__name__}({self.name!r}, {', '.join(f'{k}={v!r}' for k, v in settings.items())})"
 
     # -- capabilities -------------------------------------------------------------------------------------
