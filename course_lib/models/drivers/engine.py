@@ -139,14 +139,26 @@ class Engine(ABC):
     def perplexity(self, texts: Sequence[str]) -> float:
         """exp of the mean negative log-probability per token over all texts (Jelinek et al. 1977).
 
-        It is comparable only between models with the same tokenizer. Raises ValueError if there are no
-        tokens.
+        It is comparable only between models with the same tokenizer; `bits_per_byte` is between all. Raises
+        ValueError if there are no tokens.
         """
         texts = as_list(texts, "perplexity([{}])")
         values = [value for text in texts for value in self.log_probabilities(text)]
         if not values:
             raise ValueError("perplexity needs at least one token")
         return math.exp(-sum(values) / len(values))
+
+    def bits_per_byte(self, texts: Sequence[str]) -> float:
+        """The mean negative log2-probability per byte of the texts in UTF-8 (Gao et al., arXiv:2101.00027).
+
+        Lower is better, and models with different tokenizers are comparable. The first token of a text is
+        not counted if the tokenizer puts no start token before it. Raises ValueError if there are no bytes.
+        """
+        texts = as_list(texts, "bits_per_byte([{}])")
+        size = sum(len(text.encode()) for text in texts)
+        if not size:
+            raise ValueError("bits_per_byte needs at least one byte")
+        return -sum(value for text in texts for value in self.log_probabilities(text)) / size / math.log(2)
 
     def embed(self, texts: Sequence[str], kind: Kind | None = None) -> NDArray[np.float32]:
         """Vectors of length 1: shape (texts, dimensions). A text that is too long raises CourseError.
