@@ -13,9 +13,9 @@ SIZE = re.compile(r"[-:]?\d+(\.\d+)?[bm]\b.*", re.IGNORECASE)  # the end of a na
 def similar(name: str, known: Iterable[str]) -> list[str]:
     """Return up to three of the known names that may have been meant, the most similar first.
 
-    They begin with `name`, or are other sizes of the same series, or differ by a typing error. A name of another
-    series or version is no proposal, however similar it looks. Of names that are equal but for upper and
-    lower case, the first counts.
+    They begin with `name`, or are other sizes of the same series, or differ by a typing error. A name of
+    another series or version is no proposal, however similar it looks. Of names that are equal but for upper
+    and lower case, the first counts.
 
     >>> similar("llama-3.1-80b", ["Llama-3.1-8B", "Llama-2-7B"]), similar("llama-5-8b", ["Llama-3.1-8B"])
     (['Llama-3.1-8B'], [])

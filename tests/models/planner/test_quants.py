@@ -58,8 +58,8 @@ def test_rows_that_do_not_divide_by_256_fall_back_and_others_are_refused():
         and type_of(sizes, "q6_k", "blk.3.attn_q") == "q8_0"
     )
     assert type_of(sizes, "q4_k_m", "token_embd") == "q8_0"
-    odd = replace(sizes, hidden=90, head_dim=10)
-    assert type_of(odd, "q4_k_m", "blk.3.attn_q") == "float16"
+    odd = replace(sizes, feed_forward=90)
+    assert type_of(odd, "q4_k_m", "blk.3.ffn_down") == "float16"
     with pytest.raises(CourseError, match="rows of 90 weights, which do not divide into q4_0's blocks of 32"):
         tensor_types(odd, "q4_0")
 
