@@ -33,10 +33,9 @@ MODELS = ("haneul-4m", "smollm2-135m-instruct", "gemma-3-270m")
 FORMATS = {  # name of a format -> number of worked examples; None: the question as a chat message
     "chat": None,
     "no example": 0,
-    "one worked example": 1,
     "three worked examples": 3,
 }
-QUESTIONS = {"validation": 40, "test": 120}
+QUESTIONS = {"validation": 20, "test": 60}
 BATCH = 10  # questions between two savings
 
 
