@@ -4,17 +4,15 @@ import asyncio
 
 import numpy as np
 import pytest
-from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.vectorstores import InMemoryVectorStore
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from course_lib.errors import CourseError
-from course_lib.models import ModelManager, catalog
+from course_lib.models import ModelManager
 from course_lib.models.drivers.engine import Unsupported
-from course_lib.models.manager.langchain import EmbeddingModel
 from course_lib.models.schema import SpecError
 
 PASSAGE = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the {place} branch open?"
@@ -107,12 +105,30 @@ def test_structured_output_is_held_to_the_schema(manager):
     assert chat.with_structured_output(SCHEMA).invoke(ASKED)["colour"] in ("red", "blue")
     raw = chat.with_structured_output(SCHEMA, include_raw=True).invoke(ASKED)
     assert raw["parsed"]["colour"] in ("red", "blue") and raw["raw"].content and raw["parsing_error"] is None
-    cut = chat.bind(max_output_length=2)
-    with pytest.raises(OutputParserException):
-        chat.with_structured_output(Choice).invoke(ASKED, max_output_length=2)
-    assert cut.invoke(ASKED).content
+    assert chat.bind(max_output_length=2).invoke(ASKED).content
     with pytest.raises(ValueError, match="method are not known"):
         chat.with_structured_output(SCHEMA, method="json_mode")
+
+
+class Count(BaseModel):
+    """A number, which is also a number when its last digits are missing."""
+
+    count: int = Field(ge=10**11, lt=10**12)
+
+
+@pytest.mark.parametrize("schema", [Count, Count.model_json_schema()])
+def test_a_structured_answer_that_is_cut_is_an_error_with_the_limit(manager, schema):
+    chat = manager.get_chat_model({"source": "haneul-1m", "driver": "llamacpp"})
+    structured = chat.with_structured_output(schema)
+    whole = structured.invoke(ASKED)
+    assert 10**11 <= (whole if isinstance(whole, dict) else whole.model_dump())["count"] < 10**12
+    with pytest.raises(CourseError, match="max_output_length=8 cut the answer") as raised:
+        structured.invoke(ASKED, max_output_length=8)
+    assert raised.value.fix == "get_chat_model(..., max_output_length=16)"
+    with pytest.raises(CourseError, match="max_output_length=8 cut"):
+        list(structured.stream(ASKED, max_output_length=8))
+    raw = chat.with_structured_output(schema, include_raw=True).invoke(ASKED, max_output_length=8)
+    assert raw["parsed"] is None and "max_output_length=8 cut" in str(raw["parsing_error"])
 
 
 def test_a_driver_without_schemas_says_which_have_them(manager):
@@ -145,20 +161,3 @@ def test_a_lone_text_is_not_taken_for_a_list_of_letters(manager, method, fix):
     with pytest.raises(CourseError, match="'hello' is a single text where a list is expected") as raised:
         getattr(embeddings, method)("hello")
     assert raised.value.fix == fix
-
-
-def test_questions_and_passages_get_the_words_that_the_embedder_was_trained_with(manager):
-    plain = manager.get_embedding_model("all-MiniLM-L6-v2")
-    prefixed = EmbeddingModel(manager, plain.spec, *catalog.prefixes("intfloat/multilingual-e5-small"))
-    assert (prefixed.query_prefix, prefixed.passage_prefix) == ("query: ", "passage: ")
-    assert (
-        prefixed.embed_query("fee") == plain.embed_query("query: fee") == prefixed.embed_queries(["fee"])[0]
-    )
-    assert prefixed.embed_documents(["fee"]) == plain.embed_documents(["passage: fee"])
-    assert (plain.query_prefix, plain.passage_prefix) == ("", "") == catalog.prefixes("somebody/else")
-
-
-def test_the_role_of_the_laptop_comes_with_its_words(monkeypatch, manager):
-    monkeypatch.setenv("COURSE_TIER", "laptop")
-    found = manager.get_embedding_model("embed")
-    assert (found.spec.name, found.query_prefix) == ("intfloat/multilingual-e5-small", "query: ")

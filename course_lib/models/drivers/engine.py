@@ -10,7 +10,8 @@ import time
 from abc import ABC
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.capabilities import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROLES = ("system", "user", "assistant")
+Kind = Literal["query", "passage"]  # of a text to embed
 T = TypeVar("T")
 
 
@@ -41,6 +43,8 @@ class Engine(ABC):
 
     supported_fields: the fields of ModelSpec that have an effect; those of its `generation` have the prefix
     `generation.`. default_batch_size: prompts computed together, unless the specification has a batch_size.
+    recommended: the model's author recommends these options; no driver applies them by itself.
+    prefixes: the texts that `embed` puts before queries and passages.
     """
 
     driver: ClassVar[str]
@@ -49,10 +53,15 @@ class Engine(ABC):
     default_batch_size: ClassVar[int] = 16
     shown: ClassVar[tuple[str, ...]] = ("parameters", "weight_bytes", "device", "context")  # in its repr
     process_id: int | None = None  # of the process with the weights, if it is not this one
+    recommended: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, spec: ModelSpec, context: int) -> None:
         self.spec, self.name, self.context = spec, spec.name, context
         self.counters = Counters()
+        self.prefixes: dict[Kind, str] = {
+            "query": spec.query_prefix or "",
+            "passage": spec.passage_prefix or "",
+        }
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
@@ -65,6 +74,7 @@ class Engine(ABC):
             settings["closed"] = True
         else:
             settings |= {name: getattr(self, name) for name in self.shown}
+            settings |= {"recommended": dict(self.recommended)} if self.recommended else {}
         return f"{type(self).__name__}({self.name!r}, {', '.join(f'{k}={v!r}' for k, v in settings.items())})"
 
     # -- capabilities -------------------------------------------------------------------------------------
@@ -129,8 +139,8 @@ class Engine(ABC):
     def perplexity(self, texts: Sequence[str]) -> float:
         """exp of the mean negative log-probability per token over all texts (Jelinek et al. 1977).
 
-        It is comparable only between models with the same tokenizer. Raises ValueError if there are no
-        tokens.
+        It is comparable only between models with the same tokenizer; `bits_per_byte` is between all. Raises
+        ValueError if there are no tokens.
         """
         texts = as_list(texts, "perplexity([{}])")
         values = [value for text in texts for value in self.log_probabilities(text)]
@@ -138,18 +148,35 @@ class Engine(ABC):
             raise ValueError("perplexity needs at least one token")
         return math.exp(-sum(values) / len(values))
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of length 1: shape (texts, dimensions). A text that is too long raises CourseError."""
-        self._require("embed")
-        return self._embed(as_list(texts, "embed([{}])[0]"))
+    def bits_per_byte(self, texts: Sequence[str]) -> float:
+        """The mean negative log2-probability per byte of the texts in UTF-8 (Gao et al., arXiv:2101.00027).
 
-    def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        Lower is better, and models with different tokenizers are comparable. The first token of a text is
+        not counted if the tokenizer puts no start token before it. Raises ValueError if there are no bytes.
+        """
+        texts = as_list(texts, "bits_per_byte([{}])")
+        size = sum(len(text.encode()) for text in texts)
+        if not size:
+            raise ValueError("bits_per_byte needs at least one byte")
+        return -sum(value for text in texts for value in self.log_probabilities(text)) / size / math.log(2)
+
+    def embed(self, texts: Sequence[str], kind: Kind | None = None) -> NDArray[np.float32]:
+        """Vectors of length 1: shape (texts, dimensions). A text that is too long raises CourseError.
+
+        kind: "query" or "passage" puts the prefix before each text with which the model was trained, see
+        `prefixes`; None embeds the texts as they are.
+        """
+        self._require("embed")
+        return self._embed(self._prefixed(as_list(texts, "embed([{}])[0]"), kind))
+
+    def embed_tokens(self, texts: Sequence[str], kind: Kind | None = None) -> list[NDArray[np.float32]]:
         """A vector of length 1 for each token: for each text an array of shape (tokens, dimensions).
 
-        A text longer than the context is read in overlapping windows; a token in two windows has two vectors.
+        kind: As for `embed`; the prefix's tokens have vectors, too. A text longer than the context is read in
+        overlapping windows; a token in two windows has two vectors.
         """
         self._require("embed_tokens")
-        return self._embed_tokens(as_list(texts, "embed_tokens([{}])[0]"))
+        return self._embed_tokens(self._prefixed(as_list(texts, "embed_tokens([{}])[0]"), kind))
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
         """A score for each text; a higher score means that the text is more relevant to the query.
@@ -228,6 +255,12 @@ class Engine(ABC):
         if not prompt:
             raise ValueError("a conversation needs at least one turn")
         return prompt
+
+    def _prefixed(self, texts: list[str], kind: Kind | None) -> list[str]:
+        """The texts with the prefix of their kind. Raises CourseError for an unknown kind."""
+        if kind not in (None, *self.prefixes):
+            raise CourseError(f"kind={kind!r}; a text is a query or a passage", 'embed(texts, "passage")')
+        return [self.prefixes[kind] + text for text in texts] if kind else texts
 
     def _options(self, options: Generation | None, changes: Mapping[str, Any]) -> Generation:
         """The options of one call. Raises Unsupported for an option that has no effect on the driver."""
