@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 import course_lib
 from course_lib.errors import CourseError
-from course_lib.serve.completion import Completion, CompletionRequest
+from course_lib.serve.completion import Completion, CompletionRequest, Piece
 from course_lib.serve.errors import ApiError, error_line
 from course_lib.serve.model_info import details, model_info
 from course_lib.serve.ollama_schemas import (
@@ -37,8 +37,8 @@ async def generate(worker: Worker, body: GenerateBody) -> Response:
         raise ApiError("system", "raw mode does not support template, system, or context")
     system = [{"role": "system", "content": body.system}] if body.system else []
     turns = [*system, {"role": "user", "content": body.prompt}]
-    request = body.request(body.prompt if body.raw else turns, "prompt")
     tag = worker.store.find_generative(body.model, "generate")
+    request = body.request(body.prompt if body.raw else turns, "prompt", tag.parameters)
     if not body.prompt:
         return await _load_or_unload(worker, tag, body, _generated)
     return await _respond(worker, tag, body, request, _generated)
@@ -46,29 +46,36 @@ async def generate(worker: Worker, body: GenerateBody) -> Response:
 
 async def chat(worker: Worker, body: ChatBody) -> Response:
     """POST /api/chat: answer a conversation. Without messages: load or unload the model."""
-    request = body.request([message.model_dump() for message in body.messages], "messages")
     tag = worker.store.find_generative(body.model, "chat")
+    turns = [message.model_dump() for message in body.messages]
+    request = body.request(turns, "messages", tag.parameters)
     if not body.messages:
         return await _load_or_unload(worker, tag, body, _chatted)
     return await _respond(worker, tag, body, request, _chatted)
 
 
-def _generated(piece: str) -> Line:
-    return {"response": piece}
+def _generated(piece: Piece) -> Line:
+    return {"response": piece.text} | _probabilities(piece)
 
 
-def _chatted(piece: str) -> Line:
-    return {"message": {"role": "assistant", "content": piece}}
+def _chatted(piece: Piece) -> Line:
+    return {"message": {"role": "assistant", "content": piece.text}} | _probabilities(piece)
+
+
+def _probabilities(piece: Piece) -> Line:
+    if piece.logprobs is None:
+        return {}
+    return {"logprobs": [{k: v for k, v in token.items() if v != []} for token in piece.logprobs]}
 
 
 async def _respond(
-    worker: Worker, tag: Tag, body: PromptBody, request: CompletionRequest, to_json: Callable[[str], Line]
+    worker: Worker, tag: Tag, body: PromptBody, request: CompletionRequest, to_json: Callable[[Piece], Line]
 ) -> Response:
     started = time.perf_counter()
     if not body.stream:
         completion = await worker.run(lambda channel: worker.complete(tag, request, body.keep_alive, channel))
         return JSONResponse(
-            _line(body.model, to_json(completion.text)) | _completion_summary(completion, started)
+            _line(body.model, to_json(completion.piece)) | _completion_summary(completion, started)
         )
     pieces = worker.stream(
         lambda channel: worker.complete(tag, request, body.keep_alive, channel, stream=True)
@@ -77,23 +84,23 @@ async def _respond(
 
     async def lines() -> AsyncIterator[Line]:
         piece = first
-        while isinstance(piece, str):
+        while isinstance(piece, Piece):
             yield _line(body.model, to_json(piece)) | {"done": False}
             piece = await anext(pieces)
-        yield _line(body.model, to_json("")) | _completion_summary(piece, started)
+        yield _line(body.model, to_json(Piece(""))) | _completion_summary(piece, started)
 
     return ndjson(lines())
 
 
 async def _load_or_unload(
-    worker: Worker, tag: Tag, body: PromptBody, to_json: Callable[[str], Line]
+    worker: Worker, tag: Tag, body: PromptBody, to_json: Callable[[Piece], Line]
 ) -> Response:
     if body.keep_alive == 0:
         await run_in_threadpool(worker.unload, tag)
     else:
         await worker.run(lambda _: worker.load(tag, body.keep_alive))
     reason = "unload" if body.keep_alive == 0 else "load"
-    return JSONResponse(_line(body.model, to_json("")) | {"done": True, "done_reason": reason})
+    return JSONResponse(_line(body.model, to_json(Piece(""))) | {"done": True, "done_reason": reason})
 
 
 def ndjson(lines: AsyncIterator[Line]) -> Response:
