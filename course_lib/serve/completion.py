@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -100,16 +101,10 @@ class ServedLlamaCpp(LlamaCpp):
     def load(cls, spec: ModelSpec) -> Engine:
         """Load a file of the store. Raises CourseError if its SHA-256 differs from that in its name."""
         path: Path = spec.source.path  # type: ignore[union-attr]
-        if not path.is_file() or f"sha256-{data.sha256(path)}.gguf" != path.name:
+        if not path.is_file() or f"sha256-{_sha256(path, *_stamp(path))}.gguf" != path.name:
             what = f"the file {path.name} in the store is missing or altered"
             raise CourseError(what, "delete the model and pull it again")
         return super().load(spec)
-
-    def ids(self, prompt: Prompt) -> list[int]:
-        """Return the token ids of turns (by the chat template in the file), or of a raw text."""
-        if isinstance(prompt, str):
-            return self._tokenize([prompt], special=True)[0] if prompt else []
-        return super().ids(prompt)
 
     def complete(
         self, request: CompletionRequest, stop: Event, on_piece: OnPiece | None = None
@@ -163,7 +158,9 @@ class ServedLlamaCpp(LlamaCpp):
                 raise ApiError("format", error.what) from error
         return self._request(ids, options)
 
-    def _run(self, body: dict[str, Any], stop: Event, on_piece: OnPiece | None) -> tuple[Piece, dict[str, Any]]:
+    def _run(
+        self, body: dict[str, Any], stop: Event, on_piece: OnPiece | None
+    ) -> tuple[Piece, dict[str, Any]]:
         """Return the whole answer, and the last event from llama.cpp, which contains the token counts."""
         if on_piece is None:
             response = self._completion(body, stop)
@@ -178,6 +175,17 @@ class ServedLlamaCpp(LlamaCpp):
             if stop.is_set():
                 break
         return Piece("".join(texts)), last
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    """The SHA-256 of a file, computed again only if its size or time of modification has changed."""
+    return data.sha256(path)
 
 
 register(IMPLEMENTATION, ServedLlamaCpp)

@@ -19,7 +19,7 @@ from course_lib.serve.completion import Completion, CompletionRequest, Piece
 from course_lib.serve.errors import ApiError, error_line
 from course_lib.serve.limits import MAX_MESSAGES, MAX_PROMPTS, MAX_TEXTS
 from course_lib.serve.schemas import RequestBody, SamplingOptions, Texts, Whole, generation
-from course_lib.serve.store import Tag
+from course_lib.serve.tags import Tag
 from course_lib.serve.worker import Worker
 
 
@@ -139,7 +139,9 @@ async def chat_completions(worker: Worker, body: ChatBody) -> Response:
     turns = [{"role": t.role.replace("developer", "system"), "content": t.content} for t in body.messages]
     tag = worker.store.find_generative(body.model, "chat")
     logprobs = body.top_logprobs if body.logprobs else None
-    request = body.request(turns, "messages", tag.parameters, logprobs)
+    if tag.system and turns[0]["role"] != "system":
+        turns.insert(0, {"role": "system", "content": tag.system})
+    request = body.request(turns, "messages", tag.options, logprobs)
     head = _response_head(body, "chatcmpl", "chat.completion")
     if body.stream:
         return await _stream(worker, tag, request, body, head)
@@ -152,10 +154,11 @@ async def chat_completions(worker: Worker, body: ChatBody) -> Response:
 async def completions(worker: Worker, body: CompletionBody) -> Response:
     """POST /v1/completions: complete each prompt."""
     tag = worker.store.find_generative(body.model, "generate")
-    requests = [
-        body.request([{"role": "user", "content": prompt}], "prompt", tag.parameters, body.logprobs)
-        for prompt in body.prompt
-    ]
+    system = [{"role": "system", "content": tag.system}] if tag.system else []
+    prompts: list[Any] = [[*system, {"role": "user", "content": prompt}] for prompt in body.prompt]
+    if not tag.chat:
+        prompts = list(body.prompt)
+    requests = [body.request(prompt, "prompt", tag.options, body.logprobs) for prompt in prompts]
     head = _response_head(body, "cmpl", "text_completion")
     if body.stream:
         if len(requests) > 1:
@@ -258,7 +261,9 @@ async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
     import numpy as np
 
     tag = worker.store.find_embedding(body.model)
-    vectors = await worker.run(lambda channel: worker.embed(tag, body.input, channel, dimensions=body.dimensions))
+    vectors = await worker.run(
+        lambda channel: worker.embed(tag, body.input, channel, dimensions=body.dimensions)
+    )
     rows: list[Any] = vectors.rows
     if body.encoding_format == "base64":
         rows = [base64.b64encode(np.array(row, dtype="<f4").tobytes()).decode() for row in rows]
@@ -280,4 +285,5 @@ async def model(worker: Worker, name: str) -> Response:
 
 def _model(tag: Tag) -> dict[str, Any]:
     created = int(datetime.fromisoformat(tag.modified_at).timestamp())
-    return {"id": tag.name, "object": "model", "created": created, "owned_by": "library"}
+    owner = tag.name.rpartition("/")[0] or "library"
+    return {"id": tag.name, "object": "model", "created": created, "owned_by": owner}

@@ -7,7 +7,15 @@ import re
 import secrets
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from course_lib.models.schema import Generation
@@ -73,8 +81,13 @@ def _reason(kind: str, message: str) -> str:
     return message.removeprefix("Value error, ")
 
 
-def _seconds(value: Any) -> float:
-    """Convert a number or a Go duration such as "1h30m" to seconds. Negative values (forever) become -1."""
+def parse_duration(value: Any) -> float | None:
+    """Convert a number or a Go duration such as "1h30m" to seconds. Negative values (forever) become -1.
+
+    None stays None. Raises ValueError for another value.
+    """
+    if value is None:
+        return None
     if isinstance(value, str):
         if len(value) > 100 or not DURATION.fullmatch(value):
             raise ValueError("expected a number of seconds, or a string such as '5m', '1h30m', '-1m'")
@@ -107,7 +120,7 @@ def _json_schema(value: Any) -> dict[str, Any] | None:
     return check_size(value)
 
 
-KeepAlive = Annotated[float, BeforeValidator(_seconds)]
+KeepAlive = Annotated[float, BeforeValidator(parse_duration)]
 Texts = Annotated[list[str], BeforeValidator(_as_list)]
 Format = Annotated[dict[str, Any] | None, PlainValidator(_json_schema)]
 Whole = Annotated[int, BeforeValidator(_whole)]
