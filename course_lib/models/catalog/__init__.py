@@ -12,7 +12,6 @@ from course_lib.models.catalog.catalogue import (
     entry,
     find,
     is_adapter,
-    prefixes,
     pull_command,
     pulled_entry,
     similar_names,
