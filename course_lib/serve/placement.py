@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from course_lib.errors import CourseError
-from course_lib.models.planner import format_bytes, plan
 from course_lib.models.planner.context import MOST_TOKENS
+from course_lib.models.planner.estimate import format_bytes, plan
 from course_lib.models.schema import ModelSpec
 from course_lib.serve.completion import IMPLEMENTATION
 from course_lib.serve.errors import ApiError

@@ -1,4 +1,4 @@
-"""Base schemas for the request bodies of the model server: what would change the answer acts or is refused."""
+"""Base schemas for request bodies: what would change the answer acts or is refused."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class SamplingOptions(RequestBody):
     mirostat_eta: Annotated[float, Field(ge=0, le=100)] | None = None
 
     def sampling(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """The sampling options that act: those of the request, else of the model's `parameters`, else DEFAULTS.
+        """The options that act: those of the request, else of the model's `parameters`, else DEFAULTS.
 
         Without a seed, or with -1, one is drawn anew and written to the log.
         """

@@ -138,10 +138,11 @@ def _run(
 
 
 def _start_log() -> None:
-    """Write warnings to standard error, within bounds."""
+    """Write warnings, drawn seeds and loaded models to standard error, within bounds."""
     handler = logging.StreamHandler()
     handler.addFilter(limits.LogBounds())
     logging.basicConfig(handlers=[handler], format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("course_lib.serve").setLevel(logging.INFO)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from course_lib import data
 from course_lib.atomic import atomic_file, atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.models import catalog
-from course_lib.models.files.packages import pull_package
+from course_lib.models.downloads.packages import pull_package
 from course_lib.models.planner.memory import stored_weights
 from course_lib.serve.errors import ApiError, not_found
 from course_lib.serve.library import EMBEDDER, Origin, folder_of, library
@@ -151,7 +151,8 @@ class Store:
 
     def add_file(self, file: Path, name: str) -> Tag:
         """Add a GGUF file of the user under a name. Raises CourseError if it is none, or the disk is full."""
-        tag = tag_of_file(parse_name(name), file, data.sha256(file))
+        tag = tag_of_file(parse_name(name), file, "")
+        tag = replace(tag, digest=data.sha256(file))
         with _disk():
             for _ in self._copy_file(file, tag):
                 pass

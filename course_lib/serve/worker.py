@@ -179,6 +179,7 @@ class Worker:
         field: The request field with the texts, for error messages. truncate: Cut texts that are too long;
         otherwise they are an ApiError. dimensions: Keep only the first ones.
         """
+        engine: Any  # with a method `pool` as well
         with self._engine(tag, keep_alive, num_ctx) as (engine, load_seconds):
             context = min(num_ctx or engine.context, engine.context)
             tokens = 0
@@ -189,7 +190,7 @@ class Worker:
                     logger.info("text %d of %d is cut to the context of %d tokens", i, len(texts), context)
                 if count > context:
                     what = (
-                        f"text {i} has {count} tokens: the input length exceeds the context length, {context}"
+                        f"text {i} has {count} tokens, which exceeds the context length: num_ctx is {context}"
                     )
                     raise ApiError(field, what, "split it")
                 tokens += count
@@ -197,7 +198,8 @@ class Worker:
             for start in range(0, len(texts), EMBED_BATCH):
                 if channel.stop.is_set():
                     break
-                vectors = (engine.embed if unit_length else engine.pool)(texts[start : start + EMBED_BATCH])
+                batch = texts[start : start + EMBED_BATCH]
+                vectors = engine.embed(batch) if unit_length else engine.pool(batch)
                 if dimensions:
                     vectors = vectors[:, :dimensions]
                     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
@@ -205,7 +207,7 @@ class Worker:
             return Vectors(rows, tokens, load_seconds)
 
     def _place(self, tag: Tag, num_ctx: int | None) -> Placement:
-        """Return how a model is or will be loaded; a larger num_ctx than that of the loaded one replaces it."""
+        """Return how a model is or will be loaded: anew, if num_ctx is larger than before."""
         with self._placing:
             current = self.placements.get(tag.key)
             if current and min(num_ctx or 0, tag.context) <= current.context:
@@ -267,7 +269,7 @@ class Worker:
 
 
 def _cut(engine: Engine, text: str, context: int) -> tuple[str, int]:
-    """Return the longest beginning of a text with at most `context` tokens, and their number."""
+    """Return a beginning of a text with at most `context` tokens (by bisection), and their number."""
     fits, too_long = 0, min(len(text), context * MAX_TOKEN_CHARACTERS) + 1
     while too_long - fits > 1:
         middle = (fits + too_long) // 2
