@@ -4,6 +4,7 @@ import hashlib
 import random
 import threading
 import zipfile
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,20 @@ LICENCE = b"Do as you please."
 
 
 def write_wheel(folder: Path, project: str, members: dict[str | zipfile.ZipInfo, bytes]) -> Path:
-    """Write a wheel that pip accepts, with these files in it."""
+    """Write a wheel that pip accepts, with these files in it. The same files give the same bytes."""
     name = project.replace("-", "_")
     info = f"{name}-1.0.dist-info"
     path = folder / f"{name}-1.0-py3-none-any.whl"
+    files = members | {
+        f"{name}/__init__.py": b"raise SystemExit('code of the package ran')",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {project}\nVersion: 1.0\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": b"",
+    }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
-        for member, content in members.items():
-            wheel.writestr(member, content)
-        wheel.writestr(f"{name}/__init__.py", "raise SystemExit('code of the package ran')")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {project}\nVersion: 1.0\n")
-        tag = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        wheel.writestr(f"{info}/WHEEL", tag)
-        wheel.writestr(f"{info}/RECORD", "")
+        for member, content in files.items():
+            made = member if isinstance(member, zipfile.ZipInfo) else zipfile.ZipInfo(member)  # dated 1980
+            wheel.writestr(made, content, zipfile.ZIP_DEFLATED)
     return path
 
 
@@ -53,11 +56,16 @@ def entry(parts: list[Wheel], *, gated: bool = False, licence: str = "MIT", **pa
     )
 
 
-def toy(folder: Path, **changes: Any) -> Entry:
-    """Write a model in two wheels, of which the first has the licence too, and describe it."""
+def toy(folder: Path, wheel_bytes: int | None = None, **changes: Any) -> Entry:
+    """Write a model in two wheels, of which the first has the licence too, and describe it.
+
+    wheel_bytes: the size that is declared for each wheel, if not its own.
+    """
     paths = {p: write_wheel(folder, p, {"data/half": half, "LICENSE": LICENCE}) for p, half in HALVES.items()}
     parts = [wheel(path, "data/half") for path in paths.values()]
-    text = wheel(paths["toy-part1"], "LICENSE")
+    if wheel_bytes:
+        parts = [replace(part, bytes=wheel_bytes) for part in parts]
+    text = replace(parts[0], member="LICENSE")
     return entry(parts, **{"licence_text": text} | changes)
 
 

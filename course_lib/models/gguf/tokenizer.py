@@ -67,7 +67,7 @@ def write_tokenizer(writer: Any, folder: Path, config: dict[str, Any]) -> None:
     if template:
         writer.add_chat_template(template)
     adds_bos = tokens[bos] in json.dumps(tokenizer.get("post_processor"), ensure_ascii=False)
-    writer.add_add_bos_token(adds_bos and not template)  # a chat template contains the token itself
+    writer.add_add_bos_token(adds_bos)
 
 
 def _tokens(tokenizer: dict[str, Any], rows: int, name: str) -> tuple[list[str], list[int]]:
