@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IMPLEMENTATION = "course-serve"
-EXTRA = (  # sampling options that llama.cpp knows by Ollama's names, and that Generation has not
-    "min_p",
-    "typical_p",
-    "repeat_last_n",
-    "presence_penalty",
-    "frequency_penalty",
-    "mirostat",
-    "mirostat_tau",
-    "mirostat_eta",
-)
+# Sampling options that llama.cpp knows by Ollama's names, and that Generation has not: those without effect.
+NEUTRAL = {
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "mirostat": 0,
+    "mirostat_tau": 5.0,
+    "mirostat_eta": 0.1,
+}
+SAMPLERS = ["penalties", "top_k", "typ_p", "top_p", "min_p", "temperature"]  # in Ollama's order
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,10 @@ class ServedLlamaCpp(LlamaCpp):
             raise ApiError(request.prompt_field, what, "shorten it: this server does not truncate prompts")
         limit = min(room, request.num_predict or room)
         body = self._body(ids, request.options.replace(max_output_length=limit))
-        body |= {name: request.sampling[name] for name in EXTRA if name in request.sampling}
+        further = {name: request.sampling.get(name, value) for name, value in NEUTRAL.items()}
+        body |= further | {"samplers": SAMPLERS}
+        if "repeat_last_n" in request.sampling:
+            body["repeat_last_n"] = request.sampling["repeat_last_n"]
         if request.logprobs is not None:
             body["n_probs"] = max(request.logprobs, 1)
         started = time.perf_counter()

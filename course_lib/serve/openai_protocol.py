@@ -179,7 +179,8 @@ async def completions(worker: Worker, body: CompletionBody) -> Response:
 def _response_head(body: CommonBody, prefix: str, kind: str) -> dict[str, Any]:
     kind = f"{kind}.chunk" if body.stream and kind.startswith("chat") else kind
     identifier = f"{prefix}-{uuid.uuid4().hex[:12]}"
-    return {"id": identifier, "object": kind, "created": int(time.time()), "model": body.model}
+    head = {"id": identifier, "object": kind, "created": int(time.time()), "model": body.model}
+    return head | {"system_fingerprint": "fp_ollama"}
 
 
 def _choice(index: int, content: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:

@@ -29,14 +29,11 @@ class Placement(NamedTuple):
     bytes: int
 
 
-def place(
-    store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None, freed: int = 0
-) -> Placement:
+def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None) -> Placement:
     """Return how to load a model.
 
     Without a number of tokens (num_ctx, or in the settings) it is that of the training, at most MOST_TOKENS,
     and halved until the model fits. The slots are at most MAX_SLOTS, and fewer where memory is short.
-    freed: Bytes that become free when the model is loaded.
     Raises ApiError, with the sum, if the model does not fit into half of the free memory.
     """
     import psutil
@@ -44,7 +41,7 @@ def place(
     if tag.folder:
         fields = {"driver": "huggingface", "task": "text-embedding"}
         return Placement(ModelSpec.parse({"source": _source(store, tag)} | fields), tag.context, 1, tag.size)
-    budget = int(SHARE * (psutil.virtual_memory().available + freed))
+    budget = int(SHARE * psutil.virtual_memory().available)
     wanted = num_ctx or settings.context_length
     contexts = [min(wanted or MOST_TOKENS, tag.context)]
     while wanted is None and contexts[-1] > LEAST_TOKENS:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -74,7 +75,8 @@ class Worker:
         self.limit = max_queued + max_running
         self.settings = settings or Settings()
         self.placements: dict[str, Placement] = {}  # key of a tag -> how the model was last loaded
-        self._placing = threading.Lock()
+        self._users, self._placing = Counter[str](), threading.Lock()  # requests per key of a tag
+        max_running = max(max_running, self.settings.num_parallel or 0)
         self._threads = ThreadPoolExecutor(max_running, thread_name_prefix="course-serve")
         self.pulls = ThreadPoolExecutor(MAX_PULLS, thread_name_prefix="course-pull")
         self._channels: set[Channel] = set()  # of the requests that are running or waiting
@@ -206,27 +208,41 @@ class Worker:
                 rows += vectors.tolist()
             return Vectors(rows, tokens, load_seconds)
 
-    def _place(self, tag: Tag, num_ctx: int | None) -> Placement:
-        """Return how a model is or will be loaded: anew, if num_ctx is larger than before."""
+    @contextmanager
+    def _placed(self, tag: Tag, num_ctx: int | None) -> Iterator[Placement]:
+        """Yield how a model is loaded: anew, if it is not loaded yet, or num_ctx is larger than before.
+
+        Raises ApiError if it does not fit into memory, even after idle models have been unloaded.
+        """
         with self._placing:
-            current = self.placements.get(tag.key)
-            if current and min(num_ctx or 0, tag.context) <= current.context:
-                return current
-            if current:
-                self.manager.unload(current.spec)
-            self.placements[tag.key] = placed = place(
-                self.store, tag, self.settings, num_ctx, current.bytes if current else 0
-            )
-            resolved = self.manager.registry.spec(placed.spec)
-            self.placements[tag.key] = placed = placed._replace(spec=resolved)
-            logger.info(
-                "%s is loaded for %d x %d tokens: %d bytes",
-                tag.name,
-                placed.slots,
-                placed.context,
-                placed.bytes,
-            )
-            return placed
+            current, loaded = self.placements.get(tag.key), self.manager.loaded_models()
+            used = self._users[tag.key] or (current and current.spec.key() in {model.key for model in loaded})
+            if not (current and used and min(num_ctx or 0, tag.context) <= current.context):
+                if current:
+                    self.manager.unload(current.spec)
+                current = self.placements[tag.key] = self._place_anew(tag, num_ctx)
+            self._users[tag.key] += 1
+        try:
+            yield current
+        finally:
+            with self._placing:
+                self._users[tag.key] -= 1
+
+    def _place_anew(self, tag: Tag, num_ctx: int | None) -> Placement:
+        while True:
+            try:
+                placed = place(self.store, tag, self.settings, num_ctx)
+                break
+            except ApiError:
+                idle = {model.key for model in self.manager.loaded_models() if not model.users}
+                others = [p.spec for p in self.placements.values() if p.spec.key() in idle]
+                if not others:
+                    raise
+                self.manager.unload(others[0])
+        placed = placed._replace(spec=self.manager.registry.spec(placed.spec))
+        text = "%s is loaded for %d x %d tokens, %d bytes"
+        logger.info(text, tag.name, placed.slots, placed.context, placed.bytes)
+        return placed
 
     @contextmanager
     def _engine(
@@ -237,7 +253,7 @@ class Worker:
         keep_alive = self.settings.keep_alive if keep_alive is None else keep_alive
         with ExitStack() as stack:
             try:
-                spec = self._place(tag, num_ctx).spec
+                spec = stack.enter_context(self._placed(tag, num_ctx)).spec
                 engine = stack.enter_context(self.manager.use_resolved(spec, keep_alive))
             except (CourseError, OSError) as error:
                 if not self.store.holds(tag):

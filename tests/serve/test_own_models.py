@@ -98,7 +98,7 @@ def test_a_model_made_of_another_has_its_system_message_and_options(sent, http):
     assert longer["eval_count"] == 2, "the request goes before the model"
 
 
-def test_an_adapter_acts(client, sent, tmp_path):
+def test_an_adapter_acts(client, server, tmp_path):
     base = catalog.verify_shipped("haneul-4m")
     adapter = export_adapter(data.MODELS / "haneul-style", base, tmp_path / "style.gguf")
     digest = client.create_blob(adapter)
@@ -108,7 +108,7 @@ def test_an_adapter_acts(client, sent, tmp_path):
     assert client.chat("styled", asked).message.content != plain
     assert client.chat("haneul-4m", asked, options=GREEDY).message.content == plain
     client.delete("styled")
-    assert httpx.head(f"{client._client.base_url}api/blobs/{digest}").status_code == 404
+    assert httpx.head(f"{server.url}/api/blobs/{digest}").status_code == 404
 
 
 @pytest.mark.parametrize(
