@@ -223,7 +223,8 @@ def gemma_3(path):
     """A random Gemma 3 of six layers, five of which see a window of 512 tokens, as llama.cpp reads it."""
     import gguf
 
-    from course_lib.models.gguf.tokenizer import write_tokenizer
+    from course_lib.models.gguf.tokenizer import tokenizer_fields
+    from course_lib.models.gguf.vocabulary import add_fields
 
     folder, sizes = (
         MODELS / "haneul-1m",
@@ -260,7 +261,7 @@ def gemma_3(path):
         ("file_type", 0),
     ):
         getattr(writer, f"add_{say}")(value)
-    write_tokenizer(writer, folder, json.loads((folder / "config.json").read_text()))
+    add_fields(writer, tokenizer_fields(folder, json.loads((folder / "config.json").read_text())))
     heads, narrow, wide, up = (
         (sizes.head_dim,),
         sizes.kv_heads * sizes.head_dim,
