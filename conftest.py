@@ -9,7 +9,7 @@ from course_lib.chapters import read_notebook
 from course_lib.learn.budget import declared_budget
 from tests.affected import affected, changed_files
 
-pytest_plugins = ["tests.notebooks.runner"]
+pytest_plugins = ["tests.notebooks.runner", "tests.real_models"]
 LAST_TIME = "course/seconds"  # in pytest's cache: file -> seconds that its tests took
 SLOWEST = "course/slowest"  # in pytest's cache: the 30 slowest tests of the last whole run
 _seconds: Counter[str] = Counter()

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING
 from course_lib.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from course_lib.models import ModelManager, ModelSpec, load
+    from course_lib.models import ModelManager, ModelSpec, load, pull
     from course_lib.retrieval import HybridRetriever
     from course_lib.serve import ollama
     from course_lib.tuning import train
 
 __version__ = "0.1.0"
-__all__ = ["HybridRetriever", "ModelManager", "ModelSpec", "load", "ollama", "train"]
+__all__ = ["HybridRetriever", "ModelManager", "ModelSpec", "load", "ollama", "pull", "train"]
 _MODULES = {
     "HybridRetriever": "retrieval",
     "ModelManager": "models",
     "ModelSpec": "models",
     "load": "models",
     "ollama": "serve",
+    "pull": "models",
     "train": "tuning",
 }
 __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

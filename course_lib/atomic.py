@@ -25,18 +25,20 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder; when the block ends, rename it to `path`. On an error, delete it.
 
-    Raises CourseError if `path` already exists and is not an empty folder.
+    replace: delete what is at `path` at the end; otherwise raise CourseError unless it is an empty folder.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if not replace and path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise CourseError(f"{path} already exists", "choose a new folder, or remove this one first")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as parent:
         partial = Path(parent) / path.name
         partial.mkdir()
         yield partial
+        if replace and path.exists():
+            os.replace(path, Path(parent) / "replaced")
         os.replace(partial, path)
 
 

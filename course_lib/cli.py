@@ -6,10 +6,9 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
+from course_lib import model_commands
 from course_lib.errors import CourseError
-from course_lib.models.gguf.writer import TYPES
 from course_lib.shell import pasteable
 
 
@@ -69,92 +68,6 @@ def _handout(args: argparse.Namespace) -> int:
     return 0
 
 
-def _export(args: argparse.Namespace) -> int:
-    from course_lib.models import catalog
-    from course_lib.models.drivers.adapters import (
-        CONFIG_FILE,
-        adapter_path,
-        base_model_name,
-        resolve_adapters,
-    )
-    from course_lib.models.files import resolve
-    from course_lib.models.gguf import export, export_adapter
-    from course_lib.models.schema import Adapter, ModelSpec
-
-    is_folder, adapter = Path(args.name).is_dir() and catalog.shipped_folder(args.name) is None, None
-    if catalog.is_adapter(args.name) or (Path(args.name) / CONFIG_FILE).is_file():
-        adapter = Adapter(source=Path(args.name) if is_folder else args.name)
-        spec = ModelSpec.parse(args.base or base_model_name(adapter_path(adapter)))
-    else:
-        spec = ModelSpec.parse(Path(args.name) if is_folder else args.name)
-    folder, weight_type = resolve(spec.source), args.type or ("f32" if adapter else "f16")
-    target = args.out or Path(f"{Path(adapter.label if adapter else spec.name).name}-{weight_type}.gguf")
-    if folder.is_file():
-        raise CourseError(f"{folder.name} is a {args.to} file already", "give the folder of a model")
-    if adapter is None and args.base:
-        raise CourseError(f"--base is only for adapters, and {args.name} is a model", "leave --base out")
-    if adapter and weight_type != "f32":
-        raise CourseError(
-            f"--type {weight_type} is only for models; adapters are exported as f32", "leave --type out"
-        )
-    if target.exists() and not args.force:
-        raise CourseError(
-            f"{target} already exists", "add --force to replace it, or name another file with --out"
-        )
-    if adapter:
-        export_adapter(resolve_adapters([adapter], folder)[0].path, folder, target)
-    else:
-        export(folder, target, weight_type)
-    usage = f"use it with {spec.name}" if adapter else "llama.cpp and Ollama read it"
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {weight_type}; {usage}")
-    return 0
-
-
-def _models(args: argparse.Namespace) -> int:
-    from course_lib.models import catalog
-    from course_lib.models.files import on_this_machine
-
-    print(f"tier {catalog.tier()}")
-    for entry in (catalog.role(r) for r in catalog.roles()):
-        if entry.tier == "tiny":
-            catalog.verify_shipped(entry.model)
-            place = "files verified"
-        else:
-            here = on_this_machine(entry)
-            place = (
-                "downloaded"
-                if here
-                else f"{entry.download_bytes / 1e6:,.0f} MB to download: {entry.download_command}"
-            )
-        print(
-            f"  {entry.role:14} {entry.model:30} {entry.parameters:>14,} parameters  {entry.licence}  {place}"
-        )
-    return 0
-
-
-def _pull(args: argparse.Namespace) -> int:
-    from course_lib.models import catalog
-    from course_lib.models.files.hub import snapshot_commit
-    from course_lib.models.files.resolution import from_hub
-    from course_lib.models.schema import HuggingFaceSource, ModelSpec
-
-    known = {e.model: e for e in catalog.entries()}.get(args.name)
-    if known and known.driver == "ollama":
-        raise CourseError(f"{args.name} must be downloaded by Ollama", str(known.download_command))
-    if known and known.hub is None:
-        print(f"{args.name} comes with the course, in {catalog.verify_shipped(args.name)}; files verified")
-        return 0
-    options = {"revision": args.revision, "filename": args.file, "cache_dir": args.cache_dir}
-    pinned = known.spec["source"] if known and not args.revision else {}
-    repository = {"type": "huggingface", "repository": known.hub if known else args.name}
-    given = {name: value for name, value in options.items() if value}
-    source = ModelSpec.parse({"source": repository | pinned | given}).source
-    assert isinstance(source, HuggingFaceSource)
-    path = from_hub(source, pull=True)
-    print(f"{source.repository}: downloaded and verified, at commit {snapshot_commit(path)}, in {path}")
-    return 0
-
-
 def _serve(args: argparse.Namespace) -> int:
     from course_lib.serve.server import serve
 
@@ -177,46 +90,13 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _add_models(commands: Any) -> None:
-    models = commands.add_parser(
-        "models", help="list this tier's models and verify their files, pull one, or export one"
-    )
-    models.set_defaults(do=_models)
-    actions = models.add_subparsers(title="actions", metavar="ACTION")
-    actions.add_parser("list", help="list and verify (the default action)").set_defaults(do=_models)
-    pull = actions.add_parser("pull", help="download a model from the Hugging Face Hub, or resume a download")
-    pull.add_argument("name", help="its id, OWNER/NAME, or its name in the course's catalogue")
-    pull.add_argument("--revision", help="branch, tag or commit (default main)")
-    pull.add_argument("--file", help="download only this .gguf file")
-    pull.add_argument(
-        "--cache-dir", type=Path, metavar="DIR", help="folder to use instead of the default cache"
-    )
-    pull.set_defaults(do=_pull, offline="0")
-    export = actions.add_parser(
-        "export", help="write a model as GGUF, the one file that llama.cpp and Ollama read"
-    )
-    export.add_argument(
-        "name", help="name of a model or LoRA adapter, such as haneul-4m, or the path of its folder"
-    )
-    export.add_argument("--to", choices=("gguf",), default="gguf", help="the format (default gguf)")
-    export.add_argument("--type", choices=TYPES, help="type of a model's weights (default f16)")
-    export.add_argument(
-        "--base", metavar="MODEL", help="base model of an adapter, if its configuration does not name it"
-    )
-    export.add_argument(
-        "--out", type=Path, metavar="FILE", help="file to write (default NAME-TYPE.gguf in this folder)"
-    )
-    export.add_argument("--force", action="store_true", help="replace the file if it exists")
-    export.set_defaults(do=_export)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="course", description="Local AI, Measured: a course on running AI models locally."
     )
     parser.set_defaults(offline="1")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_models(commands)
+    model_commands.add(commands)
 
     lab = commands.add_parser("lab", help="open JupyterLab on chapter 00")
     lab.add_argument("--port", type=_port, default=8888, help="port on this machine (default 8888)")

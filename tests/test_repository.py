@@ -34,6 +34,7 @@ ROOMS = [
     "lab",
     "testing",
     "doctor",
+    "model_commands",
     "cli",
 ]
 ROOMS_OF_MODELS = ["catalog", "schema", "files", "gguf", "planner", "drivers", "manager"]  # lowest first

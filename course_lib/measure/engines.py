@@ -115,7 +115,7 @@ def _check_arguments(
 
 def _first_round_memory(engine: Engine, prompts: list[Any], new_tokens: int) -> Memory | None:
     """Return the memory of the engine's first round; None if another process holds the weights."""
-    _, memory = peak_memory(lambda: _round(engine, prompts, new_tokens))
+    _, memory = peak_memory(lambda: _round(engine, prompts, new_tokens), getattr(engine, "process_id", None))
     return memory if engine.weight_bytes else None
 
 

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import os
 import platform
+from pathlib import Path
 
 
 def usable_cores() -> int:
-    """Return how many CPU cores this process may use; Linux can restrict a process to a subset of them."""
+    """Return how many CPU cores this process may use; Linux can restrict a process to a subset or a share."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup, or the quota is "max"
+        return cores
+
+
+def computing_threads() -> int:
+    """Return how many threads compute: OMP_NUM_THREADS, or the physical cores among those that are usable."""
+    import psutil
+
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        return int(threads)
+    logical = psutil.cpu_count() or 1
+    return max(1, usable_cores() * (psutil.cpu_count(logical=False) or logical) // logical)
 
 
 def machine() -> dict[str, str | int | float]:

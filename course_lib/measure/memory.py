@@ -1,4 +1,4 @@
-"""Measure the resident memory (RAM in use) of this process while a function runs."""
+"""Measure the resident memory (RAM in use) of a process while a function runs."""
 
 from __future__ import annotations
 
@@ -28,8 +28,12 @@ class Memory:
         return self.peak - self.before
 
 
-def peak_memory(run: Callable[[], Any], *, interval_seconds: float = 0.002) -> tuple[Any, Memory]:
-    """Call `run()`, sample the resident memory of this process meanwhile, and return (result, memory).
+def peak_memory(
+    run: Callable[[], Any], process_id: int | None = None, *, interval_seconds: float = 0.002
+) -> tuple[Any, Memory]:
+    """Call `run()`, sample the resident memory of a process meanwhile, and return (result, memory).
+
+    process_id: a process that works for `run`; None for this one.
 
     On Linux, a peak above everything the process ever held before is exact: the system records it. A lower
     peak is only sampled, and one shorter than `interval_seconds` may be missed. GPU memory, other processes,
@@ -37,8 +41,8 @@ def peak_memory(run: Callable[[], Any], *, interval_seconds: float = 0.002) -> t
     """
     import psutil
 
-    process, done = psutil.Process(), threading.Event()
-    record = peak_resident_bytes()
+    process, done = psutil.Process(process_id), threading.Event()
+    record = peak_resident_bytes(process_id)
     before = peak = process.memory_info().rss
 
     def watch() -> None:
@@ -53,7 +57,7 @@ def peak_memory(run: Callable[[], Any], *, interval_seconds: float = 0.002) -> t
     finally:
         done.set()
         watcher.join()
-    after, new_record = process.memory_info().rss, peak_resident_bytes()
+    after, new_record = process.memory_info().rss, peak_resident_bytes(process_id)
     exact = record is not None and new_record is not None and new_record > record
     return result, Memory(before, max(peak, after, (new_record or 0) if exact else 0), after, exact)
 
@@ -68,10 +72,10 @@ def release_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def peak_resident_bytes() -> int | None:
-    """Return the peak resident bytes of this process since it started; None on systems other than Linux."""
+def peak_resident_bytes(process_id: int | None = None) -> int | None:
+    """Return the peak resident bytes of a process since its start; None on systems other than Linux."""
     try:
-        with open("/proc/self/status", encoding="utf-8") as f:
+        with open(f"/proc/{process_id or 'self'}/status", encoding="utf-8") as f:
             return next(1024 * int(line.split()[1]) for line in f if line.startswith("VmHWM"))
     except (OSError, StopIteration):
         return None

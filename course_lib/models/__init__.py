@@ -1,4 +1,4 @@
-"""Load and run language models: `load` returns a running model, `ModelSpec` declares one in full.
+"""Load and run language models: `load` returns a running model, `ModelSpec` declares it, `pull` downloads it.
 
 The packages below, each of which imports only those before it:
 
@@ -17,9 +17,16 @@ from course_lib.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from course_lib.models.drivers import load
+    from course_lib.models.files import pull
     from course_lib.models.manager import ModelManager
     from course_lib.models.schema import Generation, ModelSpec
 
-__all__ = ["Generation", "ModelManager", "ModelSpec", "load"]
-_MODULES = {"load": "drivers", "ModelManager": "manager", "Generation": "schema", "ModelSpec": "schema"}
+__all__ = ["Generation", "ModelManager", "ModelSpec", "load", "pull"]
+_MODULES = {
+    "load": "drivers",
+    "pull": "files",
+    "ModelManager": "manager",
+    "Generation": "schema",
+    "ModelSpec": "schema",
+}
 __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,11 +21,12 @@ from course_lib.serve import ollama_protocol as ollama
 from course_lib.serve import openai_protocol as openai
 from course_lib.serve.errors import ApiError, error_line
 from course_lib.serve.schemas import RequestBody
-from course_lib.serve.worker import Worker
+from course_lib.serve.worker import Worker, closing_error
 
 MAX_BODY_BYTES = 4_000_000  # largest request body
 TIMEOUT = 30  # seconds until the request body must have arrived
 NOT_IMPLEMENTED = ("/api/create", "/api/push", "/api/blobs/{digest}")  # routes that only Ollama has
+logger = logging.getLogger("course_lib.serve")
 Endpoint = Callable[[Request], Awaitable[Response]]
 # Routes with a JSON body: (HTTP method, path, schema of the body, function that answers).
 ROUTES: tuple[tuple[str, str, type[RequestBody], Callable[..., Awaitable[Response]]], ...] = (
@@ -55,24 +55,21 @@ QUERIES: tuple[tuple[str, Callable[..., Awaitable[Response]]], ...] = (
 def application(worker: Worker) -> ASGIApp:
     """Return the ASGI application. It runs models by `worker`, and closes it at shutdown."""
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(worker.close)
-
     routes = [
         Route("/", _running, methods=["GET"]),
-        *(Route(path, _with_body(worker, body, f), methods=[method]) for method, path, body, f in ROUTES),
-        *(Route(path, _query(worker, f), methods=["GET"]) for path, f in QUERIES),
+        *(
+            Route(path, _guarded(worker, _with_body(worker, body, f)), methods=[method])
+            for method, path, body, f in ROUTES
+        ),
+        *(Route(path, _guarded(worker, _query(worker, f)), methods=["GET"]) for path, f in QUERIES),
         *(Route(path, _not_implemented, methods=["GET", "POST"]) for path in NOT_IMPLEMENTED),
     ]
     handlers: dict[Any, Any] = {
         CourseError: _on_course_error,
         HTTPException: _on_http_error,
         ClientDisconnect: _on_disconnect,
-        Exception: _on_fault,
     }
-    return LocalOnlyMiddleware(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan))
+    return LocalOnlyMiddleware(Starlette(routes=routes, exception_handlers=handlers))
 
 
 async def _running(_: Request) -> Response:
@@ -88,9 +85,45 @@ def _with_body(
     worker: Worker, schema: type[RequestBody], respond: Callable[..., Awaitable[Response]]
 ) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        return await respond(worker, schema.read(await _body(request)))
+        return await _unless_gone(request, respond(worker, schema.read(await _body(request))))
 
     return endpoint
+
+
+async def _unless_gone(request: Request, answer: Awaitable[Response]) -> Response:
+    """Await an answer. Cancel it, and raise ClientDisconnect, if the client goes away before it is ready."""
+    answering, gone = asyncio.ensure_future(answer), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((answering, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientDisconnect
+        return answering.result()
+    finally:
+        answering.cancel()
+        gone.cancel()
+
+
+def _guarded(worker: Worker, endpoint: Endpoint) -> Endpoint:
+    """Answer an unexpected error with status 500, without its message: that may name files of the machine.
+
+    Starlette would raise it again, so that the connection would be closed.
+    """
+
+    async def guarded(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except (CourseError, HTTPException, ClientDisconnect):
+            raise
+        except asyncio.CancelledError:
+            if not worker.closing.is_set():
+                raise
+            return _response(request.url.path, closing_error())
+        except Exception as error:
+            logger.error("%s %s: %r", request.method, request.url.path, error)
+            what = f"internal server error: {type(error).__name__}; the server's log tells more"
+            return _response(request.url.path, CourseError(what, "course doctor"))
+
+    return guarded
 
 
 def _query(worker: Worker, respond: Callable[..., Awaitable[Response]]) -> Endpoint:
@@ -165,9 +198,3 @@ async def _on_http_error(request: Request, error: HTTPException) -> Response:
 
 async def _on_disconnect(request: Request, error: ClientDisconnect) -> Response:
     return Response(status_code=499)  # nginx's code for "client closed request"; the client is gone
-
-
-async def _on_fault(request: Request, error: Exception) -> Response:
-    logging.getLogger("course_lib.serve").error("%s %s: %r", request.method, request.url.path, error)
-    what = f"internal server error: {type(error).__name__}: {error}"
-    return _response(request.url.path, CourseError(what, "course doctor"))

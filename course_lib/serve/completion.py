@@ -13,14 +13,13 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers import register
 from course_lib.models.drivers.engine import Engine, Unsupported
 from course_lib.models.drivers.llamacpp import LlamaCpp
-from course_lib.models.drivers.llamacpp_server import raise_on_error
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.schema import Generation, ModelSpec
 from course_lib.serve.errors import ApiError
 
 IMPLEMENTATION = "course-serve"
 MAX_RUNNING = 8  # requests processed concurrently
-OnToken = Callable[[str], bool]  # receives the next piece of text; returns True to stop the generation
+OnToken = Callable[[str], bool]  # called with each piece of text; returns True to stop the generation
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class ServedLlamaCpp(LlamaCpp):
             return self._tokenize([prompt], special=True)[0] if prompt else []
         return super().ids(prompt)
 
-    def complete(self, request: CompletionRequest, on_token: OnToken | None = None) -> Completion:
+    def complete(self, request: CompletionRequest, on_token: OnToken) -> Completion:
         """Complete a prompt.
 
         on_token: Called in this thread with each piece of text; if it returns True, the generation stops.
@@ -125,24 +124,17 @@ class ServedLlamaCpp(LlamaCpp):
                 raise ApiError("format", error.what) from error
         return self._request(ids, options)
 
-    def _run(self, body: dict[str, Any], on_token: OnToken | None) -> tuple[str, dict[str, Any]]:
+    def _run(self, body: dict[str, Any], on_token: OnToken) -> tuple[str, dict[str, Any]]:
         """Return the text, and the last event from llama.cpp, which contains the token counts."""
-        if on_token is None:
-            response = self._completion(body)
-            return response["choices"][0]["text"], response
         pieces: list[str] = []
         last: dict[str, Any] = {}
 
-        def on_event(event: dict[str, Any]) -> bool:
-            last.clear()
-            last.update(event)
-            if "error" in event or not (piece := event["choices"][0]["text"]):
-                return False
-            pieces.append(piece)
-            return on_token(piece)
-
-        self._next_server().handle_completions(body | {"stream": True}, on_event)
-        return "".join(pieces), raise_on_error(last)
+        for last in self.server.stream("/v1/completions", body):
+            if piece := last["choices"][0]["text"]:
+                pieces.append(piece)
+                if on_token(piece):
+                    break
+        return "".join(pieces), last
 
 
 register(IMPLEMENTATION, ServedLlamaCpp)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 import course_lib
@@ -26,7 +26,7 @@ from course_lib.serve.ollama_schemas import (
     ShowBody,
 )
 from course_lib.serve.store import Line, Tag, parse_name
-from course_lib.serve.worker import Worker
+from course_lib.serve.worker import Channel, Worker
 
 FOREVER = timedelta(days=365 * 100)  # the expiry of models that are never unloaded
 
@@ -66,11 +66,13 @@ async def _respond(
 ) -> Response:
     started = time.perf_counter()
     if not body.stream:
-        completion = await worker.run(worker.complete, tag, request, body.keep_alive)
+        completion = await worker.run(
+            lambda channel: worker.complete(tag, request, body.keep_alive, channel.check)
+        )
         return JSONResponse(
             _line(body.model, to_json(completion.text)) | _completion_summary(completion, started)
         )
-    pieces = worker.stream(lambda on_token: worker.complete(tag, request, body.keep_alive, on_token))
+    pieces = worker.stream(lambda channel: worker.complete(tag, request, body.keep_alive, channel.put))
     first = await anext(pieces)  # an error before the first piece can still set the HTTP status
 
     async def lines() -> AsyncIterator[Line]:
@@ -87,9 +89,9 @@ async def _load_or_unload(
     worker: Worker, tag: Tag, body: PromptBody, to_json: Callable[[str], Line]
 ) -> Response:
     if body.keep_alive == 0:
-        await worker.run(worker.unload, tag)
+        await run_in_threadpool(worker.unload, tag)
     else:
-        await worker.run(worker.load, tag, body.keep_alive)
+        await worker.run(lambda _: worker.load(tag, body.keep_alive))
     reason = "unload" if body.keep_alive == 0 else "load"
     return JSONResponse(_line(body.model, to_json("")) | {"done": True, "done_reason": reason})
 
@@ -135,7 +137,9 @@ def _iso(moment: datetime) -> str:
 async def embed(worker: Worker, body: EmbedBody) -> Response:
     """POST /api/embed: return a unit-length embedding vector for each text."""
     started, tag = time.perf_counter(), worker.store.find_embedding(body.model)
-    vectors = await worker.run(worker.embed, tag, body.input, body.keep_alive, body.options.num_ctx)
+    vectors = await worker.run(
+        lambda channel: worker.embed(tag, body.input, channel, body.keep_alive, body.options.num_ctx)
+    )
     return JSONResponse(
         {
             "model": body.model,
@@ -150,7 +154,9 @@ async def embed(worker: Worker, body: EmbedBody) -> Response:
 async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
     """POST /api/embeddings: return the embedding vector of one text; an empty list for an empty text."""
     tag, texts = worker.store.find_embedding(body.model), [body.prompt] if body.prompt else []
-    vectors = await worker.run(worker.embed, tag, texts, body.keep_alive, body.options.num_ctx, "prompt")
+    vectors = await worker.run(
+        lambda channel: worker.embed(tag, texts, channel, body.keep_alive, body.options.num_ctx, "prompt")
+    )
     return JSONResponse({"embedding": vectors.rows[0] if vectors.rows else []})
 
 
@@ -158,12 +164,12 @@ async def pull(worker: Worker, body: PullBody) -> Response:
     """POST /api/pull: add a shipped model to the store, reporting progress line by line."""
     name = parse_name(body.model_name)
 
-    def job(put: Callable[[Any], bool]) -> None:
+    def job(channel: Channel) -> None:
         for line in worker.store.pull(name):
-            if put(line):
+            if channel.put(line):
                 return
 
-    lines = (line async for line in worker.stream(job) if line is not None)
+    lines = (line async for line in worker.stream(job, worker.pulls) if line is not None)
     if body.stream:
         return ndjson(lines)
     return JSONResponse([line async for line in lines][-1])
@@ -176,7 +182,7 @@ async def version(worker: Worker) -> Response:
 
 async def tags(worker: Worker) -> Response:
     """GET /api/tags: list the models in the store."""
-    stored = await worker.run(worker.store.tags)
+    stored = await run_in_threadpool(worker.store.tags)
     return JSONResponse(
         {"models": [_model_summary(tag) | {"modified_at": tag.modified_at} for tag in stored]}
     )
@@ -185,7 +191,7 @@ async def tags(worker: Worker) -> Response:
 async def ps(worker: Worker) -> Response:
     """GET /api/ps: list the loaded models. `size` is the size of the weights in bytes."""
     now, models = datetime.now(UTC), []
-    for tag, model in await worker.run(worker.loaded):
+    for tag, model in await run_in_threadpool(worker.loaded):
         seconds = min(model.expires_in, FOREVER.total_seconds())
         models.append(
             _model_summary(tag)
@@ -207,16 +213,16 @@ def _model_summary(tag: Tag) -> Line:
 async def show(worker: Worker, body: ShowBody) -> Response:
     """POST /api/show: return details and metadata of a model."""
     tag = worker.store.find(body.model_name)
-    return JSONResponse(await worker.run(model_info, worker.store, tag, body.verbose))
+    return JSONResponse(await run_in_threadpool(model_info, worker.store, tag, body.verbose))
 
 
 async def copy(worker: Worker, body: CopyBody) -> Response:
     """POST /api/copy: give a model a second name."""
-    await worker.run(worker.store.copy, body.source, body.destination)
+    await run_in_threadpool(worker.store.copy, body.source, body.destination)
     return Response()
 
 
 async def delete(worker: Worker, body: ModelBody) -> Response:
     """DELETE /api/delete: remove a model name; removing a model's last name deletes its file."""
-    await worker.run(worker.delete, body.model_name)
+    await run_in_threadpool(worker.delete, body.model_name)
     return Response()

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from course_lib.errors import CourseError
@@ -129,7 +130,7 @@ async def chat_completions(worker: Worker, body: ChatBody) -> Response:
     tag = worker.store.find_generative(body.model, "chat")
     if body.stream:
         return await _stream(worker, tag, request, body, head)
-    completion = await worker.run(worker.complete, tag, request, None)
+    completion = await worker.run(lambda channel: worker.complete(tag, request, None, channel.check))
     message = {"message": {"role": "assistant", "content": completion.text}}
     choice = _choice(0, message, completion.finish_reason)
     return JSONResponse(head | {"choices": [choice], "usage": _usage([completion])})
@@ -145,7 +146,9 @@ async def completions(worker: Worker, body: CompletionBody) -> Response:
             what = f"{len(requests)} prompts, but a stream answers only one"
             raise ApiError("prompt", what, "send one prompt per request, or set stream to false")
         return await _stream(worker, tag, requests[0], body, head)
-    results = await worker.run(lambda: [worker.complete(tag, request, None) for request in requests])
+    results = await worker.run(
+        lambda channel: [worker.complete(tag, request, None, channel.check) for request in requests]
+    )
     choices = [_choice(i, {"text": c.text}, c.finish_reason) for i, c in enumerate(results)]
     return JSONResponse(head | {"choices": choices, "usage": _usage(results)})
 
@@ -174,7 +177,7 @@ async def _stream(
     worker: Worker, tag: Tag, request: CompletionRequest, body: CommonBody, head: dict[str, Any]
 ) -> Response:
     """Return server-sent events: text chunks, the finish reason, usage if requested, and [DONE]."""
-    pieces = worker.stream(lambda on_token: worker.complete(tag, request, None, on_token))
+    pieces = worker.stream(lambda channel: worker.complete(tag, request, None, channel.put))
     first = await anext(pieces)  # an error before the first piece can still set the HTTP status
 
     def chunk(piece: str, finish_reason: str | None = None) -> dict[str, Any]:
@@ -218,7 +221,8 @@ async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
     """POST /v1/embeddings: return vectors as numbers, or base64-encoded float32 (OpenAI client's default)."""
     import numpy as np
 
-    vectors = await worker.run(worker.embed, worker.store.find_embedding(body.model), body.input, None)
+    tag = worker.store.find_embedding(body.model)
+    vectors = await worker.run(lambda channel: worker.embed(tag, body.input, channel))
     rows: list[Any] = vectors.rows
     if body.encoding_format == "base64":
         rows = [base64.b64encode(np.array(row, dtype="<f4").tobytes()).decode() for row in rows]
@@ -229,7 +233,7 @@ async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
 
 async def models(worker: Worker) -> Response:
     """GET /v1/models: list the models in the store."""
-    tags = await worker.run(worker.store.tags)
+    tags = await run_in_threadpool(worker.store.tags)
     return JSONResponse({"object": "list", "data": [_model(tag) for tag in tags]})
 
 

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import ipaddress
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 from course_lib.errors import CourseError
 
 PORT = 11434  # Ollama's default port
-GRACE_SECONDS = 10  # time for running requests to finish at shutdown
+GRACE_SECONDS = 2  # at shutdown, time for clients to read their last line, and for jobs to end
 
 
 def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
@@ -58,11 +59,17 @@ def serve(port: int = PORT, store: Path | None = None, *, until_closed: bool = F
         if until_closed:
             threading.Thread(target=_watch_standard_input, daemon=True).start()
         folder = store or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="course-serve-")))
-        _run(listener, folder)
+        ended = _run(listener, folder, () if store else (folder,))
+    if not ended:
+        os._exit(0)  # a thread that loads a model cannot be interrupted
     return 0
 
 
-def _run(listener: socket.socket, folder: Path) -> None:
+def _run(listener: socket.socket, folder: Path, temporary: tuple[Path, ...]) -> bool:
+    """Serve until a signal. A second signal ends the process at once. Returns False if a job still runs.
+
+    temporary: The folders to remove at a second signal.
+    """
     import uvicorn
 
     from course_lib.serve.app import application
@@ -88,15 +95,23 @@ def _run(listener: socket.socket, folder: Path) -> None:
                 f"The course's own server, with Ollama's protocol: {address}   (Ctrl-C ends it)", flush=True
             )
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            worker.stop()
+            await super().shutdown(sockets)
+
     options: dict[str, Any] = {"log_level": "warning", "access_log": False}
     server = Server(uvicorn.Config(application(worker), timeout_graceful_shutdown=GRACE_SECONDS, **options))
 
     def end(*_: Any) -> None:
-        worker.closing.set()
+        if server.should_exit:
+            for path in temporary:
+                shutil.rmtree(path, ignore_errors=True)
+            os._exit(1)
         server.should_exit = True
 
     with _on_signal(end):
         server.run(sockets=[listener])
+        return worker.close(GRACE_SECONDS)
 
 
 @contextlib.contextmanager

@@ -128,6 +128,13 @@ class Store:
             return catalog.verify_shipped(tag.model) / "model.safetensors"
         return self.blobs / f"sha256-{tag.digest}.gguf"
 
+    def holds(self, tag: Tag) -> bool:
+        """Whether this name still stands for this file."""
+        try:
+            return self.find(tag.name).digest == tag.digest and self.file(tag).is_file()
+        except CourseError:
+            return False
+
     def spec(self, tag: Tag) -> ModelSpec:
         """Return the specification that the ModelManager loads. Tags of one file share a loaded model."""
         path = self.file(tag).parent if tag.embeds else self.file(tag)

@@ -6,20 +6,23 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
+from course_lib.errors import CourseError
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.manager.manager import LoadedModel, ModelManager
 from course_lib.models.schema import ModelSpec
 from course_lib.serve.completion import MAX_RUNNING, Completion, CompletionRequest, OnToken, ServedLlamaCpp
-from course_lib.serve.errors import ApiError
+from course_lib.serve.errors import ApiError, not_found
 from course_lib.serve.store import Store, Tag
 
 T = TypeVar("T")
 MAX_QUEUED = 64  # waiting requests; further ones are rejected
+MAX_PULLS = 4  # models that are pulled or created concurrently; they do not wait behind generations
+EMBED_BATCH = 32  # texts that are embedded before a look whether the client is still there
 
 
 class Vectors(NamedTuple):
@@ -30,85 +33,118 @@ class Vectors(NamedTuple):
     load_seconds: float
 
 
+class Channel:
+    """The way from a job in a thread to the client in the event loop that waits for it.
+
+    It is closed when the client is gone, or the server is shutting down: then the job must end.
+    """
+
+    def __init__(self, closing: threading.Event) -> None:
+        self._loop, self._closing = asyncio.get_running_loop(), closing
+        self._abandoned, self.values = threading.Event(), asyncio.Queue[Any]()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody waits for this job any more."""
+        return self._abandoned.is_set() or self._closing.is_set()
+
+    def put(self, value: Any) -> bool:
+        """Send a value to the client. Returns `closed`."""
+        if not self.closed:
+            self._loop.call_soon_threadsafe(self.values.put_nowait, (value,))
+        return self.closed
+
+    def check(self, _: Any = None) -> bool:
+        """Send nothing. Returns `closed`."""
+        return self.closed
+
+    def close(self) -> None:
+        """Tell the job that its client is gone."""
+        self._abandoned.set()
+
+
 class Worker:
     """Run jobs (the blocking work of requests) in threads.
 
-    Call `submit`, `run` and `stream` from the event loop; the methods under "jobs" run in worker threads.
+    Call `run`, `stream` and `stop` from the event loop; the methods under "jobs" run in worker threads. What
+    only reads the store does not come here: it must never wait behind a generation.
     """
 
     def __init__(self, store: Store, *, max_queued: int = MAX_QUEUED, max_running: int = MAX_RUNNING) -> None:
         self.store, self.manager, self.closing = store, ModelManager(), threading.Event()
-        self.limit, self.outstanding = max_queued + max_running, 0
+        self.limit = max_queued + max_running
         self.contexts: dict[str, int] = {}  # digest -> context length in tokens, for models loaded so far
         self._specs: dict[str, ModelSpec] = {}  # digest -> resolved specification
         self._threads = ThreadPoolExecutor(max_running, thread_name_prefix="course-serve")
+        self.pulls = ThreadPoolExecutor(MAX_PULLS, thread_name_prefix="course-pull")
+        self._channels: set[Channel] = set()  # of the requests that are running or waiting
+        self._work: set[Future[Any]] = set()  # their jobs, and those that have not noticed yet that they end
 
     def __repr__(self) -> str:
         return f"Worker({self.store}, {self.outstanding} of {self.limit} requests, {self.manager})"
 
+    @property
+    def outstanding(self) -> int:
+        """The number of requests that are running or waiting."""
+        return len(self._channels)
+
     # -- in the event loop --
 
-    def submit(self, job: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-        """Run a job in a thread. Raises ApiError (503) if the queue is full or the server is closing."""
-        if self.closing.is_set():
-            raise _closing_error()
-        if self.outstanding >= self.limit:
-            what, headers = (
-                f"server busy: {self.outstanding} requests are running or waiting",
-                {"Retry-After": "1"},
-            )
-            raise ApiError("server", what, "try again in a second", status=503, headers=headers)
-        self.outstanding += 1
-        future = asyncio.get_running_loop().run_in_executor(self._threads, job, *arguments)
-        future.add_done_callback(self._done)
-        return future
+    async def run(self, job: Callable[[Channel], T]) -> T:
+        """Run a job in a thread and return its result. Cancelling this call ends the job."""
+        return [value async for value in self.stream(job)][-1]
 
-    def _done(self, future: asyncio.Future[Any]) -> None:
-        self.outstanding -= 1
-        if not future.cancelled():
-            future.exception()  # retrieve it even if nobody awaits it, so that asyncio does not log it
+    async def stream(
+        self, job: Callable[[Channel], Any], threads: ThreadPoolExecutor | None = None
+    ) -> AsyncIterator[Any]:
+        """Run a job in a thread; yield each value that it puts into its channel, and finally its result.
 
-    async def run(self, job: Callable[..., T], *arguments: Any) -> T:
-        """Run a job in a thread and return its result."""
-        return await self.submit(job, *arguments)
-
-    async def stream(self, job: Callable[[Callable[[Any], bool]], T]) -> AsyncIterator[Any]:
-        """Run `job(put)` in a thread; yield each value that it passes to `put`, and finally its result.
-
-        `put` returns True when the job must stop: the client is gone or the server is closing.
+        Raises ApiError (503) if the queue is full or the server is closing.
         """
-        loop, values, abandoned = asyncio.get_running_loop(), asyncio.Queue[Any](), threading.Event()
-
-        def put(value: Any) -> bool:
-            stop = abandoned.is_set() or self.closing.is_set()
-            if not stop:
-                loop.call_soon_threadsafe(values.put_nowait, (value,))
-            return stop
-
-        def unless_abandoned() -> T | None:
-            return None if abandoned.is_set() else job(put)
-
-        work = self.submit(unless_abandoned)
-        work.add_done_callback(lambda _: values.put_nowait(None))
+        if self.closing.is_set():
+            raise closing_error()
+        if self.outstanding >= self.limit:
+            what = f"server busy: {self.outstanding} requests are running or waiting"
+            fix, headers = "try again in a second", {"Retry-After": "1"}
+            raise ApiError("server", what, fix, status=503, headers=headers)
+        channel = Channel(self.closing)
+        future = (threads or self._threads).submit(job, channel)
+        self._work.add(future)
+        future.add_done_callback(self._work.discard)
+        work = asyncio.wrap_future(future)
+        work.add_done_callback(lambda _: channel.values.put_nowait(None))
+        self._channels.add(channel)
         try:
-            while (item := await values.get()) is not None:
+            while (item := await channel.values.get()) is not None:
                 yield item[0]
             if self.closing.is_set():
-                raise _closing_error()
+                raise closing_error()
             yield work.result()
         finally:
-            abandoned.set()
+            self._channels.discard(channel)
+            channel.close()
+            work.cancel()  # takes it from the queue, if it has not begun
 
-    def close(self) -> None:
-        """Stop streams early, wait for the worker threads, and unload every model."""
+    def stop(self) -> None:
+        """End every job, and tell every client that waits that the server is shutting down."""
         self.closing.set()
-        self._threads.shutdown(wait=True, cancel_futures=True)
-        self.manager.unload_all()
+        for channel in self._channels:
+            channel.values.put_nowait(None)
+
+    def close(self, seconds: float | None = None) -> bool:
+        """Wait for the jobs to end, and unload every model. Returns False if a job runs after `seconds`."""
+        self.closing.set()
+        for threads in (self._threads, self.pulls):
+            threads.shutdown(wait=False, cancel_futures=True)
+        ended = not wait(set(self._work), seconds).not_done
+        if ended:
+            self.manager.unload_all()
+        return ended
 
     # -- jobs --
 
     def complete(
-        self, tag: Tag, request: CompletionRequest, keep_alive: float | None, on_token: OnToken | None = None
+        self, tag: Tag, request: CompletionRequest, keep_alive: float | None, on_token: OnToken
     ) -> Completion:
         """Complete a prompt with a model of the store."""
         with self._engine(tag, keep_alive) as (engine, load_seconds):
@@ -119,7 +155,8 @@ class Worker:
         self,
         tag: Tag,
         texts: list[str],
-        keep_alive: float | None,
+        channel: Channel,
+        keep_alive: float | None = None,
         num_ctx: int | None = None,
         field: str = "input",
     ) -> Vectors:
@@ -137,7 +174,12 @@ class Worker:
                 if count > context:
                     what = f"text {i} has {count} tokens, but num_ctx is {context}"
                     raise ApiError(field, what, "split it: this server does not truncate texts")
-            return Vectors(engine.embed(texts).tolist(), sum(counts), load_seconds)
+            rows: list[list[float]] = []
+            for start in range(0, len(texts), EMBED_BATCH):
+                if channel.closed:
+                    break
+                rows += engine.embed(texts[start : start + EMBED_BATCH]).tolist()
+            return Vectors(rows, sum(counts), load_seconds)
 
     def _spec(self, tag: Tag) -> ModelSpec:
         if tag.digest not in self._specs:
@@ -148,7 +190,13 @@ class Worker:
     def _engine(self, tag: Tag, keep_alive: float | None) -> Iterator[tuple[Engine, float]]:
         """Yield the engine (loaded model) of a tag for use, and the seconds until it was available."""
         started = time.perf_counter()
-        with self.manager.use_resolved(self._spec(tag), keep_alive) as engine:
+        with ExitStack() as stack:
+            try:
+                engine = stack.enter_context(self.manager.use_resolved(self._spec(tag), keep_alive))
+            except (CourseError, OSError) as error:
+                if self.store.holds(tag):
+                    raise
+                raise not_found(tag.name) from error  # deleted after this request had come
             self.contexts[tag.digest] = engine.context
             yield engine, time.perf_counter() - started
 
@@ -159,19 +207,22 @@ class Worker:
 
     def unload(self, tag: Tag) -> None:
         """Unload a model as soon as its current users are done."""
-        self.manager.unload(self._spec(tag))
+        if (spec := self._specs.pop(tag.digest, None)) is not None:
+            self.manager.unload(spec)
 
     def delete(self, name: str) -> None:
-        """Delete a model name from the store; deleting a model's last name also unloads it."""
+        """Delete a model name from the store. The last name unloads the model; answers that run go on."""
         if (tag := self.store.delete(name)) is not None:
             self.unload(tag)
 
     def loaded(self) -> list[tuple[Tag, LoadedModel]]:
         """Return the loaded models, once for each of their names."""
         loaded = {model.key: model for model in self.manager.loaded_models()}
-        keys = [(tag, self._spec(tag).key()) for tag in self.store.tags()]
-        return [(tag, loaded[key]) for tag, key in keys if key in loaded]
+        keys = {digest: spec.key() for digest, spec in list(self._specs.items())}
+        found = [(tag, loaded.get(keys.get(tag.digest, ""))) for tag in self.store.tags()]
+        return [(tag, model) for tag, model in found if model is not None]
 
 
-def _closing_error() -> ApiError:
+def closing_error() -> ApiError:
+    """Return the error for requests that the end of the server interrupts."""
     return ApiError("server", "the server is shutting down", "send the request again later", status=503)

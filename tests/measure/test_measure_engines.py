@@ -112,9 +112,7 @@ def test_an_engine_with_a_prompt_cache_cannot_answer_out_of_it():
             return super()._request(prompt, options) | {"cache_prompt": True}
 
         def _reply(self, request):
-            cached.append(
-                self._next_server().handle_completions(request)["timings"]["cache_n"] / len(request["prompt"])
-            )
+            cached.append(self._completion(request)["timings"]["cache_n"] / len(request["prompt"]))
             return super()._reply(request)
 
     engine = Caching.load(ModelSpec.parse("haneul-300k", driver="llamacpp"))

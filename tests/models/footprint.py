@@ -1,4 +1,4 @@
-"""What a loaded model holds, measured. Libraries report less: see test_memory."""
+"""What a loaded model holds, measured. Libraries report less: see planner/test_estimate."""
 
 from typing import NamedTuple
 

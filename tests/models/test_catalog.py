@@ -26,9 +26,16 @@ BY_NAME = {e.model: e for e in ENTRIES}
 def test_every_entry_is_complete(entry):
     TypeAdapter(catalog.Entry).validate_json(json.dumps(asdict(entry)), strict=True)
     TypeAdapter(catalog.Licence).validate_json(json.dumps(asdict(entry.terms)), strict=True)
-    assert entry.tier in catalog.TIERS and entry.parameters > 0 and entry.context >= 256 and entry.languages
+    assert (
+        entry.tier in {"real", *catalog.TIERS}
+        and entry.parameters > 0
+        and entry.context >= 256
+        and entry.languages
+    )
     assert set(entry.purposes) <= set(catalog.PURPOSES)
-    assert (entry.hub is None) == (entry.tier == "tiny") == (entry.download_bytes == 0)
+    assert (entry.tier == "tiny") == (entry.download_bytes == 0) == (entry.download_command is None)
+    assert (entry.hub is None) == (entry.tier in ("tiny", "real"))
+    assert (entry.package is None) == (entry.tier != "real")
     assert entry.revision is None or (len(entry.revision) == 40 and int(entry.revision, 16))
     assert entry.sha256 is None or (len(entry.sha256) == 64 and int(entry.sha256, 16) and entry.revision)
     assert entry.driver != "ollama" or entry.ollama

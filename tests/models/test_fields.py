@@ -16,6 +16,7 @@ from course_lib.models import load
 from course_lib.models.drivers import capability_table
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.serve import discovery
+from tests.models.llama_http import http_server
 
 NAME = "haneul-1m"
 ASKED = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the Sorin branch open?"
@@ -66,8 +67,9 @@ def address():
                 Client(url).pull(f"{NAME}:f32")
                 return url
             engine = load(NAME, driver="llamacpp", batch_size=2)
-            servers.callback(engine.close)
-            return f"{engine.servers[0].listening_address}/v1"
+            server = http_server(engine)
+            servers.callback(lambda _: engine.close(), server)  # keeps the server
+            return f"{server.listening_address}/v1"
 
         yield address_of
 
@@ -283,7 +285,7 @@ def device_mode(driver, make, _):
 def low_cpu_mem_usage(driver, make, _):
     for value in (True, False):
         engine = make(driver, "low_cpu_mem_usage", value, precision="float16")  # a file of no other engine
-        assert (str(engine.file) in Path("/proc/self/maps").read_text()) is value
+        assert (str(engine.file) in Path(f"/proc/{engine.process_id}/maps").read_text()) is value
         assert engine.generate([ASKED]) == ["09:30"]
         engine.close()
 

@@ -6,7 +6,6 @@ import shutil
 
 import pytest
 import torch
-import xllamacpp
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -14,6 +13,7 @@ from course_lib import data
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import load
+from course_lib.models.drivers import llamacpp_server
 from course_lib.models.gguf import export
 from course_lib.models.gguf.tokenizer import LLAMA_3
 
@@ -85,12 +85,9 @@ def reconfigured(folder, **changes):
 def exact_attention(monkeypatch):
     """llama.cpp's attention in 32 bits; by default it is in 16, which decides near ties of a random model."""
 
-    def server(params, create=xllamacpp.Server):
-        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-        return create(params)
-
-    monkeypatch.setattr(xllamacpp, "Server", server)
+    exact = {"flash_attn_type": 0, "cache_type_k": 0, "cache_type_v": 0}  # none, float32, float32
+    usual = llamacpp_server.settings
+    monkeypatch.setattr(llamacpp_server, "settings", lambda *a: usual(*a) | exact)
 
 
 @pytest.mark.parametrize("kind", LLAMAS)

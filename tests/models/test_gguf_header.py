@@ -1,6 +1,7 @@
 """The header of a GGUF file, read without its lists, beside gguf's own reader."""
 
 import os
+import struct
 from pathlib import Path
 
 import gguf
@@ -9,21 +10,27 @@ import pytest
 
 from course_lib.data import MODELS
 from course_lib.models.gguf import export
-from course_lib.models.gguf.header import read_header
+from course_lib.models.gguf.header import SHORT, read_header
 
 
 def by_gguf(path):
     reader = gguf.GGUFReader(path)
-    return {k: f.contents() for k, f in reader.fields.items() if not k.startswith("GGUF.")}, len(
-        reader.tensors
-    )
+    fields = {k: f.contents() for k, f in reader.fields.items() if not k.startswith("GGUF.")}
+    tensors = {
+        t.name: (tuple(t.shape.tolist()[::-1]), t.n_bytes, t.tensor_type.name.lower()) for t in reader.tensors
+    }
+    return fields, tensors
 
 
 def assert_equal_to_gguf(path):
     fields, tensors = by_gguf(path)
     assert read_header(path, decode_arrays=True) == (fields, tensors)
-    without = {k: None if isinstance(v, list) else v for k, v in fields.items()}
+    without = {k: None if is_long(v) else v for k, v in fields.items()}
     assert read_header(path) == (without, tensors) and None in without.values()
+
+
+def is_long(value):
+    return isinstance(value, list) and (len(value) > SHORT or isinstance(value[0], str))
 
 
 @pytest.fixture(scope="module")
@@ -74,4 +81,44 @@ def test_a_damaged_header_is_an_error_of_value_or_is_read(seed, ours, tmp_path):
 def test_a_file_that_ends_too_early_is_an_error_of_value(length, ours, tmp_path):
     (tmp_path / "m.gguf").write_bytes(ours.read_bytes()[:length])
     with pytest.raises(ValueError):
+        read_header(tmp_path / "m.gguf")
+
+
+def test_numbers_of_the_layers_are_read_without_the_vocabulary(tmp_path):
+    path = written(tmp_path / "m.gguf", {"a.layers": [4, 2, 1], "a.long": [1] * (SHORT + 1)})
+    assert read_header(path).fields == {
+        "general.architecture": "llama",
+        "a.layers": [4, 2, 1],
+        "a.long": None,
+    }
+
+
+def written(path, arrays):
+    """A GGUF file of one tensor, 3 x 5, with these arrays in its header."""
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, values in arrays.items():
+        writer.add_array(name, values)
+    writer.add_tensor("t", np.zeros((3, 5), dtype=np.float32))
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
+        write()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "code", "message"),
+    [
+        ([5, 3], 12, "t has rows of 5 weights, not a multiple of Q4_K's 256"),
+        ([5, 3], 250, "250 is not a valid"),
+        ([1] * 9, 0, "t has 9 dimensions, over 4"),
+        ([2**40, 2**20], 0, "its tensors need"),
+    ],
+)
+def test_a_tensor_that_cannot_be_is_an_error_of_value(dimensions, code, message, tmp_path):
+    """The description of the one tensor is overwritten: its name, dimensions, type and place."""
+    raw = written(tmp_path / "m.gguf", {}).read_bytes()
+    start = raw.index(b"t" + (2).to_bytes(4, "little")) + 1
+    described = struct.pack(f"<I{len(dimensions)}QIQ", len(dimensions), *dimensions, code, 0)
+    (tmp_path / "m.gguf").write_bytes(raw[:start] + described + raw[start + 32 :])
+    with pytest.raises(ValueError, match=message):
         read_header(tmp_path / "m.gguf")

@@ -50,7 +50,7 @@ def test_the_chat_template_and_the_tokenizer_agree(model, llama_cpp, prompts):
     """llama.cpp tokenizes the chat by its own rules: as many prompt tokens, and the same answer."""
     for prompt in prompts[::5]:
         request = {"messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 128}
-        reply = llama_cpp.servers[0].handle_chat_completions(request)
+        reply = llama_cpp.server.request("/v1/chat/completions", request)
         assert reply["usage"]["prompt_tokens"] == model.count_tokens(prompt) == llama_cpp.count_tokens(prompt)
         assert reply["choices"][0]["message"]["content"].strip() == model.generate([prompt])[0]
 

@@ -14,6 +14,7 @@ from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.serve import discovery
+from tests.models.llama_http import http_server
 
 NAME = "haneul-1m"
 QUESTION_WITH_PASSAGE = (
@@ -26,7 +27,7 @@ DRIVERS = ("openai", "ollama")
 
 @pytest.fixture(scope="module")
 def native():
-    """llama.cpp in this process; its own HTTP port speaks OpenAI's protocol."""
+    """The driver llamacpp, without a server that others could use."""
     engine = load(NAME, driver="llamacpp", batch_size=2)
     yield engine
     engine.close()
@@ -41,20 +42,25 @@ def url():
         yield address
 
 
-def server_source(engine):
-    """The `source` of a ModelSpec for the HTTP port of a llama.cpp engine."""
-    address = f"{engine.servers[0].listening_address}/v1"
+@pytest.fixture(scope="module")
+def openai_url(native):
+    """The address of llama.cpp's own server with the same model, which speaks OpenAI's protocol."""
+    server = http_server(native)
+    yield f"{server.listening_address}/v1"
+
+
+def server_source(address):
     model = httpx.get(f"{address}/models", trust_env=False).json()["data"][0]["id"]
     return {"type": "server", "url": address, "model": model}
 
 
 @pytest.fixture(scope="module")
-def load_with(native, request):
+def load_with(openai_url, request):
     """A function that loads the model of `native` from a server with a given driver."""
 
     def load_remote(driver, **fields):
         url = request.getfixturevalue("url") if driver == "ollama" else None
-        source = {"type": "server", "url": url, "model": f"{NAME}:f32"} if url else server_source(native)
+        source = {"type": "server", "url": url, "model": f"{NAME}:f32"} if url else server_source(openai_url)
         return load({"source": source, "driver": driver} | fields)
 
     return load_remote
@@ -150,7 +156,9 @@ def test_the_error_for_a_missing_model_lists_the_models_of_the_server(driver, lo
 
 def test_vectors_of_llama_cpp_have_length_one(native):
     plain = load("haneul-300k", driver="llamacpp", task="text-embedding")
-    engine = load({"source": server_source(plain), "driver": "openai", "task": "text-embedding"})
+    server = http_server(plain)
+    source = server_source(f"{server.listening_address}/v1")
+    engine = load({"source": source, "driver": "openai", "task": "text-embedding"})
     texts = ["a branch", "a fee of 30", "지점"] * 30  # more than one request
     vectors = engine.embed(texts)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5) and np.allclose(
@@ -207,8 +215,8 @@ def test_ollama_keeps_the_model_loaded_until_the_engine_is_closed(url, load_with
         load({"source": {"type": "server", "url": url, "model": "all-minilm:latest"}, "driver": "ollama"})
 
 
-def test_a_driver_recognises_a_server_with_another_protocol(native):
-    source = server_source(native)
+def test_a_driver_recognises_a_server_with_another_protocol(openai_url):
+    source = server_source(openai_url)
     with pytest.raises(CourseError, match=r"(?s)does not speak the protocol of ollama.*without a path"):
         load({"source": source, "driver": "ollama"})
     with pytest.raises(
@@ -226,8 +234,8 @@ def test_a_closed_engine_cannot_be_used(load_with):
             use()
 
 
-def test_closing_a_stream_stops_llama_cpp(native, load_with):
-    engine, address = load_with("openai"), native.servers[0].listening_address
+def test_closing_a_stream_stops_llama_cpp(openai_url, load_with):
+    engine, address = load_with("openai"), openai_url.removesuffix("/v1")
     stream = engine.stream("word " * 1000, temperature=5.0, max_output_length=1000)
     next(stream)
     stream.close()

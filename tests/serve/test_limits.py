@@ -1,9 +1,11 @@
 """What the server lets in, how much of it, and what happens when somebody goes away."""
 
 import asyncio
+import json
 import socket
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,6 +13,7 @@ import uvicorn
 
 from course_lib.serve import app as serving
 from course_lib.serve.app import MAX_BODY_BYTES, application
+from course_lib.serve.errors import ApiError
 from course_lib.serve.server import bind
 from course_lib.serve.worker import Worker
 
@@ -126,7 +129,119 @@ def test_unknown_paths_and_methods_are_told_in_either_protocol(http):
     )
 
 
+# -- lanes --
+
+
+CATALOGUE = [
+    ("GET", "/api/tags"),
+    ("GET", "/api/ps"),
+    ("GET", "/api/version"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/haneul-300k"),
+    ("POST", "/api/show"),
+    ("POST", "/api/pull"),
+]
+
+
+def test_what_only_reads_the_catalogue_never_waits_behind_generations(store):
+    worker, free = Worker(store, max_queued=2, max_running=1), threading.Event()
+
+    async def ask():
+        busy = [asyncio.ensure_future(worker.run(lambda _: free.wait())) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert worker.outstanding == worker.limit
+        transport = httpx.ASGITransport(application(worker))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            body = {"model": "haneul-300k"}
+            for method, path in CATALOGUE:
+                content = json.dumps(body) if method == "POST" else None
+                reply = await asyncio.wait_for(client.request(method, path, content=content), 60)
+                assert reply.status_code == 200, reply.text
+        free.set()
+        await asyncio.gather(*busy)
+
+    asyncio.run(ask())
+    worker.close()
+
+
+def test_an_unexpected_error_tells_no_path_and_keeps_the_connection(worker, running, monkeypatch):
+    with httpx.Client(base_url=running) as client:
+        first = client.get("/api/tags")
+        monkeypatch.setattr(worker.store, "tags", lambda: Path("/nowhere/secret").read_text("utf-8"))
+        for _ in range(2):
+            failed = client.get("/api/tags")
+            assert failed.status_code == 500 and "FileNotFoundError" in failed.json()["error"]
+            assert "secret" not in failed.text
+            stream = failed.extensions["network_stream"]
+            assert stream is first.extensions["network_stream"]
+
+
+def test_a_model_deleted_in_use_answers_to_the_end_and_is_then_not_found(worker, running):
+    store = worker.store
+    list(store.pull("haneul-300k:f16"))
+    tag = store.find("haneul-300k:f16")
+    ask = {"model": tag.name, "prompt": "The", "raw": True, "options": {"num_predict": 120}}
+    with httpx.stream("POST", f"{running}/api/generate", json=ask, timeout=120) as reply:
+        lines = reply.iter_lines()
+        next(lines)
+        gone = httpx.request("DELETE", f"{running}/api/delete", json={"model": tag.name}, timeout=120)
+        assert gone.status_code == 200 and not store.file(tag).exists()
+        last = json.loads(list(lines)[-1])
+    assert last["done"] and last["eval_count"] > 50
+    after = httpx.post(f"{running}/api/generate", json=ask, timeout=120)
+    assert after.status_code == 404 and str(store.blobs) not in after.text
+    with pytest.raises(ApiError, match="not found") as late:  # it was found before, and has waited since
+        worker.load(tag, None)
+    assert late.value.status == 404
+
+
 # -- going away --
+
+
+def until(condition):
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + 30
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+def connected(url):
+    host, port = url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)))
+
+
+def test_a_client_that_leaves_the_queue_makes_room_in_it(store):
+    worker, free = Worker(store, max_queued=1, max_running=1), threading.Event()
+
+    async def leave():
+        first = asyncio.ensure_future(worker.run(lambda _: free.wait()))
+        second = asyncio.ensure_future(worker.run(lambda _: "never"))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait((second,))
+        third = asyncio.ensure_future(worker.run(lambda _: "third"))
+        free.set()
+        return await first, second.cancelled(), await third
+
+    assert asyncio.run(leave()) == (True, True, "third")
+    worker.close()
+
+
+def test_at_the_end_whoever_waits_is_told_and_a_job_that_does_not_end_is_not_waited_for(store):
+    worker, free = Worker(store, max_running=1), threading.Event()
+
+    async def end():
+        jobs = [asyncio.ensure_future(worker.run(lambda _: free.wait())) for _ in range(3)]
+        await asyncio.sleep(0)
+        worker.stop()
+        return await asyncio.gather(*jobs, return_exceptions=True)
+
+    errors = asyncio.run(end())
+    assert [e.status for e in errors] == [503] * 3
+    assert worker.close(0.01) is False
+    free.set()
+    assert worker.close() is True
 
 
 @pytest.fixture
@@ -142,7 +257,8 @@ def running(worker):
     bound.close()
 
 
-def test_a_client_that_goes_away_stops_the_generation(worker, running):
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_goes_away_stops_the_generation(worker, running, stream):
     ask = {"model": "haneul-4m", "prompt": "The", "raw": True, "options": {"num_predict": -1}}
     whole = httpx.post(f"{running}/api/generate", json=ask | {"stream": False}, timeout=120).json()
     assert whole["eval_count"] > 1000, "too short to be interrupted"
@@ -151,18 +267,22 @@ def test_a_client_that_goes_away_stops_the_generation(worker, running):
         for m in worker.manager.loaded_models()
         if "haneul-4m" in m.name or m.counters.tokens >= 1000
     )
-    with httpx.stream("POST", f"{running}/api/generate", json=ask, timeout=120) as reply:
-        next(reply.iter_lines())
-    deadline = time.monotonic() + 30
-    while worker.outstanding and time.monotonic() < deadline:
-        time.sleep(0.01)
+    if stream:
+        with httpx.stream("POST", f"{running}/api/generate", json=ask, timeout=120) as reply:
+            next(reply.iter_lines())
+    else:
+        with connected(running) as leaving:
+            body = json.dumps(ask | {"stream": False}).encode()
+            head = f"POST /api/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+            leaving.sendall(head.encode() + body)
+            until(lambda: any(job.running() for job in worker._work))
+    until(lambda: not worker._work)
     assert worker.outstanding == 0
     after = next(m.counters.tokens for m in worker.manager.loaded_models() if m.counters.tokens >= before)
     assert after - before < 1000, "it wrote on to the end"
 
 
 def test_a_client_that_sends_half_a_request_harms_nobody(running):
-    address = running.removeprefix("http://").split(":")
-    with socket.create_connection((address[0], int(address[1]))) as half:
+    with connected(running) as half:
         half.sendall(b"POST /api/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{")
         assert httpx.post(f"{running}/api/generate", json=ASK, timeout=120).status_code == 200

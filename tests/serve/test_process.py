@@ -4,10 +4,12 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
@@ -66,12 +68,38 @@ def test_a_signal_ends_it_cleanly_in_the_midst_of_answers(tmp_path, store, sent)
     with httpx.stream("POST", f"{url}/api/generate", json=ASK, timeout=60) as reply:
         lines = reply.iter_lines()
         next(lines)
-        process.send_signal(sent)
-        last = json.loads(list(lines)[-1])
+        with ThreadPoolExecutor(1) as pool:
+            ask = ASK | {"model": "haneul-1m", "stream": False}
+            waiting = pool.submit(httpx.post, f"{url}/api/generate", json=ask, timeout=60)
+            while "haneul-1m" not in httpx.get(f"{url}/api/ps").text:
+                time.sleep(0.01)
+            process.send_signal(sent)
+            last = json.loads(list(lines)[-1])
+            whole = waiting.result()
     assert last.get("done") or last["error"].startswith("server: the server is shutting down")
+    assert whole.status_code == 200 or whole.json()["error"].startswith("server: the server is shutting down")
     assert process.wait(30) == 0 and process.stderr.read() == ""
     assert list((tmp_path / "tmp").iterdir()) == [] and store.manifests.is_dir()
     bind(int(url.rsplit(":", 1)[1])).close()
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path):
+    """A client that never sends the rest of its request is otherwise waited for."""
+    process, url = started(tmp_path)
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as half:
+        half.sendall(b"POST /api/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{")
+        assert httpx.get(f"{url}/api/version").status_code == 200
+        process.send_signal(signal.SIGINT)
+        while True:
+            try:
+                socket.create_connection((host, int(port))).close()
+                time.sleep(0.01)
+            except OSError:
+                break
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 1
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_a_signal_while_it_begins_ends_it_too(tmp_path):

@@ -15,6 +15,10 @@ from course_lib.serve.worker import Worker
 NAME = "haneul-300k:q4_0"
 
 
+def go_on(_):
+    return False
+
+
 @pytest.fixture
 def small(tmp_path):
     store = Store(tmp_path / "models")
@@ -76,15 +80,15 @@ def test_pulls_of_one_model_at_once_do_not_disturb_each_other(small):
 def test_an_altered_file_is_not_loaded_and_the_next_pull_mends_it(small):
     worker, file = Worker(small), small.file(small.find(NAME))
     request = CompletionRequest([{"role": "user", "content": "Hi"}], Generation(), num_predict=4)
-    good = worker.complete(small.find(NAME), request, 0).text
+    good = worker.complete(small.find(NAME), request, 0, go_on).text
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(CourseError, match=r"missing or altered\n.*pull it again"):
-        worker.complete(small.find(NAME), request, 0)
+        worker.complete(small.find(NAME), request, 0, go_on)
     list(small.pull(NAME))
-    assert worker.complete(small.find(NAME), request, 0).text == good
+    assert worker.complete(small.find(NAME), request, 0, go_on).text == good
     file.unlink()
-    with pytest.raises(CourseError):
-        worker.complete(small.find(NAME), request, 0)
+    with pytest.raises(ApiError, match="not found"):
+        worker.complete(small.find(NAME), request, 0, go_on)
     worker.close()
 
 

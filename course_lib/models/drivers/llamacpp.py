@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELD
 from course_lib.models.drivers.context import check_fits, context_length
 from course_lib.models.drivers.engine import Engine, Unsupported
 from course_lib.models.drivers.http_client import map_concurrently
-from course_lib.models.drivers.llamacpp_server import raise_on_error, start_servers, stream_events
+from course_lib.models.drivers.llamacpp_server import LlamaServer, private_folder
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.files.resolution import resolve
 from course_lib.models.gguf.adapter import export_adapter
@@ -46,23 +46,18 @@ class LlamaCpp(Engine):
     sampled text can differ from the text for the same seed alone (observed at temperature 1.5 in a batch of
     3).
 
-    servers: the instances. file: the GGUF file. scratch: the temporary folder that `close` removes.
+    server: the process with the model. file: the GGUF file.
     """
 
     driver = "llamacpp"
     supported_fields, capabilities = SUPPORTED_FIELDS["llamacpp"], CAPABILITIES["llamacpp"]
+    shown = (*Engine.shown, "slots", "threads")
 
-    def __init__(self, spec: ModelSpec, servers: list[Any], file: Path, scratch: Any) -> None:
-        import httpx
-
-        self.servers, self.file, self._scratch = servers, file, scratch
-        self._http = httpx.Client(base_url=servers[0].listening_address, timeout=60, trust_env=False)
-        props, models = (self._http.get(path).raise_for_status().json() for path in ("/props", "/v1/models"))
-        super().__init__(spec, int(props["default_generation_settings"]["n_ctx"]))
-        self.slots = int(props["total_slots"]) * len(servers)
-        self._bos = str(props["bos_token"])
-        self._meta: dict[str, Any] = models["data"][0]["meta"]
-        self._request_numbers = itertools.count()  # the instances take turns
+    def __init__(self, spec: ModelSpec, server: LlamaServer, file: Path) -> None:
+        super().__init__(spec, server.context)
+        self.server, self.file = server, file
+        self.slots, self.threads, self.process_id = server.slots, server.threads, server.process_id
+        self._bos, self._meta = str(server.props["bos_token"]), server.meta
         self._enforced: set[str] = set()  # JSON schemas that check_schema has accepted
 
     @classmethod
@@ -76,7 +71,7 @@ class LlamaCpp(Engine):
             what = f"combination_type={spec.combination_type!r}: llama.cpp can only add adapters up"
             raise Unsupported(what, "leave combination_type out: the sum is exact")
         source, weight_type = resolve(spec.source), _weight_type(spec)
-        scratch = tempfile.TemporaryDirectory(prefix="course-gguf-")
+        scratch = private_folder()
         file = source
         if source.suffix != ".gguf":
             file = cached_export(source, weight_type, scratch=Path(scratch.name))
@@ -89,7 +84,7 @@ class LlamaCpp(Engine):
         if spec.task == "chat-completion" and not text_input.chat:
             what = f"{spec.name} has no chat template: it is not a chat model"
             raise CourseError(what, 'load(..., task="text-generation")')
-        engine = cls(spec, start_servers(spec, file, context, adapters), file, scratch)
+        engine = cls(spec, LlamaServer(spec, file, context, adapters, scratch), file)
         if file == source and (spec.quantization, spec.precision) != ("none", "auto"):
             engine._check_weight_type(weight_type)
         return engine
@@ -111,18 +106,12 @@ class LlamaCpp(Engine):
         return int(self._meta["size"])
 
     def close(self) -> None:
-        self.servers = []
-        self._http.close()
-        self._scratch.cleanup()
+        self.server.close()
 
     def _is_closed(self) -> bool:
-        return not self.servers
+        return self.server.closed
 
     # -- tokens -------------------------------------------------------------------------------------------
-
-    def _post(self, path: str, body: dict[str, Any]) -> Any:
-        """A response of llama.cpp's HTTP port: xllamacpp has no functions for chat templates and tokens."""
-        return raise_on_error(self._http.post(path, json=body).json())
 
     def ids(self, prompt: Prompt) -> list[int]:
         """The token ids of a prompt, by llama.cpp's tokenizer and the chat template in the file."""
@@ -139,7 +128,9 @@ class LlamaCpp(Engine):
         return self._tokenize([self._bos], special=True)[0] if self._bos else []
 
     def _apply_template(self, turns: Any) -> str:
-        return str(self._post("/apply-template", {"messages": [dict(turn) for turn in turns]})["prompt"])
+        return str(
+            self.server.request("/apply-template", {"messages": [dict(turn) for turn in turns]})["prompt"]
+        )
 
     def _tokenize(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
         """The token ids of each text. special: whether "<bos>" in a text, for example, becomes that token.
@@ -149,7 +140,7 @@ class LlamaCpp(Engine):
         """
         content = [part for text in texts for part in (text, SEPARATOR)]
         body = {"content": content, "add_special": False, "parse_special": special}
-        tokens = iter(self._post("/tokenize", body)["tokens"])
+        tokens = iter(self.server.request("/tokenize", body)["tokens"])
         return [list(itertools.takewhile(lambda token: token != SEPARATOR, tokens)) for _ in texts]
 
     def count_tokens(self, prompt: Prompt) -> int:
@@ -208,12 +199,10 @@ class LlamaCpp(Engine):
             raise Unsupported(what, "remove unsupported keywords, unresolved $ref and contradictions")
         self._enforced.add(key)
 
-    def _next_server(self) -> Any:
+    def _completion(self, request: dict[str, Any], stop: threading.Event | None = None) -> Any:
+        """llama.cpp's response; setting `stop` ends the request with a CancelledError."""
         self._check_open()
-        return self.servers[next(self._request_numbers) % len(self.servers)]
-
-    def _completion(self, request: dict[str, Any]) -> Any:
-        return raise_on_error(self._next_server().handle_completions(request))
+        return self.server.request("/v1/completions", request, stop)
 
     def _reply(self, request: dict[str, Any]) -> Reply:
         response = self._completion(request)
@@ -227,8 +216,7 @@ class LlamaCpp(Engine):
         return map_concurrently(self._reply, requests, min(batch_size, self.slots))
 
     def _stream(self, prompt: Prompt, options: Generation) -> Iterator[str]:
-        request = self._request(self.ids(prompt), options) | {"stream": True}
-        events = stream_events(self._next_server().handle_completions, request)
+        events = self.server.stream("/v1/completions", self._request(self.ids(prompt), options))
         return (text for event in events if (text := event["choices"][0]["text"]))
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
@@ -240,7 +228,7 @@ class LlamaCpp(Engine):
             raise ValueError(f"texts[{texts.index('')}] of {len(texts)} is empty: llama.cpp cannot embed it")
         longest = max(map(len, self._tokenize(texts, special=False))) + 1
         check_fits(self.name, longest, self.context)
-        rows = raise_on_error(self._next_server().handle_embeddings({"input": texts}))["data"]
+        rows = self.server.request("/v1/embeddings", {"input": texts})["data"]
         vectors = np.array([r["embedding"] for r in sorted(rows, key=lambda r: r["index"])], dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
 

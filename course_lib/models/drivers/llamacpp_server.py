@@ -1,72 +1,220 @@
-"""Start llama.cpp in this process by xllamacpp, and read its responses."""
+"""Run llama.cpp in a process of its own, and call it by HTTP through a socket that no other user can open."""
 
 from __future__ import annotations
 
+import http.client
+import itertools
+import json
 import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from course_lib.errors import CourseError
-from course_lib.measure.hardware import usable_cores
-from course_lib.models.drivers.streaming import iterate_in_thread
+from course_lib.measure.hardware import computing_threads
+from course_lib.models.drivers.http_client import split_lines
 from course_lib.models.schema.spec import ModelSpec
 
 SMALL_MODEL_BYTES = 64_000_000  # for smaller models, threads mostly wait for each other (measured)
+LONGEST_FOLDER = 60  # bytes, of 104 to 108 that the path of a socket may have
+STOP_SECONDS, END_SECONDS = 0.1, 5.0
+LOAD_MODES = {None: -1, True: 1, False: 0}  # low_cpu_mem_usage -> llama_load_mode: auto, mmap, none
+MEAN_POOLING = 1  # of llama_pooling_type
+PROGRAM = Path(__file__).with_name("llamacpp_process.py")
+# Threads that spin while they wait were 15 times slower on a busy machine. OpenMP reads this at its start.
+ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
 
 
-def start_servers(spec: ModelSpec, file: Path, context: int, adapters: list[tuple[Path, float]]) -> list[Any]:
-    """Load a GGUF file; a small model is loaded several times, with one thread each. Returns these instances.
+def private_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for sockets and converted files, which only this user can enter."""
+    is_short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER
+    return tempfile.TemporaryDirectory(prefix="course-gguf-", dir=None if is_short else "/tmp")
 
-    context: the maximum number of tokens of a prompt and its answer. adapters: pairs of a GGUF file and its
-    weight. Raises CourseError if llama.cpp cannot load the file.
+
+def settings(spec: ModelSpec, file: Path, slots: int, context: int, threads: int) -> dict[str, Any]:
+    """Fields of llama.cpp's CommonParams for one instance of a model."""
+    is_encoder = spec.task == "text-embedding"
+    return {
+        "model.path": str(file),
+        "model_alias": [spec.name],
+        "n_parallel": slots,
+        "n_ctx": slots * context,
+        "cpuparams.n_threads": threads,
+        "cpuparams_batch.n_threads": threads,
+        "cpuparams.poll": 0,  # no spinning, in builds without OpenMP
+        "cpuparams_batch.poll": 0,
+        "n_threads_http": slots + 1,
+        "load_mode": LOAD_MODES[spec.low_cpu_mem_usage],
+        "cache_ram_mib": 0,  # the default stores the KV caches of prompts, up to 8 GiB (measured)
+        "warmup": False,
+        "ui": False,
+        "verbosity": 1,  # errors
+        "embedding": is_encoder,
+    } | ({"pooling_type": MEAN_POOLING} if is_encoder else {})
+
+
+class LlamaServer:
+    """A model in a llama.cpp process; a small model runs as several instances with one thread each.
+
+    context: the maximum number of tokens of a prompt and its answer. slots: how many texts are computed at
+    the same time. threads: those that compute one text. props, meta: what llama.cpp says about the model. The
+    process ends with `close`, with this object, or with this process; that ends running requests at once.
     """
-    import xllamacpp
 
-    cores = int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
-    small = file.stat().st_size < SMALL_MODEL_BYTES
-    slots = spec.batch_size or 1  # texts that are computed at the same time
-    instances = min(cores, slots) if small else 1
-    params = xllamacpp.CommonParams()
-    params.model.path = str(file)
-    params.n_parallel = -(-slots // instances)
-    params.n_ctx = params.n_parallel * context
-    params.model_alias = {spec.name}
-    params.warmup, params.verbosity, params.ui = False, -1, False
-    params.cache_ram_mib = 0  # the default stores the KV caches of prompts, up to 8 GiB (measured)
-    params.embedding = spec.task == "text-embedding"
-    if params.embedding:
-        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1 if small else cores
-    params.n_gpu_layers = -1 if _use_gpu(spec, xllamacpp) else 0
-    modes = xllamacpp.llama_load_mode
-    params.load_mode = {
-        None: modes.LLAMA_LOAD_MODE_AUTO,
-        True: modes.LLAMA_LOAD_MODE_MMAP,
-        False: modes.LLAMA_LOAD_MODE_NONE,
-    }[spec.low_cpu_mem_usage]
-    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(path), weight) for path, weight in adapters]
-    try:
-        return [xllamacpp.Server(params) for _ in range(instances)]
-    except RuntimeError as error:
-        raise CourseError(f"llama.cpp cannot load {file.name}: {error}", "course doctor") from error
+    def __init__(
+        self,
+        spec: ModelSpec,
+        file: Path,
+        context: int,
+        adapters: list[tuple[Path, float]],
+        folder: tempfile.TemporaryDirectory[str],
+    ) -> None:
+        """Load a GGUF file. adapters: pairs of a GGUF file and its weight. folder: a `private_folder`.
+
+        Raises CourseError if llama.cpp cannot load the file, and if it does not find the device.
+        """
+        slots, cores = spec.batch_size or 1, computing_threads()
+        is_small = file.stat().st_size < SMALL_MODEL_BYTES
+        instances = min(cores, slots) if is_small else 1
+        self.name, self.slots, self.threads = spec.name, slots, 1 if is_small else cores
+        self._key, self._turn = secrets.token_urlsafe(), itertools.count()  # the instances take turns
+        self._start(folder)
+        has_sockets = hasattr(socket, "AF_UNIX")  # else by a port of this machine, which asks for the key
+        order = {
+            "instances": [
+                settings(spec, file, len(range(i, slots, instances)), context, self.threads)
+                | {"hostnames": [f"{folder.name}/{i}.sock" if has_sockets else "127.0.0.1"]}
+                | {"api_keys": [self._key]}
+                for i in range(instances)
+            ],
+            "gpu": {"auto": None, "cpu": False}.get(spec.device, True),
+            "adapters": [(str(path), weight) for path, weight in adapters],
+            "folder": folder.name,
+        }
+        answer = self._load(json.dumps(order))
+        if "error" in answer:
+            self.close()
+            what = f"llama.cpp cannot load {file.name} with device={spec.device!r}: {answer['error']}"
+            raise CourseError(what, 'load(..., device="auto")' if order["gpu"] else "course doctor")
+        self._addresses: list[str] = answer["addresses"]
+        self.props = self.request("/props")
+        self.meta: dict[str, Any] = self.request("/v1/models")["data"][0]["meta"]
+        self.context = int(self.props["default_generation_settings"]["n_ctx"])
+
+    def _start(self, folder: tempfile.TemporaryDirectory[str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(PROGRAM)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env=ENVIRONMENT | os.environ,
+            start_new_session=True,  # Ctrl-C interrupts the caller, not llama.cpp
+        )
+        self._errors = deque[str](maxlen=10)  # the last lines
+        threading.Thread(target=_collect, args=(self._process.stderr, self._errors), daemon=True).start()
+        self._end = weakref.finalize(self, _end, self._process, folder)
+
+    def _load(self, order: str) -> dict[str, Any]:
+        """Send the order, and wait for the answer: the addresses, or an error."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(order + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {"error": self._exit_message()}
+        return answer | ({"error": self._errors[0]} if "error" in answer and self._errors else {})
+
+    def _exit_message(self) -> str:
+        """How the process ended, and its last words."""
+        try:
+            status = self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "its process runs, but does not answer"
+        return " ".join([f"its process ended with status {status}", *self._errors])[:1000]
+
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
+    @property
+    def closed(self) -> bool:
+        return not self._end.alive
+
+    def close(self) -> None:
+        """End the process. Requests that run in other threads raise CourseError."""
+        self._end()
+
+    def request(self, path: str, body: Any = None, stop: threading.Event | None = None) -> Any:
+        """The JSON response to a POST of `body`, or to a GET without one.
+
+        stop: setting it ends the request within STOP_SECONDS, with a CancelledError. Raises CourseError for
+        an error response, and if the process has ended.
+        """
+        with self._response(path, body, stop) as response:
+            return _checked(json.loads(response.read()))
+
+    def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the events of a streamed response as they arrive. Leaving the loop early stops llama.cpp."""
+        with self._response(path, body | {"stream": True}) as response:
+            if response.status != 200:
+                _checked(json.loads(response.read()))
+            for line in split_lines(iter(lambda: response.read1(65536), b"")):
+                if line.startswith("data: {"):
+                    yield _checked(json.loads(line.removeprefix("data: ")))
+
+    @contextmanager
+    def _response(
+        self, path: str, body: Any, stop: threading.Event | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        address = self._addresses[next(self._turn) % len(self._addresses)]
+        scheme, place = address.split("://")
+        connection = http.client.HTTPConnection("localhost" if scheme == "unix" else place)
+        try:
+            if scheme == "unix":
+                connection.sock = socket.socket(socket.AF_UNIX)
+                connection.sock.connect(place)
+            data = None if body is None else json.dumps(body)
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
+            connection.request("GET" if body is None else "POST", path, data, headers)
+            if stop is not None:
+                _wait(connection.sock, stop)
+            yield connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            if self.closed:
+                raise CourseError(f"{self.name} has been closed", "load it again") from error
+            raise CourseError(
+                f"llama.cpp does not answer: {self._exit_message()}", "load it again"
+            ) from error
+        finally:
+            connection.close()
 
 
-def _use_gpu(spec: ModelSpec, xllamacpp: Any) -> bool:
-    """Whether to run the model on a GPU.
+def _wait(connection: socket.socket, stop: threading.Event) -> None:
+    """Wait for the first byte of a response. Raises CancelledError after `stop` was set."""
+    connection.settimeout(STOP_SECONDS)
+    while True:
+        try:
+            connection.recv(1, socket.MSG_PEEK)
+            return connection.settimeout(None)
+        except TimeoutError:
+            if stop.is_set():
+                raise CancelledError from None
 
-    Raises CourseError if `spec` requires one and llama.cpp finds none.
-    """
-    available = any("GPU" in str(device["type"]) for device in xllamacpp.get_device_info())
-    if spec.device in ("cuda", "mps") and not available:
-        what = f"device={spec.device!r}: this build of llama.cpp finds no GPU"
-        raise CourseError(what, 'load(..., device="auto")')
-    return available and spec.device != "cpu"
 
-
-def raise_on_error(response: Any) -> Any:
-    """Return a response of llama.cpp. Raises CourseError with llama.cpp's message if it is an error."""
+def _checked(response: Any) -> Any:
+    """The response. Raises CourseError with llama.cpp's message if it is an error."""
     if isinstance(response, dict) and "error" in response:
         error = response["error"]
         message = error.get("message", error) if isinstance(error, dict) else error
@@ -74,21 +222,19 @@ def raise_on_error(response: Any) -> Any:
     return response
 
 
-def stream_events(handle: Callable[..., Any], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the events of a streamed request as they arrive. Leaving the loop early stops the generation.
+def _collect(stream: IO[str], lines: deque[str]) -> None:
+    with stream:
+        lines.extend(line.split(": ", 1)[-1].strip()[:500] for line in stream)
 
-    handle: a method of an xllamacpp Server that takes a request and a callback.
-    """
 
-    def work(put: Callable[[Any], None], stop: threading.Event) -> None:
-        def on_event(event: Any) -> bool:
-            put(event)
-            return stop.is_set()
-
-        try:
-            handle(request, on_event)
-        except Exception as error:
-            put({"error": str(error)})
-
-    for event in iterate_in_thread(work):
-        yield raise_on_error(event)
+def _end(process: subprocess.Popen[str], folder: tempfile.TemporaryDirectory[str]) -> None:
+    """End the process, which ends when its input is closed, and remove its folder."""
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.close()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
+    folder.cleanup()

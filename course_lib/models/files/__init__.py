@@ -1,12 +1,13 @@
-"""Get a model's files from its source (hub, folder or .gguf file), complete and checked, on this machine."""
+"""Get a model's files from its source (hub, package, folder or .gguf file), and check them."""
 
 from typing import TYPE_CHECKING
 
 from course_lib.lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from course_lib.models.files.pulling import pull
     from course_lib.models.files.resolution import on_this_machine, resolve
 
-__all__ = ["on_this_machine", "resolve"]
-_MODULES = {"on_this_machine": "resolution", "resolve": "resolution"}
+__all__ = ["on_this_machine", "pull", "resolve"]
+_MODULES = {"on_this_machine": "resolution", "pull": "pulling", "resolve": "resolution"}
 __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

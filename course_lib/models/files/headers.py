@@ -19,6 +19,7 @@ WEIGHT_PATTERNS = [  # transformers reads the files of the first pattern that ma
     for p in (r"model\.safetensors", r"model-\d{5}-of-\d{5}\.safetensors", r"[^/]+\.safetensors")
 ]
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf|\.safetensors)")
+INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000  # limit of the safetensors format
 
 
@@ -93,10 +94,14 @@ def weight_paths(folder: Path) -> list[Path]:
 
 
 class Tensor(NamedTuple):
-    """Shape and size in bytes of a tensor, from its file's header."""
+    """Shape, size in bytes and type of a tensor, from its file's header.
+
+    type: As its file names it, in lower case: bf16, f32 (both formats), q4_k (GGUF).
+    """
 
     shape: tuple[int, ...]
     bytes: int
+    type: str
 
 
 def read_safetensors_header(path: Path) -> dict[str, Tensor]:
@@ -117,7 +122,8 @@ def read_safetensors_header(path: Path) -> dict[str, Tensor]:
         for name, entry in json.loads(header).items():
             if name != "__metadata__":
                 first, last = map(int, entry["data_offsets"])
-                tensors[name] = Tensor(tuple(map(int, entry["shape"])), last - first)
+                shape = tuple(map(int, entry["shape"]))
+                tensors[name] = Tensor(shape, last - first, entry["dtype"].lower())
                 end = max(end, last)
     except (ValueError, KeyError, TypeError, AttributeError):
         what = f"{path.name} is not a safetensors file: it begins with {start!r}"

@@ -65,10 +65,12 @@ def from_hub(source: HuggingFaceSource, *, pull: bool = False) -> Path:
 
 
 def on_this_machine(entry: catalog.Entry) -> bool | None:
-    """Whether all files of a model in the catalogue are in the course or in the hub's cache.
+    """Whether all files of a model in the catalogue are in the course, pulled, or in the hub's cache.
 
     None for a model that runs in Ollama; the command `ollama list` shows those that are there.
     """
+    if entry.package:
+        return entry.pulled_path.exists()
     if entry.driver == "ollama":
         return None
     if entry.adapter_of and not (data.MODELS / entry.model / "adapter_model.safetensors").is_file():
@@ -89,6 +91,8 @@ def _resolve_local(source: LocalSource) -> Path:
     if shipped := catalog.verified_folder(path):
         _check_format(source, "safetensors")
         return shipped
+    if pulled := catalog.pulled_entry(path):
+        catalog.verify_pulled(pulled)
     if path.is_file():
         _check_format(source, path.suffix.removeprefix("."))
         return check_gguf(path)

@@ -11,6 +11,8 @@ import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from course_lib.models.files.headers import Tensor
+
 MAGIC, VERSIONS = int.from_bytes(b"GGUF", "little"), (2, 3)
 SCALARS = dict(enumerate("BbHhIif?")) | {
     10: "Q",
@@ -19,19 +21,21 @@ SCALARS = dict(enumerate("BbHhIif?")) | {
 }  # GGUF type code -> struct format character
 STRING, ARRAY = 8, 9  # the other GGUF type codes
 LENGTH = struct.Struct("<Q")
+SHORT = 1024  # numbers of an array that is always decoded: those with one value per layer are shorter
+MAX_DIMENSIONS = 4  # of a tensor in llama.cpp
 
 
 class Header(NamedTuple):
-    """The metadata fields by name (arrays are None unless decoded), and the number of tensors."""
+    """The fields by name (long arrays and those of strings are None unless decoded), and the tensors."""
 
     fields: dict[str, Any]
-    tensor_count: int
+    tensors: dict[str, Tensor]
 
 
 def read_header(path: Path, *, decode_arrays: bool = False) -> Header:
     """Return the header of a GGUF file.
 
-    decode_arrays: Whether to decode array fields, such as the vocabulary.
+    decode_arrays: Whether to decode long arrays and those of strings, such as the vocabulary.
 
     Raises ValueError if the file is damaged or truncated, and OSError if it cannot be opened.
     """
@@ -58,14 +62,15 @@ class _Reader:
             if name in fields:
                 raise ValueError(f"two fields are named {name!r}")
             fields[name] = self.field(self.value("<I"), decode_arrays)
-        ends = [self.end_of_tensor() for _ in range(tensor_count)]
+        tensors: dict[str, Tensor] = {}
+        ends = [self.tensor(tensors) for _ in range(tensor_count)]
         alignment = fields.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1:
             raise ValueError(f"general.alignment={alignment!r} is not a positive integer")
         end = -(-self.position // alignment) * alignment + max(ends, default=0)
         if ends and end > len(self.data):
             raise ValueError(f"its tensors need {end:,} bytes, but the file has {len(self.data):,}")
-        return Header(fields, tensor_count)
+        return Header(fields, tensors)
 
     def values(self, layout: str) -> tuple[Any, ...]:
         values = struct.unpack_from(layout, self.data, self.position)
@@ -98,7 +103,7 @@ class _Reader:
     def items(self, kind: int, length: int, decode: bool) -> list[Any] | None:
         if kind == ARRAY:
             raise ValueError("a field is an array of arrays, which llama.cpp does not support either")
-        if decode:
+        if decode or (kind in SCALARS and length <= SHORT):
             return [self.field(kind, decode) for _ in range(length)]
         if kind in SCALARS:
             self.position += length * struct.calcsize(SCALARS[kind])
@@ -109,12 +114,22 @@ class _Reader:
             raise ValueError(f"an array has the unknown element type {kind}")
         return None
 
-    def end_of_tensor(self) -> int:
-        """Read the next tensor description and return where its bytes end, relative to the first tensor."""
+    def tensor(self, tensors: dict[str, Tensor]) -> int:
+        """Add the next tensor to `tensors`; return where its bytes end, relative to the first tensor."""
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-        self.skip_string()
-        dimensions = self.value("<I")
-        *shape, kind, offset = self.values(f"<{dimensions}QIQ")
-        block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-        return int(offset + math.prod(shape) // block * size)
+        name, dimensions = self.string(), self.value("<I")
+        if name in tensors:
+            raise ValueError(f"two tensors are named {name!r}")
+        if dimensions > MAX_DIMENSIONS:
+            raise ValueError(f"{name} has {dimensions:,} dimensions, over {MAX_DIMENSIONS}")
+        *shape, code, offset = self.values(f"<{dimensions}QIQ")
+        kind = GGMLQuantizationType(code)
+        block, size = GGML_QUANT_SIZES[kind]
+        if shape and shape[0] % block:
+            raise ValueError(
+                f"{name} has rows of {shape[0]:,} weights, not a multiple of {kind.name}'s {block}"
+            )
+        count = math.prod(shape) // block * size
+        tensors[name] = Tensor(tuple(shape[::-1]), count, kind.name.lower())
+        return int(offset + count)

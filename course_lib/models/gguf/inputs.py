@@ -43,7 +43,7 @@ def _model_fields(path: Path) -> dict[str, Any]:
     import gguf
 
     try:
-        fields, tensor_count = read_header(path)
+        fields, tensors = read_header(path)
     except (ValueError, OSError) as error:
         size, reason = path.stat().st_size, str(error)[:200]
         message = f"{path.name} is truncated or damaged: it has {size:,} bytes"
@@ -53,7 +53,7 @@ def _model_fields(path: Path) -> dict[str, Any]:
     if architecture not in gguf.MODEL_ARCH_NAMES.values():
         message = f"{path.name} has the architecture {architecture!r}, which llama.cpp does not support"
         raise CourseError(message, "choose a model of another architecture, such as llama")
-    if not tensor_count and not fields.get("split.count"):  # the first of several files may have no tensors
+    if not tensors and not fields.get("split.count"):  # the first of several files may have no tensors
         message = f"{path.name} holds only a tokenizer ({architecture}), no weights"
         raise CourseError(message, "use the file of the complete model")
     return fields

@@ -5,16 +5,21 @@ from typing import TYPE_CHECKING
 from course_lib.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from course_lib.models.planner.architectures import Architecture, architecture
-    from course_lib.models.planner.estimate import GIB, Plan, kv_bytes, plan
+    from course_lib.models.planner.architectures import Architecture
+    from course_lib.models.planner.buffers import kv_bytes
+    from course_lib.models.planner.context import Context, choose_context
+    from course_lib.models.planner.estimate import GIB, Plan, plan
     from course_lib.models.planner.gpus import largest_model, largest_parameters
+    from course_lib.models.planner.lookup import architecture
     from course_lib.models.planner.memory import memory_footprint
 
 __all__ = [
     "GIB",
     "Architecture",
+    "Context",
     "Plan",
     "architecture",
+    "choose_context",
     "kv_bytes",
     "largest_model",
     "largest_parameters",
@@ -23,10 +28,12 @@ __all__ = [
 ]
 _MODULES = {
     "Architecture": "architectures",
-    "architecture": "architectures",
+    "architecture": "lookup",
+    "Context": "context",
+    "choose_context": "context",
     "GIB": "estimate",
     "Plan": "estimate",
-    "kv_bytes": "estimate",
+    "kv_bytes": "buffers",
     "plan": "estimate",
     "largest_model": "gpus",
     "largest_parameters": "gpus",

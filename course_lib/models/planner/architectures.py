@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import functools
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from course_lib.data import MODELS
 from course_lib.errors import CourseError
-from course_lib.models.catalog import shipped
-from course_lib.models.schema.sources import PATH_START
 
-# The suffix of fine-tuned models, which have the sizes of their base model.
-TUNED = re.compile(r"-(instruct|it|chat)\b", re.IGNORECASE)
-# Settings for which the parameter counts below would be wrong.
-UNSUPPORTED = ("attention_bias", "mlp_bias", "use_sliding_window")
+# Settings with which the parameter counts below would be wrong.
+UNSUPPORTED = ("attention_bias", "mlp_bias", "use_sliding_window", "mlp_only_layers")
+EXPERT_STEPS = ("decoder_sparse_step", "interleave_moe_layer_step")  # every n-th layer has experts: only 1
 
 
 class Family(NamedTuple):
@@ -34,6 +27,8 @@ class Family(NamedTuple):
     rolling_cache: Whether llama.cpp caches only the window in the sliding-window layers.
     eager: Whether transformers computes the full matrix of attention scores.
     encoder: Whether the model produces embeddings and has no KV cache.
+    routed: Whether a router chooses experts in each layer.
+    shared: Whether each layer has one more expert, which all tokens use.
     """
 
     norms: int = 2
@@ -44,6 +39,8 @@ class Family(NamedTuple):
     rolling_cache: bool = False
     eager: bool = False
     encoder: bool = False
+    routed: bool = False
+    shared: bool = False
 
 
 FAMILIES = {
@@ -51,6 +48,9 @@ FAMILIES = {
     "mistral": Family(),
     "qwen2": Family(query_bias=True),
     "qwen3": Family(head_norms=True),
+    "qwen3_moe": Family(head_norms=True, routed=True),
+    "llama4_text": Family(full_every=4, rolling_cache=True, routed=True, shared=True),
+    "mixtral": Family(routed=True),
     "exaone4": Family(head_norms=True, full_every=4, rolling_cache=True),
     "gemma2": Family(norms=4, full_every=2, rolling_cache=True, eager=True),
     "gemma3_text": Family(norms=4, head_norms=True, full_every=6, rolling_cache=True),
@@ -59,13 +59,32 @@ FAMILIES = {
 }
 
 
+class Matrix(NamedTuple):
+    """A matrix of a layer, with the shape of torch.nn.Linear.
+
+    name: As in llama.cpp's files. experts: How often it is there; used: how many of these one token uses.
+    """
+
+    name: str
+    rows: int
+    columns: int
+    experts: int = 1
+    used: int = 1
+
+    @property
+    def weights(self) -> int:
+        return self.experts * self.rows * self.columns
+
+
 @dataclass(frozen=True)
 class Architecture:
     """The sizes of a model.
 
+    feed_forward: The width of the feed-forward part of a layer, or of one expert of it.
     window: The length in tokens of the sliding attention window, 0 if there is none.
     windowed: The number of layers with that window.
     tied: Whether input and output embeddings are one matrix.
+    experts, experts_used: The number of experts of a layer, and of those that the router chooses for a token.
     """
 
     name: str
@@ -81,28 +100,45 @@ class Architecture:
     context: int
     window: int
     windowed: int
+    experts: int = 0
+    experts_used: int = 0
 
     @property
     def family(self) -> Family:
-        return FAMILIES[self.type]
+        return FAMILIES.get(self.type, Family())
 
     @property
-    def matrices(self) -> tuple[tuple[int, int], ...]:
-        """The shape (rows, columns) of every matrix of one layer, as in torch.nn.Linear."""
+    def matrices(self) -> tuple[Matrix, ...]:
+        """All matrices of one layer."""
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        down = (self.hidden, self.feed_forward)
         if self.family.fused:
-            attention = [(queries + 2 * keys, self.hidden)]
-            up = [(2 * self.feed_forward, self.hidden)]
+            attention = [Matrix("attn_qkv", queries + 2 * keys, self.hidden)]
         else:
-            attention = [(queries, self.hidden), (keys, self.hidden), (keys, self.hidden)]
-            up = [(self.feed_forward, self.hidden)] * (1 if self.family.encoder else 2)
-        return (*attention, (self.hidden, queries), *up, down)
+            rows = {"attn_q": queries, "attn_k": keys, "attn_v": keys}
+            attention = [Matrix(name, n, self.hidden) for name, n in rows.items()]
+        return (*attention, Matrix("attn_output", self.hidden, queries), *self._feed_forward_matrices())
+
+    def _feed_forward_matrices(self) -> list[Matrix]:
+        if not self.experts:
+            return self._block("", 1, 1)
+        router = Matrix("ffn_gate_inp", self.experts, self.hidden)
+        shared = self._block("_shexp", 1, 1) if self.family.shared else []
+        return [router, *self._block("_exps", self.experts, self.experts_used), *shared]
+
+    def _block(self, suffix: str, experts: int, used: int) -> list[Matrix]:
+        """Return the matrices that a feed-forward part consists of."""
+        up, wide = [f"ffn_up{suffix}"], self.feed_forward
+        if self.family.fused:
+            wide *= 2
+        elif not self.family.encoder:
+            up.insert(0, f"ffn_gate{suffix}")
+        down = Matrix(f"ffn_down{suffix}", self.hidden, self.feed_forward, experts, used)
+        return [*(Matrix(name, wide, self.hidden, experts, used) for name in up), down]
 
     @property
     def matrix_parameters(self) -> int:
         """The number of weights in the matrices of all layers."""
-        return self.layers * sum(rows * columns for rows, columns in self.matrices)
+        return self.layers * sum(m.weights for m in self.matrices)
 
     @property
     def embedding_parameters(self) -> int:
@@ -116,13 +152,19 @@ class Architecture:
         family, norm = self.family, self.hidden * (2 if self.family.encoder else 1)
         layer = family.norms * norm + family.head_norms * 2 * self.head_dim
         layer += family.query_bias * (self.heads + 2 * self.kv_heads) * self.head_dim
-        layer += family.encoder * sum(rows for rows, _ in self.matrices)
+        layer += family.encoder * sum(m.rows for m in self.matrices)
         return self.layers * layer + norm
 
     @property
     def parameters(self) -> int:
         """The number of weights of the whole model."""
         return self.matrix_parameters + self.embedding_parameters + self.norm_parameters
+
+    @property
+    def active_parameters(self) -> int:
+        """The number of weights that one token uses: without the experts that the router does not choose."""
+        unused = sum((m.experts - m.used) * m.rows * m.columns for m in self.matrices)
+        return self.parameters - self.layers * unused
 
 
 def from_config(name: str, config: Mapping[str, Any]) -> Architecture:
@@ -138,14 +180,21 @@ def from_config(name: str, config: Mapping[str, Any]) -> Architecture:
         if config.get(field):
             message = f"{name} has {field}={config[field]!r}, which the planner does not support"
             raise CourseError(message, "load the model and measure its memory")
+    family = FAMILIES[kind]
+    for field in EXPERT_STEPS:
+        if family.routed and config.get(field, 1) != 1:
+            message = f"{name} has {field}={config[field]}: not every layer has experts"
+            raise CourseError(message, "load the model and measure its memory")
     try:
         heads, layers = int(config["num_attention_heads"]), int(config["num_hidden_layers"])
-        window = 0 if kind.startswith("qwen") else int(config.get("sliding_window") or 0)
+        experts = int(config.get("num_experts") or config["num_local_experts"]) if family.routed else 0
+        window = 0 if kind.startswith("qwen") else config.get("sliding_window")
+        window = int(window or config.get("attention_chunk_size") or 0)
         return Architecture(
             name=name,
             type=kind,
             hidden=int(config["hidden_size"]),
-            feed_forward=int(config["intermediate_size"]),
+            feed_forward=int(config.get("moe_intermediate_size") or config["intermediate_size"]),
             layers=layers,
             heads=heads,
             kv_heads=int(config.get("num_key_value_heads") or heads),
@@ -154,7 +203,9 @@ def from_config(name: str, config: Mapping[str, Any]) -> Architecture:
             tied=kind == "bert" or bool(config["tie_word_embeddings"]),
             context=int(config["max_position_embeddings"]),
             window=window,
-            windowed=_windowed(config, FAMILIES[kind].full_every, layers) if window else 0,
+            windowed=_windowed(config, family.full_every, layers) if window else 0,
+            experts=experts,
+            experts_used=int(config["num_experts_per_tok"]) if experts else 0,
         )
     except KeyError as error:
         raise CourseError(
@@ -165,7 +216,7 @@ def from_config(name: str, config: Mapping[str, Any]) -> Architecture:
 def _windowed(config: Mapping[str, Any], full_every: int, layers: int) -> int:
     """Return the number of layers with a sliding window."""
     if config.get("layer_types"):
-        return sum("sliding" in kind for kind in config["layer_types"])
+        return sum(kind != "full_attention" for kind in config["layer_types"])
     return layers - (layers // full_every if full_every else 0)
 
 
@@ -182,38 +233,3 @@ def known_configs() -> dict[str, dict[str, Any]]:
 def architectures() -> dict[str, Architecture]:
     """Return the architectures of the well-known models by name."""
     return {name: from_config(name, config) for name, config in known_configs().items()}
-
-
-def architecture(model: str | Path | Architecture) -> Architecture:
-    """Return the sizes of a model: a well-known or shipped one by name, or a folder with a config.json.
-
-    Raises CourseError for an unknown name (suggesting similar ones) and for an unsupported configuration.
-    """
-    if isinstance(model, Architecture):
-        return model
-    if isinstance(model, Path) or PATH_START.match(model):
-        return _in_folder(Path(model).expanduser())
-    names = {name.lower(): name for name in known_configs()}
-    name = names.get(model.lower()) or names.get(TUNED.sub("", model).lower())
-    if name:
-        return from_config(name, known_configs()[name])
-    if model in shipped():
-        return _in_folder(MODELS / model)
-    similar = [names.get(n, n) for n in get_close_matches(model.lower(), [*names, *shipped()], cutoff=0.5)]
-    fix = f"use {' or '.join(similar) or 'the path of the model folder'}"
-    raise CourseError(f"the planner does not know a model {model!r}", fix)
-
-
-def _in_folder(folder: Path) -> Architecture:
-    """Return the sizes from a folder's config.json; transformers' defaults fill in missing fields."""
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        kind = config.get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        message = f"{folder} has no readable config.json: {error}"
-        raise CourseError(message, "use a Hugging Face model folder (config.json and safetensors)") from error
-    if kind in FAMILIES:
-        from transformers import AutoConfig
-
-        config = AutoConfig.for_model(**config).to_dict()
-    return from_config(folder.name, config)

@@ -10,23 +10,22 @@ per core for a model below 64 MB.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 from course_lib.errors import CourseError
-from course_lib.models.planner.architectures import Architecture, architecture
+from course_lib.models.planner.architectures import Architecture, Matrix
+from course_lib.models.planner.buffers import Driver, huggingface_overhead, kv_bytes, llamacpp_overhead
+from course_lib.models.planner.files import StoredModel
+from course_lib.models.planner.lookup import Model, architecture, files_of, stored
 from course_lib.models.planner.memory import BITS_OF
+from course_lib.models.planner.quants import BASES, WHOLE, tensor_types
 from course_lib.models.schema.spec import QUANTIZATIONS
 from course_lib.tables import table
 
-Driver = Literal["huggingface", "llamacpp"]
 MIB, GIB = 2**20, 2**30
-UNQUANTIZED = ("float32", "float16", "bfloat16")
 BITSANDBYTES = QUANTIZATIONS["huggingface"]  # bitsandbytes quantizes only the matrices of the layers
-BITS = BITS_OF | {"q4_k_m": 4.89}  # bits per weight; for q4_k_m approximately: its average in Llama-3.1-8B
-FORMATS = ("q4_0", "q4_k_m", "q8_0", "nf4", "fp4", "int8", "bfloat16", "float16", "float32")
-CACHE_STEP = 256  # tokens; llama.cpp rounds the length of its KV cache up to a multiple of this
-PROMPT_CHUNK = 512  # tokens of a prompt that llama.cpp processes in one batch
+FORMATS = (*(m for m in BASES if m not in WHOLE), "nf4", "fp4", "int8", *WHOLE)
+PURE = ("q4_0",)  # the course writes it without the mixture of llama.cpp, in which the output has q6_k
+DEFAULT_FORMAT, DEFAULT_CONTEXT = "q4_0", 4096
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,9 @@ def format_bytes(number: float) -> str:
 
 
 def plan(
-    model: str | Path | Architecture,
-    weight_format: str = "q4_0",
-    context: int = 4096,
+    model: Model,
+    weight_format: str | None = None,
+    context: int | None = None,
     batch: int = 1,
     *,
     driver: Driver | None = None,
@@ -90,39 +89,67 @@ def plan(
     kv: str | None = None,
     double_quantization: bool = False,
 ) -> Plan:
-    """Return the memory plan of a model: a well-known or shipped one by name, or a folder with a config.json.
+    """Return the memory plan of a model: well-known or shipped, by its name, or a folder or .gguf file.
 
-    weight_format: One of FORMATS. q4_0, q4_k_m and q8_0 are for llama.cpp; nf4, fp4 and int8 for
-    transformers with bitsandbytes; the unquantized formats for both (by default transformers).
+    weight_format: One of FORMATS. nf4, fp4 and int8 are for transformers with bitsandbytes; the unquantized
+    formats for both drivers (by default transformers); the others for llama.cpp. By default that of the
+    files, whose own tensors are counted, or q4_0. By llama.cpp's rules, some matrices of a mixture such as
+    q4_k_m get more bits; a folder in q4_0 is planned as the course writes it, with one type for all.
+    context: By default 4,096 tokens, or the training's if they are fewer.
     precision: The type of the weights that bitsandbytes does not quantize, by default bfloat16 (on a CPU,
     `load` uses float32).
     kv: The type of llama.cpp's KV cache: float16 (default), float32, bfloat16, q8_0 or q4_0. In transformers
     the cache has the type of the unquantized weights.
     Raises CourseError for invalid combinations, and for a context longer than the model supports.
     """
-    sizes = architecture(model)
-    driver = _resolve_driver(weight_format, driver)
-    _check_options(sizes, weight_format, driver, context, batch, precision, kv, double_quantization)
-    if driver == "llamacpp":
-        rest, norms, cache = weight_format, "float32", kv or "float16"
-        overhead = _llamacpp_overhead(sizes, context, batch)
+    files = stored(model) if weight_format is None else None
+    if files and driver not in (None, files.driver):
+        weight_format, files = files.weight_format, None  # what the other driver would make of them
+    if files is None:
+        weight_format = weight_format or DEFAULT_FORMAT
+        driver = _resolve_driver(weight_format, driver)
     else:
-        rest = norms = cache = weight_format if weight_format in UNQUANTIZED else precision or "bfloat16"
-        overhead = _huggingface_overhead(sizes, weight_format, context, batch, rest)
-    matrices = [
-        _matrix_bytes(rows, columns, weight_format, double_quantization) for rows, columns in sizes.matrices
-    ]
+        weight_format, driver = files.weight_format, files.driver
+    sizes = files.sizes if files else architecture(model)
+    context = min(DEFAULT_CONTEXT, sizes.context) if context is None else context
+    _check_options(sizes, weight_format, driver, context, batch, precision, kv, double_quantization)
+    rest = weight_format if weight_format in WHOLE else precision or "bfloat16"
+    if driver == "llamacpp":
+        parts = files or _in_gguf(sizes, weight_format, pure=files_of(model) is not None)
+        overhead, rest = llamacpp_overhead(sizes, context, batch), kv or "float16"
+    else:
+        parts = files or _in_transformers(sizes, weight_format, rest, double_quantization)
+        overhead = huggingface_overhead(sizes, weight_format, context, batch, rest)
     return Plan(
         model=sizes.name,
         weight_format=weight_format,
         driver=driver,
         context=context,
         batch=batch,
-        weights=round(sizes.layers * sum(matrices)),
-        embeddings=round(sizes.embedding_parameters * BITS[rest] / 8),
-        norms=round(sizes.norm_parameters * BITS[norms] / 8),
-        kv=kv_bytes(sizes, context, batch, cache, driver),
+        weights=parts.weights,
+        embeddings=parts.embeddings,
+        norms=parts.norms,
+        kv=kv_bytes(sizes, context, batch, rest, driver),
         overhead=overhead,
+    )
+
+
+def _in_gguf(sizes: Architecture, mixture: str, pure: bool) -> StoredModel:
+    """Return the bytes of a GGUF file; norms have 32 bits in it."""
+    tensors = tensor_types(sizes, mixture, pure and mixture in PURE)
+    layers = sum(t.bytes for t in tensors if t.name.startswith("blk."))
+    embeddings = sum(t.bytes for t in tensors) - layers
+    return StoredModel(
+        sizes, mixture, "llamacpp", round(layers), round(embeddings), round(4 * sizes.norm_parameters)
+    )
+
+
+def _in_transformers(sizes: Architecture, weight_format: str, rest: str, double: bool) -> StoredModel:
+    """Return the bytes of a torch model. rest: The type of the weights that are not quantized."""
+    matrices = sum(_matrix_bytes(m, weight_format, double) for m in sizes.matrices)
+    embeddings, norms = (n * BITS_OF[rest] / 8 for n in (sizes.embedding_parameters, sizes.norm_parameters))
+    return StoredModel(
+        sizes, weight_format, "huggingface", round(sizes.layers * matrices), round(embeddings), round(norms)
     )
 
 
@@ -135,7 +162,7 @@ def _resolve_driver(weight_format: str, driver: Driver | None) -> Driver:
         raise CourseError(
             f"driver={driver!r} is not supported by the planner", "choose huggingface or llamacpp"
         )
-    if weight_format in UNQUANTIZED:
+    if weight_format in WHOLE:
         return driver or "huggingface"
     only: Driver = "huggingface" if weight_format in BITSANDBYTES else "llamacpp"
     if driver not in (None, only):
@@ -159,117 +186,35 @@ def _check_options(
     if not 0 < context <= sizes.context or batch < 1:
         message = f"{batch} x {context:,} tokens; {sizes.name} reads 1 to {sizes.context:,}"
         raise CourseError(message, f"plan(..., context={sizes.context}, batch=1)")
+    if sizes.experts and weight_format in BITSANDBYTES:
+        message = f"{sizes.name} is a mixture of experts, of which bitsandbytes quantizes no expert"
+        raise CourseError(message, 'plan(..., weight_format="q4_k_m")')
     if sizes.family.encoder and driver == "llamacpp":
         message = f"{sizes.name} is an encoder, which was not measured in llama.cpp"
         raise CourseError(message, 'plan(..., weight_format="float32", driver="huggingface")')
-    if precision not in (None, *UNQUANTIZED) or (precision and weight_format not in BITSANDBYTES):
+    if precision not in (None, *WHOLE) or (precision and weight_format not in BITSANDBYTES):
         message = f"precision={precision!r} with {weight_format}: only {', '.join(BITSANDBYTES)} take one"
-        raise CourseError(f"{message}, of {', '.join(UNQUANTIZED)}", "leave precision out")
-    if kv not in (None, *UNQUANTIZED, "q8_0", "q4_0") or (kv and driver != "llamacpp"):
+        raise CourseError(f"{message}, of {', '.join(WHOLE)}", "leave precision out")
+    if kv not in (None, *WHOLE, "q8_0", "q4_0") or (kv and driver != "llamacpp"):
         message = f"kv={kv!r} for {driver}: only llamacpp takes a kv type, one of"
-        raise CourseError(f"{message} {', '.join(UNQUANTIZED)}, q8_0, q4_0", "leave kv out")
+        raise CourseError(f"{message} {', '.join(WHOLE)}, q8_0, q4_0", "leave kv out")
     if double and weight_format not in ("nf4", "fp4"):
         message = f"double_quantization with {weight_format}: only nf4 and fp4 support it"
         raise CourseError(message, "leave double_quantization out")
 
 
-def _matrix_bytes(rows: int, columns: int, weight_format: str, double: bool) -> float:
+def _matrix_bytes(matrix: Matrix, weight_format: str, double: bool) -> float:
     """Return the bytes of a matrix with its quantization scales.
 
     int8 has a scale of 4 bytes per row (arXiv:2208.07339). nf4 and fp4 have a scale of 4 bytes per block of
     64 weights, and a table of 16 values. With double quantization, a block has a scale of 1 byte, and 256
     blocks share 4 more bytes (arXiv:2305.14314).
     """
-    weights = rows * columns
+    weights = matrix.weights
     if weight_format == "int8":
-        return weights + 4 * rows
+        return weights + 4 * matrix.rows
     if weight_format not in ("nf4", "fp4"):
-        return weights * BITS[weight_format] / 8
+        return weights * BITS_OF[weight_format] / 8
     blocks = -(-weights // 64)
     scales = blocks + 4 * -(-blocks // 256) + 4 * 256 + 4 if double else 4 * blocks
     return -(-weights // 2) + 4 * 16 + scales
-
-
-def _round_up_tokens(tokens: int) -> int:
-    return CACHE_STEP * -(-tokens // CACHE_STEP)
-
-
-def _cached_tokens(sizes: Architecture, context: int, driver: Driver) -> tuple[int, int]:
-    """Return the cached tokens per text in a full-attention layer and in a sliding-window layer.
-
-    In the latter, transformers caches the window; llama.cpp caches the window plus one prompt chunk, or all
-    tokens for families without `rolling_cache` (Mistral, Phi-3).
-    """
-    if driver == "huggingface":
-        return context, min(context, sizes.window or context)
-    full = _round_up_tokens(context)
-    if not (sizes.family.rolling_cache and sizes.window):
-        return full, full
-    return full, min(full, _round_up_tokens(sizes.window + PROMPT_CHUNK))
-
-
-def kv_bytes(
-    sizes: Architecture, context: int, batch: int = 1, kv: str = "float16", driver: Driver = "llamacpp"
-) -> int:
-    """Return the bytes of the KV cache of `batch` texts: 2 x kv_heads x head_dim values per token and layer.
-
-    >>> kv_bytes(architecture("Llama-3.1-8B"), 8192) == 2**30
-    True
-    """
-    if sizes.family.encoder:
-        return 0
-    full, window = _cached_tokens(sizes, context, driver)
-    tokens = (sizes.layers - sizes.windowed) * full + sizes.windowed * window
-    return round(batch * 2 * sizes.kv_heads * sizes.head_dim * tokens * BITS[kv] / 8)
-
-
-def _llamacpp_overhead(sizes: Architecture, context: int, batch: int) -> int:
-    """Return the bytes of llama.cpp's compute and output buffers, with flash attention.
-
-    Fitted to the sizes that xllamacpp 2026.10 reports. Each token of a prompt chunk needs 3 feed-forward rows
-    and 5 hidden rows (3 if feed_forward <= 2 * hidden) of float32, 36 bytes for positions, and an attention
-    mask of 2 bytes per cached token. The output needs a float32 per vocabulary entry and text.
-    """
-    chunk = min(PROMPT_CHUNK, batch * context)
-    rows = 3 * sizes.feed_forward + (5 if sizes.feed_forward > 2 * sizes.hidden else 3) * sizes.hidden
-    full, window = _cached_tokens(sizes, context, "llamacpp")
-    masks = full + (window if sizes.family.rolling_cache and sizes.window else 0)
-    return chunk * (4 * rows + 36 + 2 * masks) + 4 * batch * sizes.vocabulary
-
-
-def _huggingface_overhead(
-    sizes: Architecture, weight_format: str, context: int, batch: int, precision: str
-) -> int:
-    """Return the peak bytes that torch needs for prompts on a CPU, in addition to weights and KV cache.
-
-    The peak is in a feed-forward layer, in attention, or when the logits of the last token are sorted. int8
-    also holds 32-bit products; nf4 and fp4 dequantize one matrix at a time. Sliding-window layers hold the
-    whole prompt until it is processed, and a mask of context x context; eager attention holds scores of
-    heads x context x context. Measured with transformers 5.23, torch 2.13 and bitsandbytes 0.50, on CPUs
-    without avx512_fp16 (with it, float16 needs more).
-    """
-    tokens, width, size = batch * context, _feed_forward_values(sizes), BITS[precision] / 8
-    visible = min(context, sizes.window or context)
-    mask = context**2 if visible < context and not sizes.family.encoder else 0
-    feed_forward = tokens * width * size + mask
-    if weight_format == "int8":
-        feed_forward += tokens * ((8 if precision == "float32" else 12) * sizes.feed_forward + sizes.hidden)
-    needs = [feed_forward, 33 * batch * sizes.vocabulary * (not sizes.family.encoder)]
-    if weight_format in ("nf4", "fp4"):
-        largest = max(rows * columns for rows, columns in sizes.matrices)
-        needs.append((tokens * (width - sizes.feed_forward) + largest) * size + mask)
-    attention = tokens * (3 * sizes.hidden + (4 * sizes.heads + 2) * sizes.head_dim) * size
-    if sizes.family.eager:
-        scores = (8 if size == 4 else 10) * sizes.heads * context**2
-        needs.append(attention + batch * (scores + size * (context**2 + mask)))
-    elif mask:
-        needs.append(attention + (2 + size) * mask)
-    unread = 2 * sizes.kv_heads * sizes.head_dim * sizes.windowed * (context - visible)
-    return round(max(needs) + batch * unread * size)
-
-
-def _feed_forward_values(sizes: Architecture) -> int:
-    """Return how many values torch holds per token at the peak of a feed-forward layer."""
-    if sizes.family.encoder:
-        return 2 * sizes.feed_forward + 3 * sizes.hidden
-    return (4 if sizes.family.fused else 3) * sizes.feed_forward + 4 * sizes.hidden + 2 * sizes.head_dim

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.models.planner.architectures import Architecture, architecture, architectures
+from course_lib.models.planner.architectures import Architecture, architectures
 from course_lib.models.planner.estimate import MIB, plan
+from course_lib.models.planner.lookup import architecture
 
 RESERVE = 0.1  # fraction kept free for the display, the GPU driver, the program and fragmentation
 GPUS = {  # memory in MiB as nvidia-smi reports it; for laptops, the RAM

