@@ -15,7 +15,8 @@ from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.engine import Unsupported
-from course_lib.models.gguf.writer import export, interleave
+from course_lib.models.gguf.architecture import interleave
+from course_lib.models.gguf.writer import export
 from course_lib.models.schema import SpecError
 from course_lib.rag.answering import given_passages
 from course_lib.rag.prompt import Source, question_prompt

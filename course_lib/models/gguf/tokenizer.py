@@ -11,7 +11,7 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.models.files.headers import read_json
 from course_lib.models.gguf.architecture import CONVERT, USE_TRANSFORMERS
-from course_lib.models.gguf.vocabulary import Difference, first_difference
+from course_lib.models.gguf.vocabulary import Difference, differences
 
 # llama.cpp's names for the ways to split a text before byte-level BPE, one for each way (llama-vocab.cpp)
 PRE_TOKENIZERS = (
@@ -45,18 +45,19 @@ def tokenizer_fields(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         **_tokens(state, config["vocab_size"], folder.name),
         **_special_tokens(folder, config, tokenizer),
     }
-    differences = []
-    for kind in _kinds(state, folder.name):
+    closest: list[Difference] | None = None
+    for kind in _kinds(state, shared[f"{KEY}tokens"], folder.name):
         fields = shared | kind
-        difference = first_difference(fields, tokenizer)
-        if difference is None:
+        found = differences(fields, tokenizer)
+        if not found:
             template = chat_template(folder)
             return fields | ({"tokenizer.chat_template": template} if template else {})
-        differences.append(difference)
-    raise _no_equal_kind(folder.name, differences[-1])
+        closest = min(closest or found, found, key=len)
+    assert closest
+    raise different_ids_error(folder.name, closest)
 
 
-def _kinds(state: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
+def _kinds(state: dict[str, Any], tokens: list[str], name: str) -> Iterator[dict[str, Any]]:
     """Yield the fields of each kind of tokenizer of llama.cpp that may give the same ids."""
     model = state["model"]
     if model["type"] != "BPE":
@@ -67,7 +68,7 @@ def _kinds(state: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
         for pre_tokenizer in PRE_TOKENIZERS:
             yield {f"{KEY}model": "gpt2", f"{KEY}pre": pre_tokenizer, f"{KEY}merges": merges}
         return
-    scores = _scores(state, merges)
+    scores = _scores(tokens, merges)
     for add_space in (True, False):
         yield {
             f"{KEY}model": "llama",
@@ -77,10 +78,11 @@ def _kinds(state: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def _no_equal_kind(name: str, difference: Difference) -> CourseError:
-    text, ours, theirs = difference
-    what = f"{name}: no tokenizer of llama.cpp gives the ids of transformers: {text!r} becomes {ours}"
-    return CourseError(f"{what} instead of {theirs}", USE_TRANSFORMERS)
+def different_ids_error(name: str, found: list[Difference]) -> CourseError:
+    """Return the error for a tokenizer that llama.cpp cannot reproduce, with its shortest differing text."""
+    text, ours, theirs = min(found, key=lambda difference: len(difference.text))
+    what = f"{name}: llama.cpp cannot give the token ids of transformers for {len(found)} texts; "
+    return CourseError(f"{what}{text!r} becomes {ours} instead of {theirs}", USE_TRANSFORMERS)
 
 
 def _tokens(state: dict[str, Any], rows: int, name: str) -> dict[str, list[Any]]:
@@ -105,14 +107,12 @@ def _tokens(state: dict[str, Any], rows: int, name: str) -> dict[str, list[Any]]
     }
 
 
-def _scores(state: dict[str, Any], merges: list[str]) -> list[float]:
+def _scores(tokens: list[str], merges: list[str]) -> list[float]:
     """Return SentencePiece's scores: the earlier the merge that makes a token, the higher its score."""
     scores: dict[str, float] = {}
     for rank, pair in enumerate(merges):
         scores.setdefault(pair.replace(" ", ""), -float(rank))
-    tokens = [*state["model"]["vocab"].items(), *((t["content"], t["id"]) for t in state["added_tokens"])]
-    by_id = {id_: scores.get(text, -float(len(merges))) for text, id_ in tokens}
-    return [by_id.get(i, 0.0) for i in range(max(by_id) + 1)]
+    return [scores.get(token, -float(len(merges))) for token in tokens]
 
 
 def _special_tokens(folder: Path, config: dict[str, Any], tokenizer: Any) -> dict[str, Any]:

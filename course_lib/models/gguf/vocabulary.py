@@ -65,17 +65,14 @@ def probing_texts(fields: dict[str, Any], count: int = 240) -> list[str]:
     return [*TEXTS, *mixtures, *marked, *of_tokens]
 
 
-def first_difference(fields: dict[str, Any], tokenizer: Any) -> Difference | None:
-    """Return the first probing text whose ids differ, or None. tokenizer: one of transformers.
+def differences(fields: dict[str, Any], tokenizer: Any) -> list[Difference]:
+    """Return the probing texts whose ids differ. tokenizer: one of transformers.
 
     Special tokens in the texts are read as such. The ids compared include those that are added at the ends.
     """
     texts = probing_texts(fields)
-    expected = tokenizer(texts)["input_ids"]
-    for text, ours, theirs in zip(texts, llama_cpp_ids(fields, texts), expected, strict=True):
-        if ours != theirs:
-            return Difference(text, ours, theirs)
-    return None
+    ids = zip(texts, llama_cpp_ids(fields, texts), tokenizer(texts)["input_ids"], strict=True)
+    return [Difference(text, ours, theirs) for text, ours, theirs in ids if ours != theirs]
 
 
 def llama_cpp_ids(fields: dict[str, Any], texts: Iterable[str]) -> Iterator[list[int]]:

@@ -100,27 +100,42 @@ def _add_tensors(writer: Any, folder: Path, architecture: Architecture, weight_t
 
     file_type = "ALL_F32" if weight_type == "f32" else f"MOSTLY_{weight_type.upper()}"
     writer.add_file_type(gguf.LlamaFileType[file_type])
-    for path in weight_paths(folder):
-        for name, tensor in read_safetensors_header(path).items():
-            if _is_redundant(name, architecture):
-                continue
-            is_matrix = len(tensor.shape) == 2
-            if is_matrix and weight_type.startswith("q") and tensor.shape[1] % BLOCK:
-                what = f"{weight_type} quantizes blocks of {BLOCK}, which does not divide the "
-                what += f"{tensor.shape[1]} of a row of {name} in {folder.name}"
-                raise CourseError(what, "export it with --type f16")
-            kind = weight_type if is_matrix else "f32"  # norms stay exact
-            lazy = _lazy_tensor(path, name, tensor.shape, architecture, kind)
-            code = gguf.GGMLQuantizationType[kind.upper()]
-            writer.add_tensor(architecture.gguf_name(name), gguf.quants.quantize(lazy, code), raw_dtype=code)
+    headers = {path: read_safetensors_header(path) for path in weight_paths(folder)}
+    path_of = {name: path for path, header in headers.items() for name in header}
+    for name, path in path_of.items():
+        if _is_redundant(name, path_of, architecture):
+            continue
+        shape = headers[path][name].shape
+        if weight_type.startswith("q") and len(shape) == 2 and shape[1] % BLOCK:
+            what = f"{weight_type} quantizes blocks of {BLOCK}, which does not divide the "
+            what += f"{shape[1]} of a row of {name} in {folder.name}"
+            raise CourseError(what, "export it with --type f16")
+        kind = weight_type if len(shape) == 2 else "f32"  # norms stay exact
+        lazy = _lazy_tensor(path, name, shape, architecture, kind)
+        code = gguf.GGMLQuantizationType[kind.upper()]
+        writer.add_tensor(architecture.gguf_name(name), gguf.quants.quantize(lazy, code), raw_dtype=code)
     if architecture.rope["rope_type"] == "llama3":
         writer.add_tensor("rope_freqs.weight", rope_divisors(architecture.config))
 
 
-def _is_redundant(name: str, architecture: Architecture) -> bool:
-    """Whether other data determine a tensor: a tied head, or the frequencies that old files store."""
-    tied = architecture.config["tie_word_embeddings"] and name == "lm_head.weight"
-    return bool(tied) or name.endswith("rotary_emb.inv_freq")
+def _is_redundant(name: str, path_of: dict[str, Path], architecture: Architecture) -> bool:
+    """Whether other data determine a tensor: frequencies in old files, or a head equal to the embeddings.
+
+    As in transformers, a head that differs from the embeddings counts, even if config.json ties them.
+    """
+    if name != "lm_head.weight" or not architecture.config["tie_word_embeddings"]:
+        return name.endswith("rotary_emb.inv_freq")
+    embeddings = "model.embed_tokens.weight"
+    return bool((_read(path_of[name], name) == _read(path_of[embeddings], embeddings)).all())
+
+
+def _read(path: Path, name: str) -> np.ndarray:
+    """Return a tensor of a safetensors file as float32."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        weight: np.ndarray = file.get_tensor(name).float().numpy()
+    return weight
 
 
 def _lazy_tensor(
@@ -130,26 +145,18 @@ def _lazy_tensor(
 
     Reading raises CourseError for a weight that the type cannot represent.
     """
+    import numpy as np
     from gguf import LazyNumpyTensor
-    from safetensors import safe_open
 
     def read() -> np.ndarray:
-        import numpy as np
-
-        with safe_open(path, "pt") as file:
-            weight = file.get_tensor(name).float().numpy()
+        weight = _read(path, name)
         largest = float(np.abs(weight).max(initial=0.0))
         if not largest <= LARGEST[weight_type]:  # also for NaN
-            what = (
-                f"{architecture.label}: {name} has a weight of {largest:g}; {weight_type} represents at most "
-            )
-            raise CourseError(
-                f"{what}{LARGEST[weight_type]:g}", "export it with --type f32, or train it anew"
-            )
+            what = f"{architecture.label}: {name} has a weight of {largest:g}, and {weight_type} represents "
+            what += f"at most {LARGEST[weight_type]:g}"
+            raise CourseError(what, "export it with --type f32, or train it anew")
         converted: np.ndarray = np.ascontiguousarray(architecture.to_gguf(name, weight), dtype=np.float32)
         return converted
-
-    import numpy as np
 
     meta = LazyNumpyTensor.meta_with_dtype_and_shape(np.float32, shape)
     return LazyNumpyTensor(meta=meta, func=read)
