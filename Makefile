@@ -3,13 +3,17 @@
 PYTHON ?= python3
 COURSE = @$(PYTHON) course.py
 
-.PHONY: lab test check doctor set-up set-up-dev data models
+.PHONY: lab test test-real check doctor set-up set-up-dev data models
 
 lab:
 	$(COURSE) lab $(if $(PORT),--port $(PORT))
 
 test check doctor set-up:
 	$(COURSE) $@
+
+# All chapters on real models, which `course models pull` downloads first (half an hour on two cores).
+test-real:
+	$(COURSE) test --tier real
 
 set-up-dev:
 	$(COURSE) set-up --dev

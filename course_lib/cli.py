@@ -25,8 +25,12 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _test(args: argparse.Namespace) -> int:
-    from course_lib.testing import run_all, run_chapter
+    from course_lib.testing import run_all, run_chapter, run_tier
 
+    if args.tier and args.only:
+        raise CourseError(f"--tier runs chapters only, not {args.only}", f"course test --tier {args.tier}")
+    if args.tier:
+        return run_tier(args.tier, args.chapter)
     return run_chapter(args.chapter) if args.chapter else run_all(args.only)
 
 
@@ -110,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
 
     test = commands.add_parser(
         "test", help="check everything: lint, types, tests, every cell of every notebook"
+    )
+    test.add_argument(
+        "--tier",
+        choices=("real",),
+        help="only run the chapters, with the models of this tier (see COURSE_TIER)",
     )
     part = test.add_mutually_exclusive_group()
     part.add_argument("--only", choices=("lint", "types", "tests", "notebooks"), help="run one step only")

@@ -153,16 +153,15 @@ def _gpu() -> Finding:
 
 
 def _models() -> Finding:
-    from course_lib.models.files import on_this_machine
+    from course_lib.models.files import require
 
     entries = [catalog.role(r) for r in catalog.roles()]
     for entry in entries:
         if entry.tier == "tiny":
             catalog.verify_shipped(entry.model)
-        elif on_this_machine(entry) is False:
-            what = f"{entry.model}, a model of tier {catalog.tier()}, is not downloaded"
-            return fail(what, entry.download_command or INSTALL)
-    return ok(f"tier {catalog.tier()}: {len(entries)} models, files verified")
+    require(entries)
+    by_hand = [f"{e.role} by hand: {e.path or e.model}" for e in entries if e.role in catalog.roles_by_hand()]
+    return ok("; ".join([f"tier {catalog.tier()}: {len(entries)} models, files verified", *by_hand]))
 
 
 def _data() -> Finding:

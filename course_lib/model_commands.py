@@ -69,27 +69,31 @@ def _is_pulled(entry: catalog.Entry) -> bool:
 
 
 def _pull(args: argparse.Namespace) -> int:
+    for name in args.name:
+        print(f"{name}: {_pull_one(name, args)}")
+    return 0
+
+
+def _pull_one(name: str, args: argparse.Namespace) -> str:
+    """Pull a model, and return where it is. The licence of one from a package is shown before."""
     from course_lib.models import pull
     from course_lib.models.files.hub import snapshot_commit
 
-    known = catalog.find(args.name)
+    known = catalog.find(name)
     if known and known.package and args.accept_licence >= known.gated:
         print(f"{known.model} is under the licence {known.licence}: {known.terms.note}", flush=True)
     path = pull(
-        args.name,
+        name,
         accept_licence=args.accept_licence,
         revision=args.revision,
         filename=args.file,
         cache_dir=args.cache_dir,
     )
     if known and known.tier == "tiny":
-        print(f"{args.name} comes with the course, in {path}; files verified")
-    elif known and known.package:
-        print(f"{args.name}: downloaded and verified, in {path}")
-    else:
-        name, commit = known.hub if known else args.name, snapshot_commit(path)
-        print(f"{name}: downloaded and verified, at commit {commit}, in {path}")
-    return 0
+        return f"comes with the course, in {path}; files verified"
+    if known and known.package:
+        return f"downloaded and verified, in {path}"
+    return f"downloaded and verified, at commit {snapshot_commit(path)}, in {path}"
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -99,10 +103,10 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _remove(args: argparse.Namespace) -> int:
-    from course_lib.models.files.packages import remove_package
+    from course_lib.models.downloads import remove
 
     entry = _packaged(args.name)
-    print(f"{entry.model}: removed, {remove_package(entry) / 1e6:,.0f} MB freed")
+    print(f"{entry.model}: removed, {remove(entry) / 1e6:,.0f} MB freed")
     return 0
 
 
@@ -170,7 +174,9 @@ def add(commands: Any) -> None:
     pull = actions.add_parser(
         "pull", help="download a model by pip or from the Hugging Face Hub, or resume a download"
     )
-    pull.add_argument("name", help="its name in the course's catalogue, or its id on the hub, OWNER/NAME")
+    pull.add_argument(
+        "name", nargs="+", help="its name in the course's catalogue, or its id on the hub, OWNER/NAME"
+    )
     pull.add_argument(
         "--accept-licence", action="store_true", help="accept the terms of a model whose makers ask for it"
     )

@@ -47,18 +47,37 @@ def run_chapter(number: str) -> int:
     return _run([], (*PYTEST, str(path), "tests/notebooks", "tests/learn", "-k", select))
 
 
+def run_tier(tier: str, number: str | None = None) -> int:
+    """Run one chapter or all with the models of a tier, one after another. Returns 1 if any failed, else 0.
+
+    Outputs are not compared, since the saved ones are those of tier tiny; claims and exercises are checked.
+    """
+    path = chapters.chapter_path(number) if number else CHAPTERS
+    command = (*PYTEST, "-n", "0", "--nbval-cell-timeout=900", str(path))
+    return _run([], command, COURSE_TIER=tier, OMP_NUM_THREADS=str(os.cpu_count() or 1))
+
+
 def run_changed() -> int:
     """Run lint, types and the tests affected by changes since the last commit. Returns 1 if any failed."""
     return _run(list(STATIC), (*PYTEST, "--changed"))
 
 
-def _run(static: list[str], pytest_command: tuple[str, ...] | None) -> int:
-    """Run the static steps in the background and pytest in the foreground; print what failed."""
-    environment = kernel_environment() | {
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // WORKERS)),  # so the workers share the cores
-    }
+def _run(static: list[str], pytest_command: tuple[str, ...] | None, **variables: str) -> int:
+    """Run the static steps in the background and pytest in the foreground; print what failed.
+
+    variables: environment variables.
+    """
+    environment = (
+        kernel_environment()
+        | {
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "OMP_NUM_THREADS": str(
+                max(1, (os.cpu_count() or 1) // WORKERS)
+            ),  # so the workers share the cores
+        }
+        | variables
+    )
     start, failed = time.monotonic(), []
     with ThreadPoolExecutor() as background:
         checks = {name: background.submit(_check, name, environment) for name in static}

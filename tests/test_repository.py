@@ -37,7 +37,16 @@ ROOMS = [
     "model_commands",
     "cli",
 ]
-ROOMS_OF_MODELS = ["catalog", "schema", "files", "gguf", "planner", "drivers", "manager"]  # lowest first
+ROOMS_OF_MODELS = [
+    "catalog",
+    "schema",
+    "files",
+    "gguf",
+    "downloads",
+    "planner",
+    "drivers",
+    "manager",
+]  # lowest first
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 

@@ -42,6 +42,18 @@ def test_one_chapter(steps, capfd):
         testing.run_chapter("77")
 
 
+def test_the_chapters_in_another_tier(steps, capfd):
+    steps.setattr(
+        testing, "PYTEST", python("import os, sys; print(os.environ['COURSE_TIER'], *sys.argv[1:])")
+    )
+    assert cli.main(["test", "--tier", "real"]) == 0
+    assert capfd.readouterr().out.startswith(
+        f"real -n 0 --nbval-cell-timeout=900 {testing.CHAPTERS}\nEverything holds"
+    )
+    assert cli.main(["test", "--tier", "real", "--chapter", "3"]) == 0
+    assert "03-hybrid-search.ipynb\n" in capfd.readouterr().out
+
+
 def test_what_changed(steps, capfd):
     assert cli.main(["check"]) == 0
     assert capfd.readouterr().out.startswith("pytest --changed\n== lint: passed")

@@ -1,22 +1,28 @@
 """The time, memory and disk space that a chapter needs: declared in its metadata, tested and printed.
 
-Budgets are declared for a tier, the set of models chosen by COURSE_TIER.
+Budgets are declared for a tier, the set of models chosen by COURSE_TIER. Where the models of a tier are slow,
+`sample` shortens the lists of questions.
 """
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from course_lib.chapters import all_chapters, chapter_path, execute, read_notebook
 from course_lib.data import CHAPTERS
 from course_lib.errors import CourseError
-from course_lib.models.catalog import tier
+from course_lib.models.catalog import role, roles, roles_by_hand, tier
+from course_lib.models.files import require
 from course_lib.tables import table
 
+SHARE = {"real": 0.1}  # tier -> the share of its questions that a chapter asks, where that is not all
+T = TypeVar("T")
 MAX_TIME_FACTOR = 3.0  # times the declared minutes
 MAX_SLOWDOWN = 4.0  # the allowed time grows with a machine's slowness up to this factor
 
@@ -73,7 +79,9 @@ def calibrate(seconds: float = 1.0, slices: int = 5) -> float:
 def show_budget(number: str) -> float:
     """Print what a chapter needs on this machine, and return the memory it needs in GiB.
 
-    If the current tier has no budget, print that of tier tiny and say that more is needed.
+    If the current tier has no budget, print that of tier tiny and say that more is needed. In tiers other
+    than tiny, and where a model was chosen by hand, print the model of each role. Raises CourseError, with
+    one command that downloads all of them, if models are missing.
     """
     budgets = _budgets(read_notebook(chapter_path(number)))
     measured = tier() if tier() in budgets else "tiny"
@@ -88,7 +96,30 @@ def show_budget(number: str) -> float:
             f"Nothing was measured in tier {tier()}: its models are larger, must be downloaded, "
             "and need more of everything."
         )
+    entries = [role(name) for name in roles()]
+    if tier() != "tiny" or roles_by_hand():
+        print(table(["role", "model"], [(e.role, e.path or e.model) for e in entries]))
+    require(entries)
     return budget.memory_gib
+
+
+def sample(items: Sequence[T], count: int) -> list[T]:
+    """Return the first `count` items; in tier real, whose models are slow, only a share of them, at least 4.
+
+    The environment variable COURSE_SHARE sets another share than SHARE, above 0 and up to 1, in any tier.
+    Raises CourseError for another value.
+    """
+    given = os.environ.get("COURSE_SHARE") or SHARE.get(tier(), 1)
+    try:
+        share = float(given)
+    except ValueError:
+        share = -1
+    if not 0 < share <= 1:
+        raise CourseError(f"COURSE_SHARE={given!r} is no share above 0, up to 1", "export COURSE_SHARE=0.5")
+    some = list(items[: max(min(count, 4), round(share * count))])
+    if share < 1:
+        print(f"tier {tier()}: {len(some)} of {len(items[:count])} (COURSE_SHARE=1 takes all, and longer)")
+    return some
 
 
 def budget_violations(budget: Budget, seconds: float, peak: int, speed: float) -> list[str]:

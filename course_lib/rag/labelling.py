@@ -16,7 +16,7 @@ from course_lib.rag.prompt import label_prompt
 
 def nearest(embedder: Engine, queries: Sequence[str], texts: Sequence[str], k: int) -> list[list[int]]:
     """Return the indices of the `k` texts most similar to each query (cosine), the most similar one last."""
-    scores = embedder.embed(queries) @ embedder.embed(texts).T
+    scores = embedder.embed(queries, "query") @ embedder.embed(texts, "query").T  # alike texts: one kind
     return [list(np.argsort(-row, kind="stable")[:k][::-1]) for row in scores]
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -17,14 +20,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.http_client import is_loopback
+from course_lib.serve import limits
 from course_lib.serve import ollama_protocol as ollama
 from course_lib.serve import openai_protocol as openai
 from course_lib.serve.errors import ApiError, error_line
 from course_lib.serve.schemas import RequestBody
 from course_lib.serve.worker import Worker, closing_error
 
-MAX_BODY_BYTES = 4_000_000  # largest request body
-TIMEOUT = 30  # seconds until the request body must have arrived
+# Origins of pages that may use the server, as in Ollama; OLLAMA_ORIGINS adds others. * stands for any text.
+ORIGINS = (
+    "http://localhost http://localhost:* https://localhost https://localhost:* "
+    "http://127.0.0.1 http://127.0.0.1:* https://127.0.0.1 https://127.0.0.1:* "
+    "app://* file://* tauri://* vscode-webview://* vscode-file://*"
+)
 NOT_IMPLEMENTED = ("/api/create", "/api/push", "/api/blobs/{digest}")  # routes that only Ollama has
 logger = logging.getLogger("course_lib.serve")
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -69,7 +77,16 @@ def application(worker: Worker) -> ASGIApp:
         HTTPException: _on_http_error,
         ClientDisconnect: _on_disconnect,
     }
-    return LocalOnlyMiddleware(Starlette(routes=routes, exception_handlers=handlers))
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    origins = "|".join(
+        re.escape(origin).replace(r"\*", ".*")
+        for origin in [
+            *ORIGINS.split(),
+            *filter(None, re.split(r"[\s,]+", os.environ.get("OLLAMA_ORIGINS", ""))),
+        ]
+    )
+    readable = CORSMiddleware(app, allow_origin_regex=origins, allow_methods=["*"], allow_headers=["*"])
+    return LocalOnlyMiddleware(readable, origins)
 
 
 async def _running(_: Request) -> Response:
@@ -137,44 +154,54 @@ async def _body(request: Request) -> bytes:
     """Read the request body. Raises ApiError if it is too long or does not arrive in time."""
     parts, size = [], int(request.headers.get("content-length", "0"))
     try:
-        async with asyncio.timeout(TIMEOUT):
-            if size <= MAX_BODY_BYTES:
+        async with asyncio.timeout(limits.BODY_SECONDS):
+            if size <= limits.MAX_BODY_BYTES:
                 size = 0
                 async for part in request.stream():
                     size += len(part)
                     parts.append(part)
-                    if size > MAX_BODY_BYTES:
+                    if size > limits.MAX_BODY_BYTES:
                         break
     except TimeoutError:
-        what = f"it did not arrive within {TIMEOUT} seconds"
+        what = f"it did not arrive within {limits.BODY_SECONDS} seconds"
         raise ApiError("body", what, "send it again", status=408) from None
-    if size > MAX_BODY_BYTES:
-        what, close = f"more than {MAX_BODY_BYTES:,} bytes", {"Connection": "close"}
+    if size > limits.MAX_BODY_BYTES:
+        what, close = f"more than {limits.MAX_BODY_BYTES:,} bytes", {"Connection": "close"}
         raise ApiError("body", what, "send a smaller request", status=413, headers=close)
     return b"".join(parts)
 
 
 class LocalOnlyMiddleware:
-    """Reject requests whose Host or Origin header is not this machine (localhost or a loopback address).
+    """Reject requests to another Host than this machine, and those of web pages from elsewhere (status 403).
 
     Any web page can send requests to local ports of its visitor's machine, and can read the responses by
-    DNS rebinding. It cannot forge the Host and Origin headers. Starlette's TrustedHostMiddleware checks only
-    Host, and does not accept IPv6 addresses. No CORS header is ever sent.
+    DNS rebinding. It cannot forge the headers Host, Origin and Sec-Fetch-Site. Starlette's
+    TrustedHostMiddleware checks only Host, with status 400 and plain text instead of Ollama's 403 and JSON.
+
+    origins: A regular expression for the permitted values of Origin.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, origins: str) -> None:
+        self.app, self.origins = app, re.compile(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.app
-        if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            origins = {"Host": f"//{headers.get('host', '')}", "Origin": headers.get("origin")}
-            for field, value in origins.items():
-                if value is not None and not is_loopback(value):
-                    what = f"{value[:100]!r} is not this machine"
-                    app = _response(scope["path"], ApiError(field, what, "use http://127.0.0.1", status=403))
+        if scope["type"] == "http" and (found := self._foreign(Headers(scope=scope))) is not None:
+            field, value = found
+            what = f"{value[:100]!r} is not this machine"
+            app = _response(scope["path"], ApiError(field, what, "use http://127.0.0.1", status=403))
         await app(scope, receive, send)
+
+    def _foreign(self, headers: Headers) -> tuple[str, str] | None:
+        """Return the first header that names another machine, and its value."""
+        origins = headers.getlist("origin")
+        hosts = [(host, is_loopback(f"//{host}")) for host in headers.getlist("host") or [""]]
+        if foreign := [host for host, local in hosts if not local]:
+            return "Host", foreign[0]
+        if foreign := [origin for origin in origins if not self.origins.fullmatch(origin)]:
+            return "Origin", foreign[0]
+        sites = headers.getlist("sec-fetch-site")  # sent by browsers also where they send no Origin
+        return None if origins or "cross-site" not in sites else ("Sec-Fetch-Site", "cross-site")
 
 
 def _response(path: str, error: CourseError) -> Response:

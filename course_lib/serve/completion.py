@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from course_lib import data
@@ -18,8 +19,7 @@ from course_lib.models.schema import Generation, ModelSpec
 from course_lib.serve.errors import ApiError
 
 IMPLEMENTATION = "course-serve"
-MAX_RUNNING = 8  # requests processed concurrently
-OnToken = Callable[[str], bool]  # called with each piece of text; returns True to stop the generation
+OnToken = Callable[[str], object]  # receives each piece of text
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,13 @@ class ServedLlamaCpp(LlamaCpp):
             return self._tokenize([prompt], special=True)[0] if prompt else []
         return super().ids(prompt)
 
-    def complete(self, request: CompletionRequest, on_token: OnToken) -> Completion:
+    def complete(
+        self, request: CompletionRequest, stop: Event, on_token: OnToken | None = None
+    ) -> Completion:
         """Complete a prompt.
 
-        on_token: Called in this thread with each piece of text; if it returns True, the generation stops.
+        stop: Setting it ends the generation, without on_token by a CancelledError.
+        on_token: Called in this thread with each piece of text.
         The finish reason is "stop" if the model ended the answer, and "length" after num_predict tokens or
         when the context is full. Raises ApiError for a prompt that leaves no room for an answer, and for a
         JSON schema that llama.cpp cannot enforce.
@@ -95,7 +98,7 @@ class ServedLlamaCpp(LlamaCpp):
         limit = min(room, request.num_predict or room)
         body = self._body(ids, request.options.replace(max_output_length=limit))
         started = time.perf_counter()
-        text, event = self._run(body, on_token)
+        text, event = self._run(body, stop, on_token)
         # A stopped stream ends without counts; they are not needed, because its client is gone.
         usage, timings = event.get("usage", {}), event.get("timings", {})
         completion = Completion(
@@ -124,16 +127,19 @@ class ServedLlamaCpp(LlamaCpp):
                 raise ApiError("format", error.what) from error
         return self._request(ids, options)
 
-    def _run(self, body: dict[str, Any], on_token: OnToken) -> tuple[str, dict[str, Any]]:
+    def _run(self, body: dict[str, Any], stop: Event, on_token: OnToken | None) -> tuple[str, dict[str, Any]]:
         """Return the text, and the last event from llama.cpp, which contains the token counts."""
+        if on_token is None:
+            response = self._completion(body, stop)
+            return response["choices"][0]["text"], response
         pieces: list[str] = []
         last: dict[str, Any] = {}
-
-        for last in self.server.stream("/v1/completions", body):
+        for last in self.server.stream("/v1/completions", body, stop):
             if piece := last["choices"][0]["text"]:
                 pieces.append(piece)
-                if on_token(piece):
-                    break
+                on_token(piece)
+            if stop.is_set():
+                break
         return "".join(pieces), last
 
 

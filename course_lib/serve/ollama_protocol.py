@@ -66,13 +66,13 @@ async def _respond(
 ) -> Response:
     started = time.perf_counter()
     if not body.stream:
-        completion = await worker.run(
-            lambda channel: worker.complete(tag, request, body.keep_alive, channel.check)
-        )
+        completion = await worker.run(lambda channel: worker.complete(tag, request, body.keep_alive, channel))
         return JSONResponse(
             _line(body.model, to_json(completion.text)) | _completion_summary(completion, started)
         )
-    pieces = worker.stream(lambda channel: worker.complete(tag, request, body.keep_alive, channel.put))
+    pieces = worker.stream(
+        lambda channel: worker.complete(tag, request, body.keep_alive, channel, stream=True)
+    )
     first = await anext(pieces)  # an error before the first piece can still set the HTTP status
 
     async def lines() -> AsyncIterator[Line]:
@@ -166,7 +166,8 @@ async def pull(worker: Worker, body: PullBody) -> Response:
 
     def job(channel: Channel) -> None:
         for line in worker.store.pull(name):
-            if channel.put(line):
+            channel.put(line)
+            if channel.stop.is_set():
                 return
 
     lines = (line async for line in worker.stream(job, worker.pulls) if line is not None)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from course_lib.serve.completion import CompletionRequest
 from course_lib.serve.errors import ApiError
+from course_lib.serve.limits import MAX_MESSAGES, MAX_TEXTS
 from course_lib.serve.schemas import (
     Format,
     KeepAlive,
@@ -95,7 +96,7 @@ class ChatBody(PromptBody):
     """POST /api/chat."""
 
     UNSUPPORTED: ClassVar[frozenset[str]] = names("tools think logprobs top_logprobs truncate shift")
-    messages: list[Message] = Field(default_factory=list)
+    messages: list[Message] = Field(default_factory=list, max_length=MAX_MESSAGES)
 
 
 class EmbedBody(RequestBody):
@@ -104,7 +105,7 @@ class EmbedBody(RequestBody):
     UNSUPPORTED: ClassVar[frozenset[str]] = names("dimensions")
     model: str
     truncate: bool = True
-    input: Texts = Field(default_factory=list)
+    input: Texts = Field(default_factory=list, max_length=MAX_TEXTS)
     options: EmbedOptions = Field(default_factory=EmbedOptions)
     keep_alive: KeepAlive | None = None
 

@@ -17,11 +17,10 @@ from course_lib.errors import CourseError
 from course_lib.models.schema.json_schema import check_size
 from course_lib.serve.completion import Completion, CompletionRequest
 from course_lib.serve.errors import ApiError, error_line
+from course_lib.serve.limits import MAX_MESSAGES, MAX_PROMPTS, MAX_TEXTS
 from course_lib.serve.schemas import RequestBody, SamplingOptions, Texts, names, parse_num_predict
 from course_lib.serve.store import Tag
 from course_lib.serve.worker import Worker
-
-MAX_PROMPTS = 64  # in one request to /v1/completions
 
 
 def _content(value: Any) -> Any:
@@ -102,7 +101,7 @@ class ChatBody(CommonBody):
         "tools tool_choice parallel_tool_calls functions function_call audio modalities prediction "
         "reasoning_effort verbosity web_search_options"
     )
-    messages: list[Turn] = Field(min_length=1)
+    messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES)
 
 
 class CompletionBody(CommonBody):
@@ -119,7 +118,7 @@ class EmbeddingsBody(RequestBody):
     UNSUPPORTED: ClassVar[frozenset[str]] = names("dimensions")
     IGNORED: ClassVar[frozenset[str]] = names("user")
     model: str
-    input: Texts
+    input: Annotated[Texts, Field(max_length=MAX_TEXTS)]
     encoding_format: Literal["float", "base64"] = "float"
 
 
@@ -130,7 +129,7 @@ async def chat_completions(worker: Worker, body: ChatBody) -> Response:
     tag = worker.store.find_generative(body.model, "chat")
     if body.stream:
         return await _stream(worker, tag, request, body, head)
-    completion = await worker.run(lambda channel: worker.complete(tag, request, None, channel.check))
+    completion = await worker.run(lambda channel: worker.complete(tag, request, None, channel))
     message = {"message": {"role": "assistant", "content": completion.text}}
     choice = _choice(0, message, completion.finish_reason)
     return JSONResponse(head | {"choices": [choice], "usage": _usage([completion])})
@@ -147,7 +146,7 @@ async def completions(worker: Worker, body: CompletionBody) -> Response:
             raise ApiError("prompt", what, "send one prompt per request, or set stream to false")
         return await _stream(worker, tag, requests[0], body, head)
     results = await worker.run(
-        lambda channel: [worker.complete(tag, request, None, channel.check) for request in requests]
+        lambda channel: [worker.complete(tag, request, None, channel) for request in requests]
     )
     choices = [_choice(i, {"text": c.text}, c.finish_reason) for i, c in enumerate(results)]
     return JSONResponse(head | {"choices": choices, "usage": _usage(results)})
@@ -177,7 +176,7 @@ async def _stream(
     worker: Worker, tag: Tag, request: CompletionRequest, body: CommonBody, head: dict[str, Any]
 ) -> Response:
     """Return server-sent events: text chunks, the finish reason, usage if requested, and [DONE]."""
-    pieces = worker.stream(lambda channel: worker.complete(tag, request, None, channel.put))
+    pieces = worker.stream(lambda channel: worker.complete(tag, request, None, channel, stream=True))
     first = await anext(pieces)  # an error before the first piece can still set the HTTP status
 
     def chunk(piece: str, finish_reason: str | None = None) -> dict[str, Any]:

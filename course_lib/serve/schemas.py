@@ -13,7 +13,7 @@ from course_lib.models.schema import Generation
 from course_lib.models.schema.json_schema import check_size
 from course_lib.serve.errors import ApiError
 
-DURATION = re.compile(r"^[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+)$")
+DURATION = re.compile(r"[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+)")
 DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
 SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 MAX_SECONDS = 1e8  # three years
@@ -76,7 +76,7 @@ def _reason(kind: str, message: str) -> str:
 def _seconds(value: Any) -> float:
     """Convert a number or a Go duration such as "1h30m" to seconds. Negative values (forever) become -1."""
     if isinstance(value, str):
-        if len(value) > 100 or not DURATION.match(value):
+        if len(value) > 100 or not DURATION.fullmatch(value):
             raise ValueError("expected a number of seconds, or a string such as '5m', '1h30m', '-1m'")
         sign = -1 if value[0] == "-" else 1
         seconds = sign * sum(float(number) * SECONDS[unit] for number, unit in DURATION_PART.findall(value))

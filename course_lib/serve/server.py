@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ipaddress
+import logging
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
+from course_lib.serve import limits
 
 PORT = 11434  # Ollama's default port
 GRACE_SECONDS = 2  # at shutdown, time for clients to read their last line, and for jobs to end
@@ -73,9 +75,11 @@ def _run(listener: socket.socket, folder: Path, temporary: tuple[Path, ...]) -> 
     import uvicorn
 
     from course_lib.serve.app import application
+    from course_lib.serve.connection import BoundedConnection
     from course_lib.serve.store import Store
     from course_lib.serve.worker import Worker
 
+    _start_log()
     store = Store(folder)
     store.fill()
     worker = Worker(store)
@@ -99,7 +103,7 @@ def _run(listener: socket.socket, folder: Path, temporary: tuple[Path, ...]) -> 
             worker.stop()
             await super().shutdown(sockets)
 
-    options: dict[str, Any] = {"log_level": "warning", "access_log": False}
+    options: dict[str, Any] = {"log_config": None, "access_log": False, "http": BoundedConnection}
     server = Server(uvicorn.Config(application(worker), timeout_graceful_shutdown=GRACE_SECONDS, **options))
 
     def end(*_: Any) -> None:
@@ -112,6 +116,13 @@ def _run(listener: socket.socket, folder: Path, temporary: tuple[Path, ...]) -> 
     with _on_signal(end):
         server.run(sockets=[listener])
         return worker.close(GRACE_SECONDS)
+
+
+def _start_log() -> None:
+    """Write warnings to standard error, within bounds."""
+    handler = logging.StreamHandler()
+    handler.addFilter(limits.LogBounds())
+    logging.basicConfig(handlers=[handler], format="%(asctime)s %(name)s: %(message)s")
 
 
 @contextlib.contextmanager

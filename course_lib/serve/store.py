@@ -20,10 +20,11 @@ from course_lib.models.gguf import cached_export
 from course_lib.models.gguf.writer import TYPES
 from course_lib.models.planner.memory import stored_weights
 from course_lib.models.schema import ModelSpec
-from course_lib.serve.completion import IMPLEMENTATION, MAX_RUNNING
+from course_lib.serve.completion import IMPLEMENTATION
 from course_lib.serve.errors import ApiError, not_found
+from course_lib.serve.limits import MAX_RUNNING
 
-NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,79}(:[a-z0-9][a-z0-9._-]{0,79})?$")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}(:[a-z0-9][a-z0-9._-]{0,79})?")
 CHUNK_BYTES = 1 << 20  # bytes copied between two progress lines
 LATEST = "q8_0"  # weight type of the tag `latest`; quantized, like Ollama's own defaults
 EMBEDDER = "all-minilm:latest"  # the name of catalog.MINILM in Ollama's library
@@ -57,7 +58,7 @@ class Tag:
 def parse_name(text: str, field: str = "model") -> str:
     """Return `name:tag` in lower case; the default tag is `latest`. Raises ApiError for an invalid name."""
     name = text.lower()
-    if not NAME.match(name) or ".." in name:
+    if not NAME.fullmatch(name) or ".." in name:
         shown = text if len(text) <= 60 else f"{text[:57]}..."
         rule = "1 to 80 letters, digits, '.', '_' or '-', optionally ':' and a tag of the same form"
         raise ApiError(field, f"{shown!r} is not a valid name: {rule}")

@@ -15,13 +15,12 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.manager.manager import LoadedModel, ModelManager
 from course_lib.models.schema import ModelSpec
-from course_lib.serve.completion import MAX_RUNNING, Completion, CompletionRequest, OnToken, ServedLlamaCpp
+from course_lib.serve.completion import Completion, CompletionRequest, ServedLlamaCpp
 from course_lib.serve.errors import ApiError, not_found
+from course_lib.serve.limits import MAX_PULLS, MAX_QUEUED, MAX_RUNNING
 from course_lib.serve.store import Store, Tag
 
 T = TypeVar("T")
-MAX_QUEUED = 64  # waiting requests; further ones are rejected
-MAX_PULLS = 4  # models that are pulled or created concurrently; they do not wait behind generations
 EMBED_BATCH = 32  # texts that are embedded before a look whether the client is still there
 
 
@@ -36,31 +35,17 @@ class Vectors(NamedTuple):
 class Channel:
     """The way from a job in a thread to the client in the event loop that waits for it.
 
-    It is closed when the client is gone, or the server is shutting down: then the job must end.
+    stop: Is set when the client is gone, or the server is shutting down: then the job must end.
     """
 
-    def __init__(self, closing: threading.Event) -> None:
-        self._loop, self._closing = asyncio.get_running_loop(), closing
-        self._abandoned, self.values = threading.Event(), asyncio.Queue[Any]()
+    def __init__(self) -> None:
+        self.stop, self.values = threading.Event(), asyncio.Queue[Any]()
+        self._loop = asyncio.get_running_loop()
 
-    @property
-    def closed(self) -> bool:
-        """Whether nobody waits for this job any more."""
-        return self._abandoned.is_set() or self._closing.is_set()
-
-    def put(self, value: Any) -> bool:
-        """Send a value to the client. Returns `closed`."""
-        if not self.closed:
+    def put(self, value: Any) -> None:
+        """Send a value to the client, unless it is gone."""
+        if not self.stop.is_set():
             self._loop.call_soon_threadsafe(self.values.put_nowait, (value,))
-        return self.closed
-
-    def check(self, _: Any = None) -> bool:
-        """Send nothing. Returns `closed`."""
-        return self.closed
-
-    def close(self) -> None:
-        """Tell the job that its client is gone."""
-        self._abandoned.set()
 
 
 class Worker:
@@ -107,7 +92,7 @@ class Worker:
             what = f"server busy: {self.outstanding} requests are running or waiting"
             fix, headers = "try again in a second", {"Retry-After": "1"}
             raise ApiError("server", what, fix, status=503, headers=headers)
-        channel = Channel(self.closing)
+        channel = Channel()
         future = (threads or self._threads).submit(job, channel)
         self._work.add(future)
         future.add_done_callback(self._work.discard)
@@ -122,13 +107,14 @@ class Worker:
             yield work.result()
         finally:
             self._channels.discard(channel)
-            channel.close()
+            channel.stop.set()
             work.cancel()  # takes it from the queue, if it has not begun
 
     def stop(self) -> None:
         """End every job, and tell every client that waits that the server is shutting down."""
         self.closing.set()
         for channel in self._channels:
+            channel.stop.set()
             channel.values.put_nowait(None)
 
     def close(self, seconds: float | None = None) -> bool:
@@ -144,12 +130,21 @@ class Worker:
     # -- jobs --
 
     def complete(
-        self, tag: Tag, request: CompletionRequest, keep_alive: float | None, on_token: OnToken
+        self,
+        tag: Tag,
+        request: CompletionRequest,
+        keep_alive: float | None,
+        channel: Channel,
+        *,
+        stream: bool = False,
     ) -> Completion:
-        """Complete a prompt with a model of the store."""
+        """Complete a prompt with a model of the store. stream: Whether to put each piece into the channel."""
         with self._engine(tag, keep_alive) as (engine, load_seconds):
             assert isinstance(engine, ServedLlamaCpp)
-            return replace(engine.complete(request, on_token), load_seconds=load_seconds)
+            return replace(
+                engine.complete(request, channel.stop, channel.put if stream else None),
+                load_seconds=load_seconds,
+            )
 
     def embed(
         self,
@@ -176,7 +171,7 @@ class Worker:
                     raise ApiError(field, what, "split it: this server does not truncate texts")
             rows: list[list[float]] = []
             for start in range(0, len(texts), EMBED_BATCH):
-                if channel.closed:
+                if channel.stop.is_set():
                     break
                 rows += engine.embed(texts[start : start + EMBED_BATCH]).tolist()
             return Vectors(rows, sum(counts), load_seconds)

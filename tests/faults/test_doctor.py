@@ -234,8 +234,13 @@ def test_a_server_of_another_kind_on_ollamas_port_is_no_error(monkeypatch):
 def test_a_model_of_another_tier_that_is_not_here_has_the_command_that_fetches_it(monkeypatch):
     monkeypatch.setenv("COURSE_TIER", "laptop")
     finding = run_check(doctor._models)
-    assert finding.status == "fail" and "a model of tier laptop, is not downloaded" in finding.what
+    assert finding.status == "fail" and "tier laptop: not on this machine: Qwen2.5" in finding.what
     assert "course models pull " in finding.fix or finding.fix.startswith("ollama pull ")
+
+
+def test_a_model_chosen_by_hand_is_told(monkeypatch):
+    monkeypatch.setenv("COURSE_CHAT", "haneul-1m")
+    assert "chat by hand: haneul-1m" in run_check(doctor._models).what
 
 
 def test_a_check_that_fails_by_itself_is_a_line_like_the_others(capsys):

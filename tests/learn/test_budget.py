@@ -8,7 +8,16 @@ from pydantic import ValidationError
 
 from course_lib.chapters import all_chapters, execute, read_notebook
 from course_lib.errors import CourseError
-from course_lib.learn.budget import Budget, budget_violations, calibrate, declared_budget, report, show_budget
+from course_lib.learn import budget
+from course_lib.learn.budget import (
+    Budget,
+    budget_violations,
+    calibrate,
+    declared_budget,
+    report,
+    sample,
+    show_budget,
+)
 
 BUDGET = Budget(minutes=2, memory_gib=1, disk_gb=0, download_mb=0, speed=100)
 
@@ -50,10 +59,39 @@ def test_a_budget_that_makes_no_sense_is_refused(wrong):
 
 def test_a_tier_for_which_nothing_was_measured_is_told_and_stops_nobody(capsys, monkeypatch):
     monkeypatch.setenv("COURSE_TIER", "laptop")
+    monkeypatch.setattr(budget, "require", lambda entries: None)  # as if the models were there
     assert show_budget("00") > 0
-    assert re.search(
-        r"\(tier tiny\)\nNothing was measured in tier laptop: .* need more", capsys.readouterr().out
-    )
+    out = capsys.readouterr().out
+    assert re.search(r"\(tier tiny\)\nNothing was measured in tier laptop: .* need more", out)
+    assert re.search(r"^chat +Qwen2\.5-0\.5B-Instruct$", out, re.M)
+
+
+def test_all_missing_models_of_a_tier_are_told_at_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_TIER", "laptop")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CourseError, match="tier laptop: not on this machine: Qwen") as error:
+        show_budget("00")
+    pulls = [command.split()[:3] for command in error.value.fix.split(" && ")]
+    assert len(pulls) == 5 and all(words == ["course", "models", "pull"] for words in pulls)
+
+
+def test_a_model_chosen_by_hand_is_shown(monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_CHAT", "haneul-1m")
+    assert show_budget("00") > 0
+    assert re.search(r"^chat +haneul-1m$", capsys.readouterr().out, re.M)
+
+
+def test_where_models_are_slow_a_sample_is_taken_and_told(monkeypatch, capsys):
+    assert sample(range(100), 80) == list(range(80)) and capsys.readouterr().out == ""
+    monkeypatch.setenv("COURSE_TIER", "real")
+    assert sample(range(100), 80) == list(range(8)) and "8 of 80" in capsys.readouterr().out
+    assert sample(range(100), 12) == list(range(4)) and sample(range(100), 3) == list(range(3))
+    monkeypatch.setenv("COURSE_SHARE", "0.5")
+    assert len(sample(range(100), 80)) == 40
+    for wrong in ("0", "1.5", "half", "nan"):
+        monkeypatch.setenv("COURSE_SHARE", wrong)
+        with pytest.raises(CourseError, match="COURSE_SHARE="):
+            sample(range(100), 80)
 
 
 def test_the_first_cell_shows_it_for_this_machine(capsys):

@@ -41,3 +41,30 @@ def test_in_another_tier_the_numbers_of_the_text_are_shown_and_not_asserted(monk
     claim_order("bigger is better", 0.5, ">", 0.7)
     said = capsys.readouterr().out
     assert "weights: 494 million here; 4.5 million in tier tiny" in said and "does not hold here" in said
+
+
+def test_a_claim_may_have_a_number_for_each_tier(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("COURSE_CLAIMS", str(tmp_path / "claims.jsonl"))
+    about = {"tiny": 4.5, "real": 134.5}
+    claim("weights", 4.46, about=about, within=0.05)
+    monkeypatch.setenv("COURSE_TIER", "real")
+    claim("weights", 134.52, about=about, within=0.05)
+    with pytest.raises(ClaimFailed, match=r"is expected in tier real about 134\.5"):
+        claim("weights", 4.46, about=about, within=0.05)
+    with pytest.raises(ClaimFailed, match="the text says about 16"):
+        claim("size of another model", 17, about=16, within=0.1)
+    monkeypatch.setenv("COURSE_TIER", "laptop")
+    claim("weights", 494, about=about, within=0.05)
+    assert "494 here; 4.5 in tier tiny" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "claims.jsonl").read_text().splitlines()]
+    assert [row["in_text"] for row in rows] == [True, False]
+
+
+def test_a_comparison_may_be_claimed_for_one_tier_only(monkeypatch, capsys):
+    with pytest.raises(ClaimFailed):
+        claim_order("bigger is better", 0.5, ">", 0.7, tiers=["tiny"])
+    monkeypatch.setenv("COURSE_TIER", "real")
+    claim_order("bigger is better", 0.5, ">", 0.7, tiers=["tiny"])
+    assert "does not hold here" in capsys.readouterr().out
+    with pytest.raises(ClaimFailed):
+        claim_order("bigger is better", 0.5, ">", 0.7)

@@ -26,12 +26,7 @@ BY_NAME = {e.model: e for e in ENTRIES}
 def test_every_entry_is_complete(entry):
     TypeAdapter(catalog.Entry).validate_json(json.dumps(asdict(entry)), strict=True)
     TypeAdapter(catalog.Licence).validate_json(json.dumps(asdict(entry.terms)), strict=True)
-    assert (
-        entry.tier in {"real", *catalog.TIERS}
-        and entry.parameters > 0
-        and entry.context >= 256
-        and entry.languages
-    )
+    assert entry.tier in catalog.TIERS and entry.parameters > 0 and entry.context >= 256 and entry.languages
     assert set(entry.purposes) <= set(catalog.PURPOSES)
     assert (entry.tier == "tiny") == (entry.download_bytes == 0) == (entry.download_command is None)
     assert (entry.hub is None) == (entry.tier in ("tiny", "real"))
@@ -91,7 +86,7 @@ def test_errors_for_unknown_tiers_roles_and_models_list_the_known_ones(monkeypat
     with pytest.raises(CourseError, match="haneul-4m"):
         catalog.entry("?")
     monkeypatch.setenv("COURSE_TIER", "huge")
-    with pytest.raises(CourseError, match="tiny, laptop, gpu"):
+    with pytest.raises(CourseError, match="tiny, real, laptop, gpu"):
         catalog.tier()
 
 

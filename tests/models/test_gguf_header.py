@@ -10,7 +10,7 @@ import pytest
 
 from course_lib.data import MODELS
 from course_lib.models.gguf import export
-from course_lib.models.gguf.header import SHORT, read_header
+from course_lib.models.gguf.header import SHORT, control_tokens, read_header
 
 
 def by_gguf(path):
@@ -65,6 +65,14 @@ def test_every_type_of_field_is_read(tmp_path):
     writer.write_tensors_to_file()
     writer.close()
     assert_equal_to_gguf(tmp_path / "m.gguf")
+
+
+def test_control_tokens_are_those_of_their_type(ours):
+    fields = {key: field.contents() for key, field in gguf.GGUFReader(ours).fields.items()}
+    texts, kinds = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
+    found = control_tokens(ours)
+    assert found == [text for text, kind in zip(texts, kinds, strict=True) if kind == gguf.TokenType.CONTROL]
+    assert 1 < len(found) < len(texts) / 10
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -12,9 +12,8 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import BaseModel
 
 from course_lib.errors import CourseError
-from course_lib.models import ModelManager, catalog
+from course_lib.models import ModelManager
 from course_lib.models.drivers.engine import Unsupported
-from course_lib.models.manager.langchain import EmbeddingModel
 from course_lib.models.schema import SpecError
 
 PASSAGE = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the {place} branch open?"
@@ -145,20 +144,3 @@ def test_a_lone_text_is_not_taken_for_a_list_of_letters(manager, method, fix):
     with pytest.raises(CourseError, match="'hello' is a single text where a list is expected") as raised:
         getattr(embeddings, method)("hello")
     assert raised.value.fix == fix
-
-
-def test_questions_and_passages_get_the_words_that_the_embedder_was_trained_with(manager):
-    plain = manager.get_embedding_model("all-MiniLM-L6-v2")
-    prefixed = EmbeddingModel(manager, plain.spec, *catalog.prefixes("intfloat/multilingual-e5-small"))
-    assert (prefixed.query_prefix, prefixed.passage_prefix) == ("query: ", "passage: ")
-    assert (
-        prefixed.embed_query("fee") == plain.embed_query("query: fee") == prefixed.embed_queries(["fee"])[0]
-    )
-    assert prefixed.embed_documents(["fee"]) == plain.embed_documents(["passage: fee"])
-    assert (plain.query_prefix, plain.passage_prefix) == ("", "") == catalog.prefixes("somebody/else")
-
-
-def test_the_role_of_the_laptop_comes_with_its_words(monkeypatch, manager):
-    monkeypatch.setenv("COURSE_TIER", "laptop")
-    found = manager.get_embedding_model("embed")
-    assert (found.spec.name, found.query_prefix) == ("intfloat/multilingual-e5-small", "query: ")

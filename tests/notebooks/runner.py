@@ -4,7 +4,7 @@ nbval runs the cells and compares their outputs with the saved ones. At an exerc
 runs each known wrong answer, the reference solution under COURSE_CHECK=strict, and finally the student's
 unchanged stub, with which the rest of the chapter runs. After a widget cell, its controls are tried. Last
 come the checks of the whole run: exercises, claims (measured numbers in the text), progress and budget. Each
-of these steps is a separate test.
+of these steps is a separate test. The saved outputs are those of tier tiny, so they are compared only in it.
 """
 
 import contextlib
@@ -26,11 +26,13 @@ from course_lib.chapters import PeakMemory, read_notebook
 from course_lib.learn import budget
 from course_lib.learn.student import replace_solution, solution_in, tags
 from course_lib.learn.workspace import update_copy
+from course_lib.models.catalog import tier
 from tests.notebooks.checks import WHOLE_RUN, wrong_answer_problem
 from tests.notebooks.wrong_answers import wrong_answers
 
 SANITIZE = Path(__file__).parents[1] / "sanitize.cfg"
 KERNEL_SIDE = Path(__file__).with_name("kernel_side.py")
+MEASURED = "measured"  # name of a report's property: minutes and memory of a chapter
 EXERCISE_IDS = re.compile(r'check\("(\d\d\.\d+)"')
 
 
@@ -39,6 +41,13 @@ def pytest_collect_file(file_path, parent):
     option = parent.config.option
     if re.fullmatch(r"\d\d-.+\.ipynb", file_path.name) and not (option.nbval or option.nbval_lax):
         return ChapterFile.from_parent(parent, path=file_path)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the minutes and the memory of each chapter that ran."""
+    reports = [r for outcome in ("passed", "failed") for r in terminalreporter.getreports(outcome)]
+    for line in sorted(text for r in reports for name, text in r.user_properties if name == MEASURED):
+        terminalreporter.write_line(line)
 
 
 class ChapterKernel(RunningKernel):
@@ -114,7 +123,7 @@ class ChapterFile(IPyNbFile):
         student_file = self.folder / "workspace" / self.path.name
         update_copy(self.path, student_file)
         self.student_sources = {cell.id: cell.source for cell in read_notebook(student_file).cells}
-        self.done, self.replies, self.rebound = set(), {}, {}
+        self.done, self.replies, self.rebound, self.measured = set(), {}, {}, ""
         self.speed, self.begun = budget.calibrate(), time.monotonic()
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("COURSE_CLAIMS", str(self.folder / "claims.jsonl"))
@@ -163,7 +172,7 @@ class ChapterFile(IPyNbFile):
             name=name,
             cell_num=step.cell_num,
             cell=cell or nbformat.v4.new_code_cell(),
-            options=step.options,
+            options=step.options if tier() == "tiny" else step.options | {"check": False},
         )
         item.chapter_cell, item.exercise_id = step.cell, id_
         return item
@@ -273,6 +282,8 @@ class WholeRun(pytest.Item):
         if len(self.parent.done) < len(self.parent.steps):
             pytest.skip("only a part of the chapter ran")
         problems = self.check(self.parent)
+        if self.parent.measured:
+            self.user_properties.append((MEASURED, f"{self.path.stem}: {self.parent.measured}"))
         assert not problems, "\n".join(problems)
 
     def repr_failure(self, excinfo):

@@ -1,7 +1,10 @@
 """What the server lets in, how much of it, and what happens when somebody goes away."""
 
 import asyncio
+import contextlib
+import io
 import json
+import logging
 import socket
 import threading
 import time
@@ -10,10 +13,15 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from starlette.testclient import TestClient
 
-from course_lib.serve import app as serving
-from course_lib.serve.app import MAX_BODY_BYTES, application
+from course_lib import data
+from course_lib.models.schema import json_schema
+from course_lib.serve import limits
+from course_lib.serve.app import application
+from course_lib.serve.connection import BoundedConnection
 from course_lib.serve.errors import ApiError
+from course_lib.serve.limits import MAX_BODY_BYTES
 from course_lib.serve.server import bind
 from course_lib.serve.worker import Worker
 
@@ -39,7 +47,8 @@ def test_this_machine_is_let_in_under_each_of_its_names(http, host):
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "null", "http://localhost.evil.example", "file://"]
+    "origin",
+    ["https://evil.example", "null", "http://localhost.evil.example", "http://localhost@evil.example"],
 )
 def test_a_page_of_another_site_is_refused(http, origin):
     for path in ("/api/generate", "/v1/chat/completions"):
@@ -47,10 +56,39 @@ def test_a_page_of_another_site_is_refused(http, origin):
         assert reply.status_code == 403 and "Origin: " in reply.text
 
 
-def test_no_page_is_allowed_to_read_answers(http):
-    headers = {"origin": "http://localhost:8888", "access-control-request-method": "POST"}
-    for reply in (http.options("/api/chat", headers=headers), http.get("/api/tags", headers=headers)):
-        assert not [h for h in reply.headers if h.startswith("access-control")]
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("origin", "http://localhost"), ("origin", "https://evil.example")],
+        [("sec-fetch-site", "cross-site")],
+        [("host", "localhost"), ("host", "evil.example")],
+    ],
+)
+def test_every_header_counts_that_a_browser_sends_for_a_page(http, headers):
+    assert http.get("/api/tags", headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://localhost:8888", "https://127.0.0.1:3000", "app://obsidian.md", "vscode-webview://1a2b"],
+)
+def test_a_page_of_this_machine_and_an_extension_may_read_answers_as_in_ollama(http, origin):
+    headers = {"origin": origin, "sec-fetch-site": "cross-site"}
+    asked = headers | {"access-control-request-method": "POST", "access-control-request-headers": "x-a"}
+    for reply in (http.options("/api/chat", headers=asked), http.get("/api/tags", headers=headers)):
+        assert reply.status_code == 200 and reply.headers["access-control-allow-origin"] == origin
+    assert "access-control-allow-origin" not in http.get("/api/tags").headers
+
+
+def test_ollama_origins_adds_pages(worker, monkeypatch):
+    monkeypatch.setenv("OLLAMA_ORIGINS", "https://*.example, https://one.test")
+    with TestClient(application(worker), base_url="http://127.0.0.1") as asking:
+        for origin, status in {
+            "https://a.example": 200,
+            "https://one.test": 200,
+            "https://a.test": 403,
+        }.items():
+            assert asking.get("/api/version", headers={"origin": origin}).status_code == status
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.com", ""])
@@ -72,7 +110,7 @@ def test_a_body_that_is_too_long_is_refused(http, server):
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(worker, monkeypatch):
-    monkeypatch.setattr(serving, "TIMEOUT", 0.05)
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.05)
     headers = [(b"host", b"127.0.0.1"), (b"content-length", b"10")]
     scope = {
         "type": "http",
@@ -127,6 +165,82 @@ def test_unknown_paths_and_methods_are_told_in_either_protocol(http):
     assert (
         http.get("/").status_code == http.head("/").status_code == http.head("/api/tags").status_code == 200
     )
+
+
+BOMBS = [
+    {"type": "object", "properties": {f"k{i}": {"type": "string"} for i in range(5000)}},
+    {"type": "object", "properties": {f"k{i}": {} for i in range(600)}},
+    {"type": "string", "pattern": "^((a{1000}){1000})$"},
+    {"type": "string", "pattern": "^a{99999999999999}$"},
+    {"type": "object", "patternProperties": {"^(a{100}){100}$": {}}},
+    {"allOf": [{"anyOf": [{"properties": {f"k{i}{j}": {}}} for i in range(5)]} for j in range(5)]},
+    {"$defs": {"a": {"oneOf": [{"const": i} for i in range(9)]}}, "allOf": [{"$ref": "#/$defs/a"}] * 9},
+    {"enum": ["x" * 100] * 2000},
+    json.loads('{"items":' * 90 + "{}" + "}" * 90),
+]
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_schema_that_takes_long_to_compile_is_refused_before_it_waits_for_a_model(worker, http, bomb):
+    reply = http.post("/api/generate", json=ASK | {"format": bomb, "model": "not-there"})
+    assert reply.status_code == 400 and reply.json()["error"].startswith("format: ")
+    named = {"type": "json_schema", "json_schema": {"name": "bomb", "schema": bomb}}
+    body = {"model": "not-there", "messages": [{"role": "user", "content": ""}], "response_format": named}
+    assert http.post("/v1/chat/completions", json=body).json()["error"]["param"] == "response_format"
+
+
+def test_thousands_of_messages_and_texts_are_refused_before_they_wait_for_a_model(http):
+    turns = [{"role": "user", "content": ""}] * 20_000
+    for path, field, more in [
+        ("/api/chat", "messages", {"messages": turns}),
+        ("/v1/chat/completions", "messages", {"messages": turns}),
+        ("/api/embed", "input", {"input": [""] * 20_000}),
+        ("/v1/embeddings", "input", {"input": [""] * 20_000}),
+        ("/v1/completions", "prompt", {"prompt": [""] * 20_000}),
+    ]:
+        reply = http.post(path, json={"model": "not-there", **more})
+        assert reply.status_code == 400 and f"{field}: " in reply.text
+
+
+def test_log_lines_are_bounded_in_number_and_length():
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.addFilter(limits.LogBounds())
+    log = logging.Logger("flood")
+    log.addHandler(handler)
+    for i in range(5000):
+        log.warning("line %s", f"{i} " + "x" * 5000)
+    log.warning("another kind")
+    lines = written.getvalue().splitlines()
+    assert len(lines) <= 2 * limits.MAX_LOG_LINES + 1 and lines[-1] == "another kind"
+    assert max(map(len, lines)) <= limits.MAX_LOG_CHARACTERS
+
+
+# -- connections --
+
+
+def test_a_header_that_does_not_come_is_not_waited_for(running, monkeypatch):
+    monkeypatch.setattr(limits, "HEADER_SECONDS", 0.05)
+    with connected(running) as silent, connected(running) as slow:
+        slow.settimeout(30)
+        with contextlib.suppress(OSError):
+            for byte in b"GET /" + b"a" * 3000:  # one byte at a time does not prolong it
+                slow.sendall(bytes([byte]))
+                time.sleep(0.01)
+            pytest.fail("it is still open after half a minute")
+        silent.settimeout(30)
+        assert silent.recv(1) == b""
+
+
+def test_beyond_the_limit_the_connection_that_was_idle_longest_is_closed(running, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 4)
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(connected(running)) for _ in range(20)]
+        assert httpx.post(f"{running}/api/generate", json=ASK, timeout=120).status_code == 200
+        for early in opened[:10]:
+            early.settimeout(30)
+            with contextlib.suppress(ConnectionResetError):
+                assert early.recv(1) == b""
 
 
 # -- lanes --
@@ -248,7 +362,8 @@ def test_at_the_end_whoever_waits_is_told_and_a_job_that_does_not_end_is_not_wai
 def running(worker):
     """The application behind a real socket, in this process, so that its worker can be looked at."""
     bound = bind(0)
-    server = uvicorn.Server(uvicorn.Config(application(worker), log_level="error", lifespan="off"))
+    config = uvicorn.Config(application(worker), log_config=None, lifespan="off", http=BoundedConnection)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     yield f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -286,3 +401,12 @@ def test_a_client_that_sends_half_a_request_harms_nobody(running):
     with connected(running) as half:
         half.sendall(b"POST /api/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{")
         assert httpx.post(f"{running}/api/generate", json=ASK, timeout=120).status_code == 200
+
+
+def test_the_documentation_tells_every_bound():
+    text = (data.ROOT / "docs" / "server.md").read_text("utf-8")
+    bounds = {name: value for module in (limits, json_schema) for name, value in vars(module).items()}
+    numbers = {n: v for n, v in bounds.items() if n.isupper() and isinstance(v, int | float)}
+    assert len(numbers) > 15
+    missing = [name for name, value in numbers.items() if f"| `{name}` | {value:,.0f} |" not in text]
+    assert missing == []

@@ -287,7 +287,7 @@ def test_copy_and_delete(client, store):
 
 
 @pytest.mark.parametrize(
-    "name", ["../x", "a/b", "a..b", "", ".", "x:../y", "/etc/passwd", "a:b:c", "a b", "x" * 90]
+    "name", ["../x", "a/b", "a..b", "", ".", "x:../y", "/etc/passwd", "a:b:c", "a b", "haneul-4m\n", "x" * 90]
 )
 def test_a_name_that_is_no_name_is_refused(server, name):
     for path in ("show", "chat", "generate", "pull"):

@@ -1,5 +1,6 @@
 """The folder of models: whole or not there, whatever happens to it."""
 
+import asyncio
 import threading
 
 import pytest
@@ -15,8 +16,9 @@ from course_lib.serve.worker import Worker
 NAME = "haneul-300k:q4_0"
 
 
-def go_on(_):
-    return False
+def completed(worker, request):
+    tag = worker.store.find(NAME)
+    return asyncio.run(worker.run(lambda channel: worker.complete(tag, request, 0, channel)))
 
 
 @pytest.fixture
@@ -80,15 +82,15 @@ def test_pulls_of_one_model_at_once_do_not_disturb_each_other(small):
 def test_an_altered_file_is_not_loaded_and_the_next_pull_mends_it(small):
     worker, file = Worker(small), small.file(small.find(NAME))
     request = CompletionRequest([{"role": "user", "content": "Hi"}], Generation(), num_predict=4)
-    good = worker.complete(small.find(NAME), request, 0, go_on).text
+    good = completed(worker, request).text
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(CourseError, match=r"missing or altered\n.*pull it again"):
-        worker.complete(small.find(NAME), request, 0, go_on)
+        completed(worker, request)
     list(small.pull(NAME))
-    assert worker.complete(small.find(NAME), request, 0, go_on).text == good
+    assert completed(worker, request).text == good
     file.unlink()
     with pytest.raises(ApiError, match="not found"):
-        worker.complete(small.find(NAME), request, 0, go_on)
+        completed(worker, request)
     worker.close()
 
 

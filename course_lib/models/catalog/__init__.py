@@ -1,7 +1,7 @@
 """The catalogue of models: sizes, licences, the models for each role, and the files shipped with the course.
 
 A role is what the chapters use a model for (chat, embed, rerank); a tier is the set of models that the
-environment variable COURSE_TIER selects (tiny, real, laptop or gpu).
+environment variable COURSE_TIER selects (tiny, real, laptop or gpu), or you set by hand.
 """
 
 # ruff: noqa: F401  (these imports are the package's public names)
@@ -12,7 +12,6 @@ from course_lib.models.catalog.catalogue import (
     entry,
     find,
     is_adapter,
-    prefixes,
     pull_command,
     pulled_entry,
     similar_names,
@@ -28,4 +27,4 @@ from course_lib.models.catalog.shipped_models import (
     shipped_folder,
     verified_folder,
 )
-from course_lib.models.catalog.tiers import TIERS, chat_models, role, roles, tier
+from course_lib.models.catalog.tiers import TIERS, chat_models, role, roles, roles_by_hand, tier

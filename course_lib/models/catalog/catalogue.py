@@ -37,6 +37,8 @@ class Entry:
     gated: whether its makers ask for an agreement to their terms, and the hub for an account too;
     download_bits: bits per weight of the files that are downloaded;
     adapter_of: for a LoRA adapter, the name of its base model (`parameters` counts both);
+    path: the file or folder of a model outside the catalogue, whose parameters, licence, context and
+    languages are unknown (0 or empty);
     query_prefix, passage_prefix: texts that an embedding model expects before a question and a passage;
     role: the role by which `catalog.role` returned it, otherwise "".
     """
@@ -61,6 +63,7 @@ class Entry:
     query_prefix: str = ""
     passage_prefix: str = ""
     note: str = ""
+    path: str = ""
     role: str = ""
 
     @property
@@ -106,7 +109,9 @@ class Entry:
     def spec(self) -> dict[str, Any]:
         """The model's specification (see `ModelSpec`) as a dict, for `load` and `ModelSpec.parse`."""
         adapters = {"adapters": [{"source": str(data.MODELS / self.model)}]} if self.adapter_of else {}
-        return {"source": self._source(), "driver": self.driver, "task": self.task} | adapters
+        prefixes = {"query_prefix": self.query_prefix, "passage_prefix": self.passage_prefix}
+        fields = {"source": self._source(), "driver": self.driver, "task": self.task}
+        return fields | adapters | {name: prefix for name, prefix in prefixes.items() if prefix}
 
     @property
     def pulled_path(self) -> Path:
@@ -116,6 +121,8 @@ class Entry:
         return folder if self.package.unpacker else folder / self.package.file
 
     def _source(self) -> dict[str, Any]:
+        if self.path:
+            return {"type": "local", "path": self.path}
         if self.package:
             return {"type": "local", "path": str(self.pulled_path)}
         if self.driver == "ollama":
@@ -184,12 +191,6 @@ def is_adapter(name: str) -> bool:
     return bool((known := find(name)) and known.adapter_of)
 
 
-def prefixes(name: str) -> tuple[str, str]:
-    """Return the query prefix and the passage prefix of an embedding model, by its name or hub id."""
-    known = find(name)
-    return (known.query_prefix, known.passage_prefix) if known else ("", "")
-
-
 def verify_shipped(model: str) -> Path:
     """Check the files of a shipped model or adapter by their SHA-256, and return its folder.
 
@@ -223,7 +224,7 @@ def verify_pulled(entry: Entry) -> Path:
     if not folder.is_dir():
         size = f"{package.download_bytes / 1e6:,.0f} MB to download"
         raise CourseError(f"{entry.model} is not on this machine: {size}", fix)
-    stats = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+    stats = [(str(path), path.stat()) for path in sorted(folder.rglob("*"))]
     stamps = tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
     if _verified_source(folder, fix, stamps) != package.sha256:
         raise CourseError(f"{folder} is not from {package.parts[0].requirement}", fix)

@@ -30,7 +30,18 @@ CAPABILITIES: dict[str, frozenset[Capability]] = {  # driver -> its capabilities
 }
 
 # Every driver supports these fields of ModelSpec.
-COMMON_FIELDS = frozenset({"source", "driver", "implementation", "task", "keep_alive", "generation"})
+COMMON_FIELDS = frozenset(
+    {
+        "source",
+        "driver",
+        "implementation",
+        "task",
+        "query_prefix",
+        "passage_prefix",
+        "keep_alive",
+        "generation",
+    }
+)
 _GENERATION = frozenset(f"generation.{name}" for name in Generation.model_fields)
 _WEIGHTS = frozenset(ModelSpec.model_fields) - COMMON_FIELDS
 _OPENAI = ("max_output_length", "temperature", "top_p", "stop", "seed", "json_schema")

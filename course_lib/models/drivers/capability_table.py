@@ -53,8 +53,17 @@ q8_0 and q4_0 are formats of GGUF. All matrices are quantized, with one scale fo
 ## Fields of every driver
 
 `source`, `driver`, `task` and `generation` apply to every driver. `implementation` names the registered class
-of the driver custom, and is refused with other drivers. `keep_alive` is the number of seconds without use
-after which the model manager unloads the model (-1: never). The driver ollama passes it on to the server.
+of the driver custom, and is refused with other drivers.
+
+`query_prefix` and `passage_prefix` are for the task
+text-embedding: `embed(texts, "query")` puts the first before each text, `embed(texts, "passage")` the second,
+and `embed(texts)` none. LangChain's `embed_query` and `embed_documents`, and with them `Dense` and
+`HybridRetriever`, do so. Without the fields, the prefixes are those in the model's files
+(config_sentence_transformers.json), and `save` writes them there. A text that is longer than the context with
+its prefix is refused: split it first, with `course_lib.retrieval.chunk`.
+
+`keep_alive` is the number of seconds without use after which the model manager unloads the model (-1: never).
+The driver ollama passes it on to the server.
 
 ## Sources
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from course_lib.errors import CourseError
 from course_lib.models.drivers.adapters import head_label_count
 from course_lib.models.drivers.context import context_length
-from course_lib.models.drivers.engine import Engine
+from course_lib.models.drivers.engine import Engine, Kind
 from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer
 from course_lib.models.drivers.reply import Prompt
 from course_lib.models.drivers.torch_engine import TorchEngine
@@ -26,8 +27,14 @@ if TYPE_CHECKING:
 CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 2048, 65536
 FIRST_TOKEN_TYPES = ("bert", "electra", "roberta", "xlm-roberta")  # their heads read only the first token
 OVERLAP = 1 / 4  # of a window of a long text with the next one
-# The files in which sentence-transformers stores the kind of pooling and the maximum length.
+# The files in which sentence-transformers stores the kind of pooling, the maximum length and the prefixes.
 SIDECAR_PATTERNS = ("modules.json", "*sentence*.json", "[0-9]_*/*.json")
+PROMPTS_FILE = "config_sentence_transformers.json"
+PASSAGE_PROMPTS = (
+    "document",
+    "passage",
+    "corpus",
+)  # the names that sentence-transformers looks for, in order
 POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
 
@@ -42,7 +49,12 @@ class Encoder(TorchEngine):
         super().__init__(spec, context_length(spec, _max_length(folder, model.config, tokenizer)))
         self.model, self.tokenizer, self.pooling = model, tokenizer, _pooling(folder)
         files = [path for pattern in SIDECAR_PATTERNS for path in sorted(folder.glob(pattern))]
-        self.sidecar_files = {str(path.relative_to(folder)): path for path in files}
+        self.sidecar_files = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+        for kind, prefix in _prompts(folder).items():
+            if getattr(spec, f"{kind}_prefix") is None:
+                self.prefixes[kind] = prefix
+        if any(self.prefixes.values()):  # they are saved with the model
+            self.sidecar_files[PROMPTS_FILE] = json.dumps({"prompts": self.prefixes}).encode()
         self._tokenizer_lock = (
             threading.Lock()
         )  # a call with truncation changes the tokenizer for all threads
@@ -76,8 +88,10 @@ class Encoder(TorchEngine):
 
         lengths = [len(row["input_ids"]) for row in rows]
         if (longest := max(lengths, default=0)) > self.context:
-            what = f"a text of {longest} tokens; {self.name} reads {self.context}"
-            raise CourseError(what, "split the text first")
+            prefixes = [self._tokenize(p, add_special_tokens=False) for p in self.prefixes.values()]
+            room = self.context - max(len(prefix["input_ids"]) for prefix in prefixes)
+            what = f"text {lengths.index(longest) + 1} has {longest} tokens; {self.name} reads {self.context}"
+            raise CourseError(what, f"split_text(text, token_spans(engine.tokenizer), max_tokens={room})")
         tokens = CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
         for indices in batches(lengths, tokens, self.spec.batch_size):
             inputs = {key: [rows[i][key] for i in indices] for key in rows[0]}
@@ -232,6 +246,15 @@ def _pooling(folder: Path) -> str:
         what = f"{folder.name} uses {', '.join(sorted(modes))}; mean and cls pooling are supported"
         raise CourseError(what, "choose another model")
     return POOLING[modes.pop()]
+
+
+def _prompts(folder: Path) -> dict[Kind, str]:
+    """The prefixes in the model's files, "" without any. Raises CourseError if they are not texts."""
+    prompts = read_json(folder, PROMPTS_FILE).get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
+        raise CourseError(f"the prompts in {PROMPTS_FILE} of {folder.name} are no texts", "download it again")
+    passage = next((prompts[name] for name in PASSAGE_PROMPTS if name in prompts), "")
+    return {"query": prompts.get("query", ""), "passage": passage}
 
 
 def _no_pooler(folder: Path) -> dict[str, Any]:

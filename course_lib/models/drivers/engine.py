@@ -10,7 +10,7 @@ import time
 from abc import ABC
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.capabilities import (
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROLES = ("system", "user", "assistant")
+Kind = Literal["query", "passage"]  # of a text to embed
 T = TypeVar("T")
 
 
@@ -41,6 +42,7 @@ class Engine(ABC):
 
     supported_fields: the fields of ModelSpec that have an effect; those of its `generation` have the prefix
     `generation.`. default_batch_size: prompts computed together, unless the specification has a batch_size.
+    prefixes: the texts that `embed` puts before queries and passages.
     """
 
     driver: ClassVar[str]
@@ -53,6 +55,10 @@ class Engine(ABC):
     def __init__(self, spec: ModelSpec, context: int) -> None:
         self.spec, self.name, self.context = spec, spec.name, context
         self.counters = Counters()
+        self.prefixes: dict[Kind, str] = {
+            "query": spec.query_prefix or "",
+            "passage": spec.passage_prefix or "",
+        }
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
@@ -138,18 +144,23 @@ class Engine(ABC):
             raise ValueError("perplexity needs at least one token")
         return math.exp(-sum(values) / len(values))
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of length 1: shape (texts, dimensions). A text that is too long raises CourseError."""
-        self._require("embed")
-        return self._embed(as_list(texts, "embed([{}])[0]"))
+    def embed(self, texts: Sequence[str], kind: Kind | None = None) -> NDArray[np.float32]:
+        """Vectors of length 1: shape (texts, dimensions). A text that is too long raises CourseError.
 
-    def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        kind: "query" or "passage" puts the prefix before each text with which the model was trained, see
+        `prefixes`; None embeds the texts as they are.
+        """
+        self._require("embed")
+        return self._embed(self._prefixed(as_list(texts, "embed([{}])[0]"), kind))
+
+    def embed_tokens(self, texts: Sequence[str], kind: Kind | None = None) -> list[NDArray[np.float32]]:
         """A vector of length 1 for each token: for each text an array of shape (tokens, dimensions).
 
-        A text longer than the context is read in overlapping windows; a token in two windows has two vectors.
+        kind: As for `embed`; the prefix's tokens have vectors, too. A text longer than the context is read in
+        overlapping windows; a token in two windows has two vectors.
         """
         self._require("embed_tokens")
-        return self._embed_tokens(as_list(texts, "embed_tokens([{}])[0]"))
+        return self._embed_tokens(self._prefixed(as_list(texts, "embed_tokens([{}])[0]"), kind))
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
         """A score for each text; a higher score means that the text is more relevant to the query.
@@ -228,6 +239,12 @@ class Engine(ABC):
         if not prompt:
             raise ValueError("a conversation needs at least one turn")
         return prompt
+
+    def _prefixed(self, texts: list[str], kind: Kind | None) -> list[str]:
+        """The texts with the prefix of their kind. Raises CourseError for an unknown kind."""
+        if kind not in (None, *self.prefixes):
+            raise CourseError(f"kind={kind!r}; a text is a query or a passage", 'embed(texts, "passage")')
+        return [self.prefixes[kind] + text for text in texts] if kind else texts
 
     def _options(self, options: Generation | None, changes: Mapping[str, Any]) -> Generation:
         """The options of one call. Raises Unsupported for an option that has no effect on the driver."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import json
 import threading
@@ -35,6 +36,7 @@ WEIGHT_TYPES = {
     "float16": "f16",
     "bfloat16": "bf16",
 }  # precision -> GGUF type
+MAX_CHECKED_SCHEMAS = 256
 SEPARATOR = -1  # separates the texts of one tokenization request; no token has this id
 
 
@@ -58,7 +60,7 @@ class LlamaCpp(Engine):
         self.server, self.file = server, file
         self.slots, self.threads, self.process_id = server.slots, server.threads, server.process_id
         self._bos, self._meta = str(server.props["bos_token"]), server.meta
-        self._enforced: set[str] = set()  # JSON schemas that check_schema has accepted
+        self._enforced: dict[bytes, None] = {}  # SHA-256 of schemas that check_schema accepted
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
@@ -179,7 +181,7 @@ class LlamaCpp(Engine):
         The check generates one token with a large bias towards the letter Q, with which no JSON begins. If
         the model answers Q, the schema is not enforced.
         """
-        key = json.dumps(schema, sort_keys=True)
+        key = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).digest()
         if key in self._enforced:
             return
         q_ids = self._tokenize(["Q"], special=False)[0]
@@ -197,7 +199,9 @@ class LlamaCpp(Engine):
         if not enforced:
             what = "llama.cpp does not enforce this JSON schema"
             raise Unsupported(what, "remove unsupported keywords, unresolved $ref and contradictions")
-        self._enforced.add(key)
+        self._enforced[key] = None
+        if len(self._enforced) > MAX_CHECKED_SCHEMAS:
+            self._enforced.pop(next(iter(self._enforced)), None)
 
     def _completion(self, request: dict[str, Any], stop: threading.Event | None = None) -> Any:
         """llama.cpp's response; setting `stop` ends the request with a CancelledError."""

@@ -165,9 +165,14 @@ class LlamaServer:
         with self._response(path, body, stop) as response:
             return _checked(json.loads(response.read()))
 
-    def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield the events of a streamed response as they arrive. Leaving the loop early stops llama.cpp."""
-        with self._response(path, body | {"stream": True}) as response:
+    def stream(
+        self, path: str, body: dict[str, Any], stop: threading.Event | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the events of a streamed response as they arrive. Leaving the loop early stops llama.cpp.
+
+        stop: setting it before the first event ends the request, with a CancelledError.
+        """
+        with self._response(path, body | {"stream": True}, stop) as response:
             if response.status != 200:
                 _checked(json.loads(response.read()))
             for line in split_lines(iter(lambda: response.read1(65536), b"")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -19,14 +18,14 @@ from course_lib.quiet import quiet
 class TorchEngine(Engine):
     """A transformers model in this process.
 
-    sidecar_files: files that save_pretrained does not write and `save` copies; name -> path.
+    sidecar_files: files that `save` writes and save_pretrained does not; name -> content.
     """
 
     driver = "huggingface"
     supported_fields, capabilities = SUPPORTED_FIELDS["huggingface"], CAPABILITIES["huggingface"]
     model: Any
     tokenizer: Any
-    sidecar_files: Mapping[str, Path] = MappingProxyType({})
+    sidecar_files: Mapping[str, bytes] = MappingProxyType({})
 
     @property
     def parameters(self) -> int:
@@ -59,9 +58,9 @@ class TorchEngine(Engine):
             with atomic_folder(target) as partial, quiet():
                 adapters.merged_copy(self.model, self.name).save_pretrained(partial)
                 self.tokenizer.save_pretrained(partial)
-                for name, file in self.sidecar_files.items():
+                for name, content in self.sidecar_files.items():
                     (partial / name).parent.mkdir(exist_ok=True)
-                    shutil.copyfile(file, partial / name)
+                    (partial / name).write_bytes(content)
         except (OSError, SafetensorError) as error:
             fix = "choose a writable folder on a disk with enough space"
             raise CourseError(f"{target} cannot be written: {error}", fix) from error

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 from course_lib.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from course_lib.models.files.pulling import pull
-    from course_lib.models.files.resolution import on_this_machine, resolve
+    from course_lib.models.files.resolution import on_this_machine, require, resolve
 
-__all__ = ["on_this_machine", "pull", "resolve"]
-_MODULES = {"on_this_machine": "resolution", "pull": "pulling", "resolve": "resolution"}
+__all__ = ["on_this_machine", "require", "resolve"]
+_MODULES = dict.fromkeys(__all__, "resolution")
 __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

@@ -81,6 +81,7 @@ def unpack(file: Path, folder: Path) -> None:
             {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
             for i, (path, kind) in enumerate(modules)
         ],
+        "config_sentence_transformers.json": {"prompts": {"query": "query: ", "document": "passage: "}},
         "1_Pooling/config.json": {
             "word_embedding_dimension": config["hidden_size"],
             "pooling_mode_mean_tokens": True,

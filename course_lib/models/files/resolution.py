@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 from course_lib import data
@@ -69,6 +70,8 @@ def on_this_machine(entry: catalog.Entry) -> bool | None:
 
     None for a model that runs in Ollama; the command `ollama list` shows those that are there.
     """
+    if entry.path:
+        return Path(entry.path).exists()
     if entry.package:
         return entry.pulled_path.exists()
     if entry.driver == "ollama":
@@ -83,6 +86,17 @@ def on_this_machine(entry: catalog.Entry) -> bool | None:
         return download(HuggingFaceSource(**entry.spec["source"], local_files_only=True)).exists()
     except CourseError:
         return False
+
+
+def require(entries: Iterable[catalog.Entry]) -> None:
+    """Raise CourseError, with one command that downloads all of them, for models not on this machine."""
+    missing = {e.model: e for e in entries if on_this_machine(e) is False}
+    if missing:
+        sizes = ", ".join(f"{e.model} ({e.download_bytes / 1e6:,.0f} MB)" for e in missing.values())
+        commands = [e.download_command or "git checkout -- models" for e in missing.values()]
+        raise CourseError(
+            f"tier {catalog.tier()}: not on this machine: {sizes}", " && ".join(dict.fromkeys(commands))
+        )
 
 
 def _resolve_local(source: LocalSource) -> Path:

