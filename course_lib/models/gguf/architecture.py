@@ -17,6 +17,7 @@ from course_lib.models.files.headers import read_json
 if TYPE_CHECKING:
     import numpy as np
 
+Array = Any  # a numpy array or a tensor of torch
 CONVERT = "convert it with convert_hf_to_gguf.py from the llama.cpp repository"
 USE_TRANSFORMERS = 'load(..., driver="huggingface")'
 CLASSES = {  # class of transformers -> architecture of llama.cpp
@@ -87,15 +88,15 @@ class Architecture:
             )
         return str(target)
 
-    def to_gguf(self, name: str, weight: np.ndarray) -> np.ndarray:
+    def to_gguf(self, name: str, weight: Array) -> Array:
         """Return a tensor of transformers as llama.cpp computes with it. name: transformers' name."""
         return self._convert(name, weight, inverse=False)
 
-    def from_gguf(self, name: str, weight: np.ndarray) -> np.ndarray:
+    def from_gguf(self, name: str, weight: Array) -> Array:
         """Return a tensor of llama.cpp as transformers computes with it. name: transformers' name."""
         return self._convert(name, weight, inverse=True)
 
-    def _convert(self, name: str, weight: np.ndarray, inverse: bool) -> np.ndarray:
+    def _convert(self, name: str, weight: Array, inverse: bool) -> Array:
         if self.is_gemma and name.endswith("norm.weight"):
             return weight - 1 if inverse else weight + 1  # transformers multiplies by 1 + weight
         projection = next((p for p in ("q_proj", "k_proj") if f".{p}." in f"{name}."), None)
@@ -104,7 +105,7 @@ class Architecture:
         return interleave(weight, self.heads(projection), inverse)
 
 
-def interleave(weight: np.ndarray, heads: int, inverse: bool = False) -> np.ndarray:
+def interleave(weight: Array, heads: int, inverse: bool = False) -> Array:
     """Reorder the rows of a projection from transformers' rotary layout to that of llama.cpp's Llama.
 
     llama.cpp rotates neighbouring rows (0 with 1), transformers rows of the two halves (0 with head_dim / 2).
@@ -138,12 +139,15 @@ def read_architecture(folder: Path) -> Architecture:
         raise CourseError(what, "export the unquantized model")
     complete = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).to_dict()
     architecture = Architecture(CLASSES[classes[0]], complete, folder.name)
-    if unsupported := list(_unsupported(architecture)):
-        what = (
-            f"{folder.name} has {' and '.join(unsupported)}: llama.cpp computes {architecture.name} otherwise"
-        )
-        raise CourseError(what, USE_TRANSFORMERS)
+    check_supported(architecture)
     return architecture
+
+
+def check_supported(architecture: Architecture) -> None:
+    """Raise CourseError for settings that llama.cpp does not know."""
+    if unsupported := list(_unsupported(architecture)):
+        what = f"{architecture.label} has {' and '.join(unsupported)}: llama.cpp computes "
+        raise CourseError(f"{what}{architecture.name} otherwise", USE_TRANSFORMERS)
 
 
 def _unsupported(architecture: Architecture) -> Iterator[str]:

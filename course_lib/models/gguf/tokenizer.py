@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,12 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.models.files.headers import read_json
 from course_lib.models.gguf.architecture import CONVERT, USE_TRANSFORMERS
-from course_lib.models.gguf.vocabulary import Difference, differences
+from course_lib.models.gguf.vocabulary import Difference, first_difference
 
 # llama.cpp's names for the ways to split a text before byte-level BPE, one for each way (llama-vocab.cpp)
 PRE_TOKENIZERS = (
     "gpt-2", "smollm", "llama-bpe", "qwen2", "smaug-bpe", "tekken", "deepseek-llm", "deepseek-coder",
-    "deepseek-v3", "gpt-4o", "qwen35", "falcon", "exaone", "chatglm-bpe", "superbpe", "seed-coder", "viking",
-    "poro-chat", "bloom", "jais", "kimi-k2", "trillion",
+    "deepseek-v3", "gpt-4o", "falcon", "seed-coder", "superbpe", "viking", "poro-chat",
 )  # fmt: skip
 KEY = "tokenizer.ggml."
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
@@ -28,8 +28,9 @@ def tokenizer_fields(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
 
     Supported are BPE on bytes (GPT-2, Llama 3, Qwen), and BPE with byte fallback (SentencePiece: Llama 2,
     Mistral, Gemma). llama.cpp's way to split texts is the first with which it gives the same ids as
-    transformers for some 400 probing texts. Raises CourseError for other tokenizers, if there is no such way,
-    and if the tokenizer does not fit the model.
+    transformers for some 400 probing texts. Qwen's tokenizer composes letters (Unicode NFC), which llama.cpp
+    cannot do: then texts in NFC are compared, and a warning says so. Raises CourseError for other tokenizers,
+    if there is no such way, and if the tokenizer does not fit the model.
     """
     from transformers import AutoTokenizer
 
@@ -37,32 +38,34 @@ def tokenizer_fields(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         state = json.loads(tokenizer.backend_tokenizer.to_str())
     except (OSError, ValueError, AttributeError, ImportError) as error:
-        what = (
-            f"{folder.name} has no tokenizer that transformers can load: {' '.join(str(error).split())[:200]}"
-        )
+        reason = " ".join(str(error).split())[:200]
+        what = f"{folder.name} has no tokenizer that transformers can load: {reason}"
         raise CourseError(what, "save the model's own tokenizer in the folder") from error
+    if state["model"]["type"] != "BPE":
+        what = f"{folder.name} has a tokenizer of the type {state['model']['type']}; supported is BPE"
+        raise CourseError(what, CONVERT)
     shared = {
         **_tokens(state, config["vocab_size"], folder.name),
         **_special_tokens(folder, config, tokenizer),
     }
-    closest: list[Difference] | None = None
-    for kind in _kinds(state, shared[f"{KEY}tokens"], folder.name):
+    closest: Difference | None = None
+    composes = (state.get("normalizer") or {}).get("type") == "NFC"
+    if composes:
+        what = f"the tokenizer of {folder.name} composes letters (Unicode NFC), llama.cpp does not"
+        warnings.warn(f"{what}: give llama.cpp texts in NFC", stacklevel=2)
+    for kind in _kinds(state["model"], shared[f"{KEY}tokens"]):
         fields = shared | kind
-        found = differences(fields, tokenizer)
-        if not found:
+        found = first_difference(fields, tokenizer, composed=composes)
+        if found is None:
             template = chat_template(folder)
             return fields | ({"tokenizer.chat_template": template} if template else {})
-        closest = min(closest or found, found, key=len)
+        closest = max(closest or found, found)  # that with most equal texts
     assert closest
     raise different_ids_error(folder.name, closest)
 
 
-def _kinds(state: dict[str, Any], tokens: list[str], name: str) -> Iterator[dict[str, Any]]:
+def _kinds(model: dict[str, Any], tokens: list[str]) -> Iterator[dict[str, Any]]:
     """Yield the fields of each kind of tokenizer of llama.cpp that may give the same ids."""
-    model = state["model"]
-    if model["type"] != "BPE":
-        what = f"{name} has a tokenizer of the type {model['type']}; supported is BPE"
-        raise CourseError(what, CONVERT)
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
     if not model.get("byte_fallback"):
         for pre_tokenizer in PRE_TOKENIZERS:
@@ -78,11 +81,10 @@ def _kinds(state: dict[str, Any], tokens: list[str], name: str) -> Iterator[dict
         }
 
 
-def different_ids_error(name: str, found: list[Difference]) -> CourseError:
-    """Return the error for a tokenizer that llama.cpp cannot reproduce, with its shortest differing text."""
-    text, ours, theirs = min(found, key=lambda difference: len(difference.text))
-    what = f"{name}: llama.cpp cannot give the token ids of transformers for {len(found)} texts; "
-    return CourseError(f"{what}{text!r} becomes {ours} instead of {theirs}", USE_TRANSFORMERS)
+def different_ids_error(name: str, found: Difference) -> CourseError:
+    """Return the error for a tokenizer that llama.cpp cannot reproduce."""
+    what = f"{name}: llama.cpp cannot give the token ids of transformers: {found.text!r} becomes "
+    return CourseError(f"{what}{found.llama_cpp} instead of {found.transformers}", USE_TRANSFORMERS)
 
 
 def _tokens(state: dict[str, Any], rows: int, name: str) -> dict[str, list[Any]]:
@@ -136,7 +138,9 @@ def _special_tokens(folder: Path, config: dict[str, Any], tokenizer: Any) -> dic
     first = next(
         id_ for id_ in (*bos, tokenizer.bos_token_id, config["bos_token_id"], eos_ids[0]) if id_ is not None
     )
-    fields = {f"{KEY}bos_token_id": first, f"{KEY}add_bos_token": bool(bos), f"{KEY}add_eos_token": bool(eos)}
+    fields = {f"{KEY}bos_token_id": first, f"{KEY}add_bos_token": bool(bos)}
+    if eos:
+        fields[f"{KEY}add_eos_token"] = True
     names = ("eos_token_id", "eot_token_id", "eom_token_id")
     fields |= {KEY + name: id_ for name, id_ in zip(names, eos_ids, strict=False)}
     if config["pad_token_id"] is not None:

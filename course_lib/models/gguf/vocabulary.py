@@ -33,8 +33,9 @@ PIECES = (
 
 
 class Difference(NamedTuple):
-    """A text that becomes other token ids in llama.cpp than in transformers."""
+    """A text that becomes other token ids in llama.cpp than in transformers. equal: how many came before."""
 
+    equal: int
     text: str
     llama_cpp: list[int]
     transformers: list[int]
@@ -65,14 +66,18 @@ def probing_texts(fields: dict[str, Any], count: int = 240) -> list[str]:
     return [*TEXTS, *mixtures, *marked, *of_tokens]
 
 
-def differences(fields: dict[str, Any], tokenizer: Any) -> list[Difference]:
-    """Return the probing texts whose ids differ. tokenizer: one of transformers.
+def first_difference(fields: dict[str, Any], tokenizer: Any, *, composed: bool = False) -> Difference | None:
+    """Return the first probing text whose ids differ, or None. tokenizer: one of transformers.
 
     Special tokens in the texts are read as such. The ids compared include those that are added at the ends.
+    composed: Compare only texts in Unicode's form NFC.
     """
     texts = probing_texts(fields)
+    if composed:
+        texts = [unicodedata.normalize("NFC", text) for text in texts]
     ids = zip(texts, llama_cpp_ids(fields, texts), tokenizer(texts)["input_ids"], strict=True)
-    return [Difference(text, ours, theirs) for text, ours, theirs in ids if ours != theirs]
+    found = (Difference(i, *triple) for i, triple in enumerate(ids) if triple[1] != triple[2])
+    return next(found, None)
 
 
 def llama_cpp_ids(fields: dict[str, Any], texts: Iterable[str]) -> Iterator[list[int]]:

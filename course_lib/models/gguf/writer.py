@@ -56,6 +56,8 @@ def write(folder: Path, target: Path, weight_type: str) -> None:
         raise _k_quant_error(folder, target, weight_type)
     if weight_type not in TYPES:
         raise ValueError(f"weight_type={weight_type!r} must be one of {', '.join(TYPES)}")
+    from huggingface_hub.errors import StrictDataclassError  # a configuration that contradicts itself
+
     try:
         architecture = read_architecture(folder)
         _check_weights(folder)
@@ -63,8 +65,9 @@ def write(folder: Path, target: Path, weight_type: str) -> None:
             write_metadata(writer, architecture)
             add_fields(writer, tokenizer_fields(folder, architecture.config))
             _add_tensors(writer, folder, architecture, weight_type)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        message = f"{folder.name} is not complete: {type(error).__name__}: {error}"
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        message = f"{folder.name} is not complete: {type(error).__name__}: {reason}"
         raise CourseError(message, "download or save it again") from error
 
 
