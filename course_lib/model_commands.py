@@ -55,7 +55,7 @@ def _show(args: argparse.Namespace) -> int:
         "licence": f"{entry.licence}: {entry.terms.note} {entry.terms.url}".strip(),
         "from": ", ".join(w.requirement for w in wheels) or entry.hub or entry.ollama or "the course",
         "note": entry.note,
-        "here": str(entry.pulled_path) if _is_pulled(entry) else _place(entry),
+        "here": _place(entry) + (f", in {entry.pulled_path}" if _is_pulled(entry) else ""),
     }
     print(entry.model)
     for label, text in lines.items():
@@ -106,7 +106,8 @@ def _remove(args: argparse.Namespace) -> int:
     from course_lib.models.downloads import remove
 
     entry = _packaged(args.name)
-    print(f"{entry.model}: removed, {remove(entry) / 1e6:,.0f} MB freed")
+    size = remove(entry)
+    print(f"{entry.model}: " + (f"removed, {size / 1e6:,.1f} MB freed" if size else "is not on this machine"))
     return 0
 
 
@@ -193,7 +194,10 @@ def add(commands: Any) -> None:
         "name", nargs="+", help="its name in the course's catalogue, or its id on the hub, OWNER/NAME"
     )
     pull.add_argument(
-        "--accept-licence", action="store_true", help="accept the terms of a model whose makers ask for it"
+        "--accept-licence",
+        "--accept-license",
+        action="store_true",
+        help="accept the terms of a model whose makers ask for it",
     )
     pull.add_argument("--revision", help="branch, tag or commit (default main)")
     pull.add_argument("--file", help="download only this .gguf file")

