@@ -52,10 +52,13 @@ def unpack(file: Path, folder: Path) -> None:
     llama.cpp's. Raises CourseError for a damaged file, an architecture or tokenizer that is not supported,
     tensors that the architecture does not have, and if the disk has too little space.
     """
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         header = read_header(check_gguf(file), decode_arrays=True)
         architecture = _architecture(header, file.name)
-    except (ValueError, KeyError, TypeError) as error:
+        tokenizer = unpack_tokenizer(header.fields, file.name)
+    except (ValueError, KeyError, TypeError, IndexError, StrictDataclassError) as error:
         what = f"{file.name} cannot be read: {type(error).__name__}: {error}"
         raise CourseError(what, "download it again") from error
     if ROPE_FREQUENCIES in header.tensors:
@@ -63,7 +66,6 @@ def unpack(file: Path, folder: Path) -> None:
     check_supported(architecture)
     tensors = _tensors(header, architecture)
     _check_disk(folder, 2 * sum(_count(tensor) for tensor in tensors.values()))
-    tokenizer = unpack_tokenizer(header.fields, file.name)
     fields = {key: value for key, value in header.fields.items() if key.startswith("tokenizer.")}
     if found := first_difference(fields, tokenizer):
         raise different_ids_error(file.name, found)
