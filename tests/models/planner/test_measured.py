@@ -147,7 +147,7 @@ def test_transformers_keeps_the_window_alone_and_reads_whole_prompts(kind, tmp_p
 
 
 LOUD = """
-import json, sys, time
+import json, sys, threading
 from course_lib.models import load
 from course_lib.models.drivers import llamacpp_server
 quiet = llamacpp_server.settings
@@ -158,7 +158,7 @@ for fields in json.loads(sys.argv[1]):
     engine.generate(["a"], max_output_length=1)
     print(f"weights {engine.weight_bytes}\\n", end="", flush=True)  # one write, beside the thread of the log
     engine.close()
-    time.sleep(0.1)  # the rest of its log
+    [thread.join() for thread in threading.enumerate() if thread.daemon]  # the rest of its log
 """
 MIB = 2**20
 
