@@ -3,11 +3,12 @@
 import json
 import random
 import shutil
+import unicodedata
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -26,7 +27,7 @@ from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers import llamacpp_server
-from course_lib.models.gguf import export
+from course_lib.models.gguf import export, unpack
 from course_lib.models.gguf.header import read_header
 from course_lib.models.gguf.vocabulary import llama_cpp_ids
 from tests.models.spm_like import save_tokenizer
@@ -403,6 +404,22 @@ def test_texts_become_the_same_tokens_with_byte_fallback(kind, tmp_path):
     fields = {key: value for key, value in fields.items() if key.startswith("tokenizer.")}
     texts = ["".join(rng.choices(PIECES, k=rng.randrange(1, 14))) for _ in range(400)]
     assert list(llama_cpp_ids(fields, texts)) == tokenizer(texts)["input_ids"]
+
+
+def test_a_tokenizer_that_composes_letters_is_written_with_a_field_and_a_warning(tmp_path):
+    folder = with_tokenizer(tmp_path / "m", "GPT-2", 1)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with pytest.warns(UserWarning, match=r"m composes letters \(Unicode NFC\), and llama\.cpp does not"):
+        fields = read_header(export(folder, tmp_path / "m.gguf"), decode_arrays=True).fields
+    assert fields["tokenizer.ggml.normalizer"] == "NFC"
+    fields = {key: value for key, value in fields.items() if key.startswith("tokenizer.")}
+    decomposed = unicodedata.normalize("NFD", "하늘은행")
+    ours = AutoTokenizer.from_pretrained(folder)([decomposed])["input_ids"]
+    assert list(llama_cpp_ids(fields, ["하늘은행"])) == ours != list(llama_cpp_ids(fields, [decomposed]))
+    unpack(tmp_path / "m.gguf", tmp_path / "back")
+    assert AutoTokenizer.from_pretrained(tmp_path / "back")([decomposed])["input_ids"] == ours
 
 
 def test_a_tokenizer_of_more_tokens_than_the_model_has_is_refused(tmp_path):
