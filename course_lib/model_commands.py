@@ -1,4 +1,4 @@
-"""The command `course models` with its actions: list, show, pull, verify, remove, plan and export."""
+"""The command `course models` with its actions: list, show, pull, verify, remove, plan, unpack and export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models import catalog
-from course_lib.models.gguf.writer import TYPES
+from course_lib.models.gguf.writer import K_QUANTS, TYPES
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -178,6 +178,21 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
+def _unpack(args: argparse.Namespace) -> int:
+    from course_lib.models.files import resolve
+    from course_lib.models.gguf import unpack
+    from course_lib.models.schema import ModelSpec
+
+    source = resolve(ModelSpec.parse(args.name).source)
+    if source.is_dir():
+        raise CourseError(f"{args.name} is a folder with safetensors already", "give a .gguf file")
+    folder = args.out or Path(f"{Path(args.name).name.removesuffix('.gguf')}-bf16")
+    unpack(source, folder)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print(f"{folder}: {size / 1e6:.0f} MB in bfloat16; the weights are the rounded ones of {source.name}")
+    return 0
+
+
 def add(commands: Any) -> None:
     """Add the command `models` and its actions to a parser's commands."""
     models = commands.add_parser(
@@ -214,6 +229,14 @@ def add(commands: Any) -> None:
         action = actions.add_parser(name, help=text)
         action.add_argument("name", help="its name in the course's catalogue")
         action.set_defaults(do=do)
+    unpack = actions.add_parser(
+        "unpack", help="write a GGUF file as a Hugging Face folder in bfloat16, for transformers"
+    )
+    unpack.add_argument("name", help="name of a model that is a .gguf file, or the path of one")
+    unpack.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder to write (default NAME-bf16 in this folder)"
+    )
+    unpack.set_defaults(do=_unpack)
     plan = actions.add_parser("plan", help="show how much memory a model needs, before it is loaded")
     plan.add_argument("name", help="name of a well-known model, or the path of a .gguf file or a folder")
     plan.add_argument("--format", help="format of the weights, such as q4_k_m (default: that of the files)")
@@ -227,7 +250,7 @@ def add(commands: Any) -> None:
         "name", help="name of a model or LoRA adapter, such as haneul-4m, or the path of its folder"
     )
     export.add_argument("--to", choices=("gguf",), default="gguf", help="the format (default gguf)")
-    export.add_argument("--type", choices=TYPES, help="type of a model's weights (default f16)")
+    export.add_argument("--type", choices=(*TYPES, *K_QUANTS), help="type of a model's weights (default f16)")
     export.add_argument(
         "--base", metavar="MODEL", help="base model of an adapter, if its configuration does not name it"
     )

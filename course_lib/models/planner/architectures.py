@@ -62,6 +62,9 @@ FAMILIES = {
 }
 
 
+ROUTER = "ffn_gate_inp"
+
+
 class Matrix(NamedTuple):
     """A matrix of a layer, with the shape of torch.nn.Linear.
 
@@ -77,6 +80,11 @@ class Matrix(NamedTuple):
     @property
     def weights(self) -> int:
         return self.experts * self.rows * self.columns
+
+    @property
+    def routed(self) -> bool:
+        """Whether it is one of several experts, or the router that chooses among them."""
+        return self.experts > 1 or self.name == ROUTER
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ class Architecture:
     def _feed_forward_matrices(self) -> list[Matrix]:
         if not self.experts:
             return self._block("", 1, 1)
-        router = Matrix("ffn_gate_inp", self.experts, self.hidden)
+        router = Matrix(ROUTER, self.experts, self.hidden)
         shared = self._block("_shexp", 1, 1) if self.family.shared else []
         return [router, *self._block("_exps", self.experts, self.experts_used), *shared]
 

@@ -1,10 +1,10 @@
-"""Estimate how much memory a model will need, from its configuration alone.
+"""Estimate how much memory a model will need, from its configuration alone, or from the headers of its files.
 
 The sizes of weights, embeddings, norms and KV cache are computed for the driver (the software that runs the
 model). The size of its other buffers is a simple formula fitted to measurements. Not counted: the program
-itself (Python, its libraries, a GPU's context), and on a CPU the memory-mapped model file, which the system
-can drop when memory is short. The estimate is for one instance of the model; `load` may start one instance
-per core for a model below 64 MB.
+itself (Python, its libraries, a GPU's context); llama.cpp's vocabulary (250 to 400 bytes a token, measured);
+and on a CPU the memory-mapped model file, which the system can drop when memory is short. The estimate is for
+one instance of the model; `load` may start one instance per core for a model below 64 MB.
 """
 
 from __future__ import annotations
@@ -165,8 +165,11 @@ def _in_gguf(sizes: Architecture, mixture: str, pure: bool) -> StoredModel:
 
 
 def _in_transformers(sizes: Architecture, weight_format: str, rest: str, double: bool) -> StoredModel:
-    """Return the bytes of a torch model. rest: The type of the weights that are not quantized."""
-    matrices = [(m, _matrix_bytes(m, weight_format, double)) for m in sizes.matrices]
+    """Return the bytes of a torch model. rest: The type of the weights that are not quantized.
+
+    bitsandbytes quantizes neither the experts nor the router, which are no torch.nn.Linear.
+    """
+    matrices = [(m, _matrix_bytes(m, rest if m.routed else weight_format, double)) for m in sizes.matrices]
     return StoredModel(
         sizes=sizes,
         weight_format=weight_format,
@@ -211,9 +214,6 @@ def _check_options(
     if not 0 < context <= sizes.context or batch < 1:
         message = f"{batch} x {context:,} tokens; {sizes.name} reads 1 to {sizes.context:,}"
         raise CourseError(message, f"plan(..., context={sizes.context}, batch=1)")
-    if sizes.experts and weight_format in BITSANDBYTES:
-        message = f"{sizes.name} is a mixture of experts, of which bitsandbytes quantizes no expert"
-        raise CourseError(message, 'plan(..., weight_format="q4_k_m")')
     if sizes.family.encoder and driver == "llamacpp":
         message = f"{sizes.name} is an encoder, which was not measured in llama.cpp"
         raise CourseError(message, 'plan(..., weight_format="float32", driver="huggingface")')

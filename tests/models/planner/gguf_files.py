@@ -1,5 +1,6 @@
 """Small GGUF models of any architecture, with weights of one value, as llama.cpp reads them."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -7,13 +8,19 @@ import gguf
 import numpy as np
 
 from course_lib.data import MODELS
-from course_lib.models.gguf.tokenizer import write_tokenizer
+from course_lib.models.gguf.tokenizer import tokenizer_fields
+from course_lib.models.gguf.vocabulary import add_fields
 
 TOKENIZER = MODELS / "haneul-1m"  # its vocabulary has 4,096 tokens
 NORMS = {
     2: ("attn_norm", "ffn_norm"),
     4: ("attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm"),
 }
+
+
+@functools.cache
+def _tokenizer():
+    return tokenizer_fields(TOKENIZER, json.loads((TOKENIZER / "config.json").read_text()))
 
 
 def write_model(path: Path, sizes, kind: str, fields=None, *, general_type="model", shapes=None) -> Path:
@@ -31,7 +38,7 @@ def write_model(path: Path, sizes, kind: str, fields=None, *, general_type="mode
         elif value is not None:
             writer.add_uint32(name, value)
     writer.add_string("general.type", general_type)
-    write_tokenizer(writer, TOKENIZER, json.loads((TOKENIZER / "config.json").read_text()))
+    add_fields(writer, _tokenizer())
     for name, shape in (shapes or tensor_shapes(sizes)).items():
         writer.add_tensor(f"{name}.weight", np.full(shape, 0.01, dtype=np.float32))
     for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
