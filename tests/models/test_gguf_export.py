@@ -7,6 +7,7 @@ import unicodedata
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
@@ -166,6 +167,30 @@ def test_other_families_give_the_same_greedy_text(family, tmp_path, exact_attent
         for driver in ("huggingface", "llamacpp")
     )
     assert theirs == ours and len(set(ours)) > 15
+
+
+def test_the_scale_of_attention_of_gemma_2_27b(tmp_path, exact_attention):
+    """llama.cpp recognizes it by its number of layers (and Gemma 3 27B by 62, which takes longer)."""
+    sizes = {"num_hidden_layers": 46, "query_pre_attn_scalar": 8, "hidden_size": 32, "head_dim": 32}
+    folder = model_of(tmp_path / "m", Gemma2Config, **(GEMMA | CAPS | sizes), intermediate_size=32)
+    ours, theirs = (
+        load(folder, driver=driver).generate(PROMPTS[:4], max_output_length=6)
+        for driver in ("huggingface", "llamacpp")
+    )
+    assert theirs == ours and len(set(ours)) > 2
+
+
+@pytest.mark.parametrize("family", ["Qwen 3", "Gemma 3"])
+def test_an_adapter_of_another_family_gives_the_same_text(family, tmp_path, exact_attention):
+    config_class, changes = FAMILIES[family]
+    folder = model_of(tmp_path / "m", config_class, **changes)
+    targets = ["q_proj", "k_proj", "o_proj", "up_proj", "down_proj"]
+    lora = LoraConfig(r=4, target_modules=targets, init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(folder), lora).save_pretrained(tmp_path / "a")
+    kinds = ({}, {"adapters": [tmp_path / "a"]}, {"adapters": [tmp_path / "a"], "driver": "llamacpp"})
+    engines = (load(folder, **options) for options in kinds)
+    base, ours, theirs = (engine.generate(PROMPTS[:10], max_output_length=12) for engine in engines)
+    assert theirs == ours and not set(ours) & set(base)
 
 
 SLIDING = {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1}
