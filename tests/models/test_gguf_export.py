@@ -3,11 +3,13 @@
 import json
 import random
 import shutil
+import unicodedata
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -26,7 +28,7 @@ from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers import llamacpp_server
-from course_lib.models.gguf import export
+from course_lib.models.gguf import export, unpack
 from course_lib.models.gguf.header import read_header
 from course_lib.models.gguf.vocabulary import llama_cpp_ids
 from tests.models.spm_like import save_tokenizer
@@ -165,6 +167,30 @@ def test_other_families_give_the_same_greedy_text(family, tmp_path, exact_attent
         for driver in ("huggingface", "llamacpp")
     )
     assert theirs == ours and len(set(ours)) > 15
+
+
+def test_the_scale_of_attention_of_gemma_2_27b(tmp_path, exact_attention):
+    """llama.cpp recognizes it by its number of layers (and Gemma 3 27B by 62, which takes longer)."""
+    sizes = {"num_hidden_layers": 46, "query_pre_attn_scalar": 8, "hidden_size": 32, "head_dim": 32}
+    folder = model_of(tmp_path / "m", Gemma2Config, **(GEMMA | CAPS | sizes), intermediate_size=32)
+    ours, theirs = (
+        load(folder, driver=driver).generate(PROMPTS[:4], max_output_length=6)
+        for driver in ("huggingface", "llamacpp")
+    )
+    assert theirs == ours and len(set(ours)) > 2
+
+
+@pytest.mark.parametrize("family", ["Qwen 3", "Gemma 3"])
+def test_an_adapter_of_another_family_gives_the_same_text(family, tmp_path, exact_attention):
+    config_class, changes = FAMILIES[family]
+    folder = model_of(tmp_path / "m", config_class, **changes)
+    targets = ["q_proj", "k_proj", "o_proj", "up_proj", "down_proj"]
+    lora = LoraConfig(r=4, target_modules=targets, init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(folder), lora).save_pretrained(tmp_path / "a")
+    kinds = ({}, {"adapters": [tmp_path / "a"]}, {"adapters": [tmp_path / "a"], "driver": "llamacpp"})
+    engines = (load(folder, **options) for options in kinds)
+    base, ours, theirs = (engine.generate(PROMPTS[:10], max_output_length=12) for engine in engines)
+    assert theirs == ours and not set(ours) & set(base)
 
 
 SLIDING = {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1}
@@ -403,6 +429,22 @@ def test_texts_become_the_same_tokens_with_byte_fallback(kind, tmp_path):
     fields = {key: value for key, value in fields.items() if key.startswith("tokenizer.")}
     texts = ["".join(rng.choices(PIECES, k=rng.randrange(1, 14))) for _ in range(400)]
     assert list(llama_cpp_ids(fields, texts)) == tokenizer(texts)["input_ids"]
+
+
+def test_a_tokenizer_that_composes_letters_is_written_with_a_field_and_a_warning(tmp_path):
+    folder = with_tokenizer(tmp_path / "m", "GPT-2", 1)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with pytest.warns(UserWarning, match=r"m composes letters \(Unicode NFC\), and llama\.cpp does not"):
+        fields = read_header(export(folder, tmp_path / "m.gguf"), decode_arrays=True).fields
+    assert fields["tokenizer.ggml.normalizer"] == "NFC"
+    fields = {key: value for key, value in fields.items() if key.startswith("tokenizer.")}
+    decomposed = unicodedata.normalize("NFD", "하늘은행")
+    ours = AutoTokenizer.from_pretrained(folder)([decomposed])["input_ids"]
+    assert list(llama_cpp_ids(fields, ["하늘은행"])) == ours != list(llama_cpp_ids(fields, [decomposed]))
+    unpack(tmp_path / "m.gguf", tmp_path / "back")
+    assert AutoTokenizer.from_pretrained(tmp_path / "back")([decomposed])["input_ids"] == ours
 
 
 def test_a_tokenizer_of_more_tokens_than_the_model_has_is_refused(tmp_path):

