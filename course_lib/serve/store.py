@@ -135,7 +135,11 @@ class Store:
         if origin is None:
             what = f"pull model manifest: file does not exist: no {name!r} in the library"
             raise ApiError("model", what, f"it has {', '.join(library())}", status=404)
-        with self._pull_lock, _disk(), tempfile.TemporaryDirectory(dir=self.blobs, prefix=".pull-") as work:
+        with (
+            self._pull_lock,
+            disk_errors(),
+            tempfile.TemporaryDirectory(dir=self.blobs, prefix=".pull-") as work,
+        ):
             if folder_of(origin.model) is not None:
                 tag = _tag_of_folder(name, origin)
             else:
@@ -153,7 +157,7 @@ class Store:
         """Add a GGUF file of the user under a name. Raises CourseError if it is none, or the disk is full."""
         tag = tag_of_file(parse_name(name), file, "")
         tag = replace(tag, digest=data.sha256(file))
-        with _disk():
+        with disk_errors():
             for _ in self._copy_file(file, tag):
                 pass
         self.write(tag)
@@ -204,7 +208,7 @@ class Store:
 
     def write(self, tag: Tag) -> None:
         """Write the manifest of a tag. Raises ApiError if its file was deleted in the meantime."""
-        with self._manifest_lock, _disk():
+        with self._manifest_lock, disk_errors():
             if not self.file(tag).is_file():
                 raise not_found(tag.name)
             atomic_write_text(self._manifest(tag.name), json.dumps(asdict(tag), indent=1))
@@ -246,7 +250,7 @@ def _tag_of_folder(name: str, origin: Origin) -> Tag:
 
 
 @contextlib.contextmanager
-def _disk() -> Iterator[None]:
+def disk_errors() -> Iterator[None]:
     """Turn an error of a full or read-only disk into a CourseError."""
     try:
         yield
