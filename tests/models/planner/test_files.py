@@ -191,6 +191,8 @@ def test_a_split_model_is_planned_as_a_whole_from_any_of_its_files(tmp_path):
         ({"llama.block_count": None}, "has no 'llama.block_count', from which its memory follows"),
         ({"llama.attention.head_count": 0}, "states sizes that cannot be: .*division"),
         ({"llama.attention.head_count_kv": 0}, "states sizes that cannot be: layers=6"),
+        ({"llama.block_count": 2**31}, "states sizes that cannot be: layers=2147483648"),
+        ({"llama.expert_count": 2, "llama.expert_used_count": 3}, "states sizes .* 3 of 2 experts are used"),
         ({"llama.context_length": 0}, "states sizes that cannot be: .*context=0"),
         ({"llama.attention.value_length": 8}, "states sizes that cannot be: keys are 16 wide, values 8"),
         ({"llama.attention.kv_lora_rank": 8}, "keeps more than keys and values .*kv_lora_rank"),
