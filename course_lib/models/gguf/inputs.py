@@ -33,15 +33,6 @@ def input_format(path: Path) -> InputFormat:
         ) from error
 
 
-def control_tokens(path: Path) -> list[str]:
-    """Return the texts of the control tokens of a .gguf file, such as <|im_end|>; [] without their types."""
-    from gguf import TokenType
-
-    fields = read_header(path, decode_arrays=True).fields
-    texts, types = (fields.get(f"tokenizer.ggml.{name}") or [] for name in ("tokens", "token_type"))
-    return [text for text, kind in zip(texts, types, strict=False) if kind == TokenType.CONTROL]
-
-
 def _model_fields(path: Path) -> dict[str, Any]:
     """Return the header fields of a GGUF model file. Raises the errors of `input_format`."""
     import gguf
