@@ -91,12 +91,13 @@ def exam(entry: Entry) -> dict[str, Any]:
     """Return the options for `load` with which a model takes the exam.
 
     None for the course's own models, which were trained on its prompts. Any other model continues a text with
-    worked examples (see `format_for`) to the end of the line.
+    worked examples (see `format_for`) to the end of the line. Eight passages and the examples fit into 2,048
+    tokens; a longer context would only take memory.
     """
     if entry.tier == "tiny":
         return {}
     ends = {"stop": ["\n"], "max_output_length": MAX_ANSWER_TOKENS}
-    return {"task": "text-generation", "generation": ends}
+    return {"task": "text-generation", "context_length": 2048, "batch_size": 4, "generation": ends}
 
 
 def format_for(model: Engine, prompt: str) -> str:

@@ -17,18 +17,20 @@ LICENCE = b"Do as you please."
 
 
 def write_wheel(folder: Path, project: str, members: dict[str | zipfile.ZipInfo, bytes]) -> Path:
-    """Write a wheel that pip accepts, with these files in it."""
+    """Write a wheel that pip accepts, with these files in it. The same files give the same bytes."""
     name = project.replace("-", "_")
     info = f"{name}-1.0.dist-info"
     path = folder / f"{name}-1.0-py3-none-any.whl"
+    files = members | {
+        f"{name}/__init__.py": b"raise SystemExit('code of the package ran')",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {project}\nVersion: 1.0\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": b"",
+    }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
-        for member, content in members.items():
-            wheel.writestr(member, content)
-        wheel.writestr(f"{name}/__init__.py", "raise SystemExit('code of the package ran')")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {project}\nVersion: 1.0\n")
-        tag = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        wheel.writestr(f"{info}/WHEEL", tag)
-        wheel.writestr(f"{info}/RECORD", "")
+        for member, content in files.items():
+            made = member if isinstance(member, zipfile.ZipInfo) else zipfile.ZipInfo(member)  # dated 1980
+            wheel.writestr(made, content, zipfile.ZIP_DEFLATED)
     return path
 
 

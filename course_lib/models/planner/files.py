@@ -19,7 +19,7 @@ from course_lib.models.files.headers import (
     weight_paths,
 )
 from course_lib.models.gguf.header import Header, read_header
-from course_lib.models.planner.architectures import FAMILIES, Architecture, from_config
+from course_lib.models.planner.architectures import FAMILIES, Architecture, Family, from_config
 from course_lib.models.planner.buffers import Driver
 
 # llama.cpp's names of the model types that have another name in transformers (src/llama-arch.cpp).
@@ -28,12 +28,16 @@ ENCODERS = re.compile(r"bert|embedding")
 # Fields of models that keep something else than keys and values of all heads: Mamba, RWKV, DeepSeek, T5.
 OTHER_MEMORY = re.compile(r"\.(ssm|wkv|shortconv)\.|kv_lora_rank|relative_buckets_count")
 EMBEDDING = re.compile(r"embed|embd|lm_head|^output\.weight$")
+EXPERTS = re.compile(r"_exps\.|\.experts\.")
 NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}  # of types, in FORMATS
 MEASURE = "load it with a short context, and measure its memory"
 
 
 class StoredModel(NamedTuple):
-    """A model in files: its sizes, its format, the driver that reads it, and the bytes of its weights."""
+    """A model in files: its sizes, its format, the driver that reads it, and the bytes of its weights.
+
+    experts: The bytes, out of `weights`, of the experts among which a router chooses.
+    """
 
     sizes: Architecture
     weight_format: str
@@ -41,6 +45,7 @@ class StoredModel(NamedTuple):
     weights: int
     embeddings: int
     norms: int
+    experts: int
 
 
 def stored_model(path: Path) -> StoredModel:
@@ -97,6 +102,7 @@ def _stored(
         weights=parts["weights"],
         embeddings=parts["embeddings"],
         norms=parts["norms"],
+        experts=sum(tensor.bytes for name, tensor in tensors.items() if EXPERTS.search(name)),
     )
 
 
@@ -120,7 +126,7 @@ def _safetensors(folder: Path) -> dict[str, Tensor]:
 
 def _gguf_header(path: Path) -> Header:
     if not path.is_file():
-        raise CourseError(f"{path} does not exist", "download the model again")
+        raise CourseError(f"{path} does not exist", "name a .gguf file, or a model folder")
     try:
         return read_header(check_gguf(path))
     except (ValueError, OSError) as error:
@@ -160,7 +166,7 @@ def _gguf_sizes(
     heads, hidden, layers = size("attention.head_count"), size("embedding_length"), size("block_count")
     known = "bert" if ENCODERS.search(kind) else GGUF_TYPES.get(kind, kind)
     head = size("attention.key_length", hidden // heads)
-    window = size("attention.sliding_window", 0)
+    window = size("attention.sliding_window", FAMILIES.get(known, Family()).window)
     experts = size("expert_count", 0)
     wide = size("expert_feed_forward_length", 0) if experts else 0
     sizes = Architecture(

@@ -15,6 +15,7 @@ import torch
 from course_lib.data import MODELS
 from course_lib.models import catalog, load
 from course_lib.models.gguf import export
+from course_lib.models.planner import memory_footprint
 from course_lib.models.planner.architectures import from_config
 from course_lib.models.planner.buffers import kv_bytes
 from course_lib.models.planner.estimate import BITSANDBYTES, plan
@@ -109,6 +110,24 @@ def test_doubly_packed_scales_are_planned_to_the_byte():
     assert planned.weights + planned.embeddings + planned.norms == engine.weight_bytes
 
 
+def test_bitsandbytes_leaves_experts_and_router_as_they_are(tmp_path):
+    """transformers keeps the experts of a layer in one tensor, which is no torch.nn.Linear."""
+    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 96}
+    for kind, fields in (("qwen3_moe", experts), ("mixtral", {"num_local_experts": 4})):
+        without = {k: v for k, v in SMALL.items() if k != "sliding_window"}
+        config = AutoConfig.for_model(kind, **without, **fields)
+        AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / kind)
+        for weight_format, how in (("int8", {"load_in_8bit": True}), ("nf4", {"load_in_4bit": True})):
+            quantization = BitsAndBytesConfig(**how, bnb_4bit_quant_type="nf4")
+            model = AutoModelForCausalLM.from_pretrained(
+                tmp_path / kind, quantization_config=quantization, dtype=torch.bfloat16
+            )
+            planned = plan(tmp_path / kind, weight_format, 64)
+            assert planned.weights + planned.embeddings + planned.norms == memory_footprint(model)
+
+
 SMALL = {
     "hidden_size": 64,
     "intermediate_size": 256,
@@ -147,7 +166,7 @@ def test_transformers_keeps_the_window_alone_and_reads_whole_prompts(kind, tmp_p
 
 
 LOUD = """
-import json, sys, time
+import json, sys, threading
 from course_lib.models import load
 from course_lib.models.drivers import llamacpp_server
 quiet = llamacpp_server.settings
@@ -158,7 +177,7 @@ for fields in json.loads(sys.argv[1]):
     engine.generate(["a"], max_output_length=1)
     print(f"weights {engine.weight_bytes}\\n", end="", flush=True)  # one write, beside the thread of the log
     engine.close()
-    time.sleep(0.1)  # the rest of its log
+    [thread.join() for thread in threading.enumerate() if thread.daemon]  # the rest of its log
 """
 MIB = 2**20
 
@@ -225,7 +244,8 @@ def gemma_3(path):
     """A random Gemma 3 of six layers, five of which see a window of 512 tokens, as llama.cpp reads it."""
     import gguf
 
-    from course_lib.models.gguf.tokenizer import write_tokenizer
+    from course_lib.models.gguf.tokenizer import tokenizer_fields
+    from course_lib.models.gguf.vocabulary import add_fields
 
     folder, sizes = (
         MODELS / "haneul-1m",
@@ -262,7 +282,7 @@ def gemma_3(path):
         ("file_type", 0),
     ):
         getattr(writer, f"add_{say}")(value)
-    write_tokenizer(writer, folder, json.loads((folder / "config.json").read_text()))
+    add_fields(writer, tokenizer_fields(folder, json.loads((folder / "config.json").read_text())))
     heads, narrow, wide, up = (
         (sizes.head_dim,),
         sizes.kv_heads * sizes.head_dim,
