@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import threading
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,7 @@ class LlamaCpp(Engine):
         super().__init__(spec, server.context)
         self.server, self.file = server, file
         self.slots, self.threads, self.process_id = server.slots, server.threads, server.process_id
-        self.longest_context, self._template = text_input
+        self.longest_context, self._template, self._composes = text_input
         self._meta = server.meta
         self._enforced: dict[bytes, None] = {}  # SHA-256 of schemas that check_schema accepted
 
@@ -166,6 +167,8 @@ class LlamaCpp(Engine):
         llama.cpp accepts a list of texts and ids; it tokenizes the texts, and leaves the SEPARATOR between
         them.
         """
+        if self._composes:
+            texts = [unicodedata.normalize("NFC", text) for text in texts]
         content = [part for text in texts for part in (text, SEPARATOR)]
         body = {"content": content, "add_special": False, "parse_special": special}
         tokens = iter(self.server.request("/tokenize", body)["tokens"])

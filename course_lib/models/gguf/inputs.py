@@ -11,11 +11,20 @@ from course_lib.models.gguf.header import read_header
 DOWNLOAD_AGAIN = "download or export it again"
 
 
+# llama.cpp's names for the tokenizers of Qwen 2 and later, which compose letters (Unicode NFC)
+COMPOSING = ("qwen2", "qwen35", "deepseek-r1-qwen")
+
+
 class InputFormat(NamedTuple):
-    """A model's context length in tokens, and its chat template; None for a base model, which has none."""
+    """What a model reads.
+
+    context: The longest text in tokens. template: The chat template; None for a base model, which has none.
+    composes: Whether the model's tokenizer composes letters to Unicode NFC, which llama.cpp does not.
+    """
 
     context: int
     template: str | None
+    composes: bool
 
 
 def input_format(path: Path) -> InputFormat:
@@ -26,7 +35,9 @@ def input_format(path: Path) -> InputFormat:
     try:
         fields = _model_fields(path)
         length = fields[f"{fields['general.architecture']}.context_length"]
-        return InputFormat(int(length), fields.get("tokenizer.chat_template"))
+        composes = fields.get("tokenizer.ggml.normalizer") == "NFC"
+        composes |= fields.get("tokenizer.ggml.pre") in COMPOSING
+        return InputFormat(int(length), fields.get("tokenizer.chat_template"), composes)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise CourseError(
             f"{path.name} does not state its context length: {error}", DOWNLOAD_AGAIN

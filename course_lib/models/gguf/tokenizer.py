@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,8 @@ def tokenizer_fields(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     Supported are BPE on bytes (GPT-2, Llama 3, Qwen), and BPE with byte fallback (SentencePiece: Llama 2,
     Mistral, Gemma). llama.cpp's way to split texts is the first with which it gives the same ids as
     transformers for some 400 probing texts. Qwen's tokenizer composes letters (Unicode NFC), which llama.cpp
-    cannot do: then texts in NFC are compared, and a warning says so. Raises CourseError for other tokenizers,
-    if there is no such way, and if the tokenizer does not fit the model.
+    cannot do: then texts in NFC are compared, and a field of our own says so. Raises CourseError for other
+    tokenizers, if there is no such way, and if the tokenizer does not fit the model.
     """
     from transformers import AutoTokenizer
 
@@ -51,8 +50,7 @@ def tokenizer_fields(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     closest: Difference | None = None
     composes = (state.get("normalizer") or {}).get("type") == "NFC"
     if composes:
-        what = f"the tokenizer of {folder.name} composes letters (Unicode NFC), llama.cpp does not"
-        warnings.warn(f"{what}: give llama.cpp texts in NFC", stacklevel=2)
+        shared[f"{KEY}normalizer"] = "NFC"  # llama.cpp ignores it; the driver llamacpp composes the texts
     for kind in _kinds(state["model"], shared[f"{KEY}tokens"]):
         fields = shared | kind
         found = first_difference(fields, tokenizer, composed=composes)

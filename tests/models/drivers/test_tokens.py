@@ -150,7 +150,7 @@ def test_a_template_without_a_place_for_instructions_refuses_them(loaded):
         if family.system:
             assert "Be brief." in "".join(engine._chat_template.render(turns))
             continue
-        with pytest.raises(CourseError, match="refuses this conversation: .*(System|roles)") as raised:
+        with pytest.raises(CourseError, match=r"refuses this conversation: .*(System|roles)") as raised:
             engine.generate([turns])
         assert raised.value.fix.startswith("put the text of the system turn")
         with pytest.raises(CourseError, match="alternate user and assistant"):
