@@ -3,6 +3,7 @@
 import json
 import math
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -160,6 +161,13 @@ def test_pieces_without_text_are_no_first_piece(llama_cpp):
     silent.stream = lambda prompt, **_: iter(["", ""])
     with pytest.raises(CourseError, match="a streamed an empty answer"):
         measure_engine(silent, PROMPTS, new_tokens=3, repeats=1)
+
+
+def test_the_memory_of_llama_cpp_is_that_of_its_process(llama_cpp, transformers):
+    results = compare({"a": llama_cpp, "b": transformers}, PROMPTS[:1], new_tokens=2, repeats=1)
+    own = psutil.Process(llama_cpp.process_id).memory_info().rss
+    assert results["a"].memory.after == pytest.approx(own, rel=0.05)
+    assert results["b"].memory.after > 2 * own, "this process, with torch in it"
 
 
 def test_the_memory_of_a_server_is_not_the_memory_of_this_process(llama_cpp):

@@ -135,6 +135,28 @@ def test_the_end_of_the_caller_ends_llama_cpp_and_leaves_nothing(end, tmp_path):
     assert ended(process_id) and not list(tmp_path.iterdir())
 
 
+INTERRUPTED = """
+from course_lib.models import load
+engine = load("haneul-300k", driver="llamacpp", task="text-generation")
+print("loaded", flush=True)
+try:
+    while True:
+        engine.generate(["a"], max_output_length=1500, min_output_length=1500)
+except KeyboardInterrupt:
+    print(engine.generate(["a"], max_output_length=1, min_output_length=1)[0].tokens)
+"""
+
+
+def test_ctrl_c_ends_a_request_and_not_llama_cpp():
+    """A terminal, and Jupyter, interrupt the whole group of processes."""
+    command = [sys.executable, "-c", INTERRUPTED]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as caller:
+        assert caller.stdout.readline() == "loaded\n"
+        time.sleep(0.2)
+        os.killpg(caller.pid, signal.SIGINT)
+        assert caller.communicate(timeout=30)[0] == "1\n"
+
+
 def test_a_crash_is_an_error_that_says_how_the_process_ended():
     engine = load(NAME, driver="llamacpp")
     os.kill(engine.process_id, signal.SIGSEGV)

@@ -124,6 +124,7 @@ class LlamaServer:
             errors="replace",
             env=os.environ | {"GGML_NO_BACKTRACE": "1"},  # the last line is the reason of a crash
             start_new_session=True,  # Ctrl-C interrupts the caller, not llama.cpp
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
         )
         self._errors = deque[str](maxlen=10)  # the last lines
         threading.Thread(target=_collect, args=(self._process.stderr, self._errors), daemon=True).start()

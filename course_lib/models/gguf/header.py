@@ -53,7 +53,7 @@ def read_header(path: Path, *, decode_arrays: bool | Collection[str] = False) ->
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return _Reader(data).header(decode_arrays)
-        except struct.error as error:
+        except (struct.error, OverflowError) as error:
             raise ValueError(f"the header is longer than the file: {error}") from error
 
 

@@ -19,6 +19,7 @@ PRE_TOKENIZERS = (
     "deepseek-v3", "gpt-4o", "falcon", "seed-coder", "superbpe", "viking", "poro-chat",
 )  # fmt: skip
 KEY = "tokenizer.ggml."
+NORMALIZER = f"{KEY}normalizer"  # our own field: "NFC" if texts must be brought to this form first
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
@@ -28,8 +29,8 @@ def tokenizer_fields(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     Supported are BPE on bytes (GPT-2, Llama 3, Qwen), and BPE with byte fallback (SentencePiece: Llama 2,
     Mistral, Gemma). llama.cpp's way to split texts is the first with which it gives the same ids as
     transformers for some 400 probing texts. Qwen's tokenizer composes letters (Unicode NFC), which llama.cpp
-    cannot do: then texts in NFC are compared, and a field of our own says so. Raises CourseError for other
-    tokenizers, if there is no such way, and if the tokenizer does not fit the model.
+    cannot do: then texts in NFC are compared, and a field says so. Raises CourseError for other tokenizers,
+    if there is no such way, and if the tokenizer does not fit the model.
     """
     from transformers import AutoTokenizer
 
@@ -50,7 +51,7 @@ def tokenizer_fields(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     closest: Difference | None = None
     composes = (state.get("normalizer") or {}).get("type") == "NFC"
     if composes:
-        shared[f"{KEY}normalizer"] = "NFC"  # llama.cpp ignores it; the driver llamacpp composes the texts
+        shared[NORMALIZER] = "NFC"
     for kind in _kinds(state["model"], shared[f"{KEY}tokens"]):
         fields = shared | kind
         found = first_difference(fields, tokenizer, composed=composes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.models.gguf.tokenizer import KEY
+from course_lib.models.gguf.tokenizer import KEY, NORMALIZER
 
 END = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|" + END
@@ -55,6 +55,11 @@ def unpack_tokenizer(fields: dict[str, Any], name: str) -> Any:
     return tokenizer
 
 
+def composes_letters(fields: dict[str, Any]) -> bool:
+    """Whether a text must be brought to Unicode NFC first, as by the tokenizer of Qwen."""
+    return fields.get(NORMALIZER) == "NFC" or fields.get(f"{KEY}pre") == "qwen2"
+
+
 def _ids(fields: dict[str, Any]) -> dict[str, int]:
     """Return token -> id. Of two tokens with the same text, the first counts, as in llama.cpp."""
     typed = list(enumerate(zip(fields[f"{KEY}tokens"], fields[f"{KEY}token_type"], strict=True)))
@@ -63,7 +68,7 @@ def _ids(fields: dict[str, Any]) -> dict[str, int]:
 
 def _byte_level(fields: dict[str, Any], name: str) -> Any:
     """Return the tokenizer of a vocabulary of BPE on bytes."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     kind = fields.get(f"{KEY}pre", "default")
     if fields[f"{KEY}model"] != "gpt2" or kind not in ("gpt-2", "smollm", *REGEXES):
@@ -78,6 +83,8 @@ def _byte_level(fields: dict[str, Any], name: str) -> Any:
         steps.append(pre_tokenizers.Split(Regex(REGEXES[kind]), "isolated"))
     steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind not in REGEXES))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    if composes_letters(fields):
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 

@@ -27,7 +27,7 @@ from course_lib.models.gguf.architecture import (
 )
 from course_lib.models.gguf.header import Header, read_header
 from course_lib.models.gguf.tokenizer import KEY, different_ids_error
-from course_lib.models.gguf.unpack_tokenizer import unpack_tokenizer
+from course_lib.models.gguf.unpack_tokenizer import composes_letters, unpack_tokenizer
 from course_lib.models.gguf.vocabulary import first_difference
 from course_lib.models.gguf.writer import CHOOSE_ANOTHER_FOLDER
 
@@ -67,7 +67,7 @@ def unpack(file: Path, folder: Path) -> None:
     tensors = _tensors(header, architecture)
     _check_disk(folder, 2 * sum(_count(tensor) for tensor in tensors.values()))
     fields = {key: value for key, value in header.fields.items() if key.startswith("tokenizer.")}
-    if found := first_difference(fields, tokenizer):
+    if found := first_difference(fields, tokenizer, composed=composes_letters(fields)):
         raise different_ids_error(file.name, found)
     try:
         with atomic_folder(folder) as partial:

@@ -5,6 +5,7 @@ The format: github.com/ggml-org/ggml, docs/gguf.md.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from course_lib.models.gguf.architecture import (
     write_metadata,
 )
 from course_lib.models.gguf.header import read_header
-from course_lib.models.gguf.tokenizer import tokenizer_fields
+from course_lib.models.gguf.tokenizer import NORMALIZER, tokenizer_fields
 from course_lib.models.gguf.vocabulary import add_fields
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def export(folder: Path, target: Path, weight_type: str = "f32") -> Path:
         write(folder, target, weight_type)
     except OSError as error:
         raise CourseError(f"{target} cannot be written: {error}", CHOOSE_ANOTHER_FOLDER) from error
+    if NORMALIZER in read_header(target).fields:
+        what = f"the tokenizer of {folder.name} composes letters (Unicode NFC), and llama.cpp does not"
+        warnings.warn(f"{what}: other programs than this course must give it texts in NFC", stacklevel=2)
     return target
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +14,9 @@ from course_lib.errors import CourseError
 from course_lib.models.files.headers import (
     Tensor,
     check_gguf,
+    gguf_models,
     missing_weights_error,
+    only_gguf,
     read_safetensors_header,
     shards,
     weight_paths,
@@ -53,6 +56,8 @@ def stored_model(path: Path) -> StoredModel:
 
     Raises CourseError if a file is missing or damaged, or its memory cannot be computed from its header.
     """
+    if path.is_dir() and not (path / "config.json").exists() and gguf_models(os.listdir(path)):
+        path /= only_gguf(os.listdir(path), str(path), "give the path of the .gguf file")[0]
     if path.is_dir():
         sizes, tensors = sizes_in_folder(path), _safetensors(path)
         if sizes.tied:
@@ -80,9 +85,14 @@ def sizes_in_folder(folder: Path) -> Architecture:
         message = f"{folder} has no readable config.json: {error}"
         raise CourseError(message, "use a Hugging Face model folder (config.json and safetensors)") from error
     if kind in FAMILIES:
+        from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
 
-        config = AutoConfig.for_model(**config).to_dict()
+        try:
+            config = AutoConfig.for_model(**config).to_dict()
+        except (StrictDataclassError, ValueError, TypeError, ArithmeticError) as error:
+            message = f"transformers cannot read the config.json of {folder.name}: {error}"
+            raise CourseError(message, "download the model again") from error
     return from_config(folder.name, config)
 
 
@@ -121,7 +131,8 @@ def _safetensors(folder: Path) -> dict[str, Tensor]:
     if not paths:
         raise missing_weights_error((path.name for path in folder.iterdir()), folder.name)
     files = map(read_safetensors_header, paths)
-    return {name: tensor for tensors in files for name, tensor in tensors.items()}
+    names = ((name, tensor) for tensors in files for name, tensor in tensors.items())
+    return {name: tensor for name, tensor in names if "quant_state" not in name}  # shapes, as JSON
 
 
 def _gguf_header(path: Path) -> Header:
@@ -152,7 +163,7 @@ def _gguf_architecture(name: str, fields: Mapping[str, Any], tensors: Mapping[st
     except KeyError as error:
         message = f"{name} has no {error}, from which its memory follows"
         raise CourseError(message, "download or export it again") from None
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ArithmeticError, IndexError) as error:
         raise CourseError(f"{name} states sizes that cannot be: {error}", "download it again") from error
 
 
@@ -188,8 +199,6 @@ def _gguf_sizes(
         experts=experts,
         experts_used=size("expert_used_count") if experts else 0,
     )
-    if min(sizes.hidden, sizes.layers, sizes.heads, sizes.kv_heads, head, sizes.context) < 1:
-        raise ValueError(f"layers={layers}, heads={heads} ({head} wide), context={sizes.context}")
     if size("attention.value_length", head) != head:
         raise ValueError(f"keys are {head} wide, values {size('attention.value_length')}")
     return sizes

@@ -52,8 +52,11 @@ def architecture(model: Model) -> Architecture:
     if isinstance(model, Architecture):
         return model
     if path := files_of(model):
-        files = stored(model) if path.suffix == ".gguf" else None
-        return files.sizes if files else sizes_in_folder(path)
+        if path.is_dir() and (path / "config.json").exists():
+            return sizes_in_folder(path)  # its weights need not be there
+        files = stored(model)
+        assert files
+        return files.sizes
     name = str(model).rpartition("/")[2]  # without the owner on the hub
     names = {known.lower(): known for known in known_configs()}
     known = names.get(name.lower()) or names.get(TUNED.sub("", name).lower())  # tuning changes no size
@@ -61,4 +64,4 @@ def architecture(model: Model) -> Architecture:
         return from_config(known, known_configs()[known])
     meant = similar(name, [*known_configs(), *shipped()])
     fix = f"use {' or '.join(meant)}" if meant else "give the path of its folder or .gguf file"
-    raise CourseError(f"the planner does not know a model {model!r}", fix)
+    raise CourseError(f"the planner does not know a model {str(model)[:100]!r}", fix)

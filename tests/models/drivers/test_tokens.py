@@ -73,7 +73,8 @@ def exact():
 def loaded(request, tmp_path_factory, exact):
     """A family, and its model in both drivers for both tasks."""
     family = FAMILIES[request.param]
-    folder = save_model(tmp_path_factory.mktemp("models") / request.param.replace(" ", "-"), family)
+    # llama.cpp would change the control tokens of a model called Phi-3, as its real tokenizer needs it.
+    folder = save_model(tmp_path_factory.mktemp("models") / "model", family)
     engines = [load(folder, driver=driver) for driver in ("huggingface", "llamacpp")]
     yield family, *engines
     engines[1].close()

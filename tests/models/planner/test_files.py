@@ -1,6 +1,7 @@
 """Plans of files that exist: bytes of their own tensors, and sizes from their headers."""
 
 import json
+import random
 import shutil
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from course_lib.errors import CourseError
 from course_lib.models.gguf import export
 from course_lib.models.planner import architecture, choose_context, kv_bytes, plan
 from course_lib.models.planner.architectures import Architecture
+from course_lib.models.planner.memory import bytes_to_load
+from course_lib.models.schema import ModelSpec
 from tests.models.planner.gguf_files import tensor_shapes, write_model
 
 SIZES = Architecture(
@@ -125,6 +128,17 @@ def test_of_a_folder_only_what_its_index_names_counts(folder):
         plan(folder, context=64)
 
 
+def test_a_folder_with_one_gguf_file_is_that_file(tmp_path):
+    file = write_model(tmp_path / "m.gguf", SIZES, "llama")
+    assert plan(tmp_path) == plan(file) and architecture(tmp_path) == architecture(file)
+    shutil.copy(file, tmp_path / "other.gguf")
+    with pytest.raises(CourseError, match=r"holds 2 GGUF models: m\.gguf, other\.gguf"):
+        plan(tmp_path)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(CourseError, match=r"none has no readable config\.json"):
+        plan(tmp_path / "none")
+
+
 def test_a_folder_can_be_planned_in_another_format_and_for_the_other_engine(folder):
     assert plan(folder, "q8_0", 64).parts == plan("haneul-300k", "q8_0", 64).parts
     stored, converted = plan(folder, context=64), plan(folder, context=64, driver="llamacpp")
@@ -168,6 +182,8 @@ def test_a_split_model_is_planned_as_a_whole_from_any_of_its_files(tmp_path):
         write()
     writer.close()
     assert plan(first).parts == plan(second).parts == plan(whole).parts
+    size = first.stat().st_size + second.stat().st_size
+    assert bytes_to_load(ModelSpec.parse(str(first))) == size, "as the manager counts it"
     second.unlink()
     with pytest.raises(CourseError, match=r"m-00002-of-00002\.gguf does not exist"):
         plan(first)
@@ -179,6 +195,8 @@ def test_a_split_model_is_planned_as_a_whole_from_any_of_its_files(tmp_path):
         ({"llama.block_count": None}, "has no 'llama.block_count', from which its memory follows"),
         ({"llama.attention.head_count": 0}, "states sizes that cannot be: .*division"),
         ({"llama.attention.head_count_kv": 0}, "states sizes that cannot be: layers=6"),
+        ({"llama.block_count": 2**31}, "states sizes that cannot be: layers=2147483648"),
+        ({"llama.expert_count": 2, "llama.expert_used_count": 3}, "states sizes .* 3 of 2 experts are used"),
         ({"llama.context_length": 0}, "states sizes that cannot be: .*context=0"),
         ({"llama.attention.value_length": 8}, "states sizes that cannot be: keys are 16 wide, values 8"),
         ({"llama.attention.kv_lora_rank": 8}, "keeps more than keys and values .*kv_lora_rank"),
@@ -214,6 +232,25 @@ def test_other_files_are_refused_by_what_they_are(tmp_path):
     ):
         with pytest.raises(CourseError, match=message):
             plan(tmp_path / name)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_damaged_header_is_planned_or_refused_in_words(seed, tmp_path):
+    """200 files each, with some bytes of the header changed, and some values of the sizes."""
+    raw = write_model(tmp_path / "m.gguf", SIZES, "llama").read_bytes()
+    rng = random.Random(seed)
+    names = [f"llama.{n}".encode() for n in ("block_count", "context_length", "attention.head_count_kv")]
+    for _ in range(200):
+        changed = bytearray(raw)
+        for place in rng.sample(range(8, 900), 3):
+            changed[place] = rng.randrange(256)
+        start = raw.index(name := rng.choice(names)) + len(name) + 4
+        changed[start : start + 4] = rng.randbytes(4)
+        (tmp_path / "m.gguf").write_bytes(changed)
+        try:
+            assert plan(tmp_path / "m.gguf", rng.choice([None, "q8_0"]), 1).total > 0
+        except CourseError as error:
+            assert len(error.what) < 1000
 
 
 def test_an_unknown_kind_of_model_is_planned_by_its_own_tensors_alone(tmp_path):
