@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from course_lib.errors import CourseError
 from course_lib.models.gguf.header import read_header
+from course_lib.models.gguf.tokenizer import NORMALIZER
 
 DOWNLOAD_AGAIN = "download or export it again"
 
@@ -35,7 +36,7 @@ def input_format(path: Path) -> InputFormat:
     try:
         fields = _model_fields(path)
         length = fields[f"{fields['general.architecture']}.context_length"]
-        composes = fields.get("tokenizer.ggml.normalizer") == "NFC"
+        composes = fields.get(NORMALIZER) == "NFC"
         composes |= fields.get("tokenizer.ggml.pre") in COMPOSING
         return InputFormat(int(length), fields.get("tokenizer.chat_template"), composes)
     except (ValueError, KeyError, TypeError, OSError) as error:
