@@ -21,7 +21,7 @@ FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 MAX_SCORE = 1e100  # squares of larger scores overflow
 RRF_K = 60  # Cormack et al. 2009, section 2
 MIN_BM25, MIN_COSINE = 0.0, -1.0  # the lowest possible scores
-# Theoretical min-max scales over at most this many standard deviations of the scores. Cosines of MiniLM and of
+# Theoretical min-max scales over at most this many standard deviations of the scores. Cosines of MiniLM and
 # LSA span 10 to 30 of them from -1 to the best hit; those of E5, which lie close together, span 60 to 130.
 MAX_DEVIATIONS = 30
 
