@@ -75,7 +75,7 @@ def _handout(args: argparse.Namespace) -> int:
 def _serve(args: argparse.Namespace) -> int:
     from course_lib.serve.server import serve
 
-    return serve(args.port, args.store)
+    return serve(args.port, args.store, args.model)
 
 
 def _data(args: argparse.Namespace) -> int:
@@ -142,10 +142,20 @@ def _parser() -> argparse.ArgumentParser:
         "serve", help="serve this machine's models with the APIs of Ollama and OpenAI"
     )
     serve.add_argument(
-        "--port", type=_port, default=11434, help="port on this machine (default 11434, which is Ollama's)"
+        "--port", type=_port, help="port on this machine (default: that of OLLAMA_HOST, or 11434)"
     )
     serve.add_argument(
-        "--store", type=Path, metavar="DIR", help="folder for the models (default: a temporary folder)"
+        "--store",
+        type=Path,
+        metavar="DIR",
+        help="folder for the models (default: that of OLLAMA_MODELS, or temporary)",
+    )
+    serve.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="FILE.gguf[=NAME]",
+        help="a model of your own to serve",
     )
     serve.set_defaults(do=_serve)
 

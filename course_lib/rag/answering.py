@@ -9,10 +9,12 @@ import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from course_lib.data import Passage, Question
+from course_lib.models.catalog import Entry
 from course_lib.models.drivers.engine import Engine
-from course_lib.rag.prompt import Source, question_prompt
+from course_lib.rag.prompt import Source, question_prompt, worked_prompt
 
 MAX_ANSWER_TOKENS = 48  # more than the longest gold answer has
 
@@ -85,6 +87,24 @@ def prompt_for(question: Question, passages: Sequence[Passage]) -> str:
     return question_prompt(question.question, [Source(p.title, p.text) for p in passages], question.options)
 
 
+def exam(entry: Entry) -> dict[str, Any]:
+    """Return the options for `load` with which a model takes the exam.
+
+    None for the course's own models, which were trained on its prompts. Any other model continues a text with
+    worked examples (see `format_for`) to the end of the line. Eight passages and the examples fit into 2,048
+    tokens; a longer context would only take memory.
+    """
+    if entry.tier == "tiny":
+        return {}
+    ends = {"stop": ["\n"], "max_output_length": MAX_ANSWER_TOKENS}
+    return {"task": "text-generation", "context_length": 2048, "batch_size": 4, "generation": ends}
+
+
+def format_for(model: Engine, prompt: str) -> str:
+    """Return the prompt as a model reads it: with worked examples if the model continues texts."""
+    return worked_prompt(prompt) if model.spec.task == "text-generation" else prompt
+
+
 def answer_with(
     model: Engine,
     questions: Sequence[Question],
@@ -94,7 +114,7 @@ def answer_with(
     batch_size: int = 16,
 ) -> list[Answered]:
     """Answer each question from `n` passages (see `given_passages`) with greedy decoding."""
-    prompts = [prompt_for(q, given_passages(q, passages, n)) for q in questions]
+    prompts = [format_for(model, prompt_for(q, given_passages(q, passages, n))) for q in questions]
     predictions = model.generate(prompts, batch_size=batch_size, max_output_length=MAX_ANSWER_TOKENS)
     return [Answered(q, p, exact_match(p, q.answer)) for q, p in zip(questions, predictions, strict=True)]
 

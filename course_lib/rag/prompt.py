@@ -47,6 +47,54 @@ def question_prompt(question: str, passages: Sequence[Source] = (), options: Seq
     return "\n".join([*blocks, question_block(question, options)])
 
 
+# Another bank's passages, with questions and answers of the three forms that the exam has.
+WORKED_EXAMPLES = (
+    (
+        Source(
+            "Opening hours of the Cedar branch",
+            "The Cedar branch opens at 09:15 and closes at 16:00. Its cash machine is open all night.",
+        ),
+        "When does the Cedar branch open?",
+        (),
+        "09:15",
+    ),
+    (
+        Source(
+            "The Cedar Savings Plan",
+            "The Cedar Savings Plan pays 2.40% a year. It runs for 12 months, and the smallest deposit is "
+            "KRW 100,000.",
+        ),
+        "For how long does the Cedar Savings Plan run?",
+        (),
+        "12 months",
+    ),
+    (
+        Source(
+            "What the Cedar Gold Card costs",
+            "Until 3 May 2023 the Cedar Gold Card cost KRW 20,000 a year; since that day the annual fee has "
+            "been KRW 24,000. It comes with travel insurance.",
+        ),
+        "What is the annual fee of the Cedar Gold Card?",
+        ("KRW 20,000", "KRW 12,000", "KRW 24,000", "KRW 30,000"),
+        "KRW 24,000",
+    ),
+)
+
+
+def worked_prompt(prompt: str, examples: int = 3) -> str:
+    """Return a text to continue, for a model that was not trained on the course's prompts.
+
+    It has up to three worked examples, the prompt, and `Answer:`; the answer is the rest of the last line.
+    Small models continue such a text with a short answer more often than they follow an instruction (Brown et
+    al. 2020, arXiv:2005.14165).
+    """
+    worked = [
+        (question_prompt(question, [source], options), chosen_option(answer, options) if options else answer)
+        for source, question, options, answer in WORKED_EXAMPLES[:examples]
+    ]
+    return "\n\n".join([*(f"{asked}\nAnswer: {answer}" for asked, answer in worked), f"{prompt}\nAnswer:"])
+
+
 def chosen_option(answer: str, options: Sequence[str]) -> str:
     """Return the text of the answer, then its option letter, as the model writes a multiple-choice answer."""
     return f"{answer} ({LETTERS[list(options).index(answer)]})"

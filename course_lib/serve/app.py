@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -20,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.http_client import is_loopback
-from course_lib.serve import limits
+from course_lib.serve import create, limits
 from course_lib.serve import ollama_protocol as ollama
 from course_lib.serve import openai_protocol as openai
 from course_lib.serve.errors import ApiError, error_line
@@ -33,7 +34,6 @@ ORIGINS = (
     "http://127.0.0.1 http://127.0.0.1:* https://127.0.0.1 https://127.0.0.1:* "
     "app://* file://* tauri://* vscode-webview://* vscode-file://*"
 )
-NOT_IMPLEMENTED = ("/api/create", "/api/push", "/api/blobs/{digest}")  # routes that only Ollama has
 logger = logging.getLogger("course_lib.serve")
 Endpoint = Callable[[Request], Awaitable[Response]]
 # Routes with a JSON body: (HTTP method, path, schema of the body, function that answers).
@@ -45,6 +45,7 @@ ROUTES: tuple[tuple[str, str, type[RequestBody], Callable[..., Awaitable[Respons
     ("POST", "/api/pull", ollama.PullBody, ollama.pull),
     ("POST", "/api/show", ollama.ShowBody, ollama.show),
     ("POST", "/api/copy", ollama.CopyBody, ollama.copy),
+    ("POST", "/api/create", create.CreateBody, create.create),
     ("DELETE", "/api/delete", ollama.ModelBody, ollama.delete),
     ("POST", "/v1/chat/completions", openai.ChatBody, openai.chat_completions),
     ("POST", "/v1/completions", openai.CompletionBody, openai.completions),
@@ -70,7 +71,10 @@ def application(worker: Worker) -> ASGIApp:
             for method, path, body, f in ROUTES
         ),
         *(Route(path, _guarded(worker, _query(worker, f)), methods=["GET"]) for path, f in QUERIES),
-        *(Route(path, _not_implemented, methods=["GET", "POST"]) for path in NOT_IMPLEMENTED),
+        Route(
+            "/api/blobs/{digest}", _guarded(worker, partial(create.blob, worker)), methods=["HEAD", "POST"]
+        ),
+        Route("/api/push", _not_implemented, methods=["POST"]),
     ]
     handlers: dict[Any, Any] = {
         CourseError: _on_course_error,
@@ -90,12 +94,11 @@ def application(worker: Worker) -> ASGIApp:
 
 
 async def _running(_: Request) -> Response:
-    return PlainTextResponse("The course's own server is running, with Ollama's protocol")
+    return PlainTextResponse("Ollama is running")  # what clients look for
 
 
 async def _not_implemented(request: Request) -> Response:
-    what = f"{request.url.path}: this server does not create or upload models"
-    raise ApiError("path", what, "ollama create", status=501)
+    raise ApiError("path", "this server does not upload models to ollama.com", status=501)
 
 
 def _with_body(

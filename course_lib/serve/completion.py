@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from course_lib import data
 from course_lib.errors import CourseError
@@ -18,8 +19,22 @@ from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.schema import Generation, ModelSpec
 from course_lib.serve.errors import ApiError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 IMPLEMENTATION = "course-serve"
-OnToken = Callable[[str], object]  # receives each piece of text
+# Sampling options that llama.cpp knows by Ollama's names, and that Generation has not: those without effect.
+NEUTRAL = {
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "mirostat": 0,
+    "mirostat_tau": 5.0,
+    "mirostat_eta": 0.1,
+}
+SAMPLERS = ["penalties", "top_k", "typ_p", "top_p", "min_p", "temperature"]  # in Ollama's order
 
 
 @dataclass(frozen=True)
@@ -27,17 +42,44 @@ class CompletionRequest:
     """A prompt to complete and its options.
 
     prompt: The turns of a chat, or raw text, used without a chat template; special tokens in it are parsed.
+    sampling: Further sampling options, by Ollama's names.
+    logprobs: The number of alternatives to tell for each token (None: tell no probabilities).
     num_ctx: The maximum number of tokens of prompt and answer together (None: the model's context length).
     num_predict: The maximum number of tokens of the answer (None: limited by num_ctx only).
-    prompt_field, options_prefix: The names of the prompt and of the options in error messages.
+    prompt_field: The name of the prompt in error messages.
     """
 
     prompt: Prompt
     options: Generation
+    sampling: dict[str, Any] = field(default_factory=dict)
+    logprobs: int | None = None
     num_ctx: int | None = None
     num_predict: int | None = None
     prompt_field: str = "prompt"
-    options_prefix: str = ""
+
+
+class Piece(NamedTuple):
+    """Generated text, and for each of its tokens the log probability with alternatives, if asked for."""
+
+    text: str
+    logprobs: list[dict[str, Any]] | None = None
+
+    @classmethod
+    def of(cls, choice: dict[str, Any], alternatives: int | None) -> Piece:
+        """Read a choice of llama.cpp's response. alternatives: How many to tell for each token."""
+        if alternatives is None or choice["logprobs"] is None:
+            return cls(choice["text"])
+        tokens = choice["logprobs"]["content"]
+        others = [[_probability(other) for other in t["top_logprobs"][:alternatives]] for t in tokens]
+        told = zip(tokens, others, strict=True)
+        return cls(choice["text"], [_probability(token) | {"top_logprobs": rest} for token, rest in told])
+
+
+def _probability(token: dict[str, Any]) -> dict[str, Any]:
+    return {name: token[name] for name in ("token", "logprob", "bytes")}
+
+
+OnPiece = Callable[[Piece], object]
 
 
 @dataclass(frozen=True)
@@ -48,7 +90,7 @@ class Completion:
     prompt_seconds, seconds, load_seconds: Time for the prompt, for the generation, and to load the model.
     """
 
-    text: str
+    piece: Piece
     prompt_tokens: int
     tokens: int
     finish_reason: FinishReason
@@ -64,32 +106,23 @@ class ServedLlamaCpp(LlamaCpp):
     def load(cls, spec: ModelSpec) -> Engine:
         """Load a file of the store. Raises CourseError if its SHA-256 differs from that in its name."""
         path: Path = spec.source.path  # type: ignore[union-attr]
-        if not path.is_file() or f"sha256-{data.sha256(path)}.gguf" != path.name:
+        if not path.is_file() or f"sha256-{_sha256(path, *_stamp(path))}.gguf" != path.name:
             what = f"the file {path.name} in the store is missing or altered"
             raise CourseError(what, "delete the model and pull it again")
         return super().load(spec)
 
-    def ids(self, prompt: Prompt) -> list[int]:
-        """Return the token ids of turns (by the chat template in the file), or of a raw text."""
-        if isinstance(prompt, str):
-            return self._tokenize([prompt], special=True)[0] if prompt else []
-        return super().ids(prompt)
-
     def complete(
-        self, request: CompletionRequest, stop: Event, on_token: OnToken | None = None
+        self, request: CompletionRequest, stop: Event, on_piece: OnPiece | None = None
     ) -> Completion:
         """Complete a prompt.
 
-        stop: Setting it ends the generation, without on_token by a CancelledError.
-        on_token: Called in this thread with each piece of text.
+        stop: Setting it ends the generation, without on_piece by a CancelledError.
+        on_piece: Called in this thread with each piece.
         The finish reason is "stop" if the model ended the answer, and "length" after num_predict tokens or
         when the context is full. Raises ApiError for a prompt that leaves no room for an answer, and for a
         JSON schema that llama.cpp cannot enforce.
         """
-        context = request.num_ctx or self.context
-        if context > self.context:
-            what = f"{context}, but the context length of this model is {self.context}"
-            raise ApiError(f"{request.options_prefix}num_ctx", what, "use a smaller num_ctx")
+        context = min(request.num_ctx or self.context, self.context)  # a larger num_ctx is cut, as in Ollama
         ids = self._prompt_ids(request)
         room = context - len(ids)
         if room < 1:
@@ -97,21 +130,34 @@ class ServedLlamaCpp(LlamaCpp):
             raise ApiError(request.prompt_field, what, "shorten it: this server does not truncate prompts")
         limit = min(room, request.num_predict or room)
         body = self._body(ids, request.options.replace(max_output_length=limit))
+        further = {name: request.sampling.get(name, value) for name, value in NEUTRAL.items()}
+        body |= further | {"samplers": SAMPLERS}
+        if "repeat_last_n" in request.sampling:
+            body["repeat_last_n"] = request.sampling["repeat_last_n"]
+        if request.logprobs is not None:
+            body["n_probs"] = max(request.logprobs, 1)
         started = time.perf_counter()
-        text, event = self._run(body, stop, on_token)
+        piece, event = self._run(body, stop, on_piece, request.logprobs)
         # A stopped stream ends without counts; they are not needed, because its client is gone.
         usage, timings = event.get("usage", {}), event.get("timings", {})
         completion = Completion(
-            text=text,
+            piece=piece,
             prompt_tokens=usage.get("prompt_tokens", 0),
             tokens=usage.get("completion_tokens", 0),
             finish_reason="stop" if event["choices"][0]["finish_reason"] == "stop" else "length",
             prompt_seconds=timings.get("prompt_ms", 0) / 1e3,
             seconds=timings.get("predicted_ms", 0) / 1e3,
         )
-        reply = Reply(text, completion.prompt_tokens, completion.tokens, completion.finish_reason)
+        reply = Reply(piece.text, completion.prompt_tokens, completion.tokens, completion.finish_reason)
         self.counters.add([reply], time.perf_counter() - started)
         return completion
+
+    def pool(self, texts: list[str]) -> NDArray[np.float32]:
+        """Vectors as the model gives them, not scaled to length 1: shape (texts, dimensions)."""
+        import numpy as np
+
+        rows = self.server.request("/embeddings", {"content": texts, "embd_normalize": -1})
+        return np.array([row["embedding"][0] for row in sorted(rows, key=lambda row: row["index"])])
 
     def _prompt_ids(self, request: CompletionRequest) -> list[int]:
         try:
@@ -127,20 +173,34 @@ class ServedLlamaCpp(LlamaCpp):
                 raise ApiError("format", error.what) from error
         return self._request(ids, options)
 
-    def _run(self, body: dict[str, Any], stop: Event, on_token: OnToken | None) -> tuple[str, dict[str, Any]]:
-        """Return the text, and the last event from llama.cpp, which contains the token counts."""
-        if on_token is None:
+    def _run(
+        self, body: dict[str, Any], stop: Event, on_piece: OnPiece | None, logprobs: int | None
+    ) -> tuple[Piece, dict[str, Any]]:
+        """Return the whole answer, and the last event from llama.cpp, which contains the token counts."""
+        if on_piece is None:
             response = self._completion(body, stop)
-            return response["choices"][0]["text"], response
-        pieces: list[str] = []
+            return Piece.of(response["choices"][0], logprobs), response
+        texts: list[str] = []
         last: dict[str, Any] = {}
         for last in self.server.stream("/v1/completions", body, stop):
-            if piece := last["choices"][0]["text"]:
-                pieces.append(piece)
-                on_token(piece)
+            piece = Piece.of(last["choices"][0], logprobs)
+            if piece.text or piece.logprobs:
+                texts.append(piece.text)
+                on_piece(piece)
             if stop.is_set():
                 break
-        return "".join(pieces), last
+        return Piece("".join(texts)), last
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    """The SHA-256 of a file, computed again only if its size or time of modification has changed."""
+    return data.sha256(path)
 
 
 register(IMPLEMENTATION, ServedLlamaCpp)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 import course_lib
 from course_lib.errors import CourseError
-from course_lib.serve.completion import Completion, CompletionRequest
+from course_lib.serve.completion import Completion, CompletionRequest, Piece
 from course_lib.serve.errors import ApiError, error_line
 from course_lib.serve.model_info import details, model_info
 from course_lib.serve.ollama_schemas import (
@@ -25,9 +26,11 @@ from course_lib.serve.ollama_schemas import (
     PullBody,
     ShowBody,
 )
-from course_lib.serve.store import Line, Tag, parse_name
+from course_lib.serve.store import Line
+from course_lib.serve.tags import Tag, parse_name
 from course_lib.serve.worker import Channel, Worker
 
+PROTOCOL = "0.12.11"  # the version of Ollama whose protocol is spoken: clients ask for it
 FOREVER = timedelta(days=365 * 100)  # the expiry of models that are never unloaded
 
 
@@ -35,10 +38,13 @@ async def generate(worker: Worker, body: GenerateBody) -> Response:
     """POST /api/generate: complete a prompt. Without one: load the model, or unload it if keep_alive is 0."""
     if body.raw and body.system:
         raise ApiError("system", "raw mode does not support template, system, or context")
-    system = [{"role": "system", "content": body.system}] if body.system else []
-    turns = [*system, {"role": "user", "content": body.prompt}]
-    request = body.request(body.prompt if body.raw else turns, "prompt")
     tag = worker.store.find_generative(body.model, "generate")
+    system = body.system or tag.system
+    turns = [{"role": "system", "content": system}] if system else []
+    turns.append({"role": "user", "content": body.prompt})
+    if not tag.chat and body.system:
+        raise ApiError("system", f'"{body.model}" has no chat template, and so no place for it')
+    request = body.request(body.prompt if body.raw or not tag.chat else turns, "prompt", tag.options)
     if not body.prompt:
         return await _load_or_unload(worker, tag, body, _generated)
     return await _respond(worker, tag, body, request, _generated)
@@ -46,29 +52,38 @@ async def generate(worker: Worker, body: GenerateBody) -> Response:
 
 async def chat(worker: Worker, body: ChatBody) -> Response:
     """POST /api/chat: answer a conversation. Without messages: load or unload the model."""
-    request = body.request([message.model_dump() for message in body.messages], "messages")
     tag = worker.store.find_generative(body.model, "chat")
+    turns = [message.model_dump() for message in body.messages]
+    if tag.system and turns and turns[0]["role"] != "system":
+        turns.insert(0, {"role": "system", "content": tag.system})
+    request = body.request(turns, "messages", tag.options)
     if not body.messages:
         return await _load_or_unload(worker, tag, body, _chatted)
     return await _respond(worker, tag, body, request, _chatted)
 
 
-def _generated(piece: str) -> Line:
-    return {"response": piece}
+def _generated(piece: Piece) -> Line:
+    return {"response": piece.text} | _probabilities(piece)
 
 
-def _chatted(piece: str) -> Line:
-    return {"message": {"role": "assistant", "content": piece}}
+def _chatted(piece: Piece) -> Line:
+    return {"message": {"role": "assistant", "content": piece.text}} | _probabilities(piece)
+
+
+def _probabilities(piece: Piece) -> Line:
+    if piece.logprobs is None:
+        return {}
+    return {"logprobs": [{k: v for k, v in token.items() if v != []} for token in piece.logprobs]}
 
 
 async def _respond(
-    worker: Worker, tag: Tag, body: PromptBody, request: CompletionRequest, to_json: Callable[[str], Line]
+    worker: Worker, tag: Tag, body: PromptBody, request: CompletionRequest, to_json: Callable[[Piece], Line]
 ) -> Response:
     started = time.perf_counter()
     if not body.stream:
         completion = await worker.run(lambda channel: worker.complete(tag, request, body.keep_alive, channel))
         return JSONResponse(
-            _line(body.model, to_json(completion.text)) | _completion_summary(completion, started)
+            _line(body.model, to_json(completion.piece)) | _completion_summary(completion, started)
         )
     pieces = worker.stream(
         lambda channel: worker.complete(tag, request, body.keep_alive, channel, stream=True)
@@ -77,23 +92,23 @@ async def _respond(
 
     async def lines() -> AsyncIterator[Line]:
         piece = first
-        while isinstance(piece, str):
+        while isinstance(piece, Piece):
             yield _line(body.model, to_json(piece)) | {"done": False}
             piece = await anext(pieces)
-        yield _line(body.model, to_json("")) | _completion_summary(piece, started)
+        yield _line(body.model, to_json(Piece(""))) | _completion_summary(piece, started)
 
     return ndjson(lines())
 
 
 async def _load_or_unload(
-    worker: Worker, tag: Tag, body: PromptBody, to_json: Callable[[str], Line]
+    worker: Worker, tag: Tag, body: PromptBody, to_json: Callable[[Piece], Line]
 ) -> Response:
     if body.keep_alive == 0:
         await run_in_threadpool(worker.unload, tag)
     else:
         await worker.run(lambda _: worker.load(tag, body.keep_alive))
     reason = "unload" if body.keep_alive == 0 else "load"
-    return JSONResponse(_line(body.model, to_json("")) | {"done": True, "done_reason": reason})
+    return JSONResponse(_line(body.model, to_json(Piece(""))) | {"done": True, "done_reason": reason})
 
 
 def ndjson(lines: AsyncIterator[Line]) -> Response:
@@ -137,8 +152,11 @@ def _iso(moment: datetime) -> str:
 async def embed(worker: Worker, body: EmbedBody) -> Response:
     """POST /api/embed: return a unit-length embedding vector for each text."""
     started, tag = time.perf_counter(), worker.store.find_embedding(body.model)
+    how: dict[str, Any] = {"truncate": body.truncate, "dimensions": body.dimensions}
     vectors = await worker.run(
-        lambda channel: worker.embed(tag, body.input, channel, body.keep_alive, body.options.num_ctx)
+        lambda channel: worker.embed(
+            tag, body.input, channel, keep_alive=body.keep_alive, num_ctx=body.options.num_ctx, **how
+        )
     )
     return JSONResponse(
         {
@@ -152,10 +170,19 @@ async def embed(worker: Worker, body: EmbedBody) -> Response:
 
 
 async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
-    """POST /api/embeddings: return the embedding vector of one text; an empty list for an empty text."""
+    """POST /api/embeddings: return the vector of one text, not scaled; an empty list for an empty text."""
     tag, texts = worker.store.find_embedding(body.model), [body.prompt] if body.prompt else []
     vectors = await worker.run(
-        lambda channel: worker.embed(tag, texts, channel, body.keep_alive, body.options.num_ctx, "prompt")
+        lambda channel: worker.embed(
+            tag,
+            texts,
+            channel,
+            field="prompt",
+            truncate=True,
+            unit_length=False,
+            keep_alive=body.keep_alive,
+            num_ctx=body.options.num_ctx,
+        )
     )
     return JSONResponse({"embedding": vectors.rows[0] if vectors.rows else []})
 
@@ -163,22 +190,27 @@ async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
 async def pull(worker: Worker, body: PullBody) -> Response:
     """POST /api/pull: add a shipped model to the store, reporting progress line by line."""
     name = parse_name(body.model_name)
+    return await progress(worker, lambda: worker.store.pull(name), body.stream)
+
+
+async def progress(worker: Worker, work: Callable[[], Iterator[Line]], stream: bool) -> Response:
+    """Do the work in a thread, and return its progress line by line, or only the last line."""
 
     def job(channel: Channel) -> None:
-        for line in worker.store.pull(name):
+        for line in work():
             channel.put(line)
             if channel.stop.is_set():
                 return
 
     lines = (line async for line in worker.stream(job, worker.pulls) if line is not None)
-    if body.stream:
+    if stream:
         return ndjson(lines)
     return JSONResponse([line async for line in lines][-1])
 
 
 async def version(worker: Worker) -> Response:
     """GET /api/version. The field `server` is only sent by this server, not by Ollama."""
-    return JSONResponse({"version": course_lib.__version__, "server": "Local AI, Measured"})
+    return JSONResponse({"version": PROTOCOL, "server": f"Local AI, Measured {course_lib.__version__}"})
 
 
 async def tags(worker: Worker) -> Response:
@@ -190,17 +222,17 @@ async def tags(worker: Worker) -> Response:
 
 
 async def ps(worker: Worker) -> Response:
-    """GET /api/ps: list the loaded models. `size` is the size of the weights in bytes."""
+    """GET /api/ps: list the loaded models. `size` is that of weights and KV cache in bytes."""
     now, models = datetime.now(UTC), []
-    for tag, model in await run_in_threadpool(worker.loaded):
+    for tag, model, placed in await run_in_threadpool(worker.loaded):
         seconds = min(model.expires_in, FOREVER.total_seconds())
         models.append(
             _model_summary(tag)
             | {
-                "size": model.bytes,
-                "size_vram": 0 if model.device == "cpu" else model.bytes,
+                "size": placed.bytes,
+                "size_vram": 0 if model.device == "cpu" else placed.bytes,
                 "expires_at": _iso(now + timedelta(seconds=seconds)),
-                "context_length": worker.contexts[tag.digest],
+                "context_length": placed.context,
             }
         )
     return JSONResponse({"models": models})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from course_lib.serve.completion import CompletionRequest
 from course_lib.serve.errors import ApiError
@@ -15,23 +15,50 @@ from course_lib.serve.schemas import (
     RequestBody,
     Role,
     SamplingOptions,
-    Texts,
-    names,
-    parse_num_predict,
+    Whole,
+    generation,
 )
 
-
-class Options(SamplingOptions):
-    """The supported fields of Ollama's `options`; all others are rejected."""
-
-    num_ctx: int | None = Field(None, ge=1)
-    num_predict: int | None = None
+DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "repeat_penalty": 1.1, "repeat_last_n": 64}
+UNSUPPORTED = {"think": "thinking"}
+# A single empty text has no vector, in Ollama.
+Input = Annotated[list[str], BeforeValidator(lambda v: [] if v == "" else [v] if isinstance(v, str) else v)]
 
 
-class EmbedOptions(RequestBody):
-    """The supported field of Ollama's `options` in an embedding request."""
+class RunnerOptions(RequestBody):
+    """Options for how a model is run; those that cannot change the answer are accepted."""
 
-    num_ctx: int | None = Field(None, ge=1)
+    model_config = ConfigDict(extra="forbid")
+    num_ctx: Annotated[Whole, Field(ge=1)] | None = None
+    num_keep: Whole = 0  # prompts are never shifted
+    num_batch: Whole = 0
+    num_gpu: Whole = 0
+    main_gpu: Whole = 0
+    num_thread: Whole = 0
+    numa: bool = False
+    low_vram: bool = False
+    f16_kv: bool = True
+    use_mmap: bool = True
+    use_mlock: bool = False
+    vocab_only: Literal[False] = False
+    logits_all: bool = False
+    penalize_newline: bool = True  # without effect in Ollama, too
+    tfs_z: Annotated[float, Field(ge=1, le=1)] = 1
+
+
+class Options(RunnerOptions, SamplingOptions):
+    """Ollama's `options`. An unknown one is refused: Ollama would only write it to its log."""
+
+    model_config = ConfigDict(extra="forbid")
+    DEFAULTS: ClassVar[dict[str, Any]] = DEFAULTS
+    num_predict: Whole | None = None
+
+
+class EmbedOptions(RunnerOptions, SamplingOptions):
+    """Ollama's `options` for embeddings, on which sampling options have no effect."""
+
+    model_config = ConfigDict(extra="forbid")
+    num_predict: Whole | None = None
 
 
 class ModelBody(RequestBody):
@@ -58,27 +85,38 @@ class PromptBody(RequestBody):
     model: str
     stream: bool = True
     format: Format = None
+    logprobs: bool = False
+    top_logprobs: Annotated[Whole, Field(ge=0, le=20)] = 0
     options: Options = Field(default_factory=Options)
     keep_alive: KeepAlive | None = None
 
-    def request(self, prompt: Any, prompt_field: str) -> CompletionRequest:
-        """Convert the body to a CompletionRequest. Raises ApiError for invalid options."""
+    def request(self, prompt: Any, prompt_field: str, parameters: dict[str, Any]) -> CompletionRequest:
+        """Convert the body to a CompletionRequest. Raises ApiError for invalid options.
+
+        parameters: The options that the model itself sets.
+        """
+        options = self.options.sampling(parameters)
+        num_predict = self.options.num_predict or parameters.get("num_predict", -1)
         return CompletionRequest(
             prompt=prompt,
-            options=self.options.generation("options.", self.format),
-            num_ctx=self.options.num_ctx,
-            num_predict=parse_num_predict(self.options.num_predict, "options.num_predict"),
+            options=generation(options, "options.", self.format),
+            sampling=options,
+            num_ctx=self.options.num_ctx or parameters.get("num_ctx"),
+            num_predict=num_predict if num_predict > 0 else None,
+            logprobs=self.top_logprobs if self.logprobs else None,
             prompt_field=prompt_field,
-            options_prefix="options.",
         )
 
 
 class GenerateBody(PromptBody):
     """POST /api/generate."""
 
-    UNSUPPORTED: ClassVar[frozenset[str]] = names(
-        "suffix template images context think logprobs top_logprobs width height steps truncate shift"
-    )
+    UNSUPPORTED: ClassVar[dict[str, str]] = UNSUPPORTED | {
+        "suffix": "insert",
+        "template": "templates of a request",
+        "context": "the context of an earlier answer",
+        "images": "vision",
+    }
     prompt: str = ""
     system: str = ""
     raw: bool = False
@@ -87,7 +125,11 @@ class GenerateBody(PromptBody):
 class Message(RequestBody):
     """One message of a conversation."""
 
-    UNSUPPORTED: ClassVar[frozenset[str]] = names("images tool_calls thinking tool_name tool_call_id")
+    UNSUPPORTED: ClassVar[dict[str, str]] = {
+        "images": "vision",
+        "tool_calls": "tools",
+        "thinking": "thinking",
+    }
     role: Role
     content: str = ""
 
@@ -95,17 +137,17 @@ class Message(RequestBody):
 class ChatBody(PromptBody):
     """POST /api/chat."""
 
-    UNSUPPORTED: ClassVar[frozenset[str]] = names("tools think logprobs top_logprobs truncate shift")
+    UNSUPPORTED: ClassVar[dict[str, str]] = UNSUPPORTED | {"tools": "tools"}
     messages: list[Message] = Field(default_factory=list, max_length=MAX_MESSAGES)
 
 
 class EmbedBody(RequestBody):
-    """POST /api/embed. Texts that are too long are rejected, even with `truncate`."""
+    """POST /api/embed. truncate: Whether to cut texts that are too long."""
 
-    UNSUPPORTED: ClassVar[frozenset[str]] = names("dimensions")
     model: str
     truncate: bool = True
-    input: Texts = Field(default_factory=list, max_length=MAX_TEXTS)
+    input: Input = Field(default_factory=list, max_length=MAX_TEXTS)
+    dimensions: Annotated[Whole, Field(ge=0)] = 0
     options: EmbedOptions = Field(default_factory=EmbedOptions)
     keep_alive: KeepAlive | None = None
 
@@ -120,16 +162,14 @@ class EmbeddingsBody(RequestBody):
 
 
 class PullBody(ModelBody):
-    """POST /api/pull. `insecure` is not supported, because nothing is downloaded."""
+    """POST /api/pull. `insecure` has no effect: nothing is pulled from a registry of Ollama's."""
 
-    UNSUPPORTED: ClassVar[frozenset[str]] = names("insecure")
     stream: bool = True
 
 
 class ShowBody(ModelBody):
     """POST /api/show."""
 
-    UNSUPPORTED: ClassVar[frozenset[str]] = names("system template options")
     verbose: bool = False
 
 

@@ -15,11 +15,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from course_lib.errors import CourseError
 from course_lib.models.schema.json_schema import check_size
-from course_lib.serve.completion import Completion, CompletionRequest
+from course_lib.serve.completion import Completion, CompletionRequest, Piece
 from course_lib.serve.errors import ApiError, error_line
 from course_lib.serve.limits import MAX_MESSAGES, MAX_PROMPTS, MAX_TEXTS
-from course_lib.serve.schemas import RequestBody, SamplingOptions, Texts, names, parse_num_predict
-from course_lib.serve.store import Tag
+from course_lib.serve.schemas import RequestBody, SamplingOptions, Texts, Whole, generation
+from course_lib.serve.tags import Tag
 from course_lib.serve.worker import Worker
 
 
@@ -49,7 +49,11 @@ def _response_format(value: Any) -> dict[str, Any] | None:
 class Turn(RequestBody):
     """One message of a chat. OpenAI's newer models call the role `system` `developer`."""
 
-    UNSUPPORTED: ClassVar[frozenset[str]] = names("name tool_calls tool_call_id refusal audio function_call")
+    UNSUPPORTED: ClassVar[dict[str, str]] = {
+        "tool_calls": "tools",
+        "function_call": "tools",
+        "audio": "audio",
+    }
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, BeforeValidator(_content)] = ""
 
@@ -57,39 +61,45 @@ class Turn(RequestBody):
 class StreamOptions(RequestBody):
     """Additional content of a stream, such as token counts."""
 
-    UNSUPPORTED: ClassVar[frozenset[str]] = names("include_obfuscation")
     include_usage: bool = False
 
 
 class CommonBody(SamplingOptions):
     """The common fields of /v1/chat/completions and /v1/completions."""
 
-    UNSUPPORTED: ClassVar[frozenset[str]] = names(
-        "frequency_penalty presence_penalty logprobs top_logprobs logit_bias"
-    )
-    IGNORED: ClassVar[frozenset[str]] = names(
-        "user metadata store service_tier safety_identifier prompt_cache_key prompt_cache_retention"
-    )
+    UNSUPPORTED: ClassVar[dict[str, str]] = {"logit_bias": "logit_bias"}
+    DEFAULTS: ClassVar[dict[str, Any]] = {"temperature": 1.0, "top_p": 1.0}
     model: str
     stream: bool = False
     stream_options: StreamOptions = Field(default_factory=StreamOptions)
     n: int = Field(1, ge=1, le=1)
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
+    max_tokens: Whole | None = None
+    max_completion_tokens: Whole | None = None
     response_format: Annotated[dict[str, Any] | None, PlainValidator(_response_format)] = None
 
-    def request(self, prompt: Any, prompt_field: str) -> CompletionRequest:
-        """Convert the body to a CompletionRequest. Raises ApiError for invalid options."""
+    def request(
+        self, prompt: Any, prompt_field: str, parameters: dict[str, Any], logprobs: int | None
+    ) -> CompletionRequest:
+        """Convert the body to a CompletionRequest. Raises ApiError for invalid options.
+
+        parameters: The options that the model itself sets. logprobs: As in CompletionRequest.
+        """
         older, newer = self.max_tokens, self.max_completion_tokens
         if older is not None and newer is not None and older != newer:
             raise ApiError(
                 "max_tokens", f"{older}, but max_completion_tokens is {newer}", "send only one of them"
             )
         field, limit = ("max_tokens", older) if newer is None else ("max_completion_tokens", newer)
+        if limit is not None and limit < 1 and limit != -1:
+            raise ApiError(field, f"{limit}; expected at least 1, or -1 for no limit")
+        options = self.sampling(parameters)
         return CompletionRequest(
             prompt=prompt,
-            options=self.generation("", self.response_format),
-            num_predict=parse_num_predict(limit, field),
+            options=generation(options, "", self.response_format),
+            sampling=options,
+            logprobs=logprobs,
+            num_ctx=parameters.get("num_ctx"),
+            num_predict=limit if limit is not None and limit > 0 else None,
             prompt_field=prompt_field,
         )
 
@@ -97,17 +107,24 @@ class CommonBody(SamplingOptions):
 class ChatBody(CommonBody):
     """POST /v1/chat/completions."""
 
-    UNSUPPORTED: ClassVar[frozenset[str]] = CommonBody.UNSUPPORTED | names(
-        "tools tool_choice parallel_tool_calls functions function_call audio modalities prediction "
-        "reasoning_effort verbosity web_search_options"
-    )
+    UNSUPPORTED: ClassVar[dict[str, str]] = CommonBody.UNSUPPORTED | {
+        "tools": "tools",
+        "functions": "tools",
+        "audio": "audio",
+        "web_search_options": "search",
+    }
+    reasoning_effort: Literal["none"] = "none"
+    modalities: list[Literal["text"]] = Field(default_factory=list)
+    logprobs: bool = False
+    top_logprobs: Annotated[Whole, Field(ge=0, le=20)] = 0
     messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES)
 
 
 class CompletionBody(CommonBody):
     """POST /v1/completions. As in Ollama, the prompt becomes the user message of a chat."""
 
-    UNSUPPORTED: ClassVar[frozenset[str]] = CommonBody.UNSUPPORTED | names("suffix echo")
+    UNSUPPORTED: ClassVar[dict[str, str]] = CommonBody.UNSUPPORTED | {"suffix": "insert", "echo": "echo"}
+    logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
     prompt: Annotated[Texts, Field(min_length=1, max_length=MAX_PROMPTS)]
     best_of: int = Field(1, ge=1, le=1)
 
@@ -115,9 +132,8 @@ class CompletionBody(CommonBody):
 class EmbeddingsBody(RequestBody):
     """POST /v1/embeddings."""
 
-    UNSUPPORTED: ClassVar[frozenset[str]] = names("dimensions")
-    IGNORED: ClassVar[frozenset[str]] = names("user")
     model: str
+    dimensions: Annotated[Whole, Field(ge=1)] | None = None
     input: Annotated[Texts, Field(max_length=MAX_TEXTS)]
     encoding_format: Literal["float", "base64"] = "float"
 
@@ -125,20 +141,28 @@ class EmbeddingsBody(RequestBody):
 async def chat_completions(worker: Worker, body: ChatBody) -> Response:
     """POST /v1/chat/completions: answer a conversation."""
     turns = [{"role": t.role.replace("developer", "system"), "content": t.content} for t in body.messages]
-    request, head = body.request(turns, "messages"), _response_head(body, "chatcmpl", "chat.completion")
     tag = worker.store.find_generative(body.model, "chat")
+    logprobs = body.top_logprobs if body.logprobs else None
+    if tag.system and turns[0]["role"] != "system":
+        turns.insert(0, {"role": "system", "content": tag.system})
+    request = body.request(turns, "messages", tag.options, logprobs)
+    head = _response_head(body, "chatcmpl", "chat.completion")
     if body.stream:
         return await _stream(worker, tag, request, body, head)
     completion = await worker.run(lambda channel: worker.complete(tag, request, None, channel))
-    message = {"message": {"role": "assistant", "content": completion.text}}
-    choice = _choice(0, message, completion.finish_reason)
+    message = {"message": {"role": "assistant", "content": completion.piece.text}}
+    choice = _choice(0, message | _chat_logprobs(completion.piece), completion.finish_reason)
     return JSONResponse(head | {"choices": [choice], "usage": _usage([completion])})
 
 
 async def completions(worker: Worker, body: CompletionBody) -> Response:
     """POST /v1/completions: complete each prompt."""
-    requests = [body.request([{"role": "user", "content": prompt}], "prompt") for prompt in body.prompt]
     tag = worker.store.find_generative(body.model, "generate")
+    system = [{"role": "system", "content": tag.system}] if tag.system else []
+    prompts: list[Any] = [[*system, {"role": "user", "content": prompt}] for prompt in body.prompt]
+    if not tag.chat:
+        prompts = list(body.prompt)
+    requests = [body.request(prompt, "prompt", tag.options, body.logprobs) for prompt in prompts]
     head = _response_head(body, "cmpl", "text_completion")
     if body.stream:
         if len(requests) > 1:
@@ -148,18 +172,38 @@ async def completions(worker: Worker, body: CompletionBody) -> Response:
     results = await worker.run(
         lambda channel: [worker.complete(tag, request, None, channel) for request in requests]
     )
-    choices = [_choice(i, {"text": c.text}, c.finish_reason) for i, c in enumerate(results)]
+    choices = [_choice(i, _completion_text(c.piece), c.finish_reason) for i, c in enumerate(results)]
     return JSONResponse(head | {"choices": choices, "usage": _usage(results)})
 
 
 def _response_head(body: CommonBody, prefix: str, kind: str) -> dict[str, Any]:
     kind = f"{kind}.chunk" if body.stream and kind.startswith("chat") else kind
     identifier = f"{prefix}-{uuid.uuid4().hex[:12]}"
-    return {"id": identifier, "object": kind, "created": int(time.time()), "model": body.model}
+    head = {"id": identifier, "object": kind, "created": int(time.time()), "model": body.model}
+    return head | {"system_fingerprint": "fp_ollama"}
 
 
 def _choice(index: int, content: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
-    return {"index": index, **content, "logprobs": None, "finish_reason": finish_reason}
+    return {"index": index, "logprobs": None, **content, "finish_reason": finish_reason}
+
+
+def _chat_logprobs(piece: Piece) -> dict[str, Any]:
+    return {} if piece.logprobs is None else {"logprobs": {"content": piece.logprobs, "refusal": None}}
+
+
+def _completion_text(piece: Piece) -> dict[str, Any]:
+    """The text of a choice of /v1/completions, and the log probabilities in their older form."""
+    if piece.logprobs is None:
+        return {"text": piece.text}
+    others = [{o["token"]: o["logprob"] for o in token["top_logprobs"]} for token in piece.logprobs]
+    return {
+        "text": piece.text,
+        "logprobs": {
+            "tokens": [token["token"] for token in piece.logprobs],
+            "token_logprobs": [token["logprob"] for token in piece.logprobs],
+            "top_logprobs": others,
+        },
+    }
 
 
 def _usage(completions: list[Completion]) -> dict[str, int]:
@@ -179,18 +223,19 @@ async def _stream(
     pieces = worker.stream(lambda channel: worker.complete(tag, request, None, channel, stream=True))
     first = await anext(pieces)  # an error before the first piece can still set the HTTP status
 
-    def chunk(piece: str, finish_reason: str | None = None) -> dict[str, Any]:
-        content: dict[str, Any] = {"text": piece}
+    def chunk(piece: Piece, finish_reason: str | None = None) -> dict[str, Any]:
+        content = _completion_text(piece)
         if isinstance(body, ChatBody):
-            content = {"delta": {} if finish_reason else {"role": "assistant", "content": piece}}
+            delta = {} if finish_reason else {"role": "assistant", "content": piece.text}
+            content = {"delta": delta} | _chat_logprobs(piece)
         return head | {"choices": [_choice(0, content, finish_reason)]}
 
     async def chunks() -> AsyncIterator[dict[str, Any]]:
         piece = first
-        while isinstance(piece, str):
+        while isinstance(piece, Piece):
             yield chunk(piece)
             piece = await anext(pieces)
-        yield chunk("", piece.finish_reason)
+        yield chunk(Piece(""), piece.finish_reason)
         if body.stream_options.include_usage:
             yield head | {"choices": [], "usage": _usage([piece])}
 
@@ -221,7 +266,9 @@ async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
     import numpy as np
 
     tag = worker.store.find_embedding(body.model)
-    vectors = await worker.run(lambda channel: worker.embed(tag, body.input, channel))
+    vectors = await worker.run(
+        lambda channel: worker.embed(tag, body.input, channel, dimensions=body.dimensions)
+    )
     rows: list[Any] = vectors.rows
     if body.encoding_format == "base64":
         rows = [base64.b64encode(np.array(row, dtype="<f4").tobytes()).decode() for row in rows]
@@ -243,4 +290,5 @@ async def model(worker: Worker, name: str) -> Response:
 
 def _model(tag: Tag) -> dict[str, Any]:
     created = int(datetime.fromisoformat(tag.modified_at).timestamp())
-    return {"id": tag.name, "object": "model", "created": created, "owned_by": "library"}
+    owner = tag.name.rpartition("/")[0] or "library"
+    return {"id": tag.name, "object": "model", "created": created, "owned_by": owner}

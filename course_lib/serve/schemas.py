@@ -1,51 +1,59 @@
-"""Base schemas for the request bodies of the model server. Unsupported fields are rejected, never ignored."""
+"""Base schemas for request bodies: what would change the answer acts or is refused."""
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from course_lib.models.schema import Generation
 from course_lib.models.schema.json_schema import check_size
 from course_lib.serve.errors import ApiError
 
+logger = logging.getLogger("course_lib.serve")
 DURATION = re.compile(r"[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+)")
 DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
 SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 MAX_SECONDS = 1e8  # three years
 OUR_NAMES = {"repeat_penalty": "repetition_penalty"}  # Ollama's name -> the field of Generation, if different
+GENERATION_OPTIONS = ("temperature", "seed", "stop", "top_k", "top_p", "repeat_penalty")
 OLLAMA_NAMES = {ours: name for name, ours in OUR_NAMES.items()}
 
 
-def names(text: str) -> frozenset[str]:
-    """Return the whitespace-separated names in `text`."""
-    return frozenset(text.split())
-
-
 class RequestBody(BaseModel):
-    """The base class of request bodies. A field that is null counts as missing, because clients send null.
+    """The base class of request bodies. Unknown fields are ignored, as Ollama does; null counts as missing.
 
-    UNSUPPORTED: Fields of the API that are rejected unless they are empty (null, false, [] or "").
-    IGNORED: Fields that are accepted without effect, because they do not change the response.
+    UNSUPPORTED: Fields that would change the answer, and what they would need: they are refused unless they
+    are empty (null, false, [], {} or "").
     """
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True, protected_namespaces=()
+        extra="ignore", strict=True, allow_inf_nan=False, hide_input_in_errors=True, protected_namespaces=()
     )
-    UNSUPPORTED: ClassVar[frozenset[str]] = frozenset()
-    IGNORED: ClassVar[frozenset[str]] = frozenset()
+    UNSUPPORTED: ClassVar[dict[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_ignored(cls, value: Any) -> Any:
+    def _drop_empty(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        ignored = cls.IGNORED | {name for name in cls.UNSUPPORTED if not value.get(name)}
-        return {name: v for name, v in value.items() if v is not None and name not in ignored}
+        for name, feature in cls.UNSUPPORTED.items():
+            if (given := value.get(name)) is not None and given is not False and given not in ("", [], {}):
+                who = value["model"] if isinstance(value.get("model"), str) else "this model"
+                raise ApiError(name, f'"{who[:100]}" does not support {feature} on this server')
+        return {name: v for name, v in value.items() if v is not None and name not in cls.UNSUPPORTED}
 
     @classmethod
     def read(cls, raw: bytes) -> Self:
@@ -68,13 +76,18 @@ def _field_name(location: tuple[Any, ...]) -> str:
 
 
 def _reason(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":  # Ollama would ignore the field silently
+    if kind == "extra_forbidden":
         return "this server does not support this field; leave it out"
     return message.removeprefix("Value error, ")
 
 
-def _seconds(value: Any) -> float:
-    """Convert a number or a Go duration such as "1h30m" to seconds. Negative values (forever) become -1."""
+def parse_duration(value: Any) -> float | None:
+    """Convert a number or a Go duration such as "1h30m" to seconds. Negative values (forever) become -1.
+
+    None stays None. Raises ValueError for another value.
+    """
+    if value is None:
+        return None
     if isinstance(value, str):
         if len(value) > 100 or not DURATION.fullmatch(value):
             raise ValueError("expected a number of seconds, or a string such as '5m', '1h30m', '-1m'")
@@ -87,6 +100,11 @@ def _seconds(value: Any) -> float:
     if seconds > MAX_SECONDS:
         raise ValueError(f"at most {MAX_SECONDS:.0f} seconds; -1 keeps the model forever")
     return seconds if seconds >= 0 else -1.0
+
+
+def _whole(value: Any) -> Any:
+    """Accept 5.0 as 5: JavaScript does not distinguish them."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _as_list(value: Any) -> Any:
@@ -102,41 +120,60 @@ def _json_schema(value: Any) -> dict[str, Any] | None:
     return check_size(value)
 
 
-KeepAlive = Annotated[float, BeforeValidator(_seconds)]
+KeepAlive = Annotated[float, BeforeValidator(parse_duration)]
 Texts = Annotated[list[str], BeforeValidator(_as_list)]
 Format = Annotated[dict[str, Any] | None, PlainValidator(_json_schema)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+Penalty = Annotated[float, Field(ge=-100, le=100)]
 Role = Literal["system", "user", "assistant"]
 
 
 class SamplingOptions(RequestBody):
-    """Ollama's sampling options, with the bounds and defaults of the course's Generation options."""
+    """Sampling options, with Ollama's names.
 
-    temperature: float | None = None
-    seed: int | None = None
-    stop: Texts | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    repeat_penalty: float | None = None
-
-    def generation(self, prefix: str = "", json_schema: dict[str, Any] | None = None) -> Generation:
-        """Convert to Generation options. Raises ApiError that names `prefix` + the invalid field."""
-        names = SamplingOptions.model_fields
-        options = {OUR_NAMES.get(n, n): v for n in names if (v := getattr(self, n)) is not None}
-        if options.get("seed") == -1:  # -1 means a random seed, in both APIs
-            options["seed"] = secrets.randbelow(2**31)
-        try:
-            return Generation(**options, json_schema=json_schema)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            name = str(first["loc"][0])
-            raise ApiError(prefix + OLLAMA_NAMES.get(name, name), first["msg"]) from None
-
-
-def parse_num_predict(value: int | None, field: str) -> int | None:
-    """Return the maximum number of answer tokens; None if unlimited (-1 or -2).
-
-    Raises ApiError for 0 and for other negative values.
+    DEFAULTS: The values of the protocol, which the parameters of a created model and the request replace.
     """
-    if value is not None and value < 1 and value not in (-1, -2):
-        raise ApiError(field, f"{value}; expected at least 1, or -1 for no limit")
-    return value if value is not None and value > 0 else None
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {}
+    temperature: float | None = None
+    seed: Annotated[Whole, Field(ge=-(2**63), lt=2**64)] | None = None
+    stop: Texts | None = None
+    top_k: Whole | None = None
+    top_p: float | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    repeat_penalty: float | None = None
+    repeat_last_n: Annotated[Whole, Field(ge=-1, le=1_000_000)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    mirostat: Annotated[Whole, Field(ge=0, le=2)] | None = None
+    mirostat_tau: Annotated[float, Field(ge=0, le=100)] | None = None
+    mirostat_eta: Annotated[float, Field(ge=0, le=100)] | None = None
+
+    def sampling(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """The options that act: those of the request, else of the model's `parameters`, else DEFAULTS.
+
+        Without a seed, or with -1, one is drawn anew and written to the log.
+        """
+        own = {name: v for name in SamplingOptions.model_fields if (v := getattr(self, name)) is not None}
+        options = self.DEFAULTS | parameters | own
+        if options.get("seed", -1) == -1:
+            options["seed"] = secrets.randbelow(2**31)
+            if options.get("temperature"):
+                logger.info("seed %d is drawn", options["seed"])
+        return options
+
+
+def generation(options: dict[str, Any], prefix: str, json_schema: dict[str, Any] | None) -> Generation:
+    """Convert sampling options to Generation. Raises ApiError that names `prefix` + the invalid field."""
+    known = {name: options[name] for name in GENERATION_OPTIONS if name in options}
+    known["seed"] %= 2**31
+    # llama.cpp keeps at least one token, and reads every top_k below 1 as all tokens.
+    known |= {"top_k": max(known.get("top_k", 0), 0), "top_p": max(known.get("top_p", 1.0), 1e-9)}
+    try:
+        fields = {OUR_NAMES.get(name, name): value for name, value in known.items()}
+        return Generation(**fields, json_schema=json_schema)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0])
+        raise ApiError(prefix + OLLAMA_NAMES.get(name, name), first["msg"]) from None

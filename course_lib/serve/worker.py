@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from course_lib.errors import CourseError
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.manager.manager import LoadedModel, ModelManager
-from course_lib.models.schema import ModelSpec
 from course_lib.serve.completion import Completion, CompletionRequest, ServedLlamaCpp
 from course_lib.serve.errors import ApiError, not_found
 from course_lib.serve.limits import MAX_PULLS, MAX_QUEUED, MAX_RUNNING
-from course_lib.serve.store import Store, Tag
+from course_lib.serve.placement import Placement, place
+from course_lib.serve.settings import Settings
+from course_lib.serve.store import Store
+from course_lib.serve.tags import Tag
 
 T = TypeVar("T")
+logger = logging.getLogger("course_lib.serve")
+MAX_TOKEN_CHARACTERS = 32  # a text of more characters per token of the context is cut at once
 EMBED_BATCH = 32  # texts that are embedded before a look whether the client is still there
 
 
@@ -55,11 +63,20 @@ class Worker:
     only reads the store does not come here: it must never wait behind a generation.
     """
 
-    def __init__(self, store: Store, *, max_queued: int = MAX_QUEUED, max_running: int = MAX_RUNNING) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings | None = None,
+        *,
+        max_queued: int = MAX_QUEUED,
+        max_running: int = MAX_RUNNING,
+    ) -> None:
         self.store, self.manager, self.closing = store, ModelManager(), threading.Event()
         self.limit = max_queued + max_running
-        self.contexts: dict[str, int] = {}  # digest -> context length in tokens, for models loaded so far
-        self._specs: dict[str, ModelSpec] = {}  # digest -> resolved specification
+        self.settings = settings or Settings()
+        self.placements: dict[str, Placement] = {}  # key of a tag -> how the model was last loaded
+        self._users, self._placing = Counter[str](), threading.Lock()  # requests per key of a tag
+        max_running = max(max_running, self.settings.num_parallel or 0)
         self._threads = ThreadPoolExecutor(max_running, thread_name_prefix="course-serve")
         self.pulls = ThreadPoolExecutor(MAX_PULLS, thread_name_prefix="course-pull")
         self._channels: set[Channel] = set()  # of the requests that are running or waiting
@@ -139,7 +156,7 @@ class Worker:
         stream: bool = False,
     ) -> Completion:
         """Complete a prompt with a model of the store. stream: Whether to put each piece into the channel."""
-        with self._engine(tag, keep_alive) as (engine, load_seconds):
+        with self._engine(tag, keep_alive, request.num_ctx) as (engine, load_seconds):
             assert isinstance(engine, ServedLlamaCpp)
             return replace(
                 engine.complete(request, channel.stop, channel.put if stream else None),
@@ -151,48 +168,97 @@ class Worker:
         tag: Tag,
         texts: list[str],
         channel: Channel,
+        *,
+        field: str = "input",
+        truncate: bool = False,
+        dimensions: int | None = None,
+        unit_length: bool = True,
         keep_alive: float | None = None,
         num_ctx: int | None = None,
-        field: str = "input",
     ) -> Vectors:
-        """Return a unit-length vector per text. Raises ApiError for a text that is too long.
+        """Return a vector per text.
 
-        field: The request field with the texts, for error messages.
+        field: The request field with the texts, for error messages. truncate: Cut texts that are too long;
+        otherwise they are an ApiError. dimensions: Keep only the first ones.
         """
-        with self._engine(tag, keep_alive) as (engine, load_seconds):
-            context = num_ctx or engine.context
-            if context > engine.context:
-                what = f"{num_ctx}, but the context length of this model is {engine.context}"
-                raise ApiError("options.num_ctx", what, "use a smaller num_ctx")
-            counts = [len(engine.tokenizer.encode(t, verbose=False)) for t in texts]  # type: ignore[attr-defined]
-            for i, count in enumerate(counts):
+        engine: Any  # with a method `pool` as well
+        with self._engine(tag, keep_alive, num_ctx) as (engine, load_seconds):
+            context = min(num_ctx or engine.context, engine.context)
+            tokens = 0
+            for i, text in enumerate(texts):
+                count = engine.count_tokens(text)
+                if count > context and truncate:
+                    texts[i], count = _cut(engine, text, context)
+                    logger.info("text %d of %d is cut to the context of %d tokens", i, len(texts), context)
                 if count > context:
-                    what = f"text {i} has {count} tokens, but num_ctx is {context}"
-                    raise ApiError(field, what, "split it: this server does not truncate texts")
+                    what = (
+                        f"text {i} has {count} tokens, which exceeds the context length: num_ctx is {context}"
+                    )
+                    raise ApiError(field, what, "split it")
+                tokens += count
             rows: list[list[float]] = []
             for start in range(0, len(texts), EMBED_BATCH):
                 if channel.stop.is_set():
                     break
-                rows += engine.embed(texts[start : start + EMBED_BATCH]).tolist()
-            return Vectors(rows, sum(counts), load_seconds)
-
-    def _spec(self, tag: Tag) -> ModelSpec:
-        if tag.digest not in self._specs:
-            self._specs[tag.digest] = self.manager.registry.spec(self.store.spec(tag))
-        return self._specs[tag.digest]
+                batch = texts[start : start + EMBED_BATCH]
+                vectors = engine.embed(batch) if unit_length else engine.pool(batch)
+                if dimensions:
+                    vectors = vectors[:, :dimensions]
+                    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+                rows += vectors.tolist()
+            return Vectors(rows, tokens, load_seconds)
 
     @contextmanager
-    def _engine(self, tag: Tag, keep_alive: float | None) -> Iterator[tuple[Engine, float]]:
+    def _placed(self, tag: Tag, num_ctx: int | None) -> Iterator[Placement]:
+        """Yield how a model is loaded: anew, if it is not loaded yet, or num_ctx is larger than before.
+
+        Raises ApiError if it does not fit into memory, even after idle models have been unloaded.
+        """
+        with self._placing:
+            current, loaded = self.placements.get(tag.key), self.manager.loaded_models()
+            used = self._users[tag.key] or (current and current.spec.key() in {model.key for model in loaded})
+            if not (current and used and min(num_ctx or 0, tag.context) <= current.context):
+                if current:
+                    self.manager.unload(current.spec)
+                current = self.placements[tag.key] = self._place_anew(tag, num_ctx)
+            self._users[tag.key] += 1
+        try:
+            yield current
+        finally:
+            with self._placing:
+                self._users[tag.key] -= 1
+
+    def _place_anew(self, tag: Tag, num_ctx: int | None) -> Placement:
+        while True:
+            try:
+                placed = place(self.store, tag, self.settings, num_ctx)
+                break
+            except ApiError:
+                idle = {model.key for model in self.manager.loaded_models() if not model.users}
+                others = [p.spec for p in self.placements.values() if p.spec.key() in idle]
+                if not others:
+                    raise
+                self.manager.unload(others[0])
+        placed = placed._replace(spec=self.manager.registry.spec(placed.spec))
+        text = "%s is loaded for %d x %d tokens, %d bytes"
+        logger.info(text, tag.name, placed.slots, placed.context, placed.bytes)
+        return placed
+
+    @contextmanager
+    def _engine(
+        self, tag: Tag, keep_alive: float | None, num_ctx: int | None = None
+    ) -> Iterator[tuple[Engine, float]]:
         """Yield the engine (loaded model) of a tag for use, and the seconds until it was available."""
         started = time.perf_counter()
+        keep_alive = self.settings.keep_alive if keep_alive is None else keep_alive
         with ExitStack() as stack:
             try:
-                engine = stack.enter_context(self.manager.use_resolved(self._spec(tag), keep_alive))
+                spec = stack.enter_context(self._placed(tag, num_ctx)).spec
+                engine = stack.enter_context(self.manager.use_resolved(spec, keep_alive))
             except (CourseError, OSError) as error:
-                if self.store.holds(tag):
-                    raise
-                raise not_found(tag.name) from error  # deleted after this request had come
-            self.contexts[tag.digest] = engine.context
+                if not self.store.holds(tag):
+                    raise not_found(tag.name) from error  # deleted after this request had come
+                raise
             yield engine, time.perf_counter() - started
 
     def load(self, tag: Tag, keep_alive: float | None) -> None:
@@ -202,20 +268,32 @@ class Worker:
 
     def unload(self, tag: Tag) -> None:
         """Unload a model as soon as its current users are done."""
-        if (spec := self._specs.pop(tag.digest, None)) is not None:
-            self.manager.unload(spec)
+        if (placed := self.placements.pop(tag.key, None)) is not None:
+            self.manager.unload(placed.spec)
 
     def delete(self, name: str) -> None:
         """Delete a model name from the store. The last name unloads the model; answers that run go on."""
         if (tag := self.store.delete(name)) is not None:
             self.unload(tag)
 
-    def loaded(self) -> list[tuple[Tag, LoadedModel]]:
+    def loaded(self) -> list[tuple[Tag, LoadedModel, Placement]]:
         """Return the loaded models, once for each of their names."""
         loaded = {model.key: model for model in self.manager.loaded_models()}
-        keys = {digest: spec.key() for digest, spec in list(self._specs.items())}
-        found = [(tag, loaded.get(keys.get(tag.digest, ""))) for tag in self.store.tags()]
-        return [(tag, model) for tag, model in found if model is not None]
+        placed = {key: (loaded.get(p.spec.key()), p) for key, p in list(self.placements.items())}
+        found = [(tag, *placed[tag.key]) for tag in self.store.tags() if tag.key in placed]
+        return [(tag, model, placement) for tag, model, placement in found if model is not None]
+
+
+def _cut(engine: Engine, text: str, context: int) -> tuple[str, int]:
+    """Return a beginning of a text with at most `context` tokens (by bisection), and their number."""
+    fits, too_long = 0, min(len(text), context * MAX_TOKEN_CHARACTERS) + 1
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if engine.count_tokens(text[:middle]) <= context:
+            fits = middle
+        else:
+            too_long = middle
+    return text[:fits], engine.count_tokens(text[:fits])
 
 
 def closing_error() -> ApiError:

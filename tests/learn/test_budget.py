@@ -14,6 +14,7 @@ from course_lib.learn.budget import (
     budget_violations,
     calibrate,
     declared_budget,
+    fewer,
     report,
     sample,
     show_budget,
@@ -86,6 +87,7 @@ def test_where_models_are_slow_a_sample_is_taken_and_told(monkeypatch, capsys):
     monkeypatch.setenv("COURSE_TIER", "real")
     assert sample(range(100), 80) == list(range(8)) and "8 of 80" in capsys.readouterr().out
     assert sample(range(100), 12) == list(range(4)) and sample(range(100), 3) == list(range(3))
+    assert (fewer(7), fewer(64, least=16), fewer(3)) == (4, 16, 3)
     monkeypatch.setenv("COURSE_SHARE", "0.5")
     assert len(sample(range(100), 80)) == 40
     for wrong in ("0", "1.5", "half", "nan"):

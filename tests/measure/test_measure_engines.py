@@ -3,6 +3,7 @@
 import json
 import math
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,6 +96,18 @@ def test_no_two_runs_begin_alike_and_every_prompt_is_marked_as_it_is(llama_cpp):
     assert marked == llama_cpp.generate(PROMPTS) and row.scores == (1, 0) and row.quality.value == 0.5
 
 
+def test_each_engine_may_have_its_own_prompts_and_no_stop_text_ends_a_timed_answer(llama_cpp):
+    log = []
+    stopping = load("haneul-300k", generation={"stop": [" ", "."]})
+    engines = {"a": Recorded(llama_cpp, "a", log), "b": Recorded(stopping, "b", log)}
+    results = compare(engines, {"a": PROMPTS, "b": [PROMPTS[1]]}, new_tokens=12, repeats=1)
+    assert {(name, prompts[0][7:]) for name, what, prompts, _ in log if what == "generate"} == {
+        ("a", PROMPTS[0]),
+        ("b", PROMPTS[1]),
+    }
+    assert {r.written for name in engines for r in results[name].rounds} == {11}
+
+
 def test_turns_of_a_conversation_are_measured_too(llama_cpp):
     log = []
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a fee?"}]
@@ -150,6 +163,13 @@ def test_pieces_without_text_are_no_first_piece(llama_cpp):
         measure_engine(silent, PROMPTS, new_tokens=3, repeats=1)
 
 
+def test_the_memory_of_llama_cpp_is_that_of_its_process(llama_cpp, transformers):
+    results = compare({"a": llama_cpp, "b": transformers}, PROMPTS[:1], new_tokens=2, repeats=1)
+    own = psutil.Process(llama_cpp.process_id).memory_info().rss
+    assert results["a"].memory.after == pytest.approx(own, rel=0.05)
+    assert results["b"].memory.after > 2 * own, "this process, with torch in it"
+
+
 def test_the_memory_of_a_server_is_not_the_memory_of_this_process(llama_cpp):
     results = compare(
         {"served": Recorded(llama_cpp, "served", [], weight_bytes=0)}, PROMPTS, new_tokens=2, repeats=1
@@ -165,6 +185,7 @@ def test_the_memory_of_a_server_is_not_the_memory_of_this_process(llama_cpp):
     [
         ({"prompts": "What?"}, "a list of at least one prompt"),
         ({"prompts": []}, "a list of at least one prompt"),
+        ({"prompts": {"b": PROMPTS}}, "a list of at least one prompt"),
         ({"engines": {}}, "at least one engine"),
         ({"new_tokens": 1}, "new_tokens=1"),
         ({"repeats": 0}, "repeats=0"),

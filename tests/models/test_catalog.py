@@ -1,6 +1,7 @@
 """The catalogue of models: complete entries, correct sizes, licences, roles and rankings."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -83,6 +84,8 @@ def test_errors_for_unknown_tiers_roles_and_models_list_the_known_ones(monkeypat
         catalog.role("vision")
     with pytest.raises(CourseError, match=r"choose Qwen2\.5-0\.5B-Instruct or"):
         catalog.entry("qwen2.5-0.5b")
+    with pytest.raises(CourseError, match="choose smollm2-135m-instruct or SmolLM2-360M-Instruct"):
+        catalog.entry("smollm2")
     with pytest.raises(CourseError, match="haneul-4m"):
         catalog.entry("?")
     monkeypatch.setenv("COURSE_TIER", "huge")
@@ -96,6 +99,14 @@ def test_a_shipped_model_loads_by_its_role():
         assert engine.parameters == catalog.role(role).parameters
         assert engine.context == catalog.role(role).context
         assert on_this_machine(catalog.role(role)) is True
+
+
+def test_a_folder_that_somebody_put_into_models_is_not_shipped(monkeypatch, tmp_path):
+    shutil.copytree(MODELS / "haneul-300k", tmp_path / "haneul-300k")
+    shutil.copytree(MODELS / "haneul-300k", tmp_path / "Own", ignore=lambda *_: ["manifest.json"])
+    monkeypatch.setattr("course_lib.data.MODELS", tmp_path)
+    assert catalog.shipped() == ["haneul-300k"]
+    assert load(tmp_path / "Own").parameters == 344384, "by its path it loads"
 
 
 def test_file_sizes_follow_from_parameters_and_bits():

@@ -17,7 +17,8 @@ def by_gguf(path):
     reader = gguf.GGUFReader(path)
     fields = {k: f.contents() for k, f in reader.fields.items() if not k.startswith("GGUF.")}
     tensors = {
-        t.name: (tuple(t.shape.tolist()[::-1]), t.n_bytes, t.tensor_type.name.lower()) for t in reader.tensors
+        t.name: (tuple(t.shape.tolist()[::-1]), t.n_bytes, t.tensor_type.name.lower(), t.data_offset)
+        for t in reader.tensors
     }
     return fields, tensors
 

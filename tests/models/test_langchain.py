@@ -4,12 +4,11 @@ import asyncio
 
 import numpy as np
 import pytest
-from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.vectorstores import InMemoryVectorStore
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from course_lib.errors import CourseError
 from course_lib.models import ModelManager
@@ -106,12 +105,30 @@ def test_structured_output_is_held_to_the_schema(manager):
     assert chat.with_structured_output(SCHEMA).invoke(ASKED)["colour"] in ("red", "blue")
     raw = chat.with_structured_output(SCHEMA, include_raw=True).invoke(ASKED)
     assert raw["parsed"]["colour"] in ("red", "blue") and raw["raw"].content and raw["parsing_error"] is None
-    cut = chat.bind(max_output_length=2)
-    with pytest.raises(OutputParserException):
-        chat.with_structured_output(Choice).invoke(ASKED, max_output_length=2)
-    assert cut.invoke(ASKED).content
+    assert chat.bind(max_output_length=2).invoke(ASKED).content
     with pytest.raises(ValueError, match="method are not known"):
         chat.with_structured_output(SCHEMA, method="json_mode")
+
+
+class Count(BaseModel):
+    """A number, which is also a number when its last digits are missing."""
+
+    count: int = Field(ge=10**11, lt=10**12)
+
+
+@pytest.mark.parametrize("schema", [Count, Count.model_json_schema()])
+def test_a_structured_answer_that_is_cut_is_an_error_with_the_limit(manager, schema):
+    chat = manager.get_chat_model({"source": "haneul-1m", "driver": "llamacpp"})
+    structured = chat.with_structured_output(schema)
+    whole = structured.invoke(ASKED)
+    assert 10**11 <= (whole if isinstance(whole, dict) else whole.model_dump())["count"] < 10**12
+    with pytest.raises(CourseError, match="max_output_length=8 cut the answer") as raised:
+        structured.invoke(ASKED, max_output_length=8)
+    assert raised.value.fix == "get_chat_model(..., max_output_length=16)"
+    with pytest.raises(CourseError, match="max_output_length=8 cut"):
+        list(structured.stream(ASKED, max_output_length=8))
+    raw = chat.with_structured_output(schema, include_raw=True).invoke(ASKED, max_output_length=8)
+    assert raw["parsed"] is None and "max_output_length=8 cut" in str(raw["parsing_error"])
 
 
 def test_a_driver_without_schemas_says_which_have_them(manager):

@@ -15,7 +15,8 @@ from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.engine import Unsupported
-from course_lib.models.gguf.writer import export, interleave
+from course_lib.models.gguf.architecture import interleave
+from course_lib.models.gguf.writer import export
 from course_lib.models.schema import SpecError
 from course_lib.rag.answering import given_passages
 from course_lib.rag.prompt import Source, question_prompt
@@ -158,7 +159,7 @@ def test_the_export_command_replaces_a_file_only_with_force(tmp_path, capsys, mo
     assert cli.main(["models", "export", str(target), "--out", "x.gguf"]) == 1
     assert "is a gguf file already" in capsys.readouterr().err
     assert cli.main(["models", "export", "all-MiniLM-L6-v2"]) == 1
-    assert "only LlamaForCausalLM" in capsys.readouterr().err
+    assert "has the architecture BertModel; supported are LlamaForCausalLM" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("option", "value", "known"), [("--to", "onnx", "gguf"), ("--type", "q3_k", "q4_0")])

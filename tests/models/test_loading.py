@@ -110,3 +110,17 @@ def test_the_name_of_a_gguf_file_that_lies_here_loads_it_everywhere(monkeypatch,
 
 def test_an_embedder_needs_no_task():
     assert load("all-MiniLM-L6-v2").embed(["hello"]).shape == (1, 384)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP, which prints its settings")
+def test_threads_of_torch_do_not_spin_while_they_wait_unless_the_user_says_so():
+    for given, policy in ({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE"):
+        environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+        said = subprocess.run(
+            [sys.executable, "-c", "import course_lib, torch"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=environment | {"OMP_DISPLAY_ENV": "true"} | given,
+        )
+        assert f"OMP_WAIT_POLICY = '{policy}'" in said.stderr

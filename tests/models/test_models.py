@@ -82,6 +82,16 @@ def test_perplexity_agrees_with_the_loss_of_transformers(model):
         model.perplexity([])
 
 
+def test_bits_per_byte_are_the_same_however_a_text_is_cut_into_tokens(model):
+    texts = ["The bank opens at nine.", "하늘은행은 아홉 시에 문을 엽니다."]
+    logs = [value for text in texts for value in model.log_probabilities(text)]
+    size = sum(len(text.encode()) for text in texts)
+    assert model.bits_per_byte(texts) == pytest.approx(-sum(logs) / math.log(2) / size)
+    assert model.bits_per_byte(texts) == pytest.approx(math.log2(model.perplexity(texts)) * len(logs) / size)
+    with pytest.raises(ValueError, match="at least one byte"):
+        model.bits_per_byte([""])
+
+
 def test_a_prompt_longer_than_the_context_is_refused_with_the_numbers(model):
     with pytest.raises(CourseError, match="reads 2048"):
         model.generate(["fee " * 3000])

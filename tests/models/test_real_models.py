@@ -1,5 +1,7 @@
 """The packaged models as they are on the package index."""
 
+import pytest
+
 from course_lib.models import catalog, load
 
 
@@ -17,3 +19,12 @@ def test_the_catalogue_counts_the_weights_of_the_packaged_file(smollm2):
     reader = GGUFReader(smollm2)
     assert sum(int(tensor.n_elements) for tensor in reader.tensors) == entry.parameters
     assert reader.fields["llama.context_length"].contents() == entry.context
+
+
+def test_an_unpacked_model_loads_by_its_name(e5, monkeypatch):
+    monkeypatch.setenv("COURSE_MODELS_DIR", str(e5.parent))
+    entry = catalog.entry("multilingual-e5-small-q4")
+    model = load("multilingual-e5-small-q4")
+    assert (model.spec.name, model.parameters) == (entry.model, entry.parameters)
+    sizes = [path.stat().st_size for path in e5.rglob("*")]
+    assert sum(sizes) == pytest.approx(entry.package.unpacked_bytes, rel=0.01)

@@ -122,9 +122,10 @@ def test_an_answer_follows_the_json_schema(driver, load_with):
 def test_text_generation_continues_a_text(driver, load_with, native):
     engine = load_with(driver, task="text-generation")
     plain = load(NAME, driver="llamacpp", task="text-generation")
-    bos = str(plain._bos)  # this GGUF file does not require a <bos>, so that a server adds none
-    assert engine.generate([f"{bos}The Sorin branch"]) == plain.generate(["The Sorin branch"])
-    assert "".join(engine.stream(f"{bos}The Sorin branch")) == plain.generate(["The Sorin branch"])[0]
+    # llama.cpp's own server adds the BOS that the file asks for, to a text that has one too.
+    text = "The Sorin branch" if driver == "openai" else "<|bos|>The Sorin branch"
+    assert engine.generate([text]) == plain.generate(["The Sorin branch"])
+    assert "".join(engine.stream(text)) == plain.generate(["The Sorin branch"])[0]
     plain.close()
 
 

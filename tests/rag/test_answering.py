@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib import data
+from course_lib.models import catalog, load
 from course_lib.rag import answering, prompt
 
 
@@ -53,6 +54,26 @@ def test_options_are_lettered_and_chosen_by_letter():
     assert prompt.chosen_option("two", ["one", "two"]) == "two (B)"
     with pytest.raises(ValueError, match="11 options"):
         prompt.question_block("?", list("abcdefghijk"))
+
+
+def test_a_model_that_was_not_trained_on_the_prompts_gets_worked_examples():
+    text = prompt.worked_prompt("Question: Which?")
+    assert text.startswith("[1] Opening hours of the Cedar branch\n") and text.endswith(
+        "Question: Which?\nAnswer:"
+    )
+    assert "\nAnswer: 09:15\n\n" in text and "\nAnswer: KRW 24,000 (C)\n\n" in text
+    assert prompt.worked_prompt("Question: Which?", examples=0) == "Question: Which?\nAnswer:"
+
+
+def test_the_course_own_models_take_the_exam_as_they_were_trained_and_others_continue_a_text():
+    own, other = catalog.entry("haneul-300k"), catalog.entry("smollm2-135m-instruct")
+    assert answering.exam(own) == {}
+    asked = "Question: When?"
+    assert answering.format_for(load(own.spec), asked) == asked
+    model = load(own.spec, **answering.exam(other))
+    assert answering.format_for(model, asked) == prompt.worked_prompt(asked)
+    (answered,) = answering.answer_with(model, data.load_questions("validation")[:1], data.load_passages(), 0)
+    assert "\n" not in answered.prediction.strip()
 
 
 def test_the_refusal_is_the_same_in_data_and_library():

@@ -56,6 +56,13 @@ SOUND = {
     "/api/embeddings": {"model": "all-minilm", "prompt": "a"},
     "/api/pull": {"model": f"{MODEL}:q4_0", "stream": False},
     "/api/show": {"model": MODEL, "verbose": False},
+    "/api/create": {
+        "from": MODEL,
+        "model": "fuzz:made",
+        "system": "x",
+        "parameters": OPTIONS,
+        "stream": False,
+    },
     "/api/copy": {"source": MODEL, "destination": "fuzz:copy"},
     "/api/delete": {"model": ABSENT},
     "/v1/chat/completions": OPENAI | {"messages": TURNS},

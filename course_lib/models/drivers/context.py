@@ -5,20 +5,28 @@ from __future__ import annotations
 from course_lib.errors import CourseError
 from course_lib.models.schema.spec import ModelSpec
 
+DEFAULT_CONTEXT = 4096  # tokens; a KV cache of the whole 131,072 of Llama 3.1 8B would take 16 GiB
 
-def context_length(spec: ModelSpec, maximum: int) -> int:
-    """The context length in tokens: the specification's, or `maximum`, the model's own, where it has none.
 
-    Raises CourseError if the specification asks for more than `maximum`.
+def context_length(spec: ModelSpec, maximum: int, default: int | None = None) -> int:
+    """The context length in tokens: the specification's, or else `default`, but at most `maximum`.
+
+    maximum: what the model was trained for. Raises CourseError if the specification asks for more.
     """
     if spec.context_length is not None and spec.context_length > maximum:
         what = f"context_length={spec.context_length}, but {spec.name} reads {maximum}"
         raise CourseError(what, f"load(..., context_length={maximum})")
-    return spec.context_length or maximum
+    return spec.context_length or min(maximum, default or maximum)
 
 
-def check_fits(name: str, tokens: int, context: int) -> None:
-    """Raise CourseError if a prompt and its answer, `tokens` in total, do not fit into the context."""
+def check_fits(name: str, tokens: int, context: int, maximum: int = 0) -> None:
+    """Raise CourseError if a prompt and its answer, `tokens` in total, do not fit into the context.
+
+    maximum: the longest context that the model can have, if `context` is a shorter default.
+    """
+    if context < tokens <= maximum:
+        what = f"{tokens} tokens with the answer, but {name} was loaded to read {context} of its {maximum}"
+        raise CourseError(what, f"load(..., context_length={tokens})")
     if tokens > context:
         raise CourseError(
             f"{tokens} tokens with the answer, but {name} reads {context}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +112,13 @@ class Encoder(TorchEngine):
             return self.tokenizer(*texts, **kwargs)
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
+        return self._pool(texts, _unit_length)
+
+    def pool(self, texts: list[str]) -> NDArray[np.float32]:
+        """Vectors as the model gives them, not scaled to length 1: shape (texts, dimensions)."""
+        return self._pool(texts, lambda pooled: pooled.float().cpu().numpy())
+
+    def _pool(self, texts: list[str], finish: Callable[[Any], Any]) -> NDArray[np.float32]:
         import numpy as np
 
         vectors = np.zeros((len(texts), int(self.model.config.hidden_size)), dtype=np.float32)
@@ -119,7 +126,7 @@ class Encoder(TorchEngine):
         for indices, mask, outputs in self._run(rows):
             hidden, mask = outputs.last_hidden_state, mask[..., None]
             pooled = hidden[:, 0] if self.pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
-            vectors[indices] = _unit_length(pooled)
+            vectors[indices] = finish(pooled)
         return vectors
 
     def _logits(self, rows: list[Any]) -> NDArray[np.float32]:

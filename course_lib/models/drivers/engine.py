@@ -10,6 +10,7 @@ import time
 from abc import ABC
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from course_lib.errors import CourseError, check_encodable
@@ -42,6 +43,7 @@ class Engine(ABC):
 
     supported_fields: the fields of ModelSpec that have an effect; those of its `generation` have the prefix
     `generation.`. default_batch_size: prompts computed together, unless the specification has a batch_size.
+    recommended: the model's author recommends these options; no driver applies them by itself.
     prefixes: the texts that `embed` puts before queries and passages.
     """
 
@@ -51,6 +53,7 @@ class Engine(ABC):
     default_batch_size: ClassVar[int] = 16
     shown: ClassVar[tuple[str, ...]] = ("parameters", "weight_bytes", "device", "context")  # in its repr
     process_id: int | None = None  # of the process with the weights, if it is not this one
+    recommended: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, spec: ModelSpec, context: int) -> None:
         self.spec, self.name, self.context = spec, spec.name, context
@@ -71,6 +74,7 @@ class Engine(ABC):
             settings["closed"] = True
         else:
             settings |= {name: getattr(self, name) for name in self.shown}
+            settings |= {"recommended": dict(self.recommended)} if self.recommended else {}
         return f"{type(self).__name__}({self.name!r}, {', '.join(f'{k}={v!r}' for k, v in settings.items())})"
 
     # -- capabilities -------------------------------------------------------------------------------------
@@ -135,14 +139,26 @@ class Engine(ABC):
     def perplexity(self, texts: Sequence[str]) -> float:
         """exp of the mean negative log-probability per token over all texts (Jelinek et al. 1977).
 
-        It is comparable only between models with the same tokenizer. Raises ValueError if there are no
-        tokens.
+        It is comparable only between models with the same tokenizer; `bits_per_byte` is between all. Raises
+        ValueError if there are no tokens.
         """
         texts = as_list(texts, "perplexity([{}])")
         values = [value for text in texts for value in self.log_probabilities(text)]
         if not values:
             raise ValueError("perplexity needs at least one token")
         return math.exp(-sum(values) / len(values))
+
+    def bits_per_byte(self, texts: Sequence[str]) -> float:
+        """The mean negative log2-probability per byte of the texts in UTF-8 (Gao et al., arXiv:2101.00027).
+
+        Lower is better, and models with different tokenizers are comparable. The first token of a text is
+        not counted if the tokenizer puts no start token before it. Raises ValueError if there are no bytes.
+        """
+        texts = as_list(texts, "bits_per_byte([{}])")
+        size = sum(len(text.encode()) for text in texts)
+        if not size:
+            raise ValueError("bits_per_byte needs at least one byte")
+        return -sum(value for text in texts for value in self.log_probabilities(text)) / size / math.log(2)
 
     def embed(self, texts: Sequence[str], kind: Kind | None = None) -> NDArray[np.float32]:
         """Vectors of length 1: shape (texts, dimensions). A text that is too long raises CourseError.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from course_lib.errors import CourseError
-from course_lib.models.drivers import adapters
-from course_lib.models.drivers.context import check_fits, context_length
+from course_lib.models.drivers.adapter_merging import attach, share_weights
+from course_lib.models.drivers.adapters import resolve_adapters, sha256_of_weights
+from course_lib.models.drivers.chat_template import ChatTemplate, check_chat, token_ids, with_bos
+from course_lib.models.drivers.context import DEFAULT_CONTEXT, check_fits, context_length
 from course_lib.models.drivers.engine import Engine
-from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer
-from course_lib.models.drivers.reply import Prompt, Reply
-from course_lib.models.drivers.streaming import before_stop, stream_tokens, without_stops
+from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer, refuse_gguf
+from course_lib.models.drivers.recommended import GENERATION_FILE, end_tokens_only, recommended_options
+from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
+from course_lib.models.drivers.streaming import TokenDecoder, before_stop, stream_tokens, without_stops
 from course_lib.models.drivers.torch_engine import TorchEngine
 from course_lib.models.files.resolution import resolve
 from course_lib.models.schema.generation import Generation
@@ -25,27 +29,18 @@ if TYPE_CHECKING:
 CONTINUATIONS_PER_PASS = 64  # a limit on memory: each continuation has its own copy of its prompt's KV cache
 
 
-def template_ids(tokenizer: Any, turns: Sequence[Any], name: str) -> list[int]:
-    """The token ids of a conversation, up to the beginning of the answer.
-
-    Raises CourseError if the tokenizer has no chat template.
-    """
-    if not tokenizer.chat_template:
-        what = f"{name} has no chat template: it is not a chat model"
-        raise CourseError(what, 'load(..., task="text-generation")')
-    messages = [dict(turn) for turn in turns]
-    ids: list[int] = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    return ids
-
-
 class HuggingFace(TorchEngine):
     """A causal language model with its tokenizer."""
 
-    def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, context: int) -> None:
+    def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, context: int, folder: Path) -> None:
         super().__init__(spec, context)
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.folder = model, tokenizer, folder
+        model.generation_config = end_tokens_only(model.generation_config)
+        self.recommended = recommended_options(folder)
+        if (folder / GENERATION_FILE).is_file():
+            self.sidecar_files = {GENERATION_FILE: (folder / GENERATION_FILE).read_bytes()}
         # Cached, because hashing the weights of a large model takes as long as loading it.
-        self._sha256_of_weights = functools.cache(adapters.sha256_of_weights)
+        self._sha256_of_weights = functools.cache(sha256_of_weights)
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
@@ -53,9 +48,13 @@ class HuggingFace(TorchEngine):
         from transformers import AutoModelForCausalLM
 
         folder = resolve(spec.source)
+        refuse_gguf(folder)
+        tokenizer = load_tokenizer(folder)
+        if spec.task == "chat-completion":
+            check_chat(spec.name, bool(tokenizer.chat_template))
         model = from_pretrained(AutoModelForCausalLM, spec, folder)
-        context = context_length(spec, int(model.config.max_position_embeddings))
-        return cls(spec, model, load_tokenizer(folder), context)
+        context = context_length(spec, int(model.config.max_position_embeddings), DEFAULT_CONTEXT)
+        return cls(spec, model, tokenizer, context, folder)
 
     def with_adapters(self, spec: ModelSpec) -> Engine:
         """A second engine that shares the weights of this one and has the adapters of `spec`.
@@ -63,23 +62,53 @@ class HuggingFace(TorchEngine):
         Only the adapters are loaded. Both engines can be used at the same time, and closing one does not
         affect the other. Raises the errors of `load`.
         """
-        resolved = adapters.resolve_adapters(spec.adapters, resolve(spec.source), self._sha256_of_weights)
-        model = adapters.attach(adapters.share_weights(self.model), resolved, spec.combination_type)
-        return HuggingFace(spec, model.eval(), self.tokenizer, self.context)
+        resolved = resolve_adapters(spec.adapters, self.folder, self._sha256_of_weights)
+        model = attach(share_weights(self.model), resolved, spec.combination_type)
+        return HuggingFace(spec, model.eval(), self.tokenizer, self.context, self.folder)
 
     def ids(self, prompt: Prompt) -> list[int]:
-        """The token ids of a conversation up to the beginning of the answer, or of a text after <bos>."""
-        if not isinstance(prompt, str):
-            return template_ids(self.tokenizer, prompt, self.name)
-        bos = self.tokenizer.bos_token_id
-        return [*([] if bos is None else [bos]), *self.tokenizer.encode(prompt, add_special_tokens=False)]
+        """The token ids of a conversation up to the beginning of the answer, or of a text."""
+        if isinstance(prompt, str):
+            ids = self._tokenize([prompt])[0]
+        else:
+            ids = token_ids(self._chat_template.render(prompt), self._tokenize)
+        return with_bos(ids, self._bos_ids)
+
+    @functools.cached_property
+    def _bos_ids(self) -> list[int]:
+        """[BOS] if the tokenizer puts it before a text, or []."""
+        added: list[int] = self.tokenizer.encode("")
+        return [id_ for id_ in added[:1] if id_ == self.tokenizer.bos_token_id]
+
+    @functools.cached_property
+    def _chat_template(self) -> ChatTemplate:
+        check_chat(self.name, bool(self.tokenizer.chat_template))
+        special = [t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special]
+        template = self.tokenizer.get_chat_template()
+        return ChatTemplate(template, self.name, self.tokenizer.special_tokens_map, special)
+
+    def _tokenize(self, texts: Sequence[str], special: bool = True) -> list[list[int]]:
+        """The token ids of each text. special: whether "<s>" in a text, for example, becomes that token."""
+        tokenizer = self.tokenizer if special else self._plain_tokenizer
+        rows: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return rows
+
+    @functools.cached_property
+    def _plain_tokenizer(self) -> Any:
+        """A tokenizer that makes no control tokens: a copy, because that is a setting of the tokenizer."""
+        plain = copy.deepcopy(self.tokenizer)
+        plain.split_special_tokens = True
+        return plain
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self.ids(self._prompt(prompt)))
 
+    def _check_fits(self, tokens: int) -> None:
+        check_fits(self.name, tokens, self.context, int(self.model.config.max_position_embeddings))
+
     def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int) -> list[Reply]:
         ids = [self.ids(p) for p in prompts]
-        check_fits(self.name, max(map(len, ids)) + options.max_output_length, self.context)
+        self._check_fits(max(map(len, ids)) + options.max_output_length)
         replies: list[Any] = [None] * len(ids)
         order = sorted(
             range(len(ids)), key=lambda i: len(ids[i])
@@ -87,7 +116,7 @@ class HuggingFace(TorchEngine):
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             for i, answer in zip(batch, self._complete([ids[i] for i in batch], options), strict=True):
-                replies[i] = self._reply(answer, len(ids[i]), options)
+                replies[i] = self._reply(ids[i], answer, options)
         return replies
 
     def _complete(self, ids: list[list[int]], options: Generation, **kwargs: Any) -> list[list[int]]:
@@ -129,17 +158,19 @@ class HuggingFace(TorchEngine):
         end = next((i for i, token in enumerate(row) if token in ends), len(row))
         return row[: end + 1]
 
-    def _reply(self, answer: list[int], prompt_tokens: int, options: Generation) -> Reply:
-        decoded = self.tokenizer.decode(answer, skip_special_tokens=True)
+    def _reply(self, prompt: list[int], answer: list[int], options: Generation) -> Reply:
+        ended = bool(answer) and answer[-1] in self.end_ids()
+        decoded = TokenDecoder(self.tokenizer, prompt).decode(answer[:-1] if ended else answer)
         text = before_stop(decoded, options.stop)
-        ended = text != decoded or (bool(answer) and answer[-1] in self.end_ids())
+        finish_reason: FinishReason = "stop" if ended or text != decoded else "length"
         text = text.strip() if self.spec.task == "chat-completion" else text
-        return Reply(text, prompt_tokens, len(answer), "stop" if ended else "length")
+        return Reply(text, len(prompt), len(answer), finish_reason)
 
     def _stream(self, prompt: Prompt, options: Generation) -> Iterator[str]:
         ids = self.ids(prompt)
-        check_fits(self.name, len(ids) + options.max_output_length, self.context)
-        pieces = stream_tokens(self.tokenizer, lambda **kwargs: self._complete([ids], options, **kwargs))
+        self._check_fits(len(ids) + options.max_output_length)
+        complete = functools.partial(self._complete, [ids], options)
+        pieces = stream_tokens(TokenDecoder(self.tokenizer, ids), self.end_ids(), complete)
         return (piece for piece in without_stops(pieces, options.stop) if piece)
 
     def _score(self, prompts: list[Prompt], continuations: list[str]) -> NDArray[np.float64]:
@@ -147,12 +178,12 @@ class HuggingFace(TorchEngine):
 
         ids = [self.ids(p) for p in prompts]
         tails = [self.tokenizer.encode(c, add_special_tokens=False) for c in continuations]
-        check_fits(self.name, max(map(len, ids), default=0) + max(map(len, tails), default=0), self.context)
+        self._check_fits(max(map(len, ids), default=0) + max(map(len, tails), default=0))
         return score(self.model, ids, tails, CONTINUATIONS_PER_PASS)
 
     def _log_probabilities(self, text: str) -> list[float]:
         from course_lib.models.drivers.scoring import log_probabilities
 
         ids = self.ids(text)
-        check_fits(self.name, len(ids), self.context)
+        self._check_fits(len(ids))
         return log_probabilities(self.model, ids)

@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING, Any
 from course_lib.errors import CourseError
 from course_lib.models.drivers.adapters import resolve_adapters
 from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
-from course_lib.models.drivers.context import check_fits, context_length
+from course_lib.models.drivers.chat_template import ChatTemplate, check_chat, token_ids, with_bos
+from course_lib.models.drivers.context import DEFAULT_CONTEXT, check_fits, context_length
 from course_lib.models.drivers.engine import Engine, Unsupported
 from course_lib.models.drivers.http_client import map_concurrently
+from course_lib.models.drivers.json_answers import bounded
 from course_lib.models.drivers.llamacpp_server import LlamaServer, private_folder
+from course_lib.models.drivers.recommended import recommended_options
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
+from course_lib.models.drivers.streaming import INCOMPLETE
 from course_lib.models.files.resolution import resolve
 from course_lib.models.gguf.adapter import export_adapter
 from course_lib.models.gguf.cache import cached_export
-from course_lib.models.gguf.inputs import input_format
+from course_lib.models.gguf.inputs import InputFormat, control_tokens, input_format
 from course_lib.models.schema.generation import Generation
 from course_lib.models.schema.spec import ModelSpec
 
@@ -36,6 +40,9 @@ WEIGHT_TYPES = {
     "float16": "f16",
     "bfloat16": "bf16",
 }  # precision -> GGUF type
+# As transformers orders them. A list leaves out what a GGUF file may recommend besides.
+SAMPLERS = ["penalties", "temperature", "top_k", "top_p"]
+CHECKED_TOKENS = 8  # of an answer, to see whether llama.cpp enforces a schema
 MAX_CHECKED_SCHEMAS = 256
 SEPARATOR = -1  # separates the texts of one tokenization request; no token has this id
 
@@ -53,13 +60,14 @@ class LlamaCpp(Engine):
 
     driver = "llamacpp"
     supported_fields, capabilities = SUPPORTED_FIELDS["llamacpp"], CAPABILITIES["llamacpp"]
-    shown = (*Engine.shown, "slots", "threads")
+    shown = (*Engine.shown, "slots", "cache_bytes", "threads")
 
-    def __init__(self, spec: ModelSpec, server: LlamaServer, file: Path) -> None:
+    def __init__(self, spec: ModelSpec, server: LlamaServer, file: Path, text_input: InputFormat) -> None:
         super().__init__(spec, server.context)
         self.server, self.file = server, file
         self.slots, self.threads, self.process_id = server.slots, server.threads, server.process_id
-        self._bos, self._meta = str(server.props["bos_token"]), server.meta
+        self.longest_context, self._template = text_input
+        self._meta = server.meta
         self._enforced: dict[bytes, None] = {}  # SHA-256 of schemas that check_schema accepted
 
     @classmethod
@@ -81,12 +89,12 @@ class LlamaCpp(Engine):
             (_adapter_file(adapter.path, source, Path(scratch.name) / f"adapter-{i}.gguf"), adapter.weight)
             for i, adapter in enumerate(resolve_adapters(spec.adapters, source))
         ]
-        text_input = input_format(source)
-        context = context_length(spec, text_input.context)
-        if spec.task == "chat-completion" and not text_input.chat:
-            what = f"{spec.name} has no chat template: it is not a chat model"
-            raise CourseError(what, 'load(..., task="text-generation")')
-        engine = cls(spec, LlamaServer(spec, file, context, adapters, scratch), file)
+        text_input = input_format(file)
+        if spec.task == "chat-completion":
+            check_chat(spec.name, text_input.template is not None)
+        context = context_length(spec, text_input.context, DEFAULT_CONTEXT)
+        engine = cls(spec, LlamaServer(spec, file, context, adapters, scratch), file, text_input)
+        engine.recommended = recommended_options(source)
         if file == source and (spec.quantization, spec.precision) != ("none", "auto"):
             engine._check_weight_type(weight_type)
         return engine
@@ -107,6 +115,16 @@ class LlamaCpp(Engine):
     def weight_bytes(self) -> int:
         return int(self._meta["size"])
 
+    @functools.cached_property
+    def cache_bytes(self) -> int | None:
+        """The bytes of the KV caches of all slots; None if the planner does not know the architecture."""
+        from course_lib.models.planner import plan
+
+        try:
+            return plan(self.file, context=self.context, batch=self.slots, driver="llamacpp").kv
+        except CourseError:
+            return None
+
     def close(self) -> None:
         self.server.close()
 
@@ -116,26 +134,33 @@ class LlamaCpp(Engine):
     # -- tokens -------------------------------------------------------------------------------------------
 
     def ids(self, prompt: Prompt) -> list[int]:
-        """The token ids of a prompt, by llama.cpp's tokenizer and the chat template in the file."""
+        """The token ids of a conversation up to the beginning of the answer, or of a text."""
         return self._all_ids([prompt])[0]
 
     def _all_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """The token ids of each prompt. One request tokenizes all of them."""
-        if all(isinstance(prompt, str) for prompt in prompts):
-            return [[*self._bos_ids, *ids] for ids in self._tokenize(list(map(str, prompts)), special=False)]
-        return self._tokenize([self._apply_template(prompt) for prompt in prompts], special=True)
+        """The token ids of each prompt. One request tokenizes all, unless a turn names a control token."""
+        parts = [[p] if isinstance(p, str) else self._chat_template.render(p) for p in prompts]
+        if all(len(p) == 1 for p in parts):
+            rows = self._tokenize([p[0] for p in parts])
+        else:
+            rows = [token_ids(p, self._tokenize) for p in parts]
+        return [with_bos(row, self._bos_ids) for row in rows]
 
     @functools.cached_property
     def _bos_ids(self) -> list[int]:
-        return self._tokenize([self._bos], special=True)[0] if self._bos else []
+        """[BOS] if the file says that it stands before a text, or []."""
+        body = {"content": "", "add_special": True}
+        added: list[int] = self.server.request("/tokenize", body)["tokens"]
+        return [id_ for id_ in added[:1] if [id_] == self._tokenize([self.server.props["bos_token"]])[0]]
 
-    def _apply_template(self, turns: Any) -> str:
-        return str(
-            self.server.request("/apply-template", {"messages": [dict(turn) for turn in turns]})["prompt"]
-        )
+    @functools.cached_property
+    def _chat_template(self) -> ChatTemplate:
+        check_chat(self.name, self._template is not None)
+        variables = {name: self.server.props[name] for name in ("bos_token", "eos_token")}
+        return ChatTemplate(str(self._template), self.name, variables, control_tokens(self.file))
 
-    def _tokenize(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
-        """The token ids of each text. special: whether "<bos>" in a text, for example, becomes that token.
+    def _tokenize(self, texts: Sequence[str], special: bool = True) -> list[list[int]]:
+        """The token ids of each text. special: whether "<s>" in a text, for example, becomes that token.
 
         llama.cpp accepts a list of texts and ids; it tokenizes the texts, and leaves the SEPARATOR between
         them.
@@ -155,12 +180,13 @@ class LlamaCpp(Engine):
         if options.min_output_length not in (0, options.max_output_length):
             what = f"min_output_length={options.min_output_length}: llama.cpp supports 0 or max_output_length"
             raise Unsupported(what, 'load(..., driver="huggingface")')
-        check_fits(self.name, len(ids) + options.max_output_length, self.context)
+        check_fits(self.name, len(ids) + options.max_output_length, self.context, self.longest_context)
         request = {
             "prompt": ids,
             "n_predict": options.max_output_length,
             "ignore_eos": options.min_output_length > 0,
             "cache_prompt": False,
+            "samplers": SAMPLERS,
             "temperature": options.temperature,
             "top_p": options.top_p,
             "top_k": options.top_k,
@@ -173,27 +199,27 @@ class LlamaCpp(Engine):
         if options.json_schema is None:
             return request
         self.check_schema(options.json_schema)
-        return request | {"json_schema": options.json_schema}
+        return request | {"json_schema": bounded(options.json_schema)}
 
     def check_schema(self, schema: dict[str, Any]) -> None:
-        """Raise Unsupported for a JSON schema that llama.cpp silently ignores.
+        """Raise Unsupported for a JSON schema that llama.cpp does not enforce: it only logs a warning.
 
-        The check generates one token with a large bias towards the letter Q, with which no JSON begins. If
-        the model answers Q, the schema is not enforced.
+        The check generates a few tokens with a large bias towards the line break, which `bounded` allows
+        nowhere: it may drop a schema later than at the first token.
         """
         key = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).digest()
         if key in self._enforced:
             return
-        q_ids = self._tokenize(["Q"], special=False)[0]
+        line_break = self._tokenize(["\n"])[0][-1]
         request = {
-            "prompt": q_ids,
-            "n_predict": 1,
+            "prompt": [line_break],
+            "n_predict": CHECKED_TOKENS,
             "temperature": 0.0,
-            "logit_bias": [[token, 100.0] for token in q_ids],
-            "json_schema": schema,
+            "logit_bias": [[line_break, 100.0]],
+            "json_schema": bounded(schema),
         }
         try:
-            enforced = not self._completion(request)["choices"][0]["text"].startswith("Q")
+            enforced = "\n" not in self._completion(request)["choices"][0]["text"]
         except (TypeError, RuntimeError, CourseError) as error:
             raise Unsupported(f"llama.cpp cannot read this JSON schema: {error}", "fix the schema") from error
         if not enforced:
@@ -211,8 +237,9 @@ class LlamaCpp(Engine):
     def _reply(self, request: dict[str, Any]) -> Reply:
         response = self._completion(request)
         choice, usage = response["choices"][0], response["usage"]
-        text = choice["text"].strip() if self.spec.task == "chat-completion" else choice["text"]
+        text = choice["text"].rstrip(INCOMPLETE)
         finish_reason: FinishReason = "stop" if choice["finish_reason"] == "stop" else "length"
+        text = text.strip() if self.spec.task == "chat-completion" else text
         return Reply(text, usage["prompt_tokens"], usage["completion_tokens"], finish_reason)
 
     def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int) -> list[Reply]:
@@ -231,7 +258,7 @@ class LlamaCpp(Engine):
         if "" in texts:
             raise ValueError(f"texts[{texts.index('')}] of {len(texts)} is empty: llama.cpp cannot embed it")
         longest = max(map(len, self._tokenize(texts, special=False))) + 1
-        check_fits(self.name, longest, self.context)
+        check_fits(self.name, longest, self.context, self.longest_context)
         rows = self.server.request("/v1/embeddings", {"input": texts})["data"]
         vectors = np.array([r["embedding"] for r in sorted(rows, key=lambda r: r["index"])], dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)

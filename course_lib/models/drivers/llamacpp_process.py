@@ -42,12 +42,14 @@ def start(order: dict[str, Any]) -> list[Any]:
 def main() -> None:
     """Serve until standard input is closed. Then remove the folder and end, even while a text is written."""
     order = json.loads(sys.stdin.readline())
+    parent = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what llama.cpp itself writes to standard output
     try:
         servers = start(order)
-        print(json.dumps({"addresses": [server.listening_address for server in servers]}), flush=True)
+        print(json.dumps({"addresses": [s.listening_address for s in servers]}), file=parent, flush=True)
         sys.stdin.read()
     except RuntimeError as error:
-        print(json.dumps({"error": str(error)}), flush=True)
+        print(json.dumps({"error": str(error)}), file=parent, flush=True)
     finally:
         shutil.rmtree(order["folder"], ignore_errors=True)
         os._exit(0)

@@ -31,8 +31,6 @@ STOP_SECONDS, END_SECONDS = 0.1, 5.0
 LOAD_MODES = {None: -1, True: 1, False: 0}  # low_cpu_mem_usage -> llama_load_mode: auto, mmap, none
 MEAN_POOLING = 1  # of llama_pooling_type
 PROGRAM = Path(__file__).with_name("llamacpp_process.py")
-# Threads that spin while they wait were 15 times slower on a busy machine. OpenMP reads this at its start.
-ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
 
 
 def private_folder() -> tempfile.TemporaryDirectory[str]:
@@ -43,7 +41,7 @@ def private_folder() -> tempfile.TemporaryDirectory[str]:
 
 def settings(spec: ModelSpec, file: Path, slots: int, context: int, threads: int) -> dict[str, Any]:
     """Fields of llama.cpp's CommonParams for one instance of a model."""
-    is_encoder = spec.task == "text-embedding"
+    embeds = spec.task == "text-embedding"  # llama.cpp must read a text in one piece to embed it
     return {
         "model.path": str(file),
         "model_alias": [spec.name],
@@ -59,8 +57,8 @@ def settings(spec: ModelSpec, file: Path, slots: int, context: int, threads: int
         "warmup": False,
         "ui": False,
         "verbosity": 1,  # errors
-        "embedding": is_encoder,
-    } | ({"pooling_type": MEAN_POOLING} if is_encoder else {})
+        "embedding": embeds,
+    } | ({"pooling_type": MEAN_POOLING, "n_batch": context, "n_ubatch": context} if embeds else {})
 
 
 class LlamaServer:
@@ -86,6 +84,10 @@ class LlamaServer:
         slots, cores = spec.batch_size or 1, computing_threads()
         is_small = file.stat().st_size < SMALL_MODEL_BYTES
         instances = min(cores, slots) if is_small else 1
+        if spec.task == "text-embedding":
+            slots = (
+                instances  # the vector of a text would depend on those that are computed with it (measured)
+            )
         self.name, self.slots, self.threads = spec.name, slots, 1 if is_small else cores
         self._key, self._turn = secrets.token_urlsafe(), itertools.count()  # the instances take turns
         self._start(folder)
@@ -120,8 +122,9 @@ class LlamaServer:
             text=True,
             encoding="utf-8",
             errors="replace",
-            env=ENVIRONMENT | os.environ,
+            env=os.environ | {"GGML_NO_BACKTRACE": "1"},  # the last line is the reason of a crash
             start_new_session=True,  # Ctrl-C interrupts the caller, not llama.cpp
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
         )
         self._errors = deque[str](maxlen=10)  # the last lines
         threading.Thread(target=_collect, args=(self._process.stderr, self._errors), daemon=True).start()

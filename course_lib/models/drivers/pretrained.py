@@ -7,11 +7,14 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers import adapters, bitsandbytes_weights
+from course_lib.models.drivers.adapter_merging import attach, merge
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.files.headers import read_json
+from course_lib.models.files.weights import check_weights, raise_on_difference
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.quiet import quiet
 
+POOLER = {"pooler.dense.weight", "pooler.dense.bias"}  # BERT's layer on top of its encoder, which is not used
 LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
 
 
@@ -44,14 +47,17 @@ def from_pretrained(auto_class: Any, spec: ModelSpec, folder: Path, **kwargs: An
     Unsupported for a GGUF file and for fields that have no effect.
     """
     device = select_device(spec)
-    if folder.suffix == ".gguf":
-        what = f"{folder.name} is a GGUF file, which transformers would convert to 32 bits"
-        raise Unsupported(what, 'load(..., driver="llamacpp")')
+    refuse_gguf(folder)
     dtype = weight_dtype(spec, device)
     config = read_json(folder, "config.json").get("quantization_config") or {}
     quantization = bitsandbytes_weights.loading_options(spec, folder.name, config, dtype, device)
+    replaced = adapters.replaced_tensors(spec.adapters) if spec.adapters else set()
+    changes = {name: value for name, value in kwargs.items() if name == "num_labels"}
+    if kwargs.get("add_pooling_layer") is False:
+        replaced |= POOLER
     kwargs |= quantization | ({"device_map": "auto"} if _spread_over_gpus(spec, device) else {})
     try:
+        check_weights(folder, auto_class, replaced=replaced, **changes)
         with quiet():
             model, info = auto_class.from_pretrained(
                 folder,
@@ -65,22 +71,23 @@ def from_pretrained(auto_class: Any, spec: ModelSpec, folder: Path, **kwargs: An
     except LOADING_ERRORS as error:
         what = f"transformers cannot load {folder.name}: {_one_line(error)}"
         raise CourseError(what, "course doctor") from error
-    replaced = adapters.replaced_tensors(spec.adapters) if spec.adapters else set()
-    if missing := sorted(set(info["missing_keys"]) - replaced):
-        raise CourseError(
-            f"{folder.name} lacks {len(missing)} of the model's tensors, such as {missing[0]}: they would be "
-            "random, and so would the answers",
-            "choose a model made for the task, or download it again",
-        )
+    raise_on_difference(folder.name, sorted(set(info["missing_keys"]) - replaced), [])  # quantized weights
     model = model if "device_map" in kwargs else model.to(device)
     if getattr(model, "is_loaded_in_4bit", False):
         bitsandbytes_weights.set_compute_dtype(model, spec)
     if spec.adapters:
         resolved = adapters.resolve_adapters(spec.adapters, folder)
         # Merging would round quantized weights a second time.
-        add_adapters = adapters.attach if quantization else adapters.merge
+        add_adapters = attach if quantization else merge
         model = add_adapters(model, resolved, spec.combination_type)
     return model.eval()
+
+
+def refuse_gguf(path: Path) -> None:
+    """Raise Unsupported for a .gguf file."""
+    if path.suffix == ".gguf":
+        what = f"{path.name} is a GGUF file, which transformers would convert to 32 bits"
+        raise Unsupported(what, 'load(..., driver="llamacpp")')
 
 
 def _spread_over_gpus(spec: ModelSpec, device: str) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+INCOMPLETE = "\ufffd"  # decoders write it for bytes that are not a whole character
 
 
 def iterate_in_thread(
@@ -38,14 +39,53 @@ def iterate_in_thread(
         stop.set()
 
 
-def stream_tokens(tokenizer: Any, generate: Callable[..., object]) -> Iterator[str]:
+class TokenDecoder:
+    """Decode the tokens of an answer one after the other into whole characters.
+
+    The text of a token depends on the ones before it, so that a few of those are decoded with it. The same
+    method is used by vLLM (vllm/transformers_utils/detokenizer_utils.py). Control tokens have no text.
+    """
+
+    CONTEXT = 6  # tokens of the prompt that are decoded together with the first token
+
+    def __init__(self, tokenizer: Any, prompt: Sequence[int]) -> None:
+        self._decode = tokenizer.backend_tokenizer.decode
+        self._ids = list(prompt[-self.CONTEXT :])
+        self._begin, self._end = 0, len(self._ids)  # the tokens before the next text; earlier ones are done
+
+    def step(self, token: int) -> str:
+        """The text that a token completes; it is empty within a character of several tokens."""
+        self._ids.append(token)
+        text = self._pending()
+        if not text or text.endswith(INCOMPLETE):
+            return ""
+        self._begin, self._end = self._end, len(self._ids)
+        return text
+
+    def rest(self) -> str:
+        """The whole characters before an incomplete one at the end of the answer."""
+        return self._pending().rstrip(INCOMPLETE)
+
+    def _pending(self) -> str:
+        """The text of the tokens whose text has not been returned yet."""
+        ids = self._ids[self._begin :]
+        before, text = self._decode(ids[: self._end - self._begin]), self._decode(ids)
+        return str(text[len(before) :])
+
+    def decode(self, answer: Sequence[int]) -> str:
+        """The text of a whole answer."""
+        return "".join(map(self.step, answer)) + self.rest()
+
+
+def stream_tokens(
+    decoder: TokenDecoder, ends: Collection[int], generate: Callable[..., object]
+) -> Iterator[str]:
     """Call `generate(stopping_criteria=...)` for one prompt and yield the text of each token.
 
-    transformers' own streamer waits for the end of a word, which would falsify the time to the first token. A
-    token that ends in the middle of a character is yielded together with the next one. Leaving the loop early
-    stops the generation and waits until it has ended.
+    transformers' own streamer waits for the end of a word, which would falsify the time to the first token.
+    ends: tokens that end the answer and are no part of it. Leaving the loop early stops the generation and
+    waits until it has ended.
     """
-    from tokenizers.decoders import DecodeStream
     from transformers import StoppingCriteria
 
     ended = threading.Event()
@@ -54,16 +94,18 @@ def stream_tokens(tokenizer: Any, generate: Callable[..., object]) -> Iterator[s
         """Called after every token: puts its text, and stops the generation when the consumer has left."""
 
         def __init__(self, put: Callable[[str], None], stop: threading.Event) -> None:
-            self.put, self.stop, self.decoder = put, stop, DecodeStream(skip_special_tokens=True)
+            self.put, self.stop = put, stop
 
         def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-            if piece := self.decoder.step(tokenizer.backend_tokenizer, int(input_ids[0, -1])):
+            token = int(input_ids[0, -1])
+            if token not in ends and (piece := decoder.step(token)):
                 self.put(piece)
             return input_ids.new_full((1,), self.stop.is_set(), dtype=bool)
 
     def work(put: Callable[[str], None], stop: threading.Event) -> None:
         try:
             generate(stopping_criteria=[StreamTokens(put, stop)])
+            put(decoder.rest())
         finally:
             ended.set()
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from course_lib.atomic import atomic_folder
 from course_lib.errors import CourseError
-from course_lib.models.drivers import adapters, bitsandbytes_weights
+from course_lib.models.drivers import bitsandbytes_weights
+from course_lib.models.drivers.adapter_merging import merged_copy
 from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
 from course_lib.models.drivers.engine import Engine
 from course_lib.quiet import quiet
@@ -56,7 +57,7 @@ class TorchEngine(Engine):
         bitsandbytes_weights.check_saveable(self.model, self.name)
         try:
             with atomic_folder(target) as partial, quiet():
-                adapters.merged_copy(self.model, self.name).save_pretrained(partial)
+                merged_copy(self.model, self.name).save_pretrained(partial)
                 self.tokenizer.save_pretrained(partial)
                 for name, content in self.sidecar_files.items():
                     (partial / name).parent.mkdir(exist_ok=True)

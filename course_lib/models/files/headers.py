@@ -96,12 +96,14 @@ def weight_paths(folder: Path) -> list[Path]:
 class Tensor(NamedTuple):
     """Shape, size in bytes and type of a tensor, from its file's header.
 
-    type: As its file names it, in lower case: bf16, f32 (both formats), q4_k (GGUF).
+    type: As its file names it, in lower case: bf16, f32 (both formats), q4_k (GGUF). offset: Where its bytes
+    begin in the file.
     """
 
     shape: tuple[int, ...]
     bytes: int
     type: str
+    offset: int
 
 
 def read_safetensors_header(path: Path) -> dict[str, Tensor]:
@@ -123,7 +125,7 @@ def read_safetensors_header(path: Path) -> dict[str, Tensor]:
             if name != "__metadata__":
                 first, last = map(int, entry["data_offsets"])
                 shape = tuple(map(int, entry["shape"]))
-                tensors[name] = Tensor(shape, last - first, entry["dtype"].lower())
+                tensors[name] = Tensor(shape, last - first, entry["dtype"].lower(), 8 + length + first)
                 end = max(end, last)
     except (ValueError, KeyError, TypeError, AttributeError):
         what = f"{path.name} is not a safetensors file: it begins with {start!r}"

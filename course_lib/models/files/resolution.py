@@ -55,7 +55,7 @@ def from_hub(source: HuggingFaceSource, *, pull: bool = False) -> Path:
             raise
         if Path(name).exists():
             raise CourseError(f"no model {name!r}, but a folder of this name", f'load("./{name}")') from None
-        exact, similar = catalog.find(name), catalog.similar_names(name, 0.7)
+        exact, similar = catalog.find(name), catalog.similar_names(name)
         hub = f"; on the hub it is {exact.hub}" if exact and exact.hub else ""
         raise CourseError(
             f"{error.what}; the course ships {', '.join(catalog.shipped())}, but no {name}{hub}",

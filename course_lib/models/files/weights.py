@@ -42,7 +42,7 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
             output_loading_info=True,
         )
     unknown = [name for name in found["unexpected_keys"] if not _is_head(name, model)]
-    _raise_on_difference(folder.name, sorted(set(found["missing_keys"]) - set(replaced)), sorted(unknown))
+    raise_on_difference(folder.name, sorted(set(found["missing_keys"]) - set(replaced)), sorted(unknown))
     for name, actual, expected in sorted(found["mismatched_keys"]):
         what = f"{folder.name}: {name} has the shape {tuple(actual)}; by config.json it is {tuple(expected)}"
         raise CourseError(what, "use the config.json that was saved with these weights")
@@ -54,7 +54,8 @@ def _is_head(name: str, model: Any) -> bool:
     return model.base_model is model and not hasattr(model, module)
 
 
-def _raise_on_difference(name: str, missing: list[str], unknown: list[str]) -> None:
+def raise_on_difference(name: str, missing: list[str], unknown: list[str]) -> None:
+    """Raise CourseError if tensors are missing in the folder `name`, or unknown to its config.json."""
     if missing:
         what = f"{name} lacks {len(missing)} of the model's tensors, such as {missing[0]}: they would be "
         what += "random, and so would the answers"

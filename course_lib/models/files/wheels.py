@@ -22,8 +22,9 @@ from course_lib.models.catalog import Wheel
 from course_lib.shell import command_line
 
 BLOCK_BYTES = 2**20
+OTHER_DISK = "export COURSE_MODELS_DIR=...  # a folder on another disk"
 NETWORK_SIGNS = re.compile(
-    "Connection|name resolution|Name or service|getaddrinfo|ProxyError|unreachable|timed out|Max retries|SSL"
+    "Connection|name resolution|Name or service|getaddrinfo|ProxyError|unreachable|timed out|Max retries"
 )
 
 
@@ -35,8 +36,8 @@ def download_wheel(wheel: Wheel, folder: Path, bar: Any) -> Path:
 
     Raises CourseError if pip is missing or fails, or the SHA-256 is wrong.
     """
-    path, before = folder / f"{wheel.project}-{wheel.version}.whl", bar.n
-    if not path.is_file():
+    path, before = wheel_path(wheel, folder), bar.n
+    if not path.is_file() or data.sha256(path) != wheel.sha256:
         with tempfile.TemporaryDirectory(dir=folder, prefix="pip-", ignore_cleanup_errors=True) as work:
             output = _run_pip(wheel, Path(work), bar)
             (found,) = Path(work).glob("*.whl")
@@ -45,6 +46,11 @@ def download_wheel(wheel: Wheel, folder: Path, bar: Any) -> Path:
             os.replace(found, path)
     bar.update(before + wheel.bytes - bar.n)
     return path
+
+
+def wheel_path(wheel: Wheel, folder: Path) -> Path:
+    """Return the path of a wheel in `folder`."""
+    return folder / f"{wheel.project}-{wheel.version}.whl"
 
 
 def _wrong_hash(wheel: Wheel, found: Path, output: str) -> CourseError:
@@ -73,13 +79,15 @@ def _run_pip(wheel: Wheel, folder: Path, bar: Any) -> str:
             while process.poll() is None:
                 if arrived := before + min(_bytes_in(temporary), wheel.bytes) - bar.n:
                     bar.update(arrived)
+                if b"WARNING: Retrying" in log.read_bytes():
+                    bar.set_postfix_str("pip tries the connection again")
                 time.sleep(0.1)
         finally:
             process.terminate()
             process.wait()
     text = log.read_text("utf-8", errors="replace")
     if process.returncode:
-        raise _pip_error(wheel, text)
+        raise _pip_error(wheel, text, folder.parent)
     return text
 
 
@@ -98,19 +106,23 @@ def _pip() -> list[str]:
 
 
 def _bytes_in(folder: Path) -> int:
-    """Return the size of all files below a folder, which may change meanwhile."""
+    """Return the size of all files below a folder, which may vanish meanwhile."""
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.stat(os.path.join(root, name)).st_size
     return total
 
 
-def _pip_error(wheel: Wheel, output: str) -> CourseError:
+def _pip_error(wheel: Wheel, output: str, folder: Path) -> CourseError:
     """Return the error for a failure of pip, from its output."""
     errors = [line.partition("ERROR:")[2].strip() for line in output.splitlines() if "ERROR:" in line]
     if "No space left on device" in output:
-        return disk_full()
+        return disk_full(folder)
+    if "CERTIFICATE_VERIFY_FAILED" in output:
+        what = "pip does not trust the certificate of this network; a company's proxy may be the cause"
+        return CourseError(what, "pip config set global.cert FILE, with your network's certificates")
     if NETWORK_SIGNS.search(output):
         what = f"pip could not reach its package index for {wheel.requirement}"
         return CourseError(
@@ -125,9 +137,9 @@ def _pip_error(wheel: Wheel, output: str) -> CourseError:
     return CourseError(what, command_line(*_pip(), "download", "--no-deps", wheel.requirement))
 
 
-def disk_full() -> CourseError:
-    """Return the error for a disk without space."""
-    return CourseError("the disk is full", "export COURSE_MODELS_DIR=...  # a folder on another disk")
+def disk_full(folder: Path) -> CourseError:
+    """Return the error for a disk without space for what is written to `folder`."""
+    return CourseError(f"the disk of {folder} is full", OTHER_DISK)
 
 
 def read_member(path: Path, member: str) -> Iterator[bytes]:

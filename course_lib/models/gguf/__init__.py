@@ -1,4 +1,4 @@
-"""Write and cache model folders as GGUF (the file format of llama.cpp and Ollama), and read GGUF headers."""
+"""Write and cache model folders as GGUF (the file format of llama.cpp and Ollama), and unpack GGUF files."""
 
 from typing import TYPE_CHECKING
 
@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from course_lib.models.gguf.adapter import export_adapter
     from course_lib.models.gguf.cache import cached_export
     from course_lib.models.gguf.inputs import input_format
+    from course_lib.models.gguf.unpacking import unpack
     from course_lib.models.gguf.writer import export
 
-__all__ = ["cached_export", "export", "export_adapter", "input_format"]
+__all__ = ["cached_export", "export", "export_adapter", "input_format", "unpack"]
 _MODULES = {"cached_export": "cache", "export": "writer", "export_adapter": "adapter"}
-_MODULES |= {"input_format": "inputs"}
+_MODULES |= {"input_format": "inputs", "unpack": "unpacking"}
 __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

@@ -6,25 +6,23 @@ import json
 from pathlib import Path
 
 from course_lib.errors import CourseError
-from course_lib.models.gguf.writer import CHOOSE_ANOTHER_FOLDER, gguf_writer, llama_config, reorder_rows
-
-USE_TRANSFORMERS = 'load(..., driver="huggingface")'
+from course_lib.models.gguf.architecture import USE_TRANSFORMERS, read_architecture
+from course_lib.models.gguf.writer import CHOOSE_ANOTHER_FOLDER, gguf_writer
 
 
 def export_adapter(folder: Path, base: Path, target: Path) -> Path:
     """Write the adapter in `folder`, trained on the model in `base`, to the file `target` and return it.
 
     llama.cpp scales the adapter by alpha / rank; for rsLoRA the written alpha makes that alpha / sqrt(rank).
-    Raises CourseError if `folder` is not a LoRA adapter of a Llama model or has parts that GGUF cannot
+    Raises CourseError if `folder` is not a LoRA adapter of a supported model or has parts that GGUF cannot
     represent, and if `target` cannot be written.
     """
-    import gguf
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         adapter = json.loads((folder / "adapter_config.json").read_text("utf-8"))
-        weights, config = load_file(folder / "adapter_model.safetensors"), llama_config(base)
+        weights, architecture = load_file(folder / "adapter_model.safetensors"), read_architecture(base)
         alpha = adapter["lora_alpha"] * (int(adapter["r"]) ** 0.5 if adapter.get("use_rslora") else 1)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         message = f"{folder} is not a LoRA adapter: {error}"
@@ -32,23 +30,21 @@ def export_adapter(folder: Path, base: Path, target: Path) -> Path:
     if adapter.get("alpha_pattern") or (adapter.get("use_rslora") and adapter.get("rank_pattern")):
         message = f"{folder.name} has a separate alpha for some layers, but GGUF supports only one for all"
         raise CourseError(message, USE_TRANSFORMERS)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 1000)
     try:
-        with gguf_writer(target) as writer:
+        with gguf_writer(target, architecture.name) as writer:
             writer.add_type("adapter")
             writer.add_string("adapter.type", "lora")
             writer.add_float32("adapter.lora.alpha", alpha)
             for name, tensor in weights.items():
                 path = name.removeprefix("base_model.model.").removesuffix(".weight")
                 module, _, half = path.rpartition(".")
-                module_name, weight = names.get_name(module), tensor.float().numpy()
-                if module_name is None or half not in ("lora_A", "lora_B"):
-                    raise CourseError(
-                        f"{folder.name}: llama.cpp does not support the tensor {name}", USE_TRANSFORMERS
-                    )
+                if half not in ("lora_A", "lora_B"):
+                    what = f"{folder.name}: llama.cpp does not support the tensor {name}"
+                    raise CourseError(what, USE_TRANSFORMERS)
+                weight = tensor.float().numpy()
                 if half == "lora_B":
-                    weight = reorder_rows(module, weight, config)
-                writer.add_tensor(f"{module_name}.weight.{half.lower()}", weight)
+                    weight = architecture.to_gguf(module, weight)
+                writer.add_tensor(f"{architecture.gguf_name(module)}.weight.{half.lower()}", weight)
     except OSError as error:
         raise CourseError(f"{target} cannot be written: {error}", CHOOSE_ANOTHER_FOLDER) from error
     return target

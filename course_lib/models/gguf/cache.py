@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.data import sha256
-from course_lib.models.gguf import tokenizer, writer
+from course_lib.models.gguf import architecture, tokenizer, vocabulary, writer
 
 LIMIT_BYTES = 4 * 2**30  # for all cached files together; the least recently used are deleted first
 PARTIAL_PREFIX, DAY_SECONDS = "partial-", 24 * 3600
@@ -85,7 +85,8 @@ def _sha256(path: Path, size: int, modified: int) -> str:
 
 def _writer_version() -> tuple[Any, ...]:
     """Return the version of the gguf package and the hashes of the modules that write a file."""
-    return version("gguf"), *_hash_files(Path(str(module.__file__)) for module in (writer, tokenizer))
+    modules = (writer, architecture, tokenizer, vocabulary)
+    return version("gguf"), *_hash_files(Path(str(module.__file__)) for module in modules)
 
 
 def _find(cache: Path, key: str) -> Path | None:

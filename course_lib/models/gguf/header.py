@@ -53,7 +53,7 @@ def read_header(path: Path, *, decode_arrays: bool | Collection[str] = False) ->
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return _Reader(data).header(decode_arrays)
-        except struct.error as error:
+        except (struct.error, OverflowError) as error:
             raise ValueError(f"the header is longer than the file: {error}") from error
 
 
@@ -75,12 +75,15 @@ class _Reader:
             decode = decode_arrays if isinstance(decode_arrays, bool) else name in decode_arrays
             fields[name] = self.field(self.value("<I"), decode)
         tensors: dict[str, Tensor] = {}
-        ends = [self.tensor(tensors) for _ in range(tensor_count)]
+        for _ in range(tensor_count):
+            self.tensor(tensors)
         alignment = fields.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1:
             raise ValueError(f"general.alignment={alignment!r} is not a positive integer")
-        end = -(-self.position // alignment) * alignment + max(ends, default=0)
-        if ends and end > len(self.data):
+        begin = -(-self.position // alignment) * alignment
+        tensors = {name: t._replace(offset=begin + t.offset) for name, t in tensors.items()}
+        end = max((tensor.offset + tensor.bytes for tensor in tensors.values()), default=0)
+        if end > len(self.data):
             raise ValueError(f"its tensors need {end:,} bytes, but the file has {len(self.data):,}")
         return Header(fields, tensors)
 
@@ -125,8 +128,8 @@ class _Reader:
             raise ValueError(f"an array has elements of type {kind}, which llama.cpp does not support")
         return None
 
-    def tensor(self, tensors: dict[str, Tensor]) -> int:
-        """Add the next tensor to `tensors`; return where its bytes end, relative to the first tensor."""
+    def tensor(self, tensors: dict[str, Tensor]) -> None:
+        """Add the next tensor to `tensors`, with its offset from the first tensor."""
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
         name, dimensions = self.string(), self.value("<I")
@@ -142,5 +145,4 @@ class _Reader:
                 f"{name} has rows of {shape[0]:,} weights, not a multiple of {kind.name}'s {block}"
             )
         count = math.prod(shape) // block * size
-        tensors[name] = Tensor(tuple(shape[::-1]), count, kind.name.lower())
-        return int(offset + count)
+        tensors[name] = Tensor(tuple(shape[::-1]), count, kind.name.lower(), offset)

@@ -1,41 +1,45 @@
-"""Find a model's context length and whether it has a chat template, without loading the model."""
+"""Find the context length and the chat template of a .gguf file, without loading the model."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from course_lib.errors import CourseError
 from course_lib.models.gguf.header import read_header
-from course_lib.models.gguf.tokenizer import chat_template
 
 DOWNLOAD_AGAIN = "download or export it again"
 
 
 class InputFormat(NamedTuple):
-    """A model's context length in tokens, and whether it has a chat template."""
+    """A model's context length in tokens, and its chat template; None for a base model, which has none."""
 
     context: int
-    chat: bool
+    template: str | None
 
 
 def input_format(path: Path) -> InputFormat:
-    """Return the input format of a model folder (from its configuration) or .gguf file (from its header).
+    """Return the input format of a .gguf file, from its header.
 
-    Raises CourseError if a file is truncated, holds no model, or has an architecture unknown to llama.cpp.
+    Raises CourseError if the file is truncated, holds no model, or has an architecture unknown to llama.cpp.
     """
     try:
-        if path.is_dir():
-            config = json.loads((path / "config.json").read_text("utf-8"))
-            return InputFormat(int(config["max_position_embeddings"]), bool(chat_template(path)))
         fields = _model_fields(path)
         length = fields[f"{fields['general.architecture']}.context_length"]
-        return InputFormat(int(length), "tokenizer.chat_template" in fields)
+        return InputFormat(int(length), fields.get("tokenizer.chat_template"))
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise CourseError(
             f"{path.name} does not state its context length: {error}", DOWNLOAD_AGAIN
         ) from error
+
+
+def control_tokens(path: Path) -> list[str]:
+    """Return the texts of the control tokens of a .gguf file, such as <|im_end|>; [] without their types."""
+    from gguf import TokenType
+
+    fields = read_header(path, decode_arrays=True).fields
+    texts, types = (fields.get(f"tokenizer.ggml.{name}") or [] for name in ("tokens", "token_type"))
+    return [text for text, kind in zip(texts, types, strict=False) if kind == TokenType.CONTROL]
 
 
 def _model_fields(path: Path) -> dict[str, Any]:

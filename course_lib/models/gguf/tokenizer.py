@@ -1,112 +1,150 @@
-"""Write the tokenizer of a model folder into a GGUF file, so that llama.cpp produces the same tokens."""
+"""Turn the tokenizer of a model folder into fields of a GGUF file with which llama.cpp gives the same ids."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.files.headers import read_json
+from course_lib.models.gguf.architecture import CONVERT, USE_TRANSFORMERS
+from course_lib.models.gguf.vocabulary import Difference, first_difference
 
-CONVERT = "convert it with convert_hf_to_gguf.py from the llama.cpp repository"
-BYTE_LEVEL_SPACES = set("ĠĊĉč")  # how byte-level BPE writes space, newline, tab and carriage return
-LLAMA_3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-def pre_tokenizer_name(tokenizer: dict[str, Any]) -> str | None:
-    """Return llama.cpp's name for the pre-tokenizer of a tokenizer.json; None if it is not supported."""
-    model, outer = tokenizer["model"], tokenizer.get("pre_tokenizer") or {"type": "none"}
-    *steps, last = outer["pretokenizers"] if outer["type"] == "Sequence" else [outer]
-    if model["type"] != "BPE" or model.get("byte_fallback") or tokenizer.get("normalizer"):
-        return None
-    if last["type"] != "ByteLevel" or last.get("add_prefix_space"):
-        return None
-    ignores_merges = bool(model.get("ignore_merges"))
-    if not last.get("use_regex", True):
-        patterns = [step.get("pattern", {}).get("Regex") for step in steps]
-        return "llama-bpe" if patterns == [LLAMA_3] and ignores_merges else None
-    if ignores_merges or not all(map(_splits_single_characters, steps)):
-        return None
-    if [step["type"] for step in steps] == ["Digits"]:
-        return "smollm"
-    # llama.cpp has no pre-tokenizer that isolates punctuation. "gpt-2" gives the same tokens, because merges
-    # learnt with isolated punctuation never join it to other text. Only tokens of several spaces differ:
-    # "gpt-2" splits off the last space of a run and attaches it to the next word.
-    has_space_runs = any(len(token) > 1 and set(token) <= BYTE_LEVEL_SPACES for token in model["vocab"])
-    return "gpt-2" if not steps or not has_space_runs else None
+# llama.cpp's names for the ways to split a text before byte-level BPE, one for each way (llama-vocab.cpp)
+PRE_TOKENIZERS = (
+    "gpt-2", "smollm", "llama-bpe", "qwen2", "smaug-bpe", "tekken", "deepseek-llm", "deepseek-coder",
+    "deepseek-v3", "gpt-4o", "falcon", "seed-coder", "superbpe", "viking", "poro-chat",
+)  # fmt: skip
+KEY = "tokenizer.ggml."
+NORMALIZER = f"{KEY}normalizer"  # our own field: "NFC" if texts must be brought to this form first
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
-def _splits_single_characters(step: dict[str, Any]) -> bool:
-    isolates = step["type"] == "Punctuation" and step.get("behavior") == "Isolated"
-    return bool(step.get("individual_digits") or isolates)
+def tokenizer_fields(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the GGUF fields of the folder's tokenizer, special tokens and chat template.
 
-
-def write_tokenizer(writer: Any, folder: Path, config: dict[str, Any]) -> None:
-    """Write a byte-level BPE tokenizer with its merges, special tokens and chat template.
-
-    Raises CourseError for other kinds of tokenizers, and if the tokenizer does not fit the model.
+    Supported are BPE on bytes (GPT-2, Llama 3, Qwen), and BPE with byte fallback (SentencePiece: Llama 2,
+    Mistral, Gemma). llama.cpp's way to split texts is the first with which it gives the same ids as
+    transformers for some 400 probing texts. Qwen's tokenizer composes letters (Unicode NFC), which llama.cpp
+    cannot do: then texts in NFC are compared, and a field says so. Raises CourseError for other tokenizers,
+    if there is no such way, and if the tokenizer does not fit the model.
     """
-    tokenizer = read_json(folder, "tokenizer.json")
-    pre_tokenizer = pre_tokenizer_name(tokenizer) if tokenizer else None
-    if pre_tokenizer is None:
-        message = f"{folder.name} has no byte-level BPE tokenizer of a supported kind"
-        raise CourseError(message, CONVERT)
-    tokens, types = _tokens(tokenizer, config["vocab_size"], folder.name)
-    merges = tokenizer["model"]["merges"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre_tokenizer)
-    writer.add_token_list(tokens)
-    writer.add_token_types(types)
-    writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in merges])
-    bos = _write_special_tokens(writer, folder, config)
-    template = chat_template(folder)
-    if template:
-        writer.add_chat_template(template)
-    adds_bos = tokens[bos] in json.dumps(tokenizer.get("post_processor"), ensure_ascii=False)
-    writer.add_add_bos_token(adds_bos and not template)  # a chat template contains the token itself
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+    except (OSError, ValueError, AttributeError, ImportError) as error:
+        reason = " ".join(str(error).split())[:200]
+        what = f"{folder.name} has no tokenizer that transformers can load: {reason}"
+        raise CourseError(what, "save the model's own tokenizer in the folder") from error
+    if state["model"]["type"] != "BPE":
+        what = f"{folder.name} has a tokenizer of the type {state['model']['type']}; supported is BPE"
+        raise CourseError(what, CONVERT)
+    shared = {
+        **_tokens(state, config["vocab_size"], folder.name),
+        **_special_tokens(folder, config, tokenizer),
+    }
+    closest: Difference | None = None
+    composes = (state.get("normalizer") or {}).get("type") == "NFC"
+    if composes:
+        shared[NORMALIZER] = "NFC"
+    for kind in _kinds(state["model"], shared[f"{KEY}tokens"]):
+        fields = shared | kind
+        found = first_difference(fields, tokenizer, composed=composes)
+        if found is None:
+            template = chat_template(folder)
+            return fields | ({"tokenizer.chat_template": template} if template else {})
+        closest = max(closest or found, found)  # that with most equal texts
+    assert closest
+    raise different_ids_error(folder.name, closest)
 
 
-def _tokens(tokenizer: dict[str, Any], rows: int, name: str) -> tuple[list[str], list[int]]:
+def _kinds(model: dict[str, Any], tokens: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the fields of each kind of tokenizer of llama.cpp that may give the same ids."""
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    if not model.get("byte_fallback"):
+        for pre_tokenizer in PRE_TOKENIZERS:
+            yield {f"{KEY}model": "gpt2", f"{KEY}pre": pre_tokenizer, f"{KEY}merges": merges}
+        return
+    scores = _scores(tokens, merges)
+    for add_space in (True, False):
+        yield {
+            f"{KEY}model": "llama",
+            f"{KEY}pre": "default",
+            f"{KEY}scores": scores,
+            f"{KEY}add_space_prefix": add_space,
+        }
+
+
+def different_ids_error(name: str, found: Difference) -> CourseError:
+    """Return the error for a tokenizer that llama.cpp cannot reproduce."""
+    what = f"{name}: llama.cpp cannot give the token ids of transformers: {found.text!r} becomes "
+    return CourseError(f"{what}{found.llama_cpp} instead of {found.transformers}", USE_TRANSFORMERS)
+
+
+def _tokens(state: dict[str, Any], rows: int, name: str) -> dict[str, list[Any]]:
     """Return the texts and types of all tokens by id. Unused embedding rows get names such as [PAD7]."""
     from gguf import TokenType
 
-    added = {token["id"]: token for token in tokenizer["added_tokens"]}
-    texts = {id_: text for text, id_ in tokenizer["model"]["vocab"].items()}
+    model, added = state["model"], {token["id"]: token for token in state["added_tokens"]}
+    texts = {id_: text for text, id_ in model["vocab"].items()}
     texts |= {id_: token["content"] for id_, token in added.items()}
     if max(texts) >= rows:
-        message = f"{name} has {max(texts) + 1} tokens, but the model has only {rows} embeddings"
-        raise CourseError(message, "save the model's own tokenizer in the folder")
+        what = f"{name} has {max(texts) + 1} tokens, but the model has only {rows} embeddings"
+        raise CourseError(what, "save the model's own tokenizer in the folder")
     types = dict.fromkeys(texts, TokenType.NORMAL)
+    if model.get("byte_fallback"):
+        types |= {id_: TokenType.BYTE for id_, text in texts.items() if BYTE.fullmatch(text)}
     types |= {i: TokenType.CONTROL if t["special"] else TokenType.USER_DEFINED for i, t in added.items()}
-    return (
-        [texts.get(i, f"[PAD{i}]") for i in range(rows)],
-        [types.get(i, TokenType.UNUSED) for i in range(rows)],
-    )
+    if (unknown := model["vocab"].get(model.get("unk_token"))) is not None:
+        types[unknown] = TokenType.UNKNOWN if model.get("byte_fallback") else types[unknown]
+    return {
+        f"{KEY}tokens": [texts.get(i, f"[PAD{i}]") for i in range(rows)],
+        f"{KEY}token_type": [int(types.get(i, TokenType.UNUSED)) for i in range(rows)],
+    }
 
 
-def _write_special_tokens(writer: Any, folder: Path, config: dict[str, Any]) -> int:
-    """Write the ids of the BOS, EOS and padding tokens, and return the BOS id.
+def _scores(tokens: list[str], merges: list[str]) -> list[float]:
+    """Return SentencePiece's scores: the earlier the merge that makes a token, the higher its score."""
+    scores: dict[str, float] = {}
+    for rank, pair in enumerate(merges):
+        scores.setdefault(pair.replace(" ", ""), -float(rank))
+    return [scores.get(token, -float(len(merges))) for token in tokens]
 
-    Raises CourseError if BOS or EOS is missing, because llama.cpp would then use default ids.
+
+def _special_tokens(folder: Path, config: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """Return the ids of the BOS, EOS and padding tokens, and which of them the tokenizer adds to a text.
+
+    Raises CourseError if EOS is missing, because llama.cpp would then use a default id, and for a tokenizer
+    that adds other tokens.
     """
     eos_ids = read_json(folder, "generation_config.json").get("eos_token_id", config["eos_token_id"])
     eos_ids = eos_ids if isinstance(eos_ids, list) else [eos_ids]
-    bos = config["bos_token_id"]
-    if bos is None or None in eos_ids or not 1 <= len(eos_ids) <= 3:
-        message = f"{folder.name} has the BOS token {bos} and the EOS tokens {eos_ids}"
-        need = "llama.cpp needs one BOS token and one to three EOS tokens"
-        raise CourseError(f"{message}; {need}", "set bos_token_id and eos_token_id in config.json")
-    writer.add_bos_token_id(bos)
-    add_eos = (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id)
-    for add, token in zip(add_eos, eos_ids, strict=False):
-        add(token)
+    if None in eos_ids or not 1 <= len(eos_ids) <= 3:
+        what = f"{folder.name} has the EOS tokens {eos_ids}; llama.cpp needs one to three"
+        raise CourseError(what, "set eos_token_id in config.json")
+    text = tokenizer("a", add_special_tokens=False)["input_ids"]
+    with_ends = tokenizer("a")["input_ids"]
+    bos = [tokenizer.bos_token_id] if with_ends != text and with_ends[0] == tokenizer.bos_token_id else []
+    eos = eos_ids[:1] if with_ends[-1:] == eos_ids[:1] else []
+    if with_ends != [*bos, *text, *eos]:
+        what = f"{folder.name}: the tokenizer turns 'a' into {with_ends}, without special tokens into {text}"
+        raise CourseError(f"{what}; llama.cpp can add only BOS and EOS", USE_TRANSFORMERS)
+    first = next(
+        id_ for id_ in (*bos, tokenizer.bos_token_id, config["bos_token_id"], eos_ids[0]) if id_ is not None
+    )
+    fields = {f"{KEY}bos_token_id": first, f"{KEY}add_bos_token": bool(bos)}
+    if eos:
+        fields[f"{KEY}add_eos_token"] = True
+    names = ("eos_token_id", "eot_token_id", "eom_token_id")
+    fields |= {KEY + name: id_ for name, id_ in zip(names, eos_ids, strict=False)}
     if config["pad_token_id"] is not None:
-        writer.add_pad_token_id(config["pad_token_id"])
-    return int(bos)
+        fields[f"{KEY}padding_token_id"] = config["pad_token_id"]
+    return fields
 
 
 def chat_template(folder: Path) -> str | None:

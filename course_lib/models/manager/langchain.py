@@ -13,9 +13,15 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import (
+    Runnable,
+    RunnableConfig,
+    RunnableLambda,
+    RunnablePassthrough,
+)
 from pydantic import BaseModel, ConfigDict
 
+from course_lib.errors import CourseError
 from course_lib.models.drivers import driver_class
 from course_lib.models.drivers.capabilities import drivers_with
 from course_lib.models.drivers.engine import Engine, Kind, Unsupported, as_list
@@ -59,6 +65,15 @@ def to_message(reply: Reply) -> AIMessage:
         ),
         response_metadata={"finish_reason": reply.finish_reason},
     )
+
+
+def _check_complete(message: AIMessage) -> AIMessage:
+    """Return the message. Raises CourseError if max_output_length cut it: a part of JSON may look whole."""
+    if message.response_metadata.get("finish_reason") == "length" and message.usage_metadata:
+        limit = message.usage_metadata["output_tokens"]
+        what = f"max_output_length={limit} cut the answer within its JSON: {str(message.content)[-60:]!r}"
+        raise CourseError(what, f"get_chat_model(..., max_output_length={2 * limit})")
+    return message
 
 
 class ChatModel(BaseChatModel):
@@ -135,7 +150,9 @@ class ChatModel(BaseChatModel):
     ) -> Runnable[LanguageModelInput, Any]:
         """Return a runnable whose answers are dicts that match a JSON schema, or objects of a pydantic class.
 
-        Raises Unsupported if the driver cannot enforce a schema, ValueError for unknown options.
+        It answers as a whole, also in a stream, and raises CourseError for an answer that max_output_length
+        cuts; with include_raw, that is the `parsing_error`. Raises Unsupported if the driver cannot enforce a
+        schema, ValueError for unknown options.
         """
         if kwargs:
             raise ValueError(f"options {', '.join(kwargs)} are not known; known: schema and include_raw")
@@ -145,15 +162,21 @@ class ChatModel(BaseChatModel):
                 f"use a driver that can: {', '.join(drivers_with('json_schema'))}",
             )
         is_class = isinstance(schema, type)
-        parser: Any = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()
-        answer = self.bind(json_schema=schema.model_json_schema() if isinstance(schema, type) else schema)
+        parse: Any = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()
+        parser: Any = RunnableLambda(_check_complete) | parse
+        whole = self.model_copy(update={"disable_streaming": True})
+        answer = whole.bind(json_schema=schema.model_json_schema() if isinstance(schema, type) else schema)
         if not include_raw:
             return answer | parser
         parsed = RunnablePassthrough.assign(
             parsed=lambda outputs: parser.invoke(outputs["raw"]), parsing_error=lambda _: None
         )
         failed = RunnablePassthrough.assign(parsed=lambda _: None)
-        return RunnableMap(raw=answer) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+        return (
+            answer
+            | RunnableLambda(lambda raw: {"raw": raw})
+            | parsed.with_fallbacks([failed], exception_key="parsing_error")
+        )
 
 
 class _Managed:

@@ -22,6 +22,7 @@ class Family(NamedTuple):
     head_norms: Whether each layer also normalizes the heads of queries and of keys.
     query_bias: Whether the query, key and value projections have biases.
     fused: Whether query, key and value share one matrix, and gate and up another.
+    window: The window in llama.cpp where the header of a file states none.
     full_every: Every n-th layer attends to all tokens and the others to a sliding window; 0 if all layers
     have the window.
     rolling_cache: Whether llama.cpp caches only the window in the sliding-window layers.
@@ -35,6 +36,7 @@ class Family(NamedTuple):
     head_norms: bool = False
     query_bias: bool = False
     fused: bool = False
+    window: int = 0
     full_every: int = 0
     rolling_cache: bool = False
     eager: bool = False
@@ -49,14 +51,18 @@ FAMILIES = {
     "qwen2": Family(query_bias=True),
     "qwen3": Family(head_norms=True),
     "qwen3_moe": Family(head_norms=True, routed=True),
-    "llama4_text": Family(full_every=4, rolling_cache=True, routed=True, shared=True),
+    "llama4_text": Family(window=8192, full_every=4, rolling_cache=True, routed=True, shared=True),
     "mixtral": Family(routed=True),
     "exaone4": Family(head_norms=True, full_every=4, rolling_cache=True),
-    "gemma2": Family(norms=4, full_every=2, rolling_cache=True, eager=True),
+    "gemma": Family(),
+    "gemma2": Family(norms=4, window=4096, full_every=2, rolling_cache=True, eager=True),
     "gemma3_text": Family(norms=4, head_norms=True, full_every=6, rolling_cache=True),
     "phi3": Family(fused=True),
     "bert": Family(encoder=True),
 }
+
+
+ROUTER = "ffn_gate_inp"
 
 
 class Matrix(NamedTuple):
@@ -74,6 +80,11 @@ class Matrix(NamedTuple):
     @property
     def weights(self) -> int:
         return self.experts * self.rows * self.columns
+
+    @property
+    def routed(self) -> bool:
+        """Whether it is one of several experts, or the router that chooses among them."""
+        return self.experts > 1 or self.name == ROUTER
 
 
 @dataclass(frozen=True)
@@ -121,7 +132,7 @@ class Architecture:
     def _feed_forward_matrices(self) -> list[Matrix]:
         if not self.experts:
             return self._block("", 1, 1)
-        router = Matrix("ffn_gate_inp", self.experts, self.hidden)
+        router = Matrix(ROUTER, self.experts, self.hidden)
         shared = self._block("_shexp", 1, 1) if self.family.shared else []
         return [router, *self._block("_exps", self.experts, self.experts_used), *shared]
 

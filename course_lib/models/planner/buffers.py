@@ -48,15 +48,26 @@ def kv_bytes(
 def llamacpp_overhead(sizes: Architecture, context: int, batch: int) -> int:
     """Return the bytes of llama.cpp's compute and output buffers, with flash attention.
 
-    Fitted to the sizes that xllamacpp 2026.10 reports. Each token of a prompt chunk needs 3 feed-forward rows
-    and 5 hidden rows (3 if feed_forward <= 2 * hidden) of float32, 36 bytes for positions, and an attention
-    mask of 2 bytes per cached token. The output needs a float32 per vocabulary entry and text.
+    Fitted to the sizes that xllamacpp 2026.10 reports. Each token of a prompt chunk needs some rows of
+    float32 (see `_rows`), 36 bytes for positions, and an attention mask of 2 bytes per cached token. The
+    output needs a float32 per vocabulary entry and text.
     """
-    chunk = min(PROMPT_CHUNK, batch * context)
-    rows = 3 * sizes.feed_forward + (5 if sizes.feed_forward > 2 * sizes.hidden else 3) * sizes.hidden
+    chunk, rows = min(PROMPT_CHUNK, batch * context), _rows(sizes)
     full, window = _cached_tokens(sizes, context, "llamacpp")
     masks = full + (window if sizes.family.rolling_cache and sizes.window else 0)
     return chunk * (4 * rows + 36 + 2 * masks) + 4 * batch * sizes.vocabulary
+
+
+def _rows(sizes: Architecture) -> int:
+    """Return how many values llama.cpp holds per token: 3 feed-forward rows and 5 hidden ones (or 3).
+
+    In a mixture of experts, those of all chosen experts, and another hidden row for each if it is wide.
+    """
+    wide, hidden = sizes.feed_forward, sizes.hidden
+    if not sizes.experts:
+        return 3 * wide + (5 if wide > 2 * hidden else 3) * hidden
+    outputs = sizes.experts_used if 2 * wide < hidden else 0
+    return 3 * sizes.experts_used * wide + (5 + outputs + sizes.family.shared) * hidden
 
 
 def huggingface_overhead(

@@ -1,10 +1,10 @@
-"""Estimate how much memory a model will need, from its configuration alone.
+"""Estimate how much memory a model will need, from its configuration alone, or from the headers of its files.
 
 The sizes of weights, embeddings, norms and KV cache are computed for the driver (the software that runs the
 model). The size of its other buffers is a simple formula fitted to measurements. Not counted: the program
-itself (Python, its libraries, a GPU's context), and on a CPU the memory-mapped model file, which the system
-can drop when memory is short. The estimate is for one instance of the model; `load` may start one instance
-per core for a model below 64 MB.
+itself (Python, its libraries, a GPU's context); llama.cpp's vocabulary (250 to 400 bytes a token, measured);
+and on a CPU the memory-mapped model file, which the system can drop when memory is short. The estimate is for
+one instance of the model; `load` may start one instance per core for a model below 64 MB.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Plan:
     """The bytes that a model needs while it processes `batch` texts of `context` tokens each.
 
     weights: The matrices of the layers. kv: The KV cache. overhead: The engine's other buffers.
+    idle: The bytes, out of `weights`, of the experts that one token does not use.
     """
 
     model: str
@@ -45,6 +46,15 @@ class Plan:
     norms: int
     kv: int
     overhead: int
+    idle: int = 0
+
+    @property
+    def bytes_per_token(self) -> int:
+        """The bytes of weights and KV cache that are read for one token at the end of the context.
+
+        The memory's bandwidth divided by it is an upper bound of the tokens per second of one text.
+        """
+        return self.weights - self.idle + self.embeddings + self.norms + self.kv // self.batch
 
     @property
     def total(self) -> int:
@@ -66,7 +76,11 @@ class Plan:
         title = f"{self.model}, {self.weight_format}, {self.driver}: {self.batch} x {self.context:,} tokens"
         parts = self.parts | {"total": self.total}
         rows = [[name, format_bytes(n), f"{n / self.total:.0%}"] for name, n in parts.items()]
-        return f"{title}\n{table(['part', 'bytes', 'share'], rows)}"
+        text = f"{title}\n{table(['part', 'bytes', 'share'], rows)}"
+        if not self.idle:
+            return text
+        used = f"One token uses {format_bytes(self.weights - self.idle)} of the weights"
+        return f"{text}\n{used}: that sets the speed, the total the memory."
 
 
 def format_bytes(number: float) -> str:
@@ -131,6 +145,7 @@ def plan(
         norms=parts.norms,
         kv=kv_bytes(sizes, context, batch, rest, driver),
         overhead=overhead,
+        idle=parts.experts - parts.experts * sizes.experts_used // max(1, sizes.experts),
     )
 
 
@@ -138,18 +153,31 @@ def _in_gguf(sizes: Architecture, mixture: str, pure: bool) -> StoredModel:
     """Return the bytes of a GGUF file; norms have 32 bits in it."""
     tensors = tensor_types(sizes, mixture, pure and mixture in PURE)
     layers = sum(t.bytes for t in tensors if t.name.startswith("blk."))
-    embeddings = sum(t.bytes for t in tensors) - layers
     return StoredModel(
-        sizes, mixture, "llamacpp", round(layers), round(embeddings), round(4 * sizes.norm_parameters)
+        sizes=sizes,
+        weight_format=mixture,
+        driver="llamacpp",
+        weights=round(layers),
+        embeddings=round(sum(t.bytes for t in tensors) - layers),
+        norms=4 * sizes.norm_parameters,
+        experts=round(sum(t.bytes for t in tensors if "_exps." in t.name)),
     )
 
 
 def _in_transformers(sizes: Architecture, weight_format: str, rest: str, double: bool) -> StoredModel:
-    """Return the bytes of a torch model. rest: The type of the weights that are not quantized."""
-    matrices = sum(_matrix_bytes(m, weight_format, double) for m in sizes.matrices)
-    embeddings, norms = (n * BITS_OF[rest] / 8 for n in (sizes.embedding_parameters, sizes.norm_parameters))
+    """Return the bytes of a torch model. rest: The type of the weights that are not quantized.
+
+    bitsandbytes quantizes neither the experts nor the router, which are no torch.nn.Linear.
+    """
+    matrices = [(m, _matrix_bytes(m, rest if m.routed else weight_format, double)) for m in sizes.matrices]
     return StoredModel(
-        sizes, weight_format, "huggingface", round(sizes.layers * matrices), round(embeddings), round(norms)
+        sizes=sizes,
+        weight_format=weight_format,
+        driver="huggingface",
+        weights=round(sizes.layers * sum(size for _, size in matrices)),
+        embeddings=round(sizes.embedding_parameters * BITS_OF[rest] / 8),
+        norms=round(sizes.norm_parameters * BITS_OF[rest] / 8),
+        experts=round(sizes.layers * sum(size for m, size in matrices if m.experts > 1)),
     )
 
 
@@ -186,9 +214,6 @@ def _check_options(
     if not 0 < context <= sizes.context or batch < 1:
         message = f"{batch} x {context:,} tokens; {sizes.name} reads 1 to {sizes.context:,}"
         raise CourseError(message, f"plan(..., context={sizes.context}, batch=1)")
-    if sizes.experts and weight_format in BITSANDBYTES:
-        message = f"{sizes.name} is a mixture of experts, of which bitsandbytes quantizes no expert"
-        raise CourseError(message, 'plan(..., weight_format="q4_k_m")')
     if sizes.family.encoder and driver == "llamacpp":
         message = f"{sizes.name} is an encoder, which was not measured in llama.cpp"
         raise CourseError(message, 'plan(..., weight_format="float32", driver="huggingface")')

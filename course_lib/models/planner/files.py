@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -13,13 +14,15 @@ from course_lib.errors import CourseError
 from course_lib.models.files.headers import (
     Tensor,
     check_gguf,
+    gguf_models,
     missing_weights_error,
+    only_gguf,
     read_safetensors_header,
     shards,
     weight_paths,
 )
 from course_lib.models.gguf.header import Header, read_header
-from course_lib.models.planner.architectures import FAMILIES, Architecture, from_config
+from course_lib.models.planner.architectures import FAMILIES, Architecture, Family, from_config
 from course_lib.models.planner.buffers import Driver
 
 # llama.cpp's names of the model types that have another name in transformers (src/llama-arch.cpp).
@@ -28,12 +31,17 @@ ENCODERS = re.compile(r"bert|embedding")
 # Fields of models that keep something else than keys and values of all heads: Mamba, RWKV, DeepSeek, T5.
 OTHER_MEMORY = re.compile(r"\.(ssm|wkv|shortconv)\.|kv_lora_rank|relative_buckets_count")
 EMBEDDING = re.compile(r"embed|embd|lm_head|^output\.weight$")
+MAX_LAYERS = 512  # of llama.cpp
+EXPERTS = re.compile(r"_exps\.|\.experts\.")
 NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}  # of types, in FORMATS
 MEASURE = "load it with a short context, and measure its memory"
 
 
 class StoredModel(NamedTuple):
-    """A model in files: its sizes, its format, the driver that reads it, and the bytes of its weights."""
+    """A model in files: its sizes, its format, the driver that reads it, and the bytes of its weights.
+
+    experts: The bytes, out of `weights`, of the experts among which a router chooses.
+    """
 
     sizes: Architecture
     weight_format: str
@@ -41,6 +49,7 @@ class StoredModel(NamedTuple):
     weights: int
     embeddings: int
     norms: int
+    experts: int
 
 
 def stored_model(path: Path) -> StoredModel:
@@ -48,6 +57,8 @@ def stored_model(path: Path) -> StoredModel:
 
     Raises CourseError if a file is missing or damaged, or its memory cannot be computed from its header.
     """
+    if path.is_dir() and not (path / "config.json").exists() and gguf_models(os.listdir(path)):
+        path /= only_gguf(os.listdir(path), str(path), "give the path of the .gguf file")[0]
     if path.is_dir():
         sizes, tensors = sizes_in_folder(path), _safetensors(path)
         if sizes.tied:
@@ -97,6 +108,7 @@ def _stored(
         weights=parts["weights"],
         embeddings=parts["embeddings"],
         norms=parts["norms"],
+        experts=sum(tensor.bytes for name, tensor in tensors.items() if EXPERTS.search(name)),
     )
 
 
@@ -120,7 +132,7 @@ def _safetensors(folder: Path) -> dict[str, Tensor]:
 
 def _gguf_header(path: Path) -> Header:
     if not path.is_file():
-        raise CourseError(f"{path} does not exist", "download the model again")
+        raise CourseError(f"{path} does not exist", "name a .gguf file, or a model folder")
     try:
         return read_header(check_gguf(path))
     except (ValueError, OSError) as error:
@@ -146,7 +158,7 @@ def _gguf_architecture(name: str, fields: Mapping[str, Any], tensors: Mapping[st
     except KeyError as error:
         message = f"{name} has no {error}, from which its memory follows"
         raise CourseError(message, "download or export it again") from None
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ArithmeticError, IndexError) as error:
         raise CourseError(f"{name} states sizes that cannot be: {error}", "download it again") from error
 
 
@@ -160,7 +172,7 @@ def _gguf_sizes(
     heads, hidden, layers = size("attention.head_count"), size("embedding_length"), size("block_count")
     known = "bert" if ENCODERS.search(kind) else GGUF_TYPES.get(kind, kind)
     head = size("attention.key_length", hidden // heads)
-    window = size("attention.sliding_window", 0)
+    window = size("attention.sliding_window", FAMILIES.get(known, Family()).window)
     experts = size("expert_count", 0)
     wide = size("expert_feed_forward_length", 0) if experts else 0
     sizes = Architecture(
@@ -182,8 +194,10 @@ def _gguf_sizes(
         experts=experts,
         experts_used=size("expert_used_count") if experts else 0,
     )
-    if min(sizes.hidden, sizes.layers, sizes.heads, sizes.kv_heads, head, sizes.context) < 1:
+    if min(sizes.hidden, layers, heads, sizes.kv_heads, head, sizes.context) < 1 or layers > MAX_LAYERS:
         raise ValueError(f"layers={layers}, heads={heads} ({head} wide), context={sizes.context}")
+    if experts < sizes.experts_used or window < 0:
+        raise ValueError(f"{sizes.experts_used} of {experts} experts, a window of {window} tokens")
     if size("attention.value_length", head) != head:
         raise ValueError(f"keys are {head} wide, values {size('attention.value_length')}")
     return sizes

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.planner.architectures import Architecture, architectures
 from course_lib.models.planner.estimate import MIB, plan
-from course_lib.models.planner.lookup import architecture
+from course_lib.models.planner.lookup import Model, architecture
 
 RESERVE = 0.1  # fraction kept free for the display, the GPU driver, the program and fragmentation
 GPUS = {  # memory in MiB as nvidia-smi reports it; for laptops, the RAM
@@ -47,9 +46,9 @@ def usable_bytes(gpu: str | int, reserve: float = RESERVE) -> int:
 
 def fits(
     gpu: str | int,
-    model: str | Path | Architecture,
-    weight_format: str = "q4_0",
-    context: int = 4096,
+    model: Model,
+    weight_format: str | None = None,
+    context: int | None = None,
     batch: int = 1,
     *,
     reserve: float = RESERVE,
@@ -61,19 +60,18 @@ def fits(
 
 def largest_context(
     gpu: str | int,
-    model: str | Path | Architecture,
-    weight_format: str = "q4_0",
+    model: Model,
+    weight_format: str | None = None,
     batch: int = 1,
     *,
     reserve: float = RESERVE,
     **options: Any,
 ) -> int:
     """Return the longest context in tokens with which a model fits on a GPU; 0 if it never fits."""
-    sizes = architecture(model)
-    low, high = 0, sizes.context
+    low, high = 0, architecture(model).context
     while low < high:
         middle = (low + high + 1) // 2
-        if fits(gpu, sizes, weight_format, middle, batch, reserve=reserve, **options):
+        if fits(gpu, model, weight_format, middle, batch, reserve=reserve, **options):
             low = middle
         else:
             high = middle - 1

@@ -11,7 +11,7 @@ import functools
 from typing import NamedTuple
 
 from course_lib.errors import CourseError
-from course_lib.models.planner.architectures import Architecture
+from course_lib.models.planner.architectures import ROUTER, Architecture
 from course_lib.models.planner.memory import BITS_OF
 
 BASES = {  # mixture -> the type of most of its matrices
@@ -85,7 +85,7 @@ def _embedding_type(sizes: Architecture, mixture: str, name: str) -> str:
 
 def _type(sizes: Architecture, mixture: str, name: str, layer: int, pure: bool) -> str:
     kind, layers = BASES[mixture], sizes.layers
-    if name == "ffn_gate_inp":
+    if name == ROUTER:
         return "float32"
     if pure or kind in WHOLE:
         return kind

@@ -24,7 +24,11 @@ def check_size(schema: dict[str, Any]) -> dict[str, Any]:
     """Return `schema`. Raises ValueError if it is larger than one of the bounds above."""
     if (depth := _depth(schema)) > MAX_DEPTH:
         raise ValueError(f"the schema is nested {depth} deep, more than {MAX_DEPTH}")
-    if (size := len(json.dumps(schema))) > MAX_SCHEMA_BYTES:
+    try:
+        size = len(json.dumps(schema))
+    except TypeError as error:
+        raise ValueError(f"the schema is no JSON: {error}") from error
+    if size > MAX_SCHEMA_BYTES:
         raise ValueError(f"the schema has {size:,} characters, more than {MAX_SCHEMA_BYTES:,}")
     multiple, properties, counted = 1, 0, dict[str, int]()
     for key, value in _pairs(schema):

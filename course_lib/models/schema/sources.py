@@ -65,7 +65,7 @@ class HuggingFaceSource(Frozen):
     def _check_repository(cls, value: str) -> str:
         if not HUB_ID.fullmatch(value) or ".." in value or "--" in value:
             shipped = catalog.shipped()
-            names = [*catalog.similar_names(value, 0.7), *shipped, "haneul-4m"]
+            names = [*catalog.similar_names(value), *shipped, "haneul-4m"]
             raise FieldError(
                 f"the course ships {', '.join(shipped) or 'no model'}; a hub id is 'owner/name' of "
                 "letters, digits, '-', '_' and '.'; a path begins with /, ./, ../ or ~/",

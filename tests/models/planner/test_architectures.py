@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import catalog
+from course_lib.models.catalog.names import TUNED
 from course_lib.models.planner.architectures import (
     FAMILIES,
     architectures,
     from_config,
     known_configs,
 )
-from course_lib.models.planner.lookup import TUNED, architecture
+from course_lib.models.planner.lookup import architecture
 
 KNOWN = architectures()
 ALSO_READS_IMAGES = {"gemma-3-4b-it"}
@@ -51,7 +52,7 @@ def test_torch_builds_as_many_parameters(name):
     assert KNOWN[name].parameters == parameters == count(model)
     kinds = getattr(model.config, "layer_types", None)
     if kinds and KNOWN[name].window:
-        assert KNOWN[name].windowed == sum(k == "sliding_attention" for k in kinds)
+        assert KNOWN[name].windowed == sum(k != "full_attention" for k in kinds)
 
 
 def test_the_well_known_are_there_and_agree_with_the_catalogue():
@@ -70,6 +71,13 @@ def test_the_well_known_are_there_and_agree_with_the_catalogue():
         "phi-4",
         "EXAONE-3.5-7.8B",
         "SOLAR-10.7B",
+        "SmolLM2-135M",
+        "gemma-3-270m",
+        "Qwen3-8B",
+        "Qwen3-30B-A3B",
+        "Llama-4-Scout",
+        "Llama-3-8B",
+        "gemma-7b",
     } <= set(KNOWN)
     found = 0
     for entry in catalog.entries():
@@ -162,9 +170,20 @@ def test_what_is_not_known_is_refused(config, message, tmp_path):
 def test_a_name_that_is_not_known_gets_those_that_are_alike(tmp_path):
     with pytest.raises(CourseError, match=r"not know a model 'Llama-3\.1-80B'\n.*Llama-3\.1-8B"):
         architecture("Llama-3.1-80B")
-    with pytest.raises(CourseError, match="give the path of its files"):
+    with pytest.raises(CourseError, match="give the path of its folder"):
         architecture("?")
     with pytest.raises(CourseError, match=r"no readable config\.json"):
         architecture(tmp_path)
     with pytest.raises(CourseError, match="has no field 'vocab_size'"):
         from_config("x", {k: v for k, v in known_configs()["phi-4"].items() if k != "vocab_size"})
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "active"),
+    [("Qwen3-30B-A3B", 30.5, 3.3), ("Mixtral-8x7B", 46.7, 12.9), ("Llama-4-Scout", 107.8, 17.2)],
+)
+def test_a_mixture_of_experts_uses_a_part_of_its_weights_for_a_token(name, total, active):
+    """The numbers of billions that the makers state (without Scout's part that reads images)."""
+    assert KNOWN[name].parameters / 1e9 == pytest.approx(total, abs=0.05)
+    assert KNOWN[name].active_parameters / 1e9 == pytest.approx(active, abs=0.06)
+    assert KNOWN["Qwen3-32B"].active_parameters == KNOWN["Qwen3-32B"].parameters

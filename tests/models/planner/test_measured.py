@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ import torch
 from course_lib.data import MODELS
 from course_lib.models import catalog, load
 from course_lib.models.gguf import export
-from course_lib.models.planner.architectures import from_config
+from course_lib.models.planner import memory_footprint
+from course_lib.models.planner.architectures import Architecture
 from course_lib.models.planner.buffers import kv_bytes
 from course_lib.models.planner.estimate import BITSANDBYTES, plan
 from course_lib.models.planner.lookup import architecture
 from course_lib.models.planner.quants import WHOLE
 from tests.models.footprint import real_bytes
+from tests.models.planner.gguf_files import write_model
 
 SHIPPED = catalog.shipped()
 ENCODER = catalog.MINILM
@@ -109,6 +112,24 @@ def test_doubly_packed_scales_are_planned_to_the_byte():
     assert planned.weights + planned.embeddings + planned.norms == engine.weight_bytes
 
 
+def test_bitsandbytes_leaves_experts_and_router_as_they_are(tmp_path):
+    """transformers keeps the experts of a layer in one tensor, which is no torch.nn.Linear."""
+    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 96}
+    for kind, fields in (("qwen3_moe", experts), ("mixtral", {"num_local_experts": 4})):
+        without = {k: v for k, v in SMALL.items() if k != "sliding_window"}
+        config = AutoConfig.for_model(kind, **without, **fields)
+        AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / kind)
+        for weight_format, how in (("int8", {"load_in_8bit": True}), ("nf4", {"load_in_4bit": True})):
+            quantization = BitsAndBytesConfig(**how, bnb_4bit_quant_type="nf4")
+            model = AutoModelForCausalLM.from_pretrained(
+                tmp_path / kind, quantization_config=quantization, dtype=torch.bfloat16
+            )
+            planned = plan(tmp_path / kind, weight_format, 64)
+            assert planned.weights + planned.embeddings + planned.norms == memory_footprint(model)
+
+
 SMALL = {
     "hidden_size": 64,
     "intermediate_size": 256,
@@ -147,7 +168,7 @@ def test_transformers_keeps_the_window_alone_and_reads_whole_prompts(kind, tmp_p
 
 
 LOUD = """
-import json, sys, time
+import json, sys, threading
 from course_lib.models import load
 from course_lib.models.drivers import llamacpp_server
 quiet = llamacpp_server.settings
@@ -158,7 +179,7 @@ for fields in json.loads(sys.argv[1]):
     engine.generate(["a"], max_output_length=1)
     print(f"weights {engine.weight_bytes}\\n", end="", flush=True)  # one write, beside the thread of the log
     engine.close()
-    time.sleep(0.1)  # the rest of its log
+    [thread.join() for thread in threading.enumerate() if thread.daemon]  # the rest of its log
 """
 MIB = 2**20
 
@@ -221,92 +242,67 @@ def test_llama_cpp_takes_what_was_planned():
         assert planned.total == pytest.approx(held + caches + buffers, rel=WITHIN)
 
 
-def gemma_3(path):
-    """A random Gemma 3 of six layers, five of which see a window of 512 tokens, as llama.cpp reads it."""
-    import gguf
+@pytest.mark.parametrize(
+    ("model", "contexts"), [("smollm2", (512, 4096, 8192)), ("gemma", (512, 4096, 32768))]
+)
+def test_llama_cpp_takes_what_was_planned_for_a_real_model(model, contexts, request):
+    file = request.getfixturevalue(model)
+    cases = [{"source": str(file), "context_length": context} for context in contexts]
+    for case, held, caches, buffers in llama_cpp_takes(cases):
+        planned = plan(file, context=case["context_length"])
+        assert planned.weights + planned.embeddings + planned.norms == held, "to the byte"
+        assert planned.total == pytest.approx(held + caches + buffers, rel=0.002)
 
-    from course_lib.models.gguf.tokenizer import write_tokenizer
 
-    folder, sizes = (
-        MODELS / "haneul-1m",
-        from_config(
-            "gemma",
-            SMALL
-            | {
-                "model_type": "gemma3_text",
-                "num_hidden_layers": 6,
-                "head_dim": 32,
-                "num_attention_heads": 2,
-                "num_key_value_heads": 1,
-                "vocab_size": 4096,
-                "sliding_window": 512,
-                "max_position_embeddings": 8192,
-            },
-        ),
-    )
-    writer = gguf.GGUFWriter(path, "gemma3")
-    for say, value in (
-        ("context_length", sizes.context),
-        ("embedding_length", sizes.hidden),
-        ("block_count", sizes.layers),
-        ("feed_forward_length", sizes.feed_forward),
-        ("head_count", sizes.heads),
-        ("vocab_size", sizes.vocabulary),
-        ("head_count_kv", sizes.kv_heads),
-        ("key_length", sizes.head_dim),
-        ("value_length", sizes.head_dim),
-        ("rope_dimension_count", sizes.head_dim),
-        ("layer_norm_rms_eps", 1e-5),
-        ("rope_freq_base", 1e4),
-        ("sliding_window", sizes.window),
-        ("file_type", 0),
-    ):
-        getattr(writer, f"add_{say}")(value)
-    write_tokenizer(writer, folder, json.loads((folder / "config.json").read_text()))
-    heads, narrow, wide, up = (
-        (sizes.head_dim,),
-        sizes.kv_heads * sizes.head_dim,
-        sizes.heads * sizes.head_dim,
-        sizes.feed_forward,
-    )
-    layer = dict.fromkeys(
-        ("attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm"), (sizes.hidden,)
-    ) | {
-        "attn_q_norm": heads,
-        "attn_k_norm": heads,
-        "attn_q": (wide, sizes.hidden),
-        "attn_k": (narrow, sizes.hidden),
-        "attn_v": (narrow, sizes.hidden),
-        "attn_output": (sizes.hidden, wide),
-        "ffn_up": (up, sizes.hidden),
-        "ffn_gate": (up, sizes.hidden),
-        "ffn_down": (sizes.hidden, up),
-    }
-    named = {"token_embd": (sizes.vocabulary, sizes.hidden), "output_norm": (sizes.hidden,)}
-    named |= {f"blk.{i}.{part}": shape for i in range(sizes.layers) for part, shape in layer.items()}
-    for name, shape in named.items():
-        writer.add_tensor(f"{name}.weight", np.full(shape, 0.01, dtype=np.float32))
-    for write in (
-        writer.write_header_to_file,
-        writer.write_kv_data_to_file,
-        writer.write_tensors_to_file,
-        writer.close,
-    ):
-        write()
-    return sizes
+SIZES = Architecture(
+    name="tiny",
+    type="gemma3_text",
+    hidden=64,
+    feed_forward=256,
+    layers=6,
+    heads=2,
+    kv_heads=1,
+    head_dim=32,
+    vocabulary=4096,
+    tied=True,
+    context=8192,
+    window=512,
+    windowed=5,
+)
 
 
 def test_llama_cpp_keeps_a_window_of_gemma_and_the_piece_that_it_reads(tmp_path):
-    sizes = gemma_3(tmp_path / "gemma.gguf")
-    cases = [{"source": str(tmp_path / "gemma.gguf"), "context_length": context} for context in (700, 8192)]
-    for case, held, caches, buffers in llama_cpp_takes(cases):
-        planned = plan(sizes, "float32", case["context_length"], driver="llamacpp")
+    file = write_model(tmp_path / "gemma.gguf", SIZES, "gemma3")
+    for case, held, caches, buffers in llama_cpp_takes(
+        [{"source": str(file), "context_length": context} for context in (700, 8192)]
+    ):
+        planned = plan(file, context=case["context_length"])
         assert planned.kv == pytest.approx(caches, abs=0.02 * MIB)
         assert planned.total == pytest.approx(held + caches + buffers, rel=WITHIN)
-    all_tokens = replace(sizes, window=0, windowed=0)
-    assert kv_bytes(sizes, 8192) == pytest.approx(kv_bytes(all_tokens, 8192) * (1 + 5 * 1024 / 8192) / 6), (
+    all_tokens = replace(SIZES, window=0, windowed=0)
+    assert kv_bytes(SIZES, 8192) == pytest.approx(kv_bytes(all_tokens, 8192) * (1 + 5 * 1024 / 8192) / 6), (
         "by hand"
     )
+
+
+EXPERTS = {
+    "qwen3moe": replace(SIZES, type="qwen3_moe", window=0, windowed=0, tied=False, experts=8, experts_used=2),
+    "llama": replace(SIZES, type="mixtral", window=0, windowed=0, hidden=128, experts=8, experts_used=2),
+    "llama4": replace(SIZES, type="llama4_text", window=8192, experts=4, experts_used=1),
+}
+
+
+def test_llama_cpp_takes_what_was_planned_for_experts(tmp_path):
+    """Narrow experts, of which many are chosen, hold more hidden rows than feed-forward ones."""
+    narrow = replace(EXPERTS["qwen3moe"], hidden=256, feed_forward=96, experts=16, experts_used=4)
+    kinds = [*EXPERTS.items(), ("qwen3moe", narrow)]
+    files = [write_model(tmp_path / f"{i}.gguf", sizes, kind) for i, (kind, sizes) in enumerate(kinds)]
+    cases = [{"source": str(file), "context_length": 4096} for file in files]
+    for case, held, caches, buffers in llama_cpp_takes(cases):
+        planned = plan(Path(case["source"]), context=4096)
+        assert planned.weights + planned.embeddings + planned.norms == held
+        assert planned.kv == pytest.approx(caches, abs=0.02 * MIB)
+        assert planned.total == pytest.approx(held + caches + buffers, rel=0.03)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,157 @@
+"""The course's specialist beside two general models: speed, memory, and exact match on Haneul's questions.
+
+    .venv/bin/python benchmarks/real_models.py          measure what is missing, and write docs/real-models.md
+    .venv/bin/python benchmarks/real_models.py --speed  measure the speeds again, on a quiet machine
+
+The models must have been pulled (`course models pull smollm2-135m-instruct gemma-3-270m --accept-licence`).
+Each model answers the questions of the validation split in several formats, and those of the test split in
+the format that was best there. Results are kept in benchmarks/real_models.json, after every ten questions, so
+that an interrupted run goes on where it was.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from course_lib import data
+from course_lib.atomic import atomic_write_text
+from course_lib.measure import compare, machine, proportion_interval
+from course_lib.models import catalog, load
+from course_lib.models.drivers.engine import Engine
+from course_lib.rag.answering import MAX_ANSWER_TOKENS, exact_match, given_passages, prompt_for
+from course_lib.rag.prompt import worked_prompt
+
+RESULTS = Path(__file__).with_suffix(".json")
+PAGE = data.ROOT / "docs" / "real-models.md"
+START, END = "<!-- measured: benchmarks/real_models.py -->", "<!-- end of what was measured -->"
+MODELS = ("haneul-4m", "smollm2-135m-instruct", "gemma-3-270m")
+FORMATS = {  # name of a format -> number of worked examples; None: the question as a chat message
+    "chat": None,
+    "no example": 0,
+    "three worked examples": 3,
+}
+QUESTIONS = {"validation": 20, "test": 60}
+BATCH = 10  # questions between two savings
+
+
+def answered(model: str, engine: Engine, split: str, form: str, results: dict[str, Any]) -> list[bool]:
+    """Return for each question whether its answer is right; only questions without a result are asked."""
+    passages = data.load_passages()
+    step = 1 if split == "test" else 3
+    questions = [q for q in data.load_questions(split) if len(q.gold) == 1][::step][: QUESTIONS[split]]
+    rows = results["answers"].setdefault(f"{model} | {split} | {form}", [])
+    while len(rows) < len(questions):
+        batch = questions[len(rows) : len(rows) + BATCH]
+        prompts = [prompt_for(q, given_passages(q, passages, 1)) for q in batch]
+        examples = FORMATS[form]
+        texts = prompts if examples is None else [worked_prompt(p, examples) for p in prompts]
+        stop = () if examples is None else ("\n",)
+        said = engine.generate(texts, max_output_length=MAX_ANSWER_TOKENS, stop=stop)
+        rows += [[q.id, text, exact_match(text, q.answer)] for q, text in zip(batch, said, strict=True)]
+        save(results)
+        print(f"{model}, {split}, {form}: {sum(right for *_, right in rows)} of {len(rows)}", flush=True)
+    return [right for *_, right in rows]
+
+
+def formats_of(model: str) -> list[str]:
+    """Return the formats that a model is tried in: the course's own model knows one, a base cannot chat."""
+    if catalog.entry(model).tier == "tiny":
+        return ["chat"]
+    return [form for form in FORMATS if form != "chat" or catalog.entry(model).task == "chat-completion"]
+
+
+def engine_for(model: str, form: str) -> Engine:
+    """Return the model in llama.cpp, for chat or for continuing texts."""
+    task = "chat-completion" if FORMATS[form] is None else "text-generation"
+    return load(model, driver="llamacpp", task=task, context_length=2048)
+
+
+def measure_speed(model: str) -> dict[str, Any]:
+    """Return the speeds and sizes of a model, for one question with its passage, with intervals."""
+    question = next(q for q in data.load_questions("validation") if len(q.gold) == 1)
+    prompt = prompt_for(question, given_passages(question, data.load_passages(), 1))
+    engine = engine_for(model, "three worked examples")
+    row = compare({model: engine}, [prompt], repeats=9)[model]
+    found = {name: getattr(row, name) for name in ("ttft", "prefill", "decode")}
+    speeds: dict[str, Any] = {name: [value.value, value.low, value.high] for name, value in found.items()}
+    # llama.cpp runs in a process of its own
+    memory = sum(process.memory_info().rss for process in psutil.Process().children(recursive=True))
+    engine.close()
+    return speeds | {"parameters": engine.parameters, "bytes": engine.weight_bytes, "memory": memory}
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def save(results: dict[str, Any]) -> None:
+    atomic_write_text(RESULTS, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+
+
+def page(results: dict[str, Any]) -> str:
+    """Return the measured part of docs/real-models.md."""
+    rows, tried = [], []
+    for model in MODELS:
+        speed, best = results["speed"][model], results["best"][model]
+        right = [r for *_, r in results["answers"][f"{model} | test | {best}"]]
+        low, high = proportion_interval(sum(right), len(right))
+        sizes = [
+            f"{speed['parameters'] / 1e6:,.1f}",
+            *(f"{speed[k] / 1e6:,.0f}" for k in ("bytes", "memory")),
+        ]
+        speeds = ["{:,.0f} ({:,.0f}-{:,.0f})".format(*speed[name]) for name in ("prefill", "decode")]
+        rows.append([model, *sizes, *speeds, best, f"{sum(right) / len(right):.0%} ({low:.0%}-{high:.0%})"])
+        for form in formats_of(model):
+            found = [r for *_, r in results["answers"][f"{model} | validation | {form}"]]
+            tried.append([model, form, f"{sum(found)} of {len(found)}"])
+    sizes = ["million weights", "weights, MB", "process, MB"]
+    head = ["model", *sizes, "reads, tokens/s", "writes, tokens/s", "format", "right"]
+    where = ", ".join(f"{key}: {value}" for key, value in results["machine"].items())
+    return "\n\n".join(
+        [
+            f"Measured on {results['date']} ({where}) in llama.cpp, greedy, with the gold passage before "
+            f"each question: {QUESTIONS['test']} questions of the test split. Exact match, so the whole "
+            "answer must be right; in brackets 95% intervals, of speeds those of nine rounds.",
+            markdown_table(head, rows),
+            f"The format was chosen on {QUESTIONS['validation']} questions of the validation split:",
+            markdown_table(["model", "format", "right"], tried),
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--speed", action="store_true", help="measure the speeds again")
+    args = parser.parse_args()
+    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    results = {"answers": {}, "best": {}, "speed": {}} | results
+    for model in MODELS:
+        right = {}
+        for form in formats_of(model):
+            engine = engine_for(model, form)
+            right[form] = sum(answered(model, engine, "validation", form, results))
+            engine.close()
+        best = results["best"][model] = max(right, key=right.__getitem__)
+        engine = engine_for(model, best)
+        answered(model, engine, "test", best, results)
+        engine.close()
+        if args.speed or model not in results["speed"]:
+            results["speed"][model] = measure_speed(model)
+            results |= {"machine": machine(), "date": date.today().isoformat()}
+        save(results)
+    text = PAGE.read_text("utf-8")
+    before, after = text[: text.index(START)], text[text.index(END) :]
+    atomic_write_text(PAGE, f"{before}{START}\n\n{page(results)}\n\n{after}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Chat templates: Jinja programs that write the turns of a conversation as a model reads them.
+
+Both drivers use this module, so that they give a model the same tokens. Two rules hold:
+
+- The tokenizer decides whether a text begins with BOS, the token for the beginning of a text. A template may
+  write it too; there is never a second one.
+- In a conversation, only the template writes control tokens, such as <|im_end|>: their names in the text of a
+  turn stay text. A prompt for text-generation is the whole input of the model, and may contain them.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from jinja2 import TemplateError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from course_lib.errors import CourseError
+from course_lib.models.drivers.reply import Turn
+
+MARK_BEGIN, MARK_END = "\U000f0000", "\U000f0001"  # for private use; transformers takes the same two
+# The token ids of each text. The second argument: whether the names of control tokens become these tokens.
+Tokenize = Callable[[Sequence[str], bool], list[list[int]]]
+
+
+class ChatTemplate:
+    """The chat template of a model.
+
+    source: the template. name: of the model, for errors. variables: what the template may use, such as
+    bos_token. control_tokens: the texts of the tokenizer's control tokens.
+    """
+
+    def __init__(
+        self, source: str, name: str, variables: Mapping[str, Any], control_tokens: Collection[str]
+    ) -> None:
+        self.name, self._variables = name, dict(variables)
+        longest_first = sorted(control_tokens, key=len, reverse=True)
+        names = "|".join(map(re.escape, longest_first)) or "(?!)"  # (?!) never matches
+        self._control = re.compile(names)
+        self._marked = re.compile(f"{MARK_BEGIN}({names}){MARK_END}|[{MARK_BEGIN}{MARK_END}]")
+        try:
+            self._template = _environment().from_string(source)
+        except TemplateError as error:
+            what = f"the chat template of {name} cannot be read: {error}"
+            raise CourseError(what, 'load(..., task="text-generation")') from error
+
+    def render(self, turns: Sequence[Turn]) -> list[str]:
+        """The conversation up to the beginning of the answer, as a list of parts for `token_ids`.
+
+        The parts with odd indices are names of control tokens that a turn contains. Raises CourseError if the
+        template refuses the conversation, or leaves the text of a turn out.
+        """
+        messages = [dict(turn) | {"content": self._mark(turn["content"])} for turn in turns]
+        try:
+            text = self._template.render(
+                messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._variables
+            )
+        except (TemplateError, TypeError, ValueError, LookupError) as error:
+            what = f"the chat template of {self.name} refuses this conversation: {error}"
+            raise CourseError(what, _fix(turns)) from error
+        for message in messages:
+            if message["role"] != "assistant" and message["content"].strip() not in text:
+                what = f"the chat template of {self.name} leaves out the {message['role']} turn"
+                raise CourseError(what, _fix(turns))
+        return [part or "" for part in self._marked.split(text)]
+
+    def _mark(self, text: str) -> str:
+        """Put marks around the names of control tokens; marks that are already there are removed."""
+        text = text.replace(MARK_BEGIN, "").replace(MARK_END, "")
+        return self._control.sub(f"{MARK_BEGIN}\\g<0>{MARK_END}", text)
+
+
+def check_chat(name: str, has_template: bool) -> None:
+    """Raise CourseError for a conversation with a model that has no chat template."""
+    if not has_template:
+        what = f"{name} has no chat template: it is a base model, which continues a text"
+        raise CourseError(what, 'load(..., task="text-generation")')
+
+
+def token_ids(parts: Sequence[str], tokenize: Tokenize) -> list[int]:
+    """The token ids of a conversation that `ChatTemplate.render` has split into parts.
+
+    A part is tokenized after a line break, which is then removed: SentencePiece tokenizers may put a space
+    before the first word of a text.
+    """
+    ids, (newline,) = tokenize(parts[:1], True)[0], tokenize(["\n"], True)
+    for i, part in enumerate(parts[1:], start=1):
+        if part:
+            by_template = i % 2 == 0
+            row, alone = tokenize([f"\n{part}", part], by_template)
+            ids += row[len(newline) :] if row[: len(newline)] == newline else alone
+    return ids
+
+
+def with_bos(ids: list[int], bos: list[int]) -> list[int]:
+    """Put `bos`, what the tokenizer adds before every text, before the ids unless they begin with it."""
+    return ids if ids[: len(bos)] == bos else [*bos, *ids]
+
+
+def _fix(turns: Sequence[Turn]) -> str:
+    if any(turn["role"] == "system" for turn in turns):
+        return "put the text of the system turn at the beginning of the first user turn"
+    return "begin with a user turn, and alternate user and assistant turns"
+
+
+@functools.cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    """Jinja as transformers sets it up for chat templates (utils/chat_template_utils.py).
+
+    The sandbox keeps a template, which comes with a model, away from files and from Python itself.
+    """
+
+    def refuse(message: str) -> None:
+        raise TemplateError(message)
+
+    def tojson(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, **options)
+
+    def now(layout: str) -> str:
+        return datetime.now().strftime(layout)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
+    )
+    environment.filters["tojson"] = tojson
+    environment.globals |= {"raise_exception": refuse, "strftime_now": now}
+    return environment
+
+
+class _Generation(Extension):
+    """The tag {% generation %}, with which a template marks answers for training: it writes its content."""
+
+    tags = frozenset({"generation"})  # type: ignore[assignment]
+
+    def parse(self, parser: Any) -> Any:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)

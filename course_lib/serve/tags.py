@@ -1,0 +1,122 @@
+"""Names of models as in Ollama, and the record (tag) that the store keeps for each name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from course_lib.errors import CourseError
+from course_lib.models.gguf.header import Header, read_header
+from course_lib.serve.errors import ApiError
+
+PART = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}"
+NAME = re.compile(
+    rf"(?:(?:registry\.ollama\.ai/)?(?P<user>{PART})/)?(?P<model>{PART})(?::(?P<tag>{PART}))?", re.IGNORECASE
+)
+RULE = (
+    "1 to 80 letters, digits, '.', '_' or '-', optionally after a user and '/', and before ':' and a tag of "
+    "the same form"
+)
+
+
+def parse_name(text: str, field: str = "model") -> str:
+    """Return `name:tag` or `user/name:tag`; the default tag is `latest`, the user `library` is left out.
+
+    Raises ApiError for an invalid name.
+    """
+    match = NAME.fullmatch(text)
+    if match is None or ".." in text:
+        shown = text if len(text) <= 60 else f"{text[:57]}..."
+        raise ApiError(field, f"{shown!r} is not a valid name: {RULE}")
+    user = "" if (match["user"] or "library").lower() == "library" else f"{match['user']}/"
+    return f"{user}{match['model']}:{match['tag'] or 'latest'}"
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A model in the store under one of its names.
+
+    name: The name with tag, such as "haneul-1m:latest". digest: The SHA-256 of the weight file.
+    kind: The weight type, such as "Q8_0". size: The file size in bytes. parameters: The parameter count.
+    modified_at: ISO 8601. folder: The model in the catalogue whose folder is used in place; "" for a file in
+    the store. family: The architecture. context: The context length of the training, in tokens. chat: Whether
+    there is a chat template. embeds: Whether it makes embeddings; all others write text.
+    parent, system, options, adapter: What /api/create sets: the base model, the system message, options in
+    place of the protocol's defaults, and the digest of a LoRA adapter's file.
+    """
+
+    name: str
+    digest: str
+    kind: str
+    size: int
+    parameters: int
+    modified_at: str
+    family: str
+    context: int
+    folder: str = ""
+    chat: bool = False
+    embeds: bool = False
+    licence: str = ""
+    parent: str = ""
+    system: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    adapter: str = ""
+
+    @property
+    def key(self) -> str:
+        """The same for all tags that can share a loaded model."""
+        return f"{self.digest}+{self.adapter}"
+
+
+def tag_of_file(name: str, file: Path, digest: str, licence: str = "") -> Tag:
+    """Describe a GGUF model file. Raises CourseError if it is damaged, or holds no model."""
+    fields, tensors = header_of(file)
+    family = str(fields.get("general.architecture", ""))
+    context = fields.get(f"{family}.context_length")
+    if not isinstance(context, int) or not tensors:
+        raise CourseError(f"a file of type {fields.get('general.type', family)!r} holds no model", "")
+    parameters = 0
+    for tensor in tensors.values():
+        count = 1
+        for length in tensor.shape:
+            count *= length
+        parameters += count
+    return Tag(
+        name=name,
+        digest=digest,
+        kind=_kind(fields.get("general.file_type")),
+        size=file.stat().st_size,
+        parameters=parameters,
+        modified_at=now(),
+        family=family,
+        context=context,
+        chat="tokenizer.chat_template" in fields,
+        embeds=f"{family}.pooling_type" in fields,
+        licence=licence or str(fields.get("general.license", "")),
+    )
+
+
+def header_of(file: Path) -> Header:
+    """Return the header of a GGUF file. Raises CourseError without a path if it is damaged or missing."""
+    try:
+        return read_header(file)
+    except (ValueError, OSError) as error:
+        what = f"the file {file.name} is damaged or no GGUF file: {type(error).__name__}"
+        raise CourseError(what, "delete the model and pull it again") from error
+
+
+def _kind(number: Any) -> str:
+    import gguf
+
+    try:
+        return gguf.LlamaFileType(number).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    except ValueError:
+        return "unknown"
+
+
+def now() -> str:
+    """Return the time in ISO 8601."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")

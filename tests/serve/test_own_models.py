@@ -1,0 +1,225 @@
+"""Models of the user's own: uploaded files, models of the store with other options, files at the start."""
+
+import hashlib
+import json
+import os
+
+import httpx
+import ollama
+import pytest
+
+from course_lib import data
+from course_lib.errors import CourseError
+from course_lib.models import catalog
+from course_lib.models.gguf import cached_export
+from course_lib.models.gguf.adapter import export_adapter
+from course_lib.models.planner.estimate import plan
+from course_lib.serve.errors import ApiError
+from course_lib.serve.placement import place
+from course_lib.serve.settings import Settings
+from course_lib.serve.store import Store
+from course_lib.serve.worker import Worker
+
+BASE = "haneul-300k"
+TURNS = [{"role": "user", "content": "Hello, who are you?"}]
+GREEDY = {"temperature": 0, "repeat_penalty": 1.0, "num_predict": 20}
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory):
+    """A file that the store does not have: one byte longer than the one that `pull` makes."""
+    file = tmp_path_factory.mktemp("own") / "own.gguf"
+    exported = cached_export(catalog.verify_shipped(BASE), "bf16", scratch=file.parent)
+    file.write_bytes(exported.read_bytes() + b"\0")
+    return file
+
+
+@pytest.fixture
+def sent(http):
+    """Send a request to the application, and return its JSON lines."""
+
+    def send(path, status=200, **body):
+        reply = http.post(path, json=body)
+        assert reply.status_code == status, reply.text
+        return [json.loads(line) for line in reply.text.splitlines()]
+
+    return send
+
+
+def digest_of(file):
+    return f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+
+def test_a_file_is_uploaded_and_becomes_a_model(client, server, gguf):
+    """As `ollama create` and the official client do it."""
+    digest = client.create_blob(gguf)
+    assert digest == digest_of(gguf)
+    assert httpx.head(f"{server.url}/api/blobs/{digest}").status_code == 200
+    assert httpx.head(f"{server.url}/api/blobs/sha256:{'0' * 64}").status_code == 404
+    lines = list(client.create("Me/Own:v1", files={gguf.name: digest}, stream=True))
+    assert [line.status for line in lines][-2:] == ["writing manifest", "success"]
+    shown = client.show("me/own:v1")
+    assert shown.details.quantization_level == "BF16" and shown.capabilities == ["completion"]
+    assert "Me/Own:v1" in [m.model for m in client.list().models]
+    own, shipped = (client.chat(name, TURNS, options=GREEDY) for name in ("ME/own:v1", BASE))
+    assert own.message.content and own.prompt_eval_count == shipped.prompt_eval_count
+    client.delete("me/own:v1")
+    assert httpx.head(f"{server.url}/api/blobs/{digest}").status_code == 404
+
+
+def test_a_model_made_of_another_has_its_system_message_and_options(sent, http):
+    sent(
+        "/api/create",
+        model="brief",
+        system="Be brief.",
+        parameters=GREEDY | {"stop": ["."]},
+        **{"from": BASE},
+    )
+    (shown,) = sent("/api/show", model="brief")
+    assert shown["system"] == "Be brief." and shown["details"]["parent_model"] == f"{BASE}:latest"
+    assert (
+        "num_predict" in shown["parameters"] and 'stop                           "."' in shown["parameters"]
+    )
+    said = [{"role": "system", "content": "Be brief."}, *TURNS]
+    options = GREEDY | {"stop": ["."]}
+    (expected,) = sent("/api/chat", model=BASE, messages=said, options=options, stream=False)
+    for path, body in [
+        ("/api/chat", {"messages": TURNS}),
+        ("/api/generate", {"prompt": TURNS[0]["content"]}),
+    ]:
+        (reply,) = sent(path, model="brief", stream=False, **body)
+        assert (
+            reply.get("response", reply.get("message", {}).get("content")) == expected["message"]["content"]
+        )
+        assert reply["prompt_eval_count"] == expected["prompt_eval_count"]
+    (chat,) = sent("/v1/chat/completions", model="brief", messages=TURNS, temperature=0)
+    assert chat["choices"][0]["message"]["content"] == expected["message"]["content"]
+    (longer,) = sent("/api/chat", model="brief", messages=TURNS, options={"num_predict": 2}, stream=False)
+    assert longer["eval_count"] == 2, "the request goes before the model"
+
+
+def test_an_adapter_acts(client, server, tmp_path):
+    base = catalog.verify_shipped("haneul-4m")
+    adapter = export_adapter(data.MODELS / "haneul-style", base, tmp_path / "style.gguf")
+    digest = client.create_blob(adapter)
+    asked = [{"role": "user", "content": "What is the monthly fee of the account?"}]
+    client.create("styled", from_="haneul-4m", adapters={"style.gguf": digest}, parameters=GREEDY)
+    plain = client.chat("haneul-4m", asked, options=GREEDY).message.content
+    assert client.chat("styled", asked).message.content != plain
+    assert client.chat("haneul-4m", asked, options=GREEDY).message.content == plain
+    client.delete("styled")
+    assert httpx.head(f"{server.url}/api/blobs/{digest}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("from", {"from": ""}),
+        ("from", {"from": "not-there"}),
+        ("files", {"from": "", "files": {"a": "sha256:12"}}),
+        ("files", {"from": "", "files": {"a": f"sha256:{'0' * 64}"}}),
+        ("template", {"template": "{{ .Prompt }}"}),
+        ("quantize", {"quantize": "q4_K_M"}),
+        ("modelfile", {"modelfile": "FROM x"}),
+        ("messages", {"messages": [{"role": "user", "content": "x"}]}),
+        ("parameters.top_p", {"parameters": {"top_p": "high"}}),
+        ("parameters.unknown", {"parameters": {"unknown": 1}}),
+        ("adapters", {"adapters": {"a": f"sha256:{'0' * 64}"}}),
+        ("model", {"model": "a/b/c"}),
+    ],
+)
+def test_what_cannot_act_is_refused(http, field, change):
+    reply = http.post("/api/create", json={"model": "x", "from": BASE, "stream": False} | change)
+    assert reply.status_code in (400, 404) and reply.json()["error"].startswith(f"{field}: ")
+
+
+def test_a_file_that_is_no_model_and_one_with_another_digest_are_refused(http, tmp_path):
+    text = b"GGUF, but no model"
+    digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
+    other = http.post(f"/api/blobs/sha256:{'0' * 64}", content=text)
+    assert other.status_code == 400 and "another digest" in other.json()["error"]
+    assert http.post(f"/api/blobs/{digest}", content=text).status_code == 201
+    for field in ("files", "adapters"):
+        body = {"model": "x", field: {"a": digest}, "stream": False} | (
+            {"from": BASE} if field == "adapters" else {}
+        )
+        reply = http.post("/api/create", json=body)
+        assert reply.status_code == 400 and reply.json()["error"].startswith(f"{field}: the file sha256-")
+    assert http.head("/api/blobs/../../etc/passwd").status_code == 404
+    assert http.post("/api/blobs/passwd", content=b"").status_code == 400
+
+
+def test_a_file_named_at_the_start_is_served(tmp_path, gguf):
+    store = Store(tmp_path)
+    tag = store.add_file(gguf, "own")
+    assert store.find("own").digest == tag.digest and store.file(tag).is_file()
+    with pytest.raises(CourseError, match=r"is damaged or no GGUF file"):
+        store.add_file(tmp_path / "missing.gguf", "missing")
+
+
+def test_models_that_pip_brings_are_pulled_by_ollamas_name(tmp_path, monkeypatch, smollm2):
+    monkeypatch.setenv("COURSE_MODELS_DIR", str(smollm2.parent.parent))
+    store = Store(tmp_path)
+    assert list(store.pull("SmolLM2:135m"))[-1] == {"status": "success"}
+    tag = store.find("smollm2:135m")
+    assert (tag.kind, tag.family, tag.context, tag.chat) == ("Q4_1", "llama", 8192, True)
+    assert tag.licence == "Apache-2.0" and digest_of(store.file(tag)) == f"sha256:{tag.digest}"
+    placed = place(store, tag, Settings())
+    assert (placed.context, placed.slots) == (4096, 4)
+    assert placed.bytes == plan(store.file(tag), context=4096, batch=4).total
+    assert place(store, tag, Settings(), num_ctx=10**9).context == 8192
+    set_by_hand = place(store, tag, Settings(num_parallel=2, context_length=1024))
+    assert (set_by_hand.context, set_by_hand.slots) == (1024, 2) and set_by_hand.bytes < placed.bytes
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 300_000_000}))
+    small = place(store, tag, Settings())
+    assert small.bytes <= 150_000_000 and (small.slots, small.context) < (4, 4096)
+    with pytest.raises(ApiError, match=r"more system memory.*weights.*KV cache for 1 x 8192 tokens"):
+        place(store, tag, Settings(), num_ctx=8192)
+
+
+def test_a_larger_num_ctx_loads_the_model_anew_and_ps_tells_its_memory(store):
+    worker = Worker(store, Settings(context_length=256, num_parallel=1))
+    tag = store.find(BASE)
+    for num_ctx, context in [(None, 256), (100, 256), (1024, 1024), (None, 1024), (10**6, 2048)]:
+        with worker._engine(tag, None, num_ctx) as (engine, _):
+            assert engine.context == context
+        ((_, model, placed),) = [found for found in worker.loaded() if found[0].name == tag.name]
+        assert placed.context == context and placed.bytes > model.bytes + 1000
+    assert len(worker.manager.loaded_models()) == 1
+    worker.close()
+
+
+def test_settings_are_read_as_ollama_reads_them(monkeypatch):
+    values = {"OLLAMA_NUM_PARALLEL": "3", "OLLAMA_CONTEXT_LENGTH": "512", "OLLAMA_KEEP_ALIVE": "10m"}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.of_environment() == Settings(3, 512, 600)
+    monkeypatch.setenv("OLLAMA_KEEP_ALIVE", "-1")
+    assert Settings.of_environment().keep_alive == -1
+    for name in values:
+        monkeypatch.setenv(name, "0")
+    assert Settings.of_environment() == Settings(None, None, 0)
+    for name, value in [("OLLAMA_KEEP_ALIVE", "soon"), ("OLLAMA_NUM_PARALLEL", "many")]:
+        monkeypatch.setenv(name, value)
+        with pytest.raises(CourseError, match=name):
+            Settings.of_environment()
+        monkeypatch.delenv(name)
+
+
+def test_old_leftovers_and_files_without_a_name_are_removed_at_the_start(tmp_path, gguf):
+    store = Store(tmp_path)
+    kept = store.file(store.add_file(gguf, "own"))
+    left = store.blobs / ".pull-abc"
+    left.mkdir()
+    nameless, fresh = (store.blobs / f"sha256-{n * 64}.gguf" for n in "01")
+    nameless.write_bytes(b"x")
+    fresh.write_bytes(b"x")
+    for path in (kept, left, nameless):
+        os.utime(path, (1, 1))
+    Store(tmp_path)
+    assert sorted(store.blobs.iterdir()) == sorted([kept, fresh])
+
+
+def test_the_official_client_reads_what_is_created(client):
+    with pytest.raises(ollama.ResponseError, match="not found"):
+        client.create("x", from_="not-there")
