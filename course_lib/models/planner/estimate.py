@@ -107,8 +107,9 @@ def plan(
 
     weight_format: One of FORMATS. nf4, fp4 and int8 are for transformers with bitsandbytes; the unquantized
     formats for both drivers (by default transformers); the others for llama.cpp. By default that of the
-    files, whose own tensors are counted, or q4_0. By llama.cpp's rules, some matrices of a mixture such as
-    q4_k_m get more bits; a folder in q4_0 is planned as the course writes it, with one type for all.
+    files, whose own tensors are counted; else q4_0 (float32 for an encoder). By llama.cpp's rules, some
+    matrices of a mixture such as q4_k_m get more bits; a folder in q4_0 is planned as the course writes it,
+    with one type for all.
     context: By default 4,096 tokens, or the training's if they are fewer.
     precision: The type of the weights that bitsandbytes does not quantize, by default bfloat16 (on a CPU,
     `load` uses float32).
@@ -120,7 +121,8 @@ def plan(
     if files and driver not in (None, files.driver):
         weight_format, files = files.weight_format, None  # what the other driver would make of them
     if files is None:
-        weight_format = weight_format or DEFAULT_FORMAT
+        usual = "float32" if architecture(model).family.encoder else DEFAULT_FORMAT
+        weight_format = (weight_format or usual).lower()
         driver = _resolve_driver(weight_format, driver)
     else:
         weight_format, driver = files.weight_format, files.driver

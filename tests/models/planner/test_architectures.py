@@ -154,6 +154,11 @@ def test_a_model_is_named_by_its_base_by_itself_or_by_its_folder(tmp_path):
         ({"model_type": "mamba"}, r"the model type 'mamba'; the planner knows llama, "),
         ({"model_type": "gemma3"}, r"the model type 'gemma3'"),
         ([], r"no readable config\.json"),
+        ({"model_type": "llama", "num_hidden_layers": "many"}, "transformers cannot read the config.json"),
+        ({"model_type": "llama", "num_attention_heads": 0}, "cannot read|sizes that cannot be"),
+        ({"model_type": "llama", "num_hidden_layers": 10**9}, "sizes that cannot be: layers=1000000000"),
+        ({"model_type": "llama", "vocab_size": -5}, "sizes that cannot be"),
+        ({"model_type": "llama", "text_config": 5}, r"no readable config\.json"),
         ({}, r"the model type None"),
         (
             {"model_type": "llama", "attention_bias": True},

@@ -195,7 +195,8 @@ def test_whole_formats_run_in_both_engines_and_packed_ones_in_their_own():
         == 2 * plan("haneul-1m", "float16", 64).norms
     )
     assert plan("haneul-1m", "nf4", 64, precision="float32").kv == 2 * plan("haneul-1m", "nf4", 64).kv
-    assert plan("all-MiniLM-L6-v2", "float32", 64).kv == 0
+    assert plan("all-MiniLM-L6-v2").kv == 0 and plan("all-MiniLM-L6-v2").weight_format == "float32"
+    assert plan("phi-4", "Q4_K_M") == plan("phi-4", "q4_k_m"), "as files are often named"
 
 
 @pytest.mark.parametrize(
@@ -214,6 +215,7 @@ def test_whole_formats_run_in_both_engines_and_packed_ones_in_their_own():
         (("phi-4", "q4_0"), {"kv": "nf4"}, "kv='nf4' for llamacpp"),
         (("phi-4", "int8"), {"double_quantization": True}, "double_quantization with int8"),
         (("all-MiniLM-L6-v2", "q8_0", 64), {}, "encoder, which was not measured"),
+        (("x" * 999,), {}, f"not know a model '{'x' * 100}'"),
         (("Llama-3:13b",), {}, "not know a model 'Llama-3:13b'"),
     ],
 )

@@ -16,6 +16,8 @@ from course_lib.errors import CourseError
 from course_lib.models.gguf import export
 from course_lib.models.planner import architecture, choose_context, kv_bytes, plan
 from course_lib.models.planner.architectures import Architecture
+from course_lib.models.planner.memory import bytes_to_load
+from course_lib.models.schema import ModelSpec
 from tests.models.planner.gguf_files import tensor_shapes, write_model
 
 SIZES = Architecture(
@@ -180,6 +182,8 @@ def test_a_split_model_is_planned_as_a_whole_from_any_of_its_files(tmp_path):
         write()
     writer.close()
     assert plan(first).parts == plan(second).parts == plan(whole).parts
+    size = first.stat().st_size + second.stat().st_size
+    assert bytes_to_load(ModelSpec.parse(str(first))) == size, "as the manager counts it"
     second.unlink()
     with pytest.raises(CourseError, match=r"m-00002-of-00002\.gguf does not exist"):
         plan(first)
@@ -191,6 +195,8 @@ def test_a_split_model_is_planned_as_a_whole_from_any_of_its_files(tmp_path):
         ({"llama.block_count": None}, "has no 'llama.block_count', from which its memory follows"),
         ({"llama.attention.head_count": 0}, "states sizes that cannot be: .*division"),
         ({"llama.attention.head_count_kv": 0}, "states sizes that cannot be: layers=6"),
+        ({"llama.block_count": 2**31}, "states sizes that cannot be: layers=2147483648"),
+        ({"llama.expert_count": 2, "llama.expert_used_count": 3}, "states sizes .* 3 of 2 experts are used"),
         ({"llama.context_length": 0}, "states sizes that cannot be: .*context=0"),
         ({"llama.attention.value_length": 8}, "states sizes that cannot be: keys are 16 wide, values 8"),
         ({"llama.attention.kv_lora_rank": 8}, "keeps more than keys and values .*kv_lora_rank"),
