@@ -16,6 +16,8 @@ from course_lib.errors import CourseError
 from course_lib.models.gguf import export
 from course_lib.models.planner import architecture, choose_context, kv_bytes, plan
 from course_lib.models.planner.architectures import Architecture
+from course_lib.models.planner.memory import bytes_to_load
+from course_lib.models.schema import ModelSpec
 from tests.models.planner.gguf_files import tensor_shapes, write_model
 
 SIZES = Architecture(
@@ -180,6 +182,8 @@ def test_a_split_model_is_planned_as_a_whole_from_any_of_its_files(tmp_path):
         write()
     writer.close()
     assert plan(first).parts == plan(second).parts == plan(whole).parts
+    size = first.stat().st_size + second.stat().st_size
+    assert bytes_to_load(ModelSpec.parse(str(first))) == size, "as the manager counts it"
     second.unlink()
     with pytest.raises(CourseError, match=r"m-00002-of-00002\.gguf does not exist"):
         plan(first)
