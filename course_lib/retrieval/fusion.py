@@ -228,8 +228,8 @@ def fuse(candidates: Candidates, alpha: float = 0.7, fusion: Fusion = "theoretic
     alpha: The weight of the dense retriever, 0 to 1. fusion: "min-max", "theoretical" (`theoretical_min_max`)
     and "z-score" combine normalized scores with `convex`; "rrf" is `rrf` with weights alpha and 1 - alpha.
     The default is "theoretical" at alpha 0.7: with MiniLM and E5 its nDCG@10 was nowhere significantly below
-    that of the better retriever, on the collections of `benchmarks/retrieval.py`; with LSA, which is far the
-    weaker one there, it was on KorQuAD (.009) and NPL (.024). Raises CourseError for an unknown fusion, for an
+    that of the better retriever, on the collections of `benchmarks/retrieval.py`; with LSA it was, by .009 on
+    KorQuAD and .024 on NPL, where LSA is far the weaker one. Raises CourseError for an unknown fusion, for an
     alpha outside 0 to 1, and as `finite_scores` does.
 
     >>> candidates = Candidates("q", (Hit("a", 0.9), Hit("b", 0.7)), (Hit("b", 8.0), Hit("c", 5.0)), -1.0)
