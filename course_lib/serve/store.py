@@ -60,12 +60,34 @@ class Store:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def fill(self) -> None:
-        """Pull the tag `latest` of every model of the repository and the embedder, unless already present."""
+        """Add every model that this machine has, unless already present.
+
+        These are the tag `latest` of the models of the repository, the embedder, and what pip has brought.
+        """
         for name, origin in library().items():
             shipped = name == EMBEDDER or (origin.weight_type and name.endswith(":latest"))
             if shipped and not self.has(name):
                 for _ in self.pull(name):
                     pass
+
+        for entry in catalog.entries():
+            package, name = entry.package, f"{entry.model}:latest"
+            if not package or package.unpacker or self.has(name):
+                continue
+            if entry.pulled_path.is_file() and entry.pulled_path.stat().st_size == package.bytes:
+                self._link(
+                    tag_of_file(name, entry.pulled_path, package.sha256, entry.licence), entry.pulled_path
+                )
+
+    def _link(self, tag: Tag, file: Path) -> None:
+        """Add a file that never changes, without a copy where the file system can do that."""
+        with disk_errors():
+            try:
+                os.link(file, self.blob(tag.digest))
+            except OSError:  # another file system, or it is there already
+                for _ in self._copy_file(file, tag):
+                    pass
+        self.write(tag)
 
     def tags(self) -> list[Tag]:
         """Return all tags, the newest first. A damaged manifest is left out, and named in the log."""

@@ -162,7 +162,10 @@ def test_a_file_named_at_the_start_is_served(tmp_path, gguf):
 def test_models_that_pip_brings_are_pulled_by_ollamas_name(tmp_path, monkeypatch, smollm2):
     monkeypatch.setenv("COURSE_MODELS_DIR", str(smollm2.parent.parent))
     store = Store(tmp_path)
+    store.fill()
+    offered = store.find("smollm2-135m-instruct")
     assert list(store.pull("SmolLM2:135m"))[-1] == {"status": "success"}
+    assert store.find("smollm2:135m").key == offered.key
     tag = store.find("smollm2:135m")
     assert (tag.kind, tag.family, tag.context, tag.chat) == ("Q4_1", "llama", 8192, True)
     assert tag.licence == "Apache-2.0" and digest_of(store.file(tag)) == f"sha256:{tag.digest}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from course_lib.errors import CourseError
+from course_lib.errors import CourseError, check_encodable
 from course_lib.models.drivers.capabilities import (
     COMMON_FIELDS,
     TASKS,
@@ -258,6 +258,8 @@ class Engine(ABC):
 
     def _prefixed(self, texts: list[str], kind: Kind | None) -> list[str]:
         """The texts with the prefix of their kind. Raises CourseError for an unknown kind."""
+        for text in texts:
+            check_encodable(text)
         if kind not in (None, *self.prefixes):
             raise CourseError(f"kind={kind!r}; a text is a query or a passage", 'embed(texts, "passage")')
         return [self.prefixes[kind] + text for text in texts] if kind else texts
