@@ -63,6 +63,7 @@ FAMILIES = {
 
 
 ROUTER = "ffn_gate_inp"
+MAX_LAYERS = 512  # of llama.cpp
 
 
 class Matrix(NamedTuple):
@@ -113,6 +114,16 @@ class Architecture:
     windowed: int
     experts: int = 0
     experts_used: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for sizes that no model has."""
+        sizes = (self.hidden, self.feed_forward, self.heads, self.kv_heads, self.head_dim, self.vocabulary)
+        if min(*sizes, self.layers, self.context) < 1 or self.layers > MAX_LAYERS:
+            text = f"layers={self.layers}, heads={self.heads} and {self.kv_heads} ({self.head_dim} wide)"
+            raise ValueError(f"{text}, hidden={self.hidden}, context={self.context}")
+        if not 0 <= self.experts_used <= self.experts or self.window < 0:
+            text = f"{self.experts_used} of {self.experts} experts are used"
+            raise ValueError(f"{text}, the window has {self.window} tokens")
 
     @property
     def family(self) -> Family:
@@ -222,6 +233,9 @@ def from_config(name: str, config: Mapping[str, Any]) -> Architecture:
         raise CourseError(
             f"the configuration of {name} has no field {error}", f"add {error} to its config.json"
         ) from None
+    except (ValueError, TypeError, ArithmeticError) as error:
+        message = f"the configuration of {name} states sizes that cannot be: {error}"
+        raise CourseError(message, "download the model again") from error
 
 
 def _windowed(config: Mapping[str, Any], full_every: int, layers: int) -> int:

@@ -107,8 +107,9 @@ def plan(
 
     weight_format: One of FORMATS. nf4, fp4 and int8 are for transformers with bitsandbytes; the unquantized
     formats for both drivers (by default transformers); the others for llama.cpp. By default that of the
-    files, whose own tensors are counted, or q4_0. By llama.cpp's rules, some matrices of a mixture such as
-    q4_k_m get more bits; a folder in q4_0 is planned as the course writes it, with one type for all.
+    files, whose own tensors are counted; else q4_0 (float32 for an encoder). By llama.cpp's rules, some
+    matrices of a mixture such as q4_k_m get more bits; a folder in q4_0 is planned as the course writes it,
+    with one type for all.
     context: By default 4,096 tokens, or the training's if they are fewer.
     precision: The type of the weights that bitsandbytes does not quantize, by default bfloat16 (on a CPU,
     `load` uses float32).
@@ -120,7 +121,8 @@ def plan(
     if files and driver not in (None, files.driver):
         weight_format, files = files.weight_format, None  # what the other driver would make of them
     if files is None:
-        weight_format = weight_format or DEFAULT_FORMAT
+        usual = "float32" if architecture(model).family.encoder else DEFAULT_FORMAT
+        weight_format = (weight_format or usual).lower()
         driver = _resolve_driver(weight_format, driver)
     else:
         weight_format, driver = files.weight_format, files.driver
@@ -150,15 +152,16 @@ def plan(
 
 
 def _in_gguf(sizes: Architecture, mixture: str, pure: bool) -> StoredModel:
-    """Return the bytes of a GGUF file; norms have 32 bits in it."""
+    """Return the bytes of a GGUF file; norms have 32 bits in it, and an encoder's positions and segments."""
     tensors = tensor_types(sizes, mixture, pure and mixture in PURE)
     layers = sum(t.bytes for t in tensors if t.name.startswith("blk."))
+    positions = sizes.embedding_parameters - sum(t.weights for t in tensors if "blk." not in t.name)
     return StoredModel(
         sizes=sizes,
         weight_format=mixture,
         driver="llamacpp",
         weights=round(layers),
-        embeddings=round(sum(t.bytes for t in tensors) - layers),
+        embeddings=round(sum(t.bytes for t in tensors) - layers) + 4 * positions,
         norms=4 * sizes.norm_parameters,
         experts=round(sum(t.bytes for t in tensors if "_exps." in t.name)),
     )
@@ -214,9 +217,6 @@ def _check_options(
     if not 0 < context <= sizes.context or batch < 1:
         message = f"{batch} x {context:,} tokens; {sizes.name} reads 1 to {sizes.context:,}"
         raise CourseError(message, f"plan(..., context={sizes.context}, batch=1)")
-    if sizes.family.encoder and driver == "llamacpp":
-        message = f"{sizes.name} is an encoder, which was not measured in llama.cpp"
-        raise CourseError(message, 'plan(..., weight_format="float32", driver="huggingface")')
     if precision not in (None, *WHOLE) or (precision and weight_format not in BITSANDBYTES):
         message = f"precision={precision!r} with {weight_format}: only {', '.join(BITSANDBYTES)} take one"
         raise CourseError(f"{message}, of {', '.join(WHOLE)}", "leave precision out")

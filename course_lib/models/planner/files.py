@@ -31,7 +31,6 @@ ENCODERS = re.compile(r"bert|embedding")
 # Fields of models that keep something else than keys and values of all heads: Mamba, RWKV, DeepSeek, T5.
 OTHER_MEMORY = re.compile(r"\.(ssm|wkv|shortconv)\.|kv_lora_rank|relative_buckets_count")
 EMBEDDING = re.compile(r"embed|embd|lm_head|^output\.weight$")
-MAX_LAYERS = 512  # of llama.cpp
 EXPERTS = re.compile(r"_exps\.|\.experts\.")
 NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}  # of types, in FORMATS
 MEASURE = "load it with a short context, and measure its memory"
@@ -86,9 +85,14 @@ def sizes_in_folder(folder: Path) -> Architecture:
         message = f"{folder} has no readable config.json: {error}"
         raise CourseError(message, "use a Hugging Face model folder (config.json and safetensors)") from error
     if kind in FAMILIES:
+        from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
 
-        config = AutoConfig.for_model(**config).to_dict()
+        try:
+            config = AutoConfig.for_model(**config).to_dict()
+        except (StrictDataclassError, ValueError, TypeError, ArithmeticError) as error:
+            message = f"transformers cannot read the config.json of {folder.name}: {error}"
+            raise CourseError(message, "download the model again") from error
     return from_config(folder.name, config)
 
 
@@ -127,7 +131,8 @@ def _safetensors(folder: Path) -> dict[str, Tensor]:
     if not paths:
         raise missing_weights_error((path.name for path in folder.iterdir()), folder.name)
     files = map(read_safetensors_header, paths)
-    return {name: tensor for tensors in files for name, tensor in tensors.items()}
+    names = ((name, tensor) for tensors in files for name, tensor in tensors.items())
+    return {name: tensor for name, tensor in names if "quant_state" not in name}  # shapes, as JSON
 
 
 def _gguf_header(path: Path) -> Header:
@@ -194,10 +199,6 @@ def _gguf_sizes(
         experts=experts,
         experts_used=size("expert_used_count") if experts else 0,
     )
-    if min(sizes.hidden, layers, heads, sizes.kv_heads, head, sizes.context) < 1 or layers > MAX_LAYERS:
-        raise ValueError(f"layers={layers}, heads={heads} ({head} wide), context={sizes.context}")
-    if experts < sizes.experts_used or window < 0:
-        raise ValueError(f"{sizes.experts_used} of {experts} experts, a window of {window} tokens")
     if size("attention.value_length", head) != head:
         raise ValueError(f"keys are {head} wide, values {size('attention.value_length')}")
     return sizes

@@ -64,4 +64,4 @@ def architecture(model: Model) -> Architecture:
         return from_config(known, known_configs()[known])
     meant = similar(name, [*known_configs(), *shipped()])
     fix = f"use {' or '.join(meant)}" if meant else "give the path of its folder or .gguf file"
-    raise CourseError(f"the planner does not know a model {model!r}", fix)
+    raise CourseError(f"the planner does not know a model {str(model)[:100]!r}", fix)

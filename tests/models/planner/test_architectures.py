@@ -154,6 +154,11 @@ def test_a_model_is_named_by_its_base_by_itself_or_by_its_folder(tmp_path):
         ({"model_type": "mamba"}, r"the model type 'mamba'; the planner knows llama, "),
         ({"model_type": "gemma3"}, r"the model type 'gemma3'"),
         ([], r"no readable config\.json"),
+        ({"model_type": "llama", "num_hidden_layers": "many"}, "transformers cannot read the config.json"),
+        ({"model_type": "llama", "num_attention_heads": 0}, "cannot read|sizes that cannot be"),
+        ({"model_type": "llama", "num_hidden_layers": 10**9}, "sizes that cannot be: layers=1000000000"),
+        ({"model_type": "llama", "vocab_size": -5}, "sizes that cannot be"),
+        ({"model_type": "llama", "text_config": 5}, r"no readable config\.json"),
         ({}, r"the model type None"),
         (
             {"model_type": "llama", "attention_bias": True},
@@ -170,8 +175,13 @@ def test_what_is_not_known_is_refused(config, message, tmp_path):
 def test_a_name_that_is_not_known_gets_those_that_are_alike(tmp_path):
     with pytest.raises(CourseError, match=r"not know a model 'Llama-3\.1-80B'\n.*Llama-3\.1-8B"):
         architecture("Llama-3.1-80B")
-    with pytest.raises(CourseError, match="give the path of its folder"):
-        architecture("?")
+    for unknown in ("?", "deepseek-r1", "Llama-5-8B", "gemma-4-4b", "gpt-oss-20b", "owner/mistral-large"):
+        with pytest.raises(
+            CourseError, match="give the path of its folder"
+        ):  # no proposal is not a wrong one
+            architecture(unknown)
+    for known in ("Qwen/Qwen3-8B", "meta-llama/Llama-3.1-8B-Instruct"):
+        assert architecture(known).name in known, "as on the hub"
     with pytest.raises(CourseError, match=r"no readable config\.json"):
         architecture(tmp_path)
     with pytest.raises(CourseError, match="has no field 'vocab_size'"):
