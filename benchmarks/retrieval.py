@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ from retrieval_systems import (
     bm25s_words,
     by_bm25s,
     by_lsa,
-    by_minilm,
+    by_model,
     by_rank_bm25,
     dense,
     ensemble,
@@ -40,6 +41,8 @@ from retrieval_systems import (
 
 from course_lib import data
 from course_lib.measure import machine, paired_ratio
+from course_lib.models.catalog import MINILM, entry
+from course_lib.models.files import on_this_machine
 from course_lib.plots import curves
 from course_lib.retrieval import HybridRetriever, Tokenizer, public_sets
 from course_lib.retrieval.fusion import FUSIONS
@@ -47,7 +50,7 @@ from course_lib.retrieval.metrics import Evaluation, difference, evaluate
 from course_lib.tables import table
 
 PACKAGES = ("numpy", "faiss-cpu", "rank-bm25", "bm25s", "langchain-classic", "langchain-community")
-KOREAN = ("korquad1_dev",)  # public collections that MiniLM cannot read
+E5 = "multilingual-e5-small-q4"
 K, ROUNDS, WORDS, QUESTION = 25, 15, 60, 8  # hits, rounds, words of a document and of a question
 DIMENSIONS, TOPICS = 384, 1_000  # of made-up vectors: numbers of each, as MiniLM's have, and clusters
 MEASURES = ("ndcg@10", f"recall@{K}")
@@ -104,15 +107,19 @@ def haneul(language: data.Language, english_names: bool = False) -> public_sets.
 
 
 def collections() -> Iterator[tuple[public_sets.Collection, Callable[[public_sets.Collection], Embedded]]]:
-    """Collections, and what embeds each of them."""
-    yield haneul("en"), by_minilm
-    yield haneul("ko"), by_lsa
-    yield haneul("ko", english_names=True), by_lsa
+    """Collections, each with every embedder that reads its language; E5 only if it has been pulled."""
+    known = [haneul("en"), haneul("ko"), haneul("ko", english_names=True)]
     for name in public_sets.NAMES:
         try:
-            yield public_sets.load(name), by_lsa if name in KOREAN else by_minilm
+            known.append(public_sets.load(name))
         except FileNotFoundError as error:
             print(error)
+    for collection in known:
+        yield collection, by_lsa
+        if "ko" not in collection.name:
+            yield collection, partial(by_model, MINILM)
+        if on_this_machine(entry(E5)):
+            yield collection, partial(by_model, E5)
 
 
 def quality(systems: dict[str, Builder]) -> None:

@@ -85,34 +85,31 @@ def by_lsa(collection: Collection) -> Embedded:
     return Embedded(known, f"LSA was fitted and embedded all in {time.perf_counter() - begun:.1f} s")
 
 
-def by_minilm(collection: Collection) -> Embedded:
-    """Of texts that are too long for it the beginnings, as a user of it would have to embed them."""
+def by_model(name: str, collection: Collection) -> Embedded:
+    """An embedding model. Of a text that is too long for it the beginning, as a user would have to do."""
     from quantization import beginning
 
     from course_lib.models.manager import ModelManager
 
-    texts, questions, manager = (
-        list(collection.documents.values()),
-        list(collection.queries.values()),
-        ModelManager.shared(),
-    )
-    model = manager.get_embedding_model("embed")
+    texts, questions = list(collection.documents.values()), list(collection.queries.values())
+    manager = ModelManager.shared()
+    model = manager.get_embedding_model(name)
     with manager.use(model.spec) as engine:
-        cut = [beginning(engine, text) for text in (*texts, *questions)]
-    changed = sum(a != b for a, b in zip(cut, (*texts, *questions), strict=True))
-    documents, asked = cut[: len(texts)], cut[len(texts) :]
-    vectors, took = kept(model.spec.name, documents, model.embed_documents)
-    of_questions, longer = kept(model.spec.name, asked, model.embed_documents)
+        cut = [beginning(engine, text) for text in texts]
+        prefixes = list(engine.prefixes.values())
+    changed = sum(a != b for a, b in zip(cut, texts, strict=True))
+    vectors, took = kept([model.spec.name, *prefixes], cut, model.embed_documents)
+    asked, longer = kept([model.spec.name, *prefixes, "queries"], questions, model.embed_queries)
     told = (
         f"{model.spec.name} embedded all in {took + longer:.0f} s, "
         f"of {changed:,} long texts the first {engine.context} tokens"
     )
-    return Embedded(Known(texts, vectors, questions, of_questions), told)
+    return Embedded(Known(texts, vectors, questions, asked), told)
 
 
-def kept(name: str, texts: list[str], embed: Callable[[list[str]], Any]) -> tuple[Any, float]:
+def kept(names: list[str], texts: list[str], embed: Callable[[list[str]], Any]) -> tuple[Any, float]:
     """Vectors and the seconds that they took, from a cache if an earlier run computed them."""
-    key = hashlib.sha256(json.dumps([name, texts]).encode()).hexdigest()[:24]
+    key = hashlib.sha256(json.dumps([names, texts]).encode()).hexdigest()[:24]
     path = Path(tempfile.gettempdir()) / "course-benchmark-vectors" / f"{key}.npz"
     if not path.exists():
         begun = time.perf_counter()

@@ -20,6 +20,15 @@ class CourseError(Exception):
         return _restore, (type(self), self.args, self.__dict__)
 
 
+def check_encodable(text: str) -> None:
+    """Raise CourseError for a text with half of a surrogate pair, which no tokenizer and no file accepts."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        what = f"character {error.start:,} of {len(text):,} is half of a surrogate pair"
+        raise CourseError(what, 'open(path, encoding="utf-8", errors="replace").read()') from error
+
+
 def _restore(kind: type[CourseError], args: tuple[Any, ...], state: dict[str, Any]) -> CourseError:
     error = kind.__new__(kind, *args)
     error.args = args

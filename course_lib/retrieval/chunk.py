@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from course_lib.errors import CourseError
+from course_lib.errors import CourseError, check_encodable
 from course_lib.retrieval.outline import Outline, Section, Span, Table, outline, skip_space, splits_character
 
 BLOCK_CHARS = 100_000  # characters per call of the tokenizer, to limit memory
@@ -104,11 +104,7 @@ def split_text(text: str, tokenizer: TokenSpans, *, max_tokens: int = 512, overl
     limit = _text_limit(tokenizer, max_tokens, overlap)
     if not isinstance(text, str):
         raise CourseError(f"a text must be a str; got {type(text).__name__}", 'text.decode("utf-8")')
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        message = f"character {error.start:,} of {len(text):,} is half of a surrogate pair"
-        raise CourseError(message, 'open(path, encoding="utf-8", errors="replace").read()') from error
+    check_encodable(text)
     structure = outline(text)
     cutter = _Cutter(
         text, lru_cache(256)(tokenizer.count), limit, overlap, structure, _token_starts(text, tokenizer)

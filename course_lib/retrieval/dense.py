@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from course_lib.errors import CourseError
+from course_lib.errors import CourseError, check_encodable
 from course_lib.retrieval.documents import (
     Hit,
     IndexedById,
@@ -191,7 +191,7 @@ class Dense(IndexedById):
 
         allowed: Only documents with these ids can be returned; None allows all. The query is compared with
         every allowed vector, even in an HNSW index, whose graph search could fail to reach them. Raises
-        CourseError for k below 1, for a string as `allowed`, and as `unit_vectors` does.
+        CourseError for k below 1, for a string as `allowed`, and as `unit_vectors` and `check_encodable` do.
         """
         return self.search_all([query], k, allowed)[0].hits
 
@@ -207,6 +207,8 @@ class Dense(IndexedById):
         check_search(k, allowed)
         if isinstance(queries, str):
             raise string_error("queries", queries)
+        for query in queries:
+            check_encodable(query)
         results = [SearchResult([], lambda ids: [])] * len(queries)
         if nonblank := [i for i, query in enumerate(queries) if query.strip()] if self._rows else []:
             embedded = query_vectors(self.embeddings, [queries[i] for i in nonblank])

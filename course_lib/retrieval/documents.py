@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from course_lib.errors import CourseError
+from course_lib.errors import CourseError, check_encodable
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -84,8 +84,8 @@ def new_documents(
 ) -> Iterator[tuple[str, str]]:
     """Check and yield the (id, text) pairs to add to an index that already has the ids `existing`.
 
-    Raises CourseError for an id that exists already or occurs twice, and for an item that is not a pair of
-    strings.
+    Raises CourseError for an id that exists already or occurs twice, for an item that is not a pair of
+    strings, and as `check_encodable` does.
     """
     new: set[str] = set()
     for pair in documents.items() if isinstance(documents, Mapping) else documents:
@@ -99,6 +99,8 @@ def new_documents(
                 f"the id {doc_id!r} {'is already in the index' if doc_id in existing else 'occurs twice'}",
                 f"delete([{doc_id!r}])" if doc_id in existing else "give every document its own id",
             )
+        for part in pair:
+            check_encodable(part)
         new.add(doc_id)
         yield doc_id, text
 

@@ -18,6 +18,7 @@ from course_lib.models.drivers.llamacpp import LlamaCpp
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.schema import Generation, ModelSpec
 from course_lib.serve.errors import ApiError
+from course_lib.serve.limits import MAX_TOKEN_CHARACTERS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,6 +124,11 @@ class ServedLlamaCpp(LlamaCpp):
         JSON schema that llama.cpp cannot enforce.
         """
         context = min(request.num_ctx or self.context, self.context)  # a larger num_ctx is cut, as in Ollama
+        turns = request.prompt
+        texts = [turns] if isinstance(turns, str) else [str(turn["content"]) for turn in turns]
+        if (characters := sum(map(len, texts))) > context * MAX_TOKEN_CHARACTERS:
+            what = f"{characters} characters, too many for the context: num_ctx is {context}"
+            raise ApiError(request.prompt_field, what, "shorten it: this server does not truncate prompts")
         ids = self._prompt_ids(request)
         room = context - len(ids)
         if room < 1:

@@ -21,7 +21,7 @@ from course_lib.serve.library import library
 from course_lib.serve.ollama_protocol import progress
 from course_lib.serve.ollama_schemas import ModelBody, Options
 from course_lib.serve.schemas import Texts
-from course_lib.serve.store import Line, Store
+from course_lib.serve.store import Line, Store, disk_errors
 from course_lib.serve.tags import Tag, header_of, now, parse_name, tag_of_file
 from course_lib.serve.worker import Worker
 
@@ -62,7 +62,10 @@ async def blob(worker: Worker, request: Request) -> Response:
         return Response(status_code=200 if target.is_file() else 404)
     if target.is_file():
         return Response(status_code=200)
-    with tempfile.NamedTemporaryFile(dir=worker.store.blobs, prefix=".upload-", delete=False) as file:
+    with (
+        disk_errors(),
+        tempfile.NamedTemporaryFile(dir=worker.store.blobs, prefix=".upload-", delete=False) as file,
+    ):
         partial, seen = Path(file.name), hashlib.sha256()
         try:
             async for part in request.stream():

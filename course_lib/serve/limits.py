@@ -14,6 +14,7 @@ HEADER_SECONDS = 10.0  # until the header of a request must have arrived
 BODY_SECONDS = 30.0  # until the body of a request must have arrived
 MAX_BODY_BYTES = 4_000_000  # of a request, except an uploaded file
 MAX_MESSAGES = 1_000  # of a chat
+MAX_TOKEN_CHARACTERS = 32  # of a prompt per token of the context; a longer one is not tokenized at all
 MAX_TEXTS = 2_048  # of a request for embeddings
 MAX_PROMPTS = 64  # of a request to /v1/completions
 MAX_RUNNING = 8  # requests processed concurrently

@@ -60,12 +60,34 @@ class Store:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def fill(self) -> None:
-        """Pull the tag `latest` of every model of the repository and the embedder, unless already present."""
+        """Add every model that this machine has, unless already present.
+
+        These are the tag `latest` of the models of the repository, the embedder, and what pip has brought.
+        """
         for name, origin in library().items():
             shipped = name == EMBEDDER or (origin.weight_type and name.endswith(":latest"))
             if shipped and not self.has(name):
                 for _ in self.pull(name):
                     pass
+
+        for entry in catalog.entries():
+            package, name = entry.package, f"{entry.model}:latest"
+            if not package or package.unpacker or self.has(name):
+                continue
+            if entry.pulled_path.is_file() and entry.pulled_path.stat().st_size == package.bytes:
+                self._link(
+                    tag_of_file(name, entry.pulled_path, package.sha256, entry.licence), entry.pulled_path
+                )
+
+    def _link(self, tag: Tag, file: Path) -> None:
+        """Add a file that never changes, without a copy where the file system can do that."""
+        with disk_errors():
+            try:
+                os.link(file, self.blob(tag.digest))
+            except OSError:  # another file system, or it is there already
+                for _ in self._copy_file(file, tag):
+                    pass
+        self.write(tag)
 
     def tags(self) -> list[Tag]:
         """Return all tags, the newest first. A damaged manifest is left out, and named in the log."""
@@ -135,7 +157,11 @@ class Store:
         if origin is None:
             what = f"pull model manifest: file does not exist: no {name!r} in the library"
             raise ApiError("model", what, f"it has {', '.join(library())}", status=404)
-        with self._pull_lock, _disk(), tempfile.TemporaryDirectory(dir=self.blobs, prefix=".pull-") as work:
+        with (
+            self._pull_lock,
+            disk_errors(),
+            tempfile.TemporaryDirectory(dir=self.blobs, prefix=".pull-") as work,
+        ):
             if folder_of(origin.model) is not None:
                 tag = _tag_of_folder(name, origin)
             else:
@@ -153,7 +179,7 @@ class Store:
         """Add a GGUF file of the user under a name. Raises CourseError if it is none, or the disk is full."""
         tag = tag_of_file(parse_name(name), file, "")
         tag = replace(tag, digest=data.sha256(file))
-        with _disk():
+        with disk_errors():
             for _ in self._copy_file(file, tag):
                 pass
         self.write(tag)
@@ -204,7 +230,7 @@ class Store:
 
     def write(self, tag: Tag) -> None:
         """Write the manifest of a tag. Raises ApiError if its file was deleted in the meantime."""
-        with self._manifest_lock, _disk():
+        with self._manifest_lock, disk_errors():
             if not self.file(tag).is_file():
                 raise not_found(tag.name)
             atomic_write_text(self._manifest(tag.name), json.dumps(asdict(tag), indent=1))
@@ -246,7 +272,7 @@ def _tag_of_folder(name: str, origin: Origin) -> Tag:
 
 
 @contextlib.contextmanager
-def _disk() -> Iterator[None]:
+def disk_errors() -> Iterator[None]:
     """Turn an error of a full or read-only disk into a CourseError."""
     try:
         yield

@@ -20,7 +20,7 @@ from course_lib.models.drivers.engine import Engine
 from course_lib.models.manager.manager import LoadedModel, ModelManager
 from course_lib.serve.completion import Completion, CompletionRequest, ServedLlamaCpp
 from course_lib.serve.errors import ApiError, not_found
-from course_lib.serve.limits import MAX_PULLS, MAX_QUEUED, MAX_RUNNING
+from course_lib.serve.limits import MAX_PULLS, MAX_QUEUED, MAX_RUNNING, MAX_TOKEN_CHARACTERS
 from course_lib.serve.placement import Placement, place
 from course_lib.serve.settings import Settings
 from course_lib.serve.store import Store
@@ -28,7 +28,6 @@ from course_lib.serve.tags import Tag
 
 T = TypeVar("T")
 logger = logging.getLogger("course_lib.serve")
-MAX_TOKEN_CHARACTERS = 32  # a text of more characters per token of the context is cut at once
 EMBED_BATCH = 32  # texts that are embedded before a look whether the client is still there
 
 

@@ -60,6 +60,12 @@ def test_a_context_that_a_model_does_not_read_is_refused_in_words(explorer):
     assert shown.picture is None
 
 
+def test_a_mixture_of_experts_is_explained(explorer):
+    text = explorer.output_for(model="Qwen3-30B-A3B", weight_format="q4_k_m").text
+    assert "one token uses 1.55 GiB of the weights, and the memory holds all" in text
+    assert "experts" not in explorer.output_for().text
+
+
 def test_what_stays_whole_and_what_else_needs_memory_is_said(explorer):
     assert "Only the matrices of the layers are quantized" in explorer.output_for(weight_format="nf4").text
     assert "own programs need memory" in explorer.output_for(gpu="laptop, 16 GB of RAM").text

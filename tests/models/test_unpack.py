@@ -103,6 +103,7 @@ def test_texts_become_the_same_tokens(kind, tmp_path):
     assert ours(texts)["input_ids"] == ids
     assert ours.batch_decode(ids) == theirs.batch_decode(ids)
     assert ours.bos_token == theirs.bos_token and ours.eos_token == theirs.eos_token
+    assert ours.model_max_length == AutoConfig.from_pretrained(tmp_path / "m").max_position_embeddings
 
 
 def rewritten(file, target, change):
@@ -134,6 +135,9 @@ CHANGES = {
     "stretches its positions by yarn": lambda f, t: f.update({"llama.rope.scaling.type": "yarn"}),
     "a tokenizer of the type gpt2, falcon": lambda f, t: f.update({"tokenizer.ggml.pre": "falcon"}),
     "cannot be read: KeyError: 'block_count'": lambda f, t: f.pop("llama.block_count"),
+    "cannot be read: Exception: .* out of vocabulary": lambda f, t: f.update(
+        {"tokenizer.ggml.merges": ["zz qq"]}
+    ),
     "rope_freqs": lambda f, t: t.update({"rope_freqs.weight": np.full(16, 3.0, np.float32)}),
 }
 
@@ -165,6 +169,17 @@ def test_a_tokenizer_with_other_ids_is_refused(tmp_path, monkeypatch):
     with pytest.raises(CourseError, match=r"m\.gguf: llama\.cpp cannot give the token ids"):
         unpack(file, tmp_path / "back")
     assert not (tmp_path / "back").exists()
+
+
+def test_a_tokenizer_that_llama_cpp_cannot_use_is_refused(tmp_path):
+    save_tokenizer(model_of(tmp_path / "m", MistralConfig, sliding_window=None), "Gemma")
+    file = export(tmp_path / "m", tmp_path / "m.gguf")
+
+    def without_bytes(fields, tensors):
+        fields["tokenizer.ggml.tokens"] = [f"x{i}" for i, _ in enumerate(fields["tokenizer.ggml.tokens"])]
+
+    with pytest.raises(CourseError, match=r"llama\.cpp cannot use this tokenizer \(llama, default\)"):
+        unpack(rewritten(file, tmp_path / "x.gguf", without_bytes), tmp_path / "back")
 
 
 def test_large_weights_go_to_several_files(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
-from course_lib.retrieval import Dense, Hit
+from course_lib.retrieval import Dense, Hit, HybridRetriever
 from course_lib.retrieval.vectors import unit_vectors
 from tests.retrieval.conftest import Broken, Hashed, child
 
@@ -291,6 +291,21 @@ def test_nfd_finds_what_nfc_finds(lsa, passages):
     dense.add(passages)
     query = "체크카드 연회비는 얼마인가요"
     assert dense.search(query, 25) == dense.search(unicodedata.normalize("NFD", query), 25) != []
+
+
+def test_half_of_a_surrogate_pair_is_refused_and_nothing_is_added(minilm):
+    dense, hybrid = Dense(minilm), HybridRetriever.from_documents({"a": "A fee is due."}, minilm)
+    dense.add({"a": "A fee is due."})
+    for refused in (
+        lambda: dense.search("fee \ud83d"),
+        lambda: dense.add({"b": "A card.", "c": "\ud83d"}),
+        lambda: hybrid.search("fee \ud83d"),
+        lambda: hybrid.add_documents({"b": "A card.", "c": "\ud83d"}),
+        lambda: minilm.embed_query("\ud83d"),
+    ):
+        with pytest.raises(CourseError, match="is half of a surrogate pair"):
+            refused()
+    assert dense.ids == hybrid.ids == ["a"]
 
 
 def test_together_is_one_by_one_but_for_rounding(minilm):

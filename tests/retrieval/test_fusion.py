@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,3 +128,22 @@ def test_the_fused_ranking_is_best_first_ties_by_id():
     hits = tuple(Hit(name, score) for name, score in {"b": 1, "a": 1, "c": 2, "d": 0}.items())
     ranked = f.fuse(f.Candidates("q", hits, (), 0.0), alpha=1)
     assert [(hit.rank, hit.id) for hit in ranked] == [(1, "c"), (2, "a"), (3, "b"), (4, "d")]
+
+
+def test_the_theoretical_zero_moves_up_where_scores_lie_close_together():
+    wide = {"a": 0.6, "b": 0.5, "c": 0.45, "d": 0.3}  # as MiniLM's: -1 is 14 deviations below the best
+    assert f.theoretical_min_max(wide, -1).scores == {i: (s + 1) / 1.6 for i, s in wide.items()}
+    close = {"a": 0.90, "b": 0.88, "c": 0.87, "d": 0.84}  # as E5's: -1 is 88 deviations below the best
+    deviation = np.std(list(close.values()))
+    expected = {i: 1 - (0.90 - s) / (f.MAX_DEVIATIONS * deviation) for i, s in close.items()}
+    assert f.theoretical_min_max(close, -1).scores == pytest.approx(expected)
+    outlier = {f"{i}": 1.0 for i in range(2000)} | {"low": 0.9}
+    assert f.theoretical_min_max(outlier, -1).scores["low"] == 0  # never below
+
+
+def test_close_cosines_still_speak_in_the_default_mixture():
+    """The best passage is only .04 ahead, which is much among these cosines; by words it is the last."""
+    dense = [Hit("right", 0.90), *(Hit(f"d{i}", 0.86 - 0.002 * i) for i in range(20))]
+    lexical = [*(Hit(f"d{i}", 9.0 - 0.05 * i) for i in range(20)), Hit("right", 8.0)]
+    candidates = f.Candidates("q", tuple(dense), tuple(lexical), f.MIN_COSINE)
+    assert f.fuse(candidates)[0].id == "right"

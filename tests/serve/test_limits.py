@@ -16,6 +16,7 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from course_lib import data
+from course_lib.models.drivers.llamacpp import LlamaCpp
 from course_lib.models.schema import json_schema
 from course_lib.serve import limits
 from course_lib.serve.app import application
@@ -202,6 +203,18 @@ def test_thousands_of_messages_and_texts_are_refused_before_they_wait_for_a_mode
     ]:
         reply = http.post(path, json={"model": "not-there", **more})
         assert reply.status_code == 400 and f"{field}: " in reply.text
+
+
+def test_a_prompt_far_too_long_is_refused_without_being_tokenized(http, monkeypatch):
+    """Millions of characters took ten seconds to tokenize."""
+    monkeypatch.setattr(LlamaCpp, "_tokenize", None)
+    long = "word " * (limits.MAX_TOKEN_CHARACTERS * 2048 // 5 + 1)
+    for path, field, more in [
+        ("/api/generate", "prompt", {"prompt": long}),
+        ("/api/chat", "messages", {"messages": [{"role": "user", "content": long}]}),
+    ]:
+        error = http.post(path, json={"model": "haneul-300k", **more}).json()["error"]
+        assert error.startswith(f"{field}: 65540 characters, too many for the context: num_ctx is 2048")
 
 
 def test_log_lines_are_bounded_in_number_and_length():

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 
 import httpx
 import ollama
@@ -15,8 +17,9 @@ from course_lib.models.gguf import cached_export
 from course_lib.models.gguf.adapter import export_adapter
 from course_lib.models.planner.estimate import plan
 from course_lib.serve.errors import ApiError
+from course_lib.serve.library import library
 from course_lib.serve.placement import place
-from course_lib.serve.settings import Settings
+from course_lib.serve.settings import Settings, listen_address, models_folder
 from course_lib.serve.store import Store
 from course_lib.serve.worker import Worker
 
@@ -160,7 +163,10 @@ def test_a_file_named_at_the_start_is_served(tmp_path, gguf):
 def test_models_that_pip_brings_are_pulled_by_ollamas_name(tmp_path, monkeypatch, smollm2):
     monkeypatch.setenv("COURSE_MODELS_DIR", str(smollm2.parent.parent))
     store = Store(tmp_path)
+    store.fill()
+    offered = store.find("smollm2-135m-instruct")
     assert list(store.pull("SmolLM2:135m"))[-1] == {"status": "success"}
+    assert store.find("smollm2:135m").key == offered.key
     tag = store.find("smollm2:135m")
     assert (tag.kind, tag.family, tag.context, tag.chat) == ("Q4_1", "llama", 8192, True)
     assert tag.licence == "Apache-2.0" and digest_of(store.file(tag)) == f"sha256:{tag.digest}"
@@ -206,6 +212,38 @@ def test_settings_are_read_as_ollama_reads_them(monkeypatch):
         monkeypatch.delenv(name)
 
 
+def test_the_address_and_the_folder_of_models_are_ollamas(monkeypatch, tmp_path):
+    for name in ("OLLAMA_HOST", "OLLAMA_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+    assert listen_address() == ("127.0.0.1", 11434) and models_folder() is None
+    for host, address in {
+        "localhost:5": ("localhost", 5),
+        "[::1]": ("::1", 11434),
+        ":80": ("127.0.0.1", 80),
+    }.items():
+        monkeypatch.setenv("OLLAMA_HOST", host)
+        assert listen_address() == address
+    for host in ("0.0.0.0", "0.0.0.0:5", "http://[::]:5"):
+        monkeypatch.setenv("OLLAMA_HOST", host)
+        with pytest.raises(CourseError, match="only listens on this machine"):
+            listen_address()
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path))
+    assert models_folder() == tmp_path / "course"
+
+
+def test_a_server_keeps_its_models_where_ollama_models_says_and_serves_a_file_of_the_user(tmp_path, gguf):
+    environment = os.environ | {"OLLAMA_MODELS": str(tmp_path), "OLLAMA_HOST": "localhost:0"}
+    command = [sys.executable, "-m", "course_lib.serve", "--port", "0", "--model", f"{gguf}=Me/Own"]
+    with subprocess.Popen(
+        command, env=environment, cwd=data.ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline().startswith("The course's own server")
+        process.terminate()
+    assert process.returncode == 0
+    kept = Store(tmp_path / "course")
+    assert kept.find("me/own").name == "Me/Own:latest" and "haneul-4m:latest" in [t.name for t in kept.tags()]
+
+
 def test_old_leftovers_and_files_without_a_name_are_removed_at_the_start(tmp_path, gguf):
     store = Store(tmp_path)
     kept = store.file(store.add_file(gguf, "own"))
@@ -223,3 +261,8 @@ def test_old_leftovers_and_files_without_a_name_are_removed_at_the_start(tmp_pat
 def test_the_official_client_reads_what_is_created(client):
     with pytest.raises(ollama.ResponseError, match="not found"):
         client.create("x", from_="not-there")
+
+
+def test_a_model_of_the_repository_with_capitals_is_pulled_by_its_name_in_lower_case(monkeypatch):
+    monkeypatch.setattr(catalog, "shipped", lambda: ["Haneul-Caps"])
+    assert library()["haneul-caps:latest"].model == "Haneul-Caps"

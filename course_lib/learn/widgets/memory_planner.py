@@ -28,7 +28,10 @@ MODELS = (
     "Qwen2.5-14B",
     "Qwen2.5-32B",
     "Qwen2.5-72B",
+    "Qwen3-8B",
+    "Qwen3-30B-A3B",
     "gemma-2-9b",
+    "gemma-3-4b",
     "gemma-3-12b",
     "phi-4",
     "EXAONE-3.5-7.8B",
@@ -57,6 +60,9 @@ def describe(needed: Plan, gpu: str) -> str:
     lines += [
         f"- {name}: {format_bytes(part)}, {part / needed.total:.0%}" for name, part in needed.parts.items()
     ]
+    if needed.idle:
+        used = format_bytes(needed.weights - needed.idle)
+        lines.append(f"A mixture of experts: one token uses {used} of the weights, and the memory holds all.")
     lines.append(f"{gpu} holds {format_bytes(gpu_bytes(gpu))}, of which {RESERVE:.0%} stay free: {verdict}.")
     lines.append(f"The longest context that fits: {_longest(needed, gpu)}.")
     largest = largest_model(gpu, needed.weight_format, needed.context, needed.batch)

@@ -46,6 +46,39 @@ with AVX512-BF16, the first use rearranges 4-bit weights that are multiplied in 
 q8_0 and q4_0 are formats of GGUF. All matrices are quantized, with one scale for every 32 weights, and
 `precision` is refused. A .gguf file keeps the quantization that it has; another one is refused.
 
+## Prompts
+
+Both drivers give a model the same token ids, those of transformers and, but for the differences told here, of
+llama.cpp's own server. Tests compare them for ten families of models.
+
+- **BOS**, the token for the beginning of a text, stands before a prompt if the tokenizer puts it before each
+  text (in a GGUF file: `tokenizer.ggml.add_bos_token`) or if the chat template writes it. There is never a
+  second one, also if a raw text begins with it. With a template without BOS and a tokenizer with it, a prompt
+  has BOS, as in llama.cpp; transformers' `apply_chat_template` would leave it out.
+- **Control tokens**, such as `<|im_end|>`: with chat-completion only the chat template writes them, and their
+  names in the text of a turn stay text, as with transformers' option `sanitize_control_tokens`. So no passage
+  and no user can end a turn. With text-generation, the text is the whole input of the model, and the names in
+  it become the tokens.
+- **A turn is never lost or moved.** A template that has no place for a system turn refuses the conversation;
+  llama.cpp would join it to the first user turn.
+- **Base models** have no chat template: load them with `task="text-generation"`. A chat is refused at once.
+- Tokenizers that compose letters (Qwen, Unicode NFC) get composed text in llama.cpp too.
+
+Without `context_length`, a model reads the context of its training, but at most 4,096 tokens, and fewer if
+the memory is short: the planner chooses, and `repr` shows it. A prompt that does not fit with its answer is
+an error with the numbers.
+
+What a model's author recommends (generation_config.json, or `general.sampling` in a GGUF file) is applied by
+no driver. `repr` shows it, and `engine.generate(prompts, **engine.recommended)` applies it.
+
+With `json_schema`, the driver llamacpp gives an object no keys beside those that its schema names, unless
+`additionalProperties` allows them, and white space only as one space after `:` and `,`. A schema that
+llama.cpp cannot enforce is refused. A reply that `max_output_length` cuts has the `finish_reason` "length";
+`with_structured_output` makes it an error.
+
+LoRA adapters can be weighted and combined. An adapter with other tensors than LoRA's matrices (DoRA, a head
+of its own, other kinds of peft) can be used alone with weight 1. Prompt tuning and pickles are refused.
+
 ## Tasks
 
 {tasks}

@@ -61,7 +61,7 @@ class ChatTemplate:
             text = self._template.render(
                 messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._variables
             )
-        except (TemplateError, TypeError, ValueError, LookupError) as error:
+        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
             what = f"the chat template of {self.name} refuses this conversation: {error}"
             raise CourseError(what, _fix(turns)) from error
         for message in messages:

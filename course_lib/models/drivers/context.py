@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from course_lib.errors import CourseError
-from course_lib.models.schema.spec import ModelSpec
+from pathlib import Path
 
-DEFAULT_CONTEXT = 4096  # tokens; a KV cache of the whole 131,072 of Llama 3.1 8B would take 16 GiB
+from course_lib.errors import CourseError
+from course_lib.models.planner.context import MOST_TOKENS, choose_context
+from course_lib.models.planner.lookup import architecture
+from course_lib.models.schema.spec import ModelSpec
 
 
 def context_length(spec: ModelSpec, maximum: int, default: int | None = None) -> int:
@@ -17,6 +19,21 @@ def context_length(spec: ModelSpec, maximum: int, default: int | None = None) ->
         what = f"context_length={spec.context_length}, but {spec.name} reads {maximum}"
         raise CourseError(what, f"load(..., context_length={maximum})")
     return spec.context_length or min(maximum, default or maximum)
+
+
+def default_context(spec: ModelSpec, path: Path) -> int:
+    """The context length for a model whose specification has none: what the planner finds memory for.
+
+    path: the model's folder or .gguf file. The planner's upper limit for a model whose sizes it cannot read.
+    Raises CourseError if the memory is too small.
+    """
+    if spec.context_length is not None:
+        return spec.context_length
+    try:
+        architecture(path)
+    except CourseError:
+        return MOST_TOKENS
+    return choose_context(path, slots=spec.batch_size or 1).tokens
 
 
 def check_fits(name: str, tokens: int, context: int, maximum: int = 0) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from course_lib.models.drivers.adapter_merging import attach, share_weights
 from course_lib.models.drivers.adapters import resolve_adapters, sha256_of_weights
 from course_lib.models.drivers.chat_template import ChatTemplate, check_chat, token_ids, with_bos
-from course_lib.models.drivers.context import DEFAULT_CONTEXT, check_fits, context_length
+from course_lib.models.drivers.context import check_fits, context_length, default_context
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer, refuse_gguf
 from course_lib.models.drivers.recommended import GENERATION_FILE, end_tokens_only, recommended_options
@@ -52,8 +52,9 @@ class HuggingFace(TorchEngine):
         tokenizer = load_tokenizer(folder)
         if spec.task == "chat-completion":
             check_chat(spec.name, bool(tokenizer.chat_template))
+        default = default_context(spec, folder)  # by the memory that is free before loading
         model = from_pretrained(AutoModelForCausalLM, spec, folder)
-        context = context_length(spec, int(model.config.max_position_embeddings), DEFAULT_CONTEXT)
+        context = context_length(spec, int(model.config.max_position_embeddings), default)
         return cls(spec, model, tokenizer, context, folder)
 
     def with_adapters(self, spec: ModelSpec) -> Engine:

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import threading
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers.adapters import resolve_adapters
 from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
 from course_lib.models.drivers.chat_template import ChatTemplate, check_chat, token_ids, with_bos
-from course_lib.models.drivers.context import DEFAULT_CONTEXT, check_fits, context_length
+from course_lib.models.drivers.context import check_fits, context_length, default_context
 from course_lib.models.drivers.engine import Engine, Unsupported
 from course_lib.models.drivers.http_client import map_concurrently
 from course_lib.models.drivers.json_answers import bounded
@@ -26,7 +27,8 @@ from course_lib.models.drivers.streaming import INCOMPLETE
 from course_lib.models.files.resolution import resolve
 from course_lib.models.gguf.adapter import export_adapter
 from course_lib.models.gguf.cache import cached_export
-from course_lib.models.gguf.inputs import InputFormat, control_tokens, input_format
+from course_lib.models.gguf.header import control_tokens
+from course_lib.models.gguf.inputs import InputFormat, input_format
 from course_lib.models.schema.generation import Generation
 from course_lib.models.schema.spec import ModelSpec
 
@@ -70,7 +72,7 @@ class LlamaCpp(Engine):
         super().__init__(spec, server.context)
         self.server, self.file = server, file
         self.slots, self.threads, self.process_id = server.slots, server.threads, server.process_id
-        self.longest_context, self._template = text_input
+        self.longest_context, self._template, self._composes = text_input
         self._meta = server.meta
         self._enforced: dict[bytes, None] = {}  # SHA-256 of schemas that check_schema accepted
 
@@ -96,7 +98,7 @@ class LlamaCpp(Engine):
         text_input = input_format(file)
         if spec.task == "chat-completion":
             check_chat(spec.name, text_input.template is not None)
-        context = context_length(spec, text_input.context, DEFAULT_CONTEXT)
+        context = context_length(spec, text_input.context, default_context(spec, file))
         engine = cls(spec, LlamaServer(spec, file, context, adapters, scratch), file, text_input)
         engine.recommended = recommended_options(source)
         if file == source and (spec.quantization, spec.precision) != ("none", "auto"):
@@ -169,6 +171,8 @@ class LlamaCpp(Engine):
         llama.cpp accepts a list of texts and ids; it tokenizes the texts, and leaves the SEPARATOR between
         them.
         """
+        if self._composes:
+            texts = [unicodedata.normalize("NFC", text) for text in texts]
         content = [part for text in texts for part in (text, SEPARATOR)]
         body = {"content": content, "add_special": False, "parse_special": special}
         tokens = iter(self.server.request("/tokenize", body)["tokens"])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MAGIC, FLOAT32, Q4_0 = b"E5S1", 0, 1
+BLOCKS_AT_ONCE = 65_536  # of 32 weights, in float32 for a moment
 SIZES = (  # fields of BertConfig, in the order of the file
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"),
     *("max_position_embeddings", "type_vocab_size", "layer_norm_eps"),
@@ -150,10 +151,17 @@ class _Reader:
         self.position = offset
         if count != math.prod(shape) or size != {FLOAT32: 4 * count, Q4_0: count // 32 * 18}.get(kind):
             raise ValueError(f"{count:,} numbers in {size:,} bytes are not a tensor of shape {shape}")
-        values = np.frombuffer(self.take(size), np.float32 if kind == FLOAT32 else np.uint8)
-        if kind == Q4_0:
-            values = dequantize(values.reshape(-1, 18), GGMLQuantizationType.Q4_0)
-        return values.reshape(shape).astype(np.float16)
+        data = self.take(size)
+        if kind == FLOAT32:
+            return np.frombuffer(data, np.float32).reshape(shape).astype(np.float16)
+        blocks, values = (
+            np.frombuffer(data, np.uint8).reshape(-1, 18),
+            np.empty((count // 32, 32), np.float16),
+        )
+        for i in range(0, len(blocks), BLOCKS_AT_ONCE):
+            part = slice(i, i + BLOCKS_AT_ONCE)
+            values[part] = dequantize(blocks[part], GGMLQuantizationType.Q4_0)
+        return values.reshape(shape)
 
 
 def _names(config: dict[str, Any]) -> Iterator[tuple[str, str, tuple[int, ...]]]:

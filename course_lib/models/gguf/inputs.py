@@ -7,15 +7,25 @@ from typing import Any, NamedTuple
 
 from course_lib.errors import CourseError
 from course_lib.models.gguf.header import read_header
+from course_lib.models.gguf.tokenizer import NORMALIZER
 
 DOWNLOAD_AGAIN = "download or export it again"
 
 
+# llama.cpp's names for the tokenizers of Qwen 2 and later, which compose letters (Unicode NFC)
+COMPOSING = ("qwen2", "qwen35")
+
+
 class InputFormat(NamedTuple):
-    """A model's context length in tokens, and its chat template; None for a base model, which has none."""
+    """What a model reads.
+
+    context: The longest text in tokens. template: The chat template; None for a base model, which has none.
+    composes: Whether the model's tokenizer composes letters to Unicode NFC, which llama.cpp does not.
+    """
 
     context: int
     template: str | None
+    composes: bool
 
 
 def input_format(path: Path) -> InputFormat:
@@ -26,20 +36,13 @@ def input_format(path: Path) -> InputFormat:
     try:
         fields = _model_fields(path)
         length = fields[f"{fields['general.architecture']}.context_length"]
-        return InputFormat(int(length), fields.get("tokenizer.chat_template"))
+        composes = fields.get(NORMALIZER) == "NFC"
+        composes |= fields.get("tokenizer.ggml.pre") in COMPOSING
+        return InputFormat(int(length), fields.get("tokenizer.chat_template"), composes)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise CourseError(
             f"{path.name} does not state its context length: {error}", DOWNLOAD_AGAIN
         ) from error
-
-
-def control_tokens(path: Path) -> list[str]:
-    """Return the texts of the control tokens of a .gguf file, such as <|im_end|>; [] without their types."""
-    from gguf import TokenType
-
-    fields = read_header(path, decode_arrays=True).fields
-    texts, types = (fields.get(f"tokenizer.ggml.{name}") or [] for name in ("tokens", "token_type"))
-    return [text for text, kind in zip(texts, types, strict=False) if kind == TokenType.CONTROL]
 
 
 def _model_fields(path: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from course_lib.models.gguf.architecture import (
 from course_lib.models.gguf.header import Header, read_header
 from course_lib.models.gguf.tokenizer import KEY, different_ids_error
 from course_lib.models.gguf.unpack_tokenizer import composes_letters, unpack_tokenizer
-from course_lib.models.gguf.vocabulary import first_difference
+from course_lib.models.gguf.vocabulary import USE_FOLDER, first_difference
 from course_lib.models.gguf.writer import CHOOSE_ANOTHER_FOLDER
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ LLAMA_3_ROPE = {  # all published models have these; the factor differs
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
-USE_FOLDER = "use the model's own folder with safetensors"
 
 
 def unpack(file: Path, folder: Path) -> None:
@@ -52,13 +51,13 @@ def unpack(file: Path, folder: Path) -> None:
     llama.cpp's. Raises CourseError for a damaged file, an architecture or tokenizer that is not supported,
     tensors that the architecture does not have, and if the disk has too little space.
     """
-    from huggingface_hub.errors import StrictDataclassError
-
     try:
         header = read_header(check_gguf(file), decode_arrays=True)
         architecture = _architecture(header, file.name)
         tokenizer = unpack_tokenizer(header.fields, file.name)
-    except (ValueError, KeyError, TypeError, IndexError, StrictDataclassError) as error:
+    except CourseError:
+        raise
+    except Exception as error:  # of tokenizers, which has no class of its own
         what = f"{file.name} cannot be read: {type(error).__name__}: {error}"
         raise CourseError(what, "download it again") from error
     if ROPE_FREQUENCIES in header.tensors:
@@ -72,6 +71,7 @@ def unpack(file: Path, folder: Path) -> None:
     try:
         with atomic_folder(folder) as partial:
             _write_config(partial, architecture, header.fields)
+            tokenizer.model_max_length = architecture.config["max_position_embeddings"]
             tokenizer.save_pretrained(partial)
             _write_weights(partial, file, tensors, architecture)
     except NotImplementedError as error:

@@ -9,6 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from course_lib.errors import CourseError
+
+USE_FOLDER = "use the model's own folder with safetensors"
 WIDTH = 32  # of the smallest model that llama.cpp loads with a vocabulary
 SPECIAL_TYPES = (3, 4)  # gguf.TokenType CONTROL and USER_DEFINED
 TEXTS = (
@@ -81,7 +84,10 @@ def first_difference(fields: dict[str, Any], tokenizer: Any, *, composed: bool =
 
 
 def llama_cpp_ids(fields: dict[str, Any], texts: Iterable[str]) -> Iterator[list[int]]:
-    """Yield llama.cpp's ids of each text, with special tokens in the text and at its ends."""
+    """Yield llama.cpp's ids of each text, with special tokens in the text and at its ends.
+
+    Raises CourseError if llama.cpp cannot load or use the tokenizer.
+    """
     import httpx
     import xllamacpp
 
@@ -89,14 +95,18 @@ def llama_cpp_ids(fields: dict[str, Any], texts: Iterable[str]) -> Iterator[list
     params.n_ctx, params.n_parallel, params.n_gpu_layers = 64, 1, 0
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.warmup, params.verbosity, params.ui, params.cache_ram_mib = False, -1, False, 0
-    with tempfile.TemporaryDirectory(prefix="course-gguf-") as folder:
+    # Windows removes no file that is mapped
+    with tempfile.TemporaryDirectory(prefix="course-gguf-", ignore_cleanup_errors=True) as folder:
         params.model.path = str(_write_empty_model(fields, Path(folder) / "vocabulary.gguf"))
-        server = xllamacpp.Server(params)
-        with httpx.Client(base_url=server.listening_address, timeout=60, trust_env=False) as client:
-            for text in texts:
-                body = {"content": text, "add_special": True, "parse_special": True}
-                yield client.post("/tokenize", json=body).raise_for_status().json()["tokens"]
-        del server  # Windows removes no file that is mapped
+        try:
+            server = xllamacpp.Server(params)
+            with httpx.Client(base_url=server.listening_address, timeout=60, trust_env=False) as client:
+                for text in texts:
+                    body = {"content": text, "add_special": True, "parse_special": True}
+                    yield client.post("/tokenize", json=body).raise_for_status().json()["tokens"]
+        except (RuntimeError, httpx.HTTPError) as error:
+            kind = f"{fields['tokenizer.ggml.model']}, {fields.get('tokenizer.ggml.pre', 'default')}"
+            raise CourseError(f"llama.cpp cannot use this tokenizer ({kind}): {error}", USE_FOLDER) from error
 
 
 def _write_empty_model(fields: dict[str, Any], file: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from course_lib.models.files import resolve
-from course_lib.models.files.headers import read_safetensors_header, weight_paths
+from course_lib.models.files.headers import read_safetensors_header, shards, weight_paths
 from course_lib.models.schema import ModelSpec, ServerSource
 from course_lib.models.schema.spec import QUANTIZATIONS
 
@@ -65,7 +65,7 @@ def bytes_to_load(spec: ModelSpec) -> int:
         return 0
     path = resolve(spec.source)
     if path.is_file():
-        return path.stat().st_size
+        return sum(path.with_name(name).stat().st_size for name in shards(path.name))
     stored, bits = stored_weights(path), BITS_OF.get(spec.precision, 32.0)
     quantized = stored.quantizable if spec.quantization in QUANTIZATIONS["huggingface"] else stored.weights
     return round((quantized * BITS_OF.get(spec.quantization, bits) + (stored.weights - quantized) * bits) / 8)
