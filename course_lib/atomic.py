@@ -24,14 +24,20 @@ def atomic_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def check_new_folder(path: Path) -> None:
+    """Raise CourseError unless there is nothing at `path`, or an empty folder."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise CourseError(f"{path} already exists", "choose a new folder, or remove this one first")
+
+
 @contextmanager
 def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder; when the block ends, rename it to `path`. On an error, delete it.
 
     replace: delete what is at `path` at the end; otherwise raise CourseError unless it is an empty folder.
     """
-    if not replace and path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise CourseError(f"{path} already exists", "choose a new folder, or remove this one first")
+    if not replace:
+        check_new_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as parent:
         partial = Path(parent) / path.name

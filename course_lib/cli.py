@@ -177,9 +177,14 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     os.environ.setdefault("HF_HUB_OFFLINE", args.offline)  # nothing is downloaded unless somebody asks for it
     try:
-        return int(args.do(args))
+        status = int(args.do(args))
+        sys.stdout.flush()
+        return status
     except CourseError as error:
         print(f"course: {error.what}\n  Fix: {pasteable(error.fix)}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # of `course ... | head`; docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("course: interrupted", file=sys.stderr)

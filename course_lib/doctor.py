@@ -153,12 +153,11 @@ def _gpu() -> Finding:
 
 
 def _models() -> Finding:
-    from course_lib.models.files import require
+    from course_lib.models.files import check_entry, require
 
     entries = [catalog.role(r) for r in catalog.roles()]
     for entry in entries:
-        if entry.tier == "tiny":
-            catalog.verify_shipped(entry.model)
+        check_entry(entry)
     require(entries)
     by_hand = [f"{e.role} by hand: {e.path or e.model}" for e in entries if e.role in catalog.roles_by_hand()]
     return ok("; ".join([f"tier {catalog.tier()}: {len(entries)} models, files verified", *by_hand]))

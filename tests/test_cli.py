@@ -177,3 +177,11 @@ def test_a_library_without_the_chapters_says_where_they_are(monkeypatch):
     with pytest.raises(cli.CourseError, match="without the chapters"):
         lab.open_lab(1)
     assert data.CHAPTERS.is_dir()
+
+
+def test_a_closed_pipe_ends_a_command_quietly():
+    command = [sys.executable, "-m", "course_lib.cli", "models", "list"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()  # as `| head -0` does
+    assert (process.stderr.read(), process.wait()) == ("", 1)
+    process.stderr.close()

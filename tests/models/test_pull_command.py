@@ -1,6 +1,10 @@
 """The command `course models`: lists as ever, and pulls from the hub what is asked for."""
 
+import pytest
+
 from course_lib import cli
+from course_lib.errors import CourseError
+from course_lib.models import load
 from tests.models.hub_client import download
 
 pytest_plugins = ["tests.models.hub_fixtures"]
@@ -35,3 +39,34 @@ def test_pull_knows_the_names_of_the_course(hub, capsys, monkeypatch):
     assert "has no Qwen/Qwen2.5-0.5B-Instruct" in capsys.readouterr().err
     assert cli.main(["models", "pull", "llama3:13b"]) == 1
     assert "a hub id is 'owner/name'" in capsys.readouterr().err
+
+
+def test_a_name_without_an_owner_is_looked_for_in_the_catalogue_only(hub, capsys):
+    for name, complaint, fix in (
+        ("smolm2", "but no smolm2; similar names are SmolLM2", "course models pull SmolLM2"),
+        ("chat", "chat is a role, not a model; in tier tiny it is haneul-4m", "course models pull haneul-4m"),
+        ("nosuch", "but no nosuch", "course models list"),
+    ):
+        assert cli.main(["models", "pull", name]) == 1
+        said = capsys.readouterr().err
+        assert complaint in said and fix in said
+    with pytest.raises(CourseError, match="haneul-4m") as error:
+        load("chat")
+    assert error.value.fix == 'load("haneul-4m")'
+    assert hub.requests == []
+
+
+def test_a_missing_path_has_no_other_model_as_its_fix(tmp_path):
+    with pytest.raises(CourseError, match="does not exist") as error:
+        load(f"{tmp_path}/nonexist.gguf")
+    assert "give the path" in error.value.fix
+    (tmp_path / "my-model.gguf").write_text("")
+    with pytest.raises(CourseError, match="does not exist") as error:
+        load(f"{tmp_path}/my-modle.gguf")
+    assert error.value.fix == f'load("{tmp_path}/my-model.gguf")'
+
+
+def test_a_context_that_is_too_long_for_a_plan_has_a_shell_command_as_its_fix(capsys):
+    assert cli.main(["models", "plan", "haneul-300k", "--context", "100000"]) == 1
+    command = capsys.readouterr().err.split("models ")[-1].split()
+    assert command[:2] == ["plan", "haneul-300k"] and cli.main(["models", *command]) == 0

@@ -2,6 +2,7 @@
 
 import pytest
 
+from course_lib import cli, doctor
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import catalog, load
@@ -42,6 +43,19 @@ def test_a_role_may_be_a_gguf_file_or_a_folder_anywhere(tmp_path, monkeypatch):
     engine = load(small.spec)
     assert engine.driver == "llamacpp" and engine.generate(["Question: When?"], max_output_length=4)
     engine.close()
+
+
+def test_a_file_or_folder_in_a_role_is_listed_and_checked(tmp_path, monkeypatch, capsys):
+    file, report = tmp_path / "my-chat.gguf", (doctor._models,)
+    export(MODELS / "haneul-300k", file, "f16")
+    monkeypatch.setenv("COURSE_CHAT_SMALLEST", str(file))
+    monkeypatch.setenv("COURSE_CHAT", str(MODELS / "haneul-1m"))
+    assert cli.main(["models", "list"]) == doctor.report(checks=report) == 0
+    said = capsys.readouterr().out
+    assert f"set by hand, in {file}" in said and f"set by hand, in {MODELS / 'haneul-1m'}" in said
+    file.write_text("no model")
+    assert cli.main(["models", "list"]) == doctor.report(checks=report) == 1
+    assert [text.count("my-chat.gguf is not a GGUF file") for text in capsys.readouterr()] == [1, 1]
 
 
 def test_roles_yaml_sets_roles_and_fields_and_a_variable_wins(roles_file, monkeypatch):

@@ -195,7 +195,7 @@ def test_a_full_disk_and_a_folder_that_is_there_are_told_before_anything_is_writ
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine").write_text("mine")
     with pytest.raises(CourseError, match="taken already exists"):
-        unpack(file, tmp_path / "taken")
+        unpack(tmp_path / "not-even-read.gguf", tmp_path / "taken")
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
     with pytest.raises(CourseError, match=r"needs 1 MB, but .* has 0 MB free"):

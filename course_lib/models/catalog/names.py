@@ -29,4 +29,7 @@ def similar(name: str, known: Iterable[str]) -> list[str]:
     else:
         alike = [n for n in names if re.findall(r"\d+", n) == numbers]
         found = get_close_matches(name, alike, n=1, cutoff=0.8)
+        every = {s for n in names if re.findall(r"\d+", s := SIZE.sub("", n)) == numbers}
+        typed = [] if found else get_close_matches(name, every, n=1, cutoff=0.9)  # a name without a size
+        found += [n for n in names if SIZE.sub("", n) in typed]
     return [names[n] for n in dict.fromkeys([*begun, *found])][:3]

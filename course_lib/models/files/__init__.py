@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from course_lib.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from course_lib.models.files.resolution import on_this_machine, require, resolve
+    from course_lib.models.files.resolution import check_entry, has_size, on_this_machine, require, resolve
 
-__all__ = ["on_this_machine", "require", "resolve"]
+__all__ = ["check_entry", "has_size", "on_this_machine", "require", "resolve"]
 _MODULES = dict.fromkeys(__all__, "resolution")
 __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

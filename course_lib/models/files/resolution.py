@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 from course_lib import data
@@ -42,27 +44,50 @@ def resolve(source: HuggingFaceSource | LocalSource | ServerSource) -> Path:
 def from_hub(source: HuggingFaceSource, *, pull: bool = False) -> Path:
     """Download a model with `hub.download`, and return its folder or .gguf file in the hub's cache.
 
-    Raises what `hub.download` raises. For a name without an owner, the error suggests a similar model of the
-    catalogue or a folder of that name.
+    Raises what `check_hub_id` and `hub.download` raise. For the name of a folder, the error says so.
     """
     from course_lib.models.files.hub import download
 
     name = source.repository
     try:
+        check_hub_id(name, pull=pull)
         return download(source, pull=pull)
-    except CourseError as error:
-        if "/" in name:
-            raise
+    except CourseError:
         if Path(name).exists():
             raise CourseError(f"no model {name!r}, but a folder of this name", f'load("./{name}")') from None
-        exact, similar = catalog.find(name), catalog.similar_names(name)
+        raise
+
+
+def check_hub_id(name: str, *, pull: bool = False) -> None:
+    """Raise CourseError for a name without an owner. Its fix is a similar model of the catalogue, if any.
+
+    pull: whether the fix is the command that pulls that model.
+    """
+    if "/" in name:
+        return
+    exact, similar = catalog.find(name), catalog.similar_names(name)
+    if name in catalog.roles():
+        exact, similar = None, [catalog.role(name).model]
+        what = f"{name} is a role, not a model; in tier {catalog.tier()} it is {similar[0]}"
+    else:
         hub = f"; on the hub it is {exact.hub}" if exact and exact.hub else ""
-        raise CourseError(
-            f"{error.what}; the course ships {', '.join(catalog.shipped())}, but no {name}{hub}",
-            (f"course models pull {similar[0]}" if pull else f'load("{similar[0]}")')
-            if similar
-            else error.fix,
-        ) from None
+        shipped = ", ".join(catalog.shipped())
+        what = f"a hub id is OWNER/NAME, and the course ships {shipped}, but no {name}{hub}"
+        what += f"; similar names are {', '.join(similar)}" if similar else ""
+    if not similar:
+        raise CourseError(what, "course models list")
+    raise CourseError(what, f"course models pull {similar[0]}" if pull else f'load("{similar[0]}")')
+
+
+def check_entry(entry: catalog.Entry) -> None:
+    """Check the files of a shipped model, and those of a model outside the catalogue.
+
+    Raises CourseError if they are missing, damaged, or altered.
+    """
+    if entry.path:
+        resolve(LocalSource(path=Path(entry.path)))
+    elif entry.tier == "tiny":
+        catalog.verify_shipped(entry.model)
 
 
 def on_this_machine(entry: catalog.Entry) -> bool | None:
@@ -84,6 +109,18 @@ def on_this_machine(entry: catalog.Entry) -> bool | None:
 
     try:
         return download(HuggingFaceSource(**entry.spec["source"], local_files_only=True)).exists()
+    except CourseError:
+        return False
+
+
+def has_size(entry: catalog.Entry) -> bool:
+    """Whether a pulled model's files have the right sizes, which is quicker to see than their SHA-256."""
+    path, package = entry.pulled_path, entry.package
+    assert package, f"{entry.model} is not in a package"
+    if path.is_file():
+        return path.stat().st_size == package.bytes
+    try:
+        return check_folder(path).is_dir()
     except CourseError:
         return False
 
@@ -111,7 +148,10 @@ def _resolve_local(source: LocalSource) -> Path:
         _check_format(source, path.suffix.removeprefix("."))
         return check_gguf(path)
     if not path.is_dir():
-        fix = f'load("{catalog.shipped()[-1]}")'
+        near = get_close_matches(path.name, os.listdir(path.parent), n=1) if path.parent.is_dir() else []
+        fix = (
+            f'load("{path.parent / near[0]}")' if near else "give the path of a .gguf file or a model folder"
+        )
         if path.parent == data.MODELS:
             fix = f"git checkout -- models/{path.name}"
         raise CourseError(f"{path} does not exist", fix)

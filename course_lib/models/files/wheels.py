@@ -129,6 +129,9 @@ def _pip_error(wheel: Wheel, output: str, folder: Path) -> CourseError:
             what, "connect to the network, set HTTPS_PROXY, or name a folder of wheels in PIP_FIND_LINKS"
         )
     if "No matching distribution" in output:
+        if os.environ.get("PIP_NO_INDEX"):
+            what = f"PIP_NO_INDEX is set, and PIP_FIND_LINKS has no wheel of {wheel.requirement}"
+            return CourseError(what, "unset PIP_NO_INDEX")
         return CourseError(
             f"pip found no wheel of {wheel.requirement}: {'; '.join(errors[:1])}",
             "set PIP_INDEX_URL to an index that has it, or PIP_FIND_LINKS to a folder with its wheel",

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from course_lib.atomic import atomic_folder
+from course_lib.atomic import atomic_folder, check_new_folder
 from course_lib.errors import CourseError
 from course_lib.models.files.headers import INDEX, SINGLE_FILE, Tensor, check_gguf
 from course_lib.models.gguf.architecture import (
@@ -51,6 +51,7 @@ def unpack(file: Path, folder: Path) -> None:
     llama.cpp's. Raises CourseError for a damaged file, an architecture or tokenizer that is not supported,
     tensors that the architecture does not have, and if the disk has too little space.
     """
+    check_new_folder(folder)  # before a minute of work
     try:
         header = read_header(check_gguf(file), decode_arrays=True)
         architecture = _architecture(header, file.name)
