@@ -103,6 +103,7 @@ def test_texts_become_the_same_tokens(kind, tmp_path):
     assert ours(texts)["input_ids"] == ids
     assert ours.batch_decode(ids) == theirs.batch_decode(ids)
     assert ours.bos_token == theirs.bos_token and ours.eos_token == theirs.eos_token
+    assert ours.model_max_length == AutoConfig.from_pretrained(tmp_path / "m").max_position_embeddings
 
 
 def rewritten(file, target, change):

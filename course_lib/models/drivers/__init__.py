@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.models.drivers.capabilities import GENERATION_TASKS
-from course_lib.models.drivers.engine import Engine, Unsupported, check_fields
+from course_lib.models.drivers.engine import Engine
+from course_lib.models.drivers.fields import Unsupported, check_fields
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.models.schema.validation import SpecError
 

@@ -13,7 +13,7 @@ DOWNLOAD_AGAIN = "download or export it again"
 
 
 # llama.cpp's names for the tokenizers of Qwen 2 and later, which compose letters (Unicode NFC)
-COMPOSING = ("qwen2", "qwen35", "deepseek-r1-qwen")
+COMPOSING = ("qwen2", "qwen35")
 
 
 class InputFormat(NamedTuple):

@@ -71,6 +71,7 @@ def unpack(file: Path, folder: Path) -> None:
     try:
         with atomic_folder(folder) as partial:
             _write_config(partial, architecture, header.fields)
+            tokenizer.model_max_length = architecture.config["max_position_embeddings"]
             tokenizer.save_pretrained(partial)
             _write_weights(partial, file, tensors, architecture)
     except NotImplementedError as error:

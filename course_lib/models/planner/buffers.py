@@ -52,6 +52,8 @@ def llamacpp_overhead(sizes: Architecture, context: int, batch: int) -> int:
     float32 (see `_rows`), 36 bytes for positions, and an attention mask of 2 bytes per cached token. The
     output needs a float32 per vocabulary entry and text.
     """
+    if sizes.family.encoder:  # it reads a text in one piece
+        return context * (4 * _rows(sizes) + 36 + 2 * context) + 4 * batch * sizes.vocabulary
     chunk, rows = min(PROMPT_CHUNK, batch * context), _rows(sizes)
     full, window = _cached_tokens(sizes, context, "llamacpp")
     masks = full + (window if sizes.family.rolling_cache and sizes.window else 0)
@@ -61,9 +63,12 @@ def llamacpp_overhead(sizes: Architecture, context: int, batch: int) -> int:
 def _rows(sizes: Architecture) -> int:
     """Return how many values llama.cpp holds per token: 3 feed-forward rows and 5 hidden ones (or 3).
 
-    In a mixture of experts, those of all chosen experts, and another hidden row for each if it is wide.
+    An encoder has no gate, and holds 1 feed-forward row. In a mixture of experts, it holds the rows of all
+    chosen experts, and another hidden row for each if that is wide.
     """
     wide, hidden = sizes.feed_forward, sizes.hidden
+    if sizes.family.encoder:
+        return wide + 5 * hidden
     if not sizes.experts:
         return 3 * wide + (5 if wide > 2 * hidden else 3) * hidden
     outputs = sizes.experts_used if 2 * wide < hidden else 0

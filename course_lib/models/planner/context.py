@@ -38,21 +38,19 @@ def choose_context(
 ) -> Context:
     """Return the context length for a model where none is set.
 
-    It is that of the training but at most MOST_TOKENS, halved until KV cache and buffers of all slots take at
-    most SHARE of the memory that the weights leave free.
+    It is that of the training but at most MOST_TOKENS (for an encoder, all of it), halved until KV cache and
+    buffers of all slots take at most SHARE of the memory that the weights leave free.
 
     model, weight_format, driver: As for `plan`. slots: How many texts are processed at the same time.
     free_bytes: The free memory before loading; by default what this machine has available now.
     Raises CourseError if not even CACHE_STEP tokens fit, and the errors of `plan`.
     """
     sizes = architecture(model)
-    if sizes.family.encoder:  # it keeps no keys and values
-        return Context(sizes.name, sizes.context, sizes.context, 0)
     if free_bytes is None:
         import psutil
 
         free_bytes = psutil.virtual_memory().available
-    tokens = min(sizes.context, MOST_TOKENS)
+    tokens = sizes.context if sizes.family.encoder else min(sizes.context, MOST_TOKENS)
     while True:
         planned = plan(model, weight_format, tokens, slots, driver=driver)
         needed = planned.kv + planned.overhead

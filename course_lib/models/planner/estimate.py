@@ -152,15 +152,16 @@ def plan(
 
 
 def _in_gguf(sizes: Architecture, mixture: str, pure: bool) -> StoredModel:
-    """Return the bytes of a GGUF file; norms have 32 bits in it."""
+    """Return the bytes of a GGUF file; norms have 32 bits in it, and an encoder's positions and segments."""
     tensors = tensor_types(sizes, mixture, pure and mixture in PURE)
     layers = sum(t.bytes for t in tensors if t.name.startswith("blk."))
+    positions = sizes.embedding_parameters - sum(t.weights for t in tensors if "blk." not in t.name)
     return StoredModel(
         sizes=sizes,
         weight_format=mixture,
         driver="llamacpp",
         weights=round(layers),
-        embeddings=round(sum(t.bytes for t in tensors) - layers),
+        embeddings=round(sum(t.bytes for t in tensors) - layers) + 4 * positions,
         norms=4 * sizes.norm_parameters,
         experts=round(sum(t.bytes for t in tensors if "_exps." in t.name)),
     )
@@ -216,9 +217,6 @@ def _check_options(
     if not 0 < context <= sizes.context or batch < 1:
         message = f"{batch} x {context:,} tokens; {sizes.name} reads 1 to {sizes.context:,}"
         raise CourseError(message, f"plan(..., context={sizes.context}, batch=1)")
-    if sizes.family.encoder and driver == "llamacpp":
-        message = f"{sizes.name} is an encoder, which was not measured in llama.cpp"
-        raise CourseError(message, 'plan(..., weight_format="float32", driver="huggingface")')
     if precision not in (None, *WHOLE) or (precision and weight_format not in BITSANDBYTES):
         message = f"precision={precision!r} with {weight_format}: only {', '.join(BITSANDBYTES)} take one"
         raise CourseError(f"{message}, of {', '.join(WHOLE)}", "leave precision out")

@@ -12,6 +12,7 @@ from course_lib.models.gguf.tokenizer import tokenizer_fields
 from course_lib.models.gguf.vocabulary import add_fields
 
 TOKENIZER = MODELS / "haneul-1m"  # its vocabulary has 4,096 tokens
+BERT_NORMS = ("attn_output_norm", "layer_output_norm")
 NORMS = {
     2: ("attn_norm", "ffn_norm"),
     4: ("attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm"),
@@ -41,6 +42,8 @@ def write_model(path: Path, sizes, kind: str, fields=None, *, general_type="mode
     add_fields(writer, _tokenizer())
     for name, shape in (shapes or tensor_shapes(sizes)).items():
         writer.add_tensor(f"{name}.weight", np.full(shape, 0.01, dtype=np.float32))
+        if sizes.family.encoder and "embd" not in name.removesuffix("_norm") and name != "token_types":
+            writer.add_tensor(f"{name}.bias", np.zeros(shape[0], dtype=np.float32))
     for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
         write()
     writer.close()
@@ -75,13 +78,16 @@ def header_fields(sizes, kind):
 
 def tensor_shapes(sizes):
     """The shape of each tensor by its name, as in numpy: the rows first."""
-    layer = dict.fromkeys(NORMS[sizes.family.norms], (sizes.hidden,))
+    encoder = sizes.family.encoder
+    layer = dict.fromkeys(BERT_NORMS if encoder else NORMS[sizes.family.norms], (sizes.hidden,))
     if sizes.family.head_norms:
         layer |= dict.fromkeys(("attn_q_norm", "attn_k_norm"), (sizes.head_dim,))
     for m in sizes.matrices:
         layer[m.name] = (m.experts, m.rows, m.columns) if m.name.endswith("_exps") else (m.rows, m.columns)
     embedding = (sizes.vocabulary, sizes.hidden)
-    whole = {"token_embd": embedding, "output_norm": (sizes.hidden,)}
+    whole = {"token_embd": embedding, "token_embd_norm" if encoder else "output_norm": (sizes.hidden,)}
+    if encoder:
+        whole |= {"position_embd": (sizes.context, sizes.hidden), "token_types": (2, sizes.hidden)}
     if not sizes.tied:
         whole["output"] = embedding
     return whole | {f"blk.{i}.{part}": shape for i in range(sizes.layers) for part, shape in layer.items()}

@@ -175,8 +175,13 @@ def test_what_is_not_known_is_refused(config, message, tmp_path):
 def test_a_name_that_is_not_known_gets_those_that_are_alike(tmp_path):
     with pytest.raises(CourseError, match=r"not know a model 'Llama-3\.1-80B'\n.*Llama-3\.1-8B"):
         architecture("Llama-3.1-80B")
-    with pytest.raises(CourseError, match="give the path of its folder"):
-        architecture("?")
+    for unknown in ("?", "deepseek-r1", "Llama-5-8B", "gemma-4-4b", "gpt-oss-20b", "owner/mistral-large"):
+        with pytest.raises(
+            CourseError, match="give the path of its folder"
+        ):  # no proposal is not a wrong one
+            architecture(unknown)
+    for known in ("Qwen/Qwen3-8B", "meta-llama/Llama-3.1-8B-Instruct"):
+        assert architecture(known).name in known, "as on the hub"
     with pytest.raises(CourseError, match=r"no readable config\.json"):
         architecture(tmp_path)
     with pytest.raises(CourseError, match="has no field 'vocab_size'"):

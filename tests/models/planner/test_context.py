@@ -42,8 +42,11 @@ def test_the_length_of_the_training_is_never_taken_in_silence():
     assert short.tokens == short.trained == 2048 and "trained" not in str(short)
 
 
-def test_an_encoder_keeps_no_tokens_and_reads_all_that_it_can():
-    assert choose_context("all-MiniLM-L6-v2", 0)[1:] == (512, 512, 0)
+def test_an_encoder_reads_all_that_it_was_trained_for_if_there_is_memory():
+    planned = plan("all-MiniLM-L6-v2", context=512)
+    assert choose_context("all-MiniLM-L6-v2", 2**30)[1:] == (512, 512, planned.overhead)
+    weights = planned.total - planned.overhead
+    assert choose_context("all-MiniLM-L6-v2", weights + planned.overhead)[1:3] == (256, 512)
 
 
 def test_by_default_it_is_chosen_for_this_machine():

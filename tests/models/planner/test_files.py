@@ -215,10 +215,6 @@ def test_other_files_are_refused_by_what_they_are(tmp_path):
     adapter = write_model(tmp_path / "a.gguf", SIZES, "llama", general_type="adapter")
     with pytest.raises(CourseError, match="is of type 'adapter', not a model"):
         plan(adapter)
-    encoder = write_model(tmp_path / "e.gguf", SIZES, "nomic-bert")
-    with pytest.raises(CourseError, match="is an encoder, which was not measured"):
-        plan(encoder)
-    assert choose_context(encoder).tokens == 4096
     (tmp_path / "empty.gguf").touch()
     (tmp_path / "pointer.gguf").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     (tmp_path / "pickle.bin").write_bytes(b"\x80\x04")
@@ -251,6 +247,16 @@ def test_a_damaged_header_is_planned_or_refused_in_words(seed, tmp_path):
             assert plan(tmp_path / "m.gguf", rng.choice([None, "q8_0"]), 1).total > 0
         except CourseError as error:
             assert len(error.what) < 1000
+
+
+@pytest.mark.parametrize("kind", ["bert", "nomic-bert"])
+def test_an_encoder_keeps_no_tokens_and_reads_a_text_in_one_piece(kind, tmp_path):
+    encoder = replace(SIZES, type="bert", kv_heads=4)
+    file = write_model(tmp_path / "e.gguf", encoder, kind)
+    assert choose_context(file).tokens == 4096
+    short, long = plan(file, context=512), plan(file, context=1024)
+    assert short.kv == long.kv == 0 and long.overhead > 2 * short.overhead - 4 * SIZES.vocabulary
+    assert weights_of(plan(file)) == bytes_of(file)
 
 
 def test_an_unknown_kind_of_model_is_planned_by_its_own_tensors_alone(tmp_path):

@@ -1,0 +1,43 @@
+"""Which fields of a specification a driver supports: an error for each one that would have no effect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from course_lib.errors import CourseError
+from course_lib.models.drivers.capabilities import COMMON_FIELDS, TASKS, drivers_supporting
+from course_lib.models.schema.spec import ModelSpec
+
+
+class Unsupported(CourseError):
+    """Raised for a capability or an option that a driver does not support."""
+
+
+def check_fields(engine: type[Any], spec: ModelSpec) -> None:
+    """Raise Unsupported for a task that the driver does not support, and for a field that has no effect."""
+    if not any(spec.task in TASKS[capability] for capability in engine.capabilities):
+        what = f"the driver {engine.driver} does not support the task {spec.task}"
+        raise Unsupported(what, 'load(..., driver="huggingface")')
+    options = non_default_fields(spec.generation, "generation.")
+    if options and spec.task not in TASKS["generate"]:
+        what = f"the task {spec.task} generates no text, and {next(iter(options))} is set"
+        raise Unsupported(what, f"leave {next(iter(options))} out")
+    fields = {k: v for k, v in non_default_fields(spec).items() if k not in COMMON_FIELDS}
+    refuse_unsupported(engine, fields | options)
+
+
+def non_default_fields(model: Any, prefix: str = "") -> dict[str, Any]:
+    """The fields of a pydantic model whose values differ from the defaults, as name -> value."""
+    fields = type(model).model_fields
+    defaults = {name: fields[name].get_default(call_default_factory=True) for name in model.model_fields_set}
+    return {prefix + k: v for k, default in defaults.items() if (v := getattr(model, k)) != default}
+
+
+def refuse_unsupported(engine: type[Any], fields: Mapping[str, Any]) -> None:
+    """Raise Unsupported for the first field that has no effect on the driver."""
+    for name, value in fields.items():
+        if name not in engine.supported_fields:
+            others = ", ".join(drivers_supporting(name)) or "none"
+            what = f"the driver {engine.driver} does not support {name}={value!r}"
+            raise Unsupported(f"{what[:250]} (drivers that do: {others})", f"leave {name} out")
