@@ -4,9 +4,10 @@
     .venv/bin/python benchmarks/real_models.py --speed  measure the speeds again, on a quiet machine
 
 The models must have been pulled (`course models pull smollm2-135m-instruct gemma-3-270m --accept-licence`).
-Each model answers the questions of the validation split in several formats, and those of the test split in
-the format that was best there. Results are kept in benchmarks/real_models.json, after every ten questions, so
-that an interrupted run goes on where it was.
+A chat model answers questions of the validation split in several formats, and those of the test split in the
+format that was best there. The course's own model knows one format; a base model needs examples. Results are
+kept in benchmarks/real_models.json, after every ten questions, so that an interrupted run goes on where it
+was; the page says how many questions each model was asked.
 """
 
 import argparse
@@ -35,15 +36,17 @@ FORMATS = {  # name of a format -> number of worked examples; None: the question
     "no example": 0,
     "three worked examples": 3,
 }
-QUESTIONS = {"validation": 20, "test": 60}
+VALIDATION, TEST = 20, 60  # questions of each split
 BATCH = 10  # questions between two savings
 
 
-def answered(model: str, engine: Engine, split: str, form: str, results: dict[str, Any]) -> list[bool]:
-    """Return for each question whether its answer is right; only questions without a result are asked."""
+def answered(
+    model: str, engine: Engine, split: str, form: str, results: dict[str, Any], count: int
+) -> list[bool]:
+    """Return for the first questions whether their answers are right; only those without result are asked."""
     passages = data.load_passages()
     step = 1 if split == "test" else 3
-    questions = [q for q in data.load_questions(split) if len(q.gold) == 1][::step][: QUESTIONS[split]]
+    questions = [q for q in data.load_questions(split) if len(q.gold) == 1][::step][:count]
     rows = results["answers"].setdefault(f"{model} | {split} | {form}", [])
     while len(rows) < len(questions):
         batch = questions[len(rows) : len(rows) + BATCH]
@@ -59,10 +62,11 @@ def answered(model: str, engine: Engine, split: str, form: str, results: dict[st
 
 
 def formats_of(model: str) -> list[str]:
-    """Return the formats that a model is tried in: the course's own model knows one, a base cannot chat."""
-    if catalog.entry(model).tier == "tiny":
+    """Return the formats that a model is tried in."""
+    entry = catalog.entry(model)
+    if entry.tier == "tiny":
         return ["chat"]
-    return [form for form in FORMATS if form != "chat" or catalog.entry(model).task == "chat-completion"]
+    return list(FORMATS) if entry.task == "chat-completion" else ["three worked examples"]
 
 
 def engine_for(model: str, form: str) -> Engine:
@@ -98,59 +102,67 @@ def save(results: dict[str, Any]) -> None:
 def page(results: dict[str, Any]) -> str:
     """Return the measured part of docs/real-models.md."""
     rows, tried = [], []
-    for model in MODELS:
-        speed, best = results["speed"][model], results["best"][model]
-        right = [r for *_, r in results["answers"][f"{model} | test | {best}"]]
+    for model, best in results["best"].items():
+        speed, right = results["speed"][model], right_answers(results, model, "test", best)
         low, high = proportion_interval(sum(right), len(right))
-        sizes = [
-            f"{speed['parameters'] / 1e6:,.1f}",
-            *(f"{speed[k] / 1e6:,.0f}" for k in ("bytes", "memory")),
-        ]
+        share = f"{sum(right) / len(right):.0%} ({low:.0%}-{high:.0%}) of {len(right)}"
+        sizes = [f"{speed['bytes'] / 1e6:,.0f}", f"{speed['memory'] / 1e6:,.0f}"]
         speeds = ["{:,.0f} ({:,.0f}-{:,.0f})".format(*speed[name]) for name in ("prefill", "decode")]
-        rows.append([model, *sizes, *speeds, best, f"{sum(right) / len(right):.0%} ({low:.0%}-{high:.0%})"])
+        rows.append([model, f"{speed['parameters'] / 1e6:,.1f}", *sizes, *speeds, best, share])
         for form in formats_of(model):
-            found = [r for *_, r in results["answers"][f"{model} | validation | {form}"]]
-            tried.append([model, form, f"{sum(found)} of {len(found)}"])
+            if found := right_answers(results, model, "validation", form):
+                tried.append([model, form, f"{sum(found)} of {len(found)}"])
     sizes = ["million weights", "weights, MB", "process, MB"]
-    head = ["model", *sizes, "reads, tokens/s", "writes, tokens/s", "format", "right"]
+    head = ["model", *sizes, "reads, tokens/s", "writes, tokens/s", "asked by", "right"]
     where = ", ".join(f"{key}: {value}" for key, value in results["machine"].items())
     return "\n\n".join(
         [
             f"Measured on {results['date']} ({where}) in llama.cpp, greedy, with the gold passage before "
-            f"each question: {QUESTIONS['test']} questions of the test split. Exact match, so the whole "
-            "answer must be right; in brackets 95% intervals, of speeds those of nine rounds.",
+            "each question of the test split. Exact match, so the whole answer must be right; in brackets "
+            "95% intervals, of speeds those of nine rounds.",
             markdown_table(head, rows),
-            f"The format was chosen on {QUESTIONS['validation']} questions of the validation split:",
+            "Where there was a choice, the format was chosen on questions of the validation split:",
             markdown_table(["model", "format", "right"], tried),
         ]
     )
 
 
+def right_answers(results: dict[str, Any], model: str, split: str, form: str) -> list[bool]:
+    """Return for each question that was asked whether the answer was right."""
+    return [right for *_, right in results["answers"].get(f"{model} | {split} | {form}", [])]
+
+
+def choose_format(model: str, results: dict[str, Any]) -> str:
+    """Return the format in which most answers to questions of the validation split are right."""
+    forms, right = formats_of(model), {}
+    for form in forms if len(forms) > 1 else []:
+        engine = engine_for(model, form)
+        right[form] = sum(answered(model, engine, "validation", form, results, VALIDATION))
+        engine.close()
+    return max(right, key=right.__getitem__) if right else forms[0]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--speed", action="store_true", help="measure the speeds again")
     args = parser.parse_args()
     results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     results = {"answers": {}, "best": {}, "speed": {}} | results
     for model in MODELS:
-        right = {}
-        for form in formats_of(model):
-            engine = engine_for(model, form)
-            right[form] = sum(answered(model, engine, "validation", form, results))
-            engine.close()
-        best = results["best"][model] = max(right, key=right.__getitem__)
-        engine = engine_for(model, best)
-        answered(model, engine, "test", best, results)
-        engine.close()
+        results["best"][model] = choose_format(model, results)
         if args.speed or model not in results["speed"]:
             results["speed"][model] = measure_speed(model)
             results |= {"machine": machine(), "date": date.today().isoformat()}
-        save(results)
-    text = PAGE.read_text("utf-8")
-    before, after = text[: text.index(START)], text[text.index(END) :]
-    atomic_write_text(PAGE, f"{before}{START}\n\n{page(results)}\n\n{after}")
+            save(results)
+    for count in range(20, TEST + 1, 20):
+        for model, form in results["best"].items():
+            engine = engine_for(model, form)
+            answered(model, engine, "test", form, results, count)
+            engine.close()
+        text = PAGE.read_text("utf-8")
+        before, after = text[: text.index(START)], text[text.index(END) :]
+        atomic_write_text(PAGE, f"{before}{START}\n\n{page(results)}\n\n{after}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from course_lib.models.gguf import cached_export
 from course_lib.models.gguf.adapter import export_adapter
 from course_lib.models.planner.estimate import plan
 from course_lib.serve.errors import ApiError
+from course_lib.serve.library import library
 from course_lib.serve.placement import place
 from course_lib.serve.settings import Settings, listen_address, models_folder
 from course_lib.serve.store import Store
@@ -260,3 +261,8 @@ def test_old_leftovers_and_files_without_a_name_are_removed_at_the_start(tmp_pat
 def test_the_official_client_reads_what_is_created(client):
     with pytest.raises(ollama.ResponseError, match="not found"):
         client.create("x", from_="not-there")
+
+
+def test_a_model_of_the_repository_with_capitals_is_pulled_by_its_name_in_lower_case(monkeypatch):
+    monkeypatch.setattr(catalog, "shipped", lambda: ["Haneul-Caps"])
+    assert library()["haneul-caps:latest"].model == "Haneul-Caps"

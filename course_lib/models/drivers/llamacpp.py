@@ -44,6 +44,10 @@ WEIGHT_TYPES = {
 }  # precision -> GGUF type
 # As transformers orders them. A list leaves out what a GGUF file may recommend besides.
 SAMPLERS = ["penalties", "temperature", "top_k", "top_p"]
+GREEDY = [
+    "penalties",
+    "top_k",
+]  # with top_k 1; the others would sort or sum the whole vocabulary for each token
 CHECKED_TOKENS = 8  # of an answer, to see whether llama.cpp enforces a schema
 MAX_CHECKED_SCHEMAS = 256
 SEPARATOR = -1  # separates the texts of one tokenization request; no token has this id
@@ -190,10 +194,10 @@ class LlamaCpp(Engine):
             "n_predict": options.max_output_length,
             "ignore_eos": options.min_output_length > 0,
             "cache_prompt": False,
-            "samplers": SAMPLERS,
+            "samplers": SAMPLERS if options.temperature else GREEDY,
             "temperature": options.temperature,
             "top_p": options.top_p,
-            "top_k": options.top_k,
+            "top_k": options.top_k if options.temperature else 1,
             "min_p": 0.0,
             "seed": options.seed,
             "repeat_penalty": options.repetition_penalty,
