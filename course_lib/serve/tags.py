@@ -77,7 +77,8 @@ def tag_of_file(name: str, file: Path, digest: str, licence: str = "") -> Tag:
     family = str(fields.get("general.architecture", ""))
     context = fields.get(f"{family}.context_length")
     if not isinstance(context, int) or not tensors:
-        raise CourseError(f"a file of type {fields.get('general.type', family)!r} holds no model", "")
+        what = f"a file of type {fields.get('general.type', family)!r} holds no model"
+        raise CourseError(what, "choose the GGUF file of a whole model")
     parameters = 0
     for tensor in tensors.values():
         count = 1

@@ -23,7 +23,7 @@ from course_lib.models.drivers.json_answers import bounded
 from course_lib.models.drivers.llamacpp_server import LlamaServer, private_folder
 from course_lib.models.drivers.recommended import recommended_options
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
-from course_lib.models.drivers.streaming import INCOMPLETE
+from course_lib.models.drivers.streaming import INCOMPLETE, whole_characters
 from course_lib.models.files.resolution import resolve
 from course_lib.models.gguf.adapter import export_adapter
 from course_lib.models.gguf.cache import cached_export
@@ -44,6 +44,10 @@ WEIGHT_TYPES = {
 }  # precision -> GGUF type
 # As transformers orders them. A list leaves out what a GGUF file may recommend besides.
 SAMPLERS = ["penalties", "temperature", "top_k", "top_p"]
+GREEDY = [
+    "penalties",
+    "top_k",
+]  # with top_k 1; the others would sort or sum the whole vocabulary for each token
 CHECKED_TOKENS = 8  # of an answer, to see whether llama.cpp enforces a schema
 MAX_CHECKED_SCHEMAS = 256
 SEPARATOR = -1  # separates the texts of one tokenization request; no token has this id
@@ -190,10 +194,10 @@ class LlamaCpp(Engine):
             "n_predict": options.max_output_length,
             "ignore_eos": options.min_output_length > 0,
             "cache_prompt": False,
-            "samplers": SAMPLERS,
+            "samplers": SAMPLERS if options.temperature else GREEDY,
             "temperature": options.temperature,
             "top_p": options.top_p,
-            "top_k": options.top_k,
+            "top_k": options.top_k if options.temperature else 1,
             "min_p": 0.0,
             "seed": options.seed,
             "repeat_penalty": options.repetition_penalty,
@@ -252,7 +256,7 @@ class LlamaCpp(Engine):
 
     def _stream(self, prompt: Prompt, options: Generation) -> Iterator[str]:
         events = self.server.stream("/v1/completions", self._request(self.ids(prompt), options))
-        return (text for event in events if (text := event["choices"][0]["text"]))
+        return whole_characters(event["choices"][0]["text"] for event in events)
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         import numpy as np

@@ -202,6 +202,7 @@ def llama_cpp_takes(cases):
     logs = re.split(r"build_info", ran.stdout)[1:]
     found = []
     for case, held, log in zip(cases, weights, logs, strict=True):
+        assert log.count("loaded meta data") == 1, "the header and its vocabulary are read once"
         caches = re.findall(r"KV buffer size = +([\d.]+) MiB", log)
         buffers = (
             re.findall(r"output buffer size = +([\d.]+) MiB", log)[-1],
