@@ -80,7 +80,7 @@ def measure_speed(model: str) -> dict[str, Any]:
     question = next(q for q in data.load_questions("validation") if len(q.gold) == 1)
     prompt = prompt_for(question, given_passages(question, data.load_passages(), 1))
     engine = engine_for(model, "three worked examples")
-    row = compare({model: engine}, [prompt], repeats=9)[model]
+    row = compare({model: engine}, [prompt], repeats=3)[model]
     found = {name: getattr(row, name) for name in ("ttft", "prefill", "decode")}
     speeds: dict[str, Any] = {name: [value.value, value.low, value.high] for name, value in found.items()}
     # llama.cpp runs in a process of its own
@@ -114,12 +114,14 @@ def page(results: dict[str, Any]) -> str:
                 tried.append([model, form, f"{sum(found)} of {len(found)}"])
     sizes = ["million weights", "weights, MB", "process, MB"]
     head = ["model", *sizes, "reads, tokens/s", "writes, tokens/s", "asked by", "right"]
+    spread = [s[k][2] / s[k][1] for s in results["speed"].values() for k in ("prefill", "decode")]
+    busy = " The machine was busy, so the speeds are rough." if max(spread) > 1.5 else ""
     where = ", ".join(f"{key}: {value}" for key, value in results["machine"].items())
     return "\n\n".join(
         [
             f"Measured on {results['date']} ({where}) in llama.cpp, greedy, with the gold passage before "
             "each question of the test split. Exact match, so the whole answer must be right; in brackets "
-            "95% intervals, of speeds those of nine rounds.",
+            f"95% intervals, of speeds the range of three rounds.{busy}",
             markdown_table(head, rows),
             "Where there was a choice, the format was chosen on questions of the validation split:",
             markdown_table(["model", "format", "right"], tried),

@@ -134,7 +134,8 @@ class HybridRetriever(HybridIndex):
         settings = {name: getattr(self, name) for name in SETTINGS if name != "rerank"}
         reranker = None if self.rerank is None else type(self.rerank).__name__
         index = storage.SavedIndex(self._documents, self.lexical, self.dense, settings, reranker)
-        storage.save(index, folder)
+        with self._lock:
+            storage.save(index, folder)
 
     @classmethod
     def load(
@@ -196,7 +197,10 @@ class HybridRetriever(HybridIndex):
         fusion: Fusion | None = None,
         rerank: Reranker | EllipsisType | None = ...,
     ) -> list[HybridHit]:
-        """Return the best k of the candidates of one query. Arguments and errors are those of `search`."""
+        """Return the best k of the candidates of one query. Arguments and errors are those of `search`.
+
+        A document that was deleted after `retrieve` is left out.
+        """
         k = self.k if k is None else k
         if not isinstance(k, Integral) or not 1 <= k <= self.candidates:
             raise CourseError(
@@ -208,15 +212,17 @@ class HybridRetriever(HybridIndex):
         alpha, fusion = self.alpha if alpha is None else alpha, fusion or self.fusion
         reranker = self.rerank if rerank is ... else rerank
         fused = fuse(candidates, alpha, fusion)[: k if reranker is None else self.candidates]
+        documents = ((hit, self._documents.get(hit.id)) for hit in fused)
         hits = [
             HybridHit(
                 **vars(hit),
-                document=self._documents[hit.id],
+                document=document,
                 query=candidates.query,
                 alpha=alpha,
                 fusion=fusion,
             )
-            for hit in fused
+            for hit, document in documents
+            if document is not None
         ]
         return hits if reranker is None else _reranked(reranker, candidates.query, hits, k)
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -47,7 +48,8 @@ class HybridIndex(BaseRetriever):
     """Base class of `HybridRetriever`: the same documents in a lexical and in a dense index.
 
     dense, lexical: The two indexes, both empty at first. candidates: The number of hits taken from each.
-    Raises CourseError for indexes that already contain documents.
+    Thread-safe: a search waits while another thread adds or deletes documents, and the reverse. Raises
+    CourseError for indexes that already contain documents.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -56,6 +58,7 @@ class HybridIndex(BaseRetriever):
     lexical: BM25 = Field(default_factory=BM25)
     candidates: int = Field(25, ge=1)
     _documents: dict[str, Document] = PrivateAttr(default_factory=dict)
+    _lock: Any = PrivateAttr(default_factory=threading.RLock)
 
     def model_post_init(self, context: Any) -> None:
         """Check that both indexes are empty, because the texts of documents in them would be unknown here."""
@@ -86,24 +89,25 @@ class HybridIndex(BaseRetriever):
         the embedder does.
         """
         new = _with_ids(documents)
-        texts = dict(
-            new_documents(((doc_id, document.page_content) for doc_id, document in new), self._documents)
-        )
-        self.lexical.add(texts)
-        try:
-            self.dense.add(texts)
-        except BaseException:
-            self.lexical.delete(texts.keys())
-            raise
-        self._documents |= dict(new)
+        pairs = [(doc_id, document.page_content) for doc_id, document in new]
+        with self._lock:
+            texts = dict(new_documents(pairs, self._documents))
+            self.lexical.add(texts)
+            try:
+                self.dense.add(texts)
+            except BaseException:
+                self.lexical.delete(texts.keys())
+                raise
+            self._documents |= dict(new)
 
     def delete(self, ids: Collection[str]) -> None:
         """Delete documents by id. Raises CourseError, and deletes none, if an id is not in the index."""
-        distinct = sorted(check_deletable(ids, self._documents))
-        self.dense.delete(distinct)  # first, because a vector store can fail
-        self.lexical.delete(distinct)
-        for doc_id in distinct:
-            del self._documents[doc_id]
+        with self._lock:
+            distinct = sorted(check_deletable(ids, self._documents))
+            self.dense.delete(distinct)  # first, because a vector store can fail
+            self.lexical.delete(distinct)
+            for doc_id in distinct:
+                del self._documents[doc_id]
 
     def retrieve(self, queries: Sequence[str], filter: Filter | None = None) -> list[Candidates]:
         """Return the candidates of both indexes for each query. A blank query has none.
@@ -113,10 +117,11 @@ class HybridIndex(BaseRetriever):
         """
         if isinstance(queries, str):
             raise string_error("queries", queries)
-        allowed = None if filter is None else matching_ids(self._documents, filter)
-        dense = self.dense.search_all(queries, self.candidates, allowed)
-        lexical = self.lexical.search_all(queries, self.candidates, allowed)
-        return [self._candidates(*results) for results in zip(queries, dense, lexical, strict=True)]
+        with self._lock:
+            allowed = None if filter is None else matching_ids(self._documents, filter)
+            dense = self.dense.search_all(queries, self.candidates, allowed)
+            lexical = self.lexical.search_all(queries, self.candidates, allowed)
+            return [self._candidates(*results) for results in zip(queries, dense, lexical, strict=True)]
 
     def _candidates(self, query: str, dense: SearchResult, lexical: SearchResult) -> Candidates:
         """Combine the hits of both indexes, and look up the score of each hit in the other index."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -419,3 +420,35 @@ def test_a_copy_with_other_settings_shares_the_index():
     other = hybrid.model_copy(update={"candidates": 100, "k": 100})
     assert other.dense is hybrid.dense and ids(other.search("fee")) == ids(hybrid.search("fee"))
     assert other.k == 100 and hybrid.k == 5
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_searches_while_documents_come_and_go_see_a_whole_index(kind):
+    hybrid = HybridRetriever.from_documents({"kept": "fee card"}, Hashed(), kind=kind)
+    errors, done = [], threading.Event()
+
+    def change():
+        try:
+            for i in range(30):
+                added = {f"{i}-{j}": f"fee card {i} {j}" for j in range(12)}
+                hybrid.add_documents(added)
+                hybrid.delete(added if i % 3 else list(added)[::2])
+        except Exception as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    searches = 0
+    while not done.is_set() or not searches:
+        searches += 1
+        (found,) = hybrid.retrieve(["fee card"])
+        both = [
+            {hit.id for hit in hits}
+            for hits in (found.dense + found.extra_dense, found.lexical + found.extra_lexical)
+        ]
+        assert both[0] == both[1], "every hit has both scores"
+        assert "kept" in ids(hybrid.rank(found, 25))
+    thread.join()
+    assert not errors and len(hybrid) == 1 + 10 * 6

@@ -23,7 +23,7 @@ from course_lib.models.drivers.json_answers import bounded
 from course_lib.models.drivers.llamacpp_server import LlamaServer, private_folder
 from course_lib.models.drivers.recommended import recommended_options
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
-from course_lib.models.drivers.streaming import INCOMPLETE
+from course_lib.models.drivers.streaming import INCOMPLETE, whole_characters
 from course_lib.models.files.resolution import resolve
 from course_lib.models.gguf.adapter import export_adapter
 from course_lib.models.gguf.cache import cached_export
@@ -256,7 +256,7 @@ class LlamaCpp(Engine):
 
     def _stream(self, prompt: Prompt, options: Generation) -> Iterator[str]:
         events = self.server.stream("/v1/completions", self._request(self.ids(prompt), options))
-        return (text for event in events if (text := event["choices"][0]["text"]))
+        return whole_characters(event["choices"][0]["text"] for event in events)
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         import numpy as np

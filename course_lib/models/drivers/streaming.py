@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
 
@@ -75,6 +75,16 @@ class TokenDecoder:
     def decode(self, answer: Sequence[int]) -> str:
         """The text of a whole answer."""
         return "".join(map(self.step, answer)) + self.rest()
+
+
+def whole_characters(pieces: Iterable[str]) -> Iterator[str]:
+    """Yield the pieces that are not empty, without an incomplete character at the end of the last one."""
+    held_back = ""
+    for piece in pieces:
+        text = held_back + piece
+        if complete := text.rstrip(INCOMPLETE):
+            yield complete
+        held_back = text[len(complete) :]
 
 
 def stream_tokens(

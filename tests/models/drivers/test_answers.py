@@ -30,13 +30,13 @@ def engine(request):
 
 def test_an_answer_that_is_cut_inside_a_character_ends_before_it(engine):
     seen = set()
-    for seed in range(12):
-        options = {"temperature": 4.0, "top_k": 60, "seed": seed, "max_output_length": 5}
+    for seed in range(40):  # nearly any token is as likely as another, also those of parts of characters
+        options = {"temperature": 100.0, "seed": seed, "max_output_length": 3}
         text = str(engine.generate([KOREAN], **options)[0])
         assert not text.endswith("\ufffd")
         assert "".join(engine.stream(KOREAN, **options)).rstrip() == text.rstrip()
         seen.add(text)
-    assert len(seen) > 6
+    assert len(seen) > 30
 
 
 @pytest.mark.parametrize("text", ["하늘은행 🙂🇰🇷", "é e\u0301", "fee"])
