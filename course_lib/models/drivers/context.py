@@ -45,7 +45,8 @@ def check_fits(name: str, tokens: int, context: int, maximum: int = 0) -> None:
         what = f"{tokens} tokens with the answer, but {name} was loaded to read {context} of its {maximum}"
         raise CourseError(what, f"load(..., context_length={tokens})")
     if tokens > context:
+        most = f", at most {maximum} with context_length={maximum}" if maximum > context else ""
         raise CourseError(
-            f"{tokens} tokens with the answer, but {name} reads {context}",
+            f"{tokens} tokens with the answer, but {name} reads {context}{most}",
             "give fewer or shorter passages, or a smaller max_output_length",
         )

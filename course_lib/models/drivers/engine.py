@@ -14,12 +14,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from course_lib.errors import CourseError, check_encodable
-from course_lib.models.drivers.capabilities import (
-    TASKS,
-    Capability,
-    drivers_with,
-)
-from course_lib.models.drivers.fields import Unsupported, non_default_fields, refuse_unsupported
+from course_lib.models.drivers.capabilities import GENERATION_TASKS, TASKS, Capability, drivers_with
+from course_lib.models.drivers.fields import Unsupported, non_default_fields, refuse_unsupported, with_driver
 from course_lib.models.drivers.reply import Counters, Prompt, Reply
 from course_lib.models.schema.generation import Generation
 from course_lib.models.schema.spec import ModelSpec
@@ -240,6 +236,8 @@ class Engine(ABC):
         continues_text = self.spec.task == "text-generation"
         if isinstance(prompt, str):
             return prompt if continues_text else ({"role": "user", "content": prompt},)
+        if not isinstance(prompt, Sequence) or not all(isinstance(turn, Mapping) for turn in prompt):
+            raise TypeError(f"a prompt is a text or a list of turns, not {prompt!r}"[:300])
         if continues_text:
             raise ValueError("text-generation continues a text; for turns, load(..., task='chat-completion')")
         for turn in prompt:
@@ -252,8 +250,10 @@ class Engine(ABC):
         return prompt
 
     def _prefixed(self, texts: list[str], kind: Kind | None) -> list[str]:
-        """The texts with the prefix of their kind. Raises CourseError for an unknown kind."""
+        """The texts with the prefix of their kind. Raises CourseError for an unknown kind, else TypeError."""
         for text in texts:
+            if not isinstance(text, str):
+                raise TypeError(f"a text to embed is a str, not {text!r}"[:300])
             check_encodable(text)
         if kind not in (None, *self.prefixes):
             raise CourseError(f"kind={kind!r}; a text is a query or a passage", 'embed(texts, "passage")')
@@ -274,10 +274,13 @@ class Engine(ABC):
         if capability not in self.capabilities:
             drivers = drivers_with(capability)
             what = f"the driver {self.driver} cannot {capability}; {', '.join(drivers)} can"
-            raise Unsupported(what, f'load(..., driver="{drivers[0]}")')
+            raise Unsupported(what, with_driver(self.spec, drivers[0]))
         if self.spec.task not in (tasks := TASKS[capability]):
             what = f"{self.name} was loaded for {self.spec.task} and cannot {capability}"
-            raise Unsupported(what, f'load(..., task="{tasks[-1]}")')
+            language = 'load a language model, such as load("haneul-4m")'  # an encoder has no task for that
+            raise Unsupported(
+                what, language if tasks is GENERATION_TASKS else f'load(..., task="{tasks[-1]}")'
+            )
 
 
 def as_list(items: Iterable[T], call: str) -> list[T]:

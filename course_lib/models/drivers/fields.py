@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers.capabilities import COMMON_FIELDS, TASKS, drivers_supporting
+from course_lib.models import catalog
+from course_lib.models.drivers.capabilities import COMMON_FIELDS, GENERATION_TASKS, TASKS, drivers_supporting
 from course_lib.models.schema.spec import ModelSpec
 
 
@@ -18,13 +20,25 @@ def check_fields(engine: type[Any], spec: ModelSpec) -> None:
     """Raise Unsupported for a task that the driver does not support, and for a field that has no effect."""
     if not any(spec.task in TASKS[capability] for capability in engine.capabilities):
         what = f"the driver {engine.driver} does not support the task {spec.task}"
-        raise Unsupported(what, 'load(..., driver="huggingface")')
+        raise Unsupported(what, with_driver(spec, "huggingface"))
     options = non_default_fields(spec.generation, "generation.")
     if options and spec.task not in TASKS["generate"]:
         what = f"the task {spec.task} generates no text, and {next(iter(options))} is set"
         raise Unsupported(what, f"leave {next(iter(options))} out")
     fields = {k: v for k, v in non_default_fields(spec).items() if k not in COMMON_FIELDS}
     refuse_unsupported(engine, fields | options)
+
+
+def with_driver(spec: ModelSpec, driver: str) -> str:
+    """The call or command with which a driver runs the model; transformers needs a GGUF file unpacked."""
+    path = getattr(spec.source, "path", None)
+    if driver != "huggingface" or path is None or path.suffix != ".gguf":
+        return f'load(..., driver="{driver}")'
+    if catalog.find(unpacked := f"{catalog.model_name(path)}-bf16"):
+        return f'load("{unpacked}")'
+    if spec.task in GENERATION_TASKS:
+        return shlex.join(["course", "models", "unpack", str(path)])
+    return "load the model's folder with safetensors"
 
 
 def non_default_fields(model: Any, prefix: str = "") -> dict[str, Any]:

@@ -18,6 +18,7 @@ from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELD
 from course_lib.models.drivers.chat_template import ChatTemplate, check_chat, token_ids, with_bos
 from course_lib.models.drivers.context import check_fits, context_length, default_context
 from course_lib.models.drivers.engine import Engine, Unsupported
+from course_lib.models.drivers.fields import with_driver
 from course_lib.models.drivers.http_client import map_concurrently
 from course_lib.models.drivers.json_answers import bounded
 from course_lib.models.drivers.llamacpp_server import LlamaServer, private_folder
@@ -187,7 +188,7 @@ class LlamaCpp(Engine):
         """The request to complete a prompt of token ids. Raises CourseError if the answer does not fit."""
         if options.min_output_length not in (0, options.max_output_length):
             what = f"min_output_length={options.min_output_length}: llama.cpp supports 0 or max_output_length"
-            raise Unsupported(what, 'load(..., driver="huggingface")')
+            raise Unsupported(what, with_driver(self.spec, "huggingface"))
         check_fits(self.name, len(ids) + options.max_output_length, self.context, self.longest_context)
         request = {
             "prompt": ids,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from course_lib.errors import CourseError
 
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack"}
 MIN_GGUF_BYTES = 24  # magic, version, tensor count, metadata count
+GGUF_ADAPTER = b"general.type" + struct.pack("<IQ", 8, 7) + b"adapter"  # a field, of type string
 LFS_POINTER = b"version https://git-lfs"
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 WEIGHT_PATTERNS = [  # transformers reads the files of the first pattern that matches any
@@ -137,7 +139,7 @@ def read_safetensors_header(path: Path) -> dict[str, Tensor]:
 
 
 def check_gguf(path: Path) -> Path:
-    """Return `path` if it begins as a GGUF file does. Raises CourseError with the reason if not."""
+    """Return `path` if it begins as a model in GGUF does. Raises CourseError with the reason if not."""
     if path.suffix in PICKLE_SUFFIXES:
         raise pickle_error(path.name)
     if path.suffix == ".safetensors":
@@ -145,8 +147,11 @@ def check_gguf(path: Path) -> Path:
             f"{path.name} has only the weights; load its folder", f'load("{path.absolute().parent}")'
         )
     with open(path, "rb") as f:
-        start = f.read(len(LFS_POINTER))
+        start = f.read(4096)
     check_not_pointer(path, start)
+    if start[:4] == b"GGUF" and GGUF_ADAPTER in start:
+        what = f"{path.name} is a LoRA adapter, not a complete model"
+        raise CourseError(what, f'load("BASE", driver="llamacpp", adapters=["{path}"])')
     if start[:4] != b"GGUF" or path.stat().st_size < MIN_GGUF_BYTES:
         size = path.stat().st_size
         what = f"{path.name} is not a GGUF file: it has {size:,} bytes and begins with {start[:4]!r}"

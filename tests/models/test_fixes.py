@@ -1,0 +1,65 @@
+"""The fixes of errors about models: they do not lead in a circle, and what is not a text is told in words."""
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from course_lib.data import MODELS
+from course_lib.errors import CourseError
+from course_lib.models import ModelSpec, load
+from course_lib.models.drivers.context import check_fits
+from course_lib.models.drivers.fields import Unsupported, with_driver
+from course_lib.models.gguf import export, export_adapter, unpack
+
+
+def test_fixes_do_not_lead_in_a_circle(tmp_path):
+    file = export(MODELS / "haneul-300k", tmp_path / "m.gguf")
+    with (
+        closing(load(str(file))) as engine,
+        pytest.raises(Unsupported, match="llamacpp cannot score") as error,
+    ):
+        engine.log_probabilities("x")
+    assert error.value.fix == f"course models unpack {file}"
+    pulled = ModelSpec.parse("smollm2-135m-instruct")
+    assert with_driver(pulled, "huggingface") == 'load("smollm2-135m-instruct-bf16")'
+    with (
+        closing(load("all-MiniLM-L6-v2")) as encoder,
+        pytest.raises(Unsupported, match="cannot generate") as error,
+    ):
+        encoder.generate(["x"])
+    assert error.value.fix == 'load a language model, such as load("haneul-4m")'
+
+
+def test_the_prefixes_of_the_catalogue_are_for_its_task():
+    name = "multilingual-e5-small-q4"
+    assert ModelSpec.parse(name).query_prefix and ModelSpec.parse(name, task="rerank").query_prefix is None
+
+
+def test_a_gguf_adapter_in_place_of_a_model_is_told(tmp_path):
+    adapter = export_adapter(MODELS / "haneul-knowledge", MODELS / "haneul-4m", tmp_path / "kn.gguf")
+    for use in (load, lambda path: unpack(Path(path), tmp_path / "new")):
+        with pytest.raises(CourseError, match=r"kn\.gguf is a LoRA adapter") as error:
+            use(str(adapter))
+    fix = error.value.fix.replace("BASE", "haneul-4m")
+    with closing(eval(fix, {"load": load})) as engine:
+        assert engine.generate(["x"], max_output_length=2)
+
+
+@pytest.mark.parametrize("item", [None, 3, [None]])
+def test_prompts_and_texts_that_are_none_are_refused_in_words(item):
+    with (
+        closing(load("haneul-300k")) as engine,
+        pytest.raises(TypeError, match="a prompt is a text or a list of turns"),
+    ):
+        engine.generate([item])
+    with (
+        closing(load("all-MiniLM-L6-v2")) as encoder,
+        pytest.raises(TypeError, match="a text to embed is a str"),
+    ):
+        encoder.embed([item])
+
+
+def test_a_prompt_that_is_too_long_at_any_context_is_told_the_longest():
+    with pytest.raises(CourseError, match="m reads 4096, at most 8192 with context_length=8192"):
+        check_fits("m", 9000, 4096, 8192)
