@@ -191,7 +191,7 @@ class LlamaServer:
         connection = http.client.HTTPConnection("localhost" if scheme == "unix" else place)
         try:
             if scheme == "unix":
-                connection.sock = socket.socket(socket.AF_UNIX)
+                connection.sock = socket.socket(getattr(socket, "AF_UNIX", -1))
                 connection.sock.connect(place)
             data = None if body is None else json.dumps(body)
             headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}

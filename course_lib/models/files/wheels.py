@@ -122,7 +122,7 @@ def _pip_error(wheel: Wheel, output: str, folder: Path) -> CourseError:
         return disk_full(folder)
     if "CERTIFICATE_VERIFY_FAILED" in output:
         what = "pip does not trust the certificate of this network; a company's proxy may be the cause"
-        return CourseError(what, "pip config set global.cert FILE  # the certificates of your network")
+        return CourseError(what, "pip config set global.cert CERTIFICATES.pem")
     if NETWORK_SIGNS.search(output):
         what = f"pip could not reach its package index for {wheel.requirement}"
         return CourseError(
