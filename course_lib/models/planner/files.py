@@ -155,7 +155,7 @@ def _gguf_architecture(name: str, fields: Mapping[str, Any], tensors: Mapping[st
     kind = str(fields.get("general.architecture", "none"))
     if fields.get("general.type", "model") != "model":
         message = f"{name} is of type {fields['general.type']!r}, not a model"
-        raise CourseError(message, "plan its base model: an adapter adds its own file size")
+        raise CourseError(message, "plan the model that it belongs to, and add the size of this file")
     if other := next(filter(OTHER_MEMORY.search, fields), None):
         raise CourseError(f"{name} keeps more than keys and values ({other}): it is not planned", MEASURE)
     try:

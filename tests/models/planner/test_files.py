@@ -212,9 +212,10 @@ def test_a_header_from_which_no_memory_follows_is_refused_by_name(fields, messag
 
 
 def test_other_files_are_refused_by_what_they_are(tmp_path):
-    adapter = write_model(tmp_path / "a.gguf", SIZES, "llama", general_type="adapter")
-    with pytest.raises(CourseError, match="is of type 'adapter', not a model"):
-        plan(adapter)
+    for kind, told in (("adapter", "is a LoRA adapter"), ("mmproj", "is of type 'mmproj', not a model")):
+        file = write_model(tmp_path / f"{kind}.gguf", SIZES, "llama", general_type=kind)
+        with pytest.raises(CourseError, match=told):
+            plan(file)
     (tmp_path / "empty.gguf").touch()
     (tmp_path / "pointer.gguf").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     (tmp_path / "pickle.bin").write_bytes(b"\x80\x04")
