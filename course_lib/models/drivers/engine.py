@@ -236,7 +236,7 @@ class Engine(ABC):
         continues_text = self.spec.task == "text-generation"
         if isinstance(prompt, str):
             return prompt if continues_text else ({"role": "user", "content": prompt},)
-        if not isinstance(prompt, Sequence) or not all(isinstance(turn, Mapping) for turn in prompt):
+        if not (hasattr(prompt, "__iter__") and all(isinstance(turn, Mapping) for turn in prompt)):
             raise TypeError(f"a prompt is a text or a list of turns, not {prompt!r}"[:300])
         if continues_text:
             raise ValueError("text-generation continues a text; for turns, load(..., task='chat-completion')")
