@@ -242,7 +242,9 @@ def test_a_folder_that_takes_no_files_and_a_file_are_told(wheels, monkeypatch):
     ):
         (wheels / "file").write_text("")
         monkeypatch.setenv("COURSE_MODELS_DIR", str(place))
-        assert "that you may write to" in pull_fails(toy(wheels), complaint).fix
+        with pytest.raises(CourseError, match=complaint) as error:
+            pull_package(toy(wheels))
+        assert "that you may write to" in error.value.fix
 
 
 def test_a_model_of_another_size_is_listed_as_damaged(wheels, monkeypatch, capsys):
