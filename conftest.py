@@ -1,6 +1,7 @@
 """pytest settings for the tests and the chapters: the chapters' runner, and the order of work."""
 
 import os
+import signal
 from collections import Counter
 
 import pytest
@@ -24,11 +25,13 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config):
-    """Keep the course's own cache with pytest's, out of the home folder."""
+    """Keep the course's own cache with pytest's, out of the home folder; listen to Ctrl-C."""
     cache = _cache(config)
     if cache:
         os.environ.setdefault("COURSE_CACHE_DIR", str(cache.mkdir("course")))
-
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell makes what it starts in the background deaf to Ctrl-C, and their children with them.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.changed:
         config.chosen, config.left = affected(changed_files(), _last_time(config))
 

@@ -154,7 +154,10 @@ def test_ctrl_c_ends_a_request_and_not_llama_cpp():
         assert caller.stdout.readline() == "loaded\n"
         time.sleep(0.2)
         os.killpg(caller.pid, signal.SIGINT)
-        assert caller.communicate(timeout=30)[0] == "1\n"
+        try:
+            assert caller.communicate(timeout=30)[0] == "1\n"
+        finally:
+            caller.kill()  # else a caller that does not hear would be waited for without end
 
 
 def test_a_crash_is_an_error_that_says_how_the_process_ended():
