@@ -137,7 +137,8 @@ def test_a_passage_of_2000_tokens_is_read_to_its_end(real):
 
 
 def test_the_words_before_questions_and_passages_are_tokens_like_others(real):
-    with_them = EmbeddingModel(real.manager, real.spec, "query: ", "passage: ")
+    spec = real.spec.model_copy(update={"query_prefix": "query: ", "passage_prefix": "passage: "})
+    with_them = EmbeddingModel(real.manager, spec)
     assert with_them.embed_query_tokens("fee") == pytest.approx(
         real.embed_query_tokens("query: fee"), abs=1e-6
     )

@@ -26,6 +26,7 @@ OTHER_DISK = "export COURSE_MODELS_DIR=...  # a folder on another disk"
 NETWORK_SIGNS = re.compile(
     "Connection|name resolution|Name or service|getaddrinfo|ProxyError|unreachable|timed out|Max retries"
 )
+NO = ("", "0", "n", "no", "f", "false", "off")  # how pip's variables say no
 
 
 def download_wheel(wheel: Wheel, folder: Path, bar: Any) -> Path:
@@ -129,7 +130,7 @@ def _pip_error(wheel: Wheel, output: str, folder: Path) -> CourseError:
             what, "connect to the network, set HTTPS_PROXY, or name a folder of wheels in PIP_FIND_LINKS"
         )
     if "No matching distribution" in output:
-        if os.environ.get("PIP_NO_INDEX"):
+        if os.environ.get("PIP_NO_INDEX", "0").lower() not in NO:
             what = f"PIP_NO_INDEX is set, and PIP_FIND_LINKS has no wheel of {wheel.requirement}"
             return CourseError(what, "unset PIP_NO_INDEX")
         return CourseError(

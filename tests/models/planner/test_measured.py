@@ -173,11 +173,19 @@ from course_lib.models import load
 from course_lib.models.drivers import llamacpp_server
 quiet = llamacpp_server.settings
 llamacpp_server.settings = lambda *a: quiet(*a) | {"verbosity": 10}
-llamacpp_server._collect = lambda stream, lines: [print(line, end="", flush=True) for line in stream]
+told = threading.Event()
+def collect(stream, lines):
+    for line in stream:
+        print(line, end="", flush=True)
+        if "compute buffer size" in line:
+            told.set()
+llamacpp_server._collect = collect
 for fields in json.loads(sys.argv[1]):
     engine = load(fields.pop("source"), driver="llamacpp", task="text-generation", **fields)
     engine.generate(["a"], max_output_length=1)
     print(f"weights {engine.weight_bytes}\\n", end="", flush=True)  # one write, beside the thread of the log
+    assert told.wait(60), "the log of a busy machine comes late, and what has not come by the end is lost"
+    told.clear()
     engine.close()
     [thread.join() for thread in threading.enumerate() if thread.daemon]  # the rest of its log
 """
