@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from course_lib.models.gguf.header import read_header
 from course_lib.serve.library import folder_of
 from course_lib.serve.store import Store
 from course_lib.serve.tags import Tag, header_of
@@ -54,9 +53,7 @@ def model_info(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
 
 
 def _info_of_gguf(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
-    fields = header_of(store.file(tag)).fields
-    if verbose:
-        fields = read_header(store.file(tag), decode_arrays=True).fields
+    fields = header_of(store.file(tag), decode_arrays=verbose).fields
     info = {name: [] if value is None else value for name, value in fields.items()}
     return info | {"general.parameter_count": tag.parameters}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.models.gguf.header import Header, read_header
+from course_lib.models.gguf.header import Header, file_type, read_header
 from course_lib.serve.errors import ApiError
 
 PART = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}"
@@ -79,18 +80,12 @@ def tag_of_file(name: str, file: Path, digest: str, licence: str = "") -> Tag:
     if not isinstance(context, int) or not tensors:
         what = f"a file of type {fields.get('general.type', family)!r} holds no model"
         raise CourseError(what, "choose the GGUF file of a whole model")
-    parameters = 0
-    for tensor in tensors.values():
-        count = 1
-        for length in tensor.shape:
-            count *= length
-        parameters += count
     return Tag(
         name=name,
         digest=digest,
-        kind=_kind(fields.get("general.file_type")),
+        kind=file_type(fields.get("general.file_type")).upper() or "unknown",
         size=file.stat().st_size,
-        parameters=parameters,
+        parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
         modified_at=now(),
         family=family,
         context=context,
@@ -100,22 +95,13 @@ def tag_of_file(name: str, file: Path, digest: str, licence: str = "") -> Tag:
     )
 
 
-def header_of(file: Path) -> Header:
+def header_of(file: Path, *, decode_arrays: bool = False) -> Header:
     """Return the header of a GGUF file. Raises CourseError without a path if it is damaged or missing."""
     try:
-        return read_header(file)
+        return read_header(file, decode_arrays=decode_arrays)
     except (ValueError, OSError) as error:
         what = f"the file {file.name} is damaged or no GGUF file: {type(error).__name__}"
         raise CourseError(what, "delete the model and pull it again") from error
-
-
-def _kind(number: Any) -> str:
-    import gguf
-
-    try:
-        return gguf.LlamaFileType(number).name.removeprefix("MOSTLY_").removeprefix("ALL_")
-    except ValueError:
-        return "unknown"
 
 
 def now() -> str:

@@ -1,4 +1,4 @@
-"""The driver llamacpp: run GGUF files with llama.cpp in this process; other models are converted to GGUF."""
+"""The driver llamacpp: run GGUF files with llama.cpp; other models are converted to GGUF."""
 
 from __future__ import annotations
 

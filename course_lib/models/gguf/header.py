@@ -42,6 +42,19 @@ def control_tokens(path: Path) -> list[str]:
     return [text for text, kind in pairs if kind == CONTROL]
 
 
+def file_type(code: Any) -> str:
+    """Return llama.cpp's name of a mixture of weight types, such as q4_k_m; "" for an unknown code.
+
+    code: the field "general.file_type".
+    """
+    from gguf import LlamaFileType
+
+    try:
+        return LlamaFileType(code).name.lower().removeprefix("mostly_").removeprefix("all_")
+    except ValueError:
+        return ""
+
+
 def read_header(path: Path, *, decode_arrays: bool | Collection[str] = False) -> Header:
     """Return the header of a GGUF file.
 

@@ -121,8 +121,7 @@ def _architecture(header: Header, label: str) -> Architecture:
         config["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
     if name in LAYERS_OF_27B:
         config |= _gemma(sizes, name, width)
-    model_type = config.pop("model_type")
-    complete = AutoConfig.for_model(model_type, **config).to_dict()
+    complete = AutoConfig.for_model(**config).to_dict()
     return Architecture(name, complete, label)
 
 
@@ -191,8 +190,7 @@ def _special_ids(fields: dict[str, Any]) -> dict[str, Any]:
 def _write_config(folder: Path, architecture: Architecture, fields: dict[str, Any]) -> None:
     from transformers import AutoConfig, GenerationConfig
 
-    config = dict(architecture.config)
-    AutoConfig.for_model(config.pop("model_type"), **config).save_pretrained(folder)
+    AutoConfig.for_model(**architecture.config).save_pretrained(folder)
     GenerationConfig(**_special_ids(fields)).save_pretrained(folder)
 
 
@@ -204,9 +202,8 @@ def _tensors(header: Header, architecture: Architecture) -> dict[str, Tensor]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = dict(architecture.config)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**architecture.config))
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     names = {name: architecture.gguf_name(name) for name in shapes}
     unknown = sorted(header.tensors.keys() - set(names.values()) - {ROPE_FREQUENCIES})

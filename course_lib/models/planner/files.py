@@ -21,7 +21,7 @@ from course_lib.models.files.headers import (
     shards,
     weight_paths,
 )
-from course_lib.models.gguf.header import Header, read_header
+from course_lib.models.gguf.header import Header, file_type, read_header
 from course_lib.models.planner.architectures import FAMILIES, Architecture, Family, from_config
 from course_lib.models.planner.buffers import Driver
 
@@ -97,14 +97,14 @@ def sizes_in_folder(folder: Path) -> Architecture:
 
 
 def _stored(
-    sizes: Architecture, tensors: Mapping[str, Tensor], driver: Driver, file_type: Any = None
+    sizes: Architecture, tensors: Mapping[str, Tensor], driver: Driver, type_code: Any = None
 ) -> StoredModel:
     parts, types = Counter[str](), Counter[str]()
     for name, tensor in tensors.items():
         matrix = sum(n > 1 for n in tensor.shape) > 1
         parts["embeddings" if EMBEDDING.search(name) else "weights" if matrix else "norms"] += tensor.bytes
         types[tensor.type] += tensor.bytes * matrix
-    kind = _file_type(file_type) or types.most_common(1)[0][0]
+    kind = file_type(type_code) or types.most_common(1)[0][0]
     return StoredModel(
         sizes=sizes,
         weight_format=NAMES.get(kind, kind),
@@ -114,16 +114,6 @@ def _stored(
         norms=parts["norms"],
         experts=sum(tensor.bytes for name, tensor in tensors.items() if EXPERTS.search(name)),
     )
-
-
-def _file_type(code: Any) -> str:
-    """Return llama.cpp's name of a mixture of types, such as q4_k_m; "" for an unknown code."""
-    from gguf import LlamaFileType
-
-    try:
-        return re.sub("^(mostly|all)_", "", LlamaFileType(code).name.lower())
-    except ValueError:
-        return ""
 
 
 def _safetensors(folder: Path) -> dict[str, Tensor]:
