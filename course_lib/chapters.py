@@ -92,8 +92,8 @@ def execute(
 class PeakMemory:
     """A context manager that samples a process and its children; `bytes` is their peak resident memory.
 
-    A peak counts if two samples in a row reached it: between fork and exec, for some milliseconds, a child has
-    its parent's memory once more.
+    A peak counts if two samples in a row reached it: between fork and exec, for some milliseconds, a child
+    has its parent's memory once more.
     """
 
     def __init__(self, pid: int) -> None:
