@@ -91,7 +91,7 @@ class Load:
         return max(r.sent - r.due for r in self.requests)
 
     def quantile(self, what: str, q: float) -> Estimate:
-        """The quantile of `latency`, `ttft` or `per_token` of answered requests in seconds, with its interval.
+        """The quantile of `latency`, `ttft` or `per_token` of answered requests in seconds, with interval.
 
         Raises ValueError if no answered request has one.
         """
@@ -117,8 +117,8 @@ class Load:
         ]
         errors = "".join(f"\n{count} x {error}" for error, count in self.errors.most_common())
         return (
-            f"{len(self.answered)} of {len(self.requests)} answered, {self.requests_per_second:.3g} requests/s, "
-            f"{self.tokens_per_second:,.0f} tokens/s; sent {self.late * 1000:.0f} ms late at most{errors}\n"
+            f"{len(self.answered)} of {len(self.requests)} answered, {self.requests_per_second:.3g} requests/s,"
+            f" {self.tokens_per_second:,.0f} tokens/s; sent {self.late * 1000:.0f} ms late at most{errors}\n"
             + table(["ms", "p50", "p95", "p99"], rows)
         )
 
