@@ -117,9 +117,9 @@ class Load:
         ]
         errors = "".join(f"\n{count} x {error}" for error, count in self.errors.most_common())
         return (
-            f"{len(self.answered)} of {len(self.requests)} answered, {self.requests_per_second:.3g} requests/s,"
-            f" {self.tokens_per_second:,.0f} tokens/s; sent {self.late * 1000:.0f} ms late at most{errors}\n"
-            + table(["ms", "p50", "p95", "p99"], rows)
+            f"{len(self.answered)} of {len(self.requests)} answered, {self.requests_per_second:.3g} "
+            f"requests/s, {self.tokens_per_second:,.0f} tokens/s; "
+            f"sent {self.late * 1000:.0f} ms late at most{errors}\n{table(['ms', 'p50', 'p95', 'p99'], rows)}"
         )
 
 
