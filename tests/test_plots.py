@@ -73,6 +73,11 @@ def test_a_named_point_has_its_marker_its_name_and_both_intervals():
     assert axes.get_xscale() == "linear" and axes.get_xlim()[0] == axes.get_ylim()[0] == 0
 
 
+def test_a_front_joins_its_points_in_order():
+    axes = named_points(POINTS, x="", y="", title="", front=["b", "a"]).axes[0]
+    assert [list(line.get_xdata()) for line in axes.lines if line.get_linestyle() == "--"] == [[90, 10]]
+
+
 def test_sixteen_points_can_be_told_apart_without_colours_alone():
     many = {str(i): POINTS["a"] for i in range(16)}
     lines = [

@@ -83,7 +83,8 @@ def curves(
         axes.annotate(
             name, place, arrowprops={"arrowstyle": "-", "color": "grey"}, **(NEAR | {"xytext": (6, 9)})
         )
-    axes.set(xlabel=x, ylabel=y, title=title)
+    scale = "" if linear else " (log)"
+    axes.set(xlabel=x + scale, ylabel=y + scale, title=title)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
     axes.grid(alpha=0.3)

@@ -21,6 +21,7 @@ from course_lib.plots.base import (
 )
 from course_lib.plots.line_charts import Point
 
+MOST_BESIDE = 12  # names beside their points
 BESIDE: dict[str, Any] = {
     "xytext": (9, 9),
     "textcoords": "offset points",
@@ -63,12 +64,15 @@ def calibration(ratios: Mapping[str, float]) -> Picture:
     return figure
 
 
-def named_points(points: Mapping[str, tuple[Point, Point]], *, x: str, y: str, title: str) -> Picture:
+def named_points(
+    points: Mapping[str, tuple[Point, Point]], *, x: str, y: str, title: str, front: Sequence[str] = ()
+) -> Picture:
     """Draw named points with intervals on both axes; x is logarithmic if its values differ more than tenfold.
 
     points: name -> ((x, low, high), (y, low, high)), all >= 0. Every name has its own combination of colour
-    and hollow marker; up to 4 stand beside their points, more in a legend. Raises ValueError for no points,
-    for more points than combinations, and for a negative or non-finite number.
+    and hollow marker; up to 12 stand beside their points, more in a legend. front: names that a grey line
+    joins in this order, such as a Pareto front. Raises ValueError for no points, for more points than
+    combinations, and for a negative or non-finite number.
     """
     check_count(len(points), len(MARKER_STYLES), "points")
     check_numbers((number for both in points.values() for point in both for number in point), low=0)
@@ -79,8 +83,10 @@ def named_points(points: Mapping[str, tuple[Point, Point]], *, x: str, y: str, t
         axes.errorbar([x_point[0]], [y_point[0]], xerr=xerr, yerr=yerr, **bars)
         hollow = {"fillstyle": "none", "markersize": 10, "markeredgewidth": 2}
         axes.plot([x_point[0]], [y_point[0]], marker, label=name, color=colour, **hollow)
-        if len(points) <= len(COLOURS):
+        if len(points) <= MOST_BESIDE:
             axes.annotate(name, (x_point[0], y_point[0]), color=colour, **BESIDE)
+    joined = [(points[name][0][0], points[name][1][0]) for name in front]
+    axes.plot(*np.reshape(joined, (-1, 2)).T, "--", color="grey", linewidth=1, zorder=1)
     axes.set(xlabel=x, ylabel=y, title=title)
     axes.set_ylim(bottom=0)
     values = [x_point[0] for x_point, _ in points.values()]
@@ -94,8 +100,8 @@ def named_points(points: Mapping[str, tuple[Point, Point]], *, x: str, y: str, t
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
     axes.grid(alpha=0.3)
-    axes.margins(x=0.25 if len(points) <= len(COLOURS) else 0.05)
-    if len(points) > len(COLOURS):
+    axes.margins(x=0.25 if len(points) <= MOST_BESIDE else 0.05)
+    if len(points) > MOST_BESIDE:
         figure.legend(loc="outside right upper", frameon=False)
     return figure
 
