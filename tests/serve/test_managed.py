@@ -139,7 +139,7 @@ def test_fields_become_the_documented_flags(tmp_path):
     assert start_of("ollama", served, 9) == (
         ["ollama", "serve"],
         {"OLLAMA_HOST": "127.0.0.1:9", "OLLAMA_CONTEXT_LENGTH": "512", "OLLAMA_KEEP_ALIVE": "60"},
-        "haneul-300k",
+        "haneul-300k:latest",
     )
     assert start_of("transformers", ModelSpec.parse(FOLDER), 9).request == path
 
