@@ -1,41 +1,35 @@
-"""Exercises of chapter 04: reranking, late interaction, windows, batches, and whether to rerank."""
+"""Exercises of chapter 04: limits of reranking, late interaction, windows, batches, candidates, questions."""
 
 from __future__ import annotations
 
 from course_lib.learn.exercises.engine import Exercise
-from course_lib.learn.exercises.feedback_04 import (
-    check_batches,
-    check_budget,
-    check_decide,
-    check_maxsim,
-    check_order,
-    check_windows,
-)
+from course_lib.learn.exercises.feedback_04_choices import check_budget, check_questions
+from course_lib.learn.exercises.feedback_04_lengths import check_batches, check_windows
+from course_lib.learn.exercises.feedback_04_scoring import check_limits, check_maxsim
 
 EXERCISES = (
     Exercise(
         "04.1",
-        "sort by score",
+        "what a reranker can do at worst and at best",
         (
-            (
-                "sorted(range(len(ids)), key=...) gives indices; use -scores[i] as the key of index i, so "
-                "that the highest score comes first."
-            ),
-            (
-                "Python's sorted keeps items with equal keys in the order in which they came, here the order "
-                "of the search."
-            ),
-            "math.isnan recognises NaN: raise ValueError before you sort.",
+            "Where do the answers stand among the first n in the best order, and where in the worst? What "
+            "happens to an answer at place n + 1?",
+            "Build both orders, put the other candidates behind them, and count in the first three places. "
+            "sorted() with a key that is False for answers puts them first.",
+            "best = sorted(candidates[:n], key=lambda id: id not in gold)",
         ),
-        check_order,
+        check_limits,
     ),
     Exercise(
         "04.2",
-        "late interaction",
+        "late interaction of a batch",
         (
-            "question @ passage.T holds the cosine of every pair, with a row for each token of the question.",
-            "Take the largest of each row: .max(axis=1).",
-            "Their sum is the score.",
+            "What are the shapes? Which numbers of the product belong to padding, and which number can never "
+            "be a maximum?",
+            "The cosines have the shape (passages, question tokens, longest). "
+            "np.arange(longest) compared with "
+            "the lengths tells what is padding; np.where puts something there.",
+            "cosines = question @ passages.transpose(0, 2, 1)",
         ),
         check_maxsim,
     ),
@@ -43,12 +37,10 @@ EXERCISES = (
         "04.3",
         "windows over a long document",
         (
-            "Each window starts room - overlap tokens after the one before: range(0, ..., room - overlap).",
-            "The last window must reach the end, and no other may follow it: stop at length - overlap.",
-            (
-                "Use range(0, max(1, length - overlap), room - overlap); each window ends at min(start + "
-                "room, length)."
-            ),
+            "How far does each window start behind the one before? When is a further window useless?",
+            "Go through the starts with range(0, ..., step). A window is useless if what it adds to the one "
+            "before is nothing: from which start on?",
+            "starts = range(0, max(1, length - overlap), ...)",
         ),
         check_windows,
     ),
@@ -56,15 +48,9 @@ EXERCISES = (
         "04.4",
         "batches of similar length",
         (
-            "Go through the texts by length, the shortest first: sorted(range(len(lengths)), key=...).",
-            (
-                "A batch of n texts costs n times its longest text; with text i added it costs (n + 1) * "
-                "lengths[i]."
-            ),
-            (
-                "Append the text to the last batch if that is at most `most`; else start a new batch with "
-                "this text."
-            ),
+            "How many tokens does a batch compute, if its longest text has 200?",
+            "Go through the texts by length, the shortest first. A text that joins a batch is its longest.",
+            "for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):",
         ),
         check_batches,
     ),
@@ -72,25 +58,23 @@ EXERCISES = (
         "04.5",
         "how many candidates",
         (
-            "Keep the numbers of candidates that take at most the seconds allowed.",
-            (
-                "Choose the highest quality, and among equals the fewest candidates: max(..., key=lambda n: "
-                "(quality[n], -n))."
-            ),
-            "max(..., default=0) returns 0 if nothing fits.",
+            "Which numbers of candidates may be chosen at all? With which of them is a smaller "
+            "number compared?",
+            "difference(a, b).verdict is 'A' where a is clearly better, 'undecided' where it may be luck.",
+            "fitting = [n for n in seconds if seconds[n] <= allowed]",
         ),
         check_budget,
     ),
     Exercise(
         "04.6",
-        "should you rerank?",
+        "how many questions",
         (
-            "difference(a, b) takes dicts from question to value; dict(enumerate(after)) makes one.",
-            (
-                "difference(after, before).verdict is 'A' if reranking is better, 'B' if it is worse, else "
-                "'undecided'."
-            ),
+            "At which n does the interval just touch zero?",
+            "Set 1.96 x s / sqrt(n) equal to the gain and solve for n. s is that of the "
+            "differences, question "
+            "by question.",
+            "gains = np.subtract(after, before)",
         ),
-        check_decide,
+        check_questions,
     ),
 )
