@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from course_lib.errors import CourseError
+from course_lib.errors import CourseError, check_text
 from course_lib.models.drivers.adapters import head_label_count
 from course_lib.models.drivers.context import context_length
 from course_lib.models.drivers.engine import Engine, Kind
@@ -105,6 +105,7 @@ class Encoder(TorchEngine):
         """The number of tokens of a text with its special tokens. Raises ValueError for a conversation."""
         if not isinstance(prompt, str):
             raise ValueError("an encoder reads a text, not a conversation")
+        check_text(prompt)
         return len(self._tokenize(prompt, verbose=False)["input_ids"])  # verbose=True warns about long texts
 
     def _tokenize(self, *texts: Any, **kwargs: Any) -> Any:
