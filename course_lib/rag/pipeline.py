@@ -29,8 +29,8 @@ class Answer(TypedDict):
     answer: the text, or REFUSAL. refused: whether it is a refusal; then `reason` says why. sources: the
     passages in the prompt that contain the answer word for word. passages: those in the prompt, in its order.
     left_out: those found that did not fit into the context. removed: the sentences that were taken out of
-    passages because they give orders. confidence: the probability that the model gives to its answer, or None
-    if its driver returns no probabilities.
+    passages because they give orders. confidence: P(answer) / (P(answer) + P(REFUSAL)) after the prompt,
+    by the model; 0 if it wrote REFUSAL, None if its driver returns no probabilities.
     """
 
     question: str
@@ -61,7 +61,7 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
     retriever: a LangChain retriever, such as a HybridRetriever with a reranker; its documents need ids, and
     may have a metadata field "title". model: a ChatModel of the manager, or a loaded model. best_last: put
     the best passage next to the question instead of first. grounded: refuse an answer that no passage
-    contains. min_confidence: refuse an answer that the model itself gives a lower probability.
+    contains. min_confidence: refuse an answer with a lower confidence.
     keep_instructions: do not take sentences that give orders out of the passages.
 
     `batch` searches and generates for all questions together. `stream` yields parts of the answer as the
@@ -201,13 +201,19 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         return format_for(engine, question_prompt(question, sources))
 
     def _confidences(self, engine: Engine, prepared: list[_Prepared], texts: list[str]) -> list[float | None]:
-        """Return the probability of each answer's tokens, or None where the driver has none."""
+        """Return the confidence of each answer, or None where the driver has no probabilities."""
         if "score" not in engine.capabilities:
             if self.min_confidence:
                 engine._require("score")
             return [None] * len(texts)
-        scored = (engine.score([p.prompt], [t])[0, 0] for p, t in zip(prepared, texts, strict=True))
-        return [math.exp(value) for value in scored]
+        return [self._confidence(engine, p.prompt, text) for p, text in zip(prepared, texts, strict=True)]
+
+    def _confidence(self, engine: Engine, prompt: str, text: str) -> float:
+        if normalise(text) == normalise(REFUSAL):
+            return 0.0
+        space = text[: len(text) - len(text.lstrip())]  # a model that continues a text begins with a space
+        answer, refusal = engine.score([prompt], [text, space + REFUSAL])[0]
+        return 1 / (1 + math.exp(min(refusal - answer, 700)))
 
     def _verdict(self, prepared: _Prepared, text: str, confidence: float | None) -> dict[str, Any]:
         """Decide whether the answer stands, and find its sources."""

@@ -1,5 +1,7 @@
 """The pipeline over Haneul's handbook with a real model: prompt, budget, refusal, sources, stream, batch."""
 
+import math
+
 import pytest
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
@@ -8,6 +10,7 @@ from langchain_core.runnables import Runnable
 from course_lib.data import load_passages, load_questions
 from course_lib.errors import CourseError
 from course_lib.models import load
+from course_lib.models.drivers.scoring import log_probabilities
 from course_lib.models.manager import ModelManager
 from course_lib.rag import RAGPipeline
 from course_lib.rag.answering import exact_match
@@ -63,7 +66,7 @@ def test_it_is_a_runnable_that_answers_with_sources(pipeline):
     for _, a in answered:
         assert a["sources"] and set(a["sources"]) <= set(a["passages"]) and len(a["passages"]) == 3
         assert all(faithful(a["answer"], [HANDBOOK[doc_id].text]) for doc_id in a["sources"])
-        assert 0 < a["confidence"] <= 1 and a["reason"] == "" and a["left_out"] == a["removed"] == []
+        assert 0 <= a["confidence"] <= 1 and a["reason"] == "" and a["left_out"] == a["removed"] == []
 
 
 def test_one_by_one_in_a_batch_in_threads_and_in_a_chain_the_answers_are_the_same(pipeline):
@@ -128,28 +131,32 @@ def test_an_answer_that_no_passage_contains_is_refused():
     assert free["answer"] == "KRW 99" and not free["refused"] and free["sources"] == []
 
 
-def test_an_answer_of_little_confidence_is_refused(model):
-    question = "What is the annual fee of the Cedar Card?"
-    sure = RAGPipeline(Fixed(found=[FEE]), model).invoke(question)
-    assert sure["answer"] == "KRW 21,000" and sure["confidence"] < 1
-    strict = RAGPipeline(Fixed(found=[FEE]), model, min_confidence=1).invoke(question)
-    assert strict["answer"] == REFUSAL and strict["reason"].endswith("is below 1.00")
+def test_an_answer_of_little_confidence_is_refused(pipeline, retriever, model):
+    unsure = min((a for a in pipeline.batch(ASKED) if not a["refused"]), key=lambda a: a["confidence"])
+    for minimum, refused in ((unsure["confidence"] * 0.99, False), ((1 + unsure["confidence"]) / 2, True)):
+        found = RAGPipeline(retriever, model, min_confidence=minimum).invoke(unsure["question"])
+        assert found["refused"] == refused and found["answer"] == (REFUSAL if refused else unsure["answer"])
+        assert not refused or found["reason"].endswith(f"is below {minimum:.2f}")
     with pytest.raises(CourseError, match="it is a probability"):
-        RAGPipeline(Fixed(found=[FEE]), model, min_confidence=70)
+        RAGPipeline(retriever, model, min_confidence=70)
 
 
-def test_the_confidence_is_the_probability_of_the_answer(model):
-    found = RAGPipeline(Fixed(found=[FEE]), model).invoke("What is the annual fee of the Cedar Card?")
-    from course_lib.models.drivers.scoring import log_probabilities
-
-    prompt = question_prompt(found["question"], [Source("The Cedar Card", FEE.page_content)])
-    with model.engine() as engine:
-        start = engine.ids(({"role": "user", "content": prompt},))
-        tail = engine.tokenizer.encode(found["answer"], add_special_tokens=False)
-        import math
-
-        by_hand = math.exp(sum(log_probabilities(engine.model, start + tail)[-len(tail) :]))
-    assert found["confidence"] == pytest.approx(by_hand, rel=1e-4)
+def test_the_confidence_is_the_probability_of_the_answer_as_against_a_refusal(model):
+    question = "Who designed the Cedar Card?"
+    found = RAGPipeline(Fixed(found=[FEE]), model, grounded=False).invoke(question)
+    asked = RAGPipeline(Fixed(found=[FEE]), model).invoke("What is the annual fee of the Cedar Card?")
+    for answered in (found, asked):
+        prompt = question_prompt(answered["question"], [Source("The Cedar Card", FEE.page_content)])
+        if answered["answer"] == REFUSAL:
+            assert answered["confidence"] == 0
+            continue
+        with model.engine() as engine:
+            start = engine.ids(({"role": "user", "content": prompt},))
+            tails = [
+                engine.tokenizer.encode(t, add_special_tokens=False) for t in (answered["answer"], REFUSAL)
+            ]
+            p, q = (math.exp(sum(log_probabilities(engine.model, start + t)[-len(t) :])) for t in tails)
+        assert answered["confidence"] == pytest.approx(p / (p + q), rel=1e-4)
 
 
 def test_orders_in_a_passage_are_taken_out_and_told(model):
