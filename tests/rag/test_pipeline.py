@@ -11,6 +11,7 @@ from course_lib.data import load_passages, load_questions
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.scoring import log_probabilities
+from course_lib.models.drivers.reply import Reply
 from course_lib.models.manager import ModelManager
 from course_lib.rag import RAGPipeline
 from course_lib.rag.answering import exact_match
@@ -123,7 +124,7 @@ def test_what_does_not_fit_into_the_context_is_left_out_and_named():
 def test_an_answer_that_no_passage_contains_is_refused():
     model = load("haneul-1m")
     question = "What is the annual fee of the Cedar Card?"
-    model._generate = lambda prompts, *_: ["KRW 99"] * len(prompts)
+    model._generate = lambda prompts, *_: [Reply("KRW 99", 1, 1, "stop") for _ in prompts]
     refused = RAGPipeline(Fixed(found=[FEE]), model).invoke(question)
     assert refused["answer"] == REFUSAL and refused["refused"] and refused["sources"] == []
     assert refused["reason"] == "no passage contains the answer 'KRW 99'"
