@@ -10,8 +10,8 @@ from langchain_core.runnables import Runnable
 from course_lib.data import load_passages, load_questions
 from course_lib.errors import CourseError
 from course_lib.models import load
-from course_lib.models.drivers.scoring import log_probabilities
 from course_lib.models.drivers.reply import Reply
+from course_lib.models.drivers.scoring import log_probabilities
 from course_lib.models.manager import ModelManager
 from course_lib.rag import RAGPipeline
 from course_lib.rag.answering import exact_match
