@@ -5,57 +5,52 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.rag.classifier import Classification, as_text
 
-if TYPE_CHECKING:
-    from course_lib.rag.classifier import Classifier
-
-COLUMNS = ("label", "confidence", "reason")
+Rows = list[dict[str, Any]]
 
 
-def classify_frame(
-    classifier: Classifier, frame: Any, batch_size: int, output: Path | str | None, progress: bool
-) -> Any:
-    """Implement `Classifier.classify_batch`."""
-    import pandas as pd
+def run_in_batches(
+    classify: Callable[[list[str]], Rows],
+    texts: Sequence[str],
+    settings: str,
+    batch_size: int,
+    output: Path | str | None,
+    progress: bool,
+) -> Rows:
+    """Return the rows that `classify` makes of the texts, `batch_size` at a time.
+
+    output: the file that each batch is added to, and from which an interrupted call goes on. settings: what
+    a later call must have in common with this one, beside the texts. progress: show a bar. Raises CourseError
+    for a batch_size below 1 and for the file of another call.
+    """
     from tqdm.auto import tqdm
 
-    if not isinstance(frame, pd.DataFrame):
-        raise CourseError(
-            f"classify_batch takes a DataFrame, not {type(frame).__name__}", "pandas.DataFrame(rows)"
-        )
     if batch_size < 1:
         raise CourseError(f"batch_size={batch_size}", "classify_batch(frame, batch_size=8)")
-    texts = [as_text(row, classifier.template) for row in frame.to_dict("records")]
-    header = _header(classifier, texts, batch_size)
+    header = _header(settings, texts, batch_size)
     done = _resume(Path(output), header, batch_size) if output is not None else []
     with tqdm(total=len(texts), initial=len(done), unit="row", disable=not progress) as bar:
         for start in range(len(done), len(texts), batch_size):
-            found = classifier.classify_many(texts[start : start + batch_size])
-            rows = [_row(c) for c in found]
+            rows = classify(list(texts[start : start + batch_size]))
             if output is not None:
                 _append(Path(output), rows)
             done += rows
             bar.update(len(rows))
-    return pd.DataFrame(done, columns=list(COLUMNS), index=frame.index)
+    return done
 
 
-def _row(found: Classification) -> dict[str, Any]:
-    return {"label": found.label, "confidence": round(found.confidence, 6), "reason": found.reason}
-
-
-def _header(classifier: Classifier, texts: list[str], batch_size: int) -> dict[str, Any]:
-    """Return what a later call must have in common with this one: the file's first line."""
-    digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
-    settings = f"{classifier!r}, {classifier.temperature}, {classifier.threshold}"
+def _header(settings: str, texts: Sequence[str], batch_size: int) -> dict[str, Any]:
+    """Return the first line of the file, by which a later call recognises its own."""
+    digest = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
     return {"classifier": settings, "batch_size": batch_size, "rows": len(texts), "sha256": digest}
 
 
-def _resume(path: Path, header: dict[str, Any], batch_size: int) -> list[dict[str, Any]]:
+def _resume(path: Path, header: dict[str, Any], batch_size: int) -> Rows:
     """Return the rows of the complete batches in the file, and cut off what comes after them.
 
     The last batch may have been written in part. Raises CourseError if the file belongs to another call.
@@ -76,7 +71,7 @@ def _resume(path: Path, header: dict[str, Any], batch_size: int) -> list[dict[st
     return [json.loads(line) for line in complete]
 
 
-def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+def _append(path: Path, rows: Rows) -> None:
     with open(path, "ab") as file:
         file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
         file.flush()

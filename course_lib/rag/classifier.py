@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from course_lib.errors import CourseError
+from course_lib.rag.batches import run_in_batches
 from course_lib.rag.evaluate import fit_temperature, sharpen
 from course_lib.rag.prompt import label_prompt
 
@@ -87,9 +88,20 @@ class Classifier(ABC):
         from it when it is repeated, and ends in the same bytes. Raises CourseError for a bad row before
         anything is computed, and for an `output` that belongs to another call.
         """
-        from course_lib.rag.batches import classify_frame
+        import pandas as pd
 
-        return classify_frame(self, frame, batch_size, output, progress)
+        if not isinstance(frame, pd.DataFrame):
+            what = f"classify_batch takes a DataFrame, not {type(frame).__name__}"
+            raise CourseError(what, "pandas.DataFrame(rows)")
+        texts = [as_text(row, self.template) for row in frame.to_dict("records")]
+        settings = f"{self!r}, {self.temperature}, {self.threshold}"
+        rows = run_in_batches(self._rows, texts, settings, batch_size, output, progress)
+        return pd.DataFrame(rows, columns=["label", "confidence", "reason"], index=frame.index)
+
+    def _rows(self, texts: list[str]) -> list[dict[str, Any]]:
+        """Classify texts into rows of the output."""
+        found = [self._decide(e) for e in self.evidence(texts)]
+        return [{"label": c.label, "confidence": round(c.confidence, 6), "reason": c.reason} for c in found]
 
     def calibrate(self, rows: Sequence[Row], gold: Sequence[str]) -> float:
         """Fit `temperature` to labelled rows that the classifier does not know; return it."""
@@ -232,7 +244,9 @@ class RAGLLMClassifier(NeighbourClassifier):
         found = neighbours_of(self.vector_store, texts, self.k, self.label_field)
         asked = [(text, near) for text, near in zip(texts, found, strict=True) if len(vote(near)) > 2]
         prompts = [label_prompt(text, near[::-1]) for text, near in asked]  # the most similar one last
-        scores = iter(score_labels(self.model, prompts, [_candidates(near) for _, near in asked]))
+        scores = iter(
+            score_labels(self.model, prompts, [sorted({label for _, label in near}) for _, near in asked])
+        )
         return [self._combine(near, next(scores) if len(vote(near)) > 2 else None) for near in found]
 
     def _combine(self, near: list[tuple[str, str]], scores: dict[str, float] | None) -> Evidence:
@@ -247,10 +261,6 @@ class RAGLLMClassifier(NeighbourClassifier):
         probabilities = {label: p * (1 - votes[OTHER]) for label, p in mixed.items()} | {OTHER: votes[OTHER]}
         best = max(scores, key=lambda label: scores[label])
         return Evidence(probabilities, tuple(near), f"the model prefers {best}")
-
-
-def _candidates(near: Sequence[tuple[str, str]]) -> list[str]:
-    return sorted({label for _, label in near})
 
 
 def scoring_model(name: str, device: str, manager: ModelManager | None) -> Any:
