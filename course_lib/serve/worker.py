@@ -214,8 +214,8 @@ class Worker:
         Raises ApiError if it does not fit into memory, even after idle models have been unloaded.
         """
         with self._placing:
-            current, loaded = self.placements.get(tag.key), self.manager.loaded_models()
-            used = self._users[tag.key] or (current and current.spec.key() in {model.key for model in loaded})
+            current = self.placements.get(tag.key)
+            used = self._users[tag.key] or (current and self.manager.is_loaded(current.spec))
             if not (current and used and min(num_ctx or 0, tag.context) <= current.context):
                 if current:
                     self.manager.unload(current.spec)

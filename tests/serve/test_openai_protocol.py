@@ -139,11 +139,7 @@ def test_models_are_listed_and_found(asking):
 )
 def test_what_has_no_effect_is_refused_by_name(asking, field, options):
     body = refused(asking.chat.completions.create, **{"messages": TURNS} | options)
-    assert (
-        body["param"] == field
-        and body["message"].startswith(f"{field}: ")
-        and body["type"] == "invalid_request_error"
-    )
+    assert body["param"] == field and field in body["message"] and body["type"] == "invalid_request_error"
 
 
 def test_what_does_not_fit_is_refused_before_a_stream_begins(asking):

@@ -146,12 +146,20 @@ class LlamaCpp(Engine):
 
     def _all_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """The token ids of each prompt. One request tokenizes all, unless a turn names a control token."""
-        parts = [[p] if isinstance(p, str) else self._chat_template.render(p) for p in prompts]
+        parts = [self._parts(p) for p in prompts]
         if all(len(p) == 1 for p in parts):
             rows = self._tokenize([p[0] for p in parts])
         else:
             rows = [token_ids(p, self._tokenize) for p in parts]
         return [with_bos(row, self._bos_ids) for row in rows]
+
+    def _parts(self, prompt: Prompt) -> list[str]:
+        """What the model reads: a text as it is, or what `ChatTemplate.render` writes of a conversation."""
+        return [prompt] if isinstance(prompt, str) else self._chat_template.render(prompt)
+
+    def _composed(self, text: str) -> str:
+        """The text in Unicode's form NFC, if the model's tokenizer composes letters: llama.cpp does not."""
+        return unicodedata.normalize("NFC", text) if self._composes else text
 
     @functools.cached_property
     def _bos_ids(self) -> list[int]:
@@ -172,9 +180,7 @@ class LlamaCpp(Engine):
         llama.cpp accepts a list of texts and ids; it tokenizes the texts, and leaves the SEPARATOR between
         them.
         """
-        if self._composes:
-            texts = [unicodedata.normalize("NFC", text) for text in texts]
-        content = [part for text in texts for part in (text, SEPARATOR)]
+        content = [part for text in texts for part in (self._composed(text), SEPARATOR)]
         body = {"content": content, "add_special": False, "parse_special": special}
         tokens = iter(self.server.request("/tokenize", body)["tokens"])
         return [list(itertools.takewhile(lambda token: token != SEPARATOR, tokens)) for _ in texts]
