@@ -167,12 +167,28 @@ class ServedLlamaCpp(LlamaCpp):
         self.counters.add([reply], time.perf_counter() - started)
         return completion
 
-    def pool(self, texts: list[str]) -> NDArray[np.float32]:
-        """Vectors as the model gives them, not scaled to length 1: shape (texts, dimensions)."""
+    def text_ids(self, texts: list[str]) -> list[list[int]]:
+        """The token ids of each text to embed, with those that the file says stand at its ends."""
+        begin, end = self._bos_ids, self._end_ids
+        return [[*begin, *row, *end] for row in self._tokenize(texts)]
+
+    @functools.cached_property
+    def _end_ids(self) -> list[int]:
+        added: list[int] = self.server.request("/tokenize", {"content": "", "add_special": True})["tokens"]
+        return added[len(self._bos_ids) :]
+
+    @property
+    def end_tokens(self) -> int:
+        """The number of special tokens after a text to embed."""
+        return len(self._end_ids)
+
+    def embed_ids(self, rows: list[list[int]], *, unit_length: bool = True) -> NDArray[np.float32]:
+        """A vector for each text, given as token ids: shape (texts, dimensions)."""
         import numpy as np
 
-        rows = self.server.request("/embeddings", {"content": texts, "embd_normalize": -1})
-        return np.array([row["embedding"][0] for row in sorted(rows, key=lambda row: row["index"])])
+        body = {"content": rows, "embd_normalize": 2 if unit_length else -1}  # the Euclidean norm, or none
+        found = self.server.request("/embeddings", body)
+        return np.array([row["embedding"][0] for row in sorted(found, key=lambda row: row["index"])])
 
     def _text(self, request: CompletionRequest) -> str | None:
         """The prompt as a text that llama.cpp tokenizes to its `ids`, which saves one call to llama.cpp.

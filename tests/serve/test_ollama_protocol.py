@@ -302,13 +302,13 @@ def test_a_long_text_is_cut_unless_truncate_is_false(client):
 def test_each_model_does_what_it_can(client):
     assert refused(client.embed, MODEL, "x") == (
         400,
-        f'model: "{MODEL}" does not support embeddings; all-minilm does',
+        f'model "{MODEL}" does not support embeddings; all-minilm does',
     )
     assert refused(client.generate, "all-minilm", "x")[1].startswith(
-        'model: "all-minilm" does not support generate'
+        'model "all-minilm" does not support generate'
     )
     assert refused(client.chat, "all-minilm", TURNS)[1].startswith(
-        'model: "all-minilm" does not support chat'
+        'model "all-minilm" does not support chat'
     )
 
 

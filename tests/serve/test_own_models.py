@@ -9,6 +9,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
+import numpy as np
 import ollama
 import psutil
 import pytest
@@ -16,11 +17,15 @@ import pytest
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models import catalog
+from course_lib.models.drivers.llamacpp import LlamaCpp
 from course_lib.models.gguf import cached_export
 from course_lib.models.gguf.adapter import export_adapter
+from course_lib.models.gguf.vocabulary import TEXTS
 from course_lib.models.planner.estimate import plan
+from course_lib.models.schema import Generation, ModelSpec
 from course_lib.serve import given_models
 from course_lib.serve import library as library_module
+from course_lib.serve.completion import CompletionRequest, ServedLlamaCpp
 from course_lib.serve.errors import ApiError
 from course_lib.serve.library import library
 from course_lib.serve.placement import place
@@ -198,6 +203,42 @@ def test_what_cannot_be_served_at_the_start_is_told_with_its_reason(tmp_path, gg
             given_models.add(Store(tmp_path / "store"), text)
         assert fix in told.value.fix and "delete" not in told.value.fix
         assert sorted(tmp_path.rglob("*.gguf")) == before
+
+
+def test_texts_to_embed_are_tokenized_once_and_together(gguf, monkeypatch):
+    fields = {"source": str(gguf), "driver": "llamacpp", "task": "text-embedding", "context_length": 256}
+    engine = LlamaCpp.load.__func__(ServedLlamaCpp, ModelSpec.parse(fields))  # without the check of the name
+    texts = ["Hello", "<|bos|> who are you?", "하늘은행 " * 9]
+    expected, asked = engine.embed(texts), []
+    request = engine.server.request
+    monkeypatch.setattr(engine.server, "request", lambda *args: asked.append(args[0]) or request(*args))
+    engine.text_ids(texts)
+    asked.clear()
+    rows = engine.text_ids(texts)
+    assert asked == ["/tokenize"]
+    assert np.allclose(engine.embed_ids(rows), expected, atol=1e-5)
+    raw = engine.embed_ids(rows, unit_length=False)
+    lengths = np.linalg.norm(raw, axis=1, keepdims=True)
+    assert np.allclose(raw / lengths, expected, atol=1e-5) and not np.allclose(lengths, 1)
+    engine.close()
+
+
+def test_llama_cpp_makes_the_same_tokens_of_a_prompt_as_the_driver(store):
+    """The server leaves the tokenization of a prompt to llama.cpp, unless a turn names a control token."""
+    tag = store.find(BASE)
+    engine = ServedLlamaCpp.load(place(store, tag, Settings(context_length=512, num_parallel=1)).spec)
+    texts = [*TEXTS[:20], "<|bos|>Hi", "<|bos|><|bos|>Hi", " <|bos|>", "a<|bos|>b"]
+    for prompt in [*filter(None, texts), *([{"role": "user", "content": text}] for text in texts)]:
+        text, ids = engine._text(CompletionRequest(prompt, Generation())), engine.ids(prompt)
+        named = isinstance(prompt, list) and "<|bos|>" in prompt[0]["content"]
+        assert (text is None) == named
+        answers = []
+        for form in [ids] if named else [ids, text]:
+            body = {"prompt": form, "n_predict": 1, "n_probs": 5, "temperature": 0, "cache_prompt": False}
+            reply = engine._completion(body)
+            answers.append((reply["usage"]["prompt_tokens"], reply["choices"][0]["logprobs"]))
+        assert answers[0][0] == len(ids) and answers[0] == answers[-1], prompt
+    engine.close()
 
 
 class Stalled(BaseHTTPRequestHandler):
