@@ -169,18 +169,13 @@ class ServedLlamaCpp(LlamaCpp):
 
     def text_ids(self, texts: list[str]) -> list[list[int]]:
         """The token ids of each text to embed, with those that the file says stand at its ends."""
-        begin, end = self._bos_ids, self._end_ids
-        return [[*begin, *row, *end] for row in self._tokenize(texts)]
-
-    @functools.cached_property
-    def _end_ids(self) -> list[int]:
-        added: list[int] = self.server.request("/tokenize", {"content": "", "add_special": True})["tokens"]
-        return added[len(self._bos_ids) :]
+        before, after = self.server.added_ids
+        return [[*before, *row, *after] for row in self._tokenize(texts)]
 
     @property
     def end_tokens(self) -> int:
         """The number of special tokens after a text to embed."""
-        return len(self._end_ids)
+        return len(self.server.added_ids[1])
 
     def embed_ids(self, rows: list[list[int]], *, unit_length: bool = True) -> NDArray[np.float32]:
         """A vector for each text, given as token ids: shape (texts, dimensions)."""
@@ -203,7 +198,8 @@ class ServedLlamaCpp(LlamaCpp):
             return None
         text = self._composed(parts[0])
         # llama.cpp puts BOS before a text, if the file says so, even where the text has it already.
-        return text.removeprefix(str(self.server.props["bos_token"])) if self._bos_ids else text
+        has_bos = bool(self.server.added_ids[0])
+        return text.removeprefix(str(self.server.props["bos_token"])) if has_bos else text
 
     def _counted(self, request: CompletionRequest, context: int) -> tuple[list[int], int]:
         """The prompt's token ids, and the number of tokens for the answer. Raises ApiError if none is."""

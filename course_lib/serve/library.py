@@ -49,12 +49,18 @@ def library() -> dict[str, Origin]:
     names = {
         f"{m}:{tag}": Origin(m, weight_type) for m in catalog.shipped() for tag, weight_type in types.items()
     }
-    packaged = {entry.model: Origin(entry.model) for entry in catalog.entries() if entry.package}
-    names |= {f"{model}:latest": origin for model, origin in packaged.items()}
+    origins = {entry.model: Origin(entry.model) for entry in packaged()}
+    names |= {f"{model}:latest": origin for model, origin in origins.items()}
     for entry in catalog.entries():  # the name in Ollama's library, such as smollm2:135m
-        if entry.ollama and entry.model.lower() in packaged:
-            names[entry.ollama] = packaged[entry.model.lower()]
+        if entry.ollama and entry.model.lower() in origins:
+            names[entry.ollama] = origins[entry.model.lower()]
     return {name.lower(): origin for name, origin in names.items()} | {EMBEDDER: Origin(catalog.MINILM)}
+
+
+def packaged() -> list[catalog.Entry]:
+    """Return the models that pip brings and that the server runs: GGUF files, and folders of embedders."""
+    entries = [entry for entry in catalog.entries() if entry.package]
+    return [e for e in entries if e.task == "text-embedding" or e.pulled_path.suffix == ".gguf"]
 
 
 def similar_names(name: str) -> list[str]:

@@ -24,7 +24,7 @@ from course_lib.models.files.headers import check_gguf
 from course_lib.models.files.resolution import has_size
 from course_lib.models.gguf.inputs import input_format
 from course_lib.serve.errors import ApiError, not_found
-from course_lib.serve.library import EMBEDDER, download, library, place_of, similar_names
+from course_lib.serve.library import EMBEDDER, download, library, packaged, place_of, similar_names
 from course_lib.serve.tags import Tag, now, parse_name, tag_of_file, tag_of_folder
 
 CHUNK_BYTES = 1 << 20  # bytes copied between two progress lines
@@ -71,8 +71,8 @@ class Store:
 
     def _offer_pulled(self) -> None:
         """Add what `course models pull` has brought since the last look; what is deleted here stays so."""
-        for entry in catalog.entries():
-            if entry.package and entry.model not in self._offered and has_size(entry):
+        for entry in packaged():
+            if entry.model not in self._offered and entry.pulled_path.exists() and has_size(entry):
                 self._offered.add(entry.model)
                 if not self.has(name := f"{entry.model}:latest"):
                     self.write(_tag_in_place(name, entry))

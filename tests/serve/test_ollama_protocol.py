@@ -307,9 +307,7 @@ def test_each_model_does_what_it_can(client):
     assert refused(client.generate, "all-minilm", "x")[1].startswith(
         'model "all-minilm" does not support generate'
     )
-    assert refused(client.chat, "all-minilm", TURNS)[1].startswith(
-        'model "all-minilm" does not support chat'
-    )
+    assert refused(client.chat, "all-minilm", TURNS)[1].startswith('model "all-minilm" does not support chat')
 
 
 # -- the store --
