@@ -155,6 +155,9 @@ def _query(worker: Worker, respond: Callable[..., Awaitable[Response]]) -> Endpo
 
 async def _body(request: Request) -> bytes:
     """Read the request body. Raises ApiError if it is too long or does not arrive in time."""
+    if "transfer-encoding" in request.headers and "content-length" in request.headers:
+        what = "Transfer-Encoding and Content-Length contradict each other"
+        raise ApiError("headers", what, "send one of them", headers={"Connection": "close"})
     parts, size = [], int(request.headers.get("content-length", "0"))
     try:
         async with asyncio.timeout(limits.BODY_SECONDS):

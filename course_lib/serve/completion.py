@@ -144,7 +144,8 @@ class ServedLlamaCpp(LlamaCpp):
         further = {name: request.sampling.get(name, value) for name, value in NEUTRAL.items()}
         body |= further | {"samplers": SAMPLERS}
         if "repeat_last_n" in request.sampling:
-            body["repeat_last_n"] = request.sampling["repeat_last_n"]
+            last = request.sampling["repeat_last_n"]
+            body["repeat_last_n"] = self.context if last == -1 else last
         if request.logprobs is not None:
             body["n_probs"] = max(request.logprobs, 1)
         started = time.perf_counter()

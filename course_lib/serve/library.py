@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -11,15 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from course_lib import data
+from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.catalog.names import similar
 from course_lib.models.downloads.packages import pull_package
 from course_lib.models.drivers.streaming import iterate_in_thread
-from course_lib.models.gguf import cached_export
+from course_lib.models.gguf import cached_file
 from course_lib.models.gguf.writer import TYPES
 
 LATEST = "q8_0"  # weight type of the tag `latest`; quantized, like Ollama's own defaults
 STOP_SECONDS = 5.0  # for a download to end whose client has left
+EXPORT = """
+import pathlib, sys
+from course_lib.models.gguf import cached_export
+folder, weight_type, scratch = sys.argv[1:]
+print(cached_export(pathlib.Path(folder), weight_type, pathlib.Path(scratch)))
+"""
 EMBEDDER = "all-minilm:latest"  # the name of catalog.MINILM in Ollama's library
 
 
@@ -31,8 +41,19 @@ class Origin:
     weight_type: str = ""
 
     def export(self, scratch: Path) -> Path:
-        """Make the GGUF file of a model of the repository."""
-        return cached_export(catalog.verify_shipped(self.model), self.weight_type, scratch=scratch)
+        """Return the GGUF file of a model of the repository.
+
+        It is made by a process of its own: the libraries for that would take 300 MB of the server for ever.
+        """
+        folder = catalog.verify_shipped(self.model)
+        if (found := cached_file(folder, self.weight_type)) is not None:
+            return found
+        words = [sys.executable, "-c", EXPORT, str(folder), self.weight_type, str(scratch)]
+        done = subprocess.run(words, cwd=data.ROOT, capture_output=True, text=True)
+        if done.returncode:
+            what = f"{self.model} cannot be written as GGUF: {done.stderr.strip()[-500:]}"
+            raise CourseError(what, "course doctor")
+        return Path(done.stdout.rstrip("\n"))
 
     def licence(self) -> str:
         """Return the name of the licence."""

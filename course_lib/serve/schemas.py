@@ -8,12 +8,14 @@ import secrets
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 from pydantic_core import from_json
@@ -111,6 +113,12 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _with_logprobs(value: int, info: ValidationInfo) -> int:
+    if value and not info.data.get("logprobs"):
+        raise ValueError("it needs logprobs: true")
+    return value
+
+
 def _json_schema(value: Any) -> dict[str, Any] | None:
     """Return the JSON schema that an answer must match; None for free text."""
     if value in ("", "json"):
@@ -124,6 +132,8 @@ KeepAlive = Annotated[float, BeforeValidator(parse_duration)]
 Texts = Annotated[list[str], BeforeValidator(_as_list)]
 Format = Annotated[dict[str, Any] | None, PlainValidator(_json_schema)]
 Whole = Annotated[int, BeforeValidator(_whole)]
+# Requires the field `logprobs`, which stands before it.
+TopLogprobs = Annotated[Whole, Field(ge=0, le=20), AfterValidator(_with_logprobs)]
 Penalty = Annotated[float, Field(ge=-100, le=100)]
 Role = Literal["system", "user", "assistant"]
 

@@ -167,7 +167,7 @@ class Store:
             if data.sha256(self.file(tag)) != tag.digest:
                 raise CourseError(f"{self.file(tag).name} differs from the pulled file", "pull it again")
         elif origin.model == catalog.MINILM:
-            tag = tag_of_folder(name, catalog.verify_shipped(origin.model))
+            tag = tag_of_folder(name, catalog.verify_shipped(origin.model), catalog.MINILM_SHA256)
             tag = replace(tag, folder=origin.model, licence=origin.licence())
         else:
             yield from download(catalog.entry(origin.model))
@@ -253,7 +253,7 @@ def _tag_in_place(name: str, entry: catalog.Entry) -> Tag:
     """Describe a model that pip has brought, which stays where it is."""
     path, package = entry.pulled_path, entry.package
     assert package
-    tag = tag_of_folder(name, path) if path.is_dir() else tag_of_file(name, path, package.sha256)
+    tag = (tag_of_folder if path.is_dir() else tag_of_file)(name, path, package.sha256)
     return replace(tag, folder=entry.model, licence=entry.licence)
 
 

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models.gguf.header import Header, file_type, read_header
 from course_lib.models.planner.memory import stored_weights
@@ -103,7 +102,7 @@ def tag_of_file(name: str, file: Path, digest: str, licence: str = "") -> Tag:
     )
 
 
-def tag_of_folder(name: str, folder: Path) -> Tag:
+def tag_of_folder(name: str, folder: Path, digest: str) -> Tag:
     """Describe the folder of an embedding model of sentence-transformers."""
     file = folder / "model.safetensors"
     config, training = (
@@ -112,7 +111,7 @@ def tag_of_folder(name: str, folder: Path) -> Tag:
     )
     return Tag(
         name=name,
-        digest=data.sha256(file),
+        digest=digest,
         kind="F32" if config.get("dtype", config.get("torch_dtype", "float32")) == "float32" else "F16",
         size=file.stat().st_size,
         parameters=stored_weights(folder).weights,

@@ -111,6 +111,17 @@ def test_a_body_that_is_too_long_is_refused(http, server):
     assert httpx.post(f"{server.url}/api/generate", content=pieces, timeout=120).status_code == 413
 
 
+def test_a_body_with_two_lengths_is_refused_and_the_connection_closed(running):
+    with connected(running) as both:
+        both.sendall(
+            b"POST /api/show HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /api/version HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        )
+        both.settimeout(30)
+        answer = b"".join(iter(lambda: both.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1
+
+
 def test_a_body_that_does_not_come_is_not_waited_for(worker, monkeypatch):
     monkeypatch.setattr(limits, "BODY_SECONDS", 0.05)
     headers = [(b"host", b"127.0.0.1"), (b"content-length", b"10")]

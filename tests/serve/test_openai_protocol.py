@@ -129,6 +129,9 @@ def test_models_are_listed_and_found(asking):
         ("stop", {"stop": [""]}),
         ("tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}),
         ("reasoning_effort", {"reasoning_effort": "low"}),
+        ("verbosity", {"verbosity": "low"}),
+        ("tool_choice", {"tool_choice": "required"}),
+        ("top_logprobs", {"top_logprobs": 2}),
         ("messages", {"messages": []}),
         ("messages.0.role", {"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}),
         (

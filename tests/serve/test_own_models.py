@@ -241,6 +241,18 @@ def test_llama_cpp_makes_the_same_tokens_of_a_prompt_as_the_driver(store):
     engine.close()
 
 
+def test_making_a_gguf_file_leaves_nothing_in_the_memory_of_the_server(tmp_path):
+    """torch and transformers took 370 MB of a server whose first start had made the files."""
+    code = (
+        "import pathlib, sys; from course_lib.serve.store import Store; "
+        f"print(list(Store(pathlib.Path({str(tmp_path)!r})).pull('haneul-300k:q4_0'))[-1]); "
+        "print({'torch', 'transformers'} & set(sys.modules))"
+    )
+    environment = os.environ | {"COURSE_CACHE_DIR": str(tmp_path / "cache")}
+    said = subprocess.check_output([sys.executable, "-c", code], cwd=data.ROOT, env=environment, text=True)
+    assert said.splitlines() == ["{'status': 'success'}", "set()"]
+
+
 class Stalled(BaseHTTPRequestHandler):
     """A package index that never answers."""
 
