@@ -28,6 +28,7 @@ logger = logging.getLogger("course_lib.serve")
 DURATION = re.compile(r"[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+)")
 DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
 SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
+MAX_STOPS = 16  # texts; Generation has the same bound, but would look at all of them
 MAX_SECONDS = 1e8  # three years
 OUR_NAMES = {"repeat_penalty": "repetition_penalty"}  # Ollama's name -> the field of Generation, if different
 GENERATION_OPTIONS = ("temperature", "seed", "stop", "top_k", "top_p", "repeat_penalty")
@@ -147,7 +148,7 @@ class SamplingOptions(RequestBody):
     DEFAULTS: ClassVar[dict[str, Any]] = {}
     temperature: float | None = None
     seed: Annotated[Whole, Field(ge=-(2**63), lt=2**64)] | None = None
-    stop: Texts | None = None
+    stop: Annotated[Texts, Field(max_length=MAX_STOPS)] | None = None
     top_k: Whole | None = None
     top_p: float | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
