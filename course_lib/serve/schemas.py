@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from course_lib.models.schema import Generation
+from course_lib.models.schema.generation import MAX_STOPS
 from course_lib.models.schema.json_schema import check_size
 from course_lib.serve.errors import ApiError
 
@@ -28,7 +29,6 @@ logger = logging.getLogger("course_lib.serve")
 DURATION = re.compile(r"[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+)")
 DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
 SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
-MAX_STOPS = 16  # texts; Generation has the same bound, but would look at all of them
 MAX_SECONDS = 1e8  # three years
 OUR_NAMES = {"repeat_penalty": "repetition_penalty"}  # Ollama's name -> the field of Generation, if different
 GENERATION_OPTIONS = ("temperature", "seed", "stop", "top_k", "top_p", "repeat_penalty")
