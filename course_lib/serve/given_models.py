@@ -6,7 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from course_lib.errors import CourseError
-from course_lib.models.files.headers import gguf_models
+from course_lib.models.files.headers import check_gguf, gguf_models
+from course_lib.models.gguf.inputs import input_format
 from course_lib.serve.errors import ApiError
 from course_lib.serve.library import library, similar_names
 from course_lib.serve.store import Store
@@ -55,9 +56,10 @@ def _add_file(store: Store, path: Path, name: str) -> None:
             error.what, command_line("course", "serve", "--model", f"{path}=my-model")
         ) from error
     try:
-        store.add_file(path, name)
+        input_format(check_gguf(path))
     except CourseError as error:
         raise CourseError(error.what, WHOLE_MODEL) from error
+    store.add_file(path, name)
 
 
 def _nothing_there(path: Path) -> CourseError:

@@ -110,8 +110,9 @@ def download(entry: catalog.Entry) -> Iterator[dict[str, Any]]:
             ended.set()
 
     try:
-        for completed in iterate_in_thread(work):
-            yield digest | {"total": package.download_bytes, "completed": completed}
+        with contextlib.closing(iterate_in_thread(work)) as counts:
+            for completed in counts:
+                yield digest | {"total": package.download_bytes, "completed": completed}
     finally:
         ended.wait(STOP_SECONDS)
 
