@@ -175,7 +175,7 @@ class Store:
         yield {"status": "success"}
 
     def add_file(self, file: Path, name: str) -> Tag:
-        """Add a GGUF file of the user under a name. Raises CourseError if it is damaged, or on a full disk."""
+        """Add a GGUF file of the user under a name. Raises CourseError for a damaged one or a full disk."""
         tag = tag_of_file(parse_name(name), file, data.sha256(file))
         with disk_errors():
             for _ in self._copy_file(file, tag):
