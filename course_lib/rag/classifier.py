@@ -100,8 +100,10 @@ class Classifier(ABC):
 
     def _rows(self, texts: list[str]) -> list[dict[str, Any]]:
         """Classify texts into rows of the output."""
-        found = [self._decide(e) for e in self.evidence(texts)]
-        return [{"label": c.label, "confidence": round(c.confidence, 6), "reason": c.reason} for c in found]
+        return [
+            {"label": c.label, "confidence": round(c.confidence, 6), "reason": c.reason}
+            for c in map(self._decide, self.evidence(texts))
+        ]
 
     def calibrate(self, rows: Sequence[Row], gold: Sequence[str]) -> float:
         """Fit `temperature` to labelled rows that the classifier does not know; return it."""
