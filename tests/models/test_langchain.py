@@ -131,6 +131,14 @@ def test_a_structured_answer_that_is_cut_is_an_error_with_the_limit(manager, sch
     assert raw["parsed"] is None and "max_output_length=8 cut" in str(raw["parsing_error"])
 
 
+def test_an_answer_that_would_never_end_asks_for_a_bound_in_the_schema(manager):
+    chat = manager.get_chat_model({"source": "haneul-1m", "driver": "llamacpp"})
+    endless = {"type": "array", "items": {"enum": [7]}, "minItems": 100}
+    with pytest.raises(CourseError, match="it repeats itself and would not end") as raised:
+        chat.with_structured_output(endless).invoke(ASKED, max_output_length=64)
+    assert raised.value.fix.startswith('add "maxLength" to a text, "maxItems" to a list')
+
+
 def test_a_driver_without_schemas_says_which_have_them(manager):
     with pytest.raises(Unsupported, match=r"use a driver that can: .*llamacpp"):
         manager.get_chat_model("haneul-1m").with_structured_output(SCHEMA)

@@ -232,8 +232,9 @@ class LlamaCpp(Engine):
         except (TypeError, RuntimeError, CourseError) as error:
             raise Unsupported(f"llama.cpp cannot read this JSON schema: {error}", "fix the schema") from error
         if not enforced:
-            what = "llama.cpp does not enforce this JSON schema"
-            raise Unsupported(what, "remove unsupported keywords, unresolved $ref and contradictions")
+            reason = self.server.last_error("JSON schema: ") or "it is too large, or contradicts itself"
+            what = f"llama.cpp does not enforce this JSON schema: {reason}"
+            raise Unsupported(what, "leave that part of the schema out")
         self._enforced[key] = None
         if len(self._enforced) > MAX_CHECKED_SCHEMAS:
             self._enforced.pop(next(iter(self._enforced)), None)

@@ -24,7 +24,9 @@ from pydantic import BaseModel, ConfigDict
 from course_lib.errors import CourseError
 from course_lib.models.drivers import driver_class
 from course_lib.models.drivers.capabilities import drivers_with
-from course_lib.models.drivers.engine import Engine, Kind, Unsupported, as_list
+from course_lib.models.drivers.arguments import InputError, as_list, as_text
+from course_lib.models.drivers.engine import Engine, Kind, Unsupported
+from course_lib.models.drivers.json_answers import is_runaway
 from course_lib.models.drivers.reply import Reply, Turn
 from course_lib.models.schema import Generation, ModelSpec
 
@@ -70,8 +72,11 @@ def to_message(reply: Reply) -> AIMessage:
 def _check_complete(message: AIMessage) -> AIMessage:
     """Return the message. Raises CourseError if max_output_length cut it: a part of JSON may look whole."""
     if message.response_metadata.get("finish_reason") == "length" and message.usage_metadata:
-        limit = message.usage_metadata["output_tokens"]
-        what = f"max_output_length={limit} cut the answer within its JSON: {str(message.content)[-60:]!r}"
+        limit, text = message.usage_metadata["output_tokens"], str(message.content)
+        what = f"max_output_length={limit} cut the answer within its JSON: {text[-60:]!r}"
+        if is_runaway(text):
+            bounds = '"maxLength" to a text, "maxItems" to a list, "minimum" and "maximum" to a number'
+            raise CourseError(f"{what}; it repeats itself and would not end", f"add {bounds} in the schema")
         raise CourseError(what, f"get_chat_model(..., max_output_length={2 * limit})")
     return message
 
@@ -206,26 +211,26 @@ class EmbeddingModel(_Managed, Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Return a vector for each passage. Raises CourseError for a lone string and for too long a text."""
-        return self._embed(as_list(texts, "embed_documents([{}])[0]"), "passage")
+        return self._embed(as_list(texts, "texts", "embed_documents([{}])[0]"), "passage")
 
     def embed_queries(self, texts: list[str]) -> list[list[float]]:
         """Return a vector for each query, computed in one batch."""
-        return self._embed(as_list(texts, "embed_query({})"), "query")
+        return self._embed(as_list(texts, "texts", "embed_query({})"), "query")
 
     def embed_query(self, text: str) -> list[float]:
         """Return the vector of one query."""
-        return self.embed_queries([text])[0]
+        return self.embed_queries([as_text(text, "text")])[0]
 
     def embed_document_tokens(self, texts: list[str]) -> list[NDArray[np.float32]]:
         """Return the unit-length token vectors of each passage, (tokens, dimensions). Any length works."""
-        texts = as_list(texts, "embed_document_tokens([{}])[0]")
+        texts = as_list(texts, "texts", "embed_document_tokens([{}])[0]")
         with self.engine() as engine:
             return engine.embed_tokens(texts, "passage")
 
     def embed_query_tokens(self, text: str) -> NDArray[np.float32]:
         """Return the unit-length token vectors of one query, (tokens, dimensions)."""
         with self.engine() as engine:
-            return engine.embed_tokens([text], "query")[0]
+            return engine.embed_tokens([as_text(text, "text")], "query")[0]
 
 
 class RerankerModel(_Managed):
