@@ -8,6 +8,7 @@ import pytest
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import ModelSpec, load
+from course_lib.models.drivers.arguments import InputError
 from course_lib.models.drivers.context import check_fits
 from course_lib.models.drivers.fields import Unsupported, with_driver
 from course_lib.models.gguf import export, export_adapter, unpack
@@ -50,12 +51,12 @@ def test_a_gguf_adapter_in_place_of_a_model_is_told(tmp_path):
 def test_prompts_and_texts_that_are_none_are_refused_in_words(item):
     with (
         closing(load("haneul-300k")) as engine,
-        pytest.raises(TypeError, match="a prompt is a text or a list of turns"),
+        pytest.raises(InputError, match="a prompt is a text or a list of turns"),
     ):
         engine.generate([item])
     with (
         closing(load("all-MiniLM-L6-v2")) as encoder,
-        pytest.raises(TypeError, match="a text to embed is a str"),
+        pytest.raises(InputError, match=r"texts\[0\] is .*, where a text is expected"),
     ):
         encoder.embed([item])
 

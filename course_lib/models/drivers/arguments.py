@@ -1,4 +1,4 @@
-"""Check what a caller passes to an engine (a loaded model): an error names the argument and shows its value."""
+"""Check the arguments of an engine (a loaded model): an error names the argument and shows its value."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def as_texts(items: Iterable[str], name: str, call: str) -> list[str]:
     return [as_text(item, f"{name}[{i}]") for i, item in enumerate(as_list(items, name, call))]
 
 
-def as_text(value: str, name: str) -> str:
+def as_text(value: object, name: str) -> str:
     """The value. Raises InputError if it is no text, CourseError if no tokenizer can read it."""
     if not isinstance(value, str):
         raise InputError(f"{name} is {_shown(value)}, where a text is expected", f"give a text for {name}")
@@ -59,7 +59,9 @@ def as_prompt(value: Prompt, name: str) -> Prompt:
         raise InputError(f"{name} is a conversation without turns", turns_fix)
     for i, turn in enumerate(value):
         if turn.get("role") not in ROLES or not isinstance(turn.get("content"), str):
-            what = f"{name}[{i}] is no turn, which has a role (one of {', '.join(ROLES)}) and a text as content"
+            what = (
+                f"{name}[{i}] is no turn, which has a role (one of {', '.join(ROLES)}) and a text as content"
+            )
             raise InputError(f"{what}: {_shown(turn)}", turns_fix)
         check_encodable(turn["content"])
     return value

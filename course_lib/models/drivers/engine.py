@@ -240,7 +240,7 @@ class Engine(ABC):
         if self.spec.task != "text-generation":
             return ({"role": "user", "content": prompt},) if isinstance(prompt, str) else prompt
         if not isinstance(prompt, str):
-            what = f"{name} is a conversation, and {self.name} was loaded for text-generation: it continues a text"
+            what = f"{name} is a conversation, and text-generation, the task of {self.name}, continues a text"
             raise InputError(what, 'load(..., task="chat-completion")')
         return prompt
 
@@ -254,7 +254,9 @@ class Engine(ABC):
         """The options of one call. Raises Unsupported for an option that has no effect on the driver."""
         merged = options if options is not None else self.spec.generation
         if not isinstance(merged, Generation):
-            raise InputError(f"options is {options!r:.80}, no Generation", "generate(prompts, temperature=0.5)")
+            raise InputError(
+                f"options is {options!r:.80}, no Generation", "generate(prompts, temperature=0.5)"
+            )
         merged = merged.replace(**changes) if changes else merged
         refuse_unsupported(type(self), non_default_fields(merged, "generation."))
         if merged.json_schema is not None:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from course_lib.models.drivers.adapter_merging import attach, share_weights
 from course_lib.models.drivers.adapters import resolve_adapters, sha256_of_weights
-from course_lib.models.drivers.chat_template import ChatTemplate, check_chat, token_ids, with_bos
+from course_lib.models.drivers.arguments import as_prompt
+from course_lib.models.drivers.chat_template import (
+    ChatTemplate,
+    check_chat,
+    has_chat_template,
+    token_ids,
+    with_bos,
+)
 from course_lib.models.drivers.context import check_fits, context_length, default_context
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer, refuse_gguf
@@ -49,9 +56,9 @@ class HuggingFace(TorchEngine):
 
         folder = resolve(spec.source)
         refuse_gguf(folder)
-        tokenizer = load_tokenizer(folder)
         if spec.task == "chat-completion":
-            check_chat(spec.name, bool(tokenizer.chat_template))
+            check_chat(spec.name, has_chat_template(folder))
+        tokenizer = load_tokenizer(folder)
         default = default_context(spec, folder)  # by the memory that is free before loading
         model = from_pretrained(AutoModelForCausalLM, spec, folder)
         context = context_length(spec, int(model.config.max_position_embeddings), default)
@@ -69,6 +76,7 @@ class HuggingFace(TorchEngine):
 
     def ids(self, prompt: Prompt) -> list[int]:
         """The token ids of a conversation up to the beginning of the answer, or of a text."""
+        prompt = as_prompt(prompt, "prompt")
         if isinstance(prompt, str):
             ids = self._tokenize([prompt])[0]
         else:
@@ -167,12 +175,18 @@ class HuggingFace(TorchEngine):
         text = text.strip() if self.spec.task == "chat-completion" else text
         return Reply(text, len(prompt), len(answer), finish_reason)
 
-    def _stream(self, prompt: Prompt, options: Generation) -> Iterator[str]:
+    def _stream(self, prompt: Prompt, options: Generation) -> Generator[str, None, Reply]:
         ids = self.ids(prompt)
         self._check_fits(len(ids) + options.max_output_length)
+        return self._pieces(ids, options)
+
+    def _pieces(self, ids: list[int], options: Generation) -> Generator[str, None, Reply]:
+        """Yield the pieces of the answer to a prompt of token ids, and return the whole answer."""
+        answer: list[int] = []
         complete = functools.partial(self._complete, [ids], options)
-        pieces = stream_tokens(TokenDecoder(self.tokenizer, ids), self.end_ids(), complete)
-        return (piece for piece in without_stops(pieces, options.stop) if piece)
+        pieces = stream_tokens(TokenDecoder(self.tokenizer, ids), self.end_ids(), complete, answer)
+        yield from filter(None, without_stops(pieces, options.stop))
+        return self._reply(ids, answer, options)
 
     def _score(self, prompts: list[Prompt], continuations: list[str]) -> NDArray[np.float64]:
         from course_lib.models.drivers.scoring import score

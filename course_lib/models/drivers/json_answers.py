@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from course_lib.models.drivers.arguments import InputError
 from course_lib.models.drivers.fields import Unsupported
 
 # Options of llguidance: one space after ":" and ",", as in most JSON that a model has read, and no other
@@ -100,6 +101,19 @@ def is_runaway(text: str) -> bool:
     """Whether an answer that was cut ends in a very long number, or in a part that it repeats."""
     run = RUNAWAY.search(text[-1000:])
     return run is not None and len(run.group()) >= MINIMUM_RUN
+
+
+def check_validity(schema: dict[str, Any]) -> None:
+    """Raise InputError for what is not a valid JSON schema, such as an unknown type."""
+    from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]
+    from jsonschema.validators import validator_for
+
+    try:
+        validator_for(schema).check_schema(schema)
+    except SchemaError as error:
+        where = "/".join(map(str, error.absolute_path)) or "its root"
+        what = f"the JSON schema is not valid at {where}: {error.message[:200]}"
+        raise InputError(what, "see json-schema.org/understanding-json-schema/reference") from error
 
 
 def matches(text: str, schema: dict[str, Any]) -> bool:

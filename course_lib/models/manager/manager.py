@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers import load
+from course_lib.models.drivers.chat_template import refuse_base_model
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.reply import Counters
 from course_lib.models.manager.registry import ModelInfo, Registry
@@ -123,10 +124,12 @@ class ModelManager:
 
         name: A role, name, path, hub id or specification; by default DEFAULT_CHAT_MODEL.
         options: Generation options, such as temperature.
+        Raises CourseError for a base model, which has no chat template.
         """
         from course_lib.models.manager.langchain import ChatModel
 
         spec = self.registry.spec(name, task="chat-completion")
+        refuse_base_model(spec)
         return ChatModel(manager=self, spec=spec, options=spec.generation.replace(**options))
 
     def get_embedding_model(self, name: Model | None = None) -> EmbeddingModel:
