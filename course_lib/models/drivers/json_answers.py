@@ -106,7 +106,7 @@ def is_runaway(text: str) -> bool:
 def check_validity(schema: dict[str, Any]) -> None:
     """Raise InputError for what is not a valid JSON schema, such as an unknown type."""
     from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]
-    from jsonschema.validators import validator_for
+    from jsonschema.validators import validator_for  # type: ignore[import-untyped]
 
     try:
         validator_for(schema).check_schema(schema)
@@ -118,7 +118,7 @@ def check_validity(schema: dict[str, Any]) -> None:
 
 def matches(text: str, schema: dict[str, Any]) -> bool:
     """Whether a text is JSON that matches a schema."""
-    from jsonschema.validators import validator_for  # type: ignore[import-untyped]
+    from jsonschema.validators import validator_for
 
     try:
         return bool(validator_for(schema)(schema).is_valid(json.loads(text)))
