@@ -38,8 +38,9 @@ def check_variables(roles: Iterable[str]) -> None:
 
     Others that begin with COURSE_ may belong to other programs.
     """
-    known = [*VARIABLES, *map(role_variable, roles)]
-    for name in (n for n in os.environ if n.startswith(PREFIX) and n not in known):
-        if near := get_close_matches(name, known, n=1, cutoff=0.8):
-            what = f"the environment variable {name} has no effect; did you mean {near[0]}?"
-            raise CourseError(what, f"unset {name}")
+    known = [name.removeprefix(PREFIX) for name in (*VARIABLES, *map(role_variable, roles))]
+    given = (name.removeprefix(PREFIX) for name in os.environ if name.startswith(PREFIX))
+    for name in (n for n in given if n not in known):
+        if near := get_close_matches(name, known, n=1, cutoff=0.75):
+            what = f"the environment variable {PREFIX}{name} has no effect; did you mean {PREFIX}{near[0]}?"
+            raise CourseError(what, f"unset {PREFIX}{name}")

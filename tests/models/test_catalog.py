@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from course_lib import cli
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import ModelSpec, catalog, load
