@@ -169,7 +169,8 @@ def test_structured_output_takes_a_pydantic_class_a_typed_dict_or_a_schema(manag
         ({"type": "strin"}, "'strin' is not valid"),
     ],
 )
-def test_structured_output_refuses_what_is_no_schema_at_once(manager, schema, message):
+def test_structured_output_refuses_what_is_no_schema_at_once(schema, message):
+    manager = ModelManager()
     chat = manager.get_chat_model({"source": "haneul-1m", "driver": "llamacpp"})
     with pytest.raises(CourseError, match=message):
         chat.with_structured_output(schema)
