@@ -63,6 +63,9 @@ def test_the_configuration_and_the_weights_come_back(family, tmp_path):
     unpack(export(folder, tmp_path / "m.gguf"), tmp_path / "back")
     assert equal_weights(folder, tmp_path / "back")
     check_weights(tmp_path / "back", AutoModelForCausalLM)
+    assert all(
+        path.stat().st_mode & 0o044 == 0o044 for path in (tmp_path / "back").iterdir()
+    )  # a class shares it
     ours, theirs = (AutoConfig.from_pretrained(path).to_dict() for path in (folder, tmp_path / "back"))
     different = {key for key in ours if ours[key] != theirs.get(key)}
     unsaid = {"initializer_range", "max_window_layers", "_name_or_path"}  # in a GGUF file

@@ -199,11 +199,13 @@ class Engine(ABC):
 
     def count_tokens(self, prompt: Prompt) -> int:
         """The number of tokens of a prompt."""
-        raise Unsupported(f"the driver {self.driver} cannot count tokens", 'load(..., driver="huggingface")')
+        what = f"the driver {self.driver} cannot count tokens"
+        raise Unsupported(what, with_driver(self.spec, "huggingface"))
 
     def save(self, folder: Path | str) -> Path:
         """Write the model to a new folder. Loaded from there, it gives the same answers."""
-        raise Unsupported(f"the driver {self.driver} does not save models", 'load(..., driver="huggingface")')
+        what = f"the driver {self.driver} does not save models"
+        raise Unsupported(what, with_driver(self.spec, "huggingface"))
 
     def close(self) -> None:  # noqa: B027 - not every driver has resources to free
         """Free the model's memory and connections. Closing it a second time does nothing."""

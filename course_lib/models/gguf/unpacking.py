@@ -244,6 +244,7 @@ def _write_weights(folder: Path, file: Path, tensors: dict[str, Tensor], archite
                 weights[name] = _weight(data, name, tensors[name], architecture)
                 bar.update(weights[name].nbytes)
             save_file(weights, folder / shard, metadata={"format": "pt"})
+            (folder / shard).chmod(0o644)  # safetensors lets only the owner read, and a class may share it
             weight_map |= dict.fromkeys(names, shard)
     if len(shards) > 1:
         index = {"metadata": {"total_size": 2 * total}, "weight_map": weight_map}
