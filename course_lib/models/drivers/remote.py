@@ -137,12 +137,12 @@ class RemoteEngine(Engine):
         text = text.strip() if self.spec.task == "chat-completion" else text
         return Reply(text, prompt_tokens, tokens, finish_reason)
 
-    def _stream(self, prompt: Prompt, options: Generation) -> Generator[str, None, Reply]:
+    def _stream(self, prompt: Prompt, options: Generation) -> Generator[str, None, Reply | None]:
         pieces = self._pieces(prompt, options)
         next(pieces)  # sends the request, so that the call of `stream` raises its errors
         return pieces
 
-    def _pieces(self, prompt: Prompt, options: Generation) -> Generator[str, None, Reply]:
+    def _pieces(self, prompt: Prompt, options: Generation) -> Generator[str, None, Reply | None]:
         """Yield an empty text once the first chunk has arrived, then the pieces of the answer; return it."""
         usages: list[Usage] = []
 
@@ -165,7 +165,10 @@ class RemoteEngine(Engine):
         if not usages:
             what = f"the answer of {self.address} broke off after {len(answer)} characters"
             raise self._broken_answer_error(what)
-        return self._finished(answer, usages[-1], options)
+        if all(isinstance(count, int) for count in usages[-1][:2]):
+            return self._finished(answer, usages[-1], options)
+        self._check_complete(answer, usages[-1], options)
+        return None  # the server does not count tokens in streams
 
     def _check_complete(self, text: str, usage: Usage, options: Generation) -> FinishReason:
         """The finish reason. Raises CourseError if the token counts show that something was truncated.

@@ -38,12 +38,15 @@ class Reply(str):
 class Stream(Iterator[str]):
     """The pieces of an answer, as the model generates them.
 
-    reply: the whole answer with its token counts and finish reason, once the last piece has been read.
+    reply: the whole answer with its token counts and finish reason, once the last piece has been read; None
+    before, and for a server that does not count tokens in a stream.
     """
 
     reply: Reply | None = None
 
-    def __init__(self, pieces: Generator[str, None, Reply], counters: Counters, started: float) -> None:
+    def __init__(
+        self, pieces: Generator[str, None, Reply | None], counters: Counters, started: float
+    ) -> None:
         self._pieces, self._counters, self._started = pieces, counters, started
         self._is_first = True
 
