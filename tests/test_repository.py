@@ -17,6 +17,7 @@ from tests.imports import imports
 ROOMS = [
     "errors",
     "environment",
+    "names",
     "lazy",
     "quiet",
     "shell",

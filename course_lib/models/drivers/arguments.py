@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, TypeVar
 
-from course_lib.errors import CourseError, check_encodable
+from course_lib.errors import CourseError, check_text
 from course_lib.models.drivers.reply import Prompt
 
 ROLES = ("system", "user", "assistant")
@@ -43,7 +43,7 @@ def as_text(value: object, name: str) -> str:
     """The value. Raises InputError if it is no text, CourseError if no tokenizer can read it."""
     if not isinstance(value, str):
         raise InputError(f"{name} is {_shown(value)}, where a text is expected", f"give a text for {name}")
-    check_encodable(value)
+    check_text(value)
     return value
 
 
@@ -63,7 +63,7 @@ def as_prompt(value: Prompt, name: str) -> Prompt:
                 f"{name}[{i}] is no turn, which has a role (one of {', '.join(ROLES)}) and a text as content"
             )
             raise InputError(f"{what}: {_shown(turn)}", turns_fix)
-        check_encodable(turn["content"])
+        check_text(turn["content"])
     return value
 
 
