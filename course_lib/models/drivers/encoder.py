@@ -116,7 +116,7 @@ class Encoder(TorchEngine):
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, with special tokens."""
-        ids: list[list[int]] = self._tokenize(list(texts), verbose=False)["input_ids"] if texts else []
+        ids: list[list[int]] = self._tokenize(list(texts))["input_ids"] if texts else []
         return ids
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
