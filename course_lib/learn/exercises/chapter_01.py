@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from course_lib.learn.exercises.comparing import check_letter
 from course_lib.learn.exercises.engine import Exercise
-from course_lib.learn.exercises.feedback_01_quality import check_bits, check_decide, check_needed
+from course_lib.learn.exercises.feedback_01_quality import (
+    check_bits,
+    check_decide,
+    check_megabytes,
+    check_needed,
+)
 from course_lib.learn.exercises.feedback_01_speed import (
     check_cut,
-    check_megabytes,
     check_most,
     check_reading,
     check_speed,

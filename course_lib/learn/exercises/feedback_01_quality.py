@@ -1,4 +1,4 @@
-"""Checkers of chapter 01's exercises on bits per byte and on comparing models: return feedback, None if right.
+"""Checkers of chapter 01's exercises on memory, bits per byte and comparing models: None if right.
 
 Each known mistake is a function that makes it.
 """
@@ -11,6 +11,29 @@ from collections.abc import Callable, Sequence
 
 from course_lib.learn.exercises.comparing import compare, diagnose
 from course_lib.measure.intervals import bootstrap_interval
+
+
+def _megabytes(parameters: int, bits: float) -> float:
+    return parameters * bits / 8 / 10**6
+
+
+SIZES = (
+    (lambda p, b: _megabytes(p, int(b)), "4.5 bits were taken for 4: `bits` may be a fraction"),
+    (lambda p, b: p * b / 10**6, "that counts 4 bits as 4 bytes; a byte has 8 bits"),
+    (
+        lambda p, b: 1.2 * _megabytes(p, b),
+        "the weights alone take no factor 1.2; the KV cache and the program are added in chapter 02",
+    ),
+    (lambda p, b: p * b / 8 / 2**20, "dividing by 2**20 gives MiB; a megabyte (MB) is 10**6 bytes"),
+    (lambda p, b: p * b / 8, "that is in bytes; divide by 10**6 for megabytes"),
+    (lambda p, b: p * b / 8 / 10**9, "that is in gigabytes; a megabyte is 10**6 bytes"),
+    (lambda p, b: p * b // 8 / 10**6, "// cuts off a part of a byte; divide with /"),
+)
+
+
+def check_megabytes(megabytes: Callable[[int, float], float]) -> str | None:
+    cases = [(8_000_000_000, 4), (1_377_408, 16), (1_000_001, 4.5)]
+    return diagnose(megabytes, _megabytes, cases, SIZES, name="megabytes")
 
 
 def _bits(logs: Sequence[float], text: str) -> float:
@@ -136,7 +159,7 @@ NEEDED = (
     ),
     (
         lambda n, low, high, gain: n * ((high - low) / 2 / gain) ** 0.5,
-        "the square root is on the other side: the width falls with the root of n, so n grows with the square",
+        "the width falls with the square root of n, so n grows with the square of the factor",
     ),
     (
         lambda n, low, high, gain: n * (high - low) / gain,

@@ -1,4 +1,4 @@
-"""Checkers of chapter 01's exercises on memory, speed and servers: return feedback, None if right.
+"""Checkers of chapter 01's exercises on speed and servers: return feedback, None if right.
 
 Each known mistake is a function that makes it.
 """
@@ -12,30 +12,6 @@ from statistics import mean, median
 from typing import Any
 
 from course_lib.learn.exercises.comparing import diagnose
-
-
-def _megabytes(parameters: int, bits: float) -> float:
-    return parameters * bits / 8 / 10**6
-
-
-SIZES = (
-    (lambda p, b: _megabytes(p, int(b)), "4.5 bits were taken for 4: `bits` may be a fraction"),
-    (lambda p, b: p * b / 10**6, "that counts 4 bits as 4 bytes; a byte has 8 bits"),
-    (
-        lambda p, b: 1.2 * _megabytes(p, b),
-        "the weights alone take no factor 1.2; the KV cache and the program are added in chapter 02",
-    ),
-    (lambda p, b: p * b / 8 / 2**20, "dividing by 2**20 gives MiB; a megabyte (MB) is 10**6 bytes"),
-    (lambda p, b: p * b / 8, "that is in bytes; divide by 10**6 for megabytes"),
-    (lambda p, b: p * b / 8 / 10**9, "that is in gigabytes; a megabyte is 10**6 bytes"),
-    (lambda p, b: p * b // 8 / 10**6, "// cuts off a part of a byte; divide with /"),
-)
-
-
-def check_megabytes(megabytes: Callable[[int, float], float]) -> str | None:
-    cases = [(8_000_000_000, 4), (1_377_408, 16), (1_000_001, 4.5)]
-    return diagnose(megabytes, _megabytes, cases, SIZES, name="megabytes")
-
 
 Runs = Sequence[tuple[float, str]]
 Counter = Callable[[str], int]
@@ -200,7 +176,7 @@ def _reading(calls: Sequence[Call]) -> float:
 READING = (
     (
         lambda calls: median(_read_rate(reply) for _, reply in calls),
-        "repeated prompts are among them: their tokens were counted but not read, which gives an absurd speed",
+        "repeated prompts are among them: their tokens were counted but not read",
     ),
     (
         lambda calls: median(_read_rate(dict(calls)[p]) for p in dict(calls)),
@@ -264,7 +240,7 @@ SENT: Sent = {
 CUTS = (
     (
         lambda sent: [n for n, (tokens, context, _) in sent.items() if tokens > context],
-        "num_ctx is what was asked for; a model may read less, as with 'a page for a model that reads little'. "
+        "num_ctx was asked for; a model may read less ('a page for a model that reads little'). "
         "What was read is in the reply",
     ),
     (
