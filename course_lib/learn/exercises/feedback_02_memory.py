@@ -249,7 +249,7 @@ def _choose_by(
             for name, bits in formats.items()
             if 1e9 * billions * bits / each + cache(tokens, kv) <= limit(memory_gib)
         ]
-        return max(fitting)[1:] if fitting else None  # type: ignore[return-value]
+        return max(fitting)[1:] if fitting else None
 
     return choose
 
