@@ -14,6 +14,7 @@ from course_lib.models.catalog.catalogue import (
     is_adapter,
     pull_command,
     pulled_entry,
+    related,
     similar_names,
     verify_pulled,
     verify_shipped,
@@ -22,6 +23,7 @@ from course_lib.models.catalog.packages import Package, Wheel, pulled_models
 from course_lib.models.catalog.selection import PURPOSES, Fit, largest_fitting, rank_models
 from course_lib.models.catalog.shipped_models import (
     MINILM,
+    MINILM_SHA256,
     model_name,
     shipped,
     shipped_folder,

