@@ -11,6 +11,7 @@ from collections import Counter
 
 MAX_CONNECTIONS = 256  # open connections; one more closes the one that has been idle for the longest time
 HEADER_SECONDS = 10.0  # until the header of a request must have arrived
+IDLE_SECONDS = 300  # until a connection without a request is closed; clients assume that it stays open
 BODY_SECONDS = 30.0  # until the body of a request must have arrived
 MAX_BODY_BYTES = 4_000_000  # of a request, except an uploaded file
 MAX_MESSAGES = 1_000  # of a chat

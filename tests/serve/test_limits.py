@@ -258,6 +258,15 @@ def test_a_header_that_does_not_come_is_not_waited_for(running, monkeypatch):
         assert silent.recv(1) == b""
 
 
+def test_a_connection_stays_open_between_requests_until_its_bound(running, monkeypatch):
+    """uvicorn's 5 seconds are also those after which httpx drops a connection: now and then both at once."""
+    monkeypatch.setattr(limits, "IDLE_SECONDS", 0.05)
+    with connected(running) as idle:
+        idle.settimeout(4)
+        idle.sendall(b"GET /api/version HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert b"".join(iter(lambda: idle.recv(4096), b"")).startswith(b"HTTP/1.1 200")
+
+
 def test_beyond_the_limit_the_connection_that_was_idle_longest_is_closed(running, monkeypatch):
     monkeypatch.setattr(limits, "MAX_CONNECTIONS", 4)
     with contextlib.ExitStack() as stack:
