@@ -17,7 +17,8 @@ import numpy as np
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.engine import Engine
-from course_lib.models.manager.manager import LoadedModel, ModelManager
+from course_lib.models.manager.manager import ModelManager
+from course_lib.models.manager.pool import LoadedModel
 from course_lib.serve.completion import Completion, CompletionRequest, ServedLlamaCpp
 from course_lib.serve.errors import ApiError, not_found
 from course_lib.serve.limits import MAX_PULLS, MAX_QUEUED, MAX_RUNNING
