@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import threading
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -32,6 +33,9 @@ TEXTS = st.lists(WORDS, max_size=7).map(" ".join)
 CORPORA = st.lists(TEXTS, min_size=1, max_size=25)  # many duplicates
 ALPHAS = st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.5, 0.7, 0.9, 1.0])
 FUSED = st.sampled_from(FUSIONS)
+
+
+NO_EMBEDDER: Any = None
 
 
 def corpus(texts):
@@ -560,8 +564,8 @@ def test_one_bad_question_of_a_batch_is_returned_as_an_error_where_that_is_asked
         lambda r, text: r.lexical.explain(text, "a"),
         lambda r, text: r.dense.search(text),
         lambda r, text: StoreRetriever(InMemoryVectorStore(Hashed())).search_all([text], 1),
-        lambda r, text: LateInteraction(None).rerank(text, ["a"]),
-        lambda r, text: LateInteraction(None).rerank("a", [text]),
+        lambda r, text: LateInteraction(NO_EMBEDDER).rerank(text, ["a"]),
+        lambda r, text: LateInteraction(NO_EMBEDDER).rerank("a", [text]),
         lambda r, text: rerank(Longest(), text, ["a", "b"]),
         lambda r, text: rerank(Longest(), "a", ["a", text]),
     ],
