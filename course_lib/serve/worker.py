@@ -72,7 +72,7 @@ class Worker:
         max_running: int = MAX_RUNNING,
     ) -> None:
         self.store, self.manager, self.closing = store, ModelManager(), threading.Event()
-        self.limit = max_queued + max_running
+        self.limit, self.uploads = max_queued + max_running, 0  # uploads: files that are coming
         self.settings = settings or Settings()
         self.placements: dict[str, Placement] = {}  # key of a tag -> how the model was last loaded
         self._users, self._placing = Counter[str](), threading.Lock()  # requests per key of a tag
