@@ -4,25 +4,38 @@ import asyncio
 import json
 import re
 import threading
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
+from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import ValidationError
 
 from course_lib.errors import CourseError
-from course_lib.retrieval import BM25, LSA, Dense, HybridRetriever, Tokenizer
+from course_lib.retrieval import (
+    BM25,
+    LSA,
+    Dense,
+    HybridRetriever,
+    LateInteraction,
+    StoreRetriever,
+    Tokenizer,
+)
 from course_lib.retrieval.chunk import Chunk
 from course_lib.retrieval.fusion import FUSIONS
 from course_lib.retrieval.rerank import rerank
-from tests.retrieval.conftest import Broken, Hashed
+from tests.retrieval.conftest import Broken, Hashed, child
 
 WORDS = st.sampled_from(["fee", "card", "rate", "limit", "카드", "수수료", "of", "the"])
 TEXTS = st.lists(WORDS, max_size=7).map(" ".join)
 CORPORA = st.lists(TEXTS, min_size=1, max_size=25)  # many duplicates
 ALPHAS = st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.5, 0.7, 0.9, 1.0])
 FUSED = st.sampled_from(FUSIONS)
+
+
+NO_EMBEDDER: Any = None
 
 
 def corpus(texts):
@@ -550,6 +563,9 @@ def test_one_bad_question_of_a_batch_is_returned_as_an_error_where_that_is_asked
         lambda r, text: r.lexical.search(text),
         lambda r, text: r.lexical.explain(text, "a"),
         lambda r, text: r.dense.search(text),
+        lambda r, text: StoreRetriever(InMemoryVectorStore(Hashed())).search_all([text], 1),
+        lambda r, text: LateInteraction(NO_EMBEDDER).rerank(text, ["a"]),
+        lambda r, text: LateInteraction(NO_EMBEDDER).rerank("a", [text]),
         lambda r, text: rerank(Longest(), text, ["a", "b"]),
         lambda r, text: rerank(Longest(), "a", ["a", text]),
     ],
@@ -566,3 +582,22 @@ def test_the_default_alpha_is_the_embedders():
     assert HybridRetriever.from_texts(texts, LSA.fit(texts)).alpha == 0.5
     assert HybridRetriever.from_texts(texts, LSA.fit(texts), alpha=0.2).alpha == 0.2
     assert HybridRetriever.from_texts(texts, Hashed()).alpha == 0.7
+
+
+def test_a_search_reads_no_file_and_resolves_no_model_again():
+    """The models of settings are resolved when they are first used; an audit hook counts the files opened."""
+    assert child(
+        """
+from course_lib.retrieval import HybridRetriever
+from course_lib.retrieval.rerank import make_reranker
+from course_lib.models.schema import ModelSpec
+model = ModelManager.shared().get_embedding_model("embed")
+hybrid = HybridRetriever.from_texts(["annual fee", "lost card"], model, rerank=make_reranker("cross-encoder"))
+hybrid.search("fee")
+opened, parsed = [], []
+ModelSpec.__init__ = lambda self, *args, **fields: parsed.append(fields)
+sys.addaudithook(lambda event, arguments: opened.append(arguments[0]) if event == "open" else None)
+hybrid.search("card")
+print(opened, parsed)
+"""
+    ).endswith("[] []\n")
