@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from course_lib.errors import CourseError
+from course_lib.errors import CourseError, check_text
 from course_lib.retrieval.documents import (
     Hit,
     SearchResult,
@@ -25,7 +25,8 @@ ID_FIELD = "id"  # metadata field for a document's id, because some stores do no
 
 
 class StoreRetriever:
-    """Adapts a vector store to `HybridRetriever.from_retrievers`. The store must be empty at first.
+    """Adapts a vector store to `HybridRetriever(dense=StoreRetriever(store))`. The store must be empty at
+    first.
 
     score_type: The meaning of the store's scores. "relevance": The store itself converts them to 0..1.
     "similarity": Higher is better. "distance": Lower is better. min_score: The lowest possible score, for
@@ -58,6 +59,10 @@ class StoreRetriever:
     def __len__(self) -> int:
         return len(self._ids)
 
+    def prepare(self, documents: Mapping[str, str]) -> Callable[[], None]:
+        """Return a function that calls `add`: a store embeds and adds at once."""
+        return partial(self.add, documents)
+
     def add(self, documents: Mapping[str, str]) -> None:
         """Add documents, id -> text, to the store. Errors of the store are not caught."""
         if documents:
@@ -87,6 +92,8 @@ class StoreRetriever:
         check_search(k, allowed)
         if isinstance(queries, str):
             raise string_error("queries", queries)
+        for query in queries:
+            check_text(query)
         known = None if allowed is None else self._ids.keys() & set(allowed)
         return [SearchResult(self._search(q, k, known), partial(self._scores_of, q)) for q in queries]
 
