@@ -36,11 +36,21 @@ def test_every_point_and_interval_is_drawn():
     lines = {"one passage": {1e6: (0.5, 0.4, 0.6), 4e6: (0.9, 0.85, 0.95)}, "none": {1e6: (0.0, 0.0, 0.02)}}
     figure = lines_with_intervals(lines, x="weights", y="right, %", title="t", ticks={1e6: "1M", 4e6: "4M"})
     axes = figure.axes[0]
-    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["one passage", "none"]
+    assert [t.get_text() for t in axes.texts] == ["one passage", "none"]
     assert list(axes.containers[0].lines[0].get_ydata()) == [50, 90]
     bar = axes.containers[0].lines[2][0].get_segments()[0]
     assert [round(float(y)) for _, y in bar] == [40, 60]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["1M", "4M"]
+
+
+def test_names_that_would_overlap_stand_in_a_legend():
+    apart = {"left": ((1, 1, 1), (50, 40, 60)), "right": ((9, 9, 9), (80, 70, 90))}
+    figure = named_points(apart, x="", y="", title="")
+    assert {text.get_text() for text in figure.axes[0].texts} >= {"left", "right"} and not figure.legends
+    near = apart | {"close by": ((9.1, 9, 9.2), (80, 70, 90))}
+    figure = named_points(near, x="", y="", title="")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["left", "right", "close by"]
+    assert "left" not in {text.get_text() for text in figure.axes[0].texts}
 
 
 def test_more_lines_than_colours_are_refused():

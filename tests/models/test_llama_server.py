@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
+from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.measure.hardware import computing_threads, usable_cores
 from course_lib.models import load
@@ -82,6 +83,13 @@ print(len(psutil.Process().children()), before, listening())
 )
 def test_a_loaded_model_listens_on_no_port(name, driver, task, processes):
     assert run(LISTENERS, name, driver, task).split(maxsplit=1) == [str(processes), "[] []\n"]
+
+
+def test_writing_a_gguf_file_asks_llama_cpp_in_a_process_of_its_own(tmp_path):
+    """In the process of a notebook it would open a port, to compare the tokens of a few hundred texts."""
+    code = "import sys; from pathlib import Path; from course_lib.models.gguf import export; "
+    code += "export(Path(sys.argv[1]), Path(sys.argv[2])); print('xllamacpp' in sys.modules)"
+    assert run(code, str(data.MODELS / NAME), str(tmp_path / "m.gguf")) == "False\n"
 
 
 @NEEDS_SOCKETS
@@ -264,3 +272,28 @@ def test_memory_is_the_file_the_cache_and_little_more(smollm2):
     )
     assert planned < taken < planned + 120_000_000
     engine.close()
+
+
+FORK = """
+import os, sys
+from course_lib.models import load
+engine = load("haneul-300k", driver="llamacpp")
+answer = engine.generate(["hello"], max_output_length=3)
+child = os.fork()
+if child == 0:
+    assert engine.generate(["hello"], max_output_length=3) == answer
+    engine.close()
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert engine.generate(["hello"], max_output_length=3) == answer
+folder = os.path.dirname(engine.server._addresses[0].split("://")[1])
+engine.close()
+assert not os.path.exists(folder)
+print("right")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_that_ends_leaves_the_model_alone():
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "right\n", done.stderr
