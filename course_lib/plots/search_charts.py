@@ -26,7 +26,7 @@ def rankings(columns: Mapping[str, Sequence[str]], marked: Collection[str], *, t
             f"{n} columns of {rows} rows; 1 to 4 of 1 to 25 can be read, with every id once in a column"
         )
     widths = [max(map(_label_width, ids), default=0.0) for ids in columns.values()]
-    wide = max(7, n * (max(widths) + 0.6))
+    wide = max(7, n * (max(widths) + 1.2))  # with room for the lines
     half = [(width / 2 + 0.12) * (n + 0.2) / wide for width in widths]  # of a label and the space around it
     figure, axes = new_picture(wide, 0.8 + 0.27 * rows)
     text = {"ha": "center", "va": "center", "parse_math": False}
