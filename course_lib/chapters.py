@@ -90,7 +90,11 @@ def execute(
 
 
 class PeakMemory:
-    """A context manager that samples a process and its children; `bytes` is their peak resident memory."""
+    """A context manager that samples a process and its children; `bytes` is their peak resident memory.
+
+    A peak counts if two samples in a row reached it: between fork and exec, for some milliseconds, a child
+    has its parent's memory once more.
+    """
 
     def __init__(self, pid: int) -> None:
         self.pid, self.bytes = pid, 0
@@ -114,13 +118,14 @@ class PeakMemory:
             except psutil.Error:  # it ended between two samples
                 return 0
 
+        last = 0
         while not self._done.wait(0.05):
             try:
                 process = psutil.Process(self.pid)
-                processes = [process, *process.children(recursive=True)]
-                self.bytes = max(self.bytes, sum(map(resident, processes)))
+                now = sum(map(resident, [process, *process.children(recursive=True)]))
             except psutil.Error:
                 continue
+            self.bytes, last = max(self.bytes, min(last, now)), now
 
 
 def _execute_with_progress(number: str) -> tuple[Path, Any, Execution]:

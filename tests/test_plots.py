@@ -52,7 +52,7 @@ def test_every_time_is_a_dot_and_the_median_a_bar():
 
 
 def test_a_picture_shows_itself_as_png():
-    assert dots({"a": [1.0]}, x="", title="")._repr_png_().startswith(b"\x89PNG")
+    assert dots({"a": [1.0]}, x="", title="").png().startswith(b"\x89PNG")
 
 
 POINTS = {"a": ((10, 8, 11), (50, 40, 70)), "b": ((90, 90, 90), (60, 50, 65))}
@@ -213,7 +213,7 @@ def test_no_label_is_cut_or_runs_into_a_line_or_its_neighbour(long):
     figure = rankings(
         {name: [f"{long}{i}" for i in order] for name, order in orders.items()}, [f"{long}3"], title="t"
     )
-    figure._repr_png_()
+    figure.png()
     axes, whole = figure.axes[0], figure.bbox
     boxes = [t.get_window_extent() for t in axes.texts]
     assert all(
@@ -238,7 +238,7 @@ def test_rankings_that_cannot_be_read_are_refused(columns):
 def test_a_map_has_a_look_for_every_group_and_no_numbers():
     groups = {str(i): [(i, 0.0), (i, -1.0)] for i in range(16)}
     figure = scatter(groups, title="t", notes={"my $5 question": (15.0, 3.0), "other": (0.0, -3.0)})
-    figure._repr_png_()
+    figure.png()
     axes = figure.axes[0]
     looks = {
         line.get_label(): (line.get_color(), line.get_marker())
@@ -271,3 +271,8 @@ def test_a_map_has_a_look_for_every_group_and_no_numbers():
 def test_a_map_that_cannot_be_drawn_is_refused(groups, notes):
     with pytest.raises(ValueError, match=r"groups; 1 to 16|without points|not finite"):
         scatter(groups, title="", notes=notes)
+
+
+def test_a_picture_has_an_alternative_text():
+    png, metadata = dots({"small": [1.0, 2.0], "large": [3.0]}, x="ms", title="Every run")._repr_png_()
+    assert png.startswith(b"\x89PNG") and metadata["alt"] == "Every run. x: ms. shown: small, large"

@@ -43,4 +43,4 @@ def test_what_cannot_be_read_is_not_drawn(cosines, rows, columns):
 
 
 def test_what_looks_like_a_formula_is_drawn_as_it_stands():
-    assert alignment([[0.5]], ["$x"], ["_y^"], title="T")._repr_png_()
+    assert alignment([[0.5]], ["$x"], ["_y^"], title="T").png()

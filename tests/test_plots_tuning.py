@@ -153,9 +153,7 @@ def test_small_models_have_more_digits_and_none_has_a_picture():
     assert text.get_text() == "full $a$: 0.0640 GB = 0.0080 weights + 0.0080 gradients + 0.0480 optimiser"
     assert not text.get_parse_math()
     nothing = training_memory({"none": Cost(0, 0, 0)})
-    assert nothing._repr_png_() and nothing.axes[0].texts[0].get_text().startswith(
-        "none: 0.00 GB = 0.00 weights"
-    )
+    assert nothing.png() and nothing.axes[0].texts[0].get_text().startswith("none: 0.00 GB = 0.00 weights")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +204,7 @@ def test_four_lines_and_their_kept_steps_differ_without_colour():
 
 def test_nothing_is_marked_where_nothing_was_kept():
     assert len(losses(LINES).axes[0].lines) == 2
-    assert losses({"one": {5: 1.0}})._repr_png_()
+    assert losses({"one": {5: 1.0}}).png()
 
 
 def test_steps_are_whole_numbers():

@@ -6,6 +6,7 @@ Budgets are declared for a tier, the set of models chosen by COURSE_TIER. Where 
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from course_lib.chapters import all_chapters, chapter_path, execute, read_notebook
+from course_lib.chapters import Execution, all_chapters, chapter_path, execute, read_notebook
 from course_lib.data import CHAPTERS
 from course_lib.errors import CourseError
 from course_lib.models.catalog import role, roles, roles_by_hand, tier
@@ -23,24 +24,30 @@ from course_lib.tables import table
 
 SHARE = {"real": 0.1}  # tier -> the share of its questions that a chapter asks, where that is not all
 T = TypeVar("T")
+FURTHER = "## Further"  # begins the heading of a chapter's optional part, which goes on to its end
 MAX_TIME_FACTOR = 3.0  # times the declared minutes
 MAX_SLOWDOWN = 4.0  # the allowed time grows with a machine's slowness up to this factor
 
 
 class Budget(BaseModel):
-    """A chapter's budget in one tier. `speed`: `calibrate()` on the machine where `minutes` was measured."""
+    """A chapter's budget in one tier.
+
+    minutes: without the optional part, which begins at the heading FURTHER and takes `further_minutes`.
+    speed: `calibrate()` on the machine where both were measured.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     minutes: float = Field(gt=0)
+    further_minutes: float = Field(0, ge=0)
     memory_gib: float = Field(gt=0)
     disk_gb: float = Field(ge=0)
     download_mb: float = Field(ge=0)
     speed: float = Field(gt=0)
 
-    def minutes_at(self, speed: float) -> float:
-        """Return the expected minutes on a machine of this speed."""
-        return self.minutes * self.speed / speed
+    def minutes_at(self, speed: float, *, further: bool = False) -> float:
+        """Return the expected minutes, or those of the optional part, on a machine of this speed."""
+        return (self.further_minutes if further else self.minutes) * self.speed / speed
 
 
 def declared_budget(notebook: Any, name: str) -> Budget:
@@ -48,6 +55,16 @@ def declared_budget(notebook: Any, name: str) -> Budget:
     if tier() not in _budgets(notebook):
         raise CourseError(f"{name} declares no budget for tier {tier()}", "export COURSE_TIER=tiny")
     return Budget.model_validate(_budgets(notebook)[tier()])
+
+
+def first_further_cell(notebook: Any) -> str:
+    """Return the id of the first code cell of the optional part, or '' if the chapter has no such part."""
+    begun = False
+    for cell in notebook.cells:
+        if begun and cell.cell_type == "code":
+            return str(cell.id)
+        begun = begun or (cell.cell_type == "markdown" and f"\n{FURTHER}" in f"\n{cell.source}")
+    return ""
 
 
 def _budgets(notebook: Any) -> dict[str, Any]:
@@ -86,10 +103,13 @@ def show_budget(number: str) -> float:
     budgets = _budgets(read_notebook(chapter_path(number)))
     measured = tier() if tier() in budgets else "tiny"
     budget = Budget.model_validate(budgets[measured])
-    minutes = budget.minutes_at(calibrate())
+    speed = calibrate()
+    optional = budget.minutes_at(speed, further=True)
+    further = f" (and {optional:.1f} for the optional part)" if optional else ""
     print(
-        f"about {max(1, round(minutes))} min to run, {budget.memory_gib:g} GiB of memory, "
-        f"{budget.disk_gb:g} GB of disk, {budget.download_mb:g} MB to download (tier {measured})"
+        f"about {max(1, round(budget.minutes_at(speed)))} min to run{further}, "
+        f"{budget.memory_gib:g} GiB of memory, {budget.disk_gb:g} GB of disk, "
+        f"{budget.download_mb:g} MB to download (tier {measured})"
     )
     if measured != tier():
         print(
@@ -127,21 +147,40 @@ def sample(items: Sequence[T], count: int) -> list[T]:
     return some
 
 
-def budget_violations(budget: Budget, seconds: float, peak: int, speed: float) -> list[str]:
+def budget_violations(
+    budget: Budget, seconds: float, peak: int, speed: float, further_seconds: float = 0.0
+) -> list[str]:
     """Return the violations of a budget: too much memory, or over MAX_TIME_FACTOR times the time.
 
-    peak: bytes. speed: of this machine, from `calibrate()`.
+    peak: bytes. speed: of this machine, from `calibrate()`. further_seconds: for the optional part.
     """
     problems = []
     if peak > budget.memory_gib * 2**30:
         problems.append(f"peak {peak / 2**30:.2f} GiB, declared {budget.memory_gib:g} GiB")
-    allowed = MAX_TIME_FACTOR * min(MAX_SLOWDOWN * budget.minutes, budget.minutes_at(speed))
-    if seconds / 60 > allowed:
-        problems.append(
-            f"{seconds / 60:.1f} min, allowed {allowed:.1f} "
-            f"({MAX_TIME_FACTOR:g} times the declared time, adjusted to this machine)"
-        )
+    for part, taken in (("", seconds), ("optional part: ", further_seconds)):
+        expected = budget.minutes_at(speed, further=bool(part))
+        declared = budget.minutes_at(budget.speed, further=bool(part))
+        allowed = MAX_TIME_FACTOR * min(MAX_SLOWDOWN * declared, expected)
+        if taken / 60 > allowed:
+            problems.append(
+                f"{part}{taken / 60:.1f} min, allowed {allowed:.1f} "
+                f"({MAX_TIME_FACTOR:g} times the declared time, adjusted to this machine)"
+            )
     return problems
+
+
+def _execute_in_parts(notebook: Any) -> tuple[Execution, float]:
+    """Execute a chapter; return the result, and how many of its seconds the optional part took."""
+    first, begun = first_further_cell(notebook), math.inf
+    ids = [cell.id for cell in notebook.cells]
+    before = ids[ids.index(first) - 1] if first else ""
+
+    def on_cell(_: Any, cell: Any) -> None:
+        nonlocal begun
+        begun = time.monotonic() if cell.id == before else begun
+
+    run = execute(notebook, CHAPTERS, on_cell)
+    return run, max(0.0, time.monotonic() - begun)
 
 
 def report(number: str | None = None) -> int:
@@ -151,12 +190,13 @@ def report(number: str | None = None) -> int:
     for path in paths:
         notebook = read_notebook(path)
         budget = declared_budget(notebook, path.name)
-        run = execute(notebook, CHAPTERS)
-        problems = budget_violations(budget, run.seconds, run.peak_bytes, speed) + (
+        run, further = _execute_in_parts(notebook)
+        problems = budget_violations(budget, run.seconds - further, run.peak_bytes, speed, further) + (
             [run.error] if run.error else []
         )
         violations += [f"{path.name}: {problem}" for problem in problems]
-        minutes = (f"{budget.minutes_at(speed):.1f}", f"{run.seconds / 60:.1f}")
+        whole = budget.minutes_at(speed) + budget.minutes_at(speed, further=True)
+        minutes = (f"{whole:.1f}", f"{run.seconds / 60:.1f}")
         rows.append((path.stem, *minutes, f"{budget.memory_gib:g}", f"{run.peak_bytes / 2**30:.2f}"))
     print(f"speed of this machine: {speed:.0f}")
     print(table(["chapter", "minutes declared", "measured", "GiB declared", "measured"], rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from io import BytesIO
 from math import inf
@@ -24,10 +25,29 @@ MARKER_STYLES = [
 class Picture(Figure):
     """A matplotlib figure that a notebook displays as PNG, without pyplot and its global state."""
 
-    def _repr_png_(self) -> bytes:
+    def png(self) -> bytes:
+        """Return the drawing as a PNG file."""
         out = BytesIO()
         self.savefig(out, format="png", dpi=100)
         return out.getvalue()
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
+        """Return the PNG and its alternative text, which nbconvert gives to readers who cannot see it."""
+        return self.png(), {"alt": self.alt}
+
+    @property
+    def alt(self) -> str:
+        """The title, the axes and the names of what is drawn, in one line."""
+        texts = [self.get_suptitle()]
+        for axes in self.axes:
+            texts += [axes.get_title(), axes.get_title(loc="left")]
+            texts += [f"x: {axes.get_xlabel()}"] * bool(axes.get_xlabel())
+            texts += [f"y: {axes.get_ylabel()}"] * bool(axes.get_ylabel())
+            names = [text.get_text() for text in (*axes.get_yticklabels(), *axes.texts) if text.get_text()]
+            names += axes.get_legend_handles_labels()[1]
+            names = [name for name in dict.fromkeys(names) if not re.fullmatch(r"[\W\d_]+", name)]
+            texts += ["shown: " + ", ".join(names)] * bool(names)
+        return ". ".join(" ".join(text.split()) for text in dict.fromkeys(texts) if text)
 
 
 def new_picture(width: float, height: float, **settings: Any) -> tuple[Picture, Any]:

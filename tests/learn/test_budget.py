@@ -15,6 +15,7 @@ from course_lib.learn.budget import (
     calibrate,
     declared_budget,
     fewer,
+    first_further_cell,
     report,
     sample,
     show_budget,
@@ -45,6 +46,21 @@ def test_a_machine_half_as_fast_gets_twice_the_minutes():
 def test_what_breaks_a_budget(seconds, peak, speed, broken):
     found = budget_violations(BUDGET, seconds, int(peak), speed)
     assert len(found) == len(broken) and all(b in f for b, f in zip(broken, found, strict=True))
+
+
+def test_the_optional_part_has_minutes_of_its_own():
+    declared = BUDGET.model_copy(update={"further_minutes": 1})
+    assert budget_violations(declared, 350, 0, 100, 170) == []
+    assert budget_violations(declared, 350, 0, 100, 190)[0].startswith("optional part: 3.2 min, allowed 3.0")
+    assert budget_violations(BUDGET, 350, 0, 100, 1)[0].startswith("optional part: 0.0 min, allowed 0.0")
+
+
+def test_the_optional_part_begins_at_its_heading():
+    new = nbformat.v4
+    cells = [new.new_markdown_cell("# A"), new.new_code_cell("1", id="one")]
+    assert first_further_cell(new.new_notebook(cells=cells)) == ""
+    cells += [new.new_markdown_cell("b\n\n## Further: more"), new.new_code_cell("2", id="two")]
+    assert first_further_cell(new.new_notebook(cells=cells)) == "two"
 
 
 def test_a_notebook_without_a_budget_is_named():

@@ -7,7 +7,7 @@ import pytest
 from course_lib.errors import CourseError
 from course_lib.learn import state
 from course_lib.learn.exercises import Exercise, all_exercises, check, find_exercise, hint, solution
-from course_lib.learn.exercises.comparing import compare
+from course_lib.learn.exercises.comparing import compare, diagnose
 from course_lib.learn.exercises.engine import ExerciseFailed, judge
 
 
@@ -61,10 +61,13 @@ def test_strict_mode_raises(answer, monkeypatch):
 
 
 def test_hints_come_one_by_one(capsys):
-    n = len(find_exercise("00.2").hints)
-    for shown in (*range(1, n + 1), n):
+    hints = find_exercise("00.2").hints
+    for number, text in enumerate(hints, 1):
         hint("00.2")
-        assert capsys.readouterr().out.count("Hint ") == shown
+        assert capsys.readouterr().out == f"Hint {number} of {len(hints)}: {text}\n"
+    hint("00.2")
+    out = capsys.readouterr().out
+    assert out.count("Hint ") == len(hints) and 'solution("00.2")' in out
 
 
 def test_the_solution_is_shown_after_a_try(capsys, monkeypatch):
@@ -156,3 +159,32 @@ def test_compare(got, said):
 def test_a_verdict_of_a_checker_is_passed_on():
     exercise = Exercise("x", "title", (), lambda answer: None if answer == 1 else "no")
     assert judge(exercise, 1) == ("right", "title") and judge(exercise, 2) == ("not yet", "no")
+
+
+def halve(numbers):
+    if not numbers:
+        raise ValueError("none")
+    return [n / 2 for n in numbers]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (halve, None),
+        (lambda numbers: [0.5 * n for n in numbers] if numbers else halve(numbers), None),
+        (lambda numbers: [n // 2 for n in numbers] if numbers else halve(numbers), "cuts off"),
+        (lambda numbers: [n / 2 for n in numbers], "halve([]) gave []; it should raise ValueError: none"),
+        (lambda numbers: [numbers[0] / 2, *(n / 2 for n in numbers[1:])], "stopped with IndexError"),
+        (lambda numbers: numbers.clear(), "halve returned None"),
+        (lambda numbers: "halves", "gave 'halves'; it should give [0.5, 1.0]"),
+    ],
+)
+def test_diagnose_compares_with_the_reference_and_names_known_mistakes(answer, said):
+    mistakes = [(lambda numbers: [n // 2 for n in numbers] if numbers else halve(numbers), "that cuts off")]
+    reply = diagnose(answer, halve, [([1, 2],), ([],)], mistakes, name="halve")
+    assert reply is None if said is None else said in reply
+
+
+def test_diagnose_passes_on_that_nothing_was_written():
+    with pytest.raises(NotImplementedError):
+        diagnose(unwritten, halve, [([1],)])

@@ -93,7 +93,7 @@ def test_the_picture_fills_what_fits_and_draws_the_limit(explorer):
         "ms-marco-MiniLM-L6-v2": True,
         "bge-reranker-v2-m3": False,
     }
-    explorer.output_for(memory=0)._replace(text="").picture._repr_png_()
+    explorer.output_for(memory=0)._replace(text="").picture.png()
 
 
 def test_the_table_names_the_largest_that_fits():

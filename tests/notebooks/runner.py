@@ -124,6 +124,7 @@ class ChapterFile(IPyNbFile):
         update_copy(self.path, student_file)
         self.student_sources = {cell.id: cell.source for cell in read_notebook(student_file).cells}
         self.done, self.replies, self.rebound, self.measured = set(), {}, {}, ""
+        self.first_further_cell, self.further_begun = budget.first_further_cell(self.nb), 0.0
         self.speed, self.begun = budget.calibrate(), time.monotonic()
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("COURSE_CLAIMS", str(self.folder / "claims.jsonl"))
@@ -180,6 +181,10 @@ class ChapterFile(IPyNbFile):
 
 class ChapterCell(IPyNbCell):
     """A cell of the chapter. The variables that an exercise or solution cell sets are restored afterwards."""
+
+    def setup(self):
+        if self.chapter_cell.id == self.parent.first_further_cell and not self.parent.further_begun:
+            self.parent.further_begun = time.monotonic()
 
     def runtest(self):
         self.parent.done.add(self)

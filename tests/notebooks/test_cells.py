@@ -99,10 +99,16 @@ def problems(notebook) -> list[str]:
                 found.append(
                     f"{cell.get('id')}: needs prose before it and a sentence about its output after it"
                 )
-            elif {"picture", "widget"} & set(
-                cell.metadata.get("tags", [])
-            ) and "In words" not in after.source:
+            elif (
+                {"picture", "widget"} & set(cell.metadata.get("tags", []))
+                and last_call(cell.source) != "predict"  # a field, which the text before it describes
+                and "In words" not in after.source
+            ):
                 found.append(f"{cell.get('id')}: a picture or widget needs the same in words after it")
+    checked = re.findall(r'check\("(\d\d\.\d+)"', "\n".join(c.source for c in notebook.cells))
+    in_order = sorted(checked, key=lambda id_: [int(number) for number in id_.split(".")])
+    if checked != in_order:
+        found.append(f"exercises out of order: {', '.join(checked)}")
     return found + answers_used(notebook)
 
 
@@ -207,6 +213,9 @@ WHOLE = {
     "saved widget state": lambda n: n.metadata.update(widgets={"x": 1}),
     "larger than": lambda n: n.cells[0].update(source="x" * 1_000_001),
     "like a token": lambda n: n.cells[0].update(source="hf_" + "a1B2c3D4e5" * 3),
+    "exercises out of order: 00.2, 00.1": lambda n: n.cells.append(
+        nbformat.v4.new_markdown_cell('check("00.2", a)\ncheck("00.1", b)')
+    ),
     "uses the learner's answer": lambda n: n.cells.extend(
         [
             nbformat.v4.new_code_cell(

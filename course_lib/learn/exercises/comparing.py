@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import numbers
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 
 def compare(
@@ -62,3 +65,80 @@ def check_length(answer: object, description: str, count: int = 2) -> str | None
     if isinstance(answer, (tuple, list)) and len(answer) == count:
         return None
     return f"expected {count} {description}; got {answer!r}"
+
+
+def same_result(a: Any, b: Any) -> bool:
+    """Return whether two results are equal: numbers within 1e-6, lists like tuples, exceptions by type."""
+    if isinstance(b, (tuple, list)):
+        return (
+            isinstance(a, (tuple, list))
+            and len(a) == len(b)
+            and all(same_result(x, y) for x, y in zip(a, b, strict=True))
+        )
+    if isinstance(b, np.ndarray):
+        a = np.asarray(a)
+        return a.shape == b.shape and a.dtype.kind in "biuf" and bool(np.allclose(a, b, rtol=1e-6, atol=1e-9))
+    if isinstance(b, numbers.Real) and not isinstance(b, bool):
+        return isinstance(a, numbers.Real) and math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
+    if isinstance(b, Exception):
+        return type(a) is type(b)
+    return bool(a == b)
+
+
+def diagnose(
+    answer: Callable[..., Any],
+    reference: Callable[..., Any],
+    cases: Sequence[tuple[Any, ...]],
+    mistakes: Iterable[tuple[Callable[..., Any], str]] = (),
+    *,
+    name: str = "your function",
+) -> str | None:
+    """Return None if `answer` and `reference` give the same result in all cases, else feedback.
+
+    cases: The arguments of each call; every function gets copies of its own.
+    mistakes: Known wrong functions with their feedback. The first that agrees with `answer` in all cases
+    gives the feedback; without one, the first wrong result is shown. An exception counts as a result.
+    """
+
+    def results(function: Callable[..., Any]) -> list[Any]:
+        return [_result(function, case) for case in cases]
+
+    got, expected = results(answer), results(reference)
+    if same_result(got, expected):
+        return None
+    for mistake, feedback in mistakes:
+        if same_result(got, results(mistake)):
+            return feedback
+    case, wrong, right = next(
+        (c, g, e) for c, g, e in zip(cases, got, expected, strict=True) if not same_result(g, e)
+    )
+    if wrong is None:
+        return f"{name} returned None; did you forget `return`?"
+    call = f"{name}({', '.join(map(_short, case))})"
+    return f"{call} {_ending(wrong, 'gave', 'stopped with')}; it should {_ending(right, 'give', 'raise')}"
+
+
+def _result(function: Callable[..., Any], case: tuple[Any, ...]) -> Any:
+    """Return what a call returns or raises; NotImplementedError means "not answered" and is passed on."""
+    try:
+        return function(*copy.deepcopy(case))
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        return error
+
+
+def _ending(result: Any, gave: str, raised: str) -> str:
+    if isinstance(result, Exception):
+        return f"{raised} {type(result).__name__}" + f": {result}" * bool(str(result))
+    return f"{gave} {_short(result)}"
+
+
+def _short(value: Any) -> str:
+    """Return a value as text of at most some 120 characters."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:100]} ... {text[-15:]}"

@@ -154,14 +154,16 @@ def check(exercise_id: str, answer: object) -> None:
 
 @_print_errors
 def hint(exercise_id: str) -> None:
-    """Print the hints shown so far and the next one."""
+    """Print the next hint, or all of them again once each was shown."""
     exercise = find_exercise(exercise_id)
     with state.change() as progress:
         record = progress.exercises.setdefault(exercise.id, state.ExerciseRecord())
-        record.hints = min(record.hints + 1, len(exercise.hints))
-        count = record.hints
-    for number, text in enumerate(exercise.hints[:count], 1):
-        print(f"Hint {number} of {len(exercise.hints)}: {text}")
+        shown, count = record.hints, len(exercise.hints)
+        record.hints = min(shown + 1, count)
+    for number in [shown] if shown < count else range(count):
+        print(f"Hint {number + 1} of {count}: {exercise.hints[number]}")
+    if shown >= count:
+        print(f'Those were all hints. After a try, solution("{exercise.id}") shows ours.')
 
 
 @_print_errors

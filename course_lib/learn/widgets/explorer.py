@@ -124,7 +124,7 @@ class Explorer:
         self.text.value = f'<div role="status" aria-label="{html.escape(self.title)}">{lines}</div>'
         self.picture.layout.display = "none" if self.output.picture is None else ""
         if self.output.picture is not None:
-            self.picture.value = self.output.picture._repr_png_()
+            self.picture.value = self.output.picture.png()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """Return the live widget, and the current text and picture for viewers without widget support."""
