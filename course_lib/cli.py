@@ -73,6 +73,10 @@ def _handout(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    if args.engine != "course":
+        from course_lib.serve.managed import serve_with
+
+        return serve_with(args.engine, args.model, args.port or 0, args.store)
     from course_lib.serve.server import serve
 
     return serve(args.port, args.store, args.model)
@@ -156,6 +160,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FILE.gguf[=NAME]",
         help="a model of your own to serve",
+    )
+    serve.add_argument(
+        "--engine",
+        default="course",
+        help="the server: course (default), llama-server, vllm, tgi, transformers or ollama",
     )
     serve.set_defaults(do=_serve)
 

@@ -1,7 +1,10 @@
 """Tables and pictures: a test looks at what is drawn."""
 
+import warnings
+
 import pytest
 
+from course_lib.errors import CourseError
 from course_lib.plots import (
     COLOURS,
     bars,
@@ -14,6 +17,7 @@ from course_lib.plots import (
     scatter,
     stacked_bar,
 )
+from course_lib.plots.base import hangul_font
 from course_lib.tables import table
 
 
@@ -61,12 +65,17 @@ POINTS = {"a": ((10, 8, 11), (50, 40, 70)), "b": ((90, 90, 90), (60, 50, 65))}
 def test_a_named_point_has_its_marker_its_name_and_both_intervals():
     figure = named_points(POINTS, x="speed, tokens/s", y="quality, %", title="t")
     axes = figure.axes[0]
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["a", "b"]
+    assert not figure.legends and {t.get_text(): t.xy for t in axes.texts} == {"a": (10, 50), "b": (90, 60)}
     points = [line for line in axes.lines if line.get_label() in POINTS]
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in points] == [(10, 50), (90, 60)]
     across, up = (bar.get_segments()[0].tolist() for bar in axes.containers[0].lines[2])
     assert across == [[8, 50], [11, 50]] and up == [[10, 40], [10, 70]]
     assert axes.get_xscale() == "linear" and axes.get_xlim()[0] == axes.get_ylim()[0] == 0
+
+
+def test_a_front_joins_its_points_in_order():
+    axes = named_points(POINTS, x="", y="", title="", front=["b", "a"]).axes[0]
+    assert [list(line.get_xdata()) for line in axes.lines if line.get_linestyle() == "--"] == [[90, 10]]
 
 
 def test_sixteen_points_can_be_told_apart_without_colours_alone():
@@ -146,7 +155,23 @@ def test_curves_go_through_their_points_and_levels_lie_across():
     line, level = axes.lines
     assert list(line.get_xdata()) == [1024, 2048] and list(line.get_ydata()) == [1.0, 2.0]
     assert list(level.get_ydata()) == [1.5, 1.5]
-    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["cache", "weights"]
+    assert [t.get_text() for t in axes.texts] == ["cache", "weights"]
+
+
+def test_a_curve_bears_its_name_where_it_is_farthest_from_the_others():
+    lines = {
+        "up": {0: 0.0, 1: 1.0, 2: 3.0},
+        "level": {0: 0.0, 1: 0.0, 2: 0.0},
+        "down": {0: 0.0, 1: -4.0, 2: -1.0},
+    }
+    axes = curves(lines, x="", y="", title="", linear=True, notes={"here": (1, 1.0)}).axes[0]
+    places = {t.get_text(): tuple(t.xy) for t in axes.texts}
+    assert places == {"up": (2, 3), "level": (1, 0), "down": (1, -4), "here": (1, 1)}
+    assert (
+        len({line.get_linestyle() for line in axes.lines})
+        == len({line.get_marker() for line in axes.lines})
+        == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -276,3 +301,29 @@ def test_a_map_that_cannot_be_drawn_is_refused(groups, notes):
 def test_a_picture_has_an_alternative_text():
     png, metadata = dots({"small": [1.0, 2.0], "large": [3.0]}, x="ms", title="Every run")._repr_png_()
     assert png.startswith(b"\x89PNG") and metadata["alt"] == "Every run. x: ms. shown: small, large"
+
+
+def test_few_groups_bear_their_names_and_other_points_are_grey():
+    figure = scatter({"cards": [(0, 0), (2, 2), (4, 1)]}, title="t", others=[(9.0, 9.0)])
+    (name,) = figure.axes[0].texts
+    assert name.get_text() == "cards" and list(name.xy) == [2, 1] and not figure.legends
+    assert (
+        list(figure.axes[0].lines[1].get_xdata()) == [9]
+        and figure.axes[0].lines[1].get_color() == "lightgrey"
+    )
+
+
+def test_hangul_is_drawn_and_not_as_empty_boxes():
+    def drawn(name):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # matplotlib warns of a glyph that no font has
+            return rankings({"a": [name]}, [name], title="").png()
+
+    assert drawn("하늘은행") != drawn("가나다라")
+
+
+def test_without_a_font_for_hangul_an_error_says_so(monkeypatch):
+    monkeypatch.setattr("course_lib.plots.base.find_spec", lambda name: None)
+    hangul_font.cache_clear()
+    with pytest.raises(CourseError, match="koreanize-matplotlib"):
+        dots({"가": [1.0]}, x="", title="").png()

@@ -11,9 +11,9 @@ def test_each_way_to_read_has_its_panel_and_its_parts():
     axes = ways_to_read().axes
     assert [a.get_title() for a in axes] == list(WAYS)
     words = [{t.get_text() for t in a.texts} - {""} for a in axes]
-    assert words[0] == {"question", "passage", "model", "cosine"}
-    assert words[1] == {"question", "passage", "model", "best cosines, added"}
-    assert words[2] == {"question + passage", "model reads both", "score"}
+    assert words[0] == {"question", "passage", "model", "cosine", "in advance"}
+    assert words[1] == {"question", "passage", "model", "best cosines, added", "in advance"}
+    assert words[2] == {"question + passage", "model reads both", "score", "nothing in advance"}
     vectors = [[len(line.get_xdata()) for line in a.lines] for a in axes]
     assert vectors == [[1, 1], [5, 5], []]  # one for each text, one for each token, none
 

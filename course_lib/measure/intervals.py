@@ -5,6 +5,7 @@ scipy.stats has some of these, but takes more than a second to import.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -69,6 +70,36 @@ def median_of(values: Sequence[float]) -> Estimate:
     """Return the median with a distribution-free interval. Raises ValueError if there are no values."""
     low, high, coverage = median_interval(values)
     return Estimate(statistics.median(values), low, high, coverage)
+
+
+def quantile_of(values: Sequence[float], q: float, coverage: float = 0.95) -> Estimate:
+    """Return a quantile (0 < q < 1) with a distribution-free interval of order statistics.
+
+    The number of n values below the true quantile is binomial (David and Nagaraja 2003, section 7.1). Where
+    too few values lie beyond a quantile, that bound is infinite. Raises ValueError if there are no values.
+    """
+    if not values or not 0 < q < 1:
+        raise ValueError(f"{len(values)} values and q={q}; at least one value and 0 < q < 1 are needed")
+    ordered, n, tail = sorted(values), len(values), (1 - coverage) / 2
+    chance = [
+        math.exp(
+            math.lgamma(n + 1)
+            - math.lgamma(k + 1)
+            - math.lgamma(n - k + 1)
+            + k * math.log(q)
+            + (n - k) * math.log(1 - q)
+        )
+        for k in range(n + 1)
+    ]  # of k values below the quantile
+    below = list(itertools.accumulate(chance))
+    low = next(
+        k for k in range(n + 1) if below[k] > tail
+    )  # the quantile lies above the low-th smallest value
+    high = next(k for k in range(n + 1) if below[k] >= 1 - tail)
+    value = ordered[min(n - 1, math.ceil(q * n) - 1)]
+    return Estimate(
+        value, ordered[low - 1] if low else -math.inf, ordered[high] if high < n else math.inf, coverage
+    )
 
 
 def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:

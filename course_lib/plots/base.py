@@ -1,14 +1,22 @@
-"""Shared parts of all plots: the figure class, colour-blind-safe colours, and checks of the input."""
+"""Shared parts of all plots: the figure class, colours, a font for Hangul, and checks of the input."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+from importlib.util import find_spec
 from io import BytesIO
 from math import inf
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
+
+from course_lib.errors import CourseError
 
 COLOURS = (
     "#0072b2",
@@ -16,17 +24,40 @@ COLOURS = (
     "#009e73",
     "#cc79a7",
 )  # Okabe and Ito's, which colour-blind readers can tell apart
+PALE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}  # behind a name on a drawing
 MARKERS = ("o", "s", "^", "D")
 MARKER_STYLES = [
     (c, MARKERS[(i + turn) % 4]) for turn in range(4) for i, c in enumerate(COLOURS)
 ]  # 16 different pairs
 
 
+HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
+
+
+@cache
+def hangul_font() -> str:
+    """Return the name of a font with Hangul. Raises CourseError if the package that carries it is missing."""
+    package = find_spec("koreanize_matplotlib")  # its fonts are used, its code is not
+    if package is None or not package.submodule_search_locations:
+        raise CourseError("no font here draws Hangul", "pip install koreanize-matplotlib")
+    for file, weight in (("NanumGothic.ttf", 400), ("NanumGothicBold.ttf", 700)):
+        fontManager.addfont(Path(package.submodule_search_locations[0]) / "fonts" / file)
+        fontManager.ttflist[-1] = replace(fontManager.ttflist[-1], weight=weight)  # the file says 600
+    return "NanumGothic"
+
+
+def families(text: str) -> list[str]:
+    """Return the fonts for a text, in the order in which they are tried. Raises as `hangul_font` does."""
+    return ["DejaVu Sans", hangul_font()] if HANGUL.search(text) else ["DejaVu Sans"]
+
+
 class Picture(Figure):
     """A matplotlib figure that a notebook displays as PNG, without pyplot and its global state."""
 
     def png(self) -> bytes:
-        """Return the drawing as a PNG file."""
+        """Return the drawing as a PNG file. Raises CourseError if it has Hangul and no font draws that."""
+        for text in self.findobj(Text):
+            text.set_fontfamily(families(text.get_text()))
         out = BytesIO()
         self.savefig(out, format="png", dpi=100)
         return out.getvalue()

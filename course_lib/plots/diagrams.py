@@ -17,19 +17,24 @@ LONGEST_SIDE, THINNEST_SIDE, GAP = (
 )  # units: a matrix's longest and thinnest side, the space for + and x
 LABEL, BELOW, ABOVE = 54.0, 20.0, 6.0  # units: width of a label, space below and above the tallest matrix
 UNIT = 0.032  # inches
+CAPTION: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 9}
 
 
 def ways_to_read() -> Picture:
-    """Draw how three kinds of model compare a question with a passage.
+    """Draw how three kinds of model compare a question with a passage; what is computed in advance is grey.
 
     A bi-encoder compares one vector per text, late interaction one per token; a cross-encoder reads both
     texts together. In words: how many times each text is read, and when.
     """
     figure = Picture(figsize=(9, 3.2), layout="constrained")
     for axes, way in zip(figure.subplots(1, 3), WAYS, strict=True):
-        axes.set(xlim=(0, 10), ylim=(0, 10), title=way)
+        axes.set(xlim=(0, 10), ylim=(-1.2, 10), title=way)
         axes.axis("off")
-        if way == "cross-encoder":
+        early = way != "cross-encoder"
+        if early:
+            axes.add_patch(Rectangle((5.05, 0), 4.9, 7.2, color="gainsboro", zorder=0))
+        axes.text(7.5 if early else 5, -0.6, "in advance" if early else "nothing in advance", **CAPTION)
+        if not early:
             _box(axes, 5, 1, 9, "question + passage", 0)
             _box(axes, 5, 4.4, 9, "model reads both", 1)
             _arrow(axes, (5, 1.9), (5, 3.5))
@@ -41,8 +46,9 @@ def ways_to_read() -> Picture:
             _box(axes, x, 4.4, 4.4, "model", 1)
             _arrow(axes, (x, 1.9), (x, 3.5))
             vectors = [x] if way == "bi-encoder" else np.linspace(x - 1.5, x + 1.5, 5)
-            axes.plot(vectors, [6.3] * len(vectors), "s", color=COLOURS[0], markersize=8)
+            axes.plot(vectors, [6.5] * len(vectors), "s", color=COLOURS[0], markersize=8)
             for vector in vectors:
+                _arrow(axes, (x, 5.2), (vector, 6.2), thin=len(vectors) > 1)
                 _arrow(axes, (vector, 6.7), (5 + (vector - 5) / 5, 7.6), thin=len(vectors) > 1)
         _box(axes, 5, 8.5, 5.6, "cosine" if way == "bi-encoder" else "best cosines, added", 2)
     return figure

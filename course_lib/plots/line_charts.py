@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
+from typing import Any
 
-from course_lib.plots.base import COLOURS, MARKERS, Picture, check_count, check_numbers, new_picture
+import numpy as np
+
+from course_lib.plots.base import COLOURS, MARKERS, PALE, Picture, check_count, check_numbers, new_picture
 
 Point = tuple[float, float, float]  # value, low, high
 STYLES = ("-", "--", ":", "-.")
@@ -44,37 +47,73 @@ def curves(
     y: str,
     title: str,
     levels: Mapping[str, float] | None = None,
+    notes: Mapping[str, tuple[float, float]] | None = None,
     linear: bool = False,
 ) -> Picture:
     """Draw a line per name through its points; both axes are logarithmic, the x axis to base 2.
 
-    lines: name -> x -> y. levels: name -> y value of a horizontal line. linear: use linear axes, which allow
-    numbers of any sign. Raises ValueError for no lines, for more lines or levels than colours, and for a
-    number that is not finite, or not positive on logarithmic axes.
+    lines: name -> x -> y. levels: name -> y value of a horizontal line. notes: text -> the (x, y) of the
+    point that it names. linear: use linear axes, which allow numbers of any sign. Every line bears its name,
+    in its colour, where it is farthest from the others.
+
+    Raises ValueError for no lines, for more lines or levels than colours, and for a number that is not
+    finite, or not positive on logarithmic axes.
     """
-    marked, lowest = dict(levels or {}), -inf if linear else 0
+    marked, named, lowest = dict(levels or {}), dict(notes or {}), -inf if linear else 0
     if not 0 < len(lines) <= len(COLOURS) or len(marked) > len(COLOURS):
         raise ValueError(
             f"{len(lines)} lines and {len(marked)} levels; 1 to {len(COLOURS)} can be told apart"
         )
-    numbers = [*marked.values(), *(n for points in lines.values() for point in points.items() for n in point)]
-    if not all(lowest < number < inf for number in numbers):
+    points = [*named.values(), *(point for line in lines.values() for point in line.items())]
+    if not all(lowest < number < inf for number in (*marked.values(), *(n for p in points for n in p))):
         needed = "finite" if linear else "positive and finite"
         raise ValueError(f"a number that is not {needed} cannot be drawn on these axes")
     figure, axes = new_picture(7, 4)
-    for (name, points), colour, marker in zip(lines.items(), COLOURS, MARKERS, strict=False):
-        axes.plot(list(points), list(points.values()), label=name, color=colour, marker=marker)
-    for (name, level), style in zip(marked.items(), LEVEL_STYLES, strict=False):
-        axes.axhline(level, label=name, color="black", linestyle=style)
+    for (name, line), colour, marker, style in zip(lines.items(), COLOURS, MARKERS, STYLES, strict=False):
+        look = {"color": colour, "marker": marker if len(line) < 30 else "", "linestyle": style}
+        axes.plot(list(line), list(line.values()), label=name, **look)
     if not linear:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
-    axes.set(xlabel=x, ylabel=y, title=title)
+    _name_lines(axes)
+    for (name, level), dashes in zip(marked.items(), LEVEL_STYLES, strict=False):
+        axes.axhline(level, label=name, color="black", linestyle=dashes)
+        axes.annotate(name, (1, level), **(NEAR | {"xycoords": ("axes fraction", "data"), "ha": "right"}))
+    for name, place in named.items():
+        axes.annotate(
+            name, place, arrowprops={"arrowstyle": "-", "color": "grey"}, **(NEAR | {"xytext": (6, 9)})
+        )
+    scale = "" if linear else " (log)"
+    axes.set(xlabel=x + scale, ylabel=y + scale, title=title)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
     axes.grid(alpha=0.3)
-    axes.legend(loc="best", frameon=False)
     return figure
+
+
+NEAR: dict[str, Any] = {"xytext": (0, 4), "textcoords": "offset points", "parse_math": False, "fontsize": 9}
+
+
+def _name_lines(axes: Any) -> None:
+    """Write the name of each line at the one of its points that is farthest from all other lines."""
+    to_axes = axes.transScale + axes.transLimits
+    drawn = {line: to_axes.transform(line.get_xydata()) for line in axes.lines}
+    for line, places in drawn.items():
+        others = [other[other[:, 0].argsort()] for key, other in drawn.items() if key is not line]
+        free = [min((_gap(place, other) for other in others), key=abs, default=1.0) for place in places]
+        best = int(np.argmax([abs(gap) for gap in free]))
+        side = "left" if places[best][0] < 0.2 else "right" if places[best][0] > 0.8 else "center"
+        above = free[best] > 0
+        look = NEAR | {"color": line.get_color(), "weight": "bold", "ha": side, "bbox": PALE}
+        where = {"va": "bottom" if above else "top", "xytext": (0, 7 if above else -7)}
+        axes.annotate(line.get_label(), line.get_xydata()[best], **(look | where))
+
+
+def _gap(place: Any, line: Any) -> float:
+    """Return how far a place lies above a line (points by ascending x), in shares of the axes."""
+    if not line[0, 0] <= place[0] <= line[-1, 0]:
+        return 1.0
+    return round(float(place[1] - np.interp(place[0], *line.T)), 2)
 
 
 def losses(

@@ -5,12 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 
-from course_lib.plots.base import COLOURS, MARKER_STYLES, Picture, check_count, check_numbers, new_picture
+from course_lib.plots.base import (
+    COLOURS,
+    MARKER_STYLES,
+    PALE,
+    Picture,
+    check_count,
+    check_numbers,
+    new_picture,
+)
 from course_lib.plots.line_charts import Point
+
+MOST_BESIDE = 12  # names beside their points
+BESIDE: dict[str, Any] = {
+    "xytext": (9, 9),
+    "textcoords": "offset points",
+    "parse_math": False,
+    "weight": "bold",
+}
 
 
 def dots(values: Mapping[str, Sequence[float]], *, x: str, title: str) -> Picture:
@@ -47,12 +64,15 @@ def calibration(ratios: Mapping[str, float]) -> Picture:
     return figure
 
 
-def named_points(points: Mapping[str, tuple[Point, Point]], *, x: str, y: str, title: str) -> Picture:
+def named_points(
+    points: Mapping[str, tuple[Point, Point]], *, x: str, y: str, title: str, front: Sequence[str] = ()
+) -> Picture:
     """Draw named points with intervals on both axes; x is logarithmic if its values differ more than tenfold.
 
     points: name -> ((x, low, high), (y, low, high)), all >= 0. Every name has its own combination of colour
-    and hollow marker. Raises ValueError for no points, for more points than combinations, and for a negative
-    or non-finite number.
+    and hollow marker; up to 12 stand beside their points, more in a legend. front: names that a grey line
+    joins in this order, such as a Pareto front. Raises ValueError for no points, for more points than
+    combinations, and for a negative or non-finite number.
     """
     check_count(len(points), len(MARKER_STYLES), "points")
     check_numbers((number for both in points.values() for point in both for number in point), low=0)
@@ -63,6 +83,10 @@ def named_points(points: Mapping[str, tuple[Point, Point]], *, x: str, y: str, t
         axes.errorbar([x_point[0]], [y_point[0]], xerr=xerr, yerr=yerr, **bars)
         hollow = {"fillstyle": "none", "markersize": 10, "markeredgewidth": 2}
         axes.plot([x_point[0]], [y_point[0]], marker, label=name, color=colour, **hollow)
+        if len(points) <= MOST_BESIDE:
+            axes.annotate(name, (x_point[0], y_point[0]), color=colour, **BESIDE)
+    joined = [(points[name][0][0], points[name][1][0]) for name in front]
+    axes.plot(*np.reshape(joined, (-1, 2)).T, "--", color="grey", linewidth=1, zorder=1)
     axes.set(xlabel=x, ylabel=y, title=title)
     axes.set_ylim(bottom=0)
     values = [x_point[0] for x_point, _ in points.values()]
@@ -76,7 +100,9 @@ def named_points(points: Mapping[str, tuple[Point, Point]], *, x: str, y: str, t
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", frameon=False)
+    axes.margins(x=0.25 if len(points) <= MOST_BESIDE else 0.05)
+    if len(points) > MOST_BESIDE:
+        figure.legend(loc="outside right upper", frameon=False)
     return figure
 
 
@@ -103,21 +129,28 @@ def scatter(
     *,
     title: str,
     notes: Mapping[str, tuple[float, float]] | None = None,
+    others: Sequence[tuple[float, float]] = (),
 ) -> Picture:
     """Draw groups of points without axis labels, such as a 2-D projection of embeddings.
 
-    groups: name -> (x, y) points; every group has its own combination of colour and marker. notes: text ->
-    the (x, y) of a star that it labels. In words: which groups lie apart and which overlap. Raises ValueError
-    for no groups, for more groups than combinations, for a group without points, and for a non-finite number.
+    groups: name -> (x, y) points; every group has its own combination of colour and marker. The names of up
+    to 4 stand in the middle of their points, those of more in a legend. notes: text -> the (x, y) of a star
+    that it labels. others: points that are small and grey. In words: which groups lie apart and which
+    overlap. Raises ValueError for no groups, for more groups than combinations, for a group without points,
+    and for a non-finite number.
     """
     stars = dict(notes or {})
     check_count(len(groups), len(MARKER_STYLES), "groups")
-    for points in (*groups.values(), [(0, 0), *stars.values()]):
+    for points in (*groups.values(), [(0, 0), *stars.values(), *others]):
         check_numbers(number for point in points for number in point)
     figure, axes = new_picture(7, 4.5, xticks=[], yticks=[], title=title)
     for (name, points), (colour, marker) in zip(groups.items(), MARKER_STYLES, strict=False):
         look = {"color": colour, "fillstyle": "none", "markersize": 6}
         axes.plot(*zip(*points, strict=True), marker, label=name, **look)
+        if len(groups) <= len(COLOURS):
+            centre = {"ha": "center", "va": "center", "weight": "bold", "bbox": PALE}
+            axes.annotate(name, np.median(points, axis=0), color=colour, parse_math=False, **centre)
+    axes.plot(*np.reshape(others, (-1, 2)).T, ".", color="lightgrey", markersize=4, zorder=1)
     axes.set_aspect("equal", adjustable="datalim")
     axes.plot(*np.reshape(list(stars.values()), (-1, 2)).T, "*", color="black", markersize=14)
     middle = sum(axes.get_xlim()) / 2
@@ -131,7 +164,8 @@ def scatter(
             ha="left" if right else "right",
             va="bottom" if above else "top",
             parse_math=False,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
+            bbox=PALE,
         )
-    figure.legend(loc="outside right upper", frameon=False)
+    if len(groups) > len(COLOURS):
+        figure.legend(loc="outside right upper", frameon=False)
     return figure

@@ -10,7 +10,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from numpy.typing import ArrayLike
 
-from course_lib.plots.base import COLOURS, Picture, check_numbers, new_picture
+from course_lib.plots.base import COLOURS, Picture, check_numbers, families, new_picture
 
 
 def rankings(columns: Mapping[str, Sequence[str]], marked: Collection[str], *, title: str) -> Picture:
@@ -49,7 +49,7 @@ def rankings(columns: Mapping[str, Sequence[str]], marked: Collection[str], *, t
 
 def _label_width(text: str) -> float:
     """Return the width of a bold label in inches. $ is replaced, as matplotlib reads $...$ as a formula."""
-    bold = FontProperties(weight="bold", size=10)
+    bold = FontProperties(family=families(text), weight="bold", size=10)
     return float(TextPath((0, 0), text.replace("$", "S"), prop=bold).get_extents().width) / 72
 
 
@@ -72,5 +72,6 @@ def alignment(cosines: ArrayLike, rows: Sequence[str], columns: Sequence[str], *
     axes.plot(values.argmax(axis=1), range(len(rows)), "s", **frame)
     axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8, parse_math=False)
     axes.set_yticks(range(len(rows)), rows, fontsize=8, parse_math=False)
+    axes.set(xlabel="tokens of the passage", ylabel="tokens of the question")
     figure.colorbar(image, label="cosine", ax=axes)
     return figure

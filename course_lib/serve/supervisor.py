@@ -1,0 +1,61 @@
+"""The program that watches a server process. `managed.py` starts this file; it imports nothing of course_lib.
+
+It reads one line of JSON, starts the command in it, and starts it again with growing pauses if it ends by
+itself. It writes the number of each process, and ends the processes when its standard input is closed, which
+also happens when its parent is killed.
+"""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+
+GRACE_SECONDS = 5.0  # between asking a process to end, and killing it
+STABLE_SECONDS = 60.0  # after which a process counts as well started
+
+
+def wait_for_end(closed: threading.Event) -> None:
+    sys.stdin.read()
+    closed.set()
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its children: ask, wait, then kill."""
+    processes = []
+    with contextlib.suppress(psutil.Error):
+        processes = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for stop in ("terminate", "kill"):
+        for one in processes:
+            with contextlib.suppress(psutil.Error):
+                getattr(one, stop)()
+        _, processes = psutil.wait_procs(processes, GRACE_SECONDS)
+    process.poll()
+
+
+def main() -> None:
+    """Run the command until it has ended too often, or standard input is closed."""
+    order, closed = json.loads(sys.stdin.readline()), threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes standard input
+    threading.Thread(target=wait_for_end, args=(closed,), daemon=True).start()
+    pause, failures = order["pause"], 0
+    with open(order["log"], "ab") as log:
+        while not closed.is_set() and failures <= order["restarts"]:
+            begun = time.monotonic()
+            process = subprocess.Popen(
+                order["command"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=order["environment"]
+            )
+            print(process.pid, flush=True)
+            while process.poll() is None and not closed.wait(0.05):
+                pass
+            end(process)
+            failures = 1 if time.monotonic() - begun > STABLE_SECONDS else failures + 1
+            closed.wait(pause * 2 ** (failures - 1))
+
+
+if __name__ == "__main__":
+    main()
