@@ -287,7 +287,10 @@ LARGEST_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
         "asked for",
     ),
     (lambda *case: _largest(*case) / 1e9, "that is in billions of weights; return weights"),
-    (lambda m, *rest: _largest(m / 1e9 * 2**30, *rest), "GB are 10**9 bytes, and `memory` is in bytes already"),
+    (
+        lambda m, *rest: _largest(m / 1e9 * 2**30, *rest),
+        "GB are 10**9 bytes, and `memory` is in bytes already",
+    ),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
@@ -79,11 +80,15 @@ LABEL_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
     ),
     (_without_ends, "each turn is followed by its end in the row, so each needs one label more"),
     (
-        lambda t, e: [x for role, ids in t for x in ([*ids, e] if role == "assistant" else [IGNORED] * len(ids))],
+        lambda t, e: [
+            x for role, ids in t for x in ([*ids, e] if role == "assistant" else [IGNORED] * len(ids))
+        ],
         "the ends after the other turns have no label: they are in the row, and get -100",
     ),
     (
-        lambda t, e: [x for role, ids in t for x in (ids if role == "assistant" else [IGNORED] * len(ids))] + [e],
+        lambda t, e: (
+            [x for role, ids in t for x in (ids if role == "assistant" else [IGNORED] * len(ids))] + [e]
+        ),
         "there is one end, at the very end; each turn has an end of its own",
     ),
     (
@@ -199,14 +204,14 @@ def _why_alike(name: str, losses: list[float], patience: int) -> str:
         return f"Training never ends here: no {patience} losses in a row come without a new lowest one"
     if name == "a":
         return (
-            f"Training ends at losses[{stop}], and nothing after it is below {lowest:g}: the rule looks ahead, "
-            "but there is nothing to see"
+            f"Training ends at losses[{stop}], and nothing after it is below {lowest:g}: the rule looks "
+            "ahead, but there is nothing to see"
             if behind
             else f"Training ends at losses[{stop}], the last one: what could a rule see that looks further?"
         )
     if name == "b":
         wait = losses[stop - patience : stop + 1]
-        if not any(later < earlier for earlier, later in zip(wait, wait[1:], strict=False)):
+        if not any(later < earlier for earlier, later in pairwise(wait)):
             return (
                 f"While {patience} losses bring no new lowest one, each is at or above the one before it, so "
                 "both rules count the same"
@@ -216,8 +221,8 @@ def _why_alike(name: str, losses: list[float], patience: int) -> str:
     if losses_without_gain < patience:
         return f"Only {losses_without_gain} losses bring no gain, so with patience={patience} no rule ends"
     return (
-        "When the rule's count is full, training by the right rule ends too, or brings nothing lower after it: "
-        "where do the two counts differ?"
+        "When the rule's count is full, training by the right rule ends too, or brings nothing lower after "
+        "it: where do the two counts differ?"
     )
 
 
@@ -240,7 +245,7 @@ ALPHA_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
     ),
     (
         lambda alpha, r, new: alpha * math.sqrt(r / new),
-        "upside down: with alpha left as it is the step already shrinks, so a larger rank needs a larger alpha",
+        "upside down: with alpha left as it is the step already shrinks, so a larger rank needs more alpha",
     ),
     (lambda alpha, r, new: math.sqrt(new / r), "that is the factor; multiply the old alpha by it"),
     (

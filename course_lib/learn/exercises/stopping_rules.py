@@ -15,7 +15,7 @@ def kept(losses: Sequence[float], patience: int) -> int:
 
 
 def end(losses: Sequence[float], patience: int) -> int:
-    """Return the index of the loss at which training ends, which is the last one if patience never runs out."""
+    """Return the index of the loss at which training ends: the last one if patience never runs out."""
     best = 0
     for i, loss in enumerate(losses):
         if loss < losses[best]:
