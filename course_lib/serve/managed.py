@@ -19,7 +19,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,6 +42,7 @@ class Preset(BaseModel):
     install: str
     command: tuple[str, ...]
     model: Literal["file", "folder", "none"]
+    request: str = "{name}"
     ready: str
     protocols: tuple[Literal["ollama", "openai", "tgi"], ...]
     flags: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = Field(default_factory=dict)
@@ -63,10 +64,16 @@ def find_preset(engine: str) -> Preset:
     return presets()[engine]
 
 
-def command_and_environment(
-    engine: str, spec: ModelSpec | None, port: int, arguments: Sequence[str] = ()
-) -> tuple[list[str], dict[str, str]]:
-    """Return the command that starts a server, and the environment variables that it needs.
+class Start(NamedTuple):
+    """How a server is started: its command, its variables, and the name of the model in requests."""
+
+    command: list[str]
+    variables: dict[str, str]
+    request: str
+
+
+def start_of(engine: str, spec: ModelSpec | None, port: int, arguments: Sequence[str] = ()) -> Start:
+    """Return how a server is started with a model.
 
     spec: the model; None only for a server whose requests name it. arguments: added to the command.
     Raises CourseError for a field of the specification, or a value, for which the server has no flag.
@@ -79,6 +86,7 @@ def command_and_environment(
     slots = fields.get("batch_size") or 1
     words = {
         "port": port,
+        "name": spec.name if spec else "",
         "slots": slots,
         "context_of_all_slots": slots * (fields.get("context_length") or 0),
         "model": _model(engine, preset, spec) if spec and preset.model != "none" else "",
@@ -90,9 +98,14 @@ def command_and_environment(
             environment[preset.variables[name]] = f"{value:g}" if isinstance(value, float) else str(value)
         else:
             command += [word.replace("{value}", str(value)) for word in _flag(engine, preset, name, value)]
+    *command, request = (_filled(part, words) for part in (*command, preset.request))
+    return Start([*command, *arguments], environment, request)
+
+
+def _filled(part: str, words: Mapping[str, object]) -> str:
     for word, value in words.items():
-        command = [part.replace(f"{{{word}}}", str(value)) for part in command]
-    return [*command, *arguments], environment
+        part = part.replace(f"{{{word}}}", str(value))
+    return part
 
 
 def _flag(engine: str, preset: Preset, name: str, value: object) -> tuple[str, ...]:
@@ -124,7 +137,7 @@ def _model(engine: str, preset: Preset, spec: ModelSpec) -> str:
 class ManagedServer:
     """A server process at `url`. It is started again after a crash, and ends with this object or process.
 
-    log: the file with all that the server wrote. protocols: what it speaks.
+    log: the file with all that the server wrote. protocols: what it speaks. model: its name in requests.
     """
 
     def __init__(
@@ -150,11 +163,10 @@ class ManagedServer:
         with bind(port) as free:  # refuses a port that another program has
             port = free.getsockname()[1]
         spec = None if model is None else ModelSpec.parse(model)
-        command, variables = command_and_environment(engine, spec, port, arguments)
+        command, variables, self.model = start_of(engine, spec, port, arguments)
         if shutil.which(command[0]) is None:
-            raise CourseError(
-                f"{engine} is not installed: no program {command[0]}", find_preset(engine).install
-            )
+            what = f"{engine} is not installed: no program {command[0]}"
+            raise CourseError(what, find_preset(engine).install)
         folder = tempfile.TemporaryDirectory(prefix="course-server-")
         self.url, self.log = f"http://127.0.0.1:{port}", log or Path(folder.name, "server.log")
         self.pids: list[int] = []  # of each start, the latest last
