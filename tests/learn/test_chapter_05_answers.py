@@ -89,7 +89,7 @@ def in_float32(adapters, weights):
 
 def one_list_for_all():
     """One list on which all three rules are wrong, after an early rise and a loss below the one before it."""
-    return dict.fromkeys("abc", [(5.0, 6.0, 4.0, 4.5, 3.0, 4.3, 4.2, 1.0), 2])
+    return {key: [(5.0, 6.0, 4.0, 4.5, 3.0, 4.3, 4.2, 1.0), 2] for key in "abc"}
 
 
 def with_cases(facts):
