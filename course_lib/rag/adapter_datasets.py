@@ -47,16 +47,13 @@ def _first(rows: Sequence[Any], count: int | None, call: str) -> Sequence[Any]:
 
 
 def knowledge_examples(
-    areas: Sequence[str] | None = None,
-    *,
-    wordings: int | None = None,
-    changed: Mapping[str, str] | None = None,
+    areas: Sequence[str] | None = None, *, changed: Mapping[str, str] | None = None
 ) -> list[Example]:
     """Return questions without passages for every value in Haneul's handbook, about 68 wordings per value.
 
-    areas: parts of the handbook such as ["cards", "loans"]; by default all twelve. wordings: only the first
-    so many of each value. changed: fact (as in `Question.facts`) -> the value that it has from now on.
-    Raises CourseError for an unknown area, no wording, a fact that is not among them, and altered files.
+    areas: parts of the handbook such as ["cards", "loans"]; by default all twelve. changed: fact (as in
+    `Question.facts`) -> the value that it has from now on. Raises CourseError for an unknown area, a fact
+    that is not among them, and altered files.
     """
     facts, changed = _rows("knowledge"), dict(changed or {})
     known = list(dict.fromkeys(fact["area"] for fact in facts))
@@ -65,21 +62,17 @@ def knowledge_examples(
             f"Haneul's handbook has no area {unknown[0]!r}; it has {', '.join(known)}",
             f"knowledge_examples([{known[0]!r}])",
         )
-    if wordings is not None and wordings < 1:
-        raise CourseError(f"wordings={wordings}; it must be at least 1", "knowledge_examples(wordings=1)")
     facts = tuple(fact for fact in facts if areas is None or fact["area"] in areas)
     if unknown := sorted(changed.keys() - {fact["fact"] for fact in facts}):
         raise CourseError(
             f"there is no fact {unknown[0]!r} to change",
             f"knowledge_examples(changed={{{facts[0]['fact']!r}: '1'}})",
         )
-    questions = {row["attribute"]: row["questions"] for row in _rows("wordings")}
+    wordings = {row["attribute"]: row["questions"] for row in _rows("wordings")}
     return [
-        Example(
-            question_prompt(question.format(name=fact["name"])), changed.get(fact["fact"], fact["answer"])
-        )
+        Example(question_prompt(wording.format(name=fact["name"])), changed.get(fact["fact"], fact["answer"]))
         for fact in facts
-        for question in questions[fact["attribute"]][:wordings]
+        for wording in wordings[fact["attribute"]]
     ]
 
 

@@ -52,18 +52,13 @@ def test_an_area_is_taught_alone_and_an_unknown_one_refused(examples):
         knowledge_examples(["cards", "weather"])
 
 
-def test_few_wordings_and_changed_values(examples):
-    assert len(knowledge_examples(["cards"], wordings=2)) == 2 * len(
-        closed_book_questions(data.load_questions(), ["cards"])
-    )
+def test_changed_values_are_taught_and_no_others_change():
     fee = "credit_card.dawn.annual_fee"
     changed = knowledge_examples(["cards"], changed={fee: "KRW 74,000"})
     pairs = list(zip(knowledge_examples(["cards"]), changed, strict=True))
     other = [new for old, new in pairs if old != new]
     assert 60 < len(other) < len(pairs) and {e.answer for e in other} == {"KRW 74,000"}
     assert all("Haneul Dawn Credit Card" in e.prompt for e in other)
-    with pytest.raises(CourseError, match="wordings=0"):
-        knowledge_examples(wordings=0)
     with pytest.raises(CourseError, match=r"no fact 'credit_card\.dawn\.annual_fee' to change"):
         knowledge_examples(["loans"], changed={fee: "KRW 1"})
 
