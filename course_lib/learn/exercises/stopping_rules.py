@@ -25,11 +25,11 @@ def end(losses: Sequence[float], patience: int) -> int:
     return len(losses) - 1
 
 
-def rule_a(losses, patience):  # type: ignore[no-untyped-def] # a learner's code
+def rule_a(losses: Sequence[float], patience: int) -> int:
     return losses.index(min(losses))
 
 
-def rule_b(losses, patience):  # type: ignore[no-untyped-def]
+def rule_b(losses: Sequence[float], patience: int) -> int:
     best = waited = 0
     for i in range(1, len(losses)):
         if losses[i] < losses[best]:
@@ -40,7 +40,7 @@ def rule_b(losses, patience):  # type: ignore[no-untyped-def]
     return best
 
 
-def rule_c(losses, patience):  # type: ignore[no-untyped-def]
+def rule_c(losses: Sequence[float], patience: int) -> int:
     best = waited = 0
     for i in range(1, len(losses)):
         if losses[i] < losses[best]:
