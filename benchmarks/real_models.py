@@ -80,13 +80,14 @@ def measure_speed(model: str) -> dict[str, Any]:
     question = next(q for q in data.load_questions("validation") if len(q.gold) == 1)
     prompt = prompt_for(question, given_passages(question, data.load_passages(), 1))
     engine = engine_for(model, "three worked examples")
-    row = compare({model: engine}, [prompt], repeats=3)[model]
+    row = compare({model: engine}, [prompt], repeats=5)[model]
     found = {name: getattr(row, name) for name in ("ttft", "prefill", "decode")}
     speeds: dict[str, Any] = {name: [value.value, value.low, value.high] for name, value in found.items()}
     # llama.cpp runs in a process of its own
     memory = sum(process.memory_info().rss for process in psutil.Process().children(recursive=True))
     engine.close()
-    return speeds | {"parameters": engine.parameters, "bytes": engine.weight_bytes, "memory": memory}
+    sizes = {"parameters": engine.parameters, "bytes": engine.weight_bytes, "memory": memory}
+    return speeds | sizes | {"load": psutil.getloadavg()[0]}
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -109,19 +110,23 @@ def page(results: dict[str, Any]) -> str:
         sizes = [f"{speed['bytes'] / 1e6:,.0f}", f"{speed['memory'] / 1e6:,.0f}"]
         speeds = ["{:,.0f} ({:,.0f}-{:,.0f})".format(*speed[name]) for name in ("prefill", "decode")]
         rows.append([model, f"{speed['parameters'] / 1e6:,.1f}", *sizes, *speeds, best, share])
-        for form in formats_of(model):
+        forms = formats_of(model)
+        for form in forms if len(forms) > 1 else []:
             if found := right_answers(results, model, "validation", form):
                 tried.append([model, form, f"{sum(found)} of {len(found)}"])
     sizes = ["million weights", "weights, MB", "process, MB"]
     head = ["model", *sizes, "reads, tokens/s", "writes, tokens/s", "asked by", "right"]
-    spread = [s[k][2] / s[k][1] for s in results["speed"].values() for k in ("prefill", "decode")]
-    busy = " The machine was busy, so the speeds are rough." if max(spread) > 1.5 else ""
+    loads = [speed["load"] for speed in results["speed"].values()]
+    busy = (
+        f"{min(loads):.1f} to {max(loads):.1f}, so the speeds are rough" if max(loads) > 1.5 else "under 1.5"
+    )
     where = ", ".join(f"{key}: {value}" for key, value in results["machine"].items())
     return "\n\n".join(
         [
             f"Measured on {results['date']} ({where}) in llama.cpp, greedy, with the gold passage before "
             "each question of the test split. Exact match, so the whole answer must be right; in brackets "
-            f"95% intervals, of speeds the range of three rounds.{busy}",
+            "95% intervals, of speeds the range of five rounds. Other programs were at work meanwhile: "
+            f"the load (programs that wanted to run) was {busy}.",
             markdown_table(head, rows),
             "Where there was a choice, the format was chosen on questions of the validation split:",
             markdown_table(["model", "format", "right"], tried),

@@ -97,7 +97,7 @@ def exam(entry: Entry) -> dict[str, Any]:
     if entry.tier == "tiny":
         return {}
     ends = {"stop": ["\n"], "max_output_length": MAX_ANSWER_TOKENS}
-    return {"task": "text-generation", "context_length": 2048, "batch_size": 4, "generation": ends}
+    return {"task": "text-generation", "context_length": 2048, "batch_size": 2, "generation": ends}
 
 
 def format_for(model: Engine, prompt: str) -> str:
