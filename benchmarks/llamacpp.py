@@ -25,7 +25,7 @@ from course_lib import data
 from course_lib.measure import machine, median_of, paired_ratio
 from course_lib.measure.hardware import computing_threads
 from course_lib.models import ModelSpec, load
-from course_lib.models.drivers import llamacpp_server
+from course_lib.models.gguf import llamacpp_server
 from course_lib.serve import discovery
 
 ROUNDS, TOKENS, REQUESTS, CLIENTS, BUSY = 9, 32, 128, (1, 4, 16), 2

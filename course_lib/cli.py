@@ -158,8 +158,8 @@ def _parser() -> argparse.ArgumentParser:
         "--model",
         action="append",
         default=[],
-        metavar="FILE.gguf[=NAME]",
-        help="a model of your own to serve",
+        metavar="FILE.gguf|MODEL[=NAME]",
+        help="a file of your own, or a model of the catalogue, to serve as well",
     )
     serve.add_argument(
         "--engine",

@@ -20,13 +20,19 @@ class CourseError(Exception):
         return _restore, (type(self), self.args, self.__dict__)
 
 
-def check_encodable(text: str) -> None:
-    """Raise CourseError for a text with half of a surrogate pair, which no tokenizer and no file accepts."""
+def check_text(text: Any) -> None:
+    """Raise CourseError for anything but a str, and for half of a surrogate pair.
+
+    No tokenizer and no file accepts such a half; it comes from JSON, or from a text cut within an emoji.
+    """
+    if not isinstance(text, str):
+        call = 'text.decode("utf-8")' if isinstance(text, bytes) else "give a string"
+        raise CourseError(f"a text must be a str; got {type(text).__name__} {text!r:.60}", call)
     try:
         text.encode()
     except UnicodeEncodeError as error:
         what = f"character {error.start:,} of {len(text):,} is half of a surrogate pair"
-        raise CourseError(what, 'open(path, encoding="utf-8", errors="replace").read()') from error
+        raise CourseError(what, 'text.encode("utf-8", "replace").decode()') from error
 
 
 def _restore(kind: type[CourseError], args: tuple[Any, ...], state: dict[str, Any]) -> CourseError:

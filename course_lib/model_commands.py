@@ -10,6 +10,7 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.gguf.writer import K_QUANTS, TYPES
+from course_lib.names import existing_path
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -139,8 +140,9 @@ def _plan(args: argparse.Namespace) -> int:
     from course_lib.models.planner.gpus import largest_context
     from course_lib.models.planner.lookup import architecture
 
-    known = catalog.find(args.name) or not Path(args.name).exists()
-    model, free = args.name if known else Path(args.name), psutil.virtual_memory().available
+    path = existing_path(args.name)
+    known = catalog.find(args.name) or not path.exists()
+    model, free = args.name if known else path, psutil.virtual_memory().available
     longest = architecture(model).context
     if args.context is not None and not 0 < args.context <= longest:
         what = f"--context {args.context}: {args.name} reads 1 to {longest:,} tokens"
@@ -164,12 +166,13 @@ def _export(args: argparse.Namespace) -> int:
     from course_lib.models.gguf import export, export_adapter
     from course_lib.models.schema import Adapter, ModelSpec
 
-    is_folder, adapter = Path(args.name).is_dir() and catalog.shipped_folder(args.name) is None, None
-    if catalog.is_adapter(args.name) or (Path(args.name) / CONFIG_FILE).is_file():
-        adapter = Adapter(source=Path(args.name) if is_folder else args.name)
+    path, adapter = existing_path(args.name), None
+    is_folder = path.is_dir() and catalog.shipped_folder(args.name) is None
+    if catalog.is_adapter(args.name) or (path / CONFIG_FILE).is_file():
+        adapter = Adapter(source=path if is_folder else args.name)
         spec = ModelSpec.parse(args.base or base_model_name(adapter_path(adapter)))
     else:
-        spec = ModelSpec.parse(Path(args.name) if is_folder else args.name)
+        spec = ModelSpec.parse(path if is_folder else args.name)
     folder, weight_type = resolve(spec.source), args.type or ("f32" if adapter else "f16")
     target = args.out or Path(f"{Path(adapter.label if adapter else spec.name).name}-{weight_type}.gguf")
     if folder.is_file():

@@ -90,10 +90,14 @@ def test_sixteen_points_can_be_told_apart_without_colours_alone():
 
 
 def test_values_far_apart_are_drawn_on_a_logarithmic_axis_with_plain_numbers():
-    figure = named_points(POINTS | {"c": ((2000, 1000, 3000), (1, 0, 2))}, x="", y="", title="")
+    figure = named_points(POINTS | {"c": ((2000, 1000, 3000), (1, 0, 2))}, x="ms", y="", title="")
     figure.canvas.draw()
     axes = figure.axes[0]
-    assert axes.get_xscale() == "log" and "1,000" in [t.get_text() for t in axes.get_xticklabels()]
+    assert (
+        axes.get_xscale() == "log"
+        and axes.get_xlabel() == "ms (log)"
+        and "1,000" in [t.get_text() for t in axes.get_xticklabels()]
+    )
 
 
 @pytest.mark.parametrize("wrong", [-1.0, float("inf"), float("nan")])

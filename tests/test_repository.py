@@ -16,6 +16,7 @@ from course_lib.models import catalog
 
 ROOMS = [
     "errors",
+    "names",
     "lazy",
     "quiet",
     "shell",

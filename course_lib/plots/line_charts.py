@@ -75,7 +75,7 @@ def curves(
     if not linear:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
-    axes.margins(y=0.1)
+    axes.margins(y=0.12)  # room for names
     _name_lines(axes)
     for (name, level), dashes in zip(marked.items(), LEVEL_STYLES, strict=False):
         axes.axhline(level, label=name, color="black", linestyle=dashes)

@@ -91,7 +91,7 @@ def named_points(
     axes.set_ylim(bottom=0)
     values = [x_point[0] for x_point, _ in points.values()]
     if max(values) > 10 * min(values) > 0:
-        axes.set_xscale("log")
+        axes.set(xscale="log", xlabel=f"{x} (log)")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
     else:

@@ -1,0 +1,35 @@
+"""Answer questions from a handbook, and classify messages by similar ones, with a language model.
+
+`prompt` builds the prompts, `pipeline` searches and answers, `classifier` and `baselines` predict labels,
+`batches` classifies tables, and `evaluate` scores all of them. `answering` and `labelling` are the plain
+loops of the earlier chapters; `adapter_datasets` loads the examples of chapter 05.
+"""
+
+from typing import TYPE_CHECKING
+
+from course_lib.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from course_lib.rag.baselines import LinearClassifier, LLMClassifier
+    from course_lib.rag.classifier import Classification, NeighbourClassifier, RAGLLMClassifier
+    from course_lib.rag.pipeline import Answer, RAGPipeline
+
+__all__ = [
+    "Answer",
+    "Classification",
+    "LLMClassifier",
+    "LinearClassifier",
+    "NeighbourClassifier",
+    "RAGLLMClassifier",
+    "RAGPipeline",
+]
+_MODULES = {  # name -> module, imported when the name is first used
+    "Answer": "pipeline",
+    "Classification": "classifier",
+    "LLMClassifier": "baselines",
+    "LinearClassifier": "baselines",
+    "NeighbourClassifier": "classifier",
+    "RAGLLMClassifier": "classifier",
+    "RAGPipeline": "pipeline",
+}
+__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from course_lib.errors import CourseError
+from course_lib.errors import CourseError, check_text
+from course_lib.names import nfc
 from course_lib.retrieval.documents import (
     Hit,
     IndexedById,
@@ -29,7 +30,7 @@ from course_lib.retrieval.documents import (
     new_documents,
     string_error,
 )
-from course_lib.retrieval.postings import BM25State, Postings
+from course_lib.retrieval.postings import BM25State, Postings, top_rows
 from course_lib.retrieval.scores import (
     VARIANTS,
     CorpusStatistics,
@@ -40,32 +41,15 @@ from course_lib.retrieval.scores import (
 )
 from course_lib.retrieval.tokenize import Tokenizer
 
-GROUP_SIZE = 32  # scores per group in `top_rows`
-
-
-def top_rows(scores: Floats, k: int) -> tuple[NDArray[np.intp], float]:
-    """Return the rows of the k best scores above 0 with all ties of the k-th score, and the k-th score.
-
-    Works like a full sort, but faster: at least k scores reach the k-th largest of the group maxima, so all
-    scores below it can be skipped.
-    """
-    grouped = scores.size - scores.size % GROUP_SIZE
-    maxima = scores[:grouped].reshape(GROUP_SIZE, -1).max(axis=0) if scores.size else scores
-    threshold = np.partition(maxima, -k)[-k] if maxima.size >= k else 0.0
-    rows = np.flatnonzero(scores >= threshold) if threshold > 0 else np.flatnonzero(scores > 0)
-    if rows.size > k:
-        threshold = np.partition(scores[rows], -k)[-k]
-        rows = rows[scores[rows] >= threshold]
-    return rows, float(scores[rows].min(initial=np.inf))
-
 
 class BM25(IndexedById):
     """A lexical index, which finds documents by their tokens.
 
     tokenizer: function from a text to its tokens, used for documents and queries; by default `Tokenizer()`.
     variant: a key of `scores.VARIANTS`. k1: at least 0; with 0 only the first occurrence of a term counts.
-    b: from 0 (document length does not matter) to 1. The defaults are Lucene's; rank_bm25 uses k1=1.5.
-    Raises CourseError for an unknown variant and for k1 or b out of range.
+    b: from 0 (document length does not matter) to 1. The defaults are Lucene's; rank_bm25 uses k1=1.5. Not
+    thread-safe while it changes; `HybridRetriever` is. Raises CourseError for an unknown variant and for k1
+    or b out of range.
 
     >>> index = BM25(Tokenizer("words"))
     >>> index.add({"fee": "The annual fee of the card is 2,000 won", "limit": "The daily limit of the card"})
@@ -91,8 +75,7 @@ class BM25(IndexedById):
         self.tokenizer, self.variant, self.k1, self.b = tokenizer or Tokenizer(), variant, k1, b
         self._vocabulary: dict[str, int] = {}  # token -> term (its number)
         self._df: NDArray[np.int64] = np.zeros(0, np.int64)  # term -> number of documents with it
-        self._ids: list[str] = []  # row -> id; includes deleted documents
-        self._rows: dict[str, int] = {}  # id -> row; without deleted documents
+        self._ids, self._rows = [], {}  # see IndexedById
         self._lengths: NDArray[np.int64] = np.zeros(0, np.int64)  # row -> number of tokens
         self._alive: NDArray[np.bool_] = np.zeros(0, np.bool_)  # row -> False if deleted
         self._segments: list[Postings] = []  # in ascending order of rows
@@ -111,17 +94,20 @@ class BM25(IndexedById):
         Raises CourseError for an id that exists already or occurs twice, and for an item that is not a pair
         of strings.
         """
-        new: dict[str, int] = {}
-        lengths, terms, vocabulary = array("q"), array("i"), self._vocabulary
+        self.prepare(documents)()
+
+    def prepare(self, documents: Mapping[str, str] | Iterable[tuple[str, str]]) -> Callable[[], None]:
+        """Tokenize documents, and return a function that adds them. Raises CourseError as `add` does."""
+        ids, lengths, terms, vocabulary = list[str](), array("q"), array("i"), self._vocabulary
         for doc_id, text in new_documents(documents, self._rows):
             tokens = self.tokenizer(text)
-            new[doc_id] = len(self._ids) + len(new)
+            ids.append(doc_id)
             lengths.append(len(tokens))
             terms.extend([vocabulary.setdefault(token, len(vocabulary)) for token in tokens])
-        self._append(new, np.array(lengths, np.int64), np.array(terms, np.int32))
+        return partial(self._append, ids, np.array(lengths, np.int64), np.array(terms, np.int32))
 
-    def _append(self, new: dict[str, int], lengths: NDArray[np.int64], terms: NDArray[np.int32]) -> None:
-        """Append a segment with the new documents (id -> row). terms: of all their tokens, concatenated.
+    def _append(self, ids: list[str], lengths: NDArray[np.int64], terms: NDArray[np.int32]) -> None:
+        """Append a segment with new documents. terms: of all their tokens, concatenated.
 
         The last two segments are merged while the last is at least half as long as the one before it. This
         keeps the number of segments, and of copies of each entry, logarithmic: about 20 at most.
@@ -129,10 +115,9 @@ class BM25(IndexedById):
         segment = Postings.from_tokens(terms, lengths, len(self._ids))
         self._df = np.pad(self._df, (0, len(self._vocabulary) - self._df.size))
         self._df[segment.terms] += np.diff(segment.starts)
-        self._ids += new
-        self._rows |= new
+        self._add_rows(ids)
         self._lengths = np.concatenate([self._lengths, lengths])
-        self._alive = np.concatenate([self._alive, np.ones(len(new), np.bool_)])
+        self._alive = np.concatenate([self._alive, np.ones(len(ids), np.bool_)])
         segments = [*self._segments, segment]
         while len(segments) > 1 and 2 * segments[-1].rows.size >= segments[-2].rows.size:
             new_rows = np.where(self._alive, np.arange(self._alive.size), -1).astype(np.int32)
@@ -141,9 +126,9 @@ class BM25(IndexedById):
 
     def delete(self, ids: Collection[str]) -> None:
         """Delete documents by id. Raises CourseError, and deletes none, if an id is not in the index."""
-        ids = check_deletable(ids, self._rows)
+        names = check_deletable(ids, self._rows)
         deleted = np.zeros(self._alive.size, np.bool_)
-        deleted[[self._rows.pop(doc_id) for doc_id in ids]] = True
+        deleted[[self._rows.pop(name) for name in names]] = True
         self._alive = self._alive & ~deleted
         for segment in self._segments:
             np.subtract.at(self._df, segment.terms_of(deleted), 1)
@@ -161,8 +146,8 @@ class BM25(IndexedById):
         segment = Postings.merged(self._segments, new_rows) if self._segments else Postings.empty()
         new_terms = np.searchsorted(used_terms, segment.terms).astype(np.int32)
         self._segments = [replace(segment, terms=new_terms)]
-        self._ids = list(self._rows)
-        self._rows = {doc_id: row for row, doc_id in enumerate(self._ids)}
+        ids, self._ids, self._rows = self.ids, [], {}
+        self._add_rows(ids)
         self._lengths = self._lengths[self._alive]
         self._alive = np.ones(len(self._ids), np.bool_)
 
@@ -188,7 +173,7 @@ class BM25(IndexedById):
                 "rebuild the index and save it again",
             )
         index._vocabulary = {token: term for term, token in enumerate(state.tokens)}
-        index._ids, index._rows = list(ids), {doc_id: row for row, doc_id in enumerate(ids)}
+        index._add_rows(ids)
         index._lengths, index._alive, index._segments = state.lengths, np.ones(len(ids), np.bool_), [postings]
         index._df = np.zeros(term_count, np.int64)
         index._df[postings.terms] = np.diff(postings.starts)
@@ -225,22 +210,22 @@ class BM25(IndexedById):
 
     def _scores_of(self, scores: Floats, ids: Collection[str]) -> list[Hit]:
         """Return the documents among `ids` that have a score above 0, with their scores."""
-        hits = [Hit(doc_id, float(scores[self._rows[doc_id]])) for doc_id in sorted(ids)]
+        hits = [Hit(self._ids[row], float(scores[row])) for row in self._rows_of(sorted(ids))]
         return [hit for hit in hits if hit.score > 0]
 
     def scores(self, query: str) -> dict[str, float]:
         """Return id -> score for every document, including scores of 0."""
         scores = self._scores(query)
-        return {doc_id: float(scores[row]) for doc_id, row in self._rows.items()}
+        return {self._ids[row]: float(scores[row]) for row in self._rows.values()}
 
     def explain(self, query: str, doc_id: str) -> Explanation:
         """Explain a document's score term by term. Raises CourseError for an id that is not in the index."""
-        if doc_id not in self._rows:
+        if doc_id not in self:
             raise CourseError(
                 f"the id {doc_id!r} is not in the index of {len(self)} documents",
                 "explain a document that the attribute .ids lists",
             )
-        row, statistics = self._rows[doc_id], self._current_statistics()
+        row, statistics = self._rows[nfc(doc_id)], self._current_statistics()
         query_terms, term_scores = self._terms(query), []
         terms = np.array([term for _, _, term in query_terms], np.int32)
         for segment in self._segments:
@@ -257,13 +242,14 @@ class BM25(IndexedById):
                     term_scores.append(TermScore(token, query_tf, tf, df, float(idf), float(weight), score))
         total = float(sum(t.score for t in term_scores))
         term_scores.sort(key=lambda t: (-t.score, t.term))
-        return Explanation(doc_id, total, tuple(term_scores), len(self))
+        return Explanation(self._ids[row], total, tuple(term_scores), len(self))
 
     def _terms(self, query: str) -> list[tuple[str, int, int]]:
         """Return (token, count in the query, term) for each distinct token of the query in the vocabulary.
 
         They are sorted by token, so that the order of a query's words cannot change a score by rounding.
         """
+        check_text(query)
         counts = sorted(Counter(self.tokenizer(query)).items())
         terms = [(token, n, self._vocabulary.get(token, self._df.size)) for token, n in counts]
         return [t for t in terms if t[2] < self._df.size]  # the rest: from a failed `add`
@@ -295,5 +281,5 @@ class BM25(IndexedById):
         if allowed is None:
             return self._alive
         mask = np.zeros(len(self._ids), np.bool_)
-        mask[[self._rows[doc_id] for doc_id in allowed if doc_id in self._rows]] = True
+        mask[self._rows_of(allowed)] = True
         return mask

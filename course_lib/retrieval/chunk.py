@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from course_lib.errors import CourseError, check_encodable
-from course_lib.retrieval.outline import Outline, Section, Span, Table, outline, skip_space, splits_character
+from course_lib.errors import CourseError, check_text
+from course_lib.retrieval.documents import Span
+from course_lib.retrieval.outline import Outline, Section, outline, skip_space, splits_character
+from course_lib.retrieval.table_rows import Table
 
 BLOCK_CHARS = 100_000  # characters per call of the tokenizer, to limit memory
 SLACK_TOKENS = 2  # a text alone may have up to this many tokens fewer than the same text within its document
@@ -102,9 +104,7 @@ def split_text(text: str, tokenizer: TokenSpans, *, max_tokens: int = 512, overl
     ('Card', 'Limits') 'Limit 2 is here. Limit 3 is here.'
     """
     limit = _text_limit(tokenizer, max_tokens, overlap)
-    if not isinstance(text, str):
-        raise CourseError(f"a text must be a str; got {type(text).__name__}", 'text.decode("utf-8")')
-    check_encodable(text)
+    check_text(text)
     structure = outline(text)
     cutter = _Cutter(
         text, lru_cache(256)(tokenizer.count), limit, overlap, structure, _token_starts(text, tokenizer)

@@ -7,20 +7,21 @@ many documents, but can miss some hits.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from course_lib.errors import CourseError, check_encodable
+from course_lib.errors import CourseError, check_text
+from course_lib.retrieval.chunk import Chunk
 from course_lib.retrieval.documents import (
     Hit,
     IndexedById,
     SearchResult,
+    Span,
     best_first,
     check_choice,
     check_deletable,
@@ -28,7 +29,9 @@ from course_lib.retrieval.documents import (
     new_documents,
     string_error,
 )
+from course_lib.retrieval.faiss_index import FaissIndex, Rows
 from course_lib.retrieval.fusion import MIN_COSINE
+from course_lib.retrieval.splitters import Splitter, splitter_for
 from course_lib.retrieval.vectors import Vectors, query_vectors, unit_vectors
 
 if TYPE_CHECKING:
@@ -39,25 +42,16 @@ COSINE_TOLERANCE = 1e-6  # rounding can make equal cosines differ by this much
 HNSW_DEFAULTS = {"m": 32, "ef_construction": 200, "ef_search": 64}
 
 
-@contextmanager
-def single_threaded_faiss() -> Iterator[None]:
-    """Run FAISS on one thread, for reproducible HNSW graphs and faster single queries on a busy machine."""
-    import faiss
-
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)
-
-
 class Dense(IndexedById):
     """A dense index, which finds documents by the vectors of their texts.
 
-    embeddings: Any LangChain Embeddings. kind: "flat" or "hnsw". m: HNSW's number of links per vector.
-    ef_construction, ef_search: How many candidates HNSW keeps while it builds and searches the graph. Raises
-    CourseError for an unknown kind, for HNSW settings with "flat", and for settings out of range.
+    embeddings: Any LangChain Embeddings. kind: "flat" or "hnsw". split: Cut documents into chunks with a
+    vector each, for texts that are longer than the embedder reads; a document has the score of its best
+    chunk. True cuts to the length that the embedder reads (`splitters.splitter_for`); a function from a text
+    to chunks cuts as it likes. m: HNSW's number of links per vector. ef_construction, ef_search: How many
+    candidates HNSW keeps while it builds and searches the graph. Not thread-safe while it changes;
+    `HybridRetriever` is. Raises CourseError for an unknown kind, for HNSW settings with "flat", for settings
+    out of range, and as `splitter_for`.
     """
 
     min_score: float | None = MIN_COSINE
@@ -67,6 +61,7 @@ class Dense(IndexedById):
         embeddings: Embeddings,
         *,
         kind: str = "flat",
+        split: bool | Splitter = False,
         m: int = HNSW_DEFAULTS["m"],
         ef_construction: int = HNSW_DEFAULTS["ef_construction"],
         ef_search: int = HNSW_DEFAULTS["ef_search"],
@@ -80,28 +75,43 @@ class Dense(IndexedById):
                 f"HNSW needs m >= 2, ef_construction >= 1 and ef_search >= 1; got {settings}",
                 f"use the defaults, {HNSW_DEFAULTS}",
             )
-        self.embeddings, self.kind, self.hnsw_settings = embeddings, kind, settings
-        self._index: Any = None  # the FAISS index; None before the first vectors, whose length it needs
-        self._ids: list[str] = []  # row -> id; includes deleted documents
-        self._rows: dict[str, int] = {}  # id -> row; without deleted documents
+        if not (isinstance(split, bool) or callable(split)):
+            raise CourseError(f"split={split!r:.60} is neither a bool nor a function", "split=True")
+        self.embeddings, self.kind, self.split, self.hnsw_settings = embeddings, kind, split, settings
+        self._splitter = splitter_for(embeddings) if split is True else split or None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._ids, self._rows = [], {}  # see IndexedById
+        self._index = FaissIndex(self.kind, self.hnsw_settings)
+        self._starts = np.zeros(1, np.int64)  # the vectors of row i are starts[i]:starts[i + 1], (rows + 1,)
+        self._spans = np.zeros((0, 2), np.int64)  # start and end of each vector's chunk in its text
 
     def __repr__(self) -> str:
         settings = {"kind": self.kind} | (self.hnsw_settings if self.kind == "hnsw" else {})
         options = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        chunks = f"{len(self._vector_rows(self._rows.values()))} chunks, " if self._splitter else ""
         embedder = type(self.embeddings).__name__
-        return f"Dense({embedder}, {len(self)} documents, {self.dimensions} dimensions, {options})"
+        return f"Dense({embedder}, {len(self)} documents, {chunks}{self.dimensions} dimensions, {options})"
 
     @property
     def dimensions(self) -> int | None:
         """The length of each vector, or None if no vectors have been added."""
-        return None if self._index is None else int(self._index.d)
+        return self._index.dimensions
 
     @property
     def vectors(self) -> Vectors:
-        """The vectors of the documents, (documents, dimensions), in the order of `ids`."""
-        if self._index is None:
-            return np.zeros((0, 0), np.float32)
-        return self._index.reconstruct_batch(np.fromiter(self._rows.values(), np.int64, len(self)))
+        """The vectors of the documents or chunks, (vectors, dimensions), in the order of `ids`."""
+        return self._index.vectors(self._vector_rows(self._rows.values()))
+
+    def _vector_rows(self, rows: Iterable[int]) -> Rows:
+        """Return the rows in the FAISS index of the vectors of these documents' rows."""
+        parts = (
+            [np.arange(self._starts[row], self._starts[row + 1]) for row in rows] if self._splitter else []
+        )
+        return (
+            np.concatenate([np.zeros(0, np.int64), *parts]) if self._splitter else np.array([*rows], np.int64)
+        )
 
     # -- adding, deleting, saving
 
@@ -109,80 +119,83 @@ class Dense(IndexedById):
         """Add documents, given as {id: text} or (id, text) pairs. If an error is raised, none is added.
 
         Raises CourseError for an id that exists already or occurs twice, for an item that is not a pair of
-        strings, as `unit_vectors` does, and as the embedder does.
+        strings, as `unit_vectors` does, and as the embedder and the splitter do.
         """
+        self.prepare(documents)()
+
+    def prepare(self, documents: Mapping[str, str] | Iterable[tuple[str, str]]) -> Callable[[], None]:
+        """Embed documents, and return a function that adds them. Raises CourseError as `add` does."""
         new = dict(new_documents(documents, self._rows))
-        if new:
-            self.add_vectors(list(new), self.embeddings.embed_documents(list(new.values())))
+        if not new:
+            return lambda: None
+        texts, starts, spans = list(new.values()), np.arange(len(new) + 1), np.zeros((0, 2), np.int64)
+        if self._splitter:
+            chunks = [self._splitter(text) or [Chunk(text, 0, len(text), 0)] for text in texts]
+            starts = np.cumsum([0, *map(len, chunks)])
+            spans = np.array([(chunk.start, chunk.end) for part in chunks for chunk in part], np.int64)
+            texts = [chunk.for_embedding for part in chunks for chunk in part]
+        vectors = unit_vectors(self.embeddings.embed_documents(texts), len(texts), self.dimensions)
+        return partial(self._append, list(new), vectors, starts, spans)
 
     def add_vectors(self, ids: Sequence[str], vectors: Any) -> None:
         """Add documents by their vectors, (documents, dimensions). Raises CourseError as `add` does."""
         if isinstance(ids, str):
             raise string_error("ids", ids)
-        if not list(new_documents(((doc_id, "") for doc_id in ids), self._rows)):
-            return
-        self._append(ids, unit_vectors(vectors, len(ids), self.dimensions))
+        if self._splitter:
+            raise CourseError("this index cuts texts into chunks, so it needs the texts", "add(documents)")
+        if list(new_documents(((doc_id, "") for doc_id in ids), self._rows)):
+            vectors = unit_vectors(vectors, len(ids), self.dimensions)
+            self._append(ids, vectors, np.arange(len(ids) + 1), self._spans)
 
-    def _append(self, ids: Sequence[str], vectors: Vectors) -> None:
-        self._index = self._index or self._empty_index(vectors.shape[1])
-        with single_threaded_faiss():
-            self._index.add(vectors)
-        self._rows |= {doc_id: row for row, doc_id in enumerate(ids, start=len(self._ids))}
-        self._ids += ids
-
-    def _empty_index(self, dimensions: int) -> Any:
-        import faiss
-
-        if self.kind == "flat":
-            return faiss.IndexFlatIP(dimensions)
-        index = faiss.IndexHNSWFlat(dimensions, self.hnsw_settings["m"], faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = self.hnsw_settings["ef_construction"]
-        index.hnsw.efSearch = self.hnsw_settings["ef_search"]
-        return index
+    def _append(self, ids: Sequence[str], vectors: Vectors, starts: Rows, spans: Rows) -> None:
+        """Append documents. starts: As `_starts`, but from 0. spans: (vectors, 2), empty without chunks."""
+        self._index.add(vectors)
+        self._starts = np.concatenate([self._starts, self._starts[-1] + starts[1:]])
+        self._spans = np.concatenate([self._spans, spans])
+        self._add_rows(ids)
 
     def delete(self, ids: Collection[str]) -> None:
         """Delete documents by id. Raises CourseError, and deletes none, if an id is not in the index.
 
         Searches skip deleted documents. The index is rebuilt when more than half of its vectors are deleted.
         """
-        for doc_id in check_deletable(ids, self._rows):
-            del self._rows[doc_id]
+        for name in check_deletable(ids, self._rows):
+            del self._rows[name]
         if 2 * len(self._rows) < len(self._ids):
             self._compact()
 
     def _compact(self) -> None:
         """Rebuild the index without the deleted documents."""
-        ids, vectors = self.ids, self.vectors
-        self._index, self._ids, self._rows = None, [], {}
+        ids, vectors, rows = self.ids, self.vectors, list(self._rows.values())
+        spans = self._spans[self._vector_rows(rows)] if self._splitter else self._spans
+        starts = np.cumsum([0, *np.diff(self._starts)[rows]])
+        self._clear()
         if ids:
-            self._append(ids, vectors)
+            self._append(ids, vectors, starts, spans)
 
-    def write(self, path: Path) -> None:
-        """Write the FAISS index to a file, without deleted documents. An empty index gets one dimension."""
-        import faiss as untyped
-
-        faiss: Any = untyped  # the stubs lack the writer
+    def write(self, path: Path) -> dict[str, Rows]:
+        """Write the vectors to a file, without deleted documents. Returns the other arrays of `read`."""
         if len(self) < len(self._ids):
             self._compact()
-        with open(path, "wb") as file:  # FAISS' own file writer does not report a full disk
-            faiss.write_index(self._index or self._empty_index(1), faiss.PyCallbackIOWriter(file.write))
+        self._index.write(path)
+        return {"chunk_starts": self._starts, "chunk_spans": self._spans.ravel()} if self._splitter else {}
 
-    def read(self, path: Path, ids: Sequence[str]) -> None:
-        """Replace the contents by a file that `write` wrote. ids: The ids of its documents, in order.
+    def read(self, path: Path, ids: Sequence[str], arrays: Mapping[str, Rows] = MappingProxyType({})) -> None:
+        """Replace the contents by what `write` wrote and returned. ids: The ids of its documents, in order.
 
-        Raises CourseError for another kind of index, or another number of vectors.
+        Raises CourseError for another kind of index, or if sizes do not match.
         """
-        import faiss
-
-        index = faiss.read_index(str(path))
-        if type(index) is not type(self._empty_index(1)) or index.ntotal != len(ids):
+        self._clear()
+        starts = arrays["chunk_starts"] if self._splitter else np.arange(len(ids) + 1)
+        spans = arrays["chunk_spans"].reshape(-1, 2) if self._splitter else self._spans
+        if starts.size != len(ids) + 1 or (np.diff(starts) < 1).any() or len(spans) not in (0, starts[-1]):
             raise CourseError(
-                f"{path.name} is a {type(index).__name__} of {index.ntotal} vectors; "
-                f"expected kind={self.kind!r} with {len(ids)} vectors",
+                f"{len(ids)} documents, {starts.size - 1} of them with chunks, do not match",
                 "rebuild the index and save it again",
             )
-        self._index = index if len(ids) else None
-        self._ids, self._rows = list(ids), {doc_id: row for row, doc_id in enumerate(ids)}
+        self._index.read(path, int(starts[-1]))
+        self._starts, self._spans = starts, spans
+        self._add_rows(ids)
 
     # -- searching
 
@@ -191,7 +204,7 @@ class Dense(IndexedById):
 
         allowed: Only documents with these ids can be returned; None allows all. The query is compared with
         every allowed vector, even in an HNSW index, whose graph search could fail to reach them. Raises
-        CourseError for k below 1, for a string as `allowed`, and as `unit_vectors` and `check_encodable` do.
+        CourseError for k below 1, for a string as `allowed`, and as `unit_vectors` and `check_text` do.
         """
         return self.search_all([query], k, allowed)[0].hits
 
@@ -208,66 +221,66 @@ class Dense(IndexedById):
         if isinstance(queries, str):
             raise string_error("queries", queries)
         for query in queries:
-            check_encodable(query)
+            check_text(query)
         results = [SearchResult([], lambda ids: [])] * len(queries)
         if nonblank := [i for i, query in enumerate(queries) if query.strip()] if self._rows else []:
             embedded = query_vectors(self.embeddings, [queries[i] for i in nonblank])
             vectors = unit_vectors(embedded, len(nonblank), self.dimensions)
             for i, vector in zip(nonblank, vectors, strict=True):
                 row = vector[None]
-                results[i] = SearchResult(self._nearest(row, k, allowed), partial(self._scores_of, row))
+                results[i] = SearchResult(
+                    self._nearest(row, k, allowed),
+                    partial(self._scores_of, row),
+                    partial(self._chunks_of, row),
+                )
         return results
 
     def _scores_of(self, vector: Vectors, ids: Collection[str]) -> list[Hit]:
         """Return the cosines of documents with a query vector, (1, dimensions), rounded as in a search."""
-        if not ids or not vector.any():
-            return []
-        return self._hits(vector, np.array([self._rows[doc_id] for doc_id in ids], np.int64))
+        return self._hits(vector, self._vector_rows(self._rows_of(ids))) if ids and vector.any() else []
+
+    def _chunks_of(self, vector: Vectors, ids: Collection[str]) -> dict[str, Span]:
+        """Return id -> span of the chunk with the highest cosine; empty for an index without chunks."""
+        if not self._splitter or not ids or not vector.any():
+            return {}
+        best = self._best_vectors(vector, self._vector_rows(self._rows_of(ids)))
+        return {self._ids[row]: tuple(self._spans[v].tolist()) for row, (_, v) in best.items()}
 
     def _nearest(self, vector: Vectors, k: int, allowed: Collection[str] | None) -> list[Hit]:
         """Return the best k hits of a query vector, (1, dimensions)."""
-        ids = self._rows.keys() if allowed is None else self._rows.keys() & set(allowed)
-        if not ids or not vector.any():
+        count, mask, k = len(self._index), None, min(k, len(self))
+        if allowed is not None or len(self) < len(self._ids):
+            rows = self._rows_of(self._rows if allowed is None else allowed)
+            mask = np.zeros(count, np.bool_)
+            mask[self._vector_rows(rows)] = True
+            count, k = int(mask.sum()), min(k, len(rows))
+        if not count or not vector.any():
             return []
-        index = self._index if allowed is None or self.kind == "flat" else self._index.storage
-        params = self._search_parameters(ids, index) if len(ids) < len(self._ids) else None
-        k = min(k, len(ids))
-        # FAISS breaks ties arbitrarily: ask for more hits until the last one of them is worse than the k-th
+        # FAISS breaks ties arbitrarily: ask for more until the last vector found is worse than the k-th
+        # document
         limit = k + 1
         while True:
-            with single_threaded_faiss():
-                scores, rows = index.search(vector, min(limit, len(self._ids)), params=params)
-            found_rows = np.ascontiguousarray(rows[0][rows[0] >= 0])
-            tied = found_rows.size == limit and scores[0][limit - 1] >= scores[0][k - 1] - COSINE_TOLERANCE
-            if limit >= len(ids) or not tied:
-                return self._hits(vector, found_rows)[:k]
+            found = self._index.nearest(vector, limit, mask, exact=allowed is not None)
+            hits = self._hits(vector, found)
+            if limit >= count or found.size < limit:
+                return hits[:k]
+            if (
+                len(hits) >= k
+                and self._index.cosines(vector, found[-1:])[0] < hits[k - 1].score - COSINE_TOLERANCE
+            ):
+                return hits[:k]
             limit *= 2
 
-    def _hits(self, vector: Vectors, rows: NDArray[np.int64]) -> list[Hit]:
-        """Return the documents in `rows` with their cosines with a query vector, (1, dimensions), best first.
+    def _hits(self, vector: Vectors, found: Rows) -> list[Hit]:
+        """Return the documents of these vectors, best first, each with the highest of their cosines."""
+        best = self._best_vectors(vector, found)
+        return best_first(Hit(self._ids[row], cosine) for row, (cosine, _) in best.items())
 
-        The cosines are computed again, one by one. A FAISS search computes several together, which can give
-        two equal texts scores that differ by rounding.
-        """
-        import faiss as untyped
-
-        faiss: Any = untyped  # the stubs lack these functions
-        flat = self._index if self.kind == "flat" else faiss.downcast_index(self._index.storage)
-        cosines = np.empty(rows.size, np.float32)
-        flat.compute_distance_subset(
-            1, faiss.swig_ptr(vector), rows.size, faiss.swig_ptr(cosines), faiss.swig_ptr(rows)
-        )
-        scored = zip(rows.tolist(), cosines.clip(-1, 1).tolist(), strict=True)  # rounding can exceed 1
-        return best_first(Hit(self._ids[row], cosine) for row, cosine in scored)
-
-    def _search_parameters(self, ids: Collection[str], index: Any) -> Any:
-        """Return FAISS parameters that restrict a search to these documents."""
-        import faiss as untyped
-
-        faiss: Any = untyped  # the stubs lack numpy bitmaps and HNSW's parameters
-        bits = np.zeros((len(self._ids) + 7) // 8 * 8, np.uint8)
-        bits[[self._rows[doc_id] for doc_id in ids]] = 1
-        selector = faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
-        if isinstance(index, faiss.IndexHNSW):
-            return faiss.SearchParametersHNSW(sel=selector, efSearch=self.hnsw_settings["ef_search"])
-        return faiss.SearchParameters(sel=selector)
+    def _best_vectors(self, vector: Vectors, found: Rows) -> dict[int, tuple[float, int]]:
+        """Return document row -> the highest cosine of a query vector with one of `found`, and which."""
+        rows = (np.searchsorted(self._starts, found, side="right") - 1).tolist()
+        scored = zip(rows, self._index.cosines(vector, found).tolist(), found.tolist(), strict=True)
+        best: dict[int, tuple[float, int]] = {}
+        for row, cosine, found_vector in scored:
+            best[row] = max(best.get(row, (-2.0, 0)), (cosine, -found_vector))  # the first of equal chunks
+        return {row: (cosine, -negative) for row, (cosine, negative) in best.items()}

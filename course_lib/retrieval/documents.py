@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from course_lib.errors import CourseError, check_encodable
+from course_lib.errors import CourseError, check_text
+from course_lib.names import nfc
 
 if TYPE_CHECKING:
-    from langchain_core.documents import Document
+    pass
 
 # key for scores and ranks in the metadata of a returned document; a field of that name is replaced
 RETRIEVAL_KEY = "retrieval"
-# which documents to search: {metadata field: value or list of values}, or a function of the metadata
-Filter = Mapping[str, Any] | Callable[[Mapping[str, Any]], bool]
+
+
+Span = tuple[int, int]  # start and end in a text
 
 
 class Hit(NamedTuple):
@@ -33,21 +35,32 @@ def best_first(hits: Iterable[Hit]) -> list[Hit]:
 class IndexedById:
     """Base class of indexes that keep each document in a row of an array.
 
-    _rows: document id -> row number, without deleted documents.
+    An id is found in either Unicode form, and returned as it was added. _ids: Row -> id, with deleted
+    documents. _rows: `nfc` of an id -> row, without deleted documents.
     """
 
+    _ids: list[str]
     _rows: dict[str, int]
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __contains__(self, doc_id: object) -> bool:
-        return doc_id in self._rows
+        return isinstance(doc_id, str) and nfc(doc_id) in self._rows
 
     @property
     def ids(self) -> list[str]:
         """The ids of the documents in the index, in the order in which they were added."""
-        return list(self._rows)
+        return [self._ids[row] for row in self._rows.values()]
+
+    def _rows_of(self, ids: Collection[str]) -> list[int]:
+        """Return the rows of those ids that are in the index."""
+        return [self._rows[name] for name in map(nfc, ids) if name in self._rows]
+
+    def _add_rows(self, ids: Collection[str]) -> None:
+        """Append a row for each id."""
+        self._rows |= {nfc(doc_id): row for row, doc_id in enumerate(ids, start=len(self._ids))}
+        self._ids += ids
 
 
 @dataclass(frozen=True)
@@ -55,11 +68,13 @@ class SearchResult:
     """The result of one query in one index.
 
     hits: The best, in order. scores_of: Returns the hits of the given document ids that have a score, even
-    below the best k: fusion needs the scores of what only another index found.
+    below the best k: fusion needs the scores of what only another index found. chunks_of: Returns id -> start
+    and end of the chunk with the best score, for an index of chunks.
     """
 
     hits: list[Hit]
     scores_of: Callable[[Collection[str]], list[Hit]]
+    chunks_of: Callable[[Collection[str]], dict[str, Span]] = lambda ids: {}
 
 
 # -- checks of arguments -------------------------------------------------------------------------------------
@@ -82,10 +97,10 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
 def new_documents(
     documents: Mapping[str, str] | Iterable[tuple[str, str]], existing: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    """Check and yield the (id, text) pairs to add to an index that already has the ids `existing`.
+    """Check and yield the (id, text) pairs to add to an index. existing: `nfc` of the ids that it has.
 
     Raises CourseError for an id that exists already or occurs twice, for an item that is not a pair of
-    strings, and as `check_encodable` does.
+    strings, and as `check_text` does.
     """
     new: set[str] = set()
     for pair in documents.items() if isinstance(documents, Mapping) else documents:
@@ -93,23 +108,25 @@ def new_documents(
             raise CourseError(
                 f"document {len(new) + 1} is {pair!r:.80}, not an id and a text", 'add({"id-1": "text"})'
             )
-        doc_id, text = pair
-        if doc_id in existing or doc_id in new:
-            raise CourseError(
-                f"the id {doc_id!r} {'is already in the index' if doc_id in existing else 'occurs twice'}",
-                f"delete([{doc_id!r}])" if doc_id in existing else "give every document its own id",
-            )
         for part in pair:
-            check_encodable(part)
-        new.add(doc_id)
-        yield doc_id, text
+            check_text(part)
+        if (name := nfc(pair[0])) in existing or name in new:
+            raise CourseError(
+                f"the id {pair[0]!r} {'is already in the index' if name in existing else 'occurs twice'}",
+                f"delete([{pair[0]!r}])" if name in existing else "give every document its own id",
+            )
+        new.add(name)
+        yield pair
 
 
 def check_deletable(ids: Collection[str], existing: Mapping[str, object]) -> set[str]:
-    """Return the distinct ids to delete. Raises CourseError for a missing id, and for a single string."""
+    """Return `nfc` of the distinct ids to delete. existing: `nfc` of the ids that the index has.
+
+    Raises CourseError for a missing id, and for a single string.
+    """
     if isinstance(ids, str):
         raise string_error("ids", ids)
-    distinct = set(ids)
+    distinct = set(map(nfc, ids))
     if missing := sorted(distinct - existing.keys()):
         raise CourseError(
             f"{len(missing)} of {len(distinct)} ids are not in the index, the first is {missing[0]!r}",
@@ -127,31 +144,3 @@ def check_search(k: int, allowed: Collection[str] | None = None) -> None:
         raise CourseError(f"k={k!r}; a search returns the best k hits", "search(query, k=5)")
     if isinstance(allowed, str):
         raise string_error("allowed", allowed)
-
-
-def matching_ids(documents: Mapping[str, Document], condition: Filter) -> set[str]:
-    """Return the ids of the documents that match a filter. With several fields, all of them must match.
-
-    Raises CourseError if it is neither a mapping nor a function, and for a field that no document has.
-    """
-    if callable(condition):
-        return {doc_id for doc_id, document in documents.items() if condition(document.metadata)}
-    if not isinstance(condition, Mapping):
-        raise CourseError(
-            f"filter={condition!r:.80} is neither a mapping nor a function", 'filter={"lang": "ko"}'
-        )
-    collections = (list, tuple, set, frozenset)
-    wanted = {field: list(v) if isinstance(v, collections) else [v] for field, v in condition.items()}
-    for field in wanted if documents else ():
-        if not any(field in document.metadata for document in documents.values()):
-            first = next(iter(documents.values()))
-            raise CourseError(
-                f"no document has the metadata field {field!r}; the first document has: "
-                f"{', '.join(first.metadata) or 'none'}",
-                "filter by a field that the documents have",
-            )
-    return {
-        doc_id
-        for doc_id, document in documents.items()
-        if all(f in document.metadata and document.metadata[f] in values for f, values in wanted.items())
-    }

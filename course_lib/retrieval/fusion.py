@@ -10,11 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from course_lib.errors import CourseError
-from course_lib.retrieval.documents import Hit, check_choice
+from course_lib.retrieval.documents import Hit, Span, check_choice
 from course_lib.retrieval.metrics import check_ranking
+
+if TYPE_CHECKING:
+    from langchain_core.documents import Document
 
 Fusion = Literal["min-max", "theoretical", "z-score", "rrf"]
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
@@ -187,7 +191,8 @@ class Candidates(NamedTuple):
 
     dense, lexical: The hits of each retriever, best first. min_score: The lowest possible dense score, None
     if unknown. extra_dense: The dense scores of documents that only the lexical retriever found;
-    extra_lexical: the reverse.
+    extra_lexical: the reverse. chunks: Document id -> start and end of its best chunk, for an index of
+    chunks. documents: Document id -> its LangChain document.
     """
 
     query: str
@@ -196,6 +201,8 @@ class Candidates(NamedTuple):
     min_score: float | None
     extra_dense: tuple[Hit, ...] = ()
     extra_lexical: tuple[Hit, ...] = ()
+    chunks: Mapping[str, Span] = MappingProxyType({})
+    documents: Mapping[str, Document] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

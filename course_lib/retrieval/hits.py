@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from langchain_core.documents import Document
 
-from course_lib.retrieval.documents import RETRIEVAL_KEY
+from course_lib.retrieval.documents import RETRIEVAL_KEY, Span
 from course_lib.retrieval.fusion import FusedHit, Fusion, RetrieverScore
 from course_lib.retrieval.scores import Explanation
 
@@ -15,15 +15,23 @@ from course_lib.retrieval.scores import Explanation
 class HybridHit(FusedHit):
     """A document that hybrid search found. alpha, fusion: The settings with which it was ranked.
 
-    After reranking, `rank` is the new rank, `previous_rank` the rank before; `score` is not changed.
+    chunk: Start and end of the part of the document's text that is closest to the query, for an index that
+    splits documents; its text is `chunk_text`. After reranking, `rank` is the new rank, `previous_rank` the
+    rank before; `score` is not changed.
     """
 
     document: Document
     query: str
     alpha: float
     fusion: Fusion
+    chunk: Span | None = None
     rerank_score: float | None = None
     previous_rank: int | None = None
+
+    @property
+    def chunk_text(self) -> str | None:
+        """The text of `chunk`."""
+        return None if self.chunk is None else self.document.page_content[slice(*self.chunk)]
 
     def as_document(self) -> Document:
         """Return a LangChain document whose metadata["retrieval"] has the scores and ranks as JSON values."""
@@ -31,6 +39,7 @@ class HybridHit(FusedHit):
         if self.previous_rank is not None:
             fields += ["rerank_score", "previous_rank"]
         scores = {field: getattr(self, field) for field in fields}
+        scores |= {"chunk": list(self.chunk)} if self.chunk else {}
         for name, score in (("dense", self.dense), ("lexical", self.lexical)):
             scores[name] = score and vars(score)
         metadata = {**self.document.metadata, RETRIEVAL_KEY: scores}

@@ -22,15 +22,16 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import Field, field_validator
 
 from course_lib.errors import CourseError
+from course_lib.names import nfc
 from course_lib.retrieval import storage
-from course_lib.retrieval.bm25 import BM25
 from course_lib.retrieval.dense import Dense
-from course_lib.retrieval.documents import Filter, string_error
+from course_lib.retrieval.documents import string_error
+from course_lib.retrieval.filters import Filter
 from course_lib.retrieval.fusion import Candidates, Fusion, fuse
 from course_lib.retrieval.hits import HybridHit
-from course_lib.retrieval.hybrid_index import DenseRetriever, HybridIndex
+from course_lib.retrieval.hybrid_index import HybridIndex
 from course_lib.retrieval.rerank import Reranker, check_reranker, rerank
-from course_lib.retrieval.tokenize import Tokenizer
+from course_lib.retrieval.splitters import Splitter
 
 SETTINGS = ("alpha", "candidates", "k", "fusion", "rerank")
 
@@ -38,27 +39,33 @@ SETTINGS = ("alpha", "candidates", "k", "fusion", "rerank")
 class HybridRetriever(HybridIndex):
     """A LangChain retriever that searches by words and by meaning.
 
-    Create it with `from_texts`, `from_documents`, `from_retrievers` or `load`. dense, lexical: The two
-    indexes, both empty; `add_documents` fills them. alpha: The weight of the dense index, 0 to 1. candidates:
-    The number of hits taken from each index. k: The number of hits returned, at most `candidates`. fusion:
-    See `fusion.fuse`. rerank: A reranker that reorders the best candidates, or None. `invoke`, `batch` and
-    `ainvoke` accept k=, alpha=, fusion=, rerank= and filter=, which override the settings for that call.
-    Raises CourseError for indexes that already contain documents and for an object that cannot rerank, and
-    pydantic's ValidationError for unknown settings.
+    dense, lexical: See `HybridIndex`; `add_documents` fills both, and `from_documents` and `from_texts` do so
+    in one call. alpha: The weight of the dense index, 0 to 1; if None, the `default_alpha` of the embedder
+    (0.5 for LSA), or else 0.7. candidates: The number of hits taken from each index. k: The number of hits
+    returned, at most `candidates`. fusion: See `fusion.fuse`. rerank: A reranker that reorders the best
+    candidates, or None. `invoke`, `batch` and `ainvoke` accept k=, alpha=, fusion=, rerank= and filter=,
+    which override the settings for that call. Raises CourseError for indexes that already contain documents
+    and for an object that cannot rerank, and pydantic's ValidationError for unknown settings.
     """
 
-    alpha: float = 0.7
+    alpha: float = None  # type: ignore[assignment]  # a number after construction
     k: int = Field(5, ge=1)
     fusion: Fusion = "theoretical"
     rerank: Any = None
 
     _check_rerank = field_validator("rerank")(check_reranker)
 
+    def model_post_init(self, context: Any) -> None:
+        """Choose the default alpha."""
+        super().model_post_init(context)
+        if self.alpha is None:
+            self.alpha = getattr(getattr(self.dense, "embeddings", None), "default_alpha", 0.7)
+
     @classmethod
     def from_texts(
         cls,
         texts: Sequence[str],
-        embeddings: Embeddings,
+        embedding: Embeddings,
         metadatas: Sequence[Mapping[str, Any]] | None = None,
         *,
         ids: Sequence[str] | None = None,
@@ -83,37 +90,25 @@ class HybridRetriever(HybridIndex):
             Document(id=doc_id, page_content=text, metadata=dict(metadata))
             for doc_id, text, metadata in zip(ids, texts, metadatas, strict=True)
         ]
-        return cls.from_documents(documents, embeddings, **options)
+        return cls.from_documents(documents, embedding, **options)
 
     @classmethod
     def from_documents(
         cls,
         documents: Mapping[str, str] | Iterable[Document],
-        embeddings: Embeddings,
+        embedding: Embeddings,
         *,
-        lexical: BM25 | Tokenizer | None = None,
         kind: str = "flat",
+        split: bool | Splitter = False,
         **settings: Any,
     ) -> HybridRetriever:
         """Build a retriever from documents: {id: text}, or LangChain documents that have ids.
 
-        embeddings: Any LangChain Embeddings. lexical: An empty BM25, or a tokenizer for it. kind: The kind of
-        the dense index, "flat" or "hnsw". settings: alpha, candidates, k, fusion, rerank. Raises CourseError
-        as `add_documents` does.
+        embedding: Any LangChain Embeddings. kind, split: Those of the `Dense` index; with split=True,
+        documents may be longer than the embedder reads. settings: Other arguments of the constructor. Raises
+        CourseError as `Dense`, the constructor and `add_documents` do.
         """
-        return cls.from_retrievers(lexical, Dense(embeddings, kind=kind), documents, **settings)
-
-    @classmethod
-    def from_retrievers(
-        cls,
-        lexical: BM25 | Tokenizer | None,
-        dense: DenseRetriever,
-        documents: Mapping[str, str] | Iterable[Document] = (),
-        **settings: Any,
-    ) -> HybridRetriever:
-        """Build a retriever from two empty indexes. dense: A `Dense`, or `StoreRetriever(vector_store)`."""
-        lexical = lexical if isinstance(lexical, BM25) else BM25(lexical)
-        retriever = cls(lexical=lexical, dense=dense, **settings)
+        retriever = cls(dense=Dense(embedding, kind=kind, split=split), **settings)
         retriever.add_documents(documents)
         return retriever
 
@@ -133,8 +128,8 @@ class HybridRetriever(HybridIndex):
         """
         settings = {name: getattr(self, name) for name in SETTINGS if name != "rerank"}
         reranker = None if self.rerank is None else type(self.rerank).__name__
-        index = storage.SavedIndex(self._documents, self.lexical, self.dense, settings, reranker)
-        with self._lock:
+        with self._change_lock, self._lock:
+            index = storage.SavedIndex(self._documents, self.lexical, self.dense, settings, reranker)
             storage.save(index, folder)
 
     @classmethod
@@ -158,12 +153,10 @@ class HybridRetriever(HybridIndex):
             )
         with storage.wrap_read_errors(Path(folder)):
             retriever = cls(
-                dense=Dense(index.dense.embeddings),
-                rerank=None if rerank is ... else rerank,
-                **index.settings,
+                dense=index.dense.embeddings, rerank=None if rerank is ... else rerank, **index.settings
             )
         retriever.lexical, retriever.dense = index.lexical, index.dense
-        retriever._documents = index.documents
+        retriever._documents = {nfc(doc_id): document for doc_id, document in index.documents.items()}
         return retriever
 
     # -- searching
@@ -180,10 +173,10 @@ class HybridRetriever(HybridIndex):
     ) -> list[HybridHit]:
         """Return the best k documents, best first. Omitted arguments default to the retriever's settings.
 
-        filter: {metadata field: value or list of values}, or a function from the metadata to bool; only
-        matching documents are searched. rerank: A reranker for this query, or None for no reranking. Raises
-        CourseError for k below 1 or above `candidates`, for a filter by a field that no document has, and as
-        `fuse` and `rerank.rerank` do.
+        A query without a letter or digit has no hits. filter: {metadata field: value or list of values}, or a
+        function from the metadata to bool, see `filters`; only matching documents are searched. rerank: A
+        reranker for this query, or None for no reranking. Raises CourseError for k below 1 or above
+        `candidates`, and as `retrieve`, `fuse` and `rerank.rerank` do.
         """
         (candidates,) = self.retrieve([query], filter)
         return self.rank(candidates, k, alpha=alpha, fusion=fusion, rerank=rerank)
@@ -197,32 +190,27 @@ class HybridRetriever(HybridIndex):
         fusion: Fusion | None = None,
         rerank: Reranker | EllipsisType | None = ...,
     ) -> list[HybridHit]:
-        """Return the best k of the candidates of one query. Arguments and errors are those of `search`.
-
-        A document that was deleted after `retrieve` is left out.
-        """
+        """Return the best k of the candidates of one query. Arguments and errors are those of `search`."""
         k = self.k if k is None else k
         if not isinstance(k, Integral) or not 1 <= k <= self.candidates:
             raise CourseError(
                 f"k={k!r}; k must be a whole number from 1 to the {self.candidates} candidates",
-                f"HybridRetriever.from_documents(documents, embeddings, candidates={k})"
+                f"HybridRetriever.from_documents(documents, embedding, candidates={k})"
                 if isinstance(k, Integral) and k > 0
                 else "search(query, k=5)",
             )
         alpha, fusion = self.alpha if alpha is None else alpha, fusion or self.fusion
         reranker = self.rerank if rerank is ... else rerank
-        fused = fuse(candidates, alpha, fusion)[: k if reranker is None else self.candidates]
-        documents = ((hit, self._documents.get(hit.id)) for hit in fused)
         hits = [
             HybridHit(
                 **vars(hit),
-                document=document,
+                document=candidates.documents[hit.id],
                 query=candidates.query,
                 alpha=alpha,
                 fusion=fusion,
+                chunk=candidates.chunks.get(hit.id),
             )
-            for hit, document in documents
-            if document is not None
+            for hit in fuse(candidates, alpha, fusion)[: k if reranker is None else self.candidates]
         ]
         return hits if reranker is None else _reranked(reranker, candidates.query, hits, k)
 

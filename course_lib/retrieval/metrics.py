@@ -1,19 +1,22 @@
 """Evaluate rankings (recall, precision, MRR, MAP, nDCG, as computed by trec_eval) and compare two systems.
 
-A ranking is a list of document ids, best first. Qrels are the relevance judgements of one query: document id
--> grade. A document is relevant if its grade is 1 or more. A metric is a number from 0 to 1 for one ranking,
-and 0 if the ranking is empty or no document is relevant. k is the number of ranks to evaluate, or None for
-all.
+A ranking is a list of document ids (strings), best first. Qrels are the relevance judgements of one query:
+document id -> grade, an integer. Ids match in either Unicode form. A document is relevant if its grade is 1
+or more. A metric is a number from 0 to 1 for one ranking, and 0 if the ranking is empty or no document is
+relevant. k is the number of ranks to evaluate, or None for all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.measure.intervals import Estimate, bootstrap_interval, mean_of
+from course_lib.names import nfc
 
 Ranking = Sequence[str]
 Qrels = Mapping[str, int]
@@ -33,17 +36,48 @@ def grades(ranking: Ranking, qrels: Qrels, k: int | None = None) -> list[int]:
     """
     if k is not None and k < 1:
         raise CourseError(f"k={k}; k must be at least 1", "k=10")
-    check_ranking(ranking)
-    return [max(0, qrels.get(doc_id, 0)) for doc_id in ranking[:k]]
+    names, judged = check_ranking(ranking), {nfc(doc_id): grade for doc_id, grade in qrels.items()}
+    return [max(0, judged.get(name, 0)) for name in names[:k]]
 
 
-def check_ranking(ranking: Ranking) -> None:
-    """Raise CourseError for an id that occurs twice, and for a single string."""
-    if isinstance(ranking, str) or len(set(ranking)) < len(ranking):
+def check_ranking(ranking: Ranking) -> list[str]:
+    """Return `nfc` of the ids. Raises CourseError for anything but different ids in a list."""
+    if isinstance(ranking, Mapping):
         raise CourseError(
-            f"a ranking of {len(ranking)} documents has {len(set(ranking))} distinct ids",
+            f"a ranking is a list of ids, best first; got a mapping with {len(ranking)} keys",
+            "sorted(scores, key=scores.get, reverse=True)",
+        )
+    if isinstance(ranking, str | set | frozenset) or not isinstance(ranking, Collection):
+        raise CourseError(
+            f"a ranking is a list of ids, best first; got {ranking!r:.60}", 'ranking=["id-1", "id-2"]'
+        )
+    ids = list(ranking)
+    if wrong := [doc_id for doc_id in ids if not isinstance(doc_id, str)]:
+        is_hit = hasattr(wrong[0], "id") or isinstance(wrong[0], tuple)
+        raise CourseError(
+            f"a ranking is a list of document ids, which are strings; got {wrong[0]!r:.60}",
+            "[hit.id for hit in hits]" if is_hit else "[str(doc_id) for doc_id in ranking]",
+        )
+    names = list(map(nfc, ids))
+    if len(set(names)) < len(names):
+        raise CourseError(
+            f"a ranking of {len(names)} documents has {len(set(names))} distinct ids",
             "give a list of ids in which every document occurs once",
         )
+    return names
+
+
+def check_qrels(qrels: object) -> None:
+    """Raise CourseError for anything but a mapping from strings to integers."""
+    if not isinstance(qrels, Mapping):
+        raise CourseError(f"qrels map ids to grades; got {qrels!r:.60}", "dict.fromkeys(relevant_ids, 1)")
+    for doc_id, grade in qrels.items():
+        if not isinstance(doc_id, str) or not isinstance(grade, Integral):
+            raise CourseError(
+                f"qrels map ids, which are strings, to grades, which are integers; "
+                f"got {doc_id!r:.60}: {grade!r}",
+                "{str(doc_id): int(grade) for doc_id, grade in qrels.items()}",
+            )
 
 
 # -- one ranking ---------------------------------------------------------------------------------------------
@@ -162,16 +196,21 @@ def evaluate(
 
     run: query id -> ranking. qrels: query id -> document id -> grade; a query that is not in `run` has the
     value 0. metrics: Keys of METRICS, with or without "@k". Raises CourseError for an unknown metric, for a
-    query of the run without qrels, and for qrels without a relevant document.
+    query of the run without qrels, for qrels without a relevant document, and as `check_ranking` and
+    `check_qrels` do.
 
     >>> qrels = {"q1": {"a": 1}, "q2": {"b": 2}}
     >>> evaluate({"q1": ["a", "b"], "q2": ["a", "b"]}, qrels, ["mrr", "ndcg@1"]).values
     {'mrr': {'q1': 1.0, 'q2': 0.5}, 'ndcg@1': {'q1': 1.0, 'q2': 0.0}}
     """
-    unjudged = [q for q in run if q not in qrels]
+    for query_qrels in qrels.values():
+        check_qrels(query_qrels)
+    rankings = {_query_name(q): check_ranking(ranking) for q, ranking in run.items()}
+    unjudged = rankings.keys() - set(map(_query_name, qrels))
     unanswerable = [q for q, query_qrels in qrels.items() if not relevant_count(query_qrels)]
     if unjudged or unanswerable or not qrels:
-        first = f"; the first is {(unjudged + unanswerable)[0]!r}" if unjudged + unanswerable else ""
+        wrong = [*sorted(unjudged, key=str), *unanswerable]
+        first = f"; the first is {wrong[0]!r}" if wrong else ""
         raise CourseError(
             f"{len(unjudged)} of {len(run)} rankings belong to queries without qrels, and "
             f"{len(unanswerable)} of {len(qrels)} queries have no relevant document{first}",
@@ -180,10 +219,14 @@ def evaluate(
     chosen = {name: parse_metric(name) for name in metrics}
     return Evaluation(
         {
-            name: {q: function(run.get(q, ()), qrels[q], k) for q in qrels}
+            name: {q: function(rankings.get(_query_name(q), ()), qrels[q], k) for q in qrels}
             for name, (function, k) in chosen.items()
         }
     )
+
+
+def _query_name(query: Any) -> Any:
+    return nfc(query) if isinstance(query, str) else query
 
 
 def parse_metric(name: str) -> tuple[Metric, int | None]:

@@ -10,37 +10,29 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import NamedTuple
 
+from course_lib.retrieval.documents import Span
+from course_lib.retrieval.sentences import sentence_ends
+from course_lib.retrieval.table_rows import QUOTE, Table, table_in, table_runs, unquoted
+
 NONSPACE = re.compile(r"\S")
-FENCE = re.compile(r"[ \t>]*(`{3,}(?=[^`]*$)|~{3,})")
+QUOTED_CELL = re.compile(
+    r'^"[^"]*(?:""[^"]*)*"(?=[,;\t])|(?<=[,;\t])"[^"]*(?:""[^"]*)*"(?=[,;\t]|[ \t\r]*$)', re.MULTILINE
+)
+MAX_CELL = 2_000  # characters of a quoted cell with line breaks; a longer one is a stray quotation mark
+FENCE = re.compile(r"([ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*)(`{3,}(?=[^`]*$)|~{3,})")
+HTML_BLOCK = re.compile(
+    r" {0,3}<(?:(?P<comment>!--)|(?P<raw>pre|script|style|textarea)\b|/?(?:address|article|aside|blockquote|"
+    r"body|center|dd|details|div|dl|dt|fieldset|figure|footer|form|h[1-6]|head|header|hr|html|iframe|legend|li|link|"
+    r"main|menu|nav|ol|option|p|section|summary|table|tbody|td|tfoot|th|thead|title|tr|ul)(?:[\s/>]|$))",
+    re.IGNORECASE,
+)
 HEADING = re.compile(r"\ufeff? {0,3}(#{1,6})[ \t]+(?=\S)")
 LIST_ITEM = re.compile(r"\s*(?:[-*+•·]|\d{1,3}[.)]|[가-하][.)])[ \t]+\S")  # beginning of a list item
-QUOTED = re.compile(r'"[^"]*"')
-NUMERIC_CELL = re.compile(r'[\s"+-]*\d[\d.,]*[\s"%]*')
-# separator -> consecutive lines with the same number of cells that are taken for a table
-MIN_TABLE_LINES = {"|": 2, "\t": 2, ",": 3, ";": 3}
-SENTENCE_MARK = re.compile(r"([.!?。！？…]+)[\"'”’»)\]）」』】》〉*_]*")
-BULLET = re.compile(r"[\W_]*(?:\d{1,3}|[A-Za-z]|[가-힣]|[ivxIVX]{1,4})")
-INITIALS = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")  # U.S, e.g, the J in J. Smith
-DATE = re.compile(r"\d\.(?:\d{1,2}\.)?\s?\d{1,2}$")  # 2024. 3. 15 and 2024.3.15
-HANGUL = re.compile(r"[가-힣\u1100-\u115f]")
-KOREAN_ENDINGS = frozenset("다요죠까")  # last syllables of sentences; often no space follows the full stop
-WORD = re.compile(r"\w+")
-ABBREVIATIONS = frozenset(
-    WORD.findall(
-        "dr mr mrs ms prof st jr sr vs etc cf approx inc ltd co corp dept est mt al viz gen rev "
-        "jan feb mar apr jun jul aug sep sept oct nov dec"
-    )
-)
-BEFORE_NUMBER = frozenset(WORD.findall("no nos p pp fig figs art sec vol ch eq para"))  # No. 5
 FLAGS = "".join(map(chr, range(0x1F1E6, 0x1F200)))  # regional indicators; two of them are displayed as a flag
 # characters displayed as one with the previous: joiner, Hangul vowels and finals, skin tones, tags
 JOINING = re.compile("[\u200d\u1160-\u11ff\ud7b0-\ud7ff\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")
-
-
-Span = tuple[int, int]  # start and end in a text
 
 
 class Heading(NamedTuple):
@@ -66,16 +58,6 @@ class Section(NamedTuple):
     headings: tuple[str, ...]
 
 
-class Table(NamedTuple):
-    """The table text[start:end]. body: The start of the rows below the header. header: '' without one."""
-
-    start: int
-    body: int
-    end: int
-    separator: str
-    header: str
-
-
 @dataclass
 class Outline:
     """A document's structure. breaks: The ends of sentences, rows, lines of code and headings, ascending."""
@@ -85,33 +67,133 @@ class Outline:
     breaks: list[int] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Fence:
+    """An open code fence. mark: Its backticks or tildes. end: The end of its line.
+
+    quoted, indent: Whether it is in a block quote, and the column of the list item that it is in.
+    """
+
+    mark: str
+    end: int
+    quoted: bool
+    indent: int
+
+    def closes(self, line: str) -> bool:
+        """Whether a line closes the fence."""
+        mark = FENCE.fullmatch(unquoted(line))
+        return bool(mark and mark[2].startswith(self.mark) and not mark[1].strip())
+
+    def contains(self, line: str) -> bool:
+        """Whether a line is in the block quote and in the list item in which the fence began."""
+        if self.quoted and not QUOTE.match(line):
+            return False
+        return not line.strip() or _indent(line) >= self.indent
+
+
 def outline(text: str) -> Outline:
-    """Return a document's structure. As in CommonMark, a code fence that is not closed extends to the end."""
-    result, headings, block, fence, fence_end, next_line = Outline(), list[Heading](), list[Span](), "", 0, 0
-    for line in text.splitlines(keepends=True):
-        start, end, next_line = next_line, next_line + len(line.rstrip()), next_line + len(line)
-        mark = FENCE.match(line.rstrip())
-        if fence:
-            closes = mark and mark[1].startswith(fence) and mark.end() == end - start
-            if closes and result.breaks and result.breaks[-1] > fence_end:
-                result.breaks.pop()  # keep the last line of code and the closing fence together
-            fence = "" if closes else fence
-            result.breaks += [end] if line.strip() else []
-            continue
-        if not (mark or line.isspace() or (heading := HEADING.match(line))):
-            block.append((start, end))
-            continue
-        _read_block(text, block, result)
-        block = []
-        if mark:  # no break here, to keep the opening fence and the first line of code together
-            fence, fence_end = mark[1], end
-        elif not line.isspace() and heading:
-            headings.append(Heading(start, end, len(heading[1]), _title(line[heading.end() :])))
-            result.breaks.append(end)
-    _read_block(text, block, result)
-    result.breaks += [len(text.rstrip())] if fence else []
-    result.sections = _sections(text, headings)
-    return result
+    """Return a document's structure, as in CommonMark.
+
+    A code fence that is not closed extends to the end of the block quote or list item that contains it, else
+    of the document. There are no headings in fences, in HTML comments and in blocks of HTML.
+    """
+    return _Reader(text).read()
+
+
+class _Reader:
+    """Reads the lines of a text one by one.
+
+    block: The lines since the last heading, fence or blank line. html_end: What ends the open HTML block, a
+    blank line if " ". item_indent: The column of the text of the last list item, 0 outside lists.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text, self.outline, self.headings = text, Outline(), list[Heading]()
+        self.block, self.html_end, self.item_indent = list[Span](), "", 0
+        self.fence: _Fence | None = None
+
+    def read(self) -> Outline:
+        """Return the structure of the whole text."""
+        for start, next_line in self._lines():
+            line = self.text[start:next_line].rstrip()
+            if self.fence and not self.fence.contains(line):
+                self.fence = None
+            if self.fence:
+                self._read_code(line, start + len(line))
+            else:
+                self._read_line(line, start)
+        self._end_block()
+        self.outline.breaks += [len(self.text.rstrip())] if self.fence else []
+        self.outline.sections = _sections(self.text, self.headings)
+        return self.outline
+
+    def _lines(self) -> Iterator[Span]:
+        """Yield the start of each line and of the next. A quoted table cell may have line breaks."""
+        cells = [m.span() for m in QUOTED_CELL.finditer(self.text) if "\n" in m[0] and len(m[0]) <= MAX_CELL]
+        start = end = cell = 0
+        for line in self.text.splitlines(keepends=True):
+            end += len(line)
+            while cell < len(cells) and cells[cell][1] <= end:
+                cell += 1
+            if self.fence or cell == len(cells) or cells[cell][0] >= end:
+                yield start, end
+                start = end
+
+    def _read_code(self, line: str, end: int) -> None:
+        assert self.fence
+        breaks = self.outline.breaks
+        if self.fence.closes(line):
+            if breaks and breaks[-1] > self.fence.end:
+                breaks.pop()  # keep the last line of code and the closing fence together
+            self.fence = None
+        breaks += [end] if line.strip() else []
+
+    def _read_line(self, line: str, start: int) -> None:
+        """Read a line that is not code in a fence."""
+        in_html, bare = self._is_html(line), unquoted(line)
+        if not line:
+            return self._end_block()
+        item, indent = LIST_ITEM.match(bare), _indent(line)
+        if item:
+            self.item_indent = _columns(item[0]) - 1
+        elif indent < self.item_indent:
+            self.item_indent = 0
+        mark = FENCE.match(bare)
+        if mark and not in_html and _columns(mark[1]) < self.item_indent + 4:  # else it is indented code
+            self._end_block()  # no break here, to keep the opening fence and the first line of code together
+            self.fence = _Fence(mark[2], start + len(line), bool(QUOTE.match(line)), self.item_indent)
+        elif not in_html and (heading := HEADING.match(line)):
+            self._end_block()
+            title = _title(line[heading.end() :])
+            self.headings.append(Heading(start, start + len(line), len(heading[1]), title))
+            self.outline.breaks.append(start + len(line))
+        else:
+            self.block.append((start, start + len(line)))
+        return None
+
+    def _is_html(self, line: str) -> bool:
+        """Whether a line is in a block of HTML. Keeps account of where such blocks begin and end."""
+        if not self.html_end and (opening := HTML_BLOCK.match(line)):
+            self.html_end = (
+                "-->" if opening["comment"] else f"</{opening['raw']}>".lower() if opening["raw"] else " "
+            )
+        found = bool(self.html_end)
+        if self.html_end in line.lower() if self.html_end != " " else not line:
+            self.html_end = ""
+        return found
+
+    def _end_block(self) -> None:
+        _read_block(self.text, self.block, self.outline)
+        self.block = []
+
+
+def _indent(line: str) -> int:
+    bare = unquoted(line)
+    return _columns(bare[: len(bare) - len(bare.lstrip())])
+
+
+def _columns(text: str) -> int:
+    return len(text.expandtabs(4))
 
 
 def _title(line: str) -> str:
@@ -145,15 +227,13 @@ def _read_block(text: str, lines: list[Span], result: Outline) -> None:
 
     def read_prose() -> None:
         if prose:
-            result.breaks += _sentence_ends(text, prose[0][0], prose[-1][1])
+            result.breaks += sentence_ends(text, prose[0][0], prose[-1][1])
             prose.clear()
 
-    for (separator, _), run in groupby(lines, key=lambda line: _cells(text[line[0] : line[1]])):
-        rows = list(run)
-        first = text[rows[0][0] : rows[0][1]].strip()
-        if separator and (len(rows) >= MIN_TABLE_LINES[separator] or first.startswith("|")):
+    for separator, rows in table_runs([unquoted(text[start:end]) for start, end in lines], lines):
+        if separator:
             read_prose()
-            result.tables.append(_table(text, rows, separator, first))
+            result.tables.append(table_in(text, rows, separator))
             result.breaks += [end for _, end in rows]
             continue
         for line in rows:
@@ -161,59 +241,6 @@ def _read_block(text: str, lines: list[Span], result: Outline) -> None:
                 read_prose()
             prose.append(line)
     read_prose()
-
-
-def _cells(line: str) -> tuple[str, int]:
-    """Return the cell separator of a line and its count, 0 for "|". The separator is "" for prose."""
-    bare = line.strip()
-    if bare.startswith("|") or " | " in bare or (set(bare) <= set("|:- ") and "|" in bare):
-        return "|", 0
-    if "\t" in bare:
-        return "\t", line.count("\t")
-    bare = QUOTED.sub("", bare)
-    return next(
-        ((mark, bare.count(mark)) for mark in ",;" if mark in bare and mark + " " not in bare), ("", 0)
-    )
-
-
-def _table(text: str, rows: list[Span], separator: str, first: str) -> Table:
-    """Build a table. Its first row is a header if dashes follow or, without pipes, if no cell is a number."""
-    start, end, header = rows[0][0], rows[-1][1], ""
-    if len(rows) > 1:
-        second = set(text[rows[1][0] : rows[1][1]])
-        dashed = "-" in second and second <= set("|:- \t")
-        named = separator != "|" and not any(NUMERIC_CELL.fullmatch(cell) for cell in first.split(separator))
-        header = first if dashed or named else ""
-    return Table(start, rows[1][0] if header else end, end, separator, header)
-
-
-def _sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
-    """Yield the ends of the sentences in the prose text[start:end]; the last is `end`."""
-    for mark in SENTENCE_MARK.finditer(text, start, end):
-        if mark.end() < end and _ends_sentence(text, start, mark, end):
-            yield mark.end()
-            start = mark.end()
-    yield end
-
-
-def _ends_sentence(text: str, start: int, mark: re.Match[str], end: int) -> bool:
-    """Whether a mark ends the sentence that began at `start`, rather than an abbreviation or a number."""
-    dots, after, head = mark[1], text[mark.end()], text[max(start, mark.start() - 16) : mark.start()]
-    if set(dots) & set("。！？"):
-        return True
-    if not after.isspace():
-        closed = unicodedata.normalize("NFC", head[-2:])[-1:]
-        return mark[0] == dots and closed in KOREAN_ENDINGS and HANGUL.match(after) is not None
-    follows = NONSPACE.search(text, mark.end(), end)
-    if not follows or follows[0].islower() or dots != ".":
-        return not (follows and follows[0].islower())
-    word = "".join(head.split()[-1:]).strip("([{\"'“‘«*_")
-    if follows[0].isdigit() and (word[-1:].isdigit() or word.lower() in BEFORE_NUMBER):
-        return False
-    if HANGUL.match(follows[0]) and DATE.search(head):
-        return False
-    sentence = unicodedata.normalize("NFC", head) if mark.start() - start <= 16 else "..."
-    return not (BULLET.fullmatch(sentence) or word.lower() in ABBREVIATIONS or INITIALS.fullmatch(word))
 
 
 def skip_space(text: str, start: int) -> int:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+GROUP_SIZE = 32  # scores per group in `top_rows`
+
 
 @dataclass(frozen=True)
 class Postings:
@@ -110,3 +112,19 @@ class BM25State(NamedTuple):
     starts: NDArray[np.int64]
     rows: NDArray[np.int32]
     counts: NDArray[np.int32]
+
+
+def top_rows(scores: NDArray[np.float64], k: int) -> tuple[NDArray[np.intp], float]:
+    """Return the rows of the k best scores above 0 with all ties of the k-th score, and the k-th score.
+
+    Works like a full sort, but faster: at least k scores reach the k-th largest of the group maxima, so all
+    scores below it can be skipped.
+    """
+    grouped = scores.size - scores.size % GROUP_SIZE
+    maxima = scores[:grouped].reshape(GROUP_SIZE, -1).max(axis=0) if scores.size else scores
+    threshold = np.partition(maxima, -k)[-k] if maxima.size >= k else 0.0
+    rows = np.flatnonzero(scores >= threshold) if threshold > 0 else np.flatnonzero(scores > 0)
+    if rows.size > k:
+        threshold = np.partition(scores[rows], -k)[-k]
+        rows = rows[scores[rows] >= threshold]
+    return rows, float(scores[rows].min(initial=np.inf))

@@ -17,7 +17,7 @@ from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field, field_validator
 
-from course_lib.errors import CourseError
+from course_lib.errors import CourseError, check_text
 from course_lib.retrieval.documents import RETRIEVAL_KEY, check_choice, string_error
 from course_lib.retrieval.fusion import convex, min_max
 
@@ -88,8 +88,8 @@ def rerank(
 
     reranker: None keeps the order given. search_scores: The search's score for each text, needed by
     `Weighted`. Warns with EqualScoresWarning if all scores are equal but the texts are not. Raises
-    CourseError for a k below 1, a query without a letter or digit, scores that are not finite, a wrong number
-    of scores, and a string as `texts`.
+    CourseError for a k below 1, a query without a letter or digit, half of a surrogate pair, scores that are
+    not finite, a wrong number of scores, and a string as `texts`.
 
     >>> class Length:
     ...     def rerank(self, query, texts):
@@ -102,6 +102,8 @@ def rerank(
         raise CourseError(f"k={k}; k must be at least 1", "k=3")
     if isinstance(texts, str):
         raise string_error("texts", texts)
+    for text in (query, *texts):
+        check_text(text)
     check_reranker(reranker)
     if not texts:
         return []

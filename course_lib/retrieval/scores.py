@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[Any]  # float64
 EPSILON = 0.25  # rank_bm25 replaces a negative idf by this fraction of the mean idf
+# The lowest idf of a term in an index. Okapi's and ATIRE's is 0 or negative for a term in half of the
+# documents or in all; a document whose only common word with the query is such a term must still be found.
+MIN_IDF = 1e-6
 DELTA = 1.0  # BM25+ adds this to the weight of every term that occurs (Lv and Zhai 2011, section 5)
 
 
@@ -111,8 +114,8 @@ VARIANTS = {
 class CorpusStatistics(NamedTuple):
     """The statistics that all scores of an index depend on.
 
-    df: The number of documents with each term, (terms,). idf: (terms,). norms: `length_norm` of each row,
-    (rows,).
+    df: The number of documents with each term, (terms,). idf: (terms,), at least MIN_IDF. norms:
+    `length_norm` of each row, (rows,).
     """
 
     df: NDArray[np.int64]
@@ -133,7 +136,7 @@ def corpus_statistics(
     documents, tokens = int(np.count_nonzero(alive)), int(lengths[alive].sum())
     idf, used = np.zeros(df.size), df > 0
     if used.any():
-        idf[used] = VARIANTS[variant].idf(df[used], documents)
+        idf[used] = np.maximum(VARIANTS[variant].idf(df[used], documents), MIN_IDF)
     mean = tokens / documents if tokens else 1.0  # unused if there are no tokens, but must not be 0
     return CorpusStatistics(df.copy(), idf, length_norm(lengths, mean, k1, b))
 

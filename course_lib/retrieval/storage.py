@@ -30,6 +30,7 @@ from safetensors.numpy import save as tensor_bytes
 from course_lib import data
 from course_lib.atomic import atomic_write_text
 from course_lib.errors import CourseError
+from course_lib.names import existing_path
 from course_lib.retrieval.bm25 import BM25
 from course_lib.retrieval.dense import Dense
 from course_lib.retrieval.lsa import LSA
@@ -37,7 +38,7 @@ from course_lib.retrieval.postings import BM25State
 from course_lib.retrieval.tokenize import Tokenizer
 from course_lib.retrieval.vectors import query_vectors, unit_vectors
 
-FORMAT = 2  # format 1 had an .npy file for each array
+FORMAT = 3  # format 2 had other tokens, and no chunks
 PROBE_TEXT = "Haneul Bank 하늘은행 2,000"  # its vector is saved, to recognize the embedder when loading
 MIN_PROBE_COSINE = 0.999  # between the vectors of one model in 16 and 32 bits; other models are far below
 REBUILD = "rebuild the index and save it again"
@@ -73,7 +74,7 @@ def save(index: SavedIndex, folder: Path | str) -> None:
     that is not a `Tokenizer`, a dense index that is not a `Dense`, metadata that is not JSON), for a folder
     with other files, for a folder to which another process is saving, and if writing fails.
     """
-    folder = Path(folder)
+    folder = existing_path(folder)
     if not isinstance(index.lexical.tokenizer, Tokenizer):
         raise CourseError("a custom tokenizer function cannot be saved", 'lexical=Tokenizer("bigrams")')
     if not isinstance(index.dense, Dense):
@@ -81,6 +82,8 @@ def save(index: SavedIndex, folder: Path | str) -> None:
             f"the vectors are stored in a {type(index.dense).__name__}, which this function cannot save",
             "save the vector store with its own functions",
         )
+    if callable(index.dense.split):
+        raise CourseError("a custom function that splits documents cannot be saved", "split=True")
     lines = "".join(_json_line(document) for document in index.documents.values())
     with _saving(folder) as new:
         _write_files(index, lines, new)
@@ -99,10 +102,10 @@ def save(index: SavedIndex, folder: Path | str) -> None:
 def _write_files(index: SavedIndex, lines: str, folder: Path) -> None:
     state, embedder = index.lexical.compacted_state(), index.dense.embeddings
     arrays = {name: getattr(state, name) for name in BM25_ARRAYS} | {"probe": _probe_vector(embedder)}
+    arrays |= index.dense.write(folder / "vectors.faiss")
     (folder / "documents.jsonl").write_text(lines, encoding="utf-8")
     (folder / "tokens.json").write_text(json.dumps(state.tokens, ensure_ascii=False), encoding="utf-8")
     (folder / "index.safetensors").write_bytes(tensor_bytes(arrays))
-    index.dense.write(folder / "vectors.faiss")
     if isinstance(embedder, LSA):
         embedder.save(folder / "embedder")
 
@@ -119,7 +122,7 @@ def _manifest(index: SavedIndex, digests: dict[str, str]) -> dict[str, Any]:
             "k1": lexical.k1,
             "b": lexical.b,
         },
-        "dense": {"kind": index.dense.kind, **index.dense.hnsw_settings},
+        "dense": {"kind": index.dense.kind, "split": index.dense.split, **index.dense.hnsw_settings},
         "reranker": index.reranker,
         "embedder": "lsa" if isinstance(embedder, LSA) else type(embedder).__name__,
         "sha256": digests,
@@ -204,7 +207,7 @@ def load(folder: Path | str, embeddings: Embeddings | None = None) -> SavedIndex
     for a folder without an index, for an index that is damaged, altered or in another format, for another
     embedder, and if a package that affects the tokens has another version.
     """
-    folder = Path(folder)
+    folder = existing_path(folder)
     with wrap_read_errors(folder):
         manifest = _checked_manifest(folder)
         data.verify(folder, REBUILD)
@@ -223,9 +226,10 @@ def load(folder: Path | str, embeddings: Embeddings | None = None) -> SavedIndex
         ids = list(documents)
         settings = manifest["lexical"]
         settings["tokenizer"] = Tokenizer.from_settings(settings["tokenizer"])
-        state = BM25State(json.loads((files / "tokens.json").read_text("utf-8")), **arrays)
+        tokens = json.loads((files / "tokens.json").read_text("utf-8"))
+        state = BM25State(tokens, **{name: arrays.pop(name) for name in BM25_ARRAYS})
         lexical, dense = BM25.from_state(ids, state, **settings), Dense(embedder, **manifest["dense"])
-        dense.read(files / "vectors.faiss", ids)
+        dense.read(files / "vectors.faiss", ids, arrays)
         return SavedIndex(documents, lexical, dense, manifest["retriever"], manifest["reranker"])
 
 

@@ -14,10 +14,14 @@ from functools import cache, lru_cache
 from importlib.metadata import version
 from typing import Any
 
-from course_lib.errors import CourseError
+from course_lib.errors import CourseError, check_text
+from course_lib.names import nfc
 from course_lib.retrieval.documents import check_choice
 
 HANGUL = "\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3"  # conjoining letters, single letters, syllables
+# The vowel ㆍ is used as a middle dot between words (예금ㆍ적금), except after a conjoining initial.
+MIDDLE_DOT = re.compile("\u318d|(?<![\u1100-\u115f])\u119e")
+NO_LETTER = re.compile("[^\u3131-\u318e]+")  # all but single Hangul letters, which NFKC would conjoin
 KOREAN = rf"[{HANGUL}]+(?:[^\w]+[{HANGUL}]+)*+"  # consecutive Hangul words, with spaces and punctuation
 AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![.,]?\d)"  # 1,250,000 or 1,250.50
 DECIMAL = r"(?<!\d\.)\d+\.\d+(?!\.?\d)"  # 3.5, but not the 03.15 of 2024.03.15
@@ -25,6 +29,13 @@ WORD = rf"[^\W\d_{HANGUL}][^\W_{HANGUL}]*(?:['’][^\W\d_{HANGUL}]+)*"  # begins
 PIECE = re.compile(rf"{KOREAN}|{AMOUNT}|{DECIMAL}|\d+|{WORD}")
 HANGUL_WORD = re.compile(rf"[{HANGUL}]+")
 MAX_STEM_LENGTH = 64  # characters; stemming a longer string, which is no English word, could take minutes
+
+# Korean particles, and forms of the copula 이다; some depend on the end of the syllable before them
+PARTICLES = "의|도|만|(?:에|에서|에게|부터|까지|한테|처럼|보다|마다|조차|밖에)(?:는|도|만|의)?"
+AFTER_VOWEL = re.compile(rf"{PARTICLES}|는|가|를|나|란|다|(?:와|로)(?:는|도|만|의|부터)?")
+AFTER_CONSONANT = re.compile(
+    rf"{PARTICLES}|은|이|을|이나|이란|인|이다|입니다|(?:과|으?로)(?:는|도|만|의|부터)?"
+)
 
 # Lucene's EnglishAnalyzer.ENGLISH_STOP_WORDS_SET
 STOP_WORDS = frozenset(
@@ -36,6 +47,18 @@ STOP_WORDS = frozenset(
 )
 # Kiwi's tags of nouns, numerals, verbs, adjectives, roots and adverbs, without particles and endings
 CONTENT_TAGS = ("NNG", "NNP", "NR", "VV", "VA", "XR", "MAG")
+
+
+def matching_form(text: str) -> str:
+    """Return a text in the form in which it is compared: NFKC, and every middle dot between words as ·.
+
+    NFKC replaces characters that differ only in how they are displayed, such as full-width ones.
+
+    >>> matching_form("ＡＴＭ １，０００원, 예금ㆍ적금")
+    'ATM 1,000원, 예금·적금'
+    """
+    text = MIDDLE_DOT.sub("·", nfc(text))
+    return NO_LETTER.sub(lambda part: unicodedata.normalize("NFKC", part[0]), text)
 
 
 # -- Korean --------------------------------------------------------------------------------------------------
@@ -53,12 +76,26 @@ def hangul_words(text: str) -> list[str]:
 def hangul_bigrams(text: str) -> list[str]:
     """Return the syllable bigrams of each Hangul word, or the word itself if it has one syllable.
 
-    A particle adds a bigram to a word but leaves the other bigrams unchanged (Lee and Ahn 1996, SIGIR).
+    A particle adds a bigram to a word but leaves the other bigrams unchanged (Lee and Ahn 1996, SIGIR). A
+    word of one syllable has no other bigram, so that syllable is a token of its own beside those with a
+    particle.
 
     >>> hangul_bigrams("체크카드를 쓸")
     ['체크', '크카', '카드', '드를', '쓸']
+    >>> hangul_bigrams("돈을")
+    ['돈', '돈을']
     """
-    return [word[i : i + 2] for word in hangul_words(text) for i in range(max(1, len(word) - 1))]
+    return [token for word in hangul_words(text) for token in [*_noun_of_one_syllable(word), *_bigrams(word)]]
+
+
+def _bigrams(word: str) -> list[str]:
+    return [word[i : i + 2] for i in range(max(1, len(word) - 1))]
+
+
+def _noun_of_one_syllable(word: str) -> list[str]:
+    """Return the first syllable if the rest of the word is a particle."""
+    ends_in_vowel = (ord(word[0]) - ord("가")) % 28 == 0
+    return [word[0]] if (AFTER_VOWEL if ends_in_vowel else AFTER_CONSONANT).fullmatch(word, 1) else []
 
 
 def hangul_morphemes(text: str) -> list[str]:
@@ -71,7 +108,7 @@ def hangul_morphemes(text: str) -> list[str]:
 
 def hangul_morphemes_and_bigrams(text: str) -> list[str]:
     """Return content morphemes, and bigrams for words that Kiwi does not know, such as product names."""
-    return hangul_morphemes(text) + hangul_bigrams(text)
+    return hangul_morphemes(text) + [bigram for word in hangul_words(text) for bigram in _bigrams(word)]
 
 
 @cache
@@ -155,10 +192,14 @@ class Tokenizer:
             )
 
     def __call__(self, text: str) -> list[str]:
-        """Return the tokens of a text, in order. They are the same for the Unicode forms NFC and NFD."""
-        text = unicodedata.normalize("NFC", text)
+        """Return the tokens of a text, in order. They are the same for the Unicode forms NFC and NFD.
+
+        Raises CourseError as `check_text` does.
+        """
+        check_text(text)
         if self.name == "spaces":
-            return text.split()
+            return nfc(text).split()
+        text = matching_form(text)
         korean, tokens = KOREAN_TOKENIZERS[self.name], []
         for piece in PIECE.findall(text):
             if piece[0].isdecimal():

@@ -25,7 +25,8 @@ ID_FIELD = "id"  # metadata field for a document's id, because some stores do no
 
 
 class StoreRetriever:
-    """Adapts a vector store to `HybridRetriever.from_retrievers`. The store must be empty at first.
+    """Adapts a vector store to `HybridRetriever(dense=StoreRetriever(store))`. The store must be empty at
+    first.
 
     score_type: The meaning of the store's scores. "relevance": The store itself converts them to 0..1.
     "similarity": Higher is better. "distance": Lower is better. min_score: The lowest possible score, for
@@ -57,6 +58,10 @@ class StoreRetriever:
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    def prepare(self, documents: Mapping[str, str]) -> Callable[[], None]:
+        """Return a function that calls `add`: a store embeds and adds at once."""
+        return partial(self.add, documents)
 
     def add(self, documents: Mapping[str, str]) -> None:
         """Add documents, id -> text, to the store. Errors of the store are not caught."""

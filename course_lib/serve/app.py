@@ -155,6 +155,9 @@ def _query(worker: Worker, respond: Callable[..., Awaitable[Response]]) -> Endpo
 
 async def _body(request: Request) -> bytes:
     """Read the request body. Raises ApiError if it is too long or does not arrive in time."""
+    if "transfer-encoding" in request.headers and "content-length" in request.headers:
+        what = "Transfer-Encoding and Content-Length contradict each other"
+        raise ApiError("headers", what, "send one of them", headers={"Connection": "close"})
     parts, size = [], int(request.headers.get("content-length", "0"))
     try:
         async with asyncio.timeout(limits.BODY_SECONDS):
@@ -219,9 +222,9 @@ async def _on_course_error(request: Request, error: CourseError) -> Response:
 
 async def _on_http_error(request: Request, error: HTTPException) -> Response:
     path = request.url.path[:100]
-    field, what = "path", f"this server has no {path}"
+    field, what = "path", f"this server has no path {path}"
     if error.status_code == 405:
-        field, what = "method", f"{request.method} is not allowed for {path}"
+        field, what = "method", f"the method {request.method} is not allowed for {path}"
     headers = dict(error.headers or {})
     return _response(request.url.path, ApiError(field, what, status=error.status_code, headers=headers))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from course_lib import data
 from course_lib.errors import CourseError
+from course_lib.models import catalog
 from course_lib.models.drivers import register
 from course_lib.models.drivers.engine import Engine, Unsupported
 from course_lib.models.drivers.llamacpp import LlamaCpp
@@ -105,8 +106,13 @@ class ServedLlamaCpp(LlamaCpp):
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
-        """Load a file of the store. Raises CourseError if its SHA-256 differs from that in its name."""
+        """Load a file of the store. Raises CourseError if its SHA-256 differs from that in its name.
+
+        That of a model that pip has brought is checked by `resolve`.
+        """
         path: Path = spec.source.path  # type: ignore[union-attr]
+        if catalog.pulled_entry(path):
+            return super().load(spec)
         if not path.is_file() or f"sha256-{_sha256(path, *_stamp(path))}.gguf" != path.name:
             what = f"the file {path.name} in the store is missing or altered"
             raise CourseError(what, "delete the model and pull it again")
@@ -129,21 +135,25 @@ class ServedLlamaCpp(LlamaCpp):
         if (characters := sum(map(len, texts))) > context * MAX_TOKEN_CHARACTERS:
             what = f"{characters} characters, too many for the context: num_ctx is {context}"
             raise ApiError(request.prompt_field, what, "shorten it: this server does not truncate prompts")
-        ids = self._prompt_ids(request)
-        room = context - len(ids)
-        if room < 1:
-            what = f"{len(ids)} tokens with system message and template, but num_ctx is {context}"
-            raise ApiError(request.prompt_field, what, "shorten it: this server does not truncate prompts")
+        prompt: str | list[int] | None = self._text(request)
+        room = context
+        if prompt is None or context < self.context:
+            prompt, room = self._counted(request, context)
         limit = min(room, request.num_predict or room)
-        body = self._body(ids, request.options.replace(max_output_length=limit))
+        body = self._body(request.options.replace(max_output_length=limit)) | {"prompt": prompt}
         further = {name: request.sampling.get(name, value) for name, value in NEUTRAL.items()}
         body |= further | {"samplers": SAMPLERS}
         if "repeat_last_n" in request.sampling:
-            body["repeat_last_n"] = request.sampling["repeat_last_n"]
+            last = request.sampling["repeat_last_n"]
+            body["repeat_last_n"] = self.context if last == -1 else last
         if request.logprobs is not None:
             body["n_probs"] = max(request.logprobs, 1)
         started = time.perf_counter()
-        piece, event = self._run(body, stop, on_piece, request.logprobs)
+        try:
+            piece, event = self._run(body, stop, on_piece, request.logprobs)
+        except CourseError:
+            self._counted(request, context)  # raises the error that tells the numbers, if it was too long
+            raise
         # A stopped stream ends without counts; they are not needed, because its client is gone.
         usage, timings = event.get("usage", {}), event.get("timings", {})
         completion = Completion(
@@ -158,26 +168,55 @@ class ServedLlamaCpp(LlamaCpp):
         self.counters.add([reply], time.perf_counter() - started)
         return completion
 
-    def pool(self, texts: list[str]) -> NDArray[np.float32]:
-        """Vectors as the model gives them, not scaled to length 1: shape (texts, dimensions)."""
+    def text_ids(self, texts: list[str]) -> list[list[int]]:
+        """The token ids of each text to embed, with those that the file says stand at its ends."""
+        before, after = self.server.added_ids
+        return [[*before, *row, *after] for row in self._tokenize(texts)]
+
+    @property
+    def end_tokens(self) -> int:
+        """The number of special tokens after a text to embed."""
+        return len(self.server.added_ids[1])
+
+    def embed_ids(self, rows: list[list[int]], *, unit_length: bool = True) -> NDArray[np.float32]:
+        """A vector for each text, given as token ids: shape (texts, dimensions)."""
         import numpy as np
 
-        rows = self.server.request("/embeddings", {"content": texts, "embd_normalize": -1})
-        return np.array([row["embedding"][0] for row in sorted(rows, key=lambda row: row["index"])])
+        body = {"content": rows, "embd_normalize": 2 if unit_length else -1}  # the Euclidean norm, or none
+        found = self.server.request("/embeddings", body)
+        return np.array([row["embedding"][0] for row in sorted(found, key=lambda row: row["index"])])
 
-    def _prompt_ids(self, request: CompletionRequest) -> list[int]:
+    def _text(self, request: CompletionRequest) -> str | None:
+        """The prompt as a text that llama.cpp tokenizes to its `ids`, which saves one call to llama.cpp.
+
+        None if there is no such text, because a turn names a control token.
+        """
         try:
-            return self.ids(request.prompt)
+            parts = self._parts(request.prompt)
         except CourseError as error:  # the chat template rejects the turns
             raise ApiError(request.prompt_field, error.what) from error
+        if len(parts) > 1:
+            return None
+        text = self._composed(parts[0])
+        # llama.cpp puts BOS before a text, if the file says so, even where the text has it already.
+        has_bos = bool(self.server.added_ids[0])
+        return text.removeprefix(str(self.server.props["bos_token"])) if has_bos else text
 
-    def _body(self, ids: list[int], options: Generation) -> dict[str, Any]:
+    def _counted(self, request: CompletionRequest, context: int) -> tuple[list[int], int]:
+        """The prompt's token ids, and the number of tokens for the answer. Raises ApiError if none is."""
+        ids = self.ids(request.prompt)
+        if len(ids) >= context:
+            what = f"{len(ids)} tokens with system message and template, but num_ctx is {context}"
+            raise ApiError(request.prompt_field, what, "shorten it: this server does not truncate prompts")
+        return ids, context - len(ids)
+
+    def _body(self, options: Generation) -> dict[str, Any]:
         if options.json_schema is not None:
             try:
                 self.check_schema(options.json_schema)
             except Unsupported as error:
                 raise ApiError("format", error.what) from error
-        return self._request(ids, options)
+        return self._request([], options)
 
     def _run(
         self, body: dict[str, Any], stop: Event, on_piece: OnPiece | None, logprobs: int | None

@@ -148,5 +148,5 @@ def _uploaded(store: Store, files: dict[str, str], field: str) -> str:
 def _check_template(store: Store, tag: Tag, template: str) -> None:
     if not template:
         return
-    if tag.folder or header_of(store.file(tag)).fields.get("tokenizer.chat_template") != template:
+    if not tag.is_gguf or header_of(store.file(tag)).fields.get("tokenizer.chat_template") != template:
         raise ApiError("template", "this server uses the chat template in the model's file", "leave it out")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from course_lib.errors import CourseError
 
 
@@ -29,9 +31,10 @@ class ApiError(CourseError):
 
 
 def error_line(error: CourseError) -> str:
-    """Return the error as one line: the invalid field (of an ApiError), what happened, and the fix."""
-    field = f"{error.field}: " if isinstance(error, ApiError) else ""
-    return field + error.what + (f"; {error.fix}" if error.fix else "")
+    """Return the error as one line: the invalid field, unless it is named anyway, what happened, the fix."""
+    field = error.field if isinstance(error, ApiError) else ""
+    named = not field or re.search(rf"\b{re.escape(field)}\b", error.what)
+    return ("" if named else f"{field}: ") + error.what + (f"; {error.fix}" if error.fix else "")
 
 
 def not_found(name: str, field: str = "model") -> ApiError:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from course_lib import data
+from course_lib.errors import CourseError
 from course_lib.models import catalog
+from course_lib.models.catalog.names import similar
 from course_lib.models.downloads.packages import pull_package
-from course_lib.models.gguf import cached_export
+from course_lib.models.drivers.streaming import iterate_in_thread
+from course_lib.models.gguf import cached_file
 from course_lib.models.gguf.writer import TYPES
 
 LATEST = "q8_0"  # weight type of the tag `latest`; quantized, like Ollama's own defaults
+STOP_SECONDS = 5.0  # for a download to end whose client has left
+EXPORT = """
+import pathlib, sys
+from course_lib.models.gguf import cached_export
+folder, weight_type, scratch = sys.argv[1:]
+print(cached_export(pathlib.Path(folder), weight_type, pathlib.Path(scratch)))
+"""
 EMBEDDER = "all-minilm:latest"  # the name of catalog.MINILM in Ollama's library
 
 
@@ -22,16 +40,20 @@ class Origin:
     model: str
     weight_type: str = ""
 
-    @property
-    def is_folder(self) -> bool:
-        """Whether the model is used in place, by transformers, and not as a GGUF file."""
-        return folder_of(self.model) is not None
+    def export(self, scratch: Path) -> Path:
+        """Return the GGUF file of a model of the repository.
 
-    def file(self, scratch: Path) -> Path:
-        """Return the GGUF file. Raises CourseError if it cannot be downloaded or made."""
-        if self.weight_type:
-            return cached_export(catalog.verify_shipped(self.model), self.weight_type, scratch=scratch)
-        return pull_package(catalog.entry(self.model))
+        It is made by a process of its own: the libraries for that would take 300 MB of the server for ever.
+        """
+        folder = catalog.verify_shipped(self.model)
+        if (found := cached_file(folder, self.weight_type)) is not None:
+            return found
+        words = [sys.executable, "-c", EXPORT, str(folder), self.weight_type, str(scratch)]
+        done = subprocess.run(words, cwd=data.ROOT, capture_output=True, text=True)
+        if done.returncode:
+            what = f"{self.model} cannot be written as GGUF: {done.stderr.strip()[-500:]}"
+            raise CourseError(what, "course doctor")
+        return Path(done.stdout.rstrip("\n"))
 
     def licence(self) -> str:
         """Return the name of the licence."""
@@ -48,19 +70,65 @@ def library() -> dict[str, Origin]:
     names = {
         f"{m}:{tag}": Origin(m, weight_type) for m in catalog.shipped() for tag, weight_type in types.items()
     }
-    packaged = {entry.model: Origin(entry.model) for entry in catalog.entries() if entry.package}
-    names |= {f"{model}:latest": origin for model, origin in packaged.items()}
+    origins = {entry.model: Origin(entry.model) for entry in packaged()}
+    names |= {f"{model}:latest": origin for model, origin in origins.items()}
     for entry in catalog.entries():  # the name in Ollama's library, such as smollm2:135m
-        if entry.ollama and entry.model.lower() in packaged:
-            names[entry.ollama] = packaged[entry.model.lower()]
+        if entry.ollama and entry.model.lower() in origins:
+            names[entry.ollama] = origins[entry.model.lower()]
     return {name.lower(): origin for name, origin in names.items()} | {EMBEDDER: Origin(catalog.MINILM)}
 
 
-def folder_of(model: str) -> Path | None:
-    """Return the folder of an embedding model that is used in place; None for other models."""
-    if model == catalog.MINILM:
-        return catalog.verify_shipped(model)
-    entry = catalog.find(model)
-    if entry is None or not entry.package or not entry.package.unpacker:
-        return None
-    return entry.pulled_path
+def packaged() -> list[catalog.Entry]:
+    """Return the models that pip brings and that the server runs: GGUF files, and folders of embedders."""
+    entries = [entry for entry in catalog.entries() if entry.package]
+    return [e for e in entries if e.task == "text-embedding" or e.pulled_path.suffix == ".gguf"]
+
+
+def similar_names(name: str) -> list[str]:
+    """Return the names of the library that `name` may have meant."""
+    return similar(name.removesuffix(":latest"), [known.removesuffix(":latest") for known in library()])
+
+
+def place_of(model: str) -> Path:
+    """Return the folder or GGUF file of MiniLM or of a model that pip brings, whether or not it is there."""
+    return catalog.shipped_folder(model) or catalog.entry(model).pulled_path
+
+
+def download(entry: catalog.Entry) -> Iterator[dict[str, Any]]:
+    """Download a model by pip, and yield progress. Whoever leaves the loop ends the download.
+
+    As in Ollama, what is complete stays, and the next pull goes on from there.
+    """
+    package, ended = entry.package, threading.Event()
+    assert package
+    digest = {"status": f"pulling {package.sha256[:12]}", "digest": f"sha256:{package.sha256}"}
+
+    def work(put: Callable[[int], None], stop: threading.Event) -> None:
+        try:
+            pull_package(entry, bar=_Bar(put, stop))
+        finally:
+            ended.set()
+
+    try:
+        with contextlib.closing(iterate_in_thread(work)) as counts:
+            for completed in counts:
+                yield digest | {"total": package.download_bytes, "completed": completed}
+    finally:
+        ended.wait(STOP_SECONDS)
+
+
+class _Bar(contextlib.nullcontext["_Bar"]):
+    """Takes the place of a tqdm bar: puts the number of bytes, and ends the download when `stop` is set."""
+
+    def __init__(self, put: Callable[[int], None], stop: threading.Event) -> None:
+        super().__init__(self)
+        self.n, self._put, self._stop = 0, put, stop
+
+    def update(self, arrived: int) -> None:
+        self.n += arrived
+        self._put(self.n)
+        if self._stop.is_set():
+            raise CancelledError
+
+    def set_postfix_str(self, text: str) -> None:
+        """Progress lines have no place for it."""

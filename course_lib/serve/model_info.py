@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from course_lib.serve.library import folder_of
 from course_lib.serve.store import Store
 from course_lib.serve.tags import Tag, header_of
 
@@ -16,7 +15,7 @@ def details(tag: Tag) -> dict[str, Any]:
     unit, letter = next((u, c) for u, c in ((1e9, "B"), (1e6, "M"), (1e3, "K"), (1, "")) if count >= u)
     return {
         "parent_model": tag.parent,
-        "format": "safetensors" if tag.folder else "gguf",
+        "format": "gguf" if tag.is_gguf else "safetensors",
         "family": tag.family,
         "families": [tag.family],
         "parameter_size": f"{count / unit:.3g}{letter}",
@@ -29,7 +28,7 @@ def model_info(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
 
     Raises CourseError if the file is missing or damaged.
     """
-    info = _info_of_folder(tag) if tag.folder else _info_of_gguf(store, tag, verbose)
+    info = _info_of_gguf(store, tag, verbose) if tag.is_gguf else _info_of_folder(store, tag)
     template = info.pop("tokenizer.chat_template", "")
     lines = [
         f"{name:<30} {json.dumps(value)}"
@@ -58,9 +57,8 @@ def _info_of_gguf(store: Store, tag: Tag, verbose: bool) -> dict[str, Any]:
     return info | {"general.parameter_count": tag.parameters}
 
 
-def _info_of_folder(tag: Tag) -> dict[str, Any]:
-    folder, family = folder_of(tag.folder), tag.family
-    assert folder is not None
+def _info_of_folder(store: Store, tag: Tag) -> dict[str, Any]:
+    folder, family = store.file(tag).parent, tag.family
     config = json.loads((folder / "config.json").read_text("utf-8"))
     return {
         "general.architecture": family,

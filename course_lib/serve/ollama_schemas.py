@@ -15,6 +15,7 @@ from course_lib.serve.schemas import (
     RequestBody,
     Role,
     SamplingOptions,
+    TopLogprobs,
     Whole,
     generation,
 )
@@ -86,7 +87,7 @@ class PromptBody(RequestBody):
     stream: bool = True
     format: Format = None
     logprobs: bool = False
-    top_logprobs: Annotated[Whole, Field(ge=0, le=20)] = 0
+    top_logprobs: TopLogprobs = 0
     options: Options = Field(default_factory=Options)
     keep_alive: KeepAlive | None = None
 

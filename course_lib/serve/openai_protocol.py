@@ -18,7 +18,7 @@ from course_lib.models.schema.json_schema import check_size
 from course_lib.serve.completion import Completion, CompletionRequest, Piece
 from course_lib.serve.errors import ApiError, error_line
 from course_lib.serve.limits import MAX_MESSAGES, MAX_PROMPTS, MAX_TEXTS
-from course_lib.serve.schemas import RequestBody, SamplingOptions, Texts, Whole, generation
+from course_lib.serve.schemas import RequestBody, SamplingOptions, Texts, TopLogprobs, Whole, generation
 from course_lib.serve.tags import Tag
 from course_lib.serve.worker import Worker
 
@@ -114,9 +114,11 @@ class ChatBody(CommonBody):
         "web_search_options": "search",
     }
     reasoning_effort: Literal["none"] = "none"
+    verbosity: Literal["medium"] = "medium"
+    tool_choice: Literal["none", "auto"] = "none"
     modalities: list[Literal["text"]] = Field(default_factory=list)
     logprobs: bool = False
-    top_logprobs: Annotated[Whole, Field(ge=0, le=20)] = 0
+    top_logprobs: TopLogprobs = 0
     messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES)
 
 

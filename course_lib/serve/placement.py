@@ -10,7 +10,6 @@ from course_lib.models.planner.estimate import format_bytes, plan
 from course_lib.models.schema import ModelSpec
 from course_lib.serve.completion import IMPLEMENTATION
 from course_lib.serve.errors import ApiError
-from course_lib.serve.library import folder_of
 from course_lib.serve.settings import Settings
 from course_lib.serve.store import Store
 from course_lib.serve.tags import Tag
@@ -38,7 +37,7 @@ def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None
     """
     import psutil
 
-    if tag.folder:
+    if not tag.is_gguf:
         fields = {"driver": "huggingface", "task": "text-embedding"}
         return Placement(ModelSpec.parse({"source": _source(store, tag)} | fields), tag.context, 1, tag.size)
     budget = int(SHARE * psutil.virtual_memory().available)
@@ -79,4 +78,5 @@ def _spec(store: Store, tag: Tag, context: int, slots: int) -> ModelSpec:
 def _source(store: Store, tag: Tag) -> dict[str, str]:
     if not store.file(tag).is_file():
         raise CourseError(f"the files of {tag.name} are missing", "delete the model and pull it again")
-    return {"type": "local", "path": str(folder_of(tag.folder) if tag.folder else store.file(tag))}
+    file = store.file(tag)
+    return {"type": "local", "path": str(file if tag.is_gguf else file.parent)}

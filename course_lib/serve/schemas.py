@@ -8,17 +8,20 @@ import secrets
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 from pydantic_core import from_json
 
 from course_lib.models.schema import Generation
+from course_lib.models.schema.generation import MAX_STOPS
 from course_lib.models.schema.json_schema import check_size
 from course_lib.serve.errors import ApiError
 
@@ -111,6 +114,12 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _with_logprobs(value: int, info: ValidationInfo) -> int:
+    if value and not info.data.get("logprobs"):
+        raise ValueError("it needs logprobs: true")
+    return value
+
+
 def _json_schema(value: Any) -> dict[str, Any] | None:
     """Return the JSON schema that an answer must match; None for free text."""
     if value in ("", "json"):
@@ -124,6 +133,8 @@ KeepAlive = Annotated[float, BeforeValidator(parse_duration)]
 Texts = Annotated[list[str], BeforeValidator(_as_list)]
 Format = Annotated[dict[str, Any] | None, PlainValidator(_json_schema)]
 Whole = Annotated[int, BeforeValidator(_whole)]
+# Requires the field `logprobs`, which stands before it.
+TopLogprobs = Annotated[Whole, Field(ge=0, le=20), AfterValidator(_with_logprobs)]
 Penalty = Annotated[float, Field(ge=-100, le=100)]
 Role = Literal["system", "user", "assistant"]
 
@@ -137,7 +148,7 @@ class SamplingOptions(RequestBody):
     DEFAULTS: ClassVar[dict[str, Any]] = {}
     temperature: float | None = None
     seed: Annotated[Whole, Field(ge=-(2**63), lt=2**64)] | None = None
-    stop: Texts | None = None
+    stop: Annotated[Texts, Field(max_length=MAX_STOPS)] | None = None
     top_k: Whole | None = None
     top_p: float | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None

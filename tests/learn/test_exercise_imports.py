@@ -27,5 +27,6 @@ def test_the_exercises_of_a_chapter_import_no_heavy_library(chapter):
 
 def test_ndcg_is_checked_without_a_search_engine(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_STATE", str(tmp_path / "state.json"))
-    code = 'from course_lib.learn.exercises import check\ncheck("03.1", lambda ranking, grades, k: 0.0)'
+    case = (["x"], {"a": 1}, 1)
+    code = f'from course_lib.learn.exercises import check\ncheck("03.1", dict.fromkeys("ABC", {case}))'
     assert imported(code, (*HEAVY, *SEARCH_ENGINES)) == []

@@ -1,7 +1,7 @@
 """llama.cpp's own HTTP server on a port of this machine: it speaks the protocol of OpenAI."""
 
-from course_lib.models.drivers.llamacpp_process import start
-from course_lib.models.drivers.llamacpp_server import settings
+from course_lib.models.gguf.llamacpp_process import start
+from course_lib.models.gguf.llamacpp_server import settings
 
 
 def http_server(engine):

@@ -20,7 +20,7 @@ from transformers import (
 
 from course_lib import data
 from course_lib.data import MODELS
-from course_lib.models.drivers import llamacpp_server
+from course_lib.models.gguf import llamacpp_server
 
 OURS = MODELS / "haneul-300k"
 

@@ -55,7 +55,7 @@ def test_prompts_and_texts_that_are_none_are_refused_in_words(item):
         engine.generate([item])
     with (
         closing(load("all-MiniLM-L6-v2")) as encoder,
-        pytest.raises(TypeError, match="a text to embed is a str"),
+        pytest.raises(CourseError, match="a text must be a str; got"),
     ):
         encoder.embed([item])
 

@@ -18,7 +18,7 @@ import pytest
 from course_lib.errors import CourseError
 from course_lib.measure.hardware import computing_threads, usable_cores
 from course_lib.models import load
-from course_lib.models.drivers.llamacpp_server import LONGEST_FOLDER
+from course_lib.models.gguf.llamacpp_server import LONGEST_FOLDER
 
 NAME = "haneul-1m"
 LONG = {"prompt": [1], "n_predict": 2000, "ignore_eos": True, "temperature": 5.0}

@@ -59,7 +59,7 @@ def test_a_tilde_path_is_found_in_the_home_folder(folder, monkeypatch):
 
 
 def test_the_home_folder_of_an_unknown_user_is_reported():
-    with pytest.raises(CourseError, match="cannot be read"):
+    with pytest.raises(CourseError, match="~nobody-of-this-name/model does not exist"):
         resolve_path("~nobody-of-this-name/model")
 
 

@@ -11,7 +11,7 @@ from langchain_core.embeddings import Embeddings
 
 from course_lib.data import ROOT, load_passages
 from course_lib.models import ModelManager
-from course_lib.retrieval import LSA
+from course_lib.retrieval import LSA, HybridRetriever
 
 
 class Hashed(Embeddings):
@@ -43,6 +43,13 @@ class Broken(Hashed):
         return super().embed_documents(texts) if self.wrong is None else self.wrong
 
     embed_queries = embed_documents
+
+
+def filled(lexical, dense, documents=(), **settings):
+    """Return a hybrid retriever over these two indexes, with documents."""
+    hybrid = HybridRetriever(lexical=lexical, dense=dense, **settings)
+    hybrid.add_documents(documents)
+    return hybrid
 
 
 @pytest.fixture(scope="session")

@@ -112,7 +112,7 @@ def test_reciprocal_ranks_by_hand():
     ("arguments", "message"),
     [
         (([["a", "a"]],), "a ranking of 2 documents has 1 distinct ids"),
-        ((["aab"],), "a ranking of 3 documents has 2 distinct ids"),
+        ((["aab"],), "a ranking is a list of ids, best first; got 'aab'"),
         (([["a"]], [1, 2]), r"1 rankings, weights=\[1, 2\]"),
         (([["a"]], [-1]), r"weights=\[-1\]"),
         (([["a"]], [math.nan]), "weights="),

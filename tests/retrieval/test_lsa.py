@@ -66,9 +66,19 @@ def test_a_vector_has_length_1_or_is_of_zeros_and_nfd_is_nfc(lsa, texts):
 
 
 def test_what_is_unknown_has_zeros(lsa):
-    for text in ("", " ", "가", "\u4e00\u4e8c\u4e09", "🂡🂢🂣", "\ud800"):
+    for text in ("", " ", "가", "\u4e00\u4e8c\u4e09", "🂡🂢🂣"):
         assert not any(lsa.embed_query(text))
     assert lsa.embed_documents([]) == []
+
+
+@pytest.mark.parametrize("call", [LSA.fit, lambda texts: fitted(["fee", "fees"]).embed_documents(texts)])
+def test_half_of_a_surrogate_pair_is_refused(call):
+    with pytest.raises(CourseError, match="character 1 of 3 is half of a surrogate pair"):
+        call(["fee", "a\ud800b"])
+
+
+def test_full_width_text_has_the_vector_of_ordinary_text(lsa):
+    assert lsa.embed_query("ＡＴＭ １，０００원 예금ㆍ적금") == lsa.embed_query("ATM 1,000원 예금·적금")
 
 
 # -- fitting -------------------------------------------------------------------------------------------------

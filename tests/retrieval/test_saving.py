@@ -10,7 +10,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from course_lib.data import HANEUL
 from course_lib.errors import CourseError
 from course_lib.retrieval import HybridRetriever, StoreRetriever
-from tests.retrieval.conftest import Broken, Hashed, child
+from tests.retrieval.conftest import Broken, Hashed, child, filled
 from tests.retrieval.test_storage import DOCUMENTS, retriever, same, tree
 
 
@@ -56,7 +56,7 @@ def test_metadata_that_would_not_come_back_is_refused_before_anything_is_written
 
 def test_what_files_cannot_tell_is_refused_before_anything_is_written(tmp_path):
     by_function = HybridRetriever.from_documents(DOCUMENTS, Hashed(), lexical=str.split)
-    over_a_store = HybridRetriever.from_retrievers(
+    over_a_store = filled(
         None, StoreRetriever(InMemoryVectorStore(Hashed()), score_type="similarity", min_score=-1), DOCUMENTS
     )
     embedder = Broken()

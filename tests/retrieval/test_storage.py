@@ -154,13 +154,13 @@ def test_one_flipped_bit_in_any_file_is_told_by_its_name(own, lsa, tmp_path):
         ("null", r"manifest\.json cannot be read"),
         ("{}", r"manifest\.json cannot be read"),
         ("[" * 100_000, "cannot be read"),
-        ('{"format": 3}', "format 3, and this course_lib reads format 2(.|\n)*git pull"),
+        ('{"format": 4}', "format 4, and this course_lib reads format 3(.|\n)*git pull"),
         (
             '{"format": 1}',
-            "format 1, and this course_lib reads format 2(.|\n)*rebuild the index and save it again",
+            "format 1, and this course_lib reads format 3(.|\n)*rebuild the index and save it again",
         ),
-        ('{"format": "2"}', "format 2, and this(.|\n)*rebuild"),
-        ('{"format": 2}', "was altered after it was written"),
+        ('{"format": "3"}', "format 3, and this(.|\n)*rebuild"),
+        ('{"format": 3}', "was altered after it was written"),
     ],
 )
 def test_a_manifest_that_is_none_is_told(manifest, message, tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
-from course_lib.retrieval import Tokenizer
+from course_lib.retrieval import BM25, Tokenizer
 from course_lib.retrieval import tokenize as t
 
 ENGLISH = Tokenizer("words", stop_words=True, stem=True)
@@ -34,6 +34,11 @@ TEXTS = st.text(
         ("KB카드로 MP3 5G x_y", "kb 카드 드로 mp3 5 g x y"),
         ("the bank's fee, the bank’s FEE, don't", "the bank fee the bank fee don't"),
         ("ㅋㅋㅋ 값", "ㅋㅋ ㅋㅋ 값"),
+        ("ＡＴＭ １，０００원 ㈜하늘 ﬁne 5㎡ ℃", "atm 1000 원 주 하늘 fine 5 m2 c"),
+        ("예금ㆍ적금", "예금 적금"),
+        ("예금\u119e적금", "예금 적금"),
+        ("돈을 집에서 차로 물은", "돈 돈을 집 집에 에서 차 차로 물 물은"),
+        ("돈", "돈"),
         ("Straße café naïve", "straße café naïve"),
         ("  \n\t…!?", ""),
         ("", ""),
@@ -103,10 +108,7 @@ def test_korean_morphemes_leave_particles_and_endings_out():
         Tokenizer()(text) + [m for m in morphemes if not m[0].isascii()]
     )
     assert Tokenizer("kiwi")(unicodedata.normalize("NFD", text)) == Tokenizer("kiwi")(text)
-    assert Tokenizer("morphemes")("체크카드\ud800를 \U0001f600") == [
-        "체크",
-        "카드",
-    ]  # the unpaired surrogate and the emoji are ignored
+    assert Tokenizer("morphemes")("체크카드를 \U0001f600") == ["체크", "카드"]
 
 
 def test_without_kiwi_an_error_says_how_to_install_it(monkeypatch):
@@ -158,3 +160,21 @@ def test_ten_megabytes_without_a_space_and_with():
     assert len(Tokenizer("words", stem=True)("x" * 10_000_000)) == 1
     assert len(Tokenizer()("가" * 3_400_000)) == 3_399_999
     assert len(Tokenizer()("카드, " * 1_100_000 + " " * 1_000_000)) == 1_100_000
+
+
+def test_a_noun_of_one_syllable_is_found_with_any_particle():
+    index = BM25()
+    index.add({"money": "돈을 모은다", "house": "집에서는 쉰다", "car": "차가 있다"})
+    for query, found in (("돈", "money"), ("돈이", "money"), ("집", "house"), ("차는", "car")):
+        assert [hit.id for hit in index.search(query)] == [found]
+
+
+def test_a_vowel_between_conjoining_letters_is_no_dot():
+    assert Tokenizer("words")("\u1112\u119e\u11ab글") == ["\u1112\u119e\u11ab글"]
+
+
+@pytest.mark.parametrize("name", ["spaces", "words", "bigrams"])
+@pytest.mark.parametrize("text", ["돈\ud83d을", None, b"fee"])
+def test_a_half_surrogate_and_no_text_are_refused(name, text):
+    with pytest.raises(CourseError, match=r"half of a surrogate pair|must be a str"):
+        Tokenizer(name)(text)

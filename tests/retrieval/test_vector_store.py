@@ -11,7 +11,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 
 from course_lib.errors import CourseError
 from course_lib.retrieval import Dense, HybridRetriever, StoreRetriever, Tokenizer
-from tests.retrieval.conftest import Hashed
+from tests.retrieval.conftest import Hashed, filled
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*sunset:DeprecationWarning", "ignore:Relevance scores:UserWarning"
@@ -78,7 +78,7 @@ def test_every_store_ranks_as_our_own_index_whatever_is_filtered_and_deleted(den
         Document(id=doc_id, page_content=text, metadata={"n": n})
         for n, (doc_id, text) in enumerate(passages.items())
     ]
-    hybrid = HybridRetriever.from_retrievers(Tokenizer("words"), dense_store, documents)
+    hybrid = filled(Tokenizer("words"), dense_store, documents)
     own = HybridRetriever.from_documents(documents, lsa, lexical=Tokenizer("words"))
     few = {document.id for document in documents[200::13]}
     for gone in ([], [document.id for document in documents[::10]]):
@@ -108,9 +108,7 @@ def test_theoretical_fusion_is_that_of_cosines_where_the_lowest_score_is_known(l
     """A squared distance is 2 - 2 cos, so minus the distance is a linear function of the cosine."""
     own = HybridRetriever.from_documents(passages, lsa)
     store = of_faiss(lsa, len(lsa.components))
-    hybrid = HybridRetriever.from_retrievers(
-        None, StoreRetriever(store, score_type="distance", min_score=-4), passages
-    )
+    hybrid = filled(None, StoreRetriever(store, score_type="distance", min_score=-4), passages)
     for query in QUERIES[:3]:
         hits = {hit.id: hit for hit in own.search(query, 25)}
         for hit in hybrid.search(query, 25):
@@ -158,12 +156,10 @@ class Mute(InMemoryVectorStore):
 
 
 def test_a_store_that_cannot_say_what_its_scores_mean_is_told():
-    hybrid = HybridRetriever.from_retrievers(
-        None, StoreRetriever(InMemoryVectorStore(Hashed())), {"a": "fee"}
-    )
+    hybrid = filled(None, StoreRetriever(InMemoryVectorStore(Hashed())), {"a": "fee"})
     with pytest.raises(CourseError, match="InMemoryVectorStore cannot convert its scores to relevances"):
         hybrid.search("fee")
-    hybrid = HybridRetriever.from_retrievers(
+    hybrid = filled(
         None, StoreRetriever(InMemoryVectorStore(Hashed()), score_type="similarity"), {"a": "fee"}
     )
     with pytest.raises(CourseError, match="the lowest possible score of this vector store is unknown"):
@@ -176,7 +172,7 @@ def test_a_store_that_cannot_say_what_its_scores_mean_is_told():
 
 
 def test_relevance_below_its_lowest_is_told_and_not_hidden():
-    hybrid = HybridRetriever.from_retrievers(
+    hybrid = filled(
         None, StoreRetriever(of_faiss(Hashed(), 16)), {"a": "fee", "b": "card", "c": "rate of interest"}
     )
     with pytest.raises(CourseError, match=r"min_score=0\.0, but the lowest score is -"):
@@ -186,9 +182,7 @@ def test_relevance_below_its_lowest_is_told_and_not_hidden():
 @pytest.mark.parametrize("metadata", [{}, {"id": "z"}, {"id": None}, {"id": 7}, {"id": ["a"]}])
 def test_a_document_that_was_not_added_here_is_told(metadata):
     store = InMemoryVectorStore(Hashed())
-    hybrid = HybridRetriever.from_retrievers(
-        None, StoreRetriever(store, score_type="similarity", min_score=-1), {"a": "fee"}
-    )
+    hybrid = filled(None, StoreRetriever(store, score_type="similarity", min_score=-1), {"a": "fee"})
     store.add_documents([Document(page_content="fee of another", metadata=metadata)])
     with pytest.raises(
         CourseError,
@@ -198,7 +192,7 @@ def test_a_document_that_was_not_added_here_is_told(metadata):
 
 
 def test_a_store_that_does_not_delete_leaves_both_retrievers_as_they_were():
-    hybrid = HybridRetriever.from_retrievers(
+    hybrid = filled(
         None, StoreRetriever(Mute(Hashed()), score_type="similarity", min_score=-1), {"a": "fee", "b": "card"}
     )
     before = hybrid.search("fee")
@@ -212,9 +206,7 @@ def test_a_store_that_fails_to_add_leaves_the_words_as_they_were():
         def add_texts(self, *args, **kwargs) -> list[str]:
             raise OSError("no space left")
 
-    hybrid = HybridRetriever.from_retrievers(
-        None, StoreRetriever(Full(Hashed()), score_type="similarity", min_score=-1)
-    )
+    hybrid = filled(None, StoreRetriever(Full(Hashed()), score_type="similarity", min_score=-1))
     with pytest.raises(OSError, match="no space left"):
         hybrid.add_documents({"a": "fee"})
     assert hybrid.ids == hybrid.lexical.ids == [] and hybrid.search("fee") == []

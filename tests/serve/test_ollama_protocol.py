@@ -183,19 +183,20 @@ def test_a_schema_that_cannot_be_held_is_refused(client, schema):
         ("context", {"context": [1]}),
         ("images", {"images": [b"x"]}),
         ("top_logprobs", {"top_logprobs": 21}),
+        ("top_logprobs", {"top_logprobs": 2}),
     ],
 )
 def test_what_has_no_effect_is_refused_by_name(client, field, call):
     status, text = refused(client.generate, MODEL, "Hi", **call)
-    assert status == 400 and text.startswith(f"{field}: ")
+    assert status == 400 and field in text.split(";")[0] and text.count(f"{field}:") <= 1
 
 
 def test_tools_and_other_roles_are_refused_and_empty_fields_are_not(client):
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
-    assert refused(client.chat, MODEL, TURNS, tools=[tool])[1].startswith("tools: ")
+    assert refused(client.chat, MODEL, TURNS, tools=[tool])[1].startswith(f'"{MODEL}" does not support tools')
     assert refused(client.chat, MODEL, [{"role": "tool", "content": "x"}])[1].startswith("messages.0.role: ")
     assert client.chat(MODEL, TURNS, think=False, tools=[]).done
-    assert refused(client.generate, MODEL, "Hi", raw=True, system="x")[1].startswith("system: raw mode")
+    assert "system" in refused(client.generate, MODEL, "Hi", raw=True, system="x")[1]
 
 
 NEUTRAL = {
@@ -250,6 +251,7 @@ def test_further_sampling_options_act(client):
     for option in ({"presence_penalty": 5.0}, {"frequency_penalty": 5.0}):
         assert written(client, **option).response != greedy
     assert written(client, repeat_penalty=10.0, repeat_last_n=0).response == greedy
+    assert written(client, repeat_penalty=10.0, repeat_last_n=-1).response != greedy
     assert written(client, mirostat=2, **hot).response != written(client, **hot).response
 
 
@@ -302,14 +304,12 @@ def test_a_long_text_is_cut_unless_truncate_is_false(client):
 def test_each_model_does_what_it_can(client):
     assert refused(client.embed, MODEL, "x") == (
         400,
-        f'model: "{MODEL}" does not support embeddings; all-minilm does',
+        f'model "{MODEL}" does not support embeddings; all-minilm does',
     )
     assert refused(client.generate, "all-minilm", "x")[1].startswith(
-        'model: "all-minilm" does not support generate'
+        'model "all-minilm" does not support generate'
     )
-    assert refused(client.chat, "all-minilm", TURNS)[1].startswith(
-        'model: "all-minilm" does not support chat'
-    )
+    assert refused(client.chat, "all-minilm", TURNS)[1].startswith('model "all-minilm" does not support chat')
 
 
 # -- the store --
@@ -369,7 +369,8 @@ def test_copy_and_delete(client, store):
 def test_a_name_that_is_no_name_is_refused(server, name):
     for path in ("show", "chat", "generate", "pull"):
         reply = httpx.post(f"{server.url}/api/{path}", json={"model": name}, timeout=120)
-        assert reply.status_code == 400 and reply.json()["error"].startswith("model: ")
+        error = reply.json()["error"]
+        assert reply.status_code == 400 and "model" in error and "model: " not in error
     reply = httpx.post(f"{server.url}/api/copy", json={"source": MODEL, "destination": name}, timeout=120)
     assert reply.status_code == 400 and reply.json()["error"].startswith("destination: ")
 
@@ -379,8 +380,9 @@ def test_a_model_that_is_not_there_and_one_that_is_not_in_the_catalogue(client):
     status, text = refused(client.pull, "llama3:13b")
     assert (
         status == 404
-        and text.startswith("model: pull model manifest: file does not exist")
-        and "haneul-4m" in text
+        and text.startswith("pull model manifest: file does not exist")
+        and "course models list" in text
     )
-    assert refused(client.pull, "llama3:13b", stream=True)[1].startswith("model: pull model manifest")
-    assert refused(client.show, "llama3")[1].startswith("model: model 'llama3' not found")
+    assert refused(client.pull, "smollm2:360m")[1].endswith("in the library; similar names are smollm2:135m")
+    assert refused(client.pull, "llama3:13b", stream=True)[1].startswith("pull model manifest")
+    assert refused(client.show, "llama3")[1].startswith("model 'llama3' not found")

@@ -129,6 +129,9 @@ def test_models_are_listed_and_found(asking):
         ("stop", {"stop": [""]}),
         ("tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}),
         ("reasoning_effort", {"reasoning_effort": "low"}),
+        ("verbosity", {"verbosity": "low"}),
+        ("tool_choice", {"tool_choice": "required"}),
+        ("top_logprobs", {"top_logprobs": 2}),
         ("messages", {"messages": []}),
         ("messages.0.role", {"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}),
         (
@@ -139,11 +142,7 @@ def test_models_are_listed_and_found(asking):
 )
 def test_what_has_no_effect_is_refused_by_name(asking, field, options):
     body = refused(asking.chat.completions.create, **{"messages": TURNS} | options)
-    assert (
-        body["param"] == field
-        and body["message"].startswith(f"{field}: ")
-        and body["type"] == "invalid_request_error"
-    )
+    assert body["param"] == field and field in body["message"] and body["type"] == "invalid_request_error"
 
 
 def test_what_does_not_fit_is_refused_before_a_stream_begins(asking):

@@ -5,17 +5,27 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
+import numpy as np
 import ollama
+import psutil
 import pytest
 
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models import catalog
+from course_lib.models.drivers.llamacpp import LlamaCpp
 from course_lib.models.gguf import cached_export
 from course_lib.models.gguf.adapter import export_adapter
+from course_lib.models.gguf.vocabulary import TEXTS
 from course_lib.models.planner.estimate import plan
+from course_lib.models.schema import Generation, ModelSpec
+from course_lib.serve import given_models
+from course_lib.serve import library as library_module
+from course_lib.serve.completion import CompletionRequest, ServedLlamaCpp
 from course_lib.serve.errors import ApiError
 from course_lib.serve.library import library
 from course_lib.serve.placement import place
@@ -133,7 +143,7 @@ def test_an_adapter_acts(client, server, tmp_path):
 )
 def test_what_cannot_act_is_refused(http, field, change):
     reply = http.post("/api/create", json={"model": "x", "from": BASE, "stream": False} | change)
-    assert reply.status_code in (400, 404) and reply.json()["error"].startswith(f"{field}: ")
+    assert reply.status_code in (400, 404) and field in reply.json()["error"]
 
 
 def test_a_file_that_is_no_model_and_one_with_another_digest_are_refused(http, tmp_path):
@@ -152,19 +162,137 @@ def test_a_file_that_is_no_model_and_one_with_another_digest_are_refused(http, t
     assert http.post("/api/blobs/passwd", content=b"").status_code == 400
 
 
-def test_a_file_named_at_the_start_is_served(tmp_path, gguf):
-    store = Store(tmp_path)
-    tag = store.add_file(gguf, "own")
-    assert store.find("own").digest == tag.digest and store.file(tag).is_file()
-    with pytest.raises(CourseError, match=r"is damaged or no GGUF file"):
-        store.add_file(tmp_path / "missing.gguf", "missing")
+def test_what_is_named_at_the_start_is_served(tmp_path, gguf):
+    store = Store(tmp_path / "store")
+    named = tmp_path / "it=mine.gguf"
+    named.write_bytes(gguf.read_bytes())
+    for text, name in [
+        (str(gguf), "own"),
+        (f"{gguf}=Me/Other", "me/other"),
+        (f"{named}=third", "third"),
+        ("haneul-300k:q4_0", "haneul-300k:q4_0"),
+        ("haneul-300k=fourth", "fourth"),
+    ]:
+        given_models.add(store, text)
+        assert store.file(store.find(name)).is_file()
+    assert store.find("own").digest == store.find("third").digest == digest_of(gguf).removeprefix("sha256:")
+
+
+def test_what_cannot_be_served_at_the_start_is_told_with_its_reason(tmp_path, gguf, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.gguf").write_text("hello")
+    (tmp_path / "cut.gguf").write_bytes(gguf.read_bytes()[:3000])
+    export_adapter(data.MODELS / "haneul-style", data.MODELS / "haneul-4m", tmp_path / "adapter.gguf")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "m.gguf").write_bytes(gguf.read_bytes())
+    for text, reason, fix in [
+        ("texd.gguf", "neither a file nor a model", "course serve --model text.gguf"),
+        ("haneul-5m", "neither a file nor a model", "course serve --model haneul-"),
+        ("nothing-like-it", "neither a file nor a model", "course models list"),
+        ("text.gguf", "is not a GGUF file: it has 5 bytes", "whole model"),
+        ("cut.gguf", "is truncated or damaged: it has 3,000 bytes", "whole model"),
+        ("adapter.gguf", "is a LoRA adapter", "ollama create"),
+        ("empty", "is a folder with 0 GGUF models", "whole model"),
+        ("full", "is a folder with 1 GGUF models", "course serve --model full/m.gguf"),
+        (str(data.MODELS / "haneul-4m"), "is a folder with 0", "course models export"),
+        ("full/m.gguf=a b", "no valid model name", "=my-model"),
+    ]:
+        before = sorted(tmp_path.rglob("*.gguf"))
+        with pytest.raises(CourseError, match=reason) as told:
+            given_models.add(Store(tmp_path / "store"), text)
+        assert fix in told.value.fix and "delete" not in told.value.fix
+        assert sorted(tmp_path.rglob("*.gguf")) == before
+
+
+def test_texts_to_embed_are_tokenized_once_and_together(gguf, monkeypatch):
+    fields = {"source": str(gguf), "driver": "llamacpp", "task": "text-embedding", "context_length": 256}
+    engine = LlamaCpp.load.__func__(ServedLlamaCpp, ModelSpec.parse(fields))  # without the check of the name
+    texts = ["Hello", "<|bos|> who are you?", "하늘은행 " * 9]
+    expected, asked = engine.embed(texts), []
+    request = engine.server.request
+    monkeypatch.setattr(engine.server, "request", lambda *args: asked.append(args[0]) or request(*args))
+    engine.text_ids(texts)
+    asked.clear()
+    rows = engine.text_ids(texts)
+    assert asked == ["/tokenize"]
+    assert np.allclose(engine.embed_ids(rows), expected, atol=1e-5)
+    raw = engine.embed_ids(rows, unit_length=False)
+    lengths = np.linalg.norm(raw, axis=1, keepdims=True)
+    assert np.allclose(raw / lengths, expected, atol=1e-5) and not np.allclose(lengths, 1)
+    engine.close()
+
+
+def test_llama_cpp_makes_the_same_tokens_of_a_prompt_as_the_driver(store):
+    """The server leaves the tokenization of a prompt to llama.cpp, unless a turn names a control token."""
+    tag = store.find(BASE)
+    engine = ServedLlamaCpp.load(place(store, tag, Settings(context_length=512, num_parallel=1)).spec)
+    texts = [*TEXTS[:20], "<|bos|>Hi", "<|bos|><|bos|>Hi", " <|bos|>", "a<|bos|>b"]
+    for prompt in [*filter(None, texts), *([{"role": "user", "content": text}] for text in texts)]:
+        text, ids = engine._text(CompletionRequest(prompt, Generation())), engine.ids(prompt)
+        named = isinstance(prompt, list) and "<|bos|>" in prompt[0]["content"]
+        assert (text is None) == named
+        answers = []
+        for form in [ids] if named else [ids, text]:
+            body = {"prompt": form, "n_predict": 1, "n_probs": 5, "temperature": 0, "cache_prompt": False}
+            reply = engine._completion(body)
+            answers.append((reply["usage"]["prompt_tokens"], reply["choices"][0]["logprobs"]))
+        assert answers[0][0] == len(ids) and answers[0] == answers[-1], prompt
+    engine.close()
+
+
+def test_making_a_gguf_file_leaves_nothing_in_the_memory_of_the_server(tmp_path):
+    """torch and transformers took 370 MB of a server whose first start had made the files."""
+    code = (
+        "import pathlib, sys; from course_lib.serve.store import Store; "
+        f"print(list(Store(pathlib.Path({str(tmp_path)!r})).pull('haneul-300k:q4_0'))[-1]); "
+        "print({'torch', 'transformers'} & set(sys.modules))"
+    )
+    environment = os.environ | {"COURSE_CACHE_DIR": str(tmp_path / "cache")}
+    said = subprocess.check_output([sys.executable, "-c", code], cwd=data.ROOT, env=environment, text=True)
+    assert said.splitlines() == ["{'status': 'success'}", "set()"]
+
+
+class Stalled(BaseHTTPRequestHandler):
+    """A package index that never answers."""
+
+    asked, free = threading.Event(), threading.Event()
+
+    def do_GET(self):
+        self.asked.set()
+        self.free.wait()
+
+
+def test_a_pull_whose_client_has_left_ends(tmp_path, monkeypatch):
+    index = ThreadingHTTPServer(("127.0.0.1", 0), Stalled)
+    threading.Thread(target=index.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{index.server_port}"
+    for name, value in {
+        "COURSE_MODELS_DIR": str(tmp_path),
+        "PIP_INDEX_URL": url,
+        "PIP_CONFIG_FILE": "",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
+    lines = library_module.download(catalog.entry("smollm2-135m-instruct"))
+    assert next(lines)["completed"] == 0
+    assert Stalled.asked.wait(60)
+    pip = [p for p in psutil.Process().children() if "download" in p.cmdline()]
+    lines.close()
+    Stalled.free.set()
+    assert pip and not any(process.is_running() for process in pip)
+    assert [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".lock"] == []
+    index.shutdown()
+    index.server_close()
 
 
 def test_models_that_pip_brings_are_pulled_by_ollamas_name(tmp_path, monkeypatch, smollm2):
     monkeypatch.setenv("COURSE_MODELS_DIR", str(smollm2.parent.parent))
     store = Store(tmp_path)
-    store.fill()
     offered = store.find("smollm2-135m-instruct")
+    assert "smollm2-135m-instruct:latest" in [tag.name for tag in store.tags()]
+    assert store.file(offered) == smollm2 and list(store.blobs.iterdir()) == [], "it stays where it is"
     assert list(store.pull("SmolLM2:135m"))[-1] == {"status": "success"}
     assert store.find("smollm2:135m").key == offered.key
     tag = store.find("smollm2:135m")

@@ -1,96 +1,98 @@
-"""Exercises of chapter 03: nDCG, idf, bigrams, rank fusion, filters, and reading intervals."""
+"""Exercises of chapter 03: nDCG, idf, Korean tokens, mixing two rankings, choosing alpha, filters."""
 
 from __future__ import annotations
 
-from course_lib.learn.exercises.comparing import check_letter
 from course_lib.learn.exercises.engine import Exercise
-from course_lib.learn.exercises.feedback_03_fusion import CHOICES, check_min_max, check_nearest, check_rrf
-from course_lib.learn.exercises.feedback_03_scoring import check_bigrams, check_idf, check_ndcg
+from course_lib.learn.exercises.feedback_03_fusion import (
+    check_honest,
+    check_largest_alpha,
+    check_mixture,
+    check_nearest,
+)
+from course_lib.learn.exercises.feedback_03_scoring import check_ndcg_cases, check_okapi_case, check_pieces
 
 EXERCISES = (
     Exercise(
         "03.1",
-        "nDCG by hand",
+        "a case for each faulty nDCG",
         (
-            (
-                "The gain of a passage is its grade, or 0 if it has none; at rank 1, 2, 3 divide it by "
-                "log2(2), log2(3), log2(4)."
-            ),
-            "Do the same for the ideal ranking: all grades, highest first, cut at k.",
-            "Divide the first sum by the second; return 0 if the second is 0.",
+            "Which passages does each version count, and which does it leave out: relevant ones "
+            "that were not "
+            "found, passages that nobody judged, relevant ones beyond the k-th?",
+            "A needs a relevant passage that the list misses; B an unjudged passage above a "
+            "relevant one; C more "
+            "relevant passages than places. Keep everything else harmless.",
+            'For B, begin with the ranking ["x", "a"], in which nobody judged x.',
         ),
-        check_ndcg,
+        check_ndcg_cases,
     ),
     Exercise(
         "03.2",
-        "inverse document frequency",
+        "a collection that rank-bm25 gets wrong",
         (
-            (
-                "Add 0.5 to the number of documents without the word and to that with it, then divide the "
-                "first by the second."
-            ),
-            "Add 1 to the quotient, and take the natural logarithm, math.log, of the sum.",
-            "math.log(1 + (n - df + 0.5) / (df + 0.5))",
+            "Which words does rank-bm25 weigh too much, and which words does the formula weigh 0?",
+            "Let the commoner word be in more than half of the documents, and the rarer one in exactly half.",
+            'With four documents: "the" in three of them, the rarer word in two. Keep the others short.',
         ),
-        check_idf,
+        check_okapi_case,
     ),
     Exercise(
         "03.3",
-        "syllable bigrams",
+        "five promises of a tokenizer",
         (
-            'First unicodedata.normalize("NFC", text), so that a syllable is one character; then .split().',
-            (
-                "A word of n syllables has n - 1 pairs: word[i : i + 2] for i in range(n - 1). How many has "
-                "a word of one syllable?"
-            ),
-            (
-                "Use range(max(1, len(word) - 1)) instead: a word of one syllable then gives word[0:2], "
-                "which is the whole word."
-            ),
+            "Which of the five do plain bigrams keep? Try 돈, 돈을, ATM에서 and an NFD text.",
+            "Normalize and lower the text, then cut it into runs of Hangul and runs of Latin "
+            "letters and digits: "
+            "re.findall with two alternatives. When may a word's first syllable be a token of its own?",
+            're.findall(r"[가-힣]+|[a-z0-9]+", unicodedata.normalize("NFC", text).lower()) gives the words.',
         ),
-        check_bigrams,
+        check_pieces,
     ),
     Exercise(
         "03.4",
-        "min-max normalization",
+        "a mixture without its four faults",
         (
-            "(score - lowest) / (highest - lowest) makes the best 1 and the worst 0.",
-            "If highest and lowest are equal, do not divide: every id gets 1.",
-            "min() and max() raise an error for an empty dict: return an empty dict before you call them.",
+            "What does `theirs` return for a passage that one leg found alone? For alpha = 1? "
+            "For a leg of one "
+            "passage? For an empty leg?",
+            "The ids are those of either leg: words | meaning; .get(id, 0) reads a score that "
+            "may be missing. "
+            "min() and max() take default=.",
+            "low, high = min(scores.values(), default=0), max(scores.values(), default=0)",
         ),
-        check_min_max,
+        check_mixture,
     ),
     Exercise(
         "03.5",
-        "reciprocal rank fusion",
+        "when RRF cannot hear the words",
         (
-            "Go through every ranking; enumerate(ranking, start=1) gives rank and id.",
-            "Add 1 / (k + rank) to the sum of the id so far: fused.get(id, 0).",
+            "Which score does each of the two passages get, with the weights 1 - alpha and alpha?",
+            "At the largest alpha the two scores are equal. Write them down and solve for alpha.",
+            "(1 - alpha) / (k + 1) = alpha / (k + n)",
         ),
-        check_rrf,
+        check_largest_alpha,
     ),
     Exercise(
         "03.6",
-        "what the intervals say for your users",
+        "choose alpha on some questions, report on others",
         (
-            "Which of the two kinds of question do your users ask?",
-            (
-                "An interval without 0 shows which search is better on that kind. Compare the gain on one "
-                "kind with the loss on the other."
-            ),
+            "Which of the two lists of questions may have a say in the choice? On which is the "
+            "gain reported?",
+            "For each alpha take the mean over `chosen_on`; keep the alpha with the highest. Then two means "
+            "over `reported_on`, of the mixture and of words.",
+            "alpha = max(by_alpha, key=...)",
         ),
-        lambda answer: check_letter(answer, CHOICES),
+        check_honest,
     ),
     Exercise(
         "03.7",
         "filter before the search",
         (
-            "rows = np.flatnonzero(allowed) gives the indices of the allowed rows.",
-            (
-                "scores = vectors[rows] @ query are their scores; best = np.argsort(-scores)[:k] are "
-                "positions in `rows`."
-            ),
-            "rows[best] converts these positions to row indices of `vectors`.",
+            "What is lost if the best k are taken first? Which row numbers must come back?",
+            "np.flatnonzero(allowed) gives the numbers of the allowed rows; sort only those. A "
+            "position among "
+            "them is not yet a row number.",
+            "rows = np.flatnonzero(allowed)",
         ),
         check_nearest,
     ),

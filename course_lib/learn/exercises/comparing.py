@@ -75,6 +75,10 @@ def same_result(a: Any, b: Any) -> bool:
             and len(a) == len(b)
             and all(same_result(x, y) for x, y in zip(a, b, strict=True))
         )
+    if isinstance(b, Mapping):
+        return (
+            isinstance(a, Mapping) and a.keys() == b.keys() and all(same_result(a[key], b[key]) for key in b)
+        )
     if isinstance(b, np.ndarray):
         a = np.asarray(a)
         return a.shape == b.shape and a.dtype.kind in "biuf" and bool(np.allclose(a, b, rtol=1e-6, atol=1e-9))

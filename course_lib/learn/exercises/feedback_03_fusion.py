@@ -1,156 +1,203 @@
-"""Checkers of chapter 03's exercises on fusion, filters and intervals: return feedback, None if right."""
+"""Checkers of chapter 03's exercises on fusion, alpha and filters: return feedback, None if right."""
 
 from __future__ import annotations
 
-import math
-import numbers
+import itertools
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from course_lib.learn.exercises.comparing import known_mistake
+from course_lib.learn.exercises.comparing import diagnose, known_mistake
 
 Scores = Mapping[str, float]
 
+# -- 03.4: a mixture with four faults ------------------------------------------------------------------------
 
-def _equal_scores(a: Scores, b: Scores) -> bool:
-    """Whether both have the same ids and, within rounding, the same scores."""
-    return a.keys() == b.keys() and all(math.isclose(a[id_], b[id_], rel_tol=1e-6, abs_tol=1e-6) for id_ in b)
-
-
-def _compare_scores(
-    call: str, result: object, expected: Scores, mistakes: Sequence[tuple[Scores, str]] = ()
-) -> str | None:
-    """Return None if the result is a dict with the expected scores, else feedback."""
-    if not isinstance(result, Mapping) or not all(isinstance(s, numbers.Real) for s in result.values()):
-        return f"{call} gave {result!r}; expected a dict from id to number"
-    if _equal_scores(result, expected):
-        return None
-    gave, should_be = ({i: round(float(s), 4) for i, s in scores.items()} for scores in (result, expected))
-    return known_mistake(result, mistakes, _equal_scores) or f"{call} gave {gave}; it should be {should_be}"
+FAULTS = {
+    "both": "a passage that only one leg found must be kept, with 0 from the other leg",
+    "swapped": "at alpha = 1 words decide alone: alpha belongs to meaning",
+    "divided": (
+        "where all scores of a leg are equal, highest - lowest is 0: give 1 to each passage of that leg"
+    ),
+    "empty": "a leg that found nothing has no lowest score: min() of nothing is an error",
+}
 
 
-def check_min_max(min_max: Callable[[dict[str, float]], dict[str, float]]) -> str | None:
-    scores = {"a": 12.0, "b": 10.0, "c": 4.0}
-    low, high, total = min(scores.values()), max(scores.values()), sum(scores.values())
-    feedback = _compare_scores(
-        f"min_max({scores})",
-        min_max(dict(scores)),
-        {i: (s - low) / (high - low) for i, s in scores.items()},
-        [
-            (
-                {i: s / high for i, s in scores.items()},
-                "c, the worst, got 0.333 and should get 0: subtract the lowest score, 4, first",
-            ),
-            (
-                {i: s - low for i, s in scores.items()},
-                "a, the best, got 8 and should get 1: divide by 12 - 4",
-            ),
-            (
-                {i: (s - low) / high for i, s in scores.items()},
-                (
-                    "a, the best, got 0.667 and should get 1: divide by the range, 12 - 4 = 8, not by the "
-                    "highest score"
-                ),
-            ),
-            (
-                {i: (high - s) / (high - low) for i, s in scores.items()},
-                "that is upside down: the best got 0 and the worst 1; use (score - lowest) in the numerator",
-            ),
-            (
-                {"a": 1.0, "b": 0.5, "c": 0.0},
-                "b got 0.5, for its rank; use its score, 10, which gives (10 - 4) / (12 - 4) = 0.75",
-            ),
-            (
-                {i: s / total for i, s in scores.items()},
-                f"those are shares of the sum, {total:.0f}; the best should get 1 and the worst 0",
-            ),
-        ],
-    )
-    return feedback or _check_min_max_edges(min_max)
+def _mixture(words: Scores, meaning: Scores, alpha: float, *, faults: tuple[str, ...] = ()) -> Scores:
+    """Mix two legs by min-max, with these faults."""
+
+    def scaled(scores: Scores) -> Scores:
+        if not scores and "empty" not in faults:
+            return {}
+        low, high = min(scores.values()), max(scores.values())
+        if low == high and "divided" not in faults:
+            return dict.fromkeys(scores, 1.0)
+        return {id_: (score - low) / (high - low) for id_, score in scores.items()}
+
+    a, b = scaled(words), scaled(meaning)
+    weight = 1 - alpha if "swapped" in faults else alpha
+    ids = a.keys() & b.keys() if "both" in faults else a.keys() | b.keys()
+    return {id_: weight * b.get(id_, 0.0) + (1 - weight) * a.get(id_, 0.0) for id_ in ids}
 
 
-def _check_min_max_edges(min_max: Callable[[dict[str, float]], dict[str, float]]) -> str | None:
-    try:
-        equal, single = min_max({"a": 0.7, "b": 0.7}), min_max({"a": 5.0})
-    except ZeroDivisionError:
-        return (
-            "two scores of 0.7 have a range of 0, which cannot be divided by: where all are equal, all get 1"
+def _scaled_otherwise(words: Scores, meaning: Scores, alpha: float, *, constant: float, low: bool) -> Scores:
+    """Mix with `constant` for equal scores in place of 1, or (low) without subtracting the lowest score."""
+
+    def scaled(scores: Scores) -> Scores:
+        lowest, highest = min(scores.values(), default=0.0), max(scores.values(), default=0.0)
+        if low:
+            return {id_: score / highest for id_, score in scores.items()}
+        span = highest - lowest
+        return {id_: (score - lowest) / span if span else constant for id_, score in scores.items()}
+
+    a, b = scaled(words), scaled(meaning)
+    return {id_: alpha * b.get(id_, 0.0) + (1 - alpha) * a.get(id_, 0.0) for id_ in a.keys() | b.keys()}
+
+
+def _legs(count: int) -> list[tuple[Scores, Scores, float]]:
+    """Return cases: legs that overlap in part, a leg of one passage, of equal scores, and of none."""
+    rng = random.Random(0)
+
+    def leg(size: int, equal: bool = False) -> Scores:
+        ids = rng.sample("abcdefgh", size)
+        return {id_: 0.5 if equal else round(rng.uniform(0.1, 9), 2) for id_ in ids}
+
+    usual = [(leg(rng.randint(2, 5)), leg(rng.randint(2, 5)), round(rng.random(), 2)) for _ in range(count)]
+    odd = [(leg(3), leg(1), 0.3), (leg(3, equal=True), leg(3), 0.6), (leg(2), {}, 0.7), ({}, {}, 0.5)]
+    return [*usual, (leg(3), leg(3), 1.0), *odd]
+
+
+def check_mixture(mixture: Callable[[Scores, Scores, float], Scores]) -> str | None:
+    left = [c for n in range(1, 5) for c in itertools.combinations(FAULTS, n)]
+    mistakes: list[tuple[Callable[..., Any], str]] = [
+        (partial(_mixture, faults=faults), "; ".join(FAULTS[fault] for fault in faults)) for faults in left
+    ]
+    for constant, said in ((0.0, "0, as if they had not been found"), (0.5, "0.5")):
+        other = partial(_scaled_otherwise, constant=constant, low=False)
+        mistakes.append((other, f"passages with equal scores got {said}; they should get 1"))
+    mistakes.append(
+        (
+            partial(_scaled_otherwise, constant=1.0, low=True),
+            "the worst passage of a leg should get 0: subtract the lowest score before you divide",
         )
-    best = "got 0, like a document that was not found; it should get 1, because nothing scored higher"
-    feedback = _compare_scores(
-        "min_max({'a': 0.7, 'b': 0.7})",
-        equal,
-        {"a": 1.0, "b": 1.0},
-        [({"a": 0.0, "b": 0.0}, f"each of two equal scores {best}")],
-    ) or _compare_scores("min_max({'a': 5.0})", single, {"a": 1.0}, [({"a": 0.0}, f"the only hit {best}")])
-    if feedback:
-        return feedback
-    try:
-        return _compare_scores("min_max({})", min_max({}), {})
-    except (ValueError, ZeroDivisionError, StopIteration, IndexError) as error:
-        return (
-            f"your code raised {type(error).__name__} for 0 documents; return an empty dict for an empty dict"
-        )
+    )
+    return diagnose(mixture, _mixture, _legs(20), mistakes, name="mixture")
 
 
-def check_rrf(rrf: Callable[..., dict[str, float]]) -> str | None:
-    rankings = [["a", "b", "c"], ["b", "d"]]
-    expected = {"a": 1 / 61, "b": 1 / 62 + 1 / 61, "c": 1 / 63, "d": 1 / 62}
-    feedback = _compare_scores(
-        f"rrf({rankings})",
-        rrf([list(r) for r in rankings]),
-        expected,
-        [
-            (
-                {"a": 1 / 60, "b": 1 / 61 + 1 / 60, "c": 1 / 62, "d": 1 / 61},
-                "a got 1/60; ranks begin with 1, so it should get 1/61",
-            ),
-            (
-                expected | {"b": 1 / 61},
-                "b is in both rankings and got only 1/61, from its last one: add 1/62 and 1/61",
-            ),
-            (
-                expected | {"b": 1 / 62},
-                "b is in both rankings and got only 1/62, from its first one: add 1/62 and 1/61",
-            ),
-            (
-                {"b": expected["b"]},
-                "b alone came back; keep the ids that are in only one of the rankings too",
-            ),
-            (
-                {i: expected[i] for i in "abc"},
-                "d is lost; it is only in the second ranking, and must be kept",
-            ),
-            (
-                {"a": 1 / 61 + 1 / 63, "b": expected["b"], "c": 2 / 63, "d": 1 / 62 + 1 / 64},
-                "a got 1/63 for the ranking that lacks it; a ranking adds nothing to an id that it lacks",
-            ),
-            (
-                {"a": 1.0, "b": 1 / 2 + 1, "c": 1 / 3, "d": 1 / 2},
-                "a got 1/1; add k to the rank, which gives 1/(60 + 1)",
-            ),
-            (
-                {"a": 61.0, "b": 62.0 + 61.0, "c": 63.0, "d": 62.0},
-                "a got 61; take the reciprocal, 1/61, so that the first rank gets most",
-            ),
-            (
-                {"a": 1 / 60 + 1, "b": 2 / 60 + 3, "c": 1 / 60 + 3, "d": 1 / 60 + 2},
-                "a got 1/60 + 1, which favours the last of a ranking; write 1/(60 + 1), with parentheses",
-            ),
-            (
-                {i: s / 2 for i, s in expected.items()},
-                "a got 0.0082, half of 1/61; take the sum over the rankings, not the mean",
-            ),
-        ],
+# -- 03.5: when a passage that words alone found has lost ----------------------------------------------------
+
+
+def check_largest_alpha(largest_alpha: Callable[[int, int], float]) -> str | None:
+    rng = random.Random(0)
+    cases = [(60, 25), *((rng.randint(0, 100), rng.randint(1, 200)) for _ in range(20))]
+    mistakes: tuple[tuple[Callable[[int, int], float], str], ...] = (
+        (
+            lambda k, n: 0.5,
+            "0.5 would be right if both stood at the same place; they stand at places 1 and n",
+        ),
+        (
+            lambda k, n: (k + n - 1) / (2 * k + n - 1),
+            "places begin with 1: the terms are 1 / (k + 1) and 1 / (k + n)",
+        ),
+        (
+            lambda k, n: (k + 1) / (2 * k + n + 1),
+            "alpha is the weight of meaning, and 1 - alpha that of words; yours is the other way round",
+        ),
+        (lambda k, n: (k + 1) / (k + n), "that is how the two terms compare without weights; now weigh them"),
+        (lambda k, n: (k + n) / (k + 1), "a weight is at most 1: write down both weighted terms first"),
+        (
+            lambda k, n: (k + 25) / (2 * k + 26),
+            "n was not used: it is not always 25",
+        ),
+        (lambda k, n: (60 + n) / (121 + n), "k was not used: it is not always 60"),
     )
-    with_k_1 = {"a": 1 / 2, "b": 1 / 3 + 1 / 2, "c": 1 / 4, "d": 1 / 3}
-    return feedback or _compare_scores(
-        f"rrf({rankings}, k=1)",
-        rrf([list(r) for r in rankings], k=1),
-        with_k_1,
-        [(expected, "k=1 was passed, but the result is that of k=60: use k in the formula")],
+    return diagnose(
+        largest_alpha, lambda k, n: (k + n) / (2 * k + n + 1), cases, mistakes, name="largest_alpha"
     )
+
+
+# -- 03.6: choose alpha on some questions, report on others --------------------------------------------------
+
+Values = dict[str, float]
+
+
+def _mean(values: Values, ids: Sequence[str]) -> float:
+    return float(np.mean([values[id_] for id_ in ids]))
+
+
+def _honest(
+    by_alpha: dict[float, Values],
+    words: Values,
+    chosen_on: list[str],
+    reported_on: list[str],
+    *,
+    choose: str = "chosen",
+    report: str = "reported",
+    worst: bool = False,
+) -> tuple[float, float]:
+    """Return an alpha and the mean gain; choose and report: by which questions."""
+    ids = {"chosen": chosen_on, "reported": reported_on, "all": [*chosen_on, *reported_on]}
+    best = min if worst else max
+    alpha = best(by_alpha, key=lambda a: _mean(by_alpha[a], ids[choose]))
+    return alpha, _mean(by_alpha[alpha], ids[report]) - _mean(words, ids[report])
+
+
+def _experiments() -> list[tuple[dict[float, Values], Values, list[str], list[str]]]:
+    """Return cases in which the best alpha differs between the two sets of questions."""
+    rng = np.random.default_rng(0)
+    cases = []
+    for _ in range(8):
+        ids = [f"q{i}" for i in range(12)]
+        by_alpha = {
+            a / 10: dict(zip(ids, rng.random(12).round(3).tolist(), strict=True)) for a in range(0, 11, 2)
+        }
+        words = dict(zip(ids, rng.random(12).round(3).tolist(), strict=True))
+        cases.append((by_alpha, words, ids[:8], ids[8:]))
+    return cases
+
+
+def check_honest(honest: Callable[..., tuple[float, float]]) -> str | None:
+    mistakes: list[tuple[Callable[..., Any], str]] = [
+        (
+            partial(_honest, choose="reported"),
+            "you chose alpha on the questions on which you report: that is the exam paper among the lessons",
+        ),
+        (
+            partial(_honest, choose="all"),
+            "you chose alpha on all questions, so those of the report helped to choose",
+        ),
+        (
+            partial(_honest, report="chosen"),
+            "you report the gain on the questions on which alpha was chosen: it is partly luck there",
+        ),
+        (
+            partial(_honest, report="all"),
+            "you report the gain on all questions: those on which alpha was chosen are among them",
+        ),
+        (partial(_honest, worst=True), "you took the alpha with the lowest mean"),
+        (
+            lambda by_alpha, words, c, r: (
+                (a := _honest(by_alpha, words, c, r)[0]),
+                _mean(by_alpha[a], r),
+            ),
+            "that is the mixture's own nDCG; asked is how much better than words alone it is",
+        ),
+        (
+            lambda *case: -np.array(_honest(*case)) * [-1, 1],
+            "the gain has the wrong sign: take words alone away from the mixture",
+        ),
+        (
+            lambda *case: _honest(*case)[::-1],
+            "alpha comes first, then the gain",
+        ),
+    ]
+    return diagnose(honest, _honest, _experiments(), mistakes, name="honest")
+
+
+# -- 03.7: filter before the search --------------------------------------------------------------------------
 
 
 def _directions(degrees: Sequence[float]) -> np.ndarray:
@@ -241,26 +288,3 @@ def _check_nearest_of_many(
         allowed_rows,
         [([], extra_candidates_feedback)],
     ) or _compare_rows("nearest with no row allowed", none, [])
-
-
-# Exercise 03.6 shows, for each kind of question, their number and the mean gain of hybrid search with its 95%
-# interval, and asks which of four conclusions follows. Choice -> feedback; None: right.
-COPIES, COPY_LOSS = 459, 0.009  # questions in the words of the passage that answers them
-PARAPHRASES, PARAPHRASE_GAIN = 242, 0.039  # questions in other words
-TOTAL_GAIN = PARAPHRASES * PARAPHRASE_GAIN - COPIES * COPY_LOSS
-CHOICES = {
-    "a": (
-        f"{COPIES} and {PARAPHRASES} are the questions that were written, not how your customers ask; "
-        f"they type paraphrases, where hybrid gains {PARAPHRASE_GAIN}, four times the {COPY_LOSS} that it "
-        "loses elsewhere"
-    ),
-    "b": None,
-    "c": (
-        "it is the other way round: an interval without 0 shows that chance is an unlikely explanation, and "
-        "neither interval holds 0"
-    ),
-    "d": (
-        f"the sum, {PARAPHRASES} x {PARAPHRASE_GAIN} - {COPIES} x {COPY_LOSS} = {TOTAL_GAIN:+.1f}, "
-        'depends on how many questions of each kind were written, so "always" does not follow'
-    ),
-}

@@ -1,205 +1,222 @@
-"""Checkers of chapter 03's exercises on idf, bigrams and nDCG: return feedback, None if right."""
+"""Checkers of chapter 03's exercises on nDCG, idf and Korean tokens: return feedback, None if right."""
 
 from __future__ import annotations
 
 import itertools
-import math
-import numbers
+import random
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from course_lib.learn.exercises.comparing import compare, known_mistake
+from course_lib.retrieval.metrics import dcg, ndcg
 
-
-def check_idf(idf: Callable[[int, int], float]) -> str | None:
-    df, n = 3, 100
-    ratio = (n - df + 0.5) / (df + 0.5)
-    expected, base_2, base_10 = math.log(1 + ratio), math.log2(1 + ratio), math.log10(1 + ratio)
-    plain, inverse, outside = math.log(n / df), math.log(1 + 1 / ratio), 1 + math.log(ratio)
-    no_parentheses = math.log(1 + (n - df) + 0.5 / df + 0.5)
-    one_parenthesis = math.log(1 + (n - df + 0.5) / df + 0.5)
-    all_documents = math.log(1 + (n + 0.5) / (df + 0.5))
-    common_df = 80
-    common_ratio = (n - common_df + 0.5) / (common_df + 0.5)
-    mistakes = {
-        math.log(ratio): (
-            f"without the 1 + a word in {common_df} of {n} documents would weigh "
-            f"{math.log(common_ratio):.2f}: a document would lose score for containing it"
-        ),
-        plain: (
-            f"ln(n / df), {plain:.2f}, is the plain idf; Lucene divides the documents without the word by "
-            f"those with it, which gives {expected:.2f}"
-        ),
-        base_2: f"{base_2:.2f} is the logarithm to base 2; the natural one, math.log, gives {expected:.2f}",
-        base_10: (
-            f"{base_10:.2f} is the logarithm to base 10; the natural one, math.log, gives {expected:.2f}"
-        ),
-        1 + ratio: (
-            f"{1 + ratio:.1f} still needs the logarithm; without it one rare word outweighs all others "
-            "together"
-        ),
-        inverse: (
-            f"that is upside down: a rare word, in {df} of {n} documents, would weigh only {inverse:.2f}; "
-            "divide the documents without the word by those with it"
-        ),
-        outside: (
-            f"{outside:.2f} has the 1 outside the logarithm; put it inside, so that no weight is below 0"
-        ),
-        no_parentheses: "parentheses are missing: divide all of n - df + 0.5 by all of df + 0.5, 97.5 by 3.5",
-        one_parenthesis: "a parenthesis is missing: the second 0.5 is added to df, so 97.5 is divided by 3.5",
-        all_documents: "the numerator counts the documents without the word, n - df = 97, not all 100",
-    }
-    return compare(f"idf({df}, {n})", idf(df, n), expected, mistakes) or compare(
-        f"idf({common_df}, {n})", idf(common_df, n), math.log(1 + common_ratio)
-    )
+# -- 03.1: a case for each of three faulty versions of nDCG --------------------------------------------------
 
 
-KOREAN = "카드를 잃은 후 카드 정지"
-BIGRAMS = ["카드", "드를", "잃은", "후", "카드", "정지"]
+def _own_ideal(ranking: Sequence[str], grades: Mapping[str, int], k: int) -> float:
+    gains = [grades.get(id_, 0) for id_ in ranking]
+    best = dcg(sorted(gains, reverse=True)[:k])
+    return dcg(gains[:k]) / best if best else 0.0
 
 
-def _same_counts(a: Iterable[str], b: Iterable[str]) -> bool:
-    """Whether both hold the same strings equally often, in any order."""
-    return Counter(a) == Counter(b)
+def _judged_only(ranking: Sequence[str], grades: Mapping[str, int], k: int) -> float:
+    best = dcg(sorted(grades.values(), reverse=True)[:k])
+    return dcg([grades[id_] for id_ in ranking if id_ in grades][:k]) / best if best else 0.0
 
 
-def check_bigrams(bigrams: Callable[[str], Sequence[str]]) -> str | None:
-    call = f"bigrams({KOREAN!r})"
-    result = bigrams(KOREAN)
-    pieces = list(result) if isinstance(result, Iterable) and not isinstance(result, str) else [result]
-    if isinstance(result, str) or not all(isinstance(piece, str) for piece in pieces):
-        return f"{call} gave {result!r}; expected a list of strings"
-    if _same_counts(pieces, BIGRAMS):
-        decomposed = list(bigrams(unicodedata.normalize("NFD", KOREAN)))
-        if _same_counts(decomposed, BIGRAMS):
-            return None
+def _ideal_not_cut(ranking: Sequence[str], grades: Mapping[str, int], k: int) -> float:
+    best = dcg(sorted(grades.values(), reverse=True))
+    return dcg([grades.get(id_, 0) for id_ in ranking[:k]]) / best if best else 0.0
+
+
+VERSIONS = {"A": _own_ideal, "B": _judged_only, "C": _ideal_not_cut}
+WHERE_TO_LOOK = {
+    "A": "where does A take its best possible order from, and which list would that flatter?",
+    "B": "what does B do with a passage that nobody judged?",
+    "C": "how many relevant passages go into C's best possible order, and how many places are counted?",
+}
+LEAST = 0.1
+
+
+def check_ndcg_cases(cases: Mapping[str, tuple[Sequence[str], Mapping[str, int], int]]) -> str | None:
+    if not isinstance(cases, Mapping) or set(cases) != set(VERSIONS):
+        return 'expected a dict with the keys "A", "B" and "C", and a case (ranking, grades, k) for each'
+    return next(filter(None, (_check_case(name, cases[name]) for name in VERSIONS)), None)
+
+
+def _check_case(name: str, case: Any) -> str | None:
+    if not isinstance(case, (tuple, list)) or len(case) != 3:
+        return f"the case for {name} must be (ranking, grades, k), such as (['a', 'b'], {{'a': 3}}, 2)"
+    ranking, grades, k = case
+    if not isinstance(grades, Mapping) or isinstance(ranking, str) or not isinstance(k, int) or k < 1:
+        return f"the case for {name} must have a list of ids, a dict from id to grade, and k of 1 or more"
+    if len(set(ranking)) < len(ranking):
+        return f"the ranking for {name} has an id twice; a search returns each passage once"
+    right = ndcg(list(ranking), dict(grades), k)
+    said = {version: function(ranking, grades, k) for version, function in VERSIONS.items()}
+    if abs(said[name] - right) < 1e-9:
+        return f"on your case for {name} it is right, {right:.3f}: {WHERE_TO_LOOK[name]}"
+    if others := [v for v in VERSIONS if v != name and abs(said[v] - right) > 1e-9]:
         return (
-            f"for the same text in NFD, where 잃 is three characters, {len(decomposed)} pieces came back "
-            f'instead of {len(BIGRAMS)}: use unicodedata.normalize("NFC", text) first'
+            f"your case for {name} is one for {others[0]}, too, which says {said[others[0]]:.3f} where ndcg "
+            f"says {right:.3f}: take away what misleads {others[0]}"
         )
-    words = KOREAN.split()
-    syllables = [character for character in KOREAN if character != " "]
-    mistakes = (
-        (
-            [KOREAN[i : i + 2] for i in range(len(KOREAN) - 1)],
-            "'를 ' holds a space: split the text into words first, and pair the syllables of each word",
-        ),
-        (
-            [a + b for a, b in itertools.pairwise(syllables)],
-            "'를잃' joins the end of one word to the start of the next: pair only syllables of the same word",
-        ),
-        (
-            [piece for piece in BIGRAMS if len(piece) == 2],
-            "후 is lost: a word of one syllable has no pair, so keep it as it is",
-        ),
-        (
-            [word[i : i + 2] for word in words for i in range(0, len(word), 2)],
-            "드를 is missing: pairs overlap, so move on by 1 syllable each time, not by 2",
-        ),
-        (
-            [word[i : i + 2] for word in words for i in range(len(word))],
-            "the last syllable of every word also came alone, such as 를: a word of 3 syllables has 2 pairs",
-        ),
-        (
-            set(BIGRAMS),
-            "카드 came once but is in the text twice: keep duplicates, because BM25 counts occurrences",
-        ),
-        (
-            syllables,
-            f"those are the {len(syllables)} single syllables; return pairs of neighbouring syllables",
-        ),
-        (
-            words,
-            "those are the words; split 카드를 into 카드 and 드를, so that a search for 카드 finds it",
-        ),
-    )
-    return (
-        known_mistake(pieces, mistakes, equal=_same_counts) or f"{call} gave {pieces}; it should be {BIGRAMS}"
-    )
+    if (off := abs(said[name] - right)) < LEAST:
+        return f"your case for {name} shows the fault, but it is off by {off:.3f} only; {LEAST} is asked"
+    return None
 
 
-RANKING, GRADES = ["x", "b", "a", "y", "c"], {"b": 1, "d": 2, "a": 3, "c": 2}
-K = 3
+# -- 03.2: a collection that rank-bm25 gets wrong ------------------------------------------------------------
 
 
-def _dcg(gains: Iterable[float]) -> float:
-    """Discounted cumulative gain: the sum of gain / log2(1 + rank), with ranks from 1."""
-    return sum(gain / math.log2(1 + rank) for rank, gain in enumerate(gains, start=1))
+def check_okapi_case(case: tuple[Sequence[str], str]) -> str | None:
+    if not isinstance(case, (tuple, list)) or len(case) != 2 or isinstance(case[0], str):
+        return "expected a list of documents and a question: (['the card', 'the fee'], 'the card')"
+    documents, words = [str(text).lower().split() for text in case[0]], str(case[1]).lower().split()
+    if len(words) != 2 or len(set(words)) != 2:
+        return f"the question must have two different words; {case[1]!r} has {len(set(words))}"
+    if not 2 <= len(documents) <= 6 or not all(1 <= len(document) <= 6 for document in documents):
+        return "give 2 to 6 documents, of 1 to 6 words each"
+    df = Counter(word for document in documents for word in set(document))
+    common, rare = sorted(words, key=lambda word: -df[word])
+    if not df[rare]:
+        return f"no document has {rare!r}: there is no right answer that could be missed"
+    if df[common] == df[rare]:
+        return f"{common!r} and {rare!r} are in {df[rare]} documents each: neither is the rarer one"
+    if 2 * df[common] <= len(documents):
+        return (
+            f"{common!r} is in {df[common]} of {len(documents)} documents: its weight by the formula is not "
+            "negative, so rank-bm25 replaced nothing. How common must a word be for that?"
+        )
+    return _check_first(documents, words, common, rare)
 
 
-def check_ndcg(ndcg: Callable[[list[str], dict[str, int], int], float]) -> str | None:
-    gains, grades = [GRADES.get(id_, 0) for id_ in RANKING], sorted(GRADES.values(), reverse=True)
-    dcg, ideal = _dcg(gains[:K]), _dcg(grades[:K])
-    ideal_of_first = _dcg(sorted(gains[:K], reverse=True))
-    ideal_of_found = _dcg(sorted(gains, reverse=True)[:K])
-    exponential = _dcg(2**g - 1 for g in gains[:K]) / _dcg(2**g - 1 for g in grades[:K])
-    undiscounted_second = _older_dcg(gains[:K]) / _older_dcg(grades[:K])
-    no_discount, binary = sum(gains[:K]) / sum(grades[:K]), _dcg(map(bool, gains[:K])) / _dcg([1] * K)
-    not_sorted = dcg / _dcg(list(GRADES.values())[:K])
-    mistakes = {
-        dcg / ideal_of_first: (
-            f"your ideal ranking holds only the first {K} hits, so it costs nothing to miss c and d; it "
-            f"must hold all relevant passages, which gives {ideal:.3f}"
-        ),
-        dcg / ideal_of_found: (
-            "your ideal ranking holds only what was found; it must also hold d, of grade 2, which was not "
-            "found"
-        ),
-        _dcg(gains) / ideal: f"c at rank 5 was counted, but k is {K}: cut the ranking after k",
-        dcg / _dcg(grades): (
-            f"cut the ideal ranking at k = {K} too: only {K} of the {len(grades)} relevant passages fit in it"
-        ),
-        _dcg(gains) / _dcg(grades): f"neither ranking was cut: count only the first k = {K} ranks of both",
-        exponential: (
-            "gains of 2 ** grade - 1 make grade 3 count 7 times as much as grade 1; here the gain is the "
-            "grade itself"
-        ),
-        dcg: f"{dcg:.3f} is the DCG itself; divide by the ideal ranking's DCG, {ideal:.3f}",
-        no_discount: "every rank counts the same; divide the gain at rank 3, for example, by log2(1 + 3) = 2",
-        not_sorted: "your ideal ranking has the grades in the order of the dict; it must be sorted, 3 first",
-        binary: "grade 3 counted no more than grade 1; use the grade as the gain",
-        undiscounted_second: (
-            "rank 2 was divided by log2(2) = 1, so it counts as much as rank 1 (an older form of DCG); "
-            "divide it by log2(1 + 2) = 1.585"
-        ),
-    }
-    first_rank = (
-        "the first gain was divided by log2(1) = 0: ranks begin with 1, and the divisor is log2(1 + rank)"
-    )
+def _check_first(documents: list[list[str]], words: list[str], common: str, rare: str) -> str | None:
+    from rank_bm25 import BM25Okapi
+
+    from course_lib.retrieval import BM25  # here, so that other exercises need no search engine
+
+    library = BM25Okapi(documents)
+    scores = dict(enumerate(library.get_scores(words)))
+    with_rare = [i for i, document in enumerate(documents) if rare in document]
+    without = [i for i, document in enumerate(documents) if common in document and rare not in document]
+    if max(scores[i] for i in without) <= max(scores[i] for i in with_rare):
+        return (
+            f"rank-bm25 still puts a document with {rare!r} first, or level: it weighs {rare!r} "
+            f"{library.idf[rare]:.2f} and {common!r} {library.idf[common]:.2f}. How common may a word be "
+            "that weighs nothing at all?"
+        )
+    index = BM25(str.split, k1=1.5)
+    index.add({str(i): " ".join(document) for i, document in enumerate(documents)})
+    first = int(index.search(" ".join(words), 1)[0].id)
+    if first not in with_rare:
+        return (
+            f"Lucene's weights put {' '.join(documents[first])!r} first as well, so the weights are not to "
+            "blame: is it shorter, or has it the commoner word several times?"
+        )
+    return None
+
+
+# -- 03.3: tokens of Korean ----------------------------------------------------------------------------------
+
+PARTICLES = (*"은는이가을를의에로와과도만", "에서", "으로", "까지", "부터")
+SHORT_NOUNS = tuple("돈집빚땅책")
+LONG_NOUNS = ("체크카드", "은행", "통장", "수수료", "계좌", "대출")
+ONE_SHARED = [
+    ("은행", "은혜"),
+    ("통장", "통화"),
+    ("계좌", "설계"),
+    ("수수료", "요금료"),
+    ("체크카드", "체중"),
+]
+
+
+def check_pieces(pieces: Callable[[str], Iterable[str]]) -> str | None:
+    def tokens(text: str) -> list[str]:
+        result = pieces(text)
+        found = list(result) if isinstance(result, Iterable) and not isinstance(result, str) else [None]
+        if not all(isinstance(token, str) for token in found):
+            raise TypeError(f"pieces({text!r}) gave {result!r}; expected a list of strings")
+        return [str(token) for token in found]
+
     try:
-        result = ndcg(list(RANKING), dict(GRADES), K)
-    except ZeroDivisionError:
-        return first_rank
-    if _is_nan(result):
-        return first_rank
-    return compare(f"ndcg({RANKING}, {GRADES}, {K})", result, dcg / ideal, mistakes) or _check_ndcg_edges(
-        ndcg
-    )
+        return next(filter(None, (promise(tokens) for promise in PROMISES)), None)
+    except TypeError as error:
+        return str(error)
 
 
-def _older_dcg(gains: Sequence[float]) -> float:
-    """DCG in its first form (Järvelin and Kekäläinen, 2002): gain / log2(rank), whole at ranks 1 and 2."""
-    return sum(gain / max(1, math.log2(rank)) for rank, gain in enumerate(gains, start=1))
+Tokens = Callable[[str], list[str]]
 
 
-def _is_nan(value: object) -> bool:
-    return isinstance(value, numbers.Real) and math.isnan(value)
+def _nouns_find_themselves(tokens: Tokens) -> str | None:
+    for noun, particle in itertools.product((*LONG_NOUNS, *SHORT_NOUNS), PARTICLES):
+        if not set(tokens(noun)) & set(tokens(noun + particle)):
+            size = "of one syllable " if len(noun) == 1 else ""
+            return (
+                f"promise 1: {noun} gives {tokens(noun)} and {noun + particle} gives "
+                f"{tokens(noun + particle)}: a noun {size}is not found with its particle"
+            )
+    return None
 
 
-def _check_ndcg_edges(ndcg: Callable[[list[str], dict[str, int], int], float]) -> str | None:
-    nothing_relevant = (
-        "with no relevant passage the ideal DCG is 0, which cannot be divided by: return 0 then"
-    )
-    try:
-        zero_grade, no_grades = ndcg(["x", "y"], {"x": 0}, 3), ndcg(["x", "y"], {}, 3)
-    except (ZeroDivisionError, ValueError):
-        return nothing_relevant
-    if _is_nan(zero_grade) or _is_nan(no_grades):
-        return nothing_relevant
-    two_grades = {"b": 1, "a": 3}
-    return (
-        compare('ndcg(["x", "y"], {"x": 0}, 3)', zero_grade, 0.0)
-        or compare('ndcg(["x", "y"], {}, 3)', no_grades, 0.0)
-        or compare(f'ndcg(["a"], {two_grades}, 10)', ndcg(["a"], dict(two_grades), 10), 3 / _dcg([3, 1]))
-    )
+def _latin_stays_whole(tokens: Tokens) -> str | None:
+    for text, wanted in (
+        ("ATM에서", "atm"),
+        ("2026년 VIP", "2026"),
+        ("2026년 VIP", "vip"),
+        ("KB국민은행", "kb"),
+    ):
+        if wanted not in tokens(text):
+            how = (
+                "lower case is missing" if wanted.upper() in tokens(text) else "letters and digits stay whole"
+            )
+            return f"promise 2: pieces({text!r}) gave {tokens(text)}, without {wanted!r}: {how}"
+    return None
+
+
+def _forms_are_one(tokens: Tokens) -> str | None:
+    for text in ("체크카드를 만들 때", "돈을 ATM에서"):
+        if sorted(tokens(unicodedata.normalize("NFD", text))) != sorted(tokens(text)):
+            return (
+                f"promise 3: {text!r} in NFD gives other tokens than in NFC: bring the text to one form first"
+            )
+    return None
+
+
+def _texts_are_their_words(tokens: Tokens) -> str | None:
+    rng = random.Random(0)
+    for _ in range(50):
+        words = [rng.choice((*LONG_NOUNS, *SHORT_NOUNS, "atm")) for _ in range(3)]
+        of_words = Counter(t for word in words for t in tokens(word))
+        of_text = Counter(tokens(" ".join(words)))
+        if of_text != of_words:
+            extra, lost = list(of_text - of_words), list(of_words - of_text)
+            what = (
+                f"{extra[0]!r} is of no word" if extra else f"{lost[0]!r} came fewer times than in the words"
+            )
+            return f"promise 4: in {' '.join(words)!r} {what}"
+        if Counter(tokens(f"{words[0]}? {words[1]}, ({words[2]})")) != of_words:
+            return f"promise 4: signs change the tokens of {words[0]!r}: leave out ?, commas and brackets"
+    return None
+
+
+def _one_syllable_is_not_enough(tokens: Tokens) -> str | None:
+    for a, b in ONE_SHARED:
+        if shared := set(tokens(a)) & set(tokens(b)):
+            first = len(max(tokens(a), key=len)) > 1
+            which = "a first syllable may be a token where a particle follows" if first else "one is too few"
+            return (
+                f"promise 5: {a} and {b} have only one syllable in common, but share the token "
+                f"{min(shared)!r}, so everything would find everything: {which}"
+            )
+    return None
+
+
+PROMISES = (
+    _forms_are_one,
+    _nouns_find_themselves,
+    _latin_stays_whole,
+    _texts_are_their_words,
+    _one_syllable_is_not_enough,
+)

@@ -22,6 +22,7 @@ from course_lib.models.catalog.packages import Package, Wheel, pulled_models
 from course_lib.models.catalog.selection import PURPOSES, Fit, largest_fitting, rank_models
 from course_lib.models.catalog.shipped_models import (
     MINILM,
+    MINILM_SHA256,
     model_name,
     shipped,
     shipped_folder,

@@ -16,6 +16,7 @@ from typing import Any
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models.catalog.catalogue import Entry, entry, find, roles_by_tier, similar_names
+from course_lib.names import existing_path
 
 TIERS = ("tiny", "real", "laptop", "gpu")
 ROLES_FILE = data.ROOT / "roles.yaml"
@@ -96,7 +97,7 @@ def _entry_by_hand(role: str, fields: dict[str, Any], usual: Entry) -> Entry:
 
 def _local(name: str, usual: Entry) -> Entry | None:
     """Return an entry for a .gguf file or a model folder; None if there is neither at this path."""
-    path = Path(name).expanduser().absolute()
+    path = existing_path(name).absolute()
     if path.suffix == ".gguf" and path.is_file():
         unknown = Entry(path.stem, tier(), 0, "", 0, (), driver="llamacpp")
     elif (path / "config.json").is_file():

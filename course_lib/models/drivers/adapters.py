@@ -15,6 +15,7 @@ from course_lib.models.files.headers import read_json, read_safetensors_header, 
 from course_lib.models.files.resolution import from_hub
 from course_lib.models.schema.sources import LocalSource
 from course_lib.models.schema.spec import Adapter
+from course_lib.names import existing_path
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 BASE_FILE = "base.json"  # in an adapter's folder: {"model": name of the base, "sha256": hash of its weights}
@@ -41,7 +42,7 @@ def adapter_path(adapter: Adapter) -> Path:
     Raises CourseError if it is missing, not an adapter, or cannot be downloaded.
     """
     if isinstance(adapter.source, LocalSource):
-        path = adapter.source.path.expanduser()
+        path = existing_path(adapter.source.path)
     else:
         path = from_hub(adapter.source)
     if path.parent == data.MODELS and catalog.is_adapter(path.name):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from course_lib.errors import CourseError
+from course_lib.errors import CourseError, check_text
 from course_lib.models.drivers.adapters import head_label_count
 from course_lib.models.drivers.context import context_length
 from course_lib.models.drivers.engine import Engine, Kind
@@ -43,7 +43,11 @@ class Encoder(TorchEngine):
 
     The vector of a text is the mean of its tokens' vectors or that of the first token, as the model's files
     say, scaled to length 1 (Reimers and Gurevych 2019, arXiv:1908.10084).
+
+    end_tokens: The number of special tokens after a text.
     """
+
+    end_tokens = 1
 
     def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, folder: Path) -> None:
         super().__init__(spec, context_length(spec, _max_length(folder, model.config, tokenizer)))
@@ -105,28 +109,30 @@ class Encoder(TorchEngine):
         """The number of tokens of a text with its special tokens. Raises ValueError for a conversation."""
         if not isinstance(prompt, str):
             raise ValueError("an encoder reads a text, not a conversation")
+        check_text(prompt)
         return len(self._tokenize(prompt, verbose=False)["input_ids"])  # verbose=True warns about long texts
 
     def _tokenize(self, *texts: Any, **kwargs: Any) -> Any:
         with self._tokenizer_lock:
             return self.tokenizer(*texts, **kwargs)
 
+    def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of each text, with special tokens."""
+        ids: list[list[int]] = self._tokenize(list(texts), verbose=False)["input_ids"] if texts else []
+        return ids
+
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
-        return self._pool(texts, _unit_length)
+        return self.embed_ids(self.text_ids(texts))
 
-    def pool(self, texts: list[str]) -> NDArray[np.float32]:
-        """Vectors as the model gives them, not scaled to length 1: shape (texts, dimensions)."""
-        return self._pool(texts, lambda pooled: pooled.float().cpu().numpy())
-
-    def _pool(self, texts: list[str], finish: Callable[[Any], Any]) -> NDArray[np.float32]:
+    def embed_ids(self, rows: Sequence[list[int]], *, unit_length: bool = True) -> NDArray[np.float32]:
+        """A vector for each text, given as token ids: shape (texts, dimensions)."""
         import numpy as np
 
-        vectors = np.zeros((len(texts), int(self.model.config.hidden_size)), dtype=np.float32)
-        rows = [{"input_ids": self._tokenize(text)["input_ids"]} for text in texts]
-        for indices, mask, outputs in self._run(rows):
+        vectors = np.zeros((len(rows), int(self.model.config.hidden_size)), dtype=np.float32)
+        for indices, mask, outputs in self._run([{"input_ids": ids} for ids in rows]):
             hidden, mask = outputs.last_hidden_state, mask[..., None]
             pooled = hidden[:, 0] if self.pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
-            vectors[indices] = finish(pooled)
+            vectors[indices] = _unit_length(pooled) if unit_length else pooled.float().cpu().numpy()
         return vectors
 
     def _logits(self, rows: list[Any]) -> NDArray[np.float32]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from course_lib.errors import CourseError, check_encodable
+from course_lib.errors import CourseError, check_text
 from course_lib.models.drivers.capabilities import GENERATION_TASKS, TASKS, Capability, drivers_with
 from course_lib.models.drivers.fields import Unsupported, non_default_fields, refuse_unsupported, with_driver
+from course_lib.models.drivers.inputs import as_list, text_list
 from course_lib.models.drivers.reply import Counters, Prompt, Reply
 from course_lib.models.schema.generation import Generation
 from course_lib.models.schema.spec import ModelSpec
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 ROLES = ("system", "user", "assistant")
 Kind = Literal["query", "passage"]  # of a text to embed
-T = TypeVar("T")
 
 
 class Engine(ABC):
@@ -120,11 +120,14 @@ class Engine(ABC):
         """
         self._require("score")
         prompts = as_list(prompts, "score([{}], continuations)")
-        return self._score([self._prompt(p) for p in prompts], as_list(continuations, "score(prompts, [{}])"))
+        return self._score(
+            [self._prompt(p) for p in prompts], text_list(continuations, "score(prompts, [{}])")
+        )
 
     def log_probabilities(self, text: str) -> list[float]:
         """The natural log-probability of every token of `text`, given the tokens before it."""
         self._require("score")
+        check_text(text)
         return self._log_probabilities(text)
 
     def perplexity(self, texts: Sequence[str]) -> float:
@@ -133,7 +136,7 @@ class Engine(ABC):
         It is comparable only between models with the same tokenizer; `bits_per_byte` is between all. Raises
         ValueError if there are no tokens.
         """
-        texts = as_list(texts, "perplexity([{}])")
+        texts = text_list(texts, "perplexity([{}])")
         values = [value for text in texts for value in self.log_probabilities(text)]
         if not values:
             raise ValueError("perplexity needs at least one token")
@@ -145,7 +148,7 @@ class Engine(ABC):
         Lower is better, and models with different tokenizers are comparable. The first token of a text is
         not counted if the tokenizer puts no start token before it. Raises ValueError if there are no bytes.
         """
-        texts = as_list(texts, "bits_per_byte([{}])")
+        texts = text_list(texts, "bits_per_byte([{}])")
         size = sum(len(text.encode()) for text in texts)
         if not size:
             raise ValueError("bits_per_byte needs at least one byte")
@@ -158,7 +161,7 @@ class Engine(ABC):
         `prefixes`; None embeds the texts as they are.
         """
         self._require("embed")
-        return self._embed(self._prefixed(as_list(texts, "embed([{}])[0]"), kind))
+        return self._embed(self._prefixed(text_list(texts, "embed([{}])[0]"), kind))
 
     def embed_tokens(self, texts: Sequence[str], kind: Kind | None = None) -> list[NDArray[np.float32]]:
         """A vector of length 1 for each token: for each text an array of shape (tokens, dimensions).
@@ -167,7 +170,7 @@ class Engine(ABC):
         overlapping windows; a token in two windows has two vectors.
         """
         self._require("embed_tokens")
-        return self._embed_tokens(self._prefixed(as_list(texts, "embed_tokens([{}])[0]"), kind))
+        return self._embed_tokens(self._prefixed(text_list(texts, "embed_tokens([{}])[0]"), kind))
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
         """A score for each text; a higher score means that the text is more relevant to the query.
@@ -176,12 +179,13 @@ class Engine(ABC):
         Raises CourseError for a query that leaves less than half of the context for the text.
         """
         self._require("rerank")
-        return self._rerank(query, as_list(texts, "rerank(query, [{}])[0]"))
+        check_text(query)
+        return self._rerank(query, text_list(texts, "rerank(query, [{}])[0]"))
 
     def classify(self, texts: Sequence[str]) -> list[dict[str, float]]:
         """For each text a dict of label -> probability."""
         self._require("classify")
-        return self._classify(as_list(texts, "classify([{}])[0]"))
+        return self._classify(text_list(texts, "classify([{}])[0]"))
 
     # -- sizes and files ----------------------------------------------------------------------------------
 
@@ -235,6 +239,7 @@ class Engine(ABC):
         """The prompt as turns for chat-completion, as a text for text-generation. Raises ValueError."""
         continues_text = self.spec.task == "text-generation"
         if isinstance(prompt, str):
+            check_text(prompt)
             return prompt if continues_text else ({"role": "user", "content": prompt},)
         if not (hasattr(prompt, "__iter__") and all(isinstance(turn, Mapping) for turn in prompt)):
             raise TypeError(f"a prompt is a text or a list of turns, not {prompt!r}"[:300])
@@ -245,16 +250,13 @@ class Engine(ABC):
                 raise ValueError(
                     f"a turn is {{'role': one of {ROLES}, 'content': a text}}, not {turn!r}"[:300]
                 )
+            check_text(turn["content"])
         if not prompt:
             raise ValueError("a conversation needs at least one turn")
         return prompt
 
     def _prefixed(self, texts: list[str], kind: Kind | None) -> list[str]:
-        """The texts with the prefix of their kind. Raises CourseError for an unknown kind, else TypeError."""
-        for text in texts:
-            if not isinstance(text, str):
-                raise TypeError(f"a text to embed is a str, not {text!r}"[:300])
-            check_encodable(text)
+        """The texts with the prefix of their kind. Raises CourseError for an unknown kind."""
         if kind not in (None, *self.prefixes):
             raise CourseError(f"kind={kind!r}; a text is a query or a passage", 'embed(texts, "passage")')
         return [self.prefixes[kind] + text for text in texts] if kind else texts
@@ -281,19 +283,3 @@ class Engine(ABC):
             raise Unsupported(
                 what, language if tasks is GENERATION_TASKS else f'load(..., task="{tasks[-1]}")'
             )
-
-
-def as_list(items: Iterable[T], call: str) -> list[T]:
-    """The items as a list. Raises CourseError if they are one text or one conversation instead of several.
-
-    Python would iterate over the letters of a text, or the turns of a conversation. call: the correct call,
-    with `{}` for the argument, which the error shows.
-    """
-    if isinstance(items, str):
-        what = f"{items[:40]!r} is a single text where a list is expected"
-        raise CourseError(what, call.format(repr(items) if len(items) <= 40 else "text"))
-    items = list(items)
-    if items and isinstance(items[0], Mapping):
-        what = "this is a single conversation where a list of prompts is expected"
-        raise CourseError(what, call.format("conversation"))
-    return items

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import json
 import threading
 import unicodedata
@@ -21,7 +20,6 @@ from course_lib.models.drivers.engine import Engine, Unsupported
 from course_lib.models.drivers.fields import with_driver
 from course_lib.models.drivers.http_client import map_concurrently
 from course_lib.models.drivers.json_answers import bounded
-from course_lib.models.drivers.llamacpp_server import LlamaServer, private_folder
 from course_lib.models.drivers.recommended import recommended_options
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.drivers.streaming import INCOMPLETE, whole_characters
@@ -30,6 +28,7 @@ from course_lib.models.gguf.adapter import export_adapter
 from course_lib.models.gguf.cache import cached_export
 from course_lib.models.gguf.header import control_tokens
 from course_lib.models.gguf.inputs import InputFormat, input_format
+from course_lib.models.gguf.llamacpp_server import LlamaServer, private_folder
 from course_lib.models.schema.generation import Generation
 from course_lib.models.schema.spec import ModelSpec
 
@@ -51,7 +50,6 @@ GREEDY = [
 ]  # with top_k 1; the others would sort or sum the whole vocabulary for each token
 CHECKED_TOKENS = 8  # of an answer, to see whether llama.cpp enforces a schema
 MAX_CHECKED_SCHEMAS = 256
-SEPARATOR = -1  # separates the texts of one tokenization request; no token has this id
 
 
 class LlamaCpp(Engine):
@@ -146,19 +144,20 @@ class LlamaCpp(Engine):
 
     def _all_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """The token ids of each prompt. One request tokenizes all, unless a turn names a control token."""
-        parts = [[p] if isinstance(p, str) else self._chat_template.render(p) for p in prompts]
+        parts = [self._parts(p) for p in prompts]
         if all(len(p) == 1 for p in parts):
             rows = self._tokenize([p[0] for p in parts])
         else:
             rows = [token_ids(p, self._tokenize) for p in parts]
-        return [with_bos(row, self._bos_ids) for row in rows]
+        return [with_bos(row, self.server.added_ids[0]) for row in rows]
 
-    @functools.cached_property
-    def _bos_ids(self) -> list[int]:
-        """[BOS] if the file says that it stands before a text, or []."""
-        body = {"content": "", "add_special": True}
-        added: list[int] = self.server.request("/tokenize", body)["tokens"]
-        return [id_ for id_ in added[:1] if [id_] == self._tokenize([self.server.props["bos_token"]])[0]]
+    def _parts(self, prompt: Prompt) -> list[str]:
+        """What the model reads: a text as it is, or what `ChatTemplate.render` writes of a conversation."""
+        return [prompt] if isinstance(prompt, str) else self._chat_template.render(prompt)
+
+    def _composed(self, text: str) -> str:
+        """The text in Unicode's form NFC, if the model's tokenizer composes letters: llama.cpp does not."""
+        return unicodedata.normalize("NFC", text) if self._composes else text
 
     @functools.cached_property
     def _chat_template(self) -> ChatTemplate:
@@ -167,17 +166,8 @@ class LlamaCpp(Engine):
         return ChatTemplate(str(self._template), self.name, variables, control_tokens(self.file))
 
     def _tokenize(self, texts: Sequence[str], special: bool = True) -> list[list[int]]:
-        """The token ids of each text. special: whether "<s>" in a text, for example, becomes that token.
-
-        llama.cpp accepts a list of texts and ids; it tokenizes the texts, and leaves the SEPARATOR between
-        them.
-        """
-        if self._composes:
-            texts = [unicodedata.normalize("NFC", text) for text in texts]
-        content = [part for text in texts for part in (text, SEPARATOR)]
-        body = {"content": content, "add_special": False, "parse_special": special}
-        tokens = iter(self.server.request("/tokenize", body)["tokens"])
-        return [list(itertools.takewhile(lambda token: token != SEPARATOR, tokens)) for _ in texts]
+        """The token ids of each text. special: whether "<s>" in a text, for example, becomes that token."""
+        return self.server.tokenize([self._composed(text) for text in texts], special)
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self.ids(self._prompt(prompt)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +30,9 @@ def score(
 ) -> NDArray[np.float64]:
     """The log-probability of every tail (a continuation) after every prompt, of shape (prompts, tails).
 
-    An empty tail has 0. Each prompt is read once; its KV cache is repeated for all tails, which are read in
-    one pass. rows: the maximum number of (prompt, tail) pairs in a pass; the tails of a prompt stay together.
+    An empty tail has 0. The beginning that all prompts have in common is read once, the rest of each prompt
+    once; the KV cache is repeated for all tails, which are read in one pass. rows: the maximum number of
+    (prompt, tail) pairs in a pass; the tails of a prompt stay together.
     """
     import numpy as np
 
@@ -37,34 +40,68 @@ def score(
     filled = [j for j, tail in enumerate(tails) if tail]
     if not filled or not prompts:
         return scores
+    prefix = _common_prefix(prompts)
+    cache = _read(model, prefix) if prefix else None
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     step = max(1, rows // len(filled))
     for start in range(0, len(order), step):
         batch = order[start : start + step]
         scores[np.ix_(batch, filled)] = _score_batch(
-            model, [prompts[i] for i in batch], [tails[j] for j in filled]
+            model, [prompts[i][len(prefix) :] for i in batch], [tails[j] for j in filled], len(prefix), cache
         )
     return scores
 
 
-def _score_batch(model: Any, prompts: list[Sequence[int]], tails: list[Sequence[int]]) -> Any:
-    """The scores (P, T) of P prompts and T tails. L and W: the lengths of the longest prompt and tail."""
+def _common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The token ids with which all of several prompts begin, without the last token of any prompt."""
+    if len(prompts) < 2:
+        return []
+    columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
+    return [column[0] for column in itertools.takewhile(lambda column: len(set(column)) == 1, columns)]
+
+
+def _read(model: Any, ids: list[int]) -> Any:
+    """The KV cache after these token ids."""
+    import torch
+
+    with torch.inference_mode():
+        row = torch.tensor([ids], device=model.device)
+        return model(row, use_cache=True, logits_to_keep=1).past_key_values
+
+
+def _score_batch(
+    model: Any, prompts: list[Sequence[int]], tails: list[Sequence[int]], read: int, cache: Any
+) -> Any:
+    """The scores (P, T) of P prompts and T tails. L and W: the lengths of the longest prompt and tail.
+
+    cache: the KV cache of the `read` tokens that come before every prompt, or None.
+    """
     import torch
 
     device, length, width = model.device, max(map(len, prompts)), max(map(len, tails))
     ids = torch.tensor([[0] * (length - len(p)) + list(p) for p in prompts], device=device)  # (P, L)
-    mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=device)
+    mask = torch.tensor([[1] * read + [0] * (length - len(p)) + [1] * len(p) for p in prompts], device=device)
     tail_ids = torch.tensor([list(t) + [0] * (width - len(t)) for t in tails], device=device)  # (T, W)
     tail_mask = torch.tensor([[1.0] * len(t) + [0.0] * (width - len(t)) for t in tails], device=device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, read:]
     with torch.inference_mode():
-        output = model(ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+        if cache is not None:
+            cache = copy.deepcopy(cache)
+            cache.batch_repeat_interleave(len(prompts))
+        output = model(
+            ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
         first = torch.log_softmax(output.logits[:, -1].float(), -1)[:, tail_ids[:, 0]]  # (P, T)
         if width == 1:
             return first.double().cpu().numpy()
         cache, pairs = output.past_key_values, len(prompts) * len(tails)
         cache.batch_repeat_interleave(len(tails))
-        prompt_mask = mask.repeat_interleave(len(tails), 0)  # (P * T, L)
+        prompt_mask = mask.repeat_interleave(len(tails), 0)  # (P * T, read + L)
         ones = torch.ones(pairs, width - 1, dtype=mask.dtype, device=device)
         positions = prompt_mask.sum(1)[:, None] + torch.arange(width - 1, device=device)
         logits = model(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,6 +21,7 @@ from course_lib.models.files.headers import (
     weight_paths,
 )
 from course_lib.models.schema.sources import HuggingFaceSource, LocalSource, ServerSource
+from course_lib.names import existing_path
 
 
 def resolve(source: HuggingFaceSource | LocalSource | ServerSource) -> Path:
@@ -138,7 +138,7 @@ def require(entries: Iterable[catalog.Entry]) -> None:
 
 def _resolve_local(source: LocalSource) -> Path:
     """Return the checked folder or .gguf file at the source's path. Raises CourseError as `resolve`."""
-    path = _as_on_disk(source.path.expanduser())
+    path = existing_path(source.path)
     if shipped := catalog.verified_folder(path):
         _check_format(source, "safetensors")
         return shipped
@@ -165,14 +165,6 @@ def _resolve_local(source: LocalSource) -> Path:
         fix = f'load("{path.absolute() / gguf_models(names)[0]}")'
         return check_gguf(path / only_gguf(names, str(path), fix)[0])
     return check_folder(path)
-
-
-def _as_on_disk(path: Path) -> Path:
-    """Return `path`, or the existing path that differs in Unicode form: a Mac writes names in NFD."""
-    if path.exists() or not path.name:
-        return path
-    variants = (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
-    return next((p for p in variants if p.exists()), path)
 
 
 def _check_format(source: LocalSource, actual: str) -> None:

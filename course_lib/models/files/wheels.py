@@ -78,8 +78,7 @@ def _run_pip(wheel: Wheel, folder: Path, bar: Any) -> str:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         try:
             while process.poll() is None:
-                if arrived := before + min(_bytes_in(temporary), wheel.bytes) - bar.n:
-                    bar.update(arrived)
+                bar.update(before + min(_bytes_in(temporary), wheel.bytes) - bar.n)
                 if b"WARNING: Retrying" in log.read_bytes():
                     bar.set_postfix_str("pip tries the connection again")
                 time.sleep(0.1)

@@ -57,6 +57,11 @@ def cached_export(folder: Path, weight_type: str, scratch: Path) -> Path:
         return writer.export(folder, temporary, weight_type)
 
 
+def cached_file(folder: Path, weight_type: str) -> Path | None:
+    """Return the file that `cached_export` would return, if the cache holds it."""
+    return _find(cache_folder(), _key(folder.name, weight_type, _sources(folder)))
+
+
 def _sources(folder: Path) -> list[Path]:
     """Return the files of a model folder from which the GGUF file is written."""
     from course_lib.models.files.headers import weight_paths

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from course_lib.errors import CourseError
 
 USE_FOLDER = "use the model's own folder with safetensors"
+CONTEXT = 64  # tokens
 WIDTH = 32  # of the smallest model that llama.cpp loads with a vocabulary
 SPECIAL_TYPES = (3, 4)  # gguf.TokenType CONTROL and USER_DEFINED
 TEXTS = (
@@ -83,30 +84,26 @@ def first_difference(fields: dict[str, Any], tokenizer: Any, *, composed: bool =
     return next(found, None)
 
 
-def llama_cpp_ids(fields: dict[str, Any], texts: Iterable[str]) -> Iterator[list[int]]:
-    """Yield llama.cpp's ids of each text, with special tokens in the text and at its ends.
+def llama_cpp_ids(fields: dict[str, Any], texts: Sequence[str]) -> list[list[int]]:
+    """Return llama.cpp's ids of each text, with special tokens in the text and at its ends.
 
     Raises CourseError if llama.cpp cannot load or use the tokenizer.
     """
-    import httpx
-    import xllamacpp
+    from course_lib.models.gguf.llamacpp_server import LlamaServer, private_folder
+    from course_lib.models.schema.spec import ModelSpec
 
-    params = xllamacpp.CommonParams()
-    params.n_ctx, params.n_parallel, params.n_gpu_layers = 64, 1, 0
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    params.warmup, params.verbosity, params.ui, params.cache_ram_mib = False, -1, False, 0
-    # Windows removes no file that is mapped
-    with tempfile.TemporaryDirectory(prefix="course-gguf-", ignore_cleanup_errors=True) as folder:
-        params.model.path = str(_write_empty_model(fields, Path(folder) / "vocabulary.gguf"))
-        try:
-            server = xllamacpp.Server(params)
-            with httpx.Client(base_url=server.listening_address, timeout=60, trust_env=False) as client:
-                for text in texts:
-                    body = {"content": text, "add_special": True, "parse_special": True}
-                    yield client.post("/tokenize", json=body).raise_for_status().json()["tokens"]
-        except (RuntimeError, httpx.HTTPError) as error:
-            kind = f"{fields['tokenizer.ggml.model']}, {fields.get('tokenizer.ggml.pre', 'default')}"
-            raise CourseError(f"llama.cpp cannot use this tokenizer ({kind}): {error}", USE_FOLDER) from error
+    folder = private_folder()
+    file = _write_empty_model(fields, Path(folder.name) / "vocabulary.gguf")
+    spec = ModelSpec.parse({"source": str(file), "task": "text-generation", "device": "cpu"})
+    try:
+        with closing(LlamaServer(spec, file, CONTEXT, [], folder)) as server:
+            before, after = server.added_ids
+            return [[*before, *row, *after] for row in server.tokenize(texts)]
+    except CourseError as error:
+        kind = f"{fields['tokenizer.ggml.model']}, {fields.get('tokenizer.ggml.pre', 'default')}"
+        raise CourseError(
+            f"llama.cpp cannot use this tokenizer ({kind}): {error.what}", USE_FOLDER
+        ) from error
 
 
 def _write_empty_model(fields: dict[str, Any], file: Path) -> Path:
@@ -115,7 +112,7 @@ def _write_empty_model(fields: dict[str, Any], file: Path) -> Path:
     import numpy as np
 
     writer = gguf.GGUFWriter(file, "llama")
-    writer.add_context_length(64)
+    writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
     writer.add_feed_forward_length(WIDTH)
     writer.add_block_count(1)

@@ -24,7 +24,8 @@ from pydantic import BaseModel, ConfigDict
 from course_lib.errors import CourseError
 from course_lib.models.drivers import driver_class
 from course_lib.models.drivers.capabilities import drivers_with
-from course_lib.models.drivers.engine import Engine, Kind, Unsupported, as_list
+from course_lib.models.drivers.engine import Engine, Kind, Unsupported
+from course_lib.models.drivers.inputs import as_list
 from course_lib.models.drivers.reply import Reply, Turn
 from course_lib.models.schema import Generation, ModelSpec
 

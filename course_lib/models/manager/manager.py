@@ -191,6 +191,12 @@ class ModelManager:
             closing = [entry for key in loaded for entry in self._drop(key)]
         self._close(closing)
 
+    def is_loaded(self, spec: ModelSpec) -> bool:
+        """Whether the model of a specification that `registry.spec` has resolved is loaded."""
+        with self._change:
+            entry = self._entries.get(spec.key())
+        return entry is not None and entry.engine is not None
+
     def loaded_models(self) -> list[LoadedModel]:
         """Return the loaded models, the least recently used first."""
         now = time.monotonic()
@@ -308,7 +314,8 @@ class ModelManager:
             if not entry.dropped and keep_alive > 0 and self._reaper is None:
                 self._reaper = threading.Thread(target=self._reap, daemon=True, name="course-idle-models")
                 self._reaper.start()
-            self._change.notify_all()
+            if not entry.users:  # the reaper's next date may have changed
+                self._change.notify_all()
         self._close(closing)
 
     def _close(self, entries: list[_Entry]) -> None:

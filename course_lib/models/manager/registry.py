@@ -18,6 +18,7 @@ from course_lib.models.drivers.capabilities import SUPPORTED_FIELDS
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.manager.settings import Settings, settings
 from course_lib.models.schema import ModelSpec, SpecError
+from course_lib.names import existing_path, nfc
 
 NAME = re.compile(r"^[\w][\w.+-]{0,99}$")
 
@@ -104,7 +105,8 @@ class Registry:
         if name in catalog.roles():
             return catalog.role(name).spec
         local = _models_in(folder)
-        return {"source": {"type": "local", "path": str(local[name])}} if name in local else name
+        path = local.get(nfc(name))
+        return {"source": {"type": "local", "path": str(path)}} if path else name
 
     def available(self) -> list[ModelInfo]:
         """Implement ModelManager.list_available_models."""
@@ -128,10 +130,10 @@ class Registry:
 
 def _models_in(folder: Path | None) -> dict[str, Path]:
     """Return name -> path of the model folders and .gguf files directly in `folder`."""
-    if folder is None or not folder.expanduser().is_dir():
+    if folder is None or not (folder := existing_path(folder)).is_dir():
         return {}
-    paths = sorted(folder.expanduser().iterdir())
-    return {p.name: p.resolve() for p in paths if p.suffix == ".gguf" or (p / "config.json").is_file()}
+    paths = sorted(folder.iterdir())
+    return {nfc(p.name): p.resolve() for p in paths if p.suffix == ".gguf" or (p / "config.json").is_file()}
 
 
 def _defaults_for(spec: ModelSpec, defaults: Settings) -> dict[str, Any]:

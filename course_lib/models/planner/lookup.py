@@ -13,6 +13,7 @@ from course_lib.models.files.headers import shards
 from course_lib.models.planner.architectures import Architecture, from_config, known_configs
 from course_lib.models.planner.files import StoredModel, sizes_in_folder, stored_model
 from course_lib.models.schema.sources import is_path
+from course_lib.names import existing_path
 
 Model = str | Path | Architecture  # a model by its name, by its folder or .gguf file, or its sizes
 
@@ -22,7 +23,7 @@ def files_of(model: Model) -> Path | None:
     if isinstance(model, Architecture):
         return None
     if isinstance(model, Path) or is_path(model):
-        return Path(model).expanduser()
+        return existing_path(model)
     if model in shipped():
         return MODELS / model
     entry = find(model)

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from course_lib.models.schema.json_schema import check_size
 from course_lib.models.schema.validation import Frozen, validate
 
+MAX_STOPS = 16
 Stop = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -24,7 +25,9 @@ class Generation(Frozen):
     top_p: float = Field(1.0, gt=0, le=1, description="sample from the smallest set with this probability")
     top_k: int = Field(0, ge=0, le=1_000_000, description="sample from the k most likely tokens; 0: all")
     repetition_penalty: float = Field(1.0, gt=0, le=10, description="above 1: fewer repeated tokens")
-    stop: tuple[Stop, ...] = Field((), max_length=16, description="texts that end the answer; left out of it")
+    stop: tuple[Stop, ...] = Field(
+        (), max_length=MAX_STOPS, description="texts that end the answer; left out of it"
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="of the sampling; the same seed gives the same text")
     json_schema: dict[str, Any] | None = Field(None, description="JSON schema that the answer must match")
 

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.schema.validation import FieldError, Frozen
+from course_lib.names import existing_path
 
 SERVER_DRIVERS = ("ollama", "openai")  # drivers whose weights are on a server
 PATH_START = re.compile(r"/|~([/\\]|\Z)|\.{1,2}([/\\]|\Z)|[A-Za-z]:[\\/]")  # / ~ . .. C:\
@@ -129,7 +130,7 @@ def is_path(text: str) -> bool:
     (True, True, False)
     """
     return bool(PATH_START.match(text)) or (
-        text.endswith(".gguf") and ("/" not in text or os.path.isfile(text))
+        text.endswith(".gguf") and ("/" not in text or existing_path(text).is_file())
     )
 
 

@@ -22,6 +22,7 @@ from course_lib.models.schema.sources import (
     source_from_text,
 )
 from course_lib.models.schema.validation import FieldError, Frozen, SpecError, validate
+from course_lib.names import existing_path
 
 Driver = Literal["huggingface", "llamacpp", "ollama", "openai", "custom", "unsloth", "vllm"]
 Task = Literal["text-generation", "chat-completion", "text-classification", "text-embedding", "rerank"]
@@ -183,7 +184,7 @@ class ModelSpec(Frozen):
             del adapter["name"]
         for source in (fields["source"], *(adapter["source"] for adapter in fields["adapters"])):
             if "path" in source:
-                source["path"] = os.path.realpath(os.path.expanduser(source["path"]))
+                source["path"] = os.path.realpath(existing_path(source["path"]))
         return json.dumps(fields, sort_keys=True)
 
 

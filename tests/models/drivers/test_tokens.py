@@ -6,8 +6,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from course_lib.errors import CourseError
 from course_lib.models import load
-from course_lib.models.drivers import llamacpp_server
 from course_lib.models.drivers.chat_template import ChatTemplate
+from course_lib.models.gguf import llamacpp_server
 from tests.models.drivers.templates import FAMILIES, ZEPHYR, Family
 from tests.models.drivers.texts import texts
 from tests.models.drivers.tokenizers import save_tokenizer

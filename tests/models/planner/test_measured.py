@@ -170,7 +170,7 @@ def test_transformers_keeps_the_window_alone_and_reads_whole_prompts(kind, tmp_p
 LOUD = """
 import json, sys, threading
 from course_lib.models import load
-from course_lib.models.drivers import llamacpp_server
+from course_lib.models.gguf import llamacpp_server
 quiet = llamacpp_server.settings
 llamacpp_server.settings = lambda *a: quiet(*a) | {"verbosity": 10}
 told = threading.Event()

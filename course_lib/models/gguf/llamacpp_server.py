@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import itertools
 import json
@@ -14,7 +15,7 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,6 @@ from typing import IO, Any
 
 from course_lib.errors import CourseError
 from course_lib.measure.hardware import computing_threads
-from course_lib.models.drivers.http_client import split_lines
 from course_lib.models.schema.spec import ModelSpec
 
 SMALL_MODEL_BYTES = 64_000_000  # for smaller models, threads mostly wait for each other (measured)
@@ -30,6 +30,7 @@ LONGEST_FOLDER = 60  # bytes, of 104 to 108 that the path of a socket may have
 STOP_SECONDS, END_SECONDS = 0.1, 5.0
 LOAD_MODES = {None: -1, True: 1, False: 0}  # low_cpu_mem_usage -> llama_load_mode: auto, mmap, none
 MEAN_POOLING = 1  # of llama_pooling_type
+SEPARATOR = -1  # separates the texts of one tokenization request; no token has this id
 PROGRAM = Path(__file__).with_name("llamacpp_process.py")
 
 
@@ -178,9 +179,27 @@ class LlamaServer:
         with self._response(path, body | {"stream": True}, stop) as response:
             if response.status != 200:
                 _checked(json.loads(response.read()))
-            for line in split_lines(iter(lambda: response.read1(65536), b"")):
-                if line.startswith("data: {"):
-                    yield _checked(json.loads(line.removeprefix("data: ")))
+            for line in response:
+                if line.startswith(b"data: {"):
+                    yield _checked(json.loads(line.removeprefix(b"data: ")))
+
+    def tokenize(self, texts: Sequence[str], special: bool = True) -> list[list[int]]:
+        """The token ids of each text, without those of `added_ids`, by one request.
+
+        special: whether "<s>" in a text, for example, becomes that token. llama.cpp accepts a list of texts
+        and ids; it tokenizes the texts, and leaves the SEPARATOR between them.
+        """
+        content = [part for text in texts for part in (text, SEPARATOR)]
+        body = {"content": content, "add_special": False, "parse_special": special}
+        tokens = iter(self.request("/tokenize", body)["tokens"])
+        return [list(itertools.takewhile(lambda token: token != SEPARATOR, tokens)) for _ in texts]
+
+    @functools.cached_property
+    def added_ids(self) -> tuple[list[int], list[int]]:
+        """The special tokens that the file says stand before a text, [BOS] or [], and after it."""
+        added = self.request("/tokenize", {"content": "", "add_special": True})["tokens"]
+        before = int(added[:1] == self.tokenize([self.props["bos_token"]])[0])
+        return added[:before], added[before:]
 
     @contextmanager
     def _response(

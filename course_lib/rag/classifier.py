@@ -1,0 +1,301 @@
+"""Classify texts by similar labelled texts: the interface of all classifiers, and `RAGLLMClassifier`.
+
+RAGLLMClassifier retrieves the nearest labelled examples, and a language model chooses among their labels.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from course_lib.errors import CourseError
+from course_lib.rag.batches import run_in_batches
+from course_lib.rag.evaluate import fit_temperature, sharpen
+from course_lib.rag.prompt import label_prompt
+
+if TYPE_CHECKING:
+    from langchain_core.vectorstores import VectorStore
+
+    from course_lib.models.manager import ModelManager
+
+Row = str | Mapping[str, Any]  # a text, or a row of a table as column -> value
+Template = str | Callable[[Mapping[str, Any]], str]
+TEXT_COLUMNS = ("text", "message")  # the columns that are read without a template
+OTHER = ""  # stands for every label that is not a candidate, in a distribution
+
+
+@dataclass(frozen=True)
+class Classification:
+    """A predicted label. label: None if the confidence is below the classifier's threshold.
+
+    confidence: the estimated probability that the best label is right. neighbours: the (text, label) pairs on
+    which it rests, the most similar first; empty for classifiers without retrieval. reason: a sentence.
+    """
+
+    label: str | None
+    confidence: float
+    neighbours: tuple[tuple[str, str], ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a classifier found for a text, before calibration. probabilities: label -> probability."""
+
+    probabilities: dict[str, float]
+    neighbours: tuple[tuple[str, str], ...] = ()
+    detail: str = ""
+
+
+@dataclass
+class Classifier(ABC):
+    """The common part of all classifiers: rows, calibration, abstention and batches.
+
+    template: makes a text of a table's row: a format string such as "{product}: {text}", or a function.
+    Without one, the column `text` or `message` is read. temperature: see `calibrate`. threshold: the
+    classifier abstains where its confidence is lower; 0 means never.
+    """
+
+    template: Template | None = field(default=None, kw_only=True)
+    temperature: float = field(default=1.0, kw_only=True)
+    threshold: float = field(default=0.0, kw_only=True)
+
+    @abstractmethod
+    def evidence(self, texts: Sequence[str]) -> list[Evidence]:
+        """Return the label probabilities of each text, uncalibrated."""
+
+    def classify(self, row: Row) -> Classification:
+        """Classify a text or a row. Raises CourseError for an empty text and for a column that is missing."""
+        return self.classify_many([row])[0]
+
+    def classify_many(self, rows: Sequence[Row]) -> list[Classification]:
+        """Classify several texts or rows in one batch."""
+        return [self._decide(e) for e in self.evidence([as_text(row, self.template) for row in rows])]
+
+    def classify_batch(
+        self, frame: Any, batch_size: int = 8, *, output: Path | str | None = None, progress: bool = True
+    ) -> Any:
+        """Classify a pandas DataFrame; return one with its index and the columns label, confidence, reason.
+
+        output: a file of JSON Lines that is written batch by batch. A call that was interrupted continues
+        from it when it is repeated, and ends in the same bytes. Raises CourseError for a bad row before
+        anything is computed, and for an `output` that belongs to another call.
+        """
+        import pandas as pd
+
+        if not isinstance(frame, pd.DataFrame):
+            what = f"classify_batch takes a DataFrame, not {type(frame).__name__}"
+            raise CourseError(what, "pandas.DataFrame(rows)")
+        texts = [as_text(row, self.template) for row in frame.to_dict("records")]
+        settings = f"{self!r}, {self.temperature}, {self.threshold}"
+        rows = run_in_batches(self._rows, texts, settings, batch_size, output, progress)
+        return pd.DataFrame(rows, columns=["label", "confidence", "reason"], index=frame.index)
+
+    def _rows(self, texts: list[str]) -> list[dict[str, Any]]:
+        """Classify texts into rows of the output."""
+        found = [self._decide(e) for e in self.evidence(texts)]
+        return [{"label": c.label, "confidence": round(c.confidence, 6), "reason": c.reason} for c in found]
+
+    def calibrate(self, rows: Sequence[Row], gold: Sequence[str]) -> float:
+        """Fit `temperature` to labelled rows that the classifier does not know; return it."""
+        found = self.evidence([as_text(row, self.template) for row in rows])
+        self.temperature = fit_temperature([e.probabilities for e in found], gold)
+        return self.temperature
+
+    def _decide(self, evidence: Evidence) -> Classification:
+        calibrated = sharpen(evidence.probabilities, self.temperature)
+        label = max((k for k in calibrated if k != OTHER), key=calibrated.__getitem__)
+        confidence = calibrated[label]
+        votes = sum(name == label for _, name in evidence.neighbours)
+        parts = (
+            [f"{votes} of {len(evidence.neighbours)} neighbours are {label}"] if evidence.neighbours else []
+        )
+        parts += [evidence.detail] if evidence.detail else []
+        if abstains := confidence < self.threshold:
+            parts.append(f"abstained: confidence {confidence:.2f} is below {self.threshold:.2f}")
+        reason = "; ".join(parts) or f"{label} has the highest probability"
+        return Classification(None if abstains else label, confidence, evidence.neighbours, reason)
+
+
+def as_text(row: Row, template: Template | None = None) -> str:
+    """Return the text to classify. Raises CourseError if it is empty or a column is missing.
+
+    >>> as_text({"product": "Blue Card", "text": "It is lost."}, "{product}: {text}")
+    'Blue Card: It is lost.'
+    """
+    if isinstance(row, str):
+        text: Any = row
+    else:
+        columns = [str(name) for name in row.keys()]  # noqa: SIM118 - a pandas Series iterates its values
+        try:
+            if template is None:
+                name = next((name for name in TEXT_COLUMNS if name in columns), "text")
+                text = row[name]
+            else:
+                text = template(row) if callable(template) else template.format_map(dict(row.items()))
+        except KeyError as error:
+            what = f"the row has no column {error}; it has {', '.join(columns)}"
+            raise CourseError(what, f'template="{{{columns[0] if columns else "text"}}}"') from error
+    if not isinstance(text, str) or not text.strip():
+        raise CourseError(f"the text to classify is {text!r}", "drop rows without a text: frame.dropna()")
+    return text
+
+
+def neighbours_of(
+    store: VectorStore, texts: Sequence[str], k: int, label_field: str
+) -> list[list[tuple[str, str]]]:
+    """Return the k nearest labelled (text, label) pairs of each text, the most similar first.
+
+    The texts are embedded in one batch where the store's embedder can (`embed_queries`). Raises CourseError
+    for an empty store and for a document whose metadata has no label.
+    """
+    embed = getattr(store.embeddings, "embed_queries", None)
+    try:
+        if embed is None:
+            raise NotImplementedError
+        found = [store.similarity_search_by_vector(v, k=k) for v in embed(list(texts))]
+    except NotImplementedError:
+        found = [store.similarity_search(text, k=k) for text in texts]
+    if not all(found):
+        raise CourseError(
+            f"{type(store).__name__} found no document", "add labelled texts to the vector store"
+        )
+    for document in itertools.chain.from_iterable(found):
+        if label_field not in document.metadata:
+            what = (
+                f"a document has no metadata {label_field!r}; it has {', '.join(document.metadata) or 'none'}"
+            )
+            raise CourseError(what, 'RAGLLMClassifier(vector_store, label_field="intent")')
+    return [[(d.page_content, str(d.metadata[label_field])) for d in documents] for documents in found]
+
+
+def vote(neighbours: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """Return each label's share of the neighbours, where one more vote goes to `OTHER`.
+
+    >>> vote([("a", "lost"), ("b", "lost"), ("c", "stolen")])
+    {'lost': 0.5, 'stolen': 0.25, '': 0.25}
+    """
+    counts = Counter(label for _, label in neighbours)
+    return {label: n / (len(neighbours) + 1) for label, n in counts.items()} | {
+        OTHER: 1 / (len(neighbours) + 1)
+    }
+
+
+@dataclass(repr=False)
+class NeighbourClassifier(Classifier):
+    """The majority of the k nearest labelled texts (Cover and Hart 1967); ties go to the nearest.
+
+    vector_store: any LangChain vector store. label_field: the metadata field with a document's label.
+    """
+
+    vector_store: VectorStore
+    k: int = field(default=10, kw_only=True)
+    label_field: str = field(default="label", kw_only=True)
+
+    def __repr__(self) -> str:
+        return f"NeighbourClassifier({type(self.vector_store).__name__}, k={self.k})"
+
+    def evidence(self, texts: Sequence[str]) -> list[Evidence]:
+        found = neighbours_of(self.vector_store, texts, self.k, self.label_field)
+        return [Evidence(vote(neighbours), tuple(neighbours)) for neighbours in found]
+
+
+class RAGLLMClassifier(NeighbourClassifier):
+    """A language model that reads the nearest labelled texts and chooses among their labels.
+
+    model_name: a role, name, path or hub id, as for `ModelManager.get_chat_model`. device: such as "cuda".
+    k: how many neighbours the model reads. weight: 1 for the model's choice alone; below 1, its probabilities
+    are blended with the neighbours' votes: P(model)^weight x P(votes)^(1 - weight). manager: by default the
+    shared model manager. other options: template, temperature, threshold, label_field.
+
+    A label's probability is that of its tokens after the prompt, which the model reads once for all labels.
+    Where all neighbours have the same label, there is nothing to choose and the model is not asked. Raises
+    CourseError if the model or the device is not here, and Unsupported if its driver cannot score texts.
+    """
+
+    def __init__(
+        self,
+        vector_store: VectorStore,
+        model_name: str = "chat",
+        device: str = "auto",
+        *,
+        k: int = 8,
+        weight: float = 1.0,
+        manager: ModelManager | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(vector_store, k=k, **options)
+        if not 0 <= weight <= 1:
+            raise CourseError(f"weight={weight}; the model's weight must be from 0 to 1", "weight=0.5")
+        self.weight, self.model = weight, scoring_model(model_name, device, manager)
+
+    def __repr__(self) -> str:
+        store = type(self.vector_store).__name__
+        return f"RAGLLMClassifier({store}, {self.model.spec.name!r}, k={self.k}, weight={self.weight})"
+
+    def evidence(self, texts: Sequence[str]) -> list[Evidence]:
+        found = neighbours_of(self.vector_store, texts, self.k, self.label_field)
+        asked = [(text, near) for text, near in zip(texts, found, strict=True) if len(vote(near)) > 2]
+        prompts = [label_prompt(text, near[::-1]) for text, near in asked]  # the most similar one last
+        scores = iter(
+            score_labels(self.model, prompts, [sorted({label for _, label in near}) for _, near in asked])
+        )
+        return [self._combine(near, next(scores) if len(vote(near)) > 2 else None) for near in found]
+
+    def _combine(self, near: list[tuple[str, str]], scores: dict[str, float] | None) -> Evidence:
+        votes = vote(near)
+        if scores is None:
+            return Evidence(votes, tuple(near), "no other label is near, so the model was not asked")
+        logs = {
+            label: self.weight * score + (1 - self.weight) * float(np.log(votes[label]))
+            for label, score in scores.items()
+        }
+        mixed = softmax(logs)
+        probabilities = {label: p * (1 - votes[OTHER]) for label, p in mixed.items()} | {OTHER: votes[OTHER]}
+        best = max(scores, key=lambda label: scores[label])
+        return Evidence(probabilities, tuple(near), f"the model prefers {best}")
+
+
+def scoring_model(name: str, device: str, manager: ModelManager | None) -> Any:
+    """Return the chat model, loaded. Raises CourseError if it, or the device, is not here or cannot score."""
+    from course_lib.models.manager import ModelManager
+    from course_lib.models.schema import ModelSpec
+
+    manager = manager or ModelManager.shared()
+    spec: Any = manager.registry.spec(name, task="chat-completion")
+    model = manager.get_chat_model(spec if device == "auto" else ModelSpec.parse(spec, device=device))
+    with model.engine() as engine:
+        engine._require("score")
+    return model
+
+
+def score_labels(
+    model: Any, prompts: Sequence[str], candidates: Sequence[Sequence[str]]
+) -> list[dict[str, float]]:
+    """Return for each prompt its candidate label -> log-probability, normalized over the candidates.
+
+    Prompts with the same candidates are scored together; what they have in common is read once.
+    """
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, labels in enumerate(candidates):
+        groups.setdefault(tuple(labels), []).append(i)
+    result: list[dict[str, float]] = [{} for _ in prompts]
+    with model.engine() as engine:
+        for labels, rows in groups.items():
+            for i, scores in zip(rows, engine.score([prompts[i] for i in rows], labels), strict=True):
+                normal = scores - np.logaddexp.reduce(scores)
+                result[i] = dict(zip(labels, normal.tolist(), strict=True))
+    return result
+
+
+def softmax(logs: Mapping[str, float]) -> dict[str, float]:
+    """Return the probabilities that are proportional to exp(logs)."""
+    powers = np.exp(np.array(list(logs.values())) - max(logs.values()))
+    return dict(zip(logs, (powers / powers.sum()).tolist(), strict=True))

@@ -1,0 +1,230 @@
+"""Score answers, refusals and predicted labels, each with a bootstrap interval.
+
+A label is a text, or None where a classifier abstained.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from course_lib.errors import CourseError
+from course_lib.measure.intervals import Estimate, mean_of
+
+Labels = Sequence[str | None]
+PUNCTUATION = str.maketrans("", "", string.punctuation + "‘’“”「」『』《》〈〉·…")
+
+# -- answers -------------------------------------------------------------------------------------------------
+
+
+def squad_tokens(text: str) -> list[str]:
+    """Split a text as SQuAD's evaluation script does: lower case, no punctuation, no English articles.
+
+    >>> squad_tokens("The KRW 3,000 fee.")
+    ['krw', '3000', 'fee']
+    """
+    plain = unicodedata.normalize("NFC", text).lower().translate(PUNCTUATION)
+    return re.sub(r"\b(a|an|the)\b", " ", plain).split()
+
+
+def squad_exact(prediction: str, gold: str) -> float:
+    """Return 1 if both texts are equal after SQuAD's normalisation, else 0 (Rajpurkar et al. 2016)."""
+    return float(squad_tokens(prediction) == squad_tokens(gold))
+
+
+def token_f1(prediction: str, gold: str) -> float:
+    """Return the F1 of the words that both texts share (Rajpurkar et al. 2016, arXiv:1606.05250).
+
+    >>> round(token_f1("the fee is KRW 3,000", "KRW 3,000"), 3)
+    0.667
+    """
+    return _f1(squad_tokens(prediction), squad_tokens(gold))
+
+
+def character_f1(prediction: str, gold: str) -> float:
+    """Return the F1 of the characters that both texts share, spaces left out.
+
+    It is KorQuAD's measure for Korean, where a particle makes another word (Lim et al. 2019,
+    arXiv:1909.07005).
+
+    >>> round(character_f1("하늘은행은", "하늘은행"), 3)
+    0.889
+    """
+    return _f1(list("".join(squad_tokens(prediction))), list("".join(squad_tokens(gold))))
+
+
+def _f1(prediction: list[str], gold: list[str]) -> float:
+    if not prediction or not gold:
+        return float(prediction == gold)
+    shared = (Counter(prediction) & Counter(gold)).total()
+    return 2 * shared / (len(prediction) + len(gold))
+
+
+def best_of(metric: Callable[[str, str], float], prediction: str, golds: Iterable[str]) -> float:
+    """Return the highest value of a metric over several right answers. Raises ValueError for none."""
+    return max(metric(prediction, gold) for gold in golds)
+
+
+def faithful(answer: str, passages: Iterable[str]) -> bool:
+    """Whether one of the passages contains the answer word for word, after SQuAD's normalisation.
+
+    It tells nothing about whether the answer is right. An answer without a word is in no passage.
+    """
+    words = squad_tokens(answer)
+    found = f" {' '.join(words)} "
+    return bool(words) and any(found in f" {' '.join(squad_tokens(text))} " for text in passages)
+
+
+# -- refusals and abstentions --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """How well a system refuses what it cannot answer. Each is a share with its interval.
+
+    precision: of what was refused, what had to be. recall: of what had to be refused, what was.
+    false_refusals: of what could be answered, what was refused.
+    """
+
+    precision: Estimate | None
+    recall: Estimate | None
+    false_refusals: Estimate | None
+
+
+def abstention(refused: Sequence[bool], should: Sequence[bool]) -> Abstention:
+    """Compare what was refused with what should have been. A share of nothing is None."""
+    _check_lengths(refused, should)
+
+    def share(values: list[bool]) -> Estimate | None:
+        return mean_of([float(v) for v in values]) if values else None
+
+    pairs = list(zip(refused, should, strict=True))
+    return Abstention(
+        share([s for r, s in pairs if r]),
+        share([r for r, s in pairs if s]),
+        share([r for r, s in pairs if not s]),
+    )
+
+
+# -- labels --------------------------------------------------------------------------------------------------
+
+
+def accuracy(predicted: Labels, gold: Sequence[str]) -> Estimate:
+    """Return the share of right labels. An abstention is not right."""
+    _check_lengths(predicted, gold)
+    return mean_of([float(p == g) for p, g in zip(predicted, gold, strict=True)])
+
+
+def confusion_matrix(
+    predicted: Labels, gold: Sequence[str], labels: Sequence[str | None]
+) -> NDArray[np.int64]:
+    """Count (right label, predicted label) pairs: rows and columns in the order of `labels`.
+
+    Raises CourseError for a label that is not in `labels`.
+    """
+    _check_lengths(predicted, gold)
+    index = {label: i for i, label in enumerate(labels)}
+    if unknown := sorted({str(label) for label in (*predicted, *gold) if label not in index}):
+        raise CourseError(f"{unknown[0]!r} is not one of the {len(index)} labels", "labels=[*known, None]")
+    matrix = np.zeros((len(index), len(index)), np.int64)
+    np.add.at(matrix, ([index[g] for g in gold], [index[p] for p in predicted]), 1)
+    return matrix
+
+
+def macro_f1(predicted: Labels, gold: Sequence[str], draws: int = 1000) -> Estimate:
+    """Return the unweighted mean of the F1 of every label that occurs, with a bootstrap interval."""
+    labels = list(dict.fromkeys([*gold, *predicted]))
+    index = {label: i for i, label in enumerate(labels)}
+    rows = np.array([(index[g], index[p]) for g, p in zip(gold, predicted, strict=True)])
+    real = [i for i, label in enumerate(labels) if label is not None]
+
+    def score(sample: NDArray[np.int64]) -> float:
+        right = np.bincount(sample[sample[:, 0] == sample[:, 1], 0], minlength=len(labels))
+        counts = np.bincount(sample.ravel(), minlength=len(labels))
+        seen = [i for i in real if counts[i]]
+        return float(np.mean(2 * right[seen] / counts[seen]))
+
+    return bootstrap(score, rows, draws)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The answers whose confidence lies in one bin: their mean confidence, their accuracy, their number."""
+
+    confidence: float
+    accuracy: float
+    count: int
+
+
+def reliability(confidence: Sequence[float], correct: Sequence[bool], bins: int = 10) -> list[Bin]:
+    """Return the non-empty bins of equal width from 0 to 1 (DeGroot and Fienberg 1983)."""
+    _check_lengths(confidence, correct)
+    values, right = np.asarray(confidence, float), np.asarray(correct, float)
+    which = np.minimum((values * bins).astype(int), bins - 1)
+    return [
+        Bin(float(values[which == b].mean()), float(right[which == b].mean()), int((which == b).sum()))
+        for b in np.unique(which)
+    ]
+
+
+def calibration_error(
+    confidence: Sequence[float], correct: Sequence[bool], bins: int = 10, draws: int = 1000
+) -> Estimate:
+    """Return the expected calibration error: the mean distance of confidence and accuracy, weighted by bin.
+
+    (Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599.) Resampling adds noise to the bins, so the
+    interval lies higher than the value.
+    """
+    _check_lengths(confidence, correct)
+
+    def error(rows: NDArray[np.float64]) -> float:
+        found = reliability(rows[:, 0].tolist(), rows[:, 1].tolist(), bins)
+        return sum(b.count * abs(b.confidence - b.accuracy) for b in found) / len(rows)
+
+    return bootstrap(error, np.column_stack([confidence, correct]).astype(float), draws)
+
+
+def bootstrap(statistic: Callable[[NDArray[Any]], float], rows: NDArray[Any], draws: int = 1000) -> Estimate:
+    """Return a statistic of the rows with a percentile bootstrap interval of 95% (Efron 1979)."""
+    rng = np.random.default_rng(0)
+    values = [statistic(rows[rng.integers(0, len(rows), len(rows))]) for _ in range(draws)]
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Estimate(statistic(rows), float(low), float(high), 0.95)
+
+
+def fit_temperature(distributions: Sequence[Mapping[str, float]], gold: Sequence[str]) -> float:
+    """Return the temperature T at which the confidence of the best label fits how often it is right.
+
+    The confidence is p^(1/T), normalized. T minimises the log loss of "the best label is right" over 400
+    values, for labelled examples that the classifier was not fitted on (Guo et al. 2017). The best label
+    itself does not change.
+    """
+    _check_lengths(distributions, gold)
+    right = np.array([max(d, key=d.__getitem__) == g for d, g in zip(distributions, gold, strict=True)])
+    losses = []
+    candidates = np.geomspace(0.05, 20, 400)
+    for temperature in candidates:
+        top = [max(sharpen(d, temperature).values()) for d in distributions]
+        p = np.clip(top, 1e-6, 1 - 1e-6)
+        losses.append(-np.mean(np.where(right, np.log(p), np.log(1 - p))))
+    return float(candidates[int(np.argmin(losses))])
+
+
+def sharpen(distribution: Mapping[str, float], temperature: float) -> dict[str, float]:
+    """Return the distribution with every probability raised to 1 / temperature, normalized."""
+    logs = np.log(np.maximum(list(distribution.values()), 1e-12)) / temperature
+    powers = np.exp(logs - logs.max())
+    return dict(zip(distribution, (powers / powers.sum()).tolist(), strict=True))
+
+
+def _check_lengths(first: Sequence[object], second: Sequence[object]) -> None:
+    if len(first) != len(second) or not len(first):
+        raise ValueError(f"{len(first)} and {len(second)} values; pairs are needed, and at least one")

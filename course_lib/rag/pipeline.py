@@ -1,0 +1,246 @@
+"""Answer questions from documents: search, rerank, build a prompt that fits, generate, check, cite.
+
+`RAGPipeline` is a LangChain Runnable from a question to an answer with its sources.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from langchain_core.documents import Document
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.utils import AddableDict
+
+from course_lib.errors import CourseError
+from course_lib.models.drivers.engine import Engine
+from course_lib.rag.answering import MAX_ANSWER_TOKENS, format_for, normalise, without_letter
+from course_lib.rag.evaluate import faithful
+from course_lib.rag.instructions import split_instructions
+from course_lib.rag.prompt import REFUSAL, Source, question_prompt
+
+
+class Answer(TypedDict):
+    """What the pipeline returns. Passages are given by their ids.
+
+    answer: the text, or REFUSAL. refused: whether it is a refusal; then `reason` says why. sources: the
+    passages in the prompt that contain the answer word for word. passages: those in the prompt, in its order.
+    left_out: those found that did not fit into the context. removed: the sentences that were taken out of
+    passages because they give orders. confidence: P(answer) / (P(answer) + P(REFUSAL)) after the prompt,
+    by the model; 0 if it wrote REFUSAL, None if its driver returns no probabilities.
+    """
+
+    question: str
+    passages: list[str]
+    left_out: list[str]
+    removed: list[str]
+    answer: str
+    refused: bool
+    reason: str
+    sources: list[str]
+    confidence: float | None
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A question with the prompt for the model."""
+
+    question: str
+    documents: list[Document]
+    left_out: list[str]
+    removed: list[str]
+    prompt: str
+
+
+class RAGPipeline(Runnable[str, dict[str, Any]]):
+    """Questions in, answers with sources out (see `Answer`).
+
+    retriever: a LangChain retriever, such as a HybridRetriever with a reranker; its documents need ids, and
+    may have a metadata field "title". model: a ChatModel of the manager, or a loaded model. best_last: put
+    the best passage next to the question instead of first. grounded: refuse an answer that no passage
+    contains. min_confidence: refuse an answer with a lower confidence.
+    keep_instructions: do not take sentences that give orders out of the passages.
+
+    `batch` searches and generates for all questions together. `stream` yields parts of the answer as the
+    model writes them; joined, they are the result of `invoke`. A check needs the whole answer, so with
+    `grounded` or `min_confidence` its text comes in one piece.
+    """
+
+    def __init__(
+        self,
+        retriever: Any,
+        model: Any,
+        *,
+        best_last: bool = False,
+        grounded: bool = True,
+        min_confidence: float = 0.0,
+        keep_instructions: bool = False,
+        max_answer_tokens: int = MAX_ANSWER_TOKENS,
+        batch_size: int = 16,
+    ) -> None:
+        if not 0 <= min_confidence <= 1:
+            raise CourseError(f"min_confidence={min_confidence}; it is a probability", "min_confidence=0.5")
+        self.retriever, self.model = retriever, model
+        self.best_last, self.grounded, self.min_confidence = best_last, grounded, min_confidence
+        self.keep_instructions, self.max_answer_tokens = keep_instructions, max_answer_tokens
+        self.batch_size = batch_size
+
+    def __repr__(self) -> str:
+        settings = ("best_last", "grounded", "min_confidence", "keep_instructions")
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in settings)
+        return f"RAGPipeline({type(self.retriever).__name__}, {self.model!r}, {shown})"
+
+    def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:  # noqa: A002
+        """Answer one question. Raises CourseError for an empty question and for one that does not fit."""
+        return self._call_with_config(self._answer_one, input, config, **kwargs)
+
+    def batch(
+        self,
+        inputs: list[str],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[dict[str, Any]]:
+        """Answer many questions together; with `config` or `return_exceptions`, one by one in threads."""
+        if config or return_exceptions:
+            return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+        return self._answer_all(list(inputs))
+
+    def stream(
+        self,
+        input: str,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield dicts that add up to the result of `invoke`: first what was found, last the verdict."""
+        with self._engine() as engine:
+            (prepared,) = self._prepare(engine, [input])
+            yield AddableDict(_found(prepared))
+            if self.grounded or self.min_confidence:
+                text = str(engine.generate([prepared.prompt], max_output_length=self.max_answer_tokens)[0])
+            else:
+                pieces = []
+                for piece in engine.stream(prepared.prompt, max_output_length=self.max_answer_tokens):
+                    pieces.append(piece)
+                    yield AddableDict(answer=piece)
+                text = "".join(pieces)
+            verdict = self._verdict(prepared, text, self._confidences(engine, [prepared], [text])[0])
+        if not (self.grounded or self.min_confidence):
+            del verdict["answer"]
+        yield AddableDict(verdict)
+
+    def _answer_one(self, question: str) -> dict[str, Any]:
+        return self._answer_all([question])[0]
+
+    def _answer_all(self, questions: list[str]) -> list[dict[str, Any]]:
+        if not questions:
+            return []
+        with self._engine() as engine:
+            prepared = self._prepare(engine, questions)
+            replies = engine.generate(
+                [p.prompt for p in prepared],
+                batch_size=self.batch_size,
+                max_output_length=self.max_answer_tokens,
+            )
+            texts = [str(reply) for reply in replies]
+            confidences = self._confidences(engine, prepared, texts)
+        return [
+            _found(p) | self._verdict(p, text, confidence)
+            for p, text, confidence in zip(prepared, texts, confidences, strict=True)
+        ]
+
+    def _engine(self) -> AbstractContextManager[Engine]:
+        if isinstance(self.model, Engine):
+            return nullcontext(self.model)
+        engine: AbstractContextManager[Engine] = self.model.engine()
+        return engine
+
+    def _prepare(self, engine: Engine, questions: list[str]) -> list[_Prepared]:
+        for question in questions:
+            if not isinstance(question, str) or not any(map(str.isalnum, question)):
+                raise CourseError(f"{question!r:.80} is not a question", "ask a question in words")
+        found = self.retriever.batch(questions)
+        return [self._fit(engine, q, documents) for q, documents in zip(questions, found, strict=True)]
+
+    def _fit(self, engine: Engine, question: str, documents: Sequence[Document]) -> _Prepared:
+        """Build the prompt from as many passages as fit into the context, the best ones first."""
+        removed: list[str] = []
+        clean = []
+        for document in documents:
+            text, orders = (
+                (document.page_content, [])
+                if self.keep_instructions
+                else split_instructions(document.page_content)
+            )
+            removed += orders
+            clean.append(Document(id=document.id, page_content=text, metadata=document.metadata))
+        room = engine.context - self.max_answer_tokens
+        chosen: list[Document] = []
+        prompt = self._prompt(engine, question, chosen)
+        for document in clean:
+            longer = self._prompt(engine, question, [*chosen, document])
+            if engine.count_tokens(longer) <= room:
+                chosen, prompt = [*chosen, document], longer
+        left_out = [str(d.id) for d in clean if d not in chosen]
+        if clean and not chosen:
+            what = f"none of {len(clean)} passages fits beside the question into {room:,} tokens"
+            raise CourseError(what, "load(..., context_length=2048)")
+        return _Prepared(question, self._ordered(chosen), left_out, removed, prompt)
+
+    def _ordered(self, documents: list[Document]) -> list[Document]:
+        return documents[::-1] if self.best_last else documents
+
+    def _prompt(self, engine: Engine, question: str, documents: list[Document]) -> str:
+        sources = [
+            Source(d.metadata.get("title", str(d.id)), d.page_content) for d in self._ordered(documents)
+        ]
+        return format_for(engine, question_prompt(question, sources))
+
+    def _confidences(self, engine: Engine, prepared: list[_Prepared], texts: list[str]) -> list[float | None]:
+        """Return the confidence of each answer, or None where the driver has no probabilities."""
+        if "score" not in engine.capabilities:
+            if self.min_confidence:
+                engine._require("score")
+            return [None] * len(texts)
+        return [self._confidence(engine, p.prompt, text) for p, text in zip(prepared, texts, strict=True)]
+
+    def _confidence(self, engine: Engine, prompt: str, text: str) -> float:
+        if normalise(text) == normalise(REFUSAL):
+            return 0.0
+        space = text[: len(text) - len(text.lstrip())]  # a model that continues a text begins with a space
+        answer, refusal = engine.score([prompt], [text, space + REFUSAL])[0]
+        return 1 / (1 + math.exp(min(refusal - answer, 700)))
+
+    def _verdict(self, prepared: _Prepared, text: str, confidence: float | None) -> dict[str, Any]:
+        """Decide whether the answer stands, and find its sources."""
+        answer = without_letter(text.strip())
+        supporting = [str(d.id) for d in prepared.documents if faithful(answer, [d.page_content])]
+        reason = ""
+        if normalise(answer) == normalise(REFUSAL):
+            reason = "the model found no answer in the passages"
+        elif not answer:
+            reason = "the model wrote nothing"
+        elif self.grounded and not supporting:
+            reason = f"no passage contains the answer {answer!r}"
+        elif confidence is not None and confidence < self.min_confidence:
+            reason = f"the model's confidence {confidence:.2f} is below {self.min_confidence:.2f}"
+        return {
+            "answer": REFUSAL if reason else answer,
+            "refused": bool(reason),
+            "reason": reason,
+            "sources": [] if reason else supporting,
+            "confidence": confidence,
+        }
+
+
+def _found(prepared: _Prepared) -> dict[str, Any]:
+    return {
+        "question": prepared.question,
+        "passages": [str(d.id) for d in prepared.documents],
+        "left_out": prepared.left_out,
+        "removed": prepared.removed,
+    }
