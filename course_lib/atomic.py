@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,18 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         if replace and path.exists():
             os.replace(path, Path(parent) / "replaced")
         os.replace(partial, path)
+
+
+def check_free_disk(path: Path, needed: int, name: str, fix: str) -> None:
+    """Raise CourseError if the disk of `path`, which need not exist, has fewer than `needed` bytes free.
+
+    name: what needs them, for the message.
+    """
+    folder = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        what = f"{name} needs {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free at {folder}"
+        raise CourseError(what, fix)
 
 
 def atomic_write_text(path: Path, text: str) -> None:

@@ -63,6 +63,7 @@ def _show(args: argparse.Namespace) -> int:
         "from": ", ".join(w.requirement for w in wheels) or entry.hub or entry.ollama or "the course",
         "ollama": f"{entry.ollama}, {entry.ollama_gb} GB" if entry.ollama_gb else "",
         "note": entry.note,
+        "see also": "; ".join(f"{e.model} ({_form(e)})" for e in catalog.related(entry)),
         "here": _place(entry) + (f", in {entry.pulled_path}" if _is_pulled(entry) else ""),
     }
     print(entry.model)
@@ -70,6 +71,23 @@ def _show(args: argparse.Namespace) -> int:
         if text:
             print(f"  {label:10} {text}")
     return 0
+
+
+def _form(entry: catalog.Entry) -> str:
+    """Return the format of a model's files and where they come from, in a few words."""
+    files = "GGUF, for llama.cpp" if entry.driver == "llamacpp" else "safetensors, for transformers"
+    if entry.driver == "ollama":
+        return "from Ollama"
+    return f"{files}, {'by pip' if entry.package else 'from the hub' if entry.hub else 'in the course'}"
+
+
+def _check_name(name: str, action: str) -> None:
+    """Raise CourseError for what is neither a file or folder nor a name of the catalogue or the hub."""
+    if "/" in name or Path(name).exists() or catalog.find(name):
+        return
+    near = catalog.similar_names(name)
+    fix = f"course models {action} {near[0]}" if near else "course models list"
+    raise CourseError(f"there is no file, folder or model of the catalogue named {name!r}", fix)
 
 
 def _is_pulled(entry: catalog.Entry) -> bool:
@@ -166,6 +184,7 @@ def _export(args: argparse.Namespace) -> int:
     from course_lib.models.gguf import export, export_adapter
     from course_lib.models.schema import Adapter, ModelSpec
 
+    _check_name(args.name, "export")
     path, adapter = existing_path(args.name), None
     is_folder = path.is_dir() and catalog.shipped_folder(args.name) is None
     if catalog.is_adapter(args.name) or (path / CONFIG_FILE).is_file():
@@ -201,6 +220,7 @@ def _unpack(args: argparse.Namespace) -> int:
     from course_lib.models.gguf import unpack
     from course_lib.models.schema import ModelSpec
 
+    _check_name(args.name, "unpack")
     source = resolve(ModelSpec.parse(args.name).source)
     if source.is_dir():
         raise CourseError(f"{args.name} is a folder with safetensors already", "give a .gguf file")

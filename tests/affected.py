@@ -10,6 +10,7 @@ import subprocess
 from collections import defaultdict, deque
 
 from course_lib.data import ROOT
+from tests.imports import imports
 
 SECONDS = 90  # of one worker, by what each file took the last time
 UNKNOWN = 5.0  # seconds of a file whose tests never ran here
@@ -38,13 +39,9 @@ def file_of(module):
 @functools.cache
 def imports_of(path):
     """The files that a Python file imports, lazily or not. A re-exported name leads to its own file."""
-    tree, files = ast.parse(path.read_text("utf-8")), set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and not node.level:
-            files |= {origin(node.module or "", alias.name) for alias in node.names}
-        elif isinstance(node, ast.Import):
-            files |= {file_of(alias.name) for alias in node.names}
-        elif isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
+    files = {origin(i.module, i.name) if i.name else file_of(i.module) for i in imports(path)}
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
             files |= named_files(str(node.values[0].value))  # import_module(f"package.{name}")
     return files - {None}
 
@@ -63,9 +60,9 @@ def origin(module, name):
         return submodule
     file = file_of(module)
     if file and file.name == "__init__.py":
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom) and any((a.asname or a.name) == name for a in node.names):
-                return origin(node.module or "", name) or file
+        for found in imports(file):
+            if found.name and found.alias == name:
+                return origin(found.module, found.name) or file
     return file
 
 

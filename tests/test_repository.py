@@ -1,6 +1,5 @@
 """The repository itself: one list of dependencies, light imports, rooms in order, size."""
 
-import ast
 import graphlib
 import re
 import subprocess
@@ -13,9 +12,11 @@ import yaml
 
 from course_lib.data import ROOT
 from course_lib.models import catalog
+from tests.imports import imports
 
 ROOMS = [
     "errors",
+    "environment",
     "names",
     "lazy",
     "quiet",
@@ -110,18 +111,8 @@ def test_importing_the_library_loads_nothing_heavy():
 
 def imports_of(path: Path) -> set[str]:
     """The modules of the library that a file imports, lazily too; not what a package re-exports for types."""
-    modules = set()
-    tree = ast.parse(path.read_text("utf-8"))
-    if path.name == "__init__.py":
-        tree.body = [
-            n for n in tree.body if not (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test))
-        ]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("course_lib"):
-            modules |= {module_or_parent(f"{node.module}.{a.name}") for a in node.names}
-        elif isinstance(node, ast.Import):
-            modules |= {a.name for a in node.names if a.name.startswith("course_lib.")}
-    return modules
+    found = [i for i in imports(path, types=path.name != "__init__.py") if i.module.startswith("course_lib")]
+    return {module_or_parent(i.dotted) for i in found if i.name or "." in i.module}
 
 
 def module_or_parent(name: str) -> str:

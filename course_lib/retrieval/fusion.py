@@ -236,8 +236,8 @@ def fuse(candidates: Candidates, alpha: float = 0.7, fusion: Fusion = "theoretic
     and "z-score" combine normalized scores with `convex`; "rrf" is `rrf` with weights alpha and 1 - alpha.
     The default is "theoretical" at alpha 0.7: with MiniLM and E5 its nDCG@10 was nowhere significantly below
     that of the better retriever, on the collections of `benchmarks/retrieval.py`; with LSA it was, by .009 on
-    KorQuAD and .024 on NPL, where LSA is far the weaker one. Raises CourseError for an unknown fusion, for an
-    alpha outside 0 to 1, and as `finite_scores` does.
+    KorQuAD and .024 on NPL, where LSA is far the weaker one, and a `HybridRetriever` over LSA has alpha 0.5.
+    Raises CourseError for an unknown fusion, for an alpha outside 0 to 1, and as `finite_scores` does.
 
     >>> candidates = Candidates("q", (Hit("a", 0.9), Hit("b", 0.7)), (Hit("b", 8.0), Hit("c", 5.0)), -1.0)
     >>> [(hit.id, round(hit.score, 2)) for hit in fuse(candidates, alpha=0.7)]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from course_lib.errors import check_text
 from course_lib.retrieval.documents import string_error
 
 Vectors = NDArray[np.floating]  # (tokens, dimensions), each of length 1
@@ -64,15 +65,22 @@ class LateInteraction:
         return sum(vectors.nbytes for vectors in self._vectors.values())
 
     def add(self, texts: Iterable[str]) -> None:
-        """Embed the texts that are not cached, in one batch. Raises CourseError for a single string."""
+        """Embed the texts that are not cached, in one batch.
+
+        Raises CourseError for a single string, and as `check_text` does.
+        """
         if isinstance(texts, str):
             raise string_error("texts", texts)
+        texts = list(texts)
+        for text in texts:
+            check_text(text)
         if new := [text for text in dict.fromkeys(texts) if text not in self._vectors]:
             vectors = self.embeddings.embed_document_tokens(new)
             self._vectors |= {text: _compressed(v) for text, v in zip(new, vectors, strict=True)}
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
         """Return `maxsim` of the query and each text, in the order given."""
+        check_text(query)
         self.add(texts)
         if not texts:
             return []

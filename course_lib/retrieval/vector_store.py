@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from course_lib.errors import CourseError
+from course_lib.errors import CourseError, check_text
 from course_lib.retrieval.documents import (
     Hit,
     SearchResult,
@@ -92,6 +92,8 @@ class StoreRetriever:
         check_search(k, allowed)
         if isinstance(queries, str):
             raise string_error("queries", queries)
+        for query in queries:
+            check_text(query)
         known = None if allowed is None else self._ids.keys() & set(allowed)
         return [SearchResult(self._search(q, k, known), partial(self._scores_of, q)) for q in queries]
 

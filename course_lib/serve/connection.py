@@ -26,6 +26,7 @@ class BoundedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Open the connection. If there are too many, close the one that has been idle longest."""
         super().connection_made(transport)
+        self.timeout_keep_alive = limits.IDLE_SECONDS
         self.since = self.loop.time()
         self.timer = self.loop.call_later(limits.HEADER_SECONDS, self.transport.close)
         if len(self.connections) > limits.MAX_CONNECTIONS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import tempfile
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from course_lib.errors import CourseError
+from course_lib.serve import limits
 from course_lib.serve.errors import ApiError
 from course_lib.serve.library import library
 from course_lib.serve.ollama_protocol import progress
@@ -62,22 +64,41 @@ async def blob(worker: Worker, request: Request) -> Response:
         return Response(status_code=200 if target.is_file() else 404)
     if target.is_file():
         return Response(status_code=200)
+    if worker.uploads >= limits.MAX_PULLS:
+        what, wait = f"{worker.uploads} files are being uploaded", {"Retry-After": "1"}
+        raise ApiError("digest", what, "try again in a second", status=503, headers=wait)
+    worker.uploads += 1
+    try:
+        await _receive(worker, request, digest)
+    finally:
+        worker.uploads -= 1
+    return Response(status_code=201)
+
+
+async def _receive(worker: Worker, request: Request, digest: str) -> None:
+    """Write the body of a request to the store. Raises ApiError if it stops coming, or has another digest."""
     with (
         disk_errors(),
         tempfile.NamedTemporaryFile(dir=worker.store.blobs, prefix=".upload-", delete=False) as file,
     ):
         partial, seen = Path(file.name), hashlib.sha256()
         try:
-            async for part in request.stream():
+            parts = request.stream()
+            while True:
+                async with asyncio.timeout(limits.BODY_SECONDS):
+                    if (part := await anext(parts, None)) is None:
+                        break
                 seen.update(part)
                 await run_in_threadpool(file.write, part)
             file.close()
             if seen.hexdigest() != digest:
                 raise ApiError("digest", f"the file has another digest, sha256:{seen.hexdigest()}")
-            partial.replace(target)
+            partial.replace(worker.store.blob(digest))
+        except TimeoutError:
+            what = f"nothing of the file came for {limits.BODY_SECONDS} seconds"
+            raise ApiError("digest", what, "send it again", status=408) from None
         finally:
             partial.unlink(missing_ok=True)
-    return Response(status_code=201)
 
 
 async def create(worker: Worker, body: CreateBody) -> Response:

@@ -11,7 +11,8 @@ from collections import Counter
 
 MAX_CONNECTIONS = 256  # open connections; one more closes the one that has been idle for the longest time
 HEADER_SECONDS = 10.0  # until the header of a request must have arrived
-BODY_SECONDS = 30.0  # until the body of a request must have arrived
+IDLE_SECONDS = 300  # until a connection without a request is closed; clients assume that it stays open
+BODY_SECONDS = 30.0  # until the body of a request must have arrived, or the next part of an uploaded file
 MAX_BODY_BYTES = 4_000_000  # of a request, except an uploaded file
 MAX_MESSAGES = 1_000  # of a chat
 MAX_TOKEN_CHARACTERS = 32  # of a prompt per token of the context; a longer one is not tokenized at all
@@ -19,7 +20,7 @@ MAX_TEXTS = 2_048  # of a request for embeddings
 MAX_PROMPTS = 64  # of a request to /v1/completions
 MAX_RUNNING = 8  # requests processed concurrently
 MAX_QUEUED = 64  # waiting requests; further ones are rejected with status 503
-MAX_PULLS = 4  # models that are pulled or created concurrently
+MAX_PULLS = 4  # models that are pulled, created or uploaded concurrently
 MAX_LOG_LINES = 300  # log lines of a kind per minute
 MAX_LOG_CHARACTERS = 500  # of a log line
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.engine import Engine
-from course_lib.models.manager.manager import LoadedModel, ModelManager
+from course_lib.models.manager.manager import ModelManager
+from course_lib.models.manager.pool import LoadedModel
 from course_lib.serve.completion import Completion, CompletionRequest, ServedLlamaCpp
 from course_lib.serve.errors import ApiError, not_found
 from course_lib.serve.limits import MAX_PULLS, MAX_QUEUED, MAX_RUNNING
@@ -71,7 +72,7 @@ class Worker:
         max_running: int = MAX_RUNNING,
     ) -> None:
         self.store, self.manager, self.closing = store, ModelManager(), threading.Event()
-        self.limit = max_queued + max_running
+        self.limit, self.uploads = max_queued + max_running, 0  # uploads: files that are coming
         self.settings = settings or Settings()
         self.placements: dict[str, Placement] = {}  # key of a tag -> how the model was last loaded
         self._users, self._placing = Counter[str](), threading.Lock()  # requests per key of a tag

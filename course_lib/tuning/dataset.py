@@ -34,7 +34,7 @@ class TokenizedExample(NamedTuple):
 
 
 def tokenize(engine: HuggingFace, examples: Sequence[Example], max_length: int) -> list[TokenizedExample]:
-    """Convert examples to the token ids that the model is trained on.
+    """Convert examples to the token ids that the model is trained on: the prompts' are those of `generate`.
 
     Raises CourseError for an empty list, an empty answer, an example longer than `max_length` tokens, a chat
     template that formats a prompt differently when an answer follows, and a model without an end token.
@@ -46,16 +46,12 @@ def tokenize(engine: HuggingFace, examples: Sequence[Example], max_length: int) 
     for i, example in enumerate(examples):
         if not example.answer.strip():
             raise CourseError(f"example {i} has no answer: {example.prompt!r:.80}", f"del examples[{i}]")
-    start, ends = engine.ids("") if engine.spec.task == "text-generation" else [], engine.end_ids()
+    ends = engine.end_ids()
     if not ends:
         message = f"{engine.name} has no token that ends a text, so it cannot learn where an answer ends"
         raise CourseError(message, 'train("haneul-4m", examples, folder)')
-    texts = _texts(engine, examples)
-    prompts, answers = (engine.tokenizer(part, add_special_tokens=False)["input_ids"] for part in texts)
-    dataset = [
-        TokenizedExample(start + prompt, _with_end(answer, ends))
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
+    pairs = (engine.answered_ids(example.prompt, example.answer) for example in examples)
+    dataset = [TokenizedExample(prompt, _with_end(answer, ends)) for prompt, answer in pairs]
     limit = min(max_length, engine.context)
     if too_long := [i for i, example in enumerate(dataset) if example.length > limit]:
         number, longest = too_long[0], max(example.length for example in dataset)
@@ -66,32 +62,6 @@ def tokenize(engine: HuggingFace, examples: Sequence[Example], max_length: int) 
             f"train(..., max_length={longest})" if fits else "shorten them or leave them out",
         )
     return dataset
-
-
-def _texts(engine: HuggingFace, examples: Sequence[Example]) -> tuple[list[str], list[str]]:
-    """Return two lists of strings: the prompts, and the answers with the template's text after them."""
-    if engine.spec.task == "text-generation":
-        return [str(engine._prompt(e.prompt)) for e in examples], [e.answer for e in examples]
-    conversations: list[Any] = [
-        [{"role": "user", "content": prompt}]
-        if isinstance(prompt, str)
-        else [dict(turn) for turn in engine._prompt(prompt)]  # type: ignore[arg-type]
-        for prompt, _ in examples
-    ]
-    answered = [
-        [*turns, {"role": "assistant", "content": example.answer}]
-        for turns, example in zip(conversations, examples, strict=True)
-    ]
-    render = functools.partial(engine.tokenizer.apply_chat_template, tokenize=False)
-    before: list[str] = render(conversations, add_generation_prompt=True)
-    complete: list[str] = render(answered)
-    for prompt, text in zip(before, complete, strict=True):
-        if not text.startswith(prompt):
-            raise CourseError(
-                f"the chat template of {engine.name} changes a prompt once it is answered",
-                'train({"source": ..., "task": "text-generation"}, examples, folder)  # whole prompts',
-            )
-    return before, [text[len(prompt) :] for prompt, text in zip(before, complete, strict=True)]
 
 
 def _with_end(answer: list[int], ends: Sequence[int]) -> list[int]:

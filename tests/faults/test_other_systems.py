@@ -7,6 +7,7 @@ import sys
 
 from course_lib.data import ROOT
 from course_lib.measure import hardware
+from tests.imports import imports
 
 # What Python has on Linux and not on Windows (the library reference marks it "Availability: Unix").
 NOT_ON_WINDOWS = {
@@ -24,14 +25,12 @@ MODULES_NOT_ON_WINDOWS = ["fcntl", "grp", "posix", "pty", "pwd", "resource", "sy
 
 def posix_names(path):
     """Where a file names something that Windows lacks."""
+    found = {(i.line, i.module) for i in imports(path) if i.module in MODULES_NOT_ON_WINDOWS}
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        names = []
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            names = [node.attr] if node.attr in NOT_ON_WINDOWS.get(node.value.id, "").split() else []
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            imported = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
-            names = [m for m in imported if m in MODULES_NOT_ON_WINDOWS]
-        yield from (f"{path.relative_to(ROOT)}:{node.lineno} {name}" for name in names)
+        owner = node.value if isinstance(node, ast.Attribute) else None
+        if isinstance(owner, ast.Name) and node.attr in NOT_ON_WINDOWS.get(owner.id, "").split():
+            found.add((node.lineno, node.attr))
+    return [f"{path.relative_to(ROOT)}:{line} {name}" for line, name in sorted(found)]
 
 
 def test_the_library_names_nothing_that_windows_lacks():

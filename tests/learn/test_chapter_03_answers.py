@@ -9,7 +9,7 @@ import pytest
 
 from course_lib.learn.exercises import find_exercise
 from course_lib.learn.exercises.engine import judge
-from course_lib.retrieval import fusion
+from course_lib.retrieval import Tokenizer, fusion
 
 OTHER_CASES = {
     "A": [["a", "b", "c"], {"a": 1, "b": 1, "d": 9}, 3],
@@ -61,6 +61,7 @@ def as_array(vectors, query, allowed, k):
         ("03.1", OTHER_CASES),
         ("03.2", OTHER_COLLECTION),
         ("03.3", marked_pieces),
+        ("03.3", Tokenizer("bigrams")),
         ("03.4", with_defaultdict),
         ("03.5", lambda k, n: 1 / (1 + (k + 1) / (k + n))),
         ("03.6", by_gain),

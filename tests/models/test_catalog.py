@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from course_lib import cli
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import ModelSpec, catalog, load
@@ -269,3 +270,33 @@ def test_importing_the_catalogue_imports_no_heavy_packages():
     heavy = "{'yaml', 'huggingface_hub', 'torch', 'pydantic'}"
     code = f"import sys; from course_lib.models import catalog; print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("smolm2", "smollm2-135m-instruct"),
+        ("gema-3", "gemma-3-270m"),
+        ("gemma-3-1b", "gemma-3-1b-it"),
+        ("e5", "multilingual-e5-small-q4"),
+        ("haneul", "haneul-4m"),
+    ],
+)
+def test_a_model_that_can_be_had_here_is_proposed_first(name, first):
+    assert catalog.similar_names(name)[0] == first
+
+
+def test_show_names_the_other_forms_of_a_model(capsys):
+    for name in ("smollm2-135m-instruct", "smollm2-135m-instruct-bf16", "smollm2:135m"):
+        assert cli.main(["models", "show", name]) == 0
+        shown, _, others = capsys.readouterr().out.partition("see also")
+        forms = {"smollm2-135m-instruct", "smollm2-135m-instruct-bf16", "SmolLM2-135M-Instruct"}
+        assert {part.split(" (")[0].strip() for part in others.split(";")} == forms - {shown.split("\n")[0]}
+
+
+@pytest.mark.parametrize("action", ["export", "unpack"])
+def test_a_misspelled_name_in_a_command_gets_a_command_as_its_fix(action, capsys):
+    assert cli.main(["models", action, "smolm2"]) == 1
+    error = capsys.readouterr().err
+    assert "load(" not in error
+    assert f"models {action} smollm2-135m-instruct" in error

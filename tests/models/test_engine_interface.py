@@ -9,6 +9,8 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 
 from course_lib.errors import CourseError
 from course_lib.models import catalog, load
+from course_lib.models.drivers.arguments import InputError
+from course_lib.models.drivers.capabilities import TASKS
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.reply import Reply
 from course_lib.models.schema import SpecError
@@ -72,6 +74,60 @@ def test_a_single_text_is_refused_with_the_correct_call(engine):
         ):
             engine.generate(turns)
         assert len(engine.generate([turns])) == 1
+
+
+NOT_TEXTS = [None, 3, float("nan"), b"hello", ["hello"], {"a": "hello"}]
+
+
+@pytest.mark.parametrize("value", NOT_TEXTS, ids=repr)
+def test_what_is_no_list_of_texts_is_refused_with_the_name_of_the_argument(engine, value):
+    engine_class = getattr(engine, "class_and_task", type(engine).__name__)
+    for call, _ in map(CALLS.get, SUPPORTED_CALLS[engine_class]):
+        if not isinstance(value, list):
+            with pytest.raises(
+                InputError, match=r"^(prompts|texts|continuations) is .*, where a list is expected"
+            ):
+                call(engine, value)
+        with pytest.raises(InputError, match=r"^(prompts|texts|continuations)\[1\]\S* is "):
+            call(engine, ["hello", value])
+
+
+@pytest.mark.parametrize("value", NOT_TEXTS, ids=repr)
+def test_what_is_no_text_is_refused_with_the_name_of_the_argument(engine, value):
+    calls = {
+        "stream": engine.stream,
+        "score": engine.log_probabilities,
+        "rerank": lambda value: engine.rerank(value, ["hello"]),
+    }
+    offered = [name for name in engine.capabilities if engine.spec.task in TASKS[name]]
+    chosen = [calls[name] for name in offered if name in calls]
+    chosen += [] if engine.driver in ("openai", "ollama") else [engine.count_tokens]
+    for call in [*chosen, *([engine.ids] if hasattr(engine, "ids") else [])]:
+        with pytest.raises(InputError, match=r"^(prompt|query|text)\S* is "):
+            call(value)
+
+
+def test_options_and_batch_sizes_of_the_wrong_type_are_refused(engine):
+    if "generate" not in SUPPORTED_CALLS[getattr(engine, "class_and_task", type(engine).__name__)]:
+        return
+    for size in (0, -1, "2", 1.5):
+        with pytest.raises(InputError, match="batch_size="):
+            engine.generate(["hello"], batch_size=size)
+    for call in (
+        lambda options: engine.generate(["hello"], options),
+        lambda options: engine.stream("hello", options),
+    ):
+        with pytest.raises(InputError, match=r"options is .*no Generation"):
+            call({"temperature": 1})
+
+
+def test_a_stream_has_the_reply_of_generate_at_its_end(engine):
+    if getattr(engine, "class_and_task", "") not in ("HuggingFace", "LlamaCpp"):
+        return  # the other drivers: test_served_drivers.py
+    for options in ({"max_output_length": 3}, {"max_output_length": 60, "stop": ["e"]}):
+        reply, stream = engine.generate(["hello"], **options)[0], engine.stream("hello", **options)
+        assert stream.reply is None and "".join(stream).strip() == reply
+        assert stream.reply == reply and vars(stream.reply) == vars(reply)
 
 
 def test_the_repr_shows_sizes_and_settings(engine):

@@ -8,9 +8,12 @@ import pytest
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import ModelSpec, load
+from course_lib.models.downloads import check
+from course_lib.models.drivers.arguments import InputError
 from course_lib.models.drivers.context import check_fits
 from course_lib.models.drivers.fields import Unsupported, with_driver
 from course_lib.models.gguf import export, export_adapter, unpack
+from tests.fake_server import default_responses, fake_server, load_from
 
 
 def test_fixes_do_not_lead_in_a_circle(tmp_path):
@@ -20,6 +23,9 @@ def test_fixes_do_not_lead_in_a_circle(tmp_path):
         pytest.raises(Unsupported, match="llamacpp cannot score") as error,
     ):
         engine.log_probabilities("x")
+    assert error.value.fix == f"course models unpack {file}"
+    with closing(load(str(file))) as engine, pytest.raises(Unsupported, match="does not save") as error:
+        engine.save(tmp_path / "saved")
     assert error.value.fix == f"course models unpack {file}"
     pulled = ModelSpec.parse("smollm2-135m-instruct")
     assert with_driver(pulled, "huggingface") == 'load("smollm2-135m-instruct-bf16")'
@@ -50,12 +56,12 @@ def test_a_gguf_adapter_in_place_of_a_model_is_told(tmp_path):
 def test_prompts_and_texts_that_are_none_are_refused_in_words(item):
     with (
         closing(load("haneul-300k")) as engine,
-        pytest.raises(TypeError, match="a prompt is a text or a list of turns"),
+        pytest.raises(InputError, match="a prompt is a text or a list of turns"),
     ):
         engine.generate([item])
     with (
         closing(load("all-MiniLM-L6-v2")) as encoder,
-        pytest.raises(CourseError, match="a text must be a str; got"),
+        pytest.raises(InputError, match=r"texts\[0\] is .*, where a text is expected"),
     ):
         encoder.embed([item])
 
@@ -63,3 +69,16 @@ def test_prompts_and_texts_that_are_none_are_refused_in_words(item):
 def test_a_prompt_that_is_too_long_at_any_context_is_told_the_longest():
     with pytest.raises(CourseError, match="m reads 4096, at most 8192 with context_length=8192"):
         check_fits("m", 9000, 4096, 8192)
+
+
+def test_an_address_without_v1_is_told_where_the_models_are():
+    with fake_server(default_responses("openai")) as server:
+        with pytest.raises(CourseError, match="has no models at /models, but at /v1/models") as error:
+            load_from(server, "openai", source={"url": server.url})
+        assert eval(error.value.fix, {"load": load}).generate(["hi"]) == ["Hello"]
+
+
+def test_a_path_to_pull_gets_a_command_as_its_fix():
+    with pytest.raises(CourseError) as error:
+        check("../x")
+    assert error.value.fix == "course models list"

@@ -1,6 +1,8 @@
 """Our models behind LangChain's interfaces: invoke, stream, batch, async, structured output, a chain."""
 
 import asyncio
+import shutil
+from typing import Annotated, Literal, TypedDict
 
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import BaseModel, Field
 
+from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import ModelManager
 from course_lib.models.drivers.engine import Unsupported
+from course_lib.models.gguf import export
 from course_lib.models.schema import SpecError
 
 PASSAGE = "[1] Hours\nThe Sorin branch opens at 09:30.\nQuestion: When does the {place} branch open?"
@@ -106,7 +110,7 @@ def test_structured_output_is_held_to_the_schema(manager):
     raw = chat.with_structured_output(SCHEMA, include_raw=True).invoke(ASKED)
     assert raw["parsed"]["colour"] in ("red", "blue") and raw["raw"].content and raw["parsing_error"] is None
     assert chat.bind(max_output_length=2).invoke(ASKED).content
-    with pytest.raises(ValueError, match="method are not known"):
+    with pytest.raises(ValueError, match="unknown options: method"):
         chat.with_structured_output(SCHEMA, method="json_mode")
 
 
@@ -129,6 +133,87 @@ def test_a_structured_answer_that_is_cut_is_an_error_with_the_limit(manager, sch
         list(structured.stream(ASKED, max_output_length=8))
     raw = chat.with_structured_output(schema, include_raw=True).invoke(ASKED, max_output_length=8)
     assert raw["parsed"] is None and "max_output_length=8 cut" in str(raw["parsing_error"])
+
+
+class City(TypedDict):
+    """A city."""
+
+    colour: Annotated[Literal["red", "blue"], ..., "its colour"]
+
+
+class Colour(BaseModel):
+    """A colour."""
+
+    colour: Literal["red", "blue"]
+
+
+def test_structured_output_takes_a_pydantic_class_a_typed_dict_or_a_schema(manager):
+    chat = manager.get_chat_model({"source": "haneul-1m", "driver": "llamacpp"})
+    for schema in (City, SCHEMA):
+        assert chat.with_structured_output(schema).invoke(ASKED)["colour"] in ("red", "blue")
+    structured = chat.with_structured_output(Colour)
+    (answer,) = structured.batch([ASKED])
+    assert structured.invoke(ASKED) == answer == asyncio.run(structured.ainvoke(ASKED))
+    assert isinstance(answer, Colour) and answer.colour in ("red", "blue")
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ("City", "'City' is no JSON schema"),
+        (Colour(colour="red"), "is no JSON schema"),
+        (int, "<class 'int'> is no JSON schema"),
+        (None, "None is no JSON schema"),
+        ({"city": "string"}, "has none of the keywords type, properties,"),
+        ({"city": str}, "the schema is no JSON"),
+        ({"type": "strin"}, "'strin' is not valid"),
+    ],
+)
+def test_structured_output_refuses_what_is_no_schema_at_once(schema, message):
+    manager = ModelManager()
+    chat = manager.get_chat_model({"source": "haneul-1m", "driver": "llamacpp"})
+    with pytest.raises(CourseError, match=message):
+        chat.with_structured_output(schema)
+    assert not manager.loaded_models()
+
+
+def test_tools_are_refused_in_words(manager):
+    with pytest.raises(Unsupported, match="haneul-1m cannot call tools") as raised:
+        manager.get_chat_model("haneul-1m").bind_tools([len])
+    assert "with_structured_output" in raised.value.fix
+
+
+@pytest.mark.parametrize("driver", ["huggingface", "llamacpp"])
+def test_a_stream_ends_with_usage_and_finish_reason(manager, driver):
+    chat = manager.get_chat_model({"source": "haneul-300k", "driver": driver}, max_output_length=5)
+    message, chunks = chat.invoke("hello"), list(chat.stream("hello"))
+    whole = sum(chunks[1:], chunks[0])
+    assert whole.content.strip() == message.content and whole.chunk_position == "last"
+    assert whole.usage_metadata == message.usage_metadata and whole.usage_metadata["output_tokens"] == 5
+    assert whole.response_metadata["finish_reason"] == "length"
+
+    async def read():
+        return [chunk async for chunk in chat.astream("hello")]
+
+    assert [chunk.content for chunk in asyncio.run(read())] == [chunk.content for chunk in chunks]
+
+
+def test_a_base_model_is_no_chat_model(manager, tmp_path):
+    folder = shutil.copytree(MODELS / "haneul-300k", tmp_path / "base")
+    (folder / "chat_template.jinja").unlink()
+    file = export(folder, tmp_path / "base.gguf")
+    for model in ("gemma-3-270m", str(folder), str(file)):
+        with pytest.raises(CourseError, match="has no chat template: it is a base model") as raised:
+            manager.get_chat_model(model)
+        assert raised.value.fix == 'load(..., task="text-generation")'
+
+
+def test_an_answer_that_would_never_end_asks_for_a_bound_in_the_schema(manager):
+    chat = manager.get_chat_model({"source": "haneul-1m", "driver": "llamacpp"})
+    endless = {"type": "array", "items": {"enum": [7]}, "minItems": 100}
+    with pytest.raises(CourseError, match="it repeats itself and would not end") as raised:
+        chat.with_structured_output(endless).invoke(ASKED, max_output_length=64)
+    assert raised.value.fix.startswith('add "maxLength" to a text, "maxItems" to a list')
 
 
 def test_a_driver_without_schemas_says_which_have_them(manager):

@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
+from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.measure.hardware import computing_threads, usable_cores
 from course_lib.models import load
@@ -82,6 +83,13 @@ print(len(psutil.Process().children()), before, listening())
 )
 def test_a_loaded_model_listens_on_no_port(name, driver, task, processes):
     assert run(LISTENERS, name, driver, task).split(maxsplit=1) == [str(processes), "[] []\n"]
+
+
+def test_writing_a_gguf_file_asks_llama_cpp_in_a_process_of_its_own(tmp_path):
+    """In the process of a notebook it would open a port, to compare the tokens of a few hundred texts."""
+    code = "import sys; from pathlib import Path; from course_lib.models.gguf import export; "
+    code += "export(Path(sys.argv[1]), Path(sys.argv[2])); print('xllamacpp' in sys.modules)"
+    assert run(code, str(data.MODELS / NAME), str(tmp_path / "m.gguf")) == "False\n"
 
 
 @NEEDS_SOCKETS

@@ -93,7 +93,9 @@ def test_a_conversation_of_several_turns(driver, load_with, native):
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_stream_is_the_answer_in_pieces(driver, load_with):
     engine = load_with(driver, generation={"temperature": 2.0, "seed": 3, "max_output_length": 24})
-    pieces = list(engine.stream(LONG))
+    stream = engine.stream(LONG)
+    pieces, reply = list(stream), engine.generate([LONG])[0]
+    assert stream.reply == reply and vars(stream.reply) == vars(reply)
     assert len(pieces) > 3 and "".join(pieces).strip() == engine.generate([LONG])[0]
 
 

@@ -4,23 +4,38 @@ import asyncio
 import json
 import re
 import threading
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
+from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import ValidationError
 
 from course_lib.errors import CourseError
-from course_lib.retrieval import BM25, Dense, HybridRetriever, Tokenizer
+from course_lib.retrieval import (
+    BM25,
+    LSA,
+    Dense,
+    HybridRetriever,
+    LateInteraction,
+    StoreRetriever,
+    Tokenizer,
+)
+from course_lib.retrieval.chunk import Chunk
 from course_lib.retrieval.fusion import FUSIONS
-from tests.retrieval.conftest import Broken, Hashed
+from course_lib.retrieval.rerank import rerank
+from tests.retrieval.conftest import Broken, Hashed, child
 
 WORDS = st.sampled_from(["fee", "card", "rate", "limit", "카드", "수수료", "of", "the"])
 TEXTS = st.lists(WORDS, max_size=7).map(" ".join)
 CORPORA = st.lists(TEXTS, min_size=1, max_size=25)  # many duplicates
 ALPHAS = st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.5, 0.7, 0.9, 1.0])
 FUSED = st.sampled_from(FUSIONS)
+
+
+NO_EMBEDDER: Any = None
 
 
 def corpus(texts):
@@ -459,3 +474,130 @@ def test_searches_while_documents_come_and_go_see_a_whole_index(kind):
         assert "kept" in ids(hybrid.rank(found, 25))
     thread.join()
     assert not errors and len(hybrid) == 1 + 10 * 6
+
+
+class Gated(Hashed):
+    """An embedder that waits for `gate` before it embeds documents."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.began = threading.Event(), threading.Event()
+
+    def embed_documents(self, texts):
+        self.began.set()
+        assert self.gate.wait(30)
+        return super().embed_documents(texts)
+
+
+def test_searches_do_not_wait_while_documents_are_embedded():
+    embedder = Gated()
+    embedder.gate.set()
+    hybrid = HybridRetriever.from_documents({"a": "annual fee"}, embedder)
+    embedder.gate.clear()
+    embedder.began.clear()
+    thread = threading.Thread(target=hybrid.add_documents, args=({"b": "annual fee"},))
+    thread.start()
+    assert embedder.began.wait(30)
+    assert ids(hybrid.search("fee")) == ["a"]  # the documents of before, while the new one is embedded
+    embedder.gate.set()
+    thread.join()
+    assert ids(hybrid.search("fee")) == ["a", "b"]
+
+
+def halves(text):
+    return [Chunk(text[:5], 0, 5, 1), Chunk(text[5:], 5, len(text), 1)]
+
+
+@pytest.mark.parametrize("split", [False, halves])
+def test_a_search_while_documents_change_sees_the_state_before_or_after(split):
+    hybrid = HybridRetriever.from_documents({"kept": "fee card"}, Hashed(), split=split, k=25)
+    added = {f"new{i}": f"fee card {i}" for i in range(12)}
+    states, seen, errors, done = ({"kept"}, {"kept", *added}), set(), [], threading.Event()
+
+    def search():
+        try:
+            while not done.is_set():
+                seen.add(states.index(set(ids(hybrid.search("fee card")))))
+                seen.add(states.index(set(ids(hybrid.invoke("fee")))))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(25):
+        hybrid.add_documents(added)
+        hybrid.delete(added)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not errors and seen
+
+
+class Longest:
+    def rerank(self, query, texts):
+        return [float(len(text)) for text in texts]
+
+
+def test_a_question_without_a_letter_has_no_hits_and_spoils_no_batch():
+    hybrid = retriever({"a": "fee 😀", "b": "annual fee 😀"}, rerank=Longest())
+    found = hybrid.batch(["fee", "😀 ?!", "", "annual"])
+    assert [ids(documents) for documents in found] == [["b", "a"], [], [], ["b", "a"]]
+    assert hybrid.search("😀") == hybrid.search("😀", rerank=None) == []
+
+
+def test_one_bad_question_of_a_batch_is_returned_as_an_error_where_that_is_asked_for():
+    hybrid = retriever({"a": "annual fee"})
+    found = hybrid.batch(["fee", "a\ud800"], return_exceptions=True)
+    assert ids(found[0]) == ["a"] and isinstance(found[1], CourseError)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda r, text: r.search(text),
+        lambda r, text: r.invoke(text),
+        lambda r, text: r.batch(["fee", text]),
+        lambda r, text: r.add_documents({"new": text}),
+        lambda r, text: r.add_documents({text: "fee"}),
+        lambda r, text: r.lexical.search(text),
+        lambda r, text: r.lexical.explain(text, "a"),
+        lambda r, text: r.dense.search(text),
+        lambda r, text: StoreRetriever(InMemoryVectorStore(Hashed())).search_all([text], 1),
+        lambda r, text: LateInteraction(NO_EMBEDDER).rerank(text, ["a"]),
+        lambda r, text: LateInteraction(NO_EMBEDDER).rerank("a", [text]),
+        lambda r, text: rerank(Longest(), text, ["a", "b"]),
+        lambda r, text: rerank(Longest(), "a", ["a", text]),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_refused_everywhere(call):
+    hybrid = retriever({"a": "annual fee"})
+    with pytest.raises(CourseError, match=r"character 4 of 5 is half of a surrogate pair\n  Fix: text"):
+        call(hybrid, "card\ud83d")
+    assert hybrid.ids == hybrid.lexical.ids == hybrid.dense.ids == ["a"]
+
+
+def test_the_default_alpha_is_the_embedders():
+    texts = ["annual fee", "lost card fee"]
+    assert HybridRetriever.from_texts(texts, LSA.fit(texts)).alpha == 0.5
+    assert HybridRetriever.from_texts(texts, LSA.fit(texts), alpha=0.2).alpha == 0.2
+    assert HybridRetriever.from_texts(texts, Hashed()).alpha == 0.7
+
+
+def test_a_search_reads_no_file_and_resolves_no_model_again():
+    """The models of settings are resolved when they are first used; an audit hook counts the files opened."""
+    assert child(
+        """
+from course_lib.retrieval import HybridRetriever
+from course_lib.retrieval.rerank import make_reranker
+from course_lib.models.schema import ModelSpec
+model = ModelManager.shared().get_embedding_model("embed")
+hybrid = HybridRetriever.from_texts(["annual fee", "lost card"], model, rerank=make_reranker("cross-encoder"))
+hybrid.search("fee")
+opened, parsed = [], []
+ModelSpec.__init__ = lambda self, *args, **fields: parsed.append(fields)
+sys.addaudithook(lambda event, arguments: opened.append(arguments[0]) if event == "open" else None)
+hybrid.search("card")
+print(opened, parsed)
+"""
+    ).endswith("[] []\n")

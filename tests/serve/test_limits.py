@@ -122,13 +122,20 @@ def test_a_body_with_two_lengths_is_refused_and_the_connection_closed(running):
     assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(worker, monkeypatch):
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/api/chat", b"body: it did not arrive"),
+        (f"/api/blobs/sha256:{'0' * 64}", b"nothing of the file came"),
+    ],
+)
+def test_a_body_that_does_not_come_is_not_waited_for(worker, monkeypatch, path, told):
     monkeypatch.setattr(limits, "BODY_SECONDS", 0.05)
     headers = [(b"host", b"127.0.0.1"), (b"content-length", b"10")]
     scope = {
         "type": "http",
         "method": "POST",
-        "path": "/api/chat",
+        "path": path,
         "headers": headers,
         "query_string": b"",
         "http_version": "1.1",
@@ -142,7 +149,14 @@ def test_a_body_that_does_not_come_is_not_waited_for(worker, monkeypatch):
         sent.append(message)
 
     asyncio.run(application(worker)(scope, never, send))
-    assert sent[0]["status"] == 408 and b"body: it did not arrive" in sent[1]["body"]
+    assert sent[0]["status"] == 408 and told in sent[1]["body"]
+    assert worker.uploads == 0 and not list(worker.store.blobs.glob(".upload-*"))
+
+
+def test_uploads_at_once_are_bounded(worker, http, monkeypatch):
+    monkeypatch.setattr(worker, "uploads", limits.MAX_PULLS)
+    reply = http.post(f"/api/blobs/sha256:{'0' * 64}", content=b"x")
+    assert reply.status_code == 503 and reply.headers["retry-after"] == "1"
 
 
 def test_beyond_the_queue_requests_are_refused_with_503(store):
@@ -256,6 +270,15 @@ def test_a_header_that_does_not_come_is_not_waited_for(running, monkeypatch):
             pytest.fail("it is still open after half a minute")
         silent.settimeout(30)
         assert silent.recv(1) == b""
+
+
+def test_a_connection_stays_open_between_requests_until_its_bound(running, monkeypatch):
+    """uvicorn's 5 seconds are also those after which httpx drops a connection: now and then both at once."""
+    monkeypatch.setattr(limits, "IDLE_SECONDS", 0.05)
+    with connected(running) as idle:
+        idle.settimeout(4)
+        idle.sendall(b"GET /api/version HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert b"".join(iter(lambda: idle.recv(4096), b"")).startswith(b"HTTP/1.1 200")
 
 
 def test_beyond_the_limit_the_connection_that_was_idle_longest_is_closed(running, monkeypatch):

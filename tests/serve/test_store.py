@@ -26,7 +26,10 @@ def completed(worker, request):
 
 
 @pytest.fixture
-def small(tmp_path):
+def small(tmp_path, monkeypatch):
+    monkeypatch.setenv(
+        "COURSE_MODELS_DIR", str(tmp_path / "none")
+    )  # what this machine has pulled would be there
     store = Store(tmp_path / "models")
     assert list(store.pull(NAME))[-1] == {"status": "success"}
     return store

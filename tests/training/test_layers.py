@@ -1,21 +1,16 @@
 """The library imports none of the scripts that write its data and train its models, not even lazily."""
 
-import ast
 import graphlib
 
 from course_lib.data import ROOT
+from tests.imports import imports
 
 SCRIPTS = {"bankworld": "datasets", "pretraining": "models", "finetuning": "models"}
 
 
 def imported(path):
     """The modules that a file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    return {module for found in imports(path) for module in (found.module, found.dotted)}
 
 
 def test_the_library_imports_no_script():

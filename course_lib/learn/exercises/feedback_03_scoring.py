@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import unicodedata
 from collections import Counter
@@ -120,9 +119,11 @@ def _check_first(documents: list[list[str]], words: list[str], common: str, rare
 
 # -- 03.3: tokens of Korean ----------------------------------------------------------------------------------
 
-PARTICLES = (*"은는이가을를의에로와과도만", "에서", "으로", "까지", "부터")
-SHORT_NOUNS = tuple("돈집빚땅책")
-LONG_NOUNS = ("체크카드", "은행", "통장", "수수료", "계좌", "대출")
+# Particles behind a final consonant, behind a vowel, and behind either.
+AFTER_CONSONANT, AFTER_VOWEL = ("은", "이", "을", "과", "으로"), ("는", "가", "를", "와", "로")
+AFTER_EITHER = ("의", "에", "도", "만", "에서", "까지", "부터")
+SHORT_NOUNS = tuple("돈집빚땅책차")
+LONG_NOUNS = ("체크카드", "은행", "통장", "수수료", "계좌", "신청")
 ONE_SHARED = [
     ("은행", "은혜"),
     ("통장", "통화"),
@@ -149,8 +150,14 @@ def check_pieces(pieces: Callable[[str], Iterable[str]]) -> str | None:
 Tokens = Callable[[str], list[str]]
 
 
+def _particles(noun: str) -> tuple[str, ...]:
+    """Return the particles that may follow the noun: syllables are coded by 28 final sounds, 0 is none."""
+    return (AFTER_CONSONANT if (ord(noun[-1]) - ord("가")) % 28 else AFTER_VOWEL) + AFTER_EITHER
+
+
 def _nouns_find_themselves(tokens: Tokens) -> str | None:
-    for noun, particle in itertools.product((*LONG_NOUNS, *SHORT_NOUNS), PARTICLES):
+    pairs = ((noun, p) for noun in (*LONG_NOUNS, *SHORT_NOUNS) for p in _particles(noun))
+    for noun, particle in pairs:
         if not set(tokens(noun)) & set(tokens(noun + particle)):
             size = "of one syllable " if len(noun) == 1 else ""
             return (

@@ -14,6 +14,7 @@ from course_lib.models.catalog.catalogue import (
     is_adapter,
     pull_command,
     pulled_entry,
+    related,
     similar_names,
     verify_pulled,
     verify_shipped,

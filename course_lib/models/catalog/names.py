@@ -13,7 +13,8 @@ SIZE = re.compile(r"[-:]?\d+(\.\d+)?[bm]\b.*", re.IGNORECASE)  # the end of a na
 def similar(name: str, known: Iterable[str]) -> list[str]:
     """Return up to three of the known names that may have been meant, the most similar first.
 
-    They begin with `name`, or are other sizes of the same series, or differ by a typing error. A name of
+    They begin with `name`, or are other sizes of the same series, or differ by a typing error; if there is
+    none of those, they contain it. A name of
     another series or version is no proposal, however similar it looks. Of names that are equal but for upper
     and lower case, the first counts.
 
@@ -32,4 +33,5 @@ def similar(name: str, known: Iterable[str]) -> list[str]:
         every = {s for n in names if re.findall(r"\d+", s := SIZE.sub("", n)) == numbers}
         typed = [] if found else get_close_matches(name, every, n=1, cutoff=0.9)  # a name without a size
         found += [n for n in names if SIZE.sub("", n) in typed]
-    return [names[n] for n in dict.fromkeys([*begun, *found])][:3]
+    within = [] if begun or found else [n for n in reversed(names) if len(name) > 1 and name in n]
+    return [names[n] for n in dict.fromkeys([*begun, *found, *within])][:3]

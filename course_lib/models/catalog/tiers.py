@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib import data
+from course_lib.environment import check_variables, role_variable
 from course_lib.errors import CourseError
 from course_lib.models.catalog.catalogue import Entry, entry, find, roles_by_tier, similar_names
 from course_lib.names import existing_path
@@ -23,7 +24,11 @@ ROLES_FILE = data.ROOT / "roles.yaml"
 
 
 def tier() -> str:
-    """Return the tier in COURSE_TIER, by default `tiny`. Raises CourseError for an unknown tier."""
+    """Return the tier in COURSE_TIER, by default `tiny`.
+
+    Raises CourseError for an unknown tier, and for a variable whose name is misspelled.
+    """
+    check_variables(roles_by_tier()["tiny"])
     name = os.environ.get("COURSE_TIER", "tiny")
     if name not in TIERS:
         what = f"COURSE_TIER={name!r} is not a tier; the tiers are {', '.join(TIERS)}"
@@ -52,7 +57,7 @@ def roles_by_hand() -> dict[str, dict[str, Any]]:
     """Return role -> fields of the roles set by hand. Raises CourseError for a faulty roles.yaml."""
     by_hand = _roles_file()
     for name in roles():
-        if value := os.environ.get(f"COURSE_{name.upper().replace('-', '_')}"):
+        if value := os.environ.get(role_variable(name)):
             by_hand[name] = {"model": value}
     return by_hand
 
@@ -82,7 +87,7 @@ def _roles_file() -> dict[str, dict[str, Any]]:
 def _entry_by_hand(role: str, fields: dict[str, Any], usual: Entry) -> Entry:
     """Return the model with these fields. usual: the tier's own model for the role, whose task is needed."""
     name, others = fields["model"], {k: v for k, v in fields.items() if k != "model"}
-    chosen, variable = find(name) or _local(name, usual), f"COURSE_{role.upper().replace('-', '_')}"
+    chosen, variable = find(name) or _local(name, usual), role_variable(role)
     if chosen is None:
         what = f"the role {role} is set to {name!r}: no model of the catalogue, .gguf file or model folder"
         raise CourseError(what, f"export {variable}={(similar_names(name) or [usual.model])[0]}")

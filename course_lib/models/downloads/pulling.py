@@ -11,6 +11,7 @@ from course_lib.models.downloads.packages import check_accepted, is_intact, pull
 from course_lib.models.files.resolution import check_hub_id, from_hub
 from course_lib.models.schema.sources import HuggingFaceSource
 from course_lib.models.schema.spec import ModelSpec
+from course_lib.models.schema.validation import SpecError
 
 
 def pull(
@@ -51,7 +52,12 @@ def check(name: str, *, accept_licence: bool = False) -> None:
     """Raise CourseError for an unknown name, one for Ollama, and terms that have not been accepted."""
     known = _known(name)
     if known is None:
-        ModelSpec.parse({"source": {"type": "huggingface", "repository": name}})
+        try:
+            ModelSpec.parse({"source": {"type": "huggingface", "repository": name}})
+        except SpecError as error:
+            near = catalog.similar_names(name)
+            fix = f"course models pull {near[0]}" if near else "course models list"
+            raise CourseError(error.what, fix) from error
         if not Path(name).exists():
             check_hub_id(name, pull=True)
     elif known.driver == "ollama":

@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
@@ -22,7 +23,12 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from course_lib.errors import CourseError
+from course_lib.models import catalog
 from course_lib.models.drivers.reply import Turn
+from course_lib.models.files.headers import read_json
+from course_lib.models.gguf.inputs import input_format
+from course_lib.models.schema.sources import LocalSource
+from course_lib.models.schema.spec import ModelSpec
 
 MARK_BEGIN, MARK_END = "\U000f0000", "\U000f0001"  # for private use; transformers takes the same two
 # The token ids of each text. The second argument: whether the names of control tokens become these tokens.
@@ -50,16 +56,21 @@ class ChatTemplate:
             what = f"the chat template of {name} cannot be read: {error}"
             raise CourseError(what, 'load(..., task="text-generation")') from error
 
-    def render(self, turns: Sequence[Turn]) -> list[str]:
+    def render(self, turns: Sequence[Turn], *, answered: bool = False) -> list[str]:
         """The conversation up to the beginning of the answer, as a list of parts for `token_ids`.
 
-        The parts with odd indices are names of control tokens that a turn contains. Raises CourseError if the
-        template refuses the conversation, or leaves the text of a turn out.
+        answered: the last turn is the answer, and no other one begins. The parts with odd indices are names
+        of control tokens that a turn contains. Raises CourseError if the template refuses the conversation,
+        or leaves the text of a turn out.
         """
         messages = [dict(turn) | {"content": self._mark(turn["content"])} for turn in turns]
         try:
             text = self._template.render(
-                messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._variables
+                messages=messages,
+                tools=None,
+                documents=None,
+                add_generation_prompt=not answered,
+                **self._variables,
             )
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
             what = f"the chat template of {self.name} refuses this conversation: {error}"
@@ -74,6 +85,27 @@ class ChatTemplate:
         """Put marks around the names of control tokens; marks that are already there are removed."""
         text = text.replace(MARK_BEGIN, "").replace(MARK_END, "")
         return self._control.sub(f"{MARK_BEGIN}\\g<0>{MARK_END}", text)
+
+
+def has_chat_template(path: Path) -> bool:
+    """Whether the model in a folder or .gguf file has a chat template, by its header or its small files."""
+    if path.suffix == ".gguf":
+        return input_format(path).template is not None
+    templates = [path / "chat_template.jinja", *path.glob("additional_chat_templates/*.jinja")]
+    in_config = read_json(path, "tokenizer_config.json").get("chat_template")
+    return bool(in_config) or any(template.is_file() for template in templates)
+
+
+def refuse_base_model(spec: ModelSpec) -> None:
+    """Raise CourseError for a conversation with a base model, if the catalogue or its files show it."""
+    if spec.task != "chat-completion":
+        return
+    path = spec.source.path.expanduser() if isinstance(spec.source, LocalSource) else None
+    known = catalog.pulled_entry(path) if path else catalog.find(getattr(spec.source, "repository", ""))
+    if known:
+        check_chat(spec.name, known.task != "text-generation")
+    elif path and ((path.suffix == ".gguf" and path.is_file()) or (path / "tokenizer_config.json").is_file()):
+        check_chat(spec.name, has_chat_template(path))
 
 
 def check_chat(name: str, has_template: bool) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from course_lib.errors import CourseError, check_text
+from course_lib.errors import CourseError
 from course_lib.models.drivers.adapters import head_label_count
+from course_lib.models.drivers.arguments import as_text
 from course_lib.models.drivers.context import context_length
 from course_lib.models.drivers.engine import Engine, Kind
 from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer
@@ -106,19 +107,16 @@ class Encoder(TorchEngine):
             yield indices, batch["attention_mask"], outputs
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """The number of tokens of a text with its special tokens. Raises ValueError for a conversation."""
-        if not isinstance(prompt, str):
-            raise ValueError("an encoder reads a text, not a conversation")
-        check_text(prompt)
-        return len(self._tokenize(prompt, verbose=False)["input_ids"])  # verbose=True warns about long texts
+        """The number of tokens of a text with its special tokens. Raises InputError for anything else."""
+        return len(self._tokenize(as_text(prompt, "prompt"))["input_ids"])
 
     def _tokenize(self, *texts: Any, **kwargs: Any) -> Any:
         with self._tokenizer_lock:
-            return self.tokenizer(*texts, **kwargs)
+            return self.tokenizer(*texts, verbose=False, **kwargs)  # else it warns about long texts
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, with special tokens."""
-        ids: list[list[int]] = self._tokenize(list(texts), verbose=False)["input_ids"] if texts else []
+        ids: list[list[int]] = self._tokenize(list(texts))["input_ids"] if texts else []
         return ids
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from course_lib.errors import CourseError, check_text
+from course_lib.errors import CourseError
+from course_lib.models.drivers.arguments import InputError, as_list, as_prompt, as_text, as_texts
 from course_lib.models.drivers.capabilities import GENERATION_TASKS, TASKS, Capability, drivers_with
 from course_lib.models.drivers.fields import Unsupported, non_default_fields, refuse_unsupported, with_driver
-from course_lib.models.drivers.inputs import as_list, text_list
-from course_lib.models.drivers.reply import Counters, Prompt, Reply
+from course_lib.models.drivers.reply import Counters, Prompt, Reply, Stream
 from course_lib.models.schema.generation import Generation
 from course_lib.models.schema.spec import ModelSpec
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ROLES = ("system", "user", "assistant")
 Kind = Literal["query", "passage"]  # of a text to embed
 
 
@@ -83,35 +82,33 @@ class Engine(ABC):
         With the task chat-completion, a text is a user's message. With text-generation, the model continues
         the text without a chat template. `options` replaces the options of the specification, and `changes`
         replaces single options. Raises CourseError if a prompt and its answer do not fit into the context,
-        Unsupported for an option that has no effect on the driver, and ValueError for an invalid option.
+        Unsupported for an option that has no effect on the driver, and InputError for any other argument that
+        is not as described.
         """
         self._require("generate")
-        prompts = as_list(prompts, "generate([{}])[0]")
+        prompts = self._prompts(prompts, "generate([{}])[0]")
         merged = self._options(options, changes)
+        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+            raise InputError(f"batch_size={batch_size!r} is not a number from 1", "leave batch_size out")
         if not prompts:
             return []
         started = time.perf_counter()
         size = batch_size or self.spec.batch_size or self.default_batch_size
-        replies = self._generate([self._prompt(p) for p in prompts], merged, size)
+        replies = self._generate(prompts, merged, size)
         self.counters.add(replies, time.perf_counter() - started)
         return replies
 
-    def stream(self, prompt: Prompt, options: Generation | None = None, **changes: Any) -> Iterator[str]:
+    def stream(self, prompt: Prompt, options: Generation | None = None, **changes: Any) -> Stream:
         """Yield the answer to one prompt in pieces, as the model generates them.
 
-        Joined, the pieces are the answer of `generate`, which strips spaces at its ends for chat-completion.
-        Leaving the loop early stops the model. The call raises the errors of `generate`.
+        Joined, the pieces are the answer of `generate`, which strips spaces at its ends for chat-completion;
+        after the last piece, the stream's `reply` is that answer. Leaving the loop early stops the model. The
+        call raises the errors of `generate`.
         """
         self._require("stream")
         started = time.perf_counter()
         pieces = self._stream(self._prompt(prompt), self._options(options, changes))
-        return self._time_first_piece(pieces, started)
-
-    def _time_first_piece(self, pieces: Iterator[str], started: float) -> Iterator[str]:
-        for i, piece in enumerate(pieces):
-            if i == 0:
-                self.counters.first_piece_seconds.append(time.perf_counter() - started)
-            yield piece
+        return Stream(pieces, self.counters, started)
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> NDArray[np.float64]:
         """The natural log-probability of each continuation after each prompt, summed over its tokens.
@@ -119,16 +116,13 @@ class Engine(ABC):
         The array has the shape (prompts, continuations).
         """
         self._require("score")
-        prompts = as_list(prompts, "score([{}], continuations)")
-        return self._score(
-            [self._prompt(p) for p in prompts], text_list(continuations, "score(prompts, [{}])")
-        )
+        prompts = self._prompts(prompts, "score([{}], continuations)")
+        return self._score(prompts, as_texts(continuations, "continuations", "score(prompts, [{}])"))
 
     def log_probabilities(self, text: str) -> list[float]:
         """The natural log-probability of every token of `text`, given the tokens before it."""
         self._require("score")
-        check_text(text)
-        return self._log_probabilities(text)
+        return self._log_probabilities(as_text(text, "text"))
 
     def perplexity(self, texts: Sequence[str]) -> float:
         """exp of the mean negative log-probability per token over all texts (Jelinek et al. 1977).
@@ -136,7 +130,7 @@ class Engine(ABC):
         It is comparable only between models with the same tokenizer; `bits_per_byte` is between all. Raises
         ValueError if there are no tokens.
         """
-        texts = text_list(texts, "perplexity([{}])")
+        texts = as_texts(texts, "texts", "perplexity([{}])")
         values = [value for text in texts for value in self.log_probabilities(text)]
         if not values:
             raise ValueError("perplexity needs at least one token")
@@ -148,7 +142,7 @@ class Engine(ABC):
         Lower is better, and models with different tokenizers are comparable. The first token of a text is
         not counted if the tokenizer puts no start token before it. Raises ValueError if there are no bytes.
         """
-        texts = text_list(texts, "bits_per_byte([{}])")
+        texts = as_texts(texts, "texts", "bits_per_byte([{}])")
         size = sum(len(text.encode()) for text in texts)
         if not size:
             raise ValueError("bits_per_byte needs at least one byte")
@@ -161,7 +155,7 @@ class Engine(ABC):
         `prefixes`; None embeds the texts as they are.
         """
         self._require("embed")
-        return self._embed(self._prefixed(text_list(texts, "embed([{}])[0]"), kind))
+        return self._embed(self._prefixed(as_texts(texts, "texts", "embed([{}])[0]"), kind))
 
     def embed_tokens(self, texts: Sequence[str], kind: Kind | None = None) -> list[NDArray[np.float32]]:
         """A vector of length 1 for each token: for each text an array of shape (tokens, dimensions).
@@ -170,7 +164,7 @@ class Engine(ABC):
         overlapping windows; a token in two windows has two vectors.
         """
         self._require("embed_tokens")
-        return self._embed_tokens(self._prefixed(text_list(texts, "embed_tokens([{}])[0]"), kind))
+        return self._embed_tokens(self._prefixed(as_texts(texts, "texts", "embed_tokens([{}])[0]"), kind))
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
         """A score for each text; a higher score means that the text is more relevant to the query.
@@ -179,13 +173,12 @@ class Engine(ABC):
         Raises CourseError for a query that leaves less than half of the context for the text.
         """
         self._require("rerank")
-        check_text(query)
-        return self._rerank(query, text_list(texts, "rerank(query, [{}])[0]"))
+        return self._rerank(as_text(query, "query"), as_texts(texts, "texts", "rerank(query, [{}])[0]"))
 
     def classify(self, texts: Sequence[str]) -> list[dict[str, float]]:
         """For each text a dict of label -> probability."""
         self._require("classify")
-        return self._classify(text_list(texts, "classify([{}])[0]"))
+        return self._classify(as_texts(texts, "texts", "classify([{}])[0]"))
 
     # -- sizes and files ----------------------------------------------------------------------------------
 
@@ -206,11 +199,13 @@ class Engine(ABC):
 
     def count_tokens(self, prompt: Prompt) -> int:
         """The number of tokens of a prompt."""
-        raise Unsupported(f"the driver {self.driver} cannot count tokens", 'load(..., driver="huggingface")')
+        what = f"the driver {self.driver} cannot count tokens"
+        raise Unsupported(what, with_driver(self.spec, "huggingface"))
 
     def save(self, folder: Path | str) -> Path:
         """Write the model to a new folder. Loaded from there, it gives the same answers."""
-        raise Unsupported(f"the driver {self.driver} does not save models", 'load(..., driver="huggingface")')
+        what = f"the driver {self.driver} does not save models"
+        raise Unsupported(what, with_driver(self.spec, "huggingface"))
 
     def close(self) -> None:  # noqa: B027 - not every driver has resources to free
         """Free the model's memory and connections. Closing it a second time does nothing."""
@@ -220,7 +215,7 @@ class Engine(ABC):
     if TYPE_CHECKING:
 
         def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int) -> list[Reply]: ...
-        def _stream(self, prompt: Prompt, options: Generation) -> Iterator[str]: ...
+        def _stream(self, prompt: Prompt, options: Generation) -> Generator[str, None, Reply | None]: ...
         def _score(self, prompts: list[Prompt], continuations: list[str]) -> NDArray[np.float64]: ...
         def _log_probabilities(self, text: str) -> list[float]: ...
         def _embed(self, texts: list[str]) -> NDArray[np.float32]: ...
@@ -235,35 +230,35 @@ class Engine(ABC):
         if self._is_closed():
             raise CourseError(f"{self.name} has been closed", "load it again")
 
-    def _prompt(self, prompt: Prompt) -> Prompt:
-        """The prompt as turns for chat-completion, as a text for text-generation. Raises ValueError."""
-        continues_text = self.spec.task == "text-generation"
-        if isinstance(prompt, str):
-            check_text(prompt)
-            return prompt if continues_text else ({"role": "user", "content": prompt},)
-        if not (hasattr(prompt, "__iter__") and all(isinstance(turn, Mapping) for turn in prompt)):
-            raise TypeError(f"a prompt is a text or a list of turns, not {prompt!r}"[:300])
-        if continues_text:
-            raise ValueError("text-generation continues a text; for turns, load(..., task='chat-completion')")
-        for turn in prompt:
-            if turn.get("role") not in ROLES or not isinstance(turn.get("content"), str):
-                raise ValueError(
-                    f"a turn is {{'role': one of {ROLES}, 'content': a text}}, not {turn!r}"[:300]
-                )
-            check_text(turn["content"])
-        if not prompt:
-            raise ValueError("a conversation needs at least one turn")
+    def _prompts(self, prompts: Sequence[Prompt], call: str) -> list[Prompt]:
+        return [self._prompt(p, f"prompts[{i}]") for i, p in enumerate(as_list(prompts, "prompts", call))]
+
+    def _prompt(self, prompt: Prompt, name: str = "prompt") -> Prompt:
+        """The prompt as turns for chat-completion, as a text for text-generation. Raises InputError.
+
+        name: that of the argument, for the error.
+        """
+        prompt = as_prompt(prompt, name)
+        if self.spec.task != "text-generation":
+            return ({"role": "user", "content": prompt},) if isinstance(prompt, str) else prompt
+        if not isinstance(prompt, str):
+            what = f"{name} is a conversation, and text-generation, the task of {self.name}, continues a text"
+            raise InputError(what, 'load(..., task="chat-completion")')
         return prompt
 
     def _prefixed(self, texts: list[str], kind: Kind | None) -> list[str]:
-        """The texts with the prefix of their kind. Raises CourseError for an unknown kind."""
+        """The texts with the prefix of their kind. Raises InputError for an unknown kind."""
         if kind not in (None, *self.prefixes):
-            raise CourseError(f"kind={kind!r}; a text is a query or a passage", 'embed(texts, "passage")')
+            raise InputError(f"kind={kind!r}; a text is a query or a passage", 'embed(texts, "passage")')
         return [self.prefixes[kind] + text for text in texts] if kind else texts
 
     def _options(self, options: Generation | None, changes: Mapping[str, Any]) -> Generation:
         """The options of one call. Raises Unsupported for an option that has no effect on the driver."""
         merged = options if options is not None else self.spec.generation
+        if not isinstance(merged, Generation):
+            raise InputError(
+                f"options is {options!r:.80}, no Generation", "generate(prompts, temperature=0.5)"
+            )
         merged = merged.replace(**changes) if changes else merged
         refuse_unsupported(type(self), non_default_fields(merged, "generation."))
         if merged.json_schema is not None:

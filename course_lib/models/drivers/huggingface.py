@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from course_lib.errors import CourseError
 from course_lib.models.drivers.adapter_merging import attach, share_weights
 from course_lib.models.drivers.adapters import resolve_adapters, sha256_of_weights
-from course_lib.models.drivers.chat_template import ChatTemplate, check_chat, token_ids, with_bos
+from course_lib.models.drivers.arguments import as_prompt, as_text
+from course_lib.models.drivers.chat_template import (
+    ChatTemplate,
+    check_chat,
+    has_chat_template,
+    token_ids,
+    with_bos,
+)
 from course_lib.models.drivers.context import check_fits, context_length, default_context
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer, refuse_gguf
@@ -49,9 +57,9 @@ class HuggingFace(TorchEngine):
 
         folder = resolve(spec.source)
         refuse_gguf(folder)
-        tokenizer = load_tokenizer(folder)
         if spec.task == "chat-completion":
-            check_chat(spec.name, bool(tokenizer.chat_template))
+            check_chat(spec.name, has_chat_template(folder))
+        tokenizer = load_tokenizer(folder)
         default = default_context(spec, folder)  # by the memory that is free before loading
         model = from_pretrained(AutoModelForCausalLM, spec, folder)
         context = context_length(spec, int(model.config.max_position_embeddings), default)
@@ -69,11 +77,32 @@ class HuggingFace(TorchEngine):
 
     def ids(self, prompt: Prompt) -> list[int]:
         """The token ids of a conversation up to the beginning of the answer, or of a text."""
+        prompt = as_prompt(prompt, "prompt")
         if isinstance(prompt, str):
             ids = self._tokenize([prompt])[0]
         else:
             ids = token_ids(self._chat_template.render(prompt), self._tokenize)
         return with_bos(ids, self._bos_ids)
+
+    def answered_ids(self, prompt: Prompt, answer: str) -> tuple[list[int], list[int]]:
+        """The token ids of a prompt, as `generate` reads it, and those of its answer, to train on.
+
+        In a conversation the template writes what ends the answer. Raises CourseError for a template that
+        writes the prompt in another way once it is answered.
+        """
+        prompt = self._prompt(prompt)
+        if isinstance(prompt, str):
+            return self.ids(prompt), self._tokenize([as_text(answer, "answer")])[0]
+        before = self._chat_template.render(prompt)
+        turns = [*prompt, {"role": "assistant", "content": as_text(answer, "answer")}]
+        whole, last = self._chat_template.render(turns, answered=True), len(before) - 1
+        if whole[:last] != before[:last] or not whole[last].startswith(before[last]):
+            raise CourseError(
+                f"the chat template of {self.name} changes a prompt once it is answered",
+                'train({"source": ..., "task": "text-generation"}, examples, folder)  # whole prompts',
+            )
+        rest = [whole[last].removeprefix(before[last]), *whole[last + 1 :]]
+        return self.ids(prompt), token_ids(rest, self._tokenize)
 
     @functools.cached_property
     def _bos_ids(self) -> list[int]:
@@ -167,12 +196,18 @@ class HuggingFace(TorchEngine):
         text = text.strip() if self.spec.task == "chat-completion" else text
         return Reply(text, len(prompt), len(answer), finish_reason)
 
-    def _stream(self, prompt: Prompt, options: Generation) -> Iterator[str]:
+    def _stream(self, prompt: Prompt, options: Generation) -> Generator[str, None, Reply]:
         ids = self.ids(prompt)
         self._check_fits(len(ids) + options.max_output_length)
+        return self._pieces(ids, options)
+
+    def _pieces(self, ids: list[int], options: Generation) -> Generator[str, None, Reply]:
+        """Yield the pieces of the answer to a prompt of token ids, and return the whole answer."""
+        answer: list[int] = []
         complete = functools.partial(self._complete, [ids], options)
-        pieces = stream_tokens(TokenDecoder(self.tokenizer, ids), self.end_ids(), complete)
-        return (piece for piece in without_stops(pieces, options.stop) if piece)
+        pieces = stream_tokens(TokenDecoder(self.tokenizer, ids), self.end_ids(), complete, answer)
+        yield from filter(None, without_stops(pieces, options.stop))
+        return self._reply(ids, answer, options)
 
     def _score(self, prompts: list[Prompt], continuations: list[str]) -> NDArray[np.float64]:
         from course_lib.models.drivers.scoring import score

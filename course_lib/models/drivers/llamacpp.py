@@ -7,25 +7,30 @@ import hashlib
 import json
 import threading
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers.adapters import resolve_adapters
+from course_lib.models.drivers.arguments import InputError, as_prompt
 from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
-from course_lib.models.drivers.chat_template import ChatTemplate, check_chat, token_ids, with_bos
+from course_lib.models.drivers.chat_template import (
+    ChatTemplate,
+    check_chat,
+    has_chat_template,
+    token_ids,
+    with_bos,
+)
 from course_lib.models.drivers.context import check_fits, context_length, default_context
 from course_lib.models.drivers.engine import Engine, Unsupported
 from course_lib.models.drivers.fields import with_driver
 from course_lib.models.drivers.http_client import map_concurrently
 from course_lib.models.drivers.json_answers import bounded
+from course_lib.models.drivers.llamacpp_files import adapter_files, model_file, weight_type
 from course_lib.models.drivers.recommended import recommended_options
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.drivers.streaming import INCOMPLETE, whole_characters
 from course_lib.models.files.resolution import resolve
-from course_lib.models.gguf.adapter import export_adapter
-from course_lib.models.gguf.cache import cached_export
 from course_lib.models.gguf.header import control_tokens
 from course_lib.models.gguf.inputs import InputFormat, input_format
 from course_lib.models.gguf.llamacpp_server import LlamaServer, private_folder
@@ -36,12 +41,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-WEIGHT_TYPES = {
-    "auto": "f32",
-    "float32": "f32",
-    "float16": "f16",
-    "bfloat16": "bf16",
-}  # precision -> GGUF type
 # As transformers orders them. A list leaves out what a GGUF file may recommend besides.
 SAMPLERS = ["penalties", "temperature", "top_k", "top_p"]
 GREEDY = [
@@ -85,23 +84,18 @@ class LlamaCpp(Engine):
         if len(spec.adapters) > 1 and spec.combination_type != "cat":
             what = f"combination_type={spec.combination_type!r}: llama.cpp can only add adapters up"
             raise Unsupported(what, "leave combination_type out: the sum is exact")
-        source, weight_type = resolve(spec.source), _weight_type(spec)
-        scratch = private_folder()
-        file = source
-        if source.suffix != ".gguf":
-            file = cached_export(source, weight_type, scratch=Path(scratch.name))
-        adapters = [
-            (_adapter_file(adapter.path, source, Path(scratch.name) / f"adapter-{i}.gguf"), adapter.weight)
-            for i, adapter in enumerate(resolve_adapters(spec.adapters, source))
-        ]
-        text_input = input_format(file)
+        source, wanted = resolve(spec.source), weight_type(spec)
         if spec.task == "chat-completion":
-            check_chat(spec.name, text_input.template is not None)
+            check_chat(spec.name, has_chat_template(source))
+        scratch = private_folder()
+        file = model_file(source, wanted, Path(scratch.name))
+        adapters = adapter_files(spec, source, Path(scratch.name))
+        text_input = input_format(file)
         context = context_length(spec, text_input.context, default_context(spec, file))
         engine = cls(spec, LlamaServer(spec, file, context, adapters, scratch), file, text_input)
         engine.recommended = recommended_options(source)
         if file == source and (spec.quantization, spec.precision) != ("none", "auto"):
-            engine._check_weight_type(weight_type)
+            engine._check_weight_type(wanted)
         return engine
 
     def _check_weight_type(self, expected: str) -> None:
@@ -140,7 +134,7 @@ class LlamaCpp(Engine):
 
     def ids(self, prompt: Prompt) -> list[int]:
         """The token ids of a conversation up to the beginning of the answer, or of a text."""
-        return self._all_ids([prompt])[0]
+        return self._all_ids([as_prompt(prompt, "prompt")])[0]
 
     def _all_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """The token ids of each prompt. One request tokenizes all, unless a turn names a control token."""
@@ -222,8 +216,9 @@ class LlamaCpp(Engine):
         except (TypeError, RuntimeError, CourseError) as error:
             raise Unsupported(f"llama.cpp cannot read this JSON schema: {error}", "fix the schema") from error
         if not enforced:
-            what = "llama.cpp does not enforce this JSON schema"
-            raise Unsupported(what, "remove unsupported keywords, unresolved $ref and contradictions")
+            reason = self.server.last_error("JSON schema: ") or "it is too large, or contradicts itself"
+            what = f"llama.cpp does not enforce this JSON schema: {reason}"
+            raise Unsupported(what, "leave that part of the schema out")
         self._enforced[key] = None
         if len(self._enforced) > MAX_CHECKED_SCHEMAS:
             self._enforced.pop(next(iter(self._enforced)), None)
@@ -235,9 +230,11 @@ class LlamaCpp(Engine):
 
     def _reply(self, request: dict[str, Any]) -> Reply:
         response = self._completion(request)
-        choice, usage = response["choices"][0], response["usage"]
-        text = choice["text"].rstrip(INCOMPLETE)
-        finish_reason: FinishReason = "stop" if choice["finish_reason"] == "stop" else "length"
+        choice = response["choices"][0]
+        return self._finished(choice["text"].rstrip(INCOMPLETE), choice["finish_reason"], response["usage"])
+
+    def _finished(self, text: str, reason: str, usage: dict[str, int]) -> Reply:
+        finish_reason: FinishReason = "stop" if reason == "stop" else "length"
         text = text.strip() if self.spec.task == "chat-completion" else text
         return Reply(text, usage["prompt_tokens"], usage["completion_tokens"], finish_reason)
 
@@ -245,9 +242,26 @@ class LlamaCpp(Engine):
         requests = [self._request(ids, options) for ids in self._all_ids(prompts)]  # checks all of them
         return map_concurrently(self._reply, requests, min(batch_size, self.slots))
 
-    def _stream(self, prompt: Prompt, options: Generation) -> Iterator[str]:
-        events = self.server.stream("/v1/completions", self._request(self.ids(prompt), options))
-        return whole_characters(event["choices"][0]["text"] for event in events)
+    def _stream(self, prompt: Prompt, options: Generation) -> Generator[str, None, Reply]:
+        return self._pieces(self._request(self.ids(prompt), options))
+
+    def _pieces(self, request: dict[str, Any]) -> Generator[str, None, Reply]:
+        """Yield the pieces of the answer to a request, and return the whole answer."""
+        answer, reason, usage = "", "length", dict[str, int]()
+
+        def texts() -> Iterator[str]:
+            nonlocal reason
+            usage_at_end = {"stream_options": {"include_usage": True}}
+            for event in self.server.stream("/v1/completions", request | usage_at_end):
+                usage.update(event.get("usage") or {})
+                for choice in event["choices"]:
+                    reason = choice["finish_reason"] or reason
+                    yield choice["text"]
+
+        for piece in whole_characters(texts()):
+            answer += piece
+            yield piece
+        return self._finished(answer, reason, usage)
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         import numpy as np
@@ -255,29 +269,10 @@ class LlamaCpp(Engine):
         if not texts:
             return np.zeros((0, self._meta["n_embd"]), dtype=np.float32)
         if "" in texts:
-            raise ValueError(f"texts[{texts.index('')}] of {len(texts)} is empty: llama.cpp cannot embed it")
+            what = f"texts[{texts.index('')}] of {len(texts)} is empty: llama.cpp cannot embed it"
+            raise InputError(what, "leave empty texts out")
         longest = max(map(len, self._tokenize(texts, special=False))) + 1
         check_fits(self.name, longest, self.context, self.longest_context)
         rows = self.server.request("/v1/embeddings", {"input": texts})["data"]
         vectors = np.array([r["embedding"] for r in sorted(rows, key=lambda r: r["index"])], dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-
-
-def _weight_type(spec: ModelSpec) -> str:
-    """The GGUF type of the weights. Raises Unsupported if both precision and quantization are set."""
-    if spec.quantization == "none":
-        return WEIGHT_TYPES[spec.precision]
-    if spec.precision != "auto":
-        what = f"precision={spec.precision!r} and quantization={spec.quantization!r}: only one can be set"
-        raise Unsupported(what, "leave precision out")
-    return spec.quantization
-
-
-def _adapter_file(path: Path, base: Path, target: Path) -> Path:
-    """The GGUF file of an adapter: `path` itself, or `target`, converted from the PEFT folder `path`."""
-    if path.suffix == ".gguf":
-        return path
-    if base.suffix == ".gguf":
-        what = f"the adapter {path.name} is a PEFT folder, but the base model {base.name} is a GGUF file"
-        raise Unsupported(what, "use the adapter's .gguf file, or the base model's folder")
-    return export_adapter(path, base, target)

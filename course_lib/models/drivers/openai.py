@@ -43,7 +43,7 @@ class OpenAI(RemoteEngine):
         return int((self._model_info.get("meta") or {}).get("n_params") or 0)  # only llama.cpp reports it
 
     def _connect(self) -> None:
-        models = self._request("GET", "/models")["data"]
+        models = self._models()
         matches = [m for m in models if self.model == m["id"] or self.model in (m.get("aliases") or [])]
         if not matches:
             fix = "use a listed model, or start the server with this model"
@@ -54,6 +54,19 @@ class OpenAI(RemoteEngine):
         meta = self._model_info.get("meta") or {}
         context = self._model_info.get("max_model_len") or meta.get("n_ctx")  # in vLLM, in llama.cpp
         self.context = context if isinstance(context, int) else 0
+
+    def _models(self) -> list[dict[str, Any]]:
+        """The server's models. Raises CourseError for an address without /v1 whose models are there."""
+        response = self._http.get("/models")
+        if response.status_code == 404 and not self.address.endswith("/v1"):
+            complete = f"{self.address}/v1"
+            if self._http.get(f"{complete}/models").is_success:
+                source = {"type": "server", "model": self.model, "url": complete}
+                fix = f'load({{"source": {json.dumps(source)}, "driver": "openai"}})'
+                raise CourseError(f"{self.address} has no models at /models, but at /v1/models", fix)
+        response.raise_for_status()
+        models: list[dict[str, Any]] = response.json()["data"]
+        return models
 
     def _check_ollama(self) -> None:
         """Raise CourseError for Ollama, which truncates long prompts under this protocol.

@@ -125,7 +125,10 @@ class RemoteEngine(Engine):
     def _reply(self, prompt: Prompt, options: Generation) -> Reply:
         with self._wrap_errors():
             text, usage = self._answer(prompt, options)
-        text = before_stop(text, options.stop)
+        return self._finished(before_stop(text, options.stop), usage, options)
+
+    def _finished(self, text: str, usage: Usage, options: Generation) -> Reply:
+        """A whole answer. Raises CourseError if something was truncated, or tokens were not counted."""
         finish_reason = self._check_complete(text, usage, options)
         prompt_tokens, tokens, _ = usage
         if not isinstance(prompt_tokens, int) or not isinstance(tokens, int):
@@ -134,13 +137,13 @@ class RemoteEngine(Engine):
         text = text.strip() if self.spec.task == "chat-completion" else text
         return Reply(text, prompt_tokens, tokens, finish_reason)
 
-    def _stream(self, prompt: Prompt, options: Generation) -> Iterator[str]:
+    def _stream(self, prompt: Prompt, options: Generation) -> Generator[str, None, Reply | None]:
         pieces = self._pieces(prompt, options)
         next(pieces)  # sends the request, so that the call of `stream` raises its errors
         return pieces
 
-    def _pieces(self, prompt: Prompt, options: Generation) -> Iterator[str]:
-        """Yield an empty text once the first chunk has arrived, and then the pieces of the answer."""
+    def _pieces(self, prompt: Prompt, options: Generation) -> Generator[str, None, Reply | None]:
+        """Yield an empty text once the first chunk has arrived, then the pieces of the answer; return it."""
         usages: list[Usage] = []
 
         def texts(chunks: Chunks) -> Iterator[str]:
@@ -162,7 +165,10 @@ class RemoteEngine(Engine):
         if not usages:
             what = f"the answer of {self.address} broke off after {len(answer)} characters"
             raise self._broken_answer_error(what)
+        if all(isinstance(count, int) for count in usages[-1][:2]):
+            return self._finished(answer, usages[-1], options)
         self._check_complete(answer, usages[-1], options)
+        return None  # the server does not count tokens in streams
 
     def _check_complete(self, text: str, usage: Usage, options: Generation) -> FinishReason:
         """The finish reason. Raises CourseError if the token counts show that something was truncated.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import threading
+import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -32,6 +33,37 @@ class Reply(str):
     def __getnewargs__(self) -> tuple[str, int, int, FinishReason]:  # type: ignore[override]
         """The arguments of __new__ for pickle and copy."""
         return str(self), self.prompt_tokens, self.tokens, self.finish_reason
+
+
+class Stream(Iterator[str]):
+    """The pieces of an answer, as the model generates them.
+
+    reply: the whole answer with its token counts and finish reason, once the last piece has been read; None
+    before, and for a server that does not count tokens in a stream.
+    """
+
+    reply: Reply | None = None
+
+    def __init__(
+        self, pieces: Generator[str, None, Reply | None], counters: Counters, started: float
+    ) -> None:
+        self._pieces, self._counters, self._started = pieces, counters, started
+        self._is_first = True
+
+    def __next__(self) -> str:
+        try:
+            piece = next(self._pieces)
+        except StopIteration as end:
+            self.reply = end.value if self.reply is None else self.reply
+            raise
+        if self._is_first:
+            self._counters.first_piece_seconds.append(time.perf_counter() - self._started)
+            self._is_first = False
+        return piece
+
+    def close(self) -> None:
+        """Stop the model, if it still generates."""
+        self._pieces.close()
 
 
 @dataclass

@@ -88,13 +88,13 @@ def whole_characters(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def stream_tokens(
-    decoder: TokenDecoder, ends: Collection[int], generate: Callable[..., object]
+    decoder: TokenDecoder, ends: Collection[int], generate: Callable[..., object], answer: list[int]
 ) -> Iterator[str]:
     """Call `generate(stopping_criteria=...)` for one prompt and yield the text of each token.
 
     transformers' own streamer waits for the end of a word, which would falsify the time to the first token.
-    ends: tokens that end the answer and are no part of it. Leaving the loop early stops the generation and
-    waits until it has ended.
+    ends: tokens that end the answer and are no part of its text. answer: every token is appended to it.
+    Leaving the loop early stops the generation and waits until it has ended.
     """
     from transformers import StoppingCriteria
 
@@ -108,6 +108,7 @@ def stream_tokens(
 
         def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
             token = int(input_ids[0, -1])
+            answer.append(token)
             if token not in ends and (piece := decoder.step(token)):
                 self.put(piece)
             return input_ids.new_full((1,), self.stop.is_set(), dtype=bool)

@@ -21,7 +21,6 @@ WEIGHT_PATTERNS = [  # transformers reads the files of the first pattern that ma
     for p in (r"model\.safetensors", r"model-\d{5}-of-\d{5}\.safetensors", r"[^/]+\.safetensors")
 ]
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf|\.safetensors)")
-INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000  # limit of the safetensors format
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from contextlib import nullcontext
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, cast
@@ -13,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers
 
+from course_lib.atomic import check_free_disk
 from course_lib.errors import CourseError
 from course_lib.models.files.hub_cache import SHA1, SHA256, Cache, File, Listing
 from course_lib.models.files.hub_errors import (
@@ -26,6 +26,8 @@ from course_lib.models.files.hub_errors import (
 from course_lib.models.schema.sources import HuggingFaceSource, read_token
 
 CLIENT = "local-ai-measured"  # sent to the hub in the User-Agent header
+
+OTHER_DISK = "export HF_HUB_CACHE=...  # a folder on another disk"
 
 
 def is_unsafe(name: str) -> bool:
@@ -126,7 +128,7 @@ def fetch_files(
         sum(map(cache.downloaded_bytes, files.values())),
     )
     with wrap_errors(source):
-        _check_disk(source, cache, total - downloaded)
+        check_free_disk(cache.folder, total - downloaded, source.repository, OTHER_DISK)
         headers = build_hf_headers(token=_token(source), library_name=CLIENT) | {
             "Accept-Encoding": "identity"
         }
@@ -176,13 +178,3 @@ def _fetch(
             f"{str(file.digest)[:12]}...; it has been removed",
             pull_command(source),
         )
-
-
-def _check_disk(source: HuggingFaceSource, cache: Cache, needed: int) -> None:
-    """Raise CourseError if the disk of the cache has fewer than `needed` bytes free."""
-    folder = next(p for p in (cache.folder, *cache.folder.absolute().parents) if p.exists())
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        sizes = f"needs {describe_size(needed)} more, but {describe_size(free)} are free"
-        fix = "export HF_HUB_CACHE=...  # a folder on another disk"
-        raise CourseError(f"{source.repository} {sizes} at {folder}", fix)

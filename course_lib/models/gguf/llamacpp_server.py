@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -147,6 +148,18 @@ class LlamaServer:
         except subprocess.TimeoutExpired:
             return "its process runs, but does not answer"
         return " ".join([f"its process ended with status {status}", *self._errors])[:1000]
+
+    def last_error(self, start: str) -> str:
+        """What follows `start` in llama.cpp's last messages; "" if it writes no such message at once.
+
+        The messages come through another pipe than the responses, and may come after them.
+        """
+        for wait in (0.0, 0.1, 0.4):
+            time.sleep(wait)
+            for line in reversed([*self._errors]):
+                if start in line:
+                    return line.partition(start)[2]
+        return ""
 
     @property
     def process_id(self) -> int:

@@ -9,12 +9,11 @@ import dataclasses
 import json
 import math
 import mmap
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from course_lib.atomic import atomic_folder, check_new_folder
+from course_lib.atomic import atomic_folder, check_free_disk, check_new_folder
 from course_lib.errors import CourseError
 from course_lib.models.files.headers import INDEX, SINGLE_FILE, Tensor, check_gguf
 from course_lib.models.gguf.architecture import (
@@ -65,7 +64,8 @@ def unpack(file: Path, folder: Path) -> None:
         architecture = _with_llama_3_rope(file, header.tensors[ROPE_FREQUENCIES], architecture)
     check_supported(architecture)
     tensors = _tensors(header, architecture)
-    _check_disk(folder, 2 * sum(_count(tensor) for tensor in tensors.values()))
+    needed = 2 * sum(_count(tensor) for tensor in tensors.values())
+    check_free_disk(folder, needed, "the unpacked model", CHOOSE_ANOTHER_FOLDER)
     fields = {key: value for key, value in header.fields.items() if key.startswith("tokenizer.")}
     if found := first_difference(fields, tokenizer, composed=composes_letters(fields)):
         raise different_ids_error(file.name, found)
@@ -224,14 +224,6 @@ def _count(tensor: Tensor) -> int:
     return math.prod(tensor.shape)
 
 
-def _check_disk(folder: Path, needed: int) -> None:
-    parent = next(path for path in folder.absolute().parents if path.exists())
-    free = shutil.disk_usage(parent).free
-    if needed > free:
-        what = f"the unpacked model needs {needed / 1e6:,.0f} MB, but {parent} has {free / 1e6:,.0f} MB free"
-        raise CourseError(what, CHOOSE_ANOTHER_FOLDER)
-
-
 def _write_weights(folder: Path, file: Path, tensors: dict[str, Tensor], architecture: Architecture) -> None:
     """Write the weights as bfloat16, in several files if they are large, and show the progress."""
     from safetensors.torch import save_file
@@ -252,6 +244,7 @@ def _write_weights(folder: Path, file: Path, tensors: dict[str, Tensor], archite
                 weights[name] = _weight(data, name, tensors[name], architecture)
                 bar.update(weights[name].nbytes)
             save_file(weights, folder / shard, metadata={"format": "pt"})
+            (folder / shard).chmod(0o644)  # safetensors lets only the owner read, and a class may share it
             weight_map |= dict.fromkeys(names, shard)
     if len(shards) > 1:
         index = {"metadata": {"total_size": 2 * total}, "weight_map": weight_map}

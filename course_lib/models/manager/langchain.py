@@ -19,13 +19,16 @@ from langchain_core.runnables import (
     RunnableLambda,
     RunnablePassthrough,
 )
+from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import is_typeddict
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers import driver_class
+from course_lib.models.drivers.arguments import InputError, as_list, as_text
 from course_lib.models.drivers.capabilities import drivers_with
 from course_lib.models.drivers.engine import Engine, Kind, Unsupported
-from course_lib.models.drivers.inputs import as_list
+from course_lib.models.drivers.json_answers import check_validity, is_runaway
 from course_lib.models.drivers.reply import Reply, Turn
 from course_lib.models.schema import Generation, ModelSpec
 
@@ -43,38 +46,58 @@ class EngineSource(Protocol):
 
 
 def turns(messages: Sequence[BaseMessage]) -> list[Turn]:
-    """Convert LangChain messages to turns. Raises ValueError for unsupported roles, images and files."""
+    """Convert LangChain messages to turns. Raises InputError for unsupported roles, images and files."""
     result: list[Turn] = []
     for message in messages:
         if message.type not in ROLES:
-            raise ValueError(f"a message of type {message.type!r}; supported: {', '.join(ROLES)}")
+            what = f"a message of type {message.type!r}; supported: {', '.join(ROLES)}"
+            raise InputError(what, 'invoke([("human", "Hello.")])')
         parts = [message.content] if isinstance(message.content, str) else message.content
         texts = [part if isinstance(part, str) else part.get("text") for part in parts]
         if not all(isinstance(text, str) for text in texts):
-            raise ValueError("a message has content other than text; images and files are not supported")
+            what = "a message has content other than text; images and files are not supported"
+            raise InputError(what, 'invoke([("human", "Hello.")])')
         result.append({"role": ROLES[message.type], "content": "".join(cast(list[str], texts))})
     return result
 
 
 def to_message(reply: Reply) -> AIMessage:
     """Convert a reply to a LangChain message with its token counts."""
+    return AIMessage(content=str(reply), **_metadata(reply))
+
+
+def _metadata(reply: Reply) -> dict[str, Any]:
     total = reply.prompt_tokens + reply.tokens
-    return AIMessage(
-        content=str(reply),
-        usage_metadata=UsageMetadata(
+    return {
+        "usage_metadata": UsageMetadata(
             input_tokens=reply.prompt_tokens, output_tokens=reply.tokens, total_tokens=total
         ),
-        response_metadata={"finish_reason": reply.finish_reason},
-    )
+        "response_metadata": {"finish_reason": reply.finish_reason},
+    }
 
 
 def _check_complete(message: AIMessage) -> AIMessage:
     """Return the message. Raises CourseError if max_output_length cut it: a part of JSON may look whole."""
     if message.response_metadata.get("finish_reason") == "length" and message.usage_metadata:
-        limit = message.usage_metadata["output_tokens"]
-        what = f"max_output_length={limit} cut the answer within its JSON: {str(message.content)[-60:]!r}"
+        limit, text = message.usage_metadata["output_tokens"], str(message.content)
+        what = f"max_output_length={limit} cut the answer within its JSON: {text[-60:]!r}"
+        if is_runaway(text):
+            bounds = '"maxLength" to a text, "maxItems" to a list, "minimum" and "maximum" to a number'
+            raise CourseError(f"{what}; it repeats itself and would not end", f"add {bounds} in the schema")
         raise CourseError(what, f"get_chat_model(..., max_output_length={2 * limit})")
     return message
+
+
+def _json_schema(schema: Any) -> dict[str, Any]:
+    """Return the JSON schema of a pydantic class or TypedDict, or the dict itself. Raises InputError."""
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return schema.model_json_schema()
+    if is_typeddict(schema):
+        return convert_to_json_schema(schema)
+    if isinstance(schema, dict):
+        return schema
+    what = f"{schema!r:.80} is no JSON schema (a dict), pydantic class or TypedDict"
+    raise InputError(what, "model.with_structured_output(MyPydanticClass)")
 
 
 class ChatModel(BaseChatModel):
@@ -124,11 +147,15 @@ class ChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         with self.engine() as engine:
-            for piece in engine.stream(turns(messages), self._options(stop, kwargs)):
+            pieces = engine.stream(turns(messages), self._options(stop, kwargs))
+            for piece in pieces:
                 chunk = ChatGenerationChunk(message=AIMessageChunk(content=piece))
                 if run_manager:
                     run_manager.on_llm_new_token(piece, chunk=chunk)
                 yield chunk
+            if pieces.reply is not None:
+                end = AIMessageChunk(content="", chunk_position="last", **_metadata(pieces.reply))
+                yield ChatGenerationChunk(message=end)
 
     def batch(
         self,
@@ -146,27 +173,36 @@ class ChatModel(BaseChatModel):
         with self.engine() as engine:
             return [to_message(r) for r in engine.generate(conversations, self._options(stop, kwargs))]
 
-    def with_structured_output(
-        self, schema: dict[str, Any] | type[BaseModel], *, include_raw: bool = False, **kwargs: Any
-    ) -> Runnable[LanguageModelInput, Any]:
-        """Return a runnable whose answers are dicts that match a JSON schema, or objects of a pydantic class.
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
+        """Raise Unsupported: no driver passes tools to a model."""
+        raise Unsupported(f"{self.spec.name} cannot call tools here", "model.with_structured_output(schema)")
 
-        It answers as a whole, also in a stream, and raises CourseError for an answer that max_output_length
-        cuts; with include_raw, that is the `parsing_error`. Raises Unsupported if the driver cannot enforce a
-        schema, ValueError for unknown options.
+    def with_structured_output(
+        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Return a runnable whose answers are objects of a pydantic class, or dicts.
+
+        schema: the pydantic class; or, for dicts, a JSON schema or a TypedDict. The runnable answers as a
+        whole, also in a stream, and raises CourseError for an answer that max_output_length cuts; with
+        include_raw, that is the `parsing_error`. Raises Unsupported if the driver cannot enforce a schema,
+        InputError for another type of schema and for unknown options, SpecError for a bad schema.
         """
         if kwargs:
-            raise ValueError(f"options {', '.join(kwargs)} are not known; known: schema and include_raw")
+            what = f"unknown options: {', '.join(kwargs)}; there are schema and include_raw"
+            raise InputError(what, "model.with_structured_output(schema, include_raw=True)")
         if "json_schema" not in driver_class(self.spec).capabilities:
             raise Unsupported(
                 f"the driver {self.spec.driver} cannot make an answer match a schema",
                 f"use a driver that can: {', '.join(drivers_with('json_schema'))}",
             )
-        is_class = isinstance(schema, type)
+        json_schema = _json_schema(schema)
+        self.options.replace(json_schema=json_schema)  # raises SpecError
+        check_validity(json_schema)
+        is_class = isinstance(schema, type) and issubclass(schema, BaseModel)
         parse: Any = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()
         parser: Any = RunnableLambda(_check_complete) | parse
         whole = self.model_copy(update={"disable_streaming": True})
-        answer = whole.bind(json_schema=schema.model_json_schema() if isinstance(schema, type) else schema)
+        answer = whole.bind(json_schema=json_schema)
         if not include_raw:
             return answer | parser
         parsed = RunnablePassthrough.assign(
@@ -207,26 +243,26 @@ class EmbeddingModel(_Managed, Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Return a vector for each passage. Raises CourseError for a lone string and for too long a text."""
-        return self._embed(as_list(texts, "embed_documents([{}])[0]"), "passage")
+        return self._embed(as_list(texts, "texts", "embed_documents([{}])[0]"), "passage")
 
     def embed_queries(self, texts: list[str]) -> list[list[float]]:
         """Return a vector for each query, computed in one batch."""
-        return self._embed(as_list(texts, "embed_query({})"), "query")
+        return self._embed(as_list(texts, "texts", "embed_query({})"), "query")
 
     def embed_query(self, text: str) -> list[float]:
         """Return the vector of one query."""
-        return self.embed_queries([text])[0]
+        return self.embed_queries([as_text(text, "text")])[0]
 
     def embed_document_tokens(self, texts: list[str]) -> list[NDArray[np.float32]]:
         """Return the unit-length token vectors of each passage, (tokens, dimensions). Any length works."""
-        texts = as_list(texts, "embed_document_tokens([{}])[0]")
+        texts = as_list(texts, "texts", "embed_document_tokens([{}])[0]")
         with self.engine() as engine:
             return engine.embed_tokens(texts, "passage")
 
     def embed_query_tokens(self, text: str) -> NDArray[np.float32]:
         """Return the unit-length token vectors of one query, (tokens, dimensions)."""
         with self.engine() as engine:
-            return engine.embed_tokens([text], "query")[0]
+            return engine.embed_tokens([as_text(text, "text")], "query")[0]
 
 
 class RerankerModel(_Managed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -77,6 +78,17 @@ def sizes_in_folder(folder: Path) -> Architecture:
 
     For a model that also reads images, these are the sizes of its language model.
     """
+    try:
+        stat = (folder / "config.json").stat()
+    except OSError as error:
+        message = f"{folder} has no readable config.json: {error}"
+        raise CourseError(message, "use a Hugging Face model folder (config.json and safetensors)") from error
+    return _sizes(folder, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _sizes(folder: Path, size: int, changed: int) -> Architecture:
+    """Read config.json, again only if its size or modification time has changed."""
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         config = config.get("text_config", config)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from course_lib.models.schema.json_schema import check_size
+from course_lib.models.schema.json_schema import check_keywords, check_size
 from course_lib.models.schema.validation import Frozen, validate
 
 MAX_STOPS = 16
@@ -34,7 +34,7 @@ class Generation(Frozen):
     @field_validator("json_schema")
     @classmethod
     def _check_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        return value if value is None else check_size(value)
+        return value if value is None else check_keywords(check_size(value))
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Generation:

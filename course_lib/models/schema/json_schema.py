@@ -1,4 +1,4 @@
-"""Check that a JSON schema for answers is small enough for llama.cpp to compile it within a second."""
+"""Check that a JSON schema for answers says something, and that llama.cpp can compile it within a second."""
 
 from __future__ import annotations
 
@@ -18,6 +18,19 @@ MAX_COMBINATIONS = 500  # of the alternatives that allOf multiplies; 3,125 took 
 COUNT_KEYWORDS = frozenset(
     {"minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains"}
 )
+KEYWORDS = ("type", "properties", "items", "enum", "const", "$ref", "anyOf", "oneOf", "allOf")
+
+
+def check_keywords(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return `schema`. Raises ValueError for one that any JSON matches, such as {"city": "string"}.
+
+    {} is allowed: it says so.
+    """
+    if schema and not any(keyword in schema for keyword in KEYWORDS):
+        raise ValueError(
+            f"the schema has none of the keywords {', '.join(KEYWORDS)}: any JSON would match it"
+        )
+    return schema
 
 
 def check_size(schema: dict[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.engine import Unsupported
-from course_lib.models.drivers.json_answers import bounded, matches
+from course_lib.models.drivers.json_answers import bounded, is_runaway, matches
 from course_lib.models.drivers.recommended import recommended_options
 from course_lib.models.drivers.streaming import TokenDecoder
+from course_lib.models.schema import Generation
 
 DRIVERS = ["huggingface", "llamacpp"]
 KOREAN = "질문: 하늘은행의 🙂 수수료는 얼마입니까? 하늘은행의 🙂"
@@ -164,3 +165,66 @@ def test_sampled_json_has_the_named_keys_and_no_other_white_space(llamacpp):
 def test_a_schema_that_llama_cpp_drops_after_the_first_token_is_refused(llamacpp, schema):
     with pytest.raises(Unsupported, match="does not enforce this JSON schema"):
         llamacpp.check_schema(schema)
+
+
+INTEGER, NUMBER = {"type": "integer"}, {"type": "number"}
+WANTED = [{"1": 50}, {"0": 50}, {"-": 90, "9": 50}, {".": 90, "3": 50}, {"e": 90, "9": 50}]
+
+
+def answer_with_biases(engine, schema, biases):
+    """What the model answers if it prefers these characters, and why it ends; a model may prefer any."""
+    biases = [[engine._tokenize([text])[0][-1], bias] for text, bias in biases.items()]
+    request = engine._request([5], Generation(json_schema=schema, max_output_length=60))
+    choice = engine._completion(request | {"logit_bias": biases})["choices"][0]
+    return choice["text"], choice["finish_reason"]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        INTEGER,
+        INTEGER | {"minimum": 5},
+        INTEGER | {"maximum": 5},
+        INTEGER | {"minimum": 10**16},
+        INTEGER | {"multipleOf": 7, "minimum": 0},
+        NUMBER | {"minimum": 0},
+        NUMBER | {"exclusiveMinimum": 0.5, "maximum": 9},
+        NUMBER | {"multipleOf": 0.01, "minimum": 0},
+        {"type": ["number", "null"], "minimum": 0},
+        {"allOf": [INTEGER, {"minimum": 5}]},
+    ],
+)
+@pytest.mark.parametrize("wanted", WANTED, ids=str)
+def test_a_number_ends_whatever_the_model_prefers(llamacpp, schema, wanted):
+    text, finish_reason = answer_with_biases(llamacpp, schema, wanted)
+    assert finish_reason == "stop" and matches(text, schema)
+
+
+def test_a_number_keeps_its_sign_its_decimals_and_15_digits(llamacpp):
+    assert answer_with_biases(llamacpp, NUMBER, {"9": 50}) == ("9" * 15, "stop")
+    assert answer_with_biases(llamacpp, NUMBER, {".": 90, "3": 50}) == ("3.333333333", "stop")
+    assert answer_with_biases(llamacpp, INTEGER, {"-": 90, "9": 50}) == ("-" + "9" * 15, "stop")
+    assert answer_with_biases(llamacpp, NUMBER, {"-": 90, "9": 50})[0].startswith("-999999999")
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason", "fix"),
+    [
+        (INTEGER | {"multipleOf": 5}, "multipleOf 5: llama.cpp writes no negative multiples", '"minimum": 0'),
+        ({"type": "array", "uniqueItems": True}, r'Unimplemented keys: \["uniqueItems"\]', "leave that part"),
+        ({"type": "string", "format": "banana"}, "Unknown format: banana", "leave that part"),
+        (INTEGER | {"minimum": 6, "maximum": 5}, "Unsatisfiable schema: minimum", "leave that part"),
+    ],
+)
+def test_what_llama_cpp_does_not_enforce_is_refused_by_name(llamacpp, schema, reason, fix):
+    for _ in range(2):
+        with pytest.raises(Unsupported, match=reason) as raised:
+            llamacpp.generate(["x"], json_schema={"type": "array", "items": schema, "minItems": 1})
+        assert fix in raised.value.fix
+
+
+@pytest.mark.parametrize(
+    "text", ["1" * 25, '{"a": "the fee, the fee, the fee, the fee, the fee, ', "[0, 0, 0, 0, 0, 0, 0, 0"]
+)
+def test_an_answer_that_repeats_itself_is_recognized(text):
+    assert is_runaway(text) and not is_runaway("x" + text[:12])

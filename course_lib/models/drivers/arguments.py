@@ -1,0 +1,74 @@
+"""Check the arguments of an engine (a loaded model): an error names the argument and shows its value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from typing import Any, TypeVar
+
+from course_lib.errors import CourseError, check_text
+from course_lib.models.drivers.reply import Prompt
+
+ROLES = ("system", "user", "assistant")
+T = TypeVar("T")
+
+
+class InputError(CourseError, ValueError):
+    """An argument of an engine's method that the method cannot take."""
+
+
+def as_list(items: Iterable[T], name: str, call: str) -> list[T]:
+    """The items as a list. Raises InputError for no list, or one text or conversation instead of several.
+
+    Python would iterate over the letters of a text, the turns of a conversation, or the keys of a dict. name:
+    that of the argument. call: the correct call, with `{}` for an item, which the error shows.
+    """
+    if isinstance(items, str):
+        what = f"{items[:40]!r} is a single text where a list is expected"
+        raise InputError(what, call.format(repr(items) if len(items) <= 40 else "text"))
+    if not isinstance(items, Iterable) or isinstance(items, bytes | Mapping | Set):
+        raise InputError(f"{name} is {_shown(items)}, where a list is expected", call.format("text"))
+    items = list(items)
+    if items and isinstance(items[0], Mapping):
+        what = "this is a single conversation where a list of prompts is expected"
+        raise InputError(what, call.format("conversation"))
+    return items
+
+
+def as_texts(items: Iterable[str], name: str, call: str) -> list[str]:
+    """The items as a list of texts. Raises InputError as `as_list` does, and for an item that is no text."""
+    return [as_text(item, f"{name}[{i}]") for i, item in enumerate(as_list(items, name, call))]
+
+
+def as_text(value: object, name: str) -> str:
+    """The value. Raises InputError if it is no text, CourseError if no tokenizer can read it."""
+    if not isinstance(value, str):
+        raise InputError(f"{name} is {_shown(value)}, where a text is expected", f"give a text for {name}")
+    check_text(value)
+    return value
+
+
+def as_prompt(value: Prompt, name: str) -> Prompt:
+    """The value. Raises InputError if it is neither a text nor the turns of a conversation."""
+    if isinstance(value, str):
+        return as_text(value, name)
+    turns_fix = 'generate([[{"role": "user", "content": "Hello."}]])'
+    if not isinstance(value, list | tuple) or not all(isinstance(turn, Mapping) for turn in value):
+        what = f"{name} is {_shown(value)}; a prompt is a text or a list of turns"
+        raise InputError(what, turns_fix)
+    if not value:
+        raise InputError(f"{name} is a conversation without turns", turns_fix)
+    for i, turn in enumerate(value):
+        if turn.get("role") not in ROLES or not isinstance(turn.get("content"), str):
+            what = (
+                f"{name}[{i}] is no turn, which has a role (one of {', '.join(ROLES)}) and a text as content"
+            )
+            raise InputError(f"{what}: {_shown(turn)}", turns_fix)
+        check_text(turn["content"])
+    return value
+
+
+def _shown(value: Any) -> str:
+    """A short repr of a value, with its type if that says more."""
+    text = repr(value)
+    text = text if len(text) <= 100 else f"{text[:97]}..."
+    return text if value is None else f"{text} (type {type(value).__name__})"
