@@ -36,7 +36,7 @@ def test_every_point_and_interval_is_drawn():
     lines = {"one passage": {1e6: (0.5, 0.4, 0.6), 4e6: (0.9, 0.85, 0.95)}, "none": {1e6: (0.0, 0.0, 0.02)}}
     figure = lines_with_intervals(lines, x="weights", y="right, %", title="t", ticks={1e6: "1M", 4e6: "4M"})
     axes = figure.axes[0]
-    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["one passage", "none"]
+    assert [t.get_text() for t in axes.texts] == ["one passage", "none"]
     assert list(axes.containers[0].lines[0].get_ydata()) == [50, 90]
     bar = axes.containers[0].lines[2][0].get_segments()[0]
     assert [round(float(y)) for _, y in bar] == [40, 60]

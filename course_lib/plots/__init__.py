@@ -7,6 +7,7 @@ it.
 from course_lib.plots.bar_charts import bars, histograms, stacked_bar, training_memory
 from course_lib.plots.base import COLOURS, Picture
 from course_lib.plots.diagrams import low_rank, ways_to_read
+from course_lib.plots.inference_diagrams import cut_prompt, packed_block, shared_heads, timeline
 from course_lib.plots.line_charts import curves, lines_with_intervals, losses
 from course_lib.plots.point_charts import bounded_choice, calibration, dots, named_points, scatter
 from course_lib.plots.search_charts import alignment, rankings
@@ -19,15 +20,19 @@ __all__ = [
     "bounded_choice",
     "calibration",
     "curves",
+    "cut_prompt",
     "dots",
     "histograms",
     "lines_with_intervals",
     "losses",
     "low_rank",
     "named_points",
+    "packed_block",
     "rankings",
     "scatter",
+    "shared_heads",
     "stacked_bar",
+    "timeline",
     "training_memory",
     "ways_to_read",
 ]

@@ -95,9 +95,14 @@ def training_memory(costs: Mapping[str, tuple[int, int, int]], gpu_bytes: float 
 
 
 def histograms(
-    values: Mapping[str, Any], *, x: str, title: str, levels: Mapping[str, Sequence[float]] | None = None
+    values: Mapping[str, Any],
+    *,
+    x: str,
+    title: str,
+    levels: Mapping[str, Sequence[float]] | None = None,
+    log: bool = True,
 ) -> Picture:
-    """Draw a histogram per name, one below the other with a shared x axis and logarithmic counts.
+    """Draw a histogram per name, one below the other with a shared x axis; `log`: with logarithmic counts.
 
     values: name -> array of any shape. levels: name -> x values marked by thin lines, such as the values that
     a number format can represent. Raises ValueError for no names, and for an array that is empty or not
@@ -113,9 +118,10 @@ def histograms(
         for level in (levels or {}).get(name, ()):
             axes.axvline(level, color=COLOURS[1], linewidth=0.8)
         axes.hist(numbers, bins=edges, color=COLOURS[0])
-        axes.set_yscale("log")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylabel("weights")
+        if log:
+            axes.set_yscale("log")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylabel("weights (log)" if log else "weights")
         axes.set_title(name, loc="left", fontsize="medium")
     rows[-1].set_xlabel(x)
     figure.suptitle(title)

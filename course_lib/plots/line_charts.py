@@ -26,17 +26,21 @@ def lines_with_intervals(
     """
     check_count(len(lines), len(COLOURS), "lines")
     figure, axes = new_picture(7, 4)
-    for (name, points), colour, marker in zip(lines.items(), COLOURS, MARKERS, strict=False):
+    for (name, points), colour, marker, style in zip(lines.items(), COLOURS, MARKERS, STYLES, strict=False):
         xs = sorted(points)
         values, lows, highs = zip(*([100 * number for number in points[at]] for at in xs), strict=True)
         below = [value - low for value, low in zip(values, lows, strict=True)]
         above = [high - value for value, high in zip(values, highs, strict=True)]
-        axes.errorbar(xs, values, yerr=[below, above], label=name, color=colour, marker=marker, capsize=3)
+        look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": style, "capsize": 3}
+        axes.errorbar(xs, values, yerr=[below, above], label=name, **look)
+        axes.annotate(
+            name, (xs[-1], values[-1]), xytext=(8, 0), textcoords="offset points", va="center", color=colour
+        )
     axes.set(xscale="log", xlabel=x, ylabel=y, title=title, ylim=(-2, 102))
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.minorticks_off()
+    axes.margins(x=0.2)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(loc="best", frameon=False)
     return figure
 
 

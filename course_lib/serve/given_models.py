@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from course_lib.errors import CourseError
+from course_lib.models import catalog
 from course_lib.models.files.headers import check_gguf, gguf_models
 from course_lib.models.gguf.inputs import input_format
 from course_lib.serve.errors import ApiError
@@ -56,9 +57,11 @@ def _add_file(store: Store, path: Path, name: str) -> None:
             error.what, command_line("course", "serve", "--model", f"{path}=my-model")
         ) from error
     try:
-        input_format(check_gguf(path))
-    except CourseError as error:
-        raise CourseError(error.what, WHOLE_MODEL) from error
+        check_gguf(path)
+    except CourseError as error:  # most of its fixes are calls of `load`
+        fix = error.fix if error.fix.startswith("git ") else WHOLE_MODEL
+        raise CourseError(error.what, fix) from error
+    input_format(path)
     store.add_file(path, name)
 
 
@@ -66,13 +69,17 @@ def _nothing_there(path: Path) -> CourseError:
     """The error for a path at which there is no file, and which is no name of the library."""
     if path.is_dir():
         files = gguf_models(p.name for p in path.iterdir())
-        what = f"{path} is a folder with {len(files)} GGUF models; a file is expected"
+        what = f"{path} is a folder (GGUF models in it: {len(files)}); a file is expected"
         fix = WHOLE_MODEL
         if files:
             fix = command_line("course", "serve", "--model", path / files[0])
         elif (path / "config.json").is_file():
             fix = command_line("course", "models", "export", path)
         return CourseError(what, fix)
+    if (known := catalog.find(str(path))) is not None:
+        kind = "a LoRA adapter" if known.adapter_of else "no GGUF file"
+        what = f"{known.model} is {kind}; this server runs whole models as GGUF files"
+        return CourseError(what, "course models list")
     names = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
     near = [str(path.parent / n) for n in get_close_matches(path.name, names, n=1)]
     near += similar_names(str(path)) if len(path.parts) == 1 else []

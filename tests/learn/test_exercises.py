@@ -34,7 +34,7 @@ def unwritten(answers):
         (None, "00.2 not yet: your answer is None"),
         ("half", "00.2 not yet: your code stopped with TypeError"),
         (lambda answers: exit(), "00.2 not yet: your code stopped with SystemExit"),
-        (lambda answers: Fraction(1, 2), "gave 0.5; it should be 0.4"),
+        (lambda answers: Fraction(1, 2), "gave 0.5; it should give 1"),
         (lambda answers: 1 / 0, "00.2 not yet: your code stopped with ZeroDivisionError"),
         (lambda answers: sum(a == "Not in the handbook." for a in answers), "the number of refusals"),
     ],

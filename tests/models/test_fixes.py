@@ -7,12 +7,13 @@ import pytest
 
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
-from course_lib.models import ModelSpec, load
+from course_lib.models import ModelManager, ModelSpec, load
 from course_lib.models.downloads import check
 from course_lib.models.drivers.arguments import InputError
 from course_lib.models.drivers.context import check_fits
 from course_lib.models.drivers.fields import Unsupported, with_driver
 from course_lib.models.gguf import export, export_adapter, unpack
+from course_lib.models.schema import Generation
 from tests.fake_server import default_responses, fake_server, load_from
 
 
@@ -82,3 +83,33 @@ def test_a_path_to_pull_gets_a_command_as_its_fix():
     with pytest.raises(CourseError) as error:
         check("../x")
     assert error.value.fix == "course models list"
+
+
+@pytest.mark.parametrize(
+    ("call", "fix"),
+    [
+        (lambda: load("haneul-300k", temperature=0.5), "load(..., generation={'temperature': 0.5})"),
+        (lambda: load("haneul-300k", max_tokens=5), "load(..., generation={'max_output_length': 5})"),
+        (lambda: load("haneul-300k", n_ctx=512), "load(..., context_length=512)"),
+        (lambda: load("haneul-4m", adapters="haneul-style"), "load(..., adapters=['haneul-style'])"),
+        (lambda: Generation().replace(max_new_tokens=5), "generate(..., max_output_length=5)"),
+        (lambda: Generation().replace(stop="x"), "generate(..., stop=['x'])"),
+    ],
+)
+def test_the_names_of_other_libraries_and_texts_for_lists_get_the_right_call(call, fix):
+    with pytest.raises(CourseError) as error:
+        call()
+    assert error.value.fix == fix
+
+
+def test_an_encoder_is_no_chat_model():
+    for name in ("all-MiniLM-L6-v2", "multilingual-e5-small-q4"):
+        with pytest.raises(CourseError, match="is a model for text-embedding and generates no text"):
+            ModelManager().get_chat_model(name)
+
+
+@pytest.mark.parametrize("driver", ["huggingface", "llamacpp"])
+def test_a_with_block_closes_a_model(driver):
+    with load("haneul-300k", driver=driver) as engine:
+        assert engine.generate(["hi"], max_output_length=1)
+    assert "closed=True" in repr(engine)

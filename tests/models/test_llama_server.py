@@ -272,3 +272,28 @@ def test_memory_is_the_file_the_cache_and_little_more(smollm2):
     )
     assert planned < taken < planned + 120_000_000
     engine.close()
+
+
+FORK = """
+import os, sys
+from course_lib.models import load
+engine = load("haneul-300k", driver="llamacpp")
+answer = engine.generate(["hello"], max_output_length=3)
+child = os.fork()
+if child == 0:
+    assert engine.generate(["hello"], max_output_length=3) == answer
+    engine.close()
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert engine.generate(["hello"], max_output_length=3) == answer
+folder = os.path.dirname(engine.server._addresses[0].split("://")[1])
+engine.close()
+assert not os.path.exists(folder)
+print("right")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_that_ends_leaves_the_model_alone():
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "right\n", done.stderr

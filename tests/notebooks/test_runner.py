@@ -95,6 +95,7 @@ SOUND = [
     Planted(widget("str(x)"), tags="widget"),
     Planted(exercise_cell("00.1"), RIGHT, "exercise"),
     Planted(exercise_cell("00.2"), "00.2 right: count refusals\n", "exercise"),
+    Planted(exercise_cell("00.3"), "00.3 right: read or remembered?\n", "exercise"),
     Planted("print(known, items, state.path())", "1 [1] None\n"),
 ]
 
@@ -102,9 +103,9 @@ SOUND = [
 def test_a_sound_chapter_passes_every_step(tmp_path):
     result = run(chapter(tmp_path, SOUND))
     assert result.failures == {}
-    tried = len(wrong_answers("00.1")) + len(wrong_answers("00.2"))
+    tried = sum(len(wrong_answers(id_)) for id_ in ("00.1", "00.2", "00.3"))
     ends = (
-        len(SOUND) + 2 + tried + 2 * 2 + 4
+        len(SOUND) + 2 + tried + 3 * 2 + 4
     )  # cells, widgets, wrong answers, references and stubs, whole run
     assert [outcome for outcome, _ in result.steps.values()] == ["passed"] * ends
 

@@ -15,8 +15,8 @@ def test_every_exercise_has_wrong_answers_with_a_feedback_of_their_own():
 @pytest.mark.parametrize(
     ("line", "replacement", "complaint"),
     [
-        ('"00.1":', '"00.3":', "unknown exercise 00.3"),
-        ('"00.1":', '"00.3":', "00.1: 0 wrong answers"),
+        ('"00.1":', '"00.9":', "unknown exercise 00.9"),
+        ('"00.1":', '"00.9":', "00.1: 0 wrong answers"),
         ("only the first of two", "came back unchanged", "two wrong answers expect the same feedback"),
     ],
 )

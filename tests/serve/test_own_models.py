@@ -191,11 +191,12 @@ def test_what_cannot_be_served_at_the_start_is_told_with_its_reason(tmp_path, gg
         ("haneul-5m", "neither a file nor a model", "course serve --model haneul-"),
         ("nothing-like-it", "neither a file nor a model", "course models list"),
         ("text.gguf", "is not a GGUF file: it has 5 bytes", "whole model"),
-        ("cut.gguf", "is truncated or damaged: it has 3,000 bytes", "whole model"),
+        ("cut.gguf", "is truncated or damaged: it has 3,000 bytes", "export it again"),
         ("adapter.gguf", "is a LoRA adapter", "ollama create"),
-        ("empty", "is a folder with 0 GGUF models", "whole model"),
-        ("full", "is a folder with 1 GGUF models", "course serve --model full/m.gguf"),
-        (str(data.MODELS / "haneul-4m"), "is a folder with 0", "course models export"),
+        ("haneul-style", "is a LoRA adapter; this server runs whole models", "course models list"),
+        ("empty", r"is a folder \(GGUF models in it: 0\)", "whole model"),
+        ("full", r"is a folder \(GGUF models in it: 1\)", "course serve --model full/m.gguf"),
+        (str(data.MODELS / "haneul-4m"), "is a folder", "course models export"),
         ("full/m.gguf=a b", "no valid model name", "=my-model"),
     ]:
         before = sorted(tmp_path.rglob("*.gguf"))

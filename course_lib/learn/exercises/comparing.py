@@ -140,8 +140,8 @@ def _ending(result: Any, gave: str, raised: str) -> str:
 
 def _short(value: Any) -> str:
     """Return a value as text of at most some 120 characters."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
+        return f"{float(value):.6g}"
     if isinstance(value, np.ndarray):
         value = value.tolist()
     text = repr(value)

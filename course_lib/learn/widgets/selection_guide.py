@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from course_lib.learn.widgets.explorer import Choice, Control, Explorer, Output, Range
-from course_lib.models.catalog import PURPOSES, Fit, entry, largest_fitting, rank_models
+from course_lib.models.catalog import PURPOSES, Entry, Fit, entry, largest_fitting, rank_models
 from course_lib.plots import COLOURS, Picture
 from course_lib.plots.base import new_picture
 from course_lib.tables import table
@@ -22,7 +22,9 @@ def guide_table(
     room: float = DEFAULT_ROOM_GIB,
     commercial: bool = False,
 ) -> str:
-    """Return a table of the largest model for each purpose and memory size; a star marks those with Korean.
+    """Return a table of the largest model for each purpose and memory size.
+
+    A star marks models with Korean; "not for business" those whose licence forbids commercial use.
 
     memories: in GiB. bits: per weight. room: GiB of the memory that are kept free for the context.
     commercial: only models whose licence allows commercial use. The largest model need not be the best.
@@ -31,8 +33,13 @@ def guide_table(
     rows = []
     for purpose in PURPOSES:
         entries = (largest_fitting(purpose, max(0, m - room), bits, commercial=commercial) for m in memories)
-        rows.append([purpose, *("-" if e is None else e.model + " *" * e.korean for e in entries)])
+        rows.append([purpose, *("-" if e is None else _marked(e) for e in entries)])
     return table(["purpose", *(f"{m:g} GiB" for m in memories)], rows)
+
+
+def _marked(entry: Entry) -> str:
+    forbidden = entry.terms.commercial == "no"
+    return entry.model + " *" * entry.korean + ", not for business" * forbidden
 
 
 def describe(fits: Sequence[Fit], limit: float, speeds: Mapping[str, float]) -> str:

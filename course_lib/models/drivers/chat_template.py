@@ -24,6 +24,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from course_lib.errors import CourseError
 from course_lib.models import catalog
+from course_lib.models.drivers.capabilities import GENERATION_TASKS
 from course_lib.models.drivers.reply import Turn
 from course_lib.models.files.headers import read_json
 from course_lib.models.gguf.inputs import input_format
@@ -97,11 +98,17 @@ def has_chat_template(path: Path) -> bool:
 
 
 def refuse_base_model(spec: ModelSpec) -> None:
-    """Raise CourseError for a conversation with a base model, if the catalogue or its files show it."""
+    """Raise CourseError for a chat with a base model or an encoder, if the catalogue or its files show it."""
     if spec.task != "chat-completion":
         return
     path = spec.source.path.expanduser() if isinstance(spec.source, LocalSource) else None
-    known = catalog.pulled_entry(path) if path else catalog.find(getattr(spec.source, "repository", ""))
+    if path and path == catalog.shipped_folder(name := catalog.model_name(path)):
+        known = catalog.find(name)
+    else:
+        known = catalog.pulled_entry(path) if path else catalog.find(getattr(spec.source, "repository", ""))
+    if known and known.task not in GENERATION_TASKS:
+        what = f"{spec.name} is a model for {known.task} and generates no text"
+        raise CourseError(what, f'load("{known.model}", task="{known.task}")')
     if known:
         check_chat(spec.name, known.task != "text-generation")
     elif path and ((path.suffix == ".gguf" and path.is_file()) or (path / "tokenizer_config.json").is_file()):

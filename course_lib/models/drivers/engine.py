@@ -11,7 +11,7 @@ from abc import ABC
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.arguments import InputError, as_list, as_prompt, as_text, as_texts
@@ -29,7 +29,9 @@ Kind = Literal["query", "passage"]  # of a text to embed
 
 
 class Engine(ABC):
-    """A loaded model. Its methods take a list and return a list; a single string instead is an error.
+    """A loaded model; a `with` block closes it at its end.
+
+    Its methods take a list and return a list; a single string instead is an error.
 
     supported_fields: the fields of ModelSpec that have an effect; those of its `generation` have the prefix
     `generation.`. default_batch_size: prompts computed together, unless the specification has a batch_size.
@@ -209,6 +211,12 @@ class Engine(ABC):
 
     def close(self) -> None:  # noqa: B027 - not every driver has resources to free
         """Free the model's memory and connections. Closing it a second time does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     # -- for subclasses -----------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from course_lib.models.drivers.streaming import INCOMPLETE, whole_characters
 from course_lib.models.files.resolution import resolve
 from course_lib.models.gguf.header import control_tokens
 from course_lib.models.gguf.inputs import InputFormat, input_format
-from course_lib.models.gguf.llamacpp_server import LlamaServer, private_folder
+from course_lib.models.gguf.llamacpp_server import LlamaServer, PrivateFolder
 from course_lib.models.schema.generation import Generation
 from course_lib.models.schema.spec import ModelSpec
 
@@ -87,7 +87,7 @@ class LlamaCpp(Engine):
         source, wanted = resolve(spec.source), weight_type(spec)
         if spec.task == "chat-completion":
             check_chat(spec.name, has_chat_template(source))
-        scratch = private_folder()
+        scratch = PrivateFolder()
         file = model_file(source, wanted, Path(scratch.name))
         adapters = adapter_files(spec, source, Path(scratch.name))
         text_input = input_format(file)

@@ -109,7 +109,7 @@ def load_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except LOADING_ERRORS as error:
         what = f"the tokenizer of {folder.name} cannot be loaded: {_one_line(error)}"
-        raise CourseError(what, "course doctor") from error
+        raise CourseError(what, "save the model's own tokenizer in the folder") from error
 
 
 def _one_line(error: BaseException) -> str:

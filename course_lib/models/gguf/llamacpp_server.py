@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -35,10 +36,17 @@ SEPARATOR = -1  # separates the texts of one tokenization request; no token has 
 PROGRAM = Path(__file__).with_name("llamacpp_process.py")
 
 
-def private_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder for sockets and converted files, which only this user can enter."""
-    is_short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER
-    return tempfile.TemporaryDirectory(prefix="course-gguf-", dir=None if is_short else "/tmp")
+class PrivateFolder:
+    """A folder for sockets and converted files, which only this user can enter.
+
+    It is removed with this object or this process, but not with a forked process that has a copy of it, as
+    tempfile.TemporaryDirectory would be.
+    """
+
+    def __init__(self) -> None:
+        is_short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER
+        self.name = tempfile.mkdtemp(prefix="course-gguf-", dir=None if is_short else "/tmp")
+        self.cleanup = weakref.finalize(self, _remove, self.name, os.getpid())
 
 
 def settings(spec: ModelSpec, file: Path, slots: int, context: int, threads: int) -> dict[str, Any]:
@@ -77,9 +85,9 @@ class LlamaServer:
         file: Path,
         context: int,
         adapters: list[tuple[Path, float]],
-        folder: tempfile.TemporaryDirectory[str],
+        folder: PrivateFolder,
     ) -> None:
-        """Load a GGUF file. adapters: pairs of a GGUF file and its weight. folder: a `private_folder`.
+        """Load a GGUF file. adapters: pairs of a GGUF file and its weight. folder: for its sockets.
 
         Raises CourseError if llama.cpp cannot load the file, and if it does not find the device.
         """
@@ -108,14 +116,14 @@ class LlamaServer:
         answer = self._load(json.dumps(order))
         if "error" in answer:
             self.close()
-            what = f"llama.cpp cannot load {file.name} with device={spec.device!r}: {answer['error']}"
+            what = f"llama.cpp cannot load {spec.name} with device={spec.device!r}: {answer['error']}"
             raise CourseError(what, 'load(..., device="auto")' if order["gpu"] else "course doctor")
         self._addresses: list[str] = answer["addresses"]
         self.props = self.request("/props")
         self.meta: dict[str, Any] = self.request("/v1/models")["data"][0]["meta"]
         self.context = int(self.props["default_generation_settings"]["n_ctx"])
 
-    def _start(self, folder: tempfile.TemporaryDirectory[str]) -> None:
+    def _start(self, folder: PrivateFolder) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(PROGRAM)],
             stdin=subprocess.PIPE,
@@ -130,7 +138,7 @@ class LlamaServer:
         )
         self._errors = deque[str](maxlen=10)  # the last lines
         threading.Thread(target=_collect, args=(self._process.stderr, self._errors), daemon=True).start()
-        self._end = weakref.finalize(self, _end, self._process, folder)
+        self._end = weakref.finalize(self, _end, self._process, folder, os.getpid())
 
     def _load(self, order: str) -> dict[str, Any]:
         """Send the order, and wait for the answer: the addresses, or an error."""
@@ -267,8 +275,19 @@ def _collect(stream: IO[str], lines: deque[str]) -> None:
         lines.extend(line.split(": ", 1)[-1].strip()[:500] for line in stream)
 
 
-def _end(process: subprocess.Popen[str], folder: tempfile.TemporaryDirectory[str]) -> None:
-    """End the process, which ends when its input is closed, and remove its folder."""
+def _remove(folder: str, owner: int) -> None:
+    """Remove a folder in the process `owner`, which made it."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end(process: subprocess.Popen[str], folder: PrivateFolder, owner: int) -> None:
+    """End the process, which ends when its input is closed, and remove its folder.
+
+    owner: the process that started it; a forked one, which has copies of its objects, leaves it alone.
+    """
+    if os.getpid() != owner:
+        return
     assert process.stdin is not None and process.stdout is not None
     process.stdin.close()
     try:

@@ -89,10 +89,10 @@ def llama_cpp_ids(fields: dict[str, Any], texts: Sequence[str]) -> list[list[int
 
     Raises CourseError if llama.cpp cannot load or use the tokenizer.
     """
-    from course_lib.models.gguf.llamacpp_server import LlamaServer, private_folder
+    from course_lib.models.gguf.llamacpp_server import LlamaServer, PrivateFolder
     from course_lib.models.schema.spec import ModelSpec
 
-    folder = private_folder()
+    folder = PrivateFolder()
     file = _write_empty_model(fields, Path(folder.name) / "vocabulary.gguf")
     spec = ModelSpec.parse({"source": str(file), "task": "text-generation", "device": "cpu"})
     try:

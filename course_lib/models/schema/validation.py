@@ -11,6 +11,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from course_lib.errors import CourseError
 
 T = TypeVar("T", bound=BaseModel)
+# What other libraries call a field.
+OTHER_NAMES = {
+    "max_tokens": "max_output_length",
+    "max_new_tokens": "max_output_length",
+    "max_length": "max_output_length",
+    "num_predict": "max_output_length",
+    "num_ctx": "context_length",
+    "n_ctx": "context_length",
+    "repeat_penalty": "repetition_penalty",
+    "torch_dtype": "precision",
+    "dtype": "precision",
+}
 
 
 class SpecError(CourseError, ValueError):
@@ -72,7 +84,15 @@ def _fix(problem: Any, model: type[BaseModel], call: str) -> str:
     path, context, fields = _path(problem), problem.get("ctx", {}), f"see {model.__name__}.model_fields"
     if isinstance(context.get("error"), FieldError):
         return str(context["error"].fix)
+    if problem["type"] == "tuple_type" and isinstance(problem["input"], str) and len(path) == 1:
+        return f"{call}(..., {path[0]}=[{problem['input']!r}])"
     if problem["type"] == "extra_forbidden":
+        if len(path) == 1 and (other := OTHER_NAMES.get(path[-1])) in model.model_fields:
+            return f"{call}(..., {other}={problem['input']!r})"
+        if len(path) == 1 and isinstance(options := _defaults(model).get("generation"), BaseModel):
+            name = OTHER_NAMES.get(path[-1], path[-1])
+            if name in type(options).model_fields:
+                return f"{call}(..., generation={{{name!r}: {problem['input']!r}}})"
         similar = get_close_matches(path[-1], _fields(path[:-1], model), n=1)
         return f"{call}(..., {similar[0]}=...)" if similar and len(path) == 1 else fields
     field = model.model_fields.get(path[0]) if len(path) == 1 else None
@@ -82,6 +102,11 @@ def _fix(problem: Any, model: type[BaseModel], call: str) -> str:
         str(problem["input"]), re.findall("'(.+?)'", context.get("expected", "")), n=1
     )
     return f"{call}(..., {path[0]}={(allowed or [field.get_default(call_default_factory=True)])[0]!r})"
+
+
+def _defaults(model: type[BaseModel]) -> dict[str, Any]:
+    fields = model.model_fields.items()
+    return {name: field.get_default(call_default_factory=True) for name, field in fields}
 
 
 def _fields(path: list[str], model: type[BaseModel]) -> list[str]:

@@ -1,0 +1,183 @@
+"""Checkers of chapter 01's exercises on memory, bits per byte and comparing models: None if right.
+
+Each known mistake is a function that makes it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+from course_lib.learn.exercises.comparing import compare, diagnose
+from course_lib.measure.intervals import bootstrap_interval
+
+
+def _megabytes(parameters: int, bits: float) -> float:
+    return parameters * bits / 8 / 10**6
+
+
+SIZES = (
+    (lambda p, b: _megabytes(p, int(b)), "4.5 bits were taken for 4: `bits` may be a fraction"),
+    (lambda p, b: p * b / 10**6, "that counts 4 bits as 4 bytes; a byte has 8 bits"),
+    (
+        lambda p, b: 1.2 * _megabytes(p, b),
+        "the weights alone take no factor 1.2; the KV cache and the program are added in chapter 02",
+    ),
+    (lambda p, b: p * b / 8 / 2**20, "dividing by 2**20 gives MiB; a megabyte (MB) is 10**6 bytes"),
+    (lambda p, b: p * b / 8, "that is in bytes; divide by 10**6 for megabytes"),
+    (lambda p, b: p * b / 8 / 10**9, "that is in gigabytes; a megabyte is 10**6 bytes"),
+    (lambda p, b: p * b // 8 / 10**6, "// cuts off a part of a byte; divide with /"),
+)
+
+
+def check_megabytes(megabytes: Callable[[int, float], float]) -> str | None:
+    cases = [(8_000_000_000, 4), (1_377_408, 16), (1_000_001, 4.5)]
+    return diagnose(megabytes, _megabytes, cases, SIZES, name="megabytes")
+
+
+def _bits(logs: Sequence[float], text: str) -> float:
+    return -sum(logs) / math.log(2) / len(text.encode())
+
+
+BITS = (
+    (
+        lambda logs, text: -sum(logs) / math.log(2) / len(text),
+        "that is bits per character: a Korean syllable takes three bytes, len(text.encode()) counts them",
+    ),
+    (
+        lambda logs, text: -sum(logs) / len(text.encode()),
+        "the logarithms are natural: divide by log(2) for bits",
+    ),
+    (
+        lambda logs, text: -sum(logs) / len(logs) / math.log(2),
+        "that is bits per token, which depends on the tokenizer; share the sum out over the bytes",
+    ),
+    (
+        lambda logs, text: math.exp(-sum(logs) / len(logs)),
+        "that is the perplexity, which depends on how the tokenizer cuts the text",
+    ),
+    (
+        lambda logs, text: -_bits(logs, text),
+        "logarithms of probabilities are negative: put a minus before the sum",
+    ),
+    (
+        lambda logs, text: -sum(logs) * math.log(2) / len(text.encode()),
+        "a bit is log(2) = 0.69 nats: divide by log(2), do not multiply",
+    ),
+)
+
+
+def check_bits(bits_per_byte: Callable[[Sequence[float], str], float]) -> str | None:
+    chance = random.Random(9)
+    cases = [
+        ([-chance.expovariate(0.4) for _ in range(chance.randint(3, 30))], text)
+        for text in ("It opens at 10:30.", "하늘은행은 10시에 연다.", "café", "통장")
+    ]
+    return diagnose(bits_per_byte, _bits, cases, BITS, name="bits_per_byte")
+
+
+Right = Sequence[bool]
+
+
+def _decide(a: Right, b: Right) -> str:
+    low, high = bootstrap_interval([float(x) - float(y) for x, y in zip(a, b, strict=True)])
+    return "a" if low > 0 else "b" if high < 0 else "cannot tell"
+
+
+def _higher(a: Right, b: Right) -> str:
+    return "a" if sum(a) > sum(b) else "b" if sum(b) > sum(a) else "cannot tell"
+
+
+def _apart(a: Right, b: Right) -> str:
+    (low_a, high_a), (low_b, high_b) = (bootstrap_interval(list(map(float, right))) for right in (a, b))
+    return "a" if low_a > high_b else "b" if low_b > high_a else "cannot tell"
+
+
+def _including_zero(a: Right, b: Right) -> str:
+    low, high = bootstrap_interval([float(x) - float(y) for x, y in zip(a, b, strict=True)])
+    return "cannot tell" if low == high == 0 else "a" if low >= 0 else "b" if high <= 0 else "cannot tell"
+
+
+DECISIONS = (
+    (_higher, "a lead was taken for a proof: with 30 wins and 20 losses of 80, luck explains the lead"),
+    (
+        _apart,
+        "you asked whether two intervals overlap; with 12 wins and no loss they do, and yet a is better: "
+        "take the interval of the differences, question by question",
+    ),
+    (
+        lambda a, b: {"b": "a"}.get(_decide(a, b), _decide(a, b)),
+        "where b is better, your function says a: the sign of the difference was lost",
+    ),
+    (
+        lambda a, b: {"b": "a", "a": "b"}.get(_decide(a, b), "cannot tell"),
+        "a and b are swapped: a positive difference a - b speaks for a",
+    ),
+    (_including_zero, "2 wins and no loss of 10: the interval begins at 0, so zero is in it"),
+    (
+        lambda a, b: "b" if _decide(a, b) == "b" else "cannot tell",
+        "where a is better, your function cannot tell",
+    ),
+    (
+        lambda a, b: "a" if _decide(a, b) == "a" else "cannot tell",
+        "where b is better, your function cannot tell",
+    ),
+)
+
+
+def _pairs(wins: int, losses: int, both: int, neither: int) -> tuple[list[bool], list[bool]]:
+    kinds = (
+        [(True, False)] * wins + [(False, True)] * losses + [(True, True)] * both + [(False, False)] * neither
+    )
+    random.Random(wins).shuffle(kinds)
+    return [a for a, _ in kinds], [b for _, b in kinds]
+
+
+def check_decide(decide: Callable[[Right, Right], str]) -> str | None:
+    counts = [(12, 0, 40, 28), (30, 20, 10, 20), (0, 12, 40, 28), (2, 0, 5, 3), (3, 3, 60, 14)]
+    counts += [(50, 10, 80, 60), (10, 50, 80, 60), (20, 30, 20, 10)]
+    return diagnose(decide, _decide, [_pairs(*each) for each in counts], DECISIONS, name="decide")
+
+
+def _needed(n: int, low: float, high: float, gain: float) -> float:
+    return n * ((high - low) / 2 / gain) ** 2
+
+
+NEEDED = (
+    (
+        lambda n, low, high, gain: n * (high - low) / 2 / gain,
+        "the interval narrows with the square root: for half the width four times the questions",
+    ),
+    (
+        lambda n, low, high, gain: n * ((high - low) / gain) ** 2,
+        "the interval reaches half its width to each side of the gain: take (high - low) / 2",
+    ),
+    (
+        lambda n, low, high, gain: n * (gain / ((high - low) / 2)) ** 2,
+        "that is upside down: a smaller gain needs more questions, not fewer",
+    ),
+    (
+        lambda n, low, high, gain: n * ((high - low) / 2 / gain) ** 0.5,
+        "the width falls with the square root of n, so n grows with the square of the factor",
+    ),
+    (
+        lambda n, low, high, gain: n * (high - low) / gain,
+        "half the width, and squared: (high - low) / 2 / gain",
+    ),
+)
+
+
+def check_needed(questions_needed: Callable[[int, float, float, float], float]) -> str | None:
+    chance = random.Random(11)
+    for case in [(80, -3.0, 11.0, 4.0), *((chance.randint(40, 90), -2.0, 7.0, 1.5) for _ in range(3))]:
+        feedback = compare(
+            f"questions_needed{case}",
+            questions_needed(*case),
+            _needed(*case),
+            {mistake(*case): text for mistake, text in NEEDED},
+            tolerance=0.01,  # however it is rounded
+        )
+        if feedback:
+            return feedback
+    return None
