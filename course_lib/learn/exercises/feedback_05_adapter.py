@@ -207,10 +207,6 @@ BREAK_EVEN_MISTAKES: tuple[tuple[Callable[[Any], Any], str], ...] = (
         lambda s: min(min(shape) for shape in s.values()),
         "at the shorter side of a matrix its adapter is already larger than the matrix; count the weights",
     ),
-    (
-        lambda s: max(min(shape) for shape in s.values()),
-        "at the shorter side of a matrix its adapter is already larger than the matrix; count the weights",
-    ),
 )
 
 
