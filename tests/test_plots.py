@@ -43,6 +43,16 @@ def test_every_point_and_interval_is_drawn():
     assert [t.get_text() for t in axes.get_xticklabels()] == ["1M", "4M"]
 
 
+def test_names_that_would_overlap_stand_in_a_legend():
+    apart = {"left": ((1, 1, 1), (50, 40, 60)), "right": ((9, 9, 9), (80, 70, 90))}
+    figure = named_points(apart, x="", y="", title="")
+    assert {text.get_text() for text in figure.axes[0].texts} >= {"left", "right"} and not figure.legends
+    near = apart | {"close by": ((9.1, 9, 9.2), (80, 70, 90))}
+    figure = named_points(near, x="", y="", title="")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["left", "right", "close by"]
+    assert "left" not in {text.get_text() for text in figure.axes[0].texts}
+
+
 def test_more_lines_than_colours_are_refused():
     with pytest.raises(ValueError, match="5 lines"):
         lines_with_intervals({str(i): {1: (0, 0, 0)} for i in range(5)}, x="", y="", title="", ticks={})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from statistics import median
 from textwrap import fill
 from typing import Any
@@ -70,13 +71,14 @@ def named_points(
     """Draw named points with intervals on both axes; x is logarithmic if its values differ more than tenfold.
 
     points: name -> ((x, low, high), (y, low, high)), all >= 0. Every name has its own combination of colour
-    and hollow marker; up to 12 stand beside their points, more in a legend. front: names that a grey line
-    joins in this order, such as a Pareto front. Raises ValueError for no points, for more points than
-    combinations, and for a negative or non-finite number.
+    and hollow marker. The names stand beside their points, or in a legend if they are more than 12 or would
+    overlap. front: names that a grey line joins in this order, such as a Pareto front. Raises ValueError for
+    no points, for more points than combinations, and for a negative or non-finite number.
     """
     check_count(len(points), len(MARKER_STYLES), "points")
     check_numbers((number for both in points.values() for point in both for number in point), low=0)
     figure, axes = new_picture(7, 4)
+    names = []
     for (name, (x_point, y_point)), (colour, marker) in zip(points.items(), MARKER_STYLES, strict=False):
         xerr, yerr = ([[value - low], [high - value]] for value, low, high in (x_point, y_point))
         bars = {"fmt": "none", "ecolor": colour, "elinewidth": 1, "capsize": 3}
@@ -84,7 +86,7 @@ def named_points(
         hollow = {"fillstyle": "none", "markersize": 10, "markeredgewidth": 2}
         axes.plot([x_point[0]], [y_point[0]], marker, label=name, color=colour, **hollow)
         if len(points) <= MOST_BESIDE:
-            axes.annotate(name, (x_point[0], y_point[0]), color=colour, **BESIDE)
+            names.append(axes.annotate(name, (x_point[0], y_point[0]), color=colour, **BESIDE))
     joined = [(points[name][0][0], points[name][1][0]) for name in front]
     axes.plot(*np.reshape(joined, (-1, 2)).T, "--", color="grey", linewidth=1, zorder=1)
     axes.set(xlabel=x, ylabel=y, title=title)
@@ -101,7 +103,12 @@ def named_points(
         axis.set_major_formatter("{x:,g}")
     axes.grid(alpha=0.3)
     axes.margins(x=0.25 if len(points) <= MOST_BESIDE else 0.05)
-    if len(points) > MOST_BESIDE:
+    figure.draw_without_rendering()  # places the names, so that their boxes are known
+    boxes = [name.get_window_extent() for name in names]
+    if not names or any(a.overlaps(b) for a, b in combinations(boxes, 2)):
+        for name in names:
+            name.remove()
+        axes.margins(x=0.05)
         figure.legend(loc="outside right upper", frameon=False)
     return figure
 

@@ -1,7 +1,7 @@
 """Answer questions from a handbook, and classify messages by similar ones, with a language model.
 
 `prompt` builds the prompts, `pipeline` searches and answers, `classifier` and `baselines` predict labels,
-`batches` classifies tables, and `evaluate` scores all of them. `answering` and `labelling` are the plain
+`neighbours` and `batches` help them, and `evaluate` scores all. `answering` and `labelling` are the plain
 loops of the earlier chapters; `adapter_datasets` loads the examples of chapter 05.
 """
 

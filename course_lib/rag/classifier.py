@@ -5,9 +5,7 @@ RAGLLMClassifier retrieves the nearest labelled examples, and a language model c
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 from course_lib.errors import CourseError
 from course_lib.rag.batches import run_in_batches
 from course_lib.rag.evaluate import fit_temperature, sharpen
+from course_lib.rag.neighbours import OTHER, neighbours_of, vote
 from course_lib.rag.prompt import label_prompt
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 Row = str | Mapping[str, Any]  # a text, or a row of a table as column -> value
 Template = str | Callable[[Mapping[str, Any]], str]
 TEXT_COLUMNS = ("text", "message")  # the columns that are read without a template
-OTHER = ""  # stands for every label that is not a candidate, in a distribution
 
 
 @dataclass(frozen=True)
@@ -100,8 +98,10 @@ class Classifier(ABC):
 
     def _rows(self, texts: list[str]) -> list[dict[str, Any]]:
         """Classify texts into rows of the output."""
-        found = [self._decide(e) for e in self.evidence(texts)]
-        return [{"label": c.label, "confidence": round(c.confidence, 6), "reason": c.reason} for c in found]
+        return [
+            {"label": c.label, "confidence": round(c.confidence, 6), "reason": c.reason}
+            for c in map(self._decide, self.evidence(texts))
+        ]
 
     def calibrate(self, rows: Sequence[Row], gold: Sequence[str]) -> float:
         """Fit `temperature` to labelled rows that the classifier does not know; return it."""
@@ -146,46 +146,6 @@ def as_text(row: Row, template: Template | None = None) -> str:
     if not isinstance(text, str) or not text.strip():
         raise CourseError(f"the text to classify is {text!r}", "drop rows without a text: frame.dropna()")
     return text
-
-
-def neighbours_of(
-    store: VectorStore, texts: Sequence[str], k: int, label_field: str
-) -> list[list[tuple[str, str]]]:
-    """Return the k nearest labelled (text, label) pairs of each text, the most similar first.
-
-    The texts are embedded in one batch where the store's embedder can (`embed_queries`). Raises CourseError
-    for an empty store and for a document whose metadata has no label.
-    """
-    embed = getattr(store.embeddings, "embed_queries", None)
-    try:
-        if embed is None:
-            raise NotImplementedError
-        found = [store.similarity_search_by_vector(v, k=k) for v in embed(list(texts))]
-    except NotImplementedError:
-        found = [store.similarity_search(text, k=k) for text in texts]
-    if not all(found):
-        raise CourseError(
-            f"{type(store).__name__} found no document", "add labelled texts to the vector store"
-        )
-    for document in itertools.chain.from_iterable(found):
-        if label_field not in document.metadata:
-            what = (
-                f"a document has no metadata {label_field!r}; it has {', '.join(document.metadata) or 'none'}"
-            )
-            raise CourseError(what, 'RAGLLMClassifier(vector_store, label_field="intent")')
-    return [[(d.page_content, str(d.metadata[label_field])) for d in documents] for documents in found]
-
-
-def vote(neighbours: Sequence[tuple[str, str]]) -> dict[str, float]:
-    """Return each label's share of the neighbours, where one more vote goes to `OTHER`.
-
-    >>> vote([("a", "lost"), ("b", "lost"), ("c", "stolen")])
-    {'lost': 0.5, 'stolen': 0.25, '': 0.25}
-    """
-    counts = Counter(label for _, label in neighbours)
-    return {label: n / (len(neighbours) + 1) for label, n in counts.items()} | {
-        OTHER: 1 / (len(neighbours) + 1)
-    }
 
 
 @dataclass(repr=False)

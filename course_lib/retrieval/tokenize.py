@@ -21,6 +21,8 @@ from course_lib.retrieval.documents import check_choice
 HANGUL = "\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3"  # conjoining letters, single letters, syllables
 # The vowel ㆍ is used as a middle dot between words (예금ㆍ적금), except after a conjoining initial.
 MIDDLE_DOT = re.compile("\u318d|(?<![\u1100-\u115f])\u119e")
+# where NFKC would join two tokens: 10², 1½, Visa™
+BOUNDARY = re.compile("(?<=\\d)(?=[²³¹⁰-₉¼-¾⅐-⅟①-⓿])|(?=[™℠])")
 NO_LETTER = re.compile("[^\u3131-\u318e]+")  # all but single Hangul letters, which NFKC would conjoin
 KOREAN = rf"[{HANGUL}]+(?:[^\w]+[{HANGUL}]+)*+"  # consecutive Hangul words, with spaces and punctuation
 AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![.,]?\d)"  # 1,250,000 or 1,250.50
@@ -57,7 +59,7 @@ def matching_form(text: str) -> str:
     >>> matching_form("ＡＴＭ １，０００원, 예금ㆍ적금")
     'ATM 1,000원, 예금·적금'
     """
-    text = MIDDLE_DOT.sub("·", nfc(text))
+    text = BOUNDARY.sub(" ", MIDDLE_DOT.sub("·", nfc(text)))
     return NO_LETTER.sub(lambda part: unicodedata.normalize("NFKC", part[0]), text)
 
 

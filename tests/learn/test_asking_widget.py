@@ -39,8 +39,9 @@ def test_the_text_is_the_pipelines_answer(explorer, retriever, model, passages):
         found = RAGPipeline(retriever.bind(k=passages), model).invoke(question)
         lines = explorer.output_for(question=question, passages=passages, minimum=0).text.splitlines()
         assert lines[:2] == [f"Question: {question}", f"Answer: {found['answer']}"]
-        assert lines[2] == f"Confidence: {found['confidence']:.2f}." and len(found["passages"]) == passages
-        shown = [line.split(",")[0] for line in lines[4:]]
+        assert lines[2] == f"Confidence: {found['confidence']:.2f} (at least 0 is needed)."
+        assert len(found["passages"]) == passages
+        shown = [line.split(",")[0] for line in lines if line.startswith(("source: ", "read: "))]
         sources = found["sources"]
         assert shown == [f"{'source' if i in sources else 'read'}: {i}" for i in found["passages"]]
 

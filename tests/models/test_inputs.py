@@ -1,4 +1,4 @@
-"""Half of a surrogate pair, and what is no text, is refused by every input of every engine."""
+"""Half of a surrogate pair is refused by every input of every engine."""
 
 from contextlib import closing
 
@@ -8,13 +8,13 @@ from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.manager import ModelManager
 
-BAD = pytest.mark.parametrize("text", ["card\ud83d", None])
+BAD = "card\ud83d"
 
 
-def refuse(calls, text):
+def refuse(calls):
     for call in calls:
-        with pytest.raises(CourseError, match=r"character 4 of 5 is half of a|a text must be a str"):
-            call(text)
+        with pytest.raises(CourseError, match=r"character 4 of 5 is half of a surrogate pair"):
+            call(BAD)
 
 
 @pytest.mark.parametrize("driver", ["huggingface", "llamacpp"])
@@ -34,20 +34,16 @@ def test_language_models(driver):
                 lambda text: engine.score(["a"], [text]),
                 engine.log_probabilities,
             ]
-        refuse(calls, "card\ud83d")
+        refuse(calls)
 
 
-@BAD
-def test_embedding_models(text):
+def test_embedding_models():
     model = ModelManager.shared().get_embedding_model("embed")
     with model.engine() as engine:
-        refuse([lambda text: engine.embed([text]), lambda text: engine.embed_tokens([text])], text)
-    refuse(
-        [model.embed_query, lambda text: model.embed_documents(["a", text]), model.embed_query_tokens], text
-    )
+        refuse([lambda text: engine.embed([text]), lambda text: engine.embed_tokens([text])])
+    refuse([model.embed_query, lambda text: model.embed_documents(["a", text]), model.embed_query_tokens])
 
 
-@BAD
-def test_rerankers(text):
+def test_rerankers():
     model = ModelManager.shared().get_reranker()
-    refuse([lambda text: model.rerank(text, ["a"]), lambda text: model.rerank("a", ["b", text])], text)
+    refuse([lambda text: model.rerank(text, ["a"]), lambda text: model.rerank("a", ["b", text])])

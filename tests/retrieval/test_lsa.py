@@ -15,7 +15,9 @@ from course_lib.errors import CourseError
 from course_lib.retrieval import LSA
 from tests.retrieval.conftest import child
 
-TEXTS = st.text(st.one_of(st.characters(), st.sampled_from("가나다 체크카드연회비\n\t ABabé")), max_size=40)
+TEXTS = st.text(
+    st.one_of(st.characters(codec="utf-8"), st.sampled_from("가나다 체크카드연회비\n\t ABabé")), max_size=40
+)
 
 
 def fitted(texts, dimensions=8, **settings):

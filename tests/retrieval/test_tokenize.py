@@ -16,7 +16,8 @@ from course_lib.retrieval import tokenize as t
 
 ENGLISH = Tokenizer("words", stop_words=True, stem=True)
 TEXTS = st.text(
-    st.one_of(st.characters(), st.sampled_from("가나다라각ㅋ 에서는 카드 aé.,'1230Å")), max_size=60
+    st.one_of(st.characters(codec="utf-8"), st.sampled_from("가나다라각ㅋ 에서는 카드 aé.,'1230Å")),
+    max_size=60,
 )
 
 
@@ -35,6 +36,7 @@ TEXTS = st.text(
         ("the bank's fee, the bank’s FEE, don't", "the bank fee the bank fee don't"),
         ("ㅋㅋㅋ 값", "ㅋㅋ ㅋㅋ 값"),
         ("ＡＴＭ １，０００원 ㈜하늘 ﬁne 5㎡ ℃", "atm 1000 원 주 하늘 fine 5 m2 c"),
+        ("10² 1½ Visa™ 2,000① m²", "10 2 1 1 2 visa tm 2000 1 m2"),
         ("예금ㆍ적금", "예금 적금"),
         ("예금\u119e적금", "예금 적금"),
         ("돈을 집에서 차로 물은", "돈 돈을 집 집에 에서 차 차로 물 물은"),

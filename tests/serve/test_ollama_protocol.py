@@ -383,6 +383,6 @@ def test_a_model_that_is_not_there_and_one_that_is_not_in_the_catalogue(client):
         and text.startswith("pull model manifest: file does not exist")
         and "course models list" in text
     )
-    assert refused(client.pull, "smollm2:360m")[1].endswith("in the library; similar names are smollm2:135m")
+    assert refused(client.pull, "smollm2:360m")[1].endswith("smollm2:135m, smollm2-135m-instruct")
     assert refused(client.pull, "llama3:13b", stream=True)[1].startswith("pull model manifest")
     assert refused(client.show, "llama3")[1].startswith("model 'llama3' not found")

@@ -30,7 +30,11 @@ def describe(
     """Return the answer, its confidence, and the passages with the answer in double brackets."""
     confidence = found["confidence"]
     known = "unknown" if confidence is None else f"{confidence:.2f}"
-    lines = [f"Question: {found['question']}", f"Answer: {found['answer']}", f"Confidence: {known}."]
+    lines = [
+        f"Question: {found['question']}",
+        f"Answer: {found['answer']}",
+        f"Confidence: {known} (at least {minimum:g} is needed).",
+    ]
     if found["refused"]:
         lines.append(f"Refused: {found['reason']}.")
     elif confidence is not None and confidence < minimum:

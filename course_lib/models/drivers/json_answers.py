@@ -68,6 +68,8 @@ def _bound_number(schema: dict[str, Any], joined: bool) -> dict[str, Any]:
         return schema
     least = max(_values(schema, "minimum", "exclusiveMinimum"), default=None)
     most = min(_values(schema, "maximum", "exclusiveMaximum"), default=None)
+    if "integer" in types and (wide := [v for v in (least, most) if v and abs(v) >= 2**63]):
+        raise Unsupported(f"a bound of {wide[0]}: llama.cpp's integers have 64 bits", "set a smaller bound")
     result = dict(schema)
     if least is None:
         result["minimum"] = min(-LARGEST, 10 * (most or 0))

@@ -265,3 +265,16 @@ def test_an_unknown_kind_of_model_is_planned_by_its_own_tensors_alone(tmp_path):
     planned = plan(path, context=4096)
     assert weights_of(planned) == bytes_of(path)
     assert planned.kv == kv_bytes(SIZES, 4096), "as if all layers attended to all tokens: an upper bound"
+
+
+def test_the_configuration_of_a_folder_is_read_once_until_it_changes(tmp_path, monkeypatch):
+    folder = shutil.copytree(MODELS / "haneul-300k", tmp_path / "m")
+    read, loads = [], json.loads
+    monkeypatch.setattr(json, "loads", lambda text: read.append(text) or loads(text))
+    assert choose_context(folder).tokens == 2048
+    config = (folder / "config.json").read_text()
+    assert len([text for text in read if text == config]) == 1
+    (folder / "config.json").write_text(
+        config.replace('"max_position_embeddings": 2048', '"max_position_embeddings": 512')
+    )
+    assert choose_context(folder).tokens == 512
