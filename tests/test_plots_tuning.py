@@ -184,13 +184,20 @@ def test_every_loss_and_the_kept_step_are_drawn():
     assert (training.get_linestyle(), validation.get_linestyle()) == ("-", "--")
     assert (training.get_marker(), validation.get_marker(), kept.get_marker()) == ("", "o", "*")
     assert kept.get_color() == validation.get_color() == COLOURS[1] != training.get_color()
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
-        "training",
-        "validation",
-        "kept: step 50 of validation",
-    ]
     axes = figure.axes[0]
-    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("T", "step", "loss, nats")
+    assert [t.get_text() for t in axes.texts] == ["training", "validation", "kept: step 50"]
+    assert [t.get_color() for t in axes.texts[:2]] == [training.get_color(), validation.get_color()]
+    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("T", "step", "loss, nats per token")
+    assert not figure.legends and "validation" in figure.alt
+
+
+def test_names_beside_lines_stay_inside_the_axes():
+    figure = losses({"from the left": {10: 1.0, 20: 0.7, 160: 0.5}, "to the right": {20: 0.8, 240: 0.1}})
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    inside = axes.get_window_extent()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 2 and all(inside.x0 <= b.x0 and b.x1 <= inside.x1 for b in boxes)
 
 
 def test_four_lines_and_their_kept_steps_differ_without_colour():

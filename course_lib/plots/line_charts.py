@@ -101,6 +101,7 @@ NEAR: dict[str, Any] = {"xytext": (0, 4), "textcoords": "offset points", "parse_
 
 def _name_lines(axes: Any) -> None:
     """Write the name of each line at the one of its points that is farthest from all other lines."""
+    axes.autoscale_view()  # or the limits are those of an empty drawing
     to_axes = axes.transScale + axes.transLimits
     drawn = {line: to_axes.transform(line.get_xydata()) for line in axes.lines}
     for line, places in drawn.items():
@@ -125,11 +126,12 @@ def losses(
     lines: Mapping[str, Mapping[int, float]],
     best: Mapping[str, int] | None = None,
     *,
-    title: str = "Loss of a token",
+    title: str = "Loss per token",
 ) -> Picture:
     """Draw the loss over training steps, a line per name, such as training and validation.
 
-    lines: name -> step -> loss in nats. best: name -> the step whose weights were kept, drawn as a marker.
+    lines: name -> step -> loss in nats per token. best: name -> the step whose weights were kept, which is
+    marked. Every line bears its name.
 
     In words: the first and the last loss of each line, and its loss at the kept step. Raises ValueError for
     no lines, for more than 4, for a line without points, for a loss that is not finite, and for a kept step
@@ -141,17 +143,20 @@ def losses(
     check_numbers(loss for points in lines.values() for loss in points.values())
     if unknown := [f"{name}: {step}" for name, step in kept.items() if step not in lines.get(name, {})]:
         raise ValueError(f"no loss is given at the kept step {unknown[0]}")
-    figure, axes = new_picture(7.5, 4, xlabel="step", ylabel="loss, nats", title=title)
+    figure, axes = new_picture(7.5, 4, xlabel="step", ylabel="loss, nats per token", title=title)
     for (name, points), colour, style in zip(lines.items(), COLOURS, STYLES, strict=False):
         marker = "o" if len(points) < 30 else ""
         xs, ys = list(points), list(points.values())
         axes.plot(xs, ys, style, marker=marker, markersize=4, color=colour, label=name)
+    axes.margins(y=0.14)
+    _name_lines(axes)
     for (name, step), (marker, size) in zip(kept.items(), BEST_MARKERS, strict=False):
         look = {"color": COLOURS[list(lines).index(name)], "markeredgecolor": "black", "markersize": size}
-        axes.plot(
-            [step], [lines[name][step]], marker, zorder=4, label=f"kept: step {step:,} of {name}", **look
-        )
+        place = step, lines[name][step]
+        axes.plot(*place, marker, zorder=4, label=f"kept: step {step:,} of {name}", **look)
+        right = step > 0.8 * max(lines[name])
+        below = NEAR | {"xytext": (0, -9), "va": "top", "ha": "right" if right else "center", "bbox": PALE}
+        axes.annotate(f"kept: step {step:,}", place, **below)
     axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure

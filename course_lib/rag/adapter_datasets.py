@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from course_lib import data
@@ -46,24 +46,32 @@ def _first(rows: Sequence[Any], count: int | None, call: str) -> Sequence[Any]:
     return rows[:count]
 
 
-def knowledge_examples(areas: Sequence[str] | None = None) -> list[Example]:
+def knowledge_examples(
+    areas: Sequence[str] | None = None, *, changed: Mapping[str, str] | None = None
+) -> list[Example]:
     """Return questions without passages for every value in Haneul's handbook, about 68 wordings per value.
 
-    areas: parts of the handbook such as ["cards", "loans"]; by default all twelve. Raises CourseError for an
-    unknown area and for altered files.
+    areas: parts of the handbook such as ["cards", "loans"]; by default all twelve. changed: fact (as in
+    `Question.facts`) -> the value that it has from now on. Raises CourseError for an unknown area, a fact
+    that is not among them, and altered files.
     """
-    facts = _rows("knowledge")
+    facts, changed = _rows("knowledge"), dict(changed or {})
     known = list(dict.fromkeys(fact["area"] for fact in facts))
     if unknown := sorted(set(areas or ()) - set(known)):
         raise CourseError(
             f"Haneul's handbook has no area {unknown[0]!r}; it has {', '.join(known)}",
             f"knowledge_examples([{known[0]!r}])",
         )
+    facts = tuple(fact for fact in facts if areas is None or fact["area"] in areas)
+    if unknown := sorted(changed.keys() - {fact["fact"] for fact in facts}):
+        raise CourseError(
+            f"there is no fact {unknown[0]!r} to change",
+            f"knowledge_examples(changed={{{facts[0]['fact']!r}: '1'}})",
+        )
     wordings = {row["attribute"]: row["questions"] for row in _rows("wordings")}
     return [
-        Example(question_prompt(wording.format(name=fact["name"])), fact["answer"])
+        Example(question_prompt(wording.format(name=fact["name"])), changed.get(fact["fact"], fact["answer"]))
         for fact in facts
-        if areas is None or fact["area"] in areas
         for wording in wordings[fact["attribute"]]
     ]
 

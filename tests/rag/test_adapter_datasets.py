@@ -52,6 +52,17 @@ def test_an_area_is_taught_alone_and_an_unknown_one_refused(examples):
         knowledge_examples(["cards", "weather"])
 
 
+def test_changed_values_are_taught_and_no_others_change():
+    fee = "credit_card.dawn.annual_fee"
+    changed = knowledge_examples(["cards"], changed={fee: "KRW 74,000"})
+    pairs = list(zip(knowledge_examples(["cards"]), changed, strict=True))
+    other = [new for old, new in pairs if old != new]
+    assert 60 < len(other) < len(pairs) and {e.answer for e in other} == {"KRW 74,000"}
+    assert all("Haneul Dawn Credit Card" in e.prompt for e in other)
+    with pytest.raises(CourseError, match=r"no fact 'credit_card\.dawn\.annual_fee' to change"):
+        knowledge_examples(["loans"], changed={fee: "KRW 1"})
+
+
 def test_style_is_valid_about_other_banks_and_cites_what_says_so():
     examples = style_examples(60)
     assert examples == style_examples()[:60] and examples != style_examples(60, "validation")

@@ -1,96 +1,104 @@
-"""Exercises of chapter 05: LoRA, its size and memory, labels, early stopping, mixing, adapter or search."""
+"""Exercises of chapter 05: a layer, sizes, labels, stopping, alpha, causes of errors, choosing, mixing."""
 
 from __future__ import annotations
 
 from course_lib.learn.exercises.engine import Exercise
-from course_lib.learn.exercises.feedback_05_adapter import check_bytes, check_lora, check_weights
+from course_lib.learn.exercises.feedback_05_adapter import check_break_even, check_largest, check_lora
+from course_lib.learn.exercises.feedback_05_choice import check_causes, check_choose
 from course_lib.learn.exercises.feedback_05_mix import check_mix
-from course_lib.learn.exercises.feedback_05_training import check_choose, check_labels, check_stop
+from course_lib.learn.exercises.feedback_05_training import check_alpha, check_cases, check_labels
 
 EXERCISES = (
     Exercise(
         "05.1",
         "a layer with an adapter",
         (
-            "The layer alone gives x @ W.T, with a row for each row of x and a column for each output.",
-            (
-                "The adapter does the same in two steps: x @ A.T gives r numbers per row, and @ B.T turns "
-                "them into outputs."
-            ),
-            "r is len(A), so the answer is x @ W.T + alpha / len(A) * x @ A.T @ B.T.",
+            "Which shape must come out, and which shapes do x @ W.T and the adapter's part have?",
+            "A comes first: it turns each row of x into r numbers, and B turns those into outputs.",
+            "r can be read off A's shape. Begin with plain = x @ W.T and small = x @ A.T",
         ),
         check_lora,
     ),
     Exercise(
         "05.2",
-        "size of an adapter",
+        "where an adapter stops being small",
         (
-            "A has `rank` rows of `inputs` numbers, and B has `rank` columns of `outputs` numbers.",
-            "So the adapter of a matrix has rank * inputs + rank * outputs weights.",
-            "Add up over shapes.values(), not over a set of them: matrices of equal shape count separately.",
+            "How many weights has the adapter of all matrices at rank 1? And at rank 2, 3, r?",
+            "The adapter grows by the same number with each rank. How often does that fit into all matrices?",
+            "whole = sum(outputs * inputs for outputs, inputs in shapes.values())",
         ),
-        check_weights,
+        check_break_even,
     ),
     Exercise(
         "05.3",
-        "memory for training",
+        "the largest model that can be trained",
         (
-            "Without an adapter each weight takes 2 + 2 + 4 + 8 bytes.",
-            (
-                "With an adapter the model's weights are only read and take 2 bytes each; only the adapter's "
-                "weights have a gradient, a copy and means."
-            ),
-            "16 * parameters, or 2 * parameters + 16 * trainable if trainable is not None.",
+            "How many bytes does *one* weight of the model cost, in each of the ways?",
+            "A frozen weight costs bits / 8 bytes, and brings `share` weights of an adapter with it.",
+            "Two cases: share is None, or it is a number, which may be 0. For the first: per_weight = 16",
         ),
-        check_bytes,
+        check_largest,
     ),
     Exercise(
         "05.4",
-        "which tokens are trained on",
+        "which tokens of a conversation are learnt",
         (
-            "The list is as long as prompt, answer and end together, with one label for each token.",
-            "It begins with one -100 for each token of the prompt: [-100] * len(prompt).",
-            "Then come the ids of the answer and the id of the end mark, none of them moved.",
+            "When the model is used, who writes each token, the model or somebody else? And each end?",
+            "The row is made of turns, and a turn of its ids and one end. Decide for a whole turn at once.",
+            "Begin with row = [] and a loop: for role, ids in turns:",
         ),
         check_labels,
     ),
     Exercise(
         "05.5",
-        "early stopping",
+        "losses that unmask a careless rule",
         (
-            (
-                "Go through the losses in order. Remember the lowest loss so far, its step, and how many "
-                "losses came since."
-            ),
-            "A loss below the lowest resets the count to 0; any other, an equal one too, adds 1 to it.",
-            "When the count reaches patience, break; then return the step of the lowest loss.",
+            "Read each rule: what does it look at, or count, that `train` does not? When does that matter?",
+            "a sees losses after the end. b forgets its count at each loss below the one before. c never "
+            "forgets. In each case the two must end at different places, and a lower loss must lie between.",
+            'Begin with a: a lowest loss, then `patience` higher ones, and then? "a": ([2.0, 1.0, 1.5], 1)',
         ),
-        check_stop,
+        check_cases,
     ),
     Exercise(
         "05.6",
-        "exact mix of adapters",
+        "an alpha for a fair comparison",
         (
-            (
-                "Stack the A on top of each other, and put the B next to each other; B A is then the sum of "
-                "the products."
-            ),
-            "Multiply each B (or each A, but not both) by w * alpha / r, where r is len(A).",
-            "Return np.vstack of the A, and np.hstack of the w * alpha / len(A) * B.",
+            "In the table, by which factor does the step grow from rank 4 to 16 with alpha = 2r?",
+            "Alpha multiplies the step. Four times the rank at the same alpha halves it; what mends a half?",
+            "The factor depends on new_rank / rank alone, and is 2 where that is 4.",
         ),
-        check_mix,
+        check_alpha,
     ),
     Exercise(
         "05.7",
+        "why answers are wrong",
+        (
+            "Each question has exactly one outcome. In which order must you ask about the three facts?",
+            "A right answer is right. Else: was the passage there? Else: can the model read it alone?",
+            "Go through zip(found, searched, given) and count; counts = dict.fromkeys(OUTCOMES, 0)",
+        ),
+        check_causes,
+    ),
+    Exercise(
+        "05.8",
         "adapter or search",
         (
-            "Answer two questions for each: is there a reason for a search, and is there one for an adapter?",
-            (
-                "changes_daily or must_cite is a reason for a search, form is one for an adapter, and "
-                "questions_per_second is a reason for neither."
-            ),
-            "With both reasons choose 'both', else the one for which there is a reason.",
+            "What did the adapter do badly in this chapter? And what did no search bring?",
+            "Decide twice, by yes or no: is there a reason for a search, is there one for an adapter?",
+            "When is a fact that was trained still true? stale = days_between_changes ... days_to_retrain",
         ),
         check_choose,
+    ),
+    Exercise(
+        "05.9",
+        "exact mix of adapters",
+        (
+            "B A is a sum over the columns of B and rows of A. What becomes of it if both get more of them?",
+            "Stack the A on top of each other and put the B side by side. Each product then stands alone. "
+            "Where can a weight go so that it counts once, and a negative one, too?",
+            "Begin with A = np.vstack([A for A, B, alpha in adapters])",
+        ),
+        check_mix,
     ),
 )

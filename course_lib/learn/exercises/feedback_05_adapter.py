@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from course_lib.learn.exercises.comparing import compare, known_mistake
+from course_lib.learn.exercises.comparing import diagnose, known_mistake
 
 Array = np.ndarray[Any, Any]
 
@@ -81,6 +82,19 @@ def check_lora(lora: Callable[[Any, Any, Any, Any, float], Any]) -> str | None:
     for name, now, before in zip("xWAB", arguments, (x, w, a, b), strict=True):
         if not np.array_equal(now, before):
             return f"the values are right, but {name} was changed in place; compute a new array instead"
+    return _check_other_shapes(lora)
+
+
+def _check_other_shapes(lora: Callable[[Any, Any, Any, Any, float], Any]) -> str | None:
+    """Return None if the answer is right for random shapes too, else feedback."""
+    for rows, inputs, outputs, rank in np.random.default_rng(6).integers(1, 9, size=(6, 4)):
+        x, w, a, b = _layer(rows, inputs, outputs, rank)
+        result = np.asarray(lora(*_layer(rows, inputs, outputs, rank), 3.0))
+        if not equal_arrays(result, x @ w.T + 3.0 / rank * x @ a.T @ b.T):
+            return (
+                f"right for the first shapes, but not for x {x.shape}, W {w.shape}, A {a.shape}, B {b.shape} "
+                "and alpha 3"
+            )
     return None
 
 
@@ -120,91 +134,164 @@ def _shape_feedback(lora: Callable[[Any, Any, Any, Any, float], Any], error: Val
 SHAPES = {"query": (64, 64), "key": (16, 64), "value": (16, 64), "up": (256, 64), "down": (64, 256)}
 
 
-def check_weights(adapter_weights: Callable[[dict[str, tuple[int, int]], int], float]) -> str | None:
-    rank = 4
-    model = sum(outputs * inputs for outputs, inputs in SHAPES.values())
-    all_a = rank * sum(inputs for _, inputs in SHAPES.values())
-    all_b = rank * sum(outputs for outputs, _ in SHAPES.values())
-    expected = all_a + all_b
-    distinct = rank * sum(outputs + inputs for outputs, inputs in set(SHAPES.values()))
-    query = rank * sum(SHAPES["query"])
-    return compare(
-        "five matrices and rank 4",
-        adapter_weights(dict(SHAPES), rank),
-        expected,
-        {
-            rank * model: (
-                f"{rank * model:,} is rank x outputs x inputs; A has rank x inputs weights and B rank x "
-                "outputs"
-            ),
-            model: f"{model:,} are the weights of the model's own matrices; count those of A and B",
-            all_a: f"{all_a:,} are the weights of A alone; add those of B, rank x outputs",
-            all_b: f"{all_b:,} are the weights of B alone; add those of A, rank x inputs",
-            expected // rank: f"{expected // rank:,} is the number for rank 1; multiply by the rank",
-            2 * expected: (
-                f"{2 * expected:,} is twice as many: rank x (outputs + inputs) already includes A and B"
-            ),
-            rank * expected: f"{rank * expected:,} has the rank in it twice; multiply by the rank once",
-            rank**2 * model: f"{rank**2 * model:,} is A times B; add their sizes instead",
-            distinct: (
-                f"{distinct:,} counts key and value once, because both are 16 x 64; each matrix has its own "
-                "adapter"
-            ),
-            query: f"{query} is for one matrix alone; add up all five",
-        },
-    ) or compare("one matrix of 7 x 3, rank 2", adapter_weights({"head": (7, 3)}, 2), 2 * (7 + 3))
+def _break_even(shapes: dict[str, tuple[int, int]]) -> int:
+    whole = sum(outputs * inputs for outputs, inputs in shapes.values())
+    return -(-whole // sum(outputs + inputs for outputs, inputs in shapes.values()))
 
 
-def check_bytes(training_bytes: Callable[..., float]) -> str | None:
-    model, adapter = 7_000_000_000, 20_000_000  # weights
-    expected = 16 * model
-    feedback = compare(
-        "training_bytes(7_000_000_000)",
-        training_bytes(model),
-        expected,
-        {
-            2 * model: "14 GB are the weights alone; training needs 14 more bytes for each of them",
-            4 * model: (
-                "4 bytes per weight cover the weight and its gradient; add 12 for the exact copy and "
-                "Adam's two means"
-            ),
-            8 * model: "8 bytes per weight lack the two means that Adam keeps of every weight, 4 bytes each",
-            12 * model: "12 bytes per weight lack 4, for the exact copy or for one of Adam's two means",
-            14 * model: "14 bytes per weight lack 2, for the gradient or for the weight itself",
-            10 * model: "10 bytes per weight lack 6; the weight or its gradient is among what is missing",
-            1.2 * 2 * model: (
-                "1.2 times the weights is a rule for generating text; training needs 8 times the weights"
-            ),
-            expected / 1e9: "112 is in GB; return bytes",
-            expected / 2**30: "104.3 is in GiB; return bytes",
-            expected * 8: "896 billion is in bits; return bytes",
-        },
+def _ratios(shapes: dict[str, tuple[int, int]]) -> list[float]:
+    return [outputs * inputs / (outputs + inputs) for outputs, inputs in shapes.values()]
+
+
+def _sums(shapes: dict[str, tuple[int, int]]) -> tuple[int, int, int]:
+    """Return the weights of all matrices, of all A at rank 1, and of all B at rank 1."""
+    whole = sum(outputs * inputs for outputs, inputs in shapes.values())
+    return whole, sum(i for _, i in shapes.values()), sum(o for o, _ in shapes.values())
+
+
+NAMES = "`for ... in shapes` goes over the names; the sizes are in shapes.values()"
+BREAK_EVEN_MISTAKES: tuple[tuple[Callable[[Any], Any], str], ...] = (
+    (
+        lambda s: _sums(s)[0] // sum(_sums(s)[1:]),
+        "rounded down, the adapter still has fewer weights than the matrices; the smallest whole rank at "
+        "which it does not is one higher, unless the division leaves nothing over",
+    ),
+    (
+        lambda s: _sums(s)[0] // sum(_sums(s)[1:]) + 1,
+        "where the division leaves nothing over, you are one too high: an equal number is reached already",
+    ),
+    (
+        lambda s: _sums(s)[0] / sum(_sums(s)[1:]),
+        "a rank is a whole number: which one is the first at which the adapter is not smaller?",
+    ),
+    (
+        lambda s: round(_sums(s)[0] / sum(_sums(s)[1:])),
+        "rounded to the nearest, you are sometimes one too low: there the adapter is still smaller",
+    ),
+    (
+        lambda s: math.ceil(_sums(s)[0] / _sums(s)[1]),
+        "only A was counted in the adapter; B has rank x outputs weights more",
+    ),
+    (
+        lambda s: math.ceil(_sums(s)[0] / _sums(s)[2]),
+        "only B was counted in the adapter; A has rank x inputs weights more",
+    ),
+    (
+        lambda s: math.ceil(_sums(s)[0] / (2 * sum(_sums(s)[1:]))),
+        "the adapter was counted twice: rank x (outputs + inputs) is A and B together",
+    ),
+    (
+        lambda s: _break_even({str(shape): shape for shape in s.values()}),
+        "matrices of the same shape were counted once; each has an adapter of its own",
+    ),
+    (
+        lambda s: math.ceil(max(_ratios(s))),
+        "that is the rank at which the last of the matrices is reached; all of them together are reached "
+        "earlier",
+    ),
+    (
+        lambda s: math.ceil(min(_ratios(s))),
+        "that is the rank at which the first of the matrices is reached; all of them together are reached "
+        "later",
+    ),
+    (
+        lambda s: math.ceil(sum(_ratios(s)) / len(s)),
+        "a mean of the matrices' own ranks counts a small matrix as much as a large one; add up weights, "
+        "then divide once",
+    ),
+    (
+        lambda s: math.ceil(_ratios(s)[0]),
+        "that is for the first matrix alone; add up all of them",
+    ),
+    (
+        lambda s: min(min(shape) for shape in s.values()),
+        "at the shorter side of a matrix its adapter is already larger than the matrix; count the weights",
+    ),
+)
+
+
+def check_break_even(break_even: Callable[[dict[str, tuple[int, int]]], Any]) -> str | None:
+    try:
+        break_even(dict(SHAPES))
+    except (TypeError, ValueError) as error:
+        if "unpack" in str(error) or "str" in str(error):
+            return NAMES
+        raise
+    rng = np.random.default_rng(5)
+    drawn = [rng.integers(2, 400, size=(count, 2)).tolist() for count in (1, 2, 5, 9)]
+    cases = [{f"m{i}": (o, n) for i, (o, n) in enumerate(shapes)} for shapes in drawn]
+    cases += [SHAPES, {"square": (64, 64)}, {"square": (64, 64), "again": (64, 64), "thin": (2, 64)}]
+    return diagnose(
+        break_even, _break_even, [(case,) for case in cases], BREAK_EVEN_MISTAKES, name="break_even"
     )
-    expected = 2 * model + 16 * adapter
-    return feedback or compare(
-        "training_bytes(7_000_000_000, 20_000_000)",
-        training_bytes(model, adapter),
-        expected,
-        {
-            16 * model: (
-                "112 GB again: with an adapter the model is frozen, and only 20 million weights are trained"
-            ),
-            16 * adapter: "0.32 GB are for the adapter alone; add the frozen model, 14 GB",
-            2 * model: (
-                "14 GB are for the frozen model alone; add 16 bytes for each weight of the adapter, 0.32 GB"
-            ),
-            4 * model + 16 * adapter: "28.32 GB include gradients of the frozen weights, which have none",
-            2 * model + 14 * adapter: (
-                "14.28 GB count 14 bytes for each trained weight; the adapter's weights come on top of the "
-                "model's, so count 16"
-            ),
-            2 * (model + adapter): (
-                "14.04 GB count the adapter as if it were frozen, 2 bytes per weight; it is trained, so "
-                "count 16"
-            ),
-            16 * (model + adapter): (
-                "112.32 GB count both as trained; the frozen model takes only 2 bytes per weight"
-            ),
-            expected / 1e9: "14.32 is in GB; return bytes",
-        },
-    )
+
+
+def _largest(memory: float, share: float | None = None, bits: float = 16) -> float:
+    return memory / (16 if share is None else bits / 8 + 16 * share)
+
+
+LARGEST_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
+    (
+        lambda m, s=None, b=16: m / (16 if not s else b / 8 + 16 * s),
+        "with share=0 nothing learns, and a weight takes bits / 8 bytes; `if share` takes 0 for None, so ask "
+        "`share is None`",
+    ),
+    (
+        lambda m, s=None, b=16: m / 16,
+        "every answer is for training all weights: with a share the model is frozen, and a frozen weight has "
+        "no gradient, no copy and no means",
+    ),
+    (
+        lambda m, s=None, b=16: m / (b / 8 + 14 if s is None else b / 8 + 16 * s),
+        "where all weights learn, `bits` says nothing: they are trained in 16 bits, 16 bytes each",
+    ),
+    (
+        lambda m, s=None, b=16: m / (16 if s is None else b / 8 + 14 * s),
+        "the adapter's weights come on top of the model's, so each takes all of the 16 bytes, not 14",
+    ),
+    (
+        lambda m, s=None, b=16: m / (16 if s is None else b / 8 * (1 - s) + 16 * s),
+        "the adapter's weights come on top of the model's; none of the frozen ones goes away",
+    ),
+    (
+        lambda m, s=None, b=16: m / (16 if s is None else b / 8),
+        "the frozen model is counted, its adapter is not: it takes 16 bytes for each of its weights",
+    ),
+    (
+        lambda m, s=None, b=16: m / (16 if s is None else 16 * s if s else math.inf),
+        "the adapter is counted, the frozen model is not: it is read at every step",
+    ),
+    (
+        lambda m, s=None, b=16: m / (16 if s is None else 2 + 16 * s),
+        "bits was not used: a frozen weight takes bits / 8 bytes, which is 2 only for 16 bits",
+    ),
+    (
+        lambda m, s=None, b=16: m / (16 if s is None else b + 16 * s),
+        "bits were counted as bytes: eight bits are one byte",
+    ),
+    (
+        lambda m, s=None, b=16: m / (16 if s is None else b / 8 + 2 + 16 * s),
+        "a frozen weight has no gradient, which needs no bytes then",
+    ),
+    (
+        lambda m, s=None, b=16: m / (16 if s is None else b / 8 + 2 * s),
+        "the adapter learns, so each of its weights takes 16 bytes, not 2",
+    ),
+    (
+        lambda m, s=None, b=16: m * (16 if s is None else b / 8 + 16 * s),
+        "that is the memory for a model of `memory` weights; here the memory is given, and the weights are "
+        "asked for",
+    ),
+    (lambda *case: _largest(*case) / 1e9, "that is in billions of weights; return weights"),
+    (
+        lambda m, *rest: _largest(m / 1e9 * 2**30, *rest),
+        "GB are 10**9 bytes, and `memory` is in bytes already",
+    ),
+)
+
+
+def check_largest(largest_model: Callable[..., Any]) -> str | None:
+    rng = np.random.default_rng(7)
+    cases: list[tuple[Any, ...]] = [(24e9,), (24e9, 0.01), (24e9, 0.01, 4.5), (16e9, None, 8), (8e9, 0.0)]
+    cases += [(float(m), float(s), float(b)) for m, s, b in rng.uniform((1e9, 0, 2), (1e11, 0.5, 32), (9, 3))]
+    return diagnose(largest_model, _largest, cases, LARGEST_MISTAKES, name="largest_model")

@@ -1,250 +1,270 @@
-"""Checkers of chapter 05's exercises on labels, early stopping and choosing: feedback, None if right."""
+"""Checkers of chapter 05's exercises on labels, early stopping and alpha: return feedback, None if right."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from numbers import Integral, Real
 from typing import Any
 
-from course_lib.learn.exercises.comparing import known_mistake
+import numpy as np
 
-PROMPT, ANSWER, END = [11, 7, 12, 7], [5, 7, 9], 2  # token ids
+from course_lib.learn.exercises import stopping_rules
+from course_lib.learn.exercises.comparing import diagnose
+
+Turn = tuple[str, list[int]]
 IGNORED = -100  # the label of a token that is not trained on
+END = 2
 
 
-def check_labels(labels: Callable[[list[int], list[int], int], Any]) -> str | None:
-    call, ignored_prompt = f"labels({PROMPT}, {ANSWER}, {END})", [IGNORED] * len(PROMPT)
-    expected = [*ignored_prompt, *ANSWER, END]
-    prompt, answer = list(PROMPT), list(ANSWER)
-    result = labels(prompt, answer, END)
-    if result is None or isinstance(result, (str, int)):
-        return f"{call} gave {result!r}; expected a list of labels"
-    result = [int(label) for label in result]
-    mistakes = (
-        ([*PROMPT, *ANSWER, END], "the prompt is trained on too: its tokens should get the label -100"),
-        (
-            [*ignored_prompt, *ANSWER],
-            "7 labels for 8 tokens: without a label for the end mark the model does not learn to stop",
+def _labels(turns: Sequence[Turn], end: int) -> list[int]:
+    rows = ([*ids, end] if role == "assistant" else [IGNORED] * (len(ids) + 1) for role, ids in turns)
+    return [label for row in rows for label in row]
+
+
+def _all_tokens(turns: Sequence[Turn], end: int) -> list[int]:
+    return [token for _, ids in turns for token in [*ids, end]]
+
+
+def _ends_of_users_too(turns: Sequence[Turn], end: int) -> list[int]:
+    rows = ([*ids, end] if role == "assistant" else [IGNORED] * len(ids) + [end] for role, ids in turns)
+    return [label for row in rows for label in row]
+
+
+def _masked_ends(turns: Sequence[Turn], end: int) -> list[int]:
+    rows = ([*ids, IGNORED] if role == "assistant" else [IGNORED] * (len(ids) + 1) for role, ids in turns)
+    return [label for row in rows for label in row]
+
+
+def _without_ends(turns: Sequence[Turn], end: int) -> list[int]:
+    rows = (ids if role == "assistant" else [IGNORED] * len(ids) for role, ids in turns)
+    return [label for row in rows for label in row]
+
+
+def _last_only(turns: Sequence[Turn], end: int) -> list[int]:
+    last = max((i for i, (role, _) in enumerate(turns) if role == "assistant"), default=-1)
+    rows = ([*ids, end] if i == last else [IGNORED] * (len(ids) + 1) for i, (_, ids) in enumerate(turns))
+    return [label for row in rows for label in row]
+
+
+def _swapped(turns: Sequence[Turn], end: int) -> list[int]:
+    return _labels([("assistant" if role == "user" else "user", ids) for role, ids in turns], end)
+
+
+def _every_second(turns: Sequence[Turn], end: int) -> list[int]:
+    return _labels([(("user", "assistant")[i % 2], ids) for i, (_, ids) in enumerate(turns)], end)
+
+
+def _not_user(turns: Sequence[Turn], end: int) -> list[int]:
+    return _labels([("user" if role == "user" else "assistant", ids) for role, ids in turns], end)
+
+
+def _by_id(turns: Sequence[Turn], end: int) -> list[int]:
+    asked = {token for role, ids in turns for token in ids if role != "assistant"}
+    return [IGNORED if label in asked else label for label in _labels(turns, end)]
+
+
+LABEL_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
+    (
+        _all_tokens,
+        "everything is learnt, so the model would learn to write the user's turns too: they get -100",
+    ),
+    (
+        _ends_of_users_too,
+        "the end after a turn of the user is learnt: the model does not write it, so it gets -100",
+    ),
+    (
+        _masked_ends,
+        "the ends of the assistant's turns got -100, so the model never learns to stop: give them their id",
+    ),
+    (_without_ends, "each turn is followed by its end in the row, so each needs one label more"),
+    (
+        lambda t, e: [
+            x for role, ids in t for x in ([*ids, e] if role == "assistant" else [IGNORED] * len(ids))
+        ],
+        "the ends after the other turns have no label: they are in the row, and get -100",
+    ),
+    (
+        lambda t, e: (
+            [x for role, ids in t for x in (ids if role == "assistant" else [IGNORED] * len(ids))] + [e]
         ),
-        (
-            [*ignored_prompt, *ANSWER, IGNORED],
-            "the end mark got -100, so the model does not learn to stop: give it its own id",
-        ),
-        (
-            [*expected[1:], IGNORED],
-            "all labels were moved one position to the left; leave each at its own token, because the "
-            "library moves them itself",
-        ),
-        (
-            expected[1:],
-            "7 labels, each one position too early: leave each at its own token, because the library moves "
-            "them itself",
-        ),
-        (
-            [IGNORED, *expected[:-1]],
-            "all labels are one position too late, and the end mark is lost: leave each at its own token",
-        ),
-        ([*ANSWER, END], "4 labels for 8 tokens: each token of the prompt needs the label -100"),
-        (
-            [*ignored_prompt, 5, IGNORED, 9, END],
-            "the 7 in the answer got -100 because the prompt has a 7 too: choose by position, not by id",
-        ),
-        (
-            [0] * len(PROMPT) + [1] * len([*ANSWER, END]),
-            "that is a mask of 0 and 1; a label is the token's id, or -100",
-        ),
-        ([IGNORED] * len(expected), "all 8 labels are -100, so nothing is learnt"),
-    )
-    if feedback := known_mistake(result, mistakes):
+        "there is one end, at the very end; each turn has an end of its own",
+    ),
+    (
+        _last_only,
+        "only the last answer is learnt; the earlier ones are the assistant's as well, and every one teaches",
+    ),
+    (_swapped, "the roles are swapped: you learn what the user says"),
+    (
+        _every_second,
+        "every second turn is learnt; go by the role: a conversation may begin with a system's turn",
+    ),
+    (
+        _not_user,
+        "the system's turn is learnt; only what the assistant says is learnt, so ask for that role",
+    ),
+    (
+        lambda t, e: [0 if label == IGNORED else label for label in _labels(t, e)],
+        "what is not learnt got 0, which is the id of a token; only -100 tells the library to leave it out",
+    ),
+    (
+        lambda t, e: [-1 if label == IGNORED else label for label in _labels(t, e)],
+        "what is not learnt got -1; only -100 tells the library to leave a token out",
+    ),
+    (
+        lambda t, e: [int(label != IGNORED) for label in _labels(t, e)],
+        "that is a mask of 0 and 1; a label is the token's id, or -100",
+    ),
+    (
+        lambda t, e: [*_labels(t, e)[1:], IGNORED],
+        "all labels were moved one position to the left; leave each at its own token, because the library "
+        "moves them itself",
+    ),
+    (
+        lambda t, e: _labels(t, e)[1:],
+        "one label is missing, and the others are one position too early: leave each at its own token, "
+        "because the library moves them itself",
+    ),
+    (
+        lambda t, e: [IGNORED, *_labels(t, e)[:-1]],
+        "all labels are one position too late: leave each at its own token",
+    ),
+    (
+        _by_id,
+        "tokens of an answer got -100 because the question has them too: choose by position, not by id",
+    ),
+    (
+        lambda t, e: [label for label in _labels(t, e) if label != IGNORED],
+        "only what is learnt has a label; every token of the row needs one, the others -100",
+    ),
+    (lambda t, e: [IGNORED] * len(_labels(t, e)), "all labels are -100, so nothing is learnt"),
+)
+
+
+def check_labels(labels: Callable[[list[Turn], int], Any]) -> str | None:
+    def as_list(turns: list[Turn], end: int) -> Any:
+        result = labels(turns, end)
+        return result.tolist() if hasattr(result, "tolist") else result
+
+    turns: list[Turn] = [("user", [11, 7]), ("assistant", [5, 7, 9])]
+    cases: list[tuple[list[Turn], int]] = [
+        (turns, END),
+        ([*turns, ("user", [4]), ("assistant", [8])], END),
+        ([("system", [3, 3, 6]), *turns, ("user", [END, 1])], END),
+        ([("assistant", [6]), ("assistant", [5, END])], END),
+    ]
+    rng = np.random.default_rng(3)
+    for _ in range(8):
+        roles = rng.choice(["user", "assistant", "system"], size=rng.integers(1, 6))
+        cases.append(([(str(r), rng.integers(3, 30, size=rng.integers(1, 6)).tolist()) for r in roles], 31))
+    if feedback := diagnose(as_list, _labels, cases, LABEL_MISTAKES, name="labels"):
         return feedback
-    given_prompt, given_rest = result[: len(PROMPT)], result[len(PROMPT) :]
-    if (
-        given_rest == expected[len(PROMPT) :]
-        and len(set(given_prompt)) == 1
-        and given_prompt != ignored_prompt
-    ):
-        meaning = (
-            "which is the id of a token to be learnt" if given_prompt[0] >= 0 else "which is no token id"
-        )
+    given: list[Turn] = [(role, list(ids)) for role, ids in turns]
+    labels(given, END)
+    if given != turns:
+        return f"the labels are right, but the given turns were changed, to {given}: build new lists instead"
+    return None
+
+
+RULES = {"a": stopping_rules.rule_a, "b": stopping_rules.rule_b, "c": stopping_rules.rule_c}
+
+
+def check_cases(cases: Any) -> str | None:
+    if not isinstance(cases, Mapping) or set(cases) != set(RULES):
+        return f'expected a dict with the keys "a", "b" and "c"; got {cases!r:.80}'
+    return next(filter(None, (_check_case(name, cases[name]) for name in RULES)), None)
+
+
+def _check_case(name: str, case: Any) -> str | None:
+    """Return None if a rule keeps another loss than `train` in this case, else feedback."""
+    if not isinstance(case, (tuple, list)) or len(case) != 2:
+        return f"{name}: expected (losses, patience), such as ([3.0, 2.0, 2.5], 1); got {case!r:.80}"
+    losses, patience = case
+    if not isinstance(losses, (tuple, list)) or not losses:
+        return f"{name}: the losses must be a list of numbers; got {losses!r:.80}"
+    if not all(isinstance(n, Real) and math.isfinite(n) for n in losses):
+        return f"{name}: a loss is a finite number; got {losses!r:.80}"
+    if not isinstance(patience, Integral) or patience < 1:
+        return f"{name}: patience is a whole number from 1; got {patience!r}"
+    losses, patience = list(losses), int(patience)
+    right, careless = stopping_rules.kept(losses, patience), RULES[name](losses, patience)
+    if right != careless:
+        return None
+    return f"{name}: both keep losses[{right}] = {losses[right]:g}. {_why_alike(name, losses, patience)}"
+
+
+def _why_alike(name: str, losses: list[float], patience: int) -> str:
+    """Say why a careless rule and the right one keep the same loss: what the case lacks."""
+    stop = stopping_rules.end(losses, patience)
+    behind = losses[stop + 1 :]
+    lowest = losses[stopping_rules.kept(losses, patience)]
+    waits = stop - stopping_rules.kept(losses, patience)
+    if name != "c" and waits < patience:
+        return f"Training never ends here: no {patience} losses in a row come without a new lowest one"
+    if name == "a":
         return (
-            f"the prompt got {given_prompt[0]}, {meaning}; only -100 tells the library to leave a token out"
+            f"Training ends at losses[{stop}], and nothing after it is below {lowest:g}: the rule looks "
+            "ahead, but there is nothing to see"
+            if behind
+            else f"Training ends at losses[{stop}], the last one: what could a rule see that looks further?"
         )
-    if len(result) != len(expected):
-        return f"{call} gave {len(result)} labels; prompt, answer and end mark have 4 + 3 + 1 = 8 tokens"
-    if result != expected:
-        return f"{call} gave {result}; it should be {expected}"
-    if prompt != PROMPT or answer != ANSWER:
-        return (
-            f"the labels are right, but the lists were changed, to {prompt} and {answer}: build a new list "
-            "instead"
-        )
-    with_end_in_prompt = [int(label) for label in labels([1, END], [4], END)]
+    if name == "b":
+        wait = losses[stop - patience : stop + 1]
+        if not any(later < earlier for earlier, later in pairwise(wait)):
+            return (
+                f"While {patience} losses bring no new lowest one, each is at or above the one before it, so "
+                "both rules count the same"
+            )
+        return f"The rule goes on after losses[{stop}], but meets nothing below {lowest:g} before it ends"
+    losses_without_gain = sum(loss >= min(losses[:i]) for i, loss in enumerate(losses) if i)
+    if losses_without_gain < patience:
+        return f"Only {losses_without_gain} losses bring no gain, so with patience={patience} no rule ends"
     return (
-        None
-        if with_end_in_prompt == [IGNORED, IGNORED, 4, END]
-        else f"labels([1, 2], [4], 2) gave {with_end_in_prompt}; it should be [-100, -100, 4, 2]"
+        "When the rule's count is full, training by the right rule ends too, or brings nothing lower after "
+        "it: where do the two counts differ?"
     )
 
 
-LOSSES = dict(
-    zip(
-        range(100, 1700, 100),
-        [2.0, 1.5, 1.6, 1.4, 1.5, 1.35, 1.4, 1.33, 1.36, 1.37, 1.3, 1.34, 1.4, 1.32, 1.1, 1.2],
-        strict=True,
-    )
+def _fair(alpha: float, rank: int, new_rank: int) -> float:
+    return alpha * math.sqrt(new_rank / rank)
+
+
+ALPHA_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
+    (
+        lambda alpha, r, new: alpha,
+        "with alpha left as it is, the first step shrinks as the rank grows: the table's second column",
+    ),
+    (
+        lambda alpha, r, new: alpha * new / r,
+        "alpha in step with the rank makes the first step longer as the rank grows: the table's first column",
+    ),
+    (
+        lambda alpha, r, new: alpha * r / new,
+        "a smaller alpha for a larger rank makes the step shrink even faster than with alpha left as it is",
+    ),
+    (
+        lambda alpha, r, new: alpha * math.sqrt(r / new),
+        "upside down: with alpha left as it is the step already shrinks, so a larger rank needs more alpha",
+    ),
+    (lambda alpha, r, new: math.sqrt(new / r), "that is the factor; multiply the old alpha by it"),
+    (
+        lambda alpha, r, new: alpha * math.sqrt(new),
+        "that is right only for r = 1: what counts is the new rank beside the old one",
+    ),
+    (
+        lambda alpha, r, new: alpha * (new / r) ** 2,
+        "the square overshoots: look at how the two columns of the table change from rank 4 to rank 16",
+    ),
+    (
+        lambda alpha, r, new: alpha * math.log2(1 + new / r),
+        "equal where the rank stays, but from 4 to 16 the table asks for exactly twice alpha",
+    ),
 )
-PATIENCE = 3
-BEST_STEP, STOP, LOWEST_STEP = (
-    1100,
-    1400,
-    1500,
-)  # the lowest loss of all comes only after training has stopped
 
 
-def check_stop(best_step: Callable[[dict[int, float], int], object]) -> str | None:
-    def best_of(losses: list[float], patience: int = PATIENCE) -> object:
-        """Return the student's answer for losses of the steps 1, 2, ..."""
-        return best_step(dict(enumerate(losses, start=1)), patience)
-
-    result = best_step(dict(LOSSES), PATIENCE)
-    mistakes = (
-        (
-            max(LOSSES),
-            (
-                "1600 is the last step in `losses`, but training ended at 1400; return the best step until "
-                "then, 1100"
-            ),
-        ),
-        (STOP, "1400 is where training ended; return the step with the lowest loss until then, 1100"),
-        (100, "step 100 has the highest loss, 2.0; a lower loss is better"),
-        (200, "you stopped at the first loss that was worse, at 300; patience=3 means three in a row"),
-        (
-            600,
-            "you counted the losses without a gain in total (300, 500, 700); a better loss, as at 400, "
-            "must reset the count to 0",
-        ),
-        (800, "you stopped after two losses without a gain, at 900 and 1000; patience=3 allows a third"),
-        (LOSSES[BEST_STEP], "1.3 is the loss; return its step"),
-        (list(LOSSES).index(BEST_STEP), "10 is the index in the dict; return the step"),
-    )
-    if feedback := known_mistake(result, mistakes):
-        return feedback
-    if result == LOWEST_STEP:
-        if best_of([2.0, 2.1, 2.2, 2.3, 2.4, 1.0]) == 6:
-            return (
-                "1500 has the lowest loss of all but was never reached: training ended at 1400, after "
-                "three losses without a gain"
-            )
-        if best_of([2.0, 2.1, 2.2, 2.3, 1.0]) == 5:
-            return (
-                "you stopped one step too late: with patience=3 the losses at 1200, 1300 and 1400 end "
-                "training"
-            )
-        return (
-            "the loss at 1400 is lower than at 1300, but not lower than the best, 1.3 at 1100: compare "
-            "with the best so far, not with the previous loss"
-        )
-    if result != BEST_STEP:
-        return f"{result!r} came back; the lowest loss before three in a row without a gain is at 1100"
-    if (tied := best_of([1.5, 1.2, 1.2, 1.4])) != 2:
-        hint = ": among equal losses keep the earlier step" if tied == 3 else ""
-        return f"the losses 1.5, 1.2, 1.2, 1.4 of steps 1 to 4 gave {tied!r}, not 2{hint}"
-    if (tied := best_of([1.2, 1.2, 1.2, 1.0], patience=2)) != 1:
-        return (
-            f"the losses 1.2, 1.2, 1.2, 1.0 with patience=2 gave {tied!r}, not 1: an equal loss is no gain, "
-            "so training ends at step 3"
-        )
-    return None
-
-
-Facts = dict[str, bool | float]
-
-
-def _facts(changes_daily: bool, must_cite: bool, form: bool, questions_per_second: float) -> Facts:
-    return {
-        "changes_daily": changes_daily,
-        "must_cite": must_cite,
-        "form": form,
-        "questions_per_second": questions_per_second,
-    }
-
-
-SITUATIONS = {
-    "rates": _facts(True, True, False, 0.1),
-    "handbook": _facts(False, True, False, 20),
-    "news": _facts(True, False, False, 40),
-    "letters": _facts(False, False, True, 0.1),
-    "hotline": _facts(True, False, True, 30),
-    "audit": _facts(False, True, True, 1),
-}
-EXPECTED_CHOICES = dict(
-    zip(SITUATIONS, ("search", "search", "search", "adapter", "both", "both"), strict=True)
-)
-ALL_CHOICES = ("search", "adapter", "both")
-HIGH_LOAD = 10  # questions per second
-
-
-def check_choose(choose: Callable[[dict[str, Facts]], Mapping[str, str]]) -> str | None:
-    choices = choose({name: dict(facts) for name, facts in SITUATIONS.items()})
-    if not isinstance(choices, Mapping):
-        return f"{choices!r} came back; expected a dict from each name to its choice"
-    if choices.keys() != EXPECTED_CHOICES.keys():
-        return f"there are choices for {list(choices)}; the situations are {list(EXPECTED_CHOICES)}"
-    if unknown := [choice for choice in choices.values() if choice not in ALL_CHOICES]:
-        return f"{unknown[0]!r} is not one of {', '.join(ALL_CHOICES)}"
-    mistakes = (
-        (
-            "search search search search search search",
-            "you always chose search: letters needs a form, which a search does not teach",
-        ),
-        (
-            "adapter adapter adapter adapter adapter adapter",
-            "you always chose adapter: its knowledge ends with its training, and it cannot cite a source",
-        ),
-        (
-            "both both both both both both",
-            "you always chose both: rates has no reason for an adapter, and letters none for a search",
-        ),
-        (
-            "adapter adapter adapter search both both",
-            (
-                "search and adapter are swapped: facts that change or must be cited need a search, a form "
-                "an adapter"
-            ),
-        ),
-        (
-            "search adapter search adapter both adapter",
-            "you left out must_cite: handbook does not change, but an adapter cannot cite its source",
-        ),
-        (
-            "search search adapter adapter adapter both",
-            "you left out changes_daily: news needs no source, but an adapter would give yesterday's facts",
-        ),
-        (
-            "search adapter adapter adapter adapter adapter",
-            "one reason is enough for a search: use `or` between changes_daily and must_cite, not `and`",
-        ),
-        (
-            "search search search adapter search search",
-            "hotline and audit need a form too, so they need an adapter as well as a search",
-        ),
-        (
-            "search search search adapter adapter adapter",
-            "hotline changes daily and audit must cite, so both need a search as well as an adapter",
-        ),
-        (
-            "both search search adapter both both",
-            "rates has two reasons for a search but none for an adapter, so a search is enough",
-        ),
-    )
-    if feedback := known_mistake(" ".join(str(choices[name]) for name in EXPECTED_CHOICES), mistakes):
-        return feedback
-    wrong = [name for name in EXPECTED_CHOICES if choices[name] != EXPECTED_CHOICES[name]]
-    if wrong and all(
-        (choices[name] == "adapter") == (facts["questions_per_second"] > HIGH_LOAD)
-        for name, facts in SITUATIONS.items()
-    ):
-        return "you chose by questions_per_second: the load is a reason for neither a search nor an adapter"
-    if wrong:
-        name = wrong[0]
-        return f"{name}, {SITUATIONS[name]}, got {choices[name]!r}; it should be {EXPECTED_CHOICES[name]!r}"
-    return None
+def check_alpha(fair_alpha: Callable[[float, int, int], Any]) -> str | None:
+    rng = np.random.default_rng(11)
+    drawn = rng.integers(1, 65, size=(6, 3)).tolist()
+    cases: list[tuple[float, int, int]] = [(8.0, 4, 16), (8.0, 4, 4), (32.0, 16, 1), *map(tuple, drawn)]
+    return diagnose(fair_alpha, _fair, cases, ALPHA_MISTAKES, name="fair_alpha")
