@@ -131,7 +131,7 @@ def test_a_mistake_is_told_in_two_lines(arguments, capsys):
 def test_progress_without_a_workspace_is_an_empty_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COURSE_STATE", str(tmp_path / "none.json"))
     assert cli.main(["progress"]) == 0
-    assert "0 of 2" in capsys.readouterr().out
+    assert "0 of 3" in capsys.readouterr().out
 
 
 def test_doctor_speaks_json(tmp_path, monkeypatch, capsys):

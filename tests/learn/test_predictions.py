@@ -122,12 +122,13 @@ def test_progress_counts_what_was_passed_and_guessed():
     text = summary(known)
     assert (
         "00-start-here" in text
-        and "1 of 2" in text
+        and "1 of 3" in text
         and "2 predictions; 1 of them within a factor of two" in text
     )
     assert ratios(known) == {"a": 2 / 3, "b": 9}
     known.exercises["00.2"].passed = True
-    assert "00-start-here        2 of 2            done" in summary(known)
+    known.exercises["00.3"] = state.ExerciseRecord(attempts=1, passed=True, verdict="right")
+    assert "00-start-here        3 of 3            done" in summary(known)
     assert "No predictions yet" in summary(state.State())
 
 

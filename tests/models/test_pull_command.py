@@ -43,7 +43,7 @@ def test_pull_knows_the_names_of_the_course(hub, capsys, monkeypatch):
 
 def test_a_name_without_an_owner_is_looked_for_in_the_catalogue_only(hub, capsys):
     for name, complaint, fix in (
-        ("smolm2", "but no smolm2; similar names are SmolLM2", "course models pull SmolLM2"),
+        ("smolm2", "but no smolm2; similar names are smollm2", "course models pull smollm2-135m-instruct"),
         ("chat", "chat is a role, not a model; in tier tiny it is haneul-4m", "course models pull haneul-4m"),
         ("nosuch", "but no nosuch", "course models list"),
     ):

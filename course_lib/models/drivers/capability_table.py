@@ -72,9 +72,17 @@ What a model's author recommends (generation_config.json, or `general.sampling` 
 no driver. `repr` shows it, and `engine.generate(prompts, **engine.recommended)` applies it.
 
 With `json_schema`, the driver llamacpp gives an object no keys beside those that its schema names, unless
-`additionalProperties` allows them, and white space only as one space after `:` and `,`. A schema that
-llama.cpp cannot enforce is refused. A reply that `max_output_length` cuts has the `finish_reason` "length";
-`with_structured_output` makes it an error.
+`additionalProperties` allows them, and no white space but one space after `:` and `,`. An integer, and a
+number before its point, has at most 15 digits, and a number at most 9 decimals, unless it is negative:
+llama.cpp cannot bound the decimals of those, so set `"minimum": 0` where you can. It writes no negative
+multiples either: `multipleOf` without a minimum of 0 is refused, and so is, by name, every keyword that it
+does not enforce. Servers get the schema as it is. The form is enforced, and nothing else: SmolLM2, asked
+about Paris, gave it `population=111111111111111`. A schema with `allOf` bounds integers only. An answer
+that `max_output_length` cuts has the finish reason `length`; `with_structured_output` makes it an error,
+which names the limit, or the bound that the schema lacks if the answer repeats itself.
+
+`stream` returns an iterator over the pieces; after the last one its `reply` is what `generate` would have
+returned, with token counts and finish reason. The last chunk of a LangChain model's stream has them too.
 
 LoRA adapters can be weighted and combined. An adapter with other tensors than LoRA's matrices (DoRA, a head
 of its own, other kinds of peft) can be used alone with weight 1. Prompt tuning and pickles are refused.

@@ -6,7 +6,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -114,9 +114,22 @@ def map_concurrently(function: Callable[[T], R], items: Sequence[T], workers: in
     """
     if min(workers, len(items)) <= 1:
         return [function(item) for item in items]
+    errors: list[BaseException] = []
+
+    def apply(item: T) -> R:
+        if errors:
+            raise CancelledError
+        try:
+            return function(item)
+        except BaseException as error:
+            errors.append(error)
+            raise
+
     pool = ThreadPoolExecutor(min(workers, len(items)))
     try:
-        return list(pool.map(function, items))
+        return list(pool.map(apply, items))
+    except CancelledError:
+        raise errors[0] from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
