@@ -8,8 +8,12 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 NOISY = 0.25  # an interval wider than this fraction of its value is called noisy
 
@@ -116,21 +120,26 @@ def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
 
 
 def bootstrap_interval(
-    values: Sequence[float], *, coverage: float = 0.95, draws: int = 2000, seed: int = 0
+    values: Sequence[float] | NDArray[Any],
+    *,
+    coverage: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+    statistic: Callable[[NDArray[Any]], float] | None = None,
 ) -> tuple[float, float]:
-    """Return a percentile bootstrap interval of the mean (Efron 1979), from `draws` resamples.
+    """Return a percentile bootstrap interval (Efron 1979), from `draws` resamples.
 
-    To compare two systems on the same questions, pass the difference of their scores for each question.
-    Raises ValueError if there are no values.
+    statistic: of values, or of the rows of an array; by default the mean. To compare two systems on the same
+    questions, pass the difference of their scores for each question. Raises ValueError for no values.
     """
-    if not values:
+    if not len(values):
         raise ValueError("no values to resample")
     import numpy as np
 
-    array, rng = np.asarray(values, dtype=np.float64), np.random.default_rng(seed)
-    means = np.sort([array[rng.integers(0, len(array), len(array))].mean() for _ in range(draws)])
+    array, rng, statistic = np.asarray(values), np.random.default_rng(seed), statistic or np.mean
+    found = [statistic(array[rng.integers(0, len(array), len(array))]) for _ in range(draws)]
     tail = (1 - coverage) / 2
-    return float(np.quantile(means, tail)), float(np.quantile(means, 1 - tail))
+    return float(np.quantile(found, tail)), float(np.quantile(found, 1 - tail))
 
 
 def proportion_interval(successes: int, trials: int, *, coverage: float = 0.95) -> tuple[float, float]:

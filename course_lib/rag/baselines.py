@@ -13,6 +13,7 @@ import numpy as np
 
 from course_lib.errors import CourseError
 from course_lib.rag.classifier import Classifier, Evidence, score_labels, scoring_model
+from course_lib.rag.evaluate import softmax
 from course_lib.rag.prompt import label_prompt
 
 if TYPE_CHECKING:
@@ -66,9 +67,8 @@ class LinearClassifier(Classifier):
         scores = self._model.decision_function(self._features(texts))
         if scores.ndim == 1:  # of two labels, sklearn returns the score of the second
             scores = np.column_stack([-scores, scores]) / (1 if self.words else 2)
-        powers = np.exp(scores - scores.max(1, keepdims=True))
         labels = [str(label) for label in self._model.classes_]
-        return [Evidence(dict(zip(labels, (p / p.sum()).tolist(), strict=True))) for p in powers]
+        return [Evidence(dict(zip(labels, row, strict=True))) for row in softmax(scores).tolist()]
 
     def _features(self, texts: Sequence[str]) -> Any:
         from scipy.sparse import csr_matrix, hstack

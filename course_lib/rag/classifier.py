@@ -15,7 +15,7 @@ import numpy as np
 
 from course_lib.errors import CourseError
 from course_lib.rag.batches import run_in_batches
-from course_lib.rag.evaluate import fit_temperature, sharpen
+from course_lib.rag.evaluate import fit_temperature, sharpen, softmax
 from course_lib.rag.neighbours import OTHER, neighbours_of, vote
 from course_lib.rag.prompt import label_prompt
 
@@ -202,23 +202,22 @@ class RAGLLMClassifier(NeighbourClassifier):
 
     def evidence(self, texts: Sequence[str]) -> list[Evidence]:
         found = neighbours_of(self.vector_store, texts, self.k, self.label_field)
-        asked = [(text, near) for text, near in zip(texts, found, strict=True) if len(vote(near)) > 2]
-        prompts = [label_prompt(text, near[::-1]) for text, near in asked]  # the most similar one last
-        scores = iter(
-            score_labels(self.model, prompts, [sorted({label for _, label in near}) for _, near in asked])
-        )
-        return [self._combine(near, next(scores) if len(vote(near)) > 2 else None) for near in found]
+        labels = [sorted({label for _, label in near}) for near in found]
+        asked = [i for i, names in enumerate(labels) if len(names) > 1]
+        prompts = [label_prompt(texts[i], found[i][::-1]) for i in asked]  # the most similar one last
+        scores = dict(zip(asked, score_labels(self.model, prompts, [labels[i] for i in asked]), strict=True))
+        return [self._combine(near, scores.get(i)) for i, near in enumerate(found)]
 
     def _combine(self, near: list[tuple[str, str]], scores: dict[str, float] | None) -> Evidence:
         votes = vote(near)
         if scores is None:
             return Evidence(votes, tuple(near), "no other label is near, so the model was not asked")
-        logs = {
-            label: self.weight * score + (1 - self.weight) * float(np.log(votes[label]))
+        logs = [
+            self.weight * score + (1 - self.weight) * float(np.log(votes[label]))
             for label, score in scores.items()
-        }
-        mixed = softmax(logs)
-        probabilities = {label: p * (1 - votes[OTHER]) for label, p in mixed.items()} | {OTHER: votes[OTHER]}
+        ]
+        mixed = zip(scores, softmax(np.array(logs)).tolist(), strict=True)
+        probabilities = {label: p * (1 - votes[OTHER]) for label, p in mixed} | {OTHER: votes[OTHER]}
         best = max(scores, key=lambda label: scores[label])
         return Evidence(probabilities, tuple(near), f"the model prefers {best}")
 
@@ -253,9 +252,3 @@ def score_labels(
                 normal = scores - np.logaddexp.reduce(scores)
                 result[i] = dict(zip(labels, normal.tolist(), strict=True))
     return result
-
-
-def softmax(logs: Mapping[str, float]) -> dict[str, float]:
-    """Return the probabilities that are proportional to exp(logs)."""
-    powers = np.exp(np.array(list(logs.values())) - max(logs.values()))
-    return dict(zip(logs, (powers / powers.sum()).tolist(), strict=True))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from course_lib.errors import CourseError
-from course_lib.measure.intervals import Estimate, mean_of
+from course_lib.measure.intervals import Estimate, bootstrap_interval, mean_of
 
 Labels = Sequence[str | None]
 PUNCTUATION = str.maketrans("", "", string.punctuation + "‘’“”「」『』《》〈〉·…")
@@ -193,11 +193,8 @@ def calibration_error(
 
 
 def bootstrap(statistic: Callable[[NDArray[Any]], float], rows: NDArray[Any], draws: int = 1000) -> Estimate:
-    """Return a statistic of the rows with a percentile bootstrap interval of 95% (Efron 1979)."""
-    rng = np.random.default_rng(0)
-    values = [statistic(rows[rng.integers(0, len(rows), len(rows))]) for _ in range(draws)]
-    low, high = np.quantile(values, [0.025, 0.975])
-    return Estimate(statistic(rows), float(low), float(high), 0.95)
+    """Return a statistic of the rows with a percentile bootstrap interval of 95%."""
+    return Estimate(statistic(rows), *bootstrap_interval(rows, draws=draws, statistic=statistic), 0.95)
 
 
 def fit_temperature(distributions: Sequence[Mapping[str, float]], gold: Sequence[str]) -> float:
@@ -221,8 +218,14 @@ def fit_temperature(distributions: Sequence[Mapping[str, float]], gold: Sequence
 def sharpen(distribution: Mapping[str, float], temperature: float) -> dict[str, float]:
     """Return the distribution with every probability raised to 1 / temperature, normalized."""
     logs = np.log(np.maximum(list(distribution.values()), 1e-12)) / temperature
-    powers = np.exp(logs - logs.max())
-    return dict(zip(distribution, (powers / powers.sum()).tolist(), strict=True))
+    return dict(zip(distribution, softmax(logs).tolist(), strict=True))
+
+
+def softmax(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return exp(logs), normalized over the last axis; numbers of any size overflow nowhere."""
+    powers = np.exp(logs - logs.max(-1, keepdims=True))
+    normalized: NDArray[np.float64] = powers / powers.sum(-1, keepdims=True)
+    return normalized
 
 
 def _check_lengths(first: Sequence[object], second: Sequence[object]) -> None:

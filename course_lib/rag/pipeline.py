@@ -117,10 +117,11 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         **kwargs: Any,
     ) -> Iterator[dict[str, Any]]:
         """Yield dicts that add up to the result of `invoke`: first what was found, last the verdict."""
+        checked = self.grounded or self.min_confidence > 0
         with self._engine() as engine:
             (prepared,) = self._prepare(engine, [input])
             yield AddableDict(_found(prepared))
-            if self.grounded or self.min_confidence:
+            if checked:
                 text = str(engine.generate([prepared.prompt], max_output_length=self.max_answer_tokens)[0])
             else:
                 pieces = []
@@ -129,7 +130,7 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
                     yield AddableDict(answer=piece)
                 text = "".join(pieces)
             verdict = self._verdict(prepared, text, self._confidences(engine, [prepared], [text])[0])
-        if not (self.grounded or self.min_confidence):
+        if not checked:
             del verdict["answer"]
         yield AddableDict(verdict)
 

@@ -10,7 +10,8 @@ from course_lib.data import load_messages
 from course_lib.errors import CourseError
 from course_lib.models.manager import ModelManager
 from course_lib.rag import LinearClassifier, LLMClassifier, NeighbourClassifier, RAGLLMClassifier
-from course_lib.rag.classifier import OTHER, as_text, softmax, vote
+from course_lib.rag.classifier import OTHER, as_text, vote
+from course_lib.rag.evaluate import softmax
 from course_lib.retrieval import LSA
 
 INTENTS = ("card_lost_or_stolen", "branch_hours", "deposit_maturity")
@@ -67,7 +68,7 @@ def test_probabilities_are_those_of_the_labels_after_the_prompt(rag, manager):
         from course_lib.models.drivers.scoring import log_probabilities
 
         sums = [sum(log_probabilities(engine.model, start + tail)[-len(tail) :]) for tail in tails]
-    expected = softmax(dict(zip(labels, sums, strict=True)))
+    expected = dict(zip(labels, softmax(np.array(sums)), strict=True))
     for label in labels:
         assert evidence.probabilities[label] == pytest.approx(
             expected[label] * (1 - evidence.probabilities[OTHER]), abs=1e-5
