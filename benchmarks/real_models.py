@@ -107,14 +107,15 @@ def page(results: dict[str, Any]) -> str:
         speed, right = results["speed"][model], right_answers(results, model, "test", best)
         low, high = proportion_interval(sum(right), len(right))
         share = f"{sum(right) / len(right):.0%} ({low:.0%}-{high:.0%}) of {len(right)}"
-        sizes = [f"{speed['bytes'] / 1e6:,.0f}", f"{speed['memory'] / 1e6:,.0f}"]
+        bits = f"{8 * speed['bytes'] / speed['parameters']:.1f}"
+        sizes = [bits, f"{speed['bytes'] / 1e6:,.0f}", f"{speed['memory'] / 1e6:,.0f}"]
         speeds = ["{:,.0f} ({:,.0f}-{:,.0f})".format(*speed[name]) for name in ("prefill", "decode")]
         rows.append([model, f"{speed['parameters'] / 1e6:,.1f}", *sizes, *speeds, best, share])
         forms = formats_of(model)
         for form in forms if len(forms) > 1 else []:
             if found := right_answers(results, model, "validation", form):
                 tried.append([model, form, f"{sum(found)} of {len(found)}"])
-    sizes = ["million weights", "weights, MB", "process, MB"]
+    sizes = ["million weights", "bits a weight", "weights, MB", "process, MB"]
     head = ["model", *sizes, "reads, tokens/s", "writes, tokens/s", "asked by", "right"]
     loads = [speed["load"] for speed in results["speed"].values()]
     busy = (
