@@ -63,7 +63,7 @@ def claim(
     expected, tolerance = numbers[key], tolerances.get(key, tolerances["tiny"])
     if not tolerance > 0:
         raise ValueError(f"claim {name}: within={tolerance}; a tolerance must be positive")
-    measured, stated = f"{value:.3g}{_spaced(unit)}", f"{expected:g}{_spaced(unit)}"
+    measured, stated = f"{_figures(value)}{_spaced(unit)}", f"{expected:g}{_spaced(unit)}"
     source = "the text says" if expected == numbers["tiny"] else f"is expected in tier {key}"
     if not abs(value - expected) <= tolerance:  # written so that NaN fails too
         if tier() not in numbers:
@@ -89,16 +89,23 @@ def claim_order(
     """
     if relation not in RELATIONS:
         raise ValueError(f"claim {name}: relation {relation!r} is not one of {', '.join(RELATIONS)}")
-    statement = f"{name}: {left:.3g} {relation} {right:.3g}{_spaced(unit)}"
+    statement = f"{name}: {_figures(left)} {relation} {_figures(right)}{_spaced(unit)}"
     if not RELATIONS[relation](left, right):
         if tier() not in tiers:
-            return print(f"{statement} does not hold here, though it does in tier {' and '.join(tiers)}")
+            return print(
+                f"{statement} does not hold in tier {tier()}; it is said of tier {' and '.join(tiers)}"
+            )
         raise ClaimFailed(f"{statement} does not hold on this machine")
     _record(name, left, unit, f"{statement} holds")
 
 
 def _by_tier(number: float | Mapping[str, float]) -> Mapping[str, float]:
     return number if isinstance(number, Mapping) else dict.fromkeys(CLAIMED, number)
+
+
+def _figures(value: float) -> str:
+    """Three significant figures; from 1,000 on, whole numbers."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.3g}"
 
 
 def _spaced(unit: str) -> str:

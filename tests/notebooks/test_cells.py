@@ -47,6 +47,15 @@ def last_call(source: str) -> str:
     )
 
 
+def claims(source: str) -> list[str]:
+    """Return the names of the claims that a cell makes in every tier: those under no condition."""
+    calls = [
+        n.value for n in ast.parse(source).body if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)
+    ]
+    called = [c for c in calls if isinstance(c.func, ast.Name) and c.func.id.startswith("claim")]
+    return [c.args[0].value for c in called if isinstance(c.args[0], ast.Constant)]
+
+
 def cell_problems(cell) -> list[str]:
     """Return every rule that a code cell breaks."""
     tags, source, found = set(cell.metadata.get("tags", [])), cell.source, []
@@ -61,6 +70,9 @@ def cell_problems(cell) -> list[str]:
         found.append("! or %, a trailing ; or clear_output")
     elif "measured" in tags and not last_call(source).startswith("claim"):
         found.append("a measured cell must end in a claim")
+    printed = "".join(o.get("text", "") for o in cell.outputs)
+    if "measured" in tags and (lost := [name for name in claims(source) if name not in printed]):
+        found.append(f"its saved output lacks the claims {', '.join(lost)}: save the chapter again")
     if len(source.splitlines()) > LONGEST:
         found.append(f"{len(source.splitlines())} lines (at most {LONGEST})")
     if any(o.output_type == "error" for o in cell.outputs):
@@ -158,6 +170,10 @@ BREAK = {
     "ignored but exact": lambda c: c.metadata.update(tags=["nbval-ignore-output"]),
     "measured but compared": lambda c: c.metadata.update(tags=["measured"]),
     "measured without claim": lambda c: c.metadata.update(tags=["measured", "nbval-ignore-output"]),
+    "claim that is not saved": lambda c: c.update(
+        source='claim("n", 1, about=1, within=1)',
+        metadata={"tags": ["measured", "nbval-ignore-output"]},
+    ),
     "picture without picture": lambda c: c.metadata.update(tags=["picture", "nbval-ignore-output"]),
     "picture of something untested": lambda c: (
         c.metadata.update(tags=["picture", "nbval-ignore-output"]),
@@ -184,6 +200,7 @@ COMPLAINT = {
     "ignored but exact": "nbval-ignore-output goes with",
     "measured but compared": "nbval-ignore-output goes with",
     "measured without claim": "must end in a claim",
+    "claim that is not saved": "saved output lacks the claims n:",
     "picture without picture": "a picture cell without a picture",
     "picture of something untested": "whose drawings are tested",
     "widget that is compared": "nbval-ignore-output goes with",
