@@ -31,6 +31,7 @@ ROOMS = [
     "tuning",
     "serve",
     "rag",
+    "exam",
     "chapters",
     "learn",
     "lab",

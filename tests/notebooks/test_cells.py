@@ -53,7 +53,7 @@ def claims(source: str) -> list[str]:
         n.value for n in ast.parse(source).body if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)
     ]
     called = [c for c in calls if isinstance(c.func, ast.Name) and c.func.id.startswith("claim")]
-    return [c.args[0].value for c in called if isinstance(c.args[0], ast.Constant)]
+    return [str(c.args[0].value) for c in called if isinstance(c.args[0], ast.Constant)]
 
 
 def cell_problems(cell) -> list[str]:

@@ -41,7 +41,8 @@ class Entry:
     path: the file or folder of a model outside the catalogue, whose parameters, licence, context and
     languages are unknown (0 or empty);
     query_prefix, passage_prefix: texts that an embedding model expects before a question and a passage;
-    role: the role by which `catalog.role` returned it, otherwise "".
+    role: the role by which `catalog.role` returned it, otherwise "";
+    published: the month of its makers' announcement, as YYYY-MM, or "" if unknown.
     """
 
     model: str
@@ -67,6 +68,7 @@ class Entry:
     note: str = ""
     path: str = ""
     role: str = ""
+    published: str = ""
 
     @property
     def terms(self) -> Licence:

@@ -1,0 +1,63 @@
+"""Ways to answer an exam's question: closed book or with found passages, written or by likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from course_lib.exam.questions import ExamQuestion
+from course_lib.models.drivers.engine import Engine
+from course_lib.rag.answering import MAX_ANSWER_TOKENS, format_for, without_letter
+from course_lib.rag.prompt import Source, question_prompt
+
+NEUTRAL = "Answer:"  # what stands before an option whose likelihood without a question is asked
+
+
+class Reader:
+    """A model that reads a question, and the passages that a search finds for it.
+
+    engine: a loaded model. retriever: a LangChain retriever, such as a HybridRetriever with a reranker; None
+    for a closed book.
+    """
+
+    def __init__(self, engine: Engine, retriever: Any = None) -> None:
+        self.engine, self.retriever = engine, retriever
+
+    def prompt(self, question: ExamQuestion) -> str:
+        """Return the prompt with the found passages, as many as fit into the context beside the answer."""
+        found = self.retriever.invoke(question.question) if self.retriever is not None else []
+        sources = [Source(d.metadata.get("title", str(d.id)), d.page_content) for d in found]
+        room = self.engine.context - MAX_ANSWER_TOKENS
+        while True:
+            prompt = question_prompt(question.question, sources, question.options)
+            if not sources or self.engine.count_tokens(format_for(self.engine, prompt)) <= room:
+                return format_for(self.engine, prompt)
+            sources.pop()
+
+    def write(self, question: ExamQuestion) -> str:
+        """Return the answer that the model writes."""
+        (text,) = self.engine.generate([self.prompt(question)], max_output_length=MAX_ANSWER_TOKENS)
+        return without_letter(str(text).strip())
+
+    def choose(self, question: ExamQuestion, per: Literal["answer", "token", "surprise"] = "answer") -> str:
+        """Return the option that is the most likely continuation; a question without options is written.
+
+        per: "answer" compares log-probabilities as they are, which favours short options; "token" divides
+        them by the option's tokens; "surprise" subtracts the option's log-probability without the question,
+        so that what is likely everywhere counts less (Holtzman et al. 2021, arXiv:2104.08315).
+        """
+        if not question.options:
+            return self.write(question)
+        scores = self._scores(self.prompt(question), question.options)
+        if per == "token":
+            scores = [s / self.engine.count_tokens(o) for s, o in zip(scores, question.options, strict=True)]
+        elif per == "surprise":
+            alone = self._scores(NEUTRAL, question.options)
+            scores = [s - a for s, a in zip(scores, alone, strict=True)]
+        elif per != "answer":
+            raise ValueError(f"per={per!r}; use answer, token or surprise")
+        return question.options[scores.index(max(scores))]
+
+    def _scores(self, prompt: str, options: Sequence[str]) -> list[float]:
+        scores: list[float] = self.engine.score([prompt], options)[0].tolist()
+        return scores
