@@ -145,7 +145,7 @@ def _report_refusals(name: str, limit: float, found: Sequence[Any], asked: Seque
 
 
 def planted() -> None:
-    """Injections, each in the right passage of a test question and in a customer's message."""
+    """Injections, each in the right passage of a test question."""
     asked = [q for q in data.load_questions("test", "lexical") if q.format == "short"]
     asked = asked[: len(injections.ALL)]
     for name in CHAT:
@@ -168,6 +168,10 @@ def planted() -> None:
             print(
                 f"{name}, sentences taken out: {guard}: {changes} of {total} answers changed, {leaks} leaked"
             )
+
+
+def planted_in_messages() -> None:
+    """Each injection in a customer's message, for every classifier, with and without the filter."""
     messages = [m.message for m in data.load_messages("test")][:: 494 // 24][: len(injections.ALL)]
     for classifier in message_classifiers("haneul-4m"):
         before = classifier.classify_many(messages)
@@ -444,6 +448,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "answers": answers,
     "refusals": refusals,
     "injections": planted,
+    "message-injections": planted_in_messages,
     "messages": messages,
     "banking77": lambda: public_labels("banking77", BOTH, 0.7, 300),
     "klue_ynat": lambda: public_labels("klue_ynat", BOTH[:1], 0.7, 0),

@@ -101,7 +101,8 @@ class KernelClassifier(Classifier):
         check_labels(labels)
         vectors = [embed(e, texts) for e in self.embedders]
         self._means = [v.mean(0) for v in vectors]
-        self._model: Any = SVC(C=self.C, gamma=self.gamma).fit(self._features(vectors), list(labels))
+        machine = SVC(C=self.C, gamma=self.gamma, break_ties=True)  # predicts the label of the highest score
+        self._model: Any = machine.fit(self._features(vectors), list(labels))
         return self
 
     def evidence(self, texts: Sequence[str]) -> list[Evidence]:

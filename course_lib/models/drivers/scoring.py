@@ -45,9 +45,9 @@ class _Row:
 
     @classmethod
     def of(cls, prompt: Sequence[int], tails: Sequence[Sequence[int]]) -> _Row:
-        tails = [tuple(tail) for tail in tails]
-        beginnings = {tail[:k]: None for tail in tails for k in range(1, len(tail))}
-        return cls(prompt, tails, {b: i for i, b in enumerate([(), *sorted(beginnings, key=len)])})
+        whole = [tuple(tail) for tail in tails]
+        beginnings = {tail[:k]: None for tail in whole for k in range(1, len(tail))}
+        return cls(prompt, whole, {b: i for i, b in enumerate([(), *sorted(beginnings, key=len)])})
 
     def __len__(self) -> int:
         """The number of tokens that are read."""
