@@ -158,7 +158,10 @@ def test_a_calibrated_confidence_tells_what_can_be_answered(retriever, model):
     document = retriever.invoke(missing[0])[0]
     with model.engine() as engine:
         prompt = bank._prompt(engine, missing[0], retriever.invoke(missing[0]))
-        ids, tail = engine.ids(prompt), engine.tokenizer.encode(REFUSAL, add_special_tokens=False)
+        ids, tail = (
+            engine.ids(engine._prompt(prompt)),
+            engine.tokenizer.encode(REFUSAL, add_special_tokens=False),
+        )
         refusal = sum(log_probabilities(engine.model, ids + tail)[-len(tail) :])
     signals = [[refusal, document.metadata["retrieval"]["score"]]]
     assert bank._judge.predict_proba(signals)[0, 1] == pytest.approx(confidences[len(ASKED)], abs=1e-3)
