@@ -159,7 +159,7 @@ def _experiments() -> list[tuple[dict[float, Values], Values, list[str], list[st
     return cases
 
 
-def check_honest(honest: Callable[..., tuple[float, float]]) -> str | None:
+def check_chosen_alpha(honest: Callable[..., tuple[float, float]]) -> str | None:
     mistakes: list[tuple[Callable[..., Any], str]] = [
         (
             partial(_honest, choose="reported"),

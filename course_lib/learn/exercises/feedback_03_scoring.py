@@ -69,7 +69,7 @@ def _check_case(name: str, case: Any) -> str | None:
 # -- 03.2: a collection that rank-bm25 gets wrong ------------------------------------------------------------
 
 
-def check_okapi_case(case: tuple[Sequence[str], str]) -> str | None:
+def check_bm25_case(case: tuple[Sequence[str], str]) -> str | None:
     if not isinstance(case, (tuple, list)) or len(case) != 2 or isinstance(case[0], str):
         return "expected a list of documents and a question: (['the card', 'the fee'], 'the card')"
     documents, words = [str(text).lower().split() for text in case[0]], str(case[1]).lower().split()
@@ -133,7 +133,7 @@ ONE_SHARED = [
 ]
 
 
-def check_pieces(pieces: Callable[[str], Iterable[str]]) -> str | None:
+def check_korean_tokens(pieces: Callable[[str], Iterable[str]]) -> str | None:
     def tokens(text: str) -> list[str]:
         result = pieces(text)
         found = list(result) if isinstance(result, Iterable) and not isinstance(result, str) else [None]
