@@ -84,8 +84,8 @@ def curves(
     for (name, level), dashes in zip(marked.items(), LEVEL_STYLES, strict=False):
         axes.axhline(level, label=name, color="black", linestyle=dashes)
         axes.annotate(name, (1, level), **(NEAR | {"xycoords": ("axes fraction", "data"), "ha": "right"}))
-    line = {"arrowstyle": "-", "color": "grey"}
-    beside = [axes.annotate(n, p, arrowprops=line, **(NEAR | {"xytext": (6, 9)})) for n, p in named.items()]
+    leader: dict[str, Any] = {"arrowprops": {"arrowstyle": "-", "color": "grey"}} | NEAR | {"xytext": (6, 9)}
+    beside = [axes.annotate(name, place, **leader) for name, place in named.items()]
     scale = "" if linear else " (log)"
     axes.set(xlabel=x + scale, ylabel=y + scale, title=title)
     for axis in (axes.xaxis, axes.yaxis):
