@@ -127,4 +127,6 @@ class FaissIndex:
                 f"expected kind={self.kind!r} with {count} vectors",
                 "rebuild the index and save it again",
             )
+        if self.kind == "hnsw":
+            index.hnsw.efSearch = self.hnsw["ef_search"]  # the graph is the file's, its search is ours
         self._index = index if count else None
