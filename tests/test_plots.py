@@ -208,6 +208,12 @@ def test_linear_curves_take_numbers_of_any_sign():
     ]
 
 
+def test_a_logarithmic_axis_between_two_powers_of_ten_has_plain_numbers():
+    figure = curves({"loss": {1: 0.64, 16: 0.29}}, x="", y="", title="")
+    figure.canvas.draw()
+    assert {"0.3", "0.6"} <= {t.get_text() for t in figure.axes[0].get_yticklabels(which="minor")}
+
+
 @pytest.mark.parametrize(
     ("linear", "wrong"), [(False, 0.0), (True, float("nan")), (True, float("inf")), (False, -1.0)]
 )

@@ -90,6 +90,9 @@ def curves(
     axes.set(xlabel=x + scale, ylabel=y + scale, title=title)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
+    low, high = axes.get_ylim()
+    if not linear and high < 10 * low:  # between two powers of ten the small ticks have the numbers
+        axes.yaxis.set_minor_formatter("{x:,g}")
     axes.grid(alpha=0.3)
     figure.draw_without_rendering()  # places the names, so that their boxes are known
     for note in beside:
