@@ -120,7 +120,7 @@ class FaissIndex:
         """
         import faiss
 
-        index = faiss.read_index(str(path))
+        index: Any = faiss.read_index(str(path))
         if type(index) is not type(self._empty(1)) or index.ntotal != count:
             raise CourseError(
                 f"{path.name} is a {type(index).__name__} of {index.ntotal} vectors; "
