@@ -59,13 +59,16 @@ def score(
 ) -> list[NDArray[np.float64]]:
     """The log-probability of every tail (a continuation) of each prompt, summed over its tokens.
 
-    An empty tail has 0. The beginning that all prompts have in common is read once. The rest of a prompt and
-    all of its tails are read in one pass, in which a tail sees its prompt and itself.
+    An empty tail has 0. The prompts' common prefix goes through the model once. The rest of a prompt and all
+    of its tails go through in one pass, in which a tail sees its prompt and itself. Raises ValueError for an
+    empty prompt.
     """
+    if not all(prompts):
+        raise ValueError(f"prompt {[bool(p) for p in prompts].index(False)} has no token")
     # with a sliding window, a cache forgets tokens that the mask would have to leave out, too
     prefix = [] if _window(model) else _common_prefix(prompts)
     rows = [_Row.of(p[len(prefix) :], t) for p, t in zip(prompts, tails, strict=True)]
-    cache = _read(model, prefix) if prefix else None
+    cache = _prefill(model, prefix) if prefix else None
     scores: list[Any] = [None] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     for batch in _batches(rows, order, len(prefix), model.get_output_embeddings().weight.shape[0]):
@@ -76,15 +79,15 @@ def score(
 
 
 def _common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
-    """The token ids with which all of several prompts begin, without the last token of any prompt."""
+    """The longest common prefix, cut so that each prompt keeps at least one token; [] for a single prompt."""
     if len(prompts) < 2:
         return []
     columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
     return [column[0] for column in itertools.takewhile(lambda column: len(set(column)) == 1, columns)]
 
 
-def _read(model: Any, ids: list[int]) -> Any:
-    """The KV cache after these token ids."""
+def _prefill(model: Any, ids: list[int]) -> Any:
+    """Return the KV cache after these token ids."""
     import torch
 
     with torch.inference_mode():
@@ -92,13 +95,13 @@ def _read(model: Any, ids: list[int]) -> Any:
         return model(row, use_cache=True, logits_to_keep=1).past_key_values
 
 
-def _batches(rows: list[_Row], order: list[int], read: int, vocabulary: int) -> Iterator[list[int]]:
+def _batches(rows: list[_Row], order: list[int], cached: int, vocabulary: int) -> Iterator[list[int]]:
     """Cut `order`, by which rows become longer, into batches within the limits; one row is always allowed."""
     batch: list[int] = []
     for i in order:
         bigger = [rows[j] for j in (*batch, i)]
         length = len(rows[i]) + max(len(row.nodes) for row in bigger)
-        cells = max(length * (read + length), max(len(row.nodes) for row in bigger) * vocabulary)
+        cells = max(length * (cached + length), max(len(row.nodes) for row in bigger) * vocabulary)
         if batch and (len(bigger) > PROMPTS_PER_PASS or len(bigger) * cells > CELLS_PER_PASS):
             yield batch
             batch = []
@@ -107,16 +110,16 @@ def _batches(rows: list[_Row], order: list[int], read: int, vocabulary: int) -> 
         yield batch
 
 
-def _score_batch(model: Any, rows: list[_Row], read: int, cache: Any) -> list[NDArray[np.float64]]:
-    """The scores of the tails of each row. cache: the KV cache of the `read` tokens before all, or None."""
+def _score_batch(model: Any, rows: list[_Row], cached: int, cache: Any) -> list[NDArray[np.float64]]:
+    """The scores of the tails of each row. cache: the KV cache of the `cached` tokens before all, or None."""
     import numpy as np
     import torch
 
     length, width = max(len(row.prompt) for row in rows), max(len(row.nodes) for row in rows) - 1
     ids, positions = np.zeros((2, len(rows), length + width), np.int64)
-    visible = np.zeros((len(rows), length + width, read + length + width), bool)
+    visible = np.zeros((len(rows), length + width, cached + length + width), bool)
     for i, row in enumerate(rows):
-        _lay_out(row, length, read, ids[i], positions[i], visible[i])
+        _lay_out(row, length, cached, ids[i], positions[i], visible[i])
     if cache is not None:
         cache = copy.deepcopy(cache)
         cache.batch_repeat_interleave(len(rows))
@@ -143,22 +146,22 @@ def _score_batch(model: Any, rows: list[_Row], read: int, cache: Any) -> list[ND
 
 
 def _lay_out(
-    row: _Row, length: int, read: int, ids: NDArray[Any], positions: NDArray[Any], visible: NDArray[Any]
+    row: _Row, length: int, cached: int, ids: NDArray[Any], positions: NDArray[Any], visible: NDArray[Any]
 ) -> None:
     """Fill in a row: padding, its prompt up to `length`, then the nodes of its tails.
 
-    ids, positions: (tokens,). visible: (tokens, read + tokens), True where a token sees another one.
+    ids, positions: (tokens,). visible: (tokens, cached + tokens), True where a token sees another one.
     """
     import numpy as np
 
-    start, (own, nodes) = length - len(row.prompt), (visible[:, read:], len(row.nodes) - 1)
-    ids[start:length], positions[start:length] = row.prompt, read + np.arange(len(row.prompt))
-    visible[start : length + nodes, :read] = True
+    start, (own, nodes) = length - len(row.prompt), (visible[:, cached:], len(row.nodes) - 1)
+    ids[start:length], positions[start:length] = row.prompt, cached + np.arange(len(row.prompt))
+    visible[start : length + nodes, :cached] = True
     own[start:length, start:length] = np.tri(len(row.prompt), dtype=bool)
     own[length : length + nodes, start:length] = True
     for beginning, node in list(row.nodes.items())[1:]:
         at = length + node - 1
-        ids[at], positions[at] = beginning[-1], read + len(row.prompt) + len(beginning) - 1
+        ids[at], positions[at] = beginning[-1], cached + len(row.prompt) + len(beginning) - 1
         own[at, [length + row.nodes[beginning[:k]] - 1 for k in range(1, len(beginning) + 1)]] = True
     np.fill_diagonal(own, True)  # a softmax over nothing, in the padding, would be NaN
 

@@ -73,6 +73,11 @@ def test_each_prompt_may_have_its_own_continuations():
         model.score_each(prompts, [TAILS])
 
 
+def test_a_prompt_without_a_token_is_refused():
+    with pytest.raises(ValueError, match="prompt 1 has no token"):
+        scoring.score(None, [[1], []], [[[2]], [[2]]])
+
+
 def test_the_common_beginning_leaves_a_token_of_every_prompt():
     assert _common_prefix([[1, 2, 3], [1, 2, 4]]) == [1, 2]
     assert _common_prefix([[1, 2], [1, 2], [1, 2, 3]]) == [1]
