@@ -185,7 +185,9 @@ def planted_in_messages() -> None:
                 for m, o in zip(messages, injections.ALL, strict=True)
             ]
             if what == "taken out again":
-                attacked = [split_instructions(text)[0] for text in attacked]
+                left = [split_instructions(text)[0] for text in attacked]
+                print(f"nothing is left of {left.count('')} messages")
+                attacked = [text or message for text, message in zip(left, messages, strict=True)]
             after = classifier.classify_many(attacked)
             changed = sum(a.label != b.label for a, b in zip(before, after, strict=True))
             obeyed = sum(b.label == "compliment" != a.label for a, b in zip(before, after, strict=True))
