@@ -89,7 +89,8 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         self.retriever, self.model = retriever, model
         self.best_last, self.grounded, self.min_confidence = best_last, grounded, min_confidence
         self.keep_instructions, self.max_answer_tokens = keep_instructions, max_answer_tokens
-        self.batch_size, self._judge = batch_size, None
+        self.batch_size = batch_size
+        self._judge: Any = None  # see `calibrate`
 
     def __repr__(self) -> str:
         settings = ("best_last", "grounded", "min_confidence", "keep_instructions")
@@ -131,6 +132,13 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         with self._engine() as engine:
             signals = self._signals(engine, self._prepare(engine, list(questions)))
         self._judge = make_pipeline(StandardScaler(), LogisticRegression()).fit(signals, list(answerable))
+
+    def answerable(self, questions: Sequence[str]) -> list[float]:
+        """Return the calibrated confidence of each question without writing an answer."""
+        if self._judge is None:
+            raise CourseError("this pipeline is not calibrated", "bank.calibrate(questions, answerable)")
+        with self._engine() as engine:
+            return self._estimates(engine, self._prepare(engine, list(questions)))
 
     def stream(
         self,
@@ -227,7 +235,7 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
     def _confidences(self, engine: Engine, prepared: list[_Prepared], texts: list[str]) -> list[float | None]:
         """Return the confidence of each answer, or None where it needs probabilities and there are none."""
         if self._judge is not None:
-            return [float(p) for p in self._judge.predict_proba(self._signals(engine, prepared))[:, 1]]
+            return list(self._estimates(engine, prepared))
         if "score" not in engine.capabilities:
             if self.min_confidence:
                 engine._require("score")
@@ -238,6 +246,9 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
             0.0 if normalise(text) == normalise(REFUSAL) else 1 / (1 + math.exp(min(refusal - answer, 700)))
             for text, (answer, refusal) in zip(texts, scores, strict=True)
         ]
+
+    def _estimates(self, engine: Engine, prepared: list[_Prepared]) -> list[float]:
+        return [float(p) for p in self._judge.predict_proba(self._signals(engine, prepared))[:, 1]]
 
     def _signals(self, engine: Engine, prepared: list[_Prepared]) -> list[tuple[float, float]]:
         """Return the signals of `calibrate`; a driver without probabilities leaves the search's score."""

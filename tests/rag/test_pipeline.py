@@ -151,6 +151,7 @@ def test_a_calibrated_confidence_tells_what_can_be_answered(retriever, model):
     bank.calibrate(ASKED + missing, [True] * len(ASKED) + [False] * len(missing))
     found = bank.batch(ASKED + missing)
     confidences = [a["confidence"] for a in found]
+    assert bank.answerable(ASKED + missing) == pytest.approx(confidences, abs=1e-3)
     assert np.mean(confidences[: len(ASKED)]) > np.mean(confidences[len(ASKED) :]) + 0.2
     assert found[0]["answer"] == before["answer"] and found[0]["confidence"] != before["confidence"]
     sure = bank._judge.predict_proba([[-3.0, 0.9], [-0.1, 0.9], [-3.0, 0.1]])[:, 1]
@@ -168,6 +169,8 @@ def test_a_calibrated_confidence_tells_what_can_be_answered(retriever, model):
 
 
 def test_calibration_needs_questions_of_both_kinds(pipeline):
+    with pytest.raises(CourseError, match="this pipeline is not calibrated"):
+        pipeline.answerable(ASKED)
     with pytest.raises(CourseError, match="2 questions; 2 of 2 are answerable"):
         pipeline.calibrate(ASKED[:2], [True, True])
     with pytest.raises(CourseError, match="2 questions; 1 of 3 are answerable"):
