@@ -1,5 +1,7 @@
 """Continuations that are scored together have the scores of separate passes, whatever stands beside them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,12 @@ PROMPTS = [
     [COMMON, f"{COMMON}Message: fee"],  # one is the beginning of the other
     ["lost card", "Fee?"],
 ]
-SIZES = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2}
+SIZES: dict[str, Any] = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_attention_heads": 2,
+}
 SIZES |= {"num_key_value_heads": 1, "num_hidden_layers": 2, "head_dim": 16, "initializer_range": 0.5}
 LAYERS = ["sliding_attention", "full_attention"]
 ARCHITECTURES = [
