@@ -1,5 +1,6 @@
 """The load balancer: whom it asks, what is lost when a replica is killed, and that the replica comes back."""
 
+import contextlib
 import json
 import os
 import signal
@@ -26,14 +27,14 @@ MESSAGES = [{"role": "user", "content": "Hello."}]
 
 @pytest.fixture
 def replica():
-    """Start a server with an answer of four pieces, and count its requests in `asked`.
+    """Start a server that counts its requests in `asked` and the pieces of an answer in `written`.
 
     ends: the number of pieces after which it cuts the connection; 0: before the answer begins.
-    held: an event for which each answer waits.
+    held: an event for which each answer waits. pause: seconds before each piece.
     """
     started = []
 
-    def start(ends=None, held=None):
+    def start(ends=None, held=None, pieces=4, pause=0.0):
         class Answer(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
@@ -52,14 +53,20 @@ def replica():
                     held.wait(20)
                 if ends == 0:
                     return self.cut()
+                with contextlib.suppress(ConnectionError):
+                    self.answer()
+
+            def answer(self):
                 self.send_response(200)
                 self.send_header("Content-Type", "text/event-stream")
                 self.send_header("Transfer-Encoding", "chunked")
                 self.send_header("Connection", "close")
                 self.end_headers()
-                for i in range(4):
+                for i in range(pieces):
                     if i == ends:
                         return self.cut()
+                    server.written = i
+                    time.sleep(pause)
                     delta = {"choices": [{"index": 0, "delta": {"content": f"{i} "}, "finish_reason": None}]}
                     self.piece(f"data: {json.dumps(delta)}\n\n")
                 self.piece("data: [DONE]\n\n")
@@ -108,11 +115,11 @@ def test_a_request_goes_to_the_replica_with_the_fewest_in_progress(replica):
 
 
 def test_a_request_that_had_not_begun_is_sent_once_more_and_the_replica_cools_down(replica):
-    broken, sound = replica(ends=0), replica()
+    broken, sound, text = replica(ends=0), replica(), "x" * 3_900_000
     with Balancer([broken.url, sound.url], cool_down=60) as balancer:
         for i in range(20):
-            assert "3 " in ask(balancer, n=i).text
-            assert json.loads(sound.body) == {"n": i}  # the whole request, also at the second try
+            assert "3 " in ask(balancer, n=i, text=text).text
+            assert json.loads(sound.body) == {"n": i, "text": text}  # whole, also at the second try
         assert (broken.asked, sound.asked) == (1, 20)
 
 
@@ -129,6 +136,18 @@ def test_an_answer_that_had_begun_is_not_repeated_and_ends_with_an_error(replica
         with pytest.raises(CourseError, match=f"the connection to {balancer.url}/v1 broke: {CUT}"):
             list(load({"source": source, "driver": "openai"}).stream("Hello."))
         assert broken.asked == 2
+
+
+def test_a_stream_passes_at_once_and_a_client_that_leaves_ends_it(replica):
+    long = replica(pieces=200, pause=0.05)
+    with Balancer([long.url]) as balancer:
+        with httpx.stream("POST", balancer.url + "/v1/chat/completions", json={}, timeout=30) as response:
+            assert next(response.iter_text()).startswith("data: ")
+            assert long.written < 100
+        time.sleep(1)
+        written = long.written
+        time.sleep(0.5)
+        assert long.written == written < 199
 
 
 def test_without_a_replica_both_protocols_say_so(replica):

@@ -61,6 +61,8 @@ def test_the_courses_own_server_runs_and_ends():
         assert server.running and server.ready()
         source = {"type": "server", "url": f"{server.url}/v1", "model": server.model}
         assert load({"source": source, "driver": "openai"}).generate(["Hello."], max_output_length=4)[0]
+        with pytest.raises(CourseError, match=rf"no model 'other'; it has .*{server.model}"):
+            load({"source": source | {"model": "other"}, "driver": "openai"})
     assert gone(server.pids[0]) and not server.running
     assert repr(server) == f"<course at {server.url}: ended>"
 
