@@ -51,6 +51,9 @@ transformers ignores `--model-timeout` for a model named at its start, so keep_a
   every second, and one that does not answer gets none until it does.
 - Without a replica, the answer is status 503, with an error in the form of the protocol.
 
+Use the driver openai through it. The driver ollama loads and unloads a model and asks for its context, and
+each of these requests may reach another replica.
+
 A request that itself ends a server is tried again too, and ends others; `wait` bounds this. A replica that
 hangs without closing its connections keeps the requests that it has.
 
