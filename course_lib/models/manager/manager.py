@@ -46,6 +46,10 @@ class ModelManager(ModelPool):
             _shared = _shared or cls()
             return _shared
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the shared manager of the process that unpickles: loaded models stay where they are."""
+        return ModelManager.shared, ()
+
     # -- by name --
 
     def register(self, name: str, model: Model | type[Engine], /, **metadata: Any) -> None:
