@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Function = Callable[[list[Any]], Sequence[Any]]  # of a batch of items; returns a value for each
 WORKERS = 2
-MAX_DEATHS = 3  # of the processes of one worker; then its batch is at fault
+MAX_DEATHS = 3  # of one worker, that another process replaces; Ray's default is to go on for ever
 
 
 def map_batches(
@@ -133,6 +133,7 @@ def _on_ray(
             ray_remote_args_fn=lambda: {"max_restarts": MAX_DEATHS, "max_task_retries": MAX_DEATHS},
         )
         rows.context.execution_options.preserve_order = True
+        rows.context.raise_original_map_exception = True
         try:
             for row in rows.iter_rows():
                 yield json.loads(row["batch"])
@@ -140,14 +141,7 @@ def _on_ray(
             what = f"a worker died {MAX_DEATHS + 1} times: it loads too much, or a batch ends its process"
             raise CourseError(what, "map_batches(...), with address=None, shows why") from error
         except ray.exceptions.RayTaskError as error:
-            raise _cause(error) from error
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return the error of the caller's function, which Ray wraps into errors of its own."""
-    while isinstance(cause := getattr(error, "cause", None) or error.__cause__, BaseException):
-        error = cause
-    return error
+            raise error.cause from error
 
 
 def _header(settings: str, items: Sequence[Any], batch_size: int) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from course_lib.errors import CourseError
 INSTALL = 'pip install -e ".[cluster]"'
 OBJECT_STORE_BYTES = 256_000_000  # memory that processes share on this machine; Ray would take 30% of all
 START_TRIES = 3
-# Read by Ray when it is imported. Without "a cluster of several machines", it listens on 127.0.0.1 alone.
-ONE_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# Read by Ray when it is imported: if 0, it makes no cluster of several machines, and listens on 127.0.0.1.
+SEVERAL_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _address = ""  # to which `connected` has connected this process
 
 
@@ -42,7 +42,8 @@ def connected(address: str) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
         if address == "local":
-            stack.enter_context(_environment({"RAY_AUTH_TOKEN": secrets.token_hex(32)}))
+            token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # known here alone
+            stack.enter_context(_environment(token))
             folder = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
             options |= {"_temp_dir": stack.enter_context(folder), "_node_ip_address": "127.0.0.1"}
             options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
@@ -88,8 +89,8 @@ def check_room(ray: Any, cpus: float, gpus: float) -> None:
 
 def _import(address: str) -> Any:
     """Import Ray. Raises CourseError if it is not installed."""
-    changes = ONE_MACHINE if address == "local" and "ray" not in sys.modules else {}
-    os.environ.update(changes)  # stays: the processes that Ray starts read it too
+    if address == "local" and "ray" not in sys.modules:
+        os.environ[SEVERAL_MACHINES] = "0"  # stays: the processes that Ray starts read it too
     try:
         import ray
     except ImportError as error:
@@ -99,11 +100,12 @@ def _import(address: str) -> Any:
 
 @contextlib.contextmanager
 def _environment(changes: dict[str, str]) -> Iterator[None]:
-    """Set environment variables that are not set, for the `with` block."""
-    new = {name: value for name, value in changes.items() if name not in os.environ}
-    os.environ.update(new)
+    """Set environment variables for the `with` block."""
+    before = {name: os.environ.pop(name) for name in changes if name in os.environ}
+    os.environ.update(changes)
     try:
         yield
     finally:
-        for name in new:
+        for name in changes:
             del os.environ[name]
+        os.environ.update(before)

@@ -7,6 +7,7 @@ same. Ray Serve's proxy gives each request to a replica with few requests, and r
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.models.schema.sources import LocalSource
 from course_lib.models.schema.spec import ModelSpec
+from course_lib.ray_connection import SEVERAL_MACHINES, check_room, connected
 from course_lib.serve.limits import MAX_QUEUED, MAX_RUNNING
 from course_lib.serve.managed import start_of
 from course_lib.serve.server import bind
@@ -40,6 +42,8 @@ class Replica:
         from course_lib.serve.store import Store
         from course_lib.serve.worker import Worker
 
+        if os.environ.get(SEVERAL_MACHINES) == "0":
+            _listen_on_loopback()
         self._folder = tempfile.TemporaryDirectory(prefix="course-replica-")
         store = Store(Path(self._folder.name))
         given_models.add(store, model)
@@ -51,6 +55,14 @@ class Replica:
         from course_lib.serve.app import application
 
         return application(self.worker)
+
+
+def _listen_on_loopback() -> None:
+    """Bind this replica's gRPC port, which Ray Serve 2.60 binds to all interfaces, to 127.0.0.1."""
+    from ray.serve._private import replica
+
+    add_port = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, _: add_port(server, "127.0.0.1:0")
 
 
 def replicated(model: Any, *, replicas: int | tuple[int, int] = 1, cpus: float = 1, gpus: float = 0) -> Any:
@@ -107,8 +119,6 @@ def deploy(
     Raises CourseError where Ray is missing or has too few CPUs or GPUs, if the port is taken, for a field of
     the specification that does not act, and if a replica does not start.
     """
-    from course_lib.ray_connection import check_room, connected
-
     with connected(address) as ray, bind(port) as free:
         port = free.getsockname()[1]
         free.close()

@@ -48,7 +48,7 @@ class ModelManager(ModelPool):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the shared manager of the process that unpickles: loaded models stay where they are."""
-        return ModelManager.shared, ()
+        return _shared_manager, ()
 
     # -- by name --
 
@@ -120,3 +120,7 @@ class ModelManager(ModelPool):
 
 _shared: ModelManager | None = None
 _shared_lock = threading.Lock()
+
+
+def _shared_manager() -> ModelManager:
+    return ModelManager.shared()  # cloudpickle would copy a class method with the globals that it names
