@@ -42,8 +42,8 @@ def connected(address: str) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
         if address == "local":
-            token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # known here alone
-            stack.enter_context(_environment(token))
+            # A token, known to this process and its children alone, makes Ray ask every connection for it.
+            stack.enter_context(_environment({"RAY_AUTH_TOKEN": secrets.token_hex(32)}))
             folder = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
             options |= {"_temp_dir": stack.enter_context(folder), "_node_ip_address": "127.0.0.1"}
             options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
@@ -74,7 +74,7 @@ def _start(ray: Any, options: dict[str, Any]) -> None:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
             if not tries_left:
-                what = f"no connection to Ray at {options['address']}: {str(error).splitlines()[0]}"
+                what = f"no connection to Ray at {options['address']}: {' '.join(str(error).split())[:300]}"
                 raise CourseError(what, "ray status") from error
 
 

@@ -97,9 +97,9 @@ def replicated(model: Any, *, replicas: int | tuple[int, int] = 1, cpus: float =
 
 def _source(spec: ModelSpec) -> str:
     """Return the model as `course serve --model` names it."""
-    source = spec.source
-    is_file = isinstance(source, LocalSource) and source.path.suffix == ".gguf"
-    return f"{source.path.absolute()}={spec.name}" if is_file else spec.name
+    if isinstance(spec.source, LocalSource) and spec.source.path.suffix == ".gguf":
+        return f"{spec.source.path.absolute()}={spec.name}"
+    return spec.name
 
 
 @contextlib.contextmanager
