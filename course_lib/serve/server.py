@@ -124,6 +124,7 @@ def _run(
 
     options: dict[str, Any] = {"log_config": None, "access_log": False, "http": BoundedConnection}
     options["backlog"] = limits.BACKLOG
+    options["loop"] = "asyncio"  # the same for all, also where uvloop is installed, as Ray Serve does
     server = Server(uvicorn.Config(application(worker), timeout_graceful_shutdown=GRACE_SECONDS, **options))
 
     def end(*_: Any) -> None:
