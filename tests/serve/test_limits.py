@@ -9,7 +9,7 @@ import re
 import socket
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -19,10 +19,13 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from course_lib import data
+from course_lib.models.drivers.encoder import Encoder
 from course_lib.models.drivers.llamacpp import LlamaCpp
-from course_lib.models.schema import json_schema
+from course_lib.models.gguf.llamacpp_server import LlamaServer
+from course_lib.models.schema import Generation, json_schema
 from course_lib.serve import limits
 from course_lib.serve.app import ROUTES, application
+from course_lib.serve.channel import EMBED_BATCH, Channel
 from course_lib.serve.connection import BoundedConnection
 from course_lib.serve.errors import ApiError
 from course_lib.serve.limits import MAX_BODY_BYTES
@@ -246,7 +249,9 @@ def test_a_body_in_tiny_chunks_is_refused_and_one_in_many_larger_ones_is_not(run
 
 BOMBS = [
     {"type": "object", "properties": {f"k{i}": {"type": "string"} for i in range(5000)}},
-    {"type": "object", "properties": {f"k{i}": {} for i in range(600)}},
+    {"type": "array", "items": {"properties": {f"k{i}": {"type": "integer"} for i in range(101)}}},
+    {"enum": ["a" * 20_000]},
+    {"enum": [[[[[i]]]] for i in range(2000)]},
     {"type": "string", "pattern": "^((a{1000}){1000})$"},
     {"type": "string", "pattern": "^a{99999999999999}$"},
     {"type": "object", "patternProperties": {"^(a{100}){100}$": {}}},
@@ -516,6 +521,59 @@ def test_a_client_that_goes_away_stops_the_generation(worker, running, stream):
     assert worker.outstanding == 0
     after = next(m.counters.tokens for m in worker.manager.loaded_models() if m.counters.tokens >= before)
     assert after - before < 1000, "it wrote on to the end"
+
+
+def test_embedding_ends_at_the_next_batch_when_the_client_has_left(worker, monkeypatch):
+    """Two thousand long texts of a client that had left held all others for 23 seconds."""
+    tag, calls = worker.store.find("all-minilm"), []
+
+    async def leave():
+        channel, embed = Channel(), Encoder.embed_ids
+
+        def embed_and_leave(engine, rows, **how):
+            calls.append(len(rows))
+            channel.stop.set()
+            return embed(engine, rows, **how)
+
+        monkeypatch.setattr(Encoder, "embed_ids", embed_and_leave)
+        with pytest.raises(CancelledError):
+            worker.embed(tag, ["a"] * 3 * EMBED_BATCH, channel)
+        with pytest.raises(CancelledError):
+            worker.embed(tag, ["a"], channel)
+
+    asyncio.run(leave())
+    assert calls == [EMBED_BATCH]
+
+
+def test_the_check_of_a_schema_ends_when_the_client_has_left(worker, monkeypatch):
+    stop, stops, request = threading.Event(), {}, LlamaServer.request
+
+    def told(server, path, body=None, stop=None):
+        stops[path] = stop
+        return request(server, path, body, stop)
+
+    monkeypatch.setattr(LlamaServer, "request", told)
+    with worker._engine(worker.store.find("haneul-300k"), None) as (engine, _):
+        engine._body(Generation(json_schema={"enum": ["left"]}), stop)
+    assert stops["/v1/completions"] is stop
+
+
+def test_the_reason_of_a_refused_schema_is_that_of_this_schema(http):
+    """The reasons come through one log: with two requests at once, one got the other's."""
+    formats = [f"secret-{i}" for i in range(12)]
+
+    def reason(name):
+        schema = {"type": "string", "format": name}
+        return http.post("/api/generate", json=ASK | {"format": schema}).json()["error"]
+
+    schema = {"type": "string", "pattern": "(?=a)b"}
+    assert (
+        "regex parse error: (?=a)b look-around"
+        in http.post("/api/generate", json=ASK | {"format": schema}).text
+    )
+    with ThreadPoolExecutor(4) as pool:
+        for name, error in zip(formats, pool.map(reason, formats), strict=True):
+            assert error.endswith(f"Unknown format: {name}")
 
 
 def test_a_client_that_sends_half_a_request_harms_nobody(running):
