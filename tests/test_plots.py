@@ -208,6 +208,12 @@ def test_linear_curves_take_numbers_of_any_sign():
     ]
 
 
+def test_a_logarithmic_axis_between_two_powers_of_ten_has_plain_numbers():
+    figure = curves({"loss": {1: 0.64, 16: 0.29}}, x="", y="", title="")
+    figure.canvas.draw()
+    assert {"0.3", "0.6"} <= {t.get_text() for t in figure.axes[0].get_yticklabels(which="minor")}
+
+
 @pytest.mark.parametrize(
     ("linear", "wrong"), [(False, 0.0), (True, float("nan")), (True, float("inf")), (False, -1.0)]
 )
@@ -224,8 +230,24 @@ def test_what_has_no_place_on_the_axes_is_refused(linear, wrong):
 RANKINGS = {"words": ["a", "b", "c"], "both": ["b", "x", "a"], "meaning": ["x", "y"]}
 
 
+def test_names_at_the_edges_stay_inside_the_axes():
+    points = {"a rather long name": ((9, 9, 9), (0.9, 0.8, 0.9)), "b": ((1, 1, 1), (0.8, 0.7, 0.9))}
+    figures = [
+        named_points(points, x="", y="", title="t", from_zero=False),
+        curves({"a": {1: 1.0, 9: 2.0}}, x="", y="", title="t", notes={"a long note": (9, 2.0)}, linear=True),
+    ]
+    for figure in figures:
+        figure.png()
+        (axes,) = figure.axes
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert all(box.x1 <= axes.bbox.x1 and box.y1 <= axes.bbox.y1 for box in boxes)
+    low, high = figures[0].axes[0].get_ylim()
+    assert low > 0.6 and high < 1
+
+
 def test_every_id_stands_in_its_column_at_its_place():
-    texts = {t.get_position(): t for t in rankings(RANKINGS, {"a"}, title="t").axes[0].texts}
+    drawn = rankings(RANKINGS, {"a"}, title="t").axes[0].texts
+    texts = {(round(t.get_position()[0]), t.get_position()[1]): t for t in drawn}
     for x, (name, ids) in enumerate(RANKINGS.items()):
         assert texts[x, -1].get_text() == name
         assert [texts[x, y].get_text() for y in range(len(ids))] == ids

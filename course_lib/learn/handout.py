@@ -21,15 +21,16 @@ def course_files() -> list[Path]:
     Raises CourseError outside a git checkout.
     """
     try:
-        output = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout
+        listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, encoding="utf-8")
     except FileNotFoundError as error:
         raise CourseError(
             "git is not installed, so the files of the course cannot be listed", "sudo apt install git"
         ) from error
-    names = [n for n in output.split("\0") if n and (ROOT / n).is_file()]
-    if not names:
+    names = [n for n in listing.stdout.split("\0") if n and (ROOT / n).is_file()]
+    if listing.returncode or not names:
+        reason = listing.stderr.strip() or f"{ROOT.name}/ is not a git checkout"
         raise CourseError(
-            f"{ROOT.name}/ is not a git checkout, so the files of the course cannot be listed",
+            f"{reason}, so the files of the course cannot be listed",
             "clone the course with git and run the command there",
         )
     return [Path(n) for n in names]
@@ -38,8 +39,8 @@ def course_files() -> list[Path]:
 def handout(out: Path, *, solutions: bool = True) -> Path:
     """Write the course as a zip in the folder `out`, and return its path.
 
-    Without solutions, it has student copies of the chapters and no tests. Raises CourseError if it cannot be
-    written; then no partial zip is left behind.
+    With solutions=False, the chapters are student copies (stubs in place of the solutions), and tests/ is
+    left out. Raises CourseError if the zip cannot be written; no partial file stays.
     """
     import nbformat
 
@@ -53,9 +54,9 @@ def handout(out: Path, *, solutions: bool = True) -> Path:
     try:
         with atomic_file(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as z:
             for name in names:
-                entry = zipfile.ZipInfo.from_file(
-                    ROOT / name, f"{FOLDER}/{name.as_posix()}"
-                )  # keeps its mode
+                # from_file keeps the file's permissions; zip has no dates before 1980.
+                member = f"{FOLDER}/{name.as_posix()}"
+                entry = zipfile.ZipInfo.from_file(ROOT / name, member, strict_timestamps=False)
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 z.writestr(entry, replaced.get(name) or (ROOT / name).read_bytes())
     except OSError as error:

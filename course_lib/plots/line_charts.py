@@ -84,15 +84,20 @@ def curves(
     for (name, level), dashes in zip(marked.items(), LEVEL_STYLES, strict=False):
         axes.axhline(level, label=name, color="black", linestyle=dashes)
         axes.annotate(name, (1, level), **(NEAR | {"xycoords": ("axes fraction", "data"), "ha": "right"}))
-    for name, place in named.items():
-        axes.annotate(
-            name, place, arrowprops={"arrowstyle": "-", "color": "grey"}, **(NEAR | {"xytext": (6, 9)})
-        )
+    leader: dict[str, Any] = {"arrowprops": {"arrowstyle": "-", "color": "grey"}} | NEAR | {"xytext": (6, 9)}
+    beside = [axes.annotate(name, place, **leader) for name, place in named.items()]
     scale = "" if linear else " (log)"
     axes.set(xlabel=x + scale, ylabel=y + scale, title=title)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
+    low, high = axes.get_ylim()
+    if not linear and high < 10 * low:  # between two powers of ten the small ticks have the numbers
+        axes.yaxis.set_minor_formatter("{x:,g}")
     axes.grid(alpha=0.3)
+    figure.draw_without_rendering()  # places the names, so that their boxes are known
+    for note in beside:
+        if note.get_window_extent().x1 > axes.bbox.x1 - 8:
+            note.set(ha="right", position=(0, 9))
     return figure
 
 

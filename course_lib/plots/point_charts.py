@@ -66,14 +66,21 @@ def calibration(ratios: Mapping[str, float]) -> Picture:
 
 
 def named_points(
-    points: Mapping[str, tuple[Point, Point]], *, x: str, y: str, title: str, front: Sequence[str] = ()
+    points: Mapping[str, tuple[Point, Point]],
+    *,
+    x: str,
+    y: str,
+    title: str,
+    front: Sequence[str] = (),
+    from_zero: bool = True,
 ) -> Picture:
     """Draw named points with intervals on both axes; x is logarithmic if its values differ more than tenfold.
 
     points: name -> ((x, low, high), (y, low, high)), all >= 0. Every name has its own combination of colour
     and hollow marker. The names stand beside their points, or in a legend if they are more than 12 or would
-    overlap. front: names that a grey line joins in this order, such as a Pareto front. Raises ValueError for
-    no points, for more points than combinations, and for a negative or non-finite number.
+    overlap. front: names that a grey line joins in this order, such as a Pareto front. from_zero: whether the
+    y axis begins at 0. Raises ValueError for no points, for more points than combinations, and for a negative
+    or non-finite number.
     """
     check_count(len(points), len(MARKER_STYLES), "points")
     check_numbers((number for both in points.values() for point in both for number in point), low=0)
@@ -90,7 +97,8 @@ def named_points(
     joined = [(points[name][0][0], points[name][1][0]) for name in front]
     axes.plot(*np.reshape(joined, (-1, 2)).T, "--", color="grey", linewidth=1, zorder=1)
     axes.set(xlabel=x, ylabel=y, title=title)
-    axes.set_ylim(bottom=0)
+    if from_zero:
+        axes.set_ylim(bottom=0)
     values = [x_point[0] for x_point, _ in points.values()]
     if max(values) > 10 * min(values) > 0:
         axes.set(xscale="log", xlabel=f"{x} (log)")
@@ -104,6 +112,11 @@ def named_points(
     axes.grid(alpha=0.3)
     axes.margins(x=0.25 if len(points) <= MOST_BESIDE else 0.05)
     figure.draw_without_rendering()  # places the names, so that their boxes are known
+    for name in names:
+        box = name.get_window_extent()
+        right, above = box.x1 > axes.bbox.x1, box.y1 > axes.bbox.y1
+        name.set(ha="right" if right else "left", va="top" if above else "bottom")
+        name.xyann = (-9 if right else 9, -9 if above else 9)
     boxes = [name.get_window_extent() for name in names]
     if not names or any(a.overlaps(b) for a, b in combinations(boxes, 2)):
         for name in names:

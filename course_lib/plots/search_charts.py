@@ -29,12 +29,14 @@ def rankings(columns: Mapping[str, Sequence[str]], marked: Collection[str], *, t
     wide = max(7, n * (max(widths) + 1.2))  # with room for the lines
     half = [(width / 2 + 0.12) * (n + 0.2) / wide for width in widths]  # of a label and the space around it
     figure, axes = new_picture(wide, 0.8 + 0.27 * rows)
-    text = {"ha": "center", "va": "center", "parse_math": False}
+    text = {"va": "center", "parse_math": False}
     for x, (name, ids) in enumerate(columns.items()):
-        axes.text(x, -1, name, **text)
+        side = "center" if 0 < x < n - 1 or n == 1 else "left" if x else "right"  # labels end at their lines
+        shift = {"center": 0.0, "left": -1, "right": 1}[side] * (half[x] - 0.06 * (n + 0.2) / wide)
+        axes.text(x + shift, -1, name, ha=side, **text)
         for y, id_ in enumerate(ids):
             colour, weight = (COLOURS[0], "bold") if id_ in marked else ("dimgrey", "normal")
-            axes.text(x, y, id_, color=colour, weight=weight, **text)
+            axes.text(x + shift, y, id_, color=colour, weight=weight, ha=side, **text)
     for x, (left, right) in enumerate(pairwise(columns.values())):
         for id_ in (i for i in left if i in right):
             colour, width = (COLOURS[0], 2.0) if id_ in marked else ("darkgrey", 0.8)

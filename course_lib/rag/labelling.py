@@ -16,8 +16,8 @@ from course_lib.rag.prompt import label_prompt
 
 def nearest(embedder: Engine, queries: Sequence[str], texts: Sequence[str], k: int) -> list[list[int]]:
     """Return the indices of the `k` texts most similar to each query (cosine), the most similar one last."""
-    scores = embedder.embed(queries, "query") @ embedder.embed(texts, "query").T  # alike texts: one kind
-    return [list(np.argsort(-row, kind="stable")[:k][::-1]) for row in scores]
+    scores = embedder.embed(queries, "query") @ embedder.embed(texts, "query").T  # both are messages
+    return [np.argsort(-row, kind="stable")[:k][::-1].tolist() for row in scores]
 
 
 def label_with(
@@ -26,7 +26,10 @@ def label_with(
     labelled: Sequence[Message],
     neighbours: Sequence[Sequence[int]],
 ) -> Sequence[str]:
-    """Return the model's label for each query; `neighbours` are its examples, as returned by `nearest`."""
+    """Return the model's answer for each query: a label, if it kept to the form.
+
+    neighbours: For each query, the indices in `labelled` of its examples, as `nearest` returns them.
+    """
     examples = [[(labelled[i].message, labelled[i].intent) for i in row] for row in neighbours]
     prompts = [label_prompt(query.message, shots) for query, shots in zip(queries, examples, strict=True)]
     return model.generate(prompts, max_output_length=16)

@@ -1,7 +1,8 @@
-"""Read public retrieval test collections, which are not part of the project, from the folder COURSE_DATA_DIR.
+"""Read public retrieval test collections, which are not part of the project, from a folder.
 
-Each collection has a subfolder with corpus.jsonl, queries.jsonl and qrels.tsv. The exceptions are TAT-QA,
-with corpus.jsonl and qa_*.jsonl, and KorQuAD, with its original JSON file.
+The environment variable COURSE_DATA_DIR names the folder. Each collection has a subfolder with corpus.jsonl,
+queries.jsonl and qrels.tsv. The exceptions are TAT-QA, with corpus.jsonl and qa_*.jsonl, and KorQuAD, with
+its original JSON file.
 """
 
 import json
@@ -30,8 +31,11 @@ class Collection:
 def load(name: str) -> Collection:
     """Read the collection `name`, one of NAMES.
 
-    Raises FileNotFoundError if COURSE_DATA_DIR is not set or has no such subfolder.
+    Raises ValueError for another name, and FileNotFoundError if COURSE_DATA_DIR is not set or has no such
+    subfolder.
     """
+    if name not in NAMES:
+        raise ValueError(f"{name!r} is none of {', '.join(NAMES)}")
     root = os.environ.get("COURSE_DATA_DIR")
     if not root:
         raise FileNotFoundError(f"{name}: set COURSE_DATA_DIR to the folder that contains {name}/")
@@ -47,7 +51,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _standard(folder: Path) -> Collection:
-    """Read a collection in the usual files. A document is its title and text; grades of 0 are omitted."""
+    """Read a collection in the usual files. A document is its title and text. Grades of 0 are left out."""
     qrels: dict[str, dict[str, int]] = {}
     for line in (folder / "qrels.tsv").read_text("utf-8").splitlines():
         query, document, grade = line.split("\t")
@@ -55,7 +59,7 @@ def _standard(folder: Path) -> Collection:
             qrels.setdefault(query, {})[document] = int(grade)
     documents = {row["id"]: f"{row['title']} {row['text']}".strip() for row in _rows(folder / "corpus.jsonl")}
     queries = {row["id"]: row["text"] for row in _rows(folder / "queries.jsonl") if row["id"] in qrels}
-    return Collection(folder.name, documents, queries, qrels)
+    return Collection(folder.name, documents, queries, {query: qrels[query] for query in queries})
 
 
 def _tatqa(folder: Path) -> Collection:
@@ -67,8 +71,10 @@ def _tatqa(folder: Path) -> Collection:
 
 
 def _korquad(folder: Path) -> Collection:
-    """Read KorQuAD. A document is a paragraph with its article's title, and relevant to its own questions."""
-    documents, queries, qrels = {}, {}, {}
+    """Read KorQuAD. A document, an article's title and a paragraph, is relevant for its own questions."""
+    documents: dict[str, str] = {}
+    queries: dict[str, str] = {}
+    qrels: dict[str, dict[str, int]] = {}
     articles = json.loads((folder / "KorQuAD_v1.0_dev.json").read_text("utf-8"))["data"]
     for i, article in enumerate(articles):
         for j, paragraph in enumerate(article["paragraphs"]):

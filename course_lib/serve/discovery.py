@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Server:
 
     url: str
     description: str
-    _process: subprocess.Popen[str] | None = field(default=None, repr=False)
+    _process: subprocess.Popen[str] | None = None
 
     def __repr__(self) -> str:
         return self.description
@@ -47,12 +47,16 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether this process started the server, and it is still alive."""
+        """Whether this process started the server, and it still runs; False for any other server."""
         return self._process is not None and self._process.poll() is None
 
 
 def ollama(having: str | None = None) -> Server:
-    """Implement `course_lib.serve.ollama`. Repeated calls share one started server."""
+    """Return the Ollama that answers at OLLAMA_HOST, else a server of the course's own.
+
+    having: A model that an Ollama which answers must hold; otherwise it is not used. The own server is
+    started by the first call that needs it, and shared by the later ones.
+    """
     global _own
     url = ollama_address(os.environ.get("OLLAMA_HOST", ""))
     description = identify(url)
@@ -103,22 +107,26 @@ def start(port: int = 0, store: Path | None = None, why: str = "no Ollama answer
     Raises CourseError if the server does not start.
     """
     command = [sys.executable, "-m", "course_lib.serve", "--port", str(port), "--until-closed"]
-    command += ["--store", str(store)] if store else []
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+    command += ["--store", str(store.absolute())] if store else []
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(
             command, cwd=data.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         )
         assert process.stdout is not None
         timer = threading.Timer(START_TIMEOUT, process.kill)
         timer.start()
-        with process.stdout as output:
-            address = re.search(r"http://\S+", output.readline())
-        timer.cancel()
+        address = None
+        try:
+            with process.stdout as output:
+                address = re.search(r"http://\S+", output.readline())
+        finally:  # also where the wait is interrupted
+            timer.cancel()
+            if address is None:
+                process.kill()
+                process.wait()
         if address is None:
-            process.kill()
-            process.wait()
             errors.seek(0)
-            reason = errors.read()[-500:].strip() or "it printed nothing"
+            reason = errors.read()[-500:].strip() or f"it printed no address in {START_TIMEOUT:.0f} seconds"
             raise CourseError(f"the course's own server did not start: {reason}", "course doctor")
     server = Server(address[0], f"the course's own server, started at {address[0]}: {why}", process)
     atexit.register(server.close)

@@ -47,7 +47,7 @@ def _response_format(value: Any) -> dict[str, Any] | None:
 
 
 class Turn(RequestBody):
-    """One message of a chat. OpenAI's newer models call the role `system` `developer`."""
+    """One message of a chat. The role `developer` is what OpenAI's newer models call `system`."""
 
     UNSUPPORTED: ClassVar[dict[str, str]] = {
         "tool_calls": "tools",
@@ -59,7 +59,7 @@ class Turn(RequestBody):
 
 
 class StreamOptions(RequestBody):
-    """Additional content of a stream, such as token counts."""
+    """`stream_options`: whether a stream ends with the token counts."""
 
     include_usage: bool = False
 
@@ -82,7 +82,8 @@ class CommonBody(SamplingOptions):
     ) -> CompletionRequest:
         """Convert the body to a CompletionRequest. Raises ApiError for invalid options.
 
-        parameters: The options that the model itself sets. logprobs: As in CompletionRequest.
+        parameters: The options stored with the model, which hold where the request sets none.
+        prompt_field, logprobs: As in CompletionRequest.
         """
         older, newer = self.max_tokens, self.max_completion_tokens
         if older is not None and newer is not None and older != newer:
@@ -92,6 +93,8 @@ class CommonBody(SamplingOptions):
         field, limit = ("max_tokens", older) if newer is None else ("max_completion_tokens", newer)
         if limit is not None and limit < 1 and limit != -1:
             raise ApiError(field, f"{limit}; expected at least 1, or -1 for no limit")
+        if limit is None:
+            limit = parameters.get("num_predict", -1)
         options = self.sampling(parameters)
         return CompletionRequest(
             prompt=prompt,
@@ -99,7 +102,7 @@ class CommonBody(SamplingOptions):
             sampling=options,
             logprobs=logprobs,
             num_ctx=parameters.get("num_ctx"),
-            num_predict=limit if limit is not None and limit > 0 else None,
+            num_predict=limit if limit > 0 else None,
             prompt_field=prompt_field,
         )
 
@@ -123,7 +126,7 @@ class ChatBody(CommonBody):
 
 
 class CompletionBody(CommonBody):
-    """POST /v1/completions. As in Ollama, the prompt becomes the user message of a chat."""
+    """POST /v1/completions. As in Ollama, a model with a chat template gets the prompt as a user message."""
 
     UNSUPPORTED: ClassVar[dict[str, str]] = CommonBody.UNSUPPORTED | {"suffix": "insert", "echo": "echo"}
     logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
@@ -264,7 +267,10 @@ def error_body(error: CourseError) -> dict[str, Any]:
 
 
 async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
-    """POST /v1/embeddings: return vectors as numbers, or base64-encoded float32 (OpenAI client's default)."""
+    """POST /v1/embeddings: return vectors as lists of numbers, or as base64-encoded float32.
+
+    OpenAI's Python client requests base64 unless it is told otherwise.
+    """
     import numpy as np
 
     tag = worker.store.find_embedding(body.model)

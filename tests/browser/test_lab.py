@@ -121,8 +121,8 @@ def short_copy(workspace: Path) -> None:
     """Fewer questions in the chapter's copy: the same cells in a quarter of the time."""
     path = workspace / CHAPTER
     notebook = read_notebook(path)
-    for cell in notebook.cells:
-        cell.source = cell.source.replace("[::2][:80]", "[::8][:20]")
+    asks = next(cell for cell in notebook.cells if "[::2], 80)" in cell.source)
+    asks.source = asks.source.replace("[::2], 80)", "[::8], 20)")
     nbformat.write(notebook, path)
 
 

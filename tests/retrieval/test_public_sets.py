@@ -20,6 +20,12 @@ def mean(name, tokenizer, metric):
     return evaluate(run, collection.qrels, [metric]).mean(metric).value
 
 
+def test_an_unknown_name_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
+    with pytest.raises(ValueError, match="'crandfield' is none of cranfield, npl_vaswani"):
+        load("crandfield")
+
+
 def test_vaswani():
     assert mean("npl_vaswani", ENGLISH, "map") == pytest.approx(0.2869, abs=0.01)
 

@@ -80,6 +80,16 @@ def test_a_file_is_uploaded_and_becomes_a_model(client, server, gguf):
     assert httpx.head(f"{server.url}/api/blobs/{digest}").status_code == 404
 
 
+def test_the_limit_stored_with_a_model_holds_in_both_protocols(sent):
+    sent("/api/create", model="three", parameters=GREEDY | {"num_predict": 3}, **{"from": BASE})
+    (chat,) = sent("/v1/chat/completions", model="three", messages=TURNS)
+    assert chat["usage"]["completion_tokens"] == 3 and chat["choices"][0]["finish_reason"] == "length"
+    (chat,) = sent("/v1/chat/completions", model="three", messages=TURNS, max_tokens=5)
+    assert chat["usage"]["completion_tokens"] == 5
+    (reply,) = sent("/api/chat", model="three", messages=TURNS, stream=False)
+    assert reply["eval_count"] == 3
+
+
 def test_a_model_made_of_another_has_its_system_message_and_options(sent, http):
     sent(
         "/api/create",

@@ -12,8 +12,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
+import psutil
 import pytest
 
 from course_lib import cli
@@ -235,6 +238,25 @@ def test_the_server_ends_when_the_notebook_dies(tmp_path):
     while list(tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_store_is_in_the_caller_s_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    server = discovery.start(store=Path("store"))
+    server.close()
+    assert list((tmp_path / "store").iterdir()) and not (ROOT / "store").exists()
+
+
+def test_a_start_that_is_interrupted_leaves_no_server(monkeypatch):
+    before = set(psutil.Process().children())
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(discovery, "re", SimpleNamespace(search=interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        discovery.start()
+    assert set(psutil.Process().children()) == before
 
 
 def test_a_server_that_cannot_begin_is_told_with_its_reason():

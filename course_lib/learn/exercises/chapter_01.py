@@ -10,12 +10,8 @@ from course_lib.learn.exercises.feedback_01_quality import (
     check_megabytes,
     check_needed,
 )
-from course_lib.learn.exercises.feedback_01_speed import (
-    check_cut,
-    check_most,
-    check_reading,
-    check_speed,
-)
+from course_lib.learn.exercises.feedback_01_servers import check_cut, check_reading
+from course_lib.learn.exercises.feedback_01_speed import check_most, check_speed
 
 PROPOSALS = {
     "a": "no model of that name exists: Llama 3 was published with 8 and with 70 billion weights",
@@ -70,7 +66,7 @@ EXERCISES = (
         "which prompts were cut",
         (
             "Which of the three numbers tells what the model really read?",
-            "The template adds tokens. What if fewer were read than the text has?",
+            "A template adds tokens. What if fewer were read than the text has?",
             "It begins with `[name for name, (tokens, num_ctx, read) in sent.items() if ...`.",
         ),
         check_cut,

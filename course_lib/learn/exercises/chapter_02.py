@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from course_lib.learn.exercises.engine import Exercise
-from course_lib.learn.exercises.feedback_02_memory import (
-    check_cache,
-    check_choose,
-    check_false,
-    check_front,
-)
+from course_lib.learn.exercises.feedback_02_choices import check_choose, check_front
+from course_lib.learn.exercises.feedback_02_memory import check_cache, check_false
 from course_lib.learn.exercises.feedback_02_rounding import check_absmax, check_bits, check_nearest
 
 EXERCISES = (
@@ -36,7 +32,7 @@ EXERCISES = (
         "02.3",
         "index of the nearest value",
         (
-            "Between which numbers do the weights lie after the division?",
+            "Between which numbers do the weights lie after the division? What if the largest is 0?",
             "block[:, None] - values is a table with a row for each weight and a column for each value.",
             "It begins with `largest = abs(block).max()`.",
         ),

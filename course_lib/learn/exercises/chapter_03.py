@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from course_lib.learn.exercises.engine import Exercise
 from course_lib.learn.exercises.feedback_03_fusion import (
-    check_honest,
+    check_chosen_alpha,
     check_largest_alpha,
     check_mixture,
     check_nearest,
 )
-from course_lib.learn.exercises.feedback_03_scoring import check_ndcg_cases, check_okapi_case, check_pieces
+from course_lib.learn.exercises.feedback_03_scoring import (
+    check_bm25_case,
+    check_korean_tokens,
+    check_ndcg_cases,
+)
 
 EXERCISES = (
     Exercise(
         "03.1",
         "a case for each faulty nDCG",
         (
-            "Which passages does each version count, and which does it leave out: relevant ones "
-            "that were not "
-            "found, passages that nobody judged, relevant ones beyond the k-th?",
-            "A needs a relevant passage that the list misses; B an unjudged passage above a "
-            "relevant one; C more "
-            "relevant passages than places. Keep everything else harmless.",
+            "Which passages does each version count, and which does it leave out: relevant ones that were "
+            "not found, passages that nobody judged, relevant ones beyond the k-th?",
+            "A needs a relevant passage that the list misses; B an unjudged passage above a relevant one; "
+            "C more than k relevant passages. Each case should have only its own problem.",
             'For B, begin with the ranking ["x", "a"], in which nobody judged x.',
         ),
         check_ndcg_cases,
@@ -30,41 +32,41 @@ EXERCISES = (
         "03.2",
         "a collection that rank-bm25 gets wrong",
         (
-            "Which words does rank-bm25 weigh too much, and which words does the formula weigh 0?",
+            "Which words get too high an idf from rank-bm25, and for which document frequency is "
+            "log((N - df + 0.5) / (df + 0.5)) zero?",
             "Let the commoner word be in more than half of the documents, and the rarer one in exactly half.",
-            'With four documents: "the" in three of them, the rarer word in two. Keep the others short.',
+            'With four documents: "the" in three of them, the rarer word in two. Give each document a word '
+            "of its own besides: these rare words keep the average idf above 0.",
         ),
-        check_okapi_case,
+        check_bm25_case,
     ),
     Exercise(
         "03.3",
-        "five promises of a tokenizer",
+        "five properties of a tokenizer",
         (
-            "Which of the five do plain bigrams keep? Try 돈, 돈을, ATM에서 and an NFD text.",
-            "Normalize and lower the text, then cut it into runs of Hangul and runs of Latin "
-            "letters and digits: "
-            "re.findall with two alternatives. When may a word's first syllable be a token of its own?",
+            "Which of the five properties do plain bigrams have? Try 돈, 돈을, ATM에서 and an NFD text.",
+            "Normalize and lowercase the text, then cut it into runs of Hangul and runs of the letters a-z "
+            "and digits: re.findall with two alternatives. When may a word's first syllable be a token of "
+            "its own?",
             're.findall(r"[가-힣]+|[a-z0-9]+", unicodedata.normalize("NFC", text).lower()) gives the words.',
         ),
-        check_pieces,
+        check_korean_tokens,
     ),
     Exercise(
         "03.4",
         "a mixture without its four faults",
         (
-            "What does `theirs` return for a passage that one leg found alone? For alpha = 1? "
-            "For a leg of one "
-            "passage? For an empty leg?",
-            "The ids are those of either leg: words | meaning; .get(id, 0) reads a score that "
-            "may be missing. "
-            "min() and max() take default=.",
+            "What does the given function `theirs` return for a passage that only one ranking found? For "
+            "alpha = 1? For a ranking of one passage? For an empty ranking?",
+            "The ids are those of either ranking: words | meaning; .get(id, 0) reads a score that may be "
+            "missing. min() and max() take default=.",
             "low, high = min(scores.values(), default=0), max(scores.values(), default=0)",
         ),
         check_mixture,
     ),
     Exercise(
         "03.5",
-        "when RRF cannot hear the words",
+        "the alpha from which RRF ignores the words",
         (
             "Which score does each of the two passages get, with the weights 1 - alpha and alpha?",
             "At the largest alpha the two scores are equal. Write them down and solve for alpha.",
@@ -76,22 +78,21 @@ EXERCISES = (
         "03.6",
         "choose alpha on some questions, report on others",
         (
-            "Which of the two lists of questions may have a say in the choice? On which is the "
-            "gain reported?",
-            "For each alpha take the mean over `chosen_on`; keep the alpha with the highest. Then two means "
-            "over `reported_on`, of the mixture and of words.",
+            "Which of the two lists of questions may have a say in the choice? On which is the gain "
+            "reported?",
+            "For each alpha take the mean over `chosen_on`; keep the alpha with the highest. Then take two "
+            "means over `reported_on`: of the mixture with that alpha, and of words alone.",
             "alpha = max(by_alpha, key=...)",
         ),
-        check_honest,
+        check_chosen_alpha,
     ),
     Exercise(
         "03.7",
         "filter before the search",
         (
             "What is lost if the best k are taken first? Which row numbers must come back?",
-            "np.flatnonzero(allowed) gives the numbers of the allowed rows; sort only those. A "
-            "position among "
-            "them is not yet a row number.",
+            "np.flatnonzero(allowed) gives the numbers of the allowed rows; sort only those. A position "
+            "among them must still be turned into a row number.",
             "rows = np.flatnonzero(allowed)",
         ),
         check_nearest,

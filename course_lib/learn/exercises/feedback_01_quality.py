@@ -65,6 +65,10 @@ BITS = (
         lambda logs, text: -sum(logs) * math.log(2) / len(text.encode()),
         "a bit is log(2) = 0.69 nats: divide by log(2), do not multiply",
     ),
+    (
+        lambda logs, text: _bits(logs, text) / len(logs),
+        "the mean was divided by the bytes, so you divided twice: the *sum* belongs to the whole text",
+    ),
 )
 
 
@@ -164,6 +168,15 @@ NEEDED = (
     (
         lambda n, low, high, gain: n * (high - low) / gain,
         "half the width, and squared: (high - low) / 2 / gain",
+    ),
+    *(
+        (wrong, "that measures from one end of the interval; its reach is half its width, (high - low) / 2")
+        for wrong in (
+            lambda n, low, high, gain: n * ((gain - low) / gain) ** 2,
+            lambda n, low, high, gain: n * ((high - gain) / gain) ** 2,
+            lambda n, low, high, gain: n * (low / gain) ** 2,
+            lambda n, low, high, gain: n * (high / gain) ** 2,
+        )
     ),
 )
 

@@ -1,10 +1,12 @@
-"""Checkers of chapter 02's exercises on rounding and on the bits of a format: return feedback, None if right.
+"""Checkers of chapter 02's exercises on rounding and on the bits of a format.
 
-Each known mistake is a function that makes it.
+Each returns feedback for the student, or None if the answer is right. A common mistake is a function that
+makes it: where the student's results equal its results, the student gets the text beside it.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,31 +14,31 @@ import numpy as np
 
 from course_lib.learn.exercises.comparing import check_length, compare, diagnose
 
-LARGEST_CODE = 127  # of eight bits with a sign
+LARGEST_CODE = 127  # the largest signed integer of 8 bits
 TAKE_ABS = "the weight with the largest absolute value is negative: take abs() before max()"
 ZEROS = "all weights are 0, so the scale is 0 and cannot be divided by; all codes are 0 then"
+ZERO_BLOCK = (
+    "all weights of a block are 0, so nothing can be divided by its largest: each gets the value nearest to 0"
+)
 
 
 def check_absmax(absmax_codes: Callable[[np.ndarray], tuple[np.ndarray, float]]) -> str | None:
     weights = np.array([[0.2, -1.27, 0.0], [0.634, 0.008, -0.3]], dtype=np.float32)
     if feedback := _absmax_feedback(absmax_codes, weights):
         return feedback
-    chance = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     for shape in ((7,), (3, 5), (2, 3, 4)):
-        if feedback := _absmax_feedback(absmax_codes, chance.standard_normal(shape).astype(np.float32)):
+        if feedback := _absmax_feedback(absmax_codes, rng.standard_normal(shape).astype(np.float32)):
             return feedback
-    with np.errstate(all="ignore"):
+    with warnings.catch_warnings(record=True) as warned, np.errstate(all="warn"):
+        warnings.simplefilter("always")
         try:
             codes, scale = absmax_codes(np.zeros(4, dtype=np.float32))
         except (ZeroDivisionError, FloatingPointError):
             return ZEROS
-    if (
-        np.any(np.asarray(codes))
-        or not np.isfinite(scale)
-        or np.any(np.isnan(np.asarray(codes, dtype=float)))
-    ):
-        return ZEROS
-    return None
+    made_of_nan = any("in cast" in str(warning.message) for warning in warned)  # 0 only on some processors
+    wrong = np.any(np.asarray(codes)) or np.any(np.isnan(np.asarray(codes, dtype=float)))
+    return ZEROS if made_of_nan or wrong or not np.isfinite(scale) else None
 
 
 def _absmax_feedback(
@@ -73,9 +75,7 @@ def _absmax_feedback(
     if np.array_equal(codes, (weights * np.float32(1 / scale)).astype(np.int8)) or np.array_equal(
         codes, steps.astype(np.int8)
     ):
-        return (
-            "0.008 / 0.01 is 0.8, which rounds to 1: use np.rint first, since astype only cuts off decimals"
-        )
+        return "astype only cuts off decimals, and 0.8 should round to 1: use np.rint first"
     off = abs(codes - steps) > 0.5 + 1e-3
     if off.any():
         return (
@@ -88,13 +88,18 @@ def _bits(bits: int, block: int, scale_bits: int, group: int, group_bits: int) -
     return bits + scale_bits / block + group_bits / (block * group)
 
 
+# b: bits of a weight, n: weights in a block, s: bits of a scale, g: blocks in a group, x: bits of a group's
+# scale
 BITS: tuple[tuple[Callable[..., float], str], ...] = (
     (lambda b, n, s, g, x: b, "the scales must be stored too: a block's bits are shared by its weights"),
     (
         lambda b, n, s, g, x: b + s // n + x // (n * g),
         "the scales were counted, but // cuts off the fraction: 16 // 32 is 0; divide with /",
     ),
-    (lambda b, n, s, g, x: b + s / n, "the second scale is missing: one of group_bits for `group` blocks"),
+    (
+        lambda b, n, s, g, x: b + s / n,
+        "the second scale is missing: each `group` blocks share one of `group_bits` bits",
+    ),
     (
         lambda b, n, s, g, x: b + s / n + x / g,
         "a group is `group` blocks of `block` weights each: its scale is shared by group * block weights",
@@ -102,6 +107,10 @@ BITS: tuple[tuple[Callable[..., float], str], ...] = (
     (
         lambda b, n, s, g, x: b + s / n + x / n,
         "the second scale is there once for `group` blocks, not for each block",
+    ),
+    (
+        lambda b, n, s, g, x: b + x / (n * g),
+        "only the second scale is counted; every block stores its own, of scale_bits, in addition",
     ),
     (
         lambda b, n, s, g, x: b + s + x,
@@ -118,7 +127,7 @@ BITS: tuple[tuple[Callable[..., float], str], ...] = (
     (lambda b, n, s, g, x: b * n + s + x / g, "that is the whole block; divide by its number of weights"),
     (
         lambda b, n, s, g, x: round(_bits(b, n, s, g, x), 2),
-        "do not round: 4.127 is what makes the difference",
+        "do not round to two decimals: formats differ in the third (4.127 bits)",
     ),
 )
 
@@ -136,22 +145,24 @@ def check_bits(bits_per_weight: Callable[..., float]) -> str | None:
 
 
 def _nearest(block: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
-    largest = float(abs(block).max())
-    return abs(block[:, None] / largest - values).argmin(axis=1), largest
+    return _divided_by(float(abs(block).max()), block, values)
 
 
-def _signed_largest(block: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
-    largest = float(block.max())
-    return abs(block[:, None] / largest - values).argmin(axis=1), largest
+def _divided_by(largest: float, block: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
+    return abs(block[:, None] / (largest or 1) - values).argmin(axis=1), largest
 
 
-def _values(block: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
+def _values_for_codes(block: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
     codes, largest = _nearest(block, values)
     return values[codes], largest
 
 
 NEAREST: tuple[tuple[Callable[..., Any], str], ...] = (
-    (_signed_largest, TAKE_ABS),
+    (lambda b, v: _divided_by(float(b.max()), b, v), TAKE_ABS),
+    (
+        lambda b, v: _divided_by(float(b[abs(b).argmax()]), b, v),
+        "that divides by the largest weight with its sign, as Q4_0 does; NF4 divides by its absolute value",
+    ),
     (
         lambda b, v: (abs(b[:, None] - v).argmin(axis=1), float(abs(b).max())),
         "the weights were not divided by the absmax before they were compared",
@@ -168,7 +179,7 @@ NEAREST: tuple[tuple[Callable[..., Any], str], ...] = (
         lambda b, v: (abs(b[:, None] / abs(b).max() - v).argmin(axis=0), float(abs(b).max())),
         "that finds the nearest weight for each value; find the nearest value for each weight (axis=1)",
     ),
-    (_values, "those are the values themselves; return their indices in `values`"),
+    (_values_for_codes, "those are the values themselves; return their indices in `values`"),
     (lambda b, v: (_nearest(b, v)[0] + 1, _nearest(b, v)[1]), "the indices begin at 0, not at 1"),
     (
         lambda b, v: _nearest(b, v)[::-1],
@@ -178,7 +189,7 @@ NEAREST: tuple[tuple[Callable[..., Any], str], ...] = (
 
 
 def check_nearest(nearest_codes: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float]]) -> str | None:
-    chance = np.random.default_rng(2)
+    rng = np.random.default_rng(2)
     cases = [
         (
             np.array([0.02, -2.0, 0.3, 1.4, -0.75, -1.5], dtype=np.float32),
@@ -186,7 +197,11 @@ def check_nearest(nearest_codes: Callable[[np.ndarray, np.ndarray], tuple[np.nda
         )
     ]
     for size in (8, 32):
-        block = chance.standard_normal(size).astype(np.float32)
+        block = rng.standard_normal(size).astype(np.float32)
         block[size // 2] = -2 * abs(block).max()
-        cases.append((block, np.sort(chance.uniform(-1, 1, 16)).astype(np.float32)))
-    return diagnose(nearest_codes, _nearest, cases, NEAREST, name="nearest_codes")
+        cases.append((block, np.sort(rng.uniform(-1, 1, 16)).astype(np.float32)))
+    if feedback := diagnose(nearest_codes, _nearest, cases, NEAREST, name="nearest_codes"):
+        return feedback
+    zeros = [(np.zeros(4, dtype=np.float32), np.array([-1.0, -0.4, 0.1, 1.0], dtype=np.float32))]
+    with np.errstate(all="ignore"):
+        return ZERO_BLOCK if diagnose(nearest_codes, _nearest, zeros) else None

@@ -57,6 +57,12 @@ def _scaled_otherwise(words: Scores, meaning: Scores, alpha: float, *, constant:
     return {id_: alpha * b.get(id_, 0.0) + (1 - alpha) * a.get(id_, 0.0) for id_ in a.keys() | b.keys()}
 
 
+def _filled_first(words: Scores, meaning: Scores, alpha: float) -> Scores:
+    """Mix after missing passages got 0 on each leg's own scale."""
+    missing = dict.fromkeys(words.keys() | meaning.keys(), 0.0)
+    return _mixture(missing | dict(words), missing | dict(meaning), alpha)
+
+
 def _legs(count: int) -> list[tuple[Scores, Scores, float]]:
     """Return cases: legs that overlap in part, a leg of one passage, of equal scores, and of none."""
     rng = random.Random(0)
@@ -78,6 +84,13 @@ def check_mixture(mixture: Callable[[Scores, Scores, float], Scores]) -> str | N
     for constant, said in ((0.0, "0, as if they had not been found"), (0.5, "0.5")):
         other = partial(_scaled_otherwise, constant=constant, low=False)
         mistakes.append((other, f"passages with equal scores got {said}; they should get 1"))
+    mistakes.append(
+        (
+            _filled_first,
+            "you gave 0 to the missing passages before you scaled, so 0 became the lowest score: scale what "
+            "a leg found, then give 0 to the others",
+        )
+    )
     mistakes.append(
         (
             partial(_scaled_otherwise, constant=1.0, low=True),
@@ -136,13 +149,14 @@ def _honest(
     *,
     choose: str = "chosen",
     report: str = "reported",
+    against: str | None = None,
     worst: bool = False,
 ) -> tuple[float, float]:
-    """Return an alpha and the mean gain; choose and report: by which questions."""
+    """Return an alpha and the mean gain; choose, report: by which questions; against: those of words."""
     ids = {"chosen": chosen_on, "reported": reported_on, "all": [*chosen_on, *reported_on]}
     best = min if worst else max
     alpha = best(by_alpha, key=lambda a: _mean(by_alpha[a], ids[choose]))
-    return alpha, _mean(by_alpha[alpha], ids[report]) - _mean(words, ids[report])
+    return alpha, _mean(by_alpha[alpha], ids[report]) - _mean(words, ids[against or report])
 
 
 def _experiments() -> list[tuple[dict[float, Values], Values, list[str], list[str]]]:
@@ -159,7 +173,7 @@ def _experiments() -> list[tuple[dict[float, Values], Values, list[str], list[st
     return cases
 
 
-def check_honest(honest: Callable[..., tuple[float, float]]) -> str | None:
+def check_chosen_alpha(honest: Callable[..., tuple[float, float]]) -> str | None:
     mistakes: list[tuple[Callable[..., Any], str]] = [
         (
             partial(_honest, choose="reported"),
@@ -176,6 +190,14 @@ def check_honest(honest: Callable[..., tuple[float, float]]) -> str | None:
         (
             partial(_honest, report="all"),
             "you report the gain on all questions: those on which alpha was chosen are among them",
+        ),
+        *(
+            (
+                partial(_honest, against=against),
+                "the mean of words alone is over other questions than that of the mixture: take both over "
+                "the questions on which you report",
+            )
+            for against in ("all", "chosen")
         ),
         (partial(_honest, worst=True), "you took the alpha with the lowest mean"),
         (

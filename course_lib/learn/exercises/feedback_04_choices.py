@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,23 @@ def _how_many(
         return max(fitting, key=lambda n: sum(values[n].values()))
     if choose in ("fewest", "most"):
         return min(fitting) if choose == "fewest" else max(fitting)
+    if choose in ("last chosen", "neighbour"):
+        return _step_by_step(sorted(fitting), values, neighbour=choose == "neighbour")
     return min((n for n in fitting if difference(values[best], values[n]).verdict != "A"), default=none)
+
+
+def _step_by_step(fitting: list[int], values: dict[int, Values], *, neighbour: bool) -> int:
+    """Go up while a number is clearly better than the last one chosen, or (neighbour) than the one before."""
+    chosen = fitting[0]
+    for before, n in pairwise(fitting):
+        if difference(values[n], values[before if neighbour else chosen]).verdict == "A":
+            chosen = n
+    return chosen
+
+
+def _within(seconds: dict[int, float], values: dict[int, Values], allowed: float, *, margin: float) -> int:
+    means = {n: float(np.mean(list(values[n].values()))) for n in seconds if seconds[n] <= allowed}
+    return min((n for n in means if means[n] >= max(means.values()) - margin), default=0)
 
 
 def _measurements() -> list[tuple[dict[int, float], dict[int, Values], float]]:
@@ -50,7 +67,10 @@ def _measurements() -> list[tuple[dict[int, float], dict[int, Values], float]]:
         of = {5: base, 10: lifted, 25: np.clip(lifted + rng.choice([-0.1, 0, 0.12], 60), 0, 1), 50: more}
         values = {n: {str(i): float(v) for i, v in enumerate(each)} for n, each in of.items()}
         cases += [(seconds, values, allowed) for allowed in (10.0, 1.6, 0.6, 0.4, 0.1)]
-    return cases
+    at = {5: np.zeros(60), 10: np.zeros(60), 25: np.zeros(60)}
+    at[10][:3] = 1.0  # not clearly better than 5; 25 is, and not clearly better than 10
+    at[25][2:8] = 1.0
+    return [*cases, (seconds, {n: {str(i): float(v) for i, v in enumerate(at[n])} for n in at}, 1.6)]
 
 
 def check_budget(how_many: Callable[[Mapping[int, float], Mapping[int, Values], float], int]) -> str | None:
@@ -66,6 +86,24 @@ def check_budget(how_many: Callable[[Mapping[int, float], Mapping[int, Values], 
             "the fewest candidates that fit, even where they are clearly worse",
         ),
         (partial(_how_many, choose="most"), "the most candidates that fit, whether they are better or not"),
+        (
+            partial(_how_many, choose="last chosen"),
+            "you compare each number with the last one that you chose: a number that is not clearly better "
+            "than that may still be as good as the best. Compare with the best mean",
+        ),
+        (
+            partial(_how_many, choose="neighbour"),
+            "you compare each number with the one before it: several small steps may be one clear "
+            "difference. Compare with the best mean",
+        ),
+        *(
+            (
+                partial(_within, margin=margin),
+                "a fixed margin does not know how many questions there are, nor how much they vary: "
+                "ask `difference` whether the best is clearly better",
+            )
+            for margin in (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
+        ),
         (
             partial(_how_many, of_all=True),
             "you compared with the best of all; it may not fit into the seconds allowed",
@@ -96,10 +134,12 @@ def _trials() -> list[tuple[list[float], list[float]]]:
 
 
 def check_questions(questions_needed: Callable[[list[float], list[float]], int]) -> str | None:
-    def needed(spread: Callable[..., float], power: float = 2, z: float = 1.96) -> Callable[..., float]:
+    def needed(
+        spread: Callable[..., float], power: float = 2, z: float = 1.96, add: int = 0
+    ) -> Callable[..., float]:
         def count(before: list[float], after: list[float]) -> float:
             a, b = np.array(after), np.array(before)
-            return float(abs(z * spread(a, b) / (a - b).mean()) ** power)
+            return float(abs(z * spread(a, b) / (a - b).mean()) ** power) - add * len(b)
 
         return count
 
@@ -107,6 +147,15 @@ def check_questions(questions_needed: Callable[[list[float], list[float]], int])
         return float((a - b).std(ddof=1))
 
     mistakes: tuple[tuple[Callable[..., float], str], ...] = (
+        (
+            needed(lambda a, b: (a - b).std()),
+            "s is estimated from the trial, so divide by n - 1: .std(ddof=1)",
+        ),
+        (
+            needed(paired, add=1),
+            "those are the questions that are missing; asked is how many it takes in all",
+        ),
+        (needed(paired, z=2.0), "2 is a round number for 1.96; take 1.96 here"),
         (
             needed(lambda a, b: math.hypot(a.std(ddof=1), b.std(ddof=1))),
             "you added the spreads of before and after, as for two sets of questions; the questions are the "
@@ -127,12 +176,11 @@ def check_questions(questions_needed: Callable[[list[float], list[float]], int])
         result, right = questions_needed(list(before), list(after)), needed(paired)(before, after)
         if not isinstance(result, (int, float, np.number)) or isinstance(result, bool):
             return f"questions_needed gave {result!r}; expected a number of questions"
-        if not _near(float(result), right):
-            tries = (said for wrong, said in mistakes if _near(float(result), wrong(before, after)))
-            return next(tries, f"questions_needed gave {result}; it should be about {right:.0f}")
+        if result == math.ceil(right):
+            continue
+        if result == math.floor(right) or math.isclose(result, right):
+            few = math.floor(right)
+            return f"with {few} questions the interval still contains zero: round {right:.2f} up"
+        tries = (said for wrong, said in mistakes if abs(result - wrong(before, after)) <= 1)
+        return next(tries, f"questions_needed gave {result}; it should be {math.ceil(right)}")
     return None
-
-
-def _near(a: float, b: float) -> bool:
-    """Whether two counts are equal but for rounding and for n or n - 1 in a standard deviation."""
-    return abs(a - b) <= max(1.01, 0.02 * b)

@@ -115,21 +115,26 @@ def _fixed(lengths: list[int], most: int, size: int) -> list[list[int]]:
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def _last_lost(lengths: list[int], most: int) -> list[list[int]]:
+def _one_after_another(
+    lengths: list[int], most: int, *, empty_first: bool, last_lost: bool
+) -> list[list[int]]:
+    """Fill one batch at a time; empty_first: a first text that is too long closes a batch without texts."""
     out: list[list[int]] = []
     now: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if (len(now) + 1) * lengths[i] > most:
+        if (now or empty_first) and (len(now) + 1) * lengths[i] > most:
             out.append(now)
             now = []
         now.append(i)
-    return out
+    return out if last_lost else [*out, now]
 
 
 def _too_long_dropped(lengths: list[int], most: int) -> list[list[int]]:
     return [batch for batch in _batches(lengths, most) if lengths[batch[0]] <= most]
 
 
+LAST_LOST = "the last texts are in no batch: did you append the last batch?"
+EMPTY_FIRST = "where the shortest text is longer than `most`, your first batch has no texts: leave it out"
 ALONE = "each text is alone in its batch, so batching gains nothing: put several texts into a batch"
 
 
@@ -148,7 +153,14 @@ def check_batches(make_batches: Callable[[list[int], int], Sequence[Sequence[int
             "you counted the texts' own tokens: padded to its longest text a batch computes more than `most`",
         ),
         (_in_order_given, "short texts share a batch with long ones: sort the texts by length first"),
-        (_last_lost, "the last texts are in no batch: did you append the last batch?"),
+        *(
+            (partial(_one_after_another, empty_first=empty, last_lost=lost), said)
+            for empty, lost, said in (
+                (False, True, LAST_LOST),
+                (True, True, f"{LAST_LOST} And {EMPTY_FIRST}"),
+                (True, False, EMPTY_FIRST),
+            )
+        ),
         (_too_long_dropped, "a text longer than `most` is lost: it gets a batch of its own"),
         (
             lambda lengths, most: [[lengths[i] for i in batch] for batch in _batches(lengths, most)],

@@ -143,6 +143,16 @@ def check_maxsim(maxsim_batch: Callable[[Any, Any, Any], Any]) -> str | None:
             "take it for each token of the question",
         ),
         (
+            partial(_maxsim_batch, axis=1, padding=None),
+            "you took the best cosine for each token of the passage, its padding among them; take it for "
+            "each token of the question, and leave the padding out",
+        ),
+        (
+            lambda question, passages, lengths: np.full(len(passages), -np.inf),
+            "all scores are -inf: your maximum runs over the question's tokens, so the padding's columns "
+            "stay -inf; take it over the passage's tokens, the last axis",
+        ),
+        (
             partial(_maxsim_batch, reduce=lambda best: best.mean(axis=1)),
             "that is the mean of the best cosines; MaxSim is their sum",
         ),

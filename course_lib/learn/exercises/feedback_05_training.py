@@ -48,6 +48,11 @@ def _last_only(turns: Sequence[Turn], end: int) -> list[int]:
     return [label for row in rows for label in row]
 
 
+def _last_turn(turns: Sequence[Turn], end: int, *, any_role: bool = False) -> list[int]:
+    others = [("user", ids) for _, ids in turns[:-1]]
+    return _labels([*others, ("assistant" if any_role else turns[-1][0], turns[-1][1])], end)
+
+
 def _swapped(turns: Sequence[Turn], end: int) -> list[int]:
     return _labels([("assistant" if role == "user" else "user", ids) for role, ids in turns], end)
 
@@ -94,6 +99,16 @@ LABEL_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
     (
         _last_only,
         "only the last answer is learnt; the earlier ones are the assistant's as well, and every one teaches",
+    ),
+    (
+        _last_turn,
+        "only the last turn of the row can be learnt; the assistant's earlier turns teach as well, so go by "
+        "the role of each turn",
+    ),
+    (
+        lambda t, e: _last_turn(t, e, any_role=True),
+        "the last turn is learnt, whoever speaks it, and no other; go by the role: a conversation may end "
+        "with a turn of the user",
     ),
     (_swapped, "the roles are swapped: you learn what the user says"),
     (

@@ -1,4 +1,4 @@
-"""Which fields of a specification a driver supports: an error for each one that would have no effect."""
+"""Refuse a specification with a task or a field that its driver does not support."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ class Unsupported(CourseError):
 
 
 def check_fields(engine: type[Any], spec: ModelSpec) -> None:
-    """Raise Unsupported for a task that the driver does not support, and for a field that has no effect."""
+    """Raise Unsupported for a task or a field of `spec` that the driver does not support.
+
+    engine: The driver's class.
+    """
     if not any(spec.task in TASKS[capability] for capability in engine.capabilities):
         what = f"the driver {engine.driver} does not support the task {spec.task}"
         raise Unsupported(what, with_driver(spec, "huggingface"))
@@ -30,7 +33,11 @@ def check_fields(engine: type[Any], spec: ModelSpec) -> None:
 
 
 def with_driver(spec: ModelSpec, driver: str) -> str:
-    """The call or command with which a driver runs the model; transformers needs a GGUF file unpacked."""
+    """Return the call that loads the model with `driver`, or the command that makes this possible.
+
+    transformers does not run a GGUF file: it needs the folder of bfloat16 weights that `course models unpack`
+    writes.
+    """
     path = getattr(spec.source, "path", None)
     if driver != "huggingface" or path is None or path.suffix != ".gguf":
         return f'load(..., driver="{driver}")'
@@ -38,7 +45,7 @@ def with_driver(spec: ModelSpec, driver: str) -> str:
         return f'load("{unpacked}")'
     if spec.task in GENERATION_TASKS:
         return shlex.join(["course", "models", "unpack", str(path)])
-    return "load the model's folder with safetensors"
+    return "load the folder with the model's safetensors files in place of the .gguf file"
 
 
 def non_default_fields(model: Any, prefix: str = "") -> dict[str, Any]:
@@ -49,7 +56,7 @@ def non_default_fields(model: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def refuse_unsupported(engine: type[Any], fields: Mapping[str, Any]) -> None:
-    """Raise Unsupported for the first field that has no effect on the driver."""
+    """Raise Unsupported for the first field that the driver does not support. engine: The driver's class."""
     for name, value in fields.items():
         if name not in engine.supported_fields:
             others = ", ".join(drivers_supporting(name)) or "none"

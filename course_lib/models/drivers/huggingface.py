@@ -22,7 +22,7 @@ from course_lib.models.drivers.chat_template import (
 from course_lib.models.drivers.context import check_fits, context_length, default_context
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer, refuse_gguf
-from course_lib.models.drivers.recommended import GENERATION_FILE, end_tokens_only, recommended_options
+from course_lib.models.drivers.recommended import GENERATION_FILE, recommended_options, special_tokens_only
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.drivers.streaming import TokenDecoder, before_stop, stream_tokens, without_stops
 from course_lib.models.drivers.torch_engine import TorchEngine
@@ -43,7 +43,7 @@ class HuggingFace(TorchEngine):
     def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, context: int, folder: Path) -> None:
         super().__init__(spec, context)
         self.model, self.tokenizer, self.folder = model, tokenizer, folder
-        model.generation_config = end_tokens_only(model.generation_config)
+        model.generation_config = special_tokens_only(model.generation_config)
         self.recommended = recommended_options(folder)
         if (folder / GENERATION_FILE).is_file():
             self.sidecar_files = {GENERATION_FILE: (folder / GENERATION_FILE).read_bytes()}

@@ -1,7 +1,8 @@
-"""The sampling options that a model's author recommends: shown, and applied by no driver.
+"""The sampling options that a model's author recommends. The course shows them; no driver applies them.
 
-transformers would apply a folder's generation_config.json, and llama.cpp the fields of a GGUF file, to every
-option that a call leaves out. Here `Generation` has the same defaults for every model and driver.
+For an option that a call leaves out, transformers would take the value in the folder's
+generation_config.json, and llama.cpp the one in the GGUF file. Here it has the default of the class
+`Generation` (course_lib/models/schema), the same for every model and driver.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ def recommended_options(path: Path) -> dict[str, float]:
     """The options that a model folder or a .gguf file recommends, as arguments of `Engine.generate`."""
     if path.is_dir():
         config = read_json(path, GENERATION_FILE)
-        samples = bool(config.get("do_sample"))  # without it, transformers ignores all but the penalty
-        values = {name: config.get(name) for name in GGUF_NAMES if samples or name == "repetition_penalty"}
+        do_sample = bool(config.get("do_sample"))  # without it, transformers ignores all but the penalty
+        values = {name: config.get(name) for name in GGUF_NAMES if do_sample or name == "repetition_penalty"}
     else:
         fields = read_header(path).fields
         values = {name: fields.get(f"general.sampling.{field}") for name, field in GGUF_NAMES.items()}
     return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
-def end_tokens_only(config: Any) -> Any:
-    """A copy of transformers' GenerationConfig that has its special tokens and recommends nothing."""
+def special_tokens_only(config: Any) -> Any:
+    """A copy of transformers' GenerationConfig with only its BOS, EOS and PAD tokens."""
     from transformers import GenerationConfig
 
     names = ("bos_token_id", "eos_token_id", "pad_token_id")

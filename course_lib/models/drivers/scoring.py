@@ -30,9 +30,10 @@ def score(
 ) -> NDArray[np.float64]:
     """The log-probability of every tail (a continuation) after every prompt, of shape (prompts, tails).
 
-    An empty tail has 0. The beginning that all prompts have in common is read once, the rest of each prompt
-    once; the KV cache is repeated for all tails, which are read in one pass. rows: the maximum number of
-    (prompt, tail) pairs in a pass; the tails of a prompt stay together.
+    An empty tail has 0. The prompts' common prefix goes through the model once, and so does the rest of each
+    prompt. The KV cache is then copied for each tail, and the tails of a batch of prompts go through in one
+    pass. rows: the maximum number of (prompt, tail) pairs in a pass. The tails of a prompt are never split,
+    so a pass is larger where there are more tails than `rows`. Raises ValueError for an empty prompt.
     """
     import numpy as np
 
@@ -40,8 +41,10 @@ def score(
     filled = [j for j, tail in enumerate(tails) if tail]
     if not filled or not prompts:
         return scores
+    if not all(prompts):
+        raise ValueError(f"prompt {[bool(p) for p in prompts].index(False)} has no token")
     prefix = _common_prefix(prompts)
-    cache = _read(model, prefix) if prefix else None
+    cache = _prefill(model, prefix) if prefix else None
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     step = max(1, rows // len(filled))
     for start in range(0, len(order), step):
@@ -53,15 +56,15 @@ def score(
 
 
 def _common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
-    """The token ids with which all of several prompts begin, without the last token of any prompt."""
+    """The longest common prefix, cut so that each prompt keeps at least one token; [] for a single prompt."""
     if len(prompts) < 2:
         return []
     columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
     return [column[0] for column in itertools.takewhile(lambda column: len(set(column)) == 1, columns)]
 
 
-def _read(model: Any, ids: list[int]) -> Any:
-    """The KV cache after these token ids."""
+def _prefill(model: Any, ids: list[int]) -> Any:
+    """Return the KV cache after these token ids."""
     import torch
 
     with torch.inference_mode():
@@ -70,20 +73,22 @@ def _read(model: Any, ids: list[int]) -> Any:
 
 
 def _score_batch(
-    model: Any, prompts: list[Sequence[int]], tails: list[Sequence[int]], read: int, cache: Any
-) -> Any:
+    model: Any, prompts: list[Sequence[int]], tails: list[Sequence[int]], cached: int, cache: Any
+) -> NDArray[np.float64]:
     """The scores (P, T) of P prompts and T tails. L and W: the lengths of the longest prompt and tail.
 
-    cache: the KV cache of the `read` tokens that come before every prompt, or None.
+    cache: the KV cache of the `cached` tokens that come before every prompt, or None.
     """
     import torch
 
     device, length, width = model.device, max(map(len, prompts)), max(map(len, tails))
     ids = torch.tensor([[0] * (length - len(p)) + list(p) for p in prompts], device=device)  # (P, L)
-    mask = torch.tensor([[1] * read + [0] * (length - len(p)) + [1] * len(p) for p in prompts], device=device)
+    mask = torch.tensor(
+        [[1] * cached + [0] * (length - len(p)) + [1] * len(p) for p in prompts], device=device
+    )
     tail_ids = torch.tensor([list(t) + [0] * (width - len(t)) for t in tails], device=device)  # (T, W)
     tail_mask = torch.tensor([[1.0] * len(t) + [0.0] * (width - len(t)) for t in tails], device=device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, read:]
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, cached:]
     with torch.inference_mode():
         if cache is not None:
             cache = copy.deepcopy(cache)
@@ -101,7 +106,7 @@ def _score_batch(
             return first.double().cpu().numpy()
         cache, pairs = output.past_key_values, len(prompts) * len(tails)
         cache.batch_repeat_interleave(len(tails))
-        prompt_mask = mask.repeat_interleave(len(tails), 0)  # (P * T, read + L)
+        prompt_mask = mask.repeat_interleave(len(tails), 0)  # (P * T, cached + L)
         ones = torch.ones(pairs, width - 1, dtype=mask.dtype, device=device)
         positions = prompt_mask.sum(1)[:, None] + torch.arange(width - 1, device=device)
         logits = model(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from course_lib.models import load
-from course_lib.models.drivers.scoring import _common_prefix
+from course_lib.models.drivers.scoring import _common_prefix, score
 
 TAILS = ["account_closing", "card", "fee_dispute", ""]
 COMMON = "You label messages of a bank.\n" * 5
@@ -27,6 +27,11 @@ def test_together_and_alone_the_scores_are_the_same(prompts):
     alone = np.vstack([model.score([prompt], TAILS) for prompt in prompts])
     assert np.allclose(model.score(prompts, TAILS), alone, atol=1e-3)
     assert len(set(alone[:, 0])) == len(set(prompts))
+
+
+def test_a_prompt_without_a_token_is_refused():
+    with pytest.raises(ValueError, match="prompt 1 has no token"):
+        score(None, [[1], []], [[2]], rows=8)
 
 
 def test_the_common_beginning_leaves_a_token_of_every_prompt():
