@@ -3,6 +3,7 @@
 import warnings
 
 import pytest
+from matplotlib.text import Text
 
 from course_lib.errors import CourseError
 from course_lib.plots import (
@@ -38,19 +39,34 @@ def test_every_point_and_interval_is_drawn():
     axes = figure.axes[0]
     assert [t.get_text() for t in axes.texts] == ["one passage", "none"]
     assert list(axes.containers[0].lines[0].get_ydata()) == [50, 90]
+    first, second = (container.lines[0].get_xdata()[0] for container in axes.containers)
+    assert 0.9e6 < first < 1e6 < second < 1.1e6  # apart, so that their intervals can be seen
     bar = axes.containers[0].lines[2][0].get_segments()[0]
     assert [round(float(y)) for _, y in bar] == [40, 60]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["1M", "4M"]
 
 
-def test_names_that_would_overlap_stand_in_a_legend():
-    apart = {"left": ((1, 1, 1), (50, 40, 60)), "right": ((9, 9, 9), (80, 70, 90))}
-    figure = named_points(apart, x="", y="", title="")
-    assert {text.get_text() for text in figure.axes[0].texts} >= {"left", "right"} and not figure.legends
-    near = apart | {"close by": ((9.1, 9, 9.2), (80, 70, 90))}
+def test_names_that_would_overlap_are_moved_apart():
+    points = {"left": ((1, 1, 1), (50, 40, 60)), "right": ((9, 9, 9), (80, 70, 90))}
+    near = points | {f"near {i}": ((9 + i / 10, 9, 9.9), (80, 70, 90)) for i in range(1, 5)}
     figure = named_points(near, x="", y="", title="")
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["left", "right", "close by"]
-    assert "left" not in {text.get_text() for text in figure.axes[0].texts}
+    names = [text for text in figure.axes[0].texts if text.get_text()]
+    assert [name.get_text() for name in names] == list(near) and not figure.legends
+    boxes = [Text.get_window_extent(name) for name in names]
+    assert not any(box.count_overlaps(boxes[:i]) for i, box in enumerate(boxes))
+
+
+def test_names_that_find_no_place_stand_in_a_legend():
+    crowded = {f"a long name of the point {i} " * 2: ((9, 9, 9), (80, 70, 90)) for i in range(12)}
+    figure = named_points(crowded, x="", y="", title="")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(crowded)
+    assert not any(text.get_text() for text in figure.axes[0].texts)
+
+
+def test_a_level_bears_its_name_where_the_curve_is_far():
+    axes = curves({"c": {1: 1, 64: 64}}, x="", y="", title="", levels={"low": 1.5, "high": 60}).axes[0]
+    sides = {text.get_text(): text.get_ha() for text in axes.texts}
+    assert sides["low"] == "right" and sides["high"] == "left"
 
 
 def test_more_lines_than_colours_are_refused():
@@ -126,6 +142,7 @@ def test_a_stacked_bar_has_its_parts_one_after_the_other_and_its_limit():
     assert {t.get_text() for t in figure.legends[0].get_texts()} == {"a: 2.00", "c: 3.00", "limit: 4.00"}
     many = stacked_bar({str(i): 1 for i in range(12)}, 4, x="", title="").axes[0].patches
     assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in many}) == 12
+    assert len({bar.get_facecolor() for bar in many[:8]}) == 8  # a hatched bar has a colour of its own
     for wrong in ({}, {str(i): 1 for i in range(13)}, {"a": -1}, {"a": float("nan")}):
         with pytest.raises(ValueError, match=r"(0|13) parts; 1 to 12|negative or not finite"):
             stacked_bar(wrong, 1, x="", title="")

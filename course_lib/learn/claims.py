@@ -92,7 +92,7 @@ def claim_order(
     statement = f"{name}: {left:.3g} {relation} {right:.3g}{_spaced(unit)}"
     if not RELATIONS[relation](left, right):
         if tier() not in tiers:
-            return print(f"{statement} does not hold here, though it does in tier {' and '.join(tiers)}")
+            return print(f"{statement} does not hold here; it is claimed for tier {' and '.join(tiers)} only")
         raise ClaimFailed(f"{statement} does not hold on this machine")
     _record(name, left, unit, f"{statement} holds")
 

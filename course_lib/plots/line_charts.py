@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -21,25 +21,34 @@ def lines_with_intervals(
 ) -> Picture:
     """Draw a line per name over a logarithmic x axis, in per cent, with an interval at each point.
 
+    The lines are moved apart a little from left to right, so that their intervals do not cover each other.
+
     lines: name -> x value -> (value, low, high), proportions from 0 to 1. ticks: x value -> its label.
     Raises ValueError for no lines and for more lines than colours.
     """
     check_count(len(lines), len(COLOURS), "lines")
     figure, axes = new_picture(7, 4)
-    for (name, points), colour, marker, style in zip(lines.items(), COLOURS, MARKERS, STYLES, strict=False):
+    for turn, (name, points) in enumerate(lines.items()):
+        colour, marker, style = COLOURS[turn], MARKERS[turn], STYLES[turn]
         xs = sorted(points)
         values, lows, highs = zip(*([100 * number for number in points[at]] for at in xs), strict=True)
         below = [value - low for value, low in zip(values, lows, strict=True)]
         above = [high - value for value, high in zip(values, highs, strict=True)]
         look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": style, "capsize": 3}
-        axes.errorbar(xs, values, yerr=[below, above], label=name, **look)
+        moved = [at * 1.04 ** (turn - (len(lines) - 1) / 2) for at in xs]
+        axes.errorbar(moved, values, yerr=[below, above], label=name, **look)
         axes.annotate(
-            name, (xs[-1], values[-1]), xytext=(8, 0), textcoords="offset points", va="center", color=colour
+            name,
+            (moved[-1], values[-1]),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
         )
     axes.set(xscale="log", xlabel=x, ylabel=y, title=title, ylim=(-2, 102))
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.minorticks_off()
-    axes.margins(x=0.2)
+    axes.margins(x=0.24)
     axes.grid(axis="y", alpha=0.3)
     return figure
 
@@ -81,9 +90,12 @@ def curves(
         axes.set_yscale("log")
     axes.margins(y=0.12)  # room for names
     _name_lines(axes)
+    curves_drawn = list(axes.lines)
     for (name, level), dashes in zip(marked.items(), LEVEL_STYLES, strict=False):
         axes.axhline(level, label=name, color="black", linestyle=dashes)
-        axes.annotate(name, (1, level), **(NEAR | {"xycoords": ("axes fraction", "data"), "ha": "right"}))
+        side = _free_side(axes, curves_drawn, level)
+        place = (0.01 if side == "left" else 0.99, level)
+        axes.annotate(name, place, **(NEAR | {"xycoords": ("axes fraction", "data"), "ha": side}))
     leader: dict[str, Any] = {"arrowprops": {"arrowstyle": "-", "color": "grey"}} | NEAR | {"xytext": (6, 9)}
     beside = [axes.annotate(name, place, **leader) for name, place in named.items()]
     scale = "" if linear else " (log)"
@@ -118,6 +130,15 @@ def _name_lines(axes: Any) -> None:
         look = NEAR | {"color": line.get_color(), "weight": "bold", "ha": side, "bbox": PALE}
         where = {"va": "bottom" if above else "top", "xytext": (0, 7 if above else -7)}
         axes.annotate(line.get_label(), line.get_xydata()[best], **(look | where))
+
+
+def _free_side(axes: Any, lines: Sequence[Any], level: float) -> str:
+    """Return the side of a level line, left or right, on which the ends of the lines are farther from it."""
+    to_axes = axes.transScale + axes.transLimits
+    height = to_axes.transform((axes.get_xlim()[0], level))[1]
+    ends = [to_axes.transform(line.get_xydata()[[0, -1]])[:, 1] for line in lines]
+    left, right = (min(abs(end[i] - height) for end in ends) for i in (0, 1))
+    return "left" if left > right else "right"
 
 
 def _gap(place: Any, line: Any) -> float:

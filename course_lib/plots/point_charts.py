@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from statistics import median
 from textwrap import fill
 from typing import Any
 
 import numpy as np
+from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 from course_lib.plots.base import (
     COLOURS,
@@ -28,7 +29,10 @@ BESIDE: dict[str, Any] = {
     "textcoords": "offset points",
     "parse_math": False,
     "weight": "bold",
+    "bbox": PALE,
 }
+PLACES = [(dx, dy) for dy in (9, -18, 27, -36, 45, -54, 63, -72) for dx in (9, -9)]  # of a name, in points
+FAR = 20  # points above or below, from which on a line joins a name to its point
 
 
 def dots(values: Mapping[str, Sequence[float]], *, x: str, title: str) -> Picture:
@@ -77,10 +81,10 @@ def named_points(
     """Draw named points with intervals on both axes; x is logarithmic if its values differ more than tenfold.
 
     points: name -> ((x, low, high), (y, low, high)), all >= 0. Every name has its own combination of colour
-    and hollow marker. The names stand beside their points, or in a legend if they are more than 12 or would
-    overlap. front: names that a grey line joins in this order, such as a Pareto front. from_zero: whether the
-    y axis begins at 0. Raises ValueError for no points, for more points than combinations, and for a negative
-    or non-finite number.
+    and hollow marker. The names stand near their points, or in a legend if they are more than 12 or find no
+    free place. front: names that a grey line joins in this order, such as a Pareto front. from_zero: whether
+    the y axis begins at 0. Raises ValueError for no points, for more points than combinations, and for a
+    negative or non-finite number.
     """
     check_count(len(points), len(MARKER_STYLES), "points")
     check_numbers((number for both in points.values() for point in both for number in point), low=0)
@@ -97,8 +101,8 @@ def named_points(
     joined = [(points[name][0][0], points[name][1][0]) for name in front]
     axes.plot(*np.reshape(joined, (-1, 2)).T, "--", color="grey", linewidth=1, zorder=1)
     axes.set(xlabel=x, ylabel=y, title=title)
-    if from_zero:
-        axes.set_ylim(bottom=0)
+    low, high = axes.get_ylim()
+    axes.set_ylim(0 if from_zero else low, high + 0.2 * (high - low))  # room for names
     values = [x_point[0] for x_point, _ in points.values()]
     if max(values) > 10 * min(values) > 0:
         axes.set(xscale="log", xlabel=f"{x} (log)")
@@ -111,19 +115,38 @@ def named_points(
         axis.set_major_formatter("{x:,g}")
     axes.grid(alpha=0.3)
     axes.margins(x=0.25 if len(points) <= MOST_BESIDE else 0.05)
-    figure.draw_without_rendering()  # places the names, so that their boxes are known
-    for name in names:
-        box = name.get_window_extent()
-        right, above = box.x1 > axes.bbox.x1, box.y1 > axes.bbox.y1
-        name.set(ha="right" if right else "left", va="top" if above else "bottom")
-        name.xyann = (-9 if right else 9, -9 if above else 9)
-    boxes = [name.get_window_extent() for name in names]
-    if not names or any(a.overlaps(b) for a, b in combinations(boxes, 2)):
+    if not names or not _place_names(axes, names):
         for name in names:
             name.remove()
         axes.margins(x=0.05)
         figure.legend(loc="outside right upper", frameon=False)
     return figure
+
+
+def _place_names(axes: Any, names: Sequence[Annotation]) -> bool:
+    """Move each name to the first place near its point where it covers no name and no point; False if none.
+
+    A name that stands farther away than FAR is joined to its point by a line.
+    """
+    axes.figure.draw_without_rendering()  # or the sizes of the texts are not known
+    points = [axes.transData.transform(name.xy) for name in names]
+    taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in points]
+    joined = []
+    for name in sorted(names, key=lambda name: name.xy):
+        for across, up in PLACES:
+            name.set(ha="left" if across > 0 else "right", va="bottom" if up > 0 else "top")
+            name.xyann = (across, up)
+            box = name.get_window_extent()
+            if axes.bbox.count_contains(box.corners()) == 4 and not box.count_overlaps(taken):
+                break
+        else:
+            return False
+        taken.append(box)
+        joined += [name] * (abs(up) > FAR)
+    for name in joined:
+        look = {"arrowstyle": "-", "color": name.get_color(), "linewidth": 0.6}
+        axes.annotate("", name.xy, name.xyann, textcoords="offset points", arrowprops=look)
+    return True
 
 
 def bounded_choice(

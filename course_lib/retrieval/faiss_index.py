@@ -120,11 +120,13 @@ class FaissIndex:
         """
         import faiss
 
-        index = faiss.read_index(str(path))
+        index: Any = faiss.read_index(str(path))
         if type(index) is not type(self._empty(1)) or index.ntotal != count:
             raise CourseError(
                 f"{path.name} is a {type(index).__name__} of {index.ntotal} vectors; "
                 f"expected kind={self.kind!r} with {count} vectors",
                 "rebuild the index and save it again",
             )
+        if self.kind == "hnsw":
+            index.hnsw.efSearch = self.hnsw["ef_search"]  # the graph is the file's, its search is ours
         self._index = index if count else None

@@ -351,6 +351,20 @@ def test_what_was_written_is_read(kind, tmp_path):
     assert len(other) == 0 and other.search("x") == []
 
 
+def test_a_graph_that_was_read_is_searched_as_widely_as_asked(tmp_path):
+    vectors = np.random.default_rng(0).standard_normal((2000, 32)).astype(np.float32)
+    graph = {"m": 2, "ef_construction": 20}
+    written = index(vectors, "hnsw", ef_search=4, **graph)
+    written.write(tmp_path / "graph")
+    wide = Dense(Hashed(), kind="hnsw", ef_search=400, **graph)
+    wide.read(tmp_path / "graph", written.ids)
+    narrow_found, wide_found = (
+        sum(f"d{row:04}" in [hit.id for hit in dense.search_vector(vectors[row], 1)] for row in range(100))
+        for dense in (written, wide)
+    )
+    assert wide_found > narrow_found + 20
+
+
 def test_neither_hash_seeds_nor_threads_change_a_byte(tmp_path):
     code = (
         "from tests.retrieval.test_dense import *; import hashlib, pathlib, sys\n"

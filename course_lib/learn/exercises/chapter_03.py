@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from course_lib.learn.exercises.engine import Exercise
+from course_lib.learn.exercises.feedback_03_filters import check_nearest
 from course_lib.learn.exercises.feedback_03_fusion import (
     check_chosen_alpha,
     check_largest_alpha,
     check_mixture,
-    check_nearest,
 )
 from course_lib.learn.exercises.feedback_03_scoring import (
     check_bm25_case,
