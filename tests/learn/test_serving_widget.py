@@ -1,4 +1,4 @@
-"""Chapter 07's widget: its numbers are those of the simulation, and measured points stand where they belong."""
+"""Chapter 07's widget: its numbers are those of the simulation, measured points stand where they belong."""
 
 import pytest
 
