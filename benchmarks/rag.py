@@ -1,7 +1,7 @@
 """Answering and classifying: where answers are lost, refusals, injections, labels on public data, speed.
 
 Run one part, `python -m benchmarks.rag PART`, or all of them. Parts with public data read COURSE_DATA_DIR.
-`reading` takes more names of models: `python -m benchmarks.rag reading smollm2-135m-instruct`.
+`reading`, `sizes` and `speed` take more names of models: `python -m benchmarks.rag reading gemma-3-270m`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 from langchain_community.vectorstores import FAISS
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
@@ -28,6 +29,7 @@ from course_lib.models import load
 from course_lib.models.catalog import entry
 from course_lib.models.manager import ModelManager
 from course_lib.rag import (
+    KernelClassifier,
     LinearClassifier,
     LLMClassifier,
     NeighbourClassifier,
@@ -37,13 +39,15 @@ from course_lib.rag import (
 )
 from course_lib.rag import evaluate as ev
 from course_lib.rag.answering import MAX_ANSWER_TOKENS, exact_match, exam, format_for
-from course_lib.rag.classifier import Classifier
+from course_lib.rag.classifier import Classifier, Evidence
 from course_lib.rag.instructions import split_instructions
+from course_lib.rag.neighbours import neighbours_of
 from course_lib.rag.prompt import Source, label_prompt, question_prompt
 from course_lib.retrieval import HybridRetriever, LateInteraction, Tokenizer
 
 MODELS = ModelManager.shared()
 HANDBOOK = data.load_passages()
+BOTH = ("all-MiniLM-L6-v2", "multilingual-e5-small-q4")
 CHAT = ("haneul-300k", "haneul-1m", "haneul-4m")
 
 
@@ -53,7 +57,7 @@ def handbook_search(k: int) -> HybridRetriever:
         Document(id=p.id, page_content=p.text, metadata={"title": p.title}) for p in HANDBOOK.values()
     ]
     words = Tokenizer("bigrams", stop_words=True, stem=True)
-    late = LateInteraction(MODELS.get_embedding_model("embed-tokens"))
+    late = LateInteraction(MODELS.get_embedding_model("embed-tokens"), per_token=True)
     return HybridRetriever.from_documents(
         documents, MODELS.get_embedding_model("embed"), lexical=words, k=k, rerank=late, candidates=25
     )
@@ -96,36 +100,52 @@ def answers() -> None:
 
 
 def refusals() -> None:
-    """The pipeline's refusals: the threshold that refuses 10% of validation's answerable, on test."""
+    """The pipeline's refusals on test: by the model, and by thresholds on two confidences.
+
+    The calibrated confidence is fitted on the training questions. Each threshold is the highest with which at
+    most a share of validation's answerable questions is refused.
+    """
     search = handbook_search(1)
-    for name in CHAT:
+    asked = {split: data.load_questions(split) for split in ("train", "validation", "test")}
+    for name in CHAT[1:]:
         pipeline = RAGPipeline(search, load(name))
-        threshold = 0.0
-        for split in ("validation", "test"):
-            asked = data.load_questions(split)
-            found = pipeline.batch([q.question for q in asked])
-            confidences = [0.0 if a["refused"] else a["confidence"] for a in found]
-            if split == "validation":
-                answerable = sorted(c for c, q in zip(confidences, asked, strict=True) if q.gold)
-                threshold = answerable[int(0.1 * len(answerable))]
-                continue
-            for limit in (0.0, threshold):
-                refused = [a["refused"] or c < limit for a, c in zip(found, confidences, strict=True)]
-                score = ev.abstention(refused, [not q.gold for q in asked])
-                em = [
-                    float(not r and exact_match(a["answer"], q.answer))
-                    for r, a, q in zip(refused, found, asked, strict=True)
-                    if q.gold
-                ]
-                print(
-                    f"{name}, min_confidence {limit:.2f}: refused {score.recall} of the unanswerable, "
-                    f"falsely {score.false_refusals}; precision {score.precision}; "
-                    f"exact match {ev.mean_of(em)}"
+        for calibrated in (False, True):
+            if calibrated:
+                pipeline.calibrate(
+                    [q.question for q in asked["train"]], [bool(q.gold) for q in asked["train"]]
                 )
+            found = {s: pipeline.batch([q.question for q in asked[s]]) for s in ("validation", "test")}
+            for allowed in (None, 0.25, 0.3):
+                limit = 0.0
+                if allowed is not None:
+                    own = sorted(
+                        0.0 if a["refused"] else a["confidence"]
+                        for a, q in zip(found["validation"], asked["validation"], strict=True)
+                        if q.gold
+                    )
+                    limit = own[int(allowed * len(own))]
+                _report_refusals(f"{name}, calibrated {calibrated}", limit, found["test"], asked["test"])
+
+
+def _report_refusals(name: str, limit: float, found: Sequence[Any], asked: Sequence[data.Question]) -> None:
+    refused = [a["refused"] or a["confidence"] < limit for a in found]
+    score = ev.abstention(refused, [not q.gold for q in asked])
+    right = [
+        (r, exact_match(a["answer"], q.answer))
+        for r, a, q in zip(refused, found, asked, strict=True)
+        if q.gold
+    ]
+    given = ev.mean_of([float(good and not r) for r, good in right])
+    lost = ev.mean_of([float(r) for r, good in right if good])
+    print(
+        f"{name}, min_confidence {limit:.2f}: refused {score.recall} of the unanswerable, falsely "
+        f"{score.false_refusals}; right answers given {given}, lost to the threshold {lost}",
+        flush=True,
+    )
 
 
 def planted() -> None:
-    """Injections, each in the right passage of a test question and in a customer's message."""
+    """Injections, each in the right passage of a test question."""
     asked = [q for q in data.load_questions("test", "lexical") if q.format == "short"]
     asked = asked[: len(injections.ALL)]
     for name in CHAT:
@@ -148,23 +168,44 @@ def planted() -> None:
             print(
                 f"{name}, sentences taken out: {guard}: {changes} of {total} answers changed, {leaks} leaked"
             )
+
+
+def planted_in_messages() -> None:
+    """Each injection in a customer's message, for every classifier, with and without the filter."""
+    messages = [m.message for m in data.load_messages("test")][:: 494 // 24][: len(injections.ALL)]
     for classifier in message_classifiers("haneul-4m"):
-        messages = [m.message for m in data.load_messages("test")][:: 494 // len(injections.ALL)][
-            : len(injections.ALL)
-        ]
-        attacked = [f"{m} {o.format(x='compliment')}" for m, o in zip(messages, injections.ALL, strict=True)]
-        before, after = classifier.classify_many(messages), classifier.classify_many(attacked)
-        changed = sum(a.label != b.label for a, b in zip(before, after, strict=True))
-        obeyed = sum(b.label == "compliment" != a.label for a, b in zip(before, after, strict=True))
-        print(f"{classifier}: {changed} of {len(messages)} labels changed, {obeyed} to the one ordered")
+        before = classifier.classify_many(messages)
+        for what, place in (
+            ("at the end", "{m} {o}"),
+            ("in front", "{o} {m}"),
+            ("taken out again", "{m} {o}"),
+        ):
+            attacked = [
+                place.format(m=m, o=o.format(x="compliment"))
+                for m, o in zip(messages, injections.ALL, strict=True)
+            ]
+            if what == "taken out again":
+                left = [split_instructions(text)[0] for text in attacked]
+                print(f"nothing is left of {left.count('')} messages")
+                attacked = [text or message for text, message in zip(left, messages, strict=True)]
+            after = classifier.classify_many(attacked)
+            changed = sum(a.label != b.label for a, b in zip(before, after, strict=True))
+            obeyed = sum(b.label == "compliment" != a.label for a, b in zip(before, after, strict=True))
+            print(f"{classifier}, {what}: {changed} of {len(messages)} labels changed, {obeyed} as ordered")
+
+
+def message_store() -> InMemoryVectorStore:
+    """Return the training messages with their intents as labels."""
+    train = data.load_messages("train")
+    store = InMemoryVectorStore(MODELS.get_embedding_model("embed"))
+    store.add_texts([m.message for m in train], [{"label": m.intent} for m in train])
+    return store
 
 
 def message_classifiers(model: str) -> list[Classifier]:
     train = data.load_messages("train")
     texts, labels = [m.message for m in train], [m.intent for m in train]
-    embedder = MODELS.get_embedding_model("embed")
-    store = InMemoryVectorStore(embedder)
-    store.add_texts(texts, [{"label": label} for label in labels])
+    embedder, store = MODELS.get_embedding_model("embed"), message_store()
     examples = [
         next((t, i) for t, i in zip(texts, labels, strict=True) if i == label) for label in sorted({*labels})
     ]
@@ -186,6 +227,65 @@ def messages() -> None:
                 continue
             classifier.calibrate([m.message for m in validation], [m.intent for m in validation])
             report(classifier, [m.message for m in test], [m.intent for m in test])
+
+
+def sizes() -> None:
+    """RAG's labels by models of several sizes on 60 test messages: accuracy, seconds a message, memory.
+
+    A model whose driver cannot score texts writes the label, as a continuation of the prompt.
+    """
+    some = data.load_messages("test")[:: 494 // 60][:60]
+    frame, gold = pd.DataFrame({"text": [m.message for m in some]}), [m.intent for m in some]
+    store = message_store()
+    votes = NeighbourClassifier(store, k=4)
+    print(f"votes of 4 neighbours: {ev.accuracy(votes.classify_batch(frame, progress=False)['label'], gold)}")
+    for name in (*CHAT, *sys.argv[2:]):
+        before, found = _resident(), entry(name)
+        classifier: Classifier
+        if found.task == "chat-completion":
+            classifier = RAGLLMClassifier(store, name, k=4)
+            with classifier.model.engine() as engine:
+                weights = engine.weight_bytes
+        else:
+            engine = load(found.spec, task="text-generation", context_length=2048)
+            classifier, weights = Written(store, engine), engine.weight_bytes
+        labels, took = timed(classifier, frame)
+        print(
+            f"{name}: accuracy {ev.accuracy(labels, gold)}, {took:.3f} s a message, weights "
+            f"{weights / 1e6:.1f} MB, memory grown {(_resident() - before) / 1e6:.0f} MB",
+            flush=True,
+        )
+        if found.task == "chat-completion":
+            MODELS.unload(name)
+        else:
+            engine.close()
+
+
+class Written(NeighbourClassifier):
+    """A model that writes the label after the nearest labelled messages."""
+
+    def __init__(self, store: Any, engine: Any) -> None:
+        super().__init__(store, k=4)
+        self.engine = engine
+
+    def evidence(self, texts: Sequence[str]) -> list[Evidence]:
+        found = neighbours_of(self.vector_store, texts, self.k, self.label_field)
+        prompts = [label_prompt(t, near[::-1]) + "\n" for t, near in zip(texts, found, strict=True)]
+        written = self.engine.generate(prompts, max_output_length=16, stop=["\n"])
+        return [Evidence({str(label).strip(): 1.0}) for label in written]
+
+
+def timed(classifier: Classifier, frame: pd.DataFrame) -> tuple[list[str], float]:
+    """Return the labels of a table, and the seconds that a message took."""
+    begun = time.perf_counter()
+    labels = classifier.classify_batch(frame, 8, progress=False)["label"].tolist()
+    return labels, (time.perf_counter() - begun) / len(frame)
+
+
+def _resident() -> int:
+    """Return the bytes that this process and its children hold in memory."""
+    own = psutil.Process()
+    return sum(process.memory_info().rss for process in (own, *own.children(recursive=True)))
 
 
 def report(classifier: Classifier, texts: Sequence[str], gold: Sequence[str]) -> None:
@@ -239,10 +339,14 @@ class Cached(Embeddings):
         return self.embed_queries([text])[0]
 
 
-def public_labels(name: str, embedder_name: str, words: float, asked: int) -> None:
-    """Classifiers on a public set. asked: how many test rows the language model reads."""
+def public_labels(name: str, embedder_names: Sequence[str], words: float, asked: int) -> None:
+    """Classifiers on a public set. asked: how many test rows the language model reads.
+
+    embedder_names: the first one is used by all, the others beside it by the kernel classifier.
+    """
     fitting, calibrating, test = public(name)
-    embedder = Cached(MODELS.get_embedding_model(embedder_name))
+    embedders = [Cached(MODELS.get_embedding_model(name)) for name in embedder_names]
+    embedder = embedders[0]
     texts, labels = map(list, zip(*fitting, strict=True))
     store = FAISS.from_texts(texts, embedder, [{"label": label} for label in labels])
     everything = fitting + calibrating  # calibrated on a fit without these, then fitted to all
@@ -250,11 +354,12 @@ def public_labels(name: str, embedder_name: str, words: float, asked: int) -> No
         NeighbourClassifier(store, k=5),
         LinearClassifier(embedder, C=30),
         LinearClassifier(embedder, C=1, words=words),
+        KernelClassifier(embedders),
     ):
-        if isinstance(kind, LinearClassifier):
+        if not isinstance(kind, NeighbourClassifier):
             kind.fit(texts, labels)
         kind.calibrate(*map(list, zip(*calibrating, strict=True)))
-        if isinstance(kind, LinearClassifier):
+        if not isinstance(kind, NeighbourClassifier):
             kind.fit(*map(list, zip(*everything, strict=True)))
         report(kind, *map(list, zip(*test, strict=True)))
     if asked:
@@ -304,9 +409,11 @@ def reading() -> None:
 
 def speed() -> None:
     """classify_batch beside the loop of most tutorials: search, prompt and generate, message by message."""
-    test = data.load_messages("test")[:: 494 // 24][:24]
+    names = sys.argv[2:] or CHAT[1:]
+    count = 24 if not sys.argv[2:] else 8
+    test = data.load_messages("test")[:: 494 // 24][:count]
     frame = pd.DataFrame({"text": [m.message for m in test]})
-    for model in CHAT[-1:]:
+    for model in names:
         classifiers = [c for c in message_classifiers(model) if hasattr(c, "model")]
         for classifier in classifiers:
             engine = load(model)
@@ -343,11 +450,13 @@ PARTS: dict[str, Callable[[], None]] = {
     "answers": answers,
     "refusals": refusals,
     "injections": planted,
+    "message-injections": planted_in_messages,
     "messages": messages,
-    "banking77": lambda: public_labels("banking77", "all-MiniLM-L6-v2", 0.7, 300),
-    "klue_ynat": lambda: public_labels("klue_ynat", "all-MiniLM-L6-v2", 0.7, 0),
+    "banking77": lambda: public_labels("banking77", BOTH, 0.7, 300),
+    "klue_ynat": lambda: public_labels("klue_ynat", BOTH[:1], 0.7, 0),
     "reading": reading,
     "speed": speed,
+    "sizes": sizes,
 }
 
 

@@ -1,4 +1,4 @@
-"""Engine.score (all labels share a prompt's KV cache) beside one label at a time, and beside generating."""
+"""Engine.score (a prompt and all labels in one pass) beside one label at a time, and beside generating."""
 
 import torch
 import transformers

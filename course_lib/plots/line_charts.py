@@ -89,7 +89,7 @@ def curves(
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
     axes.margins(y=0.12)  # room for names
-    _name_lines(axes)
+    _name_lines(axes, list(named.values()))
     curves_drawn = list(axes.lines)
     for (name, level), dashes in zip(marked.items(), LEVEL_STYLES, strict=False):
         axes.axhline(level, label=name, color="black", linestyle=dashes)
@@ -116,15 +116,20 @@ def curves(
 NEAR: dict[str, Any] = {"xytext": (0, 4), "textcoords": "offset points", "parse_math": False, "fontsize": 9}
 
 
-def _name_lines(axes: Any) -> None:
-    """Write the name of each line at the one of its points that is farthest from all other lines."""
+def _name_lines(axes: Any, noted: Sequence[tuple[float, float]] = ()) -> None:
+    """Write the name of each line at the one of its points that is farthest from all other lines.
+
+    noted: (x, y) of points that have a name of their own, near which there is no room.
+    """
     axes.autoscale_view()  # or the limits are those of an empty drawing
     to_axes = axes.transScale + axes.transLimits
     drawn = {line: to_axes.transform(line.get_xydata()) for line in axes.lines}
+    taken = to_axes.transform(np.reshape(noted, (-1, 2)))
     for line, places in drawn.items():
         others = [other[other[:, 0].argsort()] for key, other in drawn.items() if key is not line]
         free = [min((_gap(place, other) for other in others), key=abs, default=1.0) for place in places]
-        best = int(np.argmax([abs(gap) for gap in free]))
+        crowded = [bool((abs(taken - place) < (0.25, 0.1)).all(axis=1).any()) for place in places]
+        best = int(np.argmax([abs(gap) * (not near) for gap, near in zip(free, crowded, strict=True)]))
         side = "left" if places[best][0] < 0.2 else "right" if places[best][0] > 0.8 else "center"
         above = free[best] > 0
         look = NEAR | {"color": line.get_color(), "weight": "bold", "ha": side, "bbox": PALE}

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from course_lib.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from course_lib.rag.baselines import LinearClassifier, LLMClassifier
+    from course_lib.rag.baselines import KernelClassifier, LinearClassifier, LLMClassifier
     from course_lib.rag.classifier import Classification, NeighbourClassifier, RAGLLMClassifier
     from course_lib.rag.pipeline import Answer, RAGPipeline
 
 __all__ = [
     "Answer",
     "Classification",
+    "KernelClassifier",
     "LLMClassifier",
     "LinearClassifier",
     "NeighbourClassifier",
@@ -26,6 +27,7 @@ __all__ = [
 _MODULES = {  # name -> module, imported when the name is first used
     "Answer": "pipeline",
     "Classification": "classifier",
+    "KernelClassifier": "baselines",
     "LLMClassifier": "baselines",
     "LinearClassifier": "baselines",
     "NeighbourClassifier": "classifier",

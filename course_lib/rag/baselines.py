@@ -1,4 +1,4 @@
-"""Baselines for `RAGLLMClassifier`: logistic regression, and a language model without retrieval.
+"""Baselines for `RAGLLMClassifier`: classifiers on embeddings, and a language model without retrieval.
 
 `NeighbourClassifier`, and RAGLLMClassifier with a weight below 1, are the other two.
 """
@@ -18,6 +18,7 @@ from course_lib.rag.prompt import label_prompt
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
+    from numpy.typing import NDArray
 
     from course_lib.models.manager import ModelManager
 
@@ -44,10 +45,7 @@ class LinearClassifier(Classifier):
         from sklearn.linear_model import LogisticRegression
         from sklearn.svm import LinearSVC
 
-        if len(set(labels)) < 2:
-            raise CourseError(
-                f"{len(set(labels))} different labels; at least 2 are needed", "fit(texts, labels)"
-            )
+        check_labels(labels)
         common = {"sublinear_tf": True, "min_df": 2}
         self._counters = (
             []
@@ -62,25 +60,61 @@ class LinearClassifier(Classifier):
         return self
 
     def evidence(self, texts: Sequence[str]) -> list[Evidence]:
-        if not hasattr(self, "_model"):
-            raise CourseError("this LinearClassifier has not been fitted", "classifier.fit(texts, labels)")
+        check_fitted(self)
         scores = self._model.decision_function(self._features(texts))
-        if scores.ndim == 1:  # of two labels, sklearn returns the score of the second
-            scores = np.column_stack([-scores, scores]) / (1 if self.words else 2)
-        labels = [str(label) for label in self._model.classes_]
-        return [Evidence(dict(zip(labels, row, strict=True))) for row in softmax(scores).tolist()]
+        if scores.ndim == 1 and not self.words:
+            scores = scores / 2  # so that the softmax of -scores and scores is the probability of the fit
+        return evidence_of(self._model.classes_, scores)
 
     def _features(self, texts: Sequence[str]) -> Any:
         from scipy.sparse import csr_matrix, hstack
 
-        texts = list(texts)
-        embed = getattr(self.embeddings, "embed_queries", self.embeddings.embed_documents)
-        vectors = np.array(embed(texts), np.float32)
+        vectors = embed(self.embeddings, texts)
         if not self._counters:
             return vectors
         return hstack(
             [csr_matrix(vectors), *(self.words * c.transform(texts) for c in self._counters)]
         ).tocsr()
+
+
+@dataclass(repr=False)
+class KernelClassifier(Classifier):
+    """A support vector machine with a Gaussian kernel on embeddings (Cortes and Vapnik 1995).
+
+    Fitted by `fit`. embedders: LangChain Embeddings; the vectors of several models stand side by side. Each
+    model's vectors are centred and scaled to length 1, since those of some models all lie close together. C:
+    the inverse strength of regularisation. gamma: the kernel is exp(-gamma x distance²).
+    """
+
+    embedders: Sequence[Embeddings]
+    C: float = field(default=10.0, kw_only=True)
+    gamma: float = field(default=1.0, kw_only=True)
+
+    def __repr__(self) -> str:
+        names = ", ".join(type(e).__name__ for e in self.embedders)
+        return f"KernelClassifier([{names}], C={self.C}, gamma={self.gamma})"
+
+    def fit(self, texts: Sequence[str], labels: Sequence[str]) -> KernelClassifier:
+        """Fit it to labelled texts. Raises CourseError for fewer than two different labels."""
+        from sklearn.svm import SVC
+
+        check_labels(labels)
+        vectors = [embed(e, texts) for e in self.embedders]
+        self._means = [v.mean(0) for v in vectors]
+        machine = SVC(C=self.C, gamma=self.gamma, break_ties=True)  # predicts the label of the highest score
+        self._model: Any = machine.fit(self._features(vectors), list(labels))
+        return self
+
+    def evidence(self, texts: Sequence[str]) -> list[Evidence]:
+        check_fitted(self)
+        scores = self._model.decision_function(self._features([embed(e, texts) for e in self.embedders]))
+        return evidence_of(self._model.classes_, scores)
+
+    def _features(self, vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        centred = [v - mean for v, mean in zip(vectors, self._means, strict=True)]
+        return (
+            np.hstack([c / np.linalg.norm(c, axis=1, keepdims=True) for c in centred]) / len(vectors) ** 0.5
+        )
 
 
 class LLMClassifier(Classifier):
@@ -101,10 +135,7 @@ class LLMClassifier(Classifier):
     ) -> None:
         super().__init__(**options)
         self.examples, self.labels = tuple(examples), sorted({label for _, label in examples})
-        if len(self.labels) < 2:
-            raise CourseError(
-                f"{len(self.labels)} different labels; at least 2 are needed", "one example per label"
-            )
+        check_labels(self.labels)
         self.model = scoring_model(model_name, device, manager)
 
     def __repr__(self) -> str:
@@ -115,3 +146,33 @@ class LLMClassifier(Classifier):
         prompts = [label_prompt(text, self.examples) for text in texts]
         scores = score_labels(self.model, prompts, [self.labels] * len(prompts))
         return [Evidence({label: float(np.exp(s)) for label, s in row.items()}) for row in scores]
+
+
+def embed(embeddings: Embeddings, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Return the vectors of texts of one kind: as queries, where the embedder knows two kinds."""
+    call = getattr(embeddings, "embed_queries", embeddings.embed_documents)
+    return np.array(call(list(texts)), np.float32)
+
+
+def evidence_of(labels: Sequence[object], scores: NDArray[np.float64]) -> list[Evidence]:
+    """Return the softmax of each text's scores as its label probabilities.
+
+    scores: (texts, labels), or for two labels (texts,): scikit-learn's score of the second.
+    """
+    if scores.ndim == 1:
+        scores = np.column_stack([-scores, scores])
+    return [Evidence(dict(zip(map(str, labels), row, strict=True))) for row in softmax(scores).tolist()]
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Raise CourseError for fewer than two different labels."""
+    if len(set(labels)) < 2:
+        what = f"{len(set(labels))} different labels; at least 2 are needed"
+        raise CourseError(what, "give examples of every label")
+
+
+def check_fitted(classifier: LinearClassifier | KernelClassifier) -> None:
+    """Raise CourseError if the classifier has not been fitted."""
+    if not hasattr(classifier, "_model"):
+        what = f"this {type(classifier).__name__} has not been fitted"
+        raise CourseError(what, "classifier.fit(texts, labels)")

@@ -205,7 +205,8 @@ class RAGLLMClassifier(NeighbourClassifier):
         labels = [sorted({label for _, label in near}) for near in found]
         asked = [i for i, names in enumerate(labels) if len(names) > 1]
         prompts = [label_prompt(texts[i], found[i][::-1]) for i in asked]  # the most similar one last
-        scores = dict(zip(asked, score_labels(self.model, prompts, [labels[i] for i in asked]), strict=True))
+        scored = score_labels(self.model, prompts, [labels[i] for i in asked]) if asked else []
+        scores = dict(zip(asked, scored, strict=True))
         return [self._combine(near, scores.get(i)) for i, near in enumerate(found)]
 
     def _combine(self, near: list[tuple[str, str]], scores: dict[str, float] | None) -> Evidence:
@@ -238,17 +239,10 @@ def scoring_model(name: str, device: str, manager: ModelManager | None) -> Any:
 def score_labels(
     model: Any, prompts: Sequence[str], candidates: Sequence[Sequence[str]]
 ) -> list[dict[str, float]]:
-    """Return for each prompt its candidate label -> log-probability, normalized over the candidates.
-
-    Prompts with the same candidates are scored together; what they have in common is read once.
-    """
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for i, labels in enumerate(candidates):
-        groups.setdefault(tuple(labels), []).append(i)
-    result: list[dict[str, float]] = [{} for _ in prompts]
+    """Return for each prompt its candidate label -> log-probability, normalized over the candidates."""
     with model.engine() as engine:
-        for labels, rows in groups.items():
-            for i, scores in zip(rows, engine.score([prompts[i] for i in rows], labels), strict=True):
-                normal = scores - np.logaddexp.reduce(scores)
-                result[i] = dict(zip(labels, normal.tolist(), strict=True))
-    return result
+        scores = engine.score_each(prompts, candidates)
+    return [
+        dict(zip(labels, (row - np.logaddexp.reduce(row)).tolist(), strict=True))
+        for labels, row in zip(candidates, scores, strict=True)
+    ]

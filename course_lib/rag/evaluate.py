@@ -36,7 +36,11 @@ def squad_tokens(text: str) -> list[str]:
 
 
 def squad_exact(prediction: str, gold: str) -> float:
-    """Return 1 if both texts are equal after SQuAD's normalisation, else 0 (Rajpurkar et al. 2016)."""
+    """Return 1 if both texts are equal after SQuAD's normalisation, else 0 (Rajpurkar et al. 2016).
+
+    For public reading sets. The course's exam is marked by `answering.exact_match`, which keeps the points of
+    numbers.
+    """
     return float(squad_tokens(prediction) == squad_tokens(gold))
 
 
@@ -76,11 +80,16 @@ def best_of(metric: Callable[[str, str], float], prediction: str, golds: Iterabl
 def faithful(answer: str, passages: Iterable[str]) -> bool:
     """Whether one of the passages contains the answer word for word, after SQuAD's normalisation.
 
-    It tells nothing about whether the answer is right. An answer without a word is in no passage.
+    Decimal points stay, so that 15% is not found in 1.5%. It tells nothing about whether the answer is right.
+    An answer without a word is in no passage.
     """
-    words = squad_tokens(answer)
+    words = _with_points(answer)
     found = f" {' '.join(words)} "
-    return bool(words) and any(found in f" {' '.join(squad_tokens(text))} " for text in passages)
+    return bool(words) and any(found in f" {' '.join(_with_points(text))} " for text in passages)
+
+
+def _with_points(text: str) -> list[str]:
+    return squad_tokens(re.sub(r"(?<=\d)\.(?=\d)", "point", text))
 
 
 # -- refusals and abstentions --------------------------------------------------------------------------------

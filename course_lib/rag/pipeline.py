@@ -21,6 +21,7 @@ from course_lib.rag.answering import MAX_ANSWER_TOKENS, format_for, normalise, w
 from course_lib.rag.evaluate import faithful
 from course_lib.rag.instructions import split_instructions
 from course_lib.rag.prompt import REFUSAL, Source, question_prompt
+from course_lib.retrieval.documents import RETRIEVAL_KEY
 
 
 class Answer(TypedDict):
@@ -30,7 +31,8 @@ class Answer(TypedDict):
     passages in the prompt that contain the answer word for word. passages: those in the prompt, in its order.
     left_out: those found that did not fit into the context. removed: the sentences that were taken out of
     passages because they give orders. confidence: P(answer) / (P(answer) + P(REFUSAL)) after the prompt,
-    by the model; 0 if it wrote REFUSAL, None if its driver returns no probabilities.
+    by the model; 0 if it wrote REFUSAL, None if its driver returns no probabilities. Once `calibrate` was
+    called, it is the estimated probability that the passages answer the question.
     """
 
     question: str
@@ -46,13 +48,14 @@ class Answer(TypedDict):
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A question with the prompt for the model."""
+    """A question with the prompt for the model, and the highest score that the search gave to a passage."""
 
     question: str
     documents: list[Document]
     left_out: list[str]
     removed: list[str]
     prompt: str
+    score: float
 
 
 class RAGPipeline(Runnable[str, dict[str, Any]]):
@@ -61,7 +64,7 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
     retriever: a LangChain retriever, such as a HybridRetriever with a reranker; its documents need ids, and
     may have a metadata field "title". model: a ChatModel of the manager, or a loaded model. best_last: put
     the best passage next to the question instead of first. grounded: refuse an answer that no passage
-    contains. min_confidence: refuse an answer with a lower confidence.
+    contains. min_confidence: refuse an answer with a lower confidence; see `calibrate`.
     keep_instructions: do not take sentences that give orders out of the passages.
 
     `batch` searches and generates for all questions together. `stream` yields parts of the answer as the
@@ -87,6 +90,7 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         self.best_last, self.grounded, self.min_confidence = best_last, grounded, min_confidence
         self.keep_instructions, self.max_answer_tokens = keep_instructions, max_answer_tokens
         self.batch_size = batch_size
+        self._judge: Any = None  # see `calibrate`
 
     def __repr__(self) -> str:
         settings = ("best_last", "grounded", "min_confidence", "keep_instructions")
@@ -109,6 +113,32 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         if config or return_exceptions:
             return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
         return self._answer_all(list(inputs))
+
+    def calibrate(self, questions: Sequence[str], answerable: Sequence[bool]) -> None:
+        """Fit `confidence` to questions of which it is known whether the documents answer them.
+
+        It becomes a logistic regression of two signals: the model's log P(REFUSAL) after the prompt, and the
+        score of the best passage (Kamath et al. 2020, arXiv:2006.09462). Scores should be comparable between
+        questions, such as those of LateInteraction(..., per_token=True). Raises CourseError for lists of
+        different lengths, and for questions of one kind only.
+        """
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        if len(questions) != len(answerable) or len({*answerable}) < 2:
+            what = f"{len(questions)} questions; {sum(answerable)} of {len(answerable)} are answerable"
+            raise CourseError(what, "give some questions of both kinds, and a True or False for each")
+        with self._engine() as engine:
+            signals = self._signals(engine, self._prepare(engine, list(questions)))
+        self._judge = make_pipeline(StandardScaler(), LogisticRegression()).fit(signals, list(answerable))
+
+    def answerable(self, questions: Sequence[str]) -> list[float]:
+        """Return the calibrated confidence of each question without writing an answer."""
+        if self._judge is None:
+            raise CourseError("this pipeline is not calibrated", "bank.calibrate(questions, answerable)")
+        with self._engine() as engine:
+            return self._estimates(engine, self._prepare(engine, list(questions)))
 
     def stream(
         self,
@@ -190,7 +220,8 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         if clean and not chosen:
             what = f"none of {len(clean)} passages fits beside the question into {room:,} tokens"
             raise CourseError(what, "load(..., context_length=2048)")
-        return _Prepared(question, self._ordered(chosen), left_out, removed, prompt)
+        score = max(map(_score, chosen), default=0.0)
+        return _Prepared(question, self._ordered(chosen), left_out, removed, prompt, score)
 
     def _ordered(self, documents: list[Document]) -> list[Document]:
         return documents[::-1] if self.best_last else documents
@@ -202,19 +233,29 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         return format_for(engine, question_prompt(question, sources))
 
     def _confidences(self, engine: Engine, prepared: list[_Prepared], texts: list[str]) -> list[float | None]:
-        """Return the confidence of each answer, or None where the driver has no probabilities."""
+        """Return the confidence of each answer, or None where it needs probabilities and there are none."""
+        if self._judge is not None:
+            return list(self._estimates(engine, prepared))
         if "score" not in engine.capabilities:
             if self.min_confidence:
                 engine._require("score")
             return [None] * len(texts)
-        return [self._confidence(engine, p.prompt, text) for p, text in zip(prepared, texts, strict=True)]
+        pairs = [[text, _refusal(engine)] for text in texts]
+        scores = engine.score_each([p.prompt for p in prepared], pairs)
+        return [
+            0.0 if normalise(text) == normalise(REFUSAL) else 1 / (1 + math.exp(min(refusal - answer, 700)))
+            for text, (answer, refusal) in zip(texts, scores, strict=True)
+        ]
 
-    def _confidence(self, engine: Engine, prompt: str, text: str) -> float:
-        if normalise(text) == normalise(REFUSAL):
-            return 0.0
-        space = text[: len(text) - len(text.lstrip())]  # a model that continues a text begins with a space
-        answer, refusal = engine.score([prompt], [text, space + REFUSAL])[0]
-        return 1 / (1 + math.exp(min(refusal - answer, 700)))
+    def _estimates(self, engine: Engine, prepared: list[_Prepared]) -> list[float]:
+        return [float(p) for p in self._judge.predict_proba(self._signals(engine, prepared))[:, 1]]
+
+    def _signals(self, engine: Engine, prepared: list[_Prepared]) -> list[tuple[float, float]]:
+        """Return the signals of `calibrate`; a driver without probabilities leaves the search's score."""
+        if "score" not in engine.capabilities:
+            return [(0.0, p.score) for p in prepared]
+        refusals = engine.score([p.prompt for p in prepared], [_refusal(engine)])[:, 0]
+        return [(float(refusal), p.score) for refusal, p in zip(refusals, prepared, strict=True)]
 
     def _verdict(self, prepared: _Prepared, text: str, confidence: float | None) -> dict[str, Any]:
         """Decide whether the answer stands, and find its sources."""
@@ -228,7 +269,7 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         elif self.grounded and not supporting:
             reason = f"no passage contains the answer {answer!r}"
         elif confidence is not None and confidence < self.min_confidence:
-            reason = f"the model's confidence {confidence:.2f} is below {self.min_confidence:.2f}"
+            reason = f"the confidence {confidence:.2f} is below {self.min_confidence:.2f}"
         return {
             "answer": REFUSAL if reason else answer,
             "refused": bool(reason),
@@ -236,6 +277,17 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
             "sources": [] if reason else supporting,
             "confidence": confidence,
         }
+
+
+def _refusal(engine: Engine) -> str:
+    """Return the refusal as the model would write it: one that continues a text begins with a space."""
+    return " " * (engine.spec.task == "text-generation") + REFUSAL
+
+
+def _score(document: Document) -> float:
+    """Return the score of the search, the reranker's if there is one, or 0 if the retriever tells none."""
+    scores = document.metadata.get(RETRIEVAL_KEY, {})
+    return float(scores.get("rerank_score", scores.get("score", 0.0)))
 
 
 def _found(prepared: _Prepared) -> dict[str, Any]:

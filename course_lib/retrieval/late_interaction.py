@@ -46,10 +46,13 @@ class LateInteraction:
     `add` embeds passages in advance; `rerank` embeds those that are not cached yet. Vectors are stored as
     float16: with 384 dimensions, a token takes 0.77 kB and a passage of 200 tokens 150 kB. Long texts are
     embedded completely, in overlapping windows. A text without tokens has the score 0.
+
+    per_token: divide each score by the number of the query's tokens. The order of the texts stays the same,
+    and the scores of a long and of a short query can be compared.
     """
 
-    def __init__(self, embeddings: TokenEmbeddings) -> None:
-        self.embeddings = embeddings
+    def __init__(self, embeddings: TokenEmbeddings, *, per_token: bool = False) -> None:
+        self.embeddings, self.per_token = embeddings, per_token
         self._vectors: dict[str, NDArray[np.float16]] = {}  # text -> (tokens, dimensions)
 
     def __repr__(self) -> str:
@@ -79,7 +82,7 @@ class LateInteraction:
             self._vectors |= {text: _compressed(v) for text, v in zip(new, vectors, strict=True)}
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
-        """Return `maxsim` of the query and each text, in the order given."""
+        """Return `maxsim` of the query and each text, or with `per_token` its mean, in the order given."""
         check_text(query)
         self.add(texts)
         if not texts:
@@ -91,7 +94,8 @@ class LateInteraction:
         # one thread, because BLAS threads stay busy for 0.1 s afterwards and would slow down the model
         with _blas().limit(limits=1, user_api="blas"):
             cosines = query_vectors @ tokens.T  # (query tokens, tokens of all passages)
-        scores: list[float] = np.maximum.reduceat(cosines, starts, axis=1).sum(axis=0).tolist()
+        highest = np.maximum.reduceat(cosines, starts, axis=1)  # (query tokens, passages)
+        scores: list[float] = (highest.mean(axis=0) if self.per_token else highest.sum(axis=0)).tolist()
         return scores
 
 

@@ -8,15 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
-import threading
 import time
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,11 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from course_lib.errors import CourseError
 from course_lib.models.schema.spec import ModelSpec
-from course_lib.serve.server import bind
+from course_lib.serve.process import ServerProcess, free_port
 
-PROGRAM = Path(__file__).with_name("supervisor.py")
-SHOWN_LINES = 8  # of the log, in an error
-ASK_SECONDS = 2.0  # for one answer to the ready check
 NOT_FLAGS = {"source", "driver", "task"}  # fields of ModelSpec that choose the model
 
 
@@ -52,7 +42,7 @@ class Preset(BaseModel):
 @functools.cache
 def presets() -> dict[str, Preset]:
     """The servers of `engines.yaml` by name."""
-    text = PROGRAM.with_name("engines.yaml").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("engines.yaml").read_text(encoding="utf-8")
     return {name: Preset.model_validate(fields) for name, fields in yaml.safe_load(text).items()}
 
 
@@ -95,7 +85,8 @@ def start_of(engine: str, spec: ModelSpec | None, port: int, arguments: Sequence
     command = [sys.executable if word == "python" else word for word in preset.command]
     for name, value in sorted(fields.items()):
         if name in preset.variables:
-            environment[preset.variables[name]] = f"{value:g}" if isinstance(value, float) else str(value)
+            # keep_alive; Ollama ignores a fraction of a second without its unit
+            environment[preset.variables[name]] = f"{value}s" if isinstance(value, float) else str(value)
         else:
             command += [word.replace("{value}", str(value)) for word in _flag(engine, preset, name, value)]
     *command, request = (_filled(part, words) for part in (*command, preset.request))
@@ -134,11 +125,8 @@ def _model(engine: str, preset: Preset, spec: ModelSpec) -> str:
     return str(path)
 
 
-class ManagedServer:
-    """A server process at `url`. It is started again after a crash, and ends with this object or process.
-
-    log: the file with all that the server wrote. protocols: what it speaks. model: its name in requests.
-    """
+class ManagedServer(ServerProcess):
+    """A model server as a process. protocols: what it speaks. model: its name in requests."""
 
     def __init__(
         self,
@@ -159,88 +147,21 @@ class ManagedServer:
         a crash, after pauses of .5, 1, 2 ... seconds. Raises CourseError if the server is not installed, the
         port is taken, the specification has a field without a flag, or the server is not ready in time.
         """
-        self.engine, self.protocols = engine, find_preset(engine).protocols
-        with bind(port) as free:  # refuses a port that another program has
-            port = free.getsockname()[1]
+        preset, port = find_preset(engine), free_port(port)
         spec = None if model is None else ModelSpec.parse(model)
         command, variables, self.model = start_of(engine, spec, port, arguments)
-        if shutil.which(command[0]) is None:
-            what = f"{engine} is not installed: no program {command[0]}"
-            raise CourseError(what, find_preset(engine).install)
-        folder = tempfile.TemporaryDirectory(prefix="course-server-")
-        self.url, self.log = f"http://127.0.0.1:{port}", log or Path(folder.name, "server.log")
-        self.pids: list[int] = []  # of each start, the latest last
-        order = {
-            "command": command,
-            "environment": os.environ | dict(environment or {}) | variables,
-            "log": str(self.log),
-            "restarts": restarts,
-            "pause": 0.5,
-        }
-        self._watcher = subprocess.Popen(
-            [sys.executable, "-P", str(PROGRAM)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C interrupts the caller, which then ends the server
+        self.protocols = preset.protocols
+        super().__init__(
+            engine,
+            command,
+            port=port,
+            ready=preset.ready,
+            install=preset.install,
+            environment={**(environment or {}), **variables},
+            log=log,
+            ready_timeout=ready_timeout,
+            restarts=restarts,
         )
-        self._end = weakref.finalize(self, _end, self._watcher, folder)
-        assert self._watcher.stdin is not None
-        self._watcher.stdin.write(json.dumps(order) + "\n")
-        self._watcher.stdin.flush()
-        threading.Thread(target=_collect, args=(self._watcher.stdout, self.pids), daemon=True).start()
-        try:
-            self.wait_until_ready(ready_timeout)
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def running(self) -> bool:
-        """Whether the server runs, or is about to be started again."""
-        return self._watcher.poll() is None
-
-    def ready(self) -> bool:
-        """Whether the server answers its ready check now."""
-        import httpx
-
-        try:
-            path = find_preset(self.engine).ready
-            return httpx.get(self.url + path, timeout=ASK_SECONDS, trust_env=False).is_success
-        except httpx.HTTPError:
-            return False
-
-    def wait_until_ready(self, timeout: float) -> None:
-        """Wait for the ready check, at most `timeout` seconds. Raises CourseError with the end of the log."""
-        until = time.monotonic() + timeout
-        while not self.ready():
-            if not self.running:
-                what = f"{self.engine} ended {len(self.pids)} times while it started:\n{self.last_lines()}"
-                raise CourseError(what, "course doctor")
-            if time.monotonic() > until:
-                what = f"{self.engine} was not ready after {timeout:g} s; its log ends:\n{self.last_lines()}"
-                raise CourseError(what, f"ManagedServer({self.engine!r}, ..., ready_timeout={timeout * 2:g})")
-            time.sleep(0.05)
-
-    def last_lines(self) -> str:
-        """The end of the log, for messages."""
-        lines = (
-            self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
-        )
-        return "\n".join(line[:200] for line in lines[-SHOWN_LINES:]) or "(it wrote nothing)"
-
-    def close(self) -> None:
-        """End the server: it is asked, and killed after five seconds. A second call does nothing."""
-        self._end()
-
-    def __enter__(self) -> ManagedServer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<{self.engine} at {self.url}: {'running' if self.running else 'ended'}>"
 
 
 def serve_with(engine: str, models: Sequence[str], port: int = 0, store: Path | None = None) -> int:
@@ -258,15 +179,3 @@ def serve_with(engine: str, models: Sequence[str], port: int = 0, store: Path | 
         what = f"{engine} ended {len(server.pids)} times:\n{server.last_lines()}"
         raise CourseError(what, "course doctor")
     return 0
-
-
-def _collect(lines: Any, pids: list[int]) -> None:
-    with lines:
-        pids += (int(line) for line in lines)
-
-
-def _end(watcher: subprocess.Popen[str], folder: tempfile.TemporaryDirectory[str]) -> None:
-    assert watcher.stdin is not None
-    watcher.stdin.close()
-    watcher.wait()
-    folder.cleanup()

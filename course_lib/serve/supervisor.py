@@ -1,4 +1,4 @@
-"""The program that watches a server process. `managed.py` starts this file; it imports nothing of course_lib.
+"""The program that watches a server process. `process.py` starts this file; it imports nothing of course_lib.
 
 It reads one line of JSON, starts the command in it, and starts it again with growing pauses if it ends by
 itself. It writes the number of each process, and ends the processes when its standard input is closed, which

@@ -9,7 +9,14 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from course_lib.data import load_messages
 from course_lib.errors import CourseError
 from course_lib.models.manager import ModelManager
-from course_lib.rag import LinearClassifier, LLMClassifier, NeighbourClassifier, RAGLLMClassifier
+from course_lib.rag import (
+    KernelClassifier,
+    LinearClassifier,
+    LLMClassifier,
+    NeighbourClassifier,
+    RAGLLMClassifier,
+)
+from course_lib.rag.baselines import embed
 from course_lib.rag.classifier import OTHER, as_text, vote
 from course_lib.rag.evaluate import softmax
 from course_lib.retrieval import LSA
@@ -81,7 +88,7 @@ def test_where_all_neighbours_agree_the_model_is_not_asked(rag, monkeypatch):
 
     alone = next(t for t in TEXTS if len(vote(rag.classify(t).neighbours)) == 2)
     with rag.model.engine() as engine:
-        monkeypatch.setattr(engine, "score", refuse)
+        monkeypatch.setattr(engine, "score_each", refuse)
         found = rag.classify(alone)
     assert found.confidence == pytest.approx(0.8) and "was not asked" in found.reason
 
@@ -231,16 +238,41 @@ def test_a_linear_classifier_learns(embedder, words):
         )
 
 
-def test_two_labels_are_enough_and_one_is_not(embedder):
+def test_a_kernel_classifier_reads_the_vectors_of_several_models(embedder):
+    known = [m.message for m in KNOWN], [m.intent for m in KNOWN]
+    one, two = (KernelClassifier(embedders).fit(*known) for embedders in ([embedder], [embedder] * 2))
+    for classifier in (one, two):
+        found = classifier.classify_many(TEXTS)
+        assert np.mean([c.label == g for c, g in zip(found, GOLD, strict=True)]) > 0.7
+        assert np.array_equal(
+            [c.label for c in found], classifier._model.predict(features(classifier, TEXTS))
+        )
+    # the same vectors twice: every distance is as before
+    assert np.allclose(one._model.dual_coef_, two._model.dual_coef_, atol=1e-3)
+    assert np.allclose(np.linalg.norm(features(two, TEXTS), axis=1), 1)
+
+
+def features(classifier, texts):
+    return classifier._features([embed(e, texts) for e in classifier.embedders])
+
+
+@pytest.mark.parametrize("kind", [LinearClassifier, lambda embedder: KernelClassifier([embedder])])
+def test_two_labels_are_enough_and_one_is_not_for_any(embedder, kind):
+    classifier = kind(embedder)
+    with pytest.raises(CourseError, match="has not been fitted"):
+        classifier.classify("x")
+    with pytest.raises(CourseError, match="1 different labels"):
+        classifier.fit(["x"], ["a"])
+    classifier.fit(["card lost", "card gone", "open hours"], ["a", "a", "b"])
+    assert classifier.classify("my card is lost").label == "a"
+
+
+def test_two_labels_have_the_probabilities_of_the_fit(embedder):
     linear = LinearClassifier(embedder).fit(["card lost", "card gone", "open hours"], ["a", "a", "b"])
     expected = linear._model.predict_proba(linear._features(["card"]))[0]
     assert list(linear.evidence(["card"])[0].probabilities.values()) == pytest.approx(
         list(expected), abs=1e-6
     )
-    with pytest.raises(CourseError, match="1 different labels"):
-        linear.fit(["x"], ["a"])
-    with pytest.raises(CourseError, match="has not been fitted"):
-        LinearClassifier(embedder).classify("x")
 
 
 def test_a_model_without_retrieval_chooses_among_all_labels(manager):

@@ -75,6 +75,8 @@ def test_an_answer_is_faithful_only_as_a_run_of_whole_words():
     assert not evaluate.faithful("fee KRW", [passage])
     assert not evaluate.faithful("KRW 250", [passage])
     assert not evaluate.faithful("...", [passage])
+    rate = "It pays 1.5% a year, or 1.75%."
+    assert evaluate.faithful("1.5%", [rate]) and not evaluate.faithful("15%", [rate])
 
 
 def test_calibration_error_by_hand():

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
@@ -140,6 +141,40 @@ def test_an_answer_of_little_confidence_is_refused(pipeline, retriever, model):
         assert not refused or found["reason"].endswith(f"is below {minimum:.2f}")
     with pytest.raises(CourseError, match="it is a probability"):
         RAGPipeline(retriever, model, min_confidence=70)
+
+
+def test_a_calibrated_confidence_tells_what_can_be_answered(retriever, model):
+    """It is the logistic regression of two signals that are computed here once more."""
+    missing = [q.question for q in load_questions("validation", "unanswerable")][:12]
+    bank = RAGPipeline(retriever, model)
+    before = bank.invoke(ASKED[0])
+    bank.calibrate(ASKED + missing, [True] * len(ASKED) + [False] * len(missing))
+    found = bank.batch(ASKED + missing)
+    confidences = [a["confidence"] for a in found]
+    assert bank.answerable(ASKED + missing) == pytest.approx(confidences, abs=1e-3)
+    assert np.mean(confidences[: len(ASKED)]) > np.mean(confidences[len(ASKED) :]) + 0.2
+    assert found[0]["answer"] == before["answer"] and found[0]["confidence"] != before["confidence"]
+    sure = bank._judge.predict_proba([[-3.0, 0.9], [-0.1, 0.9], [-3.0, 0.1]])[:, 1]
+    assert sure[0] > max(sure[1:])  # surer where a refusal is less probable, and where the score is higher
+    document = retriever.invoke(missing[0])[0]
+    with model.engine() as engine:
+        prompt = bank._prompt(engine, missing[0], retriever.invoke(missing[0]))
+        ids, tail = (
+            engine.ids(engine._prompt(prompt)),
+            engine.tokenizer.encode(REFUSAL, add_special_tokens=False),
+        )
+        refusal = sum(log_probabilities(engine.model, ids + tail)[-len(tail) :])
+    signals = [[refusal, document.metadata["retrieval"]["score"]]]
+    assert bank._judge.predict_proba(signals)[0, 1] == pytest.approx(confidences[len(ASKED)], abs=1e-3)
+
+
+def test_calibration_needs_questions_of_both_kinds(pipeline):
+    with pytest.raises(CourseError, match="this pipeline is not calibrated"):
+        pipeline.answerable(ASKED)
+    with pytest.raises(CourseError, match="2 questions; 2 of 2 are answerable"):
+        pipeline.calibrate(ASKED[:2], [True, True])
+    with pytest.raises(CourseError, match="2 questions; 1 of 3 are answerable"):
+        pipeline.calibrate(ASKED[:2], [True, False, False])
 
 
 def test_the_confidence_is_the_probability_of_the_answer_as_against_a_refusal(model):

@@ -65,6 +65,15 @@ def test_all_in_one_product_is_one_by_one(texts, query, chance):
     assert LateInteraction(embeddings).rerank(query, texts[::-1]) == pytest.approx(scores[::-1], abs=1e-5)
 
 
+def test_per_token_the_scores_of_a_long_and_a_short_query_can_be_compared():
+    texts = ["fee card", "hours", "card card fee"]
+    total, mean = LateInteraction(HashedTokens()), LateInteraction(HashedTokens(), per_token=True)
+    for query in ("fee", "fee of the card"):
+        words = len(query.split())
+        assert np.allclose(np.array(total.rerank(query, texts)) / words, mean.rerank(query, texts))
+    assert mean.rerank("fee card", texts)[0] == pytest.approx(mean.rerank("fee", texts)[0], abs=1e-3)
+
+
 def test_a_text_is_embedded_once_and_all_new_ones_together():
     late = LateInteraction(embeddings := HashedTokens())
     late.add(text for text in ["annual fee", "card", "annual fee"])

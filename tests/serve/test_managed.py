@@ -11,11 +11,11 @@ import psutil
 import pytest
 
 from course_lib import cli
-from course_lib.data import MODELS
+from course_lib.data import MODELS, ROOT
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.schema.spec import ModelSpec
-from course_lib.serve import managed
+from course_lib.serve import flag_table, managed
 from course_lib.serve.managed import ManagedServer, Preset, start_of
 
 FOLDER = {"source": str(MODELS / "haneul-300k")}
@@ -61,6 +61,8 @@ def test_the_courses_own_server_runs_and_ends():
         assert server.running and server.ready()
         source = {"type": "server", "url": f"{server.url}/v1", "model": server.model}
         assert load({"source": source, "driver": "openai"}).generate(["Hello."], max_output_length=4)[0]
+        with pytest.raises(CourseError, match=rf"no model 'other'; it has .*{server.model}"):
+            load({"source": source | {"model": "other"}, "driver": "openai"})
     assert gone(server.pids[0]) and not server.running
     assert repr(server) == f"<course at {server.url}: ended>"
 
@@ -99,7 +101,7 @@ def test_a_server_that_never_answers_is_ended(server_of):
     with pytest.raises(CourseError, match=r"not ready after 1 s; its log ends:\nloading \d+") as told:
         ManagedServer("mine", ready_timeout=1)
     assert gone(int(told.value.what.split()[-1]))
-    assert told.value.fix == "ManagedServer('mine', ..., ready_timeout=2)"
+    assert told.value.fix == "ManagedServer(..., ready_timeout=2)"
 
 
 def test_a_port_of_another_program_is_refused(server_of):
@@ -138,7 +140,7 @@ def test_fields_become_the_documented_flags(tmp_path):
     served = ModelSpec.parse({**FOLDER, "context_length": 512, "keep_alive": 60})
     assert start_of("ollama", served, 9) == (
         ["ollama", "serve"],
-        {"OLLAMA_HOST": "127.0.0.1:9", "OLLAMA_CONTEXT_LENGTH": "512", "OLLAMA_KEEP_ALIVE": "60"},
+        {"OLLAMA_HOST": "127.0.0.1:9", "OLLAMA_CONTEXT_LENGTH": "512", "OLLAMA_KEEP_ALIVE": "60.0s"},
         "haneul-300k:latest",
     )
     assert start_of("transformers", ModelSpec.parse(FOLDER), 9).request == path
@@ -149,6 +151,7 @@ def test_fields_become_the_documented_flags(tmp_path):
     [
         ("tgi", {"precision": "float32"}, "tgi has no flag for precision='float32'"),
         ("vllm", {"keep_alive": 5}, "vllm has no flag for keep_alive=5"),
+        ("transformers", {"keep_alive": 5}, "transformers has no flag for keep_alive=5"),
         ("vllm", {"adapters": ["haneul-style"]}, "vllm has no flag for adapters"),
         ("llama-server", {}, "llama-server needs a GGUF file; .* is a folder"),
         ("sglang", {}, "no server 'sglang'; there are course, llama-server, vllm, tgi, transformers, ollama"),
@@ -180,3 +183,7 @@ def test_the_command_refuses_what_another_server_cannot_do(capsys):
 def test_a_server_that_loads_at_the_start_needs_a_model():
     with pytest.raises(CourseError, match="vllm needs a model when it starts"):
         start_of("vllm", None, 1)
+
+
+def test_the_page_in_the_docs_is_the_table_of_the_presets():
+    assert (ROOT / "docs" / "serving.md").read_text("utf-8") == flag_table.page()

@@ -61,6 +61,10 @@ def check_where_lost(
             "what is answered rightly is not lost",
         ),
         (
+            {"retrieval": 2, "reading": 4, "both": 2},
+            "with_found is not used; skip the questions that it says are answered rightly",
+        ),
+        (
             {"retrieval": 2, "reading": 2, "both": 0},
             "where the passage was missing and the model fails even with it, better search "
             "alone would not help: "
@@ -128,9 +132,14 @@ def check_threshold(threshold: Callable[[list[float], list[bool], float], float]
         0.35: (
             "you sorted the confidences of all questions; only those with an answer can be refused falsely"
         ),
-        0.3: "below 0.3 lies only one of ten; two may be refused falsely, so the threshold can be higher",
+        0.3: (
+            "below 0.3 lies only one of ten; two may be refused falsely, so the threshold can be higher. "
+            "Did you count with the questions without an answer, too?"
+        ),
         0.2: "nothing lies below 0.2, so nothing with an answer would be refused; two of ten may be",
         0.5: "below 0.5 lie three of ten questions with an answer: 30%, more than allowed",
+        0.38: "a quantile may lie between two confidences; return one of the confidences themselves",
+        0.1: "0.1 is the confidence of a question without an answer; only those with one are refused falsely",
         0.55: (
             "those are the confidences of questions without an answer; the share allowed is of the others"
         ),
@@ -139,11 +148,15 @@ def check_threshold(threshold: Callable[[list[float], list[bool], float], float]
     }
     if feedback := compare(call, answer, 0.4, wrong):
         return feedback
-    return compare(
-        "threshold(confidence, answerable, 0)",
-        threshold(list(CONFIDENCE), list(ANSWERABLE), 0.0),
-        0.2,
-    )
+    call = "threshold(confidence, answerable, 0)"
+    wrong = {0.1: "0.1 is the confidence of a question without an answer; the lowest with one is 0.2"}
+    if feedback := compare(call, threshold(list(CONFIDENCE), list(ANSWERABLE), 0.0), 0.2, wrong):
+        return feedback
+    try:
+        everything = threshold(list(CONFIDENCE), list(ANSWERABLE), 1.0)
+    except IndexError:
+        return "with allowed=1 your index is one beyond the end of the list: take the last one then"
+    return compare("threshold(confidence, answerable, 1)", everything, 0.95)
 
 
 PASSAGE = "The annual fee of the Cedar Card is KRW 25,000; until May it was KRW 2,500."
@@ -174,7 +187,7 @@ def check_supported(supported: Callable[[str, str], bool]) -> str | None:
     for answer, expected, why in cases:
         result = supported(answer, PASSAGE)
         if bool(result) != expected or result is None:
-            return f"supported({answer!r}, passage) gave {result!r}; {why}"
+            return f"supported({answer!r}, {PASSAGE!r}) gave {result!r}; {why}"
     return None
 
 
@@ -233,6 +246,7 @@ def check_calibration(error: Callable[[Sequence[float], Sequence[bool], int], fl
         last,
         0.475,
         {
+            0.45: "compare with the mean confidence of the answers in a bin, not with the middle of the bin",
             0.525: "a confidence of exactly 1 had a bin of its own: it belongs to the last one",
             0.025: "a confidence of exactly 1 was in no bin: it belongs to the last one",
         },

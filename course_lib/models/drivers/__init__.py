@@ -21,6 +21,7 @@ CLASSES = {  # driver -> module:class; the driver huggingface runs encoders by t
     "llamacpp": "llamacpp:LlamaCpp",
     "ollama": "ollama:Ollama",
     "openai": "openai:OpenAI",
+    "tgi": "tgi:TGI",
 }
 ENCODER = "encoder:Encoder"
 _SERVER = '{"type": "server", "model": "MODEL", "url": "http://HOST:8000/v1"}'

@@ -27,7 +27,9 @@ CAPABILITIES: dict[str, frozenset[Capability]] = {  # driver -> its capabilities
     "llamacpp": frozenset({"generate", "stream", "json_schema", "embed"}),
     "ollama": frozenset({"generate", "stream", "json_schema", "embed"}),
     "openai": frozenset({"generate", "stream", "json_schema", "embed"}),
+    "tgi": frozenset({"generate", "stream", "json_schema"}),
 }
+REFUSED_TASKS = {("tgi", "chat-completion")}  # /generate continues a text; TGI chats in OpenAI's protocol
 
 # Every driver supports these fields of ModelSpec.
 COMMON_FIELDS = frozenset(
@@ -51,7 +53,13 @@ SUPPORTED_FIELDS: dict[str, frozenset[str]] = {
     "llamacpp": _WEIGHTS - {"device_mode", "compute_dtype", "double_quantization"} | _GENERATION,
     "ollama": frozenset({"context_length", "batch_size"}) | _GENERATION - {"generation.min_output_length"},
     "openai": frozenset({"batch_size"}) | {f"generation.{name}" for name in _OPENAI},
+    "tgi": frozenset({"batch_size"}) | _GENERATION - {"generation.min_output_length"},
 }
+
+
+def supports_task(driver: str, capabilities: frozenset[Capability], task: str) -> bool:
+    """Whether a driver with these capabilities supports a task."""
+    return (driver, task) not in REFUSED_TASKS and any(task in TASKS[one] for one in capabilities)
 
 
 def drivers_with(capability: Capability) -> list[str]:

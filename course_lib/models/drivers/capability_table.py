@@ -10,7 +10,12 @@ from typing import get_args
 
 from pydantic import BaseModel
 
-from course_lib.models.drivers.capabilities import CAPABILITIES, COMMON_FIELDS, SUPPORTED_FIELDS, TASKS
+from course_lib.models.drivers.capabilities import (
+    CAPABILITIES,
+    COMMON_FIELDS,
+    SUPPORTED_FIELDS,
+    supports_task,
+)
 from course_lib.models.schema.generation import Generation
 from course_lib.models.schema.sources import HuggingFaceSource, LocalSource, ServerSource
 from course_lib.models.schema.spec import QUANTIZATIONS, ModelSpec, Quantization, Task
@@ -21,7 +26,7 @@ PAGE = """# The fields of a model specification
 
 A driver is the software that runs a model. A driver either *supports* a field, and a test shows the field's
 effect; or it *refuses* the field: `load` raises an error that names the drivers that support it. No field is
-ignored.
+ignored. The driver tgi was tested against TGI's documented requests and answers; TGI itself needs a GPU.
 
 A specification may also name vllm or unsloth, which do not run in this process: `load` raises an error that
 says what to do instead. For the driver custom, the registered class lists the fields that it supports.
@@ -110,7 +115,7 @@ The driver ollama passes it on to the server.
 
 {sources}
 
-A source may also be a string. With the drivers ollama and openai, the string is the model's name on the
+A source may also be a string. With the drivers ollama, openai and tgi, the string is the model's name on the
 server. Otherwise a string that begins with `/`, `./`, `../`, `~/`, `.\\` or a drive such as `C:\\` is a path,
 the name of a model that ships with the course means that model, and any other string is a Hugging Face hub
 id. A specification never contains a token: `${{env.NAME}}` names the environment variable that holds it.
@@ -154,11 +159,8 @@ def quantizations() -> Grid:
 
 def tasks() -> Grid:
     """(driver, task) -> whether the driver supports it."""
-    capabilities = {
-        task: {capability for capability, offered_by in TASKS.items() if task in offered_by}
-        for task in get_args(Task)
-    }
-    return _grid(sorted(capabilities), lambda driver, task: bool(capabilities[task] & CAPABILITIES[driver]))
+    names = sorted(get_args(Task))
+    return _grid(names, lambda driver, task: supports_task(driver, CAPABILITIES[driver], task))
 
 
 def page() -> str:

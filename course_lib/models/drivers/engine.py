@@ -118,8 +118,21 @@ class Engine(ABC):
         The array has the shape (prompts, continuations).
         """
         self._require("score")
+        import numpy as np
+
         prompts = self._prompts(prompts, "score([{}], continuations)")
-        return self._score(prompts, as_texts(continuations, "continuations", "score(prompts, [{}])"))
+        texts = as_texts(continuations, "continuations", "score(prompts, [{}])")
+        return np.array(self._score(prompts, [texts] * len(prompts))).reshape(len(prompts), len(texts))
+
+    def score_each(
+        self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
+    ) -> list[NDArray[np.float64]]:
+        """As `score`, where each prompt has its own continuations: `texts[i]` are those of `prompts[i]`."""
+        self._require("score")
+        prompts = self._prompts(prompts, "score_each([{}], texts)")
+        if len(texts) != len(prompts):
+            raise InputError(f"{len(prompts)} prompts, {len(texts)} lists of texts", "score(prompts, labels)")
+        return self._score(prompts, [as_texts(t, f"texts[{i}]", "[{}]") for i, t in enumerate(texts)])
 
     def log_probabilities(self, text: str) -> list[float]:
         """The natural log-probability of every token of `text`, given the tokens before it."""
@@ -224,7 +237,9 @@ class Engine(ABC):
 
         def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int) -> list[Reply]: ...
         def _stream(self, prompt: Prompt, options: Generation) -> Generator[str, None, Reply | None]: ...
-        def _score(self, prompts: list[Prompt], continuations: list[str]) -> NDArray[np.float64]: ...
+        def _score(
+            self, prompts: list[Prompt], continuations: list[list[str]]
+        ) -> list[NDArray[np.float64]]: ...
         def _log_probabilities(self, text: str) -> list[float]: ...
         def _embed(self, texts: list[str]) -> NDArray[np.float32]: ...
         def _embed_tokens(self, texts: list[str]) -> list[NDArray[np.float32]]: ...

@@ -8,7 +8,13 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models import catalog
-from course_lib.models.drivers.capabilities import COMMON_FIELDS, GENERATION_TASKS, TASKS, drivers_supporting
+from course_lib.models.drivers.capabilities import (
+    COMMON_FIELDS,
+    GENERATION_TASKS,
+    TASKS,
+    drivers_supporting,
+    supports_task,
+)
 from course_lib.models.schema.spec import ModelSpec
 
 
@@ -21,8 +27,10 @@ def check_fields(engine: type[Any], spec: ModelSpec) -> None:
 
     engine: The driver's class.
     """
-    if not any(spec.task in TASKS[capability] for capability in engine.capabilities):
+    if not supports_task(engine.driver, engine.capabilities, spec.task):
         what = f"the driver {engine.driver} does not support the task {spec.task}"
+        if engine.driver == "tgi" and spec.task in GENERATION_TASKS:
+            raise Unsupported(what, 'load(..., driver="openai")   (or task="text-generation")')
         raise Unsupported(what, with_driver(spec, "huggingface"))
     options = non_default_fields(spec.generation, "generation.")
     if options and spec.task not in TASKS["generate"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,6 @@ from course_lib.models.schema.spec import ModelSpec
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-CONTINUATIONS_PER_PASS = 64  # a limit on memory: each continuation has its own copy of its prompt's KV cache
 
 
 class HuggingFace(TorchEngine):
@@ -209,13 +208,18 @@ class HuggingFace(TorchEngine):
         yield from filter(None, without_stops(pieces, options.stop))
         return self._reply(ids, answer, options)
 
-    def _score(self, prompts: list[Prompt], continuations: list[str]) -> NDArray[np.float64]:
+    def _score(self, prompts: list[Prompt], continuations: list[list[str]]) -> list[NDArray[np.float64]]:
         from course_lib.models.drivers.scoring import score
 
         ids = [self.ids(p) for p in prompts]
-        tails = [self.tokenizer.encode(c, add_special_tokens=False) for c in continuations]
-        self._check_fits(max(map(len, ids), default=0) + max(map(len, tails), default=0))
-        return score(self.model, ids, tails, CONTINUATIONS_PER_PASS)
+        tokens = {
+            text: self.tokenizer.encode(text, add_special_tokens=False)
+            for text in set(itertools.chain.from_iterable(continuations))
+        }
+        tails = [[tokens[text] for text in texts] for texts in continuations]
+        longest = [len(p) + max(map(len, t), default=0) for p, t in zip(ids, tails, strict=True)]
+        self._check_fits(max(longest, default=0))
+        return score(self.model, ids, tails)
 
     def _log_probabilities(self, text: str) -> list[float]:
         from course_lib.models.drivers.scoring import log_probabilities

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers import http_client
 from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.remote import Chunks, RemoteEngine, Usage
@@ -85,11 +85,6 @@ class OpenAI(RemoteEngine):
             what = f"{self.address} treats a text as a turn of a conversation, and does not continue it"
             raise Unsupported(what, fix)
 
-    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        response = self._http.request(method, path, json=body)
-        response.raise_for_status()
-        return response.json()
-
     def _completion_request(self, prompt: Prompt, options: Generation) -> tuple[str, dict[str, Any]]:
         """The path and body of a request: /completions for a text, /chat/completions for turns."""
         body = NEUTRAL.get(str(self._model_info.get("owned_by")), {}) | {
@@ -122,18 +117,8 @@ class OpenAI(RemoteEngine):
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         usage: dict[str, Any] = {}
         finish_reason: object = None
-        with self._http.stream("POST", path, json=body) as response:
-            if not response.is_success:
-                response.read()
-                response.raise_for_status()
-            for line in http_client.split_lines(response.iter_bytes()):
-                data = line.removeprefix("data:").strip()
-                if not line.startswith("data:") or data == "[DONE]":
-                    continue  # an empty line, a comment that keeps the connection alive, or the end
-                event = json.loads(data)
-                if event.get("error"):
-                    message = self._redact(http_client.error_message(data))
-                    raise CourseError(f"{self.address} failed: {message}", "see the server's log")
+        with closing(self._events(path, body)) as events:
+            for event in events:
                 usage = event.get("usage") or usage
                 for choice in event["choices"]:
                     finish_reason = choice.get("finish_reason") or finish_reason

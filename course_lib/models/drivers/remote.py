@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from abc import abstractmethod
 from collections.abc import Generator, Iterator
@@ -113,6 +114,28 @@ class RemoteEngine(Engine):
     def _complete_url(cls, url: str) -> str:
         """Add the parts of an address that the user may omit; here none."""
         return url
+
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The JSON that the server answers."""
+        response = self._http.request(method, path, json=body)
+        response.raise_for_status()
+        return response.json()
+
+    def _events(self, path: str, body: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
+        """Yield the JSON of each server-sent event. Raises CourseError for an event that is an error."""
+        with self._http.stream("POST", path, json=body) as response:
+            if not response.is_success:
+                response.read()
+                response.raise_for_status()
+            for line in http_client.split_lines(response.iter_bytes()):
+                data = line.removeprefix("data:").strip()
+                if not line.startswith("data:") or data == "[DONE]":
+                    continue  # an empty line, a comment that keeps the connection alive, or the end
+                event = json.loads(data)
+                if event.get("error"):
+                    message = self._redact(http_client.error_message(data))
+                    raise CourseError(f"{self.address} failed: {message}", "see the server's log")
+                yield event
 
     def _disconnect(self) -> None:
         self._http.close()

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+CELLS_PER_PASS = 2**25  # a limit on memory: numbers in the mask, and logits, of one pass
+PROMPTS_PER_PASS = 32
+
+Tokens = tuple[int, ...]
 
 
 def log_probabilities(model: Any, ids: Sequence[int]) -> list[float]:
@@ -25,33 +31,50 @@ def log_probabilities(model: Any, ids: Sequence[int]) -> list[float]:
     return values
 
 
-def score(
-    model: Any, prompts: Sequence[Sequence[int]], tails: Sequence[Sequence[int]], rows: int
-) -> NDArray[np.float64]:
-    """The log-probability of every tail (a continuation) after every prompt, of shape (prompts, tails).
+@dataclass(frozen=True)
+class _Row:
+    """A prompt without the beginning that all have in common, and the tails to score after it.
 
-    An empty tail has 0. The prompts' common prefix goes through the model once, and so does the rest of each
-    prompt. The KV cache is then copied for each tail, and the tails of a batch of prompts go through in one
-    pass. rows: the maximum number of (prompt, tail) pairs in a pass. The tails of a prompt are never split,
-    so a pass is larger where there are more tails than `rows`. Raises ValueError for an empty prompt.
+    Beginnings that several tails share are read once, so the tails form a tree (Cai et al. 2024,
+    arXiv:2401.10774): a node for every beginning of a tail but the whole tail. Node 0 is the empty one.
     """
-    import numpy as np
 
-    scores = np.zeros((len(prompts), len(tails)))
-    filled = [j for j, tail in enumerate(tails) if tail]
-    if not filled or not prompts:
-        return scores
+    prompt: Sequence[int]
+    tails: Sequence[Tokens]
+    nodes: dict[Tokens, int]
+
+    @classmethod
+    def of(cls, prompt: Sequence[int], tails: Sequence[Sequence[int]]) -> _Row:
+        whole = [tuple(tail) for tail in tails]
+        beginnings = {tail[:k]: None for tail in whole for k in range(1, len(tail))}
+        return cls(prompt, whole, {b: i for i, b in enumerate([(), *sorted(beginnings, key=len)])})
+
+    def __len__(self) -> int:
+        """The number of tokens that are read."""
+        return len(self.prompt) + len(self.nodes) - 1
+
+
+def score(
+    model: Any, prompts: Sequence[Sequence[int]], tails: Sequence[Sequence[Sequence[int]]]
+) -> list[NDArray[np.float64]]:
+    """The log-probability of every tail (a continuation) of each prompt, summed over its tokens.
+
+    An empty tail has 0. The prompts' common prefix goes through the model once. The rest of a prompt and all
+    of its tails go through in one pass, in which a tail sees its prompt and itself. Raises ValueError for an
+    empty prompt.
+    """
     if not all(prompts):
         raise ValueError(f"prompt {[bool(p) for p in prompts].index(False)} has no token")
-    prefix = _common_prefix(prompts)
+    # with a sliding window, a cache forgets tokens that the mask would have to leave out, too
+    prefix = [] if _window(model) else _common_prefix(prompts)
+    rows = [_Row.of(p[len(prefix) :], t) for p, t in zip(prompts, tails, strict=True)]
     cache = _prefill(model, prefix) if prefix else None
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    step = max(1, rows // len(filled))
-    for start in range(0, len(order), step):
-        batch = order[start : start + step]
-        scores[np.ix_(batch, filled)] = _score_batch(
-            model, [prompts[i][len(prefix) :] for i in batch], [tails[j] for j in filled], len(prefix), cache
-        )
+    scores: list[Any] = [None] * len(rows)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    for batch in _batches(rows, order, len(prefix), model.get_output_embeddings().weight.shape[0]):
+        found = _score_batch(model, [rows[i] for i in batch], len(prefix), cache)
+        for i, values in zip(batch, found, strict=True):
+            scores[i] = values
     return scores
 
 
@@ -72,50 +95,97 @@ def _prefill(model: Any, ids: list[int]) -> Any:
         return model(row, use_cache=True, logits_to_keep=1).past_key_values
 
 
-def _score_batch(
-    model: Any, prompts: list[Sequence[int]], tails: list[Sequence[int]], cached: int, cache: Any
-) -> NDArray[np.float64]:
-    """The scores (P, T) of P prompts and T tails. L and W: the lengths of the longest prompt and tail.
+def _batches(rows: list[_Row], order: list[int], cached: int, vocabulary: int) -> Iterator[list[int]]:
+    """Cut `order`, by which rows become longer, into batches within the limits; one row is always allowed."""
+    batch: list[int] = []
+    for i in order:
+        bigger = [rows[j] for j in (*batch, i)]
+        length = len(rows[i]) + max(len(row.nodes) for row in bigger)
+        cells = max(length * (cached + length), max(len(row.nodes) for row in bigger) * vocabulary)
+        if batch and (len(bigger) > PROMPTS_PER_PASS or len(bigger) * cells > CELLS_PER_PASS):
+            yield batch
+            batch = []
+        batch = [*batch, i]
+    if batch:
+        yield batch
 
-    cache: the KV cache of the `cached` tokens that come before every prompt, or None.
+
+def _score_batch(model: Any, rows: list[_Row], cached: int, cache: Any) -> list[NDArray[np.float64]]:
+    """The scores of the tails of each row. cache: the KV cache of the `cached` tokens before all, or None."""
+    import numpy as np
+    import torch
+
+    length, width = max(len(row.prompt) for row in rows), max(len(row.nodes) for row in rows) - 1
+    ids, positions = np.zeros((2, len(rows), length + width), np.int64)
+    visible = np.zeros((len(rows), length + width, cached + length + width), bool)
+    for i, row in enumerate(rows):
+        _lay_out(row, length, cached, ids[i], positions[i], visible[i])
+    if cache is not None:
+        cache = copy.deepcopy(cache)
+        cache.batch_repeat_interleave(len(rows))
+    device = model.device
+    with torch.inference_mode():
+        logits = model(
+            torch.tensor(ids, device=device),
+            attention_mask=_mask(model, visible, positions),
+            position_ids=torch.tensor(positions, device=device),
+            past_key_values=cache,
+            use_cache=cache is not None,
+            logits_to_keep=width + 1,
+        ).logits.float()  # (rows, width + 1, vocabulary)
+        totals = logits.logsumexp(-1)
+        steps = [  # (row, node, next token), tail by tail
+            (i, row.nodes[tail[:k]], tail[k])
+            for i, row in enumerate(rows)
+            for tail in row.tails
+            for k in range(len(tail))
+        ]
+        where = torch.tensor(steps, dtype=torch.long, device=device).reshape(-1, 3).unbind(1)
+        values = iter((logits[where] - totals[where[:2]]).double().tolist())
+    return [np.array([sum(itertools.islice(values, len(tail))) for tail in row.tails]) for row in rows]
+
+
+def _lay_out(
+    row: _Row, length: int, cached: int, ids: NDArray[Any], positions: NDArray[Any], visible: NDArray[Any]
+) -> None:
+    """Fill in a row: padding, its prompt up to `length`, then the nodes of its tails.
+
+    ids, positions: (tokens,). visible: (tokens, cached + tokens), True where a token sees another one.
+    """
+    import numpy as np
+
+    start, (own, nodes) = length - len(row.prompt), (visible[:, cached:], len(row.nodes) - 1)
+    ids[start:length], positions[start:length] = row.prompt, cached + np.arange(len(row.prompt))
+    visible[start : length + nodes, :cached] = True
+    own[start:length, start:length] = np.tri(len(row.prompt), dtype=bool)
+    own[length : length + nodes, start:length] = True
+    for beginning, node in list(row.nodes.items())[1:]:
+        at = length + node - 1
+        ids[at], positions[at] = beginning[-1], cached + len(row.prompt) + len(beginning) - 1
+        own[at, [length + row.nodes[beginning[:k]] - 1 for k in range(1, len(beginning) + 1)]] = True
+    np.fill_diagonal(own, True)  # a softmax over nothing, in the padding, would be NaN
+
+
+def _window(model: Any) -> int:
+    """The number of tokens that layers with a sliding window see, or 0 for a model without such layers."""
+    return getattr(model.config.get_text_config(), "sliding_window", None) or 0
+
+
+def _mask(model: Any, visible: NDArray[Any], positions: NDArray[Any]) -> Any:
+    """The mask to add to the attention: 0 where a token is seen, elsewhere the lowest number.
+
+    Layers with a sliding window see the tokens within it; a model with both kinds of layers takes a dict.
     """
     import torch
 
-    device, length, width = model.device, max(map(len, prompts)), max(map(len, tails))
-    ids = torch.tensor([[0] * (length - len(p)) + list(p) for p in prompts], device=device)  # (P, L)
-    mask = torch.tensor(
-        [[1] * cached + [0] * (length - len(p)) + [1] * len(p) for p in prompts], device=device
-    )
-    tail_ids = torch.tensor([list(t) + [0] * (width - len(t)) for t in tails], device=device)  # (T, W)
-    tail_mask = torch.tensor([[1.0] * len(t) + [0.0] * (width - len(t)) for t in tails], device=device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, cached:]
-    with torch.inference_mode():
-        if cache is not None:
-            cache = copy.deepcopy(cache)
-            cache.batch_repeat_interleave(len(prompts))
-        output = model(
-            ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        first = torch.log_softmax(output.logits[:, -1].float(), -1)[:, tail_ids[:, 0]]  # (P, T)
-        if width == 1:
-            return first.double().cpu().numpy()
-        cache, pairs = output.past_key_values, len(prompts) * len(tails)
-        cache.batch_repeat_interleave(len(tails))
-        prompt_mask = mask.repeat_interleave(len(tails), 0)  # (P * T, cached + L)
-        ones = torch.ones(pairs, width - 1, dtype=mask.dtype, device=device)
-        positions = prompt_mask.sum(1)[:, None] + torch.arange(width - 1, device=device)
-        logits = model(
-            tail_ids[:, :-1].repeat(len(prompts), 1),
-            attention_mask=torch.cat([prompt_mask, ones], 1),
-            position_ids=positions,
-            past_key_values=cache,
-        ).logits
-        targets = tail_ids[:, 1:].repeat(len(prompts), 1)[..., None]
-        rest = torch.log_softmax(logits.float(), -1).gather(2, targets)[..., 0]  # (P * T, W - 1)
-        rest = (rest.view(len(prompts), len(tails), -1) * tail_mask[:, 1:]).sum(-1)
-    return (first + rest).double().cpu().numpy()
+    def added(seen: NDArray[Any]) -> Any:
+        mask = torch.zeros(seen.shape, dtype=model.dtype, device=model.device)
+        hidden = torch.tensor(~seen, device=model.device)
+        return mask.masked_fill_(hidden, torch.finfo(model.dtype).min)[:, None]
+
+    if not (window := _window(model)):
+        return added(visible)
+    near = added(visible & (positions[:, :, None] - positions[:, None] < window))
+    if "full_attention" not in (getattr(model.config.get_text_config(), "layer_types", None) or ()):
+        return near
+    return {"full_attention": added(visible), "sliding_attention": near}

@@ -14,7 +14,7 @@ from course_lib.models import catalog
 from course_lib.models.schema.validation import FieldError, Frozen
 from course_lib.names import existing_path
 
-SERVER_DRIVERS = ("ollama", "openai")  # drivers whose weights are on a server
+SERVER_DRIVERS = ("ollama", "openai", "tgi")  # drivers whose weights are on a server
 PATH_START = re.compile(r"/|~([/\\]|\Z)|\.{1,2}([/\\]|\Z)|[A-Za-z]:[\\/]")  # / ~ . .. C:\
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 TOKEN_REFERENCE = re.compile(r"\$\{env\.[A-Za-z_][A-Za-z0-9_]*\}")

@@ -24,7 +24,7 @@ from course_lib.models.schema.sources import (
 from course_lib.models.schema.validation import FieldError, Frozen, SpecError, validate
 from course_lib.names import existing_path
 
-Driver = Literal["huggingface", "llamacpp", "ollama", "openai", "custom", "unsloth", "vllm"]
+Driver = Literal["huggingface", "llamacpp", "ollama", "openai", "tgi", "custom", "unsloth", "vllm"]
 Task = Literal["text-generation", "chat-completion", "text-classification", "text-embedding", "rerank"]
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 Quantization = Literal["none", "int8", "nf4", "fp4", "q8_0", "q4_0"]
