@@ -27,6 +27,8 @@ ROOMS = [
     "data",
     "measure",
     "models",
+    "ray_connection",
+    "batch",
     "retrieval",
     "tuning",
     "serve",

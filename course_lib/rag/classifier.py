@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from course_lib.batch import map_batches
 from course_lib.errors import CourseError
-from course_lib.rag.batches import run_in_batches
 from course_lib.rag.evaluate import fit_temperature, sharpen, softmax
 from course_lib.rag.neighbours import OTHER, neighbours_of, vote
 from course_lib.rag.prompt import label_prompt
@@ -78,13 +78,20 @@ class Classifier(ABC):
         return [self._decide(e) for e in self.evidence([as_text(row, self.template) for row in rows])]
 
     def classify_batch(
-        self, frame: Any, batch_size: int = 8, *, output: Path | str | None = None, progress: bool = True
+        self,
+        frame: Any,
+        batch_size: int = 8,
+        *,
+        output: Path | str | None = None,
+        progress: bool = True,
+        **workers: Any,
     ) -> Any:
         """Classify a pandas DataFrame; return one with its index and the columns label, confidence, reason.
 
         output: a file of JSON Lines that is written batch by batch. A call that was interrupted continues
-        from it when it is repeated, and ends in the same bytes. Raises CourseError for a bad row before
-        anything is computed, and for an `output` that belongs to another call.
+        from it when it is repeated, and ends in the same bytes. workers: `address`, `workers` and `gpus` of
+        `course_lib.batch.map_batches`, to compute in several processes or on a cluster. Raises CourseError
+        for a bad row before anything is computed, and for an `output` that belongs to another call.
         """
         import pandas as pd
 
@@ -93,7 +100,15 @@ class Classifier(ABC):
             raise CourseError(what, "pandas.DataFrame(rows)")
         texts = [as_text(row, self.template) for row in frame.to_dict("records")]
         settings = f"{self!r}, {self.temperature}, {self.threshold}"
-        rows = run_in_batches(self._rows, texts, settings, batch_size, output, progress)
+        rows = map_batches(
+            lambda: self._rows,
+            texts,
+            settings=settings,
+            batch_size=batch_size,
+            output=output,
+            progress=progress,
+            **workers,
+        )
         return pd.DataFrame(rows, columns=["label", "confidence", "reason"], index=frame.index)
 
     def _rows(self, texts: list[str]) -> list[dict[str, Any]]:

@@ -36,7 +36,11 @@ its name. `ManagedServer(..., arguments=[...])` adds flags that no field has, su
 {flags}
 
 `{{context_of_all_slots}}` is context_length times batch_size: llama-server divides it among its slots.
-transformers ignores `--model-timeout` for a model named at its start, so keep_alive is refused.
+transformers ignores `--model-timeout` for a model named at its start, so keep_alive is refused. vLLM has
+bitsandbytes only by the package vllm-bnb-plugin since version 0.28, so nf4 is refused.
+
+Checked in November 2026 against the programs' own lists of options: vLLM 0.32, transformers 5.23, llama.cpp
+b11434; and against the documentation of TGI and Ollama.
 
 ## Several servers behind one address
 

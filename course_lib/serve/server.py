@@ -123,6 +123,7 @@ def _run(
             await super().shutdown(sockets)
 
     options: dict[str, Any] = {"log_config": None, "access_log": False, "http": BoundedConnection}
+    options["loop"] = "asyncio"  # the same for all, also where uvloop is installed, as Ray Serve does
     server = Server(uvicorn.Config(application(worker), timeout_graceful_shutdown=GRACE_SECONDS, **options))
 
     def end(*_: Any) -> None:

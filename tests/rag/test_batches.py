@@ -101,7 +101,7 @@ def test_the_file_of_another_call_is_refused_and_kept(classifier, tmp_path):
     before = output.read_bytes()
     other = NeighbourClassifier(classifier.vector_store, k=5)
     for model, frame, size in ((other, FRAME, 4), (classifier, FRAME[:20], 4), (classifier, FRAME, 8)):
-        with pytest.raises(CourseError, match="another classifier, table or batch_size"):
+        with pytest.raises(CourseError, match="another model, table or batch_size"):
             model.classify_batch(frame, size, output=output, progress=False)
     assert output.read_bytes() == before
     (tmp_path / "mine.txt").write_text("dear diary\n")

@@ -131,11 +131,13 @@ def test_fields_become_the_documented_flags(tmp_path):
     ]
     file = tmp_path / "m.gguf"
     file.write_bytes(b"GGUF".ljust(4096))
-    own = ModelSpec.parse({"source": str(file), "context_length": 512, "batch_size": 4, "device": "cpu"})
+    fields = {"context_length": 512, "batch_size": 4, "device": "cpu", "low_cpu_mem_usage": False}
+    own = ModelSpec.parse({"source": str(file)} | fields)
     assert start_of("llama-server", own, 1)[0] == [
         *("llama-server", "--host", "127.0.0.1", "--port", "1", "--model", str(file), "--alias", own.name),
         *("--parallel", "4"),
         *("--ctx-size", "2048", "--n-gpu-layers", "0"),  # of all slots together
+        *("--load-mode", "none"),
     ]
     served = ModelSpec.parse({**FOLDER, "context_length": 512, "keep_alive": 60})
     assert start_of("ollama", served, 9) == (
@@ -151,6 +153,7 @@ def test_fields_become_the_documented_flags(tmp_path):
     [
         ("tgi", {"precision": "float32"}, "tgi has no flag for precision='float32'"),
         ("vllm", {"keep_alive": 5}, "vllm has no flag for keep_alive=5"),
+        ("vllm", {"quantization": "nf4"}, "vllm has no flag for quantization='nf4'"),
         ("transformers", {"keep_alive": 5}, "transformers has no flag for keep_alive=5"),
         ("vllm", {"adapters": ["haneul-style"]}, "vllm has no flag for adapters"),
         ("llama-server", {}, "llama-server needs a GGUF file; .* is a folder"),

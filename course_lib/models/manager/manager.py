@@ -46,6 +46,10 @@ class ModelManager(ModelPool):
             _shared = _shared or cls()
             return _shared
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the shared manager of the process that unpickles: loaded models stay where they are."""
+        return _shared_manager, ()
+
     # -- by name --
 
     def register(self, name: str, model: Model | type[Engine], /, **metadata: Any) -> None:
@@ -116,3 +120,7 @@ class ModelManager(ModelPool):
 
 _shared: ModelManager | None = None
 _shared_lock = threading.Lock()
+
+
+def _shared_manager() -> ModelManager:
+    return ModelManager.shared()  # cloudpickle would copy a class method with the globals that it names

@@ -1,0 +1,178 @@
+"""Map a function of a model over a data set, batch by batch: in this process, or in workers by Ray Data.
+
+The results can go to a file, from which an interrupted run continues, here or on other machines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from course_lib.errors import CourseError
+
+if TYPE_CHECKING:
+    from course_lib.models import ModelSpec
+
+Function = Callable[[list[Any]], Sequence[Any]]  # of a batch of items; returns a value for each
+WORKERS = 2
+MAX_DEATHS = 3  # of one worker, that another process replaces; Ray's default is to go on for ever
+
+
+def map_batches(
+    load: Callable[[], Function],
+    items: Sequence[Any],
+    *,
+    settings: str = "",
+    batch_size: int = 8,
+    output: Path | str | None = None,
+    progress: bool = False,
+    address: str | None = None,
+    workers: int | None = None,
+    gpus: float | None = None,
+) -> list[Any]:
+    """Return a value for each item, in the order of the items.
+
+    load: loads a model and returns the function that computes the values of a batch; it is called once in
+    each process. Items and values are what JSON can hold (the values come back as JSON gives them).
+    batch_size: items per call; it is the same in any number of workers, so that the values are the same, too.
+    settings: what a later call must have in common with this one, beside the items, to continue its output.
+    output: a file of JSON Lines that each batch is added to, and from which an interrupted call continues.
+    progress: show a bar. address: None computes here; "local" in processes of this machine, "auto" or a URL
+    on a cluster (see `ray_connection.connected`). workers: processes on Ray, 2 unless given; one that dies is
+    replaced, and its batch is computed again. gpus: of each worker, such as 1 or 0.5.
+
+    Raises CourseError for a batch_size below 1, for the file of another call, for workers or gpus without an
+    address, where Ray is missing or has too few CPUs or GPUs, and for a batch in which workers die again and
+    again. Errors of `load` and of its function are raised as they are.
+    """
+    from tqdm.auto import tqdm
+
+    if batch_size < 1:
+        raise CourseError(f"batch_size={batch_size}", "batch_size=8")
+    if address is None and (workers, gpus) != (None, None):
+        raise CourseError(f"workers={workers}, gpus={gpus} without an address", 'address="local"')
+    header = _header(settings, items, batch_size)
+    done = _resume(Path(output), header, batch_size) if output is not None else []
+    batches = [list(items[i : i + batch_size]) for i in range(len(done), len(items), batch_size)]
+    if address is None or not batches:
+        results = _here(load, batches)
+    else:
+        results = _on_ray(load, batches, address, workers or WORKERS, gpus)
+    bar = tqdm(total=len(items), initial=len(done), unit="row", disable=not progress)
+    with bar, closing(results):
+        for lines in results:
+            if output is not None:
+                _append(Path(output), lines)
+            done += lines
+            bar.update(len(lines))
+    return [json.loads(line) for line in done]
+
+
+def model_function(model: ModelSpec | str | dict[str, Any], method: str, **options: Any) -> Function:
+    """Load a model, and return one of its methods ("generate", "embed", "classify") as a function of a batch.
+
+    `functools.partial(model_function, "haneul-4m", "generate", max_output_length=48)` is a `load` for
+    `map_batches`. options: of the method.
+    """
+    from course_lib.models import load
+
+    engine = load(model)
+
+    def function(batch: list[Any]) -> list[Any]:
+        values = getattr(engine, method)(batch, **options)
+        return values.tolist() if hasattr(values, "tolist") else list(values)
+
+    return function
+
+
+def _lines(function: Function, batch: list[Any]) -> list[str]:
+    """Compute a batch. Raises ValueError for another number of values than items, TypeError for no JSON."""
+    values = function(batch)
+    if len(values) != len(batch):
+        raise ValueError(f"the function returned {len(values)} values for {len(batch)} items")
+    return [json.dumps(value, ensure_ascii=False) for value in values]
+
+
+def _here(load: Callable[[], Function], batches: list[list[Any]]) -> Generator[list[str]]:
+    function = load() if batches else lambda _: []
+    for batch in batches:
+        yield _lines(function, batch)
+
+
+class _Worker:
+    """Computes batches in a process of Ray Data, whose rows hold one batch each, as JSON."""
+
+    def __init__(self, load: Callable[[], Function]) -> None:
+        self.function = load()
+
+    def __call__(self, rows: dict[str, Any]) -> dict[str, list[str]]:
+        return {"batch": [json.dumps(_lines(self.function, json.loads(batch))) for batch in rows["batch"]]}
+
+
+def _on_ray(
+    load: Callable[[], Function], batches: list[list[Any]], address: str, workers: int, gpus: float | None
+) -> Generator[list[str]]:
+    from course_lib.ray_connection import check_room, connected
+
+    with connected(address) as ray:
+        import ray.data as ray_data
+
+        check_room(ray, workers, workers * (gpus or 0))
+        ray_data.DataContext.get_current().enable_progress_bars = False
+        rows = ray_data.from_items([{"batch": json.dumps(batch)} for batch in batches]).map_batches(
+            _Worker,
+            fn_constructor_args=(load,),
+            batch_size=1,
+            compute=ray_data.ActorPoolStrategy(size=workers),
+            num_gpus=gpus,
+            ray_remote_args_fn=lambda: {"max_restarts": MAX_DEATHS, "max_task_retries": MAX_DEATHS},
+        )
+        rows.context.execution_options.preserve_order = True
+        rows.context.raise_original_map_exception = True
+        try:
+            for row in rows.iter_rows():
+                yield json.loads(row["batch"])
+        except ray.exceptions.ActorDiedError as error:
+            what = f"a worker died {MAX_DEATHS + 1} times: it loads too much, or a batch ends its process"
+            raise CourseError(what, "map_batches(...), with address=None, shows why") from error
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+
+
+def _header(settings: str, items: Sequence[Any], batch_size: int) -> dict[str, Any]:
+    """Return the first line of the file, by which a later call recognises its own."""
+    digest = hashlib.sha256(json.dumps(list(items)).encode()).hexdigest()
+    return {"settings": settings, "batch_size": batch_size, "rows": len(items), "sha256": digest}
+
+
+def _resume(path: Path, header: dict[str, Any], batch_size: int) -> list[str]:
+    """Return the lines of the complete batches in the file, and cut off what comes after them.
+
+    The last batch may have been written in part. Raises CourseError if the file belongs to another call.
+    """
+    first = (json.dumps(header, ensure_ascii=False) + "\n").encode()
+    if not path.exists() or first.startswith(path.read_bytes()):  # new, or killed within the first line
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(first)
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is incomplete
+    if not lines or lines[0] + b"\n" != first:
+        what = f"{path.name} is the output of another model, table or batch_size"
+        raise CourseError(what, f'output="{path.stem}-2{path.suffix}"')
+    rows = lines[1:]
+    complete = rows if len(rows) == header["rows"] else rows[: len(rows) // batch_size * batch_size]
+    with open(path, "r+b") as file:
+        file.truncate(sum(len(line) + 1 for line in (lines[0], *complete)))
+    return [line.decode() for line in complete]
+
+
+def _append(path: Path, lines: Sequence[str]) -> None:
+    with open(path, "ab") as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
+        file.flush()
+        os.fsync(file.fileno())
