@@ -191,6 +191,7 @@ def test_a_killed_replica_loses_nothing_that_had_not_begun_and_is_taken_back():
     ):
         clients = [pool.submit(client, balancer, i % 2 == 1) for i in range(6)]
         while len({by for _, _, by, _ in answers}) < 2 or len(answers) < 30:
+            assert not any(one.done() for one in clients)
             time.sleep(0.01)
         os.kill(a.pids[0], signal.SIGKILL)
         killed.set()

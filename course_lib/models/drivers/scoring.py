@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CELLS_PER_PASS = 2**25  # a limit on memory: numbers in the mask, and logits, of one pass
+CELLS_PER_PASS = 2**25  # a limit on memory: the numbers in the mask, the logits, or the KV cache of one pass
 PROMPTS_PER_PASS = 32
 
 Tokens = tuple[int, ...]
@@ -71,7 +71,9 @@ def score(
     cache = _prefill(model, prefix) if prefix else None
     scores: list[Any] = [None] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    for batch in _batches(rows, order, len(prefix), model.get_output_embeddings().weight.shape[0]):
+    kept = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers) if cache else 0
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    for batch in _batches(rows, order, len(prefix), kept, vocabulary):
         found = _score_batch(model, [rows[i] for i in batch], len(prefix), cache)
         for i, values in zip(batch, found, strict=True):
             scores[i] = values
@@ -95,13 +97,20 @@ def _prefill(model: Any, ids: list[int]) -> Any:
         return model(row, use_cache=True, logits_to_keep=1).past_key_values
 
 
-def _batches(rows: list[_Row], order: list[int], cached: int, vocabulary: int) -> Iterator[list[int]]:
-    """Cut `order`, by which rows become longer, into batches within the limits; one row is always allowed."""
+def _batches(
+    rows: list[_Row], order: list[int], cached: int, kept: int, vocabulary: int
+) -> Iterator[list[int]]:
+    """Cut `order`, by which rows become longer, into batches within the limits; one row is always allowed.
+
+    kept: the size of the KV cache of the `cached` tokens, of which each row gets a copy that grows.
+    """
     batch: list[int] = []
     for i in order:
         bigger = [rows[j] for j in (*batch, i)]
-        length = len(rows[i]) + max(len(row.nodes) for row in bigger)
-        cells = max(length * (cached + length), max(len(row.nodes) for row in bigger) * vocabulary)
+        nodes = max(len(row.nodes) for row in bigger)
+        length = len(rows[i]) + nodes
+        copy_of_cache = kept * (cached + length) // max(cached, 1)
+        cells = max(length * (cached + length), nodes * vocabulary, copy_of_cache)
         if batch and (len(bigger) > PROMPTS_PER_PASS or len(bigger) * cells > CELLS_PER_PASS):
             yield batch
             batch = []
