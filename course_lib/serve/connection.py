@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -14,6 +14,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+class BoundedParser(h11.Connection):
+    """h11's parser of requests. It refuses a body in MAX_SMALL_CHUNKS small chunks."""
+
+    small_chunks = 0  # of the body that is being read
+
+    def next_event(self) -> Any:
+        """Return the next event, as h11. Raises h11.RemoteProtocolError for too many small chunks."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self.small_chunks = 0
+        elif isinstance(event, h11.Data):
+            self.small_chunks += len(event.data) < limits.SMALL_CHUNK
+            if self.small_chunks > limits.MAX_SMALL_CHUNKS:
+                raise h11.RemoteProtocolError("too many small chunks")
+        return event
+
+
 class BoundedConnection(H11Protocol):
     """uvicorn's connection. It closes if a header is not there within HEADER_SECONDS.
 
@@ -21,30 +38,53 @@ class BoundedConnection(H11Protocol):
     """
 
     timer: asyncio.TimerHandle | None = None  # until the header must have arrived
-    since = 0.0  # the time of the last byte (event loop clock)
+    since = 0.0  # the time since when the server has waited for the client (event loop clock)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Open the connection. If there are too many, close the one that has been idle longest."""
+        """Open the connection. If there are too many, close the one that has waited longest for its client.
+
+        It is never this one. If all others are being answered, its requests get uvicorn's 503.
+        """
         super().connection_made(transport)
+        self.conn = BoundedParser(h11.SERVER)
         self.timeout_keep_alive = limits.IDLE_SECONDS
+        self.limit_concurrency = limits.MAX_CONNECTIONS + 1  # of connections that are all being answered
         self.since = self.loop.time()
         self.timer = self.loop.call_later(limits.HEADER_SECONDS, self.transport.close)
         if len(self.connections) > limits.MAX_CONNECTIONS:
             others = cast("Iterable[BoundedConnection]", self.connections - {self})
-            idle = (other for other in others if other.cycle is None or other.cycle.response_complete)
-            victim = min(idle, key=lambda other: other.since, default=self)
-            self.connections.discard(victim)  # connection_lost comes later than further connections
-            victim.transport.abort()
-            self.logger.warning("more than %d connections: one is closed", limits.MAX_CONNECTIONS)
+            waiting = (other for other in others if other.waits_for_client)
+            if (victim := min(waiting, key=lambda other: other.since, default=None)) is not None:
+                self.connections.discard(victim)  # connection_lost comes later than further connections
+                victim.transport.abort()
+                self.logger.warning("more than %d connections: one is closed", limits.MAX_CONNECTIONS)
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether the client has to send a request or the rest of one, or to read the answer."""
+        cycle = self.cycle
+        return cycle is None or cycle.response_complete or cycle.more_body or self.flow.write_paused
 
     def data_received(self, data: bytes) -> None:
         """Read from the client. The time runs from the first byte of a header to its last."""
-        self.since = self.loop.time()
+        before = self.cycle
         super().data_received(data)
+        if self.cycle is not before:
+            self.since = self.loop.time()  # the begin of a request: a slow body does not prolong it
         if self.conn.their_state is not h11.IDLE:
             self._stop_timer()
         elif self.timer is None:
             self.timer = self.loop.call_later(limits.HEADER_SECONDS, self.transport.close)
+
+    def on_response_complete(self) -> None:
+        """Let the time run until the next request."""
+        self.since = self.loop.time()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """Let the time run until the client reads the answer."""
+        self.since = self.loop.time()
+        super().pause_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""

@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,6 +30,15 @@ from course_lib.serve.worker import Worker
 DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 
 
+def _one_file(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > 1:
+        raise ValueError(f"{len(value)} files; one GGUF file is expected")
+    return value
+
+
+OneFile = Annotated[dict[str, str], BeforeValidator(_one_file)]  # name -> digest
+
+
 class CreateBody(ModelBody):
     """POST /api/create. A TEMPLATE acts only if it is the one in the file."""
 
@@ -39,8 +48,8 @@ class CreateBody(ModelBody):
         "messages": "messages of a Modelfile",
     }
     base: str = Field("", alias="from")
-    files: dict[str, str] = Field(default_factory=dict)
-    adapters: dict[str, str] = Field(default_factory=dict)
+    files: OneFile = Field(default_factory=dict)
+    adapters: OneFile = Field(default_factory=dict)
     template: str = ""
     system: str = ""
     parameters: Options = Field(default_factory=Options)
@@ -134,8 +143,6 @@ def _create(store: Store, name: str, body: CreateBody) -> Iterator[Line]:
 
 
 def _from_file(store: Store, name: str, files: dict[str, str]) -> Tag:
-    if len(files) != 1:
-        raise ApiError("files", f"{len(files)} files; one GGUF file is expected", "convert the model to GGUF")
     digest = _uploaded(store, files, "files")
     try:
         return tag_of_file(name, store.blob(digest), digest)
@@ -145,8 +152,8 @@ def _from_file(store: Store, name: str, files: dict[str, str]) -> Tag:
 
 def _adapter(store: Store, tag: Tag, adapters: dict[str, str]) -> str:
     """The digest of a LoRA adapter's file. Raises ApiError for another file, or another architecture."""
-    if len(adapters) != 1 or tag.embeds:
-        raise ApiError("adapters", "one adapter for a language model is expected", "send one")
+    if tag.embeds:
+        raise ApiError("adapters", "an adapter works with a language model only", "leave it out")
     digest = _uploaded(store, adapters, "adapters")
     try:
         fields = header_of(store.blob(digest)).fields

@@ -9,11 +9,15 @@ import logging
 import time
 from collections import Counter
 
-MAX_CONNECTIONS = 256  # open connections; one more closes the one that has been idle for the longest time
+MAX_CONNECTIONS = 256  # open connections; one more closes the one that has waited longest for its client
+BACKLOG = 64  # connections accepted at once, so that a new one is read before it is the oldest of them
 HEADER_SECONDS = 10.0  # until the header of a request must have arrived
 IDLE_SECONDS = 300  # until a connection without a request is closed; clients assume that it stays open
 BODY_SECONDS = 30.0  # until the body of a request must have arrived, or the next part of an uploaded file
 MAX_BODY_BYTES = 4_000_000  # of a request, except an uploaded file
+MAX_VALUES = 100_000  # in the JSON of a body; checking a million of a wrong type took ten seconds
+MAX_SMALL_CHUNKS = 10_000  # of fewer than SMALL_CHUNK bytes in a body; each takes as long as a large one
+SMALL_CHUNK = 64  # bytes
 MAX_MESSAGES = 1_000  # of a chat
 MAX_TOKEN_CHARACTERS = 32  # of a prompt per token of the context; a longer one is not tokenized at all
 MAX_TEXTS = 2_048  # of a request for embeddings

@@ -15,6 +15,7 @@ from course_lib.serve.schemas import (
     RequestBody,
     Role,
     SamplingOptions,
+    Texts,
     TopLogprobs,
     Whole,
     generation,
@@ -23,7 +24,7 @@ from course_lib.serve.schemas import (
 DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "repeat_penalty": 1.1, "repeat_last_n": 64}
 UNSUPPORTED = {"think": "thinking"}
 # A single empty text has no vector, in Ollama.
-Input = Annotated[list[str], BeforeValidator(lambda v: [] if v == "" else [v] if isinstance(v, str) else v)]
+Input = Annotated[Texts, BeforeValidator(lambda value: [] if value == "" else value)]
 
 
 class RunnerOptions(RequestBody):
@@ -139,7 +140,9 @@ class ChatBody(PromptBody):
     """POST /api/chat."""
 
     UNSUPPORTED: ClassVar[dict[str, str]] = UNSUPPORTED | {"tools": "tools"}
-    messages: list[Message] = Field(default_factory=list, max_length=MAX_MESSAGES)
+    messages: Annotated[list[Message], Field(fail_fast=True)] = Field(
+        default_factory=list, max_length=MAX_MESSAGES
+    )
 
 
 class EmbedBody(RequestBody):

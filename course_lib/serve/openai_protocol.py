@@ -119,10 +119,10 @@ class ChatBody(CommonBody):
     reasoning_effort: Literal["none"] = "none"
     verbosity: Literal["medium"] = "medium"
     tool_choice: Literal["none", "auto"] = "none"
-    modalities: list[Literal["text"]] = Field(default_factory=list)
+    modalities: Annotated[list[Literal["text"]], Field(fail_fast=True)] = Field(default_factory=list)
     logprobs: bool = False
     top_logprobs: TopLogprobs = 0
-    messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: Annotated[list[Turn], Field(fail_fast=True)] = Field(min_length=1, max_length=MAX_MESSAGES)
 
 
 class CompletionBody(CommonBody):

@@ -23,6 +23,7 @@ from pydantic_core import from_json
 from course_lib.models.schema import Generation
 from course_lib.models.schema.generation import MAX_STOPS
 from course_lib.models.schema.json_schema import check_size
+from course_lib.serve import limits
 from course_lib.serve.errors import ApiError
 
 logger = logging.getLogger("course_lib.serve")
@@ -56,7 +57,12 @@ class RequestBody(BaseModel):
             if (given := value.get(name)) is not None and given is not False and given not in ("", [], {}):
                 who = value["model"] if isinstance(value.get("model"), str) else "this model"
                 raise ApiError(name, f'"{who[:100]}" does not support {feature} on this server')
-        return {name: v for name, v in value.items() if v is not None and name not in cls.UNSUPPORTED}
+        present = {name: v for name, v in value.items() if v is not None and name not in cls.UNSUPPORTED}
+        if cls.model_config["extra"] != "forbid":
+            return present
+        unknown = present.keys() - {field.alias or name for name, field in cls.model_fields.items()}
+        first = next((name for name in present if name in unknown), None)  # errors for 250,000 took seconds
+        return {name: v for name, v in present.items() if name == first or name not in unknown}
 
     @classmethod
     def read(cls, raw: bytes) -> Self:
@@ -66,11 +72,22 @@ class RequestBody(BaseModel):
         except ValueError as error:
             what = f"invalid JSON: {error}"[:200] if raw.strip() else "missing request body"
             raise ApiError("body", what) from error
+        if _has_more_values(value, limits.MAX_VALUES):
+            raise ApiError("body", f"more than {limits.MAX_VALUES:,} values", "send a smaller request")
         try:
             return cls.model_validate(value)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             raise ApiError(_field_name(first["loc"]), _reason(first["type"], first["msg"])) from None
+
+
+def _has_more_values(value: Any, most: int) -> bool:
+    """Whether there are more than `most` values in nested dicts and lists."""
+    count, waiting = 0, [value]
+    while waiting and count + len(waiting) <= most:
+        value, count = waiting.pop(), count + 1
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return bool(waiting)
 
 
 def _field_name(location: tuple[Any, ...]) -> str:
@@ -130,7 +147,7 @@ def _json_schema(value: Any) -> dict[str, Any] | None:
 
 
 KeepAlive = Annotated[float, BeforeValidator(parse_duration)]
-Texts = Annotated[list[str], BeforeValidator(_as_list)]
+Texts = Annotated[list[str], Field(fail_fast=True), BeforeValidator(_as_list)]
 Format = Annotated[dict[str, Any] | None, PlainValidator(_json_schema)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 # Requires the field `logprobs`, which stands before it.

@@ -42,7 +42,7 @@ def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((str(address), port))
-        listener.listen(128)
+        listener.listen(limits.BACKLOG)
     except OSError as error:
         listener.close()
         what = f"port {port} cannot be used: {error.strerror}"
@@ -123,6 +123,7 @@ def _run(
             await super().shutdown(sockets)
 
     options: dict[str, Any] = {"log_config": None, "access_log": False, "http": BoundedConnection}
+    options["backlog"] = limits.BACKLOG
     options["loop"] = "asyncio"  # the same for all, also where uvloop is installed, as Ray Serve does
     server = Server(uvicorn.Config(application(worker), timeout_graceful_shutdown=GRACE_SECONDS, **options))
 

@@ -5,24 +5,28 @@ import contextlib
 import io
 import json
 import logging
+import re
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
+from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from course_lib import data
 from course_lib.models.drivers.llamacpp import LlamaCpp
 from course_lib.models.schema import json_schema
 from course_lib.serve import limits
-from course_lib.serve.app import application
+from course_lib.serve.app import ROUTES, application
 from course_lib.serve.connection import BoundedConnection
 from course_lib.serve.errors import ApiError
 from course_lib.serve.limits import MAX_BODY_BYTES
+from course_lib.serve.ollama_schemas import Options
 from course_lib.serve.server import bind
 from course_lib.serve.worker import Worker
 
@@ -195,6 +199,51 @@ def test_unknown_paths_and_methods_are_told_in_either_protocol(http):
     )
 
 
+def lists_of(schema):
+    """Each field of a schema that takes a list or a mapping of names, and its own name in JSON."""
+    for name, field in schema.model_fields.items():
+        if re.search(r"\b(list|dict)\[(?!str, typing.Any)", str(field.annotation)):
+            yield field.alias or name
+
+
+BODIES = [*{schema for _, _, schema, _ in ROUTES}, Options]
+FIELDS = [(schema, name) for schema in BODIES for name in lists_of(schema)]
+
+
+@pytest.mark.parametrize(("schema", "name"), FIELDS)
+def test_a_long_list_of_the_wrong_type_costs_one_error(schema, name):
+    """pydantic describes each wrong item: two million integers for texts took the server 13 seconds."""
+    for wrong in ([1] * 100, {str(i): 1 for i in range(100)}):
+        with pytest.raises(ValidationError) as refused:
+            schema.model_validate({"model": "m", name: wrong})
+        assert len([e for e in refused.value.errors() if e["loc"][0] == name]) == 1
+
+
+def test_many_unknown_options_cost_one_error_that_names_the_first():
+    with pytest.raises(ValidationError) as refused:
+        Options.model_validate({f"k{i}": 1 for i in range(100)})
+    assert [e["loc"] for e in refused.value.errors()] == [("k0",)]
+
+
+@pytest.mark.parametrize("unknown", [[0], {}])
+def test_a_body_with_too_many_values_is_refused_before_it_is_checked(http, monkeypatch, unknown):
+    monkeypatch.setattr(limits, "MAX_VALUES", 1000)
+    for count, status in ((900, 404), (1100, 400)):
+        values = [0] * count if unknown else {str(i): 0 for i in range(count)}
+        reply = http.post("/api/show", json={"model": "not-there", "field": [values]})
+        assert reply.status_code == status
+    assert reply.json()["error"].startswith("body: more than 1,000 values")
+
+
+def test_a_body_in_tiny_chunks_is_refused_and_one_in_many_larger_ones_is_not(running, monkeypatch):
+    """Each chunk takes the parser as long as a large one: a million of one byte took 15 seconds."""
+    monkeypatch.setattr(limits, "MAX_SMALL_CHUNKS", 50)
+    body = json.dumps({"model": "haneul-300k", "field": "x" * 8000}).encode()
+    for size, status in ((80, 200), (8, 400)):
+        chunks = (body[i : i + size] for i in range(0, len(body), size))
+        assert httpx.post(f"{running}/api/show", content=chunks).status_code == status
+
+
 BOMBS = [
     {"type": "object", "properties": {f"k{i}": {"type": "string"} for i in range(5000)}},
     {"type": "object", "properties": {f"k{i}": {} for i in range(600)}},
@@ -281,15 +330,38 @@ def test_a_connection_stays_open_between_requests_until_its_bound(running, monke
         assert b"".join(iter(lambda: idle.recv(4096), b"")).startswith(b"HTTP/1.1 200")
 
 
-def test_beyond_the_limit_the_connection_that_was_idle_longest_is_closed(running, monkeypatch):
+HALF = b"POST /api/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{"
+
+
+@pytest.mark.parametrize("sent", [b"", HALF], ids=["nothing", "half a request"])
+def test_beyond_the_limit_the_connection_is_closed_that_has_waited_longest_for_its_client(
+    running, monkeypatch, sent
+):
+    """Not the newest: 257 unfinished requests denied everything to everybody."""
     monkeypatch.setattr(limits, "MAX_CONNECTIONS", 4)
     with contextlib.ExitStack() as stack:
-        opened = [stack.enter_context(connected(running)) for _ in range(20)]
-        assert httpx.post(f"{running}/api/generate", json=ASK, timeout=120).status_code == 200
-        for early in opened[:10]:
+        opened = []
+        for _ in range(12):
+            opened.append(stack.enter_context(connected(running)))
+            opened[-1].sendall(sent)
+            assert httpx.post(f"{running}/api/generate", json=ASK, timeout=120).status_code == 200
+        for early in opened[:6]:
             early.settimeout(30)
             with contextlib.suppress(ConnectionResetError):
                 assert early.recv(1) == b""
+
+
+def test_a_connection_whose_answer_is_being_made_is_not_closed(worker, running, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 2)
+    free = threading.Event()
+    monkeypatch.setattr(worker.store, "tags", lambda: [] if free.wait(60) else None)
+    with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as stack:
+        waiting = pool.submit(httpx.get, f"{running}/api/tags", timeout=60)
+        for _ in range(6):
+            stack.enter_context(connected(running))
+            assert httpx.get(f"{running}/api/version").status_code == 200
+        free.set()
+        assert waiting.result().json() == {"models": []}
 
 
 # -- lanes --
