@@ -47,19 +47,21 @@ class Served(NamedTuple):
 
 @contextmanager
 def all_servers() -> Iterator[dict[str, Served]]:
-    """The three servers with the same weights in 32 bits, all running."""
+    """The servers with the same weights in 32 bits, all running."""
     file = load(SERVED, driver="llamacpp").file
     with ExitStack() as stack:
         own = stack.enter_context(ManagedServer("course", {"source": SERVED, "batch_size": SLOTS}))
         ollama.Client(own.url).pull(f"{SERVED}:f32")
         address, process = stack.enter_context(own_server(file, SLOTS, 1))
         spec = {"source": SERVED, "precision": "float32", "device": "cpu"}
-        peer = stack.enter_context(ManagedServer("transformers", spec, arguments=BATCHING))
-        yield {
+        served = {
             "course": Served(own.url, f"{SERVED}:f32", own.pids[-1]),
             "llama.cpp's own": Served(address, SERVED, process),
-            "transformers serve": Served(peer.url, peer.model, peer.pids[-1]),
         }
+        for name, arguments in (("transformers serve", []), ("with batching", BATCHING)):
+            peer = stack.enter_context(ManagedServer("transformers", spec, arguments=arguments))
+            served[name] = Served(peer.url, peer.model, peer.pids[-1])
+        yield served
 
 
 def sender(served: Served, questions: list[str], texts: dict[int, str]) -> Callable[[int], Iterator[str]]:
