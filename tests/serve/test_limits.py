@@ -9,8 +9,10 @@ import re
 import socket
 import threading
 import time
+import unittest.mock
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -42,7 +44,21 @@ ASK = {"model": "haneul-300k", "prompt": "Hi", "stream": False, "options": GREED
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "127.0.0.1.evil.example", "10.0.0.1:11434", "0.0.0.0", "[::2]", "[", "a" * 300, ""],
+    [
+        "evil.example",
+        "localhost:1.evil.example",
+        "localhost:evil",
+        "evil.example@127.0.0.1",
+        "[::1].evil.example",
+        "[::1%25evil]",
+        "127.0.0.1.evil.example",
+        "10.0.0.1:11434",
+        "0.0.0.0",
+        "[::2]",
+        "[",
+        "a" * 300,
+        "",
+    ],
 )
 def test_another_host_is_refused(http, host):
     """A page whose name was made to point here (DNS rebinding) still sends its own name."""
@@ -57,7 +73,13 @@ def test_this_machine_is_let_in_under_each_of_its_names(http, host):
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://evil.example", "null", "http://localhost.evil.example", "http://localhost@evil.example"],
+    [
+        "https://evil.example",
+        "null",
+        "http://localhost.evil.example",
+        "http://localhost@evil.example",
+        "http://localhost:80.evil.example",
+    ],
 )
 def test_a_page_of_another_site_is_refused(http, origin):
     for path in ("/api/generate", "/v1/chat/completions"):
@@ -70,6 +92,7 @@ def test_a_page_of_another_site_is_refused(http, origin):
     [
         [("origin", "http://localhost"), ("origin", "https://evil.example")],
         [("sec-fetch-site", "cross-site")],
+        [("sec-fetch-site", "CROSS-SITE")],
         [("host", "localhost"), ("host", "evil.example")],
     ],
 )
@@ -158,6 +181,27 @@ def test_a_body_that_does_not_come_is_not_waited_for(worker, monkeypatch, path, 
     asyncio.run(application(worker)(scope, never, send))
     assert sent[0]["status"] == 408 and told in sent[1]["body"]
     assert worker.uploads == 0 and not list(worker.store.blobs.glob(".upload-*"))
+
+
+def test_an_upload_that_drips_gives_its_place_to_others(worker):
+    """Four uploads of a byte per five seconds kept all others out for ever."""
+    dripping = asyncio.run(uploaded(worker, 10, seconds=60))
+    assert dripping == 408 and asyncio.run(uploaded(worker, 1_000_000, seconds=60)) == 400
+    assert worker.uploads == 0 and not list(worker.store.blobs.glob(".upload-*"))
+
+
+async def uploaded(worker, size, seconds):
+    """The status of an upload of `size` bytes in two parts, `seconds` apart; its digest is wrong."""
+    clock = iter([0.0, 1.0, *[seconds] * 9])
+    with unittest.mock.patch("course_lib.serve.create.time", SimpleNamespace(monotonic=lambda: next(clock))):
+        transport = httpx.ASGITransport(application(worker))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+
+            async def parts():
+                yield b"x" * (size // 2)
+                yield b"x" * (size // 2)
+
+            return (await client.post(f"/api/blobs/sha256:{'0' * 64}", content=parts())).status_code
 
 
 def test_uploads_at_once_are_bounded(worker, http, monkeypatch):
@@ -269,6 +313,18 @@ def test_a_schema_that_takes_long_to_compile_is_refused_before_it_waits_for_a_mo
     named = {"type": "json_schema", "json_schema": {"name": "bomb", "schema": bomb}}
     body = {"model": "not-there", "messages": [{"role": "user", "content": ""}], "response_format": named}
     assert http.post("/v1/chat/completions", json=body).json()["error"]["param"] == "response_format"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"format": {"type": 5}},
+        {"format": {"type": "integer", "minimum": "a"}},
+        {"options": {"repeat_penalty": 1e-300}},
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_a_mistake_of_the_client(http, wrong):
+    assert http.post("/api/generate", json=ASK | wrong).status_code == 400
 
 
 def test_thousands_of_messages_and_texts_are_refused_before_they_wait_for_a_model(http):
