@@ -164,13 +164,18 @@ def _adapter(store: Store, tag: Tag, adapters: dict[str, str]) -> str:
         raise ApiError("adapters", "an adapter works with a language model only", "leave it out")
     digest = _uploaded(store, adapters, "adapters")
     try:
-        fields = header_of(store.blob(digest)).fields
+        fields, tensors = header_of(store.blob(digest))
+        base = header_of(store.file(tag)).tensors
     except CourseError as error:
         raise ApiError("adapters", error.what) from error
     kind, family = fields.get("general.type"), fields.get("general.architecture")
     if (kind, family) != ("adapter", tag.family):
         what = f"a file of type {kind!r} for {family!r}; an adapter for {tag.family!r} is expected"
         raise ApiError("adapters", what)
+    for name, tensor in tensors.items():  # llama.cpp would only find out when it loads them
+        weights = base.get(name.removesuffix(".lora_a").removesuffix(".lora_b"))
+        if weights is None or max(tensor.shape) not in weights.shape:
+            raise ApiError("adapters", f"{name[:100]} fits no weights of {tag.name}: it is for another model")
     return digest
 
 
