@@ -149,8 +149,11 @@ def _start_log() -> None:
 
 @contextlib.contextmanager
 def _on_signal(handle: Callable[..., Any]) -> Iterator[None]:
-    """Call `handle` on Ctrl-C and SIGTERM, until the end of the `with` block."""
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Call `handle` on Ctrl-C, SIGTERM and a closed terminal, until the end of the `with` block."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
