@@ -34,6 +34,7 @@ ORIGINS = (
     "http://127.0.0.1 http://127.0.0.1:* https://127.0.0.1 https://127.0.0.1:* "
     "app://* file://* tauri://* vscode-webview://* vscode-file://*"
 )
+HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")  # a name or an address, and a port
 logger = logging.getLogger("course_lib.serve")
 Endpoint = Callable[[Request], Awaitable[Response]]
 # Routes with a JSON body: (HTTP method, path, schema of the body, function that answers).
@@ -83,7 +84,7 @@ def application(worker: Worker) -> ASGIApp:
     }
     app = Starlette(routes=routes, exception_handlers=handlers)
     origins = "|".join(
-        re.escape(origin).replace(r"\*", ".*")
+        re.escape(origin).replace(r":\*", r":\d+").replace(r"\*", ".*")
         for origin in [
             *ORIGINS.split(),
             *filter(None, re.split(r"[\s,]+", os.environ.get("OLLAMA_ORIGINS", ""))),
@@ -195,19 +196,27 @@ class LocalOnlyMiddleware:
         if scope["type"] == "http" and (found := self._foreign(Headers(scope=scope))) is not None:
             field, value = found
             what = f"{value[:100]!r} is not this machine"
-            app = _response(scope["path"], ApiError(field, what, "use http://127.0.0.1", status=403))
+            fix = "use http://127.0.0.1" if field == "Host" else "OLLAMA_ORIGINS adds web pages"
+            app = _response(scope["path"], ApiError(field, what, fix, status=403))
         await app(scope, receive, send)
 
     def _foreign(self, headers: Headers) -> tuple[str, str] | None:
         """Return the first header that names another machine, and its value."""
         origins = headers.getlist("origin")
-        hosts = [(host, is_loopback(f"//{host}")) for host in headers.getlist("host") or [""]]
+        hosts = [
+            (host, bool(HOST.fullmatch(host)) and is_loopback(f"//{host}"))
+            for host in headers.getlist("host") or [""]
+        ]
         if foreign := [host for host, local in hosts if not local]:
             return "Host", foreign[0]
         if foreign := [origin for origin in origins if not self.origins.fullmatch(origin)]:
             return "Origin", foreign[0]
         sites = headers.getlist("sec-fetch-site")  # sent by browsers also where they send no Origin
-        return None if origins or "cross-site" not in sites else ("Sec-Fetch-Site", "cross-site")
+        return (
+            None
+            if origins or "cross-site" not in [site.lower() for site in sites]
+            else ("Sec-Fetch-Site", "cross-site")
+        )
 
 
 def _response(path: str, error: CourseError) -> Response:

@@ -140,7 +140,7 @@ class ServedLlamaCpp(LlamaCpp):
         if prompt is None or context < self.context:
             prompt, room = self._counted(request, context)
         limit = min(room, request.num_predict or room)
-        body = self._body(request.options.replace(max_output_length=limit)) | {"prompt": prompt}
+        body = self._body(request.options.replace(max_output_length=limit), stop) | {"prompt": prompt}
         further = {name: request.sampling.get(name, value) for name, value in NEUTRAL.items()}
         body |= further | {"samplers": SAMPLERS}
         if "repeat_last_n" in request.sampling:
@@ -210,10 +210,10 @@ class ServedLlamaCpp(LlamaCpp):
             raise ApiError(request.prompt_field, what, "shorten it: this server does not truncate prompts")
         return ids, context - len(ids)
 
-    def _body(self, options: Generation) -> dict[str, Any]:
+    def _body(self, options: Generation, stop: Event) -> dict[str, Any]:
         if options.json_schema is not None:
             try:
-                self.check_schema(options.json_schema)
+                self.check_schema(options.json_schema, stop)
             except Unsupported as error:
                 raise ApiError("format", error.what) from error
         return self._request([], options)

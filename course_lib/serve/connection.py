@@ -48,7 +48,8 @@ class BoundedConnection(H11Protocol):
         super().connection_made(transport)
         self.conn = BoundedParser(h11.SERVER)
         self.timeout_keep_alive = limits.IDLE_SECONDS
-        self.limit_concurrency = limits.MAX_CONNECTIONS + 1  # of connections that are all being answered
+        # Those that are all being answered; a request counts until it has noticed that it was closed.
+        self.limit_concurrency = 2 * limits.MAX_CONNECTIONS
         self.since = self.loop.time()
         self.timer = self.loop.call_later(limits.HEADER_SECONDS, self.transport.close)
         if len(self.connections) > limits.MAX_CONNECTIONS:

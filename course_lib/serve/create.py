@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +76,7 @@ async def blob(worker: Worker, request: Request) -> Response:
         return Response(status_code=200)
     if worker.uploads >= limits.MAX_PULLS:
         what, wait = f"{worker.uploads} files are being uploaded", {"Retry-After": "1"}
-        raise ApiError("digest", what, "try again in a second", status=503, headers=wait)
+        raise ApiError("digest", what, "try again when one has ended", status=503, headers=wait)
     worker.uploads += 1
     try:
         await _receive(worker, request, digest)
@@ -93,11 +94,18 @@ async def _receive(worker: Worker, request: Request, digest: str) -> None:
         partial, seen = Path(file.name), hashlib.sha256()
         try:
             parts = request.stream()
+            size, begun = 0, time.monotonic()
             while True:
                 async with asyncio.timeout(limits.BODY_SECONDS):
                     if (part := await anext(parts, None)) is None:
                         break
                 seen.update(part)
+                size, seconds = size + len(part), time.monotonic() - begun
+                if seconds > limits.BODY_SECONDS and size < seconds * limits.MIN_UPLOAD_RATE:
+                    what = f"{size:,} bytes in {seconds:.0f} s: less than {limits.MIN_UPLOAD_RATE:,} a second"
+                    raise ApiError(
+                        "digest", what, "send it faster", status=408, headers={"Connection": "close"}
+                    )
                 await run_in_threadpool(file.write, part)
             file.close()
             if seen.hexdigest() != digest:
@@ -156,13 +164,18 @@ def _adapter(store: Store, tag: Tag, adapters: dict[str, str]) -> str:
         raise ApiError("adapters", "an adapter works with a language model only", "leave it out")
     digest = _uploaded(store, adapters, "adapters")
     try:
-        fields = header_of(store.blob(digest)).fields
+        fields, tensors = header_of(store.blob(digest))
+        base = header_of(store.file(tag)).tensors
     except CourseError as error:
         raise ApiError("adapters", error.what) from error
     kind, family = fields.get("general.type"), fields.get("general.architecture")
     if (kind, family) != ("adapter", tag.family):
         what = f"a file of type {kind!r} for {family!r}; an adapter for {tag.family!r} is expected"
         raise ApiError("adapters", what)
+    for name, tensor in tensors.items():  # llama.cpp would only find out when it loads them
+        weights = base.get(name.removesuffix(".lora_a").removesuffix(".lora_b"))
+        if weights is None or max(tensor.shape) not in weights.shape:
+            raise ApiError("adapters", f"{name[:100]} fits no weights of {tag.name}: it is for another model")
     return digest
 
 

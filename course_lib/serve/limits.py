@@ -14,6 +14,7 @@ BACKLOG = 64  # connections accepted at once, so that a new one is read before i
 HEADER_SECONDS = 10.0  # until the header of a request must have arrived
 IDLE_SECONDS = 300  # until a connection without a request is closed; clients assume that it stays open
 BODY_SECONDS = 30.0  # until the body of a request must have arrived, or the next part of an uploaded file
+MIN_UPLOAD_RATE = 10_000  # bytes per second of an uploaded file, on average, after BODY_SECONDS
 MAX_BODY_BYTES = 4_000_000  # of a request, except an uploaded file
 MAX_VALUES = 100_000  # in the JSON of a body; checking a million of a wrong type took ten seconds
 MAX_SMALL_CHUNKS = 10_000  # of fewer than SMALL_CHUNK bytes in a body; each takes as long as a large one

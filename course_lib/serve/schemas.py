@@ -20,6 +20,8 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
+from course_lib.errors import CourseError
+from course_lib.models.drivers.json_answers import check_validity
 from course_lib.models.schema import Generation
 from course_lib.models.schema.generation import MAX_STOPS
 from course_lib.models.schema.json_schema import check_size
@@ -143,7 +145,16 @@ def _json_schema(value: Any) -> dict[str, Any] | None:
         return {"type": "object"} if value else None
     if not isinstance(value, dict):
         raise ValueError("expected 'json' or a JSON schema")
-    return check_size(value)
+    return checked_schema(value)
+
+
+def checked_schema(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON schema. Raises ValueError for one that is too large, or that is not valid."""
+    try:
+        check_validity(check_size(value))
+    except CourseError as error:
+        raise ValueError(error.what) from error
+    return value
 
 
 KeepAlive = Annotated[float, BeforeValidator(parse_duration)]
@@ -195,6 +206,8 @@ class SamplingOptions(RequestBody):
 def generation(options: dict[str, Any], prefix: str, json_schema: dict[str, Any] | None) -> Generation:
     """Convert sampling options to Generation. Raises ApiError that names `prefix` + the invalid field."""
     known = {name: options[name] for name in GENERATION_OPTIONS if name in options}
+    if not 0.01 <= known.get("repeat_penalty", 1) <= 100:  # llama.cpp fails at 1e-300
+        raise ApiError(f"{prefix}repeat_penalty", "expected a number from 0.01 to 100")
     known["seed"] %= 2**31
     # llama.cpp keeps at least one token, and reads every top_k below 1 as all tokens.
     known |= {"top_k": max(known.get("top_k", 0), 0), "top_p": max(known.get("top_p", 1.0), 1e-9)}
@@ -204,4 +217,7 @@ def generation(options: dict[str, Any], prefix: str, json_schema: dict[str, Any]
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0])
-        raise ApiError(prefix + OLLAMA_NAMES.get(name, name), first["msg"]) from None
+        field = prefix + OLLAMA_NAMES.get(name, name)
+        if name == "json_schema":
+            field = "format" if prefix else "response_format"
+        raise ApiError(field, _reason(first["type"], first["msg"])) from None

@@ -34,7 +34,7 @@ def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
     except ValueError:
         address = None
     if address is None or not address.is_loopback:
-        raise CourseError(f"host {host!r}: this server only listens on this machine", "course serve")
+        raise CourseError(f"host {host!r}: this server only listens on this machine", "unset OLLAMA_HOST")
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     # asyncio sets TCP_NODELAY only with an explicit IPPROTO_TCP. Nagle's algorithm would add 40 ms of delay.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -113,7 +113,7 @@ def _run(
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             host, port = listener.getsockname()[:2]
-            address = f"http://{host}:{port}"
+            address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             print(
                 f"The course's own server, with Ollama's protocol: {address}   (Ctrl-C ends it)", flush=True
             )
@@ -149,8 +149,11 @@ def _start_log() -> None:
 
 @contextlib.contextmanager
 def _on_signal(handle: Callable[..., Any]) -> Iterator[None]:
-    """Call `handle` on Ctrl-C and SIGTERM, until the end of the `with` block."""
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Call `handle` on Ctrl-C, SIGTERM and a closed terminal, until the end of the `with` block."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

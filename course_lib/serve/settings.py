@@ -11,6 +11,8 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers.http_client import ollama_address
 from course_lib.serve.schemas import parse_duration
 
+MOST = {"OLLAMA_NUM_PARALLEL": 64, "OLLAMA_CONTEXT_LENGTH": 10_000_000}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -46,8 +48,10 @@ def _count(name: str) -> int | None:
     """The number in an environment variable; None if it is unset or 0."""
     text = os.environ.get(name, "").strip()
     if text and not text.isdecimal():
-        raise CourseError(f"{name}={text!r} is not a whole number", f"unset {name}")
-    return int(text or 0) or None
+        raise CourseError(f"{name}={text!r} is not a whole number of 0 or more", f"unset {name}")
+    if (count := int(text or 0)) > MOST[name]:
+        raise CourseError(f"{name}={text} is above {MOST[name]:,}", f"unset {name}")
+    return count or None
 
 
 def listen_address() -> tuple[str, int]:

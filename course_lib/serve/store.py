@@ -21,6 +21,7 @@ from course_lib.atomic import atomic_file, atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.files.resolution import has_size
+from course_lib.serve import limits
 from course_lib.serve.errors import ApiError, not_found
 from course_lib.serve.library import EMBEDDER, download, library, packaged, place_of, similar_names
 from course_lib.serve.tags import Tag, now, parse_name, tag_of_file, tag_of_folder
@@ -56,7 +57,7 @@ class Store:
         named = {f"sha256-{digest}.gguf" for tag in self.tags() for digest in (tag.digest, tag.adapter)}
         for path in self.blobs.iterdir():
             with contextlib.suppress(OSError):  # another server may remove it, too
-                if path.name not in named and path.stat().st_mtime < time.time() - LEFT_SECONDS:
+                if path.name not in named and path.stat().st_mtime < time.time() - _left_seconds(path.name):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def fill(self) -> None:
@@ -212,7 +213,7 @@ class Store:
         except CourseError:
             self._manifest(parse_name(text)).unlink(missing_ok=True)
             return None
-        with self._manifest_lock:
+        with self._manifest_lock, disk_errors():
             self._manifest(tag.name).unlink(missing_ok=True)
             others = self.tags()
             named = {digest for other in others for digest in (other.digest, other.adapter)}
@@ -234,10 +235,17 @@ class Store:
             atomic_write_text(self._manifest(tag.name), json.dumps(asdict(tag), indent=1))
 
 
+def _left_seconds(name: str) -> float:
+    """After how many seconds without a change a file that no manifest names is removed."""
+    return 2 * limits.BODY_SECONDS if name.startswith(".upload-") else LEFT_SECONDS
+
+
 def _read(path: Path) -> Tag:
     try:
+        if not path.is_file():  # reading a pipe would wait for ever
+            raise ValueError("no file")
         return Tag(**json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         name = f"{path.parent.parent.name}/{path.parent.name}:{path.stem}".removeprefix("library/")
         what = f"the manifest of {name} is damaged: {type(error).__name__}"
         raise CourseError(what, "delete the model, and pull it again") from error

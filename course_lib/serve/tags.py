@@ -17,11 +17,12 @@ from course_lib.serve.errors import ApiError
 
 PART = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}"
 NAME = re.compile(
-    rf"(?:(?:registry\.ollama\.ai/)?(?P<user>{PART})/)?(?P<model>{PART})(?::(?P<tag>{PART}))?", re.IGNORECASE
+    rf"(?:(?:registry\.ollama\.ai/)?(?P<user>{PART})/)?(?P<model>{PART})(?::(?P<tag>{PART}))?",
+    re.IGNORECASE | re.ASCII,  # else the pattern would accept the long s and the Kelvin sign
 )
 RULE = (
-    "1 to 80 letters, digits, '.', '_' or '-', optionally after a user and '/', and before ':' and a tag of "
-    "the same form"
+    "1 to 80 English letters, digits, '.', '_' or '-', optionally after a user and '/', and before ':' and "
+    "a tag of the same form"
 )
 
 

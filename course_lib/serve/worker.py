@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +19,7 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.manager.manager import ModelManager
 from course_lib.models.manager.pool import LoadedModel
+from course_lib.serve.channel import Channel
 from course_lib.serve.completion import Completion, CompletionRequest, ServedLlamaCpp
 from course_lib.serve.errors import ApiError, not_found
 from course_lib.serve.limits import MAX_PULLS, MAX_QUEUED, MAX_RUNNING
@@ -29,7 +30,6 @@ from course_lib.serve.tags import Tag
 
 T = TypeVar("T")
 logger = logging.getLogger("course_lib.serve")
-EMBED_BATCH = 32  # texts that are embedded before a look whether the client is still there
 
 
 class Vectors(NamedTuple):
@@ -38,22 +38,6 @@ class Vectors(NamedTuple):
     rows: list[list[float]]
     tokens: int
     load_seconds: float
-
-
-class Channel:
-    """The way from a job in a thread to the client in the event loop that waits for it.
-
-    stop: Is set when the client is gone, or the server is shutting down: then the job must end.
-    """
-
-    def __init__(self) -> None:
-        self.stop, self.values = threading.Event(), asyncio.Queue[Any]()
-        self._loop = asyncio.get_running_loop()
-
-    def put(self, value: Any) -> None:
-        """Send a value to the client, unless it is gone."""
-        if not self.stop.is_set():
-            self._loop.call_soon_threadsafe(self.values.put_nowait, (value,))
 
 
 class Worker:
@@ -75,6 +59,7 @@ class Worker:
         self.limit, self.uploads = max_queued + max_running, 0  # uploads: files that are coming
         self.settings = settings or Settings()
         self.placements: dict[str, Placement] = {}  # key of a tag -> how the model was last loaded
+        self._embedding = threading.Lock()
         self._users, self._placing = Counter[str](), threading.Lock()  # requests per key of a tag
         max_running = max(max_running, self.settings.num_parallel or 0)
         self._threads = ThreadPoolExecutor(max_running, thread_name_prefix="course-serve")
@@ -183,19 +168,23 @@ class Worker:
         """
         engine: Any  # an Encoder, or ServedLlamaCpp
         with self._engine(tag, keep_alive, num_ctx) as (engine, load_seconds):
-            ids = engine.text_ids(texts)
+            ids = [row for part in channel.batches(texts) for row in engine.text_ids(part)]
             context = min(num_ctx or engine.context, engine.context)
             _fit(ids, context, engine.end_tokens, truncate, field)
             rows: list[list[float]] = []
-            for start in range(0, len(ids), EMBED_BATCH):
-                if channel.stop.is_set():
-                    break
-                vectors = engine.embed_ids(ids[start : start + EMBED_BATCH], unit_length=unit_length)
+            for part in channel.batches(ids):
+                vectors = self._vectors(engine, part, unit_length, channel)
                 if dimensions:
                     vectors = vectors[:, :dimensions]
                     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
                 rows += vectors.tolist()
             return Vectors(rows, sum(map(len, ids)), load_seconds)
+
+    def _vectors(self, engine: Any, ids: list[list[int]], unit_length: bool, channel: Channel) -> Any:
+        """Embed a batch. An engine in this process computes one at a time, so that none takes long."""
+        with nullcontext() if isinstance(engine, ServedLlamaCpp) else self._embedding:
+            channel.check()
+            return engine.embed_ids(ids, unit_length=unit_length)
 
     @contextmanager
     def _placed(self, tag: Tag, num_ctx: int | None) -> Iterator[Placement]:

@@ -9,8 +9,10 @@ import re
 import socket
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+import unittest.mock
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -19,10 +21,13 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from course_lib import data
+from course_lib.models.drivers.encoder import Encoder
 from course_lib.models.drivers.llamacpp import LlamaCpp
-from course_lib.models.schema import json_schema
+from course_lib.models.gguf.llamacpp_server import LlamaServer
+from course_lib.models.schema import Generation, json_schema
 from course_lib.serve import limits
 from course_lib.serve.app import ROUTES, application
+from course_lib.serve.channel import EMBED_BATCH, Channel
 from course_lib.serve.connection import BoundedConnection
 from course_lib.serve.errors import ApiError
 from course_lib.serve.limits import MAX_BODY_BYTES
@@ -39,7 +44,21 @@ ASK = {"model": "haneul-300k", "prompt": "Hi", "stream": False, "options": GREED
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "127.0.0.1.evil.example", "10.0.0.1:11434", "0.0.0.0", "[::2]", "[", "a" * 300, ""],
+    [
+        "evil.example",
+        "localhost:1.evil.example",
+        "localhost:evil",
+        "evil.example@127.0.0.1",
+        "[::1].evil.example",
+        "[::1%25evil]",
+        "127.0.0.1.evil.example",
+        "10.0.0.1:11434",
+        "0.0.0.0",
+        "[::2]",
+        "[",
+        "a" * 300,
+        "",
+    ],
 )
 def test_another_host_is_refused(http, host):
     """A page whose name was made to point here (DNS rebinding) still sends its own name."""
@@ -54,7 +73,13 @@ def test_this_machine_is_let_in_under_each_of_its_names(http, host):
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://evil.example", "null", "http://localhost.evil.example", "http://localhost@evil.example"],
+    [
+        "https://evil.example",
+        "null",
+        "http://localhost.evil.example",
+        "http://localhost@evil.example",
+        "http://localhost:80.evil.example",
+    ],
 )
 def test_a_page_of_another_site_is_refused(http, origin):
     for path in ("/api/generate", "/v1/chat/completions"):
@@ -67,6 +92,7 @@ def test_a_page_of_another_site_is_refused(http, origin):
     [
         [("origin", "http://localhost"), ("origin", "https://evil.example")],
         [("sec-fetch-site", "cross-site")],
+        [("sec-fetch-site", "CROSS-SITE")],
         [("host", "localhost"), ("host", "evil.example")],
     ],
 )
@@ -155,6 +181,27 @@ def test_a_body_that_does_not_come_is_not_waited_for(worker, monkeypatch, path, 
     asyncio.run(application(worker)(scope, never, send))
     assert sent[0]["status"] == 408 and told in sent[1]["body"]
     assert worker.uploads == 0 and not list(worker.store.blobs.glob(".upload-*"))
+
+
+def test_an_upload_that_drips_gives_its_place_to_others(worker):
+    """Four uploads of a byte per five seconds kept all others out for ever."""
+    dripping = asyncio.run(uploaded(worker, 10, seconds=60))
+    assert dripping == 408 and asyncio.run(uploaded(worker, 1_000_000, seconds=60)) == 400
+    assert worker.uploads == 0 and not list(worker.store.blobs.glob(".upload-*"))
+
+
+async def uploaded(worker, size, seconds):
+    """The status of an upload of `size` bytes in two parts, `seconds` apart; its digest is wrong."""
+    clock = iter([0.0, 1.0, *[seconds] * 9])
+    with unittest.mock.patch("course_lib.serve.create.time", SimpleNamespace(monotonic=lambda: next(clock))):
+        transport = httpx.ASGITransport(application(worker))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+
+            async def parts():
+                yield b"x" * (size // 2)
+                yield b"x" * (size // 2)
+
+            return (await client.post(f"/api/blobs/sha256:{'0' * 64}", content=parts())).status_code
 
 
 def test_uploads_at_once_are_bounded(worker, http, monkeypatch):
@@ -246,7 +293,9 @@ def test_a_body_in_tiny_chunks_is_refused_and_one_in_many_larger_ones_is_not(run
 
 BOMBS = [
     {"type": "object", "properties": {f"k{i}": {"type": "string"} for i in range(5000)}},
-    {"type": "object", "properties": {f"k{i}": {} for i in range(600)}},
+    {"type": "array", "items": {"properties": {f"k{i}": {"type": "integer"} for i in range(101)}}},
+    {"enum": ["a" * 20_000]},
+    {"enum": [[[[[i]]]] for i in range(2000)]},
     {"type": "string", "pattern": "^((a{1000}){1000})$"},
     {"type": "string", "pattern": "^a{99999999999999}$"},
     {"type": "object", "patternProperties": {"^(a{100}){100}$": {}}},
@@ -264,6 +313,18 @@ def test_a_schema_that_takes_long_to_compile_is_refused_before_it_waits_for_a_mo
     named = {"type": "json_schema", "json_schema": {"name": "bomb", "schema": bomb}}
     body = {"model": "not-there", "messages": [{"role": "user", "content": ""}], "response_format": named}
     assert http.post("/v1/chat/completions", json=body).json()["error"]["param"] == "response_format"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"format": {"type": 5}},
+        {"format": {"type": "integer", "minimum": "a"}},
+        {"options": {"repeat_penalty": 1e-300}},
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_a_mistake_of_the_client(http, wrong):
+    assert http.post("/api/generate", json=ASK | wrong).status_code == 400
 
 
 def test_thousands_of_messages_and_texts_are_refused_before_they_wait_for_a_model(http):
@@ -516,6 +577,59 @@ def test_a_client_that_goes_away_stops_the_generation(worker, running, stream):
     assert worker.outstanding == 0
     after = next(m.counters.tokens for m in worker.manager.loaded_models() if m.counters.tokens >= before)
     assert after - before < 1000, "it wrote on to the end"
+
+
+def test_embedding_ends_at_the_next_batch_when_the_client_has_left(worker, monkeypatch):
+    """Two thousand long texts of a client that had left held all others for 23 seconds."""
+    tag, calls = worker.store.find("all-minilm"), []
+
+    async def leave():
+        channel, embed = Channel(), Encoder.embed_ids
+
+        def embed_and_leave(engine, rows, **how):
+            calls.append(len(rows))
+            channel.stop.set()
+            return embed(engine, rows, **how)
+
+        monkeypatch.setattr(Encoder, "embed_ids", embed_and_leave)
+        with pytest.raises(CancelledError):
+            worker.embed(tag, ["a"] * 3 * EMBED_BATCH, channel)
+        with pytest.raises(CancelledError):
+            worker.embed(tag, ["a"], channel)
+
+    asyncio.run(leave())
+    assert calls == [EMBED_BATCH]
+
+
+def test_the_check_of_a_schema_ends_when_the_client_has_left(worker, monkeypatch):
+    stop, stops, request = threading.Event(), {}, LlamaServer.request
+
+    def told(server, path, body=None, stop=None):
+        stops[path] = stop
+        return request(server, path, body, stop)
+
+    monkeypatch.setattr(LlamaServer, "request", told)
+    with worker._engine(worker.store.find("haneul-300k"), None) as (engine, _):
+        engine._body(Generation(json_schema={"enum": ["left"]}), stop)
+    assert stops["/v1/completions"] is stop
+
+
+def test_the_reason_of_a_refused_schema_is_that_of_this_schema(http):
+    """The reasons come through one log: with two requests at once, one got the other's."""
+    formats = [f"secret-{i}" for i in range(12)]
+
+    def reason(name):
+        schema = {"type": "string", "format": name}
+        return http.post("/api/generate", json=ASK | {"format": schema}).json()["error"]
+
+    schema = {"type": "string", "pattern": "(?=a)b"}
+    assert (
+        "regex parse error: (?=a)b look-around"
+        in http.post("/api/generate", json=ASK | {"format": schema}).text
+    )
+    with ThreadPoolExecutor(4) as pool:
+        for name, error in zip(formats, pool.map(reason, formats), strict=True):
+            assert error.endswith(f"Unknown format: {name}")
 
 
 def test_a_client_that_sends_half_a_request_harms_nobody(running):

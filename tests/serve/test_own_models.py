@@ -121,6 +121,14 @@ def test_a_model_made_of_another_has_its_system_message_and_options(sent, http):
     assert longer["eval_count"] == 2, "the request goes before the model"
 
 
+def test_an_adapter_of_another_model_is_refused_when_it_is_added(client, tmp_path):
+    """It was accepted, and then every chat failed with status 500."""
+    file = export_adapter(data.MODELS / "haneul-style", data.MODELS / "haneul-4m", tmp_path / "style.gguf")
+    with pytest.raises(ollama.ResponseError, match="it is for another model") as refused:
+        client.create("wrong", from_="haneul-300k", adapters={"a": client.create_blob(file)}, stream=False)
+    assert refused.value.status_code == 400
+
+
 def test_an_adapter_acts(client, server, tmp_path):
     base = catalog.verify_shipped("haneul-4m")
     adapter = export_adapter(data.MODELS / "haneul-style", base, tmp_path / "style.gguf")

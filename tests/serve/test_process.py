@@ -64,10 +64,10 @@ def gone(url):
     return False
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_cleanly_in_the_midst_of_answers(tmp_path, store, sent):
     folder = (
-        None if sent == signal.SIGTERM else store.manifests.parent
+        None if sent != signal.SIGINT else store.manifests.parent
     )  # a temporary store goes, a given one stays
     process, url = started(tmp_path, folder)
     with httpx.stream("POST", f"{url}/api/generate", json=ASK, timeout=60) as reply:

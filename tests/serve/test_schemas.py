@@ -81,6 +81,13 @@ def test_demands_that_exhaust_the_machine_are_found_however_deep_they_lie():
     assert check_size(fine) is fine
 
 
+@pytest.mark.parametrize("name", ["\u212aelvin", "la\u017fer", "\u0130stanbul", "x:\u212a", "\u212a/x"])
+def test_letters_of_a_name_are_those_of_english(name):
+    """In Python, the Kelvin sign is a K in lower case: two names would be one file, or one name two."""
+    with pytest.raises(ApiError, match="no valid model name"):
+        parse_name(name)
+
+
 @given(st.text(max_size=100))
 def test_a_name_is_a_name_or_refused(text):
     try:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -147,3 +149,13 @@ def test_a_full_disk_is_told(small, monkeypatch):
     monkeypatch.setattr(storing, "atomic_write_text", lambda path, text: Path("/dev/full").write_text(text))
     with pytest.raises(CourseError, match="No space left on device"):
         small.copy(NAME, "x")
+
+
+def test_manifests_that_cannot_be_read_are_left_out(store):
+    """A pipe made the list wait for ever, and deep nesting kept the server from starting."""
+    folder = store.manifests / "library" / "odd"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe.json")
+    (folder / "deep.json").write_text("[" * 100_000)
+    assert all(not tag.name.startswith("odd") for tag in store.tags())
+    shutil.rmtree(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import secrets
 import threading
 import unicodedata
 from collections.abc import Generator, Iterator, Sequence
@@ -194,29 +195,31 @@ class LlamaCpp(Engine):
         self.check_schema(options.json_schema)
         return request | {"json_schema": bounded(options.json_schema)}
 
-    def check_schema(self, schema: dict[str, Any]) -> None:
+    def check_schema(self, schema: dict[str, Any], stop: threading.Event | None = None) -> None:
         """Raise Unsupported for a JSON schema that llama.cpp does not enforce: it only logs a warning.
 
-        The check generates a few tokens with a large bias towards the line break, which `bounded` allows
-        nowhere: it may drop a schema later than at the first token.
+        stop: setting it ends the check with a CancelledError. The check generates a few tokens with a large
+        bias towards the line break, which `bounded` allows nowhere: it may drop a schema later than at the
+        first token. A mark in the schema tells its message in the log from those of other requests.
         """
         key = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).digest()
         if key in self._enforced:
             return
+        mark = secrets.token_hex()
         line_break = self._tokenize(["\n"])[0][-1]
         request = {
             "prompt": [line_break],
             "n_predict": CHECKED_TOKENS,
             "temperature": 0.0,
             "logit_bias": [[line_break, 100.0]],
-            "json_schema": bounded(schema),
+            "json_schema": {"$comment": mark} | bounded({**schema, "$comment": mark}),
         }
         try:
-            enforced = "\n" not in self._completion(request)["choices"][0]["text"]
+            enforced = "\n" not in self._completion(request, stop)["choices"][0]["text"]
         except (TypeError, RuntimeError, CourseError) as error:
             raise Unsupported(f"llama.cpp cannot read this JSON schema: {error}", "fix the schema") from error
         if not enforced:
-            reason = self.server.last_error("JSON schema: ") or "it is too large, or contradicts itself"
+            reason = self.server.error_with(mark, "JSON schema: ") or "it is too large, or contradicts itself"
             what = f"llama.cpp does not enforce this JSON schema: {reason}"
             raise Unsupported(what, "leave that part of the schema out")
         self._enforced[key] = None

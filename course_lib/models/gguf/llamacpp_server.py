@@ -136,7 +136,7 @@ class LlamaServer:
             start_new_session=True,  # Ctrl-C interrupts the caller, not llama.cpp
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
         )
-        self._errors = deque[str](maxlen=10)  # the last lines
+        self._errors = deque[str](maxlen=100)  # the last ones
         threading.Thread(target=_collect, args=(self._process.stderr, self._errors), daemon=True).start()
         self._end = weakref.finalize(self, _end, self._process, folder, os.getpid())
 
@@ -147,7 +147,7 @@ class LlamaServer:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         answer: dict[str, Any] = json.loads(line) if line else {"error": self._exit_message()}
-        return answer | ({"error": self._errors[0]} if "error" in answer and self._errors else {})
+        return answer | ({"error": [*self._errors][-10:][0]} if "error" in answer and self._errors else {})
 
     def _exit_message(self) -> str:
         """How the process ended, and its last words."""
@@ -155,18 +155,18 @@ class LlamaServer:
             status = self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             return "its process runs, but does not answer"
-        return " ".join([f"its process ended with status {status}", *self._errors])[:1000]
+        return " ".join([f"its process ended with status {status}", *[*self._errors][-10:]])[:1000]
 
-    def last_error(self, start: str) -> str:
-        """What follows `start` in llama.cpp's last messages; "" if it writes no such message at once.
+    def error_with(self, mark: str, start: str) -> str:
+        """What follows `start` in the error message of llama.cpp that quotes `mark`; "" if there is none.
 
         The messages come through another pipe than the responses, and may come after them.
         """
         for wait in (0.0, 0.1, 0.4):
             time.sleep(wait)
-            for line in reversed([*self._errors]):
-                if start in line:
-                    return line.partition(start)[2]
+            text, marked, _ = "\n".join([*self._errors]).partition(mark)
+            if marked:  # after the message come the lines of the schema
+                return " ".join(text.rpartition(start)[2].partition("\n1 |")[0].replace("^", "").split())
         return ""
 
     @property

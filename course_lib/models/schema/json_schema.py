@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-MAX_SCHEMA_BYTES = 100_000
+MAX_SCHEMA_BYTES = 20_000  # texts of 90,000 characters in an enum took 8 seconds
 MAX_DEPTH = 64  # nested objects and lists of the schema; above about 120 llama.cpp stops or ignores it
-MAX_PROPERTIES = 500  # of all objects in the schema; 5,000 took 37 seconds
+MAX_PROPERTIES = 100  # of all objects in the schema; 500 optional ones made every token five times slower
 MAX_REPEATS = 10_000  # with maxItems=1e8 llama.cpp used up all memory; multipleOf=1e6 took minutes
 MAX_PATTERN_REPEATS = 1_000  # product of the {counts} in a pattern; (a{1000}){1000} took 30 seconds
 MAX_COMBINATIONS = 500  # of the alternatives that allOf multiplies; 3,125 took a second

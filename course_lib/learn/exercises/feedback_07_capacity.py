@@ -1,0 +1,163 @@
+"""Checkers of chapter 07: batches, memory, replicas, drafts. Each returns feedback, or None if right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from course_lib.learn.exercises.comparing import diagnose
+from course_lib.serve.batching import Server, continuously, in_batches
+
+SLOTS, ANSWERS, LONGEST_ANSWER, TIMES = 4, 16, 100, 3.0
+
+
+def check_batches(tokens: Sequence[int]) -> str | None:
+    if not isinstance(tokens, (list, tuple)) or len(tokens) != ANSWERS:
+        return f"expected a list of {ANSWERS} answer lengths; got {tokens!r}"
+    if wrong := [n for n in tokens if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 100]:
+        return f"{wrong[0]!r} is not a whole number of tokens from 1 to {LONGEST_ANSWER}"
+    server, together = Server(lambda size: 1.0, 0.0, SLOTS), [0.0] * ANSWERS
+    static = max(in_batches(server, together, tokens))
+    continuous = max(continuously(server, together, tokens))
+    if static >= TIMES * continuous:
+        return None
+    took = f"static takes {static:.0f} steps, continuous {continuous:.0f}"
+    if len(set(tokens)) == 1:
+        return f"{took}: answers of one length leave a batch together, and no slot is ever wasted"
+    batches = [tokens[i : i + SLOTS] for i in range(0, ANSWERS, SLOTS)]
+    long = [sum(n > max(tokens) / 2 for n in batch) for batch in batches]
+    if not all(long):
+        return f"{took}: not every batch of four has a long answer, so static batching has short batches, too"
+    if max(long) > 1:
+        return (
+            f"{took}: several long answers share a batch; static batching writes those together for nothing"
+        )
+    return f"{took}: one long answer in each batch is the idea; now the others must be much shorter"
+
+
+def _paged(memory: int, weights: int, token: int, context: int, mean: int, page: int) -> int:
+    return (memory - weights) // (token * page * -(-mean // page))
+
+
+def check_users(users: Callable[[int, int, int, int, int, int], tuple[int, int]]) -> str | None:
+    cases = [
+        (20_000, 8_000, 1, 4096, 1000, 16),
+        (1_000_000, 400_000, 2, 4096, 600, 16),
+        (50_000, 10_000, 1, 1000, 101, 100),
+        (9_000, 8_000, 1, 4096, 100, 16),
+    ]
+
+    def both(memory: int, weights: int, token: int, context: int, mean: int, page: int) -> tuple[int, int]:
+        free = memory - weights
+        return free // (token * context), _paged(memory, weights, token, context, mean, page)
+
+    mistakes = (
+        (
+            lambda m, w, t, c, n, p: (m // (w + t * c), m // (w + t * p * -(-n // p))),
+            "you gave each user a copy of the weights; all users share one",
+        ),
+        (
+            lambda m, w, t, c, n, p: (m // (t * c), _paged(m, 0, t, c, n, p)),
+            "the weights take memory, too: only what they leave is for KV caches",
+        ),
+        (
+            lambda m, w, t, c, n, p: ((m - w) // (t * c), (m - w) // (t * n)),
+            "a user has whole pages: round the tokens up to a multiple of the page",
+        ),
+        (
+            lambda m, w, t, c, n, p: ((m - w) // (t * c), (m - w) // (t * p * (n // p))),
+            "a page was dropped: the tokens that begin the last page need it, too; round up",
+        ),
+        (
+            lambda m, w, t, c, n, p: ((m - w) // (t * c), (m - w) // (t * p * -(-c // p))),
+            "with pages a user takes what the text needs (`mean`), not what it could need (`context`)",
+        ),
+        (lambda m, w, t, c, n, p: both(m, w, t, c, n, p)[::-1], "the two numbers are the wrong way round"),
+    )
+    return diagnose(users, both, cases, mistakes, name="users")
+
+
+def _load_of(users: int, per_hour: float, seconds: float, slots: int) -> float:
+    return users * per_hour / 3600 * seconds / slots
+
+
+def check_replicas(replicas: Callable[[int, float, float, int, float, int], int]) -> str | None:
+    cases = [
+        (2000, 12, 6.0, 8, 0.7, 1),
+        (300, 6, 4.0, 4, 0.7, 0),
+        (50, 2, 3.0, 4, 0.5, 2),
+        (10_000, 20, 9.0, 16, 0.8, 1),
+    ]
+
+    def reference(users: int, hour: float, seconds: float, slots: int, most: float, spare: int) -> int:
+        return math.ceil(_load_of(users, hour, seconds, slots) / most - 1e-9) + spare
+
+    mistakes = (
+        (
+            lambda u, h, s, n, m, x: math.ceil(_load_of(u, h, s, n) / m - 1e-9),
+            "without the spare ones: if one fails, the others are beyond the knee",
+        ),
+        (
+            lambda u, h, s, n, m, x: math.ceil(_load_of(u, h, s, n) - 1e-9) + x,
+            "these would run at full load, far beyond the knee: keep them at `most`",
+        ),
+        (
+            lambda u, h, s, n, m, x: math.ceil(_load_of(u, h, s, n) * m - 1e-9) + x,
+            "a lower limit on the load needs more replicas, not fewer: divide by `most`",
+        ),
+        (
+            lambda u, h, s, n, m, x: int(_load_of(u, h, s, n) / m) + x,
+            "a part of a replica cannot be bought: round up",
+        ),
+        (
+            lambda u, h, s, n, m, x: math.ceil(_load_of(u, h, s, 1) / m - 1e-9) + x,
+            "a replica writes `slots` answers at once",
+        ),
+        (
+            lambda u, h, s, n, m, x: math.ceil(_load_of(u, h * 60, s, n) / m - 1e-9) + x,
+            "an hour has 3,600 seconds, not 60",
+        ),
+    )
+    return diagnose(replicas, reference, cases, mistakes, name="replicas")
+
+
+def _best(gain: Callable[[int], float], most: int) -> int:
+    return max(range(most + 1), key=gain)
+
+
+def check_draft(draft_length: Callable[[float, float, int], int]) -> str | None:
+    cases = [(0.8, 0.1, 8), (0.6, 0.2, 8), (0.3, 0.5, 8), (0.9, 0.02, 12), (0.7, 0.3, 8), (0.5, 0.4, 8)]
+
+    def tokens(alpha: float, k: int, first: int = 0) -> float:
+        return sum(alpha**i for i in range(first, k + 1))
+
+    def reference(alpha: float, cost: float, most: int) -> int:
+        return _best(lambda k: tokens(alpha, k) / (1 + k * cost), most)
+
+    mistakes = (
+        (
+            lambda a, c, m: m,
+            "the longest draft is not the best: its last tokens are rarely accepted, and cost time",
+        ),
+        (
+            lambda a, c, m: _best(lambda k: (1 + k * a) / (1 + k * c), m),
+            "the third token counts only if both before it were accepted: alpha ** 3, not alpha",
+        ),
+        (
+            lambda a, c, m: _best(lambda k: tokens(a, k, 1) / (1 + k * c), m),
+            "each round also gives one token of the large model itself, even if no draft is accepted",
+        ),
+        (
+            lambda a, c, m: _best(lambda k: tokens(a, k) / (k * c) if k else 1.0, m),
+            "the large model must check the draft: a round takes 1 + k * cost",
+        ),
+        (
+            lambda a, c, m: max(range(1, m + 1), key=lambda k: tokens(a, k) / (1 + k * c)),
+            "sometimes no draft at all is best: let k begin at 0",
+        ),
+        (
+            lambda a, c, m: _best(lambda k: tokens(a, k) - k * c, m),
+            "compare tokens per time: divide by the time of the round, do not subtract",
+        ),
+    )
+    return diagnose(draft_length, reference, cases, mistakes, name="draft_length")

@@ -1,0 +1,221 @@
+"""Checkers of chapter 07: streams, reports, queues, failures. Each returns feedback, or None if right."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from course_lib.learn.exercises.comparing import diagnose
+
+Events = Callable[[Iterable[bytes]], Iterable[Any]]
+
+
+def _stream(*values: object, done: bool = False) -> bytes:
+    lines = [f"data: {json.dumps(value, ensure_ascii=False)}\n\n" for value in values]
+    return ("".join(lines) + "data: [DONE]\n\n" * done).encode()
+
+
+def _events(chunks: Iterable[bytes]) -> Iterator[Any]:
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data: ") and line != b"data: [DONE]":
+                yield json.loads(line[6:])
+
+
+def _each_chunk(chunks: Iterable[bytes]) -> Iterator[Any]:
+    for chunk in chunks:
+        for line in chunk.split(b"\n"):
+            if line.startswith(b"data: ") and line != b"data: [DONE]":
+                yield json.loads(line[6:])
+
+
+def _as_text(chunks: Iterable[bytes]) -> Iterator[Any]:
+    return _events(chunk.decode().encode() for chunk in chunks)
+
+
+def _replaced(chunks: Iterable[bytes]) -> Iterator[Any]:
+    return _events(chunk.decode(errors="replace").encode() for chunk in chunks)
+
+
+def _ignored(chunks: Iterable[bytes]) -> Iterator[Any]:
+    return _events(chunk.decode(errors="ignore").encode() for chunk in chunks)
+
+
+def _with_done(chunks: Iterable[bytes]) -> Iterator[Any]:
+    for line in b"".join(chunks).split(b"\n"):
+        if line.startswith(b"data: "):
+            yield json.loads(line[6:])
+
+
+def _all_lines(chunks: Iterable[bytes]) -> Iterator[Any]:
+    for line in b"".join(chunks).split(b"\n"):
+        if line and line != b"data: [DONE]":
+            yield json.loads(line.removeprefix(b"data: "))
+
+
+def check_events(events: Events) -> str | None:
+    def listed(function: Events) -> Callable[[list[bytes]], list[Any]]:
+        return lambda chunks: list(function(iter(chunks)))
+
+    hangul, words = _stream("하늘 은행"), _stream("a", "b", "c")
+    cases: list[tuple[list[bytes]]] = [
+        ([_stream("a", "b")],),
+        ([words[:9], words[9:14], words[14:]],),
+        ([hangul[:8], hangul[8:]],),
+        ([_stream("a", done=True)],),
+        ([b": keep-alive\n\n", _stream("a")],),
+        ([b"x" * 0, words[:-1], words[-1:]],),
+    ]
+    mistakes = (
+        (
+            _each_chunk,
+            "a chunk may end within a line: keep its unfinished end, and put the next chunk behind it",
+        ),
+        (_as_text, "a chunk may end within a character, so it cannot be decoded alone: split the bytes"),
+        (_replaced, "a character that was cut in two became question marks: split the bytes, decode later"),
+        (_ignored, "a character that was cut in two is lost: split the bytes, decode later"),
+        (_with_done, "data: [DONE] is the end of the stream, not JSON"),
+        (
+            _all_lines,
+            "a line that begins with a colon is a comment, which keeps the connection open: skip it",
+        ),
+    )
+    found = [(listed(function), why) for function, why in mistakes]
+    if feedback := diagnose(listed(events), listed(_events), cases, found, name="list(events"):
+        return feedback.replace("list(events(", "list(events(iter(", 1)
+    read: list[int] = []
+    chunks = (read.append(i) or part for i, part in enumerate([_stream("a"), _stream("b"), _stream("c")]))  # type: ignore[func-returns-value]
+    next(iter(events(chunks)))
+    if len(read) > 1:
+        return "the first event came only after later chunks: yield an event as soon as its line is complete"
+    return None
+
+
+Sent = tuple[float, float, float, bool]  # due, sent, ended, answered
+
+
+def _report(
+    requests: Sequence[Sent], warm_up: int, begin: int = 0, *, failed: bool = False, off: int = -1
+) -> tuple[float, float]:
+    counted = requests[warm_up:]
+    times = sorted(r[2] - r[begin] for r in counted if r[3] or failed)
+    at = min(len(times) - 1, math.ceil(0.95 * len(times)) + off)
+    return times[at], sum(not r[3] for r in counted) / len(counted)
+
+
+def _load(count: int, pause: int, failed: Sequence[int]) -> list[Sent]:
+    """Requests ten a second; around number `pause` they are sent late, and those in `failed` fail at once."""
+    requests = []
+    for i in range(count):
+        late = max(0.0, 1 - 0.1 * (i - pause)) if i >= pause else 0.0
+        due = 0.1 * i
+        took = 3.0 - 0.5 * i if i < 4 else 0.2 + 0.001 * i
+        ok = i not in failed
+        requests.append((due, due + late, due + late + (took if ok else 0.01), ok))
+    return requests
+
+
+def check_report(report: Callable[[list[Sent], int], tuple[float, float]]) -> str | None:
+    cases = [
+        (_load(48, 20, range(24, 48, 2)), 4),
+        (_load(104, 50, []), 4),
+        (_load(44, 10, [40]), 0),
+    ]
+
+    def share_of_all(requests: Sequence[Sent], warm_up: int) -> tuple[float, float]:
+        return _report(requests, warm_up)[0], sum(not r[3] for r in requests) / len(requests)
+
+    def per_cent(requests: Sequence[Sent], warm_up: int) -> tuple[float, float]:
+        p95, failed = _report(requests, warm_up)
+        return p95, 100 * failed
+
+    mistakes = (
+        (lambda r, w: _report(r, w, 1), "the time runs from `sent`: it hides that the request was late"),
+        (
+            lambda r, w: _report(r, w, failed=True),
+            "failed requests, which end at once, count among the fast answers",
+        ),
+        (lambda r, w: _report(r, 0), "the warm-up requests count, and they are slower than the others"),
+        (lambda r, w: _report(r, 0, 1, failed=True), "this is the colleague's p95, with all three faults"),
+        (
+            lambda r, w: _report(r, w, off=0),
+            "that is one place too far: of 40 times, take the 38th, index 37",
+        ),
+        (
+            lambda r, w: _report(r, w, 1, failed=True),
+            "two faults are left: when the time begins, and failures",
+        ),
+        (share_of_all, "the share of failures counts the warm-up"),
+        (per_cent, "the share of failures is in per cent; return it from 0 to 1"),
+    )
+    return diagnose(report, _report, cases, mistakes, name="report")
+
+
+def check_queue(longest_queue: Callable[[int, float, float], int]) -> str | None:
+    cases = [(4, 2.0, 10.0), (4, 2.0, 11.0), (1, 0.5, 2.0), (8, 3.0, 2.0), (2, 4.0, 4.0)]
+    mistakes = (
+        (lambda s, t, limit: int(limit // t), "you served one request at a time; `slots` begin together"),
+        (
+            lambda s, t, limit: int(s * limit / t),
+            "between two rounds nobody begins: count whole rounds, then multiply by the slots",
+        ),
+        (
+            lambda s, t, limit: s * math.ceil(limit / t),
+            "the last round begins after the limit: round down, not up",
+        ),
+        (
+            lambda s, t, limit: s * (int(limit // t) + 1),
+            "the slots are all taken at the start: the first round begins after `seconds`, not at once",
+        ),
+        (
+            lambda s, t, limit: s * max(0, int(limit // t) - 1),
+            "the limit is for the beginning of an answer, not for its end",
+        ),
+        (lambda s, t, limit: int(limit // t) // s, "more slots empty the queue faster: multiply by them"),
+    )
+
+    def reference(slots: int, seconds: float, limit: float) -> int:
+        return slots * int(limit // seconds)
+
+    return diagnose(longest_queue, reference, cases, mistakes, name="longest_queue")
+
+
+def check_next(what_next: Callable[[int | None, int], str]) -> str | None:
+    cases = [(None, 0), (None, 7), (200, 30), (503, 0), (400, 0), (404, 0)]
+
+    def reference(status: int | None, tokens: int) -> str:
+        if status is None:
+            return "error" if tokens else "again"
+        return {200: "done", 503: "wait"}.get(status, "error")
+
+    def changed(**answers: str) -> Callable[[int | None, int], str]:
+        """The reference with other answers: those after a broken connection (early, late), busy, bad."""
+
+        def other(status: int | None, tokens: int) -> str:
+            case = {503: "busy", 400: "bad", 404: "bad", 200: "good"}.get(status or 0, "")
+            return answers.get(case or ("late" if tokens else "early"), reference(status, tokens))
+
+        return other
+
+    twice = "the user has seen seven tokens: another try would begin a second answer behind them"
+    storm = "a server with a full queue is asked again at once: wait first, or the crowd grows"
+    bad = "status 400 says that the request is wrong: it is wrong at every server"
+    mistakes = (
+        (changed(late="again"), twice),
+        (changed(busy="again"), storm),
+        (changed(bad="again"), bad),
+        (changed(bad="wait"), bad + ", and later, too"),
+        (changed(early="error"), "nobody has seen a token: another replica can answer, and nobody notices"),
+        (changed(busy="error"), "503 is no failure for good: the queue is full now, and empty later"),
+        (
+            changed(late="again", busy="again", bad="again"),
+            "whatever fails is sent again: three of these are wrong",
+        ),
+        (changed(late="again", busy="again"), f"{twice}. And 503 means: not now"),
+        (changed(early="error", busy="error"), "nothing is ever tried again: two of these could be answered"),
+    )
+    return diagnose(what_next, reference, cases, mistakes, name="what_next")
