@@ -27,7 +27,7 @@ def marked_pieces(text):
             continue
         stem = next((word[: -len(p)] for p in ("에서", "으로", "까지", "부터") if word.endswith(p)), word)
         if len(stem) == 2 and stem[1] in "은는이가을를의에로와과도만":
-            stem = stem[0]
+            yield f"_{stem[0]}"  # beside the pair, for it may be a noun, such as 한도
         yield from {f"_{stem[i : i + 2]}" for i in range(max(1, len(stem) - 1))}
 
 
