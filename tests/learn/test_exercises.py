@@ -84,7 +84,7 @@ def test_the_solution_is_shown_after_a_try(capsys, monkeypatch):
     assert "switched off" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", ["00.9", "7", "", "../00.1", "99.1", "00.1.1"])
+@pytest.mark.parametrize("wrong", ["00.9", "77", "", "../00.1", "99.1", "00.1.1"])
 def test_an_unknown_exercise_is_told_and_strictly_raised(wrong, capsys, monkeypatch):
     for call in (hint, solution, lambda id_: check(id_, 1)):
         call(wrong)

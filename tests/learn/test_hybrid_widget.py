@@ -133,7 +133,7 @@ def test_the_picture_has_both_legs_beside_the_ranking_and_marks_what_is_relevant
             "meaning alone": [h.id for h in found.dense],
         }.items()
     ):
-        assert [t.get_text() for t in texts if t.get_position()[0] == x] == [name, *ids]
+        assert [t.get_text() for t in texts if round(t.get_position()[0]) == x] == [name, *ids]
     assert {t.get_text() for t in texts if t.get_weight() == "bold"} == {"fees-01", "fees-02"}
 
 

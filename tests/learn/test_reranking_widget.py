@@ -93,7 +93,7 @@ def drawn(picture):
     """Ids of the first and of the second column, what is bold, and both ends of each line."""
     axes = picture.axes[0]
     before, after = (
-        [t.get_text() for t in axes.texts if t.get_position()[0] == x and t.get_position()[1] >= 0]
+        [t.get_text() for t in axes.texts if round(t.get_position()[0]) == x and t.get_position()[1] >= 0]
         for x in (0, 1)
     )
     bold = {t.get_text() for t in axes.texts if t.get_weight() == "bold"}
