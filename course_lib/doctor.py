@@ -75,7 +75,8 @@ def _packages() -> Finding:
     from packaging.requirements import Requirement
 
     project = tomllib.loads((data.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    requirements, problems = [Requirement(line) for line in project["dependencies"]], []
+    named, problems = [Requirement(line) for line in project["dependencies"]], []
+    requirements = [each for each in named if each.marker is None or each.marker.evaluate()]  # of this system
     for requirement in requirements:
         try:
             version = importlib.metadata.version(requirement.name).partition("+")[0]

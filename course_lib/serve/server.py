@@ -151,8 +151,9 @@ def _start_log() -> None:
 def _on_signal(handle: Callable[..., Any]) -> Iterator[None]:
     """Call `handle` on Ctrl-C, SIGTERM and a closed terminal, until the end of the `with` block."""
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
-        numbers.append(signal.SIGHUP)
+    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:  # ignored under nohup
+        numbers.append(hang_up)
     previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield

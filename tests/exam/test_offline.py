@@ -68,7 +68,7 @@ def test_libraries_fail_as_without_a_network():
             httpx.get("http://telemetry.example.org", trust_env=False)
         with pytest.raises(OSError):
             urllib.request.urlopen("http://telemetry.example.org", timeout=5)  # goes to the proxy nobody runs
-    assert events(attempts) == [("look up", "telemetry.example.org")]
+    assert set(events(attempts)) == {("look up", "telemetry.example.org")}
 
 
 def test_a_python_child_is_stopped_and_told_by_its_name():
