@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from course_lib import checkpoint
 from course_lib.errors import CourseError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def map_batches(
     if address is None and (workers, gpus) != (None, None):
         raise CourseError(f"workers={workers}, gpus={gpus} without an address", 'address="local"')
     header = _header(settings, items, batch_size)
-    done = _resume(Path(output), header, batch_size) if output is not None else []
+    done = _resume(Path(output), header) if output is not None else []
     batches = [list(items[i : i + batch_size]) for i in range(len(done), len(items), batch_size)]
     if address is None or not batches:
         results = _here(load, batches)
@@ -67,7 +67,7 @@ def map_batches(
     with bar, closing(results):
         for lines in results:
             if output is not None:
-                _append(Path(output), lines)
+                checkpoint.append(Path(output), lines)
             done += lines
             bar.update(len(lines))
     return [json.loads(line) for line in done]
@@ -150,29 +150,8 @@ def _header(settings: str, items: Sequence[Any], batch_size: int) -> dict[str, A
     return {"settings": settings, "batch_size": batch_size, "rows": len(items), "sha256": digest}
 
 
-def _resume(path: Path, header: dict[str, Any], batch_size: int) -> list[str]:
-    """Return the lines of the complete batches in the file, and cut off what comes after them.
-
-    The last batch may have been written in part. Raises CourseError if the file belongs to another call.
-    """
-    first = (json.dumps(header, ensure_ascii=False) + "\n").encode()
-    if not path.exists() or first.startswith(path.read_bytes()):  # new, or killed within the first line
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(first)
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is incomplete
-    if not lines or lines[0] + b"\n" != first:
-        what = f"{path.name} is the output of another model, table or batch_size"
-        raise CourseError(what, f'output="{path.stem}-2{path.suffix}"')
-    rows = lines[1:]
-    complete = rows if len(rows) == header["rows"] else rows[: len(rows) // batch_size * batch_size]
-    with open(path, "r+b") as file:
-        file.truncate(sum(len(line) + 1 for line in (lines[0], *complete)))
-    return [line.decode() for line in complete]
-
-
-def _append(path: Path, lines: Sequence[str]) -> None:
-    with open(path, "ab") as file:
-        file.write("".join(f"{line}\n" for line in lines).encode())
-        file.flush()
-        os.fsync(file.fileno())
+def _resume(path: Path, header: dict[str, Any]) -> list[str]:
+    """Return the lines of the complete batches. Raises CourseError for the file of another call."""
+    what = f"{path.name} is the output of another model, table or batch_size"
+    foreign = CourseError(what, f'output="{path.stem}-2{path.suffix}"')
+    return checkpoint.resume(path, header, foreign, batch_size=header["batch_size"], total=header["rows"])

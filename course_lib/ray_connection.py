@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from course_lib.environment import variables
 from course_lib.errors import CourseError
 
 INSTALL = 'pip install -e ".[cluster]"'
@@ -43,7 +44,7 @@ def connected(address: str) -> Iterator[Any]:
         options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
         if address == "local":
             # A token, known to this process and its children alone, makes Ray ask every connection for it.
-            stack.enter_context(_environment({"RAY_AUTH_TOKEN": secrets.token_hex(32)}))
+            stack.enter_context(variables({"RAY_AUTH_TOKEN": secrets.token_hex(32)}))
             folder = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
             options |= {"_temp_dir": stack.enter_context(folder), "_node_ip_address": "127.0.0.1"}
             options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
@@ -96,16 +97,3 @@ def _import(address: str) -> Any:
     except ImportError as error:
         raise CourseError(f"address={address!r} needs Ray, which is not installed", INSTALL) from error
     return ray
-
-
-@contextlib.contextmanager
-def _environment(changes: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for the `with` block."""
-    before = {name: os.environ.pop(name) for name in changes if name in os.environ}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name in changes:
-            del os.environ[name]
-        os.environ.update(before)

@@ -22,6 +22,7 @@ ROOMS = [
     "quiet",
     "shell",
     "atomic",
+    "checkpoint",
     "tables",
     "plots",
     "data",

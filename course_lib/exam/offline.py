@@ -4,6 +4,8 @@ Python's sockets are stopped before they connect (sys.addaudithook, PEP 578), in
 Python children. Programs that are not Python, and native code, cannot be stopped so: the usual ones are sent
 to a proxy that nobody runs, and what they connect to in spite of it is seen by looking at their sockets.
 This is a check of software that one trusts, not a prison: code that tries to get past it can.
+
+Each child loads this file alone, at its start: so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -113,27 +115,25 @@ def offline(interval: float = 0.1) -> Iterator[Attempts]:
 
     interval: seconds between two looks at the sockets of this process and its children.
     """
+    from course_lib.environment import variables
+
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "connections.jsonl"
         child = Path(folder) / "sitecustomize.py"  # Python imports this module at its start
         child.write_text(CHILD.format(module=str(Path(__file__).resolve())), "utf-8")
         path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
         settings = SETTINGS | {LOG: str(log), "PYTHONPATH": path}
-        before = {name: os.environ.get(name) for name in settings}
-        stop = threading.Event()
-        os.environ.update(settings)
-        install()
-        watcher = threading.Thread(target=_watch, args=(stop, interval), daemon=True)
-        watcher.start()
-        attempts = Attempts(log)
-        try:
-            yield attempts
-        finally:
-            stop.set()
-            watcher.join()
-            attempts.freeze()
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
+        stop, attempts = threading.Event(), Attempts(log)
+        with variables(settings):
+            install()
+            watcher = threading.Thread(target=_watch, args=(stop, interval), daemon=True)
+            watcher.start()
+            try:
+                yield attempts
+            finally:
+                stop.set()
+                watcher.join()
+                attempts.freeze()
 
 
 class Attempts:

@@ -45,10 +45,14 @@ def read_questions(path: Path) -> list[ExamQuestion]:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise CourseError(f"{path} cannot be read: {error}", "course exam --questions FILE.jsonl") from error
+        raise CourseError(
+            f"{path} cannot be read: {error}", 'read_questions(Path("questions.jsonl"))'
+        ) from error
     rows = {".jsonl": _json_rows, ".csv": _csv_rows}.get(path.suffix.lower())
     if rows is None:
-        raise CourseError(f"{path.name} is neither .jsonl nor .csv", "course exam --questions FILE.jsonl")
+        raise CourseError(
+            f"{path.name} is neither .jsonl nor .csv", 'read_questions(Path("questions.jsonl"))'
+        )
     questions: dict[str, ExamQuestion] = {}
     for line, row in rows(path.name, _decode(path.name, text)):
         question = _question(f"{path.name}, line {line}", row)
@@ -57,7 +61,7 @@ def read_questions(path: Path) -> list[ExamQuestion]:
             raise CourseError(what, "give each question its own id")
         questions[question.id] = question
     if not questions:
-        raise CourseError(f"{path.name} has no questions", "course exam --questions FILE.jsonl")
+        raise CourseError(f"{path.name} has no questions", 'read_questions(Path("questions.jsonl"))')
     return list(questions.values())
 
 

@@ -7,16 +7,17 @@ contest.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from course_lib import checkpoint
 from course_lib.errors import CourseError
 from course_lib.exam.questions import ExamQuestion
 from course_lib.rag.answering import normalise, without_letter
@@ -177,37 +178,32 @@ def _acceptable(question: ExamQuestion, text: str) -> str:
     return text
 
 
-def _header(questions: Sequence[ExamQuestion], minutes: float) -> str:
+def _header(questions: Sequence[ExamQuestion], minutes: float) -> dict[str, Any]:
     digest = sha256(repr(list(questions)).encode("utf-8", "surrogatepass")).hexdigest()
-    return json.dumps({"exam": digest, "questions": len(questions), "minutes": float(minutes)}) + "\n"
+    return {"exam": digest, "questions": len(questions), "minutes": float(minutes)}
 
 
-def _resume(output: Path, header: str) -> list[Given]:
+def _resume(output: Path, header: dict[str, Any]) -> list[Given]:
     """Return the answers in the checkpoint, and cut off a line that was not finished."""
-    if not output.exists() or header.encode().startswith(output.read_bytes()):
-        _write(output, "wb", header)
-        return []
-    lines = output.read_bytes().split(b"\n")[:-1]
-    if not lines or lines[0] + b"\n" != header.encode():
-        what = f"{output.name} belongs to another exam, or to another time limit"
-        raise CourseError(what, f"course exam --out {output.stem}-2")
-    with output.open("r+b") as file:
-        file.truncate(sum(len(line) + 1 for line in lines))
-    rows: Iterator[dict[str, Any]] = map(json.loads, lines[1:])
+    what = f"{output.name} belongs to another exam, or to another time limit"
+    foreign = CourseError(what, f'run_exam(..., Path("{output.stem}-2{output.suffix}"))')
+    with _told(output):
+        lines = checkpoint.resume(output, header, foreign, batch_size=1, total=header["questions"])
+    rows: Iterator[dict[str, Any]] = map(json.loads, lines)
     return [Given(**row | {"failed": tuple(row["failed"])}) for row in rows]
 
 
 def _append(output: Path, row: dict[str, Any]) -> None:
-    _write(output, "ab", json.dumps(row, ensure_ascii=False) + "\n")
+    line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()  # half surrogates
+    with _told(output):
+        checkpoint.append(output, [line])
 
 
-def _write(output: Path, mode: str, text: str) -> None:
+@contextmanager
+def _told(output: Path) -> Iterator[None]:
+    """Turn an error of the disk into a CourseError."""
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with open(output, mode) as file:
-            file.write(text.encode("utf-8", "backslashreplace"))
-            file.flush()
-            os.fsync(file.fileno())
+        yield
     except OSError as error:
         what = f"the checkpoint {output} cannot be written: {error}; the answers before this one are in it"
         raise CourseError(what, "free some disk space, and run the same command again") from error

@@ -20,7 +20,7 @@ from course_lib.models.schema.spec import ModelSpec
 from course_lib.ray_connection import SEVERAL_MACHINES, check_room, connected
 from course_lib.serve.limits import MAX_QUEUED, MAX_RUNNING
 from course_lib.serve.managed import start_of
-from course_lib.serve.server import bind
+from course_lib.serve.process import free_port
 
 REPLICA_TRIES = 2  # to start a replica, before the deployment fails
 
@@ -119,9 +119,8 @@ def deploy(
     Raises CourseError where Ray is missing or has too few CPUs or GPUs, if the port is taken, for a field of
     the specification that does not act, and if a replica does not start.
     """
-    with connected(address) as ray, bind(port) as free:
-        port = free.getsockname()[1]
-        free.close()
+    with connected(address) as ray:
+        port = free_port(port)
         from ray import serve
 
         fewest = replicas if isinstance(replicas, int) else replicas[0]
