@@ -139,7 +139,7 @@ def _on_ray(
                 yield json.loads(row["batch"])
         except ray.exceptions.ActorDiedError as error:
             what = f"a worker died {MAX_DEATHS + 1} times: it loads too much, or a batch ends its process"
-            raise CourseError(what, "map_batches(...), with address=None, shows why") from error
+            raise CourseError(what, "map_batches(load, items, address=None)") from error
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
 

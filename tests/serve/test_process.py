@@ -64,12 +64,17 @@ def gone(url):
     return False
 
 
+def _heed_hang_up():
+    """Else a server whose tests run under nohup ignores SIGHUP, as it should."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_cleanly_in_the_midst_of_answers(tmp_path, store, sent):
     folder = (
         None if sent != signal.SIGINT else store.manifests.parent
     )  # a temporary store goes, a given one stays
-    process, url = started(tmp_path, folder)
+    process, url = started(tmp_path, folder, preexec_fn=_heed_hang_up)
     with httpx.stream("POST", f"{url}/api/generate", json=ASK, timeout=60) as reply:
         lines = reply.iter_lines()
         next(lines)

@@ -30,7 +30,8 @@ def check_fields(engine: type[Any], spec: ModelSpec) -> None:
     if not supports_task(engine.driver, engine.capabilities, spec.task):
         what = f"the driver {engine.driver} does not support the task {spec.task}"
         if engine.driver == "tgi" and spec.task in GENERATION_TASKS:
-            raise Unsupported(what, 'load(..., driver="openai")   (or task="text-generation")')
+            what += "; it continues texts, and TGI's chat is in OpenAI's protocol"
+            raise Unsupported(what, 'load(..., driver="openai")')
         raise Unsupported(what, with_driver(spec, "huggingface"))
     options = non_default_fields(spec.generation, "generation.")
     if options and spec.task not in TASKS["generate"]:
