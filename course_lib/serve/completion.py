@@ -48,7 +48,7 @@ class CompletionRequest:
     logprobs: The number of alternatives to tell for each token (None: tell no probabilities).
     num_ctx: The maximum number of tokens of prompt and answer together (None: the model's context length).
     num_predict: The maximum number of tokens of the answer (None: limited by num_ctx only).
-    prompt_field: The name of the prompt in error messages.
+    prompt_field, schema_field: The names of the prompt and of the JSON schema in error messages.
     """
 
     prompt: Prompt
@@ -58,6 +58,7 @@ class CompletionRequest:
     num_ctx: int | None = None
     num_predict: int | None = None
     prompt_field: str = "prompt"
+    schema_field: str = "format"
 
 
 class Piece(NamedTuple):
@@ -140,7 +141,7 @@ class ServedLlamaCpp(LlamaCpp):
         if prompt is None or context < self.context:
             prompt, room = self._counted(request, context)
         limit = min(room, request.num_predict or room)
-        body = self._body(request.options.replace(max_output_length=limit), stop) | {"prompt": prompt}
+        body = self._body(request, limit, stop) | {"prompt": prompt}
         further = {name: request.sampling.get(name, value) for name, value in NEUTRAL.items()}
         body |= further | {"samplers": SAMPLERS}
         if "repeat_last_n" in request.sampling:
@@ -210,12 +211,13 @@ class ServedLlamaCpp(LlamaCpp):
             raise ApiError(request.prompt_field, what, "shorten it: this server does not truncate prompts")
         return ids, context - len(ids)
 
-    def _body(self, options: Generation, stop: Event) -> dict[str, Any]:
+    def _body(self, request: CompletionRequest, limit: int, stop: Event) -> dict[str, Any]:
+        options = request.options.replace(max_output_length=limit)
         if options.json_schema is not None:
             try:
                 self.check_schema(options.json_schema, stop)
             except Unsupported as error:
-                raise ApiError("format", error.what) from error
+                raise ApiError(request.schema_field, error.what, error.fix) from error
         return self._request([], options)
 
     def _run(

@@ -111,6 +111,7 @@ class CommonBody(SamplingOptions):
             num_ctx=parameters.get("num_ctx"),
             num_predict=limit if limit > 0 else None,
             prompt_field=prompt_field,
+            schema_field="response_format",
         )
 
 
@@ -207,25 +208,17 @@ def _completion_text(piece: Piece) -> dict[str, Any]:
     """The text of a choice of /v1/completions, and the log probabilities in their older form."""
     if piece.logprobs is None:
         return {"text": piece.text}
-    others = [{o["token"]: o["logprob"] for o in token["top_logprobs"]} for token in piece.logprobs]
-    return {
-        "text": piece.text,
-        "logprobs": {
-            "tokens": [token["token"] for token in piece.logprobs],
-            "token_logprobs": [token["logprob"] for token in piece.logprobs],
-            "top_logprobs": others,
-        },
+    columns = {
+        "tokens": [token["token"] for token in piece.logprobs],
+        "token_logprobs": [token["logprob"] for token in piece.logprobs],
+        "top_logprobs": [{o["token"]: o["logprob"] for o in t["top_logprobs"]} for t in piece.logprobs],
     }
+    return {"text": piece.text, "logprobs": columns}
 
 
 def _usage(completions: list[Completion]) -> dict[str, int]:
-    prompt_tokens = sum(c.prompt_tokens for c in completions)
-    tokens = sum(c.tokens for c in completions)
-    return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": tokens,
-        "total_tokens": prompt_tokens + tokens,
-    }
+    read, written = sum(c.prompt_tokens for c in completions), sum(c.tokens for c in completions)
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
 async def _stream(
@@ -242,19 +235,15 @@ async def _stream(
             content = {"delta": delta} | _chat_logprobs(piece)
         return head | {"choices": [_choice(0, content, finish_reason)]}
 
-    async def chunks() -> AsyncIterator[dict[str, Any]]:
-        piece = first
-        while isinstance(piece, Piece):
-            yield chunk(piece)
-            piece = await anext(pieces)
-        yield chunk(Piece(""), piece.finish_reason)
-        if body.stream_options.include_usage:
-            yield head | {"choices": [], "usage": _usage([piece])}
-
     async def events() -> AsyncIterator[bytes]:
+        piece = first
         try:
-            async for content in chunks():
-                yield _event(content)
+            while isinstance(piece, Piece):
+                yield _event(chunk(piece))
+                piece = await anext(pieces)
+            yield _event(chunk(Piece(""), piece.finish_reason))
+            if body.stream_options.include_usage:
+                yield _event(head | {"choices": [], "usage": _usage([piece])})
         except CourseError as error:
             yield _event(error_body(error))
         yield b"data: [DONE]\n\n"
