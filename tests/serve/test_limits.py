@@ -26,7 +26,7 @@ from course_lib.models.drivers.encoder import Encoder
 from course_lib.models.drivers.llamacpp import LlamaCpp
 from course_lib.models.gguf.llamacpp_server import LlamaServer
 from course_lib.models.schema import Generation, json_schema
-from course_lib.serve import limits, model_info
+from course_lib.serve import limits, model_info, openai_protocol
 from course_lib.serve.app import ROUTES, application
 from course_lib.serve.channel import EMBED_BATCH, Channel
 from course_lib.serve.completion import CompletionRequest
@@ -34,7 +34,7 @@ from course_lib.serve.connection import BoundedConnection
 from course_lib.serve.errors import ApiError
 from course_lib.serve.limits import MAX_BODY_BYTES
 from course_lib.serve.ollama_protocol import PART_BYTES
-from course_lib.serve.ollama_schemas import Options
+from course_lib.serve.ollama_schemas import ChatBody, Options
 from course_lib.serve.server import bind
 from course_lib.serve.worker import Worker
 
@@ -303,6 +303,11 @@ BOMBS = [
     {"type": "string", "pattern": "^a{99999999999999}$"},
     {"type": "object", "patternProperties": {"^(a{100}){100}$": {}}},
     {"allOf": [{"anyOf": [{"properties": {f"k{i}{j}": {}}} for i in range(5)]} for j in range(5)]},
+    {"prefixItems": [{"allOf": [{"anyOf": [{"const": i} for i in range(7)]}] * 2}] * 2, "type": "array"},
+    {"properties": {"a": {}}, "anyOf": [{"required": ["a"]}] * 51},
+    {"$defs": {"a": {"properties": {"b": {}}}}, "anyOf": [{"$ref": "#/$defs/a", "required": ["b"]}] * 51},
+    {"anyOf": [{"type": "array", "maxItems": 9990 + i, "items": {"type": "string"}} for i in range(9)]},
+    {"patternProperties": {f"^a{i}[a-z]*$": {} for i in range(101)}, "type": "object"},
     {"$defs": {"a": {"oneOf": [{"const": i} for i in range(9)]}}, "allOf": [{"$ref": "#/$defs/a"}] * 9},
     {"enum": ["x" * 100] * 2000},
     json.loads('{"items":' * 90 + "{}" + "}" * 90),
@@ -650,6 +655,34 @@ def test_the_check_of_a_schema_ends_when_the_client_has_left(worker, monkeypatch
     with worker._engine(worker.store.find("haneul-300k"), None) as (engine, _):
         engine._body(CompletionRequest("", Generation(json_schema={"enum": ["left"]})), 1, stop)
     assert stops["/v1/completions"] is stop
+
+
+def test_one_schema_is_checked_at_a_time_and_the_same_one_once(worker, monkeypatch):
+    """llama.cpp compiles a schema between two tokens of all texts that it writes."""
+    request, checks, free = LlamaServer.request, [], threading.Semaphore(1)
+
+    def told(server, path, body=None, stop=None):
+        if path != "/v1/completions":
+            return request(server, path, body, stop)
+        assert free.acquire(blocking=False)
+        checks.append(body["json_schema"]["enum"])
+        answer = request(server, path, body, stop)
+        free.release()
+        return answer
+
+    monkeypatch.setattr(LlamaServer, "request", told)
+    with worker._engine(worker.store.find("haneul-300k"), None) as (engine, _), ThreadPoolExecutor(8) as pool:
+        list(pool.map(engine.check_schema, [{"enum": [f"check {i % 4}"]} for i in range(8)]))
+    assert sorted(checks) == [[f"check {i}"] for i in range(4)]
+
+
+def test_a_schema_is_validated_where_the_model_runs():
+    """It took .2 seconds for 20 kB, and meanwhile the server read no other request."""
+    schema = {"anyOf": [{"type": "string"}, {"type": 5}]}
+    ask = {"model": "m", "messages": [{"role": "user", "content": ""}]}
+    ChatBody.read(json.dumps(ask | {"format": schema}).encode())
+    named = {"type": "json_schema", "json_schema": {"schema": schema}}
+    openai_protocol.ChatBody.read(json.dumps(ask | {"response_format": named}).encode())
 
 
 def test_the_reason_of_a_refused_schema_is_that_of_this_schema(http):
