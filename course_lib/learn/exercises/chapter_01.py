@@ -17,7 +17,7 @@ PROPOSALS = {
     "a": "no model of that name exists: Llama 3 was published with 8 and with 70 billion weights",
     "b": "it fits and it knows Korean, but its licence forbids commercial use",
     "c": None,
-    "d": "in 16 bits its weights take 14 GiB, but the machine has 8; in 4.5 bits the same model fits",
+    "d": "in Q8_0 its weights alone take 7.5 of the 8 GiB: nothing is left for the program and the context",
 }
 
 EXERCISES = (
