@@ -85,9 +85,9 @@ EXERCISES = (
         "01.7",
         "decide between two models",
         (
-            "What is the difference of the two on one question, and which values can it take?",
+            "On which questions can the two be compared, and what is their difference on one of them?",
             "`bootstrap_interval` of the list of differences; then ask on which side of zero all of it lies.",
-            "It begins with `low, high = bootstrap_interval([...])`.",
+            "It begins with `both = [id for id in a if id in b]`.",
         ),
         check_decide,
     ),
