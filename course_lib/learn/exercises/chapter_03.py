@@ -79,7 +79,7 @@ EXERCISES = (
         "choose alpha on some questions, report on others",
         (
             "With which alpha may a question of the first half be reported? And one of the second?",
-            "Two rounds: choose on one half by its mean, then collect the differences of the other half, question "
+            "Two rounds: choose on one half by its mean, then collect the differences of the other, question "
             "by question. One mean of all of them at the end.",
             "for chosen_on, reported_on in (halves, halves[::-1]):",
         ),
