@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pretraining.publish import seal
 
@@ -18,8 +18,8 @@ from course_lib import data
 from course_lib.atomic import atomic_write_text
 from course_lib.exam.augment import Pair, near_duplicates, round_trip, write_pairs, writer_prompt, written
 from course_lib.models import load
-from course_lib.rag.adapter_datasets import _rows
-from course_lib.rag.prompt import REFUSAL, Source, question_prompt
+from course_lib.rag.adapter_datasets import questions_about_passages
+from course_lib.rag.prompt import question_prompt
 from course_lib.tuning import Example, LoRATrainingConfig, TrainingResult, train
 from finetuning.run import RUNS
 
@@ -29,15 +29,11 @@ WRITER = LoRATrainingConfig(steps=300, batch_size=32, learning_rate=2e-3)
 AUGMENTED = LoRATrainingConfig(steps=500, batch_size=64, learning_rate=2e-3)
 
 
-def writer_examples(split: str = "train") -> list[Example]:
+def writer_examples(split: Literal["train", "validation"] = "train") -> list[Example]:
     """Passages of other banks' handbooks, with a question that they answer and its answer."""
-    rows = [r for r in _rows("style") if r["split"] == split and r["answer"] != REFUSAL]
     return [
-        Example(
-            writer_prompt(Source(**row["passages"][row["source"] - 1])),
-            written(row["question"], row["answer"]),
-        )
-        for row in rows
+        Example(writer_prompt(source), written(question, answer))
+        for source, question, answer in questions_about_passages(split)
     ]
 
 
