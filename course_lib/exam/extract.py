@@ -15,7 +15,7 @@ from course_lib.rag.prompt import REFUSAL
 from course_lib.retrieval import BM25, Tokenizer
 from course_lib.retrieval.sentences import sentence_ends
 
-# Words of a question, and the form of the answer that they ask for; the last form fits every question.
+# Words of a question, and the form of the answer that they ask for.
 FORMS = tuple(
     (re.compile(asked), re.compile(form))
     for asked, form in (
@@ -26,7 +26,7 @@ FORMS = tuple(
         (r"퍼센트|율|금리|이자", r"\d+(?:\.\d+)?%"),
         (r"얼마|금액|한도|수수료|원|료|비|요금|돈", r"(?:\d[\d,]*(?:억|만|천)? ?)+원"),
         (
-            "",
+            r"몇|얼마|며칠|기간|횟수|개수|한도|까지|이내|간격|나이|연령|동안|소요|최대|최소|길이",
             r"\d[\d,]*(?:\.\d+)?(?:영업일|일|개월|주|년|시간|분|회|번|건|개|곳|대|명|세|장|통)",
         ),
     )
@@ -57,7 +57,7 @@ class SentenceReader:
             inside = (option for sentence in best for option in question.options if option in sentence)
         else:
             forms = [form for asked, form in FORMS if asked.search(question.question)]
-            inside = (found[0] for sentence in best for form in forms if (found := form.search(sentence)))
+            inside = (found[0] for form in forms for sentence in best if (found := form.search(sentence)))
         return next(inside, question.options[0] if question.options else REFUSAL)
 
     def _best_sentences(self, question: str) -> Iterator[str]:
