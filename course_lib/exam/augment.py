@@ -79,7 +79,8 @@ def round_trip(
         for p in pairs
     ]
     replies = reader.generate(prompts, max_output_length=MAX_ANSWER_TOKENS) if prompts else []
-    kept, dropped = [], []
+    kept: list[Pair] = []
+    dropped: list[Pair] = []
     for pair, reply in zip(pairs, replies, strict=True):
         holds = exact_match(str(reply), pair.answer) and faithful(pair.answer, [passages[pair.passage].text])
         (kept if holds else dropped).append(pair)
