@@ -6,7 +6,6 @@ from course_lib import data
 from course_lib.exam.augment import Pair, near_duplicates, round_trip, similarity, write_pairs
 from course_lib.models import load
 
-
 OLD_FEE = (
     "The monthly fee of the Haneul Blue Current Account was changed on 9 November 2024: what had it been?"
 )
