@@ -14,7 +14,9 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.drivers import register
+from course_lib.models.drivers.arguments import InputError
 from course_lib.models.drivers.engine import Engine, Unsupported
+from course_lib.models.drivers.json_answers import check_validity
 from course_lib.models.drivers.llamacpp import LlamaCpp
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.schema import Generation, ModelSpec
@@ -216,9 +218,13 @@ class ServedLlamaCpp(LlamaCpp):
         if options.json_schema is not None:
             try:
                 self.check_schema(options.json_schema, stop)
-            except Unsupported as error:
+            except (Unsupported, InputError) as error:
                 raise ApiError(request.schema_field, error.what, error.fix) from error
         return self._request([], options)
+
+    def _check_enforced(self, schema: dict[str, Any], stop: Event | None) -> None:
+        check_validity(schema)  # in this thread: it may take .2 seconds, and the first one two seconds
+        super()._check_enforced(schema, stop)
 
     def _run(
         self, body: dict[str, Any], stop: Event, on_piece: OnPiece | None, logprobs: int | None

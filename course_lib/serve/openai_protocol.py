@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from course_lib.errors import CourseError
+from course_lib.models.schema.json_schema import check_size
 from course_lib.serve.completion import Completion, CompletionRequest, Piece
 from course_lib.serve.errors import ApiError, error_line
 from course_lib.serve.limits import MAX_MESSAGES, MAX_PROMPTS, MAX_TEXTS
@@ -23,7 +24,6 @@ from course_lib.serve.schemas import (
     Texts,
     TopLogprobs,
     Whole,
-    checked_schema,
     generation,
 )
 from course_lib.serve.tags import Tag
@@ -50,7 +50,7 @@ def _response_format(value: Any) -> dict[str, Any] | None:
     wrapper = value.get("json_schema") if kind == "json_schema" else None
     if not isinstance(wrapper, dict) or not isinstance(wrapper.get("schema"), dict):
         raise ValueError("expected type text, json_object, or json_schema with its schema")
-    return checked_schema(wrapper["schema"])
+    return check_size(wrapper["schema"])
 
 
 class Turn(RequestBody):

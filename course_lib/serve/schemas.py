@@ -20,8 +20,6 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from course_lib.errors import CourseError
-from course_lib.models.drivers.json_answers import check_validity
 from course_lib.models.schema import Generation
 from course_lib.models.schema.generation import MAX_STOPS
 from course_lib.models.schema.json_schema import check_size
@@ -154,16 +152,7 @@ def _json_schema(value: Any) -> dict[str, Any] | None:
         return {"type": "object"} if value else None
     if not isinstance(value, dict):
         raise ValueError("expected 'json' or a JSON schema")
-    return checked_schema(value)
-
-
-def checked_schema(value: dict[str, Any]) -> dict[str, Any]:
-    """Return a JSON schema. Raises ValueError for one that is too large, or that is not valid."""
-    try:
-        check_validity(check_size(value))
-    except CourseError as error:
-        raise ValueError(error.what) from error
-    return value
+    return check_size(value)
 
 
 KeepAlive = Annotated[float, BeforeValidator(parse_duration)]
