@@ -186,7 +186,7 @@ def install_torch(name, dev, progress):
         return
     index, chosen = torch_index(name), name not in ("", "cpu")
     offline = os.environ.get("PIP_NO_INDEX", "").lower() not in ("", "0", "no", "false", "off")
-    if index and (chosen or not offline and is_reachable(index)):
+    if index and (chosen or (not offline and is_reachable(index))):
         status, output = pip(["--no-deps", "--index-url", index, requirement("torch")], progress)
         if status == 0:
             return
