@@ -321,6 +321,8 @@ BOMBS = [
     {"$defs": {"a": {"properties": {"b": {}}}}, "anyOf": [{"$ref": "#/$defs/a", "required": ["b"]}] * 51},
     {"anyOf": [{"type": "array", "maxItems": 9990 + i, "items": {"type": "string"}} for i in range(9)]},
     {"patternProperties": {f"^a{i}[a-z]*$": {} for i in range(101)}, "type": "object"},
+    {"type": "array", "minItems": 400, "items": {"const": "a" * 248}},
+    {"type": "array", "minItems": 400, "items": {"type": "string", "pattern": "^a{240}$"}},
     {"$defs": {"a": {"oneOf": [{"const": i} for i in range(9)]}}, "allOf": [{"$ref": "#/$defs/a"}] * 9},
     {"enum": ["x" * 100] * 2000},
     json.loads('{"items":' * 90 + "{}" + "}" * 90),
