@@ -205,7 +205,8 @@ def two_slow_uploads(worker, running, monkeypatch):
 def assert_receives(connection, text):
     received = b""
     while text not in received:
-        assert (part := connection.recv(4096)), received
+        part = connection.recv(4096)
+        assert part, received
         received += part
 
 
