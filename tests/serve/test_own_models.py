@@ -24,7 +24,7 @@ from course_lib.models.gguf.adapter import export_adapter
 from course_lib.models.gguf.vocabulary import TEXTS
 from course_lib.models.planner.estimate import plan
 from course_lib.models.schema import Generation, ModelSpec
-from course_lib.serve import given_models
+from course_lib.serve import given_models, placement
 from course_lib.serve import library as library_module
 from course_lib.serve.completion import CompletionRequest, ServedLlamaCpp
 from course_lib.serve.errors import ApiError
@@ -354,6 +354,17 @@ def test_a_larger_num_ctx_loads_the_model_anew_and_ps_tells_its_memory(store):
         assert placed.context == context and placed.bytes > model.bytes + 1000
     assert len(worker.manager.loaded_models()) == 1
     worker.close()
+
+
+def test_a_model_that_does_not_fit_is_refused_with_the_sum(store, monkeypatch):
+    monkeypatch.setattr(placement, "SHARE", 1e-9)
+    for settings, told, fix in [
+        (Settings(), "1 x 256 tokens", "num_ctx"),
+        (Settings(num_parallel=64, context_length=1024), "64 x 1024 tokens", "OLLAMA_NUM_PARALLEL"),
+    ]:
+        with pytest.raises(ApiError, match=rf"MiB of weights, .* of KV cache for {told}\)") as refused:
+            place(store, store.find(BASE), settings)
+        assert refused.value.fix.endswith(f"a smaller {fix}")
 
 
 def test_settings_are_read_as_ollama_reads_them(monkeypatch):
