@@ -90,8 +90,12 @@ def application(worker: Worker) -> ASGIApp:
             *filter(None, re.split(r"[\s,]+", os.environ.get("OLLAMA_ORIGINS", ""))),
         ]
     )
-    readable = CORSMiddleware(app, allow_origin_regex=origins, allow_methods=["*"], allow_headers=["*"])
-    return LocalOnlyMiddleware(readable, origins)
+    everything: dict[str, Any] = {
+        "allow_methods": ["*"],
+        "allow_headers": ["*"],
+        "allow_private_network": True,
+    }
+    return LocalOnlyMiddleware(CORSMiddleware(app, allow_origin_regex=origins, **everything), origins)
 
 
 async def _running(_: Request) -> Response:

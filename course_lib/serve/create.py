@@ -122,7 +122,8 @@ async def create(worker: Worker, body: CreateBody) -> Response:
     """POST /api/create: make a model of an uploaded file, or of one of the store."""
     name = parse_name(body.model_name)
     if bool(body.base) == bool(body.files):
-        raise ApiError("from", "neither 'from' or 'files' was specified, or both", "send one of them")
+        which = "both 'from' and 'files' were" if body.base else "neither 'from' nor 'files' was"
+        raise ApiError("from", f"{which} specified", "send one of them")
     return await progress(worker, lambda: _create(worker.store, name, body), body.stream)
 
 
@@ -168,7 +169,8 @@ def _adapter(store: Store, tag: Tag, adapters: dict[str, str]) -> str:
         base = header_of(store.file(tag)).tensors
     except CourseError as error:
         raise ApiError("adapters", error.what) from error
-    kind, family = fields.get("general.type"), fields.get("general.architecture")
+    kind = fields.get("general.type", "model")  # llama.cpp reads a file without it as a model
+    family = fields.get("general.architecture", "unknown")
     if (kind, family) != ("adapter", tag.family):
         what = f"a file of type {kind!r} for {family!r}; an adapter for {tag.family!r} is expected"
         raise ApiError("adapters", what)

@@ -13,6 +13,7 @@ MAX_CONNECTIONS = 256  # open connections; one more closes the one that has wait
 BACKLOG = 64  # connections accepted at once, so that a new one is read before it is the oldest of them
 HEADER_SECONDS = 10.0  # until the header of a request must have arrived
 IDLE_SECONDS = 300  # until a connection without a request is closed; clients assume that it stays open
+READ_SECONDS = 30.0  # until a client must have read a part of an answer that is too long for the buffers
 BODY_SECONDS = 30.0  # until the body of a request must have arrived, or the next part of an uploaded file
 MIN_UPLOAD_RATE = 10_000  # bytes per second of an uploaded file, on average, after BODY_SECONDS
 MAX_BODY_BYTES = 4_000_000  # of a request, except an uploaded file

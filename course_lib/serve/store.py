@@ -20,6 +20,7 @@ from course_lib import data
 from course_lib.atomic import atomic_file, atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.models import catalog
+from course_lib.models.downloads.packages import check_accepted
 from course_lib.models.files.resolution import has_size
 from course_lib.serve import limits
 from course_lib.serve.errors import ApiError, not_found
@@ -169,8 +170,13 @@ class Store:
             tag = tag_of_folder(name, catalog.verify_shipped(origin.model), catalog.MINILM_SHA256)
             tag = replace(tag, folder=origin.model, licence=origin.licence())
         else:
-            yield from download(catalog.entry(origin.model))
-            tag = _tag_in_place(name, catalog.entry(origin.model))
+            entry = catalog.entry(origin.model)
+            try:
+                check_accepted(entry)
+            except CourseError as error:
+                raise ApiError("model", error.what, error.fix, status=403) from error
+            yield from download(entry)
+            tag = _tag_in_place(name, entry)
         yield {"status": "writing manifest"}
         self.write(tag)
         yield {"status": "success"}

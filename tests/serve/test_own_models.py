@@ -8,6 +8,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import gguf as gguf_library
 import httpx
 import numpy as np
 import ollama
@@ -127,6 +128,19 @@ def test_an_adapter_of_another_model_is_refused_when_it_is_added(client, tmp_pat
     with pytest.raises(ollama.ResponseError, match="it is for another model") as refused:
         client.create("wrong", from_="haneul-300k", adapters={"a": client.create_blob(file)}, stream=False)
     assert refused.value.status_code == 400
+
+
+def test_a_model_in_place_of_an_adapter_is_named_as_one(client, tmp_path):
+    """Its file need not say what it is: the error named the type None."""
+    writer = gguf_library.GGUFWriter(tmp_path / "untold.gguf", "llama")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    digest = client.create_blob(tmp_path / "untold.gguf")
+    told = "a file of type 'model' for 'llama'; an adapter for 'llama' is expected"
+    with pytest.raises(ollama.ResponseError, match=told):
+        client.create("wrong", from_=BASE, adapters={"a": digest}, stream=False)
 
 
 def test_an_adapter_acts(client, server, tmp_path):
