@@ -34,9 +34,8 @@ html_show_sphinx = False
 
 def separate_arguments(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Give each description of an argument (`name: ...`) and each "Raises ..." a paragraph of its own."""
-    for i in range(len(lines) - 1, 0, -1):
-        if re.match(r"Raises |[a-z_]\w*(, \w+)*: ", lines[i]):
-            lines.insert(i, "")
+    text = "\n".join(lines)
+    lines[:] = re.sub(r"(?<=\.)[ \n](?=Raises |[a-z_]\w*(, \w+)*: )", "\n\n", text).splitlines()
 
 
 def setup(app: Any) -> None:
