@@ -9,6 +9,7 @@ from pathlib import Path
 
 from course_lib import class_commands, model_commands
 from course_lib.errors import CourseError
+from course_lib.exam import commands as exam_commands
 from course_lib.shell import pasteable
 
 
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     model_commands.add(commands)
     class_commands.add(commands)
+    exam_commands.add(commands)
 
     lab = commands.add_parser("lab", help="open JupyterLab on chapter 00")
     lab.add_argument("--port", type=_port, default=8888, help="port on this machine (default 8888)")

@@ -96,6 +96,14 @@ def style_examples(
     return examples
 
 
+def questions_about_passages(
+    split: Literal["train", "validation"] = "train",
+) -> list[tuple[Source, str, str]]:
+    """Return passages about other banks, each with a question that it answers and the answer (style set)."""
+    rows = [row for row in _rows("style") if row["split"] == split and row["source"]]
+    return [(Source(**row["passages"][row["source"] - 1]), row["question"], row["answer"]) for row in rows]
+
+
 def other_handbooks(count: int | None = None) -> list[str]:
     """Return pages from the handbooks of other banks, to measure by perplexity what an adapted model forgot.
 
