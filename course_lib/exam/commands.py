@@ -13,6 +13,7 @@ from typing import Any
 
 from course_lib.atomic import atomic_write_text
 from course_lib.errors import CourseError
+from course_lib.exam import plan_command
 from course_lib.names import existing_path
 
 QUESTIONS, CHECKPOINT, ANSWERS, REPORT = "questions.jsonl", "run.jsonl", "answers.csv", "report.txt"
@@ -194,3 +195,4 @@ def add(commands: Any) -> None:
     rules.add_argument("--rules", type=Path, metavar="FILE", help="a YAML file of your own")
     rules.add_argument("--bits", type=float, help="bits of a weight (default: those of the download)")
     rules.set_defaults(do=_show_rules)
+    plan_command.add(actions)
