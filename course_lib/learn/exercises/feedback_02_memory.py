@@ -6,83 +6,93 @@ Each known mistake is a function that makes it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from course_lib.learn.exercises.comparing import diagnose
 
 Report = tuple[int, int, float, float, int]  # weights in layers, in embeddings, bits of both, bytes reported
 
 
-def _expected(report: Report) -> float:
-    layers, embeddings, bits, embedding_bits, _ = report
-    return (layers * bits + embeddings * embedding_bits) / 8
+def _diagnosis_by(
+    counted: Callable[..., dict[str, float]], divisor: float = 8, within: float = 0.05
+) -> Callable[[Mapping[str, Report]], dict[str, str]]:
+    """Return an answer that compares reports with `counted`: a word -> bits; the first that fits."""
+
+    def word(report: Report) -> str:
+        sizes = counted(*report[:4])
+        return next(
+            (w for w, bits in sizes.items() if abs(report[4] * divisor / bits - 1) <= within), "unknown"
+        )
+
+    return lambda reports: {name: word(report) for name, report in reports.items()}
 
 
-def _false(reports: Mapping[str, Report]) -> list[str]:
-    return sorted(n for n, r in reports.items() if abs(r[4] / _expected(r) - 1) > 0.05)
+def _counted(layers: int, table: int, bits: float, table_bits: float) -> dict[str, float]:
+    return {
+        "right": layers * bits + table * table_bits,
+        "layers left out": table * table_bits,
+        "embeddings left out": layers * bits,
+        "not packed": 32 * (layers + table),
+    }
 
 
-def _named(wrong: Callable[[Report], bool]) -> Callable[[Mapping[str, Report]], list[str]]:
-    return lambda reports: sorted(name for name, report in reports.items() if wrong(report))
+_diagnosis = _diagnosis_by(_counted)
+
+
+def _swapped(*report: float) -> dict[str, float]:
+    sizes = _counted(*report)  # type: ignore[arg-type]
+    a, b = "layers left out", "embeddings left out"
+    return {**sizes, a: sizes[b], b: sizes[a]}
 
 
 LAYERS, TABLE = 3_407_872, 1_050_880
 REPORTS: dict[str, Report] = {
     "rounded, not packed": (LAYERS, TABLE, 4.5, 32, 4 * (LAYERS + TABLE)),
-    "packed layers not counted": (LAYERS, TABLE, 8.03, 32, 4 * TABLE),
+    "torch's int8": (LAYERS, TABLE, 8.03, 32, 4 * TABLE),
     "nf4": (LAYERS, TABLE, 4.5, 32, 6_120_448),
     "int8 without its scales": (LAYERS, TABLE, 8.03, 32, LAYERS + 4 * TABLE),  # under 1% off
-    "q4_0, all packed": (LAYERS, TABLE, 4.5, 4.5, 2_508_048),
+    "float32": (LAYERS, TABLE, 32, 32, 4 * (LAYERS + TABLE)),
+    "layers alone": (LAYERS, TABLE, 8.5, 16, 3_620_864),
     "as if all were packed": (LAYERS, TABLE, 4.5, 32, 2_508_048),
 }
-LIES: tuple[tuple[Callable[[Mapping[str, Report]], list[str]], str], ...] = (
+MISTAKEN: tuple[tuple[Callable[[Mapping[str, Report]], dict[str, str]], str], ...] = (
+    (_diagnosis_by(_counted, divisor=1), "bits were taken for bytes: a byte has 8"),
     (
-        _named(lambda r: r[4] == 4 * (r[0] + r[1])),
-        "only the report that did not change was found; one can also report too little",
+        _diagnosis_by(_counted, within=1e-9),
+        "a scale more or less is no lie ('int8 without its scales'): leave five per cent to either side",
     ),
     (
-        _named(lambda r: r[4] > 1.05 * _expected(r)),
-        "only too much was found; 'packed layers not counted' reports too little",
+        _diagnosis_by(lambda n, t, bits, _: _counted(n, t, bits, bits)),
+        "the embeddings have bits of their own: the report of nf4 is right",
     ),
     (
-        _named(lambda r: r[4] < 0.95 * _expected(r)),
-        "only too little was found; 'rounded, not packed' still holds 32 bits for each weight",
+        _diagnosis_by(lambda *report: dict(reversed(_counted(*report).items()))),
+        "'float32' has 32 bits for each weight, and says so: see first whether a report is right",
     ),
     (
-        _named(lambda r: r[4] != round(_expected(r))),
-        "a scale more or less is no lie: leave five per cent to either side",
+        _diagnosis_by(_swapped),
+        "where the layers are left out, the embeddings are what was counted; yours is the other way round",
     ),
     (
-        _named(lambda r: abs(r[4] / ((r[0] + r[1]) * r[2] / 8) - 1) > 0.05),
-        "the embeddings have bits of their own; the reports of nf4 are true",
+        lambda reports: {n: w for n, w in _diagnosis(reports).items() if w != "right"},
+        "every report gets a word, also those that are right",
     ),
     (
-        _named(lambda r: abs(r[4] / (_expected(r) * 8) - 1) > 0.05),
-        "bits were taken for bytes: divide by 8",
-    ),
-    (
-        _named(lambda r: abs(r[4] / (r[0] * r[2] / 8) - 1) > 0.05),
-        "the embeddings take memory, too: add them, at their own bits",
+        _diagnosis_by(lambda *report: {k: v for k, v in _counted(*report).items() if k != "not packed"}),
+        "'rounded, not packed' holds 32 bits for each weight, whatever the format says",
     ),
 )
 
 
-def check_false(false_reports: Callable[[Mapping[str, Report]], Sequence[str]]) -> str | None:
+def check_diagnosis(diagnosis: Callable[[Mapping[str, Report]], dict[str, str]]) -> str | None:
     chance = random.Random(6)
     cases: list[tuple[Mapping[str, Report]]] = [(REPORTS,)]
-    for _ in range(20):
-        layers, table = chance.randint(10**6, 10**9), chance.randint(10**5, 10**8)
-        bits, table_bits = chance.choice((4.5, 8.5, 16)), chance.choice((4.5, 16, 32))
-        true = (layers * bits + table * table_bits) / 8
-        factor = chance.choice((0.5, 0.8, 0.98, 1, 1.02, 1.3, 2))
-        cases.append(({"model": (layers, table, bits, table_bits, round(true * factor))},))
-
-    def names(reports: Mapping[str, Report]) -> Any:
-        found = false_reports(reports)
-        return sorted(found) if isinstance(found, (list, tuple, set)) else found
-
-    return diagnose(names, _false, cases, LIES, name="false_reports")
+    for _ in range(40):
+        report = (chance.randint(10**6, 10**9), chance.randint(10**5, 10**8))
+        bits = (chance.choice((4.5, 8.5, 16)), chance.choice((4.5, 16, 32)))
+        size = chance.choice(list(_counted(*report, *bits).values())) / 8
+        cases.append(({"model": (*report, *bits, round(size * chance.choice((0.5, 0.98, 1, 1.02, 1.3))))},))
+    return diagnose(diagnosis, _diagnosis, cases, MISTAKEN, name="diagnosis")
 
 
 def _cache(

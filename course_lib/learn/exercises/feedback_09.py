@@ -348,7 +348,7 @@ def check_group(group_seconds: Callable[..., float]) -> str | None:
 
 # -- 09.8: a system of one's own
 
-QUESTIONS, SEED = 40, 9
+QUESTIONS, SEED = 30, 9
 RIGHT, IN_VAIN = 0.6, 0.5  # of the answerable ones at least; of those to refuse at most
 
 
