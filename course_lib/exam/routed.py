@@ -89,9 +89,7 @@ def _router() -> Any:
     from sklearn.pipeline import make_pipeline
 
     practice = [q for q in data.load_questions("train") if q.kind != "two-passage"]
-    today = [
-        str(e.prompt).removeprefix("Question: ") for e in knowledge_examples()[::200]
-    ]
+    today = [str(e.prompt).removeprefix("Question: ") for e in knowledge_examples()[::200]]
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     router = make_pipeline(words, LogisticRegression(C=100, class_weight="balanced", max_iter=1000))
     labels = [int(q.about == "value") for q in practice]
