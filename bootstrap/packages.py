@@ -211,7 +211,7 @@ def install(name, dev):
     progress = Progress()
     try:
         install_torch(name, dev, progress)
-        status, output = pip(["--editable", "%s[dev]" % ROOT if dev else str(ROOT)], progress)
+        status, output = pip(["--editable", "%s[dev,site]" % ROOT if dev else str(ROOT)], progress)
     finally:
         progress.end()
     if status:
