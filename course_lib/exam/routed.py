@@ -21,7 +21,8 @@ from course_lib.rag.prompt import REFUSAL, Source, question_prompt
 PASSAGES = 3  # that are looked at when options are compared
 MEMORY = 0.5  # weight of the adapter's log-probability of an option, beside that of the reader
 # A logistic regression on the short practice questions: weights of the reranker's score, of the reader's
-# log-probability of a refusal, and of whether the passage contains the answer; then the intercept.
+# log-probability of a refusal, and of whether the passage contains the answer; then the intercept. They are
+# what `python -m benchmarks.exam refusals` prints.
 SIGNALS = (24.7, -0.534, 1.05)
 INTERCEPT = -21.0
 LOWEST = -0.7  # an answer whose logit is below this becomes a refusal; chosen on practice questions
@@ -41,17 +42,24 @@ class RoutedReader:
             if joined := parts.join(first, second):
                 return joined
         hits = self.search.search(question.question, PASSAGES)
-        sources = [Source(h.document.metadata["title"], h.document.page_content) for h in hits]
-        from_memory = bool(self.router.predict([question.question])[0])
         if question.options:
-            return self._choice(question, sources, from_memory)
-        model, read = (self.memory, []) if from_memory else (self.reader, sources[:1])
-        answer = self._written(model, question.question, read)
+            return self._choice(question, _sources(hits))
+        answer = self.written(question.question, hits)
         return answer if self.confidence(question.question, answer, hits) >= LOWEST else REFUSAL
+
+    def written(self, question: str, hits: Sequence[Any]) -> str:
+        """Return the short answer from memory or from the first passage, whichever the router chooses."""
+        if self.from_memory(question):
+            return self._written(self.memory, question, [])
+        return self._written(self.reader, question, _sources(hits[:1]))
+
+    def from_memory(self, question: str) -> bool:
+        """Whether the router sends a question to the knowledge adapter."""
+        return bool(self.router.predict([question])[0])
 
     def signals(self, question: str, answer: str, hits: Sequence[Any]) -> tuple[float, float, float]:
         """Return what tells whether the handbook answers the question; see SIGNALS. hits: of the search."""
-        source = Source(hits[0].document.metadata["title"], hits[0].document.page_content)
+        (source,) = _sources(hits[:1])
         refusal = self.reader.score([question_prompt(question, [source])], [REFUSAL])[0, 0]
         return float(hits[0].rerank_score), float(refusal), float(faithful(answer, [source.text]))
 
@@ -67,8 +75,9 @@ class RoutedReader:
         (text,) = model.generate([prompt], max_output_length=MAX_ANSWER_TOKENS)
         return without_letter(str(text).strip())
 
-    def _choice(self, question: ExamQuestion, sources: Sequence[Source], from_memory: bool) -> str:
+    def _choice(self, question: ExamQuestion, sources: Sequence[Source]) -> str:
         """Return the written option, or the one that is most likely with one of the passages."""
+        from_memory = self.from_memory(question.question)
         if not from_memory:
             answer = self._written(self.reader, question.question, sources[:1], question.options)
             if answer in question.options:
@@ -80,6 +89,10 @@ class RoutedReader:
                 scores + MEMORY * self.memory.score([question_prompt(question.question)], question.options)[0]
             )
         return question.options[int(scores.argmax())]
+
+
+def _sources(hits: Sequence[Any]) -> list[Source]:
+    return [Source(hit.document.metadata["title"], hit.document.page_content) for hit in hits]
 
 
 def _router() -> Any:
