@@ -81,6 +81,7 @@ def _in_english(answer: Answer) -> Answer:
     return lambda question: guess(question) if is_korean(question) else answer(question)
 
 
+@functools.cache
 def _best() -> Answer:
     korean, memory = korean_reader(), engine("knowledge")
     english = RoutedReader(handbook_search(), load(role("knowledge").adapter_of), memory)

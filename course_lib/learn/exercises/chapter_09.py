@@ -91,7 +91,7 @@ EXERCISES = (
         (
             "Begin with one of the systems above, and look at what it gets wrong on practice questions.",
             "Mix them: one system may choose options, another may write, a third may decide to refuse.",
-            "build('best').answer(question) is the course's own; try to do better on the practice questions.",
+            "build('best') is the course's own: build('best').answer(ExamQuestion('', question, options)).",
         ),
         check_system,
     ),

@@ -352,9 +352,7 @@ QUESTIONS, SEED = 30, 9
 RIGHT, IN_VAIN = 0.6, 0.5  # of the answerable ones at least; of those to refuse at most
 
 
-def check_system(answer: Callable[[Any], str]) -> str | None:
-    from dataclasses import replace
-
+def check_system(answer: Callable[[str, tuple[str, ...]], str]) -> str | None:
     from course_lib.exam.haneul import haneul_exam
     from course_lib.exam.report import is_right
     from course_lib.rag.prompt import REFUSAL
@@ -363,7 +361,7 @@ def check_system(answer: Callable[[Any], str]) -> str | None:
     right: list[bool] = []
     vain: list[bool] = []
     for question in english:
-        given = answer(replace(question, answer=None, kind=""))
+        given = answer(question.question, question.options)
         if not isinstance(given, str) or not given.strip():
             return f"{question.question!r} got {given!r}; every question needs a text, at least {REFUSAL!r}"
         (vain if question.kind == "refuse" else right).append(is_right(question, given))
