@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,7 +21,22 @@ ROOT = Path(__file__).resolve().parents[1]
 HANEUL = ROOT / "datasets" / "haneul"
 MODELS = ROOT / "models"
 CHAPTERS = ROOT / "chapters"
-WORKSPACE = ROOT / "workspace"  # the student's copies of the chapters and progress; ignored by git
+
+
+def find_workspace() -> Path:
+    """Return the folder of the student's copies of the chapters and of their progress.
+
+    It is COURSE_WORKSPACE if that is set, else `workspace/` in the course's folder. Where that folder cannot
+    be written to, as when a class shares it, it is `local-ai-measured` in the home folder.
+    """
+    if named := os.environ.get("COURSE_WORKSPACE"):
+        return Path(named).expanduser().resolve()
+    own = ROOT / "workspace"
+    writable = os.access(own if own.is_dir() else ROOT, os.W_OK)
+    return own if writable else Path.home().resolve() / "local-ai-measured"
+
+
+WORKSPACE = find_workspace()
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Language = Literal["en", "ko"]

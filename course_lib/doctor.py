@@ -115,16 +115,17 @@ def _memory() -> Finding:
 
 
 def _disk() -> Finding:
-    """Check free space and write permission in the course's folder, where student copies are kept."""
-    free = shutil.disk_usage(data.ROOT).free / 1e9
+    """Check free space and write permission where student copies are kept."""
+    folder = next(f for f in (data.WORKSPACE, *data.WORKSPACE.parents) if f.is_dir())
+    free = shutil.disk_usage(folder).free / 1e9
     more_room = f"free {MIN_DISK_GB} GB on this disk"
-    probe = data.ROOT / f".doctor-{os.getpid()}"
+    probe = folder / f".doctor-{os.getpid()}"
     try:
         probe.write_bytes(b"x" * 4096)
     except OSError as error:
-        what = f"nothing can be written to the course's folder: {error.strerror}"
-        copy = f"cp -r {command_line(data.ROOT)} ~/local-ai-measured"
-        return fail(what, more_room if error.errno == errno.ENOSPC else copy)
+        what = f"nothing can be written to {folder}: {error.strerror}"
+        other = "set COURSE_WORKSPACE to a folder that you can write to"
+        return fail(what, more_room if error.errno == errno.ENOSPC else other)
     finally:
         if probe.is_file():
             probe.unlink()

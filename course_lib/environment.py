@@ -27,6 +27,7 @@ VARIABLES = {
     "COURSE_STATE": "file with the learner's progress",
     "COURSE_TIER": "the set of models: tiny, real, laptop or gpu",
     "COURSE_TORCH": "cuda: torch is installed for NVIDIA GPUs",
+    "COURSE_WORKSPACE": "folder of the learner's copies of the chapters and of their progress",
 }
 
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 
-from course_lib.data import CHAPTERS, ROOT
+from course_lib.data import CHAPTERS, ROOT, WORKSPACE
 from course_lib.errors import CourseError
 from course_lib.learn.workspace import start
 
@@ -45,13 +45,18 @@ def next_free_port(port: int) -> int:
 
 
 def lab_command(port: int, browser: bool) -> list[str]:
-    """Return the command that starts JupyterLab on this port of the loopback address, showing chapter 00."""
+    """Return the command that starts JupyterLab on this port of the loopback address, showing chapter 00.
+
+    Its files are those of the course, or those of the workspace if that lies elsewhere.
+    """
+    shown = ROOT if WORKSPACE.is_relative_to(ROOT) else WORKSPACE
+    chapter = (WORKSPACE / FIRST_CHAPTER).relative_to(shown).as_posix()
     options = {
-        "ServerApp.root_dir": ROOT,
+        "ServerApp.root_dir": shown,
         "ServerApp.ip": "127.0.0.1",
         "ServerApp.port": port,
         "ServerApp.port_retries": 0,
-        "LabApp.default_url": f"/lab/tree/workspace/{FIRST_CHAPTER}",
+        "LabApp.default_url": f"/lab/tree/{chapter}",
     }
     command = [sys.executable, "-m", "jupyter", "lab", *OFFLINE_OPTIONS]
     command += [f"--{name}={value}" for name, value in options.items()]

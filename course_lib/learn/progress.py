@@ -32,14 +32,14 @@ def _describe_predictions(progress: state.State) -> str:
         return "No predictions yet: guess before you run a cell that measures."
     near = sum(0.5 <= ratio <= 2 for ratio in ratios(progress).values())
     near += sum(p.guess == p.measured == 0 for p in answered)
-    return f"{len(answered)} predictions; {near} of them within a factor of two."
+    noun = "prediction" if len(answered) == 1 else "predictions"
+    return f"{len(answered)} {noun}; {near} of them within a factor of two."
 
 
 def show_progress() -> None:
     """Print the current progress, and plot the predictions if there are any. For notebooks."""
     if state.path() is None:
-        print("You are in the solved chapters: progress is not recorded here.", end=" ")
-        print("Your own copies are in workspace/ (course start).")
+        print("Your progress is recorded in your own copies of the chapters alone: course start makes them.")
     progress = state.current()
     print(summary(progress))
     if guesses := ratios(progress):

@@ -1,4 +1,4 @@
-"""Make a student's copy of a chapter, without solutions in exercise cells and cells tagged `solution`.
+"""Make a student's copy of a chapter: without solutions, and with a cell for hints under each exercise.
 
 An exercise cell marks its solution with the comments ### BEGIN SOLUTION and ### END SOLUTION.
 """
@@ -17,6 +17,8 @@ from course_lib.errors import CourseError
 # nbgrader's delimiters (nbgrader.readthedocs.io, "Creating and grading assignments").
 REGION = re.compile(r"^([ \t]*)### BEGIN SOLUTION[^\n]*\n(.*?)^[ \t]*### END SOLUTION[^\n]*$", re.M | re.S)
 STUB = 'raise NotImplementedError("your code here")'
+HINT = "-hint"  # ends the id of a cell for hints
+EXERCISE_ID = re.compile(r'check\("(\d\d\.\d+)"')
 
 
 def solution_in(source: str) -> str:
@@ -60,15 +62,33 @@ def tags(cell: Any) -> set[str]:
 
 
 def student_copy(notebook: Any) -> Any:
-    """Return a chapter without solutions and outputs; ids and tags of the remaining cells are unchanged."""
+    """Return a chapter without solutions and outputs, and with a cell for hints under each exercise.
+
+    Ids and tags of the chapter's cells are unchanged.
+    """
     out = copy.deepcopy(notebook)
-    out.cells = [c for c in out.cells if "solution" not in tags(c)]
-    for cell in out.cells:
+    out.cells = []
+    for cell in notebook.cells:
+        if "solution" in tags(cell):
+            continue
+        cell = copy.deepcopy(cell)
+        out.cells.append(cell)
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            if "exercise" in tags(cell) and REGION.search(cell.source):  # a handout may have no solutions
-                cell.source = make_stub(cell.source)
+            if "exercise" in tags(cell):
+                if REGION.search(cell.source):  # a handout may have no solutions
+                    cell.source = make_stub(cell.source)
+                out.cells.append(hint_cell(cell))
     return out
+
+
+def hint_cell(exercise: Any) -> Any:
+    """Return the cell for hints under an exercise's cell: a comment, so that "Run All" shows no hint."""
+    from nbformat.v4 import new_code_cell
+
+    call = f'hint("{EXERCISE_ID.findall(exercise.source)[-1]}")'
+    text = f"# Stuck? Remove the # before {call} and run this cell. Each run shows one more hint.\n# {call}"
+    return new_code_cell(text, id=f"{exercise.id}{HINT}", metadata={"tags": ["hint"]})
 
 
 def exercise_cell(id_: str) -> str:

@@ -154,11 +154,11 @@ def start(workspace: Path = WORKSPACE, chapters: Path = CHAPTERS) -> list[CopyUp
             updates.append(update_copy(path, workspace / path.name))
         except OSError as error:
             raise CourseError(
-                f"{workspace.name}/{path.name} cannot be written: {error}",
-                "copy the course to a folder that you can write to",
+                f"{workspace / path.name} cannot be written: {error}",
+                "set COURSE_WORKSPACE to a folder that you can write to",
             ) from error
     created, cells = sum(u.created for u in updates), sum(u.updated_cells for u in updates)
-    print(f"{workspace.name}/: {len(updates)} chapters; {created} new, {cells} cells brought up to date.")
+    print(f"{workspace}: {len(updates)} chapters; {created} new, {cells} cells brought up to date.")
     for u in updates:
         if u.unknown:
             print(f"  {u.name}: none of its cells comes from the course, so it was left unchanged.", end=" ")

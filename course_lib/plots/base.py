@@ -76,7 +76,8 @@ class Picture(Figure):
             texts += [f"y: {axes.get_ylabel()}"] * bool(axes.get_ylabel())
             names = [text.get_text() for text in (*axes.get_yticklabels(), *axes.texts) if text.get_text()]
             names += axes.get_legend_handles_labels()[1]
-            names = [name for name in dict.fromkeys(names) if not re.fullmatch(r"[\W\d_]+", name)]
+            numbers = r"[\W\d_]+|\$\\mathdefault.*"  # ticks, those of logarithmic axes too
+            names = [name for name in dict.fromkeys(names) if not re.fullmatch(numbers, name)]
             texts += ["shown: " + ", ".join(names)] * bool(names)
         return ". ".join(" ".join(text.split()) for text in dict.fromkeys(texts) if text)
 

@@ -52,19 +52,26 @@ def dots(values: Mapping[str, Sequence[float]], *, x: str, title: str) -> Pictur
 def calibration(ratios: Mapping[str, float]) -> Picture:
     """Draw guess / measurement of every prediction on a logarithmic axis, on which a perfect guess is at 1.
 
+    The band goes from half of the measurement to twice it.
+
     ratios: name -> guess / measurement, positive. Raises ValueError if there are none.
     """
     if not ratios:
         raise ValueError("no predictions to draw")
     rows = len(ratios)
-    figure, axes = new_picture(7, 0.9 + 0.4 * rows)
+    figure, axes = new_picture(7, 1.2 + 0.45 * rows)
+    axes.axvspan(0.5, 2, color=COLOURS[1], alpha=0.15)
     axes.axvline(1, color=COLOURS[1], linewidth=2)
     axes.plot(list(ratios.values()), range(rows), "o", color=COLOURS[0])
-    widest = 2 * max(2.0, *(max(r, 1 / r) for r in ratios.values()))
+    widest = 1.5 * max(10.0, *(max(r, 1 / r) for r in ratios.values()))
     axes.set_xscale("log")
-    axes.set(xlabel="guess / measurement", title="Your predictions")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.set(
+        xlabel="guess / measurement: 1 is perfect, the band is a factor of two", title="Your predictions"
+    )
     axes.set(xlim=(1 / widest, widest), ylim=(-0.6, rows - 0.4))
-    axes.set_yticks(range(rows), list(ratios))
+    axes.set_yticks(range(rows), [fill(name, 36) for name in ratios])
     axes.grid(axis="x", alpha=0.3)
     return figure
 

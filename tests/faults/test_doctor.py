@@ -158,12 +158,12 @@ def test_a_taken_port_names_a_free_one(monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "ROOT", tmp_path / "my course")
+    monkeypatch.setattr(data, "WORKSPACE", tmp_path / "not yet" / "workspace")
     # root writes into read-only folders, but not over a folder
-    (tmp_path / "my course" / f".doctor-{os.getpid()}").mkdir(parents=True)
+    (tmp_path / f".doctor-{os.getpid()}").mkdir()
     finding = run_check(doctor._disk)
-    assert finding.status == "fail" and "nothing can be written" in finding.what
-    assert finding.fix == f"cp -r '{tmp_path}/my course' ~/local-ai-measured"
+    assert finding.status == "fail" and f"nothing can be written to {tmp_path}: " in finding.what
+    assert finding.fix.startswith("set COURSE_WORKSPACE to ")
 
 
 def test_too_little_memory_and_disk(monkeypatch):

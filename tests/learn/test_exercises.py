@@ -1,5 +1,6 @@
 """Checking, hints and solutions as a student meets them; the gate in tests/notebooks runs the exercises."""
 
+import re
 from fractions import Fraction
 
 import pytest
@@ -42,6 +43,24 @@ def unwritten(answers):
 def test_three_replies_and_never_an_exception(answer, reply, capsys):
     check("00.2", answer)
     assert reply in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "marked"),
+    [
+        (right, "\x1b[1;32m✓ 00.2 right\x1b[0m: "),
+        (0.5, "\x1b[1;31m✗ 00.2 not yet\x1b[0m: "),
+        (..., "\x1b[1;34m○ 00.2 not answered\x1b[0m: "),
+    ],
+)
+def test_a_verdict_is_told_by_a_sign_and_a_word_and_in_notebooks_by_colour_too(
+    answer, marked, capsys, monkeypatch
+):
+    check("00.2", answer)
+    assert capsys.readouterr().out.startswith(re.sub(r"\x1b\[[0-9;]*m", "", marked))
+    monkeypatch.setattr("IPython.get_ipython", object)
+    check("00.2", answer)
+    assert capsys.readouterr().out.startswith(marked)
 
 
 def test_what_was_once_right_stays_passed(capsys):
@@ -119,7 +138,7 @@ def test_a_setting_that_means_nothing_is_refused(monkeypatch, capsys):
 
 def test_a_chapter_may_be_named_without_its_zero(capsys):
     check("0.2", right)
-    assert capsys.readouterr().out.startswith("00.2 right") and state.current().exercises["00.2"].passed
+    assert capsys.readouterr().out.startswith("✓ 00.2 right") and state.current().exercises["00.2"].passed
 
 
 def test_a_file_of_a_newer_course_does_not_stop_the_lesson(tmp_path, capsys):

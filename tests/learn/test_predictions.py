@@ -1,5 +1,7 @@
 """A guess is stored once it is one, shown beside the measurement, and never needed to go on."""
 
+import itertools
+
 import pytest
 
 from course_lib.learn import state
@@ -70,7 +72,7 @@ def test_a_guess_in_another_unit_is_forgotten():
 def test_a_guess_of_zero_is_a_guess():
     predict("share", unit="%", low=0, high=100).field.value = "0"
     reveal("share", 4.0)
-    assert "1 predictions; 0 of them within" in summary(state.current())
+    assert "1 prediction; 0 of them within" in summary(state.current())
 
 
 def test_without_a_guess_it_invites_one_and_goes_on(capsys):
@@ -138,5 +140,8 @@ def test_the_picture_of_guesses_has_a_dot_for_each():
     assert [t.get_text() for t in axes.get_yticklabels()] == ["a", "b"]
     low, high = axes.get_xlim()
     assert low < 0.5 < 4 < high
+    axes.figure.draw_without_rendering()
+    ticks = [t.get_window_extent() for t in axes.get_xticklabels() if t.get_text()]
+    assert len(ticks) >= 3 and all(a.x1 < b.x0 for a, b in itertools.pairwise(ticks)), "labels overlap"
     with pytest.raises(ValueError, match="no predictions"):
         calibration({})

@@ -1,5 +1,7 @@
 """Explorers without a browser: moved to every end, their text says all, and a static form stands in."""
 
+import html
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,9 +73,12 @@ def test_a_field_is_as_wide_as_what_it_holds():
 
 
 def test_a_static_form_stands_in_where_nothing_runs():
-    bundle = model_chooser(CANDIDATES)._repr_mimebundle_()
+    chooser = model_chooser(CANDIDATES)
+    bundle, metadata = chooser._repr_mimebundle_()
     assert bundle["text/plain"].startswith("Choose a model\nChoose middle")
     assert bundle["image/png"].startswith("iVBOR") and "application/vnd.jupyter.widget-view+json" in bundle
+    assert metadata["image/png"]["alt"] == " ".join(bundle["text/plain"].split())
+    assert f'<img alt="{html.escape(chooser.output.picture.alt)}"' in chooser.picture.value
 
 
 def test_a_start_outside_its_range_is_refused():

@@ -1,12 +1,16 @@
 """Making and updating the student's copies: what they wrote stays."""
 
 import json
+import os
+import subprocess
+import sys
 
 import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from course_lib import data
 from course_lib.chapters import read_notebook
 from course_lib.errors import CourseError
 from course_lib.learn.workspace import NEWER_ID, CopyUpdate, fresh_copy, merge, start, update_copy
@@ -162,3 +166,41 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "workspace").write_text("a file where the folder should be")
     with pytest.raises(CourseError, match="cannot be written"):
         start(tmp_path / "workspace", tmp_path)
+
+
+def test_the_workspace_is_in_the_course_or_named_or_at_home(tmp_path, monkeypatch):
+    monkeypatch.delenv("COURSE_WORKSPACE", raising=False)
+    assert data.find_workspace() == data.ROOT / "workspace"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    assert data.find_workspace() == tmp_path / "local-ai-measured"
+    monkeypatch.setenv("COURSE_WORKSPACE", "~/of my own")
+    assert data.find_workspace() == tmp_path / "of my own"
+
+
+AT_HOME = """
+from pathlib import Path
+from course_lib.learn import state
+from course_lib.learn.exercises import check
+from course_lib.learn.workspace import start
+from course_lib.lab import lab_command
+start()
+print(state.path())
+check("00.2", 1)
+print(state.path().read_text())
+print(lab_command(8888, True))
+"""
+
+
+def test_with_a_workspace_elsewhere_copies_progress_and_jupyterlab_are_there(tmp_path):
+    workspace = tmp_path / "my own"
+    workspace.mkdir()
+    environment = {k: v for k, v in os.environ.items() if k not in ("COURSE_STATE", "COURSE_CHECK")}
+    environment |= {"COURSE_WORKSPACE": str(workspace), "PYTHONPATH": str(data.ROOT)}
+    command = [sys.executable, "-c", AT_HOME]
+    done = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (workspace / "00-start-here.ipynb").is_file()
+    assert f"\n{workspace / 'progress.json'}\n" in done.stdout and '"attempts": 1' in done.stdout
+    assert f"--ServerApp.root_dir={workspace}" in done.stdout
+    assert "--LabApp.default_url=/lab/tree/00-start-here.ipynb" in done.stdout

@@ -24,7 +24,7 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 
 from course_lib.chapters import PeakMemory, read_notebook
 from course_lib.learn import budget
-from course_lib.learn.student import replace_solution, solution_in, tags
+from course_lib.learn.student import EXERCISE_ID, replace_solution, solution_in, tags
 from course_lib.learn.workspace import update_copy
 from course_lib.models.catalog import tier
 from tests.notebooks.checks import WHOLE_RUN, wrong_answer_problem
@@ -33,7 +33,7 @@ from tests.notebooks.wrong_answers import wrong_answers
 SANITIZE = Path(__file__).parents[1] / "sanitize.cfg"
 KERNEL_SIDE = Path(__file__).with_name("kernel_side.py")
 MEASURED = "measured"  # name of a report's property: minutes and memory of a chapter
-EXERCISE_IDS = re.compile(r'check\("(\d\d\.\d+)"')
+MARK = re.compile(r"\x1b\[[0-9;]*m|[✓✗○] ")  # the colour and the sign of a verdict
 
 
 def pytest_collect_file(file_path, parent):
@@ -159,7 +159,7 @@ class ChapterFile(IPyNbFile):
         if "exercise" not in tags(step.cell):
             return [own]
         before, after = [], []
-        for id_ in EXERCISE_IDS.findall(step.cell.source):
+        for id_ in EXERCISE_ID.findall(step.cell.source):
             for name, wrong in wrong_answers(id_).items():
                 before.append(make(WrongAnswer, f"{step.name} [{id_} wrong: {name}]", id_=id_))
                 before[-1].wrong = (name, wrong)
@@ -195,7 +195,7 @@ class ChapterCell(IPyNbCell):
                 self.raise_cell_error("A picture cell drew no picture")
             return
         self.parent.rebound[self.cell.id] = self.run_apart(super().runtest, {})
-        for id_ in EXERCISE_IDS.findall(self.cell.source):
+        for id_ in EXERCISE_ID.findall(self.cell.source):
             if not re.search(rf"^{id_} right", self.reply(), re.M):
                 self.raise_cell_error(f"{id_}: the reference got {self.reply()!r}")
 
@@ -215,8 +215,8 @@ class ChapterCell(IPyNbCell):
         return rebound
 
     def reply(self):
-        """Return the text that the cell printed."""
-        return "".join(o.get("text", "") for o in self.test_outputs or [])
+        """Return the text that the cell printed, without a verdict's colour and sign."""
+        return MARK.sub("", "".join(o.get("text", "") for o in self.test_outputs or []))
 
 
 class WidgetDrive(ChapterCell):

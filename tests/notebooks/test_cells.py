@@ -79,6 +79,11 @@ def cell_problems(cell) -> list[str]:
         found.append("its saved output is an error")
     if "exercise" in tags and last_call(source) != "check":
         found.append("an exercise must end in check(...)")
+    if any(
+        "image/png" in o.get("data", {}) and not o.metadata.get("image/png", {}).get("alt")
+        for o in cell.outputs
+    ):
+        found.append("a picture without an alternative text: save the chapter again")
     if "picture" in tags and not any("image/png" in o.get("data", {}) for o in cell.outputs):
         found.append("a picture cell without a picture")
     elif "picture" in tags and last_call(source) not in DRAWN:
@@ -175,6 +180,9 @@ BREAK = {
         metadata={"tags": ["measured", "nbval-ignore-output"]},
     ),
     "picture without picture": lambda c: c.metadata.update(tags=["picture", "nbval-ignore-output"]),
+    "picture without alt": lambda c: c.outputs.append(
+        nbformat.v4.new_output("display_data", data={"image/png": ""})
+    ),
     "picture of something untested": lambda c: (
         c.metadata.update(tags=["picture", "nbval-ignore-output"]),
         c.outputs.append(nbformat.v4.new_output("display_data", data={"image/png": ""})),
@@ -202,6 +210,7 @@ COMPLAINT = {
     "measured without claim": "must end in a claim",
     "claim that is not saved": "saved output lacks the claims n:",
     "picture without picture": "a picture cell without a picture",
+    "picture without alt": "without an alternative text",
     "picture of something untested": "whose drawings are tested",
     "widget that is compared": "nbval-ignore-output goes with",
     "widget without words": "needs the same in words",

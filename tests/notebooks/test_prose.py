@@ -68,6 +68,7 @@ def problems(notebook) -> list[str]:
             found.append(f"{what}: no claim is named {s.name!r}")
         elif s.kind == "cite" and f"**{s.name}**" not in references:
             found.append(f"{what}: {s.name!r} is not among the references")
+    found += [f"a blank stays before {m!r}" for t in texts for m in re.findall(r" <!-- [^>]*-->[,.;:)!?]", t)]
     loose = {m for t in texts for m in re.findall(r"<!-- (?:claim|cite): [^>]*-->", t)}
     tied = {f"<!-- {s.kind}: {s.name} -->" for t in texts for s in stated(t)}
     return found + [f"{m}: no number with a unit before it" for m in sorted(loose - tied)]
@@ -103,6 +104,7 @@ def test_a_tied_number_is_read_with_its_tie():
         ("2 GHz", "neither"),
         ("80 W", "neither"),
         ("It writes 1,200 tokens/s.", "neither"),
+        ("4.5 MB <!-- claim: size -->, or so", "a blank stays before"),
         ("12 MB <!-- claim: other -->", "no claim is named"),
         ("95% <!-- cite: Nobody 1900 -->", "not among the references"),
         ("Large <!-- claim: size -->", "no number"),

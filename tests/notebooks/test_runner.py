@@ -85,8 +85,8 @@ from course_lib.learn.claims import claim, claim_order
 from course_lib.learn.widgets import Explorer, Output, Range
 known, items, moved = 1, [1], []""")
 FORGE = "forge = lambda text, old, new: text.index(old) + 1 and text.replace(old, new)"
-RIGHT = "00.1 right: forge a passage\n"
-UNCHANGED = "00.1 not yet: the text came back unchanged; "
+RIGHT = "\x1b[1;32m✓ 00.1 right\x1b[0m: forge a passage\n"
+UNCHANGED = "\x1b[1;31m✗ 00.1 not yet\x1b[0m: the text came back unchanged; "
 UNCHANGED += "replace() does not change a string but returns a new one\n"
 SOUND = [
     TOP,

@@ -6,6 +6,7 @@ from course_lib.chapters import all_chapters, read_notebook
 from course_lib.data import ROOT
 from course_lib.learn.exercises.engine import all_exercises, chapter_exercises
 from course_lib.learn.student import (
+    EXERCISE_ID,
     REGION,
     exercise_cell,
     make_stub,
@@ -21,7 +22,7 @@ def test_a_copy_with_the_references_put_back_is_the_chapter(path):
     """Therefore, running the chapter tests the completed student copy, too."""
     chapter, copy = read_notebook(path), student_copy(read_notebook(path))
     kept = [c for c in chapter.cells if "solution" not in tags(c)]
-    for ours, theirs in zip(kept, copy.cells, strict=True):
+    for ours, theirs in zip(kept, [c for c in copy.cells if "hint" not in tags(c)], strict=True):
         assert (ours.id, ours.cell_type, tags(ours)) == (theirs.id, theirs.cell_type, tags(theirs))
         if "exercise" in tags(ours):
             assert "SOLUTION" not in theirs.source and theirs.source == make_stub(ours.source) != ours.source
@@ -34,6 +35,18 @@ def test_a_copy_with_the_references_put_back_is_the_chapter(path):
                 head + region[2].rstrip("\n") + tail
             )  # the learner writes the reference in place of the stub
         assert theirs.source == REGION.sub(lambda r: r[2].rstrip("\n"), ours.source)
+
+
+@pytest.mark.parametrize("path", all_chapters(), ids=lambda p: p.stem)
+def test_under_each_exercise_is_a_cell_for_its_hints_that_run_all_does_not_show(path):
+    cells = student_copy(read_notebook(path)).cells
+    exercises = [i for i, c in enumerate(cells) if "exercise" in tags(c)]
+    assert len(exercises) == len(chapter_exercises(path.name[:2]))
+    for i in exercises:
+        (id_,) = EXERCISE_ID.findall(cells[i].source)
+        assert cells[i + 1].source.endswith(f'\n# hint("{id_}")')
+        assert all(line.startswith("#") for line in cells[i + 1].source.splitlines())
+    assert len({c.id for c in cells}) == len(cells)
 
 
 CELL = """def f(x):

@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,13 @@ from course_lib.learn import state
 from course_lib.learn.student import exercise_cell, make_stub, solution_in
 
 FOLDER = Path(__file__).parent
+# Verdict -> its sign, and its colour in a notebook: bold green, red and blue as ANSI codes, which Jupyter
+# draws dark enough to be read. Colour never stands alone: sign and word say the same.
+MARKS: dict[state.Verdict, tuple[str, int]] = {
+    "right": ("✓", 32),
+    "not yet": ("✗", 31),
+    "not answered": ("○", 34),
+}
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,14 @@ def judge(exercise: Exercise, answer: object) -> tuple[state.Verdict, str]:
     return ("right", exercise.title) if feedback is None else ("not yet", feedback)
 
 
+def mark(exercise_id: str, verdict: state.Verdict) -> str:
+    """Return the sign, the exercise and the verdict, such as "✓ 01.3 right"; in a notebook, in colour."""
+    sign, colour = MARKS[verdict]
+    text = f"{sign} {exercise_id} {verdict}"
+    ipython = sys.modules.get("IPython")
+    return f"\x1b[1;{colour}m{text}\x1b[0m" if ipython and ipython.get_ipython() else text
+
+
 @_print_errors
 def check(exercise_id: str, answer: object) -> None:
     """Print whether an answer is right, and record the attempt.
@@ -141,15 +157,14 @@ def check(exercise_id: str, answer: object) -> None:
     """
     exercise = find_exercise(exercise_id)
     verdict, feedback = judge(exercise, answer)
-    message = f"{exercise.id} {verdict}: {feedback}"
-    print(message)
+    print(f"{mark(exercise.id, verdict)}: {feedback}")
     with state.change() as progress:
         record = progress.exercises.setdefault(exercise.id, state.ExerciseRecord())
         record.attempts += verdict != "not answered"
         record.verdict = verdict
         record.passed = record.passed or verdict == "right"
     if is_strict() and verdict != "right":
-        raise ExerciseFailed(message)
+        raise ExerciseFailed(f"{exercise.id} {verdict}: {feedback}")
 
 
 @_print_errors

@@ -101,7 +101,10 @@ class Explorer:
 
     @property
     def box(self) -> Any:
-        """The live widget, built on first access; its parts are `fields`, `text` and `picture`."""
+        """The live widget, built on first access; its parts are `fields`, `text` and `picture`.
+
+        The file that `picture` shows is also `png`, in base64, or "".
+        """
         if self._box is None:
             self._build()
         return self._box
@@ -110,7 +113,7 @@ class Explorer:
         import ipywidgets as widgets
 
         self.fields = {key: _field(control) for key, control in self.controls.items()}
-        self.text, self.picture = widgets.HTML(), widgets.Image(format="png", layout={"max_width": "600px"})
+        self.text, self.picture = widgets.HTML(), widgets.HTML()  # widgets.Image can have no alt text
         heading = widgets.HTML(f"<h4>{html.escape(self.title)}</h4>")
         self._box = widgets.VBox([heading, *self.fields.values(), self.text, self.picture])
         self._box.add_class(f"course-{self.name}")
@@ -119,22 +122,31 @@ class Explorer:
         self._refresh()
 
     def _refresh(self) -> None:
+        import base64
+
         self.output = self.output_for(**{key: field.value for key, field in self.fields.items()})
         lines = "<br>".join(html.escape(line) for line in self.output.text.splitlines())
         self.text.value = f'<div role="status" aria-label="{html.escape(self.title)}">{lines}</div>'
-        self.picture.layout.display = "none" if self.output.picture is None else ""
-        if self.output.picture is not None:
-            self.picture.value = self.output.picture.png()
+        drawn, self.png = self.output.picture, ""
+        if drawn is not None:
+            self.png = base64.b64encode(drawn.png()).decode()
+            alt = html.escape(drawn.alt)  # the text above says what the picture shows
+            self.picture.value = (
+                f'<img alt="{alt}" style="max-width: 600px" src="data:image/png;base64,{self.png}">'
+            )
+        self.picture.layout.display = "" if self.png else "none"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """Return the live widget, and the current text and picture for viewers without widget support."""
-        import base64
+        """Return the live widget and, for viewers without widget support, the current text and picture.
 
+        There the picture hides the text, which therefore is its alternative text.
+        """
         live = self.box._repr_mimebundle_(**kwargs)
-        static = {"text/plain": f"{self.title}\n{self.output.text}"}
-        if self.output.picture is not None:
-            static["image/png"] = base64.b64encode(self.picture.value).decode()
-        return live | static
+        text = f"{self.title}\n{self.output.text}"
+        if not self.png:
+            return live | {"text/plain": text}, {}
+        static = {"text/plain": text, "image/png": self.png}
+        return live | static, {"image/png": {"alt": " ".join(text.split())}}
 
     def drive(self) -> int:
         """Set every control to each of its test values and back, for tests; return the number of outputs.
