@@ -185,27 +185,34 @@ AT_HALF: tuple[tuple[Needed, str], ...] = (
 )
 
 
+def _mistakes(power: float) -> tuple[tuple[Needed, str], ...]:
+    if power == 0.5:
+        return AT_HALF
+    reserve = NormalDist().inv_cdf(power)
+
+    def in_proportion(before: list[float], after: list[float]) -> float:
+        return 2 * power * _needed(_paired)(before, after)
+
+    return (
+        (_needed(_paired), "right for a power of one half, but `power` changes nothing"),
+        (_needed(_paired, HALF - reserve), "a higher power takes more questions, not fewer"),
+        (
+            in_proportion,
+            "the number does not grow in proportion to the power: how far must the true gain lie "
+            "above the end of the interval, in standard errors?",
+        ),
+        (
+            _needed(_paired, HALF + power - 0.5),
+            "power is a probability, not a number of standard errors: take its normal quantile",
+        ),
+    )
+
+
 def check_questions(questions_needed: Callable[[list[float], list[float], float], int]) -> str | None:
     for power in (0.5, 0.8, 0.95, 0.3):
-        reserve = NormalDist().inv_cdf(power)
-        mistakes = AT_HALF
-        if power != 0.5:
-            mistakes = (
-                (_needed(_paired), "right for a power of one half, but `power` changes nothing"),
-                (_needed(_paired, HALF - reserve), "a higher power takes more questions, not fewer"),
-                (
-                    lambda before, after, p=power: 2 * p * _needed(_paired)(before, after),
-                    "the number does not grow in proportion to the power: how far must the true gain lie "
-                    "above the end of the interval, in standard errors?",
-                ),
-                (
-                    _needed(_paired, z=HALF + power - 0.5),
-                    "power is a probability, not a number of standard errors: take its normal quantile",
-                ),
-            )
         for before, after in _trials():
             result = questions_needed(list(before), list(after), power)
-            right = _needed(_paired, HALF + reserve)(before, after)
+            right = _needed(_paired, HALF + NormalDist().inv_cdf(power))(before, after)
             if not isinstance(result, (int, float, np.number)) or isinstance(result, bool):
                 return f"questions_needed gave {result!r}; expected a number of questions"
             if result in (math.ceil(right), math.ceil(right * (1 - 1e-4))):  # 1.96 is 1.95996 for some
@@ -213,7 +220,7 @@ def check_questions(questions_needed: Callable[[list[float], list[float], float]
             if result == math.floor(right) or math.isclose(result, right):
                 few = math.floor(right)
                 return f"with {few} questions the interval still contains zero: round {right:.2f} up"
-            tries = (said for wrong, said in mistakes if abs(result - wrong(before, after)) <= 1)
+            tries = (said for wrong, said in _mistakes(power) if abs(result - wrong(before, after)) <= 1)
             said = f"with power={power} questions_needed gave {result}; it should be {math.ceil(right)}"
             return next(tries, said)
     return None
