@@ -7,8 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from course_lib import model_commands
+from course_lib import class_commands, model_commands
 from course_lib.errors import CourseError
+from course_lib.exam import commands as exam_commands
 from course_lib.shell import pasteable
 
 
@@ -65,13 +66,6 @@ def _budget(args: argparse.Namespace) -> int:
     return report(args.chapter)
 
 
-def _handout(args: argparse.Namespace) -> int:
-    from course_lib.learn.handout import handout
-
-    handout(args.out, solutions=not args.no_solutions)
-    return 0
-
-
 def _serve(args: argparse.Namespace) -> int:
     if args.engine != "course":
         from course_lib.serve.managed import serve_with
@@ -105,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(offline="1")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     model_commands.add(commands)
+    class_commands.add(commands)
+    exam_commands.add(commands)
 
     lab = commands.add_parser("lab", help="open JupyterLab on chapter 00")
     lab.add_argument("--port", type=_port, default=8888, help="port on this machine (default 8888)")
@@ -136,11 +132,6 @@ def _parser() -> argparse.ArgumentParser:
     budget = commands.add_parser("budget", help="run chapters; print declared and measured time and memory")
     budget.add_argument("chapter", nargs="?", help="its number (default: all chapters)")
     budget.set_defaults(do=_budget)
-
-    handout = commands.add_parser("handout", help="write a zip of the course for a class")
-    handout.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the zip")
-    handout.add_argument("--no-solutions", action="store_true", help="leave the solutions out")
-    handout.set_defaults(do=_handout)
 
     serve = commands.add_parser(
         "serve", help="serve this machine's models with the APIs of Ollama and OpenAI"

@@ -37,10 +37,12 @@ ROOMS = [
     "exam",
     "chapters",
     "learn",
+    "grade",
     "lab",
     "testing",
     "doctor",
     "model_commands",
+    "class_commands",
     "cli",
 ]
 ROOMS_OF_MODELS = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from course_lib.exam.questions import ExamQuestion
 from course_lib.exam.run import Given
@@ -35,6 +35,41 @@ def answered_in_vain(questions: Sequence[ExamQuestion], answers: Mapping[str, st
     refusal = normalise(REFUSAL)
     should = [q for q in questions if q.answer is not None and normalise(q.answer) == refusal]
     return mean_of([float(normalise(answers[q.id]) != refusal) for q in should]) if should else None
+
+
+def points(questions: Sequence[ExamQuestion], answers: Mapping[str, str], *, wrong: float) -> list[float]:
+    """Return the points of each question: 1 for a right answer, 0 for a refusal, else `wrong` (below 0)."""
+    refusal = normalise(REFUSAL)
+    return [
+        1.0 if is_right(q, answers[q.id]) else 0.0 if normalise(answers[q.id]) == refusal else wrong
+        for q in questions
+    ]
+
+
+def lost_points(
+    questions: Sequence[ExamQuestion],
+    answers: Mapping[str, str],
+    found: Mapping[str, Collection[str]],
+    needed: Mapping[str, Collection[str]],
+) -> dict[str, int]:
+    """Count the questions by what became of their point; the counts add up to the number of questions.
+
+    found, needed: question -> ids of the passages that the system read, and of those that it should have.
+    "not found": a needed passage was not read. "wrong option" and "not read": it was, and the answer is wrong
+    all the same. "answered in vain": the question should have been refused.
+    """
+    counts = dict.fromkeys(("right", "not found", "wrong option", "not read", "answered in vain"), 0)
+    for question in questions:
+        if is_right(question, answers[question.id]):
+            cause = "right"
+        elif not needed[question.id]:
+            cause = "answered in vain"
+        elif not set(needed[question.id]) <= set(found[question.id]):
+            cause = "not found"
+        else:
+            cause = "wrong option" if question.options else "not read"
+        counts[cause] += 1
+    return counts
 
 
 def report(questions: Sequence[ExamQuestion], given: Sequence[Given]) -> str:

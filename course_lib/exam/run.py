@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from statistics import median
@@ -26,6 +26,7 @@ from course_lib.rag.prompt import REFUSAL
 PATIENCE = 4.0  # a question may take so many times its share of the time that is left
 REMEMBERED = 20  # answers by which the speed of a system is estimated
 MAX_CHARACTERS = 500  # of a written answer
+_RUN = "course exam run --out exam-run"
 
 
 @dataclass
@@ -116,7 +117,7 @@ def run_exam(
     if not systems or not questions or not minutes > 0:
         what = f"{len(questions)} questions, {len(systems)} systems, {minutes} minutes"
         raise CourseError(what, "run_exam(questions, [System('guess', guess)], output, minutes=270)")
-    header = _header(questions, minutes)
+    header = _header(questions, systems, minutes)
     given = _resume(output, header)
     used = given[-1].used + max(0.0, clock() - given[-1].time) if given else 0.0
     begun = time.monotonic() - used
@@ -142,6 +143,7 @@ def _answer(
     left: seconds of the exam. to_answer: the questions left, this one included.
     """
     failed = []
+    shown = replace(question, answer=None, kind="")
     end = time.monotonic() + left
     for system in systems:
         share = (end - time.monotonic()) / to_answer
@@ -154,7 +156,7 @@ def _answer(
             failed.append(f"{system.name}: {slow}")
         else:
             try:
-                answer = _acceptable(question, system.ask(question, PATIENCE * share))
+                answer = _acceptable(question, system.ask(shown, PATIENCE * share))
                 return answer, system.name, tuple(failed)
             except Exception as error:  # whatever it is, the exam goes on
                 failed.append(f"{system.name}: {type(error).__name__}: {error}"[:300])
@@ -178,19 +180,33 @@ def _acceptable(question: ExamQuestion, text: str) -> str:
     return text
 
 
-def _header(questions: Sequence[ExamQuestion], minutes: float) -> dict[str, Any]:
+def _header(questions: Sequence[ExamQuestion], systems: Sequence[System], minutes: float) -> dict[str, Any]:
     digest = sha256(repr(list(questions)).encode("utf-8", "surrogatepass")).hexdigest()
-    return {"exam": digest, "questions": len(questions), "minutes": float(minutes)}
+    names = [system.name for system in systems]
+    return {"exam": digest, "questions": len(questions), "minutes": float(minutes), "systems": names}
+
+
+def read_given(output: Path) -> list[Given]:
+    """Return the answers in a checkpoint, which may still be written to. Raises CourseError if it is none."""
+    try:
+        lines = output.read_bytes().split(b"\n")[1:-1]  # between the header and an unfinished line
+        return [_given(line) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise CourseError(f"{output} is no checkpoint of an exam: {error}", _RUN) from error
+
+
+def _given(line: bytes | str) -> Given:
+    row = json.loads(line)
+    return Given(**row | {"failed": tuple(row["failed"])})
 
 
 def _resume(output: Path, header: dict[str, Any]) -> list[Given]:
     """Return the answers in the checkpoint, and cut off a line that was not finished."""
-    what = f"{output.name} belongs to another exam, or to another time limit"
-    foreign = CourseError(what, f'run_exam(..., Path("{output.stem}-2{output.suffix}"))')
+    what = f"{output} belongs to another exam, to other systems or to another time limit"
+    foreign = CourseError(what, "give the run a file or folder of its own, or repeat the earlier run exactly")
     with _told(output):
         lines = checkpoint.resume(output, header, foreign, batch_size=1, total=header["questions"])
-    rows: Iterator[dict[str, Any]] = map(json.loads, lines)
-    return [Given(**row | {"failed": tuple(row["failed"])}) for row in rows]
+    return [_given(line) for line in lines]
 
 
 def _append(output: Path, row: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ STYLE = {
 @functools.cache
 def _rows(name: str) -> tuple[dict[str, Any], ...]:
     """Read the rows of a JSON Lines file. Raises CourseError if it is missing or altered."""
-    data.verify(FOLDER, "git checkout -- datasets/adapters   (or: make data)")
+    data.verify(FOLDER, data.restore("datasets/adapters"))
     with open(FOLDER / f"{name}.jsonl", encoding="utf-8") as lines:
         return tuple(map(json.loads, lines))
 
@@ -94,6 +94,14 @@ def style_examples(
         answer = styled_answer(row["answer"], row["source"])
         examples.append(Example(question_prompt(row["question"], passages), answer))
     return examples
+
+
+def questions_about_passages(
+    split: Literal["train", "validation"] = "train",
+) -> list[tuple[Source, str, str]]:
+    """Return passages about other banks, each with a question that it answers and the answer (style set)."""
+    rows = [row for row in _rows("style") if row["split"] == split and row["source"]]
+    return [(Source(**row["passages"][row["source"] - 1]), row["question"], row["answer"]) for row in rows]
 
 
 def other_handbooks(count: int | None = None) -> list[str]:

@@ -14,7 +14,9 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.drivers import register
+from course_lib.models.drivers.arguments import InputError
 from course_lib.models.drivers.engine import Engine, Unsupported
+from course_lib.models.drivers.json_answers import check_validity
 from course_lib.models.drivers.llamacpp import LlamaCpp
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.schema import Generation, ModelSpec
@@ -48,7 +50,7 @@ class CompletionRequest:
     logprobs: The number of alternatives to tell for each token (None: tell no probabilities).
     num_ctx: The maximum number of tokens of prompt and answer together (None: the model's context length).
     num_predict: The maximum number of tokens of the answer (None: limited by num_ctx only).
-    prompt_field: The name of the prompt in error messages.
+    prompt_field, schema_field: The names of the prompt and of the JSON schema in error messages.
     """
 
     prompt: Prompt
@@ -58,6 +60,7 @@ class CompletionRequest:
     num_ctx: int | None = None
     num_predict: int | None = None
     prompt_field: str = "prompt"
+    schema_field: str = "format"
 
 
 class Piece(NamedTuple):
@@ -140,7 +143,7 @@ class ServedLlamaCpp(LlamaCpp):
         if prompt is None or context < self.context:
             prompt, room = self._counted(request, context)
         limit = min(room, request.num_predict or room)
-        body = self._body(request.options.replace(max_output_length=limit), stop) | {"prompt": prompt}
+        body = self._body(request, limit, stop) | {"prompt": prompt}
         further = {name: request.sampling.get(name, value) for name, value in NEUTRAL.items()}
         body |= further | {"samplers": SAMPLERS}
         if "repeat_last_n" in request.sampling:
@@ -210,13 +213,18 @@ class ServedLlamaCpp(LlamaCpp):
             raise ApiError(request.prompt_field, what, "shorten it: this server does not truncate prompts")
         return ids, context - len(ids)
 
-    def _body(self, options: Generation, stop: Event) -> dict[str, Any]:
+    def _body(self, request: CompletionRequest, limit: int, stop: Event) -> dict[str, Any]:
+        options = request.options.replace(max_output_length=limit)
         if options.json_schema is not None:
             try:
                 self.check_schema(options.json_schema, stop)
-            except Unsupported as error:
-                raise ApiError("format", error.what) from error
+            except (Unsupported, InputError) as error:
+                raise ApiError(request.schema_field, error.what, error.fix) from error
         return self._request([], options)
+
+    def _check_enforced(self, schema: dict[str, Any], stop: Event | None) -> None:
+        check_validity(schema)  # in this thread: it may take .2 seconds, and the first one two seconds
+        super()._check_enforced(schema, stop)
 
     def _run(
         self, body: dict[str, Any], stop: Event, on_piece: OnPiece | None, logprobs: int | None

@@ -38,6 +38,7 @@ class BoundedConnection(H11Protocol):
     """
 
     timer: asyncio.TimerHandle | None = None  # until the header must have arrived
+    reading: asyncio.TimerHandle | None = None  # until the client must have read a part of the answer
     since = 0.0  # the time since when the server has waited for the client (event loop clock)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -85,12 +86,25 @@ class BoundedConnection(H11Protocol):
     def pause_writing(self) -> None:
         """Let the time run until the client reads the answer."""
         self.since = self.loop.time()
+        self.reading = self.loop.call_later(limits.READ_SECONDS, self._not_read)
         super().pause_writing()
 
+    def resume_writing(self) -> None:
+        """Stop that clock."""
+        if self.reading is not None:
+            self.reading.cancel()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._stop_timer()
+        if self.reading is not None:
+            self.reading.cancel()
         super().connection_lost(exc)
+
+    def _not_read(self) -> None:
+        self.logger.warning("a client has read nothing for %g s: it is closed", limits.READ_SECONDS)
+        self.transport.abort()
 
     def _stop_timer(self) -> None:
         if self.timer is not None:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import re
-import subprocess
-import sys
-import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from course_lib import data
-from course_lib.errors import CourseError
 from course_lib.models.drivers.http_client import ollama_address
+from course_lib.serve.managed import ManagedServer
+from course_lib.serve.process import ServerProcess
 
 TIMEOUT = 1.0  # seconds to wait for a response
 START_TIMEOUT = 120.0  # seconds to wait until the course's own server has started
@@ -29,26 +24,20 @@ class Server:
 
     url: str
     description: str
-    _process: subprocess.Popen[str] | None = None
+    process: ServerProcess | None = None
 
     def __repr__(self) -> str:
         return self.description
 
     def close(self) -> None:
         """Stop the server if this process started it. A second call does nothing."""
-        if self._process is not None:
-            self._process.stdin.close()  # type: ignore[union-attr]
-            try:
-                self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
+        if self.process is not None:
+            self.process.close()
 
     @property
     def running(self) -> bool:
         """Whether this process started the server, and it still runs; False for any other server."""
-        return self._process is not None and self._process.poll() is None
+        return self.process is not None and self.process.running
 
 
 def ollama(having: str | None = None) -> Server:
@@ -66,6 +55,8 @@ def ollama(having: str | None = None) -> Server:
         if _own is None or not _own.running:
             why = f"{description} does not hold {having}" if description else "no Ollama answers here"
             _own = start(why=why)
+        assert _own.process is not None
+        _own.process.wait_until_ready(START_TIMEOUT)  # it comes back by itself after a crash
         return _own
 
 
@@ -99,35 +90,16 @@ def _get(url: str) -> Any:
 
 
 def start(port: int = 0, store: Path | None = None, why: str = "no Ollama answers here") -> Server:
-    """Start the course's own server in a child process, which ends with this process.
+    """Start the course's own server as a process, which ends with this one.
 
     port: The port; 0 chooses a free one.
-    store: The folder for its models, by default a temporary one.
+    store: The folder for its models, by default that of OLLAMA_MODELS, or a temporary one.
     why: The reason why it is started, for its description.
     Raises CourseError if the server does not start.
     """
-    command = [sys.executable, "-m", "course_lib.serve", "--port", str(port), "--until-closed"]
-    command += ["--store", str(store.absolute())] if store else []
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-        process = subprocess.Popen(
-            command, cwd=data.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-        )
-        assert process.stdout is not None
-        timer = threading.Timer(START_TIMEOUT, process.kill)
-        timer.start()
-        address = None
-        try:
-            with process.stdout as output:
-                address = re.search(r"http://\S+", output.readline())
-        finally:  # also where the wait is interrupted
-            timer.cancel()
-            if address is None:
-                process.kill()
-                process.wait()
-        if address is None:
-            errors.seek(0)
-            reason = errors.read()[-500:].strip() or f"it printed no address in {START_TIMEOUT:.0f} seconds"
-            raise CourseError(f"the course's own server did not start: {reason}", "course doctor")
-    server = Server(address[0], f"the course's own server, started at {address[0]}: {why}", process)
-    atexit.register(server.close)
-    return server
+    arguments = ["--store", str(store.absolute())] if store else []
+    folder = {"OLLAMA_MODELS": os.environ.get("OLLAMA_MODELS") or "{folder}"}
+    process = ManagedServer(
+        "course", port=port, arguments=arguments, environment=folder, ready_timeout=START_TIMEOUT
+    )
+    return Server(process.url, f"the course's own server, started at {process.url}: {why}", process)

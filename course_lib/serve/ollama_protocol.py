@@ -14,7 +14,7 @@ import course_lib
 from course_lib.errors import CourseError
 from course_lib.serve.completion import Completion, CompletionRequest, Piece
 from course_lib.serve.errors import ApiError, error_line
-from course_lib.serve.model_info import details, model_info
+from course_lib.serve.model_info import details, model_info, verbose_answer
 from course_lib.serve.ollama_schemas import (
     ChatBody,
     CopyBody,
@@ -32,6 +32,7 @@ from course_lib.serve.worker import Channel, Worker
 
 PROTOCOL = "0.12.11"  # the version of Ollama whose protocol is spoken: clients ask for it
 FOREVER = timedelta(days=365 * 100)  # the expiry of models that are never unloaded
+PART_BYTES = 1 << 16  # of a long answer: the rest waits here, and not copied, for a client that reads slowly
 
 
 async def generate(worker: Worker, body: GenerateBody) -> Response:
@@ -246,7 +247,16 @@ def _model_summary(tag: Tag) -> Line:
 async def show(worker: Worker, body: ShowBody) -> Response:
     """POST /api/show: return details and metadata of a model."""
     tag = worker.store.find(body.model_name)
-    return JSONResponse(await run_in_threadpool(model_info, worker.store, tag, body.verbose))
+    if not body.verbose:
+        return JSONResponse(await run_in_threadpool(model_info, worker.store, tag))
+    content = await worker.run(lambda _: verbose_answer(worker.store, tag), worker.shows)
+
+    async def parts() -> AsyncIterator[bytes]:
+        for start in range(0, len(content), PART_BYTES):
+            yield content[start : start + PART_BYTES]
+
+    headers = {"Content-Length": str(len(content))}
+    return StreamingResponse(parts(), headers=headers, media_type="application/json")
 
 
 async def copy(worker: Worker, body: CopyBody) -> Response:

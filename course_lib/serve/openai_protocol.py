@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from course_lib.errors import CourseError
+from course_lib.models.schema.json_schema import check_size
 from course_lib.serve.completion import Completion, CompletionRequest, Piece
 from course_lib.serve.errors import ApiError, error_line
 from course_lib.serve.limits import MAX_MESSAGES, MAX_PROMPTS, MAX_TEXTS
@@ -23,7 +24,6 @@ from course_lib.serve.schemas import (
     Texts,
     TopLogprobs,
     Whole,
-    checked_schema,
     generation,
 )
 from course_lib.serve.tags import Tag
@@ -50,7 +50,7 @@ def _response_format(value: Any) -> dict[str, Any] | None:
     wrapper = value.get("json_schema") if kind == "json_schema" else None
     if not isinstance(wrapper, dict) or not isinstance(wrapper.get("schema"), dict):
         raise ValueError("expected type text, json_object, or json_schema with its schema")
-    return checked_schema(wrapper["schema"])
+    return check_size(wrapper["schema"])
 
 
 class Turn(RequestBody):
@@ -111,6 +111,7 @@ class CommonBody(SamplingOptions):
             num_ctx=parameters.get("num_ctx"),
             num_predict=limit if limit > 0 else None,
             prompt_field=prompt_field,
+            schema_field="response_format",
         )
 
 
@@ -207,25 +208,17 @@ def _completion_text(piece: Piece) -> dict[str, Any]:
     """The text of a choice of /v1/completions, and the log probabilities in their older form."""
     if piece.logprobs is None:
         return {"text": piece.text}
-    others = [{o["token"]: o["logprob"] for o in token["top_logprobs"]} for token in piece.logprobs]
-    return {
-        "text": piece.text,
-        "logprobs": {
-            "tokens": [token["token"] for token in piece.logprobs],
-            "token_logprobs": [token["logprob"] for token in piece.logprobs],
-            "top_logprobs": others,
-        },
+    columns = {
+        "tokens": [token["token"] for token in piece.logprobs],
+        "token_logprobs": [token["logprob"] for token in piece.logprobs],
+        "top_logprobs": [{o["token"]: o["logprob"] for o in t["top_logprobs"]} for t in piece.logprobs],
     }
+    return {"text": piece.text, "logprobs": columns}
 
 
 def _usage(completions: list[Completion]) -> dict[str, int]:
-    prompt_tokens = sum(c.prompt_tokens for c in completions)
-    tokens = sum(c.tokens for c in completions)
-    return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": tokens,
-        "total_tokens": prompt_tokens + tokens,
-    }
+    read, written = sum(c.prompt_tokens for c in completions), sum(c.tokens for c in completions)
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
 async def _stream(
@@ -242,19 +235,15 @@ async def _stream(
             content = {"delta": delta} | _chat_logprobs(piece)
         return head | {"choices": [_choice(0, content, finish_reason)]}
 
-    async def chunks() -> AsyncIterator[dict[str, Any]]:
-        piece = first
-        while isinstance(piece, Piece):
-            yield chunk(piece)
-            piece = await anext(pieces)
-        yield chunk(Piece(""), piece.finish_reason)
-        if body.stream_options.include_usage:
-            yield head | {"choices": [], "usage": _usage([piece])}
-
     async def events() -> AsyncIterator[bytes]:
+        piece = first
         try:
-            async for content in chunks():
-                yield _event(content)
+            while isinstance(piece, Piece):
+                yield _event(chunk(piece))
+                piece = await anext(pieces)
+            yield _event(chunk(Piece(""), piece.finish_reason))
+            if body.stream_options.include_usage:
+                yield _event(head | {"choices": [], "usage": _usage([piece])})
         except CourseError as error:
             yield _event(error_body(error))
         yield b"data: [DONE]\n\n"

@@ -63,10 +63,11 @@ class ServerProcess:
         program = shutil.which(command[0], path=os.pathsep.join((here, os.environ.get("PATH", ""))))
         if program is None:
             raise CourseError(f"{name} is not installed: no program {command[0]}", install)
-        folder = tempfile.TemporaryDirectory(prefix="course-server-")
-        self.log, self.pids = log or Path(folder.name, "server.log"), list[int]()
-        own = {key: value.replace("{folder}", folder.name) for key, value in environment.items()}
+        folder = tempfile.mkdtemp(prefix="course-server-")  # the watcher removes it if this process is killed
+        self.log, self.pids = log or Path(folder, "server.log"), list[int]()
+        own = {key: value.replace("{folder}", folder) for key, value in environment.items()}
         order = {
+            "folder": folder,
             "command": [program, *command[1:]],
             "environment": os.environ | own,
             "log": str(self.log),
@@ -143,8 +144,8 @@ def _collect(lines: Any, pids: list[int]) -> None:
         pids += (int(line) for line in lines)
 
 
-def _end(watcher: subprocess.Popen[str], folder: tempfile.TemporaryDirectory[str]) -> None:
+def _end(watcher: subprocess.Popen[str], folder: str) -> None:
     assert watcher.stdin is not None
     watcher.stdin.close()
     watcher.wait()
-    folder.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)

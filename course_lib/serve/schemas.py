@@ -20,8 +20,6 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from course_lib.errors import CourseError
-from course_lib.models.drivers.json_answers import check_validity
 from course_lib.models.schema import Generation
 from course_lib.models.schema.generation import MAX_STOPS
 from course_lib.models.schema.json_schema import check_size
@@ -52,13 +50,12 @@ class RequestBody(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_empty(cls, value: Any) -> Any:
+    def _drop_empty(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, dict):
             return value
         for name, feature in cls.UNSUPPORTED.items():
             if (given := value.get(name)) is not None and given is not False and given not in ("", [], {}):
-                who = value["model"] if isinstance(value.get("model"), str) else "this model"
-                raise ApiError(name, f'"{who[:100]}" does not support {feature} on this server')
+                raise ApiError(name, f"{info.context} does not support {feature} on this server")
         present = {name: v for name, v in value.items() if v is not None and name not in cls.UNSUPPORTED}
         if cls.model_config["extra"] != "forbid":
             return present
@@ -76,8 +73,10 @@ class RequestBody(BaseModel):
             raise ApiError("body", what) from error
         if _has_more_values(value, limits.MAX_VALUES):
             raise ApiError("body", f"more than {limits.MAX_VALUES:,} values", "send a smaller request")
-        try:
-            return cls.model_validate(value)
+        name = value.get("model") if isinstance(value, dict) else None
+        who = f'"{name[:100]}"' if isinstance(name, str) else "the model"
+        try:  # the errors of inner fields name the model, too
+            return cls.model_validate(value, context=who)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             raise ApiError(_field_name(first["loc"]), _reason(first["type"], first["msg"])) from None
@@ -100,6 +99,8 @@ def _field_name(location: tuple[Any, ...]) -> str:
 def _reason(kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         return "this server does not support this field; leave it out"
+    if kind == "model_type":  # pydantic would name its class
+        return "expected a JSON object"
     return message.removeprefix("Value error, ")
 
 
@@ -129,6 +130,12 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _of_64_bits(value: int) -> int:
+    if not -(2**63) <= value < 2**64:  # pydantic would write the second bound as 18446744073709552000
+        raise ValueError("expected a whole number of 64 bits")
+    return value
+
+
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -145,16 +152,7 @@ def _json_schema(value: Any) -> dict[str, Any] | None:
         return {"type": "object"} if value else None
     if not isinstance(value, dict):
         raise ValueError("expected 'json' or a JSON schema")
-    return checked_schema(value)
-
-
-def checked_schema(value: dict[str, Any]) -> dict[str, Any]:
-    """Return a JSON schema. Raises ValueError for one that is too large, or that is not valid."""
-    try:
-        check_validity(check_size(value))
-    except CourseError as error:
-        raise ValueError(error.what) from error
-    return value
+    return check_size(value)
 
 
 KeepAlive = Annotated[float, BeforeValidator(parse_duration)]
@@ -175,7 +173,7 @@ class SamplingOptions(RequestBody):
 
     DEFAULTS: ClassVar[dict[str, Any]] = {}
     temperature: float | None = None
-    seed: Annotated[Whole, Field(ge=-(2**63), lt=2**64)] | None = None
+    seed: Annotated[Whole, AfterValidator(_of_64_bits)] | None = None
     stop: Annotated[Texts, Field(max_length=MAX_STOPS)] | None = None
     top_k: Whole | None = None
     top_p: float | None = None

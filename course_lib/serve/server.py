@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,22 +53,17 @@ def serve(
     port: int | None = None,
     store: Path | None = None,
     models: Sequence[str] = (),
-    *,
-    until_closed: bool = False,
 ) -> int:
     """Print the address and serve until Ctrl-C or SIGTERM. Return 0, the exit status.
 
     port: By default that of OLLAMA_HOST, or 11434. store: The folder for the models, by default that of
     OLLAMA_MODELS, or a temporary one. models: Further models to serve, as in `given_models.add`.
-    until_closed: Also stop when standard input is closed.
     Raises CourseError if the server cannot start.
     """
     settings, (host, default_port) = Settings.of_environment(), listen_address()
     host, port = (host, default_port) if port is None else ("127.0.0.1", port)
     store = store or models_folder()
     with _on_signal(_exit), bind(port, host) as listener, contextlib.ExitStack() as stack:
-        if until_closed:
-            threading.Thread(target=_watch_standard_input, daemon=True).start()
         folder = store or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="course-serve-")))
         ended = _run(listener, folder, models, settings, () if store else (folder,))
     if not ended:
@@ -166,12 +160,6 @@ def _exit(*_: Any) -> None:
     raise SystemExit(0)
 
 
-def _watch_standard_input() -> None:
-    """Stop this process when standard input closes, which happens when the parent process ends."""
-    sys.stdin.buffer.read()
-    signal.raise_signal(signal.SIGTERM) if os.name == "nt" else os.kill(os.getpid(), signal.SIGTERM)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command `python -m course_lib.serve`, and return its exit status."""
     parser = argparse.ArgumentParser(
@@ -180,10 +168,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int)
     parser.add_argument("--store", type=Path)
     parser.add_argument("--model", action="append", default=[], metavar="FILE.gguf|MODEL[=NAME]")
-    parser.add_argument("--until-closed", action="store_true", help="stop when standard input is closed")
     args = parser.parse_args(argv)
     try:
-        return serve(args.port, args.store, args.model, until_closed=args.until_closed)
+        return serve(args.port, args.store, args.model)
     except CourseError as error:
         print(f"course: {error}", file=sys.stderr)
         return 1

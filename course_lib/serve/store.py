@@ -20,10 +20,11 @@ from course_lib import data
 from course_lib.atomic import atomic_file, atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.models import catalog
+from course_lib.models.downloads.packages import check_accepted
 from course_lib.models.files.resolution import has_size
 from course_lib.serve import limits
 from course_lib.serve.errors import ApiError, not_found
-from course_lib.serve.library import EMBEDDER, download, library, packaged, place_of, similar_names
+from course_lib.serve.library import EMBEDDER_NAME, download, library, packaged, place_of, similar_names
 from course_lib.serve.tags import Tag, now, parse_name, tag_of_file, tag_of_folder
 
 CHUNK_BYTES = 1 << 20  # bytes copied between two progress lines
@@ -63,7 +64,7 @@ class Store:
     def fill(self) -> None:
         """Add the tag `latest` of each model of the repository, and the embedder, unless already present."""
         for name, origin in library().items():
-            shipped = name == EMBEDDER or (origin.weight_type and name.endswith(":latest"))
+            shipped = name == EMBEDDER_NAME or (origin.weight_type and name.endswith(":latest"))
             if shipped and not self.has(name):
                 for _ in self.pull(name):
                     pass
@@ -118,7 +119,7 @@ class Store:
         """Return the tag of an embedding model. Raises ApiError for a chat model."""
         tag = self.find(text)
         if not tag.embeds:
-            fix = f"{EMBEDDER.removesuffix(':latest')} does"
+            fix = f"{EMBEDDER_NAME.removesuffix(':latest')} does"
             raise ApiError("model", f'model "{text}" does not support embeddings', fix)
         return tag
 
@@ -169,8 +170,13 @@ class Store:
             tag = tag_of_folder(name, catalog.verify_shipped(origin.model), catalog.MINILM_SHA256)
             tag = replace(tag, folder=origin.model, licence=origin.licence())
         else:
-            yield from download(catalog.entry(origin.model))
-            tag = _tag_in_place(name, catalog.entry(origin.model))
+            entry = catalog.entry(origin.model)
+            try:
+                check_accepted(entry)
+            except CourseError as error:
+                raise ApiError("model", error.what, error.fix, status=403) from error
+            yield from download(entry)
+            tag = _tag_in_place(name, entry)
         yield {"status": "writing manifest"}
         self.write(tag)
         yield {"status": "success"}

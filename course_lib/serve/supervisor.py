@@ -1,12 +1,13 @@
 """The program that watches a server process. `process.py` starts this file; it imports nothing of course_lib.
 
 It reads one line of JSON, starts the command in it, and starts it again with growing pauses if it ends by
-itself. It writes the number of each process, and ends the processes when its standard input is closed, which
-also happens when its parent is killed.
+itself. It writes the number of each process. When its standard input is closed, which also happens when its
+parent is killed, it ends the processes and removes the folder.
 """
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,6 +56,8 @@ def main() -> None:
             end(process)
             failures = 1 if time.monotonic() - begun > STABLE_SECONDS else failures + 1
             closed.wait(pause * 2 ** (failures - 1))
+    if closed.is_set():  # else the parent still wants to read the log
+        shutil.rmtree(order["folder"], ignore_errors=True)
 
 
 if __name__ == "__main__":

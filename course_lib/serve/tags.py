@@ -66,7 +66,7 @@ class Tag:
     licence: str = ""
     parent: str = ""
     system: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
     adapter: str = ""
 
     @property

@@ -27,6 +27,7 @@ from course_lib.serve.placement import Placement, place
 from course_lib.serve.settings import Settings
 from course_lib.serve.store import Store
 from course_lib.serve.tags import Tag
+from course_lib.serve.uploads import Uploads
 
 T = TypeVar("T")
 logger = logging.getLogger("course_lib.serve")
@@ -56,7 +57,7 @@ class Worker:
         max_running: int = MAX_RUNNING,
     ) -> None:
         self.store, self.manager, self.closing = store, ModelManager(), threading.Event()
-        self.limit, self.uploads = max_queued + max_running, 0  # uploads: files that are coming
+        self.limit, self.uploads = max_queued + max_running, Uploads()
         self.settings = settings or Settings()
         self.placements: dict[str, Placement] = {}  # key of a tag -> how the model was last loaded
         self._embedding = threading.Lock()
@@ -64,6 +65,7 @@ class Worker:
         max_running = max(max_running, self.settings.num_parallel or 0)
         self._threads = ThreadPoolExecutor(max_running, thread_name_prefix="course-serve")
         self.pulls = ThreadPoolExecutor(MAX_PULLS, thread_name_prefix="course-pull")
+        self.shows = ThreadPoolExecutor(1, thread_name_prefix="course-show")  # of whole vocabularies
         self._channels: set[Channel] = set()  # of the requests that are running or waiting
         self._work: set[Future[Any]] = set()  # their jobs, and those that have not noticed yet that they end
 
@@ -77,9 +79,9 @@ class Worker:
 
     # -- in the event loop --
 
-    async def run(self, job: Callable[[Channel], T]) -> T:
+    async def run(self, job: Callable[[Channel], T], threads: ThreadPoolExecutor | None = None) -> T:
         """Run a job in a thread and return its result. Cancelling this call ends the job."""
-        return [value async for value in self.stream(job)][-1]
+        return [value async for value in self.stream(job, threads)][-1]
 
     async def stream(
         self, job: Callable[[Channel], Any], threads: ThreadPoolExecutor | None = None
@@ -122,7 +124,7 @@ class Worker:
     def close(self, seconds: float | None = None) -> bool:
         """Wait for the jobs to end, and unload every model. Returns False if a job runs after `seconds`."""
         self.closing.set()
-        for threads in (self._threads, self.pulls):
+        for threads in (self._threads, self.pulls, self.shows):
             threads.shutdown(wait=False, cancel_futures=True)
         ended = not wait(set(self._work), seconds).not_done
         if ended:

@@ -39,11 +39,12 @@ def with_defaultdict(words, meaning, alpha):
     return fused
 
 
-def by_gain(by_alpha, words, chosen_on, reported_on):
+def by_gain(by_alpha, words, halves):
     """The alpha of the highest gain is that of the highest mean."""
-    gains = {a: np.array([v[i] - words[i] for i in chosen_on]).sum() for a, v in by_alpha.items()}
-    alpha = sorted(gains, key=gains.get)[-1]
-    return [alpha, np.mean([by_alpha[alpha][i] - words[i] for i in reported_on])]
+    gains = {a: {i: nd - words[i] for i, nd in v.items()} for a, v in by_alpha.items()}
+    first, second = halves
+    left, right = (max(gains.values(), key=lambda g: sum(g[i] for i in half)) for half in (first, second))
+    return (sum(right[i] for i in first) + sum(left[i] for i in second)) / len(words)
 
 
 def sorted_by_distance(vectors, query, allowed, k):
@@ -73,6 +74,14 @@ def test_another_right_solution_is_accepted(id_, answer):
     assert judge(find_exercise(id_), answer) == ("right", find_exercise(id_).title)
 
 
+def fails_without_rows(vectors, query, allowed, k):
+    """Take some candidates more, then filter; an error where nothing is allowed."""
+    if not allowed.any():
+        raise IndexError("no row")
+    nearest = np.argsort(-(vectors @ query))[: 4 * k]
+    return [int(row) for row in nearest if allowed[row]][:k]
+
+
 @pytest.mark.parametrize(
     ("id_", "answer", "expected"),
     [
@@ -85,9 +94,16 @@ def test_another_right_solution_is_accepted(id_, answer):
         ("03.4", lambda words, meaning, alpha: list(words), "it should give {"),
         ("03.4", lambda words, meaning, alpha: None, "returned None"),
         ("03.5", lambda k, n: "0.58", "it should give 0.582"),
-        ("03.6", lambda *case: 0.4, "it should give ("),
+        ("03.6", lambda *case: (0.4, 0.1), "it should give"),
         ("03.7", lambda v, q, allowed, k: allowed, "row indices"),
         ("03.7", lambda v, q, allowed, k: None, "row indices"),
+        (
+            "03.7",
+            lambda v, q, allowed, k: ([2, 4], [0.9]),
+            "gave ([2, 4], [0.9]); expected a list of row indices",
+        ),
+        ("03.7", lambda v, q, allowed, k: np.array(2), "gave array(2); expected a list of row indices"),
+        ("03.7", fails_without_rows, "rows that are not allowed are nearer"),
         ("03.7", lambda v, q, allowed, k: [0], "gave [0]; it should be [2, 4]"),
     ],
 )

@@ -45,10 +45,8 @@ def reading_speed(calls):
 
 def decide(a, b):
     """A sign test: the wins and losses as throws of a coin."""
-    wins, losses = (
-        sum(x > y for x, y in zip(a, b, strict=True)),
-        sum(x < y for x, y in zip(a, b, strict=True)),
-    )
+    both = a.keys() & b.keys()
+    wins, losses = sum(a[q] > b[q] for q in both), sum(a[q] < b[q] for q in both)
     tail = sum(math.comb(wins + losses, k) for k in range(min(wins, losses) + 1)) / 2 ** (wins + losses)
     return "cannot tell" if 2 * tail > 0.05 else "a" if wins > losses else "b"
 
@@ -67,6 +65,23 @@ def nearest_codes(block, values):
     largest = max(map(abs, block))
     shares = [w / largest if largest else 0 for w in block]
     return [min(range(len(values)), key=lambda i: abs(share - values[i])) for share in shares], largest
+
+
+def diagnosis(reports):
+    """Compare ratios, and stop at the first that is near 1."""
+    found = {}
+    for name, (layers, table, bits, table_bits, reported) in reports.items():
+        found[name] = "unknown"
+        for word, size in (
+            ("right", layers * bits + table * table_bits),
+            ("layers left out", table * table_bits),
+            ("embeddings left out", layers * bits),
+            ("not packed", 32 * layers + 32 * table),
+        ):
+            if 0.95 <= reported / (size / 8) <= 1.05:
+                found[name] = word
+                break
+    return found
 
 
 def front(points):
@@ -93,6 +108,7 @@ ANSWERS = {
         (bits * block * group + scale * group + more) / block / group
     ),
     "02.3": nearest_codes,
+    "02.4": diagnosis,
     "02.5": front,
 }
 
@@ -112,3 +128,18 @@ def test_twins_may_come_in_any_order():
     exercise = find_exercise("02.5")
     swapped = {"twin": "large q4", "large q4": "twin"}
     assert judge(exercise, lambda points: [swapped.get(n, n) for n in front(points)])[0] == "right"
+
+
+@pytest.mark.parametrize(
+    ("id_", "answer", "expected"),
+    [
+        ("02.1", lambda weights: ([[1], [2, 3]], 0.1), "gave"),
+        ("02.3", lambda block, values: ([[1], [2, 3]], 0.1), "gave"),
+        ("02.4", lambda reports: dict.fromkeys(reports, np.array(["right", "unknown"])), "gave"),
+        ("02.4", lambda reports: [[1], [2, 3]], "gave"),
+        ("02.6", lambda *case: [[1], [2, 3]], "gave"),
+    ],
+)
+def test_a_ragged_answer_is_said_to_be_wrong_and_the_checker_does_not_stop(id_, answer, expected):
+    verdict, reply = judge(find_exercise(id_), answer)
+    assert verdict == "not yet" and expected in reply and "your code stopped" not in reply

@@ -101,10 +101,10 @@ def test_the_table_names_the_largest_that_fits():
     assert [line.split()[0] for line in lines] == ["purpose", *PURPOSES]
     cells = {line.split()[0]: line for line in lines}
     assert "gemma-2-9b-it" in cells["chat"] and "Llama-3.3-70B-Instruct" in cells["chat"]
-    assert "EXAONE-3.5-7.8B-Instruct *" in cells["korean"] and "*" in cells["embed"]
-    assert "EXAONE-3.5-7.8B-Instruct *, not for business" in cells["korean"]
+    assert "Qwen3-8B *" in cells["korean"] and "*" in cells["embed"]
+    assert "EXAONE-3.5-7.8B-Instruct *, not for business" in guide_table((5.2,))
     assert "not for business" not in cells["chat"]
-    assert "EXAONE" not in guide_table((8, 48), commercial=True)
+    assert "EXAONE" not in guide_table((5.2, 48), commercial=True)
     assert guide_table((1,)).splitlines()[1].split() == ["chat", "-"]
     assert guide_table((8,), room=0).splitlines()[1].split()[1] == "Qwen2.5-14B-Instruct"
     assert entry("Qwen2.5-14B-Instruct").weight_bytes(4.5) < 8 * 2**30

@@ -9,10 +9,9 @@ import re
 import socket
 import threading
 import time
-import unittest.mock
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -25,13 +24,15 @@ from course_lib.models.drivers.encoder import Encoder
 from course_lib.models.drivers.llamacpp import LlamaCpp
 from course_lib.models.gguf.llamacpp_server import LlamaServer
 from course_lib.models.schema import Generation, json_schema
-from course_lib.serve import limits
+from course_lib.serve import limits, model_info, openai_protocol
 from course_lib.serve.app import ROUTES, application
 from course_lib.serve.channel import EMBED_BATCH, Channel
+from course_lib.serve.completion import CompletionRequest
 from course_lib.serve.connection import BoundedConnection
 from course_lib.serve.errors import ApiError
 from course_lib.serve.limits import MAX_BODY_BYTES
-from course_lib.serve.ollama_schemas import Options
+from course_lib.serve.ollama_protocol import PART_BYTES
+from course_lib.serve.ollama_schemas import ChatBody, Options
 from course_lib.serve.server import bind
 from course_lib.serve.worker import Worker
 
@@ -180,34 +181,57 @@ def test_a_body_that_does_not_come_is_not_waited_for(worker, monkeypatch, path, 
 
     asyncio.run(application(worker)(scope, never, send))
     assert sent[0]["status"] == 408 and told in sent[1]["body"]
-    assert worker.uploads == 0 and not list(worker.store.blobs.glob(".upload-*"))
+    assert not worker.uploads.running and not list(worker.store.blobs.glob(".upload-*"))
 
 
-def test_an_upload_that_drips_gives_its_place_to_others(worker):
-    """Four uploads of a byte per five seconds kept all others out for ever."""
-    dripping = asyncio.run(uploaded(worker, 10, seconds=60))
-    assert dripping == 408 and asyncio.run(uploaded(worker, 1_000_000, seconds=60)) == 400
-    assert worker.uploads == 0 and not list(worker.store.blobs.glob(".upload-*"))
+UPLOAD = b"POST /api/blobs/sha256:%064d HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\nG"
 
 
-async def uploaded(worker, size, seconds):
-    """The status of an upload of `size` bytes in two parts, `seconds` apart; its digest is wrong."""
-    clock = iter([0.0, 1.0, *[seconds] * 9])
-    with unittest.mock.patch("course_lib.serve.create.time", SimpleNamespace(monotonic=lambda: next(clock))):
-        transport = httpx.ASGITransport(application(worker))
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+@pytest.fixture
+def two_slow_uploads(worker, running, monkeypatch):
+    """All the places, held by a byte each."""
+    monkeypatch.setattr(limits, "MAX_PULLS", 2)
+    monkeypatch.setattr(limits, "UPLOAD_SECONDS", 0.05)
+    with connected(running) as first, connected(running) as second:
+        for number, slow in enumerate((first, second)):
+            slow.sendall(UPLOAD % number)
+            slow.settimeout(30)
+        until(lambda: len(worker.uploads.running) == 2)
+        yield first, second
+    until(lambda: not worker.uploads.running)
+    assert not list(worker.store.blobs.glob(".upload-*"))
 
-            async def parts():
-                yield b"x" * (size // 2)
-                yield b"x" * (size // 2)
 
-            return (await client.post(f"/api/blobs/sha256:{'0' * 64}", content=parts())).status_code
+def assert_receives(connection, text):
+    received = b""
+    while text not in received:
+        part = connection.recv(4096)
+        assert part, received
+        received += part
 
 
-def test_uploads_at_once_are_bounded(worker, http, monkeypatch):
-    monkeypatch.setattr(worker, "uploads", limits.MAX_PULLS)
-    reply = http.post(f"/api/blobs/sha256:{'0' * 64}", content=b"x")
-    assert reply.status_code == 503 and reply.headers["retry-after"] == "1"
+def uploaded(running):
+    """The status of an upload with another digest, after all of it was read."""
+    return httpx.post(f"{running}/api/blobs/sha256:{'5' * 64}", content=b"x" * 9_000, timeout=60).status_code
+
+
+def test_the_slowest_upload_gives_way_to_one_that_waits(running, two_slow_uploads):
+    """Four uploads of a byte per five seconds, each begun anew when it was ended, kept all others out."""
+    first, second = two_slow_uploads
+    second.sendall(b"G" * 90)
+    assert uploaded(running) == 400
+    assert_receives(first, b"1 bytes came")
+    second.sendall(b"G" * 8)
+    assert_receives(second, b"another digest")
+
+
+def test_an_upload_that_is_fast_enough_is_waited_for(worker, running, two_slow_uploads, monkeypatch):
+    monkeypatch.setattr(limits, "MIN_UPLOAD_RATE", 0)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(uploaded, running)
+        until(lambda: worker.uploads._turn.locked())
+        two_slow_uploads[0].close()
+        assert waiting.result() == 400
 
 
 def test_beyond_the_queue_requests_are_refused_with_503(store):
@@ -300,6 +324,13 @@ BOMBS = [
     {"type": "string", "pattern": "^a{99999999999999}$"},
     {"type": "object", "patternProperties": {"^(a{100}){100}$": {}}},
     {"allOf": [{"anyOf": [{"properties": {f"k{i}{j}": {}}} for i in range(5)]} for j in range(5)]},
+    {"prefixItems": [{"allOf": [{"anyOf": [{"const": i} for i in range(7)]}] * 2}] * 2, "type": "array"},
+    {"properties": {"a": {}}, "anyOf": [{"required": ["a"]}] * 51},
+    {"$defs": {"a": {"properties": {"b": {}}}}, "anyOf": [{"$ref": "#/$defs/a", "required": ["b"]}] * 51},
+    {"anyOf": [{"type": "array", "maxItems": 9990 + i, "items": {"type": "string"}} for i in range(9)]},
+    {"patternProperties": {f"^a{i}[a-z]*$": {} for i in range(101)}, "type": "object"},
+    {"type": "array", "minItems": 400, "items": {"const": "a" * 248}},
+    {"type": "array", "minItems": 400, "items": {"type": "string", "pattern": "^a{240}$"}},
     {"$defs": {"a": {"oneOf": [{"const": i} for i in range(9)]}}, "allOf": [{"$ref": "#/$defs/a"}] * 9},
     {"enum": ["x" * 100] * 2000},
     json.loads('{"items":' * 90 + "{}" + "}" * 90),
@@ -410,6 +441,41 @@ def test_beyond_the_limit_the_connection_is_closed_that_has_waited_longest_for_i
             early.settimeout(30)
             with contextlib.suppress(ConnectionResetError):
                 assert early.recv(1) == b""
+
+
+SHOW = b'{"model": "haneul-300k", "verbose": true}'
+ASK_SHOW = b"POST /api/show HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%s" % (len(SHOW), SHOW)
+
+
+def test_a_client_that_does_not_read_its_answers_is_closed(running, monkeypatch, caplog):
+    monkeypatch.setattr(limits, "READ_SECONDS", 0.05)
+    with connected(running) as greedy:
+        greedy.sendall(ASK_SHOW * 200)  # 17 MB of answers
+        until(lambda: "a client has read nothing for 0.05 s" in caplog.text)
+        assert sum(map(len, iter(lambda: greedy.recv(1 << 20), b""))) < 10_000_000
+
+
+def test_whole_vocabularies_are_written_once_one_at_a_time_and_sent_in_parts(worker, running, monkeypatch):
+    """Each took a second of all others: 300 of them made others time out."""
+    written, at_once, write = [], threading.Semaphore(1), model_info.model_info
+
+    def told(store, tag, verbose=False):
+        assert not verbose or at_once.acquire(blocking=False)
+        found = write(store, tag, verbose)
+        written.append(tag.name)
+        if verbose:
+            at_once.release()
+        return found
+
+    monkeypatch.setattr(model_info, "model_info", told)
+    model_info.verbose_answer.cache_clear()
+    with ThreadPoolExecutor(8) as pool:
+        post = partial(httpx.post, f"{running}/api/show", content=SHOW, timeout=60)
+        answers = list(pool.map(lambda _: post(), range(16)))
+    assert written == ["haneul-300k:latest"] and {a.status_code for a in answers} == {200}
+    shown = answers[0].json()
+    assert shown == write(worker.store, worker.store.find("haneul-300k"), verbose=True)
+    assert len(answers[0].content) > PART_BYTES and len(shown["model_info"]["tokenizer.ggml.tokens"]) > 1000
 
 
 def test_a_connection_whose_answer_is_being_made_is_not_closed(worker, running, monkeypatch):
@@ -610,8 +676,36 @@ def test_the_check_of_a_schema_ends_when_the_client_has_left(worker, monkeypatch
 
     monkeypatch.setattr(LlamaServer, "request", told)
     with worker._engine(worker.store.find("haneul-300k"), None) as (engine, _):
-        engine._body(Generation(json_schema={"enum": ["left"]}), stop)
+        engine._body(CompletionRequest("", Generation(json_schema={"enum": ["left"]})), 1, stop)
     assert stops["/v1/completions"] is stop
+
+
+def test_one_schema_is_checked_at_a_time_and_the_same_one_once(worker, monkeypatch):
+    """llama.cpp compiles a schema between two tokens of all texts that it writes."""
+    request, checks, free = LlamaServer.request, [], threading.Semaphore(1)
+
+    def told(server, path, body=None, stop=None):
+        if path != "/v1/completions":
+            return request(server, path, body, stop)
+        assert free.acquire(blocking=False)
+        checks.append(body["json_schema"]["enum"])
+        answer = request(server, path, body, stop)
+        free.release()
+        return answer
+
+    monkeypatch.setattr(LlamaServer, "request", told)
+    with worker._engine(worker.store.find("haneul-300k"), None) as (engine, _), ThreadPoolExecutor(8) as pool:
+        list(pool.map(engine.check_schema, [{"enum": [f"check {i % 4}"]} for i in range(8)]))
+    assert sorted(checks) == [[f"check {i}"] for i in range(4)]
+
+
+def test_a_schema_is_validated_where_the_model_runs():
+    """It took .2 seconds for 20 kB, and meanwhile the server read no other request."""
+    schema = {"anyOf": [{"type": "string"}, {"type": 5}]}
+    ask = {"model": "m", "messages": [{"role": "user", "content": ""}]}
+    ChatBody.read(json.dumps(ask | {"format": schema}).encode())
+    named = {"type": "json_schema", "json_schema": {"schema": schema}}
+    openai_protocol.ChatBody.read(json.dumps(ask | {"response_format": named}).encode())
 
 
 def test_the_reason_of_a_refused_schema_is_that_of_this_schema(http):
@@ -629,7 +723,7 @@ def test_the_reason_of_a_refused_schema_is_that_of_this_schema(http):
     )
     with ThreadPoolExecutor(4) as pool:
         for name, error in zip(formats, pool.map(reason, formats), strict=True):
-            assert error.endswith(f"Unknown format: {name}")
+            assert error.endswith(f"Unknown format: {name}; leave that part of the schema out")
 
 
 def test_a_client_that_sends_half_a_request_harms_nobody(running):

@@ -26,15 +26,8 @@ def check_forge(forge: Callable[[str, str, str], str]) -> str | None:
     rate, old = "It pays 1.50%, and 1450% of nothing.", "1.50%"
     if forge(rate, old, "2.00%") == re.sub(old, "2.00%", rate) != rate.replace(old, "2.00%"):
         return (
-            "in a pattern the point of 1.50% means any character, so 1450% was replaced too; use text.replace"
-        )
-    try:
-        if forge(PASSAGE, "10:30", "10:30") != PASSAGE:
-            return "replacing 10:30 by itself must give the same text"
-    except ValueError:
-        return (
-            "replacing 10:30 by itself raised ValueError, but 10:30 is in the text: test `old in text`, "
-            "not whether the text changed"
+            "in a regular expression the full stop of 1.50% stands for any character, so 1450% was replaced, "
+            "too; use text.replace"
         )
     return _check_missing(forge)
 

@@ -17,7 +17,7 @@ PROPOSALS = {
     "a": "no model of that name exists: Llama 3 was published with 8 and with 70 billion weights",
     "b": "it fits and it knows Korean, but its licence forbids commercial use",
     "c": None,
-    "d": "in 16 bits its weights take 14 GiB, but the machine has 8; in 4.5 bits the same model fits",
+    "d": "in Q8_0 its weights alone take 7.5 of the 8 GiB: nothing is left for the program and the context",
 }
 
 EXERCISES = (
@@ -85,9 +85,9 @@ EXERCISES = (
         "01.7",
         "decide between two models",
         (
-            "What is the difference of the two on one question, and which values can it take?",
+            "On which questions can the two be compared, and what is their difference on one of them?",
             "`bootstrap_interval` of the list of differences; then ask on which side of zero all of it lies.",
-            "It begins with `low, high = bootstrap_interval([...])`.",
+            "It begins with `both = [id for id in a if id in b]`.",
         ),
         check_decide,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from course_lib.learn.exercises.engine import Exercise
 from course_lib.learn.exercises.feedback_02_choices import check_choose, check_front
-from course_lib.learn.exercises.feedback_02_memory import check_cache, check_false
+from course_lib.learn.exercises.feedback_02_memory import check_cache, check_diagnosis
 from course_lib.learn.exercises.feedback_02_rounding import check_absmax, check_bits, check_nearest
 
 EXERCISES = (
@@ -42,11 +42,11 @@ EXERCISES = (
         "02.4",
         "catch a false report",
         (
-            "How many bytes must the layers take, and how many the embeddings?",
-            "A report is false when it is more than five per cent away, to either side.",
-            "It begins with `expected = (layers * bits + embeddings * embedding_bits) / 8`.",
+            "What would the report be if the layers had been left out? And what if nothing had been packed?",
+            "Each explanation is a number of bytes. The first that comes within five per cent is the word.",
+            'Inside the loop: `counted = {"right": ..., "layers left out": ..., ...}`, all in bits.',
         ),
-        check_false,
+        check_diagnosis,
     ),
     Exercise(
         "02.5",

@@ -78,11 +78,10 @@ EXERCISES = (
         "03.6",
         "choose alpha on some questions, report on others",
         (
-            "Which of the two lists of questions may have a say in the choice? On which is the gain "
-            "reported?",
-            "For each alpha take the mean over `chosen_on`; keep the alpha with the highest. Then take two "
-            "means over `reported_on`: of the mixture with that alpha, and of words alone.",
-            "alpha = max(by_alpha, key=...)",
+            "With which alpha may a question of the first half be reported? And one of the second?",
+            "Two rounds: choose on one half by its mean, then collect the differences of the other, question "
+            "by question. One mean of all of them at the end.",
+            "for chosen_on, reported_on in (halves, halves[::-1]):",
         ),
         check_chosen_alpha,
     ),

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from statistics import mean
 
 from course_lib.learn.exercises.comparing import compare, diagnose
 from course_lib.measure.intervals import bootstrap_interval
@@ -81,34 +82,79 @@ def check_bits(bits_per_byte: Callable[[Sequence[float], str], float]) -> str | 
     return diagnose(bits_per_byte, _bits, cases, BITS, name="bits_per_byte")
 
 
-Right = Sequence[bool]
+Right = Mapping[str, bool]  # question id -> whether the model was right
+Marks = Callable[[Right, Right], tuple[list[float], list[float]]]
 
 
-def _decide(a: Right, b: Right) -> str:
-    low, high = bootstrap_interval([float(x) - float(y) for x, y in zip(a, b, strict=True)])
-    return "a" if low > 0 else "b" if high < 0 else "cannot tell"
+def _by_question(a: Right, b: Right) -> tuple[list[float], list[float]]:
+    """Return both models' marks on the questions that both answered, in the same order."""
+    both = [id_ for id_ in a if id_ in b]
+    return [float(a[id_]) for id_ in both], [float(b[id_]) for id_ in both]
 
 
-def _higher(a: Right, b: Right) -> str:
-    return "a" if sum(a) > sum(b) else "b" if sum(b) > sum(a) else "cannot tell"
+def _by_place(a: Right, b: Right) -> tuple[list[float], list[float]]:
+    return (
+        list(map(float, list(a.values())[: len(b)])),
+        list(map(float, list(b.values())[: len(a)])),
+    )
 
 
-def _apart(a: Right, b: Right) -> str:
-    (low_a, high_a), (low_b, high_b) = (bootstrap_interval(list(map(float, right))) for right in (a, b))
-    return "a" if low_a > high_b else "b" if low_b > high_a else "cannot tell"
+def _missing_is_wrong(a: Right, b: Right) -> tuple[list[float], list[float]]:
+    ids = [*a, *(id_ for id_ in b if id_ not in a)]
+    return [float(a.get(id_, False)) for id_ in ids], [float(b.get(id_, False)) for id_ in ids]
+
+
+def _all_of_each(a: Right, b: Right) -> tuple[list[float], list[float]]:
+    return list(map(float, a.values())), list(map(float, b.values()))
+
+
+def _paired(marks: Marks = _by_question) -> Callable[[Right, Right], str]:
+    def decide(a: Right, b: Right) -> str:
+        low, high = bootstrap_interval([x - y for x, y in zip(*marks(a, b), strict=True)])
+        return "a" if low > 0 else "b" if high < 0 else "cannot tell"
+
+    return decide
+
+
+def _higher(marks: Marks) -> Callable[[Right, Right], str]:
+    def decide(a: Right, b: Right) -> str:
+        mean_a, mean_b = map(mean, marks(a, b))
+        return "a" if mean_a > mean_b else "b" if mean_b > mean_a else "cannot tell"
+
+    return decide
+
+
+def _apart(marks: Marks) -> Callable[[Right, Right], str]:
+    def decide(a: Right, b: Right) -> str:
+        (low_a, high_a), (low_b, high_b) = map(bootstrap_interval, marks(a, b))
+        return "a" if low_a > high_b else "b" if low_b > high_a else "cannot tell"
+
+    return decide
+
+
+_decide = _paired()
 
 
 def _including_zero(a: Right, b: Right) -> str:
-    low, high = bootstrap_interval([float(x) - float(y) for x, y in zip(a, b, strict=True)])
+    low, high = bootstrap_interval([x - y for x, y in zip(*_by_question(a, b), strict=True)])
     return "cannot tell" if low == high == 0 else "a" if low >= 0 else "b" if high <= 0 else "cannot tell"
 
 
-DECISIONS = (
-    (_higher, "a lead was taken for a proof: with 30 wins and 20 losses of 80, luck explains the lead"),
+LEAD = "a lead was taken for a proof; with 30 wins and 20 losses of 80, luck explains the lead"
+OVERLAP = (
+    "you asked whether two intervals overlap; with 12 wins and no loss they do, and yet a is better: "
+    "take the interval of the differences, question by question"
+)
+DECISIONS: tuple[tuple[Callable[[Right, Right], str], str], ...] = (
+    *((_higher(marks), LEAD) for marks in (_by_question, _all_of_each)),
+    *((_apart(marks), OVERLAP) for marks in (_by_question, _all_of_each)),
     (
-        _apart,
-        "you asked whether two intervals overlap; with 12 wins and no loss they do, and yet a is better: "
-        "take the interval of the differences, question by question",
+        _paired(_by_place),
+        "the two dicts list their questions in different orders: pair the answers by id, not by place",
+    ),
+    (
+        _paired(_missing_is_wrong),
+        "a question that only one model was asked says nothing about the other: it was taken for wrong",
     ),
     (
         lambda a, b: {"b": "a"}.get(_decide(a, b), _decide(a, b)),
@@ -130,18 +176,21 @@ DECISIONS = (
 )
 
 
-def _pairs(wins: int, losses: int, both: int, neither: int) -> tuple[list[bool], list[bool]]:
+def _answered(wins: int, losses: int, both: int, neither: int) -> tuple[Right, Right]:
+    """Return the answers of two models, in different orders; each was asked some questions more."""
     kinds = (
         [(True, False)] * wins + [(False, True)] * losses + [(True, True)] * both + [(False, False)] * neither
     )
-    random.Random(wins).shuffle(kinds)
-    return [a for a, _ in kinds], [b for _, b in kinds]
+    a = {f"q{i}": right for i, (right, _) in enumerate(kinds)} | {f"a{i}": True for i in range(9)}
+    b = {f"q{i}": right for i, (_, right) in enumerate(kinds)} | {f"b{i}": True for i in range(21)}
+    chance = random.Random(wins)
+    return tuple(dict(chance.sample(list(m.items()), len(m))) for m in (a, b))  # type: ignore[return-value]
 
 
 def check_decide(decide: Callable[[Right, Right], str]) -> str | None:
     counts = [(12, 0, 40, 28), (30, 20, 10, 20), (0, 12, 40, 28), (2, 0, 5, 3), (3, 3, 60, 14)]
     counts += [(50, 10, 80, 60), (10, 50, 80, 60), (20, 30, 20, 10)]
-    return diagnose(decide, _decide, [_pairs(*each) for each in counts], DECISIONS, name="decide")
+    return diagnose(decide, _decide, [_answered(*each) for each in counts], DECISIONS, name="decide")
 
 
 def _needed(n: int, low: float, high: float, gain: float) -> float:

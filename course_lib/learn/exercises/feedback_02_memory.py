@@ -1,105 +1,124 @@
 """Checkers of chapter 02's exercises on memory: return feedback, None if right.
 
-Each known mistake is a function that makes it.
+Each known mistake is a wrong solution with its feedback.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from course_lib.learn.exercises.comparing import diagnose
 
-Report = tuple[int, int, float, float, int]  # weights in layers, in embeddings, bits of both, bytes reported
+# weights in the layers, in the embeddings, bits of a layer's weight, of an embedding's weight, bytes reported
+Report = tuple[int, int, float, float, int]
+Diagnosis = Callable[[Mapping[str, Report]], dict[str, str]]
 
 
-def _expected(report: Report) -> float:
-    layers, embeddings, bits, embedding_bits, _ = report
-    return (layers * bits + embeddings * embedding_bits) / 8
+def _diagnosis_by(
+    counted: Callable[..., dict[str, float]], bits_per_byte: float = 8, within: float = 0.05
+) -> Diagnosis:
+    """Return a solution: `counted` gives word -> bits in all, and the first word that fits is the verdict."""
+
+    def word(report: Report) -> str:
+        reported = report[4] * bits_per_byte
+        totals = counted(*report[:4]).items()
+        return next((word for word, total in totals if abs(reported / total - 1) <= within), "unknown")
+
+    return lambda reports: {name: word(report) for name, report in reports.items()}
 
 
-def _false(reports: Mapping[str, Report]) -> list[str]:
-    return sorted(n for n, r in reports.items() if abs(r[4] / _expected(r) - 1) > 0.05)
+def _counted(layers: int, table: int, bits: float, table_bits: float) -> dict[str, float]:
+    return {
+        "right": layers * bits + table * table_bits,
+        "layers left out": table * table_bits,
+        "embeddings left out": layers * bits,
+        "not packed": 32 * (layers + table),
+    }
 
 
-def _named(wrong: Callable[[Report], bool]) -> Callable[[Mapping[str, Report]], list[str]]:
-    return lambda reports: sorted(name for name, report in reports.items() if wrong(report))
+_right_diagnosis = _diagnosis_by(_counted)
+
+
+def _swapped(*report: float) -> dict[str, float]:
+    sizes = _counted(*report)  # type: ignore[arg-type]
+    a, b = "layers left out", "embeddings left out"
+    return {**sizes, a: sizes[b], b: sizes[a]}
 
 
 LAYERS, TABLE = 3_407_872, 1_050_880
 REPORTS: dict[str, Report] = {
     "rounded, not packed": (LAYERS, TABLE, 4.5, 32, 4 * (LAYERS + TABLE)),
-    "packed layers not counted": (LAYERS, TABLE, 8.03, 32, 4 * TABLE),
+    "torch's int8": (LAYERS, TABLE, 8.03, 32, 4 * TABLE),
     "nf4": (LAYERS, TABLE, 4.5, 32, 6_120_448),
-    "int8 without its scales": (LAYERS, TABLE, 8.03, 32, LAYERS + 4 * TABLE),  # under 1% off
-    "q4_0, all packed": (LAYERS, TABLE, 4.5, 4.5, 2_508_048),
+    "int8 without its scales": (
+        LAYERS,
+        TABLE,
+        8.03,
+        32,
+        LAYERS + 4 * TABLE,
+    ),  # one 32-bit scale for each row: under 1%
+    "float32": (LAYERS, TABLE, 32, 32, 4 * (LAYERS + TABLE)),
+    "layers alone": (LAYERS, TABLE, 8.5, 16, 3_620_864),
     "as if all were packed": (LAYERS, TABLE, 4.5, 32, 2_508_048),
 }
-LIES: tuple[tuple[Callable[[Mapping[str, Report]], list[str]], str], ...] = (
+DIAGNOSIS_MISTAKES: tuple[tuple[Diagnosis, str], ...] = (
+    (_diagnosis_by(_counted, bits_per_byte=1), "bits were taken for bytes: a byte has 8"),
     (
-        _named(lambda r: r[4] == 4 * (r[0] + r[1])),
-        "only the report that did not change was found; one can also report too little",
+        _diagnosis_by(_counted, within=1e-9),
+        "without its scales 'int8 without its scales' is less than 1% smaller, and counts as right: allow 5%",
     ),
     (
-        _named(lambda r: r[4] > 1.05 * _expected(r)),
-        "only too much was found; 'packed layers not counted' reports too little",
+        _diagnosis_by(lambda n, t, bits, _: _counted(n, t, bits, bits)),
+        "the embeddings have bits of their own: the report of nf4 is right",
     ),
     (
-        _named(lambda r: r[4] < 0.95 * _expected(r)),
-        "only too little was found; 'rounded, not packed' still holds 32 bits for each weight",
+        _diagnosis_by(lambda *report: dict(reversed(_counted(*report).items()))),
+        "'float32' has 32 bits for each weight, and says so: see first whether a report is right",
     ),
     (
-        _named(lambda r: r[4] != round(_expected(r))),
-        "a scale more or less is no lie: leave five per cent to either side",
+        _diagnosis_by(_swapped),
+        "where the layers are left out, the embeddings are what was counted: you have swapped the two",
     ),
     (
-        _named(lambda r: abs(r[4] / ((r[0] + r[1]) * r[2] / 8) - 1) > 0.05),
-        "the embeddings have bits of their own; the reports of nf4 are true",
+        lambda reports: {n: w for n, w in _right_diagnosis(reports).items() if w != "right"},
+        "every report gets a word, also those that are right",
     ),
     (
-        _named(lambda r: abs(r[4] / (_expected(r) * 8) - 1) > 0.05),
-        "bits were taken for bytes: divide by 8",
-    ),
-    (
-        _named(lambda r: abs(r[4] / (r[0] * r[2] / 8) - 1) > 0.05),
-        "the embeddings take memory, too: add them, at their own bits",
+        _diagnosis_by(lambda *report: {k: v for k, v in _counted(*report).items() if k != "not packed"}),
+        "'rounded, not packed' holds 32 bits for each weight, whatever the format says",
     ),
 )
 
 
-def check_false(false_reports: Callable[[Mapping[str, Report]], Sequence[str]]) -> str | None:
-    chance = random.Random(6)
+def check_diagnosis(diagnosis: Diagnosis) -> str | None:
+    """Check 02.4: for each report the word that says what it counted."""
+    rng = random.Random(6)
     cases: list[tuple[Mapping[str, Report]]] = [(REPORTS,)]
-    for _ in range(20):
-        layers, table = chance.randint(10**6, 10**9), chance.randint(10**5, 10**8)
-        bits, table_bits = chance.choice((4.5, 8.5, 16)), chance.choice((4.5, 16, 32))
-        true = (layers * bits + table * table_bits) / 8
-        factor = chance.choice((0.5, 0.8, 0.98, 1, 1.02, 1.3, 2))
-        cases.append(({"model": (layers, table, bits, table_bits, round(true * factor))},))
-
-    def names(reports: Mapping[str, Report]) -> Any:
-        found = false_reports(reports)
-        return sorted(found) if isinstance(found, (list, tuple, set)) else found
-
-    return diagnose(names, _false, cases, LIES, name="false_reports")
+    for _ in range(40):
+        weights = (rng.randint(10**6, 10**9), rng.randint(10**5, 10**8))
+        bits = (rng.choice((4.5, 8.5, 16)), rng.choice((4.5, 16, 32)))
+        size = rng.choice(list(_counted(*weights, *bits).values())) / 8
+        reported = round(size * rng.choice((0.5, 0.98, 1, 1.02, 1.3)))
+        cases.append(({"model": (*weights, *bits, reported)},))
+    return diagnose(diagnosis, _right_diagnosis, cases, DIAGNOSIS_MISTAKES, name="diagnosis")
 
 
-def _cache(
+def _right_cache_bytes(
     layers: int,
-    heads: int,
+    heads: int,  # not needed; the learner has to see that
     kv_heads: int,
     head_dim: int,
     tokens: int,
-    bytes_each: int,
+    bytes_per_number: int,
     windowed: int,
     window: int,
 ) -> int:
     kept = (layers - windowed) * tokens + windowed * min(tokens, window)
-    return 2 * kv_heads * head_dim * bytes_each * kept
+    return 2 * kv_heads * head_dim * bytes_per_number * kept
 
 
-CACHES: tuple[tuple[Callable[..., float], str], ...] = (
+CACHE_MISTAKES: tuple[tuple[Callable[..., float], str], ...] = (
     (
         lambda n, h, k, d, t, b, w, size: 2 * n * k * d * t * b,
         "the windowed layers keep only the last `window` tokens, not all",
@@ -113,19 +132,19 @@ CACHES: tuple[tuple[Callable[..., float], str], ...] = (
         "only `windowed` of the layers have a window; the others keep every token",
     ),
     (
-        lambda n, h, k, d, t, b, w, size: _cache(n, h, h, d, t, b, w, size),
+        lambda n, h, k, d, t, b, w, size: _right_cache_bytes(n, h, h, d, t, b, w, size),
         "several heads share one key and value: count the KV heads, not the heads",
     ),
     (
-        lambda n, h, k, d, t, b, w, size: _cache(n, h, max(1, h // k), d, t, b, w, size),
-        "heads // kv_heads says how many heads share one; what is stored are kv_heads",
+        lambda n, h, k, d, t, b, w, size: _right_cache_bytes(n, h, max(1, h // k), d, t, b, w, size),
+        "heads // kv_heads says how many heads share one; kv_heads of them are stored",
     ),
     (
-        lambda n, h, k, d, t, b, w, size: _cache(n, h, k, d, t, b, w, size) / 2,
+        lambda n, h, k, d, t, b, w, size: _right_cache_bytes(n, h, k, d, t, b, w, size) / 2,
         "keys *and* values are stored: multiply by 2",
     ),
     (
-        lambda n, h, k, d, t, b, w, size: _cache(n, h, k, d, t, b, w, size) * 8,
+        lambda n, h, k, d, t, b, w, size: _right_cache_bytes(n, h, k, d, t, b, w, size) * 8,
         "that is in bits; return bytes",
     ),
     (
@@ -136,15 +155,14 @@ CACHES: tuple[tuple[Callable[..., float], str], ...] = (
 
 
 def check_cache(cache_bytes: Callable[..., int]) -> str | None:
+    """Check 02.6: bytes of keys and values, where some layers keep only a window."""
     cases = [
-        (32, 32, 8, 128, 8192, 2, 0, 0),
-        (42, 16, 8, 256, 8192, 2, 21, 4096),
-        (26, 4, 1, 256, 300, 2, 22, 512),
+        (32, 32, 8, 128, 8192, 2, 0, 0),  # Llama-3.1-8B
+        (42, 16, 8, 256, 8192, 2, 21, 4096),  # gemma-2-9b
+        (26, 4, 1, 256, 300, 2, 22, 512),  # gemma-3-1b, a text shorter than its window
     ]
-    chance = random.Random(8)
+    rng = random.Random(8)
     for _ in range(20):
-        kv, layers = chance.choice((1, 2, 8)), chance.randint(4, 48)
-        cases.append(
-            (layers, 4 * kv, kv, 64, chance.randint(100, 9000), 2, chance.randint(1, layers - 1), 1024)
-        )
-    return diagnose(cache_bytes, _cache, cases, CACHES, name="cache_bytes")
+        kv, layers = rng.choice((1, 2, 8)), rng.randint(4, 48)
+        cases.append((layers, 4 * kv, kv, 64, rng.randint(100, 9000), 2, rng.randint(1, layers - 1), 1024))
+    return diagnose(cache_bytes, _right_cache_bytes, cases, CACHE_MISTAKES, name="cache_bytes")

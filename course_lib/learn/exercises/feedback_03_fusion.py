@@ -144,22 +144,27 @@ def _mean(values: Values, ids: Sequence[str]) -> float:
 def _honest(
     by_alpha: dict[float, Values],
     words: Values,
-    chosen_on: list[str],
-    reported_on: list[str],
+    halves: Sequence[list[str]],
     *,
-    choose: str = "chosen",
-    report: str = "reported",
-    against: str | None = None,
+    choose: str = "other",
     worst: bool = False,
-) -> tuple[float, float]:
-    """Return an alpha and the mean gain; choose, report: by which questions; against: those of words."""
-    ids = {"chosen": chosen_on, "reported": reported_on, "all": [*chosen_on, *reported_on]}
-    best = min if worst else max
-    alpha = best(by_alpha, key=lambda a: _mean(by_alpha[a], ids[choose]))
-    return alpha, _mean(by_alpha[alpha], ids[report]) - _mean(words, ids[against or report])
+    directions: int = 2,
+    by_half: bool = False,
+) -> float:
+    """Return the mean gain over words alone.
+
+    choose: by which questions alpha is chosen, "other" half, "same" or "all". directions: how many halves are
+    reported. by_half: the mean of the halves' means.
+    """
+    best, gains = (min if worst else max), []
+    for half, other in (tuple(halves[::-1]), tuple(halves))[:directions]:
+        chosen_on = {"other": other, "same": half, "all": [*half, *other]}[choose]
+        alpha = best(by_alpha, key=lambda a: _mean(by_alpha[a], chosen_on))
+        gains.append([by_alpha[alpha][id_] - words[id_] for id_ in half])
+    return float(np.mean([np.mean(each) for each in gains] if by_half else np.concatenate(gains)))
 
 
-def _experiments() -> list[tuple[dict[float, Values], Values, list[str], list[str]]]:
+def _experiments() -> list[tuple[dict[float, Values], Values, list[list[str]]]]:
     """Return cases in which the best alpha differs between the two sets of questions."""
     rng = np.random.default_rng(0)
     cases = []
@@ -169,51 +174,37 @@ def _experiments() -> list[tuple[dict[float, Values], Values, list[str], list[st
             a / 10: dict(zip(ids, rng.random(12).round(3).tolist(), strict=True)) for a in range(0, 11, 2)
         }
         words = dict(zip(ids, rng.random(12).round(3).tolist(), strict=True))
-        cases.append((by_alpha, words, ids[:8], ids[8:]))
+        cases.append((by_alpha, words, [ids[:8], ids[8:]]))
     return cases
 
 
-def check_chosen_alpha(honest: Callable[..., tuple[float, float]]) -> str | None:
+def check_chosen_alpha(honest: Callable[..., float]) -> str | None:
     mistakes: list[tuple[Callable[..., Any], str]] = [
         (
-            partial(_honest, choose="reported"),
-            "you chose alpha on the questions on which you report: that is the exam paper among the lessons",
+            partial(_honest, choose="same"),
+            "each half was reported with the alpha chosen on it: that is the exam paper among the lessons",
         ),
         (
             partial(_honest, choose="all"),
-            "you chose alpha on all questions, so those of the report helped to choose",
+            "one alpha was chosen on all questions, so those of the report helped to choose",
         ),
         (
-            partial(_honest, report="chosen"),
-            "you report the gain on the questions on which alpha was chosen: it is partly luck there",
+            partial(_honest, directions=1),
+            "only the second half was reported: the first has its turn, too, with the alpha of the second",
         ),
         (
-            partial(_honest, report="all"),
-            "you report the gain on all questions: those on which alpha was chosen are among them",
+            lambda by_alpha, words, halves: _honest(by_alpha, words, halves[::-1], directions=1),
+            "only the first half was reported: the second has its turn, too, with the alpha of the first",
         ),
-        *(
-            (
-                partial(_honest, against=against),
-                "the mean of words alone is over other questions than that of the mixture: take both over "
-                "the questions on which you report",
-            )
-            for against in ("all", "chosen")
+        (
+            partial(_honest, by_half=True),
+            "the halves are not equally large: take the mean over all questions, not that of two means",
         ),
         (partial(_honest, worst=True), "you took the alpha with the lowest mean"),
         (
-            lambda by_alpha, words, c, r: (
-                (a := _honest(by_alpha, words, c, r)[0]),
-                _mean(by_alpha[a], r),
-            ),
+            lambda by_alpha, words, halves: _honest(by_alpha, dict.fromkeys(words, 0.0), halves),
             "that is the mixture's own nDCG; asked is how much better than words alone it is",
         ),
-        (
-            lambda *case: -np.array(_honest(*case)) * [-1, 1],
-            "the gain has the wrong sign: take words alone away from the mixture",
-        ),
-        (
-            lambda *case: _honest(*case)[::-1],
-            "alpha comes first, then the gain",
-        ),
+        (lambda *case: -_honest(*case), "the gain has the wrong sign: take words alone from the mixture"),
     ]
     return diagnose(honest, _honest, _experiments(), mistakes, name="honest")

@@ -74,6 +74,7 @@ class LlamaCpp(Engine):
         self.longest_context, self._template, self._composes = text_input
         self._meta = server.meta
         self._enforced: dict[bytes, None] = {}  # SHA-256 of schemas that check_schema accepted
+        self._checking = threading.Lock()  # one schema at a time: llama.cpp serves no other text meanwhile
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:
@@ -203,8 +204,14 @@ class LlamaCpp(Engine):
         first token. A mark in the schema tells its message in the log from those of other requests.
         """
         key = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).digest()
-        if key in self._enforced:
-            return
+        with self._checking:
+            if key not in self._enforced:
+                self._check_enforced(schema, stop)
+                self._enforced[key] = None
+                if len(self._enforced) > MAX_CHECKED_SCHEMAS:
+                    self._enforced.pop(next(iter(self._enforced)), None)
+
+    def _check_enforced(self, schema: dict[str, Any], stop: threading.Event | None) -> None:
         mark = secrets.token_hex()
         line_break = self._tokenize(["\n"])[0][-1]
         request = {
@@ -222,9 +229,6 @@ class LlamaCpp(Engine):
             reason = self.server.error_with(mark, "JSON schema: ") or "it is too large, or contradicts itself"
             what = f"llama.cpp does not enforce this JSON schema: {reason}"
             raise Unsupported(what, "leave that part of the schema out")
-        self._enforced[key] = None
-        if len(self._enforced) > MAX_CHECKED_SCHEMAS:
-            self._enforced.pop(next(iter(self._enforced)), None)
 
     def _completion(self, request: dict[str, Any], stop: threading.Event | None = None) -> Any:
         """llama.cpp's response; setting `stop` ends the request with a CancelledError."""

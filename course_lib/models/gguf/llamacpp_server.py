@@ -165,8 +165,9 @@ class LlamaServer:
         for wait in (0.0, 0.1, 0.4):
             time.sleep(wait)
             text, marked, _ = "\n".join([*self._errors]).partition(mark)
-            if marked:  # after the message come the lines of the schema
-                return " ".join(text.rpartition(start)[2].partition("\n1 |")[0].replace("^", "").split())
+            if marked:  # after the message come the lines of the schema, which are numbered
+                lines = text.rpartition(start)[2].rpartition("\n1 |")[0].splitlines()
+                return " ".join(line for line in lines if line.strip("^"))
         return ""
 
     @property

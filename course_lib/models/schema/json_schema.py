@@ -1,4 +1,4 @@
-"""Check that a JSON schema for answers says something, and that llama.cpp can compile it within a second."""
+"""Check that a JSON schema for answers says something, and that llama.cpp compiles it in about .1 seconds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from typing import Any
 MAX_SCHEMA_BYTES = 20_000  # texts of 90,000 characters in an enum took 8 seconds
 MAX_DEPTH = 64  # nested objects and lists of the schema; above about 120 llama.cpp stops or ignores it
 MAX_PROPERTIES = 100  # of all objects in the schema; 500 optional ones made every token five times slower
-MAX_REPEATS = 10_000  # with maxItems=1e8 llama.cpp used up all memory; multipleOf=1e6 took minutes
+MAX_REPEATS = 10_000  # all maxItems and so on together: .1 s; multipleOf=1e6 took minutes
+MAX_FORCED = 100_000  # minItems times the characters; 400,000 took .2 s for every token of an answer
 MAX_PATTERN_REPEATS = 1_000  # product of the {counts} in a pattern; (a{1000}){1000} took 30 seconds
-MAX_COMBINATIONS = 500  # of the alternatives that allOf multiplies; 3,125 took a second
-COUNT_KEYWORDS = frozenset(
-    {"minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains"}
-)
+MAX_COMBINATIONS = 50  # of the parts that allOf joins, each with each: .1 s
+LEAST = ("minItems", "minProperties", "minContains")
+COUNTS = (*LEAST, "maxItems", "maxProperties", "maxContains")
+NAMED, JOINERS = ("properties", "patternProperties"), {"allOf", "anyOf", "oneOf", "$ref"}
+ANNOTATIONS = {"title", "description", "default", "examples", "discriminator", "$comment", "$schema", "$id"}
+ANNOTATIONS |= {"$defs", "definitions"}
 KEYWORDS = ("type", "properties", "items", "enum", "const", "$ref", "anyOf", "oneOf", "allOf")
 
 
@@ -43,26 +46,24 @@ def check_size(schema: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"the schema is no JSON: {error}") from error
     if size > MAX_SCHEMA_BYTES:
         raise ValueError(f"the schema has {size:,} characters, more than {MAX_SCHEMA_BYTES:,}")
-    multiple, properties, counted = 1, 0, dict[str, int]()
-    for key, value in _pairs(schema):
-        if key in COUNT_KEYWORDS and isinstance(value, int | float) and value > MAX_REPEATS:
-            raise ValueError(f"{key} {value} is above {MAX_REPEATS}")
-        if key == "properties" and isinstance(value, dict):
-            properties += len(value)
-        patterns = value if key == "patternProperties" and isinstance(value, dict) else ()
-        for pattern in (value,) if key == "pattern" and isinstance(value, str) else patterns:
-            _check_pattern(pattern)
-        if key == "allOf" and _combinations({"allOf": value}, schema, counted) > MAX_COMBINATIONS:
-            raise ValueError(f"allOf has more than {MAX_COMBINATIONS} combinations of alternatives")
-        if key == "multipleOf" and isinstance(value, int | float) and value > 0:
-            fraction = Fraction(str(value))
-            multiple = math.lcm(multiple, fraction.numerator * fraction.denominator)
-            if multiple > MAX_REPEATS:
-                raise ValueError(
-                    f"multipleOf {value}: the least common multiple of all steps is above {MAX_REPEATS}"
-                )
-    if properties > MAX_PROPERTIES:
-        raise ValueError(f"the schema has {properties:,} properties, more than {MAX_PROPERTIES}")
+    properties, repetitions, least, joined, steps, counted = 0, 0, 0, 0, 1, dict[str, int]()
+    for part in _parts(schema):
+        properties += sum(len(part[name]) for name in NAMED if isinstance(part.get(name), dict))
+        repetitions += _sum(part, COUNTS)
+        least += _sum(part, LEAST)
+        joined += _joined(part, schema, counted)
+        size += _pattern_repeats(part)
+        steps = math.lcm(steps, _step(part))
+        if steps > MAX_REPEATS:
+            raise ValueError(f"multipleOf: the least common multiple of all steps is above {MAX_REPEATS:,}")
+    for number, most, what in (
+        (properties, MAX_PROPERTIES, "properties"),
+        (repetitions, MAX_REPEATS, "repetitions: the sum of all maxItems and so on"),
+        (least * size, MAX_FORCED, "forced characters: the sum of all minItems times its length"),
+        (joined, MAX_COMBINATIONS, "or more combinations of parts by allOf, $ref, anyOf and oneOf"),
+    ):
+        if number > most:
+            raise ValueError(f"the schema has {number:,} {what}; at most {most:,} are possible")
     return schema
 
 
@@ -75,23 +76,50 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every key and value of nested dicts and lists."""
-    for key, inner in value.items() if isinstance(value, dict) else ((None, v) for v in value):
-        if key is not None:
-            yield key, inner
+def _parts(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield every dict in nested dicts and lists."""
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value:
         if isinstance(inner, dict | list):
-            yield from _pairs(inner)
+            yield from _parts(inner)
 
 
-def _check_pattern(pattern: str) -> None:
-    if len(pattern) > MAX_PATTERN_REPEATS:
-        raise ValueError(f"a pattern has {len(pattern):,} characters, more than {MAX_PATTERN_REPEATS:,}")
-    counts = re.findall(r"\{(\d*),?(\d*)\}", pattern)
-    repeats = math.prod(max(int(least or 0), int(most or 0), 1) for least, most in counts)
-    if repeats > MAX_PATTERN_REPEATS:
-        what = f"the counts in the pattern {pattern[:40]!r} multiply to {repeats}"
-        raise ValueError(f"{what}, more than {MAX_PATTERN_REPEATS:,}")
+def _sum(part: dict[str, Any], keywords: tuple[str, ...]) -> int:
+    counts = (part.get(keyword) for keyword in keywords)
+    return sum(math.ceil(count) for count in counts if isinstance(count, int | float) and count > 0)
+
+
+def _joined(part: dict[str, Any], schema: dict[str, Any], counted: dict[str, int]) -> int:
+    """How many parts llama.cpp makes of `part`, where it joins several rules; 0 if there is only one rule."""
+    rules = len(part.keys() - ANNOTATIONS - {"allOf"}) + len(_items(part, "allOf"))
+    return _combinations(part, schema, counted) if rules > 1 and part.keys() & JOINERS else 0
+
+
+def _step(part: dict[str, Any]) -> int:
+    """The number whose multiples a multipleOf counts: 10 for .1; 1 if there is none."""
+    value = part.get("multipleOf")
+    if not isinstance(value, int | float) or value <= 0:
+        return 1
+    fraction = Fraction(str(value))
+    return fraction.numerator * fraction.denominator
+
+
+def _pattern_repeats(part: dict[str, Any]) -> int:
+    """The number of repetitions in the patterns of `part`. Raises ValueError if one has too many."""
+    total, named = 0, part.get("patternProperties")
+    for pattern in (part.get("pattern"), *(named if isinstance(named, dict) else ())):
+        if not isinstance(pattern, str):
+            continue
+        if len(pattern) > MAX_PATTERN_REPEATS:
+            raise ValueError(f"a pattern has {len(pattern):,} characters, more than {MAX_PATTERN_REPEATS:,}")
+        counts = re.findall(r"\{(\d*),?(\d*)\}", pattern)
+        repeats = math.prod(max(int(least or 0), int(most or 0), 1) for least, most in counts)
+        if repeats > MAX_PATTERN_REPEATS:
+            what = f"the counts in the pattern {pattern[:40]!r} multiply to {repeats}"
+            raise ValueError(f"{what}, more than {MAX_PATTERN_REPEATS:,}")
+        total += repeats
+    return total
 
 
 def _combinations(part: Any, schema: dict[str, Any], counted: dict[str, int]) -> int:

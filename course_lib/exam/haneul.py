@@ -1,0 +1,71 @@
+"""Exams about Haneul Bank, the course's fictional bank, whose handbook and questions are the data."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Set
+from typing import Literal
+
+from course_lib import data
+from course_lib.errors import CourseError
+from course_lib.exam.questions import ExamQuestion
+from course_lib.rag.adapter_datasets import area_of
+from course_lib.rag.prompt import REFUSAL
+
+Part = Literal["practice", "exam", "held-back"]
+SPLITS: dict[str, data.Split] = {"practice": "train", "exam": "test", "held-back": "validation"}
+KOREAN = 201 / 515  # of an exam's questions; with the 314 English ones of the test split they are 515
+
+
+def haneul_exam(part: Part = "exam", count: int = 515, seed: int = 23) -> list[ExamQuestion]:
+    """Return an exam of `count` questions, in an order that depends on the seed alone.
+
+    part: "exam" has the questions of the test split, "practice" those of the training split and "held-back"
+    those of the validation split. Two of five are in Korean. kind: "choice", "short", or "refuse" for a
+    question that the handbook does not answer; the right answer is then REFUSAL in both languages. Raises
+    CourseError for an unknown part, and for more questions than there are.
+    """
+    if part not in SPLITS:
+        raise CourseError(f"part={part!r}; it is one of {', '.join(SPLITS)}", 'haneul_exam("exam")')
+    korean = round(count * KOREAN)
+    chosen: list[ExamQuestion] = []
+    for language, number in (("en", count - korean), ("ko", korean)):
+        there = _questions(SPLITS[part], language)
+        if not 0 <= number <= len(there):
+            what = f"count={count}; part {part!r} has {len(there)} questions in each language"
+            raise CourseError(what, f'haneul_exam("{part}", {int(len(there) / (1 - KOREAN))})')
+        chosen += random.Random(f"{seed} {language}").sample(there, number)
+    random.Random(seed).shuffle(chosen)
+    return chosen
+
+
+def _questions(split: data.Split, language: str) -> list[ExamQuestion]:
+    areas = {
+        fact.rpartition(".")[0]: area_of(p.id) for p in data.load_passages().values() for fact, _ in p.states
+    }
+    return [
+        ExamQuestion(
+            f"{language}-{q.id}",
+            q.question,
+            q.options,
+            q.answer if q.gold else REFUSAL,
+            ("choice" if q.options else "short") if q.gold else "refuse",
+            areas.get(q.facts[0].rpartition(".")[0], ""),
+            language,
+        )
+        for q in data.load_questions(split, language=language)  # type: ignore[arg-type]
+    ]
+
+
+def right_passages(question: ExamQuestion) -> Set[str]:
+    """Return the ids of the handbook's passages that answer a question of `haneul_exam`.
+
+    Raises KeyError for a question that is not one of them.
+    """
+    return _gold()[question.id.partition("-")[2]]
+
+
+@functools.cache
+def _gold() -> dict[str, frozenset[str]]:
+    return {q.id: frozenset(q.gold) for q in data.load_questions()}

@@ -1,0 +1,146 @@
+"""The systems that the exam compares: each is a few lines over a model, a search of the handbook, and rules.
+
+The course's models read English. Without a model for Korean, a strategy guesses at Korean questions; "best"
+answers them by `extract.SentenceReader`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.documents import Document
+
+from course_lib import data
+from course_lib.errors import CourseError
+from course_lib.exam.extract import SentenceReader
+from course_lib.exam.questions import ExamQuestion
+from course_lib.exam.run import System, guess
+from course_lib.exam.systems import Reader
+from course_lib.models import load
+from course_lib.models.catalog import role
+from course_lib.models.manager import ModelManager
+from course_lib.rag.answering import exam
+from course_lib.retrieval import HybridRetriever, LateInteraction, Tokenizer
+
+Answer = Callable[[ExamQuestion], str]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way to answer. roles: of the models that it uses. make: return the function that answers."""
+
+    about: str
+    roles: tuple[str, ...]
+    make: Callable[[], Answer]
+
+    def models(self) -> tuple[str, ...]:
+        """Return the names of its models in this tier (the set of models that COURSE_TIER chooses)."""
+        return tuple(role(name).model for name in self.roles)
+
+
+@functools.cache
+def engine(name: str) -> Any:
+    """Return the loaded model of a role, the same at every call."""
+    entry = role(name)
+    return load(entry.spec, **(exam(entry) if name != "knowledge" else {}))
+
+
+@functools.cache
+def handbook_search() -> HybridRetriever:
+    """Return the search of Haneul's English handbook: by words and meaning, then late interaction."""
+    models, passages = ModelManager.shared(), data.load_passages()
+    documents = [
+        Document(id=p.id, page_content=p.text, metadata={"title": p.title}) for p in passages.values()
+    ]
+    return HybridRetriever.from_documents(
+        documents,
+        models.get_embedding_model("embed"),
+        lexical=Tokenizer("bigrams", stop_words=True, stem=True),
+        rerank=LateInteraction(models.get_embedding_model("embed-tokens"), per_token=True),
+    )
+
+
+def is_korean(question: ExamQuestion) -> bool:
+    """Whether a question has a Hangul syllable."""
+    return any("가" <= letter <= "힣" for letter in question.question)
+
+
+def _reader(role_name: str, passages: int = 0, *, rerank: bool = True) -> Reader:
+    if not passages:
+        return Reader(engine(role_name))
+    options: dict[str, Any] = {"k": passages} if rerank else {"k": passages, "rerank": None}
+    return Reader(engine(role_name), handbook_search().bind(**options))
+
+
+def _in_english(answer: Answer) -> Answer:
+    """Guess at Korean questions, which the course's models cannot read."""
+    return lambda question: guess(question) if is_korean(question) else answer(question)
+
+
+def _best() -> Answer:
+    korean = korean_reader()
+    reader = _reader("chat", 1)
+
+    def answer(question: ExamQuestion) -> str:
+        return korean.answer(question) if is_korean(question) else reader.choose(question, "surprise")
+
+    return answer
+
+
+@functools.cache
+def korean_reader() -> SentenceReader:
+    """Return the reader of Haneul's Korean handbook."""
+    passages = data.load_passages(language="ko")
+    return SentenceReader(
+        {p.id: p.text for p in passages.values()}, {p.id: p.title for p in passages.values()}
+    )
+
+
+STRATEGIES = {
+    "guess": Strategy("the first option, or a refusal", (), lambda: guess),
+    "closed-book": Strategy(
+        "a model without a passage", ("chat",), lambda: _in_english(_reader("chat").write)
+    ),
+    "adapter": Strategy(
+        "the knowledge adapter of chapter 05, without a passage",
+        ("knowledge",),
+        lambda: _in_english(_reader("knowledge").write),
+    ),
+    "rag": Strategy(
+        "the first passage that the search finds",
+        ("chat", "embed"),
+        lambda: _in_english(_reader("chat", 1, rerank=False).write),
+    ),
+    "rerank": Strategy(
+        "the first passage after reranking",
+        ("chat", "embed", "embed-tokens"),
+        lambda: _in_english(_reader("chat", 1).write),
+    ),
+    "rag-adapter": Strategy(
+        "the knowledge adapter with the first passage after reranking",
+        ("knowledge", "embed", "embed-tokens"),
+        lambda: _in_english(_reader("knowledge", 1).write),
+    ),
+    "options": Strategy(
+        "as rerank, but the option that is the most likely continuation",
+        ("chat", "embed", "embed-tokens"),
+        lambda: _in_english(_reader("chat", 1).choose),
+    ),
+    "best": Strategy("several of these, with checks", ("chat", "knowledge", "embed", "embed-tokens"), _best),
+}
+
+
+def build(name: str) -> System:
+    """Load the models of a strategy and return it as a system for `run_exam`.
+
+    Raises CourseError for an unknown name.
+    """
+    if name not in STRATEGIES:
+        raise CourseError(
+            f"there is no system {name!r}, only {', '.join(STRATEGIES)}",
+            "course exam run --system best --out exam-run",
+        )
+    return System(name, STRATEGIES[name].make())

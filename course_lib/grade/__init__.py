@@ -1,0 +1,1 @@
+"""Grade learners' submissions: `course grade`. Answers run in processes of their own."""

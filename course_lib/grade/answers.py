@@ -1,0 +1,164 @@
+"""Take a learner's answers out of a notebook, and put each into the course's own chapter.
+
+Only the sources of exercise cells are taken. What a cell needs of the chapter before it (imports, functions,
+values) is found in the course's chapter, where the earlier exercise cells hold the learner's answers.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import re
+import symtable
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from course_lib.chapters import all_chapters
+from course_lib.grade.judge import Answer
+from course_lib.grade.worker import plain_python
+from course_lib.learn.exercises.engine import find_exercise
+from course_lib.learn.student import REGION, make_stub, tags
+
+CHECK = re.compile(r'^check\("(?P<id>\d\d\.\d+)", (?P<name>\w+)\)', re.M)
+
+CALL = re.compile(r"""\bcheck\(\s*["'](\d\d\.\d+)["']""")
+
+
+class _Node(dict[str, Any]):
+    """A dict whose keys are attributes, too, as in nbformat."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    __setattr__ = dict.__setitem__
+
+
+def parse_notebook(text: str) -> Any:
+    """Return a notebook of format 4, without validation. Importing nbformat takes a second in each process.
+
+    Raises ValueError, AttributeError or TypeError for what is not a notebook.
+    """
+    notebook = json.loads(text, object_hook=_Node)
+    for cell in notebook.cells:
+        cell.source = cell.source if isinstance(cell.source, str) else "".join(cell.source)
+    return notebook
+
+
+@functools.cache
+def course_chapters() -> dict[str, Any]:
+    """Return number -> chapter of the course, with stubs in place of solutions; those that have exercises."""
+    found = {}
+    for path in all_chapters():
+        chapter = parse_notebook(path.read_text("utf-8"))
+        chapter.cells = [cell for cell in chapter.cells if "solution" not in tags(cell)]
+        for cell in chapter.cells:
+            if "exercise" in tags(cell) and REGION.search(cell.source):  # a handout may have no solutions
+                cell.source = make_stub(cell.source)
+        found[path.name[:2]] = chapter
+    return {number: chapter for number, chapter in found.items() if exercise_ids(chapter)}
+
+
+def exercise_ids(chapter: Any) -> dict[str, str]:
+    """Return cell id -> exercise id for a chapter of the course."""
+    cells = ((cell, CHECK.search(cell.source)) for cell in chapter.cells if "exercise" in tags(cell))
+    return {cell.id: found["id"] for cell, found in cells if found}
+
+
+def tidy(source: str) -> str:
+    """Return a source with the line ends of Linux, and without blanks at the ends of lines."""
+    return "\n".join(line.rstrip() for line in source.splitlines()).strip()
+
+
+def cells_of(notebook: Any, chapter: Any) -> dict[str, str]:
+    """Return exercise id -> source of the learner's cell; exercises that are not in the notebook are absent.
+
+    A cell is known by its id, or by its call of `check` where a program renewed the ids, or where the learner
+    answered in a copy of the cell. Of several, the last one counts that is not as it was given.
+    """
+    ids = exercise_ids(chapter)
+    given = {ids[cell.id]: tidy(cell.source) for cell in chapter.cells if cell.id in ids}
+    found: dict[str, str] = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            own = ids.get(str(cell.get("id")))
+            called = [id_ for id_ in CALL.findall(cell.source) if id_ in given]
+            for id_ in [own] if own else called:
+                source = tidy(cell.source)
+                if source != given[id_] or id_ not in found:
+                    found[id_] = source
+    return found
+
+
+def answers(cells: dict[str, str], chapter: Any) -> Iterator[tuple[str, Answer | None]]:
+    """Yield (exercise id, answer) for each exercise of a chapter; None where the cell is missing or a stub.
+
+    chapter: as in `course_chapters`. cells: exercise id -> source, as from `cells_of`.
+    """
+    before: list[str] = []
+    for cell in chapter.cells:
+        found = CHECK.search(cell.source) if "exercise" in tags(cell) else None
+        source = cell.source
+        if found:
+            source = cells.get(found["id"], source)
+            if tidy(source) == tidy(cell.source):
+                yield found["id"], None
+            else:
+                needed = tuple(needed_before(source, before))
+                yield found["id"], Answer(find_exercise(found["id"]), source, found["name"], needed)
+        if cell.cell_type == "code":
+            before.append(source)
+
+
+def needed_before(cell: str, before: Iterable[str]) -> list[str]:
+    """Return the statements of earlier cells that a cell needs, in order.
+
+    A statement is needed if it sets a name that the cell, or a later needed statement, uses and has not set.
+    A cell that is no Python needs nothing.
+    """
+    statements = [statement for source in before for statement in _statements(source)]
+    wanted, kept = _names_used(cell), set[int]()
+    while needed := {i for i, s in enumerate(statements) if i not in kept and wanted & _names_set(s)}:
+        kept |= needed
+        wanted |= {name for i in needed for name in _names_used(statements[i])}
+    return [statements[i] for i in sorted(kept)]
+
+
+def _statements(source: str) -> list[str]:
+    """Return the top-level statements of a cell; none of a cell that is no Python."""
+    try:
+        return [ast.unparse(statement) for statement in ast.parse(plain_python(source)).body]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+
+
+def _table(source: str) -> symtable.SymbolTable | None:
+    try:
+        return symtable.symtable(plain_python(source), "cell", "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _names_set(source: str) -> set[str]:
+    """Return the names that a source sets at its top level."""
+    table = _table(source)
+    return (
+        {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()} if table else set()
+    )
+
+
+def _names_used(source: str) -> set[str]:
+    """Return the global names that a source uses, in functions too, and does not set itself."""
+
+    def used(table: symtable.SymbolTable) -> Iterator[str]:
+        for symbol in table.get_symbols():
+            if symbol.is_referenced() and (table.get_type() == "module" or symbol.is_global()):
+                yield symbol.get_name()
+        for child in table.get_children():
+            yield from used(child)
+
+    table = _table(source)
+    return set(used(table)) - _names_set(source) if table else set()

@@ -1,0 +1,202 @@
+"""Two processes that call each other's functions over two pipes, one line of JSON per message."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+from course_lib.grade.values import decode, decode_error, encode, encode_error
+
+T = TypeVar("T")
+LARGEST_MESSAGE, LARGEST_TOTAL = (
+    4_000_000,
+    40_000_000,
+)  # bytes of one message, and of all that a peer receives
+MOST_WARNINGS, LONGEST_WARNING = 20, 300  # of one call; characters
+
+
+class PeerFailed(BaseException):
+    """The other process cannot go on. As a BaseException it passes a checker's `except Exception`."""
+
+
+class Gone(PeerFailed):
+    """The other process ended, or closed its pipe."""
+
+
+class Broken(PeerFailed):
+    """The other process sent something that is not a message."""
+
+
+class Peer:
+    """One end of the two pipes. While it waits for a reply, it serves the other side's calls.
+
+    read_fd, write_fd: file descriptors. catch: what functions of this side may raise to the other side.
+    """
+
+    def __init__(self, read_fd: int, write_fd: int, catch: type[BaseException] = Exception) -> None:
+        self.read_fd, self.write_fd, self.catch = read_fd, write_fd, catch
+        self._buffer, self._received = bytearray(), 0
+        self._shared: list[Any] = []  # the functions and iterators of this side that the other side may call
+        self._numbers: dict[int, int] = {}  # id -> place in `_shared`, which keeps the objects alive
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send one message. Raises Gone if nobody reads any more."""
+        data = json.dumps(message).encode() + b"\n"
+        try:
+            while data:
+                data = data[os.write(self.write_fd, data) :]
+        except OSError as error:
+            raise Gone(str(error)) from error
+
+    def receive(self) -> dict[str, Any]:
+        """Return the next message. Raises Gone, or Broken for a message that is too long or is not one."""
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > LARGEST_MESSAGE:
+                raise Broken(f"more than {LARGEST_MESSAGE / 1e6:.0f} MB in one message")
+            try:
+                data = os.read(self.read_fd, 1 << 16)
+            except OSError as error:
+                raise Gone(str(error)) from error
+            if not data:
+                raise Gone("the pipe was closed")
+            self._buffer += data
+            self._received += len(data)
+            if self._received > LARGEST_TOTAL:
+                raise Broken(f"more than {LARGEST_TOTAL / 1e6:.0f} MB in all")
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise Broken(f"not JSON: {error}") from error
+        if not isinstance(message, dict):
+            raise Broken("not a message")
+        return message
+
+    def serve(self) -> None:
+        """Serve the other side's calls until it is gone."""
+        while True:
+            self._serve_one(self.receive())
+
+    def pack(self, value: Any) -> Any:
+        """Return a value in a form that JSON can hold; functions and iterators become references."""
+        return encode(value, self._refer)
+
+    def unpack(self, value: Any) -> Any:
+        """Return the value that the other side packed. Raises Broken if it is not a packed value."""
+        return self._read(lambda: decode(value, self._resolve))
+
+    def _read(self, reader: Callable[[], T]) -> T:
+        """Return what `reader` makes of a message. Raises Broken if the message has another form."""
+        try:
+            return reader()
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
+            raise Broken(f"{type(error).__name__}: {error}") from error
+
+    def _refer(self, value: Any) -> dict[str, int]:
+        if isinstance(value, (RemoteFunction, RemoteIterator)) and value.peer is self:
+            return {"yours": value.number}  # an object of the receiver, which comes home
+        if id(value) not in self._numbers:
+            self._numbers[id(value)] = len(self._shared)
+            self._shared.append(value)
+        return {"function" if callable(value) else "iterator": self._numbers[id(value)]}
+
+    def _resolve(self, reference: dict[str, Any]) -> Any:
+        (kind, number) = next(iter(reference.items()))
+        if kind == "yours":
+            return self._shared[int(number)]
+        return {"function": RemoteFunction, "iterator": RemoteIterator}[kind](self, int(number))
+
+    def call(self, number: int, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Call the other side's object with this number, and return its result or raise its exception.
+
+        Arguments that are lists, dicts, sets or arrays are changed here as they were changed there; what lies
+        inside a tuple or another object is not.
+        """
+        self.send({"call": number, "arguments": self.pack(arguments), "named": self.pack(named)})
+        reply = self.receive()
+        while "call" in reply:
+            self._serve_one(reply)
+            reply = self.receive()
+        given = _places(arguments, named)
+        warned, changed = self._read(
+            lambda: (
+                [str(text) for text in reply["warnings"]],
+                [(given[place], self.unpack(value)) for place, value in reply["changed"]],
+            )
+        )
+        for text in warned:
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+        for target, value in changed:
+            self._read(partial(_assign, target, value))
+        if "error" in reply:
+            raise self._read(lambda: decode_error(reply))
+        return self.unpack(reply.get("value"))
+
+    def _serve_one(self, message: dict[str, Any]) -> None:
+        """Call what the other side asks for, and send the result."""
+        wanted, arguments, named = self._read(
+            lambda: (
+                self._shared[int(message["call"])],
+                tuple(self.unpack(message["arguments"])),
+                dict(self.unpack(message["named"])),
+            )
+        )
+        given = _places(arguments, named)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            try:
+                before = {place: json.dumps(self.pack(value)) for place, value in given.items()}
+                value = wanted(*arguments, **named) if callable(wanted) else next(wanted)
+                after = {place: self.pack(value) for place, value in given.items()}
+                changed = [[p, packed] for p, packed in after.items() if json.dumps(packed) != before[p]]
+                reply = {"value": self.pack(value), "changed": changed}
+                json.dumps(reply)  # a whole number of 5,000 digits, for example, cannot be written
+            except PeerFailed:
+                raise
+            except self.catch as error:
+                reply = {**encode_error(error), "changed": []}
+        reply["warnings"] = [str(w.message)[:LONGEST_WARNING] for w in warned[:MOST_WARNINGS]]
+        self.send(reply)
+
+
+def _places(arguments: tuple[Any, ...], named: dict[str, Any]) -> dict[int | str, Any]:
+    """Return place or name -> argument."""
+    return dict(enumerate(arguments)) | named
+
+
+class RemoteFunction:
+    """A function of the other side."""
+
+    def __init__(self, peer: Peer, number: int) -> None:
+        self.peer, self.number = peer, number
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self.peer.call(self.number, arguments, named)
+
+
+class RemoteIterator:
+    """An iterator of the other side, which computes each item when it is asked for."""
+
+    def __init__(self, peer: Peer, number: int) -> None:
+        self.peer, self.number = peer, number
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return self.peer.call(self.number, (), {})
+
+
+def _assign(target: Any, value: Any) -> None:
+    """Make `target` equal to `value` in place, where its type allows that."""
+    if isinstance(target, list) and isinstance(value, list):
+        target[:] = value
+    elif isinstance(target, (dict, set)) and isinstance(value, type(target)):
+        target.clear()
+        target.update(value)
+    elif hasattr(target, "__array__") and getattr(value, "shape", None) == getattr(target, "shape", ()):
+        target[...] = value

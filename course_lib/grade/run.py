@@ -1,0 +1,158 @@
+"""The command `course grade`: grade all submissions of a folder, a process for each core."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from course_lib import checkpoint
+from course_lib.chapters import all_chapters
+from course_lib.data import sha256
+from course_lib.errors import CourseError
+from course_lib.grade.answers import answers, course_chapters
+from course_lib.grade.judge import Limits, Result, judge
+from course_lib.grade.submission import Submission, find, read, versions
+from course_lib.learn import exercises
+
+NOT_ANSWERED = Result("not answered", "")
+
+
+@dataclass(frozen=True)
+class Graded:
+    """One graded submission. results: exercise id -> result, for the chapters that were to be graded."""
+
+    submission: Submission
+    results: dict[str, Result]
+
+    def right(self, chapter: str) -> int | None:
+        """Return how many exercises of a chapter are right, or None if its notebook cannot be read."""
+        if {chapter, ""} & set(self.submission.unreadable) and chapter not in self.submission.cells:
+            return None
+        return sum(r.verdict == "right" for id_, r in self.results.items() if id_[:2] == chapter)
+
+    def answered(self) -> dict[str, str]:
+        """Return exercise id -> source of the cells that were answered."""
+        cells = {id_: cell for chapter in self.submission.cells.values() for id_, cell in chapter.items()}
+        return {id_: cells[id_] for id_, r in self.results.items() if r.verdict != "not answered"}
+
+
+def grade_one(label: str, paths: Sequence[Path], only: Sequence[str], limits: Limits) -> Graded:
+    """Grade one submission. only: numbers of chapters; () means all. Raises CourseError as `judge` does."""
+    submission, results = read(label, paths), {}
+    for number, chapter in course_chapters().items():
+        if only and number not in only:
+            continue
+        for id_, answer in answers(submission.cells.get(number, {}), chapter):
+            results[id_] = judge(answer, limits) if answer else NOT_ANSWERED
+    return Graded(submission, results)
+
+
+def grade(
+    folder: Path, journal: Path, only: Sequence[str], limits: Limits, workers: int | None = None
+) -> list[Graded]:
+    """Grade all submissions of a folder, and return them in the order of their names; print each when done.
+
+    journal: a file of what is graded, from which an interrupted run goes on. It holds what the submissions
+    were, so that a later run grades only those that are new or changed. workers: processes; None: one a core.
+    Raises CourseError for a chapter that has no exercises, for the journal of another run, and where this
+    system cannot shut the answers off.
+    """
+    if unknown := sorted(set(only) - course_chapters().keys()):
+        raise CourseError(
+            f"chapter {', '.join(unknown)} has no exercises; {', '.join(course_chapters())} have some",
+            f"course grade {folder} --out grades.csv",
+        )
+    found = find(folder)
+    keys = {
+        label: _digest([label.encode(), *(sha256(p).encode() for p in paths)])
+        for label, paths in found.items()
+    }
+    done = _resume(journal, only, limits)
+    graded = {label: done[key] for label, key in keys.items() if key in done}
+    print(f"{len(found)} submissions, {len(graded)} of them graded before.", flush=True)
+    with _pool(min(workers or os.cpu_count() or 1, max(1, len(found) - len(graded)))) as pool:
+        running = {
+            pool.submit(grade_one, label, paths, tuple(only), limits): label
+            for label, paths in found.items()
+            if label not in graded
+        }
+        for future in as_completed(running):
+            label = running[future]
+            graded[label] = future.result()
+            checkpoint.append(journal, [json.dumps({"key": keys[label], **asdict(graded[label])})])
+            print(f"  {len(graded):3} of {len(found)}  {describe(graded[label])}", flush=True)
+    return [graded[label] for label in found]
+
+
+def describe(graded: Graded) -> str:
+    """Return a line about one submission: the learner, what is right, and how the others ended."""
+    chapters = graded.submission.cells
+    verdicts = [r.verdict for id_, r in graded.results.items() if id_[:2] in chapters]
+    counts = {v: verdicts.count(v) for v in ("right", "not yet", "crashed", "timed out", "not answered")}
+    said = [f"{n} {verdict}" for verdict, n in counts.items() if n]
+    said += ["not readable"] if graded.submission.unreadable else []
+    return f"{graded.submission.student}: {', '.join(said) or 'no chapter of the course'}"
+
+
+def _resume(journal: Path, only: Sequence[str], limits: Limits) -> dict[str, Graded]:
+    """Return key -> graded submission, from the journal of an earlier run of the same course and options."""
+    ours = [*all_chapters(), *sorted(Path(exercises.__file__).parent.glob("*.py"))]
+    header = {
+        "course": _digest([path.read_bytes() for path in ours]),
+        "versions": versions(),
+        "only": sorted(only),
+        "seconds": limits.seconds,
+    }
+    foreign = CourseError(
+        f"{journal.name} holds the grades of another version of the course, or of other options",
+        f"remove {journal}, or choose another --out",
+    )
+    done = {}
+    for line in checkpoint.resume(journal, header, foreign, batch_size=1, total=-1):
+        try:
+            row = json.loads(line)
+            results = {id_: Result(**result) for id_, result in row["results"].items()}
+            done[row["key"]] = Graded(Submission(**row["submission"]), results)
+        except (ValueError, KeyError, TypeError):  # somebody edited it: that submission is graded again
+            continue
+    return done
+
+
+def _digest(parts: Sequence[bytes]) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _start_judge() -> None:
+    """Prepare a process of the pool: Ctrl-C is for the command, and warnings of answers are for nobody."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore")
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of judges. If the block raises, they are ended at once, and with them their answers."""
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_judge)
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        what = "a grading process was ended by the system, most likely for lack of memory"
+        raise CourseError(what, "run the same command with --workers 1: it goes on where it was") from error
+    except BaseException:
+        processes: dict[int, Any] = getattr(pool, "_processes", None) or {}
+        for process in list(processes.values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,216 @@
+"""One learner's work as one file: `course submit` writes it, and `course grade` reads it without unpacking.
+
+A submission is a zip of the notebooks (sources of cells, no outputs), the progress, and `submission.json`
+with the learner's name, versions, and the SHA-256 of each file. Notebooks alone, zipped or not, are read too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from course_lib.atomic import atomic_file
+from course_lib.chapters import all_chapters, read_notebook
+from course_lib.errors import CourseError
+from course_lib.grade.answers import cells_of, course_chapters, parse_notebook
+from course_lib.grade.values import printable
+from course_lib.names import nfc
+
+LARGEST_FILE = 20_000_000  # bytes of a notebook
+LARGEST_ZIP = 100_000_000  # bytes of all that is read from a zip
+CARD = "submission.json"
+
+
+@dataclass
+class Submission:
+    """What was found in a submission.
+
+    login: how the learning platform knows the learner, or ''. source: the file, as the teacher finds it.
+    cells: chapter -> exercise id -> source. unreadable: chapters whose notebook cannot be read; "" stands for
+    all. notes: for the teacher.
+    """
+
+    student: str
+    source: str
+    login: str = ""
+    cells: dict[str, dict[str, str]] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def submit(
+    name: str, login: str, out: Path, chapters: Sequence[str] = (), *, workspace: Path, progress: str
+) -> Path:
+    """Write the learner's notebooks to a zip in the folder `out`, and return its path.
+
+    login: how the learning platform knows the learner. chapters: their numbers; () means all.
+    progress: the content of the progress file.
+    Raises CourseError if there is nothing to submit, or the file cannot be written.
+    """
+    paths = [p for p in all_chapters(workspace) if not chapters or p.name[:2] in chapters]
+    missing = sorted(set(chapters) - {p.name[:2] for p in paths})
+    if missing or not paths:
+        raise CourseError(
+            f"{workspace.name}/ has no chapter {', '.join(missing) or 'at all'}", "course start"
+        )
+    files = {p.name: _bare(read_notebook(p)) for p in paths} | {"progress.json": progress.encode()}
+    digests = {n: hashlib.sha256(content).hexdigest() for n, content in files.items()}
+    card = {
+        "student": printable(nfc(name)),
+        "login": printable(login),
+        "versions": versions(),
+        "sha256": digests,
+    }
+    files[CARD] = json.dumps(card, ensure_ascii=False, indent=1).encode()
+    target = out / f"{_file_name(name)}.zip"
+    try:
+        with atomic_file(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as z:
+            for file, content in files.items():
+                z.writestr(zipfile.ZipInfo(file), content, zipfile.ZIP_DEFLATED)
+    except OSError as error:
+        raise CourseError(f"{target} cannot be written: {error}", "course submit --out ~") from error
+    return target
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the course and of Python."""
+    import platform
+
+    from course_lib import __version__
+
+    return {"course": __version__, "python": platform.python_version()}
+
+
+def _bare(notebook: Any) -> bytes:
+    """Return a notebook with its cells' ids, types and sources, and nothing else of the learner's machine."""
+    import nbformat
+
+    copy = nbformat.v4.new_notebook()
+    for cell in notebook.cells:
+        make = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
+        if cell.cell_type in make:
+            copy.cells.append(make[cell.cell_type](cell.source, id=cell.id))
+    return str(nbformat.writes(copy)).encode()
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w-]+", "-", nfc(name)).strip("-") or "submission"
+
+
+def find(folder: Path) -> dict[str, list[Path]]:
+    """Return the submissions in a folder: label -> its files. Raises CourseError if there are none.
+
+    A zip is one submission. Notebooks in one subfolder are one submission together, as Moodle's "download
+    all" makes them; a notebook that lies in `folder` itself is one alone.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        hidden = any(part.startswith((".", "__MACOSX")) for part in inside.parts)
+        if hidden or path.suffix.lower() not in (".zip", ".ipynb") or not path.is_file():
+            continue
+        alone = path.suffix.lower() == ".zip" or len(inside.parts) == 1
+        label = inside.as_posix() if alone else inside.parts[0]
+        found.setdefault(nfc(label), []).append(path)
+    if not found:
+        raise CourseError(
+            f"no submission in {folder}: no .zip and no .ipynb", "course grade FOLDER --out grades.csv"
+        )
+    return found
+
+
+def read(label: str, paths: Sequence[Path]) -> Submission:
+    """Read one submission. What cannot be read is noted in it, and raises nothing."""
+    parts = PurePosixPath(label).parts
+    is_file = len(parts) == 1 and parts[0].lower().endswith((".zip", ".ipynb"))
+    student = PurePosixPath(label).stem if is_file else parts[0]
+    submission = Submission(student=student, source=label)
+    for name, content in _files(submission, paths):
+        _add_notebook(submission, name, content)
+    submission.student, submission.login = printable(nfc(submission.student)), printable(submission.login)
+    submission.notes = [printable(note) for note in submission.notes]
+    return submission
+
+
+def _files(submission: Submission, paths: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, content) of each notebook of a submission."""
+    for path in paths:
+        if path.suffix.lower() == ".zip":
+            yield from _zipped(submission, path)
+        elif path.stat().st_size > LARGEST_FILE:
+            _refuse(submission, path.name, f"{path.stat().st_size / 1e6:,.0f} MB, more than 20")
+        else:
+            yield path.name, path.read_bytes()
+
+
+def _zipped(submission: Submission, path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the notebooks of a zip. Nothing is unpacked, so that no path in it leads anywhere."""
+    contents: dict[str, bytes] = {}
+    try:
+        with zipfile.ZipFile(path) as z:
+            for member in z.infolist():
+                name = member.filename.replace("\\", "/")
+                if member.is_dir() or "__MACOSX" in name or not name.endswith((".ipynb", ".json")):
+                    continue
+                if name.startswith("/") or ".." in name.split("/") or ":" in name:
+                    submission.notes.append(f"its file {name!r} points out of the zip")
+                with z.open(member) as file:
+                    contents[name] = file.read(LARGEST_FILE + 1)
+                if len(contents[name]) > LARGEST_FILE:
+                    _refuse(submission, PurePosixPath(name).name, "more than 20 MB")
+                    del contents[name]
+                if sum(map(len, contents.values())) > LARGEST_ZIP:
+                    raise ValueError("its files have more than 100 MB together")
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+        submission.unreadable.append("")
+        submission.notes.append(f"{path.name} is not a readable zip: {error}")
+        return
+    _read_card(submission, contents)
+    yield from ((PurePosixPath(name).name, c) for name, c in contents.items() if name.endswith(".ipynb"))
+
+
+def _read_card(submission: Submission, contents: dict[str, bytes]) -> None:
+    """Take the learner's name from submission.json, and compare versions and checksums."""
+    if CARD not in contents:
+        return submission.notes.append("not made by `course submit`")
+    try:
+        card = json.loads(contents[CARD])
+        submission.student = str(card["student"])[:100] or submission.student
+        submission.login = str(card["login"])[:100]
+        python, ours = str(card["versions"]["python"])[:20], versions()["python"]
+        digests = dict(card["sha256"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return submission.notes.append(f"{CARD} is damaged")
+    if python.split(".")[:2] != ours.split(".")[:2]:
+        submission.notes.append(f"written with Python {python}, graded with {ours}")
+    for name, digest in digests.items():
+        if hashlib.sha256(contents.get(name, b"")).hexdigest() != digest:
+            submission.notes.append(f"{name} was changed after `course submit`")
+
+
+def _add_notebook(submission: Submission, name: str, content: bytes) -> None:
+    """Add the exercise cells of one notebook. The chapter with most of its exercises in it is taken."""
+    try:
+        notebook = parse_notebook(content.decode("utf-8-sig"))
+        found = [(number, cells_of(notebook, chapter)) for number, chapter in course_chapters().items()]
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        return _refuse(submission, name, f"not a readable notebook: {type(error).__name__}: {error!s:.100}")
+    number, cells = max(found, key=lambda pair: len(pair[1]))
+    if not cells:
+        submission.notes.append(f"{name} has no exercise of the course")
+    elif len(cells) >= len(submission.cells.get(number, ())):
+        if number in submission.cells:
+            submission.notes.append(f"more than one notebook of chapter {number}; {name} was graded")
+        submission.cells[number] = cells
+
+
+def _refuse(submission: Submission, name: str, why: str) -> None:
+    number = re.match(r"\d\d", name)
+    submission.unreadable.append(number[0] if number else "")
+    submission.notes.append(f"{name}: {why}")

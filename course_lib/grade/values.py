@@ -1,0 +1,159 @@
+"""Values as JSON, without pickle: what an untrusted process sends can only ever become plain data.
+
+Numbers, texts, bytes, lists, tuples, dicts, sets, ranges and NumPy arrays arrive as what they were.
+Functions and iterators stay where they are; the other side gets a reference to call. Of anything else, its
+type's name and its `repr` arrive.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+PLAIN = (bool, int, float, str)
+SEQUENCES: dict[str, Callable[[Any], Any]] = {
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+    "list": list,
+}
+ARRAY_KINDS = "biufcU"  # NumPy's kinds of numbers, booleans and texts; no Python objects
+LONGEST_TEXT = 300  # characters of a repr or of an exception's message
+
+
+class Foreign:
+    """Stands for an object that cannot be sent. Its class has the name of the object's class."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def encode(value: Any, refer: Callable[[Any], dict[str, int]]) -> Any:
+    """Return `value` as what JSON can hold. refer: registers a function or an iterator, and describes it."""
+    if value is None or type(value) in PLAIN:
+        return value
+    if value is ...:
+        return {"ellipsis": 0}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and hasattr(value, "__array__"):
+        array = numpy.asarray(value)
+        if array.dtype.kind in ARRAY_KINDS:
+            data = base64.b64encode(numpy.ascontiguousarray(array).tobytes()).decode()
+            kind = "scalar" if isinstance(value, numpy.generic) else "array"
+            return {kind: data, "dtype": array.dtype.str, "shape": list(array.shape)}
+    for plain in (str, bool, int, float):  # subclasses
+        if isinstance(value, plain):
+            return plain(value)
+    return _encode_container(value, refer)
+
+
+def _encode_container(value: Any, refer: Callable[[Any], dict[str, int]]) -> Any:
+    if isinstance(value, dict):
+        return {"dict": [[encode(k, refer), encode(v, refer)] for k, v in value.items()]}
+    for name, kind in SEQUENCES.items():
+        if isinstance(value, kind):  # type: ignore[arg-type]
+            return {name: [encode(item, refer) for item in value]}
+    if isinstance(value, (bytes, bytearray)):
+        return {"bytes": base64.b64encode(value).decode()}
+    if isinstance(value, complex):
+        return {"complex": [value.real, value.imag]}
+    if isinstance(value, Fraction):
+        return {"fraction": [value.numerator, value.denominator]}
+    if isinstance(value, range):
+        return {"range": [value.start, value.stop, value.step]}
+    if callable(value) or isinstance(value, Iterator):
+        return refer(value)
+    return {"foreign": _text(repr, value), "class": type(value).__name__}
+
+
+def decode(value: Any, resolve: Callable[[dict[str, Any]], Any]) -> Any:
+    """Return the value that `encode` described. resolve: makes something of a reference.
+
+    Raises ValueError for what `encode` does not write.
+    """
+    if value is None or isinstance(value, PLAIN):
+        return value
+    if not isinstance(value, dict) or not value:
+        raise ValueError("not a value")
+    kind, content = next(iter(value.items()))
+    if kind == "dict":
+        return {decode(k, resolve): decode(v, resolve) for k, v in content}
+    if kind in SEQUENCES:
+        return SEQUENCES[kind](decode(item, resolve) for item in content)
+    if kind in ("array", "scalar"):
+        return _decode_array(value, base64.b64decode(content))
+    makers: dict[str, Callable[[], Any]] = {
+        "ellipsis": lambda: ...,
+        "bytes": lambda: base64.b64decode(content),
+        "complex": lambda: complex(*content),
+        "fraction": lambda: Fraction(*content),
+        "range": lambda: range(*content),
+        "foreign": lambda: _class(str(value["class"]), Foreign)(str(content)),
+    }
+    return makers[kind]() if kind in makers else resolve(value)
+
+
+def _decode_array(value: dict[str, Any], data: bytes) -> Any:
+    import numpy as np
+
+    dtype = np.dtype(str(value["dtype"]))
+    if dtype.kind not in ARRAY_KINDS:
+        raise ValueError(f"an array of {dtype}")
+    array = np.frombuffer(data, dtype).reshape(value["shape"]).copy()
+    return array[()] if "scalar" in value else array
+
+
+def encode_error(error: BaseException) -> dict[str, Any]:
+    """Return an exception as its class, its message, and its arguments as far as they are plain."""
+    kind = type(error)
+    plain = all(isinstance(a, (*PLAIN, bytes, type(None))) for a in error.args)
+    arguments = encode(list(error.args), dict) if plain else {"list": [_text(str, error)]}
+    text = _text(str, error)
+    return {"error": kind.__name__, "module": kind.__module__, "text": text, "arguments": arguments}
+
+
+def decode_error(message: dict[str, Any]) -> Exception:
+    """Return the exception that `encode_error` described.
+
+    Its class is that of Python, NumPy or the course if it is one of theirs, else a new one with this name.
+    """
+    name, module = str(message.get("error")), str(message.get("module"))
+    known = module.partition(".")[0] in {*sys.stdlib_module_names, "builtins", "numpy", "course_lib"}
+    kind = getattr(sys.modules.get(module), name, None) if known else None
+    if not (isinstance(kind, type) and issubclass(kind, Exception)):
+        kind = _class(name, Exception)
+    arguments = decode(message.get("arguments"), dict)
+    try:
+        return kind(*arguments) if module == "builtins" else _made(kind, arguments)
+    except TypeError:
+        return _made(kind, [str(message.get("text"))])
+
+
+def _made(kind: type[Exception], arguments: list[Any]) -> Exception:
+    """Return an exception without calling its class's own __init__, which may want other arguments."""
+    error = kind.__new__(kind, *arguments)
+    error.args = tuple(arguments)
+    return error
+
+
+def printable(text: str) -> str:
+    """Return a text without what a terminal obeys or UTF-8 cannot hold; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
+def _class(name: str, base: type) -> Any:
+    return type(name[:80] if name.isidentifier() else base.__name__, (base,), {})
+
+
+def _text(show: Callable[[Any], str], value: Any) -> str:
+    try:
+        text = show(value)
+    except Exception as error:  # an object's own __repr__ may fail
+        text = f"{type(value).__name__} object, whose text cannot be shown: {type(error).__name__}"
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} ..."

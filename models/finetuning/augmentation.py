@@ -1,0 +1,164 @@
+"""Train the two adapters of chapter 09: `python -m finetuning.augmentation` writes them into models/.
+
+haneul-writer writes a question and its answer about a passage; it learns from the handbooks of other banks.
+haneul-augmented answers from memory; it learns from what the writer wrote about Haneul Bank's handbook. It is
+measured beside an adapter of the same settings on as many pairs that people made. An interrupted training is
+resumed; a part alone is `python -m finetuning.augmentation writer` (or pairs, augmented, publish).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sys
+from pathlib import Path
+from typing import Literal
+
+from pretraining.publish import seal
+
+from course_lib import data
+from course_lib.atomic import atomic_write_text
+from course_lib.exam.augment import Pair, near_duplicates, round_trip, write_pairs, writer_prompt, written
+from course_lib.measure import bootstrap_interval, machine
+from course_lib.models import load
+from course_lib.rag.adapter_datasets import (
+    closed_book_questions,
+    knowledge_examples,
+    open_prompt,
+    questions_about_passages,
+)
+from course_lib.rag.answering import MAX_ANSWER_TOKENS, exact_match
+from course_lib.rag.prompt import question_prompt
+from course_lib.tuning import Example, LoRATrainingConfig, TrainingResult, train
+from finetuning.run import RUNS
+
+BASE = "haneul-4m"
+EACH = 16  # pairs that are written about each passage
+PAIRS = RUNS / "haneul-pairs.jsonl"
+WRITER = LoRATrainingConfig(steps=250, batch_size=16, learning_rate=2e-3)
+AUGMENTED = LoRATrainingConfig(steps=400, batch_size=32, learning_rate=2e-3)
+CARD = """---
+license: mit
+language: en
+library_name: peft
+base_model: haneul-4m
+---
+# {name}
+
+{what} A LoRA adapter of rank {rank} on [haneul-4m](../haneul-4m/README.md), made by
+`python -m finetuning.augmentation`: {steps} steps of {batch} examples, {seconds:.0f} seconds on {processor}.
+
+{measured}
+"""
+
+
+def writer_examples(split: Literal["train", "validation"] = "train") -> list[Example]:
+    """Passages of other banks' handbooks, with a question that they answer and its answer."""
+    return [
+        Example(writer_prompt(source), written(question, answer))
+        for source, question, answer in questions_about_passages(split)
+    ]
+
+
+def train_writer() -> TrainingResult:
+    return train(
+        BASE,
+        writer_examples(),
+        RUNS / "haneul-writer",
+        validation=writer_examples("validation"),
+        config=WRITER,
+    )
+
+
+def write() -> dict[str, int]:
+    """Write pairs about the handbook, drop what does not hold or repeats the exam; return the counts."""
+    passages, writer = data.load_passages(), load(BASE, adapters=[train_writer().folder])
+    raw = write_pairs(writer, list(passages.values()), EACH)
+    sound, _ = round_trip(load(BASE), raw, passages)
+    exam = [q.question for split in ("test", "validation") for q in data.load_questions(split)]
+    repeated = near_duplicates([p.question for p in sound], exam)
+    kept = [pair for index, pair in enumerate(sound) if index not in repeated]
+    counts = {"written": len(raw), "sound": len(sound), "near-duplicates": len(repeated), "kept": len(kept)}
+    rows = [counts, *(pair._asdict() for pair in kept)]
+    atomic_write_text(PAIRS, "".join(json.dumps(row) + "\n" for row in rows))
+    return counts
+
+
+def pairs() -> tuple[dict[str, int], list[Pair]]:
+    counts, *rows = map(json.loads, PAIRS.read_text("utf-8").splitlines())
+    return counts, [Pair(**row) for row in rows]
+
+
+def train_both() -> dict[str, TrainingResult]:
+    """Train on the written pairs, and on as many that people made."""
+    made = [Example(question_prompt(p.question), p.answer) for p in pairs()[1]]
+    people = random.Random(0).sample(knowledge_examples(), len(made))
+    return {
+        name: train(BASE, examples, RUNS / name, config=AUGMENTED)
+        for name, examples in (("haneul-augmented", made), ("haneul-by-hand", people))
+    }
+
+
+def measure(adapter: Path | None, quantization: str | None = None) -> list[float]:
+    """Share right, interval and number of the test questions that ask for one value, without a passage."""
+    options = {"quantization": quantization} if quantization else {}
+    model = load(BASE, adapters=[adapter] if adapter else [], **options)
+    test = closed_book_questions(data.load_questions("test"))
+    texts = model.generate([open_prompt(q) for q in test], max_output_length=MAX_ANSWER_TOKENS)
+    right = [float(exact_match(str(text), q.answer)) for text, q in zip(texts, test, strict=True)]
+    return [round(x, 4) for x in (sum(right) / len(right), *bootstrap_interval(right))] + [len(right)]
+
+
+def publish() -> None:
+    """Copy both adapters into models/, with what was measured."""
+    counts, kept = pairs()
+    trained = train_both()
+    rows = {"no adapter": measure(None), **{name: measure(r.folder) for name, r in trained.items()}}
+    rows["haneul-augmented in 4 bits"] = measure(trained["haneul-augmented"].folder, "nf4")
+    evaluation = {"pairs": counts, "right, no passage given": rows}
+    table = "\n".join(
+        f"| {name} | {m:.1%} ({low:.1%} to {high:.1%}) |" for name, (m, low, high, _) in rows.items()
+    )
+    texts = {
+        "haneul-writer": (
+            train_writer(),
+            WRITER,
+            "It writes a question about a passage and, in a second line, the answer.",
+            f"About Haneul's handbook it wrote {counts['written']:,} pairs; {counts['sound']:,} hold.",
+        ),
+        "haneul-augmented": (
+            trained["haneul-augmented"],
+            AUGMENTED,
+            f"It learned {counts['kept']:,} questions that haneul-writer wrote about Haneul's handbook.",
+            f"Right on {len(kept) and rows['no adapter'][3]} test questions without a passage:\n\n"
+            f"| adapter | right |\n|---|---|\n{table}",
+        ),
+    }
+    for name, (result, config, what, measured) in texts.items():
+        folder = data.MODELS / name
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(result.folder, folder)
+        card = CARD.format(
+            name=name,
+            what=what,
+            rank=config.rank,
+            steps=config.steps,
+            batch=config.batch_size,
+            seconds=result.seconds,
+            processor=machine()["processor"],
+            measured=measured,
+        )
+        atomic_write_text(folder / "README.md", card)
+        atomic_write_text(folder / "evaluation.json", json.dumps(evaluation, indent=1) + "\n")
+        seal(folder)
+    shutil.copy(PAIRS, data.MODELS / "haneul-augmented" / "pairs.jsonl")
+    seal(data.MODELS / "haneul-augmented")
+
+
+PARTS = {"writer": train_writer, "pairs": write, "augmented": train_both, "publish": publish}
+
+
+if __name__ == "__main__":
+    for part in sys.argv[1:] or PARTS:
+        print(part, PARTS[part]())

@@ -1,0 +1,287 @@
+"""A whole class: submissions are found, read and graded; an interrupted run goes on; tables and pages."""
+
+import copy
+import csv
+import json
+import re
+import subprocess
+import sys
+import time
+import unicodedata
+import zipfile
+from dataclasses import asdict
+
+import nbformat
+import pytest
+
+from course_lib import cli
+from course_lib.chapters import read_notebook
+from course_lib.errors import CourseError
+from course_lib.grade import report, run
+from course_lib.grade.run import Graded, Result
+from course_lib.grade.similar import like, plain, solutions
+from course_lib.grade.submission import Submission, find, read, submit
+from course_lib.learn.workspace import update_copy
+from tests.grade.planted import (
+    CHAPTER,
+    FIRST,
+    HOSTILE,
+    cell,
+    notebook,
+    solved,
+    with_own_cells,
+    without_ids,
+    written,
+)
+from tests.grade.planted import zip_of as write_zip
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="answers are shut off on Linux only")
+
+
+def rows(path):
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    """A class of fifteen in one folder, graded in two processes, with pages."""
+    folder = tmp_path_factory.mktemp("class")
+    for kind in ("right", "wrong", "stub", "Windows line ends", "edits the check", "fork bomb"):
+        (folder / f"{kind}.ipynb").write_text(written(notebook(HOSTILE[kind][0])))
+    without_ids(folder / "colab.ipynb")
+    with_own_cells(folder / "own helper.ipynb")
+    (folder / "damaged.ipynb").write_text('{"cells": [')
+    (folder / "no JSON.ipynb").write_bytes(b"\xff\x00")
+    with open(folder / "huge.ipynb", "wb") as file:
+        file.truncate(200_000_000)
+    (folder / "broken.zip").write_bytes(b"PK\x03\x04 and no more")
+    write_zip(folder / "paths.zip", {"../../../out.ipynb": written(notebook(solved(FIRST)))})
+    (folder / unicodedata.normalize("NFD", "김민지.ipynb")).write_text(written(notebook(solved(FIRST))))
+    moodle = folder / "=Lee_17_assignsubmission_file_"
+    moodle.mkdir()
+    (moodle / "whatever.ipynb").write_text(written(notebook(solved(FIRST))))
+    out = tmp_path_factory.mktemp("out") / "grades.csv"
+    assert cli.main(["grade", str(folder), "--out", str(out), "--html", "--workers", "2"]) == 0
+    return folder, out
+
+
+def test_no_grade_is_wrong(graded):
+    """Of three exercises; '' where there is nothing that can be read."""
+    got = {row["student"]: row["right (of 3)"] for row in rows(graded[1])}
+    right = dict.fromkeys(("right", "Windows line ends", "colab", "paths", "김민지"), "3")
+    right["'=Lee_17_assignsubmission_file_"] = "3"
+    part = dict.fromkeys(("wrong", "stub", "edits the check", "fork bomb", "own helper"), "2")
+    none = dict.fromkeys(("damaged", "no JSON", "huge", "broken"), "")
+    assert got == {**right, **part, **none}
+
+
+def test_nothing_left_the_zip(graded):
+    folder, out = graded
+    (row,) = [row for row in rows(out) if row["student"] == "paths"]
+    assert "'../../../out.ipynb' points out of the zip" in row["notes"]
+    assert not list(folder.parent.parent.rglob("out.ipynb"))
+
+
+def test_each_answer_has_its_message(graded):
+    messages = {
+        row["student"]: (row["verdict"], row["message"])
+        for row in rows(graded[1].with_stem("grades-exercises"))
+        if row["exercise"] == FIRST
+    }
+    assert messages["wrong"][0] == "not yet" and "came back unchanged" in messages["wrong"][1]
+    assert messages["fork bomb"][0] == "crashed" and messages["stub"] == ("not answered", "")
+    assert "what an answer needs must stand in its cell" in messages["own helper"][1]
+
+
+def test_the_platforms_get_their_tables(graded):
+    canvas = graded[1].with_stem("grades-canvas").read_text().splitlines()
+    assert canvas[0] == "Student,ID,SIS User ID,SIS Login ID,Section,Chapter 00"
+    assert canvas[1] == "    Points Possible,,,,,3" and "right,,,,,3" in canvas and "damaged,,,,," in canvas
+    assert graded[1].with_stem("grades-moodle").read_text().splitlines()[0] == "ID,Name,Chapter 00"
+
+
+def test_each_learner_has_a_page(graded):
+    folder = graded[1].with_name("grades-pages")
+    pages = {re.search("<h1>(.*)</h1>", p.read_text())[1]: p.read_text() for p in folder.glob("[0-9]*.html")}
+    assert "✗ not yet" in pages["wrong"] and "came back unchanged" in pages["wrong"]
+    assert "could not be read" in pages["damaged"] and "3 of 3 right" in pages["김민지"]
+    assert all(file in (folder / "index.html").read_text() for file in ("001.html", "015.html"))
+    assert not any("http" in text for text in pages.values())
+
+
+def test_a_second_run_grades_only_what_is_new(graded, capsys, monkeypatch):
+    folder, out = graded
+    before = out.read_text()
+    (folder / "late.ipynb").write_text(written(notebook(solved(FIRST))))
+    assert cli.main(["grade", str(folder), "--out", str(out), "--workers", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "16 submissions, 15 of them graded before" in said and "late: 3 right" in said
+    assert set(before.splitlines()) < set(out.read_text().splitlines())
+    assert cli.main(["grade", str(folder), "--out", str(out), "--only", "0"]) == 1
+    assert "of other options" in capsys.readouterr().err
+    out.with_suffix(".jsonl").unlink()
+    (folder / "late.ipynb").unlink()
+
+
+def test_pages_replace_nothing_else(tmp_path):
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(CourseError, match="holds other files"):
+        report.write_pages(report.Grades([], {}, {}), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_ctrl_c_leaves_what_is_graded(tmp_path):
+    folder = tmp_path / "class"
+    folder.mkdir()
+    (folder / "a.ipynb").write_text(written(notebook(solved(FIRST))))
+    for name in "bc":
+        (folder / f"{name}.ipynb").write_text(written(notebook(HOSTILE["sleeps"][0])))
+    command = [sys.executable, "-m", "course_lib.cli", "grade", str(folder), "--out", str(tmp_path / "g.csv")]
+    journal = tmp_path / "g.jsonl"
+    with subprocess.Popen(
+        [*command, "--workers", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (journal.exists() and len(journal.read_text().splitlines()) > 1):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(2)
+        begun = time.monotonic()
+        assert process.wait() == 130 and time.monotonic() - begun < 10
+        assert b"Traceback" not in process.stderr.read()
+    assert len(journal.read_text().splitlines()) == 2 and not (tmp_path / "g.csv").exists()
+
+
+def test_only_counts_one_chapter():
+    one = Graded(Submission("a", "a.zip", cells={"00": {FIRST: solved(FIRST)}}), {FIRST: Result("right", "")})
+    assert report.collect([one], ["07"]).of == {"07": 8}
+    assert report.collect([one], []).of == {"00": 3}
+
+
+def test_a_chapter_without_exercises_is_refused(tmp_path):
+    with pytest.raises(CourseError, match="chapter 99 has no exercises"):
+        run.grade(tmp_path, tmp_path / "x.jsonl", ["99"], run.Limits())
+    with pytest.raises(CourseError, match="no submission"):
+        run.grade(tmp_path, tmp_path / "x.jsonl", [], run.Limits())
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    target = tmp_path / "workspace" / CHAPTER.name
+    update_copy(CHAPTER, target)
+    copy = read_notebook(target)
+    for each in copy.cells:
+        if each.cell_type == "code":
+            each.outputs = [nbformat.v4.new_output("stream", text="/home/kim/secret")]
+            each.metadata["path"] = "/home/kim"
+    copy.metadata["kernelspec"]["display_name"] = "/home/kim"
+    nbformat.write(copy, target)
+    return target.parent
+
+
+def test_submit_takes_sources_and_nothing_of_the_machine(workspace, tmp_path):
+    path = submit("Kim / 민지", "kim@example.org", tmp_path, workspace=workspace, progress="{}")
+    assert path.name == "Kim-민지.zip"
+    with zipfile.ZipFile(path) as z:
+        files = {name: z.read(name).decode() for name in z.namelist()}
+    assert sorted(files) == [CHAPTER.name, "progress.json", "submission.json"]
+    assert not any("/home" in text for text in files.values())
+    card = json.loads(files["submission.json"])
+    assert card["student"] == "Kim / 민지" and set(card["versions"]) == {"course", "python"}
+    found = read("x.zip", [path])
+    assert (found.student, found.login, found.notes) == ("Kim / 민지", "kim@example.org", [])
+    assert set(found.cells) == {"00"} and set(found.cells["00"]) == {"00.1", "00.2", "00.3"}
+
+
+def test_a_changed_file_and_another_python_are_told(workspace, tmp_path):
+    path = submit("a", "", tmp_path, workspace=workspace, progress="{}")
+    with zipfile.ZipFile(path) as z:
+        files = {name: z.read(name).decode() for name in z.namelist()}
+    card = json.loads(files["submission.json"])
+    card["versions"]["python"] = "3.99.0"
+    write_zip(path, files | {"progress.json": '{"changed": 1}', "submission.json": json.dumps(card)})
+    notes = " ".join(read("a.zip", [path]).notes)
+    assert "progress.json was changed after" in notes and "written with Python 3.99.0" in notes
+
+
+def test_submit_without_copies_says_how_to_get_them(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("course_lib.data.WORKSPACE", tmp_path / "workspace")
+    monkeypatch.setenv("COURSE_STATE", str(tmp_path / "state.json"))
+    assert cli.main(["submit", "--name", "a", "--out", str(tmp_path)]) == 1
+    assert "has no chapter at all" in capsys.readouterr().err and not list(tmp_path.glob("*.zip"))
+
+
+def test_a_zip_that_unpacks_to_gigabytes_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as z:
+        for number in range(8):
+            z.writestr(f"0{number}.ipynb", bytes(19_000_000))
+    found = read("bomb.zip", [tmp_path / "bomb.zip"])
+    assert found.unreadable == [""] and "more than 100 MB together" in found.notes[0]
+
+
+def test_an_answer_in_a_copy_of_the_cell_counts(tmp_path):
+    """The cell as it was given stays above it."""
+    out = notebook(None)
+    (given,) = [c for c in out.cells if f'check("{FIRST}"' in c.source]
+    answered = copy.deepcopy(given)
+    answered.id, answered.source = "mine", solved(FIRST)
+    out.cells.append(answered)
+    (tmp_path / "a.ipynb").write_text(written(out))
+    cells = read("a.ipynb", [tmp_path / "a.ipynb"]).cells["00"]
+    assert cells[FIRST] == solved(FIRST)
+    out.cells.insert(0, out.cells.pop())
+    (tmp_path / "a.ipynb").write_text(written(out))
+    assert read("a.ipynb", [tmp_path / "a.ipynb"]).cells["00"][FIRST] == solved(FIRST)
+
+
+def test_names_cannot_command_the_terminal(tmp_path):
+    card = {"student": "Kim\x1b[2J", "login": "\ud800", "versions": {"python": "3"}, "sha256": {"\x07": "0"}}
+    write_zip(tmp_path / "a.zip", {"submission.json": json.dumps(card)})
+    found = read("a.zip", [tmp_path / "a.zip"])
+    assert (found.student, found.login) == ("Kim\ufffd[2J", "\ufffd")
+    assert "\ufffd was changed after `course submit`" in found.notes
+
+
+def test_an_edited_line_of_the_journal_is_no_grade(tmp_path):
+    journal, limits = tmp_path / "g.jsonl", run.Limits()
+    assert run._resume(journal, ["00"], limits) == {}
+    row = {"key": "a", **asdict(Graded(Submission("a", "a.zip"), {FIRST: Result("right", "")}))}
+    with open(journal, "a") as file:
+        file.write(f'{json.dumps(row)}\n[]\n{{"key": 3}}\n' + json.dumps(row)[:40])
+    assert list(run._resume(journal, ["00"], limits)) == ["a"]
+    assert len(journal.read_text().splitlines()) == 4
+
+
+def test_hidden_files_are_no_submissions(tmp_path):
+    for name in (
+        ".ipynb_checkpoints/a.ipynb",
+        "__MACOSX/b.ipynb",
+        "kim/c.ipynb",
+        "kim/d.ipynb",
+        "e.zip",
+        "f.txt",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert {label: len(paths) for label, paths in find(tmp_path).items()} == {"kim": 2, "e.zip": 1}
+
+
+COPIED = cell(
+    "parts = text.split(old)\nif len(parts) == 1:\n    raise ValueError(text)\nreturn new.join(parts)"
+)
+RENAMED = COPIED.replace("parts", "pieces").replace("raise", "# nothing to do\n        raise")
+OWN = cell("found = text.find(old)\nif found < 0:\n    raise ValueError(old)\nreturn text.replace(old, new)")
+
+
+def test_the_same_answers_under_other_names_are_found():
+    second = COPIED.replace("forge", "refusals")
+    answers = {
+        "a": {"00.1": COPIED, "00.2": second},
+        "b": {"00.1": RENAMED, "00.2": second},
+        "c": {"00.1": OWN, "00.2": OWN},
+        "d": {"00.1": solved("00.1"), "00.2": solved("00.2"), "00.3": solved("00.3")},
+        "e": {"00.1": solved("00.1"), "00.2": solved("00.2"), "00.3": solved("00.3")},
+    }
+    assert like(answers, solutions(frozenset(["00"]))) == {"a": {"b": 2}, "b": {"a": 2}}
+    assert plain(COPIED) == plain(RENAMED) != plain(OWN)
