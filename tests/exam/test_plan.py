@@ -120,6 +120,7 @@ def test_a_plan_is_told_in_words():
     text = str(plan_exam("EXAONE-3.0-7.8B", RTX, None, "q4_k_m"))
     assert "it fits" in text and "270 minutes: in time, at the lowest efficiency too." in text
     assert "not on this card" in str(plan_exam("Llama-3.3-70B", RTX, None, "q4_k_m"))
+    assert "So small a model takes longer" in str(plan_exam("haneul-4m", RTX)) and "small" not in text
     planned = plan_exam(MODEL, RTX, Exam(), "q4_k_m")
     between = replace(planned.exam, minutes=planned.minutes.value + 0.01)
     assert "at the median efficiency, not at the lowest" in str(replace(planned, exam=between))
@@ -159,10 +160,12 @@ def test_impossible_plans(model, asked, told):
 def test_the_fix_for_too_long_a_prompt_is_the_most_passages_that_the_model_reads():
     with pytest.raises(CourseError, match="takes 4,096 together") as error:
         plan_exam("EXAONE-3.0-7.8B", RTX, Exam(passages=30))
-    assert error.value.fix == "Exam(passages=19)"
+    assert error.value.fix == "give at most 19 passages"
     plan_exam("EXAONE-3.0-7.8B", RTX, Exam(passages=19))
     with pytest.raises(CourseError):
         plan_exam("EXAONE-3.0-7.8B", RTX, Exam(passages=20))
+    with pytest.raises(CourseError, match="give shorter answers"):
+        plan_exam("EXAONE-3.0-7.8B", RTX, Exam(passages=1, answer_tokens=4000))
 
 
 def test_cards_have_names_of_the_planner_and_runs_below_full_speed():
