@@ -71,7 +71,8 @@ def timed_here(engine: Engine, model: Model, exam: Exam) -> tuple[Card, str, Dri
     if engine.driver not in drivers:
         what = f"{engine.name} runs with {engine.driver}, which does not tell what it reads"
         raise CourseError(what, 'load(model, driver="llamacpp")')
-    driver, chosen = drivers[engine.driver], engine.spec.quantization
+    driver = drivers[engine.driver]
+    chosen: str | None = engine.spec.quantization
     if chosen == "none":  # else a file's own format, as that of a .gguf file
         chosen = {32: "float32", 16: "bfloat16"}.get(round(8 * engine.weight_bytes / engine.parameters))
     planned = plan(model, chosen, driver=driver)
