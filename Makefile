@@ -3,7 +3,7 @@
 PYTHON ?= python3
 COURSE = @$(PYTHON) course.py
 
-.PHONY: lab test test-real check doctor set-up set-up-dev data models
+.PHONY: lab test test-real check doctor set-up set-up-dev site data models
 
 lab:
 	$(COURSE) lab $(if $(PORT),--port $(PORT))
@@ -14,6 +14,10 @@ test check doctor set-up:
 # All chapters on real models, which `course models pull` downloads first (half an hour on two cores).
 test-real:
 	$(COURSE) test --tier real
+
+# The course as a folder of HTML pages: build/site/index.html.
+site: set-up-dev
+	@.venv/bin/python docs/site/build.py
 
 set-up-dev:
 	$(COURSE) set-up --dev

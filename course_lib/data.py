@@ -17,7 +17,10 @@ from typing import Any, Literal, TypeVar
 
 from course_lib.errors import CourseError
 
-ROOT = Path(__file__).resolve().parents[1]
+SHARE = (
+    Path(__file__).resolve().parent / "share"
+)  # a wheel carries chapters, data and models here: see setup.py
+ROOT = SHARE if SHARE.is_dir() else SHARE.parents[1]
 HANEUL = ROOT / "datasets" / "haneul"
 MODELS = ROOT / "models"
 CHAPTERS = ROOT / "chapters"
@@ -27,13 +30,14 @@ def find_workspace() -> Path:
     """Return the folder of the student's copies of the chapters and of their progress.
 
     It is COURSE_WORKSPACE if that is set, else `workspace/` in the course's folder. Where that folder cannot
-    be written to, as when a class shares it, it is `local-ai-measured` in the home folder.
+    be written to, as when a class shares it, or was installed from a wheel, it is `local-ai-measured` in the
+    home folder.
     """
     if named := os.environ.get("COURSE_WORKSPACE"):
         return Path(named).expanduser().resolve()
     own = ROOT / "workspace"
     writable = os.access(own if own.is_dir() else ROOT, os.W_OK)
-    return own if writable else Path.home().resolve() / "local-ai-measured"
+    return own if writable and ROOT != SHARE else Path.home().resolve() / "local-ai-measured"
 
 
 WORKSPACE = find_workspace()
@@ -118,9 +122,16 @@ def verify(folder: Path, fix: str) -> None:
             )
 
 
+def restore(name: str) -> str:
+    """Return what brings a damaged file or folder of the course back. name: its path in the repository."""
+    if ROOT == SHARE:
+        return "install the course's wheel again, with --force-reinstall --no-deps"
+    return f"git checkout -- {name}"
+
+
 @functools.cache
 def _verified(folder: Path) -> Path:
-    verify(folder, "git checkout -- datasets/haneul")
+    verify(folder, restore("datasets/haneul"))
     return folder
 
 

@@ -71,12 +71,21 @@ def _python() -> Finding:
 
 
 def _packages() -> Finding:
-    """Compare the installed packages with pyproject.toml, which may be newer than the installation."""
+    """Compare the installed packages with pyproject.toml, which may be newer than the installation.
+
+    A course that was installed from a wheel has no pyproject.toml; its own record says the same.
+    """
     from packaging.requirements import Requirement
 
-    project = tomllib.loads((data.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    named, problems = [Requirement(line) for line in project["dependencies"]], []
-    requirements = [each for each in named if each.marker is None or each.marker.evaluate()]  # of this system
+    file = data.ROOT / "pyproject.toml"
+    lines = (
+        tomllib.loads(file.read_text("utf-8"))["project"]["dependencies"]
+        if file.is_file()
+        else importlib.metadata.requires("local-ai-measured") or []
+    )
+    named, problems = [Requirement(line) for line in lines], []
+    # Of this system, and of no extra.
+    requirements = [each for each in named if each.marker is None or each.marker.evaluate({"extra": ""})]
     for requirement in requirements:
         try:
             version = importlib.metadata.version(requirement.name).partition("+")[0]
@@ -166,7 +175,7 @@ def _models() -> Finding:
 
 
 def _data() -> Finding:
-    data.verify(data.HANEUL, "git checkout -- datasets/haneul")
+    data.verify(data.HANEUL, data.restore("datasets/haneul"))
     return ok("Haneul Bank, files verified")
 
 

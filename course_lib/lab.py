@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 
-from course_lib.data import CHAPTERS, ROOT, WORKSPACE
+from course_lib.data import CHAPTERS, ROOT, WORKSPACE, restore
 from course_lib.errors import CourseError
 from course_lib.learn.workspace import start
 
@@ -74,11 +74,8 @@ def open_lab(port: int, *, browser: bool = True) -> int:
 
     Raises CourseError if the port is taken or the chapters are missing.
     """
-    if not CHAPTERS.is_dir():
-        what = "the library is installed here without the chapters, which are in the course's repository"
-        raise CourseError(what, "clone the repository and run in it: python3 course.py lab")
     if not (CHAPTERS / FIRST_CHAPTER).is_file():
-        raise CourseError(f"chapters/{FIRST_CHAPTER} is missing", "git checkout -- chapters")
+        raise CourseError(f"chapters/{FIRST_CHAPTER} is missing", restore("chapters"))
     if not port_is_free(port):
         raise CourseError(
             f"port {port} is taken by another program", f"course lab --port {next_free_port(port)}"

@@ -74,6 +74,28 @@ def test_more_lines_than_colours_are_refused():
         lines_with_intervals({str(i): {1: (0, 0, 0)} for i in range(5)}, x="", y="", title="", ticks={})
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("draw", "lines", "match"),
+    [
+        (lines_with_intervals, {"a": {}}, "'a' has no points"),
+        (curves, {"a": {}}, "'a' has no points"),
+        (lines_with_intervals, {"a": {1: (NAN, 0.0, 1.0)}}, "not finite"),
+    ],
+)
+def test_lines_that_cannot_be_drawn_are_refused(draw, lines, match):
+    ticks = {"ticks": {}} if draw is lines_with_intervals else {}
+    with pytest.raises(ValueError, match=match):
+        draw(lines, x="", y="", title="", **ticks)
+
+
+def test_points_are_joined_from_left_to_right():
+    line = curves({"a": {4: 1.0, 1: 2.0, 2: 3.0}}, x="", y="", title="").axes[0].lines[0]
+    assert list(line.get_xdata()) == [1, 2, 4] and list(line.get_ydata()) == [2.0, 3.0, 1.0]
+
+
 def test_every_time_is_a_dot_and_the_median_a_bar():
     axes = dots({"cold": [3.0], "warm": [1.0, 1.2, 1.1]}, x="ms", title="t").axes[0]
     assert list(axes.lines[2].get_xdata()) == [1.0, 1.2, 1.1]

@@ -224,7 +224,7 @@ def test_steps_are_whole_numbers():
     [
         ({}, {}, "0 lines"),
         ({str(i): {1: 1.0} for i in range(5)}, {}, "5 lines"),
-        ({"a": {}}, {}, "each with its points"),
+        ({"a": {}}, {}, "has no points"),
         ({"a": {1: float("nan")}}, {}, "not finite"),
         ({"a": {1: float("inf")}}, {}, "not finite"),
         ({"a": {1: 1.0}}, {"a": 2}, "kept step a: 2"),

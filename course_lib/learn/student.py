@@ -12,6 +12,7 @@ import textwrap
 from typing import Any
 
 from course_lib.chapters import chapter_path, read_notebook
+from course_lib.data import restore
 from course_lib.errors import CourseError
 
 # nbgrader's delimiters (nbgrader.readthedocs.io, "Creating and grading assignments").
@@ -69,7 +70,7 @@ def student_copy(notebook: Any) -> Any:
     out = copy.deepcopy(notebook)
     out.cells = []
     for cell in notebook.cells:
-        if "solution" in tags(cell):
+        if tags(cell) & {"solution", "hint"}:  # a copy's cells for hints are made again
             continue
         cell = copy.deepcopy(cell)
         out.cells.append(cell)
@@ -78,17 +79,20 @@ def student_copy(notebook: Any) -> Any:
             if "exercise" in tags(cell):
                 if REGION.search(cell.source):  # a handout may have no solutions
                     cell.source = make_stub(cell.source)
-                out.cells.append(hint_cell(cell))
+                out.cells += hint_cells(cell)
     return out
 
 
-def hint_cell(exercise: Any) -> Any:
+def hint_cells(exercise: Any) -> list[Any]:
     """Return the cell for hints under an exercise's cell: a comment, so that "Run All" shows no hint."""
     from nbformat.v4 import new_code_cell
 
-    call = f'hint("{EXERCISE_ID.findall(exercise.source)[-1]}")'
-    text = f"# Stuck? Remove the # before {call} and run this cell. Each run shows one more hint.\n# {call}"
-    return new_code_cell(text, id=f"{exercise.id}{HINT}", metadata={"tags": ["hint"]})
+    calls = [f'hint("{id_}")' for id_ in EXERCISE_ID.findall(exercise.source)]
+    texts = [
+        f"# Stuck? Remove the # before {call} and run this cell. Each run shows one more hint.\n# {call}"
+        for call in calls[-1:]
+    ]
+    return [new_code_cell(text, id=f"{exercise.id}{HINT}", metadata={"tags": ["hint"]}) for text in texts]
 
 
 def exercise_cell(id_: str) -> str:
@@ -104,4 +108,4 @@ def exercise_cell(id_: str) -> str:
                     f"this copy of the course has no solution for {id_}", "ask your teacher for it"
                 )
             return str(cell.source)
-    raise CourseError(f"no cell of {path.name} checks exercise {id_}", "git checkout -- chapters")
+    raise CourseError(f"no cell of {path.name} checks exercise {id_}", restore("chapters"))

@@ -18,12 +18,8 @@ from matplotlib.text import Text
 
 from course_lib.errors import CourseError
 
-COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-)  # Okabe and Ito's, which colour-blind readers can tell apart
+#: Okabe and Ito's colours, which colour-blind readers can tell apart.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 PALE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}  # behind a name on a drawing
 MARKERS = ("o", "s", "^", "D")
 MARKER_STYLES = [

@@ -19,23 +19,26 @@ BEST_MARKERS = (("*", 14), ("D", 9), ("s", 10), ("P", 11))  # marker and its siz
 def lines_with_intervals(
     lines: Mapping[str, Mapping[float, Point]], *, x: str, y: str, title: str, ticks: Mapping[float, str]
 ) -> Picture:
-    """Draw a line per name over a logarithmic x axis, in per cent, with an interval at each point.
+    """Draw one line per name over a logarithmic x axis, in per cent, with intervals.
 
-    The lines are moved apart a little from left to right, so that their intervals do not cover each other.
+    The lines are shifted sideways a little, so that their intervals do not cover each other.
 
     lines: name -> x value -> (value, low, high), proportions from 0 to 1. ticks: x value -> its label.
-    Raises ValueError for no lines and for more lines than colours.
+    Raises ValueError for no lines, more lines than colours, a line without points, and a number that is not
+    finite.
     """
     check_count(len(lines), len(COLOURS), "lines")
+    _check_points(lines)
+    check_numbers(number for points in lines.values() for point in points.values() for number in point)
     figure, axes = new_picture(7, 4)
-    for turn, (name, points) in enumerate(lines.items()):
-        colour, marker, style = COLOURS[turn], MARKERS[turn], STYLES[turn]
+    for i, (name, points) in enumerate(lines.items()):
+        colour, marker, style = COLOURS[i], MARKERS[i], STYLES[i]
         xs = sorted(points)
         values, lows, highs = zip(*([100 * number for number in points[at]] for at in xs), strict=True)
         below = [value - low for value, low in zip(values, lows, strict=True)]
         above = [high - value for value, high in zip(values, highs, strict=True)]
         look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": style, "capsize": 3}
-        moved = [at * 1.04 ** (turn - (len(lines) - 1) / 2) for at in xs]
+        moved = [at * 1.04 ** (i - (len(lines) - 1) / 2) for at in xs]
         axes.errorbar(moved, values, yerr=[below, above], label=name, **look)
         axes.annotate(
             name,
@@ -53,6 +56,11 @@ def lines_with_intervals(
     return figure
 
 
+def _check_points(lines: Mapping[str, Mapping[Any, Any]]) -> None:
+    if empty := [name for name, points in lines.items() if not points]:
+        raise ValueError(f"the line {empty[0]!r} has no points")
+
+
 def curves(
     lines: Mapping[str, Mapping[float, float]],
     *,
@@ -63,20 +71,22 @@ def curves(
     notes: Mapping[str, tuple[float, float]] | None = None,
     linear: bool = False,
 ) -> Picture:
-    """Draw a line per name through its points; both axes are logarithmic, the x axis to base 2.
+    """Draw a line per name through its points; both axes are logarithmic, the x axis to base 2,
+    unless `linear`.
 
     lines: name -> x -> y. levels: name -> y value of a horizontal line. notes: text -> the (x, y) of the
     point that it names. linear: use linear axes, which allow numbers of any sign. Every line bears its name,
     in its colour, where it is farthest from the others.
 
-    Raises ValueError for no lines, for more lines or levels than colours, and for a number that is not
-    finite, or not positive on logarithmic axes.
+    Raises ValueError for no lines, more lines or levels than colours, a line without points, and a number
+    that is not finite, or not positive on logarithmic axes.
     """
     marked, named, lowest = dict(levels or {}), dict(notes or {}), -inf if linear else 0
     if not 0 < len(lines) <= len(COLOURS) or len(marked) > len(COLOURS):
         raise ValueError(
             f"{len(lines)} lines and {len(marked)} levels; 1 to {len(COLOURS)} can be told apart"
         )
+    _check_points(lines)
     points = [*named.values(), *(point for line in lines.values() for point in line.items())]
     if not all(lowest < number < inf for number in (*marked.values(), *(n for p in points for n in p))):
         needed = "finite" if linear else "positive and finite"
@@ -84,7 +94,7 @@ def curves(
     figure, axes = new_picture(7, 4)
     for (name, line), colour, marker, style in zip(lines.items(), COLOURS, MARKERS, STYLES, strict=False):
         look = {"color": colour, "marker": marker if len(line) < 30 else "", "linestyle": style}
-        axes.plot(list(line), list(line.values()), label=name, **look)
+        axes.plot(*zip(*sorted(line.items()), strict=True), label=name, **look)
     if not linear:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
@@ -103,7 +113,7 @@ def curves(
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
     low, high = axes.get_ylim()
-    if not linear and high < 10 * low:  # between two powers of ten the small ticks have the numbers
+    if not linear and high < 10 * low:  # less than a power of ten: the minor ticks have the numbers
         axes.yaxis.set_minor_formatter("{x:,g}")
     axes.grid(alpha=0.3)
     figure.draw_without_rendering()  # places the names, so that their boxes are known
@@ -117,7 +127,7 @@ NEAR: dict[str, Any] = {"xytext": (0, 4), "textcoords": "offset points", "parse_
 
 
 def _name_lines(axes: Any, noted: Sequence[tuple[float, float]] = ()) -> None:
-    """Write the name of each line at the one of its points that is farthest from all other lines.
+    """Write the name of each line at the one of its points that is vertically farthest from the others.
 
     noted: (x, y) of points that have a name of their own, near which there is no room.
     """
@@ -147,7 +157,7 @@ def _free_side(axes: Any, lines: Sequence[Any], level: float) -> str:
 
 
 def _gap(place: Any, line: Any) -> float:
-    """Return how far a place lies above a line (points by ascending x), in shares of the axes."""
+    """Return how far a place lies above a line (points by ascending x), as a share of the axes' height."""
     if not line[0, 0] <= place[0] <= line[-1, 0]:
         return 1.0
     return round(float(place[1] - np.interp(place[0], *line.T)), 2)
@@ -164,20 +174,21 @@ def losses(
     lines: name -> step -> loss in nats per token. best: name -> the step whose weights were kept, which is
     marked. Every line bears its name.
 
-    In words: the first and the last loss of each line, and its loss at the kept step. Raises ValueError for
-    no lines, for more than 4, for a line without points, for a loss that is not finite, and for a kept step
-    at which its line has no loss.
+    Its words should tell the first and the last loss of each line, and its loss at the kept step. Raises
+    ValueError for no lines, more lines than colours, a line without points, a loss that is not finite, and a
+    kept step at which its line has no loss.
     """
     kept = dict(best or {})
-    if not 0 < len(lines) <= len(COLOURS) or not all(lines.values()):
-        raise ValueError(f"{len(lines)} lines; 1 to {len(COLOURS)} can be told apart, each with its points")
+    if not 0 < len(lines) <= len(COLOURS):
+        raise ValueError(f"{len(lines)} lines; 1 to {len(COLOURS)} can be told apart")
+    _check_points(lines)
     check_numbers(loss for points in lines.values() for loss in points.values())
     if unknown := [f"{name}: {step}" for name, step in kept.items() if step not in lines.get(name, {})]:
         raise ValueError(f"no loss is given at the kept step {unknown[0]}")
     figure, axes = new_picture(7.5, 4, xlabel="step", ylabel="loss, nats per token", title=title)
     for (name, points), colour, style in zip(lines.items(), COLOURS, STYLES, strict=False):
         marker = "o" if len(points) < 30 else ""
-        xs, ys = list(points), list(points.values())
+        xs, ys = zip(*sorted(points.items()), strict=True)
         axes.plot(xs, ys, style, marker=marker, markersize=4, color=colour, label=name)
     axes.margins(y=0.14)
     _name_lines(axes)

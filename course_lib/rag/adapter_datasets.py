@@ -31,7 +31,7 @@ STYLE = {
 @functools.cache
 def _rows(name: str) -> tuple[dict[str, Any], ...]:
     """Read the rows of a JSON Lines file. Raises CourseError if it is missing or altered."""
-    data.verify(FOLDER, "git checkout -- datasets/adapters   (or: make data)")
+    data.verify(FOLDER, data.restore("datasets/adapters"))
     with open(FOLDER / f"{name}.jsonl", encoding="utf-8") as lines:
         return tuple(map(json.loads, lines))
 

@@ -26,6 +26,7 @@ from course_lib.serve import ollama_protocol as ollama
 from course_lib.serve import openai_protocol as openai
 from course_lib.serve.errors import ApiError, error_line
 from course_lib.serve.schemas import RequestBody
+from course_lib.serve.uploads import blob
 from course_lib.serve.worker import Worker, closing_error
 
 # Origins of pages that may use the server, as in Ollama; OLLAMA_ORIGINS adds others. * stands for any text.
@@ -73,7 +74,9 @@ def application(worker: Worker) -> ASGIApp:
         ),
         *(Route(path, _guarded(worker, _query(worker, f)), methods=["GET"]) for path, f in QUERIES),
         Route(
-            "/api/blobs/{digest}", _guarded(worker, partial(create.blob, worker)), methods=["HEAD", "POST"]
+            "/api/blobs/{digest}",
+            _guarded(worker, partial(blob, worker.store, worker.uploads)),
+            methods=["HEAD", "POST"],
         ),
         Route("/api/push", _not_implemented, methods=["POST"]),
     ]

@@ -1,34 +1,24 @@
-"""POST /api/create and /api/blobs: models of the user's own, from GGUF files or models of the store."""
+"""POST /api/create: models of the user's own, from GGUF files or models of the store."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import re
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
 from starlette.responses import Response
 
 from course_lib.errors import CourseError
-from course_lib.serve import limits
 from course_lib.serve.errors import ApiError
 from course_lib.serve.library import library
 from course_lib.serve.ollama_protocol import progress
 from course_lib.serve.ollama_schemas import ModelBody, Options
 from course_lib.serve.schemas import Texts
-from course_lib.serve.store import Line, Store, disk_errors
+from course_lib.serve.store import Line, Store
 from course_lib.serve.tags import Tag, header_of, now, parse_name, tag_of_file
+from course_lib.serve.uploads import digest_of
 from course_lib.serve.worker import Worker
-
-DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 
 
 def _one_file(value: Any) -> Any:
@@ -56,66 +46,6 @@ class CreateBody(ModelBody):
     parameters: Options = Field(default_factory=Options)
     license: Texts = Field(default_factory=list)
     stream: bool = True
-
-
-def digest_of(text: str, field: str) -> str:
-    """Return the hexadecimal SHA-256 in "sha256:...". Raises ApiError for another text."""
-    match = DIGEST.fullmatch(text)
-    if match is None:
-        raise ApiError(field, f"{text[:80]!r} is not a digest: expected sha256: and 64 hexadecimal digits")
-    return match[1]
-
-
-async def blob(worker: Worker, request: Request) -> Response:
-    """HEAD and POST /api/blobs/DIGEST: whether the store has a file, and upload it."""
-    digest = digest_of(request.path_params["digest"], "digest")
-    target = worker.store.blob(digest)
-    if request.method != "POST":
-        return Response(status_code=200 if target.is_file() else 404)
-    if target.is_file():
-        return Response(status_code=200)
-    if worker.uploads >= limits.MAX_PULLS:
-        what, wait = f"{worker.uploads} files are being uploaded", {"Retry-After": "1"}
-        raise ApiError("digest", what, "try again when one has ended", status=503, headers=wait)
-    worker.uploads += 1
-    try:
-        await _receive(worker, request, digest)
-    finally:
-        worker.uploads -= 1
-    return Response(status_code=201)
-
-
-async def _receive(worker: Worker, request: Request, digest: str) -> None:
-    """Write the body of a request to the store. Raises ApiError if it stops coming, or has another digest."""
-    with (
-        disk_errors(),
-        tempfile.NamedTemporaryFile(dir=worker.store.blobs, prefix=".upload-", delete=False) as file,
-    ):
-        partial, seen = Path(file.name), hashlib.sha256()
-        try:
-            parts = request.stream()
-            size, begun = 0, time.monotonic()
-            while True:
-                async with asyncio.timeout(limits.BODY_SECONDS):
-                    if (part := await anext(parts, None)) is None:
-                        break
-                seen.update(part)
-                size, seconds = size + len(part), time.monotonic() - begun
-                if seconds > limits.BODY_SECONDS and size < seconds * limits.MIN_UPLOAD_RATE:
-                    what = f"{size:,} bytes in {seconds:.0f} s: less than {limits.MIN_UPLOAD_RATE:,} a second"
-                    raise ApiError(
-                        "digest", what, "send it faster", status=408, headers={"Connection": "close"}
-                    )
-                await run_in_threadpool(file.write, part)
-            file.close()
-            if seen.hexdigest() != digest:
-                raise ApiError("digest", f"the file has another digest, sha256:{seen.hexdigest()}")
-            partial.replace(worker.store.blob(digest))
-        except TimeoutError:
-            what = f"nothing of the file came for {limits.BODY_SECONDS} seconds"
-            raise ApiError("digest", what, "send it again", status=408) from None
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 async def create(worker: Worker, body: CreateBody) -> Response:

@@ -1,9 +1,11 @@
-"""The models that `course serve --model` names: GGUF files of the user, and models of the catalogue."""
+"""The models that `course serve --model` names: GGUF files of the user, and models of the library."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
+
+from tqdm import tqdm
 
 from course_lib.errors import CourseError
 from course_lib.models import catalog
@@ -15,29 +17,49 @@ from course_lib.serve.store import Store
 from course_lib.serve.tags import parse_name
 from course_lib.shell import command_line
 
-WHOLE_MODEL = "name the .gguf file of a whole model; ollama create adds an adapter to one"
+NAME_A_WHOLE_MODEL = "name the .gguf file of a whole model; ollama create adds an adapter to one"
 
 
-def add(store: Store, text: str) -> None:
-    """Add to the store what `text` names: `FILE.gguf` or a model of the library, each also as `...=NAME`.
+def add(store: Store, argument: str) -> None:
+    """Add to the store what `argument` names: `FILE.gguf` or a model of the library.
 
-    A model of the library is pulled, unless it is there. Raises CourseError, with the reason, for anything
-    else. The user's file is copied and otherwise left alone.
+    Either may be followed by `=NAME`, its name on the server. A model of the library is pulled, unless the
+    store has it. Raises CourseError, with the reason, for anything else. The user's file is copied and
+    otherwise left alone.
     """
-    given, name = text, ""
-    if "=" in text and not Path(text).exists():
-        given, _, name = text.rpartition("=")
+    given, name = argument, None
+    if "=" in argument and not Path(argument).expanduser().exists():
+        given, _, name = argument.rpartition("=")
     path = Path(given).expanduser()
     if path.is_file():
+        _check_name(given, path.stem if name is None else name)
         _add_file(store, path, name or path.stem)
-    elif (known := _library_name(given)) is not None:
-        if not store.has(known):
-            for _ in store.pull(known):
-                pass
-        if name:
-            store.copy(known, name)
-    else:
-        raise _nothing_there(path)
+        return
+    known = _library_name(given)
+    if known is None:
+        raise _not_found_error(path)
+    if name is not None:  # before the download
+        _check_name(given, name)
+    if not store.has(known):
+        _pull(store, known)
+    if name:
+        store.copy(known, name)
+
+
+def _check_name(given: str, name: str) -> None:
+    try:
+        parse_name(name)
+    except ApiError as error:
+        fix = command_line("course", "serve", "--model", f"{given}=my-model")
+        raise CourseError(error.what, fix) from error
+
+
+def _pull(store: Store, name: str) -> None:
+    """Pull a model, with a progress bar if a terminal shows it."""
+    with tqdm(desc=f"pulling {name}", unit="B", unit_scale=True, disable=None) as bar:
+        for line in store.pull(name):
+            bar.total = line.get("total", bar.total)
+            bar.update(line.get("completed", bar.n) - bar.n)
 
 
 def _library_name(text: str) -> str | None:
@@ -51,34 +73,28 @@ def _library_name(text: str) -> str | None:
 
 def _add_file(store: Store, path: Path, name: str) -> None:
     try:
-        parse_name(name)
-    except ApiError as error:
-        raise CourseError(
-            error.what, command_line("course", "serve", "--model", f"{path}=my-model")
-        ) from error
-    try:
         check_gguf(path)
-    except CourseError as error:  # most of its fixes are calls of `load`
-        fix = error.fix if error.fix.startswith("git ") else WHOLE_MODEL
+    except CourseError as error:  # except `git lfs pull`, its fixes are calls of `load`
+        fix = error.fix if error.fix.startswith("git ") else NAME_A_WHOLE_MODEL
         raise CourseError(error.what, fix) from error
-    input_format(path)
+    input_format(path)  # raises CourseError for an architecture that llama.cpp does not know
     store.add_file(path, name)
 
 
-def _nothing_there(path: Path) -> CourseError:
-    """The error for a path at which there is no file, and which is no name of the library."""
+def _not_found_error(path: Path) -> CourseError:
+    """The error for a path at which there is no file, and which the library does not name."""
     if path.is_dir():
         files = gguf_models(p.name for p in path.iterdir())
         what = f"{path} is a folder (GGUF models in it: {len(files)}); a file is expected"
-        fix = WHOLE_MODEL
+        fix = NAME_A_WHOLE_MODEL
         if files:
             fix = command_line("course", "serve", "--model", path / files[0])
         elif (path / "config.json").is_file():
             fix = command_line("course", "models", "export", path)
         return CourseError(what, fix)
     if (known := catalog.find(str(path))) is not None:
-        kind = "a LoRA adapter" if known.adapter_of else "no GGUF file"
-        what = f"{known.model} is {kind}; this server runs whole models as GGUF files"
+        kind = "a LoRA adapter" if known.adapter_of else "not a GGUF file"
+        what = f"{known.model} is {kind}; this server runs whole models"
         return CourseError(what, "course models list")
     names = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
     near = [str(path.parent / n) for n in get_close_matches(path.name, names, n=1)]

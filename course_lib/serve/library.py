@@ -1,4 +1,4 @@
-"""The models that `pull` knows: those of the repository, and those that pip brings (the tier `real`)."""
+"""The models that `pull` knows: those shipped in the course's repository, and those that pip installs."""
 
 from __future__ import annotations
 
@@ -23,40 +23,41 @@ from course_lib.models.gguf import cached_file
 from course_lib.models.gguf.writer import TYPES
 
 LATEST = "q8_0"  # weight type of the tag `latest`; quantized, like Ollama's own defaults
-STOP_SECONDS = 5.0  # for a download to end whose client has left
-EXPORT = """
+STOP_SECONDS = 5.0  # to wait for a download to stop after its client has left
+EXPORT_SCRIPT = """
 import pathlib, sys
 from course_lib.models.gguf import cached_export
 folder, weight_type, scratch = sys.argv[1:]
 print(cached_export(pathlib.Path(folder), weight_type, pathlib.Path(scratch)))
 """
-EMBEDDER = "all-minilm:latest"  # the name of catalog.MINILM in Ollama's library
+EMBEDDER_NAME = "all-minilm:latest"  # the name of catalog.MINILM in Ollama's library
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model comes from. weight_type: That of the file to make of a model of the repository."""
+    """Where a model comes from. weight_type: of the GGUF file to write of a shipped model; "" for others."""
 
     model: str
     weight_type: str = ""
 
     def export(self, scratch: Path) -> Path:
-        """Return the GGUF file of a model of the repository.
+        """Return the GGUF file of a shipped model. scratch: a folder for temporary files.
 
-        It is made by a process of its own: the libraries for that would take 300 MB of the server for ever.
+        It is made by a process of its own: the libraries for that would keep 300 MB of the server's memory.
         """
         folder = catalog.verify_shipped(self.model)
         if (found := cached_file(folder, self.weight_type)) is not None:
             return found
-        words = [sys.executable, "-c", EXPORT, str(folder), self.weight_type, str(scratch)]
-        done = subprocess.run(words, cwd=data.ROOT, capture_output=True, text=True)
+        command = [sys.executable, "-c", EXPORT_SCRIPT, str(folder), self.weight_type, str(scratch)]
+        # in the folder of course_lib, so that the process finds it
+        done = subprocess.run(command, cwd=data.ROOT, capture_output=True, text=True)
         if done.returncode:
             what = f"{self.model} cannot be written as GGUF: {done.stderr.strip()[-500:]}"
             raise CourseError(what, "course doctor")
-        return Path(done.stdout.rstrip("\n"))
+        return Path(done.stdout.splitlines()[-1])  # a library may print before
 
     def licence(self) -> str:
-        """Return the name of the licence."""
+        """Return the name of the licence; "" if none is found."""
         if not self.weight_type and self.model != catalog.MINILM:
             return catalog.entry(self.model).licence
         card = (catalog.verify_shipped(self.model) / "README.md").read_text("utf-8")
@@ -70,38 +71,38 @@ def library() -> dict[str, Origin]:
     names = {
         f"{m}:{tag}": Origin(m, weight_type) for m in catalog.shipped() for tag, weight_type in types.items()
     }
-    origins = {entry.model: Origin(entry.model) for entry in packaged()}
+    origins = {entry.model.lower(): Origin(entry.model) for entry in packaged()}
     names |= {f"{model}:latest": origin for model, origin in origins.items()}
     for entry in catalog.entries():  # the name in Ollama's library, such as smollm2:135m
         if entry.ollama and entry.model.lower() in origins:
             names[entry.ollama] = origins[entry.model.lower()]
-    return {name.lower(): origin for name, origin in names.items()} | {EMBEDDER: Origin(catalog.MINILM)}
+    return {name.lower(): origin for name, origin in names.items()} | {EMBEDDER_NAME: Origin(catalog.MINILM)}
 
 
 def packaged() -> list[catalog.Entry]:
-    """Return the models that pip brings and that the server runs: GGUF files, and folders of embedders."""
+    """Return the models that pip installs and that the server runs: GGUF files, and folders of embedders."""
     entries = [entry for entry in catalog.entries() if entry.package]
     return [e for e in entries if e.task == "text-embedding" or e.pulled_path.suffix == ".gguf"]
 
 
 def similar_names(name: str) -> list[str]:
-    """Return the names of the library that `name` may have meant."""
+    """Return the names of the library that the user may have meant by `name`."""
     return similar(name.removesuffix(":latest"), [known.removesuffix(":latest") for known in library()])
 
 
 def place_of(model: str) -> Path:
-    """Return the folder or GGUF file of MiniLM or of a model that pip brings, whether or not it is there."""
+    """Return the folder or GGUF file of MiniLM or of a model that pip installs, present or not."""
     return catalog.shipped_folder(model) or catalog.entry(model).pulled_path
 
 
 def download(entry: catalog.Entry) -> Iterator[dict[str, Any]]:
-    """Download a model by pip, and yield progress. Whoever leaves the loop ends the download.
+    """Download a model by pip, and yield progress. Leaving the loop stops the download.
 
     As in Ollama, what is complete stays, and the next pull goes on from there.
     """
     package, ended = entry.package, threading.Event()
     assert package
-    digest = {"status": f"pulling {package.sha256[:12]}", "digest": f"sha256:{package.sha256}"}
+    line = {"status": f"pulling {package.sha256[:12]}", "digest": f"sha256:{package.sha256}"}
 
     def work(put: Callable[[int], None], stop: threading.Event) -> None:
         try:
@@ -112,13 +113,13 @@ def download(entry: catalog.Entry) -> Iterator[dict[str, Any]]:
     try:
         with contextlib.closing(iterate_in_thread(work)) as counts:
             for completed in counts:
-                yield digest | {"total": package.download_bytes, "completed": completed}
+                yield line | {"total": package.download_bytes, "completed": completed}
     finally:
         ended.wait(STOP_SECONDS)
 
 
 class _Bar(contextlib.nullcontext["_Bar"]):
-    """Takes the place of a tqdm bar: puts the number of bytes, and ends the download when `stop` is set."""
+    """Takes the place of a tqdm bar: passes the number of bytes to `put`; `stop` ends the download."""
 
     def __init__(self, put: Callable[[int], None], stop: threading.Event) -> None:
         super().__init__(self)
@@ -131,4 +132,4 @@ class _Bar(contextlib.nullcontext["_Bar"]):
             raise CancelledError
 
     def set_postfix_str(self, text: str) -> None:
-        """Progress lines have no place for it."""
+        """The progress lines do not show this text."""

@@ -58,7 +58,8 @@ def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None
     )
     needs += f"weights, {format_bytes(planned.kv)} of KV cache for {slots[-1]} x {contexts[-1]} tokens)"
     what = f"model requires more system memory, {needs}, than half of what is free, {format_bytes(budget)}"
-    raise ApiError("model", what, "unload other models, or set a smaller num_ctx", status=500)
+    smaller = "OLLAMA_NUM_PARALLEL" if slots[-1] > 1 else "num_ctx"
+    raise ApiError("model", what, f"unload other models, or set a smaller {smaller}", status=500)
 
 
 def _spec(store: Store, tag: Tag, context: int, slots: int) -> ModelSpec:

@@ -63,7 +63,7 @@ class ServerProcess:
         program = shutil.which(command[0], path=os.pathsep.join((here, os.environ.get("PATH", ""))))
         if program is None:
             raise CourseError(f"{name} is not installed: no program {command[0]}", install)
-        folder = tempfile.mkdtemp(prefix="course-server-")  # the watcher removes it
+        folder = tempfile.mkdtemp(prefix="course-server-")  # the watcher removes it if this process is killed
         self.log, self.pids = log or Path(folder, "server.log"), list[int]()
         own = {key: value.replace("{folder}", folder) for key, value in environment.items()}
         order = {
@@ -81,7 +81,7 @@ class ServerProcess:
             text=True,
             start_new_session=True,  # Ctrl-C interrupts the caller, which then ends the server
         )
-        self._end = weakref.finalize(self, _end, self._watcher)
+        self._end = weakref.finalize(self, _end, self._watcher, folder)
         assert self._watcher.stdin is not None
         self._watcher.stdin.write(json.dumps(order) + "\n")
         self._watcher.stdin.flush()
@@ -144,7 +144,8 @@ def _collect(lines: Any, pids: list[int]) -> None:
         pids += (int(line) for line in lines)
 
 
-def _end(watcher: subprocess.Popen[str]) -> None:
+def _end(watcher: subprocess.Popen[str], folder: str) -> None:
     assert watcher.stdin is not None
     watcher.stdin.close()
     watcher.wait()
+    shutil.rmtree(folder, ignore_errors=True)

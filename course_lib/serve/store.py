@@ -24,7 +24,7 @@ from course_lib.models.downloads.packages import check_accepted
 from course_lib.models.files.resolution import has_size
 from course_lib.serve import limits
 from course_lib.serve.errors import ApiError, not_found
-from course_lib.serve.library import EMBEDDER, download, library, packaged, place_of, similar_names
+from course_lib.serve.library import EMBEDDER_NAME, download, library, packaged, place_of, similar_names
 from course_lib.serve.tags import Tag, now, parse_name, tag_of_file, tag_of_folder
 
 CHUNK_BYTES = 1 << 20  # bytes copied between two progress lines
@@ -64,7 +64,7 @@ class Store:
     def fill(self) -> None:
         """Add the tag `latest` of each model of the repository, and the embedder, unless already present."""
         for name, origin in library().items():
-            shipped = name == EMBEDDER or (origin.weight_type and name.endswith(":latest"))
+            shipped = name == EMBEDDER_NAME or (origin.weight_type and name.endswith(":latest"))
             if shipped and not self.has(name):
                 for _ in self.pull(name):
                     pass
@@ -119,7 +119,7 @@ class Store:
         """Return the tag of an embedding model. Raises ApiError for a chat model."""
         tag = self.find(text)
         if not tag.embeds:
-            fix = f"{EMBEDDER.removesuffix(':latest')} does"
+            fix = f"{EMBEDDER_NAME.removesuffix(':latest')} does"
             raise ApiError("model", f'model "{text}" does not support embeddings', fix)
         return tag
 

@@ -2,7 +2,7 @@
 
 It reads one line of JSON, starts the command in it, and starts it again with growing pauses if it ends by
 itself. It writes the number of each process. When its standard input is closed, which also happens when its
-parent is killed, it ends the processes. At its end it removes the folder.
+parent is killed, it ends the processes and removes the folder.
 """
 
 import contextlib
@@ -56,7 +56,8 @@ def main() -> None:
             end(process)
             failures = 1 if time.monotonic() - begun > STABLE_SECONDS else failures + 1
             closed.wait(pause * 2 ** (failures - 1))
-    shutil.rmtree(order["folder"], ignore_errors=True)
+    if closed.is_set():  # else the parent still wants to read the log
+        shutil.rmtree(order["folder"], ignore_errors=True)
 
 
 if __name__ == "__main__":

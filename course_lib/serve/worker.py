@@ -27,6 +27,7 @@ from course_lib.serve.placement import Placement, place
 from course_lib.serve.settings import Settings
 from course_lib.serve.store import Store
 from course_lib.serve.tags import Tag
+from course_lib.serve.uploads import Uploads
 
 T = TypeVar("T")
 logger = logging.getLogger("course_lib.serve")
@@ -56,7 +57,7 @@ class Worker:
         max_running: int = MAX_RUNNING,
     ) -> None:
         self.store, self.manager, self.closing = store, ModelManager(), threading.Event()
-        self.limit, self.uploads = max_queued + max_running, 0  # uploads: files that are coming
+        self.limit, self.uploads = max_queued + max_running, Uploads()
         self.settings = settings or Settings()
         self.placements: dict[str, Placement] = {}  # key of a tag -> how the model was last loaded
         self._embedding = threading.Lock()

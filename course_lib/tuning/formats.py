@@ -109,6 +109,7 @@ _ALL = (
     _nearest("fp4", f"bitsandbytes: 16 values of a 4-bit float, {_BLOCK_OF_64}", q.FP4, False),
     _nearest("fp4-double", "fp4 with its absmaxes in 8 bits", q.FP4, True),
 )
+#: Every format by its name.
 FORMATS: dict[str, Format] = {fmt.name: fmt for fmt in _ALL}
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -18,14 +17,8 @@ from course_lib.lab import OFFLINE_OPTIONS, next_free_port
 from course_lib.learn import state
 from course_lib.learn.student import tags
 from course_lib.learn.workspace import start
+from tests.browser.chromium import chromium, needs_browser
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# CI sets COURSE_BROWSER=required, so that a missing browser is no silent pass.
-REQUIRED = os.environ.get("COURSE_BROWSER") == "required"
-OPTIONS = """
-    --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
-    --disable-component-update --disable-sync --disable-dev-shm-usage
-"""
 CHAPTER = "01-model-comparison.ipynb"
 ARTEFACTS = ROOT / "tests" / "artefacts"
 SESSION = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session"
@@ -43,9 +36,7 @@ ENDED = """() => {
 }"""
 RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
 
-pytestmark = pytest.mark.skipif(
-    not (BROWSER or REQUIRED), reason="no Chromium here: sudo apt install chromium"
-)
+pytestmark = needs_browser
 
 
 @pytest.fixture
@@ -92,13 +83,8 @@ def server(tmp_path):
 
 @pytest.fixture
 def page():
-    from playwright.sync_api import sync_playwright
-
-    assert BROWSER, "COURSE_BROWSER=required, and there is no Chromium: apt install chromium"
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=BROWSER, args=OPTIONS.split())
+    with chromium() as browser:
         yield browser.new_page(viewport={"width": 1200, "height": 900})
-        browser.close()
 
 
 def picture(page, name):

@@ -341,6 +341,16 @@ def test_cuda_needs_more_room(monkeypatch, tmp_path):
         packages.install_torch("cuda", False, packages.Progress())
 
 
+def test_without_an_index_none_is_asked(monkeypatch, tmp_path):
+    """PIP_NO_INDEX, as the installer of `course pack` sets it: no connection is tried."""
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(packages, "VENV", tmp_path)
+    monkeypatch.setattr(packages, "is_reachable", lambda url: pytest.fail(url))
+    monkeypatch.setattr(packages, "default_torch_needs_cuda", lambda: False)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    packages.install_torch("", False, packages.Progress())
+
+
 def test_an_index_that_is_no_index_does_not_answer():
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"

@@ -94,8 +94,8 @@ SOUND = [
     Planted('reveal("p", 2)', "measured: 2 (p). No guess yet: next time, guess first.\n"),
     Planted(widget("str(x)"), tags="widget"),
     Planted(exercise_cell("00.1"), RIGHT, "exercise"),
-    Planted(exercise_cell("00.2"), "00.2 right: count refusals\n", "exercise"),
-    Planted(exercise_cell("00.3"), "00.3 right: read or remembered?\n", "exercise"),
+    Planted(exercise_cell("00.2"), "\x1b[1;32m✓ 00.2 right\x1b[0m: count refusals\n", "exercise"),
+    Planted(exercise_cell("00.3"), "\x1b[1;32m✓ 00.3 right\x1b[0m: read or remembered?\n", "exercise"),
     Planted("print(known, items, state.path())", "1 [1] None\n"),
 ]
 

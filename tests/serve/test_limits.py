@@ -9,11 +9,9 @@ import re
 import socket
 import threading
 import time
-import unittest.mock
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -183,34 +181,57 @@ def test_a_body_that_does_not_come_is_not_waited_for(worker, monkeypatch, path, 
 
     asyncio.run(application(worker)(scope, never, send))
     assert sent[0]["status"] == 408 and told in sent[1]["body"]
-    assert worker.uploads == 0 and not list(worker.store.blobs.glob(".upload-*"))
+    assert not worker.uploads.running and not list(worker.store.blobs.glob(".upload-*"))
 
 
-def test_an_upload_that_drips_gives_its_place_to_others(worker):
-    """Four uploads of a byte per five seconds kept all others out for ever."""
-    dripping = asyncio.run(uploaded(worker, 10, seconds=60))
-    assert dripping == 408 and asyncio.run(uploaded(worker, 1_000_000, seconds=60)) == 400
-    assert worker.uploads == 0 and not list(worker.store.blobs.glob(".upload-*"))
+UPLOAD = b"POST /api/blobs/sha256:%064d HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\nG"
 
 
-async def uploaded(worker, size, seconds):
-    """The status of an upload of `size` bytes in two parts, `seconds` apart; its digest is wrong."""
-    clock = iter([0.0, 1.0, *[seconds] * 9])
-    with unittest.mock.patch("course_lib.serve.create.time", SimpleNamespace(monotonic=lambda: next(clock))):
-        transport = httpx.ASGITransport(application(worker))
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+@pytest.fixture
+def two_slow_uploads(worker, running, monkeypatch):
+    """All the places, held by a byte each."""
+    monkeypatch.setattr(limits, "MAX_PULLS", 2)
+    monkeypatch.setattr(limits, "UPLOAD_SECONDS", 0.05)
+    with connected(running) as first, connected(running) as second:
+        for number, slow in enumerate((first, second)):
+            slow.sendall(UPLOAD % number)
+            slow.settimeout(30)
+        until(lambda: len(worker.uploads.running) == 2)
+        yield first, second
+    until(lambda: not worker.uploads.running)
+    assert not list(worker.store.blobs.glob(".upload-*"))
 
-            async def parts():
-                yield b"x" * (size // 2)
-                yield b"x" * (size // 2)
 
-            return (await client.post(f"/api/blobs/sha256:{'0' * 64}", content=parts())).status_code
+def assert_receives(connection, text):
+    received = b""
+    while text not in received:
+        part = connection.recv(4096)
+        assert part, received
+        received += part
 
 
-def test_uploads_at_once_are_bounded(worker, http, monkeypatch):
-    monkeypatch.setattr(worker, "uploads", limits.MAX_PULLS)
-    reply = http.post(f"/api/blobs/sha256:{'0' * 64}", content=b"x")
-    assert reply.status_code == 503 and reply.headers["retry-after"] == "1"
+def uploaded(running):
+    """The status of an upload with another digest, after all of it was read."""
+    return httpx.post(f"{running}/api/blobs/sha256:{'5' * 64}", content=b"x" * 9_000, timeout=60).status_code
+
+
+def test_the_slowest_upload_gives_way_to_one_that_waits(running, two_slow_uploads):
+    """Four uploads of a byte per five seconds, each begun anew when it was ended, kept all others out."""
+    first, second = two_slow_uploads
+    second.sendall(b"G" * 90)
+    assert uploaded(running) == 400
+    assert_receives(first, b"1 bytes came")
+    second.sendall(b"G" * 8)
+    assert_receives(second, b"another digest")
+
+
+def test_an_upload_that_is_fast_enough_is_waited_for(worker, running, two_slow_uploads, monkeypatch):
+    monkeypatch.setattr(limits, "MIN_UPLOAD_RATE", 0)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(uploaded, running)
+        until(lambda: worker.uploads._turn.locked())
+        two_slow_uploads[0].close()
+        assert waiting.result() == 400
 
 
 def test_beyond_the_queue_requests_are_refused_with_503(store):
@@ -308,6 +329,8 @@ BOMBS = [
     {"$defs": {"a": {"properties": {"b": {}}}}, "anyOf": [{"$ref": "#/$defs/a", "required": ["b"]}] * 51},
     {"anyOf": [{"type": "array", "maxItems": 9990 + i, "items": {"type": "string"}} for i in range(9)]},
     {"patternProperties": {f"^a{i}[a-z]*$": {} for i in range(101)}, "type": "object"},
+    {"type": "array", "minItems": 400, "items": {"const": "a" * 248}},
+    {"type": "array", "minItems": 400, "items": {"type": "string", "pattern": "^a{240}$"}},
     {"$defs": {"a": {"oneOf": [{"const": i} for i in range(9)]}}, "allOf": [{"$ref": "#/$defs/a"}] * 9},
     {"enum": ["x" * 100] * 2000},
     json.loads('{"items":' * 90 + "{}" + "}" * 90),

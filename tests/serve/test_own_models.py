@@ -1,11 +1,15 @@
 """Models of the user's own: uploaded files, models of the store with other options, files at the start."""
 
 import hashlib
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import gguf as gguf_library
@@ -14,6 +18,7 @@ import numpy as np
 import ollama
 import psutil
 import pytest
+from tqdm import tqdm
 
 from course_lib import data
 from course_lib.errors import CourseError
@@ -24,7 +29,7 @@ from course_lib.models.gguf.adapter import export_adapter
 from course_lib.models.gguf.vocabulary import TEXTS
 from course_lib.models.planner.estimate import plan
 from course_lib.models.schema import Generation, ModelSpec
-from course_lib.serve import given_models
+from course_lib.serve import given_models, placement
 from course_lib.serve import library as library_module
 from course_lib.serve.completion import CompletionRequest, ServedLlamaCpp
 from course_lib.serve.errors import ApiError
@@ -212,6 +217,8 @@ def test_what_is_named_at_the_start_is_served(tmp_path, gguf):
 
 def test_what_cannot_be_served_at_the_start_is_told_with_its_reason(tmp_path, gguf, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "it=mine.gguf").write_bytes(gguf.read_bytes())
     (tmp_path / "text.gguf").write_text("hello")
     (tmp_path / "cut.gguf").write_bytes(gguf.read_bytes()[:3000])
     export_adapter(data.MODELS / "haneul-style", data.MODELS / "haneul-4m", tmp_path / "adapter.gguf")
@@ -230,12 +237,42 @@ def test_what_cannot_be_served_at_the_start_is_told_with_its_reason(tmp_path, gg
         ("full", r"is a folder \(GGUF models in it: 1\)", "course serve --model full/m.gguf"),
         (str(data.MODELS / "haneul-4m"), "is a folder", "course models export"),
         ("full/m.gguf=a b", "no valid model name", "=my-model"),
+        ("~/it=mine.gguf", "'it=mine' is no valid model name", "=my-model"),
+        ("haneul-1m=a b", "no valid model name", "course serve --model haneul-1m=my-model"),
+        ("haneul-1m=", "no valid model name", "course serve --model haneul-1m=my-model"),
     ]:
         before = sorted(tmp_path.rglob("*.gguf"))
         with pytest.raises(CourseError, match=reason) as told:
             given_models.add(Store(tmp_path / "store"), text)
         assert fix in told.value.fix and "delete" not in told.value.fix
-        assert sorted(tmp_path.rglob("*.gguf")) == before
+        assert sorted(tmp_path.rglob("*.gguf")) == before, "nothing was pulled or copied"
+
+
+class Terminal(io.StringIO):
+    """Takes what a terminal would show."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_the_progress_of_a_pull_before_the_server_starts(tmp_path, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(given_models, "tqdm", partial(tqdm, file=terminal))
+    given_models.add(Store(tmp_path), "haneul-300k:q4_0=mine")
+    assert re.search(r"pulling haneul-300k:q4_0: 100%.* \d+k/\d+k", terminal.getvalue())
+
+
+def test_what_a_library_prints_while_a_model_is_exported_is_no_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(library_module, "cached_file", lambda *_: None)
+    script = "print('a deprecated feature')\n" + library_module.EXPORT_SCRIPT
+    monkeypatch.setattr(library_module, "EXPORT_SCRIPT", script)
+    assert library_module.Origin("haneul-300k", "q4_0").export(tmp_path).is_file()
+
+
+def test_a_packaged_model_with_capitals_has_its_name_in_ollamas_library(monkeypatch):
+    entries = [replace(entry, model=entry.model.title()) for entry in catalog.entries()]
+    monkeypatch.setattr(catalog, "entries", lambda: entries)
+    assert library()["smollm2:135m"] == library()["smollm2-135m-instruct:latest"]
 
 
 def test_texts_to_embed_are_tokenized_once_and_together(gguf, monkeypatch):
@@ -354,6 +391,17 @@ def test_a_larger_num_ctx_loads_the_model_anew_and_ps_tells_its_memory(store):
         assert placed.context == context and placed.bytes > model.bytes + 1000
     assert len(worker.manager.loaded_models()) == 1
     worker.close()
+
+
+def test_a_model_that_does_not_fit_is_refused_with_the_sum(store, monkeypatch):
+    monkeypatch.setattr(placement, "SHARE", 1e-9)
+    for settings, told, fix in [
+        (Settings(), "1 x 256 tokens", "num_ctx"),
+        (Settings(num_parallel=64, context_length=1024), "64 x 1024 tokens", "OLLAMA_NUM_PARALLEL"),
+    ]:
+        with pytest.raises(ApiError, match=rf"MiB of weights, .* of KV cache for {told}\)") as refused:
+            place(store, store.find(BASE), settings)
+        assert refused.value.fix.endswith(f"a smaller {fix}")
 
 
 def test_settings_are_read_as_ollama_reads_them(monkeypatch):

@@ -85,24 +85,25 @@ def test_demands_that_exhaust_the_machine_are_found_however_deep_they_lie():
     assert check_size(fine) is fine
 
 
+class Branch(BaseModel):
+    kind: Literal["branch"] = "branch"
+    opens: Annotated[str, Field(pattern=r"^\d\d:\d\d$")]
+    city: str | None = Field(None, description="where it lies")
+
+
+class Machine(BaseModel):
+    kind: Literal["machine"] = "machine"
+    near: Branch | None = None
+    notes: dict[str, Annotated[int, Field(ge=0, le=99)]] = {}
+
+
+class Answer(BaseModel):
+    places: Annotated[list[Annotated[Branch | Machine, Field(discriminator="kind")]], Field(max_length=50)]
+    next: Answer | None = None
+    best: Branch = Field(description="the nearest")
+
+
 def test_what_pydantic_writes_for_models_is_within_the_bounds():
-    class Branch(BaseModel):
-        kind: Literal["branch"] = "branch"
-        opens: Annotated[str, Field(pattern=r"^\d\d:\d\d$")]
-        city: str | None = Field(None, description="where it lies")
-
-    class Machine(BaseModel):
-        kind: Literal["machine"] = "machine"
-        near: Branch | None = None
-        notes: dict[str, Annotated[int, Field(ge=0, le=99)]] = {}
-
-    class Answer(BaseModel):
-        places: Annotated[
-            list[Annotated[Branch | Machine, Field(discriminator="kind")]], Field(max_length=50)
-        ]
-        next: Answer | None = None
-        best: Branch = Field(description="the nearest")
-
     schema = Answer.model_json_schema()
     assert check_size(schema) is schema
     parts = [{"$ref": f"#/$defs/{i}"} for i in range(300)]  # of old pydantic, for a field with a description

@@ -35,7 +35,7 @@ def describe(answer: Reply) -> str:
 
 
 def describe_style(answer: str) -> str:
-    """Say whether an answer is JSON as chapter 05's style adapter teaches it, and the text in it."""
+    """Return "no", or "yes" with the text in the JSON form that chapter 05's style adapter is trained for."""
     content = parse_styled(answer)
     return "no" if content is None else f"yes, and its answer is: {content or '(no words)'}"
 
@@ -51,9 +51,9 @@ def adapter_mixing(
     base: the base model. adapters: label -> source, such as a folder. questions: label -> prompt. manager:
     loads the models; None means the shared one.
 
-    Answers are cached. After each, the mixed model is unloaded; the base model stays loaded for its
-    keep_alive. Raises ValueError for no questions, for no adapters or more than MAX_ADAPTERS, and for an
-    adapter labelled "question".
+    Answers are cached; call this again after training an adapter anew. After each answer the mixed model is
+    unloaded; the base model stays loaded for its keep_alive. Raises ValueError for no questions, for no
+    adapters or more than MAX_ADAPTERS, and for an adapter labelled "question".
     """
     if not questions or not 0 < len(adapters) <= MAX_ADAPTERS or "question" in adapters:
         raise ValueError(

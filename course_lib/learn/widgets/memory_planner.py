@@ -1,4 +1,4 @@
-"""The widget of chapter 02: whether a model fits on a GPU, what fills the memory, and the longest context."""
+"""The widget of chapter 02: whether a model fits on a GPU, what fills the memory, and what else would fit."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def memory_planner(models: Sequence[str] = MODELS) -> Explorer:
         "gpu": Choice("GPU", tuple(gpus)),
         "model": Choice("model", names),
         "weight_format": Choice("format", FORMATS),
-        "context": Range("context", 256, 131_072, 8192, 256, "tokens"),
+        "context": Range("context", 256, 131_072, start=8192, step=256, unit="tokens"),
         "batch": Range("batch size", 1, 64, 1, 1, "texts"),
     }
     return Explorer("memory-planner", "Does it fit?", show, controls)

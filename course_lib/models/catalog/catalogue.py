@@ -222,7 +222,7 @@ def verify_shipped(model: str) -> Path:
     if known and known.download_command:
         size = f"{known.download_bytes / 1e6:,.0f} MB to download"
         raise CourseError(f"{model} is not shipped with the course: {size}", known.download_command)
-    fix = f'load("{shipped()[-1]}")' if shipped() else "git checkout -- models"
+    fix = f'load("{shipped()[-1]}")' if shipped() else data.restore("models")
     raise CourseError(f"no model {model!r} in models/; there are {', '.join(shipped()) or 'none'}", fix)
 
 

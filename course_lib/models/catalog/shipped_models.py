@@ -53,7 +53,7 @@ def verify(name: str) -> Path:
 
 @functools.cache
 def _verified_folder(folder: Path) -> Path:
-    data.verify(folder, f"git checkout -- models/{folder.name}")
+    data.verify(folder, data.restore(f"models/{folder.name}"))
     return folder
 
 

@@ -1,6 +1,7 @@
 """Chat templates: Jinja programs that write the turns of a conversation as a model reads them.
 
-Both drivers use this module, so that they give a model the same tokens. Two rules hold:
+The drivers huggingface and llamacpp use this module, so that they give a model the same tokens. Two rules
+hold:
 
 - The tokenizer decides whether a text begins with BOS, the token for the beginning of a text. A template may
   write it too; there is never a second one.
@@ -31,7 +32,8 @@ from course_lib.models.gguf.inputs import input_format
 from course_lib.models.schema.sources import LocalSource
 from course_lib.models.schema.spec import ModelSpec
 
-MARK_BEGIN, MARK_END = "\U000f0000", "\U000f0001"  # for private use; transformers takes the same two
+# Private-use characters, as in transformers' chat_template_utils.py.
+MARK_BEGIN, MARK_END = "\U000f0000", "\U000f0001"
 # The token ids of each text. The second argument: whether the names of control tokens become these tokens.
 Tokenize = Callable[[Sequence[str], bool], list[list[int]]]
 
@@ -39,7 +41,7 @@ Tokenize = Callable[[Sequence[str], bool], list[list[int]]]
 class ChatTemplate:
     """The chat template of a model.
 
-    source: the template. name: of the model, for errors. variables: what the template may use, such as
+    source: the template. name: the model's, for error messages. variables: what the template may use, such as
     bos_token. control_tokens: the texts of the tokenizer's control tokens.
     """
 
@@ -60,7 +62,7 @@ class ChatTemplate:
     def render(self, turns: Sequence[Turn], *, answered: bool = False) -> list[str]:
         """The conversation up to the beginning of the answer, as a list of parts for `token_ids`.
 
-        answered: the last turn is the answer, and no other one begins. The parts with odd indices are names
+        answered: the last turn is the answer; no other turn is opened. The parts with odd indices are names
         of control tokens that a turn contains. Raises CourseError if the template refuses the conversation,
         or leaves the text of a turn out.
         """
@@ -89,7 +91,7 @@ class ChatTemplate:
 
 
 def has_chat_template(path: Path) -> bool:
-    """Whether the model in a folder or .gguf file has a chat template, by its header or its small files."""
+    """Whether the model has a chat template, by the header of a .gguf file or a folder's tokenizer files."""
     if path.suffix == ".gguf":
         return input_format(path).template is not None
     templates = [path / "chat_template.jinja", *path.glob("additional_chat_templates/*.jinja")]
@@ -125,20 +127,20 @@ def check_chat(name: str, has_template: bool) -> None:
 def token_ids(parts: Sequence[str], tokenize: Tokenize) -> list[int]:
     """The token ids of a conversation that `ChatTemplate.render` has split into parts.
 
-    A part is tokenized after a line break, which is then removed: SentencePiece tokenizers may put a space
-    before the first word of a text.
+    Each part is tokenized after a line break, which is removed again, so that a SentencePiece tokenizer puts
+    no space before its first word.
     """
     ids, (newline,) = tokenize(parts[:1], True)[0], tokenize(["\n"], True)
     for i, part in enumerate(parts[1:], start=1):
         if part:
-            by_template = i % 2 == 0
-            row, alone = tokenize([f"\n{part}", part], by_template)
+            names_are_tokens = i % 2 == 0
+            row, alone = tokenize([f"\n{part}", part], names_are_tokens)
             ids += row[len(newline) :] if row[: len(newline)] == newline else alone
     return ids
 
 
 def with_bos(ids: list[int], bos: list[int]) -> list[int]:
-    """Put `bos`, what the tokenizer adds before every text, before the ids unless they begin with it."""
+    """Prepend `bos`, which the tokenizer adds to every text, unless the ids begin with it."""
     return ids if ids[: len(bos)] == bos else [*bos, *ids]
 
 
@@ -173,7 +175,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 class _Generation(Extension):
-    """The tag {% generation %}, with which a template marks answers for training: it writes its content."""
+    """The tag {% generation %}, with which a template marks answers for training: rendered as its content."""
 
     tags = frozenset({"generation"})  # type: ignore[assignment]
 

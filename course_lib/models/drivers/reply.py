@@ -1,4 +1,4 @@
-"""The input and output of a language model, `Prompt` and `Reply`, and the usage counters of a model."""
+"""The input and output of a language model, `Prompt`, `Reply` and `Stream`, and a model's usage counters."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ class Reply(str):
 class Stream(Iterator[str]):
     """The pieces of an answer, as the model generates them.
 
-    reply: the whole answer with its token counts and finish reason, once the last piece has been read; None
-    before, and for a server that does not count tokens in a stream.
+    reply: the whole answer with its token counts and finish reason, once the iteration has ended; None before
+    that, and if a remote server reports no counts for streams.
     """
 
     reply: Reply | None = None
 
     def __init__(
-        self, pieces: Generator[str, None, Reply | None], counters: Counters, started: float
+        self, pieces: Generator[str, None, Reply | None], counters: Counters, started_at: float
     ) -> None:
-        self._pieces, self._counters, self._started = pieces, counters, started
+        self._pieces, self._counters, self._started_at = pieces, counters, started_at
         self._is_first = True
 
     def __next__(self) -> str:
@@ -57,7 +57,7 @@ class Stream(Iterator[str]):
             self.reply = end.value if self.reply is None else self.reply
             raise
         if self._is_first:
-            self._counters.first_piece_seconds.append(time.perf_counter() - self._started)
+            self._counters.first_piece_seconds.append(time.perf_counter() - self._started_at)
             self._is_first = False
         return piece
 
@@ -68,9 +68,10 @@ class Stream(Iterator[str]):
 
 @dataclass
 class Counters:
-    """Totals over the calls of a loaded model: requests, tokens, and seconds inside `generate`.
+    """Totals over a loaded model's calls of `generate`, without streams: requests, tokens, and seconds.
 
-    first_piece_seconds: the time from the call of `stream` to its first piece, for the last hundred streams.
+    load_seconds: of loading the model. first_piece_seconds: from the call of `stream` to its first piece, for
+    the last hundred streams.
     """
 
     load_seconds: float = 0.0
@@ -91,7 +92,7 @@ class Counters:
 
     @property
     def tokens_per_second(self) -> float:
-        """Generated tokens per second, including the time to read the prompts; 0 before the first answer."""
+        """Tokens that `generate` wrote per second, prompt reading included; 0 before the first answer."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
     @property

@@ -130,7 +130,7 @@ def require(entries: Iterable[catalog.Entry]) -> None:
     missing = {e.model: e for e in entries if on_this_machine(e) is False}
     if missing:
         sizes = ", ".join(f"{e.model} ({e.download_bytes / 1e6:,.0f} MB)" for e in missing.values())
-        commands = [e.download_command or "git checkout -- models" for e in missing.values()]
+        commands = [e.download_command or data.restore("models") for e in missing.values()]
         raise CourseError(
             f"tier {catalog.tier()}: not on this machine: {sizes}", " && ".join(dict.fromkeys(commands))
         )
@@ -153,7 +153,7 @@ def _resolve_local(source: LocalSource) -> Path:
             f'load("{path.parent / near[0]}")' if near else "give the path of a .gguf file or a model folder"
         )
         if path.parent == data.MODELS:
-            fix = f"git checkout -- models/{path.name}"
+            fix = data.restore(f"models/{path.name}")
         raise CourseError(f"{path} does not exist", fix)
     names = [p.name for p in path.iterdir()]
     formats = [

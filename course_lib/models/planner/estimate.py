@@ -21,7 +21,9 @@ from course_lib.models.planner.quants import BASES, WHOLE, tensor_types
 from course_lib.models.schema.spec import QUANTIZATIONS
 from course_lib.tables import table
 
-MIB, GIB = 2**20, 2**30
+MIB = 2**20
+#: Bytes of a GiB.
+GIB = 2**30
 BITSANDBYTES = QUANTIZATIONS["huggingface"]  # bitsandbytes quantizes only the matrices of the layers
 FORMATS = (*(m for m in BASES if m not in WHOLE), "nf4", "fp4", "int8", *WHOLE)
 PURE = ("q4_0",)  # the course writes it without the mixture of llama.cpp, in which the output has q6_k

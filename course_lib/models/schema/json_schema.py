@@ -13,11 +13,11 @@ MAX_SCHEMA_BYTES = 20_000  # texts of 90,000 characters in an enum took 8 second
 MAX_DEPTH = 64  # nested objects and lists of the schema; above about 120 llama.cpp stops or ignores it
 MAX_PROPERTIES = 100  # of all objects in the schema; 500 optional ones made every token five times slower
 MAX_REPEATS = 10_000  # all maxItems and so on together: .1 s; multipleOf=1e6 took minutes
+MAX_FORCED = 100_000  # minItems times the characters; 400,000 took .2 s for every token of an answer
 MAX_PATTERN_REPEATS = 1_000  # product of the {counts} in a pattern; (a{1000}){1000} took 30 seconds
 MAX_COMBINATIONS = 50  # of the parts that allOf joins, each with each: .1 s
-COUNT_KEYWORDS = frozenset(
-    {"minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains"}
-)
+LEAST = ("minItems", "minProperties", "minContains")
+COUNTS = (*LEAST, "maxItems", "maxProperties", "maxContains")
 NAMED, JOINERS = ("properties", "patternProperties"), {"allOf", "anyOf", "oneOf", "$ref"}
 ANNOTATIONS = {"title", "description", "default", "examples", "discriminator", "$comment", "$schema", "$id"}
 ANNOTATIONS |= {"$defs", "definitions"}
@@ -46,18 +46,20 @@ def check_size(schema: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"the schema is no JSON: {error}") from error
     if size > MAX_SCHEMA_BYTES:
         raise ValueError(f"the schema has {size:,} characters, more than {MAX_SCHEMA_BYTES:,}")
-    properties, repetitions, joined, steps, counted = 0, 0, 0, 1, dict[str, int]()
+    properties, repetitions, least, joined, steps, counted = 0, 0, 0, 0, 1, dict[str, int]()
     for part in _parts(schema):
         properties += sum(len(part[name]) for name in NAMED if isinstance(part.get(name), dict))
-        repetitions += _repetitions(part)
+        repetitions += _sum(part, COUNTS)
+        least += _sum(part, LEAST)
         joined += _joined(part, schema, counted)
-        _check_patterns(part)
+        size += _pattern_repeats(part)
         steps = math.lcm(steps, _step(part))
         if steps > MAX_REPEATS:
             raise ValueError(f"multipleOf: the least common multiple of all steps is above {MAX_REPEATS:,}")
     for number, most, what in (
         (properties, MAX_PROPERTIES, "properties"),
         (repetitions, MAX_REPEATS, "repetitions: the sum of all maxItems and so on"),
+        (least * size, MAX_FORCED, "forced characters: the sum of all minItems times its length"),
         (joined, MAX_COMBINATIONS, "or more combinations of parts by allOf, $ref, anyOf and oneOf"),
     ):
         if number > most:
@@ -83,8 +85,8 @@ def _parts(value: Any) -> Iterator[dict[str, Any]]:
             yield from _parts(inner)
 
 
-def _repetitions(part: dict[str, Any]) -> int:
-    counts = (part.get(keyword) for keyword in COUNT_KEYWORDS)
+def _sum(part: dict[str, Any], keywords: tuple[str, ...]) -> int:
+    counts = (part.get(keyword) for keyword in keywords)
     return sum(math.ceil(count) for count in counts if isinstance(count, int | float) and count > 0)
 
 
@@ -103,8 +105,9 @@ def _step(part: dict[str, Any]) -> int:
     return fraction.numerator * fraction.denominator
 
 
-def _check_patterns(part: dict[str, Any]) -> None:
-    named = part.get("patternProperties")
+def _pattern_repeats(part: dict[str, Any]) -> int:
+    """The number of repetitions in the patterns of `part`. Raises ValueError if one has too many."""
+    total, named = 0, part.get("patternProperties")
     for pattern in (part.get("pattern"), *(named if isinstance(named, dict) else ())):
         if not isinstance(pattern, str):
             continue
@@ -115,6 +118,8 @@ def _check_patterns(part: dict[str, Any]) -> None:
         if repeats > MAX_PATTERN_REPEATS:
             what = f"the counts in the pattern {pattern[:40]!r} multiply to {repeats}"
             raise ValueError(f"{what}, more than {MAX_PATTERN_REPEATS:,}")
+        total += repeats
+    return total
 
 
 def _combinations(part: Any, schema: dict[str, Any], counted: dict[str, int]) -> int:

@@ -1,0 +1,25 @@
+"""What pyproject.toml cannot say: a wheel carries the chapters, data and models, in `course_lib/share`."""
+
+import shutil
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+CARRIED = ("chapters", "datasets/haneul", "datasets/adapters", "models/haneul-*")
+
+
+class BuildWithCourse(build_py):
+    def run(self):
+        super().run()
+        if self.editable_mode:  # then the repository's own folders are used
+            return
+        for pattern in CARRIED:
+            for folder in Path().glob(pattern):
+                target = Path(self.build_lib, "course_lib", "share", folder)
+                shutil.copytree(
+                    folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "__*")
+                )
+
+
+setup(cmdclass={"build_py": BuildWithCourse})
