@@ -39,13 +39,16 @@ def _grade(args: argparse.Namespace) -> int:
         raise CourseError(f"there is no folder {args.folder}", "course grade FOLDER --out grades.csv")
     if args.unprotected:
         print("--unprotected: answers may read, write and reach whatever you can on this machine.")
-    journal = args.out.with_suffix(".jsonl")
-    graded = grade(args.folder, journal, args.only, Limits(args.seconds, args.unprotected), args.workers)
-    grades = report.collect(graded, args.only)
-    print(report.summary(grades))
-    written = report.write_tables(grades, args.out)
-    if args.html:
-        written.append(report.write_pages(grades, args.out.with_name(f"{args.out.stem}-pages")))
+    limits = Limits(args.seconds, args.unprotected)
+    try:
+        graded = grade(args.folder, args.out.with_suffix(".jsonl"), args.only, limits, args.workers)
+        grades = report.collect(graded, args.only)
+        print(report.summary(grades))
+        written = report.write_tables(grades, args.out)
+        if args.html:
+            written.append(report.write_pages(grades, args.out.with_name(f"{args.out.stem}-pages")))
+    except OSError as error:  # a submission that cannot be opened, a folder that cannot be written to
+        raise CourseError(str(error), "course grade FOLDER --out ~/grades.csv") from error
     print("Written:", ", ".join(map(str, written)))
     return 0
 

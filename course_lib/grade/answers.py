@@ -8,32 +8,58 @@ from __future__ import annotations
 
 import ast
 import functools
+import json
 import re
 import symtable
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import nbformat
-
 from course_lib.chapters import all_chapters
 from course_lib.grade.judge import Answer
-from course_lib.grade.worker import MAGIC
+from course_lib.grade.worker import plain_python
 from course_lib.learn.exercises.engine import find_exercise
-from course_lib.learn.student import student_copy, tags
+from course_lib.learn.student import REGION, make_stub, tags
 
 CHECK = re.compile(r'^check\("(?P<id>\d\d\.\d+)", (?P<name>\w+)\)', re.M)
+
+CALL = re.compile(r"""\bcheck\(\s*["'](\d\d\.\d+)["']""")
+
+
+class _Node(dict[str, Any]):
+    """A dict whose keys are attributes, too, as in nbformat."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    __setattr__ = dict.__setitem__
+
+
+def parse_notebook(text: str) -> Any:
+    """Return a notebook of format 4, without validation. Importing nbformat takes a second in each process.
+
+    Raises ValueError, AttributeError or TypeError for what is not a notebook.
+    """
+    notebook = json.loads(text, object_hook=_Node)
+    for cell in notebook.cells:
+        cell.source = cell.source if isinstance(cell.source, str) else "".join(cell.source)
+    return notebook
 
 
 @functools.cache
 def course_chapters() -> dict[str, Any]:
-    """Return number -> student's copy of each chapter of the course that has exercises."""
+    """Return number -> chapter of the course, with stubs in place of solutions; those that have exercises."""
     found = {}
     for path in all_chapters():
-        chapter = nbformat.v4.reads(path.read_text("utf-8"))  # not validated, which takes a second for all
+        chapter = parse_notebook(path.read_text("utf-8"))
+        chapter.cells = [cell for cell in chapter.cells if "solution" not in tags(cell)]
         for cell in chapter.cells:
-            cell.pop("outputs", None)
-        found[path.name[:2]] = student_copy(chapter)
-    return {number: copy for number, copy in found.items() if exercise_ids(copy)}
+            if "exercise" in tags(cell) and REGION.search(cell.source):  # a handout may have no solutions
+                cell.source = make_stub(cell.source)
+        found[path.name[:2]] = chapter
+    return {number: chapter for number, chapter in found.items() if exercise_ids(chapter)}
 
 
 def exercise_ids(chapter: Any) -> dict[str, str]:
@@ -50,21 +76,27 @@ def tidy(source: str) -> str:
 def cells_of(notebook: Any, chapter: Any) -> dict[str, str]:
     """Return exercise id -> source of the learner's cell; exercises that are not in the notebook are absent.
 
-    A cell is known by its id. Programs that renew the ids leave the call of `check`, which is the second way.
+    A cell is known by its id, or by its call of `check` where a program renewed the ids, or where the learner
+    answered in a copy of the cell. Of several, the last one counts that is not as it was given.
     """
-    ids, found = exercise_ids(chapter), {}
-    sources = [(str(c.get("id")), c.source) for c in notebook.cells if c.cell_type == "code"]
-    for _, source in sources:
-        for id_ in re.findall(r"""\bcheck\(\s*["'](\d\d\.\d+)["']""", source):
-            if id_ in ids.values():
-                found[id_] = tidy(source)
-    return found | {ids[cell_id]: tidy(source) for cell_id, source in sources if cell_id in ids}
+    ids = exercise_ids(chapter)
+    given = {ids[cell.id]: tidy(cell.source) for cell in chapter.cells if cell.id in ids}
+    found: dict[str, str] = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            own = ids.get(str(cell.get("id")))
+            called = [id_ for id_ in CALL.findall(cell.source) if id_ in given]
+            for id_ in [own] if own else called:
+                source = tidy(cell.source)
+                if source != given[id_] or id_ not in found:
+                    found[id_] = source
+    return found
 
 
 def answers(cells: dict[str, str], chapter: Any) -> Iterator[tuple[str, Answer | None]]:
     """Yield (exercise id, answer) for each exercise of a chapter; None where the cell is missing or a stub.
 
-    chapter: a student's copy, as in `course_chapters`. cells: exercise id -> source, as from `cells_of`.
+    chapter: as in `course_chapters`. cells: exercise id -> source, as from `cells_of`.
     """
     before: list[str] = []
     for cell in chapter.cells:
@@ -97,16 +129,15 @@ def needed_before(cell: str, before: Iterable[str]) -> list[str]:
 
 def _statements(source: str) -> list[str]:
     """Return the top-level statements of a cell; none of a cell that is no Python."""
-    source = MAGIC.sub(r"\1pass", source)
     try:
-        return [ast.unparse(statement) for statement in ast.parse(source).body]
+        return [ast.unparse(statement) for statement in ast.parse(plain_python(source)).body]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
 
 
 def _table(source: str) -> symtable.SymbolTable | None:
     try:
-        return symtable.symtable(MAGIC.sub(r"\1pass", source), "cell", "exec")
+        return symtable.symtable(plain_python(source), "cell", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

@@ -23,8 +23,9 @@ from typing import Any, Literal
 import course_lib
 from course_lib import data
 from course_lib.errors import CourseError
-from course_lib.grade.peer import Broken, Ended, Peer
+from course_lib.grade.peer import Broken, Peer, PeerFailed
 from course_lib.grade.protection import readable_paths
+from course_lib.grade.values import printable
 from course_lib.learn import exercises
 from course_lib.learn.exercises.engine import Exercise
 from course_lib.learn.exercises.engine import judge as judge_here
@@ -137,8 +138,8 @@ def _too_much_in(folder: Path) -> bool:
 
 
 SYSTEM = """
-    /usr /lib /lib64 /bin /etc /sys/devices /dev/urandom /dev/random /proc/cpuinfo /proc/meminfo /proc/stat
-    /proc/filesystems /proc/sys/kernel /proc/sys/vm
+    /usr /lib /lib64 /bin /etc/fonts /etc/ld.so.cache /etc/localtime /etc/mime.types /sys/devices /dev/urandom
+    /dev/random /proc/cpuinfo /proc/meminfo /proc/stat /proc/filesystems /proc/sys/kernel /proc/sys/vm
     """
 
 
@@ -171,11 +172,17 @@ def judge(answer: Answer, limits: Limits) -> Result:
     with _worker(limits) as worker:
         try:
             verdict, message = _judge(answer, worker)
-        except Ended as error:
+        except PeerFailed as error:
             verdict, message = _why_it_ended(worker, error)
+        except CourseError:
+            raise
+        except (
+            Exception
+        ) as error:  # the checker's own are caught where it runs: these messages are no messages
+            verdict, message = "crashed", f"the answer gave what cannot be read: {type(error).__name__}"
     if "NameError: name" in message:
         message += ". Only exercise cells are graded: what an answer needs must stand in its cell"
-    return Result(verdict, message, round(time.monotonic() - start, 2))
+    return Result(verdict, printable(message), round(time.monotonic() - start, 2))
 
 
 def _judge(answer: Answer, worker: Worker) -> tuple[Verdict, str]:
@@ -215,7 +222,7 @@ def _describe_stop(message: dict[str, Any], name: str) -> tuple[Verdict, str]:
     return "crashed", f"the cell stopped{line} with {what}"
 
 
-def _why_it_ended(worker: Worker, error: Ended) -> tuple[Verdict, str]:
+def _why_it_ended(worker: Worker, error: PeerFailed) -> tuple[Verdict, str]:
     if isinstance(error, Broken):
         return "crashed", f"the answer gave what cannot be read: {error}"
     status = worker.process.wait()

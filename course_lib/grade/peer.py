@@ -1,4 +1,4 @@
-"""Two processes that call each other's functions over two pipes, a line of JSON a message."""
+"""Two processes that call each other's functions over two pipes, one line of JSON per message."""
 
 from __future__ import annotations
 
@@ -6,35 +6,42 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from course_lib.grade.values import decode, decode_error, encode, encode_error
 
-LARGEST_MESSAGE = 8_000_000  # bytes
+T = TypeVar("T")
+LARGEST_MESSAGE, LARGEST_TOTAL = (
+    4_000_000,
+    40_000_000,
+)  # bytes of one message, and of all that a peer receives
+MOST_WARNINGS, LONGEST_WARNING = 20, 300  # of one call; characters
 
 
-class Ended(BaseException):
-    """The other side cannot go on. No `except Exception` of a checker takes it for an error of the answer."""
+class PeerFailed(BaseException):
+    """The other process cannot go on. As a BaseException it passes a checker's `except Exception`."""
 
 
-class Gone(Ended):
+class Gone(PeerFailed):
     """The other process ended, or closed its pipe."""
 
 
-class Broken(Ended):
-    """The other process sent what is no message."""
+class Broken(PeerFailed):
+    """The other process sent something that is not a message."""
 
 
 class Peer:
-    """One end of the two pipes. While it waits for a reply, it answers the other side's calls.
+    """One end of the two pipes. While it waits for a reply, it serves the other side's calls.
 
-    read_fd, write_fd: file descriptors.
+    read_fd, write_fd: file descriptors. catch: what functions of this side may raise to the other side.
     """
 
-    def __init__(self, read_fd: int, write_fd: int) -> None:
-        self.read_fd, self.write_fd = read_fd, write_fd
-        self._buffer = bytearray()
-        self._shared: list[Any] = []  # what the other side may call
+    def __init__(self, read_fd: int, write_fd: int, catch: type[BaseException] = Exception) -> None:
+        self.read_fd, self.write_fd, self.catch = read_fd, write_fd, catch
+        self._buffer, self._received = bytearray(), 0
+        self._shared: list[Any] = []  # the functions and iterators of this side that the other side may call
+        self._numbers: dict[int, int] = {}  # id -> place in `_shared`, which keeps the objects alive
 
     def send(self, message: dict[str, Any]) -> None:
         """Send one message. Raises Gone if nobody reads any more."""
@@ -49,10 +56,17 @@ class Peer:
         """Return the next message. Raises Gone, or Broken for a message that is too long or is not one."""
         while b"\n" not in self._buffer:
             if len(self._buffer) > LARGEST_MESSAGE:
-                raise Broken(f"more than {LARGEST_MESSAGE / 1e6:.0f} MB in one value")
-            if not (data := os.read(self.read_fd, 1 << 16)):
+                raise Broken(f"more than {LARGEST_MESSAGE / 1e6:.0f} MB in one message")
+            try:
+                data = os.read(self.read_fd, 1 << 16)
+            except OSError as error:
+                raise Gone(str(error)) from error
+            if not data:
                 raise Gone("the pipe was closed")
             self._buffer += data
+            self._received += len(data)
+            if self._received > LARGEST_TOTAL:
+                raise Broken(f"more than {LARGEST_TOTAL / 1e6:.0f} MB in all")
         line, _, self._buffer = self._buffer.partition(b"\n")
         try:
             message = json.loads(line)
@@ -63,29 +77,32 @@ class Peer:
         return message
 
     def serve(self) -> None:
-        """Answer calls until the other side is gone."""
+        """Serve the other side's calls until it is gone."""
         while True:
-            self._answer(self.receive())
+            self._serve_one(self.receive())
 
     def pack(self, value: Any) -> Any:
-        """Return a value as what JSON can hold; functions and iterators become references."""
+        """Return a value in a form that JSON can hold; functions and iterators become references."""
         return encode(value, self._refer)
 
     def unpack(self, value: Any) -> Any:
-        """Return the value that the other side packed. Raises Broken if it is none."""
-        return self._unpack(lambda packed: decode(packed, self._resolve), value)
+        """Return the value that the other side packed. Raises Broken if it is not a packed value."""
+        return self._read(lambda: decode(value, self._resolve))
 
-    def _unpack(self, decoded: Callable[[Any], Any], value: Any) -> Any:
+    def _read(self, reader: Callable[[], T]) -> T:
+        """Return what `reader` makes of a message. Raises Broken if the message has another form."""
         try:
-            return decoded(value)
+            return reader()
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
-            raise Broken(f"not a value: {type(error).__name__}: {error}") from error
+            raise Broken(f"{type(error).__name__}: {error}") from error
 
     def _refer(self, value: Any) -> dict[str, int]:
-        if isinstance(value, (RemoteFunction, RemoteIterator)):
-            return {"yours": value.number}
-        self._shared.append(value)
-        return {"function" if callable(value) else "iterator": len(self._shared) - 1}
+        if isinstance(value, (RemoteFunction, RemoteIterator)) and value.peer is self:
+            return {"yours": value.number}  # an object of the receiver, which comes home
+        if id(value) not in self._numbers:
+            self._numbers[id(value)] = len(self._shared)
+            self._shared.append(value)
+        return {"function" if callable(value) else "iterator": self._numbers[id(value)]}
 
     def _resolve(self, reference: dict[str, Any]) -> Any:
         (kind, number) = next(iter(reference.items()))
@@ -96,42 +113,59 @@ class Peer:
     def call(self, number: int, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Call the other side's object with this number, and return its result or raise its exception.
 
-        Lists, dicts and arrays among the arguments are changed here as they were changed there.
+        Arguments that are lists, dicts, sets or arrays are changed here as they were changed there; what lies
+        inside a tuple or another object is not.
         """
         self.send({"call": number, "arguments": self.pack(arguments), "named": self.pack(named)})
         reply = self.receive()
         while "call" in reply:
-            self._answer(reply)
+            self._serve_one(reply)
             reply = self.receive()
-        for text in reply.get("warnings", ()):
-            warnings.warn(str(text), RuntimeWarning, stacklevel=3)
-        for place, changed in reply.get("changed", ()):
-            _assign(arguments[int(place)], self.unpack(changed))
+        given = _places(arguments, named)
+        warned, changed = self._read(
+            lambda: (
+                [str(text) for text in reply["warnings"]],
+                [(given[place], self.unpack(value)) for place, value in reply["changed"]],
+            )
+        )
+        for text in warned:
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+        for target, value in changed:
+            self._read(partial(_assign, target, value))
         if "error" in reply:
-            raise self._unpack(decode_error, reply)
+            raise self._read(lambda: decode_error(reply))
         return self.unpack(reply.get("value"))
 
-    def _answer(self, message: dict[str, Any]) -> None:
+    def _serve_one(self, message: dict[str, Any]) -> None:
         """Call what the other side asks for, and send the result."""
-        arguments, named = self.unpack(message.get("arguments")), self.unpack(message.get("named"))
-        reply: dict[str, Any] = {}
+        wanted, arguments, named = self._read(
+            lambda: (
+                self._shared[int(message["call"])],
+                tuple(self.unpack(message["arguments"])),
+                dict(self.unpack(message["named"])),
+            )
+        )
+        given = _places(arguments, named)
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            before = [json.dumps(self.pack(argument)) for argument in arguments]
             try:
-                wanted = self._shared[int(message["call"])]
-                result = wanted(*arguments, **named) if callable(wanted) else next(wanted)
-                reply["value"] = self.pack(result)
+                before = {place: json.dumps(self.pack(value)) for place, value in given.items()}
+                value = wanted(*arguments, **named) if callable(wanted) else next(wanted)
+                after = {place: self.pack(value) for place, value in given.items()}
+                changed = [[p, packed] for p, packed in after.items() if json.dumps(packed) != before[p]]
+                reply = {"value": self.pack(value), "changed": changed}
                 json.dumps(reply)  # a whole number of 5,000 digits, for example, cannot be written
-            except Ended:
+            except PeerFailed:
                 raise
-            except BaseException as error:  # of an answer, which may raise anything
-                reply = encode_error(error)
-            reply["changed"] = [
-                [i, self.pack(a)] for i, a in enumerate(arguments) if json.dumps(self.pack(a)) != before[i]
-            ]
-        reply["warnings"] = [str(w.message)[:300] for w in warned[:20]]
+            except self.catch as error:
+                reply = {**encode_error(error), "changed": []}
+        reply["warnings"] = [str(w.message)[:LONGEST_WARNING] for w in warned[:MOST_WARNINGS]]
         self.send(reply)
+
+
+def _places(arguments: tuple[Any, ...], named: dict[str, Any]) -> dict[int | str, Any]:
+    """Return place or name -> argument."""
+    return dict(enumerate(arguments)) | named
 
 
 class RemoteFunction:

@@ -82,7 +82,9 @@ def _csv(rows: Sequence[Row]) -> str:
     stream = io.StringIO()
     safe = [
         [
-            f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t")) else cell
+            f"'{cell}"
+            if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+            else cell
             for cell in row
         ]
         for row in rows

@@ -118,13 +118,15 @@ def _resume(journal: Path, only: Sequence[str], limits: Limits) -> dict[str, Gra
         f"{journal.name} holds the grades of another version of the course, or of other options",
         f"remove {journal}, or choose another --out",
     )
-    rows = [json.loads(line) for line in checkpoint.resume(journal, header, foreign, batch_size=1, total=-1)]
-    return {
-        row["key"]: Graded(
-            Submission(**row["submission"]), {id_: Result(**result) for id_, result in row["results"].items()}
-        )
-        for row in rows
-    }
+    done = {}
+    for line in checkpoint.resume(journal, header, foreign, batch_size=1, total=-1):
+        try:
+            row = json.loads(line)
+            results = {id_: Result(**result) for id_, result in row["results"].items()}
+            done[row["key"]] = Graded(Submission(**row["submission"]), results)
+        except (ValueError, KeyError, TypeError):  # somebody edited it: that submission is graded again
+            continue
+    return done
 
 
 def _digest(parts: Sequence[bytes]) -> str:

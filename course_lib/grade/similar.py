@@ -6,8 +6,8 @@ import ast
 import itertools
 from collections.abc import Mapping
 
-from course_lib.chapters import all_chapters, read_notebook
-from course_lib.grade.answers import cells_of
+from course_lib.chapters import all_chapters
+from course_lib.grade.answers import cells_of, parse_notebook
 
 FEWEST = 2  # like answers that make two submissions worth a look
 SHORTEST = 20  # nodes of the syntax tree of an answer that two learners do not write alike by chance
@@ -49,8 +49,8 @@ def plain(source: str) -> str:
 
 def solutions(numbers: frozenset[str]) -> dict[str, str]:
     """Return exercise id -> `plain` form of the course's solution, for these chapters."""
-    paths = (path for path in all_chapters() if path.name[:2] in numbers)
-    cells = (cells_of(notebook, notebook) for notebook in map(read_notebook, paths))
+    texts = (path.read_text("utf-8") for path in all_chapters() if path.name[:2] in numbers)
+    cells = (cells_of(notebook, notebook) for notebook in map(parse_notebook, texts))
     return {id_: plain(source) for each in cells for id_, source in each.items()}
 
 

@@ -18,7 +18,8 @@ from typing import Any
 from course_lib.atomic import atomic_file
 from course_lib.chapters import all_chapters, read_notebook
 from course_lib.errors import CourseError
-from course_lib.grade.answers import cells_of, course_chapters
+from course_lib.grade.answers import cells_of, course_chapters, parse_notebook
+from course_lib.grade.values import printable
 from course_lib.names import nfc
 
 LARGEST_FILE = 20_000_000  # bytes of a notebook
@@ -60,7 +61,12 @@ def submit(
         )
     files = {p.name: _bare(read_notebook(p)) for p in paths} | {"progress.json": progress.encode()}
     digests = {n: hashlib.sha256(content).hexdigest() for n, content in files.items()}
-    card = {"student": name, "login": login, "versions": versions(), "sha256": digests}
+    card = {
+        "student": printable(nfc(name)),
+        "login": printable(login),
+        "versions": versions(),
+        "sha256": digests,
+    }
     files[CARD] = json.dumps(card, ensure_ascii=False, indent=1).encode()
     target = out / f"{_file_name(name)}.zip"
     try:
@@ -127,7 +133,8 @@ def read(label: str, paths: Sequence[Path]) -> Submission:
     submission = Submission(student=student, source=label)
     for name, content in _files(submission, paths):
         _add_notebook(submission, name, content)
-    submission.student = nfc(submission.student)
+    submission.student, submission.login = printable(nfc(submission.student)), printable(submission.login)
+    submission.notes = [printable(note) for note in submission.notes]
     return submission
 
 
@@ -189,20 +196,11 @@ def _read_card(submission: Submission, contents: dict[str, bytes]) -> None:
 
 def _add_notebook(submission: Submission, name: str, content: bytes) -> None:
     """Add the exercise cells of one notebook. The chapter with most of its exercises in it is taken."""
-    import nbformat
-
     try:
-        notebook = nbformat.reads(content.decode("utf-8-sig"), as_version=4)
+        notebook = parse_notebook(content.decode("utf-8-sig"))
         found = [(number, cells_of(notebook, chapter)) for number, chapter in course_chapters().items()]
-    except (
-        ValueError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        RecursionError,
-        nbformat.ValidationError,
-    ) as error:
-        return _refuse(submission, name, f"not a readable notebook: {str(error).splitlines()[0][:100]}")
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        return _refuse(submission, name, f"not a readable notebook: {type(error).__name__}: {error!s:.100}")
     number, cells = max(found, key=lambda pair: len(pair[1]))
     if not cells:
         submission.notes.append(f"{name} has no exercise of the course")

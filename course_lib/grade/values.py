@@ -142,6 +142,11 @@ def _made(kind: type[Exception], arguments: list[Any]) -> Exception:
     return error
 
 
+def printable(text: str) -> str:
+    """Return a text without what a terminal obeys or UTF-8 cannot hold; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
 def _class(name: str, base: type) -> Any:
     return type(name[:80] if name.isidentifier() else base.__name__, (base,), {})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import contextlib
 import os
@@ -10,7 +11,7 @@ import sys
 import types
 from typing import Any
 
-from course_lib.grade.peer import Ended, Peer
+from course_lib.grade.peer import Peer, PeerFailed
 from course_lib.grade.protection import protect
 from course_lib.grade.values import encode_error
 
@@ -20,7 +21,7 @@ CELL = "<exercise>"
 
 def main() -> None:
     """Protect the machine, run the cell, hand over the answer, and answer calls until the judge is gone."""
-    peer = Peer(os.dup(0), os.dup(1))
+    peer = Peer(os.dup(0), os.dup(1), catch=BaseException)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
@@ -54,11 +55,20 @@ def _namespace() -> dict[str, Any]:
     return names
 
 
+def plain_python(source: str) -> str:
+    """Return a cell without Jupyter's commands. A source that Python accepts stays as it is."""
+    try:
+        compile(source, CELL, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return MAGIC.sub(r"\1pass", source)
+    return source
+
+
 def _run(source: str, namespace: dict[str, Any]) -> dict[str, Any] | None:
     """Run a source. Returns None, or what stopped it: the exception, and the line in the source."""
     try:
-        exec(compile(MAGIC.sub(r"\1pass", source), CELL, "exec"), namespace)
-    except Ended:
+        exec(compile(plain_python(source), CELL, "exec", dont_inherit=True), namespace)
+    except PeerFailed:
         raise
     except BaseException as error:
         trace, line = error.__traceback__, getattr(error, "lineno", None)
@@ -70,5 +80,5 @@ def _run(source: str, namespace: dict[str, Any]) -> dict[str, Any] | None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(Ended):
+    with contextlib.suppress(PeerFailed):
         main()

@@ -72,7 +72,7 @@ HOSTILE = {
         "more than 64 MB",
     ),
     "one huge file": ("open('x', 'wb').write(bytes(10**8))", "crashed", "File too large"),
-    "huge value": (cell("return text * 10**6"), "crashed", "8 MB"),
+    "huge value": (cell("return text * 10**5"), "crashed", "4 MB in one message"),
     "edits the check": (
         cell("return text").replace('check("00.1", forge)', 'print("00.1 right: forge a passage")'),
         "not yet",
@@ -108,6 +108,25 @@ HOSTILE = {
         "    except OSError:\n        pass",
         "not yet",
         "'bool' object is not callable",
+    ),
+    "writes nonsense to every pipe": (
+        "import os\n"
+        "for fd in range(64):\n"
+        "    try:\n        os.write(fd, b'{}\\n')\n"
+        "    except OSError:\n        pass",
+        "crashed",
+        "cannot be read: KeyError",
+    ),
+    "nothing that UTF-8 holds": (
+        cell("raise OSError('\\ud800\\x1b[2J')"),
+        "not yet",
+        "OSError: \ufffd\ufffd[2J",
+    ),
+    "ends without a word": (cell("raise SystemExit"), "not yet", "stopped with SystemExit"),
+    "a line that begins with %": (
+        cell("if old not in text:\n    raise ValueError('%s'\n% old)\nreturn text.replace(old, new)"),
+        "right",
+        "",
     ),
     "reads the checker": (
         "from course_lib.learn.exercises import chapter_00\nforge = chapter_00.check_forge",

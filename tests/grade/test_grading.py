@@ -1,5 +1,6 @@
 """A whole class: submissions are found, read and graded; an interrupted run goes on; tables and pages."""
 
+import copy
 import csv
 import json
 import re
@@ -8,6 +9,7 @@ import sys
 import time
 import unicodedata
 import zipfile
+from dataclasses import asdict
 
 import nbformat
 import pytest
@@ -216,6 +218,39 @@ def test_a_zip_that_unpacks_to_gigabytes_is_refused(tmp_path):
             z.writestr(f"0{number}.ipynb", bytes(19_000_000))
     found = read("bomb.zip", [tmp_path / "bomb.zip"])
     assert found.unreadable == [""] and "more than 100 MB together" in found.notes[0]
+
+
+def test_an_answer_in_a_copy_of_the_cell_counts(tmp_path):
+    """The cell as it was given stays above it."""
+    out = notebook(None)
+    (given,) = [c for c in out.cells if f'check("{FIRST}"' in c.source]
+    answered = copy.deepcopy(given)
+    answered.id, answered.source = "mine", solved(FIRST)
+    out.cells.append(answered)
+    (tmp_path / "a.ipynb").write_text(written(out))
+    cells = read("a.ipynb", [tmp_path / "a.ipynb"]).cells["00"]
+    assert cells[FIRST] == solved(FIRST)
+    out.cells.insert(0, out.cells.pop())
+    (tmp_path / "a.ipynb").write_text(written(out))
+    assert read("a.ipynb", [tmp_path / "a.ipynb"]).cells["00"][FIRST] == solved(FIRST)
+
+
+def test_names_cannot_command_the_terminal(tmp_path):
+    card = {"student": "Kim\x1b[2J", "login": "\ud800", "versions": {"python": "3"}, "sha256": {"\x07": "0"}}
+    write_zip(tmp_path / "a.zip", {"submission.json": json.dumps(card)})
+    found = read("a.zip", [tmp_path / "a.zip"])
+    assert (found.student, found.login) == ("Kim\ufffd[2J", "\ufffd")
+    assert "\ufffd was changed after `course submit`" in found.notes
+
+
+def test_an_edited_line_of_the_journal_is_no_grade(tmp_path):
+    journal, limits = tmp_path / "g.jsonl", run.Limits()
+    assert run._resume(journal, ["00"], limits) == {}
+    row = {"key": "a", **asdict(Graded(Submission("a", "a.zip"), {FIRST: Result("right", "")}))}
+    with open(journal, "a") as file:
+        file.write(f'{json.dumps(row)}\n[]\n{{"key": 3}}\n' + json.dumps(row)[:40])
+    assert list(run._resume(journal, ["00"], limits)) == ["a"]
+    assert len(journal.read_text().splitlines()) == 4
 
 
 def test_hidden_files_are_no_submissions(tmp_path):

@@ -30,7 +30,7 @@ def test_every_kind_gets_its_verdict(kind):
         assert verdict == "not answered"
         return
     begun = time.monotonic()
-    result = judge(answer, Limits(2))
+    result = judge(answer, Limits(2 if verdict == "timed out" else 30))
     assert (result.verdict, message in result.message) == (verdict, True), result
     assert time.monotonic() - begun < 10
 
@@ -56,6 +56,7 @@ for name, attempt in {{
     "times": lambda: os.utime(target),
     "list": lambda: os.listdir({str(tmp_path)!r}),
     "new folder": lambda: os.mkdir("folder"),
+    "accounts": lambda: open("/etc/passwd"),
     "the chapters": lambda: os.listdir({str(ROOT / "chapters")!r}),
     "the checkers": lambda: open({str(ROOT / "course_lib/learn/exercises/chapter_00.py")!r}),
     "another process": lambda: open(f"/proc/{{os.getppid()}}/environ").read(),
