@@ -123,6 +123,17 @@ def abstention(refused: Sequence[bool], should: Sequence[bool]) -> Abstention:
     )
 
 
+def refusal_threshold(confidence: Sequence[float], allowed: float) -> float:
+    """Return the highest of these confidences below which at most a share `allowed` of them lies.
+
+    confidence: those of questions that can be answered. Raises ValueError without any, and unless allowed is
+    between 0 and 1.
+    """
+    if not confidence or not 0 <= allowed <= 1:
+        raise ValueError(f"{len(confidence)} confidences, allowed={allowed}; give some, and a share")
+    return sorted(confidence)[min(int(allowed * len(confidence)), len(confidence) - 1)]
+
+
 # -- labels --------------------------------------------------------------------------------------------------
 
 

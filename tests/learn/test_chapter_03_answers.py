@@ -74,6 +74,14 @@ def test_another_right_solution_is_accepted(id_, answer):
     assert judge(find_exercise(id_), answer) == ("right", find_exercise(id_).title)
 
 
+def fails_without_rows(vectors, query, allowed, k):
+    """Take some candidates more, then filter; an error where nothing is allowed."""
+    if not allowed.any():
+        raise IndexError("no row")
+    nearest = np.argsort(-(vectors @ query))[: 4 * k]
+    return [int(row) for row in nearest if allowed[row]][:k]
+
+
 @pytest.mark.parametrize(
     ("id_", "answer", "expected"),
     [
@@ -89,6 +97,13 @@ def test_another_right_solution_is_accepted(id_, answer):
         ("03.6", lambda *case: (0.4, 0.1), "it should give"),
         ("03.7", lambda v, q, allowed, k: allowed, "row indices"),
         ("03.7", lambda v, q, allowed, k: None, "row indices"),
+        (
+            "03.7",
+            lambda v, q, allowed, k: ([2, 4], [0.9]),
+            "gave ([2, 4], [0.9]); expected a list of row indices",
+        ),
+        ("03.7", lambda v, q, allowed, k: np.array(2), "gave array(2); expected a list of row indices"),
+        ("03.7", fails_without_rows, "rows that are not allowed are nearer"),
         ("03.7", lambda v, q, allowed, k: [0], "gave [0]; it should be [2, 4]"),
     ],
 )

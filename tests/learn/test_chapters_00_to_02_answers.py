@@ -128,3 +128,18 @@ def test_twins_may_come_in_any_order():
     exercise = find_exercise("02.5")
     swapped = {"twin": "large q4", "large q4": "twin"}
     assert judge(exercise, lambda points: [swapped.get(n, n) for n in front(points)])[0] == "right"
+
+
+@pytest.mark.parametrize(
+    ("id_", "answer", "expected"),
+    [
+        ("02.1", lambda weights: ([[1], [2, 3]], 0.1), "gave"),
+        ("02.3", lambda block, values: ([[1], [2, 3]], 0.1), "gave"),
+        ("02.4", lambda reports: dict.fromkeys(reports, np.array(["right", "unknown"])), "gave"),
+        ("02.4", lambda reports: [[1], [2, 3]], "gave"),
+        ("02.6", lambda *case: [[1], [2, 3]], "gave"),
+    ],
+)
+def test_a_ragged_answer_is_said_to_be_wrong_and_the_checker_does_not_stop(id_, answer, expected):
+    verdict, reply = judge(find_exercise(id_), answer)
+    assert verdict == "not yet" and expected in reply and "your code stopped" not in reply

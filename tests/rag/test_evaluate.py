@@ -38,6 +38,21 @@ def test_refusals_are_scored_as_sklearn_does(rows):
         assert found.false_refusals.value == np.mean([r for r, s in rows if not s])
 
 
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=20), st.integers(0, 8))
+def test_a_threshold_refuses_no_more_than_allowed_and_the_next_would(confidence, eighths):
+    allowed = eighths / 8
+    limit = evaluate.refusal_threshold(confidence, allowed)
+    refused = {c: sum(other < c for other in confidence) / len(confidence) for c in confidence}
+    assert refused[limit] <= allowed
+    assert all(share > allowed for c, share in refused.items() if c > limit)
+
+
+def test_a_threshold_needs_a_share_of_something():
+    for confidence, allowed in (([], 0.1), ([0.5], 1.1), ([0.5], -0.1)):
+        with pytest.raises(ValueError, match="give some, and a share"):
+            evaluate.refusal_threshold(confidence, allowed)
+
+
 def test_an_abstention_is_neither_right_nor_a_label_of_its_own():
     assert evaluate.accuracy(["card", None], ["card", "loan"]).value == 0.5
     # card: F1 1; loan: nothing predicted, F1 0; None has no F1

@@ -69,11 +69,10 @@ EXERCISES = (
         "04.6",
         "how many questions",
         (
-            "At which n does the interval just touch zero?",
-            "Set 1.96 x s / sqrt(n) equal to the gain and solve for n. s is that of the "
-            "differences, question "
-            "by question.",
-            "gains = np.subtract(after, before)",
+            "Where is the middle of the next interval, how far does it scatter, and when is its end at zero?",
+            "The gain that is found must be above 1.96 x s / sqrt(n). How many s / sqrt(n) above that must "
+            "the true gain be, so that this happens with the probability `power`? With one half: none.",
+            "The normal quantile: NormalDist().inv_cdf(power). gains = np.subtract(after, before)",
         ),
         check_questions,
     ),

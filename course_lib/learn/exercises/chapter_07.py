@@ -32,7 +32,7 @@ EXERCISES = (
         "the honest report of a load test",
         (
             "A user waits from the moment at which the request was due, not from when it could be sent.",
-            "A request that failed at once is no fast answer. It belongs into the second number.",
+            "When did the user of a failed request have an answer? Sort that time with the others.",
             "Of 40 sorted times, 38 are 95 of a hundred: the 38th has the index 37.",
         ),
         check_report,
@@ -63,7 +63,8 @@ EXERCISES = (
         (
             "The weights are there once, for all users. What is left is for KV caches.",
             "Contiguous: each user gets room for the whole context, used or not.",
-            "Paged: each user gets whole pages; the last one is partly empty. -(-a // b) rounds up.",
+            "Count in pages: all that are free, those of the prefix that are full, and those of one text. "
+            "-(-a // b) rounds up.",
         ),
         check_users,
     ),
@@ -73,7 +74,7 @@ EXERCISES = (
         (
             "If the user has seen tokens, another try would begin a second answer.",
             "503 means: not now. Asking again at once makes the crowd larger.",
-            "A request that is wrong is wrong at the next server, too.",
+            "Decide in this order: is it done, may it be tried at all, and then now or later?",
         ),
         check_next,
     ),

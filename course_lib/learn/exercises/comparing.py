@@ -67,6 +67,14 @@ def check_length(answer: object, description: str, count: int = 2) -> str | None
     return f"expected {count} {description}; got {answer!r}"
 
 
+def as_array(value: Any) -> np.ndarray:
+    """Return an answer as an array; rows that differ in length give one of objects, which fits no shape."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        return np.asarray(value, dtype=object)
+
+
 def same_result(a: Any, b: Any) -> bool:
     """Return whether two results are equal: numbers within 1e-6, lists like tuples, exceptions by type."""
     if isinstance(b, (tuple, list)):
@@ -80,13 +88,16 @@ def same_result(a: Any, b: Any) -> bool:
             isinstance(a, Mapping) and a.keys() == b.keys() and all(same_result(a[key], b[key]) for key in b)
         )
     if isinstance(b, np.ndarray):
-        a = np.asarray(a)
+        a = as_array(a)
         return a.shape == b.shape and a.dtype.kind in "biuf" and bool(np.allclose(a, b, rtol=1e-6, atol=1e-9))
     if isinstance(b, numbers.Real) and not isinstance(b, bool):
         return isinstance(a, numbers.Real) and math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
     if isinstance(b, Exception):
         return type(a) is type(b)
-    return bool(a == b)
+    try:
+        return bool(a == b)
+    except ValueError:  # an array in place of a word: its comparison has no single truth value
+        return False
 
 
 def diagnose(

@@ -1,6 +1,6 @@
 """Checkers of chapter 02's exercises on memory: return feedback, None if right.
 
-Each known mistake is a function that makes it.
+Each known mistake is a wrong solution with its feedback.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from collections.abc import Callable, Mapping
 
 from course_lib.learn.exercises.comparing import diagnose
 
-Report = tuple[int, int, float, float, int]  # weights in layers, in embeddings, bits of both, bytes reported
+# weights in the layers, in the embeddings, bits of a layer's weight, of an embedding's weight, bytes reported
+Report = tuple[int, int, float, float, int]
+Diagnosis = Callable[[Mapping[str, Report]], dict[str, str]]
 
 
 def _diagnosis_by(
-    counted: Callable[..., dict[str, float]], divisor: float = 8, within: float = 0.05
-) -> Callable[[Mapping[str, Report]], dict[str, str]]:
-    """Return an answer that compares reports with `counted`: a word -> bits; the first that fits."""
+    counted: Callable[..., dict[str, float]], bits_per_byte: float = 8, within: float = 0.05
+) -> Diagnosis:
+    """Return a solution: `counted` gives word -> bits in all, and the first word that fits is the verdict."""
 
     def word(report: Report) -> str:
-        sizes = counted(*report[:4])
-        return next(
-            (w for w, bits in sizes.items() if abs(report[4] * divisor / bits - 1) <= within), "unknown"
-        )
+        reported = report[4] * bits_per_byte
+        totals = counted(*report[:4]).items()
+        return next((word for word, total in totals if abs(reported / total - 1) <= within), "unknown")
 
     return lambda reports: {name: word(report) for name, report in reports.items()}
 
@@ -36,7 +37,7 @@ def _counted(layers: int, table: int, bits: float, table_bits: float) -> dict[st
     }
 
 
-_diagnosis = _diagnosis_by(_counted)
+_right_diagnosis = _diagnosis_by(_counted)
 
 
 def _swapped(*report: float) -> dict[str, float]:
@@ -50,16 +51,22 @@ REPORTS: dict[str, Report] = {
     "rounded, not packed": (LAYERS, TABLE, 4.5, 32, 4 * (LAYERS + TABLE)),
     "torch's int8": (LAYERS, TABLE, 8.03, 32, 4 * TABLE),
     "nf4": (LAYERS, TABLE, 4.5, 32, 6_120_448),
-    "int8 without its scales": (LAYERS, TABLE, 8.03, 32, LAYERS + 4 * TABLE),  # under 1% off
+    "int8 without its scales": (
+        LAYERS,
+        TABLE,
+        8.03,
+        32,
+        LAYERS + 4 * TABLE,
+    ),  # one 32-bit scale for each row: under 1%
     "float32": (LAYERS, TABLE, 32, 32, 4 * (LAYERS + TABLE)),
     "layers alone": (LAYERS, TABLE, 8.5, 16, 3_620_864),
     "as if all were packed": (LAYERS, TABLE, 4.5, 32, 2_508_048),
 }
-MISTAKEN: tuple[tuple[Callable[[Mapping[str, Report]], dict[str, str]], str], ...] = (
-    (_diagnosis_by(_counted, divisor=1), "bits were taken for bytes: a byte has 8"),
+DIAGNOSIS_MISTAKES: tuple[tuple[Diagnosis, str], ...] = (
+    (_diagnosis_by(_counted, bits_per_byte=1), "bits were taken for bytes: a byte has 8"),
     (
         _diagnosis_by(_counted, within=1e-9),
-        "a scale more or less is no lie ('int8 without its scales'): leave five per cent to either side",
+        "without its scales 'int8 without its scales' is less than 1% smaller, and counts as right: allow 5%",
     ),
     (
         _diagnosis_by(lambda n, t, bits, _: _counted(n, t, bits, bits)),
@@ -71,10 +78,10 @@ MISTAKEN: tuple[tuple[Callable[[Mapping[str, Report]], dict[str, str]], str], ..
     ),
     (
         _diagnosis_by(_swapped),
-        "where the layers are left out, the embeddings are what was counted; yours is the other way round",
+        "where the layers are left out, the embeddings are what was counted: you have swapped the two",
     ),
     (
-        lambda reports: {n: w for n, w in _diagnosis(reports).items() if w != "right"},
+        lambda reports: {n: w for n, w in _right_diagnosis(reports).items() if w != "right"},
         "every report gets a word, also those that are right",
     ),
     (
@@ -84,32 +91,34 @@ MISTAKEN: tuple[tuple[Callable[[Mapping[str, Report]], dict[str, str]], str], ..
 )
 
 
-def check_diagnosis(diagnosis: Callable[[Mapping[str, Report]], dict[str, str]]) -> str | None:
-    chance = random.Random(6)
+def check_diagnosis(diagnosis: Diagnosis) -> str | None:
+    """Check 02.4: for each report the word that says what it counted."""
+    rng = random.Random(6)
     cases: list[tuple[Mapping[str, Report]]] = [(REPORTS,)]
     for _ in range(40):
-        report = (chance.randint(10**6, 10**9), chance.randint(10**5, 10**8))
-        bits = (chance.choice((4.5, 8.5, 16)), chance.choice((4.5, 16, 32)))
-        size = chance.choice(list(_counted(*report, *bits).values())) / 8
-        cases.append(({"model": (*report, *bits, round(size * chance.choice((0.5, 0.98, 1, 1.02, 1.3))))},))
-    return diagnose(diagnosis, _diagnosis, cases, MISTAKEN, name="diagnosis")
+        weights = (rng.randint(10**6, 10**9), rng.randint(10**5, 10**8))
+        bits = (rng.choice((4.5, 8.5, 16)), rng.choice((4.5, 16, 32)))
+        size = rng.choice(list(_counted(*weights, *bits).values())) / 8
+        reported = round(size * rng.choice((0.5, 0.98, 1, 1.02, 1.3)))
+        cases.append(({"model": (*weights, *bits, reported)},))
+    return diagnose(diagnosis, _right_diagnosis, cases, DIAGNOSIS_MISTAKES, name="diagnosis")
 
 
-def _cache(
+def _right_cache_bytes(
     layers: int,
-    heads: int,
+    heads: int,  # not needed; the learner has to see that
     kv_heads: int,
     head_dim: int,
     tokens: int,
-    bytes_each: int,
+    bytes_per_number: int,
     windowed: int,
     window: int,
 ) -> int:
     kept = (layers - windowed) * tokens + windowed * min(tokens, window)
-    return 2 * kv_heads * head_dim * bytes_each * kept
+    return 2 * kv_heads * head_dim * bytes_per_number * kept
 
 
-CACHES: tuple[tuple[Callable[..., float], str], ...] = (
+CACHE_MISTAKES: tuple[tuple[Callable[..., float], str], ...] = (
     (
         lambda n, h, k, d, t, b, w, size: 2 * n * k * d * t * b,
         "the windowed layers keep only the last `window` tokens, not all",
@@ -123,19 +132,19 @@ CACHES: tuple[tuple[Callable[..., float], str], ...] = (
         "only `windowed` of the layers have a window; the others keep every token",
     ),
     (
-        lambda n, h, k, d, t, b, w, size: _cache(n, h, h, d, t, b, w, size),
+        lambda n, h, k, d, t, b, w, size: _right_cache_bytes(n, h, h, d, t, b, w, size),
         "several heads share one key and value: count the KV heads, not the heads",
     ),
     (
-        lambda n, h, k, d, t, b, w, size: _cache(n, h, max(1, h // k), d, t, b, w, size),
-        "heads // kv_heads says how many heads share one; what is stored are kv_heads",
+        lambda n, h, k, d, t, b, w, size: _right_cache_bytes(n, h, max(1, h // k), d, t, b, w, size),
+        "heads // kv_heads says how many heads share one; kv_heads of them are stored",
     ),
     (
-        lambda n, h, k, d, t, b, w, size: _cache(n, h, k, d, t, b, w, size) / 2,
+        lambda n, h, k, d, t, b, w, size: _right_cache_bytes(n, h, k, d, t, b, w, size) / 2,
         "keys *and* values are stored: multiply by 2",
     ),
     (
-        lambda n, h, k, d, t, b, w, size: _cache(n, h, k, d, t, b, w, size) * 8,
+        lambda n, h, k, d, t, b, w, size: _right_cache_bytes(n, h, k, d, t, b, w, size) * 8,
         "that is in bits; return bytes",
     ),
     (
@@ -146,15 +155,14 @@ CACHES: tuple[tuple[Callable[..., float], str], ...] = (
 
 
 def check_cache(cache_bytes: Callable[..., int]) -> str | None:
+    """Check 02.6: bytes of keys and values, where some layers keep only a window."""
     cases = [
-        (32, 32, 8, 128, 8192, 2, 0, 0),
-        (42, 16, 8, 256, 8192, 2, 21, 4096),
-        (26, 4, 1, 256, 300, 2, 22, 512),
+        (32, 32, 8, 128, 8192, 2, 0, 0),  # Llama-3.1-8B
+        (42, 16, 8, 256, 8192, 2, 21, 4096),  # gemma-2-9b
+        (26, 4, 1, 256, 300, 2, 22, 512),  # gemma-3-1b, a text shorter than its window
     ]
-    chance = random.Random(8)
+    rng = random.Random(8)
     for _ in range(20):
-        kv, layers = chance.choice((1, 2, 8)), chance.randint(4, 48)
-        cases.append(
-            (layers, 4 * kv, kv, 64, chance.randint(100, 9000), 2, chance.randint(1, layers - 1), 1024)
-        )
-    return diagnose(cache_bytes, _cache, cases, CACHES, name="cache_bytes")
+        kv, layers = rng.choice((1, 2, 8)), rng.randint(4, 48)
+        cases.append((layers, 4 * kv, kv, 64, rng.randint(100, 9000), 2, rng.randint(1, layers - 1), 1024))
+    return diagnose(cache_bytes, _right_cache_bytes, cases, CACHE_MISTAKES, name="cache_bytes")

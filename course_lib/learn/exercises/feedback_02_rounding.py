@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from course_lib.learn.exercises.comparing import check_length, compare, diagnose
+from course_lib.learn.exercises.comparing import as_array, check_length, compare, diagnose
 
 LARGEST_CODE = 127  # the largest signed integer of 8 bits
 TAKE_ABS = "the weight with the largest absolute value is negative: take abs() before max()"
@@ -37,7 +37,7 @@ def check_absmax(absmax_codes: Callable[[np.ndarray], tuple[np.ndarray, float]])
         except (ZeroDivisionError, FloatingPointError):
             return ZEROS
     made_of_nan = any("in cast" in str(warning.message) for warning in warned)  # 0 only on some processors
-    wrong = np.any(np.asarray(codes)) or np.any(np.isnan(np.asarray(codes, dtype=float)))
+    wrong = np.any(as_array(codes)) or np.any(np.isnan(np.asarray(codes, dtype=float)))
     return ZEROS if made_of_nan or wrong or not np.isfinite(scale) else None
 
 
@@ -48,7 +48,7 @@ def _absmax_feedback(
     result = absmax_codes(weights.copy())
     if feedback := check_length(result, "values: the codes and the scale"):
         return feedback
-    codes, scale = np.asarray(result[0]), result[1]
+    codes, scale = as_array(result[0]), result[1]
     if feedback := compare(
         f"the scale of weights from {weights.min():.3g} to {weights.max():.3g}",
         scale,

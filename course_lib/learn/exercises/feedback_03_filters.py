@@ -1,4 +1,4 @@
-"""Checker of chapter 03's exercise on filters: returns feedback, None if right."""
+"""Checker of chapter 03's exercise on searching among allowed rows only: returns feedback, None if right."""
 
 from __future__ import annotations
 
@@ -6,47 +6,53 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from course_lib.learn.exercises.comparing import known_mistake
+from course_lib.learn.exercises.comparing import as_array, known_mistake
 
 
 def _directions(degrees: Sequence[float]) -> np.ndarray:
-    """Return vectors of length 1 at these angles, in degrees, to (1, 0); shape (number of angles, 2)."""
+    """Return unit vectors at these angles (degrees) from the x axis; shape (number of angles, 2)."""
     radians = np.radians(np.asarray(degrees, dtype=np.float64))
     return np.stack([np.cos(radians), np.sin(radians)], axis=1)
 
 
 def _compare_rows(
-    call: str, result: object, expected: list[int], mistakes: Sequence[tuple[list[int], str]] = ()
+    what: str, result: object, expected: list[int], mistakes: Sequence[tuple[list[int], str]] = ()
 ) -> str | None:
     """Return None if the result holds the expected row indices in order, else feedback."""
-    rows = np.asarray(list(result) if isinstance(result, Iterable) else [result])
+    rows = as_array(result)
+    if not isinstance(result, np.ndarray) and isinstance(result, Iterable):
+        rows = as_array(list(result))
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
-        return f"{call} gave {result!r}; expected a list of row indices, such as {expected}"
+        return f"{what} gave {result!r}; expected a list of row indices, such as {expected}"
     indices = rows.tolist()
     if indices == expected:
         return None
-    return known_mistake(indices, mistakes) or f"{call} gave {indices}; it should be {expected}"
+    return known_mistake(indices, mistakes) or f"{what} gave {indices}; it should be {expected}"
 
 
-def check_nearest(nearest: Callable[[np.ndarray, np.ndarray, np.ndarray, int], list[int]]) -> str | None:
+Nearest = Callable[[np.ndarray, np.ndarray, np.ndarray, int], list[int]]
+
+
+def check_nearest(nearest: Nearest) -> str | None:
+    """Check `nearest(vectors, query, allowed, k)`: the k allowed rows with the best cosines, best first."""
     vectors, query = _directions([80, 5, 40, 10, 60, 170]), np.array([1.0, 0.0])
     allowed = np.array([True, False, True, False, True, True])
 
     not_allowed = (
-        "only 4 rows are allowed, but 5 came back: return fewer than k rather than a row not allowed"
+        "only 4 rows are allowed, but 5 came back: return fewer than k rather than rows that are not allowed"
     )
     lost = (
         f"row 5 is missing: its score, {vectors[5, 0]:.2f}, is below the 0 given to rows that are not "
         "allowed; leave those out instead"
     )
 
-    def first(k: int) -> list[int]:
+    def run(k: int) -> list[int]:
         return nearest(vectors.copy(), query.copy(), allowed.copy(), k)
 
     return (
         _compare_rows(
             "nearest, k=2, with rows 0, 2, 4 and 5 allowed,",
-            first(2),
+            run(2),
             [2, 4],
             [
                 (
@@ -69,7 +75,7 @@ def check_nearest(nearest: Callable[[np.ndarray, np.ndarray, np.ndarray, int], l
         )
         or _compare_rows(
             "nearest, k=5, with rows 0, 2, 4 and 5 allowed,",
-            first(5),
+            run(5),
             [2, 4, 0, 5],
             [
                 *((rows, not_allowed) for rows in ([2, 4, 0, 5, 1], [2, 4, 0, 5, 3])),
@@ -80,20 +86,21 @@ def check_nearest(nearest: Callable[[np.ndarray, np.ndarray, np.ndarray, int], l
     )
 
 
-def _check_nearest_of_many(
-    nearest: Callable[[np.ndarray, np.ndarray, np.ndarray, int], list[int]],
-) -> str | None:
+def _check_nearest_of_many(nearest: Nearest) -> str | None:
     count, allowed_rows = 60, [50, 57]
     vectors, query = _directions(range(count)), np.array([1.0, 0.0])
     allowed = np.isin(np.arange(count), allowed_rows)
-    extra_candidates_feedback = (
+    extra_candidates_feedback = (  # rows 0 to 49 are nearer than row 50
         f"{allowed_rows[0]} rows that are not allowed are nearer, so fetching some extra candidates does not "
         "help: filter before you take k"
     )
-    two, none = nearest(vectors, query, allowed, 2), nearest(vectors, query, np.zeros(count, dtype=bool), 2)
+
+    def run(rows: np.ndarray) -> list[int]:
+        return nearest(vectors.copy(), query.copy(), rows.copy(), 2)
+
     return _compare_rows(
         f"nearest, k=2, with rows 50 and 57 of {count} allowed,",
-        two,
+        run(allowed),
         allowed_rows,
         [([], extra_candidates_feedback)],
-    ) or _compare_rows("nearest with no row allowed", none, [])
+    ) or _compare_rows("nearest with no row allowed", run(np.zeros(count, dtype=bool)), [])

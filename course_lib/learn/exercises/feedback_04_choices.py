@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,8 @@ def check_budget(how_many: Callable[[Mapping[int, float], Mapping[int, Values], 
 
 # -- 04.6 ----------------------------------------------------------------------------------------------------
 
+Needed = Callable[[list[float], list[float]], float]
+
 
 def _trials() -> list[tuple[list[float], list[float]]]:
     rng = np.random.default_rng(0)
@@ -133,54 +136,91 @@ def _trials() -> list[tuple[list[float], list[float]]]:
     return cases
 
 
-def check_questions(questions_needed: Callable[[list[float], list[float]], int]) -> str | None:
-    def needed(
-        spread: Callable[..., float], power: float = 2, z: float = 1.96, add: int = 0
-    ) -> Callable[..., float]:
-        def count(before: list[float], after: list[float]) -> float:
-            a, b = np.array(after), np.array(before)
-            return float(abs(z * spread(a, b) / (a - b).mean()) ** power) - add * len(b)
+HALF = 1.96  # standard errors between zero and the gain, for a power of one half
 
-        return count
 
-    def paired(a: np.ndarray, b: np.ndarray) -> float:
-        return float((a - b).std(ddof=1))
+def _needed(spread: Callable[..., float], z: float = HALF, *, root: bool = False, add: int = 0) -> Needed:
+    def count(before: list[float], after: list[float]) -> float:
+        a, b = np.array(after), np.array(before)
+        return float(abs(z * spread(a, b) / (a - b).mean()) ** (1 if root else 2)) - add * len(b)
 
-    mistakes: tuple[tuple[Callable[..., float], str], ...] = (
+    return count
+
+
+def _paired(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a - b).std(ddof=1))
+
+
+AT_HALF: tuple[tuple[Needed, str], ...] = (
+    (_needed(lambda a, b: (a - b).std()), "s is estimated from the trial, so divide by n - 1: .std(ddof=1)"),
+    (
+        _needed(_paired, add=1),
+        "those are the questions that are missing; asked is how many it takes in all",
+    ),
+    (_needed(_paired, z=2.0), "2 is a round number for 1.96; take 1.96 here"),
+    (
+        _needed(lambda a, b: math.hypot(a.std(ddof=1), b.std(ddof=1))),
+        "you added the spreads of before and after, as for two sets of questions; the questions are the "
+        "same, so take the spread of their differences",
+    ),
+    (_needed(lambda a, b: a.std(ddof=1)), "that is the spread of `after`; take that of after - before"),
+    (_needed(lambda a, b: b.std(ddof=1)), "that is the spread of `before`; take that of after - before"),
+    (_needed(_paired, root=True), "n stands under a root: square both sides"),
+    (_needed(_paired, z=1.0), "one standard error is no 95% interval: 1.96 of them are"),
+    (_needed(_paired, z=1 / 1.96), "1.96 belongs above the line: solve 1.96 x s / sqrt(n) = gain for n"),
+    (
+        _needed(_paired, z=1.96 + 0.84),
+        "2.8 is for a power of .8; with one half the next gain may as well be below the trial's as above",
+    ),
+    (
+        _needed(_paired, z=1.96 + NormalDist().inv_cdf(0.75)),
+        "with a power of one half no reserve is needed: that the gain comes out too small happens on one "
+        "side only, so take the quantile of `power` itself",
+    ),
+    (
+        lambda before, after: (1.96 * np.subtract(after, before).std(ddof=1)) ** 2,
+        "a small gain needs more questions than a large one: divide by the gain",
+    ),
+    (lambda before, after: len(before), "that is how many questions the trial had"),
+)
+
+
+def _mistakes(power: float) -> tuple[tuple[Needed, str], ...]:
+    if power == 0.5:
+        return AT_HALF
+    reserve = NormalDist().inv_cdf(power)
+
+    def in_proportion(before: list[float], after: list[float]) -> float:
+        return 2 * power * _needed(_paired)(before, after)
+
+    return (
+        (_needed(_paired), "right for a power of one half, but `power` changes nothing"),
+        (_needed(_paired, HALF - reserve), "a higher power takes more questions, not fewer"),
         (
-            needed(lambda a, b: (a - b).std()),
-            "s is estimated from the trial, so divide by n - 1: .std(ddof=1)",
+            in_proportion,
+            "the number does not grow in proportion to the power: how far must the true gain lie "
+            "above the end of the interval, in standard errors?",
         ),
         (
-            needed(paired, add=1),
-            "those are the questions that are missing; asked is how many it takes in all",
+            _needed(_paired, HALF + power - 0.5),
+            "power is a probability, not a number of standard errors: take its normal quantile",
         ),
-        (needed(paired, z=2.0), "2 is a round number for 1.96; take 1.96 here"),
-        (
-            needed(lambda a, b: math.hypot(a.std(ddof=1), b.std(ddof=1))),
-            "you added the spreads of before and after, as for two sets of questions; the questions are the "
-            "same, so take the spread of their differences",
-        ),
-        (needed(lambda a, b: a.std(ddof=1)), "that is the spread of `after`; take that of after - before"),
-        (needed(lambda a, b: b.std(ddof=1)), "that is the spread of `before`; take that of after - before"),
-        (needed(paired, power=1), "n stands under a root: square both sides"),
-        (needed(paired, z=1.0), "one standard error is no 95% interval: 1.96 of them are"),
-        (needed(paired, z=1 / 1.96), "1.96 belongs above the line: solve 1.96 x s / sqrt(n) = gain for n"),
-        (
-            lambda before, after: (1.96 * np.subtract(after, before).std(ddof=1)) ** 2,
-            "a small gain needs more questions than a large one: divide by the gain",
-        ),
-        (lambda before, after: len(before), "that is how many questions the trial had"),
     )
-    for before, after in _trials():
-        result, right = questions_needed(list(before), list(after)), needed(paired)(before, after)
-        if not isinstance(result, (int, float, np.number)) or isinstance(result, bool):
-            return f"questions_needed gave {result!r}; expected a number of questions"
-        if result == math.ceil(right):
-            continue
-        if result == math.floor(right) or math.isclose(result, right):
-            few = math.floor(right)
-            return f"with {few} questions the interval still contains zero: round {right:.2f} up"
-        tries = (said for wrong, said in mistakes if abs(result - wrong(before, after)) <= 1)
-        return next(tries, f"questions_needed gave {result}; it should be {math.ceil(right)}")
+
+
+def check_questions(questions_needed: Callable[[list[float], list[float], float], int]) -> str | None:
+    for power in (0.5, 0.8, 0.95, 0.3):
+        for before, after in _trials():
+            result = questions_needed(list(before), list(after), power)
+            right = _needed(_paired, HALF + NormalDist().inv_cdf(power))(before, after)
+            if not isinstance(result, (int, float, np.number)) or isinstance(result, bool):
+                return f"questions_needed gave {result!r}; expected a number of questions"
+            if result in (math.ceil(right), math.ceil(right * (1 - 1e-4))):  # 1.96 is 1.95996 for some
+                continue
+            if result == math.floor(right) or math.isclose(result, right):
+                few = math.floor(right)
+                return f"with {few} questions the interval still contains zero: round {right:.2f} up"
+            tries = (said for wrong, said in _mistakes(power) if abs(result - wrong(before, after)) <= 1)
+            said = f"with power={power} questions_needed gave {result}; it should be {math.ceil(right)}"
+            return next(tries, said)
     return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from course_lib.learn.exercises.comparing import diagnose
+from course_lib.learn.exercises.comparing import as_array, diagnose
 
 # -- 04.1 ----------------------------------------------------------------------------------------------------
 
@@ -181,5 +181,5 @@ def check_maxsim(maxsim_batch: Callable[[Any, Any, Any], Any]) -> str | None:
             "question @ passages.transpose(0, 2, 1)"
         )
     if isinstance(result, list):
-        return diagnose(lambda *c: np.array(maxsim_batch(*c)), _maxsim_batch, _token_vectors(), mistakes)
+        return diagnose(lambda *c: as_array(maxsim_batch(*c)), _maxsim_batch, _token_vectors(), mistakes)
     return diagnose(maxsim_batch, _maxsim_batch, _token_vectors(), mistakes, name="maxsim_batch")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from course_lib.learn.exercises.comparing import diagnose, known_mistake
+from course_lib.learn.exercises.comparing import as_array, diagnose, known_mistake
 
 Array = np.ndarray[Any, Any]
 
@@ -36,7 +36,7 @@ def check_lora(lora: Callable[[Any, Any, Any, Any, float], Any]) -> str | None:
     arguments = _layer(ROWS, INPUTS, OUTPUTS, RANK)
     base, unscaled = x @ w.T, x @ a.T @ b.T
     try:
-        result = np.asarray(lora(*arguments, ALPHA))
+        result = as_array(lora(*arguments, ALPHA))
     except ValueError as error:
         return _shape_feedback(lora, error)
     mistakes = (
@@ -89,7 +89,7 @@ def _check_other_shapes(lora: Callable[[Any, Any, Any, Any, float], Any]) -> str
     """Return None if the answer is right for random shapes too, else feedback."""
     for rows, inputs, outputs, rank in np.random.default_rng(6).integers(1, 9, size=(6, 4)):
         x, w, a, b = _layer(rows, inputs, outputs, rank)
-        result = np.asarray(lora(*_layer(rows, inputs, outputs, rank), 3.0))
+        result = as_array(lora(*_layer(rows, inputs, outputs, rank), 3.0))
         if not equal_arrays(result, x @ w.T + 3.0 / rank * x @ a.T @ b.T):
             return (
                 f"right for the first shapes, but not for x {x.shape}, W {w.shape}, A {a.shape}, B {b.shape} "
@@ -104,7 +104,7 @@ def _shape_feedback(lora: Callable[[Any, Any, Any, Any, float], Any], error: Val
     x, w, a, b = _layer(side, side, side, side)
     scale = ALPHA / side
     try:
-        result = np.asarray(lora(*_layer(side, side, side, side), ALPHA))
+        result = as_array(lora(*_layer(side, side, side, side), ALPHA))
     except ValueError:
         result = np.zeros(0)
     mistakes = (

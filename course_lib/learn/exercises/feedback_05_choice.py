@@ -12,7 +12,7 @@ from course_lib.learn.exercises.comparing import diagnose
 Flags = Sequence[bool]
 
 
-def _causes(found: Flags, searched: Flags, given: Flags, *, blind: bool = False) -> dict[str, float]:
+def shares_of_causes(found: Flags, searched: Flags, given: Flags, *, blind: bool = False) -> dict[str, float]:
     """Return the share of all questions for each outcome. blind: call a right answer not found a failure."""
     counts = dict.fromkeys(("right", "not found", "distracted", "misread"), 0)
     for was_found, with_search, alone in zip(found, searched, given, strict=True):
@@ -26,7 +26,7 @@ def _causes(found: Flags, searched: Flags, given: Flags, *, blind: bool = False)
 
 
 def _of_the_wrong(found: Flags, searched: Flags, given: Flags) -> dict[str, float]:
-    causes = _causes(found, searched, given)
+    causes = shares_of_causes(found, searched, given)
     wrong = 1 - causes["right"] or 1
     return {name: share if name == "right" else share / wrong for name, share in causes.items()}
 
@@ -58,7 +58,7 @@ def _marginal(found: Flags, searched: Flags, given: Flags) -> dict[str, float]:
 
 CAUSE_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
     (
-        lambda f, s, g: _causes(f, s, g, blind=True),
+        lambda f, s, g: shares_of_causes(f, s, g, blind=True),
         "an answer that was right counts as right, even where the passage was not found (another one may say "
         "it, too): each question has one outcome, and they add up to 1",
     ),
@@ -72,11 +72,11 @@ CAUSE_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
         "about `found` first",
     ),
     (
-        lambda f, s, g: _swap(_causes(f, s, g), "distracted", "misread"),
+        lambda f, s, g: _swap(shares_of_causes(f, s, g), "distracted", "misread"),
         "distracted and misread are swapped: who reads the passage rightly when it stands alone can read it",
     ),
     (
-        lambda f, s, g: _swap(_causes(f, s, g), "distracted", "not found"),
+        lambda f, s, g: _swap(shares_of_causes(f, s, g), "distracted", "not found"),
         "distracted and not found are swapped: nobody is distracted from a passage that is not there",
     ),
     (
@@ -85,19 +85,19 @@ CAUSE_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
         "questions count twice; go through the questions one by one",
     ),
     (
-        lambda f, s, g: {name: share * len(f) for name, share in _causes(f, s, g).items()},
+        lambda f, s, g: {name: share * len(f) for name, share in shares_of_causes(f, s, g).items()},
         "counts came back; divide by the number of questions",
     ),
     (
-        lambda f, s, g: {name: share * 100 for name, share in _causes(f, s, g).items()},
+        lambda f, s, g: {name: share * 100 for name, share in shares_of_causes(f, s, g).items()},
         "per cent came back; a share lies between 0 and 1",
     ),
     (
-        lambda f, s, g: {name: share for name, share in _causes(f, s, g).items() if share},
+        lambda f, s, g: {name: share for name, share in shares_of_causes(f, s, g).items() if share},
         "an outcome that did not happen is missing; its share is 0",
     ),
     (
-        lambda f, s, g: {name: share for name, share in _causes(f, s, g).items() if name != "right"},
+        lambda f, s, g: {name: share for name, share in shares_of_causes(f, s, g).items() if name != "right"},
         '"right" is missing: four outcomes are asked for, and they add up to 1',
     ),
 )
@@ -117,7 +117,7 @@ def check_causes(causes: Callable[[list[bool], list[bool], list[bool]], Any]) ->
     cases = [tuple((rng.random((3, n)) < 0.6).tolist()) for n in (12, 30, 50, 7, 20)]
     cases += [([True, True], [True, True], [True, False])]
     mistakes = [(rounded(function), feedback) for function, feedback in CAUSE_MISTAKES]
-    return diagnose(as_dict, rounded(_causes), cases, mistakes, name="causes")
+    return diagnose(as_dict, rounded(shares_of_causes), cases, mistakes, name="causes")
 
 
 Facts = dict[str, bool | float]

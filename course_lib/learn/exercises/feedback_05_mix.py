@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from course_lib.learn.exercises.comparing import known_mistake
+from course_lib.learn.exercises.comparing import as_array, known_mistake
 from course_lib.learn.exercises.feedback_05_adapter import Array, equal_arrays
 
 OUTPUTS, INPUTS = 8, 9
@@ -40,7 +40,7 @@ def _check_shapes(result: Any, rank: int) -> str | None:
     """Return None if the result is an A and a B of this rank or less that fit together, else feedback."""
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         return f"expected two matrices, A and B; a {type(result).__name__} came back"
-    a, b = map(np.asarray, result)
+    a, b = map(as_array, result)
     if a.ndim != 2 or b.ndim != 2:
         return f"expected A and B, each with rows and columns; their shapes are {a.shape} and {b.shape}"
     if a.shape == (OUTPUTS, rank) and b.shape == (rank, INPUTS):
@@ -71,7 +71,7 @@ def _check_equal_ranks(mix: Callable[[list[Adapter], list[float]], Any]) -> str 
     result = mix(given, list(weights))
     if feedback := _check_shapes(result, sum(ranks)):
         return feedback
-    a, b = map(np.asarray, result)
+    a, b = map(as_array, result)
     weight, scale = np.array(weights), np.array(alphas) / ranks  # scales 2 and 3
     expected = _weighted_sum(adapters, weight * scale)
     mistakes = (
@@ -137,7 +137,7 @@ def _check_different_ranks(mix: Callable[[list[Adapter], list[float]], Any]) -> 
         return no_root if "domain" in str(error) or "nonnegative" in str(error) else f"{case}: {error}"
     if feedback := _check_shapes(result, sum(ranks)):
         return f"{case}: {feedback}"
-    a, b = map(np.asarray, result)
+    a, b = map(as_array, result)
     if np.isnan(a).any() or np.isnan(b).any():
         return f"nan came back: {no_root}"
     weight, scale = np.array(weights), np.array(alphas) / ranks

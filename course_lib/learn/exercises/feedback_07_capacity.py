@@ -35,46 +35,80 @@ def check_batches(tokens: Sequence[int]) -> str | None:
     return f"{took}: one long answer in each batch is the idea; now the others must be much shorter"
 
 
-def _paged(memory: int, weights: int, token: int, context: int, mean: int, page: int) -> int:
-    return (memory - weights) // (token * page * -(-mean // page))
+def _users(
+    memory: int,
+    weights: int,
+    token: int,
+    context: int,
+    mean: int,
+    page: int,
+    prefix: int,
+    *,
+    per_user: int = 0,
+) -> tuple[int, int]:
+    """Users with contiguous caches and with pages. per_user: memory that each user takes besides."""
+    free, shared = memory - weights, prefix // page
+    own = token * page * (-(-mean // page) - shared)
+    return free // (token * context + per_user), (free - shared * page * token) // (own + per_user)
 
 
-def check_users(users: Callable[[int, int, int, int, int, int], tuple[int, int]]) -> str | None:
+def check_users(users: Callable[[int, int, int, int, int, int, int], tuple[int, int]]) -> str | None:
     cases = [
-        (20_000, 8_000, 1, 4096, 1000, 16),
-        (1_000_000, 400_000, 2, 4096, 600, 16),
-        (50_000, 10_000, 1, 1000, 101, 100),
-        (9_000, 8_000, 1, 4096, 100, 16),
+        (20_000, 8_000, 1, 4096, 1000, 16, 410),
+        (1_000_000, 400_000, 2, 4096, 600, 16, 0),
+        (50_000, 10_000, 1, 1000, 101, 100, 100),
+        (9_000, 8_000, 1, 4096, 100, 16, 15),
+        (30_000, 10_000, 1, 2000, 330, 100, 199),
     ]
 
-    def both(memory: int, weights: int, token: int, context: int, mean: int, page: int) -> tuple[int, int]:
-        free = memory - weights
-        return free // (token * context), _paged(memory, weights, token, context, mean, page)
+    def pages_of(count: Callable[[int, int, int, int, int], float]) -> Callable[..., tuple[int, int]]:
+        """The reference with another number of users with pages, from (free, token, mean, page, prefix)."""
+
+        def other(m: int, w: int, t: int, c: int, n: int, p: int, x: int) -> tuple[int, int]:
+            return (m - w) // (t * c), int(count(m - w, t, n, p, x))
+
+        return other
 
     mistakes = (
         (
-            lambda m, w, t, c, n, p: (m // (w + t * c), m // (w + t * p * -(-n // p))),
+            lambda m, w, t, c, n, p, x: _users(m, 0, t, c, n, p, x, per_user=w),
             "you gave each user a copy of the weights; all users share one",
         ),
         (
-            lambda m, w, t, c, n, p: (m // (t * c), _paged(m, 0, t, c, n, p)),
+            lambda m, w, t, c, n, p, x: _users(m, 0, t, c, n, p, x),
             "the weights take memory, too: only what they leave is for KV caches",
         ),
         (
-            lambda m, w, t, c, n, p: ((m - w) // (t * c), (m - w) // (t * n)),
+            pages_of(lambda free, t, n, p, x: free // (t * p * -(-n // p))),
+            "each user has pages for the prefix, too: keep those once",
+        ),
+        (
+            pages_of(lambda free, t, n, p, x: free // (t * p * (-(-n // p) - x // p))),
+            "the shared pages take memory once: subtract them before you divide",
+        ),
+        (
+            pages_of(lambda free, t, n, p, x: (free - t * p * -(-x // p)) // (t * p * -(-(n - x) // p))),
+            "the last page of the prefix holds a user's own tokens, too, so it cannot be shared: "
+            "count only whole pages of the prefix",
+        ),
+        (
+            pages_of(lambda free, t, n, p, x: (free - t * x) // (t * (n - x))),
+            "memory is given in whole pages: how many pages does a user have, and how many are shared?",
+        ),
+        (
+            pages_of(lambda free, t, n, p, x: (free - t * p * (x // p)) // (t * (n - p * (x // p)))),
             "a user has whole pages: round the tokens up to a multiple of the page",
         ),
         (
-            lambda m, w, t, c, n, p: ((m - w) // (t * c), (m - w) // (t * p * (n // p))),
-            "a page was dropped: the tokens that begin the last page need it, too; round up",
-        ),
-        (
-            lambda m, w, t, c, n, p: ((m - w) // (t * c), (m - w) // (t * p * -(-c // p))),
+            lambda m, w, t, c, n, p, x: _users(m, w, t, c, c, p, x),
             "with pages a user takes what the text needs (`mean`), not what it could need (`context`)",
         ),
-        (lambda m, w, t, c, n, p: both(m, w, t, c, n, p)[::-1], "the two numbers are the wrong way round"),
+        (
+            lambda m, w, t, c, n, p, x: _users(m, w, t, c, n, p, x)[::-1],
+            "the two numbers are the wrong way round",
+        ),
     )
-    return diagnose(users, both, cases, mistakes, name="users")
+    return diagnose(users, _users, cases, mistakes, name="users_that_fit")
 
 
 def _load_of(users: int, per_hour: float, seconds: float, slots: int) -> float:

@@ -99,10 +99,20 @@ Sent = tuple[float, float, float, bool]  # due, sent, ended, answered
 
 
 def _report(
-    requests: Sequence[Sent], warm_up: int, begin: int = 0, *, failed: bool = False, off: int = -1
+    requests: Sequence[Sent],
+    warm_up: int,
+    begin: int = 0,
+    *,
+    failed: str = "never answered",
+    off: int = -1,
 ) -> tuple[float, float]:
+    """The honest report. failed: how failed requests count, also "as answered" or "left out"."""
     counted = requests[warm_up:]
-    times = sorted(r[2] - r[begin] for r in counted if r[3] or failed)
+    times = sorted(
+        r[2] - r[begin] if r[3] or failed == "as answered" else math.inf
+        for r in counted
+        if r[3] or failed != "left out"
+    )
     at = min(len(times) - 1, math.ceil(0.95 * len(times)) + off)
     return times[at], sum(not r[3] for r in counted) / len(counted)
 
@@ -124,6 +134,7 @@ def check_report(report: Callable[[list[Sent], int], tuple[float, float]]) -> st
         (_load(48, 20, range(24, 48, 2)), 4),
         (_load(104, 50, []), 4),
         (_load(44, 10, [40]), 0),
+        (_load(64, 20, [41, 52]), 4),
     ]
 
     def share_of_all(requests: Sequence[Sent], warm_up: int) -> tuple[float, float]:
@@ -136,18 +147,30 @@ def check_report(report: Callable[[list[Sent], int], tuple[float, float]]) -> st
     mistakes = (
         (lambda r, w: _report(r, w, 1), "the time runs from `sent`: it hides that the request was late"),
         (
-            lambda r, w: _report(r, w, failed=True),
+            lambda r, w: _report(r, w, failed="as answered"),
             "failed requests, which end at once, count among the fast answers",
         ),
+        (
+            lambda r, w: _report(r, w, failed="left out"),
+            "failed requests are left out: their users had no answer within any time, so 95 of a hundred "
+            "users need more",
+        ),
         (lambda r, w: _report(r, 0), "the warm-up requests count, and they are slower than the others"),
-        (lambda r, w: _report(r, 0, 1, failed=True), "this is the colleague's p95, with all three faults"),
+        (
+            lambda r, w: _report(r, 0, 1, failed="as answered"),
+            "this is the colleague's p95, with all three faults",
+        ),
         (
             lambda r, w: _report(r, w, off=0),
             "that is one place too far: of 40 times, take the 38th, index 37",
         ),
         (
-            lambda r, w: _report(r, w, 1, failed=True),
+            lambda r, w: _report(r, w, 1, failed="as answered"),
             "two faults are left: when the time begins, and failures",
+        ),
+        (
+            lambda r, w: _report(r, w, 1, failed="left out"),
+            "two faults are left: the time runs from `sent`, and the users without an answer are left out",
         ),
         (share_of_all, "the share of failures counts the warm-up"),
         (per_cent, "the share of failures is in per cent; return it from 0 to 1"),
@@ -184,38 +207,67 @@ def check_queue(longest_queue: Callable[[int, float, float], int]) -> str | None
     return diagnose(longest_queue, reference, cases, mistakes, name="longest_queue")
 
 
-def check_next(what_next: Callable[[int | None, int], str]) -> str | None:
-    cases = [(None, 0), (None, 7), (200, 30), (503, 0), (400, 0), (404, 0)]
+def check_next(what_next: Callable[[int | None, int, int], str]) -> str | None:
+    cases = [(None, 0, 1), (None, 7, 1), (200, 30, 1), (503, 0, 1), (400, 0, 1), (404, 0, 2), (429, 0, 2)]
+    cases += [(502, 0, 1), (504, 0, 1), (500, 0, 1), (None, 0, 3), (503, 0, 3), (200, 30, 3)]
 
-    def reference(status: int | None, tokens: int) -> str:
-        if status is None:
-            return "error" if tokens else "again"
-        return {200: "done", 503: "wait"}.get(status, "error")
+    def reference(status: int | None, tokens: int, tries: int) -> str:
+        if status == 200:
+            return "done"
+        if tokens or tries >= 3:
+            return "error"
+        return "again" if status is None else "wait" if status in (429, 502, 503, 504) else "error"
 
-    def changed(**answers: str) -> Callable[[int | None, int], str]:
-        """The reference with other answers: those after a broken connection (early, late), busy, bad."""
+    def kind(status: int | None, tokens: int, tries: int) -> str:
+        of = {429: "full", 503: "full", 502: "away", 504: "away", 500: "failed", 200: "good"}
+        name = ("late" if tokens else "early") if status is None else of.get(status, "bad")
+        return name + "_last" * (tries >= 3)
 
-        def other(status: int | None, tokens: int) -> str:
-            case = {503: "busy", 400: "bad", 404: "bad", 200: "good"}.get(status or 0, "")
-            return answers.get(case or ("late" if tokens else "early"), reference(status, tokens))
+    def changed(**answers: str) -> Callable[[int | None, int, int], str]:
+        """The reference with other answers to some kinds of ends, in the last try too unless it is named."""
+
+        def other(status: int | None, tokens: int, tries: int) -> str:
+            name = kind(status, tokens, tries)
+            given = answers.get(name) or answers.get(name.removesuffix("_last") if "last" in answers else "")
+            return given or reference(status, tokens, tries)
 
         return other
 
     twice = "the user has seen seven tokens: another try would begin a second answer behind them"
     storm = "a server with a full queue is asked again at once: wait first, or the crowd grows"
     bad = "status 400 says that the request is wrong: it is wrong at every server"
+    endless = "the third try is the last one: a client that never gives up is a part of the overload"
     mistakes = (
         (changed(late="again"), twice),
-        (changed(busy="again"), storm),
+        (changed(full="again"), storm),
         (changed(bad="again"), bad),
         (changed(bad="wait"), bad + ", and later, too"),
         (changed(early="error"), "nobody has seen a token: another replica can answer, and nobody notices"),
-        (changed(busy="error"), "503 is no failure for good: the queue is full now, and empty later"),
+        (changed(early="wait"), "the connection broke before a token: another replica can answer at once"),
         (
-            changed(late="again", busy="again", bad="again"),
-            "whatever fails is sent again: three of these are wrong",
+            changed(full="error"),
+            "429 and 503 are no failures for good: the queue is full now, and empty later",
         ),
-        (changed(late="again", busy="again"), f"{twice}. And 503 means: not now"),
-        (changed(early="error", busy="error"), "nothing is ever tried again: two of these could be answered"),
+        (changed(away="again"), "the balancer has just tried: after 502 and 504 wait, before you ask again"),
+        (changed(away="error"), "502 and 504 say that no replica answers now; one may be back in a moment"),
+        (changed(away="error", failed="wait"), "500 and 502 are mixed up: which of them may be over soon?"),
+        (changed(failed="wait"), "after a 500 the server may fail at this request each time: tell the user"),
+        (
+            changed(failed="again"),
+            "after a 500 the server may fail at this request at once again: tell the user",
+        ),
+        (
+            changed(away="again", failed="again"),
+            "the statuses from 500 on differ: after 502 and 504 a pause helps, after 500 nothing may",
+        ),
+        (changed(early_last="again", full_last="wait", away_last="wait"), endless),
+        (
+            changed(late="again", full="again", bad="again", away="again", failed="again"),
+            "whatever fails is sent again: wrong requests, full servers, and answers that were half seen",
+        ),
+        (
+            changed(early="error", full="error", away="error"),
+            "nothing is ever tried again: three kinds of these could be answered",
+        ),
     )
     return diagnose(what_next, reference, cases, mistakes, name="what_next")
