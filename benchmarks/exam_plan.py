@@ -19,7 +19,7 @@ from course_lib import data
 from course_lib.exam.cards import Card, cards
 from course_lib.exam.haneul import haneul_exam
 from course_lib.exam.here import timed_here
-from course_lib.exam.plan import Exam, ExamPlan, plan_exam
+from course_lib.exam.plan import Exam, plan_exam
 from course_lib.exam.questions import ExamQuestion
 from course_lib.exam.run import System, run_exam
 from course_lib.exam.strategies import handbook_search
@@ -81,8 +81,7 @@ def foreseen(engine: Engine, questions: list[ExamQuestion], passages: int) -> Ex
         passages=passages,
         passage_tokens=round(fmean(count(block) - empty for block in blocks)),
         question_tokens=round(fmean(map(count, prompts))),
-        answer_tokens=round(fmean(count(answer_text(q)) - empty for q in practice))
-        + 1,  # and the one that ends it
+        answer_tokens=round(fmean(count(answer_text(q)) - empty + 1 for q in practice)),  # 1 ends it
         search_seconds=fmean(seconds),
     )
 
@@ -114,19 +113,10 @@ def here(name: str, passages: int, wanted: int | None = None) -> None:
         f"took {took:.2f} min, {spent:.2f} of them in the model; "
         f"read {read:.0f} tokens, wrote {wrote:.1f}; {failed} failed"
     )
-    print(f"{name}: predicted / taken {value / took:.2f} ({low / took:.2f}-{high / took:.2f})")
-    print(f"with the tokens that it read and wrote: {told_afterwards(planned, read, wrote) / took:.2f}")
-
-
-def told_afterwards(planned: ExamPlan, read: float, wrote: float) -> float:
-    """Minutes of the plan if it had known the tokens."""
-    exam_ = planned.exam
-    question = max(1, round(read) - exam_.passages * exam_.passage_tokens)
-    known = replace(exam_, question_tokens=question, answer_tokens=max(1, round(wrote)))
-    memory = planned.memory
-    return plan_exam(
-        planned.model, planned.card, known, memory.weight_format, driver=memory.driver
-    ).minutes.value
+    model_minutes = (planned.seconds["read"].value + planned.seconds["write"].value) / 60
+    print(f"{name}: predicted / taken {value / took:.2f} ({low / took:.2f}-{high / took:.2f}), of which")
+    search = (value - model_minutes) / (took - spent)
+    print(f"the model {model_minutes / spent:.2f}, the search {search:.2f}")
 
 
 if __name__ == "__main__":

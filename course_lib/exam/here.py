@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from course_lib.errors import CourseError
 from course_lib.exam.cards import Card, Run
 from course_lib.exam.plan import Exam
 from course_lib.measure import EngineMeasurement, measure, measure_engine
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from course_lib.models.drivers.engine import Engine
 
 THIS_MACHINE = "this machine"
+LEAST_TIMED = 16  # tokens of an answer, so that noise is shorter than the answer
 SENTENCE = "The annual fee of the card is KRW 24,000, and it comes with travel insurance. "
 
 
@@ -62,13 +64,20 @@ def calibrated(
 def timed_here(engine: Engine, model: Model, exam: Exam) -> tuple[Card, str, Driver]:
     """Time a loaded model on a prompt and an answer as long as the exam's, and return this machine as a card.
 
-    Also return the format of the weights as they are computed with, and the driver.
+    Also return the format of the weights as they are computed with, and the driver. Raises CourseError for an
+    engine whose weights are in another program.
     """
-    bits = 8 * engine.weight_bytes / engine.parameters
-    whole = {32: "float32", 16: "bfloat16"}.get(round(bits)) if engine.driver == "huggingface" else None
-    driver: Driver = "huggingface" if engine.driver == "huggingface" else "llamacpp"
-    planned = plan(model, whole, driver=driver)
+    drivers: dict[str, Driver] = {"huggingface": "huggingface", "llamacpp": "llamacpp"}
+    if engine.driver not in drivers:
+        what = f"{engine.name} runs with {engine.driver}, which does not tell what it reads"
+        raise CourseError(what, 'load(model, driver="llamacpp")')
+    driver = drivers[engine.driver]
+    chosen: str | None = engine.spec.quantization
+    if chosen == "none":  # else a file's own format, as that of a .gguf file
+        chosen = {32: "float32", 16: "bfloat16"}.get(round(8 * engine.weight_bytes / engine.parameters))
+    planned = plan(model, chosen, driver=driver)
     prompt = SENTENCE * max(1, round(exam.prompt_tokens / engine.count_tokens(SENTENCE)))
-    measured = measure_engine(engine, [prompt], new_tokens=max(2, exam.answer_tokens), repeats=5)
+    tokens = max(LEAST_TIMED, exam.answer_tokens)
+    measured = measure_engine(engine, [prompt], new_tokens=tokens, repeats=5)
     card = calibrated(this_machine(), model, measured, weight_format=planned.weight_format, driver=driver)
     return card, planned.weight_format, driver

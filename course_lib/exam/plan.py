@@ -23,6 +23,7 @@ from course_lib.tables import table
 
 FORMATS = ("float16", "q8_0", "q4_k_m")  # of 16, 8 and 4 bits in llama.cpp
 BATCHES = (1, 4, 16)
+SMALL = 1_000_000_000  # weights, below which the runs of a model of 8 billion say little
 MOST = 1_000_000  # of passages, tokens or questions that `limits` tries
 
 
@@ -109,8 +110,15 @@ class ExamPlan:
                 f"Of the card's full speed, {' and '.join(map(self._share, self.efficiency))}.",
                 f"Memory: {holds}: it {'fits' if self.fits else 'does not fit'}.",
                 f"{exam.minutes:g} minutes: {self._in_words()}.",
+                *self._notes(),
             ]
         )
+
+    def _notes(self) -> list[str]:
+        of_itself = any(run.model == self.model for run in self.card.runs)
+        if of_itself or architecture(self.model).parameters >= SMALL:
+            return []
+        return ["So small a model takes longer: what a program does besides moving weights is not counted."]
 
     def _share(self, does: str) -> str:
         low, value, high = self.efficiency[does]
@@ -144,8 +152,9 @@ def plan_exam(
     sizes = architecture(model)
     if exam.context > sizes.context:
         tokens = f"{exam.prompt_tokens:,} tokens read and {exam.answer_tokens:,} written"
-        fix = f"Exam(passages={_fewer_passages(exam, sizes.context)})"
-        raise CourseError(f"{tokens}; {sizes.name} takes {sizes.context:,} together", fix)
+        raise CourseError(
+            f"{tokens}; {sizes.name} takes {sizes.context:,} together", _shorter(exam, sizes.context)
+        )
     memory = plan(model, weight_format, exam.context, batch, driver=driver)
     options: dict[str, Any] = {"weight_format": memory.weight_format, "driver": memory.driver}
     read = write = 0.0
@@ -174,8 +183,10 @@ def _groups(questions: int, batch: int) -> list[tuple[int, int]]:
     return [(count, size) for count, size in ((full, batch), (1, rest)) if count and size]
 
 
-def _fewer_passages(exam: Exam, context: int) -> int:
-    return max(0, (context - exam.question_tokens - exam.answer_tokens) // exam.passage_tokens)
+def _shorter(exam: Exam, context: int) -> str:
+    """Return what makes a prompt and its answer fit into the context."""
+    room = context - exam.question_tokens - exam.answer_tokens
+    return "give shorter answers" if room < 0 else f"give at most {room // exam.passage_tokens} passages"
 
 
 def choices(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,19 +25,32 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--model", required=True, help="such as EXAONE-3.0-7.8B, or a folder or .gguf file")
     parser.add_argument("--card", default="RTX 4090", help='such as "RTX 4090" (default), or "this machine"')
     parser.add_argument("--format", action="append", help="16, 8 and 4 bits by default; may be repeated")
-    parser.add_argument("--batch", type=int, action="append", help="questions at a time; may be repeated")
-    parser.add_argument("--questions", type=int, help="by default those of the rules, 515")
+    parser.add_argument(
+        "--batch", type=_from(1), action="append", help="questions at a time; may be repeated"
+    )
+    parser.add_argument("--questions", type=_from(1), help="by default those of the rules, 515")
     parser.add_argument("--minutes", type=float, help="by default those of the rules, 270")
-    for name, help_text in (
-        ("passages", "in a prompt"),
-        ("passage-tokens", "of a passage"),
-        ("question-tokens", "of a question with its options"),
-        ("answer-tokens", "of an answer"),
+    for name, least, help_text in (
+        ("passages", 0, "in a prompt"),
+        ("passage-tokens", 1, "of a passage"),
+        ("question-tokens", 1, "of a question with its options"),
+        ("answer-tokens", 1, "of an answer"),
     ):
-        parser.add_argument(f"--{name}", type=int, help=help_text)
+        parser.add_argument(f"--{name}", type=_from(least), help=help_text)
     parser.add_argument("--search-seconds", type=float, help="of searching and reranking, for a question")
     parser.add_argument("--rules", type=Path, help="a file of rules; by default those of the contest")
     parser.set_defaults(do=run)
+
+
+def _from(least: int) -> Callable[[str], int]:
+    """Return a function that parses a whole number from `least` on."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+        return int(text)
+
+    return parse
 
 
 def run(arguments: argparse.Namespace) -> int:

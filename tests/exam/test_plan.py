@@ -1,6 +1,7 @@
 """The plan of an exam: more work is never faster, what fits is monotone, limits are exact, faults named."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -8,9 +9,10 @@ from hypothesis import strategies as st
 
 from course_lib.errors import CourseError
 from course_lib.exam.cards import Card, Range, Run, card, cards
-from course_lib.exam.here import calibrated, this_machine
+from course_lib.exam.here import calibrated, this_machine, timed_here
 from course_lib.exam.plan import Exam, best, choices, compared, limits, plan_exam
 from course_lib.measure import EngineMeasurement, Round
+from course_lib.models import load
 from course_lib.models.planner import architecture
 from course_lib.models.planner.gpus import GPUS
 
@@ -120,6 +122,7 @@ def test_a_plan_is_told_in_words():
     text = str(plan_exam("EXAONE-3.0-7.8B", RTX, None, "q4_k_m"))
     assert "it fits" in text and "270 minutes: in time, at the lowest efficiency too." in text
     assert "not on this card" in str(plan_exam("Llama-3.3-70B", RTX, None, "q4_k_m"))
+    assert "So small a model takes longer" in str(plan_exam("haneul-4m", RTX)) and "small" not in text
     planned = plan_exam(MODEL, RTX, Exam(), "q4_k_m")
     between = replace(planned.exam, minutes=planned.minutes.value + 0.01)
     assert "at the median efficiency, not at the lowest" in str(replace(planned, exam=between))
@@ -159,10 +162,12 @@ def test_impossible_plans(model, asked, told):
 def test_the_fix_for_too_long_a_prompt_is_the_most_passages_that_the_model_reads():
     with pytest.raises(CourseError, match="takes 4,096 together") as error:
         plan_exam("EXAONE-3.0-7.8B", RTX, Exam(passages=30))
-    assert error.value.fix == "Exam(passages=19)"
+    assert error.value.fix == "give at most 19 passages"
     plan_exam("EXAONE-3.0-7.8B", RTX, Exam(passages=19))
     with pytest.raises(CourseError):
         plan_exam("EXAONE-3.0-7.8B", RTX, Exam(passages=20))
+    with pytest.raises(CourseError, match="give shorter answers"):
+        plan_exam("EXAONE-3.0-7.8B", RTX, Exam(passages=1, answer_tokens=4000))
 
 
 def test_cards_have_names_of_the_planner_and_runs_below_full_speed():
@@ -213,3 +218,25 @@ def test_a_calibrated_card_predicts_the_run_that_it_was_calibrated_with():
 def test_this_machine_is_measured():
     machine = this_machine()
     assert machine.memory > 2**30 and machine.bandwidth > 1e8 and machine.flops > 1e8 and not machine.runs
+
+
+def test_an_engine_whose_weights_are_elsewhere_is_not_timed():
+    with pytest.raises(CourseError, match="far runs with ollama, which does not tell"):
+        timed_here(SimpleNamespace(name="far", driver="ollama"), MODEL, Exam())
+
+
+@pytest.mark.parametrize(
+    ("options", "weight_format"),
+    [
+        ({"driver": "huggingface"}, "float32"),
+        ({"driver": "llamacpp", "quantization": "q8_0"}, "q8_0"),
+    ],
+)
+def test_a_model_is_planned_with_the_weights_that_it_computes_with(options, weight_format):
+    exam = Exam(3, passages=0, question_tokens=40, answer_tokens=4, search_seconds=0)
+    with load("haneul-300k", **options) as engine:
+        on, planned_format, driver = timed_here(engine, "haneul-300k", exam)
+        assert (planned_format, driver) == (weight_format, options["driver"])
+        memory = plan_exam("haneul-300k", on, exam, planned_format, driver=driver).memory
+        held = memory.weights + memory.embeddings + memory.norms
+        assert held == pytest.approx(engine.weight_bytes, rel=0.02)

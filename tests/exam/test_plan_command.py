@@ -47,6 +47,15 @@ def test_the_status_is_1_where_nothing_fits(capsys):
 
 
 @pytest.mark.parametrize(
+    "words", [("--batch", "0"), ("--questions", "0"), ("--answer-tokens", "-5"), ("--passages", "1.5")]
+)
+def test_numbers_that_cannot_be(words, capsys):
+    with pytest.raises(SystemExit):
+        call("--model", "EXAONE-3.5-7.8B", *words)
+    assert f"argument {words[0]}: {words[1]!r} is not a whole number from " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("model", "told"),
     [
         ("HyperCLOVA-X", "by an API only .rule by_api: only models whose weights can be downloaded"),

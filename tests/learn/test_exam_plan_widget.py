@@ -50,7 +50,7 @@ def test_what_does_not_fit_has_no_limits(explorer):
 
 def test_too_long_a_prompt_is_refused_in_words(explorer):
     text, picture = explorer.output_for(passages=30)
-    assert text.startswith("6,100 tokens read and 48 written") and "Fix: Exam(passages=19)" in text
+    assert text.startswith("6,100 tokens read and 48 written") and "Fix: give at most 19 passages" in text
     assert picture is None
 
 
