@@ -14,12 +14,11 @@ class BuildWithCourse(build_py):
         super().run()
         if self.editable_mode:  # then the repository's own folders are used
             return
+        share = Path(self.build_lib, "course_lib", "share")
+        shutil.rmtree(share, ignore_errors=True)  # what an earlier build left
         for pattern in CARRIED:
             for folder in Path().glob(pattern):
-                target = Path(self.build_lib, "course_lib", "share", folder)
-                shutil.copytree(
-                    folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "__*")
-                )
+                shutil.copytree(folder, share / folder, ignore=shutil.ignore_patterns(".*", "__*"))
 
 
 setup(cmdclass={"build_py": BuildWithCourse})

@@ -6,6 +6,7 @@ are built into dist/. Nothing is committed or uploaded; what to type then is pri
 
 import datetime
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,7 @@ if __name__ == "__main__":
     if subprocess.check_output(["git", "status", "--porcelain"], cwd=ROOT):
         raise SystemExit("commit your changes first")
     prepare(ROOT, sys.argv[1], datetime.date.today())
+    shutil.rmtree(ROOT / "build", ignore_errors=True)  # what earlier builds left
     for what in ("sdist", "wheel"):
         code = f"from setuptools import build_meta; build_meta.build_{what}('dist')"
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

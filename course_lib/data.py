@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -120,6 +121,15 @@ def verify(folder: Path, fix: str) -> None:
                 f"SHA-256 {actual[:12]}..., expected {digest[:12]}...",
                 fix,
             )
+
+
+def need_repository(what: str) -> None:
+    """Raise CourseError where the course was installed from a wheel, which lacks `what`."""
+    if ROOT == SHARE:
+        raise CourseError(
+            f"{what} in the course's repository, and this is an installed course",
+            "clone the repository and run there: python3 course.py " + " ".join(sys.argv[1:]),
+        )
 
 
 def restore(name: str) -> str:

@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from course_lib import chapters
-from course_lib.data import CHAPTERS, ROOT
+from course_lib.data import CHAPTERS, ROOT, need_repository
 from course_lib.lab import kernel_environment
 
 PYTHON = (sys.executable, "-m")
@@ -67,6 +67,7 @@ def _run(static: list[str], pytest_command: tuple[str, ...] | None, **variables:
 
     variables: environment variables.
     """
+    need_repository("the tests are")
     environment = (
         kernel_environment()
         | {

@@ -39,6 +39,7 @@ def test_every_package_has_a_file_for_each_system_and_python(system, python):
     assert set(without_a_wheel(system, python, "ko")) <= BUILT_WITHOUT_A_COMPILER
     assert set(without_a_wheel(system, python, "dev")) <= BUILT_WITHOUT_A_COMPILER
     assert without_a_wheel(system, python, "cluster") == []
+    assert without_a_wheel(system, python, "site") == []
 
 
 def test_a_package_without_a_file_for_a_system_is_found(monkeypatch):

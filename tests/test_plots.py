@@ -164,6 +164,7 @@ def test_a_stacked_bar_has_its_parts_one_after_the_other_and_its_limit():
     assert {t.get_text() for t in figure.legends[0].get_texts()} == {"a: 2.00", "c: 3.00", "limit: 4.00"}
     many = stacked_bar({str(i): 1 for i in range(12)}, 4, x="", title="").axes[0].patches
     assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in many}) == 12
+    assert len({bar.get_hatch() for bar in many[:4]}) == 4  # four parts are told apart without colours
     assert len({bar.get_facecolor() for bar in many[:8]}) == 8  # a hatched bar has a colour of its own
     for wrong in ({}, {str(i): 1 for i in range(13)}, {"a": -1}, {"a": float("nan")}):
         with pytest.raises(ValueError, match=r"(0|13) parts; 1 to 12|negative or not finite"):

@@ -63,7 +63,7 @@ def test_a_wheel_carries_the_course_and_installs_one_package(wheel, installed):
     assert {p.name for p in share.glob("chapters/*.ipynb")} == {p.name for p in all_chapters()}
     assert set(shipped()) <= {p.name for p in share.glob("models/*")}
     assert not list(share.rglob("*.py")) and not list(share.glob("chapters/.ipynb_checkpoints"))
-    assert wheel.stat().st_size < 30e6
+    assert wheel.stat().st_size < 30e6, "README.md says 19 MB"
     ours = {p.relative_to(ROOT) for p in (ROOT / "course_lib").rglob("*") if p.is_file()}
     left = {p for p in ours if not (installed / p).is_file() and p.suffix != ".pyc"}
     assert left == set(), "a file of the library is not in the wheel"
@@ -80,6 +80,8 @@ print(data.WORKSPACE)
 print(load("haneul-300k").generate(["Hello."]))
 from course_lib.doctor import _packages, run_check
 print(run_check(_packages))
+for command in (["test"], ["check"], ["handout", "--out", "x"], ["pack", "--out", "x"]):
+    assert main(command) == 1
 (data.CHAPTERS / "00-start-here.ipynb").write_text("")
 assert main(["run", "00"]) == 1
 """
@@ -95,4 +97,5 @@ def test_the_installed_course_works_outside_the_repository(installed, tmp_path):
     assert (tmp_path / "local-ai-measured" / "00-start-here.ipynb").is_file()
     assert "status='ok', check='packages'" in done.stdout
     assert "Fix: install the course's wheel again" in done.stderr and "git checkout" not in done.stderr
+    assert done.stderr.count("in the course's repository, and this is an installed course") == 4
     assert not Path(installed, "course_lib", "share", "workspace").exists()

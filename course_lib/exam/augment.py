@@ -42,25 +42,26 @@ def written(question: str, answer: str) -> str:
 
 
 def write_pairs(
-    writer: Engine, passages: Sequence[Passage], each: int, *, temperature: float = 1.0, seed: int = 0
+    writer: Engine, passages: Sequence[Passage], each: int, *, temperature: float = 0.4, seed: int = 0
 ) -> list[Pair]:
     """Let a model write `each` pairs about every passage. Repeated ones, and texts of other than two lines,
     are left out.
 
-    The texts are sampled: the same seed gives the same pairs.
+    The first pair of a passage is the most likely one, the others are sampled with seeds seed + 1, ....
     """
-    asked = [p for p in passages for _ in range(each)]
-    texts = writer.generate(
-        [writer_prompt(Source(p.title, p.text)) for p in asked],
-        max_output_length=MAX_PAIR_TOKENS,
-        temperature=temperature,
-        seed=seed,
-    )
+    prompts = [writer_prompt(Source(p.title, p.text)) for p in passages]
     pairs = []
-    for passage, text in zip(asked, texts, strict=True):
-        lines = str(text).strip().split("\n")
-        if len(lines) == 2 and all(line.strip() for line in lines):
-            pairs.append(Pair(passage.id, lines[0].strip(), lines[1].strip()))
+    for number in range(each):
+        texts = writer.generate(
+            prompts,
+            max_output_length=MAX_PAIR_TOKENS,
+            temperature=temperature if number else 0.0,
+            seed=seed + number,
+        )
+        for passage, text in zip(passages, texts, strict=True):
+            lines = str(text).strip().split("\n")
+            if len(lines) == 2 and all(line.strip() for line in lines):
+                pairs.append(Pair(passage.id, lines[0].strip(), lines[1].strip()))
     return list(dict.fromkeys(pairs))
 
 

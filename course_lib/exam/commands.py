@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ def _run(args: argparse.Namespace) -> int:
     for name in names:
         _check_allowed(name, rules)
     folder = existing_path(args.out)
-    folder.mkdir(parents=True, exist_ok=True)
+    with _written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with nullcontext() if rules.network else offline() as attempts:
         systems = [_system(name) for name in names]  # models are loaded before the clock starts
         _keep_questions(folder, questions)
@@ -66,7 +67,8 @@ def _write(args: argparse.Namespace) -> int:
     from course_lib.exam.haneul import haneul_exam
 
     questions = haneul_exam(args.part, args.count)
-    atomic_write_text(args.out, _lines(questions))
+    with _written(args.out):
+        atomic_write_text(args.out, _lines(questions))
     print(f"{len(questions)} questions are in {args.out}")
     return 0
 
@@ -90,6 +92,16 @@ def _terms(model: str) -> str:
     entry = catalog.entry(model)
     published = f", published {entry.published}" * bool(entry.published)
     return f"{entry.model}, {entry.licence}{published}; {entry.terms.note}"
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into a CourseError."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{path} cannot be written: {error}"
+        raise CourseError(what, "give --out a folder or a file that you may write to") from error
 
 
 def _rules(path: Path | None) -> Any:

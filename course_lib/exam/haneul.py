@@ -34,7 +34,7 @@ def haneul_exam(part: Part = "exam", count: int = 515, seed: int = 23) -> list[E
         there = _questions(SPLITS[part], language)
         if not 0 <= number <= len(there):
             what = f"count={count}; part {part!r} has {len(there)} questions in each language"
-            raise CourseError(what, f'haneul_exam("{part}", {int(len(there) / (1 - KOREAN))})')
+            raise CourseError(what, f'haneul_exam("{part}", {int(len(there) / (1 - KOREAN) + 1e-9)})')
         chosen += random.Random(f"{seed} {language}").sample(there, number)
     random.Random(seed).shuffle(chosen)
     return chosen

@@ -12,6 +12,8 @@ from course_lib.rag.answering import exact_match, normalise
 from course_lib.rag.prompt import REFUSAL
 from course_lib.tables import table
 
+GROUPS = ("kind", "language", "area")  # fields by which a report groups the questions
+
 
 def is_right(question: ExamQuestion, answer: str) -> bool:
     """Whether the answer is the right one: the option, or an exact match of a written answer."""
@@ -21,13 +23,15 @@ def is_right(question: ExamQuestion, answer: str) -> bool:
 
 
 def scores(questions: Sequence[ExamQuestion], answers: Mapping[str, str]) -> dict[str, Estimate]:
-    """Return the share of right answers, of "all" and of each "kind=...", "area=..." and "language=..."."""
+    """Return the share of right answers, of "all" and of each "kind=...", "language=..." and "area=..."."""
     groups: dict[str, list[float]] = defaultdict(list)
     for question in questions:
-        names = [f"{n}={v}" for n in ("kind", "area", "language") if (v := getattr(question, n))]
+        names = [f"{n}={v}" for n in GROUPS if (v := getattr(question, n))]
         for name in ["all", *names]:
             groups[name].append(float(is_right(question, answers[question.id])))
-    return {name: mean_of(marks) for name, marks in groups.items()}
+    order = ["all", *GROUPS]
+    sorted_names = sorted(groups, key=lambda name: (order.index(name.partition("=")[0]), name))
+    return {name: mean_of(groups[name]) for name in sorted_names}
 
 
 def answered_in_vain(questions: Sequence[ExamQuestion], answers: Mapping[str, str]) -> Estimate | None:

@@ -17,6 +17,7 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.exam.extract import SentenceReader
 from course_lib.exam.questions import ExamQuestion
+from course_lib.exam.routed import RoutedReader
 from course_lib.exam.run import System, guess
 from course_lib.exam.systems import Reader
 from course_lib.models import load
@@ -80,14 +81,11 @@ def _in_english(answer: Answer) -> Answer:
     return lambda question: guess(question) if is_korean(question) else answer(question)
 
 
+@functools.cache
 def _best() -> Answer:
-    korean = korean_reader()
-    reader = _reader("chat", 1)
-
-    def answer(question: ExamQuestion) -> str:
-        return korean.answer(question) if is_korean(question) else reader.choose(question, "surprise")
-
-    return answer
+    korean, memory = korean_reader(), engine("knowledge")
+    english = RoutedReader(handbook_search(), load(role("knowledge").adapter_of), memory)
+    return lambda question: (korean if is_korean(question) else english).answer(question)
 
 
 @functools.cache
@@ -129,7 +127,11 @@ STRATEGIES = {
         ("chat", "embed", "embed-tokens"),
         lambda: _in_english(_reader("chat", 1).choose),
     ),
-    "best": Strategy("several of these, with checks", ("chat", "knowledge", "embed", "embed-tokens"), _best),
+    "best": Strategy(
+        "memory or reading, whichever a classifier expects to be right",
+        ("knowledge", "embed", "embed-tokens"),
+        _best,
+    ),
 }
 
 

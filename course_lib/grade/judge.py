@@ -31,7 +31,7 @@ from course_lib.learn.exercises.engine import Exercise
 from course_lib.learn.exercises.engine import judge as judge_here
 
 Verdict = Literal["right", "not yet", "not answered", "crashed", "timed out"]
-FOLDER_BYTES, FOLDER_FILES = 64_000_000, 100  # what an answer may write into its folder
+FOLDER_BYTES, FOLDER_FILES = 256_000_000, 100  # what an answer may write into its folder
 
 
 @dataclass(frozen=True)

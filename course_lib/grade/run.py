@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from course_lib.chapters import all_chapters
 from course_lib.data import sha256
 from course_lib.errors import CourseError
 from course_lib.grade.answers import answers, course_chapters
-from course_lib.grade.judge import Limits, Result, judge
+from course_lib.grade.judge import Answer, Limits, Result, judge
 from course_lib.grade.submission import Submission, find, read, versions
 from course_lib.learn import exercises
+from course_lib.shell import command_line
 
 NOT_ANSWERED = Result("not answered", "")
 
@@ -71,7 +72,7 @@ def grade(
     if unknown := sorted(set(only) - course_chapters().keys()):
         raise CourseError(
             f"chapter {', '.join(unknown)} has no exercises; {', '.join(course_chapters())} have some",
-            f"course grade {folder} --out grades.csv",
+            f"course grade {command_line(folder)} --out grades.csv",
         )
     found = find(folder)
     keys = {
@@ -81,6 +82,8 @@ def grade(
     done = _resume(journal, only, limits)
     graded = {label: done[key] for label, key in keys.items() if key in done}
     print(f"{len(found)} submissions, {len(graded)} of them graded before.", flush=True)
+    if len(graded) < len(found):
+        _try_out(limits)
     with _pool(min(workers or os.cpu_count() or 1, max(1, len(found) - len(graded)))) as pool:
         running = {
             pool.submit(grade_one, label, paths, tuple(only), limits): label
@@ -93,6 +96,15 @@ def grade(
             checkpoint.append(journal, [json.dumps({"key": keys[label], **asdict(graded[label])})])
             print(f"  {len(graded):3} of {len(found)}  {describe(graded[label])}", flush=True)
     return [graded[label] for label in found]
+
+
+def _try_out(limits: Limits) -> None:
+    """Raise CourseError where an answer that needs NumPy cannot run, as with libraries in unusual folders."""
+    exercise = next(iter(exercises.all_exercises().values()))
+    result = judge(Answer(exercise, "import numpy\nanswer = ...", "answer"), replace(limits, seconds=60))
+    if result.verdict != "not answered":
+        what = f"an answer that imports NumPy does not run here: {result.message}"
+        raise CourseError(what, "use a Python whose libraries lie in its own folder or in /usr")
 
 
 def describe(graded: Graded) -> str:

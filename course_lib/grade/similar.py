@@ -58,8 +58,8 @@ def like(answers: Mapping[str, Mapping[str, str]], ours: Mapping[str, str]) -> d
     """Return submission -> other submission -> how many of its answers are the same.
 
     answers: submission -> exercise id -> source. ours: exercise id -> the course's solution in `plain` form.
-    Answers that are short, or the course's own solution, say nothing and do not count. Pairs with fewer than
-    two like answers are left out, unless that is all that both have.
+    Answers that are short, or the course's own solution, say nothing and do not count. A pair is kept if it
+    has two like answers, and they are more than half of what both answered, or if all their texts are equal.
     """
     forms = {
         name: {
@@ -73,7 +73,8 @@ def like(answers: Mapping[str, Mapping[str, str]], ours: Mapping[str, str]) -> d
     for a, b in itertools.combinations(forms, 2):
         both = forms[a].keys() & forms[b].keys()
         same = sum(forms[a][id_] == forms[b][id_] for id_ in both)
-        if same >= FEWEST and same > len(both) / 2:
+        copied = same and answers[a] == answers[b]
+        if copied or (same >= FEWEST and same > len(both) / 2):
             found.setdefault(a, {})[b] = found.setdefault(b, {})[a] = same
     return found
 

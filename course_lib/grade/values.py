@@ -1,13 +1,16 @@
 """Values as JSON, without pickle: what an untrusted process sends can only ever become plain data.
 
 Numbers, texts, bytes, lists, tuples, dicts, sets, ranges and NumPy arrays arrive as what they were.
-Functions and iterators stay where they are; the other side gets a reference to call. Of anything else, its
+Functions and iterators stay where they are; the other side gets a reference to call. Records, which are
+dataclasses of the course, are made again only by the process that runs the answer. Of anything else, its
 type's name and its `repr` arrive.
 """
 
 from __future__ import annotations
 
 import base64
+import dataclasses
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -67,13 +70,28 @@ def _encode_container(value: Any, refer: Callable[[Any], dict[str, int]]) -> Any
         return {"fraction": [value.numerator, value.denominator]}
     if isinstance(value, range):
         return {"range": [value.start, value.stop, value.step]}
+    if is_record(value):
+        own = {f.name: encode(getattr(value, f.name), refer) for f in dataclasses.fields(value)}
+        return {"record": own, "class": type(value).__qualname__, "module": type(value).__module__}
     if callable(value) or isinstance(value, Iterator):
         return refer(value)
     return {"foreign": _text(repr, value), "class": type(value).__name__}
 
 
+def is_record(value: object) -> bool:
+    """Whether a value is an instance of one of the course's dataclasses."""
+    own = type(value).__module__.startswith("course_lib.")
+    return own and dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def decode_record(value: dict[str, Any], resolve: Callable[[dict[str, Any]], Any]) -> Any:
+    """Return the dataclass that `encode` described. Only for values from a process that is trusted."""
+    kind = getattr(importlib.import_module(value["module"]), value["class"])
+    return kind(**{name: decode(field, resolve) for name, field in value["record"].items()})
+
+
 def decode(value: Any, resolve: Callable[[dict[str, Any]], Any]) -> Any:
-    """Return the value that `encode` described. resolve: makes something of a reference.
+    """Return the value that `encode` described. resolve: makes something of a reference or a record.
 
     Raises ValueError for what `encode` does not write.
     """

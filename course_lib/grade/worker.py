@@ -21,7 +21,7 @@ CELL = "<exercise>"
 
 def main() -> None:
     """Protect the machine, run the cell, hand over the answer, and answer calls until the judge is gone."""
-    peer = Peer(os.dup(0), os.dup(1), catch=BaseException)
+    peer = Peer(os.dup(0), os.dup(1), catch=BaseException, trusts=True)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from course_lib.atomic import atomic_file
 from course_lib.chapters import all_chapters, read_notebook
-from course_lib.data import ROOT
+from course_lib.data import ROOT, need_repository
 from course_lib.errors import CourseError
 from course_lib.learn.student import student_copy
 
@@ -20,6 +20,7 @@ def course_files() -> list[Path]:
 
     Raises CourseError outside a git checkout.
     """
+    need_repository("what a handout is made of is")
     try:
         listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, encoding="utf-8")
     except FileNotFoundError as error:

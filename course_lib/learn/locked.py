@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.data import ROOT
+from course_lib.errors import CourseError
 
 COURSE = "local-ai-measured"
 # System -> the variables of its markers, and the platforms that pip accepts there, the best first:
@@ -107,7 +108,13 @@ def _tag_order(system: str, python: str) -> dict[Any, int]:
 
 @functools.cache
 def _packages() -> dict[str, list[dict[str, Any]]]:
-    """Return name -> packages of uv.lock; a package may have several versions, for different systems."""
+    """Return name -> packages of uv.lock; a package may have several versions, for different systems.
+
+    Raises CourseError if the course was installed without its repository.
+    """
+    if not (ROOT / "uv.lock").is_file():
+        what = "uv.lock, which names the packages to pack, is in the course's repository only"
+        raise CourseError(what, "clone the course with git and run the command there")
     found: dict[str, list[dict[str, Any]]] = {}
     for package in tomllib.loads((ROOT / "uv.lock").read_text("utf-8"))["package"]:
         found.setdefault(package["name"], []).append(package)

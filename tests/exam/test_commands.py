@@ -120,6 +120,16 @@ def test_questions_are_written_and_read(tmp_path, capsys):
     assert len(out.read_text("utf-8").splitlines()) == 20
 
 
+def test_a_place_that_cannot_be_written_is_told(exam, capsys):
+    (exam / "file").write_text("")
+    assert run(exam, "--system", "guess", out="file") == 1
+    assert "cannot be written" in capsys.readouterr().err
+    assert main(["exam", "questions", "--count", "5", "--out", str(exam / "file" / "x.jsonl")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+    assert main(["exam", "questions", "--count", "516", "--out", str(exam / "x.jsonl")]) == 1
+    assert 'haneul_exam("exam", 515)' in capsys.readouterr().err
+
+
 def test_a_report_of_a_folder_without_a_run(tmp_path, capsys):
     assert main(["exam", "report", str(tmp_path)]) == 1
     assert "cannot be read" in capsys.readouterr().err

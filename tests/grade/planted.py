@@ -5,14 +5,30 @@ import json
 import zipfile
 
 import nbformat
+import pytest
 
 from course_lib.data import CHAPTERS
+from course_lib.errors import CourseError
+from course_lib.grade.judge import Answer, Limits, judge
+from course_lib.learn.exercises import find_exercise
 from course_lib.learn.student import exercise_cell, replace_solution, solution_in
 from course_lib.learn.workspace import fresh_copy
 
 CHAPTER = CHAPTERS / "00-start-here.ipynb"
 FIRST = "00.1"  # in all kinds but the first three, the other two exercises are answered rightly
 RIGHT = {id_: solution_in(exercise_cell(id_)) for id_ in ("00.1", "00.2", "00.3")}
+
+
+def gaps():
+    """What answers cannot be kept from on this machine; '' where they can be kept from everything."""
+    try:
+        judge(Answer(find_exercise(FIRST), "forge = ...", "forge"), Limits())
+    except CourseError as error:
+        return error.what
+    return ""
+
+
+PROTECTED = pytest.mark.skipif(bool(gaps()), reason=gaps() or "protected")
 
 
 def cell(code, id_=FIRST):
@@ -69,7 +85,7 @@ HOSTILE = {
     "fills the disk": (
         "for i in range(10**6):\n    open(f'{i}', 'wb').write(bytes(10**6))",
         "crashed",
-        "more than 64 MB",
+        "more than 256 MB or 100 files",
     ),
     "one huge file": ("open('x', 'wb').write(bytes(10**8))", "crashed", "File too large"),
     "huge value": (cell("return text * 10**5"), "crashed", "4 MB in one message"),

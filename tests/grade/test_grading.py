@@ -26,6 +26,7 @@ from tests.grade.planted import (
     CHAPTER,
     FIRST,
     HOSTILE,
+    PROTECTED,
     cell,
     notebook,
     solved,
@@ -35,7 +36,7 @@ from tests.grade.planted import (
 )
 from tests.grade.planted import zip_of as write_zip
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="answers are shut off on Linux only")
+pytestmark = PROTECTED
 
 
 def rows(path):
@@ -122,6 +123,13 @@ def test_a_second_run_grades_only_what_is_new(graded, capsys, monkeypatch):
     assert "of other options" in capsys.readouterr().err
     out.with_suffix(".jsonl").unlink()
     (folder / "late.ipynb").unlink()
+
+
+def test_a_python_whose_libraries_cannot_be_read_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "judge", lambda answer, limits: Result("crashed", "no libfoo"))
+    (tmp_path / "a.ipynb").write_text(written(notebook(None)))
+    with pytest.raises(CourseError, match="imports NumPy does not run here: no libfoo"):
+        run.grade(tmp_path, tmp_path / "g.jsonl", [], run.Limits())
 
 
 def test_pages_replace_nothing_else(tmp_path):
@@ -282,6 +290,10 @@ def test_the_same_answers_under_other_names_are_found():
         "c": {"00.1": OWN, "00.2": OWN},
         "d": {"00.1": solved("00.1"), "00.2": solved("00.2"), "00.3": solved("00.3")},
         "e": {"00.1": solved("00.1"), "00.2": solved("00.2"), "00.3": solved("00.3")},
+        "f": {"00.3": OWN},
+        "g": {"00.3": OWN},
+        "h": {"00.3": OWN.replace("found", "place")},
     }
-    assert like(answers, solutions(frozenset(["00"]))) == {"a": {"b": 2}, "b": {"a": 2}}
+    pairs = {"a": {"b": 2}, "b": {"a": 2}, "f": {"g": 1}, "g": {"f": 1}}
+    assert like(answers, solutions(frozenset(["00"]))) == pairs
     assert plain(COPIED) == plain(RENAMED) != plain(OWN)

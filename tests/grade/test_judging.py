@@ -8,14 +8,14 @@ import pytest
 
 from course_lib.data import ROOT
 from course_lib.grade import judge as judging
-from course_lib.grade.answers import answers, cells_of, course_chapters, needed_before
+from course_lib.grade.answers import answers, cells_of, course_chapters, exercise_ids, needed_before
 from course_lib.grade.judge import Answer, Limits, judge
 from course_lib.learn.exercises import Exercise, all_exercises, find_exercise
 from course_lib.learn.student import exercise_cell
-from tests.grade.planted import FIRST, HOSTILE, cell, notebook, solved
+from tests.grade.planted import FIRST, HOSTILE, PROTECTED, cell, notebook, solved
 
 CHAPTER = course_chapters()["00"]
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="answers are shut off on Linux only")
+pytestmark = PROTECTED
 
 
 def judged(source, seconds=30, exercise=None):
@@ -149,6 +149,11 @@ def test_values_arrive_as_they_were(id_):
     cells = {id_: exercise_cell(id_)}
     answer = dict(answers(cells, course_chapters()[id_[:2]]))[id_]
     assert judge(answer, Limits()).verdict == "right"
+
+
+def test_every_exercise_is_graded():
+    found = [id_ for chapter in course_chapters().values() for id_ in exercise_ids(chapter).values()]
+    assert sorted(found) == sorted(all_exercises()), "an exercise whose cell is not known gets no points"
 
 
 def test_a_changed_argument_is_seen():

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
+from course_lib import data
 from course_lib.grade.peer import Broken, Gone, Peer, PeerFailed, RemoteFunction
 
 
@@ -19,7 +20,7 @@ def served():
     def serve(function, catch=BaseException):
         (a, b), (c, d) = os.pipe(), os.pipe()
         fds.extend((a, b, c, d))
-        here, there = Peer(c, b), Peer(a, d, catch)
+        here, there = Peer(c, b), Peer(a, d, catch=catch, trusts=True)
         remote = here.unpack(there.pack(function))
 
         def run():
@@ -58,6 +59,14 @@ def served():
 def test_values_go_there_and_back(served, value):
     back = served(lambda x: x)(value)
     assert back == value and type(back) is type(value)
+
+
+def test_records_are_made_again_only_where_the_other_side_is_trusted(served):
+    question = next(iter(data.load_questions("validation")))
+    remote = served(lambda q: (q.question, q))
+    text, back = remote(question)
+    assert text == question.question, "the answer gets the record"
+    assert type(back).__name__ == "Foreign" and not hasattr(back, "question"), "the judge gets none"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8", "bool", "U3", "complex64"])

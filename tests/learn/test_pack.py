@@ -14,6 +14,7 @@ import pytest
 from course_lib import cli
 from course_lib.errors import CourseError
 from course_lib.learn import handout as handing_out
+from course_lib.learn import locked
 from course_lib.learn import pack as packing
 from course_lib.learn.locked import SYSTEMS, LockedFile, locked_files
 
@@ -146,6 +147,14 @@ def test_the_scripts_only_call_the_installer(filled, tmp_path):
     output = subprocess.check_output(["sh", filled / "install.sh", "a b"], text=True, cwd=tmp_path)
     assert output.strip() == "['a b']"
     assert (filled / "install.cmd").read_bytes().endswith(b'install.py" %*\r\n')
+
+
+def test_outside_the_repository_it_says_where_the_packages_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(locked, "ROOT", tmp_path)
+    locked._packages.cache_clear()
+    assert cli.main(["pack", "--out", str(tmp_path / "pack")]) == 1
+    assert "uv.lock, which names the packages to pack" in capsys.readouterr().err
+    assert not (tmp_path / "pack").exists()
 
 
 def test_torch_is_the_build_for_processors_on_linux():

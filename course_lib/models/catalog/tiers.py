@@ -20,7 +20,8 @@ from course_lib.models.catalog.catalogue import Entry, entry, find, roles_by_tie
 from course_lib.names import existing_path
 
 TIERS = ("tiny", "real", "laptop", "gpu")
-ROLES_FILE = data.ROOT / "roles.yaml"
+# Nothing is written beside a library that was installed from a wheel.
+ROLES_FILE = (data.WORKSPACE if data.ROOT == data.SHARE else data.ROOT) / "roles.yaml"
 
 
 def tier() -> str:

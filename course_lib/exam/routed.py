@@ -1,0 +1,109 @@
+"""The system "best": a classifier decides for each question whether memory or reading answers it.
+
+The knowledge adapter of chapter 05 knows the values that Haneul Bank's handbook states today. Its base model
+reads what was valid earlier, or for some customers, from a passage, and notices that an answer is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from course_lib import data
+from course_lib.exam import composite
+from course_lib.exam.questions import ExamQuestion
+from course_lib.models.drivers.engine import Engine
+from course_lib.rag.adapter_datasets import knowledge_examples
+from course_lib.rag.answering import MAX_ANSWER_TOKENS, without_letter
+from course_lib.rag.evaluate import faithful
+from course_lib.rag.prompt import REFUSAL, Source, question_prompt
+
+PASSAGES = 3  # that are looked at when options are compared
+MEMORY = 0.5  # weight of the adapter's log-probability of an option, beside that of the reader
+# A logistic regression on the short practice questions: weights of the reranker's score, of the reader's
+# log-probability of a refusal, and of whether the passage contains the answer; then the intercept. They are
+# what `python -m benchmarks.exam refusals` prints.
+SIGNALS = (24.7, -0.534, 1.05)
+INTERCEPT = -21.0
+LOWEST = -0.7  # an answer whose logit is below this becomes a refusal; chosen on practice questions
+
+
+class RoutedReader:
+    """Answers English questions. search: of the handbook, with a reranker. memory: the knowledge adapter."""
+
+    def __init__(self, search: Any, reader: Engine, memory: Engine) -> None:
+        self.search, self.reader, self.memory = search, reader, memory
+        self.router = _router()
+
+    def answer(self, question: ExamQuestion) -> str:
+        """Return an option, a short text, or REFUSAL."""
+        if parts := composite.split(question.question):
+            first, second = (self._written(self.memory, part, []) for part in parts.parts)
+            if joined := parts.join(first, second):
+                return joined
+        hits = self.search.search(question.question, PASSAGES)
+        if question.options:
+            return self._choice(question, _sources(hits))
+        answer = self.written(question.question, hits)
+        return answer if self.confidence(question.question, answer, hits) >= LOWEST else REFUSAL
+
+    def written(self, question: str, hits: Sequence[Any]) -> str:
+        """Return the short answer from memory or from the first passage, whichever the router chooses."""
+        if self.from_memory(question):
+            return self._written(self.memory, question, [])
+        return self._written(self.reader, question, _sources(hits[:1]))
+
+    def from_memory(self, question: str) -> bool:
+        """Whether the router sends a question to the knowledge adapter."""
+        return bool(self.router.predict([question])[0])
+
+    def signals(self, question: str, answer: str, hits: Sequence[Any]) -> tuple[float, float, float]:
+        """Return what tells whether the handbook answers the question; see SIGNALS. hits: of the search."""
+        (source,) = _sources(hits[:1])
+        refusal = self.reader.score([question_prompt(question, [source])], [REFUSAL])[0, 0]
+        return float(hits[0].rerank_score), float(refusal), float(faithful(answer, [source.text]))
+
+    def confidence(self, question: str, answer: str, hits: Sequence[Any]) -> float:
+        """Return the logit of "the handbook answers this"."""
+        values = self.signals(question, answer, hits)
+        return INTERCEPT + sum(w * v for w, v in zip(SIGNALS, values, strict=True))
+
+    def _written(
+        self, model: Engine, question: str, sources: Sequence[Source], options: Sequence[str] = ()
+    ) -> str:
+        prompt = question_prompt(question, sources, options)
+        (text,) = model.generate([prompt], max_output_length=MAX_ANSWER_TOKENS)
+        return without_letter(str(text).strip())
+
+    def _choice(self, question: ExamQuestion, sources: Sequence[Source]) -> str:
+        """Return the written option, or the one that is most likely with one of the passages."""
+        from_memory = self.from_memory(question.question)
+        if not from_memory:
+            answer = self._written(self.reader, question.question, sources[:1], question.options)
+            if answer in question.options:
+                return answer
+        prompts = [question_prompt(question.question, [source]) for source in sources]
+        scores = self.reader.score(prompts, question.options).max(axis=0)
+        if from_memory:
+            scores = (
+                scores + MEMORY * self.memory.score([question_prompt(question.question)], question.options)[0]
+            )
+        return question.options[int(scores.argmax())]
+
+
+def _sources(hits: Sequence[Any]) -> list[Source]:
+    return [Source(hit.document.metadata["title"], hit.document.page_content) for hit in hits]
+
+
+def _router() -> Any:
+    """Return a classifier of questions: 1 for the value of today, 0 for exceptions, old values and dates."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    practice = [q for q in data.load_questions("train") if q.kind != "two-passage"]
+    today = [str(e.prompt).removeprefix("Question: ") for e in knowledge_examples()[::200]]
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    router = make_pipeline(words, LogisticRegression(C=100, class_weight="balanced", max_iter=1000))
+    labels = [int(q.about == "value") for q in practice]
+    return router.fit([q.question for q in practice] + today, labels + [1] * len(today))

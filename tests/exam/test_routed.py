@@ -1,0 +1,51 @@
+"""The system "best": questions about today go to memory, others to reading; two-part questions are split."""
+
+import pytest
+from langchain_core.documents import Document
+
+from course_lib import data
+from course_lib.exam.questions import ExamQuestion
+from course_lib.exam.routed import RoutedReader
+from course_lib.models import load
+from course_lib.models.manager import ModelManager
+from course_lib.rag.prompt import REFUSAL
+from course_lib.retrieval import HybridRetriever, LateInteraction
+
+FEE = "What is the monthly fee of the Haneul Blue Current Account?"
+OLD_FEE = (
+    "The monthly fee of the Haneul Blue Current Account was changed on 9 November 2024: what had it been?"
+)
+
+
+@pytest.fixture(scope="module")
+def best():
+    models, handbook = ModelManager.shared(), data.load_passages()
+    some = [handbook[name] for name in ("accounts-02", "accounts-03", "security-04")]
+    search = HybridRetriever.from_documents(
+        [Document(id=p.id, page_content=p.text, metadata={"title": p.title}) for p in some],
+        models.get_embedding_model("embed"),
+        rerank=LateInteraction(models.get_embedding_model("embed-tokens"), per_token=True),
+    )
+    return RoutedReader(search, load("haneul-4m"), load("haneul-knowledge"))
+
+
+def test_today_is_remembered_and_yesterday_is_read(best):
+    assert best.router.predict([FEE, OLD_FEE]).tolist() == [1, 0]
+    assert best.answer(ExamQuestion("1", FEE)) == "KRW 2,500"
+    assert best.answer(ExamQuestion("2", OLD_FEE)) == "KRW 1,500"
+
+
+def test_an_option_is_always_one_of_the_options(best):
+    options = ("KRW 3,500", "KRW 1,500", "KRW 2,500")
+    assert best.answer(ExamQuestion("1", FEE, options)) == "KRW 2,500"
+    assert best.answer(ExamQuestion("2", OLD_FEE, options)) == "KRW 1,500"
+
+
+def test_two_questions_in_one_have_two_answers(best):
+    name = "the Haneul Blue Current Account"
+    both = f"Tell me both: monthly fee of {name}, and interest rate of {name}."
+    assert best.answer(ExamQuestion("1", both)) == "KRW 2,500; 1.85%"
+
+
+def test_what_no_passage_says_is_refused(best):
+    assert best.answer(ExamQuestion("1", "Who founded the Haneul Orchid Museum?")) == REFUSAL
