@@ -175,11 +175,16 @@ def test_a_fix_can_be_pasted_wherever_course_was_installed(tmp_path, monkeypatch
     assert shell.command_line("a b", "c") == '"a b" c'
 
 
-def test_a_library_without_the_chapters_says_where_they_are(monkeypatch):
+@pytest.mark.parametrize(
+    ("root", "fix"),
+    [(data.ROOT, "git checkout -- chapters"), (data.SHARE, "install the course's wheel again")],
+)
+def test_missing_chapters_are_told_with_what_brings_them_back(root, fix, monkeypatch):
     monkeypatch.setattr(lab, "CHAPTERS", Path("/nonexistent"))
-    with pytest.raises(cli.CourseError, match="without the chapters"):
+    monkeypatch.setattr(data, "ROOT", root)
+    with pytest.raises(cli.CourseError, match=r"00-start-here\.ipynb is missing") as error:
         lab.open_lab(1)
-    assert data.CHAPTERS.is_dir()
+    assert error.value.fix.startswith(fix)
 
 
 def test_a_closed_pipe_ends_a_command_quietly():

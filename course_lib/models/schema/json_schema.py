@@ -12,7 +12,8 @@ from typing import Any
 MAX_SCHEMA_BYTES = 20_000  # texts of 90,000 characters in an enum took 8 seconds
 MAX_DEPTH = 64  # nested objects and lists of the schema; above about 120 llama.cpp stops or ignores it
 MAX_PROPERTIES = 100  # of all objects in the schema; 500 optional ones made every token five times slower
-MAX_REPEATS = 10_000  # all maxItems and so on together: .1 s; multipleOf=1e6 took minutes
+MAX_REPEATS = 2_000  # all maxItems and so on together; 10,000 of any type took .1 s
+MAX_STEPS = 10_000  # the least common multiple of all multipleOf; 1e6 took minutes
 MAX_FORCED = 100_000  # minItems times the characters; 400,000 took .2 s for every token of an answer
 MAX_PATTERN_REPEATS = 1_000  # product of the {counts} in a pattern; (a{1000}){1000} took 30 seconds
 MAX_COMBINATIONS = 50  # of the parts that allOf joins, each with each: .1 s
@@ -54,8 +55,8 @@ def check_size(schema: dict[str, Any]) -> dict[str, Any]:
         joined += _joined(part, schema, counted)
         size += _pattern_repeats(part)
         steps = math.lcm(steps, _step(part))
-        if steps > MAX_REPEATS:
-            raise ValueError(f"multipleOf: the least common multiple of all steps is above {MAX_REPEATS:,}")
+        if steps > MAX_STEPS:
+            raise ValueError(f"multipleOf: the least common multiple of all steps is above {MAX_STEPS:,}")
     for number, most, what in (
         (properties, MAX_PROPERTIES, "properties"),
         (repetitions, MAX_REPEATS, "repetitions: the sum of all maxItems and so on"),
