@@ -85,6 +85,19 @@ forge = [*succeeded, os.environ["HOME"] == os.getcwd(), sorted(os.environ)]
     assert target.read_text() == "kept" and [p.name for p in tmp_path.iterdir()] == ["grades.csv"]
 
 
+def test_an_answer_that_loads_models_finds_what_it_needs():
+    """The whole system of chapter 09's last exercise takes a minute; this is what it failed at."""
+    source = f"""
+import os
+for name in ("TORCHINDUCTOR_CACHE_DIR", "MPLCONFIGDIR"):
+    os.makedirs(os.environ[name], exist_ok=True)
+open({str(ROOT / "datasets" / "adapters" / "manifest.json")!r}).read()
+open("model.gguf", "wb").write(bytes(20_000_000))
+forge = True
+"""
+    assert judged(source, exercise=Exercise(FIRST, "", (), lambda v: None)).verdict == "right"
+
+
 def test_threads_work_and_numpy_too():
     source = """
 import threading
