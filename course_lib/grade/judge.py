@@ -121,7 +121,9 @@ class Worker:
 def _environment(folder: Path) -> dict[str, str]:
     """Return the environment of an answer: nothing of the teacher's, and one thread for arithmetic."""
     kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "COURSE_TIER") if name in os.environ}
-    home = dict.fromkeys(("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP"), str(folder))
+    # An answer cannot make folders; PyTorch and matplotlib would, for their caches.
+    own = ("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP", "TORCHINDUCTOR_CACHE_DIR", "MPLCONFIGDIR")
+    home = dict.fromkeys(own, str(folder))
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     paths = os.pathsep.join(str(data.ROOT / name) for name in (".", "datasets", "models"))
     switches = {"HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -149,7 +151,7 @@ def _readable() -> list[tuple[str, bool]]:
     library, python = Path(course_lib.__file__).parent, {sys.prefix, sys.base_prefix, sys.exec_prefix}
     hidden = [p.resolve() for p in (data.CHAPTERS, data.WORKSPACE, Path(exercises.__file__).parent)]
     return readable_paths(
-        [library, data.HANEUL, data.MODELS, *map(Path, [*SYSTEM.split(), *sorted(python)])], hidden
+        [library, data.HANEUL.parent, data.MODELS, *map(Path, [*SYSTEM.split(), *sorted(python)])], hidden
     )
 
 
