@@ -28,7 +28,13 @@ SECTIONS = {
     "Chapters": ["chapters/*.ipynb"],
     "Guides": ["docs/*.md"],
     "Models and data": ["datasets/haneul/DATASHEET.md", "models/haneul-*/README.md", "benchmarks/README.md"],
-    "The project": ["CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "LICENSE-TEXT-AND-DATA.md"],
+    "The project": [
+        "CONTRIBUTING.md",
+        "chapters/AUTHORING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "LICENSE-TEXT-AND-DATA.md",
+    ],
 }
 # matplotlib gives `set` to every class.
 CLASS_OPTIONS = ["   :members:", "   :exclude-members: set, model_config, model_post_init"]
