@@ -124,13 +124,13 @@ def _find(folder: Path, file: LockedFile, *, tell: bool = True) -> Path | None:
 
 
 def _remove_old(out: Path, keep: dict[str, str]) -> None:
-    """Remove the wheels of an earlier pack in this folder that this one does not need."""
+    """Remove the wheels, and the course, of an earlier pack in this folder that this one does not need."""
     try:
         before = json.loads((out / "manifest.json").read_text("utf-8"))["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return
     for name in set(before) - set(keep):
-        if name.startswith("wheels/") and ".." not in name:
+        if (name.startswith("wheels/") or name.endswith(".zip")) and ".." not in name:
             (out / name).unlink(missing_ok=True)
 
 

@@ -75,6 +75,12 @@ def test_a_second_call_downloads_only_what_is_missing_or_changed(filled, index, 
     assert [p.name for p in (filled / "wheels").iterdir()] == [index["alpha"].name]
 
 
+def test_a_pack_without_solutions_leaves_no_older_one_with_them(filled):
+    packing.pack(filled, [("linux", HERE)], [], solutions=False)
+    course = json.loads((filled / "manifest.json").read_text())["course"]
+    assert [path.name for path in filled.glob("*.zip")] == [course]
+
+
 def test_a_file_of_somebody_else_stays(index, tmp_path, capsys):
     (tmp_path / "pack" / "wheels").mkdir(parents=True)
     (tmp_path / "pack" / "wheels" / "mine.whl").touch()
