@@ -124,7 +124,7 @@ def offline(interval: float = 0.1) -> Iterator[Attempts]:
         path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
         settings = SETTINGS | {LOG: str(log), "PYTHONPATH": path}
         stop, attempts = threading.Event(), Attempts(log)
-        with variables(settings):
+        with variables(settings), _fresh_opener():
             install()
             watcher = threading.Thread(target=_watch, args=(stop, interval), daemon=True)
             watcher.start()
@@ -134,6 +134,19 @@ def offline(interval: float = 0.1) -> Iterator[Attempts]:
                 stop.set()
                 watcher.join()
                 attempts.freeze()
+
+
+@contextlib.contextmanager
+def _fresh_opener() -> Iterator[None]:
+    """Let urllib look at the proxies anew: its `urlopen` keeps those of the first call for good."""
+    import urllib.request
+
+    before = getattr(urllib.request, "_opener", None)
+    urllib.request.install_opener(None)
+    try:
+        yield
+    finally:
+        urllib.request.install_opener(before)
 
 
 class Attempts:

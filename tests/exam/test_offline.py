@@ -1,10 +1,12 @@
 """Connections that leave this machine are refused and recorded, whoever tries them."""
 
+import http.server
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 
 import httpx
@@ -110,3 +112,13 @@ def test_this_machine_stays_reachable_and_the_end_restores_all():
     with pytest.raises(OSError) as error:  # allowed again: fails in another way, or times out
         socket.create_connection((OUTSIDE, 80), timeout=0.05)
     assert not isinstance(error.value, NetworkForbidden)
+
+
+def test_urllib_forgets_the_proxy_at_the_end(monkeypatch):
+    monkeypatch.setattr(urllib.request, "_opener", None)
+    with offline(), pytest.raises(OSError):
+        urllib.request.urlopen("http://updates.example")
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
+        monkeypatch.setenv("no_proxy", "")
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        assert urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/", timeout=5).status == 200

@@ -65,7 +65,8 @@ def test_lucene_and_atire_are_those_of_bm25s_within_float32(texts, query, varian
         " ".join(known)
     )
     expected = theirs.get_scores(known) if known else np.zeros(len(texts))
-    np.testing.assert_allclose(list(ours.values()), expected, rtol=1e-5, atol=1e-5)
+    floor = MIN_IDF * (k1 + 1) * len(known)  # bm25s has no least weight of a word
+    np.testing.assert_allclose(list(ours.values()), expected, rtol=1e-5, atol=1e-5 + floor)
 
 
 @given(CORPORA, WORDS)
