@@ -94,8 +94,7 @@ def similarity(a: str, b: str) -> float:
     >>> similarity("What does it cost?", "what does it COST")
     1.0
     """
-    x, y = _pieces(a), _pieces(b)
-    return len(x & y) / len(x | y)
+    return _jaccard(_pieces(a), _pieces(b))
 
 
 def names(question: str) -> set[str]:
@@ -120,11 +119,15 @@ def near_duplicates(
     found = {}
     for index, question in enumerate(questions):
         own, about, words = _pieces(question), names(question), _words(question)
-        alike = [len(own & p) / len(own | p) if n <= words and about <= w else 0.0 for p, n, w in known]
+        alike = [_jaccard(own, p) if n <= words and about <= w else 0.0 for p, n, w in known]
         best = max(range(len(alike)), key=alike.__getitem__, default=None)
         if best is not None and alike[best] >= threshold:
             found[index] = (best, alike[best])
     return found
+
+
+def _jaccard(a: set[str], b: set[str]) -> float:
+    return len(a & b) / len(a | b)
 
 
 def _words(text: str) -> set[str]:

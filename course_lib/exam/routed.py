@@ -12,17 +12,17 @@ from typing import Any
 from course_lib import data
 from course_lib.exam import composite
 from course_lib.exam.questions import ExamQuestion
+from course_lib.exam.systems import write
 from course_lib.models.drivers.engine import Engine
 from course_lib.rag.adapter_datasets import knowledge_examples
-from course_lib.rag.answering import MAX_ANSWER_TOKENS, without_letter
 from course_lib.rag.evaluate import faithful
 from course_lib.rag.prompt import REFUSAL, Source, question_prompt
 
 PASSAGES = 3  # that are looked at when options are compared
 MEMORY = 0.5  # weight of the adapter's log-probability of an option, beside that of the reader
 # A logistic regression on the short practice questions: weights of the reranker's score, of the reader's
-# log-probability of a refusal, and of whether the passage contains the answer; then the intercept. They are
-# what `python -m benchmarks.exam refusals` prints.
+# log-probability of a refusal, and of whether the passage contains the answer; then the intercept. Fitted
+# with an earlier router; `python -m benchmarks.exam refusals` fits them anew.
 SIGNALS = (24.7, -0.534, 1.05)
 INTERCEPT = -21.0
 LOWEST = -0.7  # an answer whose logit is below this becomes a refusal; chosen on practice questions
@@ -71,9 +71,7 @@ class RoutedReader:
     def _written(
         self, model: Engine, question: str, sources: Sequence[Source], options: Sequence[str] = ()
     ) -> str:
-        prompt = question_prompt(question, sources, options)
-        (text,) = model.generate([prompt], max_output_length=MAX_ANSWER_TOKENS)
-        return without_letter(str(text).strip())
+        return write(model, question_prompt(question, sources, options))
 
     def _choice(self, question: ExamQuestion, sources: Sequence[Source]) -> str:
         """Return the written option, or the one that is most likely with one of the passages."""

@@ -13,6 +13,12 @@ from course_lib.rag.prompt import Source, question_prompt
 NEUTRAL = "Answer:"  # what stands before an option whose likelihood without a question is asked
 
 
+def write(engine: Engine, prompt: str) -> str:
+    """Return the answer that a model writes after a prompt, without the letter of an option."""
+    (text,) = engine.generate([prompt], max_output_length=MAX_ANSWER_TOKENS)
+    return without_letter(str(text).strip())
+
+
 class Reader:
     """A model that reads a question, and the passages that a search finds for it.
 
@@ -36,8 +42,7 @@ class Reader:
 
     def write(self, question: ExamQuestion) -> str:
         """Return the answer that the model writes."""
-        (text,) = self.engine.generate([self.prompt(question)], max_output_length=MAX_ANSWER_TOKENS)
-        return without_letter(str(text).strip())
+        return write(self.engine, self.prompt(question))
 
     def choose(self, question: ExamQuestion, per: Literal["answer", "token", "surprise"] = "answer") -> str:
         """Return the option that is the most likely continuation; a question without options is written.
