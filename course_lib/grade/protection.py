@@ -86,9 +86,13 @@ def _limit(seconds: int) -> None:
     for name, most in limits.items():
         kind = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(kind)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        # Linux tells by SIGXCPU that the time is used up, but only where the hard limit lies higher; at the
+        # hard limit it sends SIGKILL, which could have had any reason.
+        hardest = most + 1 if name == "CPU" else most
+        if hard != resource.RLIM_INFINITY:
+            most, hardest = min(most, hard), min(hardest, hard)
         try:
-            resource.setrlimit(kind, (most, most))
+            resource.setrlimit(kind, (most, hardest))
         except (OSError, ValueError):  # macOS has no limit of the address space
             continue
 

@@ -1,5 +1,6 @@
 """One answer at a time: every kind gets its verdict, and none reaches anything outside its process."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -110,6 +111,13 @@ forge = done[0]
 """
     exercise = Exercise(FIRST, "", (), lambda v: None if v.sum() == 2500 else "no")
     assert judged(source, exercise=exercise).verdict == "right"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no time of the processor")
+def test_the_end_of_the_processors_time_is_told_as_such():
+    """By SIGXCPU: a SIGKILL would be told as a crash."""
+    code = "from course_lib.grade.protection import _limit; _limit(1)\nwhile True: pass"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGXCPU
 
 
 def test_no_process_outlives_its_judge():
