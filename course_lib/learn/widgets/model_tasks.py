@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from course_lib.learn.widgets.explorer import Choice, Control, Explorer, Output, Range, Text
+from course_lib.measure.verification import Pairs
 from course_lib.plots import gallery, two_histograms
 
 
@@ -42,33 +41,15 @@ def painting(
     return Explorer("painting", "Draw a prompt", show, controls)
 
 
-class Pairs(NamedTuple):
-    """Pairs of pictures of faces: arrays of length n.
-
-    first, second: indices of the two pictures. same: whether they show one person. distances: of the two
-    embeddings.
-    """
-
-    first: np.ndarray
-    second: np.ndarray
-    same: np.ndarray
-    distances: np.ndarray
-
-    def only(self, mask: np.ndarray) -> Pairs:
-        """The pairs for which `mask` is true."""
-        return Pairs(*(values[mask] for values in self))
-
-
 def error_rates(pairs: Pairs, threshold: float) -> tuple[float, float]:
-    """Return the share of pairs of two persons below the threshold (false accepts), and the share of pairs of
-    one person that are not (false rejects). Raises ValueError if there are no pairs of one of the kinds.
+    """Return the false accept rate, the share of pairs of two persons up to the threshold, and the false
+    reject rate, the share of pairs of one person beyond it.
 
-    >>> error_rates(Pairs(*map(np.array, ([0, 0, 0], [1, 2, 3], [True, False, False], [0.4, 0.6, 0.9]))), 0.7)
-    (0.5, 0.0)
+    threshold: a distance, 1 - the similarity of a pair. Raises ValueError if pairs of one kind are missing.
     """
     if pairs.same.all() or not pairs.same.any():
         raise ValueError("the rates need pairs of both kinds: of one person, and of two")
-    accepted = pairs.distances < threshold
+    accepted = 1 - pairs.similarity <= threshold
     return float(accepted[~pairs.same].mean()), float((~accepted)[pairs.same].mean())
 
 
@@ -76,24 +57,24 @@ def face_threshold(groups: Mapping[str, Pairs], pictures: Sequence[Any], start: 
     """Return the widget that shows the two error rates at a threshold.
 
     groups: name -> pairs; each has pairs of both kinds. pictures: of the faces, which the pairs' indices
-    name. start: the threshold to begin with.
+    name. start: the threshold to begin with, a distance.
     """
 
     def show(group: str, threshold: float, pair: float) -> Output:
-        pairs, at = groups[group], int(pair) - 1
-        at %= len(pairs.same)
+        pairs = groups[group]
+        at = (int(pair) - 1) % len(pairs.same)
+        distances = 1 - pairs.similarity
         accepts, rejects = error_rates(pairs, threshold)
-        persons = "one person" if pairs.same[at] else "two persons"
-        taken = "one person" if pairs.distances[at] < threshold else "two persons"
-        error = {True: "right", False: "a false reject" if pairs.same[at] else "a false accept"}[
-            persons == taken
-        ]
+        same, taken = bool(pairs.same[at]), bool(distances[at] <= threshold)
+        verdict = "right" if same == taken else "a false accept" if taken else "a false reject"
+        persons = {True: "one person", False: "two persons"}
         text = (
             f"False accepts: {accepts:.2%} of {int((~pairs.same).sum()):,} pairs of two persons.\n"
             f"False rejects: {rejects:.2%} of {int(pairs.same.sum()):,} pairs of one person.\n"
-            f"Pair {at + 1}: {persons}, distance {pairs.distances[at]:.2f}, taken for {taken}: {error}."
+            f"Pair {at + 1}: {persons[same]}, distance {distances[at]:.2f},"
+            f" taken for {persons[taken]}: {verdict}."
         )
-        both = {"one person": pairs.distances[pairs.same], "two persons": pairs.distances[~pairs.same]}
+        both = {"one person": distances[pairs.same], "two persons": distances[~pairs.same]}
         shown = (pictures[pairs.first[at]], pictures[pairs.second[at]])
         title = f"{group}: pair {at + 1}, and the distances of all pairs"
         drawn = two_histograms(both, x="distance", title=title, threshold=threshold, pair=shown)
