@@ -28,6 +28,7 @@ ROOMS = [
     "data",
     "measure",
     "models",
+    "vision",
     "ray_connection",
     "batch",
     "retrieval",
