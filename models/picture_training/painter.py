@@ -1,4 +1,4 @@
-"""haneul-painter: a text-conditioned diffusion model of 32x32 pixels, in the form of DeepFloyd IF, from scratch.
+"""haneul-painter: a text-conditioned diffusion model of 32x32 pixels, trained from scratch.
 
 `python -m picture_training.painter --resume` trains it, or goes on, and writes models/haneul-painter.
 A T5 encoder reads the prompt, a U-Net predicts v (Salimans and Ho 2022, arXiv:2202.00512), and one prompt in
@@ -16,14 +16,17 @@ import torch
 from bankworld.pictures.things import EVERYTHING, SEEN, SIZE, draw_thing
 from diffusers import DPMSolverMultistepScheduler, IFPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from picture_training.painter_card import evaluate
+from picture_training.run import Run
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-from picture_training.run import Run
+from course_lib import data
 
 NAME = "haneul-painter"
-BATCH, STEPS, RATE = 32, 3000, 2e-3
+FOLDER = data.MODELS / NAME
+BATCH, STEPS, RATE = 32, 2600, 2e-3
 TEXT_WIDTH, LONGEST = 64, 77  # IF pads every prompt to 77 tokens
 DROPPED = 0.1  # share of the prompts that are left out
 EMA = 0.998  # the weights that are published are an average over about the last 500 steps
@@ -42,7 +45,10 @@ def new_tokenizer() -> T5Tokenizer:
 def new_scheduler() -> DPMSolverMultistepScheduler:
     """DPM-Solver++ of second order on a cosine schedule of noise."""
     return DPMSolverMultistepScheduler(
-        num_train_timesteps=TIMES, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"
+        num_train_timesteps=TIMES,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
     )
 
 
@@ -104,7 +110,10 @@ def pixels_of(images: Sequence[Image.Image]) -> torch.Tensor:
 
 
 def loss_of(both: Averaged, tokenizer: T5Tokenizer, alphas: torch.Tensor, step: int) -> torch.Tensor:
-    """Mean squared error of v on this step's pictures, all of them new. Averages the weights of the step before."""
+    """Mean squared error of v on this step's pictures, all of them new.
+
+    Averages the weights of the step before.
+    """
     if step:
         both.average.update_parameters(both.painter)
     rng = random.Random(f"painter/{step}")
@@ -115,7 +124,10 @@ def loss_of(both: Averaged, tokenizer: T5Tokenizer, alphas: torch.Tensor, step: 
     generator = torch.Generator().manual_seed(step)
     times = ((torch.arange(BATCH) + torch.rand(BATCH, generator=generator)) * TIMES / BATCH).long()
     noise = torch.randn(pictures.shape, generator=generator)
-    signal, noisiness = alphas[times].sqrt()[:, None, None, None], (1 - alphas[times]).sqrt()[:, None, None, None]
+    signal, noisiness = (
+        alphas[times].sqrt()[:, None, None, None],
+        (1 - alphas[times]).sqrt()[:, None, None, None],
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         v = both.painter(signal * pictures + noisiness * noise, times, text.input_ids, text.attention_mask)
     return torch.nn.functional.mse_loss(v.float(), signal * noise - noisiness * pictures)
@@ -133,6 +145,11 @@ def pipeline(painter: Painter, tokenizer: T5Tokenizer) -> IFPipeline:
         watermarker=None,
         requires_safety_checker=False,
     )
+
+
+def publish(painter: Painter, tokenizer: T5Tokenizer) -> None:
+    """Write models/haneul-painter in 16 bits, beside its judge."""
+    pipeline(painter.eval(), tokenizer).to(dtype=torch.float16).save_pretrained(FOLDER)
 
 
 def new_run(steps: int, *, resume: bool) -> tuple[Run, Averaged, T5Tokenizer]:
@@ -154,6 +171,9 @@ def main() -> None:
     run, both, tokenizer = new_run(options.steps, resume=options.resume)
     alphas = new_scheduler().alphas_cumprod
     run.train(lambda step: loss_of(both, tokenizer, alphas, step), options.until)
+    if run.step == run.steps:
+        publish(both.average.module, tokenizer)
+        evaluate(run.log)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class View:
     glasses: bool
     frame: float  # hue of the glasses
     round_frame: bool
-    tint: float  # of the lenses, 0 is clear
+    dark_lenses: bool  # which hide the eyes
     noise: float
     blur: float
 
@@ -109,7 +109,7 @@ def draw_identity(split: str, number: int) -> Identity:
 
 def draw_view(rng: random.Random, *, glasses: bool | None = None, light: str | None = None) -> View:
     """A view; `glasses` (one in three has them) and `light` are drawn where they are not given."""
-    wears = rng.random() < 1 / 3
+    wears, wears_dark = rng.random() < 1 / 3, rng.random() < 1 / 3
     return View(
         turn=rng.gauss(0, 0.10),
         look=rng.gauss(0, 1.6),
@@ -124,7 +124,7 @@ def draw_view(rng: random.Random, *, glasses: bool | None = None, light: str | N
         glasses=wears if glasses is None else glasses,
         frame=rng.random(),
         round_frame=rng.random() < 0.5,
-        tint=rng.choice((0.0, 0.0, 0.85)),
+        dark_lenses=wears_dark and (wears if glasses is None else glasses),
         noise=rng.uniform(2, 10),
         blur=rng.uniform(0.0, 0.8),
     )
@@ -139,7 +139,7 @@ def draw_face(face: Identity, view: View, seed: int) -> Image.Image:
     _draw_head(pen, face)
     _draw_features(pen, face, view)
     if view.glasses:
-        _draw_glasses(pen, face, view, image)
+        _draw_glasses(pen, face, view)
     _draw_hair(pen, face)
     image = image.resize((PIXELS, PIXELS), Image.Resampling.BOX).filter(ImageFilter.GaussianBlur(view.blur))
     return _lit(image, view, rng)
@@ -238,22 +238,33 @@ def _draw_features(pen: _Pen, face: Identity, view: View) -> None:
         pen.line([(x - side * 4, brow - rise / 2), (x + side * 4, brow + rise / 2)], ink, face.brow_width)
     tip, width = face.eye_height + 2 + face.nose_length, face.nose_width
     bridge = dx * 1.4
-    pen.line([(bridge, tip - face.nose_length), (bridge + width, tip), (bridge - width * 0.6, tip + 0.6)], _skin(face, 0.62, 0.5), 0.9)
+    pen.line(
+        [(bridge, tip - face.nose_length), (bridge + width, tip), (bridge - width * 0.6, tip + 0.6)],
+        _skin(face, 0.62, 0.5),
+        0.9,
+    )
     half, steps = face.mouth_width, 8
     curve = [
-        (dx + half * (2 * i / steps - 1), face.mouth_height + view.smile * (1 - (2 * i / steps - 1) ** 2) - view.smile / 2)
+        (
+            dx + half * (2 * i / steps - 1),
+            face.mouth_height + view.smile * (1 - (2 * i / steps - 1) ** 2) - view.smile / 2,
+        )
         for i in range(steps + 1)
     ]
     pen.line(curve, _skin(face, 0.50, 0.65), face.lips)
 
 
-def _draw_glasses(pen: _Pen, face: Identity, view: View, image: Image.Image) -> None:
+def _draw_glasses(pen: _Pen, face: Identity, view: View) -> None:
     frame, y = _colour(view.frame, 0.7, 0.3), face.eye_height
     for side in (-1, 1):
         x = view.look + side * (face.eye_gap + 0.3)
-        rim = _ellipse(x, y, 6.2, 5.6) if view.round_frame else [(x - 6, y - 4), (x + 6, y - 4), (x + 5.2, y + 4.6), (x - 5.2, y + 4.6)]
-        if view.tint:
-            pen.fill(rim, _colour(view.frame, 0.5, 1 - view.tint))
+        rim = (
+            _ellipse(x, y, 6.2, 5.6)
+            if view.round_frame
+            else [(x - 6, y - 4), (x + 6, y - 4), (x + 5.2, y + 4.6), (x - 5.2, y + 4.6)]
+        )
+        if view.dark_lenses:
+            pen.fill(rim, _colour(view.frame, 0.5, 0.15))
         pen.line([*rim, rim[0]], frame, 1.1)
         pen.line([(x + side * 6, y - 1), (side * face.head_width, y - 2)], frame, 0.9)
     pen.line([(view.look - face.eye_gap + 6, y - 1), (view.look + face.eye_gap - 6, y - 1)], frame, 1.0)
@@ -270,5 +281,8 @@ def _draw_hair(pen: _Pen, face: Identity) -> None:
     elif face.hair == "curls":
         for i in range(9):
             a = math.pi * (1 + i / 8)
-            pen.fill(_ellipse(face.head_width * math.cos(a), face.head_height * math.sin(a) * 0.92 - 2, 5, 5), colour)
+            pen.fill(
+                _ellipse(face.head_width * math.cos(a), face.head_height * math.sin(a) * 0.92 - 2, 5, 5),
+                colour,
+            )
     pen.fill(cap, colour)

@@ -110,9 +110,7 @@ class _Pen:
         )
 
 
-def _draw_body(
-    pen: _Pen, thing: str, tone: tuple[int, int, int], paper: tuple[int, int, int]
-) -> None:
+def _draw_body(pen: _Pen, thing: str, tone: tuple[int, int, int], paper: tuple[int, int, int]) -> None:
     dark = (tone[0] * 6 // 10, tone[1] * 6 // 10, tone[2] * 6 // 10)
     if thing == "card":
         pen.polygon(_rounded(13.5, 9.0, 2.5), tone)
@@ -164,4 +162,17 @@ def _symbol(name: str, r: float) -> list[tuple[float, float]]:
     if name == "triangle":
         return [(0, -r), (r, 0.85 * r), (-r, 0.85 * r)]
     a, b = 0.33 * r, r
-    return [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)]
+    return [
+        (-a, -b),
+        (a, -b),
+        (a, -a),
+        (b, -a),
+        (b, a),
+        (a, a),
+        (a, b),
+        (-a, b),
+        (-a, a),
+        (-b, a),
+        (-b, -a),
+        (-a, -a),
+    ]
