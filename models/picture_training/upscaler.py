@@ -1,0 +1,114 @@
+"""haneul-upscaler: a small Swin2SR that makes pictures twice as wide and high.
+
+`python -m picture_training.upscaler --resume` trains it, or goes on, and writes models/haneul-upscaler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+
+import numpy as np
+import torch
+from bankworld.pictures import draw_picture
+from PIL import Image
+from transformers import Swin2SRConfig, Swin2SRForImageSuperResolution
+
+from picture_training.run import Run, optimisers
+
+NAME = "haneul-upscaler"
+WIDTH, CROP = 48, 32  # channels; side of the small squares that a step enlarges
+BATCH, STEPS = 16, 1800
+
+
+def new_model() -> Swin2SRForImageSuperResolution:
+    """A model whose output is, before its first step, what bicubic interpolation gives."""
+    torch.manual_seed(0)
+    config = Swin2SRConfig(
+        image_size=CROP,
+        patch_size=1,
+        embed_dim=WIDTH,
+        depths=[2, 2],
+        num_heads=[3, 3],
+        window_size=8,
+        mlp_ratio=2.0,
+        upscale=2,
+        img_range=1.0,
+        upsampler="pixelshuffledirect",
+        drop_path_rate=0.0,
+    )
+    model = Swin2SRForImageSuperResolution(config)
+    begin_with_bicubic(model)
+    return model
+
+
+@torch.no_grad()
+def begin_with_bicubic(model: Swin2SRForImageSuperResolution) -> None:
+    """Let the first and the last convolution interpolate, and what lies between add nothing yet.
+
+    A pixel of twice the size is a weighted mean of 4 x 4 pixels (Keys 1981, a = -0.5, as in Pillow). The four
+    weights of a row, as a polynomial, are a square one times a linear one: a convolution of 3 with one of 2.
+    """
+    first, last = model.swin2sr.first_convolution, model.upsample.conv
+    for tensor in (last.weight, last.bias, first.bias, *model.swin2sr.conv_after_body.parameters()):
+        tensor.zero_()
+    weights = [-0.0234375, 0.2265625, 0.8671875, -0.0703125]  # of the pixels 1.75, 0.75, 0.25 and 1.25 away
+    root = next(z.real for z in np.roots(weights[::-1]) if abs(z.imag) < 1e-9)
+    linear = [root / (root - 1), 1 / (1 - root), 0.0]  # of sum 1
+    square = np.polynomial.polynomial.polydiv(weights, linear[:2])[0].tolist()
+    rows = [torch.tensor([square, linear]), torch.tensor([square[::-1], linear[::-1]])]
+    for i, (colour, down, right) in enumerate(np.ndindex(3, 2, 2)):
+        first.weight[i].zero_()
+        first.weight[i, colour] = torch.outer(rows[down][0], rows[right][0])
+        last.weight[i, i] = torch.outer(rows[down][1], rows[right][1])
+
+
+def make_small(image: Image.Image) -> Image.Image:
+    """The picture at half its width and height, as all training pictures were made small."""
+    return image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC)
+
+
+def tensor_of(images: list[Image.Image]) -> torch.Tensor:
+    """RGB pictures as (n, 3, height, width), from 0 to 1."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+
+
+def pairs_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Small squares of this step's pictures, all of them new and of several sizes, and the same ones large."""
+    rng = random.Random(f"{NAME}/{step}")
+    small, large = [], []
+    for i in range(BATCH):
+        picture = draw_picture("train", step * BATCH + i, 2 * rng.randint(48, 96)).image
+        half = make_small(picture)
+        x, y = rng.randint(0, half.width - CROP), rng.randint(0, half.height - CROP)
+        small.append(half.crop((x, y, x + CROP, y + CROP)))
+        large.append(picture.crop((2 * x, 2 * y, 2 * (x + CROP), 2 * (y + CROP))))
+    return tensor_of(small), tensor_of(large)
+
+
+def loss_of(model: Swin2SRForImageSuperResolution, step: int) -> torch.Tensor:
+    """Mean absolute error, of a pixel's colour from 0 to 1."""
+    small, large = pairs_of(step)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        drawn = model(pixel_values=small).reconstruction
+    return (drawn.float() - large).abs().mean()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    options = parser.parse_args()
+    model = new_model()
+    run = Run(
+        NAME,
+        model,
+        optimisers(model, 5e-3, 5e-4, embeddings="bias_table"),
+        options.steps,
+        resume=options.resume,
+    )
+    run.train(lambda step: loss_of(model, step))
+
+
+if __name__ == "__main__":
+    main()
