@@ -70,11 +70,11 @@ def make_small(image: Image.Image) -> Image.Image:
 
 def tensor_of(images: list[Image.Image]) -> torch.Tensor:
     """RGB pictures as (n, 3, height, width), from 0 to 1."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).float() / 255
 
 
 def pairs_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Small squares of this step's pictures, all of them new and of several sizes, and the same ones large."""
+    """Small squares of this step's pictures, all of them new and of several sizes, and the large ones."""
     rng = random.Random(f"{NAME}/{step}")
     small, large = [], []
     for i in range(BATCH):

@@ -1,7 +1,7 @@
 """Pictures of a bank's daily life, drawn from a seed: cards, signs, tickets and charts, each with a caption.
 
-A picture is a function of its split and index alone, at any size. Two kinds of facts keep the splits honest:
-`combinations` of facts that are never drawn in "train", and seeds of their own for every split.
+A picture is a function of its split and index alone, at any size. Every split has seeds of its own, and some
+combinations of facts are only ever drawn in the split "combinations".
 """
 
 from __future__ import annotations
