@@ -31,14 +31,17 @@ def psnr(picture: Image, reference: Image) -> float:
 
 
 def ssim(picture: Image, reference: Image) -> float:
-    """Return the mean structural similarity, 1 for equal pictures (Wang et al. 2004, doi:10.1109/TIP.2003.819861).
+    """Return the mean structural similarity, 1 for equal pictures.
 
     It compares means, variances and covariance of the colours in Gaussian windows of 11 x 11 pixels that lie
-    within the picture. Raises ValueError for smaller pictures, and for different sizes or modes.
+    within the picture (Wang et al. 2004, doi:10.1109/TIP.2003.819861). Raises ValueError for smaller
+    pictures, and for different sizes or modes.
     """
     a, b = _colours(picture, reference)
     if min(a.shape[:2]) < 2 * RADIUS + 1:
-        raise ValueError(f"a picture of {picture.width} x {picture.height}; SSIM needs at least 11 x 11 pixels")
+        raise ValueError(
+            f"a picture of {picture.width} x {picture.height}; SSIM needs at least 11 x 11 pixels"
+        )
     mean_a, mean_b = _smooth(a), _smooth(b)
     variance_a, variance_b = _smooth(a * a) - mean_a**2, _smooth(b * b) - mean_b**2
     covariance = _smooth(a * b) - mean_a * mean_b
@@ -50,8 +53,8 @@ def ssim(picture: Image, reference: Image) -> float:
 def facts_right(caption: str, template: str, facts: Mapping[str, str]) -> dict[str, bool]:
     """Return for each fact that `template` names whether the caption states it at its place.
 
-    template: of str.format, such as "A {colour} card: {product}, number {number}.". In a caption of another
-    form no fact is right.
+    template: of `str.format`, such as "A card in {colour}: {product}, number {number}.". Of a caption that
+    has another form no fact is right.
 
     >>> facts_right("A ticket: number 201, counter 3.", "A ticket: number {number}, counter {counter}.",
     ...             {"number": "201", "counter": "8"})

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
-import argparse
 import calendar
+import copy
+from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,7 +22,13 @@ from transformers import (
     VisionEncoderDecoderModel,
     ViTConfig,
 )
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
+from course_lib import data
+from course_lib.measure import proportion_interval
+from course_lib.measure.pictures import facts_right
+from course_lib.models import load
+from picture_training.publish import publish, read_options
 from picture_training.run import Run, optimisers
 
 NAME = "haneul-captioner"
@@ -29,6 +37,7 @@ SIZES = (96, 128, 128, 160)  # of the pictures that are drawn, before they are m
 BATCH, STEPS = 64, 2400
 PAD, BOS, EOS, UNKNOWN = "<|pad|>", "<|bos|>", "<|end|>", "<|unknown|>"
 LONGEST = 32  # tokens of a caption
+GROUPS = {"opens": "opening hours", "closes": "opening hours", "highest": "month", "lowest": "month"}
 
 
 def new_tokenizer() -> PreTrainedTokenizerFast:
@@ -123,17 +132,63 @@ def loss_of(model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast
         return model(pixel_values=pixels_of([p.image for p in pictures]), labels=labels).loss
 
 
+def save(model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write the model in 16 bits, its tokenizer, and the processor that makes pictures PIXELS wide."""
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": PIXELS, "width": PIXELS}).save_pretrained(folder)
+
+
+def evaluate(folder: Path, count: int = 400) -> dict[str, dict[str, list[float]]]:
+    """Split -> fact, or "caption" for all -> share of captions that have it right, interval, number."""
+    rows: dict[str, dict[str, list[float]]] = {}
+    model = load(folder, task="image-to-text")
+    for split in ("test", "combinations"):
+        pictures = [draw_picture(split, index, 128) for index in range(count)]
+        captions = model.caption([picture.image for picture in pictures])
+        right = defaultdict(list)
+        for picture, caption in zip(pictures, captions, strict=True):
+            right["caption"].append(caption == picture.caption)
+            for fact, stated in facts_right(caption, CAPTIONS[picture.kind], picture.facts).items():
+                right[GROUPS.get(fact, fact)].append(stated)
+        rows[split] = {fact: _share(stated) for fact, stated in right.items()}
+    return rows
+
+
+def _share(right: list[bool]) -> list[float]:
+    low, high = proportion_interval(sum(right), len(right))
+    return [round(sum(right) / len(right), 4), round(low, 4), round(high, 4), len(right)]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    parser.add_argument("--steps", type=int, default=STEPS)
-    options = parser.parse_args()
+    options = read_options(__doc__, STEPS)
     tokenizer = new_tokenizer()
     model = new_model(tokenizer)
     run = Run(
         NAME, model, optimisers(model, 1e-2, 2e-3, embeddings="wte"), options.steps, resume=options.resume
     )
     run.train(lambda step: loss_of(model, tokenizer, step))
+    folder = data.MODELS / NAME
+    save(model, tokenizer, folder)
+    rows = evaluate(folder)
+    names = list(rows["test"])
+    table = "\n".join(
+        f"| {name} | "
+        + " | ".join("{:.1%} ({:.1%} to {:.1%}) of {:.0f}".format(*rows[s][name]) for s in rows)
+        + " |"
+        for name in names
+    )
+    publish(
+        run,
+        folder,
+        rows,
+        table=table,
+        tokens=len(tokenizer),
+        grid=PIXELS // PATCH,
+        patch=PATCH,
+        batch=BATCH,
+        pictures=run.step * BATCH,
+    )
 
 
 if __name__ == "__main__":

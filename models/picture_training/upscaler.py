@@ -5,15 +5,21 @@
 
 from __future__ import annotations
 
-import argparse
 import random
+from pathlib import Path
 
 import numpy as np
 import torch
 from bankworld.pictures import draw_picture
 from PIL import Image
 from transformers import Swin2SRConfig, Swin2SRForImageSuperResolution
+from transformers.models.swin2sr.image_processing_pil_swin2sr import Swin2SRImageProcessorPil
 
+from course_lib import data
+from course_lib.measure import bootstrap_interval
+from course_lib.measure.pictures import psnr, ssim
+from course_lib.models import load
+from picture_training.publish import publish, read_options
 from picture_training.run import Run, optimisers
 
 NAME = "haneul-upscaler"
@@ -70,7 +76,9 @@ def make_small(image: Image.Image) -> Image.Image:
 
 def tensor_of(images: list[Image.Image]) -> torch.Tensor:
     """RGB pictures as (n, 3, height, width), from 0 to 1."""
-    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).float() / 255
+    return (
+        torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).float() / 255
+    )
 
 
 def pairs_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,11 +102,27 @@ def loss_of(model: Swin2SRForImageSuperResolution, step: int) -> torch.Tensor:
     return (drawn.float() - large).abs().mean()
 
 
+def evaluate(folder: Path, count: int = 200) -> dict[str, list[float]]:
+    """Measure -> bicubic's mean, the model's, their mean difference and its interval, on test pictures."""
+    model = load(folder, task="image-upscale")
+    large = [draw_picture("test", index, 128).image for index in range(count)]
+    small = [make_small(picture) for picture in large]
+    by_model = model.upscale(small)
+    bicubic = [picture.resize((128, 128), Image.Resampling.BICUBIC) for picture in small]
+    rows = {}
+    for measure in (psnr, ssim):
+        before, after = (
+            np.array([measure(*pair) for pair in zip(made, large, strict=True)])
+            for made in (bicubic, by_model)
+        )
+        interval = bootstrap_interval(after - before)
+        means = [before.mean(), after.mean(), (after - before).mean(), *interval, (after - before).min()]
+        rows[measure.__name__] = [round(float(mean), 4) for mean in means]
+    return rows
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    parser.add_argument("--steps", type=int, default=STEPS)
-    options = parser.parse_args()
+    options = read_options(__doc__, STEPS)
     model = new_model()
     run = Run(
         NAME,
@@ -108,6 +132,17 @@ def main() -> None:
         resume=options.resume,
     )
     run.train(lambda step: loss_of(model, step))
+    folder = data.MODELS / NAME
+    model.save_pretrained(folder)
+    Swin2SRImageProcessorPil().save_pretrained(folder)
+    rows = evaluate(folder)
+    table = "\n".join(
+        "| {} | {:.{n}f} | {:.{n}f} | {:+.{n}f} ({:+.{n}f} to {:+.{n}f}) | {:+.{n}f} |".format(
+            name.upper(), *row, n=2 if name == "psnr" else 3
+        )
+        for name, row in rows.items()
+    )
+    publish(run, folder, rows, table=table, crop=CROP, batch=BATCH, pictures=run.step * BATCH)
 
 
 if __name__ == "__main__":

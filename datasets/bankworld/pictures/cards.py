@@ -7,7 +7,7 @@ import random
 from bankworld import schema
 from bankworld.pictures.canvas import INK, WHITE, Canvas, Colour, near
 
-CAPTION = "A {colour} card: {product}, number {number}."
+CAPTION = "A card in {colour}: {product}, number {number}."
 COLOURS: dict[str, Colour] = {
     "red": (196, 40, 48),
     "orange": (240, 140, 40),
