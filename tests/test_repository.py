@@ -42,6 +42,7 @@ ROOMS = [
     "lab",
     "testing",
     "doctor",
+    "plan_command",
     "model_commands",
     "class_commands",
     "cli",
