@@ -7,24 +7,24 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.pretrained import load_tokenizer
-from course_lib.vision.torch_model import TorchPictures, load_part
+from course_lib.vision.torch_model import TransformersModel
 
 
-class Captioner(TorchPictures):
-    """A model that writes a text about a picture."""
+class Captioner(TransformersModel):
+    """A model that writes a text about a picture: the most likely token each time."""
 
-    task, driver = "image-to-text", "huggingface"
+    task = "image-to-text"
     capabilities = frozenset({"caption"})
     auto_class = "AutoModelForImageTextToText"
 
     @classmethod
-    def _parts(cls, folder: Path) -> list[Any]:
-        return [load_part("AutoImageProcessor", folder), load_tokenizer(folder)]
+    def _processors(cls, folder: Path) -> list[Any]:
+        return [*super()._processors(folder), load_tokenizer(folder)]
 
     @property
     def tokenizer(self) -> Any:
         """The tokenizer of the captions."""
-        return self.parts[1]
+        return self.parts[2]
 
     @property
     def most_tokens(self) -> int:
@@ -36,7 +36,7 @@ class Captioner(TorchPictures):
 
         max_tokens = max_tokens or self.most_tokens
         if max_tokens > self.most_tokens:
-            what = f"a caption of {max_tokens} tokens; {self.name} writes at most {self.most_tokens}"
+            what = f"max_tokens is {max_tokens}, and {self.name} writes at most {self.most_tokens} tokens"
             raise CourseError(what, f"caption(images, max_tokens={self.most_tokens})")
         with torch.inference_mode():
             rows = self.model.generate(

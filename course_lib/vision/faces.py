@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from course_lib.vision.torch_model import TorchPictures
+from course_lib.vision.torch_model import TransformersModel
 
 
-class FaceEmbedder(TorchPictures):
+class FaceEmbedder(TransformersModel):
     """A model that gives pictures of one face similar vectors. It does not look for the face."""
 
-    task, driver = "face-embedding", "huggingface"
+    task = "face-embedding"
     capabilities = frozenset({"embed_faces"})
     auto_class = "AutoModel"
 

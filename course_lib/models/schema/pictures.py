@@ -9,42 +9,25 @@ from pydantic import Field
 from course_lib.models.schema.validation import Frozen
 
 PictureTask = Literal["image-to-text", "image-generation", "image-upscale", "face-embedding"]
-# task -> architecture -> the driver (the software that runs it); the first driver of a task is its default
-ARCHITECTURES: dict[str, dict[str, str]] = {
-    "image-to-text": {"blip": "huggingface", "git": "huggingface", "vit-gpt2": "huggingface"},
-    "image-generation": {
-        "flux": "diffusers",
-        "sdxl": "diffusers",
-        "hunyuan": "diffusers",
-        "ddpm": "diffusers",
-        "pixel-diffusion": "diffusers",
-    },
+# task -> architecture -> the drivers (software) that run it; the first one of a task is its default
+ARCHITECTURES: dict[str, dict[str, tuple[str, ...]]] = {
+    "image-to-text": dict.fromkeys(("blip", "git", "vit-gpt2"), ("huggingface",)),
+    "image-generation": dict.fromkeys(
+        ("flux", "sdxl", "hunyuan", "stable-diffusion", "deepfloyd-if", "ddpm", "ddim"), ("diffusers",)
+    ),
     "image-upscale": {
-        "swin2sr": "huggingface",
-        "swinir": "spandrel",
-        "real-esrgan": "spandrel",
-        "esrgan": "spandrel",
-        "ldsr": "diffusers",
+        "swin2sr": ("huggingface",),
+        "swinir": ("spandrel",),
+        "real-esrgan": ("spandrel",),
+        "esrgan": ("spandrel",),
+        "ldsr": ("diffusers",),
     },
-    "face-embedding": {"vit": "huggingface", "buffalo_l": "onnxruntime"},
+    "face-embedding": {
+        "vit": ("huggingface",),
+        "resnet": ("huggingface",),
+        "buffalo_l": ("onnxruntime",),
+    },
 }
-Architecture = Literal[
-    "blip",
-    "git",
-    "vit-gpt2",
-    "flux",
-    "sdxl",
-    "hunyuan",
-    "ddpm",
-    "pixel-diffusion",
-    "swin2sr",
-    "swinir",
-    "real-esrgan",
-    "esrgan",
-    "ldsr",
-    "vit",
-    "buffalo_l",
-]
 SUFFIXES = {".safetensors": "spandrel", ".onnx": "onnxruntime"}  # of a single file -> its driver
 
 
@@ -66,10 +49,10 @@ def default_driver(task: object, architecture: object, suffix: str) -> str | Non
 
     suffix: of the model's path, for a single file.
     """
-    drivers = ARCHITECTURES.get(task) if isinstance(task, str) else None
-    if drivers is None:
+    known = ARCHITECTURES.get(task) if isinstance(task, str) else None
+    if known is None:
         return None
-    if isinstance(architecture, str) and architecture in drivers:
-        return drivers[architecture]
-    fitting = SUFFIXES.get(suffix)
-    return fitting if fitting in drivers.values() else next(iter(drivers.values()))
+    if isinstance(architecture, str) and architecture in known:
+        return known[architecture][0]
+    drivers = [driver for names in known.values() for driver in names]
+    return SUFFIXES[suffix] if SUFFIXES.get(suffix) in drivers else drivers[0]

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from course_lib import data
 from course_lib.models import catalog
 from course_lib.models.schema.generation import Generation
-from course_lib.models.schema.pictures import ARCHITECTURES, Architecture, Params, default_driver
+from course_lib.models.schema.pictures import ARCHITECTURES, Params, default_driver
 from course_lib.models.schema.sources import (
     SERVER_DRIVERS,
     HuggingFaceSource,
@@ -134,8 +134,8 @@ class ModelSpec(Frozen):
     passage_prefix: str | None = Field(
         None, max_length=1000, description="text put before each passage; none: as the model's files say"
     )
-    architecture: Architecture | None = Field(
-        None, description="that the picture model must have; none: as its files say"
+    architecture: str | None = Field(
+        None, max_length=100, description="that the picture model must have; none: as its files say"
     )
     image: Path | None = Field(None, description="picture that is read if a call names none")
     prompt: str | None = Field(
@@ -162,10 +162,15 @@ class ModelSpec(Frozen):
     @model_validator(mode="after")
     def _check_architecture(self) -> ModelSpec:
         known = ARCHITECTURES.get(self.task)
-        if self.architecture is None or known is None or known.get(self.architecture) == self.driver:
+        if self.architecture is None or known is None or self.driver in known.get(self.architecture, ()):
             return self  # the drivers refuse it with a task of text
-        task = next(task for task, names in ARCHITECTURES.items() if self.architecture in names)
-        driver = ARCHITECTURES[task][self.architecture]
+        task = next((task for task, names in ARCHITECTURES.items() if self.architecture in names), None)
+        if task is None:
+            what = (
+                f"architecture: {self.architecture!r}; those of the task {self.task} are {', '.join(known)}"
+            )
+            raise FieldError(what, "leave architecture out")
+        driver = ARCHITECTURES[task][self.architecture][0]
         what = f"architecture: {self.architecture!r} is for the task {task} and the driver {driver}, "
         what += f"not for {self.task} and {self.driver}"
         raise FieldError(
