@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from course_lib.errors import CourseError
@@ -88,17 +87,17 @@ class NcnnUpscaler(PictureModel):
 
         pixels = np.asarray(picture, np.float32).transpose(2, 0, 1) / 255
         height, width = pixels.shape[1:]
+        around = ((0, 0), (OVERLAP, OVERLAP), (OVERLAP, OVERLAP))
+        pixels = np.pad(pixels, around, "edge")  # the network would see black beyond the border
         result = np.empty((3, height * self.scale, width * self.scale), np.float32)
-        for top, bottom in _tiles(height):
-            for left, right in _tiles(width):
-                y, x = max(0, top - OVERLAP), max(0, left - OVERLAP)  # where the surroundings begin
-                part = self._run(pixels[:, y : bottom + OVERLAP, x : right + OVERLAP])
-                rows = slice((top - y) * self.scale, (bottom - y) * self.scale)
-                columns = slice((left - x) * self.scale, (right - x) * self.scale)
-                target = np.s_[
-                    :, top * self.scale : bottom * self.scale, left * self.scale : right * self.scale
-                ]
-                result[target] = part[:, rows, columns]
+        cut = slice(OVERLAP * self.scale, -OVERLAP * self.scale)
+        for top in range(0, height, TILE):
+            for left in range(0, width, TILE):
+                bottom, right = min(top + TILE, height), min(left + TILE, width)
+                part = self._run(pixels[:, top : bottom + 2 * OVERLAP, left : right + 2 * OVERLAP])
+                rows = slice(top * self.scale, bottom * self.scale)
+                columns = slice(left * self.scale, right * self.scale)
+                result[:, rows, columns] = part[:, cut, cut]
         bytes_ = (result.clip(0, 1) * 255).round().astype(np.uint8)
         return Image.fromarray(bytes_.transpose(1, 2, 0))
 
@@ -115,11 +114,6 @@ class NcnnUpscaler(PictureModel):
         if failed:
             raise CourseError(f"ncnn could not compute {self.name}", "free memory, and try again")
         return np.array(output)
-
-
-def _tiles(length: int) -> Iterator[tuple[int, int]]:
-    """The first pixel of each tile and the one after its last."""
-    return ((start, min(start + TILE, length)) for start in range(0, length, TILE))
 
 
 def _count(layers: str) -> int:
