@@ -116,6 +116,7 @@ def test_help_names_every_command():
         "pack",
         "submit",
         "grade",
+        "export-nbgrader",
         "start",
         "progress",
         "models",
