@@ -46,6 +46,7 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Language = Literal["en", "ko"]
 LANGUAGES: tuple[Language, ...] = ("en", "ko")
+PICTURES = ("card", "sign", "ticket", "chart")
 KINDS = ("lexical", "paraphrase", "two-passage", "negated", "unanswerable")
 T = TypeVar("T")
 
@@ -93,6 +94,25 @@ class Message:
     split: Split
     intent: str
     message: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing from the bank's daily life, which the course's models did not see in training.
+
+    path: a PNG file, 128 x 128 pixels. kind: card, sign, ticket or chart. facts: what it shows, such as
+    {"product": ..., "number": ...}. template: the form of its caption, for `str.format`.
+    """
+
+    path: Path
+    kind: str
+    facts: dict[str, str]
+    template: str
+
+    @property
+    def caption(self) -> str:
+        """The sentence that states the facts."""
+        return self.template.format(**self.facts)
 
 
 def sha256(path: Path) -> str:
@@ -217,3 +237,15 @@ def load_relevance(folder: Path = HANEUL) -> dict[str, dict[str, int]]:
     for row in _rows("relevance", folder):
         grades.setdefault(row["question"], {})[row["passage"]] = row["grade"]
     return grades
+
+
+def load_pictures(kind: str | None = None, folder: Path = HANEUL) -> list[Picture]:
+    """Return the drawn pictures of one kind; None means all.
+
+    Raises ValueError for an unknown kind, CourseError for an altered file.
+    """
+    _check_choice(kind, PICTURES, "kind")
+    folder = folder / "pictures"
+    rows = _rows("pictures", folder)
+    pictures = [Picture(folder / r["file"], r["kind"], r["facts"], r["template"]) for r in rows]
+    return [picture for picture in pictures if kind in (None, picture.kind)]

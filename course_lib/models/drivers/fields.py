@@ -15,6 +15,7 @@ from course_lib.models.drivers.capabilities import (
     drivers_supporting,
     supports_task,
 )
+from course_lib.models.schema.pictures import default_driver
 from course_lib.models.schema.spec import ModelSpec
 
 
@@ -32,13 +33,14 @@ def check_fields(engine: type[Any], spec: ModelSpec) -> None:
         if engine.driver == "tgi" and spec.task in GENERATION_TASKS:
             what += "; it continues texts, and TGI's chat is in OpenAI's protocol"
             raise Unsupported(what, 'load(..., driver="openai")')
-        raise Unsupported(what, with_driver(spec, "huggingface"))
+        driver = default_driver(spec.task, spec.architecture, "") or "huggingface"
+        raise Unsupported(what, with_driver(spec, driver))
     options = non_default_fields(spec.generation, "generation.")
-    if options and spec.task not in TASKS["generate"]:
+    if options and spec.task not in (*TASKS["generate"], "image-to-text"):
         what = f"the task {spec.task} generates no text, and {next(iter(options))} is set"
         raise Unsupported(what, f"leave {next(iter(options))} out")
     fields = {k: v for k, v in non_default_fields(spec).items() if k not in COMMON_FIELDS}
-    refuse_unsupported(engine, fields | options)
+    refuse_unsupported(engine, fields | options | non_default_fields(spec.params, "params."))
 
 
 def with_driver(spec: ModelSpec, driver: str) -> str:

@@ -69,7 +69,7 @@ def from_pretrained(auto_class: Any, spec: ModelSpec, folder: Path, **kwargs: An
                 **kwargs,
             )
     except LOADING_ERRORS as error:
-        what = f"transformers cannot load {folder.name}: {_one_line(error)}"
+        what = f"transformers cannot load {folder.name}: {one_line(error)}"
         raise CourseError(what, "course doctor") from error
     raise_on_difference(folder.name, sorted(set(info["missing_keys"]) - replaced), [])  # quantized weights
     model = model if "device_map" in kwargs else model.to(device)
@@ -108,9 +108,10 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except LOADING_ERRORS as error:
-        what = f"the tokenizer of {folder.name} cannot be loaded: {_one_line(error)}"
+        what = f"the tokenizer of {folder.name} cannot be loaded: {one_line(error)}"
         raise CourseError(what, "save the model's own tokenizer in the folder") from error
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """The error's message on one line, at most 300 characters of it."""
     return " ".join(str(error).split())[:300]

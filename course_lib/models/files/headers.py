@@ -21,6 +21,11 @@ WEIGHT_PATTERNS = [  # transformers reads the files of the first pattern that ma
     for p in (r"model\.safetensors", r"model-\d{5}-of-\d{5}\.safetensors", r"[^/]+\.safetensors")
 ]
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf|\.safetensors)")
+PIPELINE_FILE = "model_index.json"  # of diffusers; each part of a pipeline has a folder of its own
+PIPELINE_FILES = re.compile(  # without variants, such as model.fp16.safetensors
+    r"model_index\.json|[^/]+/([^/]+\.(json|txt|model)"
+    r"|(diffusion_pytorch_)?model(-\d{5}-of-\d{5})?\.safetensors)"
+)
 MAX_HEADER_BYTES = 100_000_000  # limit of the safetensors format
 
 

@@ -148,13 +148,7 @@ def _resolve_local(source: LocalSource) -> Path:
         _check_format(source, path.suffix.removeprefix("."))
         return check_gguf(path)
     if not path.is_dir():
-        near = get_close_matches(path.name, os.listdir(path.parent), n=1) if path.parent.is_dir() else []
-        fix = (
-            f'load("{path.parent / near[0]}")' if near else "give the path of a .gguf file or a model folder"
-        )
-        if path.parent == data.MODELS:
-            fix = data.restore(f"models/{path.name}")
-        raise CourseError(f"{path} does not exist", fix)
+        raise missing_path_error(path)
     names = [p.name for p in path.iterdir()]
     formats = [
         kind for kind, files in (("safetensors", weight_files(names)), ("gguf", gguf_models(names))) if files
@@ -165,6 +159,15 @@ def _resolve_local(source: LocalSource) -> Path:
         fix = f'load("{path.absolute() / gguf_models(names)[0]}")'
         return check_gguf(path / only_gguf(names, str(path), fix)[0])
     return check_folder(path)
+
+
+def missing_path_error(path: Path) -> CourseError:
+    """The error for a path without a file or folder. Its fix is a similar path, if there is one."""
+    near = get_close_matches(path.name, os.listdir(path.parent), n=1) if path.parent.is_dir() else []
+    fix = f'load("{path.parent / near[0]}")' if near else "give the path of a model's file or folder"
+    if path.parent == data.MODELS:
+        fix = data.restore(f"models/{path.name}")
+    return CourseError(f"{path} does not exist", fix)
 
 
 def _check_format(source: LocalSource, actual: str) -> None:

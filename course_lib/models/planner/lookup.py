@@ -12,6 +12,7 @@ from course_lib.models.catalog.names import TUNED, similar
 from course_lib.models.files.headers import shards
 from course_lib.models.planner.architectures import Architecture, from_config, known_configs
 from course_lib.models.planner.files import StoredModel, sizes_in_folder, stored_model
+from course_lib.models.planner.picture_models import picture_model
 from course_lib.models.schema.sources import is_path
 from course_lib.names import existing_path
 
@@ -63,6 +64,8 @@ def architecture(model: Model) -> Architecture:
     known = names.get(name.lower()) or names.get(TUNED.sub("", name).lower())  # tuning changes no size
     if known:
         return from_config(known, known_configs()[known])
+    if pictures := picture_model(model):
+        raise CourseError(f"{pictures.name} draws pictures", f'plan_pictures("{pictures.name}")')
     meant = similar(name, [*known_configs(), *shipped()])
     fix = f"use {' or '.join(meant)}" if meant else "give the path of its folder or .gguf file"
     raise CourseError(f"the planner does not know a model {str(model)[:100]!r}", fix)
