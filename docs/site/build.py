@@ -61,8 +61,7 @@ def files(patterns: list[str]) -> list[Path]:
 def prepare(notebook: Any) -> Any:
     """Return a chapter for reading: solutions are folded, and each picture has an alternative text.
 
-    Jupyter and GitHub draw Mermaid; here its program would come from another server, so the list stands alone.
-
+    Jupyter and GitHub draw Mermaid; here its program would come from another server: the list stands alone.
     The words of a widget's picture are an output of their own above it.
     """
     for cell in notebook.cells:
