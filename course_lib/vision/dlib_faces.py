@@ -6,13 +6,14 @@ itself; it finds faces seen from the front, 80 pixels wide or more, or 40 where 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Self
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.arguments import InputError
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.vision.engine import PictureModel
-from course_lib.vision.packaged import only_file, packaged_folder
+from course_lib.vision.packaged import library, only_file, packaged_folder
 
 # Of a detection. In a portrait of NASA's, the face scores 0.9 to 1.5, turned by 30 degrees or darkened too,
 # and folds of clothing score up to 0.15; a face of 37 pixels scores 0.4.
@@ -40,18 +41,14 @@ class DlibFaces(PictureModel):
     @classmethod
     def load(cls, spec: ModelSpec) -> Self:
         """Load the model. Raises CourseError for files that are missing, damaged, or of another model."""
-        import dlib
-
-        folder = packaged_folder(spec)
+        dlib, folder = library(spec, "dlib-bin"), packaged_folder(spec)
         network, points = only_file(folder, "*resnet*.dat"), only_file(folder, "*landmarks*.dat")
-        loaded = []
-        for make, path in ((dlib.face_recognition_model_v1, network), (dlib.shape_predictor, points)):
-            try:
-                loaded.append(make(str(path)))
-            except (RuntimeError, MemoryError) as error:
-                what = f"dlib cannot read {path.name}: {' '.join(str(error).split()):.200}"
-                raise CourseError(what, "download it again") from error
-        return cls(spec, *loaded, network.stat().st_size)
+        return cls(
+            spec,
+            _read(dlib.face_recognition_model_v1, network),
+            _read(dlib.shape_predictor, points),
+            network.stat().st_size,
+        )
 
     @property
     def parameters(self) -> int:
@@ -90,3 +87,12 @@ class DlibFaces(PictureModel):
         what = f"a picture of {pixels.shape[1]} x {pixels.shape[0]} pixels has {len(found) or 'no'} face"
         what += "s" * (len(found) > 1) + " that dlib finds, where one is expected"
         raise InputError(what, "crop the picture to one face, seen from the front")
+
+
+def _read(make: Any, path: Path) -> Any:
+    """Read a file with a class of dlib. Raises CourseError for a damaged file, or one of another class."""
+    try:
+        return make(str(path))
+    except (RuntimeError, MemoryError) as error:
+        what = f"dlib cannot read {path.name}: {' '.join(str(error).split()):.200}"
+        raise CourseError(what, "download it again") from error

@@ -8,7 +8,7 @@ from course_lib.errors import CourseError
 from course_lib.measure.hardware import computing_threads
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.vision.engine import PictureModel
-from course_lib.vision.packaged import only_file, packaged_folder
+from course_lib.vision.packaged import library, only_file, packaged_folder
 from course_lib.vision.upscaling import check_scale
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ class NcnnUpscaler(PictureModel):
     @classmethod
     def load(cls, spec: ModelSpec) -> Self:
         """Load the model. Raises CourseError for files that are missing, damaged, or of another model."""
-        import ncnn
-
-        folder = packaged_folder(spec)
+        ncnn, folder = library(spec, "ncnn"), packaged_folder(spec)
         layers, weights = only_file(folder, "*.param"), only_file(folder, "*.bin")
         net = ncnn.Net()
         net.opt.num_threads = computing_threads()
@@ -85,7 +83,7 @@ class NcnnUpscaler(PictureModel):
         import numpy as np
         from PIL import Image
 
-        pixels = np.asarray(picture, np.float32).transpose(2, 0, 1) / 255
+        pixels = np.asarray(picture, np.float32).transpose(2, 0, 1) / np.float32(255)
         height, width = pixels.shape[1:]
         around = ((0, 0), (OVERLAP, OVERLAP), (OVERLAP, OVERLAP))
         pixels = np.pad(pixels, around, "edge")  # the network would see black beyond the border

@@ -1,6 +1,7 @@
 """Models in the formats of ncnn and dlib: a tiny one of ncnn's, and the real ones where they were pulled."""
 
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -80,6 +81,13 @@ def test_files_that_are_no_upscaler_are_refused(damage, message, tmp_path):
         upscaler(tmp_path)
     with pytest.raises(CourseError, match="is not a folder"):
         upscaler(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("driver", "task"), [("ncnn", "image-upscale"), ("dlib", "face-embedding")])
+def test_a_driver_that_is_not_installed_is_named_with_its_package(driver, task, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, driver, None)
+    with pytest.raises(CourseError, match=f"the driver {driver} is not installed.*\n.*pip install {driver}"):
+        load(write_upscaler(tmp_path), task=task, driver=driver)
 
 
 def test_files_that_are_not_dlibs_are_refused(tmp_path):
