@@ -22,7 +22,7 @@ from course_lib import data
 
 NAME = "haneul-faces"
 FOLDER = data.MODELS / NAME
-IDENTITIES, BATCH, STEPS, RATE = 1000, 64, 4000, 3e-3
+IDENTITIES, BATCH, STEPS, RATE = 1000, 64, 5000, 3e-3
 SCALE, MARGIN = 24.0, 0.25  # of ArcFace; the margin in radians is 0 at first
 WIDTH = 128
 
