@@ -9,6 +9,7 @@ import calendar
 import copy
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -142,7 +143,7 @@ def save(model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast, f
 def evaluate(folder: Path, count: int = 400) -> dict[str, dict[str, list[float]]]:
     """Split -> fact, or "caption" for all -> share of captions that have it right, interval, number."""
     rows: dict[str, dict[str, list[float]]] = {}
-    model = load(folder, task="image-to-text")
+    model: Any = load(folder, task="image-to-text")
     for split in ("test", "combinations"):
         pictures = [draw_picture(split, index, 128) for index in range(count)]
         captions = model.caption([picture.image for picture in pictures])

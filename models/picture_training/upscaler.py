@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,7 +106,7 @@ def loss_of(model: Swin2SRForImageSuperResolution, step: int) -> torch.Tensor:
 
 def evaluate(folder: Path, count: int = 200) -> dict[str, list[float]]:
     """Measure -> bicubic's mean, the model's, their mean difference and its interval, on test pictures."""
-    model = load(folder, task="image-upscale")
+    model: Any = load(folder, task="image-upscale")
     large = [draw_picture("test", index, 128).image for index in range(count)]
     small = [make_small(picture) for picture in large]
     by_model = model.upscale(small)
@@ -133,7 +135,7 @@ def main() -> None:
     )
     run.train(lambda step: loss_of(model, step))
     folder = data.MODELS / NAME
-    model.save_pretrained(folder)
+    copy.deepcopy(model).half().save_pretrained(folder)
     Swin2SRImageProcessorPil().save_pretrained(folder)
     rows = evaluate(folder)
     table = "\n".join(
