@@ -12,13 +12,13 @@ import shutil
 
 import torch
 from bankworld.pictures.faces import PIXELS, face
-from picture_training.face_card import evaluate
-from picture_training.painter import pixels_of
-from picture_training.run import Run
 from transformers import ResNetConfig, ResNetModel
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from course_lib import data
+from picture_training.face_card import evaluate
+from picture_training.painter import pixels_of
+from picture_training.run import Run
 
 NAME = "haneul-faces"
 FOLDER = data.MODELS / NAME
