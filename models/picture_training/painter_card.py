@@ -17,7 +17,7 @@ from pretraining.publish import seal
 from course_lib import data, load
 from course_lib.measure import machine
 from course_lib.measure.frechet import frechet_distance
-from course_lib.measure.intervals import bootstrap_interval, mean_of
+from course_lib.measure.intervals import mean_of
 from course_lib.vision.judge import Judge
 from picture_training.face_card import share
 
@@ -31,22 +31,21 @@ SEEDS = 4  # pictures of each prompt that is held out
 
 
 def agreement(judge: Judge, pictures: Sequence[Any], asked: Sequence[str], seeds: int = 1) -> list[float]:
-    """Share of pictures in which the judge sees all of the prompt, with a 95% interval by resampling prompts.
+    """Share of pictures in which the judge sees all of the prompt, with a 95% interval over prompts.
 
     asked: the prompt of each picture; each prompt has `seeds` pictures in a row.
     """
     right = [seen == prompt for seen, prompt in zip(judge.seen(pictures), asked, strict=True)]
-    shares = np.reshape(right, (-1, seeds)).mean(1)
-    return [float(shares.mean()), *bootstrap_interval(shares)]
+    found = mean_of(np.reshape(right, (-1, seeds)).mean(1).tolist())
+    return [found.value, found.low, found.high]
 
 
 def judge_accuracy(judge: Judge, count: int = 2000) -> list[float]:
     """Share of fresh drawings of which the judge says all right, with a Wilson interval."""
     rng = random.Random("judge/test")
     things = [rng.choice(EVERYTHING) for _ in range(count)]
-    seen = judge.seen([draw_thing(thing, rng) for thing in things])
-    found = mean_of([float(s == thing.prompt) for s, thing in zip(seen, things, strict=True)])
-    return [found.value, found.low, found.high]
+    drawn = [draw_thing(thing, rng) for thing in things]
+    return agreement(judge, drawn, [thing.prompt for thing in things])
 
 
 def sweep(model: Any, judge: Judge, asked: list[str], steps: int, guidance: float) -> list[list[float]]:
