@@ -134,7 +134,7 @@ class Entry:
         """The file or folder of a packaged model, whether or not it has been pulled."""
         assert self.package, f"{self.model} is not in a package"
         folder = pulled_models() / self.model
-        return folder if self.package.unpacker else folder / self.package.file
+        return folder if self.package.is_folder else folder / self.package.file
 
     def _source(self) -> dict[str, Any]:
         if self.path:
