@@ -1,6 +1,7 @@
 """`python -m bankworld` writes datasets/haneul and datasets/adapters: from the same sources the same bytes.
 
-The pictures of datasets/haneul/pictures and faces are the same to the eye; another FreeType or zlib writes other bytes.
+The pictures of datasets/haneul/pictures and faces are the same to the eye; another FreeType or zlib writes
+other bytes.
 
 `python -m bankworld check [AREA ...]` checks the written texts against the rules of AUTHORING.md.
 """

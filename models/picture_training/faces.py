@@ -12,17 +12,17 @@ import shutil
 
 import torch
 from bankworld.pictures.faces import PIXELS, face
-from picture_training.face_card import evaluate
-from picture_training.painter import pixels_of
-from picture_training.run import Run
 from transformers import ResNetConfig, ResNetModel
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from course_lib import data
+from picture_training.face_card import evaluate
+from picture_training.painter import pixels_of
+from picture_training.run import Run
 
 NAME = "haneul-faces"
 FOLDER = data.MODELS / NAME
-IDENTITIES, BATCH, STEPS, RATE = 1000, 64, 4000, 3e-3
+IDENTITIES, BATCH, STEPS, RATE = 1000, 64, 5000, 3e-3
 SCALE, MARGIN = 24.0, 0.25  # of ArcFace; the margin in radians is 0 at first
 WIDTH = 128
 

@@ -16,13 +16,13 @@ import torch
 from bankworld.pictures.things import EVERYTHING, SEEN, SIZE, draw_thing
 from diffusers import DPMSolverMultistepScheduler, IFPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from picture_training.painter_card import evaluate
-from picture_training.run import Run
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from course_lib import data
+from picture_training.painter_card import evaluate
+from picture_training.run import Run
 
 NAME = "haneul-painter"
 FOLDER = data.MODELS / NAME

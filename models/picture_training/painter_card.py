@@ -11,57 +11,48 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bankworld.pictures.things import EVERYTHING, SEEN, UNSEEN, Thing, draw_thing
-from picture_training.face_card import share
+from bankworld.pictures.things import EVERYTHING, SEEN, UNSEEN, draw_thing
 from pretraining.publish import seal
 
 from course_lib import data, load
 from course_lib.measure import machine
 from course_lib.measure.frechet import frechet_distance
-from course_lib.measure.intervals import bootstrap_interval, mean_of
+from course_lib.measure.intervals import mean_of
 from course_lib.vision.judge import Judge
+from picture_training.face_card import share
 
 NAME = "haneul-painter"
 FOLDER = data.MODELS / NAME
 CARD = Path(__file__).with_name("painter_card.md")
 STEPS, GUIDANCE = 20, 3.0  # where the goal is measured
-SWEEP_STEPS, SWEEP_GUIDANCE = (1, 2, 4, 8, 16, 32), (1.0, 2.0, 3.0, 5.0, 8.0)
+SWEEP_STEPS, SWEEP_GUIDANCE = (1, 2, 4, 8, 16), (1, 2, 3, 5, 8)
+FEW_STEPS = 8  # of the comparison of guidances
 SEEDS = 4  # pictures of each prompt that is held out
 
 
-def agreement(
-    model: Any, judge: Judge, prompts: Sequence[str], seeds: int, steps: int, guidance: float
-) -> list[float]:
-    """For each prompt, the share of its pictures in which the judge sees all of it."""
-    asked = [prompt for prompt in prompts for _ in range(seeds)]
-    drawn = model.draw(asked, num_inference_steps=steps, guidance=guidance, seed=1000)
-    right = [seen == prompt for seen, prompt in zip(judge.seen(drawn), asked, strict=True)]
-    return list(np.reshape(right, (len(prompts), seeds)).mean(1))
+def agreement(judge: Judge, pictures: Sequence[Any], asked: Sequence[str], seeds: int = 1) -> list[float]:
+    """Share of pictures in which the judge sees all of the prompt, with a 95% interval over prompts.
 
-
-def estimate(shares: list[float]) -> list[float]:
-    """Mean with its 95% interval, by resampling prompts."""
-    return [float(np.mean(shares)), *bootstrap_interval(shares)]
+    asked: the prompt of each picture; each prompt has `seeds` pictures in a row.
+    """
+    right = [seen == prompt for seen, prompt in zip(judge.seen(pictures), asked, strict=True)]
+    found = mean_of(np.reshape(right, (-1, seeds)).mean(1).tolist())
+    return [found.value, found.low, found.high]
 
 
 def judge_accuracy(judge: Judge, count: int = 2000) -> list[float]:
     """Share of fresh drawings of which the judge says all right, with a Wilson interval."""
     rng = random.Random("judge/test")
     things = [rng.choice(EVERYTHING) for _ in range(count)]
-    seen = judge.seen([draw_thing(thing, rng) for thing in things])
-    found = mean_of([float(s == thing.prompt) for s, thing in zip(seen, things, strict=True)])
-    return [found.value, found.low, found.high]
+    drawn = [draw_thing(thing, rng) for thing in things]
+    return agreement(judge, drawn, [thing.prompt for thing in things])
 
 
-def distances(model: Any, judge: Judge, things: Sequence[Thing]) -> dict[str, float]:
-    """Fréchet distances from one drawing of each thing: of other drawings, and of the painter's pictures."""
-    rng = random.Random("frechet")
-    real, again = ([draw_thing(thing, rng) for thing in things] for _ in range(2))
-    drawn = model.draw([t.prompt for t in things], num_inference_steps=STEPS, guidance=GUIDANCE, seed=9)
-    free = model.draw([t.prompt for t in things], num_inference_steps=STEPS, guidance=1.0, seed=9)
-    features = judge.features(real)
-    others = {"drawings": again, "guided": drawn, "unguided": free}
-    return {name: frechet_distance(features, judge.features(pictures)) for name, pictures in others.items()}
+def sweep(model: Any, judge: Judge, asked: list[str], steps: int, guidance: float) -> list[list[float]]:
+    """The agreement of the first and of the second half of the prompts."""
+    drawn = model.draw(asked, num_inference_steps=steps, guidance=guidance, seed=500)
+    half = len(asked) // 2
+    return [agreement(judge, drawn[part], asked[part]) for part in (slice(half), slice(half, None))]
 
 
 def evaluate(log: Path) -> None:
@@ -72,20 +63,26 @@ def evaluate(log: Path) -> None:
     (FOLDER / "prompts.json").write_text(prompts, "utf-8")
     model, judge = load(str(FOLDER), task="image-generation", batch_size=24), Judge()
     found: dict[str, Any] = {"weights": model.parameters, "judge": judge_accuracy(judge)}
+
     begun = time.process_time()
-    found["seen"] = estimate(agreement(model, judge, seen, 1, STEPS, GUIDANCE))
+    guided = model.draw(seen, num_inference_steps=STEPS, guidance=GUIDANCE, seed=1000)
     found["seconds"] = (time.process_time() - begun) / len(seen)
-    found["held_out"] = estimate(agreement(model, judge, unseen, SEEDS, STEPS, GUIDANCE))
-    sample = random.Random(0).sample(seen, len(unseen))
+    asked = [prompt for prompt in unseen for _ in range(SEEDS)]
+    composed = model.draw(asked, num_inference_steps=STEPS, guidance=GUIDANCE, seed=2000)
+    found |= {"seen": agreement(judge, guided, seen), "held_out": agreement(judge, composed, asked, SEEDS)}
+
+    rng = random.Random("frechet")
+    drawings, others = ([draw_thing(thing, rng) for thing in SEEN] for _ in range(2))
+    free = model.draw(seen, num_inference_steps=STEPS, guidance=1, seed=1000)
+    features = judge.features(drawings)
+    for name, pictures in {"drawings": others, "guided": guided, "unguided": free}.items():
+        found[f"frechet_{name}"] = frechet_distance(features, judge.features(pictures))
+
+    asked = random.Random(0).sample(seen, len(unseen)) + unseen
     for steps in SWEEP_STEPS:
-        found[f"steps {steps}"] = [
-            estimate(agreement(model, judge, some, 1, steps, GUIDANCE)) for some in (sample, unseen)
-        ]
+        found[f"steps {steps}"] = sweep(model, judge, asked, steps, GUIDANCE)
     for guidance in SWEEP_GUIDANCE:
-        found[f"guidance {guidance:g}"] = [
-            estimate(agreement(model, judge, some, 1, STEPS, guidance)) for some in (sample, unseen)
-        ]
-    found["frechet"] = distances(model, judge, SEEN)
+        found[f"guidance {guidance:g}"] = sweep(model, judge, asked, FEW_STEPS, guidance)
     (FOLDER / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     write_card()
 
@@ -112,7 +109,8 @@ def write_card() -> None:
         held_out=share(found["held_out"]),
         of_steps=rows("steps", SWEEP_STEPS),
         of_guidance=rows("guidance", SWEEP_GUIDANCE),
-        **{f"frechet_{name}": value for name, value in found["frechet"].items()},
+        few_steps=FEW_STEPS,
+        **{name: value for name, value in found.items() if name.startswith("frechet")},
     )
     (FOLDER / "README.md").write_text(text, "utf-8")
     seal(FOLDER)

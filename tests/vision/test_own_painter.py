@@ -1,14 +1,12 @@
-"""haneul-painter, its judge and haneul-faces: the committed weights keep what their cards say."""
+"""haneul-painter and its judge: the committed weights keep what the card says."""
 
 import json
 import random
 
-import numpy as np
 import pytest
 from bankworld.pictures.things import EVERYTHING, SEEN, UNSEEN, draw_thing
 
 from course_lib import data, load
-from course_lib.measure.verification import all_pairs, far_and_tar, threshold_at
 from course_lib.vision.judge import Judge
 
 
@@ -42,23 +40,10 @@ def test_the_painter_draws_what_it_is_asked_for(painter, judge):
     asked = [t.prompt for t in rng.sample(SEEN, 12) + rng.sample(UNSEEN, 12)]
     drawn = painter.draw(asked, num_inference_steps=8, guidance=3)
     right = [seen == prompt for seen, prompt in zip(judge.seen(drawn), asked, strict=True)]
-    assert sum(right[:12]) >= 9 and sum(right[12:]) >= 9, right
+    assert sum(right[:12]) >= 11 and sum(right[12:]) >= 11, right
     assert all(picture.size == (32, 32) for picture in drawn)
 
 
 def test_the_prompts_of_the_training_are_those_that_are_told():
     prompts = json.loads((data.MODELS / "haneul-painter" / "prompts.json").read_text("utf-8"))
     assert prompts == {"seen": [t.prompt for t in SEEN], "held_out": [t.prompt for t in UNSEEN]}
-
-
-def test_faces_are_told_apart_on_identities_of_the_sheets():
-    model, pairs = load("haneul-faces"), {}
-    for split in ("validation", "test"):
-        faces = data.load_faces(split)
-        embeddings = model.embed_faces([face.picture for face in faces])
-        assert embeddings.shape == (240, 128) and np.allclose(
-            np.linalg.norm(embeddings, axis=1), 1, atol=1e-5
-        )
-        pairs[split] = all_pairs(embeddings, [face.person for face in faces])
-    far, tar = far_and_tar(pairs["test"], threshold_at(pairs["validation"], 0.01))
-    assert far.value < 0.03 and tar.value > 0.9

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from io import BytesIO
 
-from bankworld.pictures.faces import PIXELS, face
 from PIL import Image
+
+from bankworld.pictures.faces import PIXELS, face
 
 SPLITS = ("validation", "test")
 IDENTITIES, VIEWS, QUALITY = 40, 6, 88

@@ -7,6 +7,7 @@ split, its identity's number and its view's number alone.
 from __future__ import annotations
 
 import colorsys
+import functools
 import math
 import random
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from PIL import Image, ImageDraw, ImageFilter
 PIXELS = 64
 FINER = 3  # the drawing is made so many times larger, then averaged
 SPLITS = ("train", "validation", "test")
-SKINS = (0.27, 0.45, 0.58, 0.75)  # hues: lime, mint, sky, lilac
+SKINS = (0.27, 0.44, 0.57, 0.74, 0.90)  # hues: lime, mint, sky, lilac, rose
 HAIR = ("none", "short", "parting", "long", "curls")
+HAIR_SHARES = (1, 2, 2, 2, 2)
 HAIR_HUES = (0.03, 0.35, 0.62, 0.88)
 LIGHTS = ("even", "left", "right", "dim")
 Points = list[tuple[float, float]]
@@ -75,6 +77,7 @@ class View:
     blur: float
 
 
+@functools.lru_cache(2048)
 def draw_identity(split: str, number: int) -> Identity:
     """Identity `number` of a split. Raises ValueError for another split."""
     if split not in SPLITS:
@@ -101,7 +104,7 @@ def draw_identity(split: str, number: int) -> Identity:
         mouth_width=u(4.5, 9.0),
         lips=u(0.8, 2.4),
         ears=u(2.0, 5.0),
-        hair=rng.choice(HAIR),
+        hair=rng.choices(HAIR, HAIR_SHARES)[0],
         hair_hue=rng.choice(HAIR_HUES) + u(-0.03, 0.03),
         hair_value=rng.choice((0.25, 0.6)) + u(-0.08, 0.08),
     )
@@ -125,8 +128,8 @@ def draw_view(rng: random.Random, *, glasses: bool | None = None, light: str | N
         frame=rng.random(),
         round_frame=rng.random() < 0.5,
         dark_lenses=wears_dark and (wears if glasses is None else glasses),
-        noise=rng.uniform(2, 10),
-        blur=rng.uniform(0.0, 0.8),
+        noise=rng.uniform(2, 8),
+        blur=rng.uniform(0.0, 0.7),
     )
 
 
@@ -161,8 +164,8 @@ def _lit(image: Image.Image, view: View, rng: np.random.Generator) -> Image.Imag
     elif view.light != "even":
         side = 1 if view.light == "right" else -1
         pixels = pixels * (1 - 0.55 * view.strength * (1 - side * across) / 1.6)
-    pixels = pixels * np.asarray(_colour(view.cast, 0.22 * view.strength, 1.0), np.float32) / 255
-    pixels = pixels + rng.normal(0, view.noise, pixels.shape)
+    pixels = pixels * np.asarray(_colour(view.cast, 0.15 * view.strength, 1.0), np.float32) / 255
+    pixels = pixels + view.noise * rng.standard_normal(pixels.shape, np.float32)
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
@@ -204,6 +207,7 @@ def _ellipse(x: float, y: float, rx: float, ry: float, turn: float = 0.0, points
     return [(x + px * cosine - py * sine, y + px * sine + py * cosine) for px, py in around]
 
 
+@functools.lru_cache(4096)
 def _outline(face: Identity, grow: float = 0.0) -> Points:
     """The head: an ellipse above, a superellipse with the jaw's exponent below."""
     points = []
