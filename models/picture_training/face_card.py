@@ -20,7 +20,7 @@ NAME = "haneul-faces"
 FOLDER = data.MODELS / NAME
 CARD = Path(__file__).with_name("face_card.md")
 IDENTITIES, VIEWS = 120, 8
-FAR = 0.01  # at which the threshold is chosen on validation identities
+FAR = 0.001  # at which the threshold is chosen on validation identities
 
 
 def pairs_of(model: Any, split: str) -> tuple[Pairs, list[View]]:
