@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,7 +107,11 @@ class Averaged(torch.nn.Module):
 
 def pixels_of(images: Sequence[Image.Image]) -> torch.Tensor:
     """RGB pictures as tensors (n, 3, height, width), from -1 to 1."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return (
+        torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).float()
+        / 127.5
+        - 1
+    )
 
 
 def loss_of(both: Averaged, tokenizer: T5Tokenizer, alphas: torch.Tensor, step: int) -> torch.Tensor:
@@ -133,7 +138,7 @@ def loss_of(both: Averaged, tokenizer: T5Tokenizer, alphas: torch.Tensor, step: 
     return torch.nn.functional.mse_loss(v.float(), signal * noise - noisiness * pictures)
 
 
-def pipeline(painter: Painter, tokenizer: T5Tokenizer) -> IFPipeline:
+def pipeline(painter: Any, tokenizer: T5Tokenizer) -> IFPipeline:
     """The painter as diffusers runs and saves it."""
     return IFPipeline(
         tokenizer=tokenizer,
@@ -147,7 +152,7 @@ def pipeline(painter: Painter, tokenizer: T5Tokenizer) -> IFPipeline:
     )
 
 
-def publish(painter: Painter, tokenizer: T5Tokenizer) -> None:
+def publish(painter: Any, tokenizer: T5Tokenizer) -> None:
     """Write models/haneul-painter in 16 bits, beside its judge."""
     pipeline(painter.eval(), tokenizer).to(dtype=torch.float16).save_pretrained(FOLDER)
 

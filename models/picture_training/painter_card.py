@@ -61,7 +61,8 @@ def evaluate(log: Path) -> None:
     seen, unseen = [thing.prompt for thing in SEEN], [thing.prompt for thing in UNSEEN]
     prompts = json.dumps({"seen": seen, "held_out": unseen}, indent=1) + "\n"
     (FOLDER / "prompts.json").write_text(prompts, "utf-8")
-    model, judge = load(str(FOLDER), task="image-generation", batch_size=24), Judge()
+    model: Any = load(str(FOLDER), task="image-generation", batch_size=24)
+    judge = Judge()
     found: dict[str, Any] = {"weights": model.parameters, "judge": judge_accuracy(judge)}
 
     begun = time.process_time()

@@ -31,7 +31,8 @@ def build_sheet(split: str) -> tuple[Image.Image, list[dict[str, object]]]:
 
 def build_faces() -> dict[str, bytes]:
     """File name -> content of datasets/haneul/faces: the sheets, and the rows of both."""
-    rows, files = [], {}
+    rows: list[dict[str, object]] = []
+    files = {}
     for split in SPLITS:
         sheet, facts = build_sheet(split)
         written = BytesIO()

@@ -11,6 +11,7 @@ import functools
 import math
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -157,7 +158,7 @@ def face(split: str, identity: int, number: int) -> tuple[Image.Image, View]:
 
 def _lit(image: Image.Image, view: View, rng: np.random.Generator) -> Image.Image:
     """The picture in its light, with the noise of a camera."""
-    pixels = np.asarray(image, np.float32)
+    pixels: Any = np.asarray(image, np.float32)
     across = np.linspace(-1, 1, PIXELS, dtype=np.float32)[None, :, None]
     if view.light == "dim":
         pixels = pixels * (1 - 0.62 * view.strength)
