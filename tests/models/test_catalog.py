@@ -30,8 +30,10 @@ BY_NAME = {e.model: e for e in ENTRIES}
 def test_every_entry_is_complete(entry):
     TypeAdapter(catalog.Entry).validate_json(json.dumps(asdict(entry)), strict=True)
     TypeAdapter(catalog.Licence).validate_json(json.dumps(asdict(entry.terms)), strict=True)
+    has_text = entry.task not in ("image-upscale", "face-embedding")
     assert entry.tier in catalog.TIERS and entry.parameters > 0
-    assert (entry.context >= 256 and entry.languages) or entry.task in ARCHITECTURES  # those of pictures
+    assert bool(entry.context) == bool(entry.languages) == has_text
+    assert entry.context >= 256 or entry.task in ARCHITECTURES  # those of pictures
     assert set(entry.purposes) <= set(catalog.PURPOSES)
     assert (entry.tier == "tiny") == (entry.download_bytes == 0) == (entry.download_command is None)
     assert (entry.hub is None) == (entry.tier in ("tiny", "real"))
