@@ -11,14 +11,16 @@ from numpy.typing import ArrayLike
 
 from course_lib.plots.base import COLOURS, Picture, check_count, check_numbers
 
-WIDTH = 9.0  # inches of a row of pictures
+WIDTH = 8.0  # inches of a row of pictures
 LETTERS = 11.0  # of a caption, in an inch
+PALETTE = 96  # colours: pictures with noise would make large files
 
 
 def _panels(count: int, columns: int, height: float, title: str) -> tuple[Picture, list[Any]]:
     """Return a figure with `count` axes without ticks, in rows of `columns`. height: of a row, in inches."""
     rows = -(-count // columns)
     figure = Picture(figsize=(WIDTH, rows * height + 0.4), layout="constrained")
+    figure.palette = PALETTE
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.set(xticks=[], yticks=[])
