@@ -14,15 +14,19 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from course_lib.errors import CourseError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SHARE = (
     Path(__file__).resolve().parent / "share"
 )  # a wheel carries chapters, data and models here: see setup.py
 ROOT = SHARE if SHARE.is_dir() else SHARE.parents[1]
 HANEUL = ROOT / "datasets" / "haneul"
+FACES = HANEUL / "faces"
 MODELS = ROOT / "models"
 CHAPTERS = ROOT / "chapters"
 
@@ -47,6 +51,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Language = Literal["en", "ko"]
 LANGUAGES: tuple[Language, ...] = ("en", "ko")
 PICTURES = ("card", "sign", "ticket", "chart")
+FACE_PIXELS = 64
 KINDS = ("lexical", "paraphrase", "two-passage", "negated", "unanswerable")
 T = TypeVar("T")
 
@@ -94,6 +99,21 @@ class Message:
     split: Split
     intent: str
     message: str
+
+
+@dataclass(frozen=True)
+class Face:
+    """A picture of a drawn face, which nobody has: `person` numbers the identity within its split.
+
+    dark_lenses: glasses that hide the eyes. light: from where, or dim.
+    """
+
+    split: Split
+    person: int
+    glasses: bool
+    dark_lenses: bool
+    light: Literal["even", "left", "right", "dim"]
+    picture: Image
 
 
 @dataclass(frozen=True)
@@ -237,6 +257,24 @@ def load_relevance(folder: Path = HANEUL) -> dict[str, dict[str, int]]:
     for row in _rows("relevance", folder):
         grades.setdefault(row["question"], {})[row["passage"]] = row["grade"]
     return grades
+
+
+def load_faces(split: Split | None = None, folder: Path = FACES) -> list[Face]:
+    """Return drawn faces, 64x64 RGB, that haneul-faces did not see in training; None means both splits.
+
+    40 persons, six pictures of each, in "validation" and as many others in "test". Raises ValueError for an
+    unknown split, CourseError for an altered file.
+    """
+    import PIL.Image
+
+    _check_choice(split, SPLITS[1:], "split")
+    rows, faces = list(_rows("faces", folder)), []
+    sheets = {name: PIL.Image.open(folder / f"{name}.jpg").convert("RGB") for name in SPLITS[1:]}
+    for row in rows:
+        x, y = row.pop("view") * FACE_PIXELS, row["person"] * FACE_PIXELS
+        picture = sheets[row["split"]].crop((x, y, x + FACE_PIXELS, y + FACE_PIXELS))
+        faces.append(Face(picture=picture, **row))
+    return [face for face in faces if split in (None, face.split)]
 
 
 def load_pictures(kind: str | None = None, folder: Path = HANEUL) -> list[Picture]:

@@ -1,6 +1,7 @@
 """`python -m bankworld` writes datasets/haneul and datasets/adapters: from the same sources the same bytes.
 
-The pictures of datasets/haneul/pictures are the same to the eye; another FreeType or zlib writes other bytes.
+The pictures of datasets/haneul/pictures and faces are the same to the eye; another FreeType or zlib writes
+other bytes.
 
 `python -m bankworld check [AREA ...]` checks the written texts against the rules of AUTHORING.md.
 """
@@ -20,6 +21,7 @@ from bankworld.haneul import World, build_questions, build_relevance
 from bankworld.messages import build_messages
 from bankworld.overlap import largest_overlap
 from bankworld.passages import Passage
+from bankworld.pictures.face_sheets import build_faces
 from bankworld.pictures.haneul import build_pictures
 
 DATASETS = schema.HERE.parent
@@ -192,8 +194,9 @@ def main(arguments: list[str]) -> int:
         return check_areas(arguments[1:])
     for name, build in FOLDERS.items():
         write(DATASETS / name, {file: text.encode() for file, text in build().items()})
-    pictures = build_pictures()
-    write(DATASETS / "haneul" / "pictures", pictures | {"manifest.json": _manifest(pictures).encode()})
+    for name, build_files in (("pictures", build_pictures), ("faces", build_faces)):
+        files = build_files()
+        write(DATASETS / "haneul" / name, files | {"manifest.json": _manifest(files).encode()})
     return 0
 
 

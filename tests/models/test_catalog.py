@@ -19,6 +19,7 @@ from course_lib.errors import CourseError
 from course_lib.models import ModelSpec, catalog, load
 from course_lib.models.files import on_this_machine
 from course_lib.models.files.headers import read_safetensors_header
+from course_lib.models.schema.pictures import ARCHITECTURES
 
 ENTRIES = catalog.entries()
 NAMES = [e.model for e in ENTRIES]
@@ -29,9 +30,10 @@ BY_NAME = {e.model: e for e in ENTRIES}
 def test_every_entry_is_complete(entry):
     TypeAdapter(catalog.Entry).validate_json(json.dumps(asdict(entry)), strict=True)
     TypeAdapter(catalog.Licence).validate_json(json.dumps(asdict(entry.terms)), strict=True)
-    reads_text = entry.task not in ("image-upscale", "face-embedding")
+    has_text = entry.task not in ("image-upscale", "face-embedding")
     assert entry.tier in catalog.TIERS and entry.parameters > 0
-    assert (entry.context >= 256) == bool(entry.languages) == reads_text
+    assert bool(entry.context) == bool(entry.languages) == has_text
+    assert entry.context >= 256 or entry.task in ARCHITECTURES  # those of pictures
     assert set(entry.purposes) <= set(catalog.PURPOSES)
     assert (entry.tier == "tiny") == (entry.download_bytes == 0) == (entry.download_command is None)
     assert (entry.hub is None) == (entry.tier in ("tiny", "real"))
