@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers.arguments import InputError, as_text
+from course_lib.models.drivers.arguments import InputError, as_texts
 from course_lib.models.drivers.capabilities import PICTURE_FIELDS
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.schema.pictures import Params
@@ -95,8 +95,7 @@ class PictureModel(Engine):
         if prompts is None:
             raise InputError("there is no prompt to draw", 'draw(["a blue card"])')
         params = validate(Params, self.spec.params.model_dump() | changes, "draw")
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        texts = [as_text(text, f"prompts[{i}]") for i, text in enumerate(texts)]
+        texts = as_texts([prompts] if isinstance(prompts, str) else prompts, "prompts", "draw([{}])")
         drawn: list[Image] = []
         for batch in self._batches(texts):
             drawn += self._draw(batch, params.model_copy(update={"seed": params.seed + len(drawn)}))
