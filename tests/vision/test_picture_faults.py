@@ -111,11 +111,15 @@ def test_another_architecture_or_factor_than_the_files_have_is_refused(tmp_path)
         load(tmp_path / "a", task="face-embedding")
     with pytest.raises(CourseError, match="has no pipeline; for image-generation, diffusers runs Flux"):
         load(tmp_path / "a", task="image-generation")
+    with pytest.raises(Unsupported, match=r"a model of pictures\n.*task=\"image-to-text\""):
+        load(tmp_path / "a")
     tiny.swin2sr(tmp_path / "b")
     with pytest.raises(CourseError, match="scale is 4, and b enlarges 2 times") as caught:
         load(tmp_path / "b", task="image-upscale", params={"scale": 4})
     assert '"scale": 2' in caught.value.fix
     tiny.ddpm(tmp_path / "c")
+    with pytest.raises(CourseError, match=r"a pipeline of diffusers.*\n.*task=\"image-generation\""):
+        load(tmp_path / "c")
     index = tmp_path / "c" / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"unet": ["my_code", "Model"]}))
     with pytest.raises(CourseError, match="a Model of my_code"):
@@ -204,7 +208,7 @@ def test_pictures_of_any_size_are_read(tmp_path):
         for size in ((1, 1), (3, 17)):
             assert model.upscale(Image.new("RGB", size)).size == (size[0] * scale, size[1] * scale)
     for value in (np.zeros((4, 4, 3)), [b"x"], 7):
-        with pytest.raises(InputError, match=r"image(s\[0\])? is .*where a (picture|list of pictures)"):
+        with pytest.raises(InputError, match=r"images?(\[0\])? is .*where a (picture|list of pictures)"):
             captioner.caption(value)
     captioner.close()
     with pytest.raises(CourseError, match="has been closed"):
