@@ -56,7 +56,7 @@ def _show(args: argparse.Namespace) -> int:
     wheels = entry.package.wheels if entry.package else ()
     lines = {
         "parameters": f"{entry.parameters:,}",
-        "context": f"{entry.context:,} tokens",
+        "context": f"{entry.context:,} tokens" if entry.context else "",
         "languages": ", ".join(entry.languages),
         "task": entry.task,
         "licence": f"{entry.licence}: {entry.terms.note} {entry.terms.url}".strip(),

@@ -31,8 +31,10 @@ PICTURE_CLASSES = {
     ("image-upscale", "huggingface"): "upscaling:Swin2SR",
     ("image-upscale", "spandrel"): "upscaling:Spandrel",
     ("image-upscale", "diffusers"): "drawing:LatentUpscaler",
+    ("image-upscale", "ncnn"): "ncnn_upscaler:NcnnUpscaler",
     ("face-embedding", "huggingface"): "faces:FaceEmbedder",
     ("face-embedding", "onnxruntime"): "insightface:InsightFace",
+    ("face-embedding", "dlib"): "dlib_faces:DlibFaces",
 }
 _SERVER = '{"type": "server", "model": "MODEL", "url": "http://HOST:8000/v1"}'
 # Software that a specification may name as its driver, but that is none: the error and its fix.

@@ -85,6 +85,8 @@ PICTURE_FIELDS: dict[tuple[str, str], frozenset[str]] = {
     | {"image", "params.scale", "params.num_inference_steps", "params.seed"},
     ("face-embedding", "huggingface"): _COMPUTED | {"image"},
     ("face-embedding", "onnxruntime"): _COMPUTED - {"precision", "batch_size"} | {"image"},
+    ("image-upscale", "ncnn"): frozenset({"architecture", "image", "params.scale"}),
+    ("face-embedding", "dlib"): frozenset({"architecture", "batch_size", "image"}),
 }
 
 

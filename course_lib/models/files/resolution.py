@@ -118,8 +118,9 @@ def has_size(entry: catalog.Entry) -> bool:
     """Whether a pulled model's files have the right sizes, which is quicker to see than their SHA-256."""
     path, package = entry.pulled_path, entry.package
     assert package, f"{entry.model} is not in a package"
-    if path.is_file():
-        return path.stat().st_size == package.bytes
+    if not package.unpacker:
+        largest = path / package.file if package.others else path
+        return largest.is_file() and largest.stat().st_size == package.bytes
     try:
         return check_folder(path).is_dir()
     except CourseError:

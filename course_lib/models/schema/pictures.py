@@ -18,7 +18,7 @@ ARCHITECTURES: dict[str, dict[str, tuple[str, ...]]] = {
     "image-upscale": {
         "swin2sr": ("huggingface",),
         "swinir": ("spandrel",),
-        "real-esrgan": ("spandrel",),
+        "real-esrgan": ("spandrel", "ncnn"),
         "esrgan": ("spandrel",),
         "ldsr": ("diffusers",),
     },
@@ -26,6 +26,7 @@ ARCHITECTURES: dict[str, dict[str, tuple[str, ...]]] = {
         "vit": ("huggingface",),
         "resnet": ("huggingface",),
         "buffalo_l": ("onnxruntime",),
+        "dlib": ("dlib",),
     },
 }
 MODEL_TYPES = {  # task -> model_type in a config.json of transformers -> architecture

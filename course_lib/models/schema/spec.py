@@ -34,6 +34,8 @@ Driver = Literal[
     "diffusers",
     "spandrel",
     "onnxruntime",
+    "ncnn",
+    "dlib",
     "custom",
     "unsloth",
     "vllm",
