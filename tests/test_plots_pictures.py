@@ -1,10 +1,13 @@
 """Plots of pictures: a test looks at what is drawn."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from course_lib.plots import attention, clouds, gallery, two_histograms
+from course_lib.plots.picture_charts import PALETTE
 
 RED = Image.new("RGB", (12, 6), (255, 0, 0))
 
@@ -25,6 +28,16 @@ def test_a_long_caption_is_wrapped_and_dollars_are_no_formula():
     title = figure.axes[0].title
     assert "\n" in title.get_text() and not title.get_parse_math()
     assert figure.axes[0].get_title().replace("\n", " ") == caption and figure.png()[:4] == b"\x89PNG"
+
+
+def test_pictures_with_noise_make_small_files():
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    file = gallery([("noise", noise)] * 6, title="t").png()
+    drawn = Image.open(io.BytesIO(file))
+    assert drawn.mode == "P" and len(drawn.getcolors()) <= PALETTE
+    figure = gallery([("noise", noise)] * 6, title="t")
+    figure.palette = None
+    assert len(file) < len(figure.png()) / 2
 
 
 def test_attention_covers_the_patches_by_their_weight():
