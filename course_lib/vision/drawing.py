@@ -20,7 +20,7 @@ from course_lib.models.schema.spec import ModelSpec
 from course_lib.quiet import quiet
 from course_lib.vision.pipeline_weights import check_pipeline
 from course_lib.vision.torch_model import TorchModel, check_architecture
-from course_lib.vision.upscaling import check_scale
+from course_lib.vision.upscaling import check_scale, to_picture
 
 
 class Kind(NamedTuple):
@@ -57,8 +57,9 @@ class Pipeline(TorchModel):
     default_batch_size = 4
 
     def __init__(self, spec: ModelSpec, pipeline: Any) -> None:
-        modules = [part for part in pipeline.components.values() if hasattr(part, "parameters")]
-        super().__init__(spec, modules, [pipeline])
+        parts = [part for part in pipeline.components.values() if hasattr(part, "parameters")]
+        main = getattr(pipeline, "unet", None) or pipeline.transformer  # removes the noise
+        super().__init__(spec, [main, *(part for part in parts if part is not main)], [pipeline])
         self.kind = PIPELINES[spec.task][type(pipeline).__name__]
 
     @classmethod
@@ -170,12 +171,13 @@ class LatentUpscaler(Pipeline):
     def _upscale(self, pictures: list[Any]) -> list[Any]:
         params, results = self.spec.params, []
         for i, picture in enumerate(pictures):
-            steps = {
-                "num_inference_steps": params.num_inference_steps,
-                "generator": generators(params.seed + i, 1),
-            }
-            (drawn,) = self._call(image=padded(picture, self.kind.multiple), **steps)
-            results.append(drawn.crop((0, 0, picture.width * self.scale, picture.height * self.scale)))
+            (values,) = self._call(
+                image=padded(picture, self.kind.multiple),
+                num_inference_steps=params.num_inference_steps,
+                generator=generators(params.seed + i, 1),
+                output_type="pt",  # as pictures, it fails with bfloat16
+            )
+            results.append(to_picture(values, (picture.width * self.scale, picture.height * self.scale)))
         return results
 
 

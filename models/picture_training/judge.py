@@ -12,12 +12,12 @@ import random
 
 import torch
 from bankworld.pictures.things import EVERYTHING, Thing, draw_thing
-from picture_training.painter import pixels_of
-from picture_training.run import Run
 from transformers import ResNetConfig, ResNetForImageClassification
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from course_lib import data
+from picture_training.painter import pixels_of
+from picture_training.run import Run
 
 NAME = "haneul-judge"
 FOLDER = data.MODELS / "haneul-painter" / "judge"
