@@ -227,6 +227,11 @@ def test_what_cannot_be_planned_is_refused(options, message):
         plan_pictures(**{"model": "FLUX.1-dev"} | options)
 
 
+def test_other_models_of_pictures_are_told_apart():
+    with pytest.raises(CourseError, match="realesrgan-x4plus is for image-upscale, and the planner knows"):
+        plan("realesrgan-x4plus")
+
+
 def test_the_command_plans_pictures_and_refuses_options_that_do_nothing(capsys):
     command = ["models", "plan", "FLUX.1-dev", "--format=nf4", "--text-format=nf4", "--offload=model"]
     assert cli.main(command) == 0
