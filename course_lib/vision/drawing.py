@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import threading
 from typing import Any, NamedTuple, Self
 
 from course_lib.errors import CourseError
@@ -20,7 +21,7 @@ from course_lib.models.schema.spec import ModelSpec
 from course_lib.quiet import quiet
 from course_lib.vision.pipeline_weights import check_pipeline
 from course_lib.vision.torch_model import TorchModel, check_architecture
-from course_lib.vision.upscaling import check_scale
+from course_lib.vision.upscaling import check_scale, to_picture
 
 
 class Kind(NamedTuple):
@@ -57,9 +58,11 @@ class Pipeline(TorchModel):
     default_batch_size = 4
 
     def __init__(self, spec: ModelSpec, pipeline: Any) -> None:
-        modules = [part for part in pipeline.components.values() if hasattr(part, "parameters")]
-        super().__init__(spec, modules, [pipeline])
+        parts = [part for part in pipeline.components.values() if hasattr(part, "parameters")]
+        main = getattr(pipeline, "unet", None) or pipeline.transformer  # removes the noise
+        super().__init__(spec, [main, *(part for part in parts if part is not main)], [pipeline])
         self.kind = PIPELINES[spec.task][type(pipeline).__name__]
+        self._lock = threading.Lock()  # a scheduler counts the steps of one call
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Self:
@@ -110,7 +113,7 @@ class Pipeline(TorchModel):
             )
         given |= {name: value for name, value in FIXED.items() if name in accepted}
         try:
-            with quiet():
+            with self._lock, quiet():
                 return list(self.pipeline(**given).images)
         except ValueError as error:
             raise InputError(f"{self.name}: {one_line(error)}", "change this value") from error
@@ -170,12 +173,13 @@ class LatentUpscaler(Pipeline):
     def _upscale(self, pictures: list[Any]) -> list[Any]:
         params, results = self.spec.params, []
         for i, picture in enumerate(pictures):
-            steps = {
-                "num_inference_steps": params.num_inference_steps,
-                "generator": generators(params.seed + i, 1),
-            }
-            (drawn,) = self._call(image=padded(picture, self.kind.multiple), **steps)
-            results.append(drawn.crop((0, 0, picture.width * self.scale, picture.height * self.scale)))
+            (values,) = self._call(
+                image=padded(picture, self.kind.multiple),
+                num_inference_steps=params.num_inference_steps,
+                generator=generators(params.seed + i, 1),
+                output_type="pt",  # as pictures, it fails with bfloat16
+            )
+            results.append(to_picture(values, (picture.width * self.scale, picture.height * self.scale)))
         return results
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers.arguments import InputError, as_text
-from course_lib.models.drivers.capabilities import PICTURE_FIELDS
+from course_lib.models.drivers.arguments import InputError, as_texts
+from course_lib.models.drivers.capabilities import PICTURE_FIELDS, TASKS, Capability
 from course_lib.models.drivers.engine import Engine
+from course_lib.models.drivers.fields import Unsupported
 from course_lib.models.schema.pictures import Params
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.models.schema.validation import validate
@@ -95,12 +96,14 @@ class PictureModel(Engine):
         if prompts is None:
             raise InputError("there is no prompt to draw", 'draw(["a blue card"])')
         params = validate(Params, self.spec.params.model_dump() | changes, "draw")
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        texts = [as_text(text, f"prompts[{i}]") for i, text in enumerate(texts)]
+        texts = as_texts([prompts] if isinstance(prompts, str) else prompts, "prompts", "draw([{}])")
         drawn: list[Image] = []
         for batch in self._batches(texts):
             drawn += self._draw(batch, params.model_copy(update={"seed": params.seed + len(drawn)}))
         return drawn[0] if isinstance(prompts, str) else drawn
+
+    def count_tokens(self, prompt: Any) -> int:
+        raise Unsupported(f"{self.name} is a model of pictures", 'load a language model, such as "haneul-4m"')
 
     # -- for subclasses -----------------------------------------------------------------------------------
 
@@ -110,6 +113,13 @@ class PictureModel(Engine):
         def _upscale(self, pictures: list[Image]) -> list[Image]: ...
         def _embed_faces(self, pictures: list[Image]) -> NDArray[np.float32]: ...
         def _draw(self, prompts: list[str], params: Params) -> list[Image]: ...
+
+    def _require(self, capability: Capability) -> None:
+        """Raise CourseError if the model is closed, Unsupported if it lacks a capability."""
+        self._check_open()
+        if capability not in self.capabilities:
+            what = f"{self.name} was loaded for {self.spec.task} and cannot {capability}"
+            raise Unsupported(what, f'load a model for it: load(..., task="{TASKS[capability][0]}")')
 
     def _given(self, images: Any) -> Any:
         """The pictures of a call, or that of the specification. Raises InputError without any."""

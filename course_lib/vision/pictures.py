@@ -88,7 +88,8 @@ def as_picture(picture: Any, name: str = "image") -> Image:
     if isinstance(picture, str | Path):
         return open_picture(picture)
     if not isinstance(picture, PIL.Image.Image):
-        what = f"{name} is {picture!r:.60} (type {type(picture).__name__}), where a picture is expected"
+        shown = " ".join(repr(picture).split())[:60]
+        what = f"{name} is {shown} (type {type(picture).__name__}), where a picture is expected"
         raise InputError(what, "PIL.Image.fromarray(array)")
     _check_size(picture.size, name)
     return as_rgb(picture)

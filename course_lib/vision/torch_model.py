@@ -12,15 +12,10 @@ from course_lib.models.drivers.pretrained import LOADING_ERRORS, from_pretrained
 from course_lib.models.files.headers import read_json
 from course_lib.models.files.pictures import resolve_pictures
 from course_lib.models.planner.memory import memory_footprint
+from course_lib.models.schema.pictures import MODEL_TYPES
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.quiet import quiet
 from course_lib.vision.engine import PictureModel
-
-ARCHITECTURES = {  # task -> model_type in config.json -> architecture of a specification
-    "image-to-text": {"blip": "blip", "git": "git", "vision-encoder-decoder": "vit-gpt2"},
-    "image-upscale": {"swin2sr": "swin2sr"},
-    "face-embedding": {"vit": "vit", "resnet": "resnet"},
-}
 
 
 class TorchModel(PictureModel):
@@ -35,7 +30,7 @@ class TorchModel(PictureModel):
 
     @property
     def model(self) -> Any:
-        """The torch module; of a pipeline the first one."""
+        """The torch module; of a pipeline the one that removes the noise."""
         self._check_open()
         return self.modules[0]
 
@@ -97,7 +92,7 @@ class TransformersModel(TorchModel):
         if folder.is_file():
             raise CourseError(f"{folder} is one file; the driver {cls.driver} loads folders", _other(spec))
         kind = str(read_json(folder, "config.json").get("model_type"))
-        known = ARCHITECTURES[spec.task]
+        known = MODEL_TYPES[spec.task]
         if kind not in known:
             what = f"{spec.name} is a {kind}; for {spec.task}, transformers runs {', '.join(known)}"
             raise CourseError(what, "choose a model made for the task")

@@ -81,10 +81,10 @@ PICTURE_FIELDS: dict[tuple[str, str], frozenset[str]] = {
     | {"prompt", *(f"params.{name}" for name in Params.model_fields if name != "scale")},
     ("image-upscale", "huggingface"): _COMPUTED | {"image", "params.scale"},
     ("image-upscale", "spandrel"): _COMPUTED | {"image", "params.scale"},
-    ("image-upscale", "diffusers"): _COMPUTED
+    ("image-upscale", "diffusers"): _COMPUTED - {"batch_size"}
     | {"image", "params.scale", "params.num_inference_steps", "params.seed"},
     ("face-embedding", "huggingface"): _COMPUTED | {"image"},
-    ("face-embedding", "onnxruntime"): _COMPUTED - {"precision"} | {"image"},
+    ("face-embedding", "onnxruntime"): _COMPUTED - {"precision", "batch_size"} | {"image"},
     ("image-upscale", "ncnn"): frozenset({"architecture", "image", "params.scale"}),
     ("face-embedding", "dlib"): frozenset({"architecture", "batch_size", "image"}),
 }
@@ -101,10 +101,13 @@ def drivers_with(capability: Capability) -> list[str]:
     return drivers + [driver for task, driver in PICTURE_FIELDS if task in TASKS[capability]]
 
 
-def drivers_supporting(field: str) -> list[str]:
-    """The drivers on which a field of the specification has an effect."""
-    tables = [
-        *SUPPORTED_FIELDS.items(),
-        *((driver, fields) for (_, driver), fields in PICTURE_FIELDS.items()),
+def drivers_supporting(field: str, task: str | None = None) -> list[str]:
+    """The drivers on which a field of the specification has an effect.
+
+    task: of pictures; then only its drivers.
+    """
+    pictures = [
+        driver for (one, driver), names in PICTURE_FIELDS.items() if field in names and task in (None, one)
     ]
-    return list(dict.fromkeys(driver for driver, fields in tables if field in fields))
+    texts = [driver for driver, names in SUPPORTED_FIELDS.items() if field in names and task is None]
+    return list(dict.fromkeys(texts + pictures))

@@ -11,6 +11,7 @@ from course_lib.models.drivers.adapter_merging import attach, merge
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.files.headers import read_json
 from course_lib.models.files.weights import check_weights, raise_on_difference
+from course_lib.models.schema.pictures import MODEL_TYPES
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.quiet import quiet
 
@@ -88,6 +89,14 @@ def refuse_gguf(path: Path) -> None:
     if path.suffix == ".gguf":
         what = f"{path.name} is a GGUF file, which transformers would convert to 32 bits"
         raise Unsupported(what, 'load(..., driver="llamacpp")')
+
+
+def refuse_pictures(folder: Path) -> None:
+    """Raise Unsupported for the folder of a picture model, loaded with a task of text."""
+    kind = read_json(folder, "config.json").get("model_type")
+    for task, kinds in MODEL_TYPES.items():
+        if kind in kinds:
+            raise Unsupported(f"{folder.name} is a {kind}, a model of pictures", f'load(..., task="{task}")')
 
 
 def _spread_over_gpus(spec: ModelSpec, device: str) -> bool:

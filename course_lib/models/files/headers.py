@@ -64,6 +64,16 @@ def only_gguf(names: Iterable[str], where: str, fix: str) -> list[str]:
     return shards(models[0])
 
 
+def picture_files(names: Iterable[str]) -> list[str]:
+    """Return the files of a pipeline of diffusers, or of a repository of ONNX models; none of any other."""
+    names = sorted(names)
+    pipeline = [n for n in names if PIPELINE_FILE in names and PIPELINE_FILES.fullmatch(n)]
+    if any(name.endswith(".safetensors") for name in pipeline):
+        return pipeline
+    onnx = [name for name in names if name.endswith(".onnx") and "/" not in name]
+    return [] if "config.json" in names or weight_files(names) or gguf_models(names) else onnx
+
+
 def missing_weights_error(names: Iterable[str], where: str) -> CourseError:
     """Return the error for a folder or repository that has neither safetensors nor GGUF files."""
     pickles = sorted(n for n in names if Path(n).suffix in PICKLE_SUFFIXES)

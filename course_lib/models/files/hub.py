@@ -12,11 +12,10 @@ from huggingface_hub import constants
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models.files.headers import (
-    PIPELINE_FILE,
-    PIPELINE_FILES,
     gguf_models,
     missing_weights_error,
     only_gguf,
+    picture_files,
     shards,
     weight_files,
 )
@@ -115,10 +114,8 @@ def _needed_files(source: HuggingFaceSource, listing: Listing) -> list[str]:
     weights, config = weight_files(names), next((name for name in CONFIGS if name in names), None)
     if source.filename:
         needed = shards(source.filename)
-    elif PIPELINE_FILE in names and any(
-        PIPELINE_FILES.fullmatch(n) and n.endswith(".safetensors") for n in names
-    ):
-        needed = [name for name in names if PIPELINE_FILES.fullmatch(name)]
+    elif picture_files(names):
+        needed = picture_files(names)
     elif gguf_models(names) and not (weights and config):
         needed = only_gguf(names, repository, pull_command(source, gguf_models(names)[0]))
     elif (weights and config) or not listing.complete:

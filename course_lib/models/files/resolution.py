@@ -11,6 +11,7 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.files.headers import (
+    PIPELINE_FILE,
     check_gguf,
     gguf_models,
     missing_weights_error,
@@ -188,6 +189,9 @@ def check_folder(folder: Path, name: str = "") -> Path:
         base = read_json(folder, "base.json").get("model", "BASE")
         what = f"{name or folder.name} is a LoRA adapter, not a complete model"
         raise CourseError(what, f'load("{base}", adapters=["{name or folder}"])')
+    if PIPELINE_FILE in names:
+        what = f"{name or folder.name} is a pipeline of diffusers, which draws pictures"
+        raise CourseError(what, 'load(..., task="image-generation")')
     paths = weight_paths(folder)
     if not paths:
         raise missing_weights_error(names, folder.name)

@@ -13,6 +13,7 @@ from course_lib.models.files.headers import shards
 from course_lib.models.planner.architectures import Architecture, from_config, known_configs
 from course_lib.models.planner.files import StoredModel, sizes_in_folder, stored_model
 from course_lib.models.planner.picture_models import picture_model
+from course_lib.models.schema.pictures import ARCHITECTURES as PICTURE_TASKS
 from course_lib.models.schema.sources import is_path
 from course_lib.names import existing_path
 
@@ -53,6 +54,10 @@ def architecture(model: Model) -> Architecture:
     """
     if isinstance(model, Architecture):
         return model
+    known_entry = find(model) if isinstance(model, str) else None
+    if known_entry and known_entry.task in PICTURE_TASKS:
+        what = f"{model} is for {known_entry.task}, and the planner knows models of texts and three that draw"
+        raise CourseError(what, f'load("{model}").weight_bytes')
     if path := files_of(model):
         if path.is_dir() and (path / "config.json").exists():
             return sizes_in_folder(path)  # its weights need not be there

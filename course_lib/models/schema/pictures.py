@@ -29,6 +29,11 @@ ARCHITECTURES: dict[str, dict[str, tuple[str, ...]]] = {
         "dlib": ("dlib",),
     },
 }
+MODEL_TYPES = {  # task -> model_type in a config.json of transformers -> architecture
+    "image-to-text": {"blip": "blip", "git": "git", "vision-encoder-decoder": "vit-gpt2"},
+    "image-upscale": {"swin2sr": "swin2sr"},
+    "face-embedding": {"vit": "vit", "resnet": "resnet"},
+}
 SUFFIXES = {".safetensors": "spandrel", ".onnx": "onnxruntime"}  # of a single file -> its driver
 
 

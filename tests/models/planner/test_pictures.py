@@ -24,8 +24,6 @@ def built(fields):
     import torch
 
     library, name = fields["class"].split(".")
-    if library == "diffusers":
-        pytest.importorskip("diffusers", reason="the extra `vision` is not installed")
     made = getattr(import_module(library), name)
     with torch.device("meta"):
         if library == "transformers":
@@ -225,6 +223,11 @@ def test_a_model_is_named_as_on_the_hub_in_any_case(name):
 def test_what_cannot_be_planned_is_refused(options, message):
     with pytest.raises(CourseError, match=message):
         plan_pictures(**{"model": "FLUX.1-dev"} | options)
+
+
+def test_other_models_of_pictures_are_told_apart():
+    with pytest.raises(CourseError, match="realesrgan-x4plus is for image-upscale, and the planner knows"):
+        plan("realesrgan-x4plus")
 
 
 def test_the_command_plans_pictures_and_refuses_options_that_do_nothing(capsys):
