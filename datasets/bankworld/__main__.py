@@ -21,13 +21,9 @@ from bankworld.haneul import World, build_questions, build_relevance
 from bankworld.messages import build_messages
 from bankworld.overlap import largest_overlap
 from bankworld.passages import Passage
-<<<<<<< HEAD
 from bankworld.pictures import KINDS
-from bankworld.pictures.haneul import PER_KIND, build_pictures
-=======
 from bankworld.pictures.face_sheets import build_faces
-from bankworld.pictures.haneul import build_pictures
->>>>>>> main
+from bankworld.pictures.haneul import PER_KIND, build_pictures
 
 DATASETS = schema.HERE.parent
 ABOUTS = [
