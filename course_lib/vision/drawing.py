@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import threading
 from typing import Any, NamedTuple, Self
 
 from course_lib.errors import CourseError
@@ -61,6 +62,7 @@ class Pipeline(TorchModel):
         main = getattr(pipeline, "unet", None) or pipeline.transformer  # removes the noise
         super().__init__(spec, [main, *(part for part in parts if part is not main)], [pipeline])
         self.kind = PIPELINES[spec.task][type(pipeline).__name__]
+        self._lock = threading.Lock()  # a scheduler counts the steps of one call
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Self:
@@ -111,7 +113,7 @@ class Pipeline(TorchModel):
             )
         given |= {name: value for name, value in FIXED.items() if name in accepted}
         try:
-            with quiet():
+            with self._lock, quiet():
                 return list(self.pipeline(**given).images)
         except ValueError as error:
             raise InputError(f"{self.name}: {one_line(error)}", "change this value") from error

@@ -21,8 +21,9 @@ from bankworld.haneul import World, build_questions, build_relevance
 from bankworld.messages import build_messages
 from bankworld.overlap import largest_overlap
 from bankworld.passages import Passage
+from bankworld.pictures import KINDS
 from bankworld.pictures.face_sheets import build_faces
-from bankworld.pictures.haneul import build_pictures
+from bankworld.pictures.haneul import PER_KIND, build_pictures
 
 DATASETS = schema.HERE.parent
 ABOUTS = [
@@ -131,6 +132,7 @@ def datasheet(tables: dict[str, Rows]) -> str:
         "judged": len({r["question"] for r in tables["relevance"]}),
         "judgements": len(tables["relevance"]),
         "grades": _counts(tables["relevance"], "grade"),
+        "pictures": len(KINDS) * PER_KIND,
         "messages": len(tables["messages"]),
         "intents": len({m["intent"] for m in tables["messages"]}),
         "message_splits": _counts(tables["messages"], "split"),

@@ -1,5 +1,7 @@
 """Picture models from the hub: a pipeline's parts, ONNX files, one file of weights; and what they weigh."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,27 @@ def test_the_files_of_a_model_are_downloaded_and_no_others(online, tmp_path, off
     assert not cached & {"diffusion_pytorch_model.fp16.safetensors", "all.safetensors", "x.bin"}
     offline()
     assert [load(spec).weight_bytes for spec in specs] == [model.weight_bytes for model in models]
+
+
+def test_two_calls_at_once_draw_what_one_would(tmp_path):
+    tiny.sdxl(tmp_path / "sdxl")
+    painter = load(tmp_path / "sdxl", task="image-generation")
+    steps = [2, 5, 2, 5]
+    alone = [np.asarray(painter.draw("a card", num_inference_steps=n)) for n in steps]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda n: np.asarray(painter.draw("a card", num_inference_steps=n)), steps))
+    assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+def test_the_default_settings_are_those_of_pictures_too(tmp_path, monkeypatch):
+    tiny.ddpm(tmp_path / "ddpm")
+    tiny.buffalo_l(tmp_path / "faces")
+    monkeypatch.setenv("MODEL_DTYPE", "bfloat16")
+    with ModelManager().use({"source": str(tmp_path / "ddpm"), "task": "image-generation"}) as model:
+        assert model.spec.precision == "bfloat16" and model.weight_bytes == 2 * model.parameters
+    faces = {"source": str(tmp_path / "faces"), "task": "face-embedding", "architecture": "buffalo_l"}
+    with ModelManager().use(faces) as model:
+        assert model.spec.precision == "auto"
 
 
 def test_the_manager_knows_their_bytes_before_it_loads_them(tmp_path):
