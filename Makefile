@@ -30,5 +30,8 @@ data: set-up
 models: set-up
 	@PYTHONPATH=models:datasets .venv/bin/python -m pretraining
 	@PYTHONPATH=models:datasets .venv/bin/python -m finetuning
-	@for model in captioner upscaler judge painter faces; do \
-		PYTHONPATH=models:datasets .venv/bin/python -m picture_training.$$model --resume || exit 1; done
+	@PYTHONPATH=models:datasets .venv/bin/python -m picture_training.captioner --resume
+	@PYTHONPATH=models:datasets .venv/bin/python -m picture_training.upscaler --resume
+	@PYTHONPATH=models:datasets .venv/bin/python -m picture_training.judge --resume
+	@PYTHONPATH=models:datasets .venv/bin/python -m picture_training.painter --resume
+	@PYTHONPATH=models:datasets .venv/bin/python -m picture_training.faces --resume
