@@ -20,9 +20,9 @@ from course_lib.rag.prompt import REFUSAL, Source, question_prompt
 
 PASSAGES = 3  # that are looked at when options are compared
 MEMORY = 0.5  # weight of the adapter's log-probability of an option, beside that of the reader
-# A logistic regression on the short practice questions, by `python -m benchmarks.exam refusals`: the weights of
-# the reranker's score, the reader's log-probability of a refusal, and whether a found passage about the product
-# in question contains the answer; then the intercept.
+# A logistic regression on the short practice questions, by `python -m benchmarks.exam refusals`: weights
+# of the reranker's score, of the reader's log-probability of a refusal, and of whether a found passage
+# about the product in question contains the answer; then the intercept.
 SIGNALS = (21.0, -0.676, 2.3)
 INTERCEPT = -19.6
 LOWEST = 0.0  # an answer whose logit is below this becomes a refusal; chosen on practice questions
