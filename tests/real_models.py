@@ -1,6 +1,6 @@
-"""Fixtures for tests with real models: `smollm2`, `gemma` and `e5`, the path of each on this machine.
+"""Fixtures for tests with real models, such as `smollm2`: the path of each on this machine.
 
-`smollm2` is pulled if that takes no more than a minute; the other two only if COURSE_REAL_MODELS names them.
+`smollm2` is pulled if that takes no more than a minute; the others only if COURSE_REAL_MODELS names them.
 A test whose model is missing is skipped; the end of the run lists it, with the command that lets it run.
 """
 
@@ -78,6 +78,8 @@ def _fixture(name: str):
 smollm2 = _fixture("smollm2-135m-instruct")
 gemma = _fixture("gemma-3-270m")
 e5 = _fixture("multilingual-e5-small-q4")
+realesrgan = _fixture("realesrgan-x4plus")
+dlib_faces = _fixture("dlib-face-recognition")
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

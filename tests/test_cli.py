@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -116,12 +117,13 @@ def test_help_names_every_command():
         "pack",
         "submit",
         "grade",
+        "export-nbgrader",
         "start",
         "progress",
         "models",
         "data",
     )
-    assert [c for c in commands if f"\n    {c} " not in text] == []
+    assert [c for c in commands if not re.search(rf"^    {c}\s", text, re.MULTILINE)] == []
 
 
 @pytest.mark.parametrize("arguments", [["run", "77"], ["budget", "x"], ["handout", "--out", "/dev/null/x"]])

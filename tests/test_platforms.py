@@ -40,6 +40,7 @@ def test_every_package_has_a_file_for_each_system_and_python(system, python):
     assert set(without_a_wheel(system, python, "dev")) <= BUILT_WITHOUT_A_COMPILER
     assert without_a_wheel(system, python, "cluster") == []
     assert without_a_wheel(system, python, "site") == []
+    assert without_a_wheel(system, python, "teach") == []
 
 
 def test_a_package_without_a_file_for_a_system_is_found(monkeypatch):

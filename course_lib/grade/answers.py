@@ -83,7 +83,7 @@ def cells_of(notebook: Any, chapter: Any) -> dict[str, str]:
     given = {ids[cell.id]: tidy(cell.source) for cell in chapter.cells if cell.id in ids}
     found: dict[str, str] = {}
     for cell in notebook.cells:
-        if cell.cell_type == "code":
+        if cell.cell_type == "code" and not _is_nbgraders_check(cell):
             own = ids.get(str(cell.get("id")))
             called = [id_ for id_ in CALL.findall(cell.source) if id_ in given]
             for id_ in [own] if own else called:
@@ -91,6 +91,11 @@ def cells_of(notebook: Any, chapter: Any) -> dict[str, str]:
                 if source != given[id_] or id_ not in found:
                     found[id_] = source
     return found
+
+
+def _is_nbgraders_check(cell: Any) -> bool:
+    """Whether a cell is an exercise's call of `check`, which `course export-nbgrader` splits off."""
+    return bool(cell.get("metadata", {}).get("nbgrader", {}).get("grade"))
 
 
 def answers(cells: dict[str, str], chapter: Any) -> Iterator[tuple[str, Answer | None]]:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,9 +59,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Limits:
-    """seconds: for one answer, of wall time and of the processor. unprotected: run it on any system."""
+    """seconds: for one answer, of wall time and of the processor; 0: as many as its exercise allows.
 
-    seconds: int = 30
+    unprotected: run it on any system.
+    """
+
+    seconds: int = 0
     unprotected: bool = False
 
 
@@ -171,7 +174,7 @@ def judge(answer: Answer, limits: Limits) -> Result:
     The limits end whatever it does.
     """
     start = time.monotonic()
-    with _worker(limits) as worker:
+    with _worker(replace(limits, seconds=limits.seconds or answer.exercise.seconds)) as worker:
         try:
             verdict, message = _judge(answer, worker)
         except PeerFailed as error:

@@ -7,10 +7,10 @@ import itertools
 from collections.abc import Mapping
 
 from course_lib.chapters import all_chapters
-from course_lib.grade.answers import cells_of, parse_notebook
+from course_lib.grade.answers import CHECK, cells_of, parse_notebook
 
 FEWEST = 2  # like answers that make two submissions worth a look
-SHORTEST = 20  # nodes of the syntax tree of an answer that two learners do not write alike by chance
+SHORTEST = 13  # nodes of the syntax tree of an answer that two learners do not write alike by chance
 
 
 class _Plain(ast.NodeTransformer):
@@ -36,12 +36,12 @@ class _Plain(ast.NodeTransformer):
 
 
 def plain(source: str) -> str:
-    """Return what an answer does, in a form that does not depend on names, comments and layout.
+    """Return what an answer does, in a form that does not depend on names, comments, layout and its check.
 
     A source that is no Python is returned without blanks.
     """
     try:
-        tree = _Plain().visit(ast.parse(source))
+        tree = _Plain().visit(ast.parse(CHECK.sub("", source)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return "".join(source.split())
     return ast.dump(tree, annotate_fields=False)

@@ -86,6 +86,10 @@ def _read(file: Path) -> State:
             return State.model_validate(content)
     except FileNotFoundError:
         return State()
+    except OSError as error:
+        raise CourseError(
+            f"{file} cannot be read: {error.strerror}", "set COURSE_WORKSPACE to a folder of your own"
+        ) from error
     except (ValueError, KeyError, TypeError, OverflowError) as error:  # not UTF-8, not JSON or not a State
         raise DamagedFileError(f"{file.name} is damaged: {type(error).__name__}") from error
     raise CourseError(
@@ -96,7 +100,7 @@ def _read(file: Path) -> State:
 def load(file: Path) -> State:
     """Read a progress file. A missing file gives an empty state; so does a damaged one, which is renamed.
 
-    Raises CourseError for a file of a newer version, which stays unchanged.
+    Raises CourseError for a file that cannot be opened, and for one of a newer version; both stay unchanged.
     """
     try:
         return _read(file)

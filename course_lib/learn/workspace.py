@@ -147,16 +147,18 @@ def update_copy(path: Path, target: Path) -> CopyUpdate:
 
 
 def start(workspace: Path = WORKSPACE, chapters: Path = CHAPTERS) -> list[CopyUpdate]:
-    """Make or update the copies of all chapters, and print a summary. Raises CourseError if writing fails."""
+    """Make or update the copies of all chapters, and print a summary. Raises CourseError if writing fails.
+
+    Other users of the machine cannot read a workspace that is made here.
+    """
     updates = []
-    for path in all_chapters(chapters):
-        try:
+    try:
+        workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in all_chapters(chapters):
             updates.append(update_copy(path, workspace / path.name))
-        except OSError as error:
-            raise CourseError(
-                f"{workspace / path.name} cannot be written: {error}",
-                "set COURSE_WORKSPACE to a folder that you can write to",
-            ) from error
+    except OSError as error:
+        what = f"the copies of the chapters cannot be written: {error}"
+        raise CourseError(what, "set COURSE_WORKSPACE to a folder that you can write to") from error
     created, cells = sum(u.created for u in updates), sum(u.updated_cells for u in updates)
     print(f"{workspace}: {len(updates)} chapters; {created} new, {cells} cells brought up to date.")
     for u in updates:

@@ -1,5 +1,8 @@
 """`python -m bankworld` writes datasets/haneul and datasets/adapters: from the same sources the same bytes.
 
+The pictures of datasets/haneul/pictures and faces are the same to the eye; another FreeType or zlib writes
+other bytes.
+
 `python -m bankworld check [AREA ...]` checks the written texts against the rules of AUTHORING.md.
 """
 
@@ -18,6 +21,9 @@ from bankworld.haneul import World, build_questions, build_relevance
 from bankworld.messages import build_messages
 from bankworld.overlap import largest_overlap
 from bankworld.passages import Passage
+from bankworld.pictures import KINDS
+from bankworld.pictures.face_sheets import build_faces
+from bankworld.pictures.haneul import PER_KIND, build_pictures
 
 DATASETS = schema.HERE.parent
 ABOUTS = [
@@ -69,8 +75,12 @@ def _files(tables: dict[str, Rows]) -> dict[str, str]:
 
 
 def _with_manifest(files: dict[str, str]) -> dict[str, str]:
-    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
-    return files | {"manifest.json": json.dumps({"sha256": digests}, indent=1) + "\n"}
+    return files | {"manifest.json": _manifest({name: text.encode() for name, text in files.items()})}
+
+
+def _manifest(files: dict[str, bytes]) -> str:
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return json.dumps({"sha256": digests}, indent=1) + "\n"
 
 
 def _passages(world: World, passages: dict[str, Passage]) -> Rows:
@@ -122,6 +132,7 @@ def datasheet(tables: dict[str, Rows]) -> str:
         "judged": len({r["question"] for r in tables["relevance"]}),
         "judgements": len(tables["relevance"]),
         "grades": _counts(tables["relevance"], "grade"),
+        "pictures": len(KINDS) * PER_KIND,
         "messages": len(tables["messages"]),
         "intents": len({m["intent"] for m in tables["messages"]}),
         "message_splits": _counts(tables["messages"], "split"),
@@ -157,14 +168,14 @@ def _korean_figures(tables: dict[str, Rows], english_words: int) -> dict[str, An
     }
 
 
-def write(folder: Path, files: dict[str, str]) -> None:
+def write(folder: Path, files: dict[str, bytes]) -> None:
     """Write every file beside the old one, then rename them all, so that no reader sees half a file."""
-    for name, text in files.items():
+    for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.partial").write_text(text, "utf-8", newline="\n")
-    for name, text in files.items():
+        (folder / f"{name}.partial").write_bytes(content)
+    for name in files:
         (folder / f"{name}.partial").replace(folder / name)
-        print(f"{folder.name}/{name}: {len(text.encode()) / 1e3:.0f} kB")
+    print(f"{folder.name}: {len(files)} files, {sum(map(len, files.values())) / 1e3:.0f} kB")
 
 
 def check_areas(areas: list[str]) -> int:
@@ -184,7 +195,10 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["check"]:
         return check_areas(arguments[1:])
     for name, build in FOLDERS.items():
-        write(DATASETS / name, build())
+        write(DATASETS / name, {file: text.encode() for file, text in build().items()})
+    for name, build_files in (("pictures", build_pictures), ("faces", build_faces)):
+        files = build_files()
+        write(DATASETS / "haneul" / name, files | {"manifest.json": _manifest(files).encode()})
     return 0
 
 

@@ -49,6 +49,7 @@ MENDED = {
     "<pre>": '<pre tabindex="0">',
     '<div class="table-wrapper': '<div tabindex="0" class="table-wrapper',
 }
+DRAWING = re.compile(r"```mermaid\n.*?```\n+The same as a list:\n", re.DOTALL)
 BESIDE = ["LICENSE", "docs/*.png"]  # what pages show or link to
 
 
@@ -60,12 +61,11 @@ def files(patterns: list[str]) -> list[Path]:
 def prepare(notebook: Any) -> Any:
     """Return a chapter for reading: solutions are folded, and each picture has an alternative text.
 
+    Jupyter and GitHub draw Mermaid; here its program would come from another server: the list stands alone.
     The words of a widget's picture are an output of their own above it.
     """
     for cell in notebook.cells:
-        cell.source = cell.source.replace(
-            "```mermaid\n", "```text\n"
-        )  # its drawing would need a program of others
+        cell.source = DRAWING.sub("", cell.source)
         shown: dict[str, Any] = {}  # settings for myst-nb
         if "exercise" in tags(cell):
             cell.metadata["tags"].append("hide-input")

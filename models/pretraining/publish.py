@@ -46,9 +46,9 @@ def publish(name: str, run: Path, threads: int) -> None:
 
 
 def seal(folder: Path) -> None:
-    """Write the SHA-256 of every file of a folder into its manifest."""
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != "manifest.json")
-    digests = {p.name: data.sha256(p) for p in files}
+    """Write the SHA-256 of every file of a folder and its subfolders into its manifest."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
+    digests = {p.relative_to(folder).as_posix(): data.sha256(p) for p in files}
     (folder / "manifest.json").write_text(json.dumps({"sha256": digests}, indent=1) + "\n", "utf-8")
 
 

@@ -86,6 +86,12 @@ def test_a_broken_link_is_found(tmp_path):
     assert broken_links({page: Page(page)}) == ["a.html: #y", "a.html: b.html", "a.html: c.png"]
 
 
+def test_no_drawing_is_shown_as_its_code(site):
+    chapters = [path.read_text("utf-8") for path in (site / "chapters").glob("*.html")]
+    assert not [text for text in chapters if "flowchart" in text or "mermaid" in text]
+    assert any("what runs it?" in text for text in chapters), "the list of the same steps is missing"
+
+
 def test_no_page_names_a_file_of_another_server(pages):
     assert [a for page in pages.values() for a in page.loaded if urlsplit(a).scheme not in ("", "data")] == []
 

@@ -36,6 +36,13 @@ def test_every_kind_gets_its_verdict(kind):
     assert time.monotonic() - begun < 10
 
 
+def test_an_exercise_says_how_long_its_answer_may_take():
+    short = Exercise("00.1", "short", ("", "", ""), lambda _: None, seconds=1)
+    answer = Answer(short, "import time\ntime.sleep(1000)", "forge")
+    assert judge(answer, Limits()).message == "it did not end within 1 seconds"
+    assert {id_: e.seconds for id_, e in all_exercises().items() if e.seconds != 30} == {"09.8": 300}
+
+
 def test_nothing_outside_is_read_changed_or_reached(tmp_path):
     """What an answer tries comes back as its value: the names of what succeeded."""
     target = tmp_path / "grades.csv"

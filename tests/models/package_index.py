@@ -34,10 +34,10 @@ def write_wheel(folder: Path, project: str, members: dict[str | zipfile.ZipInfo,
     return path
 
 
-def wheel(path: Path, member: str, platform: str = "any") -> Wheel:
+def wheel(path: Path, member: str, platform: str = "any", python: str = "") -> Wheel:
     """The catalogue's description of a wheel."""
     content, project = path.read_bytes(), path.name.split("-")[0].replace("_", "-")
-    return Wheel(project, "1.0", hashlib.sha256(content).hexdigest(), len(content), member, platform)
+    return Wheel(project, "1.0", hashlib.sha256(content).hexdigest(), len(content), member, platform, python)
 
 
 def entry(parts: list[Wheel], *, gated: bool = False, licence: str = "MIT", **package: Any) -> Entry:

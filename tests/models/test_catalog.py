@@ -18,6 +18,8 @@ from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import ModelSpec, catalog, load
 from course_lib.models.files import on_this_machine
+from course_lib.models.files.headers import read_safetensors_header
+from course_lib.models.schema.pictures import ARCHITECTURES
 
 ENTRIES = catalog.entries()
 NAMES = [e.model for e in ENTRIES]
@@ -28,7 +30,10 @@ BY_NAME = {e.model: e for e in ENTRIES}
 def test_every_entry_is_complete(entry):
     TypeAdapter(catalog.Entry).validate_json(json.dumps(asdict(entry)), strict=True)
     TypeAdapter(catalog.Licence).validate_json(json.dumps(asdict(entry.terms)), strict=True)
-    assert entry.tier in catalog.TIERS and entry.parameters > 0 and entry.context >= 256 and entry.languages
+    has_text = entry.task not in ("image-upscale", "face-embedding")
+    assert entry.tier in catalog.TIERS and entry.parameters > 0
+    assert bool(entry.context) == bool(entry.languages) == has_text
+    assert entry.context >= 256 or entry.task in ARCHITECTURES  # those of pictures
     assert set(entry.purposes) <= set(catalog.PURPOSES)
     assert (entry.tier == "tiny") == (entry.download_bytes == 0) == (entry.download_command is None)
     assert (entry.hub is None) == (entry.tier in ("tiny", "real"))
@@ -111,7 +116,10 @@ def test_a_folder_that_somebody_put_into_models_is_not_shipped(monkeypatch, tmp_
 
 
 def test_file_sizes_follow_from_parameters_and_bits():
-    files = {p.parent.name: p.stat().st_size for p in MODELS.glob("*/model.safetensors")}
+    files = {
+        path.parent.name: sum(tensor.bytes for tensor in read_safetensors_header(path).values())
+        for path in MODELS.glob("*/model.safetensors")
+    }
     for name, size in files.items():
         assert BY_NAME[name].weight_bytes(16) == pytest.approx(size, rel=0.01)
     published = {  # bytes of model.safetensors or its shards, as stated by public repositories

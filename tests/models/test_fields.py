@@ -44,6 +44,15 @@ VALUES = {
     "generation.stop": ["x"],
     "generation.seed": 7,
     "generation.json_schema": SCHEMA,
+    "architecture": "blip",
+    "image": "picture.png",
+    "prompt": "a card",
+    "params.width": 64,
+    "params.height": 64,
+    "params.num_inference_steps": 3,
+    "params.guidance": 2.0,
+    "params.seed": 7,
+    "params.scale": 2,
 }
 
 
@@ -103,7 +112,8 @@ def adapter(tmp_path_factory):
 def test_the_page_in_the_docs_is_the_table_of_the_code():
     assert (ROOT / "docs" / "model-fields.md").read_text("utf-8") == capability_table.page()
     grid = capability_table.fields()
-    assert len(grid) == 5 * len(VALUES) and set(VALUES) == {field for _, field in grid} == set(EFFECTS)
+    assert len(grid) == 5 * len(VALUES) and set(VALUES) == {field for _, field in grid}
+    assert set(EFFECTS) == {field for _, field in cells(grid, True)}
 
 
 @pytest.mark.parametrize(("driver", "field"), cells(capability_table.fields(), False))

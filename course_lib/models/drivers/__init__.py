@@ -24,6 +24,18 @@ CLASSES = {  # driver -> module:class; the driver huggingface runs encoders by t
     "tgi": "tgi:TGI",
 }
 ENCODER = "encoder:Encoder"
+# (task, driver) -> module:class. They lie in a room above this one: `load` finds them by these names.
+PICTURE_CLASSES = {
+    ("image-to-text", "huggingface"): "captions:Captioner",
+    ("image-generation", "diffusers"): "drawing:Painter",
+    ("image-upscale", "huggingface"): "upscaling:Swin2SR",
+    ("image-upscale", "spandrel"): "upscaling:Spandrel",
+    ("image-upscale", "diffusers"): "drawing:LatentUpscaler",
+    ("image-upscale", "ncnn"): "ncnn_upscaler:NcnnUpscaler",
+    ("face-embedding", "huggingface"): "faces:FaceEmbedder",
+    ("face-embedding", "onnxruntime"): "insightface:InsightFace",
+    ("face-embedding", "dlib"): "dlib_faces:DlibFaces",
+}
 _SERVER = '{"type": "server", "model": "MODEL", "url": "http://HOST:8000/v1"}'
 # Software that a specification may name as its driver, but that is none: the error and its fix.
 NOT_DRIVERS = {
@@ -64,9 +76,20 @@ def driver_class(spec: ModelSpec) -> type[Engine]:
                 f"register({spec.implementation!r}, MyEngine)",
             )
         return _custom[str(spec.implementation)]
+    if name := PICTURE_CLASSES.get((spec.task, spec.driver)):
+        return _class(f"course_lib.vision.{name}")
+    if spec.driver not in CLASSES:
+        task = next(task for task, driver in PICTURE_CLASSES if driver == spec.driver)
+        what = f"the driver {spec.driver} does not support the task {spec.task}"
+        raise Unsupported(what, f'load(..., driver="{spec.driver}", task="{task}")')
     is_encoder = spec.driver == "huggingface" and spec.task not in GENERATION_TASKS
-    module, name = (ENCODER if is_encoder else CLASSES[spec.driver]).split(":")
-    engine: type[Engine] = getattr(import_module(f"{__name__}.{module}"), name)
+    return _class(f"{__name__}.{ENCODER if is_encoder else CLASSES[spec.driver]}")
+
+
+def _class(path: str) -> type[Engine]:
+    """Import a class, given as module:class."""
+    module, name = path.split(":")
+    engine: type[Engine] = getattr(import_module(module), name)
     return engine
 
 

@@ -5,10 +5,22 @@ from __future__ import annotations
 from typing import Literal
 
 from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.pictures import Params
 from course_lib.models.schema.spec import ModelSpec
 
 Capability = Literal[
-    "generate", "stream", "json_schema", "score", "embed", "embed_tokens", "rerank", "classify"
+    "generate",
+    "stream",
+    "json_schema",
+    "score",
+    "embed",
+    "embed_tokens",
+    "rerank",
+    "classify",
+    "caption",
+    "draw",
+    "upscale",
+    "embed_faces",
 ]
 
 GENERATION_TASKS = ("text-generation", "chat-completion")
@@ -21,9 +33,13 @@ TASKS: dict[Capability, tuple[str, ...]] = {  # capability -> the tasks of a Mod
     "embed_tokens": ("text-embedding",),
     "rerank": ("rerank",),
     "classify": ("text-classification",),
+    "caption": ("image-to-text",),
+    "draw": ("image-generation",),
+    "upscale": ("image-upscale",),
+    "embed_faces": ("face-embedding",),
 }
 CAPABILITIES: dict[str, frozenset[Capability]] = {  # driver -> its capabilities
-    "huggingface": frozenset(TASKS) - {"json_schema"},
+    "huggingface": frozenset(TASKS) - {"json_schema", "caption", "draw", "upscale", "embed_faces"},
     "llamacpp": frozenset({"generate", "stream", "json_schema", "embed"}),
     "ollama": frozenset({"generate", "stream", "json_schema", "embed"}),
     "openai": frozenset({"generate", "stream", "json_schema", "embed"}),
@@ -42,10 +58,12 @@ COMMON_FIELDS = frozenset(
         "passage_prefix",
         "keep_alive",
         "generation",
+        "params",
     }
 )
 _GENERATION = frozenset(f"generation.{name}" for name in Generation.model_fields)
-_WEIGHTS = frozenset(ModelSpec.model_fields) - COMMON_FIELDS
+_PICTURES = frozenset({"architecture", "image", "prompt"})
+_WEIGHTS = frozenset(ModelSpec.model_fields) - COMMON_FIELDS - _PICTURES
 _OPENAI = ("max_output_length", "temperature", "top_p", "stop", "seed", "json_schema")
 # driver -> the other fields that have an effect; those of ModelSpec.generation have the prefix `generation.`
 SUPPORTED_FIELDS: dict[str, frozenset[str]] = {
@@ -54,6 +72,21 @@ SUPPORTED_FIELDS: dict[str, frozenset[str]] = {
     "ollama": frozenset({"context_length", "batch_size"}) | _GENERATION - {"generation.min_output_length"},
     "openai": frozenset({"batch_size"}) | {f"generation.{name}" for name in _OPENAI},
     "tgi": frozenset({"batch_size"}) | _GENERATION - {"generation.min_output_length"},
+}
+# (task, driver) of pictures -> the other fields that have an effect
+_COMPUTED = frozenset({"architecture", "device", "precision", "batch_size"})
+PICTURE_FIELDS: dict[tuple[str, str], frozenset[str]] = {
+    ("image-to-text", "huggingface"): _COMPUTED | {"image", "generation.max_output_length"},
+    ("image-generation", "diffusers"): _COMPUTED
+    | {"prompt", *(f"params.{name}" for name in Params.model_fields if name != "scale")},
+    ("image-upscale", "huggingface"): _COMPUTED | {"image", "params.scale"},
+    ("image-upscale", "spandrel"): _COMPUTED | {"image", "params.scale"},
+    ("image-upscale", "diffusers"): _COMPUTED - {"batch_size"}
+    | {"image", "params.scale", "params.num_inference_steps", "params.seed"},
+    ("face-embedding", "huggingface"): _COMPUTED | {"image"},
+    ("face-embedding", "onnxruntime"): _COMPUTED - {"precision", "batch_size"} | {"image"},
+    ("image-upscale", "ncnn"): frozenset({"architecture", "image", "params.scale"}),
+    ("face-embedding", "dlib"): frozenset({"architecture", "batch_size", "image"}),
 }
 
 
@@ -64,9 +97,17 @@ def supports_task(driver: str, capabilities: frozenset[Capability], task: str) -
 
 def drivers_with(capability: Capability) -> list[str]:
     """The drivers that have a capability."""
-    return [driver for driver, capabilities in CAPABILITIES.items() if capability in capabilities]
+    drivers = [driver for driver, capabilities in CAPABILITIES.items() if capability in capabilities]
+    return drivers + [driver for task, driver in PICTURE_FIELDS if task in TASKS[capability]]
 
 
-def drivers_supporting(field: str) -> list[str]:
-    """The drivers on which a field of the specification has an effect."""
-    return [driver for driver, fields in SUPPORTED_FIELDS.items() if field in fields]
+def drivers_supporting(field: str, task: str | None = None) -> list[str]:
+    """The drivers on which a field of the specification has an effect.
+
+    task: of pictures; then only its drivers.
+    """
+    pictures = [
+        driver for (one, driver), names in PICTURE_FIELDS.items() if field in names and task in (None, one)
+    ]
+    texts = [driver for driver, names in SUPPORTED_FIELDS.items() if field in names and task is None]
+    return list(dict.fromkeys(texts + pictures))

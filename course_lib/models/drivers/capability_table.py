@@ -13,10 +13,12 @@ from pydantic import BaseModel
 from course_lib.models.drivers.capabilities import (
     CAPABILITIES,
     COMMON_FIELDS,
+    PICTURE_FIELDS,
     SUPPORTED_FIELDS,
     supports_task,
 )
 from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.pictures import Params
 from course_lib.models.schema.sources import HuggingFaceSource, LocalSource, ServerSource
 from course_lib.models.schema.spec import QUANTIZATIONS, ModelSpec, Quantization, Task
 
@@ -96,10 +98,18 @@ of its own, other kinds of peft) can be used alone with weight 1. Prompt tuning 
 
 {tasks}
 
+## Pictures
+
+The four tasks of pictures have drivers of their own; [docs/pictures.md](pictures.md) describes them. `image`
+is the picture, and `prompt` the text, of a call that names none. `architecture` and `params.scale` raise an
+error unless the model's files have them.
+
+{pictures}
+
 ## Fields of every driver
 
-`source`, `driver`, `task` and `generation` apply to every driver. `implementation` names the registered class
-of the driver custom, and is refused with other drivers.
+`source`, `driver`, `task`, `generation` and `params` apply to every driver. `implementation` names the
+registered class of the driver custom, and is refused with other drivers.
 
 `query_prefix` and `passage_prefix` are for the task
 text-embedding: `embed(texts, "query")` puts the first before each text, `embed(texts, "passage")` the second,
@@ -145,10 +155,23 @@ def _grid(names: list[str], supports: Callable[[str, str], bool]) -> Grid:
 
 
 def fields() -> Grid:
-    """(driver, field) -> whether the driver supports it. The fields of `generation` have that prefix."""
+    """(driver, field) -> whether it supports the field. Those of `generation` and `params` have a prefix."""
+    return _grid(_field_names(), lambda driver, name: name in SUPPORTED_FIELDS[driver])
+
+
+def picture_fields() -> Grid:
+    """("task, driver", field) -> whether the driver supports it with that task of pictures."""
+    return {
+        (f"{task}, {driver}", name): name in supported
+        for (task, driver), supported in PICTURE_FIELDS.items()
+        for name in _field_names()
+    }
+
+
+def _field_names() -> list[str]:
     names = [name for name in ModelSpec.model_fields if name not in COMMON_FIELDS]
     names += [f"generation.{name}" for name in Generation.model_fields]
-    return _grid(names, lambda driver, name: name in SUPPORTED_FIELDS[driver])
+    return names + [f"params.{name}" for name in Params.model_fields]
 
 
 def quantizations() -> Grid:
@@ -159,7 +182,7 @@ def quantizations() -> Grid:
 
 def tasks() -> Grid:
     """(driver, task) -> whether the driver supports it."""
-    names = sorted(get_args(Task))
+    names = sorted(set(get_args(Task)) - {task for task, _ in PICTURE_FIELDS})
     return _grid(names, lambda driver, task: supports_task(driver, CAPABILITIES[driver], task))
 
 
@@ -174,13 +197,16 @@ def page() -> str:
         quantizations=_table("quantization", quantizations()),
         tasks=_table("task", tasks()),
         sources="\n".join(sources),
-        values="\n".join([*_values(ModelSpec, ""), *_values(Generation, "generation.")]),
+        pictures=_table("field", picture_fields()),
+        values="\n".join(
+            [*_values(ModelSpec, ""), *_values(Generation, "generation."), *_values(Params, "params.")]
+        ),
     )
 
 
 def _table(title: str, grid: Grid) -> str:
     """A grid as a Markdown table with a column for each driver."""
-    drivers = list(CAPABILITIES)
+    drivers = list(dict.fromkeys(driver for driver, _ in grid))
     lines = [f"| {title} | {' | '.join(drivers)} |", "|---" * (len(drivers) + 1) + "|"]
     for name in dict.fromkeys(name for _, name in grid):
         marks = ("supports" if grid[driver, name] else "refuses" for driver in drivers)
@@ -188,11 +214,11 @@ def _table(title: str, grid: Grid) -> str:
     return "\n".join(lines)
 
 
-def _values(model: type[ModelSpec] | type[Generation], prefix: str) -> list[str]:
+def _values(model: type[BaseModel], prefix: str) -> list[str]:
     """The rows of the table of values: the default, the allowed values and the meaning of each field."""
     properties, lines = model.model_json_schema()["properties"], []
     for name, field in model.model_fields.items():
-        if name in ("source", "generation"):
+        if name in ("source", "generation", "params"):
             continue
         schema = properties[name]
         options = [schema, *schema.get("anyOf", [])]

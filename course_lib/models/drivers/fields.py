@@ -15,6 +15,7 @@ from course_lib.models.drivers.capabilities import (
     drivers_supporting,
     supports_task,
 )
+from course_lib.models.schema.pictures import default_driver
 from course_lib.models.schema.spec import ModelSpec
 
 
@@ -32,13 +33,14 @@ def check_fields(engine: type[Any], spec: ModelSpec) -> None:
         if engine.driver == "tgi" and spec.task in GENERATION_TASKS:
             what += "; it continues texts, and TGI's chat is in OpenAI's protocol"
             raise Unsupported(what, 'load(..., driver="openai")')
-        raise Unsupported(what, with_driver(spec, "huggingface"))
+        driver = default_driver(spec.task, spec.architecture, "") or "huggingface"
+        raise Unsupported(what, with_driver(spec, driver))
     options = non_default_fields(spec.generation, "generation.")
-    if options and spec.task not in TASKS["generate"]:
+    if options and spec.task not in (*TASKS["generate"], "image-to-text"):
         what = f"the task {spec.task} generates no text, and {next(iter(options))} is set"
         raise Unsupported(what, f"leave {next(iter(options))} out")
     fields = {k: v for k, v in non_default_fields(spec).items() if k not in COMMON_FIELDS}
-    refuse_unsupported(engine, fields | options)
+    refuse_unsupported(engine, fields | options | non_default_fields(spec.params, "params."))
 
 
 def with_driver(spec: ModelSpec, driver: str) -> str:
@@ -68,6 +70,8 @@ def refuse_unsupported(engine: type[Any], fields: Mapping[str, Any]) -> None:
     """Raise Unsupported for the first field that the driver does not support. engine: The driver's class."""
     for name, value in fields.items():
         if name not in engine.supported_fields:
-            others = ", ".join(drivers_supporting(name)) or "none"
+            task = getattr(engine, "task", None)  # of pictures
+            others = ", ".join(drivers_supporting(name, task)) or "none"
             what = f"the driver {engine.driver} does not support {name}={value!r}"
+            what += f" with the task {task}" if task else ""
             raise Unsupported(f"{what[:250]} (drivers that do: {others})", f"leave {name} out")

@@ -22,7 +22,7 @@ from course_lib.models.drivers.chat_template import (
 )
 from course_lib.models.drivers.context import check_fits, context_length, default_context
 from course_lib.models.drivers.engine import Engine
-from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer, refuse_gguf
+from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer, refuse_gguf, refuse_pictures
 from course_lib.models.drivers.recommended import GENERATION_FILE, recommended_options, special_tokens_only
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
 from course_lib.models.drivers.streaming import TokenDecoder, before_stop, stream_tokens, without_stops
@@ -56,6 +56,7 @@ class HuggingFace(TorchEngine):
 
         folder = resolve(spec.source)
         refuse_gguf(folder)
+        refuse_pictures(folder)
         if spec.task == "chat-completion":
             check_chat(spec.name, has_chat_template(folder))
         tokenizer = load_tokenizer(folder)

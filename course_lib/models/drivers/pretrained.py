@@ -11,6 +11,7 @@ from course_lib.models.drivers.adapter_merging import attach, merge
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.files.headers import read_json
 from course_lib.models.files.weights import check_weights, raise_on_difference
+from course_lib.models.schema.pictures import MODEL_TYPES
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.quiet import quiet
 
@@ -69,7 +70,7 @@ def from_pretrained(auto_class: Any, spec: ModelSpec, folder: Path, **kwargs: An
                 **kwargs,
             )
     except LOADING_ERRORS as error:
-        what = f"transformers cannot load {folder.name}: {_one_line(error)}"
+        what = f"transformers cannot load {folder.name}: {one_line(error)}"
         raise CourseError(what, "course doctor") from error
     raise_on_difference(folder.name, sorted(set(info["missing_keys"]) - replaced), [])  # quantized weights
     model = model if "device_map" in kwargs else model.to(device)
@@ -90,6 +91,14 @@ def refuse_gguf(path: Path) -> None:
         raise Unsupported(what, 'load(..., driver="llamacpp")')
 
 
+def refuse_pictures(folder: Path) -> None:
+    """Raise Unsupported for the folder of a picture model, loaded with a task of text."""
+    kind = read_json(folder, "config.json").get("model_type")
+    for task, kinds in MODEL_TYPES.items():
+        if kind in kinds:
+            raise Unsupported(f"{folder.name} is a {kind}, a model of pictures", f'load(..., task="{task}")')
+
+
 def _spread_over_gpus(spec: ModelSpec, device: str) -> bool:
     """Whether to distribute the layers over all GPUs.
 
@@ -108,9 +117,10 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except LOADING_ERRORS as error:
-        what = f"the tokenizer of {folder.name} cannot be loaded: {_one_line(error)}"
+        what = f"the tokenizer of {folder.name} cannot be loaded: {one_line(error)}"
         raise CourseError(what, "save the model's own tokenizer in the folder") from error
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """The error's message on one line, at most 300 characters of it."""
     return " ".join(str(error).split())[:300]

@@ -21,6 +21,11 @@ WEIGHT_PATTERNS = [  # transformers reads the files of the first pattern that ma
     for p in (r"model\.safetensors", r"model-\d{5}-of-\d{5}\.safetensors", r"[^/]+\.safetensors")
 ]
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf|\.safetensors)")
+PIPELINE_FILE = "model_index.json"  # of diffusers; each part of a pipeline has a folder of its own
+PIPELINE_FILES = re.compile(  # without variants, such as model.fp16.safetensors
+    r"model_index\.json|[^/]+/([^/]+\.(json|txt|model)"
+    r"|(diffusion_pytorch_)?model(-\d{5}-of-\d{5})?\.safetensors)"
+)
 MAX_HEADER_BYTES = 100_000_000  # limit of the safetensors format
 
 
@@ -57,6 +62,16 @@ def only_gguf(names: Iterable[str], where: str, fix: str) -> list[str]:
     if len(models) != 1:
         raise CourseError(f"{where} holds {len(models)} GGUF models: {', '.join(models)}", fix)
     return shards(models[0])
+
+
+def picture_files(names: Iterable[str]) -> list[str]:
+    """Return the files of a pipeline of diffusers, or of a repository of ONNX models; none of any other."""
+    names = sorted(names)
+    pipeline = [n for n in names if PIPELINE_FILE in names and PIPELINE_FILES.fullmatch(n)]
+    if any(name.endswith(".safetensors") for name in pipeline):
+        return pipeline
+    onnx = [name for name in names if name.endswith(".onnx") and "/" not in name]
+    return [] if "config.json" in names or weight_files(names) or gguf_models(names) else onnx
 
 
 def missing_weights_error(names: Iterable[str], where: str) -> CourseError:

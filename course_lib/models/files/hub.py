@@ -15,6 +15,7 @@ from course_lib.models.files.headers import (
     gguf_models,
     missing_weights_error,
     only_gguf,
+    picture_files,
     shards,
     weight_files,
 )
@@ -57,7 +58,7 @@ def download(source: HuggingFaceSource, *, pull: bool = False) -> Path:
     with wrap_errors(source):
         _link_snapshot(source, cache, listing, None if offline else revision)
     _check_sha256(source, cache, listing)
-    return snapshot / names[0] if names[0].endswith(".gguf") else snapshot
+    return snapshot / names[0] if source.filename or names[0].endswith(".gguf") else snapshot
 
 
 def snapshot_commit(path: Path) -> str:
@@ -113,6 +114,8 @@ def _needed_files(source: HuggingFaceSource, listing: Listing) -> list[str]:
     weights, config = weight_files(names), next((name for name in CONFIGS if name in names), None)
     if source.filename:
         needed = shards(source.filename)
+    elif picture_files(names):
+        needed = picture_files(names)
     elif gguf_models(names) and not (weights and config):
         needed = only_gguf(names, repository, pull_command(source, gguf_models(names)[0]))
     elif (weights and config) or not listing.complete:

@@ -11,6 +11,7 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.models.files.headers import (
+    PIPELINE_FILE,
     check_gguf,
     gguf_models,
     missing_weights_error,
@@ -117,8 +118,9 @@ def has_size(entry: catalog.Entry) -> bool:
     """Whether a pulled model's files have the right sizes, which is quicker to see than their SHA-256."""
     path, package = entry.pulled_path, entry.package
     assert package, f"{entry.model} is not in a package"
-    if path.is_file():
-        return path.stat().st_size == package.bytes
+    if not package.unpacker:
+        largest = path / package.file if package.others else path
+        return largest.is_file() and largest.stat().st_size == package.bytes
     try:
         return check_folder(path).is_dir()
     except CourseError:
@@ -148,13 +150,7 @@ def _resolve_local(source: LocalSource) -> Path:
         _check_format(source, path.suffix.removeprefix("."))
         return check_gguf(path)
     if not path.is_dir():
-        near = get_close_matches(path.name, os.listdir(path.parent), n=1) if path.parent.is_dir() else []
-        fix = (
-            f'load("{path.parent / near[0]}")' if near else "give the path of a .gguf file or a model folder"
-        )
-        if path.parent == data.MODELS:
-            fix = data.restore(f"models/{path.name}")
-        raise CourseError(f"{path} does not exist", fix)
+        raise missing_path_error(path)
     names = [p.name for p in path.iterdir()]
     formats = [
         kind for kind, files in (("safetensors", weight_files(names)), ("gguf", gguf_models(names))) if files
@@ -165,6 +161,15 @@ def _resolve_local(source: LocalSource) -> Path:
         fix = f'load("{path.absolute() / gguf_models(names)[0]}")'
         return check_gguf(path / only_gguf(names, str(path), fix)[0])
     return check_folder(path)
+
+
+def missing_path_error(path: Path) -> CourseError:
+    """The error for a path without a file or folder. Its fix is a similar path, if there is one."""
+    near = get_close_matches(path.name, os.listdir(path.parent), n=1) if path.parent.is_dir() else []
+    fix = f'load("{path.parent / near[0]}")' if near else "give the path of a model's file or folder"
+    if path.parent == data.MODELS:
+        fix = data.restore(f"models/{path.name}")
+    return CourseError(f"{path} does not exist", fix)
 
 
 def _check_format(source: LocalSource, actual: str) -> None:
@@ -184,6 +189,9 @@ def check_folder(folder: Path, name: str = "") -> Path:
         base = read_json(folder, "base.json").get("model", "BASE")
         what = f"{name or folder.name} is a LoRA adapter, not a complete model"
         raise CourseError(what, f'load("{base}", adapters=["{name or folder}"])')
+    if PIPELINE_FILE in names:
+        what = f"{name or folder.name} is a pipeline of diffusers, which draws pictures"
+        raise CourseError(what, 'load(..., task="image-generation")')
     paths = weight_paths(folder)
     if not paths:
         raise missing_weights_error(names, folder.name)

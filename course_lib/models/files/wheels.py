@@ -69,6 +69,8 @@ def _run_pip(wheel: Wheel, folder: Path, bar: Any) -> str:
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--progress-bar=off", f"--dest={folder}"]
     if wheel.platform != "any":
         options.append(f"--platform={wheel.platform}")
+    if wheel.python:
+        options.append(f"--python-version={wheel.python}")
     temporary, log, before = folder / "tmp", folder / "pip.log", bar.n
     temporary.mkdir()  # pip downloads to here, so that the disk that was checked is the one that fills
     variables = {"TMPDIR", "TEMP", "TMP"}

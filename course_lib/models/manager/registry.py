@@ -14,7 +14,7 @@ from typing import Any
 
 from course_lib.models import catalog
 from course_lib.models.drivers import register as register_class
-from course_lib.models.drivers.capabilities import SUPPORTED_FIELDS
+from course_lib.models.drivers.capabilities import PICTURE_FIELDS, SUPPORTED_FIELDS
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.manager.settings import Settings, settings
 from course_lib.models.schema import ModelSpec, SpecError
@@ -138,7 +138,8 @@ def _models_in(folder: Path | None) -> dict[str, Path]:
 
 def _defaults_for(spec: ModelSpec, defaults: Settings) -> dict[str, Any]:
     """Return the default settings for fields that are "auto" in `spec` and supported by its driver."""
-    supported = SUPPORTED_FIELDS.get(spec.driver, frozenset())
+    pictures = PICTURE_FIELDS.get((spec.task, spec.driver))
+    supported = SUPPORTED_FIELDS.get(spec.driver, frozenset()) if pictures is None else pictures
     values = {"device": defaults.model_device, "precision": defaults.model_dtype}
     if spec.quantization != "none" and spec.driver == "llamacpp":
         del values["precision"]  # the quantization determines it

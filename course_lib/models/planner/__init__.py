@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from course_lib.models.planner.gpus import largest_model, largest_parameters
     from course_lib.models.planner.lookup import architecture
     from course_lib.models.planner.memory import memory_footprint
+    from course_lib.models.planner.pictures import PicturePlan, plan_pictures, ways_table
 
 __all__ = [
     "GIB",
     "Architecture",
     "Context",
+    "PicturePlan",
     "Plan",
     "architecture",
     "choose_context",
@@ -25,6 +27,8 @@ __all__ = [
     "largest_parameters",
     "memory_footprint",
     "plan",
+    "plan_pictures",
+    "ways_table",
 ]
 _MODULES = {
     "Architecture": "architectures",
@@ -38,5 +42,8 @@ _MODULES = {
     "largest_model": "gpus",
     "largest_parameters": "gpus",
     "memory_footprint": "memory",
+    "PicturePlan": "pictures",
+    "plan_pictures": "pictures",
+    "ways_table": "pictures",
 }
 __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

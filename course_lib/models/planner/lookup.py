@@ -12,6 +12,8 @@ from course_lib.models.catalog.names import TUNED, similar
 from course_lib.models.files.headers import shards
 from course_lib.models.planner.architectures import Architecture, from_config, known_configs
 from course_lib.models.planner.files import StoredModel, sizes_in_folder, stored_model
+from course_lib.models.planner.picture_models import picture_model
+from course_lib.models.schema.pictures import ARCHITECTURES as PICTURE_TASKS
 from course_lib.models.schema.sources import is_path
 from course_lib.names import existing_path
 
@@ -52,6 +54,10 @@ def architecture(model: Model) -> Architecture:
     """
     if isinstance(model, Architecture):
         return model
+    known_entry = find(model) if isinstance(model, str) else None
+    if known_entry and known_entry.task in PICTURE_TASKS:
+        what = f"{model} is for {known_entry.task}, and the planner knows models of texts and three that draw"
+        raise CourseError(what, f'load("{model}").weight_bytes')
     if path := files_of(model):
         if path.is_dir() and (path / "config.json").exists():
             return sizes_in_folder(path)  # its weights need not be there
@@ -63,6 +69,8 @@ def architecture(model: Model) -> Architecture:
     known = names.get(name.lower()) or names.get(TUNED.sub("", name).lower())  # tuning changes no size
     if known:
         return from_config(known, known_configs()[known])
+    if pictures := picture_model(model):
+        raise CourseError(f"{pictures.name} draws pictures", f'plan_pictures("{pictures.name}")')
     meant = similar(name, [*known_configs(), *shipped()])
     fix = f"use {' or '.join(meant)}" if meant else "give the path of its folder or .gguf file"
     raise CourseError(f"the planner does not know a model {str(model)[:100]!r}", fix)

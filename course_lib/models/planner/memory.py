@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 from course_lib.models.files import resolve
 from course_lib.models.files.headers import read_safetensors_header, shards, weight_paths
+from course_lib.models.files.pictures import picture_weights, resolve_pictures
 from course_lib.models.schema import ModelSpec, ServerSource
+from course_lib.models.schema.pictures import ARCHITECTURES
 from course_lib.models.schema.spec import QUANTIZATIONS
 
 BITS_OF = {  # bits per weight, scales included; those of llama.cpp as in gguf.GGML_QUANT_SIZES
@@ -63,6 +65,9 @@ def bytes_to_load(spec: ModelSpec) -> int:
     """
     if isinstance(spec.source, ServerSource):
         return 0
+    if spec.task in ARCHITECTURES:  # tasks of pictures
+        weights = picture_weights(resolve_pictures(spec.source))
+        return round(weights * BITS_OF.get(spec.precision, 32.0) / 8)
     path = resolve(spec.source)
     if path.is_file():
         return sum(path.with_name(name).stat().st_size for name in shards(path.name))

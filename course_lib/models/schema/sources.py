@@ -46,14 +46,16 @@ def read_token(token: str | None) -> str | None:
 
 
 class HuggingFaceSource(Frozen):
-    """A model repository on the Hugging Face hub, or one .gguf file in it."""
+    """A model repository on the Hugging Face hub, or one file of weights in it."""
 
     type: Literal["huggingface"] = "huggingface"
     repository: str
     revision: str | None = Field(
         None, pattern=r"^[\w./-]{1,200}$", description="branch, tag or commit; only a commit is fixed"
     )
-    filename: str | None = Field(None, description="one .gguf file of the repository")
+    filename: str | None = Field(
+        None, description="one file of the repository: .gguf; for pictures .safetensors or .onnx"
+    )
     cache_dir: Path | None = None
     local_files_only: bool = False
     token: str | None = None
@@ -78,9 +80,11 @@ class HuggingFaceSource(Frozen):
     @classmethod
     def _check_filename(cls, value: str | None) -> str | None:
         if value is not None and (
-            not value.endswith(".gguf") or ".." in Path(value).parts or PATH_START.match(value)
+            not value.endswith((".gguf", ".safetensors", ".onnx"))
+            or ".." in Path(value).parts
+            or PATH_START.match(value)
         ):
-            raise ValueError("only a .gguf file inside the repository can be named")
+            raise ValueError("only a .gguf, .safetensors or .onnx file inside the repository can be named")
         return value
 
     @field_validator("sha256")
@@ -92,7 +96,7 @@ class HuggingFaceSource(Frozen):
 
 
 class LocalSource(Frozen):
-    """A local Hugging Face model folder (config.json and safetensors), or a local .gguf file."""
+    """A local model folder (config.json or model_index.json, and safetensors), or a local file of weights."""
 
     type: Literal["local"] = "local"
     path: Path

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from course_lib import data
 from course_lib.models import catalog
 from course_lib.models.schema.generation import Generation
+from course_lib.models.schema.pictures import ARCHITECTURES, Params, default_driver
 from course_lib.models.schema.sources import (
     SERVER_DRIVERS,
     HuggingFaceSource,
@@ -24,8 +25,32 @@ from course_lib.models.schema.sources import (
 from course_lib.models.schema.validation import FieldError, Frozen, SpecError, validate
 from course_lib.names import existing_path
 
-Driver = Literal["huggingface", "llamacpp", "ollama", "openai", "tgi", "custom", "unsloth", "vllm"]
-Task = Literal["text-generation", "chat-completion", "text-classification", "text-embedding", "rerank"]
+Driver = Literal[
+    "huggingface",
+    "llamacpp",
+    "ollama",
+    "openai",
+    "tgi",
+    "diffusers",
+    "spandrel",
+    "onnxruntime",
+    "ncnn",
+    "dlib",
+    "custom",
+    "unsloth",
+    "vllm",
+]
+Task = Literal[
+    "text-generation",
+    "chat-completion",
+    "text-classification",
+    "text-embedding",
+    "rerank",
+    "image-to-text",
+    "image-generation",
+    "image-upscale",
+    "face-embedding",
+]
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 Quantization = Literal["none", "int8", "nf4", "fp4", "q8_0", "q4_0"]
 CombinationType = Literal["cat", "svd", "linear"]
@@ -70,7 +95,9 @@ class ModelSpec(Frozen):
 
     source: Source
     driver: Driver = Field(
-        "huggingface", description="software that runs the model; for a .gguf file: llamacpp"
+        "huggingface",
+        description="software that runs the model; for a .gguf file: llamacpp; for pictures: that of the "
+        "architecture",
     )
     implementation: str | None = Field(None, description="registered class, for the driver custom")
     task: Task = Field(
@@ -107,20 +134,48 @@ class ModelSpec(Frozen):
     passage_prefix: str | None = Field(
         None, max_length=1000, description="text put before each passage; none: as the model's files say"
     )
+    architecture: str | None = Field(
+        None, max_length=100, description="that the picture model must have; none: as its files say"
+    )
+    image: Path | None = Field(None, description="picture that is read if a call names none")
+    prompt: str | None = Field(
+        None, min_length=1, max_length=10_000, description="text that is drawn if a call names none"
+    )
+    params: Params = Field(default_factory=Params)
     keep_alive: float = Field(300, ge=-1, description="idle seconds before it is unloaded; -1: never")
     generation: Generation = Field(default_factory=Generation)
 
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, value: Any) -> Any:
-        """Replace a string source by its fields, and choose llama.cpp for a .gguf file."""
+        """Replace a string source by its fields, and choose the driver of a .gguf file or a picture model."""
         if not isinstance(value, dict):
             return value
         if isinstance(value.get("source"), str):
             value = _resolve_text(value["source"], value)
         if "driver" not in value and _is_gguf(value.get("source")):
             value = value | {"driver": "llamacpp"}
-        return value
+        suffix = Path(str(_field(value.get("source"), "path") or "")).suffix
+        driver = default_driver(value.get("task"), value.get("architecture"), suffix)
+        return value | {"driver": driver} if driver and "driver" not in value else value
+
+    @model_validator(mode="after")
+    def _check_architecture(self) -> ModelSpec:
+        known = ARCHITECTURES.get(self.task)
+        if self.architecture is None or known is None or self.driver in known.get(self.architecture, ()):
+            return self  # the drivers refuse it with a task of text
+        task = next((task for task, names in ARCHITECTURES.items() if self.architecture in names), None)
+        if task is None:
+            what = (
+                f"architecture: {self.architecture!r}; those of the task {self.task} are {', '.join(known)}"
+            )
+            raise FieldError(what, "leave architecture out")
+        driver = ARCHITECTURES[task][self.architecture][0]
+        what = f"architecture: {self.architecture!r} is for the task {task} and the driver {driver}, "
+        what += f"not for {self.task} and {self.driver}"
+        raise FieldError(
+            what, f'load(..., task="{task}", driver="{driver}", architecture="{self.architecture}")'
+        )
 
     @model_validator(mode="after")
     def _check_combination(self) -> ModelSpec:
@@ -216,5 +271,9 @@ def _resolve_text(text: str, fields: dict[str, Any]) -> dict[str, Any]:
 
 def _is_gguf(source: object) -> bool:
     """Whether a source, as a dict or validated, is a .gguf file."""
-    fields = source if isinstance(source, dict) else getattr(source, "__dict__", {})
-    return any(str(fields.get(key)).endswith(".gguf") for key in ("path", "filename"))
+    return any(str(_field(source, key)).endswith(".gguf") for key in ("path", "filename"))
+
+
+def _field(source: object, key: str) -> Any:
+    """A field of a source, which is a dict or validated; None without it."""
+    return source.get(key) if isinstance(source, dict) else getattr(source, key, None)

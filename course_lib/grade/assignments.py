@@ -1,0 +1,146 @@
+"""The command `course export-nbgrader`: chapters as assignments of nbgrader (nbgrader.readthedocs.io).
+
+An exercise cell becomes two: the answer, and the call of `check`, for which nbgrader gives a point. nbgrader
+runs these and a cell with the chapter's imports, and skips the others, so that grading takes seconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from course_lib.atomic import atomic_write_text
+from course_lib.chapters import all_chapters, read_notebook
+from course_lib.errors import CourseError
+from course_lib.grade.answers import CHECK
+from course_lib.grade.worker import plain_python
+from course_lib.learn.exercises.engine import ExerciseFailed, chapter_exercises, find_exercise, judge, mark
+from course_lib.learn.student import REGION, make_stub, student_copy, tags
+
+SKIPPED = "skip-execution"  # nbclient, and so nbgrader, runs no cell with this tag; in Jupyter it is run
+LEAST_SECONDS = 120  # for a cell; nbgrader's own 30 are too few for the imports on a busy machine
+CONFIG = "nbgrader_config.py"
+IMPORTS = (
+    "# The imports of this chapter. nbgrader runs this cell and the exercises, and skips the other cells."
+)
+# nbgrader takes these lines out of what learners get, and puts them back when it grades.
+HIDDEN = f"""### BEGIN HIDDEN TESTS
+from {__name__} import check
+### END HIDDEN TESTS
+"""
+
+
+def check(exercise_id: str, answer: object) -> None:
+    """Print that an answer is right, or raise ExerciseFailed.
+
+    What goes to stderr is lost, such as warnings: nbgrader gives no point to a cell that shows some.
+    """
+    exercise = find_exercise(exercise_id)
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        verdict, feedback = judge(exercise, answer)
+    print(f"{mark(exercise.id, verdict)}: {feedback}")
+    if verdict != "right":
+        raise ExerciseFailed(f"{exercise.id} {verdict}: {feedback}")
+
+
+def assignment(chapter: Any) -> Any:
+    """Return a chapter as the source of an assignment: with solutions, which nbgrader takes out."""
+    from nbformat.v4 import new_code_cell
+
+    given = {cell.id: cell for cell in chapter.cells}
+    out = student_copy(chapter)
+    cells, out.cells = out.cells, []
+    imports = new_code_cell("\n".join([IMPORTS, *_imports(chapter)]), id="nbgrader-imports")
+    for cell in cells:
+        if cell.cell_type == "code" and imports not in out.cells:
+            out.cells.append(_marked(imports, "imports", locked=True))
+        if "exercise" in tags(cell):
+            out.cells += _exercise_cells(given[cell.id])
+            continue
+        if cell.cell_type == "code":
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), SKIPPED]
+        out.cells.append(cell)
+    return out
+
+
+def _imports(chapter: Any) -> list[str]:
+    """Return the imports at the top level of a chapter's cells, in order, each once."""
+    sources = [c.source for c in chapter.cells if c.cell_type == "code" and "exercise" not in tags(c)]
+    statements = [statement for source in sources for statement in ast.parse(plain_python(source)).body]
+    return list(
+        dict.fromkeys(ast.unparse(s) for s in statements if isinstance(s, (ast.Import, ast.ImportFrom)))
+    )
+
+
+def _exercise_cells(cell: Any) -> Iterator[Any]:
+    """Yield an exercise's cell for the answer, and its cell for the check."""
+    from nbformat.v4 import new_code_cell
+
+    found = CHECK.search(cell.source)
+    if not found or not REGION.search(cell.source):
+        what = "this copy of the course has no solutions, from which nbgrader makes what learners get"
+        raise CourseError(what, "run the command in the whole course")
+    answer, id_ = new_code_cell(cell.source[: found.start()].rstrip(), id=cell.id), found["id"]
+    # Where the answer is no function, a learner sees here the name that it must have.
+    answer.source = REGION.sub(lambda r: r[0] if r[1] else f"{make_stub(r[0])}\n{r[0]}", answer.source)
+    answer.metadata["tags"] = sorted(tags(cell))
+    yield _marked(answer, f"answer-{id_.replace('.', '-')}", solution=True)
+    test = new_code_cell(HIDDEN + cell.source[found.start() :], id=f"{cell.id}-check")
+    yield _marked(test, f"check-{id_.replace('.', '-')}", grade=True, locked=True, points=1)
+
+
+def _marked(cell: Any, name: str, **given: Any) -> Any:
+    """Give a cell what nbgrader reads: its name, and whether it is graded, holds an answer, or is locked."""
+    kinds = {"grade": False, "solution": False, "locked": False, "task": False}
+    cell.metadata["nbgrader"] = {"schema_version": 3, "grade_id": name, **kinds, **given}
+    return cell
+
+
+def export(out: Path, chapters: Sequence[str] = ()) -> list[Path]:
+    """Write chapters to `out/source/NAME/NAME.ipynb` and return these paths; print what to type next.
+
+    chapters: their numbers; () means all that have exercises.
+    Raises CourseError for a chapter without exercises or solutions, and where a file is there already.
+    """
+    import nbformat
+
+    exercises = {path: chapter_exercises(path.name[:2]) for path in all_chapters()}
+    chosen = {
+        p: found for p, found in exercises.items() if found and (not chapters or p.name[:2] in chapters)
+    }
+    if missing := sorted(set(chapters) - {path.name[:2] for path in chosen}):
+        what = f"there is no chapter {', '.join(missing)} with exercises"
+        raise CourseError(what, "course export-nbgrader --out DIR")
+    contents = {
+        out / "source" / path.stem / path.name: nbformat.writes(assignment(read_notebook(path))) + "\n"
+        for path in chosen
+    }
+    if there := [str(target) for target in contents if target.exists()]:
+        raise CourseError(f"{there[0]} is there already", "choose another --out, or another --chapter")
+    try:
+        for target, text in contents.items():
+            atomic_write_text(target, text)
+        _write_config(out / CONFIG, max(e.seconds for found in chosen.values() for e in found))
+    except OSError as error:
+        raise CourseError(
+            f"{out} cannot be written to: {error}", "course export-nbgrader --out ~/class"
+        ) from error
+    for path, found in chosen.items():
+        print(f"{path.stem}: {len(found)} points")
+    print(f"Next, in {out}: nbgrader generate_assignment {next(iter(chosen)).stem}")
+    return list(contents)
+
+
+def _write_config(path: Path, seconds: int) -> None:
+    """Set nbgrader's limit of time for a cell, unless the teacher has settings of their own."""
+    line = f"c.Execute.timeout = {max(LEAST_SECONDS, seconds)}"
+    if not path.exists():
+        atomic_write_text(path, f"c = get_config()\n{line}  # seconds for a cell\n")
+    elif line not in path.read_text("utf-8"):
+        print(f"Add to {path}, which is there already: {line}")

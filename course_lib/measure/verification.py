@@ -1,0 +1,171 @@
+"""Verification: is a pair of faces the same person? Two error rates, and a threshold between them.
+
+Accepted are pairs whose similarity is at least the threshold. FAR, the false accept rate, is the share of
+different pairs that are accepted; TAR, the true accept rate, is the share of same pairs that are accepted.
+Intervals come from resampling identities, not pairs: pairs that share a face are not independent (Bolle,
+Ratha and Pankanti 2004, "Error analysis of pattern recognition systems: the subsets bootstrap").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from course_lib.measure.intervals import Estimate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DRAWS = 1000
+COVERAGE = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of pictures: their similarity, and the identity of each side as a number from 0.
+
+    first, second: the pictures' row numbers. similarity: the cosine. All four have one entry for each pair.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    identity: NDArray[np.int64]  # of each picture, not of each pair
+    similarity: NDArray[np.float64]
+
+    @property
+    def same(self) -> NDArray[np.bool_]:
+        """Whether both pictures of a pair show one identity."""
+        return self.identity[self.first] == self.identity[self.second]
+
+    def where(self, chosen: NDArray[np.bool_]) -> Pairs:
+        """The pairs that a mask of all pairs chooses."""
+        return Pairs(self.first[chosen], self.second[chosen], self.identity, self.similarity[chosen])
+
+
+@dataclass(frozen=True)
+class Roc:
+    """The receiver operating characteristic: FAR and TAR at each threshold, from strict to lenient."""
+
+    threshold: NDArray[np.float64]
+    far: NDArray[np.float64]
+    tar: NDArray[np.float64]
+
+
+def all_pairs(embeddings: NDArray[Any], identities: Sequence[Hashable]) -> Pairs:
+    """Every pair of pictures once. embeddings: (pictures, dimensions), of any length.
+
+    Raises ValueError if the numbers of embeddings and identities differ, or if no two pictures share an
+    identity, or all do.
+    """
+    vectors = np.asarray(embeddings, np.float64)
+    if vectors.ndim != 2 or len(vectors) != len(identities):
+        raise ValueError(f"embeddings of shape {vectors.shape} for {len(identities)} identities")
+    if not np.isfinite(vectors).all() or not np.linalg.norm(vectors, axis=1).all():
+        raise ValueError("an embedding is 0 or not finite, so it has no direction")
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    numbers = {identity: n for n, identity in enumerate(dict.fromkeys(identities))}
+    identity = np.array([numbers[i] for i in identities])
+    first, second = np.triu_indices(len(vectors), 1)
+    pairs = Pairs(first, second, identity, (vectors @ vectors.T)[first, second])
+    if pairs.same.all() or not pairs.same.any():
+        raise ValueError("both same and different pairs are needed: two pictures of two identities at least")
+    return pairs
+
+
+def roc(pairs: Pairs) -> Roc:
+    """FAR and TAR at every similarity that occurs, as threshold."""
+    threshold = np.unique(pairs.similarity)[::-1]
+    same, different = _sides(pairs)
+    return Roc(threshold, _share(different, threshold), _share(same, threshold))
+
+
+def threshold_at(pairs: Pairs, far: float) -> float:
+    """The lowest threshold whose FAR on these pairs is at most `far`.
+
+    Raises ValueError unless 0 < far < 1, or if there are fewer than 1 / far different pairs.
+    """
+    _check(pairs, far)
+    _, different = _sides(pairs)
+    return _threshold(np.sort(different)[::-1], np.ones(len(different)), far)
+
+
+def far_and_tar(pairs: Pairs, threshold: float) -> tuple[Estimate, Estimate]:
+    """FAR and TAR at a threshold that was chosen on other pairs, with 95% intervals."""
+    accepted = pairs.similarity >= threshold
+    same = pairs.same
+
+    def rates(weights: NDArray[np.float64]) -> tuple[float, float]:
+        return _mean(accepted[~same], weights[~same]), _mean(accepted[same], weights[same])
+
+    draws = np.array(_resample(pairs, rates))
+    far, tar = rates(np.ones(len(same)))
+    return _estimate(far, draws[:, 0]), _estimate(tar, draws[:, 1])
+
+
+def tar_at_far(pairs: Pairs, far: float) -> Estimate:
+    """TAR at the threshold that has this FAR on the same pairs, with a 95% interval.
+
+    Each resample chooses its threshold anew. Raises ValueError as `threshold_at` does.
+    """
+    _check(pairs, far)
+    same, order = pairs.same, np.argsort(-pairs.similarity, kind="stable")
+    different, genuine = order[~same[order]], np.flatnonzero(same)
+
+    def rate(weights: NDArray[np.float64]) -> float:
+        threshold = _threshold(pairs.similarity[different], weights[different], far)
+        return _mean(pairs.similarity[genuine] >= threshold, weights[genuine])
+
+    return _estimate(rate(np.ones(len(same))), np.array(_resample(pairs, rate)))
+
+
+def _sides(pairs: Pairs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The similarities of same and of different pairs."""
+    return pairs.similarity[pairs.same], pairs.similarity[~pairs.same]
+
+
+def _share(similarity: NDArray[np.float64], threshold: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of the similarities that are at least each threshold."""
+    return 1 - np.searchsorted(np.sort(similarity), threshold, side="left") / len(similarity)
+
+
+def _threshold(descending: NDArray[np.float64], weights: NDArray[np.float64], far: float) -> float:
+    """The lowest threshold at which at most a share `far` of the weight is accepted."""
+    accepted = np.cumsum(weights)
+    k = int(np.searchsorted(accepted, far * accepted[-1] * (1 + 1e-12), side="right"))
+    # The pair k would be one too many: the threshold lies just above it.
+    return float(np.nextafter(descending[min(k, len(descending) - 1)], np.inf))
+
+
+def _mean(accepted: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
+    total = weights.sum()
+    return float(weights[accepted].sum() / total) if total else float("nan")
+
+
+def _resample(pairs: Pairs, statistic: Callable[[NDArray[np.float64]], Any]) -> list[Any]:
+    """The statistic of the pairs' weights in each resample of identities.
+
+    An identity that is drawn twice counts twice; a pair counts as the product of its two identities' counts,
+    or as the count of its one identity.
+    """
+    rng, count = np.random.default_rng(0), int(pairs.identity.max()) + 1
+    first, second, same = pairs.identity[pairs.first], pairs.identity[pairs.second], pairs.same
+    found = []
+    for _ in range(DRAWS):
+        times = np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float64)
+        found.append(statistic(np.where(same, times[first], times[first] * times[second])))
+    return found
+
+
+def _estimate(value: float, draws: NDArray[np.float64]) -> Estimate:
+    tail = (1 - COVERAGE) / 2
+    low, high = np.nanquantile(draws, [tail, 1 - tail])
+    return Estimate(value, float(low), float(high), COVERAGE)
+
+
+def _check(pairs: Pairs, far: float) -> None:
+    different = int((~pairs.same).sum())
+    if not 0 < far < 1 or different * far < 1:
+        raise ValueError(f"FAR {far} of {different} different pairs; 1 / FAR of them are needed, 0 < FAR < 1")

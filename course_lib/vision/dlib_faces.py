@@ -1,0 +1,98 @@
+"""Face embeddings with dlib: find the face, turn it upright by five points, embed it by a ResNet.
+
+King 2017, https://github.com/davisking/dlib-models. The detector (HOG and a linear classifier) is in dlib
+itself; it finds faces seen from the front, 80 pixels wide or more, or 40 where the picture has none of these.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from course_lib.errors import CourseError
+from course_lib.models.drivers.arguments import InputError
+from course_lib.models.schema.spec import ModelSpec
+from course_lib.vision.engine import PictureModel
+from course_lib.vision.packaged import library, only_file, packaged_folder
+
+# Of a detection. In a portrait of NASA's, the face scores 0.9 to 1.5, turned by 30 degrees or darkened too,
+# and folds of clothing score up to 0.15; a face of 37 pixels scores 0.4.
+LEAST_SCORE = 0.2
+PARAMETERS = 5_614_592  # of the ResNet, the only network that dlib's class for it loads
+
+
+class DlibFaces(PictureModel):
+    """dlib's face recognition: 128 numbers for the one face in each picture.
+
+    dlib itself compares the vectors before they get the length 1, by a distance of 0.6; here the threshold
+    has to be chosen anew.
+    """
+
+    task, driver = "face-embedding", "dlib"
+    capabilities = frozenset({"embed_faces"})
+
+    def __init__(self, spec: ModelSpec, network: Any, points: Any, weight_bytes: int) -> None:
+        import dlib
+
+        super().__init__(spec)
+        self.network, self.points, self._weight_bytes = network, points, weight_bytes
+        self.detector = dlib.get_frontal_face_detector()
+
+    @classmethod
+    def load(cls, spec: ModelSpec) -> Self:
+        """Load the model. Raises CourseError for files that are missing, damaged, or of another model."""
+        dlib, folder = library(spec, "dlib-bin"), packaged_folder(spec)
+        network, points = only_file(folder, "*resnet*.dat"), only_file(folder, "*landmarks*.dat")
+        return cls(
+            spec,
+            _read(dlib.face_recognition_model_v1, network),
+            _read(dlib.shape_predictor, points),
+            network.stat().st_size,
+        )
+
+    @property
+    def parameters(self) -> int:
+        return PARAMETERS
+
+    @property
+    def weight_bytes(self) -> int:
+        return self._weight_bytes
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    def close(self) -> None:
+        self.network = None
+
+    def _is_closed(self) -> bool:
+        return self.network is None
+
+    def _embed_faces(self, pictures: list[Any]) -> Any:
+        import numpy as np
+
+        faces = [self._face(np.asarray(picture)) for picture in pictures]
+        return np.array(self.network.compute_face_descriptor(faces))
+
+    def _face(self, pixels: Any) -> Any:
+        """The one face of a picture, upright, 150 x 150 pixels. Raises InputError for none or several."""
+        import dlib
+
+        for twice_as_large in (0, 1):
+            found, _, _ = self.detector.run(pixels, twice_as_large, LEAST_SCORE)
+            if found:
+                break
+        if len(found) == 1:
+            return dlib.get_face_chip(pixels, self.points(pixels, found[0]))
+        what = f"a picture of {pixels.shape[1]} x {pixels.shape[0]} pixels has {len(found) or 'no'} face"
+        what += "s" * (len(found) > 1) + " that dlib finds, where one is expected"
+        raise InputError(what, "crop the picture to one face, seen from the front")
+
+
+def _read(make: Any, path: Path) -> Any:
+    """Read a file with a class of dlib. Raises CourseError for a damaged file, or one of another class."""
+    try:
+        return make(str(path))
+    except (RuntimeError, MemoryError) as error:
+        what = f"dlib cannot read {path.name}: {' '.join(str(error).split()):.200}"
+        raise CourseError(what, "download it again") from error

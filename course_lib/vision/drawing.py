@@ -1,0 +1,199 @@
+"""Pictures from texts with diffusers, and LDSR, which enlarges pictures by diffusion.
+
+Latent diffusion and LDSR: Rombach et al. 2022 (arXiv:2112.10752). DDPM: Ho et al. 2020 (arXiv:2006.11239).
+DDIM: Song et al. 2021 (arXiv:2010.02502). Guidance: Ho and Salimans 2022 (arXiv:2207.12598).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+from typing import Any, NamedTuple, Self
+
+from course_lib.errors import CourseError
+from course_lib.models.drivers.arguments import InputError
+from course_lib.models.drivers.pretrained import LOADING_ERRORS, one_line, select_device, weight_dtype
+from course_lib.models.files.headers import PIPELINE_FILE, read_json
+from course_lib.models.files.pictures import resolve_pictures
+from course_lib.models.schema.pictures import Params
+from course_lib.models.schema.spec import ModelSpec
+from course_lib.quiet import quiet
+from course_lib.vision.pipeline_weights import check_pipeline
+from course_lib.vision.torch_model import TorchModel, check_architecture
+from course_lib.vision.upscaling import check_scale, to_picture
+
+
+class Kind(NamedTuple):
+    """A pipeline of diffusers: its architecture in a specification, and what it would round or cut silently.
+
+    tokens: the longest prompt, counted by the part `tokenizer`. multiple: of it are width and height.
+    """
+
+    architecture: str
+    tokenizer: str = ""
+    tokens: int = 0
+    multiple: int = 8
+
+
+PIPELINES = {  # task -> class in model_index.json -> kind
+    "image-generation": {
+        "FluxPipeline": Kind("flux", "tokenizer_2", 512, 16),
+        "StableDiffusionXLPipeline": Kind("sdxl", "tokenizer", 77),
+        "HunyuanDiTPipeline": Kind("hunyuan", "tokenizer_2", 256, 16),
+        "StableDiffusionPipeline": Kind("stable-diffusion", "tokenizer", 77),
+        "IFPipeline": Kind("deepfloyd-if", "tokenizer", 77),
+        "DDPMPipeline": Kind("ddpm"),
+        "DDIMPipeline": Kind("ddim"),
+    },
+    "image-upscale": {"LDMSuperResolutionPipeline": Kind("ldsr", multiple=32)},
+}
+FIXED = {"clean_caption": False, "use_resolution_binning": False}  # these would change a text or a size
+
+
+class Pipeline(TorchModel):
+    """A pipeline of diffusers."""
+
+    driver = "diffusers"
+    default_batch_size = 4
+
+    def __init__(self, spec: ModelSpec, pipeline: Any) -> None:
+        parts = [part for part in pipeline.components.values() if hasattr(part, "parameters")]
+        main = getattr(pipeline, "unet", None) or pipeline.transformer  # removes the noise
+        super().__init__(spec, [main, *(part for part in parts if part is not main)], [pipeline])
+        self.kind = PIPELINES[spec.task][type(pipeline).__name__]
+        self._lock = threading.Lock()  # a scheduler counts the steps of one call
+
+    @classmethod
+    def load(cls, spec: ModelSpec) -> Self:
+        """Load the pipeline. Raises CourseError for files that are missing, damaged, or of another kind."""
+        import diffusers
+
+        folder = resolve_pictures(spec.source)
+        name = str(read_json(folder, PIPELINE_FILE).get("_class_name"))
+        if name not in (known := PIPELINES[spec.task]):
+            what = (
+                f"{spec.name} is a {name}"
+                if (folder / PIPELINE_FILE).is_file()
+                else f"{folder} has no pipeline"
+            )
+            raise CourseError(
+                f"{what}; for {spec.task}, diffusers runs {', '.join(known)}", "choose another model"
+            )
+        check_architecture(spec, (known[name].architecture,))
+        device = select_device(spec)
+        dtype = weight_dtype(spec, device)
+        options = {} if dtype == "auto" else {"torch_dtype": dtype}
+        try:
+            with quiet():
+                check_pipeline(folder)
+                pipeline = getattr(diffusers, name).from_pretrained(
+                    folder, local_files_only=True, use_safetensors=True, **options
+                )
+        except (*LOADING_ERRORS, AttributeError) as error:
+            what = f"diffusers cannot load {spec.name}: {one_line(error)}"
+            raise CourseError(what, "download it again") from error
+        pipeline.set_progress_bar_config(disable=True)
+        return cls(spec, pipeline.to(device))
+
+    @property
+    def pipeline(self) -> Any:
+        """The pipeline."""
+        self._check_open()
+        return self.parts[0]
+
+    def _call(self, **options: Any) -> list[Any]:
+        """Run the pipeline. Raises InputError for an option that it lacks, or whose value it refuses."""
+        accepted = inspect.signature(type(self.pipeline).__call__).parameters
+        given = {name: value for name, value in options.items() if value is not None}
+        if unknown := next((name for name in given if name not in accepted), None):
+            name = unknown.removesuffix("_scale")
+            raise InputError(
+                f"{self.name}, a {self.kind.architecture}, draws without {name}", f"leave {name} out"
+            )
+        given |= {name: value for name, value in FIXED.items() if name in accepted}
+        try:
+            with self._lock, quiet():
+                return list(self.pipeline(**given).images)
+        except ValueError as error:
+            raise InputError(f"{self.name}: {one_line(error)}", "change this value") from error
+
+
+class Painter(Pipeline):
+    """A pipeline that draws pictures of texts, or pictures like those of its training without a text."""
+
+    task = "image-generation"
+    capabilities = frozenset({"draw"})
+
+    def _draw(self, prompts: list[str], params: Params) -> list[Any]:
+        self._check_sides(params)
+        options = {
+            "width": params.width,
+            "height": params.height,
+            "num_inference_steps": params.num_inference_steps,
+            "guidance_scale": params.guidance,
+            "generator": generators(params.seed, len(prompts)),
+        }
+        if not self.kind.tokenizer:
+            if text := next(filter(None, prompts), None):
+                raise InputError(f"{self.name} draws without a prompt; got {text!r:.60}", 'draw([""])')
+            return self._call(batch_size=len(prompts), **options)
+        self._check_lengths(prompts)
+        guided = getattr(self.model.config, "guidance_embeds", True)  # of Flux: schnell has none
+        if params.guidance is not None and self.kind.architecture == "flux" and not guided:
+            raise InputError(f"{self.name} was trained without guidance", "leave guidance out")
+        return self._call(prompt=prompts, **options)
+
+    def _check_sides(self, params: Params) -> None:
+        for name in ("width", "height"):
+            side, multiple = getattr(params, name), self.kind.multiple
+            if side is not None and side % multiple:
+                what = f"{name}={side} is not divisible by {multiple}, as {self.kind.architecture} needs"
+                raise InputError(what, f"draw(prompts, {name}={math.ceil(side / multiple) * multiple})")
+
+    def _check_lengths(self, prompts: list[str]) -> None:
+        tokenizer = getattr(self.pipeline, self.kind.tokenizer)
+        for i, ids in enumerate(tokenizer(prompts, verbose=False)["input_ids"]):
+            if len(ids) > self.kind.tokens:
+                what = f"prompts[{i}] has {len(ids)} tokens; {self.name} reads {self.kind.tokens}"
+                raise InputError(what, "use a shorter prompt")
+
+
+class LatentUpscaler(Pipeline):
+    """LDSR: a diffusion model that draws the enlarged picture. Details that it adds are invented."""
+
+    task = "image-upscale"
+    capabilities = frozenset({"upscale"})
+
+    def __init__(self, spec: ModelSpec, pipeline: Any) -> None:
+        super().__init__(spec, pipeline)
+        # The latent has the size of the picture, and the decoder doubles it between its blocks.
+        self.scale = check_scale(spec, 2 ** (len(pipeline.vqvae.config.block_out_channels) - 1))
+
+    def _upscale(self, pictures: list[Any]) -> list[Any]:
+        params, results = self.spec.params, []
+        for i, picture in enumerate(pictures):
+            (values,) = self._call(
+                image=padded(picture, self.kind.multiple),
+                num_inference_steps=params.num_inference_steps,
+                generator=generators(params.seed + i, 1),
+                output_type="pt",  # as pictures, it fails with bfloat16
+            )
+            results.append(to_picture(values, (picture.width * self.scale, picture.height * self.scale)))
+        return results
+
+
+def generators(seed: int, count: int) -> list[Any]:
+    """A source of noise for each picture: with seed, seed + 1, and so on."""
+    import torch
+
+    return [torch.Generator().manual_seed(seed + i) for i in range(count)]
+
+
+def padded(picture: Any, multiple: int) -> Any:
+    """The picture with its right and lower edge repeated, so that its sides are multiples of `multiple`."""
+    import numpy as np
+    from PIL import Image
+
+    right, below = (-side % multiple for side in picture.size)
+    return Image.fromarray(np.pad(np.asarray(picture), ((0, below), (0, right), (0, 0)), mode="edge"))

@@ -1,0 +1,24 @@
+"""Face embeddings with transformers: a ViT or a convnet whose pooled output is the vector of the face."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from course_lib.vision.torch_model import TransformersModel
+
+
+class FaceEmbedder(TransformersModel):
+    """A model that gives pictures of one face similar vectors. It does not look for the face."""
+
+    task = "face-embedding"
+    capabilities = frozenset({"embed_faces"})
+    auto_class = "AutoModel"
+
+    def _embed_faces(self, pictures: list[Any]) -> Any:
+        import torch
+
+        with torch.inference_mode():
+            output = self.model(pixel_values=self.pixels(pictures))
+        pooled = getattr(output, "pooler_output", None)
+        pooled = output.last_hidden_state[:, 0] if pooled is None else pooled
+        return pooled.flatten(1).float().cpu().numpy()

@@ -1,0 +1,203 @@
+"""InsightFace's models (buffalo_l and others) with onnxruntime: find the face, turn it upright, embed it.
+
+The steps are those of the package insightface: SCRFD finds faces (Guo et al. 2021, arXiv:2105.04714), a
+similarity transform brings their five points into their places, and ArcFace embeds them (Deng et al. 2019,
+arXiv:1801.07698).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from course_lib.atomic import atomic_folder
+from course_lib.errors import CourseError
+from course_lib.models.drivers.pretrained import one_line, select_device
+from course_lib.models.files.pictures import resolve_pictures
+from course_lib.models.schema.spec import ModelSpec
+from course_lib.vision.engine import PictureModel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SIDE = 112  # of an upright face, in pixels
+# Where its left eye, right eye, nose and corners of the mouth lie, as in the training of such models.
+POINTS = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
+STRIDES = (8, 16, 32)  # pixels between the places where the detector looks
+CONFIDENCE, OVERLAP = 0.5, 0.4  # a face scores at least this; of two boxes that overlap more, one is kept
+DETECTOR_SIDE = 640
+MISSING = "pip install onnxruntime"
+
+
+class InsightFace(PictureModel):
+    """A detector of faces, unless the files have none, and an embedder of upright faces."""
+
+    task, driver = "face-embedding", "onnxruntime"
+    capabilities = frozenset({"embed_faces"})
+    shown = ("weight_bytes", "device", "detects")
+
+    def __init__(self, spec: ModelSpec, files: list[Path], sessions: list[Any]) -> None:
+        super().__init__(spec)
+        self.files = files
+        self.detector = _only(spec, sessions, _is_detector, "detector", needed=False)
+        self.embedder = _only(spec, sessions, _is_embedder, "embedder of faces", needed=True)
+
+    @classmethod
+    def load(cls, spec: ModelSpec) -> Self:
+        """Load the models. Raises CourseError for files that are missing, damaged, or of another kind."""
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise CourseError(f"the driver onnxruntime is not installed: {error}", MISSING) from error
+        path = resolve_pictures(spec.source)
+        files = sorted(path.glob("*.onnx")) if path.is_dir() else [path]
+        providers = ["CPUExecutionProvider"]
+        if select_device(spec) == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            providers.insert(0, "CUDAExecutionProvider")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        sessions = []
+        for file in files:
+            try:
+                sessions.append(onnxruntime.InferenceSession(str(file), options, providers=providers))
+            except Exception as error:  # its errors have no common class
+                what = f"{file.name} is no ONNX model, or a damaged one: {one_line(error)}"
+                raise CourseError(what, "get the file again") from error
+        return cls(spec, files, sessions)
+
+    @property
+    def detects(self) -> bool:
+        """Whether the model looks for the face; otherwise a picture must be an upright face."""
+        return self.detector is not None
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.files)
+
+    @property
+    def device(self) -> str:
+        self._check_open()
+        return "cuda" if "CUDAExecutionProvider" in self.embedder.get_providers() else "cpu"
+
+    def save(self, folder: Path | str) -> Path:
+        """Copy the files to a new folder."""
+        self._check_open()
+        with atomic_folder(target := Path(folder).expanduser()) as partial:
+            for file in self.files:
+                (partial / file.name).write_bytes(file.read_bytes())
+        return target
+
+    def close(self) -> None:
+        self.detector = self.embedder = None
+
+    def _is_closed(self) -> bool:
+        return self.embedder is None
+
+    def faces(self, picture: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The faces that the detector finds in an RGB picture, the surest first.
+
+        Returns their boxes (faces, 4: left, top, right, bottom) and points (faces, 5, 2), in pixels.
+        """
+        ratio = DETECTOR_SIDE / max(picture.size)
+        small = picture.resize([max(1, round(side * ratio)) for side in picture.size])
+        square = np.zeros((DETECTOR_SIDE, DETECTOR_SIDE, 3), np.float32)
+        square[: small.height, : small.width] = np.asarray(small)
+        outputs = _run(self.detector, (square - 127.5) / 128)
+        boxes, points, scores = decode(outputs)
+        kept = without_overlaps(boxes, scores)
+        return boxes[kept] / ratio, points[kept] / ratio
+
+    def _embed_faces(self, pictures: list[Any]) -> Any:
+        faces = [self._upright(picture) for picture in pictures]
+        values = [(np.asarray(face, np.float32) - 127.5) / 127.5 for face in faces]
+        return np.concatenate([_run(self.embedder, value)[0].reshape(1, -1) for value in values])
+
+    def _upright(self, picture: Any) -> Any:
+        """The only face of a picture, 112 x 112. Raises CourseError for a picture with none or several."""
+        if self.detector is None:
+            return picture.resize((SIDE, SIDE))
+        boxes, points = self.faces(picture)
+        if len(boxes) != 1:
+            found = ", ".join("-".join(f"{value:.0f}" for value in box) for box in boxes[:4])
+            what = f"{self.name} finds {len(boxes) or 'no'} face{'s' * (len(boxes) != 1)} in a picture of "
+            what += f"{picture.width} x {picture.height} pixels{' at ' * bool(found)}{found}"
+            raise CourseError(what, "give a picture with one face, or cut one out with picture.crop(box)")
+        return upright(picture, points[0])
+
+
+def decode(outputs: list[NDArray[np.float32]]) -> tuple[Any, Any, Any]:
+    """Boxes (faces, 4), points (faces, 5, 2) and scores of SCRFD's outputs, in pixels of its input.
+
+    outputs: for each stride the scores, then for each the distances to the four sides of the box, then those
+    to the five points, both in strides. Each place of the grid has two candidates.
+    """
+    boxes, points, scores = [], [], []
+    for i, stride in enumerate(STRIDES):
+        score, sides, marks = (outputs[i + 3 * kind].reshape(-1, n) for kind, n in enumerate((1, 4, 10)))
+        cells = DETECTOR_SIDE // stride
+        ys, xs = np.divmod(np.repeat(np.arange(cells * cells), len(score) // cells**2), cells)
+        centres = np.stack([xs, ys], 1) * float(stride)
+        sure = score[:, 0] >= CONFIDENCE
+        centre, side = centres[sure], sides[sure] * stride
+        boxes.append(np.concatenate([centre - side[:, :2], centre + side[:, 2:]], 1))
+        points.append(centre[:, None] + marks[sure].reshape(-1, 5, 2) * stride)
+        scores.append(score[sure, 0])
+    return np.concatenate(boxes), np.concatenate(points), np.concatenate(scores)
+
+
+def without_overlaps(boxes: Any, scores: Any) -> list[int]:
+    """The indices of the boxes that remain if of two that overlap the surer one is kept, the surest first."""
+    kept: list[int] = []
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    for i in np.argsort(-scores):
+        low, high = np.maximum(boxes[kept, :2], boxes[i, :2]), np.minimum(boxes[kept, 2:], boxes[i, 2:])
+        shared = np.prod(np.clip(high - low, 0, None), axis=1)
+        if not (shared / np.maximum(areas[kept] + areas[i] - shared, 1e-9) > OVERLAP).any():
+            kept.append(int(i))
+    return kept
+
+
+def upright(picture: Any, points: Any) -> Any:
+    """The face with these five points (5, 2), turned, moved and enlarged so that they lie at POINTS."""
+    from PIL import Image
+
+    (a, b), shift = similarity(np.array(POINTS), np.asarray(points, float))
+    matrix = (a, -b, shift[0], b, a, shift[1])  # from a pixel of the result to one of the picture
+    return picture.transform((SIDE, SIDE), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+
+
+def similarity(before: Any, after: Any) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The turn, scale and shift that bring points (n, 2) closest to others, by least squares (Umeyama 1991).
+
+    Returns (a, b), (x, y): a point (u, v) goes to (a u - b v + x, b u + a v + y).
+    """
+    z, w = before @ (1, 1j), after @ (1, 1j)  # as complex numbers, turn and scale are one factor
+    factor = np.vdot(z - z.mean(), w - w.mean()) / np.vdot(z - z.mean(), z - z.mean()).real
+    shift = w.mean() - factor * z.mean()
+    return (factor.real, factor.imag), (shift.real, shift.imag)
+
+
+def _run(session: Any, values: Any) -> list[Any]:
+    """The outputs of an ONNX model for one picture (height, width, 3)."""
+    batch = np.ascontiguousarray(values.transpose(2, 0, 1)[None].astype(np.float32))
+    outputs: list[Any] = session.run(None, {session.get_inputs()[0].name: batch})
+    return outputs
+
+
+def _is_detector(session: Any) -> bool:
+    return len(session.get_outputs()) == 3 * len(STRIDES)
+
+
+def _is_embedder(session: Any) -> bool:
+    return len(session.get_outputs()) == 1 and list(session.get_inputs()[0].shape[2:]) == [SIDE, SIDE]
+
+
+def _only(spec: ModelSpec, sessions: list[Any], fits: Any, kind: str, *, needed: bool) -> Any:
+    """The only model of a kind, or None. Raises CourseError for several, and if it is needed for none."""
+    found = [session for session in sessions if fits(session)]
+    if len(found) > 1 or (needed and not found):
+        what = f"{spec.name} has {len(found)} ONNX models of the kind {kind}; one is used"
+        raise CourseError(what, "name a folder with InsightFace's files, such as those of buffalo_l")
+    return found[0] if found else None

@@ -1,0 +1,66 @@
+"""The judge: a classifier that says what a picture shows, in the words of a prompt of haneul-painter.
+
+It was trained apart from the painter. Where both agree, the picture shows what the prompt asks for, unless
+the judge errs; the painter's model card says how often it does.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from course_lib import data
+from course_lib.quiet import quiet
+from course_lib.vision.pictures import as_pictures
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FOLDER = data.MODELS / "haneul-painter" / "judge"
+BATCH = 32
+
+
+class Judge:
+    """The classifier of the pictures that haneul-painter draws.
+
+    groups: the words of a prompt's parts, of which each picture has one of each group.
+    """
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+        with quiet():
+            self._processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+            model = AutoModelForImageClassification.from_pretrained(folder, local_files_only=True)
+        self._model: Any = model.float().eval()
+        labels = iter(model.config.id2label[i] for i in range(model.config.num_labels))
+        self.groups = [list(itertools.islice(labels, count)) for count in model.config.groups]
+
+    def seen(self, pictures: Any) -> list[str]:
+        """The prompt that describes each picture best: always one, even if a picture shows nothing of it."""
+        parts = self._run(pictures)[0].split([len(group) for group in self.groups], dim=1)
+        best = zip(*(part.argmax(1).tolist() for part in parts), strict=True)
+        return [" ".join(group[i] for group, i in zip(self.groups, row, strict=True)) for row in best]
+
+    def features(self, pictures: Any) -> NDArray[Any]:
+        """What the classifier's last layer reads of each picture: (pictures, 64), for `frechet_distance`."""
+        return self._run(pictures)[1].numpy()
+
+    def prompts(self) -> list[str]:
+        """Every prompt that haneul-painter knows."""
+        return [" ".join(parts) for parts in itertools.product(*self.groups)]
+
+    def _run(self, pictures: Any) -> tuple[Any, Any]:
+        """Logits (pictures, labels) and features (pictures, 64)."""
+        import torch
+
+        logits, features = [], []
+        images = as_pictures(pictures)
+        with torch.inference_mode():
+            for start in range(0, len(images), BATCH):
+                pixels = self._processor(images=images[start : start + BATCH], return_tensors="pt")
+                pooled = self._model.resnet(pixels["pixel_values"]).pooler_output
+                features.append(pooled.flatten(1))
+                logits.append(self._model.classifier(pooled))
+        return torch.cat(logits), torch.cat(features)

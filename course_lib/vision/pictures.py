@@ -1,0 +1,115 @@
+"""Open pictures as RGB, the right way up, and refuse files that are none, cut off, or too large."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from course_lib.errors import CourseError
+from course_lib.models.drivers.arguments import InputError
+from course_lib.names import existing_path
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS = 64_000_000  # 8,000 x 8,000: 192 MB as RGB; a file of 50 kB may claim more
+WIDE_MODES = ("I;16", "I;16B", "I;16L", "I", "F")  # grey with more than 8 bits
+Pictures = "Image | str | Path | Iterable[Image | str | Path]"
+
+
+def open_picture(path: Path | str) -> Image:
+    """Return the picture in a file as RGB: turned as its EXIF says, transparent parts white.
+
+    Raises CourseError for a missing file, one that is no picture or is cut off, and more than 64 million
+    pixels, before they are decoded.
+    """
+    import PIL.Image
+
+    path = existing_path(Path(path))
+    if not path.is_file():
+        what = f"{path} is a folder" if path.is_dir() else f"{path} does not exist"
+        raise CourseError(what, "give the path of a picture")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the limit is our own
+            with PIL.Image.open(path) as picture:
+                _check_size(picture.size, path.name)
+                picture.load()
+                return as_rgb(picture)
+    except PIL.Image.DecompressionBombError:
+        what = f"{path.name} claims more than {2 * (PIL.Image.MAX_IMAGE_PIXELS or 0):,} pixels"
+        raise CourseError(what, "make it smaller first") from None
+    except PIL.UnidentifiedImageError:
+        start = path.read_bytes()[:8] if path.stat().st_size else b""
+        raise CourseError(
+            f"{path.name} is not a picture: it has {path.stat().st_size:,} bytes and begins with {start!r}",
+            "save it as PNG or JPEG",
+        ) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise CourseError(f"{path.name} cannot be read: {error}", "get the file again") from error
+
+
+def as_rgb(picture: Image) -> Image:
+    """The picture as RGB with 8 bits: turned as its EXIF says, transparent parts white.
+
+    Grey values of 16 bits are divided by 257.
+    """
+    import PIL.Image
+    import PIL.ImageOps
+
+    turned = PIL.ImageOps.exif_transpose(picture)
+    if turned.mode in WIDE_MODES:
+        return _eight_bits(turned).convert("RGB")
+    if turned.has_transparency_data:
+        opaque = PIL.Image.new("RGBA", turned.size, "white")
+        return PIL.Image.alpha_composite(opaque, turned.convert("RGBA")).convert("RGB")
+    return turned.convert("RGB")
+
+
+def as_pictures(pictures: Any, name: str = "images") -> list[Image]:
+    """A list of pictures or paths as RGB pictures. Raises InputError for anything else."""
+    if (
+        isinstance(pictures, str | Path)
+        or not isinstance(pictures, Iterable)
+        or isinstance(pictures, Mapping)
+    ):
+        raise InputError(
+            f"{name} is {pictures!r:.60}, where a list of pictures is expected", "give [picture]"
+        )
+    return [as_picture(picture, f"{name}[{i}]") for i, picture in enumerate(pictures)]
+
+
+def as_picture(picture: Any, name: str = "image") -> Image:
+    """A picture, or the path of one, as RGB. Raises InputError for anything else."""
+    import PIL.Image
+
+    if isinstance(picture, str | Path):
+        return open_picture(picture)
+    if not isinstance(picture, PIL.Image.Image):
+        shown = " ".join(repr(picture).split())[:60]
+        what = f"{name} is {shown} (type {type(picture).__name__}), where a picture is expected"
+        raise InputError(what, "PIL.Image.fromarray(array)")
+    _check_size(picture.size, name)
+    return as_rgb(picture)
+
+
+def _check_size(size: tuple[int, int], name: str) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        what = f"{name} has {width:,} x {height:,} pixels, more than {MAX_PIXELS:,} in all"
+        raise CourseError(what, "make it smaller first")
+    if not width or not height:
+        raise CourseError(f"{name} has {width} x {height} pixels", "give a picture with pixels")
+
+
+def _eight_bits(picture: Image) -> Image:
+    """A grey picture of 16 or 32 bits with 8: what lies in 0 to 65,535 is divided by 257."""
+    import numpy as np
+    import PIL.Image
+
+    values = np.asarray(picture).astype(np.float64)
+    if picture.mode == "F" and values.max(initial=0) <= 1:
+        values = values * 65535
+    return PIL.Image.fromarray(np.clip(np.round(values / 257), 0, 255).astype(np.uint8))

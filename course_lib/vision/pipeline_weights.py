@@ -1,0 +1,59 @@
+"""Compare the weights of a pipeline's parts with their configurations, without reading a weight.
+
+diffusers fills weights that are missing in a file with random numbers, and only warns.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from course_lib.errors import CourseError
+from course_lib.models.files.headers import PIPELINE_FILE, read_json, read_safetensors_header
+from course_lib.models.files.pictures import part_weights, pipeline_parts
+from course_lib.models.files.weights import check_weights, raise_on_difference
+
+LIBRARIES = ("diffusers", "transformers")
+
+
+def check_pipeline(folder: Path) -> None:
+    """Check that each model of a pipeline has all of its tensors in their shapes, and no unknown one.
+
+    Raises CourseError for a difference, and for parts with code of their own.
+    """
+    index = read_json(folder, PIPELINE_FILE)
+    for part in pipeline_parts(folder):
+        library, name = index[part][:2]
+        if library not in LIBRARIES:
+            what = f"{folder.name}: the part {part} is a {name} of {library}, not of {' or '.join(LIBRARIES)}"
+            raise CourseError(what, "choose another model")
+        kind = getattr(importlib.import_module(library), name)
+        if library == "transformers" and hasattr(kind, "_from_config"):
+            check_weights(
+                folder / part, SimpleNamespace(from_config=lambda c, kind=kind, **_: kind._from_config(c))
+            )
+        elif library == "diffusers" and hasattr(kind, "named_parameters"):
+            _check_part(folder / part, kind)
+
+
+def _check_part(folder: Path, kind: Any) -> None:
+    """Check the tensors of one model of diffusers, given as its class."""
+    import torch
+
+    weights = part_weights(folder)
+    if not weights:
+        raise CourseError(f"{folder.parent.name}/{folder.name} has no .safetensors file", "download it again")
+    with torch.device("meta"):
+        model = kind.from_config(kind.load_config(folder, local_files_only=True))
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    headers = [read_safetensors_header(path) for path in weights]
+    actual = {name: tensor.shape for header in headers for name, tensor in header.items()}
+    model._fix_state_dict_keys_on_load(actual)  # files of older versions name some tensors otherwise
+    where = f"{folder.parent.name}/{folder.name}"
+    raise_on_difference(where, sorted(expected.keys() - actual), sorted(actual.keys() - expected.keys()))
+    for name, shape in actual.items():
+        if shape != expected[name]:
+            what = f"{where}: {name} has the shape {shape}; by config.json it is {expected[name]}"
+            raise CourseError(what, "use the config.json that was saved with these weights")

@@ -1,0 +1,137 @@
+"""Picture models in torch: `TorchModel`, the base class of all, and `TransformersModel`, of transformers'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from course_lib.atomic import atomic_folder
+from course_lib.errors import CourseError
+from course_lib.models.drivers.pretrained import LOADING_ERRORS, from_pretrained, one_line
+from course_lib.models.files.headers import read_json
+from course_lib.models.files.pictures import resolve_pictures
+from course_lib.models.planner.memory import memory_footprint
+from course_lib.models.schema.pictures import MODEL_TYPES
+from course_lib.models.schema.spec import ModelSpec
+from course_lib.quiet import quiet
+from course_lib.vision.engine import PictureModel
+
+
+class TorchModel(PictureModel):
+    """A picture model in this process.
+
+    modules: its torch modules. parts: what `save` writes, by `save_pretrained`.
+    """
+
+    def __init__(self, spec: ModelSpec, modules: Iterable[Any], parts: Iterable[Any] = ()) -> None:
+        super().__init__(spec)
+        self.modules, self.parts = list(modules), list(parts)
+
+    @property
+    def model(self) -> Any:
+        """The torch module; of a pipeline the one that removes the noise."""
+        self._check_open()
+        return self.modules[0]
+
+    @property
+    def parameters(self) -> int:
+        return sum(weight.numel() for module in self.modules for weight in module.parameters())
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(map(memory_footprint, self.modules))
+
+    @property
+    def device(self) -> str:
+        return str(next(self.model.parameters()).device.type)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the model to a new folder. Loaded from there, it gives the same results.
+
+        Raises CourseError if the folder exists or cannot be written. An interrupted `save` leaves no files.
+        """
+        self._check_open()
+        target = Path(folder).expanduser()
+        try:
+            with atomic_folder(target) as partial, quiet():
+                self._write(partial)
+        except OSError as error:
+            fix = "choose a writable folder on a disk with enough space"
+            raise CourseError(f"{target} cannot be written: {error}", fix) from error
+        return target
+
+    def _write(self, folder: Path) -> None:
+        for part in self.parts:
+            part.save_pretrained(folder)
+
+    def close(self) -> None:
+        self.modules, self.parts = [], []
+
+    def _is_closed(self) -> bool:
+        return not self.modules
+
+
+def _other(spec: ModelSpec) -> str:
+    """The call that loads a single file of weights."""
+    return 'load(..., driver="spandrel")' if spec.task == "image-upscale" else 'load("./FOLDER", ...)'
+
+
+class TransformersModel(TorchModel):
+    """A model of transformers with its image processor."""
+
+    driver = "huggingface"
+    auto_class: str  # the class of transformers that loads the model
+
+    @classmethod
+    def load(cls, spec: ModelSpec) -> Self:
+        """Load the model. Raises CourseError for files that are missing, damaged, or of another model."""
+        import transformers
+
+        folder = resolve_pictures(spec.source)
+        if folder.is_file():
+            raise CourseError(f"{folder} is one file; the driver {cls.driver} loads folders", _other(spec))
+        kind = str(read_json(folder, "config.json").get("model_type"))
+        known = MODEL_TYPES[spec.task]
+        if kind not in known:
+            what = f"{spec.name} is a {kind}; for {spec.task}, transformers runs {', '.join(known)}"
+            raise CourseError(what, "choose a model made for the task")
+        check_architecture(spec, (known[kind],))
+        model = from_pretrained(getattr(transformers, cls.auto_class), spec, folder)
+        return cls(spec, [model], [model, *cls._processors(folder)])
+
+    @classmethod
+    def _processors(cls, folder: Path) -> list[Any]:
+        """What makes the model's inputs: its image processor."""
+        return [load_part("AutoImageProcessor", folder)]
+
+    @property
+    def processor(self) -> Any:
+        """The image processor."""
+        return self.parts[1]
+
+    def pixels(self, pictures: list[Any]) -> Any:
+        """The pictures as the model's `pixel_values`: (pictures, 3, height, width) on its device."""
+        values = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
+        return values.to(self.model.device, self.model.dtype)
+
+
+def load_part(auto_class: str, folder: Path) -> Any:
+    """Load an image processor with a class of transformers. Raises CourseError if that fails."""
+    import transformers
+
+    try:
+        with quiet():
+            return getattr(transformers, auto_class).from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except LOADING_ERRORS as error:
+        what = f"the image processor of {folder.name} cannot be loaded: {one_line(error)}"
+        raise CourseError(what, "save the model's own image processor in the folder") from error
+
+
+def check_architecture(spec: ModelSpec, actual: tuple[str, ...]) -> None:
+    """Raise CourseError if the specification names another architecture than the files have."""
+    if spec.architecture not in (None, *actual):
+        what = f"architecture: {spec.architecture!r}, but {spec.name} is {' or '.join(actual)}"
+        raise CourseError(what, "leave architecture out")

@@ -1,0 +1,152 @@
+"""Upscaling: Swin2SR with transformers, and ESRGAN, Real-ESRGAN and SwinIR with spandrel.
+
+Swin2SR: Conde et al. 2022 (arXiv:2209.11345). ESRGAN: Wang et al. 2018 (arXiv:1809.00219); Real-ESRGAN: 2021
+(arXiv:2107.10833). SwinIR: Liang et al. 2021 (arXiv:2108.10257).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self
+
+from course_lib.errors import CourseError
+from course_lib.models.drivers.pretrained import LOADING_ERRORS, one_line, select_device, weight_dtype
+from course_lib.models.files.pictures import resolve_pictures
+from course_lib.models.schema.spec import ModelSpec
+from course_lib.vision.torch_model import TorchModel, TransformersModel, check_architecture
+
+SPANDREL = {  # spandrel's name -> architectures of a specification
+    "ESRGAN": ("esrgan", "real-esrgan"),  # one network, trained on other pictures
+    "Compact": ("real-esrgan",),
+    "SwinIR": ("swinir",),
+}
+SPANDREL_FIX = "pip install --no-deps spandrel==0.4.2 einops==0.8.2"
+
+
+class Swin2SR(TransformersModel):
+    """A Swin2SR model."""
+
+    task = "image-upscale"
+    capabilities = frozenset({"upscale"})
+    auto_class = "AutoModelForImageToImage"
+
+    @classmethod
+    def load(cls, spec: ModelSpec) -> Self:
+        model = super().load(spec)
+        model.scale = check_scale(spec, int(model.model.config.upscale))
+        return model
+
+    def _upscale(self, pictures: list[Any]) -> list[Any]:
+        return batched(
+            pictures, lambda batch: self.model(pixel_values=self.pixels(batch)).reconstruction, self.scale
+        )
+
+
+class Spandrel(TorchModel):
+    """A network of spandrel, from one .safetensors file, whose tensors tell the network's sizes."""
+
+    task, driver = "image-upscale", "spandrel"
+    capabilities = frozenset({"upscale"})
+
+    def __init__(self, spec: ModelSpec, descriptor: Any) -> None:
+        super().__init__(spec, [descriptor.model.eval()])
+        self.descriptor, self.scale = descriptor, check_scale(spec, int(descriptor.scale))
+
+    @classmethod
+    def load(cls, spec: ModelSpec) -> Self:
+        """Load the network. Raises CourseError for files that are missing, damaged, or of another network."""
+        from safetensors.torch import load_file
+
+        path, spandrel = resolve_pictures(spec.source), import_spandrel()
+        if path.suffix != ".safetensors":
+            raise CourseError(f"{path} is no .safetensors file", 'load("./MODEL.safetensors", ...)')
+        device = select_device(spec)
+        dtype = weight_dtype(spec, device)
+        try:
+            found = spandrel.ModelLoader().load_from_state_dict(load_file(path))
+        except (*LOADING_ERRORS, AttributeError, spandrel.UnsupportedModelError) as error:
+            what = f"spandrel knows no network with the tensors of {path.name}: {one_line(error)}"
+            raise CourseError(what, "choose another model") from error
+        if found.architecture.id not in SPANDREL or (found.input_channels, found.output_channels) != (3, 3):
+            what = f"{path.name} is {found.architecture.id} with {found.input_channels} channels; "
+            what += f"supported are {', '.join(SPANDREL)} with 3"
+            raise CourseError(what, "choose another model")
+        check_architecture(spec, SPANDREL[found.architecture.id])
+        return cls(spec, found.to(device=device, dtype=None if dtype == "auto" else dtype))
+
+    def _upscale(self, pictures: list[Any]) -> list[Any]:
+        return batched(pictures, lambda batch: self.descriptor(as_tensor(batch, self.model)), self.scale)
+
+    def _write(self, folder: Path) -> None:
+        from safetensors.torch import save_model
+
+        save_model(self.model, str(folder / "model.safetensors"))
+
+
+def import_spandrel() -> Any:
+    """Import spandrel without torchvision, which two networks need that are not used here.
+
+    PyPI's torchvision for Linux cannot be imported beside a torch without CUDA, and then breaks transformers.
+    Raises CourseError if spandrel is not installed.
+    """
+    stand_ins = [f"torchvision{part}" for part in ("", ".transforms", ".transforms.functional")]
+    absent = [name for name in stand_ins if name not in sys.modules]
+    for name in absent if "spandrel" not in sys.modules else ():
+        sys.modules[name] = module = ModuleType(name)
+        module.__dict__.update(__path__=[], InterpolationMode=None, rotate=None, normalize=None)
+    try:
+        import spandrel
+    except ImportError as error:
+        raise CourseError(f"the driver spandrel is not installed: {error}", SPANDREL_FIX) from error
+    finally:
+        for name in absent:
+            sys.modules.pop(name, None)
+    return spandrel
+
+
+def check_scale(spec: ModelSpec, scale: int) -> int:
+    """Return the factor. Raises CourseError if the specification asks for another one than the model's."""
+    if spec.params.scale not in (None, scale):
+        what = f"params.scale is {spec.params.scale}, and {spec.name} enlarges {scale} times"
+        raise CourseError(what, f'load(..., params={{"scale": {scale}}})')
+    return scale
+
+
+def as_tensor(pictures: list[Any], module: Any) -> Any:
+    """Pictures of one size as values from 0 to 1: (pictures, 3, height, width), on the module's device."""
+    import numpy as np
+    import torch
+
+    weight = next(module.parameters())
+    values = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2)
+    return values.to(weight.device, torch.float32).div(255).to(weight.dtype)
+
+
+def batched(pictures: list[Any], run: Any, scale: int) -> list[Any]:
+    """The enlarged pictures. Those of one size are computed together.
+
+    run: from pictures to values from 0 to 1, (pictures, 3, height, width).
+    """
+    import torch
+
+    results: dict[int, Any] = {}
+    for size in dict.fromkeys(picture.size for picture in pictures):
+        places = [i for i, picture in enumerate(pictures) if picture.size == size]
+        with torch.inference_mode():
+            values = run([pictures[i] for i in places])
+        results |= {
+            i: to_picture(v, (size[0] * scale, size[1] * scale)) for i, v in zip(places, values, strict=True)
+        }
+    return [results[i] for i in range(len(pictures))]
+
+
+def to_picture(values: Any, size: tuple[int, int]) -> Any:
+    """Values from 0 to 1, (3, height, width), as a picture of `size`; what is padded beyond it is cut."""
+    import torch
+    from PIL import Image
+
+    width, height = size
+    rounded = (values[:, :height, :width].float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(rounded.permute(1, 2, 0).cpu().numpy())

@@ -1,0 +1,168 @@
+"""haneul-captioner: a ViT that looks and a GPT-2 that writes, both small, trained from scratch.
+
+`python -m picture_training.captioner --resume` trains it, or goes on, and writes models/haneul-captioner.
+"""
+
+from __future__ import annotations
+
+import calendar
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+from bankworld.pictures import CAPTIONS, cards, draw_picture, signs
+from PIL import Image
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    GPT2Config,
+    PreTrainedTokenizerFast,
+    VisionEncoderDecoderConfig,
+    VisionEncoderDecoderModel,
+    ViTConfig,
+)
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from course_lib import data
+from picture_training.captions import evaluate, read_share
+from picture_training.publish import publish, read_options
+from picture_training.run import Run, optimisers
+
+NAME = "haneul-captioner"
+PIXELS, PATCH, WIDTH = 96, 12, 128
+SIZES = (96, 128, 128, 160)  # of the pictures that are drawn, before they are made PIXELS wide
+BATCH, STEPS = 64, 2400
+PAD, BOS, EOS, UNKNOWN = "<|pad|>", "<|bos|>", "<|end|>", "<|unknown|>"
+LONGEST = 32  # tokens of a caption
+
+
+def new_tokenizer() -> PreTrainedTokenizerFast:
+    """One token for each word, digit and mark that a caption can contain."""
+    tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(),
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.Punctuation(),
+        ]
+    )
+    tokenizer.decoder = decoders.Metaspace()
+    words = [*CAPTIONS.values(), *cards.COLOURS, *cards.products(), *signs.places(), "0123456789"]
+    text = " ".join([*words, *calendar.month_name]).replace("{", "").replace("}", "")
+    trainer = trainers.WordLevelTrainer(special_tokens=[PAD, BOS, EOS, UNKNOWN], show_progress=False)
+    tokenizer.train_from_iterator([text, *words], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {EOS}", special_tokens=[(EOS, tokenizer.token_to_id(EOS))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        unk_token=UNKNOWN,
+        model_max_length=LONGEST,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def sines(side: int, width: int) -> torch.Tensor:
+    """Positions in a square of patches as sines and cosines, (side * side, width): near ones are alike."""
+    rates = 100 ** (-torch.arange(width // 4) / (width // 4))
+    angles = torch.arange(side)[:, None] * rates
+    one = torch.cat([angles.sin(), angles.cos()], 1)  # (side, width / 2)
+    rows, columns = one[:, None].expand(-1, side, -1), one[None].expand(side, -1, -1)
+    return torch.cat([rows, columns], 2).flatten(0, 1)
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast, patch: int = PATCH) -> VisionEncoderDecoderModel:
+    torch.manual_seed(0)
+    heads = WIDTH // 32
+    encoder = ViTConfig(
+        image_size=PIXELS,
+        patch_size=patch,
+        hidden_size=WIDTH,
+        num_hidden_layers=5,
+        num_attention_heads=heads,
+        intermediate_size=4 * WIDTH,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    decoder = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=LONGEST,
+        n_embd=WIDTH,
+        n_layer=2,
+        n_head=heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    config.decoder_start_token_id = tokenizer.bos_token_id
+    config.pad_token_id = tokenizer.pad_token_id
+    config.eos_token_id = tokenizer.eos_token_id
+    model = VisionEncoderDecoderModel(config)
+    model.set_attn_implementation("eager")  # trains faster on a CPU than the fused one
+    positions = model.encoder.embeddings.position_embeddings
+    with torch.no_grad():
+        positions[0, 1:].copy_(0.5 * sines(PIXELS // patch, WIDTH))
+    return model
+
+
+def pixels_of(images: list[Image.Image]) -> torch.Tensor:
+    """RGB pictures as the model reads them: (n, 3, PIXELS, PIXELS), from -1 to 1."""
+    size = (PIXELS, PIXELS)
+    arrays = [np.asarray(image.resize(size, Image.Resampling.BILINEAR)) for image in images]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def loss_of(model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast, step: int) -> torch.Tensor:
+    """Cross-entropy of the captions of this step's pictures, all of them new, drawn in several sizes."""
+    pictures = [draw_picture("train", step * BATCH + i, SIZES[i % len(SIZES)]) for i in range(BATCH)]
+    ids = tokenizer([p.caption for p in pictures], padding=True, return_tensors="pt").input_ids
+    labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return model(pixel_values=pixels_of([p.image for p in pictures]), labels=labels).loss
+
+
+def save(model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write the model in 16 bits, its tokenizer, and the processor that makes pictures PIXELS wide."""
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": PIXELS, "width": PIXELS}).save_pretrained(folder)
+
+
+def main() -> None:
+    options = read_options(__doc__, STEPS)
+    tokenizer = new_tokenizer()
+    model = new_model(tokenizer)
+    run = Run(
+        NAME, model, optimisers(model, 1e-2, 2e-3, embeddings="wte"), options.steps, resume=options.resume
+    )
+    run.train(lambda step: loss_of(model, tokenizer, step))
+    folder = data.MODELS / NAME
+    save(model, tokenizer, folder)
+    rows = evaluate(folder)
+    unseen, combinations, changed = rows["test"], rows["combinations"], rows["changed"]
+    publish(
+        run,
+        folder,
+        rows,
+        table="\n".join(
+            f"| {name} | {read_share(unseen[name])} | {read_share(combinations[name])} |" for name in unseen
+        ),
+        changed="\n".join(f"| {name} | {read_share(share)} |" for name, share in changed.items()),
+        months=combinations["month"][0],
+        tokens=len(tokenizer),
+        grid=PIXELS // PATCH,
+        patch=PATCH,
+        batch=BATCH,
+        pictures=run.step * BATCH,
+    )
+
+
+if __name__ == "__main__":
+    main()

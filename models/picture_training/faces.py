@@ -1,0 +1,103 @@
+"""haneul-faces: a small ResNet that maps a drawn face to 128 numbers, with ArcFace's loss, from scratch.
+
+`python -m picture_training.faces --resume` trains it, or goes on, and writes models/haneul-faces.
+Two pictures of one face get vectors with a small angle between them (Deng et al. 2019, arXiv:1801.07698).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+
+import torch
+from bankworld.pictures.faces import PIXELS, face
+from transformers import ResNetConfig, ResNetModel
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from course_lib import data
+from picture_training.face_card import evaluate
+from picture_training.painter import pixels_of
+from picture_training.run import Run
+
+NAME = "haneul-faces"
+FOLDER = data.MODELS / NAME
+IDENTITIES, BATCH, STEPS, RATE = 1000, 64, 5000, 3e-3
+SCALE, MARGIN = 24.0, 0.25  # of ArcFace; the margin in radians is 0 at first
+WIDTH = 128
+
+
+class ArcFace(torch.nn.Module):
+    """The embedder and, for training alone, one direction for each identity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedder = ResNetModel(
+            ResNetConfig(
+                embedding_size=32, hidden_sizes=[32, 64, WIDTH], depths=[2, 2, 2], layer_type="basic"
+            )
+        )
+        self.directions = torch.nn.Parameter(torch.randn(IDENTITIES, WIDTH) * 0.05)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embeddings of length 1, (n, 128)."""
+        pooled = self.embedder(pixels).pooler_output.flatten(1).float()
+        return torch.nn.functional.normalize(pooled)
+
+    def loss(self, embeddings: torch.Tensor, identities: torch.Tensor, margin: float) -> torch.Tensor:
+        """Cross-entropy of the identity, where the angle to the right direction counts as `margin` larger."""
+        cosines = embeddings @ torch.nn.functional.normalize(self.directions).T
+        right = cosines.gather(1, identities[:, None]).clamp(-0.999, 0.999)
+        harder = torch.cos(torch.acos(right) + margin)
+        logits = cosines.scatter(1, identities[:, None], harder) * SCALE
+        return torch.nn.functional.cross_entropy(logits, identities)
+
+
+def margin_at(step: int, steps: int) -> float:
+    """0 for a third of the training, in which it would hinder learning, then growing to MARGIN in a third."""
+    return MARGIN * min(1.0, max(0.0, 3 * step / steps - 1))
+
+
+def loss_of(model: ArcFace, step: int) -> torch.Tensor:
+    """The loss on this step's pictures, all of them new."""
+    rng = random.Random(f"arcface/{step}")
+    identities = [rng.randrange(IDENTITIES) for _ in range(BATCH)]
+    pictures = [face("train", identity, rng.getrandbits(32))[0] for identity in identities]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        embeddings = model(pixels_of(pictures))
+    return model.loss(embeddings, torch.tensor(identities), margin_at(step, STEPS))
+
+
+def new_run(steps: int, *, resume: bool) -> tuple[Run, ArcFace]:
+    """The run and its model."""
+    torch.manual_seed(0)
+    model = ArcFace()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
+    return Run(NAME, model, [optimiser], steps, resume=resume), model
+
+
+def publish(model: ArcFace) -> None:
+    """Write models/haneul-faces in 16 bits."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    model.embedder.eval().half().save_pretrained(FOLDER)
+    size = {"height": PIXELS, "width": PIXELS}
+    ViTImageProcessorPil(size=size, resample=2, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(
+        FOLDER
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--until", type=int, help="stop at this step, and go on later with --resume")
+    options = parser.parse_args()
+    run, model = new_run(options.steps, resume=options.resume)
+    run.train(lambda step: loss_of(model, step), options.until)
+    if run.step == run.steps:
+        publish(model)
+        evaluate(run.log)
+
+
+if __name__ == "__main__":
+    main()

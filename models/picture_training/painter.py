@@ -1,0 +1,185 @@
+"""haneul-painter: a text-conditioned diffusion model of 32x32 pixels, trained from scratch.
+
+`python -m picture_training.painter --resume` trains it, or goes on, and writes models/haneul-painter.
+A T5 encoder reads the prompt, a U-Net predicts v (Salimans and Ho 2022, arXiv:2202.00512), and one prompt in
+ten is left out for classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from bankworld.pictures.things import EVERYTHING, SEEN, SIZE, draw_thing
+from diffusers import DPMSolverMultistepScheduler, IFPipeline, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from PIL import Image
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+from course_lib import data
+from picture_training.painter_card import evaluate
+from picture_training.run import Run
+
+NAME = "haneul-painter"
+FOLDER = data.MODELS / NAME
+BATCH, STEPS, RATE = 32, 2600, 2e-3
+TEXT_WIDTH, LONGEST = 64, 77  # IF pads every prompt to 77 tokens
+DROPPED = 0.1  # share of the prompts that are left out
+EMA = 0.998  # the weights that are published are an average over about the last 500 steps
+TIMES = 1000
+
+
+def new_tokenizer() -> T5Tokenizer:
+    """One token for each word of a prompt."""
+    words = sorted({word for thing in EVERYTHING for word in thing.prompt.split()})
+    special = [(token, 0.0) for token in ("<pad>", "</s>", "<unk>")]
+    return T5Tokenizer(
+        vocab=[*special, *((f"▁{word}", -1.0) for word in words)], extra_ids=0, model_max_length=LONGEST
+    )
+
+
+def new_scheduler() -> DPMSolverMultistepScheduler:
+    """DPM-Solver++ of second order on a cosine schedule of noise."""
+    return DPMSolverMultistepScheduler(
+        num_train_timesteps=TIMES,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+    )
+
+
+class Painter(torch.nn.Module):
+    """The text encoder and the U-Net, which are trained together."""
+
+    def __init__(self, words: int) -> None:
+        super().__init__()
+        self.text_encoder = T5EncoderModel(
+            T5Config(
+                vocab_size=words,
+                d_model=TEXT_WIDTH,
+                d_kv=16,
+                num_heads=4,
+                d_ff=2 * TEXT_WIDTH,
+                num_layers=1,
+                dropout_rate=0.0,
+                feed_forward_proj="gated-gelu",
+            )
+        )
+        self.unet = UNet2DConditionModel(
+            sample_size=SIZE,
+            out_channels=6,  # IF also expects a variance; its three channels are not used
+            layers_per_block=1,
+            block_out_channels=(16, 32, 96),
+            down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+            in_channels=3,
+            cross_attention_dim=TEXT_WIDTH,
+            attention_head_dim=4,  # of the number of heads, in spite of its name
+            norm_num_groups=8,
+            time_embedding_dim=128,
+            resnet_time_scale_shift="scale_shift",
+            addition_embed_type="text",
+            addition_embed_type_num_heads=4,
+        )
+
+    def forward(
+        self, noisy: torch.Tensor, times: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """The predicted v, (n, 3, 32, 32)."""
+        text = self.text_encoder(ids, attention_mask=mask).last_hidden_state
+        return self.unet(noisy, times, text).sample[:, :3]
+
+
+class Averaged(torch.nn.Module):
+    """A painter and the exponential moving average of its weights."""
+
+    def __init__(self, painter: Painter) -> None:
+        super().__init__()
+        self.painter = painter
+        self.average = AveragedModel(painter, multi_avg_fn=get_ema_multi_avg_fn(EMA))
+        self.average.requires_grad_(False)
+
+
+def pixels_of(images: Sequence[Image.Image]) -> torch.Tensor:
+    """RGB pictures as tensors (n, 3, height, width), from -1 to 1."""
+    return (
+        torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).float()
+        / 127.5
+        - 1
+    )
+
+
+def loss_of(both: Averaged, tokenizer: T5Tokenizer, alphas: torch.Tensor, step: int) -> torch.Tensor:
+    """Mean squared error of v on this step's pictures, all of them new.
+
+    Averages the weights of the step before.
+    """
+    if step:
+        both.average.update_parameters(both.painter)
+    rng = random.Random(f"painter/{step}")
+    things = [rng.choice(SEEN) for _ in range(BATCH)]
+    pictures = pixels_of([draw_thing(thing, rng) for thing in things])
+    prompts = ["" if rng.random() < DROPPED else thing.prompt for thing in things]
+    text = tokenizer(prompts, padding="max_length", max_length=LONGEST, return_tensors="pt")
+    generator = torch.Generator().manual_seed(step)
+    times = ((torch.arange(BATCH) + torch.rand(BATCH, generator=generator)) * TIMES / BATCH).long()
+    noise = torch.randn(pictures.shape, generator=generator)
+    signal, noisiness = (
+        alphas[times].sqrt()[:, None, None, None],
+        (1 - alphas[times]).sqrt()[:, None, None, None],
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        v = both.painter(signal * pictures + noisiness * noise, times, text.input_ids, text.attention_mask)
+    return torch.nn.functional.mse_loss(v.float(), signal * noise - noisiness * pictures)
+
+
+def pipeline(painter: Any, tokenizer: T5Tokenizer) -> IFPipeline:
+    """The painter as diffusers runs and saves it."""
+    return IFPipeline(
+        tokenizer=tokenizer,
+        text_encoder=painter.text_encoder,
+        unet=painter.unet,
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        watermarker=None,
+        requires_safety_checker=False,
+    )
+
+
+def publish(painter: Any, tokenizer: T5Tokenizer) -> None:
+    """Write models/haneul-painter in 16 bits, beside its judge."""
+    pipeline(painter.eval(), tokenizer).to(dtype=torch.float16).save_pretrained(FOLDER)
+
+
+def new_run(steps: int, *, resume: bool) -> tuple[Run, Averaged, T5Tokenizer]:
+    """The run, its painter and its tokenizer."""
+    tokenizer = new_tokenizer()
+    torch.manual_seed(0)
+    both = Averaged(Painter(len(tokenizer)))
+    both.painter.unet.set_attn_processor(AttnProcessor())  # on a CPU, heads so small train faster with it
+    optimiser = torch.optim.AdamW(both.painter.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.0)
+    return Run(NAME, both, [optimiser], steps, resume=resume), both, tokenizer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--until", type=int, help="stop at this step, and go on later with --resume")
+    options = parser.parse_args()
+    run, both, tokenizer = new_run(options.steps, resume=options.resume)
+    alphas = new_scheduler().alphas_cumprod
+    run.train(lambda step: loss_of(both, tokenizer, alphas, step), options.until)
+    if run.step == run.steps:
+        publish(both.average.module, tokenizer)
+        evaluate(run.log)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Measures haneul-painter with its judge, and writes its model card."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bankworld.pictures.things import EVERYTHING, SEEN, UNSEEN, draw_thing
+from pretraining.publish import seal
+
+from course_lib import data, load
+from course_lib.measure import machine
+from course_lib.measure.frechet import frechet_distance
+from course_lib.measure.intervals import mean_of
+from course_lib.vision.judge import Judge
+from picture_training.face_card import share
+
+NAME = "haneul-painter"
+FOLDER = data.MODELS / NAME
+CARD = Path(__file__).with_name("painter_card.md")
+STEPS, GUIDANCE = 20, 3.0  # where the goal is measured
+SWEEP_STEPS, SWEEP_GUIDANCE = (1, 2, 4, 8, 16), (1, 2, 3, 5, 8)
+FEW_STEPS = 8  # of the comparison of guidances
+SEEDS = 4  # pictures of each prompt that is held out
+
+
+def agreement(judge: Judge, pictures: Sequence[Any], asked: Sequence[str], seeds: int = 1) -> list[float]:
+    """Share of pictures in which the judge sees all of the prompt, with a 95% interval over prompts.
+
+    asked: the prompt of each picture; each prompt has `seeds` pictures in a row.
+    """
+    right = [seen == prompt for seen, prompt in zip(judge.seen(pictures), asked, strict=True)]
+    found = mean_of(np.reshape(right, (-1, seeds)).mean(1).tolist())
+    return [found.value, found.low, found.high]
+
+
+def judge_accuracy(judge: Judge, count: int = 2000) -> list[float]:
+    """Share of fresh drawings of which the judge says all right, with a Wilson interval."""
+    rng = random.Random("judge/test")
+    things = [rng.choice(EVERYTHING) for _ in range(count)]
+    drawn = [draw_thing(thing, rng) for thing in things]
+    return agreement(judge, drawn, [thing.prompt for thing in things])
+
+
+def sweep(model: Any, judge: Judge, asked: list[str], steps: int, guidance: float, real: Any) -> list[Any]:
+    """The agreement of the first and of the second half of the prompts, and the Fréchet distance of all.
+
+    real: the features of a drawing of each prompt.
+    """
+    drawn = model.draw(asked, num_inference_steps=steps, guidance=guidance, seed=500)
+    half = len(asked) // 2
+    found: list[Any] = [agreement(judge, drawn[p], asked[p]) for p in (slice(half), slice(half, None))]
+    return [*found, frechet_distance(real, judge.features(drawn))]
+
+
+def measure_sweeps(model: Any, judge: Judge) -> dict[str, list[Any]]:
+    """Steps without guidance, and guidances at few steps, on 72 prompts of the training and 72 left out."""
+    rng = random.Random(0)
+    things = rng.sample(SEEN, len(UNSEEN)) + UNSEEN
+    asked = [thing.prompt for thing in things]
+    real, others = (judge.features([draw_thing(thing, rng) for thing in things]) for _ in range(2))
+    found: dict[str, list[Any]] = {"frechet of other drawings": [frechet_distance(real, others)]}
+    for steps in SWEEP_STEPS:
+        found[f"steps {steps}"] = sweep(model, judge, asked, steps, 1, real)
+    for guidance in SWEEP_GUIDANCE:
+        found[f"guidance {guidance:g}"] = sweep(model, judge, asked, FEW_STEPS, guidance, real)
+    return found
+
+
+def evaluate(log: Path) -> None:
+    """Write prompts.json, evaluation.json, the training log, the card and the checksums."""
+    shutil.copy(log, FOLDER / "training-log.jsonl")
+    seen, unseen = [thing.prompt for thing in SEEN], [thing.prompt for thing in UNSEEN]
+    prompts = json.dumps({"seen": seen, "held_out": unseen}, indent=1) + "\n"
+    (FOLDER / "prompts.json").write_text(prompts, "utf-8")
+    model: Any = load(str(FOLDER), task="image-generation", batch_size=24)
+    judge = Judge()
+    found: dict[str, Any] = {"weights": model.parameters, "judge": judge_accuracy(judge)}
+
+    begun = time.process_time()
+    guided = model.draw(seen, num_inference_steps=STEPS, guidance=GUIDANCE, seed=1000)
+    found["seconds"] = (time.process_time() - begun) / len(seen)
+    asked = [prompt for prompt in unseen for _ in range(SEEDS)]
+    composed = model.draw(asked, num_inference_steps=STEPS, guidance=GUIDANCE, seed=2000)
+    found |= {"seen": agreement(judge, guided, seen), "held_out": agreement(judge, composed, asked, SEEDS)}
+
+    rng = random.Random("frechet")
+    drawings, others = ([draw_thing(thing, rng) for thing in SEEN] for _ in range(2))
+    free = model.draw(seen, num_inference_steps=STEPS, guidance=1, seed=1000)
+    features = judge.features(drawings)
+    for name, pictures in {"drawings": others, "guided": guided, "unguided": free}.items():
+        found[f"frechet_{name}"] = frechet_distance(features, judge.features(pictures))
+
+    found |= measure_sweeps(model, judge)
+    (FOLDER / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    write_card()
+
+
+def write_card() -> None:
+    """Write the model card from evaluation.json and the training log, and the checksums."""
+    found = json.loads((FOLDER / "evaluation.json").read_text("utf-8"))
+    last = json.loads((FOLDER / "training-log.jsonl").read_text("utf-8").splitlines()[-1])
+
+    def rows(of: str, values: Sequence[float]) -> str:
+        lines = []
+        for value in values:
+            seen, held_out, distance = found[f"{of} {value:g}"]
+            lines.append(f"| {value:g} | {share(seen)} | {share(held_out)} | {distance:.2f} |")
+        return "\n".join(lines)
+
+    text = CARD.read_text("utf-8").format(
+        weights=found["weights"],
+        megabytes=sum(p.stat().st_size for p in FOLDER.rglob("*.safetensors")) / 1e6,
+        steps=last["step"],
+        minutes=last["seconds"] / 60,
+        processor=machine()["processor"],
+        seconds=found["seconds"],
+        judge=share(found["judge"], 2),
+        seen=share(found["seen"]),
+        held_out=share(found["held_out"]),
+        of_steps=rows("steps", SWEEP_STEPS),
+        of_guidance=rows("guidance", SWEEP_GUIDANCE),
+        few_steps=FEW_STEPS,
+        other_drawings=found["frechet of other drawings"][0],
+        **{name: value for name, value in found.items() if name.startswith("frechet_")},
+    )
+    (FOLDER / "README.md").write_text(text, "utf-8")
+    seal(FOLDER)

@@ -1,0 +1,46 @@
+"""From a finished run to a folder in models/: log, evaluation, card and checksums beside the weights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pretraining.publish import seal
+
+from course_lib.measure import machine
+from course_lib.models.files.headers import read_safetensors_header
+from picture_training.run import Run
+
+CARDS = Path(__file__).parent
+
+
+def read_options(about: str | None, steps: int) -> argparse.Namespace:
+    """The options of every training script: `resume` and `steps`."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--steps", type=int, default=steps, help=f"steps in all (default: {steps})")
+    return parser.parse_args()
+
+
+def publish(run: Run, folder: Path, evaluation: dict[str, Any], **figures: Any) -> None:
+    """Complete the folder that holds the saved model. The card is `NAME_card.md` with the run's figures."""
+    shutil.copy(run.log, folder / "training-log.jsonl")
+    (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n", "utf-8")
+    weights = folder / "model.safetensors"
+    tensors = read_safetensors_header(weights).values()
+    card = (CARDS / f"{run.name.removeprefix('haneul-')}_card.md").read_text("utf-8")
+    text = card.format(
+        name=run.name,
+        parameters=sum(math.prod(tensor.shape) for tensor in tensors),
+        megabytes=weights.stat().st_size / 1e6,
+        steps=run.step,
+        minutes=run.seconds / 60,
+        processor=machine()["processor"],
+        **figures,
+    )
+    (folder / "README.md").write_text(text, "utf-8")
+    seal(folder)

@@ -1,0 +1,151 @@
+"""haneul-upscaler: a small Swin2SR that makes pictures twice as wide and high.
+
+`python -m picture_training.upscaler --resume` trains it, or goes on, and writes models/haneul-upscaler.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bankworld.pictures import draw_picture
+from PIL import Image
+from transformers import Swin2SRConfig, Swin2SRForImageSuperResolution
+from transformers.models.swin2sr.image_processing_pil_swin2sr import Swin2SRImageProcessorPil
+
+from course_lib import data
+from course_lib.measure import bootstrap_interval
+from course_lib.measure.pictures import psnr, ssim
+from course_lib.models import load
+from picture_training.publish import publish, read_options
+from picture_training.run import Run, optimisers
+
+NAME = "haneul-upscaler"
+WIDTH, CROP = 48, 32  # channels; side of the small squares that a step enlarges
+BATCH, STEPS = 16, 1800
+
+
+def new_model() -> Swin2SRForImageSuperResolution:
+    """A model whose output is, before its first step, what bicubic interpolation gives."""
+    torch.manual_seed(0)
+    config = Swin2SRConfig(
+        image_size=CROP,
+        patch_size=1,
+        embed_dim=WIDTH,
+        depths=[2, 2],
+        num_heads=[3, 3],
+        window_size=8,
+        mlp_ratio=2.0,
+        upscale=2,
+        img_range=1.0,
+        upsampler="pixelshuffledirect",
+        drop_path_rate=0.0,
+    )
+    model = Swin2SRForImageSuperResolution(config)
+    begin_with_bicubic(model)
+    return model
+
+
+@torch.no_grad()
+def begin_with_bicubic(model: Swin2SRForImageSuperResolution) -> None:
+    """Let the first and the last convolution interpolate, and what lies between add nothing yet.
+
+    A pixel of twice the size is a weighted mean of 4 x 4 pixels (Keys 1981, a = -0.5, as in Pillow). The four
+    weights of a row, as a polynomial, are a square one times a linear one: a convolution of 3 with one of 2.
+    """
+    first, last = model.swin2sr.first_convolution, model.upsample.conv
+    for tensor in (last.weight, last.bias, first.bias, *model.swin2sr.conv_after_body.parameters()):
+        tensor.zero_()
+    weights = [-0.0234375, 0.2265625, 0.8671875, -0.0703125]  # of the pixels 1.75, 0.75, 0.25 and 1.25 away
+    root = next(z.real for z in np.roots(weights[::-1]) if abs(z.imag) < 1e-9)
+    linear = [root / (root - 1), 1 / (1 - root), 0.0]  # of sum 1
+    square = np.polynomial.polynomial.polydiv(weights, linear[:2])[0].tolist()
+    rows = [torch.tensor([square, linear]), torch.tensor([square[::-1], linear[::-1]])]
+    for i, (colour, down, right) in enumerate(np.ndindex(3, 2, 2)):
+        first.weight[i].zero_()
+        first.weight[i, colour] = torch.outer(rows[down][0], rows[right][0])
+        last.weight[i, i] = torch.outer(rows[down][1], rows[right][1])
+
+
+def make_small(image: Image.Image) -> Image.Image:
+    """The picture at half its width and height, as all training pictures were made small."""
+    return image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC)
+
+
+def tensor_of(images: list[Image.Image]) -> torch.Tensor:
+    """RGB pictures as (n, 3, height, width), from 0 to 1."""
+    return (
+        torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).float() / 255
+    )
+
+
+def pairs_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Small squares of this step's pictures, all of them new and of several sizes, and the large ones."""
+    rng = random.Random(f"{NAME}/{step}")
+    small, large = [], []
+    for i in range(BATCH):
+        picture = draw_picture("train", step * BATCH + i, 2 * rng.randint(48, 96)).image
+        half = make_small(picture)
+        x, y = rng.randint(0, half.width - CROP), rng.randint(0, half.height - CROP)
+        small.append(half.crop((x, y, x + CROP, y + CROP)))
+        large.append(picture.crop((2 * x, 2 * y, 2 * (x + CROP), 2 * (y + CROP))))
+    return tensor_of(small), tensor_of(large)
+
+
+def loss_of(model: Swin2SRForImageSuperResolution, step: int) -> torch.Tensor:
+    """Mean absolute error, of a pixel's colour from 0 to 1."""
+    small, large = pairs_of(step)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        drawn = model(pixel_values=small).reconstruction
+    return (drawn.float() - large).abs().mean()
+
+
+def evaluate(folder: Path, count: int = 200) -> dict[str, list[float]]:
+    """Measure -> bicubic's mean, the model's, their mean difference and its interval, on test pictures."""
+    model: Any = load(folder, task="image-upscale")
+    large = [draw_picture("test", index, 128).image for index in range(count)]
+    small = [make_small(picture) for picture in large]
+    by_model = model.upscale(small)
+    bicubic = [picture.resize((128, 128), Image.Resampling.BICUBIC) for picture in small]
+    rows = {}
+    for measure in (psnr, ssim):
+        before, after = (
+            np.array([measure(*pair) for pair in zip(made, large, strict=True)])
+            for made in (bicubic, by_model)
+        )
+        interval = bootstrap_interval(after - before)
+        means = [before.mean(), after.mean(), (after - before).mean(), *interval, (after - before).min()]
+        rows[measure.__name__] = [round(float(mean), 4) for mean in means]
+    return rows
+
+
+def main() -> None:
+    options = read_options(__doc__, STEPS)
+    model = new_model()
+    run = Run(
+        NAME,
+        model,
+        optimisers(model, 5e-3, 5e-4, embeddings="bias_table"),
+        options.steps,
+        resume=options.resume,
+    )
+    run.train(lambda step: loss_of(model, step))
+    folder = data.MODELS / NAME
+    copy.deepcopy(model).half().save_pretrained(folder)
+    Swin2SRImageProcessorPil().save_pretrained(folder)
+    rows = evaluate(folder)
+    table = "\n".join(
+        "| {} | {:.{n}f} | {:.{n}f} | {:+.{n}f} ({:+.{n}f} to {:+.{n}f}) | {:+.{n}f} |".format(
+            name.upper(), *row, n=2 if name == "psnr" else 3
+        )
+        for name, row in rows.items()
+    )
+    publish(run, folder, rows, table=table, crop=CROP, batch=BATCH, pictures=run.step * BATCH)
+
+
+if __name__ == "__main__":
+    main()

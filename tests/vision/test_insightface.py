@@ -1,0 +1,77 @@
+"""InsightFace's files: faces are found, turned upright and embedded; none and two faces are refused."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.transform import SimilarityTransform
+
+from course_lib.errors import CourseError
+from course_lib.models import load
+from course_lib.vision.insightface import POINTS, similarity, upright, without_overlaps
+from tests.vision import tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    tiny.buffalo_l(folder := tmp_path_factory.mktemp("faces") / "buffalo_l")
+    return load(folder, task="face-embedding", architecture="buffalo_l")
+
+
+def test_a_face_is_found_where_it_is(model):
+    boxes, points = model.faces(tiny.spots((5, 6)))
+    assert boxes.tolist() == [[5 * 32 - 32, 6 * 32 - 32, 5 * 32 + 32, 6 * 32 + 32]]
+    assert points.shape == (1, 5, 2)
+    half, _ = model.faces(tiny.spots((5, 6)).resize((320, 320)))
+    assert np.allclose(half * 2, boxes)
+    wide, _ = model.faces(tiny.spots((5, 6), size=(640, 320)))
+    assert np.allclose(wide, boxes)
+
+
+def test_none_and_two_faces_are_refused(model):
+    with pytest.raises(CourseError, match="finds no faces in a picture of 640 x 640"):
+        model.embed_faces(tiny.spots())
+    with pytest.raises(CourseError, match=r"finds 2 faces .*128-160-192-224") as caught:
+        model.embed_faces([tiny.spots((5, 6)), tiny.spots((5, 6), (15, 3))])
+    assert "crop(box)" in caught.value.fix
+
+
+def test_vectors_have_length_1_and_do_not_depend_on_the_place(model):
+    vectors = model.embed_faces([tiny.spots((5, 6)), tiny.spots((9, 12))])
+    assert vectors.shape == (2, 24) and vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
+    assert vectors[0] @ vectors[1] > 0.999
+    assert model.embed_faces(tiny.spots((5, 6))).shape == (1, 24)
+
+
+def test_an_embedder_alone_takes_upright_faces(model, tmp_path):
+    alone = load(model.files[1], task="face-embedding")
+    assert alone.driver == "onnxruntime" and not alone.detects and model.detects
+    assert alone.embed_faces([tiny.spots((5, 6))]).shape == (1, 24)
+
+
+def test_the_similarity_transform_is_that_of_scikit_image():
+    rng = np.random.default_rng(0)
+    before, after = rng.normal(size=(5, 2)), rng.normal(size=(5, 2))
+    (a, b), (x, y) = similarity(before, after)
+    oracle = SimilarityTransform.from_estimate(before, after).params
+    assert np.allclose([[a, -b, x], [b, a, y]], oracle[:2])
+
+
+def test_a_turned_face_becomes_upright():
+    face = Image.effect_noise((112, 112), 80).resize((14, 14)).resize((112, 112)).convert("RGB")
+    turned, centre = face.rotate(30, Image.Resampling.BICUBIC, fillcolor="white"), 55.5
+    angle = np.deg2rad(30)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    points = (np.array(POINTS) - centre) @ turn.T + centre
+    middle = (slice(30, 82), slice(30, 82))
+    difference = np.abs(np.asarray(upright(turned, points), float)[middle] - np.asarray(face, float)[middle])
+    assert (
+        difference.mean()
+        < 6
+        < np.abs(np.asarray(turned, float)[middle] - np.asarray(face, float)[middle]).mean()
+    )
+
+
+def test_of_boxes_that_overlap_the_surest_is_kept():
+    boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30]], float)
+    assert without_overlaps(boxes, np.array([0.6, 0.9, 0.7])) == [1, 2]

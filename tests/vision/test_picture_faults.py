@@ -1,0 +1,215 @@
+"""Files of picture models that are wrong, cut off, pickles, or of another model; and calls that cannot be."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from course_lib.errors import CourseError
+from course_lib.models import load
+from course_lib.models.drivers.arguments import InputError
+from course_lib.models.drivers.engine import Unsupported
+from course_lib.models.schema import SpecError
+from course_lib.vision import to_safetensors
+from tests.vision import tiny
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 27, 3), dtype=np.uint8))
+KINDS = {  # one of each driver: task, architecture, writer, a file of weights
+    "huggingface": ("image-to-text", "vit-gpt2", tiny.vit_gpt2, "model.safetensors"),
+    "diffusers": ("image-generation", "sdxl", tiny.sdxl, "unet/diffusion_pytorch_model.safetensors"),
+    "spandrel": ("image-upscale", "esrgan", tiny.esrgan, "x4.safetensors"),
+    "onnxruntime": ("face-embedding", "buffalo_l", tiny.buffalo_l, "det_10g.onnx"),
+}
+
+
+@pytest.fixture(params=KINDS)
+def files(request, tmp_path):
+    task, architecture, write, weights = KINDS[request.param]
+    write(tmp_path / "model")
+    return {"source": str(tmp_path / "model"), "task": task, "architecture": architecture}, weights, tmp_path
+
+
+def test_cut_and_wrong_files_are_refused(files):
+    spec, weights, folder = files
+    path = folder / "model" / weights
+    whole = path.read_bytes()
+    for content in (
+        whole[: len(whole) // 2],
+        whole[:-1] if path.suffix != ".onnx" else b"",
+        b"<html>no</html>",
+    ):
+        path.write_bytes(content)
+        with pytest.raises(CourseError, match=path.name):
+            load(spec)
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(CourseError, match="Git LFS pointer"):
+        load(spec)
+
+
+def test_missing_and_unknown_tensors_are_refused(files):
+    spec, weights, folder = files
+    path = folder / "model" / weights
+    if path.suffix == ".onnx":
+        path.with_name("w600k_r50.onnx").unlink()
+        with pytest.raises(CourseError, match="has 0 ONNX models of the kind embedder"):
+            load(spec)
+        return
+    tensors = load_file(path)
+    name = next(iter(tensors))
+    for changed in (
+        {k: v for k, v in tensors.items() if k != name},
+        {name: tensors[name][:1]} | {"x": torch.ones(1)},
+    ):
+        save_file(changed, path, metadata={"format": "pt"})
+        with pytest.raises(CourseError, match=r"lacks|spandrel knows no|shape"):
+            load(spec)
+
+
+def test_a_pickle_is_refused_and_its_tensors_can_be_kept(tmp_path):
+    tiny.esrgan(tmp_path / "model")
+    spec = {"task": "image-upscale", "architecture": "esrgan"}
+    expected = np.asarray(load(tmp_path / "model", **spec).upscale(PICTURE))
+    path = tmp_path / "model" / "x4.pth"
+    torch.save({"params_ema": load_file(path.with_suffix(".safetensors"))}, path)
+    path.with_suffix(".safetensors").unlink()
+    for source in (path, path.parent):
+        with pytest.raises(CourseError, match=r"x4\.pth is a pickle.*run any code.*\n.*to_safetensors\("):
+            load(source, **spec)
+    assert np.array_equal(np.asarray(load(to_safetensors(path), **spec).upscale(PICTURE)), expected)
+
+
+def test_a_pickle_with_code_is_not_run(tmp_path):
+    class Harm:
+        def __reduce__(self):
+            return exec, (f"open({str(tmp_path / 'harm')!r}, 'w')",)
+
+    torch.save({"params": {"a": torch.ones(1)}, "extra": Harm()}, tmp_path / "x.pth")
+    with pytest.raises(CourseError, match="more than tensors"):
+        to_safetensors(tmp_path / "x.pth")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.pth"]
+
+
+def test_pickles_in_folders_of_transformers_and_diffusers_are_refused(tmp_path):
+    tiny.vit(tmp_path / "vit")
+    (tmp_path / "vit" / "model.safetensors").rename(tmp_path / "vit" / "pytorch_model.bin")
+    tiny.ddpm(tmp_path / "ddpm")
+    weights = tmp_path / "ddpm" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    for name, task in (("vit", "face-embedding"), ("ddpm", "image-generation")):
+        with pytest.raises(CourseError, match="is a pickle"):
+            load(tmp_path / name, task=task)
+
+
+def test_another_architecture_or_factor_than_the_files_have_is_refused(tmp_path):
+    tiny.vit_gpt2(tmp_path / "a")
+    with pytest.raises(CourseError, match=r"architecture: 'blip', but a is vit-gpt2"):
+        load(tmp_path / "a", task="image-to-text", architecture="blip")
+    with pytest.raises(CourseError, match="is a vision-encoder-decoder; for face-embedding"):
+        load(tmp_path / "a", task="face-embedding")
+    with pytest.raises(CourseError, match="has no pipeline; for image-generation, diffusers runs Flux"):
+        load(tmp_path / "a", task="image-generation")
+    with pytest.raises(Unsupported, match=r"a model of pictures\n.*task=\"image-to-text\""):
+        load(tmp_path / "a")
+    tiny.swin2sr(tmp_path / "b")
+    with pytest.raises(CourseError, match="scale is 4, and b enlarges 2 times") as caught:
+        load(tmp_path / "b", task="image-upscale", params={"scale": 4})
+    assert '"scale": 2' in caught.value.fix
+    tiny.ddpm(tmp_path / "c")
+    with pytest.raises(CourseError, match=r"a pipeline of diffusers.*\n.*task=\"image-generation\""):
+        load(tmp_path / "c")
+    index = tmp_path / "c" / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"unet": ["my_code", "Model"]}))
+    with pytest.raises(CourseError, match="a Model of my_code"):
+        load(tmp_path / "c", task="image-generation")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"task": "image-to-text", "architecture": "flux"}, r"'flux' is for the task image-generation"),
+        ({"task": "image-to-text", "architecture": "nothing"}, r"those of the task image-to-text are blip"),
+        ({"task": "image-generation", "driver": "huggingface"}, r"huggingface does not support the task"),
+        ({"task": "image-generation", "params": {"guidance": float("nan")}}, r"params\.guidance: nan"),
+        ({"task": "image-generation", "params": {"width": 0}}, r"params\.width: 0"),
+        ({"driver": "diffusers"}, r"the driver diffusers does not support the task chat-completion"),
+    ],
+)
+def test_a_wrong_declaration_is_refused(spec, message):
+    with pytest.raises((SpecError, Unsupported), match=message):
+        load({"source": "./nowhere"} | spec)
+
+
+@pytest.fixture(scope="module")
+def painter(tmp_path_factory):
+    tiny.sdxl(folder := tmp_path_factory.mktemp("painter") / "sdxl")
+    return load(folder, task="image-generation")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 60}, r"width=60 is not divisible by 8.*\n.*width=64"),
+        ({"guidance": float("inf")}, "guidance"),
+        ({"guidance": float("nan")}, "guidance"),
+        ({"num_inference_steps": 0}, "num_inference_steps"),
+        ({"seed": -1}, "seed"),
+        ({"steps": 3}, "steps: no such field"),
+    ],
+)
+def test_a_wrong_option_of_drawing_is_refused(painter, options, message):
+    with pytest.raises(CourseError, match=message):
+        painter.draw(["a red card"], **options)
+
+
+def test_prompts_are_texts_that_fit(painter):
+    assert painter.draw([]) == []
+    for prompts, message in (
+        (["a " * 80], r"prompts\[0\] has 82 tokens; sdxl reads 77"),
+        ([3], r"prompts\[0\] is 3"),
+        (None, "no prompt to draw"),
+        ({"a": 1}, "prompts is"),
+    ):
+        with pytest.raises(InputError, match=message):
+            painter.draw(prompts)
+    with pytest.raises(Unsupported, match="cannot caption"):
+        painter.caption([PICTURE])
+    with pytest.raises(Unsupported, match="cannot generate"):
+        painter.generate(["hello"])
+
+
+def test_what_a_model_has_not_is_refused(tmp_path):
+    tiny.ddpm(tmp_path / "ddpm")
+    ddpm = load(tmp_path / "ddpm", task="image-generation")
+    with pytest.raises(InputError, match="draws without a prompt"):
+        ddpm.draw(["a card"], num_inference_steps=1)
+    with pytest.raises(InputError, match="draws without guidance"):
+        ddpm.draw([""], num_inference_steps=1, guidance=2.0)
+    tiny.flux(tmp_path / "flux", guidance_embeds=False)
+    schnell = load(tmp_path / "flux", task="image-generation")
+    with pytest.raises(InputError, match="trained without guidance"):
+        schnell.draw("a card", num_inference_steps=1, guidance=2.0)
+    with pytest.raises(InputError, match="width=72 is not divisible by 16"):
+        schnell.draw("a card", width=72)
+
+
+def test_pictures_of_any_size_are_read(tmp_path):
+    tiny.vit_gpt2(tmp_path / "captioner")
+    captioner = load(tmp_path / "captioner", task="image-to-text")
+    assert isinstance(captioner.caption(Image.new("L", (1, 1)), max_tokens=2), str)
+    with pytest.raises(CourseError, match=r"max_tokens is 40, .* at most 31"):
+        captioner.caption(PICTURE, max_tokens=40)
+    for write, scale in ((tiny.swin2sr, 2), (tiny.esrgan, 4), (tiny.swinir, 2)):
+        write(tmp_path / write.__name__)
+        name = write.__name__
+        model = load(tmp_path / name, task="image-upscale", architecture=name)
+        for size in ((1, 1), (3, 17)):
+            assert model.upscale(Image.new("RGB", size)).size == (size[0] * scale, size[1] * scale)
+    for value in (np.zeros((4, 4, 3)), [b"x"], 7):
+        with pytest.raises(InputError, match=r"images?(\[0\])? is .*where a (picture|list of pictures)"):
+            captioner.caption(value)
+    captioner.close()
+    with pytest.raises(CourseError, match="has been closed"):
+        captioner.caption(PICTURE)
