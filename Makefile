@@ -32,3 +32,6 @@ models: set-up
 	@PYTHONPATH=models:datasets .venv/bin/python -m finetuning
 	@PYTHONPATH=models:datasets .venv/bin/python -m picture_training.captioner --resume
 	@PYTHONPATH=models:datasets .venv/bin/python -m picture_training.upscaler --resume
+	@PYTHONPATH=models:datasets .venv/bin/python -m picture_training.judge --resume
+	@PYTHONPATH=models:datasets .venv/bin/python -m picture_training.painter --resume
+	@PYTHONPATH=models:datasets .venv/bin/python -m picture_training.faces --resume
