@@ -30,3 +30,8 @@ data: set-up
 models: set-up
 	@PYTHONPATH=models:datasets .venv/bin/python -m pretraining
 	@PYTHONPATH=models:datasets .venv/bin/python -m finetuning
+	@PYTHONPATH=models:datasets .venv/bin/python -m picture_training.captioner --resume
+	@PYTHONPATH=models:datasets .venv/bin/python -m picture_training.upscaler --resume
+	@PYTHONPATH=models:datasets .venv/bin/python -m picture_training.judge --resume
+	@PYTHONPATH=models:datasets .venv/bin/python -m picture_training.painter --resume
+	@PYTHONPATH=models:datasets .venv/bin/python -m picture_training.faces --resume

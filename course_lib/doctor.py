@@ -175,7 +175,8 @@ def _models() -> Finding:
 
 
 def _data() -> Finding:
-    data.verify(data.HANEUL, data.restore("datasets/haneul"))
+    for folder in (data.HANEUL, data.HANEUL / "pictures", data.FACES):
+        data.verify(folder, data.restore("datasets/haneul"))
     return ok("Haneul Bank, files verified")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from course_lib.chapters import all_chapters
 from course_lib.data import ROOT
-from course_lib.models.catalog import shipped
+from course_lib.models.catalog import shipped, shipped_picture_models
 
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 
@@ -61,7 +61,7 @@ def test_a_wheel_carries_the_course_and_installs_one_package(wheel, installed):
     assert {path.name for path in installed.iterdir() if path.suffix != ".dist-info"} == {"course_lib"}
     share = installed / "course_lib" / "share"
     assert {p.name for p in share.glob("chapters/*.ipynb")} == {p.name for p in all_chapters()}
-    assert set(shipped()) <= {p.name for p in share.glob("models/*")}
+    assert {*shipped(), *shipped_picture_models()} <= {p.name for p in share.glob("models/*")}
     assert not list(share.rglob("*.py")) and not list(share.glob("chapters/.ipynb_checkpoints"))
     assert wheel.stat().st_size < 30e6, "README.md says 19 MB"
     ours = {p.relative_to(ROOT) for p in (ROOT / "course_lib").rglob("*") if p.is_file()}

@@ -1,74 +1,221 @@
-"""Answer Korean questions without a language model: by the sentence of the handbook that shares most words.
+"""Answer Korean questions without a language model: copy the text of the handbook that fits best.
 
-The course's models read English only. An option that stands in the best sentence is chosen. For a short
-answer, words of the question tell its form (a date, an amount, a code, ...), and the first text of that form
-in the best sentence is copied. A question with no sentence or no form is refused.
+The course's models read English only. A question names a product; the passages with that name are read. Each
+text in them that may be an answer gets a score, from a few signals such as whether it has the form that is
+asked for (Rajpurkar et al. 2016, arXiv:1606.05250, had such a reader beside SQuAD). An option must stand in
+the passages, a short answer is copied. An answer that too little speaks for becomes a refusal.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from course_lib.exam.questions import ExamQuestion
+from course_lib.exam.statements import NUMBER, asked, form, names, spans, statements
 from course_lib.rag.prompt import REFUSAL
 from course_lib.retrieval import BM25, Tokenizer
-from course_lib.retrieval.sentences import sentence_ends
 
-# Words of a question, and the form of the answer that they ask for.
-FORMS = tuple(
-    (re.compile(asked), re.compile(form))
-    for asked, form in (
-        (r"날짜|며칠부터|날을|언제부터|시행일|언제입니까|언제인가", r"\d{4}년 \d{1,2}월 \d{1,2}일"),
-        (r"양식|신청서|코드|번호|종이|서류함|서식|규정", r"[A-Z]{2,4}-\d{3}"),
-        (r"전화|번호|연락", r"\d{4}-\d{4}"),
-        (r"몇 시(?!간)|시각", r"\d{1,2}:\d{2}"),
-        (r"퍼센트|율|금리|이자", r"\d+(?:\.\d+)?%"),
-        (r"얼마|금액|한도|수수료|원|료|비|요금|돈", r"(?:\d[\d,]*(?:억|만|천)? ?)+원"),
-        (
-            r"몇|얼마|며칠|기간|횟수|개수|한도|까지|이내|간격|나이|연령|동안|소요|최대|최소|길이",
-            r"\d[\d,]*(?:\.\d+)?(?:영업일|일|개월|주|년|시간|분|회|번|건|개|곳|대|명|세|장|통)",
-        ),
-    )
-)
+COPULA = re.compile(r"입니다|이며|이고|이므로|이니|로,|뿐|$|\.")  # what follows the predicate of "A is B"
+EARLIER = re.compile(r"예전|이전|[^다]전에|지난|바뀌기|였나|었나|옛")  # asks for what was valid before
+WAS = re.compile(r"전에|그때|[였었]|원래|옛|예전|종전|까지의|까지는")  # says what was valid before
+EXCEPT = re.compile(r"아닌|않[는은]|아니|빼면|제외")
+LESS = re.compile(r"더 (?:낮|짧|작|적|이른|빠|싼|싸)")
+LEAST = -7.0  # of the log-probability of a form
+# Weights of the signals of a text (see `Candidate`), and of a refusal's, then its intercept: fitted to the
+# practice questions by `python -m benchmarks.exam korean`.
+WEIGHTS = (0.59, 8.24, 9.14, 2.17, 5.16, -27.33, 8.95, 2.02)
+SUPPORT = (0.552, 2.009)
+INTERCEPT = -3.72
+LOWEST = 0.0  # a short answer whose logit is below this becomes a refusal; chosen on practice questions
+
+
+class Candidate(NamedTuple):
+    """A text that may be the answer, with its signals.
+
+    The log-probability of its form after the question; whether the question's words ask for that form; the
+    share of the question that stands just before it; whether a copula follows; whether it was valid earlier
+    and the question asks for that; the share of the question in its statement, where the question makes an
+    exception; the same anywhere; and that of its passage, relative to the best passage.
+    """
+
+    text: str
+    signals: tuple[float, ...]
 
 
 class SentenceReader:
-    """Answers from the sentences of passages. passages, titles: by id. passages_read: how many are read."""
+    """Answers from passages. passages, titles: by id. practice: questions with their right answers."""
 
     def __init__(
-        self, passages: Mapping[str, str], titles: Mapping[str, str], passages_read: int = 1
+        self, passages: Mapping[str, str], titles: Mapping[str, str], practice: Sequence[ExamQuestion] = ()
     ) -> None:
-        tokens = Tokenizer("bigrams", stop_words=True)
-        self.passages_read = passages_read
-        self._passages, self._sentences = BM25(tokens), BM25(tokens, b=0.3)
-        self._passages.add({key: f"{titles[key]}\n{text}" for key, text in passages.items()})
-        self._texts = {f"{key}/{n}": s for key, text in passages.items() for n, s in enumerate(_split(text))}
-        self._sentences.add(self._texts)
+        whole = {key: f"{titles[key]}\n{text}" for key, text in passages.items()}
+        self.names = names(whole.values())
+        self._with = {name: [key for key, text in whole.items() if name in text] for name in self.names}
+        self._statements = {key: list(statements(text)) for key, text in passages.items()}
+        tokenizer = Tokenizer("bigrams", stop_words=True)
+        self._tokens = lru_cache(maxsize=50_000)(lambda text: frozenset(tokenizer(text)))
+        self._passages = {key: self._hide(text) for key, text in passages.items()}
+        self._search = BM25(tokenizer)
+        self._search.add({key: self._hide(text) for key, text in whole.items()})
+        said = [text for texts in self._statements.values() for text in texts]
+        count = Counter(token for text in said for token in self._tokens(text))
+        self._rarity = {token: math.log(1 + len(said) / n) for token, n in count.items()}
+        self._forms = self._fit_forms(said, practice)
 
     def find(self, question: str) -> list[str]:
-        """Return the ids of the passages that are read, the best one first."""
-        return [hit.id for hit in self._passages.search(question, k=self.passages_read)]
+        """Return the ids of the passages that are read: those with its name, else the best three."""
+        for name in self.named(question)[:1]:
+            return self._with[name]
+        return [hit.id for hit in self._search.search(question, k=3)]
+
+    def named(self, question: str) -> list[str]:
+        """Return the names in a question, in its order; a name that stands there twice is there twice."""
+        found = []
+        for name in self.names:
+            found += [(at.start(), name) for at in re.finditer(re.escape(name), question)]
+            question = question.replace(name, "_" * len(name))
+        return [name for _, name in sorted(found)]
 
     def answer(self, question: ExamQuestion) -> str:
         """Return an option, a copied text, or REFUSAL."""
-        best = list(self._best_sentences(question.question))
+        text = question.question
         if question.options:
-            inside = (option for sentence in best for option in question.options if option in sentence)
-        else:
-            forms = [form for asked, form in FORMS if asked.search(question.question)]
-            inside = (found[0] for form in forms for sentence in best if (found := form.search(sentence)))
-        return next(inside, question.options[0] if question.options else REFUSAL)
+            best = self.best(text, question.options)
+            return best.text if best else question.options[0]
+        about = self.named(text)
+        if len(about) != 2:
+            return self._short(text)
+        if "더 " in text:  # which of the two has more or less?
+            return self._compared(text, about)
+        middle = text.rindex(about[1])
+        parts = [self.best(part) for part in (text[:middle], text[middle:])]
+        return "; ".join(part.text for part in parts if part) or REFUSAL
 
-    def _best_sentences(self, question: str) -> Iterator[str]:
-        found = set(self.find(question))
-        allowed = {key for key in self._texts if key.rpartition("/")[0] in found}
-        for hit in self._sentences.search(question, k=len(allowed) or 1, allowed=allowed):
-            yield self._texts[hit.id]
+    def candidates(
+        self, question: str, options: Sequence[str] = (), read: Sequence[str] | None = None
+    ) -> list[Candidate]:
+        """Return the texts of the passages that may be the answer, or those that are one of the options.
+
+        read: ids of the passages; None for those that `find` returns.
+        """
+        name, bare = "".join(self.named(question)[:1]), self._hide(question)
+        words, found = self._tokens(bare), self.find(question) if read is None else read
+        forms = dict(zip(self._forms.classes_, self._forms.predict_log_proba([bare])[0], strict=True))
+        shares = {key: self._share(words, self._passages[key]) for key in found}
+        most = max(shares.values(), default=0) or 1
+        rated = [
+            (self._share(words, self._hide(text)), key, text)
+            for key in found
+            for text in self._statements[key]
+            if name in text or not any(other in text for other in self.names)
+        ]
+        result = []
+        for share, key, text in rated:
+            for start, span in _options_in(text, options) if options else spans(text):
+                before, after = text[:start], text[start + len(span) :]
+                was = bool(EARLIER.search(question) and WAS.search(before[-14:] + after[:6]))
+                signals = (
+                    max(forms.get(form(span), LEAST), LEAST),
+                    asked(question, span),
+                    self._share(words, self._hide(before[-12:])),
+                    float(bool(COPULA.match(after))),
+                    float(was),
+                    share if EXCEPT.search(question) else 0.0,
+                    share,
+                    shares[key] / most,
+                )
+                result.append(Candidate(span, signals))
+        return result
+
+    def best(
+        self, question: str, options: Sequence[str] = (), read: Sequence[str] | None = None
+    ) -> Candidate | None:
+        """Return the candidate with the highest score, or None where there is none."""
+        return max(self.candidates(question, options, read), key=score, default=None)
+
+    def support(self, question: str, best: Candidate) -> tuple[float, float]:
+        """Return what tells whether the passages answer a question; see SUPPORT.
+
+        It is the highest BM25 score of them, without names, and whether the answer has the form asked for.
+        """
+        scores = self._search.scores(self._hide(question))
+        return max((scores[key] for key in self.find(question)), default=0.0), best.signals[1]
+
+    def _short(self, question: str) -> str:
+        best = self.best(question)
+        if best is None:
+            return REFUSAL
+        logit = INTERCEPT + sum(w * v for w, v in zip(SUPPORT, self.support(question, best), strict=True))
+        return best.text if logit >= LOWEST else REFUSAL
+
+    def _compared(self, question: str, about: Sequence[str]) -> str:
+        found = [self.best(question.replace(other, " ")) for other in reversed(about)]
+        values = [quantity(best.text) if best else None for best in found]
+        if None in values or values[0] == values[1]:
+            return REFUSAL
+        return (min if LESS.search(question) else max)(zip(values, about, strict=True))[1]
+
+    def _hide(self, text: str) -> str:
+        for name in self.names:
+            text = text.replace(name, " ")
+        return text
+
+    def _share(self, words: frozenset[str], text: str) -> float:
+        """Return the share of a question's tokens that a text has, rare ones counted more."""
+        unknown = math.log(1 + len(self._rarity))
+        weight = {word: self._rarity.get(word, unknown) for word in words}
+        return sum(weight[word] for word in words & self._tokens(text)) / (sum(weight.values()) or 1)
+
+    def _fit_forms(self, said: Sequence[str], practice: Sequence[ExamQuestion]) -> Any:
+        """Return a classifier of forms, from what stands before the handbook's numbers, and from practice."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.naive_bayes import MultinomialNB
+        from sklearn.pipeline import make_pipeline
+
+        examples = [
+            (self._hide(text[max(0, number.start() - 16) : number.start()]), form(number[0]))
+            for text in said
+            for number in NUMBER.finditer(text)
+        ]
+        simple = [q for q in practice if q.answer != REFUSAL and len(self.named(q.question)) < 2]
+        examples += [(self._hide(q.question), form(str(q.answer))) for q in simple]
+        pieces = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True)
+        model = make_pipeline(pieces, MultinomialNB(alpha=0.1, fit_prior=False))
+        return model.fit(*zip(*examples, strict=True))
 
 
-def _split(text: str) -> Iterator[str]:
-    start = 0
-    for end in sentence_ends(text, 0, len(text)):
-        yield text[start:end].strip()
-        start = end
+def score(candidate: Candidate) -> float:
+    """Return the weighted sum of a candidate's signals."""
+    return math.fsum(w * v for w, v in zip(WEIGHTS, candidate.signals, strict=True))
+
+
+def quantity(text: str) -> float | None:
+    """Return the number of a Korean text, of a length of time in hours; None without a number.
+
+    >>> quantity("1만 1,000원"), quantity("2영업일")
+    (11000.0, 48.0)
+    """
+    units = {
+        "억": 1e8,
+        "만": 1e4,
+        "천": 1e3,
+        "분": 1 / 60,
+        "일": 24,
+        "영": 24,
+        "주": 168,
+        "개월": 730,
+        "년": 8760,
+    }
+    numbers = re.findall(r"(\d[\d,]*(?:\.\d+)?)(개월|[억만천분일영주년])?", text)
+    return sum(float(n.replace(",", "")) * units.get(unit, 1) for n, unit in numbers) if numbers else None
+
+
+def _options_in(text: str, options: Sequence[str]) -> list[tuple[int, str]]:
+    return [
+        (at.start(), option) for option in options for at in re.finditer(rf"(?<!\d){re.escape(option)}", text)
+    ]

@@ -30,8 +30,9 @@ def haneul_exam(part: Part = "exam", count: int = 515, seed: int = 23) -> list[E
         raise CourseError(f"part={part!r}; it is one of {', '.join(SPLITS)}", 'haneul_exam("exam")')
     korean = round(count * KOREAN)
     chosen: list[ExamQuestion] = []
-    for language, number in (("en", count - korean), ("ko", korean)):
-        there = _questions(SPLITS[part], language)
+    numbers: dict[data.Language, int] = {"en": count - korean, "ko": korean}
+    for language, number in numbers.items():
+        there = questions_of(part, language)
         if not 0 <= number <= len(there):
             what = f"count={count}; part {part!r} has {len(there)} questions in each language"
             raise CourseError(what, f'haneul_exam("{part}", {int(len(there) / (1 - KOREAN) + 1e-9)})')
@@ -40,7 +41,8 @@ def haneul_exam(part: Part = "exam", count: int = 515, seed: int = 23) -> list[E
     return chosen
 
 
-def _questions(split: data.Split, language: str) -> list[ExamQuestion]:
+def questions_of(part: Part, language: data.Language) -> list[ExamQuestion]:
+    """Return all questions of a part in one language, of which `haneul_exam` draws."""
     areas = {
         fact.rpartition(".")[0]: area_of(p.id) for p in data.load_passages().values() for fact, _ in p.states
     }
@@ -54,7 +56,7 @@ def _questions(split: data.Split, language: str) -> list[ExamQuestion]:
             areas.get(q.facts[0].rpartition(".")[0], ""),
             language,
         )
-        for q in data.load_questions(split, language=language)  # type: ignore[arg-type]
+        for q in data.load_questions(SPLITS[part], language=language)
     ]
 
 

@@ -6,7 +6,7 @@ reads what was valid earlier, or for some customers, from a passage, and notices
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from course_lib import data
@@ -20,19 +20,22 @@ from course_lib.rag.prompt import REFUSAL, Source, question_prompt
 
 PASSAGES = 3  # that are looked at when options are compared
 MEMORY = 0.5  # weight of the adapter's log-probability of an option, beside that of the reader
-# A logistic regression on the short practice questions: weights of the reranker's score, of the reader's
-# log-probability of a refusal, and of whether the passage contains the answer; then the intercept. Fitted
-# with an earlier router; `python -m benchmarks.exam refusals` fits them anew.
-SIGNALS = (24.7, -0.534, 1.05)
-INTERCEPT = -21.0
-LOWEST = -0.7  # an answer whose logit is below this becomes a refusal; chosen on practice questions
+# A logistic regression on the short practice questions, by `python -m benchmarks.exam refusals`: weights
+# of the reranker's score, of the reader's log-probability of a refusal, and of whether a found passage
+# about the product in question contains the answer; then the intercept.
+SIGNALS = (21.0, -0.676, 2.3)
+INTERCEPT = -19.6
+LOWEST = 0.0  # an answer whose logit is below this becomes a refusal; chosen on practice questions
 
 
 class RoutedReader:
-    """Answers English questions. search: of the handbook, with a reranker. memory: the knowledge adapter."""
+    """Answers English questions. search: of the handbook, with a reranker. memory: the knowledge adapter.
 
-    def __init__(self, search: Any, reader: Engine, memory: Engine) -> None:
-        self.search, self.reader, self.memory = search, reader, memory
+    names: of products. An answer about a product is looked for in passages with its name.
+    """
+
+    def __init__(self, search: Any, reader: Engine, memory: Engine, names: Collection[str] = ()) -> None:
+        self.search, self.reader, self.memory, self.names = search, reader, memory, names
         self.router = _router()
 
     def answer(self, question: ExamQuestion) -> str:
@@ -59,9 +62,10 @@ class RoutedReader:
 
     def signals(self, question: str, answer: str, hits: Sequence[Any]) -> tuple[float, float, float]:
         """Return what tells whether the handbook answers the question; see SIGNALS. hits: of the search."""
-        (source,) = _sources(hits[:1])
-        refusal = self.reader.score([question_prompt(question, [source])], [REFUSAL])[0, 0]
-        return float(hits[0].rerank_score), float(refusal), float(faithful(answer, [source.text]))
+        refusal = self.reader.score([question_prompt(question, _sources(hits[:1]))], [REFUSAL])[0, 0]
+        name = max((n for n in self.names if n.lower() in question.lower()), key=len, default="").lower()
+        about = [s.text for s in _sources(hits) if name in f"{s.title}\n{s.text}".lower()]
+        return float(hits[0].rerank_score), float(refusal), float(faithful(answer, about))
 
     def confidence(self, question: str, answer: str, hits: Sequence[Any]) -> float:
         """Return the logit of "the handbook answers this"."""

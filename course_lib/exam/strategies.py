@@ -16,9 +16,11 @@ from langchain_core.documents import Document
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.exam.extract import SentenceReader
+from course_lib.exam.haneul import questions_of
 from course_lib.exam.questions import ExamQuestion
 from course_lib.exam.routed import RoutedReader
 from course_lib.exam.run import System, guess
+from course_lib.exam.statements import GLOSS
 from course_lib.exam.systems import Reader
 from course_lib.models import load
 from course_lib.models.catalog import role
@@ -84,17 +86,22 @@ def _in_english(answer: Answer) -> Answer:
 @functools.cache
 def _best() -> Answer:
     korean, memory = korean_reader(), engine("knowledge")
-    english = RoutedReader(handbook_search(), load(role("knowledge").adapter_of), memory)
+    english = RoutedReader(handbook_search(), load(role("knowledge").adapter_of), memory, english_names())
     return lambda question: (korean if is_korean(question) else english).answer(question)
+
+
+def english_names() -> set[str]:
+    """Return the English names of products, which the Korean handbook has in brackets."""
+    korean = data.load_passages(language="ko").values()
+    return {gloss[1:-1] for p in korean for gloss in GLOSS.findall(f"{p.title}\n{p.text}")}
 
 
 @functools.cache
 def korean_reader() -> SentenceReader:
     """Return the reader of Haneul's Korean handbook."""
     passages = data.load_passages(language="ko")
-    return SentenceReader(
-        {p.id: p.text for p in passages.values()}, {p.id: p.title for p in passages.values()}
-    )
+    texts, titles = ({p.id: getattr(p, field) for p in passages.values()} for field in ("text", "title"))
+    return SentenceReader(texts, titles, questions_of("practice", "ko"))
 
 
 STRATEGIES = {

@@ -9,6 +9,7 @@ from course_lib.plots.base import COLOURS, Picture
 from course_lib.plots.diagrams import low_rank, ways_to_read
 from course_lib.plots.inference_diagrams import cut_prompt, packed_block, shared_heads, timeline
 from course_lib.plots.line_charts import curves, lines_with_intervals, losses
+from course_lib.plots.picture_charts import attention, clouds, gallery, two_histograms
 from course_lib.plots.point_charts import bounded_choice, calibration, dots, named_points, scatter
 from course_lib.plots.search_charts import alignment, rankings
 
@@ -16,12 +17,15 @@ __all__ = [
     "COLOURS",
     "Picture",
     "alignment",
+    "attention",
     "bars",
     "bounded_choice",
     "calibration",
+    "clouds",
     "curves",
     "cut_prompt",
     "dots",
+    "gallery",
     "histograms",
     "lines_with_intervals",
     "losses",
@@ -34,5 +38,6 @@ __all__ = [
     "stacked_bar",
     "timeline",
     "training_memory",
+    "two_histograms",
     "ways_to_read",
 ]

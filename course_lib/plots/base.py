@@ -48,7 +48,12 @@ def families(text: str) -> list[str]:
 
 
 class Picture(Figure):
-    """A matplotlib figure that a notebook displays as PNG, without pyplot and its global state."""
+    """A matplotlib figure that a notebook displays as PNG, without pyplot and its global state.
+
+    palette: the number of colours in the PNG; None for all.
+    """
+
+    palette: int | None = None
 
     def png(self) -> bytes:
         """Return the drawing as a PNG file. Raises CourseError if it has Hangul and no font draws that."""
@@ -56,7 +61,7 @@ class Picture(Figure):
             text.set_fontfamily(families(text.get_text()))
         out = BytesIO()
         self.savefig(out, format="png", dpi=100)
-        return out.getvalue()
+        return out.getvalue() if self.palette is None else _fewer_colours(out, self.palette)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
         """Return the PNG and its alternative text, which nbconvert gives to readers who cannot see it."""
@@ -76,6 +81,15 @@ class Picture(Figure):
             names = [name for name in dict.fromkeys(names) if not re.fullmatch(numbers, name)]
             texts += ["shown: " + ", ".join(names)] * bool(names)
         return ". ".join(" ".join(text.split()) for text in dict.fromkeys(texts) if text)
+
+
+def _fewer_colours(file: BytesIO, count: int) -> bytes:
+    """Return a PNG file with at most `count` colours."""
+    from PIL import Image
+
+    out = BytesIO()
+    Image.open(file).convert("RGB").quantize(count, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    return out.getvalue()
 
 
 def new_picture(width: float, height: float, **settings: Any) -> tuple[Picture, Any]:

@@ -8,7 +8,7 @@ its original JSON file.
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,16 @@ NAMES = ("cranfield", "npl_vaswani", "xquad_en", "tatqa", "korquad1_dev")
 
 @dataclass(frozen=True)
 class Collection:
-    """A test collection. documents, queries: id -> text. qrels: query id -> document id -> grade above 0."""
+    """A test collection. documents, queries: id -> text. qrels: query id -> document id -> grade above 0.
+
+    answers: query id -> right answers, in KorQuAD only.
+    """
 
     name: str
     documents: dict[str, str]
     queries: dict[str, str]
     qrels: dict[str, dict[str, int]]
+    answers: dict[str, list[str]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r}, {len(self.documents)} documents, {len(self.queries)} queries)"
@@ -75,6 +79,7 @@ def _korquad(folder: Path) -> Collection:
     documents: dict[str, str] = {}
     queries: dict[str, str] = {}
     qrels: dict[str, dict[str, int]] = {}
+    answers: dict[str, list[str]] = {}
     articles = json.loads((folder / "KorQuAD_v1.0_dev.json").read_text("utf-8"))["data"]
     for i, article in enumerate(articles):
         for j, paragraph in enumerate(article["paragraphs"]):
@@ -82,4 +87,5 @@ def _korquad(folder: Path) -> Collection:
             for question in paragraph["qas"]:
                 queries[question["id"]] = question["question"]
                 qrels[question["id"]] = {f"{i}-{j}": 1}
-    return Collection(folder.name, documents, queries, qrels)
+                answers[question["id"]] = [answer["text"] for answer in question["answers"]]
+    return Collection(folder.name, documents, queries, qrels, answers)

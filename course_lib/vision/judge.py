@@ -10,26 +10,29 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from course_lib import data
+from course_lib.models import catalog
+from course_lib.models.drivers.arguments import InputError
 from course_lib.quiet import quiet
 from course_lib.vision.pictures import as_pictures
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FOLDER = data.MODELS / "haneul-painter" / "judge"
+PAINTER = "haneul-painter"  # beside whose weights the judge lies
 BATCH = 32
 
 
 class Judge:
     """The classifier of the pictures that haneul-painter draws.
 
-    groups: the words of a prompt's parts, of which each picture has one of each group.
+    folder: of another judge. groups: the words of a prompt's parts; each picture has one of each group.
+    Raises CourseError if a file is missing or altered.
     """
 
-    def __init__(self, folder: Path = FOLDER) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         from transformers import AutoImageProcessor, AutoModelForImageClassification
 
+        folder = folder or catalog.verify_shipped(PAINTER) / "judge"
         with quiet():
             self._processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
             model = AutoModelForImageClassification.from_pretrained(folder, local_files_only=True)
@@ -57,6 +60,8 @@ class Judge:
 
         logits, features = [], []
         images = as_pictures(pictures)
+        if not images:
+            raise InputError("there is no picture to judge", "give [picture]")
         with torch.inference_mode():
             for start in range(0, len(images), BATCH):
                 pixels = self._processor(images=images[start : start + BATCH], return_tensors="pt")

@@ -21,8 +21,8 @@ from bankworld.haneul import World, build_questions, build_relevance
 from bankworld.messages import build_messages
 from bankworld.overlap import largest_overlap
 from bankworld.passages import Passage
-from bankworld.pictures.face_sheets import build_faces
-from bankworld.pictures.haneul import build_pictures
+from bankworld.pictures import KINDS, face_sheets
+from bankworld.pictures.haneul import PER_KIND, build_pictures
 
 DATASETS = schema.HERE.parent
 ABOUTS = [
@@ -131,6 +131,9 @@ def datasheet(tables: dict[str, Rows]) -> str:
         "judged": len({r["question"] for r in tables["relevance"]}),
         "judgements": len(tables["relevance"]),
         "grades": _counts(tables["relevance"], "grade"),
+        "pictures": len(KINDS) * PER_KIND,
+        "persons": face_sheets.IDENTITIES,
+        "faces": len(face_sheets.SPLITS) * face_sheets.IDENTITIES * face_sheets.VIEWS,
         "messages": len(tables["messages"]),
         "intents": len({m["intent"] for m in tables["messages"]}),
         "message_splits": _counts(tables["messages"], "split"),
@@ -194,7 +197,7 @@ def main(arguments: list[str]) -> int:
         return check_areas(arguments[1:])
     for name, build in FOLDERS.items():
         write(DATASETS / name, {file: text.encode() for file, text in build().items()})
-    for name, build_files in (("pictures", build_pictures), ("faces", build_faces)):
+    for name, build_files in (("pictures", build_pictures), ("faces", face_sheets.build_faces)):
         files = build_files()
         write(DATASETS / "haneul" / name, files | {"manifest.json": _manifest(files).encode()})
     return 0

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import calendar
 import copy
-from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +24,7 @@ from transformers import (
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from course_lib import data
-from course_lib.measure import proportion_interval
-from course_lib.measure.pictures import facts_right
-from course_lib.models import load
+from picture_training.captions import evaluate, read_share
 from picture_training.publish import publish, read_options
 from picture_training.run import Run, optimisers
 
@@ -38,7 +34,6 @@ SIZES = (96, 128, 128, 160)  # of the pictures that are drawn, before they are m
 BATCH, STEPS = 64, 2400
 PAD, BOS, EOS, UNKNOWN = "<|pad|>", "<|bos|>", "<|end|>", "<|unknown|>"
 LONGEST = 32  # tokens of a caption
-GROUPS = {"opens": "opening hours", "closes": "opening hours", "highest": "month", "lowest": "month"}
 
 
 def new_tokenizer() -> PreTrainedTokenizerFast:
@@ -140,27 +135,6 @@ def save(model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast, f
     ViTImageProcessorPil(size={"height": PIXELS, "width": PIXELS}).save_pretrained(folder)
 
 
-def evaluate(folder: Path, count: int = 400) -> dict[str, dict[str, list[float]]]:
-    """Split -> fact, or "caption" for all -> share of captions that have it right, interval, number."""
-    rows: dict[str, dict[str, list[float]]] = {}
-    model: Any = load(folder, task="image-to-text")
-    for split in ("test", "combinations"):
-        pictures = [draw_picture(split, index, 128) for index in range(count)]
-        captions = model.caption([picture.image for picture in pictures])
-        right = defaultdict(list)
-        for picture, caption in zip(pictures, captions, strict=True):
-            right["caption"].append(caption == picture.caption)
-            for fact, stated in facts_right(caption, CAPTIONS[picture.kind], picture.facts).items():
-                right[GROUPS.get(fact, fact)].append(stated)
-        rows[split] = {fact: _share(stated) for fact, stated in right.items()}
-    return rows
-
-
-def _share(right: list[bool]) -> list[float]:
-    low, high = proportion_interval(sum(right), len(right))
-    return [round(sum(right) / len(right), 4), round(low, 4), round(high, 4), len(right)]
-
-
 def main() -> None:
     options = read_options(__doc__, STEPS)
     tokenizer = new_tokenizer()
@@ -172,18 +146,16 @@ def main() -> None:
     folder = data.MODELS / NAME
     save(model, tokenizer, folder)
     rows = evaluate(folder)
-    names = list(rows["test"])
-    table = "\n".join(
-        f"| {name} | "
-        + " | ".join("{:.1%} ({:.1%} to {:.1%}) of {:.0f}".format(*rows[s][name]) for s in rows)
-        + " |"
-        for name in names
-    )
+    unseen, combinations, changed = rows["test"], rows["combinations"], rows["changed"]
     publish(
         run,
         folder,
         rows,
-        table=table,
+        table="\n".join(
+            f"| {name} | {read_share(unseen[name])} | {read_share(combinations[name])} |" for name in unseen
+        ),
+        changed="\n".join(f"| {name} | {read_share(share)} |" for name, share in changed.items()),
+        months=combinations["month"][0],
         tokens=len(tokenizer),
         grid=PIXELS // PATCH,
         patch=PATCH,

@@ -107,11 +107,8 @@ class Averaged(torch.nn.Module):
 
 def pixels_of(images: Sequence[Image.Image]) -> torch.Tensor:
     """RGB pictures as tensors (n, 3, height, width), from -1 to 1."""
-    return (
-        torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).float()
-        / 127.5
-        - 1
-    )
+    pixels = np.stack([np.asarray(image) for image in images])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def loss_of(both: Averaged, tokenizer: T5Tokenizer, alphas: torch.Tensor, step: int) -> torch.Tensor:
@@ -129,10 +126,8 @@ def loss_of(both: Averaged, tokenizer: T5Tokenizer, alphas: torch.Tensor, step: 
     generator = torch.Generator().manual_seed(step)
     times = ((torch.arange(BATCH) + torch.rand(BATCH, generator=generator)) * TIMES / BATCH).long()
     noise = torch.randn(pictures.shape, generator=generator)
-    signal, noisiness = (
-        alphas[times].sqrt()[:, None, None, None],
-        (1 - alphas[times]).sqrt()[:, None, None, None],
-    )
+    alpha = alphas[times][:, None, None, None]
+    signal, noisiness = alpha.sqrt(), (1 - alpha).sqrt()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         v = both.painter(signal * pictures + noisiness * noise, times, text.input_ids, text.attention_mask)
     return torch.nn.functional.mse_loss(v.float(), signal * noise - noisiness * pictures)

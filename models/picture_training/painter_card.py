@@ -80,7 +80,7 @@ def evaluate(log: Path) -> None:
     prompts = json.dumps({"seen": seen, "held_out": unseen}, indent=1) + "\n"
     (FOLDER / "prompts.json").write_text(prompts, "utf-8")
     model: Any = load(str(FOLDER), task="image-generation", batch_size=24)
-    judge = Judge()
+    judge = Judge(FOLDER / "judge")
     found: dict[str, Any] = {"weights": model.parameters, "judge": judge_accuracy(judge)}
 
     begun = time.process_time()

@@ -67,4 +67,5 @@ def test_the_splits_have_other_pictures_and_one_seed_has_one_picture():
 def test_a_picture_is_the_same_at_any_size():
     for index in range(8):
         small, large = (draw_picture("test", index, size).image for size in (96, 384))
-        assert np.abs(pixels(large.resize(small.size, Image.Resampling.BOX)) - pixels(small)).mean() < 12
+        coarse = [pixels(image.resize((24, 24), Image.Resampling.BOX)) for image in (small, large)]
+        assert np.abs(coarse[0] - coarse[1]).mean() < 15  # pictures of different facts are over 50 apart

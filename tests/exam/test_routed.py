@@ -26,7 +26,8 @@ def best():
         models.get_embedding_model("embed"),
         rerank=LateInteraction(models.get_embedding_model("embed-tokens"), per_token=True),
     )
-    return RoutedReader(search, load("haneul-4m"), load("haneul-knowledge"))
+    names = ("Haneul Blue Current Account", "Haneul Blue Plus Current Account")
+    return RoutedReader(search, load("haneul-4m"), load("haneul-knowledge"), names)
 
 
 def test_today_is_remembered_and_yesterday_is_read(best):
@@ -49,3 +50,12 @@ def test_two_questions_in_one_have_two_answers(best):
 
 def test_what_no_passage_says_is_refused(best):
     assert best.answer(ExamQuestion("1", "Who founded the Haneul Orchid Museum?")) == REFUSAL
+
+
+def test_an_answer_counts_as_found_only_in_a_passage_with_the_name(best):
+    passage = best.search.search(FEE, 1)[0].document.page_content
+    assert "KRW 2,500" in passage and "Haneul Blue Current Account" in passage
+    hits = best.search.search(FEE, 3)
+    assert best.signals(FEE, "KRW 2,500", hits)[2] == 1
+    other = FEE.replace("Blue", "Blue Plus")
+    assert best.signals(other, "KRW 2,500", hits[:1])[2] == 0

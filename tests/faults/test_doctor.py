@@ -43,15 +43,16 @@ def test_a_failure_makes_the_exit_status_1_and_stands_above_its_command(capsys):
     assert doctor.report(checks=()) == 0
 
 
-def test_an_altered_file_of_the_data(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["passages.jsonl", "pictures/card-00.png"])
+def test_an_altered_file_of_the_data(name, tmp_path, monkeypatch):
     copy = tmp_path / "haneul"
     shutil.copytree(data.HANEUL, copy, ignore=shutil.ignore_patterns("source"))
     monkeypatch.setattr(data, "HANEUL", copy)
     assert run_check(doctor._data).status == "ok"
-    with (copy / "passages.jsonl").open("a") as f:
+    with (copy / name).open("a") as f:
         f.write(" ")
     finding = run_check(doctor._data)
-    assert finding.status == "fail" and "passages.jsonl is not the published file" in finding.what
+    assert finding.status == "fail" and f"{name} is not the published file" in finding.what
     assert finding.fix == "git checkout -- datasets/haneul"
 
 

@@ -115,6 +115,14 @@ def test_a_folder_that_somebody_put_into_models_is_not_shipped(monkeypatch, tmp_
     assert load(tmp_path / "Own").parameters == 344384, "by its path it loads"
 
 
+def test_models_for_pictures_are_shipped_apart_from_language_models():
+    pictures = {e.model for e in ENTRIES if e.tier == "tiny" and e.task in ARCHITECTURES}
+    assert set(catalog.shipped_picture_models()) == pictures and not pictures & set(catalog.shipped())
+    for name in pictures:
+        assert catalog.verify_shipped(name) == MODELS / name
+    assert "haneul-300k" in catalog.shipped()
+
+
 def test_file_sizes_follow_from_parameters_and_bits():
     files = {
         path.parent.name: sum(tensor.bytes for tensor in read_safetensors_header(path).values())

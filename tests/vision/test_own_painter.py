@@ -7,6 +7,7 @@ import pytest
 from bankworld.pictures.things import EVERYTHING, SEEN, UNSEEN, draw_thing
 
 from course_lib import data, load
+from course_lib.errors import CourseError
 from course_lib.vision.judge import Judge
 
 
@@ -32,6 +33,12 @@ def test_the_judge_does_not_see_what_is_not_there(judge):
     thing, other = EVERYTHING[0], EVERYTHING[-1]
     assert judge.seen([draw_thing(thing, random.Random(0))]) != [other.prompt]
     assert judge.features([draw_thing(thing, random.Random(i)) for i in range(3)]).shape == (3, 64)
+
+
+@pytest.mark.parametrize("pictures, message", [([], "no picture to judge"), ("a.png", "list of pictures")])
+def test_the_judge_wants_a_list_of_pictures(judge, pictures, message):
+    with pytest.raises(CourseError, match=message):
+        judge.seen(pictures)
 
 
 def test_the_painter_draws_what_it_is_asked_for(painter, judge):

@@ -116,7 +116,7 @@ def diagnose(
     """
 
     def results(function: Callable[..., Any]) -> list[Any]:
-        return [_result(function, case) for case in cases]
+        return [result_of(function, case) for case in cases]
 
     got, expected = results(answer), results(reference)
     if same_result(got, expected):
@@ -133,7 +133,7 @@ def diagnose(
     return f"{call} {_ending(wrong, 'gave', 'stopped with')}; it should {_ending(right, 'give', 'raise')}"
 
 
-def _result(function: Callable[..., Any], case: tuple[Any, ...]) -> Any:
+def result_of(function: Callable[..., Any], case: tuple[Any, ...]) -> Any:
     """Return what a call returns or raises; NotImplementedError means "not answered" and is passed on."""
     try:
         return function(*copy.deepcopy(case))

@@ -27,6 +27,7 @@ from course_lib.models.catalog.shipped_models import (
     model_name,
     shipped,
     shipped_folder,
+    shipped_picture_models,
     verified_folder,
 )
 from course_lib.models.catalog.tiers import TIERS, chat_models, role, roles, roles_by_hand, tier

@@ -24,8 +24,6 @@ def built(fields):
     import torch
 
     library, name = fields["class"].split(".")
-    if library == "diffusers":
-        pytest.importorskip("diffusers", reason="the extra `vision` is not installed")
     made = getattr(import_module(library), name)
     with torch.device("meta"):
         if library == "transformers":

@@ -1,0 +1,82 @@
+"""Measures a captioner: which facts of unseen pictures its captions state, and what changes it bears."""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bankworld.pictures import CAPTIONS, draw_picture
+from PIL import Image, ImageChops, ImageFilter
+
+from course_lib.measure import proportion_interval
+from course_lib.measure.pictures import facts_right
+from course_lib.models import load
+
+PIXELS, PAPER = 128, (220, 220, 220)
+GROUPS = {"opens": "opening hours", "closes": "opening hours", "highest": "month", "lowest": "month"}
+Share = list[float]  # a share, its interval, and the number of captions or facts
+
+
+def jpeg(image: Image.Image) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, "jpeg", quality=20)
+    return Image.open(file).convert("RGB")
+
+
+def noisy(image: Image.Image) -> Image.Image:
+    noise = np.random.default_rng(0).normal(0, 25, (PIXELS, PIXELS, 3))
+    return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
+
+
+def smaller(image: Image.Image) -> Image.Image:
+    paper = Image.new("RGB", image.size, PAPER)
+    paper.paste(image.resize((96, 96)), (16, 16))
+    return paper
+
+
+CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "none": lambda image: image,
+    "JPEG of quality 20": jpeg,
+    "noise (standard deviation 25 of 255)": noisy,
+    "blur (radius 1.5)": lambda image: image.filter(ImageFilter.GaussianBlur(1.5)),
+    "shifted to the right by 6 of 128 pixels": lambda image: ImageChops.offset(image, 6, 0),
+    "turned by 5 degrees": lambda image: image.rotate(5, fillcolor=PAPER),
+    "at three quarters of its size, on grey": smaller,
+}
+
+
+def evaluate(folder: Path, count: int = 400) -> dict[str, dict[str, Share]]:
+    """Split -> fact, or "caption" for all of them -> share that is right; "changed" -> change -> captions."""
+    model: Any = load(folder, task="image-to-text")
+    rows: dict[str, dict[str, Share]] = {}
+    for split in ("test", "combinations"):
+        pictures = [draw_picture(split, index, PIXELS) for index in range(count)]
+        captions = model.caption([picture.image for picture in pictures])
+        right = defaultdict(list)
+        for picture, caption in zip(pictures, captions, strict=True):
+            right["caption"].append(caption == picture.caption)
+            for fact, stated in facts_right(caption, CAPTIONS[picture.kind], picture.facts).items():
+                right[GROUPS.get(fact, fact)].append(stated)
+        rows[split] = {fact: share_of(stated) for fact, stated in right.items()}
+    rows["changed"] = {}
+    pictures = [draw_picture("test", index, PIXELS) for index in range(count // 4)]
+    for name, change in CHANGES.items():
+        captions = model.caption([change(picture.image) for picture in pictures])
+        right_ones = [c == picture.caption for c, picture in zip(captions, pictures, strict=True)]
+        rows["changed"][name] = share_of(right_ones)
+    return rows
+
+
+def share_of(right: list[bool]) -> Share:
+    """The share of true values, its 95% Wilson interval, and their number."""
+    low, high = proportion_interval(sum(right), len(right))
+    return [round(sum(right) / len(right), 4), round(low, 4), round(high, 4), len(right)]
+
+
+def read_share(share: Share) -> str:
+    """A share for the card: 97.5% (95.5% to 98.6%) of 400."""
+    return "{:.1%} ({:.1%} to {:.1%}) of {:.0f}".format(*share)
