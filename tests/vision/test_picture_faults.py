@@ -158,6 +158,7 @@ def painter(tmp_path_factory):
     [
         ({"width": 60}, r"width=60 is not divisible by 8.*\n.*width=64"),
         ({"guidance": float("inf")}, "guidance"),
+        ({"guidance": 0.5}, r"guidance=0\.5: sdxl takes all below 1 as 1.*\n.*guidance=1\)"),
         ({"guidance": float("nan")}, "guidance"),
         ({"num_inference_steps": 0}, "num_inference_steps"),
         ({"seed": -1}, "seed"),
