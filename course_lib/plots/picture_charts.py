@@ -18,8 +18,9 @@ PALETTE = 96  # colours: pictures with noise would make large files
 
 def _panels(count: int, columns: int, height: float, title: str) -> tuple[Picture, list[Any]]:
     """Return a figure with `count` axes without ticks, in rows of `columns`. height: of a row, in inches."""
-    rows = -(-count // columns)
-    figure = Picture(figsize=(WIDTH, rows * height + 0.4), layout="constrained")
+    rows, width = -(-count // columns), WIDTH / columns
+    columns = min(columns, count)
+    figure = Picture(figsize=(width * columns, rows * height + 0.4), layout="constrained")
     figure.palette = PALETTE
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:

@@ -82,7 +82,7 @@ def face_threshold(groups: Mapping[str, Pairs], pictures: Sequence[Any], start: 
 
     controls: dict[str, Control] = {
         "group": Choice("pairs", tuple(groups)),
-        "threshold": Range("threshold", 0, 1.5, round(start, 2), 0.01),
+        "threshold": Range("threshold", 0, 1.5, round(start, 4), 0.01),
         "pair": Range("look at pair", 1, max(len(pairs.same) for pairs in groups.values()), 1),
     }
     return Explorer("face-threshold", "Two kinds of error", show, controls)
