@@ -139,9 +139,8 @@ class Painter(Pipeline):
                 raise InputError(f"{self.name} draws without a prompt; got {text!r:.60}", 'draw([""])')
             return self._call(batch_size=len(prompts), **options)
         self._check_lengths(prompts)
-        guided = getattr(self.model.config, "guidance_embeds", True)  # of Flux: schnell has none
-        if params.guidance is not None and self.kind.architecture == "flux" and not guided:
-            raise InputError(f"{self.name} was trained without guidance", "leave guidance out")
+        if params.guidance is not None:
+            self._check_guidance(params.guidance)
         return self._call(prompt=prompts, **options)
 
     def _check_sides(self, params: Params) -> None:
@@ -150,6 +149,15 @@ class Painter(Pipeline):
             if side is not None and side % multiple:
                 what = f"{name}={side} is not divisible by {multiple}, as {self.kind.architecture} needs"
                 raise InputError(what, f"draw(prompts, {name}={math.ceil(side / multiple) * multiple})")
+
+    def _check_guidance(self, guidance: float) -> None:
+        """Raise InputError for a value that the pipeline would take as 1, or would not read at all."""
+        if self.kind.architecture != "flux":
+            if guidance < 1:
+                what = f"guidance={guidance}: {self.kind.architecture} takes all below 1 as 1, which is none"
+                raise InputError(what, "draw(prompts, guidance=1)")
+        elif not self.model.config.guidance_embeds:  # schnell
+            raise InputError(f"{self.name} was trained without guidance", "leave guidance out")
 
     def _check_lengths(self, prompts: list[str]) -> None:
         tokenizer = getattr(self.pipeline, self.kind.tokenizer)

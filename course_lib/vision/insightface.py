@@ -163,8 +163,9 @@ def upright(picture: Any, points: Any) -> Any:
     """The face with these five points (5, 2), turned, moved and enlarged so that they lie at POINTS."""
     from PIL import Image
 
-    (a, b), shift = similarity(np.array(POINTS), np.asarray(points, float))
-    matrix = (a, -b, shift[0], b, a, shift[1])  # from a pixel of the result to one of the picture
+    # Pillow counts from the corner of a pixel, and the points from its middle.
+    (a, b), (x, y) = similarity(np.array(POINTS) + 0.5, np.asarray(points, float) + 0.5)
+    matrix = (a, -b, x, b, a, y)  # from a place in the result to one in the picture
     return picture.transform((SIDE, SIDE), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
 
 

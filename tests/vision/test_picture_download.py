@@ -7,7 +7,7 @@ import pytest
 
 from course_lib.errors import CourseError
 from course_lib.models import ModelManager, load
-from tests.vision import tiny
+from tests.vision import tiny, tiny_pipelines
 
 pytest_plugins = ["tests.models.hub_fixtures"]
 
@@ -17,7 +17,7 @@ def contents(folder):
 
 
 def test_the_files_of_a_model_are_downloaded_and_no_others(online, tmp_path, offline):
-    tiny.ddpm(tmp_path / "ddpm")
+    tiny_pipelines.ddpm(tmp_path / "ddpm")
     tiny.buffalo_l(tmp_path / "buffalo_l")
     tiny.esrgan(tmp_path / "esrgan")
     more = {
@@ -50,7 +50,7 @@ def test_the_files_of_a_model_are_downloaded_and_no_others(online, tmp_path, off
 
 
 def test_two_calls_at_once_draw_what_one_would(tmp_path):
-    tiny.sdxl(tmp_path / "sdxl")
+    tiny_pipelines.sdxl(tmp_path / "sdxl")
     painter = load(tmp_path / "sdxl", task="image-generation")
     steps = [2, 5, 2, 5]
     alone = [np.asarray(painter.draw("a card", num_inference_steps=n)) for n in steps]
@@ -60,7 +60,7 @@ def test_two_calls_at_once_draw_what_one_would(tmp_path):
 
 
 def test_the_default_settings_are_those_of_pictures_too(tmp_path, monkeypatch):
-    tiny.ddpm(tmp_path / "ddpm")
+    tiny_pipelines.ddpm(tmp_path / "ddpm")
     tiny.buffalo_l(tmp_path / "faces")
     monkeypatch.setenv("MODEL_DTYPE", "bfloat16")
     with ModelManager().use({"source": str(tmp_path / "ddpm"), "task": "image-generation"}) as model:
@@ -71,7 +71,7 @@ def test_the_default_settings_are_those_of_pictures_too(tmp_path, monkeypatch):
 
 
 def test_the_manager_knows_their_bytes_before_it_loads_them(tmp_path):
-    tiny.ddpm(tmp_path / "ddpm")
+    tiny_pipelines.ddpm(tmp_path / "ddpm")
     spec = {"source": str(tmp_path / "ddpm"), "task": "image-generation"}
     with ModelManager(byte_limit=10**6).use(spec) as model:
         assert np.asarray(model.draw("", num_inference_steps=1)).shape == (16, 16, 3)

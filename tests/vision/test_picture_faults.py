@@ -14,12 +14,17 @@ from course_lib.models.drivers.arguments import InputError
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.schema import SpecError
 from course_lib.vision import to_safetensors
-from tests.vision import tiny
+from tests.vision import tiny, tiny_pipelines
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 27, 3), dtype=np.uint8))
 KINDS = {  # one of each driver: task, architecture, writer, a file of weights
     "huggingface": ("image-to-text", "vit-gpt2", tiny.vit_gpt2, "model.safetensors"),
-    "diffusers": ("image-generation", "sdxl", tiny.sdxl, "unet/diffusion_pytorch_model.safetensors"),
+    "diffusers": (
+        "image-generation",
+        "sdxl",
+        tiny_pipelines.sdxl,
+        "unet/diffusion_pytorch_model.safetensors",
+    ),
     "spandrel": ("image-upscale", "esrgan", tiny.esrgan, "x4.safetensors"),
     "onnxruntime": ("face-embedding", "buffalo_l", tiny.buffalo_l, "det_10g.onnx"),
 }
@@ -95,7 +100,7 @@ def test_a_pickle_with_code_is_not_run(tmp_path):
 def test_pickles_in_folders_of_transformers_and_diffusers_are_refused(tmp_path):
     tiny.vit(tmp_path / "vit")
     (tmp_path / "vit" / "model.safetensors").rename(tmp_path / "vit" / "pytorch_model.bin")
-    tiny.ddpm(tmp_path / "ddpm")
+    tiny_pipelines.ddpm(tmp_path / "ddpm")
     weights = tmp_path / "ddpm" / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
     for name, task in (("vit", "face-embedding"), ("ddpm", "image-generation")):
@@ -117,7 +122,7 @@ def test_another_architecture_or_factor_than_the_files_have_is_refused(tmp_path)
     with pytest.raises(CourseError, match="scale is 4, and b enlarges 2 times") as caught:
         load(tmp_path / "b", task="image-upscale", params={"scale": 4})
     assert '"scale": 2' in caught.value.fix
-    tiny.ddpm(tmp_path / "c")
+    tiny_pipelines.ddpm(tmp_path / "c")
     with pytest.raises(CourseError, match=r"a pipeline of diffusers.*\n.*task=\"image-generation\""):
         load(tmp_path / "c")
     index = tmp_path / "c" / "model_index.json"
@@ -144,7 +149,7 @@ def test_a_wrong_declaration_is_refused(spec, message):
 
 @pytest.fixture(scope="module")
 def painter(tmp_path_factory):
-    tiny.sdxl(folder := tmp_path_factory.mktemp("painter") / "sdxl")
+    tiny_pipelines.sdxl(folder := tmp_path_factory.mktemp("painter") / "sdxl")
     return load(folder, task="image-generation")
 
 
@@ -153,6 +158,7 @@ def painter(tmp_path_factory):
     [
         ({"width": 60}, r"width=60 is not divisible by 8.*\n.*width=64"),
         ({"guidance": float("inf")}, "guidance"),
+        ({"guidance": 0.5}, r"guidance=0\.5: sdxl takes all below 1 as 1.*\n.*guidance=1\)"),
         ({"guidance": float("nan")}, "guidance"),
         ({"num_inference_steps": 0}, "num_inference_steps"),
         ({"seed": -1}, "seed"),
@@ -181,13 +187,13 @@ def test_prompts_are_texts_that_fit(painter):
 
 
 def test_what_a_model_has_not_is_refused(tmp_path):
-    tiny.ddpm(tmp_path / "ddpm")
+    tiny_pipelines.ddpm(tmp_path / "ddpm")
     ddpm = load(tmp_path / "ddpm", task="image-generation")
     with pytest.raises(InputError, match="draws without a prompt"):
         ddpm.draw(["a card"], num_inference_steps=1)
     with pytest.raises(InputError, match="draws without guidance"):
         ddpm.draw([""], num_inference_steps=1, guidance=2.0)
-    tiny.flux(tmp_path / "flux", guidance_embeds=False)
+    tiny_pipelines.flux(tmp_path / "flux", guidance_embeds=False)
     schnell = load(tmp_path / "flux", task="image-generation")
     with pytest.raises(InputError, match="trained without guidance"):
         schnell.draw("a card", num_inference_steps=1, guidance=2.0)

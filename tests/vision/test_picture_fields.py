@@ -12,16 +12,20 @@ from course_lib.models import load
 from course_lib.models.drivers import capability_table
 from course_lib.models.drivers.engine import Unsupported
 from tests.models.test_fields import VALUES, cells
-from tests.vision import tiny
+from tests.vision import tiny, tiny_pipelines
 
 FACE = tiny.spots((5, 6))
 SMALL = Image.fromarray(np.random.default_rng(0).integers(0, 255, (12, 9, 3), dtype=np.uint8))
 COLUMNS = {  # "task, driver" -> architecture, writer, a call
     "image-to-text, huggingface": ("vit-gpt2", tiny.vit_gpt2, lambda model, *images: model.caption(*images)),
-    "image-generation, diffusers": ("sdxl", tiny.sdxl, lambda model, *prompts: model.draw(*prompts)),
+    "image-generation, diffusers": (
+        "sdxl",
+        tiny_pipelines.sdxl,
+        lambda model, *prompts: model.draw(*prompts),
+    ),
     "image-upscale, huggingface": ("swin2sr", tiny.swin2sr, lambda model, *images: model.upscale(*images)),
     "image-upscale, spandrel": ("esrgan", tiny.esrgan, lambda model, *images: model.upscale(*images)),
-    "image-upscale, diffusers": ("ldsr", tiny.ldsr, lambda model, *images: model.upscale(*images)),
+    "image-upscale, diffusers": ("ldsr", tiny_pipelines.ldsr, lambda model, *images: model.upscale(*images)),
     "face-embedding, huggingface": ("vit", tiny.vit, lambda model, *images: model.embed_faces(*images)),
     "face-embedding, onnxruntime": (
         "buffalo_l",

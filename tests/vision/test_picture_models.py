@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from course_lib.models import load
-from tests.vision import tiny
+from tests.vision import tiny, tiny_pipelines
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 27, 3), dtype=np.uint8))
 PROMPTS = ["a red card", "a blue sign"]
@@ -23,18 +23,18 @@ MODELS = {  # architecture -> task, writer
     "vit-gpt2": ("image-to-text", tiny.vit_gpt2),
     "blip": ("image-to-text", tiny.blip),
     "git": ("image-to-text", tiny.git),
-    "flux": ("image-generation", tiny.flux),
-    "sdxl": ("image-generation", tiny.sdxl),
-    "hunyuan": ("image-generation", tiny.hunyuan),
-    "stable-diffusion": ("image-generation", tiny.stable_diffusion),
-    "deepfloyd-if": ("image-generation", tiny.deepfloyd_if),
-    "ddpm": ("image-generation", tiny.ddpm),
-    "ddim": ("image-generation", tiny.ddim),
+    "flux": ("image-generation", tiny_pipelines.flux),
+    "sdxl": ("image-generation", tiny_pipelines.sdxl),
+    "hunyuan": ("image-generation", tiny_pipelines.hunyuan),
+    "stable-diffusion": ("image-generation", tiny_pipelines.stable_diffusion),
+    "deepfloyd-if": ("image-generation", tiny_pipelines.deepfloyd_if),
+    "ddpm": ("image-generation", tiny_pipelines.ddpm),
+    "ddim": ("image-generation", tiny_pipelines.ddim),
     "swin2sr": ("image-upscale", tiny.swin2sr),
     "esrgan": ("image-upscale", tiny.esrgan),
     "real-esrgan": ("image-upscale", tiny.real_esrgan),
     "swinir": ("image-upscale", tiny.swinir),
-    "ldsr": ("image-upscale", tiny.ldsr),
+    "ldsr": ("image-upscale", tiny_pipelines.ldsr),
     "buffalo_l": ("face-embedding", tiny.buffalo_l),
     "vit": ("face-embedding", tiny.vit),
     "resnet": ("face-embedding", tiny.resnet),
