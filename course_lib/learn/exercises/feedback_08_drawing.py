@@ -103,7 +103,7 @@ def check_steps(most_steps: Callable[..., int]) -> str | None:
         (60.0, 4, 0.5, 0.25, 1.0, 1.0),
         (30.0, 7, 1.0, 0.125, 0.5, 5.0),
         (3.0, 4, 0.5, 0.25, 0.5, 2.0),
-        (20.0, 1, 2.0, 0.5, 1.0, 0.0),
+        (20.0, 1, 2.0, 0.5, 1.0, 8.0),
     ]
 
     def free(s: float, n: int, t: float, w: float, d: float, g: float) -> int:
