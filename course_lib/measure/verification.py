@@ -27,7 +27,7 @@ COVERAGE = 0.95
 class Pairs:
     """Pairs of pictures: their similarity, and the identity of each side as a number from 0.
 
-    first, second: the pictures' row numbers. similarity: the cosine. All four have one entry for each pair.
+    first, second: the pictures' row numbers. similarity: the cosine. These have one entry for each pair.
     """
 
     first: NDArray[np.int64]
@@ -167,5 +167,5 @@ def _estimate(value: float, draws: NDArray[np.float64]) -> Estimate:
 
 def _check(pairs: Pairs, far: float) -> None:
     different = int((~pairs.same).sum())
-    if not 0 < far < 1 or different * far < 1:
+    if not 0 < far < 1 or different * far < 1 - 1e-9:
         raise ValueError(f"FAR {far} of {different} different pairs; 1 / FAR of them are needed, 0 < FAR < 1")

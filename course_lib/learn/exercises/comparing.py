@@ -76,8 +76,11 @@ def as_array(value: Any) -> np.ndarray:
 
 
 def same_result(a: Any, b: Any) -> bool:
-    """Return whether two results are equal: numbers within 1e-6, lists like tuples, exceptions by type."""
+    """Return whether two results are equal: numbers within 1e-6, lists and arrays like tuples, exceptions
+    by type.
+    """
     if isinstance(b, (tuple, list)):
+        a = a.tolist() if isinstance(a, np.ndarray) else a
         return (
             isinstance(a, (tuple, list))
             and len(a) == len(b)

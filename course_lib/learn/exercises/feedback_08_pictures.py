@@ -32,13 +32,31 @@ def _covered(
     return drops
 
 
+def _one_more(score: Callable[[np.ndarray], float], picture: np.ndarray, patch: int) -> np.ndarray:
+    """A mistake: by how much each patch lowers the score, if the earlier ones stay covered."""
+    drops = _covered(score, picture, patch, keep=True)
+    return np.diff(drops.ravel(), prepend=0.0).reshape(drops.shape)
+
+
+def _left_alone(score: Callable[[np.ndarray], float], picture: np.ndarray, patch: int) -> np.ndarray:
+    """A mistake: how much each patch brings to a grey picture."""
+    grey = np.full_like(picture, GREY)
+    drops = np.zeros((picture.shape[0] // patch, picture.shape[1] // patch))
+    for row, column in np.ndindex(drops.shape):
+        copy = grey.copy()
+        place = np.s_[row * patch : (row + 1) * patch, column * patch : (column + 1) * patch]
+        copy[place] = picture[place]
+        drops[row, column] = score(copy) - score(grey)
+    return drops
+
+
 def check_covering(by_covering: Callable[..., np.ndarray]) -> str | None:
     rng = np.random.default_rng(8)
     cases = []
     for height, width, patch in ((4, 6, 2), (6, 3, 3), (8, 4, 2)):
         weights = rng.normal(size=(height, width))
-        cases.append((lambda p, w=weights: float((w * p).sum()), rng.random((height, width)), patch))
-    untouched = [case[1].copy() for case in cases]
+        # Squared, so that a patch covered alone lowers the score otherwise than one covered among others.
+        cases.append((lambda p, w=weights: float((w * p).sum() ** 2), rng.random((height, width)), patch))
 
     def answer(score: Any, picture: np.ndarray, patch: int) -> Any:
         before = picture.copy()
@@ -48,8 +66,6 @@ def check_covering(by_covering: Callable[..., np.ndarray]) -> str | None:
         return result
 
     got = [result_of(answer, (score, picture, patch)) for score, picture, patch in cases]
-    for case, picture in zip(cases, untouched, strict=True):
-        case[1][...] = picture
     if any(isinstance(result, str) and result == "changed" for result in got):
         return (
             "your function changed the picture that it was given, so later patches were covered, "
@@ -71,6 +87,14 @@ def check_covering(by_covering: Callable[..., np.ndarray]) -> str | None:
         (
             lambda *a: _covered(*a).T,
             "rows and columns are exchanged: the first index of an array counts rows, from the top",
+        ),
+        (
+            _one_more,
+            "each patch was covered among the earlier ones: cover it alone, and compare with the whole",
+        ),
+        (
+            _left_alone,
+            "that leaves a single patch and covers all others: cover the patch, and leave the others",
         ),
         (lambda *a: _covered(*a, colour=0.0), "black is no neutral colour here: cover with grey, 0.5"),
         (lambda *a: _covered(*a, colour=None), "cover with the grey 0.5, not with the mean of the picture"),
