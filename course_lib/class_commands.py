@@ -156,7 +156,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     grade.add_argument("--workers", type=_from_one, help="processes (default: one for each core)")
     grade.add_argument(
-        "--unprotected", action="store_true", help="run answers even where the system cannot shut them off"
+        "--unprotected",
+        action="store_true",
+        help="where answers cannot be shut off, run them with your files and network open",
     )
     grade.set_defaults(do=_grade)
 

@@ -107,13 +107,19 @@ def find(folder: Path) -> dict[str, list[Path]]:
     """Return the submissions in a folder: label -> its files. Raises CourseError if there are none.
 
     A zip is one submission. Notebooks in one subfolder are one submission together, as Moodle's "download
-    all" makes them; a notebook that lies in `folder` itself is one alone.
+    all" makes them; a notebook that lies in `folder` itself is one alone. Links are left out, with a line:
+    who grades may read what the learner cannot.
     """
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         hidden = any(part.startswith((".", "__MACOSX")) for part in inside.parts)
         if hidden or path.suffix.lower() not in (".zip", ".ipynb") or not path.is_file():
+            continue
+        if any(place.is_symlink() for place in (path, *path.parents[: len(inside.parts) - 1])):
+            print(
+                f"{printable(inside.as_posix())} is a link, maybe to somebody else's work, and is left out."
+            )
             continue
         alone = path.suffix.lower() == ".zip" or len(inside.parts) == 1
         label = inside.as_posix() if alone else inside.parts[0]

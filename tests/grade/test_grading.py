@@ -279,6 +279,21 @@ COPIED = cell(
     "parts = text.split(old)\nif len(parts) == 1:\n    raise ValueError(text)\nreturn new.join(parts)"
 )
 RENAMED = COPIED.replace("parts", "pieces").replace("raise", "# nothing to do\n        raise")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
+def test_links_are_left_out(tmp_path, capsys):
+    """Whoever grades, root perhaps, may read what the learner who made the link cannot."""
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "03.ipynb").write_text("{}")
+    (tmp_path / "in" / "kim").mkdir(parents=True)
+    (tmp_path / "in" / "kim" / "03.ipynb").symlink_to(tmp_path / "victim" / "03.ipynb")
+    (tmp_path / "in" / "lee").symlink_to(tmp_path / "victim")
+    (tmp_path / "in" / "own.ipynb").write_text("{}")
+    assert list(find(tmp_path / "in")) == ["own.ipynb"]
+    assert "kim/03.ipynb is a link" in capsys.readouterr().out
+
+
 OWN = cell("found = text.find(old)\nif found < 0:\n    raise ValueError(old)\nreturn text.replace(old, new)")
 
 
