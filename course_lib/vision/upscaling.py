@@ -12,10 +12,10 @@ from types import ModuleType
 from typing import Any, Self
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers.pretrained import LOADING_ERRORS, one_line, select_device, weight_dtype
+from course_lib.models.drivers.pretrained import LOADING_ERRORS, one_line, select_device
 from course_lib.models.files.pictures import resolve_pictures
 from course_lib.models.schema.spec import ModelSpec
-from course_lib.vision.torch_model import TorchModel, TransformersModel, check_architecture
+from course_lib.vision.torch_model import TorchModel, TransformersModel, check_architecture, stored_dtype
 
 SPANDREL = {  # spandrel's name -> architectures of a specification
     "ESRGAN": ("esrgan", "real-esrgan"),  # one network, trained on other pictures
@@ -38,7 +38,7 @@ class Swin2SR(TransformersModel):
         model.scale = check_scale(spec, int(model.model.config.upscale))
         return model
 
-    def _upscale(self, pictures: list[Any]) -> list[Any]:
+    def _upscale(self, pictures: list[Any], first: int) -> list[Any]:
         return batched(
             pictures, lambda batch: self.model(pixel_values=self.pixels(batch)).reconstruction, self.scale
         )
@@ -63,7 +63,6 @@ class Spandrel(TorchModel):
         if path.suffix != ".safetensors":
             raise CourseError(f"{path} is no .safetensors file", 'load("./MODEL.safetensors", ...)')
         device = select_device(spec)
-        dtype = weight_dtype(spec, device)
         try:
             found = spandrel.ModelLoader().load_from_state_dict(load_file(path))
         except (*LOADING_ERRORS, AttributeError, spandrel.UnsupportedModelError) as error:
@@ -74,9 +73,9 @@ class Spandrel(TorchModel):
             what += f"supported are {', '.join(SPANDREL)} with 3"
             raise CourseError(what, "choose another model")
         check_architecture(spec, SPANDREL[found.architecture.id])
-        return cls(spec, found.to(device=device, dtype=None if dtype == "auto" else dtype))
+        return cls(spec, found.to(device=device, dtype=stored_dtype(spec, device, path)))
 
-    def _upscale(self, pictures: list[Any]) -> list[Any]:
+    def _upscale(self, pictures: list[Any], first: int) -> list[Any]:
         return batched(pictures, lambda batch: self.descriptor(as_tensor(batch, self.model)), self.scale)
 
     def _write(self, folder: Path) -> None:
