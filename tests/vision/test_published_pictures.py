@@ -11,7 +11,7 @@ from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.arguments import InputError
 from course_lib.models.drivers.fields import Unsupported
-from course_lib.models.files.pictures import stored_type
+from course_lib.models.files.pictures import part_weights, stored_type
 from course_lib.models.schema import ModelSpec
 from course_lib.vision.torch_model import stored_dtype
 from tests.vision import tiny_pipelines
@@ -66,6 +66,13 @@ def test_a_folder_with_several_files_of_weights_is_refused(tmp_path):
     ) as caught:
         load(tmp_path, task="image-upscale", driver="spandrel")
     assert f'load("{tmp_path / "x2.safetensors"}", ...)' in caught.value.fix
+
+
+def test_an_index_that_lists_no_files_is_refused(tmp_path):
+    name = "diffusion_pytorch_model.safetensors.index.json"
+    (tmp_path / name).write_text(json.dumps({"weight_map": {"a": ["x.safetensors"]}}))
+    with pytest.raises(CourseError, match="does not list files"):
+        part_weights(tmp_path)
 
 
 def test_prompts_are_counted_by_each_encoder_that_would_cut_them(tmp_path):
