@@ -64,7 +64,7 @@ class DlibFaces(PictureModel):
         return "cpu"
 
     def close(self) -> None:
-        self.network = None
+        self.network = self.points = self.detector = None
 
     def _is_closed(self) -> bool:
         return self.network is None

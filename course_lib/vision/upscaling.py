@@ -7,6 +7,7 @@ Swin2SR: Conde et al. 2022 (arXiv:2209.11345). ESRGAN: Wang et al. 2018 (arXiv:1
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -23,6 +24,7 @@ SPANDREL = {  # spandrel's name -> architectures of a specification
     "SwinIR": ("swinir",),
 }
 SPANDREL_FIX = "pip install --no-deps spandrel==0.4.2 einops==0.8.2"
+_importing = threading.Lock()  # two threads would remove each other's stand-ins
 
 
 class Swin2SR(TransformersModel):
@@ -90,18 +92,21 @@ def import_spandrel() -> Any:
     PyPI's torchvision for Linux cannot be imported beside a torch without CUDA, and then breaks transformers.
     Raises CourseError if spandrel is not installed.
     """
-    stand_ins = [f"torchvision{part}" for part in ("", ".transforms", ".transforms.functional")]
-    absent = [name for name in stand_ins if name not in sys.modules]
-    for name in absent if "spandrel" not in sys.modules else ():
-        sys.modules[name] = module = ModuleType(name)
-        module.__dict__.update(__path__=[], InterpolationMode=None, rotate=None, normalize=None)
-    try:
-        import spandrel
-    except ImportError as error:
-        raise CourseError(f"the driver spandrel is not installed: {error}", SPANDREL_FIX) from error
-    finally:
-        for name in absent:
-            sys.modules.pop(name, None)
+    names = [f"torchvision{part}" for part in ("", ".transforms", ".transforms.functional")]
+    with _importing:
+        absent = [name for name in names if name not in sys.modules and "spandrel" not in sys.modules]
+        stand_ins = {name: ModuleType(name) for name in absent}
+        for module in stand_ins.values():
+            module.__dict__.update(__path__=[], InterpolationMode=None, rotate=None, normalize=None)
+        sys.modules.update(stand_ins)
+        try:
+            import spandrel
+        except ImportError as error:
+            raise CourseError(f"the driver spandrel is not installed: {error}", SPANDREL_FIX) from error
+        finally:
+            for name, module in stand_ins.items():
+                if sys.modules.get(name) is module:
+                    del sys.modules[name]
     return spandrel
 
 
