@@ -37,8 +37,9 @@ def _silenced() -> Iterator[None]:
     from transformers.utils import logging
 
     loggings = [logging]
-    if "diffusers" in sys.modules:
-        loggings.append(sys.modules["diffusers"].utils.logging)
+    utils = getattr(sys.modules.get("diffusers"), "utils", None)  # None while another thread imports it
+    if hasattr(utils, "logging"):
+        loggings.append(utils.logging)
     with ExitStack() as restore, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft uses deprecated names of transformers
         for library in loggings:

@@ -11,9 +11,10 @@ from typing import Any, Self
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.arguments import InputError
+from course_lib.models.files.pictures import packaged_folder
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.vision.engine import PictureModel
-from course_lib.vision.packaged import library, only_file, packaged_folder
+from course_lib.vision.packaged import library, only_file
 
 # Of a detection. In a portrait of NASA's, the face scores 0.9 to 1.5, turned by 30 degrees or darkened too,
 # and folds of clothing score up to 0.15; a face of 37 pixels scores 0.4.
@@ -63,7 +64,7 @@ class DlibFaces(PictureModel):
         return "cpu"
 
     def close(self) -> None:
-        self.network = None
+        self.network = self.points = self.detector = None
 
     def _is_closed(self) -> bool:
         return self.network is None

@@ -13,40 +13,39 @@ from typing import Any, NamedTuple, Self
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.arguments import InputError
-from course_lib.models.drivers.pretrained import LOADING_ERRORS, one_line, select_device, weight_dtype
+from course_lib.models.drivers.pretrained import LOADING_ERRORS, one_line, select_device
 from course_lib.models.files.headers import PIPELINE_FILE, read_json
 from course_lib.models.files.pictures import resolve_pictures
 from course_lib.models.schema.pictures import Params
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.quiet import quiet
 from course_lib.vision.pipeline_weights import check_pipeline
-from course_lib.vision.torch_model import TorchModel, check_architecture
+from course_lib.vision.torch_model import TorchModel, check_architecture, stored_dtype
 from course_lib.vision.upscaling import check_scale, to_picture
 
 
 class Kind(NamedTuple):
     """A pipeline of diffusers: its architecture in a specification, and what it would round or cut silently.
 
-    tokens: the longest prompt, counted by the part `tokenizer`. multiple: of it are width and height.
+    tokens: the parts that count a prompt, and the most that each reads. multiple: of it are width and height.
     """
 
     architecture: str
-    tokenizer: str = ""
-    tokens: int = 0
+    tokens: dict[str, int]
     multiple: int = 8
 
 
 PIPELINES = {  # task -> class in model_index.json -> kind
     "image-generation": {
-        "FluxPipeline": Kind("flux", "tokenizer_2", 512, 16),
-        "StableDiffusionXLPipeline": Kind("sdxl", "tokenizer", 77),
-        "HunyuanDiTPipeline": Kind("hunyuan", "tokenizer_2", 256, 16),
-        "StableDiffusionPipeline": Kind("stable-diffusion", "tokenizer", 77),
-        "IFPipeline": Kind("deepfloyd-if", "tokenizer", 77),
-        "DDPMPipeline": Kind("ddpm"),
-        "DDIMPipeline": Kind("ddim"),
+        "FluxPipeline": Kind("flux", {"tokenizer_2": 512}, 16),
+        "StableDiffusionXLPipeline": Kind("sdxl", {"tokenizer": 77}),
+        "HunyuanDiTPipeline": Kind("hunyuan", {"tokenizer": 77, "tokenizer_2": 256}, 16),
+        "StableDiffusionPipeline": Kind("stable-diffusion", {"tokenizer": 77}),
+        "IFPipeline": Kind("deepfloyd-if", {"tokenizer": 77}),
+        "DDPMPipeline": Kind("ddpm", {}),
+        "DDIMPipeline": Kind("ddim", {}),
     },
-    "image-upscale": {"LDMSuperResolutionPipeline": Kind("ldsr", multiple=32)},
+    "image-upscale": {"LDMSuperResolutionPipeline": Kind("ldsr", {}, 32)},
 }
 FIXED = {"clean_caption": False, "use_resolution_binning": False}  # these would change a text or a size
 
@@ -82,13 +81,14 @@ class Pipeline(TorchModel):
             )
         check_architecture(spec, (known[name].architecture,))
         device = select_device(spec)
-        dtype = weight_dtype(spec, device)
-        options = {} if dtype == "auto" else {"torch_dtype": dtype}
         try:
             with quiet():
                 check_pipeline(folder)
                 pipeline = getattr(diffusers, name).from_pretrained(
-                    folder, local_files_only=True, use_safetensors=True, **options
+                    folder,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    torch_dtype=stored_dtype(spec, device, folder),
                 )
         except (*LOADING_ERRORS, AttributeError) as error:
             what = f"diffusers cannot load {spec.name}: {one_line(error)}"
@@ -134,7 +134,7 @@ class Painter(Pipeline):
             "guidance_scale": params.guidance,
             "generator": generators(params.seed, len(prompts)),
         }
-        if not self.kind.tokenizer:
+        if not self.kind.tokens:
             if text := next(filter(None, prompts), None):
                 raise InputError(f"{self.name} draws without a prompt; got {text!r:.60}", 'draw([""])')
             return self._call(batch_size=len(prompts), **options)
@@ -160,11 +160,12 @@ class Painter(Pipeline):
             raise InputError(f"{self.name} was trained without guidance", "leave guidance out")
 
     def _check_lengths(self, prompts: list[str]) -> None:
-        tokenizer = getattr(self.pipeline, self.kind.tokenizer)
-        for i, ids in enumerate(tokenizer(prompts, verbose=False)["input_ids"]):
-            if len(ids) > self.kind.tokens:
-                what = f"prompts[{i}] has {len(ids)} tokens; {self.name} reads {self.kind.tokens}"
-                raise InputError(what, "use a shorter prompt")
+        for part, most in self.kind.tokens.items():
+            tokenizer = getattr(self.pipeline, part)
+            for i, ids in enumerate(tokenizer(prompts, verbose=False)["input_ids"]):
+                if len(ids) > most:
+                    what = f"prompts[{i}] has {len(ids)} tokens; {self.name} reads {most}"
+                    raise InputError(what, "use a shorter prompt")
 
 
 class LatentUpscaler(Pipeline):
@@ -178,9 +179,9 @@ class LatentUpscaler(Pipeline):
         # The latent has the size of the picture, and the decoder doubles it between its blocks.
         self.scale = check_scale(spec, 2 ** (len(pipeline.vqvae.config.block_out_channels) - 1))
 
-    def _upscale(self, pictures: list[Any]) -> list[Any]:
+    def _upscale(self, pictures: list[Any], first: int) -> list[Any]:
         params, results = self.spec.params, []
-        for i, picture in enumerate(pictures):
+        for i, picture in enumerate(pictures, first):
             (values,) = self._call(
                 image=padded(picture, self.kind.multiple),
                 num_inference_steps=params.num_inference_steps,

@@ -10,7 +10,7 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers.arguments import InputError, as_texts
 from course_lib.models.drivers.capabilities import PICTURE_FIELDS, TASKS, Capability
 from course_lib.models.drivers.engine import Engine
-from course_lib.models.drivers.fields import Unsupported
+from course_lib.models.drivers.fields import Unsupported, refuse_unsupported
 from course_lib.models.schema.pictures import Params
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.models.schema.validation import validate
@@ -55,7 +55,7 @@ class PictureModel(Engine):
             options = options.replace(max_output_length=max_tokens)
         given = "max_output_length" in options.model_fields_set
         tokens = options.max_output_length if given else None
-        return self._each(images, lambda batch: self._caption(batch, tokens))
+        return self._each(images, lambda batch, _: self._caption(batch, tokens))
 
     def upscale(self, images: Any = None) -> Any:
         """Each picture, enlarged by the factor `scale`, as a list; for a single picture one picture.
@@ -96,6 +96,8 @@ class PictureModel(Engine):
         if prompts is None:
             raise InputError("there is no prompt to draw", 'draw(["a blue card"])')
         params = validate(Params, self.spec.params.model_dump() | changes, "draw")
+        given = {f"params.{name}": value for name, value in changes.items() if value is not None}
+        refuse_unsupported(type(self), given)
         texts = as_texts([prompts] if isinstance(prompts, str) else prompts, "prompts", "draw([{}])")
         drawn: list[Image] = []
         for batch in self._batches(texts):
@@ -110,7 +112,7 @@ class PictureModel(Engine):
     if TYPE_CHECKING:
 
         def _caption(self, pictures: list[Image], max_tokens: int | None) -> list[str]: ...
-        def _upscale(self, pictures: list[Image]) -> list[Image]: ...
+        def _upscale(self, pictures: list[Image], first: int) -> list[Image]: ...
         def _embed_faces(self, pictures: list[Image]) -> NDArray[np.float32]: ...
         def _draw(self, prompts: list[str], params: Params) -> list[Image]: ...
 
@@ -129,12 +131,15 @@ class PictureModel(Engine):
         return as_pictures(images) if _many(images) else as_picture(images)
 
     def _each(self, images: Any, run: Any) -> Any:
-        """The results of `run`, called for batches of pictures: a list, or one for a single picture."""
+        """The results of `run`, as a list, or one for a single picture.
+
+        run: takes a batch of pictures, and the place of its first one in the call.
+        """
         pictures = self._given(images)
         many = isinstance(pictures, list)
-        results = [
-            result for batch in self._batches(pictures if many else [pictures]) for result in run(batch)
-        ]
+        results: list[Any] = []
+        for batch in self._batches(pictures if many else [pictures]):
+            results += run(batch, len(results))
         return results if many else results[0]
 
     def _batches(self, items: Sequence[T]) -> Iterator[list[T]]:

@@ -29,6 +29,7 @@ STRIDES = (8, 16, 32)  # pixels between the places where the detector looks
 CONFIDENCE, OVERLAP = 0.5, 0.4  # a face scores at least this; of two boxes that overlap more, one is kept
 DETECTOR_SIDE = 640
 MISSING = "pip install onnxruntime"
+CUDA = "CUDAExecutionProvider"
 
 
 class InsightFace(PictureModel):
@@ -54,8 +55,8 @@ class InsightFace(PictureModel):
         path = resolve_pictures(spec.source)
         files = sorted(path.glob("*.onnx")) if path.is_dir() else [path]
         providers = ["CPUExecutionProvider"]
-        if select_device(spec) == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-            providers.insert(0, "CUDAExecutionProvider")
+        if select_device(spec) == "cuda" and CUDA in onnxruntime.get_available_providers():
+            providers.insert(0, CUDA)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         sessions = []
@@ -65,6 +66,11 @@ class InsightFace(PictureModel):
             except Exception as error:  # its errors have no common class
                 what = f"{file.name} is no ONNX model, or a damaged one: {one_line(error)}"
                 raise CourseError(what, "get the file again") from error
+        if spec.device not in ("auto", "cpu") and not all(_runs_on(spec.device, one) for one in sessions):
+            what = (
+                f"device={spec.device!r}: onnxruntime {onnxruntime.__version__} runs {spec.name} on the CPU"
+            )
+            raise CourseError(what, 'load(..., device="cpu")')
         return cls(spec, files, sessions)
 
     @property
@@ -79,7 +85,7 @@ class InsightFace(PictureModel):
     @property
     def device(self) -> str:
         self._check_open()
-        return "cuda" if "CUDAExecutionProvider" in self.embedder.get_providers() else "cpu"
+        return "cuda" if _runs_on("cuda", self.embedder) else "cpu"
 
     def save(self, folder: Path | str) -> Path:
         """Copy the files to a new folder."""
@@ -185,6 +191,10 @@ def _run(session: Any, values: Any) -> list[Any]:
     batch = np.ascontiguousarray(values.transpose(2, 0, 1)[None].astype(np.float32))
     outputs: list[Any] = session.run(None, {session.get_inputs()[0].name: batch})
     return outputs
+
+
+def _runs_on(device: str, session: Any) -> bool:
+    return device == "cuda" and CUDA in session.get_providers()
 
 
 def _is_detector(session: Any) -> bool:

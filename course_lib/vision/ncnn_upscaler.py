@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from course_lib.errors import CourseError
 from course_lib.measure.hardware import computing_threads
+from course_lib.models.files.pictures import packaged_folder
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.vision.engine import PictureModel
-from course_lib.vision.packaged import library, only_file, packaged_folder
+from course_lib.vision.packaged import library, only_file
 from course_lib.vision.upscaling import check_scale
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ TILE, OVERLAP = 96, 10  # pixels of a tile, and of its surroundings on each side
 class NcnnUpscaler(PictureModel):
     """A model of two files: NAME.param, its layers, and NAME.bin, its weights.
 
-    A picture is computed in tiles, so that memory does not grow with it: about 1 GiB for weights and a tile.
+    A picture is computed in tiles: memory is about 1 GiB for weights and a tile, and the bytes of the picture
+    and of the enlarged one.
     """
 
     task, driver = "image-upscale", "ncnn"
@@ -76,28 +78,28 @@ class NcnnUpscaler(PictureModel):
             f"{name} is a model of ncnn, but none that enlarges pictures", "name another folder"
         )
 
-    def _upscale(self, pictures: list[Any]) -> list[Any]:
+    def _upscale(self, pictures: list[Any], first: int) -> list[Any]:
         return [self._enlarged(picture) for picture in pictures]
 
     def _enlarged(self, picture: Any) -> Any:
         import numpy as np
         from PIL import Image
 
-        pixels = np.asarray(picture, np.float32).transpose(2, 0, 1) / np.float32(255)
-        height, width = pixels.shape[1:]
-        around = ((0, 0), (OVERLAP, OVERLAP), (OVERLAP, OVERLAP))
+        pixels = np.asarray(picture)
+        height, width = pixels.shape[:2]
+        around = ((OVERLAP, OVERLAP), (OVERLAP, OVERLAP), (0, 0))
         pixels = np.pad(pixels, around, "edge")  # the network would see black beyond the border
-        result = np.empty((3, height * self.scale, width * self.scale), np.float32)
+        result = np.empty((height * self.scale, width * self.scale, 3), np.uint8)
         cut = slice(OVERLAP * self.scale, -OVERLAP * self.scale)
         for top in range(0, height, TILE):
             for left in range(0, width, TILE):
                 bottom, right = min(top + TILE, height), min(left + TILE, width)
-                part = self._run(pixels[:, top : bottom + 2 * OVERLAP, left : right + 2 * OVERLAP])
+                tile = pixels[top : bottom + 2 * OVERLAP, left : right + 2 * OVERLAP].transpose(2, 0, 1)
+                part = self._run(tile.astype(np.float32) / np.float32(255))[:, cut, cut]
                 rows = slice(top * self.scale, bottom * self.scale)
                 columns = slice(left * self.scale, right * self.scale)
-                result[:, rows, columns] = part[:, cut, cut]
-        bytes_ = (result.clip(0, 1) * 255).round().astype(np.uint8)
-        return Image.fromarray(bytes_.transpose(1, 2, 0))
+                result[rows, columns] = (part.clip(0, 1) * 255).round().transpose(1, 2, 0)
+        return Image.fromarray(result)
 
     def _run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """The output of the network for one tile, (3, height, width)."""

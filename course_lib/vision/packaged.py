@@ -1,4 +1,4 @@
-"""Find the files of picture models in the formats of ncnn and dlib, pulled from a package or in a folder."""
+"""Find the library and the files of picture models in the formats of ncnn and dlib."""
 
 from __future__ import annotations
 
@@ -7,25 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.models import catalog
-from course_lib.models.schema.sources import LocalSource
 from course_lib.models.schema.spec import ModelSpec
-from course_lib.names import existing_path
-
-
-def packaged_folder(spec: ModelSpec) -> Path:
-    """Return the folder of a model; the files of one that was pulled are checked by their SHA-256.
-
-    Raises CourseError if there is no folder, or a pulled model is missing or altered.
-    """
-    if not isinstance(spec.source, LocalSource):
-        raise CourseError(f"the driver {spec.driver} reads a folder on this machine", 'load("./FOLDER", ...)')
-    path = existing_path(spec.source.path)
-    if pulled := catalog.pulled_entry(path):
-        return catalog.verify_pulled(pulled)
-    if not path.is_dir():
-        raise CourseError(f"{path} is not a folder", "name the folder with the model's files")
-    return path
 
 
 def only_file(folder: Path, pattern: str) -> Path:

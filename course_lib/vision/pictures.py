@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 64_000_000  # 8,000 x 8,000: 192 MB as RGB; a file of 50 kB may claim more
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # others start programs, such as Ghostscript
 WIDE_MODES = ("I;16", "I;16B", "I;16L", "I", "F")  # grey with more than 8 bits
 Pictures = "Image | str | Path | Iterable[Image | str | Path]"
 
@@ -34,7 +35,7 @@ def open_picture(path: Path | str) -> Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the limit is our own
-            with PIL.Image.open(path) as picture:
+            with PIL.Image.open(path, formats=FORMATS) as picture:
                 _check_size(picture.size, path.name)
                 picture.load()
                 return as_rgb(picture)
@@ -43,10 +44,8 @@ def open_picture(path: Path | str) -> Image:
         raise CourseError(what, "make it smaller first") from None
     except PIL.UnidentifiedImageError:
         start = path.read_bytes()[:8] if path.stat().st_size else b""
-        raise CourseError(
-            f"{path.name} is not a picture: it has {path.stat().st_size:,} bytes and begins with {start!r}",
-            "save it as PNG or JPEG",
-        ) from None
+        what = f"{path.name} is not a picture: it has {path.stat().st_size:,} bytes and begins with {start!r}"
+        raise CourseError(f"{what}; read are {', '.join(FORMATS)}", "save it as PNG or JPEG") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise CourseError(f"{path.name} cannot be read: {error}", "get the file again") from error
 
@@ -92,7 +91,10 @@ def as_picture(picture: Any, name: str = "image") -> Image:
         what = f"{name} is {shown} (type {type(picture).__name__}), where a picture is expected"
         raise InputError(what, "PIL.Image.fromarray(array)")
     _check_size(picture.size, name)
-    return as_rgb(picture)
+    try:
+        return as_rgb(picture)
+    except (OSError, SyntaxError, EOFError) as error:  # Pillow reads a file's pixels only now
+        raise CourseError(f"{name} cannot be read: {error}", "get the file again") from error
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:
@@ -105,11 +107,16 @@ def _check_size(size: tuple[int, int], name: str) -> None:
 
 
 def _eight_bits(picture: Image) -> Image:
-    """A grey picture of 16 or 32 bits with 8: what lies in 0 to 65,535 is divided by 257."""
+    """A grey picture of 16 or 32 bits with 8: what lies in 0 to 65,535 is divided by 257.
+
+    With 32 bits, values up to 255 stay as they are, and fractions up to 1 are multiplied by 255.
+    """
     import numpy as np
     import PIL.Image
 
     values = np.asarray(picture).astype(np.float64)
     if picture.mode == "F" and values.max(initial=0) <= 1:
-        values = values * 65535
-    return PIL.Image.fromarray(np.clip(np.round(values / 257), 0, 255).astype(np.uint8))
+        values = values * 255
+    elif picture.mode.startswith("I;16") or values.max(initial=0) > 255:
+        values = values / 257
+    return PIL.Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))

@@ -5,7 +5,7 @@ diffusers fills weights that are missing in a file with random numbers, and only
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,16 +26,30 @@ def check_pipeline(folder: Path) -> None:
     index = read_json(folder, PIPELINE_FILE)
     for part in pipeline_parts(folder):
         library, name = index[part][:2]
-        if library not in LIBRARIES:
+        kind = _class(library, name)
+        if kind is None:
             what = f"{folder.name}: the part {part} is a {name} of {library}, not of {' or '.join(LIBRARIES)}"
             raise CourseError(what, "choose another model")
-        kind = getattr(importlib.import_module(library), name)
-        if library == "transformers" and hasattr(kind, "_from_config"):
+        if hasattr(kind, "_from_config"):  # a model of transformers
             check_weights(
                 folder / part, SimpleNamespace(from_config=lambda c, kind=kind, **_: kind._from_config(c))
             )
-        elif library == "diffusers" and hasattr(kind, "named_parameters"):
+        elif library != "transformers" and hasattr(kind, "named_parameters"):
             _check_part(folder / part, kind)
+
+
+def _class(library: str, name: str) -> Any:
+    """The class of a part. None for code of its own.
+
+    A library such as stable_diffusion is a module of diffusers.pipelines, with a safety checker.
+    """
+    if library in LIBRARIES:
+        return getattr(importlib.import_module(library), name)
+    module = f"diffusers.pipelines.{library}"
+    if not str(library).isidentifier() or not importlib.util.find_spec(module):
+        return None
+    kind = getattr(importlib.import_module(module), name, None)
+    return kind if hasattr(kind, "named_parameters") else None
 
 
 def _check_part(folder: Path, kind: Any) -> None:

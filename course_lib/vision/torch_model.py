@@ -8,9 +8,9 @@ from typing import Any, Self
 
 from course_lib.atomic import atomic_folder
 from course_lib.errors import CourseError
-from course_lib.models.drivers.pretrained import LOADING_ERRORS, from_pretrained, one_line
+from course_lib.models.drivers.pretrained import LOADING_ERRORS, from_pretrained, one_line, weight_dtype
 from course_lib.models.files.headers import read_json
-from course_lib.models.files.pictures import resolve_pictures
+from course_lib.models.files.pictures import resolve_pictures, stored_type
 from course_lib.models.planner.memory import memory_footprint
 from course_lib.models.schema.pictures import MODEL_TYPES
 from course_lib.models.schema.spec import ModelSpec
@@ -128,6 +128,15 @@ def load_part(auto_class: str, folder: Path) -> Any:
     except LOADING_ERRORS as error:
         what = f"the image processor of {folder.name} cannot be loaded: {one_line(error)}"
         raise CourseError(what, "save the model's own image processor in the folder") from error
+
+
+def stored_dtype(spec: ModelSpec, device: str, path: Path) -> Any:
+    """As `weight_dtype`; for libraries that know no "auto", the type in which the weights are stored."""
+    import torch
+
+    if (dtype := weight_dtype(spec, device)) != "auto":
+        return dtype
+    return {"f16": torch.float16, "bf16": torch.bfloat16}.get(stored_type(path), torch.float32)
 
 
 def check_architecture(spec: ModelSpec, actual: tuple[str, ...]) -> None:

@@ -7,15 +7,16 @@ Swin2SR: Conde et al. 2022 (arXiv:2209.11345). ESRGAN: Wang et al. 2018 (arXiv:1
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers.pretrained import LOADING_ERRORS, one_line, select_device, weight_dtype
+from course_lib.models.drivers.pretrained import LOADING_ERRORS, one_line, select_device
 from course_lib.models.files.pictures import resolve_pictures
 from course_lib.models.schema.spec import ModelSpec
-from course_lib.vision.torch_model import TorchModel, TransformersModel, check_architecture
+from course_lib.vision.torch_model import TorchModel, TransformersModel, check_architecture, stored_dtype
 
 SPANDREL = {  # spandrel's name -> architectures of a specification
     "ESRGAN": ("esrgan", "real-esrgan"),  # one network, trained on other pictures
@@ -23,6 +24,7 @@ SPANDREL = {  # spandrel's name -> architectures of a specification
     "SwinIR": ("swinir",),
 }
 SPANDREL_FIX = "pip install --no-deps spandrel==0.4.2 einops==0.8.2"
+_importing = threading.Lock()  # two threads would remove each other's stand-ins
 
 
 class Swin2SR(TransformersModel):
@@ -38,7 +40,7 @@ class Swin2SR(TransformersModel):
         model.scale = check_scale(spec, int(model.model.config.upscale))
         return model
 
-    def _upscale(self, pictures: list[Any]) -> list[Any]:
+    def _upscale(self, pictures: list[Any], first: int) -> list[Any]:
         return batched(
             pictures, lambda batch: self.model(pixel_values=self.pixels(batch)).reconstruction, self.scale
         )
@@ -63,7 +65,6 @@ class Spandrel(TorchModel):
         if path.suffix != ".safetensors":
             raise CourseError(f"{path} is no .safetensors file", 'load("./MODEL.safetensors", ...)')
         device = select_device(spec)
-        dtype = weight_dtype(spec, device)
         try:
             found = spandrel.ModelLoader().load_from_state_dict(load_file(path))
         except (*LOADING_ERRORS, AttributeError, spandrel.UnsupportedModelError) as error:
@@ -74,9 +75,9 @@ class Spandrel(TorchModel):
             what += f"supported are {', '.join(SPANDREL)} with 3"
             raise CourseError(what, "choose another model")
         check_architecture(spec, SPANDREL[found.architecture.id])
-        return cls(spec, found.to(device=device, dtype=None if dtype == "auto" else dtype))
+        return cls(spec, found.to(device=device, dtype=stored_dtype(spec, device, path)))
 
-    def _upscale(self, pictures: list[Any]) -> list[Any]:
+    def _upscale(self, pictures: list[Any], first: int) -> list[Any]:
         return batched(pictures, lambda batch: self.descriptor(as_tensor(batch, self.model)), self.scale)
 
     def _write(self, folder: Path) -> None:
@@ -91,18 +92,21 @@ def import_spandrel() -> Any:
     PyPI's torchvision for Linux cannot be imported beside a torch without CUDA, and then breaks transformers.
     Raises CourseError if spandrel is not installed.
     """
-    stand_ins = [f"torchvision{part}" for part in ("", ".transforms", ".transforms.functional")]
-    absent = [name for name in stand_ins if name not in sys.modules]
-    for name in absent if "spandrel" not in sys.modules else ():
-        sys.modules[name] = module = ModuleType(name)
-        module.__dict__.update(__path__=[], InterpolationMode=None, rotate=None, normalize=None)
-    try:
-        import spandrel
-    except ImportError as error:
-        raise CourseError(f"the driver spandrel is not installed: {error}", SPANDREL_FIX) from error
-    finally:
-        for name in absent:
-            sys.modules.pop(name, None)
+    names = [f"torchvision{part}" for part in ("", ".transforms", ".transforms.functional")]
+    with _importing:
+        absent = [name for name in names if name not in sys.modules and "spandrel" not in sys.modules]
+        stand_ins = {name: ModuleType(name) for name in absent}
+        for module in stand_ins.values():
+            module.__dict__.update(__path__=[], InterpolationMode=None, rotate=None, normalize=None)
+        sys.modules.update(stand_ins)
+        try:
+            import spandrel
+        except ImportError as error:
+            raise CourseError(f"the driver spandrel is not installed: {error}", SPANDREL_FIX) from error
+        finally:
+            for name, module in stand_ins.items():
+                if sys.modules.get(name) is module:
+                    del sys.modules[name]
     return spandrel
 
 

@@ -7,6 +7,7 @@ from skimage.transform import SimilarityTransform
 
 from course_lib.errors import CourseError
 from course_lib.models import load
+from course_lib.vision import insightface
 from course_lib.vision.insightface import POINTS, similarity, upright, without_overlaps
 from tests.vision import tiny
 
@@ -47,6 +48,13 @@ def test_an_embedder_alone_takes_upright_faces(model, tmp_path):
     alone = load(model.files[1], task="face-embedding")
     assert alone.driver == "onnxruntime" and not alone.detects and model.detects
     assert alone.embed_faces([tiny.spots((5, 6))]).shape == (1, 24)
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_on_which_onnxruntime_does_not_run_is_refused(device, model, monkeypatch):
+    monkeypatch.setattr(insightface, "select_device", lambda spec: device)
+    with pytest.raises(CourseError, match=rf"device='{device}': onnxruntime .* on the CPU\n.*device=\"cpu\""):
+        load(model.files[1], task="face-embedding", device=device)
 
 
 def test_the_similarity_transform_is_that_of_scikit_image():

@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from PIL import Image
 from course_lib.errors import CourseError
 from course_lib.models import catalog, load
 from course_lib.models.drivers.fields import Unsupported
+from course_lib.models.planner.memory import bytes_to_load
+from course_lib.models.schema import ModelSpec
 
 LAYERS = """7767517
 3 3
@@ -52,6 +55,27 @@ def test_ncnn_upscales_in_tiles_as_in_one_piece(tmp_path):
     model.close()
     with pytest.raises(CourseError, match="closed"):
         model.upscale(NOISE)
+
+
+def test_memory_grows_by_the_bytes_of_the_enlarged_picture_alone(tmp_path):
+    model, picture = upscaler(write_upscaler(tmp_path)), Image.new("RGB", (400, 400))
+    tracemalloc.start()
+    try:
+        model.upscale(picture)
+        assert (
+            tracemalloc.get_traced_memory()[1] < 4 * 1600 * 1600 * 3
+        )  # with 32 bits per value, 4 of each copy
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_manager_counts_the_files_of_a_model_of_ncnn(tmp_path, manager):
+    pytest.importorskip("ncnn", reason="the extra `vision` is not installed")
+    folder = write_upscaler(tmp_path)
+    spec = ModelSpec.parse({"source": str(folder), "task": "image-upscale", "driver": "ncnn"})
+    assert bytes_to_load(spec) == sum(path.stat().st_size for path in folder.iterdir())
+    with manager.use(spec) as model:
+        assert model.scale == 4 and manager.loaded_models()[0].driver == "ncnn"
 
 
 def test_ncnn_finds_the_factor_and_refuses_another(tmp_path):

@@ -1,6 +1,8 @@
 """Files of picture models that are wrong, cut off, pickles, or of another model; and calls that cannot be."""
 
 import json
+import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from course_lib.models import load
 from course_lib.models.drivers.arguments import InputError
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.schema import SpecError
-from course_lib.vision import to_safetensors
+from course_lib.quiet import quiet
+from course_lib.vision import to_safetensors, upscaling
 from tests.vision import tiny, tiny_pipelines
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 27, 3), dtype=np.uint8))
@@ -219,3 +222,26 @@ def test_pictures_of_any_size_are_read(tmp_path):
     captioner.close()
     with pytest.raises(CourseError, match="has been closed"):
         captioner.caption(PICTURE)
+
+
+def test_spandrel_is_imported_without_removing_what_another_thread_imports(monkeypatch):
+    upscaling.import_spandrel()
+    monkeypatch.delitem(sys.modules, "spandrel")
+    other = ModuleType("torchvision")
+
+    class Elsewhere:
+        def find_spec(self, name, path, target=None):
+            if name == "spandrel":
+                sys.modules["torchvision"] = other
+
+    monkeypatch.setattr(sys, "meta_path", [Elsewhere(), *sys.meta_path])
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    del sys.modules["torchvision"]
+    upscaling.import_spandrel()
+    assert sys.modules["torchvision"] is other and "torchvision.transforms" not in sys.modules
+
+
+def test_quiet_while_another_thread_imports_diffusers(monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffusers", ModuleType("diffusers"))
+    with quiet():
+        pass

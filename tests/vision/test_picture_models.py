@@ -14,7 +14,7 @@ RUNS = {
     "image-upscale": lambda model: [np.asarray(model.upscale(PICTURE))],
     "image-generation": lambda model: [
         np.asarray(picture)
-        for picture in model.draw(PROMPTS if model.kind.tokenizer else ["", ""], num_inference_steps=2)
+        for picture in model.draw(PROMPTS if model.kind.tokens else ["", ""], num_inference_steps=2)
     ],
     "face-embedding": lambda model: model.embed_faces([tiny.spots((5, 6))]),
 }

@@ -82,6 +82,25 @@ def test_what_is_no_picture_or_cut_off_is_refused(tmp_path):
             open_picture(tmp_path / name)
 
 
+def test_postscript_is_not_given_to_a_program(tmp_path):
+    LEFT_RED.save(tmp_path / "picture.eps")
+    with pytest.raises(CourseError, match=r"eps is not a picture: .*read are PNG, JPEG"):
+        open_picture(tmp_path / "picture.eps")
+
+
+def test_a_picture_of_pillow_that_is_cut_off_is_refused(tmp_path):
+    LEFT_RED.save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
+    with Image.open(tmp_path / "cut.png") as lazy, pytest.raises(CourseError, match="image cannot be read"):
+        as_picture(lazy)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_grey_values_of_32_bits_up_to_255_stay(dtype):
+    assert pixel(as_picture(Image.fromarray(np.array([[0, 200]], dtype))), 1, 0) == (200, 200, 200)
+    assert pixel(as_picture(Image.fromarray(np.array([[0, 25700]], dtype))), 1, 0) == (100, 100, 100)
+
+
 def png_of_zeros(width, height):
     """A PNG of one colour, made by hand: Pillow would hold all of its pixels."""
 

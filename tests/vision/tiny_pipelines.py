@@ -63,7 +63,21 @@ def deepfloyd_if(folder):
     IFPipeline(**parts, **none, requires_safety_checker=False).save_pretrained(folder)
 
 
-def stable_diffusion(folder):
+def safety_checker():
+    """A checker that objects to nothing, and what makes its inputs."""
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision, side = sizes | {"image_size": 32, "patch_size": 8}, {"height": 32, "width": 32}
+    return {
+        "safety_checker": StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, projection_dim=16)),
+        "feature_extractor": CLIPImageProcessorPil(size=side, crop_size=side),
+    }
+
+
+def stable_diffusion(folder, **checker):
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
     torch.manual_seed(0)
@@ -73,9 +87,8 @@ def stable_diffusion(folder):
         tokenizer=tokenizer(),
         unet=unet(in_channels=4, out_channels=4, sample_size=8),
         scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        **(dict.fromkeys(("safety_checker", "feature_extractor")) | checker),
+        requires_safety_checker=bool(checker),
     ).save_pretrained(folder)
 
 

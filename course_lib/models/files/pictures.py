@@ -20,17 +20,19 @@ from course_lib.models.files.headers import (
 )
 from course_lib.models.files.resolution import check_folder, from_hub, missing_path_error
 from course_lib.models.schema.sources import HuggingFaceSource, LocalSource, ServerSource
+from course_lib.models.schema.spec import ModelSpec
 from course_lib.names import existing_path
 
 SINGLE_FILES = (".safetensors", ".onnx")
+PACKAGED = ("ncnn", "dlib")  # drivers with formats of their own, whose models come in packages
 STEM = "diffusion_pytorch_model"  # of the weights of diffusers' models
 
 
 def resolve_pictures(source: HuggingFaceSource | LocalSource | ServerSource) -> Path:
     """Return the folder or the file of a picture model, complete and checked.
 
-    A folder with one .safetensors file and no config.json stands for that file. Raises CourseError if files
-    are missing or damaged, and for pickles.
+    A folder with one .safetensors file and no config.json stands for that file; one with several is refused.
+    Raises CourseError if files are missing or damaged, and for pickles.
     """
     if isinstance(source, ServerSource):
         raise CourseError(
@@ -48,6 +50,21 @@ def resolve_pictures(source: HuggingFaceSource | LocalSource | ServerSource) -> 
     return check_pictures(path)
 
 
+def packaged_folder(spec: ModelSpec) -> Path:
+    """Return the folder of a model for ncnn or dlib; the files of a pulled one are checked by their SHA-256.
+
+    Raises CourseError if there is no folder, or a pulled model is missing or altered.
+    """
+    if not isinstance(spec.source, LocalSource):
+        raise CourseError(f"the driver {spec.driver} reads a folder on this machine", 'load("./FOLDER", ...)')
+    path = existing_path(spec.source.path)
+    if pulled := catalog.pulled_entry(path):
+        return catalog.verify_pulled(pulled)
+    if not path.is_dir():
+        raise CourseError(f"{path} is not a folder", "name the folder with the model's files")
+    return path
+
+
 def check_pictures(path: Path) -> Path:
     """Return `path`, checked as `resolve_pictures` describes."""
     if path.is_file():
@@ -62,8 +79,12 @@ def check_pictures(path: Path) -> Path:
         return check_folder(path)
     for name in singles:
         _check_file(path / name)
+    tensors = [name for name in singles if name.endswith(".safetensors")]
+    if len(tensors) > 1:
+        what = f"{path} has {len(tensors)} .safetensors files: {', '.join(tensors):.200}"
+        raise CourseError(what, f'load("{path / tensors[0]}", ...)')
     if singles:
-        return path / singles[0] if singles[0].endswith(".safetensors") else path
+        return path / tensors[0] if tensors else path
     if pickles := [name for name in names if Path(name).suffix in PICKLE_SUFFIXES]:
         raise picture_pickle_error(path / pickles[0])
     what = f"{path} has no {', '.join(SINGLE_FILES)} and no {PIPELINE_FILE}"
@@ -81,7 +102,10 @@ def part_weights(folder: Path) -> list[Path]:
     """The weight files of a model of transformers or diffusers in its folder; none for a tokenizer."""
     index = read_json(folder, f"{STEM}.safetensors.index.json").get("weight_map")
     if isinstance(index, dict):
-        return [folder / Path(str(name)).name for name in sorted(set(index.values()))]
+        if not all(isinstance(name, str) for name in index.values()):
+            what = f"{STEM}.safetensors.index.json of {folder.name} does not list files"
+            raise CourseError(what, "download it again")
+        return [folder / Path(name).name for name in sorted(set(index.values()))]
     single = folder / f"{STEM}.safetensors"
     return [single] if single.is_file() else weight_paths(folder)
 
@@ -94,6 +118,13 @@ def picture_weights(path: Path) -> int:
         files = sorted(path.glob("*.onnx"))
     shapes = [t.shape for f in files if f.suffix != ".onnx" for t in read_safetensors_header(f).values()]
     return sum(map(math.prod, shapes)) + sum(f.stat().st_size // 4 for f in files if f.suffix == ".onnx")
+
+
+def stored_type(path: Path) -> str:
+    """The type of the first tensor of a pipeline's network, or of a file of weights; such as bf16."""
+    network = next((path / part for part in ("unet", "transformer") if (path / part).is_dir()), path)
+    files = [path] if path.is_file() else part_weights(network)
+    return next((t.type for f in files for t in read_safetensors_header(f).values()), "f32")
 
 
 def picture_pickle_error(path: Path) -> CourseError:

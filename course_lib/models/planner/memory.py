@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from course_lib.models.files import resolve
 from course_lib.models.files.headers import read_safetensors_header, shards, weight_paths
-from course_lib.models.files.pictures import picture_weights, resolve_pictures
+from course_lib.models.files.pictures import PACKAGED, packaged_folder, picture_weights, resolve_pictures
 from course_lib.models.schema import ModelSpec, ServerSource
 from course_lib.models.schema.pictures import ARCHITECTURES
 from course_lib.models.schema.spec import QUANTIZATIONS
@@ -65,6 +65,8 @@ def bytes_to_load(spec: ModelSpec) -> int:
     """
     if isinstance(spec.source, ServerSource):
         return 0
+    if spec.driver in PACKAGED:
+        return sum(path.stat().st_size for path in packaged_folder(spec).iterdir() if path.is_file())
     if spec.task in ARCHITECTURES:  # tasks of pictures
         weights = picture_weights(resolve_pictures(spec.source))
         return round(weights * BITS_OF.get(spec.precision, 32.0) / 8)
