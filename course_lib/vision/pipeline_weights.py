@@ -25,7 +25,8 @@ def check_pipeline(folder: Path) -> dict[str, None]:
     Returns the options by which diffusers leaves out a part that it cannot load. Raises CourseError for a
     difference, and for parts with code of their own.
     """
-    index, left_out = read_json(folder, PIPELINE_FILE), {}
+    index = read_json(folder, PIPELINE_FILE)
+    left_out: dict[str, None] = {}
     for part in pipeline_parts(folder):
         library, name = index[part][:2]
         if (library, name) == LEFT_OUT:
