@@ -38,7 +38,7 @@ def _silenced() -> Iterator[None]:
 
     loggings = [logging]
     utils = getattr(sys.modules.get("diffusers"), "utils", None)  # None while another thread imports it
-    if hasattr(utils, "logging"):
+    if utils is not None and hasattr(utils, "logging"):
         loggings.append(utils.logging)
     with ExitStack() as restore, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft uses deprecated names of transformers

@@ -83,12 +83,13 @@ class Pipeline(TorchModel):
         device = select_device(spec)
         try:
             with quiet():
-                check_pipeline(folder)
+                left_out = check_pipeline(folder)
                 pipeline = getattr(diffusers, name).from_pretrained(
                     folder,
                     local_files_only=True,
                     use_safetensors=True,
                     torch_dtype=stored_dtype(spec, device, folder),
+                    **left_out,
                 )
         except (*LOADING_ERRORS, AttributeError) as error:
             what = f"diffusers cannot load {spec.name}: {one_line(error)}"

@@ -18,7 +18,10 @@ from tests.vision import tiny_pipelines
 
 
 def test_stable_diffusion_is_loaded_with_its_safety_checker(tmp_path):
-    tiny_pipelines.stable_diffusion(folder := tmp_path / "sd", **tiny_pipelines.safety_checker())
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+
+    checker = tiny_pipelines.safety_checker(StableDiffusionSafetyChecker)
+    tiny_pipelines.stable_diffusion(folder := tmp_path / "sd", **checker)
     index = json.loads((folder / "model_index.json").read_text())
     assert index["safety_checker"] == ["stable_diffusion", "StableDiffusionSafetyChecker"]
     index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]  # as published
@@ -45,6 +48,18 @@ def test_stable_diffusion_is_loaded_with_its_safety_checker(tmp_path):
     (folder / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(CourseError, match="a DiffusionPipeline of pipeline_utils"):
         load(folder, task="image-generation")
+
+
+def test_deepfloyd_if_is_loaded_with_its_watermarker_and_without_its_safety_checker(tmp_path):
+    from diffusers.pipelines.deepfloyd_if import IFSafetyChecker, IFWatermarker
+
+    checker = tiny_pipelines.safety_checker(IFSafetyChecker) | {"watermarker": IFWatermarker()}
+    tiny_pipelines.deepfloyd_if(folder := tmp_path / "if", **checker)
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["watermarker"] == ["deepfloyd_if", "IFWatermarker"]
+    model = load(folder, task="image-generation")
+    assert model.draw("a red card", num_inference_steps=1, width=32, height=32).size == (32, 32)
+    assert model.pipeline.safety_checker is None and model.pipeline.watermarker is not None
 
 
 def test_on_a_gpu_weights_keep_the_type_in_which_they_are_stored(tmp_path):

@@ -49,7 +49,7 @@ def vae(**changes):
     return AutoencoderKL(latent_channels=4, **blocks, **(sizes | changes))
 
 
-def deepfloyd_if(folder):
+def deepfloyd_if(folder, **checker):
     from diffusers import DDPMScheduler, IFPipeline
 
     torch.manual_seed(0)
@@ -59,20 +59,22 @@ def deepfloyd_if(folder):
         "text_encoder": t5(),
         "tokenizer": tokenizer(length=77),
     }
-    none = dict.fromkeys(("safety_checker", "feature_extractor", "watermarker"))
-    IFPipeline(**parts, **none, requires_safety_checker=False).save_pretrained(folder)
+    parts |= dict.fromkeys(("safety_checker", "feature_extractor", "watermarker")) | checker
+    IFPipeline(**parts, requires_safety_checker=bool(checker)).save_pretrained(folder)
 
 
-def safety_checker():
-    """A checker that objects to nothing, and what makes its inputs."""
-    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+def safety_checker(kind):
+    """A checker of pictures, and what makes its inputs. kind: its class."""
     from transformers import CLIPConfig
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-    vision, side = sizes | {"image_size": 32, "patch_size": 8}, {"height": 32, "width": 32}
+    vision, side = (
+        sizes | {"image_size": 32, "patch_size": 8, "projection_dim": 16},
+        {"height": 32, "width": 32},
+    )
     return {
-        "safety_checker": StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, projection_dim=16)),
+        "safety_checker": kind(CLIPConfig(vision_config=vision, projection_dim=16)),
         "feature_extractor": CLIPImageProcessorPil(size=side, crop_size=side),
     }
 
