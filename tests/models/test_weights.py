@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     BertConfig,
     BertForMaskedLM,
     LlamaConfig,
@@ -41,8 +42,11 @@ def change_tensors(folder, change):
 @pytest.mark.parametrize("name", sorted(p.parent.name for p in MODELS.glob("haneul*/config.json")))
 def test_our_own_models_fit_their_configurations(name):
     config = json.loads((MODELS / name / "config.json").read_text())
-    is_chat = config["architectures"] == ["LlamaForCausalLM"]
-    check_weights(MODELS / name, AutoModelForCausalLM if is_chat else AutoModel)
+    auto_class = {
+        "LlamaForCausalLM": AutoModelForCausalLM,
+        "VisionEncoderDecoderModel": AutoModelForImageTextToText,
+    }
+    check_weights(MODELS / name, auto_class.get(config["architectures"][0], AutoModel))
 
 
 DIFFERENCES = {
