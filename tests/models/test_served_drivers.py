@@ -12,6 +12,7 @@ import pytest
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models import load
+from course_lib.models.drivers import http_client
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.serve import discovery
 from tests.models.llama_http import http_server
@@ -245,3 +246,8 @@ def test_closing_a_stream_stops_llama_cpp(openai_url, load_with):
     deadline = time.monotonic() + 5
     while any(slot["is_processing"] for slot in httpx.get(f"{address}/slots", trust_env=False).json()):
         assert time.monotonic() < deadline
+
+
+def test_an_idle_connection_is_given_up_before_servers_close_it():
+    """llama-server and uvicorn do so after 5 seconds."""
+    assert http_client.client_options("http://127.0.0.1:1", None)["limits"].keepalive_expiry < 5

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import httpx
 
 CONNECT_TIMEOUT = 5.0  # seconds
+IDLE_SECONDS = 2.0  # for which an idle connection is used again
 READ_TIMEOUT = 300.0  # seconds without data from the server, which may be loading a model
 T = TypeVar("T")
 R = TypeVar("R")
@@ -82,7 +83,9 @@ def client_options(url: str, token: str | None) -> dict[str, Any]:
 
     return {
         "timeout": httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT, pool=None),
-        "limits": httpx.Limits(max_connections=None),  # batch_size limits the requests at the same time
+        # batch_size limits the requests at the same time. llama-server and others close a connection that was
+        # idle for 5 seconds, which is httpx's own limit: a request that is sent just then would be lost.
+        "limits": httpx.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS),
         "trust_env": not is_loopback(url),
         "follow_redirects": False,
         "auth": authorize,
