@@ -170,6 +170,11 @@ EFFECTS = {
 
 def test_a_picture_of_a_batch_does_not_depend_on_the_others(make):
     model = make("image-generation, diffusers")
+    alone = make("image-generation, diffusers", batch_size=1)
     both = model.draw(["a red card", "a blue sign"], seed=3)
-    assert np.abs(np.asarray(both[1], int) - np.asarray(model.draw("a blue sign", seed=4), int)).max() <= 1
-    assert same(both[0], make("image-generation, diffusers", batch_size=1).draw("a red card", seed=3))
+    # A product of matrices rounds differently with the number of rows: one step of 255 at most.
+    for picture, other in (
+        (both[1], model.draw("a blue sign", seed=4)),
+        (both[0], alone.draw("a red card", seed=3)),
+    ):
+        assert np.abs(np.asarray(picture, int) - np.asarray(other, int)).max() <= 1
