@@ -13,8 +13,7 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers.arguments import InputError
 from course_lib.models.files.pictures import packaged_folder
 from course_lib.models.schema.spec import ModelSpec
-from course_lib.vision.engine import PictureModel
-from course_lib.vision.packaged import library, only_file
+from course_lib.vision.packaged import PackagedModel, library, only_file
 
 # Of a detection. In a portrait of NASA's, the face scores 0.9 to 1.5, turned by 30 degrees or darkened too,
 # and folds of clothing score up to 0.15; a face of 37 pixels scores 0.4.
@@ -22,7 +21,7 @@ LEAST_SCORE = 0.2
 PARAMETERS = 5_614_592  # of the ResNet, the only network that dlib's class for it loads
 
 
-class DlibFaces(PictureModel):
+class DlibFaces(PackagedModel):
     """dlib's face recognition: 128 numbers for the one face in each picture.
 
     dlib itself compares the vectors before they get the length 1, by a distance of 0.6; here the threshold
@@ -35,8 +34,8 @@ class DlibFaces(PictureModel):
     def __init__(self, spec: ModelSpec, network: Any, points: Any, weight_bytes: int) -> None:
         import dlib
 
-        super().__init__(spec)
-        self.network, self.points, self._weight_bytes = network, points, weight_bytes
+        super().__init__(spec, PARAMETERS, weight_bytes)
+        self.network, self.points = network, points
         self.detector = dlib.get_frontal_face_detector()
 
     @classmethod
@@ -50,18 +49,6 @@ class DlibFaces(PictureModel):
             _read(dlib.shape_predictor, points),
             network.stat().st_size,
         )
-
-    @property
-    def parameters(self) -> int:
-        return PARAMETERS
-
-    @property
-    def weight_bytes(self) -> int:
-        return self._weight_bytes
-
-    @property
-    def device(self) -> str:
-        return "cpu"
 
     def close(self) -> None:
         self.network = self.points = self.detector = None

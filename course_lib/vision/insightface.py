@@ -18,6 +18,7 @@ from course_lib.models.drivers.pretrained import one_line, select_device
 from course_lib.models.files.pictures import resolve_pictures
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.vision.engine import PictureModel
+from course_lib.vision.packaged import library
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +29,6 @@ POINTS = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 
 STRIDES = (8, 16, 32)  # pixels between the places where the detector looks
 CONFIDENCE, OVERLAP = 0.5, 0.4  # a face scores at least this; of two boxes that overlap more, one is kept
 DETECTOR_SIDE = 640
-MISSING = "pip install onnxruntime"
 CUDA = "CUDAExecutionProvider"
 
 
@@ -48,11 +48,7 @@ class InsightFace(PictureModel):
     @classmethod
     def load(cls, spec: ModelSpec) -> Self:
         """Load the models. Raises CourseError for files that are missing, damaged, or of another kind."""
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise CourseError(f"the driver onnxruntime is not installed: {error}", MISSING) from error
-        path = resolve_pictures(spec.source)
+        onnxruntime, path = library(spec, "onnxruntime"), resolve_pictures(spec.source)
         files = sorted(path.glob("*.onnx")) if path.is_dir() else [path]
         providers = ["CPUExecutionProvider"]
         if select_device(spec) == "cuda" and CUDA in onnxruntime.get_available_providers():

@@ -8,8 +8,7 @@ from course_lib.errors import CourseError
 from course_lib.measure.hardware import computing_threads
 from course_lib.models.files.pictures import packaged_folder
 from course_lib.models.schema.spec import ModelSpec
-from course_lib.vision.engine import PictureModel
-from course_lib.vision.packaged import library, only_file
+from course_lib.vision.packaged import PackagedModel, library, only_file
 from course_lib.vision.upscaling import check_scale
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 TILE, OVERLAP = 96, 10  # pixels of a tile, and of its surroundings on each side; as in Real-ESRGAN's program
 
 
-class NcnnUpscaler(PictureModel):
+class NcnnUpscaler(PackagedModel):
     """A model of two files: NAME.param, its layers, and NAME.bin, its weights.
 
     A picture is computed in tiles: memory is about 1 GiB for weights and a tile, and the bytes of the picture
@@ -30,8 +29,8 @@ class NcnnUpscaler(PictureModel):
     capabilities = frozenset({"upscale"})
 
     def __init__(self, spec: ModelSpec, net: Any, parameters: int, weight_bytes: int) -> None:
-        super().__init__(spec)
-        self.net, self._parameters, self._weight_bytes = net, parameters, weight_bytes
+        super().__init__(spec, parameters, weight_bytes)
+        self.net = net
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Self:
@@ -47,18 +46,6 @@ class NcnnUpscaler(PictureModel):
         model.scale = model._measured_scale(folder.name)
         check_scale(spec, model.scale)
         return model
-
-    @property
-    def parameters(self) -> int:
-        return self._parameters
-
-    @property
-    def weight_bytes(self) -> int:
-        return self._weight_bytes
-
-    @property
-    def device(self) -> str:
-        return "cpu"
 
     def close(self) -> None:
         self.net = None

@@ -1,4 +1,4 @@
-"""Find the library and the files of picture models in the formats of ncnn and dlib."""
+"""What the drivers of ncnn, dlib and onnxruntime share: libraries that may be missing, and files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,27 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.schema.spec import ModelSpec
+from course_lib.vision.engine import PictureModel
+
+
+class PackagedModel(PictureModel):
+    """A model of ncnn or dlib, on the CPU: these libraries do not tell its sizes, so the driver does."""
+
+    def __init__(self, spec: ModelSpec, parameters: int, weight_bytes: int) -> None:
+        super().__init__(spec)
+        self._parameters, self._weight_bytes = parameters, weight_bytes
+
+    @property
+    def parameters(self) -> int:
+        return self._parameters
+
+    @property
+    def weight_bytes(self) -> int:
+        return self._weight_bytes
+
+    @property
+    def device(self) -> str:
+        return "cpu"
 
 
 def only_file(folder: Path, pattern: str) -> Path:

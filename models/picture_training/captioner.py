@@ -9,7 +9,6 @@ import calendar
 import copy
 from pathlib import Path
 
-import numpy as np
 import torch
 from bankworld.pictures import CAPTIONS, cards, draw_picture, signs
 from PIL import Image
@@ -27,6 +26,7 @@ from course_lib import data
 from picture_training.captions import evaluate, read_share
 from picture_training.publish import publish, read_options
 from picture_training.run import Run, optimisers
+from picture_training.tensors import from_minus_one
 
 NAME = "haneul-captioner"
 PIXELS, PATCH, WIDTH = 96, 12, 128
@@ -114,9 +114,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, patch: int = PATCH) -> VisionE
 
 def pixels_of(images: list[Image.Image]) -> torch.Tensor:
     """RGB pictures as the model reads them: (n, 3, PIXELS, PIXELS), from -1 to 1."""
-    size = (PIXELS, PIXELS)
-    arrays = [np.asarray(image.resize(size, Image.Resampling.BILINEAR)) for image in images]
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return from_minus_one([image.resize((PIXELS, PIXELS), Image.Resampling.BILINEAR) for image in images])
 
 
 def loss_of(model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast, step: int) -> torch.Tensor:

@@ -6,7 +6,6 @@ Two pictures of one face get vectors with a small angle between them (Deng et al
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 
@@ -17,8 +16,9 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from course_lib import data
 from picture_training.face_card import evaluate
-from picture_training.painter import pixels_of
+from picture_training.publish import read_options
 from picture_training.run import Run
+from picture_training.tensors import from_minus_one
 
 NAME = "haneul-faces"
 FOLDER = data.MODELS / NAME
@@ -64,7 +64,7 @@ def loss_of(model: ArcFace, step: int) -> torch.Tensor:
     identities = [rng.randrange(IDENTITIES) for _ in range(BATCH)]
     pictures = [face("train", identity, rng.getrandbits(32))[0] for identity in identities]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        embeddings = model(pixels_of(pictures))
+        embeddings = model(from_minus_one(pictures))
     return model.loss(embeddings, torch.tensor(identities), margin_at(step, STEPS))
 
 
@@ -87,11 +87,7 @@ def publish(model: ArcFace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--until", type=int, help="stop at this step, and go on later with --resume")
-    options = parser.parse_args()
+    options = read_options(__doc__, STEPS, pausable=True)
     run, model = new_run(options.steps, resume=options.resume)
     run.train(lambda step: loss_of(model, step), options.until)
     if run.step == run.steps:

@@ -16,8 +16,8 @@ from transformers import ResNetConfig, ResNetForImageClassification
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from course_lib import data
-from picture_training.painter import pixels_of
 from picture_training.run import Run
+from picture_training.tensors import from_minus_one
 
 NAME = "haneul-judge"
 FOLDER = data.MODELS / "haneul-painter" / "judge"
@@ -56,7 +56,7 @@ def loss_of(model: ResNetForImageClassification, step: int) -> torch.Tensor:
     rng = random.Random(f"judge/{step}")
     things = [rng.choice(EVERYTHING) for _ in range(BATCH)]
     generator = torch.Generator().manual_seed(step)
-    pixels = pixels_of([draw_thing(thing, rng) for thing in things])
+    pixels = from_minus_one([draw_thing(thing, rng) for thing in things])
     pixels += (
         torch.randn(pixels.shape, generator=generator) * 0.1 * torch.rand(BATCH, 1, 1, 1, generator=generator)
     )

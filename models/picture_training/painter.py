@@ -7,23 +7,21 @@ ten is left out for classifier-free guidance (Ho and Salimans 2022, arXiv:2207.1
 
 from __future__ import annotations
 
-import argparse
 import random
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from bankworld.pictures.things import EVERYTHING, SEEN, SIZE, draw_thing
 from diffusers import DPMSolverMultistepScheduler, IFPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from PIL import Image
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from course_lib import data
 from picture_training.painter_card import evaluate
+from picture_training.publish import read_options
 from picture_training.run import Run
+from picture_training.tensors import from_minus_one
 
 NAME = "haneul-painter"
 FOLDER = data.MODELS / NAME
@@ -105,12 +103,6 @@ class Averaged(torch.nn.Module):
         self.average.requires_grad_(False)
 
 
-def pixels_of(images: Sequence[Image.Image]) -> torch.Tensor:
-    """RGB pictures as tensors (n, 3, height, width), from -1 to 1."""
-    pixels = np.stack([np.asarray(image) for image in images])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 def loss_of(both: Averaged, tokenizer: T5Tokenizer, alphas: torch.Tensor, step: int) -> torch.Tensor:
     """Mean squared error of v on this step's pictures, all of them new.
 
@@ -120,7 +112,7 @@ def loss_of(both: Averaged, tokenizer: T5Tokenizer, alphas: torch.Tensor, step: 
         both.average.update_parameters(both.painter)
     rng = random.Random(f"painter/{step}")
     things = [rng.choice(SEEN) for _ in range(BATCH)]
-    pictures = pixels_of([draw_thing(thing, rng) for thing in things])
+    pictures = from_minus_one([draw_thing(thing, rng) for thing in things])
     prompts = ["" if rng.random() < DROPPED else thing.prompt for thing in things]
     text = tokenizer(prompts, padding="max_length", max_length=LONGEST, return_tensors="pt")
     generator = torch.Generator().manual_seed(step)
@@ -163,11 +155,7 @@ def new_run(steps: int, *, resume: bool) -> tuple[Run, Averaged, T5Tokenizer]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--until", type=int, help="stop at this step, and go on later with --resume")
-    options = parser.parse_args()
+    options = read_options(__doc__, STEPS, pausable=True)
     run, both, tokenizer = new_run(options.steps, resume=options.resume)
     alphas = new_scheduler().alphas_cumprod
     run.train(lambda step: loss_of(both, tokenizer, alphas, step), options.until)

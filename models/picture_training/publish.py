@@ -18,11 +18,13 @@ from picture_training.run import Run
 CARDS = Path(__file__).parent
 
 
-def read_options(about: str | None, steps: int) -> argparse.Namespace:
-    """The options of every training script: `resume` and `steps`."""
+def read_options(about: str | None, steps: int, *, pausable: bool = False) -> argparse.Namespace:
+    """The options of a training script: `resume` and `steps`, and `until` if it can be stopped at a step."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--steps", type=int, default=steps, help=f"steps in all (default: {steps})")
+    if pausable:
+        parser.add_argument("--until", type=int, help="stop at this step, and go on later with --resume")
     return parser.parse_args()
 
 

@@ -23,6 +23,7 @@ from course_lib.measure.pictures import psnr, ssim
 from course_lib.models import load
 from picture_training.publish import publish, read_options
 from picture_training.run import Run, optimisers
+from picture_training.tensors import from_zero
 
 NAME = "haneul-upscaler"
 WIDTH, CROP = 48, 32  # channels; side of the small squares that a step enlarges
@@ -76,13 +77,6 @@ def make_small(image: Image.Image) -> Image.Image:
     return image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC)
 
 
-def tensor_of(images: list[Image.Image]) -> torch.Tensor:
-    """RGB pictures as (n, 3, height, width), from 0 to 1."""
-    return (
-        torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).float() / 255
-    )
-
-
 def pairs_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Small squares of this step's pictures, all of them new and of several sizes, and the large ones."""
     rng = random.Random(f"{NAME}/{step}")
@@ -93,7 +87,7 @@ def pairs_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         x, y = rng.randint(0, half.width - CROP), rng.randint(0, half.height - CROP)
         small.append(half.crop((x, y, x + CROP, y + CROP)))
         large.append(picture.crop((2 * x, 2 * y, 2 * (x + CROP), 2 * (y + CROP))))
-    return tensor_of(small), tensor_of(large)
+    return from_zero(small), from_zero(large)
 
 
 def loss_of(model: Swin2SRForImageSuperResolution, step: int) -> torch.Tensor:

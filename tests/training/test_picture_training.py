@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from bankworld.pictures import draw_picture
 from picture_training import captioner, run, upscaler
+from picture_training.tensors import from_zero
 
 
 def test_the_captioners_tokens_spell_every_caption():
@@ -25,7 +26,7 @@ def test_near_squares_of_the_picture_begin_with_like_positions():
 
 def test_the_upscaler_begins_as_bicubic_interpolation():
     picture = draw_picture("validation", 3, 128).image
-    small = upscaler.tensor_of([upscaler.make_small(picture)])
+    small = from_zero([upscaler.make_small(picture)])
     with torch.no_grad():
         drawn = upscaler.new_model()(pixel_values=small).reconstruction
     bicubic = torch.nn.functional.interpolate(small, scale_factor=2, mode="bicubic", antialias=True)
