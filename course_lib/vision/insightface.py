@@ -7,17 +7,17 @@ arXiv:1801.07698).
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from course_lib.atomic import atomic_folder
 from course_lib.errors import CourseError
-from course_lib.models.drivers.pretrained import one_line, select_device
+from course_lib.models.drivers.pretrained import library_errors, select_device
 from course_lib.models.files.pictures import resolve_pictures
 from course_lib.models.schema.spec import ModelSpec
-from course_lib.vision.engine import PictureModel
+from course_lib.vision.engine import PictureModel, write_folder
 from course_lib.vision.packaged import library
 
 if TYPE_CHECKING:
@@ -57,11 +57,8 @@ class InsightFace(PictureModel):
         options.log_severity_level = 3
         sessions = []
         for file in files:
-            try:
+            with library_errors(f"{file.name} is no ONNX model, or a damaged one", "get the file again"):
                 sessions.append(onnxruntime.InferenceSession(str(file), options, providers=providers))
-            except Exception as error:  # its errors have no common class
-                what = f"{file.name} is no ONNX model, or a damaged one: {one_line(error)}"
-                raise CourseError(what, "get the file again") from error
         if spec.device not in ("auto", "cpu") and not all(_runs_on(spec.device, one) for one in sessions):
             what = (
                 f"device={spec.device!r}: onnxruntime {onnxruntime.__version__} runs {spec.name} on the CPU"
@@ -86,10 +83,7 @@ class InsightFace(PictureModel):
     def save(self, folder: Path | str) -> Path:
         """Copy the files to a new folder."""
         self._check_open()
-        with atomic_folder(target := Path(folder).expanduser()) as partial:
-            for file in self.files:
-                (partial / file.name).write_bytes(file.read_bytes())
-        return target
+        return write_folder(folder, lambda partial: [shutil.copy(file, partial) for file in self.files])
 
     def close(self) -> None:
         self.detector = self.embedder = None

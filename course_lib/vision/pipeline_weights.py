@@ -13,7 +13,7 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.models.files.headers import PIPELINE_FILE, read_json, read_safetensors_header
 from course_lib.models.files.pictures import part_weights, pipeline_parts
-from course_lib.models.files.weights import check_weights, raise_on_difference
+from course_lib.models.files.weights import check_weights, raise_on_difference, refuse_integers
 
 LIBRARIES = ("diffusers", "transformers")
 LEFT_OUT = ("deepfloyd_if", "IFSafetyChecker")  # diffusers 0.42 cannot load it with transformers 5
@@ -78,3 +78,4 @@ def _check_part(folder: Path, kind: Any) -> None:
         if shape != expected[name]:
             what = f"{where}: {name} has the shape {shape}; by config.json it is {expected[name]}"
             raise CourseError(what, "use the config.json that was saved with these weights")
+    refuse_integers(where, headers, model.state_dict())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.models.files.headers import read_safetensors_header, weight_paths
+from course_lib.models.files.headers import Tensor, read_safetensors_header, weight_paths
 from course_lib.quiet import quiet
+
+INTEGERS = ("i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool")
+OLD_BUFFERS = ("position_ids", "attn.bias", "attn.masked_bias")  # older versions stored these constants
 
 
 def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = (), **config: Any) -> None:
@@ -41,11 +44,31 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    unknown = [name for name in found["unexpected_keys"] if not _is_head(name, model)]
+    headless = getattr(auto_class, "__name__", "AutoModel") == "AutoModel"  # a part of a pipeline has no name
+    unknown = [
+        name
+        for name in found["unexpected_keys"]
+        if not (headless and _is_head(name, model)) and not name.endswith(OLD_BUFFERS)
+    ]
     raise_on_difference(folder.name, sorted(set(found["missing_keys"]) - set(replaced)), sorted(unknown))
     for name, actual, expected in sorted(found["mismatched_keys"]):
         what = f"{folder.name}: {name} has the shape {tuple(actual)}; by config.json it is {tuple(expected)}"
         raise CourseError(what, "use the config.json that was saved with these weights")
+    refuse_integers(folder.name, headers, model.state_dict())
+
+
+def refuse_integers(name: str, headers: Iterable[dict[str, Tensor]], expected: Mapping[str, Any]) -> None:
+    """Raise CourseError for a tensor of whole numbers where the model `name` computes with fractions.
+
+    Such weights are quantized, and the numbers by which they would be multiplied are not in the file.
+
+    expected: name -> the model's tensor.
+    """
+    for tensors in headers:
+        for key, tensor in tensors.items():
+            if tensor.type in INTEGERS and key in expected and expected[key].is_floating_point():
+                what = f"{name}: {key} holds whole numbers ({tensor.type}), where the model has fractions"
+                raise CourseError(what, "choose the model's unquantized files")
 
 
 def _is_head(name: str, model: Any) -> bool:
