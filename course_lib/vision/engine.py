@@ -82,11 +82,10 @@ class PictureModel(Engine):
 
         self._require("embed_faces")
         pictures = self._given(images)
-        rows = [
-            self._computed(self._embed_faces, batch)
-            for batch in self._batches(pictures if _many(pictures) else [pictures])
-        ]
-        vectors = np.concatenate(rows).astype(np.float32) if rows else np.zeros((0, 0), np.float32)
+        rows: list[Any] = []
+        for batch in self._batches(pictures if _many(pictures) else [pictures]):
+            rows.extend(self._computed(self._embed_faces, batch, len(rows)))
+        vectors = np.array(rows, np.float32) if rows else np.zeros((0, 0), np.float32)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(norms).all() or (norms == 0).any():
             raise CourseError(f"{self.name} gives a vector without a direction", "give another picture")
@@ -122,7 +121,7 @@ class PictureModel(Engine):
 
         def _caption(self, pictures: list[Image], max_tokens: int | None) -> list[str]: ...
         def _upscale(self, pictures: list[Image], first: int) -> list[Image]: ...
-        def _embed_faces(self, pictures: list[Image]) -> NDArray[np.float32]: ...
+        def _embed_faces(self, pictures: list[Image], first: int) -> NDArray[np.float32]: ...
         def _draw(self, prompts: list[str], params: Params) -> list[Image]: ...
 
     def _require(self, capability: Capability) -> None:

@@ -105,20 +105,23 @@ class InsightFace(PictureModel):
         kept = without_overlaps(boxes, scores)
         return boxes[kept] / ratio, points[kept] / ratio
 
-    def _embed_faces(self, pictures: list[Any]) -> Any:
-        faces = [self._upright(picture) for picture in pictures]
+    def _embed_faces(self, pictures: list[Any], first: int) -> Any:
+        faces = [self._upright(picture, i) for i, picture in enumerate(pictures, first)]
         values = [(np.asarray(face, np.float32) - 127.5) / 127.5 for face in faces]
         return np.concatenate([_run(self.embedder, value)[0].reshape(1, -1) for value in values])
 
-    def _upright(self, picture: Any) -> Any:
-        """The only face of a picture, 112 x 112. Raises CourseError for a picture with none or several."""
+    def _upright(self, picture: Any, place: int) -> Any:
+        """The only face of a picture, 112 x 112. Raises CourseError for a picture with none or several.
+
+        place: of the picture in the call.
+        """
         if self.detector is None:
             return picture.resize((SIDE, SIDE))
         boxes, points = self.faces(picture)
         if len(boxes) != 1:
             found = ", ".join("-".join(f"{value:.0f}" for value in box) for box in boxes[:4])
-            what = f"{self.name} finds {len(boxes) or 'no'} face{'s' * (len(boxes) != 1)} in a picture of "
-            what += f"{picture.width} x {picture.height} pixels{' at ' * bool(found)}{found}"
+            what = f"{self.name} finds {len(boxes) or 'no'} face{'s' * (len(boxes) != 1)} "
+            what += f"in images[{place}], of {picture.width} x {picture.height} pixels{' at ' * bool(found)}{found}"
             raise CourseError(what, "give a picture with one face, or cut one out with picture.crop(box)")
         return upright(picture, points[0])
 

@@ -29,11 +29,13 @@ def test_a_face_is_found_where_it_is(model):
 
 
 def test_none_and_two_faces_are_refused(model):
-    with pytest.raises(CourseError, match="finds no faces in a picture of 640 x 640"):
+    with pytest.raises(CourseError, match=r"finds no faces in images\[0\], of 640 x 640"):
         model.embed_faces(tiny.spots())
     with pytest.raises(CourseError, match=r"finds 2 faces .*128-160-192-224") as caught:
         model.embed_faces([tiny.spots((5, 6)), tiny.spots((5, 6), (15, 3))])
     assert "crop(box)" in caught.value.fix
+    with pytest.raises(CourseError, match=r"no faces in images\[9\]"):  # of the second batch
+        model.embed_faces([*[tiny.spots((5, 6))] * 9, tiny.spots()])
 
 
 def test_vectors_have_length_1_and_do_not_depend_on_the_place(model):
