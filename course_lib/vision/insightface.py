@@ -121,7 +121,8 @@ class InsightFace(PictureModel):
         if len(boxes) != 1:
             found = ", ".join("-".join(f"{value:.0f}" for value in box) for box in boxes[:4])
             what = f"{self.name} finds {len(boxes) or 'no'} face{'s' * (len(boxes) != 1)} "
-            what += f"in images[{place}], of {picture.width} x {picture.height} pixels{' at ' * bool(found)}{found}"
+            what += f"in images[{place}], of {picture.width} x {picture.height} pixels"
+            what += f" at {found}" * bool(found)
             raise CourseError(what, "give a picture with one face, or cut one out with picture.crop(box)")
         return upright(picture, points[0])
 
