@@ -128,10 +128,8 @@ class Painter(Pipeline):
     capabilities = frozenset({"draw"})
 
     def _draw(self, prompts: list[str], params: Params) -> list[Any]:
-        self._check_sides(params)
         options = {
-            "width": params.width,
-            "height": params.height,
+            **self._sides(params),
             "num_inference_steps": params.num_inference_steps,
             "guidance_scale": params.guidance,
             "generator": generators(params.seed, len(prompts)),
@@ -145,12 +143,18 @@ class Painter(Pipeline):
             self._check_guidance(params.guidance)
         return self._call(prompt=prompts, **options)
 
-    def _check_sides(self, params: Params) -> None:
-        for name in ("width", "height"):
-            side, multiple = getattr(params, name), self.kind.multiple
+    def _sides(self, params: Params) -> dict[str, int | None]:
+        """Width and height; None for the pipeline's own. Raises InputError for one that would be rounded."""
+        sides, multiple = {"width": params.width, "height": params.height}, self.kind.multiple
+        for name, side in sides.items():
             if side is not None and side % multiple:
                 what = f"{name}={side} is not divisible by {multiple}, as {self.kind.architecture} needs"
                 raise InputError(what, f"draw(prompts, {name}={math.ceil(side / multiple) * multiple})")
+        if self.kind.architecture == "stable-diffusion" and any(sides.values()):
+            # Its pipeline ignores a side that is given without the other.
+            own = np.broadcast_to(self.model.config.sample_size, 2) * self.pipeline.vae_scale_factor
+            sides = {"width": params.width or int(own[1]), "height": params.height or int(own[0])}
+        return sides
 
     def _check_guidance(self, guidance: float) -> None:
         """Raise InputError for a value that the pipeline would take as 1, or would not read at all."""
