@@ -1,6 +1,7 @@
 """Files of every architecture that are cut off, of another model, or whose weights are no numbers."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -112,6 +113,22 @@ def test_damaged_settings_are_refused(name, content, tmp_path):
     (tmp_path / "model" / name).write_text(content)
     with pytest.raises(CourseError):
         load(tmp_path / "model", task="image-to-text").caption(PICTURE)
+
+
+@pytest.mark.parametrize(
+    ("write", "task", "part", "name"),
+    [
+        (tiny.blip, "image-to-text", ".", "num_hidden_layers"),
+        (tiny_pipelines.flux, "image-generation", "text_encoder_2", "num_layers"),
+        (tiny_pipelines.flux, "image-generation", "transformer", "num_single_layers"),
+    ],
+)
+def test_settings_with_endless_layers_are_refused(write, task, part, name, tmp_path):
+    write(tmp_path / "model")
+    path = tmp_path / "model" / part / "config.json"
+    path.write_text(re.sub(rf'"{name}": \d+', f'"{name}": 10000000', path.read_text()))
+    with pytest.raises(CourseError, match="asks for 10,000,000 layers"):
+        load(tmp_path / "model", task=task)
 
 
 def test_settings_that_do_not_fit_the_weights_are_refused(tmp_path):

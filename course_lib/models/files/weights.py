@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.models.files.headers import Tensor, read_safetensors_header, weight_paths
+from course_lib.models.files.headers import Tensor, read_json, read_safetensors_header, weight_paths
 from course_lib.quiet import quiet
 
+MOST_LAYERS, DEPTH = 1_000, re.compile(r"(layers?|layers_per_block|depths?|experts)$")
 INTEGERS = ("i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool")
 OLD_BUFFERS = ("position_ids", "attn.bias", "attn.masked_bias")  # older versions stored these constants
 
@@ -28,6 +30,7 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
     import torch
     from transformers import AutoConfig
 
+    check_depth(folder)
     settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **config)
     if getattr(settings, "quantization_config", None):
         return
@@ -55,6 +58,21 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
         what = f"{folder.name}: {name} has the shape {tuple(actual)}; by config.json it is {tuple(expected)}"
         raise CourseError(what, "use the config.json that was saved with these weights")
     refuse_integers(folder.name, headers, model.state_dict())
+
+
+def check_depth(folder: Path) -> None:
+    """Raise CourseError for a config.json with so many layers that to build them would take hours."""
+
+    def deepest(values: Any, named: bool) -> int:
+        if isinstance(values, dict):
+            return max((deepest(v, bool(DEPTH.search(key))) for key, v in values.items()), default=0)
+        if isinstance(values, list):
+            return max((deepest(value, named) for value in values), default=0)
+        return values if named and isinstance(values, int) else 0
+
+    if (layers := deepest(read_json(folder, "config.json"), False)) > MOST_LAYERS:
+        what = f"config.json of {folder.name} asks for {layers:,} layers, more than {MOST_LAYERS:,}"
+        raise CourseError(what, "use the config.json that was saved with these weights")
 
 
 def refuse_integers(name: str, headers: Iterable[dict[str, Tensor]], expected: Mapping[str, Any]) -> None:
