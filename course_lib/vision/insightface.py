@@ -64,7 +64,7 @@ class InsightFace(PictureModel):
                 f"device={spec.device!r}: onnxruntime {onnxruntime.__version__} runs {spec.name} on the CPU"
             )
             raise CourseError(what, 'load(..., device="cpu")')
-        return cls(spec, files, sessions)
+        return cls(spec, [*files, *external_data(files)], sessions)
 
     @property
     def detects(self) -> bool:
@@ -125,6 +125,13 @@ class InsightFace(PictureModel):
             what += f" at {found}" * bool(found)
             raise CourseError(what, "give a picture with one face, or cut one out with picture.crop(box)")
         return upright(picture, points[0])
+
+
+def external_data(files: list[Path]) -> list[Path]:
+    """The files beside ONNX models that hold weights for them: those that a model names."""
+    beside = {p for file in files for p in file.parent.iterdir() if p.is_file() and p.suffix != ".onnx"}
+    contents = [file.read_bytes() for file in files] if beside else []
+    return sorted(p for p in beside if any(p.name.encode() in content for content in contents))
 
 
 def decode(outputs: list[NDArray[np.float32]]) -> tuple[Any, Any, Any]:

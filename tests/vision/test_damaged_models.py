@@ -131,6 +131,16 @@ def test_settings_with_endless_layers_are_refused(write, task, part, name, tmp_p
         load(tmp_path / "model", task=task)
 
 
+def test_an_index_that_leads_out_of_the_folder_is_refused(tmp_path):
+    tiny_pipelines.ddpm(tmp_path / "model")
+    weights = tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+    names = dict.fromkeys(load_file(weights), "../../elsewhere.safetensors")
+    weights.rename(tmp_path / "elsewhere.safetensors")
+    weights.with_suffix(".safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(CourseError, match="does not list files"):
+        load(tmp_path / "model", task="image-generation")
+
+
 def test_settings_that_do_not_fit_the_weights_are_refused(tmp_path):
     tiny.vit(tmp_path / "model")
     settings = tmp_path / "model" / "preprocessor_config.json"
