@@ -586,7 +586,7 @@ def test_a_kind_of_request_never_waits_behind_another_kind(store, full):
         transport = httpx.ASGITransport(application(worker))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             replies = {
-                lane: await asyncio.wait_for(client.post(path, json=body), 60)
+                lane: await asyncio.wait_for(client.post(path, json=body), 300)
                 for lane, (path, body) in LANES.items()
             }
         free.set()
