@@ -424,7 +424,8 @@ def test_a_name_covers_no_line_not_even_its_own():
 
 
 def test_a_name_covers_no_interval_of_another_point():
-    points = {"a model": ((220, 200, 240), (80, 65, 90)), "another": ((430, 390, 460), (77, 62, 88))}
+    points = {"haneul-4m, q8": ((220, 200, 240), (80, 65, 90)), "another": ((430, 390, 460), (77, 62, 88))}
+    points |= {"a fast one": ((1040, 960, 1320), (80, 65, 90))}
     axes = named_points(points, x="x", y="y", title="t").axes[0]
     (x, low), (_, high) = axes.transData.transform([(430, 62), (430, 88)])
     first = boxes_of_texts(axes)[0]
