@@ -40,8 +40,10 @@ def read_notebook(path: Path) -> Any:
         nbformat.validate(notebook)
         return notebook
     except (OSError, ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError) as error:
+        empty = path.is_file() and not path.stat().st_size
+        reason = "the file is empty" if empty else str(error.__cause__ or error).partition("\n")[0]
         raise CourseError(
-            f"{path.name} is not a readable notebook: {error}", restore(f"chapters/{path.name}")
+            f"{path.name} is not a readable notebook: {reason}", restore(f"chapters/{path.name}")
         ) from error
 
 

@@ -93,6 +93,19 @@ def cells_of(notebook: Any, chapter: Any) -> dict[str, str]:
     return found
 
 
+def chapter_of(notebook: Any) -> tuple[str, dict[str, str]]:
+    """Return the number of the chapter with most of its exercises in a notebook, and `cells_of` for it."""
+    found = [(number, cells_of(notebook, chapter)) for number, chapter in course_chapters().items()]
+    return max(found, key=lambda pair: len(pair[1]))
+
+
+def answered(cells: dict[str, str], chapter: Any) -> list[str]:
+    """Return the ids of the exercises whose cell is not as the course gave it. cells: as from `cells_of`."""
+    ids = exercise_ids(chapter)
+    given = {ids[cell.id]: tidy(cell.source) for cell in chapter.cells if cell.id in ids}
+    return [id_ for id_, source in cells.items() if tidy(source) != given[id_]]
+
+
 def _is_nbgraders_check(cell: Any) -> bool:
     """Whether a cell is an exercise's call of `check`, which `course export-nbgrader` splits off."""
     return bool(cell.get("metadata", {}).get("nbgrader", {}).get("grade"))

@@ -24,10 +24,10 @@ from course_lib.models.drivers.http_client import is_loopback
 from course_lib.serve import create, limits
 from course_lib.serve import ollama_protocol as ollama
 from course_lib.serve import openai_protocol as openai
-from course_lib.serve.errors import ApiError, error_line
+from course_lib.serve.errors import ApiError, closing_error, error_line
 from course_lib.serve.schemas import RequestBody
 from course_lib.serve.uploads import blob
-from course_lib.serve.worker import Worker, closing_error
+from course_lib.serve.worker import Worker
 
 # Origins of pages that may use the server, as in Ollama; OLLAMA_ORIGINS adds others. * stands for any text.
 ORIGINS = (
@@ -166,15 +166,19 @@ async def _body(request: Request) -> bytes:
     if "transfer-encoding" in request.headers and "content-length" in request.headers:
         what = "Transfer-Encoding and Content-Length contradict each other"
         raise ApiError("headers", what, "send one of them", headers={"Connection": "close"})
+    if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+        what = f"{encoding[:40]!r} is not supported: a body is read as it is"
+        raise ApiError("Content-Encoding", what, "leave it out", status=415, headers={"Connection": "close"})
     parts, size = [], int(request.headers.get("content-length", "0"))
     try:
         async with asyncio.timeout(limits.BODY_SECONDS):
-            if size <= limits.MAX_BODY_BYTES:
+            if size <= limits.MAX_UNUSED_BYTES:
                 size = 0
                 async for part in request.stream():
                     size += len(part)
-                    parts.append(part)
-                    if size > limits.MAX_BODY_BYTES:
+                    if size <= limits.MAX_BODY_BYTES:
+                        parts.append(part)
+                    if size > limits.MAX_UNUSED_BYTES:
                         break
     except TimeoutError:
         what = f"it did not arrive within {limits.BODY_SECONDS} seconds"

@@ -79,7 +79,7 @@ class CommonBody(SamplingOptions):
     model: str
     stream: bool = False
     stream_options: StreamOptions = Field(default_factory=StreamOptions)
-    n: int = Field(1, ge=1, le=1)
+    n: Whole = Field(1, ge=1, le=1)
     max_tokens: Whole | None = None
     max_completion_tokens: Whole | None = None
     response_format: Annotated[dict[str, Any] | None, PlainValidator(_response_format)] = None
@@ -139,7 +139,7 @@ class CompletionBody(CommonBody):
     UNSUPPORTED: ClassVar[dict[str, str]] = CommonBody.UNSUPPORTED | {"suffix": "insert", "echo": "echo"}
     logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
     prompt: Annotated[Texts, Field(min_length=1, max_length=MAX_PROMPTS)]
-    best_of: int = Field(1, ge=1, le=1)
+    best_of: Whole = Field(1, ge=1, le=1)
 
 
 class EmbeddingsBody(RequestBody):
@@ -162,7 +162,7 @@ async def chat_completions(worker: Worker, body: ChatBody) -> Response:
     head = _response_head(body, "chatcmpl", "chat.completion")
     if body.stream:
         return await _stream(worker, tag, request, body, head)
-    completion = await worker.run(lambda channel: worker.complete(tag, request, None, channel))
+    completion = await worker.text(tag, request, None)
     message = {"message": {"role": "assistant", "content": completion.piece.text}}
     choice = _choice(0, message | _chat_logprobs(completion.piece), completion.finish_reason)
     return JSONResponse(head | {"choices": [choice], "usage": _usage([completion])})
@@ -183,7 +183,8 @@ async def completions(worker: Worker, body: CompletionBody) -> Response:
             raise ApiError("prompt", what, "send one prompt per request, or set stream to false")
         return await _stream(worker, tag, requests[0], body, head)
     results = await worker.run(
-        lambda channel: [worker.complete(tag, request, None, channel) for request in requests]
+        lambda channel: [worker.complete(tag, request, None, channel) for request in requests],
+        worker.lane(requests[0]),
     )
     choices = [_choice(i, _completion_text(c.piece), c.finish_reason) for i, c in enumerate(results)]
     return JSONResponse(head | {"choices": choices, "usage": _usage(results)})
@@ -225,7 +226,7 @@ async def _stream(
     worker: Worker, tag: Tag, request: CompletionRequest, body: CommonBody, head: dict[str, Any]
 ) -> Response:
     """Return server-sent events: text chunks, the finish reason, usage if requested, and [DONE]."""
-    pieces = worker.stream(lambda channel: worker.complete(tag, request, None, channel, stream=True))
+    pieces = worker.pieces(tag, request, None)
     first = await anext(pieces)  # an error before the first piece can still set the HTTP status
 
     def chunk(piece: Piece, finish_reason: str | None = None) -> dict[str, Any]:
@@ -271,7 +272,8 @@ async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
 
     tag = worker.store.find_embedding(body.model)
     vectors = await worker.run(
-        lambda channel: worker.embed(tag, body.input, channel, dimensions=body.dimensions)
+        lambda channel: worker.embed(tag, body.input, channel, dimensions=body.dimensions),
+        worker.embeddings,
     )
     rows: list[Any] = vectors.rows
     if body.encoding_format == "base64":

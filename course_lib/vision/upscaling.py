@@ -16,6 +16,7 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers.pretrained import LOADING_ERRORS, one_line, select_device
 from course_lib.models.files.pictures import resolve_pictures
 from course_lib.models.schema.spec import ModelSpec
+from course_lib.shell import pip_install
 from course_lib.vision.torch_model import TorchModel, TransformersModel, check_architecture, stored_dtype
 
 SPANDREL = {  # spandrel's name -> architectures of a specification
@@ -23,7 +24,6 @@ SPANDREL = {  # spandrel's name -> architectures of a specification
     "Compact": ("real-esrgan",),
     "SwinIR": ("swinir",),
 }
-SPANDREL_FIX = "pip install --no-deps spandrel==0.4.2 einops==0.8.2"
 _importing = threading.Lock()  # two threads would remove each other's stand-ins
 
 
@@ -102,7 +102,8 @@ def import_spandrel() -> Any:
         try:
             import spandrel
         except ImportError as error:
-            raise CourseError(f"the driver spandrel is not installed: {error}", SPANDREL_FIX) from error
+            fix = pip_install("--no-deps", "spandrel==0.4.2", "einops==0.8.2")  # pyproject.toml tells why
+            raise CourseError(f"the driver spandrel is not installed: {error}", fix) from error
         finally:
             for name, module in stand_ins.items():
                 if sys.modules.get(name) is module:
