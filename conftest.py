@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-    """Leave what is there now, imports and tests, out of garbage collections: every training makes a full one."""
+    """Leave what is there now out of garbage collections: every training makes a full one, of 0.6 s."""
     gc.collect()
     gc.freeze()
 
