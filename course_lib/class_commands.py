@@ -1,4 +1,4 @@
-"""The commands of `course` for a class: `handout`, `pack`, `submit`, `grade` and `export-nbgrader`."""
+"""The commands of `course` for a class: `handout`, `pack`, `submit`, `grade`, and those that export."""
 
 from __future__ import annotations
 
@@ -22,12 +22,22 @@ def _submit(args: argparse.Namespace) -> int:
     from course_lib.learn import state
 
     progress = state.load(state.path() or state.default_path()).model_dump_json(indent=1)
-    path = submit(args.name, args.id, args.out, args.chapter, workspace=data.WORKSPACE, progress=progress)
-    print(
-        f"{path}: {path.stat().st_size / 1e3:,.0f} kB. It holds the cells of your notebooks without outputs,"
-    )
+    done = submit(args.name, args.id, args.out, args.chapter, workspace=data.WORKSPACE, progress=progress)
+    size = f"{done.path}: {done.path.stat().st_size / 1e3:,.0f} kB."
+    print(f"{size} It holds the cells of your notebooks without outputs,")
     print(f"your progress, the name {args.name!r}, and the versions of the course and of Python.")
-    return 0
+    for notebook, (answers, exercises) in done.answers.items():
+        if answers:
+            print(f"  {notebook}: {answers} of {exercises} exercises answered (right or not)")
+    if empty := [notebook[:2] for notebook, (answers, _) in done.answers.items() if not answers]:
+        print(f"  no answers: {', '.join(empty)}. What is not saved in JupyterLab is not in the file.")
+    if done.ignored:
+        print(f"  not handed in, since it has no chapter's name: {', '.join(done.ignored)}")
+    if not done.damaged:
+        return 0
+    what = f"{'; '.join(done.damaged.values())}. It is not in the file; the others are"
+    # which keeps the damaged file under another name, and makes a new copy
+    raise CourseError(what, "course start")
 
 
 def _grade(args: argparse.Namespace) -> int:
@@ -55,6 +65,13 @@ def _grade(args: argparse.Namespace) -> int:
 
 def _export_nbgrader(args: argparse.Namespace) -> int:
     from course_lib.grade.assignments import export
+
+    export(args.out, args.chapter)
+    return 0
+
+
+def _export_otter(args: argparse.Namespace) -> int:
+    from course_lib.grade.otter import export
 
     export(args.out, args.chapter)
     return 0
@@ -162,16 +179,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     grade.set_defaults(do=_grade)
 
-    export = commands.add_parser("export-nbgrader", help="write chapters as assignments of nbgrader")
-    export.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="the folder of the course in nbgrader"
-    )
-    export.add_argument(
-        "--chapter",
-        type=_chapter,
-        action="append",
-        default=[],
-        metavar="NN",
-        help="only this chapter; may be repeated",
-    )
-    export.set_defaults(do=_export_nbgrader)
+    for name, program, do in (
+        ("export-nbgrader", "nbgrader", _export_nbgrader),
+        ("export-otter", "Otter-Grader", _export_otter),
+    ):
+        export = commands.add_parser(name, help=f"write chapters as assignments of {program}")
+        export.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for them")
+        export.add_argument(
+            "--chapter",
+            type=_chapter,
+            action="append",
+            default=[],
+            metavar="NN",
+            help="only this chapter; may be repeated",
+        )
+        export.set_defaults(do=do)

@@ -25,17 +25,14 @@ from course_lib.errors import CourseError
 from course_lib.lab import next_free_port, port_is_free
 from course_lib.measure import machine
 from course_lib.models import catalog
-from course_lib.shell import command_line, pasteable
+from course_lib.shell import command_line, made_by_uv, pasteable, pip_install
 
 OLLAMA = "http://127.0.0.1:11434"
 HUB = ("huggingface.co", 443)
 LAB_PORT = 8888
 MIN_MEMORY_GIB, MIN_DISK_GB = 4, 1
 # pip rather than `course.py set-up`, which skips an installation that it has recorded as finished.
-INSTALL = command_line(sys.executable, "-m", "pip", "install", "--editable", data.ROOT)
-CONFIG = Path(sys.prefix, "pyvenv.cfg")
-if CONFIG.is_file() and "\nuv = " in CONFIG.read_text("utf-8"):
-    INSTALL = "uv sync"  # an environment that uv made has no pip
+INSTALL = "uv sync" if made_by_uv() else pip_install("--editable", data.ROOT)
 
 
 @dataclass(frozen=True)

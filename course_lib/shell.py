@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -25,6 +26,22 @@ def course_command() -> str:
         return command_line(sys.executable, "-m", "course_lib.cli")
     here = Path.cwd()
     return command_line(script.relative_to(here) if script.is_relative_to(here) else script)
+
+
+def made_by_uv() -> bool:
+    """Whether uv made this environment, which then has no pip."""
+    try:
+        settings = Path(sys.prefix, "pyvenv.cfg").read_text("utf-8")
+    except OSError:
+        return False
+    return re.search(r"^uv\s*=", settings, re.MULTILINE) is not None
+
+
+def pip_install(*words: str | Path) -> str:
+    """Return the command that installs packages into this environment, whatever `pip` the shell finds."""
+    if made_by_uv():
+        return command_line("uv", "pip", "install", "--python", sys.executable, *words)
+    return command_line(sys.executable, "-m", "pip", "install", *words)
 
 
 def pasteable(fix: str) -> str:

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
-from course_lib.chapters import PeakMemory
+from course_lib.chapters import PeakMemory, _with_descendants
 
 MB = 1_000_000
 FORKING = """
@@ -28,3 +30,12 @@ def test_a_child_counts_if_it_lasts(children, seconds, least, most):
     with PeakMemory(process.pid) as peak:
         process.wait()
     assert least * MB < peak.bytes < most * MB
+
+
+def test_the_children_that_linux_lists_are_those_that_psutil_finds():
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
+        while not (children := psutil.Process(process.pid).children(recursive=True)):
+            time.sleep(0.01)
+        assert sorted(_with_descendants(process.pid)) == sorted([process.pid, *(c.pid for c in children)])
+    assert _with_descendants(process.pid) == []

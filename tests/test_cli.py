@@ -118,6 +118,7 @@ def test_help_names_every_command():
         "submit",
         "grade",
         "export-nbgrader",
+        "export-otter",
         "start",
         "progress",
         "models",

@@ -1,9 +1,12 @@
 """Tables and pictures: a test looks at what is drawn."""
 
 import warnings
+from io import BytesIO
 
+import numpy as np
 import pytest
 from matplotlib.text import Text
+from PIL import Image
 
 from course_lib.errors import CourseError
 from course_lib.plots import (
@@ -403,3 +406,35 @@ def test_without_a_font_for_hangul_an_error_says_so(monkeypatch):
     hangul_font.cache_clear()
     with pytest.raises(CourseError, match="koreanize-matplotlib"):
         dots({"가": [1.0]}, x="", title="").png()
+
+
+def boxes_of_texts(axes):
+    """The boxes of texts, without the leaders of annotations."""
+    axes.figure.draw_without_rendering()
+    return [Text.get_window_extent(text) for text in axes.texts]
+
+
+def test_a_name_covers_no_line_not_even_its_own():
+    right, ring = {1: 94, 2: 100, 4: 100, 8: 100, 16: 100}, {1: 3, 2: 26, 4: 87, 8: 96, 16: 97}
+    note = {"your choice": (2, 26)}
+    axes = curves({"right": right, "ring": ring}, x="x", y="y", title="t", linear=True, notes=note).axes[0]
+    paths = [line.get_path().transformed(line.get_transform()) for line in axes.lines]
+    for box in boxes_of_texts(axes):
+        assert not any(path.intersects_bbox(box.padded(-1), filled=False) for path in paths)
+
+
+def test_a_name_covers_no_interval_of_another_point():
+    points = {"haneul-4m, q8": ((220, 200, 240), (80, 65, 90)), "another": ((430, 390, 460), (77, 62, 88))}
+    points |= {"a fast one": ((1040, 960, 1320), (80, 65, 90))}
+    axes = named_points(points, x="x", y="y", title="t").axes[0]
+    (x, low), (_, high) = axes.transData.transform([(430, 62), (430, 88)])
+    first = boxes_of_texts(axes)[0]
+    assert first.x1 < x or first.y0 > high or first.y1 < low
+
+
+def test_a_narrow_part_of_a_bar_keeps_its_colour():
+    figure = stacked_bar({"search": 3.4, "read": 0.8, "write": 3.2}, 270, x="minutes", title="t")
+    pixels = np.asarray(Image.open(BytesIO(figure.png())).convert("RGB"))
+    rows = pixels[60:150, :60]  # not the legend, which has the colour, too
+    colour = [int(COLOURS[1][i : i + 2], 16) for i in (1, 3, 5)]
+    assert (abs(rows.astype(int) - colour).max(axis=2) < 40).any()

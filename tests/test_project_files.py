@@ -76,6 +76,14 @@ def test_images_have_a_python_that_the_course_supports():
     assert created.startswith("python3 course.py set-up")
 
 
+def test_no_file_that_git_ignores_gets_into_an_image():
+    ignored, left_out = (
+        {line.strip("/").removeprefix("**/") for line in (ROOT / name).read_text("utf-8").splitlines()}
+        for name in (".gitignore", ".dockerignore")
+    )
+    assert ignored <= left_out and ".git" in left_out
+
+
 def test_issue_forms_have_what_github_asks_of_them():
     forms = [p for p in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml") if p.name != "config.yml"]
     assert len(forms) == 2

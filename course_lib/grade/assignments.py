@@ -10,7 +10,8 @@ import ast
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ SKIPPED = "skip-execution"  # nbclient, and so nbgrader, runs no cell with this 
 LEAST_SECONDS = 120  # for a cell; nbgrader's own 30 are too few for the imports on a busy machine
 CONFIG = "nbgrader_config.py"
 IMPORTS = (
-    "# The imports of this chapter. nbgrader runs this cell and the exercises, and skips the other cells."
+    "# The imports of this chapter. Grading runs this cell and the exercises, and skips the other cells."
 )
 # nbgrader takes these lines out of what learners get, and puts them back when it grades.
 HIDDEN = f"""### BEGIN HIDDEN TESTS
@@ -49,22 +50,36 @@ def check(exercise_id: str, answer: object) -> None:
         raise ExerciseFailed(f"{exercise.id} {verdict}: {feedback}")
 
 
-def assignment(chapter: Any) -> Any:
-    """Return a chapter as the source of an assignment: with solutions, which nbgrader takes out."""
+@dataclass(frozen=True)
+class Form:
+    """How the source of an assignment is marked for a program that grades.
+
+    skipped: tag of cells that it does not run. before: the cells before the first code, made of that with
+    the chapter's imports. exercise: the cells of an exercise, made of its id, the name of the answer, and the
+    cells of the answer and of the call of `check`.
+    """
+
+    skipped: str
+    before: Callable[[Any], list[Any]]
+    exercise: Callable[[str, str, Any, Any], Iterator[Any]]
+
+
+def assignment(chapter: Any, form: Form) -> Any:
+    """Return a chapter as the source of an assignment: with solutions, which the form's program takes out."""
     from nbformat.v4 import new_code_cell
 
     given = {cell.id: cell for cell in chapter.cells}
     out = student_copy(chapter)
     cells, out.cells = out.cells, []
-    imports = new_code_cell("\n".join([IMPORTS, *_imports(chapter)]), id="nbgrader-imports")
+    imports = new_code_cell("\n".join([IMPORTS, *_imports(chapter)]), id="imports")
     for cell in cells:
         if cell.cell_type == "code" and imports not in out.cells:
-            out.cells.append(_marked(imports, "imports", locked=True))
+            out.cells += form.before(imports)
         if "exercise" in tags(cell):
-            out.cells += _exercise_cells(given[cell.id])
+            out.cells += form.exercise(*_answer_and_check(given[cell.id]))
             continue
         if cell.cell_type == "code":
-            cell.metadata["tags"] = [*cell.metadata.get("tags", []), SKIPPED]
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), form.skipped]
         out.cells.append(cell)
     return out
 
@@ -78,21 +93,31 @@ def _imports(chapter: Any) -> list[str]:
     )
 
 
-def _exercise_cells(cell: Any) -> Iterator[Any]:
-    """Yield an exercise's cell for the answer, and its cell for the check."""
+def _answer_and_check(cell: Any) -> tuple[str, str, Any, Any]:
+    """Return an exercise's id, the name of its answer, and the cells of the answer and of the check."""
     from nbformat.v4 import new_code_cell
 
     found = CHECK.search(cell.source)
     if not found or not REGION.search(cell.source):
-        what = "this copy of the course has no solutions, from which nbgrader makes what learners get"
+        what = "this copy of the course has no solutions, from which the copies for learners are made"
         raise CourseError(what, "run the command in the whole course")
-    answer, id_ = new_code_cell(cell.source[: found.start()].rstrip(), id=cell.id), found["id"]
+    answer = new_code_cell(cell.source[: found.start()].rstrip(), id=cell.id)
+    answer.metadata["tags"] = sorted(tags(cell))
+    return (
+        found["id"],
+        found["name"],
+        answer,
+        new_code_cell(found.string[found.start() :], id=f"{cell.id}-check"),
+    )
+
+
+def _nbgraders_exercise(id_: str, name: str, answer: Any, check: Any) -> Iterator[Any]:
+    """Yield the cells of an exercise, marked for nbgrader."""
     # Where the answer is no function, a learner sees here the name that it must have.
     answer.source = REGION.sub(lambda r: r[0] if r[1] else f"{make_stub(r[0])}\n{r[0]}", answer.source)
-    answer.metadata["tags"] = sorted(tags(cell))
     yield _marked(answer, f"answer-{id_.replace('.', '-')}", solution=True)
-    test = new_code_cell(HIDDEN + cell.source[found.start() :], id=f"{cell.id}-check")
-    yield _marked(test, f"check-{id_.replace('.', '-')}", grade=True, locked=True, points=1)
+    check.source = HIDDEN + check.source
+    yield _marked(check, f"check-{id_.replace('.', '-')}", grade=True, locked=True, points=1)
 
 
 def _marked(cell: Any, name: str, **given: Any) -> Any:
@@ -102,10 +127,15 @@ def _marked(cell: Any, name: str, **given: Any) -> Any:
     return cell
 
 
-def export(out: Path, chapters: Sequence[str] = ()) -> list[Path]:
-    """Write chapters to `out/source/NAME/NAME.ipynb` and return these paths; print what to type next.
+NBGRADER = Form(
+    SKIPPED, lambda imports: [_marked(imports, "imports", locked=True)], exercise=_nbgraders_exercise
+)
 
-    chapters: their numbers; () means all that have exercises.
+
+def write_assignments(out: Path, chapters: Sequence[str], form: Form, command: str) -> dict[Path, int]:
+    """Write chapters to `out/NAME/NAME.ipynb`. Returns path -> points; prints the points.
+
+    chapters: their numbers; () means all that have exercises. command: of `course`, for the errors.
     Raises CourseError for a chapter without exercises or solutions, and where a file is there already.
     """
     import nbformat
@@ -116,9 +146,9 @@ def export(out: Path, chapters: Sequence[str] = ()) -> list[Path]:
     }
     if missing := sorted(set(chapters) - {path.name[:2] for path in chosen}):
         what = f"there is no chapter {', '.join(missing)} with exercises"
-        raise CourseError(what, "course export-nbgrader --out DIR")
+        raise CourseError(what, f"course {command} --out DIR")
     contents = {
-        out / "source" / path.stem / path.name: nbformat.writes(assignment(read_notebook(path))) + "\n"
+        out / path.stem / path.name: nbformat.writes(assignment(read_notebook(path), form)) + "\n"
         for path in chosen
     }
     if there := [str(target) for target in contents if target.exists()]:
@@ -126,15 +156,20 @@ def export(out: Path, chapters: Sequence[str] = ()) -> list[Path]:
     try:
         for target, text in contents.items():
             atomic_write_text(target, text)
-        _write_config(out / CONFIG, max(e.seconds for found in chosen.values() for e in found))
     except OSError as error:
-        raise CourseError(
-            f"{out} cannot be written to: {error}", "course export-nbgrader --out ~/class"
-        ) from error
+        what = f"{out} cannot be written to: {error}"
+        raise CourseError(what, f"course {command} --out ~/class") from error
     for path, found in chosen.items():
         print(f"{path.stem}: {len(found)} points")
-    print(f"Next, in {out}: nbgrader generate_assignment {next(iter(chosen)).stem}")
-    return list(contents)
+    return {target: len(chosen[path]) for target, path in zip(contents, chosen, strict=True)}
+
+
+def export(out: Path, chapters: Sequence[str] = ()) -> None:
+    """Write chapters to `out/source`, as `write_assignments` does, and nbgrader's settings."""
+    written = write_assignments(out / "source", chapters, NBGRADER, "export-nbgrader")
+    numbers = {path.name[:2] for path in written}
+    _write_config(out / CONFIG, max(e.seconds for number in numbers for e in chapter_exercises(number)))
+    print(f"Next, in {out}: nbgrader generate_assignment {next(iter(written)).stem}")
 
 
 def _write_config(path: Path, seconds: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -18,9 +19,10 @@ from typing import Any
 from course_lib.atomic import atomic_file
 from course_lib.chapters import all_chapters, read_notebook
 from course_lib.errors import CourseError
-from course_lib.grade.answers import cells_of, course_chapters, parse_notebook
+from course_lib.grade.answers import answered, chapter_of, course_chapters, exercise_ids, parse_notebook
 from course_lib.grade.values import printable
 from course_lib.names import nfc
+from course_lib.shell import command_line
 
 LARGEST_FILE = 20_000_000  # bytes of a notebook
 LARGEST_ZIP = 100_000_000  # bytes of all that is read from a zip
@@ -44,10 +46,24 @@ class Submission:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass
+class HandedIn:
+    """What `submit` wrote.
+
+    answers: notebook -> (exercises whose cell was changed, exercises).
+    damaged: notebook -> why it cannot be read. ignored: notebooks in the workspace without a chapter's name.
+    """
+
+    path: Path
+    answers: dict[str, tuple[int, int]]
+    damaged: dict[str, str]
+    ignored: list[str]
+
+
 def submit(
     name: str, login: str, out: Path, chapters: Sequence[str] = (), *, workspace: Path, progress: str
-) -> Path:
-    """Write the learner's notebooks to a zip in the folder `out`, and return its path.
+) -> HandedIn:
+    """Write the learner's notebooks to a zip in the folder `out`; a damaged one is only named in it.
 
     login: how the learning platform knows the learner. chapters: their numbers; () means all.
     progress: the content of the progress file.
@@ -59,13 +75,16 @@ def submit(
         raise CourseError(
             f"{workspace.name}/ has no chapter {', '.join(missing) or 'at all'}", "course start"
         )
-    files = {p.name: _bare(read_notebook(p)) for p in paths} | {"progress.json": progress.encode()}
+    files, damaged = _read_workspace(paths)
+    answers = {n: _count_answers(content) for n, content in files.items()}
+    files["progress.json"] = progress.encode()
     digests = {n: hashlib.sha256(content).hexdigest() for n, content in files.items()}
     card = {
         "student": printable(nfc(name)),
         "login": printable(login),
         "versions": versions(),
         "sha256": digests,
+        "damaged": damaged,
     }
     files[CARD] = json.dumps(card, ensure_ascii=False, indent=1).encode()
     target = out / f"{_file_name(name)}.zip"
@@ -74,8 +93,38 @@ def submit(
             for file, content in files.items():
                 z.writestr(zipfile.ZipInfo(file), content, zipfile.ZIP_DEFLATED)
     except OSError as error:
-        raise CourseError(f"{target} cannot be written: {error}", "course submit --out ~") from error
-    return target
+        taken = os.path.exists(target)  # Path.exists raises where the folder cannot be read
+        words = ["course", "submit", "--name", f"{name} 2" if taken else name]
+        words += ["--id", login] if login else []
+        words += [word for number in chapters for word in ("--chapter", number)]
+        # Others cannot read a workspace that `course start` made; a home folder they often can.
+        fix = command_line(*words, "--out", out if taken else workspace)
+        raise CourseError(f"{target} cannot be written: {error}", fix) from error
+    ignored = sorted(p.name for p in set(workspace.glob("*.ipynb")) - set(all_chapters(workspace)))
+    return HandedIn(target, answers, damaged, ignored)
+
+
+def _read_workspace(paths: Sequence[Path]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Return name -> content of the notebooks, and name -> reason of those that cannot be read.
+
+    Raises CourseError if none can be read.
+    """
+    files, damaged = dict[str, bytes](), dict[str, str]()
+    for path in paths:
+        try:
+            files[path.name] = _bare(read_notebook(path))
+        except CourseError as error:
+            damaged[path.name] = error.what
+    if not files:
+        raise CourseError(f"nothing can be handed in: {'; '.join(damaged.values())}", "course start")
+    return files, damaged
+
+
+def _count_answers(content: bytes) -> tuple[int, int]:
+    """Return how many exercises of a notebook are answered, and how many its chapter has."""
+    number, cells = chapter_of(parse_notebook(content.decode()))
+    chapter = course_chapters()[number]
+    return len(answered(cells, chapter)), len(exercise_ids(chapter))
 
 
 def versions() -> dict[str, str]:
@@ -190,11 +239,13 @@ def _read_card(submission: Submission, contents: dict[str, bytes]) -> None:
         submission.student = str(card["student"])[:100] or submission.student
         submission.login = str(card["login"])[:100]
         python, ours = str(card["versions"]["python"])[:20], versions()["python"]
-        digests = dict(card["sha256"])
+        digests, damaged = dict(card["sha256"]), dict(card.get("damaged", {}))
     except (ValueError, KeyError, TypeError, RecursionError):
         return submission.notes.append(f"{CARD} is damaged")
     if python.split(".")[:2] != ours.split(".")[:2]:
         submission.notes.append(f"written with Python {python}, graded with {ours}")
+    for name in damaged:
+        _refuse(submission, str(name)[:100], "damaged on the learner's machine, and not in the zip")
     for name, digest in digests.items():
         if hashlib.sha256(contents.get(name, b"")).hexdigest() != digest:
             submission.notes.append(f"{name} was changed after `course submit`")
@@ -204,10 +255,9 @@ def _add_notebook(submission: Submission, name: str, content: bytes) -> None:
     """Add the exercise cells of one notebook. The chapter with most of its exercises in it is taken."""
     try:
         notebook = parse_notebook(content.decode("utf-8-sig"))
-        found = [(number, cells_of(notebook, chapter)) for number, chapter in course_chapters().items()]
+        number, cells = chapter_of(notebook)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         return _refuse(submission, name, f"not a readable notebook: {type(error).__name__}: {error!s:.100}")
-    number, cells = max(found, key=lambda pair: len(pair[1]))
     if not cells:
         submission.notes.append(f"{name} has no exercise of the course")
     elif len(cells) >= len(submission.cells.get(number, ())):

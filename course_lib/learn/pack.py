@@ -22,6 +22,7 @@ from course_lib.errors import CourseError
 from course_lib.learn.handout import handout
 from course_lib.learn.locked import LockedFile, locked_files
 from course_lib.models import catalog
+from course_lib.models.files.wheels import NETWORK_SIGNS
 
 INSTALLERS = ROOT / "bootstrap" / "offline"
 TORCH_BYTES = 200_000_000  # of a build for processors, whose size PyTorch's index does not tell
@@ -185,6 +186,10 @@ def _pip_download(batch: Sequence[LockedFile], work: Path) -> None:
         result = subprocess.run([*command, *more], capture_output=True, encoding="utf-8", errors="replace")
         if result.returncode == 0:
             return
+    if NETWORK_SIGNS.search(result.stderr):
+        what = f"pip could not reach {index or 'its package index'} for {batch[0].project} {batch[0].version}"
+        fix = "connect to the network, set HTTPS_PROXY, or name a folder of wheels in PIP_FIND_LINKS"
+        raise CourseError(what, fix)
     errors = [line for line in result.stderr.splitlines() if "ERROR" in line] or result.stderr.splitlines()
     reason = errors[-1].removeprefix("ERROR: ")[:300] if errors else "it gave no reason"
     raise CourseError(f"pip could not download all files: {reason}", "run the same command again")

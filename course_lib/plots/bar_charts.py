@@ -50,7 +50,7 @@ def stacked_bar(parts: Mapping[str, float], limit: float, *, x: str, title: str)
     left = 0.0
     for (name, size), (colour, pattern) in zip(parts.items(), BAR_STYLES, strict=False):
         if size:
-            look = {"color": colour, "hatch": pattern, "edgecolor": "white"}
+            look = {"facecolor": colour, "hatch": pattern, "edgecolor": "white", "linewidth": 0}
             axes.barh([0], [size], left=[left], label=f"{name}: {size:.2f}", **look)
         left += size
     axes.axvline(limit, color="black", linestyle="--", label=f"limit: {limit:.2f}")

@@ -7,12 +7,15 @@ from math import inf
 from typing import Any
 
 import numpy as np
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter
 
 from course_lib.plots.base import COLOURS, MARKERS, PALE, Picture, check_count, check_numbers, new_picture
 
 Point = tuple[float, float, float]  # value, low, high
 STYLES = ("-", "--", ":", "-.")
 LEVEL_STYLES = ("--", ":", "-.", (0, (1, 4)))
+MOST_TRIED = 6  # points at which a name looks for a free place
 BEST_MARKERS = (("*", 14), ("D", 9), ("s", 10), ("P", 11))  # marker and its size
 
 
@@ -113,13 +116,15 @@ def curves(
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
     low, high = axes.get_ylim()
-    if not linear and high < 10 * low:  # less than a power of ten: the minor ticks have the numbers
-        axes.yaxis.set_minor_formatter("{x:,g}")
+    if not linear:
+        if high < 10 * low:  # less than a power of ten: the minor ticks have the numbers
+            axes.yaxis.set_minor_formatter("{x:,g}")
+        else:
+            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))  # 60, not 6 x 10^1
     axes.grid(alpha=0.3)
-    figure.draw_without_rendering()  # places the names, so that their boxes are known
+    corners = [{"position": (x, y), "ha": "left" if x > 0 else "right"} for y in (9, -18) for x in (6, -6)]
     for note in beside:
-        if note.get_window_extent().x1 > axes.bbox.x1 - 8:
-            note.set(ha="right", position=(0, 9))
+        _put(note, [(note.xy, corner) for corner in corners])
     return figure
 
 
@@ -129,6 +134,7 @@ NEAR: dict[str, Any] = {"xytext": (0, 4), "textcoords": "offset points", "parse_
 def _name_lines(axes: Any, noted: Sequence[tuple[float, float]] = ()) -> None:
     """Write the name of each line at the one of its points that is vertically farthest from the others.
 
+    Where it would cover a line there, even its own, it stands at the next such point that is free.
     noted: (x, y) of points that have a name of their own, near which there is no room.
     """
     axes.autoscale_view()  # or the limits are those of an empty drawing
@@ -139,12 +145,33 @@ def _name_lines(axes: Any, noted: Sequence[tuple[float, float]] = ()) -> None:
         others = [other[other[:, 0].argsort()] for key, other in drawn.items() if key is not line]
         free = [min((_gap(place, other) for other in others), key=abs, default=1.0) for place in places]
         crowded = [bool((abs(taken - place) < (0.25, 0.1)).all(axis=1).any()) for place in places]
-        best = int(np.argmax([abs(gap) * (not near) for gap, near in zip(free, crowded, strict=True)]))
-        side = "left" if places[best][0] < 0.2 else "right" if places[best][0] > 0.8 else "center"
-        above = free[best] > 0
-        look = NEAR | {"color": line.get_color(), "weight": "bold", "ha": side, "bbox": PALE}
-        where = {"va": "bottom" if above else "top", "xytext": (0, 7 if above else -7)}
-        axes.annotate(line.get_label(), line.get_xydata()[best], **(look | where))
+        room = [abs(gap) * (not near) for gap, near in zip(free, crowded, strict=True)]
+        choices: list[tuple[tuple[float, float], dict[str, Any]]] = []
+        for best in sorted(range(len(room)), key=lambda i: -room[i])[:MOST_TRIED]:
+            side = "left" if places[best][0] < 0.2 else "right" if places[best][0] > 0.8 else "center"
+            for above in (free[best] > 0, free[best] <= 0):
+                where = {"va": "bottom" if above else "top", "position": (0, 7 if above else -7), "ha": side}
+                choices.append((tuple(line.get_xydata()[best]), where))
+        look = NEAR | {"color": line.get_color(), "weight": "bold", "bbox": PALE}
+        _put(axes.annotate(line.get_label(), choices[0][0], **look), choices)
+
+
+def _put(text: Any, choices: Sequence[tuple[tuple[float, float], Mapping[str, Any]]]) -> None:
+    """Set a text to the first of some places where it covers no line and no other text, else to the first.
+
+    choices: the (x, y) of the point that it names, and settings, such as its position beside that point.
+    """
+    axes = text.axes
+    axes.figure.draw_without_rendering()  # or the boxes of the texts are not known
+    paths = [line.get_path().transformed(line.get_transform()) for line in axes.lines]
+    taken = [other.get_window_extent() for other in axes.texts if other is not text]
+    for text.xy, settings in (*choices, choices[0]):
+        text.set(**settings)
+        text.get_window_extent()  # moves the text; its answer has the leader in it
+        box = Text.get_window_extent(text).padded(-1)
+        covers = box.count_overlaps(taken) or any(path.intersects_bbox(box, filled=False) for path in paths)
+        if axes.bbox.count_contains(box.corners()) == 4 and not covers:
+            return
 
 
 def _free_side(axes: Any, lines: Sequence[Any], level: float) -> str:

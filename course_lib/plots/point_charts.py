@@ -122,7 +122,16 @@ def named_points(
         axis.set_major_formatter("{x:,g}")
     axes.grid(alpha=0.3)
     axes.margins(x=0.25 if len(points) <= MOST_BESIDE else 0.05)
-    if not names or not _place_names(axes, names):
+    intervals = [
+        [
+            (x_point[1], y_point[0]),
+            (x_point[2], y_point[0]),
+            (x_point[0], y_point[1]),
+            (x_point[0], y_point[2]),
+        ]
+        for x_point, y_point in points.values()
+    ]
+    if not names or not (_place_names(axes, names, intervals) or _place_names(axes, names, [])):
         for name in names:
             name.remove()
         axes.margins(x=0.05)
@@ -130,14 +139,18 @@ def named_points(
     return figure
 
 
-def _place_names(axes: Any, names: Sequence[Annotation]) -> bool:
+def _place_names(axes: Any, names: Sequence[Annotation], intervals: Sequence[Sequence[Any]]) -> bool:
     """Move each name to the first place near its point where it covers no name and no point; False if none.
 
-    A name that stands farther away than FAR is joined to its point by a line.
+    intervals: the ends of lines that no name may cover either: for each point the left, the right, the lower
+    and the upper end. A name that stands farther away than FAR is joined to its point by a line.
     """
     axes.figure.draw_without_rendering()  # or the sizes of the texts are not known
     points = [axes.transData.transform(name.xy) for name in names]
     taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in points]
+    for ends in intervals:
+        left, right, low, high = axes.transData.transform(ends)
+        taken += [Bbox([left - 2, right + 2]), Bbox([low - 2, high + 2])]
     joined = []
     for name in sorted(names, key=lambda name: name.xy):
         for across, up in PLACES:

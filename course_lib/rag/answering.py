@@ -113,12 +113,10 @@ def answer_with(
     questions: Sequence[Question],
     passages: Mapping[str, Passage],
     n: int,
-    *,
-    batch_size: int = 16,
 ) -> list[Answered]:
     """Answer each question from `n` passages (see `given_passages`) with greedy decoding."""
     prompts = [format_for(model, prompt_for(q, given_passages(q, passages, n))) for q in questions]
-    predictions = model.generate(prompts, batch_size=batch_size, max_output_length=MAX_ANSWER_TOKENS)
+    predictions = model.generate(prompts, max_output_length=MAX_ANSWER_TOKENS)
     return [Answered(q, p, exact_match(p, q.answer)) for q, p in zip(questions, predictions, strict=True)]
 
 

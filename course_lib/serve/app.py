@@ -21,13 +21,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.http_client import is_loopback
-from course_lib.serve import create, limits
+from course_lib.serve import create, limits, openai_schemas
 from course_lib.serve import ollama_protocol as ollama
 from course_lib.serve import openai_protocol as openai
-from course_lib.serve.errors import ApiError, error_line
+from course_lib.serve.errors import ApiError, closing_error, error_line
 from course_lib.serve.schemas import RequestBody
 from course_lib.serve.uploads import blob
-from course_lib.serve.worker import Worker, closing_error
+from course_lib.serve.worker import Worker
 
 # Origins of pages that may use the server, as in Ollama; OLLAMA_ORIGINS adds others. * stands for any text.
 ORIGINS = (
@@ -49,9 +49,9 @@ ROUTES: tuple[tuple[str, str, type[RequestBody], Callable[..., Awaitable[Respons
     ("POST", "/api/copy", ollama.CopyBody, ollama.copy),
     ("POST", "/api/create", create.CreateBody, create.create),
     ("DELETE", "/api/delete", ollama.ModelBody, ollama.delete),
-    ("POST", "/v1/chat/completions", openai.ChatBody, openai.chat_completions),
-    ("POST", "/v1/completions", openai.CompletionBody, openai.completions),
-    ("POST", "/v1/embeddings", openai.EmbeddingsBody, openai.embeddings),
+    ("POST", "/v1/chat/completions", openai_schemas.ChatBody, openai.chat_completions),
+    ("POST", "/v1/completions", openai_schemas.CompletionBody, openai.completions),
+    ("POST", "/v1/embeddings", openai_schemas.EmbeddingsBody, openai.embeddings),
 )
 # GET routes without a body: (path, function that answers).
 QUERIES: tuple[tuple[str, Callable[..., Awaitable[Response]]], ...] = (
@@ -166,15 +166,19 @@ async def _body(request: Request) -> bytes:
     if "transfer-encoding" in request.headers and "content-length" in request.headers:
         what = "Transfer-Encoding and Content-Length contradict each other"
         raise ApiError("headers", what, "send one of them", headers={"Connection": "close"})
+    if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+        what = f"{encoding[:40]!r} is not supported: a body is read as it is"
+        raise ApiError("Content-Encoding", what, "leave it out", status=415, headers={"Connection": "close"})
     parts, size = [], int(request.headers.get("content-length", "0"))
     try:
         async with asyncio.timeout(limits.BODY_SECONDS):
-            if size <= limits.MAX_BODY_BYTES:
+            if size <= limits.MAX_UNUSED_BYTES:
                 size = 0
                 async for part in request.stream():
                     size += len(part)
-                    parts.append(part)
-                    if size > limits.MAX_BODY_BYTES:
+                    if size <= limits.MAX_BODY_BYTES:
+                        parts.append(part)
+                    if size > limits.MAX_UNUSED_BYTES:
                         break
     except TimeoutError:
         what = f"it did not arrive within {limits.BODY_SECONDS} seconds"

@@ -37,6 +37,11 @@ def error_line(error: CourseError) -> str:
     return ("" if named else f"{field}: ") + error.what + (f"; {error.fix}" if error.fix else "")
 
 
+def closing_error() -> ApiError:
+    """Return the error for requests that the end of the server interrupts."""
+    return ApiError("server", "the server is shutting down", "send the request again later", status=503)
+
+
 def not_found(name: str, field: str = "model") -> ApiError:
     """Return the error for a model name that is not in the store, with Ollama's wording."""
     fix = "GET /api/tags lists the available models, POST /api/pull adds others"

@@ -82,13 +82,11 @@ async def _respond(
 ) -> Response:
     started = time.perf_counter()
     if not body.stream:
-        completion = await worker.run(lambda channel: worker.complete(tag, request, body.keep_alive, channel))
+        completion = await worker.text(tag, request, body.keep_alive)
         return JSONResponse(
             _line(body.model, to_json(completion.piece)) | _completion_summary(completion, started)
         )
-    pieces = worker.stream(
-        lambda channel: worker.complete(tag, request, body.keep_alive, channel, stream=True)
-    )
+    pieces = worker.pieces(tag, request, body.keep_alive)
     first = await anext(pieces)  # an error before the first piece can still set the HTTP status
 
     async def lines() -> AsyncIterator[Line]:
@@ -107,7 +105,7 @@ async def _load_or_unload(
     if body.keep_alive == 0:
         await run_in_threadpool(worker.unload, tag)
     else:
-        await worker.run(lambda _: worker.load(tag, body.keep_alive))
+        await worker.run(lambda _: worker.load(tag, body.keep_alive), worker.texts)
     reason = "unload" if body.keep_alive == 0 else "load"
     return JSONResponse(_line(body.model, to_json(Piece(""))) | {"done": True, "done_reason": reason})
 
@@ -157,7 +155,8 @@ async def embed(worker: Worker, body: EmbedBody) -> Response:
     vectors = await worker.run(
         lambda channel: worker.embed(
             tag, body.input, channel, keep_alive=body.keep_alive, num_ctx=body.options.num_ctx, **how
-        )
+        ),
+        worker.embeddings,
     )
     return JSONResponse(
         {
@@ -183,7 +182,8 @@ async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
             unit_length=False,
             keep_alive=body.keep_alive,
             num_ctx=body.options.num_ctx,
-        )
+        ),
+        worker.embeddings,
     )
     return JSONResponse({"embedding": vectors.rows[0] if vectors.rows else []})
 

@@ -118,6 +118,7 @@ def _run(
 
     options: dict[str, Any] = {"log_config": None, "access_log": False, "http": BoundedConnection}
     options["backlog"] = limits.BACKLOG
+    options["ws"] = "none"  # no route is a WebSocket; its connections would not be bounded
     options["loop"] = "asyncio"  # the same for all, also where uvloop is installed, as Ray Serve does
     server = Server(uvicorn.Config(application(worker), timeout_graceful_shutdown=GRACE_SECONDS, **options))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -100,7 +101,15 @@ async def blob(store: Store, uploads: Uploads, request: Request) -> Response:
 
 
 async def _receive(store: Store, request: Request, digest: str, upload: Upload) -> None:
-    """Write the body of a request to the store. Raises ApiError if it ends early, or has another digest."""
+    """Write the body of a request to the store.
+
+    Raises ApiError if the disk has no room for it, if it ends early, and if it has another digest.
+    """
+    size, free = int(request.headers.get("content-length", "0")), shutil.disk_usage(store.blobs).free
+    if size > free:
+        what = f"the file has {size:,} bytes, but {free:,} are free on the disk of the store"
+        fix = "course serve --store models  # a folder on another disk"
+        raise ApiError("digest", what, fix, status=507, headers={"Connection": "close"})
     with (
         disk_errors(),
         tempfile.NamedTemporaryFile(dir=store.blobs, prefix=".upload-", delete=False) as file,

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -20,9 +21,9 @@ from course_lib.models.drivers.engine import Engine
 from course_lib.models.manager.manager import ModelManager
 from course_lib.models.manager.pool import LoadedModel
 from course_lib.serve.channel import Channel
-from course_lib.serve.completion import Completion, CompletionRequest, ServedLlamaCpp
-from course_lib.serve.errors import ApiError, not_found
-from course_lib.serve.limits import MAX_PULLS, MAX_QUEUED, MAX_RUNNING
+from course_lib.serve.completion import Completion, CompletionRequest, Piece, ServedLlamaCpp
+from course_lib.serve.errors import ApiError, closing_error, not_found
+from course_lib.serve.limits import MAX_PULLS, MAX_QUEUED, MAX_RUNNING, MAX_SCHEMAS
 from course_lib.serve.placement import Placement, place
 from course_lib.serve.settings import Settings
 from course_lib.serve.store import Store
@@ -45,7 +46,8 @@ class Worker:
     """Run jobs (the blocking work of requests) in threads.
 
     Call `run`, `stream` and `stop` from the event loop; the methods under "jobs" run in worker threads. What
-    only reads the store does not come here: it must never wait behind a generation.
+    only reads the store does not come here: it must never wait behind a generation. Each kind of job has a
+    lane, which is a thread pool with a queue: one kind never waits behind another.
     """
 
     def __init__(
@@ -62,11 +64,14 @@ class Worker:
         self.placements: dict[str, Placement] = {}  # key of a tag -> how the model was last loaded
         self._embedding = threading.Lock()
         self._users, self._placing = Counter[str](), threading.Lock()  # requests per key of a tag
-        max_running = max(max_running, self.settings.num_parallel or 0)
-        self._threads = ThreadPoolExecutor(max_running, thread_name_prefix="course-serve")
+        parallel = self.settings.num_parallel or 0
+        max_running = max(max_running, parallel)
+        self.texts = ThreadPoolExecutor(max_running, thread_name_prefix="course-text")
+        self.schemas = ThreadPoolExecutor(max(MAX_SCHEMAS, parallel // 2), thread_name_prefix="course-schema")
+        self.embeddings = ThreadPoolExecutor(max_running, thread_name_prefix="course-embed")
         self.pulls = ThreadPoolExecutor(MAX_PULLS, thread_name_prefix="course-pull")
         self.shows = ThreadPoolExecutor(1, thread_name_prefix="course-show")  # of whole vocabularies
-        self._channels: set[Channel] = set()  # of the requests that are running or waiting
+        self._channels: dict[Channel, ThreadPoolExecutor] = {}  # of the requests that are running or waiting
         self._work: set[Future[Any]] = set()  # their jobs, and those that have not noticed yet that they end
 
     def __repr__(self) -> str:
@@ -79,30 +84,42 @@ class Worker:
 
     # -- in the event loop --
 
-    async def run(self, job: Callable[[Channel], T], threads: ThreadPoolExecutor | None = None) -> T:
-        """Run a job in a thread and return its result. Cancelling this call ends the job."""
-        return [value async for value in self.stream(job, threads)][-1]
+    def lane(self, request: CompletionRequest) -> ThreadPoolExecutor:
+        """The lane for a text: one with a JSON schema takes llama.cpp longer, and others must not wait."""
+        return self.texts if request.options.json_schema is None else self.schemas
 
-    async def stream(
-        self, job: Callable[[Channel], Any], threads: ThreadPoolExecutor | None = None
-    ) -> AsyncIterator[Any]:
+    async def text(self, tag: Tag, request: CompletionRequest, keep_alive: float | None) -> Completion:
+        """Complete a prompt with a model of the store."""
+        return await self.run(partial(self.complete, tag, request, keep_alive), self.lane(request))
+
+    def pieces(
+        self, tag: Tag, request: CompletionRequest, keep_alive: float | None
+    ) -> AsyncIterator[Piece | Completion]:
+        """Yield the pieces of a text, and finally its completion."""
+        return self.stream(partial(self.complete, tag, request, keep_alive, stream=True), self.lane(request))
+
+    async def run(self, job: Callable[[Channel], T], lane: ThreadPoolExecutor) -> T:
+        """Run a job in a thread and return its result. Cancelling this call ends the job."""
+        return [value async for value in self.stream(job, lane)][-1]
+
+    async def stream(self, job: Callable[[Channel], Any], lane: ThreadPoolExecutor) -> AsyncIterator[Any]:
         """Run a job in a thread; yield each value that it puts into its channel, and finally its result.
 
-        Raises ApiError (503) if the queue is full or the server is closing.
+        Raises ApiError (503) if the queue of the lane is full or the server is closing.
         """
         if self.closing.is_set():
             raise closing_error()
-        if self.outstanding >= self.limit:
-            what = f"server busy: {self.outstanding} requests are running or waiting"
+        if (outstanding := [*self._channels.values()].count(lane)) >= self.limit:
+            what = f"server busy: {outstanding} requests like this one are running or waiting"
             fix, headers = "try again in a second", {"Retry-After": "1"}
             raise ApiError("server", what, fix, status=503, headers=headers)
         channel = Channel()
-        future = (threads or self._threads).submit(job, channel)
+        future = lane.submit(job, channel)
         self._work.add(future)
         future.add_done_callback(self._work.discard)
         work = asyncio.wrap_future(future)
         work.add_done_callback(lambda _: channel.values.put_nowait(None))
-        self._channels.add(channel)
+        self._channels[channel] = lane
         try:
             while (item := await channel.values.get()) is not None:
                 yield item[0]
@@ -110,7 +127,7 @@ class Worker:
                 raise closing_error()
             yield work.result()
         finally:
-            self._channels.discard(channel)
+            del self._channels[channel]
             channel.stop.set()
             work.cancel()  # takes it from the queue, if it has not begun
 
@@ -124,8 +141,8 @@ class Worker:
     def close(self, seconds: float | None = None) -> bool:
         """Wait for the jobs to end, and unload every model. Returns False if a job runs after `seconds`."""
         self.closing.set()
-        for threads in (self._threads, self.pulls, self.shows):
-            threads.shutdown(wait=False, cancel_futures=True)
+        for lane in (self.texts, self.schemas, self.embeddings, self.pulls, self.shows):
+            lane.shutdown(wait=False, cancel_futures=True)
         ended = not wait(set(self._work), seconds).not_done
         if ended:
             self.manager.unload_all()
@@ -177,6 +194,8 @@ class Worker:
             for part in channel.batches(ids):
                 vectors = self._vectors(engine, part, unit_length, channel)
                 if dimensions:
+                    if dimensions > (most := vectors.shape[1]):
+                        raise ApiError("dimensions", f"{dimensions}, but a vector of {tag.name} has {most}")
                     vectors = vectors[:, :dimensions]
                     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
                 rows += vectors.tolist()
@@ -279,8 +298,3 @@ def _fit(rows: list[list[int]], context: int, end_tokens: int, truncate: bool, f
             raise ApiError(field, what, "split it")
         if not row:
             raise ApiError(field, f"text {i} is empty")
-
-
-def closing_error() -> ApiError:
-    """Return the error for requests that the end of the server interrupts."""
-    return ApiError("server", "the server is shutting down", "send the request again later", status=503)

@@ -8,6 +8,7 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.schema.spec import ModelSpec
+from course_lib.shell import pip_install
 from course_lib.vision.engine import PictureModel
 
 
@@ -46,5 +47,5 @@ def library(spec: ModelSpec, package: str) -> Any:
         return import_module(spec.driver)
     except ImportError as error:
         raise CourseError(
-            f"the driver {spec.driver} is not installed: {error}", f"pip install {package}"
+            f"the driver {spec.driver} is not installed: {error}", pip_install(package)
         ) from error

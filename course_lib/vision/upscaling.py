@@ -18,6 +18,7 @@ from course_lib.models.files.headers import read_safetensors_header
 from course_lib.models.files.pictures import resolve_pictures
 from course_lib.models.files.weights import refuse_integers
 from course_lib.models.schema.spec import ModelSpec
+from course_lib.shell import pip_install
 from course_lib.vision.torch_model import (
     TorchModel,
     TransformersModel,
@@ -32,7 +33,6 @@ SPANDREL = {  # spandrel's name -> architectures of a specification
     "Compact": ("real-esrgan",),
     "SwinIR": ("swinir",),
 }
-SPANDREL_FIX = "pip install --no-deps spandrel==0.4.2 einops==0.8.2"
 _importing = threading.Lock()  # two threads would remove each other's stand-ins
 
 
@@ -110,7 +110,8 @@ def import_spandrel() -> Any:
         try:
             import spandrel
         except ImportError as error:
-            raise CourseError(f"the driver spandrel is not installed: {error}", SPANDREL_FIX) from error
+            fix = pip_install("--no-deps", "spandrel==0.4.2", "einops==0.8.2")  # pyproject.toml tells why
+            raise CourseError(f"the driver spandrel is not installed: {error}", fix) from error
         finally:
             for name, module in stand_ins.items():
                 if sys.modules.get(name) is module:

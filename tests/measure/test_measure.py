@@ -136,6 +136,12 @@ def test_what_is_no_pair_of_times_is_refused(above, below):
         paired_ratio(above, below)
 
 
+@pytest.mark.parametrize("n", [1, 7, 700])
+def test_means_of_many_resamples_at_once_are_those_of_one_after_another(n):
+    values = np.random.default_rng(n).normal(size=n)
+    assert bootstrap_interval(values) == bootstrap_interval(values, statistic=np.mean)
+
+
 def test_the_bootstrap_agrees_with_scipy():
     values = np.random.default_rng(1).normal(3, 1, 80)
     ours = bootstrap_interval(list(values), draws=5000)

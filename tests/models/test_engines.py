@@ -518,3 +518,15 @@ def test_llama_cpp_embeds_any_text_with_length_one(embedder, texts):
 @pytest.fixture(scope="module")
 def embedder():
     return load("haneul-300k", driver="llamacpp", task="text-embedding")
+
+
+def test_long_prompts_are_read_one_by_one_unless_a_batch_size_is_given():
+    engine, sizes = load("haneul-300k", task="text-generation"), []
+    generate = engine.model.generate
+    engine.model.generate = lambda rows, **kwargs: sizes.append(len(rows)) or generate(rows, **kwargs)
+    prompts = ["What is the fee?"] * 4 + ["What is the fee? " * 210] * 2
+    assert engine.count_tokens(prompts[-1]) > 1024
+    by_length = engine.generate(prompts, max_output_length=4)
+    assert sizes == [4, 1, 1]
+    assert engine.generate(prompts, max_output_length=4, batch_size=6) == by_length
+    assert sizes[3:] == [6]

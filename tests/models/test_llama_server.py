@@ -297,3 +297,18 @@ print("right")
 def test_a_forked_process_that_ends_leaves_the_model_alone():
     done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60)
     assert done.stdout == "right\n", done.stderr
+
+
+def test_a_request_goes_to_the_instance_with_the_fewest_requests(monkeypatch):
+    """In turns, it went now and then to an instance whose slots others held for minutes."""
+    monkeypatch.setattr("course_lib.models.gguf.llamacpp_server.computing_threads", lambda: 2)
+    engine = load("haneul-300k", driver="llamacpp", batch_size=2)
+    server = engine.server
+    with server._response("/props", None):
+        busy = server._running[0]
+        for _ in range(3):
+            with server._response("/props", None):
+                assert sorted(server._running) == sorted(server._addresses)
+                assert server._running[0] == busy
+    assert len(server._addresses) == 2 and not server._running
+    engine.close()

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gzip
+import http.client as http_client
 import io
 import json
 import logging
@@ -24,7 +26,7 @@ from course_lib.models.drivers.encoder import Encoder
 from course_lib.models.drivers.llamacpp import LlamaCpp
 from course_lib.models.gguf.llamacpp_server import LlamaServer
 from course_lib.models.schema import Generation, json_schema
-from course_lib.serve import limits, model_info, openai_protocol
+from course_lib.serve import limits, model_info, openai_schemas
 from course_lib.serve.app import ROUTES, application
 from course_lib.serve.channel import EMBED_BATCH, Channel
 from course_lib.serve.completion import CompletionRequest
@@ -140,6 +142,43 @@ def test_a_body_that_is_too_long_is_refused(http, server):
     assert reply.status_code == 413 and reply.json()["error"].startswith("body: more than 4,000,000 bytes")
     pieces = (b"x" * 100_000 for _ in range(MAX_BODY_BYTES // 100_000 + 2))  # no length is told beforehand
     assert httpx.post(f"{server.url}/api/generate", content=pieces, timeout=120).status_code == 413
+
+
+def test_the_client_of_a_body_that_is_too_long_reads_the_refusal(server):
+    """The connection was closed while the client still sent: it saw a reset connection."""
+    for size in (MAX_BODY_BYTES + 1, limits.MAX_UNUSED_BYTES):
+        connection = http_client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+        connection.request("POST", "/v1/completions", b"x" * size)
+        reply = connection.getresponse()
+        assert reply.status == 413 and json.loads(reply.read())["error"]["param"] == "body"
+        connection.close()
+
+
+def test_a_compressed_body_is_refused_as_such(http):
+    body = gzip.compress(json.dumps(ASK).encode())
+    for encoding in ("gzip", "GZIP", "x" * 500):
+        reply = http.post("/api/generate", content=body, headers={"content-encoding": encoding})
+        assert reply.status_code == 415 and reply.json()["error"].startswith("Content-Encoding: ")
+        assert len(reply.text) < 200
+    assert http.post("/api/generate", json=ASK, headers={"content-encoding": "Identity"}).status_code == 200
+
+
+def test_a_web_socket_is_refused_as_any_other_request(server):
+    """Its connection would have left those that are bounded."""
+    with connected(server.url) as client:
+        client.sendall(
+            b"GET /api/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        client.settimeout(30)
+        assert client.recv(4096).startswith(b"HTTP/1.1 405")
+
+
+def test_a_file_that_the_disk_cannot_hold_is_refused_before_it_comes(running):
+    with connected(running) as client:
+        client.sendall((UPLOAD % 7).replace(b"Length: 99", b"Length: 999999999999999999"))
+        client.settimeout(20)
+        assert client.recv(4096).startswith(b"HTTP/1.1 507")
 
 
 def test_a_body_with_two_lengths_is_refused_and_the_connection_closed(running):
@@ -366,6 +405,7 @@ def test_thousands_of_messages_and_texts_are_refused_before_they_wait_for_a_mode
         ("/api/embed", "input", {"input": [""] * 20_000}),
         ("/v1/embeddings", "input", {"input": [""] * 20_000}),
         ("/v1/completions", "prompt", {"prompt": [""] * 20_000}),
+        ("/v1/completions", "logprobs", {"prompt": [""] * 4, "logprobs": 20}),
     ]:
         reply = http.post(path, json={"model": "not-there", **more})
         assert reply.status_code == 400 and f"{field}: " in reply.text
@@ -509,7 +549,7 @@ def test_what_only_reads_the_catalogue_never_waits_behind_generations(store):
     worker, free = Worker(store, max_queued=2, max_running=1), threading.Event()
 
     async def ask():
-        busy = [asyncio.ensure_future(worker.run(lambda _: free.wait())) for _ in range(3)]
+        busy = [asyncio.ensure_future(worker.run(lambda _: free.wait(), worker.texts)) for _ in range(3)]
         await asyncio.sleep(0)
         assert worker.outstanding == worker.limit
         transport = httpx.ASGITransport(application(worker))
@@ -523,6 +563,38 @@ def test_what_only_reads_the_catalogue_never_waits_behind_generations(store):
         await asyncio.gather(*busy)
 
     asyncio.run(ask())
+    worker.close()
+
+
+LANES = {
+    "texts": ("/api/generate", ASK | {"options": GREEDY | {"num_predict": 1}}),
+    "schemas": ("/api/generate", ASK | {"format": {"type": "boolean"}}),
+    "embeddings": ("/api/embed", {"model": "all-minilm", "input": "a"}),
+    "pulls": ("/api/pull", {"model": "haneul-300k", "stream": False}),
+}
+
+
+@pytest.mark.parametrize("full", LANES)
+def test_a_kind_of_request_never_waits_behind_another_kind(store, full):
+    """Eight clients with schemas of 20 kB kept a chat waiting for six seconds."""
+    worker, free = Worker(store, max_queued=4, max_running=1), threading.Event()
+
+    async def ask():
+        flood = [
+            asyncio.ensure_future(worker.run(lambda _: free.wait(), getattr(worker, full))) for _ in range(5)
+        ]
+        await asyncio.sleep(0)
+        transport = httpx.ASGITransport(application(worker))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            replies = {
+                lane: await asyncio.wait_for(client.post(path, json=body), 300)
+                for lane, (path, body) in LANES.items()
+            }
+        free.set()
+        await asyncio.gather(*flood)
+        return {lane: reply.status_code for lane, reply in replies.items()}
+
+    assert asyncio.run(ask()) == {lane: 503 if lane == full else 200 for lane in LANES}
     worker.close()
 
 
@@ -577,12 +649,12 @@ def test_a_client_that_leaves_the_queue_makes_room_in_it(store):
     worker, free = Worker(store, max_queued=1, max_running=1), threading.Event()
 
     async def leave():
-        first = asyncio.ensure_future(worker.run(lambda _: free.wait()))
-        second = asyncio.ensure_future(worker.run(lambda _: "never"))
+        first = asyncio.ensure_future(worker.run(lambda _: free.wait(), worker.texts))
+        second = asyncio.ensure_future(worker.run(lambda _: "never", worker.texts))
         await asyncio.sleep(0)
         second.cancel()
         await asyncio.wait((second,))
-        third = asyncio.ensure_future(worker.run(lambda _: "third"))
+        third = asyncio.ensure_future(worker.run(lambda _: "third", worker.texts))
         free.set()
         return await first, second.cancelled(), await third
 
@@ -594,7 +666,7 @@ def test_at_the_end_whoever_waits_is_told_and_a_job_that_does_not_end_is_not_wai
     worker, free = Worker(store, max_running=1), threading.Event()
 
     async def end():
-        jobs = [asyncio.ensure_future(worker.run(lambda _: free.wait())) for _ in range(3)]
+        jobs = [asyncio.ensure_future(worker.run(lambda _: free.wait(), worker.texts)) for _ in range(3)]
         await asyncio.sleep(0)
         worker.stop()
         return await asyncio.gather(*jobs, return_exceptions=True)
@@ -705,7 +777,7 @@ def test_a_schema_is_validated_where_the_model_runs():
     ask = {"model": "m", "messages": [{"role": "user", "content": ""}]}
     ChatBody.read(json.dumps(ask | {"format": schema}).encode())
     named = {"type": "json_schema", "json_schema": {"schema": schema}}
-    openai_protocol.ChatBody.read(json.dumps(ask | {"response_format": named}).encode())
+    openai_schemas.ChatBody.read(json.dumps(ask | {"response_format": named}).encode())
 
 
 def test_the_reason_of_a_refused_schema_is_that_of_this_schema(http):

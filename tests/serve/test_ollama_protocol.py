@@ -285,6 +285,8 @@ def test_vectors_are_those_of_the_embedding_model(client):
     short = client.embed("all-minilm", texts, dimensions=8).embeddings
     cut = np.array(reply.embeddings)[:, :8]
     assert np.allclose(short, cut / np.linalg.norm(cut, axis=1, keepdims=True), atol=1e-6)
+    status, text = refused(client.embed, "all-minilm", texts, dimensions=385)  # Ollama ignores it
+    assert (status, text) == (400, "dimensions: 385, but a vector of all-minilm:latest has 384")
 
 
 def test_a_long_text_is_cut_unless_truncate_is_false(client):

@@ -39,7 +39,7 @@ def test_durations_as_ollama_reads_them(value, seconds):
 
 
 @pytest.mark.parametrize(
-    "value", ["5", "5 m", "m", "", "5m ", "1e3s", True, [], {}, 1e300, "9" * 90 + "h", "5m" * 60]
+    "value", ["5", "5 m", "m", "", "5m ", "1e3s", True, [], {}, 1e300, "9" * 90 + "h", "5m" * 60, "٣s"]
 )
 def test_what_is_no_duration_is_refused(value):
     with pytest.raises(ApiError) as found:

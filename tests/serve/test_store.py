@@ -24,7 +24,7 @@ NAME = "haneul-300k:q4_0"
 
 def completed(worker, request):
     tag = worker.store.find(NAME)
-    return asyncio.run(worker.run(lambda channel: worker.complete(tag, request, 0, channel)))
+    return asyncio.run(worker.run(lambda channel: worker.complete(tag, request, 0, channel), worker.texts))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from course_lib.models.drivers.context import context_length
 from course_lib.models.drivers.engine import Engine, Kind
 from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer, refuse_pictures
 from course_lib.models.drivers.reply import Prompt
-from course_lib.models.drivers.torch_engine import TorchEngine
+from course_lib.models.drivers.torch_engine import TorchEngine, batches
 from course_lib.models.files.headers import read_json
 from course_lib.models.files.resolution import resolve
 from course_lib.models.schema.spec import ModelSpec
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Tokens in a batch, padding included: small enough for the cache of a CPU, large enough to keep a GPU busy.
-CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 2048, 65536
 FIRST_TOKEN_TYPES = ("bert", "electra", "roberta", "xlm-roberta")  # their heads read only the first token
 OVERLAP = 1 / 4  # of a window of a long text with the next one
 # The files in which sentence-transformers stores the kind of pooling, the maximum length and the prefixes.
@@ -98,8 +96,7 @@ class Encoder(TorchEngine):
             room = self.context - max(len(prefix["input_ids"]) for prefix in prefixes)
             what = f"text {lengths.index(longest) + 1} has {longest} tokens; {self.name} reads {self.context}"
             raise CourseError(what, f"split_text(text, token_spans(engine.tokenizer), max_tokens={room})")
-        tokens = CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
-        for indices in batches(lengths, tokens, self.spec.batch_size):
+        for indices in batches(lengths, self.batch_tokens, self.spec.batch_size):
             inputs = {key: [rows[i][key] for i in indices] for key in rows[0]}
             padded = self.tokenizer.pad(inputs, padding_side="right", return_tensors="pt")
             batch = padded.to(self.model.device)
@@ -200,24 +197,6 @@ class Encoder(TorchEngine):
             probabilities /= probabilities.sum(1, keepdims=True)
         labels = self.model.config.id2label
         return [{labels[i]: float(p) for i, p in enumerate(row)} for row in probabilities]
-
-
-def batches(lengths: Sequence[int], max_tokens: int, max_texts: int | None = None) -> list[list[int]]:
-    """Group the indices of texts into batches of similar lengths.
-
-    lengths: in tokens. A batch has at most `max_tokens` tokens, padding included, and at most `max_texts`
-    texts. A text with more than `max_tokens` tokens is a batch by itself.
-
-    >>> batches([10, 200, 12, 190, 11, 13], 400)
-    [[0, 4, 2, 5], [3, 1]]
-    """
-    groups: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if groups and (len(groups[-1]) + 1) * lengths[i] <= max_tokens and len(groups[-1]) != max_texts:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-    return groups
 
 
 def _unit_length(vectors: Any) -> NDArray[np.float32]:

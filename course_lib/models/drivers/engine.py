@@ -34,7 +34,8 @@ class Engine(ABC):
     Its methods take a list and return a list; a single string instead is an error.
 
     supported_fields: the fields of ModelSpec that have an effect; those of its `generation` have the prefix
-    `generation.`. default_batch_size: prompts computed together, unless the specification has a batch_size.
+    `generation.`. default_batch_size: prompts computed together at most, unless the specification or the call
+    has a batch_size.
     recommended: the model's author recommends these options; no driver applies them by itself.
     prefixes: the texts that `embed` puts before queries and passages.
     """
@@ -95,8 +96,7 @@ class Engine(ABC):
         if not prompts:
             return []
         started = time.perf_counter()
-        size = batch_size or self.spec.batch_size or self.default_batch_size
-        replies = self._generate(prompts, merged, size)
+        replies = self._generate(prompts, merged, batch_size or self.spec.batch_size)
         self.counters.add(replies, time.perf_counter() - started)
         return replies
 
@@ -235,7 +235,9 @@ class Engine(ABC):
 
     if TYPE_CHECKING:
 
-        def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int) -> list[Reply]: ...
+        def _generate(
+            self, prompts: list[Prompt], options: Generation, batch_size: int | None
+        ) -> list[Reply]: ...
         def _stream(self, prompt: Prompt, options: Generation) -> Generator[str, None, Reply | None]: ...
         def _score(
             self, prompts: list[Prompt], continuations: list[list[str]]

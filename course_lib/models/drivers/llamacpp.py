@@ -245,9 +245,9 @@ class LlamaCpp(Engine):
         text = text.strip() if self.spec.task == "chat-completion" else text
         return Reply(text, usage["prompt_tokens"], usage["completion_tokens"], finish_reason)
 
-    def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int) -> list[Reply]:
+    def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int | None) -> list[Reply]:
         requests = [self._request(ids, options) for ids in self._all_ids(prompts)]  # checks all of them
-        return map_concurrently(self._reply, requests, min(batch_size, self.slots))
+        return map_concurrently(self._reply, requests, min(batch_size or self.default_batch_size, self.slots))
 
     def _stream(self, prompt: Prompt, options: Generation) -> Generator[str, None, Reply]:
         return self._pieces(self._request(self.ids(prompt), options))

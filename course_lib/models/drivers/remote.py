@@ -142,8 +142,9 @@ class RemoteEngine(Engine):
 
     # -- answers ------------------------------------------------------------------------------------------
 
-    def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int) -> list[Reply]:
-        return http_client.map_concurrently(lambda prompt: self._reply(prompt, options), prompts, batch_size)
+    def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int | None) -> list[Reply]:
+        workers = batch_size or self.default_batch_size
+        return http_client.map_concurrently(lambda prompt: self._reply(prompt, options), prompts, workers)
 
     def _reply(self, prompt: Prompt, options: Generation) -> Reply:
         with self._wrap_errors():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +14,9 @@ from course_lib.models.drivers.adapter_merging import merged_copy
 from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
 from course_lib.models.drivers.engine import Engine
 from course_lib.quiet import quiet
+
+# Tokens in a batch, padding included: small enough for the cache of a CPU, large enough to keep a GPU busy.
+CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 2048, 65536
 
 
 class TorchEngine(Engine):
@@ -42,6 +45,11 @@ class TorchEngine(Engine):
     @property
     def device(self) -> str:
         return str(self.model.device.type)
+
+    @property
+    def batch_tokens(self) -> int:
+        """The tokens that a batch may have, padding included."""
+        return CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
 
     def save(self, folder: Path | str) -> Path:
         """Write model and tokenizer to a new folder. Loaded from there, the model gives the same answers.
@@ -72,3 +80,21 @@ class TorchEngine(Engine):
 
     def _is_closed(self) -> bool:
         return self.model is None
+
+
+def batches(lengths: Sequence[int], max_tokens: int, max_texts: int | None = None) -> list[list[int]]:
+    """Group the indices of texts into batches of similar lengths.
+
+    lengths: in tokens. A batch has at most `max_tokens` tokens, padding included, and at most `max_texts`
+    texts. A text with more than `max_tokens` tokens is a batch by itself.
+
+    >>> batches([10, 200, 12, 190, 11, 13], 400)
+    [[0, 4, 2, 5], [3, 1]]
+    """
+    groups: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if groups and (len(groups[-1]) + 1) * lengths[i] <= max_tokens and len(groups[-1]) != max_texts:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups

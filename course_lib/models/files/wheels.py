@@ -19,7 +19,7 @@ from typing import Any
 from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models.catalog import Wheel
-from course_lib.shell import command_line
+from course_lib.shell import command_line, made_by_uv, pip_install
 
 BLOCK_BYTES = 2**20
 OTHER_DISK = "export COURSE_MODELS_DIR=...  # a folder on another disk"
@@ -97,12 +97,9 @@ def _pip() -> list[str]:
     """Return the command that starts pip. Raises CourseError if this Python does not have it, as with uv."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip"]
-    with suppress(OSError):
-        if re.search(r"^uv\s*=", Path(sys.prefix, "pyvenv.cfg").read_text("utf-8"), re.MULTILINE):
-            fix = command_line("uv", "pip", "install", "--python", sys.executable, "pip")
-            raise CourseError(
-                "this environment was made by uv and has no pip, which downloads the model", fix
-            )
+    if made_by_uv():
+        what = "this environment was made by uv and has no pip, which downloads the model"
+        raise CourseError(what, pip_install("pip"))
     fix = command_line(sys.executable, "-m", "ensurepip")
     raise CourseError("this Python has no pip, which downloads the model", fix)
 

@@ -95,11 +95,10 @@ class LlamaServer:
         is_small = file.stat().st_size < SMALL_MODEL_BYTES
         instances = min(cores, slots) if is_small else 1
         if spec.task == "text-embedding":
-            slots = (
-                instances  # the vector of a text would depend on those that are computed with it (measured)
-            )
+            slots = instances  # a vector would depend on the texts that are computed with it (measured)
         self.name, self.slots, self.threads = spec.name, slots, 1 if is_small else cores
-        self._key, self._turn = secrets.token_urlsafe(), itertools.count()  # the instances take turns
+        self._key = secrets.token_urlsafe()
+        self._running = list[str]()  # the address of each request that runs
         self._start(folder)
         has_sockets = hasattr(socket, "AF_UNIX")  # else by a port of this machine, which asks for the key
         order = {
@@ -227,9 +226,10 @@ class LlamaServer:
     def _response(
         self, path: str, body: Any, stop: threading.Event | None = None
     ) -> Iterator[http.client.HTTPResponse]:
-        address = self._addresses[next(self._turn) % len(self._addresses)]
+        address = min(self._addresses, key=self._running.count)  # the instance with the fewest requests
         scheme, place = address.split("://")
         connection = http.client.HTTPConnection("localhost" if scheme == "unix" else place)
+        self._running.append(address)
         try:
             if scheme == "unix":
                 connection.sock = socket.socket(getattr(socket, "AF_UNIX", -1))
@@ -243,11 +243,11 @@ class LlamaServer:
         except (OSError, http.client.HTTPException) as error:
             if self.closed:
                 raise CourseError(f"{self.name} has been closed", "load it again") from error
-            raise CourseError(
-                f"llama.cpp does not answer: {self._exit_message()}", "load it again"
-            ) from error
+            what = f"llama.cpp does not answer: {self._exit_message()}"
+            raise CourseError(what, "load it again") from error
         finally:
             connection.close()
+            self._running.remove(address)
 
 
 def _wait(connection: socket.socket, stop: threading.Event) -> None:
