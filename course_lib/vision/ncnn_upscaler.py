@@ -103,7 +103,7 @@ class NcnnUpscaler(PackagedModel):
             raise CourseError(f"ncnn could not compute {self.name}", "free memory, and try again")
         result = np.array(output)
         if not np.isfinite(result).all():
-            raise no_numbers(self.name)
+            raise no_numbers(self.name, "download both files again")
         return result
 
 

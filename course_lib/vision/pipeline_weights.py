@@ -13,7 +13,13 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.models.files.headers import PIPELINE_FILE, read_json, read_safetensors_header
 from course_lib.models.files.pictures import part_weights, pipeline_parts
-from course_lib.models.files.weights import check_depth, check_weights, raise_on_difference, refuse_integers
+from course_lib.models.files.weights import (
+    check_depth,
+    check_weights,
+    raise_on_difference,
+    refuse_integers,
+    refuse_quantized,
+)
 
 LIBRARIES = ("diffusers", "transformers")
 LEFT_OUT = ("deepfloyd_if", "IFSafetyChecker")  # diffusers 0.42 cannot load it with transformers 5
@@ -32,6 +38,7 @@ def check_pipeline(folder: Path) -> dict[str, None]:
         if (library, name) == LEFT_OUT:
             left_out[part] = None
             continue
+        refuse_quantized(f"{folder.name}/{part}", read_json(folder / part, "config.json"))
         kind = _class(library, name)
         if kind is None:
             what = f"{folder.name}: the part {part} is a {name} of {library}, not of {' or '.join(LIBRARIES)}"

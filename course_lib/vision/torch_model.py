@@ -10,6 +10,7 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers.pretrained import from_pretrained, library_errors, weight_dtype
 from course_lib.models.files.headers import PIPELINE_FILE, read_json
 from course_lib.models.files.pictures import resolve_pictures, stored_type
+from course_lib.models.files.weights import refuse_quantized
 from course_lib.models.planner.memory import memory_footprint
 from course_lib.models.schema.pictures import MODEL_TYPES
 from course_lib.models.schema.spec import ModelSpec
@@ -93,9 +94,7 @@ class TransformersModel(TorchModel):
             ldsr = spec.task == "image-upscale" and "SuperResolution" in str(kind)
             fix = 'load(..., driver="diffusers")' if ldsr else "choose a model made for the task"
             raise CourseError(what, fix)
-        if config.get("quantization_config"):
-            what = f"{spec.name} has quantized weights, and picture models run with unquantized ones"
-            raise CourseError(what, "choose the model's unquantized files")
+        refuse_quantized(spec.name, config)
         check_architecture(spec, (known[kind],))
         model = from_pretrained(getattr(transformers, cls.auto_class), spec, folder)
         return cls(spec, [model], [model, *cls._processors(folder)])
@@ -143,9 +142,9 @@ def check_architecture(spec: ModelSpec, actual: tuple[str, ...]) -> None:
         raise CourseError(what, "leave architecture out")
 
 
-def no_numbers(name: str) -> CourseError:
+def no_numbers(name: str, fix: str = 'load(..., precision="float32")') -> CourseError:
     """The error for results of the model `name` that are NaN or infinite, as after an overflow in 16 bits."""
     what = (
         f"{name} computed values that are no finite numbers: its weights are damaged, or overflow in 16 bits"
     )
-    return CourseError(what, 'load(..., precision="float32")')
+    return CourseError(what, fix)

@@ -156,13 +156,21 @@ def test_settings_that_do_not_fit_the_weights_are_refused(tmp_path):
         load(tmp_path / "model", task="face-embedding").embed_faces(PICTURE)
 
 
-def test_a_model_with_quantized_weights_is_refused(tmp_path):
-    tiny.vit(tmp_path / "model")
-    config = json.loads((tmp_path / "model" / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
-    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+@pytest.mark.parametrize(
+    ("write", "task", "part"),
+    [
+        (tiny.vit, "face-embedding", "."),
+        (tiny_pipelines.stable_diffusion, "image-generation", "text_encoder"),
+        (tiny_pipelines.ddpm, "image-generation", "unet"),
+    ],
+)
+def test_quantized_weights_are_refused(write, task, part, tmp_path):
+    write(tmp_path / "model")
+    path = tmp_path / "model" / part / "config.json"
+    quantized = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | quantized))
     with pytest.raises(CourseError, match="has quantized weights"):
-        load(tmp_path / "model", task="face-embedding")
+        load(tmp_path / "model", task=task)
 
 
 def test_code_beside_the_weights_is_not_run(tmp_path):

@@ -75,6 +75,13 @@ def check_depth(folder: Path) -> None:
         raise CourseError(what, "use the config.json that was saved with these weights")
 
 
+def refuse_quantized(name: str, config: Mapping[str, Any]) -> None:
+    """Raise CourseError if a picture model's config.json says that its weights are quantized."""
+    if config.get("quantization_config"):
+        what = f"{name} has quantized weights, and picture models run with unquantized ones"
+        raise CourseError(what, "choose the model's unquantized files")
+
+
 def refuse_integers(name: str, headers: Iterable[dict[str, Tensor]], expected: Mapping[str, Any]) -> None:
     """Raise CourseError for a tensor of whole numbers where the model `name` computes with fractions.
 
