@@ -1,6 +1,8 @@
 """Budgets: scaled to the machine, broken by memory or by three times the minutes."""
 
 import re
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -115,6 +117,29 @@ def test_where_models_are_slow_a_sample_is_taken_and_told(monkeypatch, capsys):
 def test_the_first_cell_shows_it_for_this_machine(capsys):
     assert show_budget("00") == declared_budget(read_notebook(all_chapters()[0]), "00").memory_gib
     assert " GiB of memory, " in capsys.readouterr().out
+
+
+FIRST_CELL = """import sys
+from course_lib.learn.budget import show_budget
+from course_lib.learn.claims import claim
+from course_lib.learn.exercises import check
+from course_lib.learn.predictions import predict
+show_budget("00")
+print("nbformat" in sys.modules)"""
+
+
+def test_the_first_cell_of_a_chapter_does_without_nbformat():
+    """Its import compiles a grammar, which takes a second."""
+    out = subprocess.run([sys.executable, "-c", FIRST_CELL], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "False"
+
+
+def test_a_chapter_that_is_damaged_is_told(monkeypatch, tmp_path):
+    damaged = tmp_path / "00-damaged.ipynb"
+    damaged.write_text("{")
+    monkeypatch.setattr(budget, "chapter_path", lambda number: damaged)
+    with pytest.raises(CourseError, match="is not a readable notebook"):
+        show_budget("00")
 
 
 def test_calibration_is_a_positive_speed():

@@ -316,3 +316,12 @@ def test_a_misspelled_name_in_a_command_gets_a_command_as_its_fix(action, capsys
     error = capsys.readouterr().err
     assert "load(" not in error
     assert f"models {action} smollm2-135m-instruct" in error
+
+
+def test_whether_a_model_is_shipped_is_told_by_its_own_folder():
+    names = [path.name for path in MODELS.iterdir()]
+    assert [name for name in names if catalog.is_shipped(name)] == [
+        n for n in names if n in catalog.shipped()
+    ]
+    for other in ("", ".", "..", "haneul-4m/", "../models/haneul-4m", "llama-none"):
+        assert not catalog.is_shipped(other) and catalog.shipped_folder(other) is None

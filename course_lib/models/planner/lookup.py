@@ -7,7 +7,7 @@ from pathlib import Path
 
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
-from course_lib.models.catalog import find, shipped
+from course_lib.models.catalog import find, is_shipped, shipped
 from course_lib.models.catalog.names import TUNED, similar
 from course_lib.models.files.headers import shards
 from course_lib.models.planner.architectures import Architecture, from_config, known_configs
@@ -26,7 +26,7 @@ def files_of(model: Model) -> Path | None:
         return None
     if isinstance(model, Path) or is_path(model):
         return existing_path(model)
-    if model in shipped():
+    if is_shipped(model):
         return MODELS / model
     entry = find(model)
     return entry.pulled_path if entry and entry.package and entry.pulled_path.exists() else None
