@@ -24,6 +24,7 @@ NEEDED = [
     "otter-grader==7.0.0",
     "dill",
     "fica",
+    "ipylab",
     "jupytext",
     "python-frontmatter",
     "wrapt",
