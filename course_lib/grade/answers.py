@@ -77,15 +77,18 @@ def cells_of(notebook: Any, chapter: Any) -> dict[str, str]:
     """Return exercise id -> source of the learner's cell; exercises that are not in the notebook are absent.
 
     A cell is known by its id, or by its call of `check` where a program renewed the ids, or where the learner
-    answered in a copy of the cell. Of several, the last one counts that is not as it was given.
+    answered in a copy of the cell. Of several, the last one counts that is not as it was given. A cell that
+    only calls `check` for the answer of another cell is none.
     """
     ids = exercise_ids(chapter)
+    names = {found["id"]: found["name"] for c in chapter.cells for found in CHECK.finditer(c.source)}
     given = {ids[cell.id]: tidy(cell.source) for cell in chapter.cells if cell.id in ids}
     found: dict[str, str] = {}
     for cell in notebook.cells:
-        if cell.cell_type == "code" and not _is_nbgraders_check(cell):
+        if cell.cell_type == "code":
             own = ids.get(str(cell.get("id")))
             called = [id_ for id_ in CALL.findall(cell.source) if id_ in given]
+            called = [id_ for id_ in called if _may_set(cell.source, names[id_])]
             for id_ in [own] if own else called:
                 source = tidy(cell.source)
                 if source != given[id_] or id_ not in found:
@@ -106,9 +109,9 @@ def answered(cells: dict[str, str], chapter: Any) -> list[str]:
     return [id_ for id_, source in cells.items() if tidy(source) != given[id_]]
 
 
-def _is_nbgraders_check(cell: Any) -> bool:
-    """Whether a cell is an exercise's call of `check`, which `course export-nbgrader` splits off."""
-    return bool(cell.get("metadata", {}).get("nbgrader", {}).get("grade"))
+def _may_set(source: str, name: str) -> bool:
+    """Whether a source sets a name, or is no Python, so that nobody knows."""
+    return _table(source) is None or name in _names_set(source)
 
 
 def answers(cells: dict[str, str], chapter: Any) -> Iterator[tuple[str, Answer | None]]:

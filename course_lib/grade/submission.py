@@ -50,7 +50,7 @@ class Submission:
 class HandedIn:
     """What `submit` wrote.
 
-    answers: notebook -> (exercises whose cell was changed, exercises), of those that have exercises.
+    answers: notebook -> (exercises whose cell was changed, exercises).
     damaged: notebook -> why it cannot be read. ignored: notebooks in the workspace without a chapter's name.
     """
 
@@ -76,7 +76,7 @@ def submit(
             f"{workspace.name}/ has no chapter {', '.join(missing) or 'at all'}", "course start"
         )
     files, damaged = _read_workspace(paths)
-    answers = {n: count for n, content in files.items() if (count := _count_answers(content))}
+    answers = {n: _count_answers(content) for n, content in files.items()}
     files["progress.json"] = progress.encode()
     digests = {n: hashlib.sha256(content).hexdigest() for n, content in files.items()}
     card = {
@@ -120,11 +120,11 @@ def _read_workspace(paths: Sequence[Path]) -> tuple[dict[str, bytes], dict[str, 
     return files, damaged
 
 
-def _count_answers(content: bytes) -> tuple[int, int] | None:
-    """Return how many exercises of a notebook are answered, and how many it should have; None without any."""
+def _count_answers(content: bytes) -> tuple[int, int]:
+    """Return how many exercises of a notebook are answered, and how many its chapter has."""
     number, cells = chapter_of(parse_notebook(content.decode()))
     chapter = course_chapters()[number]
-    return (len(answered(cells, chapter)), len(exercise_ids(chapter))) if cells else None
+    return len(answered(cells, chapter)), len(exercise_ids(chapter))
 
 
 def versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.http_client import is_loopback
-from course_lib.serve import create, limits
+from course_lib.serve import create, limits, openai_schemas
 from course_lib.serve import ollama_protocol as ollama
 from course_lib.serve import openai_protocol as openai
 from course_lib.serve.errors import ApiError, closing_error, error_line
@@ -49,9 +49,9 @@ ROUTES: tuple[tuple[str, str, type[RequestBody], Callable[..., Awaitable[Respons
     ("POST", "/api/copy", ollama.CopyBody, ollama.copy),
     ("POST", "/api/create", create.CreateBody, create.create),
     ("DELETE", "/api/delete", ollama.ModelBody, ollama.delete),
-    ("POST", "/v1/chat/completions", openai.ChatBody, openai.chat_completions),
-    ("POST", "/v1/completions", openai.CompletionBody, openai.completions),
-    ("POST", "/v1/embeddings", openai.EmbeddingsBody, openai.embeddings),
+    ("POST", "/v1/chat/completions", openai_schemas.ChatBody, openai.chat_completions),
+    ("POST", "/v1/completions", openai_schemas.CompletionBody, openai.completions),
+    ("POST", "/v1/embeddings", openai_schemas.EmbeddingsBody, openai.embeddings),
 )
 # GET routes without a body: (path, function that answers).
 QUERIES: tuple[tuple[str, Callable[..., Awaitable[Response]]], ...] = (
@@ -244,7 +244,7 @@ async def _on_http_error(request: Request, error: HTTPException) -> Response:
     path = request.url.path[:100]
     field, what = "path", f"this server has no path {path}"
     if error.status_code == 405:
-        field, what = "method", f"the method {request.method} is not allowed for {path}"
+        field, what = "method", f"the method {request.method[:20]} is not allowed for {path}"
     headers = dict(error.headers or {})
     return _response(request.url.path, ApiError(field, what, status=error.status_code, headers=headers))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from course_lib.errors import CourseError
 from course_lib.serve.errors import ApiError
 from course_lib.serve.library import library
+from course_lib.serve.limits import MAX_MODEL_CHARACTERS
 from course_lib.serve.ollama_protocol import progress
 from course_lib.serve.ollama_schemas import ModelBody, Options
 from course_lib.serve.schemas import Texts
@@ -73,6 +75,9 @@ def _create(store: Store, name: str, body: CreateBody) -> Iterator[Line]:
         changes["system"] = body.system
     if body.license:
         changes["licence"] = "\n".join(body.license)
+    if (size := len(json.dumps(changes))) > MAX_MODEL_CHARACTERS:  # every list of models reads them all
+        what = f"{size:,} characters with license and parameters, more than {MAX_MODEL_CHARACTERS:,}"
+        raise ApiError("system", what, "shorten it")
     if body.adapters:
         changes["adapter"] = _adapter(store, tag, body.adapters)
         yield {"status": f"using existing layer sha256:{changes['adapter']}"}

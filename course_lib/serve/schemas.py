@@ -204,8 +204,8 @@ class SamplingOptions(RequestBody):
 def generation(options: dict[str, Any], prefix: str, json_schema: dict[str, Any] | None) -> Generation:
     """Convert sampling options to Generation. Raises ApiError that names `prefix` + the invalid field."""
     known = {name: options[name] for name in GENERATION_OPTIONS if name in options}
-    if not 0.01 <= known.get("repeat_penalty", 1) <= 100:  # llama.cpp fails at 1e-300
-        raise ApiError(f"{prefix}repeat_penalty", "expected a number from 0.01 to 100")
+    if not 0.01 <= known.get("repeat_penalty", 1) <= 10:  # llama.cpp fails at 1e-300
+        raise ApiError(f"{prefix}repeat_penalty", "expected a number from 0.01 to 10")
     known["seed"] %= 2**31
     # llama.cpp keeps at least one token, and reads every top_k below 1 as all tokens.
     known |= {"top_k": max(known.get("top_k", 0), 0), "top_p": max(known.get("top_p", 1.0), 1e-9)}

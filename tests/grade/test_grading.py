@@ -10,6 +10,7 @@ import time
 import unicodedata
 from dataclasses import asdict
 
+import nbformat
 import pytest
 
 from course_lib import cli
@@ -180,6 +181,14 @@ def test_an_answer_in_a_copy_of_the_cell_counts(tmp_path):
     cells = read("a.ipynb", [tmp_path / "a.ipynb"]).cells["00"]
     assert cells[FIRST] == solved(FIRST)
     out.cells.insert(0, out.cells.pop())
+    (tmp_path / "a.ipynb").write_text(written(out))
+    assert read("a.ipynb", [tmp_path / "a.ipynb"]).cells["00"][FIRST] == solved(FIRST)
+
+
+@pytest.mark.parametrize("more", ["", "print(forge)\n"])
+def test_a_cell_that_checks_the_answer_once_more_is_no_answer(tmp_path, more):
+    out = notebook(solved(FIRST))
+    out.cells.append(nbformat.v4.new_code_cell(f'{more}check("{FIRST}", forge)'))
     (tmp_path / "a.ipynb").write_text(written(out))
     assert read("a.ipynb", [tmp_path / "a.ipynb"]).cells["00"][FIRST] == solved(FIRST)
 

@@ -26,7 +26,7 @@ from course_lib.models.drivers.encoder import Encoder
 from course_lib.models.drivers.llamacpp import LlamaCpp
 from course_lib.models.gguf.llamacpp_server import LlamaServer
 from course_lib.models.schema import Generation, json_schema
-from course_lib.serve import limits, model_info, openai_protocol
+from course_lib.serve import limits, model_info, openai_schemas
 from course_lib.serve.app import ROUTES, application
 from course_lib.serve.channel import EMBED_BATCH, Channel
 from course_lib.serve.completion import CompletionRequest
@@ -405,6 +405,7 @@ def test_thousands_of_messages_and_texts_are_refused_before_they_wait_for_a_mode
         ("/api/embed", "input", {"input": [""] * 20_000}),
         ("/v1/embeddings", "input", {"input": [""] * 20_000}),
         ("/v1/completions", "prompt", {"prompt": [""] * 20_000}),
+        ("/v1/completions", "logprobs", {"prompt": [""] * 4, "logprobs": 20}),
     ]:
         reply = http.post(path, json={"model": "not-there", **more})
         assert reply.status_code == 400 and f"{field}: " in reply.text
@@ -776,7 +777,7 @@ def test_a_schema_is_validated_where_the_model_runs():
     ask = {"model": "m", "messages": [{"role": "user", "content": ""}]}
     ChatBody.read(json.dumps(ask | {"format": schema}).encode())
     named = {"type": "json_schema", "json_schema": {"schema": schema}}
-    openai_protocol.ChatBody.read(json.dumps(ask | {"response_format": named}).encode())
+    openai_schemas.ChatBody.read(json.dumps(ask | {"response_format": named}).encode())
 
 
 def test_the_reason_of_a_refused_schema_is_that_of_this_schema(http):
