@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import tomllib
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -12,12 +13,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from course_lib.data import ROOT
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.arguments import InputError
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.schema import SpecError
 from course_lib.quiet import quiet
+from course_lib.shell import command_line
 from course_lib.vision import to_safetensors, upscaling, working_memory
 from tests.vision import tiny, tiny_pipelines
 
@@ -247,6 +250,26 @@ def test_spandrel_is_imported_without_removing_what_another_thread_imports(monke
     del sys.modules["torchvision"]
     upscaling.import_spandrel()
     assert sys.modules["torchvision"] is other and "torchvision.transforms" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("made_by", "command"),
+    [
+        ("", [sys.executable, "-m", "pip", "install"]),
+        ("uv = 0.9", ["uv", "pip", "install", "--python", sys.executable]),
+    ],
+)
+def test_a_missing_spandrel_is_told_with_the_command_for_this_environment(
+    monkeypatch, tmp_path, made_by, command
+):
+    (tmp_path / "pyvenv.cfg").write_text(f"home = /usr\n{made_by}\n")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "spandrel", None)  # as if it were not installed
+    with pytest.raises(CourseError, match="spandrel is not installed") as told:
+        upscaling.import_spandrel()
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    (spandrel,) = tools["course"]["without-dependencies"]
+    assert told.value.fix == command_line(*command, "--no-deps", spandrel, "einops==0.8.2")
 
 
 def test_quiet_while_another_thread_imports_diffusers(monkeypatch):
