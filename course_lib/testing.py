@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from course_lib import chapters
 from course_lib.data import CHAPTERS, ROOT, need_repository
+from course_lib.errors import CourseError
 from course_lib.lab import kernel_environment
 
 PYTHON = (sys.executable, "-m")
@@ -69,6 +70,9 @@ def _run(static: list[str], pytest_command: tuple[str, ...] | None, **variables:
     variables: environment variables.
     """
     need_repository("the tests are")
+    if not (ROOT / "tests").is_dir():
+        fix = "clone the repository and run there: python3 course.py test"
+        raise CourseError("this copy of the course is a handout, which holds no tests", fix)
     environment = (
         kernel_environment()
         | {

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from course_lib.errors import CourseError
+from course_lib.models.manager.manager import ModelManager
 from course_lib.models.planner.context import MOST_TOKENS
 from course_lib.models.planner.estimate import format_bytes, plan
 from course_lib.models.schema import ModelSpec
@@ -14,6 +20,7 @@ from course_lib.serve.settings import Settings
 from course_lib.serve.store import Store
 from course_lib.serve.tags import Tag
 
+logger = logging.getLogger("course_lib.serve")
 MAX_SLOTS = 4  # texts that a model processes at the same time, where memory suffices
 SHARE = 0.5  # of the free memory that a model may take
 LEAST_TOKENS = 256  # for which a model is still loaded
@@ -31,9 +38,11 @@ class Placement(NamedTuple):
 def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None) -> Placement:
     """Return how to load a model.
 
-    Without a number of tokens (num_ctx, or in the settings) it is that of the training, at most MOST_TOKENS,
-    and halved until the model fits. The slots are at most MAX_SLOTS, and fewer where memory is short.
-    Raises ApiError, with the sum, if the model does not fit into half of the free memory.
+    num_ctx: The tokens that a request needs. Without it and without a setting they are those of the training,
+    at most MOST_TOKENS, and halved until the model fits. A smaller num_ctx does not make the model smaller
+    for others, and a larger one is rounded up, so that few requests load it anew. The slots are at most
+    MAX_SLOTS, and fewer where memory is short. Raises ApiError, with the sum, if the model does not fit into
+    half of the free memory.
     """
     import psutil
 
@@ -41,10 +50,11 @@ def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None
         fields = {"driver": "huggingface", "task": "text-embedding"}
         return Placement(ModelSpec.parse({"source": _source(store, tag)} | fields), tag.context, 1, tag.size)
     budget = int(SHARE * psutil.virtual_memory().available)
-    wanted = num_ctx or settings.context_length
-    contexts = [min(wanted or MOST_TOKENS, tag.context)]
-    while wanted is None and contexts[-1] > LEAST_TOKENS:
-        contexts.append(contexts[-1] // 2)
+    least = min(max(num_ctx or 0, settings.context_length or LEAST_TOKENS), tag.context)
+    power = 1 << ((num_ctx or 1) - 1).bit_length()
+    contexts = [min(max(power, settings.context_length or MOST_TOKENS), tag.context)]
+    while contexts[-1] > least:
+        contexts.append(max(contexts[-1] // 2, least))
     slots = [settings.num_parallel] if settings.num_parallel else [MAX_SLOTS, 2, 1]
     planned = None
     for context in contexts:
@@ -60,6 +70,73 @@ def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None
     what = f"model requires more system memory, {needs}, than half of what is free, {format_bytes(budget)}"
     smaller = "OLLAMA_NUM_PARALLEL" if slots[-1] > 1 else "num_ctx"
     raise ApiError("model", what, f"unload other models, or set a smaller {smaller}", status=500)
+
+
+class Placements:
+    """How each model is loaded, and which are in use. A model is loaded once for all of its names."""
+
+    def __init__(self, store: Store, settings: Settings, manager: ModelManager) -> None:
+        self.store, self.settings, self.manager = store, settings, manager
+        self._placed: dict[str, Placement] = {}  # key of a tag -> how the model was last loaded
+        self._users, self._leaving = Counter[str](), set[str]()  # requests per key; keys to unload after them
+        self._lock = threading.Lock()
+
+    def all(self) -> dict[str, Placement]:
+        """For each key of a tag, how the model was last loaded."""
+        return dict(self._placed)
+
+    @contextmanager
+    def use(self, tag: Tag, num_ctx: int | None) -> Iterator[Placement]:
+        """Yield how a model is loaded: anew, if it is not loaded yet, or num_ctx is larger than before.
+
+        Raises ApiError if it does not fit into memory, even after idle models have been unloaded.
+        """
+        with self._lock:
+            current = self._placed.get(tag.key)
+            used = self._users[tag.key] or (current and self.manager.is_loaded(current.spec))
+            if not (current and used and min(num_ctx or 0, tag.context) <= current.context):
+                if current:
+                    self.manager.unload(current.spec)
+                current = self._placed[tag.key] = self._place_anew(tag, num_ctx)
+            self._users[tag.key] += 1
+            self._leaving.discard(tag.key)
+        try:
+            yield current
+        finally:
+            with self._lock:
+                self._users[tag.key] -= 1
+                self._unload_if_unused(tag.key)
+
+    def unload(self, tag: Tag) -> None:
+        """Unload a model as soon as nobody uses it. A request that comes before then keeps it, as in Ollama.
+
+        Unloading it from under its users would let the next request load it a second time.
+        """
+        with self._lock:
+            self._leaving.add(tag.key)
+            self._unload_if_unused(tag.key)
+
+    def _unload_if_unused(self, key: str) -> None:
+        if key in self._leaving and not self._users[key]:
+            self._leaving.discard(key)
+            if (placed := self._placed.pop(key, None)) is not None:
+                self.manager.unload(placed.spec)
+
+    def _place_anew(self, tag: Tag, num_ctx: int | None) -> Placement:
+        while True:
+            try:
+                placed = place(self.store, tag, self.settings, num_ctx)
+                break
+            except ApiError:
+                idle = {model.key for model in self.manager.loaded_models() if not model.users}
+                others = [p.spec for p in self._placed.values() if p.spec.key() in idle]
+                if not others:
+                    raise
+                self.manager.unload(others[0])
+        placed = placed._replace(spec=self.manager.registry.spec(placed.spec))
+        text = "%s is loaded for %d x %d tokens, %d bytes"
+        logger.info(text, tag.name, placed.slots, placed.context, placed.bytes)
+        return placed
 
 
 def _spec(store: Store, tag: Tag, context: int, slots: int) -> ModelSpec:
