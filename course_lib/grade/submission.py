@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -27,6 +29,8 @@ from course_lib.shell import command_line
 LARGEST_FILE = 20_000_000  # bytes of a notebook
 LARGEST_ZIP = 100_000_000  # bytes of all that is read from a zip
 CARD = "submission.json"
+# What zipfile raises for a damaged or encrypted file, or for one with an unknown method of compression.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, RuntimeError, EOFError, ValueError)
 
 
 @dataclass
@@ -222,7 +226,7 @@ def _zipped(submission: Submission, path: Path) -> Iterator[tuple[str, bytes]]:
                     del contents[name]
                 if sum(map(len, contents.values())) > LARGEST_ZIP:
                     raise ValueError("its files have more than 100 MB together")
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+    except ZIP_ERRORS as error:
         submission.unreadable.append("")
         submission.notes.append(f"{path.name} is not a readable zip: {error}")
         return

@@ -71,9 +71,11 @@ def serving_explorer(
 ) -> Explorer:
     """Return the widget.
 
-    server: as calibrated; its steps must be known for any batch. measured: rate -> mean latency in seconds of
-    one such server with answers of `answer_lengths(short, ...)`. rates: the least and the largest.
+    server: with measured times; `step_seconds` must be known for any batch size. measured: rate -> mean
+    latency in seconds of one such server with answers of `answer_lengths(short, ...)`. rates: the lowest and
+    the highest arrival rate that the widget offers, in requests per second.
     """
+    half_load = min(max(rates[0], round(capacity(server, short) / 2, 1)), rates[1])
 
     def show(rate: float, replicas: float, slots: float, length: float) -> Output:
         asked = replace(server, slots=int(slots))
@@ -87,9 +89,7 @@ def serving_explorer(
         return Output(text, _curve(asked, int(length), int(replicas), measured if same else {}, rate, found))
 
     controls: dict[str, Control] = {
-        "rate": Range(
-            "arrivals", rates[0], rates[1], round(capacity(server, short) / 2, 1), 0.5, "per second"
-        ),
+        "rate": Range("arrivals", rates[0], rates[1], half_load, 0.5, "per second"),
         "replicas": Range("replicas", 1, 8, 1),
         "slots": Range("largest batch", 1, 16, server.slots, 1, "answers"),
         "length": Range("length of a short answer", 1, 128, short, 1, "tokens"),
