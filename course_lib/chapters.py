@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +34,9 @@ def chapter_path(number: str) -> Path:
 
 def read_notebook(path: Path) -> Any:
     """Read a notebook. Raises CourseError, with the reason, if the file is not a valid notebook."""
+    # jsonschema checks international web addresses with a grammar that takes a second to compile. Notebooks
+    # need none of that, so the package is hidden from it.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import nbformat
 
     try:

@@ -6,7 +6,6 @@ Budgets are declared for a tier, the set of models chosen by COURSE_TIER. Where 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -73,15 +72,6 @@ def _budgets(notebook: Any) -> dict[str, Any]:
     return budgets
 
 
-def _budgets_in(path: Path) -> dict[str, Any]:
-    """The budgets of a chapter, read without nbformat, whose import takes a second."""
-    try:
-        budgets: dict[str, Any] = json.loads(path.read_text("utf-8"))["metadata"]["course"]["budget"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return _budgets(read_notebook(path))  # it says what is wrong
-    return budgets
-
-
 def calibrate(seconds: float = 0.4, slices: int = 5) -> float:
     """Measure the speed of one core, in rounds of a fixed mixture of NumPy and Python work per second.
 
@@ -110,7 +100,7 @@ def show_budget(number: str) -> float:
     than tiny, and where a model was chosen by hand, print the model of each role. Raises CourseError, with
     one command that downloads all of them, if models are missing.
     """
-    budgets = _budgets_in(chapter_path(number))
+    budgets = _budgets(read_notebook(chapter_path(number)))
     measured = tier() if tier() in budgets else "tiny"
     budget = Budget.model_validate(budgets[measured])
     speed = calibrate()
