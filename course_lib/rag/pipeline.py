@@ -172,7 +172,7 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
     def _answer_all(self, questions: list[str]) -> list[dict[str, Any]]:
         if not questions:
             return []
-        options = {"batch_size": self.batch_size, "max_output_length": self.max_answer_tokens}
+        options: dict[str, Any] = {"batch_size": self.batch_size, "max_output_length": self.max_answer_tokens}
         with self._engine() as engine:
             prepared = self._prepare(engine, questions)
             texts = [str(reply) for reply in engine.generate([p.prompt for p in prepared], **options)]
