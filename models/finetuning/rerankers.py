@@ -1,4 +1,4 @@
-"""The models and losses of the course's two rerankers, a cross-encoder and a ColBERT: LoRA adapters of MiniLM.
+"""Models and losses of the course's two rerankers, a cross-encoder and a ColBERT: LoRA adapters of MiniLM.
 
 They learn which passage answers a question. The cross-encoder chooses among the question's own passages: one
 that answers it and a few misleading ones. For late interaction (ColBERT), the passages of all other questions
