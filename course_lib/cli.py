@@ -73,7 +73,7 @@ def _serve(args: argparse.Namespace) -> int:
         return serve_with(args.engine, args.model, args.port or 0, args.store)
     from course_lib.serve.server import serve
 
-    return serve(args.port, args.store, args.model)
+    serve(args.port, args.store, args.model)
 
 
 def _data(args: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from course_lib import chapters
 from course_lib.data import CHAPTERS, ROOT, need_repository
+from course_lib.errors import CourseError
 from course_lib.lab import kernel_environment
 
 PYTHON = (sys.executable, "-m")
@@ -48,9 +49,10 @@ def run_chapter(number: str) -> int:
 
 
 def run_tier(tier: str, number: str | None = None) -> int:
-    """Run one chapter or all with the models of a tier, one after another. Returns 1 if any failed, else 0.
+    """Run one chapter or all, one after another, with the models of a tier (a set of models).
 
     Outputs are not compared, since the saved ones are those of tier tiny; claims and exercises are checked.
+    Returns 1 if any failed, else 0.
     """
     path = chapters.chapter_path(number) if number else CHAPTERS
     command = (*PYTEST, "-n", "0", "--nbval-cell-timeout=900", str(path))
@@ -68,6 +70,9 @@ def _run(static: list[str], pytest_command: tuple[str, ...] | None, **variables:
     variables: environment variables.
     """
     need_repository("the tests are")
+    if not (ROOT / "tests").is_dir():
+        fix = "clone the repository and run there: python3 course.py test"
+        raise CourseError("this copy of the course is a handout, which holds no tests", fix)
     environment = (
         kernel_environment()
         | {

@@ -27,6 +27,12 @@ def test_everything_is_one_call_of_pytest_with_lint_and_types_beside_it(steps, c
     assert "== lint: passed\n== types: passed\n2 files\nEverything holds, after " in out
 
 
+def test_a_handout_says_that_it_holds_no_tests(steps, tmp_path, capsys):
+    steps.setattr(testing, "ROOT", tmp_path)
+    assert cli.main(["test", "--chapter", "00"]) == 1
+    assert "is a handout, which holds no tests" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("only", "expected"), [("tests", "pytest tests\n"), ("types", "== types: passed")])
 def test_one_step(steps, capfd, only, expected):
     assert cli.main(["test", "--only", only]) == 0

@@ -244,7 +244,7 @@ async def _on_http_error(request: Request, error: HTTPException) -> Response:
     path = request.url.path[:100]
     field, what = "path", f"this server has no path {path}"
     if error.status_code == 405:
-        field, what = "method", f"the method {request.method} is not allowed for {path}"
+        field, what = "method", f"the method {request.method[:20]} is not allowed for {path}"
     headers = dict(error.headers or {})
     return _response(request.url.path, ApiError(field, what, status=error.status_code, headers=headers))
 

@@ -103,7 +103,7 @@ async def _load_or_unload(
     worker: Worker, tag: Tag, body: PromptBody, to_json: Callable[[Piece], Line]
 ) -> Response:
     if body.keep_alive == 0:
-        await run_in_threadpool(worker.unload, tag)
+        await run_in_threadpool(worker.placements.unload, tag)
     else:
         await worker.run(lambda _: worker.load(tag, body.keep_alive), worker.texts)
     reason = "unload" if body.keep_alive == 0 else "load"

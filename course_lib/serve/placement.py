@@ -5,9 +5,15 @@ A model is in the server's model folder (`Store`), which records it under a name
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from course_lib.errors import CourseError
+from course_lib.models.manager.manager import ModelManager
 from course_lib.models.planner.context import MOST_TOKENS
 from course_lib.models.planner.estimate import format_bytes, plan
 from course_lib.models.schema import ModelSpec
@@ -17,6 +23,7 @@ from course_lib.serve.settings import Settings
 from course_lib.serve.store import Store
 from course_lib.serve.tags import Tag
 
+logger = logging.getLogger("course_lib.serve")
 MAX_SLOTS = 4  # the most texts processed at the same time, unless OLLAMA_NUM_PARALLEL is set
 SHARE = 0.5  # the part of the free memory that a model may use
 LEAST_TOKENS = 256  # the shortest context that is chosen automatically
@@ -34,12 +41,13 @@ class Placement(NamedTuple):
 def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None) -> Placement:
     """Return how to load a model.
 
-    The context length is `num_ctx`, or else the setting; a longer one than the model was trained with is
-    reduced to that, as in Ollama. If neither is given, it is the trained length but at most MOST_TOKENS,
-    halved (down to LEAST_TOKENS) until the model fits. Slots that are not set are MAX_SLOTS, or fewer if
-    memory is short. Raises ApiError, with the memory that it would need, if a GGUF model does not fit into
-    SHARE of the free memory; the memory for embedding models in safetensors is not checked. Raises
-    CourseError if the model's files are missing.
+    num_ctx: The tokens that a request needs. The context length is this number rounded up to a power of two,
+    so that few requests load the model anew, but at least the setting or MOST_TOKENS, so that a small num_ctx
+    does not make the model smaller for others. As in Ollama, it is at most the trained length. It is halved
+    until the model fits, but not below num_ctx and the setting, or LEAST_TOKENS without a setting. Slots that
+    are not set are MAX_SLOTS, or fewer if memory is short. Raises ApiError, with the memory that it would
+    need, if a GGUF model does not fit into SHARE of the free memory; the memory for embedding models in
+    safetensors is not checked. Raises CourseError if the model's files are missing.
     """
     import psutil
 
@@ -49,10 +57,11 @@ def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None
         return Placement(ModelSpec.parse({"source": source} | fields), tag.context, 1, tag.size)
     adapter = store.blob(tag.adapter).stat().st_size if tag.adapter else 0
     budget = int(SHARE * psutil.virtual_memory().available)
-    wanted = num_ctx or settings.context_length
-    contexts = [min(wanted or MOST_TOKENS, tag.context)]
-    while wanted is None and contexts[-1] > LEAST_TOKENS:
-        contexts.append(max(LEAST_TOKENS, contexts[-1] // 2))
+    least = min(max(num_ctx or 0, settings.context_length or LEAST_TOKENS), tag.context)
+    power = 1 << ((num_ctx or 1) - 1).bit_length()
+    contexts = [min(max(power, settings.context_length or MOST_TOKENS), tag.context)]
+    while contexts[-1] > least:
+        contexts.append(max(contexts[-1] // 2, least))
     slots = [settings.num_parallel] if settings.num_parallel else [MAX_SLOTS, 2, 1]
     planned = None
     for context in contexts:
@@ -66,8 +75,77 @@ def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None
     what = f"model requires more system memory, {format_bytes(needed)} ({format_bytes(weights)} of weights, "
     what += f"{format_bytes(planned.overhead)} of buffers, {format_bytes(planned.kv)} of KV cache for "
     what += f"{slots[-1]} x {contexts[-1]} tokens), than half of what is free, {format_bytes(budget)}"
-    smaller = "OLLAMA_NUM_PARALLEL" if slots[-1] > 1 else "num_ctx" if wanted else "model"
-    raise ApiError("model", what, f"unload other models, or set a smaller {smaller}", status=500)
+    fix = "use a smaller model"
+    if slots[-1] > 1 or num_ctx or settings.context_length:
+        fix = f"set a smaller {'OLLAMA_NUM_PARALLEL' if slots[-1] > 1 else 'num_ctx'}"
+    raise ApiError("model", what, f"unload other models, or {fix}", status=500)
+
+
+class Placements:
+    """How each model is loaded, and which are in use. A model is loaded once for all of its names."""
+
+    def __init__(self, store: Store, settings: Settings, manager: ModelManager) -> None:
+        self.store, self.settings, self.manager = store, settings, manager
+        self._placed: dict[str, Placement] = {}  # key of a tag -> how the model was last loaded
+        self._users, self._leaving = Counter[str](), set[str]()  # requests per key; keys to unload after them
+        self._lock = threading.Lock()
+
+    def all(self) -> dict[str, Placement]:
+        """For each key of a tag, how the model was last loaded."""
+        return dict(self._placed)
+
+    @contextmanager
+    def use(self, tag: Tag, num_ctx: int | None) -> Iterator[Placement]:
+        """Yield how a model is loaded: anew, if it is not loaded yet, or num_ctx is larger than before.
+
+        Raises ApiError if it does not fit into memory, even after idle models have been unloaded.
+        """
+        with self._lock:
+            current = self._placed.get(tag.key)
+            used = self._users[tag.key] or (current and self.manager.is_loaded(current.spec))
+            if not (current and used and min(num_ctx or 0, tag.context) <= current.context):
+                if current:
+                    self.manager.unload(current.spec)
+                current = self._placed[tag.key] = self._place_anew(tag, num_ctx)
+            self._users[tag.key] += 1
+            self._leaving.discard(tag.key)
+        try:
+            yield current
+        finally:
+            with self._lock:
+                self._users[tag.key] -= 1
+                self._unload_if_unused(tag.key)
+
+    def unload(self, tag: Tag) -> None:
+        """Unload a model as soon as nobody uses it. A request that comes before then keeps it, as in Ollama.
+
+        Unloading it from under its users would let the next request load it a second time.
+        """
+        with self._lock:
+            self._leaving.add(tag.key)
+            self._unload_if_unused(tag.key)
+
+    def _unload_if_unused(self, key: str) -> None:
+        if key in self._leaving and not self._users[key]:
+            self._leaving.discard(key)
+            if (placed := self._placed.pop(key, None)) is not None:
+                self.manager.unload(placed.spec)
+
+    def _place_anew(self, tag: Tag, num_ctx: int | None) -> Placement:
+        while True:
+            try:
+                placed = place(self.store, tag, self.settings, num_ctx)
+                break
+            except ApiError:
+                idle = {model.key for model in self.manager.loaded_models() if not model.users}
+                others = [p.spec for p in self._placed.values() if p.spec.key() in idle]
+                if not others:
+                    raise
+                self.manager.unload(others[0])
+        placed = placed._replace(spec=self.manager.registry.spec(placed.spec))
+        text = "%s is loaded for %d x %d tokens, %d bytes"
+        logger.info(text, tag.name, placed.slots, placed.context, placed.bytes)
+        return placed
 
 
 def _spec(store: Store, tag: Tag, source: dict[str, str], context: int, slots: int) -> ModelSpec:

@@ -97,9 +97,12 @@ class Store:
         path = self._manifest(parse_name(text, field))
         if not path.is_file():
             self._offer_pulled()
-        if not path.is_file():
-            raise not_found(text, field)
-        return _read(path)
+        try:
+            return _read(path)
+        except CourseError:
+            if path.is_file():
+                raise
+            raise not_found(text, field) from None
 
     def find_generative(self, text: str, operation: str) -> Tag:
         """Return the tag of a model that can do `operation` (generate or chat). Raises ApiError, in Ollama's
@@ -164,7 +167,7 @@ class Store:
                 tag = tag_of_file(name, file, data.sha256(file), origin.licence())
                 yield from self._copy_file(file, tag)
             yield {"status": "verifying sha256 digest"}
-            if data.sha256(self.file(tag)) != tag.digest:
+            if not _is_whole(self.file(tag), tag.digest) and self.file(tag).is_file():
                 raise CourseError(f"{self.file(tag).name} differs from the pulled file", "pull it again")
         elif origin.model == catalog.MINILM:
             tag = tag_of_folder(name, catalog.verify_shipped(origin.model), catalog.MINILM_SHA256)
@@ -193,7 +196,7 @@ class Store:
     def _copy_file(self, source: Path, tag: Tag) -> Iterator[Line]:
         line = {"status": f"pulling {tag.digest[:12]}", "digest": f"sha256:{tag.digest}", "total": tag.size}
         target = self.file(tag)
-        if not target.is_file() or data.sha256(target) != tag.digest:
+        if not _is_whole(target, tag.digest):
             yield line
             with open(source, "rb") as reader, atomic_file(target) as partial, open(partial, "wb") as writer:
                 while chunk := reader.read(CHUNK_BYTES):
@@ -244,6 +247,14 @@ class Store:
 def _left_seconds(name: str) -> float:
     """After how many seconds without a change a file that no manifest names is removed."""
     return 2 * limits.BODY_SECONDS if name.startswith(".upload-") else LEFT_SECONDS
+
+
+def _is_whole(file: Path, digest: str) -> bool:
+    """Whether there is a file, with this SHA-256. Somebody may delete it meanwhile."""
+    try:
+        return data.sha256(file) == digest
+    except FileNotFoundError:
+        return False
 
 
 def _read(path: Path) -> Tag:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -24,7 +23,7 @@ from course_lib.serve.channel import Channel
 from course_lib.serve.completion import Completion, CompletionRequest, Piece, ServedLlamaCpp
 from course_lib.serve.errors import ApiError, closing_error, not_found
 from course_lib.serve.limits import MAX_PULLS, MAX_QUEUED, MAX_RUNNING, MAX_SCHEMAS
-from course_lib.serve.placement import Placement, place
+from course_lib.serve.placement import Placement, Placements
 from course_lib.serve.settings import Settings
 from course_lib.serve.store import Store
 from course_lib.serve.tags import Tag
@@ -61,9 +60,8 @@ class Worker:
         self.store, self.manager, self.closing = store, ModelManager(), threading.Event()
         self.limit, self.uploads = max_queued + max_running, Uploads()
         self.settings = settings or Settings()
-        self.placements: dict[str, Placement] = {}  # key of a tag -> how the model was last loaded
+        self.placements = Placements(store, self.settings, self.manager)
         self._embedding = threading.Lock()
-        self._users, self._placing = Counter[str](), threading.Lock()  # requests per key of a tag
         parallel = self.settings.num_parallel or 0
         max_running = max(max_running, parallel)
         self.texts = ThreadPoolExecutor(max_running, thread_name_prefix="course-text")
@@ -208,42 +206,6 @@ class Worker:
             return engine.embed_ids(ids, unit_length=unit_length)
 
     @contextmanager
-    def _placed(self, tag: Tag, num_ctx: int | None) -> Iterator[Placement]:
-        """Yield how a model is loaded: anew, if it is not loaded yet, or num_ctx is larger than before.
-
-        Raises ApiError if it does not fit into memory, even after idle models have been unloaded.
-        """
-        with self._placing:
-            current = self.placements.get(tag.key)
-            used = self._users[tag.key] or (current and self.manager.is_loaded(current.spec))
-            if not (current and used and min(num_ctx or 0, tag.context) <= current.context):
-                if current:
-                    self.manager.unload(current.spec)
-                current = self.placements[tag.key] = self._place_anew(tag, num_ctx)
-            self._users[tag.key] += 1
-        try:
-            yield current
-        finally:
-            with self._placing:
-                self._users[tag.key] -= 1
-
-    def _place_anew(self, tag: Tag, num_ctx: int | None) -> Placement:
-        while True:
-            try:
-                placed = place(self.store, tag, self.settings, num_ctx)
-                break
-            except ApiError:
-                idle = {model.key for model in self.manager.loaded_models() if not model.users}
-                others = [p.spec for p in self.placements.values() if p.spec.key() in idle]
-                if not others:
-                    raise
-                self.manager.unload(others[0])
-        placed = placed._replace(spec=self.manager.registry.spec(placed.spec))
-        text = "%s is loaded for %d x %d tokens, %d bytes"
-        logger.info(text, tag.name, placed.slots, placed.context, placed.bytes)
-        return placed
-
-    @contextmanager
     def _engine(
         self, tag: Tag, keep_alive: float | None, num_ctx: int | None = None
     ) -> Iterator[tuple[Engine, float]]:
@@ -252,7 +214,7 @@ class Worker:
         keep_alive = self.settings.keep_alive if keep_alive is None else keep_alive
         with ExitStack() as stack:
             try:
-                spec = stack.enter_context(self._placed(tag, num_ctx)).spec
+                spec = stack.enter_context(self.placements.use(tag, num_ctx)).spec
                 engine = stack.enter_context(self.manager.use_resolved(spec, keep_alive))
             except (CourseError, OSError) as error:
                 if not self.store.holds(tag):
@@ -265,20 +227,15 @@ class Worker:
         with self._engine(tag, keep_alive):
             pass
 
-    def unload(self, tag: Tag) -> None:
-        """Unload a model as soon as its current users are done."""
-        if (placed := self.placements.pop(tag.key, None)) is not None:
-            self.manager.unload(placed.spec)
-
     def delete(self, name: str) -> None:
         """Delete a model name from the store. The last name unloads the model; answers that run go on."""
         if (tag := self.store.delete(name)) is not None:
-            self.unload(tag)
+            self.placements.unload(tag)
 
     def loaded(self) -> list[tuple[Tag, LoadedModel, Placement]]:
         """Return the loaded models, once for each of their names."""
         loaded = {model.key: model for model in self.manager.loaded_models()}
-        placed = {key: (loaded.get(p.spec.key()), p) for key, p in list(self.placements.items())}
+        placed = {key: (loaded.get(p.spec.key()), p) for key, p in self.placements.all().items()}
         found = [(tag, *placed[tag.key]) for tag in self.store.tags() if tag.key in placed]
         return [(tag, model, placement) for tag, model, placement in found if model is not None]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.pretrained import load_tokenizer
-from course_lib.vision.torch_model import TransformersModel
+from course_lib.vision.torch_model import TransformersModel, no_numbers
 
 
 class Captioner(TransformersModel):
@@ -39,8 +39,15 @@ class Captioner(TransformersModel):
             what = f"max_tokens is {max_tokens}, and {self.name} writes at most {self.most_tokens} tokens"
             raise CourseError(what, f"caption(images, max_tokens={self.most_tokens})")
         with torch.inference_mode():
-            rows = self.model.generate(
-                pixel_values=self.pixels(pictures), max_new_tokens=max_tokens, do_sample=False, num_beams=1
+            written = self.model.generate(
+                pixel_values=self.pixels(pictures),
+                max_new_tokens=max_tokens,
+                do_sample=False,
+                num_beams=1,
+                return_dict_in_generate=True,
+                output_logits=True,
             )
-        texts: list[str] = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        if written.logits[0].isnan().any():  # the most likely of NaN is the first token
+            raise no_numbers(self.name)
+        texts: list[str] = self.tokenizer.batch_decode(written.sequences, skip_special_tokens=True)
         return [text.strip() for text in texts]

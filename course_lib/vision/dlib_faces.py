@@ -56,14 +56,17 @@ class DlibFaces(PackagedModel):
     def _is_closed(self) -> bool:
         return self.network is None
 
-    def _embed_faces(self, pictures: list[Any]) -> Any:
+    def _embed_faces(self, pictures: list[Any], first: int) -> Any:
         import numpy as np
 
-        faces = [self._face(np.asarray(picture)) for picture in pictures]
+        faces = [self._face(np.asarray(picture), i) for i, picture in enumerate(pictures, first)]
         return np.array(self.network.compute_face_descriptor(faces))
 
-    def _face(self, pixels: Any) -> Any:
-        """The one face of a picture, upright, 150 x 150 pixels. Raises InputError for none or several."""
+    def _face(self, pixels: Any, place: int) -> Any:
+        """The one face of a picture, upright, 150 x 150 pixels. Raises InputError for none or several.
+
+        place: of the picture in the call.
+        """
         import dlib
 
         for twice_as_large in (0, 1):
@@ -72,7 +75,8 @@ class DlibFaces(PackagedModel):
                 break
         if len(found) == 1:
             return dlib.get_face_chip(pixels, self.points(pixels, found[0]))
-        what = f"a picture of {pixels.shape[1]} x {pixels.shape[0]} pixels has {len(found) or 'no'} face"
+        size = f"{pixels.shape[1]} x {pixels.shape[0]}"
+        what = f"images[{place}], a picture of {size} pixels, has {len(found) or 'no'} face"
         what += "s" * (len(found) > 1) + " that dlib finds, where one is expected"
         raise InputError(what, "crop the picture to one face, seen from the front")
 

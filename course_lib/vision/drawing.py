@@ -11,23 +11,27 @@ import math
 import threading
 from typing import Any, NamedTuple, Self
 
+import numpy as np
+
 from course_lib.errors import CourseError
 from course_lib.models.drivers.arguments import InputError
-from course_lib.models.drivers.pretrained import LOADING_ERRORS, one_line, select_device
+from course_lib.models.drivers.pretrained import library_errors, one_line, select_device
 from course_lib.models.files.headers import PIPELINE_FILE, read_json
 from course_lib.models.files.pictures import resolve_pictures
 from course_lib.models.schema.pictures import Params
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.quiet import quiet
 from course_lib.vision.pipeline_weights import check_pipeline
-from course_lib.vision.torch_model import TorchModel, check_architecture, stored_dtype
+from course_lib.vision.torch_model import TorchModel, check_architecture, no_numbers, stored_dtype
 from course_lib.vision.upscaling import check_scale, to_picture
+from course_lib.vision.working_memory import refuse_beyond_free
 
 
 class Kind(NamedTuple):
     """A pipeline of diffusers: its architecture in a specification, and what it would round or cut silently.
 
-    tokens: the parts that count a prompt, and the most that each reads. multiple: of it are width and height.
+    tokens: the parts that count a prompt, and the most that each reads, unless it says less. multiple: of it
+    are width and height.
     """
 
     architecture: str
@@ -38,7 +42,7 @@ class Kind(NamedTuple):
 PIPELINES = {  # task -> class in model_index.json -> kind
     "image-generation": {
         "FluxPipeline": Kind("flux", {"tokenizer_2": 512}, 16),
-        "StableDiffusionXLPipeline": Kind("sdxl", {"tokenizer": 77}),
+        "StableDiffusionXLPipeline": Kind("sdxl", {"tokenizer": 77, "tokenizer_2": 77}),
         "HunyuanDiTPipeline": Kind("hunyuan", {"tokenizer": 77, "tokenizer_2": 256}, 16),
         "StableDiffusionPipeline": Kind("stable-diffusion", {"tokenizer": 77}),
         "IFPipeline": Kind("deepfloyd-if", {"tokenizer": 77}),
@@ -81,19 +85,15 @@ class Pipeline(TorchModel):
             )
         check_architecture(spec, (known[name].architecture,))
         device = select_device(spec)
-        try:
-            with quiet():
-                left_out = check_pipeline(folder)
-                pipeline = getattr(diffusers, name).from_pretrained(
-                    folder,
-                    local_files_only=True,
-                    use_safetensors=True,
-                    torch_dtype=stored_dtype(spec, device, folder),
-                    **left_out,
-                )
-        except (*LOADING_ERRORS, AttributeError) as error:
-            what = f"diffusers cannot load {spec.name}: {one_line(error)}"
-            raise CourseError(what, "download it again") from error
+        with library_errors(f"diffusers cannot load {spec.name}", "download it again"), quiet():
+            left_out = check_pipeline(folder)
+            pipeline = getattr(diffusers, name).from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                torch_dtype=stored_dtype(spec, device, folder),
+                **left_out,
+            )
         pipeline.set_progress_bar_config(disable=True)
         return cls(spec, pipeline.to(device))
 
@@ -114,9 +114,11 @@ class Pipeline(TorchModel):
             )
         given |= {name: value for name, value in FIXED.items() if name in accepted}
         try:
-            with self._lock, quiet():
+            with self._lock, quiet(), np.errstate(invalid="raise"):  # else a picture of NaN comes out black
                 return list(self.pipeline(**given).images)
-        except ValueError as error:
+        except FloatingPointError as error:
+            raise no_numbers(self.name) from error
+        except (ValueError, IndexError) as error:  # more steps than the scheduler has
             raise InputError(f"{self.name}: {one_line(error)}", "change this value") from error
 
 
@@ -127,10 +129,10 @@ class Painter(Pipeline):
     capabilities = frozenset({"draw"})
 
     def _draw(self, prompts: list[str], params: Params) -> list[Any]:
-        self._check_sides(params)
+        sides = self._sides(params)
+        self._check_memory(sides, len(prompts))
         options = {
-            "width": params.width,
-            "height": params.height,
+            **sides,
             "num_inference_steps": params.num_inference_steps,
             "guidance_scale": params.guidance,
             "generator": generators(params.seed, len(prompts)),
@@ -144,12 +146,27 @@ class Painter(Pipeline):
             self._check_guidance(params.guidance)
         return self._call(prompt=prompts, **options)
 
-    def _check_sides(self, params: Params) -> None:
-        for name in ("width", "height"):
-            side, multiple = getattr(params, name), self.kind.multiple
+    def _sides(self, params: Params) -> dict[str, int | None]:
+        """Width and height; None for the pipeline's own. Raises InputError for one that would be rounded."""
+        sides, multiple = {"width": params.width, "height": params.height}, self.kind.multiple
+        for name, side in sides.items():
             if side is not None and side % multiple:
                 what = f"{name}={side} is not divisible by {multiple}, as {self.kind.architecture} needs"
                 raise InputError(what, f"draw(prompts, {name}={math.ceil(side / multiple) * multiple})")
+        if self.kind.architecture == "stable-diffusion" and any(sides.values()):
+            # Its pipeline ignores a side that is given without the other.
+            own = np.broadcast_to(self.model.config.sample_size, 2) * self.pipeline.vae_scale_factor
+            sides = {"width": params.width or int(own[1]), "height": params.height or int(own[0])}
+        return sides
+
+    def _check_memory(self, sides: dict[str, int | None], count: int) -> None:
+        """Raise CourseError on a CPU without room for the last layer of the VAE, which has all pixels."""
+        vae = getattr(self.pipeline, "vae", None)
+        width, height = sides["width"], sides["height"]
+        if vae is not None and width and height and self.device == "cpu":
+            channels = 2 * vae.config.block_out_channels[0]  # of its input and its output
+            needed = count * width * height * channels * vae.dtype.itemsize
+            refuse_beyond_free(self.name, needed, (width, height), count)
 
     def _check_guidance(self, guidance: float) -> None:
         """Raise InputError for a value that the pipeline would take as 1, or would not read at all."""
@@ -163,6 +180,7 @@ class Painter(Pipeline):
     def _check_lengths(self, prompts: list[str]) -> None:
         for part, most in self.kind.tokens.items():
             tokenizer = getattr(self.pipeline, part)
+            most = min(most, tokenizer.model_max_length)
             for i, ids in enumerate(tokenizer(prompts, verbose=False)["input_ids"]):
                 if len(ids) > most:
                     what = f"prompts[{i}] has {len(ids)} tokens; {self.name} reads {most}"
@@ -189,7 +207,8 @@ class LatentUpscaler(Pipeline):
                 generator=generators(params.seed + i, 1),
                 output_type="pt",  # as pictures, it fails with bfloat16
             )
-            results.append(to_picture(values, (picture.width * self.scale, picture.height * self.scale)))
+            size = (picture.width * self.scale, picture.height * self.scale)
+            results.append(to_picture(values, size, self.name))
         return results
 
 
@@ -202,7 +221,6 @@ def generators(seed: int, count: int) -> list[Any]:
 
 def padded(picture: Any, multiple: int) -> Any:
     """The picture with its right and lower edge repeated, so that its sides are multiples of `multiple`."""
-    import numpy as np
     from PIL import Image
 
     right, below = (-side % multiple for side in picture.size)

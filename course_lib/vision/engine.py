@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from course_lib.atomic import atomic_folder
 from course_lib.errors import CourseError
 from course_lib.models.drivers.arguments import InputError, as_texts
 from course_lib.models.drivers.capabilities import PICTURE_FIELDS, TASKS, Capability
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.fields import Unsupported, refuse_unsupported
+from course_lib.models.drivers.pretrained import library_errors
 from course_lib.models.schema.pictures import Params
 from course_lib.models.schema.spec import ModelSpec
-from course_lib.models.schema.validation import validate
+from course_lib.models.schema.validation import SpecError, validate
 from course_lib.vision.pictures import as_picture, as_pictures
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 T = TypeVar("T")
+COMPUTING_FIX = "use the configuration files that were saved with the weights, or smaller pictures"
 
 
 class PictureModel(Engine):
@@ -52,7 +55,11 @@ class PictureModel(Engine):
         self._require("caption")
         options = self.spec.generation
         if max_tokens is not None:
-            options = options.replace(max_output_length=max_tokens)
+            try:
+                options = options.replace(max_output_length=max_tokens)
+            except SpecError as error:
+                what = f"max_tokens is {max_tokens!r}, where a whole number from 1 is expected"
+                raise InputError(what, "caption(images, max_tokens=30)") from error
         given = "max_output_length" in options.model_fields_set
         tokens = options.max_output_length if given else None
         return self._each(images, lambda batch, _: self._caption(batch, tokens))
@@ -75,10 +82,10 @@ class PictureModel(Engine):
 
         self._require("embed_faces")
         pictures = self._given(images)
-        rows = [
-            self._embed_faces(batch) for batch in self._batches(pictures if _many(pictures) else [pictures])
-        ]
-        vectors = np.concatenate(rows).astype(np.float32) if rows else np.zeros((0, 0), np.float32)
+        rows: list[Any] = []
+        for batch in self._batches(pictures if _many(pictures) else [pictures]):
+            rows.extend(self._computed(self._embed_faces, batch, len(rows)))
+        vectors = np.array(rows, np.float32) if rows else np.zeros((0, 0), np.float32)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(norms).all() or (norms == 0).any():
             raise CourseError(f"{self.name} gives a vector without a direction", "give another picture")
@@ -101,7 +108,8 @@ class PictureModel(Engine):
         texts = as_texts([prompts] if isinstance(prompts, str) else prompts, "prompts", "draw([{}])")
         drawn: list[Image] = []
         for batch in self._batches(texts):
-            drawn += self._draw(batch, params.model_copy(update={"seed": params.seed + len(drawn)}))
+            seeded = params.model_copy(update={"seed": params.seed + len(drawn)})
+            drawn += self._computed(self._draw, batch, seeded)
         return drawn[0] if isinstance(prompts, str) else drawn
 
     def count_tokens(self, prompt: Any) -> int:
@@ -113,7 +121,7 @@ class PictureModel(Engine):
 
         def _caption(self, pictures: list[Image], max_tokens: int | None) -> list[str]: ...
         def _upscale(self, pictures: list[Image], first: int) -> list[Image]: ...
-        def _embed_faces(self, pictures: list[Image]) -> NDArray[np.float32]: ...
+        def _embed_faces(self, pictures: list[Image], first: int) -> NDArray[np.float32]: ...
         def _draw(self, prompts: list[str], params: Params) -> list[Image]: ...
 
     def _require(self, capability: Capability) -> None:
@@ -139,16 +147,37 @@ class PictureModel(Engine):
         many = isinstance(pictures, list)
         results: list[Any] = []
         for batch in self._batches(pictures if many else [pictures]):
-            results += run(batch, len(results))
+            results += self._computed(run, batch, len(results))
         return results if many else results[0]
+
+    def _computed(self, run: Callable[..., T], *arguments: Any) -> T:
+        """What `run` returns. Raises CourseError for an error of a library, such as a lack of memory."""
+        with library_errors(f"{self.name} cannot compute this", COMPUTING_FIX):
+            return run(*arguments)
 
     def _batches(self, items: Sequence[T]) -> Iterator[list[T]]:
         size = self.spec.batch_size or self.default_batch_size
         return (list(items[i : i + size]) for i in range(0, len(items), size))
 
 
+def write_folder(folder: Path | str, write: Callable[[Path], Any]) -> Path:
+    """Make a new folder, filled by `write`. Raises CourseError if it exists or cannot be written."""
+    from safetensors import SafetensorError
+
+    target = Path(folder).expanduser()
+    try:
+        with atomic_folder(target) as partial:
+            write(partial)
+    except (OSError, SafetensorError) as error:
+        fix = "choose a writable folder on a disk with enough space"
+        raise CourseError(f"{target} cannot be written: {error}", fix) from error
+    return target
+
+
 def _many(images: Any) -> bool:
     """Whether `images` is a list, not one picture, path or array."""
     return (
-        isinstance(images, Iterable) and not isinstance(images, str | Path) and not hasattr(images, "shape")
+        isinstance(images, Iterable)
+        and not isinstance(images, str | Path | bytes)
+        and not hasattr(images, "shape")
     )

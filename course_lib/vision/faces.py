@@ -14,7 +14,7 @@ class FaceEmbedder(TransformersModel):
     capabilities = frozenset({"embed_faces"})
     auto_class = "AutoModel"
 
-    def _embed_faces(self, pictures: list[Any]) -> Any:
+    def _embed_faces(self, pictures: list[Any], first: int) -> Any:
         import torch
 
         with torch.inference_mode():

@@ -7,17 +7,17 @@ arXiv:1801.07698).
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from course_lib.atomic import atomic_folder
 from course_lib.errors import CourseError
-from course_lib.models.drivers.pretrained import one_line, select_device
+from course_lib.models.drivers.pretrained import library_errors, select_device
 from course_lib.models.files.pictures import resolve_pictures
 from course_lib.models.schema.spec import ModelSpec
-from course_lib.vision.engine import PictureModel
+from course_lib.vision.engine import PictureModel, write_folder
 from course_lib.vision.packaged import library
 
 if TYPE_CHECKING:
@@ -57,17 +57,14 @@ class InsightFace(PictureModel):
         options.log_severity_level = 3
         sessions = []
         for file in files:
-            try:
+            with library_errors(f"{file.name} is no ONNX model, or a damaged one", "get the file again"):
                 sessions.append(onnxruntime.InferenceSession(str(file), options, providers=providers))
-            except Exception as error:  # its errors have no common class
-                what = f"{file.name} is no ONNX model, or a damaged one: {one_line(error)}"
-                raise CourseError(what, "get the file again") from error
         if spec.device not in ("auto", "cpu") and not all(_runs_on(spec.device, one) for one in sessions):
             what = (
                 f"device={spec.device!r}: onnxruntime {onnxruntime.__version__} runs {spec.name} on the CPU"
             )
             raise CourseError(what, 'load(..., device="cpu")')
-        return cls(spec, files, sessions)
+        return cls(spec, [*files, *external_data(files)], sessions)
 
     @property
     def detects(self) -> bool:
@@ -86,10 +83,7 @@ class InsightFace(PictureModel):
     def save(self, folder: Path | str) -> Path:
         """Copy the files to a new folder."""
         self._check_open()
-        with atomic_folder(target := Path(folder).expanduser()) as partial:
-            for file in self.files:
-                (partial / file.name).write_bytes(file.read_bytes())
-        return target
+        return write_folder(folder, lambda partial: [shutil.copy(file, partial) for file in self.files])
 
     def close(self) -> None:
         self.detector = self.embedder = None
@@ -111,22 +105,33 @@ class InsightFace(PictureModel):
         kept = without_overlaps(boxes, scores)
         return boxes[kept] / ratio, points[kept] / ratio
 
-    def _embed_faces(self, pictures: list[Any]) -> Any:
-        faces = [self._upright(picture) for picture in pictures]
+    def _embed_faces(self, pictures: list[Any], first: int) -> Any:
+        faces = [self._upright(picture, i) for i, picture in enumerate(pictures, first)]
         values = [(np.asarray(face, np.float32) - 127.5) / 127.5 for face in faces]
         return np.concatenate([_run(self.embedder, value)[0].reshape(1, -1) for value in values])
 
-    def _upright(self, picture: Any) -> Any:
-        """The only face of a picture, 112 x 112. Raises CourseError for a picture with none or several."""
+    def _upright(self, picture: Any, place: int) -> Any:
+        """The only face of a picture, 112 x 112. Raises CourseError for a picture with none or several.
+
+        place: of the picture in the call.
+        """
         if self.detector is None:
             return picture.resize((SIDE, SIDE))
         boxes, points = self.faces(picture)
         if len(boxes) != 1:
             found = ", ".join("-".join(f"{value:.0f}" for value in box) for box in boxes[:4])
-            what = f"{self.name} finds {len(boxes) or 'no'} face{'s' * (len(boxes) != 1)} in a picture of "
-            what += f"{picture.width} x {picture.height} pixels{' at ' * bool(found)}{found}"
+            what = f"{self.name} finds {len(boxes) or 'no'} face{'s' * (len(boxes) != 1)} "
+            what += f"in images[{place}], of {picture.width} x {picture.height} pixels"
+            what += f" at {found}" * bool(found)
             raise CourseError(what, "give a picture with one face, or cut one out with picture.crop(box)")
         return upright(picture, points[0])
+
+
+def external_data(files: list[Path]) -> list[Path]:
+    """The files beside ONNX models that hold weights for them: those that a model names."""
+    beside = {p for file in files for p in file.parent.iterdir() if p.is_file() and p.suffix != ".onnx"}
+    contents = [file.read_bytes() for file in files] if beside else []
+    return sorted(p for p in beside if any(p.name.encode() in content for content in contents))
 
 
 def decode(outputs: list[NDArray[np.float32]]) -> tuple[Any, Any, Any]:

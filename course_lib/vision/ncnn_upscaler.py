@@ -9,6 +9,7 @@ from course_lib.measure.hardware import computing_threads
 from course_lib.models.files.pictures import packaged_folder
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.vision.packaged import PackagedModel, library, only_file
+from course_lib.vision.torch_model import no_numbers
 from course_lib.vision.upscaling import check_scale
 
 if TYPE_CHECKING:
@@ -100,7 +101,10 @@ class NcnnUpscaler(PackagedModel):
         failed, output = extractor.extract(self.net.output_names()[0])
         if failed:
             raise CourseError(f"ncnn could not compute {self.name}", "free memory, and try again")
-        return np.array(output)
+        result = np.array(output)
+        if not np.isfinite(result).all():
+            raise no_numbers(self.name, "download both files again")
+        return result
 
 
 def _count(layers: str) -> int:

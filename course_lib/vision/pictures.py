@@ -17,26 +17,40 @@ if TYPE_CHECKING:
 MAX_PIXELS = 64_000_000  # 8,000 x 8,000: 192 MB as RGB; a file of 50 kB may claim more
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # others start programs, such as Ghostscript
 WIDE_MODES = ("I;16", "I;16B", "I;16L", "I", "F")  # grey with more than 8 bits
+PATH_FIX = "give the path of a picture"
 Pictures = "Image | str | Path | Iterable[Image | str | Path]"
 
 
 def open_picture(path: Path | str) -> Image:
     """Return the picture in a file as RGB: turned as its EXIF says, transparent parts white.
 
-    Raises CourseError for a missing file, one that is no picture or is cut off, and more than 64 million
-    pixels, before they are decoded.
+    Raises CourseError for a missing file, one that is no picture or is cut off, several pictures in one file
+    (an animation, or the pages of a scan), and more than 64 million pixels, before they are decoded.
     """
     import PIL.Image
 
-    path = existing_path(Path(path))
-    if not path.is_file():
+    if not isinstance(path, str | Path):
+        raise _no_picture(path, "path", "the path of a picture")
+    if "://" in str(path):
+        raise CourseError(f"{path} is an address, and open_picture reads files", "download the picture first")
+    try:
+        path = existing_path(Path(path))
+        is_file = path.is_file()
+    except OSError as error:  # a name that is too long
+        raise CourseError(f"{path!s:.60} cannot be read: {error.strerror}", PATH_FIX) from error
+    if not is_file:
         what = f"{path} is a folder" if path.is_dir() else f"{path} does not exist"
-        raise CourseError(what, "give the path of a picture")
+        raise CourseError(what, PATH_FIX)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the limit is our own
             with PIL.Image.open(path, formats=FORMATS) as picture:
                 _check_size(picture.size, path.name)
+                if getattr(picture, "is_animated", False) and picture.format != "MPO":
+                    what = f"{path.name} holds several pictures, and one is read"
+                    raise CourseError(
+                        what, f'PIL.Image.open("{path}")  # the first; seek(1) goes to the next'
+                    )
                 picture.load()
                 return as_rgb(picture)
     except PIL.Image.DecompressionBombError:
@@ -53,7 +67,8 @@ def open_picture(path: Path | str) -> Image:
 def as_rgb(picture: Image) -> Image:
     """The picture as RGB with 8 bits: turned as its EXIF says, transparent parts white.
 
-    Grey values of 16 bits are divided by 257.
+    Grey values of 16 bits are divided by 257. Raises CourseError for grey values that are outside 0 to 65,535
+    or no numbers.
     """
     import PIL.Image
     import PIL.ImageOps
@@ -70,7 +85,7 @@ def as_rgb(picture: Image) -> Image:
 def as_pictures(pictures: Any, name: str = "images") -> list[Image]:
     """A list of pictures or paths as RGB pictures. Raises InputError for anything else."""
     if (
-        isinstance(pictures, str | Path)
+        isinstance(pictures, str | Path | bytes)
         or not isinstance(pictures, Iterable)
         or isinstance(pictures, Mapping)
     ):
@@ -87,14 +102,26 @@ def as_picture(picture: Any, name: str = "image") -> Image:
     if isinstance(picture, str | Path):
         return open_picture(picture)
     if not isinstance(picture, PIL.Image.Image):
-        shown = " ".join(repr(picture).split())[:60]
-        what = f"{name} is {shown} (type {type(picture).__name__}), where a picture is expected"
-        raise InputError(what, "PIL.Image.fromarray(array)")
+        raise _no_picture(picture, name, "a picture")
     _check_size(picture.size, name)
     try:
         return as_rgb(picture)
     except (OSError, SyntaxError, EOFError) as error:  # Pillow reads a file's pixels only now
         raise CourseError(f"{name} cannot be read: {error}", "get the file again") from error
+    except (ValueError, AssertionError) as error:  # a mode such as La; a closed file
+        what = f"{name} cannot be read: {str(error) or 'its file is closed'}"
+        raise CourseError(what, 'open_picture("./picture.png")') from error
+
+
+def _no_picture(value: Any, name: str, expected: str) -> InputError:
+    """The error for a value that is neither a picture nor a path. Its fix makes one of the value."""
+    shown = " ".join(repr(value).split())[:60]
+    fix = 'open_picture("./picture.png")'
+    if hasattr(value, "shape"):
+        fix = "PIL.Image.fromarray(array)"
+    elif isinstance(value, bytes):
+        fix = "PIL.Image.open(io.BytesIO(content))"
+    return InputError(f"{name} is {shown} (type {type(value).__name__}), where {expected} is expected", fix)
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:
@@ -115,6 +142,9 @@ def _eight_bits(picture: Image) -> Image:
     import PIL.Image
 
     values = np.asarray(picture).astype(np.float64)
+    if not ((values >= 0) & (values <= 65_535)).all():  # NaN is not
+        what = f"a grey picture has values from {values.min():g} to {values.max():g}; read are 0 to 65,535"
+        raise CourseError(what, "PIL.Image.fromarray(array)  # of type uint8, 0 black and 255 white")
     if picture.mode == "F" and values.max(initial=0) <= 1:
         values = values * 255
     elif picture.mode.startswith("I;16") or values.max(initial=0) > 255:

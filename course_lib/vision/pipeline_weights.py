@@ -13,7 +13,13 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.models.files.headers import PIPELINE_FILE, read_json, read_safetensors_header
 from course_lib.models.files.pictures import part_weights, pipeline_parts
-from course_lib.models.files.weights import check_weights, raise_on_difference
+from course_lib.models.files.weights import (
+    check_depth,
+    check_weights,
+    raise_on_difference,
+    refuse_integers,
+    refuse_quantized,
+)
 
 LIBRARIES = ("diffusers", "transformers")
 LEFT_OUT = ("deepfloyd_if", "IFSafetyChecker")  # diffusers 0.42 cannot load it with transformers 5
@@ -32,6 +38,10 @@ def check_pipeline(folder: Path) -> dict[str, None]:
         if (library, name) == LEFT_OUT:
             left_out[part] = None
             continue
+        refuse_quantized(f"{folder.name}/{part}", read_json(folder / part, "config.json"))
+        if part == "scheduler" and "_class_name" not in read_json(folder / part, "scheduler_config.json"):
+            what = f"{folder.name}/scheduler has no settings: diffusers would draw with its own defaults"
+            raise CourseError(what, "download it again")
         kind = _class(library, name)
         if kind is None:
             what = f"{folder.name}: the part {part} is a {name} of {library}, not of {' or '.join(LIBRARIES)}"
@@ -66,6 +76,7 @@ def _check_part(folder: Path, kind: Any) -> None:
     weights = part_weights(folder)
     if not weights:
         raise CourseError(f"{folder.parent.name}/{folder.name} has no .safetensors file", "download it again")
+    check_depth(folder)
     with torch.device("meta"):
         model = kind.from_config(kind.load_config(folder, local_files_only=True))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -78,3 +89,4 @@ def _check_part(folder: Path, kind: Any) -> None:
         if shape != expected[name]:
             what = f"{where}: {name} has the shape {shape}; by config.json it is {expected[name]}"
             raise CourseError(what, "use the config.json that was saved with these weights")
+    refuse_integers(where, headers, model.state_dict())

@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from course_lib.atomic import atomic_folder
 from course_lib.errors import CourseError
-from course_lib.models.drivers.pretrained import LOADING_ERRORS, from_pretrained, one_line, weight_dtype
-from course_lib.models.files.headers import read_json
+from course_lib.models.drivers.pretrained import from_pretrained, library_errors, weight_dtype
+from course_lib.models.files.headers import PIPELINE_FILE, read_json
 from course_lib.models.files.pictures import resolve_pictures, stored_type
+from course_lib.models.files.weights import refuse_quantized
 from course_lib.models.planner.memory import memory_footprint
 from course_lib.models.schema.pictures import MODEL_TYPES
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.quiet import quiet
-from course_lib.vision.engine import PictureModel
+from course_lib.vision.engine import PictureModel, write_folder
 
 
 class TorchModel(PictureModel):
@@ -52,14 +52,8 @@ class TorchModel(PictureModel):
         Raises CourseError if the folder exists or cannot be written. An interrupted `save` leaves no files.
         """
         self._check_open()
-        target = Path(folder).expanduser()
-        try:
-            with atomic_folder(target) as partial, quiet():
-                self._write(partial)
-        except OSError as error:
-            fix = "choose a writable folder on a disk with enough space"
-            raise CourseError(f"{target} cannot be written: {error}", fix) from error
-        return target
+        with quiet():
+            return write_folder(folder, self._write)
 
     def _write(self, folder: Path) -> None:
         for part in self.parts:
@@ -90,12 +84,17 @@ class TransformersModel(TorchModel):
 
         folder = resolve_pictures(spec.source)
         if folder.is_file():
-            raise CourseError(f"{folder} is one file; the driver {cls.driver} loads folders", _other(spec))
-        kind = str(read_json(folder, "config.json").get("model_type"))
-        known = MODEL_TYPES[spec.task]
+            what = f"{folder} is one file; the driver {cls.driver} loads a folder with a config.json"
+            raise CourseError(what, _other(spec))
+        config, known = read_json(folder, "config.json"), MODEL_TYPES[spec.task]
+        kind = config.get("model_type") or read_json(folder, PIPELINE_FILE).get("_class_name")
         if kind not in known:
-            what = f"{spec.name} is a {kind}; for {spec.task}, transformers runs {', '.join(known)}"
-            raise CourseError(what, "choose a model made for the task")
+            actual = f"is a {kind}" if kind else "has no model_type in its config.json"
+            what = f"{spec.name} {actual}; for {spec.task}, transformers runs {', '.join(known)}"
+            ldsr = spec.task == "image-upscale" and "SuperResolution" in str(kind)
+            fix = 'load(..., driver="diffusers")' if ldsr else "choose a model made for the task"
+            raise CourseError(what, fix)
+        refuse_quantized(spec.name, config)
         check_architecture(spec, (known[kind],))
         model = from_pretrained(getattr(transformers, cls.auto_class), spec, folder)
         return cls(spec, [model], [model, *cls._processors(folder)])
@@ -120,14 +119,11 @@ def load_part(auto_class: str, folder: Path) -> Any:
     """Load an image processor with a class of transformers. Raises CourseError if that fails."""
     import transformers
 
-    try:
-        with quiet():
-            return getattr(transformers, auto_class).from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-    except LOADING_ERRORS as error:
-        what = f"the image processor of {folder.name} cannot be loaded: {one_line(error)}"
-        raise CourseError(what, "save the model's own image processor in the folder") from error
+    what = f"the image processor of {folder.name} cannot be loaded"
+    with library_errors(what, "save the model's own image processor in the folder"), quiet():
+        return getattr(transformers, auto_class).from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
 
 
 def stored_dtype(spec: ModelSpec, device: str, path: Path) -> Any:
@@ -144,3 +140,11 @@ def check_architecture(spec: ModelSpec, actual: tuple[str, ...]) -> None:
     if spec.architecture not in (None, *actual):
         what = f"architecture: {spec.architecture!r}, but {spec.name} is {' or '.join(actual)}"
         raise CourseError(what, "leave architecture out")
+
+
+def no_numbers(name: str, fix: str = 'load(..., precision="float32")') -> CourseError:
+    """The error for results of the model `name` that are NaN or infinite, as after an overflow in 16 bits."""
+    what = (
+        f"{name} computed values that are no finite numbers: its weights are damaged, or overflow in 16 bits"
+    )
+    return CourseError(what, fix)

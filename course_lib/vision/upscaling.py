@@ -13,11 +13,20 @@ from types import ModuleType
 from typing import Any, Self
 
 from course_lib.errors import CourseError
-from course_lib.models.drivers.pretrained import LOADING_ERRORS, one_line, select_device
+from course_lib.models.drivers.pretrained import library_errors, select_device
+from course_lib.models.files.headers import read_safetensors_header
 from course_lib.models.files.pictures import resolve_pictures
+from course_lib.models.files.weights import refuse_integers
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.shell import pip_install
-from course_lib.vision.torch_model import TorchModel, TransformersModel, check_architecture, stored_dtype
+from course_lib.vision.torch_model import (
+    TorchModel,
+    TransformersModel,
+    check_architecture,
+    no_numbers,
+    stored_dtype,
+)
+from course_lib.vision.working_memory import check_memory
 
 SPANDREL = {  # spandrel's name -> architectures of a specification
     "ESRGAN": ("esrgan", "real-esrgan"),  # one network, trained on other pictures
@@ -42,7 +51,7 @@ class Swin2SR(TransformersModel):
 
     def _upscale(self, pictures: list[Any], first: int) -> list[Any]:
         return batched(
-            pictures, lambda batch: self.model(pixel_values=self.pixels(batch)).reconstruction, self.scale
+            pictures, lambda batch: self.model(pixel_values=self.pixels(batch)).reconstruction, self
         )
 
 
@@ -65,20 +74,19 @@ class Spandrel(TorchModel):
         if path.suffix != ".safetensors":
             raise CourseError(f"{path} is no .safetensors file", 'load("./MODEL.safetensors", ...)')
         device = select_device(spec)
-        try:
+        what = f"spandrel knows no network with the tensors of {path.name}"
+        with library_errors(what, "choose another model"):
             found = spandrel.ModelLoader().load_from_state_dict(load_file(path))
-        except (*LOADING_ERRORS, AttributeError, spandrel.UnsupportedModelError) as error:
-            what = f"spandrel knows no network with the tensors of {path.name}: {one_line(error)}"
-            raise CourseError(what, "choose another model") from error
         if found.architecture.id not in SPANDREL or (found.input_channels, found.output_channels) != (3, 3):
             what = f"{path.name} is {found.architecture.id} with {found.input_channels} channels; "
             what += f"supported are {', '.join(SPANDREL)} with 3"
             raise CourseError(what, "choose another model")
         check_architecture(spec, SPANDREL[found.architecture.id])
+        refuse_integers(path.name, [read_safetensors_header(path)], found.model.state_dict())
         return cls(spec, found.to(device=device, dtype=stored_dtype(spec, device, path)))
 
     def _upscale(self, pictures: list[Any], first: int) -> list[Any]:
-        return batched(pictures, lambda batch: self.descriptor(as_tensor(batch, self.model)), self.scale)
+        return batched(pictures, lambda batch: self.descriptor(as_tensor(batch, self.model)), self)
 
     def _write(self, folder: Path) -> None:
         from safetensors.torch import save_model
@@ -129,8 +137,8 @@ def as_tensor(pictures: list[Any], module: Any) -> Any:
     return values.to(weight.device, torch.float32).div(255).to(weight.dtype)
 
 
-def batched(pictures: list[Any], run: Any, scale: int) -> list[Any]:
-    """The enlarged pictures. Those of one size are computed together.
+def batched(pictures: list[Any], run: Any, model: TorchModel) -> list[Any]:
+    """The pictures, enlarged by the model's `scale`. Those of one size are computed together.
 
     run: from pictures to values from 0 to 1, (pictures, 3, height, width).
     """
@@ -140,18 +148,23 @@ def batched(pictures: list[Any], run: Any, scale: int) -> list[Any]:
     for size in dict.fromkeys(picture.size for picture in pictures):
         places = [i for i, picture in enumerate(pictures) if picture.size == size]
         with torch.inference_mode():
+            check_memory(model, run, size, len(places))
             values = run([pictures[i] for i in places])
-        results |= {
-            i: to_picture(v, (size[0] * scale, size[1] * scale)) for i, v in zip(places, values, strict=True)
-        }
+        enlarged = (size[0] * model.scale, size[1] * model.scale)
+        results |= {i: to_picture(v, enlarged, model.name) for i, v in zip(places, values, strict=True)}
     return [results[i] for i in range(len(pictures))]
 
 
-def to_picture(values: Any, size: tuple[int, int]) -> Any:
-    """Values from 0 to 1, (3, height, width), as a picture of `size`; what is padded beyond it is cut."""
+def to_picture(values: Any, size: tuple[int, int], name: str) -> Any:
+    """Values from 0 to 1, (3, height, width), as a picture of `size`; what is padded beyond it is cut.
+
+    name: of the model. Raises CourseError for values that are no numbers, which would come out black.
+    """
     import torch
     from PIL import Image
 
+    if not torch.isfinite(values).all():
+        raise no_numbers(name)
     width, height = size
     rounded = (values[:, :height, :width].float().clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(rounded.permute(1, 2, 0).cpu().numpy())

@@ -11,13 +11,11 @@ import numpy as np
 from bankworld.pictures.faces import View, face
 from pretraining.publish import seal
 
-from course_lib import data, load
+from course_lib import load
 from course_lib.measure import machine
 from course_lib.measure.intervals import Estimate
 from course_lib.measure.verification import Pairs, all_pairs, far_and_tar, tar_at_far, threshold_at
 
-NAME = "haneul-faces"
-FOLDER = data.MODELS / NAME
 CARD = Path(__file__).with_name("face_card.md")
 IDENTITIES, VIEWS = 120, 8
 FAR = 0.001  # at which the threshold is chosen on validation identities
@@ -32,10 +30,13 @@ def pairs_of(model: Any, split: str) -> tuple[Pairs, list[View]]:
     ]
 
 
-def evaluate(log: Path) -> None:
-    """Write evaluation.json, the training log, the card and the checksums. log: of the training."""
-    shutil.copy(log, FOLDER / "training-log.jsonl")
-    model: Any = load(str(FOLDER), task="face-embedding")
+def evaluate(folder: Path, log: Path) -> None:
+    """Write evaluation.json, the training log, the card and the checksums of the model in `folder`.
+
+    log: of the training.
+    """
+    shutil.copy(log, folder / "training-log.jsonl")
+    model: Any = load(str(folder), task="face-embedding")
     validation, _ = pairs_of(model, "validation")
     test, views = pairs_of(model, "test")
     threshold = threshold_at(validation, FAR)
@@ -48,8 +49,8 @@ def evaluate(log: Path) -> None:
         counts = {"same": int(part.same.sum()), "different": int((~part.same).sum())}
         found["groups"][name] = {"far": far, "tar": tar, **counts}
     text = json.dumps(found, indent=1, default=lambda estimate: [estimate.value, estimate.low, estimate.high])
-    (FOLDER / "evaluation.json").write_text(text + "\n", "utf-8")
-    write_card()
+    (folder / "evaluation.json").write_text(text + "\n", "utf-8")
+    write_card(folder)
 
 
 def groups(pairs: Pairs, views: list[View]) -> dict[str, Any]:
@@ -72,17 +73,17 @@ def groups(pairs: Pairs, views: list[View]) -> dict[str, Any]:
     }
 
 
-def write_card() -> None:
-    """Write the model card from evaluation.json and the training log, and the checksums."""
-    found = json.loads((FOLDER / "evaluation.json").read_text("utf-8"))
-    last = json.loads((FOLDER / "training-log.jsonl").read_text("utf-8").splitlines()[-1])
+def write_card(folder: Path) -> None:
+    """Write the model card in `folder` from evaluation.json and the training log, and the checksums."""
+    found = json.loads((folder / "evaluation.json").read_text("utf-8"))
+    last = json.loads((folder / "training-log.jsonl").read_text("utf-8").splitlines()[-1])
     rows = [
         f"| {name} | {row['same']:,} | {share(row['tar'])} | {row['different']:,} | {share(row['far'], 2)} |"
         for name, row in found["groups"].items()
     ]
     text = CARD.read_text("utf-8").format(
         weights=found["weights"],
-        megabytes=(FOLDER / "model.safetensors").stat().st_size / 1e6,
+        megabytes=(folder / "model.safetensors").stat().st_size / 1e6,
         steps=last["step"],
         minutes=last["seconds"] / 60,
         processor=machine()["processor"],
@@ -93,8 +94,8 @@ def write_card() -> None:
         at_1000=share(found["tar at far 0.001"]),
         rows="\n".join(rows),
     )
-    (FOLDER / "README.md").write_text(text, "utf-8")
-    seal(FOLDER)
+    (folder / "README.md").write_text(text, "utf-8")
+    seal(folder)
 
 
 def share(estimate: list[float] | Estimate, digits: int = 1) -> str:

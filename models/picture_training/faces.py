@@ -7,7 +7,7 @@ Two pictures of one face get vectors with a small angle between them (Deng et al
 from __future__ import annotations
 
 import random
-import shutil
+from pathlib import Path
 
 import torch
 from bankworld.pictures.faces import PIXELS, face
@@ -15,6 +15,7 @@ from transformers import ResNetConfig, ResNetModel
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from course_lib import data
+from course_lib.atomic import atomic_folder
 from picture_training.face_card import evaluate
 from picture_training.publish import read_options
 from picture_training.run import Run
@@ -58,14 +59,14 @@ def margin_at(step: int, steps: int) -> float:
     return MARGIN * min(1.0, max(0.0, 3 * step / steps - 1))
 
 
-def loss_of(model: ArcFace, step: int) -> torch.Tensor:
-    """The loss on this step's pictures, all of them new."""
+def loss_of(model: ArcFace, step: int, steps: int) -> torch.Tensor:
+    """The loss on this step's pictures, all of them new. steps: of the whole training."""
     rng = random.Random(f"arcface/{step}")
     identities = [rng.randrange(IDENTITIES) for _ in range(BATCH)]
     pictures = [face("train", identity, rng.getrandbits(32))[0] for identity in identities]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         embeddings = model(from_minus_one(pictures))
-    return model.loss(embeddings, torch.tensor(identities), margin_at(step, STEPS))
+    return model.loss(embeddings, torch.tensor(identities), margin_at(step, steps))
 
 
 def new_run(steps: int, *, resume: bool) -> tuple[Run, ArcFace]:
@@ -76,23 +77,22 @@ def new_run(steps: int, *, resume: bool) -> tuple[Run, ArcFace]:
     return Run(NAME, model, [optimiser], steps, resume=resume), model
 
 
-def publish(model: ArcFace) -> None:
-    """Write models/haneul-faces in 16 bits."""
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    model.embedder.eval().half().save_pretrained(FOLDER)
+def publish(model: ArcFace, log: Path) -> None:
+    """Write models/haneul-faces in 16 bits, with its card. Until all of it is there, an older one stays."""
     size = {"height": PIXELS, "width": PIXELS}
-    ViTImageProcessorPil(size=size, resample=2, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(
-        FOLDER
-    )
+    processor = ViTImageProcessorPil(size=size, resample=2, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    with atomic_folder(FOLDER, replace=True) as partial:
+        model.embedder.eval().half().save_pretrained(partial)
+        processor.save_pretrained(partial)
+        evaluate(partial, log)
 
 
 def main() -> None:
     options = read_options(__doc__, STEPS, pausable=True)
     run, model = new_run(options.steps, resume=options.resume)
-    run.train(lambda step: loss_of(model, step), options.until)
+    run.train(lambda step: loss_of(model, step, run.steps), options.until)
     if run.step == run.steps:
-        publish(model)
-        evaluate(run.log)
+        publish(model, run.log)
 
 
 if __name__ == "__main__":

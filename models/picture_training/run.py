@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from course_lib import data
 from course_lib.atomic import atomic_file
+from course_lib.errors import CourseError
 
 RUNS = data.ROOT / "runs"
 SAVE_SECONDS, LOG_STEPS = 60.0, 50
@@ -50,6 +51,9 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume and self.checkpoint.exists():
             state = torch.load(self.checkpoint, weights_only=True)
+            if state["step"] > steps:
+                what = f"the checkpoint of {name} is at step {state['step']}, and the training has {steps}"
+                raise CourseError(what, f"--steps {state['step']}, or leave --resume out to begin anew")
             model.load_state_dict(state["model"])
             for optimiser, its in zip(optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(its)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
+import nbformat
 import pytest
 
 from course_lib.chapters import read_notebook
@@ -102,6 +104,15 @@ def answer(page, cell, text):
     return cell.locator(".jp-OutputArea").inner_text()
 
 
+def spread_questions(workspace: Path) -> None:
+    """In the chapter's copy, take the fewer questions from all areas."""
+    path = workspace / CHAPTER
+    notebook = read_notebook(path)
+    asks = next(cell for cell in notebook.cells if "[::2], 80)" in cell.source)
+    asks.source = asks.source.replace("[::2], 80)", "[::8], 80)")
+    nbformat.write(notebook, path)
+
+
 def test_a_learner_in_chapter_01(server, page, tmp_path):
     from playwright.sync_api import expect
 
@@ -109,6 +120,7 @@ def test_a_learner_in_chapter_01(server, page, tmp_path):
     outside = []
     inside = (server, "data:", "blob:", server.replace("http", "ws"))
     page.on("request", lambda r: None if r.url.startswith(inside) else outside.append(r.url))
+    spread_questions(tmp_path / "workspace")
     page.goto(f"{server}/lab/tree/{CHAPTER}")
     page.wait_for_function(CONNECTED, timeout=120_000)
     page.set_default_timeout(60_000)

@@ -331,5 +331,5 @@ def test_whether_a_model_is_shipped_is_told_by_its_own_folder():
     assert [name for name in names if catalog.is_shipped(name)] == [
         n for n in names if n in catalog.shipped()
     ]
-    for other in ("", ".", "..", "haneul-4m/", "../models/haneul-4m", "llama-none"):
+    for other in ("", ".", "..", "haneul-4m/", "../models/haneul-4m", "llama-none", "x" * 999, "a\0"):
         assert not catalog.is_shipped(other) and catalog.shipped_folder(other) is None

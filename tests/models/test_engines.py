@@ -1,5 +1,6 @@
 """Engines (loaded models): stream and batch give the same answers as single calls; scores are correct."""
 
+import json
 import math
 import shutil
 import threading
@@ -434,9 +435,34 @@ def test_a_roberta_model_does_not_use_its_first_positions(tmp_path):
 
 def test_a_classifier_gives_probabilities(heads):
     engine = load(heads["text-classification"], task="text-classification")
-    for row in engine.classify(TEXTS):
-        assert set(row) == {"LABEL_0", "LABEL_1", "LABEL_2"} and sum(row.values()) == pytest.approx(1)
-    assert engine.classify([]) == []
+    model = BertForSequenceClassification.from_pretrained(heads["text-classification"]).eval()
+    tokenizer = AutoTokenizer.from_pretrained(heads["text-classification"])
+    rows = engine.classify(TEXTS)
+    for text, row in zip(TEXTS, rows, strict=True):
+        with torch.inference_mode():
+            expected = model(**tokenizer(text, return_tensors="pt")).logits[0].softmax(0)
+        assert row == pytest.approx({f"LABEL_{i}": float(p) for i, p in enumerate(expected)}, abs=1e-5)
+    assert rows[0] != pytest.approx(rows[1], abs=1e-3) and engine.classify([]) == []
+
+
+def test_a_classifier_of_several_labels_at_once_and_one_without_labels(heads, tmp_path):
+    config = json.loads((heads["text-classification"] / "config.json").read_text())
+    shutil.copytree(heads["text-classification"], tmp_path / "several")
+    config |= {
+        "problem_type": "multi_label_classification",
+        "id2label": {"0": "fee", "1": "card", "2": "loan"},
+    }
+    (tmp_path / "several" / "config.json").write_text(json.dumps(config))
+    engine = load(tmp_path / "several", task="text-classification")
+    (row,), (plain,) = (
+        each.classify(["a fee"])
+        for each in (engine, load(heads["text-classification"], task="text-classification"))
+    )
+    odds = [p / (1 - p) for p in row.values()]  # the exponential of each logit
+    assert list(row) == ["fee", "card", "loan"]
+    assert [o / sum(odds) for o in odds] == pytest.approx(list(plain.values()), abs=1e-5)
+    with pytest.raises(CourseError, match=r"gives one score.*\n.*task=\"rerank\""):
+        load(heads["rerank"], task="text-classification")
 
 
 def test_a_model_without_a_matching_head_is_refused(heads):

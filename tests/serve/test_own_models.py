@@ -386,12 +386,30 @@ def test_models_that_pip_brings_are_pulled_by_ollamas_name(tmp_path, monkeypatch
 def test_a_larger_num_ctx_loads_the_model_anew_and_ps_tells_its_memory(store):
     worker = Worker(store, Settings(context_length=256, num_parallel=1))
     tag = store.find(BASE)
-    for num_ctx, context in [(None, 256), (100, 256), (1024, 1024), (None, 1024), (10**6, 2048)]:
+    for num_ctx, context in [(100, 256), (None, 256), (257, 512), (None, 512), (10**6, 2048)]:
         with worker._engine(tag, None, num_ctx) as (engine, _):
             assert engine.context == context
         ((_, model, placed),) = [found for found in worker.loaded() if found[0].name == tag.name]
         assert placed.context == context and placed.bytes > model.bytes + 1000
     assert len(worker.manager.loaded_models()) == 1
+    worker.close()
+
+
+def test_a_small_num_ctx_of_the_first_request_leaves_others_their_context(store):
+    placed = place(store, store.find(BASE), Settings(), num_ctx=40)
+    assert placed.context == place(store, store.find(BASE), Settings()).context == 2048
+
+
+def test_a_model_that_is_unloaded_in_use_is_not_loaded_twice(store):
+    """Each keep_alive 0 during a long answer took the memory of the model once more."""
+    worker, tag = Worker(store, Settings(num_parallel=1)), store.find(BASE)
+    with worker._engine(tag, None) as (first, _):
+        worker.placements.unload(tag)
+        with worker._engine(tag, None) as (second, _):
+            assert first is second
+        worker.placements.unload(tag)
+        assert len(worker.manager.loaded_models()) == 1
+    assert worker.manager.loaded_models() == [] and worker.loaded() == []
     worker.close()
 
 

@@ -103,6 +103,27 @@ def test_an_altered_file_is_not_loaded_and_the_next_pull_mends_it(small):
     worker.close()
 
 
+def test_what_is_deleted_while_it_is_pulled_or_read_is_not_found(small, monkeypatch):
+    """The pull ended in "internal server error"; the manifest counted as damaged."""
+    pulling = small.pull(NAME)
+    while next(pulling) != {"status": "verifying sha256 digest"}:
+        pass
+    read = storing._read
+
+    def late(path):
+        path.unlink(missing_ok=True)
+        return read(path)
+
+    small.delete(NAME)
+    with pytest.raises(ApiError) as pulled:
+        list(pulling)
+    list(small.pull(NAME))
+    monkeypatch.setattr(storing, "_read", late)
+    with pytest.raises(ApiError) as found:
+        small.find(NAME)
+    assert (pulled.value.status, found.value.status) == (404, 404)
+
+
 def test_a_damaged_manifest_is_named_and_harms_no_other_model(small, caplog):
     small.copy(NAME, "other")
     path = small.manifests / "library" / "haneul-300k" / "q4_0.json"

@@ -102,6 +102,38 @@ def test_the_margin_is_0_at_first_and_whole_at_the_end():
     assert faces.margin_at(600, 900) == faces.margin_at(900, 900) == faces.MARGIN
 
 
+def test_the_margin_moves_with_the_steps_that_are_asked_for(monkeypatch):
+    monkeypatch.setattr(faces, "BATCH", 2)
+    margins = []
+
+    class Margins(faces.ArcFace):
+        def loss(self, embeddings, identities, margin):
+            margins.append(margin)
+
+    model = Margins()
+    for step in (0, 45, 90):
+        faces.loss_of(model, step, 90)
+    assert margins == [0, pytest.approx(faces.MARGIN / 2), faces.MARGIN]
+
+
+def test_the_older_faces_stay_until_the_new_ones_are_whole(monkeypatch, tmp_path):
+    def fails(folder, log):
+        assert sorted(p.name for p in folder.glob("*.safetensors")) == ["model.safetensors"]
+        raise OSError("no space left on device")
+
+    (tmp_path / "haneul-faces").mkdir()
+    (tmp_path / "haneul-faces" / "model.safetensors").write_text("older")
+    monkeypatch.setattr(faces, "FOLDER", tmp_path / "haneul-faces")
+    monkeypatch.setattr(faces, "evaluate", fails)
+    with pytest.raises(OSError, match="no space"):
+        faces.publish(faces.ArcFace(), tmp_path / "log.jsonl")
+    assert [p.read_text() for p in tmp_path.rglob("*.*") if p.is_file()] == ["older"]
+    monkeypatch.setattr(faces, "evaluate", lambda folder, log: None)
+    faces.publish(faces.ArcFace(), tmp_path / "log.jsonl")
+    assert [p.name for p in tmp_path.iterdir()] == ["haneul-faces"]
+    assert (tmp_path / "haneul-faces" / "model.safetensors").stat().st_size > 1e6
+
+
 def test_the_judges_labels_make_every_prompt_once():
     assert [len(group) for group in judge.GROUPS] == [6, 4, 18]
     for thing in EVERYTHING:

@@ -3,10 +3,13 @@
 import functools
 
 import numpy as np
+import pytest
 import torch
 from bankworld.pictures import draw_picture
 from picture_training import captioner, run, upscaler
 from picture_training.tensors import from_zero
+
+from course_lib.errors import CourseError
 
 
 def test_the_captioners_tokens_spell_every_caption():
@@ -54,3 +57,12 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path, monke
         ended.append(torch.cat([p.detach().flatten() for p in model.parameters()]).numpy())
         assert training.step == 4 and "loss" in training.log.read_text()
     assert np.array_equal(*ended)
+
+
+def test_a_checkpoint_behind_the_last_step_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "RUNS", tmp_path)
+    model = torch.nn.Linear(1, 1)
+    first = run.Run("line", model, run.optimisers(model, 1e-3, 1e-3, "none"), 3, resume=False)
+    first.train(lambda step: model(torch.ones(1, 1)).sum())
+    with pytest.raises(CourseError, match="at step 3, and the training has 2"):
+        run.Run("line", model, run.optimisers(model, 1e-3, 1e-3, "none"), 2, resume=True)

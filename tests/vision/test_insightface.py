@@ -1,6 +1,7 @@
 """InsightFace's files: faces are found, turned upright and embedded; none and two faces are refused."""
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 from skimage.transform import SimilarityTransform
@@ -29,11 +30,30 @@ def test_a_face_is_found_where_it_is(model):
 
 
 def test_none_and_two_faces_are_refused(model):
-    with pytest.raises(CourseError, match="finds no faces in a picture of 640 x 640"):
+    with pytest.raises(CourseError, match=r"finds no faces in images\[0\], of 640 x 640"):
         model.embed_faces(tiny.spots())
     with pytest.raises(CourseError, match=r"finds 2 faces .*128-160-192-224") as caught:
         model.embed_faces([tiny.spots((5, 6)), tiny.spots((5, 6), (15, 3))])
     assert "crop(box)" in caught.value.fix
+    with pytest.raises(CourseError, match=r"no faces in images\[9\]"):  # of the second batch
+        model.embed_faces([*[tiny.spots((5, 6))] * 9, tiny.spots()])
+
+
+def test_weights_beside_an_onnx_file_are_saved_with_it(tmp_path):
+    tiny.buffalo_l(tmp_path / "whole")
+    (tmp_path / "split").mkdir()
+    (tmp_path / "split" / "notes.txt").write_text("not part of the model")
+    embedder = onnx.load(tmp_path / "whole" / "w600k_r50.onnx")
+    path = tmp_path / "split" / "e.onnx"
+    onnx.save(embedder, path, save_as_external_data=True, location="e.data", size_threshold=0)
+    model = load(tmp_path / "split", task="face-embedding", architecture="buffalo_l")
+    again = load(model.save(tmp_path / "saved"), task="face-embedding", architecture="buffalo_l")
+    face = tiny.spots((1, 1), size=(112, 112))
+    assert np.array_equal(again.embed_faces(face), model.embed_faces(face))
+    assert sorted(p.name for p in (tmp_path / "saved").iterdir()) == ["e.data", "e.onnx"]
+    assert again.weight_bytes > 3_000_000
+    with pytest.raises(CourseError, match="cannot be written"):
+        model.save(tmp_path / "split" / "notes.txt" / "saved")
 
 
 def test_vectors_have_length_1_and_do_not_depend_on_the_place(model):

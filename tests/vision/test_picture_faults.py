@@ -1,79 +1,30 @@
 """Files of picture models that are wrong, cut off, pickles, or of another model; and calls that cannot be."""
 
 import json
+import re
 import sys
-from types import ModuleType
+import tomllib
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from course_lib.data import ROOT
 from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.drivers.arguments import InputError
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.schema import SpecError
 from course_lib.quiet import quiet
-from course_lib.vision import to_safetensors, upscaling
+from course_lib.shell import command_line
+from course_lib.vision import to_safetensors, upscaling, working_memory
 from tests.vision import tiny, tiny_pipelines
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 27, 3), dtype=np.uint8))
-KINDS = {  # one of each driver: task, architecture, writer, a file of weights
-    "huggingface": ("image-to-text", "vit-gpt2", tiny.vit_gpt2, "model.safetensors"),
-    "diffusers": (
-        "image-generation",
-        "sdxl",
-        tiny_pipelines.sdxl,
-        "unet/diffusion_pytorch_model.safetensors",
-    ),
-    "spandrel": ("image-upscale", "esrgan", tiny.esrgan, "x4.safetensors"),
-    "onnxruntime": ("face-embedding", "buffalo_l", tiny.buffalo_l, "det_10g.onnx"),
-}
-
-
-@pytest.fixture(params=KINDS)
-def files(request, tmp_path):
-    task, architecture, write, weights = KINDS[request.param]
-    write(tmp_path / "model")
-    return {"source": str(tmp_path / "model"), "task": task, "architecture": architecture}, weights, tmp_path
-
-
-def test_cut_and_wrong_files_are_refused(files):
-    spec, weights, folder = files
-    path = folder / "model" / weights
-    whole = path.read_bytes()
-    for content in (
-        whole[: len(whole) // 2],
-        whole[:-1] if path.suffix != ".onnx" else b"",
-        b"<html>no</html>",
-    ):
-        path.write_bytes(content)
-        with pytest.raises(CourseError, match=path.name):
-            load(spec)
-    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
-    with pytest.raises(CourseError, match="Git LFS pointer"):
-        load(spec)
-
-
-def test_missing_and_unknown_tensors_are_refused(files):
-    spec, weights, folder = files
-    path = folder / "model" / weights
-    if path.suffix == ".onnx":
-        path.with_name("w600k_r50.onnx").unlink()
-        with pytest.raises(CourseError, match="has 0 ONNX models of the kind embedder"):
-            load(spec)
-        return
-    tensors = load_file(path)
-    name = next(iter(tensors))
-    for changed in (
-        {k: v for k, v in tensors.items() if k != name},
-        {name: tensors[name][:1]} | {"x": torch.ones(1)},
-    ):
-        save_file(changed, path, metadata={"format": "pt"})
-        with pytest.raises(CourseError, match=r"lacks|spandrel knows no|shape"):
-            load(spec)
 
 
 def test_a_pickle_is_refused_and_its_tensors_can_be_kept(tmp_path):
@@ -87,6 +38,27 @@ def test_a_pickle_is_refused_and_its_tensors_can_be_kept(tmp_path):
         with pytest.raises(CourseError, match=r"x4\.pth is a pickle.*run any code.*\n.*to_safetensors\("):
             load(source, **spec)
     assert np.array_equal(np.asarray(load(to_safetensors(path), **spec).upscale(PICTURE)), expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": torch.ones(1), "b": {"c": torch.ones(1)}}, "has tensors inside 'b'"),  # would be left out
+        ({1: torch.ones(1)}, "cannot hold"),
+        ({"a": torch.ones(1, device="meta")}, "cannot hold"),
+        ({"a": torch.ones(1).to_sparse()}, "cannot hold"),
+        ([torch.ones(1)], "no tensors by name"),
+        (torch.nn.Linear(1, 1), r"it needs torch\.nn\.modules\.linear\.Linear$"),  # not torch's advice
+    ],
+)
+def test_a_pickle_that_cannot_be_kept_whole_is_refused(content, message, tmp_path):
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(CourseError) as caught:
+        to_safetensors(tmp_path / "x.pth")
+    assert re.search(message, caught.value.what) and "safetensors" in caught.value.fix
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pth"]
+    with pytest.raises(CourseError, match="is no file"):
+        to_safetensors(tmp_path / "y.pth")
 
 
 def test_a_pickle_with_code_is_not_run(tmp_path):
@@ -125,6 +97,17 @@ def test_another_architecture_or_factor_than_the_files_have_is_refused(tmp_path)
     with pytest.raises(CourseError, match="scale is 4, and b enlarges 2 times") as caught:
         load(tmp_path / "b", task="image-upscale", params={"scale": 4})
     assert '"scale": 2' in caught.value.fix
+    (tmp_path / "b" / "config.json").write_text("{}")
+    with pytest.raises(CourseError, match=r"b has no model_type in its config\.json"):
+        load(tmp_path / "b", task="image-upscale")
+    tiny.git(tmp_path / "d")
+    with pytest.raises(Unsupported, match="a model of pictures"):
+        load(tmp_path / "d", task="text-embedding")
+    tiny_pipelines.ldsr(tmp_path / "e")
+    with pytest.raises(CourseError, match="e is a LDMSuperResolutionPipeline; for face-embedding"):
+        load(tmp_path / "e", task="face-embedding")
+    with pytest.raises(CourseError, match=r"a pipeline of diffusers.*\n.*task=\"image-upscale\""):
+        load(tmp_path / "e")
     tiny_pipelines.ddpm(tmp_path / "c")
     with pytest.raises(CourseError, match=r"a pipeline of diffusers.*\n.*task=\"image-generation\""):
         load(tmp_path / "c")
@@ -189,6 +172,17 @@ def test_prompts_are_texts_that_fit(painter):
         painter.generate(["hello"])
 
 
+def test_a_prompt_is_not_cut_where_a_shorter_tokenizer_would(tmp_path):
+    tiny_pipelines.stable_diffusion(tmp_path / "model")
+    settings = tmp_path / "model" / "tokenizer" / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"model_max_length": 8}))
+    short = load(tmp_path / "model", task="image-generation")
+    with pytest.raises(InputError, match=r"prompts\[0\] has 9 tokens; model reads 8"):
+        short.draw("a red card with a blue sign", num_inference_steps=1)
+    with pytest.raises(InputError, match="index 1000 is out of bounds"):
+        short.draw("a card", num_inference_steps=1000)
+
+
 def test_what_a_model_has_not_is_refused(tmp_path):
     tiny_pipelines.ddpm(tmp_path / "ddpm")
     ddpm = load(tmp_path / "ddpm", task="image-generation")
@@ -208,6 +202,8 @@ def test_pictures_of_any_size_are_read(tmp_path):
     tiny.vit_gpt2(tmp_path / "captioner")
     captioner = load(tmp_path / "captioner", task="image-to-text")
     assert isinstance(captioner.caption(Image.new("L", (1, 1)), max_tokens=2), str)
+    with pytest.raises(InputError, match=r"max_tokens is 0, where a whole number.*\n.*caption\("):
+        captioner.caption(PICTURE, max_tokens=0)
     with pytest.raises(CourseError, match=r"max_tokens is 40, .* at most 31"):
         captioner.caption(PICTURE, max_tokens=40)
     for write, scale in ((tiny.swin2sr, 2), (tiny.esrgan, 4), (tiny.swinir, 2)):
@@ -222,6 +218,27 @@ def test_pictures_of_any_size_are_read(tmp_path):
     captioner.close()
     with pytest.raises(CourseError, match="has been closed"):
         captioner.caption(PICTURE)
+
+
+def test_drawn_pixels_that_are_too_many_for_the_memory_are_refused(painter, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**30))
+    with pytest.raises(CourseError, match=r"sdxl needs more than [\d.]+ GiB for 2 x 8192 x 8192 pixels"):
+        painter.draw(["a card"] * 2, width=8192, height=8192)
+
+
+@pytest.mark.parametrize("write", [tiny.swin2sr, tiny.esrgan])
+def test_a_picture_that_is_too_large_for_the_memory_is_refused(write, tmp_path, monkeypatch):
+    write(tmp_path / "model")
+    driver = "huggingface" if write is tiny.swin2sr else "spandrel"
+    model = load(tmp_path / "model", task="image-upscale", driver=driver)
+    expected = np.asarray(model.upscale(PICTURE))
+    monkeypatch.setattr(working_memory, "LARGE", 0)
+    assert np.array_equal(np.asarray(model.upscale(PICTURE)), expected)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**30))
+    with pytest.raises(
+        CourseError, match=r"model needs more than [\d.]+ GiB for 1 x 3000 x 3000 pixels, and 1\.0"
+    ):
+        model.upscale(Image.new("RGB", (3000, 3000)))
 
 
 def test_spandrel_is_imported_without_removing_what_another_thread_imports(monkeypatch):
@@ -239,6 +256,26 @@ def test_spandrel_is_imported_without_removing_what_another_thread_imports(monke
     del sys.modules["torchvision"]
     upscaling.import_spandrel()
     assert sys.modules["torchvision"] is other and "torchvision.transforms" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("made_by", "command"),
+    [
+        ("", [sys.executable, "-m", "pip", "install"]),
+        ("uv = 0.9", ["uv", "pip", "install", "--python", sys.executable]),
+    ],
+)
+def test_a_missing_spandrel_is_told_with_the_command_for_this_environment(
+    monkeypatch, tmp_path, made_by, command
+):
+    (tmp_path / "pyvenv.cfg").write_text(f"home = /usr\n{made_by}\n")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "spandrel", None)  # as if it were not installed
+    with pytest.raises(CourseError, match="spandrel is not installed") as told:
+        upscaling.import_spandrel()
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    (spandrel,) = tools["course"]["without-dependencies"]
+    assert told.value.fix == command_line(*command, "--no-deps", spandrel, "einops==0.8.2")
 
 
 def test_quiet_while_another_thread_imports_diffusers(monkeypatch):

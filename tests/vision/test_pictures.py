@@ -101,6 +101,28 @@ def test_grey_values_of_32_bits_up_to_255_stay(dtype):
     assert pixel(as_picture(Image.fromarray(np.array([[0, 25700]], dtype))), 1, 0) == (100, 100, 100)
 
 
+@pytest.mark.parametrize("values", [[0, 65_536], [-1, 7], [0, np.nan], [0, np.inf]])
+def test_grey_values_beyond_16_bits_are_refused(values):
+    with pytest.raises(CourseError, match=r"values from .* read are 0 to 65,535"):
+        as_picture(Image.fromarray(np.array([values], np.float32)))
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
+def test_a_file_with_several_pictures_is_refused(suffix, tmp_path):
+    path = tmp_path / f"several.{suffix}"
+    LEFT_RED.save(path, save_all=True, append_images=[Image.new("RGB", LEFT_RED.size)])
+    with pytest.raises(CourseError, match=r"holds several pictures.*\n.*PIL\.Image\.open") as caught:
+        open_picture(path)
+    with Image.open(path) as chosen:
+        chosen.seek(1)
+        assert pixel(as_picture(chosen), 0, 0) == (0, 0, 0), caught.value.fix
+
+
+def test_the_preview_in_a_photo_is_no_second_picture(tmp_path):
+    LEFT_RED.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[LEFT_RED.resize((8, 4))])
+    assert open_picture(tmp_path / "phone.jpg").size == (40, 20)
+
+
 def png_of_zeros(width, height):
     """A PNG of one colour, made by hand: Pillow would hold all of its pixels."""
 
@@ -126,8 +148,23 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(side, tmp_path):
 
 def test_only_pictures_and_paths_are_pictures(tmp_path):
     assert [picture.size for picture in as_pictures([LEFT_RED, LEFT_RED.convert("L")])] == [(40, 20)] * 2
-    for value in (np.zeros((4, 4, 3)), b"png", None, 3):
-        with pytest.raises(InputError, match="where a picture is expected"):
+    for value, fix in ((np.zeros((4, 4, 3)), "fromarray"), (b"png", "BytesIO"), (None, "open_picture")):
+        with pytest.raises(InputError, match=f"where a picture is expected\n.*{fix}"):
             as_picture(value)
-    with pytest.raises(InputError, match="a list of pictures"):
-        as_pictures("picture.png")
+        with pytest.raises(InputError, match="where the path of a picture is expected"):
+            open_picture(value)
+    for value in ("picture.png", b"png"):
+        with pytest.raises(InputError, match="a list of pictures"):
+            as_pictures(value)
+    LEFT_RED.save(tmp_path / "closed.png")
+    with Image.open(tmp_path / "closed.png") as closed:
+        pass
+    for value in (closed, LEFT_RED.convert("LA").convert("La")):
+        with pytest.raises(CourseError, match="image cannot be read"):
+            as_picture(value)
+
+
+def test_what_is_no_path_of_a_file_is_refused():
+    for path, message in (("https://example.com/a.png", "is an address"), ("a" * 5000, "too long")):
+        with pytest.raises(CourseError, match=message):
+            open_picture(path)

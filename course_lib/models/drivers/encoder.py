@@ -13,7 +13,7 @@ from course_lib.models.drivers.adapters import head_label_count
 from course_lib.models.drivers.arguments import as_text
 from course_lib.models.drivers.context import context_length
 from course_lib.models.drivers.engine import Engine, Kind
-from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer
+from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer, refuse_pictures
 from course_lib.models.drivers.reply import Prompt
 from course_lib.models.drivers.torch_engine import TorchEngine, batches
 from course_lib.models.files.headers import read_json
@@ -71,6 +71,7 @@ class Encoder(TorchEngine):
         from transformers import AutoModel, AutoModelForSequenceClassification
 
         folder = resolve(spec.source)
+        refuse_pictures(folder)
         if spec.task == "text-embedding":
             model = from_pretrained(AutoModel, spec, folder, **_no_pooler(folder))
         else:
@@ -189,8 +190,11 @@ class Encoder(TorchEngine):
         import numpy as np
 
         logits = self._logits([dict(self._tokenize(text)) for text in texts])
-        probabilities = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf))
-        probabilities /= probabilities.sum(1, keepdims=True)
+        if self.model.config.problem_type == "multi_label_classification":  # each label by itself
+            probabilities = 1 / (1 + np.exp(-logits))
+        else:
+            probabilities = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf))
+            probabilities /= probabilities.sum(1, keepdims=True)
         labels = self.model.config.id2label
         return [{labels[i]: float(p) for i, p in enumerate(row)} for row in probabilities]
 
@@ -267,3 +271,6 @@ def _check_head(folder: Path, spec: ModelSpec, adapter_labels: int | None) -> No
     if spec.task == "rerank" and labels != 1:
         what = f"{folder.name} gives {labels} labels; a reranker gives one score"
         raise CourseError(what, 'load(..., task="text-classification")')
+    if spec.task == "text-classification" and labels == 1:  # its probability would always be 1
+        what = f"{folder.name} gives one score, and a classifier a probability for each of its labels"
+        raise CourseError(what, 'load(..., task="rerank")')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,20 @@ from course_lib.models.schema.spec import ModelSpec
 from course_lib.quiet import quiet
 
 POOLER = {"pooler.dense.weight", "pooler.dense.bias"}  # BERT's layer on top of its encoder, which is not used
-LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
+
+
+@contextmanager
+def library_errors(what: str, fix: str) -> Iterator[None]:
+    """Turn any error of another library into a CourseError with its message: such errors share no class.
+
+    what: what failed.
+    """
+    try:
+        yield
+    except CourseError:
+        raise
+    except Exception as error:
+        raise CourseError(f"{what}: {one_line(error)}", fix) from error
 
 
 def select_device(spec: ModelSpec) -> str:
@@ -57,7 +72,7 @@ def from_pretrained(auto_class: Any, spec: ModelSpec, folder: Path, **kwargs: An
     if kwargs.get("add_pooling_layer") is False:
         replaced |= POOLER
     kwargs |= quantization | ({"device_map": "auto"} if _spread_over_gpus(spec, device) else {})
-    try:
+    with library_errors(f"transformers cannot load {folder.name}", "course doctor"):
         check_weights(folder, auto_class, replaced=replaced, **changes)
         with quiet():
             model, info = auto_class.from_pretrained(
@@ -69,9 +84,6 @@ def from_pretrained(auto_class: Any, spec: ModelSpec, folder: Path, **kwargs: An
                 output_loading_info=True,
                 **kwargs,
             )
-    except LOADING_ERRORS as error:
-        what = f"transformers cannot load {folder.name}: {one_line(error)}"
-        raise CourseError(what, "course doctor") from error
     raise_on_difference(folder.name, sorted(set(info["missing_keys"]) - replaced), [])  # quantized weights
     model = model if "device_map" in kwargs else model.to(device)
     if getattr(model, "is_loaded_in_4bit", False):
@@ -114,13 +126,14 @@ def load_tokenizer(folder: Path) -> Any:
     """Load the tokenizer in a folder. Raises CourseError if that fails."""
     from transformers import AutoTokenizer
 
-    try:
+    what, fix = (
+        f"the tokenizer of {folder.name} cannot be loaded",
+        "save the model's own tokenizer in the folder",
+    )
+    with library_errors(what, fix):
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except LOADING_ERRORS as error:
-        what = f"the tokenizer of {folder.name} cannot be loaded: {one_line(error)}"
-        raise CourseError(what, "save the model's own tokenizer in the folder") from error
 
 
 def one_line(error: BaseException) -> str:
-    """The error's message on one line, at most 300 characters of it."""
-    return " ".join(str(error).split())[:300]
+    """The error's message on one line, at most 300 characters of it; the name of its class if it has none."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -102,10 +102,10 @@ def part_weights(folder: Path) -> list[Path]:
     """The weight files of a model of transformers or diffusers in its folder; none for a tokenizer."""
     index = read_json(folder, f"{STEM}.safetensors.index.json").get("weight_map")
     if isinstance(index, dict):
-        if not all(isinstance(name, str) for name in index.values()):
+        if any(Path(str(name)).name != name for name in index.values()):  # diffusers would leave the folder
             what = f"{STEM}.safetensors.index.json of {folder.name} does not list files"
             raise CourseError(what, "download it again")
-        return [folder / Path(name).name for name in sorted(set(index.values()))]
+        return [folder / name for name in sorted(set(index.values()))]
     single = folder / f"{STEM}.safetensors"
     return [single] if single.is_file() else weight_paths(folder)
 

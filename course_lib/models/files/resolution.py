@@ -202,8 +202,9 @@ def check_folder(folder: Path, name: str = "") -> Path:
         what = f"{shown} is a LoRA adapter, not a complete model"
         raise CourseError(what, f'load("{base}", adapters=["{name or folder}"])')
     if PIPELINE_FILE in names:
+        enlarges = "SuperResolution" in str(read_json(folder, PIPELINE_FILE).get("_class_name"))
         what = f"{shown} is a pipeline of diffusers, which draws pictures"
-        raise CourseError(what, 'load(..., task="image-generation")')
+        raise CourseError(what, f'load(..., task="image-{"upscale" if enlarges else "generation"}")')
     paths = weight_paths(folder)
     if not paths:
         raise missing_weights_error(names, shown)

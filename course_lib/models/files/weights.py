@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.models.files.headers import read_safetensors_header, weight_paths
+from course_lib.models.files.headers import Tensor, read_json, read_safetensors_header, weight_paths
 from course_lib.quiet import quiet
+
+MOST_LAYERS, DEPTH = 1_000, re.compile(r"(layers?|layers_per_block|depths?|experts)$")
+INTEGERS = ("i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool")
+OLD_BUFFERS = ("position_ids", "attn.bias", "attn.masked_bias")  # older versions stored these constants
 
 
 def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = (), **config: Any) -> None:
@@ -25,6 +30,7 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
     import torch
     from transformers import AutoConfig
 
+    check_depth(folder)
     settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **config)
     if getattr(settings, "quantization_config", None):
         return
@@ -41,11 +47,53 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    unknown = [name for name in found["unexpected_keys"] if not _is_head(name, model)]
+    headless = getattr(auto_class, "__name__", "AutoModel") == "AutoModel"  # a part of a pipeline has no name
+    unknown = [
+        name
+        for name in found["unexpected_keys"]
+        if not (headless and _is_head(name, model)) and not name.endswith(OLD_BUFFERS)
+    ]
     raise_on_difference(folder.name, sorted(set(found["missing_keys"]) - set(replaced)), sorted(unknown))
     for name, actual, expected in sorted(found["mismatched_keys"]):
         what = f"{folder.name}: {name} has the shape {tuple(actual)}; by config.json it is {tuple(expected)}"
         raise CourseError(what, "use the config.json that was saved with these weights")
+    refuse_integers(folder.name, headers, model.state_dict())
+
+
+def check_depth(folder: Path) -> None:
+    """Raise CourseError for a config.json with so many layers that to build them would take hours."""
+
+    def deepest(values: Any, named: bool) -> int:
+        if isinstance(values, dict):
+            return max((deepest(v, bool(DEPTH.search(key))) for key, v in values.items()), default=0)
+        if isinstance(values, list):
+            return max((deepest(value, named) for value in values), default=0)
+        return values if named and isinstance(values, int) else 0
+
+    if (layers := deepest(read_json(folder, "config.json"), False)) > MOST_LAYERS:
+        what = f"config.json of {folder.name} asks for {layers:,} layers, more than {MOST_LAYERS:,}"
+        raise CourseError(what, "use the config.json that was saved with these weights")
+
+
+def refuse_quantized(name: str, config: Mapping[str, Any]) -> None:
+    """Raise CourseError if a picture model's config.json says that its weights are quantized."""
+    if config.get("quantization_config"):
+        what = f"{name} has quantized weights, and picture models run with unquantized ones"
+        raise CourseError(what, "choose the model's unquantized files")
+
+
+def refuse_integers(name: str, headers: Iterable[dict[str, Tensor]], expected: Mapping[str, Any]) -> None:
+    """Raise CourseError for a tensor of whole numbers where the model `name` computes with fractions.
+
+    Such weights are quantized, and the numbers by which they would be multiplied are not in the file.
+
+    expected: name -> the model's tensor.
+    """
+    for tensors in headers:
+        for key, tensor in tensors.items():
+            if tensor.type in INTEGERS and key in expected and expected[key].is_floating_point():
+                what = f"{name}: {key} holds whole numbers ({tensor.type}), where the model has fractions"
+                raise CourseError(what, "choose the model's unquantized files")
 
 
 def _is_head(name: str, model: Any) -> bool:

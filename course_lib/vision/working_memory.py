@@ -1,0 +1,58 @@
+"""Refuse a picture that is too large for the memory, before the system ends the process without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from course_lib.errors import CourseError
+
+if TYPE_CHECKING:
+    from course_lib.vision.torch_model import TorchModel
+
+LARGE = 250_000  # pixels; fewer are not checked
+SIDE = 64  # of the picture by which the layers are measured
+
+
+def check_memory(
+    model: TorchModel, run: Callable[[list[Any]], Any], size: tuple[int, int], count: int
+) -> None:
+    """Raise CourseError if one layer's input and output for `count` pictures are larger than the free memory.
+
+    The least that a network needs is measured with a small picture; it grows with the number of pixels. A GPU
+    without enough memory raises an error by itself. run: the network, from a list of pictures.
+    """
+    from PIL import Image
+
+    pixels = size[0] * size[1] * count
+    if model.device != "cpu" or pixels <= LARGE:
+        return
+    layers = []
+    hooks = [
+        module.register_forward_hook(lambda _, given, made: layers.append(_bytes(given) + _bytes(made)))
+        for module in model.model.modules()
+    ]
+    try:
+        run([Image.new("RGB", (SIDE, SIDE))])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    refuse_beyond_free(model.name, max(layers) / SIDE**2 * pixels, size, count)
+
+
+def refuse_beyond_free(name: str, needed: float, size: tuple[int, int], count: int) -> None:
+    """Raise CourseError if the model `name` needs more bytes than are free for `count` pictures of `size`."""
+    import psutil
+
+    if needed > (free := psutil.virtual_memory().available):
+        what = (
+            f"{name} needs more than {needed / 2**30:,.1f} GiB for {count} x {size[0]} x {size[1]} pixels, "
+        )
+        raise CourseError(f"{what}and {free / 2**30:,.1f} GiB are free", "choose fewer pixels")
+
+
+def _bytes(value: Any) -> int:
+    """The size of a tensor, or of those in a tuple."""
+    if isinstance(value, tuple | list):
+        return sum(map(_bytes, value))
+    return int(getattr(value, "nbytes", 0))
