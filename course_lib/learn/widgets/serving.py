@@ -1,4 +1,4 @@
-"""The widget of chapter 07: how arrivals, replicas, batch size and answer length make latency."""
+"""The widget of chapter 07: how latency depends on arrivals, replicas, batch size and answer length."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from course_lib.measure.load import poisson_arrivals
 from course_lib.plots import Picture, curves
 from course_lib.serve.batching import Server, continuously
 
-PATTERN = (1, 1, 1, 1, 4)  # lengths of answers, times the length of a short one
-REQUESTS = 200  # of a simulated load
-SHARES = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.2)  # of the capacity, at which the curve is drawn
+PATTERN = (1, 1, 1, 1, 4)  # lengths of successive answers, in lengths of a short answer
+REQUESTS = 200  # requests in a simulation
+SHARES = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.2)  # arrival rates of the curve, as shares of the capacity
 
 
 def answer_lengths(short: int, count: int) -> list[int]:
-    """Return the tokens of `count` answers: every fifth has four times the tokens of the others.
+    """Return the numbers of tokens of `count` answers: every fifth is four times as long as the others.
 
     >>> answer_lengths(10, 6)
     [10, 10, 10, 10, 40, 10]
@@ -42,7 +42,10 @@ class Simulated(NamedTuple):
 
 
 def simulate(server: Server, rate: float, short: int, replicas: int = 1, seed: int = 0) -> Simulated:
-    """Simulate continuous batching of Poisson arrivals; the replicas take turns."""
+    """Simulate continuous batching with Poisson arrivals; the requests go to the replicas in turn.
+
+    rate: the requests per second. short: the tokens of a short answer, as in `answer_lengths`.
+    """
     arrivals, tokens = poisson_arrivals(rate, REQUESTS, seed), answer_lengths(short, REQUESTS)
     latencies: list[float] = []
     last = 0.0

@@ -9,6 +9,7 @@ one instance of the model; `load` may start one instance per core for a model be
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from course_lib.errors import CourseError
@@ -153,6 +154,7 @@ def plan(
     )
 
 
+@functools.lru_cache(maxsize=1024)  # the longest context that fits is found by many plans of one model
 def _in_gguf(sizes: Architecture, mixture: str, pure: bool) -> StoredModel:
     """Return the bytes of a GGUF file; norms have 32 bits in it, and an encoder's positions and segments."""
     tensors = tensor_types(sizes, mixture, pure and mixture in PURE)
