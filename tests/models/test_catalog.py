@@ -19,6 +19,7 @@ from course_lib.errors import CourseError
 from course_lib.models import ModelSpec, catalog, load
 from course_lib.models.files import on_this_machine
 from course_lib.models.files.headers import read_safetensors_header
+from course_lib.models.files.resolution import require
 from course_lib.models.schema.pictures import ARCHITECTURES
 
 ENTRIES = catalog.entries()
@@ -263,6 +264,13 @@ def test_the_error_for_a_model_that_is_not_shipped_names_the_download_command():
         catalog.verify_shipped("Qwen2.5-0.5B-Instruct")
     with pytest.raises(CourseError, match=r"ollama pull bge-m3:567m"):
         catalog.verify_shipped("bge-m3")
+
+
+def test_a_model_without_its_folder_is_not_on_this_machine():
+    entry = replace(catalog.entry("haneul-1m"), model="haneul-gone")
+    assert on_this_machine(entry) is False
+    with pytest.raises(CourseError, match="not on this machine: haneul-gone"):
+        require([entry])
 
 
 def test_on_this_machine_checks_the_hub_cache(monkeypatch, tmp_path):
