@@ -77,7 +77,7 @@ def _fitting(kind: str, columns: int, name: str) -> str:
 
 
 def _embedding_type(sizes: Architecture, mixture: str, name: str) -> str:
-    """Return the type of the output matrix, which is also that of shared embeddings; else of the input's."""
+    """Return the type of the output matrix or shared embeddings, or else of the input embeddings."""
     kind = BASES[mixture]
     if kind in WHOLE or (name == "token_embd" and not sizes.tied):
         return kind
