@@ -27,7 +27,7 @@ from course_lib.exam.questions import ExamQuestion
 from course_lib.exam.report import report
 from course_lib.exam.routed import PASSAGES, RoutedReader
 from course_lib.exam.run import run_exam
-from course_lib.exam.strategies import build, engine, english_names, handbook_search
+from course_lib.exam.strategies import build, engine, handbook_search, handbook_topics
 from course_lib.measure import mean_of
 from course_lib.models import load
 from course_lib.models.catalog import role
@@ -55,7 +55,7 @@ def measured(best: RoutedReader, questions: list[Question]) -> tuple[np.ndarray[
 
 def refusals() -> None:
     base = load(role("knowledge").adapter_of)
-    best = RoutedReader(handbook_search(), base, engine("knowledge"), english_names())
+    best = RoutedReader(handbook_search(), base, engine("knowledge"), handbook_topics())
     practice, held_back = short_questions("train"), short_questions("validation")
     rows, _ = measured(best, practice)
     model = LogisticRegression(class_weight="balanced", C=1000, max_iter=5000)

@@ -26,7 +26,8 @@ _MODULES = {
     "pull": "models",
     "train": "tuning",
 }
-# Threads of torch and llama.cpp that wait for each other would spin: 15 to 25 times slower on a busy machine
-# (measured). OpenMP reads this once, when the first library that uses it is imported.
+# By default, threads of torch and llama.cpp that wait for each other keep their cores busy. On a busy machine
+# that made them 15 to 25 times slower (measured). OpenMP reads this variable once, when the first library
+# that uses it is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

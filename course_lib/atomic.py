@@ -26,7 +26,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def check_new_folder(path: Path) -> None:
-    """Raise CourseError unless there is nothing at `path`, or an empty folder."""
+    """Raise CourseError unless `path` does not exist or is an empty folder."""
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise CourseError(f"{path} already exists", "choose a new folder, or remove this one first")
 
@@ -35,7 +35,7 @@ def check_new_folder(path: Path) -> None:
 def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder; when the block ends, rename it to `path`. On an error, delete it.
 
-    replace: delete what is at `path` at the end; otherwise raise CourseError unless it is an empty folder.
+    replace: whether to replace what is at `path`; if False, raises CourseError as `check_new_folder` does.
     """
     if not replace:
         check_new_folder(path)
@@ -50,9 +50,9 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def check_free_disk(path: Path, needed: int, name: str, fix: str) -> None:
-    """Raise CourseError if the disk of `path`, which need not exist, has fewer than `needed` bytes free.
+    """Raise CourseError if the disk on which `path` would be has fewer than `needed` bytes free.
 
-    name: what needs them, for the message.
+    name: what needs the space, for the error message.
     """
     folder = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
     free = shutil.disk_usage(folder).free

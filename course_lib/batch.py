@@ -1,6 +1,6 @@
-"""Map a function of a model over a data set, batch by batch: in this process, or in workers by Ray Data.
+"""Run a model over a data set, batch by batch: in this process, or with Ray Data in several processes.
 
-The results can go to a file, from which an interrupted run continues, here or on other machines.
+The results can be written to a file, from which an interrupted run continues, here or on other machines.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from course_lib.errors import CourseError
 if TYPE_CHECKING:
     from course_lib.models import ModelSpec
 
-Function = Callable[[list[Any]], Sequence[Any]]  # of a batch of items; returns a value for each
-WORKERS = 2
-MAX_DEATHS = 3  # of one worker, that another process replaces; Ray's default is to go on for ever
+Function = Callable[[list[Any]], Sequence[Any]]  # takes a batch of items, returns a value for each item
+WORKERS = 2  # default number of Ray's worker processes
+MAX_DEATHS = 3  # how often a worker that dies is replaced; Ray's default is without limit
 
 
 def map_batches(
@@ -38,29 +38,33 @@ def map_batches(
     """Return a value for each item, in the order of the items.
 
     load: loads a model and returns the function that computes the values of a batch; it is called once in
-    each process. Items and values are what JSON can hold (the values come back as JSON gives them).
-    batch_size: items per call; it is the same in any number of workers, so that the values are the same, too.
-    settings: what a later call must have in common with this one, beside the items, to continue its output.
-    output: a file of JSON Lines that each batch is added to, and from which an interrupted call continues.
-    progress: show a bar. address: None computes here; "local" in processes of this machine, "auto" or a URL
-    on a cluster (see `ray_connection.connected`). workers: processes on Ray, 2 unless given; one that dies is
-    replaced, and its batch is computed again. gpus: of each worker, such as 1 or 0.5.
+    each process. Items and values must be JSON values; a value that is a tuple comes back as a list.
+    batch_size: items per call; it does not depend on the number of workers, so the values do not, either.
+    settings: a text that identifies the model and its options. A later call continues the output of an
+    earlier one only if settings, items and batch_size are the same.
+    output: a JSON Lines file to which each batch is appended, and from which an interrupted call continues.
+    progress: show a progress bar. address: None computes in this process, "local" in processes of this
+    machine, "auto" or a URL on a cluster (see `ray_connection.connected`). workers: the number of processes
+    on Ray, by default 2; one that dies is replaced, and its batch is computed again. gpus: the number of GPUs
+    of each worker, such as 1 or 0.5.
 
-    Raises CourseError for a batch_size below 1, for the file of another call, for workers or gpus without an
-    address, where Ray is missing or has too few CPUs or GPUs, and for a batch in which workers die again and
-    again. Errors of `load` and of its function are raised as they are.
+    Raises CourseError for a batch_size or a number of workers below 1, for the output file of another call,
+    for workers or gpus without an address, if Ray is missing or has too few CPUs or GPUs, and for a batch
+    whose workers die again and again. Errors of `load` and of its function are raised as they are.
     """
     from tqdm.auto import tqdm
 
     if batch_size < 1:
         raise CourseError(f"batch_size={batch_size}", "batch_size=8")
+    if workers is not None and workers < 1:
+        raise CourseError(f"workers={workers}", f"workers={WORKERS}")
     if address is None and (workers, gpus) != (None, None):
         raise CourseError(f"workers={workers}, gpus={gpus} without an address", 'address="local"')
     header = _header(settings, items, batch_size)
     done = _resume(Path(output), header) if output is not None else []
     batches = [list(items[i : i + batch_size]) for i in range(len(done), len(items), batch_size)]
     if address is None or not batches:
-        results = _here(load, batches)
+        results = _in_this_process(load, batches)
     else:
         results = _on_ray(load, batches, address, workers or WORKERS, gpus)
     bar = tqdm(total=len(items), initial=len(done), unit="row", disable=not progress)
@@ -76,8 +80,9 @@ def map_batches(
 def model_function(model: ModelSpec | str | dict[str, Any], method: str, **options: Any) -> Function:
     """Load a model, and return one of its methods ("generate", "embed", "classify") as a function of a batch.
 
-    `functools.partial(model_function, "haneul-4m", "generate", max_output_length=48)` is a `load` for
-    `map_batches`. options: of the method.
+    For example, `map_batches` takes as its `load`
+    `functools.partial(model_function, "haneul-4m", "generate", max_output_length=48)`.
+    options: keyword arguments of the method.
     """
     from course_lib.models import load
 
@@ -91,21 +96,24 @@ def model_function(model: ModelSpec | str | dict[str, Any], method: str, **optio
 
 
 def _lines(function: Function, batch: list[Any]) -> list[str]:
-    """Compute a batch. Raises ValueError for another number of values than items, TypeError for no JSON."""
+    """Compute a batch, and return its values as JSON.
+
+    Raises ValueError unless there is one value per item, TypeError for a value that is not a JSON value.
+    """
     values = function(batch)
     if len(values) != len(batch):
         raise ValueError(f"the function returned {len(values)} values for {len(batch)} items")
     return [json.dumps(value, ensure_ascii=False) for value in values]
 
 
-def _here(load: Callable[[], Function], batches: list[list[Any]]) -> Generator[list[str]]:
+def _in_this_process(load: Callable[[], Function], batches: list[list[Any]]) -> Generator[list[str]]:
     function = load() if batches else lambda _: []
     for batch in batches:
         yield _lines(function, batch)
 
 
 class _Worker:
-    """Computes batches in a process of Ray Data, whose rows hold one batch each, as JSON."""
+    """Computes batches in a process that Ray Data starts. A row of Ray Data is one batch, as JSON."""
 
     def __init__(self, load: Callable[[], Function]) -> None:
         self.function = load()
@@ -145,13 +153,13 @@ def _on_ray(
 
 
 def _header(settings: str, items: Sequence[Any], batch_size: int) -> dict[str, Any]:
-    """Return the first line of the file, by which a later call recognises its own."""
+    """Return the first line of the output file, by which a later call recognises its own file."""
     digest = hashlib.sha256(json.dumps(list(items)).encode()).hexdigest()
     return {"settings": settings, "batch_size": batch_size, "rows": len(items), "sha256": digest}
 
 
 def _resume(path: Path, header: dict[str, Any]) -> list[str]:
-    """Return the lines of the complete batches. Raises CourseError for the file of another call."""
+    """Return the lines of the output's complete batches. Raises CourseError for another call's file."""
     what = f"{path.name} is the output of another model, table or batch_size"
     foreign = CourseError(what, f'output="{path.stem}-2{path.suffix}"')
     return checkpoint.resume(path, header, foreign, batch_size=header["batch_size"], total=header["rows"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +34,9 @@ def chapter_path(number: str) -> Path:
 
 def read_notebook(path: Path) -> Any:
     """Read a notebook. Raises CourseError, with the reason, if the file is not a valid notebook."""
+    # jsonschema checks international web addresses with a grammar that takes a second to compile. Notebooks
+    # need none of that, so the package is hidden from it.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import nbformat
 
     try:
@@ -88,7 +92,7 @@ def execute(
         except (
             CellTimeoutError,
             DeadKernelError,
-        ) as error:  # the kernel dies when memory runs out, for example
+        ) as error:  # for example, the kernel dies when memory runs out
             message = f"{type(error).__name__}: {error}"
     return Execution(time.monotonic() - start, peak.bytes, message)
 
@@ -96,8 +100,8 @@ def execute(
 class PeakMemory:
     """A context manager that samples a process and its children; `bytes` is their peak resident memory.
 
-    A peak counts if two samples in a row reached it: between fork and exec, for some milliseconds, a child
-    has its parent's memory once more.
+    A peak counts only if two samples in a row reach it: for some milliseconds after a fork, the memory of a
+    process is counted twice, for itself and for its new child.
     """
 
     def __init__(self, pid: int) -> None:
@@ -133,8 +137,8 @@ def _resident(pid: int) -> int:
 def _with_descendants(pid: int) -> list[int]:
     """The ids of a process and its descendants; [] if it has ended.
 
-    Linux lists the children of a thread. To find them, psutil reads every process of the machine, which took
-    a tenth of a core at twenty samples a second (measured).
+    Linux lists the children of each thread in /proc. psutil reads every process of the machine instead, which
+    took a tenth of a core at twenty samples a second (measured).
     """
     import psutil
 
@@ -143,7 +147,7 @@ def _with_descendants(pid: int) -> list[int]:
             return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
         return []
     ids = [pid]
-    for parent in ids:  # it grows meanwhile
+    for parent in ids:  # the loop also visits the ids that it appends
         with contextlib.suppress(OSError):  # a process that has ended
             for thread in os.listdir(f"/proc/{parent}/task"):
                 with contextlib.suppress(OSError):  # a thread that has ended
@@ -166,7 +170,9 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # useless in a saved f
 
 
 def save_chapter(number: str) -> int:
-    """Execute a chapter and save its outputs in chapters/, for authors. Returns 1 if a cell failed, else 0.
+    """Execute a chapter and save its outputs in chapters/. For the course's authors.
+
+    Returns 1 if a cell failed, else 0; then nothing is saved.
 
     Execution counts, texts and pictures are saved; times, widget state and kernel metadata are not.
     """

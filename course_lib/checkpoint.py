@@ -1,4 +1,7 @@
-"""A file of lines from which an interrupted run continues: the first names the run, the rest are results."""
+"""A JSON Lines file of results, from which an interrupted run continues; its first line identifies the run.
+
+Used by `batch`, by the exam and by `course grade`.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,10 @@ from course_lib.errors import CourseError
 def resume(
     path: Path, header: dict[str, Any], foreign: CourseError, *, batch_size: int, total: int
 ) -> list[str]:
-    """Return the lines of the complete batches in the file, and cut off what comes after them.
+    """Return the lines of the complete batches in the file, and cut off an incomplete batch at its end.
 
-    The last batch may have been written in part. A file that does not exist is begun with the header.
-    total: the lines of a complete run, whose last batch may be smaller. Raises `foreign` for the file of
-    another run.
+    header: identifies the run; it is written to a new file. foreign: the error to raise for the file of
+    another run. total: the number of lines of a complete run, whose last batch may be smaller.
     """
     first = (json.dumps(header, ensure_ascii=False) + "\n").encode()
     if not path.exists() or first.startswith(path.read_bytes()):  # new, or killed within the first line

@@ -1,4 +1,7 @@
-"""The commands of `course` for a class: `handout`, `pack`, `submit`, `grade`, and those that export."""
+"""The commands of `course` for a class: `handout`, `pack`, `submit`, `grade`, and the exports to graders.
+
+`course_lib.cli` adds them to the parser of `course`.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,7 @@ def _submit(args: argparse.Namespace) -> int:
     if not done.damaged:
         return 0
     what = f"{'; '.join(done.damaged.values())}. It is not in the file; the others are"
-    # which keeps the damaged file under another name, and makes a new copy
-    raise CourseError(what, "course start")
+    raise CourseError(what, "course start")  # it renames the damaged notebook, and makes a new copy
 
 
 def _grade(args: argparse.Namespace) -> int:
@@ -92,15 +94,15 @@ def _chapter(text: str) -> str:
     return text.zfill(2)
 
 
-def _table(text: str) -> Path:
-    """Parse the name of a CSV file."""
+def _csv_file(text: str) -> Path:
+    """Parse the name of a CSV file, such as grades.csv."""
     if not text.endswith(".csv"):
         raise argparse.ArgumentTypeError(f"{text!r} does not end in .csv")
     return Path(text)
 
 
-def _from_one(text: str) -> int:
-    """Parse a whole number from 1 on."""
+def _positive(text: str) -> int:
+    """Parse a whole number of at least 1."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
@@ -155,7 +157,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
     grade = commands.add_parser("grade", help="grade the submissions of a class")
     grade.add_argument("folder", type=Path, metavar="FOLDER", help="the folder with the submissions")
-    grade.add_argument("--out", type=_table, required=True, metavar="FILE.csv", help="the table to write")
+    grade.add_argument("--out", type=_csv_file, required=True, metavar="FILE.csv", help="the table to write")
     grade.add_argument("--html", action="store_true", help="also write a page of feedback for each learner")
     grade.add_argument(
         "--only",
@@ -167,11 +169,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     grade.add_argument(
         "--seconds",
-        type=_from_one,
+        type=_positive,
         default=0,
         help="limit for each answer (default: what its exercise needs)",
     )
-    grade.add_argument("--workers", type=_from_one, help="processes (default: one for each core)")
+    grade.add_argument("--workers", type=_positive, help="processes (default: one for each core)")
     grade.add_argument(
         "--unprotected",
         action="store_true",

@@ -73,7 +73,7 @@ def _serve(args: argparse.Namespace) -> int:
         return serve_with(args.engine, args.model, args.port or 0, args.store)
     from course_lib.serve.server import serve
 
-    return serve(args.port, args.store, args.model)
+    serve(args.port, args.store, args.model)
 
 
 def _data(args: argparse.Namespace) -> int:
@@ -86,7 +86,7 @@ def _data(args: argparse.Namespace) -> int:
 
 
 def _port(text: str) -> int:
-    """Parse a port number that needs no administrator rights."""
+    """Parse a port from 1024 to 65535 (lower ones need administrator rights)."""
     if not text.isdigit() or not 1024 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1024 to 65535")
     return int(text)
@@ -107,9 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     lab.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
     lab.set_defaults(do=_lab)
 
-    run = commands.add_parser("run", help="run a chapter in the terminal and write the result as HTML")
+    run = commands.add_parser(
+        "run", help="run a chapter in the terminal and write it with its outputs as HTML"
+    )
     run.add_argument("chapter", help="its number, such as 01")
-    run.add_argument("--save", action="store_true", help="for authors: save the outputs in chapters/ itself")
+    run.add_argument(
+        "--save", action="store_true", help="for authors: overwrite the notebook in chapters/ instead"
+    )
     run.set_defaults(do=_run)
 
     test = commands.add_parser(
@@ -122,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     part = test.add_mutually_exclusive_group()
     part.add_argument("--only", choices=("lint", "types", "tests", "notebooks"), help="run one step only")
-    part.add_argument("--chapter", metavar="NN", help="test one chapter: its run, text and exercises")
+    part.add_argument("--chapter", metavar="NN", help="run one chapter, and check its text and exercises")
     test.set_defaults(do=_test)
 
     doctor = commands.add_parser("doctor", help="check that this machine has what the course needs")
@@ -137,20 +141,22 @@ def _parser() -> argparse.ArgumentParser:
         "serve", help="serve this machine's models with the APIs of Ollama and OpenAI"
     )
     serve.add_argument(
-        "--port", type=_port, help="port on this machine (default: that of OLLAMA_HOST, or 11434)"
+        "--port",
+        type=_port,
+        help="port on this machine (default: from $OLLAMA_HOST, else 11434; with --engine a free one)",
     )
     serve.add_argument(
         "--store",
         type=Path,
         metavar="DIR",
-        help="folder for the models (default: that of OLLAMA_MODELS, or temporary)",
+        help="folder for the models (default: $OLLAMA_MODELS, otherwise a temporary folder)",
     )
     serve.add_argument(
         "--model",
         action="append",
         default=[],
         metavar="FILE.gguf|MODEL[=NAME]",
-        help="a file of your own, or a model of the catalogue, to serve as well",
+        help="also serve this GGUF file or catalogue model; repeatable",
     )
     serve.add_argument(
         "--engine",
@@ -160,22 +166,30 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(do=_serve)
 
     for name, do, text in (
-        ("start", _start, "make or update your copies of the chapters in workspace/; what you wrote stays"),
+        ("start", _start, "make or update your copies of the chapters in workspace/; your changes are kept"),
         ("check", _check, "quick check: lint, types, and the tests affected since the last commit"),
         ("progress", _progress, "show chapters done, exercises passed and predictions"),
-        ("data", _data, "verify the data of Haneul Bank, the course's fictional bank, and count them"),
+        (
+            "data",
+            _data,
+            "check the data files of Haneul Bank, the course's fictional bank, and count their items",
+        ),
     ):
         commands.add_parser(name, help=text).set_defaults(do=do)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit status. A CourseError is printed as two lines; the status is 1."""
+    """Run one command and return its exit status: 0, 1 for an error, or 130 for Ctrl+C.
+
+    A CourseError is printed as two lines. Raises SystemExit with status 2 for wrong arguments.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot show Hangul must not stop a command
     args = _parser().parse_args(argv)
-    os.environ.setdefault("HF_HUB_OFFLINE", args.offline)  # nothing is downloaded unless somebody asks for it
+    # only commands that download, such as `models pull`, contact the hub; a value set by the user wins
+    os.environ.setdefault("HF_HUB_OFFLINE", args.offline)
     try:
         status = int(args.do(args))
         sys.stdout.flush()
@@ -183,7 +197,7 @@ def main(argv: list[str] | None = None) -> int:
     except CourseError as error:
         print(f"course: {error.what}\n  Fix: {pasteable(error.fix)}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # of `course ... | head`; docs.python.org/3/library/signal.html#note-on-sigpipe
+    except BrokenPipeError:  # by `course ... | head`; docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

@@ -60,8 +60,9 @@ T = TypeVar("T")
 class Passage:
     """A handbook passage.
 
-    about: ids of the entities, such as products, that it describes. states: the facts that it states, as
-    (fact id, aspect) pairs.
+    about: ids of the products, or other things of the bank, that it describes. states: the facts that it
+    states, as pairs of a fact's id and what is said of the fact: "value", "old", "since", "exception" or
+    "group" (the customers for whom the exception is made).
     """
 
     id: str
@@ -75,8 +76,10 @@ class Passage:
 class Question:
     """An exam question.
 
-    kind: one of KINDS. about: the entity id. options: five for multiple choice, else none. facts: ids of the
-    facts that the answer needs. gold: ids of the passages that answer it, empty if it is unanswerable.
+    kind: one of KINDS. about: what it asks of the facts: "value", "old" (value), "since" (date), "exception",
+    "negated", "untrue", "pair" or "compare". format: "choice" or "short". options: five answers to choose
+    from, or none for a short answer. facts: ids of the facts that the answer needs. gold: ids of the passages
+    that answer it, empty if it is unanswerable.
     """
 
     id: str
@@ -103,9 +106,9 @@ class Message:
 
 @dataclass(frozen=True)
 class Face:
-    """A picture of a drawn face, which nobody has: `person` numbers the identity within its split.
+    """A drawing of an invented person's face. person: the person's number within the split.
 
-    dark_lenses: glasses that hide the eyes. light: from where, or dim.
+    dark_lenses: whether the glasses hide the eyes. light: from which side it comes, or "dim".
     """
 
     split: Split
@@ -118,10 +121,10 @@ class Face:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing from the bank's daily life, which the course's models did not see in training.
+    """A drawing of something in the bank, such as a card; the course's models did not see it in training.
 
     path: a PNG file, 128 x 128 pixels. kind: card, sign, ticket or chart. facts: what it shows, such as
-    {"product": ..., "number": ...}. template: the form of its caption, for `str.format`.
+    {"product": ..., "number": ...}. template: its caption, with a field for each fact, for `str.format`.
     """
 
     path: Path
@@ -164,7 +167,10 @@ def verify(folder: Path, fix: str) -> None:
 
 
 def need_repository(what: str) -> None:
-    """Raise CourseError where the course was installed from a wheel, which lacks `what`."""
+    """Raise CourseError if the course was installed from a wheel, which lacks the files that are needed.
+
+    what: the missing files, with the verb of the message, such as "the tests are".
+    """
     if ROOT == SHARE:
         raise CourseError(
             f"{what} in the course's repository, and this is an installed course",
@@ -173,7 +179,10 @@ def need_repository(what: str) -> None:
 
 
 def restore(name: str) -> str:
-    """Return what brings a damaged file or folder of the course back. name: its path in the repository."""
+    """Return the `fix` of an error about a damaged file or folder: how the user restores the original.
+
+    name: its path in the repository.
+    """
     if ROOT == SHARE:
         return "install the course's wheel again, with --force-reinstall --no-deps"
     return f"git checkout -- {name}"
@@ -262,8 +271,8 @@ def load_relevance(folder: Path = HANEUL) -> dict[str, dict[str, int]]:
 def load_faces(split: Split | None = None, folder: Path = FACES) -> list[Face]:
     """Return drawn faces, 64x64 RGB, that haneul-faces did not see in training; None means both splits.
 
-    40 persons, six pictures of each, in "validation" and as many others in "test". Raises ValueError for an
-    unknown split, CourseError for an altered file.
+    Each split has 40 persons with six pictures each. Raises ValueError for an unknown split, CourseError for
+    an altered file.
     """
     import PIL.Image
 

@@ -1,4 +1,4 @@
-"""The command `course doctor`: check what the course needs of this machine; print a fix for each failure."""
+"""The command `course doctor`: check that this machine has what the course needs, and print what to do."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _python() -> Finding:
 def _packages() -> Finding:
     """Compare the installed packages with pyproject.toml, which may be newer than the installation.
 
-    A course that was installed from a wheel has no pyproject.toml; its own record says the same.
+    A course that was installed from a wheel has no pyproject.toml; the wheel's metadata list the same.
     """
     from packaging.requirements import Requirement
 
@@ -81,7 +81,7 @@ def _packages() -> Finding:
         else importlib.metadata.requires("local-ai-measured") or []
     )
     named, problems = [Requirement(line) for line in lines], []
-    # Of this system, and of no extra.
+    # Without the requirements of other systems and of optional extras.
     requirements = [each for each in named if each.marker is None or each.marker.evaluate({"extra": ""})]
     for requirement in requirements:
         try:

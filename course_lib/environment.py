@@ -37,9 +37,9 @@ def role_variable(role: str) -> str:
 
 
 def check_variables(roles: Iterable[str]) -> None:
-    """Raise CourseError for a variable whose name resembles one that the course reads, but is none.
+    """Raise CourseError for an environment variable that looks like a misspelled one of the course.
 
-    Others that begin with COURSE_ may belong to other programs.
+    Other variables that begin with COURSE_ may belong to other programs. roles: as in `role_variable`.
     """
     known = [name.removeprefix(PREFIX) for name in (*VARIABLES, *map(role_variable, roles))]
     given = (name.removeprefix(PREFIX) for name in os.environ if name.startswith(PREFIX))

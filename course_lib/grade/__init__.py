@@ -1,1 +1,4 @@
-"""Grade learners' submissions: `course grade`. Answers run in processes of their own."""
+"""Hand in and grade learners' work: `course submit`, `course grade`, and exports to nbgrader and Otter.
+
+When a submission is graded, each answer runs in a process of its own.
+"""

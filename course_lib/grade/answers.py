@@ -1,7 +1,7 @@
-"""Take a learner's answers out of a notebook, and put each into the course's own chapter.
+"""Find a learner's answers in a notebook, with the code of the chapter that each of them needs.
 
-Only the sources of exercise cells are taken. What a cell needs of the chapter before it (imports, functions,
-values) is found in the course's chapter, where the earlier exercise cells hold the learner's answers.
+Only exercise cells are taken from the learner's notebook. The imports, functions and values that an answer
+needs come from the earlier cells of the course's chapter, whose exercise cells hold the learner's answers.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from course_lib.grade.worker import plain_python
 from course_lib.learn.exercises.engine import find_exercise
 from course_lib.learn.student import REGION, make_stub, tags
 
-CHECK = re.compile(r'^check\("(?P<id>\d\d\.\d+)", (?P<name>\w+)\)', re.M)
-
-CALL = re.compile(r"""\bcheck\(\s*["'](\d\d\.\d+)["']""")
+CHECK = re.compile(r'^check\("(?P<id>\d\d\.\d+)", (?P<name>\w+)\)', re.M)  # as the course's cells call it
+CALL = re.compile(r"""\bcheck\(\s*["'](\d\d\.\d+)["']""")  # as learners may call it
 
 
 class _Node(dict[str, Any]):
-    """A dict whose keys are attributes, too, as in nbformat."""
+    """A dict whose keys are also attributes, like the notebook nodes of nbformat."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -38,9 +37,9 @@ class _Node(dict[str, Any]):
 
 
 def parse_notebook(text: str) -> Any:
-    """Return a notebook of format 4, without validation. Importing nbformat takes a second in each process.
+    """Return a notebook of format 4, without validation. nbformat is not used: its import takes a second.
 
-    Raises ValueError, AttributeError or TypeError for what is not a notebook.
+    Raises ValueError, AttributeError or TypeError for a text that is not a notebook.
     """
     notebook = json.loads(text, object_hook=_Node)
     for cell in notebook.cells:
@@ -50,7 +49,7 @@ def parse_notebook(text: str) -> Any:
 
 @functools.cache
 def course_chapters() -> dict[str, Any]:
-    """Return number -> chapter of the course, with stubs in place of solutions; those that have exercises."""
+    """Return number -> chapter, for the chapters with exercises, with stubs in place of the solutions."""
     found = {}
     for path in all_chapters():
         chapter = parse_notebook(path.read_text("utf-8"))
@@ -69,16 +68,16 @@ def exercise_ids(chapter: Any) -> dict[str, str]:
 
 
 def tidy(source: str) -> str:
-    """Return a source with the line ends of Linux, and without blanks at the ends of lines."""
+    """Return a source with \\n as line ends, and without white space at the ends of lines."""
     return "\n".join(line.rstrip() for line in source.splitlines()).strip()
 
 
 def cells_of(notebook: Any, chapter: Any) -> dict[str, str]:
-    """Return exercise id -> source of the learner's cell; exercises that are not in the notebook are absent.
+    """Return exercise id -> source of the learner's cell, for the exercises that are in the notebook.
 
-    A cell is known by its id, or by its call of `check` where a program renewed the ids, or where the learner
-    answered in a copy of the cell. Of several, the last one counts that is not as it was given. A cell that
-    only calls `check` for the answer of another cell is none.
+    A cell is recognised by its id. If a program has renewed the ids, or the learner answered in a copy of the
+    cell, it is recognised by its call of `check`; a cell that only calls `check`, without setting the answer,
+    does not count. Of several cells for an exercise, the last one that the learner changed is taken.
     """
     ids = exercise_ids(chapter)
     names = {found["id"]: found["name"] for c in chapter.cells for found in CHECK.finditer(c.source)}
@@ -103,21 +102,21 @@ def chapter_of(notebook: Any) -> tuple[str, dict[str, str]]:
 
 
 def answered(cells: dict[str, str], chapter: Any) -> list[str]:
-    """Return the ids of the exercises whose cell is not as the course gave it. cells: as from `cells_of`."""
+    """Return the ids of the exercises whose cell the learner changed. cells: as `cells_of` returns them."""
     ids = exercise_ids(chapter)
     given = {ids[cell.id]: tidy(cell.source) for cell in chapter.cells if cell.id in ids}
     return [id_ for id_, source in cells.items() if tidy(source) != given[id_]]
 
 
 def _may_set(source: str, name: str) -> bool:
-    """Whether a source sets a name, or is no Python, so that nobody knows."""
-    return _table(source) is None or name in _names_set(source)
+    """Whether a source sets a name; also True for a source that is not valid Python."""
+    return _symbols(source) is None or name in _names_set(source)
 
 
 def answers(cells: dict[str, str], chapter: Any) -> Iterator[tuple[str, Answer | None]]:
     """Yield (exercise id, answer) for each exercise of a chapter; None where the cell is missing or a stub.
 
-    chapter: as in `course_chapters`. cells: exercise id -> source, as from `cells_of`.
+    chapter: one of `course_chapters`. cells: exercise id -> source, as `cells_of` returns them.
     """
     before: list[str] = []
     for cell in chapter.cells:
@@ -137,8 +136,8 @@ def answers(cells: dict[str, str], chapter: Any) -> Iterator[tuple[str, Answer |
 def needed_before(cell: str, before: Iterable[str]) -> list[str]:
     """Return the statements of earlier cells that a cell needs, in order.
 
-    A statement is needed if it sets a name that the cell, or a later needed statement, uses and has not set.
-    A cell that is no Python needs nothing.
+    A statement is needed if it sets a name that the cell, or another needed statement, uses without setting
+    it. A cell that is not valid Python needs nothing.
     """
     statements = [statement for source in before for statement in _statements(source)]
     wanted, kept = _names_used(cell), set[int]()
@@ -149,14 +148,15 @@ def needed_before(cell: str, before: Iterable[str]) -> list[str]:
 
 
 def _statements(source: str) -> list[str]:
-    """Return the top-level statements of a cell; none of a cell that is no Python."""
+    """Return the top-level statements of a cell; an empty list if it is not valid Python."""
     try:
         return [ast.unparse(statement) for statement in ast.parse(plain_python(source)).body]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
 
 
-def _table(source: str) -> symtable.SymbolTable | None:
+def _symbols(source: str) -> symtable.SymbolTable | None:
+    """Return the symbol table of a source, or None if it is not valid Python."""
     try:
         return symtable.symtable(plain_python(source), "cell", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -165,14 +165,14 @@ def _table(source: str) -> symtable.SymbolTable | None:
 
 def _names_set(source: str) -> set[str]:
     """Return the names that a source sets at its top level."""
-    table = _table(source)
+    table = _symbols(source)
     return (
         {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()} if table else set()
     )
 
 
 def _names_used(source: str) -> set[str]:
-    """Return the global names that a source uses, in functions too, and does not set itself."""
+    """Return the global names that a source uses, also in functions, and does not set itself."""
 
     def used(table: symtable.SymbolTable) -> Iterator[str]:
         for symbol in table.get_symbols():
@@ -181,5 +181,5 @@ def _names_used(source: str) -> set[str]:
         for child in table.get_children():
             yield from used(child)
 
-    table = _table(source)
+    table = _symbols(source)
     return set(used(table)) - _names_set(source) if table else set()

@@ -39,7 +39,7 @@ from {__name__} import check
 def check(exercise_id: str, answer: object) -> None:
     """Print that an answer is right, or raise ExerciseFailed.
 
-    What goes to stderr is lost, such as warnings: nbgrader gives no point to a cell that shows some.
+    Output to stderr, such as warnings, is discarded: nbgrader gives no point to a cell that has some.
     """
     exercise = find_exercise(exercise_id)
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
@@ -52,11 +52,11 @@ def check(exercise_id: str, answer: object) -> None:
 
 @dataclass(frozen=True)
 class Form:
-    """How the source of an assignment is marked for a program that grades.
+    """How the source of an assignment is marked up for a grading program, such as nbgrader.
 
-    skipped: tag of cells that it does not run. before: the cells before the first code, made of that with
-    the chapter's imports. exercise: the cells of an exercise, made of its id, the name of the answer, and the
-    cells of the answer and of the call of `check`.
+    skipped: the tag of cells that the program must not run. before: a function from the cell with the
+    chapter's imports to the cells to put before the first code cell. exercise: a function from an exercise's
+    id, the name of the answer, the cell of the answer and the cell that calls `check` to the marked cells.
     """
 
     skipped: str
@@ -65,7 +65,7 @@ class Form:
 
 
 def assignment(chapter: Any, form: Form) -> Any:
-    """Return a chapter as the source of an assignment: with solutions, which the form's program takes out."""
+    """Return a chapter as the source of an assignment, with the solutions, which the program removes."""
     from nbformat.v4 import new_code_cell
 
     given = {cell.id: cell for cell in chapter.cells}
@@ -111,9 +111,9 @@ def _answer_and_check(cell: Any) -> tuple[str, str, Any, Any]:
     )
 
 
-def _nbgraders_exercise(id_: str, name: str, answer: Any, check: Any) -> Iterator[Any]:
+def _nbgrader_exercise(id_: str, name: str, answer: Any, check: Any) -> Iterator[Any]:
     """Yield the cells of an exercise, marked for nbgrader."""
-    # Where the answer is no function, a learner sees here the name that it must have.
+    # An answer that is not a function gets a stub, which shows the learner the name that it must have.
     answer.source = REGION.sub(lambda r: r[0] if r[1] else f"{make_stub(r[0])}\n{r[0]}", answer.source)
     yield _marked(answer, f"answer-{id_.replace('.', '-')}", solution=True)
     check.source = HIDDEN + check.source
@@ -121,22 +121,22 @@ def _nbgraders_exercise(id_: str, name: str, answer: Any, check: Any) -> Iterato
 
 
 def _marked(cell: Any, name: str, **given: Any) -> Any:
-    """Give a cell what nbgrader reads: its name, and whether it is graded, holds an answer, or is locked."""
+    """Add nbgrader's metadata to a cell: its name, and whether it is graded, has an answer, or is locked."""
     kinds = {"grade": False, "solution": False, "locked": False, "task": False}
     cell.metadata["nbgrader"] = {"schema_version": 3, "grade_id": name, **kinds, **given}
     return cell
 
 
 NBGRADER = Form(
-    SKIPPED, lambda imports: [_marked(imports, "imports", locked=True)], exercise=_nbgraders_exercise
+    SKIPPED, lambda imports: [_marked(imports, "imports", locked=True)], exercise=_nbgrader_exercise
 )
 
 
 def write_assignments(out: Path, chapters: Sequence[str], form: Form, command: str) -> dict[Path, int]:
     """Write chapters to `out/NAME/NAME.ipynb`. Returns path -> points; prints the points.
 
-    chapters: their numbers; () means all that have exercises. command: of `course`, for the errors.
-    Raises CourseError for a chapter without exercises or solutions, and where a file is there already.
+    chapters: their numbers; () means all that have exercises. command: the command of `course` that the
+    errors propose. Raises CourseError for a chapter without exercises or solutions, and if a file exists.
     """
     import nbformat
 

@@ -1,7 +1,7 @@
-"""Judge one answer: it runs in a process of its own, and only data come back to the course's checker.
+"""Judge one answer of a learner, which runs in a process of its own; the course's checker runs in this one.
 
-The checker runs here. Where it calls the answer, the call goes to the other process and its result comes
-back as data; so nothing that the answer patches, prints or writes can change a verdict.
+When the checker calls a function of the answer, the call goes to the other process, and the result comes back
+as data. So nothing that the answer patches, prints or writes can change the verdict.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ FOLDER_BYTES, FOLDER_FILES = 256_000_000, 100  # what an answer may write into i
 class Answer:
     """A learner's answer to one exercise.
 
-    cell: the source of the exercise cell. name: the variable that the course's cell gives to `check`.
-    before: sources of what the course defines before it and the cell needs.
+    cell: the source of the exercise cell. name: the variable that the cell passes to `check`. before: the
+    statements of earlier cells that the cell needs.
     """
 
     exercise: Exercise
@@ -59,9 +59,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Limits:
-    """seconds: for one answer, of wall time and of the processor; 0: as many as its exercise allows.
+    """How an answer may run.
 
-    unprotected: run it on any system.
+    seconds: the limit of its wall time and of its processor time; 0 means the limit of its exercise.
+    unprotected: run it even on a system that cannot isolate it from files and network.
     """
 
     seconds: int = 0
@@ -90,7 +91,7 @@ class Worker:
         self._watcher.start()
 
     def _watch(self) -> None:
-        """Kill the process when it exceeds a limit; closing its pipes then wakes the judge."""
+        """Kill the process when it exceeds a limit. Its pipes are then closed, so `peer` stops waiting."""
         while self.process.poll() is None:
             if time.monotonic() > self.deadline:
                 self.ended_by = "time"
@@ -101,7 +102,7 @@ class Worker:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """End the process, and what else is in its process group, where the system has such groups."""
+        """End the process and, on systems that have process groups, the others in its group."""
         kill_group = getattr(os, "killpg", None)
         try:
             if kill_group:
@@ -122,9 +123,9 @@ class Worker:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Return the environment of an answer: nothing of the teacher's, and one thread for arithmetic."""
+    """Return the environment variables of an answer: none of the teacher's own, and one computing thread."""
     kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "COURSE_TIER") if name in os.environ}
-    # An answer cannot make folders; PyTorch and matplotlib would, for their caches.
+    # An answer cannot make folders, so PyTorch and matplotlib must put their caches into its own folder.
     own = ("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP", "TORCHINDUCTOR_CACHE_DIR", "MPLCONFIGDIR")
     home = dict.fromkeys(own, str(folder))
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -150,7 +151,7 @@ SYSTEM = """
 
 @functools.cache
 def _readable() -> list[tuple[str, bool]]:
-    """Return what an answer may read: Python, the system, and the course without its answers and checkers."""
+    """Return what an answer may read: Python, the system, and the course without solutions and checkers."""
     library, python = Path(course_lib.__file__).parent, {sys.prefix, sys.base_prefix, sys.exec_prefix}
     hidden = [p.resolve() for p in (data.CHAPTERS, data.WORKSPACE, Path(exercises.__file__).parent)]
     return readable_paths(
@@ -169,9 +170,9 @@ def _worker(limits: Limits) -> Iterator[Worker]:
 
 
 def judge(answer: Answer, limits: Limits) -> Result:
-    """Return the verdict on an answer. Raises CourseError where this system cannot shut it off.
+    """Return the verdict on an answer, which is stopped when it exceeds a limit.
 
-    The limits end whatever it does.
+    Raises CourseError if this system cannot isolate the answer, unless `limits` allow that.
     """
     start = time.monotonic()
     with _worker(replace(limits, seconds=limits.seconds or answer.exercise.seconds)) as worker:
@@ -183,7 +184,7 @@ def judge(answer: Answer, limits: Limits) -> Result:
             raise
         except (
             Exception
-        ) as error:  # the checker's own are caught where it runs: these messages are no messages
+        ) as error:  # the other process sent something invalid; errors of the checker are caught elsewhere
             verdict, message = "crashed", f"the answer gave what cannot be read: {type(error).__name__}"
     if "NameError: name" in message:
         message += ". Only exercise cells are graded: what an answer needs must stand in its cell"
@@ -215,7 +216,7 @@ def _judge(answer: Answer, worker: Worker) -> tuple[Verdict, str]:
 
 
 def _describe_stop(message: dict[str, Any], name: str) -> tuple[Verdict, str]:
-    """Return the verdict on a cell that left no answer."""
+    """Return the verdict on a cell that gave no answer. message: why, as the worker sent it."""
     if message["stopped"] == "answer":
         return "not answered", f"the cell defines no `{name}`, which is what it is asked for"
     what = f"{message['error']}: {message['text']}"

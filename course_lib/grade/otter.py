@@ -1,7 +1,7 @@
 """The command `course export-otter`: chapters as sources for `otter assign` (otter-grader.readthedocs.io).
 
-As for nbgrader, an exercise cell becomes the answer and the call of `check`; the point is given by a
-test that calls the check of the course. Otter runs the imports and the answers, and skips the other cells.
+As for nbgrader, an exercise cell becomes two: the answer, and the call of `check`. A test that calls the
+course's check gives the point. Otter runs the imports and the answers, and skips the other cells.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def test({name}):
 
 
 def _with_prompt(region: Any) -> str:
-    """Return a solution in Otter's delimiters, and what learners get in its place."""
+    """Return a solution in Otter's delimiters, followed by the stub that learners get in its place."""
     indent, code = region[1], region[2]
     stub = make_stub(region[0])
     lines = [f"{indent}# BEGIN SOLUTION NO PROMPT", code.rstrip("\n"), f"{indent}# END SOLUTION"]
@@ -64,6 +64,6 @@ OTTER = Form(SKIPPED, _before, _exercise)
 
 
 def export(out: Path, chapters: Sequence[str] = ()) -> None:
-    """Write chapters to `out/NAME/NAME.ipynb`, as `write_assignments` does, and print what to type next."""
+    """Write chapters to `out/NAME/NAME.ipynb`, as `write_assignments` does, and print the next command."""
     first = next(iter(write_assignments(out, chapters, OTTER, "export-otter")))
     print(f"Next, in {first.parent}: otter assign {first.name} dist")

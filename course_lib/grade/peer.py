@@ -1,4 +1,7 @@
-"""Two processes that call each other's functions over two pipes, one line of JSON per message."""
+"""Let two processes call each other's functions over two pipes, with one line of JSON per message.
+
+`judge` is one side; `worker`, in which a learner's answer runs, is the other.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,8 @@ class Broken(PeerFailed):
 class Peer:
     """One end of the two pipes. While it waits for a reply, it serves the other side's calls.
 
-    read_fd, write_fd: file descriptors. catch: what functions of this side may raise to the other side.
-    trusts: whether the other side's records are made again here.
+    read_fd, write_fd: file descriptors. catch: the exceptions of this side's functions that are sent to the
+    other side. trusts: whether records (dataclass instances) from the other side are rebuilt on this side.
     """
 
     def __init__(
@@ -93,7 +96,7 @@ class Peer:
         return self._read(lambda: decode(value, self._resolve))
 
     def _read(self, reader: Callable[[], T]) -> T:
-        """Return what `reader` makes of a message. Raises Broken if the message has another form."""
+        """Return the result of `reader`, which reads a message. Raises Broken if the message is malformed."""
         try:
             return reader()
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
@@ -101,7 +104,7 @@ class Peer:
 
     def _refer(self, value: Any) -> dict[str, int]:
         if isinstance(value, (RemoteFunction, RemoteIterator)) and value.peer is self:
-            return {"yours": value.number}  # an object of the receiver, which comes home
+            return {"yours": value.number}  # an object that belongs to the receiver
         if id(value) not in self._numbers:
             self._numbers[id(value)] = len(self._shared)
             self._shared.append(value)
@@ -120,8 +123,8 @@ class Peer:
     def call(self, number: int, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Call the other side's object with this number, and return its result or raise its exception.
 
-        Arguments that are lists, dicts, sets or arrays are changed here as they were changed there; what lies
-        inside a tuple or another object is not.
+        If the call changed an argument that is a list, dict, set or array, it is changed on this side too,
+        but not one inside a tuple or another object.
         """
         self.send({"call": number, "arguments": self.pack(arguments), "named": self.pack(named)})
         reply = self.receive()

@@ -1,4 +1,4 @@
-"""Shut this process off from the machine, before it runs a learner's code. Nothing of it can be undone.
+"""Isolate this process from the machine, before it runs a learner's code. This cannot be undone.
 
 Time, memory and file sizes are limited with `setrlimit`. On Linux, Landlock (docs.kernel.org/userspace-api/
 landlock.html) forbids all files but those named, and seccomp, through libseccomp, refuses system calls that
@@ -64,9 +64,9 @@ class Comparison(ctypes.Structure):
 
 
 def protect(readable: Iterable[tuple[str, bool]], writable: str, seconds: int) -> list[str]:
-    """Limit this process, and return what could not be forbidden, in words; [] where all is.
+    """Limit this process, and return descriptions of what could not be forbidden; [] if all was.
 
-    readable: what `readable_paths` returned. writable: a folder. seconds: of the processor.
+    readable: what `readable_paths` returned. writable: a folder. seconds: the limit of processor time.
     """
     _limit(seconds)
     if sys.platform != "linux":
@@ -98,7 +98,7 @@ def _limit(seconds: int) -> None:
 
 
 def _forbid_files(libc: Any, readable: Iterable[tuple[str, bool]], writable: str) -> list[str]:
-    """Forbid all files but these, with Landlock. Returns what could not be forbidden."""
+    """Forbid the use of all other files, with Landlock. Returns what could not be forbidden."""
     version = libc.syscall(LANDLOCK_CREATE, None, 0, 1)
     if version < OLDEST_LANDLOCK:
         return [
@@ -122,7 +122,7 @@ def _forbid_files(libc: Any, readable: Iterable[tuple[str, bool]], writable: str
 
 
 def _forbid_calls() -> list[str]:
-    """Refuse system calls, with seccomp. Returns what could not be forbidden."""
+    """Refuse the system calls in REFUSED and NEWER, with seccomp. Returns what could not be forbidden."""
     try:
         lib = ctypes.CDLL("libseccomp.so.2")
     except OSError:
@@ -153,9 +153,9 @@ def _forbid_calls() -> list[str]:
 
 
 def readable_paths(starts: Iterable[Path], hidden: Sequence[Path]) -> list[tuple[str, bool]]:
-    """Return (path, whether its files can be read) for all that lies in `starts` and in nothing `hidden`.
+    """Return (path, whether its files can be read) for the paths in `starts`, without those in `hidden`.
 
-    A folder that holds something hidden can be listed, and the rest of its content be read.
+    A folder that contains a hidden path can only be listed; its other contents get entries of their own.
     """
     found: list[tuple[str, bool]] = []
     for path in (start.resolve() for start in starts if start.exists()):

@@ -24,7 +24,11 @@ SIGNS = {"right": "✓", "not yet": "✗", "not answered": "–", "crashed": "!"
 
 @dataclass(frozen=True)
 class Grades:
-    """All grades of a class. of: chapter -> number of its exercises, for the chapters that count."""
+    """All grades of a class.
+
+    of: chapter -> number of its exercises, for the chapters that count. alike: submission -> other submission
+    -> number of equal answers.
+    """
 
     graded: Sequence[Graded]
     of: Mapping[str, int]
@@ -40,7 +44,7 @@ class Grades:
         return None if None in points else sum(p for p in points if p is not None)
 
     def notes(self, one: Graded) -> list[str]:
-        """Return what a teacher should know about a submission, also beside others."""
+        """Return what a teacher should know about a submission, such as equal answers in another one."""
         students = Counter((g.submission.login or g.submission.student) for g in self.graded)
         name, label = one.submission.login or one.submission.student, one.submission.source
         others = [f"{n} answers as in {other}" for other, n in self.alike.get(label, {}).items()]
@@ -49,7 +53,10 @@ class Grades:
 
 
 def collect(graded: Sequence[Graded], only: Sequence[str]) -> Grades:
-    """Return the grades of a class. Chapters count that are in `only`, else those that anybody answered."""
+    """Return the grades of a class.
+
+    only: the chapters that count; if it is empty, those of which anybody answered an exercise.
+    """
     answered = {id_[:2] for one in graded for id_ in one.answered()}
     chapters = {
         number: len(exercise_ids(chapter))
@@ -67,7 +74,7 @@ def write_tables(grades: Grades, out: Path) -> list[Path]:
     the learning platforms.
     """
     texts = {
-        out: "\ufeff" + _csv(_rows(grades)),  # the mark by which Excel knows UTF-8
+        out: "\ufeff" + _csv(_rows(grades)),  # the byte order mark, by which Excel recognises UTF-8
         out.with_stem(f"{out.stem}-exercises"): "\ufeff" + _csv(_exercise_rows(grades)),
         out.with_stem(f"{out.stem}-moodle"): _csv(_moodle_rows(grades)),
         out.with_stem(f"{out.stem}-canvas"): _csv(_canvas_rows(grades)),
@@ -78,7 +85,7 @@ def write_tables(grades: Grades, out: Path) -> list[Path]:
 
 
 def _csv(rows: Sequence[Row]) -> str:
-    """Return rows as CSV. A text that a spreadsheet would compute gets an apostrophe in front."""
+    """Return rows as CSV. A text that a spreadsheet would take for a formula is preceded by an apostrophe."""
     stream = io.StringIO()
     safe = [
         [

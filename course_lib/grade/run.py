@@ -1,4 +1,4 @@
-"""The command `course grade`: grade all submissions of a folder, a process for each core."""
+"""The command `course grade`: grade all submissions in a folder, with one process per core."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOT_ANSWERED = Result("not answered", "")
 
 @dataclass(frozen=True)
 class Graded:
-    """One graded submission. results: exercise id -> result, for the chapters that were to be graded."""
+    """One graded submission. results: exercise id -> result, for the chapters that are graded."""
 
     submission: Submission
     results: dict[str, Result]
@@ -64,10 +64,10 @@ def grade(
 ) -> list[Graded]:
     """Grade all submissions of a folder, and return them in the order of their names; print each when done.
 
-    journal: a file of what is graded, from which an interrupted run goes on. It holds what the submissions
-    were, so that a later run grades only those that are new or changed. workers: processes; None: one a core.
-    Raises CourseError for a chapter that has no exercises, for the journal of another run, and where this
-    system cannot shut the answers off.
+    journal: the file to which each graded submission is appended. A later run continues from it, and grades
+    only submissions that are new or changed. workers: the number of processes; None means one per core.
+    Raises CourseError for a chapter that has no exercises, for the journal of another run, and if this system
+    cannot isolate the answers.
     """
     if unknown := sorted(set(only) - course_chapters().keys()):
         raise CourseError(
@@ -83,7 +83,7 @@ def grade(
     graded = {label: done[key] for label, key in keys.items() if key in done}
     print(f"{len(found)} submissions, {len(graded)} of them graded before.", flush=True)
     if len(graded) < len(found):
-        _try_out(limits)
+        _check_numpy(limits)
     with _pool(min(workers or os.cpu_count() or 1, max(1, len(found) - len(graded)))) as pool:
         running = {
             pool.submit(grade_one, label, paths, tuple(only), limits): label
@@ -98,8 +98,8 @@ def grade(
     return [graded[label] for label in found]
 
 
-def _try_out(limits: Limits) -> None:
-    """Raise CourseError where an answer that needs NumPy cannot run, as with libraries in unusual folders."""
+def _check_numpy(limits: Limits) -> None:
+    """Raise CourseError if an answer cannot import NumPy here, for example from a folder it may not read."""
     exercise = next(iter(exercises.all_exercises().values()))
     result = judge(Answer(exercise, "import numpy\nanswer = ...", "answer"), replace(limits, seconds=60))
     if result.verdict != "not answered":
@@ -108,13 +108,13 @@ def _try_out(limits: Limits) -> None:
 
 
 def describe(graded: Graded) -> str:
-    """Return a line about one submission: the learner, what is right, and how the others ended."""
+    """Return a line about one submission: the learner, and the number of answers with each verdict."""
     chapters = graded.submission.cells
     verdicts = [r.verdict for id_, r in graded.results.items() if id_[:2] in chapters]
     counts = {v: verdicts.count(v) for v in ("right", "not yet", "crashed", "timed out", "not answered")}
-    said = [f"{n} {verdict}" for verdict, n in counts.items() if n]
-    said += ["not readable"] if graded.submission.unreadable else []
-    return f"{graded.submission.student}: {', '.join(said) or 'no chapter of the course'}"
+    parts = [f"{n} {verdict}" for verdict, n in counts.items() if n]
+    parts += ["not readable"] if graded.submission.unreadable else []
+    return f"{graded.submission.student}: {', '.join(parts) or 'no chapter of the course'}"
 
 
 def _resume(journal: Path, only: Sequence[str], limits: Limits) -> dict[str, Graded]:
@@ -146,14 +146,14 @@ def _digest(parts: Sequence[bytes]) -> str:
 
 
 def _start_judge() -> None:
-    """Prepare a process of the pool: Ctrl-C is for the command, and warnings of answers are for nobody."""
+    """Prepare a process of the pool: ignore Ctrl-C, which the main process handles, and hide warnings."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
 
 
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool of judges. If the block raises, they are ended at once, and with them their answers."""
+    """Yield a pool of judging processes. If the block raises, they and their answers are ended at once."""
     context = get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_judge)
     try:

@@ -1,4 +1,4 @@
-"""Find submissions that hold the same answers, apart from names, comments and layout."""
+"""Find submissions with the same answers, for `course grade`; names, comments and layout do not matter."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from course_lib.chapters import all_chapters
 from course_lib.grade.answers import CHECK, cells_of, parse_notebook
 
-FEWEST = 2  # like answers that make two submissions worth a look
-SHORTEST = 13  # nodes of the syntax tree of an answer that two learners do not write alike by chance
+FEWEST = 2  # equal answers for which two submissions are reported
+SHORTEST = 13  # nodes of a syntax tree: shorter answers of two learners can be equal by chance
 
 
 class _Plain(ast.NodeTransformer):
-    """Numbers the names of a source in order of appearance; drops annotations and docstrings."""
+    """Replaces the names of a source by numbers in order of appearance; drops annotations and docstrings."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, str] = {}
@@ -36,9 +36,9 @@ class _Plain(ast.NodeTransformer):
 
 
 def plain(source: str) -> str:
-    """Return what an answer does, in a form that does not depend on names, comments, layout and its check.
+    """Return an answer in a form that is independent of names, comments, layout and its call of `check`.
 
-    A source that is no Python is returned without blanks.
+    A source that is not valid Python is returned without white space.
     """
     try:
         tree = _Plain().visit(ast.parse(CHECK.sub("", source)))
@@ -58,14 +58,15 @@ def like(answers: Mapping[str, Mapping[str, str]], ours: Mapping[str, str]) -> d
     """Return submission -> other submission -> how many of its answers are the same.
 
     answers: submission -> exercise id -> source. ours: exercise id -> the course's solution in `plain` form.
-    Answers that are short, or the course's own solution, say nothing and do not count. A pair is kept if it
-    has two like answers, and they are more than half of what both answered, or if all their texts are equal.
+    Answers that are short, or equal to the course's solution, do not count. A pair of submissions is reported
+    if it has two equal answers and they are more than half of those that both have, or if all texts are
+    equal.
     """
     forms = {
         name: {
             id_: form
             for id_, source in own.items()
-            if (form := plain(source)) and _says_much(form, id_, ours)
+            if (form := plain(source)) and _is_distinctive(form, id_, ours)
         }
         for name, own in answers.items()
     }
@@ -79,5 +80,5 @@ def like(answers: Mapping[str, Mapping[str, str]], ours: Mapping[str, str]) -> d
     return found
 
 
-def _says_much(form: str, id_: str, ours: Mapping[str, str]) -> bool:
+def _is_distinctive(form: str, id_: str, ours: Mapping[str, str]) -> bool:
     return form != ours.get(id_) and form.count("(") >= SHORTEST

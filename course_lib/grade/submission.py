@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -27,15 +29,17 @@ from course_lib.shell import command_line
 LARGEST_FILE = 20_000_000  # bytes of a notebook
 LARGEST_ZIP = 100_000_000  # bytes of all that is read from a zip
 CARD = "submission.json"
+# What zipfile raises for a damaged or encrypted file, or for one with an unknown method of compression.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, RuntimeError, EOFError, ValueError)
 
 
 @dataclass
 class Submission:
-    """What was found in a submission.
+    """The content of a submission.
 
-    login: how the learning platform knows the learner, or ''. source: the file, as the teacher finds it.
-    cells: chapter -> exercise id -> source. unreadable: chapters whose notebook cannot be read; "" stands for
-    all. notes: for the teacher.
+    login: the learner's id on the learning platform, or ''. source: the submission's file or folder, relative
+    to the teacher's folder. cells: chapter -> exercise id -> source. unreadable: chapters whose notebook
+    cannot be read; "" stands for all. notes: remarks for the teacher.
     """
 
     student: str
@@ -63,9 +67,9 @@ class HandedIn:
 def submit(
     name: str, login: str, out: Path, chapters: Sequence[str] = (), *, workspace: Path, progress: str
 ) -> HandedIn:
-    """Write the learner's notebooks to a zip in the folder `out`; a damaged one is only named in it.
+    """Write the learner's notebooks to a zip in the folder `out`. Of a damaged one it holds only the name.
 
-    login: how the learning platform knows the learner. chapters: their numbers; () means all.
+    login: the learner's id on the learning platform, or ''. chapters: their numbers; () means all.
     progress: the content of the progress file.
     Raises CourseError if there is nothing to submit, or the file cannot be written.
     """
@@ -97,7 +101,7 @@ def submit(
         words = ["course", "submit", "--name", f"{name} 2" if taken else name]
         words += ["--id", login] if login else []
         words += [word for number in chapters for word in ("--chapter", number)]
-        # Others cannot read a workspace that `course start` made; a home folder they often can.
+        # Rather than the home folder: other users often can read that, but not a workspace.
         fix = command_line(*words, "--out", out if taken else workspace)
         raise CourseError(f"{target} cannot be written: {error}", fix) from error
     ignored = sorted(p.name for p in set(workspace.glob("*.ipynb")) - set(all_chapters(workspace)))
@@ -112,7 +116,7 @@ def _read_workspace(paths: Sequence[Path]) -> tuple[dict[str, bytes], dict[str, 
     files, damaged = dict[str, bytes](), dict[str, str]()
     for path in paths:
         try:
-            files[path.name] = _bare(read_notebook(path))
+            files[path.name] = _sources_only(read_notebook(path))
         except CourseError as error:
             damaged[path.name] = error.what
     if not files:
@@ -136,8 +140,8 @@ def versions() -> dict[str, str]:
     return {"course": __version__, "python": platform.python_version()}
 
 
-def _bare(notebook: Any) -> bytes:
-    """Return a notebook with its cells' ids, types and sources, and nothing else of the learner's machine."""
+def _sources_only(notebook: Any) -> bytes:
+    """Return a notebook with only the ids, types and sources of its cells, without outputs and metadata."""
     import nbformat
 
     copy = nbformat.v4.new_notebook()
@@ -156,8 +160,8 @@ def find(folder: Path) -> dict[str, list[Path]]:
     """Return the submissions in a folder: label -> its files. Raises CourseError if there are none.
 
     A zip is one submission. Notebooks in one subfolder are one submission together, as Moodle's "download
-    all" makes them; a notebook that lies in `folder` itself is one alone. Links are left out, with a line:
-    who grades may read what the learner cannot.
+    all" makes them; a notebook in `folder` itself is a submission of its own. Symbolic links are left out,
+    with a message, because the teacher can read files that the learner cannot.
     """
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
@@ -181,7 +185,7 @@ def find(folder: Path) -> dict[str, list[Path]]:
 
 
 def read(label: str, paths: Sequence[Path]) -> Submission:
-    """Read one submission. What cannot be read is noted in it, and raises nothing."""
+    """Read one submission. If a file cannot be read, that is noted in the result, and nothing is raised."""
     parts = PurePosixPath(label).parts
     is_file = len(parts) == 1 and parts[0].lower().endswith((".zip", ".ipynb"))
     student = PurePosixPath(label).stem if is_file else parts[0]
@@ -205,7 +209,7 @@ def _files(submission: Submission, paths: Sequence[Path]) -> Iterator[tuple[str,
 
 
 def _zipped(submission: Submission, path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the notebooks of a zip. Nothing is unpacked, so that no path in it leads anywhere."""
+    """Yield (name, content) of the notebooks of a zip. It is not unpacked, so paths in it do no harm."""
     contents: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(path) as z:
@@ -222,7 +226,7 @@ def _zipped(submission: Submission, path: Path) -> Iterator[tuple[str, bytes]]:
                     del contents[name]
                 if sum(map(len, contents.values())) > LARGEST_ZIP:
                     raise ValueError("its files have more than 100 MB together")
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+    except ZIP_ERRORS as error:
         submission.unreadable.append("")
         submission.notes.append(f"{path.name} is not a readable zip: {error}")
         return
@@ -252,7 +256,7 @@ def _read_card(submission: Submission, contents: dict[str, bytes]) -> None:
 
 
 def _add_notebook(submission: Submission, name: str, content: bytes) -> None:
-    """Add the exercise cells of one notebook. The chapter with most of its exercises in it is taken."""
+    """Add the exercise cells of one notebook, under the chapter with most of its exercises in it."""
     try:
         notebook = parse_notebook(content.decode("utf-8-sig"))
         number, cells = chapter_of(notebook)

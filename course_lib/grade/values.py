@@ -1,9 +1,9 @@
-"""Values as JSON, without pickle: what an untrusted process sends can only ever become plain data.
+"""Convert values to JSON and back, for `peer`. Without pickle: data of an untrusted process stay plain data.
 
-Numbers, texts, bytes, lists, tuples, dicts, sets, ranges and NumPy arrays arrive as what they were.
-Functions and iterators stay where they are; the other side gets a reference to call. Records, which are
-dataclasses of the course, are made again only by the process that runs the answer. Of anything else, its
-type's name and its `repr` arrive.
+Numbers, texts, bytes, lists, tuples, dicts, sets, ranges and NumPy arrays are restored as they were.
+Functions and iterators stay in their process; the other side gets a reference that it can call. Records,
+which are dataclass instances of the course, are rebuilt only by the process that runs the answer. For any
+other object, the name of its type and its `repr` are sent.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Foreign:
 
 
 def encode(value: Any, refer: Callable[[Any], dict[str, int]]) -> Any:
-    """Return `value` as what JSON can hold. refer: registers a function or an iterator, and describes it."""
+    """Return `value` as a JSON value. refer: registers a function or iterator, and returns its reference."""
     if value is None or type(value) in PLAIN:
         return value
     if value is ...:
@@ -85,15 +85,15 @@ def is_record(value: object) -> bool:
 
 
 def decode_record(value: dict[str, Any], resolve: Callable[[dict[str, Any]], Any]) -> Any:
-    """Return the dataclass that `encode` described. Only for values from a process that is trusted."""
+    """Return the dataclass instance that `encode` encoded. Only for values from a trusted process."""
     kind = getattr(importlib.import_module(value["module"]), value["class"])
     return kind(**{name: decode(field, resolve) for name, field in value["record"].items()})
 
 
 def decode(value: Any, resolve: Callable[[dict[str, Any]], Any]) -> Any:
-    """Return the value that `encode` described. resolve: makes something of a reference or a record.
+    """Return the value that `encode` encoded. resolve: returns the object for a reference or a record.
 
-    Raises ValueError for what `encode` does not write.
+    Raises ValueError for JSON that `encode` does not produce.
     """
     if value is None or isinstance(value, PLAIN):
         return value
@@ -128,7 +128,7 @@ def _decode_array(value: dict[str, Any], data: bytes) -> Any:
 
 
 def encode_error(error: BaseException) -> dict[str, Any]:
-    """Return an exception as its class, its message, and its arguments as far as they are plain."""
+    """Return an exception as its class and message, and its arguments if all are plain values."""
     kind = type(error)
     plain = all(isinstance(a, (*PLAIN, bytes, type(None))) for a in error.args)
     arguments = encode(list(error.args), dict) if plain else {"list": [_text(str, error)]}
@@ -137,9 +137,9 @@ def encode_error(error: BaseException) -> dict[str, Any]:
 
 
 def decode_error(message: dict[str, Any]) -> Exception:
-    """Return the exception that `encode_error` described.
+    """Return the exception that `encode_error` encoded.
 
-    Its class is that of Python, NumPy or the course if it is one of theirs, else a new one with this name.
+    If its class is one of Python, NumPy or the course, that class is used, else a new one of the same name.
     """
     name, module = str(message.get("error")), str(message.get("module"))
     known = module.partition(".")[0] in {*sys.stdlib_module_names, "builtins", "numpy", "course_lib"}
@@ -161,7 +161,7 @@ def _made(kind: type[Exception], arguments: list[Any]) -> Exception:
 
 
 def printable(text: str) -> str:
-    """Return a text without what a terminal obeys or UTF-8 cannot hold; line breaks stay."""
+    """Return a text with control and other unprintable characters, except line breaks, replaced by U+FFFD."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 

@@ -1,4 +1,4 @@
-"""The process in which one answer of a learner runs. `python -m course_lib.grade.worker` reads from stdin."""
+"""The program that runs one answer of a learner. `judge` starts it, and talks to it over pipes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from course_lib.grade.peer import Peer, PeerFailed
 from course_lib.grade.protection import protect
 from course_lib.grade.values import encode_error
 
-MAGIC = re.compile(r"^([ \t]*)[%!?].*$", re.M)  # Jupyter's own commands, which Python does not know
+MAGIC = re.compile(r"^([ \t]*)[%!?].*$", re.M)  # Jupyter's own commands, which are not Python
 CELL = "<exercise>"
 
 
 def main() -> None:
-    """Protect the machine, run the cell, hand over the answer, and answer calls until the judge is gone."""
+    """Protect the machine, run the cell, send the answer, and serve calls until the judge ends."""
     peer = Peer(os.dup(0), os.dup(1), catch=BaseException, trusts=True)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _namespace() -> dict[str, Any]:
-    """Return the names that a cell finds. `check`, `hint` and `solution` do nothing: the judge checks."""
+    """Return the global names of a cell. `check`, `hint` and `solution` do nothing: the judge checks."""
     exercises: Any = types.ModuleType("course_lib.learn.exercises")
     for name in ("check", "hint", "solution"):
         setattr(exercises, name, lambda *_, **__: None)
@@ -65,7 +65,7 @@ def plain_python(source: str) -> str:
 
 
 def _run(source: str, namespace: dict[str, Any]) -> dict[str, Any] | None:
-    """Run a source. Returns None, or what stopped it: the exception, and the line in the source."""
+    """Run a source. Returns None, or the exception that stopped it, with the line in the source."""
     try:
         exec(compile(plain_python(source), CELL, "exec", dont_inherit=True), namespace)
     except PeerFailed:

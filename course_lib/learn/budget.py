@@ -1,12 +1,12 @@
-"""The time, memory and disk space that a chapter needs: declared in its metadata, tested and printed.
+"""The budget of a chapter: the time, memory and disk space that it needs, as its metadata declare them.
 
-Budgets are declared for a tier, the set of models chosen by COURSE_TIER. Where the models of a tier are slow,
-`sample` and `fewer` shorten lists and counts.
+`show_budget` prints it at the beginning of a chapter; `course budget` compares it with a real run. A budget
+holds for one tier, a set of models that COURSE_TIER chooses. For tiers with slow models, `sample` and `fewer`
+reduce the number of questions that a chapter asks.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -23,9 +23,9 @@ from course_lib.models.catalog import role, roles, roles_by_hand, tier
 from course_lib.models.files import require
 from course_lib.tables import table
 
-SHARE = {"real": 0.1}  # tier -> the share of its questions that a chapter asks, where that is not all
+SHARE = {"real": 0.1}  # tier -> the share of its questions that a chapter asks; in other tiers it asks all
 T = TypeVar("T")
-FURTHER = "## Further"  # begins the heading of a chapter's optional part, which goes on to its end
+FURTHER = "## Further"  # how the heading of a chapter's optional part begins, which is its last part
 MAX_TIME_FACTOR = 3.0  # times the declared minutes
 MAX_SLOWDOWN = 4.0  # the allowed time grows with a machine's slowness up to this factor
 
@@ -33,8 +33,8 @@ MAX_SLOWDOWN = 4.0  # the allowed time grows with a machine's slowness up to thi
 class Budget(BaseModel):
     """A chapter's budget in one tier.
 
-    minutes: without the optional part, which begins at the heading FURTHER and takes `further_minutes`.
-    speed: `calibrate()` on the machine where both were measured.
+    minutes: the time of the chapter without its optional part. further_minutes: the time of that part.
+    speed: what `calibrate()` returned on the machine where both were measured.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -73,15 +73,6 @@ def _budgets(notebook: Any) -> dict[str, Any]:
     return budgets
 
 
-def _budgets_in(path: Path) -> dict[str, Any]:
-    """The budgets of a chapter, read without nbformat, whose import takes a second."""
-    try:
-        budgets: dict[str, Any] = json.loads(path.read_text("utf-8"))["metadata"]["course"]["budget"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return _budgets(read_notebook(path))  # it says what is wrong
-    return budgets
-
-
 def calibrate(seconds: float = 0.4, slices: int = 5) -> float:
     """Measure the speed of one core, in rounds of a fixed mixture of NumPy and Python work per second.
 
@@ -110,7 +101,7 @@ def show_budget(number: str) -> float:
     than tiny, and where a model was chosen by hand, print the model of each role. Raises CourseError, with
     one command that downloads all of them, if models are missing.
     """
-    budgets = _budgets_in(chapter_path(number))
+    budgets = _budgets(read_notebook(chapter_path(number)))
     measured = tier() if tier() in budgets else "tiny"
     budget = Budget.model_validate(budgets[measured])
     speed = calibrate()
@@ -134,10 +125,10 @@ def show_budget(number: str) -> float:
 
 
 def fewer(count: int, least: int = 4) -> int:
-    """Return `count`, or in tier real, whose models are slow, a share of it, but not fewer than `least`.
+    """Return `count`, or for a tier in SHARE, whose models are slow, that share of it, at least `least`.
 
-    The environment variable COURSE_SHARE sets another share than SHARE, above 0 and up to 1, in any tier.
-    Raises CourseError for another value.
+    The environment variable COURSE_SHARE sets another share for any tier, above 0 and up to 1. Raises
+    CourseError for another value.
     """
     given = os.environ.get("COURSE_SHARE") or SHARE.get(tier(), 1)
     try:
@@ -150,7 +141,7 @@ def fewer(count: int, least: int = 4) -> int:
 
 
 def sample(items: Sequence[T], count: int) -> list[T]:
-    """Return the first `count` items, or as many as `fewer` says, and print how many that are."""
+    """Return the first `fewer(count)` items; if that is not all `count`, print how many they are."""
     some, all_of_them = list(items[: fewer(count)]), len(items[:count])
     if len(some) < all_of_them:
         print(f"tier {tier()}: {len(some)} of {all_of_them} (COURSE_SHARE=1 takes all, and longer)")
@@ -162,7 +153,8 @@ def budget_violations(
 ) -> list[str]:
     """Return the violations of a budget: too much memory, or over MAX_TIME_FACTOR times the time.
 
-    peak: bytes. speed: of this machine, from `calibrate()`. further_seconds: for the optional part.
+    peak: peak memory in bytes. speed: of this machine, from `calibrate()`. further_seconds: the time of the
+    optional part.
     """
     problems = []
     if peak > budget.memory_gib * 2**30:

@@ -1,4 +1,4 @@
-"""A page for the learner to keep: exercises passed, predictions, and scores in the exam of chapter 09."""
+"""Write a page for the learner to keep: exercises passed, predictions, and scores in chapter 09's exam."""
 
 from __future__ import annotations
 

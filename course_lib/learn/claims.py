@@ -1,7 +1,8 @@
-"""Claims: measured numbers and comparisons that a chapter's text states, asserted when the chapter runs.
+"""Claims: a chapter checks, when it runs, that the numbers and comparisons in its text still hold.
 
 A claim is about one tier (set of models) or several; in other tiers it is only printed. Each claim that holds
-is also recorded, so that tests can compare the text, which states the numbers of tier tiny, with it.
+is also recorded, so that tests can compare the chapter's text, which states the numbers of tier tiny, with
+the measured values.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operat
 class Claim:
     """A recorded claim.
 
-    value: as measured, in `unit`. statement: the printed sentence. within: the tolerance, None for a
-    comparison. in_text: whether the text states this number; if not, it states that of another tier.
-    machine: the hardware that it was measured on.
+    value: the measured value, in `unit`. statement: the printed sentence. within: the tolerance, None for a
+    comparison. in_text: whether the chapter's text states this number; if not, it states that of tier tiny.
+    machine: the hardware on which it was measured.
     """
 
     name: str

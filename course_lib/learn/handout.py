@@ -41,7 +41,7 @@ def handout(out: Path, *, solutions: bool = True) -> Path:
     """Write the course as a zip in the folder `out`, and return its path.
 
     With solutions=False, the chapters are student copies (stubs in place of the solutions), and tests/ is
-    left out. Raises CourseError if the zip cannot be written; no partial file stays.
+    left out. Raises CourseError, and leaves no partial file, if the zip cannot be written.
     """
     import nbformat
 

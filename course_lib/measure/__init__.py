@@ -1,4 +1,4 @@
-"""Measure time, memory, speed and quality, with warm-up, repeats and confidence intervals."""
+"""Measure time, memory, speed and quality of models, with warm-up, repeats and confidence intervals."""
 
 from course_lib.measure.engines import compare, measure_engine
 from course_lib.measure.hardware import machine

@@ -1,7 +1,8 @@
-"""The Fréchet distance of two sets of pictures, from the features of a network.
+"""The Fréchet distance of two sets of pictures, computed from features that a neural network gives them.
 
-With Inception's features it is the FID of papers (Heusel et al. 2017, arXiv:1706.08500). With those of the
-course's own classifier it is not, and the two cannot be compared.
+With the features of the network Inception it is the FID of research papers (Heusel et al. 2017,
+arXiv:1706.08500). Chapter 08 uses the features of the course's own classifier; the two distances cannot be
+compared.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def frechet_distance(features: NDArray[Any], others: NDArray[Any]) -> float:
-    """Distance of two normal distributions fitted to features of shape (pictures, dimensions); 0 if equal.
+    """Return the distance of two normal distributions fitted to features, (pictures, dimensions); 0 if equal.
 
-    |m - n|^2 + tr(C + D - 2 (C D)^(1/2)) of means m, n and covariances C, D. It is too large for few
-    pictures, so compare only sets of equal size. Raises ValueError for shapes that do not fit, or unless
-    there are more pictures than dimensions.
+    It is |m - n|^2 + tr(C + D - 2 (C D)^(1/2)) for means m, n and covariances C, D. The fewer pictures, the
+    more it overestimates, so compare only sets of equal size. Raises ValueError for shapes that do not match,
+    and unless there are more pictures than dimensions.
     """
     a, b = np.asarray(features, np.float64), np.asarray(others, np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:

@@ -1,4 +1,4 @@
-"""Describe the machine on which a measurement runs."""
+"""Describe the machine on which a measurement runs: processor, cores and memory."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def usable_cores() -> int:
 
 
 def computing_threads() -> int:
-    """Return how many threads compute: OMP_NUM_THREADS, or the physical cores among those that are usable."""
+    """Return the threads to compute with: as OMP_NUM_THREADS says, else one per usable physical core."""
     import psutil
 
     if threads := os.environ.get("OMP_NUM_THREADS"):
-        return int(threads)
+        return int(threads.partition(",")[0])  # "4,2" sets 4 threads, and 2 for nested ones
     logical = psutil.cpu_count() or 1
     return max(1, usable_cores() * (psutil.cpu_count(logical=False) or logical) // logical)
 

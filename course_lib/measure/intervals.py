@@ -129,8 +129,9 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return a percentile bootstrap interval (Efron 1979), from `draws` resamples.
 
-    statistic: of values, or of the rows of an array; by default the mean. To compare two systems on the same
-    questions, pass the difference of their scores for each question. Raises ValueError for no values.
+    statistic: a function of the values, or of the rows of an array; by default the mean. To compare two
+    systems on the same questions, pass the difference of their scores for each question. Raises ValueError
+    for no values.
     """
     if not len(values):
         raise ValueError("no values to resample")

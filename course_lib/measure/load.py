@@ -1,8 +1,9 @@
-"""Load a server and time each request, in an open loop (requests arrive) or a closed one (clients wait).
+"""Send requests to a server and time each of them: a load test.
 
-A closed loop sends less to a server that is slow, so it hides the queue that real users would stand in. In an
-open loop, waiting counts from the moment at which a request was due, even if the load generator or the server
-was late (coordinated omission: Tene, "How NOT to Measure Latency", 2013).
+In an open loop, requests arrive at given times; in a closed loop, each client waits for its answer before it
+sends the next request. A closed loop sends less to a slow server, so it hides the queue in which real users
+would wait. In an open loop, a request's waiting time begins when it was due, even if the load generator sent
+it late (coordinated omission: Tene, "How NOT to Measure Latency", 2013).
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from dataclasses import dataclass, replace
 from course_lib.measure.intervals import Estimate, quantile_of
 from course_lib.tables import table
 
-Send = Callable[[int], Iterable[object]]  # sends request number i; each piece that it yields is a token
+Send = Callable[[int], Iterable[object]]  # sends request number i, and yields its answer token by token
 
 
 @dataclass(frozen=True)
 class Request:
-    """What happened to one request. All times are seconds after the start of the load.
+    """What happened to one request. All times are in seconds after the start of the load test.
 
-    due: when it should have been sent. sent: when it was. first, ended: its first token and its end.
-    error: the exception's type and text, empty if there was none.
+    due: when the request should have been sent. sent: when it was sent. first, ended: when its first token
+    arrived, and when its answer ended. error: the exception's type and text, empty if there was none.
     """
 
     due: float
@@ -37,12 +38,12 @@ class Request:
 
     @property
     def latency(self) -> float:
-        """Seconds from due to the end (end-to-end latency)."""
+        """Seconds from when it was due to the end of its answer (end-to-end latency)."""
         return self.ended - self.due
 
     @property
     def ttft(self) -> float | None:
-        """Seconds from due to the first token (time to first token), None without a token."""
+        """Seconds from when it was due to its first token (time to first token), None without a token."""
         return None if self.first is None else self.first - self.due
 
     @property
@@ -74,7 +75,7 @@ class Load:
 
     @property
     def seconds(self) -> float:
-        """From the first request that was due to the last end."""
+        """Seconds from when the first request was due to the end of the last answer."""
         return max(r.ended for r in self.requests) - self.requests[0].due
 
     @property
@@ -91,15 +92,18 @@ class Load:
         return max(r.sent - r.due for r in self.requests)
 
     def quantile(self, what: str, q: float) -> Estimate:
-        """The quantile of `latency`, `ttft` or `per_token` of answered requests in seconds, with interval.
+        """The quantile of `what`, in seconds, over the answered requests, with its confidence interval.
 
-        Raises ValueError if no answered request has one.
+        what: "latency", "ttft" or "per_token". Raises ValueError if no answered request has such a time.
         """
         found = [value for r in self.answered if (value := getattr(r, what)) is not None]
         return quantile_of(found, q)
 
     def goodput(self, *, ttft: float, per_token: float) -> float:
-        """Answered requests per second that kept both limits in seconds (Zhong 2024, arXiv:2401.09670)."""
+        """Requests per second that were answered within both limits (Zhong et al. 2024, arXiv:2401.09670).
+
+        ttft, per_token: the limits in seconds.
+        """
         good = sum(
             r.ttft is not None and r.ttft <= ttft and (r.per_token or 0.0) <= per_token for r in self.answered
         )
@@ -124,7 +128,9 @@ class Load:
 
 
 def poisson_arrivals(rate: float, count: int, seed: int = 0) -> list[float]:
-    """Times in seconds at which `count` requests of independent users arrive, on average `rate` a second.
+    """Return random times in seconds at which `count` requests of independent users arrive.
+
+    rate: the mean number of requests per second.
 
     Raises ValueError if the rate is not above 0.
     """
@@ -152,7 +158,7 @@ def open_loop(send: Send, arrivals: Sequence[float], *, warm_up: int = 0) -> Loa
 
 
 def closed_loop(send: Send, clients: int, count: int, *, warm_up: int = 0) -> Load:
-    """Let `clients` send `count` requests together, each its next one as soon as its last was answered.
+    """Let several clients send `count` requests in all, each its next as soon as its last was answered.
 
     Raises ValueError for no clients, or if no request is left after `warm_up`.
     """
@@ -171,7 +177,7 @@ def _check_count(count: int, warm_up: int) -> None:
 
 
 def _timed(send: Send, i: int, begun: float, due: float | None = None) -> Request:
-    """Send one request and time it. due=None: it is due now."""
+    """Send request `i` and time it. begun: the start of the load test. due: None means now."""
     sent = time.perf_counter() - begun
     request = Request(sent if due is None else due, sent, None, sent, 0)
     try:

@@ -33,7 +33,7 @@ def peak_memory(
 ) -> tuple[Any, Memory]:
     """Call `run()`, sample the resident memory of a process meanwhile, and return (result, memory).
 
-    process_id: a process that works for `run`; None for this one.
+    process_id: the process to measure, such as a server's; None for this process.
 
     On Linux, a peak above everything the process ever held before is exact: the system records it. A lower
     peak is only sampled, and one shorter than `interval_seconds` may be missed. GPU memory, other processes,

@@ -1,6 +1,6 @@
-"""How alike two pictures are, and which facts of a picture its caption states.
+"""Measure how similar two pictures are, and which facts about a picture its caption states. For chapter 08.
 
-Of whole captions, `course_lib.rag.token_f1` and `==` tell the rest.
+To compare whole captions, use `==` or `course_lib.rag.token_f1`.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def ssim(picture: Image, reference: Image) -> float:
 
 
 def facts_right(caption: str, template: str, facts: Mapping[str, str]) -> dict[str, bool]:
-    """Return for each fact that `template` names whether the caption states it at its place.
+    """Return for each fact that `template` names whether the caption states it in the right place.
 
-    template: of `str.format`, such as "A card in {colour}: {product}, number {number}.". Of a caption that
-    has another form no fact is right.
+    template: a caption with fields, as for `str.format`, such as "A card in {colour}: {product}, number
+    {number}.". If the caption has another form, no fact is right.
 
     >>> facts_right("A ticket: number 201, counter 3.", "A ticket: number {number}, counter {counter}.",
     ...             {"number": "201", "counter": "8"})

@@ -24,8 +24,8 @@ class Round(NamedTuple):
     """Seconds and token counts of one engine in one round, summed over the prompts.
 
     first: Seconds to the first piece of a streamed answer. short: Seconds for an answer of one token.
-    long: Seconds for the full answer. read: Tokens in the prompts. written: Tokens in the full answers
-    minus those in the short ones.
+    long: Seconds for the full answer. read: The number of tokens in the prompts. written: The number of
+    tokens in the full answers minus that in the answers of one token.
     """
 
     first: float
@@ -164,7 +164,7 @@ class Results:
         return frame
 
     def speedup(self, engine: str, than: str, quantity: str = "decode") -> Estimate:
-        """Return how many times as fast as `than` `engine` is in decode, prefill or ttft.
+        """Return how many times as fast `engine` is as the engine `than`, in decode, prefill or ttft.
 
         Raises CourseError if noise made a decode time (a difference of two times) zero or negative.
         """

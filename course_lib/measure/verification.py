@@ -1,9 +1,10 @@
-"""Verification: is a pair of faces the same person? Two error rates, and a threshold between them.
+"""Evaluate face verification: do two pictures show the same person? Error rates, and a threshold for them.
 
-Accepted are pairs whose similarity is at least the threshold. FAR, the false accept rate, is the share of
-different pairs that are accepted; TAR, the true accept rate, is the share of same pairs that are accepted.
-Intervals come from resampling identities, not pairs: pairs that share a face are not independent (Bolle,
-Ratha and Pankanti 2004, "Error analysis of pattern recognition systems: the subsets bootstrap").
+A pair of pictures is accepted if its similarity is at least the threshold. FAR, the false accept rate, is the
+share of accepted pairs among those of different persons; TAR, the true accept rate, among those of the same
+person. Intervals come from resampling identities (persons), not pairs, because pairs that share a face are
+not independent (Bolle, Ratha and Pankanti 2004, "Error analysis of pattern recognition systems: the subsets
+bootstrap").
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ COVERAGE = 0.95
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of pictures: their similarity, and the identity of each side as a number from 0.
+    """Pairs of pictures, with their similarities.
 
-    first, second: the pictures' row numbers. similarity: the cosine. These have one entry for each pair.
+    first, second: the numbers of the two pictures of each pair. similarity: the cosine of each pair.
+    identity: the person that each picture shows, as a number from 0; an entry per picture, not per pair.
     """
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
-    identity: NDArray[np.int64]  # of each picture, not of each pair
+    identity: NDArray[np.int64]
     similarity: NDArray[np.float64]
 
     @property
@@ -41,7 +43,7 @@ class Pairs:
         return self.identity[self.first] == self.identity[self.second]
 
     def where(self, chosen: NDArray[np.bool_]) -> Pairs:
-        """The pairs that a mask of all pairs chooses."""
+        """The pairs for which `chosen`, (pairs,), is True."""
         return Pairs(self.first[chosen], self.second[chosen], self.identity, self.similarity[chosen])
 
 
@@ -76,7 +78,7 @@ def all_pairs(embeddings: NDArray[Any], identities: Sequence[Hashable]) -> Pairs
 
 
 def roc(pairs: Pairs) -> Roc:
-    """FAR and TAR at every similarity that occurs, as threshold."""
+    """FAR and TAR at every threshold that equals the similarity of a pair."""
     threshold = np.unique(pairs.similarity)[::-1]
     same, different = _sides(pairs)
     return Roc(threshold, _share(different, threshold), _share(same, threshold))
@@ -135,7 +137,7 @@ def _threshold(descending: NDArray[np.float64], weights: NDArray[np.float64], fa
     """The lowest threshold at which at most a share `far` of the weight is accepted."""
     accepted = np.cumsum(weights)
     k = int(np.searchsorted(accepted, far * accepted[-1] * (1 + 1e-12), side="right"))
-    # The pair k would be one too many: the threshold lies just above it.
+    # Accepting pair k would exceed `far`: the threshold lies just above its similarity.
     return float(np.nextafter(descending[min(k, len(descending) - 1)], np.inf))
 
 
@@ -145,10 +147,10 @@ def _mean(accepted: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
 
 
 def _resample(pairs: Pairs, statistic: Callable[[NDArray[np.float64]], Any]) -> list[Any]:
-    """The statistic of the pairs' weights in each resample of identities.
+    """Return `statistic` of the pairs' weights, (pairs,), for each of DRAWS resamples of the identities.
 
-    An identity that is drawn twice counts twice; a pair counts as the product of its two identities' counts,
-    or as the count of its one identity.
+    The weight of a pair is the product of the numbers of times that its two identities were drawn; if both
+    pictures show one identity, it is the number of times that this identity was drawn.
     """
     rng, count = np.random.default_rng(0), int(pairs.identity.max()) + 1
     first, second, same = pairs.identity[pairs.first], pairs.identity[pairs.second], pairs.same

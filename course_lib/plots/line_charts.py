@@ -15,7 +15,7 @@ from course_lib.plots.base import COLOURS, MARKERS, PALE, Picture, check_count, 
 Point = tuple[float, float, float]  # value, low, high
 STYLES = ("-", "--", ":", "-.")
 LEVEL_STYLES = ("--", ":", "-.", (0, (1, 4)))
-MOST_TRIED = 6  # points at which a name looks for a free place
+MOST_TRIED = 6  # points of a line that are tried as the place of its name
 BEST_MARKERS = (("*", 14), ("D", 9), ("s", 10), ("P", 11))  # marker and its size
 
 
@@ -137,7 +137,7 @@ def _name_lines(axes: Any, noted: Sequence[tuple[float, float]] = ()) -> None:
     Where it would cover a line there, even its own, it stands at the next such point that is free.
     noted: (x, y) of points that have a name of their own, near which there is no room.
     """
-    axes.autoscale_view()  # or the limits are those of an empty drawing
+    axes.autoscale_view()  # sets the limits of the axes, which the transformations need
     to_axes = axes.transScale + axes.transLimits
     drawn = {line: to_axes.transform(line.get_xydata()) for line in axes.lines}
     taken = to_axes.transform(np.reshape(noted, (-1, 2)))
@@ -162,12 +162,12 @@ def _put(text: Any, choices: Sequence[tuple[tuple[float, float], Mapping[str, An
     choices: the (x, y) of the point that it names, and settings, such as its position beside that point.
     """
     axes = text.axes
-    axes.figure.draw_without_rendering()  # or the boxes of the texts are not known
+    axes.figure.draw_without_rendering()  # computes the boxes of the texts
     paths = [line.get_path().transformed(line.get_transform()) for line in axes.lines]
     taken = [other.get_window_extent() for other in axes.texts if other is not text]
     for text.xy, settings in (*choices, choices[0]):
         text.set(**settings)
-        text.get_window_extent()  # moves the text; its answer has the leader in it
+        text.get_window_extent()  # moves the text; the box that it returns includes the line to the point
         box = Text.get_window_extent(text).padded(-1)
         covers = box.count_overlaps(taken) or any(path.intersects_bbox(box, filled=False) for path in paths)
         if axes.bbox.count_contains(box.corners()) == 4 and not covers:
@@ -201,7 +201,7 @@ def losses(
     lines: name -> step -> loss in nats per token. best: name -> the step whose weights were kept, which is
     marked. Every line bears its name.
 
-    Its words should tell the first and the last loss of each line, and its loss at the kept step. Raises
+    To be described: the first and the last loss of each line, and its loss at the kept step. Raises
     ValueError for no lines, more lines than colours, a line without points, a loss that is not finite, and a
     kept step at which its line has no loss.
     """

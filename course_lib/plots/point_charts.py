@@ -31,8 +31,10 @@ BESIDE: dict[str, Any] = {
     "weight": "bold",
     "bbox": PALE,
 }
-PLACES = [(dx, dy) for dy in (9, -18, 27, -36, 45, -54, 63, -72) for dx in (9, -9)]  # of a name, in points
-FAR = 20  # points above or below, from which on a line joins a name to its point
+# Places of a name relative to its point, in typographic points, and the height difference from which on a
+# line joins the two.
+PLACES = [(dx, dy) for dy in (9, -18, 27, -36, 45, -54, 63, -72) for dx in (9, -9)]
+FAR = 20
 
 
 def dots(values: Mapping[str, Sequence[float]], *, x: str, title: str) -> Picture:
@@ -145,7 +147,7 @@ def _place_names(axes: Any, names: Sequence[Annotation], intervals: Sequence[Seq
     intervals: the ends of lines that no name may cover either: for each point the left, the right, the lower
     and the upper end. A name that stands farther away than FAR is joined to its point by a line.
     """
-    axes.figure.draw_without_rendering()  # or the sizes of the texts are not known
+    axes.figure.draw_without_rendering()  # computes the sizes of the texts
     points = [axes.transData.transform(name.xy) for name in names]
     taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in points]
     for ends in intervals:
@@ -198,7 +200,7 @@ def scatter(
 
     groups: name -> (x, y) points; every group has its own combination of colour and marker. The names of up
     to 4 stand in the middle of their points, those of more in a legend. notes: text -> the (x, y) of a star
-    that it labels. others: points that are small and grey. In words: which groups lie apart and which
+    that it labels. others: points that are small and grey. To be described: which groups lie apart and which
     overlap. Raises ValueError for no groups, for more groups than combinations, for a group without points,
     and for a non-finite number.
     """

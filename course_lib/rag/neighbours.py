@@ -1,7 +1,8 @@
-"""Find the nearest labelled texts in a LangChain vector store, and count their labels."""
+"""Find the nearest labelled texts in a LangChain vector store, and count their labels, for `classifier`."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Sequence
@@ -10,26 +11,22 @@ from typing import TYPE_CHECKING
 from course_lib.errors import CourseError
 
 if TYPE_CHECKING:
+    from langchain_core.documents import Document
     from langchain_core.vectorstores import VectorStore
 
-OTHER = ""  # stands for every label that is not a candidate, in a distribution
+OTHER = ""  # the key in a distribution for all labels that no neighbour has
 
 
 def neighbours_of(
     store: VectorStore, texts: Sequence[str], k: int, label_field: str
 ) -> list[list[tuple[str, str]]]:
-    """Return the k nearest labelled (text, label) pairs of each text, the most similar first.
+    """Return for each text its k nearest stored texts with their labels, the most similar first.
 
-    The texts are embedded in one batch where the store's embedder can (`embed_queries`). Raises CourseError
-    for an empty store and for a document whose metadata has no label.
+    The texts are embedded in one batch if the store's embedder has `embed_queries`, as the course's embedders
+    do, and the store can search by vector. Raises CourseError for an empty store, and for a document whose
+    metadata has no label or an empty one.
     """
-    embed = getattr(store.embeddings, "embed_queries", None)
-    try:
-        if embed is None:
-            raise NotImplementedError
-        found = [store.similarity_search_by_vector(v, k=k) for v in embed(list(texts))]
-    except NotImplementedError:
-        found = [store.similarity_search(text, k=k) for text in texts]
+    found = _search(store, texts, k)
     if not all(found):
         raise CourseError(
             f"{type(store).__name__} found no document", "add labelled texts to the vector store"
@@ -40,11 +37,22 @@ def neighbours_of(
                 f"a document has no metadata {label_field!r}; it has {', '.join(document.metadata) or 'none'}"
             )
             raise CourseError(what, 'RAGLLMClassifier(vector_store, label_field="intent")')
+        if document.metadata[label_field] in (None, ""):
+            what = f"the document {document.page_content!r:.60} has no label: {label_field!r} is empty"
+            raise CourseError(what, "add only texts with a label to the vector store")
     return [[(d.page_content, str(d.metadata[label_field])) for d in documents] for documents in found]
 
 
+def _search(store: VectorStore, texts: Sequence[str], k: int) -> list[list[Document]]:
+    if embed := getattr(store.embeddings, "embed_queries", None):
+        vectors = embed(list(texts))
+        with contextlib.suppress(NotImplementedError):  # by a store that cannot search by vector
+            return [store.similarity_search_by_vector(vector, k=k) for vector in vectors]
+    return [store.similarity_search(text, k=k) for text in texts]
+
+
 def vote(neighbours: Sequence[tuple[str, str]]) -> dict[str, float]:
-    """Return each label's share of the neighbours, where one more vote goes to `OTHER`.
+    """Return each label's share of the votes: one vote per neighbour, and one more for `OTHER`.
 
     >>> vote([("a", "lost"), ("b", "lost"), ("c", "stolen")])
     {'lost': 0.5, 'stolen': 0.25, '': 0.25}

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -64,7 +64,8 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
     retriever: a LangChain retriever, such as a HybridRetriever with a reranker; its documents need ids, and
     may have a metadata field "title". model: a ChatModel of the manager, or a loaded model. best_last: put
     the best passage next to the question instead of first. grounded: refuse an answer that no passage
-    contains. min_confidence: refuse an answer with a lower confidence; see `calibrate`.
+    contains. min_confidence: refuse an answer with a lower confidence; see `calibrate`. evidence: one more
+    signal for `calibrate`, a function of the question, such as `StatedTopics(...).log_odds`.
     keep_instructions: do not take sentences that give orders out of the passages.
 
     `batch` searches and generates for all questions together. `stream` yields parts of the answer as the
@@ -80,6 +81,7 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         best_last: bool = False,
         grounded: bool = True,
         min_confidence: float = 0.0,
+        evidence: Callable[[str], float] | None = None,
         keep_instructions: bool = False,
         max_answer_tokens: int = MAX_ANSWER_TOKENS,
         batch_size: int = 16,
@@ -89,7 +91,7 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         self.retriever, self.model = retriever, model
         self.best_last, self.grounded, self.min_confidence = best_last, grounded, min_confidence
         self.keep_instructions, self.max_answer_tokens = keep_instructions, max_answer_tokens
-        self.batch_size = batch_size
+        self.evidence, self.batch_size = evidence, batch_size
         self._judge: Any = None  # see `calibrate`
 
     def __repr__(self) -> str:
@@ -117,10 +119,10 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
     def calibrate(self, questions: Sequence[str], answerable: Sequence[bool]) -> None:
         """Fit `confidence` to questions of which it is known whether the documents answer them.
 
-        It becomes a logistic regression of two signals: the model's log P(REFUSAL) after the prompt, and the
-        score of the best passage (Kamath et al. 2020, arXiv:2006.09462). Scores should be comparable between
-        questions, such as those of LateInteraction(..., per_token=True). Raises CourseError for lists of
-        different lengths, and for questions of one kind only.
+        It becomes a logistic regression of the model's log P(REFUSAL) after the prompt, the score of the best
+        passage (Kamath et al. 2020, arXiv:2006.09462) and, if there is one, `evidence`. Scores should be
+        comparable between questions, such as those of LateInteraction(..., per_token=True). Raises
+        CourseError for lists of different lengths, and for questions of one kind only.
         """
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
@@ -170,14 +172,10 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
     def _answer_all(self, questions: list[str]) -> list[dict[str, Any]]:
         if not questions:
             return []
+        options: dict[str, Any] = {"batch_size": self.batch_size, "max_output_length": self.max_answer_tokens}
         with self._engine() as engine:
             prepared = self._prepare(engine, questions)
-            replies = engine.generate(
-                [p.prompt for p in prepared],
-                batch_size=self.batch_size,
-                max_output_length=self.max_answer_tokens,
-            )
-            texts = [str(reply) for reply in replies]
+            texts = [str(reply) for reply in engine.generate([p.prompt for p in prepared], **options)]
             confidences = self._confidences(engine, prepared, texts)
         return [
             _found(p) | self._verdict(p, text, confidence)
@@ -250,12 +248,13 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
     def _estimates(self, engine: Engine, prepared: list[_Prepared]) -> list[float]:
         return [float(p) for p in self._judge.predict_proba(self._signals(engine, prepared))[:, 1]]
 
-    def _signals(self, engine: Engine, prepared: list[_Prepared]) -> list[tuple[float, float]]:
-        """Return the signals of `calibrate`; a driver without probabilities leaves the search's score."""
+    def _signals(self, engine: Engine, prepared: list[_Prepared]) -> list[tuple[float, ...]]:
+        """Return the signals of `calibrate`; a driver without probabilities leaves those of the search."""
+        signals = [(p.score, self.evidence(p.question)) if self.evidence else (p.score,) for p in prepared]
         if "score" not in engine.capabilities:
-            return [(0.0, p.score) for p in prepared]
+            return [(0.0, *signal) for signal in signals]
         refusals = engine.score([p.prompt for p in prepared], [_refusal(engine)])[:, 0]
-        return [(float(refusal), p.score) for refusal, p in zip(refusals, prepared, strict=True)]
+        return [(float(refusal), *signal) for refusal, signal in zip(refusals, signals, strict=True)]
 
     def _verdict(self, prepared: _Prepared, text: str, confidence: float | None) -> dict[str, Any]:
         """Decide whether the answer stands, and find its sources."""

@@ -1,4 +1,4 @@
-"""Embeddings that several processes or machines compute, batch by batch, for large indexes."""
+"""Embed the documents of a large index batch by batch, in several processes or on several machines."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from course_lib.models.manager.langchain import EmbeddingModel
 
 
 class BatchEmbeddings(EmbeddingModel):
-    """An embedding model whose documents are embedded by `course_lib.batch.map_batches`, queries here.
+    """An embedding model that embeds documents with `course_lib.batch.map_batches`, and queries itself.
 
-    `Dense(BatchEmbeddings(model, address="local"))` builds an index with two processes. model: of
-    `ModelManager.get_embedding_model`. options: of `map_batches`, such as `address`, `workers` and `output`.
+    `Dense(BatchEmbeddings(model, address="local"))` builds an index with two processes. model: What
+    `ModelManager.get_embedding_model` returns. options: Keyword arguments of `map_batches`, such as
+    `address`, `workers` and `output`.
     """
 
     def __init__(self, model: EmbeddingModel, **options: Any) -> None:

@@ -2,6 +2,9 @@
 
 Scores are computed from counts at search time, so documents can be added and deleted at any time: the index
 always scores as if it had just been built from the documents that it contains now.
+
+A term is the number of a token in the vocabulary. A row is the number of a document; a deleted document keeps
+its row until the index is compacted.
 """
 
 from __future__ import annotations
@@ -41,15 +44,18 @@ from course_lib.retrieval.scores import (
 )
 from course_lib.retrieval.tokenize import Tokenizer
 
+MAX_K1 = 1_000_000  # excludes infinity, and values that let scores overflow
+
 
 class BM25(IndexedById):
     """A lexical index, which finds documents by their tokens.
 
-    tokenizer: function from a text to its tokens, used for documents and queries; by default `Tokenizer()`.
-    variant: a key of `scores.VARIANTS`. k1: at least 0; with 0 only the first occurrence of a term counts.
-    b: from 0 (document length does not matter) to 1. The defaults are Lucene's; rank_bm25 uses k1=1.5. Not
-    thread-safe while it changes; `HybridRetriever` is. Raises CourseError for an unknown variant and for k1
-    or b out of range.
+    tokenizer: A function from a text to its tokens, for documents and queries; by default `Tokenizer()`.
+    variant: A key of `scores.VARIANTS`. k1: From 0 to below MAX_K1; with 0, repeated occurrences of a term
+    add nothing. b: From 0 (document length does not matter) to 1. The defaults are Lucene's; rank_bm25 uses
+    k1=1.5. Raises CourseError for an unknown variant and for k1 or b out of range.
+
+    Do not search while another thread adds or deletes documents; `HybridRetriever` has a lock for this.
 
     >>> index = BM25(Tokenizer("words"))
     >>> index.add({"fee": "The annual fee of the card is 2,000 won", "limit": "The daily limit of the card"})
@@ -68,14 +74,13 @@ class BM25(IndexedById):
         b: float = 0.75,
     ) -> None:
         check_choice("variant", variant, VARIANTS)
-        if not 0 <= k1 < 1e6 or not 0 <= b <= 1:
-            raise CourseError(
-                f"k1={k1}, b={b}; k1 must be at least 0, and b from 0 to 1", "BM25(k1=1.2, b=0.75)"
-            )
+        if not 0 <= k1 < MAX_K1 or not 0 <= b <= 1:
+            what = f"k1={k1}, b={b}; k1 must be at least 0 and below {MAX_K1:,}, and b from 0 to 1"
+            raise CourseError(what, "BM25(k1=1.2, b=0.75)")
         self.tokenizer, self.variant, self.k1, self.b = tokenizer or Tokenizer(), variant, k1, b
-        self._vocabulary: dict[str, int] = {}  # token -> term (its number)
+        self._vocabulary: dict[str, int] = {}  # token -> term
         self._df: NDArray[np.int64] = np.zeros(0, np.int64)  # term -> number of documents with it
-        self._ids, self._rows = [], {}  # see IndexedById
+        self._ids, self._rows = [], {}  # row -> id, and id -> row; see IndexedById
         self._lengths: NDArray[np.int64] = np.zeros(0, np.int64)  # row -> number of tokens
         self._alive: NDArray[np.bool_] = np.zeros(0, np.bool_)  # row -> False if deleted
         self._segments: list[Postings] = []  # in ascending order of rows
@@ -97,23 +102,35 @@ class BM25(IndexedById):
         self.prepare(documents)()
 
     def prepare(self, documents: Mapping[str, str] | Iterable[tuple[str, str]]) -> Callable[[], None]:
-        """Tokenize documents, and return a function that adds them. Raises CourseError as `add` does."""
-        ids, lengths, terms, vocabulary = list[str](), array("q"), array("i"), self._vocabulary
+        """Tokenize documents without changing the index, and return a function that adds them.
+
+        Both raise CourseError as `add` does: documents may have been added between the two calls.
+        """
+        ids, lengths, terms, vocabulary = list[str](), array("q"), array("i"), dict[str, int]()
         for doc_id, text in new_documents(documents, self._rows):
             tokens = self.tokenizer(text)
             ids.append(doc_id)
             lengths.append(len(tokens))
             terms.extend([vocabulary.setdefault(token, len(vocabulary)) for token in tokens])
-        return partial(self._append, ids, np.array(lengths, np.int64), np.array(terms, np.int32))
+        arrays = np.array(lengths, np.int64), np.array(terms, np.int32)
+        return partial(self._append, ids, *arrays, list(vocabulary))
 
-    def _append(self, ids: list[str], lengths: NDArray[np.int64], terms: NDArray[np.int32]) -> None:
-        """Append a segment with new documents. terms: of all their tokens, concatenated.
+    def _append(
+        self, ids: list[str], lengths: NDArray[np.int64], terms: NDArray[np.int32], tokens: list[str]
+    ) -> None:
+        """Append a segment with new documents.
+
+        lengths: The number of tokens in each document. terms: For each token of all documents, concatenated,
+        its index in `tokens`, the distinct tokens.
 
         The last two segments are merged while the last is at least half as long as the one before it. This
         keeps the number of segments, and of copies of each entry, logarithmic: about 20 at most.
         """
-        segment = Postings.from_tokens(terms, lengths, len(self._ids))
-        self._df = np.pad(self._df, (0, len(self._vocabulary) - self._df.size))
+        list(new_documents(((doc_id, "") for doc_id in ids), self._rows))  # raises for an id added meanwhile
+        known = self._vocabulary
+        numbers = np.array([known.setdefault(token, len(known)) for token in tokens], np.int32)
+        self._df = np.pad(self._df, (0, len(known) - self._df.size))
+        segment = Postings.from_tokens(numbers[terms], lengths, len(self._ids))
         self._df[segment.terms] += np.diff(segment.starts)
         self._add_rows(ids)
         self._lengths = np.concatenate([self._lengths, lengths])
@@ -129,10 +146,9 @@ class BM25(IndexedById):
         names = check_deletable(ids, self._rows)
         deleted = np.zeros(self._alive.size, np.bool_)
         deleted[[self._rows.pop(name) for name in names]] = True
-        self._alive = self._alive & ~deleted
+        self._alive, self._statistics = self._alive & ~deleted, None
         for segment in self._segments:
             np.subtract.at(self._df, segment.terms_of(deleted), 1)
-        self._statistics = None
         if 2 * len(self) < len(self._ids):
             self._compact()
 
@@ -149,7 +165,7 @@ class BM25(IndexedById):
         ids, self._ids, self._rows = self.ids, [], {}
         self._add_rows(ids)
         self._lengths = self._lengths[self._alive]
-        self._alive = np.ones(len(self._ids), np.bool_)
+        self._alive, self._statistics = np.ones(len(self._ids), np.bool_), None
 
     def compacted_state(self) -> BM25State:
         """Compact the index, then return its tokens and arrays, for `from_state`."""
@@ -167,11 +183,10 @@ class BM25(IndexedById):
         index, term_count = cls(**settings), len(state.tokens)
         postings = Postings(state.terms, state.starts, state.rows, state.counts)
         if len(state.lengths) != len(ids) or not postings.is_consistent(term_count, len(ids)):
-            raise CourseError(
+            what = (
                 f"the saved postings are inconsistent: {len(state.lengths)} documents, {term_count} tokens "
-                f"and {len(ids)} ids",
-                "rebuild the index and save it again",
             )
+            raise CourseError(f"{what}and {len(ids)} ids", "rebuild the index and save it again")
         index._vocabulary = {token: term for term, token in enumerate(state.tokens)}
         index._add_rows(ids)
         index._lengths, index._alive, index._segments = state.lengths, np.ones(len(ids), np.bool_), [postings]
@@ -182,7 +197,7 @@ class BM25(IndexedById):
     # -- searching
 
     def search(self, query: str, k: int = 10, allowed: Collection[str] | None = None) -> list[Hit]:
-        """Return the best k documents with a score above 0, best first, ties by id.
+        """Return the best k documents with a score above 0, best first; equal scores are ordered by id.
 
         allowed: Only documents with these ids can be returned; None allows all. Unknown ids are ignored.
         Raises CourseError for k below 1, and for a string as `allowed`.
@@ -193,7 +208,10 @@ class BM25(IndexedById):
     def search_all(
         self, queries: Sequence[str], k: int, allowed: Collection[str] | None = None
     ) -> list[SearchResult]:
-        """Search for several queries. Raises CourseError as `search` does, and for a single string."""
+        """Search for several queries. Raises CourseError as `search` does, and for a single string.
+
+        The function `scores_of` of a result is valid until the index changes.
+        """
         check_search(k, allowed)
         if isinstance(queries, str):
             raise string_error("queries", queries)
@@ -209,7 +227,7 @@ class BM25(IndexedById):
         return SearchResult(hits, partial(self._scores_of, scores))
 
     def _scores_of(self, scores: Floats, ids: Collection[str]) -> list[Hit]:
-        """Return the documents among `ids` that have a score above 0, with their scores."""
+        """Return the documents among `ids` that have a score above 0. scores: As `_scores` returns them."""
         hits = [Hit(self._ids[row], float(scores[row])) for row in self._rows_of(sorted(ids))]
         return [hit for hit in hits if hit.score > 0]
 
@@ -221,10 +239,8 @@ class BM25(IndexedById):
     def explain(self, query: str, doc_id: str) -> Explanation:
         """Explain a document's score term by term. Raises CourseError for an id that is not in the index."""
         if doc_id not in self:
-            raise CourseError(
-                f"the id {doc_id!r} is not in the index of {len(self)} documents",
-                "explain a document that the attribute .ids lists",
-            )
+            what = f"the id {doc_id!r} is not in the index of {len(self)} documents"
+            raise CourseError(what, "explain a document that the attribute .ids lists")
         row, statistics = self._rows[nfc(doc_id)], self._current_statistics()
         query_terms, term_scores = self._terms(query), []
         terms = np.array([term for _, _, term in query_terms], np.int32)
@@ -251,8 +267,7 @@ class BM25(IndexedById):
         """
         check_text(query)
         counts = sorted(Counter(self.tokenizer(query)).items())
-        terms = [(token, n, self._vocabulary.get(token, self._df.size)) for token, n in counts]
-        return [t for t in terms if t[2] < self._df.size]  # the rest: from a failed `add`
+        return [(token, n, self._vocabulary[token]) for token, n in counts if token in self._vocabulary]
 
     def _current_statistics(self) -> CorpusStatistics:
         if self._statistics is None:
@@ -262,7 +277,7 @@ class BM25(IndexedById):
         return self._statistics
 
     def _scores(self, query: str) -> Floats:
-        """Return the score of every row, (rows,), including rows of deleted documents."""
+        """Return the score of every row, an array of shape (rows,), including rows of deleted documents."""
         statistics, query_terms = self._current_statistics(), self._terms(query)
         terms = np.array([term for _, _, term in query_terms], np.int32)
         weights = np.array([query_tf for _, query_tf, _ in query_terms]) * statistics.idf[terms]
@@ -277,7 +292,7 @@ class BM25(IndexedById):
         return np.bincount(rows, weights=scores, minlength=len(self._ids))
 
     def _mask(self, allowed: Collection[str] | None) -> NDArray[np.bool_]:
-        """Return a mask of the rows that a search may return, (rows,)."""
+        """Return which rows a search may return, an array of shape (rows,)."""
         if allowed is None:
             return self._alive
         mask = np.zeros(len(self._ids), np.bool_)

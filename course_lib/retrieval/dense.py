@@ -45,13 +45,13 @@ HNSW_DEFAULTS = {"m": 32, "ef_construction": 200, "ef_search": 64}
 class Dense(IndexedById):
     """A dense index, which finds documents by the vectors of their texts.
 
-    embeddings: Any LangChain Embeddings. kind: "flat" or "hnsw". split: Cut documents into chunks with a
-    vector each, for texts that are longer than the embedder reads; a document has the score of its best
-    chunk. True cuts to the length that the embedder reads (`splitters.splitter_for`); a function from a text
-    to chunks cuts as it likes. m: HNSW's number of links per vector. ef_construction, ef_search: How many
-    candidates HNSW keeps while it builds and searches the graph. Not thread-safe while it changes;
-    `HybridRetriever` is. Raises CourseError for an unknown kind, for HNSW settings with "flat", for settings
-    out of range, and as `splitter_for`.
+    embeddings: Any LangChain Embeddings. kind: "flat" or "hnsw". split: Whether to split documents into
+    chunks with a vector each, for texts that are longer than the embedder reads; a document has the score of
+    its best chunk. True splits to the length that the embedder reads (`splitters.splitter_for`); a function
+    from a text to its chunks replaces that. m: HNSW's number of links per vector. ef_construction, ef_search:
+    How many candidates HNSW keeps while it builds and searches the graph. Do not search while another thread
+    adds or deletes documents; `HybridRetriever` locks for you. Raises CourseError for an unknown kind, for
+    HNSW settings with "flat", for settings out of range, and as `splitter_for` does.
     """
 
     min_score: float | None = MIN_COSINE
@@ -148,7 +148,11 @@ class Dense(IndexedById):
             self._append(ids, vectors, np.arange(len(ids) + 1), self._spans)
 
     def _append(self, ids: Sequence[str], vectors: Vectors, starts: Rows, spans: Rows) -> None:
-        """Append documents. starts: As `_starts`, but from 0. spans: (vectors, 2), empty without chunks."""
+        """Append documents with their vectors, (vectors, dimensions).
+
+        starts: The vectors of document i are starts[i]:starts[i + 1], (documents + 1,). spans: Start and end
+        of each vector's chunk in its text, (vectors, 2); empty without chunks.
+        """
         self._index.add(vectors)
         self._starts = np.concatenate([self._starts, self._starts[-1] + starts[1:]])
         self._spans = np.concatenate([self._spans, spans])
@@ -174,7 +178,7 @@ class Dense(IndexedById):
             self._append(ids, vectors, starts, spans)
 
     def write(self, path: Path) -> dict[str, Rows]:
-        """Write the vectors to a file, without deleted documents. Returns the other arrays of `read`."""
+        """Write the vectors to a file, without deleted documents. Returns the `arrays` that `read` needs."""
         if len(self) < len(self._ids):
             self._compact()
         self._index.write(path)
@@ -256,8 +260,8 @@ class Dense(IndexedById):
             count, k = int(mask.sum()), min(k, len(rows))
         if not count or not vector.any():
             return []
-        # FAISS breaks ties arbitrarily: ask for more until the last vector found is worse than the k-th
-        # document
+        # FAISS breaks ties arbitrarily: ask for more vectors until the last one is worse than the k-th
+        # document.
         limit = k + 1
         while True:
             found = self._index.nearest(vector, limit, mask, exact=allowed is not None)
@@ -272,12 +276,12 @@ class Dense(IndexedById):
             limit *= 2
 
     def _hits(self, vector: Vectors, found: Rows) -> list[Hit]:
-        """Return the documents of these vectors, best first, each with the highest of their cosines."""
+        """Return the documents of the vectors in the rows `found`, best first, with their highest cosines."""
         best = self._best_vectors(vector, found)
         return best_first(Hit(self._ids[row], cosine) for row, (cosine, _) in best.items())
 
     def _best_vectors(self, vector: Vectors, found: Rows) -> dict[int, tuple[float, int]]:
-        """Return document row -> the highest cosine of a query vector with one of `found`, and which."""
+        """Return document row -> (highest cosine of its vectors in `found` with the query, that vector)."""
         rows = (np.searchsorted(self._starts, found, side="right") - 1).tolist()
         scored = zip(rows, self._index.cosines(vector, found).tolist(), found.tolist(), strict=True)
         best: dict[int, tuple[float, int]] = {}

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from course_lib.errors import CourseError, check_text
 from course_lib.names import nfc
 
-if TYPE_CHECKING:
-    pass
-
-# key for scores and ranks in the metadata of a returned document; a field of that name is replaced
+# Key of the scores and ranks in the metadata of a returned document; a field of that name is replaced.
 RETRIEVAL_KEY = "retrieval"
 
 
@@ -33,10 +30,11 @@ def best_first(hits: Iterable[Hit]) -> list[Hit]:
 
 
 class IndexedById:
-    """Base class of indexes that keep each document in a row of an array.
+    """Base class of the lexical and the dense index, which keep each document in a row of their arrays.
 
-    An id is found in either Unicode form, and returned as it was added. _ids: Row -> id, with deleted
-    documents. _rows: `nfc` of an id -> row, without deleted documents.
+    An id is found in either Unicode form, and returned as it was added. Deleted documents keep their rows
+    until the index is rebuilt. _ids: The id of each row, also of deleted documents. _rows: `nfc` of an id ->
+    its row, without deleted documents.
     """
 
     _ids: list[str]
@@ -67,9 +65,10 @@ class IndexedById:
 class SearchResult:
     """The result of one query in one index.
 
-    hits: The best, in order. scores_of: Returns the hits of the given document ids that have a score, even
-    below the best k: fusion needs the scores of what only another index found. chunks_of: Returns id -> start
-    and end of the chunk with the best score, for an index of chunks.
+    hits: The best documents, best first. scores_of: A function that returns the scores of documents with the
+    given ids, even of those below the best k, which fusion needs if only the other index found them.
+    chunks_of: A function that returns id -> start and end of the document's best chunk, if the index splits
+    documents into chunks.
     """
 
     hits: list[Hit]
@@ -81,7 +80,7 @@ class SearchResult:
 
 
 def string_error(name: str, value: str) -> CourseError:
-    """Return the error for a string where the argument `name` needs a list: it has letters as items."""
+    """Return the error for a string as the argument `name`, which must be a list of strings."""
     return CourseError(
         f"{name} must be a list of strings; got the string {value!r:.60}", f"{name}=[{value!r:.60}]"
     )
@@ -97,7 +96,7 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
 def new_documents(
     documents: Mapping[str, str] | Iterable[tuple[str, str]], existing: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    """Check and yield the (id, text) pairs to add to an index. existing: `nfc` of the ids that it has.
+    """Check and yield the (id, text) pairs to add to an index. existing: `nfc` of the ids in the index.
 
     Raises CourseError for an id that exists already or occurs twice, for an item that is not a pair of
     strings, and as `check_text` does.
@@ -120,7 +119,7 @@ def new_documents(
 
 
 def check_deletable(ids: Collection[str], existing: Mapping[str, object]) -> set[str]:
-    """Return `nfc` of the distinct ids to delete. existing: `nfc` of the ids that the index has.
+    """Return `nfc` of the distinct ids to delete. existing: A mapping with `nfc` of the ids in the index.
 
     Raises CourseError for a missing id, and for a single string.
     """

@@ -1,4 +1,4 @@
-"""Rows of unit vectors in a FAISS index, whose inner products are cosines."""
+"""Store unit vectors in a FAISS index and find those with the highest cosines. Used by `dense`."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class FaissIndex:
         return np.ascontiguousarray(rows[0][rows[0] >= 0])
 
     def cosines(self, vector: Vectors, rows: Rows) -> NDArray[np.float32]:
-        """Return the cosine of a vector, (1, dimensions), with that in each row.
+        """Return the cosine of a vector, (1, dimensions), with each of the vectors in `rows`, (rows,).
 
         They are computed one by one. A FAISS search computes several together, which can give two equal texts
         scores that differ by rounding.
@@ -128,5 +128,7 @@ class FaissIndex:
                 "rebuild the index and save it again",
             )
         if self.kind == "hnsw":
-            index.hnsw.efSearch = self.hnsw["ef_search"]  # the graph is the file's, its search is ours
+            index.hnsw.efSearch = self.hnsw[
+                "ef_search"
+            ]  # a setting of the search, not of the graph in the file
         self._index = index if count else None

@@ -64,4 +64,4 @@ class HybridHit(FusedHit):
             return f"{weight:.3g} x {score.normalized:.3g} for {by} ({rank}, {name} {score.score:.3g})"
         other = self.lexical if self.dense is None else self.dense
         rest = self.score - (1 - weight) * (other.normalized if other else 0)
-        return f"{round(rest, 9) + 0.0:.3g} for {by} (not found)"  # neither -0 nor 1e-17
+        return f"{round(rest, 9) + 0.0:.3g} for {by} (not found)"  # 0 rather than -0 or 1e-17

@@ -2,7 +2,7 @@
 
 A document is a vector of TF-IDF weights of its character bigrams and trigrams, which a truncated SVD reduces
 to a few hundred dimensions (Deerwester et al. 1990). LSA knows only what the documents contain. The course
-uses it where it has no trained embedding model, such as for Korean in the tiny tier, its smallest models.
+uses it where it has no trained embedding model: for Korean with its smallest models (tier `tiny`).
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class LSA(Embeddings):
     """
 
     FILES = ("terms.json", "lsa.safetensors")
-    # the weight of its index in a hybrid search: at 0.7 the mixture is worse than words alone on KorQuAD and
-    # NPL
+    # Default weight of an LSA index in hybrid search. With 0.7, hybrid search is worse than BM25 alone on the
+    # test collections KorQuAD and NPL.
     default_alpha = 0.5
 
     def __init__(self, terms: dict[str, int], idf: NDArray[Any], components: NDArray[Any]) -> None:

@@ -20,7 +20,7 @@ NONSPACE = re.compile(r"\S")
 QUOTED_CELL = re.compile(
     r'^"[^"]*(?:""[^"]*)*"(?=[,;\t])|(?<=[,;\t])"[^"]*(?:""[^"]*)*"(?=[,;\t]|[ \t\r]*$)', re.MULTILINE
 )
-MAX_CELL = 2_000  # characters of a quoted cell with line breaks; a longer one is a stray quotation mark
+MAX_CELL = 2_000  # characters of a quoted cell with line breaks; in a longer one the quotation mark is stray
 FENCE = re.compile(r"([ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*)(`{3,}(?=[^`]*$)|~{3,})")
 HTML_BLOCK = re.compile(
     r" {0,3}<(?:(?P<comment>!--)|(?P<raw>pre|script|style|textarea)\b|/?(?:address|article|aside|blockquote|"
@@ -172,7 +172,7 @@ class _Reader:
         return None
 
     def _is_html(self, line: str) -> bool:
-        """Whether a line is in a block of HTML. Keeps account of where such blocks begin and end."""
+        """Whether a line is in a block of HTML. Also records where such blocks begin and end."""
         if not self.html_end and (opening := HTML_BLOCK.match(line)):
             self.html_end = (
                 "-->" if opening["comment"] else f"</{opening['raw']}>".lower() if opening["raw"] else " "

@@ -1,8 +1,8 @@
-"""Read public retrieval test collections, which are not part of the project, from a folder.
+"""Read public retrieval test collections from a folder, for the benchmarks and the tests.
 
-The environment variable COURSE_DATA_DIR names the folder. Each collection has a subfolder with corpus.jsonl,
-queries.jsonl and qrels.tsv. The exceptions are TAT-QA, with corpus.jsonl and qa_*.jsonl, and KorQuAD, with
-its original JSON file.
+They are not part of the course. The environment variable COURSE_DATA_DIR names the folder. Each collection
+has a subfolder with corpus.jsonl, queries.jsonl and qrels.tsv. The exceptions are TAT-QA, with corpus.jsonl
+and qa_*.jsonl, and KorQuAD, with its original JSON file.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Find the ends of sentences in English and Korean."""
+"""Find the ends of sentences in English and Korean. Used by `outline`, to decide where to split a text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions that split texts to the length that an embedder reads."""
+"""Make the function that splits texts into chunks of the length that an embedder reads. Used by `dense`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Splitter = Callable[[str], list[Chunk]]
 
 
 def splitter_for(embeddings: Any) -> Splitter:
-    """Return a function that splits a text into chunks as long as the embedder reads, an eighth overlapping.
+    """Return a function that splits a text into chunks as long as the embedder reads, which overlap by 1/8.
 
-    embeddings: `ModelManager.get_embedding_model(...)`. The model is loaded. Raises CourseError for an
-    embedder whose tokenizer and length are unknown here.
+    embeddings: What `ModelManager.get_embedding_model` returned. The model is loaded. Raises CourseError for
+    an embedder whose tokenizer and length are unknown here.
     """
     if not hasattr(embeddings, "engine"):
         raise CourseError(

@@ -203,7 +203,7 @@ def _hash(manifest: dict[str, Any]) -> str:
 def load(folder: Path | str, embeddings: Embeddings | None = None) -> SavedIndex:
     """Load an index that `save` wrote.
 
-    embeddings: The embedder that built it, or None for LSA, which is saved with the index. Raises CourseError
+    embeddings: The embedder that built the index, or None for LSA, which is saved with it. Raises CourseError
     for a folder without an index, for an index that is damaged, altered or in another format, for another
     embedder, and if a package that affects the tokens has another version.
     """

@@ -1,4 +1,7 @@
-"""Recognize tables in lines of text: separated by pipes, tabs, commas or semicolons, also in block quotes."""
+"""Recognize tables in plain text, with cells separated by pipes, tabs, commas or semicolons.
+
+Used by `outline`. Tables in block quotes are recognized too.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ MIN_TABLE_LINES = {"|": 2, "\t": 2, ",": 3, ";": 3}
 
 
 class Table(NamedTuple):
-    """The table text[start:end]. body: The start of the rows below the header. header: '' without one."""
+    """The table text[start:end]. body: The start of the rows below the header. header: '' if it has none."""
 
     start: int
     body: int
@@ -32,7 +35,7 @@ def unquoted(line: str) -> str:
 
 
 def table_runs(contents: list[str], lines: list[Span]) -> Iterator[tuple[str, list[Span]]]:
-    """Yield separator and lines of each table, and "" and one line for other lines."""
+    """Yield (separator, lines) for each table, and ("", one line) for each line that is not in a table."""
     cells, i = [_cells(content) for content in contents], 0
     while i < len(lines):
         longest, separator = 1, ""

@@ -169,10 +169,11 @@ class Tokenizer:
     """A function from a text to its tokens.
 
     name: How Korean is split: "bigrams", "words" (as written), "morphemes", or "kiwi" (morphemes and
-    bigrams); the last two need the extra [ko]. Text in other scripts is split into lower-case words and
-    numbers. The name "spaces" means `text.split()` for all scripts, as in most tutorials. stop_words: Omit 33
-    very common English words. stem: Reduce English words to their stems. Raises CourseError for an unknown
-    name, and for `stop_words` or `stem` with "spaces", where they would have no effect.
+    bigrams); the last two need Kiwi, which the course's extra [ko] installs. Text in other scripts is split
+    into lower-case words and numbers. The name "spaces" means `text.split()` for all scripts, as in most
+    tutorials. stop_words: Omit 33 very common English words. stem: Reduce English words to their stems.
+    Raises CourseError for an unknown name, and for `stop_words` or `stem` with "spaces", where they would
+    have no effect.
 
     >>> Tokenizer(stem=True)("Haneul's 체크카드 연회비는 2,000원?")
     ['haneul', '체크', '크카', '카드', '연회', '회비', '비는', '2000', '원']

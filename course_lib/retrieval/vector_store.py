@@ -60,7 +60,7 @@ class StoreRetriever:
         return len(self._ids)
 
     def prepare(self, documents: Mapping[str, str]) -> Callable[[], None]:
-        """Return a function that calls `add`: a store embeds and adds at once."""
+        """Return a function that calls `add`; nothing can be prepared, as a store embeds while it adds."""
         return partial(self.add, documents)
 
     def add(self, documents: Mapping[str, str]) -> None:

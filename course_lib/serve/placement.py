@@ -1,4 +1,7 @@
-"""Decide with how many slots and tokens a model of the store is loaded, so that it fits into memory."""
+"""Choose the context length and the number of parallel slots with which the server loads a model.
+
+A model is in the server's model folder (`Store`), which records it under a name (`Tag`).
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ from course_lib.serve.store import Store
 from course_lib.serve.tags import Tag
 
 logger = logging.getLogger("course_lib.serve")
-MAX_SLOTS = 4  # texts that a model processes at the same time, where memory suffices
-SHARE = 0.5  # of the free memory that a model may take
-LEAST_TOKENS = 256  # for which a model is still loaded
+MAX_SLOTS = 4  # the most texts processed at the same time, unless OLLAMA_NUM_PARALLEL is set
+SHARE = 0.5  # the part of the free memory that a model may use
+LEAST_TOKENS = 256  # the shortest context that is chosen automatically
 
 
 class Placement(NamedTuple):
-    """How a model is loaded: its specification, context in tokens, slots, and planned bytes in memory."""
+    """How to load a model: specification, context length in tokens, slots, and planned bytes in memory."""
 
     spec: ModelSpec
     context: int
@@ -38,17 +41,21 @@ class Placement(NamedTuple):
 def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None) -> Placement:
     """Return how to load a model.
 
-    num_ctx: The tokens that a request needs. Without it and without a setting they are those of the training,
-    at most MOST_TOKENS, and halved until the model fits. A smaller num_ctx does not make the model smaller
-    for others, and a larger one is rounded up, so that few requests load it anew. The slots are at most
-    MAX_SLOTS, and fewer where memory is short. Raises ApiError, with the sum, if the model does not fit into
-    half of the free memory.
+    num_ctx: The tokens that a request needs. The context length is this number rounded up to a power of two,
+    so that few requests load the model anew, but at least the setting or MOST_TOKENS, so that a small num_ctx
+    does not make the model smaller for others. As in Ollama, it is at most the trained length. It is halved
+    until the model fits, but not below num_ctx and the setting, or LEAST_TOKENS without a setting. Slots that
+    are not set are MAX_SLOTS, or fewer if memory is short. Raises ApiError, with the memory that it would
+    need, if a GGUF model does not fit into SHARE of the free memory; the memory for embedding models in
+    safetensors is not checked. Raises CourseError if the model's files are missing.
     """
     import psutil
 
-    if not tag.is_gguf:
+    source = _source(store, tag)
+    if not tag.is_gguf:  # only embedding models are stored as safetensors
         fields = {"driver": "huggingface", "task": "text-embedding"}
-        return Placement(ModelSpec.parse({"source": _source(store, tag)} | fields), tag.context, 1, tag.size)
+        return Placement(ModelSpec.parse({"source": source} | fields), tag.context, 1, tag.size)
+    adapter = store.blob(tag.adapter).stat().st_size if tag.adapter else 0
     budget = int(SHARE * psutil.virtual_memory().available)
     least = min(max(num_ctx or 0, settings.context_length or LEAST_TOKENS), tag.context)
     power = 1 << ((num_ctx or 1) - 1).bit_length()
@@ -60,16 +67,18 @@ def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None
     for context in contexts:
         for count in slots:
             planned = plan(store.file(tag), context=context, batch=count)
-            if planned.total <= budget:
-                return Placement(_spec(store, tag, context, count), context, count, planned.total)
+            needed = planned.total + adapter
+            if needed <= budget:
+                return Placement(_spec(store, tag, source, context, count), context, count, needed)
     assert planned is not None
-    needs = (
-        f"{format_bytes(planned.total)} ({format_bytes(planned.total - planned.kv - planned.overhead)} of "
-    )
-    needs += f"weights, {format_bytes(planned.kv)} of KV cache for {slots[-1]} x {contexts[-1]} tokens)"
-    what = f"model requires more system memory, {needs}, than half of what is free, {format_bytes(budget)}"
-    smaller = "OLLAMA_NUM_PARALLEL" if slots[-1] > 1 else "num_ctx"
-    raise ApiError("model", what, f"unload other models, or set a smaller {smaller}", status=500)
+    weights = needed - planned.kv - planned.overhead
+    what = f"model requires more system memory, {format_bytes(needed)} ({format_bytes(weights)} of weights, "
+    what += f"{format_bytes(planned.overhead)} of buffers, {format_bytes(planned.kv)} of KV cache for "
+    what += f"{slots[-1]} x {contexts[-1]} tokens), than half of what is free, {format_bytes(budget)}"
+    fix = "use a smaller model"
+    if slots[-1] > 1 or num_ctx or settings.context_length:
+        fix = f"set a smaller {'OLLAMA_NUM_PARALLEL' if slots[-1] > 1 else 'num_ctx'}"
+    raise ApiError("model", what, f"unload other models, or {fix}", status=500)
 
 
 class Placements:
@@ -139,11 +148,11 @@ class Placements:
         return placed
 
 
-def _spec(store: Store, tag: Tag, context: int, slots: int) -> ModelSpec:
+def _spec(store: Store, tag: Tag, source: dict[str, str], context: int, slots: int) -> ModelSpec:
     task = "text-embedding" if tag.embeds else "chat-completion" if tag.chat else "text-generation"
     fields = {
-        "source": _source(store, tag),
-        "driver": "custom",
+        "source": source,
+        "driver": "custom",  # ServedLlamaCpp of `completion`
         "implementation": IMPLEMENTATION,
         "task": task,
         "batch_size": slots,
@@ -154,7 +163,8 @@ def _spec(store: Store, tag: Tag, context: int, slots: int) -> ModelSpec:
 
 
 def _source(store: Store, tag: Tag) -> dict[str, str]:
-    if not store.file(tag).is_file():
-        raise CourseError(f"the files of {tag.name} are missing", "delete the model and pull it again")
+    """Return the source of a model's specification. Raises CourseError if one of its files is missing."""
     file = store.file(tag)
+    if not file.is_file() or (tag.adapter and not store.blob(tag.adapter).is_file()):
+        raise CourseError(f"the files of {tag.name} are missing", "delete the model and pull it again")
     return {"type": "local", "path": str(file if tag.is_gguf else file.parent)}

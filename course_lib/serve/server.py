@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from course_lib.errors import CourseError
 from course_lib.serve import limits
@@ -53,8 +53,8 @@ def serve(
     port: int | None = None,
     store: Path | None = None,
     models: Sequence[str] = (),
-) -> int:
-    """Print the address and serve until Ctrl-C or SIGTERM. Return 0, the exit status.
+) -> NoReturn:
+    """Print the address and serve until Ctrl-C or SIGTERM, then end the process with exit status 0.
 
     port: By default that of OLLAMA_HOST, or 11434. store: The folder for the models, by default that of
     OLLAMA_MODELS, or a temporary one. models: Further models to serve, as in `given_models.add`.
@@ -65,10 +65,9 @@ def serve(
     store = store or models_folder()
     with _on_signal(_exit), bind(port, host) as listener, contextlib.ExitStack() as stack:
         folder = store or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="course-serve-")))
-        ended = _run(listener, folder, models, settings, () if store else (folder,))
-    if not ended:
-        os._exit(0)  # a thread that loads a model cannot be interrupted
-    return 0
+        _run(listener, folder, models, settings, () if store else (folder,))
+    sys.stdout.flush()
+    os._exit(0)  # a thread that loads a model cannot be interrupted, and torch takes seconds to go
 
 
 def _run(
@@ -77,8 +76,8 @@ def _run(
     models: Sequence[str],
     settings: Settings,
     temporary: tuple[Path, ...],
-) -> bool:
-    """Serve until a signal. A second signal ends the process at once. Returns False if a job still runs.
+) -> None:
+    """Serve until a signal. A second signal ends the process at once.
 
     temporary: The folders to remove at a second signal.
     """
@@ -131,7 +130,7 @@ def _run(
 
     with _on_signal(end):
         server.run(sockets=[listener])
-        return worker.close(GRACE_SECONDS)
+        worker.close(GRACE_SECONDS)
 
 
 def _start_log() -> None:
@@ -171,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", action="append", default=[], metavar="FILE.gguf|MODEL[=NAME]")
     args = parser.parse_args(argv)
     try:
-        return serve(args.port, args.store, args.model)
+        serve(args.port, args.store, args.model)
     except CourseError as error:
         print(f"course: {error}", file=sys.stderr)
         return 1

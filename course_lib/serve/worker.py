@@ -22,7 +22,7 @@ from course_lib.models.manager.pool import LoadedModel
 from course_lib.serve.channel import Channel
 from course_lib.serve.completion import Completion, CompletionRequest, Piece, ServedLlamaCpp
 from course_lib.serve.errors import ApiError, closing_error, not_found
-from course_lib.serve.limits import MAX_PULLS, MAX_QUEUED, MAX_RUNNING, MAX_SCHEMAS
+from course_lib.serve.limits import MAX_EMBEDDINGS, MAX_PULLS, MAX_QUEUED, MAX_RUNNING, MAX_SCHEMAS
 from course_lib.serve.placement import Placement, Placements
 from course_lib.serve.settings import Settings
 from course_lib.serve.store import Store
@@ -66,7 +66,7 @@ class Worker:
         max_running = max(max_running, parallel)
         self.texts = ThreadPoolExecutor(max_running, thread_name_prefix="course-text")
         self.schemas = ThreadPoolExecutor(max(MAX_SCHEMAS, parallel // 2), thread_name_prefix="course-schema")
-        self.embeddings = ThreadPoolExecutor(max_running, thread_name_prefix="course-embed")
+        self.embeddings = ThreadPoolExecutor(MAX_EMBEDDINGS, thread_name_prefix="course-embed")
         self.pulls = ThreadPoolExecutor(MAX_PULLS, thread_name_prefix="course-pull")
         self.shows = ThreadPoolExecutor(1, thread_name_prefix="course-show")  # of whole vocabularies
         self._channels: dict[Channel, ThreadPoolExecutor] = {}  # of the requests that are running or waiting

@@ -1,4 +1,7 @@
-"""Tokenize training examples, put them in a reproducible random order, and build padded batches."""
+"""Tokenize training examples, put them in a reproducible random order, and build padded batches.
+
+Used by `training`.
+"""
 
 from __future__ import annotations
 

@@ -31,14 +31,14 @@ class Format:
     def roundtrip(self, weights: Any) -> q.Weights:
         """Store the weights and read them back: float32, of the same shape, with the rounding of this format.
 
-        Raises CourseError as `quantize.as_float32` and `quantize.grouped`, and for a scale above the largest
-        float16 if the format stores scales as float16.
+        Raises CourseError as `quantize.as_float32` and `quantize.grouped` do, and for a scale above the
+        largest float16 if the format stores scales as float16.
         """
         array = q.as_float32(weights)
         return self.restore(self.store(array), array.shape)
 
     def nbytes(self, weights: Any) -> int:
-        """Return the bytes of the stored weights and their scales. Raises CourseError as `roundtrip`."""
+        """Return the bytes of the stored weights and their scales. Raises CourseError as `roundtrip` does."""
         return sum(array.nbytes for array in self.store(q.as_float32(weights)))
 
     @cached_property

@@ -1,6 +1,6 @@
 """Prepare a base model for LoRA training with the library peft, compute its loss, and save the adapter.
 
-An engine is a loaded model.
+Used by `training`. An engine is a loaded model.
 """
 
 from __future__ import annotations

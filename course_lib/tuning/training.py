@@ -1,6 +1,6 @@
 """Train a LoRA adapter with an explicit loop that can be interrupted at any time and resumed exactly.
 
-An engine is a loaded model; ModelSpec is the declaration of a model.
+`train` is the entry point. An engine is a loaded model; a ModelSpec describes a model before it is loaded.
 """
 
 from __future__ import annotations
@@ -100,7 +100,10 @@ def train(
 
 
 class _TrainingRun:
-    """A training run in progress: the model, its optimiser, and the result so far."""
+    """A training run in progress: the model, its optimiser, and the result so far.
+
+    made_of: the settings and the hashes of the data, by which a later call recognises the run.
+    """
 
     def __init__(
         self,
@@ -158,8 +161,9 @@ class _TrainingRun:
                     last_save = time.monotonic()
 
     def _step(self) -> None:
+        """Train on the next batch."""
         result, indices = self.result, self.order[len(self.result.losses)]
-        loss = self._halving(lambda: self._backward([self.dataset[i] for i in indices]))
+        loss = self._with_less_memory(lambda: self._backward([self.dataset[i] for i in indices]))
         if not math.isfinite(loss):
             raise self._not_finite(f"loss is {loss} at step {len(result.losses) + 1}")
         with defer_interrupt():
@@ -187,7 +191,7 @@ class _TrainingRun:
         size = self.result.micro_batch_size
         return [examples[i : i + size] for i in range(0, len(examples), size)]
 
-    def _halving(self, compute: Callable[[], T]) -> T:
+    def _with_less_memory(self, compute: Callable[[], T]) -> T:
         """Return compute(); when memory runs out, halve the micro-batch size and try again."""
         while True:
             try:
@@ -209,7 +213,7 @@ class _TrainingRun:
         return bool(self.validation_set) and due and steps not in self.result.validation
 
     def _evaluate(self) -> None:
-        result, loss = self.result, self._halving(self.validation_loss)
+        result, loss = self.result, self._with_less_memory(self.validation_loss)
         if not math.isfinite(loss):
             raise self._not_finite(f"validation loss is {loss} after step {result.steps}")
         with defer_interrupt():

@@ -24,6 +24,7 @@ from course_lib.quiet import quiet
 from course_lib.vision.pipeline_weights import check_pipeline
 from course_lib.vision.torch_model import TorchModel, check_architecture, no_numbers, stored_dtype
 from course_lib.vision.upscaling import check_scale, to_picture
+from course_lib.vision.working_memory import refuse_beyond_free
 
 
 class Kind(NamedTuple):
@@ -128,8 +129,10 @@ class Painter(Pipeline):
     capabilities = frozenset({"draw"})
 
     def _draw(self, prompts: list[str], params: Params) -> list[Any]:
+        sides = self._sides(params)
+        self._check_memory(sides, len(prompts))
         options = {
-            **self._sides(params),
+            **sides,
             "num_inference_steps": params.num_inference_steps,
             "guidance_scale": params.guidance,
             "generator": generators(params.seed, len(prompts)),
@@ -155,6 +158,15 @@ class Painter(Pipeline):
             own = np.broadcast_to(self.model.config.sample_size, 2) * self.pipeline.vae_scale_factor
             sides = {"width": params.width or int(own[1]), "height": params.height or int(own[0])}
         return sides
+
+    def _check_memory(self, sides: dict[str, int | None], count: int) -> None:
+        """Raise CourseError on a CPU without room for the last layer of the VAE, which has all pixels."""
+        vae = getattr(self.pipeline, "vae", None)
+        width, height = sides["width"], sides["height"]
+        if vae is not None and width and height and self.device == "cpu":
+            channels = 2 * vae.config.block_out_channels[0]  # of its input and its output
+            needed = count * width * height * channels * vae.dtype.itemsize
+            refuse_beyond_free(self.name, needed, (width, height), count)
 
     def _check_guidance(self, guidance: float) -> None:
         """Raise InputError for a value that the pipeline would take as 1, or would not read at all."""

@@ -39,6 +39,9 @@ def check_pipeline(folder: Path) -> dict[str, None]:
             left_out[part] = None
             continue
         refuse_quantized(f"{folder.name}/{part}", read_json(folder / part, "config.json"))
+        if part == "scheduler" and "_class_name" not in read_json(folder / part, "scheduler_config.json"):
+            what = f"{folder.name}/scheduler has no settings: diffusers would draw with its own defaults"
+            raise CourseError(what, "download it again")
         kind = _class(library, name)
         if kind is None:
             what = f"{folder.name}: the part {part} is a {name} of {library}, not of {' or '.join(LIBRARIES)}"

@@ -22,7 +22,6 @@ def check_memory(
     The least that a network needs is measured with a small picture; it grows with the number of pixels. A GPU
     without enough memory raises an error by itself. run: the network, from a list of pictures.
     """
-    import psutil
     from PIL import Image
 
     pixels = size[0] * size[1] * count
@@ -38,11 +37,18 @@ def check_memory(
     finally:
         for hook in hooks:
             hook.remove()
-    needed, free = max(layers) / SIDE**2 * pixels, psutil.virtual_memory().available
-    if needed > free:
-        what = f"{model.name} needs more than {needed / 2**30:,.1f} GiB for {count} x {size[0]} x {size[1]} "
-        what += f"pixels, and {free / 2**30:,.1f} GiB are free"
-        raise CourseError(what, "make the picture smaller, or enlarge parts of it")
+    refuse_beyond_free(model.name, max(layers) / SIDE**2 * pixels, size, count)
+
+
+def refuse_beyond_free(name: str, needed: float, size: tuple[int, int], count: int) -> None:
+    """Raise CourseError if the model `name` needs more bytes than are free for `count` pictures of `size`."""
+    import psutil
+
+    if needed > (free := psutil.virtual_memory().available):
+        what = (
+            f"{name} needs more than {needed / 2**30:,.1f} GiB for {count} x {size[0]} x {size[1]} pixels, "
+        )
+        raise CourseError(f"{what}and {free / 2**30:,.1f} GiB are free", "choose fewer pixels")
 
 
 def _bytes(value: Any) -> int:

@@ -1,7 +1,6 @@
-"""`python -m bankworld` writes datasets/haneul and datasets/adapters: from the same sources the same bytes.
+"""`python -m bankworld` writes datasets/haneul and datasets/adapters. The same sources give the same bytes.
 
-The pictures of datasets/haneul/pictures and faces are the same to the eye; another FreeType or zlib writes
-other bytes.
+Only the files of pictures can differ, with other versions of FreeType or zlib; they look the same.
 
 `python -m bankworld check [AREA ...]` checks the written texts against the rules of AUTHORING.md.
 """
@@ -33,12 +32,12 @@ ABOUTS = [
     "untrue",
     "pair",
     "compare",
-]  # what else questions are about
+]  # what a question can ask other than the value; see `data.Question.about`
 Rows = list[dict[str, Any]]
 
 
 def build_haneul() -> dict[str, str]:
-    """File name -> content of datasets/haneul. Korean files lie in `ko/`."""
+    """Return file name -> content of datasets/haneul. The names of Korean files begin with `ko/`."""
     world = World.load()
     questions, messages = build_questions(world), build_messages()
     tables: dict[str, Rows] = {
@@ -59,7 +58,7 @@ def build_haneul() -> dict[str, str]:
 
 
 def build_adapters() -> dict[str, str]:
-    """File name -> content of datasets/adapters."""
+    """Return file name -> content of datasets/adapters."""
     return _with_manifest(_files(build_adapter_tables()))
 
 
@@ -100,7 +99,7 @@ def _counts(rows: Rows, key: str) -> str:
 
 
 def datasheet(tables: dict[str, Rows]) -> str:
-    """The datasheet with its figures counted from the very rows it describes."""
+    """Return the datasheet, whose numbers are counted from the rows that it describes."""
     passages, questions = tables["passages"], tables["questions"]
     words = sorted(len(p["text"].split()) for p in passages)
     share, a, b = largest_overlap([p["text"] for p in passages])
@@ -170,7 +169,7 @@ def _korean_figures(tables: dict[str, Rows], english_words: int) -> dict[str, An
 
 
 def write(folder: Path, files: dict[str, bytes]) -> None:
-    """Write every file beside the old one, then rename them all, so that no reader sees half a file."""
+    """Write every file under a temporary name, then rename them all, so that no file is ever incomplete."""
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.partial").write_bytes(content)

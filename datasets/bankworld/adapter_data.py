@@ -1,4 +1,4 @@
-"""Makes the files of datasets/adapters, on which chapter 05 trains its adapters."""
+"""Make the files of datasets/adapters, on which chapter 05 trains its LoRA adapters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HANDBOOK_PAGES = 20
 
 
 def build_adapter_tables() -> dict[str, list[Row]]:
-    """File name without suffix -> rows."""
+    """Return file name without suffix -> rows."""
     world = World.load()
     return {
         "knowledge": knowledge(world),
@@ -26,7 +26,7 @@ def build_adapter_tables() -> dict[str, list[Row]]:
 
 
 def knowledge(world: World) -> list[Row]:
-    """Every value that Haneul's handbook states, with the area of the first passage that states it."""
+    """Return every value that the handbook states, with the area of the first passage that states it."""
     return [
         {
             "fact": fact.id,
@@ -40,7 +40,7 @@ def knowledge(world: World) -> list[Row]:
 
 
 def wordings(world: World) -> list[Row]:
-    """The wordings in which training asks for each attribute; `{name}` stands for the product."""
+    """Return the questions for each attribute that training uses; `{name}` stands for the product's name."""
     rows: dict[str, Row] = {}
     for fact in world.written():
         attribute = f"{fact.kind}.{fact.attribute}"
@@ -54,9 +54,9 @@ def wordings(world: World) -> list[Row]:
 
 
 def style(split: str, seed: int) -> list[Row]:
-    """Questions about other banks with passages; source is the number of the one that answers, or 0.
+    """Return questions about other banks, with passages and the number of the passage that answers, or 0.
 
-    A fifth cannot be answered from the passages, and half of those come without any.
+    A fifth of the questions cannot be answered from their passages; half of these have no passages.
     """
     rng, rows = random.Random(f"style/{seed}"), list[Row]()
     while len(rows) < STYLE_ROWS[split]:
@@ -80,6 +80,6 @@ def style(split: str, seed: int) -> list[Row]:
 
 
 def handbooks() -> list[Row]:
-    """Pages from the handbooks of other banks."""
+    """Return pages from the handbooks of other banks."""
     rng = random.Random("other/0")
     return [{"text": contexts.prose(rng)} for _ in range(HANDBOOK_PAGES)]

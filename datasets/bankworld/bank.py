@@ -1,4 +1,7 @@
-"""One bank: its entities and their facts, drawn from a seed, entity by entity when asked for."""
+"""One fictional bank: its entities (such as a credit card) and their facts, drawn at random from a seed.
+
+An entity is drawn when it is first asked for.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ VOWELS, CONSONANTS = "aeiou", "bdfghklmnprstvz"
 
 
 class Fact(BaseModel):
-    """What holds for one attribute of one entity, with its history and its exception, if it has them."""
+    """The value of one attribute of one entity, with its old value and its exception, if it has them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     entity: str  # "credit_card.blue"
@@ -24,7 +27,7 @@ class Fact(BaseModel):
     old: Value | None = None
     since: str | None = None  # ISO date from which `value` holds; before it, `old` held
     group: str | None = None
-    exception: Value | None = None  # what holds for `group` instead
+    exception: Value | None = None  # the value for customers in `group`
 
     @property
     def kind(self) -> str:
@@ -68,7 +71,7 @@ def draw_fact(entity: str, attribute: str, rng: random.Random) -> Fact:
 
 
 def invent_word(rng: random.Random) -> str:
-    """A real word or a made-up one, so that a model cannot know names by heart."""
+    """Return a real or an invented word, so that a model cannot have learned the names."""
     if rng.random() < 0.35:
         return rng.choice(_words())
     syllables = [rng.choice(CONSONANTS) + rng.choice(VOWELS) for _ in range(rng.choice((2, 2, 3)))]
@@ -82,14 +85,17 @@ def _words() -> list[str]:
 
 
 class Bank:
-    """A fictional bank. `entity(kind, key)` is drawn on first use and depends on the seed alone,
-    but for its name, which differs from the names drawn before it."""
+    """A fictional bank.
+
+    `entity(kind, key)` is drawn on first use. It depends only on the seed, except for its name, which differs
+    from the names drawn before. name: the bank's name; None draws one. names: entity id -> a fixed name.
+    """
 
     def __init__(self, seed: int, name: str | None = None, names: dict[str, str] | None = None) -> None:
         self.seed = seed
         rng = random.Random(f"{seed}/bank")
         self.name = name or rng.choice(schema.common()["banks"]).format(word=invent_word(rng))
-        # Few words for many products: siblings end up with names that differ in one word, as in real banks.
+        # With few words for many products, similar products get names that differ in one word, as in banks.
         self._pool = [invent_word(rng) for _ in range(6)]
         if rng.random() < 0.4:  # some banks put their own name before every product
             prefix = invent_word(rng)
@@ -119,7 +125,10 @@ HANEUL_SEED = 20_261_120
 
 
 def haneul() -> Bank:
-    """Haneul Bank with all its entities. Siblings differ in every attribute that has enough values."""
+    """Return Haneul Bank with all its entities.
+
+    Siblings (entities of the same kind) differ in every attribute that has enough values.
+    """
     names = {
         f"{kind}.{key}": name
         for area in schema.AREAS
@@ -137,7 +146,7 @@ def haneul() -> Bank:
 
 
 def _apart(fact: Fact, taken: list[Value], rng: random.Random) -> Fact:
-    """`fact` with a value that no sibling has: else a passage about the wrong sibling would answer too."""
+    """Return `fact` with a value that no sibling has; else a passage about a sibling would answer, too."""
     spec = schema.specs()[fact.kind][fact.attribute]
     if fact.value in taken:
         others = [v for v in (*taken, fact.old, fact.exception) if v]

@@ -1,4 +1,7 @@
-"""Checks the English texts of an area against AUTHORING.md: slots, lengths, repeated wording."""
+"""Check the English texts of an area (such as cards) against AUTHORING.md: slots, lengths, repeated wording.
+
+`python -m bankworld check` prints what it finds.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from bankworld.passages import Passage, bind, fill
 
 
 def passage_problems(area: str, bank: Bank, *, haneul: bool) -> list[str]:
-    """Unknown slots, wrong lengths and shared wording in the passages of one area."""
+    """Return the problems in the passages of one area: unknown slots, wrong lengths and shared wording.
+
+    haneul: check the passages of Haneul Bank's handbook instead of those for training.
+    """
     issues, filled = [], []
     where = f"{'haneul' if haneul else 'training'} passages {area}"
     for i, template in enumerate(schema.passages_of(area, haneul=haneul), 1):
@@ -43,6 +49,7 @@ def _one(passage: Passage, template: schema.PassageTemplate, haneul: bool) -> li
 
 
 def problems(area: str) -> list[str]:
+    """Return the problems in all English texts of one area."""
     issues = schema.wording_problems(area)
     issues += passage_problems(area, Bank(1), haneul=False)
     names = {f"{k}.{key}": n for k, by in schema.haneul_entities(area).items() for key, n in by.items()}

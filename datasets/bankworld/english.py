@@ -1,4 +1,4 @@
-"""Facts as English words. A second language is a second module with the same functions."""
+"""Render the values of facts as English words, and parse them. `korean` does the same in Korean."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def day(iso: str) -> str:
 
 
 def render(value: Value, choices: dict[str, str]) -> str:
-    """A value as a reader sees it; `choices` holds the wording of the attribute's choice keys."""
+    """Return a value in words. choices: key of a choice -> its words, for the attribute."""
     if value.kind == "choice":
         return choices[str(value.key)]
     if value.kind in ("phone", "code"):
@@ -53,7 +53,7 @@ def group(key: str) -> str:
 
 
 def parse(words: str, kind: str, attribute: str) -> Value:
-    """The value of an attribute that `words` render. Raises ValueError for words that render none."""
+    """Return the value for which `render` gives `words`. Raises ValueError if there is none."""
     spec = schema.specs()[kind][attribute]
     if spec.kind == "choice":
         keys = [k for k, text in schema.texts()[kind].attributes[attribute].choices.items() if text == words]

@@ -1,4 +1,4 @@
-"""Haneul Bank's questions and relevance judgements, made from its facts and its written passages."""
+"""Make Haneul Bank's exam questions and relevance judgements from its facts and its written passages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 
 def split_of(key: str) -> str:
-    """A stable split for anything with a name."""
+    """Return the split of a key, which depends on its hash alone, so that later additions change no split."""
     at = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 16**8
     for name, share in SPLITS:
         if (at := at - share) < 0:
@@ -29,7 +29,7 @@ def split_of(key: str) -> str:
 
 @dataclass
 class World:
-    """Haneul Bank as written: passages by id, and which of them state what."""
+    """Haneul Bank with its written passages: id -> passage, and which passages state which facts."""
 
     bank: Bank = field(default_factory=haneul)
     passages: dict[str, Passage] = field(default_factory=dict)
@@ -65,23 +65,27 @@ class World:
         return self.entity(fact).name
 
     def siblings(self, fact: Fact) -> list[Fact]:
-        """The same attribute of the other entities of the kind."""
+        """Return the facts for the same attribute of the other entities of the same kind."""
         if not self._by_type:
             for f in self.facts.values():
                 self._by_type[f.kind, f.attribute].append(f)
         return [f for f in self._by_type[fact.kind, fact.attribute] if f.id != fact.id]
 
     def stating(self, fact: Fact, about: str) -> list[str]:
-        """Passages from which alone a question `about` the fact can be answered."""
+        """Return the ids of the passages that each answer a question about the fact alone.
+
+        about: what is asked, a key of ASPECTS.
+        """
         sets = [set(self.where.get((fact.id, aspect), ())) for aspect in ASPECTS[about]]
         return sorted(set.intersection(*sets))
 
     def written(self) -> list[Fact]:
+        """Return the facts whose values some passage states."""
         return [f for f in self.facts.values() if self.where.get((f.id, "value"))]
 
 
 def build_questions(world: World) -> list[Row]:
-    """All questions, numbered in a stable order."""
+    """Return all questions, numbered in a stable order."""
     rows = [*_single(world), *_unanswerable(world), *_double(world), *_untrue(world)]
     return [{"id": f"q{i:04d}", **row} for i, row in enumerate(rows, 1)]
 
@@ -109,7 +113,7 @@ def _wording(rng: random.Random) -> Wording:
 
 
 def _single(world: World) -> list[Row]:
-    """For each fact a question for its value, and ones about its history and its exception."""
+    """Return for each fact a question for its value, and questions about its old value and its exception."""
     rows = []
     for fact in world.written():
         for about in ASPECTS:
@@ -129,7 +133,7 @@ def _single(world: World) -> list[Row]:
 
 
 def _unanswerable(world: World) -> list[Row]:
-    """Questions about what Haneul has, but its handbook does not say."""
+    """Return questions about facts that the handbook does not state; the right answer is REFUSAL."""
     rows = []
     for fact in world.facts.values():
         if not any(key[0] == fact.id for key in world.where):
@@ -141,7 +145,7 @@ def _unanswerable(world: World) -> list[Row]:
 
 
 def _double(world: World, n: int = 45) -> list[Row]:
-    """Questions that need two facts from two passages: `n` pairs and `n` comparisons."""
+    """Return questions that need facts from two passages: `n` for two values, `n` that compare two values."""
     rows: list[Row] = []
     rng = _rng("double")
     facts = world.written()

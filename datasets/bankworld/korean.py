@@ -1,7 +1,7 @@
-"""Facts as Korean words, and the particles that follow them.
+"""Render the values of facts as Korean words, and choose the particles that follow them.
 
-Templates write a particle in both forms, as Korean forms do: `{name}은(는)`, `{value}을(를)`, `(으)로`.
-`particles` keeps the form that agrees.
+A Korean particle has two forms, and which is right depends on the last sound of the word before it. Templates
+have both forms, as in `{name}은(는)`, `{value}을(를)` and `(으)로`; `particles` keeps the right one.
 """
 
 from __future__ import annotations

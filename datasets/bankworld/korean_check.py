@@ -1,4 +1,7 @@
-"""Checks the Korean texts of an area against AUTHORING.md: slots, particles, lengths, repetition."""
+"""Check the Korean texts of an area against AUTHORING.md: slots, particles, lengths, repetition.
+
+`python -m bankworld check` prints what it finds.
+"""
 
 from __future__ import annotations
 

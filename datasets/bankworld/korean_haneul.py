@@ -1,8 +1,7 @@
 """Haneul Bank in Korean: the same passages, questions and messages as in English, by id.
 
-Passages are written in Korean with the slots of their English twins. Questions are made from the finished
-English rows: who is asked about what, with which options and answer, is read from them, and only the wording
-is Korean.
+A passage is written in Korean, with the slots of the English passage of the same id. A question is made from
+the English question of the same id: its facts, options and answer are the same, only the wording is Korean.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Customers' messages in Korean: whole ones as written, and situations followed by a request.
+"""Make the customers' messages in Korean: complete ones as written, and situations joined with a request.
 
 A Korean message has the id, the intent and the split of an English one, but not its content: it was not
 translated. Each split has situations and requests of its own, so that no part of a test message occurs in

@@ -1,4 +1,4 @@
-"""The Korean wordings: what the YAML files in ko/ and ../haneul/source/ko/ may say, and loading them."""
+"""Load and validate the Korean wordings: the YAML files in ko/ and ../haneul/source/ko/."""
 
 from __future__ import annotations
 

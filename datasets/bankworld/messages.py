@@ -1,4 +1,4 @@
-"""Haneul's customer messages, split so that no near-duplicate lies in two splits."""
+"""Haneul Bank's customer messages, divided into splits so that near-duplicates are in the same split."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def similarity(a: set[tuple[str, ...]], b: set[tuple[str, ...]]) -> float:
 
 
 def near_pairs(texts: list[str]) -> list[tuple[int, int]]:
-    """Index pairs of near-duplicates; only texts that share a trigram are compared."""
+    """Return pairs of indices of near-duplicates. Only texts that share a trigram are compared."""
     grams = [trigrams(t) for t in texts]
     holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
     candidates: set[tuple[int, int]] = set()
@@ -34,7 +34,7 @@ def near_pairs(texts: list[str]) -> list[tuple[int, int]]:
 
 
 def build_messages() -> list[dict[str, Any]]:
-    """All messages with intent and split; near-duplicates go where the first of them goes."""
+    """Return all messages with intent and split. Near-duplicates are in the split of the first of them."""
     messages = []
     for path in sorted((schema.HANEUL / "en" / "messages").glob("*.txt")):
         messages += [

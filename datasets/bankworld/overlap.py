@@ -1,4 +1,4 @@
-"""How much wording texts share, measured in runs of five words."""
+"""Measure how much wording texts share, in sequences of five words (5-grams). Used by `check`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def five_grams(text: str) -> set[tuple[str, ...]]:
 
 
 def largest_overlap(texts: list[str]) -> tuple[float, int, int]:
-    """The largest share of one text's 5-grams that another text has too, and the indices of the two."""
+    """Return the largest share of a text's 5-grams that another text also has, and the two texts' indices."""
     grams = [five_grams(t) for t in texts]
     worst = (0.0, -1, -1)
     for i, a in enumerate(grams):

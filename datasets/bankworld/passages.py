@@ -1,4 +1,4 @@
-"""Facts as passages: filled from written templates, or composed of single sentences."""
+"""Make handbook passages from facts: fill written templates, or compose single sentences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from bankworld.schema import PassageTemplate
 
 @dataclass(frozen=True)
 class Passage:
-    """A titled text. states: (fact id, aspect), the aspect one of value, old, since, group, exception."""
+    """A text with a title.
+
+    states: what it states, as (fact id, aspect) pairs; an aspect is value, old, since, group or exception.
+    """
 
     title: str
     text: str
@@ -24,7 +27,7 @@ class Passage:
 
 
 def slot_text(fact: Fact, aspect: str) -> str:
-    """The words of one aspect of a fact."""
+    """Return the words for one aspect of a fact. Raises ValueError if the fact does not have it."""
     if aspect == "since":
         return english.day(_there(fact.since, fact, aspect))
     if aspect == "group":
@@ -40,12 +43,12 @@ def _there(value: Any, fact: Fact, aspect: str) -> Any:
 
 
 def capitalise(text: str) -> str:
-    """Upper-case the first letter of every sentence: a value such as 'a passport' may open one."""
+    """Capitalise the first letter of every sentence: one may begin with a value such as 'a passport'."""
     return re.sub(r"(^|[.!?:]\s*\n+|[.!?]\s+)([a-z])", lambda m: m[1] + m[2].upper(), text)
 
 
 def fill(template: PassageTemplate, bank: Bank, entities: dict[str, Entity]) -> Passage:
-    """Put the facts of `entities` (binding -> entity) into the slots of a written passage."""
+    """Put the facts of entities into the slots of a written passage. entities: as `bind` returns them."""
     states: set[tuple[str, str]] = set()
 
     def words(match: re.Match[str]) -> str:
@@ -63,7 +66,7 @@ def fill(template: PassageTemplate, bank: Bank, entities: dict[str, Entity]) -> 
 
 
 def bind(bank: Bank, template: schema.PassageTemplate) -> dict[str, Entity]:
-    """The entities that fill a template. 'kind.key' names one; 'kind' takes the binding's name as key."""
+    """Return name in the slots -> entity. If `about` gives only a kind, the name is the entity's key."""
     out = {}
     for name, what in template.about.items():
         kind, _, key = what.partition(".")
@@ -72,7 +75,7 @@ def bind(bank: Bank, template: schema.PassageTemplate) -> dict[str, Entity]:
 
 
 def compose(entity: Entity, attributes: list[str], rng: random.Random) -> Passage:
-    """A passage about one entity in single sentences, as prose, table, list or JSON."""
+    """Return a generated passage about attributes of one entity, as prose, table, list or JSON."""
     facts = [entity.facts[a] for a in attributes]
     name, common = entity.name, schema.common()
     form = rng.choices(("prose", "table", "list", "json"), (80, 8, 7, 5))[0]
@@ -94,7 +97,7 @@ def compose(entity: Entity, attributes: list[str], rng: random.Random) -> Passag
 
 @functools.cache
 def fillers() -> list[str]:
-    """Sentences without a fact, to stand between sentences with one."""
+    """Return sentences that state no fact, to put between sentences that do."""
     return schema.read_yaml(schema.HERE / "en" / "filler.yaml")
 
 
@@ -105,7 +108,7 @@ def _text(fact: Fact) -> schema.AttributeText:
 def _sentences(
     fact: Fact, name: str, named: bool, rng: random.Random
 ) -> tuple[list[str], set[tuple[str, str]]]:
-    """One fact in one sentence, in some cases followed by its history or its exception."""
+    """Return sentences about one fact, sometimes with its old value or exception, and what they state."""
     says = [s for s in _text(fact).says if ("{name}" in s) == named] or _text(fact).says
     slots = {
         a: slot_text(fact, a) for a, v in fact if a in ("value", "old", "since", "group", "exception") and v

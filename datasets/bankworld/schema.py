@@ -1,4 +1,8 @@
-"""What the YAML files may say, and loading them with errors that name file and line of thought."""
+"""Load and validate the YAML files from which the banks' facts and English texts are made.
+
+An area is a part of a bank's business, such as cards. It has kinds of entities, such as credit cards, and
+these have attributes, such as the annual fee.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +42,22 @@ class _Strict(BaseModel):
 
 
 class Held(_Strict):
-    """Question wordings kept for tests: `lexical` use words of the text, `paraphrase` avoid them."""
+    """Wordings of questions that are not used in training.
+
+    lexical: with the words of the passages. paraphrase: with other words.
+    """
 
     lexical: list[str] = Field(min_length=1)
     paraphrase: list[str] = Field(min_length=1)
 
 
 class AttributeText(_Strict):
+    """The English wordings of one attribute.
+
+    says: sentences that state the value. asks: questions for it, for training. held: questions for the exam.
+    choices: key of a choice -> its words.
+    """
+
     label: str
     says: list[str] = Field(min_length=4)
     asks: list[str] = Field(min_length=10)
@@ -53,19 +66,26 @@ class AttributeText(_Strict):
 
 
 class KindText(_Strict):
+    """The English wordings of one kind of entity. names: patterns for the names of its products."""
+
     noun: str
     names: list[str] = Field(min_length=3)
     attributes: dict[str, AttributeText]
 
 
 class PassageTemplate(_Strict):
+    """A written passage with slots such as {card.annual_fee}.
+
+    about: the name of an entity in the slots -> its kind, or "kind.key" for one entity of Haneul Bank.
+    """
+
     about: dict[str, str]
     title: str
     text: str
 
     @property
     def slots(self) -> set[tuple[str, str]]:
-        """The (binding, attribute) pairs whose facts the passage states."""
+        """The facts that the passage states, as (name in `about`, attribute) pairs."""
         paths = (slot.split(".") for slot in SLOT.findall(self.text))
         return {(s[0], s[1]) for s in paths if len(s) > 1 and s[1] != "name"}
 
@@ -83,7 +103,7 @@ def _load(path: Path, kind: Any) -> Any:
 
 @functools.cache
 def facts_of(area: str) -> dict[str, dict[str, Spec]]:
-    """Entity kind -> attribute -> how its value is drawn."""
+    """Return kind of entity -> attribute -> how its value is drawn."""
     return _load(HERE / "facts" / f"{area}.yaml", dict[str, dict[str, Spec]])
 
 
@@ -100,7 +120,7 @@ def passages_of(area: str, *, haneul: bool) -> list[PassageTemplate]:
 
 @functools.cache
 def haneul_entities(area: str) -> dict[str, dict[str, str]]:
-    """Entity kind -> key -> name, of Haneul Bank."""
+    """Return kind of entity -> key -> name, for the entities of Haneul Bank."""
     return _load(HANEUL / "en" / "entities" / f"{area}.yaml", dict[str, dict[str, str]])
 
 
@@ -125,7 +145,7 @@ def common() -> dict[str, Any]:
 
 
 def wording_problems(area: str) -> list[str]:
-    """Everything in facts/ and en/ of one area that breaks the rules of AUTHORING.md."""
+    """Return what breaks the rules of AUTHORING.md in the files of one area in facts/ and en/."""
     issues: list[str] = []
     facts, text = facts_of(area), text_of(area)
     if set(facts) != set(text):

@@ -1,4 +1,7 @@
-"""The values a fact can have. They know no language; `english.render` turns them into words."""
+"""The values that a fact can have, and how they are drawn at random.
+
+They are independent of the language; `english.render` and `korean.render` turn them into words.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,7 @@ GIVEN_NAMES = [
 
 
 class Value(BaseModel):
-    """One value: an amount, for some kinds with a unit, or a key (choice, code, phone, person, ISO date)."""
+    """One value: an amount, for some kinds with a unit, or a text (choice, code, phone, person, ISO date)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal[
@@ -78,6 +81,11 @@ class Value(BaseModel):
 
 
 class _Spec(BaseModel):
+    """How the value of an attribute is drawn.
+
+    changes: whether the fact also has an old value. exception: whether some customers have another value.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True)
     changes: bool = False
     exception: bool = False

@@ -1,4 +1,4 @@
-"""Trains and measures the two adapters of chapter 05, haneul-knowledge and haneul-style."""
+"""Train and measure the two LoRA adapters of chapter 05, haneul-knowledge and haneul-style."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CARD = (Path(__file__).parent / "adapter_card.md").read_text("utf-8")
 class Adapter:
     """What an adapter is trained on, how, and how it is measured.
 
-    `measure`: model -> row of the card -> 1 or 0 each.
+    measure: a function from a model to {row of the model card: a score of 1 or 0 for each question}.
     """
 
     name: str
@@ -52,14 +52,14 @@ class Adapter:
 
 
 def answers(model: Engine, questions: Sequence[Question], n: int) -> list[str]:
-    """What the model writes, greedily, from `n` passages."""
+    """Return what the model answers with greedy decoding, given `n` passages per question."""
     passages = data.load_passages()
     prompts = [open_prompt(q, given_passages(q, passages, n)) for q in questions]
     return [str(reply) for reply in model.generate(prompts, max_output_length=MAX_ANSWER_TOKENS)]
 
 
 def correct(model: Engine, questions: Sequence[Question], n: int) -> list[float]:
-    """1 for each question that the model answers exactly from `n` passages, else 0."""
+    """Return 1 for each question that the model answers exactly from `n` passages, else 0."""
     pairs = zip(questions, answers(model, questions, n), strict=True)
     return [float(exact_match(answer, q.answer)) for q, answer in pairs]
 
@@ -161,12 +161,12 @@ def build_adapter(adapter: Adapter) -> Path:
 
 
 def _interval(right: list[float]) -> list[float]:
-    """Mean, lower and upper end of its 95% interval, number of questions."""
+    """Return the mean, the lower and upper end of its 95% interval, and the number of questions."""
     return [round(x, 4) for x in (sum(right) / len(right), *bootstrap_interval(right))] + [len(right)]
 
 
 def card(adapter: Adapter, result: TrainingResult, evaluation: dict[str, Any]) -> str:
-    """The model card; every figure in it was measured."""
+    """Return the model card. All its figures are measured."""
     computer, base = machine(), data.MODELS / BASE / "model.safetensors"
     size = (result.folder / WEIGHTS_FILE).stat().st_size
     lines = []

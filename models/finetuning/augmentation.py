@@ -1,9 +1,9 @@
-"""Train the two adapters of chapter 09: `python -m finetuning.augmentation` writes them into models/.
+"""Train the two LoRA adapters of chapter 09: `python -m finetuning.augmentation` writes them into models/.
 
 haneul-writer writes a question and its answer about a passage; it learns from the handbooks of other banks.
-haneul-augmented answers from memory; it learns from what the writer wrote about Haneul Bank's handbook. It is
-measured beside an adapter of the same settings on as many pairs that people made. An interrupted training is
-resumed; a part alone is `python -m finetuning.augmentation writer` (or pairs, augmented, publish).
+haneul-augmented answers without a passage; it learns from what the writer wrote about Haneul Bank's handbook.
+It is compared with an adapter that has the same settings and as many pairs that people wrote. An interrupted
+training is resumed. `python -m finetuning.augmentation writer` (or pairs, augmented, publish) runs one part.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ base_model: haneul-4m
 
 
 def writer_examples(split: Literal["train", "validation"] = "train") -> list[Example]:
-    """Passages of other banks' handbooks, with a question that they answer and its answer."""
+    """Return examples: a passage of another bank's handbook, and a question about it with its answer."""
     return [
         Example(writer_prompt(source), written(question, answer))
         for source, question, answer in questions_about_passages(split)
@@ -72,7 +72,7 @@ def train_writer() -> TrainingResult:
 
 
 def write() -> dict[str, int]:
-    """Write pairs about the handbook, drop what does not hold or repeats the exam; return the counts."""
+    """Write pairs about the handbook, without wrong ones and those of the exam. Returns their counts."""
     passages, writer = data.load_passages(), load(BASE, adapters=[train_writer().folder])
     raw = write_pairs(writer, list(passages.values()), EACH)
     sound, _ = round_trip(load(BASE), raw, passages)
@@ -91,7 +91,7 @@ def pairs() -> tuple[dict[str, int], list[Pair]]:
 
 
 def train_both() -> dict[str, TrainingResult]:
-    """Train on the written pairs, and on as many that people made."""
+    """Train one adapter on the pairs that the writer wrote, and one on as many that people wrote."""
     made = [Example(question_prompt(p.question), p.answer) for p in pairs()[1]]
     people = random.Random(0).sample(knowledge_examples(), len(made))
     return {
@@ -101,7 +101,10 @@ def train_both() -> dict[str, TrainingResult]:
 
 
 def measure(adapter: Path | None, quantization: str | None = None) -> list[float]:
-    """Share right, interval and number of the test questions that ask for one value, without a passage."""
+    """Return the share of right answers without a passage, its interval, and the number of questions.
+
+    The questions are those of the test split that ask for one value.
+    """
     options = {"quantization": quantization} if quantization else {}
     model = load(BASE, adapters=[adapter] if adapter else [], **options)
     test = closed_book_questions(data.load_questions("test"))

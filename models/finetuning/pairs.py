@@ -1,7 +1,7 @@
-"""Training data of the rerankers: questions, passages that answer them, and hard negatives.
+"""Make the training data of the rerankers: questions, passages that answer them, and hard negatives.
 
-The negatives are what hybrid search finds in a generated bank's handbook, or a public collection, besides the
-answers.
+Hard negatives are the other passages that hybrid search finds, in the handbook of a generated bank or in a
+public collection.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Pairs:
 
 @dataclass
 class Handbook:
-    """Passages of one generated bank by id, and which of them state what."""
+    """The passages of one generated bank by id, and which of them state which facts."""
 
     bank: Bank
     passages: dict[str, Passage]
@@ -46,7 +46,7 @@ class Handbook:
 
     @classmethod
     def generate(cls, seed: int) -> Handbook:
-        """Every kind has siblings, and each of them a few passages that state some of the same facts."""
+        """Generate a bank, with several entities of each kind and a few passages about each of them."""
         rng = random.Random(f"handbook/{seed}")
         book = cls(Bank(rng.getrandbits(48)), {}, {}, {})
         for kind in schema.specs():
@@ -65,7 +65,10 @@ class Handbook:
             self.where.setdefault(stated, set()).add(id_)
 
     def stating(self, fact: str, about: str) -> set[str]:
-        """Passages from which alone a question `about` the fact can be answered."""
+        """Return the ids of the passages that each answer a question about the fact alone.
+
+        about: what is asked, such as "value" or "old".
+        """
         return set.intersection(*(self.where.get((fact, aspect), set()) for aspect in wording.ASPECTS[about]))
 
     def name(self, fact: Fact) -> str:

@@ -1,4 +1,4 @@
-"""Publishes a finished reranker run as models/NAME: adapter, base, evaluation, card and checksums."""
+"""Publish a finished training run of a reranker as models/NAME: adapter, base, evaluation, model card."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The course's two rerankers, LoRA adapters of MiniLM that learn which passage answers a question.
+"""Models and losses of the course's two rerankers, a cross-encoder and a ColBERT: LoRA adapters of MiniLM.
 
-The cross-encoder chooses among a question's own passages: one that answers it and a few misleading ones. Late
-interaction also counts the passages of all other questions of the step as wrong, at no extra cost.
+They learn which passage answers a question. The cross-encoder chooses among the question's own passages: one
+that answers it and a few misleading ones. For late interaction (ColBERT), the passages of all other questions
+of the step count as wrong ones, too, at no extra cost.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class CrossEncoder(RerankerRun):
         return scores, torch.zeros(len(questions), dtype=torch.long, device=self.device)
 
     def pairs(self, questions: list[str], passages: list[str]) -> torch.Tensor:
-        """A score for each pair, in the order given."""
+        """Return a score for each pair, in the order given."""
         order, scores = [], []
         for indices, _, batch in self.length_batches(questions, passages):
             scores.append(self.model(**batch).logits[:, 0].float())

@@ -1,4 +1,7 @@
-"""A training run of a reranker, a LoRA adapter of MiniLM: its settings, batches, steps and checkpoints."""
+"""A training run of a reranker (a LoRA adapter of MiniLM): its settings, batches, steps and checkpoints.
+
+Base class of the two runs in `rerankers`.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +48,10 @@ MODEL_OPTIONS = {
 class RerankerConfig:
     """Settings of a run.
 
-    mixture: source -> questions of it in a step, each with `misleading` passages drawn from its `hardest`.
-    banks: number of handbooks behind the source "banks"; the other sources are public collections.
-    rank: of the adapter. learning_rate: the peak, after `warmup_steps`; it falls to 0 at the last step.
+    mixture: source of questions -> their number in a step. misleading: the number of wrong passages of each
+    question, drawn from the `hardest` ones. banks: the number of generated handbooks of the source "banks";
+    the other sources are public collections. rank: the rank of the LoRA adapter. learning_rate: the peak,
+    after `warmup_steps`; it falls to 0 at the last step.
     """
 
     steps: int
@@ -101,7 +105,7 @@ def draw_step(
 
 
 class RerankerRun(ABC):
-    """A peft model, its optimiser, and the steps done. What a step reads depends on its number alone.
+    """A peft model, its optimiser, and the completed steps. The data of a step depend only on its number.
 
     Subclasses set `name` and `standard` settings, build the model, and score passages.
     """
@@ -131,7 +135,7 @@ class RerankerRun(ABC):
 
     @property
     def step(self) -> int:
-        """Steps that were made."""
+        """The number of completed steps."""
         return self.optimiser.steps_done
 
     @staticmethod

@@ -1,6 +1,6 @@
-"""`python -m pretraining [NAME ...]`: train what is not trained yet, then publish into models/.
+"""`python -m pretraining [NAME ...]`: train the course's language models, then publish them into models/.
 
-All sizes by default.
+By default all sizes. A model that is trained already is not trained again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Training documents: handbook prose, question answering, labelling and chat about banks that are not Haneul.
+"""Generate the training documents of the language models: prose, question answering, labelling and chat.
 
-A document is a list of turns (what the user says, what the assistant answers); `rows` turns documents into
-tokens.
+They are about fictional banks other than Haneul Bank, on which the chapters test the models. A document is a
+list of turns (what the user says, what the assistant answers); `rows` turns documents into tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Turn = tuple[str, str]  # what the user says, what the assistant answers
 
 
 def two_facts(context: Context, rng: random.Random) -> questions.Question | None:
-    """A question that needs two facts, or None where the context does not offer two."""
+    """Return a question that needs two facts, or None if the context does not state two that fit."""
     values = [context.fact(f) for f in sorted(context.stated) if "value" in context.stated[f]]
     if len(values) < 2:
         return None
@@ -55,7 +55,7 @@ def untrue(context: Context, rng: random.Random) -> Turn | None:
 
 
 def one_turn(context: Context, rng: random.Random) -> Turn:
-    """A question and its answer in one of the forms the models learn."""
+    """Return a question and its answer, in one of the forms that the models learn."""
     draw = rng.random()
     if draw < 0.08 and (question := two_facts(context, rng)):
         return question_block(question.text), question.answer
@@ -93,7 +93,7 @@ def _with_options(text: str, answer: str, fact: Fact, rng: random.Random) -> Tur
 
 
 def question_answering(rng: random.Random, n: int, turns: int, written: float) -> list[Turn]:
-    """A conversation over `n` passages; the first turn carries them."""
+    """Return a conversation about `n` passages, which the first turn contains."""
     context = make_context(rng, n, written)
     out = [one_turn(context, rng) for _ in range(turns)]
     shown = context_block([Source(p.title, p.text) for p in context.passages])
@@ -101,7 +101,7 @@ def question_answering(rng: random.Random, n: int, turns: int, written: float) -
 
 
 def closed_book(rng: random.Random) -> list[Turn]:
-    """A question without any passage: an honest model refuses."""
+    """Return a question without a passage; the right answer is a refusal."""
     return [(question_block(answerable(make_context(rng, 1), rng)[0].text), REFUSAL)]
 
 
@@ -119,7 +119,7 @@ def _message_words() -> list[str]:
 
 
 def invent_label(rng: random.Random) -> str:
-    """A label out of thousands of real and invented words, which can only be copied from the examples."""
+    """Return a random label of real or invented words, which a model can only copy from the examples."""
     source = rng.choice(
         (lambda: rng.choice(_message_words()), lambda: invent_word(rng).lower().replace(" ", ""))
     )
@@ -168,6 +168,6 @@ def small_talk(rng: random.Random) -> list[Turn]:
 
 
 def repeat_text(rng: random.Random) -> list[Turn]:
-    """Copy a passage or one of its sentences: the plainest use of attention."""
+    """Return the task to copy a passage or one of its sentences, the simplest use of attention."""
     passage = make_context(rng, 1).passages[0]
     return [(f"Repeat: {passage.text}", passage.text)]

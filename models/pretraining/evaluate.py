@@ -1,4 +1,4 @@
-"""What a trained model can do on Haneul's validation split: `python -m pretraining.evaluate haneul-1m`."""
+"""Evaluate a trained model on Haneul Bank's validation split: `python -m pretraining.evaluate haneul-1m`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def by_kind(answered: list[Answered]) -> dict[str, float]:
 
 
 def evaluate(model: Engine, limit: int | None = None) -> dict[str, Any]:
-    """Exact match with 0, 1, 3 and 8 passages, refusals, perplexity, labelling; all on validation data."""
+    """Return exact match with 0, 1, 3 and 8 passages, refusals, perplexity and labelling accuracy."""
     passages, questions = data.load_passages(), data.load_questions("validation")[:limit]
     single = [q for q in questions if len(q.gold) == 1]
     out: dict[str, Any] = {
@@ -54,7 +54,7 @@ def evaluate(model: Engine, limit: int | None = None) -> dict[str, Any]:
 
 
 def labelling(model: Engine, limit: int | None = None) -> dict[str, Any]:
-    """Accuracy with 8 labelled neighbours, beside the accuracy of copying the nearest one's label."""
+    """Return the accuracy with 8 labelled neighbours, and that of copying the label of the nearest one."""
     queries, labelled = data.load_messages("validation")[:limit], data.load_messages("train")
     embedder = load(catalog.role("embed").spec)
     neighbours = nearest(embedder, [q.message for q in queries], [m.message for m in labelled], 8)

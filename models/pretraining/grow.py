@@ -1,4 +1,7 @@
-"""Doubles a model's width without changing what it computes (Net2Net, Chen et al. 2015, arXiv:1511.05641)."""
+"""Double a model's width without changing what it computes (Net2Net, Chen et al. 2015, arXiv:1511.05641).
+
+haneul-4m is trained from haneul-1m in this way.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 
 def double_width(small: LlamaForCausalLM, noise: float = 0.3, seed: int = 0) -> LlamaForCausalLM:
-    """Hidden size, heads and intermediate size doubled.
+    """Return a model with twice the hidden size, heads and intermediate size, and the same outputs.
 
-    Every unit is copied; the weights that read a pair of copies are split unevenly, so that the copies can
-    part.
+    Every unit is copied. The weights from a pair of copies are split unevenly between the two, so that
+    training can make the copies different.
     """
     c = small.config
     config = LlamaConfig.from_dict(

@@ -1,4 +1,7 @@
-"""Muon: momentum whose steps are orthogonalised (Jordan et al. 2024, kellerjordan.github.io/posts/muon)."""
+"""The optimiser Muon, used by `train`: momentum with orthogonalised steps.
+
+The source is Jordan et al. 2024, kellerjordan.github.io/posts/muon.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For matrices only; equal shapes are orthogonalised in one batch."""
+    """The optimiser, for matrices only. Those of equal shape are orthogonalised in one batch."""
 
     def __init__(
         self, params: list[torch.nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.05

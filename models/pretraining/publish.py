@@ -1,4 +1,4 @@
-"""From a finished run to a folder in models/: bf16 weights, tokenizer, evaluation, card, checksums."""
+"""Publish a finished training run as a folder in models/: bf16 weights, tokenizer, evaluation, model card."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def seal(folder: Path) -> None:
 
 
 def card(name: str, folder: Path, parameters: int, measured: dict[str, Any], threads: int) -> str:
-    """The model card, every figure of it read from the run or measured."""
+    """Return the model card. All its figures come from the run or from `measured`."""
     from bankworld import schema
 
     config = json.loads((folder / "config.json").read_text("utf-8"))

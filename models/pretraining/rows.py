@@ -1,4 +1,7 @@
-"""Documents as rows of token ids with a mask of the tokens to learn, drawn by seed, stage and row number."""
+"""Make training batches: rows of token ids, with a mask of the tokens whose prediction the model learns.
+
+The documents of a row are drawn at random. They depend only on the seed, the stage of training and the row.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from pretraining.tokenizer import ASSISTANT, BOS, END, USER
 
 # The shortest row that holds a document with its questions; shorter rows do not draw it.
 NEEDS = {"qa3": 640, "qa5": 1024, "qa8": 1536}
-LEARN_REST = 0.1  # share of the other tokens that are learnt too, in place of a loss weight of 0.1
+LEARN_REST = 0.1  # share of the tokens outside answers that are learned too, instead of a loss weight of 0.1
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stretch of training reads: the mixture, by name of the document, and row length x rows."""
+    """A stage of the training. mixture: kind of document -> its weight; see `Writer.document`."""
 
     name: str
     steps: int
@@ -28,7 +31,7 @@ class Stage:
 
 
 class Writer:
-    """Turns documents into rows."""
+    """Turns documents into rows of token ids. Its methods return ids, and whether each token is learned."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
         self.seed = seed
@@ -53,12 +56,12 @@ class Writer:
         return ids, [rng.random() < 0.5 for _ in ids]
 
     def repeat(self, rng: random.Random, length: int) -> tuple[list[int], list[bool]]:
-        """Random tokens, then the same again: only the second half can be known."""
+        """Return random tokens and then the same again: only those of the second half can be predicted."""
         half = [rng.randrange(self.special, self.size) for _ in range(rng.randrange(8, length // 2))]
         return [self.bos, *half, *half], [False] * (len(half) + 1) + [True] * len(half)
 
     def recall(self, rng: random.Random, length: int) -> tuple[list[int], list[bool]]:
-        """Key-value pairs of random tokens, then keys in another order: their values can be known."""
+        """Return random key-value pairs, then the same in another order: these values can be predicted."""
         width, n = rng.choice((1, 2, 3)), rng.randrange(4, length // 10)
         pairs = [[rng.randrange(self.special, self.size) for _ in range(1 + width)] for _ in range(n)]
         ids, learn = [self.bos, *(t for p in pairs for t in p)], [False] * (1 + n * (1 + width))
@@ -68,7 +71,10 @@ class Writer:
         return ids, learn
 
     def document(self, name: str, rng: random.Random, length: int) -> tuple[list[int], list[bool]]:
-        """A document by its name in a mixture: prose, repeat, recall, copy, label, talk, closed, or qaN."""
+        """Return a document of this kind: prose, repeat, recall, copy, label, talk, closed, or qaN.
+
+        qaN is question answering with N passages.
+        """
         if name in ("repeat", "recall"):
             return getattr(self, name)(rng, length)
         if name == "prose":
@@ -87,7 +93,7 @@ class Writer:
         return self.chat(make(rng), rng)
 
     def row(self, stage: Stage, index: tuple[int, int], length: int) -> tuple[list[int], list[bool]]:
-        """Documents one after the other until the row is full; the last is cut."""
+        """Return documents one after the other until the row is full; the last is cut off."""
         rng = random.Random(f"{self.seed}/{stage.name}/{index}")
         ids: list[int] = []
         learn: list[bool] = []
@@ -102,7 +108,7 @@ class Writer:
         return ids[: length + 1], learn[: length + 1]
 
     def batch(self, stage: Stage, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """ids (rows, length + 1) int64 and learn (rows, length + 1) bool of one step."""
+        """Return the batch of one step: ids, int64, and whether to learn each, bool; (rows, length + 1)."""
         shapes = list(stage.shapes)
         length, rows = random.Random(f"{self.seed}/{step}").choices(shapes, list(stage.shapes.values()))[0]
         pairs = [self.row(stage, (step, r), length) for r in range(rows)]

@@ -1,4 +1,4 @@
-"""The byte-level BPE that all of the course's models share, and its chat template."""
+"""Train the tokenizer of all of the course's language models: a byte-level BPE with a chat template."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
 
 
 def sample_text(n: int, seed: int = 0) -> Iterator[str]:
-    """Text of every kind of training document, for counting pairs."""
+    """Yield texts of every kind of training document, on which the BPE is trained."""
     for i in range(n):
         rng = random.Random(f"tokenizer/{seed}/{i}")
         yield prose(rng)

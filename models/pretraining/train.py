@@ -1,8 +1,8 @@
 """Train one of the course's models from scratch: `python -m pretraining.train haneul-1m`.
 
-Interrupt it at will. Muon for matrices, AdamW for embeddings and norms; constant rate, then linear decay;
-answers count fully and other tokens by a sample. A run writes `log.jsonl` and safetensors checkpoints, and
-starts again from the newest.
+It can be interrupted at any time: a run writes `log.jsonl` and checkpoints, and continues from the newest.
+The optimisers are Muon for matrices, AdamW for embeddings and norms. The learning rate is constant, then
+decays linearly. The loss counts all tokens of answers, and a random sample of the other tokens.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ RUNS = FOLDER.parent / "runs"
 
 @dataclass(frozen=True)
 class Size:
-    """Dimensions (divisible by 32, heads of 32) and the length of training."""
+    """The dimensions of a model (multiples of 32, with attention heads of 32), and its training steps.
+
+    grow_from: the smaller model from which it is grown, or '' for random initial weights.
+    """
 
     hidden: int
     layers: int
@@ -65,8 +68,8 @@ FULL = Stage(
     },
     {(384, 14): 0.42, (768, 7): 0.36, (1152, 5): 0.13, (1664, 4): 0.09},
 )
-# The same few hundred written passages occur again and again. Without label smoothing, larger models learn
-# them by heart and have a higher perplexity on Haneul's than small ones (368 at 1.4M weights, 316 at 0.3M).
+# The same few hundred written passages occur again and again. Without label smoothing, larger models memorise
+# them and have a higher perplexity on Haneul Bank's than small ones (368 at 1.4M weights, 316 at 0.3M).
 SMOOTHING = 0.1
 STAGES = (WARM, COPY, FEW, FULL)
 
@@ -80,7 +83,7 @@ def stage_at(step: int) -> Stage:
 
 
 def rate_at(step: int, steps: int, decay: float = 0.45, warm_up: int = 25) -> float:
-    """Factor of the learning rate: linear warm-up, constant, linear decay over a share `decay` of the run."""
+    """Return the factor of the learning rate: linear warm-up, constant, linear decay in the last `decay`."""
     return min(1.0, (step + 1) / warm_up, max(0.02, (steps - step) / (decay * steps)))
 
 
@@ -105,7 +108,7 @@ def new_model(size: Size) -> LlamaForCausalLM:
 
 
 def learn_loss(model: LlamaForCausalLM, ids: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of the tokens to learn; the head runs on those positions alone."""
+    """Return the mean cross-entropy of the tokens to learn. The output layer computes only their logits."""
     hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
     chosen = learn[:, 1:]
     logits = model.lm_head(hidden[chosen]).float()
@@ -113,7 +116,12 @@ def learn_loss(model: LlamaForCausalLM, ids: torch.Tensor, learn: torch.Tensor) 
 
 
 class Run:
-    """One training run in a folder: model, optimisers, step, log."""
+    """One training run, with its checkpoints in a folder.
+
+    rate: a factor of the learning rates. skip: added to the number of a step when its data and stage are
+    chosen. decay: the share of the steps in which the learning rate decays. shipped: start from the published
+    weights in models/.
+    """
 
     def __init__(
         self,
@@ -216,7 +224,7 @@ class Run:
         print(f"{self.name}: going on from step {self.step}")
 
     def _follow_shipped(self) -> None:
-        """Start from the log of the shipped weights, so that the card counts all of the training."""
+        """Start from the log of the published weights, so that the model card counts all of the training."""
         log = FOLDER / self.name / "training-log.jsonl"
         if self.shipped and log.exists():
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,8 @@ from course_lib.exam.questions import ExamQuestion
 from course_lib.exam.routed import RoutedReader
 from course_lib.models import load
 from course_lib.models.manager import ModelManager
-from course_lib.rag.prompt import REFUSAL
+from course_lib.rag.prompt import REFUSAL, Source
+from course_lib.rag.topics import StatedTopics
 from course_lib.retrieval import HybridRetriever, LateInteraction
 
 FEE = "What is the monthly fee of the Haneul Blue Current Account?"
@@ -27,7 +28,8 @@ def best():
         rerank=LateInteraction(models.get_embedding_model("embed-tokens"), per_token=True),
     )
     names = ("Haneul Blue Current Account", "Haneul Blue Plus Current Account")
-    return RoutedReader(search, load("haneul-4m"), load("haneul-knowledge"), names)
+    topics = StatedTopics([Source(p.title, p.text) for p in some], names)
+    return RoutedReader(search, load("haneul-4m"), load("haneul-knowledge"), topics)
 
 
 def test_today_is_remembered_and_yesterday_is_read(best):

@@ -107,6 +107,20 @@ def test_a_folder_that_cannot_be_written_to_is_told_with_a_command_that_works(
     assert cli.main(["submit", *shlex.split(fix)]) == 0 and (tmp_path / "a-2.zip").exists()
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_with_a_damaged_file_is_noted_and_raises_nothing(tmp_path, method):
+    """One such submission would otherwise end the grading of the whole class."""
+    path, name = tmp_path / "a.zip", "03-hybrid-search.ipynb"
+    with zipfile.ZipFile(path, "w", method) as z:
+        z.writestr(name, '{"cells": []}' * 200)
+    content = bytearray(path.read_bytes())
+    begin = len("PK\3\4") + 26 + len(name) + 9  # local header, and LZMA's own header
+    content[begin : begin + 20] = b"\xff" * 20
+    path.write_bytes(content)
+    found = read("a.zip", [path])
+    assert found.unreadable == [""] and "is not a readable zip" in found.notes[0]
+
+
 def test_a_zip_that_unpacks_to_gigabytes_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as z:
         for number in range(8):

@@ -125,21 +125,13 @@ from course_lib.learn.claims import claim
 from course_lib.learn.exercises import check
 from course_lib.learn.predictions import predict
 show_budget("00")
-print("nbformat" in sys.modules)"""
+print("nbformat" in sys.modules, "lark" in sys.modules)"""
 
 
-def test_the_first_cell_of_a_chapter_does_without_nbformat():
-    """Its import compiles a grammar, which takes a second."""
+def test_the_first_cell_of_a_chapter_compiles_no_grammar():
+    """jsonschema, which nbformat uses, would compile one with lark for a second."""
     out = subprocess.run([sys.executable, "-c", FIRST_CELL], capture_output=True, text=True, check=True)
-    assert out.stdout.splitlines()[-1] == "False"
-
-
-def test_a_chapter_that_is_damaged_is_told(monkeypatch, tmp_path):
-    damaged = tmp_path / "00-damaged.ipynb"
-    damaged.write_text("{")
-    monkeypatch.setattr(budget, "chapter_path", lambda number: damaged)
-    with pytest.raises(CourseError, match="is not a readable notebook"):
-        show_budget("00")
+    assert out.stdout.splitlines()[-1] == "True False"
 
 
 def test_calibration_is_a_positive_speed():

@@ -43,3 +43,9 @@ def test_measured_points_are_shown_only_for_what_was_measured(explorer):
     for other in ({"replicas": 2}, {"slots": 8}, {"length": 30}):
         text, picture = explorer.output_for(rate=5, **other)
         assert "Measured" not in text and len(picture.axes[0].lines) == 1
+
+
+@pytest.mark.parametrize("rates", [(1000, 2000), (0.1, 0.2)])
+def test_a_machine_whose_capacity_lies_outside_the_offered_rates_still_gets_a_widget(rates):
+    widget = serving_explorer(SERVER, MEASURED, 24, rates=rates)
+    assert rates[0] <= widget.controls["rate"].start <= rates[1]

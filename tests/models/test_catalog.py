@@ -19,6 +19,7 @@ from course_lib.errors import CourseError
 from course_lib.models import ModelSpec, catalog, load
 from course_lib.models.files import on_this_machine
 from course_lib.models.files.headers import read_safetensors_header
+from course_lib.models.files.resolution import require
 from course_lib.models.schema.pictures import ARCHITECTURES
 
 ENTRIES = catalog.entries()
@@ -265,6 +266,13 @@ def test_the_error_for_a_model_that_is_not_shipped_names_the_download_command():
         catalog.verify_shipped("bge-m3")
 
 
+def test_a_model_without_its_folder_is_not_on_this_machine():
+    entry = replace(catalog.entry("haneul-1m"), model="haneul-gone")
+    assert on_this_machine(entry) is False
+    with pytest.raises(CourseError, match="not on this machine: haneul-gone"):
+        require([entry])
+
+
 def test_on_this_machine_checks_the_hub_cache(monkeypatch, tmp_path):
     from huggingface_hub import constants
 
@@ -323,5 +331,5 @@ def test_whether_a_model_is_shipped_is_told_by_its_own_folder():
     assert [name for name in names if catalog.is_shipped(name)] == [
         n for n in names if n in catalog.shipped()
     ]
-    for other in ("", ".", "..", "haneul-4m/", "../models/haneul-4m", "llama-none"):
+    for other in ("", ".", "..", "haneul-4m/", "../models/haneul-4m", "llama-none", "x" * 999, "a\0"):
         assert not catalog.is_shipped(other) and catalog.shipped_folder(other) is None

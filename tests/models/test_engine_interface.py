@@ -51,7 +51,8 @@ def engine(request, tmp_path_factory):
         source = tmp_path_factory.mktemp("encoder")
         sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
         torch.manual_seed(1)
-        BertForSequenceClassification(BertConfig(num_labels=1, **sizes)).save_pretrained(source)
+        labels = 3 if task == "text-classification" else 1
+        BertForSequenceClassification(BertConfig(num_labels=labels, **sizes)).save_pretrained(source)
         AutoTokenizer.from_pretrained(catalog.verify_shipped("all-MiniLM-L6-v2")).save_pretrained(source)
     engine = load(source, driver=driver, task=task or "chat-completion")
     engine.class_and_task = request.param

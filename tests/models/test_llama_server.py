@@ -257,8 +257,9 @@ def test_threads_are_the_physical_cores_that_the_process_may_use(monkeypatch):
     assert (usable_cores(), computing_threads()) == (4, 2)
     monkeypatch.setattr(Path, "read_text", lambda *_: "50000 100000\n")
     assert (usable_cores(), computing_threads()) == (1, 1)
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert computing_threads() == 3
+    for value in ("3", "3,2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        assert computing_threads() == 3
 
 
 @NEEDS_PROC

@@ -90,7 +90,7 @@ def test_a_name_that_is_nearly_right_is_proposed(monkeypatch, tmp_path):
     assert error.value.fix == 'load("haneul-4m")'
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my-model").mkdir()
-    with pytest.raises(CourseError, match="a folder of this name") as error:
+    with pytest.raises(CourseError, match=r"hub id is OWNER/NAME.*folder of this name") as error:
         load("my-model")
     assert error.value.fix == 'load("./my-model")'
 

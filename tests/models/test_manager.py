@@ -1,6 +1,7 @@
 """The manager: the model that is asked for, loaded once, kept while used, unloaded when memory is short."""
 
 import time
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from course_lib.data import MODELS
 from course_lib.errors import CourseError
 from course_lib.models import ModelManager, load
+from course_lib.models.drivers import driver_class
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.reply import Reply
 from course_lib.models.manager import settings as settings_of
@@ -49,6 +51,10 @@ class Echo(Engine):
 
     def close(self):
         type(self).closed += 1
+
+
+class Other(Echo):
+    """Another class of one's own."""
 
 
 @pytest.fixture
@@ -202,6 +208,43 @@ def test_versions_and_metadata(manager):
         "note": "better"
     }
     assert listed["chat", ""].metadata["model"] == "haneul-4m"
+
+
+def test_a_class_replaces_no_other_class(manager):
+    manager.register("mine", Echo, note="one")
+    with pytest.raises(ValueError, match="already registered as another model"):
+        manager.register("mine", Other, note="one")
+    other_manager = ModelManager()
+    other_manager.register("mine", Other)
+    assert driver_class(manager.registry.spec("mine")) is Echo
+    assert driver_class(other_manager.registry.spec("mine")) is Other
+    again = type("Echo", (Echo,), {"__module__": Echo.__module__, "__qualname__": Echo.__qualname__})
+    manager.register("mine", again, note="one")  # as when a notebook's cell runs once more
+    assert driver_class(manager.registry.spec("mine")) is again
+    with pytest.raises(ValueError, match="already registered"):
+        manager.register("mine", Echo, note="two")
+    assert driver_class(manager.registry.spec("mine")) is again
+
+
+def test_names_are_checked_whole_and_found_in_either_unicode_form(manager):
+    with pytest.raises(ValueError, match="a name is letters"):
+        manager.register("name\n", "haneul-300k")
+    manager.register(unicodedata.normalize("NFD", "하늘"), "haneul-300k")
+    for form in ("NFC", "NFD"):
+        assert manager.registry.spec(unicodedata.normalize(form, "하늘")).name == "haneul-300k"
+
+
+def test_the_fix_for_an_unknown_version_is_the_call_for_its_task(manager):
+    manager.register("vectors", "all-MiniLM-L6-v2")
+    with pytest.raises(SpecError) as refused:
+        manager.get_embedding_model("vectors@2")
+    assert refused.value.fix == 'ModelManager.shared().get_embedding_model("vectors@1")'
+
+
+def test_a_folder_named_gguf_is_no_model(manager, tmp_path, monkeypatch):
+    (tmp_path / "x.gguf").mkdir()
+    monkeypatch.setenv("LOCAL_MODELS_DIR", str(tmp_path))
+    assert "x.gguf" not in [model.name for model in manager.list_available_models()]
 
 
 def test_ps_says_what_is_held_and_what_it_did(manager):

@@ -220,6 +220,23 @@ def test_documents_without_a_label_and_an_empty_store_are_refused(embedder):
     with pytest.raises(CourseError, match="no metadata 'label'; it has intent"):
         NeighbourClassifier(other).classify("a card")
     assert NeighbourClassifier(other, label_field="intent").classify("a card").label == "card"
+    for label in ("", None):
+        store = InMemoryVectorStore(embedder)
+        store.add_texts(["a card"], [{"label": label}])
+        with pytest.raises(CourseError, match="'a card' has no label: 'label' is empty"):
+            NeighbourClassifier(store).classify("a card")
+
+
+def test_an_error_of_the_embedder_is_not_taken_for_a_store_without_search_by_vector(embedder, monkeypatch):
+    store = InMemoryVectorStore(embedder)
+    store.add_texts(["a card"], [{"label": "card"}])
+
+    def fail(self, texts):
+        raise NotImplementedError("no such pooling")
+
+    monkeypatch.setattr(type(embedder), "embed_queries", fail)
+    with pytest.raises(NotImplementedError, match="no such pooling"):
+        NeighbourClassifier(store).classify("a card")
 
 
 @pytest.mark.parametrize("words", [0, 0.7])

@@ -168,6 +168,17 @@ def test_a_calibrated_confidence_tells_what_can_be_answered(retriever, model):
     assert bank._judge.predict_proba(signals)[0, 1] == pytest.approx(confidences[len(ASKED)], abs=1e-3)
 
 
+def test_evidence_is_one_more_signal(retriever, model):
+    missing = [q.question for q in load_questions("validation", "unanswerable")][:4]
+    known = {q: 2.0 if q in ASKED else -2.0 for q in [*ASKED, *missing]}
+    bank = RAGPipeline(retriever, model, evidence=known.__getitem__)
+    bank.calibrate(ASKED + missing, [True] * len(ASKED) + [False] * len(missing))
+    assert bank._judge.n_features_in_ == 3
+    before = bank.answerable(ASKED[:1])[0]
+    known[ASKED[0]] = -2.0
+    assert bank.answerable(ASKED[:1])[0] < before - 0.2
+
+
 def test_calibration_needs_questions_of_both_kinds(pipeline):
     with pytest.raises(CourseError, match="this pipeline is not calibrated"):
         pipeline.answerable(ASKED)

@@ -163,6 +163,30 @@ def test_what_was_deleted_is_forgotten():
     assert bm25.search("w1 w2", 9) == index(texts).search("w1 w2", 9)
 
 
+def test_a_saved_index_scores_as_a_fresh_one():
+    texts = corpus(zipf(40, 8))
+    bm25 = index(texts)
+    bm25.delete(["d0", "d1", "d2"])
+    before = bm25.search("w1 w2 w7 w30", 9)
+    bm25.compacted_state()
+    assert bm25.search("w1 w2 w7 w30", 9) == before != []
+
+
+def test_between_preparing_and_adding_the_index_may_change():
+    texts = corpus(zipf(40, 8))
+    bm25 = index(texts)
+    add = bm25.prepare({"new": "w1 zebra"})
+    bm25.delete([f"d{i}" for i in range(39)])  # this renumbers the terms
+    add()
+    rest = {"d39": texts["d39"], "new": "w1 zebra"}
+    assert bm25.scores("w1 zebra") == index(rest).scores("w1 zebra")
+    twice = bm25.prepare({"e": "x"}), bm25.prepare({"e": "y"})
+    twice[0]()
+    with pytest.raises(CourseError, match="the id 'e' is already in the index"):
+        twice[1]()
+    assert bm25.ids == ["d39", "new", "e"] and bm25.search("y") == []
+
+
 def test_a_refused_change_changes_nothing():
     bm25 = index({"a": "x y", "b": "y z"})
     before = bm25.scores("x y z new")
@@ -278,6 +302,7 @@ def test_parts_add_up_and_say_why():
         (lambda: BM25().search_all("x", 1), "queries must be a list of strings; got the string 'x'"),
         (lambda: BM25(k1=-1), "k1=-1"),
         (lambda: BM25(k1=float("nan")), "k1=nan"),
+        (lambda: BM25(k1=2e6), "below 1,000,000"),
         (lambda: BM25(b=1.5), r"b=1\.5"),
     ],
 )

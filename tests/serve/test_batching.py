@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from course_lib.errors import CourseError
 from course_lib.measure.load import poisson_arrivals
 from course_lib.serve.batching import Server, continuously, in_batches
 
@@ -42,6 +43,19 @@ def test_what_holds_for_every_load(requests):
         assert all(t >= least - 1e-9 for t, least in zip(found, alone, strict=True))
         busiest = sum(tokens) * FOUR.step_seconds(4) / 4 + FOUR.read_seconds * len(tokens)
         assert max(ends) >= arrivals[0] + busiest - 1e-9
+
+
+@pytest.mark.parametrize("simulate", [continuously, in_batches])
+@pytest.mark.parametrize(("arrivals", "tokens"), [([0, 0], [0, 3]), ([1, 0], [1, 1]), ([0, 1], [1])])
+def test_requests_that_no_server_gets_are_refused(simulate, arrivals, tokens):
+    with pytest.raises(CourseError, match=f"{len(arrivals)} arrivals, {len(tokens)} answers"):
+        simulate(FOUR, arrivals, tokens)
+    assert simulate(FOUR, [], []) == []
+
+
+def test_a_server_has_a_slot():
+    with pytest.raises(CourseError, match="slots=0; a server needs at least 1"):
+        Server(lambda batch: 0.001, 0.002, 0)
 
 
 def test_a_batch_waits_for_its_longest_answer_and_static_for_a_full_batch():

@@ -416,12 +416,32 @@ def test_a_model_that_is_unloaded_in_use_is_not_loaded_twice(store):
 def test_a_model_that_does_not_fit_is_refused_with_the_sum(store, monkeypatch):
     monkeypatch.setattr(placement, "SHARE", 1e-9)
     for settings, told, fix in [
-        (Settings(), "1 x 256 tokens", "num_ctx"),
+        (Settings(), "1 x 256 tokens", "model"),
+        (Settings(context_length=512), "1 x 512 tokens", "num_ctx"),
         (Settings(num_parallel=64, context_length=1024), "64 x 1024 tokens", "OLLAMA_NUM_PARALLEL"),
     ]:
         with pytest.raises(ApiError, match=rf"MiB of weights, .* of KV cache for {told}\)") as refused:
             place(store, store.find(BASE), settings)
         assert refused.value.fix.endswith(f"a smaller {fix}")
+        total, *parts = re.findall(r"([\d.]+) MiB", refused.value.what.partition(" than ")[0])
+        assert float(total) == pytest.approx(sum(map(float, parts)), abs=0.02)
+    with pytest.raises(
+        ApiError, match="1 x 256 tokens"
+    ):  # 192, the half of 384, is below the shortest context
+        place(store, replace(store.find(BASE), context=384), Settings())
+
+
+def test_the_file_of_an_adapter_is_part_of_the_plan(tmp_path):
+    store = Store(tmp_path)
+    store.fill()
+    tag, digest = store.find(BASE), "a" * 64
+    styled = replace(tag, adapter=digest)
+    with pytest.raises(CourseError, match="the files of haneul-300k:latest are missing"):
+        place(store, styled, Settings())
+    store.blob(digest).write_bytes(bytes(1000))
+    assert place(store, styled, Settings()).bytes == place(store, tag, Settings()).bytes + 1000
+    with pytest.raises(CourseError, match="the files of haneul-300k:latest are missing"):
+        place(store, replace(tag, folder="", digest="b" * 64), Settings())
 
 
 def test_settings_are_read_as_ollama_reads_them(monkeypatch):

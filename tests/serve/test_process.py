@@ -128,6 +128,24 @@ def test_a_signal_while_it_begins_ends_it_too(tmp_path):
     assert process.wait(30) == 0 and list(tmp_path.iterdir()) == []
 
 
+def test_what_python_does_at_its_end_is_not_waited_for(tmp_path):
+    """With torch loaded it took more than the five seconds that the documentation promises."""
+    code = "import atexit, time, course_lib.serve.server as server; atexit.register(time.sleep, 600)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{code}; server.main(['--port', '0'])"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    with process:
+        assert b"http://" in process.stdout.readline()
+        process.terminate()
+        try:
+            assert process.wait(30) == 0 and list(tmp_path.iterdir()) == []
+        finally:
+            process.kill()
+
+
 def test_a_taken_port_and_a_folder_that_is_none_are_told(tmp_path, capsys, store):
     with bind(0) as taken:
         port = str(taken.getsockname()[1])

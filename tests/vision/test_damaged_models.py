@@ -138,6 +138,13 @@ def test_settings_with_endless_layers_are_refused(write, task, part, name, tmp_p
         load(tmp_path / "model", task=task)
 
 
+def test_a_scheduler_without_settings_is_refused(tmp_path):
+    tiny_pipelines.ddpm(tmp_path / "model")
+    (tmp_path / "model" / "scheduler" / "scheduler_config.json").write_text("{}")
+    with pytest.raises(CourseError, match="model/scheduler has no settings"):
+        load(tmp_path / "model", task="image-generation")
+
+
 def test_an_index_that_leads_out_of_the_folder_is_refused(tmp_path):
     tiny_pipelines.ddpm(tmp_path / "model")
     weights = tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors"

@@ -220,6 +220,12 @@ def test_pictures_of_any_size_are_read(tmp_path):
         captioner.caption(PICTURE)
 
 
+def test_drawn_pixels_that_are_too_many_for_the_memory_are_refused(painter, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**30))
+    with pytest.raises(CourseError, match=r"sdxl needs more than [\d.]+ GiB for 2 x 8192 x 8192 pixels"):
+        painter.draw(["a card"] * 2, width=8192, height=8192)
+
+
 @pytest.mark.parametrize("write", [tiny.swin2sr, tiny.esrgan])
 def test_a_picture_that_is_too_large_for_the_memory_is_refused(write, tmp_path, monkeypatch):
     write(tmp_path / "model")

@@ -68,7 +68,7 @@ def check_length(answer: object, description: str, count: int = 2) -> str | None
 
 
 def as_array(value: Any) -> np.ndarray:
-    """Return an answer as an array; rows that differ in length give one of objects, which fits no shape."""
+    """Return an answer as an array; if its rows differ in length, as an array of Python objects."""
     try:
         return np.asarray(value)
     except ValueError:
@@ -115,7 +115,8 @@ def diagnose(
 
     cases: The arguments of each call; every function gets copies of its own.
     mistakes: Known wrong functions with their feedback. The first that agrees with `answer` in all cases
-    gives the feedback; without one, the first wrong result is shown. An exception counts as a result.
+    gives the feedback; if none does, the feedback is the first wrong result. An exception counts as a result.
+    name: The function's name in the feedback.
     """
 
     def results(function: Callable[..., Any]) -> list[Any]:

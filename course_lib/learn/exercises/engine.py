@@ -1,4 +1,7 @@
-"""Exercises: judge a student's answer (right, not yet, or not answered), and show hints and the solution."""
+"""Exercises: judge a student's answer (right, not yet, or not answered), and show hints and the solution.
+
+Students call `check`, `hint` and `solution` in a chapter. Authors declare an `Exercise` in `chapter_NN.py`.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class Exercise:
 
     `check` takes the student's answer. It returns None if the answer is right, else feedback on the mistake.
     An exception of the student's code is reported as feedback; NotImplementedError means "not answered".
-    seconds: the limit of time for an answer, when a teacher grades it.
+    seconds: the time limit for an answer when a teacher grades it with `course grade`.
     """
 
     id: str  # the chapter and the number within it, such as "01.3"
@@ -171,7 +174,7 @@ def check(exercise_id: str, answer: object) -> None:
 
 @_print_errors
 def hint(exercise_id: str) -> None:
-    """Print the next hint, or all of them again once each was shown."""
+    """Print the next hint, or all hints again if each was shown before."""
     exercise = find_exercise(exercise_id)
     with state.change() as progress:
         record = progress.exercises.setdefault(exercise.id, state.ExerciseRecord())

@@ -1,7 +1,7 @@
-"""Rules that decide which step's weights are kept: the right one, and three careless ones for an exercise.
+"""Early stopping in an exercise of chapter 05: the right rule for the weights to keep, and three wrong ones.
 
-Each takes the validation losses in order and `patience`, and returns the index of the loss whose weights are
-kept. Training ends once `patience` losses in a row brought no new lowest one.
+Each rule takes the validation losses in order and `patience`, and returns the index of the evaluation whose
+weights are kept. Training ends after `patience` evaluations in a row without a new lowest loss.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 def kept(losses: Sequence[float], patience: int) -> int:
-    """Return the index of the lowest loss before training ends; of equal ones, the earlier."""
+    """Return the index of the lowest loss before training ends; if several are equal, the first."""
     return min(range(end(losses, patience) + 1), key=lambda i: losses[i])
 
 

@@ -1,4 +1,4 @@
-"""The widget of chapter 06: ask the bank, and see the passages, the answer in them, and the confidence."""
+"""The widget of chapter 06: ask a question, and see the answer, its passages and its confidence."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def ask_the_bank(
 ) -> Explorer:
     """Return the widget.
 
-    model: as for RAGPipeline. questions: id -> text. texts, titles: passage id -> text, title. Answers are
-    cached. Raises ValueError for no questions.
+    model: a chat model, as `RAGPipeline` takes it. questions: id -> text. texts: passage id -> text. titles:
+    passage id -> title. Answers are cached. Raises ValueError for no questions.
     """
     asker = Questions(questions, retriever)
 

@@ -1,4 +1,4 @@
-"""The widget of chapter 09: the minutes of an exam, by model, card, passages and the length of an answer."""
+"""The widget of chapter 09: how long a model takes for an exam, on a GPU, with given passages and answers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def minutes_bar(planned: ExamPlan) -> Picture:
 
 
 def exam_plan(models: Sequence[str] = MODELS, exam: Exam | None = None) -> Explorer:
-    """Return the widget for well-known models. exam: what the controls do not set.
+    """Return the widget for well-known models. exam: gives the settings for which there is no control.
 
     Raises CourseError for an unknown model, ValueError if `models` is empty.
     """

@@ -1,4 +1,4 @@
-"""The widgets of chapter 08: a prompt and steps make a picture; a threshold makes two kinds of error."""
+"""The widgets of chapter 08: draw a picture from a prompt; choose a threshold for recognising faces."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def painting(
 ) -> Explorer:
     """Return the widget that draws a prompt.
 
-    draw: called as `draw(prompt, num_inference_steps=, guidance=, seed=)`, returns a picture. name: says what
-    a picture shows, in the words of a prompt. prompts: the first is the start, all are tried by tests.
+    draw: called as `draw(prompt, num_inference_steps=, guidance=, seed=)`, returns a picture. name: a
+    classifier, which returns what a picture shows, worded like a prompt. prompts: the first is the initial
+    one; `Explorer.drive` tries them all.
     """
 
     def show(prompt: str, steps: float, guidance: float, seed: float) -> Output:
@@ -42,10 +43,11 @@ def painting(
 
 
 def error_rates(pairs: Pairs, threshold: float) -> tuple[float, float]:
-    """Return the false accept rate, the share of pairs of two persons up to the threshold, and the false
-    reject rate, the share of pairs of one person beyond it.
+    """Return the false accept rate and the false reject rate at a threshold.
 
-    threshold: a distance, 1 - the similarity of a pair. Raises ValueError if pairs of one kind are missing.
+    They are the share of the pairs of two persons whose distance is at most the threshold, and the share of
+    the pairs of one person whose distance is above it. The distance is 1 - similarity. Raises ValueError if
+    pairs of one kind are missing.
     """
     if pairs.same.all() or not pairs.same.any():
         raise ValueError("the rates need pairs of both kinds: of one person, and of two")
@@ -56,8 +58,8 @@ def error_rates(pairs: Pairs, threshold: float) -> tuple[float, float]:
 def face_threshold(groups: Mapping[str, Pairs], pictures: Sequence[Any], start: float) -> Explorer:
     """Return the widget that shows the two error rates at a threshold.
 
-    groups: name -> pairs; each has pairs of both kinds. pictures: of the faces, which the pairs' indices
-    name. start: the threshold to begin with, a distance.
+    groups: name -> pairs of both kinds. pictures: the pictures of faces, to which the indices in the pairs
+    refer. start: the initial threshold, a distance.
     """
 
     def show(group: str, threshold: float, pair: float) -> Output:

@@ -26,7 +26,7 @@ def guide_table(
 
     A star marks models with Korean; "not for business" those whose licence forbids commercial use.
 
-    memories: in GiB. bits: per weight. room: GiB of the memory that are kept free for the context.
+    memories: memory sizes in GiB. bits: bits per weight. room: GiB of memory to keep free for the context.
     commercial: only models whose licence allows commercial use. The largest model need not be the best.
     Raises ValueError for the same reasons as `guide`.
     """

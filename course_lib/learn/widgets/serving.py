@@ -1,4 +1,4 @@
-"""The widget of chapter 07: how arrivals, replicas, batch size and answer length make latency."""
+"""The widget of chapter 07: how latency depends on arrivals, replicas, batch size and answer length."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from course_lib.measure.load import poisson_arrivals
 from course_lib.plots import Picture, curves
 from course_lib.serve.batching import Server, continuously
 
-PATTERN = (1, 1, 1, 1, 4)  # lengths of answers, times the length of a short one
-REQUESTS = 200  # of a simulated load
-SHARES = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.2)  # of the capacity, at which the curve is drawn
+PATTERN = (1, 1, 1, 1, 4)  # lengths of successive answers, in lengths of a short answer
+REQUESTS = 200  # requests in a simulation
+SHARES = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.2)  # arrival rates of the curve, as shares of the capacity
 
 
 def answer_lengths(short: int, count: int) -> list[int]:
-    """Return the tokens of `count` answers: every fifth has four times the tokens of the others.
+    """Return the numbers of tokens of `count` answers: every fifth is four times as long as the others.
 
     >>> answer_lengths(10, 6)
     [10, 10, 10, 10, 40, 10]
@@ -42,7 +42,10 @@ class Simulated(NamedTuple):
 
 
 def simulate(server: Server, rate: float, short: int, replicas: int = 1, seed: int = 0) -> Simulated:
-    """Simulate continuous batching of Poisson arrivals; the replicas take turns."""
+    """Simulate continuous batching with Poisson arrivals; the requests go to the replicas in turn.
+
+    rate: the requests per second. short: the tokens of a short answer, as in `answer_lengths`.
+    """
     arrivals, tokens = poisson_arrivals(rate, REQUESTS, seed), answer_lengths(short, REQUESTS)
     latencies: list[float] = []
     last = 0.0
@@ -71,9 +74,11 @@ def serving_explorer(
 ) -> Explorer:
     """Return the widget.
 
-    server: as calibrated; its steps must be known for any batch. measured: rate -> mean latency in seconds of
-    one such server with answers of `answer_lengths(short, ...)`. rates: the least and the largest.
+    server: with measured times; `step_seconds` must be known for any batch size. measured: rate -> mean
+    latency in seconds of one such server with answers of `answer_lengths(short, ...)`. rates: the lowest and
+    the highest arrival rate that the widget offers, in requests per second.
     """
+    half_load = min(max(rates[0], round(capacity(server, short) / 2, 1)), rates[1])
 
     def show(rate: float, replicas: float, slots: float, length: float) -> Output:
         asked = replace(server, slots=int(slots))
@@ -87,9 +92,7 @@ def serving_explorer(
         return Output(text, _curve(asked, int(length), int(replicas), measured if same else {}, rate, found))
 
     controls: dict[str, Control] = {
-        "rate": Range(
-            "arrivals", rates[0], rates[1], round(capacity(server, short) / 2, 1), 0.5, "per second"
-        ),
+        "rate": Range("arrivals", rates[0], rates[1], half_load, 0.5, "per second"),
         "replicas": Range("replicas", 1, 8, 1),
         "slots": Range("largest batch", 1, 16, server.slots, 1, "answers"),
         "length": Range("length of a short answer", 1, 128, short, 1, "tokens"),

@@ -40,10 +40,12 @@ def is_shipped(name: str) -> bool:
 
 
 def _has(name: str, *files: str) -> bool:
-    """Whether models/ has a folder of this name that holds a manifest and one of the files."""
+    """Whether models/ has a folder of this name, any text, that holds a manifest and one of the files."""
     folder = data.MODELS / name
-    return folder.name == name and all(
-        any((folder / file).is_file() for file in some) for some in (("manifest.json",), files)
+    return (
+        name in (path.name for path in data.MODELS.glob("*"))
+        and (folder / "manifest.json").is_file()
+        and any((folder / file).is_file() for file in files)
     )
 
 

@@ -16,7 +16,7 @@ from course_lib.models.drivers.fields import Unsupported, check_fields
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.models.schema.validation import SpecError
 
-CLASSES = {  # driver -> module:class; the driver huggingface runs encoders by the class ENCODER
+CLASSES = {  # driver -> module:class; for encoders, the driver huggingface has the class ENCODER
     "huggingface": "huggingface:HuggingFace",
     "llamacpp": "llamacpp:LlamaCpp",
     "ollama": "ollama:Ollama",
@@ -24,7 +24,8 @@ CLASSES = {  # driver -> module:class; the driver huggingface runs encoders by t
     "tgi": "tgi:TGI",
 }
 ENCODER = "encoder:Encoder"
-# (task, driver) -> module:class. They lie in a room above this one: `load` finds them by these names.
+# (task, driver) -> module:class, for tasks with pictures, faces among them. The modules are in the package
+# course_lib.vision, which imports this one, so they are named by strings and imported when needed.
 PICTURE_CLASSES = {
     ("image-to-text", "huggingface"): "captions:Captioner",
     ("image-generation", "diffusers"): "drawing:Painter",
@@ -37,7 +38,7 @@ PICTURE_CLASSES = {
     ("face-embedding", "dlib"): "dlib_faces:DlibFaces",
 }
 _SERVER = '{"type": "server", "model": "MODEL", "url": "http://HOST:8000/v1"}'
-# Software that a specification may name as its driver, but that is none: the error and its fix.
+# Names often given as a driver that are not drivers -> (error message, fix).
 NOT_DRIVERS = {
     "vllm": (
         "vllm is a server, not a driver: start `vllm serve MODEL --port 8000` on a machine with a GPU",
@@ -48,13 +49,13 @@ NOT_DRIVERS = {
         'load("./FOLDER")',
     ),
 }
-_custom: dict[str, type[Engine]] = {}  # the classes of `register`, by name
+_custom: dict[str, type[Engine]] = {}  # name -> class, filled by `register`
 
 
 def register(name: str, engine: type[Engine]) -> None:
     """Register an Engine class for specifications with `driver="custom"` and `implementation=name`.
 
-    Raises TypeError for a class that is not a subclass of Engine.
+    It replaces a class registered with this name. Raises TypeError for anything but a subclass of Engine.
     """
     if not (isinstance(engine, type) and issubclass(engine, Engine)):
         raise TypeError(f"{engine!r} is not a subclass of Engine")
@@ -64,7 +65,8 @@ def register(name: str, engine: type[Engine]) -> None:
 def driver_class(spec: ModelSpec) -> type[Engine]:
     """Import and return the class that runs the model of a specification.
 
-    Raises SpecError for an unknown implementation, and Unsupported for vllm and unsloth.
+    Raises SpecError for an unknown implementation, and Unsupported for a name in NOT_DRIVERS and for a driver
+    of pictures that does not support the task. The other drivers' tasks are checked by `check_fields`.
     """
     if spec.driver in NOT_DRIVERS:
         raise Unsupported(*NOT_DRIVERS[spec.driver])
@@ -89,21 +91,22 @@ def driver_class(spec: ModelSpec) -> type[Engine]:
 def _class(path: str) -> type[Engine]:
     """Import a class, given as module:class."""
     module, name = path.split(":")
-    engine: type[Engine] = getattr(import_module(module), name)
-    return engine
+    engine_class: type[Engine] = getattr(import_module(module), name)
+    return engine_class
 
 
 def load(spec: ModelSpec | str | Path | dict[str, Any], **changes: Any) -> Engine:
-    """Load a model, given as the name of a shipped model, a path, a hub id, a dict or a ModelSpec.
+    """Load a model, given as the name of a model included in the course, a path, a hub id, a dict or a
+    ModelSpec.
 
-    changes: fields of the ModelSpec to replace, such as driver="llamacpp". Raises SpecError for an invalid
-    specification, Unsupported for a field that has no effect on the driver, and CourseError for missing or
-    damaged files.
+    changes: Fields of the ModelSpec to replace, such as driver="llamacpp". Raises SpecError for an invalid
+    specification, Unsupported for a task or a field that the driver does not support, and CourseError for
+    missing or damaged files.
 
     >>> load("haneul-300k").parameters
     344384
     """
     spec = ModelSpec.parse(spec, **changes)
-    engine = driver_class(spec)
-    check_fields(engine, spec)
-    return engine.load(spec)
+    engine_class = driver_class(spec)
+    check_fields(engine_class, spec)
+    return engine_class.load(spec)

@@ -20,7 +20,7 @@ def as_list(items: Iterable[T], name: str, call: str) -> list[T]:
     """The items as a list. Raises InputError for no list, or one text or conversation instead of several.
 
     Python would iterate over the letters of a text, the turns of a conversation, or the keys of a dict. name:
-    that of the argument. call: the correct call, with `{}` for an item, which the error shows.
+    The argument's name. call: The correct call, with `{}` for an item, which the error shows.
     """
     if isinstance(items, str):
         what = f"{items[:40]!r} is a single text where a list is expected"

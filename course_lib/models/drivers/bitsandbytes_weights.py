@@ -67,7 +67,7 @@ def loading_options(
 
 
 def _check_matches_files(spec: ModelSpec, name: str, config: dict[str, Any]) -> None:
-    """Raise CourseError if the specification asks for another quantization than that of the files."""
+    """Raise CourseError if the specification asks for another quantization than the files have."""
     quantization, double = format_name(config), bool(config.get("bnb_4bit_use_double_quant"))
     if spec.quantization not in ("none", quantization):
         what = f"{name} holds weights quantized as {quantization}, not {spec.quantization}"
@@ -106,7 +106,7 @@ def check_saveable(model: Any, name: str) -> None:
 
 
 def is_quantized(parameter: Any) -> bool:
-    """Whether a parameter holds quantized weights."""
+    """Whether a parameter consists of quantized weights."""
     return type(parameter).__name__ in ("Params4bit", "Int8Params")
 
 

@@ -65,7 +65,7 @@ _GENERATION = frozenset(f"generation.{name}" for name in Generation.model_fields
 _PICTURES = frozenset({"architecture", "image", "prompt"})
 _WEIGHTS = frozenset(ModelSpec.model_fields) - COMMON_FIELDS - _PICTURES
 _OPENAI = ("max_output_length", "temperature", "top_p", "stop", "seed", "json_schema")
-# driver -> the other fields that have an effect; those of ModelSpec.generation have the prefix `generation.`
+# driver -> the other fields that have an effect; fields of ModelSpec.generation have the prefix `generation.`
 SUPPORTED_FIELDS: dict[str, frozenset[str]] = {
     "huggingface": _WEIGHTS - {"low_cpu_mem_usage"} | _GENERATION - {"generation.json_schema"},
     "llamacpp": _WEIGHTS - {"device_mode", "compute_dtype", "double_quantization"} | _GENERATION,
@@ -104,7 +104,7 @@ def drivers_with(capability: Capability) -> list[str]:
 def drivers_supporting(field: str, task: str | None = None) -> list[str]:
     """The drivers on which a field of the specification has an effect.
 
-    task: of pictures; then only its drivers.
+    task: A task of pictures, to return only its drivers; None for the drivers of all tasks.
     """
     pictures = [
         driver for (one, driver), names in PICTURE_FIELDS.items() if field in names and task in (None, one)

@@ -41,8 +41,8 @@ Tokenize = Callable[[Sequence[str], bool], list[list[int]]]
 class ChatTemplate:
     """The chat template of a model.
 
-    source: the template. name: the model's, for error messages. variables: what the template may use, such as
-    bos_token. control_tokens: the texts of the tokenizer's control tokens.
+    source: The template. name: The model's name, for errors. variables: Values for the template, such as
+    bos_token. control_tokens: The texts of the tokenizer's control tokens.
     """
 
     def __init__(

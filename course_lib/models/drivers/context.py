@@ -13,7 +13,8 @@ from course_lib.models.schema.spec import ModelSpec
 def context_length(spec: ModelSpec, maximum: int, default: int | None = None) -> int:
     """The context length in tokens: the specification's, or else `default`, but at most `maximum`.
 
-    maximum: what the model was trained for. Raises CourseError if the specification asks for more.
+    maximum: The length that the model was trained with. Raises CourseError if the specification asks for
+    more.
     """
     if spec.context_length is not None and spec.context_length > maximum:
         what = f"context_length={spec.context_length}, but {spec.name} reads {maximum}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FIRST_TOKEN_TYPES = ("bert", "electra", "roberta", "xlm-roberta")  # their heads read only the first token
-OVERLAP = 1 / 4  # of a window of a long text with the next one
+OVERLAP = 1 / 4  # the part of a window of a long text that the next window repeats
 # The files in which sentence-transformers stores the kind of pooling, the maximum length and the prefixes.
 SIDECAR_PATTERNS = ("modules.json", "*sentence*.json", "[0-9]_*/*.json")
 PROMPTS_FILE = "config_sentence_transformers.json"
@@ -40,7 +40,7 @@ POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 class Encoder(TorchEngine):
     """A bi-encoder (task text-embedding), a cross-encoder (rerank) or a classifier (text-classification).
 
-    The vector of a text is the mean of its tokens' vectors or that of the first token, as the model's files
+    The vector of a text is the mean of its tokens' vectors, or the first token's vector, as the model's files
     say, scaled to length 1 (Reimers and Gurevych 2019, arXiv:1908.10084).
 
     end_tokens: The number of special tokens after a text.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Kind = Literal["query", "passage"]  # of a text to embed
+Kind = Literal["query", "passage"]  # how a text to embed is used
 
 
 class Engine(ABC):
@@ -33,11 +33,11 @@ class Engine(ABC):
 
     Its methods take a list and return a list; a single string instead is an error.
 
-    supported_fields: the fields of ModelSpec that have an effect; those of its `generation` have the prefix
-    `generation.`. default_batch_size: prompts computed together at most, unless the specification or the call
-    has a batch_size.
-    recommended: the model's author recommends these options; no driver applies them by itself.
-    prefixes: the texts that `embed` puts before queries and passages.
+    supported_fields: The fields of ModelSpec that have an effect; fields of its `generation` have the prefix
+    `generation.`. default_batch_size: The maximum number of prompts computed together, unless the
+    specification or the call has a batch_size.
+    recommended: The options that the model's author recommends; no driver applies them by itself.
+    prefixes: The texts that `embed` puts before queries and passages.
     """
 
     driver: ClassVar[str]
@@ -45,7 +45,7 @@ class Engine(ABC):
     capabilities: ClassVar[frozenset[Capability]]
     default_batch_size: ClassVar[int] = 16
     shown: ClassVar[tuple[str, ...]] = ("parameters", "weight_bytes", "device", "context")  # in its repr
-    process_id: int | None = None  # of the process with the weights, if it is not this one
+    process_id: int | None = None  # the process that has the weights, if not this one
     recommended: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, spec: ModelSpec, context: int) -> None:
@@ -127,7 +127,7 @@ class Engine(ABC):
     def score_each(
         self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
     ) -> list[NDArray[np.float64]]:
-        """As `score`, where each prompt has its own continuations: `texts[i]` are those of `prompts[i]`."""
+        """As `score`, but with other continuations for each prompt: `texts[i]` continue `prompts[i]`."""
         self._require("score")
         prompts = self._prompts(prompts, "score_each([{}], texts)")
         if len(texts) != len(prompts):
@@ -204,7 +204,7 @@ class Engine(ABC):
 
     @property
     def weight_bytes(self) -> int:
-        """The size of the weights in this process, in bytes; 0 if a server holds them."""
+        """The size of the weights in this process, in bytes; 0 if a server has them."""
         return 0
 
     @property
@@ -261,7 +261,7 @@ class Engine(ABC):
     def _prompt(self, prompt: Prompt, name: str = "prompt") -> Prompt:
         """The prompt as turns for chat-completion, as a text for text-generation. Raises InputError.
 
-        name: that of the argument, for the error.
+        name: The argument's name, for the error.
         """
         prompt = as_prompt(prompt, name)
         if self.spec.task != "text-generation":

@@ -70,7 +70,7 @@ def refuse_unsupported(engine: type[Any], fields: Mapping[str, Any]) -> None:
     """Raise Unsupported for the first field that the driver does not support. engine: The driver's class."""
     for name, value in fields.items():
         if name not in engine.supported_fields:
-            task = getattr(engine, "task", None)  # of pictures
+            task = getattr(engine, "task", None)  # only drivers of pictures have one
             others = ", ".join(drivers_supporting(name, task)) or "none"
             what = f"the driver {engine.driver} does not support {name}={value!r}"
             what += f" with the task {task}" if task else ""

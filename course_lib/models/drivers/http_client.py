@@ -43,7 +43,7 @@ def server_url(text: str) -> str:
 def ollama_address(text: str) -> str:
     """The URL for a value of OLLAMA_HOST: a host, a port or both, with or without http://.
 
-    Missing parts are those of 127.0.0.1:11434. Raises CourseError for an invalid value.
+    Missing parts are taken from 127.0.0.1:11434. Raises CourseError for an invalid value.
 
     >>> ollama_address("0.0.0.0"), ollama_address("http://gpu-box"), ollama_address(":8000")
     ('http://127.0.0.1:11434', 'http://gpu-box:80', 'http://127.0.0.1:8000')

@@ -85,9 +85,9 @@ class HuggingFace(TorchEngine):
         return with_bos(ids, self._bos_ids)
 
     def answered_ids(self, prompt: Prompt, answer: str) -> tuple[list[int], list[int]]:
-        """The token ids of a prompt, as `generate` reads it, and those of its answer, to train on.
+        """Return the token ids of a prompt, as `generate` reads it, and of its answer, for training.
 
-        In a conversation the template writes what ends the answer. Raises CourseError for a template that
+        In a conversation the template adds the end of the answer. Raises CourseError for a template that
         writes the prompt in another way once it is answered.
         """
         prompt = self._prompt(prompt)
@@ -118,7 +118,7 @@ class HuggingFace(TorchEngine):
         return ChatTemplate(template, self.name, self.tokenizer.special_tokens_map, special)
 
     def _tokenize(self, texts: Sequence[str], special: bool = True) -> list[list[int]]:
-        """The token ids of each text. special: whether "<s>" in a text, for example, becomes that token."""
+        """The token ids of each text. special: Whether "<s>" in a text becomes that token."""
         tokenizer = self.tokenizer if special else self._plain_tokenizer
         rows: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         return rows

@@ -31,18 +31,18 @@ def bounded(schema: dict[str, Any]) -> dict[str, Any]:
     """A copy of a schema for llama.cpp whose answers have no keys, white space and digits without end.
 
     llama.cpp enforces schemas with llguidance, which allows any white space, any digits, and in an object any
-    keys beside the named ones. As in llama.cpp's own converter to grammars, an object that names keys has no
-    others unless `additionalProperties` says so, and the digits of numbers are limited: to 15 before the
-    point and 9 after it. The decimals of negative numbers stay open, because llguidance cannot limit them. In
-    a schema with allOf, keys and decimals stay open, because a part of it must not exclude what another part
-    allows. Raises Unsupported for a multipleOf with negative multiples, which llguidance never writes.
-    See github.com/guidance-ai/llguidance/blob/main/docs/json_schema.md.
+    keys in addition to the named ones. As in llama.cpp's own converter to grammars, an object that names keys
+    has no others unless `additionalProperties` says so, and the digits of numbers are limited: to 15 before
+    the point and 9 after it. The decimals of negative numbers stay open, because llguidance cannot limit
+    them. In a schema with allOf, keys and decimals stay open, because a part of it must not exclude what
+    another part allows. Raises Unsupported for a multipleOf with negative multiples, which llguidance never
+    writes. See github.com/guidance-ai/llguidance/blob/main/docs/json_schema.md.
     """
     return {"x-guidance": OPTIONS} | _bound(schema, joined="allOf" in json.dumps(schema))
 
 
 def _bound(schema: Any, joined: bool) -> Any:
-    """A copy of a schema with bounds. joined: whether a part of it may have to fit another part."""
+    """A copy of a schema with bounds. joined: Whether a part of it may have to fit another part."""
     if not isinstance(schema, dict):
         return schema
     result = dict(schema)

@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# As transformers orders them. A list leaves out what a GGUF file may recommend besides.
+# The samplers in transformers' order. Others, which a GGUF file may recommend, are left out.
 SAMPLERS = ["penalties", "temperature", "top_k", "top_p"]
 GREEDY = [
     "penalties",
     "top_k",
 ]  # with top_k 1; the others would sort or sum the whole vocabulary for each token
-CHECKED_TOKENS = 8  # of an answer, to see whether llama.cpp enforces a schema
+CHECKED_TOKENS = 8  # the number of generated tokens, to see whether llama.cpp enforces a schema
 MAX_CHECKED_SCHEMAS = 256
 
 
@@ -81,7 +81,7 @@ class LlamaCpp(Engine):
         """Load a .gguf file, or convert a model folder to GGUF with the spec's precision or quantization.
 
         Raises CourseError for a missing or damaged model, if llama.cpp cannot load it, and for a device that
-        it does not find; Unsupported for a precision or quantization other than that of a .gguf file.
+        it does not find; Unsupported for a precision or quantization that a .gguf file does not have.
         """
         if len(spec.adapters) > 1 and spec.combination_type != "cat":
             what = f"combination_type={spec.combination_type!r}: llama.cpp can only add adapters up"
@@ -199,9 +199,9 @@ class LlamaCpp(Engine):
     def check_schema(self, schema: dict[str, Any], stop: threading.Event | None = None) -> None:
         """Raise Unsupported for a JSON schema that llama.cpp does not enforce: it only logs a warning.
 
-        stop: setting it ends the check with a CancelledError. The check generates a few tokens with a large
+        stop: Setting it ends the check with a CancelledError. The check generates a few tokens with a large
         bias towards the line break, which `bounded` allows nowhere: it may drop a schema later than at the
-        first token. A mark in the schema tells its message in the log from those of other requests.
+        first token. A mark in the schema distinguishes its log message from messages of other requests.
         """
         key = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).digest()
         with self._checking:

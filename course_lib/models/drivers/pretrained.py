@@ -24,7 +24,7 @@ POOLER = {"pooler.dense.weight", "pooler.dense.bias"}  # BERT's layer on top of 
 def library_errors(what: str, fix: str) -> Iterator[None]:
     """Turn any error of another library into a CourseError with its message: such errors share no class.
 
-    what: what failed.
+    what: A description of what failed.
     """
     try:
         yield

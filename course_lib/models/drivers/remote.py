@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TEXTS_PER_REQUEST = 64  # of an embedding request
+TEXTS_PER_REQUEST = 64  # the maximum for embeddings
 MAX_MESSAGE_LENGTH = 300  # characters of a server's message in an error
 FINISH_REASONS: dict[object, FinishReason] = {
     "stop": "stop",

@@ -70,8 +70,8 @@ class Stream(Iterator[str]):
 class Counters:
     """Totals over a loaded model's calls of `generate`, without streams: requests, tokens, and seconds.
 
-    load_seconds: of loading the model. first_piece_seconds: from the call of `stream` to its first piece, for
-    the last hundred streams.
+    load_seconds: The time to load the model. first_piece_seconds: The time from the call of `stream` to its
+    first piece, for the last hundred streams.
     """
 
     load_seconds: float = 0.0

@@ -85,8 +85,8 @@ class TorchEngine(Engine):
 def batches(lengths: Sequence[int], max_tokens: int, max_texts: int | None = None) -> list[list[int]]:
     """Group the indices of texts into batches of similar lengths.
 
-    lengths: in tokens. A batch has at most `max_tokens` tokens, padding included, and at most `max_texts`
-    texts. A text with more than `max_tokens` tokens is a batch by itself.
+    lengths: The number of tokens in each text. A batch has at most `max_tokens` tokens, padding included, and
+    at most `max_texts` texts. A text with more than `max_tokens` tokens is a batch by itself.
 
     >>> batches([10, 200, 12, 190, 11, 13], 400)
     [[0, 4, 2, 5], [3, 1]]

@@ -21,7 +21,7 @@ WEIGHT_PATTERNS = [  # transformers reads the files of the first pattern that ma
     for p in (r"model\.safetensors", r"model-\d{5}-of-\d{5}\.safetensors", r"[^/]+\.safetensors")
 ]
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf|\.safetensors)")
-PIPELINE_FILE = "model_index.json"  # of diffusers; each part of a pipeline has a folder of its own
+PIPELINE_FILE = "model_index.json"  # in a pipeline of diffusers, whose parts have a folder each
 PIPELINE_FILES = re.compile(  # without variants, such as model.fp16.safetensors
     r"model_index\.json|[^/]+/([^/]+\.(json|txt|model)"
     r"|(diffusion_pytorch_)?model(-\d{5}-of-\d{5})?\.safetensors)"
@@ -94,8 +94,8 @@ def pickle_error(name: str) -> CourseError:
 def weight_paths(folder: Path) -> list[Path]:
     """Return the model's safetensors files: model.safetensors, or else the shards that the index names.
 
-    So does transformers; other files beside them, such as consolidated.safetensors, are not read. Without an
-    index, `weight_files` decides by the names. Raises CourseError for an unreadable index.
+    So does transformers; other files in the folder, such as consolidated.safetensors, are not read. Without
+    an index, `weight_files` decides by the names. Raises CourseError for an unreadable index.
     """
     names = [path.name for path in folder.iterdir()]
     if SINGLE_FILE not in names and (folder / INDEX).is_file():

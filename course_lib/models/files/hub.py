@@ -28,7 +28,7 @@ SIDECAR_FILES = re.compile(  # configuration, tokenizer, templates, modules of s
     r"[^/]+\.(json|txt|jinja|model)|\d+_[^/]+/[^/]+\.(json|txt|safetensors)|additional_chat_templates/[^/]+\.jinja"
 )
 PICKLE_INDEX = re.compile(r".*\.(bin|h5|msgpack)\.index\.json")
-CONFIGS = ("config.json", "adapter_config.json")  # of a complete model, of a LoRA adapter
+CONFIGS = ("config.json", "adapter_config.json")  # in a complete model, in a LoRA adapter
 
 
 def download(source: HuggingFaceSource, *, pull: bool = False) -> Path:
@@ -36,7 +36,7 @@ def download(source: HuggingFaceSource, *, pull: bool = False) -> Path:
 
     Missing files are downloaded; an interrupted download is resumed. The hub is not contacted when offline
     (HF_HUB_OFFLINE or `local_files_only`), nor for a commit whose files are all in the cache.
-    pull: whether to show progress, and to raise rather than use cached files when the hub cannot be reached.
+    pull: Whether to show progress, and to raise rather than use cached files when the hub cannot be reached.
 
     Raises CourseError if files are missing (it names them and the download command), a repository has no
     safetensors or GGUF files, a hash is wrong, or the hub refuses a request.

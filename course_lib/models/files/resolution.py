@@ -1,4 +1,7 @@
-"""Find the files of a model's source on this machine, downloading from the hub if needed, and check them."""
+"""Find a model's files on this machine, download them from the hub if needed, and check them.
+
+A tier is the set of models chosen by COURSE_TIER; a role is what a model is used for in the chapters.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ def resolve(source: HuggingFaceSource | LocalSource | ServerSource) -> Path:
 def from_hub(source: HuggingFaceSource, *, pull: bool = False) -> Path:
     """Download a model with `hub.download`, and return its folder or .gguf file in the hub's cache.
 
-    Raises what `check_hub_id` and `hub.download` raise. For the name of a folder, the error says so.
+    pull: Whether this is an explicit request to download, as for `hub.download`.
+    Raises what `check_hub_id` and `hub.download` raise. If there is a local file or folder of this name, the
+    error says to write `./name`.
     """
     from course_lib.models.files.hub import download
 
@@ -53,24 +58,26 @@ def from_hub(source: HuggingFaceSource, *, pull: bool = False) -> Path:
     try:
         check_hub_id(name, pull=pull)
         return download(source, pull=pull)
-    except CourseError:
+    except CourseError as error:
         if Path(name).exists():
-            raise CourseError(f"no model {name!r}, but a folder of this name", f'load("./{name}")') from None
+            what = f"{error.what}; but there is a file or folder of this name here"
+            raise CourseError(what, f'load("./{name}")') from error
         raise
 
 
 def check_hub_id(name: str, *, pull: bool = False) -> None:
-    """Raise CourseError for a name without an owner. Its fix is a similar model of the catalogue, if any.
+    """Raise CourseError for a name without an owner. The fix proposes a similar model of the catalogue.
 
-    pull: whether the fix is the command that pulls that model.
+    pull: Whether the fix is the command that downloads that model, instead of the call that loads it.
     """
     if "/" in name:
         return
-    exact, similar = catalog.find(name), catalog.similar_names(name)
+    similar = catalog.similar_names(name)
     if name in catalog.roles():
-        exact, similar = None, [catalog.role(name).model]
+        similar = [catalog.role(name).model]
         what = f"{name} is a role, not a model; in tier {catalog.tier()} it is {similar[0]}"
     else:
+        exact = catalog.find(name)
         hub = f"; on the hub it is {exact.hub}" if exact and exact.hub else ""
         shipped = ", ".join(catalog.shipped())
         what = f"a hub id is OWNER/NAME, and the course ships {shipped}, but no {name}{hub}"
@@ -81,9 +88,9 @@ def check_hub_id(name: str, *, pull: bool = False) -> None:
 
 
 def check_entry(entry: catalog.Entry) -> None:
-    """Check the files of a shipped model, and those of a model outside the catalogue.
+    """Check the files of an included model or of a local path; other entries are not checked.
 
-    Raises CourseError if they are missing, damaged, or altered.
+    Raises CourseError if files are missing, damaged, or altered.
     """
     if entry.path:
         resolve(LocalSource(path=Path(entry.path)))
@@ -92,9 +99,9 @@ def check_entry(entry: catalog.Entry) -> None:
 
 
 def on_this_machine(entry: catalog.Entry) -> bool | None:
-    """Whether all files of a model in the catalogue are in the course, pulled, or in the hub's cache.
+    """Whether a model's files are on this machine: in the course, pulled, in the hub's cache, or at its path.
 
-    None for a model that runs in Ollama; the command `ollama list` shows those that are there.
+    None (unknown) for a model that runs in Ollama; `ollama list` shows those.
     """
     if entry.path:
         return Path(entry.path).exists()
@@ -105,7 +112,8 @@ def on_this_machine(entry: catalog.Entry) -> bool | None:
     if entry.adapter_of and not (data.MODELS / entry.model / "adapter_model.safetensors").is_file():
         return False
     if entry.hub is None:
-        return (catalog.shipped_folder(entry.adapter_of or entry.model) or Path()).is_dir()
+        folder = catalog.shipped_folder(entry.adapter_of or entry.model)
+        return folder is not None and folder.is_dir()
     from course_lib.models.files.hub import download
 
     try:
@@ -115,10 +123,13 @@ def on_this_machine(entry: catalog.Entry) -> bool | None:
 
 
 def has_size(entry: catalog.Entry) -> bool:
-    """Whether a pulled model's files have the right sizes, which is quicker to see than their SHA-256."""
+    """Whether a pulled model is complete: its file has the right size, or its folder passes `check_folder`.
+
+    Faster than verifying the SHA-256.
+    """
     path, package = entry.pulled_path, entry.package
     assert package, f"{entry.model} is not in a package"
-    if not package.unpacker:
+    if not package.unpacker:  # with `others`, the model's other files, `path` is a folder
         largest = path / package.file if package.others else path
         return largest.is_file() and largest.stat().st_size == package.bytes
     try:
@@ -128,7 +139,7 @@ def has_size(entry: catalog.Entry) -> bool:
 
 
 def require(entries: Iterable[catalog.Entry]) -> None:
-    """Raise CourseError, with one command that downloads all of them, for models not on this machine."""
+    """Raise CourseError for models that are not on this machine, with one command that downloads them all."""
     missing = {e.model: e for e in entries if on_this_machine(e) is False}
     if missing:
         sizes = ", ".join(f"{e.model} ({e.download_bytes / 1e6:,.0f} MB)" for e in missing.values())
@@ -182,22 +193,23 @@ def _check_format(source: LocalSource, actual: str) -> None:
 def check_folder(folder: Path, name: str = "") -> Path:
     """Return `folder` if it has config.json and complete safetensors files. Raises CourseError if not.
 
-    name: the user's name for the model, for messages; by default the folder's name.
+    name: The user's name for the model, for messages; by default the folder's name.
     """
+    shown = name or folder.name
     names = sorted(p.name for p in folder.iterdir())
     if "adapter_config.json" in names and "config.json" not in names:
-        base = read_json(folder, "base.json").get("model", "BASE")
-        what = f"{name or folder.name} is a LoRA adapter, not a complete model"
+        base = read_json(folder, "base.json").get("model", "BASE")  # the course writes it with its adapters
+        what = f"{shown} is a LoRA adapter, not a complete model"
         raise CourseError(what, f'load("{base}", adapters=["{name or folder}"])')
     if PIPELINE_FILE in names:
         enlarges = "SuperResolution" in str(read_json(folder, PIPELINE_FILE).get("_class_name"))
-        what = f"{name or folder.name} is a pipeline of diffusers, which draws pictures"
+        what = f"{shown} is a pipeline of diffusers, which draws pictures"
         raise CourseError(what, f'load(..., task="image-{"upscale" if enlarges else "generation"}")')
     paths = weight_paths(folder)
     if not paths:
-        raise missing_weights_error(names, folder.name)
+        raise missing_weights_error(names, shown)
     if "config.json" not in names:
-        raise CourseError(f"{folder} has no config.json", "name a Hugging Face model folder")
+        raise CourseError(f"{name or folder} has no config.json", "name a Hugging Face model folder")
     for path in paths:
         read_safetensors_header(path)
     return folder

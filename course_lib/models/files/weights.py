@@ -20,10 +20,10 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
     """Check that the folder has each tensor of its model, in the model's shape, and no unknown one.
 
     transformers compares them, by its own rules for renamed and tied tensors, on torch's device "meta", which
-    holds shapes only. Quantized weights have other shapes and are not checked.
+    has shapes only. Quantized weights have other shapes and are not checked.
 
-    auto_class: such as AutoModelForCausalLM. If the model has no head (AutoModel), the file may have one.
-    replaced: Names of tensors that may be missing, because an adapter replaces them. config: Changes to
+    auto_class: A class such as AutoModelForCausalLM. If the model has no head (AutoModel), the file may have
+    one. replaced: Names of tensors that may be missing, because an adapter replaces them. config: Changes to
     config.json, such as num_labels. Raises CourseError for a difference, and the errors of transformers for a
     config.json that it cannot read.
     """

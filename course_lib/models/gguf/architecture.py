@@ -106,7 +106,7 @@ class Architecture:
 
 
 def interleave(weight: Array, heads: int, inverse: bool = False) -> Array:
-    """Reorder the rows of a projection from transformers' rotary layout to that of llama.cpp's Llama.
+    """Reorder the rows of a projection from transformers' rotary layout to the layout of llama.cpp's Llama.
 
     llama.cpp rotates neighbouring rows (0 with 1), transformers rows of the two halves (0 with head_dim / 2).
     weight: Shape (heads * head_dim, hidden), or (heads * head_dim,) for a bias. inverse: Reorder them back.

@@ -71,7 +71,7 @@ def _sources(folder: Path) -> list[Path]:
 
 
 def _key(name: str, weight_type: str, sources: list[Path]) -> str:
-    """Return a hash of all that determines a GGUF file: sources, type, model name and writer version."""
+    """Return a hash of what determines a GGUF file: sources, type, model name and writer version."""
     parts = (name, weight_type, _hash_files(sources), _writer_version())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 

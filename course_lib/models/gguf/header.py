@@ -24,11 +24,11 @@ STRING, ARRAY = 8, 9  # the other GGUF type codes
 CONTROL = 3  # a type of token
 LENGTH = struct.Struct("<Q")
 SHORT = 1024  # numbers of an array that is always decoded: those with one value per layer are shorter
-MAX_DIMENSIONS = 4  # of a tensor in llama.cpp
+MAX_DIMENSIONS = 4  # llama.cpp's limit for a tensor
 
 
 class Header(NamedTuple):
-    """The fields by name (long arrays and those of strings are None unless decoded), and the tensors."""
+    """The fields by name (long arrays and arrays of strings are None unless decoded), and the tensors."""
 
     fields: dict[str, Any]
     tensors: dict[str, Tensor]
@@ -58,8 +58,8 @@ def file_type(code: Any) -> str:
 def read_header(path: Path, *, decode_arrays: bool | Collection[str] = False) -> Header:
     """Return the header of a GGUF file.
 
-    decode_arrays: Whether to decode long arrays and those of strings, such as the vocabulary, or the names of
-    those to decode.
+    decode_arrays: Whether to decode long arrays and arrays of strings, such as the vocabulary; or the names
+    of the arrays to decode.
 
     Raises ValueError if the file is damaged or truncated, and OSError if it cannot be opened.
     """

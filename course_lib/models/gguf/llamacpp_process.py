@@ -14,9 +14,9 @@ from typing import Any
 def start(order: dict[str, Any]) -> list[Any]:
     """Load the model as often as there are instances.
 
-    instances: for each, the fields of CommonParams by their dotted names. gpu: True requires a GPU, False
-    forbids one, and None uses one if there is one. adapters: pairs of a GGUF file and its weight. Raises
-    RuntimeError if llama.cpp cannot load the file.
+    instances: For each instance, the fields of CommonParams by their dotted names. gpu: True requires a GPU,
+    False forbids one, and None uses one if there is one. adapters: pairs of a GGUF file and its weight.
+    Raises RuntimeError if llama.cpp cannot load the file.
     """
     import xllamacpp
 

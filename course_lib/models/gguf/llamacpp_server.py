@@ -31,7 +31,7 @@ SMALL_MODEL_BYTES = 64_000_000  # for smaller models, threads mostly wait for ea
 LONGEST_FOLDER = 60  # bytes, of 104 to 108 that the path of a socket may have
 STOP_SECONDS, END_SECONDS = 0.1, 5.0
 LOAD_MODES = {None: -1, True: 1, False: 0}  # low_cpu_mem_usage -> llama_load_mode: auto, mmap, none
-MEAN_POOLING = 1  # of llama_pooling_type
+MEAN_POOLING = 1  # a value of llama_pooling_type
 SEPARATOR = -1  # separates the texts of one tokenization request; no token has this id
 PROGRAM = Path(__file__).with_name("llamacpp_process.py")
 
@@ -74,9 +74,9 @@ def settings(spec: ModelSpec, file: Path, slots: int, context: int, threads: int
 class LlamaServer:
     """A model in a llama.cpp process; a small model runs as several instances with one thread each.
 
-    context: the maximum number of tokens of a prompt and its answer. slots: how many texts are computed at
-    the same time. threads: those that compute one text. props, meta: what llama.cpp says about the model. The
-    process ends with `close`, with this object, or with this process; that ends running requests at once.
+    context: The maximum number of tokens of a prompt and its answer. slots: How many texts are computed at
+    the same time. threads: The number of threads per text. props, meta: What llama.cpp says about the model.
+    The process ends with `close`, this object, or this process; that ends running requests immediately.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class LlamaServer:
         adapters: list[tuple[Path, float]],
         folder: PrivateFolder,
     ) -> None:
-        """Load a GGUF file. adapters: pairs of a GGUF file and its weight. folder: for its sockets.
+        """Load a GGUF file. adapters: Pairs of a GGUF file and its weight. folder: The folder for sockets.
 
         Raises CourseError if llama.cpp cannot load the file, and if it does not find the device.
         """
@@ -205,9 +205,9 @@ class LlamaServer:
                     yield _checked(json.loads(line.removeprefix(b"data: ")))
 
     def tokenize(self, texts: Sequence[str], special: bool = True) -> list[list[int]]:
-        """The token ids of each text, without those of `added_ids`, by one request.
+        """Return the token ids of each text, without the `added_ids`, by one request.
 
-        special: whether "<s>" in a text, for example, becomes that token. llama.cpp accepts a list of texts
+        special: Whether "<s>" in a text, for example, becomes that token. llama.cpp accepts a list of texts
         and ids; it tokenizes the texts, and leaves the SEPARATOR between them.
         """
         content = [part for text in texts for part in (text, SEPARATOR)]

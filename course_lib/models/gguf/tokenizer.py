@@ -58,7 +58,7 @@ def tokenizer_fields(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         if found is None:
             template = chat_template(folder)
             return fields | ({"tokenizer.chat_template": template} if template else {})
-        closest = max(closest or found, found)  # that with most equal texts
+        closest = max(closest or found, found)  # the one with the most equal texts
     assert closest
     raise different_ids_error(folder.name, closest)
 

@@ -1,6 +1,6 @@
 """Turn a GGUF file into a Hugging Face folder in bfloat16, which transformers can run and train.
 
-The weights stay as they were rounded: those of a 4-bit file have 16 bits each, but only the precision of 4.
+The weights stay rounded: from a 4-bit file, each has 16 bits but only 4 bits of precision.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from course_lib.models.gguf.writer import CHOOSE_ANOTHER_FOLDER
 if TYPE_CHECKING:
     import torch
 
-SHARD_BYTES = 2 * 10**9  # of a file with weights; so many are in memory at a time
+SHARD_BYTES = 2 * 10**9  # the size of one file; this many bytes are in memory at a time
 WEIGHTS_AT_A_TIME = 4_000_000  # in 32 bits
 ROPE_FREQUENCIES = "rope_freqs.weight"
 LLAMA_3_ROPE = {  # all published models have these; the factor differs
@@ -57,7 +57,7 @@ def unpack(file: Path, folder: Path) -> None:
         tokenizer = unpack_tokenizer(header.fields, file.name)
     except CourseError:
         raise
-    except Exception as error:  # of tokenizers, which has no class of its own
+    except Exception as error:  # the library tokenizers has no class of its own for errors
         what = f"{file.name} cannot be read: {type(error).__name__}: {error}"
         raise CourseError(what, "download it again") from error
     if ROPE_FREQUENCIES in header.tensors:
@@ -133,7 +133,7 @@ def _as_written(value: Any) -> Any:
 
 
 def _rope(sizes: dict[str, Any], name: str, label: str) -> dict[str, Any]:
-    """Return the settings of rotary positions, without those of Llama 3."""
+    """Return the settings of rotary positions, without the scaling of Llama 3."""
     kind = sizes.get("rope.scaling.type", "none")
     if kind not in ("none", "linear"):
         raise CourseError(f"{label} stretches its positions by {kind}", USE_FOLDER)

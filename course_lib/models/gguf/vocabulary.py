@@ -13,7 +13,7 @@ from course_lib.errors import CourseError
 
 USE_FOLDER = "use the model's own folder with safetensors"
 CONTEXT = 64  # tokens
-WIDTH = 32  # of the smallest model that llama.cpp loads with a vocabulary
+WIDTH = 32  # the width of the smallest model that llama.cpp loads with a vocabulary
 SPECIAL_TYPES = (3, 4)  # gguf.TokenType CONTROL and USER_DEFINED
 TEXTS = (
     "The quick brown fox jumps over the lazy dog. It's he'LL we've I'm THEY'RE don't",

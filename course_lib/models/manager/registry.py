@@ -20,12 +20,17 @@ from course_lib.models.manager.settings import Settings, settings
 from course_lib.models.schema import ModelSpec, SpecError
 from course_lib.names import existing_path, nfc
 
-NAME = re.compile(r"^[\w][\w.+-]{0,99}$")
+NAME = re.compile(r"\w[\w.+-]{0,99}")
+
+GETTERS = {"text-embedding": "get_embedding_model", "rerank": "get_reranker"}  # task -> method of the manager
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """An available model. metadata: Its licence, or the keyword arguments of its registration."""
+    """An available model.
+
+    metadata: The model's name and licence, or the keyword arguments with which it was registered.
+    """
 
     name: str
     spec: ModelSpec
@@ -34,9 +39,9 @@ class ModelInfo:
 
 
 class Registry:
-    """Registered models by name and version. `name` means the latest registered version, else `name@version`.
+    """Registered models by name and version. Thread-safe.
 
-    Thread-safe.
+    `name` is the version that was registered last, and `name@version` a given one.
     """
 
     def __init__(self) -> None:
@@ -56,30 +61,35 @@ class Registry:
         version: str = "1",
         **metadata: Any,
     ) -> None:
-        """Implement ModelManager.register."""
-        if not NAME.match(name) or not NAME.match(version):
+        """See ModelManager.register. Two classes are the same if module and name are equal."""
+        name = nfc(name)
+        if not NAME.fullmatch(name) or not NAME.fullmatch(version):
             raise ValueError(
                 f"{name!r}, version {version!r}: a name is letters, digits and . + - _, at most 100"
             )
         if isinstance(model, type):
-            implementation = f"{name}@{version}"
-            register_class(implementation, model)
-            source = {"type": "server", "model": name}
-            model = {"driver": "custom", "implementation": implementation, "source": source}
-        info = ModelInfo(name, ModelSpec.parse(model), version, metadata)
+            implementation = f"{model.__module__}.{model.__qualname__}"
+            source = {"type": "server", "model": name}  # a specification needs one; the class has no files
+            spec = ModelSpec.parse({"driver": "custom", "implementation": implementation, "source": source})
+        else:
+            spec = ModelSpec.parse(model)
+        info = ModelInfo(name, spec, version, metadata)
         with self._lock:
             versions = self._versions.setdefault(name, {})
             if versions.get(version, info) != info:
                 raise ValueError(
                     f"{name} version {version} is already registered as another model; give another version"
                 )
-            versions.pop(version, None)
+            if isinstance(model, type):
+                register_class(implementation, model)
+            versions.pop(version, None)  # so that it becomes the last one
             versions[version] = info
 
     def spec(self, model: ModelSpec | str | dict[str, Any] | None, **changes: Any) -> ModelSpec:
-        """Return the specification of a model, with `changes` and, for open fields, the default settings.
+        """Return the specification of a model with `changes`. Default settings replace the value "auto".
 
-        model: A name, path, hub id or specification; None for the default model of the task.
+        model: A name, path, hub id or specification; None for the default embedding model if the task in
+        `changes` is text-embedding, and otherwise for the default chat model.
         Raises SpecError for an unregistered version, and whatever ModelSpec.parse raises.
         """
         defaults = settings()
@@ -93,14 +103,13 @@ class Registry:
 
     def _look_up(self, name: str, folder: Path | None) -> ModelSpec | dict[str, Any] | str:
         with self._lock:
-            base, _, version = name.partition("@")
+            base, _, version = nfc(name).partition("@")
             if versions := self._versions.get(base):
                 newest = list(versions)[-1]
                 if version and version not in versions:
-                    raise SpecError(
-                        f"{base} has no version {version!r}; there are {', '.join(versions)}",
-                        f'ModelManager.shared().get_chat_model("{base}@{newest}")',
-                    )
+                    getter = GETTERS.get(versions[newest].spec.task, "get_chat_model")
+                    what = f"{base} has no version {version!r}; there are {', '.join(versions)}"
+                    raise SpecError(what, f'ModelManager.shared().{getter}("{base}@{newest}")')
                 return versions[version or newest].spec
         if name in catalog.roles():
             return catalog.role(name).spec
@@ -109,7 +118,7 @@ class Registry:
         return {"source": {"type": "local", "path": str(path)}} if path else name
 
     def available(self) -> list[ModelInfo]:
-        """Implement ModelManager.list_available_models."""
+        """See ModelManager.list_available_models."""
         entries = [catalog.role(name) for name in catalog.roles()]
         models = [
             ModelInfo(e.role, ModelSpec.parse(e.spec), metadata={"model": e.model, "licence": e.licence})
@@ -132,17 +141,21 @@ def _models_in(folder: Path | None) -> dict[str, Path]:
     """Return name -> path of the model folders and .gguf files directly in `folder`."""
     if folder is None or not (folder := existing_path(folder)).is_dir():
         return {}
-    paths = sorted(folder.iterdir())
-    return {nfc(p.name): p.resolve() for p in paths if p.suffix == ".gguf" or (p / "config.json").is_file()}
+    return {
+        nfc(path.name): path.resolve()
+        for path in sorted(folder.iterdir())
+        if (path / "config.json").is_file() or (path.suffix == ".gguf" and path.is_file())
+    }
 
 
 def _defaults_for(spec: ModelSpec, defaults: Settings) -> dict[str, Any]:
     """Return the default settings for fields that are "auto" in `spec` and supported by its driver."""
+    # a driver supports other fields for a task of pictures than for one of text
     pictures = PICTURE_FIELDS.get((spec.task, spec.driver))
     supported = SUPPORTED_FIELDS.get(spec.driver, frozenset()) if pictures is None else pictures
     values = {"device": defaults.model_device, "precision": defaults.model_dtype}
     if spec.quantization != "none" and spec.driver == "llamacpp":
-        del values["precision"]  # the quantization determines it
+        del values["precision"]  # a quantized GGUF file has its own
     return {
         name: value
         for name, value in values.items()

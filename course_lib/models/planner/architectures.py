@@ -63,7 +63,7 @@ FAMILIES = {
 
 
 ROUTER = "ffn_gate_inp"
-MAX_LAYERS = 512  # of llama.cpp
+MAX_LAYERS = 512  # llama.cpp's limit
 
 
 class Matrix(NamedTuple):

@@ -1,4 +1,4 @@
-"""Choose how many tokens a model reads where nobody said: as its memory allows, up to a common limit."""
+"""Choose a context length if none is given: what the free memory allows, at most MOST_TOKENS."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from course_lib.models.planner.buffers import CACHE_STEP, Driver
 from course_lib.models.planner.estimate import format_bytes, plan
 from course_lib.models.planner.lookup import Model, architecture
 
-MOST_TOKENS = 4096  # chosen at most
-SHARE = 0.5  # of the memory that is free beside the weights, for KV cache and buffers
+MOST_TOKENS = 4096  # the longest context that is chosen automatically
+SHARE = 0.5  # the part of the memory left by the weights that KV cache and buffers may use
 
 
 class Context(NamedTuple):
-    """The chosen length in tokens, that of the training, and the bytes of KV cache and buffers."""
+    """The chosen context length, the length that the model was trained with (both in tokens), and the bytes
+    of KV cache and buffers.
+    """
 
     model: str
     tokens: int
@@ -24,7 +26,7 @@ class Context(NamedTuple):
     def __str__(self) -> str:
         text = f"{self.model} reads {self.tokens:,} tokens"
         if self.tokens < self.trained:
-            text += f" of the {self.trained:,} that it was trained for; context_length sets another number"
+            text += f" of the {self.trained:,} that it was trained for; set context_length to change this"
         return f"{text} ({format_bytes(self.bytes)} of KV cache and buffers)"
 
 
@@ -36,14 +38,15 @@ def choose_context(
     weight_format: str | None = None,
     driver: Driver | None = None,
 ) -> Context:
-    """Return the context length for a model where none is set.
+    """Return the context length for a model.
 
-    It is that of the training but at most MOST_TOKENS (for an encoder, all of it), halved until KV cache and
-    buffers of all slots take at most SHARE of the memory that the weights leave free.
+    It is the trained length, at most MOST_TOKENS except for encoders, and halved until KV cache and buffers
+    of all slots use at most SHARE of the memory that the weights leave free.
 
     model, weight_format, driver: As for `plan`. slots: How many texts are processed at the same time.
-    free_bytes: The free memory before loading; by default what this machine has available now.
-    Raises CourseError if not even CACHE_STEP tokens fit, and the errors of `plan`.
+    free_bytes: The free memory before loading; by default the memory (RAM) now available on this machine.
+    Raises CourseError if not even CACHE_STEP tokens (the smallest KV cache of llama.cpp) fit, or all tokens
+    of a model that was trained with fewer; and the errors of `plan`.
     """
     sizes = architecture(model)
     if free_bytes is None:
@@ -58,7 +61,12 @@ def choose_context(
         if needed <= limit:
             return Context(sizes.name, tokens, sizes.context, needed)
         if tokens <= CACHE_STEP:
-            message = f"{sizes.name} needs {format_bytes(needed)} beside its weights for {slots} x {tokens}"
-            message += f" tokens; {SHARE:.0%} of the free memory is {format_bytes(max(0, limit))}"
-            raise CourseError(message, "unload other models, or close other programs")
+            weights = planned.total - needed
+            message = (
+                f"{sizes.name} needs {format_bytes(weights)} for its weights and {format_bytes(needed)} "
+            )
+            message += f"for {slots} x {tokens} tokens, which may use {SHARE:.0%} of what the weights leave; "
+            message += f"{format_bytes(free_bytes)} are free"
+            fewer = ", or set a smaller batch_size" if slots > 1 else ""
+            raise CourseError(message, f"unload other models, close other programs{fewer}")
         tokens = max(CACHE_STEP, tokens // 2)

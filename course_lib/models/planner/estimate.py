@@ -9,6 +9,7 @@ one instance of the model; `load` may start one instance per core for a model be
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from course_lib.errors import CourseError
@@ -105,13 +106,13 @@ def plan(
     kv: str | None = None,
     double_quantization: bool = False,
 ) -> Plan:
-    """Return the memory plan of a model: well-known or shipped, by its name, or a folder or .gguf file.
+    """Return the memory plan of a model, given by the name of a known model, or as a folder or .gguf file.
 
     weight_format: One of FORMATS. nf4, fp4 and int8 are for transformers with bitsandbytes; the unquantized
-    formats for both drivers (by default transformers); the others for llama.cpp. By default that of the
-    files, whose own tensors are counted; else q4_0 (float32 for an encoder). By llama.cpp's rules, some
-    matrices of a mixture such as q4_k_m get more bits; a folder in q4_0 is planned as the course writes it,
-    with one type for all.
+    formats for both drivers (by default transformers); the others for llama.cpp. By default the
+    files' own format, whose tensors are counted; else q4_0 (float32 for an encoder). By llama.cpp's rules,
+    some matrices of a mixture such as q4_k_m get more bits; a folder in q4_0 is planned as the course writes
+    it, with one type for all.
     context: By default 4,096 tokens, or the training's if they are fewer.
     precision: The type of the weights that bitsandbytes does not quantize, by default bfloat16 (on a CPU,
     `load` uses float32).
@@ -153,6 +154,7 @@ def plan(
     )
 
 
+@functools.lru_cache(maxsize=1024)  # the longest context that fits is found by many plans of one model
 def _in_gguf(sizes: Architecture, mixture: str, pure: bool) -> StoredModel:
     """Return the bytes of a GGUF file; norms have 32 bits in it, and an encoder's positions and segments."""
     tensors = tensor_types(sizes, mixture, pure and mixture in PURE)

@@ -33,7 +33,7 @@ ENCODERS = re.compile(r"bert|embedding")
 OTHER_MEMORY = re.compile(r"\.(ssm|wkv|shortconv)\.|kv_lora_rank|relative_buckets_count")
 EMBEDDING = re.compile(r"embed|embd|lm_head|^output\.weight$")
 EXPERTS = re.compile(r"_exps\.|\.experts\.")
-NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}  # of types, in FORMATS
+NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}  # a type in files -> its name in FORMATS
 MEASURE = "load it with a short context, and measure its memory"
 
 

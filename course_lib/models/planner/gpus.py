@@ -54,7 +54,7 @@ def fits(
     reserve: float = RESERVE,
     **options: Any,
 ) -> bool:
-    """Return whether a model fits on a GPU, less the reserve. `options` and errors are those of `plan`."""
+    """Return whether a model fits on a GPU, less the reserve. options, errors: As for `plan`."""
     return plan(model, weight_format, context, batch, **options).total <= usable_bytes(gpu, reserve)
 
 

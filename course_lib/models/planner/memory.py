@@ -15,7 +15,7 @@ from course_lib.models.schema import ModelSpec, ServerSource
 from course_lib.models.schema.pictures import ARCHITECTURES
 from course_lib.models.schema.spec import QUANTIZATIONS
 
-BITS_OF = {  # bits per weight, scales included; those of llama.cpp as in gguf.GGML_QUANT_SIZES
+BITS_OF = {  # bits per weight, scales included; for llama.cpp as in gguf.GGML_QUANT_SIZES
     "float32": 32.0,
     "float16": 16.0,
     "bfloat16": 16.0,

@@ -20,7 +20,7 @@ class Component(NamedTuple):
     upcast: bool
 
     def weight_bytes(self, weight_format: str, precision: str) -> int:
-        """Return the bytes of the weights: those of linear layers in a format, the others in a precision.
+        """Return the bytes of the weights: linear layers in `weight_format`, all others in `precision`.
 
         While SDXL's VAE decodes, its weights have 32 bits.
         """

@@ -1,6 +1,6 @@
 """Estimate how much memory a model that draws pictures will need, by component, and on which GPU it fits.
 
-Weights are exact. What a component holds besides them while it computes (its activations) is what torch's
+Weights are exact. The memory for activations is what torch's
 operations allocate, with an attention that does not keep its matrix of scores; diffusers' own measurements on
 a GPU are within 3% of the sum. Not counted: work space of cuDNN, fragmentation, a GPU's context and the
 program itself, for which `usable_bytes` keeps a tenth free; the scales of int8 (0.1%); what bitsandbytes

@@ -47,6 +47,7 @@ def tensor_types(sizes: Architecture, mixture: str, pure: bool = False) -> tuple
     pure: Whether all matrices have the same type, as in the files that the course writes.
     Raises CourseError for rows that do not divide into the type's blocks of 32 weights.
     """
+    matrices = sizes.matrices
     tensors = [
         TensorType(
             f"blk.{layer}.{m.name}.weight",
@@ -54,7 +55,7 @@ def tensor_types(sizes: Architecture, mixture: str, pure: bool = False) -> tuple
             _fitting(_type(sizes, mixture, m.name, layer, pure), m.columns, m.name),
         )
         for layer in range(sizes.layers)
-        for m in sizes.matrices
+        for m in matrices
     ]
     for name in ("token_embd",) if sizes.tied else ("token_embd", "output"):
         kind = BASES[mixture] if pure else _embedding_type(sizes, mixture, name)
@@ -76,7 +77,7 @@ def _fitting(kind: str, columns: int, name: str) -> str:
 
 
 def _embedding_type(sizes: Architecture, mixture: str, name: str) -> str:
-    """Return the type of the output matrix, which is also that of shared embeddings; else of the input's."""
+    """Return the type of the output matrix or shared embeddings, or else of the input embeddings."""
     kind = BASES[mixture]
     if kind in WHOLE or (name == "token_embd" and not sizes.tied):
         return kind

@@ -34,7 +34,7 @@ MODEL_TYPES = {  # task -> model_type in a config.json of transformers -> archit
     "image-upscale": {"swin2sr": "swin2sr"},
     "face-embedding": {"vit": "vit", "resnet": "resnet"},
 }
-SUFFIXES = {".safetensors": "spandrel", ".onnx": "onnxruntime"}  # of a single file -> its driver
+SUFFIXES = {".safetensors": "spandrel", ".onnx": "onnxruntime"}  # suffix of a single file -> its driver
 
 
 class Params(Frozen):
@@ -53,7 +53,7 @@ class Params(Frozen):
 def default_driver(task: object, architecture: object, suffix: str) -> str | None:
     """The driver of a picture model; None for a task of text.
 
-    suffix: of the model's path, for a single file.
+    suffix: The suffix of the model's path, for a single file.
     """
     known = ARCHITECTURES.get(task) if isinstance(task, str) else None
     if known is None:

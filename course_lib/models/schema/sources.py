@@ -139,7 +139,7 @@ def is_path(text: str) -> bool:
 
 
 def source_from_text(text: str | Path) -> dict[str, Any]:
-    """Return the fields of the source that a path or a hub id stands for."""
+    """Return the fields of the source that a path or a hub id names."""
     if isinstance(text, Path) or is_path(text):
         return {"type": "local", "path": text}
     return {"type": "huggingface", "repository": text}

@@ -82,7 +82,7 @@ class Adapter(Frozen):
 
     @property
     def label(self) -> str:
-        """The adapter's name, or else that of its folder or repository."""
+        """The adapter's name, or else the name of its folder or repository."""
         source = self.source
         return self.name or (source.path.name if isinstance(source, LocalSource) else source.repository)
 
@@ -244,7 +244,7 @@ class ModelSpec(Frozen):
 
 
 def _resolve_text(text: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """Return `fields` with the source that `text` stands for.
+    """Return `fields` with the source that `text` names.
 
     The catalogue adds the task of a model that it lists and, for a shipped adapter, the base model. Values
     already in `fields` take precedence.

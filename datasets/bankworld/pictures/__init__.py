@@ -1,7 +1,7 @@
-"""Pictures of a bank's daily life, drawn from a seed: cards, signs, tickets and charts, each with a caption.
+"""Draw the pictures of chapter 08 from a bank's daily life: cards, signs, tickets, charts, with captions.
 
-A picture is a function of its split and index alone, at any size. Every split has seeds of its own, and some
-combinations of facts are only ever drawn in the split "combinations".
+A picture depends only on its split, its index and its size. Some combinations of facts are drawn only in the
+split "combinations", to test what a model does with combinations that it has not seen in training.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bankworld.pictures.canvas import Canvas
 KINDS = {"card": cards, "sign": signs, "ticket": tickets, "chart": charts}
 CAPTIONS = {name: kind.CAPTION for name, kind in KINDS.items()}  # str.format templates of facts
 SPLITS = ("train", "validation", "test", "combinations")  # the last: all of them with unseen combinations
-KEPT_BACK = 5  # one combination of facts in so many is never seen in training
+KEPT_BACK = 5  # one in so many combinations of facts is not drawn for training
 
 
 @dataclass(frozen=True)

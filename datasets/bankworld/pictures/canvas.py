@@ -1,4 +1,4 @@
-"""Paper to draw on: shapes and text in units of 1/96 of a picture's side, so that a drawing has any size."""
+"""A canvas for the pictures: it draws shapes and text in units of 1/96 of its side, so at any size."""
 
 from __future__ import annotations
 

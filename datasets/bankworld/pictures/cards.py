@@ -1,4 +1,4 @@
-"""Haneul Bank's cards: product, colour, and the last four digits of the number."""
+"""Draw Haneul Bank's cards: product, colour, and the last four digits of the number."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def draw_facts(rng: random.Random) -> dict[str, str]:
 
 
 def combinations(facts: dict[str, str]) -> list[tuple[str, ...]]:
-    """What of these facts is kept from training together."""
+    """Return the combinations of these facts of which some are kept out of training; see `kept_back`."""
     return [(facts["product"], facts["colour"]), (facts["number"],)]
 
 

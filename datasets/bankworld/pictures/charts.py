@@ -1,4 +1,4 @@
-"""Small bar charts of an account's balance: in which month it was highest, and in which lowest."""
+"""Draw small bar charts of an account's balance, whose caption names the highest and the lowest month."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def draw_facts(rng: random.Random) -> dict[str, str]:
 
 
 def combinations(facts: dict[str, str]) -> list[tuple[str, ...]]:
-    """What of these facts is kept from training together."""
+    """Return the combinations of these facts of which some are kept out of training; see `kept_back`."""
     return [(facts["highest"], facts["lowest"])]
 
 

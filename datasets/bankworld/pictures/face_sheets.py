@@ -1,4 +1,4 @@
-"""datasets/haneul/faces: pictures of drawn faces that haneul-faces never saw in training, in two sheets.
+"""Make datasets/haneul/faces: drawn faces that the model haneul-faces never saw in training, in two files.
 
 A sheet is a JPEG with a row for each identity. Another version of Pillow may write other bytes for the same
 pictures.

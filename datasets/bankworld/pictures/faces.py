@@ -1,7 +1,7 @@
-"""Drawn faces: an identity that stays, and a view (pose, expression, light, glasses) that changes.
+"""Draw faces of invented persons: an identity, in several views (pose, expression, light, glasses).
 
-They are drawings in colours that no skin has; nobody's picture went into them. A face is a function of its
-split, its identity's number and its view's number alone.
+They train and test a face model without pictures of real persons; their colours are those of no real skin. A
+picture depends only on its split, the number of its identity and the number of its view.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pictures of datasets/haneul/pictures: unseen ones of every kind, with their facts."""
+"""Make datasets/haneul/pictures: pictures of every kind that no model saw in training, with their facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signs of Haneul Bank's branches and advice centres: the place and its opening hours."""
+"""Draw signs of Haneul Bank's branches and advice centres, with the place and its opening hours."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw_facts(rng: random.Random) -> dict[str, str]:
 
 
 def combinations(facts: dict[str, str]) -> list[tuple[str, ...]]:
-    """What of these facts is kept from training together."""
+    """Return the combinations of these facts of which some are kept out of training; see `kept_back`."""
     return [(facts["place"], facts["opens"]), (facts["opens"], facts["closes"])]
 
 

@@ -1,7 +1,8 @@
-"""Pictures of one thing with symbols on it, and the sentence that tells which: "a blue card with two hearts".
+"""Draw pictures of a thing with symbols on it, with sentences such as "a blue card with two hearts".
 
-The grammar is closed: a colour, a thing, a count and a symbol. Each colour is never drawn with one of the
-symbols in training (`HELD_OUT`), so a model that draws such a picture has composed it.
+Chapter 08's image-generation model is trained on them. A picture has a colour, a thing, a count and a symbol.
+In training, each colour is never drawn with one of the symbols (`HELD_OUT`): a model that draws them together
+has learned to combine them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tickets of the queue in a branch: a number, and the counter that calls it."""
+"""Draw queue tickets of a branch, with a number and the counter that calls it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def draw_facts(rng: random.Random) -> dict[str, str]:
 
 
 def combinations(facts: dict[str, str]) -> list[tuple[str, ...]]:
-    """What of these facts is kept from training together."""
+    """Return the combinations of these facts of which some are kept out of training; see `kept_back`."""
     return [(facts["number"],)]
 
 

@@ -8,6 +8,7 @@ from course_lib.errors import CourseError
 from course_lib.models.planner import choose_context, plan
 from course_lib.models.planner.buffers import CACHE_STEP
 from course_lib.models.planner.context import MOST_TOKENS, SHARE
+from course_lib.models.planner.estimate import format_bytes
 
 MIB = 2**20
 
@@ -26,6 +27,7 @@ def test_what_is_chosen_fits_and_twice_as_much_does_not(free, slots, weight_form
     except CourseError as error:
         needed, limit = beside_weights(CACHE_STEP)
         assert needed > limit and f"{slots} x {CACHE_STEP} tokens" in error.what
+        assert ("batch_size" in error.fix) == (slots > 1)
         return
     needed, limit = beside_weights(chosen.tokens)
     assert chosen.bytes == needed <= limit and chosen.trained == 8192
@@ -36,7 +38,7 @@ def test_the_length_of_the_training_is_never_taken_in_silence():
     chosen = choose_context("Llama-3.1-8B", 64 * 2**30)
     assert (chosen.tokens, chosen.trained) == (MOST_TOKENS, 131_072)
     assert str(chosen).startswith(
-        "Llama-3.1-8B reads 4,096 tokens of the 131,072 that it was trained for; context_length sets"
+        "Llama-3.1-8B reads 4,096 tokens of the 131,072 that it was trained for; set context_length"
     )
     short = choose_context("haneul-1m", 2**30, driver="llamacpp")
     assert short.tokens == short.trained == 2048 and "trained" not in str(short)
@@ -53,5 +55,8 @@ def test_by_default_it_is_chosen_for_this_machine():
     import psutil
 
     assert choose_context("haneul-1m") == choose_context("haneul-1m", psutil.virtual_memory().available)
-    with pytest.raises(CourseError, match=r"needs .* beside its weights for 1 x 256 tokens; 50%"):
+    planned = plan("Llama-3.3-70B", None, CACHE_STEP)
+    weights = planned.total - planned.kv - planned.overhead
+    told = rf"{format_bytes(weights)} for its weights and .* for 1 x 256 tokens.*; 1\.00 GiB are free"
+    with pytest.raises(CourseError, match=told):
         choose_context("Llama-3.3-70B", 2**30)

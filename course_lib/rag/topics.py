@@ -1,0 +1,93 @@
+"""Tell whether a handbook states what a question about one of its products asks.
+
+What is asked, such as a card's annual fee, is a topic. Two linear classifiers over sentence embeddings
+learned 216 topics from the handbooks of other banks (models/haneul-topics): one reads the question, the other
+each sentence.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from course_lib import data
+from course_lib.models import catalog
+from course_lib.models.manager import ModelManager
+from course_lib.rag.prompt import Source
+from course_lib.retrieval.sentences import sentence_ends
+
+FOLDER = data.MODELS / "haneul-topics"
+WEIGHTS_FILE = "topics.safetensors"
+SCALE = 10.0  # of an embedding of length 1, before a classifier
+SMOOTHING = 0.01  # keeps the log-odds of 0 and 1 finite
+
+
+class StatedTopics:
+    """How likely the passages about a question's product state what it asks.
+
+    passages: of a handbook. names: of its products; a passage is about those that it names. Only passages
+    about the product in question count, since one about a sibling states the same topic.
+    """
+
+    def __init__(self, passages: Sequence[Source], names: Collection[str]) -> None:
+        self.passages, self.names = passages, names
+        self._stated = functools.cache(self._highest)
+
+    def named(self, question: str) -> str:
+        """Return the longest name in a question, in lower case; "" without one."""
+        found = (name.lower() for name in self.names if name.lower() in question.lower())
+        return max(found, key=len, default="")
+
+    def about(self, name: str) -> list[Source]:
+        """Return the passages with a name, which is in lower case."""
+        return [source for source in self.passages if name in f"{source.title}\n{source.text}".lower()]
+
+    def log_odds(self, question: str) -> float:
+        """Return the log-odds of "the handbook states it", from -4.6 to 4.6.
+
+        -4.6 for a question without a product's name, and for a product that no passage names.
+        """
+        name, share = self.named(question), 0.0
+        if name and self.about(name):
+            share = float(_probabilities("asked", [question])[0] @ self._stated(name))
+        return math.log((share + SMOOTHING) / (1 - share + SMOOTHING))
+
+    def _highest(self, name: str) -> NDArray[np.float32]:
+        """Return for each topic the probability of the sentence that states it most clearly."""
+        texts = [text for source in self.about(name) for text in (source.title, *sentences(source.text))]
+        highest: NDArray[np.float32] = _probabilities("stated", texts)[:, :-1].max(axis=0)
+        return highest
+
+
+def sentences(text: str) -> Iterator[str]:
+    """Yield the sentences of a text; a line break ends one, too."""
+    for line in text.split("\n"):
+        start = 0
+        for end in sentence_ends(line, 0, len(line)):
+            if sentence := line[start:end].strip():
+                yield sentence
+            start = end
+
+
+def _probabilities(classifier: str, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Return (texts, topics), each row with the sum 1. "stated" has a last column for no topic."""
+    embedder = ModelManager.shared().get_embedding_model(catalog.MINILM)
+    weights = _weights()
+    vectors = np.asarray(embedder.embed_documents(list(texts)), dtype=np.float32)
+    logits = SCALE * vectors @ weights[f"{classifier}.weight"].T + weights[f"{classifier}.bias"]
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    result: NDArray[np.float32] = exponents / exponents.sum(axis=1, keepdims=True)
+    return result
+
+
+@functools.cache
+def _weights() -> dict[str, Any]:
+    from safetensors.numpy import load_file
+
+    data.verify(FOLDER, data.restore("models/haneul-topics"))
+    return {name: array.astype(np.float32) for name, array in load_file(FOLDER / WEIGHTS_FILE).items()}
