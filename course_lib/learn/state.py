@@ -139,27 +139,40 @@ def change() -> Iterator[State]:
     If the file cannot be read or written (a full disk, a newer course's file), print so and do not raise.
     """
     file = key = path()
-    changed = _unsaved.setdefault(key, State())
+    saved = State()
     lock = FileLock(file.with_name(f".{file.name}.lock"), timeout=10) if file else None
     try:
         if file and lock:
             file.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-            changed = _merged(load(file), _unsaved[key])
+            saved = load(file)
     except (OSError, CourseError) as error:  # filelock's Timeout is an OSError
         _print_not_saved(error)
         file = None
+    changed = _merged(saved, _unsaved.get(key, State())).model_copy(deep=True)
     try:
         yield changed
-        _unsaved[key] = changed
+        _unsaved[key] = _new_records(saved, changed)
         if file:
-            atomic_write_text(file, changed.model_dump_json(indent=1) + "\n")
-            del _unsaved[key]
-    except OSError as error:
-        _print_not_saved(error)
+            _write(file, changed)
     finally:
         if lock:
             lock.release()
+
+
+def _new_records(saved: State, changed: State) -> State:
+    """Return the records that differ from the saved ones: another notebook may save the others meanwhile."""
+    exercises = {name: e for name, e in changed.exercises.items() if e != saved.exercises.get(name)}
+    predictions = {name: p for name, p in changed.predictions.items() if p != saved.predictions.get(name)}
+    return State(exercises=exercises, predictions=predictions)
+
+
+def _write(file: Path, state: State) -> None:
+    try:
+        atomic_write_text(file, state.model_dump_json(indent=1) + "\n")
+        del _unsaved[file]
+    except OSError as error:
+        _print_not_saved(error)
 
 
 def current() -> State:

@@ -132,3 +132,35 @@ def test_a_place_that_cannot_be_written_does_not_stop_the_lesson(tmp_path, monke
     check("00.2", ...)
     out = capsys.readouterr().out
     assert "00.2 not answered" in out and "could not be saved this time" in out
+
+
+def test_what_could_not_be_saved_overwrites_no_newer_record_of_another_notebook(file, monkeypatch):
+    """One notebook fails to save its exercise; meanwhile another one passes the exercise that it had read."""
+    with state.change() as s:
+        s.exercises["00.1"] = state.ExerciseRecord(attempts=1, verdict="not yet")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "atomic_write_text", full)
+        with state.change() as s:
+            s.exercises["00.2"] = state.ExerciseRecord(attempts=1, verdict="right", passed=True)
+    mine = dict(state._unsaved)
+    state._unsaved.clear()  # as in another process
+    with state.change() as s:
+        s.exercises["00.1"] = state.ExerciseRecord(attempts=2, verdict="right", passed=True)
+    state._unsaved.update(mine)
+    with state.change() as s:
+        s.exercises["00.3"] = state.ExerciseRecord(attempts=1, verdict="not yet")
+    saved = state.load(file).exercises
+    assert {name: (record.attempts, record.passed) for name, record in saved.items()} == {
+        "00.1": (2, True),
+        "00.2": (1, True),
+        "00.3": (1, False),
+    }
+
+
+def test_an_error_of_the_block_is_not_taken_for_one_of_the_disk(file):
+    with pytest.raises(FileNotFoundError), state.change():
+        raise FileNotFoundError("a file of the lesson")
