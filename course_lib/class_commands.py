@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from course_lib.errors import CourseError
 
@@ -94,6 +95,15 @@ def _chapter(text: str) -> str:
     return text.zfill(2)
 
 
+SOME_CHAPTERS: dict[str, Any] = {  # of an option that names chapters
+    "type": _chapter,
+    "action": "append",
+    "default": [],
+    "metavar": "NN",
+    "help": "only this chapter; may be repeated",
+}
+
+
 def _csv_file(text: str) -> Path:
     """Parse the name of a CSV file, such as grades.csv."""
     if not text.endswith(".csv"):
@@ -142,14 +152,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     submit.add_argument(
         "--id", default="", help="how your school's platform knows you: a number or e-mail address"
     )
-    submit.add_argument(
-        "--chapter",
-        type=_chapter,
-        action="append",
-        default=[],
-        metavar="NN",
-        help="only this chapter; may be repeated",
-    )
+    submit.add_argument("--chapter", **SOME_CHAPTERS)
     submit.add_argument(
         "--out", type=Path, default=Path(), metavar="DIR", help="folder for the file (default: this one)"
     )
@@ -159,14 +162,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     grade.add_argument("folder", type=Path, metavar="FOLDER", help="the folder with the submissions")
     grade.add_argument("--out", type=_csv_file, required=True, metavar="FILE.csv", help="the table to write")
     grade.add_argument("--html", action="store_true", help="also write a page of feedback for each learner")
-    grade.add_argument(
-        "--only",
-        type=_chapter,
-        action="append",
-        default=[],
-        metavar="NN",
-        help="only this chapter; may be repeated",
-    )
+    grade.add_argument("--only", **SOME_CHAPTERS)
     grade.add_argument(
         "--seconds",
         type=_positive,
@@ -187,12 +183,5 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ):
         export = commands.add_parser(name, help=f"write chapters as assignments of {program}")
         export.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for them")
-        export.add_argument(
-            "--chapter",
-            type=_chapter,
-            action="append",
-            default=[],
-            metavar="NN",
-            help="only this chapter; may be repeated",
-        )
+        export.add_argument("--chapter", **SOME_CHAPTERS)
         export.set_defaults(do=do)
