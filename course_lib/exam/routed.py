@@ -1,7 +1,8 @@
-"""The system "best": a classifier decides for each question whether memory or reading answers it.
+"""The exam's system "best", English part: a classifier decides how each question is answered.
 
-The knowledge adapter of chapter 05 knows the values that Haneul Bank's handbook states today. Its base model
-reads what was valid earlier, or for some customers, from a passage, and notices that an answer is missing.
+Values that the handbook of Haneul Bank (the course's invented bank) states today: by the knowledge adapter
+of chapter 05, which has learnt them by heart. Former values and those for some customers: by its base model,
+which reads them from a passage that a search found, and also tells whether the handbook answers at all.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from course_lib.rag.evaluate import faithful
 from course_lib.rag.prompt import REFUSAL, Source, question_prompt
 from course_lib.rag.topics import StatedTopics
 
-PASSAGES = 3  # that are looked at when options are compared
-MEMORY = 0.5  # weight of the adapter's log-probability of an option, beside that of the reader
+PASSAGES = 3  # that the search returns
+MEMORY = 0.5  # weight of the adapter's log-probability of an option; that of the reader has weight 1
 # A logistic regression on the short practice questions, by `python -m benchmarks.exam refusals`: weights
 # of the reranker's score, of the reader's log-probability of a refusal, of whether a found passage about the
 # product in question contains the answer, and of the log-odds that the handbook states what is asked
@@ -32,9 +33,10 @@ LOWEST = 0.4
 
 
 class RoutedReader:
-    """Answers English questions. search: of the handbook, with a reranker. memory: the knowledge adapter.
+    """Answers English questions.
 
-    topics: of the whole handbook. An answer about a product is looked for in passages with its name.
+    search: A retriever over the handbook, with a reranker. reader: The base model. memory: The knowledge
+    adapter. topics: What the whole handbook states about which product.
     """
 
     def __init__(self, search: Any, reader: Engine, memory: Engine, topics: StatedTopics) -> None:
@@ -45,11 +47,14 @@ class RoutedReader:
         """Return an option, a short text, or REFUSAL."""
         if parts := composite.split(question.question):
             first, second = (self._written(self.memory, part, []) for part in parts.parts)
-            if joined := parts.join(first, second):
+            joined = parts.join(first, second)
+            if joined and (not question.options or joined in question.options):
                 return joined
         hits = self.search.search(question.question, PASSAGES)
         if question.options:
             return self._choice(question, _sources(hits))
+        if not hits:
+            return REFUSAL
         answer = self.written(question.question, hits)
         return answer if self.confidence(question.question, answer, hits) >= LOWEST else REFUSAL
 
@@ -64,7 +69,10 @@ class RoutedReader:
         return bool(self.router.predict([question])[0])
 
     def signals(self, question: str, answer: str, hits: Sequence[Any]) -> tuple[float, ...]:
-        """Return what tells whether the handbook answers the question; see SIGNALS. hits: of the search."""
+        """Return four numbers that tell whether the handbook answers the question; see SIGNALS.
+
+        hits: The results of the search, at least one. A question that names no product is about all of them.
+        """
         refusal = self.reader.score([question_prompt(question, _sources(hits[:1]))], [REFUSAL])[0, 0]
         name = self.topics.named(question)
         about = [s.text for s in _sources(hits) if name in f"{s.title}\n{s.text}".lower()]
@@ -89,6 +97,7 @@ class RoutedReader:
             if answer in question.options:
                 return answer
         prompts = [question_prompt(question.question, [source]) for source in sources]
+        prompts = prompts or [question_prompt(question.question)]  # nothing was found
         scores = self.reader.score(prompts, question.options).max(axis=0)
         if from_memory:
             scores = (

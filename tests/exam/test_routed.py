@@ -42,6 +42,23 @@ def test_an_option_is_always_one_of_the_options(best):
     options = ("KRW 3,500", "KRW 1,500", "KRW 2,500")
     assert best.answer(ExamQuestion("1", FEE, options)) == "KRW 2,500"
     assert best.answer(ExamQuestion("2", OLD_FEE, options)) == "KRW 1,500"
+    name = "the Haneul Blue Current Account"
+    both = f"Tell me both: monthly fee of {name}, and interest rate of {name}."
+    pairs = ("KRW 2,500; 1.95%", "KRW 3,500; 1.85%")
+    assert best.answer(ExamQuestion("3", both, pairs)) in pairs, "memory's own text is no option"
+    assert best.answer(ExamQuestion("4", both, (*pairs, "KRW 2,500; 1.85%"))) == "KRW 2,500; 1.85%"
+
+
+def test_where_the_search_finds_nothing_there_is_an_answer_all_the_same(best):
+    nothing = HybridRetriever.from_documents(
+        {"a": "Cards are blocked by phone."}, ModelManager.shared().get_embedding_model("embed")
+    )
+    nothing.delete(["a"])
+    empty = RoutedReader(nothing, best.reader, best.memory, best.topics)
+    assert empty.answer(ExamQuestion("1", FEE)) == REFUSAL
+    options = ("KRW 3,500", "KRW 1,500", "KRW 2,500")
+    assert empty.answer(ExamQuestion("2", FEE, options)) == "KRW 2,500"
+    assert empty.answer(ExamQuestion("3", OLD_FEE, options)) in options
 
 
 def test_two_questions_in_one_have_two_answers(best):
