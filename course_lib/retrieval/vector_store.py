@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -64,12 +65,20 @@ class StoreRetriever:
         return partial(self.add, documents)
 
     def add(self, documents: Mapping[str, str]) -> None:
-        """Add documents, id -> text, to the store. Errors of the store are not caught."""
-        if documents:
-            self.store.add_texts(
-                list(documents.values()), [{ID_FIELD: doc_id} for doc_id in documents], ids=list(documents)
-            )
-            self._ids |= dict.fromkeys(documents)
+        """Add documents, id -> text, to the store.
+
+        An error of the store is raised as it is; what the store had taken until then is deleted again.
+        """
+        ids = list(documents)
+        if not ids:
+            return
+        try:
+            self.store.add_texts(list(documents.values()), [{ID_FIELD: doc_id} for doc_id in ids], ids=ids)
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to be told
+                self.store.delete(ids=ids)
+            raise
+        self._ids |= dict.fromkeys(ids)
 
     def delete(self, ids: Collection[str]) -> None:
         """Delete documents from the store. Raises CourseError if the store reports a failure."""

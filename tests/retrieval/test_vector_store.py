@@ -212,6 +212,23 @@ def test_a_store_that_fails_to_add_leaves_the_words_as_they_were():
     assert hybrid.ids == hybrid.lexical.ids == [] and hybrid.search("fee") == []
 
 
+def test_a_store_that_fails_halfway_keeps_nothing_of_it():
+    class Small(InMemoryVectorStore):
+        def add_texts(self, texts, metadatas=None, *, ids=None, **kwargs) -> list[str]:
+            super().add_texts(texts[:2], metadatas[:2], ids=ids[:2], **kwargs)
+            if len(texts) > 2:
+                raise OSError("no space left")
+            return ids
+
+    hybrid = filled(
+        None, StoreRetriever(Small(Hashed()), score_type="similarity", min_score=-1), {"a": "fee"}
+    )
+    before = hybrid.search("fee")
+    with pytest.raises(OSError, match="no space left"):
+        hybrid.add_documents({"b": "fee card", "c": "fee loan", "d": "loan"})
+    assert hybrid.search("fee") == before and list(hybrid.dense.store.store) == ["a"]
+
+
 def test_nothing_to_find_and_nothing_to_ask():
     dense_store = StoreRetriever(InMemoryVectorStore(Hashed()), score_type="similarity", min_score=-1)
     assert hits_of(dense_store, ["fee", ""], 3) == [[], []] and len(dense_store) == 0
