@@ -77,6 +77,7 @@ def test_a_pair_of_pictures_stands_beside_the_histograms():
         (lambda: attention(RED, {}, title=""), "0 words"),
         (lambda: attention(RED, {"a": [[-1.0]]}, title=""), "negative or not finite"),
         (lambda: clouds({"a": [(np.nan, 0)]}, title=""), "not finite"),
+        (lambda: clouds({"a": np.zeros((2, 5))}, title=""), r"shape \(number, 2\), got \(2, 5\)"),
         (lambda: two_histograms({"a": [1]}, x="", title=""), "1 histograms"),
         (lambda: two_histograms({"a": [1], "b": []}, x="", title=""), "nothing to draw"),
     ],

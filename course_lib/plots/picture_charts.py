@@ -88,15 +88,18 @@ def clouds(
     """Draw clouds of points in the plane side by side, all with the same limits.
 
     panels: name -> array of shape (n, 2). limits: left, right, bottom, top; points outside are not drawn. To
-    be described: what the clouds look like. Raises ValueError for no panels or more than 24, and for a number
-    that is not finite.
+    be described: what the clouds look like. Raises ValueError for no panels or more than 24, for another
+    shape, and for a number that is not finite.
     """
     check_count(len(panels), 24, "panels")
     left, right, bottom, top = limits
     height = WIDTH / columns * (top - bottom) / (right - left) + 0.3
     figure, drawn = _panels(len(panels), columns, height, title)
     for axes, (name, points) in zip(drawn, panels.items(), strict=True):
-        values = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+        values = np.asarray(points, dtype=np.float64)
+        if values.size and (values.ndim != 2 or values.shape[1] != 2):
+            raise ValueError(f"{name!r}: points have the shape (number, 2), got {values.shape}")
+        values = values.reshape(-1, 2)
         check_numbers(values.ravel())
         axes.plot(*values.T, ".", color=COLOURS[0], markersize=2)
         axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")

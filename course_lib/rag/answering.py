@@ -34,19 +34,21 @@ def normalise(answer: str) -> str:
     >>> normalise("The KRW 3,000.")
     'krw 3,000'
     """
-    text = " ".join(answer.lower().split()).strip(" .;:!?\"'")
-    return re.sub(r"^(a|an|the) ", "", text)
+    marks = " .;:!?\"'"
+    text = " ".join(answer.lower().split()).strip(marks)
+    return re.sub(r"^(a|an|the) ", "", text).strip(marks)
 
 
 def without_letter(answer: str) -> str:
     """Remove the option letter from an answer such as `KRW 3,000 (C)`."""
-    return re.sub(r"\s*\([A-J]\)$", "", answer.strip())
+    return re.sub(r"\s*\([A-J]\)[\s.]*$", "", answer.strip())
 
 
 def exact_match(prediction: str, gold: str) -> bool:
-    """Return whether both answers are equal after `normalise`: the mark of the course's own exam.
+    """Return whether a prediction, without its option letter, equals the answer after `normalise`.
 
-    SQuAD's mark, `evaluate.squad_exact`, drops every punctuation mark, so that 1.5% equals 15%.
+    This is the metric of the course's own exam. SQuAD's exact match, `rag.evaluate.squad_exact`, drops every
+    punctuation mark, so that 1.5% equals 15%.
     """
     return normalise(without_letter(prediction)) == normalise(gold)
 
@@ -93,9 +95,9 @@ def prompt_for(question: Question, passages: Sequence[Passage]) -> str:
 def exam(entry: Entry) -> dict[str, Any]:
     """Return the options for `load` with which a model takes the exam.
 
-    None for the course's own models, which were trained on its prompts. Any other model continues a text with
-    worked examples (see `format_for`) to the end of the line. Eight passages and the examples fit into 2,048
-    tokens; a longer context would only take memory.
+    There are none for the course's own models, which were trained on these prompts. Any other model continues
+    a text with worked examples (see `format_for`) to the end of the line. Eight passages and the examples fit
+    into 2,048 tokens; a longer context would only take memory.
     """
     if entry.tier == "tiny":
         return {}

@@ -68,7 +68,11 @@ def _address(server: ServerProcess | Server | str) -> str:
     """`host:port` of a server. Raises CourseError for another URL than http://host:port."""
     url = server if isinstance(server, str) else server.url
     parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.port or parts.path.strip("/") or parts.query:
+    try:
+        port = parts.port
+    except ValueError:  # not a number, or above 65535
+        port = None
+    if parts.scheme != "http" or not port or parts.path.strip("/") or parts.query or "@" in parts.netloc:
         fix = 'Balancer(["http://127.0.0.1:8000", "http://127.0.0.1:8001"])'
         raise CourseError(f"a replica's address is http://host:port, without a path; got {url!r}", fix)
     return parts.netloc

@@ -15,7 +15,8 @@ from course_lib.serve.tags import Tag, header_of
 def details(tag: Tag) -> dict[str, Any]:
     """Return family, size and quantization, as in Ollama's `details` object."""
     count = float(tag.parameters)
-    unit, letter = next((u, c) for u, c in ((1e9, "B"), (1e6, "M"), (1e3, "K"), (1, "")) if count >= u)
+    units = ((1e9, "B"), (1e6, "M"), (1e3, "K"))
+    unit, letter = next(((u, c) for u, c in units if count >= 0.9995 * u), (1, ""))  # 999.6M is 1B
     return {
         "parent_model": tag.parent,
         "format": "gguf" if tag.is_gguf else "safetensors",
@@ -28,7 +29,7 @@ def details(tag: Tag) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=2)
 def verbose_answer(store: Store, tag: Tag) -> bytes:
-    """Return the response to /api/show with `verbose`. A large vocabulary takes .3 seconds and 6 MB."""
+    """Return the response to /api/show with `verbose`. Cached: a large vocabulary takes 0.3 s and 6 MB."""
     return bytes(JSONResponse(model_info(store, tag, verbose=True)).body)
 
 
@@ -40,7 +41,7 @@ def model_info(store: Store, tag: Tag, verbose: bool = False) -> dict[str, Any]:
     info = _info_of_gguf(store, tag, verbose) if tag.is_gguf else _info_of_folder(store, tag)
     template = info.pop("tokenizer.chat_template", "")
     lines = [
-        f"{name:<30} {json.dumps(value)}"
+        f"{name:<30} {json.dumps(value, ensure_ascii=False)}"
         for name, values in tag.options.items()
         for value in (values if isinstance(values, list) else [values])
     ]

@@ -18,6 +18,7 @@ from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.gguf import export, unpack
 from course_lib.models.gguf.header import read_header
+from course_lib.models.gguf.tokenizer import chat_template
 from course_lib.models.gguf.vocabulary import llama_cpp_ids
 from tests.models.random_models import (
     CAPS,
@@ -150,3 +151,9 @@ def test_a_tokenizer_that_composes_letters_is_written_with_a_field_and_a_warning
     assert list(llama_cpp_ids(fields, ["하늘은행"])) == ours != list(llama_cpp_ids(fields, [decomposed]))
     unpack(tmp_path / "m.gguf", tmp_path / "back")
     assert AutoTokenizer.from_pretrained(tmp_path / "back")([decomposed])["input_ids"] == ours
+
+
+def test_of_several_chat_templates_the_default_one_is_taken(tmp_path):
+    named = [{"name": "tools", "template": "with tools"}, {"name": "default", "template": "plain"}]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    assert chat_template(tmp_path) == "plain"

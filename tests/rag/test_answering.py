@@ -15,6 +15,8 @@ from course_lib.rag import answering, prompt
         ("KRW 3,000.", "krw 3,000", True),
         ("a valid passport", "valid passport", True),
         ("KRW 3,000 (C)", "KRW 3,000", True),
+        ("KRW 3,000 (C).", "KRW 3,000", True),
+        ('The "Blue Card"', "blue card", True),
         ("KRW 30,00", "KRW 3,000", False),
         ("2.35%", "23.5%", False),
         ("", "KRW 3,000", False),

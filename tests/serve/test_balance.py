@@ -215,6 +215,8 @@ def test_a_killed_replica_loses_nothing_that_had_not_begun_and_is_taken_back():
         (["http://127.0.0.1:1/v1"], {}, "a replica's address is http://host:port, without a path"),
         (["127.0.0.1:1"], {}, "got '127.0.0.1:1'"),
         (["https://127.0.0.1:1"], {}, "got 'https://127.0.0.1:1'"),
+        (["http://127.0.0.1:99999"], {}, "got 'http://127.0.0.1:99999'"),
+        (["http://me:word@127.0.0.1:1"], {}, "got 'http://me:word@127.0.0.1:1'"),
         (["http://127.0.0.1:1"], {"cool_down": 0}, "cool_down=0"),
         (["http://127.0.0.1:1"], {"wait": 0}, "wait=0; minima: 1, above 0, 0.1"),
         (

@@ -15,8 +15,9 @@ from course_lib.models.schema import Generation
 from course_lib.serve import store as storing
 from course_lib.serve.completion import CompletionRequest
 from course_lib.serve.errors import ApiError
-from course_lib.serve.model_info import model_info
+from course_lib.serve.model_info import details, model_info
 from course_lib.serve.store import Store
+from course_lib.serve.tags import Tag
 from course_lib.serve.worker import Worker
 
 NAME = "haneul-300k:q4_0"
@@ -180,3 +181,11 @@ def test_manifests_that_cannot_be_read_are_left_out(store):
     (folder / "deep.json").write_text("[" * 100_000)
     assert all(not tag.name.startswith("odd") for tag in store.tags())
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("count", "size"), [(0, "0"), (999, "999"), (4_456_448, "4.46M"), (999_600_000, "1B"), (8e9, "8B")]
+)
+def test_the_number_of_weights_is_told_as_ollama_tells_it(count, size):
+    tag = Tag("a:latest", "", "F32", 1, int(count), "", "llama", 64)
+    assert details(tag)["parameter_size"] == size

@@ -40,8 +40,8 @@ def largest_fitting(
     purpose: str, memory_gib: float, bits: float = 4.5, *, commercial: bool = False
 ) -> Entry | None:
     """Return the largest usable model for a purpose, or None. Raises ValueError as `rank_models` does."""
-    first = rank_models(purpose, memory_gib, bits, commercial=commercial)[0]
-    return None if first.exclusions else first.entry
+    ranked = rank_models(purpose, memory_gib, bits, commercial=commercial)
+    return next((fit.entry for fit in ranked if not fit.exclusions), None)
 
 
 def _fit(entry: Entry, memory_gib: float, bits: float, commercial: bool) -> Fit:

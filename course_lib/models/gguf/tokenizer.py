@@ -126,7 +126,7 @@ def _special_tokens(folder: Path, config: dict[str, Any], tokenizer: Any) -> dic
     eos_ids = eos_ids if isinstance(eos_ids, list) else [eos_ids]
     if None in eos_ids or not 1 <= len(eos_ids) <= 3:
         what = f"{folder.name} has the EOS tokens {eos_ids}; llama.cpp needs one to three"
-        raise CourseError(what, "set eos_token_id in config.json")
+        raise CourseError(what, "set eos_token_id in config.json and generation_config.json")
     text = tokenizer("a", add_special_tokens=False)["input_ids"]
     with_ends = tokenizer("a")["input_ids"]
     bos = [tokenizer.bos_token_id] if with_ends != text and with_ends[0] == tokenizer.bos_token_id else []
@@ -148,9 +148,11 @@ def _special_tokens(folder: Path, config: dict[str, Any], tokenizer: Any) -> dic
 
 
 def chat_template(folder: Path) -> str | None:
-    """Return the chat template of a model folder; None if it has none."""
+    """Return the chat template of a model folder, of several the one named default; None if it has none."""
     path = folder / "chat_template.jinja"
     if path.is_file():
         return path.read_text("utf-8")
     template = read_json(folder, "tokenizer_config.json").get("chat_template")
+    if isinstance(template, list):
+        template = {named["name"]: named["template"] for named in template}.get("default")
     return template if isinstance(template, str) else None
