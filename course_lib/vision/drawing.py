@@ -65,7 +65,7 @@ class Pipeline(TorchModel):
         main = getattr(pipeline, "unet", None) or pipeline.transformer  # removes the noise
         super().__init__(spec, [main, *(part for part in parts if part is not main)], [pipeline])
         self.kind = PIPELINES[spec.task][type(pipeline).__name__]
-        self._lock = threading.Lock()  # a scheduler counts the steps of one call
+        self._lock = threading.Lock()  # schedulers and tokenizers keep the state of one call
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Self:
@@ -181,7 +181,9 @@ class Painter(Pipeline):
         for part, most in self.kind.tokens.items():
             tokenizer = getattr(self.pipeline, part)
             most = min(most, tokenizer.model_max_length)
-            for i, ids in enumerate(tokenizer(prompts, verbose=False)["input_ids"]):
+            with self._lock:  # a tokenizer keeps the padding of the call that is under way
+                read = tokenizer(prompts, verbose=False)["input_ids"]
+            for i, ids in enumerate(read):
                 if len(ids) > most:
                     what = f"prompts[{i}] has {len(ids)} tokens; {self.name} reads {most}"
                     raise InputError(what, "use a shorter prompt")
