@@ -55,13 +55,18 @@ class HybridHit(FusedHit):
         by_meaning = self._contribution(self.alpha, self.dense, "meaning", "similarity")
         by_words = self._contribution(1 - self.alpha, self.lexical, "words", "BM25")
         found = f"BM25 finds {words}" if words else "No word in common"
-        return f"{rank} with {self.score:.3g} = {by_meaning} + {by_words}. {found}."
+        return f"{rank} with {_text(self.score)} = {by_meaning} + {by_words}. {found}."
 
     def _contribution(self, weight: float, score: RetrieverScore | None, by: str, name: str) -> str:
         """Describe one retriever's contribution to the score: weight x normalized score, or the remainder."""
         if score:
             rank = f"number {score.rank}" if score.rank else "beyond its candidates"
-            return f"{weight:.3g} x {score.normalized:.3g} for {by} ({rank}, {name} {score.score:.3g})"
+            return f"{weight:.3g} x {_text(score.normalized)} for {by} ({rank}, {name} {score.score:.3g})"
         other = self.lexical if self.dense is None else self.dense
         rest = self.score - (1 - weight) * (other.normalized if other else 0)
-        return f"{round(rest, 9) + 0.0:.3g} for {by} (not found)"  # 0 rather than -0 or 1e-17
+        return f"{_text(rest)} for {by} (not found)"
+
+
+def _text(score: float) -> str:
+    """Write a score with three digits; 0 rather than -0 or 1e-17, which rounding leaves of a difference."""
+    return f"{round(score, 9) + 0.0:.3g}"

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
@@ -84,6 +84,7 @@ def test_alpha_at_its_ends_is_one_retriever_alone(texts, query, k, kind):
 
 
 @settings(max_examples=60)
+@example(["fee fee card rate", "card"], "card rate", 0.5, "z-score", 3, False)  # 0 but for rounding
 @given(CORPORA, TEXTS, ALPHAS, FUSED, st.integers(3, 30), st.booleans())
 def test_every_hit_tells_ranks_scores_and_parts_that_add_up(texts, query, alpha, fusion, candidates, hnsw):
     hybrid = retriever(
