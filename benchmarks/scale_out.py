@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from importlib.metadata import version
 from typing import Any
-
-import ray
 
 from course_lib import data
 from course_lib.batch import map_batches, model_function
@@ -37,7 +36,7 @@ def beside(name: str, load: Any, items: list[str], batch_size: int) -> None:
 
 
 def main() -> None:
-    print(machine(), "ray", ray.__version__)
+    print(machine(), "ray", version("ray"))
     passages = data.load_passages()
     questions = [q for q in data.load_questions("validation") if len(q.gold) == 1][:256]
     prompts = [prompt_for(q, given_passages(q, passages, 2)) for q in questions]
