@@ -74,9 +74,8 @@ class RoutedReader:
         hits: The results of the search, at least one. A question that names no product is about all of them.
         """
         refusal = self.reader.score([question_prompt(question, _sources(hits[:1]))], [REFUSAL])[0, 0]
-        name = self.topics.named(question)
-        about = [s.text for s in _sources(hits) if name in f"{s.title}\n{s.text}".lower()]
-        found = float(faithful(answer, about))
+        about = self.topics.about(self.topics.named(question), _sources(hits))
+        found = float(faithful(answer, [source.text for source in about]))
         return float(hits[0].rerank_score), float(refusal), found, self.topics.log_odds(question)
 
     def confidence(self, question: str, answer: str, hits: Sequence[Any]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from course_lib.retrieval.sentences import sentence_ends
+from course_lib.retrieval.sentences import split_sentences
 
 NUMBER = re.compile(
     r"[A-Z]{2,4}-\d+|\d{4}년 \d{1,2}월 \d{1,2}일|\d+-\d+|\d+:\d\d|\d[\d,.]*%"
@@ -79,11 +79,8 @@ def statements(text: str) -> Iterator[str]:
     header: list[str] | None = None
     for line in GLOSS.sub("", text).split("\n"):
         if not line.startswith("|"):
-            header, start = None, 0
-            for end in sentence_ends(line, 0, len(line)):
-                if sentence := line[start:end].strip(" -"):
-                    yield sentence
-                start = end
+            header = None
+            yield from filter(None, (sentence.strip(" -") for sentence in split_sentences(line)))
             continue
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if header is None:

@@ -241,10 +241,10 @@ def sharpen(distribution: Mapping[str, float], temperature: float) -> dict[str, 
     return dict(zip(distribution, softmax(logs).tolist(), strict=True))
 
 
-def softmax(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+def softmax(logs: NDArray[Any]) -> NDArray[Any]:
     """Return exp(logs), normalized over the last axis; numbers of any size overflow nowhere."""
     powers = np.exp(logs - logs.max(-1, keepdims=True))
-    normalized: NDArray[np.float64] = powers / powers.sum(-1, keepdims=True)
+    normalized: NDArray[Any] = powers / powers.sum(-1, keepdims=True)
     return normalized
 
 

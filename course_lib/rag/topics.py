@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from course_lib import data
 from course_lib.models import catalog
 from course_lib.models.manager import ModelManager
+from course_lib.rag.evaluate import softmax
 from course_lib.rag.prompt import Source
-from course_lib.retrieval.sentences import sentence_ends
+from course_lib.retrieval.sentences import split_sentences
 
 FOLDER = data.MODELS / "haneul-topics"
 WEIGHTS_FILE = "topics.safetensors"
@@ -43,9 +44,10 @@ class StatedTopics:
         found = (name.lower() for name in self.names if name.lower() in question.lower())
         return max(found, key=len, default="")
 
-    def about(self, name: str) -> list[Source]:
-        """Return the passages with a name, which is in lower case."""
-        return [source for source in self.passages if name in f"{source.title}\n{source.text}".lower()]
+    def about(self, name: str, passages: Sequence[Source] | None = None) -> list[Source]:
+        """Return the passages, by default all, with a name, which is in lower case."""
+        chosen = self.passages if passages is None else passages
+        return [source for source in chosen if name in f"{source.title}\n{source.text}".lower()]
 
     def log_odds(self, question: str) -> float:
         """Return the log-odds of "the handbook states it", from -4.6 to 4.6.
@@ -67,11 +69,7 @@ class StatedTopics:
 def sentences(text: str) -> Iterator[str]:
     """Yield the sentences of a text; a line break ends one, too."""
     for line in text.split("\n"):
-        start = 0
-        for end in sentence_ends(line, 0, len(line)):
-            if sentence := line[start:end].strip():
-                yield sentence
-            start = end
+        yield from filter(None, map(str.strip, split_sentences(line)))
 
 
 def _probabilities(classifier: str, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -79,10 +77,7 @@ def _probabilities(classifier: str, texts: Sequence[str]) -> NDArray[np.float32]
     embedder = ModelManager.shared().get_embedding_model(catalog.MINILM)
     weights = _weights()
     vectors = np.asarray(embedder.embed_documents(list(texts)), dtype=np.float32)
-    logits = SCALE * vectors @ weights[f"{classifier}.weight"].T + weights[f"{classifier}.bias"]
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    result: NDArray[np.float32] = exponents / exponents.sum(axis=1, keepdims=True)
-    return result
+    return softmax(SCALE * vectors @ weights[f"{classifier}.weight"].T + weights[f"{classifier}.bias"])
 
 
 @functools.cache

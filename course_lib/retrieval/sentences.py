@@ -1,4 +1,4 @@
-"""Find the ends of sentences in English and Korean. Used by `outline`, to decide where to split a text."""
+"""Find the ends of sentences in English and Korean. `outline` splits texts at them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ def sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
             yield mark.end()
             start = mark.end()
     yield end
+
+
+def split_sentences(line: str) -> Iterator[str]:
+    """Yield the sentences of a line, with the white space around them."""
+    start = 0
+    for end in sentence_ends(line, 0, len(line)):
+        yield line[start:end]
+        start = end
 
 
 def _ends_sentence(text: str, start: int, mark: re.Match[str], end: int) -> bool:

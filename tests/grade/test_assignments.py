@@ -2,8 +2,6 @@
 
 import ast
 import json
-import os
-import subprocess
 import sys
 import tomllib
 import warnings
@@ -21,6 +19,7 @@ from course_lib.grade.run import grade_one
 from course_lib.grade.similar import plain
 from course_lib.learn.exercises import engine
 from course_lib.learn.student import make_stub, tags
+from tests.grade.graders import python_with
 from tests.grade.planted import CHAPTER, FIRST, PROTECTED, cell, solved
 
 CHAPTERS = [path for path in all_chapters() if engine.chapter_exercises(path.name[:2])]
@@ -123,25 +122,7 @@ def test_a_copy_without_solutions_is_refused(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture(scope="module")
 def python(pytestconfig):
-    """Runs Python with nbgrader in a folder. Without nbgrader and a package index, the test is skipped."""
-    target = pytestconfig.cache.mkdir("nbgrader")
-    if not (target / "bin").is_dir():
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(target), *NEEDED]
-        done = subprocess.run(pip, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"nbgrader cannot be installed: {done.stderr[-300:]}")
-    environment = os.environ | {
-        "PATH": f"{target / 'bin'}{os.pathsep}{os.environ['PATH']}",  # nbgrader starts `alembic`
-        "PYTHONPATH": os.pathsep.join([*sys.path, str(target)]),
-    }
-
-    def run(where, *arguments):
-        command = [sys.executable, *arguments]
-        done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
+    return python_with(pytestconfig, "nbgrader", NEEDED)
 
 
 WARNS = "import warnings\nwarnings.warn('seen')\n"

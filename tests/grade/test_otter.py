@@ -1,9 +1,6 @@
 """Chapters as assignments of Otter-Grader: what is in them, and that marks are those of `course grade`."""
 
 import json
-import os
-import subprocess
-import sys
 
 import nbformat
 import pytest
@@ -16,6 +13,7 @@ from course_lib.grade.judge import Limits
 from course_lib.grade.otter import OTTER, SKIPPED
 from course_lib.grade.run import grade_one
 from course_lib.learn.student import tags
+from tests.grade.graders import python_with
 from tests.grade.planted import CHAPTER, PROTECTED
 from tests.grade.test_assignments import CHAPTERS, LEARNERS
 
@@ -56,21 +54,8 @@ def test_the_cells_of_an_exercise_are_those_that_otter_reads():
 
 @pytest.fixture(scope="module")
 def otter(pytestconfig):
-    """Runs Otter in a folder. Without Otter and a package index, the test is skipped."""
-    target = pytestconfig.cache.mkdir("otter")
-    if not (target / "bin").is_dir():
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(target), *NEEDED]
-        done = subprocess.run(pip, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"Otter-Grader cannot be installed: {done.stderr[-300:]}")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(target)])}
-
-    def run(where, *arguments):
-        command = [sys.executable, "-m", "otter", *arguments]
-        done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-    return run
+    run = python_with(pytestconfig, "otter", NEEDED)
+    return lambda where, *arguments: run(where, "-m", "otter", *arguments)
 
 
 @PROTECTED
