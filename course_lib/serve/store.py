@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -27,6 +28,7 @@ from course_lib.serve.errors import ApiError, not_found
 from course_lib.serve.library import EMBEDDER_NAME, download, library, packaged, place_of, similar_names
 from course_lib.serve.tags import Tag, now, parse_name, tag_of_file, tag_of_folder
 
+MANIFESTS = "*/*/*.json"  # user, model, tag
 CHUNK_BYTES = 1 << 20  # bytes copied between two progress lines
 LEFT_SECONDS = 86_400  # files that no manifest names are removed after a day
 logger = logging.getLogger("course_lib.serve")
@@ -81,7 +83,7 @@ class Store:
         """Return all tags, the newest first. A damaged manifest is left out, and named in the log."""
         self._offer_pulled()
         tags = []
-        for path in self.manifests.glob("*/*/*.json"):
+        for path in self.manifests.glob(MANIFESTS):
             try:
                 tags.append(_read(path))
             except CourseError as error:
@@ -207,7 +209,7 @@ class Store:
     def copy(self, source: str, destination: str) -> None:
         """Give a model a second name. Raises ApiError if the model does not exist."""
         tag, name = self.find(source, "source"), parse_name(destination, "destination")
-        self.write(replace(tag, name=name, modified_at=now()))
+        self.write(replace(tag, name=name, modified_at=now()), limits.MAX_MODELS)
 
     def delete(self, text: str) -> Tag | None:
         """Remove a name, and the files that no other name uses.
@@ -215,15 +217,20 @@ class Store:
         Returns the tag if the model is gone, None if other names remain, or the manifest was damaged.
         Raises ApiError if the model does not exist.
         """
-        try:
-            tag = self.find(text)
-        except ApiError:
-            raise
-        except CourseError:
-            self._manifest(parse_name(text)).unlink(missing_ok=True)
-            return None
         with self._manifest_lock, disk_errors():
-            self._manifest(tag.name).unlink(missing_ok=True)
+            try:
+                tag = self.find(text)
+            except ApiError:
+                raise
+            except CourseError:
+                tag = None
+            path = self._manifest(parse_name(text))
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another model of the user, or another tag
+                path.parent.rmdir()
+                path.parent.parent.rmdir()
+            if tag is None:
+                return None
             others = self.tags()
             named = {digest for other in others for digest in (other.digest, other.adapter)}
             for digest in {tag.digest, tag.adapter} - named:
@@ -236,9 +243,14 @@ class Store:
         user, _, model = path.rpartition("/")
         return self.manifests / (user or "library") / model / f"{tag}.json"
 
-    def write(self, tag: Tag) -> None:
-        """Write the manifest of a tag. Raises ApiError if its file was deleted in the meantime."""
+    def write(self, tag: Tag, most: float = math.inf) -> None:
+        """Write the manifest of a tag. most: The number of names up to which it may be a new one.
+
+        Raises ApiError if its file was deleted in the meantime, and, with status 507, for a name too many.
+        """
         with self._manifest_lock, disk_errors():
+            if not self.has(tag.name) and len([*self.manifests.glob(MANIFESTS)]) >= most:
+                raise ApiError("model", f"the store has {most:,} names, its most", "delete one", status=507)
             if not self.file(tag).is_file():
                 raise not_found(tag.name)
             atomic_write_text(self._manifest(tag.name), json.dumps(asdict(tag), indent=1))

@@ -42,7 +42,7 @@ def fresh(request):
 
 
 def test_the_servers_own_process_stays_small(fresh, store):
-    """NumPy would add 11 MB, a pattern with 200 times all letters 18, jsonschema's grammar of addresses 19."""
+    """NumPy would add 11 MB, a pattern with 200 times all letters 18, a grammar of addresses 19."""
     client, pid = fresh(store)
     client.generate("haneul-300k", "Hi", options=SHORT)
     assert held(pid)[0] < 60_000_000
