@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import shutil
 import tempfile
 import threading
@@ -230,7 +231,7 @@ class Store:
     def copy(self, source: str, destination: str) -> None:
         """Give a model a second name. Raises ApiError if the model does not exist."""
         tag, name = self.find(source, "source"), parse_name(destination, "destination")
-        self.write(replace(tag, name=name, modified_at=now()))
+        self.write(replace(tag, name=name, modified_at=now()), limits.MAX_MODELS)
 
     def delete(self, text: str) -> Tag | None:
         """Remove a name, and the files that no other name uses.
@@ -247,6 +248,9 @@ class Store:
             return None
         with self._manifest_lock, disk_errors():
             self._manifest(tag.name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another tag, or another model of the user
+                self._manifest(tag.name).parent.rmdir()
+                self._manifest(tag.name).parent.parent.rmdir()
             used = self._used_digests()
             for digest in {tag.digest, tag.adapter} - used if used is not None else ():
                 self.blob(digest).unlink(missing_ok=True)
@@ -261,9 +265,14 @@ class Store:
         user, _, model = path.rpartition("/")
         return self.manifests / (user or "library") / model / f"{tag}.json"
 
-    def write(self, tag: Tag) -> None:
-        """Write the manifest of a tag. Raises ApiError if its file was deleted in the meantime."""
+    def write(self, tag: Tag, most: float = math.inf) -> None:
+        """Write the manifest of a tag. most: The number of names up to which it may be a new one.
+
+        Raises ApiError if its file was deleted in the meantime, and, with status 507, for a name too many.
+        """
         with self._manifest_lock, disk_errors():
+            if not self.has(tag.name) and len([*self._manifest_files()]) >= most:
+                raise ApiError("model", f"the store has {most:,} names, its most", "delete one", status=507)
             if not self.file(tag).is_file():
                 raise not_found(tag.name)
             atomic_write_text(self._manifest(tag.name), json.dumps(asdict(tag), indent=1))

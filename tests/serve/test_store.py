@@ -13,6 +13,7 @@ import pytest
 from course_lib.data import sha256
 from course_lib.errors import CourseError
 from course_lib.models.schema import Generation
+from course_lib.serve import limits
 from course_lib.serve import store as storing
 from course_lib.serve.completion import CompletionRequest
 from course_lib.serve.errors import ApiError
@@ -61,6 +62,21 @@ def test_tags_of_one_file_share_it_until_the_last_is_gone(small):
     assert small.delete(NAME) is None and small.delete("a") is None
     last = small.delete("b:c")
     assert last is not None and list(small.blobs.iterdir()) == [] and small.tags() == []
+    assert list(small.manifests.iterdir()) == [], "folders of deleted models are left"
+
+
+def test_clients_cannot_fill_the_store_with_names(small, monkeypatch):
+    """Every list of models reads them all."""
+    monkeypatch.setattr(limits, "MAX_MODELS", 3)
+    for name in ("a", "b", "a"):
+        small.copy(NAME, name)
+    with pytest.raises(ApiError, match="the store has 3 names, its most") as refused:
+        small.copy(NAME, "c")
+    assert refused.value.status == 507 and len(small.tags()) == 3
+    list(small.pull("haneul-300k:q8_0"))  # the library is finite
+    small.delete("a")
+    small.delete("b")
+    small.copy(NAME, "c")
 
 
 def test_a_pull_that_is_left_leaves_nothing(small):
