@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 
@@ -21,6 +22,17 @@ def test_an_encoder_refuses_what_belongs_to_writing():
         load("all-MiniLM-L6-v2", task="text-embedding", generation={"temperature": 1})
     with pytest.raises(Unsupported, match="loaded for text-embedding and cannot generate"):
         load("all-MiniLM-L6-v2", task="text-embedding").generate(["hi"])
+
+
+def test_a_model_without_a_context_length_is_told(tmp_path):
+    from transformers import BloomConfig, BloomForCausalLM
+
+    shutil.copytree(ROOT / "models" / "haneul-300k", tmp_path, dirs_exist_ok=True)
+    BloomForCausalLM(BloomConfig(vocab_size=4096, hidden_size=32, n_layer=1, n_head=2)).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(CourseError, match="names no context length"):
+        load(tmp_path)
 
 
 def test_low_memory_loading_makes_no_second_copy(tmp_path):
