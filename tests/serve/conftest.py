@@ -4,21 +4,16 @@ import ollama
 import pytest
 from starlette.testclient import TestClient
 
-from course_lib.models import catalog
-from course_lib.models.gguf import cached_export
-from course_lib.models.gguf.writer import TYPES
 from course_lib.serve import discovery
 from course_lib.serve.app import application
 from course_lib.serve.store import Store
 from course_lib.serve.worker import Worker
+from tests.gguf_files import export_shipped_models
 
 
 @pytest.fixture(scope="session")
-def exports(tmp_path_factory):
-    """Write the GGUF files that tests pull here, where torch is imported: `pull` imports it anew for each."""
-    for model in catalog.shipped():
-        for weight_type in TYPES:
-            cached_export(catalog.verify_shipped(model), weight_type, tmp_path_factory.mktemp("unused"))
+def exports():
+    export_shipped_models()
 
 
 @pytest.fixture(scope="session")
