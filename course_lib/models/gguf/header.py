@@ -5,11 +5,15 @@ gguf.GGUFReader decodes the whole vocabulary, 14 seconds for 256,000 tokens; thi
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
 import mmap
 import struct
 from collections.abc import Collection
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from course_lib.models.files.headers import Tensor
@@ -42,17 +46,28 @@ def control_tokens(path: Path) -> list[str]:
     return [text for text, kind in pairs if kind == CONTROL]
 
 
+@functools.cache
+def gguf_constants() -> Any:
+    """Return the module gguf.constants by itself: the package would import NumPy, 11 MB of a server."""
+    package = importlib.util.find_spec("gguf")
+    assert package is not None and package.origin is not None
+    path = Path(package.origin).with_name("constants.py")
+    loader = SourceFileLoader("gguf_constants", str(path))
+    module = ModuleType(loader.name)
+    loader.exec_module(module)
+    return module
+
+
 def file_type(code: Any) -> str:
     """Return llama.cpp's name of a mixture of weight types, such as q4_k_m; "" for an unknown code.
 
     code: the field "general.file_type".
     """
-    from gguf import LlamaFileType
-
     try:
-        return LlamaFileType(code).name.lower().removeprefix("mostly_").removeprefix("all_")
+        name = str(gguf_constants().LlamaFileType(code).name)
     except ValueError:
         return ""
+    return name.lower().removeprefix("mostly_").removeprefix("all_")
 
 
 def read_header(path: Path, *, decode_arrays: bool | Collection[str] = False) -> Header:
@@ -143,16 +158,15 @@ class _Reader:
 
     def tensor(self, tensors: dict[str, Tensor]) -> None:
         """Add the next tensor to `tensors`, with its offset from the first tensor."""
-        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-
         name, dimensions = self.string(), self.value("<I")
         if name in tensors:
             raise ValueError(f"two tensors are named {name!r}")
         if dimensions > MAX_DIMENSIONS:
             raise ValueError(f"{name} has {dimensions:,} dimensions, over {MAX_DIMENSIONS}")
         *shape, code, offset = self.values(f"<{dimensions}QIQ")
-        kind = GGMLQuantizationType(code)
-        block, size = GGML_QUANT_SIZES[kind]
+        gguf = gguf_constants()
+        kind = gguf.GGMLQuantizationType(code)
+        block, size = gguf.GGML_QUANT_SIZES[kind]
         if shape and shape[0] % block:
             raise ValueError(
                 f"{name} has rows of {shape[0]:,} weights, not a multiple of {kind.name}'s {block}"
