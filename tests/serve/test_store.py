@@ -31,7 +31,7 @@ def completed(worker, request):
 
 
 @pytest.fixture
-def small(tmp_path, monkeypatch):
+def small(exports, tmp_path, monkeypatch):
     monkeypatch.setenv(
         "COURSE_MODELS_DIR", str(tmp_path / "none")
     )  # what this machine has pulled would be there
