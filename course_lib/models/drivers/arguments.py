@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
+from pathlib import Path
 from typing import Any, TypeVar
 
 from course_lib.errors import CourseError, check_text
@@ -46,6 +47,13 @@ def as_text(value: object, name: str) -> str:
         raise InputError(f"{name} is {_shown(value)}, where a text is expected", f"give a text for {name}")
     check_text(value)
     return value
+
+
+def as_folder(value: object) -> Path:
+    """The path of a folder in which `save` writes. Raises InputError for anything but a text or a path."""
+    if not isinstance(value, str | Path):
+        raise InputError(f"folder is {_shown(value)}, where a path is expected", 'save("./my-model")')
+    return Path(value).expanduser()
 
 
 def as_prompt(value: Prompt, name: str) -> Prompt:
