@@ -234,8 +234,6 @@ def verify_shipped(model: str) -> Path:
     if shipped_folder(model) or is_adapter(model):
         return verify(model)
     known = find(model)
-    if known and known.package:
-        return verify_pulled(known)
     if known and known.download_command:
         size = f"{known.download_bytes / 1e6:,.0f} MB to download"
         raise CourseError(f"{model} is not shipped with the course: {size}", known.download_command)
