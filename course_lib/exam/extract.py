@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -167,9 +167,10 @@ class SentenceReader:
 
     def _expected_shapes(self, topics: NDArray[np.float64], date: float) -> Mapping[str, float]:
         """Return the probabilities of the answer's shape. date: that of a question for a change's date."""
-        shapes = Counter({DATE: date})
+        shapes = defaultdict(float, {DATE: date})
         for chance, forms in zip((1 - date) * topics, self._topics.forms, strict=True):
-            shapes.update({name: chance * part for name, part in forms.items()})
+            for name, part in forms.items():
+                shapes[name] += float(chance) * part
         return shapes
 
     def _about(self, name: str, key: str) -> list[str]:
@@ -179,7 +180,7 @@ class SentenceReader:
     def _clearest_labels(self, name: str) -> NDArray[np.float64]:
         """Return, for each topic, how much of its label the clearest statement about a product has."""
         texts = {self._hide(text) for key in self._with[name] for text in self._about(name, key)}
-        return np.max([self._label_shares(text) for text in sorted(texts)], axis=0)
+        return np.asarray(np.max([self._label_shares(text) for text in sorted(texts)], axis=0))
 
     def _shares_of_labels(self, text: str) -> NDArray[np.float64]:
         """Return the share of each topic's label that a text has."""

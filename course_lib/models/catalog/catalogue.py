@@ -164,7 +164,8 @@ def _catalogue() -> _Catalogue:
     import yaml
 
     document = yaml.safe_load((Path(__file__).parent / "catalog.yaml").read_text("utf-8"))
-    models, parts = {}, {}
+    models: dict[str, Entry] = {}
+    parts: dict[str, Entry] = {}
     for tier, listed in [*document["models"].items(), ("", document["parts"])]:
         for name, fields in listed.items():
             lists = {key: tuple(fields.get(key, ())) for key in ("languages", "good_at")}
