@@ -38,10 +38,7 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
     shapes = {name: tensor.shape for header in headers for name, tensor in header.items()}
     is_part = isinstance(auto_class, type) and issubclass(auto_class, PreTrainedModel)
     with quiet():
-        model_class = auto_class
-        if not is_part:
-            with torch.device("meta"):
-                model_class = type(auto_class.from_config(settings, trust_remote_code=False))
+        model_class = auto_class if is_part else _model_class(auto_class, settings)
         model, found = model_class.from_pretrained(
             None,
             config=settings,
@@ -61,6 +58,16 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
         what = f"{folder.name}: {name} has the shape {tuple(actual)}; by config.json it is {tuple(expected)}"
         raise CourseError(what, "use the config.json that was saved with these weights")
     refuse_integers(folder.name, headers, model.state_dict())
+
+
+def _model_class(auto_class: Any, settings: Any) -> Any:
+    """The class of the model that `auto_class` would build. Raises transformers' error if it knows none."""
+    from transformers.models.auto.auto_factory import _get_model_class
+
+    mapping = auto_class._model_mapping
+    if type(settings) not in mapping:
+        auto_class.from_config(settings, trust_remote_code=False)
+    return _get_model_class(settings, mapping)
 
 
 def check_depth(folder: Path) -> None:
