@@ -10,10 +10,12 @@ import pytest
 from course_lib.chapters import read_notebook
 from course_lib.learn.budget import declared_budget
 from tests.affected import affected, changed_files
+from tests.gguf_files import export_shipped_models
 
 pytest_plugins = ["tests.notebooks.runner", "tests.real_models"]
 LAST_TIME = "course/seconds"  # in pytest's cache: file -> seconds that its tests took
 SLOWEST = "course/slowest"  # in pytest's cache: the 30 slowest tests of the last whole run
+WHOLE_RUN = 1000  # tests, at least
 _seconds: Counter[str] = Counter()
 _tests: Counter[str] = Counter()
 
@@ -63,8 +65,13 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: -seconds.get(_file(item.nodeid), 0))
 
 
-def pytest_collection_finish():
-    """Leave what is there now out of garbage collections: every training makes a full one, of 0.6 s."""
+def pytest_collection_finish(session):
+    """Leave what is there now out of garbage collections: every training makes a full one, of 0.6 s.
+
+    The first worker of a whole run writes the GGUF files that chapters and tests pull.
+    """
+    if os.environ.get("PYTEST_XDIST_WORKER") == "gw0" and len(session.items) >= WHOLE_RUN:
+        export_shipped_models()
     gc.collect()
     gc.freeze()
 
@@ -78,7 +85,7 @@ def pytest_sessionfinish(session):
     config = session.config
     if _cache(config) and not hasattr(config, "workerinput"):
         _cache(config).set(LAST_TIME, _last_time(config) | _seconds)
-        if len(_tests) >= 1000:
+        if len(_tests) >= WHOLE_RUN:
             _cache(config).set(SLOWEST, _tests.most_common(30))
 
 

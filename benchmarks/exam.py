@@ -68,7 +68,7 @@ def refusals() -> None:
 def thresholds(logits: np.ndarray[Any, Any], right: list[bool], answerable: list[bool]) -> None:
     """Show what each threshold does: right answers given, and refusals of what has no answer."""
     asked, shown = np.array(answerable), []
-    for lowest in (-2.0, -1.5, -1.0, -0.7, -0.4, 0.0, 0.4, 0.8, 1.2, 1.6):
+    for lowest in (-2.0, -1.5, -1.0, -0.7, -0.4, 0.0, 0.4, 0.8, 1.25, 1.6, 2.0):
         kept = logits >= lowest
         given, points = (
             (kept & np.array(right))[asked].mean(),
@@ -106,7 +106,9 @@ def korean() -> None:
         short = [q for q in questions if not q.options and len(reader.named(q.question)) == 1]
         read = found if name == "practice" else {q.id: reader.candidates(q.question) for q in short}
         best = [max(read[q.id], key=lambda c: float(weights @ c.signals)) for q in short]
-        rows = [reader.support(q.question, b) for q, b in zip(short, best, strict=True)]
+        rows = [
+            reader.support(q.question, float(weights @ b.signals)) for q, b in zip(short, best, strict=True)
+        ]
         answerable = [q.kind != "refuse" for q in short]
         if judge is None:
             judge = LogisticRegression(class_weight="balanced").fit(rows, answerable)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 from course_lib.atomic import atomic_write_text
 from course_lib.data import CHAPTERS, WORKSPACE, restore
 from course_lib.errors import CourseError
+from course_lib.lazy import jsonschema_validators
 
 
 def all_chapters(folder: Path = CHAPTERS) -> list[Path]:
@@ -34,9 +34,7 @@ def chapter_path(number: str) -> Path:
 
 def read_notebook(path: Path) -> Any:
     """Read a notebook. Raises CourseError, with the reason, if the file is not a valid notebook."""
-    # jsonschema checks international web addresses with a grammar that takes a second to compile. Notebooks
-    # need none of that, so the package is hidden from it.
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    jsonschema_validators()  # before nbformat imports all of it
     import nbformat
 
     try:

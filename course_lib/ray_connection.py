@@ -57,7 +57,10 @@ def connected(address: str) -> Iterator[Any]:
             what = "Ray was imported before, so it would listen on all interfaces"
             raise CourseError(what, "start Python again, and do not import ray yourself")
         _address = address
-        yield ray
+        try:
+            yield ray
+        finally:
+            _address = ""  # a later connection is the caller's own
 
 
 def _start(ray: Any, options: dict[str, Any]) -> None:

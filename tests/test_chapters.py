@@ -14,21 +14,29 @@ FORKING = """
 import os, sys, time
 memory = bytearray(200_000_000)
 memory[::4096] = b"x" * len(memory[::4096])  # the pages are there
+longest = 0
 for _ in range(int(sys.argv[1])):
+    begun = time.monotonic()
     if os.fork() == 0:
         time.sleep(float(sys.argv[2]))
         os._exit(0)
     os.wait()
+    longest = max(longest, time.monotonic() - begun)
     time.sleep(0.13)
+print(longest)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 @pytest.mark.parametrize(("children", "seconds", "least", "most"), [(25, 0.005, 200, 300), (1, 1, 400, 500)])
 def test_a_child_counts_if_it_lasts(children, seconds, least, most):
-    process = subprocess.Popen([sys.executable, "-c", FORKING, str(children), str(seconds)])
-    with PeakMemory(process.pid) as peak:
-        process.wait()
+    command = [sys.executable, "-c", FORKING, str(children), str(seconds)]
+    for _ in range(5):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        with PeakMemory(process.pid) as peak:
+            longest = float(process.communicate()[0])
+        if longest < seconds + 0.03:  # on a busy machine a short child may last, and then it rightly counts
+            break
     assert least * MB < peak.bytes < most * MB
 
 

@@ -106,6 +106,12 @@ def test_every_time_is_a_dot_and_the_median_a_bar():
     assert [t.get_text() for t in axes.get_yticklabels()] == ["cold", "warm"]
 
 
+@pytest.mark.parametrize("values", [{}, {"cold": [], "warm": [1.0]}])
+def test_a_row_of_dots_without_a_value_is_refused(values):
+    with pytest.raises(ValueError, match="no values to draw"):
+        dots(values, x="", title="")
+
+
 def test_a_picture_shows_itself_as_png():
     assert dots({"a": [1.0]}, x="", title="").png().startswith(b"\x89PNG")
 

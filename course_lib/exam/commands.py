@@ -89,7 +89,7 @@ def _show_rules(args: argparse.Namespace) -> int:
 def _terms(model: str) -> str:
     from course_lib.models import catalog
 
-    entry = catalog.entry(model)
+    entry = catalog.parts().get(model) or catalog.entry(model)
     published = f", published {entry.published}" * bool(entry.published)
     return f"{entry.model}, {entry.licence}{published}; {entry.terms.note}"
 

@@ -2,21 +2,26 @@
 
 The course's models read English only. A question names a product; the passages with that name are read. Each
 text in them that may be an answer gets a score, from a few signals such as whether it has the form that is
-asked for (Rajpurkar et al. 2016, arXiv:1606.05250, had such a reader beside SQuAD). An option must stand in
-the passages, a short answer is copied. An answer that too little speaks for becomes a refusal.
+asked for (Rajpurkar et al. 2016, arXiv:1606.05250, had such a reader beside SQuAD). A classifier tells the
+topic of the question (`rag.korean_topics`), which has a label and the forms of its answers. An option must
+stand in the passages, a short answer is copied. An answer that too little speaks for becomes a refusal.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from course_lib.exam.questions import ExamQuestion
-from course_lib.exam.statements import NUMBER, asked, form, names, spans, statements
+from course_lib.exam.statements import NUMBER, asked, form, names, shape, spans, statements
+from course_lib.rag.korean_topics import korean_topics
 from course_lib.rag.prompt import REFUSAL
 from course_lib.retrieval import BM25, Tokenizer
 
@@ -25,13 +30,17 @@ EARLIER = re.compile(r"예전|이전|[^다]전에|지난|바뀌기|였나|었나
 WAS = re.compile(r"전에|그때|[였었]|원래|옛|예전|종전|까지의|까지는")  # says what was valid before
 EXCEPT = re.compile(r"아닌|않[는은]|아니|빼면|제외")
 LESS = re.compile(r"더 (?:낮|짧|작|적|이른|빠|싼|싸)")
+UNTRUE = re.compile(r"[^:]+: .+")  # options of a question for the line that is wrong
+DATE = "년월일"  # the form of a date
 LEAST = -7.0  # of the log-probability of a form
+STATED = 0.6  # share of a topic's label, from which on a statement counts as one about the topic
+SMOOTHING = 0.01  # keeps the log-odds of 0 and 1 finite
 # Weights of the signals of a text (see `Candidate`), and of a refusal's, then its intercept: fitted to the
 # practice questions by `python -m benchmarks.exam korean`.
-WEIGHTS = (0.59, 8.24, 9.14, 2.17, 5.16, -27.33, 8.95, 2.02)
-SUPPORT = (0.552, 2.009)
-INTERCEPT = -3.72
-LOWEST = 0.0  # a short answer whose logit is below this becomes a refusal; chosen on practice questions
+WEIGHTS = (0.82, 3.88, 0.93, 1.91, 9.69, -31.76, 5.04, 2.0, 2.19, 2.99, 1.47)
+SUPPORT = (0.157, 0.203, 0.76)
+INTERCEPT = -3.69
+LOWEST = 1.25  # a lower logit becomes a refusal: so do 96% of the practice questions without an answer
 
 
 class Candidate(NamedTuple):
@@ -40,7 +49,8 @@ class Candidate(NamedTuple):
     The log-probability of its form after the question; whether the question's words ask for that form; the
     share of the question that stands just before it; whether a copula follows; whether it was valid earlier
     and the question asks for that; the share of the question in its statement, where the question makes an
-    exception; the same anywhere; and that of its passage, relative to the best passage.
+    exception; the same anywhere; that of its passage, relative to the best passage; the share of the topic's
+    label in the statement, and just before the text; and the log-probability of the form, given the topic.
     """
 
     text: str
@@ -55,6 +65,7 @@ class SentenceReader:
     ) -> None:
         whole = {key: f"{titles[key]}\n{text}" for key, text in passages.items()}
         self.names = names(whole.values())
+        self._any_name = re.compile("|".join(map(re.escape, self.names)) or r"(?!)")
         self._with = {name: [key for key, text in whole.items() if name in text] for name in self.names}
         self._statements = {key: list(statements(text)) for key, text in passages.items()}
         tokenizer = Tokenizer("bigrams", stop_words=True)
@@ -66,6 +77,15 @@ class SentenceReader:
         count = Counter(token for text in said for token in self._tokens(text))
         self._rarity = {token: math.log(1 + len(said) / n) for token, n in count.items()}
         self._forms = self._fit_forms(said, practice)
+        self._topics = korean_topics()
+        self._labels = [self._tokens(label) for label in self._topics.labels]
+        self._column = {token: n for n, token in enumerate(sorted(frozenset().union(*self._labels)))}
+        self._label_weights = np.array(
+            [[self._weighed(label, frozenset([token])) for token in self._column] for label in self._labels]
+        )
+        self._kinds = np.array([topic.partition(".")[0] for topic in self._topics.names])
+        self._label_shares = lru_cache(maxsize=50_000)(self._shares_of_labels)
+        self._clearest = cache(self._clearest_labels)
 
     def find(self, question: str) -> list[str]:
         """Return the ids of the passages that are read: those with its name, else the best three."""
@@ -85,6 +105,8 @@ class SentenceReader:
         """Return an option, a copied text, or REFUSAL."""
         text = question.question
         if question.options:
+            if all(UNTRUE.fullmatch(option) for option in question.options) and self.named(text):
+                return self._untrue(self.named(text)[0], question.options)
             best = self.best(text, question.options)
             return best.text if best else question.options[0]
         about = self.named(text)
@@ -103,34 +125,72 @@ class SentenceReader:
 
         read: ids of the passages; None for those that `find` returns.
         """
-        name, bare = "".join(self.named(question)[:1]), self._hide(question)
-        words, found = self._tokens(bare), self.find(question) if read is None else read
+        bare, found = self._hide(question), self.find(question) if read is None else read
+        words, name = self._tokens(bare), "".join(self.named(question)[:1])
         forms = dict(zip(self._forms.classes_, self._forms.predict_log_proba([bare])[0], strict=True))
+        topics = self.topics(question)
+        shapes = self._expected_shapes(topics, math.exp(forms.get(DATE, LEAST)))
+        earlier, excepted = bool(EARLIER.search(question)), bool(EXCEPT.search(question))
+        likely = [int(topic) for topic in np.flatnonzero(topics > SMOOTHING)]
         shares = {key: self._share(words, self._passages[key]) for key in found}
         most = max(shares.values(), default=0) or 1
-        rated = [
-            (self._share(words, self._hide(text)), key, text)
-            for key in found
-            for text in self._statements[key]
-            if name in text or not any(other in text for other in self.names)
-        ]
         result = []
-        for share, key, text in rated:
-            for start, span in _options_in(text, options) if options else spans(text):
-                before, after = text[:start], text[start + len(span) :]
-                was = bool(EARLIER.search(question) and WAS.search(before[-14:] + after[:6]))
-                signals = (
-                    max(forms.get(form(span), LEAST), LEAST),
-                    asked(question, span),
-                    self._share(words, self._hide(before[-12:])),
-                    float(bool(COPULA.match(after))),
-                    float(was),
-                    share if EXCEPT.search(question) else 0.0,
-                    share,
-                    shares[key] / most,
-                )
-                result.append(Candidate(span, signals))
+        for key in found:
+            for text in self._about(name, key):
+                share, label = self._share(words, self._hide(text)), self._label_shares(self._hide(text))
+                for start, span in _options_in(text, options) if options else spans(text):
+                    before, after = text[:start], text[start + len(span) :]
+                    signals = (
+                        max(forms.get(form(span), LEAST), LEAST),
+                        asked(question, span),
+                        self._share(words, self._hide(before[-12:])),
+                        float(bool(COPULA.match(after))),
+                        float(earlier and bool(WAS.search(before[-14:] + after[:6]))),
+                        share if excepted else 0.0,
+                        share,
+                        shares[key] / most,
+                        float(topics @ label),
+                        sum(topics[topic] * self._label_before(topic, before) for topic in likely),
+                        max(math.log(shapes.get(shape(span), 0) + 1e-9), LEAST),
+                    )
+                    result.append(Candidate(span, signals))
         return result
+
+    def topics(self, question: str) -> NDArray[np.float64]:
+        """Return the probabilities of the topics asked for: those of the product's kind, or all of them."""
+        chances = self._topics.asked([self._hide(question)])[0].astype(float)
+        for name in self.named(question)[:1]:
+            clearest = self._clearest(name)
+            kind = max(sorted(set(self._kinds)), key=lambda kind: clearest[self._kinds == kind].sum())
+            chances *= self._kinds == kind
+        return np.asarray(chances / chances.sum())
+
+    def _expected_shapes(self, topics: NDArray[np.float64], date: float) -> Mapping[str, float]:
+        """Return the probabilities of the answer's shape. date: that of a question for a change's date."""
+        shapes = defaultdict(float, {DATE: date})
+        for chance, forms in zip((1 - date) * topics, self._topics.forms, strict=True):
+            for name, part in forms.items():
+                shapes[name] += float(chance) * part
+        return shapes
+
+    def _about(self, name: str, key: str) -> list[str]:
+        """Return the statements of a passage that have this name, or none."""
+        return [text for text in self._statements[key] if name in text or not self._any_name.search(text)]
+
+    def _clearest_labels(self, name: str) -> NDArray[np.float64]:
+        """Return, for each topic, how much of its label the clearest statement about a product has."""
+        texts = {self._hide(text) for key in self._with[name] for text in self._about(name, key)}
+        return np.asarray(np.max([self._label_shares(text) for text in sorted(texts)], axis=0))
+
+    def _shares_of_labels(self, text: str) -> NDArray[np.float64]:
+        """Return the share of each topic's label that a text has."""
+        columns = [self._column[token] for token in self._tokens(text) if token in self._column]
+        return np.asarray(self._label_weights[:, columns].sum(axis=1))
+
+    def _label_before(self, topic: int, before: str) -> float:
+        """Return the share of a topic's label that stands just before a text."""
+        room = len(self._topics.labels[topic]) + 8
+        return self._weighed(self._labels[topic], self._tokens(self._hide(before[-room:])))
 
     def best(
         self, question: str, options: Sequence[str] = (), read: Sequence[str] | None = None
@@ -138,19 +198,24 @@ class SentenceReader:
         """Return the candidate with the highest score, or None where there is none."""
         return max(self.candidates(question, options, read), key=score, default=None)
 
-    def support(self, question: str, best: Candidate) -> tuple[float, float]:
+    def support(self, question: str, best: float) -> tuple[float, float, float]:
         """Return what tells whether the passages answer a question; see SUPPORT.
 
-        It is the highest BM25 score of them, without names, and whether the answer has the form asked for.
+        It is the highest BM25 score of them, without names; the score of the best answer; and the log-odds
+        that a statement about the product has the label of the topic.
         """
-        scores = self._search.scores(self._hide(question))
-        return max((scores[key] for key in self.find(question)), default=0.0), best.signals[1]
+        scores, stated = self._search.scores(self._hide(question)), 0.0
+        for name in self.named(question)[:1]:
+            stated = float(self.topics(question) @ (self._clearest(name) >= STATED))
+        odds = math.log((stated + SMOOTHING) / (1 - stated + SMOOTHING))
+        return max((scores[key] for key in self.find(question)), default=0.0), best, odds
 
     def _short(self, question: str) -> str:
         best = self.best(question)
         if best is None:
             return REFUSAL
-        logit = INTERCEPT + sum(w * v for w, v in zip(SUPPORT, self.support(question, best), strict=True))
+        signals = self.support(question, score(best))
+        logit = INTERCEPT + sum(w * v for w, v in zip(SUPPORT, signals, strict=True))
         return best.text if logit >= LOWEST else REFUSAL
 
     def _compared(self, question: str, about: Sequence[str]) -> str:
@@ -160,16 +225,28 @@ class SentenceReader:
             return REFUSAL
         return (min if LESS.search(question) else max)(zip(values, about, strict=True))[1]
 
+    def _untrue(self, name: str, options: Sequence[str]) -> str:
+        """Return the option "label: value" whose value no statement about the product has with the label."""
+        texts = [text for key in self._with[name] for text in self._about(name, key)]
+
+        def stands(option: str) -> float:
+            label, value = option.split(": ", 1)
+            shares = [self._share(self._tokens(label), text) for text in texts if _options_in(text, [value])]
+            return max(shares, default=-1.0)
+
+        return min(options, key=stands)
+
     def _hide(self, text: str) -> str:
-        for name in self.names:
-            text = text.replace(name, " ")
-        return text
+        return self._any_name.sub(" ", text)
 
     def _share(self, words: frozenset[str], text: str) -> float:
         """Return the share of a question's tokens that a text has, rare ones counted more."""
+        return self._weighed(words, self._tokens(text))
+
+    def _weighed(self, words: frozenset[str], tokens: frozenset[str]) -> float:
         unknown = math.log(1 + len(self._rarity))
         weight = {word: self._rarity.get(word, unknown) for word in words}
-        return sum(weight[word] for word in words & self._tokens(text)) / (sum(weight.values()) or 1)
+        return sum(weight[word] for word in words & tokens) / (sum(weight.values()) or 1)
 
     def _fit_forms(self, said: Sequence[str], practice: Sequence[ExamQuestion]) -> Any:
         """Return a classifier of forms, from what stands before the handbook's numbers, and from practice."""

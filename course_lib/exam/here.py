@@ -1,4 +1,7 @@
-"""This machine as a card: its bandwidth and operations measured, its efficiency that of a timed model."""
+"""This machine's processor, described as a graphics card is (exam/cards.py), for plans of exams.
+
+Memory bandwidth and FLOP/s are measured, and so are the tokens/s of a loaded model on it.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,15 @@ if TYPE_CHECKING:
     from course_lib.models.drivers.engine import Engine
 
 THIS_MACHINE = "this machine"
-LEAST_TIMED = 16  # tokens of an answer, so that noise is shorter than the answer
+MIN_ANSWER_TOKENS = 16  # so that the noise of a timing is small beside the time of the answer
 SENTENCE = "The annual fee of the card is KRW 24,000, and it comes with travel insurance. "
 
 
 def this_machine() -> Card:
-    """Measure this machine's processor, in about two seconds; it has no runs yet.
+    """Measure this machine's processor, in about two seconds; no model has been timed on it yet.
 
-    Bandwidth: of a matrix of 256 MB times a vector. Operations: of two matrices of 1,024 x 1,024, in 32 bits.
+    Bandwidth: of a matrix of 256 MiB times a vector, larger than most caches. FLOP/s: of the product of two
+    matrices of 1,024 x 1,024 numbers of 32 bits.
     """
     import psutil
     import torch
@@ -55,29 +59,41 @@ def calibrated(
     for r in measured.rounds:
         read, written = round(r.read / measured.prompts), round(r.written / measured.prompts)
         runs.append(Run(model, planned.weight_format, "read", read, r.read / r.short, **more))
-        if r.long > r.short:  # noise can be longer than a short answer
+        # r.short and r.long: seconds of an answer of one token, and of all r.written tokens. r.read: tokens
+        # of the prompts. On a busy machine the short one may take longer: then the round tells no speed.
+        if r.long > r.short:
             speed = r.written / (r.long - r.short)
             runs.append(Run(model, planned.weight_format, "write", written, speed, context=read, **more))
     return replace(card, runs=tuple(runs))
 
 
 def timed_here(engine: Engine, model: Model, exam: Exam) -> tuple[Card, str, Driver]:
-    """Time a loaded model on a prompt and an answer as long as the exam's, and return this machine as a card.
+    """Time a loaded model on a prompt and an answer as long as the exam's; describe this machine as a card.
 
-    Also return the format of the weights as they are computed with, and the driver. Raises CourseError for an
-    engine whose weights are in another program.
+    Also return the format of the weights in memory, and the driver. Raises CourseError for an engine that
+    runs in a server, whose weights are not known, and for one on another device than the processor.
     """
     drivers: dict[str, Driver] = {"huggingface": "huggingface", "llamacpp": "llamacpp"}
     if engine.driver not in drivers:
-        what = f"{engine.name} runs with {engine.driver}, which does not tell what it reads"
+        what = f"{engine.name} runs with {engine.driver}, which does not tell the format of its weights"
         raise CourseError(what, 'load(model, driver="llamacpp")')
+    if engine.device != "cpu":
+        what = f"{engine.name} runs on {engine.device}; only this machine's processor is measured"
+        raise CourseError(what, 'load(model, device="cpu"), or plan_exam(model, card("RTX 4090"), exam)')
     driver = drivers[engine.driver]
     chosen: str | None = engine.spec.quantization
-    if chosen == "none":  # else a file's own format, as that of a .gguf file
-        chosen = {32: "float32", 16: "bfloat16"}.get(round(8 * engine.weight_bytes / engine.parameters))
+    if chosen == "none":  # whole weights, or a .gguf file with a format of its own, which `plan` finds (None)
+        chosen = {32: "float32", 16: _half(engine)}.get(round(8 * engine.weight_bytes / engine.parameters))
     planned = plan(model, chosen, driver=driver)
-    prompt = SENTENCE * max(1, round(exam.prompt_tokens / engine.count_tokens(SENTENCE)))
-    tokens = max(LEAST_TIMED, exam.answer_tokens)
+    once, eleven = (engine.count_tokens(SENTENCE * n) for n in (1, 11))  # a chat template is in both
+    each = (eleven - once) / 10
+    prompt = SENTENCE * max(1, round((exam.prompt_tokens - (once - each)) / each))
+    tokens = max(MIN_ANSWER_TOKENS, exam.answer_tokens)
     measured = measure_engine(engine, [prompt], new_tokens=tokens, repeats=5)
     card = calibrated(this_machine(), model, measured, weight_format=planned.weight_format, driver=driver)
     return card, planned.weight_format, driver
+
+
+def _half(engine: Engine) -> str | None:
+    """The name of the 16-bit type of the weights in transformers; None for a file of llama.cpp."""
+    return str(engine.model.dtype).removeprefix("torch.") if hasattr(engine, "model") else None

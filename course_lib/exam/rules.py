@@ -38,7 +38,7 @@ class Rules(BaseModel):
         """
         if any(model.lower().startswith(name.lower()) for name in self.by_api):
             return [self._quote("by_api", f"{model} is offered by an API only")]
-        entry = catalog.find(model)
+        entry = catalog.find(model) or catalog.parts().get(model)
         if entry is None:
             return [f"{model} is not in the catalogue: nobody here knows its licence and date"]
         against = []

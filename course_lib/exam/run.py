@@ -7,6 +7,7 @@ contest.
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from statistics import median
+from statistics import median_low
 from typing import Any
 
 from course_lib import checkpoint
@@ -26,12 +27,12 @@ from course_lib.rag.prompt import REFUSAL
 PATIENCE = 4.0  # a question may take so many times its share of the time that is left
 REMEMBERED = 20  # answers by which the speed of a system is estimated
 MAX_CHARACTERS = 500  # of a written answer
-_RUN = "course exam run --out exam-run"
+_COMMAND = "course exam run --out exam-run"
 
 
 @dataclass
 class System:
-    """A way to answer: a function from a question to the answer's text. maximum: characters of an answer."""
+    """A way to answer: a function from a question to the answer's text."""
 
     name: str
     answer: Callable[[ExamQuestion], str]
@@ -40,8 +41,8 @@ class System:
 
     @property
     def expected(self) -> float:
-        """The median seconds of its last answers; 0 before the first one."""
-        return median(self._seconds[-REMEMBERED:]) if self._seconds else 0.0
+        """The median seconds of its last answers; 0 before the second, since the first may load a model."""
+        return median_low(self._seconds[-REMEMBERED:]) if len(self._seconds) > 1 else 0.0
 
     @property
     def busy(self) -> bool:
@@ -49,7 +50,9 @@ class System:
         return self._late is not None and self._late.is_alive()
 
     def ask(self, question: ExamQuestion, seconds: float) -> str:
-        """Return its answer. Raises TimeoutError if it takes longer, and whatever it raises."""
+        """Return its answer. Raises TimeoutError if it takes longer, TypeError if its answer is not a text,
+        and whatever it raises.
+        """
         result: list[Any] = []
 
         def call() -> None:
@@ -69,7 +72,9 @@ class System:
         text, error = result[0]
         if error is not None:
             raise error
-        return str(text)
+        if not isinstance(text, str):
+            raise TypeError(f"the system returned {text!r:.80}, which is no text")
+        return text
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def run_exam(
     """
     from tqdm.auto import tqdm
 
-    if not systems or not questions or not minutes > 0:
+    if not systems or not questions or not 0 < minutes < math.inf:
         what = f"{len(questions)} questions, {len(systems)} systems, {minutes} minutes"
         raise CourseError(what, "run_exam(questions, [System('guess', guess)], output, minutes=270)")
     header = _header(questions, systems, minutes)
@@ -143,7 +148,9 @@ def _answer(
     left: seconds of the exam. to_answer: the questions left, this one included.
     """
     failed = []
-    shown = replace(question, answer=None, kind="")
+    shown = replace(
+        question, answer=None, kind=""
+    )  # the kind of some questions says that they have no answer
     end = time.monotonic() + left
     for system in systems:
         share = (end - time.monotonic()) / to_answer
@@ -156,9 +163,9 @@ def _answer(
             failed.append(f"{system.name}: {slow}")
         else:
             try:
-                answer = _acceptable(question, system.ask(shown, PATIENCE * share))
-                return answer, system.name, tuple(failed)
-            except Exception as error:  # whatever it is, the exam goes on
+                text = system.ask(shown, min(PATIENCE * share, end - time.monotonic()))
+                return _acceptable(question, text), system.name, tuple(failed)
+            except (Exception, SystemExit) as error:  # whatever it is, the exam goes on
                 failed.append(f"{system.name}: {type(error).__name__}: {error}"[:300])
     return guess(question), "guess", tuple(failed)
 
@@ -170,10 +177,13 @@ def _acceptable(question: ExamQuestion, text: str) -> str:
     """
     text = text.strip()
     if question.options:
-        plain = normalise(without_letter(text))
-        for option in question.options:
-            if normalise(option) == plain:
-                return option
+        for plain in (
+            normalise(text),
+            normalise(without_letter(text)),
+        ):  # an option may end in a letter itself
+            for option in question.options:
+                if normalise(option) == plain:
+                    return option
         raise ValueError(f"{text!r:.80} is none of the {len(question.options)} options")
     if not text or len(text) > MAX_CHARACTERS:
         raise ValueError(f"an answer of {len(text)} characters; from 1 to {MAX_CHARACTERS} are allowed")
@@ -189,10 +199,12 @@ def _header(questions: Sequence[ExamQuestion], systems: Sequence[System], minute
 def read_given(output: Path) -> list[Given]:
     """Return the answers in a checkpoint, which may still be written to. Raises CourseError if it is none."""
     try:
-        lines = output.read_bytes().split(b"\n")[1:-1]  # between the header and an unfinished line
+        header, *lines = output.read_bytes().split(b"\n")[:-1]  # without an unfinished line
+        if "exam" not in json.loads(header):
+            raise ValueError("its first line does not describe an exam")
         return [_given(line) for line in lines]
-    except (OSError, ValueError, TypeError) as error:
-        raise CourseError(f"{output} is no checkpoint of an exam: {error}", _RUN) from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CourseError(f"{output} is no checkpoint of an exam: {error}", _COMMAND) from error
 
 
 def _given(line: bytes | str) -> Given:
@@ -204,19 +216,19 @@ def _resume(output: Path, header: dict[str, Any]) -> list[Given]:
     """Return the answers in the checkpoint, and cut off a line that was not finished."""
     what = f"{output} belongs to another exam, to other systems or to another time limit"
     foreign = CourseError(what, "give the run a file or folder of its own, or repeat the earlier run exactly")
-    with _told(output):
+    with _disk_errors(output):
         lines = checkpoint.resume(output, header, foreign, batch_size=1, total=header["questions"])
     return [_given(line) for line in lines]
 
 
 def _append(output: Path, row: dict[str, Any]) -> None:
     line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()  # half surrogates
-    with _told(output):
+    with _disk_errors(output):
         checkpoint.append(output, [line])
 
 
 @contextmanager
-def _told(output: Path) -> Iterator[None]:
+def _disk_errors(output: Path) -> Iterator[None]:
     """Turn an error of the disk into a CourseError."""
     try:
         yield

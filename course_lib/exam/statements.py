@@ -54,6 +54,15 @@ def form(text: str) -> str:
     return re.sub(r"[A-Z]+", "A", re.sub(r"[\d.,\s억만천]", "", text))
 
 
+def shape(text: str) -> str:
+    """Return the form of an answer; without a number, "이름" for one word as long as a person's name.
+
+    >>> shape("3영업일"), shape("한민서"), shape("모바일 신분증")
+    ('영업일', '이름', '')
+    """
+    return form(text) or ("이름" if re.fullmatch(r"[가-힣]{3}", text) else "")
+
+
 def asked(question: str, text: str) -> float:
     """Return 1 if a text has the first form that a question asks for, 1/2 for the second, ..., 0 for none."""
     forms = [form for words, form in FORMS if words.search(question)]

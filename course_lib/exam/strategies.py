@@ -35,15 +35,20 @@ Answer = Callable[[ExamQuestion], str]
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to answer. roles: of the models that it uses. make: return the function that answers."""
+    """A way to answer.
+
+    roles: of the models that it uses. make: return the function that answers. parts: weights of the course
+    that it uses beside them.
+    """
 
     about: str
     roles: tuple[str, ...]
     make: Callable[[], Answer]
+    parts: tuple[str, ...] = ()
 
     def models(self) -> tuple[str, ...]:
-        """Return the names of its models in this tier (the set of models that COURSE_TIER chooses)."""
-        return tuple(role(name).model for name in self.roles)
+        """Return the names of its models in this tier (the set that COURSE_TIER chooses), and its parts."""
+        return (*(role(name).model for name in self.roles), *self.parts)
 
 
 @functools.cache
@@ -146,6 +151,7 @@ STRATEGIES = {
         "memory or reading, whichever a classifier expects to be right",
         ("knowledge", "embed", "embed-tokens"),
         _best,
+        ("haneul-topics",),
     ),
 }
 

@@ -99,7 +99,7 @@ class Peer:
         """Return the result of `reader`, which reads a message. Raises Broken if the message is malformed."""
         try:
             return reader()
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError, ArithmeticError) as error:
             raise Broken(f"{type(error).__name__}: {error}") from error
 
     def _refer(self, value: Any) -> dict[str, int]:

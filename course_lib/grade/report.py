@@ -14,7 +14,7 @@ from course_lib.atomic import atomic_folder, atomic_write_text
 from course_lib.errors import CourseError
 from course_lib.grade.answers import course_chapters, exercise_ids
 from course_lib.grade.run import Graded
-from course_lib.grade.similar import like, solutions
+from course_lib.grade.similar import matching_submissions, solutions
 from course_lib.learn.exercises import find_exercise
 
 Row = Sequence[object]
@@ -64,7 +64,7 @@ def collect(graded: Sequence[Graded], only: Sequence[str]) -> Grades:
         if number in (only or answered)
     }
     sources = {one.submission.source: one.answered() for one in graded}
-    return Grades(graded, chapters, like(sources, solutions(frozenset(chapters))))
+    return Grades(graded, chapters, matching_submissions(sources, solutions(frozenset(chapters))))
 
 
 def write_tables(grades: Grades, out: Path) -> list[Path]:

@@ -81,7 +81,9 @@ def grade(
     }
     done = _resume(journal, only, limits)
     graded = {label: done[key] for label, key in keys.items() if key in done}
-    print(f"{len(found)} submissions, {len(graded)} of them graded before.", flush=True)
+    print(
+        f"{len(found)} submission{'s' * (len(found) != 1)}, {len(graded)} of them graded before.", flush=True
+    )
     if len(graded) < len(found):
         _check_numpy(limits)
     with _pool(min(workers or os.cpu_count() or 1, max(1, len(found) - len(graded)))) as pool:

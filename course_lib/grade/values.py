@@ -110,11 +110,17 @@ def decode(value: Any, resolve: Callable[[dict[str, Any]], Any]) -> Any:
         "ellipsis": lambda: ...,
         "bytes": lambda: base64.b64decode(content),
         "complex": lambda: complex(*content),
-        "fraction": lambda: Fraction(*content),
+        "fraction": lambda: Fraction(*map(_whole, content)),  # Fraction("1e999999999") computes for hours
         "range": lambda: range(*content),
         "foreign": lambda: _class(str(value["class"]), Foreign)(str(content)),
     }
     return makers[kind]() if kind in makers else resolve(value)
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{value!r:.60} is no whole number")
+    return value
 
 
 def _decode_array(value: dict[str, Any], data: bytes) -> Any:

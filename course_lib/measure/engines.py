@@ -183,10 +183,14 @@ def _length_options(engine: Engine, tokens: int) -> dict[str, Any]:
 def _uncached(prompt: Any) -> Any:
     """Put six random digits in front of a prompt (a text or a list of messages).
 
-    Prompt caches reuse only common prefixes, so the digits make them useless.
+    Prompt caches reuse only common prefixes, so the digits make them useless. What is neither is returned as
+    it is: the engine says what is wrong with it.
     """
     number = f"{random.randrange(10**6):06d} "
     if isinstance(prompt, str):
         return number + prompt
-    first, *others = prompt
-    return [{**first, "content": number + first["content"]}, *others]
+    try:
+        first, *others = prompt
+        return [{**first, "content": number + first["content"]}, *others]
+    except (TypeError, ValueError, KeyError):
+        return prompt

@@ -29,8 +29,8 @@ class Estimate:
 
     @property
     def noisy(self) -> bool:
-        """Whether the interval is infinite, or wider than NOISY times the value."""
-        return not math.isfinite(self.high) or self.high - self.low > NOISY * self.value
+        """Whether the interval is infinite, or wider than NOISY times the value's size."""
+        return not math.isfinite(self.high) or self.high - self.low > NOISY * abs(self.value)
 
     def scaled(self, factor: float) -> Estimate:
         """Return the estimate in another unit: value and bounds times a positive factor."""

@@ -63,11 +63,17 @@ def peak_memory(
 
 
 def release_memory() -> None:
-    """Give freed memory back to the system; glibc may otherwise keep gigabytes of it after training."""
-    import ctypes
+    """Collect garbage and return freed memory to the system."""
     import gc
 
     gc.collect()
+    return_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """Return freed memory to the system; glibc may else keep gigabytes of it after training or loading."""
+    import ctypes
+
     with suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 

@@ -1,13 +1,14 @@
-"""Measure how similar two pictures are, and which facts about a picture its caption states. For chapter 08.
+"""Measure how similar two pictures are, and what a picture's caption states rightly. For chapter 08.
 
-To compare whole captions, use `==` or `course_lib.rag.token_f1`.
+To compare whole captions, use `==` or `course_lib.rag.token_f1`, too.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -64,6 +65,32 @@ def facts_right(caption: str, template: str, facts: Mapping[str, str]) -> dict[s
     pattern = "".join(f"(?P<{p}>.+?)" if i % 2 else re.escape(p) for i, p in enumerate(literal))
     found = re.fullmatch(pattern, caption)
     return {name: bool(found and found[name] == facts[name]) for name in literal[1::2]}
+
+
+def bleu(captions: Sequence[str], references: Sequence[str]) -> float:
+    """Return corpus BLEU, from 0 to 100: which shares of the captions' runs of words stand in the references.
+
+    The geometric mean of the shares of runs of 1, 2, 3 and 4 words or marks of all captions together, times a
+    penalty if these are shorter (Papineni et al. 2002, doi:10.3115/1073083.1073135). Each caption has one
+    reference; nothing is smoothed. Raises ValueError for another number of references, or no captions.
+    """
+    if not captions or len(captions) != len(references):
+        raise ValueError(f"{len(captions)} captions and {len(references)} references; BLEU needs pairs")
+    made, wanted = ([re.findall(r"\w+|[^\w\s]", text) for text in texts] for texts in (captions, references))
+    shares = []
+    for n in range(1, 5):
+        pairs = [(_runs(words, n), _runs(others, n)) for words, others in zip(made, wanted, strict=True)]
+        count = sum(runs.total() for runs, _ in pairs)
+        shares.append(sum((runs & known).total() for runs, known in pairs) / max(1, count))
+    if not all(shares):
+        return 0.0
+    penalty = min(1.0, math.exp(1 - sum(map(len, wanted)) / sum(map(len, made))))
+    return 100 * penalty * math.prod(shares) ** (1 / 4)
+
+
+def _runs(words: list[str], n: int) -> Counter[tuple[str, ...]]:
+    """How often each run of `n` words occurs."""
+    return Counter(zip(*(words[i:] for i in range(n)), strict=False))
 
 
 def _colours(picture: Image, reference: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

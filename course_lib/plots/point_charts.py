@@ -38,7 +38,12 @@ FAR = 20
 
 
 def dots(values: Mapping[str, Sequence[float]], *, x: str, title: str) -> Picture:
-    """Draw every measured value as a dot in a row per name, and the row's median as a vertical bar."""
+    """Draw every measured value as a dot in a row per name, and the row's median as a vertical bar.
+
+    Raises ValueError if there are no names, or a name has no values.
+    """
+    if not values or not all(map(len, values.values())):
+        raise ValueError("no values to draw, of all names or of one")
     rows = len(values)
     figure, axes = new_picture(7, 0.9 + 0.6 * rows)
     for row, (name, numbers) in enumerate(values.items()):

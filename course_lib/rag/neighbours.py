@@ -23,9 +23,11 @@ def neighbours_of(
     """Return for each text its k nearest stored texts with their labels, the most similar first.
 
     The texts are embedded in one batch if the store's embedder has `embed_queries`, as the course's embedders
-    do, and the store can search by vector. Raises CourseError for an empty store, and for a document whose
-    metadata has no label or an empty one.
+    do, and the store can search by vector. Raises CourseError for a k below 1, for an empty store, and for a
+    document whose metadata has no label or an empty one.
     """
+    if k < 1:
+        raise CourseError(f"k={k}; at least 1 neighbour is needed", "RAGLLMClassifier(vector_store, k=4)")
     found = _search(store, texts, k)
     if not all(found):
         raise CourseError(
@@ -37,7 +39,8 @@ def neighbours_of(
                 f"a document has no metadata {label_field!r}; it has {', '.join(document.metadata) or 'none'}"
             )
             raise CourseError(what, 'RAGLLMClassifier(vector_store, label_field="intent")')
-        if document.metadata[label_field] in (None, ""):
+        label = document.metadata[label_field]
+        if label is None or not str(label).strip():
             what = f"the document {document.page_content!r:.60} has no label: {label_field!r} is empty"
             raise CourseError(what, "add only texts with a label to the vector store")
     return [[(d.page_content, str(d.metadata[label_field])) for d in documents] for documents in found]
@@ -46,13 +49,15 @@ def neighbours_of(
 def _search(store: VectorStore, texts: Sequence[str], k: int) -> list[list[Document]]:
     if embed := getattr(store.embeddings, "embed_queries", None):
         vectors = embed(list(texts))
-        with contextlib.suppress(NotImplementedError):  # by a store that cannot search by vector
+        with contextlib.suppress(NotImplementedError):  # raised by a store that cannot search by vector
             return [store.similarity_search_by_vector(vector, k=k) for vector in vectors]
     return [store.similarity_search(text, k=k) for text in texts]
 
 
 def vote(neighbours: Sequence[tuple[str, str]]) -> dict[str, float]:
-    """Return each label's share of the votes: one vote per neighbour, and one more for `OTHER`.
+    """Return each label's share of the votes: one vote per neighbour, and one for all labels that none has.
+
+    So no label is impossible, whose logarithm could not be taken.
 
     >>> vote([("a", "lost"), ("b", "lost"), ("c", "stolen")])
     {'lost': 0.5, 'stolen': 0.25, '': 0.25}

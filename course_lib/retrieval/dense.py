@@ -153,6 +153,7 @@ class Dense(IndexedById):
         starts: The vectors of document i are starts[i]:starts[i + 1], (documents + 1,). spans: Start and end
         of each vector's chunk in its text, (vectors, 2); empty without chunks.
         """
+        list(new_documents(((doc_id, "") for doc_id in ids), self._rows))  # raises for an id added meanwhile
         self._index.add(vectors)
         self._starts = np.concatenate([self._starts, self._starts[-1] + starts[1:]])
         self._spans = np.concatenate([self._spans, spans])

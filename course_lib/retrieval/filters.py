@@ -110,10 +110,14 @@ def _check_operators(field: Any, wanted: Any) -> None:
             'filter=lambda metadata: metadata["year"] == 2020 or metadata["lang"] == "ko"',
         )
     if isinstance(wanted, Mapping):
-        name, value = next(iter(wanted.items()), ("$eq", None))
-        operator = PYTHON_OPERATORS.get(name, "==")
+        own = f"metadata[{field!r}]"
+        tests = [f"{own} {PYTHON_OPERATORS[n]} {v!r:.60}" for n, v in wanted.items() if n in PYTHON_OPERATORS]
+        if not any(str(name).startswith("$") for name in wanted):
+            tests = [f"{own} == {wanted!r:.60}"]
+        elif len(tests) < len(wanted):  # an operator that is not in Python
+            tests = [f"your_test({own})"]
         raise CourseError(
             f"filter: {field}={wanted!r:.60} is a mapping, such as other libraries use for operators; "
             "a filter has values only",
-            f"filter=lambda metadata: metadata[{field!r}] {operator} {value!r:.60}",
+            f"filter=lambda metadata: {' and '.join(tests)}",
         )

@@ -95,7 +95,7 @@ class LateInteraction:
         with _blas().limit(limits=1, user_api="blas"):
             cosines = query_vectors @ tokens.T  # (query tokens, tokens of all passages)
         highest = np.maximum.reduceat(cosines, starts, axis=1)  # (query tokens, passages)
-        scores: list[float] = (highest.mean(axis=0) if self.per_token else highest.sum(axis=0)).tolist()
+        scores: list[float] = (highest.sum(axis=0) / (max(1, len(highest)) if self.per_token else 1)).tolist()
         return scores
 
 

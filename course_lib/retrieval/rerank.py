@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Kind = Literal["cross-encoder", "late-interaction", "llm"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 RERANK_KEY = "rerank"  # key of the scores and ranks in the metadata of a reranked document
-RELATIVE_TOLERANCE = 1e-6  # scores that differ by less, relative to the largest, are treated as equal
+RELATIVE_TOLERANCE = 1e-6  # if all scores differ by less, relative to the largest, they count as equal
 
 
 @runtime_checkable
@@ -44,15 +44,16 @@ class Weighted:
     Both are min-max normalized. This helps if the reranker was trained on texts unlike yours: the search and
     the reranker make different mistakes, and their mean makes fewer than either (Akkalyoncu Yilmaz et al.
     2019, aclanthology.org/D19-1352). weight: From 0 (only the search) to 1 (only the reranker). Raises
-    CourseError for a weight outside 0 to 1, and for an object that cannot rerank.
+    CourseError for a weight outside 0 to 1, for an object that cannot rerank, and for another Weighted.
     """
 
     reranker: Reranker
     weight: float = 0.5
 
     def __post_init__(self) -> None:
-        if check_reranker(self.reranker) is None:
-            raise CourseError("Weighted needs a reranker; got None", "rerank=None")
+        if check_reranker(self.reranker) is None or isinstance(self.reranker, Weighted):
+            what = f"Weighted needs a reranker of its own; got {self.reranker!r:.80}"
+            raise CourseError(what, 'Weighted(make_reranker("cross-encoder"), weight=0.5)')
         if not 0 <= self.weight <= 1:
             raise CourseError(
                 f"weight={self.weight}; the reranker's weight must be from 0 to 1",
@@ -88,8 +89,8 @@ def rerank(
 
     reranker: None keeps the order given. search_scores: The search's score for each text, needed by
     `Weighted`. Warns with EqualScoresWarning if all scores are equal but the texts are not. Raises
-    CourseError for a k below 1, a query without a letter or digit, half of a surrogate pair, scores that are
-    not finite, a wrong number of scores, and a string as `texts`.
+    CourseError for a k below 1, a query for the reranker without a letter or digit, half of a surrogate
+    pair, scores that are not finite, a wrong number of scores, and a string as `texts`.
 
     >>> class Length:
     ...     def rerank(self, query, texts):
@@ -111,12 +112,14 @@ def rerank(
         return [Reranked(None, rank, rank) for rank in range(1, len(texts) + 1)][:k]
     if not any(map(str.isalnum, query)):
         raise CourseError(f"the query {query!r} has no letter and no digit", "ask a question in words")
-    scores = _scores(reranker, query, texts)
-    keys = scores
     if isinstance(reranker, Weighted):
-        keys = _weighted_scores(scores, reranker.weight, search_scores)
+        searched = _checked_search_scores(search_scores, len(texts))
+        scores = _scores(reranker.reranker, query, texts)
+        keys = _weighted_scores(scores, reranker.weight, searched)
+    else:
+        keys = scores = _scores(reranker, query, texts)
     order = list(range(len(texts)))
-    if not _all_equal(scores):
+    if not _all_equal(keys):
         order.sort(key=lambda i: -keys[i])
     return [Reranked(scores[i], rank, i + 1) for rank, i in enumerate(order, start=1)][:k]
 
@@ -127,7 +130,7 @@ def check_reranker(reranker: Any) -> Any:
         return reranker
     raise CourseError(
         f"{reranker!r:.80} cannot rerank: it has no method rerank(query, texts)",
-        f'rerank=make_reranker("{KINDS[1]}")',
+        'rerank=make_reranker("late-interaction")',
     )
 
 
@@ -152,20 +155,28 @@ def _scores(reranker: Reranker, query: str, texts: Sequence[str]) -> list[float]
                 f"{name} gave all {len(texts)} candidates the score {scores[0]:.3g}, "
                 "so they stay in the order of the search"
             ),
-            stacklevel=4,
+            stacklevel=3,  # the line that called rerank()
         )
     return scores
 
 
-def _weighted_scores(
-    scores: Sequence[float], weight: float, search_scores: Sequence[float] | None
-) -> list[float]:
-    """Return weight x scores + (1 - weight) x search_scores, both min-max normalized."""
-    if search_scores is None or len(search_scores) != len(scores):
-        raise CourseError(
-            f"Weighted needs {len(scores)} scores of the search; got {len(search_scores or ())}",
-            "rerank(reranker, query, texts, search_scores=[hit.score for hit in hits])",
-        )
+def _checked_search_scores(search_scores: Sequence[float] | None, count: int) -> Sequence[float]:
+    """Return the search's scores. Raises CourseError unless there is a finite one for each text."""
+    fix = "rerank(reranker, query, texts, search_scores=[hit.score for hit in hits])"
+    if search_scores is None or len(search_scores) != count:
+        raise CourseError(f"Weighted needs {count} scores of the search; got {len(search_scores or ())}", fix)
+    if not all(map(math.isfinite, search_scores)):
+        raise CourseError(f"not all of the search's {count} scores are finite", fix)
+    return search_scores
+
+
+def _weighted_scores(scores: Sequence[float], weight: float, search_scores: Sequence[float]) -> list[float]:
+    """Return weight x scores + (1 - weight) x search_scores, both min-max normalized.
+
+    If the reranker's scores are equal, the search's decide: normalization would enlarge rounding errors.
+    """
+    if _all_equal(scores):
+        return list(search_scores)
     own, search = (min_max({str(i): s for i, s in enumerate(values)}) for values in (scores, search_scores))
     return list(convex(own, search, weight).values())
 
@@ -214,7 +225,8 @@ class RerankCompressor(BaseDocumentCompressor):
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """Return the best k documents. Raises CourseError as `rerank` does. callbacks: unused."""
-        scores = [d.metadata[RETRIEVAL_KEY]["score"] for d in documents if RETRIEVAL_KEY in d.metadata]
+        found = [d.metadata.get(RETRIEVAL_KEY, {}) for d in documents]
+        scores = [entry["score"] for entry in found if "score" in entry]
         reranked = rerank(self.reranker, query, [d.page_content for d in documents], self.k, scores)
         return [_with_rerank_metadata(documents[r.previous_rank - 1], r) for r in reranked]
 

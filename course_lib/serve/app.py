@@ -147,7 +147,7 @@ def _guarded(worker: Worker, endpoint: Endpoint) -> Endpoint:
                 raise
             return _response(request.url.path, closing_error())
         except Exception as error:
-            logger.error("%s %s: %r", request.method, request.url.path, error)
+            logger.error("%s %s", request.method, request.url.path, exc_info=error)
             what = f"internal server error: {type(error).__name__}; the server's log tells more"
             return _response(request.url.path, CourseError(what, "course doctor"))
 

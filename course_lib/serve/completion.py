@@ -223,7 +223,7 @@ class ServedLlamaCpp(LlamaCpp):
         return self._request([], options)
 
     def _check_enforced(self, schema: dict[str, Any], stop: Event | None) -> None:
-        check_validity(schema)  # in this thread: it may take .2 seconds, and the first one two seconds
+        check_validity(schema)  # in this thread: it may take .2 seconds, and the first one half a second
         super()._check_enforced(schema, stop)
 
     def _run(

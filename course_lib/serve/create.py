@@ -13,7 +13,7 @@ from starlette.responses import Response
 from course_lib.errors import CourseError
 from course_lib.serve.errors import ApiError
 from course_lib.serve.library import library
-from course_lib.serve.limits import MAX_MODEL_CHARACTERS
+from course_lib.serve.limits import MAX_MODEL_CHARACTERS, MAX_MODELS
 from course_lib.serve.ollama_protocol import progress
 from course_lib.serve.ollama_schemas import ModelBody, Options
 from course_lib.serve.schemas import Texts
@@ -82,7 +82,7 @@ def _create(store: Store, name: str, body: CreateBody) -> Iterator[Line]:
         changes["adapter"] = _adapter(store, tag, body.adapters)
         yield {"status": f"using existing layer sha256:{changes['adapter']}"}
     yield {"status": "writing manifest"}
-    store.write(replace(tag, **changes))
+    store.write(replace(tag, **changes), MAX_MODELS)
     yield {"status": "success"}
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import re
+from collections.abc import Iterator
 
 from course_lib.errors import CourseError
 
@@ -46,3 +50,15 @@ def not_found(name: str, field: str = "model") -> ApiError:
     """Return the error for a model name that is not in the store, with Ollama's wording."""
     fix = "GET /api/tags lists the available models, POST /api/pull adds others"
     return ApiError(field, f"model '{name}' not found", fix, status=404)
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn an error of a full or read-only disk into a CourseError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        what = f"the store cannot be written: {os.strerror(error.errno)}"
+        raise CourseError(what, "course serve --store models  # a folder on another disk") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections import Counter
 
 MAX_CONNECTIONS = 256  # open connections; one more closes the one that has waited longest for its client
@@ -25,6 +26,7 @@ SMALL_CHUNK = 64  # bytes
 MAX_MESSAGES = 1_000  # of a chat
 MAX_TOKEN_CHARACTERS = 32  # of a prompt per token of the context; a longer one is not tokenized at all
 MAX_TEXTS = 2_048  # of a request for embeddings
+MAX_MODELS = 1_000  # names in the store, for one that a client copies or creates; each list reads them all
 MAX_MODEL_CHARACTERS = 100_000  # of a created model's system message, licence and parameters together
 MAX_PROMPTS = 64  # of a request to /v1/completions, or prompts times logprobs
 MAX_RUNNING = 8  # requests for a text processed concurrently
@@ -34,10 +36,13 @@ MAX_QUEUED = 64  # waiting requests of each of these kinds; further ones are rej
 MAX_PULLS = 4  # models that are pulled, created or uploaded concurrently
 MAX_LOG_LINES = 300  # log lines of a kind per minute
 MAX_LOG_CHARACTERS = 500  # of a log line
+MAX_TRACEBACK_CHARACTERS = 4_000  # of the traceback after it, the end of which is kept
 
 
 class LogBounds(logging.Filter):
-    """Cut long log lines, and drop lines of a kind (a message of a logger) after MAX_LOG_LINES per minute."""
+    """Cut long log lines and tracebacks, and drop those of a kind (a message of a logger) after MAX_LOG_LINES
+    per minute.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,5 +57,9 @@ class LogBounds(logging.Filter):
         text = record.getMessage()
         if self.counts[kind] == MAX_LOG_LINES:
             text = f"{text} (further lines of this kind are dropped until the next minute)"
-        record.msg, record.args = text[-MAX_LOG_CHARACTERS:], None
+        text = text[-MAX_LOG_CHARACTERS:]
+        if record.exc_info and record.exc_info[1]:
+            lines = "".join(traceback.format_exception(record.exc_info[1]))
+            text += f"\n{lines[-MAX_TRACEBACK_CHARACTERS:]}"
+        record.msg, record.args, record.exc_info = text, None, None
         return self.counts[kind] <= MAX_LOG_LINES

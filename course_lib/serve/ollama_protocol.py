@@ -32,7 +32,7 @@ from course_lib.serve.worker import Channel, Worker
 
 PROTOCOL = "0.12.11"  # the version of Ollama whose protocol is spoken: clients ask for it
 FOREVER = timedelta(days=365 * 100)  # the expiry of models that are never unloaded
-PART_BYTES = 1 << 16  # of a long answer: the rest waits here, and not copied, for a client that reads slowly
+PART_BYTES = 1 << 16  # a long answer is sent in such parts, so that no copy of all waits for a slow client
 
 
 async def generate(worker: Worker, body: GenerateBody) -> Response:
@@ -189,7 +189,7 @@ async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
 
 
 async def pull(worker: Worker, body: PullBody) -> Response:
-    """POST /api/pull: add a shipped model to the store, reporting progress line by line."""
+    """POST /api/pull: add a model of the library (serve/library.py), reporting progress line by line."""
     name = parse_name(body.model_name)
     return await progress(worker, lambda: worker.store.pull(name), body.stream)
 

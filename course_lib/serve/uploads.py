@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from course_lib.serve import limits
-from course_lib.serve.errors import ApiError
-from course_lib.serve.store import Store, disk_errors
+from course_lib.serve.errors import ApiError, disk_errors
+from course_lib.serve.store import Store
 
 DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 LOOK_SECONDS = 0.05  # between two looks whether an upload gives way

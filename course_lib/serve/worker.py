@@ -11,9 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.engine import Engine
@@ -28,6 +26,10 @@ from course_lib.serve.settings import Settings
 from course_lib.serve.store import Store
 from course_lib.serve.tags import Tag
 from course_lib.serve.uploads import Uploads
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 logger = logging.getLogger("course_lib.serve")
@@ -191,12 +193,9 @@ class Worker:
             rows: list[list[float]] = []
             for part in channel.batches(ids):
                 vectors = self._vectors(engine, part, unit_length, channel)
-                if dimensions:
-                    if dimensions > (most := vectors.shape[1]):
-                        raise ApiError("dimensions", f"{dimensions}, but a vector of {tag.name} has {most}")
-                    vectors = vectors[:, :dimensions]
-                    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-                rows += vectors.tolist()
+                if dimensions and dimensions > (most := vectors.shape[1]):
+                    raise ApiError("dimensions", f"{dimensions}, but a vector of {tag.name} has {most}")
+                rows += (_first(vectors, dimensions) if dimensions else vectors).tolist()
             return Vectors(rows, sum(map(len, ids)), load_seconds)
 
     def _vectors(self, engine: Any, ids: list[list[int]], unit_length: bool, channel: Channel) -> Any:
@@ -238,6 +237,14 @@ class Worker:
         placed = {key: (loaded.get(p.spec.key()), p) for key, p in self.placements.all().items()}
         found = [(tag, *placed[tag.key]) for tag in self.store.tags() if tag.key in placed]
         return [(tag, model, placement) for tag, model, placement in found if model is not None]
+
+
+def _first(vectors: NDArray[np.floating[Any]], dimensions: int) -> NDArray[np.floating[Any]]:
+    """The first dimensions of each vector, with unit length."""
+    import numpy as np
+
+    cut = vectors[:, :dimensions]
+    return cut / np.linalg.norm(cut, axis=1, keepdims=True).clip(1e-12)
 
 
 def _fit(rows: list[list[int]], context: int, end_tokens: int, truncate: bool, field: str) -> None:

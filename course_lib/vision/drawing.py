@@ -103,6 +103,17 @@ class Pipeline(TorchModel):
         self._check_open()
         return self.parts[0]
 
+    def _check_memory(self, size: tuple[int, int], count: int) -> None:
+        """Raise CourseError on a CPU without room for `count` pictures in one layer that has all pixels.
+
+        It is the last layer of the VAE, or without one the first of the U-Net.
+        """
+        decoders = (getattr(self.pipeline, name, None) for name in ("vae", "vqvae"))
+        part = next(filter(None, decoders), self.model)
+        if self.device == "cpu":
+            channels = 2 * part.config.block_out_channels[0]  # of the layer's input and its output
+            refuse_beyond_free(self.name, channels * part.dtype.itemsize, size, count)
+
     def _call(self, **options: Any) -> list[Any]:
         """Run the pipeline. Raises InputError for an option that it lacks, or whose value it refuses."""
         accepted = inspect.signature(type(self.pipeline).__call__).parameters
@@ -130,7 +141,7 @@ class Painter(Pipeline):
 
     def _draw(self, prompts: list[str], params: Params) -> list[Any]:
         sides = self._sides(params)
-        self._check_memory(sides, len(prompts))
+        self._check_memory(self._size(sides), len(prompts))
         options = {
             **sides,
             "num_inference_steps": params.num_inference_steps,
@@ -155,18 +166,14 @@ class Painter(Pipeline):
                 raise InputError(what, f"draw(prompts, {name}={math.ceil(side / multiple) * multiple})")
         if self.kind.architecture == "stable-diffusion" and any(sides.values()):
             # Its pipeline ignores a side that is given without the other.
-            own = np.broadcast_to(self.model.config.sample_size, 2) * self.pipeline.vae_scale_factor
-            sides = {"width": params.width or int(own[1]), "height": params.height or int(own[0])}
+            sides["width"], sides["height"] = self._size(sides)
         return sides
 
-    def _check_memory(self, sides: dict[str, int | None], count: int) -> None:
-        """Raise CourseError on a CPU without room for the last layer of the VAE, which has all pixels."""
-        vae = getattr(self.pipeline, "vae", None)
-        width, height = sides["width"], sides["height"]
-        if vae is not None and width and height and self.device == "cpu":
-            channels = 2 * vae.config.block_out_channels[0]  # of its input and its output
-            needed = count * width * height * channels * vae.dtype.itemsize
-            refuse_beyond_free(self.name, needed, (width, height), count)
+    def _size(self, sides: dict[str, int | None]) -> tuple[int, int]:
+        """Width and height in pixels, with the pipeline's own for a side that is not given."""
+        own = getattr(self.pipeline, "default_sample_size", None) or self.model.config.sample_size
+        height, width = np.broadcast_to(own, 2) * getattr(self.pipeline, "vae_scale_factor", 1)
+        return sides["width"] or int(width), sides["height"] or int(height)
 
     def _check_guidance(self, guidance: float) -> None:
         """Raise InputError for a value that the pipeline would take as 1, or would not read at all."""
@@ -203,8 +210,10 @@ class LatentUpscaler(Pipeline):
     def _upscale(self, pictures: list[Any], first: int) -> list[Any]:
         params, results = self.spec.params, []
         for i, picture in enumerate(pictures, first):
+            given = padded(picture, self.kind.multiple)
+            self._check_memory((given.width * self.scale, given.height * self.scale), 1)
             (values,) = self._call(
-                image=padded(picture, self.kind.multiple),
+                image=given,
                 num_inference_steps=params.num_inference_steps,
                 generator=generators(params.seed + i, 1),
                 output_type="pt",  # as pictures, it fails with bfloat16

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from course_lib.atomic import atomic_folder
 from course_lib.errors import CourseError
-from course_lib.models.drivers.arguments import InputError, as_texts
+from course_lib.models.drivers.arguments import InputError, as_folder, as_texts
 from course_lib.models.drivers.capabilities import PICTURE_FIELDS, TASKS, Capability
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.fields import Unsupported, refuse_unsupported
@@ -164,7 +164,7 @@ def write_folder(folder: Path | str, write: Callable[[Path], Any]) -> Path:
     """Make a new folder, filled by `write`. Raises CourseError if it exists or cannot be written."""
     from safetensors import SafetensorError
 
-    target = Path(folder).expanduser()
+    target = as_folder(folder)
     try:
         with atomic_folder(target) as partial:
             write(partial)

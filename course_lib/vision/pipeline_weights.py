@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from course_lib.errors import CourseError
@@ -47,9 +46,7 @@ def check_pipeline(folder: Path) -> dict[str, None]:
             what = f"{folder.name}: the part {part} is a {name} of {library}, not of {' or '.join(LIBRARIES)}"
             raise CourseError(what, "choose another model")
         if hasattr(kind, "_from_config"):  # a model of transformers
-            check_weights(
-                folder / part, SimpleNamespace(from_config=lambda c, kind=kind, **_: kind._from_config(c))
-            )
+            check_weights(folder / part, kind)
         elif library != "transformers" and hasattr(kind, "named_parameters"):
             _check_part(folder / part, kind)
     return left_out

@@ -37,18 +37,23 @@ def check_memory(
     finally:
         for hook in hooks:
             hook.remove()
-    refuse_beyond_free(model.name, max(layers) / SIDE**2 * pixels, size, count)
+    refuse_beyond_free(model.name, max(layers) / SIDE**2, size, count)
 
 
-def refuse_beyond_free(name: str, needed: float, size: tuple[int, int], count: int) -> None:
-    """Raise CourseError if the model `name` needs more bytes than are free for `count` pictures of `size`."""
+def refuse_beyond_free(name: str, pixel_bytes: float, size: tuple[int, int], count: int) -> None:
+    """Raise CourseError if `count` pictures of `size` need more memory than is free.
+
+    name: of the model. pixel_bytes: of each pixel, in the layer that needs the most.
+    """
     import psutil
 
+    needed = count * size[0] * size[1] * pixel_bytes
     if needed > (free := psutil.virtual_memory().available):
         what = (
             f"{name} needs more than {needed / 2**30:,.1f} GiB for {count} x {size[0]} x {size[1]} pixels, "
         )
-        raise CourseError(f"{what}and {free / 2**30:,.1f} GiB are free", "choose fewer pixels")
+        what += f"{pixel_bytes:,.0f} bytes each in one layer, and {free / 2**30:,.1f} GiB are free"
+        raise CourseError(what, f"choose at most {free / count / pixel_bytes:,.0f} pixels for each picture")
 
 
 def _bytes(value: Any) -> int:

@@ -64,6 +64,12 @@ def texts() -> dict[str, dict[str, Attribute]]:
 
 
 @functools.cache
+def asks() -> dict[str, dict[str, list[str]]]:
+    """Entity kind -> attribute -> questions for training, without the product's name."""
+    return _load(HERE / "asks.yaml", dict[str, dict[str, list[str]]])
+
+
+@functools.cache
 def common() -> dict[str, Any]:
     return schema.read_yaml(HERE / "common.yaml")
 

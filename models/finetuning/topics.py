@@ -1,36 +1,51 @@
-"""haneul-topics: two linear classifiers of topics over the embeddings of all-MiniLM-L6-v2.
+"""haneul-topics: two linear classifiers of topics over the embeddings of all-MiniLM-L6-v2, and a Korean one.
 
 A topic is an attribute of a kind of product, such as the annual fee of credit cards. The questions and
-sentences come from generated banks; Haneul is not among them. `python -m finetuning.topics` trains it and
-writes models/haneul-topics.
+sentences come from generated banks; Haneul is not among them. The Korean classifier reads pieces of words.
+`python -m finetuning.topics` trains all three and writes models/haneul-topics; `... korean` the Korean one.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from bankworld import schema
+from bankworld import korean, korean_text, schema
 from bankworld.bank import Bank, Entity
 from bankworld.contexts import templates
 from bankworld.passages import fillers, slot_text
 from pretraining.publish import seal
 from safetensors.torch import save_file
 
+from course_lib.exam.statements import shape
 from course_lib.measure import machine
 from course_lib.models import catalog
 from course_lib.models.manager import ModelManager
+from course_lib.rag import korean_topics
 from course_lib.rag.topics import FOLDER, SCALE, WEIGHTS_FILE, sentences
 
 CARD = (Path(__file__).parent / "topics_card.md").read_text("utf-8")
 BANKS, COPIES = 40, 2  # banks whose products the texts name; how often a sentence is filled
 GENERAL = 6  # questions of each topic in words that fit all topics
 EPOCHS, BATCH, LEARNING_RATE = 3, 256, 0.01
+# Korean: wordings that fit all topics; the training of the classifier.
+ABOUT = (
+    "{}",
+    "{}?",
+    "{} 알려 주세요",
+    "{} 궁금합니다",
+    "{}은 어떻게 되나요",
+    "{} 얼마인가요",
+    "{}이 무엇인가요",
+)
+KOREAN_EPOCHS, KOREAN_RATE = 8, 0.02
 Row = tuple[str, str]  # a text and its topic, "" for none
 
 
@@ -91,22 +106,29 @@ def _filled(sentence: str, kind: str, rng: random.Random) -> Iterator[Row]:
     yield from ((text, topic) for topic in dict.fromkeys(states or [""]))
 
 
-def fit(rows: list[Row], classes: list[str]) -> torch.nn.Linear:
-    """A softmax over the classes, trained with AdamW."""
+def embedded(rows: list[Row]) -> torch.Tensor:
     embedder = ModelManager.shared().get_embedding_model(catalog.MINILM)
-    vectors = torch.tensor(np.array(embedder.embed_documents([text for text, _ in rows]), dtype=np.float32))
+    vectors = np.array(embedder.embed_documents([text for text, _ in rows]), dtype=np.float32)
+    return torch.tensor(SCALE * vectors)
+
+
+def fit(
+    vectors: torch.Tensor, rows: list[Row], classes: list[str], epochs: int, rate: float
+) -> torch.nn.Linear:
+    """A softmax over the classes of the rows' vectors, trained with AdamW."""
     number = {topic: i for i, topic in enumerate(classes)}
     labels = torch.tensor([number[topic] for _, topic in rows])
     layer = torch.nn.Linear(vectors.shape[1], len(classes))
     torch.nn.init.zeros_(layer.weight)
     torch.nn.init.zeros_(layer.bias)
-    steps = EPOCHS * (len(rows) // BATCH)
-    optimiser = torch.optim.AdamW(layer.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    size = min(BATCH, len(rows))
+    steps = epochs * (len(rows) // size)
+    optimiser = torch.optim.AdamW(layer.parameters(), lr=rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(EPOCHS):
-        for batch in torch.randperm(len(rows), generator=generator).split(BATCH)[: len(rows) // BATCH]:
-            loss = torch.nn.functional.cross_entropy(layer(SCALE * vectors[batch]), labels[batch])
+    for _ in range(epochs):
+        for batch in torch.randperm(len(rows), generator=generator).split(size)[: len(rows) // size]:
+            loss = torch.nn.functional.cross_entropy(layer(vectors[batch]), labels[batch])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -114,22 +136,70 @@ def fit(rows: list[Row], classes: list[str]) -> torch.nn.Linear:
     return layer
 
 
-def main() -> None:
-    begun, rng, tensors, counts = time.process_time(), random.Random(0), {}, {}
+def asked_in_korean() -> list[Row]:
+    """Korean questions in training wordings, without names of products."""
+    rows = []
+    for topic in topics():
+        kind, attribute = topic.split(".")
+        label = korean_text.texts()[kind][attribute].label
+        texts = [*korean_text.asks()[kind][attribute], *(words.format(label) for words in ABOUT)]
+        rows += [(text, topic) for text in texts]
+    return rows
+
+
+def forms(topic: str) -> dict[str, float]:
+    """How often an answer about a topic has which shape, in the generated banks."""
+    kind, attribute = topic.split(".")
+    entities = [Bank(bank).entity(kind, str(number)) for bank in range(BANKS) for number in range(3)]
+    answers = [korean.render_for(kind, attribute, entity.facts[attribute].value) for entity in entities]
+    return {form: round(n / len(answers), 3) for form, n in Counter(map(shape, answers)).items()}
+
+
+def train_korean() -> int:
+    """Write the Korean classifier, and return how many questions it learned from."""
+    rows = asked_in_korean()
+    vectors = torch.tensor(korean_topics.pieces([text for text, _ in rows]).toarray(), dtype=torch.float32)
+    layer = fit(vectors, rows, topics(), KOREAN_EPOCHS, KOREAN_RATE)
+    weights = {key: value.half().contiguous() for key, value in layer.state_dict().items()}
+    save_file(weights, FOLDER / korean_topics.WEIGHTS_FILE)
+    texts = korean_text.texts()
+    known = {
+        topic: {"label": texts[kind][attribute].label, "forms": forms(topic)}
+        for topic in topics()
+        for kind, attribute in [topic.split(".")]
+    }
+    lines = json.dumps(known, ensure_ascii=False, indent=0)
+    (FOLDER / korean_topics.TOPICS_FILE).write_text(lines + "\n", "utf-8")
+    return len(rows)
+
+
+def train_english() -> dict[str, int]:
+    """Write the English classifiers, and return how many texts each learned from."""
+    rng, tensors, counts = random.Random(0), {}, {}
     for name, rows, classes in (
         ("asked", list(asked(rng)), topics()),
         ("stated", list(stated(rng)), [*topics(), ""]),
     ):
-        layer = fit(rows, classes)
+        layer = fit(embedded(rows), rows, classes, EPOCHS, LEARNING_RATE)
         counts[name] = len(rows)
         tensors |= {f"{name}.{key}": value.half().contiguous() for key, value in layer.state_dict().items()}
-    FOLDER.mkdir(exist_ok=True)
     save_file(tensors, FOLDER / WEIGHTS_FILE)
-    log = counts | {
-        "processor_seconds": round(time.process_time() - begun),
-        "processor": machine()["processor"],
-    }
-    (FOLDER / "training-log.json").write_text(json.dumps(log) + "\n", "utf-8")
+    return counts
+
+
+def main(parts: list[str]) -> None:
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / "training-log.json"
+    log = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    begun = time.process_time()
+    if "english" in parts:
+        log |= train_english()
+        log["processor_seconds"] = round(time.process_time() - begun)
+    begun = time.process_time()
+    if "korean" in parts:
+        log["korean"] = train_korean()
+        log["korean_processor_seconds"] = round(time.process_time() - begun)
+    path.write_text(json.dumps(log | {"processor": machine()["processor"]}) + "\n", "utf-8")
     write_card()
 
 
@@ -141,4 +211,4 @@ def write_card() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or ["english", "korean"])

@@ -23,12 +23,14 @@ from transformers import (
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from course_lib import data
-from picture_training.captions import evaluate, read_share
+from course_lib.atomic import atomic_folder
+from picture_training.captions import evaluate, tables
 from picture_training.publish import publish, read_options
 from picture_training.run import Run, optimisers
 from picture_training.tensors import from_minus_one
 
 NAME = "haneul-captioner"
+FOLDER = data.MODELS / NAME
 PIXELS, PATCH, WIDTH = 96, 12, 128
 SIZES = (96, 128, 128, 160)  # of the pictures that are drawn, before they are made PIXELS wide
 BATCH, STEPS = 64, 2400
@@ -133,6 +135,24 @@ def save(model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast, f
     ViTImageProcessorPil(size={"height": PIXELS, "width": PIXELS}).save_pretrained(folder)
 
 
+def write(run: Run, model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Write models/haneul-captioner with its card. Until all of it is there, an older one stays."""
+    with atomic_folder(FOLDER, replace=True) as partial:
+        save(model, tokenizer, partial)
+        rows = evaluate(partial)
+        publish(
+            run,
+            partial,
+            rows,
+            **tables(rows),
+            tokens=len(tokenizer),
+            grid=PIXELS // PATCH,
+            patch=PATCH,
+            batch=BATCH,
+            pictures=run.step * BATCH,
+        )
+
+
 def main() -> None:
     options = read_options(__doc__, STEPS)
     tokenizer = new_tokenizer()
@@ -141,25 +161,7 @@ def main() -> None:
         NAME, model, optimisers(model, 1e-2, 2e-3, embeddings="wte"), options.steps, resume=options.resume
     )
     run.train(lambda step: loss_of(model, tokenizer, step))
-    folder = data.MODELS / NAME
-    save(model, tokenizer, folder)
-    rows = evaluate(folder)
-    unseen, combinations, changed = rows["test"], rows["combinations"], rows["changed"]
-    publish(
-        run,
-        folder,
-        rows,
-        table="\n".join(
-            f"| {name} | {read_share(unseen[name])} | {read_share(combinations[name])} |" for name in unseen
-        ),
-        changed="\n".join(f"| {name} | {read_share(share)} |" for name, share in changed.items()),
-        months=combinations["month"][0],
-        tokens=len(tokenizer),
-        grid=PIXELS // PATCH,
-        patch=PATCH,
-        batch=BATCH,
-        pictures=run.step * BATCH,
-    )
+    write(run, model, tokenizer)
 
 
 if __name__ == "__main__":

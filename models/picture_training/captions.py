@@ -1,4 +1,7 @@
-"""Measures a captioner: which facts of unseen pictures its captions state, and what changes it bears."""
+"""Measures a captioner: which facts of unseen pictures its captions state, and what changes it bears.
+
+Beside the facts stand token F1 and corpus BLEU by sacrebleu (Papineni et al. 2002, P02-1040).
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,13 @@ from PIL import Image, ImageChops, ImageFilter
 from course_lib.measure import proportion_interval
 from course_lib.measure.pictures import facts_right
 from course_lib.models import load
+from course_lib.rag.evaluate import token_f1
 
 PIXELS, PAPER = 128, (220, 220, 220)
 GROUPS = {"opens": "opening hours", "closes": "opening hours", "highest": "month", "lowest": "month"}
-Share = list[float]  # a share, its interval, and the number of captions or facts
+Share = list[
+    float
+]  # a share, its interval, and the number of captions or facts; of "words" BLEU and token F1
 
 
 def jpeg(image: Image.Image) -> Image.Image:
@@ -50,9 +56,12 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def evaluate(folder: Path, count: int = 400) -> dict[str, dict[str, Share]]:
-    """Split -> fact, or "caption" for all of them -> share that is right; "changed" -> change -> captions."""
+    """Split -> fact, or "caption" for all of them -> share that is right; "changed" -> change -> captions.
+
+    "words" -> split or change -> BLEU and token F1 of its captions.
+    """
     model: Any = load(folder, task="image-to-text")
-    rows: dict[str, dict[str, Share]] = {}
+    rows: dict[str, dict[str, Share]] = {"words": {}}
     for split in ("test", "combinations"):
         pictures = [draw_picture(split, index, PIXELS) for index in range(count)]
         captions = model.caption([picture.image for picture in pictures])
@@ -62,13 +71,23 @@ def evaluate(folder: Path, count: int = 400) -> dict[str, dict[str, Share]]:
             for fact, stated in facts_right(caption, CAPTIONS[picture.kind], picture.facts).items():
                 right[GROUPS.get(fact, fact)].append(stated)
         rows[split] = {fact: share_of(stated) for fact, stated in right.items()}
+        rows["words"][split] = words_alike(captions, [picture.caption for picture in pictures])
     rows["changed"] = {}
     pictures = [draw_picture("test", index, PIXELS) for index in range(count // 4)]
+    truths = [picture.caption for picture in pictures]
     for name, change in CHANGES.items():
         captions = model.caption([change(picture.image) for picture in pictures])
-        right_ones = [c == picture.caption for c, picture in zip(captions, pictures, strict=True)]
-        rows["changed"][name] = share_of(right_ones)
+        rows["changed"][name] = share_of([c == truth for c, truth in zip(captions, truths, strict=True)])
+        rows["words"][name] = words_alike(captions, truths)
     return rows
+
+
+def words_alike(captions: list[str], truths: list[str]) -> list[float]:
+    """Corpus BLEU, from 0 to 100, and the mean token F1."""
+    from sacrebleu import corpus_bleu
+
+    f1 = [token_f1(caption, truth) for caption, truth in zip(captions, truths, strict=True)]
+    return [round(corpus_bleu(captions, [truths]).score, 1), round(sum(f1) / len(f1), 3)]
 
 
 def share_of(right: list[bool]) -> Share:
@@ -80,3 +99,20 @@ def share_of(right: list[bool]) -> Share:
 def read_share(share: Share) -> str:
     """A share for the card: 97.5% (95.5% to 98.6%) of 400."""
     return "{:.1%} ({:.1%} to {:.1%}) of {:.0f}".format(*share)
+
+
+def tables(rows: dict[str, dict[str, Share]]) -> dict[str, str | float]:
+    """The tables of the model card."""
+    unseen, combinations = rows["test"], rows["combinations"]
+    facts = [f"| {name} | {read_share(unseen[name])} | {read_share(combinations[name])} |" for name in unseen]
+    (bleu, f1), (other_bleu, other_f1) = rows["words"]["test"], rows["words"]["combinations"]
+    changed = [
+        "| {} | {} | {:.1f} | {:.3f} |".format(name, read_share(share), *rows["words"][name])
+        for name, share in rows["changed"].items()
+    ]
+    return {
+        "table": "\n".join(facts),
+        "words": f"| BLEU | {bleu:.1f} | {other_bleu:.1f} |\n| token F1 | {f1:.3f} | {other_f1:.3f} |",
+        "changed": "\n".join(changed),
+        "months": combinations["month"][0],
+    }

@@ -16,6 +16,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from course_lib import data
+from course_lib.atomic import atomic_folder
 from picture_training.run import Run
 from picture_training.tensors import from_minus_one
 
@@ -71,12 +72,13 @@ def loss_of(model: ResNetForImageClassification, step: int) -> torch.Tensor:
 
 
 def publish(model: ResNetForImageClassification) -> None:
-    """Write the judge in 16 bits."""
-    model.eval().half().save_pretrained(FOLDER)
+    """Write the judge in 16 bits. Until all of it is there, an older one stays."""
     processor = ViTImageProcessorPil(
         size={"height": PIXELS, "width": PIXELS}, resample=2, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
-    processor.save_pretrained(FOLDER)
+    with atomic_folder(FOLDER, replace=True) as partial:
+        model.eval().half().save_pretrained(partial)
+        processor.save_pretrained(partial)
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ ten is left out for classifier-free guidance (Ho and Salimans 2022, arXiv:2207.1
 from __future__ import annotations
 
 import random
+import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from course_lib import data
+from course_lib.atomic import atomic_folder
 from picture_training.painter_card import evaluate
 from picture_training.publish import read_options
 from picture_training.run import Run
@@ -139,9 +142,12 @@ def pipeline(painter: Any, tokenizer: T5Tokenizer) -> IFPipeline:
     )
 
 
-def publish(painter: Any, tokenizer: T5Tokenizer) -> None:
-    """Write models/haneul-painter in 16 bits, beside its judge."""
-    pipeline(painter.eval(), tokenizer).to(dtype=torch.float16).save_pretrained(FOLDER)
+def publish(painter: Any, tokenizer: T5Tokenizer, log: Path) -> None:
+    """Write models/haneul-painter in 16 bits, beside its judge. Until all is there, an older one stays."""
+    with atomic_folder(FOLDER, replace=True) as partial:
+        shutil.copytree(FOLDER / "judge", partial / "judge")
+        pipeline(painter.eval(), tokenizer).to(dtype=torch.float16).save_pretrained(partial)
+        evaluate(partial, log)
 
 
 def new_run(steps: int, *, resume: bool) -> tuple[Run, Averaged, T5Tokenizer]:
@@ -160,8 +166,7 @@ def main() -> None:
     alphas = new_scheduler().alphas_cumprod
     run.train(lambda step: loss_of(both, tokenizer, alphas, step), options.until)
     if run.step == run.steps:
-        publish(both.average.module, tokenizer)
-        evaluate(run.log)
+        publish(both.average.module, tokenizer, run.log)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,13 @@ import numpy as np
 from bankworld.pictures.things import EVERYTHING, SEEN, UNSEEN, draw_thing
 from pretraining.publish import seal
 
-from course_lib import data, load
+from course_lib import load
 from course_lib.measure import machine
 from course_lib.measure.frechet import frechet_distance
 from course_lib.measure.intervals import mean_of
 from course_lib.vision.judge import Judge
 from picture_training.face_card import share
 
-NAME = "haneul-painter"
-FOLDER = data.MODELS / NAME
 CARD = Path(__file__).with_name("painter_card.md")
 STEPS, GUIDANCE = 20, 3.0  # where the goal is measured
 SWEEP_STEPS, SWEEP_GUIDANCE = (1, 2, 4, 8, 16), (1, 2, 3, 5, 8)
@@ -73,14 +71,17 @@ def measure_sweeps(model: Any, judge: Judge) -> dict[str, list[Any]]:
     return found
 
 
-def evaluate(log: Path) -> None:
-    """Write prompts.json, evaluation.json, the training log, the card and the checksums."""
-    shutil.copy(log, FOLDER / "training-log.jsonl")
+def evaluate(folder: Path, log: Path) -> None:
+    """Write prompts.json, evaluation.json, the training log, the card and the checksums of `folder`'s model.
+
+    log: of the training.
+    """
+    shutil.copy(log, folder / "training-log.jsonl")
     seen, unseen = [thing.prompt for thing in SEEN], [thing.prompt for thing in UNSEEN]
     prompts = json.dumps({"seen": seen, "held_out": unseen}, indent=1) + "\n"
-    (FOLDER / "prompts.json").write_text(prompts, "utf-8")
-    model: Any = load(str(FOLDER), task="image-generation", batch_size=24)
-    judge = Judge(FOLDER / "judge")
+    (folder / "prompts.json").write_text(prompts, "utf-8")
+    model: Any = load(str(folder), task="image-generation", batch_size=24)
+    judge = Judge(folder / "judge")
     found: dict[str, Any] = {"weights": model.parameters, "judge": judge_accuracy(judge)}
 
     begun = time.process_time()
@@ -98,14 +99,14 @@ def evaluate(log: Path) -> None:
         found[f"frechet_{name}"] = frechet_distance(features, judge.features(pictures))
 
     found |= measure_sweeps(model, judge)
-    (FOLDER / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    write_card()
+    (folder / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    write_card(folder)
 
 
-def write_card() -> None:
-    """Write the model card from evaluation.json and the training log, and the checksums."""
-    found = json.loads((FOLDER / "evaluation.json").read_text("utf-8"))
-    last = json.loads((FOLDER / "training-log.jsonl").read_text("utf-8").splitlines()[-1])
+def write_card(folder: Path) -> None:
+    """Write the model card in `folder` from evaluation.json and the training log, and the checksums."""
+    found = json.loads((folder / "evaluation.json").read_text("utf-8"))
+    last = json.loads((folder / "training-log.jsonl").read_text("utf-8").splitlines()[-1])
 
     def rows(of: str, values: Sequence[float]) -> str:
         lines = []
@@ -116,7 +117,7 @@ def write_card() -> None:
 
     text = CARD.read_text("utf-8").format(
         weights=found["weights"],
-        megabytes=sum(p.stat().st_size for p in FOLDER.rglob("*.safetensors")) / 1e6,
+        megabytes=sum(p.stat().st_size for p in folder.rglob("*.safetensors")) / 1e6,
         steps=last["step"],
         minutes=last["seconds"] / 60,
         processor=machine()["processor"],
@@ -130,5 +131,5 @@ def write_card() -> None:
         other_drawings=found["frechet of other drawings"][0],
         **{name: value for name, value in found.items() if name.startswith("frechet_")},
     )
-    (FOLDER / "README.md").write_text(text, "utf-8")
-    seal(FOLDER)
+    (folder / "README.md").write_text(text, "utf-8")
+    seal(folder)

@@ -18,6 +18,7 @@ from transformers import Swin2SRConfig, Swin2SRForImageSuperResolution
 from transformers.models.swin2sr.image_processing_pil_swin2sr import Swin2SRImageProcessorPil
 
 from course_lib import data
+from course_lib.atomic import atomic_folder
 from course_lib.measure import bootstrap_interval
 from course_lib.measure.pictures import psnr, ssim
 from course_lib.models import load
@@ -26,6 +27,7 @@ from picture_training.run import Run, optimisers
 from picture_training.tensors import from_zero
 
 NAME = "haneul-upscaler"
+FOLDER = data.MODELS / NAME
 WIDTH, CROP = 48, 32  # channels; side of the small squares that a step enlarges
 BATCH, STEPS = 16, 1800
 
@@ -117,6 +119,21 @@ def evaluate(folder: Path, count: int = 200) -> dict[str, list[float]]:
     return rows
 
 
+def write(run: Run, model: Swin2SRForImageSuperResolution) -> None:
+    """Write models/haneul-upscaler in 16 bits, with its card. Until all is there, an older one stays."""
+    with atomic_folder(FOLDER, replace=True) as partial:
+        copy.deepcopy(model).half().save_pretrained(partial)
+        Swin2SRImageProcessorPil().save_pretrained(partial)
+        rows = evaluate(partial)
+        table = "\n".join(
+            "| {} | {:.{n}f} | {:.{n}f} | {:+.{n}f} ({:+.{n}f} to {:+.{n}f}) | {:+.{n}f} |".format(
+                name.upper(), *row, n=2 if name == "psnr" else 3
+            )
+            for name, row in rows.items()
+        )
+        publish(run, partial, rows, table=table, crop=CROP, batch=BATCH, pictures=run.step * BATCH)
+
+
 def main() -> None:
     options = read_options(__doc__, STEPS)
     model = new_model()
@@ -128,17 +145,7 @@ def main() -> None:
         resume=options.resume,
     )
     run.train(lambda step: loss_of(model, step))
-    folder = data.MODELS / NAME
-    copy.deepcopy(model).half().save_pretrained(folder)
-    Swin2SRImageProcessorPil().save_pretrained(folder)
-    rows = evaluate(folder)
-    table = "\n".join(
-        "| {} | {:.{n}f} | {:.{n}f} | {:+.{n}f} ({:+.{n}f} to {:+.{n}f}) | {:+.{n}f} |".format(
-            name.upper(), *row, n=2 if name == "psnr" else 3
-        )
-        for name, row in rows.items()
-    )
-    publish(run, folder, rows, table=table, crop=CROP, batch=BATCH, pictures=run.step * BATCH)
+    write(run, model)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from course_lib.exam.questions import ExamQuestion
 from course_lib.exam.statements import asked, names, spans, statements
 from course_lib.exam.strategies import korean_reader
 from course_lib.rag import evaluate
+from course_lib.rag.korean_topics import korean_topics
 from course_lib.rag.prompt import REFUSAL
 from course_lib.retrieval import public_sets
 
@@ -38,6 +39,19 @@ def test_an_option_must_stand_in_the_passages_of_the_product(reader):
     options = ("3,500원", "1,500원", "2,500원")
     assert reader.answer(ExamQuestion("1", FEE, options)) == "2,500원"
     assert reader.answer(ExamQuestion("2", "부산 날씨?", ("맑음", "비"))) == "맑음"
+
+
+def test_everyday_words_lead_to_the_label_of_the_handbook(reader):
+    question = "하늘 블루 입출금통장을 갖고만 있어도 달마다 청구되는 돈이 얼마예요?"
+    topic = reader.topics(question).argmax()
+    assert korean_topics().names[topic] == "current_account.monthly_fee"
+    assert reader.answer(ExamQuestion("1", question)) == "2,500원"
+
+
+def test_the_line_that_is_wrong_has_a_value_that_no_statement_has_with_its_label(reader):
+    lines = ("월 수수료: 2,500원", "금리: 1.85%", "신청서 번호: ACC-803", "월 무료 출금 횟수: 18회")
+    question = "하늘 블루 입출금통장에 대한 아래 내용 가운데 틀린 것은 무엇입니까?"
+    assert reader.answer(ExamQuestion("1", question, lines)) == lines[2]
 
 
 def test_every_passage_with_the_name_is_read(reader):

@@ -223,12 +223,16 @@ def test_this_machine_is_measured():
 def test_an_engine_whose_weights_are_elsewhere_is_not_timed():
     with pytest.raises(CourseError, match="far runs with ollama, which does not tell"):
         timed_here(SimpleNamespace(name="far", driver="ollama"), MODEL, Exam())
+    with pytest.raises(CourseError, match="near runs on cuda:0; only this machine's processor"):
+        timed_here(SimpleNamespace(name="near", driver="huggingface", device="cuda:0"), MODEL, Exam())
 
 
 @pytest.mark.parametrize(
     ("options", "weight_format"),
     [
         ({"driver": "huggingface"}, "float32"),
+        ({"driver": "huggingface", "precision": "bfloat16"}, "bfloat16"),
+        ({"driver": "huggingface", "precision": "float16"}, "float16"),
         ({"driver": "llamacpp", "quantization": "q8_0"}, "q8_0"),
     ],
 )

@@ -9,7 +9,8 @@ from course_lib.exam.rules import CONTEST, read_rules
 
 
 @pytest.mark.parametrize(
-    "model", ["haneul-4m", "Qwen2.5-7B-Instruct", "EXAONE-3.5-7.8B-Instruct", "gemma-3-4b-it"]
+    "model",
+    ["haneul-4m", "haneul-topics", "Qwen2.5-7B-Instruct", "EXAONE-3.5-7.8B-Instruct", "gemma-3-4b-it"],
 )
 def test_allowed(model):
     assert read_rules().broken(model, bits=4.9) == []

@@ -13,7 +13,7 @@ from course_lib.data import ROOT
 from course_lib.errors import CourseError
 from course_lib.exam.questions import ExamQuestion
 from course_lib.exam.report import report, scores
-from course_lib.exam.run import System, guess, run_exam
+from course_lib.exam.run import System, guess, read_given, run_exam
 from course_lib.rag.prompt import REFUSAL
 
 QUESTIONS = [
@@ -47,7 +47,8 @@ def test_every_question_is_answered_and_scored(tmp_path):
         (lambda q: "", "none of the 2 options"),
         (lambda q: " (A) ", "none of the 2 options"),
         (lambda q: "x" * 501, "none of the 2 options"),
-        (lambda q: None, "'None' is none of"),
+        (lambda q: None, "TypeError: the system returned None, which is no text"),
+        (lambda q: sys.exit(3), "SystemExit: 3"),
     ],
 )
 def test_a_system_that_fails_is_counted_and_the_next_one_answers(tmp_path, answer, told):
@@ -91,8 +92,43 @@ def test_when_the_time_runs_short_the_faster_system_answers(tmp_path):
         return add(question)
 
     given = run(tmp_path, System("slow", slow), System("adder", add), minutes=1.2 / 60)
-    assert given[0].system == "slow" and given[1].system == "adder"
-    assert "takes 0." in given[1].failed[0] and given[-1].used < 1.2
+    assert [each.system for each in given[:3]] == ["slow", "slow", "adder"]
+    assert "takes 0." in given[2].failed[0] and given[-1].used < 1.2
+
+
+def test_a_slow_first_answer_does_not_shut_a_system_out(tmp_path):
+    """The first answer of a model may take longer than its share: it loads the model."""
+
+    def warming_up(question):
+        time.sleep(0.4 if question.id == "1" else 0)
+        return add(question)
+
+    given = run(tmp_path, System("best", warming_up), System("adder", add), minutes=1.6 / 60)
+    assert {each.system for each in given} == {"best"}
+
+
+def test_the_last_question_may_not_take_more_than_is_left(tmp_path):
+    def slow(question):
+        time.sleep(2)
+        return add(question)
+
+    (given,) = run_exam(
+        QUESTIONS[:1], [System("slow", slow)], tmp_path / "x", minutes=0.5 / 60, progress=False
+    )
+    assert given.system == "guess" and given.used < 1
+
+
+def test_an_option_that_ends_in_a_letter_is_recognised(tmp_path):
+    question = ExamQuestion("1", "Which account?", ("Account (A)", "Account (B)"))
+    (given,) = run_exam([question], [System("s", lambda q: "account (b)")], tmp_path / "x", minutes=1)
+    assert given.answer == "Account (B)"
+
+
+@pytest.mark.parametrize("text", ["", "hello\n", "{}\n", "{}\n{}\n", '{"exam": 1}\n{"id": "q"}\n'])
+def test_what_is_no_checkpoint_is_told(tmp_path, text):
+    (path := tmp_path / "x").write_text(text)
+    with pytest.raises(CourseError, match="is no checkpoint of an exam"):
+        read_given(path)
 
 
 def test_after_the_time_every_answer_is_a_guess(tmp_path):
@@ -183,6 +219,7 @@ def test_nothing_to_do_is_told(tmp_path):
         ([], [System("g", guess)], 1),
         (QUESTIONS, [], 1),
         (QUESTIONS, [1], 0),
+        (QUESTIONS, [1], float("inf")),
     ):
-        with pytest.raises(CourseError, match=r"questions, \d systems, \d minutes"):
+        with pytest.raises(CourseError, match=r"questions, \d systems, (\d|inf) minutes"):
             run_exam(questions, systems, tmp_path / "x", minutes=minutes)

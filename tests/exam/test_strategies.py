@@ -15,8 +15,9 @@ def test_every_strategy_names_models_of_the_catalogue(monkeypatch):
     for tier in ("tiny", "real"):
         monkeypatch.setenv("COURSE_TIER", tier)
         for strategy in STRATEGIES.values():
-            assert all(catalog.find(model) for model in strategy.models())
+            assert all(catalog.find(model) or model in catalog.parts() for model in strategy.models())
     assert STRATEGIES["guess"].models() == ()
+    assert "haneul-topics" in STRATEGIES["best"].models()
 
 
 def test_an_unknown_name_is_told_with_the_known_ones():

@@ -16,7 +16,7 @@ from course_lib.grade.answers import CHECK, cells_of, needed_before, parse_noteb
 from course_lib.grade.assignments import HIDDEN, NBGRADER, SKIPPED, assignment, check
 from course_lib.grade.judge import Limits
 from course_lib.grade.run import grade_one
-from course_lib.grade.similar import plain
+from course_lib.grade.similar import form
 from course_lib.learn.exercises import engine
 from course_lib.learn.student import make_stub, tags
 from tests.grade.graders import python_with
@@ -71,7 +71,7 @@ def test_course_grade_finds_the_answers_of_an_assignment():
     made = parse_notebook(nbformat.writes(assignment(chapter, NBGRADER)))
     found = cells_of(made, chapter)
     assert found == {id_: solved(id_).rpartition("\n\n\n")[0] for id_ in ("00.1", "00.2", "00.3")}
-    assert plain(found[FIRST]) == plain(solved(FIRST))
+    assert form(found[FIRST]) == form(solved(FIRST))
 
 
 def test_the_hidden_check_takes_warnings_for_no_fault_and_raises_for_a_wrong_answer(capsys):

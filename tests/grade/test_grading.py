@@ -17,7 +17,7 @@ from course_lib import cli
 from course_lib.errors import CourseError
 from course_lib.grade import report, run
 from course_lib.grade.run import Graded, Result
-from course_lib.grade.similar import like, plain, solutions
+from course_lib.grade.similar import form, matching_submissions, solutions
 from course_lib.grade.submission import Submission, find, read
 from tests.grade.planted import (
     FIRST,
@@ -260,5 +260,32 @@ def test_the_same_answers_under_other_names_are_found():
         "h": {"00.3": OWN.replace("found", "place")},
     }
     pairs = {"a": {"b": 2}, "b": {"a": 2}, "f": {"g": 1}, "g": {"f": 1}}
-    assert like(answers, solutions(frozenset(["00"]))) == pairs
-    assert plain(COPIED) == plain(RENAMED) != plain(OWN)
+    assert matching_submissions(answers, solutions(frozenset(["00"]))) == pairs
+    assert form(COPIED) == form(RENAMED) != form(OWN)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("best = max(scores)", "best = min(scores)", False),
+        ("total = sum(row) / len(row)", "mean = len(row) / sum(row)", False),
+        ("def f(a):\n    return a\nx = f(a=1)", "def g(b):\n    return b\ny = g(b=1)", True),
+        ("import math as m\nx = m.pi", "import math as q\nx = q.pi", True),
+        ("import math as m\nx = m.pi", "import cmath as m\nx = m.pi", False),
+        ("try:\n    f()\nexcept E as e:\n    g(e)", "try:\n    f()\nexcept E as error:\n    g(error)", True),
+        ("x: int = 1", "y = 1", True),
+        ("class A:\n    'Mine.'\n    x = 1", "class B:\n    x = 1", True),
+        ("async def f(a):\n    return a", "async def g(b: int) -> int:\n    return b", True),
+        ("x = row.max()", "x = row.min()", False),
+    ],
+)
+def test_the_form_of_an_answer_forgets_only_the_names_that_it_binds(one, other, same):
+    assert (form(one) == form(other)) is same
+
+
+def test_long_texts_count_and_brackets_in_a_text_do_not():
+    essay = f"answer = {'a text of many words ' * 10!r}"
+    magic = "%timeit " + "first + second + " * 10 + "third"
+    for source, reported in ((essay, True), (magic, True), ("x = '((((((((((((((('", False)):
+        answers = {"a": {"00.1": source}, "b": {"00.1": source}}
+        assert bool(matching_submissions(answers, {})) is reported

@@ -195,6 +195,8 @@ def test_warnings_arrive(served):
         {"value": 1, "warnings": [], "changed": [[0, {"set": []}], 3]},
         {"value": {"no": 1}, "warnings": [], "changed": []},
         {"value": {"array": "!", "dtype": "O", "shape": [1]}, "warnings": [], "changed": []},
+        {"value": {"fraction": [1, 0]}, "warnings": [], "changed": []},
+        {"value": {"fraction": ["1e999999999"]}, "warnings": [], "changed": []},  # would compute for hours
         {"call": 0},
         {"call": 99, "arguments": {"tuple": []}, "named": {"dict": []}},
         {"call": 0, "arguments": 3, "named": {"dict": []}},

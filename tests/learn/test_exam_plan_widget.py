@@ -30,6 +30,13 @@ def test_the_text_is_the_plan_and_its_limits(explorer):
     assert "then the memory is full" in text and "then the time is over" in text
 
 
+def test_an_exam_beyond_the_usual_range_is_planned_as_it_is():
+    asked = Exam(passages=60, answer_tokens=5000)
+    widget = exam_plan(["EXAONE-3.5-7.8B"], asked)
+    assert widget.box and widget.fields["passages"].value == 60  # a slider clips what lies beyond its end
+    assert widget.output.text.startswith(str(plan_exam("EXAONE-3.5-7.8B", card("RTX 4090"), asked, "q4_k_m")))
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_has_a_plan(explorer, model):
     assert explorer.output_for(model=model).text.startswith(f"{model} in q4_k_m on ")

@@ -89,6 +89,7 @@ def test_a_time_of_nothing_is_no_speed():
 
 def test_a_wide_interval_is_noisy():
     assert Estimate(10, 9, 11.6, 0.95).noisy and not Estimate(10, 9, 11.4, 0.95).noisy
+    assert Estimate(-10, -11.6, -9, 0.95).noisy and not Estimate(-10, -11.4, -9, 0.95).noisy
 
 
 def test_an_estimate_shows_three_digits():

@@ -116,6 +116,19 @@ def test_turns_of_a_conversation_are_measured_too(llama_cpp):
     assert system["role"] == "system" and system["content"].endswith(" Be brief.") and user == turns[1]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ([{"role": "user", "content": [{"type": "text", "text": "hi"}]}], "is no turn, which has a role"),
+        ([], "a conversation without turns"),
+        (3, "a prompt is a text or a list of turns"),
+    ],
+)
+def test_the_engine_says_what_is_wrong_with_a_prompt(prompt, message, llama_cpp):
+    with pytest.raises(CourseError, match=message):
+        compare({"a": llama_cpp}, [prompt], new_tokens=4, repeats=1)
+
+
 def test_an_engine_with_a_prompt_cache_cannot_answer_out_of_it():
     """With llama.cpp's prompt cache on, a repeated prompt is hardly read, and a measured one is."""
     cached = []

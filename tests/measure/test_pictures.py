@@ -1,13 +1,15 @@
-"""PSNR and SSIM against scikit-image's; facts of a caption."""
+"""PSNR and SSIM against scikit-image's, BLEU against sacrebleu's; facts of a caption."""
 
 import math
 
 import numpy as np
 import pytest
 from PIL import Image
+from sacrebleu import corpus_bleu
 from skimage import metrics
 
-from course_lib.measure.pictures import facts_right, psnr, ssim
+from course_lib.data import load_pictures
+from course_lib.measure.pictures import bleu, facts_right, psnr, ssim
 
 RNG = np.random.default_rng(0)
 CARD = "A card in {colour}: {product}, number {number}."
@@ -59,3 +61,30 @@ def test_equal_pictures_and_pictures_that_cannot_be_compared():
 )
 def test_a_fact_is_right_only_at_its_place(caption, wrong):
     assert {fact for fact, right in facts_right(caption, CARD, FACTS).items() if not right} == wrong
+
+
+TRUTHS = [picture.caption for picture in load_pictures()]
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [
+        TRUTHS,
+        TRUTHS[1:] + TRUTHS[:1],  # of another picture
+        [" ".join(truth.split()[:4]) for truth in TRUTHS],  # shorter
+        [
+            truth.replace("number ", "number number number ") for truth in TRUTHS
+        ],  # a word more often than there
+    ],
+)
+def test_bleu_is_that_of_sacrebleu(captions):
+    assert bleu(captions, TRUTHS) == pytest.approx(corpus_bleu(captions, [TRUTHS]).score, abs=1e-9)
+
+
+def test_bleu_is_0_without_a_run_of_four_words_in_common_and_needs_pairs():
+    for captions in (["A card in blue", "no"], ["", ""]):
+        unsmoothed = corpus_bleu(captions, [["A card in red", "No."]], smooth_method="none").score
+        assert bleu(captions, ["A card in red", "No."]) == unsmoothed == 0
+    for captions in ([], ["a"]):
+        with pytest.raises(ValueError, match="BLEU needs pairs"):
+            bleu(captions, ["a", "b"])

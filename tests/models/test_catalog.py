@@ -264,6 +264,8 @@ def test_the_error_for_a_model_that_is_not_shipped_names_the_download_command():
         catalog.verify_shipped("Qwen2.5-0.5B-Instruct")
     with pytest.raises(CourseError, match=r"ollama pull bge-m3:567m"):
         catalog.verify_shipped("bge-m3")
+    with pytest.raises(CourseError, match=r"not shipped .* 93 MB to download\n.*pull smollm2-135m-instruct$"):
+        catalog.verify_shipped("smollm2-135m-instruct")  # also where it has been pulled
 
 
 def test_a_model_without_its_folder_is_not_on_this_machine():

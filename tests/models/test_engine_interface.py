@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import pandas
 import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
@@ -64,17 +65,33 @@ def test_a_single_text_is_refused_with_the_correct_call(engine):
     engine_class = getattr(engine, "class_and_task", type(engine).__name__)
     for call, fix in map(CALLS.get, SUPPORTED_CALLS[engine_class]):
         for text, shown in (("hello", "'hello'"), ("a long text " * 9, "text")):
-            with pytest.raises(CourseError, match="is a single text where a list is expected") as caught:
+            with pytest.raises(CourseError, match=", a single text, where a list is expected") as caught:
                 call(engine, text)
             assert caught.value.fix == fix.format(shown)
         assert len(call(engine, ["hello"])) == 1
     if "generate" in SUPPORTED_CALLS[engine_class]:
         turns = [{"role": "user", "content": "hello"}]
         with pytest.raises(
-            CourseError, match=r"a single conversation where(.|\n)*generate\(\[conversation\]\)\[0\]"
+            CourseError, match=r"is a single conversation, .* where(.|\n)*generate\(\[conversation\]\)\[0\]"
         ):
             engine.generate(turns)
         assert len(engine.generate([turns])) == 1
+
+
+def test_a_table_is_not_taken_for_the_names_of_its_columns(engine):
+    table = pandas.DataFrame({"text": ["hello"]})
+    engine_class = getattr(engine, "class_and_task", type(engine).__name__)
+    for call, _ in map(CALLS.get, SUPPORTED_CALLS[engine_class]):
+        with pytest.raises(InputError, match="DataFrame"):
+            call(engine, table)
+        assert len(call(engine, table["text"])) == 1
+
+
+def test_what_no_driver_reads_in_a_turn_is_refused(engine):
+    if "generate" in SUPPORTED_CALLS[getattr(engine, "class_and_task", type(engine).__name__)]:
+        turn = {"role": "user", "content": "hello", "images": ["a.png"]}
+        with pytest.raises(InputError, match=r"\[0\] has images, which no driver reads"):
+            engine.generate([[turn]])
 
 
 NOT_TEXTS = [None, 3, float("nan"), b"hello", ["hello"], {"a": "hello"}]

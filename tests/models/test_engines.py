@@ -93,6 +93,19 @@ def test_token_counts_are_those_of_the_tokenizer(engine, model):
         )  # + the end token
 
 
+@pytest.mark.parametrize("pad", ["<|pad|>", "<|end|>"])
+def test_a_batch_counts_the_tokens_of_a_stopped_answer_as_a_single_call_does(pad):
+    """transformers fills a row that reached its stop text until the longest row of the batch ends."""
+    model = load("haneul-1m")
+    model.tokenizer.pad_token = pad
+    options = {"stop": ["09"], "max_output_length": 12, "min_output_length": 12}
+    together = model.generate(PROMPTS, batch_size=len(PROMPTS), **options)
+    alone = [model.generate([prompt], **options)[0] for prompt in PROMPTS]
+    counts = [(reply, reply.tokens, reply.finish_reason) for reply in alone]
+    assert [(reply, reply.tokens, reply.finish_reason) for reply in together] == counts
+    assert {reason for _, _, reason in counts} == {"stop", "length"}
+
+
 def test_text_generation_continues_a_text(engine):
     raw = load("haneul-1m", driver=engine.driver, task="text-generation")
     reply = raw.generate(["The monthly fee of the account is"], max_output_length=6)[0]

@@ -15,6 +15,16 @@ from course_lib.models.drivers.fields import Unsupported, with_driver
 from course_lib.models.gguf import export, export_adapter, unpack
 from course_lib.models.schema import Generation
 from tests.fake_server import default_responses, fake_server, load_from
+from tests.vision import tiny
+
+
+def test_a_folder_that_is_no_path_is_refused_by_every_save(tmp_path):
+    tiny.esrgan(tmp_path / "x4")
+    upscaler = load(tmp_path / "x4", task="image-upscale", architecture="esrgan")
+    for model in (load("haneul-300k"), upscaler):
+        for folder in (None, 3, b"saved"):
+            with pytest.raises(CourseError, match=r"folder is .*, where a path is expected\n.*save\("):
+                model.save(folder)
 
 
 def test_fixes_do_not_lead_in_a_circle(tmp_path):

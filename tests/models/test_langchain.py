@@ -243,6 +243,8 @@ def test_embeddings_serve_a_vector_store(manager):
 )
 def test_a_lone_text_is_not_taken_for_a_list_of_letters(manager, method, fix):
     embeddings = manager.get_embedding_model("all-MiniLM-L6-v2")
-    with pytest.raises(CourseError, match="'hello' is a single text where a list is expected") as raised:
+    with pytest.raises(
+        CourseError, match="texts is 'hello', a single text, where a list is expected"
+    ) as raised:
         getattr(embeddings, method)("hello")
     assert raised.value.fix == fix

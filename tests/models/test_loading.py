@@ -1,6 +1,8 @@
 """Loading takes the memory that it must, and refuses what belongs to other tasks and other machines."""
 
 import os
+import platform
+import shutil
 import subprocess
 import sys
 
@@ -20,6 +22,17 @@ def test_an_encoder_refuses_what_belongs_to_writing():
         load("all-MiniLM-L6-v2", task="text-embedding", generation={"temperature": 1})
     with pytest.raises(Unsupported, match="loaded for text-embedding and cannot generate"):
         load("all-MiniLM-L6-v2", task="text-embedding").generate(["hi"])
+
+
+def test_a_model_without_a_context_length_is_told(tmp_path):
+    from transformers import BloomConfig, BloomForCausalLM
+
+    shutil.copytree(ROOT / "models" / "haneul-300k", tmp_path, dirs_exist_ok=True)
+    BloomForCausalLM(BloomConfig(vocab_size=4096, hidden_size=32, n_layer=1, n_head=2)).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(CourseError, match="names no context length"):
+        load(tmp_path)
 
 
 def test_low_memory_loading_makes_no_second_copy(tmp_path):
@@ -55,6 +68,29 @@ print(taken / sum(p.numel() * 4 for p in model.parameters()))
     )
     assert said.returncode == 0, said.stderr
     assert float(said.stdout) < 1.7
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries return memory by themselves")
+def test_a_load_returns_the_memory_that_others_have_freed():
+    """Large blocks between small ones that are still held, as freed models leave them."""
+    code = """
+import psutil, torch
+from course_lib.models import load
+load("haneul-300k")
+resident = lambda: psutil.Process().memory_info().rss / 2**20
+big = torch.ones(28 * 2**18)
+del big  # from now on glibc takes blocks of this size from its heap
+freed, held = zip(*((torch.ones(2**20), torch.ones(2**14)) for _ in range(50)))
+full = resident()
+del freed
+before = full - resident()
+load("haneul-300k")
+print(before, full - resident())
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert said.returncode == 0, said.stderr
+    before, after = map(float, said.stdout.split())
+    assert before < 20 and after > 150, "MiB returned"
 
 
 def test_silence_of_threads_that_overlap_ends_with_the_last():

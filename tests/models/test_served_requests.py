@@ -192,9 +192,10 @@ def test_an_ollama_that_truncates_silently_is_refused():
                 assert load_from(server, "ollama").context == 512
 
 
-def test_the_openai_port_of_ollama_is_refused():
+@pytest.mark.parametrize("owner", ["library", "somebody"])  # Ollama writes the user of the model there
+def test_the_openai_port_of_ollama_is_refused(owner):
     responses = default_responses("openai")
-    responses["/v1/models"][1]["data"][0]["owned_by"] = "library"
+    responses["/v1/models"][1]["data"][0]["owned_by"] = owner
     with fake_server(responses | {"/api/version": (200, {"version": "0.40.2"})}) as server:
         with pytest.raises(CourseError, match=r'(?s)truncates long prompts silently.*driver="ollama"'):
             load_from(server, "openai")

@@ -220,7 +220,9 @@ def test_documents_without_a_label_and_an_empty_store_are_refused(embedder):
     with pytest.raises(CourseError, match="no metadata 'label'; it has intent"):
         NeighbourClassifier(other).classify("a card")
     assert NeighbourClassifier(other, label_field="intent").classify("a card").label == "card"
-    for label in ("", None):
+    with pytest.raises(CourseError, match="k=0; at least 1 neighbour is needed"):
+        NeighbourClassifier(other, label_field="intent", k=0).classify("a card")
+    for label in ("", None, " "):
         store = InMemoryVectorStore(embedder)
         store.add_texts(["a card"], [{"label": label}])
         with pytest.raises(CourseError, match="'a card' has no label: 'label' is empty"):

@@ -248,6 +248,16 @@ def test_settings_that_would_not_act_are_refused(settings, message):
         Dense(Hashed(), **settings)
 
 
+@KINDS
+def test_an_id_that_was_added_between_preparing_and_adding_is_refused(kind):
+    dense = Dense(Hashed(), kind=kind)
+    first, second = dense.prepare({"a": "some words"}), dense.prepare({"a": "others"})
+    first()
+    with pytest.raises(CourseError, match="the id 'a' is already in the index"):
+        second()
+    assert dense.ids == ["a"] and len(dense.search("others", 5)) <= 1
+
+
 # -- nothing to find -----------------------------------------------------------------------------------------
 
 

@@ -93,6 +93,7 @@ def test_an_empty_text_has_cosine_0_and_nothing_to_read_no_score():
     assert late.rerank("annual fee", ["", "annual fee", ""])[::2] == [0, 0] and late.rerank(
         "", ["fee", ""]
     ) == [0, 0]
+    assert LateInteraction(HashedTokens(), per_token=True).rerank("", ["fee", ""]) == [0, 0]
     assert late.rerank("fee", []) == []
 
 

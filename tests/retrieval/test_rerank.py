@@ -484,8 +484,9 @@ def test_a_weighted_reranker_orders_by_the_mean_of_both_scaled_scores(pairs, wei
         search_scores=list(search),
     )
     assert [r.rerank_score for r in results] == [own[r.previous_rank - 1] for r in results]
-    if np.ptp(own) <= 1e-6 * abs(own).max():
-        assert [r.previous_rank for r in results] == [r.rank for r in results]
+    if np.ptp(own) <= 1e-6 * abs(own).max():  # the reranker sees no difference: the search decides
+        searched = search[[r.previous_rank - 1 for r in results]]
+        assert (np.diff(searched) <= 1e-6 * abs(search).max()).all()
         return
     scaled = [(s - s.min()) / np.ptp(s) if np.ptp(s) else np.ones_like(s) for s in (own, search)]
     mixed = (weight * scaled[0] + (1 - weight) * scaled[1])[[r.previous_rank - 1 for r in results]]
@@ -530,7 +531,30 @@ def test_a_weighted_reranker_without_scores_of_the_search_or_with_a_strange_weig
     for weight in (-0.1, 1.1, NAN):
         with pytest.raises(CourseError, match="the reranker's weight must be from 0 to 1"):
             Weighted(Shared(), weight)
-    with pytest.raises(CourseError, match="Weighted needs a reranker; got None"):
-        Weighted(None)
+    for inner in (None, Weighted(Shared())):
+        with pytest.raises(CourseError, match=r"Weighted needs a reranker of its own; got (None|Weighted)"):
+            Weighted(inner)
     with pytest.raises(CourseError, match="cannot rerank"):
         Weighted("fee")
+
+
+def test_where_the_reranker_sees_no_difference_the_search_decides():
+    with pytest.warns(EqualScoresWarning, match="Given gave all 3 candidates the score 1"):
+        order = rerank(Weighted(Given(1, 1 + 1e-9, 1), 0.9), "fee", TEXTS_3, search_scores=[0.1, 0.9, 0.5])
+    assert [each.previous_rank for each in order] == [2, 3, 1]
+
+
+def test_the_searchs_scores_are_checked_before_the_slow_model_runs():
+    class Asked:
+        def rerank(self, query, texts):
+            raise AssertionError("the model ran")
+
+    for scores in (None, [1, 2], [1, float("nan"), 2]):
+        with pytest.raises(CourseError, match="scores"):
+            rerank(Weighted(Asked()), "fee", TEXTS_3, search_scores=scores)
+
+
+def test_the_warning_names_the_line_that_called():
+    with pytest.warns(EqualScoresWarning) as caught:
+        rerank(Given(1, 1, 1), "fee", TEXTS_3)
+    assert caught[0].filename == __file__

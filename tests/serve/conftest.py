@@ -8,10 +8,16 @@ from course_lib.serve import discovery
 from course_lib.serve.app import application
 from course_lib.serve.store import Store
 from course_lib.serve.worker import Worker
+from tests.gguf_files import export_shipped_models
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory):
+def exports():
+    export_shipped_models()
+
+
+@pytest.fixture(scope="session")
+def store(exports, tmp_path_factory):
     filled = Store(tmp_path_factory.mktemp("store"))
     filled.fill()
     return filled

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import types
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import psutil
 import pytest
 from langchain_core.vectorstores import InMemoryVectorStore
 
+from course_lib import ray_connection
 from course_lib.batch import map_batches, model_function
 from course_lib.data import load_messages, load_passages
 from course_lib.errors import CourseError
@@ -163,6 +165,26 @@ def test_more_workers_than_cpus_are_refused_and_other_addresses_too(ray):
         map_batches(lengths, ["a"], address="local", gpus=1)
     with pytest.raises(CourseError, match=r"connected to Ray at local, not 10\.0\.0\.1:6379"):
         map_batches(lengths, ["a"], address="10.0.0.1:6379")
+
+
+def test_an_address_is_forgotten_with_its_connection(monkeypatch):
+    """A Ray that the program itself started later was taken for ours, which asks every caller for a token.
+
+    Needs no Ray: a stand-in says what Ray's connection says.
+    """
+    ray = types.ModuleType("ray")
+    running: list[str] = []
+    ray.is_initialized, ray.shutdown = lambda: bool(running), running.clear
+    ray.init = lambda address="", **_: running.append(address)
+    ray.util = types.SimpleNamespace(get_node_ip_address=lambda: "127.0.0.1")
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(ray_connection, "_address", "")
+    with connected("local"):
+        assert running == ["local"]
+    assert running == []
+    ray.init()
+    with pytest.raises(CourseError, match="at an address of its own, not local"), connected("local"):
+        pass
 
 
 # -- replicas --

@@ -435,6 +435,32 @@ def test_log_lines_are_bounded_in_number_and_length():
     lines = written.getvalue().splitlines()
     assert len(lines) <= 2 * limits.MAX_LOG_LINES + 1 and lines[-1] == "another kind"
     assert max(map(len, lines)) <= limits.MAX_LOG_CHARACTERS
+    for _ in range(1000):
+        try:
+            raise ValueError("x" * 50_000 + " the end")
+        except ValueError:
+            log.exception("failed")
+    most = limits.MAX_LOG_CHARACTERS + limits.MAX_TRACEBACK_CHARACTERS
+    text = written.getvalue().partition("another kind")[2]
+    assert len(text) <= 2 * limits.MAX_LOG_LINES * most and text.endswith(" the end\n\n")
+
+
+def test_the_log_tells_where_an_internal_error_came_from(store, http, monkeypatch):
+    """It named the error alone, such as KeyError('x')."""
+
+    def broken_part(*_):
+        raise KeyError("x")
+
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.addFilter(limits.LogBounds())
+    monkeypatch.setattr(logging.getLogger("course_lib.serve"), "handlers", [handler])
+    monkeypatch.setattr(store, "tags", broken_part)
+    reply = http.get("/api/tags")
+    assert reply.status_code == 500 and "KeyError; the server's log tells more" in reply.json()["error"]
+    log = written.getvalue()
+    assert log.startswith("GET /api/tags\nTraceback (most recent call last)") and "in broken_part" in log
+    assert reply.text.count("Traceback") == 0 and "test_limits" not in reply.text
 
 
 # -- connections --

@@ -132,3 +132,41 @@ def test_a_name_is_a_name_or_refused(text):
             and not set(name) & set("\\ \0\n")
             and parse_name(name) == name
         )
+
+
+def chain(length):
+    links = {f"a{i}": {"anyOf": [{"$ref": f"#/$defs/a{i + 1}"}]} for i in range(length)}
+    return {"type": "object", "$ref": "#/$defs/a0", "$defs": links}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {
+            "type": "string",
+            "pattern": f"^{'-'.join(f'[0-9a-f]{{{n}}}' for n in (8, 4, 4, 4, 12))}$",
+        },  # a UUID
+        {"type": "string", "pattern": "^[a-z]{40}-[a-z]{40}$"},
+        {"type": "string", "pattern": r"^\{2000}$"},
+        {"enum": ["가" * 4000]},
+        {"enum": [{"maxItems": 5000}]},
+        {"type": "object", "default": {"minItems": 3000}, "properties": {}},
+    ],
+)
+def test_a_harmless_schema_is_allowed(schema):
+    assert check_size(schema) is schema
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        ({"type": "string", "pattern": "(a{30}b{30}){20}"}, "has 1,200 characters, its counts written out"),
+        ({"type": "string", "pattern": "a{40}{40}"}, "has 1,600 characters"),
+        ({"type": "array", "maxItems": math.inf}, "the schema is no JSON"),
+        ({"multipleOf": math.nan}, "the schema is no JSON"),
+        (chain(400), "too deep into each other"),
+    ],
+)
+def test_a_schema_that_is_too_much_is_told(schema, told):
+    with pytest.raises(ValueError, match=told):
+        check_size(schema)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import threading
@@ -12,6 +13,7 @@ import pytest
 from course_lib.data import sha256
 from course_lib.errors import CourseError
 from course_lib.models.schema import Generation
+from course_lib.serve import limits
 from course_lib.serve import store as storing
 from course_lib.serve.completion import CompletionRequest
 from course_lib.serve.errors import ApiError
@@ -29,7 +31,7 @@ def completed(worker, request):
 
 
 @pytest.fixture
-def small(tmp_path, monkeypatch):
+def small(exports, tmp_path, monkeypatch):
     monkeypatch.setenv(
         "COURSE_MODELS_DIR", str(tmp_path / "none")
     )  # what this machine has pulled would be there
@@ -60,6 +62,21 @@ def test_tags_of_one_file_share_it_until_the_last_is_gone(small):
     assert small.delete(NAME) is None and small.delete("a") is None
     last = small.delete("b:c")
     assert last is not None and list(small.blobs.iterdir()) == [] and small.tags() == []
+    assert list(small.manifests.iterdir()) == [], "folders of deleted models are left"
+
+
+def test_clients_cannot_fill_the_store_with_names(small, monkeypatch):
+    """Every list of models reads them all."""
+    monkeypatch.setattr(limits, "MAX_MODELS", 3)
+    for name in ("a", "b", "a"):
+        small.copy(NAME, name)
+    with pytest.raises(ApiError, match="the store has 3 names, its most") as refused:
+        small.copy(NAME, "c")
+    assert refused.value.status == 507 and len(small.tags()) == 3
+    list(small.pull("haneul-300k:q8_0"))  # the library is finite
+    small.delete("a")
+    small.delete("b")
+    small.copy(NAME, "c")
 
 
 def test_a_pull_that_is_left_leaves_nothing(small):
@@ -139,6 +156,44 @@ def test_a_damaged_manifest_is_named_and_harms_no_other_model(small, caplog):
     path.write_text("{")
     small.delete(NAME)
     assert not path.exists() and small.file(small.find("other")).is_file()
+
+
+@pytest.mark.parametrize("text", ["{", '{"name": "x"}', "newer"])
+def test_a_manifest_that_cannot_be_read_costs_nobody_a_file(small, text):
+    """The blob of a damaged manifest, or of one by a newer version, was removed as a leftover."""
+    path, blob = small.manifests / "library" / "haneul-300k" / "q4_0.json", small.file(small.find(NAME))
+    small.copy(NAME, "other")
+    newer = json.dumps(json.loads(path.read_text()) | {"new_field": 1})
+    path.write_text(newer if text == "newer" else text)
+    small.delete("other")
+    os.utime(blob, (0, 0))
+    (orphan := small.blob("0" * 64)).write_text("")
+    os.utime(orphan, (0, 0))
+    Store(small.manifests.parent)
+    assert blob.is_file() and orphan.is_file()
+    path.unlink()
+    Store(small.manifests.parent)
+    assert not blob.exists() and not orphan.exists()
+
+
+def test_a_pulled_model_that_is_deleted_is_gone(small, smollm2, monkeypatch):
+    """The first list after the deletion wrote its manifest again."""
+    monkeypatch.setenv("COURSE_MODELS_DIR", str(smollm2.parent))
+    assert list(small.pull("smollm2:135m"))[-1] == {"status": "success"}
+    assert small.delete("smollm2:135m") is not None
+    assert not [tag for tag in small.tags() if "smollm2" in tag.name] and smollm2.is_file()
+
+
+def test_a_list_needs_no_disk_that_can_be_written(small, smollm2, monkeypatch, caplog):
+    monkeypatch.setenv("COURSE_MODELS_DIR", str(smollm2.parent))
+    before = [tag.name for tag in small.tags()]
+    again = Store(small.manifests.parent)
+    small.delete("smollm2-135m-instruct")
+    with monkeypatch.context() as full:
+        full.setattr(storing, "atomic_write_text", lambda path, text: Path("/dev/full").write_text(text))
+        assert [tag.name for tag in again.tags()] == [NAME]
+    assert "smollm2-135m-instruct is left out: the store cannot be written" in caplog.text
+    assert [tag.name for tag in again.tags()] == before
 
 
 def test_a_truncated_file_is_told_in_show_without_its_path(small):

@@ -116,24 +116,6 @@ def test_the_margin_moves_with_the_steps_that_are_asked_for(monkeypatch):
     assert margins == [0, pytest.approx(faces.MARGIN / 2), faces.MARGIN]
 
 
-def test_the_older_faces_stay_until_the_new_ones_are_whole(monkeypatch, tmp_path):
-    def fails(folder, log):
-        assert sorted(p.name for p in folder.glob("*.safetensors")) == ["model.safetensors"]
-        raise OSError("no space left on device")
-
-    (tmp_path / "haneul-faces").mkdir()
-    (tmp_path / "haneul-faces" / "model.safetensors").write_text("older")
-    monkeypatch.setattr(faces, "FOLDER", tmp_path / "haneul-faces")
-    monkeypatch.setattr(faces, "evaluate", fails)
-    with pytest.raises(OSError, match="no space"):
-        faces.publish(faces.ArcFace(), tmp_path / "log.jsonl")
-    assert [p.read_text() for p in tmp_path.rglob("*.*") if p.is_file()] == ["older"]
-    monkeypatch.setattr(faces, "evaluate", lambda folder, log: None)
-    faces.publish(faces.ArcFace(), tmp_path / "log.jsonl")
-    assert [p.name for p in tmp_path.iterdir()] == ["haneul-faces"]
-    assert (tmp_path / "haneul-faces" / "model.safetensors").stat().st_size > 1e6
-
-
 def test_the_judges_labels_make_every_prompt_once():
     assert [len(group) for group in judge.GROUPS] == [6, 4, 18]
     for thing in EVERYTHING:

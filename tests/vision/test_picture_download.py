@@ -8,6 +8,7 @@ import pytest
 from course_lib.errors import CourseError
 from course_lib.models import ModelManager, load
 from tests.vision import tiny, tiny_pipelines
+from tests.vision.test_picture_models import MODELS
 
 pytest_plugins = ["tests.models.hub_fixtures"]
 
@@ -47,6 +48,19 @@ def test_the_files_of_a_model_are_downloaded_and_no_others(online, tmp_path, off
     assert not cached & {"diffusion_pytorch_model.fp16.safetensors", "all.safetensors", "x.bin"}
     offline()
     assert [load(spec).weight_bytes for spec in specs] == [model.weight_bytes for model in models]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_architecture_is_loaded_from_the_hub(name, online, tmp_path):
+    task, write = MODELS[name]
+    write(tmp_path / "model")
+    files = contents(tmp_path / "model")
+    online({"o/model": files})
+    source = "o/model"
+    if len(files) == 1:
+        source = {"type": "huggingface", "repository": source, "filename": next(iter(files))}
+    model = load({"source": source, "task": task, "architecture": name})
+    assert model.weight_bytes == load(tmp_path / "model", task=task, architecture=name).weight_bytes
 
 
 def test_two_calls_at_once_draw_what_one_would(tmp_path):

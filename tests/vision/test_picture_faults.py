@@ -4,10 +4,9 @@ import json
 import re
 import sys
 import tomllib
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from PIL import Image
@@ -21,7 +20,7 @@ from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.schema import SpecError
 from course_lib.quiet import quiet
 from course_lib.shell import command_line
-from course_lib.vision import to_safetensors, upscaling, working_memory
+from course_lib.vision import to_safetensors, upscaling
 from tests.vision import tiny, tiny_pipelines
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 27, 3), dtype=np.uint8))
@@ -218,27 +217,6 @@ def test_pictures_of_any_size_are_read(tmp_path):
     captioner.close()
     with pytest.raises(CourseError, match="has been closed"):
         captioner.caption(PICTURE)
-
-
-def test_drawn_pixels_that_are_too_many_for_the_memory_are_refused(painter, monkeypatch):
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**30))
-    with pytest.raises(CourseError, match=r"sdxl needs more than [\d.]+ GiB for 2 x 8192 x 8192 pixels"):
-        painter.draw(["a card"] * 2, width=8192, height=8192)
-
-
-@pytest.mark.parametrize("write", [tiny.swin2sr, tiny.esrgan])
-def test_a_picture_that_is_too_large_for_the_memory_is_refused(write, tmp_path, monkeypatch):
-    write(tmp_path / "model")
-    driver = "huggingface" if write is tiny.swin2sr else "spandrel"
-    model = load(tmp_path / "model", task="image-upscale", driver=driver)
-    expected = np.asarray(model.upscale(PICTURE))
-    monkeypatch.setattr(working_memory, "LARGE", 0)
-    assert np.array_equal(np.asarray(model.upscale(PICTURE)), expected)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**30))
-    with pytest.raises(
-        CourseError, match=r"model needs more than [\d.]+ GiB for 1 x 3000 x 3000 pixels, and 1\.0"
-    ):
-        model.upscale(Image.new("RGB", (3000, 3000)))
 
 
 def test_spandrel_is_imported_without_removing_what_another_thread_imports(monkeypatch):

@@ -73,7 +73,7 @@ def exam_plan(models: Sequence[str] = MODELS, exam: Exam | None = None) -> Explo
         "card": Choice("card", tuple(cards())),
         "weight_format": Choice("format", tuple(reversed(FORMATS))),
         "batch": Range("questions at a time", 1, 64, 1),
-        "passages": Range("passages", 0, 50, start.passages),
-        "answer_tokens": Range("answer", 1, 4000, start.answer_tokens, 1, "tokens"),
+        "passages": Range("passages", 0, max(50, start.passages), start.passages),
+        "answer_tokens": Range("answer", 1, max(4000, start.answer_tokens), start.answer_tokens, 1, "tokens"),
     }
     return Explorer("exam-plan", f"Minutes for {start.questions:,} questions", show, controls)

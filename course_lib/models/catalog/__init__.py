@@ -12,6 +12,7 @@ from course_lib.models.catalog.catalogue import (
     entry,
     find,
     is_adapter,
+    parts,
     pull_command,
     pulled_entry,
     related,

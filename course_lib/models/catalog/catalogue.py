@@ -56,6 +56,7 @@ class Entry:
         "chat-completion",
         "text-generation",
         "text-embedding",
+        "text-classification",
         "rerank",
         "image-to-text",
         "image-generation",
@@ -155,6 +156,7 @@ class _Catalogue(NamedTuple):
     licences: dict[str, Licence]
     roles: dict[str, dict[str, str]]  # tier -> role -> model
     models: dict[str, Entry]
+    parts: dict[str, Entry]
 
 
 @functools.cache
@@ -162,14 +164,15 @@ def _catalogue() -> _Catalogue:
     import yaml
 
     document = yaml.safe_load((Path(__file__).parent / "catalog.yaml").read_text("utf-8"))
-    models = {}
-    for tier, tier_models in document["models"].items():
-        for name, fields in tier_models.items():
+    models: dict[str, Entry] = {}
+    parts: dict[str, Entry] = {}
+    for tier, listed in [*document["models"].items(), ("", document["parts"])]:
+        for name, fields in listed.items():
             lists = {key: tuple(fields.get(key, ())) for key in ("languages", "good_at")}
             package = {"package": Package.parse(fields["package"])} if "package" in fields else {}
-            models[name] = Entry(name, tier, **(fields | lists | package))
+            (models if tier else parts)[name] = Entry(name, tier or "tiny", **(fields | lists | package))
     licences = {name: Licence(name, **fields) for name, fields in document["licences"].items()}
-    return _Catalogue(licences, document["roles"], models)
+    return _Catalogue(licences, document["roles"], models, parts)
 
 
 def roles_by_tier() -> dict[str, dict[str, str]]:
@@ -186,6 +189,11 @@ def find(name: str) -> Entry | None:
     """Return the model with this name or hub id, or None."""
     models = _catalogue().models
     return models.get(name) or next((e for e in models.values() if e.hub == name), None)
+
+
+def parts() -> dict[str, Entry]:
+    """Return, by name, the weights of the course that only the library reads; no tier or role has them."""
+    return _catalogue().parts
 
 
 def entry(name: str) -> Entry:
@@ -227,8 +235,6 @@ def verify_shipped(model: str) -> Path:
     if shipped_folder(model) or is_adapter(model):
         return verify(model)
     known = find(model)
-    if known and known.package:
-        return verify_pulled(known)
     if known and known.download_command:
         size = f"{known.download_bytes / 1e6:,.0f} MB to download"
         raise CourseError(f"{model} is not shipped with the course: {size}", known.download_command)

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from course_lib.measure.memory import return_freed_memory
 from course_lib.models.drivers.capabilities import GENERATION_TASKS
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.fields import Unsupported, check_fields
@@ -109,4 +110,6 @@ def load(spec: ModelSpec | str | Path | dict[str, Any], **changes: Any) -> Engin
     spec = ModelSpec.parse(spec, **changes)
     engine_class = driver_class(spec)
     check_fields(engine_class, spec)
-    return engine_class.load(spec)
+    engine = engine_class.load(spec)
+    return_freed_memory()  # that of earlier models, and what this one took only while it was loaded
+    return engine

@@ -62,7 +62,11 @@ class HuggingFace(TorchEngine):
         tokenizer = load_tokenizer(folder)
         default = default_context(spec, folder)  # by the memory that is free before loading
         model = from_pretrained(AutoModelForCausalLM, spec, folder)
-        context = context_length(spec, int(model.config.max_position_embeddings), default)
+        trained = getattr(model.config, "max_position_embeddings", None)
+        if not trained:  # BLOOM and Mamba have no such limit, which the check of a prompt's length needs
+            what = f"the config.json of {spec.name} names no context length (max_position_embeddings)"
+            raise CourseError(what, 'load("haneul-4m"), or another model whose config.json names one')
+        context = context_length(spec, int(trained), default)
         return cls(spec, model, tokenizer, context, folder)
 
     def with_adapters(self, spec: ModelSpec) -> Engine:
@@ -93,10 +97,11 @@ class HuggingFace(TorchEngine):
         prompt = self._prompt(prompt)
         if isinstance(prompt, str):
             return self.ids(prompt), self._tokenize([as_text(answer, "answer")])[0]
-        before = self._chat_template.render(prompt)
+        before = self._chat_template.render(prompt)  # pieces of text and control tokens, in turns
         turns = [*prompt, {"role": "assistant", "content": as_text(answer, "answer")}]
         whole, last = self._chat_template.render(turns, answered=True), len(before) - 1
-        if whole[:last] != before[:last] or not whole[last].startswith(before[last]):
+        begins_alike = len(whole) > last and whole[:last] == before[:last]
+        if not begins_alike or not whole[last].startswith(before[last]):
             raise CourseError(
                 f"the chat template of {self.name} changes a prompt once it is answered",
                 'train({"source": ..., "task": "text-generation"}, examples, folder)  # whole prompts',
@@ -141,7 +146,8 @@ class HuggingFace(TorchEngine):
         lengths = list(map(len, ids))
         self._check_fits(max(lengths) + options.max_output_length)
         # Long prompts are read faster one by one, where nothing is padded: attention then skips what a
-        # causal model does not see. Short ones are faster together (measured).
+        # causal model does not see. Short ones are faster together (measured). A batch size that the caller
+        # chose holds whatever the length: the limit of tokens is then one that no batch reaches.
         tokens = sum(lengths) * len(ids) if batch_size else self.batch_tokens
         replies: list[Any] = [None] * len(ids)
         for batch in batches(lengths, tokens, batch_size or self.default_batch_size):
@@ -155,13 +161,15 @@ class HuggingFace(TorchEngine):
 
         from course_lib.models.drivers.sampling import logits_processors
 
-        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_ids()[0]
+        pad = self.tokenizer.pad_token_id
+        if pad is None:
+            pad = next(iter(self.end_ids()), 0)  # any token does: the mask hides it
         length, device = max(map(len, ids)), self.model.device
         rows = torch.tensor([[pad] * (length - len(row)) + row for row in ids], device=device)
         mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in ids], device=device)
         kwargs |= {
             "max_new_tokens": options.max_output_length,
-            "do_sample": False,  # the logits processors add the random noise
+            "do_sample": False,  # the logits processors add Gumbel noise, whose argmax is a sample
             "temperature": None,
             "top_p": None,
             "top_k": None,
@@ -174,7 +182,7 @@ class HuggingFace(TorchEngine):
             kwargs |= {"stop_strings": list(options.stop), "tokenizer": self.tokenizer}
         with torch.inference_mode():
             output = self.model.generate(rows, attention_mask=mask, **kwargs)
-        return [self._until_end(row) for row in output[:, length:].tolist()]
+        return [self._until_end(row, pad, options.stop) for row in output[:, length:].tolist()]
 
     def end_ids(self) -> list[int]:
         """The tokens that end an answer."""
@@ -182,10 +190,18 @@ class HuggingFace(TorchEngine):
         ends = configured if isinstance(configured, list) else [configured]
         return [end for end in [*ends, self.tokenizer.eos_token_id] if end is not None]
 
-    def _until_end(self, row: list[int]) -> list[int]:
-        """The token ids of a row up to and including its first end token."""
+    def _until_end(self, row: list[int], pad: int, stop: Sequence[str]) -> list[int]:
+        """The token ids of a row up to and including its first end token, or the token that completes a stop.
+
+        A row that reached a stop text is filled with `pad` until the longest row of its batch ends.
+        """
         ends = set(self.end_ids())
         end = next((i for i, token in enumerate(row) if token in ends), len(row))
+        if pad in row and stop:
+            written = row[: row.index(pad)]
+            text = self.tokenizer.decode(written)
+            if any(each in text for each in stop):
+                return written
         return row[: end + 1]
 
     def _reply(self, prompt: list[int], answer: list[int], options: Generation) -> Reply:

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from course_lib.lazy import jsonschema_validators
 from course_lib.models.drivers.arguments import InputError
 from course_lib.models.drivers.fields import Unsupported
 
@@ -107,12 +108,10 @@ def is_runaway(text: str) -> bool:
 
 def check_validity(schema: dict[str, Any]) -> None:
     """Raise InputError for what is not a valid JSON schema, such as an unknown type."""
-    from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]
-    from jsonschema.validators import validator_for  # type: ignore[import-untyped]
-
+    validators = jsonschema_validators()
     try:
-        validator_for(schema).check_schema(schema)
-    except SchemaError as error:
+        validators.validator_for(schema).check_schema(schema)
+    except validators.exceptions.SchemaError as error:
         where = "/".join(map(str, error.absolute_path)) or "its root"
         what = f"the JSON schema is not valid at {where}: {error.message[:200]}"
         raise InputError(what, "see json-schema.org/understanding-json-schema/reference") from error
@@ -120,9 +119,7 @@ def check_validity(schema: dict[str, Any]) -> None:
 
 def matches(text: str, schema: dict[str, Any]) -> bool:
     """Whether a text is JSON that matches a schema."""
-    from jsonschema.validators import validator_for
-
     try:
-        return bool(validator_for(schema)(schema).is_valid(json.loads(text)))
+        return bool(jsonschema_validators().validator_for(schema)(schema).is_valid(json.loads(text)))
     except (ValueError, RecursionError):
         return False

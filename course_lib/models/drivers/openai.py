@@ -9,6 +9,7 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
 from course_lib.models.drivers.engine import Unsupported
+from course_lib.models.drivers.http_client import is_json
 from course_lib.models.drivers.remote import Chunks, RemoteEngine, Usage
 from course_lib.models.drivers.reply import Prompt
 from course_lib.models.schema.generation import Generation
@@ -20,7 +21,6 @@ NEUTRAL: dict[str, dict[str, float]] = {
     "vllm": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0},
     "sglang": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0},
 }
-OLLAMA_OWNER = "library"  # `owned_by` of Ollama's models
 
 
 class OpenAI(RemoteEngine):
@@ -40,23 +40,24 @@ class OpenAI(RemoteEngine):
 
     @property
     def parameters(self) -> int:
-        return int((self._model_info.get("meta") or {}).get("n_params") or 0)  # only llama.cpp reports it
+        return int((self._model_info.get("meta") or {}).get("n_params") or 0)  # 0: only llama.cpp tells it
 
     def _connect(self) -> None:
         models = self._models()
-        matches = [m for m in models if self.model == m["id"] or self.model in (m.get("aliases") or [])]
+        names = (self.model, f"{self.model}:latest")  # Ollama accepts a name without its tag
+        matches = [m for m in models if m["id"] in names or self.model in (m.get("aliases") or [])]
         if not matches:
             fix = "use a listed model, or start the server with this model"
             raise self._missing_model_error([m["id"] for m in models], fix)
         self._model_info = matches[0]
-        if self._model_info.get("owned_by") == OLLAMA_OWNER:
+        if self._model_info.get("owned_by") not in NEUTRAL:  # Ollama writes the user of the model there
             self._check_ollama()
         meta = self._model_info.get("meta") or {}
         context = self._model_info.get("max_model_len") or meta.get("n_ctx")  # in vLLM, in llama.cpp
-        self.context = context if isinstance(context, int) else 0
+        self.context = context if isinstance(context, int) else 0  # 0: the server does not tell it
 
     def _models(self) -> list[dict[str, Any]]:
-        """The server's models. Raises CourseError for an address without /v1 whose models are there."""
+        """The server's models. Raises CourseError if they are at /v1/models, and the address lacks /v1."""
         response = self._http.get("/models")
         if response.status_code == 404 and not self.address.endswith("/v1"):
             complete = f"{self.address}/v1"
@@ -69,14 +70,14 @@ class OpenAI(RemoteEngine):
         return models
 
     def _check_ollama(self) -> None:
-        """Raise CourseError for Ollama, which truncates long prompts under this protocol.
+        """Raise CourseError if the server is Ollama, which truncates long prompts under this protocol.
 
         Raises Unsupported for the task text-generation on the course's own server.
         """
         import httpx
 
         response = self._http.get(httpx.URL(self.address).join("/api/version"))
-        version = response.json() if response.is_success else {}
+        version = response.json() if response.is_success and is_json(response.text) else {}
         fix = 'load(..., driver="ollama"), with an address without /v1'
         if "version" in version and "server" not in version:  # the course's server reports "server"
             what = f"{self.address} is Ollama, which truncates long prompts silently under this protocol"

@@ -11,6 +11,7 @@ from course_lib.atomic import atomic_folder
 from course_lib.errors import CourseError
 from course_lib.models.drivers import bitsandbytes_weights
 from course_lib.models.drivers.adapter_merging import merged_copy
+from course_lib.models.drivers.arguments import as_folder
 from course_lib.models.drivers.capabilities import CAPABILITIES, SUPPORTED_FIELDS
 from course_lib.models.drivers.engine import Engine
 from course_lib.quiet import quiet
@@ -60,7 +61,7 @@ class TorchEngine(Engine):
         """
         from safetensors import SafetensorError
 
-        target = Path(folder).expanduser()
+        target = as_folder(folder)
         self._check_open()
         bitsandbytes_weights.check_saveable(self.model, self.name)
         try:

@@ -22,13 +22,13 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
     transformers compares them, by its own rules for renamed and tied tensors, on torch's device "meta", which
     has shapes only. Quantized weights have other shapes and are not checked.
 
-    auto_class: A class such as AutoModelForCausalLM. If the model has no head (AutoModel), the file may have
-    one. replaced: Names of tensors that may be missing, because an adapter replaces them. config: Changes to
-    config.json, such as num_labels. Raises CourseError for a difference, and the errors of transformers for a
-    config.json that it cannot read.
+    auto_class: A class such as AutoModelForCausalLM, or a model's own, of a part of a pipeline. That, and a
+    model without a head (AutoModel), may have a head in the file. replaced: Names of tensors that may be
+    missing, because an adapter replaces them. config: Changes to config.json, such as num_labels. Raises
+    CourseError for a difference, and the errors of transformers for a config.json that it cannot read.
     """
     import torch
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PreTrainedModel
 
     check_depth(folder)
     settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **config)
@@ -36,9 +36,9 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
         return
     headers = [read_safetensors_header(path) for path in weight_paths(folder)]
     shapes = {name: tensor.shape for header in headers for name, tensor in header.items()}
+    is_part = isinstance(auto_class, type) and issubclass(auto_class, PreTrainedModel)
     with quiet():
-        with torch.device("meta"):
-            model_class = type(auto_class.from_config(settings, trust_remote_code=False))
+        model_class = auto_class if is_part else _model_class(auto_class, settings)
         model, found = model_class.from_pretrained(
             None,
             config=settings,
@@ -47,7 +47,7 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    headless = getattr(auto_class, "__name__", "AutoModel") == "AutoModel"  # a part of a pipeline has no name
+    headless = is_part or auto_class.__name__ == "AutoModel"
     unknown = [
         name
         for name in found["unexpected_keys"]
@@ -58,6 +58,16 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
         what = f"{folder.name}: {name} has the shape {tuple(actual)}; by config.json it is {tuple(expected)}"
         raise CourseError(what, "use the config.json that was saved with these weights")
     refuse_integers(folder.name, headers, model.state_dict())
+
+
+def _model_class(auto_class: Any, settings: Any) -> Any:
+    """The class of the model that `auto_class` would build. Raises transformers' error if it knows none."""
+    from transformers.models.auto.auto_factory import _get_model_class
+
+    mapping = auto_class._model_mapping
+    if type(settings) not in mapping:
+        auto_class.from_config(settings, trust_remote_code=False)
+    return _get_model_class(settings, mapping)
 
 
 def check_depth(folder: Path) -> None:

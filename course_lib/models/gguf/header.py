@@ -5,11 +5,15 @@ gguf.GGUFReader decodes the whole vocabulary, 14 seconds for 256,000 tokens; thi
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
 import mmap
 import struct
-from collections.abc import Collection
+from collections.abc import Mapping, Set
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from course_lib.models.files.headers import Tensor
@@ -24,6 +28,7 @@ STRING, ARRAY = 8, 9  # the other GGUF type codes
 CONTROL = 3  # a type of token
 LENGTH = struct.Struct("<Q")
 SHORT = 1024  # numbers of an array that is always decoded: those with one value per layer are shorter
+Items = bool | Set[int]  # all items of an array, none, or those with these indices
 MAX_DIMENSIONS = 4  # llama.cpp's limit for a tensor
 
 
@@ -37,9 +42,21 @@ class Header(NamedTuple):
 def control_tokens(path: Path) -> list[str]:
     """Return the texts of the tokens that mark structure, such as the beginning of a turn."""
     texts, kinds = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
-    fields = read_header(path, decode_arrays=(texts, kinds)).fields
-    pairs = zip(fields.get(texts, ()), fields.get(kinds, ()), strict=True)
-    return [text for text, kind in pairs if kind == CONTROL]
+    found = read_header(path, decode_arrays={kinds: True}).fields.get(kinds, ())
+    wanted = {i for i, kind in enumerate(found) if kind == CONTROL}  # texts of all 49,000 left 4 MB behind
+    return read_header(path, decode_arrays={texts: wanted}).fields.get(texts) or []
+
+
+@functools.cache
+def gguf_constants() -> Any:
+    """Return the module gguf.constants by itself: the package would import NumPy, 11 MB of a server."""
+    package = importlib.util.find_spec("gguf")
+    assert package is not None and package.origin is not None
+    path = Path(package.origin).with_name("constants.py")
+    loader = SourceFileLoader("gguf_constants", str(path))
+    module = ModuleType(loader.name)
+    loader.exec_module(module)
+    return module
 
 
 def file_type(code: Any) -> str:
@@ -47,19 +64,18 @@ def file_type(code: Any) -> str:
 
     code: the field "general.file_type".
     """
-    from gguf import LlamaFileType
-
     try:
-        return LlamaFileType(code).name.lower().removeprefix("mostly_").removeprefix("all_")
+        name = str(gguf_constants().LlamaFileType(code).name)
     except ValueError:
         return ""
+    return name.lower().removeprefix("mostly_").removeprefix("all_")
 
 
-def read_header(path: Path, *, decode_arrays: bool | Collection[str] = False) -> Header:
+def read_header(path: Path, *, decode_arrays: bool | Mapping[str, Items] = False) -> Header:
     """Return the header of a GGUF file.
 
-    decode_arrays: Whether to decode long arrays and arrays of strings, such as the vocabulary; or the names
-    of the arrays to decode.
+    decode_arrays: Whether to decode long arrays and arrays of strings, such as the vocabulary; or this for
+    each array, for one of strings also the indices of those to decode.
 
     Raises ValueError if the file is damaged or truncated, and OSError if it cannot be opened.
     """
@@ -76,7 +92,7 @@ class _Reader:
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.position = data, 0
 
-    def header(self, decode_arrays: bool | Collection[str]) -> Header:
+    def header(self, decode_arrays: bool | Mapping[str, Items]) -> Header:
         magic, version, tensor_count, field_count = self.values("<IIQQ")
         if magic != MAGIC or version not in VERSIONS:
             raise ValueError(f"it begins with {self.data[:8]!r} instead of GGUF version 2 or 3")
@@ -85,7 +101,7 @@ class _Reader:
             name = self.string()
             if name in fields:
                 raise ValueError(f"two fields are named {name!r}")
-            decode = decode_arrays if isinstance(decode_arrays, bool) else name in decode_arrays
+            decode = decode_arrays if isinstance(decode_arrays, bool) else decode_arrays.get(name, False)
             fields[name] = self.field(self.value("<I"), decode)
         tensors: dict[str, Tensor] = {}
         for _ in range(tensor_count):
@@ -115,7 +131,7 @@ class _Reader:
             raise ValueError("a string is longer than the file")
         return self.data[begin : self.position].decode()
 
-    def field(self, kind: int, decode: bool) -> Any:
+    def field(self, kind: int, decode: Items) -> Any:
         if kind == STRING:
             return self.string()
         if kind == ARRAY:
@@ -125,34 +141,43 @@ class _Reader:
             raise ValueError(f"a field has the unknown type {kind}")
         return self.value("<" + SCALARS[kind])
 
-    def items(self, kind: int, length: int, decode: bool) -> list[Any] | None:
+    def items(self, kind: int, length: int, decode: Items) -> list[Any] | None:
         if kind in SCALARS:
             if decode or length <= SHORT:
                 return list(self.values(f"<{length}{SCALARS[kind]}"))
             self.position += length * struct.calcsize(SCALARS[kind])
         elif kind == STRING:
-            if decode:
+            if decode is True:
                 return [self.string() for _ in range(length)]
-            unpack, data, position = LENGTH.unpack_from, self.data, self.position
-            for _ in range(length):  # up to 500,000 times
-                position += LENGTH.size + unpack(data, position)[0]
-            self.position = position
+            begin, found = 0, []
+            for i in sorted(i for i in decode or () if i < length):
+                self.skip(i - begin)
+                found.append(self.string())
+                begin = i + 1
+            self.skip(length - begin)
+            return None if decode is False else found
         else:
             raise ValueError(f"an array has elements of type {kind}, which llama.cpp does not support")
         return None
 
+    def skip(self, count: int) -> None:
+        """Skip strings."""
+        unpack, data, position = LENGTH.unpack_from, self.data, self.position
+        for _ in range(count):  # up to 500,000 times
+            position += LENGTH.size + unpack(data, position)[0]
+        self.position = position
+
     def tensor(self, tensors: dict[str, Tensor]) -> None:
         """Add the next tensor to `tensors`, with its offset from the first tensor."""
-        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-
         name, dimensions = self.string(), self.value("<I")
         if name in tensors:
             raise ValueError(f"two tensors are named {name!r}")
         if dimensions > MAX_DIMENSIONS:
             raise ValueError(f"{name} has {dimensions:,} dimensions, over {MAX_DIMENSIONS}")
         *shape, code, offset = self.values(f"<{dimensions}QIQ")
-        kind = GGMLQuantizationType(code)
-        block, size = GGML_QUANT_SIZES[kind]
+        gguf = gguf_constants()
+        kind = gguf.GGMLQuantizationType(code)
+        block, size = gguf.GGML_QUANT_SIZES[kind]
         if shape and shape[0] % block:
             raise ValueError(
                 f"{name} has rows of {shape[0]:,} weights, not a multiple of {kind.name}'s {block}"

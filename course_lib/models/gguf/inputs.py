@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from course_lib.errors import CourseError
-from course_lib.models.gguf.header import read_header
+from course_lib.models.gguf.header import gguf_constants, read_header
 from course_lib.models.gguf.tokenizer import NORMALIZER
 
 DOWNLOAD_AGAIN = "download or export it again"
@@ -47,8 +47,6 @@ def input_format(path: Path) -> InputFormat:
 
 def _model_fields(path: Path) -> dict[str, Any]:
     """Return the header fields of a GGUF model file. Raises the errors of `input_format`."""
-    import gguf
-
     try:
         fields, tensors = read_header(path)
     except (ValueError, OSError) as error:
@@ -57,7 +55,7 @@ def _model_fields(path: Path) -> dict[str, Any]:
         message += f", and reading it fails with {reason!r}"
         raise CourseError(message, DOWNLOAD_AGAIN) from error
     architecture = fields.get("general.architecture", "none")
-    if architecture not in gguf.MODEL_ARCH_NAMES.values():
+    if architecture not in gguf_constants().MODEL_ARCH_NAMES.values():
         message = f"{path.name} has the architecture {architecture!r}, which llama.cpp does not support"
         raise CourseError(message, "choose a model of another architecture, such as llama")
     if not tensors and not fields.get("split.count"):  # the first of several files may have no tensors

@@ -9,19 +9,24 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-MAX_SCHEMA_BYTES = 20_000  # texts of 90,000 characters in an enum took 8 seconds
+MAX_SCHEMA_BYTES = 20_000  # an enum of texts of 90,000 characters in all took 8 seconds
 MAX_DEPTH = 64  # nested objects and lists of the schema; above about 120 llama.cpp stops or ignores it
 MAX_PROPERTIES = 100  # of all objects in the schema; 500 optional ones made every token five times slower
-MAX_REPEATS = 2_000  # all maxItems and so on together; 10,000 of any type took .1 s
+MAX_REPEATS = 2_000  # all maxItems and so on together; a list of 10,000 items of type {} took .1 s
 MAX_STEPS = 10_000  # the least common multiple of all multipleOf; 1e6 took minutes
-MAX_FORCED = 100_000  # minItems times the characters; 400,000 took .2 s for every token of an answer
-MAX_PATTERN_REPEATS = 1_000  # product of the {counts} in a pattern; (a{1000}){1000} took 30 seconds
-MAX_COMBINATIONS = 50  # of the parts that allOf joins, each with each: .1 s
+MAX_FORCED = (
+    100_000  # all minItems times the length of the schema; 400,000 took .2 s for every token of an answer
+)
+MAX_PATTERN = 1_000  # characters of a pattern, its {counts} written out; (a{1000}){1000} took 30 seconds
+MAX_COMBINATIONS = (
+    50  # alternatives that result when an allOf of several anyOf is multiplied out; 50 took .1 s
+)
 LEAST = ("minItems", "minProperties", "minContains")
 COUNTS = (*LEAST, "maxItems", "maxProperties", "maxContains")
 NAMED, JOINERS = ("properties", "patternProperties"), {"allOf", "anyOf", "oneOf", "$ref"}
 ANNOTATIONS = {"title", "description", "default", "examples", "discriminator", "$comment", "$schema", "$id"}
 ANNOTATIONS |= {"$defs", "definitions"}
+DATA = ("enum", "const", "default", "examples")  # keywords whose values are data and no schemas
 KEYWORDS = ("type", "properties", "items", "enum", "const", "$ref", "anyOf", "oneOf", "allOf")
 
 
@@ -42,18 +47,27 @@ def check_size(schema: dict[str, Any]) -> dict[str, Any]:
     if (depth := _depth(schema)) > MAX_DEPTH:
         raise ValueError(f"the schema is nested {depth} deep, more than {MAX_DEPTH}")
     try:
-        size = len(json.dumps(schema))
-    except TypeError as error:
+        size = len(json.dumps(schema, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass"))
+    except (TypeError, ValueError) as error:
         raise ValueError(f"the schema is no JSON: {error}") from error
     if size > MAX_SCHEMA_BYTES:
-        raise ValueError(f"the schema has {size:,} characters, more than {MAX_SCHEMA_BYTES:,}")
+        raise ValueError(f"the schema has {size:,} bytes, more than {MAX_SCHEMA_BYTES:,}")
+    try:
+        _check_counts(schema, size)
+    except RecursionError as error:
+        raise ValueError("the references of the schema lead too deep into each other") from error
+    return schema
+
+
+def _check_counts(schema: dict[str, Any], size: int) -> None:
+    """Raise ValueError if one of the sums over all parts of the schema is above its bound."""
     properties, repetitions, least, joined, steps, counted = 0, 0, 0, 0, 1, dict[str, int]()
     for part in _parts(schema):
         properties += sum(len(part[name]) for name in NAMED if isinstance(part.get(name), dict))
         repetitions += _sum(part, COUNTS)
         least += _sum(part, LEAST)
         joined += _joined(part, schema, counted)
-        size += _pattern_repeats(part)
+        size += _pattern_length(part)
         steps = math.lcm(steps, _step(part))
         if steps > MAX_STEPS:
             raise ValueError(f"multipleOf: the least common multiple of all steps is above {MAX_STEPS:,}")
@@ -65,7 +79,6 @@ def check_size(schema: dict[str, Any]) -> dict[str, Any]:
     ):
         if number > most:
             raise ValueError(f"the schema has {number:,} {what}; at most {most:,} are possible")
-    return schema
 
 
 def _depth(value: Any) -> int:
@@ -78,10 +91,11 @@ def _depth(value: Any) -> int:
 
 
 def _parts(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield every dict in nested dicts and lists."""
+    """Yield every dict in nested dicts and lists, but none that is data."""
     if isinstance(value, dict):
         yield value
-    for inner in value.values() if isinstance(value, dict) else value:
+        value = [inner for keyword, inner in value.items() if keyword not in DATA]
+    for inner in value:
         if isinstance(inner, dict | list):
             yield from _parts(inner)
 
@@ -92,35 +106,57 @@ def _sum(part: dict[str, Any], keywords: tuple[str, ...]) -> int:
 
 
 def _joined(part: dict[str, Any], schema: dict[str, Any], counted: dict[str, int]) -> int:
-    """How many parts llama.cpp makes of `part`, where it joins several rules; 0 if there is only one rule."""
+    """How many alternatives llama.cpp makes of a part with several keywords; 0 if it has only one.
+
+    A single anyOf stays as it is: only a combination of keywords is multiplied out.
+    """
     rules = len(part.keys() - ANNOTATIONS - {"allOf"}) + len(_items(part, "allOf"))
     return _combinations(part, schema, counted) if rules > 1 and part.keys() & JOINERS else 0
 
 
 def _step(part: dict[str, Any]) -> int:
-    """The number whose multiples a multipleOf counts: 10 for .1; 1 if there is none."""
+    """Numerator times denominator of multipleOf (10 for .1, 3 for 3): the grammar grows with it. Else 1."""
     value = part.get("multipleOf")
-    if not isinstance(value, int | float) or value <= 0:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
         return 1
     fraction = Fraction(str(value))
     return fraction.numerator * fraction.denominator
 
 
-def _pattern_repeats(part: dict[str, Any]) -> int:
-    """The number of repetitions in the patterns of `part`. Raises ValueError if one has too many."""
+def _pattern_length(part: dict[str, Any]) -> int:
+    """The length of the patterns of `part`, counts written out. Raises ValueError for a long pattern."""
     total, named = 0, part.get("patternProperties")
     for pattern in (part.get("pattern"), *(named if isinstance(named, dict) else ())):
-        if not isinstance(pattern, str):
-            continue
-        if len(pattern) > MAX_PATTERN_REPEATS:
-            raise ValueError(f"a pattern has {len(pattern):,} characters, more than {MAX_PATTERN_REPEATS:,}")
-        counts = re.findall(r"\{(\d*),?(\d*)\}", pattern)
-        repeats = math.prod(max(int(least or 0), int(most or 0), 1) for least, most in counts)
-        if repeats > MAX_PATTERN_REPEATS:
-            what = f"the counts in the pattern {pattern[:40]!r} multiply to {repeats}"
-            raise ValueError(f"{what}, more than {MAX_PATTERN_REPEATS:,}")
-        total += repeats
+        if isinstance(pattern, str):
+            length = _written_out(pattern) if len(pattern) <= MAX_PATTERN else len(pattern)
+            if length > MAX_PATTERN:
+                what = f"the pattern {pattern[:40]!r} has {length:,} characters, its counts written out"
+                raise ValueError(f"{what}: more than {MAX_PATTERN:,}")
+            total += length
     return total
+
+
+def _written_out(pattern: str) -> int:
+    """The number of characters and classes in a pattern whose {counts} are written out.
+
+    >>> _written_out("[a-z]{3}-(b{2}c){2,5}")
+    19
+    """
+    lengths, last = [0], 0  # of the group that is open, of those around it; of what a count repeats
+    for token in re.finditer(r"\\.|\[(?:\\.|[^\]\\])*\]|\{(\d*),?(\d*)\}|.", pattern, re.DOTALL):
+        if token[0] == "(":
+            lengths.append(0)
+        elif token[0] == ")" and len(lengths) > 1:
+            last = lengths.pop()
+            lengths[-1] += last
+        elif token[0][0] == "{" and len(token[0]) > 1:
+            count = max(int(token[1] or 0), int(token[2] or 0), 1)
+            lengths[-1] += last * (count - 1)
+            last *= count
+        else:
+            last = 1
+            lengths[-1] += last
+    return sum(lengths)
 
 
 def _combinations(part: Any, schema: dict[str, Any], counted: dict[str, int]) -> int:

@@ -1,0 +1,77 @@
+"""A training replaces an older model as a whole: one that fails while it writes or measures leaves that."""
+
+import functools
+import json
+
+import pytest
+from picture_training import captioner, faces, judge, painter, run, upscaler
+
+EVALUATIONS = {  # the real ones, on few pictures; those of the painter and the faces cannot be so short
+    captioner: functools.partial(captioner.evaluate, count=24),
+    upscaler: functools.partial(upscaler.evaluate, count=2),
+    painter: lambda folder, log: None,
+    faces: lambda folder, log: None,
+}
+
+
+def finished(script, model):
+    """The run of a training of no steps."""
+    ended = run.Run(script.NAME, model, [], 0, resume=False)
+    ended.log.write_text(json.dumps({"step": 0, "seconds": 1}) + "\n")
+    return ended
+
+
+def write(script):
+    if script is captioner:
+        tokenizer = captioner.new_tokenizer()
+        model = captioner.new_model(tokenizer)
+        captioner.write(finished(script, model), model, tokenizer)
+    elif script is upscaler:
+        model = upscaler.new_model()
+        upscaler.write(finished(script, model), model)
+    elif script is painter:
+        tokenizer = painter.new_tokenizer()
+        painter.publish(painter.Painter(len(tokenizer)), tokenizer, run.RUNS / "log.jsonl")
+    elif script is judge:
+        judge.publish(judge.new_judge())
+    else:
+        faces.publish(faces.ArcFace(), run.RUNS / "log.jsonl")
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("script", [captioner, upscaler, painter, judge, faces], ids=lambda s: s.NAME)
+def test_an_older_model_stays_until_the_new_one_is_whole(script, monkeypatch, tmp_path):
+    models, folder = tmp_path / "models", tmp_path / "models" / "model"
+    (folder / "judge").mkdir(parents=True)
+    (folder / "judge" / "config.json").write_text("of the judge")
+    (folder / "older.safetensors").write_text("older")
+    before = contents(models)
+    monkeypatch.setattr(script, "FOLDER", folder)
+    monkeypatch.setattr(run, "RUNS", tmp_path / "runs")
+
+    def full(*_, **__):
+        """Called when the weights are written, and the rest is not."""
+        assert max(p.stat().st_size for p in models.rglob("*.safetensors")) > 100_000
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as failing:
+        if script is judge:
+            failing.setattr(judge.ViTImageProcessorPil, "save_pretrained", full)
+        else:
+            failing.setattr(script, "evaluate", full)
+        with pytest.raises(OSError, match="no space"):
+            write(script)
+    assert contents(models) == before
+
+    if script in EVALUATIONS:
+        monkeypatch.setattr(script, "evaluate", EVALUATIONS[script])
+    write(script)
+    after = contents(folder)
+    assert [p.name for p in models.iterdir()] == ["model"] and "older.safetensors" not in after
+    assert max(map(len, after.values())) > 100_000
+    assert ("judge/config.json" in after) == (script is painter)
+    if script in (captioner, upscaler):
+        assert after.keys() > {"evaluation.json", "training-log.jsonl", "README.md", "manifest.json"}
