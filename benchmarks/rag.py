@@ -1,7 +1,7 @@
 """Answering and classifying: where answers are lost, refusals, injections, labels on public data, speed.
 
 Run one part, `python -m benchmarks.rag PART`, or all of them. Parts with public data read COURSE_DATA_DIR.
-`reading`, `sizes` and `speed` take more names of models: `python -m benchmarks.rag reading gemma-3-270m`.
+`refusals`, `reading`, `sizes` and `speed` take names of models: `python -m benchmarks.rag reading haneul-1m`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ import psutil
 from langchain_community.vectorstores import FAISS
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
+from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from course_lib import data
+from course_lib.exam.strategies import handbook_topics
 from course_lib.measure import machine
 from course_lib.models import load
 from course_lib.models.catalog import entry
 from course_lib.models.manager import ModelManager
 from course_lib.rag import (
+    InParts,
     KernelClassifier,
     LinearClassifier,
     LLMClassifier,
@@ -40,6 +43,7 @@ from course_lib.rag import (
 from course_lib.rag import evaluate as ev
 from course_lib.rag.answering import MAX_ANSWER_TOKENS, exact_match, exam, format_for
 from course_lib.rag.classifier import Classifier, Evidence
+from course_lib.rag.composite import split
 from course_lib.rag.instructions import split_instructions
 from course_lib.rag.neighbours import neighbours_of
 from course_lib.rag.prompt import Source, label_prompt, question_prompt
@@ -49,6 +53,7 @@ MODELS = ModelManager.shared()
 HANDBOOK = data.load_passages()
 BOTH = ("all-MiniLM-L6-v2", "multilingual-e5-small-q4")
 CHAT = ("haneul-300k", "haneul-1m", "haneul-4m")
+ALLOWED = (0.08, 0.1, 0.25, 0.3)  # shares of validation's answerable questions that a threshold may refuse
 
 
 def handbook_search(k: int) -> HybridRetriever:
@@ -100,31 +105,57 @@ def answers() -> None:
 
 
 def refusals() -> None:
-    """The pipeline's refusals on test: by the model, and by thresholds on two confidences.
+    """Refusals on test by the model and by thresholds: of one passage, of three, and with what is stated.
 
-    The calibrated confidence is fitted on the training questions. Each threshold is the highest with which at
+    A calibrated confidence is fitted on the training questions. Each threshold is the highest with which at
     most a share of validation's answerable questions is refused.
     """
-    search = handbook_search(1)
     asked = {split: data.load_questions(split) for split in ("train", "validation", "test")}
-    for name in CHAT[1:]:
-        pipeline = RAGPipeline(search, load(name))
-        for calibrated in (False, True):
-            if calibrated:
-                pipeline.calibrate(
-                    [q.question for q in asked["train"]], [bool(q.gold) for q in asked["train"]]
-                )
-            found = {s: pipeline.batch([q.question for q in asked[s]]) for s in ("validation", "test")}
-            for allowed in (None, 0.25, 0.3):
-                limit = 0.0
-                if allowed is not None:
-                    own = sorted(
-                        0.0 if a["refused"] else a["confidence"]
-                        for a, q in zip(found["validation"], asked["validation"], strict=True)
-                        if q.gold
-                    )
-                    limit = own[int(allowed * len(own))]
-                _report_refusals(f"{name}, calibrated {calibrated}", limit, found["test"], asked["test"])
+    texts = [part for qs in asked.values() for q in qs for part in (q.question, *parts_of(q.question))]
+    topics = handbook_topics()
+    found = dict(zip(texts, handbook_search(3).batch(texts), strict=True))
+    one, three = Found(found=found, k=1), Found(found=found, k=3)
+    for name in sys.argv[2:] or CHAT[1:]:
+        model = load(name)
+        for what, pipeline in (
+            ("one passage, model's confidence", RAGPipeline(one, model)),
+            ("one passage, calibrated", RAGPipeline(one, model)),
+            ("three, calibrated", RAGPipeline(three, model, one_by_one=True)),
+            ("three, topics", RAGPipeline(three, model, one_by_one=True, evidence=topics.log_odds)),
+            ("three, topics, in parts", RAGPipeline(three, model, one_by_one=True, evidence=topics.log_odds)),
+        ):
+            if not what.endswith("confidence"):
+                train = asked["train"]
+                pipeline.calibrate([q.question for q in train], [bool(q.gold) for q in train])
+            bank = InParts(pipeline) if what.endswith("parts") else pipeline
+            _try_thresholds(f"{name}, {what}", bank, asked["validation"], asked["test"])
+
+
+def parts_of(question: str) -> tuple[str, ...]:
+    found = split(question)
+    return found.parts if found else ()
+
+
+class Found(BaseRetriever):
+    """The first k of the passages that a search found for a question, so that it searches once."""
+
+    found: dict[str, list[Document]]
+    k: int
+
+    def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+        return self.found[query][: self.k]
+
+
+def _try_thresholds(name: str, pipeline: Any, validation: Any, test: Any) -> None:
+    own = [
+        0.0 if a["refused"] else a["confidence"]
+        for a, q in zip(pipeline.batch([q.question for q in validation]), validation, strict=True)
+        if q.gold
+    ]
+    answers = pipeline.batch([q.question for q in test])
+    for allowed in (0, *ALLOWED):
+        limit = ev.refusal_threshold(own, allowed) if allowed else 0.0
+        _report_refusals(f"{name}, {allowed:.0%}", limit, answers, test)
 
 
 def _report_refusals(name: str, limit: float, found: Sequence[Any], asked: Sequence[data.Question]) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from course_lib import data
-from course_lib.exam import composite
 from course_lib.exam.questions import ExamQuestion
 from course_lib.exam.systems import write
 from course_lib.models.drivers.engine import Engine
+from course_lib.rag import composite
 from course_lib.rag.adapter_datasets import knowledge_examples
 from course_lib.rag.evaluate import faithful
 from course_lib.rag.prompt import REFUSAL, Source, question_prompt

@@ -12,11 +12,13 @@ from course_lib.lazy import lazy_attributes
 if TYPE_CHECKING:
     from course_lib.rag.baselines import KernelClassifier, LinearClassifier, LLMClassifier
     from course_lib.rag.classifier import Classification, NeighbourClassifier, RAGLLMClassifier
+    from course_lib.rag.parts import InParts
     from course_lib.rag.pipeline import Answer, RAGPipeline
 
 __all__ = [
     "Answer",
     "Classification",
+    "InParts",
     "KernelClassifier",
     "LLMClassifier",
     "LinearClassifier",
@@ -27,6 +29,7 @@ __all__ = [
 _MODULES = {  # name -> module, imported when the name is first used
     "Answer": "pipeline",
     "Classification": "classifier",
+    "InParts": "parts",
     "KernelClassifier": "baselines",
     "LLMClassifier": "baselines",
     "LinearClassifier": "baselines",

@@ -8,20 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from langchain_core.documents import Document
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.utils import AddableDict
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.engine import Engine
-from course_lib.rag.answering import MAX_ANSWER_TOKENS, format_for, normalise, without_letter
+from course_lib.rag.answering import MAX_ANSWER_TOKENS, normalise, without_letter
 from course_lib.rag.evaluate import faithful
-from course_lib.rag.instructions import split_instructions
-from course_lib.rag.prompt import REFUSAL, Source, question_prompt
-from course_lib.retrieval.documents import RETRIEVAL_KEY
+from course_lib.rag.prompt import REFUSAL
+from course_lib.rag.readings import Preparation, Prepared, Reading, check_question
 
 
 class Answer(TypedDict):
@@ -46,18 +43,6 @@ class Answer(TypedDict):
     confidence: float | None
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A question with the prompt for the model, and the highest score that the search gave to a passage."""
-
-    question: str
-    documents: list[Document]
-    left_out: list[str]
-    removed: list[str]
-    prompt: str
-    score: float
-
-
 class RAGPipeline(Runnable[str, dict[str, Any]]):
     """Questions in, answers with sources out (see `Answer`).
 
@@ -66,11 +51,12 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
     the best passage next to the question instead of first. grounded: refuse an answer that no passage
     contains. min_confidence: refuse an answer with a lower confidence; see `calibrate`. evidence: one more
     signal for `calibrate`, a function of the question, such as `StatedTopics(...).log_odds`.
-    keep_instructions: do not take sentences that give orders out of the passages.
+    keep_instructions: do not take sentences that give orders out of the passages. one_by_one: the model reads
+    each passage alone, the best first, until one contains its answer.
 
     `batch` searches and generates for all questions together. `stream` yields parts of the answer as the
     model writes them; joined, they are the result of `invoke`. A check needs the whole answer, so with
-    `grounded` or `min_confidence` its text comes in one piece.
+    `grounded`, `min_confidence` or `one_by_one` its text comes in one piece.
     """
 
     def __init__(
@@ -83,6 +69,7 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         min_confidence: float = 0.0,
         evidence: Callable[[str], float] | None = None,
         keep_instructions: bool = False,
+        one_by_one: bool = False,
         max_answer_tokens: int = MAX_ANSWER_TOKENS,
         batch_size: int = 16,
     ) -> None:
@@ -90,12 +77,13 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
             raise CourseError(f"min_confidence={min_confidence}; it is a probability", "min_confidence=0.5")
         self.retriever, self.model = retriever, model
         self.best_last, self.grounded, self.min_confidence = best_last, grounded, min_confidence
-        self.keep_instructions, self.max_answer_tokens = keep_instructions, max_answer_tokens
+        self.keep_instructions, self.one_by_one = keep_instructions, one_by_one
+        self.max_answer_tokens = max_answer_tokens
         self.evidence, self.batch_size = evidence, batch_size
         self._judge: Any = None  # see `calibrate`
 
     def __repr__(self) -> str:
-        settings = ("best_last", "grounded", "min_confidence", "keep_instructions")
+        settings = ("best_last", "grounded", "min_confidence", "keep_instructions", "one_by_one")
         shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in settings)
         return f"RAGPipeline({type(self.retriever).__name__}, {self.model!r}, {shown})"
 
@@ -149,19 +137,19 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         **kwargs: Any,
     ) -> Iterator[dict[str, Any]]:
         """Yield dicts that add up to the result of `invoke`: first what was found, last the verdict."""
-        checked = self.grounded or self.min_confidence > 0
+        checked = self.grounded or self.min_confidence > 0 or self.one_by_one
         with self._engine() as engine:
             (prepared,) = self._prepare(engine, [input])
             yield AddableDict(_found(prepared))
             if checked:
-                text = str(engine.generate([prepared.prompt], max_output_length=self.max_answer_tokens)[0])
+                answers = self._read(engine, [prepared])
             else:
-                pieces = []
-                for piece in engine.stream(prepared.prompt, max_output_length=self.max_answer_tokens):
+                pieces, (reading,) = [], prepared.readings
+                for piece in engine.stream(reading.prompt, max_output_length=self.max_answer_tokens):
                     pieces.append(piece)
                     yield AddableDict(answer=piece)
-                text = "".join(pieces)
-            verdict = self._verdict(prepared, text, self._confidences(engine, [prepared], [text])[0])
+                answers = [("".join(pieces), reading)]
+            verdict = self._verdict(*answers[0], self._confidences(engine, [prepared], answers)[0])
         if not checked:
             del verdict["answer"]
         yield AddableDict(verdict)
@@ -172,14 +160,13 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
     def _answer_all(self, questions: list[str]) -> list[dict[str, Any]]:
         if not questions:
             return []
-        options: dict[str, Any] = {"batch_size": self.batch_size, "max_output_length": self.max_answer_tokens}
         with self._engine() as engine:
             prepared = self._prepare(engine, questions)
-            texts = [str(reply) for reply in engine.generate([p.prompt for p in prepared], **options)]
-            confidences = self._confidences(engine, prepared, texts)
+            answers = self._read(engine, prepared)
+            confidences = self._confidences(engine, prepared, answers)
         return [
-            _found(p) | self._verdict(p, text, confidence)
-            for p, text, confidence in zip(prepared, texts, confidences, strict=True)
+            _found(p) | self._verdict(*answer, confidence)
+            for p, answer, confidence in zip(prepared, answers, confidences, strict=True)
         ]
 
     def _engine(self) -> AbstractContextManager[Engine]:
@@ -188,80 +175,62 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         engine: AbstractContextManager[Engine] = self.model.engine()
         return engine
 
-    def _prepare(self, engine: Engine, questions: list[str]) -> list[_Prepared]:
-        for question in questions:
-            if not isinstance(question, str) or not any(map(str.isalnum, question)):
-                raise CourseError(f"{question!r:.80} is not a question", "ask a question in words")
-        found = self.retriever.batch(questions)
-        return [self._fit(engine, q, documents) for q, documents in zip(questions, found, strict=True)]
-
-    def _fit(self, engine: Engine, question: str, documents: Sequence[Document]) -> _Prepared:
-        """Build the prompt from as many passages as fit into the context, the best ones first."""
-        removed: list[str] = []
-        clean = []
-        for document in documents:
-            text, orders = (
-                (document.page_content, [])
-                if self.keep_instructions
-                else split_instructions(document.page_content)
-            )
-            removed += orders
-            clean.append(Document(id=document.id, page_content=text, metadata=document.metadata))
+    def _prepare(self, engine: Engine, questions: list[str]) -> list[Prepared]:
         room = engine.context - self.max_answer_tokens
-        chosen: list[Document] = []
-        prompt = self._prompt(engine, question, chosen)
-        for document in clean:
-            longer = self._prompt(engine, question, [*chosen, document])
-            if engine.count_tokens(longer) <= room:
-                chosen, prompt = [*chosen, document], longer
-        left_out = [str(d.id) for d in clean if d not in chosen]
-        if clean and not chosen:
-            what = f"none of {len(clean)} passages fits beside the question into {room:,} tokens"
-            raise CourseError(what, "load(..., context_length=2048)")
-        score = max(map(_score, chosen), default=0.0)
-        return _Prepared(question, self._ordered(chosen), left_out, removed, prompt, score)
+        prepare = Preparation(engine, room, self.best_last, self.one_by_one, self.keep_instructions)
+        for question in questions:
+            check_question(question)
+        found = self.retriever.batch(questions)
+        return [prepare(q, documents) for q, documents in zip(questions, found, strict=True)]
 
-    def _ordered(self, documents: list[Document]) -> list[Document]:
-        return documents[::-1] if self.best_last else documents
+    def _read(self, engine: Engine, prepared: list[Prepared]) -> list[tuple[str, Reading]]:
+        """Return each question's answer, and its reading: the first whose answer stands."""
+        answers = [("", p.readings[0]) for p in prepared]
+        options: dict[str, Any] = {"batch_size": self.batch_size, "max_output_length": self.max_answer_tokens}
+        for turn in range(max(len(p.readings) for p in prepared)):
+            unread = [
+                (i, p.readings[turn])
+                for i, (p, (text, reading)) in enumerate(zip(prepared, answers, strict=True))
+                if turn < len(p.readings) and not _stands(text, reading)
+            ]
+            replies = engine.generate([reading.prompt for _, reading in unread], **options)
+            for (i, reading), reply in zip(unread, replies, strict=True):
+                answers[i] = str(reply), reading
+        return answers
 
-    def _prompt(self, engine: Engine, question: str, documents: list[Document]) -> str:
-        sources = [
-            Source(d.metadata.get("title", str(d.id)), d.page_content) for d in self._ordered(documents)
-        ]
-        return format_for(engine, question_prompt(question, sources))
-
-    def _confidences(self, engine: Engine, prepared: list[_Prepared], texts: list[str]) -> list[float | None]:
+    def _confidences(
+        self, engine: Engine, prepared: list[Prepared], answers: list[tuple[str, Reading]]
+    ) -> list[float | None]:
         """Return the confidence of each answer, or None where it needs probabilities and there are none."""
         if self._judge is not None:
             return list(self._estimates(engine, prepared))
         if "score" not in engine.capabilities:
             if self.min_confidence:
                 engine._require("score")
-            return [None] * len(texts)
-        pairs = [[text, _refusal(engine)] for text in texts]
-        scores = engine.score_each([p.prompt for p in prepared], pairs)
+            return [None] * len(answers)
+        pairs = [[text, _refusal(engine)] for text, _ in answers]
+        scores = engine.score_each([reading.prompt for _, reading in answers], pairs)
         return [
-            0.0 if normalise(text) == normalise(REFUSAL) else 1 / (1 + math.exp(min(refusal - answer, 700)))
-            for text, (answer, refusal) in zip(texts, scores, strict=True)
+            0.0 if _is_refusal(text) else 1 / (1 + math.exp(min(refusal - answer, 700)))
+            for (text, _), (answer, refusal) in zip(answers, scores, strict=True)
         ]
 
-    def _estimates(self, engine: Engine, prepared: list[_Prepared]) -> list[float]:
+    def _estimates(self, engine: Engine, prepared: list[Prepared]) -> list[float]:
         return [float(p) for p in self._judge.predict_proba(self._signals(engine, prepared))[:, 1]]
 
-    def _signals(self, engine: Engine, prepared: list[_Prepared]) -> list[tuple[float, ...]]:
+    def _signals(self, engine: Engine, prepared: list[Prepared]) -> list[tuple[float, ...]]:
         """Return the signals of `calibrate`; a driver without probabilities leaves those of the search."""
         signals = [(p.score, self.evidence(p.question)) if self.evidence else (p.score,) for p in prepared]
         if "score" not in engine.capabilities:
             return [(0.0, *signal) for signal in signals]
-        refusals = engine.score([p.prompt for p in prepared], [_refusal(engine)])[:, 0]
+        refusals = engine.score([p.readings[0].prompt for p in prepared], [_refusal(engine)])[:, 0]
         return [(float(refusal), *signal) for refusal, signal in zip(refusals, signals, strict=True)]
 
-    def _verdict(self, prepared: _Prepared, text: str, confidence: float | None) -> dict[str, Any]:
+    def _verdict(self, text: str, reading: Reading, confidence: float | None) -> dict[str, Any]:
         """Decide whether the answer stands, and find its sources."""
-        answer = without_letter(text.strip())
-        supporting = [str(d.id) for d in prepared.documents if faithful(answer, [d.page_content])]
+        answer, supporting = without_letter(text.strip()), _sources(text, reading)
         reason = ""
-        if normalise(answer) == normalise(REFUSAL):
+        if _is_refusal(text):
             reason = "the model found no answer in the passages"
         elif not answer:
             reason = "the model wrote nothing"
@@ -278,18 +247,25 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         }
 
 
+def _is_refusal(text: str) -> bool:
+    return normalise(without_letter(text)) == normalise(REFUSAL)
+
+
+def _sources(text: str, reading: Reading) -> list[str]:
+    answer = without_letter(text.strip())
+    return [str(d.id) for d in reading.documents if faithful(answer, [d.page_content])]
+
+
+def _stands(text: str, reading: Reading) -> bool:
+    return not _is_refusal(text) and bool(_sources(text, reading))
+
+
 def _refusal(engine: Engine) -> str:
     """Return the refusal as the model would write it: one that continues a text begins with a space."""
     return " " * (engine.spec.task == "text-generation") + REFUSAL
 
 
-def _score(document: Document) -> float:
-    """Return the score of the search, the reranker's if there is one, or 0 if the retriever tells none."""
-    scores = document.metadata.get(RETRIEVAL_KEY, {})
-    return float(scores.get("rerank_score", scores.get("score", 0.0)))
-
-
-def _found(prepared: _Prepared) -> dict[str, Any]:
+def _found(prepared: Prepared) -> dict[str, Any]:
     return {
         "question": prepared.question,
         "passages": [str(d.id) for d in prepared.documents],

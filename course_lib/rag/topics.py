@@ -61,9 +61,16 @@ class StatedTopics:
 
     def _highest(self, name: str) -> NDArray[np.float32]:
         """Return for each topic the probability of the sentence that states it most clearly."""
-        texts = [text for source in self.about(name) for text in (source.title, *sentences(source.text))]
-        highest: NDArray[np.float32] = _probabilities("stated", texts)[:, :-1].max(axis=0)
+        highest: NDArray[np.float32] = np.max([_stated(source) for source in self.about(name)], axis=0)
         return highest
+
+
+@functools.cache  # a passage may name several products
+def _stated(source: Source) -> NDArray[np.float32]:
+    """Return for each topic the highest probability of one of the passage's sentences, or of its title."""
+    probabilities = _probabilities("stated", [source.title, *sentences(source.text)])
+    highest: NDArray[np.float32] = probabilities[:, :-1].max(axis=0)
+    return highest
 
 
 def sentences(text: str) -> Iterator[str]:

@@ -101,10 +101,10 @@ def test_the_prompt_is_the_one_that_the_models_were_trained_on(model):
     sources = [Source(d.metadata["title"], d.page_content) for d in (FEE, HOURS)]
     with model.engine() as engine:
         (prepared,) = pipeline._prepare(engine, [question])
-        assert prepared.prompt == question_prompt(question, sources)
+        assert prepared.readings[0].prompt == question_prompt(question, sources)
         pipeline.best_last = True
         (prepared,) = pipeline._prepare(engine, [question])
-        assert prepared.prompt == question_prompt(question, sources[::-1])
+        assert prepared.readings[0].prompt == question_prompt(question, sources[::-1])
         assert [d.id for d in prepared.documents] == ["hours", "fee"]
 
 
@@ -133,6 +133,36 @@ def test_an_answer_that_no_passage_contains_is_refused():
     assert free["answer"] == "KRW 99" and not free["refused"] and free["sources"] == []
 
 
+def test_one_by_one_it_reads_on_where_a_passage_lacks_the_answer(model):
+    question = "What is the annual fee of the Cedar Card?"
+    assert RAGPipeline(Fixed(found=[HOURS]), model).invoke(question)["refused"]
+    bank = RAGPipeline(Fixed(found=[HOURS, FEE]), model, one_by_one=True)
+    found = bank.invoke(question)
+    assert found["answer"] == "KRW 21,000" and found["sources"] == ["fee"]
+    assert found["passages"] == ["hours", "fee"]
+    first, *others = bank.stream(question)
+    for part in others:
+        first = first + part
+    assert dict(first) == found
+
+
+def test_one_by_one_it_stops_at_the_first_answer_that_its_passage_contains():
+    model = load("haneul-1m")
+    prompts = []
+
+    def reply(asked, *_):
+        prompts.extend(turns[0]["content"] for turns in asked)
+        return [Reply("16:00", 1, 1, "stop") for _ in asked]
+
+    model._generate = reply
+    question = "When does the Cedar branch close?"
+    found = RAGPipeline(Fixed(found=[FEE, HOURS, FEE]), model, one_by_one=True).invoke(question)
+    assert found["answer"] == "16:00" and found["sources"] == ["hours"]
+    assert prompts == [
+        question_prompt(question, [Source(d.metadata["title"], d.page_content)]) for d in (FEE, HOURS)
+    ]
+
+
 def test_an_answer_of_little_confidence_is_refused(pipeline, retriever, model):
     unsure = min((a for a in pipeline.batch(ASKED) if not a["refused"]), key=lambda a: a["confidence"])
     for minimum, refused in ((unsure["confidence"] * 0.99, False), ((1 + unsure["confidence"]) / 2, True)):
@@ -158,7 +188,7 @@ def test_a_calibrated_confidence_tells_what_can_be_answered(retriever, model):
     assert sure[0] > max(sure[1:])  # surer where a refusal is less probable, and where the score is higher
     document = retriever.invoke(missing[0])[0]
     with model.engine() as engine:
-        prompt = bank._prompt(engine, missing[0], retriever.invoke(missing[0]))
+        prompt = bank._prepare(engine, missing[:1])[0].readings[0].prompt
         ids, tail = (
             engine.ids(engine._prompt(prompt)),
             engine.tokenizer.encode(REFUSAL, add_special_tokens=False),
@@ -215,7 +245,7 @@ def test_orders_in_a_passage_are_taken_out_and_told(model):
     assert found["removed"] == [order] and {**found, "removed": []} == clean
     kept = RAGPipeline(Fixed(found=[planted]), model, keep_instructions=True)
     with model.engine() as engine:
-        assert order in kept._prepare(engine, [question])[0].prompt
+        assert order in kept._prepare(engine, [question])[0].readings[0].prompt
 
 
 @pytest.mark.parametrize("question", ["", " ?! ", None])
@@ -233,4 +263,5 @@ def test_a_model_that_was_not_trained_on_the_prompts_reads_examples(smollm2):
     engine = load(smollm2, task="text-generation", context_length=2048)
     pipeline = RAGPipeline(Fixed(found=[FEE, HOURS]), engine)
     (prepared,) = pipeline._prepare(engine, ["When does the Cedar branch open?"])
-    assert prepared.prompt.endswith("Answer:") and "Cedar Gold Card" in prepared.prompt
+    prompt = prepared.readings[0].prompt
+    assert prompt.endswith("Answer:") and "Cedar Gold Card" in prompt

@@ -3,7 +3,7 @@
 import pytest
 
 from course_lib import data
-from course_lib.exam.composite import quantity, split
+from course_lib.rag.composite import quantity, split
 
 
 def test_all_practice_questions_with_two_answers_are_split_and_no_other():

@@ -1,0 +1,72 @@
+"""Answer a question that asks for two things by its parts (Khot et al. 2023, arXiv:2210.02406)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.runnables import Runnable, RunnableConfig
+
+from course_lib.rag import composite
+from course_lib.rag.pipeline import RAGPipeline
+from course_lib.rag.prompt import REFUSAL
+
+
+class InParts(Runnable[str, dict[str, Any]]):
+    """A pipeline that is asked each part of a question, where `composite.split` knows its form.
+
+    The result is that of the pipeline, with both parts' passages and sources. Its confidence is the lower of
+    the two; it is refused if a part is, or if the answers cannot be compared.
+    """
+
+    def __init__(self, pipeline: RAGPipeline) -> None:
+        self.pipeline = pipeline
+
+    def __repr__(self) -> str:
+        return f"InParts({self.pipeline!r})"
+
+    def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:  # noqa: A002
+        """Answer one question. Raises the errors of the pipeline."""
+        return self._call_with_config(lambda question: self._answer([question])[0], input, config, **kwargs)
+
+    def batch(
+        self,
+        inputs: list[str],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[dict[str, Any]]:
+        """Answer many questions together; with `config` or `return_exceptions`, one by one in threads."""
+        if config or return_exceptions:
+            return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+        return self._answer(inputs)
+
+    def _answer(self, questions: list[str]) -> list[dict[str, Any]]:
+        split = [composite.split(question) if isinstance(question, str) else None for question in questions]
+        asked = [parts.parts if parts else (q,) for q, parts in zip(questions, split, strict=True)]
+        found = iter(self.pipeline.batch([part for parts in asked for part in parts]))
+        return [
+            _joined(question, parts, next(found), next(found)) if parts else next(found)
+            for question, parts in zip(questions, split, strict=True)
+        ]
+
+
+def _joined(
+    question: str, parts: composite.Composite, first: dict[str, Any], second: dict[str, Any]
+) -> dict[str, Any]:
+    """Return one result of those of both parts."""
+    both = (first, second)
+    reason = first["reason"] or second["reason"]
+    answer = "" if reason else parts.join(first["answer"], second["answer"])
+    reason = reason or ("" if answer else "the answers of both parts cannot be compared")
+    lists = ("passages", "left_out", "removed", "sources")
+    confidences = [found["confidence"] for found in both]
+    return {
+        **{name: list(dict.fromkeys([*first[name], *second[name]])) for name in lists},
+        **({"sources": []} if reason else {}),
+        "question": question,
+        "answer": answer or REFUSAL,
+        "refused": bool(reason),
+        "reason": reason,
+        "confidence": None if None in confidences else min(confidences),
+    }
