@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from langchain_core.runnables import Runnable, RunnableConfig
-
 from course_lib.rag import composite
-from course_lib.rag.pipeline import RAGPipeline
+from course_lib.rag.pipeline import Answers, RAGPipeline
 from course_lib.rag.prompt import REFUSAL
 
 
-class InParts(Runnable[str, dict[str, Any]]):
+class InParts(Answers):
     """A pipeline that is asked each part of a question, where `composite.split` knows its form.
 
     The result is that of the pipeline, with both parts' passages and sources. Its confidence is the lower of
@@ -24,24 +22,7 @@ class InParts(Runnable[str, dict[str, Any]]):
     def __repr__(self) -> str:
         return f"InParts({self.pipeline!r})"
 
-    def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:  # noqa: A002
-        """Answer one question. Raises the errors of the pipeline."""
-        return self._call_with_config(lambda question: self._answer([question])[0], input, config, **kwargs)
-
-    def batch(
-        self,
-        inputs: list[str],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[dict[str, Any]]:
-        """Answer many questions together; with `config` or `return_exceptions`, one by one in threads."""
-        if config or return_exceptions:
-            return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-        return self._answer(inputs)
-
-    def _answer(self, questions: list[str]) -> list[dict[str, Any]]:
+    def _answer_all(self, questions: list[str]) -> list[dict[str, Any]]:
         split = [composite.split(question) if isinstance(question, str) else None for question in questions]
         asked = [parts.parts if parts else (q,) for q, parts in zip(questions, split, strict=True)]
         found = iter(self.pipeline.batch([part for parts in asked for part in parts]))

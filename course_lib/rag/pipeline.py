@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypedDict
@@ -43,7 +44,34 @@ class Answer(TypedDict):
     confidence: float | None
 
 
-class RAGPipeline(Runnable[str, dict[str, Any]]):
+class Answers(Runnable[str, dict[str, Any]]):
+    """A LangChain Runnable that answers questions, several at a time. A subclass has `_answer_all`."""
+
+    def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:  # noqa: A002
+        """Answer one question. Raises CourseError for an empty question and for one that does not fit."""
+        return self._call_with_config(
+            lambda question: self._answer_all([question])[0], input, config, **kwargs
+        )
+
+    def batch(
+        self,
+        inputs: list[str],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[dict[str, Any]]:
+        """Answer many questions together; with `config` or `return_exceptions`, one by one in threads."""
+        if config or return_exceptions:
+            return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+        return self._answer_all(list(inputs))
+
+    @abstractmethod
+    def _answer_all(self, questions: list[str]) -> list[dict[str, Any]]:
+        """Return the answer to each question."""
+
+
+class RAGPipeline(Answers):
     """Questions in, answers with sources out (see `Answer`).
 
     retriever: a LangChain retriever, such as a HybridRetriever with a reranker; its documents need ids, and
@@ -86,23 +114,6 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         settings = ("best_last", "grounded", "min_confidence", "keep_instructions", "one_by_one")
         shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in settings)
         return f"RAGPipeline({type(self.retriever).__name__}, {self.model!r}, {shown})"
-
-    def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:  # noqa: A002
-        """Answer one question. Raises CourseError for an empty question and for one that does not fit."""
-        return self._call_with_config(self._answer_one, input, config, **kwargs)
-
-    def batch(
-        self,
-        inputs: list[str],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[dict[str, Any]]:
-        """Answer many questions together; with `config` or `return_exceptions`, one by one in threads."""
-        if config or return_exceptions:
-            return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-        return self._answer_all(list(inputs))
 
     def calibrate(self, questions: Sequence[str], answerable: Sequence[bool]) -> None:
         """Fit `confidence` to questions of which it is known whether the documents answer them.
@@ -153,9 +164,6 @@ class RAGPipeline(Runnable[str, dict[str, Any]]):
         if not checked:
             del verdict["answer"]
         yield AddableDict(verdict)
-
-    def _answer_one(self, question: str) -> dict[str, Any]:
-        return self._answer_all([question])[0]
 
     def _answer_all(self, questions: list[str]) -> list[dict[str, Any]]:
         if not questions:
