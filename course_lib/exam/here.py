@@ -79,7 +79,7 @@ def timed_here(engine: Engine, model: Model, exam: Exam) -> tuple[Card, str, Dri
         raise CourseError(what, 'load(model, driver="llamacpp")')
     if engine.device != "cpu":
         what = f"{engine.name} runs on {engine.device}; only this machine's processor is measured"
-        raise CourseError(what, 'load(model, device="cpu"), or plan_exam(model, card("RTX 4090"), exam)')
+        raise CourseError(what, 'load(model, device="cpu")')
     driver = drivers[engine.driver]
     chosen: str | None = engine.spec.quantization
     if chosen == "none":  # whole weights, or a .gguf file with a format of its own, which `plan` finds (None)

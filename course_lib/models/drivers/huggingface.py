@@ -65,7 +65,7 @@ class HuggingFace(TorchEngine):
         trained = getattr(model.config, "max_position_embeddings", None)
         if not trained:  # BLOOM and Mamba have no such limit, which the check of a prompt's length needs
             what = f"the config.json of {spec.name} names no context length (max_position_embeddings)"
-            raise CourseError(what, 'load("haneul-4m"), or another model whose config.json names one')
+            raise CourseError(what, 'load("haneul-4m")')
         context = context_length(spec, int(trained), default)
         return cls(spec, model, tokenizer, context, folder)
 
