@@ -16,7 +16,7 @@ from langchain_core.runnables.utils import AddableDict
 
 from course_lib.errors import CourseError
 from course_lib.models.drivers.engine import Engine
-from course_lib.rag.answering import MAX_ANSWER_TOKENS, normalise, without_letter
+from course_lib.rag.answering import MAX_ANSWER_TOKENS, exact_match, without_letter
 from course_lib.rag.evaluate import faithful
 from course_lib.rag.prompt import REFUSAL
 from course_lib.rag.readings import Preparation, Prepared, Reading, check_question
@@ -219,7 +219,7 @@ class RAGPipeline(Answers):
         pairs = [[text, _refusal(engine)] for text, _ in answers]
         scores = engine.score_each([reading.prompt for _, reading in answers], pairs)
         return [
-            0.0 if _is_refusal(text) else 1 / (1 + math.exp(min(refusal - answer, 700)))
+            0.0 if exact_match(text, REFUSAL) else 1 / (1 + math.exp(min(refusal - answer, 700)))
             for (text, _), (answer, refusal) in zip(answers, scores, strict=True)
         ]
 
@@ -238,7 +238,7 @@ class RAGPipeline(Answers):
         """Decide whether the answer stands, and find its sources."""
         answer, supporting = without_letter(text.strip()), _sources(text, reading)
         reason = ""
-        if _is_refusal(text):
+        if exact_match(text, REFUSAL):
             reason = "the model found no answer in the passages"
         elif not answer:
             reason = "the model wrote nothing"
@@ -255,17 +255,13 @@ class RAGPipeline(Answers):
         }
 
 
-def _is_refusal(text: str) -> bool:
-    return normalise(without_letter(text)) == normalise(REFUSAL)
-
-
 def _sources(text: str, reading: Reading) -> list[str]:
     answer = without_letter(text.strip())
     return [str(d.id) for d in reading.documents if faithful(answer, [d.page_content])]
 
 
 def _stands(text: str, reading: Reading) -> bool:
-    return not _is_refusal(text) and bool(_sources(text, reading))
+    return not exact_match(text, REFUSAL) and bool(_sources(text, reading))
 
 
 def _refusal(engine: Engine) -> str:

@@ -54,7 +54,7 @@ class Store:
 
     def _remove_leftovers(self) -> None:
         """Remove old files of interrupted pulls and uploads, and old blobs that no manifest names."""
-        used = self._used_digests()
+        used = _used_digests(*self._read_all())
         for path in self.blobs.iterdir():
             digest = path.name.removeprefix("sha256-").removesuffix(".gguf")
             is_blob = digest != path.name
@@ -63,17 +63,6 @@ class Store:
                     continue
                 if path.stat().st_mtime < time.time() - _max_age(path.name):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    def _used_digests(self) -> set[str] | None:
-        """Return the digests of all blobs that a manifest names, or None if a manifest cannot be read.
-
-        Then no blob may be removed: it may be the one that this manifest names.
-        """
-        try:
-            tags = [_read(path) for path in self._manifest_files()]
-        except CourseError:
-            return None
-        return {digest for tag in tags for digest in ("" if tag.folder else tag.digest, tag.adapter)}
 
     def fill(self) -> None:
         """Add the tag `latest` of each model of the repository, and the embedder, unless already present."""
@@ -102,13 +91,19 @@ class Store:
     def tags(self) -> list[Tag]:
         """Return all tags, the newest first. A damaged manifest is left out, and named in the log."""
         self._register_pulled()
-        tags = []
+        tags, _ = self._read_all()
+        return sorted(tags, key=lambda tag: (tag.modified_at, tag.name), reverse=True)
+
+    def _read_all(self) -> tuple[list[Tag], bool]:
+        """Return all tags, and whether every manifest could be read; the log names those that could not."""
+        tags, all_read = [], True
         for path in self._manifest_files():
             try:
                 tags.append(_read(path))
             except CourseError as error:
                 logger.warning("%s", error.what)
-        return sorted(tags, key=lambda tag: (tag.modified_at, tag.name), reverse=True)
+                all_read = False
+        return tags, all_read
 
     def has(self, name: str) -> bool:
         """Whether there is a model with this name, as parse_name returns it."""
@@ -251,10 +246,11 @@ class Store:
             with contextlib.suppress(OSError):  # another tag, or another model of the user
                 self._manifest(tag.name).parent.rmdir()
                 self._manifest(tag.name).parent.parent.rmdir()
-            used = self._used_digests()
+            others, all_read = self._read_all()
+            used = _used_digests(others, all_read)
             for digest in {tag.digest, tag.adapter} - used if used is not None else ():
                 self.blob(digest).unlink(missing_ok=True)
-        return None if any(other.key == tag.key for other in self.tags()) else tag
+        return None if any(other.key == tag.key for other in others) else tag
 
     def _manifest_files(self) -> Iterator[Path]:
         return self.manifests.glob("*/*/*.json")
@@ -276,6 +272,16 @@ class Store:
             if not self.file(tag).is_file():
                 raise not_found(tag.name)
             atomic_write_text(self._manifest(tag.name), json.dumps(asdict(tag), indent=1))
+
+
+def _used_digests(tags: list[Tag], all_read: bool) -> set[str] | None:
+    """Return the digests of all blobs that a tag names, or None if a manifest could not be read.
+
+    Then no blob may be removed: it may be the one that this manifest names.
+    """
+    if not all_read:
+        return None
+    return {digest for tag in tags for digest in ("" if tag.folder else tag.digest, tag.adapter)}
 
 
 def _max_age(name: str) -> float:
