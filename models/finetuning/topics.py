@@ -81,8 +81,8 @@ def stated(rng: random.Random) -> Iterator[Row]:
             value = slot_text(entity.facts[attribute], "value")
             yield template.format(name=entity.name, bank="the bank", value=value), topic
     for kind, written in templates().items():
-        for template in written:
-            for sentence in sentences(template.text):
+        for passage in written:
+            for sentence in sentences(passage.text):
                 for _ in range(COPIES):
                     yield from _filled(sentence, kind, rng)
     yield from ((text, "") for text in fillers())
@@ -175,7 +175,8 @@ def train_korean() -> int:
 
 def train_english() -> dict[str, int]:
     """Write the English classifiers, and return how many texts each learned from."""
-    rng, tensors, counts = random.Random(0), {}, {}
+    rng, counts = random.Random(0), {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, rows, classes in (
         ("asked", list(asked(rng)), topics()),
         ("stated", list(stated(rng)), [*topics(), ""]),

@@ -51,6 +51,30 @@ def test_an_error_contains_the_message_of_the_server(connection, body):
     assert_raises(engine, r"refused \(500\): out of memory\n  Fix: see the server's log")
 
 
+@pytest.mark.parametrize("kind", ["generate", "stream"])
+def test_a_request_over_a_connection_that_the_server_just_closed_is_sent_again(driver, kind):
+    """As llama-server does with an idle connection, which the client cannot know before it uses it again."""
+    with fake_server(default_responses(driver)) as server:
+        engine, path, answers = load_from(server, driver), CHAT[driver], []
+
+        def closed_once(handler):
+            if not answers:
+                answers.append("closed")
+                handler.close_connection = True
+            elif kind == "generate":
+                handler.reply(*default_responses(driver)[path])
+            else:
+                handler.send_chunks(stream_chunks(driver, ["Hel", "lo"]))
+
+        server.responses[path] = closed_once
+        ask = {"generate": lambda: engine.generate(["hi"])[0], "stream": lambda: "".join(engine.stream("hi"))}
+        assert ask[kind]().strip() == "Hello" and len(server.bodies(path)) == 2
+        server.responses[path] = lambda handler: setattr(handler, "close_connection", True)
+        with pytest.raises(CourseError, match="broke: Server disconnected without sending a response"):
+            ask[kind]()
+        assert len(server.bodies(path)) == 4, "a request that fails twice is not sent a third time"
+
+
 def test_the_call_of_stream_raises_the_error(connection):
     engine, server, path = connection
     server.responses[path] = (500, {"error": "out of memory"})

@@ -137,6 +137,21 @@ def map_concurrently(function: Callable[[T], R], items: Sequence[T], workers: in
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def ask_again_if_closed(ask: Callable[[], T]) -> T:
+    """What `ask` returns, which is called twice if the server closes the connection without a word.
+
+    A server may close an idle connection just when the next request is sent over it.
+    """
+    import httpx
+
+    try:
+        return ask()
+    except httpx.RemoteProtocolError as error:
+        if "without sending a response" not in str(error):
+            raise
+        return ask()
+
+
 def split_lines(chunks: Iterable[bytes]) -> Iterator[str]:
     r"""Split a stream of UTF-8 bytes into lines, at \n only.
 

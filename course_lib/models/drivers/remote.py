@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -148,7 +148,7 @@ class RemoteEngine(Engine):
 
     def _reply(self, prompt: Prompt, options: Generation) -> Reply:
         with self._wrap_errors():
-            text, usage = self._answer(prompt, options)
+            text, usage = http_client.ask_again_if_closed(lambda: self._answer(prompt, options))
         return self._finished(before_stop(text, options.stop), usage, options)
 
     def _finished(self, text: str, usage: Usage, options: Generation) -> Reply:
@@ -170,22 +170,27 @@ class RemoteEngine(Engine):
         """Yield an empty text once the first chunk has arrived, then the pieces of the answer; return it."""
         usages: list[Usage] = []
 
-        def texts(chunks: Chunks) -> Iterator[str]:
+        def texts(chunks: Iterable[tuple[str, Usage | None]]) -> Iterator[str]:
             for text, usage in chunks:
                 usages.extend([usage] if usage else [])
                 yield text
 
+        def start() -> tuple[Chunks, tuple[str, Usage | None]]:
+            chunks = self._chunks(prompt, options)
+            return chunks, next(chunks, ("", None))
+
         answer = ""
-        with self._wrap_errors(), closing(self._chunks(prompt, options)) as chunks:
-            rest = texts(chunks)
-            first = next(rest, "")
-            yield ""
-            for piece in without_stops(chain([first], rest), options.stop):
-                if piece:
-                    answer += piece
-                    yield piece
-            for _ in rest:  # a server that continues after the stop text sends the usage at the end
-                pass
+        with self._wrap_errors():
+            chunks, first = http_client.ask_again_if_closed(start)
+            with closing(chunks):
+                rest = texts(chain([first], chunks))
+                yield ""
+                for piece in without_stops(rest, options.stop):
+                    if piece:
+                        answer += piece
+                        yield piece
+                for _ in rest:  # a server that continues after the stop text sends the usage at the end
+                    pass
         if not usages:
             what = f"the answer of {self.address} broke off after {len(answer)} characters"
             raise self._broken_answer_error(what)
@@ -230,7 +235,9 @@ class RemoteEngine(Engine):
 
         def embed(batch: list[str]) -> NDArray[np.float32]:
             with self._wrap_errors():
-                vectors = np.array(self._vectors(batch), dtype=np.float32)
+                vectors = np.array(
+                    http_client.ask_again_if_closed(lambda: self._vectors(batch)), dtype=np.float32
+                )
                 if vectors.ndim != 2 or len(vectors) != len(batch) or not np.isfinite(vectors).all():
                     what = f"{len(batch)} texts, but vectors of shape {vectors.shape}, or not finite"
                     raise ValueError(what)
