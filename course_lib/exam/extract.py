@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from course_lib.exam.questions import ExamQuestion
-from course_lib.exam.statements import NUMBER, asked, form, names, shape, spans, statements
+from course_lib.exam.statements import NUMBER, asked, form, names, shape, spans
 from course_lib.rag.korean_topics import korean_topics
 from course_lib.rag.prompt import REFUSAL
 from course_lib.retrieval import BM25, Tokenizer
+from course_lib.retrieval.sentences import statements
 
 COPULA = re.compile(r"입니다|이며|이고|이므로|이니|로,|뿐|$|\.")  # what follows the predicate of "A is B"
 EARLIER = re.compile(r"예전|이전|[^다]전에|지난|바뀌기|였나|었나|옛")  # asks for what was valid before
@@ -35,12 +36,12 @@ DATE = "년월일"  # the form of a date
 LEAST = -7.0  # of the log-probability of a form
 STATED = 0.6  # share of a topic's label, from which on a statement counts as one about the topic
 SMOOTHING = 0.01  # keeps the log-odds of 0 and 1 finite
-# Weights of the signals of a text (see `Candidate`), and of a refusal's, then its intercept: fitted to the
-# practice questions by `python -m benchmarks.exam korean`.
+# Weights of the signals of a text (see `Candidate`), fitted to the practice questions; then those of a
+# refusal's, with the intercept, fitted to practice and held-back ones: `python -m benchmarks.exam korean`.
 WEIGHTS = (0.82, 3.88, 0.93, 1.91, 9.69, -31.76, 5.04, 2.0, 2.19, 2.99, 1.47)
-SUPPORT = (0.157, 0.203, 0.76)
-INTERCEPT = -3.69
-LOWEST = 1.25  # a lower logit becomes a refusal: so do 96% of the practice questions without an answer
+SUPPORT = (0.216, 0.024, 0.964, -0.574, 2.36, 2.432)
+INTERCEPT = -6.66
+LOWEST = 1.75  # a lower logit becomes a refusal: so do 98% of what has no answer, in cross-validation
 
 
 class Candidate(NamedTuple):
@@ -198,23 +199,25 @@ class SentenceReader:
         """Return the candidate with the highest score, or None where there is none."""
         return max(self.candidates(question, options, read), key=score, default=None)
 
-    def support(self, question: str, best: float) -> tuple[float, float, float]:
+    def support(self, question: str, best: Candidate) -> tuple[float, ...]:
         """Return what tells whether the passages answer a question; see SUPPORT.
 
-        It is the highest BM25 score of them, without names; the score of the best answer; and the log-odds
-        that a statement about the product has the label of the topic.
+        It is the highest BM25 score of them, without names; the score of the best answer; the log-odds that a
+        statement about the product has the label of the topic; and the best answer's signals of its form, of
+        the question's words for that form, and of its passage.
         """
         scores, stated = self._search.scores(self._hide(question)), 0.0
         for name in self.named(question)[:1]:
             stated = float(self.topics(question) @ (self._clearest(name) >= STATED))
         odds = math.log((stated + SMOOTHING) / (1 - stated + SMOOTHING))
-        return max((scores[key] for key in self.find(question)), default=0.0), best, odds
+        found = max((scores[key] for key in self.find(question)), default=0.0)
+        return found, score(best), odds, *(best.signals[i] for i in (0, 1, 7))
 
     def _short(self, question: str) -> str:
         best = self.best(question)
         if best is None:
             return REFUSAL
-        signals = self.support(question, score(best))
+        signals = self.support(question, best)
         logit = INTERCEPT + sum(w * v for w, v in zip(SUPPORT, signals, strict=True))
         return best.text if logit >= LOWEST else REFUSAL
 

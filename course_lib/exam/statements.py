@@ -1,11 +1,9 @@
-"""Take Korean text apart: names, statements, texts that may be an answer, and the form of an answer."""
+"""Take Korean text apart: names, texts that may be an answer, and the form of an answer."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-
-from course_lib.retrieval.sentences import split_sentences
+from collections.abc import Iterable
 
 NUMBER = re.compile(
     r"[A-Z]{2,4}-\d+|\d{4}년 \d{1,2}월 \d{1,2}일|\d+-\d+|\d+:\d\d|\d[\d,.]*%"
@@ -15,7 +13,6 @@ PARTICLE = re.compile(
     r"(?:입니다|이며|이고|이므로|이니|뿐|에게|에서|으로|까지|부터|[은는이가을를의에과와도로며고])?[.,!?;)]*$"
 )
 MOST_WORDS = 6  # of an answer without a number
-GLOSS = re.compile(r"\([A-Z][^()]*\)")  # the English name in brackets behind a Korean one
 
 # Words of a question, and the form of the answer that they ask for.
 FORMS = tuple(
@@ -81,22 +78,6 @@ def names(texts: Iterable[str]) -> list[str]:
         runs = (" ".join(words[start:]) for start in range(len(words) - 1))
         found |= {next((run for run in runs if whole.count(run) > 2), "")}
     return sorted(found - {""}, key=lambda name: (-len(name), name))
-
-
-def statements(text: str) -> Iterator[str]:
-    """Yield the sentences of a text, its list items, and the cells of its tables with both headers."""
-    header: list[str] | None = None
-    for line in GLOSS.sub("", text).split("\n"):
-        if not line.startswith("|"):
-            header = None
-            yield from filter(None, (sentence.strip(" -") for sentence in split_sentences(line)))
-            continue
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if header is None:
-            header = cells
-        elif cells[0].strip("-"):
-            for column, cell in zip(header[1:], cells[1:], strict=False):
-                yield f"{column} {cells[0]}: {cell}"
 
 
 def spans(statement: str) -> list[tuple[int, str]]:
